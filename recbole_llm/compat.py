@@ -1,0 +1,245 @@
+"""The only workarounds for RecBole, each with the reason and when it can go.
+
+``apply()`` may be called any number of times; nothing happens at import.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from collections.abc import Callable, Iterator, Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+# RecBole spells dtypes as np.float etc., removed in NumPy 1.24 (np.float_ in 2.0).
+# Goes with a RecBole that uses np.float64.
+_NUMPY_NAMES: dict[str, type] = {
+    "bool": np.bool_, "int": np.int_, "float": np.float64, "complex": np.complex128,
+    "object": np.object_, "str": np.str_, "long": np.int_, "unicode": np.str_,
+    "float_": np.float64, "complex_": np.complex128, "unicode_": np.str_,
+}  # fmt: skip
+_ENUM_KEYS = ("MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type")
+
+
+@functools.cache
+def apply() -> None:
+    """Make RecBole 1.2.0 and 1.2.1 work with today's NumPy, SciPy and torch."""
+    _set_numpy_names()
+    with anomaly_detection_kept():
+        from recbole.config import Config
+        from recbole.data.dataset import Dataset
+        from recbole.model.abstract_recommender import AbstractRecommender
+        from recbole.trainer import trainer
+
+    Config.compatibility_settings = lambda self: _set_numpy_names()
+    _restore_dok_update()
+    # Plain checkpoints: torch >= 2.6 loads with weights_only=True and refuses a pickled Config.
+    # Goes with a RecBole that stores its configuration as a dict.
+    for cls, name in (
+        (trainer.Trainer, "_save_checkpoint"),
+        (trainer.PretrainTrainer, "save_pretrained_model"),
+        (trainer.DecisionTreeTrainer, "_save_checkpoint"),
+    ):
+        setattr(cls, name, _with_plain_config(getattr(cls, name)))
+    trainer.torch = _AtomicTorch(trainer.torch)
+    AbstractRecommender.other_parameter = _encoded(AbstractRecommender.other_parameter)
+    AbstractRecommender.load_other_parameter = _decoded(AbstractRecommender.load_other_parameter)
+    Dataset._download = _without_barrier(Dataset._download)
+
+
+def _set_numpy_names() -> None:
+    for name, dtype in _NUMPY_NAMES.items():
+        if name not in np.__dict__:
+            setattr(np, name, dtype)
+
+
+def _restore_dok_update() -> None:
+    # Eight graph models fill a dok_matrix through _update, which SciPy 1.13 removed.
+    # Goes with a RecBole that builds its graphs from coo_matrix.
+    from scipy.sparse import dok_matrix
+
+    if not hasattr(dok_matrix, "_update"):
+        dok_matrix._update = lambda self, data: self._dict.update(data)
+
+
+@contextlib.contextmanager
+def anomaly_detection_kept() -> Iterator[None]:
+    """Importing RecBole's SINE switches autograd's anomaly detection on for the whole process.
+
+    It makes every backward pass about 1.6 times slower. Goes with RecBole's sine.py line 25.
+    """
+    import torch
+
+    before = torch.is_anomaly_enabled()
+    try:
+        yield
+    finally:
+        torch.autograd.set_detect_anomaly(before)
+
+
+def recbole_trainer(model: type[Any], name: str) -> type[Any]:
+    """RecBole's trainer for one of its model classes."""
+    from recbole.utils import get_trainer
+
+    return get_trainer(model.type, name)  # type: ignore[no-any-return]
+
+
+def register_metric(metric: type[Any]) -> None:
+    """Add a metric class to RecBole's tables, which it fills from its own module only."""
+    from recbole.evaluator import register
+
+    name = metric.__name__.lower()
+    if register.metrics_dict.get(name, metric) is not metric:
+        raise ValueError(f"metric '{metric.__name__}' is already registered; rename it")
+    register.metrics_dict[name] = metric
+    register.metric_information[name] = metric.metric_need
+    register.metric_types[name] = metric.metric_type
+    if metric.smaller:
+        register.smaller_metrics.append(name)
+
+
+# --- checkpoints ---------------------------------------------------------------------------------
+
+
+class _AtomicTorch:
+    """``torch`` as RecBole's trainer module sees it: ``save`` replaces its file in one step."""
+
+    def __init__(self, torch: Any) -> None:
+        self._torch = torch
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._torch, name)
+
+    def save(self, state: Any, file: str, **kwargs: Any) -> None:
+        part = f"{file}.{os.getpid()}.part"
+        self._torch.save(state, part, **kwargs)
+        os.replace(part, file)
+
+
+def _with_plain_config(method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def wrapper(self: Any, *args: Any, **kwargs: Any) -> Any:
+        config, self.config = self.config, plain_config(self.config)
+        try:
+            return method(self, *args, **kwargs)
+        finally:
+            self.config = config
+
+    return wrapper
+
+
+def plain_config(config: Any) -> dict[str, Any]:
+    """A RecBole configuration as numbers, strings, lists and dicts."""
+    return {key: _plain(value) for key, value in config.final_config_dict.items() if key != "device"}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple, set)):
+        return [_plain(v) for v in value]
+    if isinstance(value, np.generic):
+        return value.item()
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    return str(value) if isinstance(value, Path) else repr(value)
+
+
+def restore_enums(config: dict[str, Any]) -> dict[str, Any]:
+    """The inverse of ``plain_config`` for the three keys that RecBole compares as enums."""
+    from recbole.utils import EvaluatorType, InputType, ModelType
+
+    enums = dict(zip(_ENUM_KEYS, (ModelType, InputType, EvaluatorType), strict=True))
+    return {k: enums[k][v] if k in enums and v is not None else v for k, v in config.items()}
+
+
+def _encoded(method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def other_parameter(self: Any) -> dict[str, Any]:
+        state = {key: _encode(value) for key, value in method(self).items()}
+        fingerprints = embedding_fingerprints(self)
+        return {**state, "__embeddings__": fingerprints} if fingerprints else state
+
+    return other_parameter
+
+
+def _decoded(method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def load_other_parameter(self: Any, para: dict[str, Any] | None) -> None:
+        para = dict(para or {})
+        check_fingerprints(self, para.pop("__embeddings__", {}))
+        method(self, {key: _decode(value) for key, value in para.items()})
+
+    return load_other_parameter
+
+
+def embedding_fingerprints(model: Any) -> dict[str, str]:
+    """Fingerprint of each frozen table in the model, whose vectors no checkpoint holds."""
+    return {
+        name: module.fingerprint
+        for name, module in model.named_modules()
+        if isinstance(getattr(module, "fingerprint", None), str)
+    }
+
+
+def check_fingerprints(model: Any, saved: Mapping[str, str]) -> None:
+    """Raise ValueError if the model's frozen vectors are not those of the checkpoint."""
+    current = embedding_fingerprints(model)
+    for name, fingerprint in saved.items():
+        if current.get(name) != fingerprint:
+            raise ValueError(
+                f"the checkpoint was trained on other text embeddings ('{name}': {fingerprint[:12]}, "
+                f"now {str(current.get(name))[:12]}); set encoder and item_prompt as they were, "
+                f"or train again"
+            )
+
+
+def _encode(value: Any) -> Any:
+    """NumPy arrays and SciPy matrices as tensors, which weights_only=True can load."""
+    import torch
+    from scipy.sparse import issparse
+
+    if issparse(value):
+        coo = value.tocoo()
+        parts = [torch.from_numpy(np.ascontiguousarray(a)) for a in (coo.row, coo.col, coo.data)]
+        return {"__sparse__": parts, "shape": list(coo.shape), "format": value.format}
+    if isinstance(value, np.ndarray):
+        matrix = isinstance(value, np.matrix)
+        return {"__array__": torch.from_numpy(np.array(value)), "matrix": matrix}
+    return _plain(value) if isinstance(value, np.generic) else value
+
+
+def _decode(value: Any) -> Any:
+    if isinstance(value, dict) and "__sparse__" in value:
+        from scipy.sparse import coo_matrix
+
+        row, col, data = (t.numpy() for t in value["__sparse__"])
+        return coo_matrix((data, (row, col)), shape=value["shape"]).asformat(value["format"])
+    if isinstance(value, dict) and "__array__" in value:
+        array = value["__array__"].numpy()
+        return np.asmatrix(array) if value["matrix"] else array
+    return value
+
+
+def _without_barrier(method: Callable[..., Any]) -> Callable[..., Any]:
+    # After a download RecBole waits at a torch.distributed barrier even in a single process.
+    # Goes with a RecBole that asks dist.is_initialized() first.
+    @functools.wraps(method)
+    def wrapper(self: Any) -> Any:
+        import torch.distributed as dist
+
+        if dist.is_initialized():
+            return method(self)
+        barrier, dist.barrier = dist.barrier, lambda: None
+        try:
+            return method(self)
+        finally:
+            dist.barrier = barrier
+
+    return wrapper

@@ -1,0 +1,57 @@
+"""Every hook that a plugin may implement, and nothing else.
+
+A plugin is a module or object whose functions carry ``@hookimpl``; an installed package offers one
+through the entry-point group ``recbole_llm``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from recbole_llm.registry import EncoderSpec, ModelSpec
+
+if TYPE_CHECKING:
+    from recbole.config import Config
+    from recbole.data.dataset import Dataset
+
+PROJECT = "recbole_llm"
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec
+def register_models(register: Callable[[ModelSpec], None]) -> None:
+    """Call ``register(ModelSpec(...))`` for each model that the plugin adds."""
+
+
+@hookspec
+def register_encoders(register: Callable[[EncoderSpec], None]) -> None:
+    """Call ``register(EncoderSpec(...))`` for each encoder kind that the plugin adds."""
+
+
+@hookspec
+def register_metrics(register: Callable[[type], None]) -> None:
+    """Call ``register(cls)`` for each ``recbole.evaluator.base_metric.AbstractMetric`` subclass."""
+
+
+@hookspec
+def prepare_dataset(config: Config, dataset: Dataset) -> None:
+    """Attach to the loaded data set what the model will read, before it is split."""
+
+
+@hookspec(firstresult=True)
+def item_texts(config: Config, dataset: Dataset) -> Mapping[str, str] | None:
+    """Return {item token: text} in place of the rendered ``item_prompt``, or None to pass."""
+
+
+@hookspec(firstresult=True)
+def user_texts(config: Config, dataset: Dataset) -> Mapping[str, str] | None:
+    """Return {user token: text}, from training interactions only, or None to pass."""
+
+
+@hookspec
+def on_result(config: Config, result: dict[str, Any]) -> None:
+    """Receive the result of a finished run: best_valid_result, test_result, and so on."""
