@@ -1,0 +1,50 @@
+"""GRU4Rec backbone."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from recbole_llm.layers.packing import is_right_padded, left_aligned
+
+
+class GRU4RecBackbone(nn.Module):
+    """GRU over item vectors (Tan et al. 2016, as in RecBole's GRU4Rec: no biases, a dense end).
+
+    Args:
+        hidden_size: H, of inputs and outputs.
+        max_length: unused; every backbone takes it.
+        n_layers: GRU layers.
+        gru_hidden_size: width of the GRU; None: 2 H, RecBole's proportion.
+        hidden_dropout_prob: on the inputs.
+    """
+
+    def __init__(
+        self,
+        hidden_size: int,
+        max_length: int,
+        *,
+        n_layers: int = 1,
+        gru_hidden_size: int | None = None,
+        hidden_dropout_prob: float = 0.3,
+    ) -> None:
+        super().__init__()
+        width = gru_hidden_size or 2 * hidden_size
+        self.dropout = nn.Dropout(hidden_dropout_prob)
+        self.gru = nn.GRU(hidden_size, width, n_layers, bias=False, batch_first=True)
+        self.dense = nn.Linear(width, hidden_size)
+        for name, weight in self.gru.named_parameters():
+            if name.startswith("weight"):
+                nn.init.xavier_uniform_(weight)
+
+    def forward(self, emb: Tensor, mask: Tensor) -> Tensor:
+        """emb [B, L, H], mask bool [B, L] (True = real) -> [B, L, H]."""
+        if is_right_padded(mask):
+            return self._run(emb)
+        order = left_aligned(mask).unsqueeze(2)  # [B, L, 1]
+        states = self._run(emb.take_along_dim(order, 1))
+        return states.take_along_dim(order.argsort(1), 1)
+
+    def _run(self, emb: Tensor) -> Tensor:
+        states, _ = self.gru(self.dropout(emb))
+        output: Tensor = self.dense(states)
+        return output

@@ -1,0 +1,57 @@
+"""Embedding tables that never train."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class FrozenEmbedding(nn.Module):
+    """Look-up in a constant table, such as the LLM's vectors of the items.
+
+    The table is a non-persistent buffer: no optimizer, no initialisation and no checkpoint
+    touches it. A checkpoint keeps the table's fingerprint instead, and loading one that was
+    made with another table is an error.
+
+    Args:
+        matrix: float [n, D]; row 0 is the padding item.
+        fingerprint: names the encoder and prompt that made the table; "" when unknown.
+    """
+
+    weight: Tensor
+
+    def __init__(self, matrix: Any, fingerprint: str = "") -> None:
+        super().__init__()
+        weight = torch.as_tensor(matrix)
+        if weight.dim() != 2 or not weight.is_floating_point():
+            raise ValueError(
+                "FrozenEmbedding needs a float matrix [n, D]; "
+                f"got {weight.dtype} of shape {tuple(weight.shape)}"
+            )
+        self.fingerprint = fingerprint
+        self.register_buffer("weight", weight.detach(), persistent=False)
+
+    @property
+    def dimension(self) -> int:
+        """D, the length of a vector."""
+        return self.weight.shape[1]
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """ids int [*] -> vectors [*, D]."""
+        return nn.functional.embedding(ids, self.weight)
+
+    def get_extra_state(self) -> str:
+        return self.fingerprint
+
+    def set_extra_state(self, state: str) -> None:
+        if state and self.fingerprint and state != self.fingerprint:
+            raise ValueError(
+                f"checkpoint was trained on item embeddings {state!r}, but the data set has "
+                f"{self.fingerprint!r}: use the same encoder and prompt, or train again"
+            )
+
+    def extra_repr(self) -> str:
+        rows, width = self.weight.shape
+        return f"{rows}, {width}, fingerprint={self.fingerprint!r}"

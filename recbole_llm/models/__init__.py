@@ -1,0 +1,1 @@
+"""Recommenders, a folder each."""

@@ -1,0 +1,128 @@
+"""Base class of the sequential recommenders."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from recbole.model.abstract_recommender import SequentialRecommender
+from recbole.utils import InputType
+from torch import Tensor
+
+from recbole_llm.layers import losses
+
+SAMPLED_LOSSES = {"BCE": losses.bce, "BPR": losses.bpr, "SSM": losses.sampled_softmax}
+LOSS_TYPES = ("CE", *SAMPLED_LOSSES)
+
+
+class TrainingRows(NamedTuple):
+    """The supervised positions of a batch: T of them."""
+
+    states: Tensor  # [T, D]
+    targets: Tensor  # int [T]
+    negatives: Tensor | None  # int [T, k]
+
+
+class SequenceRecommender(SequentialRecommender):  # type: ignore[misc]
+    """A sequential recommender whose score is <user state, item vector>.
+
+    A subclass gives `user_states` and `item_vectors`; this class gives the losses over both
+    kinds of training rows (RecBole's prefixes, and whole sequences with a target at every
+    position), and prediction. `loss_type` is CE, BCE, BPR or SSM (sampled softmax).
+    """
+
+    input_type = InputType.PAIRWISE
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        super().__init__(config, dataset)
+        self.loss_type: str = config["loss_type"]
+        if self.loss_type not in LOSS_TYPES:
+            raise ValueError(
+                f"loss_type={self.loss_type!r} is not one of {', '.join(LOSS_TYPES)}"
+            )
+        self.POS_ITEM_SEQ = "pos_" + self.ITEM_SEQ
+        self.NEG_ITEM_SEQ = config["NEG_PREFIX"] + self.ITEM_SEQ
+        self._cached_items: Tensor | None = None
+
+    def user_states(self, item_seq: Tensor, mask: Tensor) -> Tensor:
+        """States after every position: item_seq int [B, L], mask bool [B, L] -> [B, L, D]."""
+        raise NotImplementedError
+
+    def item_vectors(self, ids: Tensor | None = None) -> Tensor:
+        """Vectors that states are scored against: ids int [*] -> [*, D]; None: the whole
+        catalogue with the padding item, [n, D]."""
+        raise NotImplementedError
+
+    def forward(self, item_seq: Tensor, item_seq_len: Tensor) -> Tensor:
+        """State after the last real item: int [B, L], int [B] -> [B, D]."""
+        mask = item_seq != 0
+        slots = torch.arange(mask.shape[1], device=mask.device)
+        last = torch.where(mask, slots, 0).amax(1)  # right- or left-padded
+        rows = torch.arange(len(last), device=mask.device)
+        return self.user_states(item_seq, mask)[rows, last]
+
+    def training_rows(self, interaction: Any) -> TrainingRows:
+        """States, targets and negatives at the supervised positions of either kind of batch."""
+        item_seq = interaction[self.ITEM_SEQ]
+        if self.POS_ITEM_SEQ not in interaction:
+            state = self.forward(item_seq, interaction[self.ITEM_SEQ_LEN])
+            negatives = interaction[self.NEG_ITEM_ID] if self.NEG_ITEM_ID in interaction else None
+            negatives = None if negatives is None else negatives.view(len(state), -1)
+            return TrainingRows(state, interaction[self.POS_ITEM_ID], negatives)
+        targets = interaction[self.POS_ITEM_SEQ]
+        supervised = targets != 0  # [B, L]
+        states = self.user_states(item_seq, item_seq != 0)[supervised]
+        negatives = None
+        if self.NEG_ITEM_SEQ in interaction:
+            negatives = interaction[self.NEG_ITEM_SEQ][supervised].view(len(states), -1)
+        return TrainingRows(states, targets[supervised], negatives)
+
+    def recommendation_loss(self, rows: TrainingRows) -> Tensor:
+        """Loss of `loss_type` on the rows, scalar."""
+        if self.loss_type == "CE":
+            return losses.cross_entropy(rows.states, self.item_vectors(), rows.targets)
+        if rows.negatives is None:
+            raise ValueError(
+                f"loss_type={self.loss_type} needs negatives: set train_neg_sample_args"
+            )
+        return SAMPLED_LOSSES[self.loss_type](*self.sampled_scores(rows))
+
+    def sampled_scores(self, rows: TrainingRows) -> tuple[Tensor, Tensor]:
+        """Scores of the targets [T] and of the negatives [T, k]."""
+        assert rows.negatives is not None
+        pos = (rows.states * self.item_vectors(rows.targets)).sum(-1)
+        neg = torch.einsum("td,tkd->tk", rows.states, self.item_vectors(rows.negatives))
+        return pos, neg
+
+    def calculate_loss(self, interaction: Any) -> Tensor:
+        """Mean loss over the supervised positions of a batch, scalar."""
+        return self.recommendation_loss(self.training_rows(interaction))
+
+    @torch.no_grad()
+    def predict(self, interaction: Any) -> Tensor:
+        """Scores of each row's `item_id`, [B]."""
+        state = self.forward(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN])
+        return (state * self._scored_items()[interaction[self.ITEM_ID]]).sum(-1)
+
+    @torch.no_grad()
+    def full_sort_predict(self, interaction: Any) -> Tensor:
+        """Scores of the whole catalogue, [B, n]."""
+        state = self.forward(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN])
+        return state @ self._scored_items().t()
+
+    def _scored_items(self) -> Tensor:
+        """All item vectors [n, D], kept while the model stays in eval mode."""
+        if self.training:
+            return self.item_vectors()
+        if self._cached_items is None:
+            self._cached_items = self.item_vectors()
+        return self._cached_items
+
+    def train(self, mode: bool = True) -> SequenceRecommender:
+        self._cached_items = None
+        super().train(mode)
+        return self
+
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        self._cached_items = None
+        return super().load_state_dict(*args, **kwargs)
