@@ -162,7 +162,11 @@ def restore_enums(config: dict[str, Any]) -> dict[str, Any]:
 def _encoded(method: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(method)
     def other_parameter(self: Any) -> dict[str, Any]:
-        state = {key: _encode(value) for key, value in method(self).items()}
+        from torch.nn import Module
+
+        # DIN and FDSA name a sub-module here, whose weights are in the state_dict already.
+        own = {k: v for k, v in method(self).items() if not isinstance(v, Module)}
+        state: dict[str, Any] = _encode(own)
         fingerprints = embedding_fingerprints(self)
         return {**state, "__embeddings__": fingerprints} if fingerprints else state
 
@@ -201,30 +205,37 @@ def check_fingerprints(model: Any, saved: Mapping[str, str]) -> None:
 
 
 def _encode(value: Any) -> Any:
-    """NumPy arrays and SciPy matrices as tensors, which weights_only=True can load."""
-    import torch
+    """NumPy arrays and SciPy matrices, at any depth, as tensors: weights_only=True loads those."""
     from scipy.sparse import issparse
+    from torch import from_numpy
 
+    if isinstance(value, dict):
+        return {k: _encode(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_encode(v) for v in value]
     if issparse(value):
         coo = value.tocoo()
-        parts = [torch.from_numpy(np.ascontiguousarray(a)) for a in (coo.row, coo.col, coo.data)]
+        parts = [from_numpy(np.array(a)) for a in (coo.row, coo.col, coo.data)]
         return {"__sparse__": parts, "shape": list(coo.shape), "format": value.format}
     if isinstance(value, np.ndarray):
-        matrix = isinstance(value, np.matrix)
-        return {"__array__": torch.from_numpy(np.array(value)), "matrix": matrix}
-    return _plain(value) if isinstance(value, np.generic) else value
+        return {"__array__": from_numpy(np.array(value)), "matrix": isinstance(value, np.matrix)}
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _decode(value: Any) -> Any:
-    if isinstance(value, dict) and "__sparse__" in value:
+    if isinstance(value, list):
+        return [_decode(v) for v in value]
+    if not isinstance(value, dict):
+        return value
+    if "__sparse__" in value:
         from scipy.sparse import coo_matrix
 
         row, col, data = (t.numpy() for t in value["__sparse__"])
         return coo_matrix((data, (row, col)), shape=value["shape"]).asformat(value["format"])
-    if isinstance(value, dict) and "__array__" in value:
+    if "__array__" in value:
         array = value["__array__"].numpy()
         return np.asmatrix(array) if value["matrix"] else array
-    return value
+    return {k: _decode(v) for k, v in value.items()}
 
 
 def _without_barrier(method: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,0 +1,111 @@
+"""The command ``recbole-llm``; its subcommand ``run`` is what ``run_recbole_llm.py`` runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+_ARGS = {"ignore_unknown_options": True, "allow_extra_args": True}
+
+
+def run_main(argv: Sequence[str]) -> int:
+    """Run with ``--key=value`` arguments; bad input ends in one line and exit status 2."""
+    debug = "--debug" in argv
+    return _guarded(lambda: _run([a for a in argv if a != "--debug"]), debug)
+
+
+def _guarded(action: Callable[[], None], debug: bool = False) -> int:
+    try:
+        action()
+    except (ValueError, OSError, NotImplementedError) as error:
+        if debug:
+            raise
+        click.secho(f"error: {error}", fg="red", err=True)
+        return 2
+    return 0
+
+
+def _run(argv: Sequence[str]) -> None:
+    arguments, files = _split(argv)
+    from recbole_llm.quick_start import run_recbole_llm
+
+    run_recbole_llm(config_file_list=files, argv=arguments)
+
+
+def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Arguments for ``Config``, and the config files among them."""
+    from recbole_llm.config import parse_command_line
+
+    pairs = parse_command_line(argv)
+    files = pairs.pop("config_files", "").split()
+    return [f"--{key}={value}" for key, value in pairs.items()], files
+
+
+def _config(argv: Sequence[str]) -> Any:
+    from recbole_llm.config import Config
+
+    arguments, files = _split(argv)
+    return Config(config_file_list=files, argv=arguments)
+
+
+@click.group()
+@click.version_option(package_name="recbole-llm")
+def main() -> None:
+    """LLM-enhanced recommenders for RecBole."""
+
+
+@main.command(context_settings=_ARGS)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def run(arguments: tuple[str, ...]) -> None:
+    """Train and test: run --model=PAD --dataset=ml-100k [--key=value …]."""
+    sys.exit(run_main(arguments))
+
+
+@main.command()
+def models() -> None:
+    """List models, encoders and plugins, and where each comes from."""
+    sys.exit(_guarded(_list_all))
+
+
+def _list_all() -> None:
+    from recbole_llm.plugins import get_plugins, recbole_models
+
+    plugins = get_plugins()
+    registry = plugins.registry
+    click.secho("models", bold=True)
+    for name, spec in sorted(registry.models.items()):
+        click.echo(f"  {name:24} {registry.origins[f'model {name}']:32} {spec.summary}")
+    stock = sorted(set(recbole_models()) - set(registry.models))
+    click.echo(f"  RecBole's: {', '.join(stock)}")
+    click.secho("encoders", bold=True)
+    for name, encoder in sorted(registry.encoders.items()):
+        missing = encoder.missing()
+        state = f"needs {', '.join(missing)}" if missing else encoder.summary
+        click.echo(f"  {name:24} {registry.origins[f'encoder {name}']:32} {state}")
+    click.secho("plugins", bold=True)
+    for name, _ in sorted(plugins.manager.list_name_plugin()):
+        click.echo(f"  {name}")
+    for name, reason in plugins.failed.items():
+        click.secho(f"  {name}: left out: {reason}", fg="red")
+
+
+@main.command(context_settings=_ARGS)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def encode(arguments: tuple[str, ...]) -> None:
+    """Encode a data set's item texts: encode --dataset=ml-100k [--encoder=… --key=value …]."""
+    sys.exit(_guarded(lambda: _encode(arguments)))
+
+
+def _encode(argv: Sequence[str]) -> None:
+    from recbole.utils import init_logger
+
+    from recbole_llm.data.create import create_dataset
+    from recbole_llm.embeddings.attach import item_embeddings
+
+    config = _config([*argv, *([] if any(a.startswith("--model=") for a in argv) else ["--model=PAD"])])
+    init_logger(config)
+    table = item_embeddings(config, create_dataset(config))
+    click.echo(f"{table.matrix.shape[0] - 1} items, {table.matrix.shape[1]} dimensions")

@@ -1,0 +1,247 @@
+"""RecBole's ``Config`` with plugin models, safe literals and checked keys.
+
+Precedence, lowest first: RecBole's overall, model, data set and model-type files; this package's
+``properties/*.yaml`` and data set file; the model's own file once more, so that it beats its
+type's; then the user's files, ``config_dict`` and command line.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from logging import getLogger
+from pathlib import Path
+from typing import Any
+
+import recbole
+from recbole.config import Config as RecBoleConfig
+from recbole.utils import InputType, ModelType
+
+from recbole_llm import compat
+from recbole_llm.plugins import find_model, get_model
+from recbole_llm.registry import PROPERTIES, ModelSpec, suggest
+
+_RECBOLE = Path(recbole.__file__).parent
+DEFAULT_DATASET = "ml-100k"  # ships in recbole
+_PAIRWISE_LOSSES = ("BPR", "BCE", "SSM")
+_TYPES: dict[str, tuple[type, ...]] = {
+    "bool": (bool,),
+    "int": (int,),
+    "float": (float, int),
+    "str": (str, int, float),
+    "list": (list, tuple),
+    "tuple": (list, tuple),
+    "dict": (dict,),
+}
+
+
+def parse_command_line(argv: Iterable[str]) -> dict[str, str]:
+    """``["--key=value", ...]`` as a dict of strings.
+
+    Raises:
+        ValueError: an argument of another form, or a key given twice with different values.
+    """
+    pairs: dict[str, str] = {}
+    for argument in argv:
+        key, separator, value = argument.removeprefix("--").partition("=")
+        if not argument.startswith("--") or not separator or not key:
+            raise ValueError(f"argument '{argument}' is not of the form --key=value")
+        if pairs.get(key, value) != value:
+            raise ValueError(f"--{key} is given twice: '{pairs[key]}' and '{value}'")
+        pairs[key] = value
+    return pairs
+
+
+def parse_literal(text: str) -> Any:
+    """A Python literal (number, list, dict, None, True …) if ``text`` is one, else ``text``."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return text
+
+
+class Config(RecBoleConfig):  # type: ignore[misc]
+    """RecBole's configuration; the arguments are RecBole's, plus ``argv``.
+
+    Args:
+        model: model name or class.
+        dataset: data set name.
+        config_file_list: YAML files.
+        config_dict: parameters; strings are parsed as literals.
+        argv: ``--key=value`` arguments. ``sys.argv`` is not read: pass it to have it.
+
+    Raises:
+        ValueError: unknown model, value of a wrong type, or (``strict_config``) unknown key.
+    """
+
+    def __init__(
+        self,
+        model: str | type | None = None,
+        dataset: str | None = None,
+        config_file_list: Sequence[str] | None = None,
+        config_dict: Mapping[str, Any] | None = None,
+        argv: Sequence[str] = (),
+    ) -> None:
+        compat.apply()
+        self._argv = list(argv)
+        for file in config_file_list or ():
+            if not Path(file).is_file():
+                raise ValueError(f"config file '{file}' does not exist")
+        super().__init__(model, dataset, config_file_list, dict(config_dict or {}))
+        self._set_input_type()
+        self._check_keys()
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> Config:
+        """The configuration that a checkpoint stores, as it was when the model was trained."""
+        compat.apply()
+        self = cls.__new__(cls)
+        self._argv = []
+        self._init_parameters_category()
+        self.yaml_loader = self._build_yaml_loader()
+        self.external_config_dict, self.internal_config_dict = {}, {}
+        self.final_config_dict = compat.restore_enums(dict(plain))
+        self.model, self.dataset = plain["model"], plain["dataset"]
+        self.model_class = get_model(self.model)
+        self.final_config_dict.pop("local_rank", None)  # set anew by _init_device
+        self._init_device()
+        return self
+
+    def _convert_config_dict(self, config_dict: dict[str, Any]) -> dict[str, Any]:
+        return {k: parse_literal(v) if isinstance(v, str) else v for k, v in config_dict.items()}
+
+    def _load_config_files(self, file_list: Sequence[str] | None) -> dict[str, Any]:
+        merged: dict[str, Any] = {}
+        for file in file_list or ():
+            merged.update(self._read_yaml(file))
+        return merged
+
+    def _read_yaml(self, file: str | Path) -> dict[str, Any]:
+        import yaml
+
+        try:
+            content = yaml.load(Path(file).read_text(encoding="utf-8"), Loader=self.yaml_loader)
+        except yaml.YAMLError as error:
+            raise ValueError(f"config file '{file}' is not valid YAML: {error}") from error
+        if content is not None and not isinstance(content, dict):
+            raise ValueError(f"config file '{file}' must hold 'key: value' lines")
+        return content or {}
+
+    def _load_cmd_line(self) -> dict[str, Any]:
+        return self._convert_config_dict(dict(parse_command_line(self._argv)))
+
+    def _get_model_and_dataset(
+        self, model: str | type | None, dataset: str | None
+    ) -> tuple[str, type, str]:
+        # Who names a model on the command line means it, whatever a script passes.
+        model = self.cmd_config_dict.get("model") or model or self.external_config_dict.get("model")
+        dataset = (
+            self.cmd_config_dict.get("dataset") or dataset or self.external_config_dict.get("dataset")
+        )
+        dataset = str(dataset or DEFAULT_DATASET)
+        if model is None:
+            raise ValueError("no model is given: pass --model=…, or `model` in a config file")
+        if isinstance(model, str):
+            self._spec = find_model(model)
+            return model, get_model(model), dataset
+        self._spec = _spec_of_class(model)
+        return model.__name__, model, dataset
+
+    def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
+        super()._load_internal_config_dict(model, model_class, dataset)
+        self.internal_config_dict["MODEL_TYPE"] = model_class.type  # type: ignore[attr-defined]
+        for file in self._own_files(model, dataset):
+            self.internal_config_dict.update(self._read_yaml(file))
+
+    def _own_files(self, model: str, dataset: str) -> list[Path]:
+        files = [*sorted(PROPERTIES.glob("*.yaml")), PROPERTIES / "dataset" / f"{dataset}.yaml"]
+        files.append(_RECBOLE / "properties" / "model" / f"{model}.yaml")
+        if self._spec.config is not None:
+            files.append(Path(self._spec.config))
+        return [f for f in files if f.is_file()]
+
+    def _get_final_config_dict(self) -> dict[str, Any]:
+        final: dict[str, Any] = super()._get_final_config_dict()
+        self._check_types()
+        if final["MODEL_TYPE"] == ModelType.SEQUENTIAL and final.get("loss_type") == "CE":
+            # CE takes no negatives, yet RecBole's default asks for one and then refuses it.
+            if "train_neg_sample_args" not in self.external_config_dict:
+                final["train_neg_sample_args"] = None
+        final["needs_text"] = self._spec.needs_text or final.get("item_init") == "llm"
+        return final
+
+    def _set_input_type(self) -> None:
+        # RecBole derives it from the losses CE and BPR only.
+        if self["MODEL_INPUT_TYPE"] is None and self["loss_type"] in _PAIRWISE_LOSSES:
+            self.final_config_dict["MODEL_INPUT_TYPE"] = InputType.PAIRWISE
+
+    def _check_types(self) -> None:
+        declared = declared_types(self._all_files())
+        for key, value in self.external_config_dict.items():
+            types = declared.get(key, ())
+            if value is None or not types or _is_a(value, types):
+                continue
+            raise ValueError(f"{key}: expected {' or '.join(types)}, got {value!r}")
+
+    def _all_files(self) -> tuple[Path, ...]:
+        recbole_files = [_RECBOLE / "properties" / "overall.yaml"]
+        recbole_files.append(_RECBOLE / "properties" / "dataset" / "sample.yaml")
+        return (*recbole_files, *self._own_files(self.model, self.dataset))
+
+    def _check_keys(self) -> None:
+        known = recbole_keys() | set(self.internal_config_dict)
+        unknown = [key for key in self.external_config_dict if key not in known]
+        if not unknown:
+            return
+        listed = "; ".join(f"'{key}'{suggest(key, known).rstrip()}" for key in unknown)
+        message = f"unknown config key{'s' if len(unknown) > 1 else ''}: {listed}"
+        if self["strict_config"]:
+            raise ValueError(f"{message} (strict_config: True)")
+        getLogger("recbole_llm").warning(message)
+
+
+def _spec_of_class(model: type) -> ModelSpec:
+    try:
+        return find_model(model.__name__)
+    except ValueError:
+        return ModelSpec(model.__name__, model)
+
+
+def _is_a(value: Any, types: Sequence[str]) -> bool:
+    allowed = tuple(t for name in types for t in _TYPES[name])
+    return isinstance(value, allowed) and (not isinstance(value, bool) or bool in allowed)
+
+
+@cache
+def declared_types(files: tuple[Path, ...]) -> dict[str, tuple[str, ...]]:
+    """Types by key, from the comments ``key: value  # (int or list) meaning`` of YAML files."""
+    pattern = re.compile(r"^(\w+):.*#\s*\(([^)]*)\)", re.M)
+    types: dict[str, tuple[str, ...]] = {}
+    for file in files:
+        for key, comment in pattern.findall(file.read_text(encoding="utf-8")):
+            names = [word.split(" of ")[0].strip() for word in re.split(r"\bor\b|[,/|]", comment)]
+            # A comment that names anything else than these types declares nothing.
+            named = [n for n in names if n != "None"]
+            types[key] = tuple(named) if all(n in _TYPES for n in named) else ()
+    return types
+
+
+@cache
+def recbole_keys() -> frozenset[str]:
+    """Every key that RecBole's files declare or its code reads."""
+    keys = {"model", "dataset", "config_files", "nproc", "world_size", "ip", "port"}
+    for file in _RECBOLE.rglob("*.yaml"):
+        keys.update(re.findall(r"^(\w+):", file.read_text(encoding="utf-8"), re.M))
+    for file in _RECBOLE.rglob("*.py"):
+        code = file.read_text(encoding="utf-8")
+        keys.update(re.findall(r"config(?:\.get\(|\[)\s*[\"'](\w+)[\"']", code))
+    from recbole.utils import argument_list
+
+    for name in vars(argument_list):
+        if name.endswith("_arguments"):
+            keys.update(getattr(argument_list, name))
+    return frozenset(keys)

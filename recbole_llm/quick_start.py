@@ -1,0 +1,175 @@
+"""One call from a configuration to a tested model; RecBole's signatures, without its ray import."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Mapping, Sequence
+from logging import getLogger
+from pathlib import Path
+from typing import Any
+
+import torch
+from recbole.data.transform import construct_transform
+from recbole.utils import get_environment, get_flops, init_logger, init_seed, set_color
+
+from recbole_llm import compat
+from recbole_llm.config import Config
+from recbole_llm.data.create import create_dataset
+from recbole_llm.data.prepare import data_preparation
+from recbole_llm.plugins import get_plugin_manager, get_trainer
+from recbole_llm.runtime import configure_runtime
+from recbole_llm.trainers.engine import with_engine
+
+
+def run_recbole_llm(
+    model: str | type | None = None,
+    dataset: str | None = None,
+    config_file_list: Sequence[str] | None = None,
+    config_dict: Mapping[str, Any] | None = None,
+    saved: bool = True,
+    argv: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Train and test a model, ours or RecBole's.
+
+    Args:
+        model: model name or class.
+        dataset: data set name; ``data_path`` says where it lies.
+        config_file_list: YAML files.
+        config_dict: parameters.
+        saved: whether checkpoints are written.
+        argv: ``--key=value`` arguments, which beat the rest.
+
+    Returns:
+        best_valid_score, valid_score_bigger, best_valid_result, test_result (RecBole's keys) and,
+        when saved, checkpoint (its path).
+    """
+    config = Config(model, dataset, config_file_list, config_dict, argv)
+    _start(config)
+    logger = getLogger()
+    logger.info(config)
+    data = load_data(config)
+    logger.info(data[0])
+    network = build_model(config, data[1].dataset)
+    logger.info(network)
+    if config["log_flops"]:
+        log_flops(config, network, data[0])
+    trainer = build_trainer(config, network)
+    result = _fit_and_test(config, trainer, data[1:], saved)
+    environment = get_environment(config).draw()
+    logger.info(f"The running environment of this training is as follows:\n{environment}")
+    for key, name in (("best_valid_result", "best valid "), ("test_result", "test result")):
+        logger.info(set_color(name, "yellow") + f": {result[key]}")
+    get_plugin_manager().hook.on_result(config=config, result=result)
+    return result
+
+
+def objective_function(
+    config_dict: Mapping[str, Any] | None = None,
+    config_file_list: Sequence[str] | None = None,
+    saved: bool = True,
+) -> dict[str, Any]:
+    """One trial of a hyperparameter search: quiet, without report; RecBole's HyperTuning calls it.
+
+    Returns:
+        model, best_valid_score, valid_score_bigger, best_valid_result, test_result.
+    """
+    config = Config(config_file_list=config_file_list, config_dict=config_dict)
+    config["state"], config["show_progress"] = "ERROR", False
+    root = getLogger()
+    for handler in root.handlers[:]:
+        root.removeHandler(handler)
+    _start(config)
+    _, *loaders = load_data(config)
+    trainer = build_trainer(config, build_model(config, loaders[0].dataset))
+    return {"model": config["model"], **_fit_and_test(config, trainer, loaders, saved, False)}
+
+
+def load_data_and_model(model_file: str) -> tuple[Any, ...]:
+    """A trained model with its data, from a checkpoint of this package (``weights_only``).
+
+    Returns:
+        config, model, dataset, train_data, valid_data, test_data.
+
+    Raises:
+        ValueError: no checkpoint there, a damaged one, or one of other item vectors.
+    """
+    checkpoint = load_checkpoint(model_file)
+    config = Config.from_plain(checkpoint["config"])
+    _start(config)
+    getLogger().info(config)
+    dataset, train_data, valid_data, test_data = load_data(config)
+    model = build_model(config, train_data.dataset)
+    model.load_state_dict(checkpoint["state_dict"])
+    model.load_other_parameter(checkpoint.get("other_parameter"))
+    return config, model, dataset, train_data, valid_data, test_data
+
+
+def load_checkpoint(model_file: str) -> dict[str, Any]:
+    """The content of a checkpoint file: tensors and plain data.
+
+    Raises:
+        ValueError: the file is missing, damaged, or not a checkpoint of this package.
+    """
+    if not Path(model_file).is_file():
+        raise ValueError(f"checkpoint '{model_file}' does not exist")
+    try:
+        checkpoint = torch.load(model_file, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(
+            f"checkpoint '{model_file}' cannot be read ({type(error).__name__}): it is damaged, or "
+            f"was not written by recbole_llm; train again, or choose another file"
+        ) from error
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("config"), dict):
+        raise ValueError(f"checkpoint '{model_file}' holds no configuration of a trained model")
+    return checkpoint
+
+
+def load_data(config: Config) -> tuple[Any, Any, Any, Any]:
+    """The data set, with what the plugins attach to it, and its three loaders."""
+    dataset = create_dataset(config)
+    get_plugin_manager().hook.prepare_dataset(config=config, dataset=dataset)
+    return (dataset, *data_preparation(config, dataset))
+
+
+def build_model(config: Config, train_dataset: Any) -> Any:
+    """The model on its device, seeded."""
+    init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
+    return config.model_class(config, train_dataset).to(config["device"])
+
+
+def build_trainer(config: Config, model: Any) -> Any:
+    """The model's trainer, with this package's evaluation and optimizer."""
+    trainer_class = get_trainer(config["model"])
+    return with_engine(trainer_class)(config, model)
+
+
+def log_flops(config: Config, model: Any, dataset: Any) -> None:
+    """RecBole's count of the operations of one prediction."""
+    transform = construct_transform(config)
+    flops = get_flops(model, dataset, config["device"], getLogger(), transform)
+    getLogger().info(set_color("FLOPs", "blue") + f": {flops}")
+
+
+def _start(config: Config) -> None:
+    init_seed(config["seed"], config["reproducibility"])
+    init_logger(config)
+    configure_runtime(config)
+
+
+def _fit_and_test(
+    config: Config, trainer: Any, loaders: Sequence[Any], saved: bool, verbose: bool = True
+) -> dict[str, Any]:
+    train_data, valid_data, test_data = loaders
+    show_progress = config["show_progress"]
+    score, best = trainer.fit(
+        train_data, valid_data, verbose=verbose, saved=saved, show_progress=show_progress
+    )
+    test = trainer.evaluate(test_data, load_best_model=saved, show_progress=show_progress)
+    result = {
+        "best_valid_score": score,
+        "valid_score_bigger": config["valid_metric_bigger"],
+        "best_valid_result": best,
+        "test_result": test,
+    }
+    return {**result, "checkpoint": trainer.saved_model_file} if saved else result

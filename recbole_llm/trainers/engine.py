@@ -1,0 +1,34 @@
+"""What every trainer gains here, RecBole's own ones included."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import torch
+
+
+class EngineMixin:
+    """Evaluation by memory budget, and a training loop without autograd's debug mode."""
+
+    config: Any
+    eval_collector: Any
+
+    def __init__(self, config: Any, model: Any) -> None:
+        super().__init__(config, model)  # type: ignore[call-arg]
+        from recbole_llm.evaluation.ranking import RankingCollector
+
+        self.eval_collector = RankingCollector(config)
+
+    def fit(self, *args: Any, **kwargs: Any) -> Any:
+        """Train as the base class does; ``detect_anomaly`` is off unless the user asks for it."""
+        with torch.autograd.set_detect_anomaly(bool(self.config["detect_anomaly"])):
+            return super().fit(*args, **kwargs)  # type: ignore[misc]
+
+
+@cache
+def with_engine(trainer: type[Any]) -> type[Any]:
+    """``trainer`` with the engine in front of it."""
+    if issubclass(trainer, EngineMixin):
+        return trainer
+    return type(trainer.__name__, (EngineMixin, trainer), {"__module__": trainer.__module__})
