@@ -1,0 +1,84 @@
+"""The training interactions themselves, from any train split: RecBole's or ours."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+IntArray: TypeAlias = npt.NDArray[np.int64]
+
+
+def training_interactions(dataset: Any) -> tuple[IntArray, IntArray]:
+    """Every training interaction once, in user-time order.
+
+    RecBole's sequential train split has one row a *target*, so a user's first interaction is
+    in the item lists only. It is put back here, taken from the shortest list of each user.
+    An interaction of a user without any training row is not a training interaction.
+
+    Args:
+        dataset: a train split (``train_data.dataset``), sequential or general.
+
+    Returns:
+        users int [N] and items int [N], internal ids; sorted by user, then time.
+
+    Raises:
+        ValueError: the data set is not split yet, so that its interactions include the test set.
+    """
+    inter = dataset.inter_feat
+    if not hasattr(inter, "interaction"):
+        raise ValueError(
+            f"dataset '{dataset.dataset_name}' is not split yet: pass train_data.dataset, "
+            f"which holds training interactions only"
+        )
+    users, items = _column(inter, dataset.uid_field), _column(inter, dataset.iid_field)
+    order = _user_time_order(dataset, users)
+    users, items = users[order], items[order]
+    list_field = getattr(dataset, f"{dataset.iid_field}_list_field", None)
+    if list_field is None or list_field not in inter or not len(users):
+        return users, items
+    return _with_first_lists(dataset, list_field, order, users, items)
+
+
+def item_counts(dataset: Any) -> IntArray:
+    """Training interactions of each item, int [n_items]; row 0 (padding) is 0."""
+    return _counts(training_interactions(dataset)[1], dataset.item_num)
+
+
+def user_counts(dataset: Any) -> IntArray:
+    """Training interactions of each user, int [n_users]; row 0 (padding) is 0."""
+    return _counts(training_interactions(dataset)[0], dataset.user_num)
+
+
+def _counts(ids: IntArray, size: int) -> IntArray:
+    return np.bincount(ids, minlength=size).astype(np.int64)
+
+
+def _column(inter: Any, field: str) -> IntArray:
+    column: IntArray = inter[field].numpy()
+    return column
+
+
+def _user_time_order(dataset: Any, users: IntArray) -> IntArray:
+    inter, time = dataset.inter_feat, dataset.time_field
+    if time is None or time not in inter:
+        return np.argsort(users, kind="stable")
+    return np.lexsort((inter[time].numpy(), users))  # stable: ties keep their order
+
+
+def _with_first_lists(
+    dataset: Any, list_field: str, order: IntArray, users: IntArray, items: IntArray
+) -> tuple[IntArray, IntArray]:
+    """Put each user's shortest item list before the user's targets."""
+    inter = dataset.inter_feat
+    lengths = _column(inter, dataset.item_list_length_field)[order]
+    by_length = np.lexsort((np.arange(len(users)), lengths, users))
+    first = by_length[np.r_[True, users[1:] != users[:-1]]]  # rows of `order`, one a user
+    heads = inter[order[first]][list_field].numpy()  # [U, L]
+    real = np.arange(heads.shape[1]) < lengths[first][:, None]  # [U, L]
+    head_users = np.repeat(users[first], lengths[first])
+    all_users = np.concatenate([head_users, users])
+    all_items = np.concatenate([heads[real], items])
+    order = np.argsort(all_users, kind="stable")
+    return all_users[order], all_items[order]

@@ -1,0 +1,1 @@
+"""Evaluation: ranking, groups, significance, reports."""
