@@ -12,8 +12,7 @@ class FrozenEmbedding(nn.Module):
     """Look-up in a constant table, such as the LLM's vectors of the items.
 
     The table is a non-persistent buffer: no optimizer, no initialisation and no checkpoint
-    touches it. A checkpoint keeps the table's fingerprint instead, and loading one that was
-    made with another table is an error.
+    touches it. A checkpoint keeps `fingerprint` instead, which loading compares.
 
     Args:
         matrix: float [n, D]; row 0 is the padding item.
@@ -41,16 +40,6 @@ class FrozenEmbedding(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         """ids int [*] -> vectors [*, D]."""
         return nn.functional.embedding(ids, self.weight)
-
-    def get_extra_state(self) -> str:
-        return self.fingerprint
-
-    def set_extra_state(self, state: str) -> None:
-        if state and self.fingerprint and state != self.fingerprint:
-            raise ValueError(
-                f"checkpoint was trained on item embeddings {state!r}, but the data set has "
-                f"{self.fingerprint!r}: use the same encoder and prompt, or train again"
-            )
 
     def extra_repr(self) -> str:
         rows, width = self.weight.shape

@@ -1,0 +1,156 @@
+"""What every backbone keeps: causality, padding, options; and each one's own arithmetic."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from recbole_llm.layers.backbones import BACKBONES, backbone_from_config, build_backbone
+from recbole_llm.layers.probe import future_leak, padding_effect
+
+HIDDEN, LENGTH = 8, 6
+LENGTHS = torch.tensor([6, 1, 3, 5])
+RIGHT = torch.arange(LENGTH) < LENGTHS.unsqueeze(1)
+ORIGINAL = {"norm_order": "original", "input_norm": False}
+VARIANTS: list[tuple[str, dict[str, Any]]] = [
+    *((name, {}) for name in BACKBONES),
+    ("SASRec", ORIGINAL),
+    ("SASRec", {"attention_bias": False, "position": False, "hidden_act": "relu"}),
+    ("GRU4Rec", {"n_layers": 2, "gru_hidden_size": 5}),
+    ("Caser", {"caser_window": 3}),
+]
+
+
+def make(name: str, options: dict[str, Any], length: int = LENGTH) -> nn.Module:
+    torch.manual_seed(3)
+    backbone = build_backbone(name, HIDDEN, length, **options)
+    for parameter in backbone.parameters():  # biases and gains included
+        nn.init.normal_(parameter, std=0.5)
+    return backbone.double().eval()
+
+
+def inputs(length: int = LENGTH) -> Tensor:
+    generator = torch.Generator().manual_seed(5)
+    return torch.randn(len(LENGTHS), length, HIDDEN, dtype=torch.double, generator=generator)
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+@pytest.mark.parametrize("mask", [RIGHT, RIGHT.flip(1)], ids=["right", "left"])
+def test_looks_neither_ahead_nor_at_padding(name: str, options: dict, mask: Tensor) -> None:
+    backbone = make(name, options)
+    assert backbone(inputs(), mask).isfinite().all()
+    assert future_leak(backbone, inputs(), mask) == 0
+    assert padding_effect(backbone, inputs(), mask) == 0
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+def test_outputs_depend_on_every_earlier_input(name: str, options: dict) -> None:
+    emb = inputs().requires_grad_()
+    window = options.get("caser_window", LENGTH)
+    # The square keeps layer norms from cancelling the sum.
+    make(name, options)(emb, RIGHT)[0, -1].square().sum().backward()
+    assert emb.grad is not None
+    assert (emb.grad[0].abs().amax(1) > 0).tolist() == [t >= LENGTH - window for t in range(LENGTH)]
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+def test_more_padding_changes_nothing(name: str, options: dict) -> None:
+    emb, more = inputs(), 3
+    options = {"caser_window": 3, **options} if name == "Caser" else options
+    backbone = make(name, options, LENGTH + more)
+    longer = torch.cat([emb, torch.ones(len(emb), more, HIDDEN, dtype=emb.dtype)], 1)
+    mask = torch.cat([RIGHT, torch.zeros(len(emb), more, dtype=torch.bool)], 1)
+    short, long = backbone(emb, RIGHT), backbone(longer, mask)
+    torch.testing.assert_close(short[RIGHT], long[mask], rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["GRU4Rec", "Caser"])
+def test_padding_side_does_not_matter_without_positions(name: str) -> None:
+    backbone, emb = make(name, {}), inputs()
+    left = torch.zeros_like(emb)
+    left[RIGHT.flip(1)] = emb[RIGHT]
+    torch.testing.assert_close(
+        backbone(emb, RIGHT)[RIGHT], backbone(left, RIGHT.flip(1))[RIGHT.flip(1)]
+    )
+
+
+@pytest.mark.parametrize("name", ["SASRec", "BERT4Rec"])
+def test_bidirectional_sees_ahead_but_no_padding(name: str) -> None:
+    backbone = make(name, {"bidirectional": True})
+    assert future_leak(backbone, inputs(), RIGHT) > 0
+    assert padding_effect(backbone, inputs(), RIGHT) == 0
+
+
+def test_attended_padding_counts_as_a_zero_vector() -> None:
+    backbone = make("SASRec", {**ORIGINAL, "position": False, "attend_padding": True})
+    mask = RIGHT.flip(1)
+    assert padding_effect(backbone, inputs(), mask) == 0
+    assert future_leak(backbone, inputs(), mask) == 0
+    # The second row has one real slot after five paddings.
+    alone = backbone(inputs()[1:2, -1:], torch.ones(1, 1, dtype=torch.bool))
+    assert not torch.allclose(backbone(inputs(), mask)[1, -1], alone[0, 0])
+
+
+def test_gradients_flow_in_training_mode() -> None:
+    for name in BACKBONES:
+        backbone = build_backbone(name, HIDDEN, LENGTH).train()
+        emb = inputs().float().requires_grad_()
+        backbone(emb, RIGHT)[RIGHT].square().sum().backward()
+        assert emb.grad is not None and emb.grad.isfinite().all()
+        assert emb.grad[~RIGHT].abs().sum() == 0
+        for parameter in backbone.parameters():
+            assert parameter.grad is not None and parameter.grad.isfinite().all()
+
+
+def test_caser_by_hand() -> None:
+    """One dimension, window 2: a vertical filter (3, 5) and horizontal ones of height 1 and 2."""
+    backbone = build_backbone("Caser", 1, 4, caser_window=2, nv=1, nh=1).eval()
+    one, two = backbone.horizontal
+    with torch.no_grad():
+        backbone.vertical.weight.copy_(torch.tensor([[3.0, 5.0]]))
+        one.weight.fill_(2.0)
+        two.weight.copy_(torch.tensor([[[1.0, -1.0]]]))
+        for bias in (backbone.vertical.bias, one.bias, two.bias):
+            bias.zero_()
+        backbone.dense.weight.copy_(torch.tensor([[1.0, 10.0, 100.0]]))
+    emb = torch.tensor([[[1.0], [4.0], [2.0]]])
+    # Windows (0, 1), (1, 4), (4, 2): 3a + 5b; max relu(2 item); relu(a - b).
+    expected = [5 + 10 * 2 + 0, 23 + 10 * 8 + 0, 22 + 10 * 8 + 100 * 2]
+    states = backbone(emb, torch.ones(1, 3, dtype=torch.bool))
+    assert states.flatten().tolist() == pytest.approx(expected)
+
+
+def test_unknown_names_and_options() -> None:
+    with pytest.raises(ValueError, match="unknown backbone 'SASrec', did you mean 'SASRec'"):
+        build_backbone("SASrec", 8, 6)
+    with pytest.raises(ValueError, match=r"GRU4Rec has no option \['n_heads'\]"):
+        build_backbone("GRU4Rec", 8, 6, n_heads=2)
+    with pytest.raises(ValueError, match="n_heads=3 does not divide hidden_size=8"):
+        build_backbone("SASRec", 8, 6, n_heads=3)
+    with pytest.raises(ValueError, match="hidden_act='gelo' is not one of"):
+        build_backbone("SASRec", 8, 6, hidden_act="gelo")
+    with pytest.raises(ValueError, match="norm_order='pre' is not one of"):
+        build_backbone("SASRec", 8, 6, norm_order="pre")
+
+
+def test_batches_longer_than_the_positions_are_refused() -> None:
+    with pytest.raises(ValueError, match="max_length is 4"):
+        build_backbone("SASRec", HIDDEN, 4)(inputs().float(), RIGHT)
+
+
+def test_from_config() -> None:
+    config = {
+        "backbone": "SASRec", "hidden_size": 8, "MAX_ITEM_LIST_LENGTH": 6, "n_layers": 3,
+        "n_heads": 4, "inner_size": None, "nv": 9,
+    }  # fmt: skip
+    backbone = backbone_from_config(config)
+    assert len(backbone.blocks) == 3
+    assert backbone.blocks[0].attention.n_heads == 4
+    assert backbone.blocks[0].dense_1.out_features == 32
+    assert backbone_from_config(config, n_layers=1, norm_order="original").last_norm is not None
+    assert backbone_from_config(config, "Caser").vertical.out_features == 9
+    with pytest.raises(ValueError, match="unknown backbone"):
+        backbone_from_config({**config, "backbone": "sas"})

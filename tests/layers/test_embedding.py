@@ -1,0 +1,29 @@
+"""The frozen table: no parameter, nothing in the checkpoint, checked inputs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from recbole_llm.layers.embedding import FrozenEmbedding
+
+
+def test_looks_up_rows() -> None:
+    table = FrozenEmbedding(np.arange(6, dtype=np.float32).reshape(3, 2), "abc")
+    assert table(torch.tensor([[2, 0]])).tolist() == [[[4.0, 5.0], [0.0, 1.0]]]
+    assert (table.dimension, table.fingerprint) == (2, "abc")
+
+
+def test_is_frozen_and_outside_the_checkpoint() -> None:
+    table = FrozenEmbedding(torch.zeros(3, 2))
+    assert not list(table.parameters())
+    assert not table.state_dict()
+    table.double()
+    assert table.weight.dtype == torch.double
+
+
+@pytest.mark.parametrize("matrix", [np.zeros(3, np.float32), np.zeros((3, 2), np.int64)])
+def test_refuses_what_is_no_float_matrix(matrix: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="float matrix"):
+        FrozenEmbedding(matrix)

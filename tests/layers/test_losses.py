@@ -1,0 +1,125 @@
+"""Losses: hand-computed values, and the chunked cross entropy against the plain one."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from recbole_llm.layers import losses
+from recbole_llm.layers.losses import bce, bpr, cross_entropy, sampled_softmax
+
+
+def softplus(x: float) -> float:
+    return math.log1p(math.exp(x))
+
+
+def test_bce_by_hand() -> None:
+    loss = bce(torch.tensor([1.0, -2.0]), torch.tensor([[0.5], [3.0]]))
+    expected = (softplus(-1) + softplus(2)) / 2 + (softplus(0.5) + softplus(3)) / 2
+    assert loss.item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_bpr_by_hand() -> None:
+    loss = bpr(torch.tensor([1.0, -2.0]), torch.tensor([[0.0, 2.0], [1.0, -2.0]]))
+    expected = (softplus(-1) + softplus(1) + softplus(3) + softplus(0)) / 4
+    assert loss.item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_sampled_softmax_by_hand() -> None:
+    loss = sampled_softmax(torch.tensor([1.0]), torch.tensor([[0.0, 2.0]]))
+    expected = math.log(math.exp(1) + 1 + math.exp(2)) - 1
+    assert loss.item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_negatives_may_come_without_their_dimension() -> None:
+    pos, neg = torch.randn(5), torch.randn(5)
+    for loss in (bce, bpr, sampled_softmax):
+        torch.testing.assert_close(loss(pos, neg), loss(pos, neg.unsqueeze(1)))
+
+
+def problem(rows: int, items: int, scale: float = 1.0) -> tuple[torch.Tensor, ...]:
+    generator = torch.Generator().manual_seed(rows + items)
+    states = torch.randn(rows, 6, dtype=torch.double, generator=generator) * scale
+    table = torch.randn(items, 6, dtype=torch.double, generator=generator)
+    targets = torch.randint(1, items, (rows,), generator=generator)
+    return states.requires_grad_(), table.requires_grad_(), targets
+
+
+# Logits held at once: everything; some rows; one row; less than one row.
+BUDGETS = [10**6, 200, 40, 7]
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+@pytest.mark.parametrize("padding_item", [False, True])
+@pytest.mark.parametrize("scale", [1.0, 300.0])
+def test_cross_entropy_is_the_plain_one(
+    monkeypatch: pytest.MonkeyPatch, budget: int, padding_item: bool, scale: float
+) -> None:
+    monkeypatch.setattr(losses, "LOGIT_BUDGET", budget)
+    states, table, targets = problem(23, 40, scale)
+    first = 0 if padding_item else 1
+    plain = F.cross_entropy(states @ table[first:].t(), targets - first)
+    ours = cross_entropy(states, table, targets, padding_item=padding_item)
+    torch.testing.assert_close(ours, plain)
+    for a, b in zip(
+        torch.autograd.grad(3 * ours, (states, table)),
+        torch.autograd.grad(3 * plain, (states, table)),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_cross_entropy_gradcheck(monkeypatch: pytest.MonkeyPatch, budget: int) -> None:
+    monkeypatch.setattr(losses, "LOGIT_BUDGET", budget)
+    states, table, targets = problem(5, 9)
+    assert torch.autograd.gradcheck(lambda s, t: cross_entropy(s, t, targets), (states, table))
+
+
+def test_cross_entropy_in_float32_and_extreme_logits() -> None:
+    states = torch.tensor([[100.0], [-100.0]], requires_grad=True)
+    table = torch.tensor([[0.0], [2.0], [-2.0]], requires_grad=True)
+    loss = cross_entropy(states, table, torch.tensor([1, 1]))
+    assert loss.item() == pytest.approx(200.0)
+    loss.backward()
+    assert states.grad is not None and table.grad is not None
+    # Row 1 puts all its mass on item 2: d loss / d state = (table[2] - table[1]) / 2.
+    assert states.grad.tolist() == [[0.0], [-2.0]]
+    assert table.grad.tolist() == [[0.0], [50.0], [-50.0]]
+
+
+def test_padding_row_gets_no_gradient() -> None:
+    states, table, targets = problem(7, 12)
+    cross_entropy(states, table, targets).backward()
+    assert table.grad is not None
+    assert table.grad[0].abs().max() == 0
+
+
+def test_only_what_needs_a_gradient_gets_one() -> None:
+    states, table, targets = problem(7, 12)
+    (by_states,) = torch.autograd.grad(cross_entropy(states, table.detach(), targets), states)
+    (by_table,) = torch.autograd.grad(cross_entropy(states.detach(), table, targets), table)
+    both = torch.autograd.grad(cross_entropy(states, table, targets), (states, table))
+    torch.testing.assert_close((by_states, by_table), both)
+    with torch.no_grad():
+        assert not cross_entropy(states, table, targets).requires_grad
+
+
+def test_no_rows_give_zero() -> None:
+    states, table, targets = problem(0, 12)
+    loss = cross_entropy(states, table, targets)
+    loss.backward()
+    assert loss.item() == 0
+    assert table.grad is not None and table.grad.abs().max() == 0
+
+
+def test_the_logits_never_exist_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(losses, "LOGIT_BUDGET", 1000)
+    states, table, targets = problem(500, 300)  # 150,000 logits
+    with torch.profiler.profile(profile_memory=True) as profile:
+        cross_entropy(states, table, targets).backward()
+    largest = max(event.self_cpu_memory_usage for event in profile.events())
+    assert largest < 8 * 150_000 / 4
