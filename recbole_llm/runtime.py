@@ -1,0 +1,141 @@
+"""Process-wide settings that make CPU training faster: memory allocation and threads."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import os
+import sys
+from collections.abc import Mapping
+from functools import cache
+from logging import getLogger
+from pathlib import Path
+from typing import Any
+
+import torch
+
+# glibc's malloc.h: option, value. By default blocks of 128 KiB to 32 MiB may come from mmap, and
+# free memory at the heap's top goes back at once: every training step would map, zero and unmap
+# its activations anew.
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
+_KEPT = 1 << 30  # bytes: smaller blocks come from the heap, which keeps as many when free
+_TOP_PAD = 64 << 20  # bytes the heap grows by
+_OLD_MMAP_LIMIT = 32 << 20  # the largest M_MMAP_THRESHOLD that glibc < 2.35 takes
+_OTHER_ALLOCATORS = ("jemalloc", "tcmalloc", "mimalloc", "hoard", "asan")
+_CPUS = Path("/sys/devices/system/cpu")
+
+
+def configure_runtime(config: Any = None) -> str:
+    """Set the allocator and the number of threads for this process; say so in one log line.
+
+    May be called any number of times. The environment goes first: OMP_NUM_THREADS for threads,
+    RECBOLE_LLM_MALLOC=0 and glibc's own MALLOC_* and GLIBC_TUNABLES for the allocator.
+
+    Args:
+        config: the keys `tune_malloc` (bool) and `cpu_threads` (int or None), where present.
+
+    Returns:
+        The line that was logged.
+    """
+    threads = _set_threads(_value(config, "cpu_threads", None))
+    wanted = bool(_value(config, "tune_malloc", True))
+    malloc = keep_heap() if wanted else "left alone (tune_malloc: False)"
+    line = f"CPU: {threads}; memory allocator: {malloc}"
+    getLogger().info(line)
+    return line
+
+
+def _value(config: Any, key: str, default: Any) -> Any:
+    return config[key] if config is not None and key in config else default
+
+
+def keep_heap() -> str:
+    """Tell glibc to keep freed memory for the next step; on anything else do nothing.
+
+    Returns:
+        What was done, or why nothing was.
+    """
+    reason = _reason_to_leave_malloc(os.environ)
+    return f"left alone ({reason})" if reason else _tune_glibc()
+
+
+def _reason_to_leave_malloc(environment: Mapping[str, str]) -> str:
+    if environment.get("RECBOLE_LLM_MALLOC") == "0":
+        return "RECBOLE_LLM_MALLOC=0"
+    for name, value in environment.items():
+        if name.startswith("MALLOC_") or (name == "GLIBC_TUNABLES" and "glibc.malloc" in value):
+            return f"{name} is set"
+    if not sys.platform.startswith("linux") or not hasattr(_process(), "gnu_get_libc_version"):
+        return "not glibc"
+    other = loaded_allocator()
+    return f"{other} is loaded" if other else ""
+
+
+def loaded_allocator() -> str:
+    """Name of the malloc replacement that this process has loaded, or ""."""
+    try:
+        maps = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    files = {line.rpartition("/")[2] for line in maps.splitlines() if ".so" in line}
+    return next((name for name in _OTHER_ALLOCATORS for file in files if name in file), "")
+
+
+@cache
+def _tune_glibc() -> str:
+    mallopt = _process().mallopt
+    mallopt.argtypes, mallopt.restype = (ctypes.c_int, ctypes.c_int), ctypes.c_int
+    done = mallopt(M_TRIM_THRESHOLD, _KEPT) and mallopt(M_TOP_PAD, _TOP_PAD)
+    done = done and (
+        mallopt(M_MMAP_THRESHOLD, _KEPT) or mallopt(M_MMAP_THRESHOLD, _OLD_MMAP_LIMIT)
+    )
+    return "glibc keeps freed memory" if done else "left alone (mallopt refused)"
+
+
+@cache
+def _process() -> ctypes.CDLL:
+    return ctypes.CDLL(None if os.name == "posix" else "msvcrt")
+
+
+def _set_threads(wanted: int | None) -> str:
+    if wanted is None and "OMP_NUM_THREADS" in os.environ:
+        return f"{torch.get_num_threads()} threads (OMP_NUM_THREADS)"
+    threads = wanted or available_cores() or torch.get_num_threads()
+    if threads != torch.get_num_threads():
+        torch.set_num_threads(threads)
+    return f"{threads} threads" + (" (cpu_threads)" if wanted else "")
+
+
+def available_cores() -> int | None:
+    """Physical cores that this process may use: by affinity, and by its cgroup's quota.
+
+    Two hardware threads of a core share its arithmetic units, so more threads than cores slow
+    matrix products down. None where the system does not say (torch's own choice is kept).
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        return None
+    cpus = os.sched_getaffinity(0)
+    cores = len({_core_of(cpu) for cpu in cpus})
+    quota = cgroup_cpus(Path("/sys/fs/cgroup"))
+    return max(1, min(cores, math.floor(quota))) if quota else cores
+
+
+def _core_of(cpu: int) -> str:
+    try:
+        siblings = _CPUS / f"cpu{cpu}" / "topology" / "thread_siblings_list"
+        return siblings.read_text(encoding="ascii").strip()
+    except OSError:
+        return str(cpu)
+
+
+def cgroup_cpus(root: Path) -> float | None:
+    """CPU quota of the cgroup (v2, else v1) mounted at `root`, in CPUs; None: no quota."""
+    try:
+        quota, period = (root / "cpu.max").read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        try:
+            quota = (root / "cpu" / "cpu.cfs_quota_us").read_text(encoding="ascii").strip()
+            period = (root / "cpu" / "cpu.cfs_period_us").read_text(encoding="ascii").strip()
+        except OSError:
+            return None
+    return None if quota in ("max", "-1") else int(quota) / int(period)
