@@ -23,26 +23,27 @@ class TrainingRows(NamedTuple):
     negatives: Tensor | None  # int [T, k]
 
 
-class SequenceRecommender(SequentialRecommender):  # type: ignore[misc]
-    """A sequential recommender whose score is <user state, item vector>.
+class SequenceTraining:
+    """Losses over both kinds of training rows: RecBole's prefixes, and whole sequences with a
+    target at every position.
 
-    A subclass gives `user_states` and `item_vectors`; this class gives the losses over both
-    kinds of training rows (RecBole's prefixes, and whole sequences with a target at every
-    position), and prediction. `loss_type` is CE, BCE, BPR or SSM (sampled softmax).
+    To be mixed into a `SequentialRecommender` that scores by <user state, item vector> and gives
+    `user_states` and `item_vectors`.
     """
 
-    input_type = InputType.PAIRWISE
+    loss_type: str
+    softmax_over_padding = False  # whether CE's softmax runs over the padding item too
+    ITEM_SEQ: str
+    ITEM_SEQ_LEN: str
+    POS_ITEM_ID: str
+    NEG_ITEM_ID: str
+    POS_ITEM_SEQ: str
+    NEG_ITEM_SEQ: str
 
-    def __init__(self, config: Any, dataset: Any) -> None:
-        super().__init__(config, dataset)
-        self.loss_type: str = config["loss_type"]
-        if self.loss_type not in LOSS_TYPES:
-            raise ValueError(
-                f"loss_type={self.loss_type!r} is not one of {', '.join(LOSS_TYPES)}"
-            )
+    def name_sequence_fields(self, config: Any) -> None:
+        """Set the names of the fields that sequence rows add."""
         self.POS_ITEM_SEQ = "pos_" + self.ITEM_SEQ
         self.NEG_ITEM_SEQ = config["NEG_PREFIX"] + self.ITEM_SEQ
-        self._cached_items: Tensor | None = None
 
     def user_states(self, item_seq: Tensor, mask: Tensor) -> Tensor:
         """States after every position: item_seq int [B, L], mask bool [B, L] -> [B, L, D]."""
@@ -53,8 +54,8 @@ class SequenceRecommender(SequentialRecommender):  # type: ignore[misc]
         catalogue with the padding item, [n, D]."""
         raise NotImplementedError
 
-    def forward(self, item_seq: Tensor, item_seq_len: Tensor) -> Tensor:
-        """State after the last real item: int [B, L], int [B] -> [B, D]."""
+    def last_states(self, item_seq: Tensor) -> Tensor:
+        """State after the last real item: int [B, L] -> [B, D]."""
         mask = item_seq != 0
         slots = torch.arange(mask.shape[1], device=mask.device)
         last = torch.where(mask, slots, 0).amax(1)  # right- or left-padded
@@ -65,7 +66,7 @@ class SequenceRecommender(SequentialRecommender):  # type: ignore[misc]
         """States, targets and negatives at the supervised positions of either kind of batch."""
         item_seq = interaction[self.ITEM_SEQ]
         if self.POS_ITEM_SEQ not in interaction:
-            state = self.forward(item_seq, interaction[self.ITEM_SEQ_LEN])
+            state = self.last_states(item_seq)
             negatives = interaction[self.NEG_ITEM_ID] if self.NEG_ITEM_ID in interaction else None
             negatives = None if negatives is None else negatives.view(len(state), -1)
             return TrainingRows(state, interaction[self.POS_ITEM_ID], negatives)
@@ -80,7 +81,9 @@ class SequenceRecommender(SequentialRecommender):  # type: ignore[misc]
     def recommendation_loss(self, rows: TrainingRows) -> Tensor:
         """Loss of `loss_type` on the rows, scalar."""
         if self.loss_type == "CE":
-            return losses.cross_entropy(rows.states, self.item_vectors(), rows.targets)
+            return losses.cross_entropy(
+                rows.states, self.item_vectors(), rows.targets, padding_item=self.softmax_over_padding
+            )
         if rows.negatives is None:
             raise ValueError(
                 f"loss_type={self.loss_type} needs negatives: set train_neg_sample_args"
@@ -98,16 +101,41 @@ class SequenceRecommender(SequentialRecommender):  # type: ignore[misc]
         """Mean loss over the supervised positions of a batch, scalar."""
         return self.recommendation_loss(self.training_rows(interaction))
 
+
+
+class SequenceRecommender(SequenceTraining, SequentialRecommender):  # type: ignore[misc]
+    """A sequential recommender whose score is <user state, item vector>.
+
+    A subclass gives `user_states` and `item_vectors`; this class gives the loss (`loss_type` CE,
+    BCE, BPR or SSM, sampled softmax) over both kinds of training rows, and prediction.
+    """
+
+    input_type = InputType.PAIRWISE
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        super().__init__(config, dataset)
+        self.loss_type = config["loss_type"]
+        if self.loss_type not in LOSS_TYPES:
+            raise ValueError(
+                f"loss_type={self.loss_type!r} is not one of {', '.join(LOSS_TYPES)}"
+            )
+        self.name_sequence_fields(config)
+        self._cached_items: Tensor | None = None
+
+    def forward(self, item_seq: Tensor, item_seq_len: Tensor) -> Tensor:
+        """State after the last real item: int [B, L], int [B] -> [B, D]."""
+        return self.last_states(item_seq)
+
     @torch.no_grad()
     def predict(self, interaction: Any) -> Tensor:
         """Scores of each row's `item_id`, [B]."""
-        state = self.forward(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN])
+        state = self.last_states(interaction[self.ITEM_SEQ])
         return (state * self._scored_items()[interaction[self.ITEM_ID]]).sum(-1)
 
     @torch.no_grad()
     def full_sort_predict(self, interaction: Any) -> Tensor:
         """Scores of the whole catalogue, [B, n]."""
-        state = self.forward(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN])
+        state = self.last_states(interaction[self.ITEM_SEQ])
         return state @ self._scored_items().t()
 
     def _scored_items(self) -> Tensor:

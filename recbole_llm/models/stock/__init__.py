@@ -1,0 +1,21 @@
+"""RecBole's SASRec and GRU4Rec, trained at every position at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from recbole_llm import hookimpl
+from recbole_llm.registry import PROPERTIES, ModelSpec
+
+
+@hookimpl
+def register_models(register: Callable[[ModelSpec], None]) -> None:
+    for name in ("SASRec", "GRU4Rec"):
+        register(
+            ModelSpec(
+                name,
+                f"recbole_llm.models.stock.{name.lower()}:{name}",
+                config=PROPERTIES / "model" / f"{name}.yaml",
+                summary=f"RecBole's {name}, trained at every position at once",
+            )
+        )
