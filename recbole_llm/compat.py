@@ -46,7 +46,7 @@ def apply() -> None:
     ):
         setattr(cls, name, _with_plain_config(getattr(cls, name)))
     trainer.torch = _AtomicTorch(trainer.torch)
-    AbstractRecommender.other_parameter = _encoded(AbstractRecommender.other_parameter)
+    AbstractRecommender.other_parameter = _with_fingerprints(AbstractRecommender.other_parameter)
     AbstractRecommender.load_other_parameter = _decoded(AbstractRecommender.load_other_parameter)
     Dataset._download = _without_barrier(Dataset._download)
 
@@ -106,7 +106,7 @@ def register_metric(metric: type[Any]) -> None:
 
 
 class _AtomicTorch:
-    """``torch`` as RecBole's trainer module sees it: ``save`` replaces its file in one step."""
+    """``torch`` to RecBole's trainer module: ``save`` writes plain data, and in one step."""
 
     def __init__(self, torch: Any) -> None:
         self._torch = torch
@@ -114,9 +114,10 @@ class _AtomicTorch:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._torch, name)
 
-    def save(self, state: Any, file: str, **kwargs: Any) -> None:
+    def save(self, state: Any, file: str, **_: Any) -> None:
+        # RecBole's pickle_protocol=4 is dropped: weights_only=True reads protocol 2.
         part = f"{file}.{os.getpid()}.part"
-        self._torch.save(state, part, **kwargs)
+        self._torch.save(_encode(state), part)
         os.replace(part, file)
 
 
@@ -159,14 +160,13 @@ def restore_enums(config: dict[str, Any]) -> dict[str, Any]:
     return {k: enums[k][v] if k in enums and v is not None else v for k, v in config.items()}
 
 
-def _encoded(method: Callable[..., Any]) -> Callable[..., Any]:
+def _with_fingerprints(method: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(method)
     def other_parameter(self: Any) -> dict[str, Any]:
         from torch.nn import Module
 
         # DIN and FDSA name a sub-module here, whose weights are in the state_dict already.
-        own = {k: v for k, v in method(self).items() if not isinstance(v, Module)}
-        state: dict[str, Any] = _encode(own)
+        state = {k: v for k, v in method(self).items() if not isinstance(v, Module)}
         fingerprints = embedding_fingerprints(self)
         return {**state, "__embeddings__": fingerprints} if fingerprints else state
 

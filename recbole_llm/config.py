@@ -153,9 +153,24 @@ class Config(RecBoleConfig):  # type: ignore[misc]
 
     def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
         super()._load_internal_config_dict(model, model_class, dataset)
-        self.internal_config_dict["MODEL_TYPE"] = model_class.type  # type: ignore[attr-defined]
+        if not (_RECBOLE / "properties" / "dataset" / f"{dataset}.yaml").is_file():
+            # RecBole's default loads ids alone, with which sequential and CTR models cannot start.
+            self.internal_config_dict["load_col"] = self._default_columns(model_class)
         for file in self._own_files(model, dataset):
             self.internal_config_dict.update(self._read_yaml(file))
+
+    def _default_columns(self, model_class: Any) -> dict[str, list[str]]:
+        def fields(*keys: str) -> list[str]:
+            defaults = {**self.internal_config_dict, **self.external_config_dict}
+            return [defaults[key] for key in keys]
+
+        user, item = "USER_ID_FIELD", "ITEM_ID_FIELD"
+        columns = {"inter": fields(user, item, "RATING_FIELD", "TIME_FIELD")}
+        if model_class.type == ModelType.KNOWLEDGE:
+            head, tail, relation = "HEAD_ENTITY_ID_FIELD", "TAIL_ENTITY_ID_FIELD", "RELATION_ID_FIELD"
+            columns["kg"] = fields(head, relation, tail)
+            columns["link"] = fields(item, "ENTITY_ID_FIELD")
+        return columns
 
     def _own_files(self, model: str, dataset: str) -> list[Path]:
         files = [*sorted(PROPERTIES.glob("*.yaml")), PROPERTIES / "dataset" / f"{dataset}.yaml"]

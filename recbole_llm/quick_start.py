@@ -50,7 +50,7 @@ def run_recbole_llm(
     logger.info(config)
     data = load_data(config)
     logger.info(data[0])
-    network = build_model(config, data[1].dataset)
+    network = build_model(config, data[1]._dataset)
     logger.info(network)
     if config["log_flops"]:
         log_flops(config, network, data[0])
@@ -81,7 +81,7 @@ def objective_function(
         root.removeHandler(handler)
     _start(config)
     _, *loaders = load_data(config)
-    trainer = build_trainer(config, build_model(config, loaders[0].dataset))
+    trainer = build_trainer(config, build_model(config, loaders[0]._dataset))
     return {"model": config["model"], **_fit_and_test(config, trainer, loaders, saved, False)}
 
 
@@ -99,7 +99,7 @@ def load_data_and_model(model_file: str) -> tuple[Any, ...]:
     _start(config)
     getLogger().info(config)
     dataset, train_data, valid_data, test_data = load_data(config)
-    model = build_model(config, train_data.dataset)
+    model = build_model(config, train_data._dataset)
     model.load_state_dict(checkpoint["state_dict"])
     model.load_other_parameter(checkpoint.get("other_parameter"))
     return config, model, dataset, train_data, valid_data, test_data

@@ -80,6 +80,22 @@ def check_files(config: Any) -> None:
     for file in wanted:
         if not (folder / file).is_file():
             raise ValueError(f"dataset '{name}': '{folder / file}' does not exist")
+        _check_columns(config, folder / file)
+
+
+def _check_columns(config: Any, file: Path) -> None:
+    with file.open(encoding=config["encoding"] or "utf-8") as opened:
+        header = opened.readline().rstrip("\n").split(config["field_separator"])
+    columns = [column.split(":")[0] for column in header]
+    needed = ["USER_ID_FIELD", "ITEM_ID_FIELD"]
+    if config["MODEL_TYPE"] == ModelType.SEQUENTIAL and not config["benchmark_filename"]:
+        needed.append("TIME_FIELD")
+    for key in needed:
+        if config[key] not in columns:
+            raise ValueError(
+                f"'{file}' has no column '{config[key]}' ({key}), which {config['model']} needs; its "
+                f"columns are {', '.join(columns)}: name the right one with --{key}=…"
+            )
 
 
 def _downloadable() -> list[str]:
