@@ -1,0 +1,99 @@
+"""The user-item graph of the training interactions and LightGCN's convolution on it."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy.sparse import csr_matrix
+from torch import Tensor, nn
+
+from recbole_llm.models.alpharec.sparse import linear_operator, weighted_sums
+
+
+class InteractionGraph(nn.Module):
+    """Unique (user, item) pairs, both ways round, as constant buffers.
+
+    N users, n items, m pairs; nodes are users, then items, [N + n]. A node without edges has
+    zero rows: no mean, and nothing from or to its neighbours.
+
+    Args:
+        users, items: internal ids of the interactions, int [*]; repeated pairs count once.
+        n_users, n_items: N and n.
+        n_layers: K, convolution layers.
+    """
+
+    user_starts: Tensor  # int [N]
+    user_items: Tensor  # int [m], by user
+    item_starts: Tensor  # int [n]
+    item_users: Tensor  # int [m], by item
+    user_degrees: Tensor  # int [N]
+    item_degrees: Tensor  # int [n]
+    edge_by_user: Tensor  # 1 / sqrt(d_u d_i), [m], in the order of user_items
+    edge_by_item: Tensor  # the same, in the order of item_users
+    mean_by_user: Tensor  # 1 / d_u, [m]
+    mean_by_item: Tensor  # 1 / d_u, [m]
+    response: Tensor  # what the convolution makes of ones, [N + n]
+
+    def __init__(
+        self, users: np.ndarray, items: np.ndarray, n_users: int, n_items: int, n_layers: int
+    ) -> None:
+        super().__init__()
+        self.n_users, self.n_items, self.n_layers = n_users, n_items, n_layers
+        by_user = csr_matrix((np.ones(len(users)), (users, items)), (n_users, n_items))
+        by_user.sum_duplicates()
+        by_item = csr_matrix(by_user.T)
+        user_degrees, item_degrees = np.diff(by_user.indptr), np.diff(by_item.indptr)
+        for name, array in (
+            ("user_starts", by_user.indptr[:-1]),
+            ("user_items", by_user.indices),
+            ("item_starts", by_item.indptr[:-1]),
+            ("item_users", by_item.indices),
+            ("user_degrees", user_degrees),
+            ("item_degrees", item_degrees),
+        ):
+            self._keep(name, array.astype(np.int64))
+        of_edge = np.repeat(user_degrees, user_degrees)  # d_u of each edge, by user
+        self._keep("mean_by_user", 1.0 / of_edge)
+        self._keep("edge_by_user", 1.0 / np.sqrt(of_edge * item_degrees[by_user.indices]))
+        of_edge = user_degrees[by_item.indices]
+        self._keep("mean_by_item", 1.0 / of_edge)
+        self._keep(
+            "edge_by_item", 1.0 / np.sqrt(of_edge * np.repeat(item_degrees, item_degrees))
+        )
+        self._keep("response", self._convolve(torch.ones(n_users + n_items, 1))[:, 0])
+
+    def _keep(self, name: str, values: np.ndarray | Tensor) -> None:
+        tensor = torch.as_tensor(values)
+        if tensor.is_floating_point():
+            tensor = tensor.to(torch.get_default_dtype())
+        self.register_buffer(name, tensor, persistent=False)
+
+    def user_means(self, x: Tensor) -> Tensor:
+        """Mean of each user's items: x [n, D] -> [N, D]."""
+        return linear_operator(
+            x,
+            lambda v: weighted_sums(v, self.user_items, self.user_starts, self.mean_by_user),
+            lambda v: weighted_sums(v, self.item_users, self.item_starts, self.mean_by_item),
+        )
+
+    def convolve(self, nodes: Tensor) -> Tensor:
+        """Mean over k = 0 … K of A^k nodes, A = D^-1/2 (adjacency) D^-1/2: [N + n, D] -> same.
+
+        A sum of powers of a symmetric matrix is its own transpose, so the gradient is the same
+        convolution and nothing is kept for it.
+        """
+        return linear_operator(nodes, self._convolve, self._convolve)
+
+    def _convolve(self, nodes: Tensor) -> Tensor:
+        total = layer = nodes.to(self.edge_by_user.dtype)
+        for _ in range(self.n_layers):
+            layer = self.step(layer)
+            total = total + layer
+        return total / (self.n_layers + 1)
+
+    def step(self, nodes: Tensor) -> Tensor:
+        """A nodes: [N + n, D] -> [N + n, D]."""
+        users, items = nodes[: self.n_users], nodes[self.n_users :]
+        to_users = weighted_sums(items, self.user_items, self.user_starts, self.edge_by_user)
+        to_items = weighted_sums(users, self.item_users, self.item_starts, self.edge_by_item)
+        return torch.cat([to_users, to_items])

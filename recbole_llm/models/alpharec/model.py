@@ -1,0 +1,209 @@
+"""AlphaRec: users and items as mapped text vectors on the interaction graph."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from recbole.model.abstract_recommender import GeneralRecommender
+from recbole.utils import InputType
+from torch import Tensor
+
+from recbole_llm.data.training import training_interactions
+from recbole_llm.embeddings.attach import item_embeddings
+from recbole_llm.layers.embedding import FrozenEmbedding
+from recbole_llm.layers.losses import sampled_softmax
+from recbole_llm.models.alpharec.graph import InteractionGraph
+from recbole_llm.models.alpharec.sampling import PairSampler
+from recbole_llm.models.alpharec.sparse import pair_scores, weighted_sums
+from recbole_llm.models.alpharec.text_map import LinearMap, MLPMap
+from recbole_llm.registry import suggest
+
+
+class AlphaRec(GeneralRecommender):  # type: ignore[misc]
+    """Sheng et al., "Language Representations Can be What Recommenders Need", ICLR 2025.
+
+    No vector is learned for any user or item, only the map f of text vectors (sections 3.1-3.3):
+    a user is the mean text of the training items; f(users), f(items) go through K layers of
+    LightGCN's convolution and are averaged over the layers; the loss is InfoNCE over cosines, the
+    score a cosine. Departures from the authors' code: validation picks the best epoch, repeated
+    pairs weigh 1 in the graph, a user without training items is the zero vector before f and moves
+    no other row, negatives never include a training item of the user.
+
+    N users, n items (with the padding ids 0), D preference dimensions, D_t text dimensions.
+    """
+
+    input_type = InputType.PAIRWISE
+    transferable = "text_map"  # the part that fits any data set, for zero-shot use
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        super().__init__(config, dataset)
+        table = item_embeddings(config, dataset)
+        self.text = FrozenEmbedding(table.matrix, table.fingerprint)  # [n, D_t]
+        self.n_layers = int(config["n_layers"])
+        self.n_neg = int(config["n_neg"])
+        self.tau = float(config["tau"])
+        self.loader_negatives = config["train_neg_sample_args"]["sample_num"]
+        self.negatives = _choice(config, "negatives", ("sampled", "in_batch"))
+        self.sample_by = _choice(config, "sample_by", ("interaction", "user"))
+        if self.tau <= 0 or self.n_neg < 1 or self.n_layers < 0:
+            raise ValueError(
+                f"AlphaRec needs tau > 0, n_neg >= 1 and n_layers >= 0; got tau={self.tau}, "
+                f"n_neg={self.n_neg}, n_layers={self.n_layers}"
+            )
+        self.text_map = _build_map(config, self.text.dimension)
+        self._cache: dict[str, Tensor] = {}  # what eval mode has computed
+        self.set_interactions(*training_interactions(dataset))
+
+    def set_interactions(self, users: np.ndarray, items: np.ndarray) -> None:
+        """Put the model on another graph: f depends on no user and no item.
+
+        Args:
+            users, items: internal ids, int [*].
+        """
+        graph = InteractionGraph(users, items, self.n_users, self.n_items, self.n_layers)
+        self.sampler = PairSampler(graph).to(self.text.weight.device)
+        self.graph = graph.to(self.text.weight.device)
+        self._cache = {}
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        """Final vectors, not normalised: users [N, D], items [n, D]."""
+        nodes: Tensor = self.text_map.on_graph(self.text.weight, self.graph)
+        return nodes[: self.n_users], nodes[self.n_users :]
+
+    def calculate_loss(self, interaction: Any) -> Tensor:
+        """InfoNCE over the batch, scalar; draws the negatives unless the loader brought some."""
+        users, items, negatives = self.training_pairs(interaction)
+        all_users, all_items = self.forward()
+        batch = F.normalize(F.embedding(users, all_users), dim=1)  # [B, D]
+        if negatives is None:
+            return self._in_batch_loss(batch, F.embedding(items, all_items), users, items)
+        ids = torch.cat([items.unsqueeze(1), negatives], dim=1)  # [B, 1 + k]
+        logits = pair_scores(batch, F.normalize(all_items, dim=1), ids) / self.tau
+        return sampled_softmax(logits[:, 0], logits[:, 1:])
+
+    def training_pairs(self, interaction: Any) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Users [B], their items [B], and negatives [B, k], or None for in-batch negatives."""
+        users, items = interaction[self.USER_ID], interaction[self.ITEM_ID]
+        if self.NEG_ITEM_ID in interaction:
+            # RecBole's loader repeats the whole batch for each further negative.
+            size = len(users) // self.loader_negatives
+            negatives = interaction[self.NEG_ITEM_ID].view(self.loader_negatives, size)
+            return users[:size], items[:size], negatives.t()
+        if self.sample_by == "user":
+            users, items = self.sampler.pairs(len(users))
+        if self.negatives == "in_batch":
+            return users, items, None
+        return users, items, self.sampler.negatives(users, self.n_neg)
+
+    def _in_batch_loss(self, users: Tensor, positives: Tensor, ids: Tensor, items: Tensor) -> Tensor:
+        """The other rows' items as negatives, without those that the user has: [B, D] x 2."""
+        logits = users @ F.normalize(positives, dim=1).t() / self.tau  # [B, B]
+        taken = self.sampler.has(ids, items)  # [B, B]; True on the diagonal
+        own = torch.diagonal(logits)
+        return sampled_softmax(own, logits.masked_fill(taken, -torch.inf))
+
+    @torch.no_grad()
+    def predict(self, interaction: Any) -> Tensor:
+        """Cosines of each row's user and item, [B]."""
+        users, items = self._normalised()
+        chosen = users[interaction[self.USER_ID]] * items[interaction[self.ITEM_ID]]
+        return chosen.sum(1)
+
+    @torch.no_grad()
+    def full_sort_predict(self, interaction: Any) -> Tensor:
+        """Cosines of each row's user and every item, [B, n]."""
+        users, items = self._normalised()
+        return users[interaction[self.USER_ID]] @ items.t()
+
+    def _normalised(self) -> tuple[Tensor, Tensor]:
+        """Unit vectors [N, D] and [n, D], kept while the model stays in eval mode."""
+        if self.training or "users" not in self._cache:
+            users, items = self.forward()
+            self._cache["users"] = F.normalize(users, dim=1)
+            self._cache["items"] = F.normalize(items, dim=1)
+        return self._cache["users"], self._cache["items"]
+
+    @torch.no_grad()
+    def score_users(
+        self, histories: Sequence[Tensor], query: Tensor | None = None, query_weight: float = 0.5
+    ) -> Tensor:
+        """Scores for any users, known or new, from their items and a text query.
+
+        The user's text vector is u' = (1 - a) u0 + a T(query), u0 the mean of the items' texts;
+        f(u') and the items' vectors of each layer make the user's final vector, as in the
+        convolution, while the rest of the graph stays as it is. So a known user with the
+        training items and no query has exactly the scores of `full_sort_predict`.
+
+        Args:
+            histories: item ids of each of B users, int [*] each; an empty one needs a query.
+            query: text vector, [D_t].
+            query_weight: a, in [0, 1]; a user without items is the query alone.
+
+        Returns:
+            Cosines, [B, n].
+        """
+        _, items = self._normalised()
+        unique = [torch.unique(history) for history in histories]
+        sizes = torch.tensor([len(u) for u in unique], device=items.device)  # [B]
+        starts = torch.cumsum(sizes, 0) - sizes
+        ids = torch.cat(unique).to(items.device)
+        profile = self._profiles(ids, starts, sizes, query, query_weight)
+        degrees = self.graph.item_degrees.clamp(min=1)[ids] * sizes.repeat_interleave(sizes)
+        edges = degrees.to(items.dtype).rsqrt()
+        from_items = weighted_sums(self._item_layers(), ids, starts, edges)
+        total = self.text_map(profile) + from_items  # K + 1 times the mean over layers
+        return F.normalize(total, dim=1) @ items.t()
+
+    def _profiles(
+        self, ids: Tensor, starts: Tensor, sizes: Tensor, query: Tensor | None, weight: float
+    ) -> Tensor:
+        """Text vectors of users, [B, D_t]."""
+        ones = torch.ones(len(ids), device=ids.device, dtype=self.text.weight.dtype)
+        sums = weighted_sums(self.text.weight, ids, starts, ones)
+        means = sums / sizes.clamp(min=1).unsqueeze(1)
+        if query is None:
+            return means
+        moved = torch.lerp(means, query.to(means).expand_as(means), weight)
+        return torch.where((sizes > 0).unsqueeze(1), moved, query.to(means))
+
+    def _item_layers(self) -> Tensor:
+        """Sum of the items' vectors over layers 0 … K - 1, [n, D]; kept in eval mode."""
+        if "layers" in self._cache and not self.training:
+            return self._cache["layers"]
+        text = self.text.weight
+        users = self.text_map(self.graph.user_means(text))
+        layer = torch.cat([users, self.text_map(text)])
+        total = torch.zeros_like(layer)
+        for _ in range(self.n_layers):
+            total, layer = total + layer, self.graph.step(layer)
+        self._cache["layers"] = total[self.n_users :]
+        return self._cache["layers"]
+
+    def train(self, mode: bool = True) -> AlphaRec:
+        self._cache = {}
+        super().train(mode)
+        return self
+
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        self._cache = {}
+        return super().load_state_dict(*args, **kwargs)
+
+
+def _choice(config: Any, key: str, allowed: Sequence[str]) -> str:
+    value = config[key]
+    if value not in allowed:
+        raise ValueError(
+            f"{key}={value!r} is not one of {', '.join(allowed)};{suggest(str(value), allowed)}"
+        )
+    return str(value)
+
+
+def _build_map(config: Any, text_size: int) -> MLPMap | LinearMap:
+    out_size = int(config["embedding_size"])
+    if _choice(config, "text_map", ("mlp", "linear")) == "linear":
+        return LinearMap(text_size, out_size)
+    return MLPMap(text_size, int(config["map_hidden_size"] or text_size // 2), out_size)

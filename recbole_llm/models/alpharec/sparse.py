@@ -1,0 +1,108 @@
+"""Products with constant sparse matrices, and scores of chosen (user, item) pairs.
+
+Everything is an `embedding_bag`: on CPU it is several times faster than torch's sparse tensors or
+a gather, on GPU it works as it is, and its double precision is exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+Product = Callable[[Tensor], Tensor]
+
+
+def weighted_sums(table: Tensor, ids: Tensor, starts: Tensor, weights: Tensor) -> Tensor:
+    """Row r is the sum of `weights[j] * table[ids[j]]` over starts[r] <= j < starts[r + 1].
+
+    Args:
+        table: [n, D].
+        ids: int [m].
+        starts: int [R]; the last row ends at m.
+        weights: [m].
+
+    Returns:
+        [R, D]; an empty row is zero.
+    """
+    return F.embedding_bag(ids, table.to(weights.dtype), starts, mode="sum",
+                           per_sample_weights=weights)  # fmt: skip
+
+
+def linear_operator(x: Tensor, product: Product, transposed: Product) -> Tensor:
+    """`product(x)` for a constant matrix, whose gradient is `transposed(gradient)`."""
+    result: Tensor = _LinearOperator.apply(x, product, transposed)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _LinearOperator(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, product: Product, transposed: Product) -> Tensor:
+        ctx.transposed = transposed
+        return product(x)
+
+    @staticmethod
+    @once_differentiable  # type: ignore[misc]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.transposed(grad), None, None
+
+
+def pair_scores(users: Tensor, items: Tensor, ids: Tensor) -> Tensor:
+    """<users[b], items[ids[b, j]]>, without a copy of the chosen rows ([B, k, D]).
+
+    Args:
+        users: [B, D].
+        items: [n, D].
+        ids: int [B, k].
+
+    Returns:
+        [B, k].
+    """
+    with torch.autocast(users.device.type, enabled=False):
+        scores: Tensor = _PairScores.apply(users.to(items.dtype), items, ids)  # type: ignore[no-untyped-call]
+    return scores
+
+
+class _PairScores(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, users: Tensor, items: Tensor, ids: Tensor) -> Tensor:
+        ctx.save_for_backward(users, items, ids)
+        # The gradient of a weighted sum of rows by its weights is the product with each row.
+        weights = users.new_zeros(ids.numel(), requires_grad=True)
+        with torch.enable_grad():
+            sums = weighted_sums(items.detach(), ids.reshape(-1), _row_starts(ids), weights)
+        (scores,) = torch.autograd.grad(sums, weights, users.detach())
+        return scores.view_as(ids)
+
+    @staticmethod
+    @once_differentiable  # type: ignore[misc]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        users, items, ids = ctx.saved_tensors
+        by_user = by_item = None
+        if ctx.needs_input_grad[0]:
+            by_user = weighted_sums(items, ids.reshape(-1), _row_starts(ids), grad.reshape(-1))
+        if ctx.needs_input_grad[1]:
+            order, starts = _grouped(ids.reshape(-1), len(items))
+            rows = torch.div(order, ids.shape[1], rounding_mode="floor")
+            by_item = weighted_sums(users, rows, starts, grad.reshape(-1)[order])
+        return by_user, by_item, None
+
+
+def _row_starts(ids: Tensor) -> Tensor:
+    return torch.arange(0, ids.numel(), ids.shape[1], device=ids.device)
+
+
+def _grouped(ids: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Positions in order of their id, and where each id's positions start, [m] and [size]."""
+    counts = torch.bincount(ids, minlength=size)
+    starts = torch.cumsum(counts, 0) - counts
+    if ids.is_cuda or size > 1 << 16:
+        return torch.argsort(ids, stable=True), starts
+    # NumPy sorts 16-bit numbers by radix, ten times faster than 64-bit ones.
+    order = np.argsort(ids.numpy().astype(np.uint16), kind="stable")
+    return torch.from_numpy(order), starts

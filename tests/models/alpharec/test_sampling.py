@@ -1,0 +1,66 @@
+"""Negatives and user-first pairs: never an own item, and each allowed one equally often."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recbole_llm.models.alpharec.graph import InteractionGraph
+from recbole_llm.models.alpharec.sampling import PairSampler
+
+
+def _sampler(pairs: list[tuple[int, int]], n_users: int, n_items: int) -> PairSampler:
+    users, items = (np.array(column) for column in zip(*pairs, strict=True))
+    return PairSampler(InteractionGraph(users, items, n_users, n_items, 1))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.sets(st.tuples(st.integers(1, 4), st.integers(1, 9)), min_size=1, max_size=20))
+def test_negatives_cover_exactly_the_other_items(pairs: set[tuple[int, int]]) -> None:
+    n_items = 12  # two items more than anyone can have
+    sampler = _sampler(sorted(pairs), 6, n_items)
+    draws = sampler.negatives(torch.arange(6), 400)
+    for user in range(6):
+        own = {item for u, item in pairs if u == user}
+        assert set(draws[user].tolist()) == set(range(1, n_items)) - own
+
+
+def test_negatives_are_uniform() -> None:
+    torch.manual_seed(0)
+    sampler = _sampler([(1, 1), (1, 4), (1, 5), (2, 9)], 3, 10)
+    counts = torch.bincount(sampler.negatives(torch.tensor([1]), 60_000)[0], minlength=10)
+    free = counts[[2, 3, 6, 7, 8, 9]].double()
+    assert int(counts.sum()) == int(free.sum())
+    chi2 = ((free - 10_000) ** 2 / 10_000).sum()
+    assert chi2 < 20.5  # 0.1 % point of chi-square with 5 degrees of freedom
+
+
+def test_pairs_draw_users_uniformly_whatever_their_history() -> None:
+    torch.manual_seed(0)
+    pairs = [(1, 1)] + [(2, i) for i in range(1, 9)]
+    sampler = _sampler(pairs, 4, 10)
+    users, items = sampler.pairs(20_000)
+    assert {(int(u), int(i)) for u, i in zip(users, items, strict=True)} == set(pairs)
+    assert abs(float((users == 1).double().mean()) - 0.5) < 0.02
+    of_two = torch.bincount(items[users == 2], minlength=10)[1:9].double()
+    assert float((of_two / of_two.sum() - 1 / 8).abs().max()) < 0.02
+
+
+def test_has() -> None:
+    sampler = _sampler([(1, 1), (1, 2), (2, 2), (2, 5)], 4, 8)
+    users, items = torch.tensor([1, 2, 1, 3]), torch.tensor([1, 2, 2, 7])
+    expected = [
+        [True, True, True, False],
+        [False, True, True, False],
+        [True, True, True, False],
+        [False, False, False, False],
+    ]
+    assert sampler.has(users, items).tolist() == expected
+
+
+def test_a_user_with_every_item_is_an_error() -> None:
+    with pytest.raises(ValueError, match="1 users have every item.*user_inter_num_interval"):
+        _sampler([(1, 1), (1, 2), (1, 3)], 3, 4)

@@ -1,0 +1,113 @@
+"""Sparse products, pair scores, graph and map against the plain formulas."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recbole_llm.models.alpharec.graph import InteractionGraph
+from recbole_llm.models.alpharec.sparse import pair_scores
+from recbole_llm.models.alpharec.text_map import LinearMap, MLPMap
+
+
+@pytest.fixture(autouse=True)
+def _double():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def _graph(seed: int, n_users: int = 7, n_items: int = 9, m: int = 20, n_layers: int = 2):
+    rng = np.random.default_rng(seed)
+    users, items = rng.integers(1, n_users - 1, m), rng.integers(1, n_items - 1, m)
+    return InteractionGraph(users, items, n_users, n_items, n_layers), users, items
+
+
+def test_hand_computed_graph() -> None:
+    """User 1 has items 1, 2 (twice); user 2 has item 2; user 3 and item 3 have no edge."""
+    graph = InteractionGraph(np.array([1, 1, 1, 2]), np.array([1, 2, 2, 2]), 4, 4, 1)
+    text = torch.tensor([[0.0], [2.0], [6.0], [100.0]])
+    assert graph.user_means(text)[:, 0].tolist() == [0.0, 4.0, 6.0, 0.0]
+    nodes = torch.tensor([0.0, 1.0, 2.0, 3.0, 0.0, 10.0, 20.0, 30.0]).unsqueeze(1)
+    half, root = 0.5, 0.5**0.5  # d_u1 = 2, d_i2 = 2, the others 1
+    stepped = [0, 10 * root + 20 * half, 20 * root, 0, 0, root, half + 2 * root, 0]
+    torch.testing.assert_close(graph.step(nodes)[:, 0], torch.tensor(stepped))
+    torch.testing.assert_close(
+        graph.convolve(nodes)[:, 0], (torch.tensor(stepped) + nodes[:, 0]) / 2
+    )
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10_000), st.integers(0, 3))
+def test_convolution_is_the_mean_of_powers(seed: int, n_layers: int) -> None:
+    graph, users, items = _graph(seed, n_layers=n_layers)
+    size = graph.n_users + graph.n_items
+    adjacency = np.zeros((size, size))
+    adjacency[users, graph.n_users + items] = 1
+    adjacency += adjacency.T
+    degrees = adjacency.sum(1)
+    scale = np.where(degrees > 0, degrees, np.inf) ** -0.5
+    normal = scale[:, None] * adjacency * scale
+    mean = sum(np.linalg.matrix_power(normal, k) for k in range(n_layers + 1)) / (n_layers + 1)
+    ours = graph.convolve(torch.eye(size))
+    np.testing.assert_allclose(ours.numpy(), mean, atol=1e-12)
+    np.testing.assert_allclose(graph.response.numpy(), mean.sum(1), atol=1e-12)
+
+
+def test_gradients_of_products() -> None:
+    graph, _, _ = _graph(3)
+    x = torch.randn(graph.n_items, 3, requires_grad=True)
+    assert torch.autograd.gradcheck(graph.user_means, (x,))
+    nodes = torch.randn(graph.n_users + graph.n_items, 3, requires_grad=True)
+    assert torch.autograd.gradcheck(graph.convolve, (nodes,))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 6), st.integers(1, 5), st.integers(1, 8), st.integers(0, 10_000))
+def test_pair_scores(batch: int, k: int, n: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    users = torch.randn(batch, 3, generator=generator, requires_grad=True)
+    items = torch.randn(n, 3, generator=generator, requires_grad=True)
+    ids = torch.randint(n, (batch, k), generator=generator)
+    expected = torch.einsum("bd,bkd->bk", users, items[ids])
+    torch.testing.assert_close(pair_scores(users, items, ids), expected)
+    assert torch.autograd.gradcheck(lambda u, i: pair_scores(u, i, ids), (users, items))
+
+
+def test_pair_scores_with_many_items() -> None:
+    """More items than 16 bits count: the other sort."""
+    items = torch.randn(70_000, 2, requires_grad=True)
+    ids = torch.tensor([[69_999, 3], [3, 65_537]])
+    users = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    pair_scores(users, items, ids).sum().backward()
+    assert items.grad[3].tolist() == [4.0, 6.0]
+    assert items.grad[69_999].tolist() == [1.0, 2.0]
+    assert items.grad[65_537].tolist() == [3.0, 4.0]
+    assert items.grad.abs().sum() == 20.0
+
+
+@pytest.mark.parametrize("make", [
+    lambda: MLPMap(6, 5, 3),  # convolves after W2
+    lambda: MLPMap(6, 2, 4),  # convolves before W2
+    lambda: LinearMap(6, 3),
+])  # fmt: skip
+def test_map_on_graph_is_the_plain_order(make) -> None:
+    graph, _, _ = _graph(5)
+    text = torch.randn(graph.n_items, 6)
+    text[0] = 0
+    text_map = make()
+    plain = torch.cat([text_map(graph.user_means(text)), text_map(text)])
+    expected = graph.convolve(plain)
+    ours = text_map.on_graph(text, graph)
+    torch.testing.assert_close(ours, expected)
+    weights = torch.randn_like(ours)
+    parameters = list(text_map.parameters())
+    for a, b in zip(
+        torch.autograd.grad((ours * weights).sum(), parameters),
+        torch.autograd.grad((expected * weights).sum(), parameters),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b)
