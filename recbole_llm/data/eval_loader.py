@@ -1,0 +1,131 @@
+"""Full-sort evaluation loader: as many users a step as a memory budget allows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from recbole.data.dataloader import FullSortEvalDataLoader as RecBoleFullSortEvalDataLoader
+from recbole.data.interaction import Interaction
+from recbole.model.abstract_recommender import AbstractRecommender
+from recbole.utils import ModelType
+from torch import Tensor
+
+from recbole_llm.data.interaction import take
+from recbole_llm.data.loaders import IndexDataLoader
+from recbole_llm.data.samplers import IntArray, UsedItems
+from recbole_llm.data.split import ranges
+
+DEFAULT_MEMORY_MIB = 512
+FLOAT_BYTES = 4
+SCORE_COPIES = 4  # a step's scores: the model's, a copy, and a comparison's temporaries
+HIDDEN_COPIES = 16  # live [L, H] blocks of a transformer layer without gradients: q, k, v, 4H, …
+
+
+class ItemLists:
+    """Items of each user; reads like RecBole's array of tensors, indexed by user.
+
+    Args:
+        keys: sorted unique ``user · n_items + item``.
+    """
+
+    def __init__(self, keys: IntArray, user_num: int, item_num: int) -> None:
+        self.items = torch.from_numpy(keys % item_num)
+        users = keys // item_num
+        self.starts = np.searchsorted(users, np.arange(user_num + 1))  # [n_users + 1]
+
+    def pairs(self, users: IntArray) -> tuple[Tensor, Tensor]:
+        """Row (position in users) and item of every item of these users, int [P] each."""
+        starts = self.starts[users]
+        sizes = self.starts[users + 1] - starts
+        rows = np.repeat(np.arange(len(users)), sizes)
+        return torch.from_numpy(rows), self.items[torch.from_numpy(ranges(starts, sizes))]
+
+    def __getitem__(self, users: Any) -> Any:
+        if np.ndim(users):
+            return [self[user] for user in users]
+        return self.items[self.starts[users] : self.starts[users + 1]]
+
+
+class FullSortEvalDataLoader(RecBoleFullSortEvalDataLoader, IndexDataLoader):  # type: ignore[misc]
+    """RecBole's full-sort batches, sized by ``eval_memory_mib``.
+
+    RecBole fits ``eval_batch_size`` *scores* into a step of a general model, which is one user a
+    step as soon as the catalogue is larger. Here a step holds as many users as fit the budget;
+    for sequential models no more than ``eval_batch_size`` rows, and the hidden states of their
+    histories count too. Users, positives and histories are RecBole's.
+    """
+
+    def __init__(self, config: Any, dataset: Any, sampler: Any, shuffle: bool = False) -> None:
+        if config["MODEL_TYPE"] == ModelType.SEQUENTIAL:
+            super().__init__(config, dataset, sampler, shuffle=shuffle)
+            return
+        self.is_sequential = False
+        self.uid_field, self.iid_field = dataset.uid_field, dataset.iid_field
+        dataset.sort(by=self.uid_field, ascending=True)
+        self._index_users(dataset, sampler)
+        self.sample_size = len(self.uid_list)
+        # Past RecBole's own __init__, which does the above in a loop over interactions.
+        super(RecBoleFullSortEvalDataLoader, self).__init__(config, dataset, sampler, shuffle=False)
+
+    def _index_users(self, dataset: Any, sampler: Any) -> None:
+        n_users, n_items = dataset.user_num, dataset.item_num
+        users, items = (dataset.inter_feat[f].numpy() for f in (self.uid_field, self.iid_field))
+        positives = np.unique(users * n_items + items)
+        uids, counts = np.unique(positives // n_items, return_counts=True)
+        used = UsedItems.of(sampler.used_ids, n_users, n_items).keys
+        history = np.setdiff1d(used, positives, assume_unique=True)
+        self.uid_list = torch.from_numpy(uids)
+        self.uid2items_num = np.zeros(n_users, dtype=np.int64)
+        self.uid2items_num[uids] = counts
+        self.uid2positive_item = ItemLists(positives, n_users, n_items)
+        self.uid2history_item = ItemLists(history, n_users, n_items)
+        self.user_df = dataset.join(Interaction({self.uid_field: self.uid_list}))
+
+    def _init_batch_size_and_step(self) -> None:
+        budget = self.config["eval_memory_mib"]
+        budget = DEFAULT_MEMORY_MIB if budget is None else budget
+        if budget < 0:
+            raise ValueError(f"eval_memory_mib: expected MiB, or 0 for RecBole's own, got {budget}")
+        if budget == 0:
+            super()._init_batch_size_and_step()
+            return
+        fitting = int(budget * 2**20 // user_bytes(self.config, self._dataset))
+        if self.is_sequential:
+            fitting = min(fitting, self.config["eval_batch_size"])
+        self.step = max(fitting, 1)
+        self.set_batch_size(self.step if self.is_sequential else self.step * self._dataset.item_num)
+
+    def collate_fn(self, index: Tensor) -> tuple[Interaction, Any, Tensor, Tensor]:
+        """Users (or sequences), history to mask, rows of positives, positives."""
+        if self.is_sequential:
+            batch: tuple[Interaction, Any, Tensor, Tensor] = super().collate_fn(index)
+            return batch
+        users = self.uid_list[index].numpy()
+        history = self.uid2history_item.pairs(users)
+        return (take(self.user_df, index), history, *self.uid2positive_item.pairs(users))
+
+
+def user_bytes(config: Any, dataset: Any) -> int:
+    """Memory that ranking the whole catalogue for one user (one sequence) takes, estimated."""
+    n_items = dataset.item_num
+    sequential = config["MODEL_TYPE"] == ModelType.SEQUENTIAL
+    model = getattr(config, "model_class", None)
+    if getattr(model, "full_sort_predict", None) is AbstractRecommender.full_sort_predict:
+        # RecBole then repeats the user's row, lists and all, for every item, on the device.
+        row = _row_bytes(dataset.get_item_feature())
+        row += _row_bytes(dataset[0:1] if sequential else dataset.get_user_feature())
+        return n_items * (2 * row + SCORE_COPIES * FLOAT_BYTES)
+    size = n_items * SCORE_COPIES * FLOAT_BYTES
+    if sequential:
+        length = config["MAX_ITEM_LIST_LENGTH"]
+        hidden = config["hidden_size"] or config["embedding_size"] or 64
+        heads = config["n_heads"] or 1
+        size += FLOAT_BYTES * length * (HIDDEN_COPIES * hidden + 3 * heads * length)
+    return int(size)
+
+
+def _row_bytes(interaction: Interaction) -> int:
+    columns = interaction.interaction.values()
+    return sum(v.numel() * v.element_size() for v in columns) // max(len(interaction), 1)

@@ -1,0 +1,118 @@
+"""RecBole's loaders, with batches of index tensors in place of lists of Python integers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from recbole.data.dataloader import NegSampleEvalDataLoader as RecBoleNegSampleEvalDataLoader
+from recbole.data.dataloader import TrainDataLoader as RecBoleTrainDataLoader
+from recbole.data.dataset import Dataset
+from recbole.data.interaction import Interaction
+from torch import Tensor
+from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
+
+from recbole_llm.data.interaction import take
+
+
+class Positions:
+    """The numbers 0…size-1 as a torch data set that hands a batch's numbers on as they are."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> int:
+        return index
+
+    def __getitems__(self, index: Tensor) -> Tensor:
+        return index
+
+
+class IndexBatches:
+    """A torch batch sampler: the sampler's order, in index tensors of ``size``."""
+
+    def __init__(self, sampler: Any, size: int) -> None:
+        self.sampler = sampler
+        self.size = size
+
+    def __iter__(self) -> Iterator[Tensor]:
+        sampler = self.sampler
+        if type(sampler) is SequentialSampler:
+            yield from torch.arange(len(sampler)).split(self.size)
+        elif type(sampler) is RandomSampler and sampler.generator is not None:
+            # As torch's sampler draws: the permutation at the first batch (the loader takes its
+            # base seed from the generator before), and at the end one of which it uses nothing.
+            yield from self._permutation().split(self.size)
+            self._permutation()
+        else:
+            yield from torch.tensor(list(sampler), dtype=torch.int64).split(self.size)
+
+    def __len__(self) -> int:
+        return -(-len(self.sampler) // self.size)
+
+    def _permutation(self) -> Tensor:
+        return torch.randperm(len(self.sampler), generator=self.sampler.generator)
+
+
+class IndexDataLoader(DataLoader[Any]):
+    """Stands between RecBole's loaders and torch's, in ``class X(RecBoleX, IndexDataLoader)``.
+
+    ``collate_fn`` gets an index tensor. Order, generator use and workers stay torch's.
+    """
+
+    step: int
+    config: Any
+
+    def __init__(self, dataset: Any, **kwargs: Any) -> None:
+        super().__init__(Positions(len(dataset)), **kwargs)  # type: ignore[arg-type]
+
+    @property
+    def _index_sampler(self) -> Any:
+        return IndexBatches(self.sampler, self.batch_rows)
+
+    @property
+    def batch_rows(self) -> int:
+        """Rows a step of this process."""
+        # `step` follows update_config (torch's batch_size cannot), but is only at first divided
+        # by the number of processes.
+        return self.step if self.config["single_spec"] else int(self.batch_size or 1)
+
+
+def _features(dataset: Any) -> list[tuple[Any, str]]:
+    return [(dataset.user_feat, dataset.uid_field), (dataset.item_feat, dataset.iid_field)]
+
+
+def rows_of(dataset: Any, index: Tensor) -> Interaction:
+    """``dataset[index]``, without RecBole's detour through lists where that changes nothing."""
+    cls = type(dataset)
+    if cls.__getitem__ is Dataset.__getitem__ and cls.join is Dataset.join:
+        rows = take(dataset.inter_feat, index)
+        for feat, field in _features(dataset):
+            if feat is not None and field in rows:
+                rows.update(take(feat, rows[field]))
+        return rows
+    return dataset[index.numpy()]
+
+
+class TrainDataLoader(RecBoleTrainDataLoader, IndexDataLoader):  # type: ignore[misc]
+    """RecBole's training batches, the same in the same order under the same seed."""
+
+    def collate_fn(self, index: Tensor) -> Interaction:
+        """The rows at index, transformed, with negatives."""
+        rows = self.transform(self._dataset, rows_of(self._dataset, index))
+        return self._neg_sampling(rows)
+
+
+class NegSampleEvalDataLoader(RecBoleNegSampleEvalDataLoader, IndexDataLoader):  # type: ignore[misc]
+    """RecBole's evaluation batches with sampled negatives, or with labels."""
+
+    def update_config(self, config: Any) -> None:
+        """Take over a new configuration's batch size."""
+        if self._sampler is None:  # labels: RecBole asks the sampler for its phase
+            super(RecBoleNegSampleEvalDataLoader, self).update_config(config)
+        else:
+            super().update_config(config)

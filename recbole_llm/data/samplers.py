@@ -1,0 +1,164 @@
+"""RecBole's negative samplers, drawing the same negatives from the same random stream, vectorised.
+
+RecBole tests each draw against a Python set, row by row. Here the pairs that may not be drawn
+are one sorted array of keys ``user · n_items + item``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from recbole.sampler import RepeatableSampler as RecBoleRepeatableSampler
+from recbole.sampler import Sampler as RecBoleSampler
+from torch import Tensor
+
+IntArray: TypeAlias = npt.NDArray[np.int64]
+
+
+class UsedItems:
+    """Items that each user has used; reads like RecBole's array of sets.
+
+    Args:
+        keys: sorted unique ``user · n_items + item``.
+        user_num: number of users, the padding one included.
+        item_num: n_items, the padding one included.
+    """
+
+    def __init__(self, keys: IntArray, user_num: int, item_num: int) -> None:
+        self.keys = keys
+        self.user_num = user_num
+        self.item_num = item_num
+
+    @classmethod
+    def of(cls, used: Any, user_num: int, item_num: int) -> UsedItems:
+        """From a sampler's ``used_ids``, ours or RecBole's array of sets."""
+        if isinstance(used, UsedItems):
+            return used
+        sizes = np.array([len(items) for items in used], dtype=np.int64)
+        items = np.fromiter((i for s in used for i in s), dtype=np.int64, count=int(sizes.sum()))
+        users = np.repeat(np.arange(len(used)), sizes)
+        return cls(np.sort(users * item_num + items), user_num, item_num)
+
+    def contains(self, users: IntArray, items: IntArray) -> npt.NDArray[np.bool_]:
+        """Whether each user has used each item, bool [B]."""
+        if not len(self.keys):
+            return np.zeros(len(users), dtype=np.bool_)
+        wanted = users * self.item_num + items
+        place = np.minimum(np.searchsorted(self.keys, wanted), len(self.keys) - 1)
+        found: npt.NDArray[np.bool_] = self.keys[place] == wanted
+        return found
+
+    def counts(self) -> IntArray:
+        """Number of items of each user, int [n_users]."""
+        return np.bincount(self.keys // self.item_num, minlength=self.user_num)
+
+    def __len__(self) -> int:
+        return self.user_num
+
+    def __iter__(self) -> Iterator[set[int]]:
+        return (self[user] for user in range(self.user_num))
+
+    def __getitem__(self, users: Any) -> Any:
+        if np.ndim(users):
+            return np.array([self[user] for user in users] + [None], dtype=object)[:-1]
+        user = int(users)
+        if not -self.user_num <= user < self.user_num:
+            raise IndexError(f"user {user} is out of range: there are {self.user_num} users")
+        user %= self.user_num
+        ends = np.searchsorted(self.keys, [user * self.item_num, (user + 1) * self.item_num])
+        return set((self.keys[ends[0] : ends[1]] - user * self.item_num).tolist())
+
+
+class _VectorisedDraws:
+    """Popularity draws through arrays in place of dictionaries."""
+
+    prob: dict[int, float]
+    alias: dict[int, int]
+
+    def _build_alias_table(self) -> None:
+        super()._build_alias_table()  # type: ignore[misc]
+        keys = list(self.prob)
+        self._keys = np.array(keys, dtype=np.int64)
+        self._prob = np.array([self.prob[key] for key in keys])
+        self._alias = np.array([self.alias[key] for key in keys], dtype=np.int64)
+
+    def _pop_sampling(self, sample_num: int) -> IntArray:
+        index = np.random.randint(0, len(self._keys), sample_num)
+        own = self._prob[index] > np.random.random(sample_num)
+        return np.where(own, self._keys[index], self._alias[index])
+
+
+class Sampler(_VectorisedDraws, RecBoleSampler):  # type: ignore[misc]
+    """Negatives that the user has not used up to the phase."""
+
+    def get_used_ids(self) -> dict[str, UsedItems]:
+        """Phase -> pairs used in it or before."""
+        used, keys = {}, np.empty(0, np.int64)
+        for phase, dataset in zip(self.phases, self.datasets, strict=True):
+            users, items = (
+                dataset.inter_feat[field].numpy() for field in (self.uid_field, self.iid_field)
+            )
+            keys = np.union1d(keys, users * self.item_num + items)
+            used[phase] = UsedItems(keys, self.user_num, self.item_num)
+        if (used[self.phases[-1]].counts() + 1 == self.item_num).any():
+            raise ValueError(
+                "some users have used every item, so there is no negative for them; "
+                "set user_inter_num_interval to drop them, or train_neg_sample_args: ~"
+            )
+        return used
+
+    def sample_by_key_ids(self, key_ids: IntArray, num: int) -> Tensor:
+        """num negatives a user: int [B] -> int [num · B], the first of all users first."""
+        users = np.tile(np.asarray(key_ids), num)
+        if len(users) and not 0 <= users.min() <= users.max() < self.user_num:
+            raise IndexError("user id out of range")  # RecBole's caller names the id
+        values = self.sampling(len(users))
+        check = np.flatnonzero(self.used_ids.contains(users, values))
+        while len(check):
+            values[check] = self.sampling(len(check))
+            check = check[self.used_ids.contains(users[check], values[check])]
+        return torch.from_numpy(values)
+
+
+class RepeatableSampler(_VectorisedDraws, RecBoleRepeatableSampler):  # type: ignore[misc]
+    """Negatives other than the row's own item."""
+
+    def sample_by_user_ids(self, user_ids: IntArray, item_ids: IntArray, num: int) -> Tensor:
+        """num negatives a row: int [B], int [B] -> int [num · B], the first of all rows first."""
+        own = np.tile(np.asarray(item_ids), num)
+        values = self.sampling(len(own))
+        check = np.flatnonzero(values == own)
+        while len(check):
+            values[check] = self.sampling(len(check))
+            check = check[values[check] == own[check]]
+        return torch.from_numpy(values)
+
+
+def create_samplers(config: Any, dataset: Any, built: Sequence[Any]) -> tuple[Any, Any, Any]:
+    """Samplers of the three phases, None where a phase samples nothing; RecBole's rules.
+
+    One table of used items serves the three; its distribution is each phase's own.
+    """
+    phases = ["train", "valid", "test"]
+    base = None
+    samplers = []
+    for phase in phases:
+        args = config[f"{phase}_neg_sample_args"]
+        distribution = args["distribution"]
+        if distribution == "none":
+            samplers.append(None)
+            continue
+        if base is None:
+            alpha = args["alpha"] if phase == "train" else 1.0
+            if config["repeatable"]:
+                base = RepeatableSampler(phases, dataset, distribution, alpha)
+            else:
+                base = Sampler(phases, list(built), distribution, alpha)
+        elif distribution != base.distribution:
+            base.set_distribution(distribution)
+        samplers.append(base.set_phase(phase))
+    return samplers[0], samplers[1], samplers[2]

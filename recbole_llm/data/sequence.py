@@ -1,0 +1,157 @@
+"""Index-only sequential data set: RecBole's batches, bit for bit, in O(N) memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from recbole.data.dataset import SequentialDataset as RecBoleSequentialDataset
+from recbole.data.interaction import Interaction
+from torch import Tensor
+
+from recbole_llm.data.interaction import (
+    Column,
+    History,
+    Length,
+    SequenceColumns,
+    SequenceInteraction,
+    SortedInteractions,
+    Target,
+    take,
+)
+from recbole_llm.data.split import Groups, IntArray
+
+
+class SequentialDataset(RecBoleSequentialDataset):  # type: ignore[misc]
+    """RecBole's sequential data set without its copies.
+
+    RecBole turns a history i1, i2, i3 into the rows (i1 → i2) and (i1, i2 → i3), each with its
+    own copy of the lists. Here a row is one integer, and lists are gathered a batch at a time.
+    Rows, their order, columns, shapes and dtypes are RecBole's. Benchmark files, which hold the
+    lists themselves, are RecBole's business altogether.
+    """
+
+    def data_augmentation(self) -> None:
+        """Sort the interactions once, and make every one that has a history a row."""
+        self._aug_presets()
+        self._check_field("uid_field", "time_field")
+        for field in (self.uid_field, self.time_field):
+            if field not in self.inter_feat:
+                raise ValueError(
+                    f"dataset '{self.dataset_name}': sequential models need the field '{field}', "
+                    f"which is not loaded; add it to load_col, or set TIME_FIELD / USER_ID_FIELD"
+                )
+        columns = self._lazy_columns()
+        source = self._sorted_interactions()
+        rows = source.context.nonzero().view(-1)  # [R]
+        self.inter_feat = SequenceInteraction(SequenceColumns(source, rows, columns))
+
+    def _lazy_columns(self) -> dict[str, Column]:
+        """The columns of RecBole's augmented data set, in its order."""
+        columns: dict[str, Column] = {field: Target(field) for field in self.inter_feat}
+        columns[self.item_list_length_field] = Length()
+        for field in self.inter_feat:
+            if field != self.uid_field:
+                list_field = getattr(self, f"{field}_list_field")
+                shape = self.field2seqlen[list_field]  # L, or (L, S)
+                width = None if isinstance(shape, int) else shape[1]
+                columns[list_field] = History(field, width)
+        return columns
+
+    def _sorted_interactions(self) -> SortedInteractions:
+        max_length: int = self.config["MAX_ITEM_LIST_LENGTH"]
+        inter = self.inter_feat
+        keys = [_sort_key(inter[field]) for field in (self.time_field, self.uid_field)]
+        order = torch.from_numpy(np.lexsort(keys))  # stable, as RecBole's two sorts are
+        columns: dict[str, Tensor] = {}
+        for field in list(inter.interaction):
+            # Popped, so that only one column exists twice at a time.
+            columns[field] = _padded_rows(inter.interaction.pop(field), order, max_length)
+        users = columns[self.uid_field][: len(order)].numpy()
+        return SortedInteractions(
+            columns, torch.from_numpy(_context(users, max_length)), max_length
+        )
+
+    def __getitem__(self, index: Any, join: bool = True) -> Interaction:
+        rows = take(self.inter_feat, index)
+        return self.join(rows) if join else rows
+
+    def join(self, df: Interaction) -> Interaction:
+        """Add the user's and the item's fields to the rows."""
+        if self.user_feat is not None and self.uid_field in df:
+            df.update(take(self.user_feat, df[self.uid_field]))
+        if self.item_feat is not None and self.iid_field in df:
+            df.update(take(self.item_feat, df[self.iid_field]))
+        return df
+
+    # Splits: RecBole's rules without its loop over interactions.
+
+    def _grouped_index(self, group_by_list: Any) -> Groups:
+        return Groups.of(np.asarray(group_by_list))
+
+    def _split_index_by_leave_one_out(
+        self, grouped_index: Groups, leave_one_num: int
+    ) -> list[IntArray]:
+        sizes = grouped_index.sizes
+        last = np.minimum(leave_one_num, sizes - 1)  # [G], held out of each group
+        # Part p > 0 of `leave_one_num` gets a group's p-th last row counted from the end.
+        ends = [sizes - last]
+        for part in range(1, leave_one_num):
+            ends.append(sizes - np.minimum(last, leave_one_num - part))
+        return grouped_index.cut([*ends, sizes])
+
+    def split_by_ratio(
+        self, ratios: Sequence[float], group_by: str | None = None
+    ) -> list[SequentialDataset]:
+        """Split each group's rows (or all rows) in order by ratio; RecBole's rounding."""
+        if group_by is None:
+            splits: list[SequentialDataset] = super().split_by_ratio(ratios, group_by)
+            return splits
+        normal = [ratio / sum(ratios) for ratio in ratios]
+        groups = self._grouped_index(self.inter_feat[group_by].numpy())
+        sizes, which = np.unique(groups.sizes, return_inverse=True)
+        ends = np.array([self._calcu_split_ids(tot=int(n), ratios=normal) for n in sizes])
+        ends = ends.reshape(len(sizes), len(normal) - 1)[which]  # [G, parts - 1]
+        return self._split_rows(groups.cut([*ends.T, groups.sizes]))
+
+    def time_based_split(
+        self, ratios: Sequence[float], group_by: str | None
+    ) -> list[SequentialDataset]:
+        """Test: rows later than a global point in time; the rest by ratio within each group."""
+        if group_by is None or self.time_field not in self.inter_feat:
+            splits: list[SequentialDataset] = super().time_based_split(ratios, group_by)
+            return splits  # raises RecBole's error
+        train, _, test = (ratio / sum(ratios) for ratio in ratios)
+        times = self.inter_feat[self.time_field].numpy()
+        boundary = np.percentile(times, 100 * (1 - test))
+        groups = self._grouped_index(self.inter_feat[group_by].numpy())
+        early = groups.sums(times <= boundary)  # [G]; rows are in order of time
+        split = (early * (train / (1 - test))).astype(np.int64)
+        return self._split_rows(groups.cut([split, early, groups.sizes]))
+
+    def _split_rows(self, parts: Sequence[IntArray]) -> list[SequentialDataset]:
+        self._drop_unused_col()
+        return [self.copy(self.inter_feat[part]) for part in parts]
+
+
+def _sort_key(values: Tensor) -> Any:
+    return (values if values.dim() == 1 else values[..., 0]).numpy()
+
+
+def _padded_rows(values: Tensor, order: Tensor, padding: int) -> Tensor:
+    """values[order] followed by zeros: [N, *] -> [N + padding, *]."""
+    out = values.new_zeros((len(order) + padding, *values.shape[1:]))
+    torch.index_select(values, 0, order, out=out[: len(order)])
+    return out
+
+
+def _context(users: IntArray, max_length: int) -> Any:
+    """Number of earlier interactions of the same user, at most max_length, int32 [N]."""
+    starts = np.flatnonzero(np.r_[True, users[1:] != users[:-1]]) if len(users) else users
+    sizes = np.diff(np.r_[starts, len(users)])
+    first = np.repeat(starts, sizes)
+    position = np.arange(len(users))
+    position -= first
+    return np.minimum(position, max_length).astype(np.int32)

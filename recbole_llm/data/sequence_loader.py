@@ -1,0 +1,123 @@
+"""Sequence-level training: one row a window of a history, a target at every position."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from recbole.data.interaction import Interaction
+from torch import Tensor
+
+from recbole_llm.data.interaction import SequenceInteraction
+from recbole_llm.data.loaders import TrainDataLoader
+from recbole_llm.data.windows import WindowBatches, cut_windows, default_stride
+
+
+class SequenceTrainDataLoader(TrainDataLoader):
+    """Batches of windows; `cut_windows` says how histories are cut, `WindowBatches` how batched.
+
+    A causal model reads a window once and learns from every position, where RecBole's rows make
+    it read the history once for every target. The targets are the rows of the train split, each
+    exactly once an epoch; inputs are items before them only.
+
+    Fields, in RecBole's layout (padded with 0 on the right), L_batch <= L being the batch's
+    longest window:
+
+    - ``user_id`` [B], ``item_id_list`` [B, L_batch], ``item_length`` [B];
+    - ``pos_item_id_list`` [B, L_batch]: the item to predict after each input, 0 where the
+      position is not supervised (padding, and context that another window supervises);
+    - ``neg_item_id_list`` [B, L_batch, k], when ``train_neg_sample_args`` asks for k negatives:
+      drawn by the split's sampler for each supervised target, 0 elsewhere.
+
+    ``train_batch_size`` is what it is in RecBole, interactions a step: the number of supervised
+    targets (with k negatives each, divided by k), on average over an epoch's
+    ceil(targets / train_batch_size) steps. So learning rates carry over from prefix training.
+
+    Args:
+        config: reads ``window_stride`` besides RecBole's keys.
+        dataset: train split of our `SequentialDataset`.
+        sampler: the negative sampler, or None.
+        shuffle: whether windows are shuffled each epoch.
+
+    Raises:
+        ValueError: a data set or settings that sequence-level training cannot follow.
+    """
+
+    def __init__(self, config: Any, dataset: Any, sampler: Any, shuffle: bool = False) -> None:
+        _check(config, dataset)
+        columns = dataset.inter_feat.interaction
+        self.source = columns.source
+        self.windows = cut_windows(columns, _stride(config, self.source.max_length))
+        super().__init__(config, dataset, sampler, shuffle=shuffle)
+        self.list_field = dataset.iid_field + config["LIST_SUFFIX"]
+        self.length_field = dataset.item_list_length_field
+
+    @property
+    def _index_sampler(self) -> Any:
+        config = self.config
+        share = (0, 1) if config["single_spec"] else (config["local_rank"], config["world_size"])
+        targets = self.batch_rows * share[1]
+        return WindowBatches(self.windows, targets, self.shuffle, self.generator, share)
+
+    def collate_fn(self, index: Tensor) -> Interaction:
+        """The windows at index as a batch of sequence rows."""
+        start, end = self.windows.start[index], self.windows.end[index]  # [B]
+        length = end - start
+        items, users = (self.source.columns[f] for f in (self.iid_field, self.uid_field))
+        widest = int(length.max())
+        # One gather gives inputs and targets: the targets are the inputs moved by one.
+        stretch = items.unfold(0, widest + 1, 1).index_select(0, start)  # [B, L_batch + 1]
+        slot = torch.arange(widest)
+        real = slot < length[:, None]  # [B, L_batch]
+        supervised = real & (slot >= (self.windows.first[index] - start - 1)[:, None])
+        user = users[start]
+        targets = stretch[:, 1:] * supervised
+        batch = {
+            self.uid_field: user,
+            self.list_field: stretch[:, :-1] * real,
+            self.length_field: length,
+            f"pos_{self.list_field}": targets,
+        }
+        if self.neg_sample_args["distribution"] != "none":
+            batch[f"{self.config['NEG_PREFIX']}{self.list_field}"] = self._negatives(
+                user, targets, supervised
+            )
+        return Interaction(batch)
+
+    def _negatives(self, user: Tensor, targets: Tensor, supervised: Tensor) -> Tensor:
+        """k negatives of every supervised target: int [B], [B, L], bool [B, L] -> [B, L, k]."""
+        users = user[:, None].expand_as(targets)[supervised].numpy()  # [T]
+        drawn = self._sampler.sample_by_user_ids(
+            users, targets[supervised].numpy(), self.neg_sample_num
+        )  # [k · T]
+        negatives = targets.new_zeros((*targets.shape, self.neg_sample_num))
+        negatives[supervised] = drawn.view(self.neg_sample_num, -1).t()
+        return negatives
+
+
+def _check(config: Any, dataset: Any) -> None:
+    if not isinstance(dataset.inter_feat, SequenceInteraction):
+        raise ValueError(
+            "train_level: sequence needs the histories, which benchmark files and RecBole's own "
+            "data set classes do not give; set train_level: prefix"
+        )
+    if config["transform"] is not None:
+        raise ValueError(
+            f"transform: {config['transform']} changes prefix rows; with it set train_level: prefix"
+        )
+    if config["train_neg_sample_args"].get("dynamic", False):
+        raise ValueError(
+            "train_neg_sample_args: dynamic negatives are for prefix rows; set dynamic: False, "
+            "or train_level: prefix"
+        )
+
+
+def _stride(config: Any, max_length: int) -> int:
+    stride = config["window_stride"]
+    if stride is None:
+        return default_stride(max_length)
+    if not 1 <= stride <= max_length:
+        raise ValueError(
+            f"window_stride: expected 1…MAX_ITEM_LIST_LENGTH ({max_length}), got {stride}"
+        )
+    return int(stride)

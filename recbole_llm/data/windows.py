@@ -1,0 +1,162 @@
+"""Windows over whole histories, and batches of windows of similar length.
+
+Legend: L ``MAX_ITEM_LIST_LENGTH``, S stride, W windows, T training targets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recbole_llm.data.interaction import SequenceColumns
+from recbole_llm.data.split import IntArray, ranges
+
+BUCKET_BATCHES = 8  # batches among which windows are sorted by length
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Stretches of histories; positions are those of the sorted interactions.
+
+    Args:
+        start: first input of each window, int64 [W].
+        end: last target, one past the last input, int64 [W].
+        first: first supervised target, int64 [W]; start < first <= end.
+    """
+
+    start: Tensor
+    end: Tensor
+    first: Tensor
+
+    @property
+    def lengths(self) -> Tensor:
+        """Inputs of each window, int64 [W], 1…L."""
+        return self.end - self.start
+
+    @property
+    def targets(self) -> Tensor:
+        """Supervised targets of each window, int64 [W]."""
+        return self.end - self.first + 1
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+
+def default_stride(max_length: int) -> int:
+    """The largest stride that leaves every target at least L/2 items of context."""
+    return max_length // 2 + 1
+
+
+def cut_windows(columns: SequenceColumns, stride: int) -> Windows:
+    """Cover the targets of a train split with windows, each target supervised in exactly one.
+
+    Windows are laid from the latest target backwards. A window that does not reach the start
+    of the history has L inputs and supervises its last S targets, which thus see L-S+1…L items;
+    the one that does reach it supervises all that is left, each target seeing its full history.
+    So with S = L//2 + 1 every target has at least L/2 items of context where the history has
+    them, 3L/4 on average in long histories, at 2 computed positions a target; S = 1 gives every
+    target RecBole's context, at L positions a target. Laid from the end, the short
+    window is the oldest, which cuts cost (laid from the start there is a full window more), and
+    the latest targets, those closest to what is evaluated, never are in a short one.
+
+    Args:
+        columns: rows of the train split.
+        stride: S.
+
+    Returns:
+        the windows, in order of user and time.
+    """
+    source = columns.source
+    length = source.max_length
+    targets = np.sort(columns.rows.numpy())
+    if not len(targets):
+        empty = torch.empty(0, dtype=torch.int64)
+        return Windows(empty, empty, empty)
+    begins = _history_starts(source.context.numpy(), targets)
+    new_run = np.r_[True, (np.diff(targets) != 1) | (np.diff(begins) != 0)]
+    run = np.flatnonzero(new_run)
+    low, high = targets[run], targets[np.r_[run[1:], len(targets)] - 1]
+    begin = begins[run]
+    # Windows that do not reach the start of the history: high - j·S for j = 0…full-1.
+    full = np.maximum(-(-(high - begin - length) // stride), 0)
+    full = np.minimum(full, (high - low) // stride + 1)
+    rest = high - full * stride  # last target of the window that reaches it, if any is left
+    count = full + (rest >= low)
+    run_of = np.repeat(np.arange(len(run)), count)
+    step = count[run_of] - 1 - ranges(np.zeros_like(count), count)  # latest window last
+    end = high[run_of] - step * stride
+    reaches = step == full[run_of]
+    start = np.where(reaches, begin[run_of], end - length)
+    first = np.where(reaches, low[run_of], np.maximum(end - stride + 1, low[run_of]))
+    return Windows(*(torch.from_numpy(a) for a in (start, end, first)))
+
+
+def _history_starts(context: IntArray, targets: IntArray) -> IntArray:
+    """Position of the first interaction of each target's user, int [T]."""
+    firsts = np.flatnonzero(context == 0)
+    return firsts[np.searchsorted(firsts, targets, side="right") - 1]
+
+
+class WindowBatches:
+    """Batches of windows with about equal numbers of targets and little padding.
+
+    An epoch: shuffle all windows; sort each run of ``BUCKET_BATCHES`` batches by length; cut
+    into batches; shuffle the batches. So a window meets others of its length, drawn anew from
+    all users each epoch, and lengths come in no order. A batch's length is that of its longest.
+
+    Args:
+        windows: the windows.
+        batch_targets: targets a batch, T/batches on average; a window is never cut.
+        shuffle: whether the order is random; else windows keep theirs, but for the sorting.
+        generator: source of the order.
+        share: (rank, world size) in distributed training: this process's part of each batch.
+    """
+
+    def __init__(
+        self,
+        windows: Windows,
+        batch_targets: int,
+        shuffle: bool,
+        generator: torch.Generator | None,
+        share: tuple[int, int] = (0, 1),
+    ) -> None:
+        self.lengths, self.targets = windows.lengths, windows.targets
+        self.shuffle, self.generator, self.share = shuffle, generator, share
+        total = int(self.targets.sum())
+        widest = int(self.targets.max()) if total else 1
+        self.total = total
+        # No more batches than leave each at least one window.
+        self.count = max(min(-(-total // batch_targets), total // widest), 1) if total else 0
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if not self.count:
+            return
+        order = self._permutation(len(self.lengths))
+        bucket = self._part(order, -(-self.count // BUCKET_BATCHES))
+        key = bucket * (int(self.lengths.max()) + 1) + self.lengths[order]
+        order = order[key.argsort(stable=True)]
+        sizes = torch.bincount(self._part(order, self.count), minlength=self.count)
+        batches = order.split(sizes.tolist())
+        rank, world = self.share
+        for i in self._permutation(self.count).tolist():
+            batch = batches[i]
+            mine = batch[rank::world]
+            yield mine if len(mine) else batch[:1]  # every process must take every step
+
+    def _permutation(self, size: int) -> Tensor:
+        if not self.shuffle:
+            return torch.arange(size)
+        return torch.randperm(size, generator=self.generator)
+
+    def _part(self, order: Tensor, parts: int) -> Tensor:
+        """Which of equal parts of the targets each window's middle falls into, int64 [W]."""
+        targets = self.targets[order]
+        middle = 2 * targets.cumsum(0) - targets  # in half targets
+        return middle * parts // (2 * self.total)
