@@ -1,0 +1,59 @@
+"""The layers of the package: imports go down only."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import recbole_llm
+
+PACKAGE = Path(recbole_llm.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def imports(file: Path) -> Iterator[str]:
+    """Absolute names of all modules that a file imports, inside functions too."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{file}: relative import"
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def offences(folder: str, forbidden: tuple[str, ...]) -> list[str]:
+    return [
+        f"{file.relative_to(PACKAGE)} imports {name}"
+        for file in FILES
+        if file.relative_to(PACKAGE).as_posix().startswith(folder)
+        for name in imports(file)
+        if name.startswith(forbidden)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("folder", "forbidden"),
+    [
+        ("layers/", ("recbole.", "recbole_llm.models", "recbole_llm.data", "recbole_llm.config")),
+        ("data/", ("recbole_llm.models", "recbole_llm.quick_start", "recbole_llm.cli")),
+        ("embeddings/", ("recbole_llm.models", "recbole_llm.quick_start", "recbole_llm.cli")),
+        ("models/", ("recbole_llm.quick_start", "recbole_llm.plugins", "recbole_llm.cli")),
+        ("trainers/", ("recbole_llm.models", "recbole_llm.quick_start", "recbole_llm.plugins")),
+        ("registry.py", ("recbole", "torch", "pandas", "numpy")),
+        ("hookspecs.py", ("torch", "pandas", "numpy")),
+        ("", ("recbole.quick_start", "ray")),
+    ],
+)
+def test_imports_go_down_only(folder: str, forbidden: tuple[str, ...]) -> None:
+    assert offences(folder, forbidden) == []
+
+
+def test_models_do_not_import_each_other() -> None:
+    folders = [f for f in (PACKAGE / "models").iterdir() if f.is_dir() and f.name[0] != "_"]
+    for folder in folders:
+        others = tuple(f"recbole_llm.models.{f.name}" for f in folders if f != folder)
+        assert offences(f"models/{folder.name}/", others) == []
