@@ -1,0 +1,73 @@
+"""Frequency-aware gating: how much each expert counts for an item, by how often it was bought."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+EXPERTS = ("id", "aligned", "llm")
+
+
+def frequency_bins(
+    counts: np.ndarray, n_bins: int = 10, edges: Sequence[int] | None = None
+) -> np.ndarray:
+    """Bin of each item, int64 [n]: 1 (the most popular) to n_bins; 0 for the padding item.
+
+    Args:
+        counts: *training* interactions of each item, [n]; row 0 is the padding item.
+        n_bins: number of bins, of near-equal numbers of interactions. Items without training
+            interactions are in the last one.
+        edges: places in the order of falling counts (ties by id), from 0, where the bins begin,
+            and the end of the last; instead of equal numbers. Items beyond it are in the last bin.
+
+    Raises:
+        ValueError: edges that do not rise from 0, or no bin at all.
+    """
+    ranked = 1 + np.argsort(-counts[1:], kind="stable")  # item ids
+    if edges is not None:
+        edges = list(edges)
+        if len(edges) < 2 or edges[0] != 0 or any(np.diff(edges) <= 0):
+            raise ValueError(f"bin_edges must rise from 0, not {edges}")
+        places = np.searchsorted(edges, np.arange(len(ranked)), side="right")
+        n_bins = len(edges) - 1
+    else:
+        if n_bins < 1:
+            raise ValueError(f"n_bins must be at least 1, not {n_bins}")
+        # An item's middle interaction decides, so that bins err to both sides alike.
+        middle = np.cumsum(counts[ranked]) - counts[ranked] / 2
+        places = 1 + np.floor(middle * n_bins / max(1, counts[1:].sum()))
+        places[counts[ranked] == 0] = n_bins
+    bins = np.zeros(len(counts), dtype=np.int64)
+    bins[ranked] = np.clip(places, 1, n_bins)
+    return bins
+
+
+class FrequencyGate(nn.Module):
+    """w_k = sigmoid(alpha_k[bin]) / sum_j sigmoid(alpha_j[bin]) over the three experts.
+
+    Args:
+        bins: bin of each item, int64 [n], 0 for padding.
+        n_bins: number of bins.
+        gamma_2: initial logit of the aligned expert in bin 0; it falls by 1 over the bins.
+    """
+
+    bins: Tensor
+
+    def __init__(self, bins: np.ndarray, n_bins: int, gamma_2: float) -> None:
+        super().__init__()
+        self.register_buffer("bins", torch.as_tensor(bins, dtype=torch.int64))
+        starts = ((1.0, 0.0), (gamma_2, gamma_2 - 1), (0.0, 1.0))
+        alpha = torch.stack([torch.linspace(a, b, n_bins + 1) for a, b in starts])
+        self.alpha = nn.Parameter(alpha)  # [3, bins + 1]
+
+    def weights(self) -> Tensor:
+        """Weight of each expert in each bin, [3, bins + 1]; sums to 1 over the experts."""
+        share = torch.sigmoid(self.alpha)
+        return share / share.sum(0)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """ids int [*] -> weights of the experts for these items, [*, 3]."""
+        return nn.functional.embedding(self.bins[ids], self.weights().T)

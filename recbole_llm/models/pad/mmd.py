@@ -1,0 +1,128 @@
+"""Distances between two sets of item vectors; PAD's second phase makes one of them small.
+
+Multi-kernel maximum mean discrepancy, equal to the estimator that the authors use
+(tllib's ``MultipleKernelMaximumMeanDiscrepancy``), and the measures it is compared with in the
+paper's ablation. Gaussian and Laplace kernels are *characteristic*: the discrepancy is zero only
+if the two distributions are the same. Linear and cosine kernels see the means alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from recbole_llm.registry import suggest
+
+# Bandwidths as multiples of the mean distance: 2^u, u = -3 ... 1 (authors' code).
+BANDWIDTHS = (0.125, 0.25, 0.5, 1.0, 2.0)
+# The sum of all kernels between the rows of a and of b: ([p, H], [q, H]) -> [p, q].
+Kernel = Callable[[Tensor, Tensor], Tensor]
+
+
+def alignment_loss(x: Tensor, y: Tensor, measure: str = "gaussian", tau: float = 0.2) -> Tensor:
+    """Distance between the rows of x and of y.
+
+    Args:
+        x, y: vectors of the same items, [m, H]; gradients flow into both.
+        measure: a name in ``MEASURES``.
+        tau: temperature of ``infonce``.
+
+    Returns:
+        a scalar; zero, with zero gradients, for m < 2, where no estimator is defined.
+
+    Raises:
+        ValueError: unknown measure, or shapes that differ.
+    """
+    check_measure(measure)
+    if x.shape != y.shape:
+        raise ValueError(f"both sides need the same shape, not {list(x.shape)} and {list(y.shape)}")
+    if len(x) < 2:
+        return (x.sum() + y.sum()) * 0.0
+    return info_nce(x, y, tau) if measure == "infonce" else mk_mmd(x, y, measure)
+
+
+def check_measure(measure: str) -> None:
+    """Raise ValueError, naming near matches, if there is no such measure."""
+    if measure not in MEASURES:
+        raise ValueError(
+            f"mmd_kernel '{measure}' is unknown;{suggest(measure, MEASURES)} "
+            f"choose from {', '.join(MEASURES)}"
+        )
+
+
+def mk_mmd(
+    x: Tensor, y: Tensor, kernel: str = "gaussian", bandwidths: Sequence[float] = BANDWIDTHS
+) -> Tensor:
+    """Multi-kernel MMD of two sets of m >= 2 vectors each (PAD, section 3.2; tllib ``dan.py``).
+
+    With k the sum of the kernels: mean_{i!=j} k(x_i, x_j) + mean_{i!=j} k(y_i, y_j)
+    - 2 mean_{i,j} k(x_i, y_j) + 2/(m-1). The last term is tllib's constant, which keeps the
+    estimate above zero. Rows are not paired.
+
+    Args:
+        x, y: [m, H].
+        kernel: ``gaussian``, ``laplace``, ``linear`` or ``cosine``.
+        bandwidths: of gaussian and laplace, as multiples of the mean (squared) distance.
+    """
+    m = len(x)
+    if kernel == "cosine":
+        x, y = F.normalize(x, dim=-1), F.normalize(y, dim=-1)
+    # No kernel below depends on the origin, but rounding does: take the common mean.
+    z = torch.cat([x, y]).detach()
+    x, y = x - z.mean(0), y - z.mean(0)
+    # The bandwidth of coinciding rows is zero; a floor far below any true one makes 0/0 zero.
+    floor = torch.finfo(z.dtype).eps * z.square().sum(-1).mean() + torch.finfo(z.dtype).tiny ** 0.5
+    k = _KERNELS[kernel](x, y, bandwidths, floor)
+    within = _off_diagonal_sum(k(x, x)) + _off_diagonal_sum(k(y, y))
+    return within / (m * (m - 1)) - 2 * k(x, y).mean() + 2 / (m - 1)
+
+
+def info_nce(x: Tensor, y: Tensor, tau: float) -> Tensor:
+    """Symmetric cosine contrast of paired rows; the others of the batch are the negatives."""
+    logits = F.normalize(x, dim=-1) @ F.normalize(y, dim=-1).T / tau  # [m, m]
+    same = torch.arange(len(x), device=x.device)
+    return (F.cross_entropy(logits, same) + F.cross_entropy(logits.T, same)) / 2
+
+
+def _gaussian(x: Tensor, y: Tensor, bandwidths: Sequence[float], floor: Tensor) -> Kernel:
+    # x and y are centred, so the mean over all pairs of |z_i - z_j|^2 is twice the mean |z|^2.
+    mean = 2 * torch.cat([x, y]).detach().square().sum(-1).mean()
+    scales = [2 * width * torch.maximum(mean, floor) for width in bandwidths]
+    return lambda a, b: _exponentials(_squared_distance(a, b), scales)
+
+
+def _laplace(x: Tensor, y: Tensor, bandwidths: Sequence[float], floor: Tensor) -> Kernel:
+    def distance(a: Tensor, b: Tensor) -> Tensor:
+        squared = _squared_distance(a, b)
+        apart = squared > floor  # the root's gradient is infinite at 0
+        return torch.where(apart, torch.where(apart, squared, 1.0).sqrt(), 0.0)
+
+    with torch.no_grad():
+        z = torch.cat([x, y])
+        mean = torch.maximum(distance(z, z).mean(), floor.sqrt())
+    scales = [width * mean for width in bandwidths]
+    return lambda a, b: _exponentials(distance(a, b), scales)
+
+
+def _linear(x: Tensor, y: Tensor, bandwidths: Sequence[float], floor: Tensor) -> Kernel:
+    return lambda a, b: a @ b.T
+
+
+def _squared_distance(a: Tensor, b: Tensor) -> Tensor:
+    squares = a.square().sum(-1)[:, None] + b.square().sum(-1)  # [p, q]
+    return (squares - 2 * a @ b.T).clamp_min(0)
+
+
+def _exponentials(distance: Tensor, scales: Sequence[Tensor]) -> Tensor:
+    return torch.stack([torch.exp(-distance / scale) for scale in scales]).sum(0)
+
+
+def _off_diagonal_sum(matrix: Tensor) -> Tensor:
+    return matrix.sum() - matrix.diagonal().sum()
+
+
+_KERNELS = {"gaussian": _gaussian, "laplace": _laplace, "linear": _linear, "cosine": _linear}
+MEASURES = (*_KERNELS, "infonce")

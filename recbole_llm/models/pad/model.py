@@ -1,0 +1,157 @@
+"""PAD: pre-train, align and disentangle an ID space and an LLM's item space.
+
+Yuhao Wang et al., "Pre-train, Align, and Disentangle: Empowering Sequential Recommendation with
+Large Language Models", SIGIR 2025 (arXiv 2412.04107). README.md beside this file says where it
+departs from the authors' code, and why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from recbole_llm.data.training import item_counts
+from recbole_llm.embeddings.attach import item_embeddings
+from recbole_llm.layers.backbones import backbone_from_config
+from recbole_llm.layers.embedding import FrozenEmbedding
+from recbole_llm.models.base import SequenceRecommender
+from recbole_llm.models.pad.experts import (
+    AlignedItems,
+    Expert,
+    GELUNet,
+    TextItems,
+    id_embedding,
+)
+from recbole_llm.models.pad.gate import EXPERTS, FrequencyGate, frequency_bins
+from recbole_llm.models.pad.mmd import alignment_loss
+from recbole_llm.models.pad.settings import PHASES, check_settings
+
+_ACTIVE = {"pretrain": ("id",), "align": ("aligned",), "disentangle": EXPERTS}
+
+
+class PAD(SequenceRecommender):
+    """Three experts, of which ``phase`` says which are trained and score.
+
+    pretrain: the ID expert. align: the aligned expert, which starts as a copy of it, with
+    gamma * MK-MMD between its two sides added to the loss. disentangle: all three, their scores
+    summed with weights that depend on the frequency of the scored item.
+    """
+
+    other_parameter_name = ("phase",)  # goes into checkpoints, so that a loaded model scores alike
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        check_settings(config)
+        super().__init__(config, dataset)
+        self.gamma: float = config["gamma"]
+        self.mmd_kernel: str = config["mmd_kernel"]
+        self.mmd_max_items: int = config["mmd_max_items"]
+        table = item_embeddings(config, dataset)
+        text = FrozenEmbedding(table.matrix, table.fingerprint)
+        self.experts = nn.ModuleDict(_experts(config, self.n_items, text))
+        edges = config["bin_edges"]
+        n_bins = len(edges) - 1 if edges else config["n_bins"]
+        self.item_counts = item_counts(dataset)  # of training interactions, int64 [n]
+        bins = frequency_bins(self.item_counts, n_bins, edges)
+        self.gate = FrequencyGate(bins, n_bins, config["gamma_2"])
+        self.phase = PHASES[-1]
+
+    @property
+    def phase(self) -> str:
+        """pretrain, align or disentangle."""
+        return self._phase
+
+    @phase.setter
+    def phase(self, name: str) -> None:
+        if name not in PHASES:
+            raise ValueError(f"phase '{name}' is none of {', '.join(PHASES)}")
+        self._phase = name
+        self._cached_items = None
+
+    def begin_phase(self, name: str) -> None:
+        """Enter a phase at its start: the aligned expert starts from the pre-trained one."""
+        self.phase = name
+        if name == "align":
+            source, aligned = self.experts["id"], self.experts["aligned"]
+            aligned.items.embedding.load_state_dict(source.items.state_dict())
+            aligned.backbone.load_state_dict(source.backbone.state_dict())
+
+    def phase_parameters(self) -> Iterator[nn.Parameter]:
+        """Parameters that the present phase trains."""
+        for expert in self._active():
+            yield from expert.parameters()
+        if self._fused():
+            yield from self.gate.parameters()
+
+    def user_states(self, item_seq: Tensor, mask: Tensor) -> Tensor:
+        """int [B, L], bool [B, L] -> states of the active experts side by side, [B, L, D]."""
+        return torch.cat([expert(item_seq, mask) for expert in self._active()], dim=-1)
+
+    def item_vectors(self, ids: Tensor | None = None) -> Tensor:
+        """int [*] -> [*, D]; None: the whole catalogue, [n, D].
+
+        In the last phase each expert's part is multiplied by its gate, so that the dot product
+        with the states is the sum over k of w_k <u_k, item_k>.
+        """
+        if ids is None:
+            ids = torch.arange(self.n_items, device=self.gate.bins.device)
+        parts = [expert.items(ids) for expert in self._active()]
+        if self._fused():
+            gates = self.gate(ids).unbind(-1)
+            parts = [part * gate.unsqueeze(-1) for part, gate in zip(parts, gates, strict=True)]
+        return torch.cat(parts, dim=-1)
+
+    def calculate_loss(self, interaction: Any) -> Tensor | tuple[Tensor, ...]:  # type: ignore[override]
+        """Recommendation loss; in the align phase followed by gamma * MK-MMD (RecBole sums them)."""
+        loss = super().calculate_loss(interaction)
+        if self.phase != "align" or self.gamma == 0:
+            return loss
+        return loss, self.gamma * self.alignment(self.batch_items(interaction))
+
+    def alignment(self, ids: Tensor) -> Tensor:
+        """Distance between the aligned expert's two sides of these items, int [m] -> scalar."""
+        embedding, content = self.experts["aligned"].items.sides(ids)
+        return alignment_loss(content, embedding, self.mmd_kernel)
+
+    def batch_items(self, interaction: Any) -> Tensor:
+        """Distinct real items of a batch, inputs and targets; ``mmd_max_items`` of them at most."""
+        fields = (self.ITEM_SEQ, self.POS_ITEM_SEQ, self.POS_ITEM_ID)
+        seen = torch.cat([interaction[f].flatten() for f in fields if f in interaction]).unique()
+        seen = seen[seen != 0]
+        if len(seen) > self.mmd_max_items:
+            seen = seen[torch.randperm(len(seen), device=seen.device)[: self.mmd_max_items]]
+        return seen
+
+    def _active(self) -> list[Any]:
+        return [self.experts[name] for name in _ACTIVE[self.phase]]
+
+    def _fused(self) -> bool:
+        return self.phase == "disentangle"
+
+
+def _experts(config: Any, n_items: int, text: FrozenEmbedding) -> dict[str, Expert]:
+    size, std = config["hidden_size"], config["initializer_range"]
+    dropout = config["item_dropout_prob"]
+
+    def content() -> TextItems:
+        turn = [text.dimension, size, *[size] * config["mo_dnn_layers"]]
+        return TextItems(text, GELUNet(turn, dropout))
+
+    def post(width: int) -> list[int]:
+        return [width, *[size] * config["dnn_layers"]]
+
+    fusion = GELUNet([2 * size, *post(size)], dropout)
+    items = {
+        "id": id_embedding(n_items, size, std),
+        "aligned": AlignedItems(id_embedding(n_items, size, std), content(), fusion),
+        "llm": nn.Sequential(content(), GELUNet(post(size), dropout)),
+    }
+    return {name: Expert(items[name], _backbone(config)) for name in EXPERTS}
+
+
+def _backbone(config: Any) -> nn.Module:
+    transformer = config["backbone"] in ("SASRec", "BERT4Rec")
+    options = {"attention_bias": config["attention_bias"]} if transformer else {}
+    return backbone_from_config(config, **options)

@@ -1,0 +1,66 @@
+"""PAD's phases on the staged trainer, and the table of gates at the end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from recbole.utils import set_color
+
+from recbole_llm.models.pad.gate import EXPERTS, FrequencyGate
+from recbole_llm.models.pad.settings import PHASES
+from recbole_llm.trainers.staged import Callback, Phase, Result, StagedTrainer
+
+
+class PADTrainer(StagedTrainer):
+    """Pre-train, align, disentangle; from ``pad_phase`` and ``pad_pretrained`` where given."""
+
+    def __init__(self, config: Any, model: Any) -> None:
+        summaries = (
+            f"the ID expert learns from {config['loss_type']}",
+            f"the aligned expert, a copy of it, learns from {config['loss_type']} + "
+            f"{config['gamma']:g} * MK-MMD ({config['mmd_kernel']}) between its IDs and the text",
+            f"all three experts and their gates learn from {config['loss_type']} of the gated score",
+        )
+        phases = [
+            Phase.from_config(config, name, summary)
+            for name, summary in zip(PHASES, summaries, strict=True)
+        ]
+        super().__init__(config, model, phases)
+        if config["pad_pretrained"] is not None:
+            self.resume_checkpoint(config["pad_pretrained"], config["pad_phase"])
+
+    def fit(
+        self,
+        train_data: Any,
+        valid_data: Any = None,
+        verbose: bool = True,
+        saved: bool = True,
+        show_progress: bool = False,
+        callback_fn: Callback | None = None,
+    ) -> Result:
+        """Run the phases (arguments and result as RecBole's) and log the gates."""
+        result = super().fit(train_data, valid_data, verbose, saved, show_progress, callback_fn)
+        if verbose and self.model.phase == PHASES[-1]:
+            counts = torch.as_tensor(self.model.item_counts)
+            self.logger.info(gate_table(self.model.gate, counts))
+        return result
+
+
+def gate_table(gate: FrequencyGate, counts: torch.Tensor) -> str:
+    """Gates per frequency bin, as lines of text.
+
+    Args:
+        gate: the model's.
+        counts: training interactions of each item, int [n].
+    """
+    weights = gate.weights().detach().cpu()  # [3, bins + 1]
+    bins = gate.bins.cpu()
+    lines = [set_color("gates", "blue") + " of the experts by frequency bin (1: the most popular)"]
+    lines.append(f"{'bin':>4} {'items':>8} {'bought':>15}" + "".join(f" {e:>8}" for e in EXPERTS))
+    for number in range(1, weights.shape[1]):
+        inside = counts[1:][bins[1:] == number]
+        times = f"{int(inside.min())}-{int(inside.max())} times" if len(inside) else "-"
+        row = "".join(f" {float(w):8.3f}" for w in weights[:, number])
+        lines.append(f"{number:>4} {len(inside):>8} {times:>15}{row}")
+    return "\n".join(lines)

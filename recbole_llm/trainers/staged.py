@@ -1,0 +1,249 @@
+"""Training in phases, each an ordinary RecBole training with its own optimizer and best weights."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from recbole.trainer import Trainer
+from recbole.utils import set_color
+from torch import nn
+
+from recbole_llm.trainers.checkpoint import load_checkpoint
+
+_FINISHED = "finished_phase"  # key of a phase's checkpoint once the phase is over
+Result = tuple[float, Any]
+Callback = Callable[[int, float], None]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One phase of a training.
+
+    Args:
+        name: what the model's ``begin_phase`` and ``phase`` know it by.
+        epochs: at most; 0 leaves the phase out.
+        learning_rate: of its optimizer.
+        stopping_step: evaluations without improvement on validation that it goes on for.
+        summary: what the phase does, one line for the log.
+    """
+
+    name: str
+    epochs: int
+    learning_rate: float
+    stopping_step: int
+    summary: str = ""
+
+    @classmethod
+    def from_config(cls, config: Any, name: str, summary: str = "") -> Phase:
+        """Read ``<name>_epochs``, ``<name>_learning_rate`` and ``<name>_stopping_step``; a key
+        that is None stands for the plain ``epochs``, ``learning_rate`` and ``stopping_step``."""
+
+        def value(key: str) -> Any:
+            own = config[f"{name}_{key}"]
+            return config[key] if own is None else own
+
+        return cls(name, value("epochs"), value("learning_rate"), value("stopping_step"), summary)
+
+
+class StagedModel(Protocol):
+    """What a model offers to be trained in phases.
+
+    ``phase`` has to be among its ``other_parameter_name``, so that it goes into checkpoints.
+    """
+
+    phase: str
+
+    def begin_phase(self, name: str) -> None:
+        """Enter a phase at its start, from the weights of the phase before."""
+
+    def phase_parameters(self) -> Iterable[nn.Parameter]:
+        """Parameters that the present phase trains."""
+
+
+class StagedTrainer(Trainer):  # type: ignore[misc]
+    """RecBole's trainer, run once for each phase.
+
+    A phase has a new optimizer over its own parameters, stops early on validation, and ends with
+    its best weights, from which the next one starts. Its checkpoint is the run's with the
+    phase's name: ``saved/PAD-<time>-align.pth``; the last phase's is copied to the run's own.
+
+    Args:
+        config: RecBole's configuration.
+        model: a recommender that is a `StagedModel`.
+        phases: in order.
+    """
+
+    def __init__(self, config: Any, model: Any, phases: Sequence[Phase]) -> None:
+        super().__init__(config, model)
+        self.phases = list(phases)
+        self._first = 0
+        self._resumed: dict[str, Any] | None = None
+        self._best_state: dict[str, Any] | None = None
+        self._writer = self.tensorboard
+
+    def resume_checkpoint(self, resume_file: str | os.PathLike[str], phase: str | None = None) -> None:
+        """Continue from a checkpoint of this or an earlier run.
+
+        Args:
+            resume_file: the checkpoint of a phase.
+            phase: the phase to start, at its beginning. None: where the checkpoint stands, inside
+                its phase or, where that is finished, at the next one.
+
+        Raises:
+            ValueError: no such checkpoint, or one that does not reach up to ``phase``.
+        """
+        checkpoint = load_checkpoint(resume_file)
+        reached = self._index((checkpoint.get("other_parameter") or {}).get("phase"), resume_file)
+        self.model.load_state_dict(checkpoint["state_dict"])
+        self.model.load_other_parameter(checkpoint["other_parameter"])
+        if phase is not None:
+            self._first = self._index(phase, resume_file)
+            if self._first > reached + 1:
+                raise ValueError(
+                    f"'{resume_file}' is of phase '{self.phases[reached].name}': "
+                    f"'{phase}' needs a checkpoint of '{self.phases[self._first - 1].name}'"
+                )
+        elif _FINISHED in checkpoint:
+            self._first = reached + 1
+        else:
+            self._first, self._resumed = reached, checkpoint
+        self.logger.info(f"Resume from phase '{self.phases[reached].name}' of {resume_file}")
+
+    def _index(self, name: str | None, source: object) -> int:
+        names = [phase.name for phase in self.phases]
+        if name not in names:
+            raise ValueError(f"'{source}': phase {name!r} is none of {', '.join(names)}")
+        return names.index(name)
+
+    def fit(
+        self,
+        train_data: Any,
+        valid_data: Any = None,
+        verbose: bool = True,
+        saved: bool = True,
+        show_progress: bool = False,
+        callback_fn: Callback | None = None,
+    ) -> Result:
+        """Run the phases from the first that is not done; arguments and result as RecBole's.
+
+        The score and the result are the last phase's; the model ends with its best weights.
+        """
+        run_file = self.saved_model_file
+        for phase in self.phases[self._first :]:
+            if phase.epochs <= 0:
+                self.logger.info(f"phase {phase.name} is left out ({phase.name}_epochs: 0)")
+                continue
+            self._begin(phase, run_file, saved)
+            keep = self._keep_best(callback_fn)
+            super().fit(train_data, valid_data, verbose, saved, show_progress, keep)
+            self._end(phase, saved)
+        self._restore(run_file, saved)
+        if self.best_valid_result is None and valid_data and self.config["eval_step"] > 0:
+            self.eval_collector.data_collect(train_data)  # nothing was left to do, or to improve
+            self.best_valid_score, self.best_valid_result = self._valid_epoch(valid_data)
+        return self.best_valid_score, self.best_valid_result
+
+    def _begin(self, phase: Phase, run_file: str, saved: bool) -> None:
+        resumed, self._resumed = self._resumed, None
+        if resumed is None:
+            self.model.begin_phase(phase.name)
+        self.model.zero_grad(set_to_none=True)  # those of another phase would count in clipping
+        self.epochs, self.stopping_step = phase.epochs, phase.stopping_step
+        self.learning_rate = phase.learning_rate
+        self.eval_step = min(self.config["eval_step"], phase.epochs)
+        parameters = list(self.model.phase_parameters())
+        self.optimizer = self._build_optimizer(params=parameters)
+        self.start_epoch, self.cur_step = 0, 0
+        self.best_valid_score = -np.inf if self.valid_metric_bigger else np.inf
+        self.best_valid_result, self._best_state = None, None
+        self.train_loss_dict = {}
+        self.tensorboard = _PhaseWriter(self._writer, phase.name)
+        self.saved_model_file = phase_file(run_file, phase.name)
+        self._log_begin(phase, sum(p.numel() for p in parameters))
+        if resumed is not None:
+            self._continue(resumed, saved)
+
+    def _continue(self, checkpoint: dict[str, Any], saved: bool) -> None:
+        """Stand where a phase's checkpoint was written."""
+        self.optimizer.load_state_dict(checkpoint["optimizer"])
+        self.start_epoch = checkpoint["epoch"] + 1
+        self.cur_step = checkpoint["cur_step"]
+        self.best_valid_score = checkpoint["best_valid_score"]
+        self._best_state = checkpoint["state_dict"]
+        if saved:  # this run's own copy, in case that no later epoch is better
+            self._write(checkpoint)
+
+    def _log_begin(self, phase: Phase, trained: int) -> None:
+        number = f"{self.phases.index(phase) + 1}/{len(self.phases)}"
+        self.logger.info(
+            set_color(f"phase {number} {phase.name}", "green")
+            + f": {phase.summary} [at most {phase.epochs} epochs, learning rate "
+            f"{phase.learning_rate:g}, stopping step {phase.stopping_step}, "
+            f"{trained} parameters trained]"
+        )
+
+    def _keep_best(self, callback: Callback | None) -> Callback:
+        def keep(epoch: int, score: float) -> None:
+            if self.cur_step == 0:  # RecBole's sign of an improvement
+                self._best_state = copy.deepcopy(self.model.state_dict())
+            if callback is not None:
+                callback(epoch, score)
+
+        return keep
+
+    def _end(self, phase: Phase, saved: bool) -> None:
+        if self._best_state is not None:  # None without validation: the last weights count
+            self.model.load_state_dict(self._best_state)
+            self._best_state = None
+        if saved and self._writes():
+            self._write({**load_checkpoint(self.saved_model_file), _FINISHED: phase.name})
+        self.logger.info(
+            set_color(f"phase {phase.name} finished", "green")
+            + f", best valid {self.config['valid_metric']}: {self.best_valid_score:.4f}"
+        )
+
+    def _restore(self, run_file: str, saved: bool) -> None:
+        """Back to the run's own checkpoint and log."""
+        last, self.saved_model_file = self.saved_model_file, run_file
+        self.tensorboard = self._writer
+        if not saved or not self._writes():
+            return
+        if last == run_file:  # no phase was run
+            self._save_checkpoint(-1, verbose=False)
+        else:
+            self._write(load_checkpoint(last))
+
+    def _writes(self) -> bool:
+        return bool(self.config["single_spec"] or self.config["local_rank"] == 0)
+
+    def _write(self, checkpoint: dict[str, Any]) -> None:
+        part = f"{self.saved_model_file}.part"
+        torch.save(checkpoint, part)
+        os.replace(part, self.saved_model_file)
+
+
+def phase_file(run_file: str, phase: str) -> str:
+    """Checkpoint of a phase: ``saved/PAD-x.pth`` -> ``saved/PAD-x-align.pth``."""
+    path = Path(run_file)
+    return str(path.with_name(f"{path.stem}-{phase}{path.suffix}"))
+
+
+class _PhaseWriter:
+    """RecBole's tensorboard writer, with the phase before every tag."""
+
+    def __init__(self, writer: Any, phase: str) -> None:
+        self._writer = writer
+        self._phase = phase
+
+    def add_scalar(self, tag: str, value: float, step: int) -> None:
+        self._writer.add_scalar(f"{self._phase}/{tag}", value, step)
+
+    def add_hparams(self, *args: Any) -> None:
+        self._writer.add_hparams(*args)
