@@ -94,6 +94,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         super().__init__(model, dataset, config_file_list, dict(config_dict or {}))
         self._set_input_type()
         self._check_keys()
+        self._check_valid_metric()
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> Config:
@@ -193,6 +194,15 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         # RecBole derives it from the losses CE and BPR only.
         if self["MODEL_INPUT_TYPE"] is None and self["loss_type"] in _PAIRWISE_LOSSES:
             self.final_config_dict["MODEL_INPUT_TYPE"] = InputType.PAIRWISE
+
+    def _check_valid_metric(self) -> None:
+        metric, _, k = self["valid_metric"].partition("@")
+        named = {name.lower() for name in self["metrics"]}
+        if metric.lower() not in named or (k and int(k) not in self["topk"]):
+            raise ValueError(
+                f"valid_metric '{self['valid_metric']}' is not computed: metrics are "
+                f"{self['metrics']} at topk {self['topk']}; add it there, or choose another"
+            )
 
     def _check_types(self) -> None:
         declared = declared_types(self._all_files())

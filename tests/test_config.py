@@ -150,3 +150,9 @@ def test_a_plain_configuration_comes_back_as_it_was() -> None:
     again = Config.from_plain(plain)
     assert again.final_config_dict == config.final_config_dict
     assert again.model_class is config.model_class
+
+
+@pytest.mark.parametrize("change", [{"topk": [5]}, {"metrics": ["NDCG"]}])
+def test_a_validation_metric_that_is_not_computed(change: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"valid_metric 'MRR@10' is not computed"):
+        Config("BPR", config_dict=change)

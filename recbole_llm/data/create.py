@@ -26,7 +26,18 @@ def create_dataset(config: Any, dataset_class: type | None = None) -> Any:
         ValueError: the data set's folder or files are not there.
     """
     check_files(config)
-    cls = dataset_class or _own_class(config)
+    try:
+        return _create(config, dataset_class or _own_class(config))
+    except ValueError as error:
+        if "feat is empty" not in str(error):
+            raise
+        raise ValueError(
+            f"dataset '{config['dataset']}': no interactions are left after filtering; loosen "
+            f"user_inter_num_interval, item_inter_num_interval or val_interval"
+        ) from error
+
+
+def _create(config: Any, cls: type[Any] | None) -> Any:
     if cls is None:
         return recbole_create_dataset(config)
     default = Path(config["checkpoint_dir"]) / f"{config['dataset']}-{cls.__name__}.pth"

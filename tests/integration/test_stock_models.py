@@ -1,0 +1,91 @@
+"""RecBole's own models run through the same call, are evaluated, saved and loaded again."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from recbole_llm import load_data_and_model, run_recbole_llm
+from recbole_llm.plugins import recbole_models
+from recbole_llm.testing import write_tiny_dataset
+
+DEFAULT = ("SASRec", "LightGCN", "BPR", "GRU4Rec", "DIN", "DeepFM")
+CTR = {"threshold": {"rating": 3}}
+SMALL: dict[str, dict[str, Any]] = {
+    "GRU4RecF": {"selected_features": ["genre"]},
+    "SASRecF": {"selected_features": ["genre"]},
+    "FDSA": {"selected_features": ["genre"]},
+    "S3Rec": {"item_attribute": "genre", "train_stage": "pretrain", "pretrain_epochs": 1},
+    "NCL": {"num_clusters": 4, "warm_up_step": 1},
+    "DGCF": {"cor_batch_size": 10, "train_batch_size": 128},
+    "SASRecCPR": {"n_facet_all": 1, "n_facet_context": 1, "n_facet_reranker": 1},
+}
+ITEM_COLUMNS = {"inter": ["user_id", "item_id", "rating", "timestamp"], "item": ["item_id", "genre"]}
+# What needs more than this package installs, and what.
+NEEDS = {"KGIN": "torch_scatter", "MCCLK": "torch_scatter", "KGAT": "dgl"}
+NEEDS |= {"LightGBM": "lightgbm", "XGBoost": "lightgbm"}
+NEEDS |= {"KSR": "entity embeddings", "GRU4RecKG": "entity embeddings"}
+
+
+def settings(model: str) -> dict[str, Any]:
+    base = {
+        "epochs": 1, "show_progress": False, "MAX_ITEM_LIST_LENGTH": 10, "data_path": "dataset",
+        "log_flops": False,
+    }  # fmt: skip
+    module = recbole_models()[model]
+    if "context_aware" in module or model in ("DIN", "DIEN"):
+        base |= CTR
+    if model in SMALL and "features" in str(SMALL[model]) or model == "S3Rec":
+        base["load_col"] = ITEM_COLUMNS
+    return base | SMALL.get(model, {})
+
+
+def train_and_reload(model: str) -> None:
+    write_tiny_dataset("dataset")
+    result = run_recbole_llm(model, "tiny", config_dict=settings(model))
+    assert result["test_result"], result
+    assert all(0 <= value for value in result["test_result"].values())
+    if model == "S3Rec":  # its first stage pre-trains only
+        return
+    config, again, _, _, _, test_data = load_data_and_model(result["checkpoint"])
+    from recbole_llm.quick_start import build_trainer
+
+    trainer = build_trainer(config, again)
+    saved = torch.load(result["checkpoint"], weights_only=True)["state_dict"]
+    assert all(torch.equal(saved[name], value) for name, value in again.state_dict().items())
+    tested = trainer.evaluate(test_data, load_best_model=False, show_progress=False)
+    if config["eval_args"]["mode"]["test"] in ("full", "labeled"):  # else negatives are drawn anew
+        assert tested == pytest.approx(result["test_result"]), "another result after reloading"
+
+
+@pytest.mark.parametrize("model", DEFAULT)
+def test_named_models(model: str) -> None:
+    train_and_reload(model)
+    assert not torch.is_anomaly_enabled()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", sorted(set(recbole_models()) - set(DEFAULT) - set(NEEDS)))
+def test_every_other_model(model: str) -> None:
+    train_and_reload(model)
+
+
+@pytest.mark.parametrize("model", ["LightGBM", "XGBoost"])
+def test_a_model_that_needs_a_further_library_says_which(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "lightgbm", None)
+    with pytest.raises(ValueError, match=f"'{model}' needs the package 'lightgbm'"):
+        run_recbole_llm(model, "ml-100k")
+
+
+def test_a_checkpoint_loads_with_weights_only(tmp_path: Path) -> None:
+    write_tiny_dataset("dataset")
+    result = run_recbole_llm("BPR", "tiny", config_dict=settings("BPR"))
+    checkpoint = torch.load(result["checkpoint"], weights_only=True)
+    assert checkpoint["config"]["model"] == "BPR"
+    assert checkpoint["config"]["MODEL_TYPE"] == "GENERAL"

@@ -1,0 +1,114 @@
+"""Bad input to a run: one clear error before any long work."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from recbole_llm import load_data_and_model, objective_function, plugins, run_recbole_llm
+from recbole_llm.testing import write_tiny_dataset
+
+QUIET = {"epochs": 1, "show_progress": False, "log_flops": False, "data_path": "dataset"}
+
+
+@pytest.fixture(autouse=True)
+def _tiny() -> None:
+    write_tiny_dataset("dataset")
+
+
+def run(model: str = "BPR", dataset: str = "tiny", **config: Any) -> dict[str, Any]:
+    return run_recbole_llm(model, dataset, config_dict={**QUIET, **config})
+
+
+def test_the_result_has_recboles_keys() -> None:
+    result = run()
+    assert set(result) == {
+        "best_valid_score", "valid_score_bigger", "best_valid_result", "test_result", "checkpoint",
+    }  # fmt: skip
+    assert result["best_valid_result"]["mrr@10"] == pytest.approx(result["best_valid_score"])
+
+
+def test_nothing_is_saved_unless_asked() -> None:
+    result = run_recbole_llm("BPR", "tiny", config_dict=QUIET, saved=False)
+    assert "checkpoint" not in result
+    assert not list(Path("saved").glob("*.pth"))
+
+
+def test_objective_function_has_recboles_signature_and_result() -> None:
+    trial = objective_function({**QUIET, "model": "BPR", "dataset": "tiny"}, None, saved=False)
+    assert trial["model"] == "BPR" and "recall@10" in trial["test_result"]
+
+
+def test_on_result_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    from recbole_llm import hookimpl
+
+    seen: list[dict[str, Any]] = []
+
+    class Listener:
+        @hookimpl
+        def on_result(self, config: Any, result: dict[str, Any]) -> None:
+            seen.append(result)
+
+    listener = Listener()
+    manager = plugins.get_plugin_manager()
+    manager.register(listener)
+    try:
+        assert run() == seen[0]
+    finally:
+        manager.unregister(listener)
+
+
+def test_an_unknown_data_set_lists_near_matches() -> None:
+    with pytest.raises(ValueError, match="dataset 'tinny': the folder.*did you mean 'tiny'"):
+        run(dataset="tinny")
+
+
+def test_a_data_set_without_its_file() -> None:
+    (Path("dataset") / "tiny" / "tiny.inter").unlink()
+    with pytest.raises(ValueError, match=r"tiny\.inter' does not exist"):
+        run()
+
+
+def test_a_sequential_model_without_time() -> None:
+    file = Path("dataset") / "tiny" / "tiny.inter"
+    file.write_text(file.read_text().replace("timestamp:float", "when:float"))
+    with pytest.raises(ValueError, match=r"no column 'timestamp' \(TIME_FIELD\).*--TIME_FIELD=…"):
+        run("SASRec")
+
+
+def test_a_split_that_leaves_nothing() -> None:
+    with pytest.raises(ValueError, match="no interactions are left"):
+        run(user_inter_num_interval="[1000,inf)")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", None])
+def test_a_damaged_or_missing_checkpoint(content: bytes | None) -> None:
+    message = "does not exist"
+    if content is not None:
+        Path("x.pth").write_bytes(content)
+        message = "cannot be read.*damaged"
+    with pytest.raises(ValueError, match=f"checkpoint 'x.pth' {message}"):
+        load_data_and_model("x.pth")
+
+
+def test_a_checkpoint_of_something_else() -> None:
+    torch.save({"weights": torch.zeros(1)}, "x.pth")
+    with pytest.raises(ValueError, match="holds no configuration"):
+        load_data_and_model("x.pth")
+
+
+def test_a_truncated_checkpoint() -> None:
+    file = Path(run()["checkpoint"])
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(ValueError, match="damaged"):
+        load_data_and_model(str(file))
+
+
+def test_an_unknown_key_warns_in_the_run(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        run(lerning_rate=0.1)
+    assert "did you mean 'learning_rate'" in caplog.text
