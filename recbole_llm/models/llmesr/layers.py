@@ -1,0 +1,137 @@
+"""The dual-view network of LLM-ESR."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from recbole_llm.layers.attention import SelfAttention, attention_mask
+from recbole_llm.layers.embedding import FrozenEmbedding
+from recbole_llm.layers.packing import Layout
+
+# The SASRec authors' block, on inputs that have their positions already.
+SASREC_OPTIONS: dict[str, Any] = {"norm_order": "original", "position": False, "input_norm": False}
+VIEWS = ("both", "semantic", "collaborative")
+
+
+class Adapter(nn.Module):
+    """a(T): linear layers without an activation between them, D -> D // 2 -> H (or D -> H).
+
+    Without activations the layers compose to one matrix, and composing them first is several
+    times cheaper than passing a catalogue's rows through the wide inner layer.
+    """
+
+    def __init__(self, text_size: int, hidden_size: int, n_layers: int = 2) -> None:
+        super().__init__()
+        sizes = [text_size, text_size // 2, hidden_size] if n_layers == 2 else [text_size, hidden_size]
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, sizes[1:]))
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """[*, D] -> [*, H]."""
+        first, *rest = self.layers
+        weight, bias = first.weight, first.bias
+        for layer in rest:
+            weight, bias = layer.weight @ weight, layer(bias)
+        return F.linear(vectors, weight, bias)
+
+
+class CrossAttention(SelfAttention):
+    """C(queries, keys and values): unbiased q, k, v, a biased output, no residual, no norm."""
+
+    def __init__(self, hidden_size: int, n_heads: int) -> None:
+        super().__init__(hidden_size, n_heads, dropout=0.0, bias=False)
+        self.out = nn.Linear(hidden_size, hidden_size)
+        for part in (self.query, self.key, self.value, self.out):
+            nn.init.xavier_normal_(part.weight)
+        nn.init.zeros_(self.out.bias)
+
+
+class DualView(nn.Module):
+    """Semantic and collaborative streams, cross-attention both ways, a backbone on each.
+
+    Args:
+        text: frozen text vectors of the items, [n, D].
+        backbones: one (shared by the views) or two (collaborative, semantic) modules
+            `(emb [B, L, H], mask [B, L]) -> [B, L, H]`.
+        hidden_size: H.
+        max_length: longest L.
+        views: both, semantic or collaborative.
+        cross_attention: whether the views attend to each other.
+        cross_heads: heads of the cross-attention.
+        adapter_layers: 2, or 1 for a single linear map.
+        dropout: on both streams.
+    """
+
+    def __init__(
+        self,
+        text: FrozenEmbedding,
+        backbones: list[nn.Module],
+        hidden_size: int,
+        max_length: int,
+        *,
+        views: str = "both",
+        cross_attention: bool = True,
+        cross_heads: int = 2,
+        adapter_layers: int = 2,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.views = views
+        self.causal = True  # the golden tests of the authors' leaking versions switch it off
+        self.scale = math.sqrt(hidden_size)
+        self.text = text
+        self.item_embedding = nn.Embedding(text.weight.shape[0], hidden_size, padding_idx=0)
+        self.position_embedding = nn.Embedding(max_length + 1, hidden_size)  # 1, 2, ... are used
+        self.adapter = Adapter(text.dimension, hidden_size, adapter_layers)
+        self.dropout = nn.Dropout(dropout)
+        self.backbones = nn.ModuleList(backbones)
+        crossed = cross_attention and views == "both"
+        self.to_collaborative = CrossAttention(hidden_size, cross_heads) if crossed else None
+        self.to_semantic = CrossAttention(hidden_size, cross_heads) if crossed else None
+
+    @property
+    def size(self) -> int:
+        """Length of a state and of an item vector: 2 H, or H with a single view."""
+        return self.item_embedding.embedding_dim * (2 if self.views == "both" else 1)
+
+    def item_vectors(self, ids: Tensor | None = None) -> Tensor:
+        """[E_i ; a(T_i)] of ids int [*] -> [*, 2 H]; None: the whole table, [n, 2 H]."""
+        return torch.cat(self._vectors(ids), dim=-1)
+
+    def states(self, item_seq: Tensor, mask: Tensor) -> Tensor:
+        """F after every position: item_seq int [B, L], mask bool [B, L] -> [B, L, 2 H]."""
+        layout = Layout(mask)
+        streams = self._streams(layout, item_seq)
+        if self.to_collaborative is not None and self.to_semantic is not None:
+            allowed = attention_mask(layout, self.causal, attend_padding=False)
+            collaborative, semantic = streams
+            streams = [
+                self.to_collaborative(semantic, collaborative, layout, allowed),
+                self.to_semantic(collaborative, semantic, layout, allowed),
+            ]
+        padded = [layout.unpack(stream) for stream in streams]  # [B, L, H] each
+        if len(self.backbones) == len(padded):
+            outputs = [net(x, mask) for net, x in zip(self.backbones, padded)]
+        else:  # one pass of the shared backbone over both
+            joint = self.backbones[0](torch.cat(padded), mask.repeat(len(padded), 1))
+            outputs = list(joint.chunk(len(padded)))
+        return torch.cat(outputs, dim=2)
+
+    def _streams(self, layout: Layout, item_seq: Tensor) -> list[Tensor]:
+        """sqrt(H) * item + position of every real slot, [T, H] a view."""
+        positions = self.position_embedding(layout.pack(layout.mask.cumsum(1)))
+        vectors = self._vectors(layout.pack(item_seq))
+        return [self.dropout(self.scale * x + positions) for x in vectors]
+
+    def _vectors(self, ids: Tensor | None) -> list[Tensor]:
+        """Item vectors of each view, [*, H]."""
+        vectors = []
+        if self.views != "semantic":
+            vectors.append(self.item_embedding.weight if ids is None else self.item_embedding(ids))
+        if self.views != "collaborative":
+            vectors.append(self.adapter(self.text.weight if ids is None else self.text(ids)))
+        return vectors

@@ -1,0 +1,127 @@
+"""LLM-ESR (Liu et al., NeurIPS 2024, arXiv 2405.20646)."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from recbole_llm.data.training import training_interactions
+from recbole_llm.embeddings.attach import item_embeddings, user_embeddings
+from recbole_llm.embeddings.reduce import pca
+from recbole_llm.layers.backbones import backbone_from_config
+from recbole_llm.layers.embedding import FrozenEmbedding
+from recbole_llm.models.base import SequenceRecommender, TrainingRows
+from recbole_llm.models.llmesr.distillation import TEACHERS, Histories, SelfDistillation
+from recbole_llm.models.llmesr.layers import SASREC_OPTIONS, VIEWS, DualView
+from recbole_llm.registry import suggest
+from recbole_llm.retrieval import nearest_neighbours
+
+
+class LLMESR(SequenceRecommender):
+    """Dual-view modelling and retrieval-augmented self-distillation.
+
+    loss = recommendation loss + alpha * mean (F_u - mean of similar users' F, detached)^2,
+    taken once an epoch a user: where a row ends in the user's last training item.
+    """
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        super().__init__(config, dataset)
+        self.alpha: float = config["alpha"]
+        self.n_similar_users: int = config["n_similar_users"]
+        self.teacher = _choice(config, "teacher", TEACHERS)
+        table = item_embeddings(config, dataset)
+        self.network = _network(config, table.matrix, table.fingerprint)
+        _initialise(self.network, config, table.matrix)
+        # Similar users are sought when training starts: a trained model does without them.
+        self._distillation: SelfDistillation | None = None
+        self._config, self._dataset = config, weakref.ref(dataset)  # deep copies stay small
+
+    def user_states(self, item_seq: Tensor, mask: Tensor) -> Tensor:
+        """F = [collaborative ; semantic] after every position: int [B, L] -> [B, L, 2 H]."""
+        return self.network.states(item_seq, mask)
+
+    def item_vectors(self, ids: Tensor | None = None) -> Tensor:
+        """[E_i ; a(T_i)], ids int [*] -> [*, 2 H]; None: the whole catalogue."""
+        return self.network.item_vectors(ids)
+
+    def calculate_loss(self, interaction: Any) -> Tensor:
+        """Recommendation loss plus alpha times the distillation loss, scalar."""
+        rows = self.training_rows(interaction)
+        loss = self.recommendation_loss(rows)
+        if self.alpha > 0:
+            loss = loss + self.alpha * self.distillation_loss(interaction, rows)
+        return loss
+
+    def distillation_loss(self, interaction: Any, rows: TrainingRows) -> Tensor:
+        """kd over the rows that end in their user's last training item, scalar."""
+        if self.POS_ITEM_SEQ in interaction:
+            last = (interaction[self.POS_ITEM_SEQ] != 0).sum(1).cumsum(0) - 1  # [B]
+            states, targets = rows.states[last], rows.targets[last]
+        else:
+            states, targets = rows.states, rows.targets
+        users = interaction[self.USER_ID]
+        distillation = self.distillation()
+        ends = distillation.ends(users, interaction[self.ITEM_SEQ], targets)  # [B]
+        return distillation(states[ends], users[ends], self.last_states)
+
+    def distillation(self) -> SelfDistillation:
+        """The training histories and similar users, made on first use."""
+        if self._distillation is None:
+            dataset = self._dataset()
+            if dataset is None:
+                raise ValueError("LLMESR: the training data set that the model was built on is gone")
+            users, items = training_interactions(dataset)
+            histories = Histories(users, items, dataset.user_num)
+            vectors = user_embeddings(self._config, dataset).matrix
+            # A history of one item has no position to distil at.
+            candidates = (histories.lengths > 1).numpy()
+            similar = nearest_neighbours(vectors, self.n_similar_users, candidates)
+            size, length = self.network.size, self.max_seq_length
+            made = SelfDistillation(histories, similar, size, length, self.teacher)
+            self._distillation = made.to(self.device)
+        return self._distillation
+
+
+def _network(config: Any, matrix: Any, fingerprint: str) -> DualView:
+    options = SASREC_OPTIONS if config["backbone"] == "SASRec" else {}
+    views = _choice(config, "views", VIEWS)
+    separate = views == "both" and not config["share_backbone"]
+    backbones = [backbone_from_config(config, **options) for _ in range(2 if separate else 1)]
+    return DualView(
+        FrozenEmbedding(matrix, fingerprint),
+        backbones,
+        config["hidden_size"],
+        config["MAX_ITEM_LIST_LENGTH"],
+        views=views,
+        cross_attention=config["cross_attention"],
+        cross_heads=config["cross_heads"],
+        adapter_layers=config["adapter_layers"],
+        dropout=config["stream_dropout_prob"],
+    )
+
+
+@torch.no_grad()
+def _initialise(network: DualView, config: Any, matrix: Any) -> None:
+    """Principal components of the item vectors into E, at standard deviation `item_std`."""
+    std: float = config["item_std"]
+    nn.init.normal_(network.position_embedding.weight, std=config["initializer_range"])
+    table = network.item_embedding.weight  # [n, H]
+    nn.init.normal_(table, std=std)
+    if config["pca_init"]:
+        # Few or short vectors have fewer components than H; the other columns stay random.
+        width = min(table.shape[1], matrix.shape[1], len(matrix) - 1)
+        components = torch.from_numpy(pca(matrix, width))  # [n, width]
+        table[:, :width] = components * (std / components[1:].std())
+    table[0] = 0.0
+
+
+def _choice(config: Any, key: str, known: tuple[str, ...]) -> str:
+    value: str = config[key]
+    if value not in known:
+        raise ValueError(
+            f"{key}={value!r} is not one of {', '.join(known)};{suggest(str(value), known)}"
+        )
+    return value
