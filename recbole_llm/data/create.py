@@ -67,7 +67,9 @@ def _load_saved(config: Any, path: Path) -> Any:
         return None
     with path.open("rb") as file:
         dataset = pickle.load(file)
-    if any(config[key] != dataset.config[key] for key in [*dataset_arguments, "seed", "repeatable"]):
+    if any(
+        config[key] != dataset.config[key] for key in [*dataset_arguments, "seed", "repeatable"]
+    ):
         return None
     getLogger().info(set_color("Load filtered dataset from", "pink") + f": [{path}]")
     return dataset
