@@ -143,7 +143,8 @@ class SequenceRecommender(SequenceTraining, SequentialRecommender):  # type: ign
         if self.training:
             return self.item_vectors()
         if self._cached_items is None:
-            self._cached_items = self.item_vectors()
+            # Detached: a parameter assigned here would be registered as one of the model.
+            self._cached_items = self.item_vectors().detach()
         return self._cached_items
 
     def train(self, mode: bool = True) -> SequenceRecommender:
