@@ -1,0 +1,46 @@
+"""Digests of settings and files: what fingerprints and cache keys are made of."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+_CHUNK = 1 << 22  # bytes
+# Blobs of the hub's cache that are kept in LFS are named by their SHA-256.
+_HUB_BLOB = re.compile(r"[0-9a-f]{64}")
+
+
+def digest(*parts: Any, **named: Any) -> str:
+    """32 hex digits that change with any of the values (plain data: str, int, None, lists)."""
+    plain = json.dumps([parts, named], sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(plain.encode("ascii")).hexdigest()[:32]
+
+
+def file_digest(path: str | Path) -> str:
+    """SHA-256 of a file, 64 hex digits."""
+    real = Path(path).resolve()
+    if real.parent.name == "blobs" and _HUB_BLOB.fullmatch(real.name):
+        return real.name
+    total = hashlib.sha256()
+    with real.open("rb") as file:
+        while block := file.read(_CHUNK):
+            total.update(block)
+    return total.hexdigest()
+
+
+def files_digest(folder: Path, files: Iterable[Path]) -> str:
+    """Digest of several files of a folder, with their relative names."""
+    return digest([[f.relative_to(folder).as_posix(), file_digest(f)] for f in sorted(files)])
+
+
+def texts_digest(names: Iterable[str], texts: Iterable[str | None]) -> str:
+    """Digest of (name, text) pairs in order."""
+    total = hashlib.sha256()
+    for name, content in zip(names, texts, strict=True):
+        pair = json.dumps([name, content], ensure_ascii=True)
+        total.update(pair.encode("ascii") + b"\n")
+    return total.hexdigest()[:32]

@@ -1,0 +1,160 @@
+"""BERT over packed tokens: exact, and without any work on padding.
+
+Sequences lie one after the other in a matrix [T, H]; all products run over it at once, and
+attention over each run of sequences of the same length. Weights are packed for oneDNN, whose
+float32 products use AVX-512 on every maker's CPUs; MKL, torch's default, does on Intel's only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Linear = Callable[[Tensor, bool], Tensor]  # (x [T, I], whether GELU follows) -> [T, O]
+Runs = Sequence[tuple[int, int]]  # (how many, length)
+_PACK_ROWS = 4096  # rows of x that oneDNN lays the weight out for; any number works
+
+
+def supported(config: Mapping[str, Any]) -> bool:
+    """Whether a transformers ``config.json`` describes a model that this code computes."""
+    return (
+        config.get("model_type") == "bert"
+        and config.get("hidden_act", "gelu") == "gelu"
+        and config.get("position_embedding_type", "absolute") == "absolute"
+        and not config.get("is_decoder", False)
+    )
+
+
+@dataclass(frozen=True)
+class _Layer:
+    qkv: Linear
+    attention_out: Linear
+    attention_norm: tuple[Tensor, Tensor]
+    up: Linear
+    down: Linear
+    norm: tuple[Tensor, Tensor]
+
+
+class PackedBert:
+    """A BERT encoder for inference.
+
+    Args:
+        config: transformers' ``config.json``.
+        weights: its state dict, with or without the prefix ``bert.``.
+        dtype: of the products; everything else is float32.
+        device: where to compute.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        weights: Mapping[str, Tensor],
+        dtype: torch.dtype = torch.float32,
+        device: str = "cpu",
+    ) -> None:
+        self.heads = int(config["num_attention_heads"])
+        self.hidden = int(config["hidden_size"])
+        self.eps = float(config.get("layer_norm_eps", 1e-12))
+        self.dtype, self.device = dtype, torch.device(device)
+        named = {k.removeprefix("bert."): v.float().to(self.device) for k, v in weights.items()}
+        self._read_embeddings(named)
+        count = int(config["num_hidden_layers"])
+        self.layers = [self._layer(named, f"encoder.layer.{i}.") for i in range(count)]
+
+    def _read_embeddings(self, weights: Mapping[str, Tensor]) -> None:
+        self.words = weights["embeddings.word_embeddings.weight"]  # [V, H]
+        types = weights["embeddings.token_type_embeddings.weight"]  # a text alone is type 0
+        self.positions = weights["embeddings.position_embeddings.weight"] + types[0]
+        self.embedding_norm = _pair(weights, "embeddings.LayerNorm.")
+
+    def _layer(self, weights: Mapping[str, Tensor], prefix: str) -> _Layer:
+        parts = [_pair(weights, f"{prefix}attention.self.{n}.") for n in ("query", "key", "value")]
+        qkv = torch.cat([w for w, _ in parts]), torch.cat([b for _, b in parts])
+
+        def own(name: str) -> Linear:
+            return linear(*_pair(weights, f"{prefix}{name}."), self.dtype)
+
+        return _Layer(
+            qkv=linear(*qkv, self.dtype),
+            attention_out=own("attention.output.dense"),
+            attention_norm=_pair(weights, f"{prefix}attention.output.LayerNorm."),
+            up=own("intermediate.dense"),
+            down=own("output.dense"),
+            norm=_pair(weights, f"{prefix}output.LayerNorm."),
+        )
+
+    def __call__(self, ids: Tensor, runs: Runs) -> Tensor:
+        """Hidden states of the last layer.
+
+        Args:
+            ids: token ids of all sequences, one after the other, int64 [T].
+            runs: (how many, length) of neighbouring sequences of the same length.
+
+        Returns:
+            float32 [T, H].
+        """
+        positions = torch.cat([torch.arange(length).repeat(count) for count, length in runs])
+        x = F.embedding(ids.to(self.device), self.words)
+        x = x + F.embedding(positions.to(self.device), self.positions)
+        x = self._norm(x, self.embedding_norm)
+        for layer in self.layers:
+            attended = self._attend(layer.qkv(x.to(self.dtype), False), runs)
+            x = self._norm(x + layer.attention_out(attended, False), layer.attention_norm)
+            up = layer.up(x.to(self.dtype), True)
+            x = self._norm(x + layer.down(up, False), layer.norm)
+        return x
+
+    def _attend(self, qkv: Tensor, runs: Runs) -> Tensor:
+        """[T, 3H] -> [T, H], within each sequence."""
+        out, start = [], 0
+        for count, length in runs:
+            part = qkv[start : start + count * length]
+            heads = part.view(count, length, 3, self.heads, self.hidden // self.heads)
+            q, k, v = heads.permute(2, 0, 3, 1, 4)  # each [count, heads, length, H / heads]
+            mixed = F.scaled_dot_product_attention(q, k, v)
+            out.append(mixed.transpose(1, 2).reshape(count * length, self.hidden))
+            start += count * length
+        return torch.cat(out)
+
+    def _norm(self, x: Tensor, parameters: tuple[Tensor, Tensor]) -> Tensor:
+        return F.layer_norm(x.float(), (self.hidden,), *parameters, self.eps)
+
+
+def _pair(weights: Mapping[str, Tensor], prefix: str) -> tuple[Tensor, Tensor]:
+    return weights[f"{prefix}weight"], weights[f"{prefix}bias"]
+
+
+def linear(weight: Tensor, bias: Tensor, dtype: torch.dtype) -> Linear:
+    """x W^T + b for a constant W [O, I], through oneDNN's packed layout where there is one."""
+    weight, bias = weight.to(dtype).contiguous(), bias.to(dtype)
+
+    def plain(x: Tensor, gelu: bool) -> Tensor:
+        y = F.linear(x, weight, bias)
+        return F.gelu(y) if gelu else y
+
+    if weight.device.type != "cpu":
+        return plain
+    return _packed(weight, bias) or plain
+
+
+def _packed(weight: Tensor, bias: Tensor) -> Linear | None:
+    """The product through oneDNN, or None where this torch or CPU does not have it."""
+    try:
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight, _PACK_ROWS)
+        product = torch.ops.mkldnn._linear_pointwise
+
+        def call(x: Tensor, gelu: bool) -> Tensor:
+            out: Tensor = product(x, packed, bias, "gelu" if gelu else "none", [], "none")
+            return out
+
+        probe = torch.linspace(-1, 1, 2 * weight.shape[1]).view(2, -1).to(weight.dtype)
+        expected = F.linear(probe, weight, bias).float()
+        close = torch.allclose(call(probe, False).float(), expected, rtol=0.05, atol=0.05)
+        return call if close else None
+    except (AttributeError, RuntimeError):
+        return None

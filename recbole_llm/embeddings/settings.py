@@ -1,0 +1,69 @@
+"""Reading checked values out of a configuration, whose missing keys are None."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from recbole_llm.registry import suggest
+
+
+def text(config: Any, key: str) -> str | None:
+    """A string, or None where the key is not set.
+
+    Raises:
+        ValueError: another type.
+    """
+    value = config[key]
+    if value is None or isinstance(value, str):
+        return value
+    raise ValueError(f"{key}: expected str, got {value!r}")
+
+
+def integer(config: Any, key: str, default: int | None = None, minimum: int = 1) -> int | None:
+    """An integer of at least `minimum`, or `default` where the key is not set.
+
+    Raises:
+        ValueError: another type, or too small.
+    """
+    value = config[key]
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+        raise ValueError(f"{key}: expected an int of at least {minimum}, got {value!r}")
+    return value
+
+
+def count(config: Any, key: str, default: int) -> int:
+    """A positive integer; `default` where the key is not set."""
+    value = integer(config, key, default)
+    assert value is not None
+    return value
+
+
+def flag(config: Any, key: str) -> bool | None:
+    """True, False, or None where the key is not set.
+
+    Raises:
+        ValueError: another type.
+    """
+    value = config[key]
+    if value is None or isinstance(value, bool):
+        return value
+    raise ValueError(f"{key}: expected bool, got {value!r}")
+
+
+def choice(config: Any, key: str, options: Sequence[str], default: str | None = None) -> str:
+    """One of `options`; the first, or `default`, where the key is not set.
+
+    Raises:
+        ValueError: any other value.
+    """
+    value = config[key]
+    if value is None:
+        return default or options[0]
+    if value not in options:
+        raise ValueError(
+            f"{key}: '{value}' is none of {', '.join(options)};{suggest(str(value), options)}"
+        )
+    return str(value)
