@@ -21,6 +21,7 @@ ENTRY_POINT_GROUP = "recbole_llm"
 BUILT_IN = (
     "recbole_llm.embeddings.attach",
     "recbole_llm.embeddings.encoders",
+    "recbole_llm.models.alpharec",
     "recbole_llm.models.pad",
     "recbole_llm.models.stock",
 )

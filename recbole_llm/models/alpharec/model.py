@@ -55,7 +55,8 @@ class AlphaRec(GeneralRecommender):  # type: ignore[misc]
                 f"n_neg={self.n_neg}, n_layers={self.n_layers}"
             )
         self.text_map = _build_map(config, self.text.dimension)
-        self._cache: dict[str, Tensor] = {}  # what eval mode has computed
+        self._cache: dict[str, Tensor] = {}  # what eval mode has computed, from these weights:
+        self._cached_version: tuple[int, ...] = ()
         self.set_interactions(*training_interactions(dataset))
 
     def set_interactions(self, users: np.ndarray, items: np.ndarray) -> None:
@@ -121,11 +122,18 @@ class AlphaRec(GeneralRecommender):  # type: ignore[misc]
 
     def _normalised(self) -> tuple[Tensor, Tensor]:
         """Unit vectors [N, D] and [n, D], kept while the model stays in eval mode."""
-        if self.training or "users" not in self._cache:
+        cache = self._kept()
+        if "users" not in cache:
             users, items = self.forward()
-            self._cache["users"] = F.normalize(users, dim=1)
-            self._cache["items"] = F.normalize(items, dim=1)
-        return self._cache["users"], self._cache["items"]
+            cache["users"], cache["items"] = F.normalize(users, dim=1), F.normalize(items, dim=1)
+        return cache["users"], cache["items"]
+
+    def _kept(self) -> dict[str, Tensor]:
+        """What was computed in eval mode from the present weights."""
+        version = tuple(p._version for p in self.text_map.parameters())
+        if self.training or version != self._cached_version:
+            self._cache, self._cached_version = {}, version
+        return self._cache
 
     @torch.no_grad()
     def score_users(
@@ -172,25 +180,17 @@ class AlphaRec(GeneralRecommender):  # type: ignore[misc]
 
     def _item_layers(self) -> Tensor:
         """Sum of the items' vectors over layers 0 … K - 1, [n, D]; kept in eval mode."""
-        if "layers" in self._cache and not self.training:
-            return self._cache["layers"]
+        cache = self._kept()
+        if "layers" in cache:
+            return cache["layers"]
         text = self.text.weight
         users = self.text_map(self.graph.user_means(text))
         layer = torch.cat([users, self.text_map(text)])
         total = torch.zeros_like(layer)
         for _ in range(self.n_layers):
             total, layer = total + layer, self.graph.step(layer)
-        self._cache["layers"] = total[self.n_users :]
-        return self._cache["layers"]
-
-    def train(self, mode: bool = True) -> AlphaRec:
-        self._cache = {}
-        super().train(mode)
-        return self
-
-    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        self._cache = {}
-        return super().load_state_dict(*args, **kwargs)
+        cache["layers"] = total[self.n_users :]
+        return cache["layers"]
 
 
 def _choice(config: Any, key: str, allowed: Sequence[str]) -> str:

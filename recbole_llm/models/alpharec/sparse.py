@@ -47,7 +47,7 @@ class _LinearOperator(torch.autograd.Function):
         return product(x)
 
     @staticmethod
-    @once_differentiable  # type: ignore[misc]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         return ctx.transposed(grad), None, None
 
@@ -80,7 +80,7 @@ class _PairScores(torch.autograd.Function):
         return scores.view_as(ids)
 
     @staticmethod
-    @once_differentiable  # type: ignore[misc]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         users, items, ids = ctx.saved_tensors
         by_user = by_item = None

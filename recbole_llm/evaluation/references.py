@@ -1,0 +1,91 @@
+"""What any recommender should beat: chance, popularity, and the similarity of texts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from recbole_llm.data.training import item_counts, training_interactions
+
+
+class RandomReference(nn.Module):
+    """Scores drawn anew for every user, from a fixed seed."""
+
+    def __init__(self, n_items: int, seed: int = 0) -> None:
+        super().__init__()
+        self.n_items = n_items
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def full_sort_predict(self, interaction: Any) -> Tensor:
+        """[B, n]."""
+        return torch.rand(len(interaction), self.n_items, generator=self.generator)
+
+
+class PopularityReference(nn.Module):
+    """An item's score is its number of training interactions, for everyone.
+
+    Args:
+        counts: int [n].
+    """
+
+    counts: Tensor
+
+    def __init__(self, counts: np.ndarray) -> None:
+        super().__init__()
+        self.register_buffer("counts", torch.from_numpy(counts).float())
+
+    def full_sort_predict(self, interaction: Any) -> Tensor:
+        """[B, n]."""
+        return self.counts.expand(len(interaction), -1).clone()
+
+
+class TextReference(nn.Module):
+    """Cosine of the mean text vector of the user's training items and an item's text vector.
+
+    Args:
+        matrix: item vectors, [n, D].
+        users, items: training interactions, int [N].
+        n_users: rows of the user table.
+        user_field: the users' column in an interaction.
+    """
+
+    users: Tensor  # [n_users, D], unit vectors
+    items: Tensor  # [n, D], unit vectors
+
+    def __init__(
+        self, matrix: np.ndarray, users: np.ndarray, items: np.ndarray, n_users: int, user_field: str
+    ) -> None:
+        super().__init__()
+        self.user_field = user_field
+        vectors = torch.from_numpy(matrix)
+        sums = torch.zeros(n_users, vectors.shape[1])
+        sums.index_add_(0, torch.from_numpy(users), vectors[torch.from_numpy(items)])
+        self.register_buffer("users", F.normalize(sums, dim=1))
+        self.register_buffer("items", F.normalize(vectors, dim=1))
+
+    def full_sort_predict(self, interaction: Any) -> Tensor:
+        """[B, n]."""
+        return self.users[interaction[self.user_field]] @ self.items.t()
+
+
+def references(config: Any, train_dataset: Any) -> dict[str, nn.Module]:
+    """The references for a data set, by name, on the device; text only where vectors are attached.
+
+    Args:
+        train_dataset: a train split of a general model.
+    """
+    found: dict[str, nn.Module] = {
+        "random": RandomReference(train_dataset.item_num, config["seed"]),
+        "popularity": PopularityReference(item_counts(train_dataset)),
+    }
+    table = getattr(train_dataset, "item_embeddings", None)
+    if table is not None:
+        users, items = training_interactions(train_dataset)
+        found["text similarity"] = TextReference(
+            table.matrix, users, items, train_dataset.user_num, train_dataset.uid_field
+        )
+    return {name: model.to(config["device"]) for name, model in found.items()}

@@ -1,0 +1,231 @@
+"""Scores of the whole catalogue for any users of any model, from their full history."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from recbole.data.interaction import Interaction
+from recbole.data.transform import construct_transform
+from recbole.utils import ModelType
+from torch import Tensor
+
+from recbole_llm.data.eval_loader import ItemLists
+from recbole_llm.data.training import IntArray, training_interactions
+
+
+@runtime_checkable
+class TextUserModel(Protocol):
+    """A model that can score users whom it was not trained on, and take a text query."""
+
+    def set_interactions(self, users: IntArray, items: IntArray) -> None:
+        """Replace the interactions that the model knows."""
+
+    def score_users(
+        self, histories: Sequence[Tensor], query: Tensor | None = None, query_weight: float = 0.5
+    ) -> Tensor:
+        """Scores [B, n] from item ids and a query vector [D]."""
+
+
+class Scorer:
+    """A trained general or context-aware model, whose users are those of its training.
+
+    Args:
+        config: the model's.
+        model: in eval mode.
+        dataset: the whole data set, as `data_preparation` leaves it.
+    """
+
+    def __init__(self, config: Any, model: Any, dataset: Any) -> None:
+        self.config, self.model, self.dataset = config, model, dataset
+        self.device, self.n_items = config["device"], int(dataset.item_num)
+        users, items = self.interactions()
+        keys = np.unique(users * self.n_items + items)
+        self.histories = ItemLists(keys, int(dataset.user_num), self.n_items)
+
+    def interactions(self) -> tuple[IntArray, IntArray]:
+        """Users and items of all interactions: training, validation and test."""
+        return training_interactions(self.dataset)
+
+    def known(self, users: IntArray) -> Tensor:
+        """Scores of users by internal id, [B, n]."""
+        rows = Interaction({self.dataset.uid_field: torch.from_numpy(users)})
+        return self.catalogue(self.dataset.join(rows))
+
+    def new(self, items: IntArray) -> Tensor:
+        """Scores of a new user with these items in order of time, [1, n]."""
+        raise ValueError(
+            f"items: {self.config['model']} learns about each user in training and cannot score a "
+            f"new one; sequential models and AlphaRec can"
+        )
+
+    def query(self, histories: Sequence[IntArray], query: Tensor, weight: float) -> Tensor:
+        """Scores of users with these items who also ask for something, [B, n]."""
+        raise NotImplementedError
+
+    def require_query(self) -> None:
+        """Raise ValueError unless the model can take a query."""
+        raise ValueError(
+            f"query: {self.config['model']} has no text of the user that a query could move; "
+            f"AlphaRec has"
+        )
+
+    @torch.no_grad()
+    def catalogue(self, rows: Interaction) -> Tensor:
+        """Scores of every item for each row, [B, n]."""
+        rows = rows.to(self.device)
+        try:
+            scores = self.model.full_sort_predict(rows)
+        except NotImplementedError:
+            scores = self._one_by_one(rows)
+        return torch.as_tensor(scores).view(-1, self.n_items)
+
+    def _one_by_one(self, rows: Interaction) -> Tensor:
+        """For models that score single (row, item) pairs only, such as context-aware ones."""
+        items = self.dataset.get_item_feature().to(self.device)
+        pairs = rows.repeat_interleave(self.n_items)
+        pairs.update(items.repeat(len(rows)))
+        size = max(1, int(self.config["eval_batch_size"]))
+        parts = [
+            torch.as_tensor(self.model.predict(pairs[start : start + size])).view(-1)
+            for start in range(0, len(pairs), size)
+        ]
+        return torch.cat(parts)
+
+
+class SequentialScorer(Scorer):
+    """A sequential model, on each user's latest items.
+
+    Args:
+        source: the data set before it is split, which holds plain interactions.
+    """
+
+    def __init__(self, config: Any, model: Any, dataset: Any, source: Any) -> None:
+        list_field = dataset.iid_field + config["LIST_SUFFIX"]
+        self.source, frame = source, source.inter_feat
+        if list_field in frame:
+            raise ValueError(
+                f"data set '{dataset.dataset_name}' has benchmark files with ready-made item "
+                f"lists ({list_field}), not interactions; recommending needs a plain .inter file"
+            )
+        order = [dataset.uid_field, dataset.time_field]
+        self.frame = frame.sort_values(order, kind="stable", ignore_index=True)
+        self.transform = construct_transform(config)
+        self.length = int(config["MAX_ITEM_LIST_LENGTH"])
+        super().__init__(config, model, dataset)
+        users = self.frame[dataset.uid_field].to_numpy()
+        self.ends = np.searchsorted(users, np.arange(dataset.user_num), side="right")
+        self.starts = np.searchsorted(users, np.arange(dataset.user_num), side="left")
+
+    def interactions(self) -> tuple[IntArray, IntArray]:
+        users, items = self.dataset.uid_field, self.dataset.iid_field
+        return (
+            self.frame[users].to_numpy().astype(np.int64),
+            self.frame[items].to_numpy().astype(np.int64),
+        )
+
+    def known(self, users: IntArray) -> Tensor:
+        starts = np.maximum(self.starts[users], self.ends[users] - self.length)
+        sizes = self.ends[users] - starts
+        which = np.repeat(np.arange(len(users)), sizes)
+        slots = np.arange(len(which)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        frame = self.frame.iloc[starts[which] + slots]
+        events = self.source._dataframe_to_interaction(frame)
+        return self.catalogue(self._rows(events, which, slots, len(users)))
+
+    def new(self, items: IntArray) -> Tensor:
+        items = items[-self.length :]
+        events = self.source._dataframe_to_interaction(self.frame.iloc[[0] * len(items)])
+        for field, column in events.interaction.items():
+            column.zero_()  # nothing is known of the new user's events but their items and order
+            if field == self.dataset.iid_field:
+                column.copy_(torch.from_numpy(items))
+            elif field == self.dataset.time_field:
+                values = torch.arange(len(items), dtype=column.dtype)
+                column.copy_(values.view(-1, *[1] * (column.dim() - 1)).expand_as(column))
+        del events.interaction[self.dataset.uid_field]
+        slots = np.arange(len(items))
+        rows = self._rows(events, np.zeros_like(slots), slots, 1)
+        try:
+            return self.catalogue(rows)
+        except KeyError as error:
+            raise ValueError(
+                f"items: {self.config['model']} reads {error} of its users, which a new user does "
+                f"not have; use a model of the item sequence alone, such as SASRec"
+            ) from error
+
+    def _rows(self, events: Interaction, which: IntArray, slots: IntArray, size: int) -> Interaction:
+        """A row a user, as RecBole's data sets have them, from the events of all of them.
+
+        Args:
+            events: E interactions.
+            which: int [E], the row of each.
+            slots: int [E], its place in the row's lists.
+            size: number of rows.
+        """
+        suffix, lengths = self.config["LIST_SUFFIX"], np.bincount(which, minlength=size)
+        last = torch.from_numpy(np.cumsum(lengths) - 1)
+        columns: dict[str, Tensor] = {}
+        for field, column in events.interaction.items():
+            columns[field] = column[last]
+            if field == self.dataset.uid_field:
+                continue
+            width = list(column.shape[1:])
+            if width and field in self.source.seq_fields:
+                width[0] = max(width[0], int(self.source.field2seqlen[field]))
+            lists = column.new_zeros(size, self.length, *width)
+            place = (torch.from_numpy(which), torch.from_numpy(slots))
+            lists[(*place, slice(column.shape[1]))[: 3 if width else 2]] = column
+            columns[field + suffix] = lists
+        columns[self.dataset.item_list_length_field] = torch.from_numpy(lengths)
+        return self.transform(self.dataset, self.dataset.join(Interaction(columns)))
+
+
+class TextUserScorer(Scorer):
+    """A model that needs to have seen neither the user nor the latest interactions."""
+
+    model: TextUserModel
+
+    def __init__(self, config: Any, model: Any, dataset: Any) -> None:
+        super().__init__(config, model, dataset)
+        self.model.set_interactions(*self.interactions())
+
+    def known(self, users: IntArray) -> Tensor:
+        return self.model.score_users(self._ids([self.histories[u].numpy() for u in users]))
+
+    def new(self, items: IntArray) -> Tensor:
+        return self.model.score_users(self._ids([items]))
+
+    def query(self, histories: Sequence[IntArray], query: Tensor, weight: float) -> Tensor:
+        return self.model.score_users(self._ids(histories), query.to(self.device), weight)
+
+    def require_query(self) -> None:
+        pass
+
+    def _ids(self, histories: Sequence[IntArray]) -> list[Tensor]:
+        return [torch.from_numpy(items).to(self.device) for items in histories]
+
+
+def make_scorer(config: Any, model: Any, dataset: Any) -> Scorer:
+    """The scorer for a trained model.
+
+    Args:
+        dataset: the whole data set, before or after the split.
+
+    Raises:
+        ValueError: a model that RecBole itself cannot rank the catalogue with.
+    """
+    model.eval()
+    kind = config["MODEL_TYPE"]
+    if kind == ModelType.DECISIONTREE:
+        raise ValueError(f"{config['model']} is a decision tree, which cannot recommend from here")
+    if isinstance(model, TextUserModel):
+        return TextUserScorer(config, model, dataset)
+    if kind != ModelType.SEQUENTIAL:
+        return Scorer(config, model, dataset)
+    from recbole_llm.data.create import create_dataset
+
+    # The split has replaced the interactions of `dataset` by rows with lists.
+    return SequentialScorer(config, model, dataset, create_dataset(config))

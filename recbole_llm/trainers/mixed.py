@@ -1,0 +1,85 @@
+"""One part trained on several data sets at once."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from recbole.model.abstract_recommender import AbstractRecommender
+from recbole.trainer import Trainer
+from recbole.utils import calculate_valid_score
+from torch import Tensor, nn
+
+
+class Task(Protocol):
+    """A data set that can be evaluated."""
+
+    @property
+    def name(self) -> str:
+        """Of the data set."""
+
+    def evaluate(self, split: str) -> dict[str, float]:
+        """Metrics on ``valid`` or ``test``."""
+
+
+class MixedBatch(list[Any]):
+    """An interaction a data set, or None where a data set has no rows left."""
+
+    def to(self, device: Any) -> MixedBatch:
+        return MixedBatch(None if rows is None else rows.to(device) for rows in self)
+
+
+class MixedModel(AbstractRecommender):  # type: ignore[misc]
+    """Models of several data sets that share one part; the others hold nothing to train."""
+
+    def __init__(self, models: Sequence[Any], part: str) -> None:
+        super().__init__()
+        for model in models[1:]:
+            setattr(model, part, getattr(models[0], part))
+        self.models = nn.ModuleList(models)
+
+    def calculate_loss(self, batch: MixedBatch) -> Tensor:
+        """Mean loss over the rows of all data sets, scalar."""
+        models: list[Any] = list(self.models)
+        parts = [(m, rows) for m, rows in zip(models, batch, strict=True) if rows is not None]
+        count = sum(len(rows) for _, rows in parts)
+        losses = [model.calculate_loss(rows) * (len(rows) / count) for model, rows in parts]
+        total: Tensor = sum(losses[1:], losses[0])
+        return total
+
+
+class MixedLoader:
+    """Batches with rows of every data set.
+
+    Args:
+        loaders: training loaders, whose batch sizes are in proportion to their data sets' sizes.
+    """
+
+    def __init__(self, loaders: Sequence[Any]) -> None:
+        self.loaders = list(loaders)
+        self.dataset = self.loaders[0].dataset  # RecBole's trainer asks for one
+        self.shuffle = False
+
+    def __len__(self) -> int:
+        return max(len(loader) for loader in self.loaders)
+
+    def __iter__(self) -> Iterator[MixedBatch]:
+        return map(MixedBatch, itertools.zip_longest(*self.loaders))
+
+
+class MixedTrainer(Trainer):  # type: ignore[misc]
+    """RecBole's trainer; validation is the mean over data sets, the best state stays in memory."""
+
+    best_state: dict[str, Tensor] | None = None
+
+    def _valid_epoch(self, tasks: Sequence[Task], show_progress: bool = False) -> Any:
+        results = {task.name: task.evaluate("valid") for task in tasks}
+        scores = [calculate_valid_score(r, self.valid_metric) for r in results.values()]
+        score = float(np.mean(scores))
+        ahead = score - self.best_valid_score
+        if ahead >= 0 if self.valid_metric_bigger else ahead <= 0:  # RecBole's rule
+            self.best_state = copy.deepcopy(self.model.state_dict())
+        return score, results
