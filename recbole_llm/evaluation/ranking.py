@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from typing import Any
 
@@ -37,7 +38,7 @@ class RankingCollector(Collector):  # type: ignore[misc]
     def data_collect(self, train_data: Any) -> None:
         """Take what the metrics need from the training data."""
         super().data_collect(train_data)
-        dataset = train_data.dataset
+        dataset = train_data._dataset  # a knowledge model's loader has no `dataset`
         self._tokens, self._item_keys = dataset.field2id_token[dataset.iid_field], None
 
     def eval_batch_collect(
@@ -54,7 +55,7 @@ class RankingCollector(Collector):  # type: ignore[misc]
         if self.config["eval_type"] != EvaluatorType.RANKING:
             super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
             return
-        positives = _Positives(scores_tensor, positive_u, positive_i)
+        positives = Positives(scores_tensor, positive_u, positive_i)
         if self.register.need("rec.items") or self.register.need("rec.topk"):
             self._collect_lists(scores_tensor, positives)
         if self.register.need("rec.meanrank"):
@@ -78,7 +79,7 @@ class RankingCollector(Collector):  # type: ignore[misc]
         self._row = 0
         return collected
 
-    def _collect_lists(self, scores: Tensor, positives: _Positives) -> None:
+    def _collect_lists(self, scores: Tensor, positives: Positives) -> None:
         k = max(self.topk)
         n = scores.shape[1]
         if k > n:
@@ -86,11 +87,12 @@ class RankingCollector(Collector):  # type: ignore[misc]
         values, items = torch.topk(scores, min(k + 1, n), dim=-1)  # one more shows a tie at the end
         tied = (values[:, 1:] == values[:, :-1]).any(1).nonzero().view(-1)  # [T]
         if self.register.need("rec.topk"):
-            hits = positives.contain(items[:, :k])
-            if len(tied):
-                hits[tied] = self._tied_hits(scores, values, tied, positives)
-            topk = torch.cat((hits.long(), positives.counts[:, None]), dim=1)
-            self.data_struct.update_tensor("rec.topk", topk)
+            for key, wanted in self._hits_of(positives).items():
+                hits = wanted.contain(items[:, :k])
+                if len(tied):
+                    hits[tied] = self._tied_hits(scores, values, tied, wanted)
+                topk = torch.cat((hits.long(), wanted.counts[:, None]), dim=1)
+                self.data_struct.update_tensor(key, topk)
         if self.register.need("rec.items"):
             items = items[:, :k].contiguous()
             for rows in tied.split(max(CHUNK // n, 1)):
@@ -99,8 +101,12 @@ class RankingCollector(Collector):  # type: ignore[misc]
                 )
             self.data_struct.update_tensor("rec.items", items)
 
+    def _hits_of(self, positives: Positives) -> dict[str, Positives]:
+        """Positives whose places in the lists are collected, by the name they are kept under."""
+        return {"rec.topk": positives}
+
     def _tied_hits(
-        self, scores: Tensor, values: Tensor, tied: Tensor, positives: _Positives
+        self, scores: Tensor, values: Tensor, tied: Tensor, positives: Positives
     ) -> Tensor:
         """Hits of the rows in which scores tie, bool [T, k]."""
         k = max(self.topk)
@@ -136,7 +142,7 @@ def _hash(text: str) -> int:
     return int.from_bytes(digest, "little", signed=True)
 
 
-class _Positives:
+class Positives:
     """The distinct positives of a batch, by row."""
 
     def __init__(self, scores: Tensor, rows: Tensor, items: Tensor) -> None:
@@ -146,6 +152,14 @@ class _Positives:
         self.rows, self.items = self.keys // self.n, self.keys % self.n
         self.counts = torch.bincount(self.rows, minlength=len(scores))  # [B]
         self.scores = scores[self.rows, self.items]  # [P]
+
+    def of_items(self, members: Tensor) -> Positives:
+        """The positives whose item is in a group, members bool [n]."""
+        part, chosen = copy.copy(self), members.to(self.items.device)[self.items]
+        for name in ("keys", "rows", "items", "scores"):
+            setattr(part, name, getattr(self, name)[chosen])
+        part.counts = torch.bincount(part.rows, minlength=len(self.counts))
+        return part
 
     def contain(self, items: Tensor) -> Tensor:
         """Whether each row's items are positives of it: int [B, k] -> bool [B, k]."""
@@ -164,7 +178,7 @@ class _Positives:
         return counts
 
 
-def mean_ranks(scores: Tensor, positives: _Positives) -> Tensor:
+def mean_ranks(scores: Tensor, positives: Positives) -> Tensor:
     """RecBole's ``rec.meanrank``, float32 [B, 3].
 
     Sum of the average ranks of a row's positives, number of items above the row's lowest score

@@ -13,17 +13,24 @@ class EngineMixin:
 
     config: Any
     eval_collector: Any
+    evaluator: Any
 
     def __init__(self, config: Any, model: Any) -> None:
         super().__init__(config, model)  # type: ignore[call-arg]
-        from recbole_llm.evaluation.ranking import RankingCollector
+        from recbole_llm.evaluation.group_metrics import evaluation_parts
 
-        self.eval_collector = RankingCollector(config)
+        self.eval_collector, self.evaluator = evaluation_parts(config)
 
     def fit(self, *args: Any, **kwargs: Any) -> Any:
         """Train as the base class does; ``detect_anomaly`` is off unless the user asks for it."""
         with torch.autograd.set_detect_anomaly(bool(self.config["detect_anomaly"])):
             return super().fit(*args, **kwargs)  # type: ignore[misc]
+
+    def _valid_epoch(self, *args: Any, **kwargs: Any) -> Any:
+        from recbole_llm.evaluation.group_metrics import without_groups
+
+        with without_groups(self.eval_collector):
+            return super()._valid_epoch(*args, **kwargs)  # type: ignore[misc]
 
 
 @cache

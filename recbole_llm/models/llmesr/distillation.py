@@ -136,7 +136,7 @@ class SelfDistillation(nn.Module):
         self, similar: Tensor, present: Tensor, encode: Callable[[Tensor], Tensor]
     ) -> Tensor:
         """Mean state of each row's present users: int [B, N], bool [B, N] -> [B, S]."""
-        distinct, where = similar[present].unique(return_inverse=True)
+        distinct, where = torch.unique(similar[present], return_inverse=True)
         table = self._states(distinct, encode)  # [U, S]
         count = present.sum(1)
         rows = torch.arange(len(similar), device=similar.device).repeat_interleave(count)

@@ -27,15 +27,17 @@ class Adapter(nn.Module):
 
     def __init__(self, text_size: int, hidden_size: int, n_layers: int = 2) -> None:
         super().__init__()
-        sizes = [text_size, text_size // 2, hidden_size] if n_layers == 2 else [text_size, hidden_size]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, sizes[1:]))
+        if n_layers not in (1, 2):
+            raise ValueError(f"adapter_layers={n_layers}: the adapter has 1 or 2 layers")
+        width = text_size // 2 if n_layers == 2 else text_size
+        self.inner = nn.Linear(text_size, width) if n_layers == 2 else None
+        self.outer = nn.Linear(width, hidden_size)
 
     def forward(self, vectors: Tensor) -> Tensor:
         """[*, D] -> [*, H]."""
-        first, *rest = self.layers
-        weight, bias = first.weight, first.bias
-        for layer in rest:
-            weight, bias = layer.weight @ weight, layer(bias)
+        weight, bias = self.outer.weight, self.outer.bias
+        if self.inner is not None:
+            weight, bias = weight @ self.inner.weight, self.outer(self.inner.bias)
         return F.linear(vectors, weight, bias)
 
 

@@ -65,7 +65,8 @@ class LLMESR(SequenceRecommender):
         users = interaction[self.USER_ID]
         distillation = self.distillation()
         ends = distillation.ends(users, interaction[self.ITEM_SEQ], targets)  # [B]
-        return distillation(states[ends], users[ends], self.last_states)
+        loss: Tensor = distillation(states[ends], users[ends], self.last_states)
+        return loss
 
     def distillation(self) -> SelfDistillation:
         """The training histories and similar users, made on first use."""

@@ -56,7 +56,7 @@ def _state(arrays: Arrays, layers: int, length: int) -> Arrays:
     for name, weight in weights.items():
         part, *rest = name.split(".")
         if part == "adapter":
-            state[f"adapter.layers.{'.'.join(rest)}"] = weight
+            state[f"adapter.{'inner' if rest[0] == '0' else 'outer'}.{rest[1]}"] = weight
         if part in ("llm2id", "id2llm"):
             ours = "to_collaborative" if part == "llm2id" else "to_semantic"
             state[f"{ours}.{names[rest[0]]}.{rest[1]}"] = weight
@@ -118,9 +118,8 @@ def test_states_scores_losses_and_gradients(golden: Any, version: str) -> None:
     total.backward()  # type: ignore[no-untyped-call]
     assert network.item_embedding.weight.grad is not None
     _close(network.item_embedding.weight.grad, theirs["grad.id_item_emb.weight"])
-    first = network.adapter.layers[0].weight
-    assert isinstance(first, Tensor) and first.grad is not None
-    _close(first.grad, theirs["grad.adapter.0.weight"])
+    assert network.adapter.inner is not None and network.adapter.inner.weight.grad is not None
+    _close(network.adapter.inner.weight.grad, theirs["grad.adapter.0.weight"])
 
 
 @pytest.mark.parametrize(("version", "leaks"), zip(VERSIONS, (True, True, False), strict=True))

@@ -1,0 +1,174 @@
+"""Top-k metrics by group of users and items: head and tail, cold and warm.
+
+Groups are made from training interactions alone. A group of users is evaluated over their rows.
+In a group of items only positives of the group count: a row's other positives are as if they
+were not there, rows without a positive of the group are left out, and the lists stay the lists
+over the whole catalogue.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from logging import getLogger
+from typing import Any
+
+import torch
+from recbole.evaluator import Evaluator
+from recbole.evaluator.base_metric import TopkMetric
+from recbole.evaluator.collector import DataStruct
+from torch import Tensor
+
+from recbole_llm.evaluation.groups import PAIRS, USERS, Group, check_settings, make_groups
+from recbole_llm.evaluation.ranking import Positives, RankingCollector
+
+GROUPS = "group.groups"
+
+
+def evaluation_parts(config: Any) -> tuple[RankingCollector, Evaluator]:
+    """Collector and evaluator for a configuration, with groups where `eval_groups` asks."""
+    if config["eval_groups"]:
+        return GroupCollector(config), GroupEvaluator(config)
+    return RankingCollector(config), Evaluator(config)
+
+
+class GroupCollector(RankingCollector):
+    """`RankingCollector` that also keeps what groups need, while `active`."""
+
+    def __init__(self, config: Any) -> None:
+        check_settings(config)
+        super().__init__(config)
+        self.groups: list[Group] | None = None
+        self.active = True
+
+    def data_collect(self, train_data: Any) -> None:
+        """Make the groups from the training data."""
+        super().data_collect(train_data)
+        self.groups = make_groups(self.config, train_data._dataset)
+
+    def eval_batch_collect(
+        self, scores_tensor: Tensor, interaction: Any, positive_u: Tensor, positive_i: Tensor
+    ) -> None:
+        """Collect a batch, see the base class."""
+        if self.active and self.groups is None:
+            raise ValueError(
+                "eval_groups: groups are made from training interactions; call "
+                "trainer.eval_collector.data_collect(train_data) before trainer.evaluate"
+            )
+        super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
+        if self.active:
+            candidates = interaction[self.config["USER_ID_FIELD"]]
+            users = row_users(candidates, positive_u, len(scores_tensor))
+            pairs = torch.stack([users[positive_u.cpu()], positive_i.cpu()], dim=1)
+            self.data_struct.update_tensor(USERS, users)
+            self.data_struct.update_tensor(PAIRS, pairs)
+
+    def _hits_of(self, positives: Positives) -> dict[str, Positives]:
+        hits = super()._hits_of(positives)
+        if self.active and self.groups is not None:
+            of_items = [group for group in self.groups if group.of_items]
+            hits |= {group.topk_key: positives.of_items(group.members) for group in of_items}
+        return hits
+
+    def get_data_struct(self) -> DataStruct:
+        """What was collected; the next evaluation starts anew."""
+        collected = super().get_data_struct()
+        for key in [USERS, PAIRS, *(group.topk_key for group in self.groups or ())]:
+            if key in self.data_struct:
+                del self.data_struct[key]
+        if USERS in collected:
+            collected.set(GROUPS, self.groups)
+        return collected
+
+
+@contextlib.contextmanager
+def without_groups(collector: RankingCollector) -> Iterator[None]:
+    """Evaluate without groups, as in the validation after every epoch."""
+    if not isinstance(collector, GroupCollector):
+        yield
+        return
+    collector.active = False
+    try:
+        yield
+    finally:
+        collector.active = True
+
+
+class GroupEvaluator(Evaluator):  # type: ignore[misc]
+    """RecBole's `Evaluator`, which adds the groups' results and logs them as a table.
+
+    Keys are ``ndcg@10 (tail items)``, and ``users (tail items)`` and ``items (tail items)`` for
+    the numbers of distinct users and positive items evaluated. Metrics that are not computed
+    from hits in ranked lists (GAUC, ItemCoverage, …) have no group results, nor have groups
+    without rows.
+    """
+
+    def evaluate(self, dataobject: DataStruct) -> OrderedDict[str, float]:
+        """Results over all rows, then by group."""
+        result: OrderedDict[str, float] = super().evaluate(dataobject)
+        if GROUPS in dataobject:
+            groups = dataobject.get(GROUPS)
+            gathered = gather(dataobject, [g.topk_key for g in groups if g.of_items])
+            by_group = {group.name: self._results(group, gathered) for group in groups}
+            sizes = {group.name: int(group.members.sum()) for group in groups}
+            getLogger().info("results by group\n" + table(by_group, sizes))
+            for name, own in by_group.items():
+                result.update({f"{key} ({name})": value for key, value in own.items()})
+        return result
+
+    def _results(self, group: Group, collected: DataStruct) -> dict[str, float]:
+        users, items = group.counts(collected)
+        result: dict[str, float] = {"users": users, "items": items}
+        rows = DataStruct()
+        rows.set("rec.topk", group.rows(collected))
+        if len(rows.get("rec.topk")):
+            for metric in self.metric_class.values():
+                if isinstance(metric, TopkMetric) and metric.metric_need == ["rec.topk"]:
+                    result.update(metric.calculate_metric(rows))
+        return result
+
+
+def row_users(users: Tensor, positive_rows: Tensor, n_rows: int) -> Tensor:
+    """User of each evaluated row, int [n_rows].
+
+    Args:
+        users: user of each row; or, where negatives are sampled, of each of its candidates.
+        positive_rows: row of each positive, ascending, int [P].
+        n_rows: rows.
+    """
+    users, positive_rows = users.cpu(), positive_rows.cpu()
+    if len(users) == n_rows:
+        return users
+    # Rows lie one after the other, each with `times` candidates a positive.
+    counts = torch.bincount(positive_rows, minlength=n_rows)
+    times = len(users) // len(positive_rows)
+    return users[(counts.cumsum(0) - counts) * times]
+
+
+def gather(collected: DataStruct, keys: Sequence[str]) -> DataStruct:
+    """What all processes collected: RecBole averages results over processes, which is wrong for
+    groups that they share unequally, and right for results that are the same in all."""
+    distributed = torch.distributed
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return collected
+    own = {key: collected.get(key) for key in ("rec.topk", USERS, PAIRS, *keys)}
+    everyone: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(everyone, own)
+    whole = DataStruct()
+    for key in own:
+        whole.set(key, torch.cat([part[key] for part in everyone]))
+    return whole
+
+
+def table(results: Mapping[str, Mapping[str, float]], sizes: Mapping[str, int]) -> str:
+    """The groups' results as lines of text: size of the group, what was evaluated, metrics."""
+    columns = list(dict.fromkeys(key for own in results.values() for key in own))
+    lines = [["group", "size", *columns]]
+    for name, own in results.items():
+        lines.append([name, str(sizes[name]), *(str(own.get(key, "-")) for key in columns)])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:]))])
+        for row in lines
+    )

@@ -1,0 +1,103 @@
+"""Groups of users and items by training interactions: head and tail, cold and warm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from recbole.evaluator.collector import DataStruct
+from recbole.utils import EvaluatorType
+from torch import Tensor
+
+from recbole_llm.data.training import IntArray, item_counts, user_counts
+from recbole_llm.registry import suggest
+
+KINDS = ("items", "users", "cold")
+USERS, PAIRS = "group.users", "group.pairs"  # what the collector keeps for the groups
+BoolArray: TypeAlias = npt.NDArray[np.bool_]
+
+
+def check_settings(config: Any) -> None:
+    """Refuse an `eval_groups` that cannot be computed.
+
+    Raises:
+        ValueError: unknown groups, thresholds out of range, or no metric of ranked lists.
+    """
+    kinds = config["eval_groups"]
+    for kind in kinds if isinstance(kinds, (list, tuple)) else [kinds]:
+        if kind not in KINDS:
+            raise ValueError(
+                f"eval_groups: '{kind}' is none of {', '.join(KINDS)};{suggest(str(kind), KINDS)}"
+                f" give a list, such as [items, users]"
+            )
+    if not 0 < config["eval_head_share"] < 1:
+        raise ValueError(f"eval_head_share: {config['eval_head_share']} is not between 0 and 1")
+    if config["eval_type"] != EvaluatorType.RANKING:
+        raise ValueError("eval_groups: groups need ranking metrics, such as NDCG; see metrics")
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Some of the users or of the items.
+
+    Args:
+        name: such as ``tail items``.
+        of_items: whether it is a group of items, not of users.
+        members: bool [n_items] or [n_users]; never the padding.
+    """
+
+    name: str
+    of_items: bool
+    members: Tensor
+
+    @property
+    def topk_key(self) -> str:
+        """Where the collector keeps the hits on a group of items."""
+        return f"rec.topk ({self.name})"
+
+    def rows(self, collected: DataStruct) -> Tensor:
+        """Rows of ``rec.topk`` that the group is evaluated over, int [R, K + 1]."""
+        topk: Tensor
+        if self.of_items:
+            topk = collected.get(self.topk_key)
+            return topk[topk[:, -1] > 0]
+        topk = collected.get("rec.topk")
+        return topk[self.members[collected.get(USERS)]]
+
+    def counts(self, collected: DataStruct) -> tuple[int, int]:
+        """Numbers of distinct users and distinct positive items that are evaluated."""
+        pairs = collected.get(PAIRS)
+        pairs = pairs[self.members[pairs[:, int(self.of_items)]]]
+        return len(pairs[:, 0].unique()), len(pairs[:, 1].unique())
+
+
+def head(counts: IntArray, share: float) -> BoolArray:
+    """The ids with the highest counts, bool [n]: `share` of them, ties by id; never id 0."""
+    ids = np.argsort(-counts[1:], kind="stable") + 1
+    members = np.zeros(len(counts), dtype=bool)
+    members[ids[: max(1, round(share * len(ids)))]] = True
+    return members
+
+
+def make_groups(config: Any, train_dataset: Any) -> list[Group]:
+    """The groups that `eval_groups` names, from a train split."""
+    kinds, share = config["eval_groups"], config["eval_head_share"]
+    parts: list[tuple[str, str, bool, BoolArray, IntArray]] = []
+    if "items" in kinds or "cold" in kinds:
+        counts = item_counts(train_dataset)
+        if "items" in kinds:
+            parts.append(("head items", "tail items", True, head(counts, share), counts))
+        if "cold" in kinds:
+            cold = counts <= config["eval_cold_threshold"]
+            parts.append(("cold items", "warm items", True, cold, counts))
+    if "users" in kinds:
+        counts = user_counts(train_dataset)
+        parts.append(("head users", "tail users", False, head(counts, share), counts))
+    return [
+        Group(name, of_items, torch.from_numpy(members & (np.arange(len(counts)) > 0)))
+        for first, second, of_items, chosen, counts in parts
+        for name, members in ((first, chosen), (second, ~chosen))
+    ]
