@@ -22,6 +22,7 @@ BUILT_IN = (
     "recbole_llm.embeddings.attach",
     "recbole_llm.embeddings.encoders",
     "recbole_llm.models.alpharec",
+    "recbole_llm.models.llmesr",
     "recbole_llm.models.pad",
     "recbole_llm.models.stock",
 )

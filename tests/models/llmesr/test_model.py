@@ -1,0 +1,216 @@
+"""The model on a tiny data set: causality, ablations, distillation, training data only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from recbole_llm.testing import SequentialModelTests
+
+ABLATIONS: dict[str, dict[str, Any]] = {
+    "full": {},
+    "semantic alone": {"views": "semantic"},
+    "collaborative alone": {"views": "collaborative"},
+    "no cross-attention": {"cross_attention": False},
+    "two backbones": {"share_backbone": False},
+    "one adapter layer": {"adapter_layers": 1},
+    "no PCA": {"pca_init": False},
+    "no distillation": {"alpha": 0.0},
+}
+SMALL = {"hidden_size": 8, "inner_size": 8}
+
+
+class TestLLMESR(SequentialModelTests):
+    model = "LLMESR"
+    config = SMALL
+
+
+class TestLLMESRWithBank(SequentialModelTests):
+    model = "LLMESR"
+    config = {**SMALL, "teacher": "bank", "loss_type": "BCE"}
+
+
+@pytest.fixture
+def make() -> Any:
+    def build(**config: Any) -> tuple[Any, Any]:
+        """An untrained model in eval mode and its training loader."""
+        _, model, loaders = TestLLMESR().make(**config)
+        return model, loaders[0]
+
+    return build
+
+
+def _leak(model: Any) -> float:
+    """Largest change of an earlier state when one later item changes, over ragged rows."""
+    generator = torch.Generator().manual_seed(0)
+    lengths = torch.tensor([10, 7, 3, 2])
+    items = torch.randint(1, 60, (4, 10), generator=generator)
+    mask = torch.arange(10) < lengths[:, None]
+    items = items * mask
+    before = model.user_states(items, mask)
+    largest = 0.0
+    for slot in range(1, 10):
+        changed = items.clone()
+        changed[:, slot] = (changed[:, slot] % 60 + 1) * mask[:, slot]
+        moved = (model.user_states(changed, mask) - before).abs().amax(2)
+        largest = max(largest, float(moved[:, :slot][mask[:, :slot]].max()))
+        assert moved[0, slot] > 0
+    return largest
+
+
+@pytest.mark.parametrize("ablation", ABLATIONS)
+@torch.no_grad()
+def test_no_leak_in_any_ablation(make: Any, ablation: str) -> None:
+    model, _ = make(**ABLATIONS[ablation])
+    assert _leak(model) == 0
+
+
+@pytest.mark.parametrize("backbone", ["SASRec", "GRU4Rec", "BERT4Rec", "Caser"])
+@torch.no_grad()
+def test_no_leak_with_any_backbone(make: Any, backbone: str) -> None:
+    model, _ = make(backbone=backbone)
+    assert _leak(model) == 0
+
+
+@pytest.mark.parametrize("ablation", ABLATIONS)
+@pytest.mark.parametrize("level", ["sequence", "prefix"])
+def test_every_parameter_is_trained(make: Any, ablation: str, level: str) -> None:
+    model, loader = make(**ABLATIONS[ablation], train_level=level)
+    model.train()
+    model.calculate_loss(next(iter(loader))).backward()
+    unused = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    single = ABLATIONS[ablation].get("views")
+    if single == "semantic":
+        assert unused == ["network.item_embedding.weight"]
+    elif single == "collaborative":
+        assert unused and all(name.startswith("network.adapter") for name in unused)
+    else:
+        # A shift of all attention logits of a query changes nothing.
+        assert [n for n in unused if not n.endswith("attention.key.bias")] == []
+
+
+def test_collaborative_embeddings_start_from_principal_components(make: Any) -> None:
+    model, loader = make(item_std=0.3)
+    table = model.network.item_embedding.weight.detach()
+    text = torch.from_numpy(loader.dataset.item_embeddings.matrix)
+    centred = text[1:] - text[1:].mean(0)
+    directions = torch.linalg.svd(centred, full_matrices=False)[2][:8]
+    expected = centred @ directions.t()
+    expected = expected * (0.3 / expected.std())
+    torch.testing.assert_close(table[1:].abs(), expected.abs(), rtol=1e-3, atol=1e-3)
+    assert not table[0].any()
+
+
+def test_fewer_components_than_columns(make: Any) -> None:
+    model, _ = make(hidden_size=32, inner_size=8)  # the hash encoder has 16 dimensions
+    deviations = model.network.item_embedding.weight[1:].std(0)
+    assert (deviations > 0).all()
+
+
+def test_the_loss_is_its_two_parts(make: Any) -> None:
+    model, loader = make(alpha=0.5)
+    batch = next(iter(loader))
+    rows = model.training_rows(batch)
+    parts = model.recommendation_loss(rows) + 0.5 * model.distillation_loss(batch, rows)
+    torch.testing.assert_close(model.calculate_loss(batch), parts)
+
+
+def test_distillation_by_hand(make: Any) -> None:
+    """Against a loop over users: each once, at its last training position."""
+    model, loader = make(train_batch_size=10_000)
+    (batch,) = loader
+    histories, similar = _histories(loader), model.distillation().neighbours
+    squares = []
+    for user, history in histories.items():
+        teachers = [_state(model, histories[v]) for v in similar[user].tolist()]
+        difference = _state(model, history) - torch.stack(teachers).mean(0)
+        squares.append(difference.square().mean())
+    assert len(batch) > len(squares) == 40  # long histories have several windows
+    loss = model.distillation_loss(batch, model.training_rows(batch))
+    assert float(loss) == pytest.approx(float(torch.stack(squares).mean()), rel=1e-4)
+
+
+def _histories(loader: Any) -> dict[int, list[int]]:
+    from recbole_llm.data.training import training_interactions
+
+    users, items = training_interactions(loader.dataset)
+    return {u: items[users == u].tolist() for u in set(users.tolist())}
+
+
+@torch.no_grad()
+def _state(model: Any, history: list[int]) -> Tensor:
+    """State that predicts the last training item."""
+    items = torch.tensor([history[-11:-1]])
+    return model.user_states(items, items != 0)[0, -1]
+
+
+def test_prefix_and_sequence_rows_distil_alike(make: Any) -> None:
+    losses = []
+    for level in ("sequence", "prefix"):
+        model, loader = make(train_level=level, train_batch_size=10_000)
+        batch = next(iter(loader))
+        losses.append(float(model.distillation_loss(batch, model.training_rows(batch))))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def _corrupt_held_out(folder: Path) -> None:
+    """Other items in the last two interactions of every user, which LOO holds out."""
+    file = folder / "tiny.inter"
+    header, *lines = file.read_text().splitlines()
+    last = {}
+    for number, line in enumerate(lines):
+        last.setdefault(line.split("\t")[0], []).append(number)
+    for numbers in last.values():
+        for number in numbers[-2:]:
+            user, item, *rest = lines[number].split("\t")
+            other = f"i{(int(item[1:]) + 17) % 60}"
+            lines[number] = "\t".join([user, other, *rest])
+    file.write_text("\n".join([header, *lines]) + "\n")
+
+
+def test_neighbours_and_histories_come_from_training_interactions(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import recbole_llm.testing as testing
+
+    def derived() -> tuple[Any, ...]:
+        model, loader = make(user_prompt="{{ titles | join(', ') }}")
+        distillation = model.distillation()
+        ids = loader.dataset.field2id_token
+        similar = {
+            token: [ids["user_id"][v] for v in distillation.neighbours[u].tolist() if v >= 0]
+            for u, token in enumerate(ids["user_id"])
+        }
+        items = [ids["item_id"][i] for i in distillation.histories.items.tolist()]
+        vectors = loader.dataset.user_embeddings.matrix
+        return similar, items, {t: v.tolist() for t, v in zip(ids["user_id"], vectors, strict=True)}
+
+    before = derived()
+    original = testing.write_tiny_dataset
+
+    def corrupted(*args: Any, **kwargs: Any) -> Path:
+        folder = original(*args, **kwargs)
+        _corrupt_held_out(folder)
+        return folder
+
+    monkeypatch.setattr(testing, "write_tiny_dataset", corrupted)
+    assert derived() == before
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"views": "semantics"}, "views='semantics' is not one of .* did you mean 'semantic'"),
+        ({"teacher": "banks"}, "teacher='banks' is not one of exact, bank; did you mean 'bank'"),
+        ({"backbone": "SASrec"}, "backbone 'SASrec'.* did you mean 'SASRec'"),
+        ({"adapter_layers": 3}, "adapter_layers=3"),
+        ({"cross_heads": 3}, "3 does not divide"),
+    ],
+)
+def test_settings_are_checked(make: Any, config: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make(**config)
