@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -109,7 +110,7 @@ class FullSortEvalDataLoader(RecBoleFullSortEvalDataLoader, IndexDataLoader):  #
 
 def user_bytes(config: Any, dataset: Any) -> int:
     """Memory that ranking the whole catalogue for one user (one sequence) takes, estimated."""
-    n_items = dataset.item_num
+    n_items: int = dataset.item_num
     sequential = config["MODEL_TYPE"] == ModelType.SEQUENTIAL
     model = getattr(config, "model_class", None)
     if getattr(model, "full_sort_predict", None) is AbstractRecommender.full_sort_predict:
@@ -117,15 +118,19 @@ def user_bytes(config: Any, dataset: Any) -> int:
         row = _row_bytes(dataset.get_item_feature())
         row += _row_bytes(dataset[0:1] if sequential else dataset.get_user_feature())
         return n_items * (2 * row + SCORE_COPIES * FLOAT_BYTES)
-    size = n_items * SCORE_COPIES * FLOAT_BYTES
+    floats = n_items * SCORE_COPIES
     if sequential:
-        length = config["MAX_ITEM_LIST_LENGTH"]
-        hidden = config["hidden_size"] or config["embedding_size"] or 64
-        heads = config["n_heads"] or 1
-        size += FLOAT_BYTES * length * (HIDDEN_COPIES * hidden + 3 * heads * length)
-    return int(size)
+        length: int = config["MAX_ITEM_LIST_LENGTH"]
+        width = max(_number(config[key]) for key in ("hidden_size", "embedding_size")) or 64
+        heads = _number(config["n_heads"]) or 1
+        floats += length * (HIDDEN_COPIES * width + 3 * heads * length)
+    return FLOAT_BYTES * floats
+
+
+def _number(value: Any) -> int:
+    return value if isinstance(value, int) else 0  # some models have lists of layer sizes
 
 
 def _row_bytes(interaction: Interaction) -> int:
-    columns = interaction.interaction.values()
+    columns: Iterable[Tensor] = interaction.interaction.values()
     return sum(v.numel() * v.element_size() for v in columns) // max(len(interaction), 1)

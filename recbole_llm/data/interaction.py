@@ -105,11 +105,10 @@ def row_index(index: Any) -> Tensor | slice:
         return index
     if isinstance(index, range):
         return torch.arange(index.start, index.stop, index.step)
-    if not isinstance(index, Tensor):
-        index = torch.from_numpy(np.asarray(index))
-    if not len(index):
+    rows = index if isinstance(index, Tensor) else torch.from_numpy(np.asarray(index))
+    if not len(rows):
         return torch.empty(0, dtype=torch.int64)
-    return index if index.dtype in (torch.bool, torch.int64) else index.long()
+    return rows if rows.dtype in (torch.bool, torch.int64) else rows.long()
 
 
 def take(interaction: Interaction, index: Any) -> Interaction:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from recbole.data.dataloader import NegSampleEvalDataLoader as RecBoleNegSampleEvalDataLoader
 from recbole.data.dataloader import TrainDataLoader as RecBoleTrainDataLoader
 from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
@@ -42,14 +41,14 @@ class IndexBatches:
     def __iter__(self) -> Iterator[Tensor]:
         sampler = self.sampler
         if type(sampler) is SequentialSampler:
-            yield from torch.arange(len(sampler)).split(self.size)
+            yield from torch.split(torch.arange(len(sampler)), self.size)
         elif type(sampler) is RandomSampler and sampler.generator is not None:
             # As torch's sampler draws: the permutation at the first batch (the loader takes its
             # base seed from the generator before), and at the end one of which it uses nothing.
-            yield from self._permutation().split(self.size)
+            yield from torch.split(self._permutation(), self.size)
             self._permutation()
         else:
-            yield from torch.tensor(list(sampler), dtype=torch.int64).split(self.size)
+            yield from torch.split(torch.tensor(list(sampler), dtype=torch.int64), self.size)
 
     def __len__(self) -> int:
         return -(-len(self.sampler) // self.size)
@@ -66,9 +65,10 @@ class IndexDataLoader(DataLoader[Any]):
 
     step: int
     config: Any
+    collate_fn: Callable[[Any], Any]
 
-    def __init__(self, dataset: Any, **kwargs: Any) -> None:
-        super().__init__(Positions(len(dataset)), **kwargs)  # type: ignore[arg-type]
+    def __init__(self, dataset: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(Positions(len(dataset)), *args, **kwargs)  # type: ignore[arg-type]
 
     @property
     def _index_sampler(self) -> Any:
@@ -105,14 +105,3 @@ class TrainDataLoader(RecBoleTrainDataLoader, IndexDataLoader):  # type: ignore[
         """The rows at index, transformed, with negatives."""
         rows = self.transform(self._dataset, rows_of(self._dataset, index))
         return self._neg_sampling(rows)
-
-
-class NegSampleEvalDataLoader(RecBoleNegSampleEvalDataLoader, IndexDataLoader):  # type: ignore[misc]
-    """RecBole's evaluation batches with sampled negatives, or with labels."""
-
-    def update_config(self, config: Any) -> None:
-        """Take over a new configuration's batch size."""
-        if self._sampler is None:  # labels: RecBole asks the sampler for its phase
-            super(RecBoleNegSampleEvalDataLoader, self).update_config(config)
-        else:
-            super().update_config(config)

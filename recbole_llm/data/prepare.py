@@ -15,7 +15,8 @@ from recbole.sampler import KGSampler
 from recbole.utils import ModelType, set_color
 
 from recbole_llm.data.eval_loader import FullSortEvalDataLoader
-from recbole_llm.data.loaders import NegSampleEvalDataLoader, TrainDataLoader
+from recbole_llm.data.loaders import TrainDataLoader
+from recbole_llm.data.sampled_eval import NegSampleEvalDataLoader
 from recbole_llm.data.samplers import create_samplers
 from recbole_llm.data.sequence_loader import SequenceTrainDataLoader
 from recbole_llm.registry import suggest

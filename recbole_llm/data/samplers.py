@@ -145,7 +145,7 @@ def create_samplers(config: Any, dataset: Any, built: Sequence[Any]) -> tuple[An
     """
     phases = ["train", "valid", "test"]
     base = None
-    samplers = []
+    samplers: list[Any] = []
     for phase in phases:
         args = config[f"{phase}_neg_sample_args"]
         distribution = args["distribution"]

@@ -33,6 +33,8 @@ class SequentialDataset(RecBoleSequentialDataset):  # type: ignore[misc]
     lists themselves, are RecBole's business altogether.
     """
 
+    inter_feat: Any
+
     def data_augmentation(self) -> None:
         """Sort the interactions once, and make every one that has a history a row."""
         self._aug_presets()

@@ -39,7 +39,8 @@ class Groups:
     @property
     def starts(self) -> IntArray:
         """Where each group begins in ``rows``, int [G]."""
-        return np.cumsum(self.sizes) - self.sizes
+        starts: IntArray = np.cumsum(self.sizes) - self.sizes
+        return starts
 
     def __iter__(self) -> Iterator[IntArray]:
         return iter(np.split(self.rows, np.cumsum(self.sizes)[:-1]))
@@ -49,8 +50,9 @@ class Groups:
 
     def sums(self, values: Any) -> IntArray:
         """Sum of a value per row, [R], over each group, int [G]."""
-        total = np.r_[0, np.cumsum(values[self.rows], dtype=np.int64)]
-        return total[self.starts + self.sizes] - total[self.starts]
+        total: IntArray = np.concatenate([[0], np.cumsum(values[self.rows], dtype=np.int64)])
+        sums: IntArray = total[self.starts + self.sizes] - total[self.starts]
+        return sums
 
     def cut(self, ends: Sequence[IntArray]) -> list[IntArray]:
         """Cut every group into parts, and put the groups' parts together.

@@ -15,7 +15,7 @@ from torch import Tensor
 from recbole_llm.data.interaction import SequenceColumns
 from recbole_llm.data.split import IntArray, ranges
 
-BUCKET_BATCHES = 8  # batches among which windows are sorted by length
+BUCKET_BATCHES = 16  # batches among which windows are sorted by length
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class WindowBatches:
         key = bucket * (int(self.lengths.max()) + 1) + self.lengths[order]
         order = order[key.argsort(stable=True)]
         sizes = torch.bincount(self._part(order, self.count), minlength=self.count)
-        batches = order.split(sizes.tolist())
+        batches = torch.split(order, sizes.tolist())
         rank, world = self.share
         for i in self._permutation(self.count).tolist():
             batch = batches[i]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from recbole_llm.evaluation.ties import draw_hits, row_draws, shuffled_ties
 
-CHUNK = 2**24  # elements of the largest temporary
+CHUNK = 2**22  # elements of the largest temporary
 TRANSIENT = ("rec.topk", "rec.meanrank", "rec.score", "rec.items", "data.label")
 
 
@@ -95,7 +95,7 @@ class RankingCollector(Collector):  # type: ignore[misc]
                 self.data_struct.update_tensor(key, topk)
         if self.register.need("rec.items"):
             items = items[:, :k].contiguous()
-            for rows in tied.split(max(CHUNK // n, 1)):
+            for rows in _chunks(tied, n):
                 items[rows] = shuffled_ties(
                     scores[rows], k, rows + self._row, self._keys(n, scores)
                 )
@@ -114,16 +114,10 @@ class RankingCollector(Collector):  # type: ignore[misc]
         listed = values[tied]  # [T, k + 1]
         last = listed[:, k - 1]
         sizes = torch.stack([(listed == listed[:, j, None]).sum(1) for j in range(k)], dim=1)
-        whole = torch.cat(
-            [
-                (scores[rows] == end[:, None]).sum(1)
-                for rows, end in zip(
-                    tied.split(max(CHUNK // scores.shape[1], 1)),
-                    last.split(max(CHUNK // scores.shape[1], 1)),
-                    strict=True,
-                )
-            ]
-        )  # [T], only the last tie can be longer than the list
+        # Only the last tie can be longer than the list.
+        n = scores.shape[1]
+        pieces = zip(_chunks(tied, n), _chunks(last, n), strict=True)
+        whole = torch.cat([(scores[rows] == end[:, None]).sum(1) for rows, end in pieces])  # [T]
         sizes = torch.where(listed[:, :k] == last[:, None], whole[:, None], sizes)
         return draw_hits(listed[:, :k], sizes, positives.count_of(values[:, :k])[tied], draws)
 
@@ -135,6 +129,11 @@ class RankingCollector(Collector):  # type: ignore[misc]
                 keys = torch.tensor([_hash(str(token)) for token in self._tokens])
             self._item_keys = keys.to(scores.device)
         return self._item_keys
+
+
+def _chunks(rows: Tensor, width: int) -> tuple[Tensor, ...]:
+    """Parts of rows whose blocks of [part, width] elements stay small."""
+    return torch.split(rows, max(CHUNK // width, 1))
 
 
 def _hash(text: str) -> int:
@@ -167,13 +166,14 @@ class Positives:
         if not len(self.keys):
             return torch.zeros_like(wanted, dtype=torch.bool)
         place = torch.searchsorted(self.keys, wanted).clamp_(max=len(self.keys) - 1)
-        return self.keys[place] == wanted
+        found: Tensor = self.keys[place] == wanted
+        return found
 
     def count_of(self, values: Tensor) -> Tensor:
         """Number of each row's positives with each score: [B, k] -> int64 [B, k]."""
         counts = torch.zeros(values.shape, dtype=torch.int64, device=values.device)
-        size = max(CHUNK // values.shape[1], 1)
-        for rows, scores in zip(self.rows.split(size), self.scores.split(size), strict=True):
+        k = values.shape[1]
+        for rows, scores in zip(_chunks(self.rows, k), _chunks(self.scores, k), strict=True):
             counts.index_add_(0, rows, (values[rows] == scores[:, None]).long())
         return counts
 
@@ -185,14 +185,12 @@ def mean_ranks(scores: Tensor, positives: Positives) -> Tensor:
     (that of masked items), number of positives.
     """
     n = scores.shape[1]
-    size = max(CHUNK // n, 1)
     sums = torch.zeros(len(scores), dtype=torch.float64, device=scores.device)
-    for rows, own in zip(positives.rows.split(size), positives.scores.split(size), strict=True):
+    for rows, own in zip(_chunks(positives.rows, n), _chunks(positives.scores, n), strict=True):
         others = scores[rows]  # [C, n]
         above = (others > own[:, None]).sum(1)
         same = (others == own[:, None]).sum(1)
         sums.index_add_(0, rows, above + (same.double() + 1) / 2)
-    ranked = torch.cat(
-        [n - (part == part.min(1, keepdim=True).values).sum(1) for part in scores.split(size)]
-    )
+    parts = _chunks(scores, n)
+    ranked = torch.cat([n - (p == p.min(1, keepdim=True).values).sum(1) for p in parts])
     return torch.stack((sums.float(), ranked.float(), positives.counts.float()), dim=1)

@@ -1,0 +1,64 @@
+"""Evaluation loader with sampled negatives, or with labels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from recbole.data.dataloader import NegSampleEvalDataLoader as RecBoleNegSampleEvalDataLoader
+from recbole.data.interaction import Interaction
+from torch import Tensor
+
+from recbole_llm.data.interaction import take
+from recbole_llm.data.loaders import IndexDataLoader, rows_of
+from recbole_llm.data.split import ranges
+
+
+class NegSampleEvalDataLoader(RecBoleNegSampleEvalDataLoader, IndexDataLoader):  # type: ignore[misc]
+    """RecBole's evaluation batches; the rows of all users of a batch are gathered together.
+
+    Negatives are drawn user by user as RecBole does, hence the same under the same seed.
+    """
+
+    def update_config(self, config: Any) -> None:
+        """Take over a new configuration's batch size."""
+        if self._sampler is None:  # labels: RecBole asks the sampler for its phase
+            super(RecBoleNegSampleEvalDataLoader, self).update_config(config)
+        else:
+            super().update_config(config)
+
+    def collate_fn(self, index: Tensor) -> Any:
+        """Rows, row -> user of the batch, and the positives' users and items."""
+        args = self.neg_sample_args
+        if "none" in (args["distribution"], args["sample_num"]):
+            rows = self.transform(self._dataset, rows_of(self._dataset, index))
+            return self._neg_sampling(rows), None, None, None
+        if self.config["transform"] is not None or args.get("dynamic", False):
+            return super().collate_fn(index)  # may draw random numbers user by user
+        users = self.uid_list[index.numpy()]
+        starts = np.array([self.uid2index[user].start for user in users])
+        sizes = self.uid2items_num[users]
+        positives = rows_of(self._dataset, torch.from_numpy(ranges(starts, sizes)))
+        owner = torch.from_numpy(np.repeat(np.arange(len(users)), sizes))
+        rows = self._with_negatives(positives, sizes)
+        owners = torch.from_numpy(np.repeat(np.arange(len(users)), sizes * self.times))
+        return rows, owners, owner, positives[self.iid_field]
+
+    def _with_negatives(self, positives: Interaction, sizes: Any) -> Interaction:
+        """Each user's positives, then the same rows with one negative after the other."""
+        begins = np.cumsum(sizes) - sizes
+        place = ranges(np.zeros_like(sizes), sizes * self.times)
+        size, begin = (np.repeat(a, sizes * self.times) for a in (sizes, begins))
+        rows = take(positives, torch.from_numpy(begin + place % size))
+        negative = torch.from_numpy(place >= size)
+        rows[self.iid_field][negative] = self._draw(positives, begins, sizes)
+        rows = self._dataset.join(rows)
+        rows.update(Interaction({self.label_field: (~negative).float()}))
+        return rows
+
+    def _draw(self, positives: Interaction, begins: Any, sizes: Any) -> Tensor:
+        users, items = (positives[f].numpy() for f in (self.uid_field, self.iid_field))
+        own = [slice(a, a + n) for a, n in zip(begins, sizes, strict=True)]
+        num, draw = self.neg_sample_num, self._sampler.sample_by_user_ids
+        return torch.cat([draw(users[rows], items[rows], num) for rows in own])

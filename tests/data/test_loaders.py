@@ -1,0 +1,190 @@
+"""Loaders against RecBole's: the same batches in the same order under the same seed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from made_data import MakeConfig, assert_same_batches, leave_one_out
+from recbole.data.dataloader import FullSortEvalDataLoader as RecBoleFullSort
+from recbole.data.dataset import Dataset
+from recbole.data.dataset import SequentialDataset as RecBoleDataset
+from recbole.data.utils import data_preparation as recbole_preparation
+from recbole.utils import init_seed
+
+from recbole_llm.config import Config
+from recbole_llm.data.eval_loader import FullSortEvalDataLoader, user_bytes
+from recbole_llm.data.prepare import data_preparation
+from recbole_llm.data.sequence import SequentialDataset
+from recbole_llm.testing import write_tiny_dataset
+
+
+def negatives(**changes: Any) -> dict[str, Any]:
+    args = {"distribution": "uniform", "sample_num": 1, "alpha": 1.0, "dynamic": False}
+    return {**args, "candidate_num": 0, **changes}
+
+
+PAIRS = {"loss_type": "BPR", "train_neg_sample_args": negatives(sample_num=2)}
+SEQUENTIAL = [
+    {},
+    PAIRS,
+    {**PAIRS, "train_neg_sample_args": negatives(distribution="popularity")},
+    {"shuffle": False},
+    {"transform": "mask_itemseq", "mask_ratio": 0.3},
+    {"transform": "crop_itemseq", "eta": 0.6, "eval_args": leave_one_out(mode="uni4")},
+    {"eval_args": leave_one_out(mode="uni5")},
+    {"eval_args": leave_one_out(mode="pop5"), **PAIRS},
+    {"eval_args": leave_one_out(split={"RS": [0.8, 0.1, 0.1]}, group_by="none", mode="uni3")},
+]
+
+
+def loaders_of(config: Any, cls: type, prepare: Any) -> tuple[Any, Any, Any]:
+    init_seed(3, True)
+    loaders: tuple[Any, Any, Any] = prepare(config, cls(config))
+    return loaders
+
+
+def assert_same_loaders(make: Any, stock: type, ours: type) -> None:
+    expected = loaders_of(make(), stock, recbole_preparation)
+    actual = loaders_of(make(), ours, data_preparation)
+    for loaders in zip(expected, actual, strict=True):
+        assert len(loaders[0]) == len(loaders[1])
+    # Epochs interleaved with evaluation, as training does: all random streams stay in step.
+    batches = []
+    for loaders in (expected, actual):
+        init_seed(4, True)
+        batches.append([list(loaders[i]) for i in (0, 1, 0, 2)])
+    for want, have in zip(*batches, strict=True):
+        assert_same_batches(want, have)
+    for want, have in zip(expected, actual, strict=True):
+        assert torch.equal(want.generator.get_state(), have.generator.get_state())
+
+
+@pytest.mark.parametrize("changes", SEQUENTIAL, ids=lambda c: ",".join(c) or "CE")
+def test_sequential(made: MakeConfig, changes: dict[str, Any]) -> None:
+    settings = {"train_batch_size": 32, "eval_batch_size": 50, **changes}
+    assert_same_loaders(lambda: made(**settings), RecBoleDataset, SequentialDataset)
+
+
+def test_sequential_with_labels(made: MakeConfig) -> None:
+    args = {"eval_args": leave_one_out(mode="labeled"), "metrics": ["AUC"], "valid_metric": "AUC"}
+    settings = {**args, "threshold": {"rating": 3}, "numerical_features": ["weights"]}
+    assert_same_loaders(lambda: made(**settings), RecBoleDataset, SequentialDataset)
+
+
+def test_ml_100k() -> None:
+    settings = {"MAX_ITEM_LIST_LENGTH": 20, "eval_args": leave_one_out(), "train_level": "prefix"}
+    assert_same_loaders(
+        lambda: Config("SASRec", "ml-100k", config_dict=settings), RecBoleDataset, SequentialDataset
+    )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"train_neg_sample_args": negatives(distribution="popularity", sample_num=3)},
+        {"repeatable": True},
+        {"eval_args": leave_one_out(order="RO", mode="uni10")},
+        {"model": "LR", "eval_args": leave_one_out(order="RO", mode="uni10")},
+        {"model": "LR", "eval_args": leave_one_out(order="RO", mode="labeled"),
+         "metrics": ["AUC"], "valid_metric": "AUC", "threshold": {"rating": 3},
+         "train_neg_sample_args": None},
+    ],
+    ids=lambda c: ",".join(c) or "BPR",
+)  # fmt: skip
+def test_general(tmp_path: Path, changes: dict[str, Any]) -> None:
+    write_tiny_dataset(tmp_path)
+    settings = {"data_path": str(tmp_path), "eval_memory_mib": 0, "load_col": None, **changes}
+    model = settings.pop("model", "BPR")
+    assert_same_loaders(lambda: Config(model, "tiny", config_dict=settings), Dataset, Dataset)
+
+
+def general_config(folder: Path, **changes: Any) -> Config:
+    if not (folder / "tiny").exists():
+        write_tiny_dataset(folder)
+    return Config("BPR", "tiny", config_dict={"data_path": str(folder), **changes})
+
+
+class TestFullSort:
+    def test_users_a_step_fit_the_budget(self, tmp_path: Path) -> None:
+        config = general_config(tmp_path, eval_memory_mib=0.01)
+        test = data_preparation(config, Dataset(config))[2]
+        fitting = int(0.01 * 2**20 // user_bytes(config, test.dataset))
+        assert 1 < fitting < 40
+        assert test.step == fitting
+        assert [len(batch[0]) for batch in test][:2] == [fitting, fitting]
+
+    def test_batches_hold_the_same_users_whatever_the_budget(self, tmp_path: Path) -> None:
+        results = []
+        for budget in (1e-9, 0.01, 512):
+            config = general_config(tmp_path, eval_memory_mib=budget)
+            init_seed(1, True)
+            test = data_preparation(config, Dataset(config))[2]
+            users, triples = [], []
+            for rows, (history_u, history_i), positive_u, positive_i in test:
+                uids = rows["user_id"]
+                users += uids.tolist()
+                for kind, u, i in (("h", history_u, history_i), ("p", positive_u, positive_i)):
+                    triples += [(kind, *p) for p in zip(uids[u].tolist(), i.tolist(), strict=True)]
+            results.append((users, sorted(triples)))
+        assert results[0] == results[1] == results[2]
+
+    def test_reads_like_recboles(self, tmp_path: Path) -> None:
+        config = general_config(tmp_path)
+        init_seed(1, True)
+        ours = data_preparation(config, Dataset(config))[2]
+        init_seed(1, True)
+        stock = recbole_preparation(config, Dataset(config))[2]
+        assert isinstance(ours, RecBoleFullSort)
+        assert ours.uid_list.tolist() == stock.uid_list.tolist()
+        assert ours.uid2items_num.tolist() == stock.uid2items_num.tolist()
+        for name in ("uid2positive_item", "uid2history_item"):
+            users = [3, 1, 7]
+            want, have = getattr(stock, name)[users], getattr(ours, name)[users]
+            assert [sorted(t.tolist()) for t in want] == [t.tolist() for t in have]
+
+    def test_sequences_never_exceed_eval_batch_size(self, made: MakeConfig) -> None:
+        config = made(eval_memory_mib=512, eval_batch_size=5)
+        test = data_preparation(config, SequentialDataset(config))[2]
+        assert isinstance(test, FullSortEvalDataLoader)
+        assert test.step == 5
+        config = made(eval_memory_mib=1e-9, eval_batch_size=5)
+        assert data_preparation(config, SequentialDataset(config))[2].step == 1
+
+    def test_models_that_score_pairs_get_smaller_steps(self, tmp_path: Path) -> None:
+        config = general_config(tmp_path)
+        dataset = Dataset(config)
+        dataset.build()
+        pairs = Config("NeuMF", "tiny", config_dict={"data_path": str(tmp_path)})
+        # Four float32 scores an item; for pairs also two copies of user_id and item_id (int64).
+        assert user_bytes(config, dataset) == 61 * 16
+        assert user_bytes(pairs, dataset) == 61 * (16 + 2 * (8 + 8))
+
+    def test_negative_budget_is_refused(self, tmp_path: Path) -> None:
+        config = general_config(tmp_path, eval_memory_mib=-1)
+        with pytest.raises(ValueError, match="eval_memory_mib"):
+            data_preparation(config, Dataset(config))
+
+
+def test_worker_processes_give_the_same(made: MakeConfig) -> None:
+    batches = []
+    for workers in (0, 1):
+        config = made(worker=workers, train_batch_size=64)
+        train = loaders_of(config, SequentialDataset, data_preparation)[0]
+        batches.append(list(train))
+    assert_same_batches(*batches)
+
+
+def test_row_overhead_is_gone(made: MakeConfig) -> None:
+    """The index of a batch is a tensor all the way, and no list of positions is held."""
+    config = made()
+    train = loaders_of(config, SequentialDataset, data_preparation)[0]
+    index = next(iter(train._index_sampler))
+    assert isinstance(index, torch.Tensor)
+    assert sorted(np.concatenate([i.numpy() for i in train._index_sampler])) == list(
+        range(len(train.dataset))
+    )

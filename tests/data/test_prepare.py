@@ -1,0 +1,143 @@
+"""Loaders for a configuration: which ones, and saved ones."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from made_data import MakeConfig, assert_same_batches, assert_same_rows, leave_one_out
+from recbole.data.dataset import Dataset, KnowledgeBasedDataset
+from recbole.utils import KGDataLoaderState, init_seed
+
+from recbole_llm.config import Config
+from recbole_llm.data.create import create_dataset
+from recbole_llm.data.prepare import data_preparation, get_dataloader
+from recbole_llm.data.sequence import SequentialDataset
+from recbole_llm.testing import write_tiny_dataset
+
+
+def prepare(config: Any, dataset: Any = None) -> tuple[Any, Any, Any]:
+    init_seed(1, True)
+    dataset = SequentialDataset(config) if dataset is None else dataset
+    loaders: tuple[Any, Any, Any] = data_preparation(config, dataset)
+    return loaders
+
+
+@pytest.mark.parametrize("level", ["prefix", "sequence"])
+def test_saved_loaders_go_on_where_they_were(made: MakeConfig, level: str) -> None:
+    settings = {"train_level": level, "train_batch_size": 32}
+    expected = prepare(made(**settings, save_dataloaders=True))
+    again = prepare(made(**settings))
+    assert again[0].made_under["train_level"] == level  # read from the file
+    for want, have in zip(expected, again, strict=True):
+        # The live loaders kept their generators, too.
+        assert_same_batches([*want, *want], [*have, *have])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"train_level": "sequence"},
+        {"shuffle": False},
+        {"seed": 5},
+        {"eval_args": leave_one_out(mode="uni5")},
+        {"MAX_ITEM_LIST_LENGTH": 3},
+    ],
+    ids=str,
+)
+def test_saved_loaders_of_other_settings_are_left(
+    made: MakeConfig, changes: dict[str, Any]
+) -> None:
+    prepare(made(save_dataloaders=True))
+    assert not hasattr(prepare(made(**changes))[0], "made_under")
+
+
+def test_saved_loaders_follow_new_batch_sizes(made: MakeConfig) -> None:
+    prepare(made(save_dataloaders=True, train_batch_size=32))
+    train = prepare(made(train_batch_size=10))[0]
+    assert hasattr(train, "made_under")
+    assert {len(batch) for batch in train} <= {10, len(train.dataset) % 10}
+
+
+def test_saved_loaders_of_other_item_vectors_are_left(made: MakeConfig) -> None:
+    def dataset(fingerprint: str, **changes: Any) -> SequentialDataset:
+        result = SequentialDataset(made(**changes))
+        result.item_embeddings = SimpleNamespace(fingerprint=fingerprint)
+        return result
+
+    first = dataset("old", save_dataloaders=True)
+    prepare(first.config, first)
+    assert hasattr(prepare(made(), dataset("old"))[0], "made_under")
+    assert not hasattr(prepare(made(), dataset("new"))[0], "made_under")
+    assert not hasattr(prepare(made())[0], "made_under")
+
+
+def test_saved_labelled_loaders_are_reloaded(made: MakeConfig) -> None:
+    settings = {
+        "eval_args": leave_one_out(mode="labeled"), "metrics": ["AUC"], "valid_metric": "AUC",
+        "threshold": {"rating": 3}, "numerical_features": [],
+    }  # fmt: skip
+    expected = prepare(made(**settings, save_dataloaders=True))
+    for want, have in zip(expected, prepare(made(**settings)), strict=True):
+        assert_same_batches(list(want), list(have))
+
+
+def test_damaged_saved_loaders_are_named(made: MakeConfig) -> None:
+    config = made()
+    file = Path(config["checkpoint_dir"]) / "made-for-SASRec-dataloader.pth"
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(pickle.dumps([1, 2, 3])[:-4])
+    with pytest.raises(ValueError, match="made-for-SASRec-dataloader.pth.*delete"):
+        prepare(config)
+
+
+def test_saved_data_set_is_the_same(made: MakeConfig) -> None:
+    first = create_dataset(made(save_dataset=True))
+    second = create_dataset(made())
+    assert type(first) is type(second) is SequentialDataset
+    for want, have in zip(first.build(), second.build(), strict=True):
+        assert_same_rows(want[:], have[:])
+
+
+def test_unknown_level(made: MakeConfig) -> None:
+    with pytest.raises(ValueError, match="train_level: 'sequnce'.*'sequence'"):
+        prepare(made(train_level="sequnce"))
+
+
+def test_level_that_the_model_does_not_have(tmp_path: Path) -> None:
+    write_tiny_dataset(tmp_path)
+    config = Config("BERT4Rec", "tiny", config_dict={
+        "data_path": str(tmp_path), "train_level": "sequence", "eval_args": leave_one_out(),
+    })  # fmt: skip
+    with pytest.raises(ValueError, match="'BERT4Rec' is not; set train_level: prefix"):
+        prepare(config)
+
+
+def test_empty_training_split(made: MakeConfig) -> None:
+    config = made(eval_args=leave_one_out(split={"RS": [0, 0, 1]}, group_by="none"))
+    with pytest.raises(ValueError, match="training split is empty"):
+        prepare(config)
+
+
+def test_knowledge_models_keep_recboles_loader(tmp_path: Path) -> None:
+    write_tiny_dataset(tmp_path)
+    config = Config("CKE", "tiny", config_dict={"data_path": str(tmp_path)})
+    train, valid, _ = prepare(config, KnowledgeBasedDataset(config))
+    assert type(train).__name__ == "KnowledgeBasedDataLoader"
+    assert type(valid).__module__.startswith("recbole_llm")
+    train.set_mode(KGDataLoaderState.RSKG)
+    assert {"user_id", "neg_item_id", "neg_tail_id"} <= set(next(iter(train)).columns)
+
+
+def test_autoencoders_keep_recboles_loader(tmp_path: Path) -> None:
+    write_tiny_dataset(tmp_path)
+    config = Config("MultiDAE", "tiny", config_dict={
+        "data_path": str(tmp_path), "train_neg_sample_args": None,
+    })  # fmt: skip
+    assert get_dataloader(config, "train").__name__ == "UserDataLoader"
+    train, valid, _ = prepare(config, Dataset(config))
+    assert sum(len(batch) for batch in train) == 41
+    assert len(next(iter(valid))[0]) == 40

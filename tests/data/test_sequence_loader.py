@@ -1,0 +1,164 @@
+"""Sequence-level training batches."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from made_data import MakeConfig, leave_one_out
+from torch import Tensor
+
+from recbole_llm.data.prepare import data_preparation
+from recbole_llm.data.sequence import SequentialDataset
+from recbole_llm.data.sequence_loader import SequenceTrainDataLoader
+
+BPR = {
+    "loss_type": "BPR",
+    "train_neg_sample_args": {
+        "distribution": "uniform", "sample_num": 3, "alpha": 1.0, "dynamic": False,
+        "candidate_num": 0,
+    },
+}  # fmt: skip
+SPLITS = [
+    {},
+    {"split": {"RS": [0.7, 0.2, 0.1]}},
+    {"split": {"RS": [0.7, 0.2, 0.1]}, "group_by": "none"},
+    {"split": {"LS": "test_only"}},
+]
+
+
+def train_loader(make: MakeConfig, **changes: Any) -> SequenceTrainDataLoader:
+    config = make(**{"train_level": "sequence", "train_batch_size": 30, **changes})
+    loader = data_preparation(config, SequentialDataset(config))[0]
+    assert isinstance(loader, SequenceTrainDataLoader)
+    return loader
+
+
+def supervised_pairs(loader: Any) -> Counter[tuple[int, tuple[int, ...], int]]:
+    """(user, items before, target) of every supervised position of an epoch."""
+    pairs: Counter[tuple[int, tuple[int, ...], int]] = Counter()
+    for batch in loader:
+        items, targets = batch["item_id_list"], batch["pos_item_id_list"]
+        for row, slot in targets.nonzero().tolist():
+            before = tuple(items[row, : slot + 1].tolist())
+            pairs[int(batch["user_id"][row]), before, int(targets[row, slot])] += 1
+    return pairs
+
+
+def prefix_pairs(dataset: Any, length: int) -> Counter[tuple[int, tuple[int, ...], int]]:
+    rows = dataset[:]
+    return Counter(
+        (int(u), tuple(items[: int(n)].tolist())[-length:], int(target))
+        for u, items, n, target in zip(
+            rows["user_id"], rows["item_id_list"], rows["item_length"], rows["item_id"], strict=True
+        )
+    )
+
+
+@pytest.mark.parametrize("split", SPLITS, ids=str)
+@pytest.mark.parametrize("length", [1, 4, 50])
+def test_targets_are_the_train_rows_each_once(
+    made: MakeConfig, split: dict[str, Any], length: int
+) -> None:
+    loader = train_loader(made, MAX_ITEM_LIST_LENGTH=length, eval_args=leave_one_out(**split))
+    half = -(-length // 2)  # ceil(L/2) items of context at least, where the history has them
+    short: Counter[Any] = Counter()
+    for (user, before, target), count in supervised_pairs(loader).items():
+        short[user, before[-half:], target] += count
+    expected: Counter[Any] = Counter()
+    for (user, before, target), count in prefix_pairs(loader.dataset, length).items():
+        expected[user, before[-half:], target] += count
+    assert short == expected
+
+
+def test_stride_one_gives_recboles_rows(made: MakeConfig) -> None:
+    loader = train_loader(made, window_stride=1)
+    assert supervised_pairs(loader) == prefix_pairs(loader.dataset, 4)
+
+
+def test_layout(made: MakeConfig) -> None:
+    loader = train_loader(made, **BPR)
+    for batch in loader:
+        items, targets, length = (
+            batch[f] for f in ("item_id_list", "pos_item_id_list", "item_length")
+        )
+        assert list(batch.columns) == [
+            "user_id", "item_id_list", "item_length", "pos_item_id_list", "neg_item_id_list",
+        ]  # fmt: skip
+        assert items.shape == targets.shape == (len(batch), int(length.max()))
+        real = torch.arange(items.shape[1]) < length[:, None]
+        assert torch.equal(items != 0, real)
+        assert not bool((targets != 0)[~real].any())
+        # Where two inputs follow each other the first one's target is the second.
+        both = (targets != 0)[:, :-1] & real[:, 1:]
+        assert torch.equal(targets[:, :-1][both], items[:, 1:][both])
+        check_negatives(targets, batch["neg_item_id_list"], loader.dataset.item_num)
+
+
+def check_negatives(targets: Tensor, negatives: Tensor, n_items: int) -> None:
+    assert negatives.shape == (*targets.shape, 3)
+    supervised = targets != 0
+    assert torch.equal((negatives != 0).all(-1), supervised)
+    assert torch.equal((negatives != 0).any(-1), supervised)
+    assert not bool((negatives == targets[..., None])[supervised].any())
+    assert int(negatives.max()) < n_items
+
+
+def test_negatives_of_a_row_are_for_its_target(made: MakeConfig) -> None:
+    """Each position gets the draws made for it: with a sampler that marks them."""
+    loader = train_loader(made, **BPR)
+
+    class Marker:
+        def sample_by_user_ids(self, users: Any, items: Any, num: int) -> Tensor:
+            return torch.from_numpy(np.concatenate([1000 * j + items for j in range(1, num + 1)]))
+
+    loader._sampler = Marker()
+    for batch in loader:
+        targets = batch["pos_item_id_list"][..., None]
+        expected = (targets + 1000 * torch.arange(1, 4)) * (targets != 0)
+        assert torch.equal(batch["neg_item_id_list"], expected)
+
+
+def test_batch_size_counts_targets(made: MakeConfig) -> None:
+    loader = train_loader(made, train_batch_size=30)
+    total = len(loader.dataset)
+    assert len(loader) == -(-total // 30)
+    sizes = [int((b["pos_item_id_list"] != 0).sum()) for b in loader]
+    assert sum(sizes) == total
+    assert max(sizes) <= 30 + 4
+    # With 3 negatives each, RecBole counts a target three times.
+    assert len(train_loader(made, train_batch_size=90, **BPR)) == len(loader)
+
+
+def test_epochs_are_reproducible_and_differ(made: MakeConfig) -> None:
+    loaders = [train_loader(made), train_loader(made)]
+    epochs = [[b["user_id"].tolist() for _ in range(2) for b in loader] for loader in loaders]
+    assert epochs[0] == epochs[1]
+    half = len(epochs[0]) // 2
+    assert epochs[0][:half] != epochs[0][half:]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"window_stride": 5}, "window_stride.*MAX_ITEM_LIST_LENGTH .4., got 5"),
+        ({"window_stride": 0}, "window_stride"),
+        ({"transform": "crop_itemseq", "eta": 0.5}, "transform.*train_level: prefix"),
+        ({**BPR, "train_neg_sample_args": {**BPR["train_neg_sample_args"], "dynamic": True}},  # type: ignore[dict-item]
+         "dynamic"),
+    ],
+)  # fmt: skip
+def test_what_it_cannot_do(made: MakeConfig, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        train_loader(made, **changes)
+
+
+def test_recboles_data_set_is_refused(made: MakeConfig) -> None:
+    from recbole.data.dataset import SequentialDataset as RecBoleDataset
+
+    config = made(train_level="sequence")
+    with pytest.raises(ValueError, match="train_level: prefix"):
+        data_preparation(config, RecBoleDataset(config))
