@@ -109,3 +109,53 @@ def _encode(argv: Sequence[str]) -> None:
     init_logger(config)
     table = item_embeddings(config, create_dataset(config))
     click.echo(f"{table.matrix.shape[0] - 1} items, {table.matrix.shape[1]} dimensions")
+
+
+@main.command("zero-shot", context_settings=_ARGS)
+@click.option("--train", required=True, help="Data sets to train on, separated by commas.")
+@click.option("--test", required=True, help="The unseen data set.")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def zero_shot_command(train: str, test: str, arguments: tuple[str, ...]) -> None:
+    """Train on some data sets, test on another: zero-shot --train=a,b --test=c [--key=value …]."""
+    sys.exit(_guarded(lambda: _zero_shot(train, test, arguments)))
+
+
+def _zero_shot(train: str, test: str, argv: Sequence[str]) -> None:
+    from recbole_llm.zero_shot import zero_shot
+
+    arguments, files = _split(argv)
+    zero_shot(_names(train), test, config_file_list=files, argv=arguments)
+
+
+@main.command()
+@click.option("--checkpoint", required=True, help="File of a trained model.")
+@click.option("--users", help="User ids, separated by commas, or 'all'.")
+@click.option("--items", help="In place of --users: item ids of a new user, oldest first.")
+@click.option("--query", help="What the user is looking for, in words (AlphaRec).")
+@click.option("--query-weight", type=float, help="Of the query, 0 to 1.")
+@click.option("-k", default=10, show_default=True, help="Items a user.")
+@click.option("--keep-history", is_flag=True, help="Recommend items that the user has, too.")
+@click.option("--format", "kind", type=click.Choice(["csv", "json"]), default="csv")
+@click.option("--output", type=click.Path(), help="File to write; by default the screen.")
+def recommend(checkpoint: str, kind: str, output: str | None, **options: Any) -> None:
+    """Recommend items: recommend --checkpoint=FILE --users=u1,u2 [-k 10]."""
+    sys.exit(_guarded(lambda: _recommend(checkpoint, kind, output, **options)))
+
+
+def _recommend(checkpoint: str, kind: str, output: str | None, **options: Any) -> None:
+    from recbole_llm.recommend import recommend as find
+
+    users, items = options.pop("users"), options.pop("items")
+    mask = not options.pop("keep_history")
+    users = users if users in (None, "all") else _names(users)
+    frame = find(checkpoint, users, items and _names(items), mask_history=mask, **options)
+    if kind == "csv":
+        text = frame.to_csv(index=False)
+    else:
+        text = frame.to_json(orient="records", force_ascii=False, indent=1) + "\n"
+    with click.open_file(output or "-", "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]

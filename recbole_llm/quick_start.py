@@ -17,6 +17,7 @@ from recbole_llm import compat
 from recbole_llm.config import Config
 from recbole_llm.data.create import create_dataset
 from recbole_llm.data.prepare import data_preparation
+from recbole_llm.item_init import initialise_items
 from recbole_llm.plugins import get_plugin_manager, get_trainer
 from recbole_llm.runtime import configure_runtime
 from recbole_llm.trainers.engine import with_engine
@@ -133,9 +134,11 @@ def load_data(config: Config) -> tuple[Any, Any, Any, Any]:
 
 
 def build_model(config: Config, train_dataset: Any) -> Any:
-    """The model on its device, seeded."""
+    """The model on its device, seeded; its item table from the item vectors if ``item_init`` says."""
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
-    return config.model_class(config, train_dataset).to(config["device"])
+    model = config.model_class(config, train_dataset)
+    initialise_items(config, model, train_dataset)
+    return model.to(config["device"])
 
 
 def build_trainer(config: Config, model: Any) -> Any:

@@ -212,9 +212,10 @@ def _encode(config: Any, query: str) -> Any:
 
 def _near(name: str, known: Iterable[str]) -> str:
     """Near matches of an id; among ids that start alike where there are too many."""
-    pool = list(known)
+    pool = [other for other in known if other != "[PAD]"]
     for length in range(1, len(name)):
         if len(pool) <= _COMPARED:
             break
         pool = [other for other in pool if other[:length].lower() == name[:length].lower()]
-    return suggest(name, pool[:_COMPARED]).rstrip("?").replace(" did you mean", ", near is")
+    near = suggest(name, pool[:_COMPARED])
+    return near.replace(" did you mean", " (near:").replace("?", ")")

@@ -176,10 +176,13 @@ class SequentialScorer(Scorer):
             if width and field in self.source.seq_fields:
                 width[0] = max(width[0], int(self.source.field2seqlen[field]))
             lists = column.new_zeros(size, self.length, *width)
-            place = (torch.from_numpy(which), torch.from_numpy(slots))
-            lists[(*place, slice(column.shape[1]))[: 3 if width else 2]] = column
+            real = lists[:, :, : column.shape[1]] if width else lists
+            real[torch.from_numpy(which), torch.from_numpy(slots)] = column
             columns[field + suffix] = lists
         columns[self.dataset.item_list_length_field] = torch.from_numpy(lengths)
+        negatives = getattr(self.dataset, "neg_item_list_field", None)
+        if negatives is not None:  # DIEN's, of its auxiliary loss alone
+            columns[negatives] = torch.zeros_like(columns[self.dataset.iid_field + suffix])
         return self.transform(self.dataset, self.dataset.join(Interaction(columns)))
 
 

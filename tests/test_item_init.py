@@ -10,8 +10,11 @@ import pytest
 import torch
 from torch import nn
 
+from recbole_llm import plugins, testing
+from recbole_llm.config import Config
 from recbole_llm.embeddings.reduce import pca
 from recbole_llm.item_init import fill_table, initialise_items, item_tables
+from recbole_llm.quick_start import build_model, load_data, run_recbole_llm
 
 
 @pytest.fixture
@@ -99,3 +102,36 @@ def test_a_model_without_an_item_table_is_an_error() -> None:
 def test_an_unknown_kind_is_an_error() -> None:
     with pytest.raises(ValueError, match="item_init: 'lmm' is none of llm; did you mean 'llm'"):
         initialise_items(_config(item_init="lmm"), nn.Linear(2, 2), Dataset(21))
+
+
+@pytest.mark.parametrize(
+    ("name", "table"),
+    [("SASRec", "item_embedding"), ("BERT4Rec", "item_embedding"), ("GRU4Rec", "item_embedding"),
+     ("BPR", "item_embedding"), ("LightGCN", "item_embedding"), ("NeuMF", "item_mf_embedding")],
+)  # fmt: skip
+def test_stock_models_start_from_the_items_texts(name: str, table: str) -> None:
+    testing.write_tiny_dataset("dataset")
+    if "hash" not in plugins.list_encoders():
+        plugins.get_plugins().register(testing, "recbole_llm.testing")
+    keys = {"data_path": "dataset", "encoder": "hash", "show_progress": False, "loss_type": "CE"}
+    keys |= {"train_neg_sample_args": None} if name in ("SASRec", "BERT4Rec", "GRU4Rec") else {}
+    built = []
+    for kind in (None, "llm"):
+        config = Config(name, "tiny", config_dict={**keys, "item_init": kind})
+        dataset, train, _, _ = load_data(config)
+        built.append(getattr(build_model(config, train._dataset), table).weight.detach())
+    before, after = built
+    width = min(16, before.shape[1])
+    components = torch.from_numpy(pca(dataset.item_embeddings.matrix, width)[1:])
+    rows = after[1:61, :width]
+    cosine = torch.nn.functional.cosine_similarity(rows.flatten(), components.flatten(), dim=0)
+    assert float(cosine) == pytest.approx(1.0, abs=1e-5)
+    torch.testing.assert_close(rows.std(), before[1:61, :width].std())
+    assert torch.equal(after[0], before[0]) and torch.equal(after[61:], before[61:])
+
+
+def test_models_without_a_table_say_so_before_training() -> None:
+    testing.write_tiny_dataset("dataset")
+    config = {"data_path": "dataset", "encoder": "hash", "item_init": "llm"}
+    with pytest.raises(ValueError, match="item_init: EASE has no item embedding table"):
+        run_recbole_llm("EASE", "tiny", config_dict=config)

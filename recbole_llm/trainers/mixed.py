@@ -60,7 +60,8 @@ class MixedLoader:
 
     def __init__(self, loaders: Sequence[Any]) -> None:
         self.loaders = list(loaders)
-        self.dataset = self.loaders[0].dataset  # RecBole's trainer asks for one
+        # The trainer looks for the metrics' training data here; each task has its own trainer.
+        self.dataset = self._dataset = self.loaders[0]._dataset
         self.shuffle = False
 
     def __len__(self) -> int:

@@ -1,0 +1,163 @@
+"""AlphaRec on a tiny data set: contracts, sampling, leaks, users by text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from recbole_llm.data.training import training_interactions
+from recbole_llm.testing import ModelTests
+
+SPLIT = {"eval_args": {"split": {"RS": [8, 1, 1]}, "order": "RO", "group_by": "user"}}
+
+
+class TestAlphaRec(ModelTests):
+    model = "AlphaRec"
+    config = {"embedding_size": 8, "n_neg": 16, "train_batch_size": 64}
+
+    def test_frozen_vectors_are_neither_trained_nor_stored(self) -> None:
+        super().test_frozen_vectors_are_neither_trained_nor_stored()
+        _, model, _ = self.make()
+        assert set(model.state_dict()) == {
+            f"text_map.{layer}.{name}" for layer in ("hidden", "out") for name in ("weight", "bias")
+        }
+
+
+class TestLinear(TestAlphaRec):
+    config = {**TestAlphaRec.config, "text_map": "linear"}
+
+    def test_frozen_vectors_are_neither_trained_nor_stored(self) -> None:
+        ModelTests.test_frozen_vectors_are_neither_trained_nor_stored(self)
+
+
+class TestInBatch(TestAlphaRec):
+    config = {**TestAlphaRec.config, "negatives": "in_batch", "sample_by": "user"}
+
+
+class TestRecBolesSampler(TestAlphaRec):
+    config = {
+        **TestAlphaRec.config,
+        "train_neg_sample_args": {"distribution": "popularity", "sample_num": 4, "alpha": 1.0},
+    }
+
+
+def _make(**keys: Any) -> tuple[Any, Any, Any]:
+    return TestAlphaRec().make(**{**SPLIT, **keys})
+
+
+def test_graph_and_user_means_hold_training_interactions_alone() -> None:
+    _, model, loaders = _make()
+    users, items = training_interactions(loaders[0]._dataset)
+    pairs = sorted({(int(u), int(i)) for u, i in zip(users, items, strict=True)})
+    graph = model.graph
+    of_graph = torch.repeat_interleave(torch.arange(graph.n_users), graph.user_degrees)
+    assert sorted(zip(of_graph.tolist(), graph.user_items.tolist(), strict=True)) == pairs
+    held_out = {
+        (int(u), int(i))
+        for loader in loaders[1:]
+        for u, i in zip(*(loader._dataset.inter_feat[f] for f in ("user_id", "item_id")), strict=True)
+    }
+    assert held_out and not (held_out - set(pairs)) & set(pairs)
+    text = model.text.weight
+    user = pairs[0][0]
+    own = [i for u, i in pairs if u == user]
+    torch.testing.assert_close(graph.user_means(text)[user], text[own].mean(0))
+
+
+def test_a_user_without_training_items_moves_no_other_row() -> None:
+    _, model, loaders = _make()
+    users, items = training_interactions(loaders[0]._dataset)
+    kept = users != 5
+    with torch.no_grad():
+        before, _ = model()
+        model.set_interactions(users[kept], items[kept])
+        after, _ = model()
+    assert torch.isfinite(after).all()
+    torch.testing.assert_close(after[5], model.text_map(torch.zeros(16)).detach() / 3)
+    assert float((after[4] - before[4]).norm()) < float(before[4].norm()) / 2
+    assert 5 not in model.sampler.pairs(2000)[0]
+
+
+def test_in_batch_loss_by_hand() -> None:
+    _, model, loaders = _make(negatives="in_batch")
+    batch = next(iter(loaders[0]))[:6]
+    users, items = batch["user_id"], batch["item_id"]
+    loss = model.calculate_loss(batch)
+    all_users, all_items = model()
+    z = F.normalize(all_users, dim=1)[users] @ F.normalize(all_items, dim=1)[items].T / model.tau
+    own = {u: set(model.graph.user_items[s : s + d].tolist())
+           for u, s, d in zip(range(model.n_users), model.graph.user_starts.tolist(),
+                              model.graph.user_degrees.tolist(), strict=True)}  # fmt: skip
+    rows = []
+    for b in range(6):
+        others = [j for j in range(6) if int(items[j]) not in own[int(users[b])]]
+        logits = torch.stack([z[b, b], *(z[b, j] for j in others)])
+        rows.append(torch.logsumexp(logits, 0) - z[b, b])
+    torch.testing.assert_close(loss, torch.stack(rows).mean())
+
+
+def test_sampled_negatives_are_not_the_users() -> None:
+    _, model, loaders = _make()
+    users, items, negatives = model.training_pairs(next(iter(loaders[0])))
+    own = {(int(u), int(i)) for u, i in zip(*training_interactions(loaders[0]._dataset), strict=True)}
+    drawn = {(int(u), int(j)) for u, row in zip(users, negatives, strict=True) for j in row}
+    assert negatives.shape == (len(users), 16) and not drawn & own
+    assert {(int(u), int(i)) for u, i in zip(users, items, strict=True)} <= own
+
+
+def test_score_users_is_the_convolution() -> None:
+    _, model, loaders = _make()
+    model.eval()
+    graph = model.graph
+    histories = [graph.user_items[s : s + d] for s, d in
+                 zip(graph.user_starts[1:6], graph.user_degrees[1:6], strict=True)]  # fmt: skip
+    scores = model.score_users(histories)
+    expected = model._normalised()[0][1:6] @ model._normalised()[1].T
+    torch.testing.assert_close(scores, expected)
+    query = torch.randn(16)
+    moved = model.score_users(histories, query, 0.25)
+    text = graph.user_means(model.text.weight)[1:6]
+    f = model.text_map
+    final = model()[0][1:6] + (f(0.75 * text + 0.25 * query) - f(text)) / (model.n_layers + 1)
+    torch.testing.assert_close(moved, F.normalize(final, dim=1) @ model._normalised()[1].T)
+    alone = model.score_users([torch.tensor([], dtype=torch.long)], query, 0.25)
+    torch.testing.assert_close(
+        alone[0], F.normalize(f(query), dim=0) @ model._normalised()[1].T
+    )
+
+
+def test_cached_vectors_follow_the_weights() -> None:
+    _, model, _ = _make()
+    model.eval()
+    before = model._normalised()[1]
+    assert model._normalised()[1] is before
+    with torch.no_grad():
+        model.text_map.out.weight.mul_(-0.5).add_(0.1)
+    assert not torch.equal(model._normalised()[1], before)
+    model.text_map.load_state_dict({k: v + 1 for k, v in model.text_map.state_dict().items()})
+    torch.testing.assert_close(model._normalised()[1], F.normalize(model()[1], dim=1))
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"text_map": "mpl"}, "text_map='mpl' is not one of mlp, linear; did you mean 'mlp'"),
+        ({"negatives": "batch"}, "negatives='batch' is not one of sampled, in_batch"),
+        ({"tau": 0.0}, "AlphaRec needs tau > 0.*tau=0.0"),
+    ],
+)
+def test_bad_values(keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        _make(**keys)
+
+
+def test_repeated_pairs_weigh_one() -> None:
+    _, model, loaders = _make()
+    users, items = training_interactions(loaders[0]._dataset)
+    before = model()[0]
+    model.set_interactions(np.tile(users, 2), np.tile(items, 2))
+    torch.testing.assert_close(model()[0], before)
