@@ -1,27 +1,32 @@
-"""Self-attention over the real slots of a batch."""
+"""Self-attention between the tokens of a packed batch."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
+from recbole_llm.layers.dropout import keep_mask
+from recbole_llm.layers.matmul import linear
 from recbole_llm.layers.packing import Layout
 
 
-def attention_mask(layout: Layout, causal: bool, attend_padding: bool) -> Tensor | None:
-    """Which keys each query may see, bool [B, 1, L, L]; None: the plain causal triangle.
+def attention_mask(layout: Layout, causal: bool) -> Tensor:
+    """Which keys each query may see: bool [L, L] for all rows, or [B, 1, L, L].
 
-    In right-padded rows padding comes after every real query, so the triangle hides it. Every
-    slot sees itself, so that no query is left without a key.
+    In right-padded rows padding comes after every real query, so that the causal triangle hides
+    it. Every slot sees itself, so that no query is left without a key.
     """
-    if causal and (layout.right_padded or attend_padding):
-        return None
     length, device = layout.length, layout.mask.device
-    eye = torch.eye(length, dtype=torch.bool, device=device)
-    keys = torch.ones_like(layout.mask) if attend_padding else layout.mask
-    allowed = keys[:, None, None, :].expand(-1, 1, length, -1)
-    return (allowed.tril() if causal else allowed) | eye
+    triangle = torch.ones(length, length, dtype=torch.bool, device=device).tril()
+    if causal and layout.right_padded:
+        return triangle
+    keys = layout.mask[:, None, None, :]
+    allowed = keys & triangle if causal else keys
+    return allowed | torch.eye(length, dtype=torch.bool, device=device)
 
 
 class SelfAttention(nn.Module):
@@ -45,18 +50,106 @@ class SelfAttention(nn.Module):
         self.value = nn.Linear(hidden_size, hidden_size, bias)
         self.out = nn.Linear(hidden_size, hidden_size, bias)
 
-    def forward(
-        self, queries: Tensor, states: Tensor, layout: Layout, mask: Tensor | None
-    ) -> Tensor:
-        """queries, states [T, H] (real slots) -> [T, H]; mask from `attention_mask`."""
-        projected = (self.query(queries), self.key(states), self.value(states))
-        q, k, v = (self._heads(layout.unpack(x)) for x in projected)  # [B, heads, L, H / heads]
+    def forward(self, queries: Tensor, states: Tensor, layout: Layout, mask: Tensor) -> Tensor:
+        """queries, states [T', H] -> [T', H]; mask from `attention_mask`."""
+        if queries is states:
+            qkv = _project(states, self.query, self.key, self.value)
+        else:
+            parts = (_project(queries, self.query), _project(states, self.key, self.value))
+            qkv = torch.cat(parts, dim=1)
         dropout = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=mask is None
-        )
-        output: Tensor = self.out(layout.pack(mixed.transpose(1, 2).flatten(2)))
-        return output
+        mixed = attend(qkv, layout, mask, self.n_heads, dropout)
+        return linear(mixed, self.out.weight, self.out.bias)
 
-    def _heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(2, (self.n_heads, -1)).transpose(1, 2)
+
+def _project(x: Tensor, *parts: nn.Linear) -> Tensor:
+    """The outputs of several linear layers side by side, in one product."""
+    weight = torch.cat([part.weight for part in parts])
+    bias = None if parts[0].bias is None else torch.cat([part.bias for part in parts])
+    return linear(x, weight, bias)
+
+
+def attend(qkv: Tensor, layout: Layout, mask: Tensor, heads: int, dropout: float) -> Tensor:
+    """softmax(q k.T / sqrt(d)) v within each row of the batch.
+
+    Args:
+        qkv: queries, keys and values of the tokens, [T', 3 H].
+        layout: where the tokens lie.
+        mask: from `attention_mask`.
+        heads: h; d = H / h.
+        dropout: on the probabilities.
+
+    Returns:
+        [T', H].
+    """
+    if qkv.device.type == "cpu" and qkv.requires_grad:
+        mixed: Tensor = _Attention.apply(qkv, Heads(layout, heads), mask, dropout)  # type: ignore[no-untyped-call]
+        return mixed
+    q, k, v = layout.unpack(qkv).unflatten(2, (3, heads, -1)).permute(2, 0, 3, 1, 4)
+    causal = mask.dim() == 2  # so named, torch's fused kernels skip half the work
+    given = None if causal else mask
+    mixed = F.scaled_dot_product_attention(q, k, v, given, dropout, is_causal=causal)
+    return layout.pack(mixed.transpose(1, 2).flatten(2))
+
+
+class Heads:
+    """Moves vectors between the tokens and [B, h, L, d], each move one gather."""
+
+    def __init__(self, layout: Layout, heads: int) -> None:
+        self.layout, self.heads = layout, heads
+        self.shape = (layout.rows, heads, layout.length)  # B, h, L
+        self.head = torch.arange(heads, device=layout.slot.device)
+
+    def split(self, tokens: Tensor, parts: int) -> Tensor:
+        """[T', parts H] -> [parts, B, h, L, d]; padding gets the spare token's."""
+        rows, heads, length = self.shape
+        part = torch.arange(parts, device=tokens.device).view(-1, 1, 1, 1)
+        token = self.layout.token.view(1, rows, 1, length)
+        index = (token * parts + part) * heads + self.head.view(1, 1, -1, 1)
+        vectors = tokens.view(tokens.shape[0] * parts * heads, -1)
+        return vectors.index_select(0, index.flatten()).view(parts, *self.shape, -1)
+
+    def join(self, vectors: Tensor) -> Tensor:
+        """[parts, B, h, L, d] -> [T', parts H]; zeros in spare tokens."""
+        parts = vectors.shape[0]
+        rows, heads, length = self.shape
+        slot = self.layout.slot
+        part = torch.arange(parts, device=slot.device).view(1, -1, 1)
+        row = (slot // length).view(-1, 1, 1) + part * rows
+        index = (row * heads + self.head) * length + (slot % length).view(-1, 1, 1)
+        flat = vectors.view(-1, vectors.shape[-1])
+        tokens = flat.index_select(0, index.flatten()).view(self.layout.size, -1)
+        tokens[self.layout.count :] = 0
+        return tokens
+
+
+class _Attention(torch.autograd.Function):
+    """Attention over packed tokens: less memory traffic than the composed operators."""
+
+    @staticmethod
+    def forward(ctx: Any, qkv: Tensor, heads: Heads, mask: Tensor, dropout: float) -> Tensor:
+        q, k, v = split = heads.split(qkv, 3)  # [B, h, L, d] each
+        scores = (q @ k.transpose(2, 3)).mul_(q.shape[3] ** -0.5)
+        scores += torch.zeros(mask.shape, dtype=q.dtype).masked_fill_(~mask, -torch.inf)
+        probs = scores.softmax(3)  # [B, h, L, L]
+        keep = keep_mask(probs.shape, dropout, probs.dtype) if dropout else None
+        kept = probs if keep is None else probs * keep
+        ctx.heads = heads
+        ctx.save_for_backward(split, probs, kept, keep)
+        return heads.join((kept @ v).unsqueeze(0))
+
+    @staticmethod
+    @once_differentiable  # type: ignore[misc]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        split, probs, kept, keep = ctx.saved_tensors
+        q, k, v = split
+        by_mixed = ctx.heads.split(grad.contiguous(), 1)[0]
+        by_probs = by_mixed @ v.transpose(2, 3)
+        if keep is not None:
+            by_probs *= keep
+        by_scores = torch._softmax_backward_data(by_probs, probs, 3, probs.dtype)
+        by_scores *= q.shape[3] ** -0.5
+        by_split = torch.stack(
+            [by_scores @ k, by_scores.transpose(2, 3) @ q, kept.transpose(2, 3) @ by_mixed]
+        )
+        return ctx.heads.join(by_split), None, None, None

@@ -13,8 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-LOGIT_BUDGET = 4_000_000  # logits held at once: 16 MB in float32, about a share of L3 cache
-SAFE_EXPONENT = 60.0  # exp(60) times a million items still fits float32
+from recbole_llm.layers.matmul import TILE, add_outer_, product
+
+LOGIT_BUDGET = 4_000_000  # logits held at once: 16 MB in float32, which a level-3 cache holds
+LOG2_E = 1.4426950408889634
+SAFE_EXPONENT = 100.0  # 2**100 times a million items still fits float32
 
 
 def bce(pos: Tensor, neg: Tensor) -> Tensor:
@@ -81,42 +84,109 @@ class _CrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, states: Tensor, table: Tensor, targets: Tensor, first: int) -> Tensor:
         needs = ctx.needs_input_grad[:2]
-        grads = [torch.zeros_like(x) if n else None for x, n in zip((states, table), needs)]
-        total = states.new_zeros(())
-        size = max(1, LOGIT_BUDGET // table.shape[0])
+        by_states = torch.zeros_like(states) if needs[0] else None
+        # Column by column, as products with a narrow factor come out; see `matmul`.
+        by_table = table.new_zeros(table.shape[::-1]).t() if needs[1] else None
         scale = 1.0 / max(1, states.shape[0])
-        for start in range(0, states.shape[0], size):
-            part = slice(start, start + size)
-            total += _chunk(states[part], table, targets[part], first, scale, grads, part)
-        ctx.save_for_backward(*grads)
-        return total * scale
+        total = _partition(states, table[first:], scale, by_states, _rows_from(by_table, first))
+        chosen = table[targets]  # [T, D]
+        if by_states is not None:
+            by_states.sub_(chosen, alpha=scale)
+        if by_table is not None:
+            by_table.index_add_(0, targets, states, alpha=-scale)
+        ctx.save_for_backward(by_states, by_table)
+        return (total - (states * chosen).sum()) * scale
 
     @staticmethod
     @once_differentiable  # type: ignore[misc]
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        grads = ctx.saved_tensors
-        return (*(None if g is None else g * grad for g in grads), None, None)
+        by_states, by_table = ctx.saved_tensors
+        if by_states is not None:
+            by_states = by_states * grad
+        if by_table is not None:  # row by row, so that the parameter takes it without a copy
+            rows = torch.empty(by_table.shape, dtype=by_table.dtype, device=by_table.device)
+            by_table = torch.mul(by_table, grad, out=rows)
+        return by_states, by_table, None, None
 
 
-def _chunk(
+def _rows_from(tensor: Tensor | None, first: int) -> Tensor | None:
+    return None if tensor is None else tensor[first:]
+
+
+def _partition(
     states: Tensor,
-    table: Tensor,
-    targets: Tensor,
-    first: int,
+    items: Tensor,
     scale: float,
-    grads: list[Tensor | None],
-    part: slice,
+    by_states: Tensor | None,
+    by_items: Tensor | None,
 ) -> Tensor:
-    """Summed loss of some rows; adds their gradients (times `scale`) to `grads`."""
-    logits = states @ table[first:].t()  # [R, n - first]
-    columns = (targets - first).unsqueeze(1)
-    chosen = logits.gather(1, columns).squeeze(1)  # [R]
-    logsum = logits.logsumexp(1)
-    if grads[0] is not None or grads[1] is not None:
-        probs = logits.sub_(logsum.unsqueeze(1)).exp_()
-        probs.scatter_add_(1, columns, probs.new_full((1, 1), -1.0).expand_as(columns))
-        if grads[0] is not None:
-            grads[0][part] = probs @ table[first:] * scale
-        if grads[1] is not None:
-            grads[1][first:].addmm_(probs.t(), states, alpha=scale)
-    return (logsum - chosen).sum()
+    """Sum over the rows of log sum_i exp <state, item i>; adds `scale` times its gradients.
+
+    A tile of logits is held at a time: all items of some rows; or, where the budget would give
+    few rows, some items of many rows, computed once for the sums and again for the gradients.
+    exp(x) is computed as 2**(x log2 e), which torch vectorises several times better.
+    """
+    rows, tiles = _tiling(items.shape[0])
+    scaled = states * LOG2_E
+    safe = _safe(scaled, items)
+    total = states.new_zeros(())
+    for part in _row_parts(states.shape[0], rows):
+        sums, shift, powers = _sums(scaled[part], items, tiles, safe)
+        total += sums.log().sum() + shift.sum() / LOG2_E
+        weights = (scale / sums).unsqueeze(1)
+        weighted = states[part] * weights
+        for tile in reversed(tiles) if by_states is not None or by_items is not None else ():
+            if tile is not tiles[-1]:
+                powers = product(scaled[part], items[tile]).sub_(shift.unsqueeze(1)).exp2_()
+            if by_states is not None:
+                by_states[part] += product(powers, items[tile].t()) * weights
+            if by_items is not None:
+                add_outer_(by_items[tile], powers, weighted)
+    return total
+
+
+def _sums(
+    scaled: Tensor, items: Tensor, tiles: list[slice], safe: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Row sums of 2 ** (logit - shift) [R], the shift [R], and the last tile's powers.
+
+    The shift is the row's largest logit, or 0 where that cannot overflow.
+    """
+    sums = scaled.new_zeros(scaled.shape[0])
+    shift = torch.zeros_like(sums) if safe else torch.full_like(sums, -torch.inf)
+    for tile in tiles:
+        powers = product(scaled, items[tile])
+        if not safe:
+            largest = torch.maximum(shift, powers.amax(1))
+            sums *= (shift - largest).exp2_()
+            shift = largest
+            powers.sub_(shift.unsqueeze(1))
+        sums += powers.exp2_().sum(1)
+    return sums, shift, powers
+
+
+def _safe(scaled: Tensor, items: Tensor) -> bool:
+    """Whether no power leaves float32's range: by Cauchy and Schwarz, at 1 % of the cost."""
+    if not scaled.shape[0]:
+        return True
+    return bool(scaled.norm(dim=1).amax() * items.norm(dim=1).amax() <= SAFE_EXPONENT)
+
+
+def _tiling(n: int) -> tuple[int, list[slice]]:
+    """Rows of a tile, and the tiles' columns.
+
+    With fewer rows than two TILEs, adding to the table's gradient would take longer than
+    computing the logits a second time.
+    """
+    rows = LOGIT_BUDGET // n // TILE * TILE
+    if rows >= 2 * TILE:
+        return rows, [slice(0, n)]
+    rows = min(8 * TILE, LOGIT_BUDGET)
+    width = LOGIT_BUDGET // rows
+    return rows, [slice(start, min(n, start + width)) for start in range(0, n, width)]
+
+
+def _row_parts(count: int, rows: int) -> list[slice]:
+    """Parts of `rows` rows; the rest in two, the first a multiple of TILE (see `matmul`)."""
+    ends = sorted({*range(rows, count + 1, rows), count // TILE * TILE, count} - {0})
+    return [slice(a, b) for a, b in zip([0, *ends], ends, strict=False)]

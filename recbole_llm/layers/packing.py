@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from recbole_llm.layers.matmul import TILE
 
 
 def is_right_padded(mask: Tensor) -> bool:
@@ -11,39 +17,96 @@ def is_right_padded(mask: Tensor) -> bool:
     return not bool((mask[:, 1:] & ~mask[:, :-1]).any())
 
 
+def left_aligned(mask: Tensor) -> Tensor:
+    """Order [B, L] that puts each row's real slots first, keeping their order."""
+    return torch.argsort((~mask).to(torch.uint8), dim=1, stable=True)
+
+
 class Layout:
-    """The real slots of a batch: gathers them from [B, L, *] and scatters them back.
+    """The real slots of a batch [B, L], packed into a matrix of T' rows, the tokens.
+
+    T' is the number of real slots, rounded up for the matrix library (see `matmul`). Unless
+    every slot is real and no rounding is needed, the last token is a spare: it and any other
+    beyond the real ones holds finite numbers of no meaning, and gets no gradient.
 
     Attributes:
         mask: bool [B, L], True = real.
         right_padded: padding only after the real slots, RecBole's layout.
-        index: int [T], the real slots in the flattened batch, row by row.
+        count: T, real slots.
+        slot: int [T'], each token's slot in the flattened batch, row by row; spares have 0.
     """
 
     def __init__(self, mask: Tensor) -> None:
         self.mask = mask
         self.rows, self.length = mask.shape
         self.right_padded = is_right_padded(mask)
-        self.index = mask.flatten().nonzero().squeeze(1)  # [T]
-        self.full = self.index.shape[0] == mask.numel()
+        real = mask.flatten().nonzero().squeeze(1)  # [T]
+        self.count = real.shape[0]
+        self.slot = real.new_zeros(_rounded(self.count, self.count == mask.numel()))
+        self.slot[: self.count] = real
+
+    @property
+    def size(self) -> int:
+        """T', the number of tokens."""
+        return self.slot.shape[0]
+
+    @cached_property
+    def token(self) -> Tensor:
+        """Token of each slot, int [B L]; padding has the last token, a spare."""
+        token = self.slot.new_full((self.rows * self.length,), self.size - 1)
+        token[self.slot[: self.count]] = torch.arange(self.count, device=token.device)
+        return token
+
+    @property
+    def position(self) -> Tensor:
+        """Slot number in its row of each token, int [T']."""
+        return self.slot % self.length
 
     def pack(self, padded: Tensor) -> Tensor:
-        """[B, L, *] -> [T, *]."""
+        """[B, L, H] -> tokens [T', H]."""
         flat = padded.flatten(0, 1)
-        return flat if self.full else flat.index_select(0, self.index)
+        if self.size == self.count == flat.shape[0]:
+            return flat
+        tokens: Tensor = _Pack.apply(flat, self.slot, self.count)  # type: ignore[no-untyped-call]
+        return tokens
 
     def unpack(self, tokens: Tensor) -> Tensor:
-        """[T, *] -> [B, L, *], zeros at padding."""
-        if not self.full:
-            shape = (self.rows * self.length, *tokens.shape[1:])
-            tokens = tokens.new_zeros(shape).index_copy(0, self.index, tokens)
-        return tokens.unflatten(0, (self.rows, self.length))
-
-    def slots(self) -> Tensor:
-        """Slot number in its row of every real slot, [T]."""
-        return self.index % self.length
+        """Tokens [T', H] -> [B, L, H], zeros at padding."""
+        if self.size == self.count == self.rows * self.length:
+            return tokens.unflatten(0, (self.rows, self.length))
+        padded: Tensor = _Unpack.apply(tokens, self.slot[: self.count], self.mask.shape)  # type: ignore[no-untyped-call]
+        return padded
 
 
-def left_aligned(mask: Tensor) -> Tensor:
-    """Order [B, L] that puts each row's real slots first, keeping their order."""
-    return torch.argsort((~mask).to(torch.uint8), dim=1, stable=True)
+def _rounded(count: int, full: bool) -> int:
+    """Number of tokens: a multiple of TILE, with a spare if there is padding."""
+    wanted = count if full else count + 1
+    return wanted if wanted < TILE else -(-wanted // TILE) * TILE
+
+
+class _Pack(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, flat: Tensor, slot: Tensor, count: int) -> Tensor:
+        ctx.slots, ctx.real = flat.shape[0], slot[:count]
+        return flat.index_select(0, slot)
+
+    @staticmethod
+    @once_differentiable  # type: ignore[misc]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        total = grad.new_zeros(ctx.slots, grad.shape[1])
+        return total.index_copy_(0, ctx.real, grad[: len(ctx.real)]), None, None
+
+
+class _Unpack(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, tokens: Tensor, real: Tensor, shape: torch.Size) -> Tensor:
+        ctx.real, ctx.size = real, tokens.shape[0]
+        padded = tokens.new_zeros(shape.numel(), tokens.shape[1])
+        return padded.index_copy_(0, real, tokens[: len(real)]).unflatten(0, shape)
+
+    @staticmethod
+    @once_differentiable  # type: ignore[misc]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        total = grad.new_zeros(ctx.size, grad.shape[2])
+        torch.index_select(grad.flatten(0, 1), 0, ctx.real, out=total[: len(ctx.real)])
+        return total, None, None

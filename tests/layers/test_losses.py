@@ -48,17 +48,22 @@ def problem(rows: int, items: int, scale: float = 1.0) -> tuple[torch.Tensor, ..
     return states.requires_grad_(), table.requires_grad_(), targets
 
 
-# Logits held at once: everything; some rows; one row; less than one row.
-BUDGETS = [10**6, 200, 40, 7]
+# Logits held at once, and the unit of rows: everything; some rows of all items; some items of all
+# rows; some items of some rows.
+BUDGETS = [(10**6, 64), (350, 4), (200, 64), (7, 64)]
 
 
-@pytest.mark.parametrize("budget", BUDGETS)
+@pytest.fixture(params=BUDGETS, ids=str)
+def budget(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
+    monkeypatch.setattr(losses, "LOGIT_BUDGET", request.param[0])
+    monkeypatch.setattr(losses, "TILE", request.param[1])
+    return request.param
+
+
 @pytest.mark.parametrize("padding_item", [False, True])
 @pytest.mark.parametrize("scale", [1.0, 300.0])
-def test_cross_entropy_is_the_plain_one(
-    monkeypatch: pytest.MonkeyPatch, budget: int, padding_item: bool, scale: float
-) -> None:
-    monkeypatch.setattr(losses, "LOGIT_BUDGET", budget)
+@pytest.mark.usefixtures("budget")
+def test_cross_entropy_is_the_plain_one(padding_item: bool, scale: float) -> None:
     states, table, targets = problem(23, 40, scale)
     first = 0 if padding_item else 1
     plain = F.cross_entropy(states @ table[first:].t(), targets - first)
@@ -72,9 +77,8 @@ def test_cross_entropy_is_the_plain_one(
         torch.testing.assert_close(a, b)
 
 
-@pytest.mark.parametrize("budget", BUDGETS)
-def test_cross_entropy_gradcheck(monkeypatch: pytest.MonkeyPatch, budget: int) -> None:
-    monkeypatch.setattr(losses, "LOGIT_BUDGET", budget)
+@pytest.mark.usefixtures("budget")
+def test_cross_entropy_gradcheck() -> None:
     states, table, targets = problem(5, 9)
     assert torch.autograd.gradcheck(lambda s, t: cross_entropy(s, t, targets), (states, table))
 
@@ -89,6 +93,19 @@ def test_cross_entropy_in_float32_and_extreme_logits() -> None:
     # Row 1 puts all its mass on item 2: d loss / d state = (table[2] - table[1]) / 2.
     assert states.grad.tolist() == [[0.0], [-2.0]]
     assert table.grad.tolist() == [[0.0], [50.0], [-50.0]]
+
+
+@pytest.mark.parametrize("rows", [1, 64, 150, 700])
+def test_cross_entropy_in_float32_is_that_of_float64(rows: int) -> None:
+    """Row counts on both sides of a tile, so that either matrix library computes a part."""
+    double = problem(rows, 700)
+    single = [x.detach().float().requires_grad_() for x in double[:2]]
+    exact, ours = cross_entropy(*double), cross_entropy(*single, double[2])
+    torch.testing.assert_close(ours, exact.float(), rtol=1e-6, atol=1e-6)
+    for a, b in zip(
+        torch.autograd.grad(ours, single), torch.autograd.grad(exact, double[:2]), strict=True
+    ):
+        torch.testing.assert_close(a, b.float(), rtol=1e-4, atol=1e-6)
 
 
 def test_padding_row_gets_no_gradient() -> None:

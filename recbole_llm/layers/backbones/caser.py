@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recbole_llm.layers.dropout import Dropout
 from recbole_llm.layers.packing import is_right_padded, left_aligned
 
 
@@ -41,7 +42,7 @@ class CaserBackbone(nn.Module):
         self.vertical = nn.Linear(self.window, nv)
         heights = range(1, self.window + 1)
         self.horizontal = nn.ModuleList(nn.Conv1d(hidden_size, nh, height) for height in heights)
-        self.dropout = nn.Dropout(hidden_dropout_prob)
+        self.dropout = Dropout(hidden_dropout_prob)
         self.dense = nn.Linear(nv * hidden_size + nh * self.window, hidden_size)
         nn.init.xavier_normal_(self.dense.weight)
         nn.init.zeros_(self.dense.bias)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from recbole_llm.layers.dropout import Dropout
 from recbole_llm.layers.packing import is_right_padded, left_aligned
 
 
@@ -29,7 +30,7 @@ class GRU4RecBackbone(nn.Module):
     ) -> None:
         super().__init__()
         width = gru_hidden_size or 2 * hidden_size
-        self.dropout = nn.Dropout(hidden_dropout_prob)
+        self.dropout = Dropout(hidden_dropout_prob)
         self.gru = nn.GRU(hidden_size, width, n_layers, bias=False, batch_first=True)
         self.dense = nn.Linear(width, hidden_size)
         for name, weight in self.gru.named_parameters():

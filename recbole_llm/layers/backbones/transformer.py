@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recbole_llm.layers.attention import SelfAttention, attention_mask
+from recbole_llm.layers.dropout import Dropout
+from recbole_llm.layers.matmul import linear
 from recbole_llm.layers.packing import Layout
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -56,23 +58,24 @@ class TransformerBlock(nn.Module):
         self.dense_1 = nn.Linear(hidden_size, inner_size)
         self.dense_2 = nn.Linear(inner_size, hidden_size)
         self.feed_forward_norm = nn.LayerNorm(hidden_size, eps)
-        self.dropout = nn.Dropout(hidden_dropout)
+        self.dropout = Dropout(hidden_dropout)
 
-    def forward(self, x: Tensor, layout: Layout, mask: Tensor | None) -> Tensor:
-        """x [T, H] -> [T, H]."""
+    def forward(self, x: Tensor, layout: Layout, mask: Tensor) -> Tensor:
+        """Tokens x [T', H] -> [T', H]; mask from `attention_mask`."""
         if self.original:
             queries = self.attention_norm(x)
-            attended = self.dropout(self.attention(queries, x, layout, mask))
-            hidden = self.feed_forward_norm(queries + attended)
-            return hidden + self._feed_forward(hidden)
-        hidden = self.attention_norm(x + self.dropout(self.attention(x, x, layout, mask)))
-        output: Tensor = self.feed_forward_norm(hidden + self._feed_forward(hidden))
+            attended = self.attention(queries, x, layout, mask)
+            hidden = self.feed_forward_norm(self.dropout.add_to(queries, attended))
+            return self.dropout.add_to(hidden, self._feed_forward(hidden))
+        attended = self.attention(x, x, layout, mask)
+        hidden = self.attention_norm(self.dropout.add_to(x, attended))
+        forwarded = self.dropout.add_to(hidden, self._feed_forward(hidden))
+        output: Tensor = self.feed_forward_norm(forwarded)
         return output
 
     def _feed_forward(self, hidden: Tensor) -> Tensor:
-        inner = self.activation(self.dense_1(hidden))
-        output: Tensor = self.dropout(self.dense_2(inner))
-        return output
+        inner = self.activation(linear(hidden, self.dense_1.weight, self.dense_1.bias))
+        return linear(inner, self.dense_2.weight, self.dense_2.bias)
 
 
 class TransformerBackbone(nn.Module):
@@ -124,7 +127,7 @@ class TransformerBackbone(nn.Module):
         self.attend_padding = attend_padding
         self.position_embedding = nn.Embedding(max_length, hidden_size) if position else None
         self.input_norm = nn.LayerNorm(hidden_size, layer_norm_eps) if input_norm else None
-        self.dropout = nn.Dropout(hidden_dropout_prob)
+        self.dropout = Dropout(hidden_dropout_prob)
         self.blocks = nn.ModuleList(
             TransformerBlock(
                 hidden_size,
@@ -149,7 +152,7 @@ class TransformerBackbone(nn.Module):
         if self.attend_padding:
             emb = emb * mask.unsqueeze(2)
         x = self._inputs(layout.pack(emb), layout)
-        allowed = attention_mask(layout, not self.bidirectional, self.attend_padding)
+        allowed = attention_mask(layout, causal=not self.bidirectional)
         for block in self.blocks:
             x = block(x, layout, allowed)
             if self.attend_padding:
@@ -163,7 +166,7 @@ class TransformerBackbone(nn.Module):
                 f"{self.max_length}: raise MAX_ITEM_LIST_LENGTH"
             )
         if self.position_embedding is not None:
-            tokens = tokens + self.position_embedding(layout.slots())
+            tokens = tokens + self.position_embedding(layout.position)
         if self.input_norm is not None:
             tokens = self.input_norm(tokens)
         output: Tensor = self.dropout(tokens)

@@ -84,6 +84,28 @@ def test_bidirectional_sees_ahead_but_no_padding(name: str) -> None:
     assert padding_effect(backbone, inputs(), RIGHT) == 0
 
 
+@pytest.mark.parametrize("options", [{}, {"bidirectional": True}, ORIGINAL])
+def test_training_without_dropout_is_inference(options: dict) -> None:
+    """Two ways to compute attention: one for training on a CPU, torch's fused one for the rest."""
+    off = {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0}
+    backbone = make("SASRec", {**options, **off}).train()
+    for mask in (RIGHT, RIGHT.flip(1), RIGHT[:1]):
+        emb = inputs()[: len(mask)]
+        trained = backbone(emb, mask)
+        assert trained.requires_grad
+        with torch.no_grad():
+            torch.testing.assert_close(backbone(emb, mask), trained)
+
+
+@pytest.mark.parametrize("options", [{}, {"bidirectional": True}, ORIGINAL])
+def test_gradients_by_differences(options: dict) -> None:
+    off = {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0, "n_layers": 1}
+    backbone = make("SASRec", {**options, **off}).train()
+    for mask in (RIGHT[1:3], RIGHT[1:3].flip(1)):
+        emb = inputs()[1:3].requires_grad_()
+        assert torch.autograd.gradcheck(lambda x, m=mask: backbone(x, m)[m], emb)
+
+
 def test_attended_padding_counts_as_a_zero_vector() -> None:
     backbone = make("SASRec", {**ORIGINAL, "position": False, "attend_padding": True})
     mask = RIGHT.flip(1)

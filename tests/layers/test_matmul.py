@@ -1,0 +1,60 @@
+"""Products are torch's, whichever library computes them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from recbole_llm.layers import matmul
+from recbole_llm.layers.matmul import TILE, add_outer_, linear, product
+
+ROWS = [1, TILE - 1, TILE, 5 * TILE, 0]
+
+
+@pytest.fixture(params=[True, False], ids=["as here", "without oneDNN"], autouse=True)
+def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not request.param:
+        monkeypatch.setattr(matmul, "onednn_pays", lambda: False)
+
+
+@pytest.mark.parametrize("rows", ROWS)
+def test_product(rows: int) -> None:
+    x, w = torch.randn(rows, 20), torch.randn(33, 20)
+    torch.testing.assert_close(product(x, w), x @ w.t())
+    y = torch.randn(rows, 33)
+    torch.testing.assert_close(product(y, w.t()), y @ w)
+
+
+@pytest.mark.parametrize("rows", ROWS)
+@pytest.mark.parametrize("width", [7, 90])
+def test_add_outer(rows: int, width: int) -> None:
+    x, y, total = torch.randn(rows, 33), torch.randn(rows, width), torch.randn(33, width)
+    expected = total + x.t() @ y
+    assert add_outer_(total, x, y) is total
+    torch.testing.assert_close(total, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("rows", ROWS)
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("outputs", [7, 90])
+def test_linear(rows: int, bias: bool, outputs: int) -> None:
+    inputs = [torch.randn(rows, 20), torch.randn(outputs, 20)]
+    inputs += [torch.randn(outputs)] if bias else []
+    ours = linear(*(x.requires_grad_() for x in inputs))
+    theirs = F.linear(*inputs)
+    torch.testing.assert_close(ours, theirs)
+    direction = torch.randn_like(theirs)
+    for a, b in zip(
+        torch.autograd.grad(ours, inputs, direction),
+        torch.autograd.grad(theirs, inputs, direction),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_double_precision_and_autocast_are_torchs() -> None:
+    x, w = torch.randn(TILE, 8), torch.randn(4, 8)
+    assert linear(x.double(), w.double()).dtype == torch.double
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert linear(x, w).dtype == torch.bfloat16
