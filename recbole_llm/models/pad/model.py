@@ -152,6 +152,5 @@ def _experts(config: Any, n_items: int, text: FrozenEmbedding) -> dict[str, Expe
 
 
 def _backbone(config: Any) -> nn.Module:
-    transformer = config["backbone"] in ("SASRec", "BERT4Rec")
-    options = {"attention_bias": config["attention_bias"]} if transformer else {}
-    return backbone_from_config(config, **options)
+    own = {"attention_bias": config["attention_bias"]} if config["backbone"] == "SASRec" else {}
+    return backbone_from_config(config, **own)

@@ -32,24 +32,24 @@ def with_gradients(x: np.ndarray, y: np.ndarray, alphas: np.ndarray) -> tuple[Te
 def test_equals_the_authors_loss_and_gradients(golden: Any) -> None:
     arrays, _ = golden("mkmmd")
     loss, grad_x, grad_y = with_gradients(arrays["x"], arrays["y"], arrays["alphas"])
-    np.testing.assert_allclose(loss, arrays["loss"], atol=1e-9)
-    np.testing.assert_allclose(grad_x, arrays["grad_x"], atol=1e-9)
-    np.testing.assert_allclose(grad_y, arrays["grad_y"], atol=1e-9)
+    np.testing.assert_allclose(loss, arrays["loss"], atol=1e-8)
+    np.testing.assert_allclose(grad_x, arrays["grad_x"], atol=1e-8)
+    np.testing.assert_allclose(grad_y, arrays["grad_y"], atol=1e-8)
 
 
 def test_equals_the_authors_kernel_by_kernel(golden: Any) -> None:
     arrays, _ = golden("mkmmd")
     x, y = torch.tensor(arrays["x"]), torch.tensor(arrays["y"])
     ours = [mk_mmd(x, y, bandwidths=[a]) - arrays["constant"] for a in arrays["alphas"]]
-    np.testing.assert_allclose(ours, arrays["per_kernel"], atol=1e-9)
+    np.testing.assert_allclose(ours, arrays["per_kernel"], atol=1e-8)
 
 
 def test_equals_the_authors_on_one_set_in_two_orders(golden: Any) -> None:
     arrays, _ = golden("mkmmd")
     x = arrays["x"]
     loss, grad, _ = with_gradients(x, x[::-1].copy(), arrays["alphas"])
-    np.testing.assert_allclose(loss, arrays["loss_same_set"], atol=1e-9)
-    np.testing.assert_allclose(grad, arrays["grad_same_set"], atol=1e-9)
+    np.testing.assert_allclose(loss, arrays["loss_same_set"], atol=1e-8)
+    np.testing.assert_allclose(grad, arrays["grad_same_set"], atol=1e-8)
 
 
 def test_gaussian_by_hand() -> None:

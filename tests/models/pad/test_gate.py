@@ -1,0 +1,83 @@
+"""Frequency bins and gates by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recbole_llm.models.pad.gate import FrequencyGate, frequency_bins
+from recbole_llm.models.pad.trainer import gate_table
+
+
+def test_bins_hold_near_equal_numbers_of_interactions() -> None:
+    # 13 interactions, in thirds: item 2's 5 around 2.5, 5's 4 around 7, then 2 around 10 and so on.
+    counts = np.array([0, 1, 5, 1, 2, 4, 0])
+    assert frequency_bins(counts, 3).tolist() == [0, 3, 1, 3, 3, 2, 3]
+
+
+def test_equally_popular_items_share_a_bin() -> None:
+    assert frequency_bins(np.array([0, 2, 2, 2, 1]), 2).tolist() == [0, 1, 1, 1, 2]
+    assert frequency_bins(np.array([0, 0, 0]), 4).tolist() == [0, 4, 4]
+
+
+def test_edges_are_places_in_the_order_of_falling_counts() -> None:
+    counts = np.array([0, 1, 4, 1, 2, 5, 0])  # order: 5, 2, 4, 1, 3, 6
+    assert frequency_bins(counts, edges=[0, 1, 3, 6]).tolist() == [0, 3, 2, 3, 2, 1, 3]
+    assert frequency_bins(counts, edges=[0, 1, 3]).tolist() == [0, 2, 2, 2, 2, 1, 2]
+
+
+@pytest.mark.parametrize("edges", [[1, 2], [0], [0, 3, 3], []])
+def test_edges_that_do_not_rise_from_zero_are_refused(edges: list[int]) -> None:
+    with pytest.raises(ValueError, match="bin_edges must rise from 0"):
+        frequency_bins(np.array([0, 1]), edges=edges)
+
+
+def test_no_bins_are_refused() -> None:
+    with pytest.raises(ValueError, match="n_bins must be at least 1, not 0"):
+        frequency_bins(np.array([0, 1]), 0)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=60), st.integers(1, 12))
+def test_bins_follow_popularity(counts: list[int], n_bins: int) -> None:
+    array = np.array([0, *counts])
+    bins = frequency_bins(array, n_bins)
+    assert bins[0] == 0
+    assert ((1 <= bins[1:]) & (bins[1:] <= n_bins)).all()
+    assert (np.diff(bins[1:][np.argsort(-array[1:], kind="stable")]) >= 0).all()
+    total = array.sum()
+    largest = max(array[array == count].sum() for count in counts)  # of items of equal counts
+    for number in range(1, n_bins + 1):  # each bin is off by less than half of them at either end
+        assert array[bins == number].sum() <= total / n_bins + largest
+
+
+def test_gates_by_hand() -> None:
+    gate = FrequencyGate(np.array([0, 1, 2]), 2, gamma_2=-4.0)
+    assert gate.alpha.tolist() == [[1.0, 0.5, 0.0], [-4.0, -4.5, -5.0], [0.0, 0.5, 1.0]]
+    share = 1 / (1 + np.exp(-np.array([0.0, -5.0, 1.0])))
+    expected = torch.tensor(share / share.sum(), dtype=torch.float32)
+    torch.testing.assert_close(gate(torch.tensor([2])).squeeze(0), expected)
+    torch.testing.assert_close(gate.weights().sum(0), torch.ones(3))
+
+
+def test_only_the_bins_of_scored_items_get_gradients() -> None:
+    gate = FrequencyGate(np.array([0, 1, 2, 2]), 2, gamma_2=1.0)
+    gate(torch.tensor([[2, 3]]))[..., 0].sum().backward()
+    assert gate.alpha.grad is not None
+    assert gate.alpha.grad[:, 2].all() and not gate.alpha.grad[:, :2].any()
+
+
+def test_table_of_gates() -> None:
+    gate = FrequencyGate(np.array([0, 1, 2, 2]), 3, gamma_2=1.0)
+    lines = gate_table(gate, torch.tensor([0, 9, 4, 0])).splitlines()
+    assert lines[1].split() == ["bin", "items", "bought", "id", "aligned", "llm"]
+    assert lines[2].split()[:4] == ["1", "1", "9-9", "times"]
+    assert lines[3].split()[:4] == ["2", "2", "0-4", "times"]
+    assert lines[4].split()[:3] == ["3", "0", "-"]
+    weights: Any = [float(v) for v in lines[4].split()[3:]]
+    np.testing.assert_allclose(weights, gate.weights()[:, 3].detach(), atol=5e-4)

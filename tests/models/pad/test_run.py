@@ -1,0 +1,242 @@
+"""Whole runs of PAD on a tiny data set."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from recbole_llm import plugins, testing
+from recbole_llm.config import Config
+from recbole_llm.models.pad.settings import PHASES
+from recbole_llm.quick_start import (
+    build_model,
+    build_trainer,
+    load_data,
+    load_data_and_model,
+    run_recbole_llm,
+)
+from recbole_llm.trainers.checkpoint import load_checkpoint
+
+Log = Callable[[], str]
+SMALL = {
+    "encoder": "hash",
+    "epochs": 2,
+    "stopping_step": 1,
+    "hidden_size": 8,
+    "inner_size": 16,
+    "n_bins": 3,
+    "train_batch_size": 256,
+    "metrics": ["NDCG"],
+    "valid_metric": "NDCG@10",
+    "log_flops": False,
+    "show_progress": False,
+}
+
+
+@pytest.fixture(autouse=True)
+def tiny() -> Path:
+    if "hash" not in plugins.list_encoders():
+        plugins.get_plugins().register(testing, "recbole_llm.testing")
+    return testing.write_tiny_dataset("dataset", "tiny")
+
+
+def run(**changes: Any) -> dict[str, Any]:
+    return run_recbole_llm("PAD", "tiny", config_dict={**SMALL, **changes})
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
+    """What was logged since the last call, without colours."""
+    caplog.set_level(logging.INFO)
+
+    def read() -> str:
+        text = re.sub(r"\x1b\[[\d;]*m", "", "\n".join(r.getMessage() for r in caplog.records))
+        caplog.clear()
+        return text
+
+    return read
+
+
+def phases_of(text: str) -> list[str]:
+    return re.findall(r"phase \d/3 (\w+):", text)
+
+
+def test_one_command_runs_the_phases_and_reports_the_gates(log: Log) -> None:
+    result = run()
+    text = log()
+    phases = re.findall(r"phase (\d)/3 (\w+): (.+)", text)
+    assert [(number, name) for number, name, _ in phases] == list(zip("123", PHASES, strict=True))
+    assert "the ID expert learns from CE" in phases[0][2]
+    assert "CE + 0.2 * MK-MMD (gaussian)" in phases[1][2]
+    table = text[text.index("gates of the experts") :]
+    rows = [line.split() for line in table.splitlines()[2:5]]
+    assert [row[0] for row in rows] == ["1", "2", "3"]
+    for row in rows:
+        assert sum(float(weight) for weight in row[-3:]) == pytest.approx(1, abs=2e-3)
+    assert set(result["test_result"]) == {"ndcg@10"}
+
+
+def test_a_loaded_model_is_the_trained_one() -> None:
+    result = run()
+    config, model, _, _, valid, test = load_data_and_model(result["checkpoint"])
+    assert model.phase == "disentangle"
+    trainer = build_trainer(config, model)
+    assert trainer.evaluate(test, load_best_model=False) == result["test_result"]
+    best = trainer.evaluate(valid, load_best_model=False)
+    assert best == result["best_valid_result"]
+
+
+def test_a_loaded_checkpoint_of_a_phase_scores_as_that_phase() -> None:
+    result = run()
+    file = result["checkpoint"].replace(".pth", "-align.pth")
+    model = load_data_and_model(file)[1].eval()
+    assert model.phase == "align"
+    assert model.item_vectors().shape[1] == SMALL["hidden_size"]
+
+
+def test_phases_before_pad_phase_come_from_the_checkpoint(log: Log) -> None:
+    first = run()["checkpoint"]
+    log()
+    pretrained = first.replace(".pth", "-pretrain.pth")
+    again = run(pad_phase="align", pad_pretrained=pretrained, seed=7, learning_rate=0.0)
+    assert phases_of(log()) == ["align", "disentangle"]
+    before = load_checkpoint(pretrained)["state_dict"]
+    after = load_checkpoint(again["checkpoint"])["state_dict"]
+    for name in before:
+        if name.startswith("experts.id."):
+            assert torch.equal(before[name], after[name])
+            aligned = name.replace("experts.id.items", "experts.id.items.embedding")
+            assert torch.equal(before[name], after[aligned.replace(".id.", ".aligned.")])
+
+
+def test_the_next_phase_is_the_default_after_a_finished_one(log: Log) -> None:
+    file = run(disentangle_epochs=0)["checkpoint"].replace(".pth", "-align.pth")
+    log()
+    run(pad_pretrained=file, seed=7)
+    assert phases_of(log()) == ["disentangle"]
+
+
+def test_settings_are_refused_before_anything_is_encoded() -> None:
+    config = Config("PAD", "tiny", config_dict={**SMALL, "encoder": "none", "mmd_kernel": "rbf"})
+    with pytest.raises(ValueError, match="mmd_kernel 'rbf' is unknown; choose from gaussian"):
+        load_data(config)
+
+
+def test_frozen_vectors_are_unchanged_by_training() -> None:
+    config = Config("PAD", "tiny", config_dict=SMALL)
+    dataset, train, valid, _ = load_data(config)
+    before = dataset.item_embeddings.matrix.copy()
+    model = build_model(config, train.dataset)
+    build_trainer(config, model).fit(train, valid, verbose=False, saved=False)
+    for expert in ("aligned", "llm"):
+        (table,) = (m for m in model.experts[expert].modules() if hasattr(m, "fingerprint"))
+        assert (table.weight.numpy() == before).all()
+    assert (dataset.item_embeddings.matrix == before).all()
+    assert not before[0].any()
+
+
+def test_bins_are_of_training_interactions_only(tiny: Path) -> None:
+    def bins() -> dict[str, int]:
+        config = Config("PAD", "tiny", config_dict=SMALL)
+        dataset, train, _, _ = load_data(config)
+        tokens = dataset.field2id_token["item_id"].tolist()
+        found = build_model(config, train.dataset).gate.bins.tolist()
+        return dict(zip(tokens, found, strict=True))
+
+    before = bins()
+    assert set(before.values()) == {0, 1, 2, 3}
+    file = tiny / "tiny.inter"
+    header, *rows = file.read_text(encoding="utf-8").splitlines()
+    users = [row.split("\t")[0] for row in rows]
+    for number, user in enumerate(users):
+        if user not in users[number + 2 :]:  # validation and test: everyone takes one item
+            fields = rows[number].split("\t")
+            rows[number] = "\t".join([user, "i7", *fields[2:]])
+    file.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
+    assert bins() == before
+
+
+@pytest.mark.parametrize("loss_type", ["CE", "BCE"])
+def test_trains_on_recboles_own_rows(loss_type: str) -> None:
+    from recbole.data import create_dataset as stock_dataset
+    from recbole.data import data_preparation as stock_preparation
+
+    changes = {} if loss_type == "CE" else {"train_neg_sample_args": {"distribution": "uniform", "sample_num": 2}}  # fmt: skip
+    config = Config("PAD", "tiny", config_dict={**SMALL, "loss_type": loss_type, **changes})
+    train, valid, _ = stock_preparation(config, stock_dataset(config))
+    model = build_model(config, train.dataset)
+    trainer = plugins.get_trainer("PAD")(config, model)
+    losses: dict[str, list[float]] = {}
+
+    def note(epoch: int, score: float) -> None:
+        losses.setdefault(model.phase, []).append(trainer.train_loss_dict[epoch])
+
+    trainer.fit(train, valid, verbose=False, saved=False, callback_fn=note)
+    assert list(losses) == list(PHASES)
+    for phase in ("pretrain", "disentangle"):
+        assert losses[phase][-1] < losses[phase][0]
+
+
+def test_both_kinds_of_rows_have_the_same_targets_and_loss() -> None:
+    """Every position's loss is that of RecBole's row for it (no dropout, histories whole)."""
+    config = Config("PAD", "tiny", config_dict={**SMALL, "MAX_ITEM_LIST_LENGTH": 30})
+    from recbole.data import create_dataset as stock_dataset
+    from recbole.data import data_preparation as stock_preparation
+
+    config["train_batch_size"] = 100_000
+    _, sequences, _, _ = load_data(config)
+    model = build_model(config, sequences.dataset).eval()
+    prefixes, _, _ = stock_preparation(config, stock_dataset(config))
+    losses = []
+    for loader in (sequences, prefixes):
+        (rows,) = iter(loader)
+        losses.append(model.calculate_loss(rows))
+    torch.testing.assert_close(losses[0], losses[1])
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on(log: Log) -> None:
+    endless = {**SMALL, "align_epochs": 10_000, "align_stopping_step": 10_000}
+    script = (
+        "from recbole_llm import plugins, testing\n"
+        "from recbole_llm.quick_start import run_recbole_llm\n"
+        "plugins.get_plugins().register(testing, 'recbole_llm.testing')\n"
+        f"run_recbole_llm('PAD', 'tiny', config_dict={endless!r})\n"
+    )
+    root = Path(__file__).parents[3]
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONPATH": str(root)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 300
+        while not list(Path("saved").glob("PAD-*-align.pth")):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    (pretrain,) = Path("saved").glob("PAD-*-pretrain.pth")
+    (align,) = Path("saved").glob("PAD-*-align.pth")
+    run(pad_pretrained=str(pretrain), seed=7)
+    assert phases_of(log()) == ["align", "disentangle"]
+    result = run(pad_pretrained=str(align), align_epochs=10_001, align_stopping_step=0, seed=7)
+    text = log()
+    assert phases_of(text) == ["align", "disentangle"]
+    inside = text[: text.index("phase 3/3")]
+    assert f"epoch {load_checkpoint(align)['epoch'] + 1} training" in inside
+    assert "epoch 0 training" not in inside
+    assert result["test_result"]["ndcg@10"] > 0

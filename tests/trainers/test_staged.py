@@ -1,0 +1,332 @@
+"""Phases: what each trains, which weights it ends with, and how a run goes on after a stop."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from recbole_llm.trainers.checkpoint import load_checkpoint
+from recbole_llm.trainers.staged import Phase, phase_file
+
+Scores = dict[str, list[float]]
+
+
+class Stop(Exception):
+    """Stands for whatever ends a run."""
+
+
+def recording(trainer: Any, stop_at: tuple[str, int] | None = None) -> tuple[Any, Scores, dict]:
+    """A callback that notes each score and the weights behind it, and stops where told."""
+    scores: Scores = {}
+    weights: dict[tuple[str, int], dict[str, torch.Tensor]] = {}
+
+    def note(epoch: int, score: float) -> None:
+        phase = trainer.model.phase
+        scores.setdefault(phase, []).append(score)
+        state = {k: v.clone() for k, v in trainer.model.state_dict().items()}
+        weights[phase, epoch] = state
+        if stop_at == (phase, epoch):
+            raise Stop
+
+    return note, scores, weights
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(a[key], b[key]) for key in a)
+
+
+def scripted(trainer: Any, *scores: float) -> None:
+    """Let the validation score these."""
+    given = iter(scores)
+
+    def valid_epoch(*args: Any, **kwargs: Any) -> tuple[float, dict[str, float]]:
+        score = next(given)
+        return score, {"ndcg@10": score}
+
+    trainer._valid_epoch = valid_epoch
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_each_phase_ends_with_its_best_weights(stage: Any, saved: bool) -> None:
+    run = stage()
+    trainer = run.trainer(Phase("first", 4, 0.05, 9), Phase("second", 3, 0.05, 9))
+    scripted(trainer, 1, 3, 2, 0, 4, 6, 5)
+    note, _, weights = recording(trainer)
+    score, result = trainer.fit(run.train, run.valid, verbose=False, saved=saved, callback_fn=note)
+    assert (score, result) == (6, {"ndcg@10": 6})
+    assert trainer.model.begun == ["first", "second"]
+    final = trainer.model.state_dict()
+    assert same(final, weights["second", 1])
+    # The second phase trained its own table only, from the first's best weights.
+    assert torch.equal(final["tables.first.weight"], weights["first", 1]["tables.first.weight"])
+    assert not same(weights["second", 0], weights["second", 1])
+
+
+def test_the_test_is_of_the_best_weights(stage: Any) -> None:
+    run = stage()
+    trainer = run.trainer(Phase("first", 6, 1.0, 9))
+    trainer.fit(run.train, run.valid, verbose=False)
+    in_memory = trainer.evaluate(run.valid, load_best_model=False)
+    assert trainer.evaluate(run.valid, load_best_model=True) == in_memory
+    assert in_memory["ndcg@10"] == trainer.best_valid_score
+
+
+def test_each_phase_has_its_own_settings(stage: Any) -> None:
+    run = stage(epochs=4, first_epochs=2, second_learning_rate=0.5, second_stopping_step=0)
+    first = Phase.from_config(run.config, "first", "one")
+    second = Phase.from_config(run.config, "second")
+    assert first == Phase("first", 2, 0.05, 5, "one")
+    assert second == Phase("second", 4, 0.5, 0)
+    trainer = run.trainer(first, second)
+    seen: list[tuple[str, int, float, int]] = []
+
+    def note(epoch: int, score: float) -> None:
+        rate = trainer.optimizer.param_groups[0]["lr"]
+        seen.append((trainer.model.phase, epoch, rate, trainer.stopping_step))
+
+    trainer.fit(run.train, run.valid, verbose=False, saved=False, callback_fn=note)
+    assert seen[:2] == [("first", 0, 0.05, 5), ("first", 1, 0.05, 5)]
+    assert all(entry[2:] == (0.5, 0) for entry in seen[2:])
+    assert [entry[1] for entry in seen[2:]] == list(range(len(seen) - 2))
+
+
+def test_a_phase_stops_early_and_the_next_one_starts(stage: Any) -> None:
+    run = stage()
+    trainer = run.trainer(Phase("first", 50, 0.0, 1), Phase("second", 1, 0.01, 1))
+    scripted(trainer, *range(100, 0, -1))
+    note, scores, _ = recording(trainer)
+    trainer.fit(run.train, run.valid, verbose=False, saved=False, callback_fn=note)
+    assert scores == {"first": [100, 99, 98], "second": [97]}
+
+
+def test_an_optimizer_knows_its_phase_only(stage: Any) -> None:
+    run = stage(clip_grad_norm={"max_norm": 1.0})
+    trainer = run.trainer()
+    optimizers: dict[str, Any] = {}
+
+    def note(epoch: int, score: float) -> None:
+        optimizers[trainer.model.phase] = trainer.optimizer
+
+    trainer.fit(run.train, run.valid, verbose=False, saved=False, callback_fn=note)
+    for phase, optimizer in optimizers.items():
+        (trained,) = optimizer.param_groups[0]["params"]
+        assert trained is trainer.model.tables[phase].weight
+    assert trainer.model.tables["first"].weight.grad is None  # left out of the clipped norm
+
+
+def test_a_phase_of_no_epochs_is_left_out(stage: Any, caplog: Any) -> None:
+    run = stage()
+    trainer = run.trainer(Phase("first", 1, 0.05, 5), Phase("second", 0, 0.05, 5))
+    with caplog.at_level(logging.INFO):
+        trainer.fit(run.train, run.valid)
+    assert trainer.model.begun == ["first"]
+    assert trainer.model.phase == "first"
+    assert "phase second is left out (second_epochs: 0)" in caplog.text
+    assert Path(trainer.saved_model_file).is_file()
+
+
+def test_without_validation_the_last_weights_count(stage: Any) -> None:
+    run = stage()
+    trainer = run.trainer()
+    assert trainer.fit(run.train, None, verbose=False) == (float("-inf"), None)
+    state = {k: v.clone() for k, v in trainer.model.state_dict().items()}
+    trainer.evaluate(run.test)
+    assert same(state, trainer.model.state_dict())
+
+
+def test_a_metric_that_should_fall(stage: Any) -> None:
+    run = stage()
+    trainer = run.trainer(Phase("first", 3, 0.05, 9))
+    trainer.valid_metric_bigger = False
+    scripted(trainer, 2, 1, 3)
+    note, _, weights = recording(trainer)
+    assert trainer.fit(run.train, run.valid, verbose=False, callback_fn=note)[0] == 1
+    assert same(trainer.model.state_dict(), weights["first", 1])
+
+
+def test_the_log_says_what_each_phase_does(stage: Any, caplog: Any) -> None:
+    run = stage()
+    with caplog.at_level(logging.INFO):
+        run.trainer().fit(run.train, run.valid)
+    text = caplog.text
+    parameters = run.train.dataset.item_num * 8
+    assert "phase 1/2 first" in text
+    assert (
+        f": one [at most 3 epochs, learning rate 0.05, stopping step 5, "
+        f"{parameters} parameters trained]" in text
+    )
+    assert "phase 2/2 second" in text
+    assert text.count("finished") >= 2
+
+
+def test_tensorboard_tags_name_the_phase(stage: Any) -> None:
+    run = stage()
+    trainer = run.trainer()
+    tags: list[str] = []
+    writer = trainer._writer
+    writer.add_scalar = lambda tag, value, step: tags.append(tag)
+    trainer.fit(run.train, run.valid, verbose=False, saved=False)
+    assert set(tags) == {
+        f"{phase}/{tag}" for phase in ("first", "second") for tag in ("Loss/Train", "Vaild_score")
+    }
+    assert trainer.tensorboard is writer
+
+
+# --- checkpoints -----------------------------------------------------------------------------
+
+
+def test_each_phase_leaves_a_checkpoint_of_plain_data(stage: Any) -> None:
+    run = stage()
+    trainer = run.trainer()
+    trainer.fit(run.train, run.valid, verbose=False)
+    file = trainer.saved_model_file
+    for phase in ("first", "second"):
+        saved = load_checkpoint(phase_file(file, phase))
+        assert saved["finished_phase"] == saved["other_parameter"]["phase"] == phase
+    final, last = load_checkpoint(file), load_checkpoint(phase_file(file, "second"))
+    assert same(final["state_dict"], last["state_dict"])
+    assert sorted(p.name for p in Path(file).parent.iterdir()) == sorted(
+        Path(f).name for f in (file, phase_file(file, "first"), phase_file(file, "second"))
+    )
+
+
+def test_without_saving_no_file_is_written(stage: Any) -> None:
+    run = stage()
+    trainer = run.trainer()
+    trainer.fit(run.train, run.valid, verbose=False, saved=False)
+    assert list(Path(trainer.saved_model_file).parent.iterdir()) == []
+
+
+def stopped(run: Any, phase: str, epoch: int) -> str:
+    """Run until the end of an epoch; return the checkpoint of that phase."""
+    trainer = run.trainer()
+    scripted(trainer, *range(2, 10))  # each epoch is better than the one before
+    note, _, _ = recording(trainer, (phase, epoch))
+    with pytest.raises(Stop):
+        trainer.fit(run.train, run.valid, verbose=False, callback_fn=note)
+    return trainer.saved_model_file
+
+
+def test_a_stopped_run_goes_on_with_the_next_phase(stage: Any) -> None:
+    run = stage()
+    file = stopped(run, "second", 0).replace("-second", "-first")
+    trainer = run.trainer(seed=1)
+    trainer.resume_checkpoint(file)
+    trainer.fit(run.train, run.valid, verbose=False)
+    assert trainer.model.begun == ["second"]
+    saved = load_checkpoint(file)["state_dict"]["tables.first.weight"]
+    assert torch.equal(trainer.model.state_dict()["tables.first.weight"], saved)
+
+
+def test_a_stopped_run_goes_on_inside_its_phase(stage: Any) -> None:
+    run = stage()
+    file = stopped(run, "first", 1)
+    checkpoint = load_checkpoint(file)
+    assert checkpoint["epoch"] == 1
+    trainer = run.trainer(seed=1)
+    trainer.resume_checkpoint(file)
+    note, scores, weights = recording(trainer)
+    epochs: list[tuple[str, int]] = []
+
+    def also(epoch: int, score: float) -> None:
+        epochs.append((trainer.model.phase, epoch))
+        note(epoch, score)
+
+    trainer.fit(run.train, run.valid, verbose=False, callback_fn=also)
+    assert epochs == [("first", 2), ("second", 0), ("second", 1)]
+    assert trainer.model.begun == ["second"]  # the first was not begun anew
+
+
+def test_a_resumed_phase_continues_its_optimizer(stage: Any) -> None:
+    run = stage()
+    file = stopped(run, "first", 1)
+    steps = load_checkpoint(file)["optimizer"]["state"][0]["step"].item()
+    trainer = run.trainer(seed=1)
+    trainer.resume_checkpoint(file)
+    seen: list[float] = []
+
+    def note(epoch: int, score: float) -> None:
+        (state,) = trainer.optimizer.state.values()
+        seen.append(state["step"].item())
+
+    trainer.fit(run.train, run.valid, verbose=False, saved=False, callback_fn=note)
+    assert seen[0] == steps * 3 / 2  # two epochs before, one more
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_a_resumed_phase_that_gains_nothing_keeps_the_old_weights(stage: Any, saved: bool) -> None:
+    run = stage()
+    file = stopped(run, "second", 0)
+    old = load_checkpoint(file)
+    trainer = run.trainer(seed=1)
+    trainer.resume_checkpoint(file)
+    scripted(trainer, -1, -1, -1)
+    trainer.fit(run.train, run.valid, verbose=False, saved=saved)
+    assert trainer.best_valid_score == -1  # evaluated once more, having no result of its own
+    assert same(trainer.model.state_dict(), old["state_dict"])
+    if saved:
+        trainer.evaluate(run.test)
+        assert same(trainer.model.state_dict(), old["state_dict"])
+
+
+def test_a_finished_run_has_nothing_to_do(stage: Any) -> None:
+    run = stage()
+    trainer = run.trainer()
+    score, result = trainer.fit(run.train, run.valid, verbose=False)
+    again = run.trainer(seed=1)
+    again.resume_checkpoint(trainer.saved_model_file)
+    again.saved_model_file += ".again"
+    assert again.fit(run.train, run.valid, verbose=False) == (score, result)
+    assert again.model.begun == []
+    assert again.evaluate(run.test) == trainer.evaluate(run.test)
+
+
+def test_a_phase_can_be_started_anew_from_an_earlier_checkpoint(stage: Any) -> None:
+    run = stage()
+    trainer = run.trainer()
+    trainer.fit(run.train, run.valid, verbose=False)
+    for file in (trainer.saved_model_file, phase_file(trainer.saved_model_file, "first")):
+        again = run.trainer(seed=1)
+        again.resume_checkpoint(file, "second")
+        again.fit(run.train, run.valid, verbose=False, saved=False)
+        assert again.model.begun == ["second"]
+
+
+def test_a_phase_needs_the_one_before(stage: Any) -> None:
+    run = stage()
+    phases = [Phase(name, 1, 0.05, 1) for name in ("first", "second", "third")]
+    trainer = run.trainer(*phases[:1])
+    trainer.fit(run.train, run.valid, verbose=False)
+    again = run.trainer(*phases)
+    with pytest.raises(ValueError, match="is of phase 'first': 'third' needs a checkpoint of 'sec"):
+        again.resume_checkpoint(trainer.saved_model_file, "third")
+
+
+def test_a_checkpoint_of_unknown_phase_is_refused(stage: Any) -> None:
+    run = stage()
+    trainer = run.trainer()
+    trainer.fit(run.train, run.valid, verbose=False)
+    again = run.trainer(Phase("warm", 1, 0.05, 1))
+    with pytest.raises(ValueError, match="phase 'second' is none of warm"):
+        again.resume_checkpoint(trainer.saved_model_file)
+
+
+@pytest.mark.parametrize(("content", "message"), [
+    (None, "does not exist"),
+    (b"nonsense", "cannot be read"),
+    ({"a": 1}, "holds no configuration"),
+])  # fmt: skip
+def test_files_that_are_no_checkpoints_are_refused(
+    content: Any, message: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "x.pth"
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    elif content is not None:
+        torch.save(content, file)
+    with pytest.raises(ValueError, match=f"x.pth' {message}"):
+        load_checkpoint(file)
