@@ -85,7 +85,7 @@ def attend(qkv: Tensor, layout: Layout, mask: Tensor, heads: int, dropout: float
     if qkv.device.type == "cpu" and qkv.requires_grad:
         mixed: Tensor = _Attention.apply(qkv, Heads(layout, heads), mask, dropout)  # type: ignore[no-untyped-call]
         return mixed
-    q, k, v = layout.unpack(qkv).unflatten(2, (3, heads, -1)).permute(2, 0, 3, 1, 4)
+    q, k, v = layout.unpack(qkv).view(*layout.mask.shape, 3, heads, -1).permute(2, 0, 3, 1, 4)
     causal = mask.dim() == 2  # so named, torch's fused kernels skip half the work
     given = None if causal else mask
     mixed = F.scaled_dot_product_attention(q, k, v, given, dropout, is_causal=causal)
@@ -139,7 +139,7 @@ class _Attention(torch.autograd.Function):
         return heads.join((kept @ v).unsqueeze(0))
 
     @staticmethod
-    @once_differentiable  # type: ignore[misc]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         split, probs, kept, keep = ctx.saved_tensors
         q, k, v = split

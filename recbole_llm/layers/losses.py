@@ -98,7 +98,7 @@ class _CrossEntropy(torch.autograd.Function):
         return (total - (states * chosen).sum()) * scale
 
     @staticmethod
-    @once_differentiable  # type: ignore[misc]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         by_states, by_table = ctx.saved_tensors
         if by_states is not None:

@@ -27,7 +27,7 @@ def onednn_pays() -> bool:
     """Whether float32 products are faster through oneDNN in this process."""
     if torch.backends.cpu.get_cpu_capability() != "AVX512" or not _is_amd():
         return False
-    if not (torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()):
+    if not (torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()):  # type: ignore[no-untyped-call]
         return False
     try:  # an operator that torch.compile uses: present since torch 2.0, but not promised
         x, w = torch.randn(TILE, 16), torch.randn(8, 16)
@@ -94,7 +94,7 @@ class _Linear(torch.autograd.Function):
         return _onednn(x, weight, bias)
 
     @staticmethod
-    @once_differentiable  # type: ignore[misc]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         needs_x, needs_weight, needs_bias = ctx.needs_input_grad

@@ -73,7 +73,7 @@ class Layout:
     def unpack(self, tokens: Tensor) -> Tensor:
         """Tokens [T', H] -> [B, L, H], zeros at padding."""
         if self.size == self.count == self.rows * self.length:
-            return tokens.unflatten(0, (self.rows, self.length))
+            return tokens.view(self.rows, self.length, -1)
         padded: Tensor = _Unpack.apply(tokens, self.slot[: self.count], self.mask.shape)  # type: ignore[no-untyped-call]
         return padded
 
@@ -91,7 +91,7 @@ class _Pack(torch.autograd.Function):
         return flat.index_select(0, slot)
 
     @staticmethod
-    @once_differentiable  # type: ignore[misc]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         total = grad.new_zeros(ctx.slots, grad.shape[1])
         return total.index_copy_(0, ctx.real, grad[: len(ctx.real)]), None, None
@@ -102,10 +102,10 @@ class _Unpack(torch.autograd.Function):
     def forward(ctx: Any, tokens: Tensor, real: Tensor, shape: torch.Size) -> Tensor:
         ctx.real, ctx.size = real, tokens.shape[0]
         padded = tokens.new_zeros(shape.numel(), tokens.shape[1])
-        return padded.index_copy_(0, real, tokens[: len(real)]).unflatten(0, shape)
+        return padded.index_copy_(0, real, tokens[: len(real)]).view(*shape, -1)
 
     @staticmethod
-    @once_differentiable  # type: ignore[misc]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         total = grad.new_zeros(ctx.size, grad.shape[2])
         torch.index_select(grad.flatten(0, 1), 0, ctx.real, out=total[: len(ctx.real)])

@@ -70,7 +70,8 @@ def backbone_of(model: StockSASRec) -> TransformerBackbone:
         )
     backbone.position_embedding = model.position_embedding
     backbone.input_norm = model.LayerNorm
-    for block, layer in zip(backbone.blocks, model.trm_encoder.layer, strict=True):
+    blocks: list[Any] = list(backbone.blocks)
+    for block, layer in zip(blocks, model.trm_encoder.layer, strict=True):
         theirs, forward = layer.multi_head_attention, layer.feed_forward
         attention = block.attention
         attention.query, attention.key, attention.value = theirs.query, theirs.key, theirs.value
