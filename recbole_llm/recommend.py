@@ -202,9 +202,8 @@ def _encode(config: Any, query: str) -> Any:
     from recbole_llm.embeddings.encoders.base import TableSource, create_encoder
 
     encoder = create_encoder(config)
-    ready_made = isinstance(encoder, TableSource)
-    if ready_made:
-        raise ValueError(
+    if isinstance(encoder, TableSource):
+        raise ValueError(  # noqa: TRY004
             f"query: encoder: {config['encoder']} reads ready-made vectors and cannot encode a query"
         )
     return np.asarray(encoder.encode([query]), np.float32)[0]

@@ -99,7 +99,7 @@ def test_without_an_item_file_there_are_no_titles() -> None:
 
 def test_a_general_model_masks_training_validation_and_test_items() -> None:
     source = _untrained("BPR")
-    config, model, dataset = source
+    _, model, dataset = source
     every = recommend(source, users="u5", k=1000)
     known = set(_histories()["u5"])
     assert set(every["item"]) == set(dataset.field2id_token["item_id"][1:]) - known
@@ -141,7 +141,7 @@ def test_every_kind_of_model(model: str, keys: dict[str, Any]) -> None:
 
 
 def test_context_models_score_each_pair_as_predict_does() -> None:
-    config, model, dataset = source = _untrained("DeepFM", **CONTEXT)
+    _, model, dataset = source = _untrained("DeepFM", **CONTEXT)
     found = recommend(source, users="u2", k=3)
     items = torch.from_numpy(dataset.token2id("item_id", list(found["item"])))
     users = torch.full_like(items, dataset.token2id("user_id", "u2"))

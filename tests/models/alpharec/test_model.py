@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ SPLIT = {"eval_args": {"split": {"RS": [8, 1, 1]}, "order": "RO", "group_by": "u
 
 class TestAlphaRec(ModelTests):
     model = "AlphaRec"
-    config = {"embedding_size": 8, "n_neg": 16, "train_batch_size": 64}
+    config: ClassVar[dict[str, Any]] = {"embedding_size": 8, "n_neg": 16, "train_batch_size": 64}
 
     def test_frozen_vectors_are_neither_trained_nor_stored(self) -> None:
         super().test_frozen_vectors_are_neither_trained_nor_stored()
@@ -28,18 +28,18 @@ class TestAlphaRec(ModelTests):
 
 
 class TestLinear(TestAlphaRec):
-    config = {**TestAlphaRec.config, "text_map": "linear"}
+    config: ClassVar[dict[str, Any]] = {**TestAlphaRec.config, "text_map": "linear"}
 
     def test_frozen_vectors_are_neither_trained_nor_stored(self) -> None:
         ModelTests.test_frozen_vectors_are_neither_trained_nor_stored(self)
 
 
 class TestInBatch(TestAlphaRec):
-    config = {**TestAlphaRec.config, "negatives": "in_batch", "sample_by": "user"}
+    config: ClassVar[dict[str, Any]] = {**TestAlphaRec.config, "negatives": "in_batch", "sample_by": "user"}
 
 
 class TestRecBolesSampler(TestAlphaRec):
-    config = {
+    config: ClassVar[dict[str, Any]] = {
         **TestAlphaRec.config,
         "train_neg_sample_args": {"distribution": "popularity", "sample_num": 4, "alpha": 1.0},
     }
@@ -110,7 +110,7 @@ def test_sampled_negatives_are_not_the_users() -> None:
 
 
 def test_score_users_is_the_convolution() -> None:
-    _, model, loaders = _make()
+    _, model, _ = _make()
     model.eval()
     graph = model.graph
     histories = [graph.user_items[s : s + d] for s, d in
