@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -181,18 +182,18 @@ class Recommender:
         users, ranks, ids, scores = (np.concatenate(column) for column in zip(*parts, strict=True))
         tokens = self.item_tokens[ids]
         columns = {"user": users, "rank": ranks, "item": tokens}
-        titles = self._titles()
-        if titles:
-            columns["title"] = np.array([titles.get(str(t), "") for t in tokens], dtype=object)
+        if self.titles:
+            columns["title"] = np.array([self.titles.get(str(t), "") for t in tokens], dtype=object)
         return DataFrame({**columns, "score": scores})
 
-    def _titles(self) -> dict[str, str]:
+    @cached_property
+    def titles(self) -> dict[str, str]:
         """Titles by item token; none where the data set describes no items."""
-        from recbole_llm.embeddings.prompts import _items
+        from recbole_llm.embeddings.prompts import item_titles
         from recbole_llm.embeddings.templates import PromptError
 
         try:
-            return _items(self.config, self.dataset)[1]
+            return item_titles(self.config, self.dataset)
         except PromptError:
             return {}
 

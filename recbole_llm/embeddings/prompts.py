@@ -89,6 +89,18 @@ def user_texts(config: Any, train_dataset: Any) -> Texts:
     return {token: content for token, content in texts.items() if content}
 
 
+def item_titles(config: Any, dataset: Any) -> Texts:
+    """What the ``.item`` file calls each item.
+
+    Returns:
+        {item token: title}, of the field `item_title_field` or the one that is found.
+
+    Raises:
+        ValueError: no ``.item`` file, or no text field in it.
+    """
+    return _items(config, dataset)[1]
+
+
 def _histories(config: Any, dataset: Any) -> list[tuple[int, Sequence[int]]]:
     """(user id, last item ids in order of time) of users with training interactions."""
     users, items = training_interactions(dataset)
