@@ -1,0 +1,230 @@
+"""Transformer backbones: SASRec (RecBole's and the original's block) and BERT4Rec."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from recbole_llm.layers.attention import SelfAttention, attention_mask
+from recbole_llm.layers.dropout import Dropout
+from recbole_llm.layers.matmul import linear
+from recbole_llm.layers.packing import Layout
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "relu": F.relu,
+    "swish": F.silu,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+}
+NORM_ORDERS = ("post", "original")
+
+
+def _choice(key: str, value: str, known: tuple[str, ...]) -> str:
+    if value not in known:
+        raise ValueError(f"{key}={value!r} is not one of {', '.join(known)}")
+    return value
+
+
+class TransformerBlock(nn.Module):
+    """One block, in either of two orders.
+
+    post (RecBole, BERT):  h = N1(x + A(x, x));  h = N2(h + F(h))
+    original (the SASRec authors' code):  q = N1(x);  h = q + A(q, x);  h = N2(h);  h = h + F(h)
+
+    with A(queries, keys and values), F the feed-forward net and N layer norms.
+    """
+
+    def __init__(
+        self,
+        hidden_size: int,
+        n_heads: int,
+        inner_size: int,
+        hidden_dropout: float,
+        attn_dropout: float,
+        activation: str,
+        eps: float,
+        norm_order: str,
+        attention_bias: bool,
+    ) -> None:
+        super().__init__()
+        self.activation = ACTIVATIONS[_choice("hidden_act", activation, tuple(ACTIVATIONS))]
+        self.original = _choice("norm_order", norm_order, NORM_ORDERS) == "original"
+        self.attention = SelfAttention(hidden_size, n_heads, attn_dropout, attention_bias)
+        self.attention_norm = nn.LayerNorm(hidden_size, eps)
+        self.dense_1 = nn.Linear(hidden_size, inner_size)
+        self.dense_2 = nn.Linear(inner_size, hidden_size)
+        self.feed_forward_norm = nn.LayerNorm(hidden_size, eps)
+        self.dropout = Dropout(hidden_dropout)
+
+    def forward(self, x: Tensor, layout: Layout, mask: Tensor) -> Tensor:
+        """Tokens x [T', H] -> [T', H]; mask from `attention_mask`."""
+        if self.original:
+            queries = self.attention_norm(x)
+            attended = self.attention(queries, x, layout, mask)
+            hidden = self.feed_forward_norm(self.dropout.add_to(queries, attended))
+            return self.dropout.add_to(hidden, self._feed_forward(hidden))
+        attended = self.attention(x, x, layout, mask)
+        hidden = self.attention_norm(self.dropout.add_to(x, attended))
+        forwarded = self.dropout.add_to(hidden, self._feed_forward(hidden))
+        output: Tensor = self.feed_forward_norm(forwarded)
+        return output
+
+    def _feed_forward(self, hidden: Tensor) -> Tensor:
+        inner = self.activation(linear(hidden, self.dense_1.weight, self.dense_1.bias))
+        return linear(inner, self.dense_2.weight, self.dense_2.bias)
+
+
+class TransformerBackbone(nn.Module):
+    """Causal transformer over item vectors; the slot index is the position.
+
+    The defaults are RecBole's SASRec. `norm_order="original", input_norm=False` is the SASRec
+    authors' (Kang & McAuley 2018), which ends in a layer norm of its own.
+
+    Args:
+        hidden_size: H, of inputs and outputs.
+        max_length: longest L.
+        n_layers, n_heads: blocks, and heads in each.
+        inner_size: width of the feed-forward net; None: 4 H.
+        hidden_dropout_prob, attn_dropout_prob: on states, and on attention probabilities.
+        hidden_act: gelu, relu, swish, tanh or sigmoid.
+        layer_norm_eps: of every layer norm.
+        initializer_range: standard deviation of the initial weights.
+        norm_order: "post" or "original", see `TransformerBlock`.
+        attention_bias: whether the attention's projections have biases.
+        position: whether to add a learnt position vector; off when the caller adds its own.
+        input_norm: whether to normalise the inputs.
+        bidirectional: every position sees the whole row; not for training at every position.
+        attend_padding: padding takes part as zero vectors, as in the SASRec authors' code.
+    """
+
+    def __init__(
+        self,
+        hidden_size: int,
+        max_length: int,
+        *,
+        n_layers: int = 2,
+        n_heads: int = 2,
+        inner_size: int | None = None,
+        hidden_dropout_prob: float = 0.5,
+        attn_dropout_prob: float = 0.5,
+        hidden_act: str = "gelu",
+        layer_norm_eps: float = 1e-12,
+        initializer_range: float = 0.02,
+        norm_order: str = "post",
+        attention_bias: bool = True,
+        position: bool = True,
+        input_norm: bool = True,
+        bidirectional: bool = False,
+        attend_padding: bool = False,
+    ) -> None:
+        super().__init__()
+        self.max_length = max_length
+        self.bidirectional = bidirectional
+        self.attend_padding = attend_padding
+        self.position_embedding = nn.Embedding(max_length, hidden_size) if position else None
+        self.input_norm = nn.LayerNorm(hidden_size, layer_norm_eps) if input_norm else None
+        self.dropout = Dropout(hidden_dropout_prob)
+        self.blocks = nn.ModuleList(
+            TransformerBlock(
+                hidden_size,
+                n_heads,
+                inner_size or 4 * hidden_size,
+                hidden_dropout_prob,
+                attn_dropout_prob,
+                hidden_act,
+                layer_norm_eps,
+                norm_order,
+                attention_bias,
+            )
+            for _ in range(n_layers)
+        )
+        original = norm_order == "original"
+        self.last_norm = nn.LayerNorm(hidden_size, layer_norm_eps) if original else None
+        initialise(self, initializer_range)
+
+    def forward(self, emb: Tensor, mask: Tensor) -> Tensor:
+        """emb [B, L, H], mask bool [B, L] (True = real) -> [B, L, H]; zeros at padding."""
+        layout = Layout(torch.ones_like(mask) if self.attend_padding else mask)
+        if self.attend_padding:
+            emb = emb * mask.unsqueeze(2)
+        x = self._inputs(layout.pack(emb), layout)
+        allowed = attention_mask(layout, causal=not self.bidirectional)
+        for block in self.blocks:
+            x = block(x, layout, allowed)
+            if self.attend_padding:
+                x = x * layout.pack(mask.unsqueeze(2))
+        return layout.unpack(x if self.last_norm is None else self.last_norm(x))
+
+    def _inputs(self, tokens: Tensor, layout: Layout) -> Tensor:
+        if layout.length > self.max_length:
+            raise ValueError(
+                f"a batch has {layout.length} slots, the backbone's max_length is "
+                f"{self.max_length}: raise MAX_ITEM_LIST_LENGTH"
+            )
+        if self.position_embedding is not None:
+            tokens = tokens + self.position_embedding(layout.position)
+        if self.input_norm is not None:
+            tokens = self.input_norm(tokens)
+        output: Tensor = self.dropout(tokens)
+        return output
+
+
+class BERT4RecBackbone(TransformerBackbone):
+    """BERT4Rec (Sun et al. 2019), causal unless `bidirectional`.
+
+    The transformer's states go through the paper's output net, GELU(W h + b) (eq. 7), with
+    RecBole's layer norm after it. Arguments as of `TransformerBackbone`.
+    """
+
+    def __init__(
+        self,
+        hidden_size: int,
+        max_length: int,
+        *,
+        n_layers: int = 2,
+        n_heads: int = 2,
+        inner_size: int | None = None,
+        hidden_dropout_prob: float = 0.2,
+        attn_dropout_prob: float = 0.2,
+        hidden_act: str = "gelu",
+        layer_norm_eps: float = 1e-12,
+        initializer_range: float = 0.02,
+        bidirectional: bool = False,
+    ) -> None:
+        super().__init__(
+            hidden_size,
+            max_length,
+            n_layers=n_layers,
+            n_heads=n_heads,
+            inner_size=inner_size,
+            hidden_dropout_prob=hidden_dropout_prob,
+            attn_dropout_prob=attn_dropout_prob,
+            hidden_act=hidden_act,
+            layer_norm_eps=layer_norm_eps,
+            initializer_range=initializer_range,
+            bidirectional=bidirectional,
+        )
+        self.output_dense = nn.Linear(hidden_size, hidden_size)
+        self.output_norm = nn.LayerNorm(hidden_size, layer_norm_eps)
+        initialise(self.output_dense, initializer_range)
+
+    def forward(self, emb: Tensor, mask: Tensor) -> Tensor:
+        """emb [B, L, H], mask bool [B, L] (True = real) -> [B, L, H]."""
+        states = super().forward(emb, mask)
+        output: Tensor = self.output_norm(F.gelu(self.output_dense(states)))
+        return output
+
+
+def initialise(module: nn.Module, initializer_range: float) -> None:
+    """RecBole's SASRec initialisation: normal weights, zero biases, unit layer norms."""
+    for part in module.modules():
+        if isinstance(part, (nn.Linear, nn.Embedding)):
+            nn.init.normal_(part.weight, std=initializer_range)
+        if isinstance(part, nn.Linear) and part.bias is not None:
+            nn.init.zeros_(part.bias)
+        if isinstance(part, nn.LayerNorm):
+            part.reset_parameters()

@@ -102,9 +102,7 @@ class SelfDistillation(nn.Module):
         expected, inputs = (_widened(items, width) for items in (expected, item_seq))
         return last & (expected == inputs).all(1)
 
-    def forward(
-        self, states: Tensor, users: Tensor, encode: Callable[[Tensor], Tensor]
-    ) -> Tensor:
+    def forward(self, states: Tensor, users: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
         """kd of some users, scalar.
 
         Args:

@@ -109,7 +109,7 @@ class DualView(nn.Module):
         layout = Layout(mask)
         streams = self._streams(layout, item_seq)
         if self.to_collaborative is not None and self.to_semantic is not None:
-            allowed = attention_mask(layout, self.causal, attend_padding=False)
+            allowed = attention_mask(layout, self.causal)
             collaborative, semantic = streams
             streams = [
                 self.to_collaborative(semantic, collaborative, layout, allowed),

@@ -73,7 +73,9 @@ class LLMESR(SequenceRecommender):
         if self._distillation is None:
             dataset = self._dataset()
             if dataset is None:
-                raise ValueError("LLMESR: the training data set that the model was built on is gone")
+                raise ValueError(
+                    "LLMESR: the training data set that the model was built on is gone"
+                )
             users, items = training_interactions(dataset)
             histories = Histories(users, items, dataset.user_num)
             vectors = user_embeddings(self._config, dataset).matrix

@@ -72,7 +72,9 @@ def _backbone_state(path: list[str], weight: Tensor) -> Arrays:
         return {f"backbones.0.last_norm.{kind}": weight}
     block = f"backbones.0.blocks.{path[1]}."
     if name == "attention_layers" and kind.startswith("in_proj"):
-        ours = [f"{block}attention.{p}.{kind[len('in_proj_') :]}" for p in ("query", "key", "value")]
+        ours = [
+            f"{block}attention.{p}.{kind[len('in_proj_') :]}" for p in ("query", "key", "value")
+        ]
         return dict(zip(ours, weight.chunk(3), strict=True))
     if name == "attention_layers":
         return {f"{block}attention.out.{kind}": weight}

@@ -21,7 +21,8 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "no PCA": {"pca_init": False},
     "no distillation": {"alpha": 0.0},
 }
-SMALL = {"hidden_size": 8, "inner_size": 8}
+SMALL: dict[str, Any] = {"hidden_size": 8, "inner_size": 8}
+BANK: dict[str, Any] = {**SMALL, "teacher": "bank", "loss_type": "BCE"}
 
 
 class TestLLMESR(SequentialModelTests):
@@ -31,7 +32,7 @@ class TestLLMESR(SequentialModelTests):
 
 class TestLLMESRWithBank(SequentialModelTests):
     model = "LLMESR"
-    config = {**SMALL, "teacher": "bank", "loss_type": "BCE"}
+    config = BANK
 
 
 @pytest.fixture
@@ -175,7 +176,7 @@ def _corrupt_held_out(folder: Path) -> None:
 def test_neighbours_and_histories_come_from_training_interactions(
     make: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import recbole_llm.testing as testing
+    from recbole_llm import testing
 
     def derived() -> tuple[Any, ...]:
         model, loader = make(user_prompt="{{ titles | join(', ') }}")
