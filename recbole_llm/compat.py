@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from pathlib import Path
@@ -35,6 +36,8 @@ def apply() -> None:
         from recbole.model.abstract_recommender import AbstractRecommender
         from recbole.trainer import trainer
 
+    # One warning an epoch about torch.cuda.amp. Goes with a RecBole that calls torch.amp.
+    warnings.filterwarnings("ignore", ".*GradScaler", FutureWarning, "recbole")
     Config.compatibility_settings = lambda self: _set_numpy_names()
     _restore_dok_update()
     # Plain checkpoints: torch >= 2.6 loads with weights_only=True and refuses a pickled Config.

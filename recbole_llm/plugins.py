@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from logging import getLogger
 from pathlib import Path
 from typing import Any
-import re
 
 import pluggy
 
 from recbole_llm import hookspecs
-from recbole_llm.registry import EncoderSpec, ModelSpec, Registry, resolve, suggest
+from recbole_llm.registry import PROPERTIES, EncoderSpec, ModelSpec, Registry, resolve, suggest
 
 ENTRY_POINT_GROUP = "recbole_llm"
 BUILT_IN = (
@@ -94,18 +95,10 @@ def build_plugins() -> Plugins:
     manager.add_hookspecs(hookspecs)
     plugins = Plugins(manager)
     for module in BUILT_IN:
-        if not (Path(__file__).parent.parent / (module.replace(".", "/"))).with_suffix(".py").exists() and not (Path(__file__).parent.parent / module.replace(".", "/") / "__init__.py").exists():
-            continue  # TEMPORARY
-        plugins.register(_import(module), module)
+        plugins.register(import_module(module), module)
     for entry_point in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda e: e.name):
         plugins.load(entry_point)
     return plugins
-
-
-def _import(module: str) -> object:
-    from importlib import import_module
-
-    return import_module(module)
 
 
 @cache
@@ -200,8 +193,6 @@ def get_trainer(name: str) -> type[Any]:
 
 def default_config_files(name: str) -> list[str]:
     """YAML files with the defaults of a registered model, for RecBole's ``config_file_list``."""
-    from recbole_llm.registry import PROPERTIES
-
     spec = find_model(name)
     files = [*sorted(PROPERTIES.glob("*.yaml")), *([spec.config] if spec.config else [])]
     return [str(f) for f in files]

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from recbole.data.transform import construct_transform
-from recbole.utils import get_environment, get_flops, init_logger, init_seed, set_color
+from recbole.utils import dict2str, get_environment, get_flops, init_logger, init_seed, set_color
 
 from recbole_llm import compat
 from recbole_llm.config import Config
@@ -60,7 +60,7 @@ def run_recbole_llm(
     environment = get_environment(config).draw()
     logger.info(f"The running environment of this training is as follows:\n{environment}")
     for key, name in (("best_valid_result", "best valid "), ("test_result", "test result")):
-        logger.info(set_color(name, "yellow") + f": {result[key]}")
+        logger.info(set_color(name, "yellow") + ": " + dict2str(result[key] or {}))
     get_plugin_manager().hook.on_result(config=config, result=result)
     return result
 
@@ -154,6 +154,10 @@ def log_flops(config: Config, model: Any, dataset: Any) -> None:
     getLogger().info(set_color("FLOPs", "blue") + f": {flops}")
 
 
+def _floats(result: Mapping[str, Any] | None) -> dict[str, float] | None:
+    return None if result is None else {name: float(value) for name, value in result.items()}
+
+
 def _start(config: Config) -> None:
     init_seed(config["seed"], config["reproducibility"])
     init_logger(config)
@@ -172,7 +176,7 @@ def _fit_and_test(
     result = {
         "best_valid_score": score,
         "valid_score_bigger": config["valid_metric_bigger"],
-        "best_valid_result": best,
-        "test_result": test,
+        "best_valid_result": _floats(best),
+        "test_result": _floats(test),
     }
     return {**result, "checkpoint": trainer.saved_model_file} if saved else result

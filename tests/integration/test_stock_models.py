@@ -19,10 +19,11 @@ SMALL: dict[str, dict[str, Any]] = {
     "GRU4RecF": {"selected_features": ["genre"]},
     "SASRecF": {"selected_features": ["genre"]},
     "FDSA": {"selected_features": ["genre"]},
-    "S3Rec": {"item_attribute": "genre", "train_stage": "pretrain", "pretrain_epochs": 1},
+    "S3Rec": {"item_attribute": "genre", "train_stage": "pretrain", "pretrain_epochs": 1, "save_step": 1},
     "NCL": {"num_clusters": 4, "warm_up_step": 1},
     "DGCF": {"cor_batch_size": 10, "train_batch_size": 128},
-    "SASRecCPR": {"n_facet_all": 1, "n_facet_context": 1, "n_facet_reranker": 1},
+    "SASRecCPR": {"reranker_CAN_NUM": 10},
+    "GRU4RecCPR": {"reranker_CAN_NUM": 10},
 }
 ITEM_COLUMNS = {"inter": ["user_id", "item_id", "rating", "timestamp"], "item": ["item_id", "genre"]}
 # What needs more than this package installs, and what.
@@ -58,8 +59,9 @@ def train_and_reload(model: str) -> None:
     saved = torch.load(result["checkpoint"], weights_only=True)["state_dict"]
     assert all(torch.equal(saved[name], value) for name, value in again.state_dict().items())
     tested = trainer.evaluate(test_data, load_best_model=False, show_progress=False)
-    if config["eval_args"]["mode"]["test"] in ("full", "labeled"):  # else negatives are drawn anew
-        assert tested == pytest.approx(result["test_result"]), "another result after reloading"
+    drawn_anew = model == "Random" or config["eval_args"]["mode"]["test"] not in ("full", "labeled")
+    if not drawn_anew:
+        assert tested == pytest.approx(result["test_result"], abs=1e-3), "another result"
 
 
 @pytest.mark.parametrize("model", DEFAULT)

@@ -1,0 +1,73 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from recbole_llm import plugins, testing
+from recbole_llm.cli import main, run_main
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _tiny() -> None:
+    testing.write_tiny_dataset("dataset")
+    if "hash" not in plugins.list_encoders():
+        plugins.get_plugins().register(testing, "recbole_llm.testing")
+
+
+def test_models_lists_models_encoders_plugins_and_their_origins() -> None:
+    output = CliRunner().invoke(main, ["models"]).output
+    assert "PAD" in output and "recbole_llm.models.pad" in output
+    assert "LightGCN" in output and "bundled" in output
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--model=PDA"], "error: model 'PDA' is unknown; did you mean 'PAD'"),
+        (["--model=BPR", "--dataset=tinny"], "error: dataset 'tinny'"),
+        (["--model=BPR", "--epochs=many"], "error: epochs: expected int, got 'many'"),
+        (["model=BPR"], "error: argument 'model=BPR' is not of the form --key=value"),
+        (["--model=PAD", "--encoder=bundeld"], "error: encoder 'bundeld' is unknown; did you mean"),
+    ],
+)
+def test_bad_input_ends_in_one_line_and_status_2(
+    argv: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_main(argv) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+    assert len(lines) == 1 and lines[0].startswith(message)
+
+
+def test_debug_shows_where_the_error_came_from() -> None:
+    with pytest.raises(ValueError, match="'PDA' is unknown"):
+        run_main(["--model=PDA", "--debug"])
+
+
+def test_config_files_are_read() -> None:
+    Path("a.yaml").write_text("model: BPR\ndataset: tiny\nepochs: x")
+    assert run_main(["--config_files=a.yaml"]) == 2  # the type of epochs, seen in the file
+    Path("b.yaml").write_text("epochs: 1\nshow_progress: False")
+    assert run_main(["--config_files=a.yaml b.yaml"]) == 0
+
+
+def test_encode_reports_what_it_did_and_runs_warm_the_second_time() -> None:
+    arguments = ["encode", "--dataset=tiny", "--encoder=hash"]
+    first, second = (CliRunner().invoke(main, arguments) for _ in range(2))
+    assert first.exit_code == second.exit_code == 0, first.output
+    assert "60 items, 16 dimensions" in second.output
+
+
+def test_the_script_is_the_command(tmp_path: Path) -> None:
+    script = [sys.executable, str(ROOT / "run_recbole_llm.py")]
+    run = subprocess.run([*script, "--model=PDA"], capture_output=True, text=True, check=False)
+    assert run.returncode == 2
+    assert "did you mean 'PAD'" in run.stderr
+    assert "Traceback" not in run.stderr

@@ -1,0 +1,54 @@
+"""What the README shows works."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import recbole_llm
+from recbole_llm import plugins, testing
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def block(containing: str) -> str:
+    blocks = re.findall(r"```python\n(.*?)```", README, re.S)
+    return next(b for b in blocks if containing in b)
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    testing.write_tiny_dataset("dataset")
+    if "hash" not in recbole_llm.list_encoders():
+        plugins.get_plugins().register(testing, "recbole_llm.testing")
+    return {"epochs": 2, "encoder": "hash", "MAX_ITEM_LIST_LENGTH": 10, "load_col": None}
+
+
+def test_training_pad_from_recboles_own_calls(tiny: dict[str, Any], capsys: Any) -> None:
+    code = block("get_model").replace('"ml-100k"', '"tiny"')
+    assert '{"epochs": 5}' in code
+    exec(code.replace('{"epochs": 5}', repr(tiny)), {})
+    assert "ndcg@10" in capsys.readouterr().out
+
+
+def test_running_and_loading_from_python(tiny: dict[str, Any]) -> None:
+    code = block("load_data_and_model").replace('"ml-100k"', '"tiny"')
+    assert '{"topk": [5, 10]}' in code
+    names: dict[str, Any] = {}
+    exec(code.replace('{"topk": [5, 10]}', repr({**tiny, "topk": [5, 10]})), names)
+    assert "ndcg@5" in names["result"]["test_result"]
+    assert type(names["model"]).__name__ == "PAD"
+
+
+def test_every_file_that_the_readme_links_to_exists() -> None:
+    root = Path(__file__).parents[1]
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
+        assert (root / target).exists(), target
+
+
+def test_ci_reads_its_test_command_from_here() -> None:
+    commands = [line for line in README.splitlines() if re.match("^pip install .*&& python -m", line)]
+    assert commands == ['pip install -e ".[offline,test]" && python -m pytest']
