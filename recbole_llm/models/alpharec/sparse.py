@@ -43,13 +43,13 @@ def linear_operator(x: Tensor, product: Product, transposed: Product) -> Tensor:
 class _LinearOperator(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, product: Product, transposed: Product) -> Tensor:
-        ctx.transposed = transposed
+        ctx.transposed, ctx.dtype = transposed, x.dtype
         return product(x)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        return ctx.transposed(grad), None, None
+        return ctx.transposed(grad).to(ctx.dtype), None, None
 
 
 def pair_scores(users: Tensor, items: Tensor, ids: Tensor) -> Tensor:
@@ -61,10 +61,12 @@ def pair_scores(users: Tensor, items: Tensor, ids: Tensor) -> Tensor:
         ids: int [B, k].
 
     Returns:
-        [B, k].
+        [B, k]; in single precision where the vectors have less.
     """
+    dtype = torch.promote_types(users.dtype, torch.float32)
     with torch.autocast(users.device.type, enabled=False):
-        scores: Tensor = _PairScores.apply(users.to(items.dtype), items, ids)  # type: ignore[no-untyped-call]
+        users, items = users.to(dtype), items.to(dtype)
+        scores: Tensor = _PairScores.apply(users, items, ids)  # type: ignore[no-untyped-call]
     return scores
 
 

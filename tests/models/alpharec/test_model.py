@@ -38,6 +38,12 @@ class TestInBatch(TestAlphaRec):
     config: ClassVar[dict[str, Any]] = {**TestAlphaRec.config, "negatives": "in_batch", "sample_by": "user"}
 
 
+class TestMixedPrecision(TestAlphaRec):
+    config: ClassVar[dict[str, Any]] = {
+        **TestAlphaRec.config, "enable_amp": True, "embedding_size": 32, "map_hidden_size": 8
+    }  # fmt: skip
+
+
 class TestRecBolesSampler(TestAlphaRec):
     config: ClassVar[dict[str, Any]] = {
         **TestAlphaRec.config,
