@@ -80,6 +80,12 @@ class StagedTrainer(Trainer):  # type: ignore[misc]
         phases: in order.
     """
 
+    tensorboard: Any
+    saved_model_file: str
+    best_valid_score: float
+    best_valid_result: Any
+    train_loss_dict: dict[int, float]
+
     def __init__(self, config: Any, model: Any, phases: Sequence[Phase]) -> None:
         super().__init__(config, model)
         self.phases = list(phases)
@@ -88,7 +94,9 @@ class StagedTrainer(Trainer):  # type: ignore[misc]
         self._best_state: dict[str, Any] | None = None
         self._writer = self.tensorboard
 
-    def resume_checkpoint(self, resume_file: str | os.PathLike[str], phase: str | None = None) -> None:
+    def resume_checkpoint(
+        self, resume_file: str | os.PathLike[str], phase: str | None = None
+    ) -> None:
         """Continue from a checkpoint of this or an earlier run.
 
         Args:

@@ -229,7 +229,7 @@ def test_a_stopped_run_goes_on_inside_its_phase(stage: Any) -> None:
     assert checkpoint["epoch"] == 1
     trainer = run.trainer(seed=1)
     trainer.resume_checkpoint(file)
-    note, scores, weights = recording(trainer)
+    note, _, _ = recording(trainer)
     epochs: list[tuple[str, int]] = []
 
     def also(epoch: int, score: float) -> None:

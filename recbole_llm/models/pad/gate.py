@@ -35,12 +35,13 @@ def _equal_bins(counts: np.ndarray, n_bins: int) -> np.ndarray:
     if n_bins < 1:
         raise ValueError(f"n_bins must be at least 1, not {n_bins}")
     values, group = np.unique(-counts, return_inverse=True)
-    sizes = np.bincount(group, minlength=len(values)) * -values  # interactions of each group
+    sizes = np.bincount(group, minlength=len(values)) * -values  # interactions of a group
     # A group's middle interaction decides, so that bins err to both sides alike.
     middle = np.cumsum(sizes) - sizes / 2
     bins = 1 + np.floor(middle * n_bins / max(1, counts.sum()))
     bins[values == 0] = n_bins
-    return bins.clip(1, n_bins)[group]
+    clipped: np.ndarray = bins.clip(1, n_bins)
+    return clipped[group]
 
 
 def _cut_bins(counts: np.ndarray, edges: Sequence[int]) -> np.ndarray:

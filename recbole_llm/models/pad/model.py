@@ -74,7 +74,7 @@ class PAD(SequenceRecommender):
         """Enter a phase at its start: the aligned expert starts from the pre-trained one."""
         self.phase = name
         if name == "align":
-            source, aligned = self.experts["id"], self.experts["aligned"]
+            source, aligned = self.expert("id"), self.expert("aligned")
             aligned.items.embedding.load_state_dict(source.items.state_dict())
             aligned.backbone.load_state_dict(source.backbone.state_dict())
 
@@ -112,20 +112,24 @@ class PAD(SequenceRecommender):
 
     def alignment(self, ids: Tensor) -> Tensor:
         """Distance between the aligned expert's two sides of these items, int [m] -> scalar."""
-        embedding, content = self.experts["aligned"].items.sides(ids)
+        embedding, content = self.expert("aligned").items.sides(ids)
         return alignment_loss(content, embedding, self.mmd_kernel)
 
     def batch_items(self, interaction: Any) -> Tensor:
         """Distinct real items of a batch, inputs and targets; ``mmd_max_items`` of them at most."""
         fields = (self.ITEM_SEQ, self.POS_ITEM_SEQ, self.POS_ITEM_ID)
-        seen = torch.cat([interaction[f].flatten() for f in fields if f in interaction]).unique()
-        seen = seen[seen != 0]
+        slots = torch.cat([interaction[f].flatten() for f in fields if f in interaction])
+        seen: Tensor = torch.unique(slots[slots != 0])
         if len(seen) > self.mmd_max_items:
             seen = seen[torch.randperm(len(seen), device=seen.device)[: self.mmd_max_items]]
         return seen
 
+    def expert(self, name: str) -> Any:
+        """The `Expert` called id, aligned or llm."""
+        return self.experts[name]
+
     def _active(self) -> list[Any]:
-        return [self.experts[name] for name in _ACTIVE[self.phase]]
+        return [self.expert(name) for name in _ACTIVE[self.phase]]
 
     def _fused(self) -> bool:
         return self.phase == "disentangle"

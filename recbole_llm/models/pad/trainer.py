@@ -16,16 +16,14 @@ class PADTrainer(StagedTrainer):
     """Pre-train, align, disentangle; from ``pad_phase`` and ``pad_pretrained`` where given."""
 
     def __init__(self, config: Any, model: Any) -> None:
-        summaries = (
-            f"the ID expert learns from {config['loss_type']}",
-            f"the aligned expert, a copy of it, learns from {config['loss_type']} + "
-            f"{config['gamma']:g} * MK-MMD ({config['mmd_kernel']}) between its IDs and the text",
-            f"all three experts and their gates learn from {config['loss_type']} of the gated score",
-        )
-        phases = [
-            Phase.from_config(config, name, summary)
-            for name, summary in zip(PHASES, summaries, strict=True)
-        ]
+        loss, gamma, kernel = (config[key] for key in ("loss_type", "gamma", "mmd_kernel"))
+        summaries = {
+            "pretrain": f"the ID expert learns from {loss}",
+            "align": f"the aligned expert, which starts as a copy of it, learns from {loss} + "
+            f"{gamma:g} * MK-MMD ({kernel}) between its IDs and the text",
+            "disentangle": f"all three experts and their gates learn from {loss} of the gated sum",
+        }
+        phases = [Phase.from_config(config, name, summaries[name]) for name in PHASES]
         super().__init__(config, model, phases)
         if config["pad_pretrained"] is not None:
             self.resume_checkpoint(config["pad_pretrained"], config["pad_phase"])

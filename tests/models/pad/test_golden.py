@@ -88,11 +88,11 @@ def official_pad(make_pad: Any, arrays: dict[str, np.ndarray], meta: dict[str, A
     ).double()
     state = model.state_dict()
     alphas = [f"param.{name}" for name in ("alpha", "alpha2", "alpha3")]
-    for key in arrays:
+    for key, value in arrays.items():
         if key.startswith("param.") and key not in alphas:
             ours = our_name(key.removeprefix("param."))
-            assert state[ours].shape == arrays[key].shape, key
-            state[ours] = torch.tensor(arrays[key])
+            assert state[ours].shape == value.shape, key
+            state[ours] = torch.tensor(value)
     if alphas[0] in arrays:
         state["gate.alpha"] = torch.tensor(np.stack([arrays[name] for name in alphas]))
     model.load_state_dict(state)

@@ -164,7 +164,9 @@ def test_gaussian_descent_brings_two_sets_together() -> None:
 
 
 def test_unknown_measure_lists_near_matches() -> None:
-    with pytest.raises(ValueError, match="mmd_kernel 'gausian' is unknown; did you mean 'gaussian'"):
+    with pytest.raises(
+        ValueError, match="mmd_kernel 'gausian' is unknown; did you mean 'gaussian'"
+    ):
         alignment_loss(torch.ones(2, 2), torch.ones(2, 2), "gausian")
 
 
