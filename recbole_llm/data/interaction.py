@@ -19,6 +19,8 @@ import torch
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
+from recbole_llm.data.split import stable_order
+
 
 @dataclass(frozen=True)
 class Target:
@@ -111,6 +113,11 @@ def row_index(index: Any) -> Tensor | slice:
     return rows if rows.dtype in (torch.bool, torch.int64) else rows.long()
 
 
+def sort_key(values: Tensor) -> Any:
+    """What RecBole sorts a column by: its values, the first number of each pair; [R]."""
+    return (values if values.dim() == 1 else values[..., 0]).numpy()
+
+
 def take(interaction: Interaction, index: Any) -> Interaction:
     """``interaction[index]`` without RecBole's detour of arrays through a Python list."""
     if isinstance(interaction, SequenceInteraction):
@@ -201,6 +208,13 @@ class SequenceInteraction(Interaction):  # type: ignore[misc]
     def _reindex(self, index: Any) -> None:
         self.interaction = self.interaction.select(row_index(index))
         self.length = len(self.interaction.rows)
+
+    def sort(self, by: str | list[str], ascending: bool | list[bool] = True) -> None:
+        """Sort the rows in place."""
+        if isinstance(by, str) and by in self and ascending is True and self[by].dim() == 1:
+            self._reindex(stable_order(sort_key(self[by])))
+        else:
+            super().sort(by, ascending)
 
     def add_prefix(self, prefix: str) -> None:
         """Rename every column."""

@@ -19,9 +19,10 @@ from recbole_llm.data.interaction import (
     SequenceInteraction,
     SortedInteractions,
     Target,
+    sort_key,
     take,
 )
-from recbole_llm.data.split import Groups, IntArray
+from recbole_llm.data.split import Groups, IntArray, stable_order
 
 
 class SequentialDataset(RecBoleSequentialDataset):  # type: ignore[misc]
@@ -65,8 +66,9 @@ class SequentialDataset(RecBoleSequentialDataset):  # type: ignore[misc]
     def _sorted_interactions(self) -> SortedInteractions:
         max_length: int = self.config["MAX_ITEM_LIST_LENGTH"]
         inter = self.inter_feat
-        keys = [_sort_key(inter[field]) for field in (self.time_field, self.uid_field)]
-        order = torch.from_numpy(np.lexsort(keys))  # stable, as RecBole's two sorts are
+        order = torch.from_numpy(stable_order(sort_key(inter[self.time_field])))
+        users = inter[self.uid_field][order]
+        order = order[torch.from_numpy(stable_order(users.numpy()))]
         columns: dict[str, Tensor] = {}
         for field in list(inter.interaction):
             # Popped, so that only one column exists twice at a time.
@@ -136,10 +138,6 @@ class SequentialDataset(RecBoleSequentialDataset):  # type: ignore[misc]
     def _split_rows(self, parts: Sequence[IntArray]) -> list[SequentialDataset]:
         self._drop_unused_col()
         return [self.copy(self.inter_feat[part]) for part in parts]
-
-
-def _sort_key(values: Tensor) -> Any:
-    return (values if values.dim() == 1 else values[..., 0]).numpy()
 
 
 def _padded_rows(values: Tensor, order: Tensor, padding: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Rows grouped by a key, and cut into parts group by group, without a loop over rows."""
+"""Rows in order, grouped by a key, and cut into parts, without a loop over rows."""
 
 from __future__ import annotations
 
@@ -10,6 +10,34 @@ import numpy as np
 import numpy.typing as npt
 
 IntArray: TypeAlias = npt.NDArray[np.int64]
+
+
+def stable_order(keys: Any) -> IntArray:
+    """``np.argsort(keys, kind="stable")`` of a vector, [R], faster for ids and float32 times.
+
+    NumPy sorts 16-bit integers by radix and all else by comparison; so sort 16 bits at a time.
+    """
+    bits = _ordered_bits(keys)
+    if bits is None:
+        return np.argsort(keys, kind="stable")
+    order = np.argsort(bits.astype(np.uint16), kind="stable")
+    for shift in range(16, int(bits.max(initial=0)).bit_length(), 16):
+        digit = (bits >> shift).astype(np.uint16)
+        order = order[np.argsort(digit[order], kind="stable")]
+    return order
+
+
+def _ordered_bits(keys: Any) -> Any | None:
+    """Unsigned integers in the order of the keys, None where that is not done."""
+    if keys.dtype == np.float32:
+        # IEEE 754 numbers sort as their bits, if the negative ones are turned over.
+        if np.isnan(keys).any():
+            return None
+        bits = (keys + np.float32(0)).view(np.uint32)  # + 0 makes -0 the same as 0
+        return np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
+    if np.issubdtype(keys.dtype, np.integer) and keys.min(initial=0) >= 0:
+        return keys
+    return None
 
 
 @dataclass(frozen=True)
@@ -29,7 +57,7 @@ class Groups:
         """Group the rows 0…R-1 by their keys, int [R]."""
         if not len(keys):
             return cls(np.empty(0, np.int64), np.empty(0, np.int64))
-        by_key = np.argsort(keys, kind="stable")
+        by_key = stable_order(keys)
         starts = np.flatnonzero(np.r_[True, np.diff(keys[by_key]) != 0])
         sizes = np.diff(np.r_[starts, len(keys)])
         appearance = np.argsort(by_key[starts], kind="stable")
