@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from recbole_llm.data.training import IntArray
 
 TEACHERS = ("exact", "bank")
+USERS_AT_ONCE = 256  # of the teachers' histories
 
 
 class Histories(nn.Module):
@@ -142,9 +143,13 @@ class SelfDistillation(nn.Module):
         return total / count.unsqueeze(1)
 
     def _states(self, users: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
+        """Last states of distinct users, int [U] -> [U, S]."""
         if len(self.bank):
             return self.bank[users]
-        return encode(self._before_last(users))
+        # Users of like length go together, so that little padding is computed.
+        order = self.histories.lengths[users].argsort()
+        parts = [encode(self._before_last(part)) for part in users[order].split(USERS_AT_ONCE)]
+        return torch.cat(parts)[order.argsort()]
 
     def _before_last(self, users: Tensor) -> Tensor:
         return self.histories.before_last(users, self.max_length)

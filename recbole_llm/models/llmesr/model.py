@@ -65,8 +65,17 @@ class LLMESR(SequenceRecommender):
         users = interaction[self.USER_ID]
         distillation = self.distillation()
         ends = distillation.ends(users, interaction[self.ITEM_SEQ], targets)  # [B]
-        loss: Tensor = distillation(states[ends], users[ends], self.last_states)
+        loss: Tensor = distillation(states[ends], users[ends], self._teachers)
         return loss
+
+    def _teachers(self, item_seq: Tensor) -> Tensor:
+        """Last states without dropout, whose noise students need not learn: int [B, L] -> [B, S]."""
+        training = self.network.training
+        self.network.eval()
+        try:
+            return self.last_states(item_seq)
+        finally:
+            self.network.train(training)
 
     def distillation(self) -> SelfDistillation:
         """The training histories and similar users, made on first use."""

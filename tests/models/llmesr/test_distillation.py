@@ -62,9 +62,19 @@ def test_exact_by_hand(histories: Histories) -> None:
     # User 1: mean of users 3 (2 + 3) and 2 (nothing); user 2: user 1 (5 + 6).
     expected = ((1 - 2.5) ** 2 + (0 - 1) ** 2 + (10 - 11) ** 2 + 0) / 4
     assert loss.item() == pytest.approx(expected)
-    assert seen == [[[5, 6], [0, 0], [2, 3]]], "each distinct user once"
+    assert seen == [[[0, 0], [5, 6], [2, 3]]], "each distinct user once, by length"
     loss.backward()  # type: ignore[no-untyped-call]
     assert states.grad is not None and states.grad.tolist() == [[-0.75, -0.5], [-0.5, 0.0]]
+
+
+def test_users_in_several_parts(
+    histories: Histories, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = _made(histories, [[-1, -1], [3, 2], [1, 3], [1, 2], [-1, -1]], "exact")
+    states, users = torch.rand(3, 2), torch.tensor([3, 1, 2])
+    whole = made(states, users, sums)
+    monkeypatch.setattr("recbole_llm.models.llmesr.distillation.USERS_AT_ONCE", 1)
+    torch.testing.assert_close(made(states, users, sums), whole)
 
 
 def test_no_teacher_no_loss(histories: Histories) -> None:
