@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -117,7 +118,7 @@ class RankingCollector(Collector):  # type: ignore[misc]
         # Only the last tie can be longer than the list.
         n = scores.shape[1]
         pieces = zip(_chunks(tied, n), _chunks(last, n), strict=True)
-        whole = torch.cat([(scores[rows] == end[:, None]).sum(1) for rows, end in pieces])  # [T]
+        whole = torch.cat([_count(torch.eq, scores[rows], end) for rows, end in pieces])  # [T]
         sizes = torch.where(listed[:, :k] == last[:, None], whole[:, None], sizes)
         return draw_hits(listed[:, :k], sizes, positives.count_of(values[:, :k])[tied], draws)
 
@@ -134,6 +135,13 @@ class RankingCollector(Collector):  # type: ignore[misc]
 def _chunks(rows: Tensor, width: int) -> tuple[Tensor, ...]:
     """Parts of rows whose blocks of [part, width] elements stay small."""
     return torch.split(rows, max(CHUNK // width, 1))
+
+
+def _count(compare: Callable[..., Tensor], block: Tensor, values: Tensor) -> Tensor:
+    """How many of each row of [B, n] compare so with its value of [B]."""
+    # Summing float32 is three times as fast as summing bool, and exact below 2^24 items.
+    ones = torch.empty_like(block, dtype=torch.float32)
+    return compare(block, values[:, None], out=ones).sum(1).long()
 
 
 def _hash(text: str) -> int:
@@ -188,9 +196,7 @@ def mean_ranks(scores: Tensor, positives: Positives) -> Tensor:
     sums = torch.zeros(len(scores), dtype=torch.float64, device=scores.device)
     for rows, own in zip(_chunks(positives.rows, n), _chunks(positives.scores, n), strict=True):
         others = scores[rows]  # [C, n]
-        above = (others > own[:, None]).sum(1)
-        same = (others == own[:, None]).sum(1)
-        sums.index_add_(0, rows, above + (same.double() + 1) / 2)
-    parts = _chunks(scores, n)
-    ranked = torch.cat([n - (p == p.min(1, keepdim=True).values).sum(1) for p in parts])
+        above, up_to = _count(torch.gt, others, own), _count(torch.ge, others, own)
+        sums.index_add_(0, rows, (above.double() + up_to + 1) / 2)
+    ranked = torch.cat([n - _count(torch.eq, part, part.amin(1)) for part in _chunks(scores, n)])
     return torch.stack((sums.float(), ranked.float(), positives.counts.float()), dim=1)
