@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--data-path", help="folder of the data set's folder")
     parser.add_argument("--metrics", default=METRICS, help="comma-separated")
     parser.add_argument("--length", type=int, default=20, help="MAX_ITEM_LIST_LENGTH")
-    parser.add_argument("--budget", type=float, default=512, help="eval_memory_mib of ours")
+    parser.add_argument("--budget", type=float, default=256, help="eval_memory_mib of ours")
     arguments = parser.parse_args()
     if arguments.child:
         harness.report(evaluate(arguments.child, arguments))
@@ -80,8 +80,9 @@ def _config(arguments: Any) -> Any:
     args = {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "full"}
     settings = {
         "eval_args": args, "metrics": arguments.metrics.split(","), "topk": [10, 20],
-        "train_level": "prefix", "MAX_ITEM_LIST_LENGTH": arguments.length, "eval_memory_mib": arguments.budget,
-        "metric_decimal_place": 8, "load_col": {"inter": ["user_id", "item_id", "timestamp"]},
+        "train_level": "prefix", "MAX_ITEM_LIST_LENGTH": arguments.length,
+        "eval_memory_mib": arguments.budget, "metric_decimal_place": 8,
+        "load_col": {"inter": ["user_id", "item_id", "timestamp"]},
     }  # fmt: skip
     if arguments.data_path:
         settings["data_path"] = arguments.data_path
