@@ -179,6 +179,8 @@ class EmbeddingStore:
     def _guarded(self) -> Iterator[None]:
         try:
             yield
+        except sqlite3.ProgrammingError:  # a fault of the caller's, not of the file
+            raise
         except sqlite3.OperationalError as error:
             if "locked" in str(error):
                 raise StoreError(

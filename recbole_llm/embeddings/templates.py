@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import jinja2
 import jinja2.meta
 from jinja2 import nodes
 from jinja2.sandbox import SandboxedEnvironment
+from jinja2.utils import missing
 
 from recbole_llm.registry import PROPERTIES, suggest
 
@@ -21,16 +22,18 @@ class PromptError(ValueError):
     """A template that cannot be rendered, or fields that make no prompt."""
 
 
-class _UnknownField(Exception):
-    """Carries the name of a field that a template asked for and the data set does not have."""
+class _UnknownField(jinja2.UndefinedError):
+    """Its message is the name of a field that a template asked for and that is not there."""
 
 
 class _Strict(jinja2.StrictUndefined):
-    def _fail_with_undefined_error(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise _UnknownField(self._undefined_name)
+    def __init__(self, hint: str | None = None, obj: Any = missing, name: str | None = None,
+                 exc: type[jinja2.TemplateRuntimeError] = _UnknownField) -> None:  # fmt: skip
+        super().__init__(hint, obj, name, _UnknownField)
 
-    __iter__ = __str__ = __len__ = __eq__ = __ne__ = __bool__ = _fail_with_undefined_error
-    __hash__ = _fail_with_undefined_error
+    @property
+    def _undefined_message(self) -> str:
+        return str(self._undefined_name)
 
 
 class Template:

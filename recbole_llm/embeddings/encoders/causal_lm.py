@@ -114,7 +114,7 @@ class CausalEncoder:
             "causal_lm", source.digest, pooling, self.layer, options.prefix,
             bool(options.normalize), self.max_length, options.dtype,
         )  # fmt: skip
-        self._loaded: tuple[Any, nn.Module, int] | None = None
+        self._loaded: tuple[Any, nn.Module, int | None] | None = None
 
     @property
     def dimension(self) -> int:
@@ -144,17 +144,18 @@ class CausalEncoder:
 
     def _forward(self, ids: list[list[int]]) -> Tensor:
         """[B] sequences -> [B, D]."""
-        _, model, taken = self._parts()
+        _, model, layer = self._parts()
         lengths = torch.tensor([len(sequence) for sequence in ids])
         width = int(lengths.max())
         padded = torch.tensor([sequence + [0] * (width - len(sequence)) for sequence in ids])
         mask = torch.arange(width) < lengths[:, None]  # [B, L]
         device = self.options.device
-        states = model(
+        output = model(
             input_ids=padded.to(device), attention_mask=mask.long().to(device),
-            use_cache=False, output_hidden_states=True,
-        ).hidden_states[taken].float()  # fmt: skip
-        vectors = self._pool(states, mask.to(device))
+            use_cache=False, output_hidden_states=layer is not None,
+        )  # fmt: skip
+        states = output.last_hidden_state if layer is None else output.hidden_states[layer]
+        vectors = self._pool(states.float(), mask.to(device))
         return nn.functional.normalize(vectors, dim=1) if self.options.normalize else vectors
 
     def _pool(self, states: Tensor, mask: Tensor) -> Tensor:
@@ -164,8 +165,8 @@ class CausalEncoder:
             return states[torch.arange(len(states), device=states.device), lengths - 1]
         return (states * mask[:, :, None]).sum(dim=1) / lengths[:, None]
 
-    def _parts(self) -> tuple[Any, nn.Module, int]:
-        """Tokenizer, model, and the index of the hidden states to take."""
+    def _parts(self) -> tuple[Any, nn.Module, int | None]:
+        """Tokenizer, model, and which of its hidden states to take; None: the last."""
         if self._loaded is None:
             tokenizer, model = self._load()
             depth = int(model.config.num_hidden_layers)  # type: ignore[union-attr, arg-type]
@@ -174,8 +175,9 @@ class CausalEncoder:
                 raise ValueError(
                     f"encoder_layer: {self.layer} is out of range; the model has {depth} layers"
                 )
-            drop_blocks(model, layer)
-            self._loaded = tokenizer, model.to(self.options.device).eval(), layer
+            last = layer == depth or drop_blocks(model, layer)
+            model.to(self.options.device).eval()
+            self._loaded = tokenizer, model, None if last else layer
         return self._loaded
 
     def _load(self) -> tuple[Any, nn.Module]:
@@ -195,14 +197,17 @@ class CausalEncoder:
         return tokenizer, model
 
 
-def drop_blocks(model: nn.Module, layer: int) -> None:
-    """Do not compute the blocks above `layer`, where the model is of Llama's make.
+def drop_blocks(model: nn.Module, layer: int) -> bool:
+    """Make the output of block `layer` the model's, where the model is of Llama's make.
 
-    Such a model normalises the last hidden states only, so the norm goes with the last block.
+    Such a model normalises the last hidden states only, so the norm goes with the blocks above.
+
+    Returns:
+        Whether it was done; the blocks above are not computed any more.
     """
     blocks = getattr(model, "layers", None)
     if not isinstance(blocks, nn.ModuleList) or not hasattr(model, "norm"):
-        return
-    if layer < len(blocks):
-        model.layers = blocks[:layer]
-        model.norm = nn.Identity()
+        return False
+    model.layers = blocks[:layer]
+    model.norm = nn.Identity()
+    return True

@@ -1,0 +1,149 @@
+"""Encoding item titles: this package against ``SentenceTransformer.encode`` as a user calls it.
+
+Loading the model is not counted, nor is a warm-up on a few texts. Ours is the whole pipeline:
+deduplication, encoding and the commits to an empty store. Cosines are to the library's vectors.
+
+    python tests/benchmarks/bench_encoder.py --items data/prime-pantry/prime-pantry.item --out r.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import harness
+import numpy as np
+
+WARM_UP = 64  # texts
+STOCK = "sentence_transformers"
+VARIANTS = (STOCK, "ours_float32", "ours_bfloat16")
+
+
+def read_texts(arguments: argparse.Namespace) -> list[str]:
+    """The values of a field of an atomic file."""
+    from recbole_llm.embeddings.atomic import AtomicFile
+
+    rows = AtomicFile.read(arguments.items).rows
+    return [row[arguments.field] for row in rows][: arguments.limit]
+
+
+def encode_stock(texts: list[str], folder: Path) -> tuple[float, np.ndarray]:
+    """Seconds and vectors of the library, with its default batch size of 32."""
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(str(folder), device="cpu")
+    model.encode(texts[:WARM_UP])
+    start = time.perf_counter()
+    vectors = model.encode(texts)
+    return time.perf_counter() - start, vectors
+
+
+def encode_ours(texts: list[str], folder: Path, dtype: str) -> tuple[float, np.ndarray]:
+    """Seconds and vectors of this package, through an empty store."""
+    from recbole_llm.embeddings.encoders.options import Options
+    from recbole_llm.embeddings.encoders.sentence_bert import SentenceBert
+    from recbole_llm.embeddings.pipeline import encode_texts
+    from recbole_llm.embeddings.store import EmbeddingStore
+    from recbole_llm.runtime import configure_runtime
+
+    configure_runtime()
+    encoder = SentenceBert.from_folder(folder, Options(dtype=dtype))
+    if encoder is None:
+        raise ValueError(f"{folder} is not a BERT sentence encoder")
+    encoder.encode(texts[:WARM_UP])
+    with tempfile.TemporaryDirectory() as cache, closing(EmbeddingStore(cache)) as store:
+        start = time.perf_counter()
+        vectors, _ = encode_texts(encoder, store, texts, progress=False)
+        return time.perf_counter() - start, vectors
+
+
+def child(arguments: argparse.Namespace) -> None:
+    """One measurement; the vectors go to a file for the comparison."""
+    from recbole_llm.embeddings.encoders.bundled import bundled_folder
+
+    folder = arguments.model or bundled_folder()
+    texts = read_texts(arguments)
+    if arguments.child == STOCK:
+        seconds, vectors = encode_stock(texts, folder)
+    else:
+        seconds, vectors = encode_ours(texts, folder, arguments.child.removeprefix("ours_"))
+    np.save(arguments.vectors / f"{arguments.child}.npy", vectors)
+    harness.report({"seconds": seconds, "gflops": flops(folder, texts) / seconds / 1e9})
+
+
+def flops(folder: Path, texts: list[str]) -> float:
+    """Operations of the model's products over the texts' own tokens, without attention."""
+    from recbole_llm.embeddings.encoders.options import Options
+    from recbole_llm.embeddings.encoders.sentence_bert import SentenceBert
+
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    width, inner = config["hidden_size"], config["intermediate_size"]
+    encoder = SentenceBert.from_folder(folder, Options())
+    tokens = sum(len(ids) for ids in encoder._tokenize(texts)) if encoder else 0
+    return 2.0 * tokens * config["num_hidden_layers"] * width * (4 * width + 2 * inner)
+
+
+def gemm_gflops(dtype: str) -> float:
+    """The best of torch's products at the model's largest shape, GFLOP/s."""
+    import torch
+
+    kind = getattr(torch, dtype)
+    x, w = torch.randn(4096, 384).to(kind), torch.randn(1536, 384).to(kind)
+    times = []
+    for _ in range(20):
+        start = time.perf_counter()
+        torch.nn.functional.linear(x, w)
+        times.append(time.perf_counter() - start)
+    return 2 * x.shape[0] * w.numel() / min(times) / 1e9
+
+
+def cosines(folder: Path) -> dict[str, dict[str, float]]:
+    """Smallest and mean cosine of our vectors to the library's."""
+    vectors = {name: np.load(folder / f"{name}.npy") for name in VARIANTS}
+    unit = {k: v / np.linalg.norm(v, axis=1, keepdims=True) for k, v in vectors.items()}
+    values = {name: (unit[name] * unit[STOCK]).sum(axis=1) for name in VARIANTS[1:]}
+    return {k: {"min": float(v.min()), "mean": float(v.mean())} for k, v in values.items()}
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    """All measurements and what follows from them."""
+    import sentence_transformers
+    import transformers
+
+    passed = ["--items", str(arguments.items.resolve()), "--field", arguments.field]
+    for name in ("limit", "model"):
+        if getattr(arguments, name) is not None:
+            passed += [f"--{name}", str(getattr(arguments, name))]
+    with tempfile.TemporaryDirectory() as folder:
+        passed += ["--vectors", folder]
+        result = harness.compare(__file__, VARIANTS, passed, arguments.rounds)
+        result["cosine"] = cosines(Path(folder))
+    result["gemm_gflops"] = {dtype: gemm_gflops(dtype) for dtype in ("float32", "bfloat16")}
+    result["load_average"] = os.getloadavg()[0]
+    result["versions"] = {m.__name__: m.__version__ for m in (sentence_transformers, transformers)}
+    return result
+
+
+def main() -> None:
+    """Read the arguments, measure, write JSON."""
+    parser = harness.parser(__doc__ or "")
+    parser.add_argument("--items", type=Path, required=True, help="an .item file")
+    parser.add_argument("--field", default="title", help="its text field")
+    parser.add_argument("--limit", type=int, help="number of texts; all by default")
+    parser.add_argument("--model", type=Path, help="model folder; the bundled MiniLM by default")
+    parser.add_argument("--vectors", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        child(arguments)
+    else:
+        harness.write(run(arguments), arguments.out)
+
+
+if __name__ == "__main__":
+    main()

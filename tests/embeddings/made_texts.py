@@ -1,0 +1,72 @@
+"""What several tests of the embeddings are made of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recbole_llm.testing import HashEncoder
+
+WORDS = [
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    *["the", "a", "red", "blue", "green", "story", "heat", "of", "and", "night"],
+]
+TEXTS = [
+    "the red story",
+    "heat",
+    "",
+    "a story of the blue night and the green heat",
+    "a night",
+    "x",
+]
+ITEMS = """item_id:token\tmovie_title:token_seq\tgenre:token\tprice:float\tvector:float_seq
+10\tToy Story\tcomedy\t1.5\t1 0
+20\tHeat\tcrime\t2\t0 1
+30\tBabe\t\t2.5\t1 1
+40\tUnseen\tdrama\t3\t1 1
+"""
+
+
+class PlainConfig(dict[str, Any]):
+    """Missing keys are None, as in RecBole's."""
+
+    def __missing__(self, key: str) -> None:
+        return None
+
+
+class CountingEncoder(HashEncoder):
+    """Remembers what it was asked for."""
+
+    def __init__(self, dimension: int = 8) -> None:
+        super().__init__(dimension)
+        self.seen: list[str] = []
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        self.seen += texts
+        return super().encode(texts)
+
+
+def write_tokenizer(folder: Path, special: bool, **names: str) -> None:
+    """A word tokenizer, with [CLS] and [SEP] around a text or without."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.normalizers import Lowercase
+    from tokenizers.pre_tokenizers import Whitespace
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = Tokenizer(WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="[UNK]"))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = Lowercase(), Whitespace()
+    if special:
+        tokenizer.post_processor = TemplateProcessing(
+            single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        )
+    tokenizer.save(str(folder / "tokenizer.json"))
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "[PAD]"}
+    (folder / "tokenizer_config.json").write_text(json.dumps({**settings, **names}))
