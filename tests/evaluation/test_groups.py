@@ -204,6 +204,35 @@ def test_evaluations_do_not_mix() -> None:
     assert results[0] == results[1]
 
 
+def test_processes_share_their_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two processes each sees half the rows, and both report the groups of all rows."""
+    scores = [ranking(2, 1), ranking(2, 1), ranking(1, 2, 3), ranking(4, 5), ranking(1, 2)]
+    positives = [(0, 2), (1, 1), (2, 3), (3, 4), (4, 2)]
+    parts = []
+    for rows in (range(0, 2), range(2, 5)):
+        collector, evaluator = evaluation_parts(config())
+        collector.data_collect(train_data())
+        batch = Interaction({"user_id": torch.tensor([row + 1 for row in rows])})
+        collector.eval_batch_collect(
+            torch.tensor([scores[row] for row in rows]),
+            batch,
+            torch.arange(len(rows)),
+            torch.tensor([positives[row][1] for row in rows]),
+        )
+        parts.append(collector.get_data_struct())
+
+    def all_gather_object(everyone: list[Any], own: dict[str, Any]) -> None:
+        everyone[:] = [{key: part.get(key) for key in own} for part in parts]
+
+    distributed = torch.distributed
+    monkeypatch.setattr(distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(distributed, "all_gather_object", all_gather_object)
+    grouped = {k: v for k, v in evaluator.evaluate(parts[0]).items() if "(" in k}
+    monkeypatch.undo()
+    assert grouped == {k: v for k, v in leave_one_out().items() if "(" in k}
+
+
 def test_validation_goes_without_groups() -> None:
     collector, evaluator = evaluation_parts(config())
     with without_groups(collector):  # nor are the groups known yet
