@@ -81,7 +81,7 @@ def encode_texts(
     # Read back, so that a first and a later run give the same numbers whatever is stored.
     distinct = store.load([keys[t] for t in unique])
     position = {t: row for row, t in enumerate(unique)}
-    matrix = distinct[[position[t] for t in texts]] if texts else distinct
+    matrix = distinct if len(unique) == len(texts) else distinct[[position[t] for t in texts]]
     seconds = time.perf_counter() - start
     return matrix, EncodeReport(len(texts), len(unique), len(unique) - encoded, encoded, seconds)
 
