@@ -21,7 +21,8 @@ from recbole.evaluator.collector import DataStruct
 from torch import Tensor
 
 from recbole_llm.evaluation.groups import PAIRS, USERS, Group, check_settings, make_groups
-from recbole_llm.evaluation.ranking import Positives, RankingCollector
+from recbole_llm.evaluation.positives import Positives
+from recbole_llm.evaluation.ranking import RankingCollector
 
 GROUPS = "group.groups"
 

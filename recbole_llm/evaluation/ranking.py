@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,18 +10,18 @@ from recbole.evaluator.collector import Collector, DataStruct
 from recbole.utils import EvaluatorType
 from torch import Tensor
 
-from recbole_llm.evaluation.ties import draw_hits, row_draws, shuffled_ties
+from recbole_llm.evaluation.positives import Positives, chunks, mean_ranks
+from recbole_llm.evaluation.ties import row_draws, shuffled_ties
 
-CHUNK = 2**22  # elements of the largest temporary
 TRANSIENT = ("rec.topk", "rec.meanrank", "rec.score", "rec.items", "data.label")
 
 
 class RankingCollector(Collector):  # type: ignore[misc]
     """RecBole's ``Collector`` for full and sampled ranking.
 
-    Without ties it collects what RecBole's does. It makes no matrices of users by items: hits
-    are looked up, and mean ranks (GAUC) counted instead of sorted. Where scores tie, see
-    `recbole_llm.evaluation.ties`; mean ranks take the average rank, as RecBole's do.
+    Without ties it collects what RecBole's does, but makes no matrices of users by items and
+    sorts nothing: places are counted, see `recbole_llm.evaluation.positives`. Where scores tie,
+    see `recbole_llm.evaluation.ties`; mean ranks (GAUC) take the average rank, as RecBole's do.
     Value-based evaluation (AUC, LogLoss) is RecBole's.
 
     Args:
@@ -57,9 +55,21 @@ class RankingCollector(Collector):  # type: ignore[misc]
             super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
             return
         positives = Positives(scores_tensor, positive_u, positive_i)
-        if self.register.need("rec.items") or self.register.need("rec.topk"):
-            self._collect_lists(scores_tensor, positives)
-        if self.register.need("rec.meanrank"):
+        k, n = max(self.topk), scores_tensor.shape[1]
+        if k > n:
+            raise ValueError(f"topk: {k} is more than the {n} items of the catalogue")
+        mean_rank = self.register.need("rec.meanrank")
+        if mean_rank or self.register.need("rec.topk"):
+            positives.rank(scores_tensor, None if mean_rank else k)
+        if self.register.need("rec.items"):
+            self.data_struct.update_tensor("rec.items", self._lists(scores_tensor, k))
+        if self.register.need("rec.topk"):
+            draws = row_draws(self._row, len(scores_tensor), scores_tensor.device)
+            for key, wanted in self._hits_of(positives).items():
+                hits = wanted.hits(k, draws).long()
+                topk = torch.cat((hits, wanted.counts[:, None]), dim=1)
+                self.data_struct.update_tensor(key, topk)
+        if mean_rank:
             self.data_struct.update_tensor("rec.meanrank", mean_ranks(scores_tensor, positives))
         if self.register.need("rec.score"):
             self.data_struct.update_tensor("rec.score", scores_tensor)
@@ -80,47 +90,19 @@ class RankingCollector(Collector):  # type: ignore[misc]
         self._row = 0
         return collected
 
-    def _collect_lists(self, scores: Tensor, positives: Positives) -> None:
-        k = max(self.topk)
-        n = scores.shape[1]
-        if k > n:
-            raise ValueError(f"topk: {k} is more than the {n} items of the catalogue")
-        values, items = torch.topk(scores, min(k + 1, n), dim=-1)  # one more shows a tie at the end
-        tied = (values[:, 1:] == values[:, :-1]).any(1).nonzero().view(-1)  # [T]
-        if self.register.need("rec.topk"):
-            for key, wanted in self._hits_of(positives).items():
-                hits = wanted.contain(items[:, :k])
-                if len(tied):
-                    hits[tied] = self._tied_hits(scores, values, tied, wanted)
-                topk = torch.cat((hits.long(), wanted.counts[:, None]), dim=1)
-                self.data_struct.update_tensor(key, topk)
-        if self.register.need("rec.items"):
-            items = items[:, :k].contiguous()
-            for rows in _chunks(tied, n):
-                items[rows] = shuffled_ties(
-                    scores[rows], k, rows + self._row, self._keys(n, scores)
-                )
-            self.data_struct.update_tensor("rec.items", items)
-
     def _hits_of(self, positives: Positives) -> dict[str, Positives]:
         """Positives whose places in the lists are collected, by the name they are kept under."""
         return {"rec.topk": positives}
 
-    def _tied_hits(
-        self, scores: Tensor, values: Tensor, tied: Tensor, positives: Positives
-    ) -> Tensor:
-        """Hits of the rows in which scores tie, bool [T, k]."""
-        k = max(self.topk)
-        draws = row_draws(self._row, len(scores), scores.device)[tied]
-        listed = values[tied]  # [T, k + 1]
-        last = listed[:, k - 1]
-        sizes = torch.stack([(listed == listed[:, j, None]).sum(1) for j in range(k)], dim=1)
-        # Only the last tie can be longer than the list.
+    def _lists(self, scores: Tensor, k: int) -> Tensor:
+        """The first k items of each row, int64 [B, k]."""
         n = scores.shape[1]
-        pieces = zip(_chunks(tied, n), _chunks(last, n), strict=True)
-        whole = torch.cat([_count(torch.eq, scores[rows], end) for rows, end in pieces])  # [T]
-        sizes = torch.where(listed[:, :k] == last[:, None], whole[:, None], sizes)
-        return draw_hits(listed[:, :k], sizes, positives.count_of(values[:, :k])[tied], draws)
+        values, items = torch.topk(scores, min(k + 1, n), dim=-1)  # one more shows a tie at the end
+        tied = (values[:, 1:] == values[:, :-1]).any(1).nonzero().view(-1)  # [T]
+        items = items[:, :k].contiguous()
+        for rows in chunks(tied, n):
+            items[rows] = shuffled_ties(scores[rows], k, rows + self._row, self._keys(n, scores))
+        return items
 
     def _keys(self, n: int, scores: Tensor) -> Tensor:
         """What tells an item apart whatever its number: a hash of its token, int64 [n]."""
@@ -132,71 +114,6 @@ class RankingCollector(Collector):  # type: ignore[misc]
         return self._item_keys
 
 
-def _chunks(rows: Tensor, width: int) -> tuple[Tensor, ...]:
-    """Parts of rows whose blocks of [part, width] elements stay small."""
-    return torch.split(rows, max(CHUNK // width, 1))
-
-
-def _count(compare: Callable[..., Tensor], block: Tensor, values: Tensor) -> Tensor:
-    """How many of each row of [B, n] compare so with its value of [B]."""
-    # Summing float32 is three times as fast as summing bool, and exact below 2^24 items.
-    ones = torch.empty_like(block, dtype=torch.float32)
-    return compare(block, values[:, None], out=ones).sum(1).long()
-
-
 def _hash(text: str) -> int:
     digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little", signed=True)
-
-
-class Positives:
-    """The distinct positives of a batch, by row."""
-
-    def __init__(self, scores: Tensor, rows: Tensor, items: Tensor) -> None:
-        self.n = scores.shape[1]
-        rows, items = rows.to(scores.device), items.to(scores.device)
-        self.keys = torch.unique(rows * self.n + items)  # sorted, [P]
-        self.rows, self.items = self.keys // self.n, self.keys % self.n
-        self.counts = torch.bincount(self.rows, minlength=len(scores))  # [B]
-        self.scores = scores[self.rows, self.items]  # [P]
-
-    def of_items(self, members: Tensor) -> Positives:
-        """The positives whose item is in a group, members bool [n]."""
-        part, chosen = copy.copy(self), members.to(self.items.device)[self.items]
-        for name in ("keys", "rows", "items", "scores"):
-            setattr(part, name, getattr(self, name)[chosen])
-        part.counts = torch.bincount(part.rows, minlength=len(self.counts))
-        return part
-
-    def contain(self, items: Tensor) -> Tensor:
-        """Whether each row's items are positives of it: int [B, k] -> bool [B, k]."""
-        wanted = torch.arange(len(items), device=items.device)[:, None] * self.n + items
-        if not len(self.keys):
-            return torch.zeros_like(wanted, dtype=torch.bool)
-        place = torch.searchsorted(self.keys, wanted).clamp_(max=len(self.keys) - 1)
-        found: Tensor = self.keys[place] == wanted
-        return found
-
-    def count_of(self, values: Tensor) -> Tensor:
-        """Number of each row's positives with each score: [B, k] -> int64 [B, k]."""
-        counts = torch.zeros(values.shape, dtype=torch.int64, device=values.device)
-        k = values.shape[1]
-        for rows, scores in zip(_chunks(self.rows, k), _chunks(self.scores, k), strict=True):
-            counts.index_add_(0, rows, (values[rows] == scores[:, None]).long())
-        return counts
-
-
-def mean_ranks(scores: Tensor, positives: Positives) -> Tensor:
-    """RecBole's ``rec.meanrank``, float32 [B, 3].
-
-    Sum of the average ranks of a row's positives, number of items above the row's lowest score
-    (that of masked items), number of positives.
-    """
-    n = scores.shape[1]
-    sums = torch.zeros(len(scores), dtype=torch.float64, device=scores.device)
-    for rows, own in zip(_chunks(positives.rows, n), _chunks(positives.scores, n), strict=True):
-        others = scores[rows]  # [C, n]
-        above, up_to = _count(torch.gt, others, own), _count(torch.ge, others, own)
-        sums.index_add_(0, rows, (above.double() + up_to + 1) / 2)
-    ranked = torch.cat([n - _count(torch.eq, part, part.amin(1)) for part in _chunks(scores, n)])
-    return torch.stack((sums.float(), ranked.float(), positives.counts.float()), dim=1)

@@ -24,6 +24,7 @@ from torch import Tensor
 from recbole_llm.config import Config
 from recbole_llm.data.prepare import data_preparation
 from recbole_llm.data.sequence import SequentialDataset
+from recbole_llm.evaluation.positives import FEW
 from recbole_llm.evaluation.ranking import RankingCollector
 from recbole_llm.evaluation.ties import draw_hits, row_draws, shuffled_ties
 from recbole_llm.testing import write_tiny_dataset
@@ -105,8 +106,10 @@ def test_without_ties_recboles_numbers(data: Any, n: int, users: int, seed: int)
     for u, i in positives:
         used[u, i] = False
     tensor[used] = -np.inf
-    ours = results(RankingCollector, tensor, positives, batch=5)
-    assert ours == results(MendedCollector, tensor, positives)
+    for metrics in (METRICS, TOPK_METRICS):  # GAUC asks for the places of all positives
+        config = evaluation(metrics)
+        ours = results(RankingCollector, tensor, positives, batch=5, config=config)
+        assert ours == results(MendedCollector, tensor, positives, config=config)
 
 
 MODELS = [("SASRec", True), ("BPR", True), ("LightGCN", False), ("NeuMF", False)]
@@ -205,6 +208,23 @@ class TestTies:
         assert got["gauc"] == pytest.approx(0.5)
         # torch.topk on its own gives the same few items to everybody.
         assert got["itemcoverage@5"] == pytest.approx(60 / 61)
+
+    @pytest.mark.parametrize("levels", [1, 2, 5])
+    def test_places_of_all_positives_or_of_hits_only(self, levels: int) -> None:
+        """With many positives a row those outside the list are left out first."""
+        rng = np.random.default_rng(levels)
+        scores = masked(torch.from_numpy(rng.integers(0, levels, (30, self.n))).float())
+        many = [(u, int(i)) for u in range(30) for i in rng.choice(range(1, self.n), 20, False)]
+        assert len(many) > FEW * 30
+        hits_only = results(RankingCollector, scores, many, config=evaluation(TOPK_METRICS))
+        everything = results(RankingCollector, scores, many)
+        assert hits_only.items() <= everything.items()
+
+    def test_batch_without_positives(self) -> None:
+        collector = RankingCollector(evaluation(["Recall", "GAUC"]))
+        none = torch.empty(0, dtype=torch.int64)
+        collector.eval_batch_collect(self.constant[:2].clone(), None, none, none)
+        assert collector.get_data_struct().get("rec.topk").tolist() == [[0] * 6] * 2
 
     def test_repeats_itself(self) -> None:
         collector = RankingCollector(evaluation())
