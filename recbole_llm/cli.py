@@ -105,7 +105,9 @@ def _encode(argv: Sequence[str]) -> None:
     from recbole_llm.data.create import create_dataset
     from recbole_llm.embeddings.attach import item_embeddings
 
-    config = _config([*argv, *([] if any(a.startswith("--model=") for a in argv) else ["--model=PAD"])])
+    config = _config(
+        [*argv, *([] if any(a.startswith("--model=") for a in argv) else ["--model=PAD"])]
+    )
     init_logger(config)
     table = item_embeddings(config, create_dataset(config))
     click.echo(f"{table.matrix.shape[0] - 1} items, {table.matrix.shape[1]} dimensions")

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -138,7 +139,9 @@ def _with_plain_config(method: Callable[..., Any]) -> Callable[..., Any]:
 
 def plain_config(config: Any) -> dict[str, Any]:
     """A RecBole configuration as numbers, strings, lists and dicts."""
-    return {key: _plain(value) for key, value in config.final_config_dict.items() if key != "device"}
+    return {
+        key: _plain(value) for key, value in config.final_config_dict.items() if key != "device"
+    }
 
 
 def _plain(value: Any) -> Any:
@@ -250,10 +253,7 @@ def _without_barrier(method: Callable[..., Any]) -> Callable[..., Any]:
 
         if dist.is_initialized():
             return method(self)
-        barrier, dist.barrier = dist.barrier, lambda: None
-        try:
+        with mock.patch.object(dist, "barrier"):
             return method(self)
-        finally:
-            dist.barrier = barrier
 
     return wrapper

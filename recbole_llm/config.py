@@ -141,7 +141,9 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         # Who names a model on the command line means it, whatever a script passes.
         model = self.cmd_config_dict.get("model") or model or self.external_config_dict.get("model")
         dataset = (
-            self.cmd_config_dict.get("dataset") or dataset or self.external_config_dict.get("dataset")
+            self.cmd_config_dict.get("dataset")
+            or dataset
+            or self.external_config_dict.get("dataset")
         )
         dataset = str(dataset or DEFAULT_DATASET)
         if model is None:
@@ -168,7 +170,11 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         user, item = "USER_ID_FIELD", "ITEM_ID_FIELD"
         columns = {"inter": fields(user, item, "RATING_FIELD", "TIME_FIELD")}
         if model_class.type == ModelType.KNOWLEDGE:
-            head, tail, relation = "HEAD_ENTITY_ID_FIELD", "TAIL_ENTITY_ID_FIELD", "RELATION_ID_FIELD"
+            head, tail, relation = (
+                "HEAD_ENTITY_ID_FIELD",
+                "TAIL_ENTITY_ID_FIELD",
+                "RELATION_ID_FIELD",
+            )
             columns["kg"] = fields(head, relation, tail)
             columns["link"] = fields(item, "ENTITY_ID_FIELD")
         return columns

@@ -156,8 +156,7 @@ def find_model(name: str) -> ModelSpec:
     known = {*plugins.registry.models, *stock}
     broken = "".join(f"; plugin '{p}' was left out ({why})" for p, why in plugins.failed.items())
     raise ValueError(
-        f"model '{name}' is unknown;{suggest(name, known)} "
-        f"`recbole-llm models` lists all{broken}"
+        f"model '{name}' is unknown;{suggest(name, known)} `recbole-llm models` lists all{broken}"
     )
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
 from collections.abc import Mapping, Sequence
 from logging import getLogger
 from pathlib import Path
@@ -13,7 +11,6 @@ import torch
 from recbole.data.transform import construct_transform
 from recbole.utils import dict2str, get_environment, get_flops, init_logger, init_seed, set_color
 
-from recbole_llm import compat
 from recbole_llm.config import Config
 from recbole_llm.data.create import create_dataset
 from recbole_llm.data.prepare import data_preparation
@@ -144,7 +141,7 @@ def build_model(config: Config, train_dataset: Any) -> Any:
 def build_trainer(config: Config, model: Any) -> Any:
     """The model's trainer, with this package's evaluation and optimizer."""
     trainer_class = get_trainer(config["model"])
-    return with_engine(trainer_class)(config, model)
+    return with_engine(trainer_class)(config, model)  # type: ignore[arg-type]
 
 
 def log_flops(config: Config, model: Any, dataset: Any) -> None:

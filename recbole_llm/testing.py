@@ -126,7 +126,7 @@ class ModelTests:
         self._prepare()
         config = Config(self.model, "tiny", config_dict=self.settings(**more))
         _, *loaders = load_data(config)
-        return config, build_model(config, loaders[0]._dataset).eval(), tuple(loaders)  # type: ignore[return-value]
+        return config, build_model(config, loaders[0]._dataset).eval(), tuple(loaders)
 
     def _prepare(self) -> None:
         import sys
@@ -150,7 +150,9 @@ class ModelTests:
 
     def test_frozen_vectors_are_neither_trained_nor_stored(self) -> None:
         config, model, loaders = self.make()
-        frozen = {n: m.weight.clone() for n, m in model.named_modules() if hasattr(m, "fingerprint")}
+        frozen = {
+            n: m.weight.clone() for n, m in model.named_modules() if hasattr(m, "fingerprint")
+        }
         assert frozen, "the model holds no FrozenEmbedding"
         self._fit(config, model, loaders)
         modules = dict(model.named_modules())

@@ -48,7 +48,9 @@ def test_a_duplicate_name_is_refused_and_leaves_nothing(fresh: plugins.Plugins) 
 
 
 def test_a_misspelt_hook_is_refused(fresh: plugins.Plugins) -> None:
-    message = "plugin 'mine' implements the unknown hook 'register_model'; did you mean 'register_mo"
+    message = (
+        "plugin 'mine' implements the unknown hook 'register_model'; did you mean 'register_mo"
+    )
     with pytest.raises(ValueError, match=message):
         fresh.register(plugin(register_model=lambda register: None), "mine")
 

@@ -50,5 +50,7 @@ def test_every_file_that_the_readme_links_to_exists() -> None:
 
 
 def test_ci_reads_its_test_command_from_here() -> None:
-    commands = [line for line in README.splitlines() if re.match("^pip install .*&& python -m", line)]
+    commands = [
+        line for line in README.splitlines() if re.match("^pip install .*&& python -m", line)
+    ]
     assert commands == ['pip install -e ".[offline,test]" && python -m pytest']

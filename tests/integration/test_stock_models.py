@@ -19,13 +19,21 @@ SMALL: dict[str, dict[str, Any]] = {
     "GRU4RecF": {"selected_features": ["genre"]},
     "SASRecF": {"selected_features": ["genre"]},
     "FDSA": {"selected_features": ["genre"]},
-    "S3Rec": {"item_attribute": "genre", "train_stage": "pretrain", "pretrain_epochs": 1, "save_step": 1},
+    "S3Rec": {
+        "item_attribute": "genre",
+        "train_stage": "pretrain",
+        "pretrain_epochs": 1,
+        "save_step": 1,
+    },
     "NCL": {"num_clusters": 4, "warm_up_step": 1},
     "DGCF": {"cor_batch_size": 10, "train_batch_size": 128},
     "SASRecCPR": {"reranker_CAN_NUM": 10},
     "GRU4RecCPR": {"reranker_CAN_NUM": 10},
 }
-ITEM_COLUMNS = {"inter": ["user_id", "item_id", "rating", "timestamp"], "item": ["item_id", "genre"]}
+ITEM_COLUMNS = {
+    "inter": ["user_id", "item_id", "rating", "timestamp"],
+    "item": ["item_id", "genre"],
+}
 # What needs more than this package installs, and what.
 NEEDS = {"KGIN": "torch_scatter", "MCCLK": "torch_scatter", "KGAT": "dgl"}
 NEEDS |= {"LightGBM": "lightgbm", "XGBoost": "lightgbm"}
