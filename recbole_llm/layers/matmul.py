@@ -66,6 +66,14 @@ def product(x: Tensor, w: Tensor) -> Tensor:
     return _onednn(x, w, None) if _use_onednn(x) else x @ w.t()
 
 
+def scores(states: Tensor, items: Tensor) -> Tensor:
+    """states [B, D] @ items [n, D].T -> [B, n], without gradient, for any B."""
+    spare = -states.shape[0] % TILE
+    if spare and states.shape[0] > TILE and onednn_pays():
+        return product(F.pad(states, (0, 0, 0, spare)), items)[:-spare]
+    return product(states, items)
+
+
 def add_outer_(total: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """total [n, k] += x [m, n].T @ y [m, k], without gradient; `y` the narrower of the two."""
     if not _use_onednn(x):

@@ -10,6 +10,7 @@ from recbole.utils import InputType
 from torch import Tensor
 
 from recbole_llm.layers import losses
+from recbole_llm.layers.matmul import scores
 
 SAMPLED_LOSSES = {"BCE": losses.bce, "BPR": losses.bpr, "SSM": losses.sampled_softmax}
 LOSS_TYPES = ("CE", *SAMPLED_LOSSES)
@@ -135,8 +136,7 @@ class SequenceRecommender(SequenceTraining, SequentialRecommender):  # type: ign
     @torch.no_grad()
     def full_sort_predict(self, interaction: Any) -> Tensor:
         """Scores of the whole catalogue, [B, n]."""
-        state = self.last_states(interaction[self.ITEM_SEQ])
-        return state @ self._scored_items().t()
+        return scores(self.last_states(interaction[self.ITEM_SEQ]), self._scored_items())
 
     def _scored_items(self) -> Tensor:
         """All item vectors [n, D], kept while the model stays in eval mode."""

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from recbole_llm.layers import matmul
-from recbole_llm.layers.matmul import TILE, add_outer_, linear, product
+from recbole_llm.layers.matmul import TILE, add_outer_, linear, product, scores
 
 ROWS = [1, TILE - 1, TILE, 5 * TILE, 0]
 
@@ -58,3 +58,11 @@ def test_double_precision_and_autocast_are_torchs() -> None:
     assert linear(x.double(), w.double()).dtype == torch.double
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert linear(x, w).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("rows", [1, TILE - 1, TILE, TILE + 1, 3 * TILE + 5])
+def test_scores(rows: int) -> None:
+    states, items = torch.randn(rows, 20), torch.randn(33, 20)
+    ours = scores(states, items)
+    torch.testing.assert_close(ours, states @ items.t())
+    assert ours.is_contiguous()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from recbole.model.sequential_recommender.gru4rec import GRU4Rec as StockGRU4Rec
 from torch import Tensor, nn
 
+from recbole_llm.layers.matmul import scores
 from recbole_llm.models.base import SequenceTraining
 
 
@@ -32,6 +34,12 @@ class GRU4Rec(SequenceTraining, StockGRU4Rec):  # type: ignore[misc]
         """int [*] -> [*, H]; None: the whole table [n, H]."""
         table: nn.Embedding = self.item_embedding
         return table.weight if ids is None else table(ids)
+
+    @torch.no_grad()
+    def full_sort_predict(self, interaction: Any) -> Tensor:
+        """Scores of the whole catalogue, [B, n]."""
+        states = self.forward(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN])
+        return scores(states, self.item_embedding.weight)
 
     def calculate_loss(self, interaction: Any) -> Tensor:
         """Mean loss over a batch's targets, scalar."""

@@ -9,6 +9,7 @@ from recbole.model.sequential_recommender.sasrec import SASRec as StockSASRec
 from torch import Tensor, nn
 
 from recbole_llm.layers.backbones.transformer import TransformerBackbone
+from recbole_llm.layers.matmul import scores
 from recbole_llm.models.base import SequenceTraining
 
 
@@ -44,6 +45,12 @@ class SASRec(SequenceTraining, StockSASRec):  # type: ignore[misc]
             states: Tensor = super().forward(item_seq, item_seq_len)
             return states
         return self.last_states(item_seq)
+
+    @torch.no_grad()
+    def full_sort_predict(self, interaction: Any) -> Tensor:
+        """Scores of the whole catalogue, [B, n]."""
+        states = self.forward(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN])
+        return scores(states, self.item_embedding.weight)
 
     def calculate_loss(self, interaction: Any) -> Tensor:
         """Mean loss over a batch's targets, scalar."""
