@@ -18,7 +18,7 @@ from recbole_llm.data.loaders import IndexDataLoader
 from recbole_llm.data.samplers import IntArray, UsedItems
 from recbole_llm.data.split import ranges
 
-DEFAULT_MEMORY_MIB = 256
+DEFAULT_MEMORY_MIB = 128
 FLOAT_BYTES = 4
 SCORE_COPIES = 4  # a step's scores: the model's, a copy, and a comparison's temporaries
 HIDDEN_COPIES = 16  # live [L, H] blocks of a transformer layer without gradients: q, k, v, 4H, …

@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--data-path", help="folder of the data set's folder")
     parser.add_argument("--metrics", default=METRICS, help="comma-separated")
     parser.add_argument("--length", type=int, default=20, help="MAX_ITEM_LIST_LENGTH")
-    parser.add_argument("--budget", type=float, default=256, help="eval_memory_mib of ours")
+    parser.add_argument("--budget", type=float, default=128, help="eval_memory_mib of ours")
     arguments = parser.parse_args()
     if arguments.child:
         harness.report(evaluate(arguments.child, arguments))
@@ -69,8 +69,8 @@ def evaluate(variant: str, arguments: Any) -> dict[str, Any]:
     metrics = trainer.evaluate(valid, load_best_model=False)
     seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     return {
-        "seconds": seconds, "cpu_seconds": cpu, "prepare_seconds": prepare, "mib_above": harness.peak() - before,
-        "steps": len(valid), "metrics": {k: float(v) for k, v in metrics.items()},
+        "seconds": seconds, "cpu_seconds": cpu, "prepare_seconds": prepare,
+        "mib_above": harness.peak() - before, "steps": len(valid), "metrics": {k: float(v) for k, v in metrics.items()},
     }  # fmt: skip
 
 
