@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from recbole_llm.layers.dropout import keep_mask
-from recbole_llm.layers.matmul import linear
+from recbole_llm.layers.matmul import apply_linear
 from recbole_llm.layers.packing import Layout
 
 
@@ -53,20 +53,13 @@ class SelfAttention(nn.Module):
     def forward(self, queries: Tensor, states: Tensor, layout: Layout, mask: Tensor) -> Tensor:
         """queries, states [T', H] -> [T', H]; mask from `attention_mask`."""
         if queries is states:
-            qkv = _project(states, self.query, self.key, self.value)
+            qkv = apply_linear(states, self.query, self.key, self.value)
         else:
-            parts = (_project(queries, self.query), _project(states, self.key, self.value))
+            parts = (apply_linear(queries, self.query), apply_linear(states, self.key, self.value))
             qkv = torch.cat(parts, dim=1)
         dropout = self.dropout if self.training else 0.0
         mixed = attend(qkv, layout, mask, self.n_heads, dropout)
-        return linear(mixed, self.out.weight, self.out.bias)
-
-
-def _project(x: Tensor, *parts: nn.Linear) -> Tensor:
-    """The outputs of several linear layers side by side, in one product."""
-    weight = torch.cat([part.weight for part in parts])
-    bias = None if parts[0].bias is None else torch.cat([part.bias for part in parts])
-    return linear(x, weight, bias)
+        return apply_linear(mixed, self.out)
 
 
 def attend(qkv: Tensor, layout: Layout, mask: Tensor, heads: int, dropout: float) -> Tensor:

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 TILE = 64
@@ -94,6 +94,18 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return F.linear(x, weight, bias)
     y: Tensor = _Linear.apply(x, weight, bias)  # type: ignore[no-untyped-call]
     return y
+
+
+def apply_linear(x: Tensor, *layers: nn.Linear) -> Tensor:
+    """Outputs of linear layers side by side, in one product: x [m, k] -> [m, sum of outputs]."""
+    if any(layer._forward_hooks or layer._forward_pre_hooks for layer in layers):
+        # Who hooks a layer, as RecBole's count of FLOPs does, wants to see it called.
+        return torch.cat([layer(x) for layer in layers], dim=1)
+    if len(layers) == 1:
+        return linear(x, layers[0].weight, layers[0].bias)
+    weight = torch.cat([layer.weight for layer in layers])
+    bias = None if layers[0].bias is None else torch.cat([layer.bias for layer in layers])
+    return linear(x, weight, bias)
 
 
 class _Linear(torch.autograd.Function):

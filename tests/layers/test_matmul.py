@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from recbole_llm.layers import matmul
-from recbole_llm.layers.matmul import TILE, add_outer_, linear, product, scores
+from recbole_llm.layers.matmul import TILE, add_outer_, apply_linear, linear, product, scores
 
 ROWS = [1, TILE - 1, TILE, 5 * TILE, 0]
 
@@ -66,3 +67,16 @@ def test_scores(rows: int) -> None:
     ours = scores(states, items)
     torch.testing.assert_close(ours, states @ items.t())
     assert ours.is_contiguous()
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_layers_side_by_side(bias: bool) -> None:
+    x, layers = torch.randn(TILE, 20), [nn.Linear(20, width, bias) for width in (3, 8)]
+    expected = torch.cat([layer(x) for layer in layers], dim=1)
+    torch.testing.assert_close(apply_linear(x, *layers), expected)
+    torch.testing.assert_close(apply_linear(x, layers[1]), expected[:, 3:])
+    seen: list[nn.Module] = []
+    for layer in layers:
+        layer.register_forward_hook(lambda module, *_: seen.append(module))
+    torch.testing.assert_close(apply_linear(x, *layers), expected)
+    assert seen == layers

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from recbole_llm.layers.attention import SelfAttention, attention_mask
 from recbole_llm.layers.dropout import Dropout
-from recbole_llm.layers.matmul import linear
+from recbole_llm.layers.matmul import apply_linear
 from recbole_llm.layers.packing import Layout
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -74,8 +74,7 @@ class TransformerBlock(nn.Module):
         return output
 
     def _feed_forward(self, hidden: Tensor) -> Tensor:
-        inner = self.activation(linear(hidden, self.dense_1.weight, self.dense_1.bias))
-        return linear(inner, self.dense_2.weight, self.dense_2.bias)
+        return apply_linear(self.activation(apply_linear(hidden, self.dense_1)), self.dense_2)
 
 
 class TransformerBackbone(nn.Module):
