@@ -85,8 +85,8 @@ class LibraryEncoder:
     @property
     def dimension(self) -> int:
         """D, the width of a vector."""
-        old = self.model.get_sentence_embedding_dimension
-        width = getattr(self.model, "get_embedding_dimension", old)()
+        names = ("get_embedding_dimension", "get_sentence_embedding_dimension")  # new, old
+        width = next((getattr(self.model, n)() for n in names if hasattr(self.model, n)), None)
         if width is None:
             width = len(self.encode([""])[0])
         return int(width)
