@@ -70,7 +70,8 @@ def evaluate(variant: str, arguments: Any) -> dict[str, Any]:
     seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     return {
         "seconds": seconds, "cpu_seconds": cpu, "prepare_seconds": prepare,
-        "mib_above": harness.peak() - before, "steps": len(valid), "metrics": {k: float(v) for k, v in metrics.items()},
+        "mib_above": harness.peak() - before, "steps": len(valid),
+        "metrics": {k: float(v) for k, v in metrics.items()},
     }  # fmt: skip
 
 
