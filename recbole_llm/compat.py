@@ -11,6 +11,8 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -31,6 +33,7 @@ _ENUM_KEYS = ("MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type")
 def apply() -> None:
     """Make RecBole 1.2.0 and 1.2.1 work with today's NumPy, SciPy and torch."""
     _set_numpy_names()
+    _provide_distutils()
     with anomaly_detection_kept():
         from recbole.config import Config
         from recbole.data.dataset import Dataset
@@ -59,6 +62,13 @@ def _set_numpy_names() -> None:
     for name, dtype in _NUMPY_NAMES.items():
         if name not in np.__dict__:
             setattr(np, name, dtype)
+
+
+def _provide_distutils() -> None:
+    # thop, with which RecBole counts FLOPs, imports distutils, which Python 3.12 dropped and
+    # setuptools brings. Goes with thop.
+    if find_spec("distutils") is None:
+        import_module("setuptools")
 
 
 def _restore_dok_update() -> None:
