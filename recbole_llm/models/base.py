@@ -83,7 +83,10 @@ class SequenceTraining:
         """Loss of `loss_type` on the rows, scalar."""
         if self.loss_type == "CE":
             return losses.cross_entropy(
-                rows.states, self.item_vectors(), rows.targets, padding_item=self.softmax_over_padding
+                rows.states,
+                self.item_vectors(),
+                rows.targets,
+                padding_item=self.softmax_over_padding,
             )
         if rows.negatives is None:
             raise ValueError(
@@ -103,7 +106,6 @@ class SequenceTraining:
         return self.recommendation_loss(self.training_rows(interaction))
 
 
-
 class SequenceRecommender(SequenceTraining, SequentialRecommender):  # type: ignore[misc]
     """A sequential recommender whose score is <user state, item vector>.
 
@@ -117,9 +119,7 @@ class SequenceRecommender(SequenceTraining, SequentialRecommender):  # type: ign
         super().__init__(config, dataset)
         self.loss_type = config["loss_type"]
         if self.loss_type not in LOSS_TYPES:
-            raise ValueError(
-                f"loss_type={self.loss_type!r} is not one of {', '.join(LOSS_TYPES)}"
-            )
+            raise ValueError(f"loss_type={self.loss_type!r} is not one of {', '.join(LOSS_TYPES)}")
         self.name_sequence_fields(config)
         self._cached_items: Tensor | None = None
 

@@ -6,8 +6,8 @@ Seconds of an epoch (no evaluation), stock as installed and with anomaly detecti
 
 Whole runs with early stopping: seconds to stock's best validation score, and test metrics:
 
-    python tests/benchmarks/bench_training.py run --dataset prime-pantry --data-path ../shared/data \\
-        --length 20 --seeds 2020 2021 2022
+    python tests/benchmarks/bench_training.py run --dataset prime-pantry \\
+        --data-path ../shared/data --length 20 --seeds 2020 2021 2022
 
 Every run is a process of its own, the variants in turn. `stock` is RecBole as it is when
 installed: importing it turns autograd's anomaly detection on. `stock_quiet` has that off. Model,
@@ -88,7 +88,7 @@ def epochs(arguments: argparse.Namespace) -> dict[str, Any]:
 def whole_run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Train with early stopping, then test: the validation score after each epoch, and when."""
     with tempfile.TemporaryDirectory() as folder:
-        config, trainer, loaders = _prepare(arguments, folder)
+        _, trainer, loaders = _prepare(arguments, folder)
         trace: list[tuple[float, float]] = []
         start = time.perf_counter()
         trainer.fit(
@@ -150,6 +150,7 @@ def _prepare(arguments: argparse.Namespace, folder: str = "saved") -> tuple[Any,
         "train_neg_sample_args": None, "seed": arguments.seeds[0], "checkpoint_dir": folder,
         "eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": "full"},
         "metrics": ["Recall", "NDCG"], "topk": [10], "valid_metric": "NDCG@10",
+        "load_col": {"inter": ["user_id", "item_id", "timestamp"]},
         "stopping_step": arguments.stopping_step, "show_progress": False, "use_gpu": False,
     }  # fmt: skip
     if arguments.data_path:

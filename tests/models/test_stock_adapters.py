@@ -52,9 +52,7 @@ def prefixes(rows: Interaction, targets: Tensor) -> Interaction:
     places = targets.nonzero()
     lists = torch.stack([items[b] * (torch.arange(LENGTH) <= t) for b, t in places])
     chosen = targets[targets != 0]
-    return Interaction(
-        {"item_id_list": lists, "item_length": places[:, 1] + 1, "item_id": chosen}
-    )
+    return Interaction({"item_id_list": lists, "item_length": places[:, 1] + 1, "item_id": chosen})
 
 
 @pytest.mark.parametrize("name", MODELS)
