@@ -37,7 +37,7 @@ def _run(argv: Sequence[str]) -> None:
 
 def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     """Arguments for ``Config``, and the config files among them."""
-    from recbole_llm.config import parse_command_line
+    from recbole_llm.schema import parse_command_line
 
     pairs = parse_command_line(argv)
     files = pairs.pop("config_files", "").split()

@@ -9,15 +9,21 @@ import contextlib
 import functools
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from enum import Enum
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import numpy as np
+
+from recbole_llm.checkpoint import (
+    check_fingerprints,
+    decode,
+    embedding_fingerprints,
+    encode,
+    plain_config,
+)
 
 # RecBole spells dtypes as np.float etc., removed in NumPy 1.24 (np.float_ in 2.0).
 # Goes with a RecBole that uses np.float64.
@@ -26,7 +32,6 @@ _NUMPY_NAMES: dict[str, type] = {
     "object": np.object_, "str": np.str_, "long": np.int_, "unicode": np.str_,
     "float_": np.float64, "complex_": np.complex128, "unicode_": np.str_,
 }  # fmt: skip
-_ENUM_KEYS = ("MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type")
 
 
 @functools.cache
@@ -116,9 +121,6 @@ def register_metric(metric: type[Any]) -> None:
         register.smaller_metrics.append(name)
 
 
-# --- checkpoints ---------------------------------------------------------------------------------
-
-
 class _AtomicTorch:
     """``torch`` to RecBole's trainer module: ``save`` writes plain data, and in one step."""
 
@@ -131,7 +133,7 @@ class _AtomicTorch:
     def save(self, state: Any, file: str, **_: Any) -> None:
         # RecBole's pickle_protocol=4 is dropped: weights_only=True reads protocol 2.
         part = f"{file}.{os.getpid()}.part"
-        self._torch.save(_encode(state), part)
+        self._torch.save(encode(state), part)
         os.replace(part, file)
 
 
@@ -145,35 +147,6 @@ def _with_plain_config(method: Callable[..., Any]) -> Callable[..., Any]:
             self.config = config
 
     return wrapper
-
-
-def plain_config(config: Any) -> dict[str, Any]:
-    """A RecBole configuration as numbers, strings, lists and dicts."""
-    return {
-        key: _plain(value) for key, value in config.final_config_dict.items() if key != "device"
-    }
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Enum):
-        return value.name
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple, set)):
-        return [_plain(v) for v in value]
-    if isinstance(value, np.generic):
-        return value.item()
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    return str(value) if isinstance(value, Path) else repr(value)
-
-
-def restore_enums(config: dict[str, Any]) -> dict[str, Any]:
-    """The inverse of ``plain_config`` for the three keys that RecBole compares as enums."""
-    from recbole.utils import EvaluatorType, InputType, ModelType
-
-    enums = dict(zip(_ENUM_KEYS, (ModelType, InputType, EvaluatorType), strict=True))
-    return {k: enums[k][v] if k in enums and v is not None else v for k, v in config.items()}
 
 
 def _with_fingerprints(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -194,64 +167,9 @@ def _decoded(method: Callable[..., Any]) -> Callable[..., Any]:
     def load_other_parameter(self: Any, para: dict[str, Any] | None) -> None:
         para = dict(para or {})
         check_fingerprints(self, para.pop("__embeddings__", {}))
-        method(self, {key: _decode(value) for key, value in para.items()})
+        method(self, {key: decode(value) for key, value in para.items()})
 
     return load_other_parameter
-
-
-def embedding_fingerprints(model: Any) -> dict[str, str]:
-    """Fingerprint of each frozen table in the model, whose vectors no checkpoint holds."""
-    return {
-        name: module.fingerprint
-        for name, module in model.named_modules()
-        if isinstance(getattr(module, "fingerprint", None), str)
-    }
-
-
-def check_fingerprints(model: Any, saved: Mapping[str, str]) -> None:
-    """Raise ValueError if the model's frozen vectors are not those of the checkpoint."""
-    current = embedding_fingerprints(model)
-    for name, fingerprint in saved.items():
-        if current.get(name) != fingerprint:
-            raise ValueError(
-                f"the checkpoint was trained on other text embeddings ('{name}': {fingerprint[:12]}, "
-                f"now {str(current.get(name))[:12]}); set encoder and item_prompt as they were, "
-                f"or train again"
-            )
-
-
-def _encode(value: Any) -> Any:
-    """NumPy arrays and SciPy matrices, at any depth, as tensors: weights_only=True loads those."""
-    from scipy.sparse import issparse
-    from torch import from_numpy
-
-    if isinstance(value, dict):
-        return {k: _encode(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_encode(v) for v in value]
-    if issparse(value):
-        coo = value.tocoo()
-        parts = [from_numpy(np.array(a)) for a in (coo.row, coo.col, coo.data)]
-        return {"__sparse__": parts, "shape": list(coo.shape), "format": value.format}
-    if isinstance(value, np.ndarray):
-        return {"__array__": from_numpy(np.array(value)), "matrix": isinstance(value, np.matrix)}
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def _decode(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_decode(v) for v in value]
-    if not isinstance(value, dict):
-        return value
-    if "__sparse__" in value:
-        from scipy.sparse import coo_matrix
-
-        row, col, data = (t.numpy() for t in value["__sparse__"])
-        return coo_matrix((data, (row, col)), shape=value["shape"]).asformat(value["format"])
-    if "__array__" in value:
-        array = value["__array__"].numpy()
-        return np.asmatrix(array) if value["matrix"] else array
-    return {k: _decode(v) for k, v in value.items()}
 
 
 def _without_barrier(method: Callable[..., Any]) -> Callable[..., Any]:

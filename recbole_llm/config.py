@@ -7,61 +7,29 @@ type's; then the user's files, ``config_dict`` and command line.
 
 from __future__ import annotations
 
-import ast
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
+from collections.abc import Mapping, Sequence
 from logging import getLogger
 from pathlib import Path
 from typing import Any
 
-import recbole
 from recbole.config import Config as RecBoleConfig
 from recbole.utils import InputType, ModelType
 
 from recbole_llm import compat
+from recbole_llm.checkpoint import restore_enums
 from recbole_llm.plugins import find_model, get_model
 from recbole_llm.registry import PROPERTIES, ModelSpec, suggest
+from recbole_llm.schema import (
+    RECBOLE,
+    declared_types,
+    is_a,
+    parse_command_line,
+    parse_literal,
+    recbole_keys,
+)
 
-_RECBOLE = Path(recbole.__file__).parent
 DEFAULT_DATASET = "ml-100k"  # ships in recbole
 _PAIRWISE_LOSSES = ("BPR", "BCE", "SSM")
-_TYPES: dict[str, tuple[type, ...]] = {
-    "bool": (bool,),
-    "int": (int,),
-    "float": (float, int),
-    "str": (str, int, float),
-    "list": (list, tuple),
-    "tuple": (list, tuple),
-    "dict": (dict,),
-}
-
-
-def parse_command_line(argv: Iterable[str]) -> dict[str, str]:
-    """``["--key=value", ...]`` as a dict of strings.
-
-    Raises:
-        ValueError: an argument of another form, or a key given twice with different values.
-    """
-    pairs: dict[str, str] = {}
-    for argument in argv:
-        key, separator, value = argument.removeprefix("--").partition("=")
-        if not argument.startswith("--") or not separator or not key:
-            raise ValueError(f"argument '{argument}' is not of the form --key=value")
-        if pairs.get(key, value) != value:
-            raise ValueError(f"--{key} is given twice: '{pairs[key]}' and '{value}'")
-        pairs[key] = value
-    return pairs
-
-
-def parse_literal(text: str) -> Any:
-    """A Python literal (number, list, dict, None, True …) if ``text`` is one, else ``text``."""
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return text
 
 
 class Config(RecBoleConfig):  # type: ignore[misc]
@@ -105,7 +73,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         self._init_parameters_category()
         self.yaml_loader = self._build_yaml_loader()
         self.external_config_dict, self.internal_config_dict = {}, {}
-        self.final_config_dict = compat.restore_enums(dict(plain))
+        self.final_config_dict = restore_enums(dict(plain))
         self.model, self.dataset = plain["model"], plain["dataset"]
         self.model_class = get_model(self.model)
         self.final_config_dict.pop("local_rank", None)  # set anew by _init_device
@@ -156,7 +124,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
 
     def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
         super()._load_internal_config_dict(model, model_class, dataset)
-        if not (_RECBOLE / "properties" / "dataset" / f"{dataset}.yaml").is_file():
+        if not (RECBOLE / "properties" / "dataset" / f"{dataset}.yaml").is_file():
             # RecBole's default loads ids alone, with which sequential and CTR models cannot start.
             self.internal_config_dict["load_col"] = self._default_columns(model_class)
         for file in self._own_files(model, dataset):
@@ -181,7 +149,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
 
     def _own_files(self, model: str, dataset: str) -> list[Path]:
         files = [*sorted(PROPERTIES.glob("*.yaml")), PROPERTIES / "dataset" / f"{dataset}.yaml"]
-        files.append(_RECBOLE / "properties" / "model" / f"{model}.yaml")
+        files.append(RECBOLE / "properties" / "model" / f"{model}.yaml")
         if self._spec.config is not None:
             files.append(Path(self._spec.config))
         return [f for f in files if f.is_file()]
@@ -214,13 +182,13 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         declared = declared_types(self._all_files())
         for key, value in self.external_config_dict.items():
             types = declared.get(key, ())
-            if value is None or not types or _is_a(value, types):
+            if value is None or not types or is_a(value, types):
                 continue
             raise ValueError(f"{key}: expected {' or '.join(types)}, got {value!r}")
 
     def _all_files(self) -> tuple[Path, ...]:
-        recbole_files = [_RECBOLE / "properties" / "overall.yaml"]
-        recbole_files.append(_RECBOLE / "properties" / "dataset" / "sample.yaml")
+        recbole_files = [RECBOLE / "properties" / "overall.yaml"]
+        recbole_files.append(RECBOLE / "properties" / "dataset" / "sample.yaml")
         return (*recbole_files, *self._own_files(self.model, self.dataset))
 
     def _check_keys(self) -> None:
@@ -240,39 +208,3 @@ def _spec_of_class(model: type) -> ModelSpec:
         return find_model(model.__name__)
     except ValueError:
         return ModelSpec(model.__name__, model)
-
-
-def _is_a(value: Any, types: Sequence[str]) -> bool:
-    allowed = tuple(t for name in types for t in _TYPES[name])
-    return isinstance(value, allowed) and (not isinstance(value, bool) or bool in allowed)
-
-
-@cache
-def declared_types(files: tuple[Path, ...]) -> dict[str, tuple[str, ...]]:
-    """Types by key, from the comments ``key: value  # (int or list) meaning`` of YAML files."""
-    pattern = re.compile(r"^(\w+):.*#\s*\(([^)]*)\)", re.M)
-    types: dict[str, tuple[str, ...]] = {}
-    for file in files:
-        for key, comment in pattern.findall(file.read_text(encoding="utf-8")):
-            names = [word.split(" of ")[0].strip() for word in re.split(r"\bor\b|[,/|]", comment)]
-            # A comment that names anything else than these types declares nothing.
-            named = [n for n in names if n != "None"]
-            types[key] = tuple(named) if all(n in _TYPES for n in named) else ()
-    return types
-
-
-@cache
-def recbole_keys() -> frozenset[str]:
-    """Every key that RecBole's files declare or its code reads."""
-    keys = {"model", "dataset", "config_files", "nproc", "world_size", "ip", "port"}
-    for file in _RECBOLE.rglob("*.yaml"):
-        keys.update(re.findall(r"^(\w+):", file.read_text(encoding="utf-8"), re.M))
-    for file in _RECBOLE.rglob("*.py"):
-        code = file.read_text(encoding="utf-8")
-        keys.update(re.findall(r"config(?:\.get\(|\[)\s*[\"'](\w+)[\"']", code))
-    from recbole.utils import argument_list
-
-    for name in vars(argument_list):
-        if name.endswith("_arguments"):
-            keys.update(getattr(argument_list, name))
-    return frozenset(keys)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from logging import getLogger
-from pathlib import Path
 from typing import Any
 
-import torch
 from recbole.data.transform import construct_transform
 from recbole.utils import dict2str, get_environment, get_flops, init_logger, init_seed, set_color
 
+from recbole_llm.checkpoint import load_checkpoint
 from recbole_llm.config import Config
 from recbole_llm.data.create import create_dataset
 from recbole_llm.data.prepare import data_preparation
@@ -103,26 +102,6 @@ def load_data_and_model(model_file: str) -> tuple[Any, ...]:
     return config, model, dataset, train_data, valid_data, test_data
 
 
-def load_checkpoint(model_file: str) -> dict[str, Any]:
-    """The content of a checkpoint file: tensors and plain data.
-
-    Raises:
-        ValueError: the file is missing, damaged, or not a checkpoint of this package.
-    """
-    if not Path(model_file).is_file():
-        raise ValueError(f"checkpoint '{model_file}' does not exist")
-    try:
-        checkpoint = torch.load(model_file, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ValueError(
-            f"checkpoint '{model_file}' cannot be read ({type(error).__name__}): it is damaged, or "
-            f"was not written by recbole_llm; train again, or choose another file"
-        ) from error
-    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("config"), dict):
-        raise ValueError(f"checkpoint '{model_file}' holds no configuration of a trained model")
-    return checkpoint
-
-
 def load_data(config: Config) -> tuple[Any, Any, Any, Any]:
     """The data set, with what the plugins attach to it, and its three loaders."""
     dataset = create_dataset(config)
@@ -131,7 +110,7 @@ def load_data(config: Config) -> tuple[Any, Any, Any, Any]:
 
 
 def build_model(config: Config, train_dataset: Any) -> Any:
-    """The model on its device, seeded; its item table from the item vectors if ``item_init`` says."""
+    """The model on its device, seeded; its item table as ``item_init`` says."""
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
     model = config.model_class(config, train_dataset)
     initialise_items(config, model, train_dataset)

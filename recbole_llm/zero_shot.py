@@ -11,10 +11,11 @@ import numpy as np
 from recbole.utils import init_logger, init_seed, set_color
 from torch import nn
 
-from recbole_llm.config import Config, parse_command_line
+from recbole_llm.config import Config
 from recbole_llm.evaluation.references import references
 from recbole_llm.quick_start import build_model, build_trainer, load_data
 from recbole_llm.runtime import configure_runtime
+from recbole_llm.schema import parse_command_line
 from recbole_llm.trainers.engine import with_engine
 from recbole_llm.trainers.mixed import MixedLoader, MixedModel, MixedTrainer
 

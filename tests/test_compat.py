@@ -12,7 +12,7 @@ import pytest
 import torch
 from scipy import sparse
 
-from recbole_llm import compat
+from recbole_llm import checkpoint
 
 
 def save_and_load(state: dict, path: Path) -> dict:  # type: ignore[type-arg]
@@ -20,7 +20,7 @@ def save_and_load(state: dict, path: Path) -> dict:  # type: ignore[type-arg]
 
     trainer.torch.save(state, str(path), pickle_protocol=4)
     loaded = torch.load(path, weights_only=True)
-    return compat._decode(loaded)  # type: ignore[no-any-return]
+    return checkpoint.decode(loaded)  # type: ignore[no-any-return]
 
 
 def test_arrays_and_sparse_matrices_survive_a_checkpoint(tmp_path: Path) -> None:
@@ -66,9 +66,9 @@ def test_changed_vectors_are_noticed() -> None:
             self.fingerprint = fingerprint
 
     model = torch.nn.ModuleDict({"text": Frozen("new")})
-    compat.check_fingerprints(model, {"text": "new"})
+    checkpoint.check_fingerprints(model, {"text": "new"})
     with pytest.raises(ValueError, match="trained on other text embeddings"):
-        compat.check_fingerprints(model, {"text": "old"})
+        checkpoint.check_fingerprints(model, {"text": "old"})
 
 
 def test_importing_recboles_models_leaves_anomaly_detection_off() -> None:
@@ -96,6 +96,6 @@ def test_a_plain_configuration_holds_no_objects() -> None:
             "path": Path("x"), "n": np.int64(3),
         }
     )  # fmt: skip
-    plain = compat.plain_config(config)
+    plain = checkpoint.plain_config(config)
     assert plain == {"MODEL_TYPE": "GENERAL", "a": [1, {"b": None}], "path": "x", "n": 3}
-    assert compat.restore_enums(plain)["MODEL_TYPE"] is ModelType.GENERAL
+    assert checkpoint.restore_enums(plain)["MODEL_TYPE"] is ModelType.GENERAL

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_llm import compat
-from recbole_llm.config import Config, declared_types, parse_command_line, parse_literal
+from recbole_llm.checkpoint import plain_config
+from recbole_llm.config import Config
+from recbole_llm.schema import declared_types, parse_command_line, parse_literal
 
 
 def test_precedence_is_command_line_then_dict_then_files(tmp_path: Path) -> None:
@@ -146,7 +147,7 @@ def test_declared_types_come_from_the_yaml_comments(tmp_path: Path) -> None:
 
 def test_a_plain_configuration_comes_back_as_it_was() -> None:
     config = Config("SASRec", config_dict={"topk": [5, 10]})
-    plain = compat.plain_config(config)
+    plain = plain_config(config)
     again = Config.from_plain(plain)
     assert again.final_config_dict == config.final_config_dict
     assert again.model_class is config.model_class

@@ -15,7 +15,7 @@ from recbole.trainer import Trainer
 from recbole.utils import set_color
 from torch import nn
 
-from recbole_llm.trainers.checkpoint import load_checkpoint
+from recbole_llm.checkpoint import load_checkpoint
 
 _FINISHED = "finished_phase"  # key of a phase's checkpoint once the phase is over
 Result = tuple[float, Any]

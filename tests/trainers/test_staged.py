@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from recbole_llm.trainers.checkpoint import load_checkpoint
+from recbole_llm.checkpoint import load_checkpoint
 from recbole_llm.trainers.staged import Phase, phase_file
 
 Scores = dict[str, list[float]]

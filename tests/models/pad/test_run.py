@@ -26,7 +26,7 @@ from recbole_llm.quick_start import (
     load_data_and_model,
     run_recbole_llm,
 )
-from recbole_llm.trainers.checkpoint import load_checkpoint
+from recbole_llm.checkpoint import load_checkpoint
 
 Log = Callable[[], str]
 SMALL = {

@@ -1,0 +1,87 @@
+"""What keys and values a configuration may have, read from RecBole's files and ours."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import recbole
+
+RECBOLE = Path(recbole.__file__).parent
+_TYPES: dict[str, tuple[type, ...]] = {
+    "bool": (bool,),
+    "int": (int,),
+    "float": (float, int),
+    "str": (str, int, float),
+    "list": (list, tuple),
+    "tuple": (list, tuple),
+    "dict": (dict,),
+}
+
+
+def parse_command_line(argv: Iterable[str]) -> dict[str, str]:
+    """``["--key=value", ...]`` as a dict of strings.
+
+    Raises:
+        ValueError: an argument of another form, or a key given twice with different values.
+    """
+    pairs: dict[str, str] = {}
+    for argument in argv:
+        key, separator, value = argument.removeprefix("--").partition("=")
+        if not argument.startswith("--") or not separator or not key:
+            raise ValueError(f"argument '{argument}' is not of the form --key=value")
+        if pairs.get(key, value) != value:
+            raise ValueError(f"--{key} is given twice: '{pairs[key]}' and '{value}'")
+        pairs[key] = value
+    return pairs
+
+
+def parse_literal(text: str) -> Any:
+    """A Python literal (number, list, dict, None, True …) if ``text`` is one, else ``text``."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return text
+
+
+def is_a(value: Any, types: Sequence[str]) -> bool:
+    """Whether a value is of one of the types that a comment names; True and False are bools only."""
+    allowed = tuple(t for name in types for t in _TYPES[name])
+    return isinstance(value, allowed) and (not isinstance(value, bool) or bool in allowed)
+
+
+@cache
+def declared_types(files: tuple[Path, ...]) -> dict[str, tuple[str, ...]]:
+    """Types by key, from the comments ``key: value  # (int or list) meaning`` of YAML files."""
+    pattern = re.compile(r"^(\w+):.*#\s*\(([^)]*)\)", re.M)
+    types: dict[str, tuple[str, ...]] = {}
+    for file in files:
+        for key, comment in pattern.findall(file.read_text(encoding="utf-8")):
+            names = [word.split(" of ")[0].strip() for word in re.split(r"\bor\b|[,/|]", comment)]
+            # A comment that names anything else than these types declares nothing.
+            named = [n for n in names if n != "None"]
+            types[key] = tuple(named) if all(n in _TYPES for n in named) else ()
+    return types
+
+
+@cache
+def recbole_keys() -> frozenset[str]:
+    """Every key that RecBole's files declare or its code reads."""
+    keys = {"model", "dataset", "config_files", "nproc", "world_size", "ip", "port"}
+    for file in RECBOLE.rglob("*.yaml"):
+        keys.update(re.findall(r"^(\w+):", file.read_text(encoding="utf-8"), re.M))
+    for file in RECBOLE.rglob("*.py"):
+        code = file.read_text(encoding="utf-8")
+        keys.update(re.findall(r"config(?:\.get\(|\[)\s*[\"'](\w+)[\"']", code))
+    from recbole.utils import argument_list
+
+    for name in vars(argument_list):
+        if name.endswith("_arguments"):
+            keys.update(getattr(argument_list, name))
+    return frozenset(keys)
