@@ -80,8 +80,8 @@ def check_fingerprints(model: Any, saved: Mapping[str, str]) -> None:
         if current.get(name) != fingerprint:
             raise ValueError(
                 f"the checkpoint was trained on other text embeddings ('{name}': "
-                f"{fingerprint[:12]}, now {str(current.get(name))[:12]}); set encoder and item_prompt as they were, "
-                f"or train again"
+                f"{fingerprint[:12]}, now {str(current.get(name))[:12]}); set encoder and "
+                f"item_prompt as they were, or train again"
             )
 
 

@@ -51,9 +51,14 @@ def parse_literal(text: str) -> Any:
 
 
 def is_a(value: Any, types: Sequence[str]) -> bool:
-    """Whether a value is of one of the types that a comment names; True and False are bools only."""
+    """Whether a value is of one of the types that a comment names.
+
+    True and False are bools only; 0 and 1 are bools too, as RecBole's files use them.
+    """
     allowed = tuple(t for name in types for t in _TYPES[name])
-    return isinstance(value, allowed) and (not isinstance(value, bool) or bool in allowed)
+    if bool in allowed and value in (0, 1):
+        return True
+    return isinstance(value, allowed) and not isinstance(value, bool)
 
 
 @cache
