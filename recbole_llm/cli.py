@@ -103,14 +103,18 @@ def _encode(argv: Sequence[str]) -> None:
     from recbole.utils import init_logger
 
     from recbole_llm.data.create import create_dataset
-    from recbole_llm.embeddings.attach import item_embeddings
+    from recbole_llm.embeddings.attach import encode_dataset
+    from recbole_llm.embeddings.prompts import item_texts
 
-    config = _config(
-        [*argv, *([] if any(a.startswith("--model=") for a in argv) else ["--model=PAD"])]
-    )
+    named = any(argument.startswith("--model=") for argument in argv)
+    config = _config([*argv, *([] if named else ["--model=PAD"])])
     init_logger(config)
-    table = item_embeddings(config, create_dataset(config))
-    click.echo(f"{table.matrix.shape[0] - 1} items, {table.matrix.shape[1]} dimensions")
+    dataset = create_dataset(config)
+    report = encode_dataset(config, dataset)
+    if report.encoding is not None:
+        token, text = next(iter(item_texts(config, dataset).items()))
+        click.echo(f"item {token} reads: {text}")
+    click.echo(f"{report.table.matrix.shape[0] - 1} items, {report.table.dimension} dimensions")
 
 
 @main.command("zero-shot", context_settings=_ARGS)
