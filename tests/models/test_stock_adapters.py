@@ -118,6 +118,32 @@ def test_sequence_rows_with_negatives(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("loss_type", ["BCE", "SSM"])
+def test_losses_that_stock_lacks(name: str, loss_type: str) -> None:
+    settings = {"MAX_ITEM_LIST_LENGTH": LENGTH, "use_gpu": False, "loss_type": loss_type}
+    config = Config(name, "ml-100k", config_dict=settings)
+    torch.manual_seed(7)
+    ours = get_model(name)(config, DATASET).eval()
+    assert config["loss_type"] == ours.loss_type == loss_type
+    assert torch.equal(ours.item_embedding.weight, pair(name)[1].item_embedding.weight)
+    states, table = ours(batch()["item_id_list"], batch()["item_length"]), ours.item_vectors()
+    pos = (states * table[batch()["item_id"]]).sum(1)
+    neg = (states * table[batch()["neg_item_id"]]).sum(1)
+    if loss_type == "BCE":
+        expected = F.softplus(-pos).mean() + F.softplus(neg).mean()
+    else:
+        expected = F.softplus(neg - pos).mean()  # a softmax over two
+    torch.testing.assert_close(ours.calculate_loss(batch()), expected)
+
+
+def test_unknown_losses_are_named() -> None:
+    with pytest.raises(ValueError, match="loss_type='XE' is not one of CE, BCE, BPR, SSM"):
+        get_model("SASRec")(
+            {**Config("SASRec", "ml-100k").final_config_dict, "loss_type": "XE"}, DATASET
+        )
+
+
+@pytest.mark.parametrize("name", MODELS)
 def test_sequence_level_is_the_default(name: str) -> None:
     assert Config(name, "ml-100k")["train_level"] == "sequence"
     config = Config(name, "ml-100k", config_dict={"train_level": "prefix"})

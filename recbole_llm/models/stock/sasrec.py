@@ -6,25 +6,18 @@ from typing import Any
 
 import torch
 from recbole.model.sequential_recommender.sasrec import SASRec as StockSASRec
-from torch import Tensor, nn
+from torch import Tensor
 
 from recbole_llm.layers.backbones.transformer import TransformerBackbone
-from recbole_llm.layers.matmul import scores
-from recbole_llm.models.base import SequenceTraining
+from recbole_llm.models.stock.adapter import StockAdapter
 
 
-class SASRec(SequenceTraining, StockSASRec):  # type: ignore[misc]
-    """The stock model: its parameters, checkpoint, initial values and scores.
-
-    Prefix rows train exactly as stock. Sequence rows, and evaluation, go through
-    `TransformerBackbone`, which does no work on padding.
-    """
-
-    softmax_over_padding = True  # as stock
+class SASRec(StockAdapter, StockSASRec):  # type: ignore[misc]
+    """The stock model; sequence rows, and evaluation, go through `TransformerBackbone`, which
+    does no work on padding."""
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
-        self.name_sequence_fields(config)
         # In a list, so that the stock modules are not registered a second time.
         self._backbone = [backbone_of(self)]
 
@@ -34,30 +27,12 @@ class SASRec(SequenceTraining, StockSASRec):  # type: ignore[misc]
         states: Tensor = backbone(self.item_embedding(item_seq), mask)
         return states
 
-    def item_vectors(self, ids: Tensor | None = None) -> Tensor:
-        """int [*] -> [*, H]; None: the whole table [n, H]."""
-        table: nn.Embedding = self.item_embedding
-        return table.weight if ids is None else table(ids)
-
     def forward(self, item_seq: Tensor, item_seq_len: Tensor) -> Tensor:
         """State after the last item, [B, H]."""
         if self.training:
             states: Tensor = super().forward(item_seq, item_seq_len)
             return states
         return self.last_states(item_seq)
-
-    @torch.no_grad()
-    def full_sort_predict(self, interaction: Any) -> Tensor:
-        """Scores of the whole catalogue, [B, n]."""
-        states = self.forward(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN])
-        return scores(states, self.item_embedding.weight)
-
-    def calculate_loss(self, interaction: Any) -> Tensor:
-        """Mean loss over a batch's targets, scalar."""
-        if self.POS_ITEM_SEQ in interaction:
-            return SequenceTraining.calculate_loss(self, interaction)
-        loss: Tensor = StockSASRec.calculate_loss(self, interaction)
-        return loss
 
 
 def backbone_of(model: StockSASRec) -> TransformerBackbone:

@@ -1,0 +1,64 @@
+"""What the adapters of stock models share."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from recbole_llm.layers.matmul import scores
+from recbole_llm.models.base import LOSS_TYPES, SequenceTraining
+
+STOCK_LOSSES = ("CE", "BPR")
+
+
+class StockAdapter(SequenceTraining):
+    """A RecBole model with sequence-level training, and BCE and SSM besides its own losses.
+
+    Comes before the stock class among the bases. Parameters, checkpoints, initial values and
+    scores are stock's, and so is training on prefix rows with stock's losses, to the bit.
+    """
+
+    softmax_over_padding = True  # as stock
+    item_embedding: nn.Embedding
+    forward: Any
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        super().__init__(_stock_config(config), dataset)  # type: ignore[call-arg]
+        self.loss_type = config["loss_type"]
+        self.name_sequence_fields(config)
+
+    def item_vectors(self, ids: Tensor | None = None) -> Tensor:
+        """int [*] -> [*, H]; None: the whole table [n, H]."""
+        if ids is None:
+            return self.item_embedding.weight
+        vectors: Tensor = self.item_embedding(ids)
+        return vectors
+
+    @torch.no_grad()
+    def full_sort_predict(self, interaction: Any) -> Tensor:
+        """Scores of the whole catalogue, [B, n]."""
+        states = self.forward(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN])
+        return scores(states, self.item_embedding.weight)
+
+    def calculate_loss(self, interaction: Any) -> Tensor:
+        """Mean loss over a batch's targets, scalar."""
+        if self.POS_ITEM_SEQ in interaction or self.loss_type not in STOCK_LOSSES:
+            return super().calculate_loss(interaction)
+        stock: Any = super(SequenceTraining, self)
+        loss: Tensor = stock.calculate_loss(interaction)
+        return loss
+
+
+def _stock_config(config: Any) -> Any:
+    """The configuration as a stock constructor takes it: it refuses losses it does not know."""
+    loss_type = config["loss_type"]
+    if loss_type in STOCK_LOSSES:
+        return config
+    if loss_type not in LOSS_TYPES:
+        raise ValueError(f"loss_type={loss_type!r} is not one of {', '.join(LOSS_TYPES)}")
+    known = copy.copy(config)
+    known.final_config_dict = {**config.final_config_dict, "loss_type": "BPR"}
+    return known
