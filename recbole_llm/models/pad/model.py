@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from recbole_llm.data.training import item_counts
 from recbole_llm.embeddings.attach import item_embeddings
+from recbole_llm.item_init import fill_table
 from recbole_llm.layers.backbones import backbone_from_config
 from recbole_llm.layers.embedding import FrozenEmbedding
 from recbole_llm.models.base import SequenceRecommender
@@ -136,7 +137,7 @@ class PAD(SequenceRecommender):
 
 
 def _experts(config: Any, n_items: int, text: FrozenEmbedding) -> dict[str, Expert]:
-    size, std = config["hidden_size"], config["initializer_range"]
+    size = config["hidden_size"]
     dropout = config["item_dropout_prob"]
 
     def content() -> TextItems:
@@ -146,10 +147,13 @@ def _experts(config: Any, n_items: int, text: FrozenEmbedding) -> dict[str, Expe
     def post(width: int) -> list[int]:
         return [width, *[size] * config["dnn_layers"]]
 
+    ids, aligned = (id_embedding(n_items, size, config["item_std"]) for _ in range(2))
+    if config["pca_init"]:
+        fill_table(ids, text.weight)  # the aligned expert's is a copy of it in due time
     fusion = GELUNet([2 * size, *post(size)], dropout)
     items = {
-        "id": id_embedding(n_items, size, std),
-        "aligned": AlignedItems(id_embedding(n_items, size, std), content(), fusion),
+        "id": ids,
+        "aligned": AlignedItems(aligned, content(), fusion),
         "llm": nn.Sequential(content(), GELUNet(post(size), dropout)),
     }
     return {name: Expert(items[name], _backbone(config)) for name in EXPERTS}

@@ -117,6 +117,20 @@ def test_the_aligned_expert_starts_from_the_pretrained_one(make_pad: Any) -> Non
     assert torch.equal(aligned.items.embedding.weight, before)
 
 
+def test_the_id_embedding_starts_from_the_text_or_at_random(make_pad: Any) -> None:
+    rng = np.random.default_rng(1)
+    matrix = np.r_[np.zeros((1, 3)), rng.normal(size=(50, 3))].astype(np.float32)
+    start = make_pad(matrix=matrix, item_std=0.5).experts["id"].items.weight.detach()
+    assert not start[0].any()
+    assert start[1:].std() == pytest.approx(0.5, rel=0.1)
+    centred = torch.from_numpy(matrix[1:] - matrix[1:].mean(0))
+    # All 3 components fit: distances are the text's, up to the scale; 5 columns stay random.
+    ratio = torch.pdist(start[1:, :3]) / torch.pdist(centred)
+    assert ratio.std() < 1e-4
+    random = make_pad(matrix=matrix, item_std=0.5, pca_init=False).experts["id"].items.weight
+    assert (torch.pdist(random[1:, :3]) / torch.pdist(centred)).std() > 0.05
+
+
 def test_alignment_is_over_the_distinct_real_items_of_the_batch(make_pad: Any) -> None:
     model = make_pad()
     rows = batch(model)
