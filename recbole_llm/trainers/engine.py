@@ -8,8 +8,11 @@ from typing import Any
 import torch
 
 
+_FUSED = (torch.optim.Adam, torch.optim.AdamW)
+
+
 class EngineMixin:
-    """Evaluation by memory budget, and a training loop without autograd's debug mode."""
+    """Evaluation by memory budget, fused Adam, and training without autograd's debug mode."""
 
     config: Any
     eval_collector: Any
@@ -26,11 +29,24 @@ class EngineMixin:
         with torch.autograd.set_detect_anomaly(bool(self.config["detect_anomaly"])):
             return super().fit(*args, **kwargs)  # type: ignore[misc]
 
+    def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
+        optimizer: torch.optim.Optimizer = super()._build_optimizer(**kwargs)  # type: ignore[misc]
+        # RecBole passes no `fused`, and torch's default loops over parameters and operations.
+        if self.config["fused_optimizer"] and type(optimizer) in _FUSED and _fits(optimizer):
+            for group in optimizer.param_groups:
+                group.update(fused=True, foreach=False)
+        return optimizer
+
     def _valid_epoch(self, *args: Any, **kwargs: Any) -> Any:
         from recbole_llm.evaluation.group_metrics import without_groups
 
         with without_groups(self.eval_collector):
             return super()._valid_epoch(*args, **kwargs)  # type: ignore[misc]
+
+
+def _fits(optimizer: torch.optim.Optimizer) -> bool:
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    return all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters)
 
 
 @cache
