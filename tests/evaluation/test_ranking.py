@@ -150,7 +150,9 @@ def check_model(model: str, dataset: str, trained: bool, **changes: Any) -> None
         trainer.eval_collector = cls(config)
         trainer.eval_collector.data_collect(loaders[0])
         metrics.append(dict(trainer.evaluate(loaders[2], load_best_model=False)))
-    assert metrics[0] == metrics[1]
+    # Another number of users a step rounds the scores otherwise, in their last bit: of the ranks
+    # of all positives, which GAUC sums, one in a hundred thousand may move by one.
+    assert metrics[1] == pytest.approx(metrics[0], abs=1e-6)
 
 
 def random_positives(users: int, n: int) -> list[tuple[int, int]]:
