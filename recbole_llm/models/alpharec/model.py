@@ -128,6 +128,11 @@ class AlphaRec(GeneralRecommender):  # type: ignore[misc]
             cache["users"], cache["items"] = F.normalize(users, dim=1), F.normalize(items, dim=1)
         return cache["users"], cache["items"]
 
+    def train(self, mode: bool = True) -> AlphaRec:
+        self._cache = {}  # fused optimizers change weights without counting versions
+        super().train(mode)
+        return self
+
     def _kept(self) -> dict[str, Tensor]:
         """What was computed in eval mode from the present weights."""
         version = tuple(p._version for p in self.text_map.parameters())

@@ -148,6 +148,21 @@ def test_cached_vectors_follow_the_weights() -> None:
     torch.testing.assert_close(model._normalised()[1], F.normalize(model()[1], dim=1))
 
 
+@pytest.mark.parametrize("fused", [False, True])
+def test_cached_vectors_follow_training(fused: bool) -> None:
+    _, model, loaders = _make()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1, fused=fused)
+    seen = []
+    for _ in range(3):
+        model.eval()
+        seen.append(model._normalised()[1])
+        torch.testing.assert_close(seen[-1], F.normalize(model()[1].detach(), dim=1))
+        model.train()
+        model.calculate_loss(next(iter(loaders[0]))).backward()
+        optimizer.step()
+    assert not torch.equal(seen[0], seen[1]) and not torch.equal(seen[1], seen[2])
+
+
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
