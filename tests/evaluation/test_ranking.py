@@ -122,9 +122,10 @@ def test_models_get_recboles_numbers(tmp_path: Path, model: str, trained: bool) 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("model", "trained"), MODELS)
+@pytest.mark.parametrize("model", ["SASRec", "BPR", "LightGCN", "NeuMF"])
 @pytest.mark.parametrize("budget", [2, 512])
-def test_ml_100k_gets_recboles_numbers(model: str, trained: bool, budget: float) -> None:
+def test_ml_100k_gets_recboles_numbers(model: str, budget: float) -> None:
+    trained = model != "SASRec"  # whose epoch takes minutes
     check_model(model, "ml-100k", trained, eval_memory_mib=budget)
 
 
