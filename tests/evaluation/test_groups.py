@@ -209,7 +209,7 @@ def test_processes_share_their_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     scores = [ranking(2, 1), ranking(2, 1), ranking(1, 2, 3), ranking(4, 5), ranking(1, 2)]
     positives = [(0, 2), (1, 1), (2, 3), (3, 4), (4, 2)]
     parts = []
-    for rows in (range(0, 2), range(2, 5)):
+    for rows in (range(2), range(2, 5)):
         collector, evaluator = evaluation_parts(config())
         collector.data_collect(train_data())
         batch = Interaction({"user_id": torch.tensor([row + 1 for row in rows])})

@@ -5,16 +5,15 @@ from __future__ import annotations
 import weakref
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from recbole_llm.data.training import training_interactions
 from recbole_llm.embeddings.attach import item_embeddings, user_embeddings
-from recbole_llm.embeddings.reduce import pca
 from recbole_llm.layers.backbones import backbone_from_config
 from recbole_llm.layers.embedding import FrozenEmbedding
 from recbole_llm.models.base import SequenceRecommender, TrainingRows
 from recbole_llm.models.llmesr.distillation import TEACHERS, Histories, SelfDistillation
+from recbole_llm.models.llmesr.initial import Start, initialise
 from recbole_llm.models.llmesr.layers import SASREC_OPTIONS, VIEWS, DualView
 from recbole_llm.registry import suggest
 from recbole_llm.retrieval import nearest_neighbours
@@ -34,7 +33,7 @@ class LLMESR(SequenceRecommender):
         self.teacher = _choice(config, "teacher", TEACHERS)
         table = item_embeddings(config, dataset)
         self.network = _network(config, table.matrix, table.fingerprint)
-        _initialise(self.network, config, table.matrix)
+        initialise(self.network, table.matrix, _start(config))
         # Similar users are sought when training starts: a trained model does without them.
         self._distillation: SelfDistillation | None = None
         self._config, self._dataset = config, weakref.ref(dataset)  # deep copies stay small
@@ -115,19 +114,13 @@ def _network(config: Any, matrix: Any, fingerprint: str) -> DualView:
     )
 
 
-@torch.no_grad()
-def _initialise(network: DualView, config: Any, matrix: Any) -> None:
-    """Principal components of the item vectors into E, at standard deviation `item_std`."""
-    std: float = config["item_std"]
-    nn.init.normal_(network.position_embedding.weight, std=config["initializer_range"])
-    table = network.item_embedding.weight  # [n, H]
-    nn.init.normal_(table, std=std)
-    if config["pca_init"]:
-        # Few or short vectors have fewer components than H; the other columns stay random.
-        width = min(table.shape[1], matrix.shape[1], len(matrix) - 1)
-        components = torch.from_numpy(pca(matrix, width))  # [n, width]
-        table[:, :width] = components * (std / components[1:].std())
-    table[0] = 0.0
+def _start(config: Any) -> Start:
+    return Start(
+        pca=config["pca_init"],
+        aligned=config["aligned_init"],
+        item_std=config["item_std"],
+        position_std=config["initializer_range"],
+    )
 
 
 def _choice(config: Any, key: str, known: tuple[str, ...]) -> str:

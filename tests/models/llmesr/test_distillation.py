@@ -67,9 +67,7 @@ def test_exact_by_hand(histories: Histories) -> None:
     assert states.grad is not None and states.grad.tolist() == [[-0.75, -0.5], [-0.5, 0.0]]
 
 
-def test_users_in_several_parts(
-    histories: Histories, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_users_in_several_parts(histories: Histories, monkeypatch: pytest.MonkeyPatch) -> None:
     made = _made(histories, [[-1, -1], [3, 2], [1, 3], [1, 2], [-1, -1]], "exact")
     states, users = torch.rand(3, 2), torch.tensor([3, 1, 2])
     whole = made(states, users, sums)

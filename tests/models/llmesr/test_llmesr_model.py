@@ -19,6 +19,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "two backbones": {"share_backbone": False},
     "one adapter layer": {"adapter_layers": 1},
     "no PCA": {"pca_init": False},
+    "nothing aligned": {"aligned_init": False},
     "no distillation": {"alpha": 0.0},
 }
 SMALL: dict[str, Any] = {"hidden_size": 8, "inner_size": 8}
@@ -104,6 +105,17 @@ def test_collaborative_embeddings_start_from_principal_components(make: Any) -> 
     expected = expected * (0.3 / expected.std())
     torch.testing.assert_close(table[1:].abs(), expected.abs(), rtol=1e-3, atol=1e-3)
     assert not table[0].any()
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@torch.no_grad()
+def test_views_start_equal(make: Any, layers: int) -> None:
+    model, loader = make(adapter_layers=layers)
+    collaborative, semantic = model.item_vectors()[1:].chunk(2, dim=1)
+    torch.testing.assert_close(semantic, collaborative, rtol=1e-4, atol=1e-5)
+    items = next(iter(loader))["item_id_list"]
+    collaborative, semantic = model.user_states(items, items != 0).chunk(2, dim=2)
+    torch.testing.assert_close(semantic, collaborative, rtol=1e-3, atol=1e-4)
 
 
 def test_fewer_components_than_columns(make: Any) -> None:
@@ -210,6 +222,7 @@ def test_neighbours_and_histories_come_from_training_interactions(
         ({"backbone": "SASrec"}, "backbone 'SASrec'.* did you mean 'SASRec'"),
         ({"adapter_layers": 3}, "adapter_layers=3"),
         ({"cross_heads": 3}, "3 does not divide"),
+        ({"item_prompt": "the same"}, "all item vectors are the same"),
     ],
 )
 def test_settings_are_checked(make: Any, config: dict[str, Any], message: str) -> None:

@@ -1,0 +1,83 @@
+"""Initial weights of the dual-view network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from recbole_llm.embeddings.reduce import principal_axes
+from recbole_llm.models.llmesr.layers import Adapter, CrossAttention, DualView
+
+
+@dataclass(frozen=True)
+class Start:
+    """How a network starts.
+
+    Args:
+        pca: whether the collaborative item embeddings are principal components of the item
+            vectors, as in the paper; else random.
+        aligned: whether the adapter, too, starts as the projection on these components, and the
+            cross-attention as the identity. Then both views are the same at first: a position
+            attends to the items that are like its own, and its score of a candidate is their
+            likeness. The authors start both at random, which hides each position's own item,
+            since the cross-attention has no residual connection.
+        item_std: standard deviation of the initial item embeddings (of either view).
+        position_std: that of the position embeddings.
+    """
+
+    pca: bool
+    aligned: bool
+    item_std: float
+    position_std: float
+
+
+@torch.no_grad()
+def initialise(network: DualView, matrix: Any, start: Start) -> None:
+    """Set a network's initial weights but the backbone's; matrix [n, D] as the network's text."""
+    table = network.item_embedding.weight  # [n, H]
+    nn.init.normal_(network.position_embedding.weight, std=start.position_std)
+    nn.init.normal_(table, std=start.item_std)
+    # Few or short vectors have fewer components than H; the other columns stay random.
+    mean, axes = (torch.from_numpy(a).float() for a in principal_axes(matrix, _rank(matrix)))
+    width = min(table.shape[1], axes.shape[1])
+    components = (torch.from_numpy(matrix) - mean) @ axes[:, :width]  # [n, width]
+    deviation = float(components[1:].std())
+    if not deviation > 0:
+        raise ValueError("LLMESR: all item vectors are the same; check item_prompt and encoder")
+    scale = start.item_std / deviation
+    if start.pca:
+        table[:, :width] = components * scale
+    table[0] = 0.0
+    if start.aligned:
+        _project(network.adapter, mean, axes, scale)
+        for attention in (network.to_collaborative, network.to_semantic):
+            if attention is not None:
+                _identity(attention)
+
+
+def _rank(matrix: Any) -> int:
+    return int(min(matrix.shape[1], len(matrix) - 1))
+
+
+def _project(adapter: Adapter, mean: Tensor, axes: Tensor, scale: float) -> None:
+    """The adapter as scale * (T - mean) axes, as far as its widths go."""
+    size = adapter.outer.weight.shape[0]
+    if adapter.inner is None:
+        width = min(size, axes.shape[1])
+        adapter.outer.weight[:width] = scale * axes[:, :width].t()
+        adapter.outer.bias[:width] = -scale * (mean @ axes[:, :width])
+        return
+    inner = min(adapter.inner.weight.shape[0], axes.shape[1])
+    adapter.inner.weight[:inner] = axes[:, :inner].t()
+    adapter.inner.bias[:inner] = -(mean @ axes[:, :inner])
+    width = min(size, inner)
+    adapter.outer.weight[:width] = scale * torch.eye(width, adapter.outer.weight.shape[1])
+    adapter.outer.bias[:width] = 0.0
+
+
+def _identity(attention: CrossAttention) -> None:
+    for part in (attention.query, attention.key, attention.value, attention.out):
+        nn.init.eye_(part.weight)
