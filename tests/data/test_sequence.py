@@ -14,7 +14,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_data import (
-    FIELDS,
     MakeConfig,
     assert_same_rows,
     leave_one_out,
@@ -245,7 +244,3 @@ class TestView:
     def test_splits_share_the_interactions(self, made: MakeConfig) -> None:
         train, valid, _ = SequentialDataset(made()).build()
         assert train.inter_feat.interaction.source is valid.inter_feat.interaction.source
-
-
-def test_all_fields_are_there() -> None:
-    assert {f.split(":")[1] for f in FIELDS.split()} == {"token", "float", "token_seq", "float_seq"}
