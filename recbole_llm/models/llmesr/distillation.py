@@ -148,8 +148,8 @@ class SelfDistillation(nn.Module):
             return self.bank[users]
         # Users of like length go together, so that little padding is computed.
         order = self.histories.lengths[users].argsort()
-        parts = [encode(self._before_last(part)) for part in users[order].split(USERS_AT_ONCE)]
-        return torch.cat(parts)[order.argsort()]
+        parts = torch.split(users[order], USERS_AT_ONCE)
+        return torch.cat([encode(self._before_last(p)) for p in parts])[order.argsort()]
 
     def _before_last(self, users: Tensor) -> Tensor:
         return self.histories.before_last(users, self.max_length)

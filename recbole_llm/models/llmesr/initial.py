@@ -45,7 +45,7 @@ def initialise(network: DualView, matrix: Any, start: Start) -> None:
     width = min(table.shape[1], axes.shape[1])
     components = (torch.from_numpy(matrix) - mean) @ axes[:, :width]  # [n, width]
     deviation = float(components[1:].std())
-    if not deviation > 0:
+    if deviation <= 1e-6 * abs(matrix).max():
         raise ValueError("LLMESR: all item vectors are the same; check item_prompt and encoder")
     scale = start.item_std / deviation
     if start.pca:
