@@ -222,7 +222,7 @@ def test_neighbours_and_histories_come_from_training_interactions(
         ({"backbone": "SASrec"}, "backbone 'SASrec'.* did you mean 'SASRec'"),
         ({"adapter_layers": 3}, "adapter_layers=3"),
         ({"cross_heads": 3}, "3 does not divide"),
-        ({"item_prompt": "the same"}, "all item vectors are the same"),
+        ({"item_prompt": "{{ 'the same' }}"}, "all item vectors are the same"),
     ],
 )
 def test_settings_are_checked(make: Any, config: dict[str, Any], message: str) -> None:
