@@ -19,7 +19,7 @@ from recbole_llm.layers.losses import sampled_softmax
 from recbole_llm.models.alpharec.graph import InteractionGraph
 from recbole_llm.models.alpharec.sampling import PairSampler
 from recbole_llm.models.alpharec.sparse import pair_scores, weighted_sums
-from recbole_llm.models.alpharec.text_map import LinearMap, MLPMap
+from recbole_llm.models.alpharec.text_map import build_map
 from recbole_llm.registry import suggest
 
 
@@ -54,10 +54,23 @@ class AlphaRec(GeneralRecommender):  # type: ignore[misc]
                 f"AlphaRec needs tau > 0, n_neg >= 1 and n_layers >= 0; got tau={self.tau}, "
                 f"n_neg={self.n_neg}, n_layers={self.n_layers}"
             )
-        self.text_map = _build_map(config, self.text.dimension)
+        self.text_map = build_map(
+            _choice(config, "text_map", ("mlp", "linear")),
+            table.matrix,
+            int(config["embedding_size"]),
+            config["map_hidden_size"],
+            self._whitening(config["text_whitening"]),
+        )
         self._cache: dict[str, Tensor] = {}  # what eval mode has computed, from these weights:
         self._cached_version: tuple[int, ...] = ()
         self.set_interactions(*training_interactions(dataset))
+
+    @staticmethod
+    def _whitening(given: Any) -> float:
+        power = float(given or 0.0)
+        if not 0.0 <= power <= 1.0:
+            raise ValueError(f"text_whitening: expected a number from 0 to 1, got {power}")
+        return power
 
     def set_interactions(self, users: np.ndarray, items: np.ndarray) -> None:
         """Put the model on another graph: f depends on no user and no item.
@@ -205,10 +218,3 @@ def _choice(config: Any, key: str, allowed: Sequence[str]) -> str:
             f"{key}={value!r} is not one of {', '.join(allowed)};{suggest(str(value), allowed)}"
         )
     return str(value)
-
-
-def _build_map(config: Any, text_size: int) -> MLPMap | LinearMap:
-    out_size = int(config["embedding_size"])
-    if _choice(config, "text_map", ("mlp", "linear")) == "linear":
-        return LinearMap(text_size, out_size)
-    return MLPMap(text_size, int(config["map_hidden_size"] or text_size // 2), out_size)

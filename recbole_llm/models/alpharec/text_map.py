@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,6 +10,51 @@ from torch import Tensor, nn
 from recbole_llm.models.alpharec.graph import InteractionGraph
 
 SLOPE = 0.01  # of LeakyReLU, torch's and the authors' default
+_FLOOR = 1e-6  # smallest eigenvalue kept apart from zero, as a share of the largest
+_SPREAD = 0.5  # root mean square entry of whitened vectors
+
+
+class Whitening(nn.Module):
+    """x -> (x - center) M, which evens out the directions of a text space.
+
+    Text vectors have a large common part and few strong directions, so gradient descent on W1 is
+    slow along all others. M is symmetric: the principal axes stay, their standard deviations s
+    become s^(1 - power). The map behind it can undo it, so that f ranges over the same functions.
+
+    It is part of the map's state: another data set's texts go through the same M.
+
+    Args:
+        matrix: text vectors, float [n, D].
+        power: 0 changes nothing but center and scale, 1 makes all directions equally strong.
+        centred: whether the mean is taken away; not for a map without bias.
+    """
+
+    matrix: Tensor  # [D, D]
+    center: Tensor  # [D]
+
+    def __init__(self, matrix: np.ndarray, power: float, centred: bool) -> None:
+        super().__init__()
+        rows = np.asarray(matrix, np.float64)
+        center = rows.mean(0) if centred else np.zeros(rows.shape[1])
+        second = (rows - center).T @ (rows - center) / len(rows)
+        values, axes = np.linalg.eigh(second)
+        if not values[-1] > 0:
+            raise ValueError("text_whitening: the items' text vectors are all the same")
+        kept = np.maximum(values, _FLOOR * values[-1])
+        square = axes * kept ** (-power / 2) @ axes.T
+        spread = np.sqrt(np.trace(square @ second @ square) / len(second))
+        dtype = torch.get_default_dtype()
+        self.register_buffer("matrix", torch.from_numpy(square * (_SPREAD / spread)).to(dtype))
+        self.register_buffer("center", torch.from_numpy(center).to(dtype))
+
+    def fold(self, layer: nn.Linear) -> tuple[Tensor, Tensor | None]:
+        """Weight and bias that do on raw vectors what `layer` does on whitened ones."""
+        weight = layer.weight @ self.matrix
+        return weight, None if layer.bias is None else layer.bias - weight @ self.center
+
+
+def _first(layer: nn.Linear, whitening: Whitening | None) -> tuple[Tensor, Tensor | None]:
+    return (layer.weight, layer.bias) if whitening is None else whitening.fold(layer)
 
 
 class MLPMap(nn.Module):
@@ -18,16 +64,21 @@ class MLPMap(nn.Module):
         in_size: D, of the text vectors.
         hidden_size: the authors take D // 2 (their language model v3).
         out_size: of the preference vectors.
+        whitening: applied to x before W1.
     """
 
-    def __init__(self, in_size: int, hidden_size: int, out_size: int) -> None:
+    def __init__(
+        self, in_size: int, hidden_size: int, out_size: int, whitening: Whitening | None = None
+    ) -> None:
         super().__init__()
         self.hidden = nn.Linear(in_size, hidden_size)
         self.out = nn.Linear(hidden_size, out_size)
+        self.whitening = whitening
 
     def forward(self, x: Tensor) -> Tensor:
         """x [*, D] -> [*, out_size]."""
-        vectors: Tensor = self.out(F.leaky_relu(self.hidden(x), SLOPE))
+        hidden = F.linear(x, *_first(self.hidden, self.whitening))
+        vectors: Tensor = self.out(F.leaky_relu(hidden, SLOPE))
         return vectors
 
     def on_graph(self, text: Tensor, graph: InteractionGraph) -> Tensor:
@@ -38,9 +89,10 @@ class MLPMap(nn.Module):
         convolution goes before or after W2, wherever the vectors are narrower; b2 is then
         weighted by what the convolution makes of a constant.
         """
-        items = F.linear(text, self.hidden.weight)  # [n, hidden_size]
-        nodes = torch.cat([graph.user_means(items), items]) + self.hidden.bias
-        nodes = F.leaky_relu(nodes, SLOPE)
+        weight, bias = _first(self.hidden, self.whitening)
+        items = F.linear(text, weight)  # [n, hidden_size]
+        assert bias is not None
+        nodes = F.leaky_relu(torch.cat([graph.user_means(items), items]) + bias, SLOPE)
         if self.out.in_features >= self.out.out_features:
             return graph.convolve(self.out(nodes))
         vectors = F.linear(graph.convolve(nodes), self.out.weight)
@@ -53,16 +105,17 @@ class LinearMap(nn.Module):
     Args:
         in_size: D, of the text vectors.
         out_size: of the preference vectors.
+        whitening: applied to x before W; without a center.
     """
 
-    def __init__(self, in_size: int, out_size: int) -> None:
+    def __init__(self, in_size: int, out_size: int, whitening: Whitening | None = None) -> None:
         super().__init__()
         self.out = nn.Linear(in_size, out_size, bias=False)
+        self.whitening = whitening
 
     def forward(self, x: Tensor) -> Tensor:
         """x [*, D] -> [*, out_size]."""
-        vectors: Tensor = self.out(x)
-        return vectors
+        return F.linear(x, *_first(self.out, self.whitening))
 
     def on_graph(self, text: Tensor, graph: InteractionGraph) -> Tensor:
         """Convolution of f(user means) and f(text): text [n, D] -> [N + n, out_size].
@@ -70,5 +123,24 @@ class LinearMap(nn.Module):
         The convolved text itself is constant and could be kept, but it is D wide and has a row
         for each user: mapping the n items and convolving the narrow result is less work.
         """
-        items = self.out(text)  # [n, out_size]
+        items = self(text)  # [n, out_size]
         return graph.convolve(torch.cat([graph.user_means(items), items]))
+
+
+def build_map(
+    kind: str, text: np.ndarray, out_size: int, hidden_size: int | None, whitening: float
+) -> MLPMap | LinearMap:
+    """A map for text vectors.
+
+    Args:
+        kind: mlp or linear.
+        text: [n, D]; row 0 is padding.
+        out_size: of the preference vectors.
+        hidden_size: of the mlp; None: D // 2.
+        whitening: power of `Whitening`; 0: none.
+    """
+    size = text.shape[1]
+    space = Whitening(text[1:], whitening, centred=kind == "mlp") if whitening else None
+    if kind == "linear":
+        return LinearMap(size, out_size, space)
+    return MLPMap(size, hidden_size or size // 2, out_size, space)

@@ -56,6 +56,7 @@ def _model(arrays: dict[str, np.ndarray], meta: dict[str, Any], kind: str, mp: A
         "NEG_PREFIX": "neg_",
         "device": torch.device("cpu"),
         "text_map": kind,
+        "text_whitening": 0.0,
         "embedding_size": official["hidden_size"],
         "map_hidden_size": len(arrays["mlp.param.mlp.0.bias"]),
         "n_layers": official["n_layers"],

@@ -34,6 +34,13 @@ class TestLinear(TestAlphaRec):
         ModelTests.test_frozen_vectors_are_neither_trained_nor_stored(self)
 
 
+class TestWhitened(TestAlphaRec):
+    config: ClassVar[dict[str, Any]] = {**TestAlphaRec.config, "text_whitening": 0.75}
+
+    def test_frozen_vectors_are_neither_trained_nor_stored(self) -> None:
+        ModelTests.test_frozen_vectors_are_neither_trained_nor_stored(self)
+
+
 class TestInBatch(TestAlphaRec):
     config: ClassVar[dict[str, Any]] = {**TestAlphaRec.config, "negatives": "in_batch", "sample_by": "user"}
 
@@ -168,6 +175,7 @@ def test_cached_vectors_follow_training(fused: bool) -> None:
     [
         ({"text_map": "mpl"}, "text_map='mpl' is not one of mlp, linear; did you mean 'mlp'"),
         ({"negatives": "batch"}, "negatives='batch' is not one of sampled, in_batch"),
+        ({"text_whitening": 2.0}, "text_whitening: expected a number from 0 to 1, got 2.0"),
         ({"tau": 0.0}, "AlphaRec needs tau > 0.*tau=0.0"),
     ],
 )

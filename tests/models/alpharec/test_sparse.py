@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from recbole_llm.models.alpharec.graph import InteractionGraph
 from recbole_llm.models.alpharec.sparse import pair_scores
-from recbole_llm.models.alpharec.text_map import LinearMap, MLPMap
+from recbole_llm.models.alpharec.text_map import LinearMap, MLPMap, Whitening
 
 
 @pytest.fixture(autouse=True)
@@ -93,6 +93,8 @@ def test_pair_scores_with_many_items() -> None:
     lambda: MLPMap(6, 5, 3),  # convolves after W2
     lambda: MLPMap(6, 2, 4),  # convolves before W2
     lambda: LinearMap(6, 3),
+    lambda: MLPMap(6, 5, 3, Whitening(np.random.default_rng(0).normal(size=(30, 6)), 0.7, True)),
+    lambda: LinearMap(6, 3, Whitening(np.random.default_rng(0).normal(size=(30, 6)), 0.7, False)),
 ])  # fmt: skip
 def test_map_on_graph_is_the_plain_order(make) -> None:
     graph, _, _ = _graph(5)
@@ -111,3 +113,26 @@ def test_map_on_graph_is_the_plain_order(make) -> None:
         strict=True,
     ):
         torch.testing.assert_close(a, b)
+
+
+def test_whitening() -> None:
+    """Power 1: no common part, all directions alike; the map on raw vectors is the folded one."""
+    rows = np.random.default_rng(0).normal(size=(200, 4)) @ np.diag([5.0, 2, 1, 0.2]) + 3.0
+    for power, expected in ((1.0, np.ones(4)), (0.5, np.sqrt([5.0, 2, 1, 0.2]))):
+        whitening = Whitening(rows, power, True)
+        white = (torch.from_numpy(rows) - whitening.center) @ whitening.matrix
+        assert white.mean(0).abs().max() < 1e-12
+        assert float(white.square().mean().sqrt()) == pytest.approx(0.5)
+        deviations = torch.linalg.svdvals(white).numpy() / np.sqrt(200)
+        np.testing.assert_allclose(deviations / deviations[0], expected / expected[0], rtol=0.2)
+    layer = torch.nn.Linear(4, 3)
+    weight, bias = whitening.fold(layer)
+    torch.testing.assert_close(
+        torch.nn.functional.linear(torch.from_numpy(rows), weight, bias), layer(white)
+    )
+
+
+def test_whitening_of_fewer_items_than_dimensions_is_finite() -> None:
+    assert torch.isfinite(Whitening(np.random.default_rng(0).normal(size=(3, 8)), 1.0, True).matrix).all()
+    with pytest.raises(ValueError, match="text_whitening: the items' text vectors are all the same"):
+        Whitening(np.ones((3, 8)), 1.0, True)
