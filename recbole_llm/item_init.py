@@ -39,7 +39,9 @@ def initialise_items(config: Any, model: nn.Module, dataset: Any) -> list[str]:
     if kind is None:
         return []
     if kind not in KINDS:
-        raise ValueError(f"item_init: '{kind}' is none of {', '.join(KINDS)};{suggest(kind, KINDS)}")
+        raise ValueError(
+            f"item_init: '{kind}' is none of {', '.join(KINDS)};{suggest(kind, KINDS)}"
+        )
     n_items = int(dataset.num(dataset.iid_field))
     tables = item_tables(model, n_items)
     if not tables:

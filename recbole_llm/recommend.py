@@ -118,9 +118,7 @@ class Recommender:
             raise ValueError(f"{kind}s: no id given")
         unknown = [name for name in names if not ids.get(name)]  # 0 is the padding
         if unknown:
-            near = ";".join(
-                f" '{name}' is unknown{_near(name, ids)}" for name in unknown[:_LISTED]
-            )
+            near = ";".join(f" '{name}' is unknown{_near(name, ids)}" for name in unknown[:_LISTED])
             more = f" and {len(unknown) - _LISTED} more" if len(unknown) > _LISTED else ""
             raise ValueError(
                 f"{kind}s:{near}{more}; ids are those of {field} in data set "

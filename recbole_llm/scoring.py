@@ -156,7 +156,9 @@ class SequentialScorer(Scorer):
                 f"not have; use a model of the item sequence alone, such as SASRec"
             ) from error
 
-    def _rows(self, events: Interaction, which: IntArray, slots: IntArray, size: int) -> Interaction:
+    def _rows(
+        self, events: Interaction, which: IntArray, slots: IntArray, size: int
+    ) -> Interaction:
         """A row a user, as RecBole's data sets have them, from the events of all of them.
 
         Args:

@@ -100,7 +100,9 @@ def test_mixed_loss_is_the_mean_over_rows() -> None:
 
 
 def test_batches_mix_in_proportion() -> None:
-    tasks = [Task(config) for config in _configs(["one", "two"], "unseen", None, dict(QUIET), ())[:2]]
+    tasks = [
+        Task(config) for config in _configs(["one", "two"], "unseen", None, dict(QUIET), ())[:2]
+    ]
     sizes = [len(task.train._dataset) for task in tasks]
     shares = [round(100 * size / sum(sizes)) for size in sizes]
     loader = MixedLoader([t.loader(s) for t, s in zip(tasks, shares, strict=True)])
@@ -118,7 +120,12 @@ def test_batches_mix_in_proportion() -> None:
         (["one", "unseen"], "unseen", {}, "test: 'unseen' is among the data sets to train on"),
         (["one", "one"], "unseen", {}, "train: 'one' is named twice"),
         (["one"], "unseen", {"dataset": "two"}, "dataset: name the data sets with train and test"),
-        (["one"], "unseen", {"model": "BPR"}, "model: BPR has no part that fits an unseen data set"),
+        (
+            ["one"],
+            "unseen",
+            {"model": "BPR"},
+            "model: BPR has no part that fits an unseen data set",
+        ),
     ],
 )
 def test_errors(train: list[str], test: str, keys: dict[str, Any], message: str) -> None:

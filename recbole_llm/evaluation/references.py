@@ -57,7 +57,12 @@ class TextReference(nn.Module):
     items: Tensor  # [n, D], unit vectors
 
     def __init__(
-        self, matrix: np.ndarray, users: np.ndarray, items: np.ndarray, n_users: int, user_field: str
+        self,
+        matrix: np.ndarray,
+        users: np.ndarray,
+        items: np.ndarray,
+        n_users: int,
+        user_field: str,
     ) -> None:
         super().__init__()
         self.user_field = user_field

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-
 _FUSED = (torch.optim.Adam, torch.optim.AdamW)
 
 

@@ -62,7 +62,9 @@ def test_a_fused_optimizers_state_is_saved_and_resumed(monkeypatch: pytest.Monke
 
 
 def test_other_optimizers_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not trainer(monkeypatch, optimizer=torch.optim.SGD).optimizer.param_groups[0].get("fused")
+    assert (
+        not trainer(monkeypatch, optimizer=torch.optim.SGD).optimizer.param_groups[0].get("fused")
+    )
 
 
 @pytest.mark.parametrize("wanted", [False, True])

@@ -57,9 +57,7 @@ class InteractionGraph(nn.Module):
         self._keep("edge_by_user", 1.0 / np.sqrt(of_edge * item_degrees[by_user.indices]))
         of_edge = user_degrees[by_item.indices]
         self._keep("mean_by_item", 1.0 / of_edge)
-        self._keep(
-            "edge_by_item", 1.0 / np.sqrt(of_edge * np.repeat(item_degrees, item_degrees))
-        )
+        self._keep("edge_by_item", 1.0 / np.sqrt(of_edge * np.repeat(item_degrees, item_degrees)))
         self._keep("response", self._convolve(torch.ones(n_users + n_items, 1))[:, 0])
 
     def _keep(self, name: str, values: np.ndarray | Tensor) -> None:

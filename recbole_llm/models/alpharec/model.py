@@ -113,7 +113,9 @@ class AlphaRec(GeneralRecommender):  # type: ignore[misc]
             return users, items, None
         return users, items, self.sampler.negatives(users, self.n_neg)
 
-    def _in_batch_loss(self, users: Tensor, positives: Tensor, ids: Tensor, items: Tensor) -> Tensor:
+    def _in_batch_loss(
+        self, users: Tensor, positives: Tensor, ids: Tensor, items: Tensor
+    ) -> Tensor:
         """The other rows' items as negatives, without those that the user has: [B, D] x 2."""
         logits = users @ F.normalize(positives, dim=1).t() / self.tau  # [B, B]
         taken = self.sampler.has(ids, items)  # [B, B]; True on the diagonal

@@ -69,7 +69,9 @@ class PairSampler(nn.Module):
         """
         device = self.items.device
         users = self.active[torch.randint(len(self.active), (count,), device=device)]
-        chosen = (torch.rand(count, device=device, dtype=torch.float64) * self.degrees[users]).long()
+        chosen = (
+            torch.rand(count, device=device, dtype=torch.float64) * self.degrees[users]
+        ).long()
         return users, self.items[self.starts[users] + chosen]
 
     def has(self, users: Tensor, items: Tensor) -> Tensor:

@@ -79,7 +79,8 @@ def _model(arrays: dict[str, np.ndarray], meta: dict[str, Any], kind: str, mp: A
 
 def monkeypatch_table(mp: Any) -> None:
     mp.setattr(
-        "recbole_llm.models.alpharec.model.item_embeddings", lambda config, data: data.item_embeddings
+        "recbole_llm.models.alpharec.model.item_embeddings",
+        lambda config, data: data.item_embeddings,
     )
 
 

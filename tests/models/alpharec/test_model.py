@@ -42,7 +42,11 @@ class TestWhitened(TestAlphaRec):
 
 
 class TestInBatch(TestAlphaRec):
-    config: ClassVar[dict[str, Any]] = {**TestAlphaRec.config, "negatives": "in_batch", "sample_by": "user"}
+    config: ClassVar[dict[str, Any]] = {
+        **TestAlphaRec.config,
+        "negatives": "in_batch",
+        "sample_by": "user",
+    }
 
 
 class TestMixedPrecision(TestAlphaRec):
@@ -72,7 +76,9 @@ def test_graph_and_user_means_hold_training_interactions_alone() -> None:
     held_out = {
         (int(u), int(i))
         for loader in loaders[1:]
-        for u, i in zip(*(loader._dataset.inter_feat[f] for f in ("user_id", "item_id")), strict=True)
+        for u, i in zip(
+            *(loader._dataset.inter_feat[f] for f in ("user_id", "item_id")), strict=True
+        )
     }
     assert held_out and not (held_out - set(pairs)) & set(pairs)
     text = model.text.weight
@@ -116,7 +122,9 @@ def test_in_batch_loss_by_hand() -> None:
 def test_sampled_negatives_are_not_the_users() -> None:
     _, model, loaders = _make()
     users, items, negatives = model.training_pairs(next(iter(loaders[0])))
-    own = {(int(u), int(i)) for u, i in zip(*training_interactions(loaders[0]._dataset), strict=True)}
+    own = {
+        (int(u), int(i)) for u, i in zip(*training_interactions(loaders[0]._dataset), strict=True)
+    }
     drawn = {(int(u), int(j)) for u, row in zip(users, negatives, strict=True) for j in row}
     assert negatives.shape == (len(users), 16) and not drawn & own
     assert {(int(u), int(i)) for u, i in zip(users, items, strict=True)} <= own
@@ -138,9 +146,7 @@ def test_score_users_is_the_convolution() -> None:
     final = model()[0][1:6] + (f(0.75 * text + 0.25 * query) - f(text)) / (model.n_layers + 1)
     torch.testing.assert_close(moved, F.normalize(final, dim=1) @ model._normalised()[1].T)
     alone = model.score_users([torch.tensor([], dtype=torch.long)], query, 0.25)
-    torch.testing.assert_close(
-        alone[0], F.normalize(f(query), dim=0) @ model._normalised()[1].T
-    )
+    torch.testing.assert_close(alone[0], F.normalize(f(query), dim=0) @ model._normalised()[1].T)
 
 
 def test_cached_vectors_follow_the_weights() -> None:

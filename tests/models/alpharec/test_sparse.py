@@ -133,6 +133,10 @@ def test_whitening() -> None:
 
 
 def test_whitening_of_fewer_items_than_dimensions_is_finite() -> None:
-    assert torch.isfinite(Whitening(np.random.default_rng(0).normal(size=(3, 8)), 1.0, True).matrix).all()
-    with pytest.raises(ValueError, match="text_whitening: the items' text vectors are all the same"):
+    assert torch.isfinite(
+        Whitening(np.random.default_rng(0).normal(size=(3, 8)), 1.0, True).matrix
+    ).all()
+    with pytest.raises(
+        ValueError, match="text_whitening: the items' text vectors are all the same"
+    ):
         Whitening(np.ones((3, 8)), 1.0, True)
