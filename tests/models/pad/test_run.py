@@ -215,19 +215,16 @@ def test_a_killed_run_goes_on(log: Log) -> None:
         f"run_recbole_llm('PAD', 'tiny', config_dict={endless!r})\n"
     )
     root = Path(__file__).parents[3]
-    errors = Path("errors.txt")
-    with errors.open("w", encoding="utf-8") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-c", script],
-            env={**os.environ, "PYTHONPATH": str(root)},
-            stdout=subprocess.DEVNULL,
-            stderr=file,
-        )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONPATH": str(root)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
         deadline = time.monotonic() + 300
         while not list(Path("saved").glob("PAD-*-align.pth")):
-            assert process.poll() is None, errors.read_text(encoding="utf-8")[-2000:]
-            assert time.monotonic() < deadline, "the align phase left no checkpoint in 300 s"
+            assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.05)
     finally:
         process.send_signal(signal.SIGKILL)
