@@ -67,7 +67,10 @@ def train_and_reload(model: str) -> None:
     saved = torch.load(result["checkpoint"], weights_only=True)["state_dict"]
     assert all(torch.equal(saved[name], value) for name, value in again.state_dict().items())
     tested = trainer.evaluate(test_data, load_best_model=False, show_progress=False)
-    drawn_anew = model in ("Random", "KTUP") or config["eval_args"]["mode"]["test"] not in ("full", "labeled")
+    drawn_anew = model in ("Random", "KTUP") or config["eval_args"]["mode"]["test"] not in (
+        "full",
+        "labeled",
+    )
     if not drawn_anew:
         assert tested == pytest.approx(result["test_result"], abs=1e-3), "another result"
 
