@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from recbole_llm import plugins, testing
+from recbole_llm.checkpoint import load_checkpoint
 from recbole_llm.config import Config
 from recbole_llm.models.pad.settings import PHASES
 from recbole_llm.quick_start import (
@@ -26,7 +27,6 @@ from recbole_llm.quick_start import (
     load_data_and_model,
     run_recbole_llm,
 )
-from recbole_llm.checkpoint import load_checkpoint
 
 Log = Callable[[], str]
 SMALL = {
@@ -229,8 +229,10 @@ def test_a_killed_run_goes_on(log: Log) -> None:
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
-    (pretrain,) = Path("saved").glob("PAD-*-pretrain.pth")
-    (align,) = Path("saved").glob("PAD-*-align.pth")
+    # Moved: a run that starts within the same second would write files of the same names.
+    Path("saved").rename("killed")
+    (pretrain,) = Path("killed").glob("PAD-*-pretrain.pth")
+    (align,) = Path("killed").glob("PAD-*-align.pth")
     run(pad_pretrained=str(pretrain), seed=7)
     assert phases_of(log()) == ["align", "disentangle"]
     result = run(pad_pretrained=str(align), align_epochs=10_001, align_stopping_step=0, seed=7)
