@@ -17,7 +17,9 @@ SPLIT = {"eval_args": {"split": {"RS": [8, 1, 1]}, "order": "RO", "group_by": "u
 
 class TestAlphaRec(ModelTests):
     model = "AlphaRec"
-    config: ClassVar[dict[str, Any]] = {"embedding_size": 8, "n_neg": 16, "train_batch_size": 64}
+    config: ClassVar[dict[str, Any]] = {
+        "embedding_size": 8, "n_neg": 16, "train_batch_size": 64, "text_whitening": 0.0
+    }  # fmt: skip
 
     def test_frozen_vectors_are_neither_trained_nor_stored(self) -> None:
         super().test_frozen_vectors_are_neither_trained_nor_stored()
