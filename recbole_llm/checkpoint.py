@@ -35,6 +35,15 @@ def load_checkpoint(file: str | os.PathLike[str]) -> dict[str, Any]:
     return checkpoint
 
 
+def save_atomically(state: Any, file: str | os.PathLike[str]) -> None:
+    """``torch.save`` in one step: a killed process leaves the old file or the new one."""
+    import torch
+
+    part = f"{os.fspath(file)}.{os.getpid()}.part"
+    torch.save(encode(state), part)
+    os.replace(part, file)
+
+
 def plain_config(config: Any) -> dict[str, Any]:
     """A RecBole configuration as numbers, strings, lists and dicts."""
     return {
@@ -112,9 +121,9 @@ def decode(value: Any) -> Any:
     if "__sparse__" in value:
         from scipy.sparse import coo_matrix
 
-        row, col, data = (t.numpy() for t in value["__sparse__"])
+        row, col, data = (t.cpu().numpy() for t in value["__sparse__"])
         return coo_matrix((data, (row, col)), shape=value["shape"]).asformat(value["format"])
     if "__array__" in value:
-        array = value["__array__"].numpy()
+        array = value["__array__"].cpu().numpy()
         return np.asmatrix(array) if value["matrix"] else array
     return {k: decode(v) for k, v in value.items()}

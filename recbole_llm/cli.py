@@ -44,11 +44,11 @@ def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     return [f"--{key}={value}" for key, value in pairs.items()], files
 
 
-def _config(argv: Sequence[str]) -> Any:
+def _config(argv: Sequence[str], default_model: str) -> Any:
     from recbole_llm.config import Config
 
     arguments, files = _split(argv)
-    return Config(config_file_list=files, argv=arguments)
+    return Config(config_file_list=files, argv=arguments, default_model=default_model)
 
 
 @click.group()
@@ -106,8 +106,8 @@ def _encode(argv: Sequence[str]) -> None:
     from recbole_llm.embeddings.attach import encode_dataset
     from recbole_llm.embeddings.prompts import item_texts
 
-    named = any(argument.startswith("--model=") for argument in argv)
-    config = _config([*argv, *([] if named else ["--model=PAD"])])
+    # A general model needs the least of the data: not even timestamps.
+    config = _config(argv, default_model="AlphaRec")
     init_logger(config)
     dataset = create_dataset(config)
     report = encode_dataset(config, dataset)

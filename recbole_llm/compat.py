@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -21,8 +20,8 @@ from recbole_llm.checkpoint import (
     check_fingerprints,
     decode,
     embedding_fingerprints,
-    encode,
     plain_config,
+    save_atomically,
 )
 
 # RecBole spells dtypes as np.float etc., removed in NumPy 1.24 (np.float_ in 2.0).
@@ -109,18 +108,20 @@ def recbole_trainer(model: type[Any], name: str) -> type[Any]:
     return get_trainer(model.type, name)  # type: ignore[no-any-return]
 
 
-def register_metric(metric: type[Any]) -> None:
-    """Add a metric class to RecBole's tables, which it fills from its own module only."""
+def register_metrics(metrics: Sequence[type[Any]]) -> None:
+    """Add metric classes, or none, to RecBole's tables, which it fills from its own module only."""
     from recbole.evaluator import register
 
-    name = metric.__name__.lower()
-    if register.metrics_dict.get(name, metric) is not metric:
-        raise ValueError(f"metric '{metric.__name__}' is already registered; rename it")
-    register.metrics_dict[name] = metric
-    register.metric_information[name] = metric.metric_need
-    register.metric_types[name] = metric.metric_type
-    if metric.smaller:
-        register.smaller_metrics.append(name)
+    named = {metric.__name__.lower(): metric for metric in metrics}
+    for name, metric in named.items():
+        if register.metrics_dict.get(name, metric) is not metric:
+            raise ValueError(f"metric '{metric.__name__}' is already registered; rename it")
+    for name, metric in named.items():
+        register.metrics_dict[name] = metric
+        register.metric_information[name] = metric.metric_need
+        register.metric_types[name] = metric.metric_type
+        if metric.smaller:
+            register.smaller_metrics.append(name)
 
 
 class _AtomicTorch:
@@ -134,9 +135,7 @@ class _AtomicTorch:
 
     def save(self, state: Any, file: str, **_: Any) -> None:
         # RecBole's pickle_protocol=4 is dropped: weights_only=True reads protocol 2.
-        part = f"{file}.{os.getpid()}.part"
-        self._torch.save(encode(state), part)
-        os.replace(part, file)
+        save_atomically(state, file)
 
 
 def _with_plain_config(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -169,9 +168,20 @@ def _decoded(method: Callable[..., Any]) -> Callable[..., Any]:
     def load_other_parameter(self: Any, para: dict[str, Any] | None) -> None:
         para = dict(para or {})
         check_fingerprints(self, para.pop("__embeddings__", {}))
-        method(self, {key: decode(value) for key, value in para.items()})
+        # Checkpoints are read on the CPU; RecBole moves a model's parameters, not these.
+        device = getattr(self, "device", "cpu")
+        method(self, {key: _moved(decode(value), device) for key, value in para.items()})
 
     return load_other_parameter
+
+
+def _moved(value: Any, device: Any) -> Any:
+    """Tensors, at any depth of lists, on a device."""
+    from torch import Tensor
+
+    if isinstance(value, list):
+        return [_moved(v, device) for v in value]
+    return value.to(device) if isinstance(value, Tensor) else value
 
 
 def _without_barrier(method: Callable[..., Any]) -> Callable[..., Any]:

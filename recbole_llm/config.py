@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole.config import Config as RecBoleConfig
-from recbole.utils import InputType, ModelType
+from recbole.utils import EvaluatorType, InputType, ModelType
 
 from recbole_llm import compat
 from recbole_llm.checkpoint import restore_enums
@@ -41,9 +41,11 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         config_file_list: YAML files.
         config_dict: parameters; strings are parsed as literals.
         argv: ``--key=value`` arguments. ``sys.argv`` is not read: pass it to have it.
+        default_model: the model where nothing else names one.
 
     Raises:
-        ValueError: unknown model, value of a wrong type, or (``strict_config``) unknown key.
+        ValueError: unknown model, value of a wrong type, several processes without
+            a ``local_rank``, or (``strict_config``) unknown key.
     """
 
     def __init__(
@@ -53,9 +55,10 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         config_file_list: Sequence[str] | None = None,
         config_dict: Mapping[str, Any] | None = None,
         argv: Sequence[str] = (),
+        default_model: str | None = None,
     ) -> None:
         compat.apply()
-        self._argv = list(argv)
+        self._argv, self._default_model = list(argv), default_model
         for file in config_file_list or ():
             if not Path(file).is_file():
                 raise ValueError(f"config file '{file}' does not exist")
@@ -63,6 +66,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         self._set_input_type()
         self._check_keys()
         self._check_valid_metric()
+        self._check_mode()
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> Config:
@@ -108,6 +112,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
     ) -> tuple[str, type, str]:
         # Who names a model on the command line means it, whatever a script passes.
         model = self.cmd_config_dict.get("model") or model or self.external_config_dict.get("model")
+        model = model or self._default_model
         dataset = (
             self.cmd_config_dict.get("dataset")
             or dataset
@@ -137,6 +142,8 @@ class Config(RecBoleConfig):  # type: ignore[misc]
 
         user, item = "USER_ID_FIELD", "ITEM_ID_FIELD"
         columns = {"inter": fields(user, item, "RATING_FIELD", "TIME_FIELD")}
+        if model_class.type in (ModelType.CONTEXT, ModelType.DECISIONTREE):
+            columns["inter"] += fields("LABEL_FIELD")
         if model_class.type == ModelType.KNOWLEDGE:
             head, tail, relation = (
                 "HEAD_ENTITY_ID_FIELD",
@@ -157,10 +164,12 @@ class Config(RecBoleConfig):  # type: ignore[misc]
     def _get_final_config_dict(self) -> dict[str, Any]:
         final: dict[str, Any] = super()._get_final_config_dict()
         self._check_types()
-        if final["MODEL_TYPE"] == ModelType.SEQUENTIAL and final.get("loss_type") == "CE":
-            # CE takes no negatives, yet RecBole's default asks for one and then refuses it.
-            if "train_neg_sample_args" not in self.external_config_dict:
-                final["train_neg_sample_args"] = None
+        self._check_processes()
+        no_negatives = (
+            final["MODEL_TYPE"] == ModelType.SEQUENTIAL and final.get("loss_type") == "CE"
+        )
+        if no_negatives and "train_neg_sample_args" not in self.external_config_dict:
+            final["train_neg_sample_args"] = None  # RecBole's default asks for one, then refuses it
         final["needs_text"] = self._spec.needs_text or final.get("item_init") == "llm"
         return final
 
@@ -170,12 +179,23 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             self.final_config_dict["MODEL_INPUT_TYPE"] = InputType.PAIRWISE
 
     def _check_valid_metric(self) -> None:
-        metric, _, k = self["valid_metric"].partition("@")
-        named = {name.lower() for name in self["metrics"]}
-        if metric.lower() not in named or (k and int(k) not in self["topk"]):
+        known = [
+            f"{name}@{k}" if k else name
+            for name in self["metrics"]
+            for k in (self["topk"] if _at_k(name) else [None])
+        ]
+        if self["valid_metric"].lower() not in [name.lower() for name in known]:
             raise ValueError(
-                f"valid_metric '{self['valid_metric']}' is not computed: metrics are "
-                f"{self['metrics']} at topk {self['topk']}; add it there, or choose another"
+                f"valid_metric '{self['valid_metric']}' is not computed: metrics at topk give "
+                f"{', '.join(known)}; choose one of them, or add it to metrics or topk"
+            )
+
+    def _check_mode(self) -> None:
+        ranking = self["eval_type"] == EvaluatorType.RANKING
+        if ranking and "labeled" in self["eval_args"]["mode"].values():
+            raise ValueError(
+                f"eval_args: mode labeled ranks nothing, and metrics {self['metrics']} are of "
+                f"rankings; set mode: full, or metrics such as AUC"
             )
 
     def _check_types(self) -> None:
@@ -185,6 +205,16 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             if value is None or not types or is_a(value, types):
                 continue
             raise ValueError(f"{key}: expected {' or '.join(types)}, got {value!r}")
+
+    def _check_processes(self) -> None:
+        if "local_rank" in self.external_config_dict:
+            return
+        for key in ("nproc", "world_size"):
+            if (self.external_config_dict.get(key) or 1) > 1:
+                raise ValueError(
+                    f"{key}: this command starts one process; start each yourself and give it "
+                    "RecBole's local_rank, world_size, nproc, ip and port"
+                )
 
     def _all_files(self) -> tuple[Path, ...]:
         recbole_files = [RECBOLE / "properties" / "overall.yaml"]
@@ -201,6 +231,14 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         if self["strict_config"]:
             raise ValueError(f"{message} (strict_config: True)")
         getLogger("recbole_llm").warning(message)
+
+
+def _at_k(metric: str) -> bool:
+    """Whether a metric is of the first k items, and so has an ``@k`` to its name."""
+    from recbole.evaluator.register import metric_information
+
+    needs = metric_information[metric.lower()]
+    return "rec.topk" in needs or "rec.items" in needs
 
 
 def _spec_of_class(model: type) -> ModelSpec:

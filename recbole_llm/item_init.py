@@ -80,12 +80,13 @@ def _names_items(name: str) -> bool:
 
 
 @torch.no_grad()
-def fill_table(table: nn.Embedding, matrix: Any) -> int:
+def fill_table(table: nn.Embedding, matrix: Any, key: str = "item_init") -> int:
     """Put principal components of ``matrix`` into a table, at the table's own scale.
 
     Args:
         table: [n or n + 1, H].
         matrix: float [n, D]; row 0 is padding.
+        key: the configuration's, for messages.
 
     Returns:
         The number of columns that were filled, H where the vectors have as many components.
@@ -99,7 +100,7 @@ def fill_table(table: nn.Embedding, matrix: Any) -> int:
     scale = rows.std() / components.std()
     if not bool(torch.isfinite(scale)) or float(scale) == 0.0:
         raise ValueError(
-            f"item_init: the item vectors vary by {float(components.std()):.3g} and the table by "
+            f"{key}: the item vectors vary by {float(components.std()):.3g} and the table by "
             f"{float(rows.std()):.3g} (standard deviations), so one cannot be scaled to the other"
         )
     rows.copy_(components * scale)

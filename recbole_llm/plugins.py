@@ -46,11 +46,13 @@ class Plugins:
         self.manager.register(plugin, name)
         try:
             self._check_hooks(plugin, name)
-            self.registry.add(self._specs(plugin), origin=name)
+            specs = self._specs(plugin)
+            self.registry.check(specs, origin=name)
+            _register_metrics(self._own(plugin).get("register_metrics"))
         except Exception:
             self.manager.unregister(plugin)
             raise
-        _register_metrics(self._own(plugin).get("register_metrics"))
+        self.registry.add(specs, origin=name)
 
     def _own(self, plugin: object) -> dict[str, Callable[..., Any]]:
         callers = self.manager.get_hookcallers(plugin) or []
@@ -202,4 +204,6 @@ def _register_metrics(hook: Callable[..., Any] | None) -> None:
         return
     from recbole_llm import compat
 
-    hook(compat.register_metric)
+    metrics: list[type[Any]] = []
+    hook(metrics.append)
+    compat.register_metrics(metrics)

@@ -42,7 +42,7 @@ def run_recbole_llm(
         when saved, checkpoint (its path).
     """
     config = Config(model, dataset, config_file_list, config_dict, argv)
-    _start(config)
+    start(config)
     logger = getLogger()
     logger.info(config)
     data = load_data(config)
@@ -76,7 +76,7 @@ def objective_function(
     root = getLogger()
     for handler in root.handlers[:]:
         root.removeHandler(handler)
-    _start(config)
+    start(config)
     _, *loaders = load_data(config)
     trainer = build_trainer(config, build_model(config, loaders[0]._dataset))
     return {"model": config["model"], **_fit_and_test(config, trainer, loaders, saved, False)}
@@ -93,7 +93,7 @@ def load_data_and_model(model_file: str) -> tuple[Any, ...]:
     """
     checkpoint = load_checkpoint(model_file)
     config = Config.from_plain(checkpoint["config"])
-    _start(config)
+    start(config)
     getLogger().info(config)
     dataset, train_data, valid_data, test_data = load_data(config)
     model = build_model(config, train_data._dataset)
@@ -134,7 +134,8 @@ def _floats(result: Mapping[str, Any] | None) -> dict[str, float] | None:
     return None if result is None else {name: float(value) for name, value in result.items()}
 
 
-def _start(config: Config) -> None:
+def start(config: Config) -> None:
+    """Seed, log and set this process up as a configuration says."""
     init_seed(config["seed"], config["reproducibility"])
     init_logger(config)
     configure_runtime(config)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from recbole_llm.data.eval_loader import DEFAULT_MEMORY_MIB, user_bytes
-from recbole_llm.data.training import IntArray
+from recbole_llm.data.split import IntArray
 from recbole_llm.registry import suggest
 from recbole_llm.scoring import make_scorer
 
@@ -42,7 +42,7 @@ def recommend(
     Args:
         source: a checkpoint; or (config, model, dataset) as `load_data_and_model` returns them; or
             a `Recommender`, which loads once for many calls.
-        users: external ids, or ``"all"``.
+        users: external ids, or ``"all"``: everyone whom the model can score.
         items: external ids of a new user's history, oldest first, in place of `users`.
         k: items a user, fewer where not so many are left.
         mask_history: whether items that the user has are left out.
@@ -106,11 +106,22 @@ class Recommender:
         return self._frame([self._best(*part, k, mask_history) for part in parts])
 
     def _known(self, users: str | Iterable[Any]) -> IntArray:
-        if isinstance(users, str) and users == "all":
-            return np.arange(1, len(self.user_tokens))
-        return self._ids("user", [users] if isinstance(users, str) else users)
+        every = isinstance(users, str) and users == "all"
+        ids = np.arange(1, len(self.user_tokens)) if every else self._ids("user", users)
+        if not self.scorer.needs_history:
+            return ids
+        empty = self.scorer.histories.counts()[ids] == 0
+        if empty.any() and not every:
+            raise ValueError(
+                f"users: {', '.join(map(str, self.user_tokens[ids[empty]][:_LISTED]))} have no "
+                f"interactions, from which {self.config['model']} recommends"
+            )
+        known: IntArray = ids[~empty]
+        return known
 
-    def _ids(self, kind: str, tokens: Iterable[Any]) -> IntArray:
+    def _ids(self, kind: str, tokens: Any) -> IntArray:
+        if isinstance(tokens, str) or not isinstance(tokens, Iterable):
+            tokens = [tokens]  # a single id
         field = self.dataset.uid_field if kind == "user" else self.dataset.iid_field
         ids = self.dataset.field2token_id[field]
         names = [str(token) for token in tokens]
@@ -203,7 +214,7 @@ def _encode(config: Any, query: str) -> Any:
     encoder = create_encoder(config)
     if isinstance(encoder, TableSource):
         raise ValueError(  # noqa: TRY004
-            f"query: encoder: {config['encoder']} reads ready-made vectors and cannot encode a query"
+            f"query: encoder: {config['encoder']} reads ready-made vectors, so it cannot encode it"
         )
     return np.asarray(encoder.encode([query]), np.float32)[0]
 

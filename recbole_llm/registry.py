@@ -6,7 +6,7 @@ Light on purpose: specs name their classes as ``"package.module:Class"``, import
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
@@ -75,9 +75,8 @@ class Registry:
     encoders: dict[str, EncoderSpec] = field(default_factory=dict)
     origins: dict[str, str] = field(default_factory=dict)
 
-    def add(self, specs: Iterable[ModelSpec | EncoderSpec], origin: str) -> None:
-        """Add all of a plugin's specs, or none: a name that is taken raises ValueError."""
-        specs = list(specs)
+    def check(self, specs: Sequence[ModelSpec | EncoderSpec], origin: str) -> None:
+        """Raise ValueError if a name among a plugin's specs is taken."""
         names = [(type(spec).__name__, spec.name) for spec in specs]
         for spec in specs:
             table = self._table(spec)
@@ -87,6 +86,10 @@ class Registry:
                     f"{_kind(spec)} '{spec.name}' of plugin '{origin}' is already registered by "
                     f"plugin '{first}'; rename one of them"
                 )
+
+    def add(self, specs: Sequence[ModelSpec | EncoderSpec], origin: str) -> None:
+        """Add all of a plugin's specs, or none: a name that is taken raises ValueError."""
+        self.check(specs, origin)
         for spec in specs:
             self._table(spec)[spec.name] = spec
             self.origins[f"{_kind(spec)} {spec.name}"] = origin
@@ -113,6 +116,16 @@ def suggest(name: str, known: Iterable[str]) -> str:
     by_lower = {str(k).lower(): str(k) for k in known}
     near = difflib.get_close_matches(str(name).lower(), list(by_lower), n=3, cutoff=0.6)
     return f" did you mean {' or '.join(repr(by_lower[n]) for n in near)}?" if near else ""
+
+
+def check_choice(key: str, value: Any, known: Iterable[str]) -> None:
+    """Raise ValueError, naming the key and near matches, unless ``value`` is among ``known``."""
+    known = list(known)
+    if value not in known:
+        raise ValueError(
+            f"{key} '{value}' is unknown;{suggest(str(value), known)} "
+            f"choose from {', '.join(known)}"
+        )
 
 
 def resolve(target: Any) -> Any:

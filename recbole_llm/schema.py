@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import recbole
+import yaml
 
 RECBOLE = Path(recbole.__file__).parent
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -56,6 +57,8 @@ def is_a(value: Any, types: Sequence[str]) -> bool:
     True and False are bools only; 0 and 1 are bools too, as RecBole's files use them.
     """
     allowed = tuple(t for name in types for t in _TYPES[name])
+    if "str" in types and isinstance(value, (list, tuple)) and list not in allowed:
+        return all(isinstance(part, (int, float)) for part in value)  # gpu_id: 0,1
     if bool in allowed and value in (0, 1):
         return True
     return isinstance(value, allowed) and not isinstance(value, bool)
@@ -64,15 +67,23 @@ def is_a(value: Any, types: Sequence[str]) -> bool:
 @cache
 def declared_types(files: tuple[Path, ...]) -> dict[str, tuple[str, ...]]:
     """Types by key, from the comments ``key: value  # (int or list) meaning`` of YAML files."""
-    pattern = re.compile(r"^(\w+):.*#\s*\(([^)]*)\)", re.M)
+    pattern = re.compile(r"^(\w+):(.*?)#\s*\(([^)]*)\)", re.M)
     types: dict[str, tuple[str, ...]] = {}
     for file in files:
-        for key, comment in pattern.findall(file.read_text(encoding="utf-8")):
+        for key, default, comment in pattern.findall(file.read_text(encoding="utf-8")):
             names = [word.split(" of ")[0].strip() for word in re.split(r"\bor\b|[,/|]", comment)]
             # A comment that names anything else than these types declares nothing.
             named = [n for n in names if n != "None"]
             types[key] = tuple(named) if all(n in _TYPES for n in named) else ()
+            value = _yaml_value(default)
+            if value is not None and types[key] and not is_a(value, types[key]):
+                types[key] = ()  # some of RecBole's comments are wrong of their own defaults
     return types
+
+
+def _yaml_value(text: str) -> Any:
+    value = yaml.safe_load(text)
+    return parse_literal(value) if isinstance(value, str) else value  # 1e-12 is text to YAML 1.1
 
 
 @cache

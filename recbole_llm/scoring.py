@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -13,7 +14,8 @@ from recbole.utils import ModelType
 from torch import Tensor
 
 from recbole_llm.data.eval_loader import ItemLists
-from recbole_llm.data.training import IntArray, training_interactions
+from recbole_llm.data.split import IntArray
+from recbole_llm.data.training import training_interactions
 
 
 @runtime_checkable
@@ -37,6 +39,8 @@ class Scorer:
         model: in eval mode.
         dataset: the whole data set, as `data_preparation` leaves it.
     """
+
+    needs_history = False  # whether a user without interactions cannot be scored
 
     def __init__(self, config: Any, model: Any, dataset: Any) -> None:
         self.config, self.model, self.dataset = config, model, dataset
@@ -101,6 +105,8 @@ class SequentialScorer(Scorer):
     Args:
         source: the data set before it is split, which holds plain interactions.
     """
+
+    needs_history = True
 
     def __init__(self, config: Any, model: Any, dataset: Any, source: Any) -> None:
         list_field = dataset.iid_field + config["LIST_SUFFIX"]
@@ -194,7 +200,8 @@ class TextUserScorer(Scorer):
     model: TextUserModel
 
     def __init__(self, config: Any, model: Any, dataset: Any) -> None:
-        super().__init__(config, model, dataset)
+        # A copy: the caller's model must not know the test interactions.
+        super().__init__(config, copy.deepcopy(model), dataset)
         self.model.set_interactions(*self.interactions())
 
     def known(self, users: IntArray) -> Tensor:

@@ -34,7 +34,8 @@ def write_tiny_dataset(
     target = Path(folder) / name
     target.mkdir(parents=True, exist_ok=True)
     genre = [_GENRES[i % len(_GENRES)] for i in range(n_items)]
-    _write(target / f"{name}.inter", "user_id:token\titem_id:token\trating:float\ttimestamp:float", (
+    header = "user_id:token\titem_id:token\trating:float\ttimestamp:float"
+    _write(target / f"{name}.inter", header, (
         f"u{user}\ti{item}\t{rng.integers(1, 6)}\t{1000 + step}"
         for user in range(n_users)
         for step, item in enumerate(_history(rng, user, n_items))

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from logging import getLogger
 from typing import Any
 
 import numpy as np
-from recbole.utils import init_logger, init_seed, set_color
+from recbole.utils import set_color
 from torch import nn
 
 from recbole_llm.config import Config
+from recbole_llm.evaluation.group_metrics import without_groups
 from recbole_llm.evaluation.references import references
-from recbole_llm.quick_start import build_model, build_trainer, load_data
-from recbole_llm.runtime import configure_runtime
+from recbole_llm.quick_start import build_model, build_trainer, load_data, start
 from recbole_llm.schema import parse_command_line
 from recbole_llm.trainers.engine import with_engine
 from recbole_llm.trainers.mixed import MixedLoader, MixedModel, MixedTrainer
@@ -58,11 +59,13 @@ def zero_shot(
     """
     configs = _configs(train, test, config_file_list, dict(config_dict or {}), argv)
     part = transferable_part(configs[0])
-    _start(configs[0])
+    start(configs[0])
     tasks = [Task(config) for config in configs[:-1]]
     score, best = _train(tasks, part)
     unseen = Task(configs[-1])
     copy_part(tasks[0], unseen, part)
+    if saved:
+        unseen.trainer._save_checkpoint(-1)
     result = {
         "best_valid_score": score,
         "best_valid_result": best,
@@ -75,7 +78,6 @@ def zero_shot(
     }
     _report(test, result)
     if saved:
-        unseen.trainer._save_checkpoint(-1)
         result["checkpoint"] = unseen.trainer.saved_model_file
     return result
 
@@ -114,10 +116,12 @@ class Task:
         """Metrics on ``valid`` or ``test``, of the task's model or another one."""
         self.trainer.model = self.model if model is None else model
         progress = self.config["show_progress"]
+        groups = nullcontext() if split == "test" else without_groups(self.trainer.eval_collector)
         try:
-            result: dict[str, float] = self.trainer.evaluate(
-                getattr(self, split), load_best_model=False, show_progress=progress
-            )
+            with groups:
+                result: dict[str, float] = self.trainer.evaluate(
+                    getattr(self, split), load_best_model=False, show_progress=progress
+                )
         finally:
             self.trainer.model = self.model
         return result
@@ -182,9 +186,9 @@ def _configs(
     given = parse_command_line(argv)
     if "dataset" in given or "dataset" in parameters:
         raise ValueError("dataset: name the data sets with train and test")
-    if "model" not in given and "model" not in parameters:
-        parameters["model"] = DEFAULT_MODEL
-    configs = [Config(None, name, files, parameters, argv) for name in (*train, test)]
+    configs = [
+        Config(None, name, files, parameters, argv, DEFAULT_MODEL) for name in (*train, test)
+    ]
     _check_encoders(configs)
     return configs
 
@@ -199,12 +203,6 @@ def _check_encoders(configs: Sequence[Config]) -> None:
                 f"{other[0]}: {first[other[0]]!r} for data set '{configs[0]['dataset']}', but "
                 f"{own[other[0]]!r} for '{config['dataset']}'; the same encoder must make both"
             )
-
-
-def _start(config: Config) -> None:
-    init_seed(config["seed"], config["reproducibility"])
-    init_logger(config)
-    configure_runtime(config)
 
 
 def _report(test: str, result: Mapping[str, Any]) -> None:

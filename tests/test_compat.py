@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -57,6 +58,19 @@ def test_a_checkpoint_is_replaced_in_one_step(
     with pytest.raises(KeyboardInterrupt):
         trainer.torch.save({"a": 2}, str(file))
     assert torch.load(file, weights_only=True) == {"a": 1}
+
+
+def test_what_lies_beside_the_weights_goes_to_the_models_device() -> None:
+    from recbole_llm import compat
+
+    class Model(torch.nn.Module):
+        device = "meta"  # stands for a GPU
+
+    found: dict[str, Any] = {}
+    load = compat._decoded(lambda self, para: found.update(para))
+    load(Model(), {"users": torch.zeros(2), "parts": [torch.zeros(1), 3]})
+    assert found["users"].device.type == found["parts"][0].device.type == "meta"
+    assert found["parts"][1] == 3
 
 
 def test_changed_vectors_are_noticed() -> None:

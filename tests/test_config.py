@@ -98,6 +98,49 @@ def test_a_value_of_a_wrong_type_names_the_key(argument: str, message: str) -> N
         Config("BPR", argv=[argument])
 
 
+@pytest.mark.parametrize("key", ["nproc", "world_size"])
+def test_several_processes_need_a_local_rank(key: str) -> None:
+    with pytest.raises(ValueError, match=f"{key}: this command starts one process.*local_rank"):
+        Config("BPR", argv=[f"--{key}=2"])
+    Config("BPR", argv=["--nproc=1", "--world_size=-1"])
+
+
+@pytest.mark.parametrize(
+    ("model", "argument"),
+    [
+        ("BPR", "--gpu_id=0,1"),  # RecBole's comment says str, its code takes a tuple
+        ("BPR", "--user_inter_num_interval=[5,100]"),
+        ("DiffRec", "--noise_scale=0.01"),  # its comment says int, its default is 0.001
+        ("KGIN", "--ind=distance"),  # its comment says float, its default is 'cosine'
+    ],
+)
+def test_recboles_comments_are_not_trusted_blindly(model: str, argument: str) -> None:
+    from recbole_llm.schema import RECBOLE, declared_types, is_a, parse_literal
+
+    key, _, value = argument.removeprefix("--").partition("=")
+    files = (
+        RECBOLE / "properties" / "overall.yaml",
+        RECBOLE / "properties" / "dataset" / "sample.yaml",
+        RECBOLE / "properties" / "model" / f"{model}.yaml",
+    )
+    types = declared_types(files).get(key, ())
+    assert not types or is_a(parse_literal(value), types)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--valid_metric=NDCG"], "valid_metric 'NDCG' is not computed.*NDCG@10"),
+        (["--metrics=['GAUC']", "--valid_metric=GAUC@10"], "valid_metric 'GAUC@10' is not"),
+        (["--valid_metric=NDCG@10", "--eval_args={'mode':'labeled'}"], "mode labeled ranks not"),
+    ],
+)
+def test_evaluations_that_cannot_work_are_refused(arguments: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Config("BPR", argv=arguments)
+    assert Config("BPR", argv=["--metrics=['GAUC']", "--valid_metric=gauc"])["topk"] == [10]
+
+
 def test_none_and_an_int_for_a_float_are_accepted() -> None:
     config = Config("BPR", argv=["--learning_rate=1", "--threshold=None"])
     assert config["learning_rate"] == 1

@@ -92,6 +92,39 @@ def test_an_encoder_and_a_metric_are_registered(fresh: plugins.Plugins) -> None:
     assert register.metric_information.pop("firsthit") == ["rec.topk"]
 
 
+def test_a_refused_metric_leaves_nothing(fresh: plugins.Plugins) -> None:
+    from recbole.evaluator import metrics, register
+
+    class New(metrics.Hit):  # type: ignore[misc]
+        pass
+
+    taken = type("Recall", (metrics.Hit,), {})
+    mine = plugin(
+        register_models=lambda register: register(ModelSpec("New", "x:New")),
+        register_metrics=lambda register: [register(New), register(taken)],
+    )
+    with pytest.raises(ValueError, match="metric 'Recall' is already registered"):
+        fresh.register(mine, "mine")
+    assert "New" not in fresh.registry.models and not fresh.manager.has_plugin("mine")
+    assert "new" not in register.metrics_dict
+
+
+def test_a_model_may_bring_its_data_set_class() -> None:
+    from recbole.data.dataset import Dataset
+
+    from recbole_llm import Config, testing
+    from recbole_llm.data.create import create_dataset
+
+    class MyDataset(Dataset):  # type: ignore[misc]
+        pass
+
+    testing.write_tiny_dataset("dataset")
+    spec = ModelSpec("OfMine", "recbole.model.general_recommender:BPR", dataset=MyDataset)
+    plugins.get_plugins().register(models_of(spec), "of mine")
+    config = Config("OfMine", "tiny", config_dict={"data_path": "dataset"})
+    assert type(create_dataset(config)) is MyDataset
+
+
 def _others(fresh: plugins.Plugins, mine: object) -> list[object]:
     return [p for p in fresh.manager.get_plugins() if p is not mine]
 

@@ -179,6 +179,31 @@ def _error(source: Any, **keys: Any) -> str:
     return str(caught.value)
 
 
+def test_the_callers_model_is_left_as_it_was() -> None:
+    source = _untrained("AlphaRec", train_neg_sample_args=None)
+    edges = source[1].graph.user_items.clone()
+    recommend(source, users="u1")
+    assert torch.equal(source[1].graph.user_items, edges)  # no test interactions in it
+
+
+def test_a_single_id_is_one_id() -> None:
+    source = Recommender.of(_untrained("SASRec", **SEQUENTIAL))
+    pd.testing.assert_frame_equal(recommend(source, items="i12"), recommend(source, items=["i12"]))
+    pd.testing.assert_frame_equal(recommend(source, users="u12"), recommend(source, users=["u12"]))
+
+
+def test_users_without_interactions() -> None:
+    """They are in the .user file alone: a sequential model cannot say anything about them."""
+    with Path("dataset/tiny/tiny.user").open("a", encoding="utf-8") as file:
+        file.write("nobody\t30\tF\n")
+    load = {"load_col": {**CONTEXT["load_col"]}}
+    sequential = Recommender.of(_untrained("SASRec", **SEQUENTIAL, **load))
+    assert "users: nobody have no interactions" in _error(sequential, users=["u1", "nobody"])
+    assert "nobody" not in set(recommend(sequential, users="all", k=1)["user"])
+    general = _untrained("BPR", **load)
+    assert "nobody" in set(recommend(general, users="all", k=1)["user"])
+
+
 def test_errors_name_the_fault_and_the_way_out() -> None:
     bpr = Recommender.of(_untrained("BPR"))
     message = _error(bpr, users=["u1", "u400", "[PAD]"])

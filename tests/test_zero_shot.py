@@ -133,6 +133,19 @@ def test_errors(train: list[str], test: str, keys: dict[str, Any], message: str)
         zero_shot(train, test, config_dict={**QUIET, **keys})
 
 
+def test_sampled_candidates() -> None:
+    keys = {**QUIET, "eval_args": {"mode": "uni20"}}
+    result = zero_shot(["one"], "unseen", config_dict=keys, saved=False)
+    assert {r["hit@10"] > 0 for r in result["references"].values()} == {True}
+
+
+def test_a_config_file_names_the_model(tmp_path: Path) -> None:
+    file = tmp_path / "my.yaml"
+    file.write_text("model: BPR\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="model: BPR has no part that fits"):
+        zero_shot(["one"], "unseen", [str(file)], QUIET)
+
+
 def test_other_encoders_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     configs = _configs(["one"], "unseen", None, dict(QUIET), ())
     configs[1]["encoder_dimensions"] = 8

@@ -12,7 +12,12 @@ from recbole.data import create_dataset as recbole_create_dataset
 from recbole.utils import ModelType, set_color
 from recbole.utils.argument_list import dataset_arguments
 
+from recbole_llm.plugins import get_registry
 from recbole_llm.registry import resolve, suggest
+
+UNREADABLE = (EOFError, pickle.UnpicklingError, AttributeError, ImportError, IndexError)
+# What a saved data set was made under, besides what RecBole itself compares.
+SETTINGS = ("numerical_features", "discretization")
 
 
 def create_dataset(config: Any, dataset_class: type | None = None) -> Any:
@@ -39,7 +44,10 @@ def create_dataset(config: Any, dataset_class: type | None = None) -> Any:
 
 def _create(config: Any, cls: type[Any] | None) -> Any:
     if cls is None:
-        return recbole_create_dataset(config)
+        dataset = recbole_create_dataset(config)
+        if dataset.config is config:
+            return dataset
+        return _present(config, dataset) or type(dataset)(config)
     default = Path(config["checkpoint_dir"]) / f"{config['dataset']}-{cls.__name__}.pth"
     path = Path(config["dataset_save_path"] or default)
     saved = _load_saved(config, path)
@@ -52,9 +60,13 @@ def _create(config: Any, cls: type[Any] | None) -> Any:
 
 
 def _own_class(config: Any) -> type[Any] | None:
-    """Our index-only class, unless RecBole has a class for this very model (``GRU4RecKG`` …)."""
+    """The class that the model's spec names; else, for a sequential model, our index-only one,
+    unless RecBole has a class for this very model (``GRU4RecKG`` …); None: RecBole's choice."""
     from recbole.data import dataset as recbole_datasets
 
+    spec = get_registry().models.get(config["model"])
+    if spec is not None and spec.dataset is not None:
+        return resolve(spec.dataset)  # type: ignore[no-any-return]
     own = hasattr(recbole_datasets, f"{config['model']}Dataset")
     if own or config["MODEL_TYPE"] != ModelType.SEQUENTIAL:
         return None
@@ -65,13 +77,27 @@ def _load_saved(config: Any, path: Path) -> Any:
     """The pickled data set, if it was made under the same data set arguments (RecBole's rule)."""
     if not path.is_file():
         return None
-    with path.open("rb") as file:
-        dataset = pickle.load(file)
+    try:
+        with path.open("rb") as file:
+            dataset = pickle.load(file)
+    except UNREADABLE as error:
+        raise ValueError(
+            f"saved dataset '{path}' cannot be read ({type(error).__name__}: {error}); "
+            f"delete the file"
+        ) from error
     if any(
         config[key] != dataset.config[key] for key in [*dataset_arguments, "seed", "repeatable"]
     ):
         return None
     getLogger().info(set_color("Load filtered dataset from", "pink") + f": [{path}]")
+    return _present(config, dataset)
+
+
+def _present(config: Any, dataset: Any) -> Any:
+    """A data set made under another configuration, under this one; None where it does not fit."""
+    if any(config[key] != dataset.config[key] for key in SETTINGS):
+        return None
+    dataset.config = config  # it splits by the configuration that it holds
     return dataset
 
 
@@ -106,9 +132,23 @@ def _check_columns(config: Any, file: Path) -> None:
     for key in needed:
         if config[key] not in columns:
             raise ValueError(
-                f"'{file}' has no column '{config[key]}' ({key}), which {config['model']} needs; its "
-                f"columns are {', '.join(columns)}: name the right one with --{key}=…"
+                f"'{file}' has no column '{config[key]}' ({key}), which {config['model']} needs; "
+                f"its columns are {', '.join(columns)}: name the right one with --{key}=…"
             )
+    label = config["LABEL_FIELD"]
+    if _needs_label(config) and label not in columns:
+        raise ValueError(
+            f"'{file}' has no column '{label}' (LABEL_FIELD), which {config['model']} learns; its "
+            f"columns are {', '.join(columns)}: name the right one with --LABEL_FIELD=…, or make "
+            f"labels of ratings, with --threshold=\"{{'rating': 4}}\""
+        )
+
+
+def _needs_label(config: Any) -> bool:
+    """Whether labels must be in the file: they come neither from a threshold nor from negatives."""
+    supervised = config["MODEL_TYPE"] in (ModelType.CONTEXT, ModelType.DECISIONTREE)
+    negatives = config["train_neg_sample_args"]["distribution"] != "none"
+    return supervised and not negatives and not config["threshold"]
 
 
 def _downloadable() -> list[str]:

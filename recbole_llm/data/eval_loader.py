@@ -15,8 +15,8 @@ from torch import Tensor
 
 from recbole_llm.data.interaction import take
 from recbole_llm.data.loaders import IndexDataLoader
-from recbole_llm.data.samplers import IntArray, UsedItems
-from recbole_llm.data.split import ranges
+from recbole_llm.data.samplers import UsedItems
+from recbole_llm.data.split import IntArray, ranges
 
 DEFAULT_MEMORY_MIB = 128
 FLOAT_BYTES = 4
@@ -42,6 +42,10 @@ class ItemLists:
         sizes = self.starts[users + 1] - starts
         rows = np.repeat(np.arange(len(users)), sizes)
         return torch.from_numpy(rows), self.items[torch.from_numpy(ranges(starts, sizes))]
+
+    def counts(self) -> IntArray:
+        """Number of items of each user, int [n_users]."""
+        return np.diff(self.starts)
 
     def __getitem__(self, users: Any) -> Any:
         if np.ndim(users):

@@ -19,7 +19,7 @@ import torch
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
-from recbole_llm.data.split import stable_order
+from recbole_llm.data.split import sort_key, stable_order
 
 
 @dataclass(frozen=True)
@@ -111,11 +111,6 @@ def row_index(index: Any) -> Tensor | slice:
     if not len(rows):
         return torch.empty(0, dtype=torch.int64)
     return rows if rows.dtype in (torch.bool, torch.int64) else rows.long()
-
-
-def sort_key(values: Tensor) -> Any:
-    """What RecBole sorts a column by: its values, the first number of each pair; [R]."""
-    return (values if values.dim() == 1 else values[..., 0]).numpy()
 
 
 def take(interaction: Interaction, index: Any) -> Interaction:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Sequence
 from logging import getLogger
 from typing import Any
@@ -14,6 +13,7 @@ from recbole.data.utils import load_split_dataloaders, save_split_dataloaders
 from recbole.sampler import KGSampler
 from recbole.utils import ModelType, set_color
 
+from recbole_llm.data.create import UNREADABLE
 from recbole_llm.data.eval_loader import FullSortEvalDataLoader
 from recbole_llm.data.loaders import TrainDataLoader
 from recbole_llm.data.sampled_eval import NegSampleEvalDataLoader
@@ -139,7 +139,7 @@ def _load(config: Any, dataset: Any) -> tuple[Any, Any, Any] | None:
 def _read(config: Any) -> tuple[Any, Any, Any] | None:
     try:
         loaders: tuple[Any, Any, Any] | None = load_split_dataloaders(config)
-    except (EOFError, pickle.UnpicklingError, AttributeError, ImportError, IndexError) as error:
+    except UNREADABLE as error:
         name = f"{config['dataset']}-for-{config['model']}-dataloader.pth"
         file = config["dataloaders_save_path"] or f"{config['checkpoint_dir']}/{name}"
         raise ValueError(

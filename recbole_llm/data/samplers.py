@@ -7,7 +7,7 @@ are one sorted array of keys ``user · n_items + item``.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ from recbole.sampler import RepeatableSampler as RecBoleRepeatableSampler
 from recbole.sampler import Sampler as RecBoleSampler
 from torch import Tensor
 
-IntArray: TypeAlias = npt.NDArray[np.int64]
+from recbole_llm.data.split import IntArray
 
 
 class UsedItems:
@@ -107,7 +107,7 @@ class Sampler(_VectorisedDraws, RecBoleSampler):  # type: ignore[misc]
         if (used[self.phases[-1]].counts() + 1 == self.item_num).any():
             raise ValueError(
                 "some users have used every item, so there is no negative for them; "
-                "set user_inter_num_interval to drop them, or train_neg_sample_args: ~"
+                "set user_inter_num_interval to drop them"
             )
         return used
 

@@ -19,10 +19,9 @@ from recbole_llm.data.interaction import (
     SequenceInteraction,
     SortedInteractions,
     Target,
-    sort_key,
     take,
 )
-from recbole_llm.data.split import Groups, IntArray, stable_order
+from recbole_llm.data.split import Groups, IntArray, sort_key, stable_order
 
 
 class SequentialDataset(RecBoleSequentialDataset):  # type: ignore[misc]

@@ -12,6 +12,11 @@ import numpy.typing as npt
 IntArray: TypeAlias = npt.NDArray[np.int64]
 
 
+def sort_key(values: Any) -> Any:
+    """What RecBole sorts a column (a tensor) by: its values, the first number of each pair; [R]."""
+    return (values if values.dim() == 1 else values[..., 0]).numpy()
+
+
 def stable_order(keys: Any) -> IntArray:
     """``np.argsort(keys, kind="stable")`` of a vector, [R], faster for ids and float32 times.
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-IntArray: TypeAlias = npt.NDArray[np.int64]
+from recbole_llm.data.split import IntArray, sort_key
 
 
 def training_interactions(dataset: Any) -> tuple[IntArray, IntArray]:
@@ -64,7 +63,7 @@ def _user_time_order(dataset: Any, users: IntArray) -> IntArray:
     inter, time = dataset.inter_feat, dataset.time_field
     if time is None or time not in inter:
         return np.argsort(users, kind="stable")
-    return np.lexsort((inter[time].numpy(), users))  # stable: ties keep their order
+    return np.lexsort((sort_key(inter[time]), users))  # stable: ties keep their order
 
 
 def _with_first_lists(

@@ -1,13 +1,15 @@
 """RecBole's atomic files as they are written: every value a string, every column kept.
 
 RecBole loads the columns that `load_col` names and turns them into numbers; prompts need the
-words. Quotes are part of a value: atomic files have no quoting.
+words. Quoting is that of CSV files, as pandas, through which RecBole reads, takes it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import csv
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from recbole_llm.embeddings.table import first_names
@@ -43,13 +45,11 @@ class AtomicFile:
         if not path.is_file():
             raise ValueError(f"atomic file '{path}' does not exist")
         with path.open(encoding=encoding, newline="\n") as file:
-            lines = [line.rstrip("\r\n") for line in file]
-        types = _header(path, lines[0].removeprefix("\ufeff") if lines else "", separator)
-        rows = [
-            _row(path, number, line, types, separator)
-            for number, line in enumerate(lines[1:], start=2)
-            if line
-        ]
+            types = _header(path, file.readline().strip("\ufeff\r\n"), separator)
+            rows = [
+                _row(path, number, values, types)
+                for number, values in _records(path, file, separator)
+            ]
         if seq_separator != " ":
             _spread(rows, [f for f, kind in types.items() if kind == "token_seq"], seq_separator)
         return cls(path, types, rows)
@@ -87,10 +87,22 @@ def _header(path: Path, line: str, separator: str) -> dict[str, str]:
     return {name: kind for name, kind in fields}
 
 
-def _row(
-    path: Path, number: int, line: str, types: dict[str, str], separator: str
-) -> dict[str, str]:
-    values = line.split(separator)
+def _records(path: Path, file: Iterable[str], separator: str) -> Iterator[tuple[int, list[str]]]:
+    """Number of its first line and values of each record after the header."""
+    lines = enumerate(file, start=2)
+    for number, line in lines:
+        if '"' in line and len(separator) == 1:
+            # A quoted value may go on in the next lines, which the reader takes then.
+            whole = csv.reader(chain([line], (more for _, more in lines)), delimiter=separator)
+            try:
+                yield number, next(whole)
+            except csv.Error as error:
+                raise ValueError(f"'{path}' line {number}: {error}") from error
+        elif line.strip("\r\n"):
+            yield number, line.rstrip("\r\n").split(separator)
+
+
+def _row(path: Path, number: int, values: list[str], types: dict[str, str]) -> dict[str, str]:
     if len(values) != len(types):
         raise ValueError(
             f"'{path}' line {number} has {len(values)} values, the header has {len(types)} fields"

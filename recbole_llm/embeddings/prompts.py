@@ -16,7 +16,7 @@ from tqdm import tqdm
 from recbole_llm.data.training import training_interactions
 from recbole_llm.embeddings.atomic import AtomicFile
 from recbole_llm.embeddings.settings import count, text
-from recbole_llm.embeddings.templates import PromptError, find_template
+from recbole_llm.embeddings.templates import PromptError, Template, find_template
 from recbole_llm.registry import suggest
 
 Texts = dict[str, str]  # token -> text
@@ -69,10 +69,9 @@ def user_texts(config: Any, train_dataset: Any) -> Texts:
     given = _override("user_texts", config, train_dataset)
     if given is not None:
         return _given(given, tokens)
-    template = find_template(text(config, "user_prompt"), "user_prompt", "user", config["dataset"])
+    template = user_template(config)
     rows, titles = _items(config, train_dataset)
     users = _users(config, train_dataset)
-    template.check({"titles", "items", "user"})
     item_tokens = train_dataset.field2id_token[train_dataset.iid_field]
     user_tokens = train_dataset.field2id_token[train_dataset.uid_field]
     texts = {}
@@ -87,6 +86,17 @@ def user_texts(config: Any, train_dataset: Any) -> Texts:
             }
         )
     return {token: content for token, content in texts.items() if content}
+
+
+def user_template(config: Any) -> Template:
+    """The template of the users' texts.
+
+    Raises:
+        ValueError: a template that cannot be found or read, or with a name that it is not given.
+    """
+    template = find_template(text(config, "user_prompt"), "user_prompt", "user", config["dataset"])
+    template.check({"titles", "items", "user"})
+    return template
 
 
 def item_titles(config: Any, dataset: Any) -> Texts:

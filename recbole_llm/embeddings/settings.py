@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from recbole_llm.registry import suggest
+from recbole_llm.registry import check_choice
 
 
 def text(config: Any, key: str) -> str | None:
@@ -62,8 +62,5 @@ def choice(config: Any, key: str, options: Sequence[str], default: str | None = 
     value = config[key]
     if value is None:
         return default or options[0]
-    if value not in options:
-        raise ValueError(
-            f"{key}: '{value}' is none of {', '.join(options)};{suggest(str(value), options)}"
-        )
+    check_choice(key, value, options)
     return str(value)

@@ -107,7 +107,7 @@ def _read_npz(path: Path) -> Named:
     with np.load(path, allow_pickle=False) as file:
         if "vectors" not in file or "tokens" not in file:
             raise TableError(
-                f"it has the arrays {first_names(file.files)}, but 'vectors' and 'tokens' are needed"
+                f"it has the arrays {first_names(file.files)}; 'vectors' and 'tokens' are needed"
             )
         return file["vectors"], file["tokens"].tolist()
 

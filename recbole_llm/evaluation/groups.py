@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from recbole.evaluator.collector import DataStruct
-from recbole.utils import EvaluatorType
+from recbole.evaluator.register import metric_information
 from torch import Tensor
 
-from recbole_llm.data.training import IntArray, item_counts, user_counts
+from recbole_llm.data.split import IntArray
+from recbole_llm.data.training import item_counts, user_counts
 from recbole_llm.registry import suggest
 
 KINDS = ("items", "users", "cold")
@@ -35,8 +36,9 @@ def check_settings(config: Any) -> None:
             )
     if not 0 < config["eval_head_share"] < 1:
         raise ValueError(f"eval_head_share: {config['eval_head_share']} is not between 0 and 1")
-    if config["eval_type"] != EvaluatorType.RANKING:
-        raise ValueError("eval_groups: groups need ranking metrics, such as NDCG; see metrics")
+    needs = [metric_information[metric.lower()] for metric in config["metrics"]]
+    if not any(need == ["rec.topk"] for need in needs):
+        raise ValueError("eval_groups: groups need a metric of ranked lists, such as NDCG")
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,23 +24,33 @@ class RandomReference(nn.Module):
         """[B, n]."""
         return torch.rand(len(interaction), self.n_items, generator=self.generator)
 
+    def predict(self, interaction: Any) -> Tensor:
+        """[B]."""
+        return torch.rand(len(interaction), generator=self.generator)
+
 
 class PopularityReference(nn.Module):
     """An item's score is its number of training interactions, for everyone.
 
     Args:
         counts: int [n].
+        item_field: the items' column in an interaction.
     """
 
     counts: Tensor
 
-    def __init__(self, counts: np.ndarray) -> None:
+    def __init__(self, counts: np.ndarray, item_field: str) -> None:
         super().__init__()
+        self.item_field = item_field
         self.register_buffer("counts", torch.from_numpy(counts).float())
 
     def full_sort_predict(self, interaction: Any) -> Tensor:
         """[B, n]."""
         return self.counts.expand(len(interaction), -1).clone()
+
+    def predict(self, interaction: Any) -> Tensor:
+        """[B]."""
+        return self.counts[interaction[self.item_field]]
 
 
 class TextReference(nn.Module):
@@ -50,7 +60,7 @@ class TextReference(nn.Module):
         matrix: item vectors, [n, D].
         users, items: training interactions, int [N].
         n_users: rows of the user table.
-        user_field: the users' column in an interaction.
+        user_field, item_field: columns in an interaction.
     """
 
     users: Tensor  # [n_users, D], unit vectors
@@ -63,9 +73,10 @@ class TextReference(nn.Module):
         items: np.ndarray,
         n_users: int,
         user_field: str,
+        item_field: str,
     ) -> None:
         super().__init__()
-        self.user_field = user_field
+        self.user_field, self.item_field = user_field, item_field
         vectors = torch.from_numpy(matrix)
         sums = torch.zeros(n_users, vectors.shape[1])
         sums.index_add_(0, torch.from_numpy(users), vectors[torch.from_numpy(items)])
@@ -76,6 +87,11 @@ class TextReference(nn.Module):
         """[B, n]."""
         return self.users[interaction[self.user_field]] @ self.items.t()
 
+    def predict(self, interaction: Any) -> Tensor:
+        """[B]."""
+        users, items = interaction[self.user_field], interaction[self.item_field]
+        return (self.users[users] * self.items[items]).sum(1)
+
 
 def references(config: Any, train_dataset: Any) -> dict[str, nn.Module]:
     """The references for a data set, by name, on the device; text only where vectors are attached.
@@ -85,12 +101,13 @@ def references(config: Any, train_dataset: Any) -> dict[str, nn.Module]:
     """
     found: dict[str, nn.Module] = {
         "random": RandomReference(train_dataset.item_num, config["seed"]),
-        "popularity": PopularityReference(item_counts(train_dataset)),
+        "popularity": PopularityReference(item_counts(train_dataset), train_dataset.iid_field),
     }
     table = getattr(train_dataset, "item_embeddings", None)
     if table is not None:
         users, items = training_interactions(train_dataset)
+        fields = train_dataset.uid_field, train_dataset.iid_field
         found["text similarity"] = TextReference(
-            table.matrix, users, items, train_dataset.user_num, train_dataset.uid_field
+            table.matrix, users, items, train_dataset.user_num, *fields
         )
     return {name: model.to(config["device"]) for name, model in found.items()}

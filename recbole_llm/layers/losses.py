@@ -74,8 +74,10 @@ def cross_entropy(
         Scalar; 0 (with zero gradients) when T is 0.
     """
     first = 0 if padding_item else 1
+    # Powers up to 2 ** SAFE_EXPONENT leave the range of half precision.
+    dtype = torch.promote_types(table.dtype, torch.float32)
     with torch.autocast(states.device.type, enabled=False):
-        states = states.to(table.dtype)
+        states, table = states.to(dtype), table.to(dtype)
         loss: Tensor = _CrossEntropy.apply(states, table, targets, first)  # type: ignore[no-untyped-call]
     return loss
 

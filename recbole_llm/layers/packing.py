@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -20,6 +21,14 @@ def is_right_padded(mask: Tensor) -> bool:
 def left_aligned(mask: Tensor) -> Tensor:
     """Order [B, L] that puts each row's real slots first, keeping their order."""
     return torch.argsort((~mask).to(torch.uint8), dim=1, stable=True)
+
+
+def run_left_aligned(run: Callable[[Tensor], Tensor], emb: Tensor, mask: Tensor) -> Tensor:
+    """`run` on [B, L, H] with each row's real slots first, and its outputs back in their places."""
+    if is_right_padded(mask):
+        return run(emb)
+    order = left_aligned(mask).unsqueeze(2)  # [B, L, 1]
+    return run(emb.take_along_dim(order, 1)).take_along_dim(order.argsort(1), 1)
 
 
 class Layout:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from recbole_llm.layers import losses
 from recbole_llm.layers.matmul import scores
+from recbole_llm.registry import check_choice
 
 SAMPLED_LOSSES = {"BCE": losses.bce, "BPR": losses.bpr, "SSM": losses.sampled_softmax}
 LOSS_TYPES = ("CE", *SAMPLED_LOSSES)
@@ -40,11 +41,14 @@ class SequenceTraining:
     NEG_ITEM_ID: str
     POS_ITEM_SEQ: str
     NEG_ITEM_SEQ: str
+    n_negatives: int  # of a target
 
     def name_sequence_fields(self, config: Any) -> None:
         """Set the names of the fields that sequence rows add."""
         self.POS_ITEM_SEQ = "pos_" + self.ITEM_SEQ
         self.NEG_ITEM_SEQ = config["NEG_PREFIX"] + self.ITEM_SEQ
+        sampled = config["train_neg_sample_args"] or {"distribution": "none"}
+        self.n_negatives = 1 if sampled["distribution"] == "none" else sampled["sample_num"]
 
     def user_states(self, item_seq: Tensor, mask: Tensor) -> Tensor:
         """States after every position: item_seq int [B, L], mask bool [B, L] -> [B, L, D]."""
@@ -67,10 +71,12 @@ class SequenceTraining:
         """States, targets and negatives at the supervised positions of either kind of batch."""
         item_seq = interaction[self.ITEM_SEQ]
         if self.POS_ITEM_SEQ not in interaction:
-            state = self.last_states(item_seq)
-            negatives = interaction[self.NEG_ITEM_ID] if self.NEG_ITEM_ID in interaction else None
-            negatives = None if negatives is None else negatives.view(len(state), -1)
-            return TrainingRows(state, interaction[self.POS_ITEM_ID], negatives)
+            targets, negatives = interaction[self.POS_ITEM_ID], None
+            if self.NEG_ITEM_ID in interaction:
+                # RecBole's loader repeats the whole batch for each further negative.
+                negatives = interaction[self.NEG_ITEM_ID].view(self.n_negatives, -1).t()
+                item_seq, targets = item_seq[: len(negatives)], targets[: len(negatives)]
+            return TrainingRows(self.last_states(item_seq), targets, negatives)
         targets = interaction[self.POS_ITEM_SEQ]
         supervised = targets != 0  # [B, L]
         states = self.user_states(item_seq, item_seq != 0)[supervised]
@@ -118,8 +124,7 @@ class SequenceRecommender(SequenceTraining, SequentialRecommender):  # type: ign
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         self.loss_type = config["loss_type"]
-        if self.loss_type not in LOSS_TYPES:
-            raise ValueError(f"loss_type={self.loss_type!r} is not one of {', '.join(LOSS_TYPES)}")
+        check_choice("loss_type", self.loss_type, LOSS_TYPES)
         self.name_sequence_fields(config)
         self._cached_items: Tensor | None = None
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,12 +18,15 @@ class EngineMixin:
     config: Any
     eval_collector: Any
     evaluator: Any
+    saved_model_file: str
 
     def __init__(self, config: Any, model: Any) -> None:
         super().__init__(config, model)  # type: ignore[call-arg]
         from recbole_llm.evaluation.group_metrics import evaluation_parts
 
         self.eval_collector, self.evaluator = evaluation_parts(config)
+        if config["single_spec"] and hasattr(self, "saved_model_file"):
+            self.saved_model_file = _with_milliseconds(self.saved_model_file)
 
     def fit(self, *args: Any, **kwargs: Any) -> Any:
         """Train as the base class does; ``detect_anomaly`` is off unless the user asks for it."""
@@ -41,6 +46,12 @@ class EngineMixin:
 
         with without_groups(self.eval_collector):
             return super()._valid_epoch(*args, **kwargs)  # type: ignore[misc]
+
+
+def _with_milliseconds(file: str) -> str:
+    """RecBole names checkpoints by the second, and runs started together would share one."""
+    path = Path(file)
+    return str(path.with_name(f"{path.stem}-{time.time_ns() // 10**6 % 1000:03d}{path.suffix}"))
 
 
 def _fits(optimizer: torch.optim.Optimizer) -> bool:

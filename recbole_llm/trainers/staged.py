@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 from recbole.trainer import Trainer
 from recbole.utils import set_color
 from torch import nn
 
-from recbole_llm.checkpoint import load_checkpoint
+from recbole_llm.checkpoint import load_checkpoint, save_atomically
 
 _FINISHED = "finished_phase"  # key of a phase's checkpoint once the phase is over
 Result = tuple[float, Any]
@@ -101,28 +100,40 @@ class StagedTrainer(Trainer):  # type: ignore[misc]
 
         Args:
             resume_file: the checkpoint of a phase.
-            phase: the phase to start, at its beginning. None: where the checkpoint stands, inside
-                its phase or, where that is finished, at the next one.
+            phase: the phase to start, the one after the checkpoint's. None: where the checkpoint
+                stands, inside its phase or, where that is finished, at the next one.
 
         Raises:
-            ValueError: no such checkpoint, or one that does not reach up to ``phase``.
+            ValueError: no such checkpoint, one of a model of another shape, or one that is not of
+                the phase before ``phase``.
         """
         checkpoint = load_checkpoint(resume_file)
         reached = self._index((checkpoint.get("other_parameter") or {}).get("phase"), resume_file)
-        self.model.load_state_dict(checkpoint["state_dict"])
-        self.model.load_other_parameter(checkpoint["other_parameter"])
         if phase is not None:
             self._first = self._index(phase, resume_file)
-            if self._first > reached + 1:
+            if self._first != reached + 1:
                 raise ValueError(
-                    f"'{resume_file}' is of phase '{self.phases[reached].name}': "
-                    f"'{phase}' needs a checkpoint of '{self.phases[self._first - 1].name}'"
+                    f"'{resume_file}' is of phase '{self.phases[reached].name}': '{phase}' starts "
+                    f"from the phase before it, '{self.phases[self._first - 1].name}'"
+                    if self._first
+                    else f"'{phase}' is the first phase and starts from no checkpoint"
                 )
         elif _FINISHED in checkpoint:
             self._first = reached + 1
         else:
             self._first, self._resumed = reached, checkpoint
+        self._load(checkpoint, resume_file)
         self.logger.info(f"Resume from phase '{self.phases[reached].name}' of {resume_file}")
+
+    def _load(self, checkpoint: dict[str, Any], source: object) -> None:
+        try:
+            self.model.load_state_dict(checkpoint["state_dict"])
+        except RuntimeError as error:
+            raise ValueError(
+                f"checkpoint '{source}' is of a model of another shape; set its keys as they were: "
+                f"{error}"
+            ) from error
+        self.model.load_other_parameter(checkpoint["other_parameter"])
 
     def _index(self, name: str | None, source: object) -> int:
         names = [phase.name for phase in self.phases]
@@ -186,7 +197,7 @@ class StagedTrainer(Trainer):  # type: ignore[misc]
         self.best_valid_score = checkpoint["best_valid_score"]
         self._best_state = checkpoint["state_dict"]
         if saved:  # this run's own copy, in case that no later epoch is better
-            self._write(checkpoint)
+            save_atomically(checkpoint, self.saved_model_file)
 
     def _log_begin(self, phase: Phase, trained: int) -> None:
         number = f"{self.phases.index(phase) + 1}/{len(self.phases)}"
@@ -211,7 +222,8 @@ class StagedTrainer(Trainer):  # type: ignore[misc]
             self.model.load_state_dict(self._best_state)
             self._best_state = None
         if saved and self._writes():
-            self._write({**load_checkpoint(self.saved_model_file), _FINISHED: phase.name})
+            finished = {**load_checkpoint(self.saved_model_file), _FINISHED: phase.name}
+            save_atomically(finished, self.saved_model_file)
         self.logger.info(
             set_color(f"phase {phase.name} finished", "green")
             + f", best valid {self.config['valid_metric']}: {self.best_valid_score:.4f}"
@@ -226,15 +238,10 @@ class StagedTrainer(Trainer):  # type: ignore[misc]
         if last == run_file:  # no phase was run
             self._save_checkpoint(-1, verbose=False)
         else:
-            self._write(load_checkpoint(last))
+            save_atomically(load_checkpoint(last), run_file)
 
     def _writes(self) -> bool:
         return bool(self.config["single_spec"] or self.config["local_rank"] == 0)
-
-    def _write(self, checkpoint: dict[str, Any]) -> None:
-        part = f"{self.saved_model_file}.part"
-        torch.save(checkpoint, part)
-        os.replace(part, self.saved_model_file)
 
 
 def phase_file(run_file: str, phase: str) -> str:

@@ -3,7 +3,7 @@
 Loading the model is not counted, nor is a warm-up on a few texts. Ours is the whole pipeline:
 deduplication, encoding and the commits to an empty store. Cosines are to the library's vectors.
 
-    python tests/benchmarks/bench_encoder.py --items data/prime-pantry/prime-pantry.item --out r.json
+    python tests/benchmarks/bench_encoder.py --items data/shop/shop.item --out r.json
 """
 
 from __future__ import annotations

@@ -50,9 +50,12 @@ def evaluate(variant: str, arguments: Any) -> dict[str, Any]:
     from recbole_llm.data.create import create_dataset
     from recbole_llm.data.prepare import data_preparation
     from recbole_llm.evaluation.ranking import RankingCollector
+    from recbole_llm.runtime import configure_runtime
 
     config = _config(arguments)
     stock = variant == "stock"
+    if not stock:
+        configure_runtime(config)
     init_seed(1, True)
     dataset = create_dataset(config, _recbole_class(config) if stock else None)
     start = time.perf_counter()

@@ -18,6 +18,7 @@ import statistics
 import sys
 import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 import harness
@@ -28,21 +29,32 @@ def main() -> None:
         harness.report(one_run(sys.argv[sys.argv.index("--child") + 2 :]))
         return
     arguments = parse()
-    done: dict[str, Any] = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
-    runs: dict[str, Any] = done.get("runs", {})
     for spec in arguments.run:
         name, _, options = spec.partition(":")
         for seed in arguments.seeds.split(","):
             command = [*options.split(), *arguments.common.split(), f"--seed={seed}"]
             key = f"{name.strip()} / {seed}"
-            if runs.get(key, {}).get("command") != command:
+            if read_runs(arguments.out).get(key, {}).get("command") != command:
                 result = harness.run_child(__file__, "run", _absolute(command))
-                runs[key] = {"command": command, **result}
-                arguments.out.parent.mkdir(parents=True, exist_ok=True)
-                whole = {"machine": harness.machine(), "runs": runs}
-                arguments.out.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
-            print(key, runs[key]["test_result"], file=sys.stderr, flush=True)
-    print(table(runs, arguments.metrics.split(",")))
+                runs = {**read_runs(arguments.out), key: {"command": command, **result}}
+                write_runs(arguments.out, runs)
+            print(key, read_runs(arguments.out)[key]["test_result"], file=sys.stderr, flush=True)
+    print(table(read_runs(arguments.out), arguments.metrics.split(",")))
+
+
+def read_runs(out: Path) -> dict[str, Any]:
+    """The runs that are done; read anew for each, so that several calls can share a file."""
+    runs: dict[str, Any] = json.loads(out.read_text())["runs"] if out.exists() else {}
+    return runs
+
+
+def write_runs(out: Path, runs: dict[str, Any]) -> None:
+    """Write all runs, in one step."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = out.with_suffix(f".{os.getpid()}")
+    whole = {"machine": harness.machine(), "runs": runs}
+    part.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+    part.replace(out)
 
 
 def parse() -> argparse.Namespace:
@@ -58,24 +70,27 @@ def parse() -> argparse.Namespace:
 
 
 def one_run(argv: list[str]) -> dict[str, Any]:
-    """Train and test in a folder of its own; test and validation results, epochs, seconds."""
+    """Train and test in a folder of its own; results, validation score by epoch, seconds."""
+    from recbole.trainer import Trainer
+
     from recbole_llm import run_recbole_llm
-    from recbole_llm.trainers.engine import EngineMixin
 
-    epochs = []
+    scores: list[float] = []
+    validate = Trainer._valid_epoch
 
-    def counted(self: Any, *args: Any, **kwargs: Any) -> Any:
-        epochs.append(1)
-        return super(EngineMixin, self)._train_epoch(*args, **kwargs)
+    def noted(self: Any, *args: Any, **kwargs: Any) -> Any:
+        score, result = validate(self, *args, **kwargs)
+        scores.append(score)
+        return score, result
 
-    EngineMixin._train_epoch = counted  # type: ignore[attr-defined]
+    Trainer._valid_epoch = noted
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         result = run_recbole_llm(argv=[*argv, "--show_progress=False", "--log_flops=False"])
         os.chdir("/")
     result.pop("checkpoint")
-    return {**result, "epochs": len(epochs), "seconds": round(time.perf_counter() - start, 1)}
+    return {**result, "valid_scores": scores, "seconds": round(time.perf_counter() - start, 1)}
 
 
 def _absolute(command: list[str]) -> list[str]:
@@ -85,13 +100,15 @@ def _absolute(command: list[str]) -> list[str]:
 
 def table(runs: dict[str, Any], metrics: list[str]) -> str:
     """Mean ± sample standard deviation over seeds, a line a configuration."""
-    head = ["configuration", "seeds", f"valid {metrics[0]}", *metrics, "epochs", "seconds"]
+    head = ["configuration", "seeds", f"valid {metrics[0]}", *metrics, "best epoch", "seconds"]
     lines = [head, ["---"] * len(head)]
     for name in dict.fromkeys(key.rpartition(" / ")[0] for key in runs):
         own = [run for key, run in runs.items() if key.rpartition(" / ")[0] == name]
         cells = [spread([r["best_valid_result"][metrics[0]] for r in own])]
         cells += [spread([r["test_result"].get(m, float("nan")) for r in own]) for m in metrics]
-        cells += [f"{statistics.mean(r[key] for r in own):.0f}" for key in ("epochs", "seconds")]
+        best = [1 + r["valid_scores"].index(max(r["valid_scores"])) for r in own]
+        times = [r["seconds"] for r in own]
+        cells += [f"{statistics.mean(values):.0f}" for values in (best, times)]
         lines.append([name, str(len(own)), *cells])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 

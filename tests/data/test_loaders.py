@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ from recbole_llm.data.eval_loader import FullSortEvalDataLoader, user_bytes
 from recbole_llm.data.prepare import data_preparation
 from recbole_llm.data.sequence import SequentialDataset
 from recbole_llm.testing import write_tiny_dataset
+
+_NAMED = os.environ.get("RECBOLE_LLM_DATA")
+DATA = Path(_NAMED).resolve() if _NAMED else None  # before tests change the folder
 
 
 def negatives(**changes: Any) -> dict[str, Any]:
@@ -188,3 +192,18 @@ def test_row_overhead_is_gone(made: MakeConfig) -> None:
     assert sorted(np.concatenate([i.numpy() for i in train._index_sampler])) == list(
         range(len(train.dataset))
     )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(DATA is None, reason="RECBOLE_LLM_DATA names none")
+@pytest.mark.parametrize("keys", [{}, PAIRS], ids=["CE", "BPR"])
+def test_a_data_set_at_hand(keys: dict[str, Any]) -> None:
+    """RECBOLE_LLM_DATA=data/shop: the batches of that data set are RecBole's, bit for bit."""
+    assert DATA is not None
+
+    def make() -> Config:
+        settings = {"data_path": str(DATA.parent), "eval_args": leave_one_out(), **keys}
+        fixed = {"train_level": "prefix", "eval_memory_mib": 0, "MAX_ITEM_LIST_LENGTH": 20}
+        return Config("SASRec", DATA.name, config_dict={**settings, **fixed})
+
+    assert_same_loaders(make, RecBoleDataset, SequentialDataset)

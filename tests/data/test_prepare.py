@@ -102,6 +102,53 @@ def test_saved_data_set_is_the_same(made: MakeConfig) -> None:
         assert_same_rows(want[:], have[:])
 
 
+@pytest.mark.parametrize("model", ["SASRec", "BPR"])
+def test_a_saved_data_set_is_split_by_the_present_settings(model: str, tmp_path: Path) -> None:
+    write_tiny_dataset(tmp_path)
+
+    def rows(**settings: Any) -> list[int]:
+        paths = {"data_path": str(tmp_path), "checkpoint_dir": str(tmp_path / "saved")}
+        config = Config(model, "tiny", config_dict={**paths, **settings})
+        return [len(part) for part in create_dataset(config).build()]
+
+    halves = {"eval_args": {"split": {"RS": [0.5, 0.25, 0.25]}, "order": "TO"}}
+    before = rows(save_dataset=True)
+    assert list(tmp_path.glob("saved/tiny-*.pth"))
+    assert rows(**halves) != before
+    assert rows() == before
+    # Numbers are made of columns when the data set is loaded, so another choice loads it anew.
+    assert rows(numerical_features=["rating"]) == before
+
+
+def test_a_damaged_saved_data_set_is_named(made: MakeConfig) -> None:
+    config = made()
+    file = Path(config["checkpoint_dir"]) / "made-SequentialDataset.pth"
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(pickle.dumps([1, 2, 3])[:-4])
+    with pytest.raises(ValueError, match="made-SequentialDataset.pth.*delete the file"):
+        create_dataset(config)
+
+
+def test_labels_of_ones_own_data(tmp_path: Path) -> None:
+    """A click-through model reads a label column, or says how to get labels."""
+    folder = write_tiny_dataset(tmp_path)
+    with pytest.raises(
+        ValueError, match=r"has no column 'label' \(LABEL_FIELD\), which FM.*thresh"
+    ):
+        create_dataset(Config("FM", "tiny", config_dict={"data_path": str(tmp_path)}))
+    rated = {"data_path": str(tmp_path), "threshold": {"rating": 4}}
+    assert set(create_dataset(Config("FM", "tiny", config_dict=rated)).inter_feat["label"]) == {
+        0,
+        1,
+    }
+    file = folder / "tiny.inter"
+    header, *rows = file.read_text(encoding="utf-8").splitlines()
+    lines = [f"{header}\tlabel:float", *(f"{row}\t1" for row in rows)]
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    dataset = create_dataset(Config("FM", "tiny", config_dict={"data_path": str(tmp_path)}))
+    assert set(dataset.inter_feat["label"]) == {1}
+
+
 def test_unknown_level(made: MakeConfig) -> None:
     with pytest.raises(ValueError, match="train_level: 'sequnce'.*'sequence'"):
         prepare(made(train_level="sequnce"))

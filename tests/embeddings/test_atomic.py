@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from recbole_llm.embeddings.atomic import AtomicFile
@@ -14,14 +15,24 @@ def write(tmp_path: Path, content: str) -> Path:
 
 
 def test_values_are_read_as_written(tmp_path: Path) -> None:
-    text = '\ufeffid:token\tname:token_seq\tp:float\r\n1\t"Weird Al" Live\t2.50\r\n\r\n2\t\t\r\n'
+    text = '\ufeffid:token\tname:token_seq\tp:float\r\n1\t12" Live\t2.50\r\n\r\n2\t\t\r\n'
     file = AtomicFile.read(write(tmp_path, text))
     assert file.types == {"id": "token", "name": "token_seq", "p": "float"}
     assert file.rows == [
-        {"id": "1", "name": '"Weird Al" Live', "p": "2.50"},
+        {"id": "1", "name": '12" Live', "p": "2.50"},
         {"id": "2", "name": "", "p": ""},
     ]
     assert file.text_fields(without=("id",)) == ["name"]
+
+
+def test_quotes_are_read_as_recbole_reads_them(tmp_path: Path) -> None:
+    """A table as pandas writes it, with quotes, a separator and a line end inside values."""
+    titles = ['He said "hi"', "tab\there", "two\nlines", '"Weird Al" Live', "plain"]
+    table = pd.DataFrame({"id:token": list("abcde"), "t:token": titles})
+    table.to_csv(tmp_path / "x.item", sep="\t", index=False)
+    file = AtomicFile.read(tmp_path / "x.item")
+    read = pd.read_csv(tmp_path / "x.item", sep="\t", engine="python")  # as RecBole does
+    assert [row["t"] for row in file.rows] == list(read["t:token"]) == titles
 
 
 def test_other_separators(tmp_path: Path) -> None:

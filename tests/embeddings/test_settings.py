@@ -28,7 +28,7 @@ def test_values_and_defaults() -> None:
         (lambda c: settings.count(c, "k", 1), "2", "k: expected an int of at least 1, got '2'"),
         (lambda c: settings.count(c, "k", 1), 0, "k: expected an int of at least 1, got 0"),
         (lambda c: settings.count(c, "k", 1), True, "k: expected an int of at least 1, got True"),
-        (lambda c: settings.choice(c, "k", ["zeros"]), "zero", "k: 'zero' is none of zeros; did"),
+        (lambda c: settings.choice(c, "k", ["zeros"]), "zero", "k 'zero' is unknown; did you mean"),
     ],
 )
 def test_values_of_a_wrong_type_name_the_key(

@@ -113,7 +113,7 @@ def npz(path: Path, **arrays: np.ndarray) -> None:
          "1 of 3 vectors are not 2 wide: 'b'"),
         ("x.itememb", b"iid:token\te:token\na\t1\n",
          "its fields are iid:token, e:token; one :token and one :float_seq are needed"),
-        ("x.itememb", b"iid:token\te:float_seq\na\t1 x\n", "could not convert string to float: 'x'"),
+        ("x.itememb", b"iid:token\te:float_seq\na\t1 x\n", "could not convert string to float"),
     ],
 )  # fmt: skip
 def test_damaged_files_are_named(tmp_path: Path, name: str, content: bytes, message: str) -> None:
@@ -126,7 +126,7 @@ def test_damaged_files_are_named(tmp_path: Path, name: str, content: bytes, mess
 def test_tables_that_are_none(tmp_path: Path) -> None:
     file = tmp_path / "v.npz"
     npz(file, vectors=VECTORS, names=np.array(TOKENS))
-    with pytest.raises(TableError, match="arrays 'vectors', 'names', but 'vectors' and 'tokens'"):
+    with pytest.raises(TableError, match="arrays 'vectors', 'names'; 'vectors' and 'tokens'"):
         read_table(file)
     npz(file, vectors=VECTORS, tokens=np.array(["a", "b", "a"]))
     with pytest.raises(TableError, match=r"v\.npz': 1 tokens have more than one row: 'a'"):

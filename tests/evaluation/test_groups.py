@@ -261,7 +261,8 @@ def test_the_table_aligns() -> None:
         ({"eval_groups": ["item"]}, "eval_groups: 'item' is none of .* did you mean 'items'"),
         ({"eval_groups": "all"}, r"eval_groups: 'all' is none of .*list, such as \[items"),
         ({"eval_head_share": 0}, "eval_head_share: 0 is not between"),
-        ({"eval_type": EvaluatorType.VALUE}, "groups need ranking metrics"),
+        ({"metrics": ["AUC"]}, "groups need a metric of ranked lists"),
+        ({"metrics": ["GAUC", "ItemCoverage"]}, "groups need a metric of ranked lists"),
     ],
 )
 def test_settings_are_checked(values: dict[str, Any], message: str) -> None:

@@ -108,6 +108,18 @@ def test_cross_entropy_in_float32_is_that_of_float64(rows: int) -> None:
         torch.testing.assert_close(a, b.float(), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_cross_entropy_of_half_precision_tables(dtype: torch.dtype) -> None:
+    """The sum over 70,000 equal items is beyond float16's range: it must not be taken there."""
+    table = torch.zeros(70_001, 4, dtype=dtype, requires_grad=True)
+    states = torch.ones(3, 4, requires_grad=True)
+    loss = losses.cross_entropy(states, table, torch.tensor([1, 2, 3]))
+    assert loss.item() == pytest.approx(math.log(70_000), rel=1e-5)
+    loss.backward()
+    assert table.grad is not None and table.grad.dtype == dtype
+    assert table.grad[4].tolist() == pytest.approx([1 / 70_000] * 4, rel=1e-2)
+
+
 def test_padding_row_gets_no_gradient() -> None:
     states, table, targets = problem(7, 12)
     cross_entropy(states, table, targets).backward()

@@ -22,6 +22,7 @@ CONFIG = {
     "MAX_ITEM_LIST_LENGTH": 3,
     "device": torch.device("cpu"),
     "loss_type": "CE",
+    "train_neg_sample_args": None,
 }
 
 
@@ -107,6 +108,17 @@ def test_sampled_softmax_of_sequence_rows() -> None:
     assert loss.item() == pytest.approx(sum(logs) / 3, rel=1e-5)
 
 
+def test_sampled_softmax_of_prefix_rows() -> None:
+    """RecBole's loader repeats the batch for each of a row's negatives."""
+    twice = PREFIX.repeat(2)
+    twice.update(Interaction({"neg_item_id": torch.tensor([1, 2, 3, 1])}))  # row 0: 1, 3
+    rows = [(8, (5, 11)), (13, (7, 4))]
+    logs = [math.log(math.exp(p) + sum(math.exp(n) for n in ns)) - p for p, ns in rows]
+    two = {"distribution": "uniform", "sample_num": 2}
+    loss = model(loss_type="SSM", train_neg_sample_args=two).calculate_loss(twice)
+    assert loss.item() == pytest.approx(sum(logs) / 2, rel=1e-5)
+
+
 def test_predictions() -> None:
     network = model().eval()
     assert network.predict(PREFIX).tolist() == [8, 13]
@@ -146,7 +158,9 @@ def test_loading_weights_in_eval_mode_drops_the_kept_vectors() -> None:
 
 
 def test_errors_name_the_key() -> None:
-    with pytest.raises(ValueError, match="loss_type='XE' is not one of CE, BCE, BPR, SSM"):
+    with pytest.raises(
+        ValueError, match="loss_type 'XE' is unknown; choose from CE, BCE, BPR, SSM"
+    ):
         model(loss_type="XE")
     rows = Interaction({k: v for k, v in PREFIX.interaction.items() if k != "neg_item_id"})
     with pytest.raises(ValueError, match="set train_neg_sample_args"):

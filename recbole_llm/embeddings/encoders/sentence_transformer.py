@@ -96,6 +96,7 @@ class LibraryEncoder:
         vectors = self.model.encode(
             list(texts),
             prompt=self.options.prefix,
+            batch_size=max(1, self.options.batch_tokens // (self.model.max_seq_length or 512)),
             normalize_embeddings=bool(self.options.normalize),
             convert_to_tensor=True,
             show_progress_bar=False,
@@ -113,5 +114,11 @@ class LibraryEncoder:
                 f"({type(error).__name__}: {error})"
             ) from error
         if self.options.max_length is not None:
-            model.max_seq_length = self.options.max_length
+            longest = model.max_seq_length or self.options.max_length
+            model.max_seq_length = min(self.options.max_length, longest)
+        if self.options.normalize is False:
+            # The models' own last module, whose place differs between the library's versions.
+            for name, part in list(model.named_children()):
+                if type(part).__name__ == "Normalize":
+                    delattr(model, name)
         return model.to(self.options.torch_dtype).eval()

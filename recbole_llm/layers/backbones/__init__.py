@@ -7,7 +7,6 @@ padded slots hold is finite and of no meaning.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from typing import Any
 
@@ -16,6 +15,7 @@ from torch import nn
 from recbole_llm.layers.backbones.caser import CaserBackbone
 from recbole_llm.layers.backbones.gru import GRU4RecBackbone
 from recbole_llm.layers.backbones.transformer import BERT4RecBackbone, TransformerBackbone
+from recbole_llm.registry import check_choice
 
 BACKBONES: dict[str, type[nn.Module]] = {
     "SASRec": TransformerBackbone,
@@ -43,10 +43,7 @@ CONFIG_KEYS = (
 
 def build_backbone(name: str, hidden_size: int, max_length: int, **options: Any) -> nn.Module:
     """The backbone called `name`, one of `BACKBONES`, with options of its constructor."""
-    if name not in BACKBONES:
-        near = difflib.get_close_matches(str(name), BACKBONES, n=1, cutoff=0.4)
-        hint = f", did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"unknown backbone {name!r}{hint}; known: {', '.join(BACKBONES)}")
+    check_choice("backbone", name, BACKBONES)
     factory = BACKBONES[name]
     known = _options(factory)
     unknown = sorted(set(options) - known)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from recbole_llm.layers.dropout import Dropout
-from recbole_llm.layers.packing import is_right_padded, left_aligned
+from recbole_llm.layers.packing import run_left_aligned
 
 
 class GRU4RecBackbone(nn.Module):
@@ -39,11 +39,7 @@ class GRU4RecBackbone(nn.Module):
 
     def forward(self, emb: Tensor, mask: Tensor) -> Tensor:
         """emb [B, L, H], mask bool [B, L] (True = real) -> [B, L, H]."""
-        if is_right_padded(mask):
-            return self._run(emb)
-        order = left_aligned(mask).unsqueeze(2)  # [B, L, 1]
-        states = self._run(emb.take_along_dim(order, 1))
-        return states.take_along_dim(order.argsort(1), 1)
+        return run_left_aligned(self._run, emb, mask)
 
     def _run(self, emb: Tensor) -> Tensor:
         states, _ = self.gru(self.dropout(emb))

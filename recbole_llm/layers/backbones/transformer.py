@@ -12,6 +12,7 @@ from recbole_llm.layers.attention import SelfAttention, attention_mask
 from recbole_llm.layers.dropout import Dropout
 from recbole_llm.layers.matmul import apply_linear
 from recbole_llm.layers.packing import Layout
+from recbole_llm.registry import check_choice
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
@@ -21,12 +22,6 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "sigmoid": torch.sigmoid,
 }
 NORM_ORDERS = ("post", "original")
-
-
-def _choice(key: str, value: str, known: tuple[str, ...]) -> str:
-    if value not in known:
-        raise ValueError(f"{key}={value!r} is not one of {', '.join(known)}")
-    return value
 
 
 class TransformerBlock(nn.Module):
@@ -51,8 +46,10 @@ class TransformerBlock(nn.Module):
         attention_bias: bool,
     ) -> None:
         super().__init__()
-        self.activation = ACTIVATIONS[_choice("hidden_act", activation, tuple(ACTIVATIONS))]
-        self.original = _choice("norm_order", norm_order, NORM_ORDERS) == "original"
+        check_choice("hidden_act", activation, ACTIVATIONS)
+        check_choice("norm_order", norm_order, NORM_ORDERS)
+        self.activation = ACTIVATIONS[activation]
+        self.original = norm_order == "original"
         self.attention = SelfAttention(hidden_size, n_heads, attn_dropout, attention_bias)
         self.attention_norm = nn.LayerNorm(hidden_size, eps)
         self.dense_1 = nn.Linear(hidden_size, inner_size)
@@ -192,6 +189,7 @@ class BERT4RecBackbone(TransformerBackbone):
         hidden_act: str = "gelu",
         layer_norm_eps: float = 1e-12,
         initializer_range: float = 0.02,
+        position: bool = True,
         bidirectional: bool = False,
     ) -> None:
         super().__init__(
@@ -205,6 +203,7 @@ class BERT4RecBackbone(TransformerBackbone):
             hidden_act=hidden_act,
             layer_norm_eps=layer_norm_eps,
             initializer_range=initializer_range,
+            position=position,
             bidirectional=bidirectional,
         )
         self.output_dense = nn.Linear(hidden_size, hidden_size)

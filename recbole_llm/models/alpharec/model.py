@@ -20,7 +20,7 @@ from recbole_llm.models.alpharec.graph import InteractionGraph
 from recbole_llm.models.alpharec.sampling import PairSampler
 from recbole_llm.models.alpharec.sparse import pair_scores, weighted_sums
 from recbole_llm.models.alpharec.text_map import build_map
-from recbole_llm.registry import suggest
+from recbole_llm.registry import check_choice
 
 
 class AlphaRec(GeneralRecommender):  # type: ignore[misc]
@@ -49,6 +49,12 @@ class AlphaRec(GeneralRecommender):  # type: ignore[misc]
         self.loader_negatives = config["train_neg_sample_args"]["sample_num"]
         self.negatives = _choice(config, "negatives", ("sampled", "in_batch"))
         self.sample_by = _choice(config, "sample_by", ("interaction", "user"))
+        own_draws = (self.negatives, self.sample_by) == ("sampled", "interaction")
+        if config["train_neg_sample_args"]["distribution"] != "none" and not own_draws:
+            raise ValueError(
+                "train_neg_sample_args: RecBole's sampler draws interactions and their negatives; "
+                "leave it out for sample_by: user and for negatives: in_batch"
+            )
         if self.tau <= 0 or self.n_neg < 1 or self.n_layers < 0:
             raise ValueError(
                 f"AlphaRec needs tau > 0, n_neg >= 1 and n_layers >= 0; got tau={self.tau}, "
@@ -214,9 +220,5 @@ class AlphaRec(GeneralRecommender):  # type: ignore[misc]
 
 
 def _choice(config: Any, key: str, allowed: Sequence[str]) -> str:
-    value = config[key]
-    if value not in allowed:
-        raise ValueError(
-            f"{key}={value!r} is not one of {', '.join(allowed)};{suggest(str(value), allowed)}"
-        )
-    return str(value)
+    check_choice(key, config[key], allowed)
+    return str(config[key])

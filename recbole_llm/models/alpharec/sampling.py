@@ -13,9 +13,6 @@ class PairSampler(nn.Module):
 
     Args:
         graph: its users' items are never negatives.
-
-    Raises:
-        ValueError: a user has every item, so that no negative is left.
     """
 
     gap_keys: Tensor  # int [m]
@@ -28,12 +25,7 @@ class PairSampler(nn.Module):
         super().__init__()
         self.n_items = graph.n_items
         degrees, starts, items = graph.user_degrees, graph.user_starts, graph.user_items
-        if int(degrees.max()) >= self.n_items - 1:
-            raise ValueError(
-                f"{int((degrees >= self.n_items - 1).sum())} users have every item in the "
-                f"training data, so no negatives are left for them; filter them out with "
-                f"user_inter_num_interval"
-            )
+        self.full = int((degrees >= self.n_items - 1).sum())  # users with every item
         users = torch.repeat_interleave(torch.arange(len(degrees)), degrees)  # [m]
         rank = torch.arange(len(items)) - starts[users]  # of an item among its user's items
         # How many free items precede each taken one (ids start at 1): sorted within a user.
@@ -54,7 +46,15 @@ class PairSampler(nn.Module):
 
         Returns:
             int [B, k].
+
+        Raises:
+            ValueError: a user has every item, so that no negative is left.
         """
+        if self.full:
+            raise ValueError(
+                f"{self.full} users have every item in the training data, so no negatives are "
+                f"left for them; filter them out with user_inter_num_interval"
+            )
         users = users.unsqueeze(1)  # [B, 1]
         free = self.n_items - 1 - self.degrees[users]
         rank = (torch.rand(len(users), k, device=users.device, dtype=torch.float64) * free).long()

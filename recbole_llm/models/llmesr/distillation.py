@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from recbole_llm.data.training import IntArray
+from recbole_llm.data.split import IntArray
 
 TEACHERS = ("exact", "bank")
 USERS_AT_ONCE = 256  # of the teachers' histories

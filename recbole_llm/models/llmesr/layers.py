@@ -13,8 +13,11 @@ from recbole_llm.layers.attention import SelfAttention, attention_mask
 from recbole_llm.layers.embedding import FrozenEmbedding
 from recbole_llm.layers.packing import Layout
 
-# The SASRec authors' block, on inputs that have their positions already.
-SASREC_OPTIONS: dict[str, Any] = {"norm_order": "original", "position": False, "input_norm": False}
+# Inputs have their positions already; SASRec has its authors' block.
+BACKBONE_OPTIONS: dict[str, dict[str, Any]] = {
+    "SASRec": {"norm_order": "original", "position": False, "input_norm": False},
+    "BERT4Rec": {"position": False},
+}
 VIEWS = ("both", "semantic", "collaborative")
 
 

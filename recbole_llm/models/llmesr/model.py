@@ -14,8 +14,8 @@ from recbole_llm.layers.embedding import FrozenEmbedding
 from recbole_llm.models.base import SequenceRecommender, TrainingRows
 from recbole_llm.models.llmesr.distillation import TEACHERS, Histories, SelfDistillation
 from recbole_llm.models.llmesr.initial import Start, initialise
-from recbole_llm.models.llmesr.layers import SASREC_OPTIONS, VIEWS, DualView
-from recbole_llm.registry import suggest
+from recbole_llm.models.llmesr.layers import BACKBONE_OPTIONS, VIEWS, DualView
+from recbole_llm.registry import check_choice
 from recbole_llm.retrieval import nearest_neighbours
 
 
@@ -30,7 +30,8 @@ class LLMESR(SequenceRecommender):
         super().__init__(config, dataset)
         self.alpha: float = config["alpha"]
         self.n_similar_users: int = config["n_similar_users"]
-        self.teacher = _choice(config, "teacher", TEACHERS)
+        self.teacher: str = config["teacher"]
+        check_choice("teacher", self.teacher, TEACHERS)
         table = item_embeddings(config, dataset)
         self.network = _network(config, table.matrix, table.fingerprint)
         initialise(self.network, table.matrix, _start(config))
@@ -68,7 +69,7 @@ class LLMESR(SequenceRecommender):
         return loss
 
     def _teachers(self, item_seq: Tensor) -> Tensor:
-        """Last states without dropout, whose noise students need not learn: int [B, L] -> [B, S]."""
+        """Last states without dropout, whose noise is nothing to learn: int [B, L] -> [B, S]."""
         training = self.network.training
         self.network.eval()
         try:
@@ -97,8 +98,14 @@ class LLMESR(SequenceRecommender):
 
 
 def _network(config: Any, matrix: Any, fingerprint: str) -> DualView:
-    options = SASREC_OPTIONS if config["backbone"] == "SASRec" else {}
-    views = _choice(config, "views", VIEWS)
+    options = BACKBONE_OPTIONS.get(config["backbone"], {})
+    views = config["views"]
+    check_choice("views", views, VIEWS)
+    if config["hidden_size"] % config["cross_heads"]:
+        raise ValueError(
+            f"cross_heads: {config['cross_heads']} does not divide "
+            f"hidden_size {config['hidden_size']}"
+        )
     separate = views == "both" and not config["share_backbone"]
     backbones = [backbone_from_config(config, **options) for _ in range(2 if separate else 1)]
     return DualView(
@@ -121,12 +128,3 @@ def _start(config: Any) -> Start:
         item_std=config["item_std"],
         position_std=config["initializer_range"],
     )
-
-
-def _choice(config: Any, key: str, known: tuple[str, ...]) -> str:
-    value: str = config[key]
-    if value not in known:
-        raise ValueError(
-            f"{key}={value!r} is not one of {', '.join(known)};{suggest(str(value), known)}"
-        )
-    return value

@@ -22,7 +22,7 @@ def register_models(register: Callable[[ModelSpec], None]) -> None:
             trainer="recbole_llm.models.pad.trainer:PADTrainer",
             config=PROPERTIES / "model" / "PAD.yaml",
             needs_text=True,
-            summary="Pre-train, Align, Disentangle: ID, aligned and LLM experts, gated by frequency",
+            summary="PAD (SIGIR 2025): ID, aligned and LLM experts, gated by item frequency",
         )
     )
 

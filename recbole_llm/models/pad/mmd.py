@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from recbole_llm.registry import suggest
+from recbole_llm.registry import check_choice
 
 # Bandwidths as multiples of the mean distance: 2^u, u = -3 ... 1 (authors' code).
 BANDWIDTHS = (0.125, 0.25, 0.5, 1.0, 2.0)
@@ -36,21 +36,12 @@ def alignment_loss(x: Tensor, y: Tensor, measure: str = "gaussian", tau: float =
     Raises:
         ValueError: unknown measure, or shapes that differ.
     """
-    check_measure(measure)
+    check_choice("mmd_kernel", measure, MEASURES)
     if x.shape != y.shape:
         raise ValueError(f"both sides need the same shape, not {list(x.shape)} and {list(y.shape)}")
     if len(x) < 2:
         return (x.sum() + y.sum()) * 0.0
     return info_nce(x, y, tau) if measure == "infonce" else mk_mmd(x, y, measure)
-
-
-def check_measure(measure: str) -> None:
-    """Raise ValueError, naming near matches, if there is no such measure."""
-    if measure not in MEASURES:
-        raise ValueError(
-            f"mmd_kernel '{measure}' is unknown;{suggest(measure, MEASURES)} "
-            f"choose from {', '.join(MEASURES)}"
-        )
 
 
 def mk_mmd(

@@ -72,9 +72,14 @@ class PAD(SequenceRecommender):
         self._cached_items = None
 
     def begin_phase(self, name: str) -> None:
-        """Enter a phase at its start: the aligned expert starts from the pre-trained one."""
+        """Enter a phase at its start: the aligned expert starts from the pre-trained one, the
+        gates from their initial weights."""
+        last = name == PHASES[-1]
+        untouched = last and self.phase != "align"  # the align phase was left out
         self.phase = name
-        if name == "align":
+        if last:
+            self.gate.reset()
+        if name == "align" or untouched:
             source, aligned = self.expert("id"), self.expert("aligned")
             aligned.items.embedding.load_state_dict(source.items.state_dict())
             aligned.backbone.load_state_dict(source.backbone.state_dict())
@@ -105,7 +110,7 @@ class PAD(SequenceRecommender):
         return torch.cat(parts, dim=-1)
 
     def calculate_loss(self, interaction: Any) -> Tensor | tuple[Tensor, ...]:  # type: ignore[override]
-        """Recommendation loss; in the align phase followed by gamma * MK-MMD (RecBole sums them)."""
+        """Recommendation loss; in the align phase also gamma * MK-MMD (RecBole sums them)."""
         loss = super().calculate_loss(interaction)
         if self.phase != "align" or self.gamma == 0:
             return loss
@@ -149,7 +154,7 @@ def _experts(config: Any, n_items: int, text: FrozenEmbedding) -> dict[str, Expe
 
     ids, aligned = (id_embedding(n_items, size, config["item_std"]) for _ in range(2))
     if config["pca_init"]:
-        fill_table(ids, text.weight)  # the aligned expert's is a copy of it in due time
+        fill_table(ids, text.weight, "pca_init")  # the aligned expert's is a copy of it in due time
     fusion = GELUNet([2 * size, *post(size)], dropout)
     items = {
         "id": ids,

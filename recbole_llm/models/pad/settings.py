@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from recbole_llm.registry import suggest
+from recbole_llm.registry import check_choice
 
 PHASES = ("pretrain", "align", "disentangle")
 
@@ -16,22 +16,16 @@ def check_settings(config: Any) -> None:
     from recbole_llm.models.base import LOSS_TYPES
     from recbole_llm.models.pad.mmd import MEASURES
 
-    _check_choice("mmd_kernel", config["mmd_kernel"], MEASURES)
-    _check_choice("backbone", config["backbone"], BACKBONES)
-    _check_choice("loss_type", config["loss_type"], LOSS_TYPES)
+    check_choice("mmd_kernel", config["mmd_kernel"], MEASURES)
+    check_choice("backbone", config["backbone"], BACKBONES)
+    check_choice("loss_type", config["loss_type"], LOSS_TYPES)
     for key, least in (("n_bins", 1), ("mmd_max_items", 2), ("gamma", 0), ("hidden_size", 1)):
         value = config[key]
         if not isinstance(value, (int, float)) or value < least:
             raise ValueError(f"{key} must be a number of at least {least}, not {value!r}")
+    if not config["item_std"] > 0:
+        raise ValueError(f"item_std must be above 0, not {config['item_std']!r}")
     _check_start(config["pad_phase"], config["pad_pretrained"])
-
-
-def _check_choice(key: str, value: Any, known: Any) -> None:
-    if value not in known:
-        raise ValueError(
-            f"{key} '{value}' is unknown;{suggest(str(value), known)} "
-            f"choose from {', '.join(known)}"
-        )
 
 
 def _check_start(phase: str | None, checkpoint: str | None) -> None:
@@ -39,7 +33,7 @@ def _check_start(phase: str | None, checkpoint: str | None) -> None:
         raise ValueError(f"pad_pretrained: checkpoint '{checkpoint}' does not exist")
     if phase is None:
         return
-    _check_choice("pad_phase", phase, PHASES)
+    check_choice("pad_phase", phase, PHASES)
     if checkpoint is None and phase != PHASES[0]:
         before = PHASES[PHASES.index(phase) - 1]
         raise ValueError(

@@ -9,7 +9,7 @@ from recbole.utils import set_color
 
 from recbole_llm.models.pad.gate import EXPERTS, FrequencyGate
 from recbole_llm.models.pad.settings import PHASES
-from recbole_llm.trainers.staged import Callback, Phase, Result, StagedTrainer
+from recbole_llm.trainers.staged import Phase, StagedTrainer
 
 
 class PADTrainer(StagedTrainer):
@@ -28,21 +28,11 @@ class PADTrainer(StagedTrainer):
         if config["pad_pretrained"] is not None:
             self.resume_checkpoint(config["pad_pretrained"], config["pad_phase"])
 
-    def fit(
-        self,
-        train_data: Any,
-        valid_data: Any = None,
-        verbose: bool = True,
-        saved: bool = True,
-        show_progress: bool = False,
-        callback_fn: Callback | None = None,
-    ) -> Result:
-        """Run the phases (arguments and result as RecBole's) and log the gates."""
-        result = super().fit(train_data, valid_data, verbose, saved, show_progress, callback_fn)
-        if verbose and self.model.phase == PHASES[-1]:
+    def _end(self, phase: Phase, saved: bool) -> None:
+        super()._end(phase, saved)
+        if phase.name == PHASES[-1]:
             counts = torch.as_tensor(self.model.item_counts)
             self.logger.info(gate_table(self.model.gate, counts))
-        return result
 
 
 def gate_table(gate: FrequencyGate, counts: torch.Tensor) -> str:

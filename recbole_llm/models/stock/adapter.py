@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from recbole_llm.layers.matmul import scores
 from recbole_llm.models.base import LOSS_TYPES, SequenceTraining
+from recbole_llm.registry import check_choice
 
 STOCK_LOSSES = ("CE", "BPR")
 
@@ -57,8 +58,7 @@ def _stock_config(config: Any) -> Any:
     loss_type = config["loss_type"]
     if loss_type in STOCK_LOSSES:
         return config
-    if loss_type not in LOSS_TYPES:
-        raise ValueError(f"loss_type={loss_type!r} is not one of {', '.join(LOSS_TYPES)}")
+    check_choice("loss_type", loss_type, LOSS_TYPES)
     known = copy.copy(config)
     known.final_config_dict = {**config.final_config_dict, "loss_type": "BPR"}
     return known

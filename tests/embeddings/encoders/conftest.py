@@ -31,7 +31,7 @@ def bert_folder(tmp_path: Path) -> Callable[..., Path]:
         write_tokenizer(folder, special=True)
         modules = [("", "Transformer"), ("1_Pooling", "Pooling")]
         modules += [("2_Normalize", "Normalize")] if normalize else []
-        for number, (path, _) in enumerate(modules):
+        for path, _ in modules:
             (folder / path).mkdir(exist_ok=True)
         listed = [
             {"idx": i, "name": str(i), "path": p, "type": f"sentence_transformers.models.{kind}"}

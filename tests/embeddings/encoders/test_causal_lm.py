@@ -127,7 +127,7 @@ def test_the_dimension(decoder_folder: Make) -> None:
     [
         ({"layer": 4}, "encoder_layer: 4 is out of range; the model has 3 layers"),
         ({"layer": -5}, "encoder_layer: -5 is out of range; the model has 3 layers"),
-        ({"pooling": "cls"}, "encoder_pooling: 'cls' is none of mean, last_token"),
+        ({"pooling": "cls"}, "encoder_pooling 'cls' is unknown.*choose from mean, last_token"),
     ],
 )
 def test_options_that_do_not_fit(decoder_folder: Make, keys: dict[str, Any], message: str) -> None:

@@ -70,5 +70,7 @@ def test_options() -> None:
     )  # fmt: skip
     expected = Options("m", None, "p", False, 3, "bfloat16", "cpu", 7)
     assert Options.read(config) == expected
-    with pytest.raises(ValueError, match="encoder_dtype: 'fp16' is none of float32, bfloat16"):
+    with pytest.raises(
+        ValueError, match="encoder_dtype 'fp16' is unknown.*choose from float32, bfloat16"
+    ):
         Options.read(PlainConfig(encoder_dtype="fp16"))

@@ -41,6 +41,17 @@ def test_the_library_gives_the_same_vectors(
     np.testing.assert_allclose(actual, expected, atol=2e-5)
 
 
+def test_the_library_follows_the_options(bert_folder: Make) -> None:
+    """As the model's own implementation does: no scaling, no text beyond the positions."""
+    folder = bert_folder(MEAN, True)
+    for options in ({"normalize": False}, {"max_length": 3}, {"max_length": 100_000}):
+        library = LibraryEncoder(folder, Options(**options, batch_tokens=64)).encode(TEXTS)
+        own = packed(folder, **options).encode(TEXTS)
+        np.testing.assert_allclose(library, own, atol=2e-5)
+    lengths = np.linalg.norm(LibraryEncoder(folder, Options(normalize=False)).encode(TEXTS), axis=1)
+    assert not np.allclose(lengths, 1, atol=1e-3)
+
+
 def test_vectors_do_not_depend_on_the_batch(bert_folder: Make) -> None:
     folder = bert_folder(MEAN)
     together = packed(folder).encode(TEXTS)
@@ -59,8 +70,8 @@ def test_options_change_vectors_and_fingerprints(bert_folder: Make) -> None:
     assert plain.dimension == 24
     assert np.allclose(np.linalg.norm(plain.encode(TEXTS), axis=1), 1, atol=1e-5)
     variants = [
-        packed(folder, normalize=False), packed(folder, prefix="the "), packed(folder, max_length=3),
-        packed(folder, dtype="bfloat16"),
+        packed(folder, normalize=False), packed(folder, prefix="the "),
+        packed(folder, max_length=3), packed(folder, dtype="bfloat16"),
     ]  # fmt: skip
     assert len({plain.fingerprint, *(v.fingerprint for v in variants)}) == 5
     assert packed(folder, batch_tokens=9).fingerprint == plain.fingerprint

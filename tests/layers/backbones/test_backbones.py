@@ -146,15 +146,15 @@ def test_caser_by_hand() -> None:
 
 
 def test_unknown_names_and_options() -> None:
-    with pytest.raises(ValueError, match="unknown backbone 'SASrec', did you mean 'SASRec'"):
+    with pytest.raises(ValueError, match="backbone 'SASrec' is unknown; did you mean 'SASRec'"):
         build_backbone("SASrec", 8, 6)
     with pytest.raises(ValueError, match=r"GRU4Rec has no option \['n_heads'\]"):
         build_backbone("GRU4Rec", 8, 6, n_heads=2)
     with pytest.raises(ValueError, match="n_heads=3 does not divide hidden_size=8"):
         build_backbone("SASRec", 8, 6, n_heads=3)
-    with pytest.raises(ValueError, match="hidden_act='gelo' is not one of"):
+    with pytest.raises(ValueError, match="hidden_act 'gelo' is unknown; did you mean 'gelu'"):
         build_backbone("SASRec", 8, 6, hidden_act="gelo")
-    with pytest.raises(ValueError, match="norm_order='pre' is not one of"):
+    with pytest.raises(ValueError, match="norm_order 'pre' is unknown; choose from post"):
         build_backbone("SASRec", 8, 6, norm_order="pre")
 
 
@@ -174,5 +174,5 @@ def test_from_config() -> None:
     assert backbone.blocks[0].dense_1.out_features == 32
     assert backbone_from_config(config, n_layers=1, norm_order="original").last_norm is not None
     assert backbone_from_config(config, "Caser").vertical.out_features == 9
-    with pytest.raises(ValueError, match="unknown backbone"):
+    with pytest.raises(ValueError, match="backbone 'sas' is unknown"):
         backbone_from_config({**config, "backbone": "sas"})

@@ -64,7 +64,10 @@ def _model(arrays: dict[str, np.ndarray], meta: dict[str, Any], kind: str, mp: A
         "n_neg": arrays["neg_items"].shape[1],
         "negatives": "sampled",
         "sample_by": "interaction",
-        "train_neg_sample_args": {"sample_num": arrays["neg_items"].shape[1]},
+        "train_neg_sample_args": {
+            "distribution": "uniform",
+            "sample_num": arrays["neg_items"].shape[1],
+        },
     }
     model = AlphaRec(config, GoldenData(arrays))
     prefix = OFFICIAL[kind] + ".param."

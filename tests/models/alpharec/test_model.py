@@ -181,10 +181,17 @@ def test_cached_vectors_follow_training(fused: bool) -> None:
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"text_map": "mpl"}, "text_map='mpl' is not one of mlp, linear; did you mean 'mlp'"),
-        ({"negatives": "batch"}, "negatives='batch' is not one of sampled, in_batch"),
+        ({"text_map": "mpl"}, "text_map 'mpl' is unknown; did you mean 'mlp'"),
+        ({"negatives": "batch"}, "negatives 'batch' is unknown.*choose from sampled, in_batch"),
         ({"text_whitening": 2.0}, "text_whitening: expected a number from 0 to 1, got 2.0"),
         ({"tau": 0.0}, "AlphaRec needs tau > 0.*tau=0.0"),
+        (
+            {
+                "sample_by": "user",
+                "train_neg_sample_args": {"distribution": "uniform", "sample_num": 2},
+            },
+            "train_neg_sample_args: RecBole's sampler draws interactions",
+        ),
     ],
 )
 def test_bad_values(keys: dict[str, Any], message: str) -> None:

@@ -62,5 +62,6 @@ def test_has() -> None:
 
 
 def test_a_user_with_every_item_is_an_error() -> None:
+    sampler = _sampler([(1, 1), (1, 2), (1, 3)], 3, 4)  # no harm where no negatives are drawn
     with pytest.raises(ValueError, match="1 users have every item.*user_inter_num_interval"):
-        _sampler([(1, 1), (1, 2), (1, 3)], 3, 4)
+        sampler.negatives(torch.tensor([2]), 1)

@@ -12,7 +12,7 @@ from torch import Tensor
 from recbole_llm.layers import losses
 from recbole_llm.layers.backbones import build_backbone
 from recbole_llm.layers.embedding import FrozenEmbedding
-from recbole_llm.models.llmesr.layers import SASREC_OPTIONS, DualView
+from recbole_llm.models.llmesr.layers import BACKBONE_OPTIONS, DualView
 
 VERSIONS = ("official", "causal", "fullcausal")
 Arrays = dict[str, Tensor]
@@ -36,7 +36,7 @@ def _network(arrays: Arrays, config: dict[str, Any], version: str) -> DualView:
         layer_norm_eps=1e-8,
         attend_padding=True,  # matters in the fixture's left-padded rows alone
         bidirectional=version == "official",
-        **SASREC_OPTIONS,
+        **BACKBONE_OPTIONS["SASRec"],
     )
     text = FrozenEmbedding(arrays["param.llm_item_emb.weight"])
     heads = config["cross_att_heads"]

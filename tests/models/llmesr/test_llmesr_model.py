@@ -217,11 +217,11 @@ def test_neighbours_and_histories_come_from_training_interactions(
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"views": "semantics"}, "views='semantics' is not one of .* did you mean 'semantic'"),
-        ({"teacher": "banks"}, "teacher='banks' is not one of exact, bank; did you mean 'bank'"),
+        ({"views": "semantics"}, "views 'semantics' is unknown; did you mean 'semantic'"),
+        ({"teacher": "banks"}, "teacher 'banks' is unknown; did you mean 'bank'"),
         ({"backbone": "SASrec"}, "backbone 'SASrec'.* did you mean 'SASRec'"),
         ({"adapter_layers": 3}, "adapter_layers=3"),
-        ({"cross_heads": 3}, "3 does not divide"),
+        ({"cross_heads": 3}, "cross_heads: 3 does not divide hidden_size"),
         ({"item_prompt": "{{ 'the same' }}"}, "all item vectors are the same"),
     ],
 )

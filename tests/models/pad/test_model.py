@@ -218,6 +218,28 @@ def test_phase_is_saved_with_the_model(make_pad: Any) -> None:
         model.phase = "alining"
 
 
+def test_without_the_align_phase_the_aligned_expert_is_the_pre_trained_one(make_pad: Any) -> None:
+    model = make_pad()
+    model.begin_phase("pretrain")
+    with torch.no_grad():
+        model.expert("id").items.weight.add_(1)
+        model.gate.alpha.add_(1)
+    model.begin_phase("disentangle")
+    aligned = model.expert("aligned").items.embedding.weight
+    assert torch.equal(aligned, model.expert("id").items.weight)
+    assert torch.equal(model.gate.alpha[0], torch.linspace(1, 0, 11))  # as configured
+
+
+def test_after_the_align_phase_the_aligned_expert_is_left_alone(make_pad: Any) -> None:
+    model = make_pad()
+    model.begin_phase("align")
+    with torch.no_grad():
+        model.expert("aligned").items.embedding.weight.add_(1)
+    before = model.expert("aligned").items.embedding.weight.clone()
+    model.begin_phase("disentangle")
+    assert torch.equal(model.expert("aligned").items.embedding.weight, before)
+
+
 def test_bins_are_of_the_given_counts(make_pad: Any) -> None:
     model = make_pad(n_items=4, counts=[0, 2, 4, 3, 0], n_bins=3)
     assert model.gate.bins.tolist() == [0, 3, 1, 2, 3]
@@ -234,6 +256,7 @@ def test_other_numbers_of_layers(make_pad: Any) -> None:
     ({"mmd_kernel": "gausian"}, "mmd_kernel 'gausian' is unknown; did you mean 'gaussian'"),
     ({"backbone": "SASrek"}, "backbone 'SASrek' is unknown; did you mean 'SASRec'"),
     ({"loss_type": "BCEE"}, "loss_type 'BCEE' is unknown; did you mean 'BCE'"),
+    ({"item_std": 0}, "item_std must be above 0, not 0"),
     ({"n_bins": 0}, "n_bins must be a number of at least 1, not 0"),
     ({"mmd_max_items": 1}, "mmd_max_items must be a number of at least 2, not 1"),
     ({"gamma": "much"}, "gamma must be a number of at least 0, not 'much'"),

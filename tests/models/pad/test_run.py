@@ -172,7 +172,8 @@ def test_trains_on_recboles_own_rows(loss_type: str) -> None:
     from recbole.data import create_dataset as stock_dataset
     from recbole.data import data_preparation as stock_preparation
 
-    changes = {} if loss_type == "CE" else {"train_neg_sample_args": {"distribution": "uniform", "sample_num": 2}}  # fmt: skip
+    two = {"train_neg_sample_args": {"distribution": "uniform", "sample_num": 2}}
+    changes = {} if loss_type == "CE" else two
     config = Config("PAD", "tiny", config_dict={**SMALL, "loss_type": loss_type, **changes})
     train, valid, _ = stock_preparation(config, stock_dataset(config))
     model = build_model(config, train.dataset)
@@ -229,10 +230,8 @@ def test_a_killed_run_goes_on(log: Log) -> None:
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
-    # Moved: a run that starts within the same second would write files of the same names.
-    Path("saved").rename("killed")
-    (pretrain,) = Path("killed").glob("PAD-*-pretrain.pth")
-    (align,) = Path("killed").glob("PAD-*-align.pth")
+    (pretrain,) = Path("saved").glob("PAD-*-pretrain.pth")
+    (align,) = Path("saved").glob("PAD-*-align.pth")
     run(pad_pretrained=str(pretrain), seed=7)
     assert phases_of(log()) == ["align", "disentangle"]
     result = run(pad_pretrained=str(align), align_epochs=10_001, align_stopping_step=0, seed=7)
