@@ -33,7 +33,7 @@ class StoreError(ValueError):
 
 
 def cache_dir(config: object) -> Path:
-    """`embedding_cache_dir`, else RECBOLE_LLM_CACHE in the environment, else a folder in ~/.cache."""
+    """`embedding_cache_dir`, else the variable RECBOLE_LLM_CACHE, else a folder in ~/.cache."""
     configured = text(config, "embedding_cache_dir") or os.environ.get("RECBOLE_LLM_CACHE")
     return Path(configured or "~/.cache/recbole_llm").expanduser()
 
