@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -72,3 +73,18 @@ def test_the_script_is_the_command(tmp_path: Path) -> None:
     assert run.returncode == 2
     assert "did you mean 'PAD'" in run.stderr
     assert "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize(("given", "kept"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_waiting_threads_sleep_unless_the_user_says_otherwise(given: str | None, kept: str) -> None:
+    """The policy is in the environment before torch, and with it OpenMP, is loaded."""
+    code = (
+        "import os, sys; from recbole_llm import cli\n"
+        "cli.rest_when_idle(); print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
+    environment |= {"OMP_WAIT_POLICY": given} if given else {}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == [kept, "False"]

@@ -17,7 +17,7 @@ from recbole_llm import runtime
 def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """An environment that says nothing about threads or malloc."""
     for name in list(os.environ):
-        if name.startswith(("MALLOC_", "GLIBC_", "RECBOLE_LLM_MALLOC", "OMP_NUM_THREADS")):
+        if name.startswith(("MALLOC_", "GLIBC_", "RECBOLE_LLM_MALLOC", "OMP_")):
             monkeypatch.delenv(name)
     monkeypatch.setattr(runtime, "loaded_allocator", lambda: "")
     return monkeypatch
@@ -51,6 +51,12 @@ def test_environment_opts_out(
     environment.setenv(name, value)
     assert name in runtime.configure_runtime()
     assert not malloc_calls
+
+
+def test_a_passive_wait_policy_is_named(environment: pytest.MonkeyPatch) -> None:
+    assert "threads;" in runtime.configure_runtime()
+    environment.setenv("OMP_WAIT_POLICY", "passive")
+    assert "threads, which sleep while they wait;" in runtime.configure_runtime()
 
 
 def test_config_opts_out(malloc_calls: list[str]) -> None:

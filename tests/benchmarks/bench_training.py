@@ -30,6 +30,10 @@ VARIANTS = ("stock", "stock_quiet", "ours")
 
 def main() -> None:
     arguments = _arguments()
+    if arguments.child == "ours":  # as the command does, before torch is loaded
+        from recbole_llm.cli import rest_when_idle
+
+        rest_when_idle()
     if arguments.child:
         harness.report({"epoch": epochs, "run": whole_run}[arguments.what](arguments))
         return
