@@ -40,8 +40,6 @@ def configure_runtime(config: Any = None) -> str:
     threads = _set_threads(_value(config, "cpu_threads", None))
     wanted = bool(_value(config, "tune_malloc", True))
     malloc = keep_heap() if wanted else "left alone (tune_malloc: False)"
-    if os.environ.get("OMP_WAIT_POLICY", "").upper() == "PASSIVE":
-        threads += ", which sleep while they wait"
     line = f"CPU: {threads}; memory allocator: {malloc}"
     getLogger().info(line)
     return line

@@ -9,7 +9,7 @@ from logging import getLogger
 from typing import Any
 
 import numpy as np
-from recbole.utils import set_color
+from recbole.utils import dict2str, init_seed, set_color
 from torch import nn
 
 from recbole_llm.config import Config
@@ -102,6 +102,8 @@ class Task:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        # The split is that of any run with this seed, whatever was trained before.
+        init_seed(config["seed"], config["reproducibility"])
         _, self.train, self.valid, self.test = load_data(config)
         self.model = build_model(config, self.train.dataset)
         self.trainer = build_trainer(config, self.model)
@@ -119,12 +121,12 @@ class Task:
         groups = nullcontext() if split == "test" else without_groups(self.trainer.eval_collector)
         try:
             with groups:
-                result: dict[str, float] = self.trainer.evaluate(
+                result = self.trainer.evaluate(
                     getattr(self, split), load_best_model=False, show_progress=progress
                 )
         finally:
             self.trainer.model = self.model
-        return result
+        return {name: float(value) for name, value in result.items()}
 
     def loader(self, batch_size: int) -> Any:
         """The training loader with another batch size."""
@@ -208,4 +210,4 @@ def _check_encoders(configs: Sequence[Config]) -> None:
 def _report(test: str, result: Mapping[str, Any]) -> None:
     rows = {"zero-shot": result["test_result"], **result["references"]}
     for name, metrics in rows.items():
-        getLogger().info(set_color(f"{test}, {name}", "yellow") + f": {dict(metrics)}")
+        getLogger().info(set_color(f"{test}, {name}", "yellow") + f": {dict2str(metrics)}")

@@ -75,16 +75,21 @@ def test_the_script_is_the_command(tmp_path: Path) -> None:
     assert "Traceback" not in run.stderr
 
 
-@pytest.mark.parametrize(("given", "kept"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
-def test_waiting_threads_sleep_unless_the_user_says_otherwise(given: str | None, kept: str) -> None:
-    """The policy is in the environment before torch, and with it OpenMP, is loaded."""
+@pytest.mark.parametrize(
+    ("given", "spins"),
+    [({}, "3000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")],
+)
+def test_waiting_threads_sleep_unless_the_user_says_otherwise(
+    given: dict[str, str], spins: str
+) -> None:
+    """It is in the environment before torch, and with it OpenMP, is loaded."""
     code = (
         "import os, sys; from recbole_llm import cli\n"
-        "cli.rest_when_idle(); print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
+        "cli.rest_when_idle(); print(os.environ.get('GOMP_SPINCOUNT'), 'torch' in sys.modules)"
     )
-    environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
-    environment |= {"OMP_WAIT_POLICY": given} if given else {}
+    names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    environment = {k: v for k, v in os.environ.items() if k not in names} | given
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
-    assert done.stdout.split() == [kept, "False"]
+    assert done.stdout.split() == [spins, "False"]

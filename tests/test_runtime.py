@@ -53,12 +53,6 @@ def test_environment_opts_out(
     assert not malloc_calls
 
 
-def test_a_passive_wait_policy_is_named(environment: pytest.MonkeyPatch) -> None:
-    assert "threads;" in runtime.configure_runtime()
-    environment.setenv("OMP_WAIT_POLICY", "passive")
-    assert "threads, which sleep while they wait;" in runtime.configure_runtime()
-
-
 def test_config_opts_out(malloc_calls: list[str]) -> None:
     assert "tune_malloc: False" in runtime.configure_runtime({"tune_malloc": False})
     assert not malloc_calls

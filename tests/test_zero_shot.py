@@ -133,6 +133,14 @@ def test_errors(train: list[str], test: str, keys: dict[str, Any], message: str)
         zero_shot(train, test, config_dict={**QUIET, **keys})
 
 
+def test_the_unseen_split_does_not_depend_on_the_training() -> None:
+    references = [
+        zero_shot(["one"], "unseen", config_dict={**QUIET, "epochs": n}, saved=False)["references"]
+        for n in (1, 2)
+    ]
+    assert references[0]["popularity"] == references[1]["popularity"]
+
+
 def test_sampled_candidates() -> None:
     keys = {**QUIET, "eval_args": {"mode": "uni20"}}
     result = zero_shot(["one"], "unseen", config_dict=keys, saved=False)
