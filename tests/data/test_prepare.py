@@ -85,13 +85,17 @@ def test_saved_labelled_loaders_are_reloaded(made: MakeConfig) -> None:
         assert_same_batches(list(want), list(have))
 
 
-def test_damaged_saved_loaders_are_named(made: MakeConfig) -> None:
+@pytest.mark.parametrize(
+    ("name", "load"),
+    [("made-for-SASRec-dataloader.pth", prepare), ("made-SequentialDataset.pth", create_dataset)],
+)
+def test_damaged_saved_files_are_named(made: MakeConfig, name: str, load: Any) -> None:
     config = made()
-    file = Path(config["checkpoint_dir"]) / "made-for-SASRec-dataloader.pth"
+    file = Path(config["checkpoint_dir"]) / name
     file.parent.mkdir(exist_ok=True)
     file.write_bytes(pickle.dumps([1, 2, 3])[:-4])
-    with pytest.raises(ValueError, match="made-for-SASRec-dataloader.pth.*delete"):
-        prepare(config)
+    with pytest.raises(ValueError, match=f"{name}.*delete the file"):
+        load(config)
 
 
 def test_saved_data_set_is_the_same(made: MakeConfig) -> None:
@@ -118,15 +122,6 @@ def test_a_saved_data_set_is_split_by_the_present_settings(model: str, tmp_path:
     assert rows() == before
     # Numbers are made of columns when the data set is loaded, so another choice loads it anew.
     assert rows(numerical_features=["rating"]) == before
-
-
-def test_a_damaged_saved_data_set_is_named(made: MakeConfig) -> None:
-    config = made()
-    file = Path(config["checkpoint_dir"]) / "made-SequentialDataset.pth"
-    file.parent.mkdir(exist_ok=True)
-    file.write_bytes(pickle.dumps([1, 2, 3])[:-4])
-    with pytest.raises(ValueError, match="made-SequentialDataset.pth.*delete the file"):
-        create_dataset(config)
 
 
 def test_labels_of_ones_own_data(tmp_path: Path) -> None:

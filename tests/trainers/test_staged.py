@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from recbole_llm.checkpoint import load_checkpoint
-from recbole_llm.trainers.staged import Phase, phase_file
+from recbole_llm.trainers.phase import Phase
+from recbole_llm.trainers.staged import phase_file
 
 Scores = dict[str, list[float]]
 

@@ -9,7 +9,8 @@ from recbole.utils import set_color
 
 from recbole_llm.models.pad.gate import EXPERTS, FrequencyGate
 from recbole_llm.models.pad.settings import PHASES
-from recbole_llm.trainers.staged import Phase, StagedTrainer
+from recbole_llm.trainers.phase import Phase
+from recbole_llm.trainers.staged import StagedTrainer
 
 
 class PADTrainer(StagedTrainer):

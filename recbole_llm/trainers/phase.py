@@ -1,0 +1,54 @@
+"""A phase of a training, and what a model offers to be trained in phases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One phase of a training.
+
+    Args:
+        name: what the model's ``begin_phase`` and ``phase`` know it by.
+        epochs: at most; 0 leaves the phase out.
+        learning_rate: of its optimizer.
+        stopping_step: evaluations without improvement on validation that it goes on for.
+        summary: what the phase does, one line for the log.
+    """
+
+    name: str
+    epochs: int
+    learning_rate: float
+    stopping_step: int
+    summary: str = ""
+
+    @classmethod
+    def from_config(cls, config: Any, name: str, summary: str = "") -> Phase:
+        """Read ``<name>_epochs``, ``<name>_learning_rate`` and ``<name>_stopping_step``; a key
+        that is None stands for the plain ``epochs``, ``learning_rate`` and ``stopping_step``."""
+
+        def value(key: str) -> Any:
+            own = config[f"{name}_{key}"]
+            return config[key] if own is None else own
+
+        return cls(name, value("epochs"), value("learning_rate"), value("stopping_step"), summary)
+
+
+class StagedModel(Protocol):
+    """What a model offers to be trained in phases.
+
+    ``phase`` has to be among its ``other_parameter_name``, so that it goes into checkpoints.
+    """
+
+    phase: str
+
+    def begin_phase(self, name: str) -> None:
+        """Enter a phase at its start, from the weights of the phase before."""
+
+    def phase_parameters(self) -> Iterable[nn.Parameter]:
+        """Parameters that the present phase trains."""
