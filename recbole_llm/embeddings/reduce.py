@@ -1,4 +1,4 @@
-"""Principal components of an embedding matrix."""
+"""Principal components of an embedding matrix, and whitening along them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+_FLOOR = 1e-6  # smallest eigenvalue kept apart from zero, as a share of the largest
 
 
 def pca(matrix: Any, dim: int, skip_row0: bool = True) -> npt.NDArray[np.float32]:
@@ -52,3 +54,46 @@ def principal_axes(
     axes = vectors[:, ::-1][:, :dim]  # [D, dim]
     largest = np.abs(axes).argmax(axis=0)
     return mean, axes * np.sign(axes[largest, np.arange(dim)])
+
+
+def whitening(
+    rows: Any, power: float, centred: bool = True
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Center [D] and symmetric M [D, D] such that (x - center) M has more even directions.
+
+    The principal axes stay; standard deviations s along them become s^(1 - power).
+
+    Args:
+        rows: float [n, D].
+        power: 0 changes nothing but the center, 1 makes all directions equally strong.
+        centred: whether the center is the mean, else 0 (and s root mean squares).
+
+    Raises:
+        ValueError: the rows do not vary.
+    """
+    rows = np.asarray(rows, np.float64)
+    center = rows.mean(0) if centred else np.zeros(rows.shape[1])
+    values, axes = np.linalg.eigh((rows - center).T @ (rows - center) / len(rows))
+    if not values[-1] > 0:
+        raise ValueError("all item vectors are the same; check item_prompt and encoder")
+    kept = np.maximum(values, _FLOOR * values[-1])
+    return center, axes * kept ** (-power / 2) @ axes.T
+
+
+def whitened(matrix: Any, power: float) -> Any:
+    """The rows after `whitening`, as long on average as they were about their mean.
+
+    Args:
+        matrix: float [n, D]; row 0 is padding and stays zero.
+        power: 0 gives the matrix itself, mean and all.
+
+    Returns:
+        float32 [n, D].
+    """
+    if power == 0:
+        return matrix
+    center, square = whitening(matrix[1:], power)
+    centred = np.asarray(matrix[1:], np.float64) - center
+    rows = centred @ square
+    rows *= np.linalg.norm(centred) / np.linalg.norm(rows)
+    return np.concatenate([np.zeros((1, rows.shape[1])), rows]).astype(np.float32)

@@ -41,6 +41,20 @@ def count(config: Any, key: str, default: int) -> int:
     return value
 
 
+def share(config: Any, key: str) -> float:
+    """A number from 0 to 1; 0 where the key is not set.
+
+    Raises:
+        ValueError: any other value.
+    """
+    value = config[key]
+    if value is None:
+        return 0.0
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise ValueError(f"{key}: expected a number from 0 to 1, got {value!r}")
+    return float(value)
+
+
 def flag(config: Any, key: str) -> bool | None:
     """True, False, or None where the key is not set.
 

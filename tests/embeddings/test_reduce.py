@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from recbole_llm.embeddings.reduce import pca
+from recbole_llm.embeddings.reduce import pca, whitened, whitening
 
 
 def test_points_on_a_line_by_hand() -> None:
@@ -39,3 +39,23 @@ def test_the_sign_is_fixed_and_padding_has_no_say() -> None:
 def test_impossible_dimensions(dim: int) -> None:
     with pytest.raises(ValueError, match=f"PCA to {dim} dimensions of 3 vectors of width 5: at m"):
         pca(np.ones((4, 5)), dim)
+
+
+def test_whitening_by_hand() -> None:
+    """Deviations 3 and 1 along the axes become 3^(1 - power) and 1 about a mean of zero."""
+    rows = np.array([[13.0, 5], [7, 5], [10, 6], [10, 4]])
+    center, square = whitening(rows, 0.5)
+    np.testing.assert_allclose(center, [10, 5])
+    spread = ((rows - center) @ square).std(0)
+    assert spread[0] / spread[1] == pytest.approx(np.sqrt(3))
+
+
+def test_whitened_rows_keep_their_spread_and_padding_stays_zero() -> None:
+    matrix = np.random.default_rng(0).normal(size=(50, 4)) @ np.diag([5.0, 2, 1, 0.2]) + 3
+    matrix[0] = 0
+    white = whitened(matrix, 1.0)
+    assert not white[0].any()
+    centred = matrix[1:] - matrix[1:].mean(0)
+    assert np.linalg.norm(white[1:]) == pytest.approx(np.linalg.norm(centred), rel=1e-5)
+    np.testing.assert_allclose(white[1:].T @ white[1:], np.eye(4) * (white**2).sum() / 4, atol=1e-2)
+    assert whitened(matrix, 0.0) is matrix

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from recbole_llm.data.training import training_interactions
 from recbole_llm.embeddings.attach import item_embeddings
+from recbole_llm.embeddings.settings import share
 from recbole_llm.layers.embedding import FrozenEmbedding
 from recbole_llm.layers.losses import sampled_softmax
 from recbole_llm.models.alpharec.graph import InteractionGraph
@@ -65,18 +66,11 @@ class AlphaRec(GeneralRecommender):  # type: ignore[misc]
             table.matrix,
             int(config["embedding_size"]),
             config["map_hidden_size"],
-            self._whitening(config["text_whitening"]),
+            share(config, "text_whitening"),
         )
         self._cache: dict[str, Tensor] = {}  # what eval mode has computed, from these weights:
         self._cached_version: tuple[int, ...] = ()
         self.set_interactions(*training_interactions(dataset))
-
-    @staticmethod
-    def _whitening(given: Any) -> float:
-        power = float(given or 0.0)
-        if not 0.0 <= power <= 1.0:
-            raise ValueError(f"text_whitening: expected a number from 0 to 1, got {power}")
-        return power
 
     def set_interactions(self, users: np.ndarray, items: np.ndarray) -> None:
         """Put the model on another graph: f depends on no user and no item.

@@ -7,25 +7,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recbole_llm.embeddings.reduce import whitening
 from recbole_llm.models.alpharec.graph import InteractionGraph
 
 SLOPE = 0.01  # of LeakyReLU, torch's and the authors' default
-_FLOOR = 1e-6  # smallest eigenvalue kept apart from zero, as a share of the largest
 _SPREAD = 0.5  # root mean square entry of whitened vectors
 
 
 class Whitening(nn.Module):
-    """x -> (x - center) M, which evens out the directions of a text space.
+    """x -> (x - center) M, which evens out the directions of a text space (`whitening`).
 
     Text vectors have a large common part and few strong directions, so gradient descent on W1 is
-    slow along all others. M is symmetric: the principal axes stay, their standard deviations s
-    become s^(1 - power). The map behind it can undo it, so that f ranges over the same functions.
+    slow along all others. The map behind it can undo M, so that f ranges over the same functions.
 
     It is part of the map's state: another data set's texts go through the same M.
 
     Args:
         matrix: text vectors, float [n, D].
-        power: 0 changes nothing but center and scale, 1 makes all directions equally strong.
+        power: of `whitening`.
         centred: whether the mean is taken away; not for a map without bias.
     """
 
@@ -34,15 +33,8 @@ class Whitening(nn.Module):
 
     def __init__(self, matrix: np.ndarray, power: float, centred: bool) -> None:
         super().__init__()
-        rows = np.asarray(matrix, np.float64)
-        center = rows.mean(0) if centred else np.zeros(rows.shape[1])
-        second = (rows - center).T @ (rows - center) / len(rows)
-        values, axes = np.linalg.eigh(second)
-        if not values[-1] > 0:
-            raise ValueError("text_whitening: the items' text vectors are all the same")
-        kept = np.maximum(values, _FLOOR * values[-1])
-        square = axes * kept ** (-power / 2) @ axes.T
-        spread = np.sqrt(np.trace(square @ second @ square) / len(second))
+        center, square = whitening(matrix, power, centred)
+        spread = np.sqrt(np.mean(((matrix - center) @ square) ** 2))
         dtype = torch.get_default_dtype()
         self.register_buffer("matrix", torch.from_numpy(square * (_SPREAD / spread)).to(dtype))
         self.register_buffer("center", torch.from_numpy(center).to(dtype))
@@ -128,7 +120,7 @@ class LinearMap(nn.Module):
 
 
 def build_map(
-    kind: str, text: np.ndarray, out_size: int, hidden_size: int | None, whitening: float
+    kind: str, text: np.ndarray, out_size: int, hidden_size: int | None, power: float
 ) -> MLPMap | LinearMap:
     """A map for text vectors.
 
@@ -137,10 +129,10 @@ def build_map(
         text: [n, D]; row 0 is padding.
         out_size: of the preference vectors.
         hidden_size: of the mlp; None: D // 2.
-        whitening: power of `Whitening`; 0: none.
+        power: of `Whitening`; 0: none.
     """
     size = text.shape[1]
-    space = Whitening(text[1:], whitening, centred=kind == "mlp") if whitening else None
+    space = Whitening(text[1:], power, centred=kind == "mlp") if power else None
     if kind == "linear":
         return LinearMap(size, out_size, space)
     return MLPMap(size, hidden_size or size // 2, out_size, space)

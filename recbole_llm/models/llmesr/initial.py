@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from recbole_llm.embeddings.reduce import principal_axes
 from recbole_llm.models.llmesr.layers import Adapter, CrossAttention, DualView
 
+SHARPNESS = 2.0  # of queries and keys that start aligned: a position sees little but its own item
+
 
 @dataclass(frozen=True)
 class Start:
@@ -81,3 +83,5 @@ def _project(adapter: Adapter, mean: Tensor, axes: Tensor, scale: float) -> None
 def _identity(attention: CrossAttention) -> None:
     for part in (attention.query, attention.key, attention.value, attention.out):
         nn.init.eye_(part.weight)
+    for part in (attention.query, attention.key):
+        part.weight *= SHARPNESS

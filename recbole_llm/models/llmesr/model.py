@@ -9,6 +9,8 @@ from torch import Tensor
 
 from recbole_llm.data.training import training_interactions
 from recbole_llm.embeddings.attach import item_embeddings, user_embeddings
+from recbole_llm.embeddings.reduce import whitened
+from recbole_llm.embeddings.settings import share
 from recbole_llm.layers.backbones import backbone_from_config
 from recbole_llm.layers.embedding import FrozenEmbedding
 from recbole_llm.models.base import SequenceRecommender, TrainingRows
@@ -33,8 +35,9 @@ class LLMESR(SequenceRecommender):
         self.teacher: str = config["teacher"]
         check_choice("teacher", self.teacher, TEACHERS)
         table = item_embeddings(config, dataset)
-        self.network = _network(config, table.matrix, table.fingerprint)
-        initialise(self.network, table.matrix, _start(config))
+        text = whitened(table.matrix, share(config, "text_whitening"))
+        self.network = _network(config, text, table.fingerprint)
+        initialise(self.network, text, _start(config))
         # Similar users are sought when training starts: a trained model does without them.
         self._distillation: SelfDistillation | None = None
         self._config, self._dataset = config, weakref.ref(dataset)  # deep copies stay small

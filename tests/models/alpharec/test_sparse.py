@@ -136,7 +136,5 @@ def test_whitening_of_fewer_items_than_dimensions_is_finite() -> None:
     assert torch.isfinite(
         Whitening(np.random.default_rng(0).normal(size=(3, 8)), 1.0, True).matrix
     ).all()
-    with pytest.raises(
-        ValueError, match="text_whitening: the items' text vectors are all the same"
-    ):
+    with pytest.raises(ValueError, match="all item vectors are the same"):
         Whitening(np.ones((3, 8)), 1.0, True)

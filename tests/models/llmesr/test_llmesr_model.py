@@ -96,7 +96,7 @@ def test_every_parameter_is_trained(make: Any, ablation: str, level: str) -> Non
 
 
 def test_collaborative_embeddings_start_from_principal_components(make: Any) -> None:
-    model, loader = make(item_std=0.3)
+    model, loader = make(item_std=0.3, text_whitening=0.0)
     table = model.network.item_embedding.weight.detach()
     text = torch.from_numpy(loader.dataset.item_embeddings.matrix)
     centred = text[1:] - text[1:].mean(0)
@@ -105,6 +105,16 @@ def test_collaborative_embeddings_start_from_principal_components(make: Any) -> 
     expected = expected * (0.3 / expected.std())
     torch.testing.assert_close(table[1:].abs(), expected.abs(), rtol=1e-3, atol=1e-3)
     assert not table[0].any()
+
+
+def test_whitened_text_is_what_both_views_see(make: Any) -> None:
+    """Power 1: the components that the item table starts from are equally strong."""
+    model, _ = make(text_whitening=1.0)
+    deviations = model.network.item_embedding.weight.detach()[1:].std(0)
+    torch.testing.assert_close(deviations, deviations[:1].expand(8), rtol=1e-3, atol=0.0)
+    text = model.network.text.weight
+    assert not text[0].any()
+    assert text[1:].mean(0).abs().max() < 1e-6
 
 
 @pytest.mark.parametrize("layers", [1, 2])
