@@ -64,13 +64,13 @@ def test_targets_are_the_train_rows_each_once(
     made: MakeConfig, split: dict[str, Any], length: int
 ) -> None:
     loader = train_loader(made, MAX_ITEM_LIST_LENGTH=length, eval_args=leave_one_out(**split))
-    half = -(-length // 2)  # ceil(L/2) items of context at least, where the history has them
+    least = -(-3 * length // 4)  # ceil(3L/4) items of context, where the history has them
     short: Counter[Any] = Counter()
     for (user, before, target), count in supervised_pairs(loader).items():
-        short[user, before[-half:], target] += count
+        short[user, before[-least:], target] += count
     expected: Counter[Any] = Counter()
     for (user, before, target), count in prefix_pairs(loader.dataset, length).items():
-        expected[user, before[-half:], target] += count
+        expected[user, before[-least:], target] += count
     assert short == expected
 
 

@@ -154,7 +154,7 @@ def test_distillation_by_hand(make: Any) -> None:
         squares.append(difference.square().mean())
     assert len(batch) > len(squares) == 40  # long histories have several windows
     loss = model.distillation_loss(batch, model.training_rows(batch))
-    assert float(loss) == pytest.approx(float(torch.stack(squares).mean()), rel=1e-4)
+    assert loss.item() == pytest.approx(torch.stack(squares).mean().item(), rel=1e-4)
 
 
 def _histories(loader: Any) -> dict[int, list[int]]:
