@@ -57,34 +57,37 @@ def principal_axes(
 
 
 def whitening(
-    rows: Any, power: float, centred: bool = True
+    rows: Any, power: float, *, centred: bool = True, spread: float | None = None
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Center [D] and symmetric M [D, D] such that (x - center) M has more even directions.
 
-    The principal axes stay; standard deviations s along them become s^(1 - power).
+    The principal axes stay; standard deviations s along them become c s^(1 - power).
 
     Args:
         rows: float [n, D].
-        power: 0 changes nothing but the center, 1 makes all directions equally strong.
+        power: 0 changes nothing but center and scale, 1 makes all directions equally strong.
         centred: whether the center is the mean, else 0 (and s root mean squares).
+        spread: root mean square entry of the result, which sets c; None: as before.
 
     Raises:
         ValueError: the rows do not vary.
     """
     rows = np.asarray(rows, np.float64)
     center = rows.mean(0) if centred else np.zeros(rows.shape[1])
-    values, axes = np.linalg.eigh((rows - center).T @ (rows - center) / len(rows))
+    second = (rows - center).T @ (rows - center) / len(rows)
+    values, axes = np.linalg.eigh(second)
     if not values[-1] > 0:
         raise ValueError("all item vectors are the same; check item_prompt and encoder")
-    kept = np.maximum(values, _FLOOR * values[-1])
-    return center, axes * kept ** (-power / 2) @ axes.T
+    square = axes * np.maximum(values, _FLOOR * values[-1]) ** (-power / 2) @ axes.T
+    before, after = (np.sqrt(np.trace(m) / len(m)) for m in (second, square @ second @ square))
+    return center, square * ((before if spread is None else spread) / after)
 
 
 def whitened(matrix: Any, power: float) -> Any:
     """The rows after `whitening`, as long on average as they were about their mean.
 
     Args:
-        matrix: float [n, D]; row 0 is padding and stays zero.
+        matrix: float32 [n, D]; row 0 is padding and stays zero.
         power: 0 gives the matrix itself, mean and all.
 
     Returns:
@@ -92,8 +95,7 @@ def whitened(matrix: Any, power: float) -> Any:
     """
     if power == 0:
         return matrix
-    center, square = whitening(matrix[1:], power)
-    centred = np.asarray(matrix[1:], np.float64) - center
-    rows = centred @ square
-    rows *= np.linalg.norm(centred) / np.linalg.norm(rows)
-    return np.concatenate([np.zeros((1, rows.shape[1])), rows]).astype(np.float32)
+    center, square = (part.astype(np.float32) for part in whitening(matrix[1:], power))
+    rows = (matrix - center) @ square
+    rows[0] = 0
+    return rows

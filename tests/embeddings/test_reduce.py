@@ -42,16 +42,19 @@ def test_impossible_dimensions(dim: int) -> None:
 
 
 def test_whitening_by_hand() -> None:
-    """Deviations 3 and 1 along the axes become 3^(1 - power) and 1 about a mean of zero."""
-    rows = np.array([[13.0, 5], [7, 5], [10, 6], [10, 4]])
+    """Deviations in a ratio of 9 to 1 come to be as 3 to 1; their mean square stays at 41."""
+    rows = np.array([[19.0, 5], [1, 5], [10, 6], [10, 4]]) * np.sqrt(2)
     center, square = whitening(rows, 0.5)
-    np.testing.assert_allclose(center, [10, 5])
-    spread = ((rows - center) @ square).std(0)
-    assert spread[0] / spread[1] == pytest.approx(np.sqrt(3))
+    np.testing.assert_allclose(center, np.array([10, 5]) * np.sqrt(2))
+    deviations = ((rows - center) @ square).std(0)
+    np.testing.assert_allclose(deviations, np.sqrt([0.9 * 82, 0.1 * 82]))
+    _, square = whitening(rows, 0.5, spread=2.0)
+    np.testing.assert_allclose(((rows - center) @ square).std(0), np.sqrt([0.9 * 8, 0.1 * 8]))
 
 
 def test_whitened_rows_keep_their_spread_and_padding_stays_zero() -> None:
     matrix = np.random.default_rng(0).normal(size=(50, 4)) @ np.diag([5.0, 2, 1, 0.2]) + 3
+    matrix = matrix.astype(np.float32)
     matrix[0] = 0
     white = whitened(matrix, 1.0)
     assert not white[0].any()

@@ -33,10 +33,9 @@ class Whitening(nn.Module):
 
     def __init__(self, matrix: np.ndarray, power: float, centred: bool) -> None:
         super().__init__()
-        center, square = whitening(matrix, power, centred)
-        spread = np.sqrt(np.mean(((matrix - center) @ square) ** 2))
+        center, square = whitening(matrix, power, centred=centred, spread=_SPREAD)
         dtype = torch.get_default_dtype()
-        self.register_buffer("matrix", torch.from_numpy(square * (_SPREAD / spread)).to(dtype))
+        self.register_buffer("matrix", torch.from_numpy(square).to(dtype))
         self.register_buffer("center", torch.from_numpy(center).to(dtype))
 
     def fold(self, layer: nn.Linear) -> tuple[Tensor, Tensor | None]:
