@@ -58,7 +58,7 @@ def cut_windows(columns: SequenceColumns, stride: int) -> Windows:
     So with S = L//4 + 1 every target has at least 3L/4 items of context where the history has
     them, 7L/8 on average in long histories, at 4 computed positions a target; S = 1 gives every
     target RecBole's context, at L positions a target. S = L//2 + 1, at 2 positions, ranked worse
-    on ml-100k (results/performance.md). Laid from the end, the short window is the oldest, which
+    on ml-100k (results/quality.md). Laid from the end, the short window is the oldest, which
     cuts cost (laid from the start there is a full window more), and the latest targets, those
     closest to what is evaluated, never are in a short one.
 

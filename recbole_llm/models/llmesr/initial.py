@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from recbole_llm.embeddings.reduce import principal_axes
 from recbole_llm.models.llmesr.layers import Adapter, CrossAttention, DualView
 
-SHARPNESS = 2.0  # of queries and keys that start aligned: a position sees little but its own item
+SHARPNESS = 2.0  # of the aligned start's attention: at 1 a position sees more of its neighbours
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,9 @@ class Start:
         pca: whether the collaborative item embeddings are principal components of the item
             vectors, as in the paper; else random.
         aligned: whether the adapter, too, starts as the projection on these components, and the
-            cross-attention as the identity. Then both views are the same at first: a position
-            attends to the items that are like its own, and its score of a candidate is their
-            likeness. The authors start both at random, which hides each position's own item,
+            cross-attention as the identity (its queries and keys as SHARPNESS times that). Then
+            both views are the same at first: a position attends to little but its own item, and
+            its score of a candidate is their likeness. The authors start both at random, which hides each position's own item,
             since the cross-attention has no residual connection.
         item_std: standard deviation of the initial item embeddings (of either view).
         position_std: that of the position embeddings.
