@@ -24,8 +24,8 @@ class Start:
         aligned: whether the adapter, too, starts as the projection on these components, and the
             cross-attention as the identity (its queries and keys as SHARPNESS times that). Then
             both views are the same at first: a position attends to little but its own item, and
-            its score of a candidate is their likeness. The authors start both at random, which hides
-            each position's own item, since the cross-attention has no residual connection.
+            its score of a candidate is their likeness. The authors start both at random, which
+            hides each position's own item: the cross-attention has no residual connection.
         item_std: standard deviation of the initial item embeddings (of either view).
         position_std: that of the position embeddings.
     """
