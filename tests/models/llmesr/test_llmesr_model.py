@@ -128,6 +128,12 @@ def test_views_start_equal(make: Any, layers: int) -> None:
     torch.testing.assert_close(semantic, collaborative, rtol=1e-3, atol=1e-4)
 
 
+def test_attention_starts_as_a_multiple_of_the_identity(make: Any) -> None:
+    attention = make()[0].network.to_semantic
+    for part, scale in (("query", 2.0), ("key", 2.0), ("value", 1.0), ("out", 1.0)):
+        assert torch.equal(getattr(attention, part).weight.detach(), scale * torch.eye(8))
+
+
 def test_fewer_components_than_columns(make: Any) -> None:
     model, _ = make(hidden_size=32, inner_size=8)  # the hash encoder has 16 dimensions
     deviations = model.network.item_embedding.weight[1:].std(0)
