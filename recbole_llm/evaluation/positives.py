@@ -25,7 +25,8 @@ class Positives:
         rows, items: int64 [P], sorted.
         scores: [P].
         above: number of the row's items with a higher score, int64 [P], after `rank`.
-        same: number of the row's items with the same score, itself included, int64 [P].
+        same: number of the row's items with the same score, itself included, int64 [P]; 1 of a
+            positive beyond the first k.
         counts: positives of each row, int64 [B].
     """
 
@@ -45,11 +46,15 @@ class Positives:
             least = torch.topk(scores, k, dim=-1).values[:, -1]
             chosen = (self.scores >= least[self.rows]).nonzero().view(-1)
         for part in chunks(chosen, scores.shape[1]):
-            if not len(part):
-                continue
-            others, own = _blocks(scores, self.rows[part]), self.scores[part]
-            self.above[part] = above = count(torch.gt, others, own)
-            self.same[part] = count(torch.ge, others, own) - above
+            self.above[part] = above = self._count(torch.gt, scores, part)
+            near = part if k is None else part[above < k]
+            self.same[near] = self._count(torch.ge, scores, near) - self.above[near]
+
+    def _count(self, compare: Callable[..., Tensor], scores: Tensor, which: Tensor) -> Tensor:
+        """How many of a row's items compare so with its positive, for some positives."""
+        if not len(which):
+            return which
+        return count(compare, _blocks(scores, self.rows[which]), self.scores[which])
 
     def of_items(self, members: Tensor) -> Positives:
         """The positives whose item is in a group, members bool [n]."""

@@ -53,7 +53,7 @@ def evaluate(variant: str, arguments: Any) -> dict[str, Any]:
 
     from recbole_llm.data.create import create_dataset
     from recbole_llm.data.prepare import data_preparation
-    from recbole_llm.evaluation.ranking import RankingCollector
+    from recbole_llm.quick_start import build_trainer
     from recbole_llm.runtime import configure_runtime
 
     config = _config(arguments)
@@ -67,9 +67,10 @@ def evaluate(variant: str, arguments: Any) -> dict[str, Any]:
     prepare = time.perf_counter() - start
     init_seed(2, True)
     model = config.model_class(config, train.dataset).to(config["device"])
-    trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
-    if not stock:
-        trainer.eval_collector = RankingCollector(config)
+    if stock:
+        trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
+    else:
+        trainer = build_trainer(config, model)
     trainer.eval_collector.data_collect(train)
     before = harness.reset_peak()
     start, cpu = time.perf_counter(), time.process_time()

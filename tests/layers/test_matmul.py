@@ -80,3 +80,56 @@ def test_layers_side_by_side(bias: bool) -> None:
         layer.register_forward_hook(lambda module, *_: seen.append(module))
     torch.testing.assert_close(apply_linear(x, *layers), expected)
     assert seen == layers
+
+
+class TestFastProducts:
+    @pytest.fixture
+    def calls(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+        """Rows of the products that are taken over."""
+        rows: list[int] = []
+
+        def seen(states: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+            rows.append(len(states))
+            return scores(states, items)
+
+        monkeypatch.setattr(matmul, "scores", seen)
+        return rows
+
+    def test_every_form_is_taken_over(self, calls: list[int]) -> None:
+        states, items = torch.randn(TILE + 6, 20), torch.nn.Parameter(torch.randn(33, 20))
+        expected = (states @ items.t()).detach()
+        with torch.no_grad(), matmul._FastProducts():
+            products = [
+                torch.matmul(states, items.t()),
+                torch.mm(states, items.t()),
+                states @ items.t(),
+                states.matmul(items.transpose(0, 1)),
+                states.mm(items.t().contiguous()),
+            ]
+        assert calls == [TILE + 6] * 5
+        for ours in products:
+            torch.testing.assert_close(ours, expected)
+            assert ours.is_contiguous()
+
+    def test_other_products_are_torchs(self, calls: list[int]) -> None:
+        states, items = torch.randn(TILE, 20), torch.nn.Parameter(torch.randn(33, 20))
+        out = torch.empty(TILE, 33)
+        with matmul._FastProducts():
+            (states @ items.t()).sum().backward()
+            with torch.no_grad():
+                torch.matmul(states, items.t(), out=out)
+                batched = states.view(4, -1, 20) @ items.t()
+                one = items @ states[0]
+                sparse = states.to_sparse() @ items.t()
+        assert calls == []
+        torch.testing.assert_close(items.grad, states.sum(0).expand_as(items))
+        expected = F.linear(states, items).detach()
+        for ours in (out, batched.view(TILE, -1), sparse):
+            torch.testing.assert_close(ours, expected)
+        torch.testing.assert_close(one, expected[0])
+
+
+def test_nothing_is_taken_over_where_it_does_not_pay(monkeypatch: pytest.MonkeyPatch) -> None:
+    for pays in (True, False):
+        monkeypatch.setattr(matmul, "onednn_pays", lambda pays=pays: pays)
+        assert isinstance(matmul.fast_products(), matmul._FastProducts) == pays
