@@ -23,6 +23,7 @@ from recbole_llm.schema import (
     RECBOLE,
     declared_types,
     is_a,
+    item_features,
     parse_command_line,
     parse_literal,
     recbole_keys,
@@ -129,15 +130,19 @@ class Config(RecBoleConfig):  # type: ignore[misc]
 
     def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
         super()._load_internal_config_dict(model, model_class, dataset)
-        if not (RECBOLE / "properties" / "dataset" / f"{dataset}.yaml").is_file():
+        own: dict[str, Any] = {}
+        for file in self._own_files(model, dataset):
+            own.update(self._read_yaml(file))
+        self.internal_config_dict.update(own)
+        known = (RECBOLE / "properties" / "dataset" / f"{dataset}.yaml").is_file()
+        if not known and "load_col" not in own:
             # RecBole's default loads ids alone, with which sequential and CTR models cannot start.
             self.internal_config_dict["load_col"] = self._default_columns(model_class)
-        for file in self._own_files(model, dataset):
-            self.internal_config_dict.update(self._read_yaml(file))
 
     def _default_columns(self, model_class: Any) -> dict[str, list[str]]:
+        defaults = {**self.internal_config_dict, **self.external_config_dict}
+
         def fields(*keys: str) -> list[str]:
-            defaults = {**self.internal_config_dict, **self.external_config_dict}
             return [defaults[key] for key in keys]
 
         user, item = "USER_ID_FIELD", "ITEM_ID_FIELD"
@@ -152,6 +157,8 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             )
             columns["kg"] = fields(head, relation, tail)
             columns["link"] = fields(item, "ENTITY_ID_FIELD")
+        if features := item_features(defaults):
+            columns["item"] = [*fields(item), *features]
         return columns
 
     def _own_files(self, model: str, dataset: str) -> list[Path]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
@@ -168,17 +169,23 @@ def get_model(name: str) -> type[Any]:
 
     spec = find_model(name)
     compat.apply()
+    with missing_packages_named(name), compat.anomaly_detection_kept():
+        cls: type[Any] = resolve(spec.model)
+    return cls
+
+
+@contextmanager
+def missing_packages_named(model: str) -> Iterator[None]:
+    """Within it, a package that a model imports and that is not there is one clear ValueError."""
     try:
-        with compat.anomaly_detection_kept():
-            cls: type[Any] = resolve(spec.model)
+        yield
     except ModuleNotFoundError as error:
         if find_spec(str(error.name).partition(".")[0]) is not None:
             raise
         raise ValueError(
-            f"model '{name}' needs the package '{error.name}', which is not installed: "
+            f"model '{model}' needs the package '{error.name}', which is not installed: "
             f"pip install {error.name}"
         ) from error
-    return cls
 
 
 def get_trainer(name: str) -> type[Any]:

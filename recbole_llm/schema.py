@@ -22,6 +22,8 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "tuple": (list, tuple),
     "dict": (dict,),
 }
+# RecBole's keys that name columns of the items: of SASRecF, GRU4RecF and FDSA, and of S3Rec.
+ITEM_FEATURES = ("selected_features", "item_attribute")
 
 
 def parse_command_line(argv: Iterable[str]) -> dict[str, str]:
@@ -39,6 +41,14 @@ def parse_command_line(argv: Iterable[str]) -> dict[str, str]:
             raise ValueError(f"--{key} is given twice: '{pairs[key]}' and '{value}'")
         pairs[key] = value
     return pairs
+
+
+def item_features(settings: Any) -> list[str]:
+    """The columns of the items that a model reads by name, of a configuration or a dict."""
+    names: list[str] = []
+    for value in (settings[key] for key in ITEM_FEATURES if key in settings):
+        names += [value] if isinstance(value, str) else value or []
+    return names
 
 
 def parse_literal(text: str) -> Any:

@@ -14,7 +14,7 @@ from recbole.utils import ModelType
 from torch import Tensor
 
 from recbole_llm.data.eval_loader import ItemLists
-from recbole_llm.data.split import IntArray
+from recbole_llm.data.split import IntArray, first_numbers
 from recbole_llm.data.training import training_interactions
 
 
@@ -92,10 +92,16 @@ class Scorer:
         pairs = rows.repeat_interleave(self.n_items)
         pairs.update(items.repeat(len(rows)))
         size = max(1, int(self.config["eval_batch_size"]))
-        parts = [
-            torch.as_tensor(self.model.predict(pairs[start : start + size])).view(-1)
-            for start in range(0, len(pairs), size)
-        ]
+        try:
+            parts = [
+                torch.as_tensor(self.model.predict(pairs[start : start + size])).view(-1)
+                for start in range(0, len(pairs), size)
+            ]
+        except KeyError as error:
+            raise ValueError(
+                f"{self.config['model']} reads {error} of each interaction, which a recommendation "
+                f"does not have; train it without that field (load_col, numerical_features)"
+            ) from error
         return torch.cat(parts)
 
 
@@ -117,7 +123,7 @@ class SequentialScorer(Scorer):
                 f"lists ({list_field}), not interactions; recommending needs a plain .inter file"
             )
         order = [dataset.uid_field, dataset.time_field]
-        self.frame = frame.sort_values(order, kind="stable", ignore_index=True)
+        self.frame = frame.sort_values(order, kind="stable", ignore_index=True, key=first_numbers)
         self.transform = construct_transform(config)
         self.length = int(config["MAX_ITEM_LIST_LENGTH"])
         super().__init__(config, model, dataset)

@@ -32,6 +32,16 @@ def test_the_result_has_recboles_keys() -> None:
     assert result["best_valid_result"]["mrr@10"] == pytest.approx(result["best_valid_score"])
 
 
+def test_numbers_are_as_rounded() -> None:
+    result = run(metrics=["GAUC"], valid_metric="GAUC", metric_decimal_place=3)["test_result"]
+    assert result["gauc"] == round(result["gauc"], 3)
+
+
+def test_loaders_of_knowledge_models_are_not_saved() -> None:
+    with pytest.raises(ValueError, match="save_dataloaders: .* models such as 'CKE'"):
+        run("CKE", save_dataloaders=True)
+
+
 def test_nothing_is_saved_unless_asked() -> None:
     result = run_recbole_llm("BPR", "tiny", config_dict=QUIET, saved=False)
     assert "checkpoint" not in result

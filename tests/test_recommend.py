@@ -34,7 +34,7 @@ QUIET = {
 }
 CONTEXT = {"load_col": {"inter": ["user_id", "item_id", "rating", "timestamp"],
                         "user": ["user_id", "age"], "item": ["item_id", "genre", "price"]},
-           "numerical_features": ["price"]}  # fmt: skip
+           "numerical_features": ["price"], "threshold": {"rating": 3}}  # fmt: skip
 SEQUENTIAL = {"loss_type": "CE", "train_neg_sample_args": None}
 
 
@@ -66,6 +66,22 @@ def _own_scores(source: tuple[Any, Any, Any], history: list[str]) -> np.ndarray:
     })  # fmt: skip
     with torch.no_grad():
         return model.full_sort_predict(row).view(-1).numpy()
+
+
+def test_times_that_are_numerical_features_order_the_history() -> None:
+    plain, numbers = (
+        _untrained("SASRec", **SEQUENTIAL, numerical_features=fields)
+        for fields in ([], ["timestamp"])
+    )
+    found, same = (recommend(source, users=["u3"], k=5) for source in (numbers, plain))
+    assert list(found["item"]) == list(same["item"])
+    new, same = (recommend(source, items=["i1", "i2"], k=5) for source in (numbers, plain))
+    assert list(new["item"]) == list(same["item"])
+
+
+def test_a_feature_of_interactions_that_a_recommendation_lacks() -> None:
+    source = _untrained("FM", threshold={"rating": 3}, numerical_features=["timestamp"])
+    assert "FM reads 'timestamp' of each interaction" in _error(source, users="u1")
 
 
 @pytest.mark.parametrize("model", ["SASRec", "GRU4Rec", "NARM"])

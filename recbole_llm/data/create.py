@@ -14,6 +14,7 @@ from recbole.utils.argument_list import dataset_arguments
 
 from recbole_llm.plugins import get_registry
 from recbole_llm.registry import resolve, suggest
+from recbole_llm.schema import ITEM_FEATURES, item_features
 
 UNREADABLE = (EOFError, pickle.UnpicklingError, AttributeError, ImportError, IndexError)
 # What a saved data set was made under, besides what RecBole itself compares.
@@ -120,12 +121,33 @@ def check_files(config: Any) -> None:
         if not (folder / file).is_file():
             raise ValueError(f"dataset '{name}': '{folder / file}' does not exist")
         _check_columns(config, folder / file)
+    if (features := item_features(config)) and (folder / f"{name}.item").is_file():
+        _check_item_features(config, folder / f"{name}.item", features)
+
+
+def _columns(config: Any, file: Path) -> list[str]:
+    with file.open(encoding=config["encoding"] or "utf-8") as opened:
+        header = opened.readline().rstrip("\n").split(config["field_separator"])
+    return [column.split(":")[0] for column in header]
+
+
+def _check_item_features(config: Any, file: Path, features: list[str]) -> None:
+    columns, load_col = _columns(config, file), config["load_col"]
+    for feature in features:
+        if feature not in columns:
+            raise ValueError(
+                f"'{file}' has no column '{feature}', which {config['model']} reads of the items; "
+                f"its columns are {', '.join(columns)}: name others with --{ITEM_FEATURES[0]}=… "
+                f"(of S3Rec: {ITEM_FEATURES[1]})"
+            )
+        if load_col is not None and feature not in load_col.get("item", ()):
+            raise ValueError(
+                f"load_col: leaves out the items' column '{feature}', which {config['model']} reads"
+            )
 
 
 def _check_columns(config: Any, file: Path) -> None:
-    with file.open(encoding=config["encoding"] or "utf-8") as opened:
-        header = opened.readline().rstrip("\n").split(config["field_separator"])
-    columns = [column.split(":")[0] for column in header]
+    columns = _columns(config, file)
     needed = ["USER_ID_FIELD", "ITEM_ID_FIELD"]
     if config["MODEL_TYPE"] == ModelType.SEQUENTIAL and not config["benchmark_filename"]:
         needed.append("TIME_FIELD")
@@ -140,15 +162,18 @@ def _check_columns(config: Any, file: Path) -> None:
         raise ValueError(
             f"'{file}' has no column '{label}' (LABEL_FIELD), which {config['model']} learns; its "
             f"columns are {', '.join(columns)}: name the right one with --LABEL_FIELD=…, or make "
-            f"labels of ratings, with --threshold=\"{{'rating': 4}}\""
+            f"labels of ratings, with --threshold=\"{{'rating': 4}}\"; with train_neg_sample_args "
+            f"and a ranking eval_args.mode (full, uni100) none are needed"
         )
 
 
 def _needs_label(config: Any) -> bool:
     """Whether labels must be in the file: they come neither from a threshold nor from negatives."""
-    supervised = config["MODEL_TYPE"] in (ModelType.CONTEXT, ModelType.DECISIONTREE)
+    if config["MODEL_TYPE"] not in (ModelType.CONTEXT, ModelType.DECISIONTREE):
+        return False
     negatives = config["train_neg_sample_args"]["distribution"] != "none"
-    return supervised and not negatives and not config["threshold"]
+    rated = "labeled" in config["eval_args"]["mode"].values()
+    return not config["threshold"] and (rated or not negatives)
 
 
 def _downloadable() -> list[str]:

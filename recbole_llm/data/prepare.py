@@ -45,9 +45,15 @@ def data_preparation(config: Any, dataset: Any) -> tuple[Any, Any, Any]:
         loaders for training, validation and test.
 
     Raises:
-        ValueError: the model cannot train at ``train_level``, or nothing is left to train on.
+        ValueError: the model cannot train at ``train_level``, its loaders cannot be saved, or
+            nothing is left to train on.
     """
     level = train_level(config)
+    if config["save_dataloaders"] and config["MODEL_TYPE"] == ModelType.KNOWLEDGE:
+        raise ValueError(
+            f"save_dataloaders: RecBole cannot save the loaders of knowledge-based models such as "
+            f"'{config['model']}'; leave it out"
+        )
     loaders = _load(config, dataset)
     if loaders is None:
         loaders = _build(config, dataset, level)

@@ -31,10 +31,11 @@ class EngineMixin:
         if config["single_spec"] and hasattr(self, "saved_model_file"):
             self.saved_model_file = _with_milliseconds(self.saved_model_file)
 
-    def fit(self, *args: Any, **kwargs: Any) -> Any:
+    def fit(self, train_data: Any, *args: Any, **kwargs: Any) -> Any:
         """Train as the base class does; ``detect_anomaly`` is off unless the user asks for it."""
+        self.eval_collector.data_collect(train_data)  # RecBole's pretraining stages leave it out
         with torch.autograd.set_detect_anomaly(bool(self.config["detect_anomaly"])):
-            return super().fit(*args, **kwargs)  # type: ignore[misc]
+            return super().fit(train_data, *args, **kwargs)  # type: ignore[misc]
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
         optimizer: torch.optim.Optimizer = super()._build_optimizer(**kwargs)  # type: ignore[misc]

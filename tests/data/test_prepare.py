@@ -124,6 +124,19 @@ def test_a_saved_data_set_is_split_by_the_present_settings(model: str, tmp_path:
     assert rows(numerical_features=["rating"]) == before
 
 
+def test_features_of_the_items_that_a_model_names(tmp_path: Path) -> None:
+    write_tiny_dataset(tmp_path)
+    with pytest.raises(ValueError, match="tiny.item' has no column 'class', which SASRecF reads"):
+        create_dataset(Config("SASRecF", "tiny", config_dict={"data_path": str(tmp_path)}))
+    named = {"data_path": str(tmp_path), "selected_features": ["title"]}
+    config = Config("SASRecF", "tiny", config_dict=named)
+    assert config["load_col"]["item"] == ["item_id", "title"]
+    assert "title" in create_dataset(config).item_feat
+    without = {**named, "load_col": {"inter": ["user_id", "item_id", "timestamp"]}}
+    with pytest.raises(ValueError, match="load_col: leaves out the items' column 'title'"):
+        create_dataset(Config("SASRecF", "tiny", config_dict=without))
+
+
 def test_labels_of_ones_own_data(tmp_path: Path) -> None:
     """A click-through model reads a label column, or says how to get labels."""
     folder = write_tiny_dataset(tmp_path)
@@ -131,6 +144,10 @@ def test_labels_of_ones_own_data(tmp_path: Path) -> None:
         ValueError, match=r"has no column 'label' \(LABEL_FIELD\), which FM.*thresh"
     ):
         create_dataset(Config("FM", "tiny", config_dict={"data_path": str(tmp_path)}))
+    sampled = {"distribution": "uniform", "sample_num": 1, "alpha": 1.0, "dynamic": False}
+    negatives = {"data_path": str(tmp_path), "train_neg_sample_args": sampled}
+    with pytest.raises(ValueError, match="no column 'label'.*ranking eval_args.mode"):
+        create_dataset(Config("FM", "tiny", config_dict=negatives))
     rated = {"data_path": str(tmp_path), "threshold": {"rating": 4}}
     assert set(create_dataset(Config("FM", "tiny", config_dict=rated)).inter_feat["label"]) == {
         0,

@@ -30,10 +30,6 @@ SMALL: dict[str, dict[str, Any]] = {
     "SASRecCPR": {"reranker_CAN_NUM": 10},
     "GRU4RecCPR": {"reranker_CAN_NUM": 10},
 }
-ITEM_COLUMNS = {
-    "inter": ["user_id", "item_id", "rating", "timestamp"],
-    "item": ["item_id", "genre"],
-}
 # What needs more than this package installs, and what.
 NEEDS = {"KGIN": "torch_scatter", "MCCLK": "torch_scatter", "KGAT": "dgl"}
 NEEDS |= {"LightGBM": "lightgbm", "XGBoost": "lightgbm"}
@@ -48,8 +44,6 @@ def settings(model: str) -> dict[str, Any]:
     module = recbole_models()[model]
     if "context_aware" in module or model in ("DIN", "DIEN"):
         base |= CTR
-    if model in SMALL and "features" in str(SMALL[model]) or model == "S3Rec":
-        base["load_col"] = ITEM_COLUMNS
     return base | SMALL.get(model, {})
 
 
@@ -87,13 +81,33 @@ def test_every_other_model(model: str) -> None:
     train_and_reload(model)
 
 
-@pytest.mark.parametrize("model", ["LightGBM", "XGBoost"])
+@pytest.mark.parametrize(
+    ("model", "package"), [("LightGBM", "lightgbm"), ("XGBoost", "lightgbm"), ("KGAT", "dgl")]
+)
 def test_a_model_that_needs_a_further_library_says_which(
-    model: str, monkeypatch: pytest.MonkeyPatch
+    model: str, package: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "lightgbm", None)
-    with pytest.raises(ValueError, match=f"'{model}' needs the package 'lightgbm'"):
-        run_recbole_llm(model, "ml-100k")
+    write_tiny_dataset("dataset")
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ValueError, match=f"'{model}' needs the package '{package}'"):
+        run_recbole_llm(model, "tiny", config_dict=settings(model))
+
+
+def test_groups_and_counts_of_items_are_known_in_a_pretraining_stage() -> None:
+    write_tiny_dataset("dataset")
+    changes = {"pretrain_epochs": 1, "save_step": 1, "eval_groups": ["items"]}
+    changes["metrics"] = ["MRR", "ItemCoverage"]
+    result = run_recbole_llm("RaCT", "tiny", config_dict={**settings("RaCT"), **changes})
+    assert {"itemcoverage@10", "users (head items)"} <= set(result["test_result"])
+
+
+def test_a_model_whose_flops_cannot_be_counted_runs(caplog: pytest.LogCaptureFixture) -> None:
+    write_tiny_dataset("dataset")
+    with caplog.at_level("INFO"):
+        run_recbole_llm(
+            "SASRecCPR", "tiny", config_dict={**settings("SASRecCPR"), "log_flops": True}
+        )
+    assert "not counted (AssertionError in SASRecCPR.predict)" in caplog.text
 
 
 def test_a_checkpoint_loads_with_weights_only(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -24,13 +25,13 @@ class Base:
         params = kwargs.pop("params", self.model.parameters())
         return self.config["optimizer"](params, lr=0.01)
 
-    def fit(self) -> bool:
+    def fit(self, train_data: Any) -> bool:
         return torch.is_anomaly_enabled()
 
 
 def trainer(monkeypatch: pytest.MonkeyPatch, **config: Any) -> Any:
     monkeypatch.setattr(
-        "recbole_llm.evaluation.group_metrics.evaluation_parts", lambda config: (None, None)
+        "recbole_llm.evaluation.group_metrics.evaluation_parts", lambda config: (Mock(), None)
     )
     defaults = {"optimizer": torch.optim.Adam, "fused_optimizer": True, "detect_anomaly": False}
     defaults["single_spec"] = True
@@ -74,7 +75,7 @@ def test_other_optimizers_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize("wanted", [False, True])
 def test_anomaly_detection_is_as_configured(monkeypatch: pytest.MonkeyPatch, wanted: bool) -> None:
     with torch.autograd.set_detect_anomaly(not wanted):
-        assert trainer(monkeypatch, detect_anomaly=wanted).fit() is wanted
+        assert trainer(monkeypatch, detect_anomaly=wanted).fit(None) is wanted
 
 
 def test_the_engine_is_added_once() -> None:
