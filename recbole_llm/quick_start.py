@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from logging import getLogger
 from typing import Any
 
+import numpy as np
 from recbole.data.transform import construct_transform
 from recbole.utils import dict2str, get_environment, get_flops, init_logger, init_seed, set_color
 
@@ -135,8 +136,12 @@ def log_flops(config: Config, model: Any, dataset: Any) -> None:
 
 
 def _floats(result: Mapping[str, Any] | None) -> dict[str, float] | None:
-    """Python's floats; str, because RecBole's are rounded float32 where it counts in these."""
-    return None if result is None else {name: float(str(value)) for name, value in result.items()}
+    return None if result is None else {name: _float(value) for name, value in result.items()}
+
+
+def _float(value: Any) -> float:
+    # RecBole rounds some metrics as float32, whose digits a plain float() would not keep.
+    return float(str(value)) if isinstance(value, np.float32) else float(value)
 
 
 def start(config: Config) -> None:
