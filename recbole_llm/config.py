@@ -157,7 +157,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             )
             columns["kg"] = fields(head, relation, tail)
             columns["link"] = fields(item, "ENTITY_ID_FIELD")
-        if features := item_features(defaults):
+        if features := item_features(model_class.__name__, defaults):
             columns["item"] = [*fields(item), *features]
         return columns
 

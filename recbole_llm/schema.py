@@ -22,8 +22,11 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "tuple": (list, tuple),
     "dict": (dict,),
 }
-# RecBole's keys that name columns of the items: of SASRecF, GRU4RecF and FDSA, and of S3Rec.
-ITEM_FEATURES = ("selected_features", "item_attribute")
+# RecBole's models that read columns of the items by name, and their key for these.
+ITEM_FEATURES = {
+    **dict.fromkeys(("SASRecF", "GRU4RecF", "FDSA"), "selected_features"),
+    "S3Rec": "item_attribute",
+}
 
 
 def parse_command_line(argv: Iterable[str]) -> dict[str, str]:
@@ -43,12 +46,11 @@ def parse_command_line(argv: Iterable[str]) -> dict[str, str]:
     return pairs
 
 
-def item_features(settings: Any) -> list[str]:
-    """The columns of the items that a model reads by name, of a configuration or a dict."""
-    names: list[str] = []
-    for value in (settings[key] for key in ITEM_FEATURES if key in settings):
-        names += [value] if isinstance(value, str) else value or []
-    return names
+def item_features(model: str, settings: Any) -> list[str]:
+    """The columns of the items that a model reads by name; settings, a configuration or a dict."""
+    key = ITEM_FEATURES.get(model)
+    value = None if key is None else settings[key]
+    return [value] if isinstance(value, str) else list(value or ())
 
 
 def parse_literal(text: str) -> Any:

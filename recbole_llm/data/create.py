@@ -121,8 +121,8 @@ def check_files(config: Any) -> None:
         if not (folder / file).is_file():
             raise ValueError(f"dataset '{name}': '{folder / file}' does not exist")
         _check_columns(config, folder / file)
-    if (features := item_features(config)) and (folder / f"{name}.item").is_file():
-        _check_item_features(config, folder / f"{name}.item", features)
+    if (folder / f"{name}.item").is_file():
+        _check_item_features(config, folder / f"{name}.item")
 
 
 def _columns(config: Any, file: Path) -> list[str]:
@@ -131,18 +131,17 @@ def _columns(config: Any, file: Path) -> list[str]:
     return [column.split(":")[0] for column in header]
 
 
-def _check_item_features(config: Any, file: Path, features: list[str]) -> None:
-    columns, load_col = _columns(config, file), config["load_col"]
-    for feature in features:
+def _check_item_features(config: Any, file: Path) -> None:
+    model, columns, load_col = config["model"], _columns(config, file), config["load_col"]
+    for feature in item_features(model, config):
         if feature not in columns:
             raise ValueError(
-                f"'{file}' has no column '{feature}', which {config['model']} reads of the items; "
-                f"its columns are {', '.join(columns)}: name others with --{ITEM_FEATURES[0]}=… "
-                f"(of S3Rec: {ITEM_FEATURES[1]})"
+                f"'{file}' has no column '{feature}', which {model} reads of the items; its columns "
+                f"are {', '.join(columns)}: name others with --{ITEM_FEATURES[model]}=…"
             )
         if load_col is not None and feature not in load_col.get("item", ()):
             raise ValueError(
-                f"load_col: leaves out the items' column '{feature}', which {config['model']} reads"
+                f"load_col: leaves out the items' column '{feature}', which {model} reads"
             )
 
 
