@@ -13,9 +13,15 @@ from recbole.utils import dict2str, get_environment, get_flops, init_logger, ini
 from recbole_llm.checkpoint import load_checkpoint
 from recbole_llm.config import Config
 from recbole_llm.data.create import create_dataset
-from recbole_llm.data.prepare import data_preparation
+from recbole_llm.data.prepare import data_preparation, train_level
+from recbole_llm.evaluation.groups import check_settings as check_groups
 from recbole_llm.item_init import initialise_items
-from recbole_llm.plugins import get_plugin_manager, get_trainer, missing_packages_named
+from recbole_llm.plugins import (
+    find_model,
+    get_plugin_manager,
+    get_trainer,
+    missing_packages_named,
+)
 from recbole_llm.runtime import configure_runtime
 from recbole_llm.trainers.engine import with_engine
 
@@ -94,6 +100,8 @@ def load_data_and_model(model_file: str) -> tuple[Any, ...]:
     """
     checkpoint = load_checkpoint(model_file)
     config = Config.from_plain(checkpoint["config"])
+    if config["item_init"] is not None:  # the table is in the checkpoint
+        config["item_init"], config["needs_text"] = None, find_model(config["model"]).needs_text
     start(config)
     getLogger().info(config)
     dataset, train_data, valid_data, test_data = load_data(config)
@@ -105,6 +113,9 @@ def load_data_and_model(model_file: str) -> tuple[Any, ...]:
 
 def load_data(config: Config) -> tuple[Any, Any, Any, Any]:
     """The data set, with what the plugins attach to it, and its three loaders."""
+    train_level(config)  # checks that are not to wait until texts are encoded
+    if config["eval_groups"]:
+        check_groups(config)
     dataset = create_dataset(config)
     get_plugin_manager().hook.prepare_dataset(config=config, dataset=dataset)
     return (dataset, *data_preparation(config, dataset))

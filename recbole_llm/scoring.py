@@ -108,6 +108,9 @@ class Scorer:
 class SequentialScorer(Scorer):
     """A sequential model, on each user's latest items.
 
+    Their order is that of the file's times. RecBole sorts training data by float32, in which Unix
+    seconds less than about a minute apart are ties, left in the order of the file.
+
     Args:
         source: the data set before it is split, which holds plain interactions.
     """

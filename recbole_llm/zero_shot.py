@@ -60,9 +60,10 @@ def zero_shot(
     configs = _configs(train, test, config_file_list, dict(config_dict or {}), argv)
     part = transferable_part(configs[0])
     start(configs[0])
+    unseen = Task(configs[-1])  # before the training, which its errors would waste
     tasks = [Task(config) for config in configs[:-1]]
+    _check_widths([*tasks, unseen], part)
     score, best = _train(tasks, part)
-    unseen = Task(configs[-1])
     copy_part(tasks[0], unseen, part)
     if saved:
         unseen.trainer._save_checkpoint(-1)
@@ -140,7 +141,6 @@ class Task:
 def _train(tasks: Sequence[Task], part: str) -> tuple[float, dict[str, Any]]:
     """Train the shared part; the models end in their best state."""
     config = tasks[0].config
-    _check_widths(tasks, part)
     mixed = MixedModel([task.model for task in tasks], part)
     getLogger().info(mixed)
     trainer = with_engine(MixedTrainer)(config, mixed)
@@ -154,8 +154,7 @@ def _train(tasks: Sequence[Task], part: str) -> tuple[float, dict[str, Any]]:
 
 
 def copy_part(source: Task, target: Task, part: str) -> None:
-    """Put a copy of one model's part into another."""
-    _check_widths([source, target], part)
+    """Put a copy of one model's part into another of the same shapes."""
     getattr(target.model, part).load_state_dict(getattr(source.model, part).state_dict())
     target.model.eval()
 

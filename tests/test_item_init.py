@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,10 +12,16 @@ import torch
 from torch import nn
 
 from recbole_llm import plugins, testing
+from recbole_llm.checkpoint import load_checkpoint
 from recbole_llm.config import Config
 from recbole_llm.embeddings.reduce import pca
 from recbole_llm.item_init import fill_table, initialise_items, item_tables
-from recbole_llm.quick_start import build_model, load_data, run_recbole_llm
+from recbole_llm.quick_start import (
+    build_model,
+    load_data,
+    load_data_and_model,
+    run_recbole_llm,
+)
 
 
 @pytest.fixture
@@ -135,3 +142,16 @@ def test_models_without_a_table_say_so_before_training() -> None:
     config = {"data_path": "dataset", "encoder": "hash", "item_init": "llm"}
     with pytest.raises(ValueError, match="item_init: EASE has no item embedding table"):
         run_recbole_llm("EASE", "tiny", config_dict=config)
+
+
+def test_a_trained_model_loads_without_the_vectors() -> None:
+    testing.write_tiny_dataset("dataset")
+    tokens = [f"i{i}" for i in range(60)]
+    np.savez("vectors.npz", tokens=tokens, vectors=np.random.default_rng(0).random((60, 8)))
+    config = {"data_path": "dataset", "encoder": "precomputed", "embedding_path": "vectors.npz"}
+    config |= {"item_init": "llm", "epochs": 1, "show_progress": False, "log_flops": False}
+    result = run_recbole_llm("BPR", "tiny", config_dict=config)
+    Path("vectors.npz").unlink()
+    model = load_data_and_model(result["checkpoint"])[1]
+    saved = load_checkpoint(result["checkpoint"])["state_dict"]
+    assert torch.equal(model.item_embedding.weight, saved["item_embedding.weight"])

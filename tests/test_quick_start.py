@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from recbole.trainer import Trainer
 
 from recbole_llm import load_data_and_model, objective_function, plugins, run_recbole_llm
 from recbole_llm.testing import write_tiny_dataset
@@ -40,6 +41,29 @@ def test_numbers_are_as_rounded() -> None:
 def test_loaders_of_knowledge_models_are_not_saved() -> None:
     with pytest.raises(ValueError, match="save_dataloaders: .* models such as 'CKE'"):
         run("CKE", save_dataloaders=True)
+
+
+@pytest.mark.parametrize(
+    ("model", "key", "value"),
+    [
+        ("LLMESR", "teacher", "oracle"),
+        ("LLMESR", "views", "one"),
+        ("LLMESR", "cross_heads", 7),
+        ("AlphaRec", "tau", 0),
+        ("AlphaRec", "text_map", "tree"),
+        ("PAD", "train_level", "word"),
+        ("PAD", "eval_groups", ["shops"]),
+    ],
+)
+def test_bad_settings_are_named_before_texts_are_encoded(model: str, key: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=key):  # of the encoder there is none
+        run(model, **{key: value, "encoder": "precomputed", "embedding_path": "none.npz"})
+
+
+def test_too_long_lists_are_an_error_before_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Trainer, "_train_epoch", lambda *_, **__: pytest.fail("trained"))
+    with pytest.raises(ValueError, match="topk: 100 is more than the 61 items"):
+        run(topk=[100], valid_metric="MRR@100")
 
 
 def test_nothing_is_saved_unless_asked() -> None:

@@ -14,7 +14,7 @@ from torch import nn
 from recbole_llm import plugins, testing
 from recbole_llm.cli import main
 from recbole_llm.recommend import recommend
-from recbole_llm.trainers.mixed import MixedBatch, MixedLoader, MixedModel
+from recbole_llm.trainers.mixed import MixedBatch, MixedLoader, MixedModel, MixedTrainer
 from recbole_llm.zero_shot import Task, _configs, zero_shot
 
 QUIET = {
@@ -131,6 +131,14 @@ def test_batches_mix_in_proportion() -> None:
 def test_errors(train: list[str], test: str, keys: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         zero_shot(train, test, config_dict={**QUIET, **keys})
+
+
+def test_the_unseen_data_set_is_checked_before_the_training(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(MixedTrainer, "fit", lambda *_, **__: pytest.fail("trained"))
+    with pytest.raises(ValueError, match="dataset 'unsen'.*did you mean 'unseen'"):
+        zero_shot(["one"], "unsen", config_dict=QUIET)
 
 
 def test_the_unseen_split_does_not_depend_on_the_training() -> None:

@@ -136,8 +136,8 @@ def _check_item_features(config: Any, file: Path) -> None:
     for feature in item_features(model, config):
         if feature not in columns:
             raise ValueError(
-                f"'{file}' has no column '{feature}', which {model} reads of the items; its columns "
-                f"are {', '.join(columns)}: name others with --{ITEM_FEATURES[model]}=…"
+                f"'{file}' has no column '{feature}', which {model} reads of the items; its "
+                f"columns are {', '.join(columns)}: name others with --{ITEM_FEATURES[model]}=…"
             )
         if load_col is not None and feature not in load_col.get("item", ()):
             raise ValueError(

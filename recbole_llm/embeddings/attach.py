@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import closing
+import random
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from logging import getLogger
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
 
 from recbole_llm.embeddings.align import POLICIES, Coverage, align
 from recbole_llm.embeddings.digest import digest, texts_digest
@@ -141,6 +145,20 @@ def _preload(config: Any, dataset: Any, field: str, table: EmbeddingTable) -> No
         dataset._preloaded_weight[field] = table.matrix
 
 
+@contextmanager
+def _random_state_kept() -> Iterator[None]:
+    """Within it, loading an encoder may draw random numbers: the split and the weights that come
+    after must not depend on whether the vectors were stored already."""
+    of_python, of_numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        random.setstate(of_python)
+        np.random.set_state(of_numpy)
+
+
+@_random_state_kept()
 def _build(config: Any, dataset: Any, kind: _Kind) -> AttachReport:
     # Everything that can fail at once is tried before anything that takes long.
     policy = choice(config, kind.policy_key, POLICIES, kind.policy)

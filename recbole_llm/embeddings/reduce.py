@@ -87,7 +87,7 @@ def whitened(matrix: Any, power: float) -> Any:
     """The rows after `whitening`, as long on average as they were about their mean.
 
     Args:
-        matrix: float32 [n, D]; row 0 is padding and stays zero.
+        matrix: float32 [n, D]; zero rows (padding, items without a vector) stay zero.
         power: 0 gives the matrix itself, mean and all.
 
     Returns:
@@ -95,7 +95,8 @@ def whitened(matrix: Any, power: float) -> Any:
     """
     if power == 0:
         return matrix
-    center, square = (part.astype(np.float32) for part in whitening(matrix[1:], power))
-    rows = (matrix - center) @ square
-    rows[0] = 0
+    real = matrix.any(axis=1)
+    center, square = (part.astype(np.float32) for part in whitening(matrix[real], power))
+    rows = np.zeros_like(matrix)
+    rows[real] = (matrix[real] - center) @ square
     return rows

@@ -38,6 +38,7 @@ class RankingCollector(Collector):  # type: ignore[misc]
         """Take what the metrics need from the training data."""
         super().data_collect(train_data)
         dataset = train_data._dataset  # a knowledge model's loader has no `dataset`
+        self._check_topk(dataset.item_num)
         self._tokens, self._item_keys = dataset.field2id_token[dataset.iid_field], None
 
     def eval_batch_collect(
@@ -55,9 +56,8 @@ class RankingCollector(Collector):  # type: ignore[misc]
             super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
             return
         positives = Positives(scores_tensor, positive_u, positive_i)
-        k, n = max(self.topk), scores_tensor.shape[1]
-        if k > n:
-            raise ValueError(f"topk: {k} is more than the {n} items of the catalogue")
+        k = max(self.topk)
+        self._check_topk(scores_tensor.shape[1])
         mean_rank = self.register.need("rec.meanrank")
         if mean_rank or self.register.need("rec.topk"):
             positives.rank(scores_tensor, None if mean_rank else k)
@@ -73,6 +73,10 @@ class RankingCollector(Collector):  # type: ignore[misc]
             label = interaction[self.config["LABEL_FIELD"]]
             self.data_struct.update_tensor("data.label", label.to(self.device))
         self._row += len(scores_tensor)
+
+    def _check_topk(self, n: int) -> None:
+        if self.config["eval_type"] == EvaluatorType.RANKING and max(self.topk) > n:
+            raise ValueError(f"topk: {max(self.topk)} is more than the {n} items of the catalogue")
 
     def _collect_hits(self, positives: Positives, k: int) -> None:
         """Hits of each row's first k places, and its number of positives: int64 [B, k + 1]."""

@@ -112,8 +112,11 @@ class StagedTrainer(Trainer):  # type: ignore[misc]
         for phase in self.phases[self._first :]:
             if phase.epochs <= 0:
                 self.logger.info(f"phase {phase.name} is left out ({phase.name}_epochs: 0)")
+                self._resumed = None  # where a checkpoint stands inside it, its weights stay
                 continue
             self._begin(phase, run_file, saved)
+            if not valid_data or self.eval_step <= 0:
+                self._best_state = None  # the last weights count, also after a resumed stretch
             keep = self._keep_best(callback_fn)
             super().fit(train_data, valid_data, verbose, saved, show_progress, keep)
             self._end(phase, saved)
@@ -146,6 +149,8 @@ class StagedTrainer(Trainer):  # type: ignore[misc]
     def _continue(self, checkpoint: dict[str, Any], saved: bool) -> None:
         """Stand where a phase's checkpoint was written."""
         self.optimizer.load_state_dict(checkpoint["optimizer"])
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate  # the present one, as the log says
         self.start_epoch = checkpoint["epoch"] + 1
         self.cur_step = checkpoint["cur_step"]
         self.best_valid_score = checkpoint["best_valid_score"]

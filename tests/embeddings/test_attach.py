@@ -3,12 +3,14 @@ from __future__ import annotations
 import copy
 import logging
 import pickle
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from made_texts import ITEMS, CountingEncoder, PlainConfig
 
 from recbole_llm.embeddings import attach, prompts
@@ -43,6 +45,29 @@ def test_item_embeddings_follow_recboles_ids(
     assert table.tokens == ["[PAD]", "30", "10", "20"]
     assert dataset._preloaded_weight["item_id"] is table.matrix
     assert "movie title: Unseen; genre: drama" not in encoder.seen
+
+
+def test_an_encoder_may_draw_random_numbers(
+    config: PlainConfig, make_dataset: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The split that follows is the same whether texts are encoded or read from the store."""
+
+    def create(config: Any) -> HashEncoder:
+        random.random(), np.random.random(), torch.rand(1)
+        return HashEncoder(8)
+
+    def draws() -> list[float]:
+        return [random.random(), float(np.random.random()), float(torch.rand(1))]
+
+    def seed() -> None:
+        random.seed(1), np.random.seed(1), torch.manual_seed(1)
+
+    seed()
+    expected = draws()
+    monkeypatch.setattr(attach, "create_encoder", create)
+    seed()
+    attach.item_embeddings(config, make_dataset())
+    assert draws() == expected
 
 
 def test_the_table_stays_on_the_data_set_and_its_copies(

@@ -62,3 +62,5 @@ def test_whitened_rows_keep_their_spread_and_padding_stays_zero() -> None:
     assert np.linalg.norm(white[1:]) == pytest.approx(np.linalg.norm(centred), rel=1e-5)
     np.testing.assert_allclose(white[1:].T @ white[1:], np.eye(4) * (white**2).sum() / 4, atol=1e-2)
     assert whitened(matrix, 0.0) is matrix
+    with_gap = np.insert(matrix, 7, 0, axis=0)  # an item without a vector
+    np.testing.assert_allclose(whitened(with_gap, 1.0), np.insert(white, 7, 0, axis=0), atol=1e-5)

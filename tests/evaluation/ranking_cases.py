@@ -43,7 +43,8 @@ class MendedCollector(Collector):  # type: ignore[misc]
 def train_data(n: int, tokens: list[str] | None = None) -> Any:
     counter = Counter({i: i % 5 + 1 for i in range(1, n)})
     dataset = SimpleNamespace(
-        num=lambda field: n, item_counter=counter, user_counter=counter, iid_field="item_id",
+        num=lambda field: n, item_num=n, item_counter=counter, user_counter=counter,
+        iid_field="item_id",
         field2id_token={"item_id": tokens or ["[PAD]", *(f"i{i}" for i in range(1, n))]},
     )  # fmt: skip
     return SimpleNamespace(dataset=dataset, _dataset=dataset)

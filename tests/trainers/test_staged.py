@@ -259,6 +259,38 @@ def test_a_resumed_phase_continues_its_optimizer(stage: Any) -> None:
     assert seen[0] == steps * 3 / 2  # two epochs before, one more
 
 
+def test_a_resumed_phase_has_the_present_learning_rate(stage: Any) -> None:
+    run = stage()
+    trainer = run.trainer(Phase("first", 3, 0.01, 5), Phase("second", 0, 0.01, 5))
+    trainer.resume_checkpoint(stopped(run, "first", 1))  # whose learning rate was 0.05
+    trainer.fit(run.train, run.valid, verbose=False)
+    assert trainer.optimizer.param_groups[0]["lr"] == 0.01
+
+
+def test_a_resumed_phase_can_be_left_out(stage: Any) -> None:
+    run = stage()
+    file = stopped(run, "first", 1)
+    trainer = run.trainer(Phase("first", 0, 0.05, 5), Phase("second", 2, 0.01, 5), seed=1)
+    trainer.resume_checkpoint(file)
+    trainer.fit(run.train, run.valid, verbose=False)
+    assert trainer.model.begun == ["second"] and trainer.start_epoch == 0
+    saved = load_checkpoint(file)["state_dict"]["tables.first.weight"]
+    assert torch.equal(trainer.model.state_dict()["tables.first.weight"], saved)
+
+
+def test_without_validation_a_resumed_phase_keeps_its_last_weights(stage: Any) -> None:
+    run = stage()
+    trainer = run.trainer(Phase("first", 4, 0.05, 5), Phase("second", 0, 0.05, 5), seed=1)
+    file = stopped(run, "first", 1)
+    before = load_checkpoint(file)["state_dict"]["tables.first.weight"]
+    trainer.resume_checkpoint(file)
+    trainer.fit(run.train, None, verbose=False)
+    after = trainer.model.state_dict()["tables.first.weight"]
+    assert not torch.equal(before, after)
+    kept = load_checkpoint(trainer.saved_model_file)["state_dict"]["tables.first.weight"]
+    assert torch.equal(kept, after)
+
+
 @pytest.mark.parametrize("saved", [True, False])
 def test_a_resumed_phase_that_gains_nothing_keeps_the_old_weights(stage: Any, saved: bool) -> None:
     run = stage()

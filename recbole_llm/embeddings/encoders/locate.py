@@ -8,6 +8,7 @@ from pathlib import Path
 from recbole_llm.embeddings.encoders.base import EncoderError
 
 # Other frameworks' copies of the weights.
+_WEIGHTS = ("*.safetensors", "*.bin", "*.gguf")
 _UNUSED = ("*.onnx", "*.onnx_data", "onnx/*", "openvino/*", "*.h5", "*.msgpack", "*.ot", "*.tflite")
 
 
@@ -36,9 +37,12 @@ def hub_folder(name: str, revision: str | None) -> Path:
     except ImportError as error:
         raise EncoderError("the hub needs a package: pip install huggingface-hub") from error
     try:
-        return Path(snapshot_download(name, revision=revision, local_files_only=True))
+        folder = Path(snapshot_download(name, revision=revision, local_files_only=True))
+        if any(next(folder.rglob(pattern), None) for pattern in _WEIGHTS):
+            return folder  # else an earlier download was cut off, or of the tokenizer alone
     except (OSError, ValueError):
-        getLogger("recbole_llm").info("Encoder: fetching '%s' from the hub", name)
+        pass
+    getLogger("recbole_llm").info("Encoder: fetching '%s' from the hub", name)
     try:
         return Path(snapshot_download(name, revision=revision, ignore_patterns=list(_UNUSED)))
     except Exception as error:  # whatever the network, the hub or its client may raise

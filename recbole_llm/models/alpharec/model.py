@@ -19,9 +19,9 @@ from recbole_llm.layers.embedding import FrozenEmbedding
 from recbole_llm.layers.losses import sampled_softmax
 from recbole_llm.models.alpharec.graph import InteractionGraph
 from recbole_llm.models.alpharec.sampling import PairSampler
+from recbole_llm.models.alpharec.settings import check_settings
 from recbole_llm.models.alpharec.sparse import pair_scores, weighted_sums
 from recbole_llm.models.alpharec.text_map import build_map
-from recbole_llm.registry import check_choice
 
 
 class AlphaRec(GeneralRecommender):  # type: ignore[misc]
@@ -41,6 +41,7 @@ class AlphaRec(GeneralRecommender):  # type: ignore[misc]
     transferable = "text_map"  # the part that fits any data set, for zero-shot use
 
     def __init__(self, config: Any, dataset: Any) -> None:
+        check_settings(config)
         super().__init__(config, dataset)
         table = item_embeddings(config, dataset)
         self.text = FrozenEmbedding(table.matrix, table.fingerprint)  # [n, D_t]
@@ -48,21 +49,10 @@ class AlphaRec(GeneralRecommender):  # type: ignore[misc]
         self.n_neg = int(config["n_neg"])
         self.tau = float(config["tau"])
         self.loader_negatives = config["train_neg_sample_args"]["sample_num"]
-        self.negatives = _choice(config, "negatives", ("sampled", "in_batch"))
-        self.sample_by = _choice(config, "sample_by", ("interaction", "user"))
-        own_draws = (self.negatives, self.sample_by) == ("sampled", "interaction")
-        if config["train_neg_sample_args"]["distribution"] != "none" and not own_draws:
-            raise ValueError(
-                "train_neg_sample_args: RecBole's sampler draws interactions and their negatives; "
-                "leave it out for sample_by: user and for negatives: in_batch"
-            )
-        if self.tau <= 0 or self.n_neg < 1 or self.n_layers < 0:
-            raise ValueError(
-                f"AlphaRec needs tau > 0, n_neg >= 1 and n_layers >= 0; got tau={self.tau}, "
-                f"n_neg={self.n_neg}, n_layers={self.n_layers}"
-            )
+        self.negatives: str = config["negatives"]
+        self.sample_by: str = config["sample_by"]
         self.text_map = build_map(
-            _choice(config, "text_map", ("mlp", "linear")),
+            config["text_map"],
             table.matrix,
             int(config["embedding_size"]),
             config["map_hidden_size"],
@@ -211,8 +201,3 @@ class AlphaRec(GeneralRecommender):  # type: ignore[misc]
             total, layer = total + layer, self.graph.step(layer)
         cache["layers"] = total[self.n_users :]
         return cache["layers"]
-
-
-def _choice(config: Any, key: str, allowed: Sequence[str]) -> str:
-    check_choice(key, config[key], allowed)
-    return str(config[key])

@@ -29,15 +29,8 @@ def register_models(register: Callable[[ModelSpec], None]) -> None:
 
 @hookimpl(tryfirst=True)
 def prepare_dataset(config: Config, dataset: Dataset) -> None:
-    """Refuse settings of the users' vectors, which are made when training starts, at once."""
-    if config["model"] != "LLMESR" or not config["alpha"] > 0:
-        return
-    if config["encoder"] != "precomputed":
-        from recbole_llm.embeddings.prompts import user_template
+    """Refuse settings that cannot work before any text is encoded."""
+    if config["model"] == "LLMESR":
+        from recbole_llm.models.llmesr.settings import check_settings
 
-        user_template(config)
-    elif config["user_embedding_path"] is None:
-        raise ValueError(
-            "user_embedding_path: LLMESR finds similar users by their vectors, which encoder: "
-            "precomputed cannot make; give them, or set alpha: 0 (no distillation)"
-        )
+        check_settings(config)

@@ -14,10 +14,10 @@ from recbole_llm.embeddings.settings import share
 from recbole_llm.layers.backbones import backbone_from_config
 from recbole_llm.layers.embedding import FrozenEmbedding
 from recbole_llm.models.base import SequenceRecommender, TrainingRows
-from recbole_llm.models.llmesr.distillation import TEACHERS, Histories, SelfDistillation
+from recbole_llm.models.llmesr.distillation import Histories, SelfDistillation
 from recbole_llm.models.llmesr.initial import Start, initialise
-from recbole_llm.models.llmesr.layers import BACKBONE_OPTIONS, VIEWS, DualView
-from recbole_llm.registry import check_choice
+from recbole_llm.models.llmesr.layers import BACKBONE_OPTIONS, DualView
+from recbole_llm.models.llmesr.settings import check_settings
 from recbole_llm.retrieval import nearest_neighbours
 
 
@@ -29,11 +29,11 @@ class LLMESR(SequenceRecommender):
     """
 
     def __init__(self, config: Any, dataset: Any) -> None:
+        check_settings(config)
         super().__init__(config, dataset)
         self.alpha: float = config["alpha"]
         self.n_similar_users: int = config["n_similar_users"]
         self.teacher: str = config["teacher"]
-        check_choice("teacher", self.teacher, TEACHERS)
         table = item_embeddings(config, dataset)
         text = whitened(table.matrix, share(config, "text_whitening"))
         self.network = _network(config, text, table.fingerprint)
@@ -65,9 +65,10 @@ class LLMESR(SequenceRecommender):
             states, targets = rows.states[last], rows.targets[last]
         else:
             states, targets = rows.states, rows.targets
-        users = interaction[self.USER_ID]
+        # RecBole's loader repeats the whole batch for each further negative.
+        users, item_seq = (interaction[f][: len(targets)] for f in (self.USER_ID, self.ITEM_SEQ))
         distillation = self.distillation()
-        ends = distillation.ends(users, interaction[self.ITEM_SEQ], targets)  # [B]
+        ends = distillation.ends(users, item_seq, targets)  # [B]
         loss: Tensor = distillation(states[ends], users[ends], self._teachers)
         return loss
 
@@ -103,12 +104,6 @@ class LLMESR(SequenceRecommender):
 def _network(config: Any, matrix: Any, fingerprint: str) -> DualView:
     options = BACKBONE_OPTIONS.get(config["backbone"], {})
     views = config["views"]
-    check_choice("views", views, VIEWS)
-    if config["hidden_size"] % config["cross_heads"]:
-        raise ValueError(
-            f"cross_heads: {config['cross_heads']} does not divide "
-            f"hidden_size {config['hidden_size']}"
-        )
     separate = views == "both" and not config["share_backbone"]
     backbones = [backbone_from_config(config, **options) for _ in range(2 if separate else 1)]
     return DualView(

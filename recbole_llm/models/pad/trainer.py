@@ -28,6 +28,8 @@ class PADTrainer(StagedTrainer):
         super().__init__(config, model, phases)
         if config["pad_pretrained"] is not None:
             self.resume_checkpoint(config["pad_pretrained"], config["pad_phase"])
+            # Checkpoints from here on are past that start, and load without its file.
+            config["pad_pretrained"] = config["pad_phase"] = None
 
     def _end(self, phase: Phase, saved: bool) -> None:
         super()._end(phase, saved)

@@ -178,14 +178,24 @@ def test_the_hubs_folder_is_used(bert_folder: Make, monkeypatch: pytest.MonkeyPa
     assert asked == [("someone/some-model", "v1")]
 
 
-def test_the_hubs_cache_goes_before_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_hubs_cache_goes_before_the_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But for a copy without weights, as a download that was cut off leaves behind."""
     import huggingface_hub
 
-    def cached(name: str, revision: str | None, local_files_only: bool) -> str:
-        return f"/cache/{name}"
+    fetched = []
 
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", cached)
-    assert locate.hub_folder("a/b", None) == Path("/cache/a/b")
+    def snapshot(name: str, revision: str | None, **options: Any) -> str:
+        if not options.get("local_files_only"):
+            fetched.append(name)
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    (tmp_path / "config.json").touch()
+    assert locate.hub_folder("a/b", None) == tmp_path and fetched == ["a/b"]
+    (tmp_path / "model.safetensors").touch()
+    assert locate.hub_folder("a/b", None) == tmp_path and fetched == ["a/b"]
 
 
 def test_packed_products_are_the_plain_ones() -> None:

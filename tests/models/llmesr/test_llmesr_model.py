@@ -186,6 +186,16 @@ def test_prefix_and_sequence_rows_distil_alike(make: Any) -> None:
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
+def test_prefix_rows_with_several_negatives_distil_alike(make: Any) -> None:
+    negatives = {"distribution": "uniform", "sample_num": 3}
+    losses = []
+    for options in ({}, {"loss_type": "BCE", "train_neg_sample_args": negatives}):
+        model, loader = make(train_level="prefix", train_batch_size=10_000, **options)
+        batch = next(iter(loader))
+        losses.append(float(model.distillation_loss(batch, model.training_rows(batch))))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
 def _corrupt_held_out(folder: Path) -> None:
     """Other items in the last two interactions of every user, which LOO holds out."""
     file = folder / "tiny.inter"

@@ -127,6 +127,18 @@ def test_the_next_phase_is_the_default_after_a_finished_one(log: Log) -> None:
     assert phases_of(log()) == ["disentangle"]
 
 
+def test_a_model_loads_without_the_checkpoint_that_it_started_from() -> None:
+    first = run()["checkpoint"].replace(".pth", "-pretrain.pth")
+    start = Path("start.pth")
+    Path(first).rename(start)
+    result = run(pad_pretrained=str(start), seed=7)
+    start.unlink()
+    config, model, *_ = load_data_and_model(result["checkpoint"])
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
+    build_trainer(config, model)  # which does not go back to the start
+    assert all(torch.equal(weights[name], value) for name, value in model.state_dict().items())
+
+
 def test_settings_are_refused_before_anything_is_encoded() -> None:
     config = Config("PAD", "tiny", config_dict={**SMALL, "encoder": "none", "mmd_kernel": "rbf"})
     with pytest.raises(ValueError, match="mmd_kernel 'rbf' is unknown; choose from gaussian"):
