@@ -188,6 +188,16 @@ def test_a_query_moves_the_user() -> None:
     assert len(alone) == 3 and set(alone["user"]) == {""}
 
 
+@pytest.mark.parametrize(("width", "warned"), [(60, False), (61, True)])
+def test_few_items_for_wide_vectors(
+    width: int, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """60 items: whitening makes much of directions that none of them has."""
+    with caplog.at_level("WARNING"):
+        _untrained("AlphaRec", train_neg_sample_args=None, encoder_dimensions=width)
+    assert ("text_whitening: 60 items leave" in caplog.text) is warned
+
+
 def _error(source: Any, **keys: Any) -> str:
     with pytest.raises(ValueError) as caught:
         recommend(source, **keys)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from logging import getLogger
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,12 @@ class AlphaRec(GeneralRecommender):  # type: ignore[misc]
             config["map_hidden_size"],
             share(config, "text_whitening"),
         )
+        if share(config, "text_whitening") > 0 and self.n_items <= table.dimension:
+            getLogger().warning(
+                f"text_whitening: {self.n_items - 1} items leave directions of the {table.dimension} "
+                f"dimensions empty, in which whitening makes much of a query or another data "
+                f"set's texts; for these, set text_whitening: 0"
+            )
         self._cache: dict[str, Tensor] = {}  # what eval mode has computed, from these weights:
         self._cached_version: tuple[int, ...] = ()
         self.set_interactions(*training_interactions(dataset))
