@@ -9,9 +9,6 @@ from dataclasses import dataclass
 from logging import getLogger
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-
 from recbole_llm.embeddings.align import POLICIES, Coverage, align
 from recbole_llm.embeddings.digest import digest, texts_digest
 from recbole_llm.embeddings.encoders.base import Encoder, TableSource, create_encoder
@@ -149,6 +146,9 @@ def _preload(config: Any, dataset: Any, field: str, table: EmbeddingTable) -> No
 def _random_state_kept() -> Iterator[None]:
     """Within it, loading an encoder may draw random numbers: the split and the weights that come
     after must not depend on whether the vectors were stored already."""
+    import numpy as np
+    import torch
+
     of_python, of_numpy = random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng():

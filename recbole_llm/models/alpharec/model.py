@@ -61,9 +61,9 @@ class AlphaRec(GeneralRecommender):  # type: ignore[misc]
         )
         if share(config, "text_whitening") > 0 and self.n_items <= table.dimension:
             getLogger().warning(
-                f"text_whitening: {self.n_items - 1} items leave directions of the {table.dimension} "
-                f"dimensions empty, in which whitening makes much of a query or another data "
-                f"set's texts; for these, set text_whitening: 0"
+                f"text_whitening: {self.n_items - 1} items leave directions of the "
+                f"{table.dimension} dimensions empty, in which whitening makes much of a query or "
+                f"another data set's texts; for these, set text_whitening: 0"
             )
         self._cache: dict[str, Tensor] = {}  # what eval mode has computed, from these weights:
         self._cached_version: tuple[int, ...] = ()
