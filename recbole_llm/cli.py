@@ -50,7 +50,7 @@ def _run(argv: Sequence[str]) -> None:
 
 def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     """Arguments for ``Config``, and the config files among them."""
-    from recbole_llm.schema import parse_command_line
+    from recbole_llm.core.schema import parse_command_line
 
     pairs = parse_command_line(argv)
     files = pairs.pop("config_files", "").split()
@@ -58,7 +58,7 @@ def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _config(argv: Sequence[str], default_model: str) -> Any:
-    from recbole_llm.config import Config
+    from recbole_llm.core.config import Config
 
     arguments, files = _split(argv)
     return Config(config_file_list=files, argv=arguments, default_model=default_model)
@@ -85,7 +85,7 @@ def models() -> None:
 
 
 def _list_all() -> None:
-    from recbole_llm.plugins import get_plugins, recbole_models
+    from recbole_llm.core.plugins import get_plugins, recbole_models
 
     plugins = get_plugins()
     registry = plugins.registry
@@ -117,8 +117,8 @@ def _encode(argv: Sequence[str]) -> None:
     from recbole.utils import init_logger
 
     from recbole_llm.data.create import create_dataset
-    from recbole_llm.embeddings.attach import encode_dataset
-    from recbole_llm.embeddings.prompts import item_texts
+    from recbole_llm.features.attach import encode_dataset
+    from recbole_llm.features.prompts import item_texts
 
     # A general model needs the least of the data: not even timestamps.
     config = _config(argv, default_model="AlphaRec")
@@ -141,7 +141,7 @@ def zero_shot_command(train: str, test: str, arguments: tuple[str, ...]) -> None
 
 
 def _zero_shot(train: str, test: str, argv: Sequence[str]) -> None:
-    from recbole_llm.zero_shot import zero_shot
+    from recbole_llm.tasks.zero_shot import zero_shot
 
     arguments, files = _split(argv)
     zero_shot(_names(train), test, config_file_list=files, argv=arguments)
@@ -163,7 +163,7 @@ def recommend(checkpoint: str, kind: str, output: str | None, **options: Any) ->
 
 
 def _recommend(checkpoint: str, kind: str, output: str | None, **options: Any) -> None:
-    from recbole_llm.recommend import recommend as find
+    from recbole_llm.tasks.recommend import recommend as find
 
     users, items = options.pop("users"), options.pop("items")
     mask = not options.pop("keep_history")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from recbole_llm.registry import EncoderSpec, ModelSpec
+from recbole_llm.core.registry import EncoderSpec, ModelSpec
 
 if TYPE_CHECKING:
     from recbole.config import Config

@@ -10,19 +10,19 @@ import numpy as np
 from recbole.data.transform import construct_transform
 from recbole.utils import dict2str, get_environment, get_flops, init_logger, init_seed, set_color
 
-from recbole_llm.checkpoint import load_checkpoint
-from recbole_llm.config import Config
-from recbole_llm.data.create import create_dataset
-from recbole_llm.data.prepare import data_preparation, train_level
-from recbole_llm.evaluation.groups import check_settings as check_groups
-from recbole_llm.item_init import initialise_items
-from recbole_llm.plugins import (
+from recbole_llm.core.checkpoint import load_checkpoint
+from recbole_llm.core.config import Config
+from recbole_llm.core.plugins import (
     find_model,
     get_plugin_manager,
     get_trainer,
     missing_packages_named,
 )
-from recbole_llm.runtime import configure_runtime
+from recbole_llm.core.runtime import configure_runtime
+from recbole_llm.data.create import create_dataset
+from recbole_llm.data.prepare import data_preparation, train_level
+from recbole_llm.evaluation.groups import check_settings as check_groups
+from recbole_llm.features.item_init import initialise_items
 from recbole_llm.trainers.engine import with_engine
 
 

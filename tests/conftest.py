@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recbole_llm import compat
+from recbole_llm.core import compat
 
 GOLDEN = Path(os.environ.get("RECBOLE_LLM_GOLDEN") or Path(__file__).parent / "golden")
 Golden = tuple[dict[str, np.ndarray], dict[str, Any]]

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from recbole_llm import plugins, testing
+from recbole_llm import testing
 from recbole_llm.cli import main, run_main
+from recbole_llm.core import plugins
 
 ROOT = Path(__file__).parents[1]
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 from recbole.trainer import Trainer
 
-from recbole_llm import load_data_and_model, objective_function, plugins, run_recbole_llm
+from recbole_llm import load_data_and_model, objective_function, run_recbole_llm
+from recbole_llm.core import plugins
 from recbole_llm.testing import write_tiny_dataset
 
 QUIET = {"epochs": 1, "show_progress": False, "log_flops": False, "data_path": "dataset"}

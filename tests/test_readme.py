@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 import recbole_llm
-from recbole_llm import plugins, testing
+from recbole_llm import testing
+from recbole_llm.core import plugins
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 

@@ -12,9 +12,10 @@ from recbole.data import create_dataset as recbole_create_dataset
 from recbole.utils import ModelType, set_color
 from recbole.utils.argument_list import dataset_arguments
 
-from recbole_llm.plugins import get_registry
-from recbole_llm.registry import resolve, suggest
-from recbole_llm.schema import ITEM_FEATURES, item_features
+from recbole_llm.core.errors import did_you_mean
+from recbole_llm.core.plugins import get_registry
+from recbole_llm.core.registry import resolve
+from recbole_llm.core.schema import ITEM_FEATURES, item_features
 
 UNREADABLE = (EOFError, pickle.UnpicklingError, AttributeError, ImportError, IndexError)
 # What a saved data set was made under, besides what RecBole itself compares.
@@ -111,9 +112,9 @@ def check_files(config: Any) -> None:
             return
         here = sorted(p.name for p in folder.parent.iterdir()) if folder.parent.is_dir() else []
         raise ValueError(
-            f"dataset '{name}': the folder '{folder}' does not exist;"
-            f"{suggest(name, [*here, *known, 'ml-100k'])} put {name}.inter there, or set data_path "
-            f"to the folder that holds '{name}/'"
+            f"dataset '{name}': the folder '{folder}' does not exist; "
+            f"{did_you_mean(name, [*here, *known, 'ml-100k'])} put {name}.inter there, or set "
+            f"data_path to the folder that holds '{name}/'"
         )
     names = config["benchmark_filename"]
     wanted = [f"{name}.{part}.inter" for part in names] if names else [f"{name}.inter"]

@@ -13,13 +13,13 @@ from recbole.data.utils import load_split_dataloaders, save_split_dataloaders
 from recbole.sampler import KGSampler
 from recbole.utils import ModelType, set_color
 
+from recbole_llm.core.errors import check_choice
 from recbole_llm.data.create import UNREADABLE
 from recbole_llm.data.eval_loader import FullSortEvalDataLoader
 from recbole_llm.data.loaders import TrainDataLoader
 from recbole_llm.data.sampled_eval import NegSampleEvalDataLoader
 from recbole_llm.data.samplers import create_samplers
 from recbole_llm.data.sequence_loader import SequenceTrainDataLoader
-from recbole_llm.registry import suggest
 
 OURS = {
     stock.TrainDataLoader: TrainDataLoader,
@@ -68,11 +68,7 @@ def data_preparation(config: Any, dataset: Any) -> tuple[Any, Any, Any]:
 def train_level(config: Any) -> str:
     """``train_level``, checked: prefix where none is set."""
     level: str = config["train_level"] or "prefix"
-    if level not in TRAIN_LEVELS:
-        raise ValueError(
-            f"train_level: {level!r} is not one of {', '.join(TRAIN_LEVELS)};"
-            f"{suggest(level, TRAIN_LEVELS)}"
-        )
+    check_choice("train_level", level, TRAIN_LEVELS)
     if level == "sequence" and not supports_sequence_level(config.model_class):
         raise ValueError(
             f"train_level: sequence is for causal models with a loss at every position, which "

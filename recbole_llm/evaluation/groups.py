@@ -12,9 +12,9 @@ from recbole.evaluator.collector import DataStruct
 from recbole.evaluator.register import metric_information
 from torch import Tensor
 
+from recbole_llm.core.errors import unknown
 from recbole_llm.data.split import IntArray
 from recbole_llm.data.training import item_counts, user_counts
-from recbole_llm.registry import suggest
 
 KINDS = ("items", "users", "cold")
 USERS, PAIRS = "group.users", "group.pairs"  # what the collector keeps for the groups
@@ -30,10 +30,8 @@ def check_settings(config: Any) -> None:
     kinds = config["eval_groups"]
     for kind in kinds if isinstance(kinds, (list, tuple)) else [kinds]:
         if kind not in KINDS:
-            raise ValueError(
-                f"eval_groups: '{kind}' is none of {', '.join(KINDS)};{suggest(str(kind), KINDS)}"
-                f" give a list, such as [items, users]"
-            )
+            listed = f"choose from {', '.join(KINDS)}, in a list such as [items, users]"
+            raise unknown("eval_groups", kind, KINDS, listed)
     if not 0 < config["eval_head_share"] < 1:
         raise ValueError(f"eval_head_share: {config['eval_head_share']} is not between 0 and 1")
     needs = [metric_information[metric.lower()] for metric in config["metrics"]]

@@ -9,9 +9,9 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import Tensor
 
+from recbole_llm.core.errors import check_choice
 from recbole_llm.layers import losses
 from recbole_llm.layers.matmul import scores
-from recbole_llm.registry import check_choice
 
 SAMPLED_LOSSES = {"BCE": losses.bce, "BPR": losses.bpr, "SSM": losses.sampled_softmax}
 LOSS_TYPES = ("CE", *SAMPLED_LOSSES)

@@ -12,7 +12,7 @@ import numpy as np
 from recbole.trainer import Trainer
 from recbole.utils import set_color
 
-from recbole_llm.checkpoint import load_checkpoint, save_atomically
+from recbole_llm.core.checkpoint import load_checkpoint, save_atomically
 from recbole_llm.trainers.phase import Phase
 
 _FINISHED = "finished_phase"  # key of a phase's checkpoint once the phase is over

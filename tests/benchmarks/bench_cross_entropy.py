@@ -54,9 +54,9 @@ def measure(variant: str, arguments: Any) -> dict[str, Any]:
     import torch
     import torch.nn.functional as F
 
+    from recbole_llm.core.runtime import configure_runtime
     from recbole_llm.layers.losses import cross_entropy
     from recbole_llm.layers.matmul import product
-    from recbole_llm.runtime import configure_runtime
 
     if variant == "ours":
         configure_runtime()

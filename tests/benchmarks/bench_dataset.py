@@ -44,7 +44,7 @@ def main() -> None:
 
 def build(variant: str, interactions: int, length: int, mean_history: int) -> dict[str, Any]:
     """Build once: seconds, and MiB at the peak above the loaded table."""
-    from recbole_llm import compat
+    from recbole_llm.core import compat
 
     compat.apply()
     dataset = _dataset(variant, interactions, length, mean_history)
@@ -68,7 +68,7 @@ def _dataset(variant: str, interactions: int, length: int, mean_history: int) ->
     from recbole.data.dataset import SequentialDataset as RecBoleDataset
     from recbole.utils import FeatureSource, FeatureType
 
-    from recbole_llm.config import Config
+    from recbole_llm.core.config import Config
     from recbole_llm.data.sequence import SequentialDataset
 
     base = {"stock": RecBoleDataset, "ours": SequentialDataset}[variant]

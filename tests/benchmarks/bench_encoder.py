@@ -29,7 +29,7 @@ VARIANTS = (STOCK, "ours_float32", "ours_bfloat16")
 
 def read_texts(arguments: argparse.Namespace) -> list[str]:
     """The values of a field of an atomic file."""
-    from recbole_llm.embeddings.atomic import AtomicFile
+    from recbole_llm.features.atomic import AtomicFile
 
     rows = AtomicFile.read(arguments.items).rows
     return [row[arguments.field] for row in rows][: arguments.limit]
@@ -53,11 +53,11 @@ def encode_stock(texts: list[str], folder: Path) -> tuple[Times, np.ndarray]:
 
 def encode_ours(texts: list[str], folder: Path, dtype: str) -> tuple[Times, np.ndarray]:
     """Seconds and vectors of this package, through an empty store."""
-    from recbole_llm.embeddings.encoders.options import Options
-    from recbole_llm.embeddings.encoders.sentence_bert import SentenceBert
-    from recbole_llm.embeddings.pipeline import encode_texts
-    from recbole_llm.embeddings.store import EmbeddingStore
-    from recbole_llm.runtime import configure_runtime
+    from recbole_llm.core.runtime import configure_runtime
+    from recbole_llm.features.encoders.options import Options
+    from recbole_llm.features.encoders.sentence_bert import SentenceBert
+    from recbole_llm.features.pipeline import encode_texts
+    from recbole_llm.features.store import EmbeddingStore
 
     configure_runtime()
     encoder = SentenceBert.from_folder(folder, Options(dtype=dtype))
@@ -70,7 +70,7 @@ def encode_ours(texts: list[str], folder: Path, dtype: str) -> tuple[Times, np.n
 
 def child(arguments: argparse.Namespace) -> None:
     """One measurement; the vectors go to a file for the comparison."""
-    from recbole_llm.embeddings.encoders.bundled import bundled_folder
+    from recbole_llm.features.encoders.bundled import bundled_folder
 
     folder: Path | None = arguments.model or bundled_folder()
     if folder is None:
@@ -87,8 +87,8 @@ def child(arguments: argparse.Namespace) -> None:
 
 def flops(folder: Path, texts: list[str]) -> float:
     """Operations of the model's products over the texts' own tokens, without attention."""
-    from recbole_llm.embeddings.encoders.options import Options
-    from recbole_llm.embeddings.encoders.sentence_bert import SentenceBert
+    from recbole_llm.features.encoders.options import Options
+    from recbole_llm.features.encoders.sentence_bert import SentenceBert
 
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     width, inner = config["hidden_size"], config["intermediate_size"]

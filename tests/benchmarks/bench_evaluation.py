@@ -51,10 +51,10 @@ def evaluate(variant: str, arguments: Any) -> dict[str, Any]:
     from recbole.data.utils import data_preparation as recbole_preparation
     from recbole.utils import get_trainer, init_seed
 
+    from recbole_llm.core.runtime import configure_runtime
     from recbole_llm.data.create import create_dataset
     from recbole_llm.data.prepare import data_preparation
     from recbole_llm.quick_start import build_trainer
-    from recbole_llm.runtime import configure_runtime
 
     config = _config(arguments)
     stock = variant == "stock"
@@ -84,7 +84,7 @@ def evaluate(variant: str, arguments: Any) -> dict[str, Any]:
 
 
 def _config(arguments: Any) -> Any:
-    from recbole_llm.config import Config
+    from recbole_llm.core.config import Config
 
     args = {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "full"}
     settings = {

@@ -171,8 +171,8 @@ def _prepare_ours(arguments: argparse.Namespace, settings: dict[str, Any]) -> tu
     from recbole.utils import init_seed
 
     from recbole_llm import Config
+    from recbole_llm.core.runtime import configure_runtime
     from recbole_llm.quick_start import build_model, build_trainer, load_data
-    from recbole_llm.runtime import configure_runtime
 
     config = Config(arguments.model, arguments.dataset, config_dict=settings)
     configure_runtime(config)
@@ -188,7 +188,7 @@ def _prepare_stock(arguments: argparse.Namespace, settings: dict[str, Any]) -> t
     from recbole.data import create_dataset, data_preparation
     from recbole.utils import get_model, get_trainer, init_seed
 
-    from recbole_llm import compat
+    from recbole_llm.core import compat
 
     compat.apply()
     config = Config(arguments.model, arguments.dataset, config_dict=settings)

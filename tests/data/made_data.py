@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from recbole.data.interaction import Interaction
 
-from recbole_llm.config import Config
+from recbole_llm.core.config import Config
 
 MakeConfig = Callable[..., Config]
 FIELDS = "user_id:token item_id:token rating:float timestamp:float tags:token_seq weights:float_seq"

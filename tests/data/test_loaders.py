@@ -16,7 +16,7 @@ from recbole.data.dataset import SequentialDataset as RecBoleDataset
 from recbole.data.utils import data_preparation as recbole_preparation
 from recbole.utils import init_seed
 
-from recbole_llm.config import Config
+from recbole_llm.core.config import Config
 from recbole_llm.data.eval_loader import FullSortEvalDataLoader, user_bytes
 from recbole_llm.data.prepare import data_preparation
 from recbole_llm.data.sequence import SequentialDataset

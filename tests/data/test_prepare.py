@@ -12,7 +12,7 @@ from made_data import MakeConfig, assert_same_batches, assert_same_rows, leave_o
 from recbole.data.dataset import Dataset, KnowledgeBasedDataset
 from recbole.utils import KGDataLoaderState, init_seed
 
-from recbole_llm.config import Config
+from recbole_llm.core.config import Config
 from recbole_llm.data.create import create_dataset
 from recbole_llm.data.prepare import data_preparation, get_dataloader
 from recbole_llm.data.sequence import SequentialDataset

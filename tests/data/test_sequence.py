@@ -23,7 +23,7 @@ from made_data import (
 from recbole.data.dataset import SequentialDataset as RecBoleDataset
 from recbole.data.interaction import Interaction
 
-from recbole_llm.config import Config
+from recbole_llm.core.config import Config
 from recbole_llm.data.interaction import SequenceInteraction
 from recbole_llm.data.sequence import SequentialDataset
 

@@ -11,7 +11,7 @@ from made_data import MakeConfig, leave_one_out
 from recbole.data.dataset import Dataset
 from recbole.data.dataset import SequentialDataset as RecBoleDataset
 
-from recbole_llm.config import Config
+from recbole_llm.core.config import Config
 from recbole_llm.data.sequence import SequentialDataset
 from recbole_llm.data.training import item_counts, training_interactions, user_counts
 

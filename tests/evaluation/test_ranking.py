@@ -17,7 +17,7 @@ from recbole.data.utils import data_preparation as recbole_preparation
 from recbole.evaluator import Evaluator
 from recbole.utils import EvaluatorType, get_model, get_trainer, init_seed
 
-from recbole_llm.config import Config
+from recbole_llm.core.config import Config
 from recbole_llm.data.prepare import data_preparation
 from recbole_llm.data.sequence import SequentialDataset
 from recbole_llm.evaluation.ranking import RankingCollector

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from recbole_llm import load_data_and_model, run_recbole_llm
-from recbole_llm.plugins import recbole_models
+from recbole_llm.core.plugins import recbole_models
 from recbole_llm.testing import write_tiny_dataset
 
 DEFAULT = ("SASRec", "LightGCN", "BPR", "GRU4Rec", "DIN", "DeepFM")

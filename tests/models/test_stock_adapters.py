@@ -12,8 +12,8 @@ from recbole.data.interaction import Interaction
 from recbole.utils import get_model as recbole_model
 from torch import Tensor
 
-from recbole_llm.config import Config
-from recbole_llm.plugins import get_model
+from recbole_llm.core.config import Config
+from recbole_llm.core.plugins import get_model
 
 ITEMS, LENGTH = 40, 7
 DATASET = SimpleNamespace(num=lambda field: ITEMS)

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from recbole_llm.embeddings.attach import item_embeddings
+from recbole_llm.features.attach import item_embeddings
 from recbole_llm.layers.embedding import FrozenEmbedding
 from recbole_llm.models.base import SequenceRecommender
 

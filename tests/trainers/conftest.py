@@ -10,7 +10,7 @@ import torch
 from recbole.data import create_dataset, data_preparation
 from torch import Tensor, nn
 
-from recbole_llm.config import Config
+from recbole_llm.core.config import Config
 from recbole_llm.models.base import SequenceRecommender
 from recbole_llm.testing import write_tiny_dataset
 from recbole_llm.trainers.phase import Phase

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from recbole_llm.checkpoint import load_checkpoint
+from recbole_llm.core.checkpoint import load_checkpoint
 from recbole_llm.trainers.phase import Phase
 from recbole_llm.trainers.staged import phase_file
 

@@ -12,10 +12,10 @@ from typing import Any
 
 from torch import nn
 
+from recbole_llm.core.errors import check_choice
 from recbole_llm.layers.backbones.caser import CaserBackbone
 from recbole_llm.layers.backbones.gru import GRU4RecBackbone
 from recbole_llm.layers.backbones.transformer import BERT4RecBackbone, TransformerBackbone
-from recbole_llm.registry import check_choice
 
 BACKBONES: dict[str, type[nn.Module]] = {
     "SASRec": TransformerBackbone,

@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recbole_llm.core.errors import check_choice
 from recbole_llm.layers.attention import SelfAttention, attention_mask
 from recbole_llm.layers.dropout import Dropout
 from recbole_llm.layers.matmul import apply_linear
 from recbole_llm.layers.packing import Layout
-from recbole_llm.registry import check_choice
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,

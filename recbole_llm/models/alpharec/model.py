@@ -14,8 +14,8 @@ from recbole.utils import InputType
 from torch import Tensor
 
 from recbole_llm.data.training import training_interactions
-from recbole_llm.embeddings.attach import item_embeddings
-from recbole_llm.embeddings.settings import share
+from recbole_llm.features.attach import item_embeddings
+from recbole_llm.features.settings import share
 from recbole_llm.layers.embedding import FrozenEmbedding
 from recbole_llm.layers.losses import sampled_softmax
 from recbole_llm.models.alpharec.graph import InteractionGraph

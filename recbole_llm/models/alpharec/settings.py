@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from recbole_llm.registry import check_choice
+from recbole_llm.core.errors import check_choice
 
 CHOICES = {
     "negatives": ("sampled", "in_batch"),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from recbole_llm.core.registry import PROPERTIES, ModelSpec
 from recbole_llm.hookspecs import hookimpl
-from recbole_llm.registry import PROPERTIES, ModelSpec
 
 if TYPE_CHECKING:
     from recbole.config import Config

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from recbole_llm.embeddings.reduce import principal_axes
+from recbole_llm.features.reduce import principal_axes
 from recbole_llm.models.llmesr.layers import Adapter, CrossAttention, DualView
 
 SHARPNESS = 2.0  # of the aligned start's attention: at 1 a position sees more of its neighbours

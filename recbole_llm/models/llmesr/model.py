@@ -8,9 +8,10 @@ from typing import Any
 from torch import Tensor
 
 from recbole_llm.data.training import training_interactions
-from recbole_llm.embeddings.attach import item_embeddings, user_embeddings
-from recbole_llm.embeddings.reduce import whitened
-from recbole_llm.embeddings.settings import share
+from recbole_llm.features.attach import item_embeddings, user_embeddings
+from recbole_llm.features.reduce import whitened
+from recbole_llm.features.retrieval import nearest_neighbours
+from recbole_llm.features.settings import share
 from recbole_llm.layers.backbones import backbone_from_config
 from recbole_llm.layers.embedding import FrozenEmbedding
 from recbole_llm.models.base import SequenceRecommender, TrainingRows
@@ -18,7 +19,6 @@ from recbole_llm.models.llmesr.distillation import Histories, SelfDistillation
 from recbole_llm.models.llmesr.initial import Start, initialise
 from recbole_llm.models.llmesr.layers import BACKBONE_OPTIONS, DualView
 from recbole_llm.models.llmesr.settings import check_settings
-from recbole_llm.retrieval import nearest_neighbours
 
 
 class LLMESR(SequenceRecommender):

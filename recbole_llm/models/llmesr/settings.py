@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from recbole_llm.registry import check_choice
+from recbole_llm.core.errors import check_choice
 
 
 def check_settings(config: Any) -> None:
@@ -28,7 +28,7 @@ def check_settings(config: Any) -> None:
 def _check_user_vectors(config: Any) -> None:
     """They are made when training starts, too late to learn that they cannot be."""
     if config["encoder"] != "precomputed":
-        from recbole_llm.embeddings.prompts import user_template
+        from recbole_llm.features.prompts import user_template
 
         user_template(config)
     elif config["user_embedding_path"] is None:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from recbole_llm.registry import check_choice
+from recbole_llm.core.errors import check_choice
 
 # Bandwidths as multiples of the mean distance: 2^u, u = -3 ... 1 (authors' code).
 BANDWIDTHS = (0.125, 0.25, 0.5, 1.0, 2.0)

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from recbole_llm.data.training import item_counts
-from recbole_llm.embeddings.attach import item_embeddings
-from recbole_llm.item_init import fill_table
+from recbole_llm.features.attach import item_embeddings
+from recbole_llm.features.item_init import fill_table
 from recbole_llm.layers.backbones import backbone_from_config
 from recbole_llm.layers.embedding import FrozenEmbedding
 from recbole_llm.models.base import SequenceRecommender

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from recbole_llm.registry import check_choice
+from recbole_llm.core.errors import check_choice
 
 PHASES = ("pretrain", "align", "disentangle")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from recbole_llm import hookimpl
-from recbole_llm.registry import PROPERTIES, ModelSpec
+from recbole_llm.core.registry import PROPERTIES, ModelSpec
+from recbole_llm.hookspecs import hookimpl
 
 
 @hookimpl

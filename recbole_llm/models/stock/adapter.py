@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from recbole_llm.core.errors import check_choice
 from recbole_llm.layers.matmul import scores
 from recbole_llm.models.base import LOSS_TYPES, SequenceTraining
-from recbole_llm.registry import check_choice
 
 STOCK_LOSSES = ("CE", "BPR")
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from recbole_llm.layers.backbones import BACKBONES, backbone_from_config, build_backbone
-from recbole_llm.layers.probe import future_leak, padding_effect
+from recbole_llm.testing.probes import future_leak, padding_effect
 
 HIDDEN, LENGTH = 8, 6
 LENGTHS = torch.tensor([6, 1, 3, 5])

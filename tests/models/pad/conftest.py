@@ -12,8 +12,8 @@ import torch
 import yaml
 from recbole.data.interaction import Interaction
 
+from recbole_llm.core.registry import PROPERTIES
 from recbole_llm.models.pad.model import PAD
-from recbole_llm.registry import PROPERTIES
 
 MakePAD = Callable[..., PAD]
 

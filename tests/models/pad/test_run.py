@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 import torch
 
-from recbole_llm import plugins, testing
-from recbole_llm.checkpoint import load_checkpoint
-from recbole_llm.config import Config
+from recbole_llm import testing
+from recbole_llm.core import plugins
+from recbole_llm.core.checkpoint import load_checkpoint
+from recbole_llm.core.config import Config
 from recbole_llm.models.pad.settings import PHASES
 from recbole_llm.quick_start import (
     build_model,
@@ -222,7 +223,7 @@ def test_both_kinds_of_rows_have_the_same_targets_and_loss() -> None:
 def test_a_killed_run_goes_on(log: Log) -> None:
     endless = {**SMALL, "align_epochs": 10_000, "align_stopping_step": 10_000}
     script = (
-        "from recbole_llm import plugins, testing\n"
+        "from recbole_llm.core import plugins, testing\n"
         "from recbole_llm.quick_start import run_recbole_llm\n"
         "plugins.get_plugins().register(testing, 'recbole_llm.testing')\n"
         f"run_recbole_llm('PAD', 'tiny', config_dict={endless!r})\n"

@@ -1,0 +1,16 @@
+from .core.config import Config as Config
+from .core.plugins import default_config_files as default_config_files
+from .core.plugins import get_model as get_model
+from .core.plugins import get_trainer as get_trainer
+from .core.plugins import list_encoders as list_encoders
+from .core.plugins import list_models as list_models
+from .core.registry import EncoderSpec as EncoderSpec
+from .core.registry import ModelSpec as ModelSpec
+from .hookspecs import hookimpl as hookimpl
+from .quick_start import load_data_and_model as load_data_and_model
+from .quick_start import objective_function as objective_function
+from .quick_start import run_recbole_llm as run_recbole_llm
+from .tasks.recommend import Recommender as Recommender
+from .tasks.recommend import recommend as recommend
+from .tasks.zero_shot import zero_shot as zero_shot
+from .version import __version__ as __version__

@@ -1,0 +1,1 @@
+"""Configuration, plugins, checkpoints, and the only workarounds for RecBole."""

@@ -1,0 +1,256 @@
+"""RecBole's ``Config`` with plugin models, safe literals and checked keys.
+
+Precedence, lowest first: RecBole's overall, model, data set and model-type files; this package's
+``properties/*.yaml`` and data set file; the model's own file once more, so that it beats its
+type's; then the user's files, ``config_dict`` and command line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from logging import getLogger
+from pathlib import Path
+from typing import Any
+
+from recbole.config import Config as RecBoleConfig
+from recbole.utils import EvaluatorType, InputType, ModelType
+
+from recbole_llm.core import compat
+from recbole_llm.core.checkpoint import restore_enums
+from recbole_llm.core.errors import did_you_mean
+from recbole_llm.core.plugins import find_model, get_model
+from recbole_llm.core.registry import PROPERTIES, ModelSpec
+from recbole_llm.core.schema import (
+    RECBOLE,
+    declared_types,
+    is_a,
+    item_features,
+    parse_command_line,
+    parse_literal,
+    recbole_keys,
+)
+
+DEFAULT_DATASET = "ml-100k"  # ships in recbole
+_PAIRWISE_LOSSES = ("BPR", "BCE", "SSM")
+
+
+class Config(RecBoleConfig):  # type: ignore[misc]
+    """RecBole's configuration; the arguments are RecBole's, plus ``argv``.
+
+    Args:
+        model: model name or class.
+        dataset: data set name.
+        config_file_list: YAML files.
+        config_dict: parameters; strings are parsed as literals.
+        argv: ``--key=value`` arguments. ``sys.argv`` is not read: pass it to have it.
+        default_model: the model where nothing else names one.
+
+    Raises:
+        ValueError: unknown model, value of a wrong type, several processes without
+            a ``local_rank``, or (``strict_config``) unknown key.
+    """
+
+    def __init__(
+        self,
+        model: str | type | None = None,
+        dataset: str | None = None,
+        config_file_list: Sequence[str] | None = None,
+        config_dict: Mapping[str, Any] | None = None,
+        argv: Sequence[str] = (),
+        default_model: str | None = None,
+    ) -> None:
+        compat.apply()
+        self._argv, self._default_model = list(argv), default_model
+        for file in config_file_list or ():
+            if not Path(file).is_file():
+                raise ValueError(f"config file '{file}' does not exist")
+        super().__init__(model, dataset, config_file_list, dict(config_dict or {}))
+        self._set_input_type()
+        self._check_keys()
+        self._check_valid_metric()
+        self._check_mode()
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> Config:
+        """The configuration that a checkpoint stores, as it was when the model was trained."""
+        compat.apply()
+        self = cls.__new__(cls)
+        self._argv = []
+        self._init_parameters_category()
+        self.yaml_loader = self._build_yaml_loader()
+        self.external_config_dict, self.internal_config_dict = {}, {}
+        self.final_config_dict = restore_enums(dict(plain))
+        self.model, self.dataset = plain["model"], plain["dataset"]
+        self.model_class = get_model(self.model)
+        self.final_config_dict.pop("local_rank", None)  # set anew by _init_device
+        self._init_device()
+        return self
+
+    def _convert_config_dict(self, config_dict: dict[str, Any]) -> dict[str, Any]:
+        return {k: parse_literal(v) if isinstance(v, str) else v for k, v in config_dict.items()}
+
+    def _load_config_files(self, file_list: Sequence[str] | None) -> dict[str, Any]:
+        merged: dict[str, Any] = {}
+        for file in file_list or ():
+            merged.update(self._read_yaml(file))
+        return merged
+
+    def _read_yaml(self, file: str | Path) -> dict[str, Any]:
+        import yaml
+
+        try:
+            content = yaml.load(Path(file).read_text(encoding="utf-8"), Loader=self.yaml_loader)
+        except yaml.YAMLError as error:
+            raise ValueError(f"config file '{file}' is not valid YAML: {error}") from error
+        if content is not None and not isinstance(content, dict):
+            raise ValueError(f"config file '{file}' must hold 'key: value' lines")
+        return content or {}
+
+    def _load_cmd_line(self) -> dict[str, Any]:
+        return self._convert_config_dict(dict(parse_command_line(self._argv)))
+
+    def _get_model_and_dataset(
+        self, model: str | type | None, dataset: str | None
+    ) -> tuple[str, type, str]:
+        # Who names a model on the command line means it, whatever a script passes.
+        model = self.cmd_config_dict.get("model") or model or self.external_config_dict.get("model")
+        model = model or self._default_model
+        dataset = (
+            self.cmd_config_dict.get("dataset")
+            or dataset
+            or self.external_config_dict.get("dataset")
+        )
+        dataset = str(dataset or DEFAULT_DATASET)
+        if model is None:
+            raise ValueError("no model is given: pass --model=…, or `model` in a config file")
+        if isinstance(model, str):
+            self._spec = find_model(model)
+            return model, get_model(model), dataset
+        self._spec = _spec_of_class(model)
+        return model.__name__, model, dataset
+
+    def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
+        super()._load_internal_config_dict(model, model_class, dataset)
+        own: dict[str, Any] = {}
+        for file in self._own_files(model, dataset):
+            own.update(self._read_yaml(file))
+        self.internal_config_dict.update(own)
+        known = (RECBOLE / "properties" / "dataset" / f"{dataset}.yaml").is_file()
+        if not known and "load_col" not in own:
+            # RecBole's default loads ids alone, with which sequential and CTR models cannot start.
+            self.internal_config_dict["load_col"] = self._default_columns(model_class)
+
+    def _default_columns(self, model_class: Any) -> dict[str, list[str]]:
+        defaults = {**self.internal_config_dict, **self.external_config_dict}
+
+        def fields(*keys: str) -> list[str]:
+            return [defaults[key] for key in keys]
+
+        user, item = "USER_ID_FIELD", "ITEM_ID_FIELD"
+        columns = {"inter": fields(user, item, "RATING_FIELD", "TIME_FIELD")}
+        if model_class.type in (ModelType.CONTEXT, ModelType.DECISIONTREE):
+            columns["inter"] += fields("LABEL_FIELD")
+        if model_class.type == ModelType.KNOWLEDGE:
+            head, tail, relation = (
+                "HEAD_ENTITY_ID_FIELD",
+                "TAIL_ENTITY_ID_FIELD",
+                "RELATION_ID_FIELD",
+            )
+            columns["kg"] = fields(head, relation, tail)
+            columns["link"] = fields(item, "ENTITY_ID_FIELD")
+        if features := item_features(model_class.__name__, defaults):
+            columns["item"] = [*fields(item), *features]
+        return columns
+
+    def _own_files(self, model: str, dataset: str) -> list[Path]:
+        files = [*sorted(PROPERTIES.glob("*.yaml")), PROPERTIES / "dataset" / f"{dataset}.yaml"]
+        files.append(RECBOLE / "properties" / "model" / f"{model}.yaml")
+        if self._spec.config is not None:
+            files.append(Path(self._spec.config))
+        return [f for f in files if f.is_file()]
+
+    def _get_final_config_dict(self) -> dict[str, Any]:
+        final: dict[str, Any] = super()._get_final_config_dict()
+        self._check_types()
+        self._check_processes()
+        no_negatives = (
+            final["MODEL_TYPE"] == ModelType.SEQUENTIAL and final.get("loss_type") == "CE"
+        )
+        if no_negatives and "train_neg_sample_args" not in self.external_config_dict:
+            final["train_neg_sample_args"] = None  # RecBole's default asks for one, then refuses it
+        final["needs_text"] = self._spec.needs_text or final.get("item_init") == "llm"
+        return final
+
+    def _set_input_type(self) -> None:
+        # RecBole derives it from the losses CE and BPR only.
+        if self["MODEL_INPUT_TYPE"] is None and self["loss_type"] in _PAIRWISE_LOSSES:
+            self.final_config_dict["MODEL_INPUT_TYPE"] = InputType.PAIRWISE
+
+    def _check_valid_metric(self) -> None:
+        known = [
+            f"{name}@{k}" if k else name
+            for name in self["metrics"]
+            for k in (self["topk"] if _at_k(name) else [None])
+        ]
+        if self["valid_metric"].lower() not in [name.lower() for name in known]:
+            raise ValueError(
+                f"valid_metric '{self['valid_metric']}' is not computed: metrics at topk give "
+                f"{', '.join(known)}; choose one of them, or add it to metrics or topk"
+            )
+
+    def _check_mode(self) -> None:
+        ranking = self["eval_type"] == EvaluatorType.RANKING
+        if ranking and "labeled" in self["eval_args"]["mode"].values():
+            raise ValueError(
+                f"eval_args: mode labeled ranks nothing, and metrics {self['metrics']} are of "
+                f"rankings; set mode: full, or metrics such as AUC"
+            )
+
+    def _check_types(self) -> None:
+        declared = declared_types(self._all_files())
+        for key, value in self.external_config_dict.items():
+            types = declared.get(key, ())
+            if value is None or not types or is_a(value, types):
+                continue
+            raise ValueError(f"{key}: expected {' or '.join(types)}, got {value!r}")
+
+    def _check_processes(self) -> None:
+        if "local_rank" in self.external_config_dict:
+            return
+        for key in ("nproc", "world_size"):
+            if (self.external_config_dict.get(key) or 1) > 1:
+                raise ValueError(
+                    f"{key}: this command starts one process; start each yourself and give it "
+                    "RecBole's local_rank, world_size, nproc, ip and port"
+                )
+
+    def _all_files(self) -> tuple[Path, ...]:
+        recbole_files = [RECBOLE / "properties" / "overall.yaml"]
+        recbole_files.append(RECBOLE / "properties" / "dataset" / "sample.yaml")
+        return (*recbole_files, *self._own_files(self.model, self.dataset))
+
+    def _check_keys(self) -> None:
+        known = recbole_keys() | set(self.internal_config_dict)
+        unknown = [key for key in self.external_config_dict if key not in known]
+        if not unknown:
+            return
+        listed = "; ".join(f"'{key}' {did_you_mean(key, known)}".rstrip() for key in unknown)
+        message = f"unknown config key{'s' if len(unknown) > 1 else ''}: {listed}"
+        if self["strict_config"]:
+            raise ValueError(f"{message} (strict_config: True)")
+        getLogger("recbole_llm").warning(message)
+
+
+def _at_k(metric: str) -> bool:
+    """Whether a metric is of the first k items, and so has an ``@k`` to its name."""
+    from recbole.evaluator.register import metric_information
+
+    needs = metric_information[metric.lower()]
+    return "rec.topk" in needs or "rec.items" in needs
+
+
+def _spec_of_class(model: type) -> ModelSpec:
+    try:
+        return find_model(model.__name__)
+    except ValueError:
+        return ModelSpec(model.__name__, model)

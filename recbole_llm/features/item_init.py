@@ -1,0 +1,104 @@
+"""``item_init: llm``: a stock model's item embedding table starts from the item vectors.
+
+Beside `quick_start`, not in `embeddings`, because it changes models; not in `models`, because it
+serves any of them, RecBole's and plugins', from the outside.
+"""
+
+from __future__ import annotations
+
+from logging import getLogger
+from typing import Any
+
+import torch
+from torch import nn
+
+from recbole_llm.core.errors import check_choice
+
+KINDS = ("llm",)
+# FPMC's tables of items, the only ones in RecBole without "item" in their names.
+_NAMES = ("IU_emb", "IL_emb", "LI_emb")
+
+
+def initialise_items(config: Any, model: nn.Module, dataset: Any) -> list[str]:
+    """Replace the rows of the item embedding tables according to ``item_init``.
+
+    Args:
+        config: its key ``item_init`` is None (nothing happens) or ``llm``: principal components
+            of the item vectors.
+        model: freshly built; its tables keep their standard deviation, row 0 (padding), rows
+            beyond the items (BERT4Rec's mask token), and columns that the vectors cannot fill.
+        dataset: whose item ids the tables have.
+
+    Returns:
+        Names of the tables.
+
+    Raises:
+        ValueError: unknown ``item_init``, or a model without an item embedding table.
+    """
+    kind = config["item_init"]
+    if kind is None:
+        return []
+    check_choice("item_init", kind, KINDS)
+    n_items = int(dataset.num(dataset.iid_field))
+    tables = item_tables(model, n_items)
+    if not tables:
+        raise ValueError(
+            f"item_init: {config['model']} has no item embedding table to start from the item "
+            f"vectors: looked for a trainable torch.nn.Embedding with 'item' in its name and "
+            f"{n_items} or {n_items + 1} rows; leave item_init unset for this model"
+        )
+    from recbole_llm.features.attach import item_embeddings
+
+    matrix = item_embeddings(config, dataset).matrix
+    for name, table in tables.items():
+        width = fill_table(table, matrix)
+        getLogger().info(
+            f"item_init: {name} [{table.num_embeddings}, {table.embedding_dim}] starts from "
+            f"{width} principal components of the item vectors"
+        )
+    return list(tables)
+
+
+def item_tables(model: nn.Module, n_items: int) -> dict[str, nn.Embedding]:
+    """The trainable embedding tables of a model that have a row for each item, by name."""
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Embedding)
+        and _names_items(name.rpartition(".")[2])
+        and module.num_embeddings in (n_items, n_items + 1)
+        and module.embedding_dim > 1  # one number an item is a bias
+        and module.weight.requires_grad
+    }
+
+
+def _names_items(name: str) -> bool:
+    return "item" in name.lower() or name in _NAMES
+
+
+@torch.no_grad()
+def fill_table(table: nn.Embedding, matrix: Any, key: str = "item_init") -> int:
+    """Put principal components of ``matrix`` into a table, at the table's own scale.
+
+    Args:
+        table: [n or n + 1, H].
+        matrix: float [n, D]; row 0 is padding.
+        key: the configuration's, for messages.
+
+    Returns:
+        The number of columns that were filled, H where the vectors have as many components.
+    """
+    from recbole_llm.features.reduce import pca
+
+    n_items, size = matrix.shape
+    width = min(table.embedding_dim, int(size), int(n_items) - 1)
+    components = torch.from_numpy(pca(matrix, width))[1:]  # [n - 1, width]
+    rows = table.weight[1:n_items, :width]
+    scale = rows.std() / components.std()
+    if not bool(torch.isfinite(scale)) or float(scale) == 0.0:
+        raise ValueError(
+            f"{key}: the item vectors vary by {float(components.std()):.3g} and the table by "
+            f"{float(rows.std()):.3g} (standard deviations), so one cannot be scaled to the other"
+        )
+    rows.copy_(components * scale)
+    return width

@@ -1,0 +1,202 @@
+"""What an encoder reads about items and users: texts rendered from their fields.
+
+Items are described by the data set's ``.item`` file, users by the items of their *training*
+history. The hooks ``item_texts`` and ``user_texts`` replace either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from recbole_llm.core.errors import did_you_mean
+from recbole_llm.data.training import training_interactions
+from recbole_llm.features.atomic import AtomicFile
+from recbole_llm.features.settings import count, text
+from recbole_llm.features.templates import PromptError, Template, find_template
+
+Texts = dict[str, str]  # token -> text
+_MAX_ITEMS = 20
+_BAR_FROM = 20_000  # texts: fewer are rendered in a blink
+
+
+def item_texts(config: Any, dataset: Any) -> Texts:
+    """A text for each item of the data set that has one.
+
+    Returns:
+        {item token: text}; items without a row or with an empty text are left out.
+
+    Raises:
+        ValueError: no ``.item`` file, no text fields in it, a template that does not fit it.
+    """
+    tokens = _tokens(dataset, dataset.iid_field)
+    given = _override("item_texts", config, dataset)
+    if given is not None:
+        return _given(given, tokens)
+    file = _atomic(config, dataset, "item")
+    rows = file.by(dataset.iid_field)
+    template = find_template(text(config, "item_prompt"), "item_prompt", "item", config["dataset"])
+    labels = _labels(file, dataset.iid_field)
+    if "fields" in template.variables() and not labels:
+        raise PromptError(
+            f"'{file.path}' has no text field (token or token_seq) besides the id; it has "
+            f"{file.described()}; add a title, set item_prompt, or give vectors with encoder: "
+            f"precomputed"
+        )
+    template.check({*file.types, "fields", "item"})
+    texts = {}
+    for token in _bar(config, [t for t in tokens if t in rows], "Item prompts"):
+        row = rows[token]
+        fields = {label: row[field] for field, label in labels.items() if row[field]}
+        texts[token] = template.render({**row, "item": row, "fields": fields})
+    return {token: content for token, content in texts.items() if content}
+
+
+def user_texts(config: Any, train_dataset: Any) -> Texts:
+    """A text for each user with training interactions, from these alone.
+
+    Returns:
+        {user token: text}.
+
+    Raises:
+        ValueError: the data set is not split yet, no titles, a template that does not fit.
+    """
+    tokens = _tokens(train_dataset, train_dataset.uid_field)
+    given = _override("user_texts", config, train_dataset)
+    if given is not None:
+        return _given(given, tokens)
+    template = user_template(config)
+    rows, titles = _items(config, train_dataset)
+    users = _users(config, train_dataset)
+    item_tokens = train_dataset.field2id_token[train_dataset.iid_field]
+    user_tokens = train_dataset.field2id_token[train_dataset.uid_field]
+    texts = {}
+    for user, items in _bar(config, _histories(config, train_dataset), "User prompts"):
+        history = [str(item_tokens[i]) for i in items]
+        token = str(user_tokens[user])
+        texts[token] = template.render(
+            {
+                "titles": [titles[t] for t in history if titles.get(t)],
+                "items": [rows[t] for t in history if t in rows],
+                "user": users.get(token, {}),
+            }
+        )
+    return {token: content for token, content in texts.items() if content}
+
+
+def user_template(config: Any) -> Template:
+    """The template of the users' texts.
+
+    Raises:
+        ValueError: a template that cannot be found or read, or with a name that it is not given.
+    """
+    template = find_template(text(config, "user_prompt"), "user_prompt", "user", config["dataset"])
+    template.check({"titles", "items", "user"})
+    return template
+
+
+def item_titles(config: Any, dataset: Any) -> Texts:
+    """What the ``.item`` file calls each item.
+
+    Returns:
+        {item token: title}, of the field `item_title_field` or the one that is found.
+
+    Raises:
+        ValueError: no ``.item`` file, or no text field in it.
+    """
+    return _items(config, dataset)[1]
+
+
+def _histories(config: Any, dataset: Any) -> list[tuple[int, Sequence[int]]]:
+    """(user id, last item ids in order of time) of users with training interactions."""
+    users, items = training_interactions(dataset)
+    longest = count(config, "user_prompt_max_items", _MAX_ITEMS)
+    ids, starts = np.unique(users, return_index=True)  # users are sorted
+    parts = np.split(items, starts[1:]) if len(ids) else []
+    return [(int(u), own[-longest:].tolist()) for u, own in zip(ids, parts, strict=True)]
+
+
+def _items(config: Any, dataset: Any) -> tuple[dict[str, dict[str, str]], Texts]:
+    """Rows and titles by item token; titles of the `item_texts` hook where a plugin gives them."""
+    given = _override("item_texts", config, dataset)
+    if given is not None:
+        return {}, dict(given)
+    file = _atomic(config, dataset, "item")
+    field = _title_field(config, file, dataset.iid_field)
+    rows = file.by(dataset.iid_field)
+    return rows, {token: row[field] for token, row in rows.items()}
+
+
+def _title_field(config: Any, file: AtomicFile, id_field: str) -> str:
+    chosen = text(config, "item_title_field")
+    if chosen is not None and chosen not in file.types:
+        raise PromptError(
+            f"item_title_field: '{file.path}' has no field '{chosen}'; "
+            f"{did_you_mean(chosen, file.types)} it has {file.described()}"
+        )
+    fields = file.text_fields(without=(id_field,))
+    named = [f for word in ("title", "name") for f in fields if word in f.lower()]
+    found = chosen or next(iter([*named, *fields]), None)
+    if found is None:
+        raise PromptError(
+            f"'{file.path}' has no text field to name items by; it has {file.described()}; "
+            f"add a title"
+        )
+    return found
+
+
+def _users(config: Any, dataset: Any) -> dict[str, dict[str, str]]:
+    if not _atomic_path(dataset, "user").is_file():
+        return {}
+    return _atomic(config, dataset, "user").by(dataset.uid_field)
+
+
+def _labels(file: AtomicFile, id_field: str) -> dict[str, str]:
+    """{field: its name as words} of the fields that the default prompt shows."""
+    return {f: f.replace("_", " ") for f in file.text_fields(without=(id_field,))}
+
+
+def _atomic_path(dataset: Any, suffix: str) -> Path:
+    return Path(dataset.dataset_path) / f"{dataset.dataset_name}.{suffix}"
+
+
+def _atomic(config: Any, dataset: Any, suffix: str) -> AtomicFile:
+    path = _atomic_path(dataset, suffix)
+    if not path.is_file():
+        raise PromptError(
+            f"dataset '{dataset.dataset_name}' has no file '{path}' to make texts of; write one "
+            f"with a title field, or give vectors with encoder: precomputed"
+        )
+    return AtomicFile.read(
+        path,
+        config["field_separator"] or "\t",
+        config["seq_separator"] or " ",
+        config["encoding"] or "utf-8",
+    )
+
+
+def _tokens(dataset: Any, field: str) -> list[str]:
+    """All tokens of an id field but RecBole's padding."""
+    return [str(token) for token in dataset.field2id_token[field][1:]]
+
+
+def _override(hook: str, config: Any, dataset: Any) -> Mapping[str, str] | None:
+    # Plugins are above this module; only the call reaches up.
+    from recbole_llm.core.plugins import get_plugin_manager
+
+    caller = getattr(get_plugin_manager().hook, hook)
+    texts: Mapping[str, str] | None = caller(config=config, dataset=dataset)
+    return texts
+
+
+def _given(texts: Mapping[str, str], tokens: Sequence[str]) -> Texts:
+    return {t: str(texts[t]) for t in tokens if texts.get(t)}
+
+
+def _bar(config: Any, things: Sequence[Any], title: str) -> Any:
+    shown = config["show_progress"] is not False and len(things) >= _BAR_FROM
+    return tqdm(things, desc=title, disable=not shown)

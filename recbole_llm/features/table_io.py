@@ -1,0 +1,197 @@
+"""Files of named vectors: what can be read, and what is written.
+
+=================  ================================================================
+``.npy``           float [n, D]; names in ``<same name>.tokens``, one a line
+``.npz``           arrays ``vectors`` [n, D] and ``tokens`` [n] (numbers or strings)
+``.safetensors``   tensor ``vectors``; names as JSON in the metadata's ``tokens``,
+                   or in a ``.tokens`` file
+``.parquet``       column ``token``; a list column ``vector``, or a column a number
+``.csv``           a header; column ``token`` or the first one; a column a number
+``.pt``, ``.pth``  {"tokens": [...], "vectors": tensor}, or {token: vector}
+any other          RecBole's atomic format: ``iid:token <tab> emb:float_seq``
+=================  ================================================================
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recbole_llm.features.digest import file_digest
+from recbole_llm.features.table import EmbeddingTable, TableError, first_names
+
+Named = tuple[Any, Iterable[Any]]  # vectors [n, D], tokens
+Separators = tuple[str, str]
+
+
+def read_table(
+    path: Path, separators: Separators = ("\t", " "), dimensions: int | None = None
+) -> EmbeddingTable:
+    """The table in a file; its fingerprint covers the file's bytes.
+
+    Args:
+        path: see the module.
+        separators: of fields and of sequences in atomic files.
+        dimensions: width that the vectors must have, if any.
+
+    Raises:
+        TableError: it is not such a file, its rows differ in width, a token has two rows.
+    """
+    reader = _READERS.get(path.suffix)
+    try:
+        if reader is None:
+            vectors, tokens = _read_atomic(path, separators)
+        else:
+            vectors, tokens = reader(path)
+        table = EmbeddingTable.build(vectors, tokens, _fingerprint(path))
+    except ImportError as error:
+        raise TableError(f"'{path}' needs a package: pip install {error.name}") from error
+    except TableError as error:
+        raise TableError(f"'{path}': {error}") from error
+    except Exception as error:  # whatever a damaged file makes its reader raise
+        raise TableError(
+            f"'{path}' cannot be read as {path.suffix or 'an atomic file'} of named vectors "
+            f"({type(error).__name__}: {error})"
+        ) from error
+    if dimensions is not None and table.dimension != dimensions:
+        raise TableError(
+            f"'{path}' has vectors of width {table.dimension}, encoder_dimensions is {dimensions}"
+        )
+    return table
+
+
+def write_table(table: EmbeddingTable, path: Path) -> None:
+    """Write a table; the suffix, ``.npz``, ``.npy`` or ``.safetensors``, names the format.
+
+    Raises:
+        ValueError: another suffix.
+    """
+    if path.suffix == ".npz":
+        np.savez(path, vectors=table.matrix, tokens=np.array(list(table.tokens), np.str_))
+    elif path.suffix == ".npy":
+        np.save(path, table.matrix)
+        path.with_suffix(".tokens").write_text("\n".join(table.tokens) + "\n", encoding="utf-8")
+    elif path.suffix == ".safetensors":
+        from safetensors.numpy import save_file
+
+        matrix = np.ascontiguousarray(table.matrix)
+        save_file({"vectors": matrix}, path, {"tokens": json.dumps(list(table.tokens))})
+    else:
+        raise ValueError(f"'{path}': tables are written to .npz, .npy or .safetensors")
+
+
+def _fingerprint(path: Path) -> str:
+    tokens = path.with_suffix(".tokens")
+    beside = (
+        file_digest(tokens) if path.suffix in (".npy", ".safetensors") and tokens.is_file() else ""
+    )
+    return (file_digest(path) + beside)[:128]
+
+
+def _tokens_beside(path: Path) -> list[str]:
+    file = path.with_suffix(".tokens")
+    if not file.is_file():
+        raise TableError(f"its rows have no names: put them into '{file}', one a line")
+    return file.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+
+
+def _read_npy(path: Path) -> Named:
+    return np.load(path, mmap_mode="r", allow_pickle=False), _tokens_beside(path)
+
+
+def _read_npz(path: Path) -> Named:
+    with np.load(path, allow_pickle=False) as file:
+        if "vectors" not in file or "tokens" not in file:
+            raise TableError(
+                f"it has the arrays {first_names(file.files)}; 'vectors' and 'tokens' are needed"
+            )
+        return file["vectors"], file["tokens"].tolist()
+
+
+def _read_safetensors(path: Path) -> Named:
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        names = list(file.keys())
+        if len(names) != 1 and "vectors" not in names:
+            raise TableError(f"it has the tensors {first_names(names)}, but 'vectors' is needed")
+        vectors = file.get_tensor("vectors" if "vectors" in names else names[0])
+        tokens = (file.metadata() or {}).get("tokens")
+    return vectors.float().numpy(), json.loads(tokens) if tokens else _tokens_beside(path)
+
+
+def _read_parquet(path: Path) -> Named:
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path)
+    names = table.column_names
+    key = "token" if "token" in names else names[0]
+    rest = [name for name in names if name != key]
+    if len(rest) == 1:
+        rows = table.column(rest[0]).to_pylist()
+        return _rectangle(table.column(key).to_pylist(), rows)
+    columns = [table.column(name).to_numpy() for name in rest]
+    return np.stack(columns, axis=1), table.column(key).to_pylist()
+
+
+def _read_csv(path: Path) -> Named:
+    import pandas as pd
+
+    key = pd.read_csv(path, nrows=0).columns
+    name = "token" if "token" in key else key[0]
+    frame = pd.read_csv(path, dtype={name: str}, keep_default_na=False)
+    numbers = frame.drop(columns=name)
+    return numbers.to_numpy(np.float32), frame[name].tolist()
+
+
+def _read_pt(path: Path) -> Named:
+    import torch
+
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(content, dict):
+        raise TableError("it holds no dict: write {'tokens': [...], 'vectors': tensor}")
+    if set(content) == {"tokens", "vectors"}:
+        return content["vectors"].float().numpy(), content["tokens"]
+    rows = [torch.as_tensor(row).float().tolist() for row in content.values()]
+    return _rectangle(list(content), rows)
+
+
+def _read_atomic(path: Path, separators: Separators) -> Named:
+    from recbole_llm.features.atomic import AtomicFile
+
+    file = AtomicFile.read(path, *separators)
+    key = next((f for f, kind in file.types.items() if kind == "token"), None)
+    value = next((f for f, kind in file.types.items() if kind == "float_seq"), None)
+    if key is None or value is None:
+        raise TableError(
+            f"its fields are {file.described()}; one :token and one :float_seq are needed"
+        )
+    rows = [[float(x) for x in row[value].split(separators[1]) if x] for row in file.rows]
+    return _rectangle([row[key] for row in file.rows], rows)
+
+
+def _rectangle(tokens: list[Any], rows: list[Any]) -> Named:
+    """Rows of numbers as a matrix, or an error that names those of another width."""
+    widths = [len(row) for row in rows]
+    usual = max(set(widths), key=widths.count) if widths else 0
+    odd = [token for token, width in zip(tokens, widths, strict=True) if width != usual]
+    if odd:
+        raise TableError(
+            f"{len(odd)} of {len(rows)} vectors are not {usual} wide: {first_names(odd)}"
+        )
+    return np.array(rows, np.float32).reshape(len(rows), usual), tokens
+
+
+_READERS: dict[str, Callable[[Path], Named]] = {
+    ".npy": _read_npy,
+    ".npz": _read_npz,
+    ".safetensors": _read_safetensors,
+    ".parquet": _read_parquet,
+    ".csv": _read_csv,
+    ".pt": _read_pt,
+    ".pth": _read_pt,
+}

@@ -1,0 +1,136 @@
+"""Prompt templates: where they are found, and rendering that refuses unknown fields."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import jinja2.meta
+from jinja2 import nodes
+from jinja2.sandbox import SandboxedEnvironment
+from jinja2.utils import missing
+
+from recbole_llm.core.errors import did_you_mean
+from recbole_llm.core.registry import PROPERTIES
+
+_FOLDER = PROPERTIES / "prompt"
+_SUFFIX = ".jinja"
+
+
+class PromptError(ValueError):
+    """A template that cannot be rendered, or fields that make no prompt."""
+
+
+class _UnknownField(jinja2.UndefinedError):
+    """Its message is the name of a field that a template asked for and that is not there."""
+
+
+class _Strict(jinja2.StrictUndefined):
+    def __init__(self, hint: str | None = None, obj: Any = missing, name: str | None = None,
+                 exc: type[jinja2.TemplateRuntimeError] = _UnknownField) -> None:  # fmt: skip
+        super().__init__(hint, obj, name, _UnknownField)
+
+    @property
+    def _undefined_message(self) -> str:
+        return str(self._undefined_name)
+
+
+class Template:
+    """A jinja2 template in a sandbox.
+
+    Args:
+        source: its text.
+        origin: where it comes from, for messages.
+        key: config key that chooses it, for messages.
+
+    Raises:
+        PromptError: the text is not valid jinja2.
+    """
+
+    def __init__(self, source: str, origin: str, key: str) -> None:
+        self.origin, self.key = origin, key
+        self._environment = SandboxedEnvironment(
+            undefined=_Strict, autoescape=False, keep_trailing_newline=False
+        )
+        try:
+            self._tree = self._environment.parse(source)
+            self._template = self._environment.from_string(source)
+        except jinja2.TemplateError as error:
+            raise PromptError(f"{key}: {origin} is not a valid template: {error}") from error
+
+    def variables(self) -> set[str]:
+        """Names that rendering needs; those that the template tests or gives a default are not."""
+        names = jinja2.meta.find_undeclared_variables(self._tree)
+        optional = {
+            node.node.name
+            for kind, name in ((nodes.Test, "defined"), (nodes.Filter, "default"))
+            for node in self._tree.find_all(kind)
+            if node.name == name and isinstance(node.node, nodes.Name)
+        }
+        return names - optional
+
+    def check(self, known: Collection[str]) -> None:
+        """Refuse a template that asks for other names than the `known` ones.
+
+        Raises:
+            PromptError: names the first such field and the ones there are.
+        """
+        for name in sorted(self.variables() - set(known)):
+            raise self._unknown(name, known)
+
+    def render(self, values: Mapping[str, Any]) -> str:
+        """The text, without white space around it.
+
+        Raises:
+            PromptError: an unknown field, or any other failure of the template.
+        """
+        try:
+            return self._template.render(values).strip()
+        except _UnknownField as error:
+            known = {**values, **values.get("item", {})}
+            raise self._unknown(str(error), known) from None
+        except Exception as error:  # whatever an expression in a template may raise
+            raise PromptError(f"{self.key}: {self.origin} fails: {error}") from error
+
+    def _unknown(self, name: str, known: Collection[str]) -> PromptError:
+        return PromptError(
+            f"{self.key}: {self.origin} uses the field '{name}', which is not there; "
+            f"{did_you_mean(name, known)} there are: {', '.join(sorted(known))}"
+        )
+
+
+def find_template(value: str | None, key: str, kind: str, dataset: str) -> Template:
+    """The template that a config value means.
+
+    Args:
+        value: a template, the path of a ``.jinja`` file, the name of a file in properties/prompt
+            without ``.jinja``, or None: ``<dataset>.<kind>`` there, else ``<kind>``.
+        key: the config key.
+        kind: ``item`` or ``user``.
+        dataset: name of the data set.
+
+    Raises:
+        PromptError: it is none of these, or not valid.
+    """
+    if value is not None and ("{{" in value or "{%" in value):
+        return Template(value, f"the template '{value}'", key)
+    if value is None:
+        own = _FOLDER / f"{dataset}.{kind}{_SUFFIX}"
+        path = own if own.is_file() else _FOLDER / f"{kind}{_SUFFIX}"
+    else:
+        path = _named(value, key)
+    return Template(path.read_text(encoding="utf-8"), f"the template file '{path}'", key)
+
+
+def _named(value: str, key: str) -> Path:
+    candidates = (Path(value).expanduser(), _FOLDER / value, _FOLDER / f"{value}{_SUFFIX}")
+    found = next((p for p in candidates if p.suffix == _SUFFIX and p.is_file()), None)
+    if found is None:
+        names = sorted(p.stem for p in _FOLDER.glob(f"*{_SUFFIX}"))
+        raise PromptError(
+            f"{key}: '{value}' is neither a template (it has no '{{{{'), nor a {_SUFFIX} file, nor "
+            f"a name in properties/prompt; {did_you_mean(value, names)} names: {', '.join(names)}"
+        )
+    return found

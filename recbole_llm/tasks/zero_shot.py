@@ -1,0 +1,212 @@
+"""Train on some data sets, recommend on another one that the model has never seen."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from logging import getLogger
+from typing import Any
+
+import numpy as np
+from recbole.utils import dict2str, init_seed, set_color
+from torch import nn
+
+from recbole_llm.core.config import Config
+from recbole_llm.core.schema import parse_command_line
+from recbole_llm.evaluation.group_metrics import without_groups
+from recbole_llm.evaluation.references import references
+from recbole_llm.quick_start import build_model, build_trainer, load_data, start
+from recbole_llm.trainers.engine import with_engine
+from recbole_llm.trainers.mixed import MixedLoader, MixedModel, MixedTrainer
+
+DEFAULT_MODEL = "AlphaRec"
+_ENCODER_KEYS = (
+    "encoder", "encoder_model", "encoder_revision", "encoder_pooling", "encoder_layer",
+    "encoder_prefix", "encoder_normalize", "encoder_max_length", "encoder_dimensions",
+)  # fmt: skip
+
+
+def zero_shot(
+    train: Sequence[str],
+    test: str,
+    config_file_list: Sequence[str] | None = None,
+    config_dict: Mapping[str, Any] | None = None,
+    argv: Sequence[str] = (),
+    saved: bool = True,
+) -> dict[str, Any]:
+    """Train a model's transferable part on some data sets and test it on another.
+
+    On the unseen data set the model gets the items' texts and the training interactions
+    (histories and graph), and no training.
+
+    Args:
+        train: data set names; with several, every batch has rows of all of them, in proportion
+            to their sizes, and the best epoch has the best mean of their validation scores.
+        test: name of the unseen data set.
+        config_file_list, config_dict, argv: as `run_recbole_llm` takes them, for all data sets;
+            `model` is AlphaRec unless they say otherwise.
+        saved: whether to write a checkpoint: the trained part on the unseen data set.
+
+    Returns:
+        best_valid_score, best_valid_result ({data set: result}), valid_score_bigger; of the
+        unseen data set test_result and references ({name: result}: random, popularity, text
+        similarity); when saved, checkpoint.
+
+    Raises:
+        ValueError: no data set to train on, the unseen one among them, a model that does not
+            transfer, or data sets whose text vectors differ in width.
+    """
+    configs = _configs(train, test, config_file_list, dict(config_dict or {}), argv)
+    part = transferable_part(configs[0])
+    start(configs[0])
+    unseen = Task(configs[-1])  # before the training, which its errors would waste
+    tasks = [Task(config) for config in configs[:-1]]
+    _check_widths([*tasks, unseen], part)
+    score, best = _train(tasks, part)
+    copy_part(tasks[0], unseen, part)
+    if saved:
+        unseen.trainer._save_checkpoint(-1)
+    result = {
+        "best_valid_score": score,
+        "best_valid_result": best,
+        "valid_score_bigger": configs[0]["valid_metric_bigger"],
+        "test_result": unseen.evaluate("test"),
+        "references": {
+            name: unseen.evaluate("test", model)
+            for name, model in references(unseen.config, unseen.train.dataset).items()
+        },
+    }
+    _report(test, result)
+    if saved:
+        result["checkpoint"] = unseen.trainer.saved_model_file
+    return result
+
+
+def transferable_part(config: Any) -> str:
+    """Name of the submodule that fits any data set: the model class's attribute `transferable`.
+
+    Raises:
+        ValueError: the model has none.
+    """
+    name: str | None = getattr(config.model_class, "transferable", None)
+    if name is None:
+        raise ValueError(
+            f"model: {config['model']} has no part that fits an unseen data set (a class attribute "
+            f"'transferable' that names a submodule); use {DEFAULT_MODEL}"
+        )
+    return name
+
+
+class Task:
+    """A data set with its loaders, its model and the trainer that evaluates it."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        # The split is that of any run with this seed, whatever was trained before.
+        init_seed(config["seed"], config["reproducibility"])
+        _, self.train, self.valid, self.test = load_data(config)
+        self.model = build_model(config, self.train.dataset)
+        self.trainer = build_trainer(config, self.model)
+        self.trainer.eval_collector.data_collect(self.train)
+
+    @property
+    def name(self) -> str:
+        """Of the data set."""
+        return str(self.config["dataset"])
+
+    def evaluate(self, split: str, model: nn.Module | None = None) -> dict[str, float]:
+        """Metrics on ``valid`` or ``test``, of the task's model or another one."""
+        self.trainer.model = self.model if model is None else model
+        progress = self.config["show_progress"]
+        groups = nullcontext() if split == "test" else without_groups(self.trainer.eval_collector)
+        try:
+            with groups:
+                result = self.trainer.evaluate(
+                    getattr(self, split), load_best_model=False, show_progress=progress
+                )
+        finally:
+            self.trainer.model = self.model
+        return {name: float(value) for name, value in result.items()}
+
+    def loader(self, batch_size: int) -> Any:
+        """The training loader with another batch size."""
+        config = copy.copy(self.config)
+        config.final_config_dict = {**config.final_config_dict, "train_batch_size": batch_size}
+        return type(self.train)(
+            config, self.train._dataset, self.train._sampler, shuffle=config["shuffle"]
+        )
+
+
+def _train(tasks: Sequence[Task], part: str) -> tuple[float, dict[str, Any]]:
+    """Train the shared part; the models end in their best state."""
+    config = tasks[0].config
+    mixed = MixedModel([task.model for task in tasks], part)
+    getLogger().info(mixed)
+    trainer = with_engine(MixedTrainer)(config, mixed)
+    sizes = np.array([len(task.train._dataset) for task in tasks])
+    shares = np.maximum(1, np.round(config["train_batch_size"] * sizes / sizes.sum()))
+    loader = MixedLoader([t.loader(int(share)) for t, share in zip(tasks, shares, strict=True)])
+    score, best = trainer.fit(loader, tasks, saved=False, show_progress=config["show_progress"])
+    if trainer.best_state is not None:
+        mixed.load_state_dict(trainer.best_state)
+    return score, best
+
+
+def copy_part(source: Task, target: Task, part: str) -> None:
+    """Put a copy of one model's part into another of the same shapes."""
+    getattr(target.model, part).load_state_dict(getattr(source.model, part).state_dict())
+    target.model.eval()
+
+
+def _check_widths(tasks: Sequence[Task], part: str) -> None:
+    first = {k: tuple(v.shape) for k, v in getattr(tasks[0].model, part).state_dict().items()}
+    for task in tasks[1:]:
+        own = {k: tuple(v.shape) for k, v in getattr(task.model, part).state_dict().items()}
+        if own != first:
+            raise ValueError(
+                f"data sets '{tasks[0].name}' and '{task.name}' give '{part}' other shapes "
+                f"({first} and {own}): use the same encoder for both"
+            )
+
+
+def _configs(
+    train: Sequence[str],
+    test: str,
+    files: Sequence[str] | None,
+    parameters: dict[str, Any],
+    argv: Sequence[str],
+) -> list[Config]:
+    if not train:
+        raise ValueError("train: name at least one data set to train on")
+    if test in train:
+        raise ValueError(f"test: '{test}' is among the data sets to train on, so it is not unseen")
+    twice = [name for name in train if list(train).count(name) > 1]
+    if twice:
+        raise ValueError(f"train: '{twice[0]}' is named twice")
+    given = parse_command_line(argv)
+    if "dataset" in given or "dataset" in parameters:
+        raise ValueError("dataset: name the data sets with train and test")
+    configs = [
+        Config(None, name, files, parameters, argv, DEFAULT_MODEL) for name in (*train, test)
+    ]
+    _check_encoders(configs)
+    return configs
+
+
+def _check_encoders(configs: Sequence[Config]) -> None:
+    """Data sets' own files may set encoders; a map between other text spaces is meaningless."""
+    first, *others = ({k: c[k] for k in _ENCODER_KEYS} for c in configs)
+    for config, own in zip(configs[1:], others, strict=True):
+        other = [key for key in _ENCODER_KEYS if own[key] != first[key]]
+        if other:
+            raise ValueError(
+                f"{other[0]}: {first[other[0]]!r} for data set '{configs[0]['dataset']}', but "
+                f"{own[other[0]]!r} for '{config['dataset']}'; the same encoder must make both"
+            )
+
+
+def _report(test: str, result: Mapping[str, Any]) -> None:
+    rows = {"zero-shot": result["test_result"], **result["references"]}
+    for name, metrics in rows.items():
+        getLogger().info(set_color(f"{test}, {name}", "yellow") + f": {dict2str(metrics)}")

@@ -1,0 +1,126 @@
+"""Batteries of contracts that every model has to pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from recbole_llm.testing.tiny import write_tiny_dataset
+
+
+class ModelTests:
+    """Contracts of every model. Subclass, set ``model`` (and ``config``), and pytest runs them.
+
+    The tests write into the current folder: run them in an empty one.
+    """
+
+    model: str
+    config: dict[str, Any] = {}
+
+    def settings(self, **more: Any) -> dict[str, Any]:
+        """The configuration of the battery's runs."""
+        quiet = {"show_progress": False, "log_flops": False, "data_path": "dataset"}
+        small = {"epochs": 2, "MAX_ITEM_LIST_LENGTH": 10, "encoder": "hash", "topk": [10]}
+        return {**quiet, **small, **self.config, **more}
+
+    def make(self, **more: Any) -> tuple[Any, Any, tuple[Any, Any, Any]]:
+        """A tiny data set's configuration, an untrained model in eval mode, the three loaders."""
+        from recbole_llm.core.config import Config
+        from recbole_llm.quick_start import build_model, load_data
+
+        self._prepare()
+        config = Config(self.model, "tiny", config_dict=self.settings(**more))
+        _, *loaders = load_data(config)
+        return config, build_model(config, loaders[0]._dataset).eval(), tuple(loaders)
+
+    def _prepare(self) -> None:
+        from recbole_llm import testing
+        from recbole_llm.core.plugins import get_plugins, list_encoders
+
+        write_tiny_dataset("dataset")
+        if "hash" not in list_encoders():
+            get_plugins().register(testing, testing.__name__)
+
+    def test_learns_is_saved_and_comes_back_with_the_same_scores(self) -> None:
+        from recbole_llm import load_data_and_model, run_recbole_llm
+        from recbole_llm.quick_start import build_trainer
+
+        self._prepare()
+        result = run_recbole_llm(self.model, "tiny", config_dict=self.settings())
+        config, model, _, _, _, test_data = load_data_and_model(result["checkpoint"])
+        trainer = build_trainer(config, model)
+        again = trainer.evaluate(test_data, load_best_model=False, show_progress=False)
+        assert dict(again) == dict(result["test_result"])
+
+    def test_frozen_vectors_are_neither_trained_nor_stored(self) -> None:
+        config, model, loaders = self.make()
+        frozen = {
+            n: m.weight.clone() for n, m in model.named_modules() if hasattr(m, "fingerprint")
+        }
+        assert frozen, "the model holds no FrozenEmbedding"
+        self._fit(config, model, loaders)
+        modules = dict(model.named_modules())
+        for name, before in frozen.items():
+            assert modules[name].weight.equal(before), f"{name} changed in training"
+            assert f"{name}.weight" not in model.state_dict()
+            assert not before[0].any(), f"{name}: the padding row is not zero"
+
+    def test_full_ranking_agrees_with_single_predictions(self) -> None:
+        _, model, loaders = self.make()
+        rows = _first_rows(loaders[2])
+        full = model.full_sort_predict(rows).view(len(rows), -1)  # [B, n]
+        for item in (1, 7, full.shape[1] - 1):
+            rows.update(_interaction(model.ITEM_ID, [item] * len(rows)))
+            single = model.predict(rows)
+            assert single.allclose(full[:, item], atol=1e-5), f"item {item}"
+
+    def _fit(self, config: Any, model: Any, loaders: Any) -> None:
+        from recbole_llm.quick_start import build_trainer
+
+        build_trainer(config, model).fit(loaders[0], loaders[1], verbose=False, saved=False)
+
+
+class SequentialModelTests(ModelTests):
+    """Contracts of every causal sequential model (a ``SequenceRecommender``)."""
+
+    def test_no_state_sees_a_later_item(self) -> None:
+        import torch
+
+        _, model, _ = self.make()
+        items = torch.arange(1, 9).repeat(3, 1)  # [3, 8]
+        changed = items.clone()
+        changed[:, -1] = torch.tensor([20, 30, 40])
+        mask = torch.ones_like(items, dtype=torch.bool)
+        with torch.no_grad():
+            before, after = model.user_states(items, mask), model.user_states(changed, mask)
+        assert before[:, :-1].equal(after[:, :-1]), "an earlier state moved: the model leaks"
+        assert not before[:, -1].equal(after[:, -1])
+
+    def test_padding_does_not_count(self) -> None:
+        import torch
+
+        _, model, _ = self.make()
+        items = torch.tensor([[3, 5, 7]])
+        padded = torch.tensor([[3, 5, 7, 0, 0, 0]])
+        with torch.no_grad():
+            short = model.user_states(items, items != 0)
+            long = model.user_states(padded, padded != 0)[:, :3]
+        assert short.allclose(long, atol=1e-5)
+
+    def test_learns_from_prefixes_and_from_whole_sequences(self) -> None:
+        for level in ("prefix", "sequence"):
+            config, model, loaders = self.make(train_level=level)
+            before = {name: value.clone() for name, value in model.state_dict().items()}
+            self._fit(config, model, loaders)
+            after = model.state_dict()
+            assert any(not after[name].equal(value) for name, value in before.items()), level
+
+
+def _first_rows(loader: Any) -> Any:
+    return next(iter(loader))[0]
+
+
+def _interaction(field: str, values: list[int]) -> Any:
+    import torch
+    from recbole.data.interaction import Interaction
+
+    return Interaction({field: torch.tensor(values)})

@@ -1,0 +1,202 @@
+"""Configuration: precedence, literals, types and unknown keys."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recbole_llm.core.checkpoint import plain_config
+from recbole_llm.core.config import Config
+from recbole_llm.core.schema import declared_types, parse_command_line, parse_literal
+
+
+def test_precedence_is_command_line_then_dict_then_files(tmp_path: Path) -> None:
+    first, second = tmp_path / "1.yaml", tmp_path / "2.yaml"
+    first.write_text("epochs: 1\nlearning_rate: 0.1\ntrain_batch_size: 11\neval_step: 7")
+    second.write_text("learning_rate: 0.2")
+    config = Config(
+        "BPR", "ml-100k", [str(first), str(second)], {"epochs": 2, "eval_step": 8}, ["--epochs=3"]
+    )
+    got = [config[k] for k in ("epochs", "eval_step", "learning_rate", "train_batch_size")]
+    assert got == [3, 8, 0.2, 11]
+
+
+def test_the_models_yaml_beats_its_types(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from recbole_llm.core import plugins
+    from recbole_llm.core.registry import ModelSpec
+
+    file = tmp_path / "Mine.yaml"
+    file.write_text("repeatable: True\neval_args: {split: {RS: [7, 2, 1]}, order: TO, mode: full}")
+    spec = ModelSpec("Mine", "recbole.model.sequential_recommender.gru4rec:GRU4Rec", config=file)
+    monkeypatch.setitem(plugins.get_registry().models, "Mine", spec)
+    config = Config("Mine", config_dict={"loss_type": "CE"})
+    assert config["eval_args"]["split"] == {"RS": [7, 2, 1]}  # sequential.yaml says LS
+
+
+def test_ce_needs_no_explicit_absence_of_negatives() -> None:
+    assert Config("SASRec")["train_neg_sample_args"]["distribution"] == "none"
+    assert Config("BPR")["train_neg_sample_args"]["distribution"] == "uniform"
+
+
+def test_sys_argv_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["x", "--epochs=77", "-q"])
+    assert Config("BPR")["epochs"] == 300
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1", 1), ("1e-3", 0.001), ("[1, 2]", [1, 2]), ("{'a': 1}", {"a": 1}), ("None", None),
+        ("true", True), ("False", False), ("CE", "CE"), ("2 * 3", "2 * 3"),
+        ("__import__('os').getcwd()", "__import__('os').getcwd()"), ("a/b.yaml", "a/b.yaml"),
+    ],
+)  # fmt: skip
+def test_literals_are_parsed_and_nothing_is_evaluated(text: str, value: object) -> None:
+    assert parse_literal(text) == value
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists))
+def test_a_literals_repr_comes_back(value: object) -> None:
+    assert parse_literal(repr(value)) == value
+
+
+def test_a_value_may_hold_an_equals_sign() -> None:
+    assert parse_command_line(["--item_prompt=a=b"]) == {"item_prompt": "a=b"}
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["epochs=3"], "argument 'epochs=3' is not of the form --key=value"),
+        (["--epochs"], "not of the form"),
+        (["--epochs=3", "--epochs=4"], "--epochs is given twice: '3' and '4'"),
+    ],
+)
+def test_malformed_arguments(argv: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Config("BPR", argv=argv)
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--learning_rate=fast", "learning_rate: expected float, got 'fast'"),
+        ("--epochs=1.5", "epochs: expected int, got 1.5"),
+        ("--epochs=True", "epochs: expected int, got True"),
+        ("--show_progress=2", "show_progress: expected bool, got 2"),
+        ("--eval_args=full", "eval_args: expected dict, got 'full'"),
+        ("--metrics={}", "metrics: expected list or str, got {}"),
+    ],
+)
+def test_a_value_of_a_wrong_type_names_the_key(argument: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Config("BPR", argv=[argument])
+
+
+@pytest.mark.parametrize("key", ["nproc", "world_size"])
+def test_several_processes_need_a_local_rank(key: str) -> None:
+    with pytest.raises(ValueError, match=f"{key}: this command starts one process.*local_rank"):
+        Config("BPR", argv=[f"--{key}=2"])
+    Config("BPR", argv=["--nproc=1", "--world_size=-1"])
+
+
+@pytest.mark.parametrize(
+    ("model", "argument"),
+    [
+        ("BPR", "--gpu_id=0,1"),  # RecBole's comment says str, its code takes a tuple
+        ("BPR", "--user_inter_num_interval=[5,100]"),
+        ("DiffRec", "--noise_scale=0.01"),  # its comment says int, its default is 0.001
+        ("KGIN", "--ind=distance"),  # its comment says float, its default is 'cosine'
+    ],
+)
+def test_recboles_comments_are_not_trusted_blindly(model: str, argument: str) -> None:
+    from recbole_llm.core.schema import RECBOLE, declared_types, is_a, parse_literal
+
+    key, _, value = argument.removeprefix("--").partition("=")
+    files = (
+        RECBOLE / "properties" / "overall.yaml",
+        RECBOLE / "properties" / "dataset" / "sample.yaml",
+        RECBOLE / "properties" / "model" / f"{model}.yaml",
+    )
+    types = declared_types(files).get(key, ())
+    assert not types or is_a(parse_literal(value), types)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--valid_metric=NDCG"], "valid_metric 'NDCG' is not computed.*NDCG@10"),
+        (["--metrics=['GAUC']", "--valid_metric=GAUC@10"], "valid_metric 'GAUC@10' is not"),
+        (["--valid_metric=NDCG@10", "--eval_args={'mode':'labeled'}"], "mode labeled ranks not"),
+    ],
+)
+def test_evaluations_that_cannot_work_are_refused(arguments: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Config("BPR", argv=arguments)
+    assert Config("BPR", argv=["--metrics=['GAUC']", "--valid_metric=gauc"])["topk"] == [10]
+
+
+def test_none_and_an_int_for_a_float_are_accepted() -> None:
+    config = Config("BPR", argv=["--learning_rate=1", "--threshold=None"])
+    assert config["learning_rate"] == 1
+
+
+def test_an_unknown_key_warns_with_near_matches(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        Config("BPR", config_dict={"lerning_rate": 0.1})
+    assert "unknown config key: 'lerning_rate' did you mean 'learning_rate'?" in caplog.text
+
+
+def test_an_unknown_key_is_an_error_when_strict() -> None:
+    with pytest.raises(ValueError, match="'lerning_rate' did you mean 'learning_rate'"):
+        Config("BPR", config_dict={"lerning_rate": 0.1, "strict_config": True})
+
+
+def test_keys_that_recbole_reads_in_code_alone_are_known(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        Config("BPR", config_dict={"additional_feat_suffix": None, "numerical_features": []})
+    assert "unknown" not in caplog.text
+
+
+def test_an_unknown_model_lists_near_matches() -> None:
+    with pytest.raises(ValueError, match="model 'SASrec' is unknown; did you mean 'SASRec'"):
+        Config("SASrec")
+
+
+def test_no_model() -> None:
+    with pytest.raises(ValueError, match="no model is given: pass --model"):
+        Config()
+
+
+def test_a_missing_or_broken_config_file(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"config file 'no\.yaml' does not exist"):
+        Config("BPR", config_file_list=["no.yaml"])
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("a: [1")
+    with pytest.raises(ValueError, match=r"broken\.yaml' is not valid YAML"):
+        Config("BPR", config_file_list=[str(broken)])
+
+
+def test_declared_types_come_from_the_yaml_comments(tmp_path: Path) -> None:
+    file = tmp_path / "x.yaml"
+    file.write_text("a: 1  # (int or list) one\nb: ~ # (str) two\nc: 1 # no type\nd: 1 # (foo) x")
+    assert declared_types((file,)) == {"a": ("int", "list"), "b": ("str",), "d": ()}
+
+
+def test_a_plain_configuration_comes_back_as_it_was() -> None:
+    config = Config("SASRec", config_dict={"topk": [5, 10]})
+    plain = plain_config(config)
+    again = Config.from_plain(plain)
+    assert again.final_config_dict == config.final_config_dict
+    assert again.model_class is config.model_class
+
+
+@pytest.mark.parametrize("change", [{"topk": [5]}, {"metrics": ["NDCG"]}])
+def test_a_validation_metric_that_is_not_computed(change: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"valid_metric 'MRR@10' is not computed"):
+        Config("BPR", config_dict=change)

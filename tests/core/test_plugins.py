@@ -1,0 +1,191 @@
+"""Plugins of other projects: found, run, and refused one by one when broken."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recbole_llm import EncoderSpec, ModelSpec, hookimpl, hookspecs
+from recbole_llm.core import plugins
+from recbole_llm.testing import write_tiny_dataset
+
+SAMPLE = Path(__file__).parents[1] / "sample_plugin"
+
+
+def plugin(**hooks: Any) -> object:
+    marked = {name: staticmethod(hookimpl(function)) for name, function in hooks.items()}
+    return type("Plugin", (), marked)()
+
+
+def models_of(*specs: ModelSpec) -> object:
+    return plugin(register_models=lambda register: [register(spec) for spec in specs] and None)
+
+
+@pytest.fixture
+def fresh() -> plugins.Plugins:
+    return plugins.build_plugins()
+
+
+def test_built_in_models_come_through_the_same_seam(fresh: plugins.Plugins) -> None:
+    assert "PAD" in fresh.registry.models
+    assert fresh.registry.origins["model PAD"] == "recbole_llm.models.pad"
+
+
+def test_a_registered_model_is_listed_and_found(fresh: plugins.Plugins) -> None:
+    fresh.register(models_of(ModelSpec("Mine", "json:JSONDecoder")), "mine")
+    assert fresh.registry.models["Mine"].model == "json:JSONDecoder"
+
+
+def test_a_duplicate_name_is_refused_and_leaves_nothing(fresh: plugins.Plugins) -> None:
+    specs = (ModelSpec("New", "x:New"), ModelSpec("PAD", "x:PAD"))
+    with pytest.raises(ValueError, match="model 'PAD' of plugin 'mine' is already registered by"):
+        fresh.register(models_of(*specs), "mine")
+    assert "New" not in fresh.registry.models
+    assert not fresh.manager.has_plugin("mine")
+
+
+def test_a_misspelt_hook_is_refused(fresh: plugins.Plugins) -> None:
+    message = (
+        "plugin 'mine' implements the unknown hook 'register_model'; did you mean 'register_mo"
+    )
+    with pytest.raises(ValueError, match=message):
+        fresh.register(plugin(register_model=lambda register: None), "mine")
+
+
+def test_prepare_dataset_and_on_result_are_called(fresh: plugins.Plugins) -> None:
+    seen: list[Any] = []
+    mine = plugin(
+        prepare_dataset=lambda config, dataset: seen.append(dataset),
+        on_result=lambda config, result: seen.append(result),
+    )
+    fresh.register(mine, "mine")
+    fresh.manager.subset_hook_caller("prepare_dataset", _others(fresh, mine))(config=1, dataset=2)
+    fresh.manager.hook.on_result(config=1, result={"a": 1})
+    assert seen == [2, {"a": 1}]
+
+
+@pytest.mark.parametrize("hook", ["item_texts", "user_texts"])
+def test_the_first_plugin_that_gives_texts_wins(fresh: plugins.Plugins, hook: str) -> None:
+    fresh.register(plugin(**{hook: lambda config, dataset: {"i1": "one"}}), "first")
+    fresh.register(plugin(**{hook: lambda config, dataset: None}), "second")
+    assert getattr(fresh.manager.hook, hook)(config=None, dataset=None) == {"i1": "one"}
+
+
+def test_an_encoder_and_a_metric_are_registered(fresh: plugins.Plugins) -> None:
+    from recbole.evaluator import metrics, register
+
+    class FirstHit(metrics.Hit):  # type: ignore[misc]
+        pass
+
+    fresh.register(
+        plugin(
+            register_encoders=lambda register: register(EncoderSpec("mine", "x:y")),
+            register_metrics=lambda register: register(FirstHit),
+        ),
+        "mine",
+    )
+    assert fresh.registry.encoder("mine").factory == "x:y"
+    assert register.metrics_dict.pop("firsthit") is FirstHit
+    assert register.metric_information.pop("firsthit") == ["rec.topk"]
+
+
+def test_a_refused_metric_leaves_nothing(fresh: plugins.Plugins) -> None:
+    from recbole.evaluator import metrics, register
+
+    class New(metrics.Hit):  # type: ignore[misc]
+        pass
+
+    taken = type("Recall", (metrics.Hit,), {})
+    mine = plugin(
+        register_models=lambda register: register(ModelSpec("New", "x:New")),
+        register_metrics=lambda register: [register(New), register(taken)],
+    )
+    with pytest.raises(ValueError, match="metric 'Recall' is already registered"):
+        fresh.register(mine, "mine")
+    assert "New" not in fresh.registry.models and not fresh.manager.has_plugin("mine")
+    assert "new" not in register.metrics_dict
+
+
+def test_a_model_may_bring_its_data_set_class() -> None:
+    from recbole.data.dataset import Dataset
+
+    from recbole_llm import Config, testing
+    from recbole_llm.data.create import create_dataset
+
+    class MyDataset(Dataset):  # type: ignore[misc]
+        pass
+
+    testing.write_tiny_dataset("dataset")
+    spec = ModelSpec("OfMine", "recbole.model.general_recommender:BPR", dataset=MyDataset)
+    plugins.get_plugins().register(models_of(spec), "of mine")
+    config = Config("OfMine", "tiny", config_dict={"data_path": "dataset"})
+    assert type(create_dataset(config)) is MyDataset
+
+
+def _others(fresh: plugins.Plugins, mine: object) -> list[object]:
+    return [p for p in fresh.manager.get_plugins() if p is not mine]
+
+
+def test_one_broken_plugin_does_not_take_the_others_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    modules = {
+        "broken_import": "import no_such_module_at_all",
+        "broken_hook": "from recbole_llm import hookimpl\n@hookimpl\ndef prepare_data(config): ...",
+        "good": "from recbole_llm import hookimpl, ModelSpec\n@hookimpl\n"
+        "def register_models(register):\n    register(ModelSpec('Good', 'json:JSONDecoder'))",
+    }
+    for name, code in modules.items():
+        (tmp_path / f"{name}.py").write_text(code)
+        info = tmp_path / f"{name}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[recbole_llm]\n{name} = {name}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    loaded = plugins.build_plugins()
+    assert "Good" in loaded.registry.models and "PAD" in loaded.registry.models
+    assert "No module named 'no_such_module_at_all'" in loaded.failed["broken_import"]
+    assert "did you mean 'prepare_dataset'" in loaded.failed["broken_hook"]
+    lines = [r.getMessage() for r in caplog.records if "was left out" in r.getMessage()]
+    assert len(lines) == 2
+
+
+def test_every_hook_has_a_docstring_and_stands_in_the_readme() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    for name in hook_names():
+        assert getattr(hookspecs, name).__doc__, name
+        assert f"`{name}" in readme, f"{name} is not in README.md"
+
+
+def hook_names() -> list[str]:
+    return [name for name, f in vars(hookspecs).items() if hasattr(f, "recbole_llm_spec")]
+
+
+def test_another_projects_package_is_installed_discovered_and_run(tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation"]
+    source = tmp_path / "source"
+    source.mkdir()
+    for file in SAMPLE.iterdir():
+        if file.is_file():
+            (source / file.name).write_bytes(file.read_bytes())
+    subprocess.run([*install, "--target", str(site), str(source)], check=True)
+    write_tiny_dataset(tmp_path / "dataset")
+    code = (
+        f"import sys; sys.path.insert(0, {str(site)!r})\n"
+        "from recbole_llm import run_recbole_llm, list_models, list_encoders\n"
+        "assert 'TextMean' in list_models() and 'letters' in list_encoders()\n"
+        "result = run_recbole_llm('TextMean', 'tiny', config_dict=dict(encoder='letters', epochs=8,"
+        " learning_rate=0.01, loss_type='CE', show_progress=False, MAX_ITEM_LIST_LENGTH=10))\n"
+        "print('ndcg', result['test_result']['ndcg@10'])"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
+    # 60 items: a random ranking gives about .08 at 10, the user's genre alone gives far more.
+    assert float(run.stdout.split("ndcg ")[1]) > 0.15

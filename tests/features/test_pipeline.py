@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_texts import CountingEncoder
+
+from recbole_llm.features.encoders.base import EncoderError
+from recbole_llm.features.pipeline import encode_texts
+from recbole_llm.features.store import EmbeddingStore
+from recbole_llm.testing import HashEncoder
+
+SCRIPT = Path(__file__).with_name("killed_run.py")
+N, BATCH = 100, 10
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[EmbeddingStore]:
+    with closing(EmbeddingStore(tmp_path)) as opened:
+        yield opened
+
+
+def test_each_text_is_encoded_once(store: EmbeddingStore) -> None:
+    encoder = CountingEncoder()
+    texts = ["b b", "a", "b b", "ccc", "a"]
+    matrix, report = encode_texts(encoder, store, texts, progress=False)
+    np.testing.assert_array_equal(matrix, HashEncoder(8).encode(texts))
+    assert sorted(encoder.seen) == ["a", "b b", "ccc"]
+    assert (report.texts, report.unique, report.cached, report.encoded) == (5, 3, 0, 3)
+    assert str(report).startswith("5 texts, 3 unique, 0 cached, 3 encoded in ")
+
+
+def test_a_warm_run_encodes_nothing_and_gives_the_same(tmp_path: Path) -> None:
+    for dtype in ("float32", "float16"):
+        with closing(EmbeddingStore(tmp_path, dtype)) as store:
+            first, _ = encode_texts(CountingEncoder(), store, ["a", "b"], progress=False)
+            encoder = CountingEncoder()
+            second, report = encode_texts(encoder, store, ["b", "a", "c"], progress=False)
+            np.testing.assert_array_equal(second[:2], first[::-1])
+            assert (encoder.seen, report.cached, report.encoded) == (["c"], 2, 1)
+
+
+def test_no_texts(store: EmbeddingStore) -> None:
+    matrix, report = encode_texts(CountingEncoder(), store, [], progress=False)
+    assert (len(matrix), report.encoded) == (0, 0)
+
+
+def test_another_encoder_is_not_served_these_vectors(store: EmbeddingStore) -> None:
+    encode_texts(CountingEncoder(8), store, ["a"], progress=False)
+    matrix, report = encode_texts(CountingEncoder(4), store, ["a"], progress=False)
+    assert (matrix.shape, report.encoded) == ((1, 4), 1)
+
+
+@pytest.mark.parametrize(
+    ("vectors", "message"),
+    [
+        (np.zeros((1, 4)), r"returned shape \(1, 4\) for 2 texts; expected \[2, D\]"),
+        (np.zeros(2), r"returned shape \(2,\) for 2 texts"),
+        ([[1, 2], [np.nan, 1]], "not finite for 1 of 2 texts, such as 'bb'; try encoder_dtype"),
+    ],
+)
+def test_a_bad_encoder_is_found_out(
+    store: EmbeddingStore, vectors: object, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = HashEncoder(4)
+    monkeypatch.setattr(encoder, "encode", lambda texts: np.asarray(vectors))
+    with pytest.raises(EncoderError, match=message):
+        encode_texts(encoder, store, ["a", "bb"], progress=False)
+    assert len(store) == 0
+
+
+def start(folder: Path, log: Path, pause: float) -> subprocess.Popen[str]:
+    root = str(SCRIPT.resolve().parents[2])
+    return subprocess.Popen(
+        [sys.executable, str(SCRIPT), str(folder), str(log), str(N), str(pause)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": root},
+    )
+
+
+def lines(log: Path) -> list[str]:
+    return log.read_text().splitlines() if log.exists() else []
+
+
+def expected_sum() -> float:
+    return float(HashEncoder(8).encode([f"text {i}" for i in range(N)]).sum())
+
+
+@pytest.mark.parametrize(
+    ("batches", "delay"), [(0, 0.0), (1, 0.0), (3, 0.01), (6, 0.02), (9, 0.03)]
+)
+def test_a_killed_run_resumes_and_repeats_one_batch_at_most(
+    tmp_path: Path, batches: int, delay: float
+) -> None:
+    log = tmp_path / "log"
+    run = start(tmp_path, log, 0.03)
+    while len(lines(log)) < batches * BATCH and run.poll() is None:
+        time.sleep(0.002)
+    time.sleep(delay)
+    run.send_signal(signal.SIGKILL)
+    run.wait()
+    output, _ = start(tmp_path, log, 0.0).communicate(timeout=60)
+    seen = Counter(lines(log))
+    assert len(seen) == N
+    assert sum(seen.values()) - N <= BATCH
+    total, cached, encoded = output.split()
+    assert float(total) == pytest.approx(expected_sum(), abs=1e-4)
+    assert int(cached) >= (batches - 1) * BATCH
+    assert int(cached) + int(encoded) == N
+
+
+def test_two_processes_share_a_store(tmp_path: Path) -> None:
+    runs = [start(tmp_path, tmp_path / f"log{i}", 0.05) for i in range(2)]
+    outputs = [run.communicate(timeout=60)[0].split() for run in runs]
+    assert [run.returncode for run in runs] == [0, 0]
+    assert outputs[0][0] == outputs[1][0]
+    assert float(outputs[0][0]) == pytest.approx(expected_sum(), abs=1e-4)
+    # Each process starts with other batches, so that together they do hardly more than one would.
+    encoded = [len(lines(tmp_path / f"log{i}")) for i in range(2)]
+    assert N <= sum(encoded) < 2 * N

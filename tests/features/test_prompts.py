@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from made_texts import PlainConfig
+
+from recbole_llm.features import prompts
+from recbole_llm.features.templates import PromptError
+
+Make = Callable[..., Any]
+
+
+@pytest.fixture(autouse=True)
+def _no_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prompts, "_override", lambda hook, config, dataset: None)
+
+
+@pytest.fixture
+def histories(monkeypatch: pytest.MonkeyPatch) -> None:
+    """u1: 10, 20, 30, 10; u3: 20. u2 has no training interaction."""
+    users, items = np.array([1, 1, 1, 1, 3]), np.array([1, 2, 3, 1, 2])
+    monkeypatch.setattr(prompts, "training_interactions", lambda dataset: (users, items))
+
+
+def test_default_item_texts(config: PlainConfig, make_dataset: Make) -> None:
+    assert prompts.item_texts(config, make_dataset()) == {
+        "10": "movie title: Toy Story; genre: comedy",
+        "20": "movie title: Heat; genre: crime",
+        "30": "movie title: Babe",
+    }
+
+
+def test_a_template_sees_every_column_as_text(config: PlainConfig, make_dataset: Make) -> None:
+    config["item_prompt"] = "{{ movie_title }} costs {{ price }} ({{ item['item_id'] }})"
+    assert prompts.item_texts(config, make_dataset())["10"] == "Toy Story costs 1.5 (10)"
+
+
+def test_items_without_row_or_text_are_left_out(config: PlainConfig, make_dataset: Make) -> None:
+    config["item_prompt"] = "{{ genre }}"
+    texts = prompts.item_texts(config, make_dataset(tokens=("10", "30", "99")))
+    assert texts == {"10": "comedy"}
+
+
+def test_ml_100k_default(config: PlainConfig, make_dataset: Make) -> None:
+    items = "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq\n"
+    items += "1\tToy Story\t1995\tAnimation Children's Comedy\n267\tunknown\t\tunknown\n"
+    config["dataset"] = "ml-100k"
+    assert prompts.item_texts(config, make_dataset(items, tokens=("1", "267"))) == {
+        "1": "Toy Story (1995). Genres: Animation, Children's, Comedy",
+        "267": "unknown. Genres: unknown",
+    }
+
+
+def test_a_missing_item_file_is_named(config: PlainConfig, make_dataset: Make) -> None:
+    with pytest.raises(PromptError, match=r"dataset 'small' has no file '.*small\.item' to make"):
+        prompts.item_texts(config, make_dataset(items=None))
+
+
+def test_an_item_file_without_text_fields(config: PlainConfig, make_dataset: Make) -> None:
+    dataset = make_dataset("item_id:token\tprice:float\n10\t1\n", tokens=("10",))
+    with pytest.raises(PromptError, match=r"has no text field .* it has item_id:token, price:floa"):
+        prompts.item_texts(config, dataset)
+    config["item_prompt"] = "price {{ price }}"
+    assert prompts.item_texts(config, dataset) == {"10": "price 1"}
+
+
+def test_an_unknown_field_of_a_template(config: PlainConfig, make_dataset: Make) -> None:
+    config["item_prompt"] = "{{ title }}"
+    with pytest.raises(PromptError, match="uses the field 'title'.*there are: .*genre"):
+        prompts.item_texts(config, make_dataset())
+
+
+@pytest.mark.usefixtures("histories")
+def test_default_user_texts_are_titles_in_order(config: PlainConfig, make_dataset: Make) -> None:
+    assert prompts.user_texts(config, make_dataset()) == {
+        "u1": "The user's items, oldest first: Toy Story; Heat; Babe; Toy Story",
+        "u3": "The user's items, oldest first: Heat",
+    }
+
+
+@pytest.mark.usefixtures("histories")
+def test_the_last_items_of_a_history(config: PlainConfig, make_dataset: Make) -> None:
+    config["user_prompt_max_items"] = 2
+    config["user_prompt"] = "{{ titles | join(',') }}/{{ items[-1].genre }}"
+    assert prompts.user_texts(config, make_dataset()) == {
+        "u1": "Babe,Toy Story/comedy",
+        "u3": "Heat/crime",
+    }
+
+
+@pytest.mark.usefixtures("histories")
+def test_user_fields(config: PlainConfig, make_dataset: Make) -> None:
+    config["user_prompt"] = "{{ user.age }}: {{ titles[0] }}"
+    dataset = make_dataset(user="user_id:token\tage:token\nu1\t24\nu3\t53\n")
+    assert prompts.user_texts(config, dataset) == {"u1": "24: Toy Story", "u3": "53: Heat"}
+
+
+@pytest.mark.usefixtures("histories")
+def test_the_title_field_can_be_chosen(config: PlainConfig, make_dataset: Make) -> None:
+    config["user_prompt"] = "{{ titles | join(',') }}"
+    config["item_title_field"] = "genre"
+    assert prompts.user_texts(config, make_dataset())["u1"] == "comedy,crime,comedy"
+    config["item_title_field"] = "gender"
+    with pytest.raises(PromptError, match="item_title_field: .* has no field 'gender'; did you me"):
+        prompts.user_texts(config, make_dataset())
+
+
+def test_texts_of_plugins_replace_both(
+    config: PlainConfig, make_dataset: Make, histories: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {"item_texts": {"10": "ten", "20": "", "x": "y"}, "user_texts": {"u1": "first"}}
+    monkeypatch.setattr(prompts, "_override", lambda hook, config, dataset: given.get(hook))
+    dataset = make_dataset(items=None)
+    assert prompts.item_texts(config, dataset) == {"10": "ten"}
+    assert prompts.user_texts(config, dataset) == {"u1": "first"}
+    del given["user_texts"]
+    assert prompts.user_texts(config, dataset) == {"u1": "The user's items, oldest first: ten; ten"}

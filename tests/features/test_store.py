@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import os
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from recbole_llm.features.store import EmbeddingStore, StoreError, cache_dir
+
+VECTORS = np.array([[1, 2, 3], [0.1, -0.5, 1e-3]], np.float32)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[EmbeddingStore]:
+    with closing(EmbeddingStore(tmp_path)) as opened:
+        yield opened
+
+
+def test_vectors_come_back_in_the_order_asked_for(store: EmbeddingStore) -> None:
+    keys = store.keys("f", ["a", "b"])
+    assert store.present(keys) == set()
+    store.add(keys, VECTORS)
+    assert store.present([*keys, b"other"]) == set(keys)
+    np.testing.assert_array_equal(store.load(keys[::-1]), VECTORS[::-1])
+    assert len(store) == 2
+
+
+def test_keys_separate_encoder_precision_and_text(tmp_path: Path) -> None:
+    single, half = EmbeddingStore(tmp_path), EmbeddingStore(tmp_path, "float16")
+    with closing(single), closing(half):
+        keys = {
+            *single.keys("f", ["a", "b", ""]), *single.keys("g", ["a"]), *half.keys("f", ["a"]),
+            *single.keys("fa", [""]), *single.keys("f", ["a\ud800"]),
+        }  # fmt: skip
+    assert len(keys) == 7
+
+
+def test_half_precision(tmp_path: Path) -> None:
+    with closing(EmbeddingStore(tmp_path, "float16")) as half:
+        keys = half.keys("f", ["a", "b"])
+        half.add(keys, VECTORS)
+        np.testing.assert_array_equal(half.load(keys), VECTORS.astype(np.float16))
+
+
+def test_many_keys(store: EmbeddingStore) -> None:
+    texts = [str(i) for i in range(1203)]
+    keys = store.keys("f", texts)
+    vectors = np.arange(2406, dtype=np.float32).reshape(-1, 2)
+    store.add(keys, vectors)
+    assert len(store.present(keys)) == 1203
+    np.testing.assert_array_equal(store.load(keys), vectors)
+
+
+def test_what_is_there_stays(store: EmbeddingStore) -> None:
+    keys = store.keys("f", ["a", "b"])
+    store.add(keys, VECTORS)
+    store.add(keys, VECTORS + 1)
+    np.testing.assert_array_equal(store.load(keys), VECTORS)
+
+
+def test_nothing_asked_for(store: EmbeddingStore) -> None:
+    assert store.load([]).shape == (0, 0)
+
+
+def test_a_batch_is_stored_whole_or_not_at_all(store: EmbeddingStore) -> None:
+    keys = store.keys("f", ["a", "b"])
+    with pytest.raises(ValueError, match="zip"):
+        store.add([*keys, b"no vector"], VECTORS)
+    with pytest.raises(sqlite3.Error):
+        store.add([keys[0], {}], VECTORS)  # type: ignore[list-item]
+    assert len(store) == 0
+    store.add(keys, VECTORS)
+    assert len(store) == 2
+
+
+def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECBOLE_LLM_CACHE", "/from/environment")
+    assert cache_dir({"embedding_cache_dir": "/own"}) == Path("/own")
+    assert cache_dir({"embedding_cache_dir": None}) == Path("/from/environment")
+    monkeypatch.delenv("RECBOLE_LLM_CACHE")
+    monkeypatch.setenv("HOME", "/home/someone")
+    expected = Path("/home/someone/.cache/recbole_llm")
+    assert cache_dir({"embedding_cache_dir": None}) == expected
+
+
+def test_a_file_that_is_no_database(tmp_path: Path) -> None:
+    file = tmp_path / "embeddings.sqlite"
+    file.write_bytes(b"this is not a database" * 100)
+    with pytest.raises(StoreError, match=rf"'{file}' is damaged .*delete the file"):
+        EmbeddingStore(tmp_path)
+
+
+def test_damaged_pages(tmp_path: Path) -> None:
+    with closing(EmbeddingStore(tmp_path)) as store:
+        keys = store.keys("f", [str(i) for i in range(500)])
+        store.add(keys, np.ones((500, 64), np.float32))
+    file = tmp_path / "embeddings.sqlite"
+    content = bytearray(file.read_bytes())
+    for start in range(4096, len(content) - 4096, 4096):
+        content[start : start + 2000] = os.urandom(2000)
+    file.write_bytes(content)
+    with pytest.raises(StoreError, match="is damaged .*; delete the file"):  # noqa: SIM117
+        with closing(EmbeddingStore(tmp_path)) as store:
+            store.load(keys)
+
+
+def test_a_flipped_bit(tmp_path: Path) -> None:
+    with closing(EmbeddingStore(tmp_path)) as store:
+        keys = store.keys("f", ["a", "b"])
+        store.add(keys, VECTORS)
+    with closing(sqlite3.connect(tmp_path / "embeddings.sqlite")) as raw:
+        raw.execute("UPDATE vectors SET vector = zeroblob(12) WHERE key = ?", [keys[1]])
+        raw.commit()
+    with closing(EmbeddingStore(tmp_path)) as store:
+        store.load(keys[:1])
+        with pytest.raises(StoreError, match="is damaged .a vector does not match its checksum"):
+            store.load(keys)
+
+
+def test_a_later_format(tmp_path: Path) -> None:
+    EmbeddingStore(tmp_path).close()
+    with closing(sqlite3.connect(tmp_path / "embeddings.sqlite")) as raw:
+        raw.execute("PRAGMA user_version=9")
+    with pytest.raises(StoreError, match="has format 9, this version reads 1; set embedding_cache"):
+        EmbeddingStore(tmp_path)
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        StoreError, match="file/sub/embeddings.sqlite' cannot be written .*set embe"
+    ):
+        EmbeddingStore(tmp_path / "file" / "sub")
+
+
+def refusal_as_nobody(folder: str) -> str:
+    """What opening the store says in a child process that, unlike root, must mind permissions."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            if os.geteuid() == 0:
+                os.setgid(65534)
+                os.setuid(65534)
+            EmbeddingStore(folder)
+            os.write(writing, b"it opened")
+        except BaseException as error:  # noqa: BLE001 - the parent judges
+            os.write(writing, f"{type(error).__name__}: {error}".encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    os.waitpid(child, 0)
+    with os.fdopen(reading) as pipe:
+        return pipe.read()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="permissions of POSIX systems")
+@pytest.mark.parametrize("with_store", [False, True])
+def test_a_read_only_folder(with_store: bool) -> None:
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own folders are closed to others
+        if with_store:
+            EmbeddingStore(folder).close()
+        for file in Path(folder).iterdir():
+            file.chmod(0o444)
+        os.chmod(folder, 0o555)
+        message = refusal_as_nobody(folder)
+        os.chmod(folder, 0o755)
+    expected = f"StoreError: embedding cache '{folder}/embeddings.sqlite' cannot be written (permis"
+    assert message.startswith(expected)
+    assert "set embedding_cache_dir or the environment variable RECBOLE_LLM_CACHE" in message
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="permissions of POSIX systems")
+def test_a_read_only_file_in_a_folder_that_is_not() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        EmbeddingStore(folder).close()
+        Path(folder, "embeddings.sqlite").chmod(0o444)
+        os.chmod(folder, 0o777)
+        message = refusal_as_nobody(folder)
+    assert "cannot be written (attempt to write a readonly database); set embedding" in message
+
+
+def test_a_lock_that_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recbole_llm.features.store._BUSY_SECONDS", 0.1)
+    with closing(EmbeddingStore(tmp_path)) as first, closing(EmbeddingStore(tmp_path)) as second:
+        first._connection.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreError, match="stayed locked by another process for"):
+            second.add(second.keys("f", ["a", "b"]), VECTORS)
+        first._connection.execute("ROLLBACK")
+        second.add(second.keys("f", ["a", "b"]), VECTORS)
+        assert len(first) == 2

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from recbole_llm.features.table import EmbeddingTable, TableError, first_names
+
+
+def test_any_floats_and_tokens() -> None:
+    table = EmbeddingTable.build([[1.0, 2.0], [3.0, 4.0]], [7, "b"], "f")
+    assert table.matrix.dtype == np.float32
+    assert list(table.tokens) == ["7", "b"]
+    assert (len(table), table.dimension) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "tokens", "message"),
+    [
+        (np.zeros((2, 2)), ["a"], "2 rows but 1 tokens"),
+        (np.zeros(2), ["a", "b"], r"needs a float32 matrix \[n, D\], got float32 of shape \(2,\)"),
+        (np.zeros((2, 2), int), ["a", "b"], "must be floating-point numbers, got dtype int64"),
+        (np.zeros((4, 1)), list("abab"), "2 tokens have more than one row: 'a', 'b'"),
+    ],
+)
+def test_what_is_no_table(matrix: np.ndarray, tokens: list[str], message: str) -> None:
+    with pytest.raises(TableError, match=message):
+        EmbeddingTable.build(matrix, tokens)
+
+
+def test_names_in_messages_are_few() -> None:
+    assert first_names("ab") == "'a', 'b'"
+    assert first_names("abcdefg") == "'a', 'b', 'c', 'd', 'e', …"
