@@ -33,6 +33,11 @@ def register_encoders(register: Callable[[EncoderSpec], None]) -> None:
 
 
 @hookspec
+def register_settings(register: Callable[[str | type], None]) -> None:
+    """Call ``register("package.module:Class")`` for each settings class that every run checks."""
+
+
+@hookspec
 def register_metrics(register: Callable[[type], None]) -> None:
     """Call ``register(cls)`` for each ``recbole.evaluator.base_metric.AbstractMetric`` subclass."""
 

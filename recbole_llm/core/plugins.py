@@ -44,11 +44,14 @@ class Plugins:
             self._check_hooks(plugin, name)
             specs = self._specs(plugin)
             self.registry.check(specs, origin=name)
+            settings: list[str | type] = []
+            self._own(plugin).get("register_settings", _nothing)(settings.append)
             _register_metrics(self._own(plugin).get("register_metrics"))
         except Exception:
             self.manager.unregister(plugin)
             raise
         self.registry.add(specs, origin=name)
+        self.registry.settings += settings
 
     def _own(self, plugin: object) -> dict[str, Callable[..., Any]]:
         callers = self.manager.get_hookcallers(plugin) or []
@@ -203,6 +206,10 @@ def default_config_files(name: str) -> list[str]:
     spec = find_model(name)
     files = [*sorted(PROPERTIES.glob("*.yaml")), *([spec.config] if spec.config else [])]
     return [str(f) for f in files]
+
+
+def _nothing(register: Callable[..., Any]) -> None:
+    """In place of a hook that a plugin does not implement."""
 
 
 def _register_metrics(hook: Callable[..., Any] | None) -> None:

@@ -28,7 +28,8 @@ class ModelSpec:
         model: the class, or ``"package.module:Class"``.
         dataset: the data set class; by default the one of the model's type.
         trainer: the trainer class; by default RecBole's for the model.
-        config: YAML file with the model's default parameters.
+        settings: class of the model's keys, a ``recbole_llm.core.settings.Settings``.
+        config: YAML file with the model's default parameters; by default those of `settings`.
         needs_text: whether item embeddings are attached to the data set before it is split.
         summary: one line for listings.
     """
@@ -37,6 +38,7 @@ class ModelSpec:
     model: str | type
     dataset: str | type | None = None
     trainer: str | type | None = None
+    settings: str | type | None = None
     config: str | Path | None = None
     needs_text: bool = False
     summary: str = ""
@@ -51,12 +53,14 @@ class EncoderSpec:
         factory: ``factory(config)`` returns an encoder; or ``"package.module:callable"``.
         summary: one line for listings.
         requires: top-level modules that must be importable for this kind to work.
+        settings: class of the kind's own keys, a ``recbole_llm.core.settings.Settings``.
     """
 
     name: str
     factory: str | Callable[..., Any]
     summary: str = ""
     requires: tuple[str, ...] = ()
+    settings: str | type | None = None
 
     def missing(self) -> list[str]:
         """Names of required modules that are not installed."""
@@ -68,11 +72,12 @@ Spec = TypeVar("Spec", ModelSpec, EncoderSpec)
 
 @dataclass
 class Registry:
-    """Models and encoders by name, each with the plugin that brought it."""
+    """Models and encoders by name, each with the plugin that brought it; settings classes."""
 
     models: dict[str, ModelSpec] = field(default_factory=dict)
     encoders: dict[str, EncoderSpec] = field(default_factory=dict)
     origins: dict[str, str] = field(default_factory=dict)
+    settings: list[str | type] = field(default_factory=list)
 
     def check(self, specs: Sequence[ModelSpec | EncoderSpec], origin: str) -> None:
         """Raise ValueError if a name among a plugin's specs is taken."""

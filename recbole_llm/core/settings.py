@@ -1,0 +1,158 @@
+"""Typed settings: the keys of a configuration that belong together, with types, ranges and meanings.
+
+A part of the package (a method, an encoder kind, the engine) declares a frozen class; each field
+is a config key, the docstring under it its meaning. ``Config`` builds every class that a run needs
+once, before anything long; who needs a value reads it from ``TheClass.of(config)``.
+
+>>> class Example(Settings):
+...     '''An example.'''
+...     dropout: Dropout = 0.5
+...     '''On the inputs.'''
+>>> Example.of({"dropout": 1.5})
+Traceback (most recent call last):
+ValueError: dropout: expected a number of at least 0 and below 1, got 1.5
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Protocol, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
+
+from recbole_llm.core.errors import did_you_mean, unknown
+from recbole_llm.core.type_names import choices, type_name
+
+Self = TypeVar("Self", bound="Settings")
+
+
+class ConfigLike(Protocol):
+    """A configuration: RecBole's, this package's, or a plain dict of keys."""
+
+    def __getitem__(self, key: str, /) -> Any: ...
+
+    def __contains__(self, key: str, /) -> bool: ...
+
+
+def _flag(value: object) -> object:
+    """RecBole's files use 0 and 1 for bools."""
+    return bool(value) if isinstance(value, int) and value in (0, 1) else value
+
+
+def _text(value: object) -> object:
+    """What a literal on the command line made a number of, such as a revision, is a text again."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return str(value) if number else value
+
+
+def _list(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
+
+
+Flag = Annotated[bool, BeforeValidator(_flag)]
+Text = Annotated[str, BeforeValidator(_text)]
+Count = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Dropout = Annotated[float, Field(ge=0, lt=1)]
+Names = Annotated[list[Text], BeforeValidator(_list)]
+FieldName = Annotated[Text, Field(min_length=1)]
+
+
+class Settings(BaseModel):
+    """Base of the settings classes; a subclass's checks over several fields are its validators."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        strict=True,
+        extra="ignore",
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+    )
+
+    @classmethod
+    def of(cls: type[Self], config: ConfigLike) -> Self:
+        """The settings that a configuration holds; keys that it lacks have their defaults.
+
+        Raises:
+            ValueError: in one line: the key, what it may be, and what it is.
+        """
+        values = {key: config[key] for key in cls.model_fields if key in config}
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            raise _in_one_line(cls, error, values) from None
+
+    def check(self, config: ConfigLike) -> None:
+        """Raise ValueError where these settings and those of other parts do not go together."""
+
+
+class Nested(Settings):
+    """Base of the settings that are the value of one key; unknown keys inside it are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True)
+class KeyInfo:
+    """A config key, for listings and YAML files.
+
+    Args:
+        key: its name.
+        type: what it may be, in words.
+        default: its value where nobody sets it.
+        meaning: one paragraph.
+    """
+
+    key: str
+    type: str
+    default: object
+    meaning: str
+
+
+def key_infos(settings: type[Settings]) -> Iterator[KeyInfo]:
+    """The keys of a settings class, in order."""
+    for key, field in settings.model_fields.items():
+        default = field.get_default(call_default_factory=True)
+        if isinstance(default, BaseModel):
+            default = default.model_dump()
+        yield KeyInfo(key, type_name(field), default, " ".join((field.description or "").split()))
+
+
+def defaults(settings: type[Settings]) -> dict[str, Any]:
+    """Value of each key where nobody sets it."""
+    return {info.key: info.default for info in key_infos(settings)}
+
+
+def _in_one_line(
+    settings: type[Settings], error: ValidationError, values: Mapping[str, Any]
+) -> ValueError:
+    first = error.errors()[0]
+    if first["type"] == "value_error":  # of a validator, which says it all
+        return ValueError(str(first["ctx"]["error"]))
+    path = [part for part in first["loc"] if isinstance(part, str)]
+    key, field = path[0], settings.model_fields[path[0]]
+    inside = _nested(field)
+    if inside is not None and len(path) > 1 and path[1] not in inside.model_fields:
+        near = did_you_mean(path[1], inside.model_fields)
+        listed = ", ".join(inside.model_fields)
+        return ValueError(
+            f"{key}: has no key '{path[1]}'; {near} keys: {listed}".replace("  ", " ")
+        )
+    value = values[key]
+    if inside is not None and len(path) > 1:
+        key, field = f"{key}: {path[1]}", inside.model_fields[path[1]]
+        value = value[path[1]] if isinstance(value, Mapping) else value
+    known = choices(field)
+    if known and isinstance(value, str):
+        return unknown(key, value, known)
+    return ValueError(f"{key}: expected {type_name(field)}, got {value!r}")
+
+
+def _nested(field: FieldInfo) -> type[Settings] | None:
+    kinds = getattr(field.annotation, "__args__", (field.annotation,))
+    return next((k for k in kinds if isinstance(k, type) and issubclass(k, Settings)), None)

@@ -1,0 +1,82 @@
+"""Types of settings in words: "a number of at least 0 and below 1", for errors and listings."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from annotated_types import Ge, Gt, Le, Lt, MinLen
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+_WORDS = {
+    bool: "True or False",
+    int: "an integer",
+    float: "a number",
+    str: "a text",
+    dict: "a dict",
+    type(None): "None",
+}
+_BOUNDS = {Ge: "of at least", Gt: "above", Le: "at most", Lt: "below"}
+
+
+def type_name(field: FieldInfo) -> str:
+    """What a field may be, in words."""
+    return _named(field.annotation, field.metadata)
+
+
+def choices(field: FieldInfo) -> list[str]:
+    """The names that a field may have, where it is a choice."""
+    return [str(choice) for part in _parts(field.annotation) for choice in _literals(part)]
+
+
+def _named(annotation: Any, metadata: Iterable[Any] = ()) -> str:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _named(arguments[0], [*_flat(arguments[1:]), *metadata])
+    if origin in (Union, types.UnionType):
+        return " or ".join(_named(part, metadata) for part in arguments)
+    if origin is Literal:
+        return f"one of {', '.join(map(str, arguments))}"
+    if origin is list:
+        bounds = _bounds(_flat(metadata))
+        return " ".join(["a list", bounds]).strip() + f", each {_named(arguments[0])}"
+    if origin is dict or (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        return "a dict"
+    if annotation is type(None):
+        return "None"
+    return " ".join([_WORDS.get(annotation, "a value"), _bounds(_flat(metadata))]).strip()
+
+
+def _flat(metadata: Iterable[Any]) -> list[Any]:
+    """Constraints, those inside pydantic's ``Field`` too."""
+    flat: list[Any] = []
+    for part in metadata:
+        flat += part.metadata if isinstance(part, FieldInfo) else [part]
+    return flat
+
+
+def _bounds(metadata: Iterable[Any]) -> str:
+    words = []
+    for part in metadata:
+        if isinstance(part, MinLen):
+            words.append("that is not empty")
+        for kind, word in _BOUNDS.items():
+            if isinstance(part, kind):
+                words.append(f"{word} {getattr(part, kind.__name__.lower())}")
+    return " and ".join(words)
+
+
+def _parts(annotation: Any) -> list[Any]:
+    if get_origin(annotation) is Annotated:
+        return _parts(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, types.UnionType):
+        return [p for part in get_args(annotation) for p in _parts(part)]
+    if get_origin(annotation) is list:
+        return _parts(get_args(annotation)[0])
+    return [annotation]
+
+
+def _literals(part: Any) -> tuple[Any, ...]:
+    return get_args(part) if get_origin(part) is Literal else ()
