@@ -44,8 +44,7 @@ class Plugins:
             self._check_hooks(plugin, name)
             specs = self._specs(plugin)
             self.registry.check(specs, origin=name)
-            settings: list[str | type] = []
-            self._own(plugin).get("register_settings", _nothing)(settings.append)
+            settings = self._settings(plugin)
             _register_metrics(self._own(plugin).get("register_metrics"))
         except Exception:
             self.manager.unregister(plugin)
@@ -77,6 +76,13 @@ class Plugins:
             if hook in own:
                 own[hook](specs.append)
         return specs
+
+    def _settings(self, plugin: object) -> list[str | type]:
+        classes: list[str | type] = []
+        hook = self._own(plugin).get("register_settings")
+        if hook is not None:
+            hook(classes.append)
+        return classes
 
     def load(self, entry_point: EntryPoint) -> None:
         """Load an installed plugin; a broken one is logged and noted, the others go on."""
@@ -206,10 +212,6 @@ def default_config_files(name: str) -> list[str]:
     spec = find_model(name)
     files = [*sorted(PROPERTIES.glob("*.yaml")), *([spec.config] if spec.config else [])]
     return [str(f) for f in files]
-
-
-def _nothing(register: Callable[..., Any]) -> None:
-    """In place of a hook that a plugin does not implement."""
 
 
 def _register_metrics(hook: Callable[..., Any] | None) -> None:

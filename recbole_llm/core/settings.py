@@ -1,4 +1,4 @@
-"""Typed settings: the keys of a configuration that belong together, with types, ranges and meanings.
+"""Typed settings: config keys that belong together, with types, ranges, choices and meanings.
 
 A part of the package (a method, an encoder kind, the engine) declares a frozen class; each field
 is a config key, the docstring under it its meaning. ``Config`` builds every class that a run needs
@@ -22,7 +22,7 @@ from typing import Annotated, Any, Protocol, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
-from recbole_llm.core.errors import did_you_mean, unknown
+from recbole_llm.core.errors import unknown
 from recbole_llm.core.type_names import choices, type_name
 
 Self = TypeVar("Self", bound="Settings")
@@ -138,11 +138,7 @@ def _in_one_line(
     key, field = path[0], settings.model_fields[path[0]]
     inside = _nested(field)
     if inside is not None and len(path) > 1 and path[1] not in inside.model_fields:
-        near = did_you_mean(path[1], inside.model_fields)
-        listed = ", ".join(inside.model_fields)
-        return ValueError(
-            f"{key}: has no key '{path[1]}'; {near} keys: {listed}".replace("  ", " ")
-        )
+        return unknown(f"{key}: the key", path[1], inside.model_fields)
     value = values[key]
     if inside is not None and len(path) > 1:
         key, field = f"{key}: {path[1]}", inside.model_fields[path[1]]
