@@ -20,8 +20,7 @@ from recbole_llm.core.plugins import (
 )
 from recbole_llm.core.runtime import configure_runtime
 from recbole_llm.data.create import create_dataset
-from recbole_llm.data.prepare import data_preparation, train_level
-from recbole_llm.evaluation.groups import check_settings as check_groups
+from recbole_llm.data.prepare import data_preparation
 from recbole_llm.features.item_init import initialise_items
 from recbole_llm.trainers.engine import with_engine
 
@@ -113,9 +112,6 @@ def load_data_and_model(model_file: str) -> tuple[Any, ...]:
 
 def load_data(config: Config) -> tuple[Any, Any, Any, Any]:
     """The data set, with what the plugins attach to it, and its three loaders."""
-    train_level(config)  # checks that are not to wait until texts are encoded
-    if config["eval_groups"]:
-        check_groups(config)
     dataset = create_dataset(config)
     get_plugin_manager().hook.prepare_dataset(config=config, dataset=dataset)
     return (dataset, *data_preparation(config, dataset))

@@ -35,7 +35,10 @@ def test_models_lists_models_encoders_plugins_and_their_origins() -> None:
     [
         (["--model=PDA"], "error: model 'PDA' is unknown; did you mean 'PAD'"),
         (["--model=BPR", "--dataset=tinny"], "error: dataset 'tinny'"),
-        (["--model=BPR", "--epochs=many"], "error: epochs: expected int, got 'many'"),
+        (
+            ["--model=BPR", "--epochs=many"],
+            "error: epochs: expected an integer of at least 1, got 'many'",
+        ),
         (["model=BPR"], "error: argument 'model=BPR' is not of the form --key=value"),
         (["--model=PAD", "--encoder=bundeld"], "error: encoder 'bundeld' is unknown; did you mean"),
     ],

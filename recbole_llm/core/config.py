@@ -13,22 +13,23 @@ from pathlib import Path
 from typing import Any
 
 from recbole.config import Config as RecBoleConfig
-from recbole.utils import EvaluatorType, InputType, ModelType
+from recbole.utils import InputType, ModelType
 
 from recbole_llm.core import compat
 from recbole_llm.core.checkpoint import restore_enums
+from recbole_llm.core.checks import check_settings, declared_keys
 from recbole_llm.core.errors import did_you_mean
 from recbole_llm.core.plugins import find_model, get_model
-from recbole_llm.core.registry import PROPERTIES, ModelSpec
+from recbole_llm.core.registry import PROPERTIES, ModelSpec, resolve
 from recbole_llm.core.schema import (
     RECBOLE,
-    declared_types,
-    is_a,
     item_features,
     parse_command_line,
     parse_literal,
     recbole_keys,
 )
+from recbole_llm.core.settings import defaults
+from recbole_llm.core.yaml_files import ConfigLoader, read_yaml
 
 DEFAULT_DATASET = "ml-100k"  # ships in recbole
 _PAIRWISE_LOSSES = ("BPR", "BCE", "SSM")
@@ -67,8 +68,6 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         super().__init__(model, dataset, config_file_list, dict(config_dict or {}))
         self._set_input_type()
         self._check_keys()
-        self._check_valid_metric()
-        self._check_mode()
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> Config:
@@ -89,22 +88,14 @@ class Config(RecBoleConfig):  # type: ignore[misc]
     def _convert_config_dict(self, config_dict: dict[str, Any]) -> dict[str, Any]:
         return {k: parse_literal(v) if isinstance(v, str) else v for k, v in config_dict.items()}
 
+    def _build_yaml_loader(self) -> type[ConfigLoader]:
+        return ConfigLoader
+
     def _load_config_files(self, file_list: Sequence[str] | None) -> dict[str, Any]:
         merged: dict[str, Any] = {}
         for file in file_list or ():
-            merged.update(self._read_yaml(file))
+            merged.update(read_yaml(file))
         return merged
-
-    def _read_yaml(self, file: str | Path) -> dict[str, Any]:
-        import yaml
-
-        try:
-            content = yaml.load(Path(file).read_text(encoding="utf-8"), Loader=self.yaml_loader)
-        except yaml.YAMLError as error:
-            raise ValueError(f"config file '{file}' is not valid YAML: {error}") from error
-        if content is not None and not isinstance(content, dict):
-            raise ValueError(f"config file '{file}' must hold 'key: value' lines")
-        return content or {}
 
     def _load_cmd_line(self) -> dict[str, Any]:
         return self._convert_config_dict(dict(parse_command_line(self._argv)))
@@ -133,7 +124,9 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         super()._load_internal_config_dict(model, model_class, dataset)
         own: dict[str, Any] = {}
         for file in self._own_files(model, dataset):
-            own.update(self._read_yaml(file))
+            own.update(read_yaml(file))
+        if self._spec.config is None and self._spec.settings is not None:
+            own.update(defaults(resolve(self._spec.settings)))
         self.internal_config_dict.update(own)
         known = (RECBOLE / "properties" / "dataset" / f"{dataset}.yaml").is_file()
         if not known and "load_col" not in own:
@@ -171,13 +164,13 @@ class Config(RecBoleConfig):  # type: ignore[misc]
 
     def _get_final_config_dict(self) -> dict[str, Any]:
         final: dict[str, Any] = super()._get_final_config_dict()
-        self._check_types()
-        self._check_processes()
         no_negatives = (
             final["MODEL_TYPE"] == ModelType.SEQUENTIAL and final.get("loss_type") == "CE"
         )
         if no_negatives and "train_neg_sample_args" not in self.external_config_dict:
             final["train_neg_sample_args"] = None  # RecBole's default asks for one, then refuses it
+        self.final_config_dict = final
+        check_settings(self, self._spec)
         final["needs_text"] = self._spec.needs_text or final.get("item_init") == "llm"
         return final
 
@@ -186,51 +179,8 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         if self["MODEL_INPUT_TYPE"] is None and self["loss_type"] in _PAIRWISE_LOSSES:
             self.final_config_dict["MODEL_INPUT_TYPE"] = InputType.PAIRWISE
 
-    def _check_valid_metric(self) -> None:
-        known = [
-            f"{name}@{k}" if k else name
-            for name in self["metrics"]
-            for k in (self["topk"] if _at_k(name) else [None])
-        ]
-        if self["valid_metric"].lower() not in [name.lower() for name in known]:
-            raise ValueError(
-                f"valid_metric '{self['valid_metric']}' is not computed: metrics at topk give "
-                f"{', '.join(known)}; choose one of them, or add it to metrics or topk"
-            )
-
-    def _check_mode(self) -> None:
-        ranking = self["eval_type"] == EvaluatorType.RANKING
-        if ranking and "labeled" in self["eval_args"]["mode"].values():
-            raise ValueError(
-                f"eval_args: mode labeled ranks nothing, and metrics {self['metrics']} are of "
-                f"rankings; set mode: full, or metrics such as AUC"
-            )
-
-    def _check_types(self) -> None:
-        declared = declared_types(self._all_files())
-        for key, value in self.external_config_dict.items():
-            types = declared.get(key, ())
-            if value is None or not types or is_a(value, types):
-                continue
-            raise ValueError(f"{key}: expected {' or '.join(types)}, got {value!r}")
-
-    def _check_processes(self) -> None:
-        if "local_rank" in self.external_config_dict:
-            return
-        for key in ("nproc", "world_size"):
-            if (self.external_config_dict.get(key) or 1) > 1:
-                raise ValueError(
-                    f"{key}: this command starts one process; start each yourself and give it "
-                    "RecBole's local_rank, world_size, nproc, ip and port"
-                )
-
-    def _all_files(self) -> tuple[Path, ...]:
-        recbole_files = [RECBOLE / "properties" / "overall.yaml"]
-        recbole_files.append(RECBOLE / "properties" / "dataset" / "sample.yaml")
-        return (*recbole_files, *self._own_files(self.model, self.dataset))
-
     def _check_keys(self) -> None:
-        known = recbole_keys() | set(self.internal_config_dict)
+        known = recbole_keys() | declared_keys(self, self._spec) | set(self.internal_config_dict)
         unknown = [key for key in self.external_config_dict if key not in known]
         if not unknown:
             return
@@ -239,14 +189,6 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         if self["strict_config"]:
             raise ValueError(f"{message} (strict_config: True)")
         getLogger("recbole_llm").warning(message)
-
-
-def _at_k(metric: str) -> bool:
-    """Whether a metric is of the first k items, and so has an ``@k`` to its name."""
-    from recbole.evaluator.register import metric_information
-
-    needs = metric_information[metric.lower()]
-    return "rec.topk" in needs or "rec.items" in needs
 
 
 def _spec_of_class(model: type) -> ModelSpec:

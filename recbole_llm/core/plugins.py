@@ -22,7 +22,12 @@ from recbole_llm.core.errors import did_you_mean, unknown
 from recbole_llm.core.registry import PACKAGE, PROPERTIES, EncoderSpec, ModelSpec, Registry, resolve
 
 ENTRY_POINT_GROUP = "recbole_llm"
-FEATURES = ("recbole_llm.features.attach", "recbole_llm.features.encoders")
+PARTS = (
+    "recbole_llm.data.settings",
+    "recbole_llm.evaluation.settings",
+    "recbole_llm.features.attach",
+    "recbole_llm.features.encoders",
+)
 
 
 @dataclass
@@ -109,9 +114,9 @@ def build_plugins() -> Plugins:
 
 
 def built_in() -> list[str]:
-    """This package's own plugins: the features, and each folder of ``models/``."""
+    """This package's own plugins: its parts, and each folder of ``models/``."""
     found = iter_modules([str(PACKAGE / "models")], "recbole_llm.models.")
-    return [*FEATURES, *sorted(module.name for module in found if module.ispkg)]
+    return [*PARTS, *sorted(module.name for module in found if module.ispkg)]
 
 
 @cache

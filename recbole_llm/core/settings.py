@@ -47,8 +47,14 @@ def _text(value: object) -> object:
     return str(value) if number else value
 
 
-def _list(value: object) -> object:
+def as_list(value: object) -> object:
+    """A tuple as a list, for keys that take either."""
     return list(value) if isinstance(value, tuple) else value
+
+
+def _listed(value: object) -> object:
+    single = isinstance(value, (str, int)) and not isinstance(value, bool)
+    return [value] if single else as_list(value)
 
 
 Flag = Annotated[bool, BeforeValidator(_flag)]
@@ -59,7 +65,8 @@ Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
-Names = Annotated[list[Text], BeforeValidator(_list)]
+Names = Annotated[list[Text], BeforeValidator(as_list)]
+OneOrMore = BeforeValidator(_listed)  # of a list, for which a single value stands too
 FieldName = Annotated[Text, Field(min_length=1)]
 
 
@@ -131,22 +138,43 @@ def defaults(settings: type[Settings]) -> dict[str, Any]:
 def _in_one_line(
     settings: type[Settings], error: ValidationError, values: Mapping[str, Any]
 ) -> ValueError:
-    first = error.errors()[0]
-    if first["type"] == "value_error":  # of a validator, which says it all
-        return ValueError(str(first["ctx"]["error"]))
-    path = [part for part in first["loc"] if isinstance(part, str)]
-    key, field = path[0], settings.model_fields[path[0]]
+    errors = error.errors()
+    key = next(iter(errors[0]["loc"]), None)
+    own = [e for e in errors if e["loc"][:1] == (key,) or key is None]
+    # Of a union every branch complains: a validator says most, then the branch that goes deepest.
+    best = max(own, key=lambda e: (e["type"] == "value_error", len(_known_path(settings, e))))
+    path = _known_path(settings, best)
+    if best["type"] == "value_error":
+        return ValueError(": ".join([*path[:1], str(best["ctx"]["error"])]))
+    field, value = settings.model_fields[path[0]], values[path[0]]
+    for name in path[1:]:
+        inside = _nested(field)
+        assert inside is not None
+        field, value = inside.model_fields[name], value[name]
+    name = ": ".join(path)
     inside = _nested(field)
-    if inside is not None and len(path) > 1 and path[1] not in inside.model_fields:
-        return unknown(f"{key}: the key", path[1], inside.model_fields)
-    value = values[key]
-    if inside is not None and len(path) > 1:
-        key, field = f"{key}: {path[1]}", inside.model_fields[path[1]]
-        value = value[path[1]] if isinstance(value, Mapping) else value
+    if best["type"] == "extra_forbidden" and inside is not None:
+        return unknown(f"{name}: the key", best["loc"][-1], inside.model_fields)
+    return _of_value(name, field, value)
+
+
+def _of_value(name: str, field: FieldInfo, value: object) -> ValueError:
     known = choices(field)
-    if known and isinstance(value, str):
-        return unknown(key, value, known)
-    return ValueError(f"{key}: expected {type_name(field)}, got {value!r}")
+    for part in value if isinstance(value, list) else [value]:
+        if known and isinstance(part, str) and part not in known:
+            return unknown(name, part, known)
+    return ValueError(f"{name}: expected {type_name(field)}, got {value!r}")
+
+
+def _known_path(settings: type[Settings], error: Any) -> list[str]:
+    """The keys that an error's place names, without the names of a union's branches."""
+    path: list[str] = []
+    current: type[Settings] | None = settings
+    for part in error["loc"]:
+        if current is not None and part in current.model_fields:
+            path.append(str(part))
+            current = _nested(current.model_fields[path[-1]])
+    return path
 
 
 def _nested(field: FieldInfo) -> type[Settings] | None:

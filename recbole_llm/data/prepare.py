@@ -13,20 +13,19 @@ from recbole.data.utils import load_split_dataloaders, save_split_dataloaders
 from recbole.sampler import KGSampler
 from recbole.utils import ModelType, set_color
 
-from recbole_llm.core.errors import check_choice
 from recbole_llm.data.create import UNREADABLE
 from recbole_llm.data.eval_loader import FullSortEvalDataLoader
 from recbole_llm.data.loaders import TrainDataLoader
 from recbole_llm.data.sampled_eval import NegSampleEvalDataLoader
 from recbole_llm.data.samplers import create_samplers
 from recbole_llm.data.sequence_loader import SequenceTrainDataLoader
+from recbole_llm.data.settings import EngineSettings
 
 OURS = {
     stock.TrainDataLoader: TrainDataLoader,
     stock.FullSortEvalDataLoader: FullSortEvalDataLoader,
     stock.NegSampleEvalDataLoader: NegSampleEvalDataLoader,
 }
-TRAIN_LEVELS = ("prefix", "sequence")
 # What saved loaders must have been made under, besides what RecBole itself compares.
 SETTINGS = (
     "train_level", "window_stride", "shuffle",
@@ -48,7 +47,9 @@ def data_preparation(config: Any, dataset: Any) -> tuple[Any, Any, Any]:
         ValueError: the model cannot train at ``train_level``, its loaders cannot be saved, or
             nothing is left to train on.
     """
-    level = train_level(config)
+    settings = EngineSettings.of(config)
+    settings.check(config)
+    level = settings.train_level
     if config["save_dataloaders"] and config["MODEL_TYPE"] == ModelType.KNOWLEDGE:
         raise ValueError(
             f"save_dataloaders: RecBole cannot save the loaders of knowledge-based models such as "
@@ -63,23 +64,6 @@ def data_preparation(config: Any, dataset: Any) -> tuple[Any, Any, Any]:
         dataset._change_feat_format()
     _log(config)
     return loaders
-
-
-def train_level(config: Any) -> str:
-    """``train_level``, checked: prefix where none is set."""
-    level: str = config["train_level"] or "prefix"
-    check_choice("train_level", level, TRAIN_LEVELS)
-    if level == "sequence" and not supports_sequence_level(config.model_class):
-        raise ValueError(
-            f"train_level: sequence is for causal models with a loss at every position, which "
-            f"'{config['model']}' is not; set train_level: prefix"
-        )
-    return level
-
-
-def supports_sequence_level(model: type) -> bool:
-    """Whether a model class reads sequence rows: it has ``user_states`` at every position."""
-    return callable(getattr(model, "user_states", None))
 
 
 def get_dataloader(config: Any, phase: str, level: str = "prefix") -> type:

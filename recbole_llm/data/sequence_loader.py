@@ -10,6 +10,7 @@ from torch import Tensor
 
 from recbole_llm.data.interaction import SequenceInteraction
 from recbole_llm.data.loaders import TrainDataLoader
+from recbole_llm.data.settings import EngineSettings
 from recbole_llm.data.windows import WindowBatches, cut_windows, default_stride
 
 
@@ -101,23 +102,9 @@ def _check(config: Any, dataset: Any) -> None:
             "train_level: sequence needs the histories, which benchmark files and RecBole's own "
             "data set classes do not give; set train_level: prefix"
         )
-    if config["transform"] is not None:
-        raise ValueError(
-            f"transform: {config['transform']} changes prefix rows; with it set train_level: prefix"
-        )
-    if config["train_neg_sample_args"].get("dynamic", False):
-        raise ValueError(
-            "train_neg_sample_args: dynamic negatives are for prefix rows; set dynamic: False, "
-            "or train_level: prefix"
-        )
+    EngineSettings.of(config).check(config)
 
 
 def _stride(config: Any, max_length: int) -> int:
-    stride = config["window_stride"]
-    if stride is None:
-        return default_stride(max_length)
-    if not 1 <= stride <= max_length:
-        raise ValueError(
-            f"window_stride: expected 1…MAX_ITEM_LIST_LENGTH ({max_length}), got {stride}"
-        )
-    return int(stride)
+    stride = EngineSettings.of(config).window_stride
+    return default_stride(max_length) if stride is None else stride

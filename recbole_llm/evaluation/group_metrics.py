@@ -20,9 +20,10 @@ from recbole.evaluator.base_metric import TopkMetric
 from recbole.evaluator.collector import DataStruct
 from torch import Tensor
 
-from recbole_llm.evaluation.groups import PAIRS, USERS, Group, check_settings, make_groups
+from recbole_llm.evaluation.groups import PAIRS, USERS, Group, make_groups
 from recbole_llm.evaluation.positives import Positives
 from recbole_llm.evaluation.ranking import RankingCollector
+from recbole_llm.evaluation.settings import GroupSettings
 
 GROUPS = "group.groups"
 
@@ -38,7 +39,7 @@ class GroupCollector(RankingCollector):
     """`RankingCollector` that also keeps what groups need, while `active`."""
 
     def __init__(self, config: Any) -> None:
-        check_settings(config)
+        GroupSettings.of(config).check(config)
         super().__init__(config)
         self.groups: list[Group] | None = None
         self.active = True

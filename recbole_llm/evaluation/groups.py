@@ -9,34 +9,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from recbole.evaluator.collector import DataStruct
-from recbole.evaluator.register import metric_information
 from torch import Tensor
 
-from recbole_llm.core.errors import unknown
+from recbole_llm.core.settings import ConfigLike
 from recbole_llm.data.split import IntArray
 from recbole_llm.data.training import item_counts, user_counts
+from recbole_llm.evaluation.settings import GroupSettings
 
-KINDS = ("items", "users", "cold")
 USERS, PAIRS = "group.users", "group.pairs"  # what the collector keeps for the groups
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
-
-
-def check_settings(config: Any) -> None:
-    """Refuse an `eval_groups` that cannot be computed.
-
-    Raises:
-        ValueError: unknown groups, thresholds out of range, or no metric of ranked lists.
-    """
-    kinds = config["eval_groups"]
-    for kind in kinds if isinstance(kinds, (list, tuple)) else [kinds]:
-        if kind not in KINDS:
-            listed = f"choose from {', '.join(KINDS)}, in a list such as [items, users]"
-            raise unknown("eval_groups", kind, KINDS, listed)
-    if not 0 < config["eval_head_share"] < 1:
-        raise ValueError(f"eval_head_share: {config['eval_head_share']} is not between 0 and 1")
-    needs = [metric_information[metric.lower()] for metric in config["metrics"]]
-    if not any(need == ["rec.topk"] for need in needs):
-        raise ValueError("eval_groups: groups need a metric of ranked lists, such as NDCG")
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,16 +63,17 @@ def head(counts: IntArray, share: float) -> BoolArray:
     return members
 
 
-def make_groups(config: Any, train_dataset: Any) -> list[Group]:
+def make_groups(config: ConfigLike, train_dataset: Any) -> list[Group]:
     """The groups that `eval_groups` names, from a train split."""
-    kinds, share = config["eval_groups"], config["eval_head_share"]
+    settings = GroupSettings.of(config)
+    kinds, share = settings.eval_groups or [], settings.eval_head_share
     parts: list[tuple[str, str, bool, BoolArray, IntArray]] = []
     if "items" in kinds or "cold" in kinds:
         counts = item_counts(train_dataset)
         if "items" in kinds:
             parts.append(("head items", "tail items", True, head(counts, share), counts))
         if "cold" in kinds:
-            cold = counts <= config["eval_cold_threshold"]
+            cold = counts <= settings.eval_cold_threshold
             parts.append(("cold items", "warm items", True, cold, counts))
     if "users" in kinds:
         counts = user_counts(train_dataset)

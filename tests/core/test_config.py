@@ -12,7 +12,10 @@ from hypothesis import strategies as st
 
 from recbole_llm.core.checkpoint import plain_config
 from recbole_llm.core.config import Config
-from recbole_llm.core.schema import declared_types, parse_command_line, parse_literal
+from recbole_llm.core.plugins import recbole_models
+from recbole_llm.core.schema import RECBOLE, parse_command_line, parse_literal
+from recbole_llm.core.stock_settings import StockSettings
+from recbole_llm.core.yaml_files import read_yaml
 
 
 def test_precedence_is_command_line_then_dict_then_files(tmp_path: Path) -> None:
@@ -85,12 +88,28 @@ def test_malformed_arguments(argv: list[str], message: str) -> None:
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("--learning_rate=fast", "learning_rate: expected float, got 'fast'"),
-        ("--epochs=1.5", "epochs: expected int, got 1.5"),
-        ("--epochs=True", "epochs: expected int, got True"),
-        ("--show_progress=2", "show_progress: expected bool, got 2"),
-        ("--eval_args=full", "eval_args: expected dict, got 'full'"),
-        ("--metrics={}", "metrics: expected list or str, got {}"),
+        ("--learning_rate=fast", "learning_rate: expected a number above 0, got 'fast'"),
+        ("--epochs=1.5", "epochs: expected an integer of at least 1, got 1.5"),
+        ("--epochs=True", "epochs: expected an integer of at least 1, got True"),
+        ("--show_progress=2", "show_progress: expected True or False, got 2"),
+        ("--eval_args=full", "eval_args: expected a dict, got 'full'"),
+        ("--metrics={}", "metrics: expected a list that is not empty, each a text, got {}"),
+        ("--metrics=[]", "metrics: expected a list that is not empty, each a text, got \\[\\]"),
+        ("--valid_metric=[5]", "valid_metric: expected a text that is not empty, got \\[5\\]"),
+        ("--learner=foo", "learner 'foo' is unknown; choose from adam, adamw"),
+        ("--weight_decay=nan", "weight_decay: expected a number of at least 0, got 'nan'"),
+        (
+            "--train_neg_sample_args={'distribution': 'unifrom'}",
+            "train_neg_sample_args: distribution 'unifrom' is unknown; did you mean 'uniform'",
+        ),
+        (
+            "--eval_args={'modes': 'full'}",
+            "eval_args: the key 'modes' is unknown; did you mean 'mo",
+        ),
+        ("--eval_args={'mode': 'uni0'}", "eval_args: mode 'uni0' is unknown; choose full"),
+        ("--reg_weight=-1", "reg_weight: expected a number of at least 0"),
+        ("--user_inter_num_interval=5", "user_inter_num_interval: expected"),
+        ("--embedding_size=0", "embedding_size: expected an integer of at least 1 or None, got 0"),
     ],
 )
 def test_a_value_of_a_wrong_type_names_the_key(argument: str, message: str) -> None:
@@ -108,23 +127,23 @@ def test_several_processes_need_a_local_rank(key: str) -> None:
 @pytest.mark.parametrize(
     ("model", "argument"),
     [
-        ("BPR", "--gpu_id=0,1"),  # RecBole's comment says str, its code takes a tuple
+        ("BPR", "--gpu_id=0,1"),
         ("BPR", "--user_inter_num_interval=[5,100]"),
-        ("DiffRec", "--noise_scale=0.01"),  # its comment says int, its default is 0.001
-        ("KGIN", "--ind=distance"),  # its comment says float, its default is 'cosine'
+        ("DiffRec", "--noise_scale=0.01"),
+        ("KGIN", "--ind=distance"),
+        ("BPR", "--topk=10"),
+        ("BPR", "--learner=Adam"),
     ],
 )
-def test_recboles_comments_are_not_trusted_blindly(model: str, argument: str) -> None:
-    from recbole_llm.core.schema import RECBOLE, declared_types, is_a, parse_literal
+def test_recboles_own_forms_are_taken(model: str, argument: str) -> None:
+    Config(model, argv=[argument])
 
-    key, _, value = argument.removeprefix("--").partition("=")
-    files = (
-        RECBOLE / "properties" / "overall.yaml",
-        RECBOLE / "properties" / "dataset" / "sample.yaml",
-        RECBOLE / "properties" / "model" / f"{model}.yaml",
-    )
-    types = declared_types(files).get(key, ())
-    assert not types or is_a(parse_literal(value), types)
+
+def test_the_defaults_of_every_stock_model_are_within_the_ranges() -> None:
+    for name in sorted(recbole_models()):
+        file = RECBOLE / "properties" / "model" / f"{name}.yaml"
+        if file.is_file():
+            StockSettings.of(read_yaml(file))
 
 
 @pytest.mark.parametrize(
@@ -180,12 +199,6 @@ def test_a_missing_or_broken_config_file(tmp_path: Path) -> None:
     broken.write_text("a: [1")
     with pytest.raises(ValueError, match=r"broken\.yaml' is not valid YAML"):
         Config("BPR", config_file_list=[str(broken)])
-
-
-def test_declared_types_come_from_the_yaml_comments(tmp_path: Path) -> None:
-    file = tmp_path / "x.yaml"
-    file.write_text("a: 1  # (int or list) one\nb: ~ # (str) two\nc: 1 # no type\nd: 1 # (foo) x")
-    assert declared_types((file,)) == {"a": ("int", "list"), "b": ("str",), "d": ()}
 
 
 def test_a_plain_configuration_comes_back_as_it_was() -> None:

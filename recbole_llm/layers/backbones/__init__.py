@@ -15,6 +15,7 @@ from torch import nn
 from recbole_llm.core.errors import check_choice
 from recbole_llm.layers.backbones.caser import CaserBackbone
 from recbole_llm.layers.backbones.gru import GRU4RecBackbone
+from recbole_llm.layers.backbones.settings import BackboneSettings
 from recbole_llm.layers.backbones.transformer import BERT4RecBackbone, TransformerBackbone
 
 BACKBONES: dict[str, type[nn.Module]] = {
@@ -23,22 +24,6 @@ BACKBONES: dict[str, type[nn.Module]] = {
     "BERT4Rec": BERT4RecBackbone,
     "Caser": CaserBackbone,
 }
-
-# Options that are config keys; the others (norm_order, position, ...) are a method's own choice.
-CONFIG_KEYS = (
-    "n_layers",
-    "n_heads",
-    "inner_size",
-    "hidden_dropout_prob",
-    "attn_dropout_prob",
-    "hidden_act",
-    "layer_norm_eps",
-    "initializer_range",
-    "gru_hidden_size",
-    "caser_window",
-    "nv",
-    "nh",
-)
 
 
 def build_backbone(name: str, hidden_size: int, max_length: int, **options: Any) -> nn.Module:
@@ -52,16 +37,24 @@ def build_backbone(name: str, hidden_size: int, max_length: int, **options: Any)
     return factory(hidden_size, max_length, **options)
 
 
-def backbone_from_config(config: Any, name: str | None = None, **options: Any) -> nn.Module:
-    """The backbone of a config: `backbone` (or `name`), `hidden_size`, MAX_ITEM_LIST_LENGTH and
-    those of `CONFIG_KEYS` that it has; `options` go first."""
-    name = name or config["backbone"]
-    accepted = _options(BACKBONES[name]) if name in BACKBONES else set()
-    for key in CONFIG_KEYS:
-        if key in accepted and key in config and config[key] is not None:
-            options.setdefault(key, config[key])
-    length = config["MAX_ITEM_LIST_LENGTH"]
-    return build_backbone(name, config["hidden_size"], length, **options)
+def backbone_from_settings(
+    settings: BackboneSettings, max_length: int, **options: Any
+) -> nn.Module:
+    """The backbone that settings name, for histories of at most ``max_length`` items.
+
+    Args:
+        settings: keys that are None are left to the backbone.
+        max_length: longest L.
+        options: further arguments of its constructor, which go first.
+    """
+    values = {
+        key: getattr(settings, key)
+        for key in _options(BACKBONES[settings.backbone])
+        if getattr(settings, key, None) is not None
+    }
+    return build_backbone(
+        settings.backbone, settings.hidden_size, max_length, **{**values, **options}
+    )
 
 
 def _options(factory: type[nn.Module]) -> set[str]:

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from recbole_llm.core.registry import PROPERTIES, ModelSpec
 from recbole_llm.hookspecs import hookimpl
-
-if TYPE_CHECKING:
-    from recbole.config import Config
-    from recbole.data.dataset import Dataset
 
 
 @hookimpl
@@ -19,17 +14,9 @@ def register_models(register: Callable[[ModelSpec], None]) -> None:
         ModelSpec(
             "AlphaRec",
             "recbole_llm.models.alpharec.model:AlphaRec",
+            settings="recbole_llm.models.alpharec.settings:AlphaRecSettings",
             config=PROPERTIES / "model" / "AlphaRec.yaml",
             needs_text=True,
             summary="a map from item text to preference, graph convolution, InfoNCE; zero-shot",
         )
     )
-
-
-@hookimpl(tryfirst=True)
-def prepare_dataset(config: Config, dataset: Dataset) -> None:
-    """Refuse settings that cannot work before any text is encoded."""
-    if config["model"] == "AlphaRec":
-        from recbole_llm.models.alpharec.settings import check_settings
-
-        check_settings(config)

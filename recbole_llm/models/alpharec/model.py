@@ -15,12 +15,11 @@ from torch import Tensor
 
 from recbole_llm.data.training import training_interactions
 from recbole_llm.features.attach import item_embeddings
-from recbole_llm.features.settings import share
 from recbole_llm.layers.embedding import FrozenEmbedding
 from recbole_llm.layers.losses import sampled_softmax
 from recbole_llm.models.alpharec.graph import InteractionGraph
 from recbole_llm.models.alpharec.sampling import PairSampler
-from recbole_llm.models.alpharec.settings import check_settings
+from recbole_llm.models.alpharec.settings import AlphaRecSettings
 from recbole_llm.models.alpharec.sparse import pair_scores, weighted_sums
 from recbole_llm.models.alpharec.text_map import build_map
 
@@ -42,24 +41,21 @@ class AlphaRec(GeneralRecommender):  # type: ignore[misc]
     transferable = "text_map"  # the part that fits any data set, for zero-shot use
 
     def __init__(self, config: Any, dataset: Any) -> None:
-        check_settings(config)
         super().__init__(config, dataset)
+        settings = AlphaRecSettings.of(config)
         table = item_embeddings(config, dataset)
         self.text = FrozenEmbedding(table.matrix, table.fingerprint)  # [n, D_t]
-        self.n_layers = int(config["n_layers"])
-        self.n_neg = int(config["n_neg"])
-        self.tau = float(config["tau"])
+        self.n_layers, self.n_neg, self.tau = settings.n_layers, settings.n_neg, settings.tau
         self.loader_negatives = config["train_neg_sample_args"]["sample_num"]
-        self.negatives: str = config["negatives"]
-        self.sample_by: str = config["sample_by"]
+        self.negatives, self.sample_by = settings.negatives, settings.sample_by
         self.text_map = build_map(
-            config["text_map"],
+            settings.text_map,
             table.matrix,
-            int(config["embedding_size"]),
-            config["map_hidden_size"],
-            share(config, "text_whitening"),
+            settings.embedding_size,
+            settings.map_hidden_size,
+            settings.text_whitening,
         )
-        if share(config, "text_whitening") > 0 and self.n_items <= table.dimension:
+        if settings.text_whitening > 0 and self.n_items <= table.dimension:
             getLogger().warning(
                 f"text_whitening: {self.n_items - 1} items leave directions of the "
                 f"{table.dimension} dimensions empty, in which whitening makes much of a query or "

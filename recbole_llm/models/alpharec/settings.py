@@ -1,31 +1,65 @@
-"""The checks of AlphaRec's configuration that need no data."""
+"""AlphaRec's keys."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Literal
 
-from recbole_llm.core.errors import check_choice
+from recbole_llm.core.recbole_settings import NegativeSampling
+from recbole_llm.core.settings import (
+    ConfigLike,
+    Count,
+    FieldName,
+    Natural,
+    Positive,
+    Settings,
+    Share,
+)
 
-CHOICES = {
-    "negatives": ("sampled", "in_batch"),
-    "sample_by": ("interaction", "user"),
-    "text_map": ("mlp", "linear"),
-}
 
+class AlphaRecSettings(Settings):
+    """AlphaRec (Sheng et al., ICLR 2025, arXiv 2407.05441). "authors" is their released code."""
 
-def check_settings(config: Any) -> None:
-    """Raise ValueError, naming the key and the way out, for a value that cannot work."""
-    for key, known in CHOICES.items():
-        check_choice(key, config[key], known)
-    own_draws = (config["negatives"], config["sample_by"]) == ("sampled", "interaction")
-    if config["train_neg_sample_args"]["distribution"] != "none" and not own_draws:
-        raise ValueError(
-            "train_neg_sample_args: RecBole's sampler draws interactions and their negatives; "
-            "leave it out for sample_by: user and for negatives: in_batch"
-        )
-    tau, n_neg, n_layers = (config[key] for key in ("tau", "n_neg", "n_layers"))
-    if tau <= 0 or n_neg < 1 or n_layers < 0:
-        raise ValueError(
-            f"AlphaRec needs tau > 0, n_neg >= 1 and n_layers >= 0; got tau={tau}, "
-            f"n_neg={n_neg}, n_layers={n_layers}"
-        )
+    text_map: Literal["mlp", "linear"] = "mlp"
+    """The map from text to preference: mlp, or linear (the homomorphism probe); section 3.1."""
+    text_whitening: Share = 0.75
+    """0: the text vectors as they are (authors); up to 1: their directions are evened out before
+    the map, which then learns in fewer epochs. Chosen on validation."""
+    embedding_size: Count = 128
+    """Width of the preference vectors; authors: 64. Chosen on validation."""
+    map_hidden_size: Count | None = None
+    """Hidden width of the mlp; None: half the text vectors' width, as the authors."""
+    n_layers: Natural = 2
+    """Layers of graph convolution, averaged with layer 0; authors: 2."""
+    tau: Positive = 0.2
+    """Temperature of InfoNCE; authors: 0.15 to 0.2. Chosen on validation."""
+    negatives: Literal["sampled", "in_batch"] = "sampled"
+    """Negatives of InfoNCE: sampled (n_neg a row), or in_batch (the other rows' items that the
+    user has not)."""
+    n_neg: Count = 256
+    """Sampled negatives a row, uniform over the items that the user has not; authors: 256."""
+    sample_by: Literal["interaction", "user"] = "interaction"
+    """What a batch draws uniformly: interaction, or user (authors), then one of the user's
+    items."""
+    query_weight: Share = 0.5
+    """Weight of a text query against the user's own text, 0 to 1; section 3.4."""
+    train_neg_sample_args: NegativeSampling | Literal["None"] | None = None
+    """None: the model draws its negatives itself, by the same rule and faster; else RecBole's
+    sampler."""
+    learning_rate: Positive = 0.003
+    """Learning rate of Adam; authors: 5e-4. Chosen on validation."""
+    train_batch_size: Count = 4096
+    """Interactions a batch; authors: 4096."""
+    eval_batch_size: Count = 4096
+    """Users a batch when evaluating."""
+    valid_metric: FieldName = "NDCG@10"
+    """Metric that picks the best epoch, on validation (authors: on the test set)."""
+
+    def check(self, config: ConfigLike) -> None:
+        """RecBole's sampler draws interactions, and their negatives."""
+        sampling = self.train_neg_sample_args
+        drawn = isinstance(sampling, NegativeSampling) and sampling.drawn
+        if drawn and (self.negatives, self.sample_by) != ("sampled", "interaction"):
+            raise ValueError(
+                "train_neg_sample_args: RecBole's sampler draws interactions and their negatives; "
+                "leave it out for sample_by: user and for negatives: in_batch"
+            )

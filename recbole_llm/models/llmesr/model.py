@@ -11,14 +11,13 @@ from recbole_llm.data.training import training_interactions
 from recbole_llm.features.attach import item_embeddings, user_embeddings
 from recbole_llm.features.reduce import whitened
 from recbole_llm.features.retrieval import nearest_neighbours
-from recbole_llm.features.settings import share
-from recbole_llm.layers.backbones import backbone_from_config
+from recbole_llm.layers.backbones import backbone_from_settings
 from recbole_llm.layers.embedding import FrozenEmbedding
 from recbole_llm.models.base import SequenceRecommender, TrainingRows
 from recbole_llm.models.llmesr.distillation import Histories, SelfDistillation
 from recbole_llm.models.llmesr.initial import Start, initialise
 from recbole_llm.models.llmesr.layers import BACKBONE_OPTIONS, DualView
-from recbole_llm.models.llmesr.settings import check_settings
+from recbole_llm.models.llmesr.settings import LLMESRSettings
 
 
 class LLMESR(SequenceRecommender):
@@ -29,15 +28,14 @@ class LLMESR(SequenceRecommender):
     """
 
     def __init__(self, config: Any, dataset: Any) -> None:
-        check_settings(config)
         super().__init__(config, dataset)
-        self.alpha: float = config["alpha"]
-        self.n_similar_users: int = config["n_similar_users"]
-        self.teacher: str = config["teacher"]
+        settings = LLMESRSettings.of(config)
+        self.alpha, self.teacher = settings.alpha, settings.teacher
+        self.n_similar_users = settings.n_similar_users
         table = item_embeddings(config, dataset)
-        text = whitened(table.matrix, share(config, "text_whitening"))
-        self.network = _network(config, text, table.fingerprint)
-        initialise(self.network, text, _start(config))
+        text = whitened(table.matrix, settings.text_whitening)
+        self.network = _network(settings, text, table.fingerprint)
+        initialise(self.network, text, _start(settings))
         # Similar users are sought when training starts: a trained model does without them.
         self._distillation: SelfDistillation | None = None
         self._config, self._dataset = config, weakref.ref(dataset)  # deep copies stay small
@@ -101,28 +99,30 @@ class LLMESR(SequenceRecommender):
         return self._distillation
 
 
-def _network(config: Any, matrix: Any, fingerprint: str) -> DualView:
-    options = BACKBONE_OPTIONS.get(config["backbone"], {})
-    views = config["views"]
-    separate = views == "both" and not config["share_backbone"]
-    backbones = [backbone_from_config(config, **options) for _ in range(2 if separate else 1)]
+def _network(settings: LLMESRSettings, matrix: Any, fingerprint: str) -> DualView:
+    options = BACKBONE_OPTIONS.get(settings.backbone, {})
+    length = settings.MAX_ITEM_LIST_LENGTH
+    separate = settings.views == "both" and not settings.share_backbone
+    backbones = [
+        backbone_from_settings(settings, length, **options) for _ in range(2 if separate else 1)
+    ]
     return DualView(
         FrozenEmbedding(matrix, fingerprint),
         backbones,
-        config["hidden_size"],
-        config["MAX_ITEM_LIST_LENGTH"],
-        views=views,
-        cross_attention=config["cross_attention"],
-        cross_heads=config["cross_heads"],
-        adapter_layers=config["adapter_layers"],
-        dropout=config["stream_dropout_prob"],
+        settings.hidden_size,
+        length,
+        views=settings.views,
+        cross_attention=settings.cross_attention,
+        cross_heads=settings.cross_heads,
+        adapter_layers=settings.adapter_layers,
+        dropout=settings.stream_dropout_prob,
     )
 
 
-def _start(config: Any) -> Start:
+def _start(settings: LLMESRSettings) -> Start:
     return Start(
-        pca=config["pca_init"],
-        aligned=config["aligned_init"],
-        item_std=config["item_std"],
-        position_std=config["initializer_range"],
+        pca=settings.pca_init,
+        aligned=settings.aligned_init,
+        item_std=settings.item_std,
+        position_std=settings.initializer_range,
     )

@@ -1,38 +1,101 @@
-"""The checks of LLM-ESR's configuration that need no data."""
+"""LLM-ESR's keys."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Literal, Self
 
-from recbole_llm.core.errors import check_choice
+from pydantic import model_validator
 
-
-def check_settings(config: Any) -> None:
-    """Raise ValueError, naming the key and the way out, for a value that cannot work."""
-    from recbole_llm.layers.backbones import BACKBONES
-    from recbole_llm.models.base import LOSS_TYPES
-    from recbole_llm.models.llmesr.distillation import TEACHERS
-    from recbole_llm.models.llmesr.layers import VIEWS
-
-    check_choice("views", config["views"], VIEWS)
-    check_choice("teacher", config["teacher"], TEACHERS)
-    check_choice("backbone", config["backbone"], BACKBONES)
-    check_choice("loss_type", config["loss_type"], LOSS_TYPES)
-    size = config["hidden_size"]
-    if size % config["cross_heads"]:
-        raise ValueError(f"cross_heads: {config['cross_heads']} does not divide hidden_size {size}")
-    if config["alpha"] > 0:
-        _check_user_vectors(config)
+from recbole_llm.core.settings import (
+    ConfigLike,
+    Count,
+    Dropout,
+    Flag,
+    NonNegative,
+    Positive,
+    Share,
+)
+from recbole_llm.layers.backbones.settings import Activation, BackboneSettings
+from recbole_llm.models.settings import SequentialSettings
 
 
-def _check_user_vectors(config: Any) -> None:
-    """They are made when training starts, too late to learn that they cannot be."""
-    if config["encoder"] != "precomputed":
-        from recbole_llm.features.prompts import user_template
+class LLMESRSettings(BackboneSettings, SequentialSettings):
+    """LLM-ESR (Liu et al., NeurIPS 2024, arXiv 2405.20646). "authors" is their code; what is not
+    theirs was tuned on validation (models/llmesr/README.md)."""
 
-        user_template(config)
-    elif config["user_embedding_path"] is None:
-        raise ValueError(
-            "user_embedding_path: LLMESR finds similar users by their vectors, which encoder: "
-            "precomputed cannot make; give them, or set alpha: 0 (no distillation)"
-        )
+    views: Literal["both", "semantic", "collaborative"] = "both"
+    """both (paper), or an ablation: semantic (w/o Co-view) or collaborative (w/o Se-view)."""
+    text_whitening: Share = 0.5
+    """0: the text vectors as they are (authors); up to 1: their directions are evened out first,
+    for both views. Chosen on validation."""
+    pca_init: Flag = True
+    """Whether the collaborative item embeddings start from principal components of the item
+    vectors; False: at random (w/ Random Init)."""
+    item_std: Positive = 0.1
+    """Standard deviation of the initial collaborative item embeddings; authors: that of the
+    components, about 0.1 for vectors of length 1."""
+    aligned_init: Flag = True
+    """Whether the adapter starts as the projection on the same components and the cross-attention
+    as the identity, so that both views start equal; authors: at random."""
+    adapter_layers: Literal[1, 2] = 2
+    """Linear layers of the semantic adapter, D -> D // 2 -> hidden_size; 1: a single one (w/
+    1-layer Adapter)."""
+    cross_attention: Flag = True
+    """Whether the views attend to each other; False is the paper's w/o CA."""
+    cross_heads: Count = 2
+    """Heads of the cross-attention; authors: 2."""
+    share_backbone: Flag = True
+    """Whether both views go through one backbone; False is the paper's w/o Share."""
+    stream_dropout_prob: Dropout = 0.0
+    """Dropout on both streams before the cross-attention; authors: 0.5."""
+
+    alpha: NonNegative = 0.1
+    """Weight of the self-distillation loss; 0: none (w/o SD); authors: 0.1."""
+    n_similar_users: Count = 10
+    """Similar users whose states teach a user; authors: 10."""
+    teacher: Literal["exact", "bank"] = "exact"
+    """States of similar users: exact (encoded anew at each step, authors) or bank (as of when they
+    were last trained on; nothing is encoded)."""
+
+    backbone: Literal["SASRec", "GRU4Rec", "BERT4Rec", "Caser"] = "SASRec"
+    """SASRec (the original block, as the authors), GRU4Rec, BERT4Rec, or Caser; all causal."""
+    hidden_size: Count = 192
+    """H, size of each view; states and item vectors have 2 H; authors: 64."""
+    n_layers: Count = 2
+    """Layers of the backbone; authors: 2."""
+    n_heads: Count = 2
+    """Attention heads of the backbone; authors: 1."""
+    inner_size: Count | None = 192
+    """Width of the feed-forward net; authors: hidden_size."""
+    hidden_dropout_prob: Dropout = 0.5
+    """Dropout on states; authors: 0.5."""
+    attn_dropout_prob: Dropout = 0.5
+    """Dropout on attention probabilities; authors: 0.5."""
+    hidden_act: Activation = "relu"
+    """Activation of the feed-forward net; authors: relu."""
+    layer_norm_eps: NonNegative = 1e-8
+    """Added to the denominator of layer norms; authors: 1e-8."""
+    initializer_range: Positive = 0.02
+    """Standard deviation of the backbone's and the positions' initial weights."""
+    learning_rate: Positive = 0.001
+    """Learning rate; authors: 0.001."""
+    MAX_ITEM_LIST_LENGTH: Count = 50
+    """Longest history, in items; authors: 200."""
+
+    @model_validator(mode="after")
+    def _cross_heads_divide(self) -> Self:
+        if self.hidden_size % self.cross_heads:
+            raise ValueError(
+                f"cross_heads: {self.cross_heads} does not divide hidden_size {self.hidden_size}"
+            )
+        return self
+
+    def check(self, config: ConfigLike) -> None:
+        """User vectors are made when training starts, too late to learn that they cannot be."""
+        if self.alpha == 0 or config["encoder"] != "precomputed":
+            return
+        if config["user_embedding_path"] is None:
+            raise ValueError(
+                "user_embedding_path: LLMESR finds similar users by their vectors, which encoder: "
+                "precomputed cannot make; give them, or set alpha: 0 (no distillation)"
+            )

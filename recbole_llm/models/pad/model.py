@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from recbole_llm.data.training import item_counts
 from recbole_llm.features.attach import item_embeddings
 from recbole_llm.features.item_init import fill_table
-from recbole_llm.layers.backbones import backbone_from_config
+from recbole_llm.layers.backbones import backbone_from_settings
 from recbole_llm.layers.embedding import FrozenEmbedding
 from recbole_llm.models.base import SequenceRecommender
 from recbole_llm.models.pad.experts import (
@@ -28,7 +28,7 @@ from recbole_llm.models.pad.experts import (
 )
 from recbole_llm.models.pad.gate import EXPERTS, FrequencyGate, frequency_bins
 from recbole_llm.models.pad.mmd import alignment_loss
-from recbole_llm.models.pad.settings import PHASES, check_settings
+from recbole_llm.models.pad.settings import PHASES, PADSettings
 
 _ACTIVE = {"pretrain": ("id",), "align": ("aligned",), "disentangle": EXPERTS}
 
@@ -44,19 +44,18 @@ class PAD(SequenceRecommender):
     other_parameter_name = ("phase",)  # goes into checkpoints, so that a loaded model scores alike
 
     def __init__(self, config: Any, dataset: Any) -> None:
-        check_settings(config)
         super().__init__(config, dataset)
-        self.gamma: float = config["gamma"]
-        self.mmd_kernel: str = config["mmd_kernel"]
-        self.mmd_max_items: int = config["mmd_max_items"]
+        settings = PADSettings.of(config)
+        self.gamma, self.mmd_kernel = settings.gamma, settings.mmd_kernel
+        self.mmd_max_items = settings.mmd_max_items
         table = item_embeddings(config, dataset)
         text = FrozenEmbedding(table.matrix, table.fingerprint)
-        self.experts = nn.ModuleDict(_experts(config, self.n_items, text))
-        edges = config["bin_edges"]
-        n_bins = len(edges) - 1 if edges else config["n_bins"]
+        self.experts = nn.ModuleDict(_experts(settings, self.n_items, text))
+        edges = settings.bin_edges
+        n_bins = len(edges) - 1 if edges else settings.n_bins
         self.item_counts = item_counts(dataset)  # of training interactions, int64 [n]
         bins = frequency_bins(self.item_counts, n_bins, edges)
-        self.gate = FrequencyGate(bins, n_bins, config["gamma_2"])
+        self.gate = FrequencyGate(bins, n_bins, settings.gamma_2)
         self.phase = PHASES[-1]
 
     @property
@@ -141,19 +140,18 @@ class PAD(SequenceRecommender):
         return self.phase == "disentangle"
 
 
-def _experts(config: Any, n_items: int, text: FrozenEmbedding) -> dict[str, Expert]:
-    size = config["hidden_size"]
-    dropout = config["item_dropout_prob"]
+def _experts(settings: PADSettings, n_items: int, text: FrozenEmbedding) -> dict[str, Expert]:
+    size, dropout = settings.hidden_size, settings.item_dropout_prob
 
     def content() -> TextItems:
-        turn = [text.dimension, size, *[size] * config["mo_dnn_layers"]]
+        turn = [text.dimension, size, *[size] * settings.mo_dnn_layers]
         return TextItems(text, GELUNet(turn, dropout))
 
     def post(width: int) -> list[int]:
-        return [width, *[size] * config["dnn_layers"]]
+        return [width, *[size] * settings.dnn_layers]
 
-    ids, aligned = (id_embedding(n_items, size, config["item_std"]) for _ in range(2))
-    if config["pca_init"]:
+    ids, aligned = (id_embedding(n_items, size, settings.item_std) for _ in range(2))
+    if settings.pca_init:
         fill_table(ids, text.weight, "pca_init")  # the aligned expert's is a copy of it in due time
     fusion = GELUNet([2 * size, *post(size)], dropout)
     items = {
@@ -161,9 +159,9 @@ def _experts(config: Any, n_items: int, text: FrozenEmbedding) -> dict[str, Expe
         "aligned": AlignedItems(aligned, content(), fusion),
         "llm": nn.Sequential(content(), GELUNet(post(size), dropout)),
     }
-    return {name: Expert(items[name], _backbone(config)) for name in EXPERTS}
+    return {name: Expert(items[name], _backbone(settings)) for name in EXPERTS}
 
 
-def _backbone(config: Any) -> nn.Module:
-    own = {"attention_bias": config["attention_bias"]} if config["backbone"] == "SASRec" else {}
-    return backbone_from_config(config, **own)
+def _backbone(settings: PADSettings) -> nn.Module:
+    own = {"attention_bias": settings.attention_bias} if settings.backbone == "SASRec" else {}
+    return backbone_from_settings(settings, settings.MAX_ITEM_LIST_LENGTH, **own)

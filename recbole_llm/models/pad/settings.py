@@ -1,42 +1,115 @@
-"""PAD's phases, and the checks of its configuration that need no data."""
+"""PAD's keys."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal, Self
 
-from recbole_llm.core.errors import check_choice
+from pydantic import Field, model_validator
 
-PHASES = ("pretrain", "align", "disentangle")
+from recbole_llm.core.settings import Count, Dropout, Flag, Natural, NonNegative, Positive, Text
+from recbole_llm.layers.backbones.settings import Activation, BackboneSettings
+from recbole_llm.models.settings import SequentialSettings
 
-
-def check_settings(config: Any) -> None:
-    """Raise ValueError, naming the key and the way out, for a value that cannot work."""
-    from recbole_llm.layers.backbones import BACKBONES
-    from recbole_llm.models.base import LOSS_TYPES
-    from recbole_llm.models.pad.mmd import MEASURES
-
-    check_choice("mmd_kernel", config["mmd_kernel"], MEASURES)
-    check_choice("backbone", config["backbone"], BACKBONES)
-    check_choice("loss_type", config["loss_type"], LOSS_TYPES)
-    for key, least in (("n_bins", 1), ("mmd_max_items", 2), ("gamma", 0), ("hidden_size", 1)):
-        value = config[key]
-        if not isinstance(value, (int, float)) or value < least:
-            raise ValueError(f"{key} must be a number of at least {least}, not {value!r}")
-    if not config["item_std"] > 0:
-        raise ValueError(f"item_std must be above 0, not {config['item_std']!r}")
-    _check_start(config["pad_phase"], config["pad_pretrained"])
+Phase = Literal["pretrain", "align", "disentangle"]
+PHASES: tuple[Phase, ...] = ("pretrain", "align", "disentangle")
 
 
-def _check_start(phase: str | None, checkpoint: str | None) -> None:
-    if checkpoint is not None and not Path(checkpoint).is_file():
-        raise ValueError(f"pad_pretrained: checkpoint '{checkpoint}' does not exist")
-    if phase is None:
-        return
-    check_choice("pad_phase", phase, PHASES)
-    if checkpoint is None and phase != PHASES[0]:
-        before = PHASES[PHASES.index(phase) - 1]
-        raise ValueError(
-            f"pad_phase '{phase}' needs pad_pretrained, the checkpoint of the phase before: "
-            f"saved/PAD-<time>-{before}.pth"
-        )
+class PADSettings(BackboneSettings, SequentialSettings):
+    """PAD: Pre-train, Align, Disentangle (SIGIR 2025, arXiv 2412.04107). "authors" is their code,
+    "paper" the paper; what is neither was tuned on validation (models/pad/README.md)."""
+
+    epochs: Count = 40
+    """Epochs of each phase at most; early stopping on validation ends most of them before."""
+    learning_rate: Positive = 0.001
+    """Learning rate of each phase."""
+    stopping_step: Natural = 3
+    """Evaluations without improvement on validation that a phase goes on for."""
+    pretrain_epochs: Natural | None = None
+    """Epochs of phase 1 (ID expert alone); 0 leaves the phase out, None: epochs."""
+    pretrain_learning_rate: Positive | None = None
+    """Learning rate of phase 1; None: learning_rate."""
+    pretrain_stopping_step: Natural | None = None
+    """Stopping step of phase 1; None: stopping_step."""
+    align_epochs: Natural | None = None
+    """Epochs of phase 2 (aligned expert); 0 leaves the phase out, None: epochs."""
+    align_learning_rate: Positive | None = None
+    """Learning rate of phase 2; None: learning_rate."""
+    align_stopping_step: Natural | None = None
+    """Stopping step of phase 2; None: stopping_step."""
+    disentangle_epochs: Natural | None = None
+    """Epochs of phase 3 (all experts and gates); 0 leaves the phase out, None: epochs."""
+    disentangle_learning_rate: Positive | None = None
+    """Learning rate of phase 3; None: learning_rate."""
+    disentangle_stopping_step: Natural | None = None
+    """Stopping step of phase 3; None: stopping_step."""
+    pad_phase: Phase | None = None
+    """Phase to start at, with pad_pretrained; None: where the checkpoint stands."""
+    pad_pretrained: Text | None = None
+    """Checkpoint of a phase (saved/PAD-<time>-<phase>.pth) to start from or to resume."""
+
+    gamma: NonNegative = 0.2
+    """Weight of MK-MMD in phase 2; authors: 0.2."""
+    mmd_kernel: Literal["gaussian", "laplace", "linear", "cosine", "infonce"] = "gaussian"
+    """gaussian (paper), laplace, linear, cosine; or infonce, the paired contrast."""
+    mmd_max_items: Annotated[int, Field(ge=2)] = 512
+    """Items of a batch that MK-MMD is computed over at most; more are sampled."""
+
+    hidden_size: Count = 128
+    """Size of every expert's vectors and states; authors: 128."""
+    n_layers: Count = 2
+    """Layers of the backbone; authors: 5 transformer blocks."""
+    inner_size: Count | None = 128
+    """Width of the feed-forward net; authors: 4 * hidden_size."""
+    hidden_dropout_prob: Dropout = 0.5
+    """Dropout on states; authors: 0.1."""
+    attn_dropout_prob: Dropout = 0.5
+    """Dropout on attention probabilities; authors: 0.1."""
+    attention_bias: Flag = True
+    """Whether SASRec's attention projections have biases; authors: False."""
+    hidden_act: Activation = "gelu"
+    """Activation of the feed-forward net; authors: relu."""
+    layer_norm_eps: NonNegative = 1e-12
+    """Added to the denominator of layer norms; authors: 1e-6."""
+    pca_init: Flag = True
+    """Whether the ID embedding starts from principal components of the item vectors; False: at
+    random (authors)."""
+    item_std: Positive = 0.3
+    """Standard deviation of the initial ID embedding."""
+    mo_dnn_layers: Natural = 1
+    """[Linear, GELU] layers of turn after its first; authors: 4 on Prime Pantry."""
+    dnn_layers: Natural = 0
+    """[Linear, GELU] layers on the item vectors of the aligned and LLM experts; authors: 0."""
+    item_dropout_prob: Dropout = 0.0
+    """Dropout before each linear layer of the item nets; authors: 0.1."""
+
+    n_bins: Count = 10
+    """Frequency bins of items, with near-equal training interactions; authors: 10."""
+    bin_edges: Annotated[list[Natural], Field(min_length=2)] | None = None
+    """Places in the order of falling frequency where bins begin, from 0, and the end; instead of
+    n_bins."""
+    gamma_2: float = 1.0
+    """Initial gate logit of the aligned expert; -4 (authors) starts it at a share of 1 %."""
+    valid_metric: Annotated[str, Field(min_length=1)] = "MRR@10"
+    """Metric that picks the best epoch, on validation."""
+
+    @model_validator(mode="after")
+    def _edges_rise(self) -> Self:
+        edges = self.bin_edges
+        rising = edges is None or all(a < b for a, b in zip(edges, edges[1:]))
+        if edges is not None and (edges[0] != 0 or not rising):
+            raise ValueError(f"bin_edges: must rise from 0, got {edges}")
+        return self
+
+    @model_validator(mode="after")
+    def _start_exists(self) -> Self:
+        checkpoint, phase = self.pad_pretrained, self.pad_phase
+        if checkpoint is not None and not Path(checkpoint).is_file():
+            raise ValueError(f"pad_pretrained: checkpoint '{checkpoint}' does not exist")
+        if checkpoint is None and phase is not None and phase != PHASES[0]:
+            before = PHASES[PHASES.index(phase) - 1]
+            raise ValueError(
+                f"pad_phase '{phase}' needs pad_pretrained, the checkpoint of the phase before: "
+                f"saved/PAD-<time>-{before}.pth"
+            )
+        return self

@@ -8,7 +8,7 @@ import torch
 from recbole.utils import set_color
 
 from recbole_llm.models.pad.gate import EXPERTS, FrequencyGate
-from recbole_llm.models.pad.settings import PHASES
+from recbole_llm.models.pad.settings import PHASES, PADSettings
 from recbole_llm.trainers.phase import Phase
 from recbole_llm.trainers.staged import StagedTrainer
 
@@ -17,7 +17,8 @@ class PADTrainer(StagedTrainer):
     """Pre-train, align, disentangle; from ``pad_phase`` and ``pad_pretrained`` where given."""
 
     def __init__(self, config: Any, model: Any) -> None:
-        loss, gamma, kernel = (config[key] for key in ("loss_type", "gamma", "mmd_kernel"))
+        settings = PADSettings.of(config)
+        loss, gamma, kernel = settings.loss_type, settings.gamma, settings.mmd_kernel
         summaries = {
             "pretrain": f"the ID expert learns from {loss}",
             "align": f"the aligned expert, which starts as a copy of it, learns from {loss} + "
@@ -26,8 +27,8 @@ class PADTrainer(StagedTrainer):
         }
         phases = [Phase.from_config(config, name, summaries[name]) for name in PHASES]
         super().__init__(config, model, phases)
-        if config["pad_pretrained"] is not None:
-            self.resume_checkpoint(config["pad_pretrained"], config["pad_phase"])
+        if settings.pad_pretrained is not None:
+            self.resume_checkpoint(settings.pad_pretrained, settings.pad_phase)
             # Checkpoints from here on are past that start, and load without its file.
             config["pad_pretrained"] = config["pad_phase"] = None
 

@@ -15,6 +15,7 @@ def register_models(register: Callable[[ModelSpec], None]) -> None:
             ModelSpec(
                 name,
                 f"recbole_llm.models.stock.{name.lower()}:{name}",
+                settings=f"recbole_llm.models.stock.settings:{name}Settings",
                 config=PROPERTIES / "model" / f"{name}.yaml",
                 summary=f"RecBole's {name}, trained at every position at once",
             )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from recbole_llm.layers.backbones import BACKBONES, backbone_from_config, build_backbone
+from recbole_llm.layers.backbones import BACKBONES, backbone_from_settings, build_backbone
+from recbole_llm.layers.backbones.settings import Activation, Backbone, BackboneSettings
+from recbole_llm.layers.backbones.transformer import ACTIVATIONS
 from recbole_llm.testing.probes import future_leak, padding_effect
 
 HIDDEN, LENGTH = 8, 6
@@ -163,16 +165,23 @@ def test_batches_longer_than_the_positions_are_refused() -> None:
         build_backbone("SASRec", HIDDEN, 4)(inputs().float(), RIGHT)
 
 
-def test_from_config() -> None:
-    config = {
-        "backbone": "SASRec", "hidden_size": 8, "MAX_ITEM_LIST_LENGTH": 6, "n_layers": 3,
-        "n_heads": 4, "inner_size": None, "nv": 9,
-    }  # fmt: skip
-    backbone = backbone_from_config(config)
+def test_from_settings() -> None:
+    settings = BackboneSettings(hidden_size=8, n_layers=3, n_heads=4, nv=9)
+    backbone = backbone_from_settings(settings, 6)
     assert len(backbone.blocks) == 3
     assert backbone.blocks[0].attention.n_heads == 4
     assert backbone.blocks[0].dense_1.out_features == 32
-    assert backbone_from_config(config, n_layers=1, norm_order="original").last_norm is not None
-    assert backbone_from_config(config, "Caser").vertical.out_features == 9
-    with pytest.raises(ValueError, match="backbone 'sas' is unknown"):
-        backbone_from_config({**config, "backbone": "sas"})
+    assert backbone_from_settings(settings, 6, n_layers=1, norm_order="original").last_norm
+    caser = settings.model_copy(update={"backbone": "Caser"})
+    assert backbone_from_settings(caser, 6).vertical.out_features == 9
+
+
+def test_settings_know_every_backbone_and_activation() -> None:
+    assert set(get_args(Backbone)) == set(BACKBONES)
+    assert set(get_args(Activation)) == set(ACTIVATIONS)
+
+
+def test_heads_that_do_not_divide_are_refused() -> None:
+    with pytest.raises(ValueError, match="n_heads: 3 does not divide hidden_size 64"):
+        BackboneSettings.of({"n_heads": 3})
+    assert BackboneSettings.of({"n_heads": 3, "backbone": "GRU4Rec"}).n_heads == 3

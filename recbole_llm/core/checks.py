@@ -1,0 +1,99 @@
+"""Everything about a configuration that can be known before any data is read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from recbole_llm.core.plugins import get_registry
+from recbole_llm.core.recbole_data import RecBoleData
+from recbole_llm.core.recbole_evaluation import RecBoleEvaluation
+from recbole_llm.core.recbole_settings import RecBoleRun, RecBoleTraining
+from recbole_llm.core.registry import ModelSpec, resolve
+from recbole_llm.core.run_settings import RunSettings
+from recbole_llm.core.settings import Settings
+from recbole_llm.core.stock_settings import StockSettings
+
+if TYPE_CHECKING:
+    from recbole_llm.core.config import Config
+
+RECBOLES = (RecBoleRun, RecBoleTraining, RecBoleEvaluation, RecBoleData)
+_NUMBER = (int, float)
+
+
+def settings_classes(config: Config, spec: ModelSpec) -> list[type[Settings]]:
+    """Every settings class that a run checks: the model's, RecBole's, the parts', the encoder's.
+
+    Raises:
+        ValueError: an unknown encoder.
+    """
+    registry = get_registry()
+    own = StockSettings if spec.settings is None else resolve(spec.settings)
+    encoder = registry.encoder(str(config["encoder"] or "sentence_transformers")).settings
+    others = [*registry.settings, *([] if encoder is None else [encoder])]
+    return [own, *RECBOLES, RunSettings, *map(resolve, others)]
+
+
+def declared_keys(config: Config, spec: ModelSpec) -> set[str]:
+    """The keys that those classes have."""
+    return {key for settings in settings_classes(config, spec) for key in settings.model_fields}
+
+
+def check_settings(config: Config, spec: ModelSpec) -> None:
+    """Refuse values that cannot work.
+
+    Raises:
+        ValueError: in one line: the key, what it may be, and what it is.
+    """
+    classes = settings_classes(config, spec)
+    given = config.external_config_dict
+    _check_finite(given)
+    _check_like_defaults(given, config.internal_config_dict, declared_keys(config, spec))
+    built = [settings.of(config) for settings in classes]
+    for settings in built:
+        settings.check(config)
+    _check_processes(given)
+
+
+def _check_finite(values: Mapping[str, Any], inside: str = "") -> None:
+    for key, value in values.items():
+        name = f"{inside}{key}"
+        for part in value if isinstance(value, (list, tuple)) else [value]:
+            if isinstance(part, float) and not math.isfinite(part):
+                raise ValueError(f"{name}: expected a finite number, got {value!r}")
+        if isinstance(value, dict):
+            _check_finite(value, f"{name}: ")
+
+
+def _check_like_defaults(
+    given: Mapping[str, Any], defaults: Mapping[str, Any], declared: set[str]
+) -> None:
+    """A key of a stock model that no class declares has a value of its default's type."""
+    for key, value in given.items():
+        default = defaults.get(key)
+        if key in declared or value is None or default is None:
+            continue
+        if not _alike(value, default):
+            raise ValueError(f"{key}: expected a value like its default {default!r}, got {value!r}")
+
+
+def _alike(value: object, default: object) -> bool:
+    if isinstance(default, bool):
+        return value in (0, 1)
+    if isinstance(default, _NUMBER):
+        return isinstance(value, (*_NUMBER, list, tuple)) and not isinstance(value, bool)
+    if isinstance(default, (list, tuple)):
+        return isinstance(value, (list, tuple, str, int))
+    return isinstance(value, (type(default), *_NUMBER)) if isinstance(default, str) else True
+
+
+def _check_processes(given: Mapping[str, Any]) -> None:
+    if "local_rank" in given:
+        return
+    for key in ("nproc", "world_size"):
+        if (given.get(key) or 1) > 1:
+            raise ValueError(
+                f"{key}: this command starts one process; start each yourself and give it "
+                "RecBole's local_rank, world_size, nproc, ip and port"
+            )

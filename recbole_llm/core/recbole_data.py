@@ -1,0 +1,118 @@
+"""RecBole's keys of the data set: types and ranges. Defaults are RecBole's."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from recbole_llm.core.settings import Count, FieldName, Flag, Names, OneOrMore, Settings, Text
+
+_NUMBER = r"[-+]?(?:(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|inf)"
+_INTERVAL = re.compile(rf"[\[(]\s*({_NUMBER})\s*,\s*({_NUMBER})\s*[\])]")
+
+
+def _intervals(text: str) -> str:
+    for part in text.split(";"):
+        match = _INTERVAL.fullmatch(part.strip())
+        if match is None or float(match[1]) > float(match[2]):
+            raise ValueError(f"'{part}' is no interval such as [5,inf) or (0,10]")
+    return text
+
+
+def _as_text(value: object) -> object:
+    """What a literal on the command line made a list of, such as [5,100], is a text again."""
+    return str(value) if isinstance(value, (list, tuple)) else value
+
+
+Interval = Annotated[str, AfterValidator(_intervals), BeforeValidator(_as_text)]
+Columns = dict[str, Names | Literal["*"] | None]
+Fields = Annotated[list[Text], OneOrMore]
+
+
+class RecBoleData(Settings):
+    """RecBole: the data set."""
+
+    field_separator: Annotated[str, Field(min_length=1)] = "\t"
+    """Separator of the columns of atomic files."""
+    seq_separator: Annotated[str, Field(min_length=1)] = " "
+    """Separator inside a sequence."""
+    USER_ID_FIELD: FieldName = "user_id"
+    """Field of users."""
+    ITEM_ID_FIELD: FieldName = "item_id"
+    """Field of items."""
+    RATING_FIELD: FieldName = "rating"
+    """Field of ratings."""
+    TIME_FIELD: FieldName = "timestamp"
+    """Field of times."""
+    seq_len: dict[str, Count] | None = None
+    """Longest sequence of each field of sequences."""
+    LABEL_FIELD: FieldName = "label"
+    """Field of labels."""
+    threshold: Annotated[dict[str, float], Field(min_length=1, max_length=1)] | None = None
+    """{field: value}; rows of at least that value have label 1, the others 0."""
+    NEG_PREFIX: FieldName = "neg_"
+    """Prefix of the fields of negatives."""
+    numerical_features: Fields = []
+    """Float fields that are embedded."""
+    load_col: Columns | None = {"inter": ["user_id", "item_id"]}
+    """{suffix of the file: columns to load}."""
+    unload_col: Columns | None = None
+    """{suffix of the file: columns not to load}."""
+    unused_col: Columns | None = None
+    """{suffix of the file: columns to load for preparation alone}."""
+    additional_feat_suffix: Fields | None = None
+    """Suffixes of further files."""
+    rm_dup_inter: Literal["first", "last"] | None = None
+    """Which of repeated interactions is kept."""
+    val_interval: dict[str, Interval] | None = None
+    """{field: interval of the values to keep}."""
+    filter_inter_by_user_or_item: Flag = True
+    """Whether interactions are filtered by their numbers."""
+    user_inter_num_interval: Interval | None = "[0,inf)"
+    """Interactions of a user."""
+    item_inter_num_interval: Interval | None = "[0,inf)"
+    """Interactions of an item."""
+    alias_of_user_id: Fields | None = None
+    """Fields that share the users' ids."""
+    alias_of_item_id: Fields | None = None
+    """Fields that share the items' ids."""
+    alias_of_entity_id: Fields | None = None
+    """Fields that share the entities' ids."""
+    alias_of_relation_id: Fields | None = None
+    """Fields that share the relations' ids."""
+    preload_weight: dict[str, str] | None = None
+    """{id field: field of its pre-trained vectors}."""
+    normalize_field: Fields | None = None
+    """Float fields that are scaled to 0..1."""
+    normalize_all: Flag | None = None
+    """Whether all float fields are."""
+    discretization: dict[str, dict[str, str | int]] | None = None
+    """{field: {method: ED or LD, bucket: number}}."""
+    ITEM_LIST_LENGTH_FIELD: FieldName = "item_length"
+    """Field of the lengths of histories."""
+    LIST_SUFFIX: FieldName = "_list"
+    """Suffix of the fields of histories."""
+    MAX_ITEM_LIST_LENGTH: Count = 50
+    """Longest history, in items."""
+    POSITION_FIELD: FieldName = "position_id"
+    """Field of positions."""
+    HEAD_ENTITY_ID_FIELD: FieldName = "head_id"
+    """Field of head entities."""
+    TAIL_ENTITY_ID_FIELD: FieldName = "tail_id"
+    """Field of tail entities."""
+    RELATION_ID_FIELD: FieldName = "relation_id"
+    """Field of relations."""
+    ENTITY_ID_FIELD: FieldName = "entity_id"
+    """Field of entities."""
+    kg_reverse_r: Flag = False
+    """Whether each triple is also read backwards."""
+    entity_kg_num_interval: Interval | None = "[0,inf)"
+    """Triples of an entity."""
+    relation_kg_num_interval: Interval | None = "[0,inf)"
+    """Triples of a relation."""
+    benchmark_filename: Fields | None = None
+    """Suffixes of ready-made splits."""
+    encoding: Text | None = None
+    """Encoding of atomic files."""

@@ -1,0 +1,116 @@
+"""RecBole's keys of evaluation: types and ranges. Defaults are RecBole's."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from recbole_llm.core.settings import (
+    ConfigLike,
+    Count,
+    FieldName,
+    Flag,
+    Natural,
+    Nested,
+    NonNegative,
+    OneOrMore,
+    Settings,
+)
+
+_MODE = re.compile(r"full|labeled|(?:uni|pop)[1-9]\d*")
+
+
+def _mode(text: str) -> str:
+    if not _MODE.fullmatch(text):
+        raise ValueError(
+            f"mode '{text}' is unknown; choose full, labeled, uniN or popN, N the number of "
+            f"sampled negatives, such as uni100"
+        )
+    return text
+
+
+def _some(ratios: list[float]) -> list[float]:
+    if ratios[0] <= 0:
+        raise ValueError(
+            f"split {ratios} leaves nothing to train on; the first ratio is training's"
+        )
+    return ratios
+
+
+Mode = Annotated[str, AfterValidator(_mode)]
+Ratios = Annotated[list[NonNegative], Field(min_length=2, max_length=3), AfterValidator(_some)]
+
+
+class Split(Nested):
+    """How interactions are split."""
+
+    RS: Ratios | None = None
+    """Ratios of training, validation and test."""
+    LS: Literal["valid_and_test", "valid_only", "test_only"] | None = None
+    """Leave one out, for which splits."""
+    TS: Ratios | None = None
+    """Ratios, divided at points in time."""
+
+
+class Modes(Nested):
+    """Modes of validation and test."""
+
+    valid: Mode | None = None
+    """On validation."""
+    test: Mode | None = None
+    """On test."""
+
+
+class EvalArgs(Nested):
+    """Protocol of evaluation."""
+
+    split: Split | None = None
+    """How interactions are split."""
+    group_by: Literal["user", "none"] | None = "user"
+    """Whether each user's interactions are split."""
+    order: Literal["RO", "TO"] = "RO"
+    """Random or temporal order."""
+    mode: Modes | Mode = "full"
+    """Full ranking, sampled negatives, or labels."""
+
+    def modes(self) -> set[str]:
+        """The modes of validation and test; RecBole's rule where one alone is given."""
+        if isinstance(self.mode, str):
+            return {self.mode}
+        first = self.mode.valid or self.mode.test or "full"
+        return {self.mode.valid or first, self.mode.test or first}
+
+
+class RecBoleEvaluation(Settings):
+    """RecBole: evaluation."""
+
+    eval_args: EvalArgs = EvalArgs()
+    """Split, order, grouping and mode."""
+    repeatable: Flag = False
+    """Whether users may get items again."""
+    metrics: Annotated[list[str], Field(min_length=1), OneOrMore] = [
+        "Recall",
+        "MRR",
+        "NDCG",
+        "Hit",
+        "Precision",
+    ]
+    """Metrics."""
+    topk: Annotated[list[Count], Field(min_length=1), OneOrMore] = [10]
+    """Lengths of the ranked lists."""
+    valid_metric: FieldName = "MRR@10"
+    """Metric that picks the best epoch."""
+    valid_metric_bigger: Flag = True
+    """Whether more of it is better."""
+    eval_batch_size: Count = 4096
+    """Rows, or scores, in a step."""
+    metric_decimal_place: Natural = 4
+    """Decimals of the results."""
+
+    def check(self, config: ConfigLike) -> None:
+        """Metrics that exist, of one kind, that fit the mode; a valid_metric among them."""
+        from recbole_llm.core.metrics import check_metrics
+
+        check_metrics(self)

@@ -1,0 +1,151 @@
+"""RecBole's own keys of a run and its training, with types and ranges that RecBole leaves open.
+
+Defaults are RecBole's, from its ``properties/overall.yaml``.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from recbole_llm.core.settings import (
+    ConfigLike,
+    Count,
+    FieldName,
+    Flag,
+    Natural,
+    Nested,
+    NonNegative,
+    Positive,
+    Settings,
+    Text,
+    as_list,
+)
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+class RecBoleRun(Settings):
+    """RecBole: the run."""
+
+    gpu_id: Annotated[list[int], BeforeValidator(as_list)] | Text = "0"
+    """Ids of GPUs."""
+    worker: Natural = 0
+    """Worker processes of the loaders."""
+    use_gpu: Flag = True
+    """Whether to use a GPU where there is one."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 2020
+    """Random seed."""
+    state: Annotated[
+        Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_lower)
+    ] = "info"
+    """Level of the log."""
+    reproducibility: Flag = True
+    """Whether results are reproducible."""
+    data_path: Text = "dataset/"
+    """Folder of the data sets' folders."""
+    checkpoint_dir: FieldName = "saved"
+    """Folder of checkpoints."""
+    show_progress: Flag = True
+    """Whether bars are shown."""
+    save_dataset: Flag = False
+    """Whether the filtered data set is saved."""
+    dataset_save_path: Text | None = None
+    """File of the saved data set."""
+    save_dataloaders: Flag = False
+    """Whether the loaders are saved."""
+    dataloaders_save_path: Text | None = None
+    """File of the saved loaders."""
+    log_wandb: Flag = False
+    """Whether to log to Weights & Biases."""
+    wandb_project: Text = "recbole"
+    """Its project."""
+    shuffle: Flag = True
+    """Whether training rows are shuffled before each epoch."""
+
+
+class NegativeSampling(Nested):
+    """Negatives of training."""
+
+    distribution: Literal["uniform", "popularity", "none", "None"] | None = "uniform"
+    """Distribution of negative items."""
+    sample_num: Count | Literal["none"] = 1
+    """Negatives of a target."""
+    alpha: NonNegative | Literal["none"] = 1.0
+    """Power of the counts for popularity."""
+    dynamic: Flag = False
+    """Whether the hardest of `candidate_num` negatives is taken."""
+    candidate_num: Natural = 0
+    """Candidates of dynamic sampling."""
+
+    @property
+    def drawn(self) -> bool:
+        """Whether any negatives are drawn."""
+        return self.distribution in ("uniform", "popularity")
+
+
+class Clipping(Nested):
+    """Arguments of ``torch.nn.utils.clip_grad_norm_``."""
+
+    max_norm: Positive
+    """Largest norm."""
+    norm_type: Positive = 2.0
+    """Which norm."""
+    error_if_nonfinite: Flag = False
+    """Whether gradients that are not finite are an error."""
+    foreach: Flag | None = None
+    """Whether all gradients are clipped in one call."""
+
+
+class RecBoleTraining(Settings):
+    """RecBole: training."""
+
+    epochs: Count = 300
+    """Epochs at most."""
+    train_batch_size: Count = 2048
+    """Rows, or supervised targets, in a step."""
+    learner: Annotated[
+        Literal["adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam"],
+        BeforeValidator(_lower),
+    ] = "adam"
+    """Optimizer."""
+    learning_rate: Positive = 0.001
+    """Learning rate."""
+    train_neg_sample_args: NegativeSampling | Literal["None"] | None = NegativeSampling()
+    """Negative sampling in training."""
+    eval_step: Natural = 1
+    """Epochs between evaluations on validation; 0: none."""
+    stopping_step: Natural = 10
+    """Evaluations without improvement that training goes on for."""
+    clip_grad_norm: Clipping | None = None
+    """Clipping of the gradients."""
+    weight_decay: NonNegative = 0.0
+    """Weight decay of the optimizer."""
+    loss_decimal_place: Natural = 4
+    """Decimals of the logged loss."""
+    require_pow: Flag = False
+    """Whether EmbLoss squares."""
+    enable_amp: Flag = False
+    """Mixed precision."""
+    enable_scaler: Flag = False
+    """Scaled gradients under mixed precision."""
+    transform: (
+        Literal[
+            "mask_itemseq", "inverse_itemseq", "crop_itemseq", "reorder_itemseq", "user_defined"
+        ]
+        | None
+    ) = None
+    """Transformation of batches."""
+
+    def check(self, config: ConfigLike) -> None:
+        """No negatives for cross entropy over the catalogue."""
+        loss = config["loss_type"] if "loss_type" in config else None
+        sampling = self.train_neg_sample_args
+        if loss == "CE" and isinstance(sampling, NegativeSampling) and sampling.drawn:
+            raise ValueError(
+                "train_neg_sample_args: loss_type CE is over the whole catalogue and takes no "
+                "negatives; leave it out, or choose another loss_type"
+            )

@@ -1,0 +1,50 @@
+"""Keys that many of RecBole's models share, for those that have no settings class."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import model_validator
+
+from recbole_llm.core.settings import Count, Dropout, Natural, NonNegative, Positive, Settings
+
+Numbers = NonNegative | list[NonNegative]
+
+
+class StockSettings(Settings):
+    """RecBole's models; a key that a model lacks is None. Ranges hold for all of them."""
+
+    embedding_size: Count | None = None
+    """Size of vectors."""
+    hidden_size: Count | None = None
+    """Size of states."""
+    inner_size: Count | None = None
+    """Width of a feed-forward net."""
+    n_layers: Natural | None = None
+    """Layers."""
+    num_layers: Count | None = None
+    """Layers."""
+    n_heads: Count | None = None
+    """Attention heads."""
+    mlp_hidden_size: Count | list[Count] | None = None
+    """Widths of a multi-layer perceptron."""
+    dropout_prob: Dropout | None = None
+    """Dropout."""
+    hidden_dropout_prob: Dropout | None = None
+    """Dropout on states."""
+    attn_dropout_prob: Dropout | None = None
+    """Dropout on attention probabilities."""
+    layer_norm_eps: NonNegative | None = None
+    """Added to the denominator of layer norms."""
+    initializer_range: Positive | None = None
+    """Standard deviation of the initial weights."""
+    reg_weight: Numbers | None = None
+    """Weight of the regularisation."""
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        if self.n_heads and self.hidden_size and self.hidden_size % self.n_heads:
+            raise ValueError(
+                f"n_heads: {self.n_heads} does not divide hidden_size {self.hidden_size}"
+            )
+        return self

@@ -1,0 +1,107 @@
+"""YAML of configurations: read safely, and written from settings classes.
+
+``python -m recbole_llm.core.yaml_files`` writes the files of ``properties/`` anew.
+"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from recbole_llm.core.plugins import get_registry
+from recbole_llm.core.registry import PROPERTIES, resolve
+from recbole_llm.core.settings import Settings, key_infos
+
+_WIDTH = 100
+_FILES: dict[str, tuple[str | type, ...]] = {
+    "overall.yaml": ("recbole_llm.core.run_settings:RunSettings",),
+    "engine.yaml": ("recbole_llm.data.settings:EngineSettings",),
+    "groups.yaml": ("recbole_llm.evaluation.settings:GroupSettings",),
+}
+# RecBole's form of floats, which YAML 1.1 lacks: 1e-3 is a number.
+_FLOAT = re.compile(
+    r"^(?:[-+]?[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?|[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+"
+    r"|\.[0-9_]+(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
+)
+
+
+class ConfigLoader(yaml.SafeLoader):  # type: ignore[misc]
+    """Plain data only: no ``!!python`` tags; a key that stands twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        """The mapping of a node."""
+        seen: set[object] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, Hashable) and key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key '{key}' stands twice", key_node.start_mark
+                )
+            seen.add(key if isinstance(key, Hashable) else id(key))
+        mapping: dict[Hashable, Any] = super().construct_mapping(node, deep)
+        return mapping
+
+
+ConfigLoader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
+
+
+def read_yaml(file: str | Path) -> dict[str, Any]:
+    """The keys of a configuration file.
+
+    Raises:
+        ValueError: not valid YAML, a key twice, a tag that is not plain data, or no mapping.
+    """
+    try:
+        content = yaml.load(Path(file).read_text(encoding="utf-8"), Loader=ConfigLoader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"config file '{file}' is not valid YAML: {reason}") from error
+    if content is not None and not isinstance(content, dict):
+        raise ValueError(f"config file '{file}' must hold 'key: value' lines")
+    return content or {}
+
+
+def render(*classes: type[Settings]) -> str:
+    """Settings classes as a file of defaults, each key under its type and meaning."""
+    return "\n".join(map(_render, classes))
+
+
+def _render(settings: type[Settings]) -> str:
+    parts = [_comment(" ".join((settings.__doc__ or "").split()))]
+    for info in key_infos(settings):
+        meaning = _comment(f"({info.type}) {info.meaning}")
+        parts.append(f"{meaning}\n{info.key}: {_value(info.default)}")
+    return "\n\n".join(parts) + "\n"
+
+
+def property_files() -> dict[Path, str]:
+    """What the files of ``properties/`` hold, from the settings classes; the models' files too."""
+    files = {PROPERTIES / name: classes for name, classes in _FILES.items()}
+    for spec in get_registry().models.values():
+        if spec.settings is not None and spec.config is not None:
+            files[Path(spec.config)] = (spec.settings,)
+    return {file: render(*map(resolve, classes)) for file, classes in files.items()}
+
+
+def _comment(text: str) -> str:
+    lines = textwrap.wrap(text, _WIDTH - 2, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(f"# {line}" for line in lines)
+
+
+def _value(value: object) -> str:
+    if value is None:
+        return "~"
+    if isinstance(value, float):
+        return repr(value)
+    text: str = yaml.safe_dump(value, default_flow_style=True, width=1000, sort_keys=False)
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
+if __name__ == "__main__":
+    for path, text in property_files().items():
+        path.write_text(text, encoding="utf-8")

@@ -1,0 +1,65 @@
+"""Keys of the sequence engine and of its loaders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from recbole_llm.core.settings import ConfigLike, Count, NonNegative, Settings
+from recbole_llm.hookspecs import hookimpl
+
+
+class EngineSettings(Settings):
+    """Data and evaluation of RecBole-LLM."""
+
+    train_level: Literal["prefix", "sequence"] = "prefix"
+    """'sequence': one row a window of a history, a loss at every position; 'prefix': RecBole's
+    rows, one target each. Causal models default to 'sequence'."""
+    window_stride: Count | None = None
+    """Targets that a full window supervises, 1 to MAX_ITEM_LIST_LENGTH, for train_level: sequence.
+    None: MAX_ITEM_LIST_LENGTH // 4 + 1, at least three quarters of a window of context each;
+    MAX_ITEM_LIST_LENGTH // 2 + 1: half a window, faster; 1: RecBole's context, at the cost of a
+    window a target."""
+    eval_memory_mib: NonNegative = 128
+    """Memory in MiB that sizes a step of full-sort evaluation, in users; 0: RecBole's own sizes
+    (eval_batch_size scores a step)."""
+
+    def check(self, config: ConfigLike) -> None:
+        """Windows that fit the histories, and a model and data that suit whole sequences."""
+        length = config["MAX_ITEM_LIST_LENGTH"]
+        if self.window_stride is not None and self.window_stride > length:
+            raise ValueError(
+                f"window_stride: expected 1 to MAX_ITEM_LIST_LENGTH ({length}), got "
+                f"{self.window_stride}"
+            )
+        if self.train_level == "sequence":
+            _check_sequence_level(config)
+
+
+def _check_sequence_level(config: ConfigLike) -> None:
+    if not supports_sequence_level(getattr(config, "model_class", None)):
+        raise ValueError(
+            f"train_level: sequence is for causal models with a loss at every position, which "
+            f"'{config['model']}' is not; set train_level: prefix"
+        )
+    if config["transform"] is not None:
+        raise ValueError(
+            f"transform: {config['transform']} changes prefix rows; with it set train_level: prefix"
+        )
+    sampling = config["train_neg_sample_args"]
+    if isinstance(sampling, dict) and sampling.get("dynamic", False):
+        raise ValueError(
+            "train_neg_sample_args: dynamic negatives are for prefix rows; set dynamic: False, "
+            "or train_level: prefix"
+        )
+
+
+def supports_sequence_level(model: type | None) -> bool:
+    """Whether a model class reads sequence rows: it has ``user_states`` at every position."""
+    return model is None or callable(getattr(model, "user_states", None))
+
+
+@hookimpl
+def register_settings(register: Callable[[str | type], None]) -> None:
+    """Checked in every run."""
+    register(EngineSettings)

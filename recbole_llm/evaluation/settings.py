@@ -1,0 +1,38 @@
+"""Keys of results by group."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from recbole_llm.core.settings import ConfigLike, Natural, OneOrMore, Settings
+from recbole_llm.hookspecs import hookimpl
+
+
+class GroupSettings(Settings):
+    """Results by group of users and items, for any model."""
+
+    eval_groups: Annotated[list[Literal["items", "users", "cold"]], OneOrMore] | None = None
+    """Groups to report in the test result: items (head, tail), users (head, tail), cold (cold and
+    warm items); None: no groups. As in LLM-ESR's paper, section 4."""
+    eval_head_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """Share of the items (of the users) with the most training interactions that are head, the
+    others are tail; LLM-ESR: 0.2."""
+    eval_cold_threshold: Natural = 2
+    """Cold items have at most so many training interactions, warm items more."""
+
+    def check(self, config: ConfigLike) -> None:
+        """Groups need a metric of ranked lists."""
+        from recbole.evaluator.register import metric_information
+
+        needs = [metric_information[metric.lower()] for metric in config["metrics"]]
+        if self.eval_groups and ["rec.topk"] not in needs:
+            raise ValueError("eval_groups: groups need a metric of ranked lists, such as NDCG")
+
+
+@hookimpl
+def register_settings(register: Callable[[str | type], None]) -> None:
+    """Checked in every run."""
+    register(GroupSettings)

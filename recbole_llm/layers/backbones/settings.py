@@ -1,0 +1,54 @@
+"""Keys of a sequence backbone; a method's settings extend them with its defaults."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import model_validator
+
+from recbole_llm.core.settings import Count, Dropout, NonNegative, Positive, Settings
+
+Backbone = Literal["SASRec", "GRU4Rec", "BERT4Rec", "Caser"]
+Activation = Literal["gelu", "relu", "swish", "tanh", "sigmoid"]
+TRANSFORMERS = ("SASRec", "BERT4Rec")
+
+
+class BackboneSettings(Settings):
+    """The sequence backbone; None leaves a key to the backbone."""
+
+    backbone: Backbone = "SASRec"
+    """Sequence backbone: SASRec, GRU4Rec, BERT4Rec or Caser; all causal."""
+    hidden_size: Count = 64
+    """H, size of vectors and states."""
+    n_layers: Count = 2
+    """Layers of the backbone."""
+    n_heads: Count = 2
+    """Attention heads."""
+    inner_size: Count | None = None
+    """Width of the feed-forward net; None: 4 * hidden_size."""
+    hidden_dropout_prob: Dropout = 0.5
+    """Dropout on states."""
+    attn_dropout_prob: Dropout = 0.5
+    """Dropout on attention probabilities."""
+    hidden_act: Activation = "gelu"
+    """Activation of the feed-forward net."""
+    layer_norm_eps: NonNegative = 1e-12
+    """Added to the denominator of layer norms."""
+    initializer_range: Positive = 0.02
+    """Standard deviation of the backbone's initial weights."""
+    gru_hidden_size: Count | None = None
+    """Width of GRU4Rec's layers; None: twice hidden_size."""
+    caser_window: Count | None = None
+    """Last items that Caser's filters see; None: 10."""
+    nv: Count | None = None
+    """Caser's vertical filters; None: 4."""
+    nh: Count | None = None
+    """Caser's horizontal filters of each height; None: 8."""
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        if self.backbone in TRANSFORMERS and self.hidden_size % self.n_heads:
+            raise ValueError(
+                f"n_heads: {self.n_heads} does not divide hidden_size {self.hidden_size}"
+            )
+        return self
