@@ -79,31 +79,17 @@ def run(arguments: tuple[str, ...]) -> None:
 
 
 @main.command()
-def models() -> None:
-    """List models, encoders and plugins, and where each comes from."""
-    sys.exit(_guarded(_list_all))
+@click.argument("name", required=False)
+def models(name: str | None) -> None:
+    """List models, encoders and plugins; with a NAME, that model's keys and their meanings."""
+    sys.exit(_guarded(lambda: _models(name)))
 
 
-def _list_all() -> None:
-    from recbole_llm.core.plugins import get_plugins, recbole_models
+def _models(name: str | None) -> None:
+    from recbole_llm.tasks.models import describe, list_all
 
-    plugins = get_plugins()
-    registry = plugins.registry
-    click.secho("models", bold=True)
-    for name, spec in sorted(registry.models.items()):
-        click.echo(f"  {name:24} {registry.origins[f'model {name}']:32} {spec.summary}")
-    stock = sorted(set(recbole_models()) - set(registry.models))
-    click.echo(f"  RecBole's: {', '.join(stock)}")
-    click.secho("encoders", bold=True)
-    for name, encoder in sorted(registry.encoders.items()):
-        missing = encoder.missing()
-        state = f"needs {', '.join(missing)}" if missing else encoder.summary
-        click.echo(f"  {name:24} {registry.origins[f'encoder {name}']:32} {state}")
-    click.secho("plugins", bold=True)
-    for name, _ in sorted(plugins.manager.list_name_plugin()):
-        click.echo(f"  {name}")
-    for name, reason in plugins.failed.items():
-        click.secho(f"  {name}: left out: {reason}", fg="red")
+    for line in list_all() if name is None else describe(name):
+        click.echo(line)
 
 
 @main.command(context_settings=_ARGS)

@@ -169,6 +169,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         )
         if no_negatives and "train_neg_sample_args" not in self.external_config_dict:
             final["train_neg_sample_args"] = None  # RecBole's default asks for one, then refuses it
+        final["model"], final["dataset"] = self.model, self.dataset
         self.final_config_dict = final
         check_settings(self, self._spec)
         final["needs_text"] = self._spec.needs_text or final.get("item_init") == "llm"

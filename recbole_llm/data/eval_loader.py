@@ -16,9 +16,9 @@ from torch import Tensor
 from recbole_llm.data.interaction import take
 from recbole_llm.data.loaders import IndexDataLoader
 from recbole_llm.data.samplers import UsedItems
+from recbole_llm.data.settings import EngineSettings
 from recbole_llm.data.split import IntArray, ranges
 
-DEFAULT_MEMORY_MIB = 128
 FLOAT_BYTES = 4
 SCORE_COPIES = 4  # a step's scores: the model's, a copy, and a comparison's temporaries
 HIDDEN_COPIES = 16  # live [L, H] blocks of a transformer layer without gradients: q, k, v, 4H, …
@@ -89,10 +89,7 @@ class FullSortEvalDataLoader(RecBoleFullSortEvalDataLoader, IndexDataLoader):  #
         self.user_df = dataset.join(Interaction({self.uid_field: self.uid_list}))
 
     def _init_batch_size_and_step(self) -> None:
-        budget = self.config["eval_memory_mib"]
-        budget = DEFAULT_MEMORY_MIB if budget is None else budget
-        if budget < 0:
-            raise ValueError(f"eval_memory_mib: expected MiB, or 0 for RecBole's own, got {budget}")
+        budget = EngineSettings.of(self.config).eval_memory_mib
         if budget == 0:
             super()._init_batch_size_and_step()
             return

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from recbole_llm.core.errors import near_matches
-from recbole_llm.data.eval_loader import DEFAULT_MEMORY_MIB, user_bytes
+from recbole_llm.data.eval_loader import user_bytes
+from recbole_llm.data.settings import EngineSettings
 from recbole_llm.data.split import IntArray
 from recbole_llm.tasks.scoring import make_scorer
 
@@ -163,7 +164,7 @@ class Recommender:
             scores = self.scorer.query(own, *query) if query else self.scorer.new(own[0])
             yield [NEW_USER], own, scores
             return
-        budget = self.config["eval_memory_mib"] or DEFAULT_MEMORY_MIB
+        budget = EngineSettings.of(self.config).eval_memory_mib or EngineSettings().eval_memory_mib
         step = max(1, int(budget * 2**20 // user_bytes(self.config, self.dataset)))
         for start in range(0, len(known), step):
             batch = known[start : start + step]

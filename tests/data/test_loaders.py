@@ -169,9 +169,8 @@ class TestFullSort:
         assert user_bytes(pairs, dataset) == 61 * (16 + 2 * (8 + 8))
 
     def test_negative_budget_is_refused(self, tmp_path: Path) -> None:
-        config = general_config(tmp_path, eval_memory_mib=-1)
-        with pytest.raises(ValueError, match="eval_memory_mib"):
-            data_preparation(config, Dataset(config))
+        with pytest.raises(ValueError, match="eval_memory_mib: expected a number of at least 0"):
+            general_config(tmp_path, eval_memory_mib=-1)
 
 
 def test_worker_processes_give_the_same(made: MakeConfig) -> None:

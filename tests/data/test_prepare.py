@@ -162,23 +162,22 @@ def test_labels_of_ones_own_data(tmp_path: Path) -> None:
 
 
 def test_unknown_level(made: MakeConfig) -> None:
-    with pytest.raises(ValueError, match="train_level: 'sequnce'.*'sequence'"):
-        prepare(made(train_level="sequnce"))
+    with pytest.raises(ValueError, match="train_level 'sequnce' is unknown; did you mean 'sequen"):
+        made(train_level="sequnce")
 
 
-def test_level_that_the_model_does_not_have(tmp_path: Path) -> None:
-    write_tiny_dataset(tmp_path)
-    config = Config("BERT4Rec", "tiny", config_dict={
-        "data_path": str(tmp_path), "train_level": "sequence", "eval_args": leave_one_out(),
-    })  # fmt: skip
+def test_level_that_the_model_does_not_have() -> None:
     with pytest.raises(ValueError, match="'BERT4Rec' is not; set train_level: prefix"):
-        prepare(config)
+        Config("BERT4Rec", "tiny", config_dict={"train_level": "sequence"})
 
 
-def test_empty_training_split(made: MakeConfig) -> None:
-    config = made(eval_args=leave_one_out(split={"RS": [0, 0, 1]}, group_by="none"))
+def test_empty_training_split(tmp_path: Path, made: MakeConfig) -> None:
+    write_tiny_dataset(tmp_path)
+    first_alone = {"data_path": str(tmp_path), "val_interval": {"timestamp": "[1000,1000]"}}
     with pytest.raises(ValueError, match="training split is empty"):
-        prepare(config)
+        prepare(Config("SASRec", "tiny", config_dict=first_alone))
+    with pytest.raises(ValueError, match="eval_args: split .* leaves nothing to train on"):
+        made(eval_args=leave_one_out(split={"RS": [0, 0, 1]}, group_by="none"))
 
 
 def test_knowledge_models_keep_recboles_loader(tmp_path: Path) -> None:

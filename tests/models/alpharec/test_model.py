@@ -183,8 +183,11 @@ def test_cached_vectors_follow_training(fused: bool) -> None:
     [
         ({"text_map": "mpl"}, "text_map 'mpl' is unknown; did you mean 'mlp'"),
         ({"negatives": "batch"}, "negatives 'batch' is unknown.*choose from sampled, in_batch"),
-        ({"text_whitening": 2.0}, "text_whitening: expected a number from 0 to 1, got 2.0"),
-        ({"tau": 0.0}, "AlphaRec needs tau > 0.*tau=0.0"),
+        (
+            {"text_whitening": 2.0},
+            "text_whitening: expected a number of at least 0 and at most 1, got 2.0",
+        ),
+        ({"tau": 0.0}, "tau: expected a number above 0, got 0.0"),
         (
             {
                 "sample_by": "user",

@@ -246,7 +246,7 @@ def test_neighbours_and_histories_come_from_training_interactions(
         ({"views": "semantics"}, "views 'semantics' is unknown; did you mean 'semantic'"),
         ({"teacher": "banks"}, "teacher 'banks' is unknown; did you mean 'bank'"),
         ({"backbone": "SASrec"}, "backbone 'SASrec'.* did you mean 'SASRec'"),
-        ({"adapter_layers": 3}, "adapter_layers=3"),
+        ({"adapter_layers": 3}, "adapter_layers: expected one of 1, 2, got 3"),
         ({"cross_heads": 3}, "cross_heads: 3 does not divide hidden_size"),
         ({"item_prompt": "{{ 'the same' }}"}, "all item vectors are the same"),
     ],

@@ -1,0 +1,74 @@
+"""What there is: models, encoders and plugins; and the keys of one model."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Iterator
+
+import click
+
+from recbole_llm.core.plugins import find_model, get_plugins, recbole_models
+from recbole_llm.core.registry import ModelSpec, resolve
+from recbole_llm.core.settings import KeyInfo, key_infos
+
+_WIDTH = 98
+
+
+def list_all() -> Iterator[str]:
+    """Lines that name the models, encoders and plugins, and where each comes from."""
+    plugins = get_plugins()
+    registry = plugins.registry
+    yield click.style("models", bold=True)
+    for name, spec in sorted(registry.models.items()):
+        yield f"  {name:24} {registry.origins[f'model {name}']:32} {spec.summary}"
+    stock = sorted(set(recbole_models()) - set(registry.models))
+    yield f"  RecBole's: {', '.join(stock)}"
+    yield click.style("encoders", bold=True)
+    for name, encoder in sorted(registry.encoders.items()):
+        missing = encoder.missing()
+        state = f"needs {', '.join(missing)}" if missing else encoder.summary
+        yield f"  {name:24} {registry.origins[f'encoder {name}']:32} {state}"
+    yield click.style("plugins", bold=True)
+    yield from (f"  {name}" for name, _ in sorted(plugins.manager.list_name_plugin()))
+    for name, reason in plugins.failed.items():
+        yield click.style(f"  {name}: left out: {reason}", fg="red")
+
+
+def describe(name: str) -> Iterator[str]:
+    """Lines that give a model's keys, with defaults, types and meanings.
+
+    Raises:
+        ValueError: an unknown model.
+    """
+    spec = find_model(name)
+    yield click.style(name, bold=True) + (f": {spec.summary}" if spec.summary else "")
+    yield ""
+    yield from _table(_keys(spec))
+    yield ""
+    yield "All other keys: properties/*.yaml (this package's), and RecBole's own"
+
+
+def _keys(spec: ModelSpec) -> Iterable[KeyInfo]:
+    if spec.settings is not None:
+        return key_infos(resolve(spec.settings))
+    from recbole_llm.core.schema import RECBOLE
+    from recbole_llm.core.stock_settings import StockSettings
+    from recbole_llm.core.yaml_files import read_yaml
+
+    file = RECBOLE / "properties" / "model" / f"{spec.name}.yaml"
+    shared = {info.key: info for info in key_infos(StockSettings)}
+    values = read_yaml(file) if file.is_file() else {}
+    unknown = KeyInfo("", "", None, "see RecBole's documentation")
+    return [
+        KeyInfo(key, shared.get(key, unknown).type, value, shared.get(key, unknown).meaning)
+        for key, value in values.items()
+    ]
+
+
+def _table(keys: Iterable[KeyInfo]) -> Iterator[str]:
+    for info in keys:
+        kind = f" ({info.type})" if info.type else ""
+        yield f"--{info.key}={info.default}{kind}"
+        yield from textwrap.wrap(
+            info.meaning, _WIDTH, initial_indent="    ", subsequent_indent="    "
+        )
