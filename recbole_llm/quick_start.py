@@ -8,7 +8,14 @@ from typing import Any
 
 import numpy as np
 from recbole.data.transform import construct_transform
-from recbole.utils import dict2str, get_environment, get_flops, init_logger, init_seed, set_color
+from recbole.utils import (
+    dict2str,
+    get_environment,
+    get_flops,
+    init_logger,
+    init_seed,
+    set_color,
+)
 
 from recbole_llm.core.checkpoint import load_checkpoint
 from recbole_llm.core.config import Config

@@ -19,7 +19,14 @@ import pluggy
 
 from recbole_llm import hookspecs
 from recbole_llm.core.errors import did_you_mean, unknown
-from recbole_llm.core.registry import PACKAGE, PROPERTIES, EncoderSpec, ModelSpec, Registry, resolve
+from recbole_llm.core.registry import (
+    PACKAGE,
+    PROPERTIES,
+    EncoderSpec,
+    ModelSpec,
+    Registry,
+    resolve,
+)
 
 ENTRY_POINT_GROUP = "recbole_llm"
 PARTS = (

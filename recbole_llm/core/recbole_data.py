@@ -7,7 +7,15 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from recbole_llm.core.settings import Count, FieldName, Flag, Names, OneOrMore, Settings, Text
+from recbole_llm.core.settings import (
+    Count,
+    FieldName,
+    Flag,
+    Names,
+    OneOrMore,
+    Settings,
+    Text,
+)
 
 _NUMBER = r"[-+]?(?:(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|inf)"
 _INTERVAL = re.compile(rf"[\[(]\s*({_NUMBER})\s*,\s*({_NUMBER})\s*[\])]")
@@ -28,7 +36,7 @@ def _as_text(value: object) -> object:
 
 Interval = Annotated[str, AfterValidator(_intervals), BeforeValidator(_as_text)]
 Columns = dict[str, Names | Literal["*"] | None]
-Fields = Annotated[list[Text], OneOrMore]
+Fields = Annotated[list[FieldName], OneOrMore]
 
 
 class RecBoleData(Settings):

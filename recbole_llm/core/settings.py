@@ -146,6 +146,8 @@ def _in_one_line(
     path = _known_path(settings, best)
     if best["type"] == "value_error":
         return ValueError(": ".join([*path[:1], str(best["ctx"]["error"])]))
+    if best["type"] == "missing":
+        return ValueError(f"{': '.join(path[:-1])}: needs the key '{path[-1]}'")
     field, value = settings.model_fields[path[0]], values[path[0]]
     for name in path[1:]:
         inside = _nested(field)

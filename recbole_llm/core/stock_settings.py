@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import model_validator
+from pydantic import BeforeValidator, model_validator
 
-from recbole_llm.core.settings import Count, Dropout, Natural, NonNegative, Positive, Settings
+from recbole_llm.core.settings import (
+    Count,
+    Dropout,
+    Natural,
+    NonNegative,
+    Positive,
+    Settings,
+    as_list,
+)
 
 Numbers = NonNegative | list[NonNegative]
 
@@ -26,7 +34,7 @@ class StockSettings(Settings):
     """Layers."""
     n_heads: Count | None = None
     """Attention heads."""
-    mlp_hidden_size: Count | list[Count] | None = None
+    mlp_hidden_size: Annotated[list[Count], BeforeValidator(as_list)] | None = None
     """Widths of a multi-layer perceptron."""
     dropout_prob: Dropout | None = None
     """Dropout."""

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from recbole.data.dataloader import FullSortEvalDataLoader as RecBoleFullSortEvalDataLoader
+from recbole.data.dataloader import (
+    FullSortEvalDataLoader as RecBoleFullSortEvalDataLoader,
+)
 from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import ModelType

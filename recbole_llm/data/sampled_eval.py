@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from recbole.data.dataloader import NegSampleEvalDataLoader as RecBoleNegSampleEvalDataLoader
+from recbole.data.dataloader import (
+    NegSampleEvalDataLoader as RecBoleNegSampleEvalDataLoader,
+)
 from recbole.data.interaction import Interaction
 from torch import Tensor
 

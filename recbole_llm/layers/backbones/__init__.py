@@ -16,7 +16,10 @@ from recbole_llm.core.errors import check_choice
 from recbole_llm.layers.backbones.caser import CaserBackbone
 from recbole_llm.layers.backbones.gru import GRU4RecBackbone
 from recbole_llm.layers.backbones.settings import BackboneSettings
-from recbole_llm.layers.backbones.transformer import BERT4RecBackbone, TransformerBackbone
+from recbole_llm.layers.backbones.transformer import (
+    BERT4RecBackbone,
+    TransformerBackbone,
+)
 
 BACKBONES: dict[str, type[nn.Module]] = {
     "SASRec": TransformerBackbone,

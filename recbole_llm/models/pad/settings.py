@@ -7,7 +7,15 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from recbole_llm.core.settings import Count, Dropout, Flag, Natural, NonNegative, Positive, Text
+from recbole_llm.core.settings import (
+    Count,
+    Dropout,
+    Flag,
+    Natural,
+    NonNegative,
+    Positive,
+    Text,
+)
 from recbole_llm.layers.backbones.settings import Activation, BackboneSettings
 from recbole_llm.models.settings import SequentialSettings
 
