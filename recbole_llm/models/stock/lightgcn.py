@@ -17,9 +17,12 @@ if TYPE_CHECKING:
 class LightGCN(StockLightGCN):  # type: ignore[misc]
     """The stock model; the catalogue is scored by `layers/matmul.py`."""
 
+    restore_user_e: Tensor | None
+    restore_item_e: Tensor | None
+
     @torch.no_grad()
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """Scores of the whole catalogue, [B, n]."""
-        if self.restore_user_e is None:
+        if self.restore_user_e is None or self.restore_item_e is None:
             self.restore_user_e, self.restore_item_e = self.forward()
         return scores(self.restore_user_e[interaction[self.USER_ID]], self.restore_item_e)
