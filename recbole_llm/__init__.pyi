@@ -1,7 +1,6 @@
 from .core.config import Config as Config
 from .core.plugins import default_config_files as default_config_files
 from .core.plugins import get_model as get_model
-from .core.plugins import get_trainer as get_trainer
 from .core.plugins import list_encoders as list_encoders
 from .core.plugins import list_models as list_models
 from .core.registry import EncoderSpec as EncoderSpec
@@ -13,4 +12,5 @@ from .quick_start import run_recbole_llm as run_recbole_llm
 from .tasks.recommend import Recommender as Recommender
 from .tasks.recommend import recommend as recommend
 from .tasks.zero_shot import zero_shot as zero_shot
+from .trainers.stock import get_trainer as get_trainer
 from .version import __version__ as __version__

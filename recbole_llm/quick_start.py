@@ -17,19 +17,14 @@ from recbole.utils import (
     set_color,
 )
 
-from recbole_llm.core.checkpoint import load_checkpoint
+from recbole_llm.core.checkpoint import load_checkpoint, load_model_state
 from recbole_llm.core.config import Config
-from recbole_llm.core.plugins import (
-    find_model,
-    get_plugin_manager,
-    get_trainer,
-    missing_packages_named,
-)
+from recbole_llm.core.plugins import find_model, get_plugin_manager, missing_packages_named
 from recbole_llm.core.runtime import configure_runtime
 from recbole_llm.data.create import create_dataset
 from recbole_llm.data.prepare import data_preparation
 from recbole_llm.features.item_init import initialise_items
-from recbole_llm.trainers.engine import with_engine
+from recbole_llm.trainers.stock import get_trainer
 
 
 def run_recbole_llm(
@@ -112,13 +107,13 @@ def load_data_and_model(model_file: str) -> tuple[Any, ...]:
     getLogger().info(config)
     dataset, train_data, valid_data, test_data = load_data(config)
     model = build_model(config, train_data._dataset)
-    model.load_state_dict(checkpoint["state_dict"])
-    model.load_other_parameter(checkpoint.get("other_parameter"))
+    load_model_state(model, checkpoint, model_file)
     return config, model, dataset, train_data, valid_data, test_data
 
 
 def load_data(config: Config) -> tuple[Any, Any, Any, Any]:
     """The data set, with what the plugins attach to it, and its three loaders."""
+    get_trainer(config["model"])  # its error is not to wait until texts are encoded
     dataset = create_dataset(config)
     get_plugin_manager().hook.prepare_dataset(config=config, dataset=dataset)
     return (dataset, *data_preparation(config, dataset))
@@ -134,9 +129,8 @@ def build_model(config: Config, train_dataset: Any) -> Any:
 
 
 def build_trainer(config: Config, model: Any) -> Any:
-    """The model's trainer, with this package's evaluation and optimizer."""
-    trainer_class = get_trainer(config["model"])
-    return with_engine(trainer_class)(config, model)  # type: ignore[arg-type]
+    """The model's trainer."""
+    return get_trainer(config["model"])(config, model)
 
 
 def log_flops(config: Config, model: Any, dataset: Any) -> None:

@@ -11,6 +11,7 @@ import pytest
 import recbole_llm
 from recbole_llm import testing
 from recbole_llm.core import plugins
+from recbole_llm.quick_start import build_trainer
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -33,6 +34,20 @@ def test_training_pad_from_recboles_own_calls(tiny: dict[str, Any], capsys: Any)
     assert '{"epochs": 5}' in code
     exec(code.replace('{"epochs": 5}', repr(tiny)), {})
     assert "ndcg@10" in capsys.readouterr().out
+
+
+def test_the_trainer_and_the_numbers_are_those_of_a_run(tiny: dict[str, Any]) -> None:
+    names: dict[str, Any] = {}
+    code = block("get_model").replace('"ml-100k"', '"tiny"')
+    exec(code.replace('{"epochs": 5}', repr(tiny)), names)
+    trainer = names["trainer"]
+    of_run = build_trainer(names["config"], names["model"])
+    assert type(trainer) is type(of_run) is recbole_llm.get_trainer("PAD")
+    assert all(group["fused"] for group in trainer.optimizer.param_groups)
+    keys = {**tiny, "train_level": "prefix", "show_progress": False, "log_flops": False}
+    result = recbole_llm.run_recbole_llm("PAD", "tiny", config_dict=keys)
+    assert trainer.best_valid_result == result["best_valid_result"]
+    assert trainer.evaluate(names["test_data"]) == result["test_result"]
 
 
 def test_running_and_loading_from_python(tiny: dict[str, Any]) -> None:

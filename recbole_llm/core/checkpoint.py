@@ -6,11 +6,15 @@ import os
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from recbole.model.abstract_recommender import AbstractRecommender
+
 _ENUM_KEYS = ("MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type")
+_EMBEDDINGS = "__embeddings__"  # in other_parameter: the fingerprints of the frozen tables
 
 
 def load_checkpoint(file: str | os.PathLike[str]) -> dict[str, Any]:
@@ -73,6 +77,54 @@ def restore_enums(config: dict[str, Any]) -> dict[str, Any]:
     return {k: enums[k][v] if k in enums and v is not None else v for k, v in config.items()}
 
 
+def model_state(model: AbstractRecommender) -> dict[str, Any]:
+    """What a checkpoint holds of a model: RecBole's ``state_dict`` and ``other_parameter``, which
+    also names the frozen tables."""
+    from torch.nn import Module
+
+    # DIN and FDSA name a sub-module here, whose weights are in the state_dict already.
+    other = {k: v for k, v in model.other_parameter().items() if not isinstance(v, Module)}
+    fingerprints = embedding_fingerprints(model)
+    if fingerprints:
+        other[_EMBEDDINGS] = fingerprints
+    return {"state_dict": model.state_dict(), "other_parameter": other}
+
+
+def load_model_state(
+    model: AbstractRecommender, checkpoint: Mapping[str, Any], file: str | os.PathLike[str]
+) -> None:
+    """Put a model into a checkpoint's state.
+
+    Args:
+        checkpoint: what `load_checkpoint` gave.
+        file: where it lay, for messages.
+
+    Raises:
+        ValueError: the checkpoint is of other item vectors, or of a model of another shape.
+    """
+    other = dict(checkpoint.get("other_parameter") or {})
+    check_fingerprints(model, other.pop(_EMBEDDINGS, {}))
+    try:
+        model.load_state_dict(checkpoint["state_dict"])
+    except RuntimeError as error:
+        raise ValueError(
+            f"checkpoint '{file}' is of a model of another shape; set its keys as they were: "
+            f"{error}"
+        ) from error
+    # Checkpoints are read on the CPU, and torch moves a model's parameters only, not these.
+    device = getattr(model, "device", "cpu")
+    model.load_other_parameter({k: _moved(decode(v), device) for k, v in other.items()})
+
+
+def _moved(value: Any, device: Any) -> Any:
+    """Tensors, at any depth of lists, on a device."""
+    from torch import Tensor
+
+    if isinstance(value, list):
+        return [_moved(v, device) for v in value]
+    return value.to(device) if isinstance(value, Tensor) else value
+
+
 def embedding_fingerprints(model: Any) -> dict[str, str]:
     """Fingerprint of each frozen table in the model, whose vectors no checkpoint holds."""
     return {
@@ -84,7 +136,7 @@ def embedding_fingerprints(model: Any) -> dict[str, str]:
 
 def check_fingerprints(model: Any, saved: Mapping[str, str]) -> None:
     """Raise ValueError if the model's frozen vectors are not those of the checkpoint."""
-    current = embedding_fingerprints(model)
+    current = embedding_fingerprints(model) if saved else {}  # decision trees are no modules
     for name, fingerprint in saved.items():
         if current.get(name) != fingerprint:
             raise ValueError(

@@ -208,17 +208,6 @@ def missing_packages_named(model: str) -> Iterator[None]:
         ) from error
 
 
-def get_trainer(name: str) -> type[Any]:
-    """The trainer class of a registered or stock model."""
-    from recbole_llm.core import compat
-
-    model = get_model(name)
-    trainer = find_model(name).trainer
-    if trainer is not None:
-        return resolve(trainer)  # type: ignore[no-any-return]
-    return compat.recbole_trainer(model, name)
-
-
 def default_config_files(name: str) -> list[str]:
     """YAML files with the defaults of a registered model, for RecBole's ``config_file_list``."""
     spec = find_model(name)

@@ -27,7 +27,8 @@ class ModelSpec:
         name: the value of ``--model``.
         model: the class, or ``"package.module:Class"``.
         dataset: the data set class; by default the one of the model's type.
-        trainer: the trainer class; by default RecBole's for the model.
+        trainer: the trainer class, one of ``recbole_llm.trainers.stock`` or a subclass; by default
+            the one of RecBole's trainer for the model.
         settings: class of the model's keys, a ``recbole_llm.core.settings.Settings``.
         config: YAML file with the model's default parameters; by default those of `settings`.
         needs_text: whether item embeddings are attached to the data set before it is split.

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recbole_llm.data.training import item_counts, training_interactions
+from recbole_llm.layers.matmul import scores
 
 
 class RandomReference(nn.Module):
@@ -85,7 +86,7 @@ class TextReference(nn.Module):
 
     def full_sort_predict(self, interaction: Any) -> Tensor:
         """[B, n]."""
-        return self.users[interaction[self.user_field]] @ self.items.t()
+        return scores(self.users[interaction[self.user_field]], self.items)
 
     def predict(self, interaction: Any) -> Tensor:
         """[B]."""

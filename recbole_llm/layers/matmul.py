@@ -10,8 +10,6 @@ varies from batch to batch should be rounded up to it.
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.overrides import TorchFunctionMode
 
 TILE = 64
 
@@ -75,34 +72,6 @@ def scores(states: Tensor, items: Tensor) -> Tensor:
     if spare and states.shape[0] > TILE and onednn_pays():
         return product(F.pad(states, (0, 0, 0, spare)), items)[:-spare]
     return product(states, items)
-
-
-def fast_products() -> AbstractContextManager[Any]:
-    """Within it, products of states and items in anybody's code go through `scores`."""
-    return _FastProducts() if onednn_pays() else nullcontext()
-
-
-class _FastProducts(TorchFunctionMode):
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        if func in _PRODUCTS and not kwargs and _are_scores(*args):
-            return scores(args[0], args[1].t())
-        return func(*args, **(kwargs or {}))
-
-
-_PRODUCTS = (torch.matmul, torch.mm, Tensor.matmul, Tensor.mm, Tensor.__matmul__)
-
-
-def _are_scores(states: Tensor, items: Tensor) -> bool:
-    """Whether states [B, D] @ items [D, n] is a product that `scores` can take over."""
-    dense = states.layout == items.layout == torch.strided
-    trained = torch.is_grad_enabled() and (states.requires_grad or items.requires_grad)
-    return dense and states.dim() == items.dim() == 2 and not trained
 
 
 def add_outer_(total: Tensor, x: Tensor, y: Tensor) -> Tensor:

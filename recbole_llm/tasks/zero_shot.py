@@ -17,7 +17,6 @@ from recbole_llm.core.schema import parse_command_line
 from recbole_llm.evaluation.group_metrics import without_groups
 from recbole_llm.evaluation.references import references
 from recbole_llm.quick_start import build_model, build_trainer, load_data, start
-from recbole_llm.trainers.engine import with_engine
 from recbole_llm.trainers.mixed import MixedLoader, MixedModel, MixedTrainer
 
 DEFAULT_MODEL = "AlphaRec"
@@ -143,7 +142,7 @@ def _train(tasks: Sequence[Task], part: str) -> tuple[float, dict[str, Any]]:
     config = tasks[0].config
     mixed = MixedModel([task.model for task in tasks], part)
     getLogger().info(mixed)
-    trainer = with_engine(MixedTrainer)(config, mixed)
+    trainer = MixedTrainer(config, mixed)
     sizes = np.array([len(task.train._dataset) for task in tasks])
     shares = np.maximum(1, np.round(config["train_batch_size"] * sizes / sizes.sum()))
     loader = MixedLoader([t.loader(int(share)) for t, share in zip(tasks, shares, strict=True)])

@@ -1,59 +1,154 @@
-"""What every trainer gains here, RecBole's own ones included."""
+"""What every trainer of this package has beyond RecBole's; the trainers are in `stock`."""
 
 from __future__ import annotations
 
+import os
 import time
-from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import recbole.trainer
 import torch
+from recbole.trainer.trainer import AbstractTrainer
+from recbole.utils import early_stopping, set_color
 
-from recbole_llm.layers.matmul import fast_products
+from recbole_llm.core.checkpoint import (
+    load_checkpoint,
+    load_model_state,
+    model_state,
+    plain_config,
+    save_atomically,
+)
+from recbole_llm.evaluation.group_metrics import evaluation_parts, without_groups
+
+if TYPE_CHECKING:
+    from recbole.config import Config
+    from recbole.data.dataloader import AbstractDataLoader
+    from recbole.model.abstract_recommender import AbstractRecommender
 
 _FUSED = (torch.optim.Adam, torch.optim.AdamW)
 
 
-class EngineMixin:
-    """Evaluation by memory budget, the faster of two libraries for its products, fused Adam, and
-    training without autograd's debug mode."""
+class EngineMixin(AbstractTrainer):  # type: ignore[misc]
+    """Evaluation by memory budget, fair to ties and with groups; training without autograd's debug
+    mode; checkpoints of plain data, each written in one step; a hook for improvements.
 
-    config: Any
-    eval_collector: Any
-    evaluator: Any
+    Comes before one of RecBole's trainers among the bases.
+    """
+
     saved_model_file: str
+    best_valid_score: float
+    valid_metric_bigger: bool
 
-    def __init__(self, config: Any, model: Any) -> None:
-        super().__init__(config, model)  # type: ignore[call-arg]
-        from recbole_llm.evaluation.group_metrics import evaluation_parts
-
+    def __init__(self, config: Config, model: AbstractRecommender) -> None:
+        super().__init__(config, model)
         self.eval_collector, self.evaluator = evaluation_parts(config)
-        if config["single_spec"] and hasattr(self, "saved_model_file"):
+        if config["single_spec"]:
             self.saved_model_file = _with_milliseconds(self.saved_model_file)
 
-    def fit(self, train_data: Any, *args: Any, **kwargs: Any) -> Any:
+    def fit(self, train_data: AbstractDataLoader, *args: Any, **kwargs: Any) -> Any:
         """Train as the base class does; ``detect_anomaly`` is off unless the user asks for it."""
         self.eval_collector.data_collect(train_data)  # RecBole's pretraining stages leave it out
         with torch.autograd.set_detect_anomaly(bool(self.config["detect_anomaly"])):
-            return super().fit(train_data, *args, **kwargs)  # type: ignore[misc]
+            return super().fit(train_data, *args, **kwargs)
+
+    def on_improvement(self) -> None:
+        """Called when the model scores at least as well on validation as ever in this training,
+        with its weights in place and before they are saved; does nothing here."""
+
+    def _valid_epoch(self, *args: Any, **kwargs: Any) -> tuple[float, Any]:
+        score, result = self._validate(*args, **kwargs)
+        # RecBole's own rule, which its fit applies to the same score right after this.
+        *_, improved = early_stopping(
+            score, self.best_valid_score, 0, 0, bigger=self.valid_metric_bigger
+        )
+        if improved:
+            self.on_improvement()
+        return score, result
+
+    def _validate(self, *args: Any, **kwargs: Any) -> tuple[float, Any]:
+        """Score and result on the validation data."""
+        with without_groups(self.eval_collector):
+            return super()._valid_epoch(*args, **kwargs)  # type: ignore[no-any-return]
+
+    def _save_checkpoint(
+        self, epoch: int, verbose: bool = True, saved_model_file: str | None = None
+    ) -> None:
+        if not self._writes():
+            return
+        file = saved_model_file or self.saved_model_file
+        save_atomically(self._checkpoint(epoch), file)
+        if verbose:
+            self.logger.info(set_color("Saving current", "blue") + f": {file}")
+
+    def _checkpoint(self, epoch: int) -> dict[str, Any]:
+        """What is saved after an epoch, under RecBole's names."""
+        return {
+            "config": plain_config(self.config),
+            "epoch": epoch,
+            "cur_step": self.cur_step,
+            "best_valid_score": self.best_valid_score,
+        }
+
+    def _writes(self) -> bool:
+        """Whether this process is the one that saves."""
+        return bool(self.config["single_spec"] or self.config["local_rank"] == 0)
+
+
+class Trainer(EngineMixin, recbole.trainer.Trainer):  # type: ignore[misc]
+    """RecBole's trainer with the engine, fused Adam, and checkpoints that hold nothing pickled."""
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
-        optimizer: torch.optim.Optimizer = super()._build_optimizer(**kwargs)  # type: ignore[misc]
+        optimizer: torch.optim.Optimizer = super()._build_optimizer(**kwargs)
         # RecBole passes no `fused`, and torch's default loops over parameters and operations.
         if self.config["fused_optimizer"] and type(optimizer) in _FUSED and _fits(optimizer):
             for group in optimizer.param_groups:
                 group.update(fused=True, foreach=False)
         return optimizer
 
-    def _valid_epoch(self, *args: Any, **kwargs: Any) -> Any:
-        from recbole_llm.evaluation.group_metrics import without_groups
+    def _checkpoint(self, epoch: int) -> dict[str, Any]:
+        state = {**super()._checkpoint(epoch), **model_state(self.model)}
+        return {**state, "optimizer": self.optimizer.state_dict()}
 
-        with without_groups(self.eval_collector):
-            return super()._valid_epoch(*args, **kwargs)  # type: ignore[misc]
+    def resume_checkpoint(self, resume_file: str | os.PathLike[str]) -> None:
+        """Continue a training from its checkpoint, in whose place the next ones are saved.
 
-    def _full_sort_batch_eval(self, *args: Any, **kwargs: Any) -> Any:
-        with fast_products():
-            return super()._full_sort_batch_eval(*args, **kwargs)  # type: ignore[misc]
+        Raises:
+            ValueError: no checkpoint, a damaged one, or one of another model or other item vectors.
+        """
+        checkpoint = load_checkpoint(resume_file)
+        load_model_state(self.model, checkpoint, resume_file)
+        self.saved_model_file = str(resume_file)
+        trained, present = checkpoint["config"]["model"], self.config["model"]
+        if trained != present:
+            self.logger.warning(f"{resume_file} is of model {trained}, resumed as {present}")
+        self._continue(checkpoint)
+        self.logger.info(f"Checkpoint loaded. Resume training from epoch {self.start_epoch}")
+
+    def _continue(self, checkpoint: dict[str, Any]) -> None:
+        """Stand where the checkpoint was written."""
+        self.optimizer.load_state_dict(checkpoint["optimizer"])
+        self.start_epoch = checkpoint["epoch"] + 1
+        self.cur_step = checkpoint["cur_step"]
+        self.best_valid_score = checkpoint["best_valid_score"]
+
+    def evaluate(
+        self,
+        eval_data: AbstractDataLoader,
+        load_best_model: bool = True,
+        model_file: str | None = None,
+        show_progress: bool = False,
+    ) -> Any:
+        """Metrics of the model, or of a checkpoint's weights; arguments and result as RecBole's.
+
+        Raises:
+            ValueError: no checkpoint, a damaged one, or one of another model or other item vectors.
+        """
+        if eval_data and load_best_model:
+            file = model_file or self.saved_model_file
+            load_model_state(self.model, load_checkpoint(file), file)
+            self.logger.info(f"Loading model structure and parameters from {file}")
+        return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
 
 
 def _with_milliseconds(file: str) -> str:
@@ -65,11 +160,3 @@ def _with_milliseconds(file: str) -> str:
 def _fits(optimizer: torch.optim.Optimizer) -> bool:
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     return all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters)
-
-
-@cache
-def with_engine(trainer: type[Any]) -> type[Any]:
-    """``trainer`` with the engine in front of it."""
-    if issubclass(trainer, EngineMixin):
-        return trainer
-    return type(trainer.__name__, (EngineMixin, trainer), {"__module__": trainer.__module__})

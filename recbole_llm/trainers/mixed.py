@@ -9,9 +9,10 @@ from typing import Any, Protocol
 
 import numpy as np
 from recbole.model.abstract_recommender import AbstractRecommender
-from recbole.trainer import Trainer
 from recbole.utils import calculate_valid_score
 from torch import Tensor, nn
+
+from recbole_llm.trainers.engine import Trainer
 
 
 class Task(Protocol):
@@ -71,16 +72,16 @@ class MixedLoader:
         return map(MixedBatch, itertools.zip_longest(*self.loaders))
 
 
-class MixedTrainer(Trainer):  # type: ignore[misc]
-    """RecBole's trainer; validation is the mean over data sets, the best state stays in memory."""
+class MixedTrainer(Trainer):
+    """The trainer whose validation is the mean over data sets; the best state stays in memory."""
 
     best_state: dict[str, Tensor] | None = None
 
-    def _valid_epoch(self, tasks: Sequence[Task], show_progress: bool = False) -> Any:
+    def on_improvement(self) -> None:
+        """Keep the weights."""
+        self.best_state = copy.deepcopy(self.model.state_dict())
+
+    def _validate(self, tasks: Sequence[Task], show_progress: bool = False) -> tuple[float, Any]:
         results = {task.name: task.evaluate("valid") for task in tasks}
         scores = [calculate_valid_score(r, self.valid_metric) for r in results.values()]
-        score = float(np.mean(scores))
-        ahead = score - self.best_valid_score
-        if ahead >= 0 if self.valid_metric_bigger else ahead <= 0:  # RecBole's rule
-            self.best_state = copy.deepcopy(self.model.state_dict())
-        return score, results
+        return float(np.mean(scores)), results

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from recbole.trainer import Trainer
 from recbole.utils import set_color
 
-from recbole_llm.core.checkpoint import load_checkpoint, save_atomically
+from recbole_llm.core.checkpoint import load_checkpoint, load_model_state, save_atomically
+from recbole_llm.trainers.engine import Trainer
 from recbole_llm.trainers.phase import Phase
 
 _FINISHED = "finished_phase"  # key of a phase's checkpoint once the phase is over
@@ -20,8 +20,8 @@ Result = tuple[float, Any]
 Callback = Callable[[int, float], None]
 
 
-class StagedTrainer(Trainer):  # type: ignore[misc]
-    """RecBole's trainer, run once for each phase.
+class StagedTrainer(Trainer):
+    """The trainer, run once for each phase.
 
     A phase has a new optimizer over its own parameters, stops early on validation, and ends with
     its best weights, from which the next one starts. Its checkpoint is the run's with the
@@ -76,18 +76,8 @@ class StagedTrainer(Trainer):  # type: ignore[misc]
             self._first = reached + 1
         else:
             self._first, self._resumed = reached, checkpoint
-        self._load(checkpoint, resume_file)
+        load_model_state(self.model, checkpoint, resume_file)
         self.logger.info(f"Resume from phase '{self.phases[reached].name}' of {resume_file}")
-
-    def _load(self, checkpoint: dict[str, Any], source: object) -> None:
-        try:
-            self.model.load_state_dict(checkpoint["state_dict"])
-        except RuntimeError as error:
-            raise ValueError(
-                f"checkpoint '{source}' is of a model of another shape; set its keys as they were: "
-                f"{error}"
-            ) from error
-        self.model.load_other_parameter(checkpoint["other_parameter"])
 
     def _index(self, name: str | None, source: object) -> int:
         names = [phase.name for phase in self.phases]
@@ -117,13 +107,12 @@ class StagedTrainer(Trainer):  # type: ignore[misc]
             self._begin(phase, run_file, saved)
             if not valid_data or self.eval_step <= 0:
                 self._best_state = None  # the last weights count, also after a resumed stretch
-            keep = self._keep_best(callback_fn)
-            super().fit(train_data, valid_data, verbose, saved, show_progress, keep)
+            super().fit(train_data, valid_data, verbose, saved, show_progress, callback_fn)
             self._end(phase, saved)
         self._restore(run_file, saved)
         if self.best_valid_result is None and valid_data and self.config["eval_step"] > 0:
             self.eval_collector.data_collect(train_data)  # nothing was left to do, or to improve
-            self.best_valid_score, self.best_valid_result = self._valid_epoch(valid_data)
+            self.best_valid_score, self.best_valid_result = self._validate(valid_data)
         return self.best_valid_score, self.best_valid_result
 
     def _begin(self, phase: Phase, run_file: str, saved: bool) -> None:
@@ -144,19 +133,15 @@ class StagedTrainer(Trainer):  # type: ignore[misc]
         self.saved_model_file = phase_file(run_file, phase.name)
         self._log_begin(phase, sum(p.numel() for p in parameters))
         if resumed is not None:
-            self._continue(resumed, saved)
+            self._continue(resumed)
+            if saved:  # this run's own copy, in case that no later epoch is better
+                save_atomically(resumed, self.saved_model_file)
 
-    def _continue(self, checkpoint: dict[str, Any], saved: bool) -> None:
-        """Stand where a phase's checkpoint was written."""
-        self.optimizer.load_state_dict(checkpoint["optimizer"])
+    def _continue(self, checkpoint: dict[str, Any]) -> None:
+        super()._continue(checkpoint)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate  # the present one, as the log says
-        self.start_epoch = checkpoint["epoch"] + 1
-        self.cur_step = checkpoint["cur_step"]
-        self.best_valid_score = checkpoint["best_valid_score"]
         self._best_state = checkpoint["state_dict"]
-        if saved:  # this run's own copy, in case that no later epoch is better
-            save_atomically(checkpoint, self.saved_model_file)
 
     def _log_begin(self, phase: Phase, trained: int) -> None:
         number = f"{self.phases.index(phase) + 1}/{len(self.phases)}"
@@ -167,14 +152,9 @@ class StagedTrainer(Trainer):  # type: ignore[misc]
             f"{trained} parameters trained]"
         )
 
-    def _keep_best(self, callback: Callback | None) -> Callback:
-        def keep(epoch: int, score: float) -> None:
-            if self.cur_step == 0:  # RecBole's sign of an improvement
-                self._best_state = copy.deepcopy(self.model.state_dict())
-            if callback is not None:
-                callback(epoch, score)
-
-        return keep
+    def on_improvement(self) -> None:
+        """Keep the weights, with which the phase ends if none are better."""
+        self._best_state = copy.deepcopy(self.model.state_dict())
 
     def _end(self, phase: Phase, saved: bool) -> None:
         if self._best_state is not None:  # None without validation: the last weights count
@@ -198,9 +178,6 @@ class StagedTrainer(Trainer):  # type: ignore[misc]
             self._save_checkpoint(-1, verbose=False)
         else:
             save_atomically(load_checkpoint(last), run_file)
-
-    def _writes(self) -> bool:
-        return bool(self.config["single_spec"] or self.config["local_rank"] == 0)
 
 
 def phase_file(run_file: str, phase: str) -> str:

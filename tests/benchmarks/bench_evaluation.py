@@ -49,7 +49,7 @@ def evaluate(variant: str, arguments: Any) -> dict[str, Any]:
 
         rest_when_idle()
     from recbole.data.utils import data_preparation as recbole_preparation
-    from recbole.utils import get_trainer, init_seed
+    from recbole.utils import get_model, get_trainer, init_seed
 
     from recbole_llm.core.runtime import configure_runtime
     from recbole_llm.data.create import create_dataset
@@ -66,7 +66,8 @@ def evaluate(variant: str, arguments: Any) -> dict[str, Any]:
     train, valid, _ = (recbole_preparation if stock else data_preparation)(config, dataset)
     prepare = time.perf_counter() - start
     init_seed(2, True)
-    model = config.model_class(config, train.dataset).to(config["device"])
+    model_class = get_model(config["model"]) if stock else config.model_class
+    model = model_class(config, train.dataset).to(config["device"])
     if stock:
         trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
     else:

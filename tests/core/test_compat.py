@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import zipfile
+from collections.abc import Callable
+from logging import getLogger
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,15 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from recbole.model.abstract_recommender import AbstractRecommender
 from scipy import sparse
 
 from recbole_llm.core import checkpoint
 
 
 def save_and_load(state: dict, path: Path) -> dict:  # type: ignore[type-arg]
-    from recbole.trainer import trainer
-
-    trainer.torch.save(state, str(path), pickle_protocol=4)
+    checkpoint.save_atomically(state, path)
     loaded = torch.load(path, weights_only=True)
     return checkpoint.decode(loaded)  # type: ignore[no-any-return]
 
@@ -42,35 +44,39 @@ def test_arrays_and_sparse_matrices_survive_a_checkpoint(tmp_path: Path) -> None
     assert back["nested"][0][1].tolist() == [1.0, 1.0]
 
 
-def test_a_checkpoint_is_replaced_in_one_step(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from recbole.trainer import trainer
-
-    file = tmp_path / "x.pth"
-    save_and_load({"a": 1}, file)
-
-    def die_midway(state: object, part: str) -> None:
-        Path(part).write_bytes(b"half")
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(trainer.torch._torch, "save", die_midway)
-    with pytest.raises(KeyboardInterrupt):
-        trainer.torch.save({"a": 2}, str(file))
-    assert torch.load(file, weights_only=True) == {"a": 1}
-
-
 def test_what_lies_beside_the_weights_goes_to_the_models_device() -> None:
-    from recbole_llm.core import compat
-
-    class Model(torch.nn.Module):
+    class Model(AbstractRecommender):  # type: ignore[misc]
         device = "meta"  # stands for a GPU
 
-    found: dict[str, Any] = {}
-    load = compat._decoded(lambda self, para: found.update(para))
-    load(Model(), {"users": torch.zeros(2), "parts": [torch.zeros(1), 3]})
-    assert found["users"].device.type == found["parts"][0].device.type == "meta"
-    assert found["parts"][1] == 3
+    model = Model()
+    other = {"users": torch.zeros(2), "parts": [torch.zeros(1), 3]}
+    checkpoint.load_model_state(model, {"state_dict": {}, "other_parameter": other}, "x.pth")
+    assert model.users.device.type == model.parts[0].device.type == "meta"
+    assert model.parts[1] == 3
+
+
+def test_a_models_state_holds_no_modules_and_names_its_vectors() -> None:
+    class Model(AbstractRecommender):  # type: ignore[misc]
+        other_parameter_name = ("layer", "counts")  # DIN and FDSA name a module
+
+        def __init__(self, fingerprint: str) -> None:
+            super().__init__()
+            self.layer, self.counts = torch.nn.Linear(1, 1), np.arange(3)
+            self.layer.fingerprint = fingerprint
+
+    state = checkpoint.model_state(Model("old"))
+    assert set(state["state_dict"]) == {"layer.weight", "layer.bias"}
+    assert state["other_parameter"].keys() == {"counts", "__embeddings__"}
+    checkpoint.save_atomically({"config": {}, **state}, "x.pth")
+    loaded = checkpoint.load_checkpoint("x.pth")
+    same = Model("old")
+    same.counts = None
+    checkpoint.load_model_state(same, loaded, "x.pth")
+    assert same.counts.tolist() == [0, 1, 2] and torch.equal(
+        same.layer.weight, state["state_dict"]["layer.weight"]
+    )
+    with pytest.raises(ValueError, match="trained on other text embeddings"):
+        checkpoint.load_model_state(Model("new"), loaded, "x.pth")
 
 
 def test_changed_vectors_are_noticed() -> None:
@@ -83,6 +89,43 @@ def test_changed_vectors_are_noticed() -> None:
     checkpoint.check_fingerprints(model, {"text": "new"})
     with pytest.raises(ValueError, match="trained on other text embeddings"):
         checkpoint.check_fingerprints(model, {"text": "old"})
+
+
+@pytest.fixture
+def download(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
+    """RecBole's download of a data set, from a file that lies here."""
+    from recbole.data.dataset import Dataset, dataset
+
+    def fetch(url: str, folder: str) -> str:
+        with zipfile.ZipFile(Path(folder) / "x.zip", "w") as archive:
+            archive.writestr("x.inter", url)
+        return f"{folder}/x.zip"
+
+    monkeypatch.setattr(dataset, "decide_download", lambda url: True)
+    monkeypatch.setattr(dataset, "download_url", fetch)
+    own = SimpleNamespace(
+        config={"local_rank": 0}, dataset_path="tiny", dataset_name="tiny", logger=getLogger(),
+        _get_download_url=lambda kind: "somewhere",
+    )  # fmt: skip
+    return lambda: Dataset._download(own)
+
+
+def test_a_data_set_is_downloaded_in_a_single_process(download: Callable[[], Any]) -> None:
+    download()
+    assert Path("tiny/tiny.inter").read_text() == "somewhere"
+
+
+def test_a_failing_download_is_an_error(
+    download: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from recbole.data.dataset import dataset
+
+    def fail(*args: Any) -> None:
+        raise ValueError("not a zip file")
+
+    monkeypatch.setattr(dataset, "extract_zip", fail)
+    with pytest.raises(ValueError, match="not a zip file"):
+        download()
 
 
 def test_importing_recboles_models_leaves_anomaly_detection_off() -> None:

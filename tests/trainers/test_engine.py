@@ -1,93 +1,222 @@
-"""What trainers gain: a fused optimizer with the same steps, no anomaly detection."""
+"""What trainers gain: a fused optimizer with the same steps, no anomaly detection, a hook for
+improvements, checkpoints of plain data."""
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
+import numpy as np
 import pytest
 import torch
+from recbole.model.abstract_recommender import AbstractRecommender
+from recbole.trainer import Trainer as RecBoleTrainer
 
-from recbole_llm.trainers.engine import EngineMixin, with_engine
-
-
-class Base:
-    """As RecBole's trainer builds its optimizer."""
-
-    FILE = "saved/Base-Nov-25-2026_12-00-00.pth"
-
-    def __init__(self, config: Any, model: Any) -> None:
-        self.config, self.model = config, model
-        self.optimizer = self._build_optimizer()
-        self.saved_model_file = self.FILE
-
-    def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
-        params = kwargs.pop("params", self.model.parameters())
-        return self.config["optimizer"](params, lr=0.01)
-
-    def fit(self, train_data: Any) -> bool:
-        return torch.is_anomaly_enabled()
+from recbole_llm.core.checkpoint import load_checkpoint
+from recbole_llm.core.config import Config
+from recbole_llm.quick_start import build_model, load_data
+from recbole_llm.testing import write_tiny_dataset
+from recbole_llm.trainers.engine import Trainer
 
 
-def trainer(monkeypatch: pytest.MonkeyPatch, **config: Any) -> Any:
-    monkeypatch.setattr(
-        "recbole_llm.evaluation.group_metrics.evaluation_parts", lambda config: (Mock(), None)
-    )
-    defaults = {"optimizer": torch.optim.Adam, "fused_optimizer": True, "detect_anomaly": False}
-    defaults["single_spec"] = True
+class Line(AbstractRecommender):  # type: ignore[misc]
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(5, 3)
+
+
+def trainer(cls: type[Any] = Trainer, **config: Any) -> Any:
     torch.manual_seed(0)
-    return with_engine(Base)({**defaults, **config}, torch.nn.Linear(5, 3))
+    quiet = {"learning_rate": 0.01, "epochs": 1, "show_progress": False}
+    return cls(Config("BPR", "tiny", config_dict={**quiet, **config}), Line())
 
 
 def weights_after(one: Any, steps: int = 5) -> torch.Tensor:
     inputs = torch.arange(10.0).view(2, 5)
     for _ in range(steps):
         one.optimizer.zero_grad()
-        one.model(inputs).square().sum().backward()
+        one.model.layer(inputs).square().sum().backward()
         one.optimizer.step()
-    return one.model.weight.detach()
+    return one.model.layer.weight.detach()
 
 
-def test_a_fused_step_is_the_same_up_to_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
-    fused = trainer(monkeypatch)
-    plain = trainer(monkeypatch, fused_optimizer=False)
+def test_a_fused_step_is_the_same_up_to_rounding() -> None:
+    fused, plain = trainer(), trainer(fused_optimizer=False)
     assert fused.optimizer.param_groups[0]["fused"] is True
     assert not plain.optimizer.param_groups[0].get("fused")
     assert torch.allclose(weights_after(fused), weights_after(plain), atol=1e-6)
 
 
-def test_a_fused_optimizers_state_is_saved_and_resumed(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole, halves = trainer(monkeypatch), trainer(monkeypatch)
+def test_a_resumed_training_goes_on_as_if_it_had_not_stopped() -> None:
+    whole, half, again = trainer(), trainer(), trainer()
     expected = weights_after(whole, 6)
-    weights_after(halves, 3)
-    again = trainer(monkeypatch)
-    again.model.load_state_dict(halves.model.state_dict())
-    again.optimizer.load_state_dict(halves.optimizer.state_dict())
-    assert torch.allclose(weights_after(again, 3), expected, atol=1e-7)
+    weights_after(half, 3)
+    half.cur_step, half.best_valid_score = 2, 0.5
+    half._save_checkpoint(7, verbose=False)
+    again.resume_checkpoint(Path(half.saved_model_file))
+    assert torch.equal(weights_after(again, 3), expected)
+    assert (again.start_epoch, again.cur_step, again.best_valid_score) == (8, 2, 0.5)
+    assert again.saved_model_file == half.saved_model_file
 
 
-def test_other_optimizers_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert (
-        not trainer(monkeypatch, optimizer=torch.optim.SGD).optimizer.param_groups[0].get("fused")
-    )
+def test_resuming_another_model_warns(caplog: pytest.LogCaptureFixture) -> None:
+    one = trainer()
+    one._save_checkpoint(0)
+    other = Trainer(Config("LightGCN", "tiny"), Line())
+    with caplog.at_level("WARNING"):
+        other.resume_checkpoint(one.saved_model_file)
+    assert f"{one.saved_model_file} is of model BPR, resumed as LightGCN" in caplog.text
+
+
+def test_other_optimizers_are_left_alone() -> None:
+    assert not trainer(learner="sgd").optimizer.param_groups[0].get("fused")
 
 
 @pytest.mark.parametrize("wanted", [False, True])
-def test_anomaly_detection_is_as_configured(monkeypatch: pytest.MonkeyPatch, wanted: bool) -> None:
+def test_anomaly_detection_is_as_configured(wanted: bool) -> None:
+    seen: list[bool] = []
+
+    class Watched(Trainer):
+        def _train_epoch(self, *args: Any, **kwargs: Any) -> float:
+            seen.append(torch.is_anomaly_enabled())
+            return 0.0
+
+    one = trainer(Watched, detect_anomaly=wanted)
+    one.eval_collector = Mock()
     with torch.autograd.set_detect_anomaly(not wanted):
-        assert trainer(monkeypatch, detect_anomaly=wanted).fit(None) is wanted
-
-
-def test_the_engine_is_added_once() -> None:
-    engined = with_engine(Base)
-    assert issubclass(engined, EngineMixin) and with_engine(engined) is engined
-    assert engined.__name__ == "Base"
+        one.fit(Mock(), saved=False)
+    assert seen == [wanted]
 
 
 def test_runs_of_the_same_second_have_files_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([1_700_000_000_123_456_789, 1_700_000_000_004_000_000])
-    monkeypatch.setattr("time.time_ns", lambda: next(times))
-    files = [trainer(monkeypatch).saved_model_file for _ in range(2)]
-    assert files == [f"saved/Base-Nov-25-2026_12-00-00-{ms}.pth" for ms in ("123", "004")]
-    # Processes of one run have to agree on the name.
-    assert trainer(monkeypatch, single_spec=False).saved_model_file == Base.FILE
+    clock = SimpleNamespace(time_ns=lambda: next(times))
+    monkeypatch.setattr("recbole_llm.trainers.engine.time", clock)
+    monkeypatch.setattr("recbole.trainer.trainer.get_local_time", lambda: "noon")
+    files = [trainer().saved_model_file for _ in range(2)]
+    assert [Path(file).name for file in files] == ["BPR-noon-123.pth", "BPR-noon-004.pth"]
+
+
+# --- improvements ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("bigger", "scores", "better"),
+    [
+        (True, [0.2, 0.1, 0.2, 0.3, np.nan], [0, 2, 3]),
+        (False, [0.2, 0.3, 0.2, 0.1, np.nan], [0, 2, 3]),
+    ],
+)
+def test_improvements_are_those_that_recbole_saves(
+    bigger: bool, scores: list[float], better: list[int]
+) -> None:
+    improved: list[int] = []
+    saved: list[int] = []
+    epochs = iter(range(len(scores)))
+
+    class Scripted(Trainer):
+        def _train_epoch(self, train_data: Any, epoch: int, **kwargs: Any) -> float:
+            self.epoch = epoch
+            return 0.0
+
+        def _validate(self, *args: Any, **kwargs: Any) -> tuple[float, dict[str, float]]:
+            return scores[next(epochs)], {}
+
+        def on_improvement(self) -> None:
+            improved.append(self.epoch)
+
+        def _save_checkpoint(self, epoch: int, *args: Any, **kwargs: Any) -> None:
+            saved.append(epoch)
+
+    one = trainer(Scripted, epochs=len(scores))
+    one.eval_collector, one.valid_metric_bigger = Mock(), bigger
+    one.best_valid_score = -np.inf if bigger else np.inf
+    one.fit(Mock(), Mock(), verbose=False)
+    assert improved == saved == better
+
+
+# --- checkpoints -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> list[bool | None]:
+    """What each call of ``torch.load`` says of ``weights_only``; torch < 2.6 takes None for no."""
+    seen: list[bool | None] = []
+    load = torch.load
+
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        seen.append(kwargs.get("weights_only"))
+        return load(*args, **kwargs)
+
+    monkeypatch.setattr(torch, "load", watched)
+    return seen
+
+
+@pytest.mark.parametrize("model", ["BPR", "EASE", "ItemKNN", "Pop"])  # matrices, arrays, numbers
+def test_the_best_weights_are_tested_and_nothing_is_unpickled(
+    model: str, loads: list[bool | None]
+) -> None:
+    from recbole_llm.trainers.stock import get_trainer
+
+    write_tiny_dataset("dataset")
+    quiet = {"epochs": 1, "show_progress": False, "data_path": "dataset"}
+    config = Config(model, "tiny", config_dict=quiet)
+    _, train, valid, test = load_data(config)
+    trained = get_trainer(model)(config, build_model(config, train.dataset))
+    trained.fit(train, valid, verbose=False)
+    expected = trained.evaluate(test, load_best_model=False)
+    loads.clear()
+    assert trained.evaluate(test) == expected
+    fresh = get_trainer(model)(config, build_model(config, train.dataset))
+    assert fresh.evaluate(test, model_file=trained.saved_model_file) == expected
+    fresh.resume_checkpoint(trained.saved_model_file)
+    assert loads == [True, True, True]
+
+
+class Payload:
+    def __reduce__(self) -> Any:
+        return os.mkdir, ("executed",)
+
+
+@pytest.mark.parametrize("call", ["evaluate", "resume_checkpoint"])
+def test_what_is_pickled_is_refused_and_not_executed(call: str) -> None:
+    one = trainer()
+    torch.save({"config": {"model": "BPR"}, "state_dict": Payload()}, "bad.pth")
+    with pytest.raises(ValueError, match="checkpoint 'bad.pth' cannot be read"):
+        if call == "evaluate":
+            one.evaluate([1], model_file="bad.pth")
+        else:
+            one.resume_checkpoint("bad.pth")
+    assert not Path("executed").exists()
+
+
+def test_a_checkpoint_is_replaced_in_one_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = trainer()
+    one._save_checkpoint(1)
+
+    def die_midway(state: object, part: str) -> None:
+        Path(part).write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "save", die_midway)
+    with pytest.raises(KeyboardInterrupt):
+        one._save_checkpoint(2)
+    assert load_checkpoint(one.saved_model_file)["epoch"] == 1
+
+
+def test_only_the_first_process_saves() -> None:
+    one = trainer()
+    one.config.final_config_dict.update(single_spec=False, local_rank=1)
+    one._save_checkpoint(0)
+    assert not Path(one.saved_model_file).exists()
+
+
+def test_the_keys_are_recboles(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = trainer()
+    written: dict[str, Any] = {}
+    monkeypatch.setattr(torch, "save", lambda state, *_, **__: written.update(state))
+    RecBoleTrainer._save_checkpoint(one, 0, verbose=False)
+    assert set(one._checkpoint(0)) == set(written)

@@ -45,11 +45,11 @@ def scripted(trainer: Any, *scores: float) -> None:
     """Let the validation score these."""
     given = iter(scores)
 
-    def valid_epoch(*args: Any, **kwargs: Any) -> tuple[float, dict[str, float]]:
+    def validate(*args: Any, **kwargs: Any) -> tuple[float, dict[str, float]]:
         score = next(given)
         return score, {"ndcg@10": score}
 
-    trainer._valid_epoch = valid_epoch
+    trainer._validate = validate
 
 
 @pytest.mark.parametrize("saved", [True, False])

@@ -17,6 +17,7 @@ from recbole_llm.data.training import training_interactions
 from recbole_llm.features.attach import item_embeddings
 from recbole_llm.layers.embedding import FrozenEmbedding
 from recbole_llm.layers.losses import sampled_softmax
+from recbole_llm.layers.matmul import scores
 from recbole_llm.models.alpharec.graph import InteractionGraph
 from recbole_llm.models.alpharec.sampling import PairSampler
 from recbole_llm.models.alpharec.settings import AlphaRecSettings
@@ -126,7 +127,7 @@ class AlphaRec(GeneralRecommender):  # type: ignore[misc]
     def full_sort_predict(self, interaction: Any) -> Tensor:
         """Cosines of each row's user and every item, [B, n]."""
         users, items = self._normalised()
-        return users[interaction[self.USER_ID]] @ items.t()
+        return scores(users[interaction[self.USER_ID]], items)
 
     def _normalised(self) -> tuple[Tensor, Tensor]:
         """Unit vectors [N, D] and [n, D], kept while the model stays in eval mode."""
@@ -177,7 +178,7 @@ class AlphaRec(GeneralRecommender):  # type: ignore[misc]
         edges = degrees.to(items.dtype).rsqrt()
         from_items = weighted_sums(self._item_layers(), ids, starts, edges)
         total = self.text_map(profile) + from_items  # K + 1 times the mean over layers
-        return F.normalize(total, dim=1) @ items.t()
+        return scores(F.normalize(total, dim=1), items)
 
     def _profiles(
         self, ids: Tensor, starts: Tensor, sizes: Tensor, query: Tensor | None, weight: float

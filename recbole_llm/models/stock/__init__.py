@@ -1,4 +1,5 @@
-"""RecBole's SASRec and GRU4Rec, trained at every position at once."""
+"""RecBole's own models where this package makes them faster: SASRec and GRU4Rec, trained at every
+position at once, and LightGCN, evaluated through the faster product."""
 
 from __future__ import annotations
 
@@ -20,3 +21,10 @@ def register_models(register: Callable[[ModelSpec], None]) -> None:
                 summary=f"RecBole's {name}, trained at every position at once",
             )
         )
+    register(
+        ModelSpec(
+            "LightGCN",
+            "recbole_llm.models.stock.lightgcn:LightGCN",
+            summary="RecBole's LightGCN, evaluated through the faster product",
+        )
+    )

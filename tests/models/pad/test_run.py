@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from recbole_llm import testing
+from recbole_llm import get_trainer, testing
 from recbole_llm.core import plugins
 from recbole_llm.core.checkpoint import load_checkpoint
 from recbole_llm.core.config import Config
@@ -189,7 +189,7 @@ def test_trains_on_recboles_own_rows(loss_type: str) -> None:
     config = Config("PAD", "tiny", config_dict={**SMALL, "loss_type": loss_type, **changes})
     train, valid, _ = stock_preparation(config, stock_dataset(config))
     model = build_model(config, train.dataset)
-    trainer = plugins.get_trainer("PAD")(config, model)
+    trainer = get_trainer("PAD")(config, model)
     losses: dict[str, list[float]] = {}
 
     def note(epoch: int, score: float) -> None:

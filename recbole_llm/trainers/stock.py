@@ -1,0 +1,106 @@
+"""RecBole's trainers with the engine before them, and which of them a model has.
+
+``Trainer`` is the one to extend, or another of these where RecBole has one for such models.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from recbole.trainer import trainer as recbole_trainers
+from recbole.utils import get_trainer as get_recbole_trainer
+
+from recbole_llm.core.plugins import find_model, get_model
+from recbole_llm.core.registry import resolve
+from recbole_llm.trainers.engine import EngineMixin, Trainer
+
+
+class KGTrainer(Trainer, recbole_trainers.KGTrainer):  # type: ignore[misc]
+    """Alternates between interactions and the knowledge graph."""
+
+
+class KGATTrainer(Trainer, recbole_trainers.KGATTrainer):  # type: ignore[misc]
+    """KGAT's."""
+
+
+class MKRTrainer(Trainer, recbole_trainers.MKRTrainer):  # type: ignore[misc]
+    """MKR's."""
+
+
+class TraditionalTrainer(Trainer, recbole_trainers.TraditionalTrainer):  # type: ignore[misc]
+    """One epoch, for models that count."""
+
+
+class RecVAETrainer(Trainer, recbole_trainers.RecVAETrainer):  # type: ignore[misc]
+    """RecVAE's."""
+
+
+class NCLTrainer(Trainer, recbole_trainers.NCLTrainer):  # type: ignore[misc]
+    """NCL's."""
+
+
+class PretrainTrainer(Trainer, recbole_trainers.PretrainTrainer):  # type: ignore[misc]
+    """Base of the trainers with pretraining stages."""
+
+    def save_pretrained_model(self, epoch: int, saved_model_file: str) -> None:
+        """Save a pretraining stage's checkpoint, which becomes the run's."""
+        self._save_checkpoint(epoch, verbose=False, saved_model_file=saved_model_file)
+        self.saved_model_file = saved_model_file
+
+
+class S3RecTrainer(PretrainTrainer, recbole_trainers.S3RecTrainer):  # type: ignore[misc]
+    """S3Rec's."""
+
+
+class RaCTTrainer(PretrainTrainer, recbole_trainers.RaCTTrainer):  # type: ignore[misc]
+    """RaCT's."""
+
+
+class DecisionTreeTrainer(EngineMixin, recbole_trainers.DecisionTreeTrainer):  # type: ignore[misc]
+    """Base of the trainers of decision trees, whose libraries save them to a file of their own."""
+
+    def _checkpoint(self, epoch: int) -> dict[str, Any]:
+        trees = {"state_dict": self.temp_best_file, "other_parameter": None}
+        return {**super()._checkpoint(epoch), **trees}
+
+
+class XGBoostTrainer(DecisionTreeTrainer, recbole_trainers.XGBoostTrainer):  # type: ignore[misc]
+    """XGBoost's."""
+
+
+class LightGBMTrainer(DecisionTreeTrainer, recbole_trainers.LightGBMTrainer):  # type: ignore[misc]
+    """LightGBM's."""
+
+
+_BY_RECBOLES: dict[type, type[EngineMixin]] = {
+    recbole_trainers.Trainer: Trainer,
+    recbole_trainers.KGTrainer: KGTrainer,
+    recbole_trainers.KGATTrainer: KGATTrainer,
+    recbole_trainers.MKRTrainer: MKRTrainer,
+    recbole_trainers.TraditionalTrainer: TraditionalTrainer,
+    recbole_trainers.RecVAETrainer: RecVAETrainer,
+    recbole_trainers.NCLTrainer: NCLTrainer,
+    recbole_trainers.S3RecTrainer: S3RecTrainer,
+    recbole_trainers.RaCTTrainer: RaCTTrainer,
+    recbole_trainers.XGBoostTrainer: XGBoostTrainer,
+    recbole_trainers.LightGBMTrainer: LightGBMTrainer,
+}
+
+
+def get_trainer(name: str) -> type[EngineMixin]:
+    """The trainer class of a registered or stock model, with which ``run`` trains it too.
+
+    Raises:
+        ValueError: unknown model, or a plugin's trainer that is RecBole's and not one of these.
+    """
+    model, own = get_model(name), find_model(name).trainer
+    if own is None:
+        return _BY_RECBOLES[get_recbole_trainer(model.type, name)]
+    trainer: type[EngineMixin] = resolve(own)
+    if not issubclass(trainer, EngineMixin):
+        raise ValueError(
+            f"trainer '{trainer.__name__}' of model '{name}' is RecBole's, without this package's "
+            f"evaluation and checkpoints; let it extend Trainer (or KGTrainer, …) of "
+            f"{__name__} in place of recbole.trainer's"
+        )
+    return trainer

@@ -1,0 +1,151 @@
+"""One door: the trainer that ``get_trainer`` gives is the one that ``run`` uses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import recbole.trainer
+from recbole.utils import get_trainer as get_recbole_trainer
+
+import recbole_llm
+from recbole_llm import ModelSpec, get_trainer, run_recbole_llm
+from recbole_llm.core import plugins
+from recbole_llm.core.checkpoint import load_checkpoint
+from recbole_llm.core.plugins import get_model, list_models, recbole_models
+from recbole_llm.testing import write_tiny_dataset
+from recbole_llm.trainers import stock
+from recbole_llm.trainers.engine import EngineMixin
+
+QUIET = {"epochs": 1, "show_progress": False, "log_flops": False, "data_path": "dataset"}
+
+
+@pytest.fixture(autouse=True)
+def _tiny() -> None:
+    write_tiny_dataset("dataset")
+
+
+@pytest.fixture
+def used(monkeypatch: pytest.MonkeyPatch) -> list[type]:
+    """Classes of the trainers that train."""
+    classes: list[type] = []
+    fit = EngineMixin.fit
+
+    def watched(self: Any, *args: Any, **kwargs: Any) -> Any:
+        classes.append(type(self))
+        return fit(self, *args, **kwargs)
+
+    monkeypatch.setattr(EngineMixin, "fit", watched)
+    return classes
+
+
+@pytest.mark.parametrize("name", ["BPR", "CKE", "Pop", "MKR", "RaCT"])
+def test_run_uses_the_trainer_that_get_trainer_gives(name: str, used: list[type]) -> None:
+    run_recbole_llm(name, "tiny", config_dict={**QUIET, "pretrain_epochs": 1, "save_step": 1})
+    assert used == [get_trainer(name)]
+    assert get_trainer(name).__module__.startswith("recbole_llm.trainers")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted({*recbole_models(), *list_models()}))
+def test_every_model_has_an_explicit_subclass_of_recboles_trainer(name: str) -> None:
+    try:
+        model = get_model(name)
+    except ValueError as error:
+        assert "needs the package" in str(error)
+        return
+    trainer = get_trainer(name)
+    assert trainer is getattr(__import__(trainer.__module__, fromlist=["x"]), trainer.__name__)
+    assert issubclass(trainer, EngineMixin)
+    assert issubclass(trainer, get_recbole_trainer(model.type, name))
+
+
+def test_every_trainer_that_recbole_has_for_a_model_has_its_subclass() -> None:
+    """Those of models that cannot be imported here too."""
+    own = [getattr(recbole.trainer, f"{name}Trainer", None) for name in recbole_models()]
+    theirs = {cls for cls in own if cls is not None}
+    theirs |= {getattr(recbole.trainer, n) for n in ("Trainer", "KGTrainer", "TraditionalTrainer")}
+    assert theirs == set(stock._BY_RECBOLES)
+    for base, trainer in stock._BY_RECBOLES.items():
+        assert trainer.__name__ == base.__name__ and issubclass(trainer, (base, EngineMixin))
+
+
+def test_a_pretraining_stage_leaves_plain_data_from_which_the_next_one_starts() -> None:
+    small = {"MAX_ITEM_LIST_LENGTH": 5, "hidden_size": 8, "n_layers": 1, "item_attribute": "genre"}
+    keys = {**QUIET, **small, "pretrain_epochs": 1, "save_step": 1}
+    first = run_recbole_llm("S3Rec", "tiny", config_dict=keys)["checkpoint"]
+    assert first == "saved/S3Rec-tiny-1.pth"
+    assert load_checkpoint(first)["epoch"] == 0
+    keys |= {"train_stage": "finetune", "pre_model_path": first, "train_neg_sample_args": None}
+    assert run_recbole_llm("S3Rec", "tiny", config_dict=keys)["best_valid_result"]
+
+
+class Trees(stock.DecisionTreeTrainer):
+    """A decision tree's trainer without its library."""
+
+    def _train_at_once(self, *args: Any) -> None:
+        pass
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        return {"auc": 0.5}
+
+
+class Booster:
+    def save_model(self, file: str) -> None:
+        open(file, "w").close()
+
+
+def test_a_decision_trees_checkpoint_is_plain_data() -> None:
+    keys = {**QUIET, "metrics": ["AUC"], "valid_metric": "AUC", "eval_args": {"mode": "labeled"}}
+    config = recbole_llm.Config("DeepFM", "tiny", config_dict={**keys, "threshold": {"rating": 3}})
+    trainer = Trees(config, Booster())
+    from recbole_llm.quick_start import load_data
+
+    _, train, valid, _ = load_data(config)
+    trainer.fit(train, valid, verbose=False)
+    checkpoint = load_checkpoint(trainer.saved_model_file)
+    assert checkpoint["state_dict"] == trainer.temp_best_file
+    assert checkpoint["best_valid_score"] == 0.5 and checkpoint["other_parameter"] is None
+
+
+# --- trainers of plugins ---------------------------------------------------------------------
+
+
+class Theirs(recbole.trainer.Trainer):  # type: ignore[misc]
+    """As a project that knows RecBole only would write it."""
+
+
+class Ours(stock.Trainer):
+    """As this package's documentation says."""
+
+
+@pytest.fixture
+def register(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, type], None]:
+    models = dict(plugins.get_registry().models)
+    monkeypatch.setattr(plugins.get_registry(), "models", models)
+
+    def add(name: str, trainer: type) -> None:
+        model = "recbole.model.general_recommender:BPR"
+        models[name] = ModelSpec(name, model, trainer=trainer)
+
+    return add
+
+
+def test_a_plugins_trainer_is_used(register: Any, used: list[type]) -> None:
+    register("WithOurs", Ours)
+    run_recbole_llm("WithOurs", "tiny", config_dict={**QUIET, "embedding_size": 8})
+    assert used == [Ours] and get_trainer("WithOurs") is Ours
+
+
+def test_a_plugins_trainer_of_recboles_is_refused_before_the_data_is_loaded(
+    register: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register("WithTheirs", Theirs)
+    monkeypatch.setattr("recbole_llm.quick_start.create_dataset", lambda _: pytest.fail("loaded"))
+    message = (
+        "trainer 'Theirs' of model 'WithTheirs' is RecBole's.*"
+        "let it extend Trainer .* of recbole_llm.trainers.stock in place of"
+    )
+    with pytest.raises(ValueError, match=message):
+        run_recbole_llm("WithTheirs", "tiny", config_dict={**QUIET, "embedding_size": 8})
