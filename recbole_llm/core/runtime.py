@@ -27,9 +27,9 @@ _OTHER_ALLOCATORS = ("jemalloc", "tcmalloc", "mimalloc", "hoard", "asan")
 def configure_runtime(config: Any = None) -> str:
     """Set the allocator and the number of threads for this process; say so in one log line.
 
-    May be called any number of times. The default is one thread per physical core that affinity
-    and cgroup allow. The environment goes first: OMP_NUM_THREADS for threads,
-    RECBOLE_LLM_MALLOC=0 and glibc's own MALLOC_* and GLIBC_TUNABLES for the allocator.
+    May be called any number of times. Threads: the config's, else those of OMP_NUM_THREADS, else
+    one per physical core that affinity and cgroup allow. RECBOLE_LLM_MALLOC=0 and glibc's own
+    MALLOC_* and GLIBC_TUNABLES leave the allocator alone.
 
     Args:
         config: the keys `tune_malloc` (bool) and `cpu_threads` (int or None), where present.

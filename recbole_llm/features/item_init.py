@@ -92,7 +92,7 @@ def fill_table(table: nn.Embedding, matrix: Matrix, key: str = "item_init") -> i
     from recbole_llm.features.reduce import pca
 
     components = pca(matrix, table.embedding_dim)
-    width = components.axes.shape[1]
+    width: int = components.axes.shape[1]
     rows = table.weight[1 : len(matrix), :width]
     spread = components.spread()
     scale = float(rows.std()) / spread if spread else 0.0

@@ -113,7 +113,7 @@ def test_the_models_own_prompt_is_the_default_prefix(bert_folder: Make) -> None:
         ("config_sentence_transformers.json", {"default_prompt_name": "item"}),
     ],
 )
-def test_models_of_another_make_go_to_the_library(
+def test_other_models_go_to_the_library(
     bert_folder: Make, file: str, content: dict[str, Any]
 ) -> None:
     folder = bert_folder(MEAN)

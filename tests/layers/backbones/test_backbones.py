@@ -114,6 +114,20 @@ def test_gradients_by_differences(options: dict, dropout: float) -> None:
         assert torch.autograd.gradcheck(lambda x, m=mask: states(x, m), emb)
 
 
+@pytest.mark.parametrize("options", [{}, {"bidirectional": True}, ORIGINAL])
+def test_padding_adds_nothing_to_the_gradients_of_weights(options: dict) -> None:
+    off = {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0}
+    backbone = make("SASRec", {**options, **off}).train()
+    backbone(inputs(), RIGHT)[RIGHT].square().sum().backward()
+    together = {name: p.grad.clone() for name, p in backbone.named_parameters()}
+    backbone.zero_grad()
+    for row, length in zip(inputs(), LENGTHS.tolist(), strict=True):
+        whole = torch.ones(1, length, dtype=torch.bool)
+        backbone(row[None, :length], whole).square().sum().backward()
+    for name, parameter in backbone.named_parameters():
+        torch.testing.assert_close(together[name], parameter.grad, rtol=1e-8, atol=1e-8)
+
+
 def test_attended_padding_counts_as_a_zero_vector() -> None:
     backbone = make("SASRec", {**ORIGINAL, "position": False, "attend_padding": True})
     mask = RIGHT.flip(1)

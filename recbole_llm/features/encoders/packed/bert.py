@@ -59,7 +59,8 @@ class PackedBert:
     def _layer(self, weights: Mapping[str, Tensor], prefix: str) -> _Layer:
         def packed(*names: str) -> Linear:
             pairs = [_pair(weights, prefix + name) for name in names]
-            return linear(*(torch.cat(part) for part in zip(*pairs, strict=True)), self.dtype)
+            weight, bias = (torch.cat(part) for part in zip(*pairs, strict=True))
+            return linear(weight, bias, self.dtype)
 
         return _Layer(
             qkv=packed(*(f"attention.self.{name}" for name in ("query", "key", "value"))),
@@ -86,7 +87,8 @@ class PackedBert:
     def _attend(self, qkv: Tensor, runs: Runs) -> Tensor:
         """[T, 3H] -> [T, H], within each sequence."""
         out = []
-        for part, (count, length) in zip(qkv.split([c * n for c, n in runs]), runs, strict=True):
+        parts = torch.split(qkv, [count * length for count, length in runs])
+        for part, (count, length) in zip(parts, runs, strict=True):
             heads = part.view(count, length, 3, self.heads, self.hidden // self.heads)
             q, k, v = heads.permute(2, 0, 3, 1, 4)  # each [count, heads, length, H / heads]
             mixed = F.scaled_dot_product_attention(q, k, v)

@@ -1,4 +1,4 @@
-"""Sentence encoders of the commonest make: BERT, mean or first token, maybe normalisation."""
+"""The commonest sentence encoders: BERT, mean or first token, maybe normalisation."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class SentenceBert:
 
     @classmethod
     def from_folder(cls, folder: Path, options: Options) -> SentenceBert | None:
-        """The encoder of a folder, or None if its model is of another make."""
+        """The encoder of a folder, or None if this code does not compute its model."""
         plan = _plan_of(folder)
         return None if plan is None else cls(folder, plan, options)
 
@@ -75,7 +75,7 @@ class SentenceBert:
         """Sequences in order of length -> pooled vectors [len(ids), D]."""
         runs = [(len(list(group)), n) for n, group in groupby(len(sequence) for sequence in ids)]
         states = self._model()[1](torch.tensor([i for sequence in ids for i in sequence]), runs)
-        parts = states.split([count * length for count, length in runs])
+        parts = torch.split(states, [count * length for count, length in runs])
         blocks = [part.view(*run, -1) for part, run in zip(parts, runs, strict=True)]  # [n, L, H]
         first = self.plan.pooling == "cls"
         vectors = torch.cat([block[:, 0] if first else block.mean(1) for block in blocks])
