@@ -134,8 +134,9 @@ def test_stock_models_start_from_the_items_texts(name: str, table: str) -> None:
     testing.write_tiny_dataset("dataset")
     if "hash" not in plugins.list_encoders():
         plugins.get_plugins().register(testing, "recbole_llm.testing")
-    keys = {"data_path": "dataset", "encoder": "hash", "show_progress": False, "loss_type": "CE"}
-    keys |= {"train_neg_sample_args": None} if name in ("SASRec", "BERT4Rec", "GRU4Rec") else {}
+    keys: dict[str, Any] = {"data_path": "dataset", "encoder": "hash", "show_progress": False}
+    if name in ("SASRec", "BERT4Rec", "GRU4Rec"):
+        keys |= {"loss_type": "CE", "train_neg_sample_args": None}
     built = []
     for kind in (None, "llm"):
         config = Config(name, "tiny", config_dict={**keys, "item_init": kind})
