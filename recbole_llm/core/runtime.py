@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import math
 import os
 import sys
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from logging import getLogger
 from pathlib import Path
 from typing import Any
 
+import loky
 import torch
 
 # glibc's malloc.h: option, value. By default blocks of 128 KiB to 32 MiB may come from mmap, and
@@ -22,14 +22,14 @@ _KEPT = 1 << 30  # bytes: smaller blocks come from the heap, which keeps as many
 _TOP_PAD = 64 << 20  # bytes the heap grows by
 _OLD_MMAP_LIMIT = 32 << 20  # the largest M_MMAP_THRESHOLD that glibc < 2.35 takes
 _OTHER_ALLOCATORS = ("jemalloc", "tcmalloc", "mimalloc", "hoard", "asan")
-_CPUS = Path("/sys/devices/system/cpu")
 
 
 def configure_runtime(config: Any = None) -> str:
     """Set the allocator and the number of threads for this process; say so in one log line.
 
-    May be called any number of times. The environment goes first: OMP_NUM_THREADS for threads,
-    RECBOLE_LLM_MALLOC=0 and glibc's own MALLOC_* and GLIBC_TUNABLES for the allocator.
+    May be called any number of times. Threads: the config's, else those of OMP_NUM_THREADS, else
+    one per physical core that affinity and cgroup allow. RECBOLE_LLM_MALLOC=0 and glibc's own
+    MALLOC_* and GLIBC_TUNABLES leave the allocator alone.
 
     Args:
         config: the keys `tune_malloc` (bool) and `cpu_threads` (int or None), where present.
@@ -98,42 +98,8 @@ def _process() -> ctypes.CDLL:
 def _set_threads(wanted: int | None) -> str:
     if wanted is None and "OMP_NUM_THREADS" in os.environ:
         return f"{torch.get_num_threads()} threads (OMP_NUM_THREADS)"
-    threads = wanted or available_cores() or torch.get_num_threads()
+    # Hardware threads of one core share its arithmetic units: more threads than cores are slower.
+    threads = wanted or loky.cpu_count(only_physical_cores=True)
     if threads != torch.get_num_threads():
         torch.set_num_threads(threads)
     return f"{threads} threads" + (" (cpu_threads)" if wanted else "")
-
-
-def available_cores() -> int | None:
-    """Physical cores that this process may use: by affinity, and by its cgroup's quota.
-
-    Two hardware threads of a core share its arithmetic units, so more threads than cores slow
-    matrix products down. None where the system does not say (torch's own choice is kept).
-    """
-    if not hasattr(os, "sched_getaffinity"):
-        return None
-    cpus = os.sched_getaffinity(0)
-    cores = len({_core_of(cpu) for cpu in cpus})
-    quota = cgroup_cpus(Path("/sys/fs/cgroup"))
-    return max(1, min(cores, math.floor(quota))) if quota else cores
-
-
-def _core_of(cpu: int) -> str:
-    try:
-        siblings = _CPUS / f"cpu{cpu}" / "topology" / "thread_siblings_list"
-        return siblings.read_text(encoding="ascii").strip()
-    except OSError:
-        return str(cpu)
-
-
-def cgroup_cpus(root: Path) -> float | None:
-    """CPU quota of the cgroup (v2, else v1) mounted at `root`, in CPUs; None: no quota."""
-    try:
-        quota, period = (root / "cpu.max").read_text(encoding="ascii").split()
-    except (OSError, ValueError):
-        try:
-            quota = (root / "cpu" / "cpu.cfs_quota_us").read_text(encoding="ascii").strip()
-            period = (root / "cpu" / "cpu.cfs_period_us").read_text(encoding="ascii").strip()
-        except OSError:
-            return None
-    return None if quota in ("max", "-1") else int(quota) / int(period)

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
-from recbole_llm.features.table import EmbeddingTable, TableError
+from recbole_llm.features.errors import TableError
+from recbole_llm.features.table import EmbeddingTable
+from recbole_llm.features.table_io import read_table, write_table
 
-__all__ = ["EmbeddingTable", "TableError"]
+__all__ = ["EmbeddingTable", "TableError", "read_table", "write_table"]

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from recbole_llm.features.digest import digest
-from recbole_llm.features.table import EmbeddingTable, Matrix, TableError, first_names
+from recbole_llm.features.errors import TableError, first_names
+from recbole_llm.features.table import EmbeddingTable, Matrix
 
 POLICIES = ("error", "zeros", "mean")
 

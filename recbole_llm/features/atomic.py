@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from recbole_llm.features.table import first_names
+from recbole_llm.features.errors import first_names
 
 TEXT_TYPES = ("token", "token_seq")
 
@@ -24,7 +24,7 @@ class AtomicFile:
     Args:
         path: the file.
         types: {field: token, token_seq, float or float_seq}, in the file's order.
-        rows: {field: value} a line; values of sequences are joined by spaces, or by ``", "``
+        rows: one {field: value} per line; values of sequences are joined by spaces, or by ``", "``
             where the file separates them by something else.
     """
 

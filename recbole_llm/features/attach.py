@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 from recbole_llm.features.align import POLICIES, Coverage, align
 from recbole_llm.features.digest import digest, texts_digest
 from recbole_llm.features.encoders.base import Encoder, TableSource, create_encoder
+from recbole_llm.features.errors import TableError, first_names
 from recbole_llm.features.pipeline import EncodeReport, encode_texts
 from recbole_llm.features.prompts import Texts, item_texts, user_texts
 from recbole_llm.features.settings import choice, count
 from recbole_llm.features.store import EmbeddingStore
-from recbole_llm.features.table import EmbeddingTable, TableError, first_names
+from recbole_llm.features.table import EmbeddingTable
 from recbole_llm.hookspecs import hookimpl
 
 if TYPE_CHECKING:

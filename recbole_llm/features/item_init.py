@@ -1,7 +1,6 @@
 """``item_init: llm``: a stock model's item embedding table starts from the item vectors.
 
-Beside `quick_start`, not in `embeddings`, because it changes models; not in `models`, because it
-serves any of them, RecBole's and plugins', from the outside.
+Not in `models`, because it serves any of them, RecBole's and plugins', from the outside.
 """
 
 from __future__ import annotations
@@ -13,9 +12,10 @@ import torch
 from torch import nn
 
 from recbole_llm.core.errors import check_choice
+from recbole_llm.features.table import Matrix
 
 KINDS = ("llm",)
-# FPMC's tables of items, the only ones in RecBole without "item" in their names.
+# FPMC's item tables, the only ones in RecBole without "item" in their names.
 _NAMES = ("IU_emb", "IL_emb", "LI_emb")
 
 
@@ -77,12 +77,13 @@ def _names_items(name: str) -> bool:
 
 
 @torch.no_grad()
-def fill_table(table: nn.Embedding, matrix: Any, key: str = "item_init") -> int:
+def fill_table(table: nn.Embedding, matrix: Matrix, key: str = "item_init") -> int:
     """Put principal components of ``matrix`` into a table, at the table's own scale.
 
     Args:
         table: [n or n + 1, H].
-        matrix: float [n, D]; row 0 is padding.
+        matrix: [n, D]; row 0, the padding item, is zero, and so are items without a vector,
+            which start at the mean, 0.
         key: the configuration's, for messages.
 
     Returns:
@@ -90,15 +91,15 @@ def fill_table(table: nn.Embedding, matrix: Any, key: str = "item_init") -> int:
     """
     from recbole_llm.features.reduce import pca
 
-    n_items, size = matrix.shape
-    width = min(table.embedding_dim, int(size), int(n_items) - 1)
-    components = torch.from_numpy(pca(matrix, width))[1:]  # [n - 1, width]
-    rows = table.weight[1:n_items, :width]
-    scale = rows.std() / components.std()
-    if not bool(torch.isfinite(scale)) or float(scale) == 0.0:
+    components = pca(matrix, table.embedding_dim)
+    width: int = components.axes.shape[1]
+    rows = table.weight[1 : len(matrix), :width]
+    spread = components.spread()
+    scale = float(rows.std()) / spread if spread else 0.0
+    if not 0.0 < scale < float("inf"):
         raise ValueError(
-            f"{key}: the item vectors vary by {float(components.std()):.3g} and the table by "
+            f"{key}: the item vectors vary by {spread:.3g} and the table by "
             f"{float(rows.std()):.3g} (standard deviations), so one cannot be scaled to the other"
         )
-    rows.copy_(components * scale)
+    rows.copy_(torch.from_numpy(components.coordinates[1:]) * scale)
     return width

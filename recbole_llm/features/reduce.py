@@ -1,78 +1,86 @@
-"""Principal components of an embedding matrix, and whitening along them."""
+"""Principal components of item vectors, and whitening along them.
+
+A row of zeros is no vector: it is the padding item, or an item without one under
+``missing_embedding: zeros``. Such rows are left out of every mean, component and spread here, or
+the strongest component would say which items have a vector. They stay zero, which is the mean.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+Rows = npt.NDArray[np.floating[Any]]
+Float64 = npt.NDArray[np.float64]
+
 _FLOOR = 1e-6  # smallest eigenvalue kept apart from zero, as a share of the largest
 
 
-def pca(matrix: Any, dim: int, skip_row0: bool = True) -> npt.NDArray[np.float32]:
-    """Coordinates of the rows on their first principal components.
+class Components(NamedTuple):
+    """Principal components of a matrix [n, D], by falling variance."""
+
+    mean: Float64  # [D]
+    axes: Float64  # [D, k]; each axis's largest loading is positive
+    coordinates: npt.NDArray[np.float32]  # (row - mean) axes, [n, k]; zero rows stay zero
+    real: npt.NDArray[np.bool_]  # whether a row is a vector, [n]
+
+    def spread(self, width: int | None = None) -> float:
+        """Standard deviation of the vectors' coordinates, on the first `width` axes or all."""
+        return float(self.coordinates[self.real, :width].std(ddof=1))
+
+
+def has_vector(matrix: Rows) -> npt.NDArray[np.bool_]:
+    """Which rows are vectors, not zeros: [n, D] -> [n]."""
+    found: npt.NDArray[np.bool_] = np.count_nonzero(matrix, axis=1) > 0
+    return found
+
+
+def pca(matrix: Rows, dim: int | None = None) -> Components:
+    """Principal components of the rows that are vectors.
 
     Args:
-        matrix: float [n, D].
-        dim: components to keep, at most min(n, D).
-        skip_row0: row 0 is padding: left out of the mean and the components, and zero after.
-
-    Returns:
-        float32 [n, dim]; the columns are centred and by falling variance.
+        matrix: [n, D].
+        dim: components to keep, if there are so many: min(vectors, D); None: all.
 
     Raises:
-        ValueError: `dim` is out of range.
+        ValueError: fewer than two rows are vectors.
     """
-    rows = np.asarray(matrix, np.float64)
-    real = rows[1:] if skip_row0 else rows
-    mean, axes = principal_axes(matrix, dim, skip_row0)
-    out = np.zeros((len(rows), dim), np.float32)
-    out[len(rows) - len(real) :] = (real - mean) @ axes
-    return out
+    from sklearn.decomposition import PCA
 
-
-def principal_axes(
-    matrix: Any, dim: int, skip_row0: bool = True
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Mean [D] and first principal axes [D, dim] of the rows; arguments as of :func:`pca`.
-
-    Exact: eigenvectors of the float64 covariance [D, D]. An axis's sign is the one that makes
-    its largest loading positive, so that the result does not depend on the LAPACK at hand.
-    """
-    rows = np.asarray(matrix, np.float64)
-    real = rows[1:] if skip_row0 else rows
-    limit = min(real.shape)
-    if not 1 <= dim <= limit:
-        raise ValueError(
-            f"PCA to {dim} dimensions of {real.shape[0]} vectors of width {real.shape[1]}: "
-            f"at most {limit} are possible"
-        )
-    mean = real.mean(axis=0)
-    centred = real - mean
-    _, vectors = np.linalg.eigh(centred.T @ centred)  # ascending
-    axes = vectors[:, ::-1][:, :dim]  # [D, dim]
-    largest = np.abs(axes).argmax(axis=0)
-    return mean, axes * np.sign(axes[largest, np.arange(dim)])
+    real = has_vector(matrix)
+    rows = matrix[real].astype(np.float64)
+    if len(rows) < 2:
+        raise ValueError(f"principal components need two item vectors or more, got {len(rows)}")
+    mean = rows.mean(axis=0)
+    rows -= mean
+    k = min(dim or len(rows), *rows.shape)
+    axes = PCA(k, svd_solver="covariance_eigh").fit(rows).components_.T
+    coordinates = np.zeros((len(matrix), k), np.float32)
+    coordinates[real] = rows @ axes
+    return Components(mean, axes, coordinates, real)
 
 
 def whitening(
-    rows: Any, power: float, *, centred: bool = True, spread: float | None = None
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    matrix: Rows, power: float, *, centred: bool = True, spread: float | None = None
+) -> tuple[Float64, Float64]:
     """Center [D] and symmetric M [D, D] such that (x - center) M has more even directions.
 
     The principal axes stay; standard deviations s along them become c s^(1 - power).
 
     Args:
-        rows: float [n, D].
+        matrix: [n, D].
         power: 0 changes nothing but center and scale, 1 makes all directions equally strong.
         centred: whether the center is the mean, else 0 (and s root mean squares).
         spread: root mean square entry of the result, which sets c; None: as before.
 
     Raises:
-        ValueError: the rows do not vary.
+        ValueError: the vectors do not vary.
     """
-    rows = np.asarray(rows, np.float64)
+    rows = matrix[has_vector(matrix)].astype(np.float64)
+    if not len(rows):
+        raise ValueError("no item has a vector; check item_prompt and encoder")
     center = rows.mean(0) if centred else np.zeros(rows.shape[1])
     second = (rows - center).T @ (rows - center) / len(rows)
     values, axes = np.linalg.eigh(second)
@@ -83,20 +91,20 @@ def whitening(
     return center, square * ((before if spread is None else spread) / after)
 
 
-def whitened(matrix: Any, power: float) -> Any:
+def whitened(matrix: npt.NDArray[np.float32], power: float) -> npt.NDArray[np.float32]:
     """The rows after `whitening`, as long on average as they were about their mean.
 
     Args:
-        matrix: float32 [n, D]; zero rows (padding, items without a vector) stay zero.
+        matrix: [n, D].
         power: 0 gives the matrix itself, mean and all.
 
     Returns:
-        float32 [n, D].
+        [n, D]; zero rows stay zero.
     """
     if power == 0:
         return matrix
-    real = matrix.any(axis=1)
-    center, square = (part.astype(np.float32) for part in whitening(matrix[real], power))
+    center, square = (part.astype(np.float32) for part in whitening(matrix, power))
+    real = has_vector(matrix)
     rows = np.zeros_like(matrix)
     rows[real] = (matrix[real] - center) @ square
     return rows

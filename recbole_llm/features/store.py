@@ -70,7 +70,7 @@ class EmbeddingStore:
         return total
 
     def keys(self, fingerprint: str, texts: Iterable[str]) -> list[bytes]:
-        """A key a text: 20 bytes."""
+        """One 20-byte key per text."""
         base = hashlib.blake2b(f"{fingerprint}\0{self.dtype.name}\0".encode(), digest_size=20)
         keys = []
         for content in texts:

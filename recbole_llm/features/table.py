@@ -5,26 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-_SHOWN = 5  # names listed in a message
+from recbole_llm.features.errors import TableError, first_names
 
 Matrix = npt.NDArray[np.float32]
-
-
-class TableError(ValueError):
-    """An embedding table that cannot be used as it is."""
-
-
-def first_names(names: Iterable[object]) -> str:
-    """``'a', 'b', 'c', 'd', 'e', …`` for messages."""
-    shown = [f"'{name}'" for name in islice(names, _SHOWN + 1)]
-    return ", ".join([*shown[:_SHOWN], "…"] if len(shown) > _SHOWN else shown)
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +21,7 @@ class EmbeddingTable:
 
     Args:
         matrix: float32 [n, D].
-        tokens: a name a row, in RecBole's sense of token: the ids as the files write them.
+        tokens: one name per row, a token in RecBole's sense: the id as the files write it.
         fingerprint: changes whenever a vector could change.
 
     Raises:
@@ -58,7 +46,7 @@ class EmbeddingTable:
         if twice:
             raise TableError(
                 f"{len(twice)} tokens have more than one row: {first_names(twice)}; "
-                f"keep one row a token"
+                f"keep one row per token"
             )
 
     def __len__(self) -> int:
@@ -82,16 +70,3 @@ class EmbeddingTable:
                 f"embedding vectors must be floating-point numbers, got dtype {array.dtype}"
             )
         return cls(array.astype(np.float32, copy=False), [str(t) for t in tokens], fingerprint)
-
-    def save(self, path: str | Path) -> None:
-        """Write to ``.npz``, ``.safetensors``, or ``.npy`` with a ``.tokens`` file beside it."""
-        from recbole_llm.features.table_io import write_table
-
-        write_table(self, Path(path))
-
-    @classmethod
-    def load(cls, path: str | Path) -> EmbeddingTable:
-        """Read what :meth:`save` wrote; ``.npy`` is memory-mapped."""
-        from recbole_llm.features.table_io import read_table
-
-        return read_table(Path(path))

@@ -1,12 +1,12 @@
 """Files of named vectors: what can be read, and what is written.
 
 =================  ================================================================
-``.npy``           float [n, D]; names in ``<same name>.tokens``, one a line
+``.npy``           float [n, D]; names in ``<same name>.tokens``, one per line
 ``.npz``           arrays ``vectors`` [n, D] and ``tokens`` [n] (numbers or strings)
 ``.safetensors``   tensor ``vectors``; names as JSON in the metadata's ``tokens``,
                    or in a ``.tokens`` file
-``.parquet``       column ``token``; a list column ``vector``, or a column a number
-``.csv``           a header; column ``token`` or the first one; a column a number
+``.parquet``       column ``token``; a list column ``vector``, or one number per column
+``.csv``           a header; column ``token`` or the first one; one number per column
 ``.pt``, ``.pth``  {"tokens": [...], "vectors": tensor}, or {token: vector}
 any other          RecBole's atomic format: ``iid:token <tab> emb:float_seq``
 =================  ================================================================
@@ -21,8 +21,10 @@ from typing import Any
 
 import numpy as np
 
+from recbole_llm.features.atomic import AtomicFile
 from recbole_llm.features.digest import file_digest
-from recbole_llm.features.table import EmbeddingTable, TableError, first_names
+from recbole_llm.features.errors import TableError, first_names
+from recbole_llm.features.table import EmbeddingTable
 
 Named = tuple[Any, Iterable[Any]]  # vectors [n, D], tokens
 Separators = tuple[str, str]
@@ -95,7 +97,7 @@ def _fingerprint(path: Path) -> str:
 def _tokens_beside(path: Path) -> list[str]:
     file = path.with_suffix(".tokens")
     if not file.is_file():
-        raise TableError(f"its rows have no names: put them into '{file}', one a line")
+        raise TableError(f"its rows have no names: put them into '{file}', one per line")
     return file.read_text(encoding="utf-8").removesuffix("\n").split("\n")
 
 
@@ -161,8 +163,6 @@ def _read_pt(path: Path) -> Named:
 
 
 def _read_atomic(path: Path, separators: Separators) -> Named:
-    from recbole_llm.features.atomic import AtomicFile
-
     file = AtomicFile.read(path, *separators)
     key = next((f for f, kind in file.types.items() if kind == "token"), None)
     value = next((f for f, kind in file.types.items() if kind == "float_seq"), None)

@@ -3,8 +3,8 @@
 torch sends float32 products to MKL, which leaves AVX-512 unused on processors that are not
 Intel's. oneDNN, which torch ships too, uses it: twice the speed on AMD's Zen 4 and 5, to the same
 precision. Everywhere else (other processors, dtypes, devices, autocast) these functions are
-torch's own. `TILE` rows are a shape's unit: oneDNN compiles a kernel for every new shape, so what
-varies from batch to batch should be rounded up to it.
+torch's own. oneDNN compiles a kernel for every new shape, so numbers of rows that vary from batch
+to batch should be rounded up to a multiple of `TILE`.
 """
 
 from __future__ import annotations
@@ -25,10 +25,14 @@ TILE = 64
 @cache
 def onednn_pays() -> bool:
     """Whether float32 products are faster through oneDNN in this process."""
-    if torch.backends.cpu.get_cpu_capability() != "AVX512" or not _is_amd():
-        return False
-    if not (torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()):  # type: ignore[no-untyped-call]
-        return False
+    avx512 = torch.backends.cpu.get_cpu_capability() == "AVX512"
+    mkl: bool = torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
+    return avx512 and _is_amd() and mkl and onednn_works()
+
+
+@cache
+def onednn_works() -> bool:
+    """Whether this torch has the oneDNN product that `_onednn` calls, with right results."""
     try:  # an operator that torch.compile uses: present since torch 2.0, but not promised
         own = torch.Generator().manual_seed(0)  # the global stream is the training's
         x, w = (torch.randn(rows, 16, generator=own) for rows in (TILE, 8))
@@ -99,7 +103,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 def apply_linear(x: Tensor, *layers: nn.Linear) -> Tensor:
     """Outputs of linear layers side by side, in one product: x [m, k] -> [m, sum of outputs]."""
     if any(layer._forward_hooks or layer._forward_pre_hooks for layer in layers):
-        # Who hooks a layer, as RecBole's count of FLOPs does, wants to see it called.
+        # Hooks such as RecBole's count of FLOPs need the module call.
         return torch.cat([layer(x) for layer in layers], dim=1)
     if len(layers) == 1:
         return linear(x, layers[0].weight, layers[0].bias)

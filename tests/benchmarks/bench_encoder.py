@@ -24,7 +24,8 @@ import numpy as np
 Times = tuple[float, float]
 WARM_UP = 64  # texts
 STOCK = "sentence_transformers"
-VARIANTS = (STOCK, "ours_float32", "ours_bfloat16")
+PLAIN = "_plain"  # ending of variants with torch's products in the place of oneDNN's packed ones
+VARIANTS = (STOCK, "ours_float32", f"ours_float32{PLAIN}", "ours_bfloat16")
 
 
 def read_texts(arguments: argparse.Namespace) -> list[str]:
@@ -55,7 +56,7 @@ def encode_ours(texts: list[str], folder: Path, dtype: str) -> tuple[Times, np.n
     """Seconds and vectors of this package, through an empty store."""
     from recbole_llm.core.runtime import configure_runtime
     from recbole_llm.features.encoders.options import Options
-    from recbole_llm.features.encoders.sentence_bert import SentenceBert
+    from recbole_llm.features.encoders.packed import SentenceBert
     from recbole_llm.features.pipeline import encode_texts
     from recbole_llm.features.store import EmbeddingStore
 
@@ -79,7 +80,12 @@ def child(arguments: argparse.Namespace) -> None:
     if arguments.child == STOCK:
         times, vectors = encode_stock(texts, folder)
     else:
-        times, vectors = encode_ours(texts, folder, arguments.child.removeprefix("ours_"))
+        if arguments.child.endswith(PLAIN):
+            from recbole_llm.features.encoders.packed import bert
+
+            bert._packed = lambda weight, bias: None
+        dtype = arguments.child.removeprefix("ours_").removesuffix(PLAIN)
+        times, vectors = encode_ours(texts, folder, dtype)
     np.save(arguments.vectors / f"{arguments.child}.npy", vectors)
     gflops = flops(folder, texts) / times[0] / 1e9
     harness.report({"seconds": times[0], "cpu_seconds": times[1], "gflops": gflops})
@@ -88,12 +94,12 @@ def child(arguments: argparse.Namespace) -> None:
 def flops(folder: Path, texts: list[str]) -> float:
     """Operations of the model's products over the texts' own tokens, without attention."""
     from recbole_llm.features.encoders.options import Options
-    from recbole_llm.features.encoders.sentence_bert import SentenceBert
+    from recbole_llm.features.encoders.packed import SentenceBert
 
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     width, inner = config["hidden_size"], config["intermediate_size"]
     encoder = SentenceBert.from_folder(folder, Options())
-    tokens = sum(len(ids) for ids in encoder._tokenize(texts)) if encoder else 0
+    tokens = sum(len(ids) for ids in encoder.tokenize(texts)) if encoder else 0
     return float(2 * tokens * config["num_hidden_layers"] * width * (4 * width + 2 * inner))
 
 
@@ -124,6 +130,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     import sentence_transformers
     import transformers
 
+    if arguments.items is None:
+        raise SystemExit("--items is missing: an .item file with texts")
     passed = ["--items", str(arguments.items.resolve()), "--field", arguments.field]
     for name in ("limit", "model"):
         if getattr(arguments, name) is not None:
@@ -138,14 +146,19 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
-def main() -> None:
-    """Read the arguments, measure, write JSON."""
-    parser = harness.parser(__doc__ or "")
-    parser.add_argument("--items", type=Path, required=True, help="an .item file")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What to encode, and with which model."""
+    parser.add_argument("--items", type=Path, help="an .item file")
     parser.add_argument("--field", default="title", help="its text field")
     parser.add_argument("--limit", type=int, help="number of texts; all by default")
     parser.add_argument("--model", type=Path, help="model folder; the bundled MiniLM by default")
     parser.add_argument("--vectors", type=Path, help=argparse.SUPPRESS)
+
+
+def main() -> None:
+    """Read the arguments, measure, write JSON."""
+    parser = harness.parser(__doc__ or "")
+    add_arguments(parser)
     arguments = parser.parse_args()
     if arguments.child:
         child(arguments)

@@ -99,7 +99,7 @@ def _absolute(command: list[str]) -> list[str]:
 
 
 def table(runs: dict[str, Any], metrics: list[str]) -> str:
-    """Mean ± sample standard deviation over seeds, a line a configuration."""
+    """Mean ± sample standard deviation over seeds, one line per configuration."""
     head = ["configuration", "seeds", f"valid {metrics[0]}", *metrics, "best epoch", "seconds"]
     lines = [head, ["---"] * len(head)]
     for name in dict.fromkeys(key.rpartition(" / ")[0] for key in runs):

@@ -81,37 +81,21 @@ def test_threads_follow_config_then_environment(environment: pytest.MonkeyPatch)
         assert torch.get_num_threads() == 1
         environment.setenv("OMP_NUM_THREADS", "7")
         assert "CPU: 1 threads (OMP_NUM_THREADS)" in runtime.configure_runtime()
+        assert "CPU: 1 threads (cpu_threads)" in runtime.configure_runtime({"cpu_threads": 1})
     finally:
         torch.set_num_threads(before)
 
 
-def test_hardware_threads_of_a_core_count_once(
-    environment: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    for cpu, siblings in enumerate(("0,2", "1,3", "0,2", "1,3")):
-        folder = tmp_path / f"cpu{cpu}" / "topology"
-        folder.mkdir(parents=True)
-        (folder / "thread_siblings_list").write_text(siblings + "\n")
-    environment.setattr(runtime, "_CPUS", tmp_path)
-    environment.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3}, raising=False)
-    environment.setattr(runtime, "cgroup_cpus", lambda root: None)
-    assert runtime.available_cores() == 2
-    environment.setattr(runtime, "cgroup_cpus", lambda root: 1.5)
-    assert runtime.available_cores() == 1
-    environment.setattr(runtime, "cgroup_cpus", lambda root: 0.5)
-    assert runtime.available_cores() == 1
-
-
-def test_cgroup_quota(tmp_path: Path) -> None:
-    assert runtime.cgroup_cpus(tmp_path) is None
-    (tmp_path / "cpu").mkdir()
-    (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text("300000\n")
-    (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
-    assert runtime.cgroup_cpus(tmp_path) == 3
-    (tmp_path / "cpu.max").write_text("250000 100000\n")
-    assert runtime.cgroup_cpus(tmp_path) == 2.5
-    (tmp_path / "cpu.max").write_text("max 100000\n")
-    assert runtime.cgroup_cpus(tmp_path) is None
+def test_threads_are_the_physical_cores(environment: pytest.MonkeyPatch) -> None:
+    before = torch.get_num_threads()
+    environment.setattr(
+        "loky.cpu_count", lambda only_physical_cores: before + 1 if only_physical_cores else 99
+    )
+    try:
+        assert f"CPU: {before + 1} threads;" in runtime.configure_runtime()
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts Linux page faults")

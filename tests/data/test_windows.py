@@ -78,9 +78,11 @@ def test_each_target_once_with_context(
 
 
 @pytest.mark.parametrize("length", range(1, 60))
-def test_default_context_is_half_a_window(length: int) -> None:
-    assert length - default_stride(length) + 1 >= length / 2
-    assert 1 <= default_stride(length) <= length
+def test_default_context_is_three_quarters_of_a_window(length: int) -> None:
+    """The default is the largest stride that leaves every target so much."""
+    stride = default_stride(length)
+    assert length - stride + 1 >= 3 * length / 4 > length - stride
+    assert 1 <= stride <= length
 
 
 def test_targets_anywhere() -> None:

@@ -18,7 +18,7 @@ BATCH = 10
 
 
 class LoggingEncoder(HashEncoder):
-    """Writes a line a text, at once, before it is encoded."""
+    """Writes one line per text, at once, before it is encoded."""
 
     def __init__(self, log: str, pause: float) -> None:
         super().__init__(8)

@@ -15,8 +15,9 @@ from made_texts import ITEMS, CountingEncoder, PlainConfig
 
 from recbole_llm.features import attach, prompts
 from recbole_llm.features.encoders.base import EncoderError
+from recbole_llm.features.errors import TableError
 from recbole_llm.features.store import StoreError
-from recbole_llm.features.table import EmbeddingTable, TableError
+from recbole_llm.features.table import EmbeddingTable
 from recbole_llm.testing import HashEncoder
 
 Make = Callable[..., Any]

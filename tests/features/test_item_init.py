@@ -52,7 +52,7 @@ def test_a_table_gets_scaled_components_and_keeps_the_rest(matrix: np.ndarray) -
     assert torch.equal(after[0], before[0])
     assert torch.equal(after[21], before[21])
     torch.testing.assert_close(after[1:21].std(), before[1:21].std())
-    components = torch.from_numpy(pca(matrix, 4)[1:])
+    components = torch.from_numpy(pca(matrix, 4).coordinates[1:])
     ratio = after[1:21] / components
     torch.testing.assert_close(ratio, ratio[0, 0].expand_as(ratio))  # one scale for all
 
@@ -63,6 +63,19 @@ def test_a_table_wider_than_the_vectors_keeps_its_last_columns(matrix: np.ndarra
     assert fill_table(table, matrix) == 6
     assert torch.equal(table.weight[:, 6:], before[:, 6:])
     assert not torch.equal(table.weight[1:, :6], before[1:, :6])
+
+
+def test_items_without_a_vector_have_no_say(matrix: np.ndarray) -> None:
+    """They start at the mean, 0; the others as if they were alone, at the table's scale."""
+    with_gaps = np.concatenate([matrix, np.zeros_like(matrix)])
+    with_gaps[1:] += np.where(with_gaps[1:].any(1, keepdims=True), 20, 0)
+    torch.manual_seed(0)
+    table, alone = nn.Embedding(42, 4), nn.Embedding(21, 4)
+    fill_table(table, with_gaps)
+    fill_table(alone, with_gaps[:21])
+    rows, expected = table.weight.detach()[1:21], alone.weight.detach()[1:]
+    assert not table.weight[21:].any()
+    torch.testing.assert_close(rows / rows.std(), expected / expected.std())
 
 
 def test_constant_vectors_are_an_error() -> None:
@@ -108,7 +121,7 @@ def test_a_model_without_an_item_table_is_an_error() -> None:
 
 
 def test_an_unknown_kind_is_an_error() -> None:
-    with pytest.raises(ValueError, match="item_init: 'lmm' is none of llm; did you mean 'llm'"):
+    with pytest.raises(ValueError, match="item_init 'lmm' is unknown; did you mean 'llm'"):
         initialise_items(_config(item_init="lmm"), nn.Linear(2, 2), Dataset(21))
 
 
@@ -121,8 +134,9 @@ def test_stock_models_start_from_the_items_texts(name: str, table: str) -> None:
     testing.write_tiny_dataset("dataset")
     if "hash" not in plugins.list_encoders():
         plugins.get_plugins().register(testing, "recbole_llm.testing")
-    keys = {"data_path": "dataset", "encoder": "hash", "show_progress": False, "loss_type": "CE"}
-    keys |= {"train_neg_sample_args": None} if name in ("SASRec", "BERT4Rec", "GRU4Rec") else {}
+    keys: dict[str, Any] = {"data_path": "dataset", "encoder": "hash", "show_progress": False}
+    if name in ("SASRec", "BERT4Rec", "GRU4Rec"):
+        keys |= {"loss_type": "CE", "train_neg_sample_args": None}
     built = []
     for kind in (None, "llm"):
         config = Config(name, "tiny", config_dict={**keys, "item_init": kind})
@@ -130,7 +144,7 @@ def test_stock_models_start_from_the_items_texts(name: str, table: str) -> None:
         built.append(getattr(build_model(config, train._dataset), table).weight.detach())
     before, after = built
     width = min(16, before.shape[1])
-    components = torch.from_numpy(pca(dataset.item_embeddings.matrix, width)[1:])
+    components = torch.from_numpy(pca(dataset.item_embeddings.matrix, width).coordinates[1:])
     rows = after[1:61, :width]
     cosine = torch.nn.functional.cosine_similarity(rows.flatten(), components.flatten(), dim=0)
     assert float(cosine) == pytest.approx(1.0, abs=1e-5)

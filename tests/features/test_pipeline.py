@@ -104,7 +104,9 @@ def test_a_killed_run_resumes_and_repeats_one_batch_at_most(
 ) -> None:
     log = tmp_path / "log"
     run = start(tmp_path, log, 0.03)
+    deadline = time.monotonic() + 60
     while len(lines(log)) < batches * BATCH and run.poll() is None:
+        assert time.monotonic() < deadline
         time.sleep(0.002)
     time.sleep(delay)
     run.send_signal(signal.SIGKILL)

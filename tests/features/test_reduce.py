@@ -6,39 +6,65 @@ import pytest
 from recbole_llm.features.reduce import pca, whitened, whitening
 
 
+def half_zeros(n: int = 40, width: int = 12) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors about a mean far from zero, and the same with a row of zeros before each."""
+    vectors = np.random.default_rng(3).normal(size=(n, width)) * np.arange(width, 0, -1) + 20
+    vectors = vectors.astype(np.float32)
+    return vectors, np.stack([np.zeros_like(vectors), vectors], 1).reshape(2 * n, width)
+
+
 def test_points_on_a_line_by_hand() -> None:
-    points = np.array([[9.0, 9.0], [0, 0], [3, 4], [6, 8]])  # row 0 is padding
-    # Direction (3, 4) / 5, mean (3, 4): coordinates -5, 0, 5; the largest loading is positive.
-    np.testing.assert_allclose(pca(points, 1), [[0], [-5], [0], [5]], atol=1e-6)
+    points = np.array([[0.0, 0.0], [1, 1], [4, 5], [7, 9], [0, 0]])  # zeros are no points
+    # Direction (3, 4) / 5, mean (4, 5): coordinates -5, 0, 5; the largest loading is positive.
+    components = pca(points, 1)
+    np.testing.assert_allclose(components.coordinates, [[0], [-5], [0], [5], [0]], atol=1e-6)
+    np.testing.assert_allclose(components.axes, [[0.6], [0.8]])
+    np.testing.assert_allclose(components.mean, [4, 5])
+    assert components.real.tolist() == [False, True, True, True, False]
+    assert components.spread() == pytest.approx(5)
 
 
 def test_against_the_singular_values() -> None:
     rng = np.random.default_rng(0)
     rows = rng.standard_normal((50, 8)) * np.arange(1, 9)
-    out = pca(rows, 5, skip_row0=False)
+    out = pca(rows, 5).coordinates
     centred = rows - rows.mean(axis=0)
     u, s, _ = np.linalg.svd(centred, full_matrices=False)
     np.testing.assert_allclose(np.abs(out), np.abs(u[:, :5] * s[:5]), rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(out.mean(axis=0), 0, atol=1e-5)
-
-
-def test_the_sign_is_fixed_and_padding_has_no_say() -> None:
-    rng = np.random.default_rng(1)
-    rows = rng.standard_normal((20, 6)).astype(np.float32)
-    out = pca(rows, 4)
-    other = rows.copy()
-    other[0] = 1e6
-    np.testing.assert_array_equal(out, pca(other, 4))
-    assert not out[0].any()
-    flipped = pca(-rows, 4)
-    np.testing.assert_allclose(flipped, -out, atol=1e-5)  # same directions, mirrored points
     assert out.dtype == np.float32
 
 
-@pytest.mark.parametrize("dim", [0, 4])
-def test_impossible_dimensions(dim: int) -> None:
-    with pytest.raises(ValueError, match=f"PCA to {dim} dimensions of 3 vectors of width 5: at m"):
-        pca(np.ones((4, 5)), dim)
+def test_the_sign_is_fixed() -> None:
+    """The same directions for mirrored points."""
+    rows = np.random.default_rng(1).standard_normal((20, 6)).astype(np.float32)
+    mirrored = pca(-rows, 4)
+    np.testing.assert_allclose(mirrored.axes, pca(rows, 4).axes, atol=1e-6)
+    largest = np.abs(mirrored.axes).argmax(0)
+    assert (mirrored.axes[largest, range(4)] > 0).all()
+
+
+@pytest.mark.parametrize(("n", "dim", "kept"), [(3, None, 3), (3, 9, 3), (9, None, 5), (9, 2, 2)])
+def test_as_many_components_as_there_are(n: int, dim: int | None, kept: int) -> None:
+    rows = np.random.default_rng(2).normal(size=(n, 5))
+    assert pca(rows, dim).coordinates.shape == (n, kept)
+
+
+def test_too_few_vectors() -> None:
+    with pytest.raises(ValueError, match="need two item vectors or more, got 1"):
+        pca(np.eye(3)[:1])
+
+
+def test_zero_rows_have_no_say() -> None:
+    vectors, with_gaps = half_zeros()
+    alone, components = pca(vectors, 4), pca(with_gaps, 4)
+    np.testing.assert_allclose(components.coordinates[1::2], alone.coordinates, atol=1e-5)
+    assert not components.coordinates[::2].any()
+    is_zero = ~components.real
+    assert abs(np.corrcoef(components.coordinates[:, 0], is_zero)[0, 1]) < 1e-6
+    for given, expected in zip(whitening(with_gaps, 0.7), whitening(vectors, 0.7), strict=True):
+        np.testing.assert_allclose(given, expected)
+    np.testing.assert_allclose(whitened(with_gaps, 0.7)[1::2], whitened(vectors, 0.7))
 
 
 def test_whitening_by_hand() -> None:

@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_llm.features.table import EmbeddingTable, TableError
-from recbole_llm.features.table_io import read_table
+from recbole_llm.features.errors import TableError
+from recbole_llm.features.table import EmbeddingTable
+from recbole_llm.features.table_io import read_table, write_table
 
 TOKENS = ["10", "a b", "ü"]
 VECTORS = np.array([[1, 2], [-0.5, 0.25], [0, 3]], np.float32)
 
 
 def by_save(path: Path) -> None:
-    EmbeddingTable(VECTORS, TOKENS, "f").save(path)
+    write_table(EmbeddingTable(VECTORS, TOKENS, "f"), path)
 
 
 def safetensors_beside(path: Path) -> None:
@@ -83,7 +84,7 @@ def test_every_format_gives_the_same_table(
 
 def test_npy_is_memory_mapped(tmp_path: Path) -> None:
     by_save(tmp_path / "v.npy")
-    assert isinstance(EmbeddingTable.load(tmp_path / "v.npy").matrix.base, np.memmap)
+    assert isinstance(read_table(tmp_path / "v.npy").matrix.base, np.memmap)
 
 
 def test_the_fingerprint_covers_vectors_and_names(tmp_path: Path) -> None:

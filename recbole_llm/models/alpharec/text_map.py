@@ -23,7 +23,7 @@ class Whitening(nn.Module):
     It is part of the map's state: another data set's texts go through the same M.
 
     Args:
-        matrix: text vectors, float [n, D].
+        matrix: text vectors, float [n, D]; rows of zeros have no say.
         power: of `whitening`.
         centred: whether the mean is taken away; not for a map without bias.
     """
@@ -131,7 +131,7 @@ def build_map(
         power: of `Whitening`; 0: none.
     """
     size = text.shape[1]
-    space = Whitening(text[1:], power, centred=kind == "mlp") if power else None
+    space = Whitening(text, power, centred=kind == "mlp") if power else None
     if kind == "linear":
         return LinearMap(size, out_size, space)
     return MLPMap(size, hidden_size or size // 2, out_size, space)

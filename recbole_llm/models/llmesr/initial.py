@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from recbole_llm.features.reduce import principal_axes
+from recbole_llm.features.reduce import pca
+from recbole_llm.features.table import Matrix
 from recbole_llm.models.llmesr.layers import Adapter, CrossAttention, DualView
 
 SHARPNESS = 2.0  # of the aligned start's attention: at 1 a position sees more of its neighbours
@@ -37,31 +37,27 @@ class Start:
 
 
 @torch.no_grad()
-def initialise(network: DualView, matrix: Any, start: Start) -> None:
+def initialise(network: DualView, matrix: Matrix, start: Start) -> None:
     """Set a network's initial weights but the backbone's; matrix [n, D] as the network's text."""
     table = network.item_embedding.weight  # [n, H]
     nn.init.normal_(network.position_embedding.weight, std=start.position_std)
     nn.init.normal_(table, std=start.item_std)
+    components = pca(matrix)
     # Few or short vectors have fewer components than H; the other columns stay random.
-    mean, axes = (torch.from_numpy(a).float() for a in principal_axes(matrix, _rank(matrix)))
-    width = min(table.shape[1], axes.shape[1])
-    components = (torch.from_numpy(matrix) - mean) @ axes[:, :width]  # [n, width]
-    deviation = float(components[1:].std())
+    width = min(table.shape[1], components.axes.shape[1])
+    deviation = components.spread(width)
     if deviation <= 1e-6 * abs(matrix).max():
         raise ValueError("LLMESR: all item vectors are the same; check item_prompt and encoder")
     scale = start.item_std / deviation
     if start.pca:
-        table[:, :width] = components * scale
+        table[:, :width] = torch.from_numpy(components.coordinates[:, :width]) * scale
     table[0] = 0.0
     if start.aligned:
+        mean, axes = (torch.from_numpy(a).float() for a in components[:2])
         _project(network.adapter, mean, axes, scale)
         for attention in (network.to_collaborative, network.to_semantic):
             if attention is not None:
                 _identity(attention)
-
-
-def _rank(matrix: Any) -> int:
-    return int(min(matrix.shape[1], len(matrix) - 1))
 
 
 def _project(adapter: Adapter, mean: Tensor, axes: Tensor, scale: float) -> None:

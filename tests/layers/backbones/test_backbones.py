@@ -100,12 +100,32 @@ def test_training_without_dropout_is_inference(options: dict) -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"bidirectional": True}, ORIGINAL])
-def test_gradients_by_differences(options: dict) -> None:
-    off = {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0, "n_layers": 1}
-    backbone = make("SASRec", {**options, **off}).train()
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_gradients_by_differences(options: dict, dropout: float) -> None:
+    rates = {"hidden_dropout_prob": dropout, "attn_dropout_prob": dropout, "n_layers": 1}
+    backbone = make("SASRec", {**options, **rates}).train()
+
+    def states(x: Tensor, mask: Tensor) -> Tensor:
+        torch.manual_seed(1)  # the same elements are dropped each time
+        return backbone(x, mask)[mask]
+
     for mask in (RIGHT[1:3], RIGHT[1:3].flip(1)):
         emb = inputs()[1:3].requires_grad_()
-        assert torch.autograd.gradcheck(lambda x, m=mask: backbone(x, m)[m], emb)
+        assert torch.autograd.gradcheck(lambda x, m=mask: states(x, m), emb)
+
+
+@pytest.mark.parametrize("options", [{}, {"bidirectional": True}, ORIGINAL])
+def test_padding_adds_nothing_to_the_gradients_of_weights(options: dict) -> None:
+    off = {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0}
+    backbone = make("SASRec", {**options, **off}).train()
+    backbone(inputs(), RIGHT)[RIGHT].square().sum().backward()
+    together = {name: p.grad.clone() for name, p in backbone.named_parameters()}
+    backbone.zero_grad()
+    for row, length in zip(inputs(), LENGTHS.tolist(), strict=True):
+        whole = torch.ones(1, length, dtype=torch.bool)
+        backbone(row[None, :length], whole).square().sum().backward()
+    for name, parameter in backbone.named_parameters():
+        torch.testing.assert_close(together[name], parameter.grad, rtol=1e-8, atol=1e-8)
 
 
 def test_attended_padding_counts_as_a_zero_vector() -> None:

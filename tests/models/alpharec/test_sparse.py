@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from recbole_llm.models.alpharec.graph import InteractionGraph
 from recbole_llm.models.alpharec.sparse import pair_scores
-from recbole_llm.models.alpharec.text_map import LinearMap, MLPMap, Whitening
+from recbole_llm.models.alpharec.text_map import LinearMap, MLPMap, Whitening, build_map
 
 
 @pytest.fixture(autouse=True)
@@ -130,6 +130,16 @@ def test_whitening() -> None:
     torch.testing.assert_close(
         torch.nn.functional.linear(torch.from_numpy(rows), weight, bias), layer(white)
     )
+
+
+@pytest.mark.parametrize("kind", ["mlp", "linear"])
+def test_items_without_text_have_no_say_in_the_whitening(kind: str) -> None:
+    vectors = np.random.default_rng(0).normal(size=(30, 6)).astype(np.float32) + 3
+    with_gaps = np.concatenate([np.zeros((31, 6), np.float32), vectors])
+    ours = build_map(kind, with_gaps, 3, None, 0.7).whitening
+    alone = build_map(kind, with_gaps[30:], 3, None, 0.7).whitening
+    torch.testing.assert_close(ours.matrix, alone.matrix)
+    torch.testing.assert_close(ours.center, alone.center)
 
 
 def test_whitening_of_fewer_items_than_dimensions_is_finite() -> None:

@@ -5,10 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from recbole_llm.features.reduce import whitened
+from recbole_llm.layers.backbones import build_backbone
+from recbole_llm.layers.embedding import FrozenEmbedding
+from recbole_llm.models.llmesr.initial import Start, initialise
+from recbole_llm.models.llmesr.layers import DualView
 from recbole_llm.testing import SequentialModelTests
 
 ABLATIONS: dict[str, dict[str, Any]] = {
@@ -105,6 +111,24 @@ def test_collaborative_embeddings_start_from_principal_components(make: Any) -> 
     expected = expected * (0.3 / expected.std())
     torch.testing.assert_close(table[1:].abs(), expected.abs(), rtol=1e-3, atol=1e-3)
     assert not table[0].any()
+
+
+@pytest.mark.parametrize("whitening", [0.0, 0.5])
+def test_items_without_text_have_no_say_in_the_start(whitening: float) -> None:
+    vectors = np.random.default_rng(1).normal(size=(50, 12)).astype(np.float32) + 3
+    with_gaps = np.concatenate([np.zeros((51, 12), np.float32), vectors])
+    starts = []
+    for matrix in (with_gaps, with_gaps[50:]):
+        text = whitened(matrix, whitening)
+        backbone = build_backbone("GRU4Rec", 8, 10)
+        network = DualView(FrozenEmbedding(text), [backbone], 8, 10)
+        initialise(network, text, Start(pca=True, aligned=True, item_std=0.3, position_std=0.02))
+        starts.append(network)
+    table, alone = (network.item_embedding.weight.detach() for network in starts)
+    assert not table[:51].any()
+    torch.testing.assert_close(table[51:], alone[1:])
+    for ours, theirs in zip(starts[0].adapter.parameters(), starts[1].adapter.parameters()):
+        torch.testing.assert_close(ours[:4], theirs[:4])  # the rest is random
 
 
 def test_whitened_text_is_what_both_views_see(make: Any) -> None:

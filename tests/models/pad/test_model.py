@@ -131,6 +131,16 @@ def test_the_id_embedding_starts_from_the_text_or_at_random(make_pad: Any) -> No
     assert (torch.pdist(random[1:, :3]) / torch.pdist(centred)).std() > 0.05
 
 
+def test_items_without_text_have_no_say_in_the_start(make_pad: Any) -> None:
+    vectors = np.random.default_rng(1).normal(size=(50, 12)).astype(np.float32) + 3
+    with_gaps = np.concatenate([np.zeros((51, 12), np.float32), vectors])
+    start = make_pad(matrix=with_gaps).experts["id"].items.weight.detach()
+    alone = make_pad(matrix=with_gaps[50:]).experts["id"].items.weight.detach()
+    assert not start[:51].any()
+    rows, expected = start[51:], alone[1:]
+    torch.testing.assert_close(rows / rows.std(), expected / expected.std())
+
+
 def test_alignment_is_over_the_distinct_real_items_of_the_batch(make_pad: Any) -> None:
     model = make_pad()
     rows = batch(model)

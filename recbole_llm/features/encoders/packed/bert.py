@@ -1,8 +1,8 @@
-"""BERT over packed tokens: exact, and without any work on padding.
+"""A BERT over packed tokens: exact, and without any work on padding.
 
 Sequences lie one after the other in a matrix [T, H]; all products run over it at once, and
-attention over each run of sequences of the same length. Weights are packed for oneDNN, whose
-float32 products use AVX-512 on every maker's CPUs; MKL, torch's default, does on Intel's only.
+attention over each run of sequences of one length. Weights are packed for oneDNN, whose float32
+products use AVX-512 on every maker's CPUs; MKL, torch's default, does on Intel's only.
 """
 
 from __future__ import annotations
@@ -16,32 +16,23 @@ from torch import Tensor
 from torch.nn import functional as F
 
 Linear = Callable[[Tensor, bool], Tensor]  # (x [T, I], whether GELU follows) -> [T, O]
-Runs = Sequence[tuple[int, int]]  # (how many, length)
+Pair = tuple[Tensor, Tensor]  # weight, bias
+Runs = Sequence[tuple[int, int]]  # (how many, length) of neighbours of the same length
 _PACK_ROWS = 4096  # rows of x that oneDNN lays the weight out for; any number works
-
-
-def supported(config: Mapping[str, Any]) -> bool:
-    """Whether a transformers ``config.json`` describes a model that this code computes."""
-    return (
-        config.get("model_type") == "bert"
-        and config.get("hidden_act", "gelu") == "gelu"
-        and config.get("position_embedding_type", "absolute") == "absolute"
-        and not config.get("is_decoder", False)
-    )
 
 
 @dataclass(frozen=True)
 class _Layer:
     qkv: Linear
     attention_out: Linear
-    attention_norm: tuple[Tensor, Tensor]
+    attention_norm: Pair
     up: Linear
     down: Linear
-    norm: tuple[Tensor, Tensor]
+    norm: Pair
 
 
 class PackedBert:
-    """A BERT encoder for inference.
+    """A BERT for inference.
 
     Args:
         config: transformers' ``config.json``.
@@ -51,53 +42,37 @@ class PackedBert:
     """
 
     def __init__(
-        self,
-        config: Mapping[str, Any],
-        weights: Mapping[str, Tensor],
-        dtype: torch.dtype = torch.float32,
-        device: str = "cpu",
-    ) -> None:
-        self.heads = int(config["num_attention_heads"])
-        self.hidden = int(config["hidden_size"])
+        self, config: Mapping[str, Any], weights: Mapping[str, Tensor], dtype: torch.dtype,
+        device: str,
+    ) -> None:  # fmt: skip
+        self.heads, self.hidden = int(config["num_attention_heads"]), int(config["hidden_size"])
         self.eps = float(config.get("layer_norm_eps", 1e-12))
         self.dtype, self.device = dtype, torch.device(device)
         named = {k.removeprefix("bert."): v.float().to(self.device) for k, v in weights.items()}
-        self._read_embeddings(named)
+        self.words = named["embeddings.word_embeddings.weight"]  # [V, H]
+        types = named["embeddings.token_type_embeddings.weight"]  # a text alone is type 0
+        self.positions = named["embeddings.position_embeddings.weight"] + types[0]
+        self.embedding_norm = _pair(named, "embeddings.LayerNorm")
         count = int(config["num_hidden_layers"])
         self.layers = [self._layer(named, f"encoder.layer.{i}.") for i in range(count)]
 
-    def _read_embeddings(self, weights: Mapping[str, Tensor]) -> None:
-        self.words = weights["embeddings.word_embeddings.weight"]  # [V, H]
-        types = weights["embeddings.token_type_embeddings.weight"]  # a text alone is type 0
-        self.positions = weights["embeddings.position_embeddings.weight"] + types[0]
-        self.embedding_norm = _pair(weights, "embeddings.LayerNorm.")
-
     def _layer(self, weights: Mapping[str, Tensor], prefix: str) -> _Layer:
-        parts = [_pair(weights, f"{prefix}attention.self.{n}.") for n in ("query", "key", "value")]
-        qkv = torch.cat([w for w, _ in parts]), torch.cat([b for _, b in parts])
-
-        def own(name: str) -> Linear:
-            return linear(*_pair(weights, f"{prefix}{name}."), self.dtype)
+        def packed(*names: str) -> Linear:
+            pairs = [_pair(weights, prefix + name) for name in names]
+            weight, bias = (torch.cat(part) for part in zip(*pairs, strict=True))
+            return linear(weight, bias, self.dtype)
 
         return _Layer(
-            qkv=linear(*qkv, self.dtype),
-            attention_out=own("attention.output.dense"),
-            attention_norm=_pair(weights, f"{prefix}attention.output.LayerNorm."),
-            up=own("intermediate.dense"),
-            down=own("output.dense"),
-            norm=_pair(weights, f"{prefix}output.LayerNorm."),
+            qkv=packed(*(f"attention.self.{name}" for name in ("query", "key", "value"))),
+            attention_out=packed("attention.output.dense"),
+            attention_norm=_pair(weights, f"{prefix}attention.output.LayerNorm"),
+            up=packed("intermediate.dense"),
+            down=packed("output.dense"),
+            norm=_pair(weights, f"{prefix}output.LayerNorm"),
         )
 
     def __call__(self, ids: Tensor, runs: Runs) -> Tensor:
-        """Hidden states of the last layer.
-
-        Args:
-            ids: token ids of all sequences, one after the other, int64 [T].
-            runs: (how many, length) of neighbouring sequences of the same length.
-
-        Returns:
-            float32 [T, H].
-        """
+        """Token ids of all sequences, int64 [T], and their runs -> last states, float32 [T, H]."""
         positions = torch.cat([torch.arange(length).repeat(count) for count, length in runs])
         x = F.embedding(ids.to(self.device), self.words)
         x = x + F.embedding(positions.to(self.device), self.positions)
@@ -111,22 +86,21 @@ class PackedBert:
 
     def _attend(self, qkv: Tensor, runs: Runs) -> Tensor:
         """[T, 3H] -> [T, H], within each sequence."""
-        out, start = [], 0
-        for count, length in runs:
-            part = qkv[start : start + count * length]
+        out = []
+        parts = torch.split(qkv, [count * length for count, length in runs])
+        for part, (count, length) in zip(parts, runs, strict=True):
             heads = part.view(count, length, 3, self.heads, self.hidden // self.heads)
             q, k, v = heads.permute(2, 0, 3, 1, 4)  # each [count, heads, length, H / heads]
             mixed = F.scaled_dot_product_attention(q, k, v)
             out.append(mixed.transpose(1, 2).reshape(count * length, self.hidden))
-            start += count * length
         return torch.cat(out)
 
-    def _norm(self, x: Tensor, parameters: tuple[Tensor, Tensor]) -> Tensor:
+    def _norm(self, x: Tensor, parameters: Pair) -> Tensor:
         return F.layer_norm(x.float(), (self.hidden,), *parameters, self.eps)
 
 
-def _pair(weights: Mapping[str, Tensor], prefix: str) -> tuple[Tensor, Tensor]:
-    return weights[f"{prefix}weight"], weights[f"{prefix}bias"]
+def _pair(weights: Mapping[str, Tensor], name: str) -> Pair:
+    return weights[f"{name}.weight"], weights[f"{name}.bias"]
 
 
 def linear(weight: Tensor, bias: Tensor, dtype: torch.dtype) -> Linear:
@@ -137,9 +111,7 @@ def linear(weight: Tensor, bias: Tensor, dtype: torch.dtype) -> Linear:
         y = F.linear(x, weight, bias)
         return F.gelu(y) if gelu else y
 
-    if weight.device.type != "cpu":
-        return plain
-    return _packed(weight, bias) or plain
+    return (_packed(weight, bias) if weight.device.type == "cpu" else None) or plain
 
 
 def _packed(weight: Tensor, bias: Tensor) -> Linear | None:

@@ -1,0 +1,155 @@
+"""The commonest sentence encoders: BERT, mean or first token, maybe normalisation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from recbole_llm.features.digest import digest, files_digest
+from recbole_llm.features.encoders.batching import token_batches
+from recbole_llm.features.encoders.options import Options
+from recbole_llm.features.encoders.packed.bert import PackedBert
+from recbole_llm.features.table import Matrix
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+_POOLINGS = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean"}
+
+
+class SentenceBert:
+    """An encoder of a model folder in sentence-transformers' layout.
+
+    Args:
+        folder: the model.
+        plan: what it computes.
+        options: how; what they leave to the model is the plan's.
+    """
+
+    def __init__(self, folder: Path, plan: _Plan, options: Options) -> None:
+        self.folder, self.plan = folder, plan
+        self.options = replace(
+            options,
+            normalize=plan.normalize if options.normalize is None else options.normalize,
+            max_length=min(options.max_length or plan.max_length, plan.max_length),
+            prefix=options.prefix or "",
+        )
+        self.dimension = int(plan.bert["hidden_size"])
+        self.fingerprint = digest(
+            "sentence", files_digest(folder, plan.files), self.options.prefix,
+            self.options.normalize, self.options.max_length, self.options.dtype,
+        )  # fmt: skip
+        self._loaded: tuple[Tokenizer, PackedBert] | None = None
+
+    @classmethod
+    def from_folder(cls, folder: Path, options: Options) -> SentenceBert | None:
+        """The encoder of a folder, or None if this code does not compute its model."""
+        plan = _plan_of(folder)
+        return None if plan is None else cls(folder, plan, options)
+
+    def encode(self, texts: Sequence[str]) -> Matrix:
+        """Float32 [len(texts), D]."""
+        ids = self.tokenize(texts)
+        out = np.empty((len(texts), self.dimension), np.float32)
+        lengths = [len(sequence) for sequence in ids]
+        with torch.inference_mode():
+            for batch in token_batches(lengths, self.options.batch_tokens):
+                out[batch] = self._forward([ids[i] for i in batch]).cpu().numpy()
+        return out
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text, cut to the longest that the model takes."""
+        encoded = self._model()[0].encode_batch([f"{self.options.prefix}{text}" for text in texts])
+        return [e.ids for e in encoded]
+
+    def _forward(self, ids: list[list[int]]) -> Tensor:
+        """Sequences in order of length -> pooled vectors [len(ids), D]."""
+        runs = [(len(list(group)), n) for n, group in groupby(len(sequence) for sequence in ids)]
+        states = self._model()[1](torch.tensor([i for sequence in ids for i in sequence]), runs)
+        parts = torch.split(states, [count * length for count, length in runs])
+        blocks = [part.view(*run, -1) for part, run in zip(parts, runs, strict=True)]  # [n, L, H]
+        first = self.plan.pooling == "cls"
+        vectors = torch.cat([block[:, 0] if first else block.mean(1) for block in blocks])
+        return F.normalize(vectors, dim=1) if self.options.normalize else vectors
+
+    def _model(self) -> tuple[Tokenizer, PackedBert]:
+        if self._loaded is None:
+            from safetensors.torch import load_file
+            from tokenizers import Tokenizer
+
+            tokenizer = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
+            tokenizer.no_padding()
+            assert self.options.max_length is not None
+            tokenizer.enable_truncation(self.options.max_length)
+            weights = load_file(self.folder / "model.safetensors")
+            dtype, device = self.options.torch_dtype, self.options.device
+            self._loaded = tokenizer, PackedBert(self.plan.bert, weights, dtype, device)
+        return self._loaded
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What the modules of a folder compute."""
+
+    files: tuple[Path, ...]
+    bert: dict[str, Any]  # config.json
+    pooling: str  # mean or cls
+    normalize: bool
+    max_length: int
+
+
+def _plan_of(folder: Path) -> _Plan | None:
+    """Read a folder's configuration; None if this code does not compute such a model."""
+    names = ("config.json", "model.safetensors", "tokenizer.json", "modules.json")
+    if not all((folder / name).is_file() for name in names):
+        return None
+    bert, modules = _json(folder / "config.json"), _json(folder / "modules.json")
+    kinds = [m["type"].rpartition(".")[2] for m in modules]
+    if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
+        return None
+    pooling_file = folder / modules[1]["path"] / "config.json"
+    pooling = _pooling(_json(pooling_file))
+    settings = _json(folder / "sentence_bert_config.json")
+    prompts = _json(folder / "config_sentence_transformers.json")
+    other = settings.get("do_lower_case") or prompts.get("default_prompt_name")
+    if pooling is None or other or not _is_plain_bert(bert):
+        return None
+    longest = int(bert.get("max_position_embeddings", 512))
+    return _Plan(
+        files=(*(folder / name for name in names), pooling_file),
+        bert=bert,
+        pooling=pooling,
+        normalize="Normalize" in kinds,
+        max_length=min(int(settings.get("max_seq_length") or longest), longest),
+    )
+
+
+def _is_plain_bert(config: Mapping[str, Any]) -> bool:
+    return (
+        config.get("model_type") == "bert"
+        and config.get("hidden_act", "gelu") == "gelu"
+        and config.get("position_embedding_type", "absolute") == "absolute"
+        and not config.get("is_decoder", False)
+    )
+
+
+def _pooling(config: Mapping[str, Any]) -> str | None:
+    """mean or cls, as either generation of the library writes it; None: another way."""
+    named = config.get("pooling_mode")
+    flags = [key for key, on in config.items() if key.startswith("pooling_mode_") and on is True]
+    modes = [named] if named else [_POOLINGS.get(flag) for flag in flags]
+    known = len(modes) == 1 and modes[0] in _POOLINGS.values()
+    return str(modes[0]) if known and config.get("include_prompt", True) else None
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

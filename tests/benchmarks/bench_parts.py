@@ -1,0 +1,216 @@
+"""What each hand-written part gains: with it, and with torch's or the library's own in its place.
+
+Seconds of a SASRec epoch at sequence level, on ml-100k with L = 50, and with --data-path on
+prime-pantry with L = 20; each variant leaves out one part, `none` all of them:
+
+    python tests/benchmarks/bench_parts.py training --data-path ../shared/data
+
+Seconds of encoding item titles by the library, by our BERT, and by our BERT without its oneDNN
+weights, as in `bench_encoder.py`:
+
+    python tests/benchmarks/bench_parts.py encoder --items data/shop/shop.item
+
+The replacements are in this file; the package has no switches for them. `onednn` is no part left
+out: it sends all products through oneDNN, also where the package thinks that it does not pay.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import bench_encoder
+import bench_training
+import harness
+
+ALL = "all"
+
+
+def without_packing() -> None:
+    """Every slot is a token, padding too."""
+    import torch
+
+    from recbole_llm.layers import packing
+    from recbole_llm.layers.backbones import transformer
+
+    class Padded(packing.Layout):
+        def __init__(self, mask: torch.Tensor) -> None:
+            self.mask = mask
+            self.rows, self.length = mask.shape
+            self.right_padded = packing.is_right_padded(mask)
+            self.count = mask.numel()
+            self.slot = torch.arange(self.count, device=mask.device)
+
+    transformer.Layout = Padded  # type: ignore[misc]
+
+
+def without_dropout() -> None:
+    """torch's dropout, and its Bernoulli numbers inside our attention."""
+    import torch
+    from torch import Tensor, nn
+
+    from recbole_llm.layers import attention
+    from recbole_llm.layers.dropout import Dropout
+
+    def keep_mask(shape: torch.Size, p: float, dtype: torch.dtype) -> Tensor:
+        return torch.empty(shape, dtype=dtype).bernoulli_(1 - p).div_(1 - p)
+
+    Dropout.forward = nn.Dropout.forward  # type: ignore[method-assign]
+    Dropout.add_to = lambda self, residual, x: residual + self(x)  # type: ignore[method-assign]
+    attention.keep_mask = keep_mask
+
+
+def without_matmul() -> None:
+    """torch's products: no oneDNN, no rows rounded up to a tile, no layers side by side."""
+    import torch
+    from torch import Tensor, nn
+
+    from recbole_llm.layers import attention, losses, matmul, packing
+    from recbole_llm.layers.backbones import transformer
+
+    def apply_linear(x: Tensor, *layers: nn.Linear) -> Tensor:
+        return torch.cat([layer(x) for layer in layers], dim=1) if layers[1:] else layers[0](x)
+
+    matmul.onednn_pays = lambda: False  # type: ignore[assignment]
+    attention.apply_linear = transformer.apply_linear = apply_linear
+    packing.TILE = losses.TILE = 1
+
+
+def with_onednn() -> None:
+    """All products through oneDNN."""
+    from recbole_llm.layers import matmul
+
+    matmul.onednn_pays = lambda: True  # type: ignore[assignment]
+
+
+def without_attention() -> None:
+    """torch's fused attention between the padded rows."""
+    import torch.nn.functional as F
+    from torch import Tensor
+
+    from recbole_llm.layers import attention
+    from recbole_llm.layers.packing import Layout
+
+    def attend(qkv: Tensor, layout: Layout, mask: Tensor, heads: int, dropout: float) -> Tensor:
+        q, k, v = layout.unpack(qkv).view(*layout.mask.shape, 3, heads, -1).permute(2, 0, 3, 1, 4)
+        causal = mask.dim() == 2
+        given = None if causal else mask
+        mixed = F.scaled_dot_product_attention(q, k, v, given, dropout, is_causal=causal)
+        return layout.pack(mixed.transpose(1, 2).flatten(2))
+
+    attention.attend = attend
+
+
+def without_cross_entropy() -> None:
+    """torch's cross entropy of all logits at once."""
+    import torch.nn.functional as F
+    from torch import Tensor
+
+    from recbole_llm.layers import losses
+
+    def plain(
+        states: Tensor, table: Tensor, targets: Tensor, *, padding_item: bool = False
+    ) -> Tensor:
+        first = 0 if padding_item else 1
+        return F.cross_entropy(states @ table[first:].t(), targets - first)
+
+    losses.cross_entropy = plain
+
+
+def without_malloc() -> None:
+    """glibc's allocator as it is."""
+    os.environ["RECBOLE_LLM_MALLOC"] = "0"
+
+
+def without_fused_optimizer() -> None:
+    """torch's default implementation of Adam."""
+    from recbole_llm.trainers.engine import EngineMixin
+
+    del EngineMixin._build_optimizer
+
+
+PARTS: dict[str, Callable[[], None]] = {
+    "packing": without_packing,
+    "dropout": without_dropout,
+    "matmul": without_matmul,
+    "attention": without_attention,
+    "cross_entropy": without_cross_entropy,
+    "malloc": without_malloc,
+    "fused_optimizer": without_fused_optimizer,
+}
+VARIANTS = (ALL, *PARTS, "none", "onednn")
+
+
+def leave_out(variant: str) -> None:
+    """Put torch's own in the place of what a variant does without; in this process, for good."""
+    if variant == "onednn":
+        with_onednn()
+    for part in PARTS if variant == "none" else PARTS.keys() & {variant}:
+        PARTS[part]()
+
+
+def child(arguments: argparse.Namespace) -> None:
+    """One variant: as the command does, the threads' waiting is set before torch is loaded."""
+    from recbole_llm.cli import rest_when_idle
+
+    rest_when_idle()
+    leave_out(arguments.child)
+    run = argparse.Namespace(
+        **{**vars(arguments), "child": "ours", "what": "epoch", "model": "SASRec"},
+        batch=2048, stopping_step=10, seeds=[2020], ours=[],
+    )  # fmt: skip
+    result = bench_training.epochs(run)
+    harness.report({key: result[key] for key in ("seconds", "loss_per_step", "mib")})
+
+
+def training(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Every data set with every variant."""
+    settings = [("ml-100k", 50, None)]
+    if arguments.data_path:
+        settings.append(("prime-pantry", 20, os.path.abspath(arguments.data_path)))
+    result = {}
+    for dataset, length, path in settings:
+        passed = ["training", "--dataset", dataset, "--length", str(length)]
+        passed += ["--epochs", str(arguments.epochs), *(["--data-path", path] if path else [])]
+        result[dataset] = harness.compare(__file__, arguments.variants, passed, arguments.rounds)
+    return result
+
+
+def print_table(title: str, compared: dict[str, Any]) -> None:
+    """Median seconds of each variant, and how many times the first one's they are."""
+    medians = compared["medians"]
+    first = next(iter(medians.values()))["seconds"]
+    print(f"\n{title}\n{'':<18}{'seconds':>10}{'x first':>10}")
+    for variant, row in medians.items():
+        print(f"{variant:<18}{row['seconds']:>10.3f}{row['seconds'] / first:>10.2f}")
+
+
+def main() -> None:
+    """Read the arguments, measure, write JSON, print the tables."""
+    parser = harness.parser(__doc__ or "")
+    parser.add_argument("what", choices=["training", "encoder"])
+    parser.add_argument("--data-path", help="folder of prime-pantry's folder")
+    parser.add_argument("--epochs", type=int, default=5, help="the first is not counted")
+    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS)
+    parser.add_argument("--dataset", help=argparse.SUPPRESS)
+    parser.add_argument("--length", type=int, help=argparse.SUPPRESS)
+    bench_encoder.add_arguments(parser)
+    arguments = parser.parse_args()
+    if arguments.child:
+        child(arguments)
+        return
+    if arguments.what == "training":
+        compared = training(arguments)
+    else:
+        compared = {"encoder": bench_encoder.run(arguments)}
+    harness.write({"arguments": {k: str(v) for k, v in vars(arguments).items()}, **compared},
+                  arguments.out)  # fmt: skip
+    for title, result in compared.items():
+        print_table(title, result)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
