@@ -11,10 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from recbole_llm.core.errors import check_choice
+from recbole_llm.core.run_settings import RunSettings
 from recbole_llm.features.table import Matrix
 
-KINDS = ("llm",)
 # FPMC's item tables, the only ones in RecBole without "item" in their names.
 _NAMES = ("IU_emb", "IL_emb", "LI_emb")
 
@@ -23,22 +22,21 @@ def initialise_items(config: Any, model: nn.Module, dataset: Any) -> list[str]:
     """Replace the rows of the item embedding tables according to ``item_init``.
 
     Args:
-        config: its key ``item_init`` is None (nothing happens) or ``llm``: principal components
-            of the item vectors.
-        model: freshly built; its tables keep their standard deviation, row 0 (padding), rows
-            beyond the items (BERT4Rec's mask token), and columns that the vectors cannot fill.
+        config: its keys ``item_init`` (None: nothing happens; ``llm``: principal components of
+            the item vectors), ``item_init_std`` and ``item_init_whitening``.
+        model: freshly built; its tables keep row 0 (padding), rows beyond the items (BERT4Rec's
+            mask token), and columns that the vectors cannot fill.
         dataset: whose item ids the tables have.
 
     Returns:
         Names of the tables.
 
     Raises:
-        ValueError: unknown ``item_init``, or a model without an item embedding table.
+        ValueError: a key out of its range, or a model without an item embedding table.
     """
-    kind = config["item_init"]
-    if kind is None:
+    settings = RunSettings.of(config)
+    if settings.item_init is None:
         return []
-    check_choice("item_init", kind, KINDS)
     n_items = int(dataset.num(dataset.iid_field))
     tables = item_tables(model, n_items)
     if not tables:
@@ -48,10 +46,11 @@ def initialise_items(config: Any, model: nn.Module, dataset: Any) -> list[str]:
             f"{n_items} or {n_items + 1} rows; leave item_init unset for this model"
         )
     from recbole_llm.features.attach import item_embeddings
+    from recbole_llm.features.reduce import whitened
 
-    matrix = item_embeddings(config, dataset).matrix
+    matrix = whitened(item_embeddings(config, dataset).matrix, settings.item_init_whitening)
     for name, table in tables.items():
-        width = fill_table(table, matrix)
+        width = fill_table(table, matrix, std=settings.item_init_std)
         getLogger().info(
             f"item_init: {name} [{table.num_embeddings}, {table.embedding_dim}] starts from "
             f"{width} principal components of the item vectors"
@@ -77,14 +76,17 @@ def _names_items(name: str) -> bool:
 
 
 @torch.no_grad()
-def fill_table(table: nn.Embedding, matrix: Matrix, key: str = "item_init") -> int:
-    """Put principal components of ``matrix`` into a table, at the table's own scale.
+def fill_table(
+    table: nn.Embedding, matrix: Matrix, key: str = "item_init", std: float | None = None
+) -> int:
+    """Put principal components of ``matrix`` into a table.
 
     Args:
         table: [n or n + 1, H].
         matrix: [n, D]; row 0, the padding item, is zero, and so are items without a vector,
             which start at the mean, 0.
         key: the configuration's, for messages.
+        std: standard deviation of what is put in; None: the table's own.
 
     Returns:
         The number of columns that were filled, H where the vectors have as many components.
@@ -95,11 +97,12 @@ def fill_table(table: nn.Embedding, matrix: Matrix, key: str = "item_init") -> i
     width: int = components.axes.shape[1]
     rows = table.weight[1 : len(matrix), :width]
     spread = components.spread()
-    scale = float(rows.std()) / spread if spread else 0.0
+    wanted = float(rows.std()) if std is None else std
+    scale = wanted / spread if spread else 0.0
     if not 0.0 < scale < float("inf"):
         raise ValueError(
             f"{key}: the item vectors vary by {spread:.3g} and the table by "
-            f"{float(rows.std()):.3g} (standard deviations), so one cannot be scaled to the other"
+            f"{wanted:.3g} (standard deviations), so one cannot be scaled to the other"
         )
     rows.copy_(torch.from_numpy(components.coordinates[1:]) * scale)
     return width

@@ -57,6 +57,13 @@ def test_a_table_gets_scaled_components_and_keeps_the_rest(matrix: np.ndarray) -
     torch.testing.assert_close(ratio, ratio[0, 0].expand_as(ratio))  # one scale for all
 
 
+def test_a_table_gets_the_spread_that_is_asked_for(matrix: np.ndarray) -> None:
+    table = nn.Embedding(21, 4)
+    nn.init.normal_(table.weight, std=0.02)
+    fill_table(table, matrix, std=0.3)
+    assert float(table.weight[1:].std()) == pytest.approx(0.3)
+
+
 def test_a_table_wider_than_the_vectors_keeps_its_last_columns(matrix: np.ndarray) -> None:
     table = nn.Embedding(21, 10)
     before = table.weight.detach().clone()
@@ -113,6 +120,26 @@ def test_initialise(matrix: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None
     assert torch.equal(model.item_embedding.weight, before)
     assert initialise_items(_config(), model, Dataset(21)) == ["item_embedding"]
     assert not torch.equal(model.item_embedding.weight, before)
+
+
+def test_the_configuration_says_spread_and_whitening(
+    matrix: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matrix[1:] *= np.arange(1, 7)  # directions of unlike strength
+    monkeypatch.setattr(
+        "recbole_llm.features.attach.item_embeddings", lambda c, d: SimpleNamespace(matrix=matrix)
+    )
+    spreads = {}
+    for power in (0, 1):
+        model = nn.Module()
+        model.item_embedding = nn.Embedding(21, 3)
+        keys = {"item_init_std": 0.3, "item_init_whitening": power}
+        initialise_items(_config(**keys), model, Dataset(21))
+        rows = model.item_embedding.weight[1:]
+        assert float(rows.std()) == pytest.approx(0.3)
+        spreads[power] = rows.std(0)
+    assert spreads[0].max() / spreads[0].min() > 1.2
+    torch.testing.assert_close(spreads[1], spreads[1].mean().expand(3))
 
 
 def test_a_model_without_an_item_table_is_an_error() -> None:
