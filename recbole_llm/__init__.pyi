@@ -4,11 +4,15 @@ from .core.plugins import get_model as get_model
 from .core.plugins import list_encoders as list_encoders
 from .core.plugins import list_models as list_models
 from .core.registry import EncoderSpec as EncoderSpec
+from .core.registry import FeatureSpec as FeatureSpec
 from .core.registry import ModelSpec as ModelSpec
+from .core.registry import StageSpec as StageSpec
+from .features.attach import features_of as features_of
 from .hookspecs import hookimpl as hookimpl
 from .quick_start import load_data_and_model as load_data_and_model
 from .quick_start import objective_function as objective_function
 from .quick_start import run_recbole_llm as run_recbole_llm
+from .tasks.prepare import prepare as prepare
 from .tasks.recommend import Recommender as Recommender
 from .tasks.recommend import recommend as recommend
 from .tasks.zero_shot import zero_shot as zero_shot

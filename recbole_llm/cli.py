@@ -57,13 +57,6 @@ def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     return [f"--{key}={value}" for key, value in pairs.items()], files
 
 
-def _config(argv: Sequence[str], default_model: str) -> Any:
-    from recbole_llm.core.config import Config
-
-    arguments, files = _split(argv)
-    return Config(config_file_list=files, argv=arguments, default_model=default_model)
-
-
 @click.group()
 @click.version_option(package_name="recbole-llm")
 def main() -> None:
@@ -100,21 +93,27 @@ def encode(arguments: tuple[str, ...]) -> None:
 
 
 def _encode(argv: Sequence[str]) -> None:
-    from recbole.utils import init_logger
+    from recbole_llm.tasks.encode import encode as lines
 
-    from recbole_llm.data.create import create_dataset
-    from recbole_llm.features.attach import encode_dataset
-    from recbole_llm.features.prompts import item_texts
+    arguments, files = _split(argv)
+    for line in lines(files, arguments):
+        click.echo(line)
 
-    # A general model needs the least of the data: not even timestamps.
-    config = _config(argv, default_model="AlphaRec")
-    init_logger(config)
-    dataset = create_dataset(config)
-    report = encode_dataset(config, dataset)
-    if report.encoding is not None:
-        token, text = next(iter(item_texts(config, dataset).items()))
-        click.echo(f"item {token} reads: {text}")
-    click.echo(f"{report.table.matrix.shape[0] - 1} items, {report.table.dimension} dimensions")
+
+@main.command(context_settings=_ARGS)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def prepare(arguments: tuple[str, ...]) -> None:
+    """Do a model's offline work: prepare --model=PAD --dataset=ml-100k [--key=value …]."""
+    sys.exit(_guarded(lambda: _prepare(arguments)))
+
+
+def _prepare(argv: Sequence[str]) -> None:
+    from recbole_llm.tasks.prepare import prepare as do
+
+    arguments, files = _split(argv)
+    reports = [str(report) for report in do(config_file_list=files, argv=arguments)]
+    for line in reports or ["the model needs no offline work"]:
+        click.echo(line)
 
 
 @main.command("zero-shot", context_settings=_ARGS)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from recbole_llm.core.registry import EncoderSpec, ModelSpec
+from recbole_llm.core.registry import EncoderSpec, FeatureSpec, ModelSpec, StageSpec
 
 if TYPE_CHECKING:
     from recbole.config import Config
@@ -30,6 +30,16 @@ def register_models(register: Callable[[ModelSpec], None]) -> None:
 @hookspec
 def register_encoders(register: Callable[[EncoderSpec], None]) -> None:
     """Call ``register(EncoderSpec(...))`` for each encoder kind that the plugin adds."""
+
+
+@hookspec
+def register_features(register: Callable[[FeatureSpec], None]) -> None:
+    """Call ``register(FeatureSpec(...))`` for each feature that models may read by name."""
+
+
+@hookspec
+def register_stages(register: Callable[[StageSpec], None]) -> None:
+    """Call ``register(StageSpec(...))`` for each stage of offline work that models may need."""
 
 
 @hookspec

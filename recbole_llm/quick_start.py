@@ -19,11 +19,10 @@ from recbole.utils import (
 
 from recbole_llm.core.checkpoint import load_checkpoint, load_model_state
 from recbole_llm.core.config import Config
-from recbole_llm.core.plugins import find_model, get_plugin_manager, missing_packages_named
+from recbole_llm.core.plugins import get_plugin_manager, missing_packages_named
 from recbole_llm.core.runtime import configure_runtime
-from recbole_llm.data.create import create_dataset
-from recbole_llm.data.prepare import data_preparation
 from recbole_llm.features.item_init import initialise_items
+from recbole_llm.offline.run import prepare_data
 from recbole_llm.trainers.stock import get_trainer
 
 
@@ -102,7 +101,7 @@ def load_data_and_model(model_file: str) -> tuple[Any, ...]:
     checkpoint = load_checkpoint(model_file)
     config = Config.from_plain(checkpoint["config"])
     if config["item_init"] is not None:  # the table is in the checkpoint
-        config["item_init"], config["needs_text"] = None, find_model(config["model"]).needs_text
+        config["item_init"] = None
     start(config)
     getLogger().info(config)
     dataset, train_data, valid_data, test_data = load_data(config)
@@ -112,11 +111,10 @@ def load_data_and_model(model_file: str) -> tuple[Any, ...]:
 
 
 def load_data(config: Config) -> tuple[Any, Any, Any, Any]:
-    """The data set, with what the plugins attach to it, and its three loaders."""
+    """The data set, with the model's offline work done and its features attached, and its three
+    loaders."""
     get_trainer(config["model"])  # its error is not to wait until texts are encoded
-    dataset = create_dataset(config)
-    get_plugin_manager().hook.prepare_dataset(config=config, dataset=dataset)
-    return (dataset, *data_preparation(config, dataset))
+    return prepare_data(config)
 
 
 def build_model(config: Config, train_dataset: Any) -> Any:

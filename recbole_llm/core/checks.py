@@ -23,16 +23,19 @@ _NUMBER = (int, float)
 
 
 def settings_classes(config: Config, spec: ModelSpec) -> list[type[Settings]]:
-    """Every settings class that a run checks: the model's, RecBole's, the parts', the encoder's.
+    """Every settings class that a run checks: the model's, RecBole's, the parts', and those of
+    the encoder, the features and the stages that it names.
 
     Raises:
-        ValueError: an unknown encoder.
+        ValueError: an unknown encoder, feature or stage.
     """
     registry = get_registry()
     own = StockSettings if spec.settings is None else resolve(spec.settings)
     encoder = registry.encoder(str(config["encoder"] or "sentence_transformers")).settings
-    others = [*registry.settings, *([] if encoder is None else [encoder])]
-    return [own, *RECBOLES, RunSettings, *map(resolve, others)]
+    named = [registry.feature(name).settings for name in spec.reads]
+    named += [registry.stage(name).settings for name in spec.stages]
+    others = [*registry.settings, *(c for c in (encoder, *named) if c is not None)]
+    return [own, *RECBOLES, RunSettings, *dict.fromkeys(map(resolve, others))]
 
 
 def declared_keys(config: Config, spec: ModelSpec) -> set[str]:

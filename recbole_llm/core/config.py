@@ -172,7 +172,6 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         final["model"], final["dataset"] = self.model, self.dataset
         self.final_config_dict = final
         check_settings(self, self._spec)
-        final["needs_text"] = self._spec.needs_text or final.get("item_init") == "llm"
         return final
 
     def _set_input_type(self) -> None:

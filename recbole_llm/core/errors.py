@@ -43,3 +43,10 @@ def check_choice(key: str, value: Any, known: Iterable[Any]) -> None:
     names = list(known)
     if value not in names:
         raise unknown(key, value, names)
+
+
+def one_line(reason: object, longest: int = 200) -> str:
+    """What others say, for a message of ours: one line, bounded, nothing but printable."""
+    text = " ".join(str(reason)[: 10 * longest].split())
+    plain = "".join(c if c.isprintable() else "?" for c in text)
+    return plain if len(plain) <= longest else f"{plain[:longest]}…"

@@ -19,21 +19,15 @@ import pluggy
 
 from recbole_llm import hookspecs
 from recbole_llm.core.errors import did_you_mean, unknown
-from recbole_llm.core.registry import (
-    PACKAGE,
-    PROPERTIES,
-    EncoderSpec,
-    ModelSpec,
-    Registry,
-    resolve,
-)
+from recbole_llm.core.registry import PACKAGE, PROPERTIES, ModelSpec, Registry, Spec, resolve
 
 ENTRY_POINT_GROUP = "recbole_llm"
 PARTS = (
     "recbole_llm.data.settings",
     "recbole_llm.evaluation.settings",
-    "recbole_llm.features.attach",
+    "recbole_llm.features",
     "recbole_llm.features.encoders",
+    "recbole_llm.offline",
 )
 
 
@@ -81,12 +75,12 @@ class Plugins:
                     f"{did_you_mean(attribute, known)} known hooks: {', '.join(sorted(known))}"
                 )
 
-    def _specs(self, plugin: object) -> list[ModelSpec | EncoderSpec]:
-        specs: list[ModelSpec | EncoderSpec] = []
+    def _specs(self, plugin: object) -> list[Spec]:
+        specs: list[Spec] = []
         own = self._own(plugin)
-        for hook in ("register_models", "register_encoders"):
-            if hook in own:
-                own[hook](specs.append)
+        for kind in ("models", "encoders", "features", "stages"):
+            if f"register_{kind}" in own:
+                own[f"register_{kind}"](specs.append)
         return specs
 
     def _settings(self, plugin: object) -> list[str | type]:
@@ -138,7 +132,7 @@ def get_plugin_manager() -> pluggy.PluginManager:
 
 
 def get_registry() -> Registry:
-    """Models and encoders of this process."""
+    """Models, encoders, features and stages of this process."""
     return get_plugins().registry
 
 

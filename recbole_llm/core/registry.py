@@ -1,19 +1,20 @@
-"""What a model and an encoder are to this package, and the table of those that are known.
+"""What models, encoders, features and stages are to this package, and the table of those known.
 
 Light on purpose: specs name their classes as ``"package.module:Class"``, imported on use.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from recbole_llm.core.errors import unknown
 
+T = TypeVar("T")
 PACKAGE = Path(__file__).resolve().parents[1]
 # In a wheel the YAML files lie inside the package, in a checkout beside it.
 PROPERTIES = next(p for p in (PACKAGE / "properties", PACKAGE.parent / "properties") if p.is_dir())
@@ -31,7 +32,9 @@ class ModelSpec:
             the one of RecBole's trainer for the model.
         settings: class of the model's keys, a ``recbole_llm.core.settings.Settings``.
         config: YAML file with the model's default parameters; by default those of `settings`.
-        needs_text: whether item embeddings are attached to the data set before it is split.
+        reads: names of the features that the model reads, such as ``item_text``; those that need
+            no split are attached to the data set before it.
+        stages: names of the offline stages that must be done before the model is built, in order.
         summary: one line for listings.
     """
 
@@ -41,7 +44,8 @@ class ModelSpec:
     trainer: str | type | None = None
     settings: str | type | None = None
     config: str | Path | None = None
-    needs_text: bool = False
+    reads: tuple[str, ...] = ()
+    stages: tuple[str, ...] = ()
     summary: str = ""
 
 
@@ -68,19 +72,62 @@ class EncoderSpec:
         return [name for name in self.requires if find_spec(name) is None]
 
 
-Spec = TypeVar("Spec", ModelSpec, EncoderSpec)
+@dataclass(frozen=True)
+class FeatureSpec:
+    """A feature by name: vectors with a row for each item, user or training example.
+
+    Args:
+        name: what models read it by.
+        build: ``build(config, dataset)`` returns an ``EmbeddingTable``; or
+            ``"package.module:callable"``.
+        when: ``loaded``: it needs the loaded data set alone; ``split``: it is derived from
+            interactions, and made of the training split.
+        summary: one line for listings.
+        settings: class of the feature's own keys, a ``recbole_llm.core.settings.Settings``.
+    """
+
+    name: str
+    build: str | Callable[..., Any]
+    when: Literal["loaded", "split"] = "loaded"
+    summary: str = ""
+    settings: str | type | None = None
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """A stage of offline work by name.
+
+    Args:
+        name: what models name it by.
+        stage: the class, a ``recbole_llm.offline.stage.Stage``, or ``"package.module:Class"``.
+        summary: one line for listings.
+        when: ``loaded``: it needs the loaded data set alone; ``split``: the training split.
+        settings: class of the stage's own keys, a ``recbole_llm.core.settings.Settings``.
+    """
+
+    name: str
+    stage: str | type
+    summary: str = ""
+    when: Literal["loaded", "split"] = "split"
+    settings: str | type | None = None
+
+
+Spec = ModelSpec | EncoderSpec | FeatureSpec | StageSpec
+_KINDS = {ModelSpec: "model", EncoderSpec: "encoder", FeatureSpec: "feature", StageSpec: "stage"}
 
 
 @dataclass
 class Registry:
-    """Models and encoders by name, each with the plugin that brought it; settings classes."""
+    """Specs by name, each with the plugin that brought it; settings classes."""
 
     models: dict[str, ModelSpec] = field(default_factory=dict)
     encoders: dict[str, EncoderSpec] = field(default_factory=dict)
+    features: dict[str, FeatureSpec] = field(default_factory=dict)
+    stages: dict[str, StageSpec] = field(default_factory=dict)
     origins: dict[str, str] = field(default_factory=dict)
     settings: list[str | type] = field(default_factory=list)
 
-    def check(self, specs: Sequence[ModelSpec | EncoderSpec], origin: str) -> None:
+    def check(self, specs: Sequence[Spec], origin: str) -> None:
         """Raise ValueError if a name among a plugin's specs is taken."""
         names = [(type(spec).__name__, spec.name) for spec in specs]
         for spec in specs:
@@ -92,25 +139,37 @@ class Registry:
                     f"plugin '{first}'; rename one of them"
                 )
 
-    def add(self, specs: Sequence[ModelSpec | EncoderSpec], origin: str) -> None:
+    def add(self, specs: Sequence[Spec], origin: str) -> None:
         """Add all of a plugin's specs, or none: a name that is taken raises ValueError."""
         self.check(specs, origin)
         for spec in specs:
             self._table(spec)[spec.name] = spec
             self.origins[f"{_kind(spec)} {spec.name}"] = origin
 
-    def _table(self, spec: ModelSpec | EncoderSpec) -> dict[str, Any]:
-        return self.models if isinstance(spec, ModelSpec) else self.encoders
+    def _table(self, spec: Spec) -> dict[str, Any]:
+        return getattr(self, f"{_kind(spec)}s")  # type: ignore[no-any-return]
 
     def encoder(self, name: str) -> EncoderSpec:
         """The encoder kind called ``name``; ValueError with near matches if there is none."""
-        if name not in self.encoders:
-            raise unknown("encoder", name, sorted(self.encoders))
-        return self.encoders[name]
+        return _found("encoder", name, self.encoders)
+
+    def feature(self, name: str) -> FeatureSpec:
+        """The feature called ``name``; ValueError with near matches if there is none."""
+        return _found("feature", name, self.features)
+
+    def stage(self, name: str) -> StageSpec:
+        """The offline stage called ``name``; ValueError with near matches if there is none."""
+        return _found("stage", name, self.stages)
 
 
-def _kind(spec: ModelSpec | EncoderSpec) -> str:
-    return "model" if isinstance(spec, ModelSpec) else "encoder"
+def _kind(spec: Spec) -> str:
+    return _KINDS[type(spec)]
+
+
+def _found(kind: str, name: str, table: Mapping[str, T]) -> T:
+    if name not in table:
+        raise unknown(kind, name, sorted(table))
+    return table[name]
 
 
 def resolve(target: Any) -> Any:

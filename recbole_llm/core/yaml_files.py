@@ -20,6 +20,14 @@ from recbole_llm.core.settings import Settings, key_infos
 _WIDTH = 100
 _FILES: dict[str, tuple[str | type, ...]] = {
     "overall.yaml": ("recbole_llm.core.run_settings:RunSettings",),
+    "features.yaml": (
+        "recbole_llm.features.settings:PromptSettings",
+        "recbole_llm.features.settings:EncoderSettings",
+        "recbole_llm.features.settings:CausalLMSettings",
+        "recbole_llm.features.settings:EndpointSettings",
+        "recbole_llm.features.settings:PrecomputedSettings",
+        "recbole_llm.features.settings:StoreSettings",
+    ),
     "engine.yaml": ("recbole_llm.data.settings:EngineSettings",),
     "groups.yaml": ("recbole_llm.evaluation.settings:GroupSettings",),
 }

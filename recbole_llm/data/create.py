@@ -100,6 +100,7 @@ def _present(config: Any, dataset: Any) -> Any:
     if any(config[key] != dataset.config[key] for key in SETTINGS):
         return None
     dataset.config = config  # it splits by the configuration that it holds
+    vars(dataset).pop("features", None)  # made anew, so that a changed encoder or text shows
     return dataset
 
 

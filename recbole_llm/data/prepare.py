@@ -106,14 +106,14 @@ def _save(config: Any, loaders: Sequence[Any]) -> None:
 
 
 def _load(config: Any, dataset: Any) -> tuple[Any, Any, Any] | None:
-    """Saved loaders made under these settings and with these item vectors, else None."""
+    """Saved loaders made under these settings and with these features, else None."""
     loaders = _read(config)
     if loaders is None:
         return None
     made_under = getattr(loaders[0], "made_under", {})
     stale = [key for key in SETTINGS if key not in made_under or made_under[key] != config[key]]
-    if _fingerprint(loaders[0]._dataset) != _fingerprint(dataset):
-        stale.append("item embeddings")
+    if _fingerprints(loaders[0]._dataset) != _fingerprints(dataset):
+        stale.append("features")
     if stale:
         getLogger().info(f"Saved dataloaders are not used: {', '.join(stale)} changed")
         return None
@@ -135,10 +135,10 @@ def _read(config: Any) -> tuple[Any, Any, Any] | None:
     return loaders
 
 
-def _fingerprint(dataset: Any) -> str | None:
-    """Fingerprint of the item vectors attached to a data set, None without any."""
-    table = getattr(dataset, "item_embeddings", None)
-    return None if table is None else str(table.fingerprint)
+def _fingerprints(dataset: Any) -> dict[str, str]:
+    """Fingerprints of the features that a data set holds, by name."""
+    features = getattr(dataset, "features", {})
+    return {name: str(table.fingerprint) for name, table in features.items()}
 
 
 def _log(config: Any) -> None:

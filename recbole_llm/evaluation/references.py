@@ -104,7 +104,7 @@ def references(config: Any, train_dataset: Any) -> dict[str, nn.Module]:
         "random": RandomReference(train_dataset.item_num, config["seed"]),
         "popularity": PopularityReference(item_counts(train_dataset), train_dataset.iid_field),
     }
-    table = getattr(train_dataset, "item_embeddings", None)
+    table = getattr(train_dataset, "features", {}).get("item_text")
     if table is not None:
         users, items = training_interactions(train_dataset)
         fields = train_dataset.uid_field, train_dataset.iid_field

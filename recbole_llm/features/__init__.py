@@ -1,13 +1,44 @@
 """From the fields of items and users to vectors in the order of RecBole's ids.
 
-``attach`` is the whole way; ``prompts`` makes texts, ``encoders`` turns them into vectors,
-``store`` remembers these, ``table`` and ``align`` bring them into order.
+``attach`` is the door: features by name. ``text`` is the way of those made of texts: ``prompts``
+makes the texts, ``encoders`` turns them into vectors, ``vectors`` remembers these, ``table`` and
+``align`` bring them into order.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from recbole_llm.core.registry import FeatureSpec
 from recbole_llm.features.errors import TableError
 from recbole_llm.features.table import EmbeddingTable
 from recbole_llm.features.table_io import read_table, write_table
+from recbole_llm.hookspecs import hookimpl
+
+_HERE = "recbole_llm.features"
 
 __all__ = ["EmbeddingTable", "TableError", "read_table", "write_table"]
+
+
+@hookimpl
+def register_features(register: Callable[[FeatureSpec], None]) -> None:
+    """The features made of texts."""
+    register(FeatureSpec("item_text", f"{_HERE}.text:item_text", "loaded", "of the items' texts"))
+    register(
+        FeatureSpec(
+            "user_text", f"{_HERE}.text:user_text", "split", "of users' training histories as text"
+        )
+    )
+    register(
+        FeatureSpec(
+            "item_states", f"{_HERE}.text:item_states", "loaded",
+            "hidden states of a decoder's layer over the items' texts",
+        )
+    )  # fmt: skip
+
+
+@hookimpl
+def register_settings(register: Callable[[str | type], None]) -> None:
+    """The settings that every run checks; an encoder kind's own are checked where it is chosen."""
+    for name in ("PromptSettings", "EncoderSettings", "StoreSettings"):
+        register(f"{_HERE}.settings:{name}")

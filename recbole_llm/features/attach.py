@@ -1,146 +1,138 @@
-"""Item and user vectors of a data set: the whole way from its fields to an aligned table."""
+"""Features by name: built once, kept on the data set, shared with its copies and splits.
+
+>>> features_of(dataset)["item_text"].matrix  # doctest: +SKIP
+
+``dataset.features`` holds {name: table}, and a table that is put there by hand stays.
+"""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
-from logging import getLogger
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from recbole_llm.features.align import POLICIES, Coverage, align
-from recbole_llm.features.digest import digest, texts_digest
-from recbole_llm.features.encoders.base import Encoder, TableSource, create_encoder
-from recbole_llm.features.errors import TableError, first_names
-from recbole_llm.features.pipeline import EncodeReport, encode_texts
-from recbole_llm.features.prompts import Texts, item_texts, user_texts
-from recbole_llm.features.settings import choice, count
-from recbole_llm.features.store import EmbeddingStore
+from recbole_llm.core.plugins import get_registry
+from recbole_llm.core.registry import FeatureSpec, resolve
+from recbole_llm.features.digest import digest
+from recbole_llm.features.encoders.base import encoder_spec
+from recbole_llm.features.settings import EncoderSettings, PromptSettings, StoreSettings
 from recbole_llm.features.table import EmbeddingTable
-from recbole_llm.hookspecs import hookimpl
+from recbole_llm.features.text import Encoded, encode_items
 
 if TYPE_CHECKING:
     from recbole.config import Config
     from recbole.data.dataset import Dataset
 
-_BATCH_SIZE = 256
-_KEYS = (
-    "encoder", "encoder_model", "encoder_revision", "encoder_pooling", "encoder_layer",
-    "encoder_prefix", "encoder_normalize", "encoder_max_length", "encoder_dtype",
-    "encoder_base_url", "encoder_dimensions", "embedding_path", "user_embedding_path",
-    "embedding_store_dtype", "missing_embedding", "missing_user_embedding", "item_prompt",
-    "user_prompt", "user_prompt_max_items", "item_title_field",
+# Whose matrix is what ``dataset.get_preload_weight`` returns, and the attribute of its id field.
+_PRELOADED = {"item_text": "iid_field", "user_text": "uid_field"}
+# Keys that change how vectors are made, not the vectors.
+_NO_CHANGE = frozenset(
+    ("encoder_device", "encoder_batch_tokens", "encoder_batch_size", "encoder_request_size",
+     "encoder_max_retries", "encoder_timeout", "encoder_api_key_env", "embedding_cache_dir")
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class AttachReport:
-    """The vectors of a data set's items or users, and how they came about.
-
-    Args:
-        table: aligned to RecBole's ids.
-        coverage: tokens with and without a vector.
-        encoding: counts of texts; None for precomputed vectors.
-    """
-
-    table: EmbeddingTable
-    coverage: Coverage
-    encoding: EncodeReport | None
-
-
-@dataclass(frozen=True)
-class _Kind:
-    """How items and users differ."""
-
-    name: str  # item or user
-    texts: Callable[[Any, Any], Texts]
-    policy_key: str
-    policy: str  # default
-
-    @property
-    def attribute(self) -> str:
-        return f"{self.name}_embeddings"
-
-    def field(self, dataset: Any) -> str:
-        return str(dataset.iid_field if self.name == "item" else dataset.uid_field)
-
-    def tokens(self, dataset: Any) -> list[str]:
-        """In the order of RecBole's ids, padding first."""
-        return [str(token) for token in dataset.field2id_token[self.field(dataset)]]
-
-
-# A user without training history is no defect of the data, so zeros are the default there.
-_ITEM = _Kind("item", item_texts, "missing_embedding", "error")
-_USER = _Kind("user", user_texts, "missing_user_embedding", "zeros")
-
-
-def item_embeddings(config: Config, dataset: Dataset) -> EmbeddingTable:
-    """The items' vectors in the order of RecBole's ids, float32 [n, D]; row 0, padding, is zero.
-
-    The table stays on the data set (``dataset.item_embeddings``), whose copies and splits share
-    it, and ``dataset.get_preload_weight(ITEM_ID_FIELD)`` returns its matrix.
-
-    Raises:
-        ValueError: in one line: templates, fields, encoder, cache folder or vectors at fault.
-    """
-    return _cached(config, dataset, _ITEM)
-
-
-def user_embeddings(config: Config, train_dataset: Dataset) -> EmbeddingTable:
-    """The users' vectors in the order of RecBole's ids, float32 [n, D]; row 0, padding, is zero.
+class Features:
+    """The features of a data set, each built when it is first asked for.
 
     Args:
         config: the configuration.
-        train_dataset: the training split: texts are made from its interactions alone.
-
-    Raises:
-        ValueError: as of :func:`item_embeddings`, or the data set is not split yet.
+        dataset: loaded, or the training split, which features of ``when="split"`` need.
     """
-    return _cached(config, train_dataset, _USER)
+
+    def __init__(self, config: Config, dataset: Dataset) -> None:
+        self._config, self._dataset = config, dataset
+
+    def __getitem__(self, name: str) -> EmbeddingTable:
+        """The table: float32 [n, D] in the order of RecBole's ids; row 0, padding, is zero.
+
+        Raises:
+            ValueError: in one line: an unknown name; templates, fields, encoder, cache folder or
+                vectors at fault; a data set that is not split yet.
+        """
+        table = attached(self._dataset).get(name)
+        made_under = vars(self._dataset).get("features_made_under", {}).get(name)
+        if table is not None and made_under is None:  # put there by hand
+            return table
+        spec = get_registry().feature(name)
+        if table is not None and made_under == _settings(self._config, spec):
+            return table
+        with _random_state_kept():
+            table = resolve(spec.build)(self._config, self._dataset)
+        return _keep(self._config, self._dataset, spec, table)
 
 
-def encode_dataset(config: Config, dataset: Dataset) -> AttachReport:
-    """Make and attach the items' vectors, whatever is attached already; what was encoded before
-    is read from the store."""
-    return _attach(config, dataset, _ITEM)
+def features_of(dataset: Dataset, config: Config | None = None) -> Features:
+    """The features of a data set, under its own configuration or another one."""
+    return Features(dataset.config if config is None else config, dataset)
 
 
-@hookimpl
-def prepare_dataset(config: Config, dataset: Dataset) -> None:
-    """Attach item vectors where the model needs them.
-
-    Vectors of a data set that was saved are made anew, so that a changed encoder or text shows.
-    """
-    if config["needs_text"]:
-        _attach(config, dataset, _ITEM)
+def attached(dataset: Dataset) -> Mapping[str, EmbeddingTable]:
+    """The features that a data set holds by now."""
+    features: Mapping[str, EmbeddingTable] = vars(dataset).get("features", {})
+    return features
 
 
-def _cached(config: Any, dataset: Any, kind: _Kind) -> EmbeddingTable:
-    table: EmbeddingTable | None = getattr(dataset, kind.attribute, None)
-    made_under = getattr(dataset, f"{kind.attribute}_settings", None)
-    # A table without settings was put there by hand, and stays.
-    if table is not None and made_under in (None, _settings(config)):
-        return table
-    return _attach(config, dataset, kind).table
+def item_embeddings(config: Config, dataset: Dataset) -> EmbeddingTable:
+    """The feature ``item_text``, whose matrix ``get_preload_weight(ITEM_ID_FIELD)`` returns too."""
+    return features_of(dataset, config)["item_text"]
 
 
-def _settings(config: Any) -> str:
-    return digest([str(config[key]) for key in _KEYS])
+def user_embeddings(config: Config, train_dataset: Dataset) -> EmbeddingTable:
+    """The feature ``user_text``, of the training split."""
+    return features_of(train_dataset, config)["user_text"]
 
 
-def _attach(config: Any, dataset: Any, kind: _Kind) -> AttachReport:
-    report = _build(config, dataset, kind)
-    setattr(dataset, kind.attribute, report.table)
-    setattr(dataset, f"{kind.attribute}_settings", _settings(config))
-    _preload(config, dataset, kind.field(dataset), report.table)
-    return report
+def encode_dataset(config: Config, dataset: Dataset) -> Encoded:
+    """Make and attach ``item_text`` anew, with a report of what was encoded."""
+    with _random_state_kept():
+        encoded = encode_items(config, dataset)
+    _keep(config, dataset, get_registry().feature("item_text"), encoded.table)
+    return encoded
 
 
-def _preload(config: Any, dataset: Any, field: str, table: EmbeddingTable) -> None:
-    """RecBole's own seam for pre-trained vectors; what the user put there goes first."""
-    if field not in (config["preload_weight"] or {}):
-        dataset._preloaded_weight[field] = table.matrix
+def reads_of(config: Config) -> tuple[str, ...]:
+    """Names of the features that a configuration's run reads: the model's, and `item_init`'s."""
+    spec = get_registry().models.get(config["model"])
+    reads = () if spec is None else spec.reads
+    return reads if config["item_init"] != "llm" else tuple(dict.fromkeys((*reads, "item_text")))
+
+
+def attach_features(config: Config, dataset: Dataset) -> None:
+    """Build what the model reads of the loaded data set, before it is split."""
+    specs = [get_registry().feature(name) for name in reads_of(config)]
+    for spec in specs:
+        if spec.when == "loaded":
+            features_of(dataset, config)[spec.name]
+
+
+def _settings(config: Config, spec: FeatureSpec) -> str:
+    """Digest of the settings that a feature's vectors depend on."""
+    own = (encoder_spec(config).settings, spec.settings)
+    classes = [PromptSettings, EncoderSettings, StoreSettings, *(resolve(c) for c in own if c)]
+    values = {
+        f"{cls.__name__}.{key}": value
+        for cls in classes
+        for key, value in cls.of(config).model_dump(mode="json").items()
+        if key not in _NO_CHANGE
+    }
+    return digest(spec.name, values)
+
+
+def _keep(
+    config: Config, dataset: Dataset, spec: FeatureSpec, table: EmbeddingTable
+) -> EmbeddingTable:
+    """Put a table on a data set; copies made before, such as other splits, do not see it."""
+    own = vars(dataset)
+    made_under = own.get("features_made_under", {})
+    dataset.features_made_under = {**made_under, spec.name: _settings(config, spec)}
+    dataset.features = {**attached(dataset), spec.name: table}
+    if spec.name in _PRELOADED:
+        field = getattr(dataset, _PRELOADED[spec.name])
+        if field not in (config["preload_weight"] or {}):  # the user's own goes first
+            dataset._preloaded_weight[field] = table.matrix
+    return table
 
 
 @contextmanager
@@ -157,52 +149,3 @@ def _random_state_kept() -> Iterator[None]:
     finally:
         random.setstate(of_python)
         np.random.set_state(of_numpy)
-
-
-@_random_state_kept()
-def _build(config: Any, dataset: Any, kind: _Kind) -> AttachReport:
-    # Everything that can fail at once is tried before anything that takes long.
-    policy = choice(config, kind.policy_key, POLICIES, kind.policy)
-    encoder = create_encoder(config)
-    if isinstance(encoder, TableSource):
-        table, encoding = encoder.table(kind.name), None
-    else:
-        with closing(EmbeddingStore.from_config(config)) as store:
-            texts = kind.texts(config, dataset)
-            _check_texts(dataset, kind, texts, policy)
-            table, encoding = _encode(config, kind, encoder, store, texts)
-        getLogger("recbole_llm").info(f"{kind.name} embeddings: {encoding}, {table.dimension} wide")
-    aligned, coverage = align(table, kind.tokens(dataset), policy, kind.name, kind.policy_key)
-    return AttachReport(aligned, coverage, encoding)
-
-
-def _encode(
-    config: Any, kind: _Kind, encoder: Encoder, store: EmbeddingStore, texts: Texts
-) -> tuple[EmbeddingTable, EncodeReport]:
-    matrix, report = encode_texts(
-        encoder,
-        store,
-        list(texts.values()),
-        count(config, "encoder_batch_size", _BATCH_SIZE),
-        f"Encoding {kind.name}s",
-        config["show_progress"] is not False,
-    )
-    content = texts_digest(texts.keys(), texts.values())
-    fingerprint = digest(encoder.fingerprint, store.dtype.name, content)
-    return EmbeddingTable(matrix, list(texts), fingerprint), report
-
-
-def _check_texts(dataset: Any, kind: _Kind, texts: Texts, policy: str) -> None:
-    """Texts that are missing under the policy ``error`` end the run before anything is encoded."""
-    tokens = kind.tokens(dataset)[1:]
-    if not texts:
-        raise ValueError(
-            f"dataset '{dataset.dataset_name}': not one {kind.name} has a text; check "
-            f"{kind.name}_prompt and the tokens of its {kind.name} file"
-        )
-    missing = [token for token in tokens if token not in texts]
-    if missing and policy == "error":
-        raise TableError(
-            f"{len(missing)} of {len(tokens)} {kind.name}s have no text: {first_names(missing)}; "
-            f"complete the {kind.name} file, or set {kind.policy_key} to zeros or mean"
-        )

@@ -7,13 +7,14 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from logging import getLogger
 
 import numpy as np
 from tqdm import tqdm
 
 from recbole_llm.features.encoders.base import Encoder, EncoderError
-from recbole_llm.features.store import EmbeddingStore
 from recbole_llm.features.table import Matrix
+from recbole_llm.features.vectors import EmbeddingStore
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class EncodeReport:
         unique: how many of them differ.
         cached: unique texts whose vector was there.
         encoded: unique texts that this process encoded.
+        refused: unique texts whose vector is not finite or all zeros; it is not stored.
         seconds: of wall time.
     """
 
@@ -32,12 +34,14 @@ class EncodeReport:
     unique: int
     cached: int
     encoded: int
+    refused: int
     seconds: float
 
     def __str__(self) -> str:
+        refused = f", {self.refused} of these refused" if self.refused else ""
         return (
             f"{self.texts} texts, {self.unique} unique, {self.cached} cached, "
-            f"{self.encoded} encoded in {self.seconds:.1f} s"
+            f"{self.encoded} encoded in {self.seconds:.1f} s{refused}"
         )
 
 
@@ -49,18 +53,19 @@ def encode_texts(
     title: str = "Encoding",
     progress: bool = True,
 ) -> tuple[Matrix, EncodeReport]:
-    """Vectors of texts, float32 [len(texts), D].
+    """Vectors of texts, float32 [len(texts), D]; rows of texts whose vector is refused are zeros.
 
     Args:
         encoder: called with the texts that the store lacks.
         store: read before and written after each batch.
         texts: in any order, repeated or not.
-        batch_size: texts between two commits, the most that a killed run has to repeat.
+        batch_size: texts between two commits, the most that a killed run has to repeat; an
+            encoder that asks an endpoint may have a smaller ``request_size``.
         title: of the progress bar.
         progress: whether to show it.
 
     Raises:
-        EncoderError: the encoder returns another shape, or values that are not finite.
+        EncoderError: the encoder returns another shape, or another width than it did before.
         StoreError: see :class:`EmbeddingStore`.
     """
     start = time.perf_counter()
@@ -68,22 +73,56 @@ def encode_texts(
     keys = dict(zip(unique, store.keys(encoder.fingerprint, unique), strict=True))
     known = store.present(list(keys.values()))
     todo = [t for t in unique if keys[t] not in known]
-    encoded = 0
+    encoded, width = 0, store.width(list(known))
+    refused: list[str] = []
+    batch_size = min(batch_size, getattr(encoder, "request_size", batch_size))
     with tqdm(total=len(todo), desc=title, unit="text", disable=not (progress and todo)) as bar:
         for batch in _batches(todo, batch_size):
             # Another process may have been here since.
             there = store.present([keys[t] for t in batch])
             new = [t for t in batch if keys[t] not in there]
             if new:
-                store.add([keys[t] for t in new], _encode(encoder, new))
+                vectors = _encode(encoder, new, width)
+                usable = store.usable(vectors)
+                kept = np.flatnonzero(usable).tolist()
+                store.add([keys[new[i]] for i in kept], vectors[kept])
+                refused += [new[i] for i in np.flatnonzero(~usable)]
+                width = vectors.shape[1]
             encoded += len(new)
             bar.update(len(batch))
+    if refused:
+        _warn(refused, len(unique))
     # Read back, so that a first and a later run give the same numbers whatever is stored.
-    distinct = store.load([keys[t] for t in unique])
+    rows = _rows(store, unique, keys, set(refused), width)
     position = {t: row for row, t in enumerate(unique)}
-    matrix = distinct if len(unique) == len(texts) else distinct[[position[t] for t in texts]]
-    seconds = time.perf_counter() - start
-    return matrix, EncodeReport(len(texts), len(unique), len(unique) - encoded, encoded, seconds)
+    matrix = rows if len(unique) == len(texts) else rows[[position[t] for t in texts]]
+    cached, seconds = len(unique) - encoded, time.perf_counter() - start
+    return matrix, EncodeReport(len(texts), len(unique), cached, encoded, len(refused), seconds)
+
+
+def _rows(
+    store: EmbeddingStore,
+    unique: Sequence[str],
+    keys: dict[str, bytes],
+    refused: set[str],
+    width: int | None,
+) -> Matrix:
+    """Vectors of the unique texts, zeros where one was refused."""
+    if not refused:
+        return store.load([keys[t] for t in unique])
+    rows = np.zeros((len(unique), width or 0), np.float32)
+    there = [row for row, t in enumerate(unique) if t not in refused]
+    if there:
+        rows[there] = store.load([keys[unique[row]] for row in there])
+    return rows
+
+
+def _warn(refused: Sequence[str], unique: int) -> None:
+    getLogger("recbole_llm").warning(
+        f"the encoder gave no usable vector (not finite, or all zeros) for {len(refused)} of "
+        f"{unique} texts, such as {refused[0][:80]!r}; they are not stored, the others are; where "
+        f"numbers overflow, encoder_dtype or embedding_store_dtype: float32 helps"
+    )
 
 
 def _batches(texts: Sequence[str], size: int) -> Iterator[list[str]]:
@@ -98,17 +137,18 @@ def _batches(texts: Sequence[str], size: int) -> Iterator[list[str]]:
         yield by_length[start : start + size]
 
 
-def _encode(encoder: Encoder, texts: list[str]) -> Matrix:
-    vectors = np.asarray(encoder.encode(texts), np.float32)
-    if vectors.ndim != 2 or len(vectors) != len(texts):
+def _encode(encoder: Encoder, texts: list[str], width: int | None) -> Matrix:
+    with np.errstate(over="ignore"):  # what is beyond float32 is not finite, and refused
+        vectors = np.asarray(encoder.encode(texts), np.float32)
+    if vectors.ndim != 2 or len(vectors) != len(texts) or not vectors.shape[1]:
         raise EncoderError(
             f"the encoder returned shape {vectors.shape} for {len(texts)} texts; "
             f"expected [{len(texts)}, D]"
         )
-    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-    if len(bad):
+    if width not in (None, vectors.shape[1]):
         raise EncoderError(
-            f"the encoder returned values that are not finite for {len(bad)} of {len(texts)} "
-            f"texts, such as {texts[bad[0]][:80]!r}; try encoder_dtype: float32"
+            f"the encoder returned vectors of {vectors.shape[1]} numbers where those stored of it "
+            f"have {width}: the model behind its name has changed; set embedding_cache_dir to "
+            f"another folder"
         )
     return vectors

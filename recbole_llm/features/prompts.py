@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
@@ -16,11 +16,14 @@ from tqdm import tqdm
 from recbole_llm.core.errors import did_you_mean
 from recbole_llm.data.training import training_interactions
 from recbole_llm.features.atomic import AtomicFile
-from recbole_llm.features.settings import count, text
+from recbole_llm.features.lengths import TokenLimit, keep_newest
+from recbole_llm.features.settings import PromptSettings
 from recbole_llm.features.templates import PromptError, Template, find_template
 
+if TYPE_CHECKING:
+    from recbole_llm.core.settings import ConfigLike
+
 Texts = dict[str, str]  # token -> text
-_MAX_ITEMS = 20
 _BAR_FROM = 20_000  # texts: fewer are rendered in a blink
 
 
@@ -39,7 +42,7 @@ def item_texts(config: Any, dataset: Any) -> Texts:
         return _given(given, tokens)
     file = _atomic(config, dataset, "item")
     rows = file.by(dataset.iid_field)
-    template = find_template(text(config, "item_prompt"), "item_prompt", "item", config["dataset"])
+    template = item_template(config)
     labels = _labels(file, dataset.iid_field)
     if "fields" in template.variables() and not labels:
         raise PromptError(
@@ -56,8 +59,13 @@ def item_texts(config: Any, dataset: Any) -> Texts:
     return {token: content for token, content in texts.items() if content}
 
 
-def user_texts(config: Any, train_dataset: Any) -> Texts:
+def user_texts(config: Any, train_dataset: Any, limit: TokenLimit | None = None) -> Texts:
     """A text for each user with training interactions, from these alone.
+
+    Args:
+        config: the configuration.
+        train_dataset: the training split.
+        limit: of the encoder, to which a text is shortened by the user's oldest items.
 
     Returns:
         {user token: text}.
@@ -74,27 +82,43 @@ def user_texts(config: Any, train_dataset: Any) -> Texts:
     users = _users(config, train_dataset)
     item_tokens = train_dataset.field2id_token[train_dataset.iid_field]
     user_tokens = train_dataset.field2id_token[train_dataset.uid_field]
-    texts = {}
-    for user, items in _bar(config, _histories(config, train_dataset), "User prompts"):
-        history = [str(item_tokens[i]) for i in items]
-        token = str(user_tokens[user])
-        texts[token] = template.render(
+    histories = {
+        str(user_tokens[user]): [str(item_tokens[i]) for i in items]
+        for user, items in _histories(config, train_dataset)
+    }
+
+    def render(user: str, count: int) -> str:
+        history = histories[user][-count:]
+        return template.render(
             {
                 "titles": [titles[t] for t in history if titles.get(t)],
                 "items": [rows[t] for t in history if t in rows],
-                "user": users.get(token, {}),
+                "user": users.get(user, {}),
             }
         )
+
+    lengths = {user: len(items) for user, items in histories.items()}
+    bar = _bar(config, list(lengths.items()), "User prompts")
+    texts = {user: render(user, count) for user, count in bar}
+    if limit is not None:
+        texts.update(keep_newest(render, texts, lengths, limit))
     return {token: content for token, content in texts.items() if content}
 
 
-def user_template(config: Any) -> Template:
+def item_template(config: ConfigLike) -> Template:
+    """The template of the items' texts; ValueError where it cannot be found or read."""
+    prompt = PromptSettings.of(config).item_prompt
+    return find_template(prompt, "item_prompt", "item", str(config["dataset"]))
+
+
+def user_template(config: ConfigLike) -> Template:
     """The template of the users' texts.
 
     Raises:
         ValueError: a template that cannot be found or read, or with a name that it is not given.
     """
-    template = find_template(text(config, "user_prompt"), "user_prompt", "user", config["dataset"])
+    prompt = PromptSettings.of(config).user_prompt
+    template = find_template(prompt, "user_prompt", "user", str(config["dataset"]))
     template.check({"titles", "items", "user"})
     return template
 
@@ -114,7 +138,7 @@ def item_titles(config: Any, dataset: Any) -> Texts:
 def _histories(config: Any, dataset: Any) -> list[tuple[int, Sequence[int]]]:
     """(user id, last item ids in order of time) of users with training interactions."""
     users, items = training_interactions(dataset)
-    longest = count(config, "user_prompt_max_items", _MAX_ITEMS)
+    longest = PromptSettings.of(config).user_prompt_max_items
     ids, starts = np.unique(users, return_index=True)  # users are sorted
     parts = np.split(items, starts[1:]) if len(ids) else []
     return [(int(u), own[-longest:].tolist()) for u, own in zip(ids, parts, strict=True)]
@@ -132,7 +156,7 @@ def _items(config: Any, dataset: Any) -> tuple[dict[str, dict[str, str]], Texts]
 
 
 def _title_field(config: Any, file: AtomicFile, id_field: str) -> str:
-    chosen = text(config, "item_title_field")
+    chosen = PromptSettings.of(config).item_title_field
     if chosen is not None and chosen not in file.types:
         raise PromptError(
             f"item_title_field: '{file.path}' has no field '{chosen}'; "

@@ -1,80 +1,226 @@
-"""Reading checked values out of a configuration, whose missing keys are None."""
+"""Settings of the features: prompts, encoders and their kinds, the store. Light on purpose."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Literal
+from urllib.parse import urlsplit
 
-from recbole_llm.core.errors import check_choice
+from pydantic import Field, field_validator
+
+from recbole_llm.core.errors import one_line
+from recbole_llm.core.settings import (
+    ConfigLike,
+    Count,
+    FieldName,
+    Flag,
+    Natural,
+    Positive,
+    Settings,
+    Text,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+Policy = Literal["error", "zeros", "mean"]
+Dtype = Literal["float32", "bfloat16", "float16"]
 
 
-def text(config: Any, key: str) -> str | None:
-    """A string, or None where the key is not set.
+class PromptSettings(Settings):
+    """Prompts: jinja2 templates over the fields of the .item file.
 
-    Raises:
-        ValueError: another type.
+    Fields are read as text, whatever load_col says. A value is a template, the path of a .jinja
+    file, or a name in properties/prompt.
     """
-    value = config[key]
-    if value is None or isinstance(value, str):
+
+    item_prompt: Text | None = None
+    """Template of an item's text, over its fields; besides these, `item` holds all of them and
+    `fields` the named text and categorical ones but the id. None: the data set's in
+    properties/prompt, else all text and categorical fields, named."""
+
+    user_prompt: Text | None = None
+    """Template of a user's text over `titles`, `items` and `user`, of training interactions alone.
+    None: the data set's in properties/prompt, else the titles."""
+
+    user_prompt_max_items: Count = 20
+    """Items of a user's training history that the prompt sees: the last ones, and of these so many
+    as fit the encoder's limit of tokens."""
+
+    item_title_field: FieldName | None = None
+    """Field that `titles` are read from; None: the first called title or name, else the first text
+    field."""
+
+    def check(self, config: ConfigLike) -> None:
+        """Raise PromptError for a template that cannot be found, parsed or filled."""
+        from recbole_llm.features.prompts import item_template, user_template
+
+        item_template(config)
+        user_template(config)
+
+
+class EncoderSettings(Settings):
+    """Encoders: what turns texts into vectors."""
+
+    encoder: FieldName = "sentence_transformers"
+    """Kind of encoder: sentence_transformers, bundled, causal_lm, openai, precomputed, or a
+    plugin's."""
+
+    encoder_model: Text | None = None
+    """Model: a local path or a hub name. None: all-MiniLM-L6-v2 (sentence_transformers),
+    SmolLM2-135M-Instruct (causal_lm)."""
+
+    encoder_revision: Text | None = None
+    """Commit, tag or branch of the model at the hub."""
+
+    encoder_prefix: Text | None = None
+    """Goes before every text, such as 'query: '; None: the model's own default prompt."""
+
+    encoder_normalize: Flag | None = None
+    """Whether vectors are scaled to length 1; None: as the model's own modules do (causal_lm,
+    openai: no)."""
+
+    encoder_max_length: Annotated[int, Field(ge=3)] | None = None
+    """Tokens a text is cut to, the two that a model may put around it among them; None: the
+    model's limit (causal_lm: 512)."""
+
+    encoder_dtype: Dtype = "float32"
+    """Precision of the computation. bfloat16 is faster where the CPU has it (MiniLM: cosine to
+    float32 above .9999)."""
+
+    encoder_device: Text | None = None
+    """Device of the encoder, such as cpu or cuda:0; None: RecBole's device."""
+
+    encoder_dimensions: Count | None = None
+    """Width of the vectors: asked of an openai endpoint, checked in precomputed files."""
+
+    encoder_batch_tokens: Count = 4096
+    """Tokens of a forward pass."""
+
+    encoder_batch_size: Count = 256
+    """Texts between two commits to the store: what a killed run repeats at most."""
+
+    @field_validator("encoder_max_length", mode="before")
+    @classmethod
+    def _some_text_is_left(cls, value: object) -> object:
+        if isinstance(value, int) and not isinstance(value, bool) and value < 3:
+            raise ValueError(
+                f"encoder_max_length: {value} tokens leave nothing of a text between the two that "
+                f"many models put around it, so that all vectors would be equal; set at least 3"
+            )
         return value
-    raise ValueError(f"{key}: expected str, got {value!r}")
 
-
-def integer(config: Any, key: str, default: int | None = None, minimum: int = 1) -> int | None:
-    """An integer of at least `minimum`, or `default` where the key is not set.
-
-    Raises:
-        ValueError: another type, or too small.
-    """
-    value = config[key]
-    if value is None:
-        return default
-    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-        raise ValueError(f"{key}: expected an int of at least {minimum}, got {value!r}")
-    return value
-
-
-def count(config: Any, key: str, default: int) -> int:
-    """A positive integer; `default` where the key is not set."""
-    value = integer(config, key, default)
-    assert value is not None
-    return value
-
-
-def share(config: Any, key: str) -> float:
-    """A number from 0 to 1; 0 where the key is not set.
-
-    Raises:
-        ValueError: any other value.
-    """
-    value = config[key]
-    if value is None:
-        return 0.0
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
-        raise ValueError(f"{key}: expected a number from 0 to 1, got {value!r}")
-    return float(value)
-
-
-def flag(config: Any, key: str) -> bool | None:
-    """True, False, or None where the key is not set.
-
-    Raises:
-        ValueError: another type.
-    """
-    value = config[key]
-    if value is None or isinstance(value, bool):
+    @field_validator("encoder_device")
+    @classmethod
+    def _device_is_there(cls, value: str | None) -> str | None:
+        if value is not None:
+            _check_device(value)
         return value
-    raise ValueError(f"{key}: expected bool, got {value!r}")
+
+    @classmethod
+    def placed(cls, config: ConfigLike) -> EncoderSettings:
+        """The settings of a configuration, with the device that the encoder computes on."""
+        settings = cls.of(config)
+        of_recbole = config["device"] if "device" in config else None
+        device = str(settings.encoder_device or of_recbole or "cpu")
+        return settings.model_copy(update={"encoder_device": device})
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """`encoder_dtype` as torch's."""
+        import torch
+
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[
+            self.encoder_dtype
+        ]
 
 
-def choice(config: Any, key: str, options: Sequence[str], default: str | None = None) -> str:
-    """One of `options`; the first, or `default`, where the key is not set.
+class CausalLMSettings(Settings):
+    """encoder: causal_lm."""
 
-    Raises:
-        ValueError: any other value.
-    """
-    value = config[key]
-    if value is None:
-        return default or options[0]
-    check_choice(key, value, options)
-    return str(value)
+    encoder_pooling: Literal["mean", "last_token"] = "mean"
+    """causal_lm: a text's vector is the mean over its tokens, or that of the last_token."""
+
+    encoder_layer: int = -1
+    """causal_lm: hidden states to take; 0 the embeddings, k the output of block k, -1 the last
+    block's after the final norm."""
+
+
+class EndpointSettings(Settings):
+    """encoder: openai."""
+
+    encoder_base_url: Text | None = None
+    """openai: address of the endpoint, such as http://localhost:8000/v1; None: OpenAI's."""
+
+    encoder_api_key_env: FieldName = "OPENAI_API_KEY"
+    """openai: environment variable that holds the API key."""
+
+    encoder_request_size: Count = 128
+    """openai: texts of a request."""
+
+    encoder_max_retries: Natural = 5
+    """openai: retries of a failed request, with growing pauses."""
+
+    encoder_timeout: Positive = 60
+    """openai: seconds a request may take."""
+
+    @field_validator("encoder_base_url")
+    @classmethod
+    def _is_an_address(cls, value: str | None) -> str | None:
+        if value is not None and not _is_address(value):
+            raise ValueError(  # without the value, which may hold credentials
+                "encoder_base_url: expected an address such as http://localhost:8000/v1"
+            )
+        return value
+
+
+class PrecomputedSettings(Settings):
+    """encoder: precomputed."""
+
+    embedding_path: Text | None = None
+    """precomputed: file of item vectors (.npy with .tokens, .npz, .safetensors, .parquet, .csv,
+    .pt, or atomic), here or in the data set's folder."""
+
+    user_embedding_path: Text | None = None
+    """precomputed: file of user vectors."""
+
+
+class StoreSettings(Settings):
+    """Store of vectors and generated texts, and what a missing vector becomes."""
+
+    embedding_cache_dir: FieldName | None = None
+    """Folder of the store and of the offline stages' results; None: the environment's
+    RECBOLE_LLM_CACHE, else ~/.cache/recbole_llm."""
+
+    embedding_store_dtype: Literal["float32", "float16"] = "float32"
+    """Precision of stored vectors."""
+
+    missing_embedding: Policy = "error"
+    """What an item without a usable vector (missing, not finite, all zeros) is: error, zeros, or
+    the mean of the others."""
+
+    missing_user_embedding: Policy = "zeros"
+    """The same of a user, who has none without training history: error, zeros, or the mean of the
+    others."""
+
+
+def _check_device(value: str) -> None:
+    import torch
+
+    try:
+        device = torch.device(value)
+        if device.type == "meta":
+            raise RuntimeError("it holds no numbers")
+        torch.empty(0, device=device)
+    except Exception as error:  # torch raises RuntimeError, AssertionError, NotImplementedError
+        raise ValueError(
+            f"encoder_device: '{value}' is not available here ({one_line(error)}); set cpu, or "
+            f"leave it out for RecBole's device"
+        ) from None
+
+
+def _is_address(value: str) -> bool:
+    try:
+        parts = urlsplit(value)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number
+        return False

@@ -1,64 +1,63 @@
-"""Vectors by the content they stand for, in one SQLite file that any number of processes share.
+"""One SQLite file that any number of processes share: connection, transactions, locks.
 
-A row's key is a hash of the encoder's fingerprint, the stored precision and the text. A batch is
-one transaction in write-ahead mode: a process killed at any moment loses its last batch at most.
+What is in it is in ``vectors`` and ``texts``. A row's key is a hash of all that its content
+depends on. A batch is one transaction in write-ahead mode: a process killed at any moment loses
+its last batch at most.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sqlite3
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from hashlib import blake2b
+from logging import getLogger
 from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
-
-from recbole_llm.features.settings import choice, text
-from recbole_llm.features.table import Matrix
+if TYPE_CHECKING:
+    from recbole_llm.core.settings import ConfigLike
 
 FILE_NAME = "embeddings.sqlite"
-DTYPES = ("float32", "float16")
 _VERSION = 1
 _KEYS_PER_QUERY = 500  # below SQLite's limit of 999 variables
-_BUSY_SECONDS = 60.0
-_OPEN_TRIES = 50
+_BUSY_SECONDS = 60.0  # that an operation waits for another process's
+_SLICE_SECONDS = 2.0  # between two looks at the time
 
 
 class StoreError(ValueError):
-    """The embedding cache cannot be used."""
+    """The cache cannot be used."""
 
 
-def cache_dir(config: object) -> Path:
+def cache_dir(config: ConfigLike) -> Path:
     """`embedding_cache_dir`, else the variable RECBOLE_LLM_CACHE, else a folder in ~/.cache."""
-    configured = text(config, "embedding_cache_dir") or os.environ.get("RECBOLE_LLM_CACHE")
-    return Path(configured or "~/.cache/recbole_llm").expanduser()
+    from recbole_llm.features.settings import StoreSettings
+
+    configured = StoreSettings.of(config).embedding_cache_dir
+    given = configured or os.environ.get("RECBOLE_LLM_CACHE")
+    return Path(given or "~/.cache/recbole_llm").expanduser()
 
 
-class EmbeddingStore:
-    """The file of a cache folder, open.
+class Store:
+    """A table of the file of a cache folder, open; subclasses say what its rows hold.
 
     Args:
         folder: made if it is not there.
-        dtype: precision of new vectors, float32 or float16; of either, only its own are seen.
 
     Raises:
         StoreError: the folder cannot be written, or the file is damaged.
     """
 
-    def __init__(self, folder: str | Path, dtype: str = "float32") -> None:
+    table: ClassVar[str]
+    column: ClassVar[str]
+
+    def __init__(self, folder: str | Path) -> None:
         self.path = Path(folder) / FILE_NAME
-        self.dtype = np.dtype(dtype)
         self._make_folder()
         self._connection = self._open()
-
-    @classmethod
-    def from_config(cls, config: object) -> EmbeddingStore:
-        """The store of `embedding_cache_dir` with `embedding_store_dtype`."""
-        return cls(cache_dir(config), choice(config, "embedding_store_dtype", DTYPES))
 
     def close(self) -> None:
         """Release the file."""
@@ -66,63 +65,34 @@ class EmbeddingStore:
 
     def __len__(self) -> int:
         with self._guarded():
-            total: int = self._connection.execute("SELECT count(*) FROM vectors").fetchone()[0]
+            query = f"SELECT count(*) FROM {self.table}"
+            total: int = self._connection.execute(query).fetchone()[0]
         return total
 
-    def keys(self, fingerprint: str, texts: Iterable[str]) -> list[bytes]:
-        """One 20-byte key per text."""
-        base = hashlib.blake2b(f"{fingerprint}\0{self.dtype.name}\0".encode(), digest_size=20)
-        keys = []
-        for content in texts:
-            own = base.copy()
-            own.update(content.encode("utf-8", "surrogatepass"))
-            keys.append(own.digest())
-        return keys
-
     def present(self, keys: Sequence[bytes]) -> set[bytes]:
-        """Those of the keys that have a vector."""
+        """Those of the keys that have a row."""
         return {row[0] for row in self._select("key", keys)}
 
-    def add(self, keys: Sequence[bytes], vectors: Matrix) -> None:
-        """Store a batch [len(keys), D] at once, or nothing of it; keys that are there stay.
-
-        Raises:
-            StoreError: the disk is full, the file is locked too long or damaged.
-        """
-        blobs = [row.tobytes() for row in np.asarray(vectors, self.dtype)]
-        rows = [(k, zlib.crc32(b), b) for k, b in zip(keys, blobs, strict=True)]
+    def _insert(self, keys: Sequence[bytes], contents: Sequence[bytes]) -> None:
+        """Store a batch at once, or nothing of it; keys that are there stay."""
+        rows = [(k, zlib.crc32(c), c) for k, c in zip(keys, contents, strict=True)]
         with self._guarded(), self._transaction():
-            self._connection.executemany("INSERT OR IGNORE INTO vectors VALUES (?, ?, ?)", rows)
+            self._connection.executemany(f"INSERT OR IGNORE INTO {self.table} VALUES (?,?,?)", rows)
 
-    def load(self, keys: Sequence[bytes]) -> Matrix:
-        """The vectors of keys that are all there, float32 [len(keys), D], in their order.
-
-        Raises:
-            StoreError: a key is not there, or a vector is damaged.
-        """
-        position = {key: row for row, key in enumerate(keys)}
-        out: Matrix | None = None
-        found = 0
-        for key, check, blob in self._select("key, crc, vector", keys):
-            width = len(blob) // self.dtype.itemsize
-            if zlib.crc32(blob) != check or (out is not None and width != out.shape[1]):
-                raise self._damaged("a vector does not match its checksum")
-            if out is None:
-                out = np.empty((len(keys), width), np.float32)
-            out[position[key]] = np.frombuffer(blob, self.dtype)
-            found += 1
-        if found != len(keys):
-            raise StoreError(f"embedding cache '{self.path}' lacks {len(keys) - found} vectors")
-        return np.zeros((0, 0), np.float32) if out is None else out
+    def _contents(self, keys: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
+        """(key, content) of the keys that are there, in any order."""
+        for key, check, content in self._select(f"key, crc, {self.column}", keys):
+            if not isinstance(content, bytes) or zlib.crc32(content) != check:
+                raise self._damaged("a row does not match its checksum")
+            yield key, content
 
     def _select(self, columns: str, keys: Sequence[bytes]) -> Iterator[tuple[bytes, int, bytes]]:
         for start in range(0, len(keys), _KEYS_PER_QUERY):
             part = keys[start : start + _KEYS_PER_QUERY]
             marks = ",".join("?" * len(part))
+            query = f"SELECT {columns} FROM {self.table} WHERE key IN ({marks})"
             with self._guarded():
-                rows = self._connection.execute(
-                    f"SELECT {columns} FROM vectors WHERE key IN ({marks})", part
-                ).fetchall()
+                rows = self._connection.execute(query, part).fetchall()
             yield from rows
 
     def _make_folder(self) -> None:
@@ -135,45 +105,75 @@ class EmbeddingStore:
 
     def _open(self) -> sqlite3.Connection:
         with self._guarded():
-            for attempt in range(_OPEN_TRIES):
-                connection = sqlite3.connect(self.path, _BUSY_SECONDS, isolation_level=None)
-                try:
-                    self._prepare(connection)
-                    return connection
-                except sqlite3.OperationalError as error:
-                    connection.close()
-                    # The switch to write-ahead mode does not wait for another process's.
-                    if "locked" not in str(error) or attempt == _OPEN_TRIES - 1:
-                        raise
-                    time.sleep(0.1)
-        raise AssertionError("unreachable")
+            connection = sqlite3.connect(
+                self.path, min(_SLICE_SECONDS, _BUSY_SECONDS), isolation_level=None
+            )
+            try:
+                self._prepare(connection)
+            except BaseException:
+                connection.close()
+                raise
+            return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        connection.execute("PRAGMA journal_mode=WAL")
+        self._patiently(lambda: connection.execute("PRAGMA journal_mode=WAL"))
         connection.execute("PRAGMA synchronous=NORMAL")
+        connection.execute("PRAGMA trusted_schema=OFF")  # the file's schema runs no functions
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version not in (0, _VERSION):
             raise StoreError(
                 f"embedding cache '{self.path}' has format {version}, this version reads "
                 f"{_VERSION}; set embedding_cache_dir to another folder"
             )
-        connection.execute("BEGIN IMMEDIATE")  # fails here, not after encoding, if read-only
+        # Fails here, not after encoding, if it is read-only.
+        self._patiently(lambda: connection.execute("BEGIN IMMEDIATE"))
         connection.execute(
-            "CREATE TABLE IF NOT EXISTS vectors "
-            "(key BLOB PRIMARY KEY, crc INTEGER NOT NULL, vector BLOB NOT NULL)"
+            f"CREATE TABLE IF NOT EXISTS {self.table} "
+            f"(key BLOB PRIMARY KEY, crc INTEGER NOT NULL, {self.column} BLOB NOT NULL)"
         )
         connection.execute(f"PRAGMA user_version={_VERSION}")
         connection.execute("COMMIT")
+        self._check_schema(connection)
+
+    def _check_schema(self, connection: sqlite3.Connection) -> None:
+        """A file of another making may hold a view or triggers of these names."""
+        columns = [row[1] for row in connection.execute(f"PRAGMA table_info({self.table})")]
+        foreign = connection.execute(
+            "SELECT name FROM sqlite_master WHERE type IN ('view', 'trigger')"
+        ).fetchone()
+        if foreign is not None or columns != ["key", "crc", self.column]:
+            raise self._damaged("its tables are not this package's")
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        self._connection.execute("BEGIN IMMEDIATE")
+        self._patiently(lambda: self._connection.execute("BEGIN IMMEDIATE"))
         try:
             yield
+            self._patiently(lambda: self._connection.execute("COMMIT"))
         except BaseException:
-            self._connection.execute("ROLLBACK")
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
             raise
-        self._connection.execute("COMMIT")
+
+    def _patiently(self, action: Callable[[], object]) -> None:
+        """Do it once no other process holds the lock; say so where that takes a while."""
+        begin, said = time.monotonic(), False
+        while True:
+            start = time.monotonic()
+            try:
+                action()
+                return
+            except sqlite3.OperationalError as error:
+                if not _is_locked(error) or time.monotonic() - begin >= _BUSY_SECONDS:
+                    raise
+            if not said and time.monotonic() - begin >= 1:
+                said = True
+                getLogger("recbole_llm").info(
+                    f"embedding cache '{self.path}' is locked by another process; waiting up to "
+                    f"{_BUSY_SECONDS:.0f} s"
+                )
+            # SQLite waits a slice itself, but not for the switch to write-ahead mode.
+            time.sleep(max(0.0, min(0.1, start + 0.1 - time.monotonic())))
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
@@ -182,7 +182,7 @@ class EmbeddingStore:
         except sqlite3.ProgrammingError:  # a fault of the caller's, not of the file
             raise
         except sqlite3.OperationalError as error:
-            if "locked" in str(error):
+            if _is_locked(error):
                 raise StoreError(
                     f"embedding cache '{self.path}' stayed locked by another process for "
                     f"{_BUSY_SECONDS:.0f} s; end it, or set embedding_cache_dir"
@@ -199,6 +199,21 @@ class EmbeddingStore:
 
     def _damaged(self, reason: object) -> StoreError:
         return StoreError(
-            f"embedding cache '{self.path}' is damaged ({reason}); delete the file (its vectors "
-            f"are encoded again), or set embedding_cache_dir to another folder"
+            f"embedding cache '{self.path}' is damaged ({reason}); delete the file (what it holds "
+            f"is made again), or set embedding_cache_dir to another folder"
         )
+
+
+def content_keys(base: str, contents: Iterable[str]) -> list[bytes]:
+    """One 20-byte key per content; `base` is what all of them depend on besides."""
+    start = blake2b(base.encode("utf-8", "surrogatepass"), digest_size=20)
+    keys = []
+    for content in contents:
+        own = start.copy()
+        own.update(content.encode("utf-8", "surrogatepass"))
+        keys.append(own.digest())
+    return keys
+
+
+def _is_locked(error: sqlite3.OperationalError) -> bool:
+    return "locked" in str(error) or "busy" in str(error)

@@ -69,4 +69,6 @@ class EmbeddingTable:
             raise TableError(
                 f"embedding vectors must be floating-point numbers, got dtype {array.dtype}"
             )
+        if array.ndim == 2 and not array.shape[1]:
+            raise TableError("its vectors have no numbers")
         return cls(array.astype(np.float32, copy=False), [str(t) for t in tokens], fingerprint)

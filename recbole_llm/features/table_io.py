@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from recbole_llm.core.errors import one_line
 from recbole_llm.features.atomic import AtomicFile
 from recbole_llm.features.digest import file_digest
 from recbole_llm.features.errors import TableError, first_names
@@ -57,7 +58,7 @@ def read_table(
     except Exception as error:  # whatever a damaged file makes its reader raise
         raise TableError(
             f"'{path}' cannot be read as {path.suffix or 'an atomic file'} of named vectors "
-            f"({type(error).__name__}: {error})"
+            f"({type(error).__name__}: {one_line(error)})"
         ) from error
     if dimensions is not None and table.dimension != dimensions:
         raise TableError(

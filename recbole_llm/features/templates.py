@@ -9,14 +9,15 @@ from typing import Any
 import jinja2
 import jinja2.meta
 from jinja2 import nodes
-from jinja2.sandbox import SandboxedEnvironment
 from jinja2.utils import missing
 
-from recbole_llm.core.errors import did_you_mean
+from recbole_llm.core.errors import did_you_mean, one_line
 from recbole_llm.core.registry import PROPERTIES
+from recbole_llm.features.sandbox import MAX_WORK, BoundedSandbox, LimitError
 
 _FOLDER = PROPERTIES / "prompt"
 _SUFFIX = ".jinja"
+_MAX_SOURCE = 20_000  # characters of a template
 
 
 class PromptError(ValueError):
@@ -38,7 +39,7 @@ class _Strict(jinja2.StrictUndefined):
 
 
 class Template:
-    """A jinja2 template in a sandbox.
+    """A jinja2 template in a sandbox, whose renderings end within a budget (``sandbox``).
 
     Args:
         source: its text.
@@ -46,19 +47,22 @@ class Template:
         key: config key that chooses it, for messages.
 
     Raises:
-        PromptError: the text is not valid jinja2.
+        PromptError: the text is not valid jinja2, or longer than 20,000 characters.
     """
 
     def __init__(self, source: str, origin: str, key: str) -> None:
         self.origin, self.key = origin, key
-        self._environment = SandboxedEnvironment(
-            undefined=_Strict, autoescape=False, keep_trailing_newline=False
-        )
+        self._environment = BoundedSandbox(_Strict)
         try:
+            if len(source) > _MAX_SOURCE:
+                raise LimitError(f"it has more than {_MAX_SOURCE:,} characters")
             self._tree = self._environment.parse(source)
-            self._template = self._environment.from_string(source)
-        except jinja2.TemplateError as error:
-            raise PromptError(f"{key}: {origin} is not a valid template: {error}") from error
+            tree = self._environment.bounded(self._environment.parse(source))
+            self._template = self._environment.from_string(tree)
+        except Exception as error:  # jinja2's, and whatever deep nesting makes Python raise
+            raise PromptError(
+                f"{key}: {origin} is not a valid template: {one_line(error)}"
+            ) from error
 
     def variables(self) -> set[str]:
         """Names that rendering needs; those that the template tests or gives a default are not."""
@@ -84,15 +88,16 @@ class Template:
         """The text, without white space around it.
 
         Raises:
-            PromptError: an unknown field, or any other failure of the template.
+            PromptError: an unknown field, too much work, or any other failure of the template.
         """
+        self._environment.budget = MAX_WORK
         try:
             return self._template.render(values).strip()
         except _UnknownField as error:
             known = {**values, **values.get("item", {})}
             raise self._unknown(str(error), known) from None
         except Exception as error:  # whatever an expression in a template may raise
-            raise PromptError(f"{self.key}: {self.origin} fails: {error}") from error
+            raise PromptError(f"{self.key}: {self.origin} fails: {one_line(error)}") from error
 
     def _unknown(self, name: str, known: Collection[str]) -> PromptError:
         return PromptError(

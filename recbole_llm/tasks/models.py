@@ -1,4 +1,4 @@
-"""What there is: models, encoders and plugins; and the keys of one model."""
+"""What there is: models, encoders, features, stages, plugins; and the keys of one model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _WIDTH = 98
 
 
 def list_all() -> Iterator[str]:
-    """Lines that name the models, encoders and plugins, and where each comes from."""
+    """Lines that name models, encoders, features, stages and plugins, and where each comes from."""
     plugins = get_plugins()
     registry = plugins.registry
     yield click.style("models", bold=True)
@@ -28,6 +28,12 @@ def list_all() -> Iterator[str]:
         missing = encoder.missing()
         state = f"needs {', '.join(missing)}" if missing else encoder.summary
         yield f"  {name:24} {registry.origins[f'encoder {name}']:32} {state}"
+    yield click.style("features", bold=True)
+    for name, feature in sorted(registry.features.items()):
+        yield f"  {name:24} {registry.origins[f'feature {name}']:32} {feature.summary}"
+    yield click.style("stages", bold=True)
+    for name, stage in sorted(registry.stages.items()):
+        yield f"  {name:24} {registry.origins[f'stage {name}']:32} {stage.summary}"
     yield click.style("plugins", bold=True)
     yield from (f"  {name}" for name, _ in sorted(plugins.manager.list_name_plugin()))
     for name, reason in plugins.failed.items():

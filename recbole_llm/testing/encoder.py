@@ -21,6 +21,7 @@ class HashEncoder:
     def __init__(self, dimension: int = 16) -> None:
         self.dimension = dimension
         self.fingerprint = f"hash-{dimension}"
+        self.layer = 0  # stands in for a decoder, too, whose hidden states models read
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Float32 unit vectors, one a text."""

@@ -55,13 +55,13 @@ def encode_stock(texts: list[str], folder: Path) -> tuple[Times, np.ndarray]:
 def encode_ours(texts: list[str], folder: Path, dtype: str) -> tuple[Times, np.ndarray]:
     """Seconds and vectors of this package, through an empty store."""
     from recbole_llm.core.runtime import configure_runtime
-    from recbole_llm.features.encoders.options import Options
     from recbole_llm.features.encoders.packed import SentenceBert
     from recbole_llm.features.pipeline import encode_texts
-    from recbole_llm.features.store import EmbeddingStore
+    from recbole_llm.features.settings import EncoderSettings
+    from recbole_llm.features.vectors import EmbeddingStore
 
     configure_runtime()
-    encoder = SentenceBert.from_folder(folder, Options(dtype=dtype))
+    encoder = SentenceBert.from_folder(folder, EncoderSettings(encoder_dtype=dtype))
     if encoder is None:
         raise ValueError(f"{folder} is not a BERT sentence encoder")
     encoder.encode(texts[:WARM_UP])
@@ -93,12 +93,12 @@ def child(arguments: argparse.Namespace) -> None:
 
 def flops(folder: Path, texts: list[str]) -> float:
     """Operations of the model's products over the texts' own tokens, without attention."""
-    from recbole_llm.features.encoders.options import Options
     from recbole_llm.features.encoders.packed import SentenceBert
+    from recbole_llm.features.settings import EncoderSettings
 
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     width, inner = config["hidden_size"], config["intermediate_size"]
-    encoder = SentenceBert.from_folder(folder, Options())
+    encoder = SentenceBert.from_folder(folder, EncoderSettings())
     tokens = sum(len(ids) for ids in encoder.tokenize(texts)) if encoder else 0
     return float(2 * tokens * config["num_hidden_layers"] * width * (4 * width + 2 * inner))
 

@@ -65,7 +65,7 @@ def test_saved_loaders_follow_new_batch_sizes(made: MakeConfig) -> None:
 def test_saved_loaders_of_other_item_vectors_are_left(made: MakeConfig) -> None:
     def dataset(fingerprint: str, **changes: Any) -> SequentialDataset:
         result = SequentialDataset(made(**changes))
-        result.item_embeddings = SimpleNamespace(fingerprint=fingerprint)
+        result.features = {"item_text": SimpleNamespace(fingerprint=fingerprint)}
         return result
 
     first = dataset("old", save_dataloaders=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from recbole_llm.features.settings import EncoderSettings
 from recbole_llm.testing import HashEncoder
 
 WORDS = [
@@ -39,6 +40,11 @@ class PlainConfig(dict[str, Any]):
 
     def __missing__(self, key: str) -> None:
         return None
+
+
+def encoder_settings(**keys: Any) -> EncoderSettings:
+    """The settings ``encoder_<key>``, on the CPU."""
+    return EncoderSettings.placed(PlainConfig({f"encoder_{k}": v for k, v in keys.items()}))
 
 
 class CountingEncoder(HashEncoder):

@@ -13,7 +13,9 @@ import pytest
 import torch
 from made_texts import ITEMS, CountingEncoder, PlainConfig
 
-from recbole_llm.features import attach, prompts
+from recbole_llm.core.plugins import get_registry
+from recbole_llm.core.registry import FeatureSpec, ModelSpec
+from recbole_llm.features import attach, prompts, text
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.errors import TableError
 from recbole_llm.features.store import StoreError
@@ -49,8 +51,9 @@ def test_item_embeddings_follow_recboles_ids(
 
 
 def test_an_encoder_may_draw_random_numbers(
-    config: PlainConfig, make_dataset: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    config: PlainConfig, make_dataset: Make, encoder: CountingEncoder,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     """The split that follows is the same whether texts are encoded or read from the store."""
 
     def create(config: Any) -> HashEncoder:
@@ -65,7 +68,7 @@ def test_an_encoder_may_draw_random_numbers(
 
     seed()
     expected = draws()
-    monkeypatch.setattr(attach, "create_encoder", create)
+    monkeypatch.setattr(text, "create_encoder", create)
     seed()
     attach.item_embeddings(config, make_dataset())
     assert draws() == expected
@@ -76,11 +79,11 @@ def test_the_table_stays_on_the_data_set_and_its_copies(
 ) -> None:
     dataset = make_dataset()
     table = attach.item_embeddings(config, dataset)
-    assert dataset.item_embeddings is table
+    assert dataset.features["item_text"] is table
     assert attach.item_embeddings(config, dataset) is table
     assert attach.item_embeddings(config, copy.copy(dataset)) is table
     loaded = pickle.loads(pickle.dumps(dataset))
-    assert attach.item_embeddings(config, loaded) is loaded.item_embeddings
+    assert attach.item_embeddings(config, loaded) is loaded.features["item_text"]
     assert len(encoder.seen) == 3
 
 
@@ -99,8 +102,10 @@ def test_other_settings_make_another_table(
 
 def test_a_table_put_there_by_hand_stays(config: PlainConfig, make_dataset: Make) -> None:
     dataset = make_dataset()
-    dataset.item_embeddings = EmbeddingTable.build(np.ones((4, 2)), ["[PAD]", "10", "20", "30"])
-    assert attach.item_embeddings(config, dataset) is dataset.item_embeddings
+    table = EmbeddingTable.build(np.ones((4, 2)), ["[PAD]", "10", "20", "30"])
+    dataset.features = {"item_text": table}
+    assert attach.item_embeddings(config, dataset) is table
+    assert attach.features_of(dataset, config)["item_text"] is table
 
 
 def test_the_fingerprint_changes_with_texts_and_encoder_alone(
@@ -141,27 +146,91 @@ def test_data_sets_share_the_vectors_of_the_same_text(
     assert sorted(encoder.seen) == [BABE, HEAT, TOY]
 
 
-def test_prepare_dataset_attaches_where_text_is_needed(
+@pytest.fixture
+def read(config: PlainConfig, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Says which features the model of the configuration reads; other specs are features."""
+
+    def set_reads(*names: str, **build: Any) -> None:
+        config["model"] = "Mine"
+        registry = get_registry()
+        monkeypatch.setitem(registry.models, "Mine", ModelSpec("Mine", "x:Y", reads=names))
+        for name, function in build.items():
+            monkeypatch.setitem(registry.features, name, FeatureSpec(name, function))
+
+    return set_reads
+
+
+def test_features_of_the_loaded_data_set_are_attached_where_the_model_reads_them(
+    config: PlainConfig, make_dataset: Make, encoder: CountingEncoder, read: Callable[..., None]
+) -> None:
+    dataset = make_dataset()
+    attach.attach_features(config, dataset)
+    assert dict(attach.attached(dataset)) == {}
+    read("user_text", "item_text")
+    attach.attach_features(config, dataset)
+    assert list(attach.attached(dataset)) == ["item_text"]  # users have no history yet
+
+
+def test_item_init_reads_item_text_for_any_model(
+    config: PlainConfig, read: Callable[..., None]
+) -> None:
+    assert attach.reads_of(config) == ()
+    config["item_init"] = "llm"
+    assert attach.reads_of(config) == ("item_text",)
+    read("item_states", "item_text")
+    assert attach.reads_of(config) == ("item_states", "item_text")
+
+
+def test_an_unknown_feature_lists_near_matches(
+    config: PlainConfig, make_dataset: Make, read: Callable[..., None]
+) -> None:
+    read("item_txt")
+    with pytest.raises(ValueError, match="feature 'item_txt' is unknown; did you mean 'item_text'"):
+        attach.attach_features(config, make_dataset())
+    with pytest.raises(ValueError, match="feature 'user_txt' is unknown; did you mean 'user_text'"):
+        attach.features_of(make_dataset(), config)["user_txt"]
+
+
+def test_another_kind_of_feature_needs_no_change_here(
+    config: PlainConfig, make_dataset: Make, encoder: CountingEncoder, read: Callable[..., None]
+) -> None:
+    """As a method that reads pictures brings ``item_image``."""
+    table = EmbeddingTable.build(np.ones((4, 2)), ["[PAD]", "10", "20", "30"], "pictures")
+    calls: list[Any] = []
+
+    def build(config: Any, dataset: Any) -> EmbeddingTable:
+        calls.append(dataset)
+        return table
+
+    read("item_image", item_image=build)
+    dataset = make_dataset()
+    attach.attach_features(config, dataset)
+    assert attach.features_of(copy.copy(dataset), config)["item_image"] is table
+    assert calls == [dataset]
+    assert "item_id" not in dataset._preloaded_weight
+    assert encoder.seen == []
+
+
+def test_a_feature_put_on_a_split_is_not_seen_by_the_others(
+    config: PlainConfig, make_dataset: Make, encoder: CountingEncoder
+) -> None:
+    whole = make_dataset()
+    attach.item_embeddings(config, whole)
+    train = copy.copy(whole)
+    attach.user_embeddings(config, train)
+    assert list(attach.attached(train)) == ["item_text", "user_text"]
+    assert list(attach.attached(whole)) == ["item_text"]
+
+
+def test_hidden_states_are_a_decoders(
     config: PlainConfig, make_dataset: Make, encoder: CountingEncoder
 ) -> None:
     dataset = make_dataset()
-    attach.prepare_dataset(config, dataset)
-    assert not hasattr(dataset, "item_embeddings")
-    config["needs_text"] = True
-    attach.prepare_dataset(config, dataset)
-    assert len(dataset.item_embeddings) == 4
-
-
-def test_vectors_of_a_saved_data_set_are_not_trusted(
-    config: PlainConfig, make_dataset: Make, encoder: CountingEncoder
-) -> None:
-    config["needs_text"] = True
-    dataset = make_dataset()
-    attach.prepare_dataset(config, dataset)
-    old = dataset.item_embeddings
-    encoder.fingerprint = "other weights under the same name"
-    attach.prepare_dataset(config, dataset)
-    assert dataset.item_embeddings.fingerprint != old.fingerprint
+    states = attach.features_of(dataset, config)["item_states"]
+    np.testing.assert_array_equal(states.matrix, attach.item_embeddings(config, dataset).matrix)
+    del encoder.layer
+    with pytest.raises(ValueError, match="encoder: 'counting' has no hidden states.*causal_lm"):
+        attach.features_of(make_dataset(), config)["item_states"]
 
 
 def test_a_preload_weight_of_the_users_stays(
@@ -227,7 +296,7 @@ def test_precomputed_vectors_by_token(
         ({"missing_embedding": "zero"}, ValueError, "missing_embedding 'zero' is"),
         ({"item_prompt": "{{ year }}"}, ValueError, "uses the field 'year'"),
         ({"embedding_store_dtype": "int8"}, ValueError, "embedding_store_dtype 'int8' is unknown"),
-        ({"encoder_batch_size": 0}, ValueError, "encoder_batch_size: expected an int of at least"),
+        ({"encoder_batch_size": 0}, ValueError, "encoder_batch_size: expected an integer of"),
         ({"embedding_cache_dir": "/dev/null/x"}, StoreError, "'/dev/null/x/embeddings.sqlite' ca"),
         ({"encoder": "openai"}, EncoderError, "cannot be loaded: set encoder_model to the model's"),
     ],

@@ -171,7 +171,7 @@ def test_stock_models_start_from_the_items_texts(name: str, table: str) -> None:
         built.append(getattr(build_model(config, train._dataset), table).weight.detach())
     before, after = built
     width = min(16, before.shape[1])
-    components = torch.from_numpy(pca(dataset.item_embeddings.matrix, width).coordinates[1:])
+    components = torch.from_numpy(pca(dataset.features["item_text"].matrix, width).coordinates[1:])
     rows = after[1:61, :width]
     cosine = torch.nn.functional.cosine_similarity(rows.flatten(), components.flatten(), dim=0)
     assert float(cosine) == pytest.approx(1.0, abs=1e-5)

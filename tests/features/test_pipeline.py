@@ -16,7 +16,7 @@ from made_texts import CountingEncoder
 
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.pipeline import encode_texts
-from recbole_llm.features.store import EmbeddingStore
+from recbole_llm.features.vectors import EmbeddingStore
 from recbole_llm.testing import HashEncoder
 
 SCRIPT = Path(__file__).with_name("killed_run.py")
@@ -65,7 +65,7 @@ def test_another_encoder_is_not_served_these_vectors(store: EmbeddingStore) -> N
     [
         (np.zeros((1, 4)), r"returned shape \(1, 4\) for 2 texts; expected \[2, D\]"),
         (np.zeros(2), r"returned shape \(2,\) for 2 texts"),
-        ([[1, 2], [np.nan, 1]], "not finite for 1 of 2 texts, such as 'bb'; try encoder_dtype"),
+        (np.zeros((2, 0)), r"returned shape \(2, 0\) for 2 texts"),
     ],
 )
 def test_a_bad_encoder_is_found_out(
@@ -76,6 +76,59 @@ def test_a_bad_encoder_is_found_out(
     with pytest.raises(EncoderError, match=message):
         encode_texts(encoder, store, ["a", "bb"], progress=False)
     assert len(store) == 0
+
+
+def giving(rows: dict[str, list[float]]) -> HashEncoder:
+    """An encoder that gives these vectors."""
+    encoder = HashEncoder(2)
+    encoder.encode = lambda texts: np.array([rows[t] for t in texts])  # type: ignore[method-assign]
+    return encoder
+
+
+def test_a_bad_vector_is_not_stored_and_costs_the_others_nothing(
+    store: EmbeddingStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = {"a": [1.0, 2.0], "bb": [np.nan, 1.0], "c": [3.0, 4.0], "d": [0.0, 0.0], "e": [1e39, 1]}
+    encoder = giving(rows)
+    matrix, report = encode_texts(encoder, store, [*rows, "a"], 2, progress=False)
+    nothing = [0, 0]
+    np.testing.assert_array_equal(matrix, [[1, 2], nothing, [3, 4], nothing, nothing, [1, 2]])
+    assert (report.encoded, report.refused, len(store)) == (5, 3, 2)
+    assert str(report).endswith(" s, 3 of these refused")
+    assert "no usable vector (not finite, or all zeros) for 3 of 5 texts" in caplog.text
+    # Mended, the encoder is asked for these alone.
+    rows.update(bb=[5.0, 6.0], d=[7.0, 8.0], e=[9.0, 1.0])
+    matrix, report = encode_texts(encoder, store, list(rows), progress=False)
+    np.testing.assert_array_equal(matrix, [[1, 2], [5, 6], [3, 4], [7, 8], [9, 1]])
+    assert (report.cached, report.encoded, report.refused) == (2, 3, 0)
+
+
+def test_another_width_than_the_stored_one_is_refused_and_stores_nothing(
+    store: EmbeddingStore,
+) -> None:
+    encoder = giving({"a": [1.0, 2.0]})
+    encode_texts(encoder, store, ["a"], progress=False)
+    encoder.encode = lambda texts: np.ones((len(texts), 3))  # type: ignore[method-assign]
+    with pytest.raises(EncoderError, match="vectors of 3 numbers where those stored of it have 2"):
+        encode_texts(encoder, store, ["a", "b"], progress=False)
+    assert len(store) == 1
+
+
+def test_each_answer_of_an_endpoint_is_committed(store: EmbeddingStore) -> None:
+    encoder = giving({t: [1.0, 2.0] for t in "abc"})
+    encoder.request_size = 1  # type: ignore[attr-defined]
+    encode, asked = encoder.encode, []
+
+    def fail_later(texts: list[str]) -> np.ndarray:
+        asked.append(texts)
+        if len(asked) == 3:
+            raise EncoderError("gone")
+        return encode(texts)
+
+    encoder.encode = fail_later  # type: ignore[method-assign, assignment]
+    with pytest.raises(EncoderError, match="gone"):
+        encode_texts(encoder, store, list("abc"), progress=False)
+    assert len(store) == 2
 
 
 def start(folder: Path, log: Path, pause: float) -> subprocess.Popen[str]:

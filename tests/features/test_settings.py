@@ -1,42 +1,97 @@
+"""Settings of the features: what is refused, and with which words."""
+
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
+from made_texts import PlainConfig
 
+from recbole_llm import Config
 from recbole_llm.features import settings
-
-
-def test_values_and_defaults() -> None:
-    config = {"a": "x", "b": 3, "c": True, "d": None}
-    assert settings.text(config, "a") == "x"
-    assert settings.text(config, "d") is None
-    assert settings.integer(config, "b") == 3
-    assert settings.count(config, "d", 7) == 7
-    assert settings.flag(config, "c") is True
-    assert settings.share({"k": 1}, "k") == 1.0
-    assert settings.share(config, "d") == 0.0
-    assert settings.choice(config, "a", ["w", "x"]) == "x"
-    assert settings.choice(config, "d", ["w", "x"]) == "w"
-    assert settings.choice(config, "d", ["w", "x"], "x") == "x"
+from recbole_llm.features.settings import (
+    CausalLMSettings,
+    EncoderSettings,
+    EndpointSettings,
+    PromptSettings,
+    StoreSettings,
+)
 
 
 @pytest.mark.parametrize(
-    ("read", "value", "message"),
+    ("cls", "values", "message"),
     [
-        (lambda c: settings.text(c, "k"), 3, "k: expected str, got 3"),
-        (lambda c: settings.flag(c, "k"), 1, "k: expected bool, got 1"),
-        (lambda c: settings.count(c, "k", 1), "2", "k: expected an int of at least 1, got '2'"),
-        (lambda c: settings.count(c, "k", 1), 0, "k: expected an int of at least 1, got 0"),
-        (lambda c: settings.count(c, "k", 1), True, "k: expected an int of at least 1, got True"),
-        (lambda c: settings.share(c, "k"), 1.5, "k: expected a number from 0 to 1, got 1.5"),
-        (lambda c: settings.share(c, "k"), True, "k: expected a number from 0 to 1, got True"),
-        (lambda c: settings.choice(c, "k", ["zeros"]), "zero", "k 'zero' is unknown; did you mean"),
+        (EncoderSettings, {"encoder_max_length": 1}, "encoder_max_length: 1 tokens leave nothing"),
+        (EncoderSettings, {"encoder_max_length": 2}, "all vectors would be equal; set at least 3"),
+        (EncoderSettings, {"encoder_max_length": "9"}, "expected an integer of at least 3 or None"),
+        (EncoderSettings, {"encoder_batch_size": 0}, "encoder_batch_size: expected an integer of"),
+        (EncoderSettings, {"encoder_dtype": "fp16"}, "encoder_dtype 'fp16' is unknown.*float16"),
+        (EncoderSettings, {"encoder_normalize": 2}, "encoder_normalize: expected True or False"),
+        (EncoderSettings, {"encoder": None}, "encoder: expected a text that is not empty"),
+        (EncoderSettings, {"encoder_device": "gpu0"}, "encoder_device: 'gpu0' is not available"),
+        (EncoderSettings, {"encoder_device": "meta"}, "it holds no numbers.; set cpu"),
+        (CausalLMSettings, {"encoder_pooling": "cls"}, "encoder_pooling 'cls' is unknown.*last_to"),
+        (CausalLMSettings, {"encoder_layer": 1.5}, "encoder_layer: expected an integer, got 1.5"),
+        (EndpointSettings, {"encoder_timeout": 0}, "encoder_timeout: expected a number above 0"),
+        (EndpointSettings, {"encoder_request_size": 0}, "encoder_request_size: expected an integ"),
+        (StoreSettings, {"missing_embedding": "zero"}, "missing_embedding 'zero' is.*'zeros'"),
+        (StoreSettings, {"embedding_store_dtype": "int8"}, "embedding_store_dtype 'int8' is unkno"),
+        (PromptSettings, {"user_prompt_max_items": True}, "user_prompt_max_items: expected an int"),
     ],
 )
-def test_values_of_a_wrong_type_name_the_key(
-    read: Callable[[Any], Any], value: Any, message: str
+def test_what_cannot_work_is_refused(
+    cls: type[settings.Settings], values: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        cls.of(values)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_device_that_is_not_here_names_the_way_out() -> None:
+    with pytest.raises(ValueError, match=r"encoder_device: 'cuda:0' is not .*\(.*\); set cpu, or"):
+        EncoderSettings.of({"encoder_device": "cuda:0"})
+
+
+@pytest.mark.parametrize(
+    "url", ["localhost:80", "ftp://a/v1", "https://", "http://user:secret@:80", "http://a:x/v1"]
+)
+def test_an_address_is_checked_and_not_repeated(url: str) -> None:
+    """It may hold credentials."""
+    with pytest.raises(ValueError, match="encoder_base_url: expected an address such") as caught:
+        EndpointSettings.of({"encoder_base_url": url})
+    assert url not in str(caught.value).replace("http://localhost:8000/v1", "")
+    EndpointSettings.of({"encoder_base_url": "http://user:secret@localhost:8000/v1"})
+
+
+@pytest.mark.parametrize(
+    ("key", "template", "message"),
+    [
+        ("item_prompt", "{{ title ", "item_prompt: the template '{{ title ' is not a valid"),
+        ("item_prompt", "no-such-name", "item_prompt: 'no-such-name' is neither a template"),
+        (
+            "user_prompt",
+            "{{ title }}",
+            "user_prompt: .* uses the field 'title'.*did you mean 'titl",
+        ),
+    ],
+)
+def test_a_bad_template_is_refused_with_the_configuration(
+    key: str, template: str, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        read({"k": value})
+        PromptSettings.of({key: template}).check(PlainConfig({key: template, "dataset": "d"}))
+    with pytest.raises(ValueError, match=message):
+        Config("PAD", config_dict={key: template})
+
+
+def test_keys_of_an_encoder_kind_are_checked_where_it_is_chosen() -> None:
+    wrong = {"encoder_pooling": "cls"}
+    Config("PAD", config_dict={**wrong, "encoder": "bundled"})
+    with pytest.raises(ValueError, match="encoder_pooling 'cls' is unknown"):
+        Config("PAD", config_dict={**wrong, "encoder": "causal_lm"})
+
+
+def test_numbers_of_the_command_line_are_texts_where_texts_are_meant() -> None:
+    assert EncoderSettings.of({"encoder_revision": 12}).encoder_revision == "12"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import tempfile
@@ -10,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recbole_llm.features.store import EmbeddingStore, StoreError, cache_dir
+from recbole_llm.features import store as store_module
+from recbole_llm.features.store import StoreError, cache_dir
+from recbole_llm.features.vectors import EmbeddingStore
 
 VECTORS = np.array([[1, 2, 3], [0.1, -0.5, 1e-3]], np.float32)
 
@@ -118,7 +121,7 @@ def test_a_flipped_bit(tmp_path: Path) -> None:
         raw.commit()
     with closing(EmbeddingStore(tmp_path)) as store:
         store.load(keys[:1])
-        with pytest.raises(StoreError, match="is damaged .a vector does not match its checksum"):
+        with pytest.raises(StoreError, match="is damaged .a row does not match its checksum"):
             store.load(keys)
 
 
@@ -185,12 +188,60 @@ def test_a_read_only_file_in_a_folder_that_is_not() -> None:
     assert "cannot be written (attempt to write a readonly database); set embedding" in message
 
 
+def test_vectors_that_are_none_are_refused(store: EmbeddingStore, tmp_path: Path) -> None:
+    rows = np.array([[1, 2], [0, 0], [np.nan, 1], [np.inf, 1], [1e30, 1]], np.float32)
+    assert store.usable(rows).tolist() == [True, False, False, False, True]
+    assert store.usable(np.zeros((2, 0), np.float32)).tolist() == [False, False]
+    with closing(EmbeddingStore(tmp_path, "float16")) as half:
+        assert half.usable(rows).tolist() == [True, False, False, False, False]
+    with pytest.raises(StoreError, match="not finite, or all zeros, are not stored"):
+        store.add(store.keys("f", "abcde"), rows)
+    assert len(store) == 0
+
+
+def test_vectors_of_two_widths_are_no_damage(store: EmbeddingStore) -> None:
+    keys = store.keys("f", ["a", "b"])
+    store.add(keys[:1], VECTORS[:1])
+    store.add(keys[1:], VECTORS[1:, :2])
+    with pytest.raises(
+        StoreError, match="of 2 and of 3 numbers .*|of 3 and of 2 numbers"
+    ) as caught:
+        store.load(keys)
+    assert "damaged" not in str(caught.value)
+    assert "the model behind its name has changed; set embedding_cache_dir" in str(caught.value)
+
+
 def test_a_lock_that_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("recbole_llm.features.store._BUSY_SECONDS", 0.1)
     with closing(EmbeddingStore(tmp_path)) as first, closing(EmbeddingStore(tmp_path)) as second:
         first._connection.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreError, match="stayed locked by another process for"):
             second.add(second.keys("f", ["a", "b"]), VECTORS)
+        with pytest.raises(StoreError, match="stayed locked by another process for"):
+            EmbeddingStore(tmp_path)
         first._connection.execute("ROLLBACK")
         second.add(second.keys("f", ["a", "b"]), VECTORS)
         assert len(first) == 2
+
+
+def test_waiting_for_a_lock_ends_as_it_says_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One clock for all tries together; the clock is the test's own."""
+    now, tries = [0.0], [0]
+    monkeypatch.setattr(store_module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(store_module.time, "sleep", lambda seconds: None)
+
+    def locked() -> None:
+        tries[0] += 1
+        now[0] += 2.0  # SQLite's own wait
+        raise sqlite3.OperationalError("database is locked")
+
+    with closing(EmbeddingStore(tmp_path)) as store, caplog.at_level(logging.INFO):
+        with pytest.raises(StoreError, match="stayed locked by another process for 60 s"):
+            with store._guarded():
+                store._patiently(locked)
+    assert (now[0], tries[0]) == (60.0, 30)
+    said = [r.getMessage() for r in caplog.records if "is locked by another process" in r.message]
+    assert len(said) == 1
+    assert said[0].endswith("waiting up to 60 s")

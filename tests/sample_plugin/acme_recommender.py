@@ -12,7 +12,7 @@ from recbole_llm import EncoderSpec, ModelSpec, hookimpl
 
 @hookimpl
 def register_models(register: Any) -> None:
-    register(ModelSpec("TextMean", "acme_model:TextMean", needs_text=True))
+    register(ModelSpec("TextMean", "acme_model:TextMean", reads=("item_text",)))
 
 
 @hookimpl

@@ -8,7 +8,7 @@ from recbole_llm.core.registry import EncoderSpec
 from recbole_llm.hookspecs import hookimpl
 
 _HERE = "recbole_llm.features.encoders"
-
+_SETTINGS = "recbole_llm.features.settings"
 
 KINDS = (
     EncoderSpec(
@@ -28,17 +28,20 @@ KINDS = (
         f"{_HERE}.causal_lm:create",
         "hidden states of any decoder of transformers, GGUF files among them",
         ("transformers",),
+        f"{_SETTINGS}:CausalLMSettings",
     ),
     EncoderSpec(
         "openai",
         f"{_HERE}.openai_api:create",
         "any OpenAI-compatible embeddings endpoint",
         ("openai",),
+        f"{_SETTINGS}:EndpointSettings",
     ),
     EncoderSpec(
         "precomputed",
         f"{_HERE}.precomputed:create",
         "vectors from a file, rows named by token",
+        settings=f"{_SETTINGS}:PrecomputedSettings",
     ),
 )
 

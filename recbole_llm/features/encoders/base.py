@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from recbole_llm.core.registry import EncoderSpec, Registry, resolve
+from recbole_llm.core.settings import ConfigLike
+from recbole_llm.features.settings import EncoderSettings
 from recbole_llm.features.table import EmbeddingTable
 
 
@@ -39,7 +41,26 @@ class TableSource(Protocol):
         """All its vectors for ``item`` or ``user``, in any order."""
 
 
-def create_encoder(config: Any, registry: Registry | None = None) -> Encoder | TableSource:
+@runtime_checkable
+class TokenLimited(Protocol):
+    """An encoder that knows how many tokens of a text it reads; it cuts the rest."""
+
+    @property
+    def max_tokens(self) -> int | None:
+        """The limit, what goes around a text among them; None where it is not known."""
+
+    def token_counts(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text, uncut, with what goes around it."""
+
+
+@runtime_checkable
+class HiddenStates(Protocol):
+    """An encoder whose vectors are hidden states of a decoder."""
+
+    layer: int
+
+
+def create_encoder(config: ConfigLike, registry: Registry | None = None) -> Encoder | TableSource:
     """The encoder that `encoder` names.
 
     Args:
@@ -51,7 +72,7 @@ def create_encoder(config: Any, registry: Registry | None = None) -> Encoder | T
         EncoderError: it cannot be loaded here; the message says why and which ones can.
     """
     known = registry if registry is not None else _registry()
-    spec = known.encoder(str(config["encoder"] or "sentence_transformers"))
+    spec = encoder_spec(config, known)
     missing = spec.missing()
     if missing:
         packages = " ".join(name.replace("_", "-") for name in missing)
@@ -61,6 +82,12 @@ def create_encoder(config: Any, registry: Registry | None = None) -> Encoder | T
     except (EncoderError, ImportError) as error:
         raise _unavailable(spec, str(error), known) from error
     return encoder
+
+
+def encoder_spec(config: ConfigLike, registry: Registry | None = None) -> EncoderSpec:
+    """The kind that `encoder` names; ValueError with near matches if there is none."""
+    known = registry if registry is not None else _registry()
+    return known.encoder(EncoderSettings.of(config).encoder)
 
 
 def _registry() -> Registry:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.util import find_spec
 from logging import getLogger
 from pathlib import Path
@@ -17,13 +18,11 @@ from recbole_llm.features.digest import digest, file_digest, files_digest
 from recbole_llm.features.encoders.base import Encoder, EncoderError
 from recbole_llm.features.encoders.batching import token_batches
 from recbole_llm.features.encoders.locate import hub_folder, local_path, log_source
-from recbole_llm.features.encoders.options import Options
 from recbole_llm.features.encoders.smollm import NAMES, smollm_gguf
-from recbole_llm.features.settings import choice, integer
+from recbole_llm.features.settings import CausalLMSettings, EncoderSettings
 from recbole_llm.features.store import cache_dir
 from recbole_llm.features.table import Matrix
 
-POOLINGS = ("mean", "last_token")
 _MAX_LENGTH = 512  # tokens; decoders have no length that they were trained to embed
 _READ = (".json", ".txt", ".model", ".safetensors")
 
@@ -55,16 +54,11 @@ def create(config: Any) -> Encoder:
     Raises:
         EncoderError: it is nowhere to be had, or a GGUF file lacks a package to read it.
     """
-    options = Options.read(config)
-    name = options.model or NAMES[0]
-    source = _locate(name, options.revision, cache_dir(config))
+    settings, own = EncoderSettings.placed(config), CausalLMSettings.of(config)
+    name = settings.encoder_model or NAMES[0]
+    source = _locate(name, settings.encoder_revision, cache_dir(config))
     log_source("causal_lm", name, str(source.folder / (source.gguf or "")))
-    return CausalEncoder(
-        source,
-        options,
-        pooling=choice(config, "encoder_pooling", POOLINGS),
-        layer=integer(config, "encoder_layer", -1, minimum=-1_000),
-    )
+    return CausalEncoder(source, settings, own.encoder_pooling, own.encoder_layer)
 
 
 def _locate(name: str, revision: str | None, cache: Path) -> Source:
@@ -98,28 +92,27 @@ class CausalEncoder:
 
     Args:
         source: the model's files.
-        options: how.
+        settings: how.
         pooling: ``mean`` over the tokens, or the ``last_token``.
         layer: hidden states to take: 0 the embeddings, k the output of block k; negative from
             the end, -1 the output of the last block after the final norm.
     """
 
     def __init__(
-        self, source: Source, options: Options, pooling: str = "mean", layer: int | None = -1
+        self, source: Source, settings: EncoderSettings, pooling: str = "mean", layer: int = -1
     ) -> None:
-        self.source, self.options, self.pooling = source, options, pooling
-        self.layer = -1 if layer is None else layer
-        self.max_length = options.max_length or _MAX_LENGTH
+        self.source, self.settings, self.pooling, self.layer = source, settings, pooling, layer
+        self.max_tokens = settings.encoder_max_length or _MAX_LENGTH
         self.fingerprint = digest(
-            "causal_lm", source.digest, pooling, self.layer, options.prefix,
-            bool(options.normalize), self.max_length, options.dtype,
+            "causal_lm", source.digest, pooling, self.layer, settings.encoder_prefix,
+            bool(settings.encoder_normalize), self.max_tokens, settings.encoder_dtype,
         )  # fmt: skip
-        self._loaded: tuple[Any, nn.Module, int | None] | None = None
+        self._loaded: tuple[nn.Module, int | None] | None = None
 
     @property
     def dimension(self) -> int:
         """D, the width of the decoder."""
-        return int(self._parts()[1].config.hidden_size)  # type: ignore[union-attr, arg-type]
+        return int(self._parts()[0].config.hidden_size)  # type: ignore[union-attr, arg-type]
 
     def encode(self, texts: Sequence[str]) -> Matrix:
         """Float32 [len(texts), D]."""
@@ -127,36 +120,46 @@ class CausalEncoder:
         out = np.empty((len(texts), self.dimension), np.float32)
         with torch.inference_mode():
             lengths = [len(sequence) for sequence in ids]
-            for batch in token_batches(lengths, self.options.batch_tokens, padded=True):
+            for batch in token_batches(lengths, self.settings.encoder_batch_tokens, padded=True):
                 out[batch] = self._forward([ids[i] for i in batch]).cpu().numpy()
         return out
 
     def _tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        tokenizer = self._parts()[0]
-        prefix = self.options.prefix or ""
+        tokenizer = self._tokenizer
         encoded: list[list[int]] = tokenizer(
-            [f"{prefix}{text}" for text in texts], truncation=True, max_length=self.max_length
+            self._prefixed(texts), truncation=True, max_length=self.max_tokens
         )["input_ids"]
         filler = next(
             (t for t in (tokenizer.bos_token_id, tokenizer.eos_token_id) if t is not None), 0
         )
         return [ids or [filler] for ids in encoded]
 
+    def token_counts(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text, uncut."""
+        encoded = self._tokenizer(self._prefixed(texts), truncation=False, verbose=False)
+        return [len(ids) for ids in encoded["input_ids"]]
+
+    def _prefixed(self, texts: Sequence[str]) -> list[str]:
+        prefix = self.settings.encoder_prefix or ""
+        return [f"{prefix}{text}" for text in texts]
+
     def _forward(self, ids: list[list[int]]) -> Tensor:
         """[B] sequences -> [B, D]."""
-        _, model, layer = self._parts()
+        model, layer = self._parts()
         lengths = torch.tensor([len(sequence) for sequence in ids])
         width = int(lengths.max())
         padded = torch.tensor([sequence + [0] * (width - len(sequence)) for sequence in ids])
         mask = torch.arange(width) < lengths[:, None]  # [B, L]
-        device = self.options.device
+        device = self.settings.encoder_device
         output = model(
             input_ids=padded.to(device), attention_mask=mask.long().to(device),
             use_cache=False, output_hidden_states=layer is not None,
         )  # fmt: skip
         states = output.last_hidden_state if layer is None else output.hidden_states[layer]
         vectors = self._pool(states.float(), mask.to(device))
-        return nn.functional.normalize(vectors, dim=1) if self.options.normalize else vectors
+        return (
+            nn.functional.normalize(vectors, dim=1) if self.settings.encoder_normalize else vectors
+        )
 
     def _pool(self, states: Tensor, mask: Tensor) -> Tensor:
         """[B, L, D], [B, L] -> [B, D]."""
@@ -165,10 +168,10 @@ class CausalEncoder:
             return states[torch.arange(len(states), device=states.device), lengths - 1]
         return (states * mask[:, :, None]).sum(dim=1) / lengths[:, None]
 
-    def _parts(self) -> tuple[Any, nn.Module, int | None]:
-        """Tokenizer, model, and which of its hidden states to take; None: the last."""
+    def _parts(self) -> tuple[nn.Module, int | None]:
+        """The model, and which of its hidden states to take; None: the last."""
         if self._loaded is None:
-            tokenizer, model = self._load()
+            model = self._load()
             depth = int(model.config.num_hidden_layers)  # type: ignore[union-attr, arg-type]
             layer = self.layer + depth + 1 if self.layer < 0 else self.layer
             if not 0 <= layer <= depth:
@@ -176,25 +179,34 @@ class CausalEncoder:
                     f"encoder_layer: {self.layer} is out of range; the model has {depth} layers"
                 )
             last = layer == depth or drop_blocks(model, layer)
-            model.to(self.options.device).eval()
-            self._loaded = tokenizer, model, None if last else layer
+            model.to(self.settings.encoder_device).eval()
+            self._loaded = model, None if last else layer
         return self._loaded
 
-    def _load(self) -> tuple[Any, nn.Module]:
+    @cached_property
+    def _tokenizer(self) -> Any:
+        return self._from_folder("AutoTokenizer")
+
+    def _load(self) -> nn.Module:
         import transformers
 
         modern = int(transformers.__version__.partition(".")[0]) >= 5
-        arguments: dict[str, Any] = {"dtype" if modern else "torch_dtype": self.options.torch_dtype}
+        name = "dtype" if modern else "torch_dtype"
+        model: nn.Module = self._from_folder("AutoModel", **{name: self.settings.torch_dtype})
+        return model
+
+    def _from_folder(self, kind: str, **arguments: Any) -> Any:
+        import transformers
+
         where: dict[str, Any] = {"gguf_file": self.source.gguf} if self.source.gguf else {}
+        maker = getattr(transformers, kind)
         try:
-            tokenizer = transformers.AutoTokenizer.from_pretrained(self.source.folder, **where)
-            model = transformers.AutoModel.from_pretrained(self.source.folder, **where, **arguments)
+            return maker.from_pretrained(self.source.folder, **where, **arguments)
         except Exception as error:  # whatever a broken folder makes the library raise
             raise EncoderError(
                 f"encoder_model '{self.source.folder / (self.source.gguf or '')}' cannot be loaded "
                 f"by transformers ({type(error).__name__}: {error})"
             ) from error
-        return tokenizer, model
 
 
 def drop_blocks(model: nn.Module, layer: int) -> bool:

@@ -3,139 +3,158 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from recbole_llm.core.errors import one_line
+from recbole_llm.core.settings import ConfigLike
 from recbole_llm.features.digest import digest
+from recbole_llm.features.encoders.answers import credentials, read_answer, without_credentials
 from recbole_llm.features.encoders.base import Encoder, EncoderError
-from recbole_llm.features.settings import count, flag, integer, text
+from recbole_llm.features.settings import EncoderSettings, EndpointSettings
 from recbole_llm.features.table import Matrix
 
 if TYPE_CHECKING:
     from openai import OpenAI
 
-_KEY_VARIABLE = "OPENAI_API_KEY"
 _NO_KEY = "none"  # servers of one's own want a header, whatever is in it
+_MAX_BYTES = 1 << 20  # of an answer, per text, and as many for the rest
+_LONGEST_PAUSE = 8.0  # seconds between retries
 
 
-def create(config: Any) -> Encoder:
+def create(config: ConfigLike) -> Encoder:
     """Factory of the encoder kind ``openai``.
 
     Raises:
         EncoderError: no model is named, or OpenAI's own endpoint is asked without a key.
     """
-    model = text(config, "encoder_model")
-    if model is None:
+    settings, own = EncoderSettings.of(config), EndpointSettings.of(config)
+    if settings.encoder_model is None:
         raise EncoderError("set encoder_model to the model's name at the endpoint")
-    base_url = text(config, "encoder_base_url")
-    variable = text(config, "encoder_api_key_env") or _KEY_VARIABLE
-    key = os.environ.get(variable)
-    if not key and base_url is None:
+    key = os.environ.get(own.encoder_api_key_env)
+    if not key and own.encoder_base_url is None:
         raise EncoderError(
-            f"the environment variable {variable} holds no API key; set it, or encoder_base_url "
-            f"for a server that needs none"
+            f"the environment variable {own.encoder_api_key_env} holds no API key; set it, or "
+            f"encoder_base_url for a server that needs none"
         )
-    return OpenAIEncoder(
-        model,
-        base_url,
-        key or _NO_KEY,
-        dimensions=integer(config, "encoder_dimensions"),
-        prefix=text(config, "encoder_prefix") or "",
-        normalize=bool(flag(config, "encoder_normalize")),
-        retries=count(config, "encoder_max_retries", 5),
-        timeout=count(config, "encoder_timeout", 60),
-        batch_size=count(config, "encoder_request_size", 128),
-    )
+    return OpenAIEncoder(settings.encoder_model, settings, own, key or _NO_KEY)
 
 
 class OpenAIEncoder:
-    """Vectors from an endpoint.
+    """Vectors from an endpoint, each answer checked before any of it is used.
 
     The fingerprint covers the address and the model's name; a server that changes the model
-    behind a name cannot be noticed.
+    behind a name is noticed only where the width changes.
 
     Args:
         model: name at the endpoint.
-        base_url: such as ``http://localhost:8000/v1``; None: OpenAI's.
+        settings: width to ask for, prefix, normalisation.
+        own: address, retries, timeout, texts of a request.
         key: API key.
-        dimensions: width to ask for; None: the model's.
-        prefix: goes before every text.
-        normalize: whether vectors are scaled to length 1.
-        retries: of a failed request, by the client, with growing pauses.
-        timeout: of a request, seconds.
-        batch_size: texts of a request.
     """
 
     def __init__(
-        self,
-        model: str,
-        base_url: str | None,
-        key: str,
-        dimensions: int | None = None,
-        prefix: str = "",
-        normalize: bool = False,
-        retries: int = 5,
-        timeout: int = 60,
-        batch_size: int = 128,
+        self, model: str, settings: EncoderSettings, own: EndpointSettings, key: str
     ) -> None:
-        self.model, self.base_url, self._key = model, base_url, key
-        self.dimensions, self.prefix, self.normalize = dimensions, prefix, normalize
-        self.retries, self.timeout, self.batch_size = retries, timeout, batch_size
-        self.fingerprint = digest("openai", base_url, model, dimensions, prefix, normalize)
+        self.model, self.settings, self.own, self._key = model, settings, own, key
+        self.request_size = own.encoder_request_size
+        self._width = settings.encoder_dimensions
+        self.fingerprint = digest(
+            "openai", own.encoder_base_url, model, settings.encoder_dimensions,
+            settings.encoder_prefix or "", bool(settings.encoder_normalize),
+        )  # fmt: skip
 
     @cached_property
     def client(self) -> OpenAI:
-        """OpenAI's client, which retries by itself."""
+        """OpenAI's client, which retries by itself until an answer begins."""
         from openai import OpenAI
 
         return OpenAI(
             api_key=self._key,
-            base_url=self.base_url,
-            max_retries=self.retries,
-            timeout=self.timeout,
+            base_url=self.own.encoder_base_url,
+            max_retries=self.own.encoder_max_retries,
+            timeout=self.own.encoder_timeout,
         )
 
     @cached_property
     def dimension(self) -> int:
         """D; unless it was asked for, one request finds it out."""
-        return self.dimensions or int(self.encode(["width"]).shape[1])
+        return self.settings.encoder_dimensions or int(self.encode(["width"]).shape[1])
 
     def encode(self, texts: Sequence[str]) -> Matrix:
-        """Float32 [len(texts), D].
+        """Float32 [len(texts), D]; a row is not finite where the endpoint gave no usable vector.
 
         Raises:
-            EncoderError: the endpoint fails after all retries, or returns too few vectors.
+            EncoderError: the endpoint fails after all retries, or answers with something else.
         """
+        size, prefix = self.request_size, self.settings.encoder_prefix or ""
         parts = [
-            self._request([f"{self.prefix}{t}" for t in texts[i : i + self.batch_size]])
-            for i in range(0, len(texts), self.batch_size)
+            self._request([f"{prefix}{t}" for t in texts[i : i + size]])
+            for i in range(0, len(texts), size)
         ]
-        vectors = np.concatenate(parts)
-        if self.normalize:
+        vectors = np.concatenate(parts) if parts else np.zeros((0, self._width or 0), np.float32)
+        if self.settings.encoder_normalize:
             vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
         return vectors
 
     def _request(self, texts: list[str]) -> Matrix:
+        try:
+            body = self._body(texts)
+            vectors = read_answer(body, len(texts), self._width)
+        except EncoderError as error:
+            raise self._failed(error) from error
+        except Exception as error:  # whatever the client and its transport may raise
+            raise self._failed(f"{type(error).__name__}: {error}") from error
+        self._width = vectors.shape[1]
+        return vectors
+
+    def _body(self, texts: list[str]) -> bytes:
+        """The answer's bytes; an answer that breaks off is asked for again."""
         from openai import OpenAIError
 
-        wanted: dict[str, Any] = {} if self.dimensions is None else {"dimensions": self.dimensions}
-        try:
-            answer = self.client.embeddings.create(
-                model=self.model, input=texts, encoding_format="float", **wanted
-            )
-        except OpenAIError as error:
-            raise EncoderError(
-                f"the endpoint '{self.base_url or 'OpenAI'}' failed for model '{self.model}' "
-                f"({type(error).__name__}: {error}); vectors that arrived before are cached, so "
-                f"run again once it answers"
-            ) from error
-        rows = [item.embedding for item in sorted(answer.data, key=lambda item: item.index)]
-        if len(rows) != len(texts):
-            raise EncoderError(
-                f"the endpoint '{self.base_url or 'OpenAI'}' returned {len(rows)} vectors for "
-                f"{len(texts)} texts"
-            )
-        return np.asarray(rows, np.float32)
+        for attempt in range(self.own.encoder_max_retries + 1):
+            try:
+                return self._read(texts)
+            except (EncoderError, OpenAIError):  # the client has done its own retries
+                raise
+            except Exception:
+                if attempt == self.own.encoder_max_retries:
+                    raise
+                time.sleep(min(0.5 * 2**attempt, _LONGEST_PAUSE))
+        raise AssertionError("unreachable")
+
+    def _read(self, texts: list[str]) -> bytes:
+        wanted: dict[str, Any] = {}
+        if self.settings.encoder_dimensions is not None:
+            wanted["dimensions"] = self.settings.encoder_dimensions
+        end = time.monotonic() + self.own.encoder_timeout
+        longest = _MAX_BYTES * (len(texts) + 1)
+        body = bytearray()
+        with self.client.embeddings.with_streaming_response.create(
+            model=self.model, input=texts, encoding_format="float", **wanted
+        ) as response:
+            # Each read has the client's timeout; a server that trickles would go on for ever.
+            for chunk in response.iter_bytes():
+                body += chunk
+                if len(body) > longest:
+                    raise EncoderError(f"its answer is longer than {longest:,} bytes")
+                if time.monotonic() > end:
+                    raise EncoderError(
+                        f"its answer was not complete after {self.own.encoder_timeout:g} s "
+                        f"(encoder_timeout)"
+                    )
+        return bytes(body)
+
+    def _failed(self, reason: object) -> EncoderError:
+        url = self.own.encoder_base_url or "OpenAI"
+        said, where = str(reason), without_credentials(url)
+        for secret in (self._key, *credentials(url)):
+            said = said.replace(secret, "***")
+        return EncoderError(
+            f"the endpoint '{where}' failed for model '{self.model}' ({one_line(said)}); "
+            f"vectors that arrived before are cached, so run again once it answers"
+        )

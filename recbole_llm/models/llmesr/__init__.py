@@ -17,7 +17,7 @@ def register_models(register: Callable[[ModelSpec], None]) -> None:
             "recbole_llm.models.llmesr.model:LLMESR",
             settings="recbole_llm.models.llmesr.settings:LLMESRSettings",
             config=PROPERTIES / "model" / "LLMESR.yaml",
-            needs_text=True,
+            reads=("item_text", "user_text"),
             summary="LLM-ESR (NeurIPS 2024): semantic and collaborative views, self-distillation",
         )
     )

@@ -17,7 +17,7 @@ def register_models(register: Callable[[ModelSpec], None]) -> None:
             trainer="recbole_llm.models.pad.trainer:PADTrainer",
             settings="recbole_llm.models.pad.settings:PADSettings",
             config=PROPERTIES / "model" / "PAD.yaml",
-            needs_text=True,
+            reads=("item_text",),
             summary="PAD (SIGIR 2025): ID, aligned and LLM experts, gated by item frequency",
         )
     )

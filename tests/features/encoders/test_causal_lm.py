@@ -14,6 +14,7 @@ from made_texts import TEXTS, WORDS, PlainConfig, write_tokenizer
 
 from recbole_llm.features.encoders import causal_lm, smollm
 from recbole_llm.features.encoders.base import EncoderError
+from recbole_llm.features.lengths import TokenLimit
 from recbole_llm.features.table import Matrix
 
 Make = Callable[..., Path]
@@ -120,6 +121,17 @@ def test_the_fingerprint_covers_every_option(decoder_folder: Make) -> None:
 
 def test_the_dimension(decoder_folder: Make) -> None:
     assert causal_lm.create(PlainConfig(encoder_model=str(decoder_folder()))).dimension == 16
+
+
+def test_a_decoder_counts_without_its_weights(decoder_folder: Make) -> None:
+    folder = decoder_folder()
+    for weights in folder.glob("*.safetensors"):
+        weights.unlink()
+    config = PlainConfig(encoder_model=str(folder), encoder_prefix="a ", encoder_max_length=7)
+    encoder = causal_lm.create(config)
+    limit = TokenLimit.of(encoder)
+    assert limit is not None
+    assert limit.too_long(["red " * 6, "red " * 7]) == [1]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from recbole_llm.core.plugins import list_encoders
 from recbole_llm.core.registry import EncoderSpec, Registry, resolve
 from recbole_llm.features.encoders import register_encoders
 from recbole_llm.features.encoders.base import EncoderError, create_encoder
-from recbole_llm.features.encoders.options import Options
+from recbole_llm.features.settings import EncoderSettings
 from recbole_llm.testing import HashEncoder
 
 
@@ -62,15 +62,22 @@ def test_a_plugins_encoder_gets_the_configuration() -> None:
     assert create_encoder(PlainConfig(encoder="mine", x=made), known) is made
 
 
-def test_options() -> None:
-    assert Options.read(PlainConfig(device="cuda:1")) == Options(device="cuda:1")
-    config = PlainConfig(
-        encoder_model="m", encoder_prefix="p", encoder_normalize=False, encoder_max_length=3,
-        encoder_dtype="bfloat16", encoder_device="cpu", encoder_batch_tokens=7, device="cuda",
-    )  # fmt: skip
-    expected = Options("m", None, "p", False, 3, "bfloat16", "cpu", 7)
-    assert Options.read(config) == expected
-    with pytest.raises(
-        ValueError, match="encoder_dtype 'fp16' is unknown.*choose from float32, bfloat16"
-    ):
-        Options.read(PlainConfig(encoder_dtype="fp16"))
+def test_the_device_is_recboles_unless_the_encoder_has_its_own() -> None:
+    assert EncoderSettings.placed(PlainConfig(device="cuda:1")).encoder_device == "cuda:1"
+    both = PlainConfig(device="cuda:1", encoder_device="cpu")
+    assert EncoderSettings.placed(both).encoder_device == "cpu"
+    assert EncoderSettings.placed(PlainConfig()).encoder_device == "cpu"
+
+
+def test_each_built_in_kind_names_the_class_of_its_own_keys() -> None:
+    specs: list[EncoderSpec] = []
+    register_encoders(specs.append)
+    own = {spec.name: set(resolve(spec.settings).model_fields) for spec in specs if spec.settings}
+    assert own == {
+        "causal_lm": {"encoder_pooling", "encoder_layer"},
+        "openai": {
+            "encoder_base_url", "encoder_api_key_env", "encoder_request_size",
+            "encoder_max_retries", "encoder_timeout",
+        },
+        "precomputed": {"embedding_path", "user_embedding_path"},
+    }  # fmt: skip

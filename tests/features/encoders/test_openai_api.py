@@ -134,7 +134,7 @@ def test_refusals_are_not_retried(server: Server) -> None:
 
 def test_too_few_vectors(server: Server) -> None:
     server.short = True
-    with pytest.raises(EncoderError, match="returned 1 vectors for 2 texts"):
+    with pytest.raises(EncoderError, match="answered with 1 vectors for 2 texts"):
         create(server).encode(["a", "b"])
 
 

@@ -8,21 +8,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from made_texts import TEXTS, PlainConfig
+from made_texts import TEXTS, PlainConfig, encoder_settings
 from torch.nn import functional as F
 
 from recbole_llm.features.encoders import bundled, locate, sentence_transformer
 from recbole_llm.features.encoders.base import EncoderError
-from recbole_llm.features.encoders.options import Options
 from recbole_llm.features.encoders.packed import SentenceBert, bert
 from recbole_llm.features.encoders.sentence_transformer import LibraryEncoder
+from recbole_llm.features.lengths import TokenLimit
 
 Make = Callable[..., Path]
 MEAN = {"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False}
 
 
 def packed(folder: Path, **options: Any) -> SentenceBert:
-    encoder = SentenceBert.from_folder(folder, Options(**options))
+    encoder = SentenceBert.from_folder(folder, encoder_settings(**options))
     assert encoder is not None
     return encoder
 
@@ -33,7 +33,7 @@ def test_the_library_gives_the_same_vectors(
     bert_folder: Make, pooling: dict[str, Any], normalize: bool
 ) -> None:
     folder = bert_folder(pooling, normalize)
-    expected = LibraryEncoder(folder, Options()).encode(TEXTS)
+    expected = LibraryEncoder(folder, encoder_settings()).encode(TEXTS)
     actual = packed(folder).encode(TEXTS)
     assert actual.dtype == np.float32
     np.testing.assert_allclose(actual, expected, atol=2e-5)
@@ -43,10 +43,12 @@ def test_the_library_follows_the_options(bert_folder: Make) -> None:
     """As the model's own implementation does: no scaling, no text beyond the positions."""
     folder = bert_folder(MEAN, True)
     for options in ({"normalize": False}, {"max_length": 3}, {"max_length": 100_000}):
-        library = LibraryEncoder(folder, Options(**options, batch_tokens=64)).encode(TEXTS)
+        library = LibraryEncoder(folder, encoder_settings(**options, batch_tokens=64)).encode(TEXTS)
         own = packed(folder, **options).encode(TEXTS)
         np.testing.assert_allclose(library, own, atol=2e-5)
-    lengths = np.linalg.norm(LibraryEncoder(folder, Options(normalize=False)).encode(TEXTS), axis=1)
+    lengths = np.linalg.norm(
+        LibraryEncoder(folder, encoder_settings(normalize=False)).encode(TEXTS), axis=1
+    )
     assert not np.allclose(lengths, 1, atol=1e-3)
 
 
@@ -79,13 +81,33 @@ def test_options_change_vectors_and_fingerprints(bert_folder: Make) -> None:
     np.testing.assert_allclose(prefixed, plain.encode(["the red story"]), atol=1e-6)
 
 
+def test_the_encoders_count_as_they_cut(bert_folder: Make) -> None:
+    """[CLS] and [SEP] go around a text; the folder's own limit is 8 tokens."""
+    folder = bert_folder({"pooling_mode_mean_tokens": True})
+    texts = ["", "red", "the red story of the night", "a story of the blue night and the heat"]
+    for prefix, around in (("", 2), ("a ", 3)):
+        settings = encoder_settings(prefix=prefix)
+        own = packed(folder, prefix=prefix)
+        for encoder in (own, LibraryEncoder(folder, settings)):
+            counts = [around + len(text.split()) for text in texts]
+            assert encoder.token_counts(texts) == counts
+            assert encoder.max_tokens == 8
+            limit = TokenLimit.of(encoder)
+            assert limit is not None and limit.too_long(texts) == ([3] if around == 2 else [2, 3])
+        long, cut = own.encode(["the red story of the night blue", "the red story of the night"])
+        np.testing.assert_allclose(long, cut, atol=1e-6)
+    short = encoder_settings(max_length=4)
+    assert LibraryEncoder(folder, short).max_tokens == 4
+    assert packed(folder, max_length=4).max_tokens == 4
+
+
 def test_the_fingerprint_changes_with_the_weights(bert_folder: Make) -> None:
     folder = bert_folder(MEAN)
-    before = packed(folder).fingerprint, LibraryEncoder(folder, Options()).fingerprint
+    before = packed(folder).fingerprint, LibraryEncoder(folder, encoder_settings()).fingerprint
     content = bytearray((folder / "model.safetensors").read_bytes())
     content[-1] ^= 1
     (folder / "model.safetensors").write_bytes(content)
-    after = packed(folder).fingerprint, LibraryEncoder(folder, Options()).fingerprint
+    after = packed(folder).fingerprint, LibraryEncoder(folder, encoder_settings()).fingerprint
     assert before[0] != after[0]
     assert before[1] != after[1]
 
@@ -95,7 +117,10 @@ def test_the_models_own_prompt_is_the_default_prefix(bert_folder: Make) -> None:
     plain = packed(folder).encode(["the red story"])
     prompts = {"prompts": {"item": "the "}, "default_prompt_name": "item"}
     (folder / "config_sentence_transformers.json").write_text(json.dumps(prompts))
-    for options, text in ((Options(), "red story"), (Options(prefix=""), "the red story")):
+    for options, text in (
+        (encoder_settings(), "red story"),
+        (encoder_settings(prefix=""), "the red story"),
+    ):
         vectors = sentence_transformer.encoder_of(folder, options).encode([text])
         np.testing.assert_allclose(vectors, plain, atol=2e-5)
 
@@ -118,7 +143,7 @@ def test_other_models_go_to_the_library(
 ) -> None:
     folder = bert_folder(MEAN)
     (folder / file).write_text(json.dumps(content))
-    assert SentenceBert.from_folder(folder, Options()) is None
+    assert SentenceBert.from_folder(folder, encoder_settings()) is None
     assert isinstance(
         sentence_transformer.create(PlainConfig(encoder_model=str(folder))), LibraryEncoder
     )
@@ -126,7 +151,7 @@ def test_other_models_go_to_the_library(
 
 def test_the_librarys_own_options(bert_folder: Make) -> None:
     folder = bert_folder(MEAN, normalize=False)
-    library = LibraryEncoder(folder, Options(normalize=True, prefix="the ", max_length=4))
+    library = LibraryEncoder(folder, encoder_settings(normalize=True, prefix="the ", max_length=4))
     assert library.dimension == 24
     expected = packed(folder, normalize=True, prefix="the ", max_length=4)
     np.testing.assert_allclose(library.encode(TEXTS), expected.encode(TEXTS), atol=2e-5)
@@ -265,7 +290,7 @@ def test_minilm_is_the_librarys(minilm: Path, dtype: str) -> None:
         "HERSHEY'S Milk Duds, 5 Ounce",
         "東京",
     ]
-    expected = LibraryEncoder(minilm, Options()).encode(texts)
+    expected = LibraryEncoder(minilm, encoder_settings()).encode(texts)
     actual = packed(minilm, dtype=dtype).encode(texts)
     cosine = (actual * expected).sum(axis=1)
     assert cosine.min() > (0.999999 if dtype == "float32" else 0.9995)

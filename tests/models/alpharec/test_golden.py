@@ -41,14 +41,13 @@ class GoldenData:
         })  # fmt: skip
         self.n_users, self.n_items = (size + 1 for size in arrays["R_train"].shape)
         matrix = np.pad(arrays["item_text"], ((1, 0), (0, 0)))
-        self.item_embeddings = SimpleNamespace(matrix=matrix, fingerprint="golden")
+        self.features = {"item_text": SimpleNamespace(matrix=matrix, fingerprint="golden")}
 
     def num(self, field: str) -> int:
         return self.n_users if field == self.uid_field else self.n_items
 
 
-def _model(arrays: dict[str, np.ndarray], meta: dict[str, Any], kind: str, mp: Any) -> AlphaRec:
-    monkeypatch_table(mp)
+def _model(arrays: dict[str, np.ndarray], meta: dict[str, Any], kind: str) -> AlphaRec:
     official = meta["config"]
     config = {
         "USER_ID_FIELD": "user_id",
@@ -80,13 +79,6 @@ def _model(arrays: dict[str, np.ndarray], meta: dict[str, Any], kind: str, mp: A
     return model
 
 
-def monkeypatch_table(mp: Any) -> None:
-    mp.setattr(
-        "recbole_llm.models.alpharec.model.item_embeddings",
-        lambda config, data: data.item_embeddings,
-    )
-
-
 def _batch(arrays: dict[str, np.ndarray]) -> Interaction:
     """As RecBole's loader gives it: the rows repeated for each negative."""
     k = arrays["neg_items"].shape[1]
@@ -105,7 +97,7 @@ def _near(ours: Any, theirs: np.ndarray) -> None:
 @pytest.mark.parametrize("kind", MAPS)
 def test_loss_and_gradients(kind: str, golden: Any, monkeypatch: Any) -> None:
     arrays, meta = golden("alpharec")
-    model = _model(arrays, meta, kind, monkeypatch)
+    model = _model(arrays, meta, kind)
     loss = model.calculate_loss(_batch(arrays))
     loss.backward()
     _near(loss, arrays[f"{OFFICIAL[kind]}.loss"])
@@ -120,7 +112,7 @@ def test_loss_and_gradients(kind: str, golden: Any, monkeypatch: Any) -> None:
 @pytest.mark.parametrize("kind", MAPS)
 def test_vectors_and_predictions(kind: str, golden: Any, monkeypatch: Any) -> None:
     arrays, meta = golden("alpharec")
-    model = _model(arrays, meta, kind, monkeypatch).eval()
+    model = _model(arrays, meta, kind).eval()
     users, items = model()
     _near(users[1:], arrays[f"{OFFICIAL[kind]}.user_emb"])
     _near(items[1:], arrays[f"{OFFICIAL[kind]}.item_emb"])
@@ -136,7 +128,7 @@ def test_vectors_and_predictions(kind: str, golden: Any, monkeypatch: Any) -> No
 
 def test_graph_and_user_texts(golden: Any, monkeypatch: Any) -> None:
     arrays, meta = golden("alpharec")
-    graph = _model(arrays, meta, "mlp", monkeypatch).graph
+    graph = _model(arrays, meta, "mlp").graph
     n_users = arrays["R_train"].shape[0]
     real = torch.arange(graph.n_users + graph.n_items)
     real = real[(real != 0) & (real != graph.n_users)]  # without the padding nodes

@@ -104,7 +104,7 @@ def test_every_parameter_is_trained(make: Any, ablation: str, level: str) -> Non
 def test_collaborative_embeddings_start_from_principal_components(make: Any) -> None:
     model, loader = make(item_std=0.3, text_whitening=0.0)
     table = model.network.item_embedding.weight.detach()
-    text = torch.from_numpy(loader.dataset.item_embeddings.matrix)
+    text = torch.from_numpy(loader.dataset.features["item_text"].matrix)
     centred = text[1:] - text[1:].mean(0)
     directions = torch.linalg.svd(centred, full_matrices=False)[2][:8]
     expected = centred @ directions.t()
@@ -249,7 +249,7 @@ def test_neighbours_and_histories_come_from_training_interactions(
             for u, token in enumerate(ids["user_id"])
         }
         items = [ids["item_id"][i] for i in distillation.histories.items.tolist()]
-        vectors = loader.dataset.user_embeddings.matrix
+        vectors = loader.dataset.features["user_text"].matrix
         return similar, items, {t: v.tolist() for t, v in zip(ids["user_id"], vectors, strict=True)}
 
     before = derived()

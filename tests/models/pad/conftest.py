@@ -70,7 +70,7 @@ def make_pad() -> MakePAD:
         if counts is None:
             counts = np.r_[0, rng.integers(0, 9, len(matrix) - 1)]
         dataset = train_split(np.asarray(counts))
-        dataset.item_embeddings = SimpleNamespace(matrix=matrix, fingerprint="random")
+        dataset.features = {"item_text": SimpleNamespace(matrix=matrix, fingerprint="random")}
         torch.manual_seed(0)
         return PAD(pad_settings(**changes), dataset).eval()
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +17,8 @@ from torch.nn import functional as F
 
 from recbole_llm.features.digest import digest, files_digest
 from recbole_llm.features.encoders.batching import token_batches
-from recbole_llm.features.encoders.options import Options
 from recbole_llm.features.encoders.packed.bert import PackedBert
+from recbole_llm.features.settings import EncoderSettings
 from recbole_llm.features.table import Matrix
 
 if TYPE_CHECKING:
@@ -32,29 +33,26 @@ class SentenceBert:
     Args:
         folder: the model.
         plan: what it computes.
-        options: how; what they leave to the model is the plan's.
+        settings: how; what they leave to the model is the plan's.
     """
 
-    def __init__(self, folder: Path, plan: _Plan, options: Options) -> None:
-        self.folder, self.plan = folder, plan
-        self.options = replace(
-            options,
-            normalize=plan.normalize if options.normalize is None else options.normalize,
-            max_length=min(options.max_length or plan.max_length, plan.max_length),
-            prefix=options.prefix or "",
-        )
+    def __init__(self, folder: Path, plan: _Plan, settings: EncoderSettings) -> None:
+        self.folder, self.plan, self.settings = folder, plan, settings
+        wanted = settings.encoder_normalize
+        self.normalize = plan.normalize if wanted is None else wanted
+        self.prefix = settings.encoder_prefix or ""
+        self.max_tokens = min(settings.encoder_max_length or plan.max_length, plan.max_length)
         self.dimension = int(plan.bert["hidden_size"])
         self.fingerprint = digest(
-            "sentence", files_digest(folder, plan.files), self.options.prefix,
-            self.options.normalize, self.options.max_length, self.options.dtype,
+            "sentence", files_digest(folder, plan.files), self.prefix, self.normalize,
+            self.max_tokens, settings.encoder_dtype,
         )  # fmt: skip
-        self._loaded: tuple[Tokenizer, PackedBert] | None = None
 
     @classmethod
-    def from_folder(cls, folder: Path, options: Options) -> SentenceBert | None:
+    def from_folder(cls, folder: Path, settings: EncoderSettings) -> SentenceBert | None:
         """The encoder of a folder, or None if this code does not compute its model."""
         plan = _plan_of(folder)
-        return None if plan is None else cls(folder, plan, options)
+        return None if plan is None else cls(folder, plan, settings)
 
     def encode(self, texts: Sequence[str]) -> Matrix:
         """Float32 [len(texts), D]."""
@@ -62,38 +60,49 @@ class SentenceBert:
         out = np.empty((len(texts), self.dimension), np.float32)
         lengths = [len(sequence) for sequence in ids]
         with torch.inference_mode():
-            for batch in token_batches(lengths, self.options.batch_tokens):
+            for batch in token_batches(lengths, self.settings.encoder_batch_tokens):
                 out[batch] = self._forward([ids[i] for i in batch]).cpu().numpy()
         return out
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, cut to the longest that the model takes."""
-        encoded = self._model()[0].encode_batch([f"{self.options.prefix}{text}" for text in texts])
+        encoded = self._tokenizer.encode_batch([f"{self.prefix}{text}" for text in texts])
         return [e.ids for e in encoded]
+
+    def token_counts(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text, uncut."""
+        self._tokenizer.no_truncation()
+        try:
+            return [len(ids) for ids in self.tokenize(texts)]
+        finally:
+            self._tokenizer.enable_truncation(self.max_tokens)
 
     def _forward(self, ids: list[list[int]]) -> Tensor:
         """Sequences in order of length -> pooled vectors [len(ids), D]."""
         runs = [(len(list(group)), n) for n, group in groupby(len(sequence) for sequence in ids)]
-        states = self._model()[1](torch.tensor([i for sequence in ids for i in sequence]), runs)
+        states = self._bert(torch.tensor([i for sequence in ids for i in sequence]), runs)
         parts = torch.split(states, [count * length for count, length in runs])
         blocks = [part.view(*run, -1) for part, run in zip(parts, runs, strict=True)]  # [n, L, H]
         first = self.plan.pooling == "cls"
         vectors = torch.cat([block[:, 0] if first else block.mean(1) for block in blocks])
-        return F.normalize(vectors, dim=1) if self.options.normalize else vectors
+        return F.normalize(vectors, dim=1) if self.normalize else vectors
 
-    def _model(self) -> tuple[Tokenizer, PackedBert]:
-        if self._loaded is None:
-            from safetensors.torch import load_file
-            from tokenizers import Tokenizer
+    @cached_property
+    def _tokenizer(self) -> Tokenizer:
+        from tokenizers import Tokenizer
 
-            tokenizer = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
-            tokenizer.no_padding()
-            assert self.options.max_length is not None
-            tokenizer.enable_truncation(self.options.max_length)
-            weights = load_file(self.folder / "model.safetensors")
-            dtype, device = self.options.torch_dtype, self.options.device
-            self._loaded = tokenizer, PackedBert(self.plan.bert, weights, dtype, device)
-        return self._loaded
+        tokenizer = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
+        tokenizer.no_padding()
+        tokenizer.enable_truncation(self.max_tokens)
+        return tokenizer
+
+    @cached_property
+    def _bert(self) -> PackedBert:
+        from safetensors.torch import load_file
+
+        weights = load_file(self.folder / "model.safetensors")
+        device = self.settings.encoder_device or "cpu"
+        return PackedBert(self.plan.bert, weights, self.settings.torch_dtype, device)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,113 @@
+"""Answers of embeddings endpoints: data of strangers, checked before it is used or stored."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections import Counter
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+
+from recbole_llm.core.errors import one_line
+from recbole_llm.features.encoders.base import EncoderError
+from recbole_llm.features.table import Matrix
+
+_SHOWN = 60  # characters of an answer in a message
+
+
+def read_answer(body: bytes, count: int, width: int | None = None) -> Matrix:
+    """The vectors of an answer in the order of the texts.
+
+    A vector at fault (not a list of numbers, another width, beyond float32) is a row of NaN, and
+    costs the others nothing. An answer that does not say which vector is which text's is refused.
+
+    Args:
+        body: the answer.
+        count: number of texts that were sent.
+        width: that the vectors must have; None: the one that most of them have.
+
+    Returns:
+        float32 [count, D].
+
+    Raises:
+        EncoderError: it is no such answer; in words that follow "the endpoint failed".
+    """
+    rows = _by_index(_entries(body), count)
+    vectors = [_vector(row) for row in rows]
+    widths = Counter(len(v) for v in vectors if v is not None and len(v))
+    if not widths:
+        raise EncoderError(f"it answered with no vector of numbers: {_shown(body)}")
+    usual = widths.most_common(1)[0][0]
+    if width is not None and width not in widths:
+        raise EncoderError(f"it answered with vectors of {usual} numbers, expected {width}")
+    size = usual if width is None else width
+    out = np.full((count, size), np.nan, np.float32)
+    for row, vector in enumerate(vectors):
+        if vector is not None and len(vector) == size:
+            out[row] = vector
+    return out
+
+
+def without_credentials(url: str) -> str:
+    """An address without user, password, query and fragment."""
+    if "://" not in url:
+        return url
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}{parts.path}"
+
+
+def credentials(url: str) -> list[str]:
+    """What a server that an address with a password was used for may repeat."""
+    user, _, _ = urlsplit(url).netloc.rpartition("@")
+    password = user.partition(":")[2]
+    basic = base64.b64encode(unquote(user).encode()).decode("ascii")
+    return [s for s in (basic, user, password, unquote(password)) if user and s]
+
+
+def _entries(body: bytes) -> list[Any]:
+    try:
+        answer = json.loads(body)
+    except (ValueError, RecursionError):
+        raise EncoderError(f"it answered with no JSON: {_shown(body)}") from None
+    data = answer.get("data") if isinstance(answer, dict) else None
+    if not isinstance(data, list):
+        raise EncoderError(f"it answered without a list 'data': {_shown(body)}")
+    return data
+
+
+def _by_index(entries: list[Any], count: int) -> list[Any]:
+    """Embeddings in the order of their ``index``, which must be 0 to count - 1, each once."""
+    if len(entries) != count:
+        raise EncoderError(f"it answered with {len(entries)} vectors for {count} texts")
+    found: dict[int, Any] = {}
+    for entry in entries:
+        index = entry.get("index") if isinstance(entry, dict) else None
+        if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < count:
+            raise EncoderError(
+                f"it answered with the index {index!r:.20}, expected 0 to {count - 1}, so no "
+                f"vector is known to be a text's"
+            )
+        if index in found:
+            raise EncoderError(f"it answered with the index {index} twice")
+        found[index] = entry.get("embedding")
+    return [found[index] for index in range(count)]
+
+
+def _vector(values: Any) -> Matrix | None:
+    """Float32 [D], or None where it is no list of finite numbers."""
+    if not isinstance(values, list) or not all(type(v) in (int, float) for v in values):
+        return None
+    try:
+        with np.errstate(over="ignore"):
+            vector = np.asarray(values, np.float64).astype(np.float32)
+    except (OverflowError, ValueError, TypeError):
+        return None
+    return vector if np.isfinite(vector).all() else None
+
+
+def _shown(body: bytes) -> str:
+    said = one_line(body[: 10 * _SHOWN].decode("utf-8", "replace"), _SHOWN)
+    return f"'{said}'" if said else "nothing"

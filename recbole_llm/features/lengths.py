@@ -1,0 +1,106 @@
+"""How long texts are to an encoder, which cuts what is over its limit from the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from logging import getLogger
+
+from recbole_llm.features.encoders.base import TokenLimited
+from recbole_llm.features.errors import first_names
+
+_AT_ONCE = 10_000  # texts tokenized together
+
+
+class TokenLimit:
+    """The tokens of a text that an encoder reads.
+
+    Args:
+        encoder: knows its limit.
+        tokens: the limit.
+    """
+
+    def __init__(self, encoder: TokenLimited, tokens: int) -> None:
+        self.tokens, self._encoder = tokens, encoder
+
+    @classmethod
+    def of(cls, encoder: object) -> TokenLimit | None:
+        """The limit of an encoder that knows it; None for endpoints and others that do not."""
+        if not isinstance(encoder, TokenLimited) or encoder.max_tokens is None:
+            return None
+        return cls(encoder, encoder.max_tokens)
+
+    def too_long(self, texts: Sequence[str]) -> list[int]:
+        """Positions of the texts that the encoder would cut."""
+        # A token stands for a byte at least, so that most texts need not be tokenized: half of the
+        # limit is left to what goes around a text, which is not known before.
+        sizes = [len(text.encode("utf-8", "surrogatepass")) for text in texts]
+        if not any(size > self.tokens // 2 for size in sizes):
+            return []
+        around = self._encoder.token_counts([""])[0]
+        open_ = [i for i, size in enumerate(sizes) if size + around > self.tokens]
+        found = []
+        for start in range(0, len(open_), _AT_ONCE):
+            part = open_[start : start + _AT_ONCE]
+            counts = self._encoder.token_counts([texts[i] for i in part])
+            found += [i for i, count in zip(part, counts, strict=True) if count > self.tokens]
+        return found
+
+
+def keep_newest(
+    render: Callable[[str, int], str],
+    texts: Mapping[str, str],
+    histories: Mapping[str, int],
+    limit: TokenLimit,
+) -> dict[str, str]:
+    """The texts of users that are over the limit, with so many of their newest items as fit it.
+
+    One item stays at least. How many texts are shortened, and by how much, is logged.
+
+    Args:
+        render: a user's text from the user's name and the number of newest items.
+        texts: {user: text} with all items.
+        histories: {user: number of items}.
+        limit: of the encoder.
+
+    Returns:
+        {user: shorter text}.
+    """
+    names = list(texts)
+    long = {names[i]: histories[names[i]] for i in limit.too_long(list(texts.values()))}
+    fit = _longest_that_fit(render, long, limit)
+    shorter = {user: render(user, count) for user, count in fit.items()}
+    changed = {user: text for user, text in shorter.items() if text != texts[user]}
+    if changed:
+        dropped = sum(histories[user] - fit[user] for user in changed)
+        getLogger("recbole_llm").info(
+            f"user texts: {len(changed)} of {len(texts)} are shortened to the encoder's "
+            f"{limit.tokens} tokens, by {dropped} of their oldest items"
+        )
+    return changed
+
+
+def _longest_that_fit(
+    render: Callable[[str, int], str], histories: Mapping[str, int], limit: TokenLimit
+) -> dict[str, int]:
+    """{user: number of newest items}, by bisection of all users at once."""
+    low = dict.fromkeys(histories, 1)
+    high = {user: max(1, count - 1) for user, count in histories.items()}
+    while open_ := [user for user in histories if low[user] < high[user]]:
+        middle = {user: (low[user] + high[user] + 1) // 2 for user in open_}
+        long = set(limit.too_long([render(user, middle[user]) for user in open_]))
+        for i, user in enumerate(open_):
+            if i in long:
+                high[user] = middle[user] - 1
+            else:
+                low[user] = middle[user]
+    return low
+
+
+def report_cut(texts: Mapping[str, str], kind: str, limit: TokenLimit | None) -> None:
+    """Say how many texts the encoder cuts, and whose."""
+    names, cut = list(texts), [] if limit is None else limit.too_long(list(texts.values()))
+    if limit is not None and cut:
+        getLogger("recbole_llm").warning(
+            f"{kind} texts: {len(cut)} of {len(texts)} are cut at the encoder's {limit.tokens} "
+            f"tokens: {first_names(names[i] for i in cut)}"
+        )

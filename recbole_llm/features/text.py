@@ -1,0 +1,159 @@
+"""The features made of texts: from fields and histories to an aligned table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from logging import getLogger
+from typing import TYPE_CHECKING
+
+from recbole_llm.features.align import Coverage, align
+from recbole_llm.features.digest import digest, texts_digest
+from recbole_llm.features.encoders.base import (
+    Encoder,
+    HiddenStates,
+    TableSource,
+    create_encoder,
+)
+from recbole_llm.features.errors import TableError, first_names
+from recbole_llm.features.lengths import TokenLimit, report_cut
+from recbole_llm.features.pipeline import EncodeReport, encode_texts
+from recbole_llm.features.prompts import Texts, item_texts, user_texts
+from recbole_llm.features.settings import EncoderSettings, StoreSettings
+from recbole_llm.features.table import EmbeddingTable
+from recbole_llm.features.vectors import EmbeddingStore
+
+if TYPE_CHECKING:
+    from recbole.config import Config
+    from recbole.data.dataset import Dataset
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The vectors of a data set's items or users, and how they came about.
+
+    Args:
+        table: aligned to RecBole's ids.
+        coverage: tokens with and without a vector.
+        encoding: counts of texts; None for precomputed vectors.
+    """
+
+    table: EmbeddingTable
+    coverage: Coverage
+    encoding: EncodeReport | None
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """How items and users differ."""
+
+    name: str  # item or user
+    texts: Callable[[Config, Dataset, TokenLimit | None], Texts]
+    policy_key: str
+
+    def tokens(self, dataset: Dataset) -> list[str]:
+        """In the order of RecBole's ids, padding first."""
+        field = dataset.iid_field if self.name == "item" else dataset.uid_field
+        return [str(token) for token in dataset.field2id_token[field]]
+
+
+def _item_texts(config: Config, dataset: Dataset, limit: TokenLimit | None) -> Texts:
+    return item_texts(config, dataset)
+
+
+_ITEM = _Kind("item", _item_texts, "missing_embedding")
+_USER = _Kind("user", user_texts, "missing_user_embedding")
+
+
+def item_text(config: Config, dataset: Dataset) -> EmbeddingTable:
+    """Build the feature ``item_text``: the vectors of the items' texts."""
+    return encode_items(config, dataset).table
+
+
+def user_text(config: Config, dataset: Dataset) -> EmbeddingTable:
+    """Build the feature ``user_text``: of users' texts, from the training split alone."""
+    return _encoded(config, dataset, _USER, create_encoder(config)).table
+
+
+def item_states(config: Config, dataset: Dataset) -> EmbeddingTable:
+    """Build the feature ``item_states``: a decoder's hidden states over the items' texts."""
+    encoder = create_encoder(config)
+    if not isinstance(encoder, (HiddenStates, TableSource)):
+        raise ValueError(  # noqa: TRY004
+            f"encoder: '{EncoderSettings.of(config).encoder}' has no hidden states, which "
+            f"'item_states' are; set encoder: causal_lm, and encoder_layer"
+        )
+    return _encoded(config, dataset, _ITEM, encoder).table
+
+
+def encode_items(config: Config, dataset: Dataset) -> Encoded:
+    """The items' vectors with a report; what was encoded before is read from the store."""
+    return _encoded(config, dataset, _ITEM, create_encoder(config))
+
+
+def _encoded(
+    config: Config, dataset: Dataset, kind: _Kind, encoder: Encoder | TableSource
+) -> Encoded:
+    # Everything that can fail at once is tried before anything that takes long.
+    policy: str = getattr(StoreSettings.of(config), kind.policy_key)
+    if isinstance(encoder, TableSource):
+        table, encoding = encoder.table(kind.name), None
+    else:
+        limit = TokenLimit.of(encoder)
+        with closing(EmbeddingStore.from_config(config)) as store:
+            texts = kind.texts(config, dataset, limit)
+            _check_texts(dataset, kind, texts, policy)
+            table, encoding = _encode(config, kind.name, encoder, store, texts)
+    aligned, coverage = align(table, kind.tokens(dataset), policy, kind.name, kind.policy_key)
+    return Encoded(aligned, coverage, encoding)
+
+
+def encode_named(config: Config, texts: Texts, kind: str) -> EmbeddingTable:
+    """Vectors of any texts by name, in the order of the texts; what is stored is not encoded.
+
+    Raises:
+        ValueError: the encoder cannot be loaded, fails, or holds ready-made vectors only.
+    """
+    encoder = create_encoder(config)
+    if isinstance(encoder, TableSource):
+        raise ValueError(  # noqa: TRY004
+            f"encoder: '{EncoderSettings.of(config).encoder}' holds ready-made vectors, so it "
+            f"cannot encode {kind} texts"
+        )
+    with closing(EmbeddingStore.from_config(config)) as store:
+        return _encode(config, kind, encoder, store, texts)[0]
+
+
+def _encode(
+    config: Config, kind: str, encoder: Encoder, store: EmbeddingStore, texts: Texts
+) -> tuple[EmbeddingTable, EncodeReport]:
+    report_cut(texts, kind, TokenLimit.of(encoder))
+    matrix, report = encode_texts(
+        encoder,
+        store,
+        list(texts.values()),
+        EncoderSettings.of(config).encoder_batch_size,
+        f"Encoding {kind}s",
+        config["show_progress"] is not False,
+    )
+    content = texts_digest(texts.keys(), texts.values())
+    fingerprint = digest(encoder.fingerprint, store.dtype.name, content)
+    getLogger("recbole_llm").info(f"{kind} embeddings: {report}, {matrix.shape[1]} wide")
+    return EmbeddingTable(matrix, list(texts), fingerprint), report
+
+
+def _check_texts(dataset: Dataset, kind: _Kind, texts: Texts, policy: str) -> None:
+    """Texts that are missing under the policy ``error`` end the run before anything is encoded."""
+    tokens = kind.tokens(dataset)[1:]
+    if not texts:
+        raise ValueError(
+            f"dataset '{dataset.dataset_name}': not one {kind.name} has a text; check "
+            f"{kind.name}_prompt and the tokens of its {kind.name} file"
+        )
+    missing = [token for token in tokens if token not in texts]
+    if missing and policy == "error":
+        raise TableError(
+            f"{len(missing)} of {len(tokens)} {kind.name}s have no text: {first_names(missing)}; "
+            f"complete the {kind.name} file, or set {kind.policy_key} to zeros or mean"
+        )

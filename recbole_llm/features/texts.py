@@ -1,0 +1,67 @@
+"""Generated texts by the prompts that asked for them, in the store.
+
+What a language model writes is data: it is cleaned before it is kept, and never interpreted.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+
+from recbole_llm.features.store import Store, content_keys
+
+MAX_CHARACTERS = 20_000  # of a generated text
+_KEPT = "\n\t"
+# Marks that change the direction of what follows, and so what a reader sees.
+_DIRECTIONS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def clean_text(text: str, longest: int = MAX_CHARACTERS) -> str:
+    """A text of at most `longest` characters, without control characters and lone surrogates.
+
+    >>> clean_text("a\\x00b\\r\\nc\\ud800 ")
+    'ab\\nc'
+    """
+    lines = text[: 2 * longest].replace("\r\n", "\n").replace("\r", "\n")
+    kept = (c for c in lines if c in _KEPT or not _is_control(c))
+    return "".join(kept).strip()[:longest].rstrip()
+
+
+def _is_control(character: str) -> bool:
+    return unicodedata.category(character) in ("Cc", "Cs") or character in _DIRECTIONS
+
+
+class TextStore(Store):
+    """The generated texts of a cache folder.
+
+    Args:
+        folder: made if it is not there.
+
+    Raises:
+        StoreError: the folder cannot be written, or the file is damaged.
+    """
+
+    table, column = "texts", "text"
+
+    def keys(self, fingerprint: str, prompts: Iterable[str]) -> list[bytes]:
+        """One 20-byte key per prompt, for the generator of a fingerprint."""
+        return content_keys(f"text\0{fingerprint}\0", prompts)
+
+    def add(self, keys: Sequence[bytes], texts: Sequence[str]) -> None:
+        """Store a batch, cleaned, at once, or nothing of it; keys that are there stay.
+
+        Raises:
+            StoreError: the disk is full, the file is locked too long or damaged.
+        """
+        self._insert(keys, [clean_text(text).encode("utf-8") for text in texts])
+
+    def load(self, keys: Sequence[bytes]) -> Mapping[bytes, str]:
+        """{key: text} of the keys that are there.
+
+        Raises:
+            StoreError: a text is damaged.
+        """
+        try:
+            return {key: content.decode("utf-8") for key, content in self._contents(keys)}
+        except UnicodeDecodeError as error:
+            raise self._damaged(error) from error

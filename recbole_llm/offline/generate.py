@@ -1,0 +1,175 @@
+"""Texts that a language model writes, kept in the store: the base of such stages.
+
+A method says what is asked (``prompts``) and who answers (``generator``); batching, resuming,
+cleaning and the artifact are here. Texts are data: bounded, cleaned, never interpreted.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from tqdm import tqdm
+
+from recbole_llm.core.plugins import get_registry
+from recbole_llm.core.registry import resolve
+from recbole_llm.features.digest import texts_digest
+from recbole_llm.features.store import cache_dir
+from recbole_llm.features.table import EmbeddingTable
+from recbole_llm.features.text import encode_named
+from recbole_llm.features.texts import MAX_CHARACTERS, TextStore, clean_text
+from recbole_llm.offline.stage import Stage, StageError
+
+if TYPE_CHECKING:
+    from recbole.config import Config
+    from recbole.data.dataset import Dataset
+
+TEXTS = "texts.jsonl"
+PADDING = "[PAD]"
+
+
+class Generator(Protocol):
+    """Prompts to texts. Making one is cheap; a model is loaded by the first ``generate``."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever any text could change."""
+
+    def generate(self, prompts: Sequence[str]) -> Sequence[str]:
+        """One text per prompt, in order."""
+
+
+def generate_texts(
+    generator: Generator,
+    store: TextStore,
+    prompts: Sequence[str],
+    batch_size: int = 16,
+    title: str = "Generating",
+    progress: bool = True,
+) -> tuple[list[str], int]:
+    """Texts of prompts; those that the store lacks are generated, and stored batch by batch.
+
+    Args:
+        generator: called with the prompts that have no text yet, each once.
+        store: read before and written after each batch.
+        prompts: in any order, repeated or not.
+        batch_size: prompts between two commits, the most that a killed run has to repeat.
+        title: of the progress bar.
+        progress: whether to show it.
+
+    Returns:
+        the texts, cleaned, in the order of the prompts; the number of texts generated now.
+
+    Raises:
+        StageError: the generator gives another number of texts, or something else than texts.
+    """
+    unique = list(dict.fromkeys(prompts))
+    keys = dict(zip(unique, store.keys(generator.fingerprint, unique), strict=True))
+    known = store.present(list(keys.values()))
+    todo = [p for p in unique if keys[p] not in known]
+    shown = progress and bool(todo)
+    with tqdm(total=len(todo), desc=title, unit="text", disable=not shown) as bar:
+        for start in range(0, len(todo), batch_size):
+            batch = todo[start : start + batch_size]
+            store.add([keys[p] for p in batch], _answers(generator, batch))
+            bar.update(len(batch))
+    texts = store.load(list(keys.values()))
+    return [texts[keys[p]] for p in prompts], len(todo)
+
+
+def _answers(generator: Generator, prompts: list[str]) -> list[str]:
+    texts = generator.generate(prompts)
+    if isinstance(texts, str) or len(texts) != len(prompts):
+        raise StageError(f"the generator gave {len(texts)} texts for {len(prompts)} prompts")
+    wrong = [type(t).__name__ for t in texts if not isinstance(t, str)]
+    if wrong:
+        raise StageError(f"the generator gave a {wrong[0]} in place of a text")
+    return list(texts)
+
+
+class GenerateStage(Stage):
+    """A stage whose artifact is a text for each of some training examples.
+
+    ``texts.jsonl`` has a line ``["example", "text"]`` per example. Examples whose text is empty
+    are kept, too: asking again would not change it.
+    """
+
+    unit = "texts"
+    batch_size = 16
+
+    @abstractmethod
+    def prompts(self) -> Mapping[str, str]:
+        """{example: prompt}, of training interactions alone."""
+
+    @abstractmethod
+    def generator(self) -> Generator:
+        """Who answers."""
+
+    @cached_property
+    def _asked(self) -> tuple[Mapping[str, str], Generator]:
+        prompts = self.prompts()
+        if not prompts:
+            raise StageError(f"stage {self.name}: there is no training example to write about")
+        return prompts, self.generator()
+
+    def inputs(self) -> Mapping[str, Any]:
+        """Generator, examples, prompts and bounds."""
+        prompts, generator = self._asked
+        content = texts_digest(prompts.keys(), prompts.values())
+        return {"generator": generator.fingerprint, "prompts": content, "longest": MAX_CHARACTERS}
+
+    def work(self, folder: Path) -> tuple[int, int]:
+        """Ask for the texts that the store lacks."""
+        prompts, generator = self._asked
+        shown = self.config["show_progress"] is not False
+        with closing(TextStore(cache_dir(self.config))) as store:
+            texts, done = generate_texts(
+                generator, store, list(prompts.values()), self.batch_size, self.name, shown
+            )
+        lines = [json.dumps(pair) for pair in zip(prompts, texts, strict=True)]
+        (folder / TEXTS).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return len(prompts) - done, done
+
+    def texts(self) -> dict[str, str]:
+        """{example: text} of the finished stage, which is done first where it is missing.
+
+        Raises:
+            StageError: the artifact is damaged.
+        """
+        self.complete()
+        file = self.path / TEXTS
+        try:
+            pairs = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+            return {str(example): clean_text(text) for example, text in pairs}
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise StageError(f"'{file}' is damaged ({error}); delete '{self.path}'") from error
+
+
+def example_text(config: Config, dataset: Dataset) -> EmbeddingTable:
+    """Build the feature ``example_text`` from the model's stage that generates texts.
+
+    Returns:
+        A row for each example with a text, after row 0, padding; ``tokens`` names the examples.
+
+    Raises:
+        ValueError: the model has no such stage.
+    """
+    registry = get_registry()
+    spec = registry.models.get(config["model"])
+    classes = [resolve(registry.stage(name).stage) for name in (spec.stages if spec else ())]
+    own = next((cls for cls in classes if issubclass(cls, GenerateStage)), None)
+    if own is None:
+        raise ValueError(
+            f"feature 'example_text': {config['model']} has no stage that generates texts; name "
+            f"one in its ModelSpec's stages"
+        )
+    texts = {example: text for example, text in own(config, dataset).texts().items() if text}
+    table = encode_named(config, texts, "example")
+    matrix = np.vstack([np.zeros((1, table.dimension), np.float32), table.matrix])
+    return EmbeddingTable(matrix, [PADDING, *table.tokens], table.fingerprint)

@@ -1,0 +1,66 @@
+"""From a configuration to loaders: the stages and features of a model, in their places."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from logging import getLogger
+from typing import TYPE_CHECKING, Any, Literal
+
+from recbole_llm.core.plugins import get_plugin_manager, get_registry
+from recbole_llm.core.registry import StageSpec, resolve
+from recbole_llm.data.create import create_dataset
+from recbole_llm.data.prepare import data_preparation
+from recbole_llm.features.attach import attach_features, reads_of
+from recbole_llm.offline.stage import StageReport
+
+if TYPE_CHECKING:
+    from recbole.config import Config
+    from recbole.data.dataset import Dataset
+
+Say = Callable[[StageReport], None]
+
+
+def _log(report: StageReport) -> None:
+    getLogger("recbole_llm").info(str(report))
+
+
+def stages_of(config: Config) -> list[StageSpec]:
+    """The model's stages in order; ``encode`` goes first where items are read as text.
+
+    Raises:
+        ValueError: a stage that nobody registered; near matches are listed.
+    """
+    registry = get_registry()
+    spec = registry.models.get(config["model"])
+    names = () if spec is None else spec.stages
+    if "item_text" in reads_of(config):
+        names = names if "encode" in names else ("encode", *names)
+    return [registry.stage(name) for name in names]
+
+
+def complete(
+    config: Config, dataset: Dataset, when: Literal["loaded", "split"], say: Say = _log
+) -> None:
+    """Do the model's stages that are missing, of those that need the loaded or the split data."""
+    for spec in stages_of(config):
+        if spec.when == when:
+            say(resolve(spec.stage)(config, dataset).complete())
+
+
+def prepare_data(config: Config, say: Say = _log) -> tuple[Any, Any, Any, Any]:
+    """Load the data set, do the offline work, attach the features, split.
+
+    Args:
+        config: the configuration.
+        say: told of each stage, whether it was there or is done now.
+
+    Returns:
+        the data set and its loaders for training, validation and test.
+    """
+    dataset = create_dataset(config)
+    get_plugin_manager().hook.prepare_dataset(config=config, dataset=dataset)
+    complete(config, dataset, "loaded", say)
+    attach_features(config, dataset)
+    loaders = data_preparation(config, dataset)
+    complete(config, loaders[0]._dataset, "split", say)
+    return (dataset, *loaders)

@@ -1,0 +1,197 @@
+"""What a stage of offline work is: inputs, a fingerprint over them, an artifact, resuming.
+
+A stage's artifact is a folder of the cache, named by stage and fingerprint, with a
+``manifest.json`` of its inputs. It is there whole or not at all; what an unfinished run has done
+is kept (rows of the store, or files of the work folder) and not done again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from logging import getLogger
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from recbole_llm.features.digest import digest
+from recbole_llm.features.store import cache_dir
+
+if TYPE_CHECKING:
+    from recbole.config import Config
+    from recbole.data.dataset import Dataset
+
+MANIFEST = "manifest.json"
+FOLDER = "stages"
+_FORMAT = 1
+_VERSIONS = ("recbole-llm", "recbole", "torch", "transformers")
+
+
+class StageError(ValueError):
+    """A stage that cannot be done, or an artifact that cannot be used."""
+
+
+@dataclass(frozen=True)
+class StageReport:
+    """What there is of a stage.
+
+    Args:
+        name: of the stage.
+        there: units that were done before.
+        done: units that this run did.
+        unit: what they are, such as ``texts``.
+        seconds: of wall time.
+    """
+
+    name: str
+    there: int
+    done: int
+    unit: str
+    seconds: float
+
+    def __str__(self) -> str:
+        if not self.done:
+            return f"{self.name}: there already ({self.there:,} {self.unit})"
+        before = f" and {self.there:,} there already" if self.there else ""
+        return f"{self.name}: {self.done:,} {self.unit} done in {self.seconds:.1f} s{before}"
+
+
+class Stage(ABC):
+    """A piece of offline work on one data set.
+
+    Args:
+        config: the configuration.
+        dataset: the loaded data set, or the training split, as the stage's spec says. All that
+            is derived from interactions is derived from the training split's alone.
+    """
+
+    name: ClassVar[str]
+    unit: ClassVar[str] = "units"
+
+    def __init__(self, config: Config, dataset: Dataset) -> None:
+        self.config, self.dataset = config, dataset
+
+    @abstractmethod
+    def inputs(self) -> Mapping[str, Any]:
+        """All that the result depends on, as plain data: settings, fingerprints of features and of
+        models, digests of training interactions."""
+
+    @abstractmethod
+    def work(self, folder: Path) -> tuple[int, int]:
+        """Do what is missing, and write the artifact's files into a folder.
+
+        The folder is the same one until the stage is done: checkpoints that are written there are
+        found by the next run. One process works at a time.
+
+        Returns:
+            units that were there, units done now.
+        """
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Changes with any input."""
+        return digest(self.name, _FORMAT, self.inputs())
+
+    @cached_property
+    def path(self) -> Path:
+        """The artifact's folder."""
+        return cache_dir(self.config) / FOLDER / f"{self.name}-{self.fingerprint}"
+
+    def manifest(self) -> dict[str, Any] | None:
+        """What the artifact says of itself; None where there is no finished one.
+
+        Raises:
+            StageError: it is damaged.
+        """
+        file = self.path / MANIFEST
+        if not file.is_file():
+            return None
+        try:
+            found = json.loads(file.read_text(encoding="utf-8"))
+            if found["fingerprint"] != self.fingerprint:
+                raise ValueError("it is another stage's")
+            int(found["units"])
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise StageError(f"'{file}' is damaged ({error}); delete '{self.path}'") from error
+        return found  # type: ignore[no-any-return]
+
+    def complete(self) -> StageReport:
+        """Do the stage unless it is done.
+
+        Raises:
+            StageError: the artifact cannot be written, or is damaged.
+        """
+        start = time.perf_counter()
+        found = self.manifest()
+        if found is None:
+            try:
+                there, done = self._under_lock()
+            except OSError as error:
+                raise StageError(
+                    f"stage {self.name}: '{self.path}' cannot be written ({error}); set "
+                    f"embedding_cache_dir"
+                ) from error
+        else:
+            there, done = int(found["units"]), 0
+        return StageReport(self.name, there, done, self.unit, time.perf_counter() - start)
+
+    def _under_lock(self) -> tuple[int, int]:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with _alone(self.path.with_name(f"{self.path.name}.lock"), self.name):
+            found = self.manifest()  # another process may have done it meanwhile
+            if found is not None:
+                return int(found["units"]), 0
+            folder = self.path.with_name(f"{self.path.name}.part")
+            folder.mkdir(exist_ok=True)
+            there, done = self.work(folder)
+            self._finish(folder, there + done)
+            return there, done
+
+    def _finish(self, folder: Path, units: int) -> None:
+        manifest = {
+            "stage": self.name,
+            "fingerprint": self.fingerprint,
+            "units": units,
+            "inputs": self.inputs(),
+            "versions": {"python": platform.python_version(), **_versions()},
+            "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        }
+        text = json.dumps(manifest, indent=1, sort_keys=True)
+        (folder / MANIFEST).write_text(text, encoding="utf-8")
+        shutil.rmtree(self.path, ignore_errors=True)  # a folder without a manifest
+        os.replace(folder, self.path)
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _VERSIONS:
+        try:
+            found[name] = version(name)
+        except ModuleNotFoundError:
+            continue
+    return found
+
+
+@contextmanager
+def _alone(file: Path, name: str) -> Iterator[None]:
+    """Within it, this process alone works on an artifact; the lock ends with the process."""
+    try:
+        import fcntl
+    except ImportError:  # not a POSIX system
+        yield
+        return
+    with file.open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            getLogger("recbole_llm").info(f"stage {name}: waiting for another process that does it")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,34 @@
+"""The vectors of a data set's items, without a model to train."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from recbole_llm.core.config import Config
+from recbole_llm.data.create import create_dataset
+from recbole_llm.features.prompts import item_texts
+from recbole_llm.offline.encode import EncodeStage
+from recbole_llm.quick_start import start
+
+DEFAULT_MODEL = "AlphaRec"  # a general model needs the least of the data: not even timestamps
+
+
+def encode(files: Sequence[str] = (), argv: Sequence[str] = ()) -> Iterator[str]:
+    """Encode what the store lacks, and say what an item reads like.
+
+    Args:
+        files: YAML files.
+        argv: ``--key=value`` arguments.
+
+    Raises:
+        ValueError: in one line: settings, files, encoder or vectors at fault.
+    """
+    config = Config(config_file_list=files, argv=argv, default_model=DEFAULT_MODEL)
+    start(config)
+    stage = EncodeStage(config, create_dataset(config))
+    report, encoded = stage.complete(), stage.encoded
+    if encoded.encoding is not None:
+        token, text = next(iter(item_texts(config, stage.dataset).items()))
+        yield f"item {token} reads: {text}"
+    yield str(report)
+    yield f"{len(encoded.table) - 1} items, {encoded.table.dimension} dimensions"

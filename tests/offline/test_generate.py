@@ -1,0 +1,197 @@
+"""Generated texts: asked for once, kept as they come, cleaned, and read as a feature."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from recbole_llm import Config, features_of, prepare, testing
+from recbole_llm.core import plugins
+from recbole_llm.core.registry import ModelSpec, StageSpec
+from recbole_llm.data.training import training_interactions
+from recbole_llm.features.texts import TextStore
+from recbole_llm.offline.generate import GenerateStage, generate_texts
+from recbole_llm.offline.run import prepare_data, stages_of
+from recbole_llm.offline.stage import StageError
+from recbole_llm.testing import HashEncoder
+
+
+class Echo:
+    """Says what it was asked; it may break down at a prompt."""
+
+    fingerprint = "echo-1"
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.breaks_at: int | None = None
+
+    def generate(self, prompts: Sequence[str]) -> Sequence[str]:
+        if self.breaks_at is not None and len(self.asked) >= self.breaks_at:
+            raise KeyboardInterrupt
+        self.asked += prompts
+        return [f"about\x00 {p}" for p in prompts]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[TextStore]:
+    with closing(TextStore(tmp_path / "cache")) as opened:
+        yield opened
+
+
+def test_each_prompt_is_asked_once(store: TextStore) -> None:
+    echo = Echo()
+    texts, done = generate_texts(echo, store, ["b", "a", "b"], progress=False)
+    assert (texts, done, echo.asked) == (["about b", "about a", "about b"], 2, ["b", "a"])
+    texts, done = generate_texts(echo, store, ["a", "c"], progress=False)
+    assert (texts, done, echo.asked) == (["about a", "about c"], 1, ["b", "a", "c"])
+
+
+def test_a_broken_run_goes_on_where_it_was(store: TextStore) -> None:
+    echo, prompts = Echo(), [f"p{i}" for i in range(10)]
+    echo.breaks_at = 6
+    with pytest.raises(KeyboardInterrupt):
+        generate_texts(echo, store, prompts, 3, progress=False)
+    assert len(store) == 6
+    echo.breaks_at = None
+    texts, done = generate_texts(echo, store, prompts, 3, progress=False)
+    assert (done, len(echo.asked)) == (4, 10)
+    assert texts == [f"about {p}" for p in prompts]
+
+
+def test_another_generator_is_not_served_these_texts(store: TextStore) -> None:
+    generate_texts(Echo(), store, ["a"], progress=False)
+    other = Echo()
+    other.fingerprint = "echo-2"
+    assert generate_texts(other, store, ["a"], progress=False)[1] == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (["one"], "gave 1 texts for 2 prompts"),
+        ("ab", "gave 2 texts for 2 prompts"),
+        (["a", None], "gave a NoneType in place of a text"),
+    ],
+)
+def test_a_bad_generator_is_found_out_and_nothing_stored(
+    store: TextStore, answer: Any, message: str
+) -> None:
+    echo = Echo()
+    echo.generate = lambda prompts: answer  # type: ignore[method-assign]
+    with pytest.raises(StageError, match=message):
+        generate_texts(echo, store, ["a", "b"], progress=False)
+    assert len(store) == 0
+
+
+ECHO = Echo()
+
+
+class Opinions(GenerateStage):
+    """A text for the first training interaction of each of three users."""
+
+    name = "opinions"
+    batch_size = 2
+
+    def prompts(self) -> Mapping[str, str]:
+        users, items = training_interactions(self.dataset)
+        _, first = np.unique(users, return_index=True)
+        tokens = self.dataset.field2id_token
+        pairs = [(tokens["user_id"][users[i]], tokens["item_id"][items[i]]) for i in first[:3]]
+        return {f"{user}\t{item}": f"Why does {user} like {item}?" for user, item in pairs}
+
+    def generator(self) -> Echo:
+        return ECHO
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
+    """Of a model that reads item texts and texts about examples."""
+    testing.write_tiny_dataset("dataset")
+    if "hash" not in plugins.list_encoders():
+        plugins.get_plugins().register(testing, "recbole_llm.testing")
+    registry = plugins.get_registry()
+    spec = ModelSpec(
+        "Opinionated", "recbole.model.general_recommender:BPR",
+        reads=("item_text", "example_text"), stages=("opinions",),
+    )  # fmt: skip
+    monkeypatch.setitem(registry.models, "Opinionated", spec)
+    monkeypatch.setitem(registry.stages, "opinions", StageSpec("opinions", Opinions))
+    ECHO.asked.clear()
+    return Config("Opinionated", "tiny", config_dict=keys(tmp_path))
+
+
+def keys(folder: Path) -> dict[str, Any]:
+    cache = {"embedding_cache_dir": str(folder / "cache")}
+    return {"data_path": "dataset", "encoder": "hash", "show_progress": False, **cache}
+
+
+def test_a_models_stages_are_done_in_order_and_once(config: Config, tmp_path: Path) -> None:
+    assert [spec.name for spec in stages_of(config)] == ["encode", "opinions"]
+    first = prepare("Opinionated", "tiny", config_dict=keys(tmp_path))
+    assert [(r.name, r.there, r.done) for r in first] == [("encode", 0, 60), ("opinions", 0, 3)]
+    again = prepare("Opinionated", "tiny", config_dict=keys(tmp_path))
+    assert [str(report) for report in again] == [
+        "encode: there already (60 texts)",
+        "opinions: there already (3 texts)",
+    ]
+    assert len(ECHO.asked) == 3
+
+
+def test_generated_texts_are_a_feature(config: Config) -> None:
+    train = prepare_data(config)[1]._dataset
+    table = features_of(train)["example_text"]
+    asked = Opinions(config, train).prompts()
+    assert table.tokens == ["[PAD]", *asked]
+    expected = HashEncoder().encode([f"about {prompt}" for prompt in asked.values()])
+    np.testing.assert_array_equal(table.matrix, np.vstack([np.zeros(16), expected]))
+    assert features_of(train)["example_text"] is table
+
+
+def test_other_training_interactions_make_another_artifact(config: Config, tmp_path: Path) -> None:
+    stage = Opinions(config, prepare_data(config)[1]._dataset)
+    other = {**keys(tmp_path), "eval_args": {"split": {"RS": [5, 3, 2]}, "order": "RO"}}
+    changed = Config("Opinionated", "tiny", config_dict=other)
+    assert Opinions(changed, prepare_data(changed)[1]._dataset).fingerprint != stage.fingerprint
+
+
+@pytest.mark.parametrize("content", ["", "[]\n", '["a", 1]\n', "{\n", "\x00"])
+def test_a_damaged_artifact_names_what_to_delete(config: Config, content: str) -> None:
+    stage = Opinions(config, prepare_data(config)[1]._dataset)
+    stage.complete()
+    (stage.path / "texts.jsonl").write_text(content)
+    if content:
+        with pytest.raises(StageError, match=f"is damaged .*delete '{stage.path}'"):
+            stage.texts()
+    else:
+        assert stage.texts() == {}
+
+
+def test_lines_of_the_artifact_are_pairs(config: Config) -> None:
+    stage = Opinions(config, prepare_data(config)[1]._dataset)
+    stage.complete()
+    lines = (stage.path / "texts.jsonl").read_text().splitlines()
+    assert dict(json.loads(line) for line in lines) == stage.texts()
+
+
+def test_a_model_without_such_a_stage(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    train = prepare_data(config)[1]._dataset
+    spec = ModelSpec("Opinionated", "x:Y", reads=("example_text",))
+    monkeypatch.setitem(plugins.get_registry().models, "Opinionated", spec)
+    with pytest.raises(ValueError, match="'example_text': Opinionated has no stage that generates"):
+        features_of(train)["example_text"]
+
+
+@pytest.mark.parametrize(("part", "name"), [("reads", "item_txt"), ("stages", "encod")])
+def test_unknown_names_are_refused_with_the_configuration(
+    config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, part: str, name: str
+) -> None:
+    spec = ModelSpec("Opinionated", "recbole.model.general_recommender:BPR", **{part: (name,)})
+    monkeypatch.setitem(plugins.get_registry().models, "Opinionated", spec)
+    with pytest.raises(ValueError, match=f"'{name}' is unknown; did you mean"):
+        Config("Opinionated", "tiny", config_dict=keys(tmp_path))

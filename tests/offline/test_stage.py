@@ -1,0 +1,136 @@
+"""Artifacts of stages: whole or not at all, found again, resumed, one process at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from recbole_llm.offline import stage as stage_module
+from recbole_llm.offline.stage import Stage, StageError, StageReport
+
+
+class Counting(Stage):
+    """Writes the numbers below n, one file each, and fails at a number once."""
+
+    name, unit = "counting", "numbers"
+
+    def inputs(self) -> Mapping[str, Any]:
+        return {"n": self.config["n"], "of": self.dataset.name}
+
+    def work(self, folder: Path) -> tuple[int, int]:
+        there = len(list(folder.iterdir()))
+        for number in range(there, self.config["n"]):
+            if number == self.config.get("fails_at"):
+                raise KeyboardInterrupt
+            (folder / str(number)).touch()
+        return there, self.config["n"] - there
+
+
+def stage(folder: Path, n: int = 3, of: str = "d", **more: Any) -> Counting:
+    return Counting({"embedding_cache_dir": str(folder), "n": n, **more}, SimpleNamespace(name=of))
+
+
+def test_done_once_and_found_again(tmp_path: Path) -> None:
+    first = stage(tmp_path).complete()
+    assert (first.there, first.done) == (0, 3)
+    again = stage(tmp_path)
+    assert str(again.complete()) == "counting: there already (3 numbers)"
+    assert sorted(f.name for f in again.path.iterdir()) == ["0", "1", "2", "manifest.json"]
+
+
+@pytest.mark.parametrize("change", [{"n": 4}, {"of": "e"}])
+def test_other_inputs_make_another_artifact(tmp_path: Path, change: dict[str, Any]) -> None:
+    stage(tmp_path).complete()
+    assert stage(tmp_path, **change).complete().done > 0
+
+
+def test_the_manifest_says_what_it_was_made_of(tmp_path: Path) -> None:
+    made = stage(tmp_path)
+    made.complete()
+    manifest = json.loads((made.path / "manifest.json").read_text())
+    assert manifest["inputs"] == {"n": 3, "of": "d"}
+    assert manifest["fingerprint"] == made.fingerprint == made.path.name.removeprefix("counting-")
+    assert manifest["units"] == 3
+    assert {"python", "recbole", "torch"} <= set(manifest["versions"])
+    assert manifest["when"].endswith("Z")
+
+
+def test_what_a_broken_run_did_is_kept_and_its_artifact_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        stage(tmp_path, fails_at=2).complete()
+    resumed = stage(tmp_path)
+    assert not resumed.path.exists()
+    report = resumed.complete()
+    assert (report.there, report.done) == (2, 1)
+    assert str(report).startswith("counting: 1 numbers done in ")
+    assert str(report).endswith(" s and 2 there already")
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{", '{"fingerprint": "other", "units": 3}', "[" * 100_000]
+)
+def test_a_damaged_manifest_names_what_to_delete(tmp_path: Path, content: str) -> None:
+    made = stage(tmp_path)
+    made.complete()
+    (made.path / "manifest.json").write_text(content)
+    with pytest.raises(StageError, match=f"is damaged .*delete '{made.path}'"):
+        stage(tmp_path).complete()
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "stages").touch()
+    with pytest.raises(StageError, match="stage counting: .* cannot be written .*set embedding_c"):
+        stage(tmp_path).complete()
+
+
+def test_a_report_of_nothing_new() -> None:
+    assert (
+        str(StageReport("encode", 1200, 0, "texts", 0.1)) == "encode: there already (1,200 texts)"
+    )
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from recbole_llm.offline.stage import _alone
+with _alone(Path(sys.argv[1]), "x"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="locks of POSIX systems")
+def test_a_second_process_waits_for_the_first_and_the_lock_ends_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = stage(tmp_path)
+    made.path.parent.mkdir()
+    lock = made.path.with_name(f"{made.path.name}.lock")
+    root = str(Path(stage_module.__file__).parents[2])
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": root}, text=True,
+    )  # fmt: skip
+    assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+    said: list[str] = []
+
+    class Ending:
+        """Kills the holder once the wait is announced, as a crash would."""
+
+        def info(self, message: str) -> None:
+            said.append(message)
+            holder.send_signal(signal.SIGKILL)
+
+    monkeypatch.setattr(stage_module, "getLogger", lambda name: Ending())
+    assert made.complete().done == 3
+    assert said == ["stage counting: waiting for another process that does it"]
+    holder.communicate(timeout=10)
