@@ -20,7 +20,8 @@ class RunSettings(Settings):
     """'llm' starts a model's item embedding table from principal components of the item vectors."""
     item_init_std: Positive | None = None
     """Standard deviation of that start; None: that of the model's own random start, which for
-    SASRec (.02) is too small to keep what the texts say: .3 ranks far better (results/quality.md)."""
+    SASRec (.02) is too small to keep what the texts say: .3 ranks far better
+    (results/quality.md)."""
     item_init_whitening: Share = 0
     """How far the directions of the item vectors are evened out before: 0 not at all, 1 fully."""
     fused_optimizer: Flag = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bad_configs
 import endpoints
 import pytest
 import stores
@@ -21,3 +22,11 @@ def test_crafted_files_and_stores() -> None:
     print(stores.report(outcomes))
     assert len(outcomes) >= 25
     assert [o for o in outcomes if o.faults] == []
+
+
+@pytest.mark.slow
+def test_bad_configurations() -> None:
+    counts = bad_configs.campaign(seed=0, runs=60)
+    assert set(counts["bad"]) == {"refused"}
+    assert counts["bad"]["refused"] >= 700
+    assert set(counts["edge"]) <= {"ok", "refused"}
