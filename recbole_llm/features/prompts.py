@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -18,10 +18,7 @@ from recbole_llm.data.training import training_interactions
 from recbole_llm.features.atomic import AtomicFile
 from recbole_llm.features.lengths import TokenLimit, keep_newest
 from recbole_llm.features.settings import PromptSettings
-from recbole_llm.features.templates import PromptError, Template, find_template
-
-if TYPE_CHECKING:
-    from recbole_llm.core.settings import ConfigLike
+from recbole_llm.features.templates import PromptError
 
 Texts = dict[str, str]  # token -> text
 _BAR_FROM = 20_000  # texts: fewer are rendered in a blink
@@ -42,7 +39,7 @@ def item_texts(config: Any, dataset: Any) -> Texts:
         return _given(given, tokens)
     file = _atomic(config, dataset, "item")
     rows = file.by(dataset.iid_field)
-    template = item_template(config)
+    template = PromptSettings.of(config).item_template(config["dataset"])
     labels = _labels(file, dataset.iid_field)
     if "fields" in template.variables() and not labels:
         raise PromptError(
@@ -77,7 +74,7 @@ def user_texts(config: Any, train_dataset: Any, limit: TokenLimit | None = None)
     given = _override("user_texts", config, train_dataset)
     if given is not None:
         return _given(given, tokens)
-    template = user_template(config)
+    template = PromptSettings.of(config).user_template(config["dataset"])
     rows, titles = _items(config, train_dataset)
     users = _users(config, train_dataset)
     item_tokens = train_dataset.field2id_token[train_dataset.iid_field]
@@ -103,24 +100,6 @@ def user_texts(config: Any, train_dataset: Any, limit: TokenLimit | None = None)
     if limit is not None:
         texts.update(keep_newest(render, texts, lengths, limit))
     return {token: content for token, content in texts.items() if content}
-
-
-def item_template(config: ConfigLike) -> Template:
-    """The template of the items' texts; ValueError where it cannot be found or read."""
-    prompt = PromptSettings.of(config).item_prompt
-    return find_template(prompt, "item_prompt", "item", str(config["dataset"]))
-
-
-def user_template(config: ConfigLike) -> Template:
-    """The template of the users' texts.
-
-    Raises:
-        ValueError: a template that cannot be found or read, or with a name that it is not given.
-    """
-    prompt = PromptSettings.of(config).user_prompt
-    template = find_template(prompt, "user_prompt", "user", str(config["dataset"]))
-    template.check({"titles", "items", "user"})
-    return template
 
 
 def item_titles(config: Any, dataset: Any) -> Texts:

@@ -22,6 +22,8 @@ from recbole_llm.core.settings import (
 if TYPE_CHECKING:
     import torch
 
+    from recbole_llm.features.templates import Template
+
 Policy = Literal["error", "zeros", "mean"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 
@@ -52,10 +54,22 @@ class PromptSettings(Settings):
 
     def check(self, config: ConfigLike) -> None:
         """Raise PromptError for a template that cannot be found, parsed or filled."""
-        from recbole_llm.features.prompts import item_template, user_template
+        self.item_template(str(config["dataset"]))
+        self.user_template(str(config["dataset"]))
 
-        item_template(config)
-        user_template(config)
+    def item_template(self, dataset: str) -> Template:
+        """The template of the items' texts; ValueError where it cannot be found or read."""
+        from recbole_llm.features.templates import find_template
+
+        return find_template(self.item_prompt, "item_prompt", "item", dataset)
+
+    def user_template(self, dataset: str) -> Template:
+        """The template of the users' texts; ValueError as above, or where it asks for more."""
+        from recbole_llm.features.templates import find_template
+
+        template = find_template(self.user_prompt, "user_prompt", "user", dataset)
+        template.check({"titles", "items", "user"})
+        return template
 
 
 class EncoderSettings(Settings):

@@ -152,9 +152,16 @@ def _read_csv(path: Path) -> Named:
 
 
 def _read_pt(path: Path) -> Named:
+    from pickle import UnpicklingError
+
     import torch
 
-    content = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError:  # whose text says how to load it all the same
+        raise TableError(
+            "it cannot be read as .pt: it is damaged, or holds more than tensors and plain data"
+        ) from None
     if not isinstance(content, dict):
         raise TableError("it holds no dict: write {'tokens': [...], 'vectors': tensor}")
     if set(content) == {"tokens", "vectors"}:
