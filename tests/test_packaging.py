@@ -1,43 +1,68 @@
-"""The wheel holds the whole package, with its YAML files, and runs where it is installed."""
+"""The sdist holds the checkout; the wheel holds the package and runs where it is installed."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import tarfile
 import venv
 import zipfile
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
+FOLDERS = ["recbole_llm", "properties", "results", "tests"]
+FILES = ["MANIFEST.in", "setup.cfg", "setup.py", "pyproject.toml", "run_recbole_llm.py"]
+FILES += ["README.md", "CHANGELOG.md", "LICENSE"]
+MADE = ["__pycache__", "*.pyc", "*.egg-info"]
+
+
+def files_of(*folders: str) -> set[str]:
+    """The files of the checkout's folders, but for what tools have made there."""
+    paths = (p for folder in folders for p in (ROOT / folder).rglob("*") if p.is_file())
+    paths = (p.relative_to(ROOT) for p in paths)
+    return {
+        p.as_posix()
+        for p in paths
+        if not any(fnmatch(part, made) for part in p.parts for made in MADE)
+    }
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("sdist")
+    for folder in FOLDERS:
+        shutil.copytree(ROOT / folder, source / folder, ignore=shutil.ignore_patterns(*MADE))
+    for file in FILES:
+        shutil.copy(ROOT / file, source)
+    command = [sys.executable, "-m", "build", "--sdist", "--no-isolation", "-o", str(out)]
+    subprocess.run([*command, str(source)], check=True)
+    return next(out.glob("*.tar.gz"))
+
+
+@pytest.fixture(scope="module")
+def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from the sdist, so that one that lacks something fails."""
     out = tmp_path_factory.mktemp("wheel")
-    source = tmp_path_factory.mktemp("source")
-    settings = ["setup.cfg", "setup.py", "pyproject.toml", "README.md", "LICENSE"]
-    tracked = ["recbole_llm", "properties", *settings]
-    subprocess.run(["cp", "-r", *(str(ROOT / t) for t in tracked), str(source)], check=True)
     command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*command, "-w", str(out), str(source)], check=True)
+    subprocess.run([*command, "-w", str(out), str(sdist)], check=True)
     return next(out.glob("*.whl"))
+
+
+def test_the_sdist_holds_every_file(sdist: Path) -> None:
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert (files_of(*FOLDERS) | set(FILES)) - names == set()
 
 
 def test_the_wheel_holds_every_module_and_every_yaml_file(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    modules = {
-        p.relative_to(ROOT).as_posix()
-        for p in (ROOT / "recbole_llm").rglob("*.py*")
-        if p.suffix != ".pyc"
-    }
-    properties = {
-        f"recbole_llm/{p.relative_to(ROOT).as_posix()}"
-        for p in (ROOT / "properties").rglob("*")
-        if p.is_file()
-    }
+    modules = {f for f in files_of("recbole_llm") if not f.endswith(".md")}
+    properties = {f"recbole_llm/{f}" for f in files_of("properties")}
     assert (modules | properties) - names == set()
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"recbole_llm"}
 

@@ -222,7 +222,8 @@ def test_both_kinds_of_rows_have_the_same_targets_and_loss() -> None:
 def test_a_killed_run_goes_on(log: Log) -> None:
     endless = {**SMALL, "align_epochs": 10_000, "align_stopping_step": 10_000}
     script = (
-        "from recbole_llm.core import plugins, testing\n"
+        "from recbole_llm import testing\n"
+        "from recbole_llm.core import plugins\n"
         "from recbole_llm.quick_start import run_recbole_llm\n"
         "plugins.get_plugins().register(testing, 'recbole_llm.testing')\n"
         f"run_recbole_llm('PAD', 'tiny', config_dict={endless!r})\n"
@@ -232,7 +233,6 @@ def test_a_killed_run_goes_on(log: Log) -> None:
         [sys.executable, "-c", script],
         env={**os.environ, "PYTHONPATH": str(root)},
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
     )
     try:
         deadline = time.monotonic() + 300
