@@ -258,8 +258,8 @@ def test_the_table_aligns() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"eval_groups": ["item"]}, "eval_groups: 'item' is none of .* did you mean 'items'"),
-        ({"eval_groups": "all"}, r"eval_groups: 'all' is none of .*list, such as \[items"),
+        ({"eval_groups": ["item"]}, "eval_groups 'item' is unknown; did you mean 'items'"),
+        ({"eval_groups": "all"}, r"eval_groups 'all' is unknown.*such as \[items"),
         ({"eval_head_share": 0}, "eval_head_share: 0 is not between"),
         ({"metrics": ["AUC"]}, "groups need a metric of ranked lists"),
         ({"metrics": ["GAUC", "ItemCoverage"]}, "groups need a metric of ranked lists"),
