@@ -97,7 +97,7 @@ def _build(config: Any, dataset: Any, level: str) -> tuple[Any, Any, Any]:
             f"dataset '{config['dataset']}': the training split is empty; check eval_args "
             f"({config['eval_args']}) and the filters (user_inter_num_interval, val_interval …)"
         )
-    samplers = create_samplers(config, dataset, built)
+    samplers = create_samplers(config, built)
     train: tuple[Any, ...] = (config, built[0], samplers[0])
     shuffle = config["shuffle"]
     if config["MODEL_TYPE"] == ModelType.KNOWLEDGE:
