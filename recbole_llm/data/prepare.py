@@ -29,7 +29,7 @@ OURS = {
 TRAIN_LEVELS = ("prefix", "sequence")
 # What saved loaders must have been made under, besides what RecBole itself compares.
 SETTINGS = (
-    "train_level", "window_stride", "shuffle",
+    "train_level", "window_stride", "shuffle", "exact_times",
     "train_neg_sample_args", "valid_neg_sample_args", "test_neg_sample_args",
 )  # fmt: skip
 

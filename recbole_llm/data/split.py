@@ -23,7 +23,7 @@ def first_numbers(column: Any) -> Any:
 
 
 def stable_order(keys: Any) -> IntArray:
-    """``np.argsort(keys, kind="stable")`` of a vector, [R], faster for ids and float32 times.
+    """``np.argsort(keys, kind="stable")`` of a vector, [R], faster for ids and times.
 
     NumPy sorts 16-bit integers by radix and all else by comparison; so sort 16 bits at a time.
     """
@@ -45,6 +45,10 @@ def _ordered_bits(keys: Any) -> Any | None:
             return None
         bits = (keys + np.float32(0)).view(np.uint32)  # + 0 makes -0 the same as 0
         return np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
+    if keys.dtype == np.float64:
+        with np.errstate(invalid="ignore"):  # NaN and what no int64 holds
+            whole = keys.astype(np.int64)
+        keys = whole if np.array_equal(whole, keys) else keys  # Unix seconds, as a rule
     if np.issubdtype(keys.dtype, np.integer) and keys.min(initial=0) >= 0:
         return keys
     return None

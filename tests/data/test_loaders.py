@@ -80,6 +80,7 @@ def test_sequential_with_labels(made: MakeConfig) -> None:
 
 def test_ml_100k() -> None:
     settings = {"MAX_ITEM_LIST_LENGTH": 20, "eval_args": leave_one_out(), "train_level": "prefix"}
+    settings["exact_times"] = False
     assert_same_loaders(
         lambda: Config("SASRec", "ml-100k", config_dict=settings), RecBoleDataset, SequentialDataset
     )
@@ -202,7 +203,8 @@ def test_a_data_set_at_hand(keys: dict[str, Any]) -> None:
 
     def make() -> Config:
         settings = {"data_path": str(DATA.parent), "eval_args": leave_one_out(), **keys}
-        fixed = {"train_level": "prefix", "eval_memory_mib": 0, "MAX_ITEM_LIST_LENGTH": 20}
+        fixed = {"train_level": "prefix", "eval_memory_mib": 0, "MAX_ITEM_LIST_LENGTH": 20,
+                 "exact_times": False}  # fmt: skip
         return Config("SASRec", DATA.name, config_dict={**settings, **fixed})
 
     assert_same_loaders(make, RecBoleDataset, SequentialDataset)

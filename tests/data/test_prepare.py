@@ -162,7 +162,7 @@ def test_labels_of_ones_own_data(tmp_path: Path) -> None:
 
 
 def test_unknown_level(made: MakeConfig) -> None:
-    with pytest.raises(ValueError, match="train_level: 'sequnce'.*'sequence'"):
+    with pytest.raises(ValueError, match="train_level 'sequnce' is unknown.*'sequence'"):
         prepare(made(train_level="sequnce"))
 
 
