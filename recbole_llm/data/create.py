@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Sequence
 from logging import getLogger
 from pathlib import Path
 from typing import Any
@@ -103,17 +104,18 @@ def check_files(config: Any) -> None:
         if not (folder / file).is_file():
             raise ValueError(f"dataset '{name}': '{folder / file}' does not exist")
         _check_columns(config, folder / file)
-    if (folder / f"{name}.item").is_file():
-        _check_item_features(config, folder / f"{name}.item")
+    features = item_features(config["model"], config)
+    if features and (folder / f"{name}.item").is_file():
+        _check_item_features(config, folder / f"{name}.item", features)
 
 
 def _types(config: Any, file: Path) -> dict[str, str]:
     return read_types(file, config["field_separator"], config["encoding"] or "utf-8")
 
 
-def _check_item_features(config: Any, file: Path) -> None:
+def _check_item_features(config: Any, file: Path, features: Sequence[str]) -> None:
     model, columns, load_col = config["model"], _types(config, file), config["load_col"]
-    for feature in item_features(model, config):
+    for feature in features:
         if feature not in columns:
             raise ValueError(
                 f"'{file}' has no column '{feature}', which {model} reads of the items; its "

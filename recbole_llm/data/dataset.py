@@ -14,6 +14,7 @@ from recbole.data import dataset as stock
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType, ModelType
 
+from recbole_llm.core.compat_pandas import Frame
 from recbole_llm.core.registry import resolve
 from recbole_llm.data.check import check_ids, check_times, numbers
 from recbole_llm.data.files import ObjectArray, Table
@@ -48,7 +49,7 @@ class FileDataset:
     user_feat: Any
     item_feat: Any
     logger: Any
-    time_field: str | None
+    time_field: str
     uid_field: str
     iid_field: str
     feat_name_list: list[str]
@@ -77,7 +78,7 @@ class FileDataset:
                 self.field2seqlen[field] = length
                 if kind in (FeatureType.FLOAT, FeatureType.FLOAT_SEQ):
                     self.field2bucketnum[field] = 2
-        return DataFrame(columns)
+        return Frame(columns)
 
     def _column(self, table: Table, field: str, kind: FeatureType) -> tuple[Any, int]:
         """A column's values, and how long they are at most."""
@@ -103,6 +104,12 @@ class FileDataset:
         length = length if limit is None else min(limit, length)
         arrays = _sequences(table, field, kind, lists)
         return [array[:limit] for array in arrays], length
+
+    def _user_item_feat_preparation(self) -> None:
+        super()._user_item_feat_preparation()  # type: ignore[misc]
+        for name in ("user_feat", "item_feat"):  # merged into plain frames
+            if getattr(self, name) is not None:
+                setattr(self, name, Frame(getattr(self, name)))
 
     def _fill_nan(self) -> None:
         """Fill missing values as RecBole means to.

@@ -19,7 +19,7 @@ import torch
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
-from recbole_llm.data.split import sort_key, stable_order
+from recbole_llm.data.split import order_key, stable_order
 
 
 @dataclass(frozen=True)
@@ -133,15 +133,6 @@ def single_precision(rows: Interaction) -> Interaction:
     return rows
 
 
-def order_key(interaction: Interaction, name: str) -> Any:
-    """What rows are put in order by: a column, exact where exact values are kept, [R]."""
-    if isinstance(interaction, SequenceInteraction):
-        columns, column = interaction.interaction, interaction.interaction.columns[name]
-        if isinstance(column, Target) and column.field in columns.source.exact:
-            return sort_key(columns.source.exact[column.field][columns.rows])
-    return sort_key(interaction[name])
-
-
 class SequenceColumns(MutableMapping[str, Tensor]):
     """Column name -> values of all rows [R, *], gathered on access."""
 
@@ -222,6 +213,13 @@ class SequenceInteraction(Interaction):  # type: ignore[misc]
     def _reindex(self, index: Any) -> None:
         self.interaction = self.interaction.select(row_index(index))
         self.length = len(self.interaction.rows)
+
+    def exact(self, name: str) -> Tensor:
+        """A column as rows are put in order by it: float64 where its exact values are kept."""
+        column, source = self.interaction.columns[name], self.interaction.source
+        if isinstance(column, Target) and column.field in source.exact:
+            return source.exact[column.field][self.interaction.rows]
+        return self.interaction[name]
 
     def sort(self, by: str | list[str], ascending: bool | list[bool] = True) -> None:
         """Sort the rows in place."""

@@ -19,9 +19,8 @@ from recbole_llm.data.interaction import (
     SequenceInteraction,
     SortedInteractions,
     Target,
-    order_key,
 )
-from recbole_llm.data.split import Groups, IntArray, sort_key, stable_order
+from recbole_llm.data.split import Groups, IntArray, order_key, stable_order
 
 
 class SequentialDataset(FileDataset, RecBoleSequentialDataset):  # type: ignore[misc]
@@ -63,7 +62,7 @@ class SequentialDataset(FileDataset, RecBoleSequentialDataset):  # type: ignore[
     def _sorted_interactions(self) -> SortedInteractions:
         max_length: int = self.config["MAX_ITEM_LIST_LENGTH"]
         inter = self.inter_feat
-        order = torch.from_numpy(stable_order(sort_key(inter[self.time_field])))
+        order = torch.from_numpy(stable_order(order_key(inter, self.time_field)))
         users = inter[self.uid_field][order]
         order = order[torch.from_numpy(stable_order(users.numpy()))]
         columns: dict[str, Tensor] = {}
@@ -109,12 +108,11 @@ class SequentialDataset(FileDataset, RecBoleSequentialDataset):  # type: ignore[
         self, ratios: Sequence[float], group_by: str | None
     ) -> list[SequentialDataset]:
         """Test: rows later than a global point in time; the rest by ratio within each group."""
-        time = self.time_field
-        if group_by is None or time is None or time not in self.inter_feat:
+        if group_by is None or self.time_field not in self.inter_feat:
             splits: list[SequentialDataset] = super().time_based_split(ratios, group_by)
             return splits  # raises RecBole's error
         train, _, test = (ratio / sum(ratios) for ratio in ratios)
-        times = order_key(self.inter_feat, time)
+        times = order_key(self.inter_feat, self.time_field)
         boundary = np.percentile(times, 100 * (1 - test))
         groups = self._grouped_index(self.inter_feat[group_by].numpy())
         early = groups.sums(times <= boundary)  # [G]; rows are in order of time

@@ -12,8 +12,10 @@ import numpy.typing as npt
 IntArray: TypeAlias = npt.NDArray[np.int64]
 
 
-def sort_key(values: Any) -> Any:
-    """What RecBole sorts a column (a tensor) by: its values, the first number of each pair; [R]."""
+def order_key(interaction: Any, name: str) -> Any:
+    """What rows are sorted by: a column's exact values, the first number of each pair; [R]."""
+    exact = getattr(interaction, "exact", None)
+    values = interaction[name] if exact is None else exact(name)
     return (values if values.dim() == 1 else values[..., 0]).numpy()
 
 

@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from recbole_llm.data.interaction import order_key
-from recbole_llm.data.split import IntArray
+from recbole_llm.data.split import IntArray, order_key
 
 
 def training_interactions(dataset: Any) -> tuple[IntArray, IntArray]:
