@@ -1,4 +1,4 @@
-"""The only workarounds for RecBole, each with the reason and when it can go.
+"""The workarounds for RecBole, each with the reason and when it can go; see compat_pandas too.
 
 ``apply()`` may be called any number of times; nothing happens at import.
 """
@@ -37,9 +37,8 @@ def apply() -> None:
 
     # One warning an epoch about torch.cuda.amp. Goes with a RecBole that calls torch.amp.
     warnings.filterwarnings("ignore", ".*GradScaler", FutureWarning, "recbole")
-    # Several for each data set about fillna(inplace=True), which is right under pandas < 3.
-    # Goes with a RecBole that assigns the filled column.
-    warnings.filterwarnings("ignore", "(?s).*chained assignment", FutureWarning, "recbole")
+    # Several for each data set about fillna(inplace=True), which data/dataset.py makes good.
+    warnings.filterwarnings("ignore", "(?s).*chained assignment", Warning, "recbole")
     Config.compatibility_settings = lambda self: _set_numpy_names()
     _restore_dok_update()
     Dataset._download = _alone_too(Dataset._download)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Sequence
 from logging import getLogger
 from pathlib import Path
 from typing import Any
 
 import yaml
-from recbole.data import create_dataset as recbole_create_dataset
 from recbole.utils import ModelType, set_color
 from recbole.utils.argument_list import dataset_arguments
 
@@ -16,10 +16,12 @@ from recbole_llm.core.errors import did_you_mean
 from recbole_llm.core.plugins import get_registry
 from recbole_llm.core.registry import resolve
 from recbole_llm.core.schema import ITEM_FEATURES, item_features
+from recbole_llm.data.dataset import dataset_class as dataset_class_of
+from recbole_llm.data.files import read_types
 
 UNREADABLE = (EOFError, pickle.UnpicklingError, AttributeError, ImportError, IndexError)
 # What a saved data set was made under, besides what RecBole itself compares.
-SETTINGS = ("numerical_features", "discretization")
+SETTINGS = ("numerical_features", "discretization", "exact_times")
 
 
 def create_dataset(config: Any, dataset_class: type | None = None) -> Any:
@@ -27,14 +29,15 @@ def create_dataset(config: Any, dataset_class: type | None = None) -> Any:
 
     Args:
         config: the configuration.
-        dataset_class: by default ours for sequential models, RecBole's own choice for the rest.
+        dataset_class: by default the one that the model's spec names, or the one of its type.
 
     Raises:
-        ValueError: the data set's folder or files are not there.
+        ValueError: the data set's folder or files are not there, or a file is malformed.
     """
     check_files(config)
+    _check_order(config)
     try:
-        return _create(config, dataset_class or _own_class(config))
+        return _create(config, dataset_class or _class_of(config))
     except ValueError as error:
         if "feat is empty" not in str(error):
             raise
@@ -44,15 +47,9 @@ def create_dataset(config: Any, dataset_class: type | None = None) -> Any:
         ) from error
 
 
-def _create(config: Any, cls: type[Any] | None) -> Any:
-    if cls is None:
-        dataset = recbole_create_dataset(config)
-        if dataset.config is config:
-            return dataset
-        return _present(config, dataset) or type(dataset)(config)
+def _create(config: Any, cls: type[Any]) -> Any:
     default = Path(config["checkpoint_dir"]) / f"{config['dataset']}-{cls.__name__}.pth"
-    path = Path(config["dataset_save_path"] or default)
-    saved = _load_saved(config, path)
+    saved = _load_saved(config, cls, Path(config["dataset_save_path"] or default))
     if saved is not None:
         return saved
     dataset = cls(config)
@@ -61,21 +58,14 @@ def _create(config: Any, cls: type[Any] | None) -> Any:
     return dataset
 
 
-def _own_class(config: Any) -> type[Any] | None:
-    """The class that the model's spec names; else, for a sequential model, our index-only one,
-    unless RecBole has a class for this very model (``GRU4RecKG`` …); None: RecBole's choice."""
-    from recbole.data import dataset as recbole_datasets
-
+def _class_of(config: Any) -> type[Any]:
     spec = get_registry().models.get(config["model"])
     if spec is not None and spec.dataset is not None:
         return resolve(spec.dataset)  # type: ignore[no-any-return]
-    own = hasattr(recbole_datasets, f"{config['model']}Dataset")
-    if own or config["MODEL_TYPE"] != ModelType.SEQUENTIAL:
-        return None
-    return resolve("recbole_llm.data.sequence:SequentialDataset")  # type: ignore[no-any-return]
+    return dataset_class_of(config["model"], config["MODEL_TYPE"])
 
 
-def _load_saved(config: Any, path: Path) -> Any:
+def _load_saved(config: Any, cls: type[Any], path: Path) -> Any:
     """The pickled data set, if it was made under the same data set arguments (RecBole's rule)."""
     if not path.is_file():
         return None
@@ -87,18 +77,10 @@ def _load_saved(config: Any, path: Path) -> Any:
             f"saved dataset '{path}' cannot be read ({type(error).__name__}: {error}); "
             f"delete the file"
         ) from error
-    if any(
-        config[key] != dataset.config[key] for key in [*dataset_arguments, "seed", "repeatable"]
-    ):
+    same = [*dataset_arguments, "seed", "repeatable", *SETTINGS]
+    if type(dataset) is not cls or any(config[key] != dataset.config[key] for key in same):
         return None
     getLogger().info(set_color("Load filtered dataset from", "pink") + f": [{path}]")
-    return _present(config, dataset)
-
-
-def _present(config: Any, dataset: Any) -> Any:
-    """A data set made under another configuration, under this one; None where it does not fit."""
-    if any(config[key] != dataset.config[key] for key in SETTINGS):
-        return None
     dataset.config = config  # it splits by the configuration that it holds
     vars(dataset).pop("features", None)  # made anew, so that a changed encoder or text shows
     return dataset
@@ -123,19 +105,18 @@ def check_files(config: Any) -> None:
         if not (folder / file).is_file():
             raise ValueError(f"dataset '{name}': '{folder / file}' does not exist")
         _check_columns(config, folder / file)
-    if (folder / f"{name}.item").is_file():
-        _check_item_features(config, folder / f"{name}.item")
+    features = item_features(config["model"], config)
+    if features and (folder / f"{name}.item").is_file():
+        _check_item_features(config, folder / f"{name}.item", features)
 
 
-def _columns(config: Any, file: Path) -> list[str]:
-    with file.open(encoding=config["encoding"] or "utf-8") as opened:
-        header = opened.readline().rstrip("\n").split(config["field_separator"])
-    return [column.split(":")[0] for column in header]
+def _types(config: Any, file: Path) -> dict[str, str]:
+    return read_types(file, config["field_separator"], config["encoding"] or "utf-8")
 
 
-def _check_item_features(config: Any, file: Path) -> None:
-    model, columns, load_col = config["model"], _columns(config, file), config["load_col"]
-    for feature in item_features(model, config):
+def _check_item_features(config: Any, file: Path, features: Sequence[str]) -> None:
+    model, columns, load_col = config["model"], _types(config, file), config["load_col"]
+    for feature in features:
         if feature not in columns:
             raise ValueError(
                 f"'{file}' has no column '{feature}', which {model} reads of the items; its "
@@ -148,23 +129,44 @@ def _check_item_features(config: Any, file: Path) -> None:
 
 
 def _check_columns(config: Any, file: Path) -> None:
-    columns = _columns(config, file)
+    types = _types(config, file)
     needed = ["USER_ID_FIELD", "ITEM_ID_FIELD"]
     if config["MODEL_TYPE"] == ModelType.SEQUENTIAL and not config["benchmark_filename"]:
         needed.append("TIME_FIELD")
     for key in needed:
-        if config[key] not in columns:
+        if config[key] not in types:
             raise ValueError(
                 f"'{file}' has no column '{config[key]}' ({key}), which {config['model']} needs; "
-                f"its columns are {', '.join(columns)}: name the right one with --{key}=…"
+                f"its columns are {', '.join(types)}: name the right one with --{key}=…"
+            )
+    kinds = {"USER_ID_FIELD": "token", "ITEM_ID_FIELD": "token", "TIME_FIELD": "float"}
+    for key, kind in kinds.items():
+        if types.get(config[key], kind) != kind:
+            raise ValueError(
+                f"{key}: '{config[key]}' of '{file}' is of type {types[config[key]]}, not {kind}; "
+                f"name another column, or correct the header"
             )
     label = config["LABEL_FIELD"]
-    if _needs_label(config) and label not in columns:
+    if _needs_label(config) and label not in types:
         raise ValueError(
             f"'{file}' has no column '{label}' (LABEL_FIELD), which {config['model']} learns; its "
-            f"columns are {', '.join(columns)}: name the right one with --LABEL_FIELD=…, or make "
+            f"columns are {', '.join(types)}: name the right one with --LABEL_FIELD=…, or make "
             f"labels of ratings, with --threshold=\"{{'rating': 4}}\"; with train_neg_sample_args "
             f"and a ranking eval_args.mode (full, uni100) none are needed"
+        )
+
+
+def _check_order(config: Any) -> None:
+    """Refuse orders in which rows that are later would come first."""
+    args, time = config["eval_args"], config["TIME_FIELD"]
+    if args["order"] != "TO" and "TS" in (args["split"] or ()):
+        raise ValueError(
+            "eval_args: split TS needs order: TO; RecBole cuts shuffled interactions (RO) elsewhere"
+        )
+    if args["order"] == "TO" and time in (config["discretization"] or ()):
+        raise ValueError(
+            f"discretization: '{time}' is TIME_FIELD, whose buckets do not order interactions; "
+            f"leave it out, or set eval_args.order: RO"
         )
 
 

@@ -11,7 +11,7 @@ sequence-valued field.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ import torch
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
-from recbole_llm.data.split import sort_key, stable_order
+from recbole_llm.data.split import order_key, stable_order
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,13 @@ class SortedInteractions:
             starts anywhere lies inside.
         context: number of earlier interactions of the same user, at most L, int32 [N].
         max_length: L.
+        exact: field -> float64 [N, *], of fields that float32 would put in another order.
     """
 
     columns: Mapping[str, Tensor]
     context: Tensor
     max_length: int
+    exact: Mapping[str, Tensor] = field(default_factory=dict)
 
     def history(self, column: History, rows: Tensor) -> Tensor:
         """Values before each target, zero-padded on the right: int [B] -> [B, L, *]."""
@@ -121,6 +123,14 @@ def take(interaction: Interaction, index: Any) -> Interaction:
         rows = row_index(index)
         return Interaction({k: v[rows] for k, v in interaction.interaction.items()})
     return interaction[index]
+
+
+def single_precision(rows: Interaction) -> Interaction:
+    """The rows as models read them: exact times, which are float64 to sort by, as float32."""
+    for name, column in rows.interaction.items():
+        if column.dtype == torch.float64:
+            rows.interaction[name] = column.float()
+    return rows
 
 
 class SequenceColumns(MutableMapping[str, Tensor]):
@@ -204,10 +214,17 @@ class SequenceInteraction(Interaction):  # type: ignore[misc]
         self.interaction = self.interaction.select(row_index(index))
         self.length = len(self.interaction.rows)
 
+    def exact(self, name: str) -> Tensor:
+        """A column as rows are put in order by it: float64 where its exact values are kept."""
+        column, source = self.interaction.columns[name], self.interaction.source
+        if isinstance(column, Target) and column.field in source.exact:
+            return source.exact[column.field][self.interaction.rows]
+        return self.interaction[name]
+
     def sort(self, by: str | list[str], ascending: bool | list[bool] = True) -> None:
         """Sort the rows in place."""
         if isinstance(by, str) and by in self and ascending is True and self[by].dim() == 1:
-            self._reindex(stable_order(sort_key(self[by])))
+            self._reindex(stable_order(order_key(self, by)))
         else:
             super().sort(by, ascending)
 

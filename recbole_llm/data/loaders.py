@@ -7,12 +7,9 @@ from typing import Any
 
 import torch
 from recbole.data.dataloader import TrainDataLoader as RecBoleTrainDataLoader
-from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from torch import Tensor
 from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
-
-from recbole_llm.data.interaction import take
 
 
 class Positions:
@@ -82,26 +79,10 @@ class IndexDataLoader(DataLoader[Any]):
         return self.step if self.config["single_spec"] else int(self.batch_size or 1)
 
 
-def _features(dataset: Any) -> list[tuple[Any, str]]:
-    return [(dataset.user_feat, dataset.uid_field), (dataset.item_feat, dataset.iid_field)]
-
-
-def rows_of(dataset: Any, index: Tensor) -> Interaction:
-    """``dataset[index]``, without RecBole's detour through lists where that changes nothing."""
-    cls = type(dataset)
-    if cls.__getitem__ is Dataset.__getitem__ and cls.join is Dataset.join:
-        rows = take(dataset.inter_feat, index)
-        for feat, field in _features(dataset):
-            if feat is not None and field in rows:
-                rows.update(take(feat, rows[field]))
-        return rows
-    return dataset[index.numpy()]
-
-
 class TrainDataLoader(RecBoleTrainDataLoader, IndexDataLoader):  # type: ignore[misc]
     """RecBole's training batches, the same in the same order under the same seed."""
 
     def collate_fn(self, index: Tensor) -> Interaction:
         """The rows at index, transformed, with negatives."""
-        rows = self.transform(self._dataset, rows_of(self._dataset, index))
+        rows = self.transform(self._dataset, self._dataset[index])
         return self._neg_sampling(rows)

@@ -28,7 +28,7 @@ OURS = {
 }
 # What saved loaders must have been made under, besides what RecBole itself compares.
 SETTINGS = (
-    "train_level", "window_stride", "shuffle",
+    "train_level", "window_stride", "shuffle", "exact_times",
     "train_neg_sample_args", "valid_neg_sample_args", "test_neg_sample_args",
 )  # fmt: skip
 
@@ -81,7 +81,7 @@ def _build(config: Any, dataset: Any, level: str) -> tuple[Any, Any, Any]:
             f"dataset '{config['dataset']}': the training split is empty; check eval_args "
             f"({config['eval_args']}) and the filters (user_inter_num_interval, val_interval …)"
         )
-    samplers = create_samplers(config, dataset, built)
+    samplers = create_samplers(config, built)
     train: tuple[Any, ...] = (config, built[0], samplers[0])
     shuffle = config["shuffle"]
     if config["MODEL_TYPE"] == ModelType.KNOWLEDGE:

@@ -13,7 +13,7 @@ from recbole.data.interaction import Interaction
 from torch import Tensor
 
 from recbole_llm.data.interaction import take
-from recbole_llm.data.loaders import IndexDataLoader, rows_of
+from recbole_llm.data.loaders import IndexDataLoader
 from recbole_llm.data.split import ranges
 
 
@@ -34,14 +34,14 @@ class NegSampleEvalDataLoader(RecBoleNegSampleEvalDataLoader, IndexDataLoader): 
         """Rows, row -> user of the batch, and the positives' users and items."""
         args = self.neg_sample_args
         if "none" in (args["distribution"], args["sample_num"]):
-            rows = self.transform(self._dataset, rows_of(self._dataset, index))
+            rows = self.transform(self._dataset, self._dataset[index])
             return self._neg_sampling(rows), None, None, None
         if self.config["transform"] is not None or args.get("dynamic", False):
             return super().collate_fn(index)  # may draw random numbers user by user
         users = self.uid_list[index.numpy()]
         starts = np.array([self.uid2index[user].start for user in users])
         sizes = self.uid2items_num[users]
-        positives = rows_of(self._dataset, torch.from_numpy(ranges(starts, sizes)))
+        positives = self._dataset[torch.from_numpy(ranges(starts, sizes))]
         owner = torch.from_numpy(np.repeat(np.arange(len(users)), sizes))
         rows = self._with_negatives(positives, sizes)
         owners = torch.from_numpy(np.repeat(np.arange(len(users)), sizes * self.times))

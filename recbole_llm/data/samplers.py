@@ -17,6 +17,7 @@ from recbole.sampler import Sampler as RecBoleSampler
 from torch import Tensor
 
 from recbole_llm.data.split import IntArray
+from recbole_llm.data.training import training_interactions
 
 
 class UsedItems:
@@ -73,11 +74,22 @@ class UsedItems:
         return set((self.keys[ends[0] : ends[1]] - user * self.item_num).tolist())
 
 
-class _VectorisedDraws:
-    """Popularity draws through arrays in place of dictionaries."""
+class _PopularityDraws:
+    """Popularity draws through arrays in place of dictionaries, by training interactions alone.
+
+    RecBole counts the interactions of all phases, so that the negatives of training tell of the
+    items that are held out. An item's popularity here is what training knows of it, in every
+    phase: the negatives of validation and test are then drawn from one known distribution, and
+    an item that only they have is no negative.
+    """
 
     prob: dict[int, float]
     alias: dict[int, int]
+    train_split: Any
+
+    def _get_candidates_list(self) -> list[int]:
+        items: list[int] = training_interactions(self.train_split)[1].tolist()
+        return items
 
     def _build_alias_table(self) -> None:
         super()._build_alias_table()  # type: ignore[misc]
@@ -92,8 +104,13 @@ class _VectorisedDraws:
         return np.where(own, self._keys[index], self._alias[index])
 
 
-class Sampler(_VectorisedDraws, RecBoleSampler):  # type: ignore[misc]
-    """Negatives that the user has not used up to the phase."""
+class Sampler(_PopularityDraws, RecBoleSampler):  # type: ignore[misc]
+    """Negatives that the user has not used up to the phase; the first phase is training."""
+
+    @property
+    def train_split(self) -> Any:
+        """The data set that popularity is counted in."""
+        return self.datasets[0]
 
     def get_used_ids(self) -> dict[str, UsedItems]:
         """Phase -> pairs used in it or before."""
@@ -104,12 +121,21 @@ class Sampler(_VectorisedDraws, RecBoleSampler):  # type: ignore[misc]
             )
             keys = np.union1d(keys, users * self.item_num + items)
             used[phase] = UsedItems(keys, self.user_num, self.item_num)
-        if (used[self.phases[-1]].counts() + 1 == self.item_num).any():
-            raise ValueError(
-                "some users have used every item, so there is no negative for them; "
-                "set user_inter_num_interval to drop them"
-            )
+        _check_left(used[self.phases[-1]].counts(), self.item_num - 1)
         return used
+
+    def set_phase(self, phase: str) -> Sampler:
+        """The sampler of a phase.
+
+        Raises:
+            ValueError: some user has used every item that can be drawn.
+        """
+        sampler: Sampler = super().set_phase(phase)
+        if self.distribution == "popularity":
+            used = sampler.used_ids.keys
+            known = used[np.isin(used % self.item_num, self._keys)]
+            _check_left(np.bincount(known // self.item_num), len(self._keys))
+        return sampler
 
     def sample_by_key_ids(self, key_ids: IntArray, num: int) -> Tensor:
         """num negatives a user: int [B] -> int [num · B], the first of all users first."""
@@ -124,8 +150,13 @@ class Sampler(_VectorisedDraws, RecBoleSampler):  # type: ignore[misc]
         return torch.from_numpy(values)
 
 
-class RepeatableSampler(_VectorisedDraws, RecBoleRepeatableSampler):  # type: ignore[misc]
-    """Negatives other than the row's own item."""
+class RepeatableSampler(_PopularityDraws, RecBoleRepeatableSampler):  # type: ignore[misc]
+    """Negatives other than the row's own item; ``dataset`` is the train split."""
+
+    @property
+    def train_split(self) -> Any:
+        """The data set that popularity is counted in."""
+        return self.dataset
 
     def sample_by_user_ids(self, user_ids: IntArray, item_ids: IntArray, num: int) -> Tensor:
         """num negatives a row: int [B], int [B] -> int [num · B], the first of all rows first."""
@@ -138,7 +169,16 @@ class RepeatableSampler(_VectorisedDraws, RecBoleRepeatableSampler):  # type: ig
         return torch.from_numpy(values)
 
 
-def create_samplers(config: Any, dataset: Any, built: Sequence[Any]) -> tuple[Any, Any, Any]:
+def _check_left(used: IntArray, drawn: int) -> None:
+    """Refuse users who have used all of the items that negatives are drawn from, int [n_users]."""
+    if (used == drawn).any():
+        raise ValueError(
+            "some users have used every item that negatives are drawn from, so there is none for "
+            "them; set user_inter_num_interval to drop them"
+        )
+
+
+def create_samplers(config: Any, built: Sequence[Any]) -> tuple[Any, Any, Any]:
     """Samplers of the three phases, None where a phase samples nothing; RecBole's rules.
 
     One table of used items serves the three; its distribution is each phase's own.
@@ -155,7 +195,7 @@ def create_samplers(config: Any, dataset: Any, built: Sequence[Any]) -> tuple[An
         if base is None:
             alpha = args["alpha"] if phase == "train" else 1.0
             if config["repeatable"]:
-                base = RepeatableSampler(phases, dataset, distribution, alpha)
+                base = RepeatableSampler(phases, built[0], distribution, alpha)
             else:
                 base = Sampler(phases, list(built), distribution, alpha)
         elif distribution != base.distribution:

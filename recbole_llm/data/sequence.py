@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 from recbole.data.dataset import SequentialDataset as RecBoleSequentialDataset
-from recbole.data.interaction import Interaction
 from torch import Tensor
 
+from recbole_llm.data.dataset import FileDataset
 from recbole_llm.data.interaction import (
     Column,
     History,
@@ -19,12 +19,11 @@ from recbole_llm.data.interaction import (
     SequenceInteraction,
     SortedInteractions,
     Target,
-    take,
 )
-from recbole_llm.data.split import Groups, IntArray, sort_key, stable_order
+from recbole_llm.data.split import Groups, IntArray, order_key, stable_order
 
 
-class SequentialDataset(RecBoleSequentialDataset):  # type: ignore[misc]
+class SequentialDataset(FileDataset, RecBoleSequentialDataset):  # type: ignore[misc]
     """RecBole's sequential data set without its copies.
 
     RecBole turns a history i1, i2, i3 into the rows (i1 → i2) and (i1, i2 → i3), each with its
@@ -32,8 +31,6 @@ class SequentialDataset(RecBoleSequentialDataset):  # type: ignore[misc]
     Rows, their order, columns, shapes and dtypes are RecBole's. Benchmark files, which hold the
     lists themselves, are RecBole's business altogether.
     """
-
-    inter_feat: Any
 
     def data_augmentation(self) -> None:
         """Sort the interactions once, and make every one that has a history a row."""
@@ -65,29 +62,17 @@ class SequentialDataset(RecBoleSequentialDataset):  # type: ignore[misc]
     def _sorted_interactions(self) -> SortedInteractions:
         max_length: int = self.config["MAX_ITEM_LIST_LENGTH"]
         inter = self.inter_feat
-        order = torch.from_numpy(stable_order(sort_key(inter[self.time_field])))
+        order = torch.from_numpy(stable_order(order_key(inter, self.time_field)))
         users = inter[self.uid_field][order]
         order = order[torch.from_numpy(stable_order(users.numpy()))]
         columns: dict[str, Tensor] = {}
         for field in list(inter.interaction):
             # Popped, so that only one column exists twice at a time.
             columns[field] = _padded_rows(inter.interaction.pop(field), order, max_length)
+        exact = _split_off_exact(columns, len(order))
         users = columns[self.uid_field][: len(order)].numpy()
-        return SortedInteractions(
-            columns, torch.from_numpy(_context(users, max_length)), max_length
-        )
-
-    def __getitem__(self, index: Any, join: bool = True) -> Interaction:
-        rows = take(self.inter_feat, index)
-        return self.join(rows) if join else rows
-
-    def join(self, df: Interaction) -> Interaction:
-        """Add the user's and the item's fields to the rows."""
-        if self.user_feat is not None and self.uid_field in df:
-            df.update(take(self.user_feat, df[self.uid_field]))
-        if self.item_feat is not None and self.iid_field in df:
-            df.update(take(self.item_feat, df[self.iid_field]))
-        return df
+        context = torch.from_numpy(_context(users, max_length))
+        return SortedInteractions(columns, context, max_length, exact)
 
     # Splits: RecBole's rules without its loop over interactions.
 
@@ -127,7 +112,7 @@ class SequentialDataset(RecBoleSequentialDataset):  # type: ignore[misc]
             splits: list[SequentialDataset] = super().time_based_split(ratios, group_by)
             return splits  # raises RecBole's error
         train, _, test = (ratio / sum(ratios) for ratio in ratios)
-        times = self.inter_feat[self.time_field].numpy()
+        times = order_key(self.inter_feat, self.time_field)
         boundary = np.percentile(times, 100 * (1 - test))
         groups = self._grouped_index(self.inter_feat[group_by].numpy())
         early = groups.sums(times <= boundary)  # [G]; rows are in order of time
@@ -144,6 +129,17 @@ def _padded_rows(values: Tensor, order: Tensor, padding: int) -> Tensor:
     out = values.new_zeros((len(order) + padding, *values.shape[1:]))
     torch.index_select(values, 0, order, out=out[: len(order)])
     return out
+
+
+def _split_off_exact(columns: dict[str, Tensor], count: int) -> dict[str, Tensor]:
+    """Make float64 columns float32, and return the rows of those that lose by it."""
+    exact = {}
+    for field, column in columns.items():
+        if column.dtype == torch.float64:
+            columns[field] = single = column.float()
+            if not torch.equal(single.double(), column):
+                exact[field] = column[:count]
+    return exact
 
 
 def _context(users: IntArray, max_length: int) -> Any:

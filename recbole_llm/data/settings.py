@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-from recbole_llm.core.settings import ConfigLike, Count, NonNegative, Settings
+from recbole_llm.core.settings import ConfigLike, Count, Flag, NonNegative, Settings
 from recbole_llm.hookspecs import hookimpl
 
 
@@ -23,6 +23,10 @@ class EngineSettings(Settings):
     eval_memory_mib: NonNegative = 128
     """Memory in MiB that sizes a step of full-sort evaluation, in users; 0: RecBole's own sizes
     (eval_batch_size scores a step)."""
+
+    exact_times: Flag = True
+    """Whether interactions are ordered and split by their times as the file has them; False: by
+    RecBole's float32, in which Unix seconds are the same for about a minute."""
 
     def check(self, config: ConfigLike) -> None:
         """Windows that fit the histories, and a model and data that suit whole sequences."""

@@ -12,8 +12,10 @@ import numpy.typing as npt
 IntArray: TypeAlias = npt.NDArray[np.int64]
 
 
-def sort_key(values: Any) -> Any:
-    """What RecBole sorts a column (a tensor) by: its values, the first number of each pair; [R]."""
+def order_key(interaction: Any, name: str) -> Any:
+    """What rows are sorted by: a column's exact values, the first number of each pair; [R]."""
+    exact = getattr(interaction, "exact", None)
+    values = interaction[name] if exact is None else exact(name)
     return (values if values.dim() == 1 else values[..., 0]).numpy()
 
 
@@ -23,7 +25,7 @@ def first_numbers(column: Any) -> Any:
 
 
 def stable_order(keys: Any) -> IntArray:
-    """``np.argsort(keys, kind="stable")`` of a vector, [R], faster for ids and float32 times.
+    """``np.argsort(keys, kind="stable")`` of a vector, [R], faster for ids and times.
 
     NumPy sorts 16-bit integers by radix and all else by comparison; so sort 16 bits at a time.
     """
@@ -45,6 +47,10 @@ def _ordered_bits(keys: Any) -> Any | None:
             return None
         bits = (keys + np.float32(0)).view(np.uint32)  # + 0 makes -0 the same as 0
         return np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
+    if keys.dtype == np.float64:
+        with np.errstate(invalid="ignore"):  # NaN and what no int64 holds
+            whole = keys.astype(np.int64)
+        keys = whole if np.array_equal(whole, keys) else keys  # Unix seconds, as a rule
     if np.issubdtype(keys.dtype, np.integer) and keys.min(initial=0) >= 0:
         return keys
     return None

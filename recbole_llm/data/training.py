@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from recbole_llm.data.split import IntArray, sort_key
+from recbole_llm.data.split import IntArray, order_key
 
 
 def training_interactions(dataset: Any) -> tuple[IntArray, IntArray]:
@@ -63,7 +63,7 @@ def _user_time_order(dataset: Any, users: IntArray) -> IntArray:
     inter, time = dataset.inter_feat, dataset.time_field
     if time is None or time not in inter:
         return np.argsort(users, kind="stable")
-    return np.lexsort((sort_key(inter[time]), users))  # stable: ties keep their order
+    return np.lexsort((order_key(inter, time), users))  # stable: ties keep their order
 
 
 def _with_first_lists(

@@ -12,8 +12,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from recbole_llm.evaluation.ties import draw_hits
-
 CHUNK = 2**22  # elements of the largest temporary
 FEW = 4  # positives a row up to which counting for all is cheaper than a top-k first
 
@@ -22,6 +20,7 @@ class Positives:
     """The distinct positives of a batch, by row.
 
     Attributes:
+        n_items: n.
         rows, items: int64 [P], sorted.
         scores: [P].
         above: number of the row's items with a higher score, int64 [P], after `rank`.
@@ -31,7 +30,7 @@ class Positives:
     """
 
     def __init__(self, scores: Tensor, rows: Tensor, items: Tensor) -> None:
-        n = scores.shape[1]
+        self.n_items = n = scores.shape[1]
         keys = torch.unique(rows.to(scores.device) * n + items.to(scores.device))
         self.rows, self.items = keys // n, keys % n
         self.counts = torch.bincount(self.rows, minlength=len(scores))
@@ -64,12 +63,18 @@ class Positives:
         part.counts = torch.bincount(part.rows, minlength=len(self.counts))
         return part
 
-    def hits(self, k: int, draws: Tensor) -> Tensor:
-        """Which of each row's first k places hold positives, ties in an order drawn by row.
+    def tied(self, k: int) -> Tensor:
+        """The rows with a positive that ties within the first k places, int64 [T], sorted."""
+        rows: Tensor = torch.unique(self.rows[(self.above < k) & (self.same > 1)])
+        return rows
+
+    def hits(self, k: int, rows: Tensor, lists: Tensor) -> Tensor:
+        """Which of each row's first k places hold positives.
 
         Args:
             k: length of the list.
-            draws: uniform in [0, 1), float64 [B].
+            rows: the rows that are read off their list, `tied` ones at least, int64 [T].
+            lists: the items of these rows' first k places, int64 [T, k].
 
         Returns:
             bool [B, k].
@@ -77,29 +82,9 @@ class Positives:
         hits = torch.zeros(len(self.counts), k, dtype=torch.bool, device=self.rows.device)
         alone = (self.above < k) & (self.same == 1)
         hits[self.rows[alone], self.above[alone]] = True
-        tied = (self.above < k) & (self.same > 1)
-        if tied.any():
-            rows, hits_of_ties = self._tied_hits(tied, k, draws)
-            hits[rows] |= hits_of_ties
+        own = self.rows * self.n_items + self.items
+        hits[rows] = torch.isin(rows[:, None] * self.n_items + lists, own)
         return hits
-
-    def _tied_hits(self, tied: Tensor, k: int, draws: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows with ties that hold positives, int64 [T], and the ties' hits, bool [T, k]."""
-        # A tie, by row and first place; how many items and how many positives it has.
-        key = self.rows[tied] * k + self.above[tied]
-        ties, tie_of, positives = torch.unique(key, return_inverse=True, return_counts=True)
-        size = torch.empty_like(ties).index_copy_(0, tie_of, self.same[tied])
-        rows, row = torch.unique(ties // k, return_inverse=True)
-        first = ties % k
-        place = torch.arange(k, device=ties.device)
-        # Values that are the same along a tie, and no positives, sure misses, outside of ties.
-        values = place.repeat(len(rows), 1)
-        sizes, wanted = torch.ones_like(values), torch.zeros_like(values)
-        for step in range(k):
-            at = (step < size) & (first + step < k)
-            index = row[at], first[at] + step
-            values[index], sizes[index], wanted[index] = first[at], size[at], positives[at]
-        return rows, draw_hits(values, sizes, wanted, draws[rows])
 
 
 def mean_ranks(scores: Tensor, positives: Positives) -> Tensor:

@@ -11,7 +11,7 @@ from recbole.utils import EvaluatorType
 from torch import Tensor
 
 from recbole_llm.evaluation.positives import Positives, chunks, mean_ranks
-from recbole_llm.evaluation.ties import row_draws, shuffled_ties
+from recbole_llm.evaluation.ties import shuffled_ties
 
 TRANSIENT = ("rec.topk", "rec.meanrank", "rec.score", "rec.items", "data.label")
 
@@ -61,10 +61,14 @@ class RankingCollector(Collector):  # type: ignore[misc]
         mean_rank = self.register.need("rec.meanrank")
         if mean_rank or self.register.need("rec.topk"):
             positives.rank(scores_tensor, None if mean_rank else k)
+        lists = None
         if self.register.need("rec.items"):
-            self.data_struct.update_tensor("rec.items", self._lists(scores_tensor, k))
+            lists = self._lists(scores_tensor, k)
+            self.data_struct.update_tensor("rec.items", lists)
         if self.register.need("rec.topk"):
-            self._collect_hits(positives, k)
+            rows = positives.tied(k)
+            read = self._drawn(scores_tensor, k, rows) if lists is None else lists[rows]
+            self._collect_hits(positives, k, rows, read)
         if mean_rank:
             self.data_struct.update_tensor("rec.meanrank", mean_ranks(scores_tensor, positives))
         if self.register.need("rec.score"):
@@ -78,11 +82,10 @@ class RankingCollector(Collector):  # type: ignore[misc]
         if self.config["eval_type"] == EvaluatorType.RANKING and max(self.topk) > n:
             raise ValueError(f"topk: {max(self.topk)} is more than the {n} items of the catalogue")
 
-    def _collect_hits(self, positives: Positives, k: int) -> None:
+    def _collect_hits(self, positives: Positives, k: int, rows: Tensor, lists: Tensor) -> None:
         """Hits of each row's first k places, and its number of positives: int64 [B, k + 1]."""
-        draws = row_draws(self._row, len(positives.counts), positives.counts.device)
         for key, wanted in self._hits_of(positives).items():
-            hits = wanted.hits(k, draws).long()
+            hits = wanted.hits(k, rows, lists).long()
             self.data_struct.update_tensor(key, torch.cat((hits, wanted.counts[:, None]), dim=1))
 
     def get_data_struct(self) -> DataStruct:
@@ -107,9 +110,17 @@ class RankingCollector(Collector):  # type: ignore[misc]
         values, items = torch.topk(scores, min(k + 1, n), dim=-1)  # one more shows a tie at the end
         tied = (values[:, 1:] == values[:, :-1]).any(1).nonzero().view(-1)  # [T]
         items = items[:, :k].contiguous()
-        for rows in chunks(tied, n):
-            items[rows] = shuffled_ties(scores[rows], k, rows + self._row, self._keys(n, scores))
+        items[tied] = self._drawn(scores, k, tied)
         return items
+
+    def _drawn(self, scores: Tensor, k: int, rows: Tensor) -> Tensor:
+        """The first k items of rows with ties: int64 [T] -> [T, k], always the same ones."""
+        if not len(rows):
+            return rows.new_empty(0, k)
+        keys = self._keys(scores.shape[1], scores)
+        parts = chunks(rows, scores.shape[1])
+        lists = [shuffled_ties(scores[part], k, part + self._row, keys) for part in parts]
+        return torch.cat(lists)
 
     def _keys(self, n: int, scores: Tensor) -> Tensor:
         """What tells an item apart whatever its number: a hash of its token, int64 [n]."""

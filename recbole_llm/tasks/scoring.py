@@ -14,6 +14,7 @@ from recbole.utils import ModelType
 from torch import Tensor
 
 from recbole_llm.data.eval_loader import ItemLists
+from recbole_llm.data.interaction import single_precision
 from recbole_llm.data.split import IntArray, first_numbers
 from recbole_llm.data.training import training_interactions
 
@@ -108,8 +109,8 @@ class Scorer:
 class SequentialScorer(Scorer):
     """A sequential model, on each user's latest items.
 
-    Their order is that of the file's times. RecBole sorts training data by float32, in which Unix
-    seconds less than about a minute apart are ties, left in the order of the file.
+    Their order is that of training: by the file's times, or by what is left of them in float32
+    without ``exact_times``; ties as in the file.
 
     Args:
         source: the data set before it is split, which holds plain interactions.
@@ -125,8 +126,10 @@ class SequentialScorer(Scorer):
                 f"data set '{dataset.dataset_name}' has benchmark files with ready-made item "
                 f"lists ({list_field}), not interactions; recommending needs a plain .inter file"
             )
-        order = [dataset.uid_field, dataset.time_field]
-        self.frame = frame.sort_values(order, kind="stable", ignore_index=True, key=first_numbers)
+        dtype = np.float64 if config["exact_times"] else np.float32
+        times = first_numbers(frame[dataset.time_field]).to_numpy(dtype)
+        order = np.lexsort((times, frame[dataset.uid_field]))
+        self.frame = frame.iloc[order].reset_index(drop=True)
         self.transform = construct_transform(config)
         self.length = int(config["MAX_ITEM_LIST_LENGTH"])
         super().__init__(config, model, dataset)
@@ -200,7 +203,8 @@ class SequentialScorer(Scorer):
         negatives = getattr(self.dataset, "neg_item_list_field", None)
         if negatives is not None:  # DIEN's, of its auxiliary loss alone
             columns[negatives] = torch.zeros_like(columns[self.dataset.iid_field + suffix])
-        return self.transform(self.dataset, self.dataset.join(Interaction(columns)))
+        rows = single_precision(Interaction(columns))
+        return self.transform(self.dataset, self.dataset.join(rows))
 
 
 class TextUserScorer(Scorer):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +13,9 @@ from recbole.data.interaction import Interaction
 from recbole.sampler import RepeatableSampler as RecBoleRepeatableSampler
 from recbole.sampler import Sampler as RecBoleSampler
 
+from recbole_llm.core.config import Config
+from recbole_llm.data.create import create_dataset
+from recbole_llm.data.prepare import data_preparation
 from recbole_llm.data.samplers import RepeatableSampler, Sampler, UsedItems
 
 PHASES = ["train", "valid", "test"]
@@ -20,8 +24,26 @@ PHASES = ["train", "valid", "test"]
 def dataset(users: list[int], items: list[int], n_users: int = 6, n_items: int = 9) -> Any:
     inter = Interaction({"u": torch.tensor(users), "i": torch.tensor(items)})
     return SimpleNamespace(
-        inter_feat=inter, uid_field="u", iid_field="i", user_num=n_users, item_num=n_items
-    )
+        inter_feat=inter, uid_field="u", iid_field="i", user_num=n_users, item_num=n_items,
+        time_field=None,
+    )  # fmt: skip
+
+
+class TrainPopularity(RecBoleSampler):  # type: ignore[misc]
+    """RecBole's sampler, but for what popularity is counted in."""
+
+    def _get_candidates_list(self) -> list[int]:
+        items = self.datasets[0].inter_feat["i"].numpy()
+        users = self.datasets[0].inter_feat["u"].numpy()
+        return list(items[np.argsort(users, kind="stable")])
+
+
+class RepeatableTrainPopularity(RecBoleRepeatableSampler):  # type: ignore[misc]
+    """The same of RecBole's repeatable sampler."""
+
+    def _get_candidates_list(self) -> list[int]:
+        self.datasets = [self.dataset]
+        return TrainPopularity._get_candidates_list(self)
 
 
 @pytest.fixture
@@ -47,12 +69,13 @@ def drawn(sampler: Any, users: list[int], items: list[int], num: int) -> list[in
 @pytest.mark.parametrize("num", [1, 3])
 @pytest.mark.parametrize("users", [[1, 2, 3, 3, 5, 1], [3, 3, 3], [2]])
 @pytest.mark.parametrize(
-    ("stock", "ours"), [(RecBoleSampler, Sampler), (RecBoleRepeatableSampler, RepeatableSampler)]
+    ("stock", "ours"),
+    [(TrainPopularity, Sampler), (RepeatableTrainPopularity, RepeatableSampler)],
 )
 def test_same_draws(
     splits: list[Any], distribution: str, num: int, users: list[int], stock: type, ours: type
 ) -> None:
-    source = splits if stock is RecBoleSampler else splits[0]
+    source = splits if stock is TrainPopularity else splits[0]
     items = [2, 3, 4, 5, 6, 1][: len(users)]
     results = []
     for cls in (stock, ours):
@@ -84,3 +107,41 @@ def test_unknown_user_is_refused(splits: list[Any]) -> None:
     sampler = Sampler(PHASES, splits).set_phase("train")
     with pytest.raises(ValueError, match="user_id .6. not exist"):
         sampler.sample_by_user_ids(np.array([6]), np.array([1]), 1)
+
+
+@pytest.mark.parametrize(("model", "repeatable"), [("BPR", False), ("BPR", True), ("SASRec", True)])
+def test_held_out_interactions_are_not_popular(
+    tmp_path: Path, model: str, repeatable: bool
+) -> None:
+    """Of u1's a b c d e training has a b c, of u2's a c x y training has a c."""
+    rows = [f"u1\t{item}\t{t}" for t, item in enumerate("abcde")]
+    rows += [f"u2\t{item}\t{t}" for t, item in enumerate("acxy")]
+    rows += [f"u3\t{item}\t{t}" for t, item in enumerate("bxdx")]
+    (tmp_path / "pop").mkdir()
+    header = "user_id:token\titem_id:token\ttimestamp:float"
+    (tmp_path / "pop" / "pop.inter").write_text("\n".join([header, *rows]) + "\n")
+    popular = {"distribution": "popularity", "sample_num": 1, "alpha": 1.0, "dynamic": False}
+    args = {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "pop3"}
+    config = Config(model, "pop", config_dict={
+        "data_path": str(tmp_path), "train_neg_sample_args": popular, "eval_args": args,
+        "repeatable": repeatable, "loss_type": "BPR", "train_level": "prefix",
+        "load_col": {"inter": ["user_id", "item_id", "timestamp"]},
+    })  # fmt: skip
+    data = create_dataset(config)
+    for loader in data_preparation(config, data):
+        sampler = loader._sampler
+        counts = np.bincount(sampler._get_candidates_list(), minlength=data.item_num)
+        found = dict(zip(data.id2token("item_id", range(data.item_num)), counts, strict=True))
+        assert found == {
+            "[PAD]": 0, "a": 2, "b": 2, "c": 2, "d": 0, "e": 0, "x": 1, "y": 0,
+        }  # fmt: skip
+        assert not set("dey") & set(data.id2token("item_id", sampler.sampling(500)))
+
+
+def test_user_of_every_popular_item_is_refused() -> None:
+    """Item 8 is in no training interaction, so user 1 has no negative, and none is waited for."""
+    data = [dataset([1, 2, 2], [1, 1, 2]), dataset([1], [2]), dataset([2], [8])]
+    sampler = Sampler(PHASES, data, "popularity", 1.0)
+    with pytest.raises(ValueError, match="user_inter_num_interval"):
+        sampler.set_phase("valid")
+    Sampler(PHASES, data, "uniform", 1.0).set_phase("valid")

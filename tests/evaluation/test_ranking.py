@@ -69,6 +69,7 @@ def check_model(model: str, dataset: str, trained: bool, **changes: Any) -> None
     config = Config(model, dataset, config_dict={
         "metrics": METRICS, "topk": [1, 5, 20], "valid_metric": "MRR@5", "train_level": "prefix",
         "metric_decimal_place": 10, "tail_ratio": 0.2, "eval_memory_mib": 0.01,
+        "exact_times": False,
         "eval_args": {"split": {"RS": [0.8, 0.1, 0.1]}, "order": order, "group_by": "user",
                       "mode": "full"}, **changes,
     })  # fmt: skip

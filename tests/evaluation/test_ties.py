@@ -8,12 +8,18 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from ranking_cases import METRICS, TOPK_METRICS, evaluation, masked, results, train_data
+from recbole.data.interaction import Interaction
 from torch import Tensor
 
+from recbole_llm.evaluation.group_metrics import GroupCollector
+from recbole_llm.evaluation.groups import Group
 from recbole_llm.evaluation.positives import FEW
 from recbole_llm.evaluation.ranking import RankingCollector
-from recbole_llm.evaluation.ties import draw_hits, row_draws, shuffled_ties
+from recbole_llm.evaluation.ties import shuffled_ties
 
 
 def random_positives(users: int, n: int) -> list[tuple[int, int]]:
@@ -64,10 +70,12 @@ class TestTies:
             assert results(RankingCollector, scores, self.positives, batch=batch) == whole
 
     def test_constant_scores_get_the_mean_over_all_orders(self) -> None:
-        one = [(u, int(self.rng.integers(1, self.n))) for u in range(self.users)]
-        got = results(RankingCollector, self.constant, one)
-        for k in (1, 3, 5):
-            assert got[f"recall@{k}"] == pytest.approx(k / 60, abs=1.5 / self.users)
+        users = 20_000
+        one = [(u, int(self.rng.integers(1, self.n))) for u in range(users)]
+        got = results(RankingCollector, self.constant[:1].expand(users, -1), one)
+        for k in (1, 3, 5):  # three standard deviations of a mean of so many draws
+            deviation = 3 * (k / 60 * (1 - k / 60) / users) ** 0.5
+            assert got[f"recall@{k}"] == pytest.approx(k / 60, abs=deviation)
         assert got["gauc"] == pytest.approx(0.5)
         # torch.topk on its own gives the same few items to everybody.
         assert got["itemcoverage@5"] == pytest.approx(60 / 61)
@@ -112,28 +120,56 @@ class TestTies:
         ]  # fmt: skip
 
 
-def test_draws_are_uniform_over_all_orders() -> None:
-    """Scores 9, 5 5 5 5, 1 with two positives of the four and the first: by enumeration."""
-    values = torch.tensor([[9.0, 5, 5, 5, 5]])
-    sizes, positives = torch.tensor([[1, 4, 4, 4, 4]]), torch.tensor([[1, 2, 2, 2, 2]])
-    count = 60_000
-    draws = (torch.arange(count, dtype=torch.float64) + 0.5) / count
-    hits = draw_hits(values.expand(count, -1), sizes.expand(count, -1),
-                     positives.expand(count, -1), draws)  # fmt: skip
-    found = Counter(map(tuple, hits.tolist()))
-    orders = {
-        (True, *(place in chosen for place in range(4)))
-        for chosen in itertools.combinations(range(4), 2)
-    }
-    assert found.keys() == orders
-    assert all(abs(c - count / 6) <= 2 for c in found.values())
+SCORES = st.integers(1, 4).flatmap(
+    lambda levels: hnp.arrays(
+        np.float32, hnp.array_shapes(min_dims=2, max_dims=2, min_side=6, max_side=12),
+        elements=st.integers(0, levels).map(float),
+    )
+)  # fmt: skip
 
 
-def test_certain_hits_are_certain() -> None:
-    values = torch.zeros(1000, 6)
-    sizes = torch.full((1000, 6), 6)
-    hits = draw_hits(values, sizes, sizes, row_draws(0, 1000, values.device))
-    assert bool(hits.all())
+@given(scores=SCORES, wanted=st.data(), full=st.booleans())
+@settings(max_examples=100, deadline=None)
+def test_hits_are_read_off_the_collected_list(
+    scores: np.ndarray, wanted: st.DataObject, full: bool
+) -> None:
+    """Place by place, for all items and for a group of them; with and without GAUC's ranks."""
+    users, n = scores.shape
+    positive = wanted.draw(hnp.arrays(bool, (users, n)))
+    positive[:, 0], members = False, torch.arange(n) % 2 == 1
+    rows, items = (torch.from_numpy(a) for a in np.nonzero(positive))
+    config = evaluation(["Recall", "ItemCoverage", *(["GAUC"] if full else [])])
+    config.update(eval_groups=["items"], eval_head_share=0.2, USER_ID_FIELD="user_id")
+    collector = GroupCollector(config)
+    collector.groups = [Group("odd items", True, members)]
+    collector._item_keys = torch.arange(n) * 977
+    batch = Interaction({"user_id": torch.arange(users)})
+    collector.eval_batch_collect(masked(torch.from_numpy(scores)), batch, rows, items)
+    collected = collector.get_data_struct()
+    lists = collected.get("rec.items")
+    assert all(len(set(own)) == 5 for own in lists.tolist())
+    hits = torch.from_numpy(positive).gather(1, lists)  # [B, 5]
+    assert collected.get("rec.topk")[:, :-1].bool().equal(hits)
+    of_group = collected.get("rec.topk (odd items)")
+    assert of_group[:, :-1].bool().equal(hits & members[lists])
+    assert of_group[:, -1].tolist() == (positive & members.numpy()).sum(1).tolist()
+
+
+def test_every_order_is_as_likely() -> None:
+    """Scores 9, 5 5 5 5, 1: first 9, then each of the 24 orders of the four."""
+    scores = torch.tensor([[9.0, 5, 5, 1, 5, 5]]).expand(24_000, -1)
+    keys = torch.tensor([3, 1, 4, 1 << 40, 5, 9])
+    lists = shuffled_ties(scores, 5, torch.arange(24_000), keys)
+    found = Counter(map(tuple, lists.tolist()))
+    assert found.keys() == {(0, *order) for order in itertools.permutations((1, 2, 4, 5))}
+    # Chi-square with 23 degrees of freedom: beyond 50 once in a thousand.
+    assert sum((count - 1000) ** 2 / 1000 for count in found.values()) < 50
+
+
+def test_scores_that_are_not_numbers_come_last() -> None:
+    scores = torch.tensor([[torch.nan, 1.0, 1.0, -torch.inf, torch.nan]])
+    lists = shuffled_ties(scores, 4, torch.tensor([0]), torch.arange(5))
+    assert set(lists[0, :2].tolist()) == {1, 2}
 
 
 def test_shuffled_ties_favour_no_item() -> None:

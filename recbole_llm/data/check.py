@@ -1,0 +1,170 @@
+"""What may be wrong with atomic files: each check ends in one line with file, line, way out."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from recbole_llm.core.errors import did_you_mean
+
+TYPES = ("token", "token_seq", "float", "float_seq")
+PADDING = "[PAD]"  # RecBole's token of the id 0
+_SEPARATORS = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "bars", " ": "spaces"}
+_SHOWN = 3  # lines in a message
+_ZIPPED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_LARGEST = float(np.finfo(np.float32).max)  # what models read numbers as
+Array = npt.NDArray[np.generic]
+
+
+def at_lines(numbers: Iterable[int]) -> str:
+    """``line 7``, or ``lines 2, 5, 9 and 12 more``."""
+    lines = [int(number) for number in numbers]
+    more = f" and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
+    return f"line{'s' if len(lines) > 1 else ''} {', '.join(map(str, lines[:_SHOWN]))}{more}"
+
+
+def decoded(path: Path, raw: bytes, encoding: str) -> str:
+    """The text of a file, lines ended by newlines alone, without a byte order mark.
+
+    Raises:
+        ValueError: a compressed file, or one of another encoding.
+    """
+    for magic, kind in _ZIPPED.items():
+        if raw.startswith(magic):
+            raise ValueError(f"'{path}' is compressed ({kind}); unpack it")
+    try:
+        wide = codecs.lookup(encoding).name.startswith(("utf-16", "utf-32"))
+    except LookupError as error:
+        raise ValueError(f"encoding: '{encoding}' is unknown; such as utf-8, latin-1") from error
+    if not wide and (raw.startswith(_UTF_16) or b"\0" in raw):
+        raise ValueError(
+            f"'{path}' is no {encoding} text (UTF-16, or binary); save it as UTF-8, or set "
+            f"--encoding=utf-16"
+        )
+    try:
+        text = raw.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise ValueError(
+            f"'{path}' line {line} is not {encoding}; save the file as UTF-8, or name its "
+            f"encoding, such as --encoding=latin-1"
+        ) from error
+    text = text.removeprefix("\ufeff")
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+
+
+def header_types(path: Path, line: str, separator: str) -> dict[str, str]:
+    """``{name: type}`` of a header.
+
+    Raises:
+        ValueError: a header that is not of ``name:type`` fields, or a name twice.
+    """
+    parts = line.split(separator)
+    other = [s for s in _SEPARATORS if s != separator and s in line]
+    if len(parts) == 1 and other and not _typed(parts):
+        raise ValueError(
+            f"'{path}' is separated by {_SEPARATORS[other[0]]}, not by "
+            f"{_SEPARATORS.get(separator, repr(separator))}: its header is '{line[:80]}'; set "
+            f"--field_separator='{other[0]}', and name fields as name:type"
+        )
+    if parts[-1] == "" and len(parts) > 1:
+        raise ValueError(f"'{path}' line 1 ends with a separator; delete it, in all lines")
+    if not _typed(parts):
+        raise ValueError(
+            f"'{path}': the header must be name:type fields, got '{line[:80]}'; such as "
+            f"user_id:token, title:token_seq, timestamp:float"
+        )
+    fields = [part.split(":") for part in parts]
+    for name, kind in fields:
+        if kind not in TYPES:
+            near = did_you_mean(kind, TYPES)
+            raise ValueError(
+                f"'{path}' line 1: the type of '{name}:{kind}' is unknown; {near} choose from "
+                f"{', '.join(TYPES)}"
+            )
+    names = [name for name, _ in fields]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"'{path}' line 1 has the column '{twice[0]}' more than once; rename one")
+    return dict(map(tuple, fields))  # type: ignore[arg-type]
+
+
+def _typed(parts: Sequence[str]) -> bool:
+    return all(part.count(":") == 1 and part.strip(":") == part for part in parts)
+
+
+def check_counts(path: Path, counts: Array, lines: Array, width: int) -> None:
+    """Refuse records whose number of values, int [N], is not the header's."""
+    wrong = np.flatnonzero(counts != width)
+    if len(wrong):
+        number = int(counts[wrong[0]])
+        raise ValueError(
+            f"'{path}' {at_lines(lines[wrong])}: {number} value{'s' if number != 1 else ''}, the "
+            f"header has {width} fields; write one value a field, an empty one where it is missing"
+        )
+
+
+def check_quotes(path: Path, line: int, values: Iterable[str], separator: str) -> None:
+    """Refuse a record whose quoted value runs over line ends and separators, or to the end."""
+    for value in values:
+        if "\n" in value and (separator in value or value.endswith("\n")):
+            raise ValueError(
+                f"'{path}' line {line} opens a quote at '{value[:30].splitlines()[0]}' that is "
+                f"not closed in its field; close it, or delete the quote"
+            )
+
+
+def check_ids(path: Path, field: str, values: Array, lines: Array) -> None:
+    """Refuse ids, object [N], that are empty or RecBole's padding."""
+    for wrong, what in (("", "is empty"), (PADDING, f"is {PADDING}, RecBole's padding")):
+        found = np.flatnonzero(values == wrong)
+        if len(found):
+            raise ValueError(
+                f"'{path}' {at_lines(lines[found])}: {field} {what}; name the id, or delete the row"
+            )
+
+
+def numbers(path: Path, field: str, values: Array, lines: Array) -> npt.NDArray[np.float64]:
+    """Values, object [N], as float64; ``nan`` stays what it is, a missing value.
+
+    Raises:
+        ValueError: a value is not a number, or more than models can hold.
+    """
+    try:
+        found: npt.NDArray[np.float64] = values.astype(np.float64)
+    except (ValueError, OverflowError):
+        wrong = [i for i, value in enumerate(values) if not _is_number(value)]
+        raise ValueError(
+            f"'{path}' {at_lines(lines[wrong])}: '{str(values[wrong[0]])[:30]}' in {field}:float "
+            f"is not a number; write numbers (dates as Unix seconds), or declare another type"
+        ) from None
+    wrong = np.flatnonzero(np.abs(found) > _LARGEST).tolist()
+    if wrong:
+        raise ValueError(
+            f"'{path}' {at_lines(lines[wrong])}: {str(values[wrong[0]])[:30]} in {field}:float is "
+            f"infinite, or no number that models can read; correct it, or delete the row"
+        )
+    return found
+
+
+def check_times(path: Path, field: str, times: npt.NDArray[np.float64], lines: Array) -> None:
+    """Refuse missing times, float64 [N], for which RecBole would put the mean of all others."""
+    missing = np.flatnonzero(np.isnan(times))
+    if len(missing):
+        raise ValueError(
+            f"'{path}' {at_lines(lines[missing])}: {field}:float (TIME_FIELD) is missing, so the "
+            f"order of events is unknown; write a number, such as Unix seconds, delete the row, "
+            f"or leave the column out (load_col)"
+        )
+
+
+def _is_number(value: object) -> bool:
+    try:
+        float(value)  # type: ignore[arg-type]
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,206 @@
+"""RecBole's data sets, reading files as they are written, and ordering by exact times."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pandas import DataFrame
+from recbole.data import dataset as stock
+from recbole.data.interaction import Interaction
+from recbole.utils import FeatureSource, FeatureType, ModelType
+
+from recbole_llm.core.compat_pandas import Frame
+from recbole_llm.core.registry import resolve
+from recbole_llm.data.check import check_ids, check_times, numbers
+from recbole_llm.data.files import ObjectArray, Table
+from recbole_llm.data.interaction import single_precision, take
+
+if TYPE_CHECKING:
+    from recbole_llm.core.config import Config
+
+# What pandas, through which RecBole reads, takes for a missing value. Ids are exempt here.
+MISSING = {
+    "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN",
+    "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null",
+}  # fmt: skip
+ID_KEYS = (
+    "USER_ID_FIELD", "ITEM_ID_FIELD", "HEAD_ENTITY_ID_FIELD", "TAIL_ENTITY_ID_FIELD",
+    "RELATION_ID_FIELD", "ENTITY_ID_FIELD",
+)  # fmt: skip
+ALIASES = ("user_id", "item_id", "entity_id", "relation_id")
+
+
+class FileDataset:
+    """Stands before a data set class of RecBole, in ``class X(FileDataset, RecBoleX)``.
+
+    RecBole reads through pandas, to which ids such as ``NA`` or ``None`` are missing, and numbers
+    as float32, in which Unix seconds less than a minute apart are the same. Here ids are what the
+    file says, each file is checked as it is read, and with ``exact_times`` the interactions keep
+    their times as float64, which order and splits go by; batches have the float32 of RecBole.
+    """
+
+    config: Config
+    inter_feat: Any
+    user_feat: Any
+    item_feat: Any
+    logger: Any
+    time_field: str
+    uid_field: str
+    iid_field: str
+    feat_name_list: list[str]
+    field2type: dict[str, FeatureType]
+    field2source: dict[str, FeatureSource | str]
+    field2seqlen: dict[str, int]
+    field2bucketnum: dict[str, int]
+
+    def _load_feat(self, filepath: str, source: FeatureSource | str) -> DataFrame | None:
+        """A file's loaded columns, and their types, sources and lengths, as RecBole notes them."""
+        load, unload = self._get_load_and_unload_col(source)  # type: ignore[attr-defined]
+        if load == set():
+            return None
+        config = self.config
+        table = Table.read(Path(filepath), config["field_separator"], config["encoding"] or "utf-8")
+        fields = [f for f in table.types if (load is None or f in load) and f not in (unload or ())]
+        if not fields:
+            self.logger.warning(f"No columns has been loaded from [{source}]")
+            return None
+        columns = {}
+        for field in fields:
+            kind = FeatureType(table.types[field])
+            columns[field], length = self._column(table, field, kind)
+            if source != "link":  # whose fields are those of other files
+                self.field2source[field], self.field2type[field] = source, kind
+                self.field2seqlen[field] = length
+                if kind in (FeatureType.FLOAT, FeatureType.FLOAT_SEQ):
+                    self.field2bucketnum[field] = 2
+        return Frame(columns)
+
+    def _column(self, table: Table, field: str, kind: FeatureType) -> tuple[Any, int]:
+        """A column's values, and how long they are at most."""
+        text, where = table.columns[field], (table.path, field)
+        is_id = field in _id_fields(self.config)
+        if is_id and kind == FeatureType.TOKEN:
+            check_ids(*where, text, table.lines)
+            return text, 1
+        missing = np.array([value in MISSING for value in text], dtype=bool)
+        if is_id:
+            missing = text == ""
+        if kind == FeatureType.TOKEN:
+            return np.where(missing, np.nan, text), 1
+        if kind == FeatureType.FLOAT:
+            found = numbers(*where, np.where(missing, "nan", text), table.lines)
+            if field == self.time_field:
+                check_times(*where, found, table.lines)
+            return found, 1
+        lists = [value.split(self.config["seq_separator"]) for value in np.where(missing, "", text)]
+        lists = [[part for part in parts if part] for parts in lists]
+        limit = (self.config["seq_len"] or {}).get(field)
+        length = max(map(len, lists), default=0)
+        length = length if limit is None else min(limit, length)
+        arrays = _sequences(table, field, kind, lists)
+        return [array[:limit] for array in arrays], length
+
+    def _user_item_feat_preparation(self) -> None:
+        super()._user_item_feat_preparation()  # type: ignore[misc]
+        for name in ("user_feat", "item_feat"):  # merged into plain frames
+            if getattr(self, name) is not None:
+                setattr(self, name, Frame(getattr(self, name)))
+
+    def _fill_nan(self) -> None:
+        """Fill missing values as RecBole means to.
+
+        Its ``frame[field].fillna(…, inplace=True)`` fills a copy under pandas 3. Goes with a
+        RecBole that assigns the filled column.
+        """
+        for name in self.feat_name_list:
+            frame = getattr(self, name)
+            for field in frame:
+                if self.field2type[field] == FeatureType.TOKEN:
+                    frame[field] = frame[field].fillna(0)
+                elif self.field2type[field] == FeatureType.FLOAT:
+                    frame[field] = frame[field].fillna(frame[field].mean())
+        super()._fill_nan()  # type: ignore[misc]
+
+    def _dataframe_to_interaction(self, data: DataFrame) -> Interaction:
+        """RecBole's tensors; the times of interactions as float64 with ``exact_times``."""
+        interaction: Interaction = super()._dataframe_to_interaction(data)  # type: ignore[misc]
+        time = self.time_field
+        if self.config["exact_times"] and time in data:
+            pairs = time in self.config["numerical_features"]  # [value, 1] each
+            times = np.array(data[time].tolist() if pairs else data[time], dtype=np.float64)
+            interaction[time] = torch.from_numpy(times)
+        return interaction
+
+    def __getitem__(self, index: Any, join: bool = True) -> Interaction:
+        rows = single_precision(take(self.inter_feat, index))
+        return self.join(rows) if join else rows
+
+    def join(self, df: Interaction) -> Interaction:
+        """Add the user's and the item's fields to the rows."""
+        if self.user_feat is not None and self.uid_field in df:
+            df.update(take(self.user_feat, df[self.uid_field]))
+        if self.item_feat is not None and self.iid_field in df:
+            df.update(take(self.item_feat, df[self.iid_field]))
+        return df
+
+
+class Dataset(FileDataset, stock.Dataset):  # type: ignore[misc]
+    """Of general and context-aware models."""
+
+
+class KnowledgeBasedDataset(FileDataset, stock.KnowledgeBasedDataset):  # type: ignore[misc]
+    """Of knowledge-based models."""
+
+
+class KGSeqDataset(FileDataset, stock.KGSeqDataset):  # type: ignore[misc]
+    """Of GRU4RecKG and KSR."""
+
+
+class DIENDataset(FileDataset, stock.DIENDataset):  # type: ignore[misc]
+    """Of DIEN."""
+
+
+class DecisionTreeDataset(FileDataset, stock.DecisionTreeDataset):  # type: ignore[misc]
+    """Of LightGBM and XGBoost."""
+
+
+OF_MODELS = {"DIEN": DIENDataset, "GRU4RecKG": KGSeqDataset, "KSR": KGSeqDataset}
+OF_TYPES: Mapping[ModelType, str | type] = {
+    ModelType.GENERAL: Dataset,
+    ModelType.CONTEXT: Dataset,
+    ModelType.TRADITIONAL: Dataset,
+    ModelType.SEQUENTIAL: "recbole_llm.data.sequence:SequentialDataset",
+    ModelType.KNOWLEDGE: KnowledgeBasedDataset,
+    ModelType.DECISIONTREE: DecisionTreeDataset,
+}
+
+
+def dataset_class(model: str, kind: ModelType) -> type[Any]:
+    """The data set class of a model: RecBole's choice, as this module or `sequence` has it."""
+    if model in OF_MODELS:
+        return OF_MODELS[model]
+    own: type[Any] | None = getattr(stock, f"{model}Dataset", None)  # a later RecBole's
+    return own or resolve(OF_TYPES[kind])
+
+
+def _id_fields(config: Config) -> set[str]:
+    """The columns that hold ids: those that keys name, and their aliases."""
+    aliases = [field for name in ALIASES for field in config[f"alias_of_{name}"] or ()]
+    return {config[key] for key in ID_KEYS} | set(aliases)
+
+
+def _sequences(
+    table: Table, field: str, kind: FeatureType, lists: list[list[str]]
+) -> list[npt.NDArray[Any]]:
+    """Lists of strings as arrays, of numbers where the column is of float_seq."""
+    sizes = [len(parts) for parts in lists]
+    if kind == FeatureType.TOKEN_SEQ:
+        return [np.array(parts, dtype=str) for parts in lists]
+    flat: ObjectArray = np.array([part for parts in lists for part in parts], dtype=object)
+    values = numbers(table.path, field, flat, np.repeat(table.lines, sizes))
+    return np.split(values, np.cumsum(sizes)[:-1])

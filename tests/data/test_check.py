@@ -1,0 +1,209 @@
+"""Malformed files end in one line that names the file, the line and the way out; ids survive."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from recbole_llm.core.config import Config
+from recbole_llm.data.check import at_lines, numbers
+from recbole_llm.data.create import create_dataset
+from recbole_llm.data.files import Table, read_types
+from recbole_llm.testing import write_tiny_dataset
+
+KINDS = ["SASRec", "BPR", "DeepFM", "CKE", "GRU4RecKG", "DIEN"]
+CTR = {"threshold": {"rating": 3}}
+
+
+def config(folder: Path, model: str = "SASRec", **changes: Any) -> Config:
+    settings: dict[str, Any] = {"data_path": str(folder)}
+    if model in ("DeepFM", "DIEN"):
+        settings |= CTR
+    return Config(model, "tiny", config_dict={**settings, **changes})
+
+
+def with_line(folder: Path, number: int, line: str, suffix: str = "inter") -> Path:
+    """The tiny data set with one line of a file replaced."""
+    file = write_tiny_dataset(folder) / f"tiny.{suffix}"
+    lines = file.read_text(encoding="utf-8").splitlines()
+    lines[number - 1] = line
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return file
+
+
+def refusal(settings: Config) -> str:
+    with pytest.raises(ValueError) as found:
+        create_dataset(settings)
+    assert "\n" not in str(found.value)
+    return str(found.value)
+
+
+LINES = {
+    "u1\ti3\t4\t": "line 5: timestamp:float (TIME_FIELD) is missing, so the order",
+    "u1\ti3\t4\tnan": "line 5: timestamp:float (TIME_FIELD) is missing",
+    "u1\ti3\t4\t-inf": "line 5: -inf in timestamp:float is infinite",
+    "u1\ti3\t4\t1e300": "line 5: 1e300 in timestamp:float is infinite, or no number that models",
+    "u1\ti3\t4\t2021-03-04": "line 5: '2021-03-04' in timestamp:float is not a number",
+    "u1\ti3\tfour\t1000": "line 5: 'four' in rating:float is not a number",
+    "u1\t\t4\t1000": "line 5: item_id is empty",
+    "[PAD]\ti3\t4\t1000": "line 5: user_id is [PAD], RecBole's padding",
+    "u1\ti3\t4": "line 5: 3 values, the header has 4 fields",
+    "u1\ti3\t4\t1000\t": "line 5: 5 values, the header has 4 fields",
+    '"u1\ti3\t4\t1000': "line 5 opens a quote at 'u1\ti3\t4\t1000' that is not closed",
+}
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_a_bad_line_is_named(tmp_path: Path, line: str) -> None:
+    file = with_line(tmp_path, 5, line)
+    assert refusal(config(tmp_path)).startswith(f"'{file}' {LINES[line]}")
+
+
+@pytest.mark.parametrize("model", KINDS)
+def test_every_kind_of_model_checks(tmp_path: Path, model: str) -> None:
+    with_line(tmp_path, 7, "u1\ti3\t4\tNaN")
+    assert "tiny.inter' line 7: timestamp:float (TIME_FIELD) is missing" in refusal(
+        config(tmp_path, model)
+    )
+
+
+HEADERS = {
+    "user_id\titem_id\trating\ttimestamp": "the header must be name:type fields, got 'user_id\t",
+    "user_id:token\titem_id:token\trating:int\ttimestamp:float": "type of 'rating:int' is unknown",
+    "user_id:token\titem_id:token\titem_id:token\ttimestamp:float": "column 'item_id' more than",
+    "user_id:token\titem_id:token\ttimestamp:float\t": "line 1 ends with a separator",
+    "user_id:token,item_id:token,rating:float,timestamp:float": "separated by commas, not by tabs",
+    "user_id,item_id,rating,timestamp": "separated by commas, not by tabs",
+}
+
+
+@pytest.mark.parametrize("header", HEADERS)
+def test_a_bad_header_is_named(tmp_path: Path, header: str) -> None:
+    with_line(tmp_path, 1, header)
+    assert HEADERS[header] in refusal(config(tmp_path, "BPR"))
+
+
+@pytest.mark.parametrize(
+    ("key", "column", "kind"),
+    [
+        ("TIME_FIELD", "item_id", "token, not float"),
+        ("USER_ID_FIELD", "rating", "float, not token"),
+    ],
+)
+@pytest.mark.parametrize("model", ["SASRec", "BPR"])
+def test_columns_of_the_wrong_type(
+    tmp_path: Path, model: str, key: str, column: str, kind: str
+) -> None:
+    write_tiny_dataset(tmp_path)
+    message = refusal(config(tmp_path, model, **{key: column}))
+    assert message.startswith(f"{key}: '{column}' of '") and kind in message
+
+
+def test_files_that_are_no_text(tmp_path: Path) -> None:
+    file = write_tiny_dataset(tmp_path) / "tiny.inter"
+    text = file.read_text(encoding="utf-8").replace("u3\t", "u3é\t")
+    line = text.partition("é")[0].count("\n") + 1
+    for raw, message in (
+        (gzip.compress(text.encode()), "is compressed (gzip); unpack it"),
+        (text.encode("utf-16"), "is no utf-8 text (UTF-16, or binary); save it as UTF-8"),
+        (text.encode("utf-16-le"), "is no utf-8 text (UTF-16, or binary); save it as UTF-8"),
+        (text.encode("latin-1"), f"line {line} is not utf-8; save the file as UTF-8, or name"),
+    ):
+        file.write_bytes(raw)
+        assert message in refusal(config(tmp_path))
+    assert "encoding: 'latin9x' is unknown" in refusal(config(tmp_path, encoding="latin9x"))
+    for encoding in ("latin-1", "utf-8-sig", "utf-8", "utf-16"):
+        file.write_bytes(text.encode(encoding))
+        dataset = create_dataset(config(tmp_path, encoding=encoding))
+        assert "u3é" in dataset.field2token_id["user_id"]
+
+
+def test_a_byte_order_mark_and_other_line_ends_change_nothing(tmp_path: Path) -> None:
+    file = write_tiny_dataset(tmp_path) / "tiny.inter"
+    expected = create_dataset(config(tmp_path)).inter_feat
+    text = file.read_text(encoding="utf-8")
+    for other in ("\ufeff" + text, text.replace("\n", "\r\n"), text.replace("\n", "\r"),
+                  text.replace("\n", "\n\n"), text[:-1]):  # fmt: skip
+        file.write_bytes(other.encode())
+        pd.testing.assert_frame_equal(create_dataset(config(tmp_path)).inter_feat, expected)
+
+
+@pytest.mark.parametrize("name", ["NA", "nan", "None", "null", "N/A", "-1.#IND"])
+def test_ids_that_pandas_takes_for_missing(tmp_path: Path, name: str) -> None:
+    """In all files; RecBole's own data set drops their rows."""
+    folder = write_tiny_dataset(tmp_path)
+    sizes = create_dataset(config(tmp_path)).inter_num
+    for suffix in ("inter", "item", "user"):
+        file = folder / f"tiny.{suffix}"
+        text = file.read_text(encoding="utf-8")
+        text = text.replace("\ti7\t", f"\t{name}\t").replace("\ni7\t", f"\n{name}\t")
+        file.write_text(text.replace("\nu3\t", f"\n{name}\t"), encoding="utf-8")
+    columns = {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "title", "price"],
+               "user": ["user_id", "age"]}  # fmt: skip
+    dataset = create_dataset(config(tmp_path, load_col=columns))
+    assert dataset.inter_num == sizes
+    assert (dataset.user_num, dataset.item_num) == (41, 61)
+    dataset.build()
+    item = dataset.token2id("item_id", name)
+    title = dataset.id2token("title", dataset.item_feat["title"][item].numpy())
+    assert list(title) == ["The", "horror", "storm", "7"]
+    age = dataset.user_feat["age"][dataset.token2id("user_id", name)]
+    assert dataset.id2token("age", age) == "23"
+
+
+def test_features_are_read_as_recbole_reads_them(tmp_path: Path) -> None:
+    """A missing value is padding, or the mean; so are, of features, NA and the like."""
+    folder = write_tiny_dataset(tmp_path)
+    file = folder / "tiny.item"
+    text = file.read_text(encoding="utf-8")
+    text = text.replace("i0\tThe action river 0\taction\t", "i0\t\tNA\t")
+    file.write_text(text.replace("i1\tThe drama castle 1\tdrama\t1991\t1.5", 'i1\tNA\t"a"\t1\tNA'))
+    columns = {"inter": ["user_id", "item_id", "timestamp"],
+               "item": ["item_id", "title", "genre", "price"]}  # fmt: skip
+    dataset = create_dataset(config(tmp_path, load_col=columns))
+    frame = dataset.item_feat.set_index("item_id")
+    first, second = (frame.loc[dataset.token2id("item_id", i)] for i in ("i0", "i1"))
+    assert len(first["title"]) == len(second["title"]) == 0
+    assert first["genre"] == 0
+    assert dataset.id2token("genre", int(second["genre"])) == "a"
+    prices = [i % 7 + 0.5 for i in range(60) if i != 1]
+    assert second["price"] == pytest.approx(np.mean(prices))
+
+
+def test_numbers_of_sequences(tmp_path: Path) -> None:
+    file = tmp_path / "x.item"
+    file.write_text("item_id:token\tsize:float_seq\na\t1 2\nb\t\nc\t3 x\n")
+    table = Table.read(file)
+    assert table.types == read_types(file) == {"item_id": "token", "size": "float_seq"}
+    assert table.lines.tolist() == [2, 3, 4]
+    flat = np.array(["1", "2", "3", "x"], dtype=object)
+    with pytest.raises(ValueError, match="line 4: 'x' in size:float is not a number"):
+        numbers(file, "size", flat, np.array([2, 2, 4, 4]))
+
+
+def test_a_quoted_value_may_hold_line_ends(tmp_path: Path) -> None:
+    file = tmp_path / "x.item"
+    rows = ['a\t"two\nlines"', 'b\t"say ""hi"" "', 'c\t5" pipe']
+    file.write_text("\n".join(["item_id:token\ttitle:token_seq", *rows]) + "\n")
+    table = Table.read(file)
+    assert table.columns["title"].tolist() == ["two\nlines", 'say "hi" ', '5" pipe']
+    assert table.lines.tolist() == [2, 4, 5]
+
+
+def test_separators_of_several_characters(tmp_path: Path) -> None:
+    """Beside them pandas knows no quotes."""
+    file = tmp_path / "x.inter"
+    for separator in ("::", "||"):
+        file.write_text(f'user_id:token{separator}item_id:token\n"u1"{separator}i1\n')
+        assert Table.read(file, separator).columns["user_id"].tolist() == ['"u1"']
+
+
+def test_lines_are_listed_briefly() -> None:
+    assert at_lines([7]) == "line 7"
+    assert at_lines([2, 5]) == "lines 2, 5"
+    assert at_lines(range(2, 17)) == "lines 2, 3, 4 and 12 more"
