@@ -53,6 +53,7 @@ class CTRRecommender(SequentialRecommender):  # type: ignore[misc]
 
     input_type = InputType.POINTWISE
     learns_labels = True  # the data must have labels, or negatives must be drawn
+    reads_users = True  # False where `logits` ignores users: new users can then be scored
     user_states: Callable[[Tensor, Tensor], Tensor]
 
     def __init__(self, config: Config, dataset: Dataset) -> None:
@@ -140,14 +141,14 @@ class CTRRecommender(SequentialRecommender):  # type: ignore[misc]
     @torch.no_grad()
     def predict(self, interaction: Interaction) -> Tensor:
         """Probability of each row's item, [B]."""
-        states, users = self.user_vectors(interaction), interaction[self.USER_ID]
+        states, users = self.user_vectors(interaction), self._users(interaction)
         return torch.sigmoid(self.logits(states, users, interaction[self.ITEM_ID]))
 
     @torch.no_grad()
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """Probabilities of the whole catalogue, [B, n], in blocks within ``eval_memory_mib``."""
-        states, users = self.user_vectors(interaction), interaction[self.USER_ID]
-        out = states.new_empty((len(users), self.n_items), dtype=torch.get_default_dtype())
+        states, users = self.user_vectors(interaction), self._users(interaction)
+        out = states.new_empty((len(users), self.n_items), dtype=torch.float32)
         pairs = max(self.block_bytes // self._pair_bytes(states), 1)
         catalogue = torch.arange(self.n_items, device=users.device)
         for start in range(0, len(users), pairs):  # seldom more than once
@@ -156,6 +157,13 @@ class CTRRecommender(SequentialRecommender):  # type: ignore[misc]
                 logits = self.logits(states[some, None], users[some, None], items[None])
                 out[some, items] = torch.sigmoid(logits)
         return out
+
+    def _users(self, interaction: Interaction) -> Tensor:
+        """Users of the rows, int [B]; 0 for new ones."""
+        if self.reads_users or self.USER_ID in interaction:
+            users: Tensor = interaction[self.USER_ID]
+            return users
+        return torch.zeros_like(interaction[self.ITEM_SEQ_LEN])
 
     def _pair_bytes(self, states: Tensor) -> int:
         return FLOAT_BYTES * (states[0].numel() + PAIR_COPIES * self.pair_floats())

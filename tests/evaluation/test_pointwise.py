@@ -33,7 +33,8 @@ LABELS = [1, 0, 0, 1, 0, 0, 1, 0]
 def config(**values: Any) -> Any:
     metrics = ["AUC", "LogLoss", "GAUC"]
     base = {"eval_type": EvaluatorType.VALUE, "metrics": metrics, "LABEL_FIELD": "label"}
-    return ranking_config(**{"eval_groups": None, "model": "DIN", **base, **values})
+    more = {"eval_groups": None, "model": "DIN", "valid_metric": "AUC"}
+    return ranking_config(**{**base, **more, **values})
 
 
 def batch(rows: slice) -> tuple[Any, Any, None, None]:
@@ -130,6 +131,10 @@ def test_gauc_without_a_user_of_both_classes_warns(caplog: pytest.LogCaptureFixt
     assert math.isnan(result["gauc"])
     assert "no user has rows of both classes" in caplog.text
     assert result["logloss"] == pytest.approx(log_loss(5, 6), abs=1e-6)
+    collector, evaluator = evaluation_parts(config(valid_metric="GAUC"))
+    collector.eval_batch_collect(*batch(slice(5, 7)))
+    with pytest.raises(ValueError, match="valid_metric: GAUC has no value"):
+        evaluator.evaluate(collector.get_data_struct())
 
 
 def test_evaluations_do_not_mix_and_validation_goes_without_groups() -> None:

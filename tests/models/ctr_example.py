@@ -62,6 +62,15 @@ class MeanBehaviour(_Example):
         return self.score(states, users, items)
 
 
+class UserFree(MeanBehaviour):
+    """Of the users only their behaviours are known."""
+
+    reads_users = False
+
+    def logits(self, states: Tensor, users: Tensor, items: Tensor) -> Tensor:
+        return super().logits(states, torch.zeros_like(users), items)
+
+
 class TargetAttention(_Example):
     """Attention from the target to the history: there is no state without the target."""
 
@@ -138,6 +147,6 @@ class Untrainable(MeanBehaviour):
 
 
 EXAMPLES = (
-    MeanBehaviour, TargetAttention, Leaking, LeakingTarget, LeakingLabel, TrainedTable,
+    MeanBehaviour, UserFree, TargetAttention, Leaking, LeakingTarget, LeakingLabel, TrainedTable,
     CountedPadding, Unbounded, OtherCatalogue, Untrainable,
 )  # fmt: skip

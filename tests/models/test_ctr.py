@@ -12,12 +12,12 @@ from ctr_example import EXAMPLES
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
-from recbole_llm import ModelSpec
+from recbole_llm import Config, ModelSpec, recommend
 from recbole_llm.core.plugins import get_registry
 from recbole_llm.models.ctr import CTRRecommender
 from recbole_llm.models.ctr_layers import CTRHead, FieldEmbedding
 from recbole_llm.models.settings import CTRSettings
-from recbole_llm.testing import CTRModelTests
+from recbole_llm.testing import CTRModelTests, write_tiny_dataset
 
 CONFIG = {
     "USER_ID_FIELD": "user_id", "ITEM_ID_FIELD": "item_id", "LIST_SUFFIX": "_list",
@@ -234,6 +234,28 @@ def test_settings_are_checked_in_one_line() -> None:
         CTRSettings.of({"mlp_hidden_size": []})
     with pytest.raises(ValueError, match="activation 'Dyce' is unknown; did you mean 'Dice'"):
         CTRSettings.of({"activation": "Dyce"})
+
+
+@pytest.mark.parametrize("model", ["UserFree", "TargetAttention"])
+def test_recommends(model: str) -> None:
+    battery = CTRModelTests()
+    battery.model = model
+    config, network, loaders = battery.make()
+    parts = config, network, loaders[0]._dataset
+    table = recommend(parts, users=["u3", "u5"], k=4, mask_history=False)
+    assert list(table["user"]) == ["u3"] * 4 + ["u5"] * 4
+    assert table["score"].between(0, 1).all()
+    if network.reads_users:
+        with pytest.raises(ValueError, match="reads 'user_id' of its users, which a new user"):
+            recommend(parts, items=["i3", "i7"])
+    else:
+        assert len(recommend(parts, items=["i3", "i7"], k=4)) == 4
+
+
+def test_label_column_is_loaded() -> None:
+    write_tiny_dataset("dataset", "other")
+    config = Config("MeanBehaviour", "other", config_dict={"data_path": "dataset"})
+    assert config["load_col"]["inter"] == ["user_id", "item_id", "rating", "timestamp", "label"]
 
 
 def test_labels_must_be_there_before_anything_long() -> None:
