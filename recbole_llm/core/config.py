@@ -19,11 +19,14 @@ from recbole_llm.core import compat
 from recbole_llm.core.checkpoint import restore_enums
 from recbole_llm.core.checks import check_settings, declared_keys
 from recbole_llm.core.errors import did_you_mean
+from recbole_llm.core.metrics import by_kind
 from recbole_llm.core.plugins import find_model, get_model
+from recbole_llm.core.recbole_evaluation import RecBoleEvaluation
 from recbole_llm.core.registry import PROPERTIES, ModelSpec, resolve
 from recbole_llm.core.schema import (
     RECBOLE,
     item_features,
+    learns_labels,
     parse_command_line,
     parse_literal,
     recbole_keys,
@@ -141,7 +144,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
 
         user, item = "USER_ID_FIELD", "ITEM_ID_FIELD"
         columns = {"inter": fields(user, item, "RATING_FIELD", "TIME_FIELD")}
-        if model_class.type in (ModelType.CONTEXT, ModelType.DECISIONTREE):
+        if learns_labels(model_class):
             columns["inter"] += fields("LABEL_FIELD")
         if model_class.type == ModelType.KNOWLEDGE:
             head, tail, relation = (
@@ -173,6 +176,14 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         self.final_config_dict = final
         check_settings(self, self._spec)
         return final
+
+    def _set_default_parameters(self) -> None:
+        # RecBole refuses GAUC among metrics of labels; see `by_kind`.
+        final, asked = self.final_config_dict, RecBoleEvaluation.of(self).metrics
+        ranked, of_labels = by_kind(asked)
+        final["metrics"] = ranked or [m for m in of_labels if m.lower() != "gauc"]
+        super()._set_default_parameters()
+        final["metrics"] = asked
 
     def _set_input_type(self) -> None:
         # RecBole derives it from the losses CE and BPR only.

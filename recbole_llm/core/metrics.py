@@ -19,15 +19,13 @@ def check_metrics(settings: RecBoleEvaluation) -> None:
             other kind; a `valid_metric` that is not computed.
     """
     from recbole.evaluator.register import metric_types, metrics_dict
-    from recbole.utils import EvaluatorType
 
     for metric in settings.metrics:
         if metric.lower() not in metric_types:
             known = sorted(metric_class.__name__ for metric_class in metrics_dict.values())
             raise unknown("metrics: the metric", metric, known)
-    ranked = [m for m in settings.metrics if metric_types[m.lower()] == EvaluatorType.RANKING]
-    if ranked and len(ranked) < len(settings.metrics):
-        others = [m for m in settings.metrics if m not in ranked]
+    ranked, others = by_kind(settings.metrics)
+    if ranked and others:
         raise ValueError(
             f"metrics: {', '.join(ranked)} are of rankings, {', '.join(others)} of labels; a run "
             f"computes one kind"
@@ -39,6 +37,21 @@ def check_metrics(settings: RecBoleEvaluation) -> None:
             f"valid_metric '{settings.valid_metric}' is not computed: metrics at topk give "
             f"{', '.join(computed)}; choose one of them, or add it to metrics or topk"
         )
+
+
+def by_kind(metrics: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The metrics of rankings, and those of labels.
+
+    To RecBole GAUC is of rankings. Among metrics of labels it is the one that
+    `recbole_llm.evaluation.pointwise` computes of labels.
+    """
+    from recbole.evaluator.register import metric_types
+    from recbole.utils import EvaluatorType
+
+    ranked = [m for m in metrics if metric_types[m.lower()] == EvaluatorType.RANKING]
+    if len(ranked) < len(metrics):
+        ranked = [m for m in ranked if m.lower() != "gauc"]
+    return ranked, [m for m in metrics if m not in ranked]
 
 
 def _check_modes(settings: RecBoleEvaluation, ranking: bool) -> None:

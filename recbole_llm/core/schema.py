@@ -43,6 +43,13 @@ def item_features(model: str, settings: Any) -> list[str]:
     return [value] if isinstance(value, str) else list(value or ())
 
 
+def learns_labels(model: Any) -> bool:
+    """Whether a model class learns the labels of interactions: context-aware models, decision
+    trees, and those that say so (``learns_labels = True``)."""
+    kind: str = model.type.name
+    return kind in ("CONTEXT", "DECISIONTREE") or getattr(model, "learns_labels", False)
+
+
 def parse_literal(text: str) -> Any:
     """A Python literal (number, list, dict, None, True …) if ``text`` is one, else ``text``."""
     if text.lower() in ("true", "false"):

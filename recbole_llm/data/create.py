@@ -15,7 +15,7 @@ from recbole.utils.argument_list import dataset_arguments
 from recbole_llm.core.errors import did_you_mean
 from recbole_llm.core.plugins import get_registry
 from recbole_llm.core.registry import resolve
-from recbole_llm.core.schema import ITEM_FEATURES, item_features
+from recbole_llm.core.schema import ITEM_FEATURES, item_features, learns_labels
 from recbole_llm.data.dataset import dataset_class as dataset_class_of
 from recbole_llm.data.files import read_types
 
@@ -172,7 +172,7 @@ def _check_order(config: Any) -> None:
 
 def _needs_label(config: Any) -> bool:
     """Whether labels must be in the file: they come neither from a threshold nor from negatives."""
-    if config["MODEL_TYPE"] not in (ModelType.CONTEXT, ModelType.DECISIONTREE):
+    if not learns_labels(config.model_class):
         return False
     negatives = config["train_neg_sample_args"]["distribution"] != "none"
     rated = "labeled" in config["eval_args"]["mode"].values()

@@ -28,7 +28,9 @@ class SequenceTrainDataLoader(TrainDataLoader):
     - ``pos_item_id_list`` [B, L_batch]: the item to predict after each input, 0 where the
       position is not supervised (padding, and context that another window supervises);
     - ``neg_item_id_list`` [B, L_batch, k], when ``train_neg_sample_args`` asks for k negatives:
-      drawn by the split's sampler for each supervised target, 0 elsewhere.
+      drawn by the split's sampler for each supervised target, 0 elsewhere;
+    - ``pos_label_list`` [B, L_batch], where interactions have labels and no negatives are drawn:
+      the label of each supervised target, 0 elsewhere.
 
     ``train_batch_size`` is what it is in RecBole, interactions a step: the number of supervised
     targets (with k negatives each, divided by k), on average over an epoch's
@@ -83,6 +85,9 @@ class SequenceTrainDataLoader(TrainDataLoader):
             batch[f"{self.config['NEG_PREFIX']}{self.list_field}"] = self._negatives(
                 user, targets, supervised
             )
+        elif (label := self.config["LABEL_FIELD"]) in self.source.columns:
+            labels = self.source.columns[label].unfold(0, widest, 1).index_select(0, start + 1)
+            batch[f"pos_{label}{self.config['LIST_SUFFIX']}"] = labels * supervised
         return Interaction(batch)
 
     def _negatives(self, user: Tensor, targets: Tensor, supervised: Tensor) -> Tensor:

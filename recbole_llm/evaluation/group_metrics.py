@@ -9,6 +9,7 @@ over the whole catalogue.
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from logging import getLogger
@@ -17,7 +18,8 @@ from typing import Any
 import torch
 from recbole.evaluator import Evaluator
 from recbole.evaluator.base_metric import TopkMetric
-from recbole.evaluator.collector import DataStruct
+from recbole.evaluator.collector import Collector, DataStruct
+from recbole.utils import EvaluatorType
 from torch import Tensor
 
 from recbole_llm.evaluation.groups import PAIRS, USERS, Group, make_groups
@@ -28,8 +30,12 @@ from recbole_llm.evaluation.settings import GroupSettings
 GROUPS = "group.groups"
 
 
-def evaluation_parts(config: Any) -> tuple[RankingCollector, Evaluator]:
+def evaluation_parts(config: Any) -> tuple[Collector, Evaluator]:
     """Collector and evaluator for a configuration, with groups where `eval_groups` asks."""
+    if config["eval_type"] == EvaluatorType.VALUE:
+        from recbole_llm.evaluation.pointwise import PointwiseCollector, PointwiseEvaluator
+
+        return PointwiseCollector(config), PointwiseEvaluator(config)
     if config["eval_groups"]:
         return GroupCollector(config), GroupEvaluator(config)
     return RankingCollector(config), Evaluator(config)
@@ -85,9 +91,9 @@ class GroupCollector(RankingCollector):
 
 
 @contextlib.contextmanager
-def without_groups(collector: RankingCollector) -> Iterator[None]:
+def without_groups(collector: Collector) -> Iterator[None]:
     """Evaluate without groups, as in the validation after every epoch."""
-    if not isinstance(collector, GroupCollector):
+    if not hasattr(collector, "active"):
         yield
         return
     collector.active = False
@@ -111,12 +117,9 @@ class GroupEvaluator(Evaluator):  # type: ignore[misc]
         result: OrderedDict[str, float] = super().evaluate(dataobject)
         if GROUPS in dataobject:
             groups = dataobject.get(GROUPS)
-            gathered = gather(dataobject, [g.topk_key for g in groups if g.of_items])
-            by_group = {group.name: self._results(group, gathered) for group in groups}
-            sizes = {group.name: int(group.members.sum()) for group in groups}
-            getLogger().info("results by group\n" + table(by_group, sizes))
-            for name, own in by_group.items():
-                result.update({f"{key} ({name})": value for key, value in own.items()})
+            keys = ["rec.topk", USERS, PAIRS, *(g.topk_key for g in groups if g.of_items)]
+            gathered = gather(dataobject, keys)
+            result.update(log_groups({group: self._results(group, gathered) for group in groups}))
         return result
 
     def _results(self, group: Group, collected: DataStruct) -> dict[str, float]:
@@ -149,18 +152,29 @@ def row_users(users: Tensor, positive_rows: Tensor, n_rows: int) -> Tensor:
 
 
 def gather(collected: DataStruct, keys: Sequence[str]) -> DataStruct:
-    """What all processes collected: RecBole averages results over processes, which is wrong for
-    groups that they share unequally, and right for results that are the same in all."""
+    """What all processes collected under some keys.
+
+    RecBole averages results over processes, which is wrong for groups that they share unequally,
+    and right for results that are the same in all.
+    """
     distributed = torch.distributed
     if not (distributed.is_available() and distributed.is_initialized()):
         return collected
-    own = {key: collected.get(key) for key in ("rec.topk", USERS, PAIRS, *keys)}
+    own = {key: collected.get(key) for key in keys}
     everyone: list[Any] = [None] * distributed.get_world_size()
     distributed.all_gather_object(everyone, own)
-    whole = DataStruct()
+    whole = copy.deepcopy(collected)
     for key in own:
         whole.set(key, torch.cat([part[key] for part in everyone]))
     return whole
+
+
+def log_groups(results: Mapping[Group, Mapping[str, float]]) -> dict[str, float]:
+    """Log the groups' results as a table, and name them: ``ndcg@10 (tail items)``."""
+    by_name = {group.name: own for group, own in results.items()}
+    sizes = {group.name: int(group.members.sum()) for group in results}
+    getLogger().info("results by group\n" + table(by_name, sizes))
+    return {f"{key} ({name})": value for name, own in by_name.items() for key, value in own.items()}
 
 
 def table(results: Mapping[str, Mapping[str, float]], sizes: Mapping[str, int]) -> str:

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from recbole.evaluator.collector import Collector, DataStruct
-from recbole.utils import EvaluatorType
 from torch import Tensor
 
 from recbole_llm.evaluation.positives import Positives, chunks, mean_ranks
@@ -22,7 +21,7 @@ class RankingCollector(Collector):  # type: ignore[misc]
     Without ties it collects what RecBole's does, but makes no matrices of users by items and
     sorts nothing: places are counted, see `recbole_llm.evaluation.positives`. Where scores tie,
     see `recbole_llm.evaluation.ties`; mean ranks (GAUC) take the average rank, as RecBole's do.
-    Value-based evaluation (AUC, LogLoss) is RecBole's.
+    For AUC and LogLoss see `recbole_llm.evaluation.pointwise`.
 
     Args:
         config: the configuration.
@@ -52,9 +51,6 @@ class RankingCollector(Collector):  # type: ignore[misc]
             positive_u: row of each positive, int [P].
             positive_i: item of each positive, int [P].
         """
-        if self.config["eval_type"] != EvaluatorType.RANKING:
-            super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
-            return
         positives = Positives(scores_tensor, positive_u, positive_i)
         k = max(self.topk)
         self._check_topk(scores_tensor.shape[1])
@@ -79,7 +75,7 @@ class RankingCollector(Collector):  # type: ignore[misc]
         self._row += len(scores_tensor)
 
     def _check_topk(self, n: int) -> None:
-        if self.config["eval_type"] == EvaluatorType.RANKING and max(self.topk) > n:
+        if max(self.topk) > n:
             raise ValueError(f"topk: {max(self.topk)} is more than the {n} items of the catalogue")
 
     def _collect_hits(self, positives: Positives, k: int, rows: Tensor, lists: Tensor) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from recbole_llm.core.metrics import by_kind
 from recbole_llm.core.settings import ConfigLike, Natural, OneOrMore, Settings
 from recbole_llm.hookspecs import hookimpl
 
@@ -24,11 +25,15 @@ class GroupSettings(Settings):
     """Cold items have at most so many training interactions, warm items more."""
 
     def check(self, config: ConfigLike) -> None:
-        """Groups need a metric of ranked lists."""
+        """Groups need a metric of ranked lists, or of labels."""
         from recbole.evaluator.register import metric_information
 
-        needs = [metric_information[metric.lower()] for metric in config["metrics"]]
-        if self.eval_groups and ["rec.topk"] not in needs:
+        if not self.eval_groups:
+            return
+        metrics = config["metrics"]
+        ranked, of_labels = by_kind([metrics] if isinstance(metrics, str) else metrics)
+        needs = [metric_information[metric.lower()] for metric in ranked]
+        if not of_labels and ["rec.topk"] not in needs:
             raise ValueError("eval_groups: groups need a metric of ranked lists, such as NDCG")
 
 

@@ -10,6 +10,7 @@ from recbole.utils import InputType
 from torch import Tensor
 
 from recbole_llm.core.errors import check_choice
+from recbole_llm.core.settings import ConfigLike
 from recbole_llm.layers import losses
 from recbole_llm.layers.matmul import scores
 
@@ -23,6 +24,19 @@ class TrainingRows(NamedTuple):
     states: Tensor  # [T, D]
     targets: Tensor  # int [T]
     negatives: Tensor | None  # int [T, k]
+
+
+def negatives_of_a_target(config: ConfigLike) -> int:
+    """Negatives that training draws for each target, 0 where it draws none."""
+    args = config["train_neg_sample_args"] or {"distribution": "none"}
+    return 0 if args["distribution"] == "none" else int(args["sample_num"])
+
+
+def last_of(states: Tensor, mask: Tensor) -> Tensor:
+    """States after the last real item: [B, L, *], bool [B, L] -> [B, *]."""
+    slots = torch.arange(mask.shape[1], device=mask.device)
+    last = torch.where(mask, slots, 0).amax(1)  # right- or left-padded
+    return states[torch.arange(len(last), device=mask.device), last]
 
 
 class SequenceTraining:
@@ -47,8 +61,7 @@ class SequenceTraining:
         """Set the names of the fields that sequence rows add."""
         self.POS_ITEM_SEQ = "pos_" + self.ITEM_SEQ
         self.NEG_ITEM_SEQ = config["NEG_PREFIX"] + self.ITEM_SEQ
-        sampled = config["train_neg_sample_args"] or {"distribution": "none"}
-        self.n_negatives = 1 if sampled["distribution"] == "none" else sampled["sample_num"]
+        self.n_negatives = max(negatives_of_a_target(config), 1)
 
     def user_states(self, item_seq: Tensor, mask: Tensor) -> Tensor:
         """States after every position: item_seq int [B, L], mask bool [B, L] -> [B, L, D]."""
@@ -62,10 +75,7 @@ class SequenceTraining:
     def last_states(self, item_seq: Tensor) -> Tensor:
         """State after the last real item: int [B, L] -> [B, D]."""
         mask = item_seq != 0
-        slots = torch.arange(mask.shape[1], device=mask.device)
-        last = torch.where(mask, slots, 0).amax(1)  # right- or left-padded
-        rows = torch.arange(len(last), device=mask.device)
-        return self.user_states(item_seq, mask)[rows, last]
+        return last_of(self.user_states(item_seq, mask), mask)
 
     def training_rows(self, interaction: Any) -> TrainingRows:
         """States, targets and negatives at the supervised positions of either kind of batch."""

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from recbole_llm.core.settings import Count, FieldName, Natural, Positive, Settings
+from pydantic import Field
+
+from recbole_llm.core.settings import (
+    Count,
+    Dropout,
+    FieldName,
+    Flag,
+    Natural,
+    OneOrMore,
+    Positive,
+    Settings,
+)
 
 Loss = Literal["CE", "BCE", "BPR", "SSM"]
 
@@ -30,3 +41,39 @@ class SequentialSettings(Settings):
     """Longest history, in items."""
     valid_metric: FieldName = "NDCG@10"
     """Metric that picks the best epoch, on validation."""
+
+
+class CTRSettings(SequentialSettings):
+    """Fields, head, training and evaluation of a method that predicts clicks."""
+
+    embedding_size: Count = 10
+    """Width of the embedding of each user and item field; RecBole's DIN: 10."""
+    pooling_mode: Literal["mean", "max", "sum"] = "mean"
+    """How the embeddings of a field with several values become one, as in RecBole's DIN."""
+    mlp_hidden_size: Annotated[list[Count], Field(min_length=1), OneOrMore] = [256, 256, 256]
+    """Widths of the hidden layers of the head; RecBole's DIN: three of 256."""
+    dropout_prob: Dropout = 0.0
+    """Dropout before each layer of the head."""
+    activation: Literal["Dice", "ReLU", "LeakyReLU", "Sigmoid", "Tanh"] = "Dice"
+    """Activation of the head's hidden layers. RecBole's Dice is x * sigmoid(x): its alpha stays 0,
+    and mean and variance are those of the batch normalisation before it."""
+    batch_norm: Flag = True
+    """Whether the head normalises each hidden layer over the batch, as RecBole's DIN does."""
+
+    loss_type: Literal["BCE"] = "BCE"
+    """Binary cross-entropy of the predicted probabilities against the labels."""
+    train_level: Literal["prefix", "sequence"] = "prefix"
+    """'sequence': a loss at every position of a window; 'prefix': RecBole's rows, one target
+    each."""
+    metrics: Annotated[list[str], Field(min_length=1), OneOrMore] = ["AUC", "LogLoss", "GAUC"]
+    """Metrics of predictions against labels. GAUC is the AUC within each user, averaged over users
+    by their rows (Zhu et al., KDD 2017)."""
+    valid_metric: FieldName = "AUC"
+    """Metric that picks the best epoch, on validation."""
+    eval_args: dict[str, Any] = {
+        "split": {"LS": "valid_and_test"},
+        "order": "TO",
+        "mode": "uni100",
+    }
+    """Split and candidates, by default those of RecBole's DIN. For labels in the data: mode
+    labeled, train_neg_sample_args None, and, for GAUC, a split with several rows a user."""

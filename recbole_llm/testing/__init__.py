@@ -6,12 +6,14 @@ The module is a plugin, which brings the encoder kind ``hash``:
 
 from __future__ import annotations
 
+from recbole_llm.testing.ctr import CTRModelTests
 from recbole_llm.testing.encoder import HashEncoder, hash_encoder, register_encoders
 from recbole_llm.testing.models import ModelTests, SequentialModelTests
 from recbole_llm.testing.probes import future_leak, padding_effect
 from recbole_llm.testing.tiny import write_tiny_dataset
 
 __all__ = [
+    "CTRModelTests",
     "HashEncoder",
     "ModelTests",
     "SequentialModelTests",

@@ -162,3 +162,28 @@ def test_recboles_data_set_is_refused(made: MakeConfig) -> None:
     config = made(train_level="sequence")
     with pytest.raises(ValueError, match="train_level: prefix"):
         data_preparation(config, RecBoleDataset(config))
+
+
+def test_labels_of_the_targets(made: MakeConfig) -> None:
+    """Each target's own label; none where negatives are drawn, which make every target positive."""
+    labeled = {"threshold": {"rating": 3}, "numerical_features": ["weights"]}
+    loader = train_loader(made, window_stride=1, **labeled)
+    got: Counter[tuple[int, tuple[int, ...], int, float]] = Counter()
+    for batch in loader:
+        items, targets, labels = (
+            batch[f] for f in ("item_id_list", "pos_item_id_list", "pos_label_list")
+        )
+        assert not bool(labels[targets == 0].any())
+        for row, slot in targets.nonzero().tolist():
+            before = tuple(items[row, : slot + 1].tolist())
+            pair = int(batch["user_id"][row]), before, int(targets[row, slot])
+            got[*pair, float(labels[row, slot])] += 1
+    rows = loader.dataset[:]
+    columns = (rows[f] for f in ("user_id", "item_id_list", "item_length", "item_id", "label"))
+    assert got == Counter(
+        (int(u), tuple(items[: int(n)].tolist()), int(target), float(label))
+        for u, items, n, target, label in zip(*columns, strict=True)
+    )
+    assert {label for *_, label in got} == {0.0, 1.0}
+    sampled = next(iter(train_loader(made, **labeled, **BPR)))
+    assert "pos_label_list" not in sampled

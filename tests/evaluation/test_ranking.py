@@ -14,8 +14,7 @@ from ranking_cases import METRICS, TOPK_METRICS, MendedCollector, evaluation, ma
 from recbole.data.dataset import Dataset
 from recbole.data.dataset import SequentialDataset as RecBoleDataset
 from recbole.data.utils import data_preparation as recbole_preparation
-from recbole.evaluator import Evaluator
-from recbole.utils import EvaluatorType, get_model, get_trainer, init_seed
+from recbole.utils import get_model, get_trainer, init_seed
 
 from recbole_llm.core.config import Config
 from recbole_llm.data.prepare import data_preparation
@@ -103,12 +102,3 @@ def test_repeated_positives_count_once() -> None:
 def test_list_longer_than_the_catalogue() -> None:
     with pytest.raises(ValueError, match="topk: 20 is more than the 10 items"):
         results(RankingCollector, torch.zeros(1, 10), [(0, 1)], config=evaluation(topk=(20,)))
-
-
-def test_value_metrics_are_recboles(tmp_path: Path) -> None:
-    config = evaluation(["AUC"])
-    config.update(eval_type=EvaluatorType.VALUE, LABEL_FIELD="label")
-    collector = RankingCollector(config)
-    scores, labels = torch.tensor([0.3, 0.1, 0.9]), torch.tensor([0.0, 0.0, 1.0])
-    collector.eval_batch_collect(scores, {"label": labels}, None, None)  # type: ignore[arg-type]
-    assert Evaluator(config).evaluate(collector.get_data_struct()) == {"auc": 1.0}

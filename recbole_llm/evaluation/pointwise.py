@@ -1,0 +1,184 @@
+"""Metrics of single predictions: AUC, LogLoss and GAUC, over all rows and by group.
+
+Rows are labelled interactions, or interactions and sampled negatives (uniN, popN). A group of
+users or of items is evaluated over its own rows, positives and negatives alike: AUC of the tail
+items says how well their rows are told apart from each other.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, defaultdict
+from logging import getLogger
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from recbole.evaluator import Evaluator
+from recbole.evaluator.base_metric import LossMetric
+from recbole.evaluator.collector import Collector, DataStruct
+from torch import Tensor
+
+from recbole_llm.evaluation.group_metrics import GROUPS, gather, log_groups
+from recbole_llm.evaluation.groups import USERS, Group, make_groups
+from recbole_llm.evaluation.settings import GroupSettings
+
+if TYPE_CHECKING:
+    from recbole.data.interaction import Interaction
+
+    from recbole_llm.core.config import Config
+    from recbole_llm.data.split import IntArray
+
+ITEMS = "group.items"
+ROWS = ("rec.score", "data.label", USERS, ITEMS)
+
+
+class PointwiseCollector(Collector):  # type: ignore[misc]
+    """Scores, labels, users and items of the evaluated rows; the groups, while `active`."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.grouped = bool(config["eval_groups"])
+        if self.grouped:
+            GroupSettings.of(config).check(config)
+        self.active = True
+        self.groups: list[Group] | None = None
+        self._batches: dict[str, list[Tensor]] = defaultdict(list)
+
+    def data_collect(self, train_data: Any) -> None:
+        """Take what the metrics need from the training data, and make the groups."""
+        super().data_collect(train_data)
+        if self.grouped:
+            self.groups = make_groups(self.config, train_data._dataset)
+
+    def eval_batch_collect(
+        self, scores_tensor: Tensor, interaction: Interaction, positive_u: Any, positive_i: Any
+    ) -> None:
+        """Collect a batch of rows: scores [B], and their users, items and labels."""
+        fields = (self.config[f"{name}_FIELD"] for name in ("LABEL", "USER_ID", "ITEM_ID"))
+        columns = [scores_tensor, *(interaction[field] for field in fields)]
+        for key, column in zip(ROWS, columns, strict=True):
+            self._batches[key].append(column.detach().view(-1))
+
+    def eval_collect(self, eval_pred: Tensor, data_label: Tensor) -> None:
+        """Collect all rows of a decision tree, which names neither users nor items."""
+        if self.grouped or "gauc" in self.register.metrics:
+            raise ValueError(
+                f"metrics, eval_groups: GAUC and groups need the user of each prediction, which "
+                f"{self.config['model']} does not give; leave them out"
+            )
+        for key, column in zip(ROWS, (eval_pred, data_label)):
+            self._batches[key].append(torch.as_tensor(column).view(-1))
+
+    def get_data_struct(self) -> DataStruct:
+        """What was collected, on the CPU; the next evaluation starts anew."""
+        collected = DataStruct()
+        for key, value in self.data_struct._data_dict.items():
+            collected.set(key, value)
+        for key, parts in self._batches.items():
+            collected.set(key, torch.cat(parts).cpu())
+        self._batches.clear()
+        if self.grouped and self.active:
+            collected.set(GROUPS, self.groups)
+        return collected
+
+
+class PointwiseEvaluator(Evaluator):  # type: ignore[misc]
+    """RecBole's `Evaluator` for metrics of values, with GAUC and with results by group.
+
+    Keys of groups are ``auc (tail items)``, and ``rows (…)``, ``users (…)`` and ``items (…)`` for
+    the numbers of rows, distinct users and distinct items. A group without rows, or of one class
+    only, lacks the metrics that it has no value of.
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        if "gauc" in self.metric_class:
+            self.metric_class["gauc"] = GAUC(config)  # RecBole's of that name ranks lists
+
+    def evaluate(self, dataobject: DataStruct) -> OrderedDict[str, float]:
+        """Results over all rows, then by group."""
+        collected = gather(dataobject, [key for key in ROWS if key in dataobject])
+        result: OrderedDict[str, float] = super().evaluate(collected)
+        if GROUPS in dataobject:
+            groups = dataobject.get(GROUPS)
+            result.update(log_groups({group: self._results(group, collected) for group in groups}))
+        return result
+
+    def _results(self, group: Group, collected: DataStruct) -> dict[str, float]:
+        chosen = group.members[collected.get(ITEMS if group.of_items else USERS)]
+        rows = DataStruct()
+        for key in ROWS:
+            rows.set(key, collected.get(key)[chosen, None])  # a column, even of one row
+        users, items = rows.get(USERS), rows.get(ITEMS)
+        result: dict[str, float] = {
+            "rows": len(users), "users": len(users.unique()), "items": len(items.unique())
+        }  # fmt: skip
+        for name, metric in self.metric_class.items():
+            if isinstance(metric, LossMetric) and _has_value(name, rows):
+                result.update(metric.calculate_metric(rows))
+        return result
+
+
+class GAUC(LossMetric):  # type: ignore[misc]
+    """AUC within each user, averaged over users by their rows (Zhu et al., KDD 2017; DIN).
+
+    Users with one class only have no AUC and are left out. RecBole's metric of the same name is of
+    rankings and cannot stand beside AUC; it weighs users by their positives.
+    """
+
+    metric_need = [*LossMetric.metric_need, USERS]
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.decides = str(config["valid_metric"]).lower() == "gauc"
+
+    def calculate_metric(self, dataobject: DataStruct) -> dict[str, float]:
+        """``{"gauc": …}``; nan, with a warning, where no user has both classes.
+
+        Raises:
+            ValueError: it has no value, and is the ``valid_metric``, which picks the best epoch.
+        """
+        scores, labels = self.used_info(dataobject)
+        value = grouped_auc(dataobject.get(USERS).view(-1).numpy(), scores, labels)
+        if np.isnan(value):
+            message = (
+                "GAUC has no value: no user has rows of both classes; leave users several rows "
+                "(eval_args: split), or sample negatives (eval_args: mode uni100)"
+            )
+            if self.decides:
+                raise ValueError(f"valid_metric: {message}")
+            getLogger().warning(message)
+        return {"gauc": round(value, self.decimal_place)}
+
+
+def grouped_auc(users: IntArray, scores: Any, labels: Any) -> float:
+    """Mean AUC of the users with both classes, weighted by their rows; nan without any.
+
+    Args:
+        users: int [N].
+        scores: float [N]; rows that tie count as half in order.
+        labels: [N]; 1 is positive, as in RecBole's AUC.
+    """
+    order = np.lexsort((scores, users))
+    users, scores, positive = users[order], scores[order], labels[order] == 1
+    new_user = np.r_[True, users[1:] != users[:-1]][: len(users)]
+    new_score = np.r_[True, scores[1:] != scores[:-1]][: len(users)]
+    user, tie = np.cumsum(new_user) - 1, np.cumsum(new_user | new_score) - 1  # [N]
+    place = np.arange(len(users)) - np.flatnonzero(new_user)[user] + 1
+    rank = (np.bincount(tie, place) / np.bincount(tie))[tie]  # ties share their mean
+    size, positives = np.bincount(user), np.bincount(user, positive)  # [U]
+    pairs = positives * (size - positives)
+    ordered = np.bincount(user, rank * positive) - positives * (positives + 1) / 2
+    both = pairs > 0
+    if not both.any():
+        return float("nan")
+    return float(np.average(ordered[both] / pairs[both], weights=size[both]))
+
+
+def _has_value(metric: str, rows: DataStruct) -> bool:
+    users, labels = rows.get(USERS).numpy()[:, 0], rows.get("data.label").numpy()[:, 0]
+    if metric == "auc":
+        users = np.zeros_like(users)
+    if metric in ("auc", "gauc"):
+        return not np.isnan(grouped_auc(users, labels, labels))
+    return len(labels) > 0

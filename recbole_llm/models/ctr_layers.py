@@ -1,0 +1,111 @@
+"""What the CTR models are made of: embeddings of fields, and the head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from recbole.model.init import xavier_normal_initialization
+from recbole.model.layers import ContextSeqEmbAbstractLayer, MLPLayers
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from recbole.data.dataset import Dataset
+
+
+class CTRHead(nn.Module):
+    """An MLP over [user ; item ; user * item ; further features] that gives a logit, as DIN's.
+
+    Args:
+        size: H, width of the user's and of the item's vector.
+        hidden: widths of the hidden layers.
+        context: C, width of the further features.
+        dropout: before each layer.
+        activation: name of one of RecBole's activations.
+        batch_norm: whether hidden layers are normalised over the batch.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        hidden: Sequence[int],
+        context: int = 0,
+        dropout: float = 0.0,
+        activation: str = "Dice",
+        batch_norm: bool = True,
+    ) -> None:
+        super().__init__()
+        widths = [3 * size + context, *hidden]
+        self.width = max(widths)
+        self.mlp = MLPLayers(widths, dropout, activation.lower(), bn=batch_norm)
+        self.output = nn.Linear(widths[-1], 1)
+        self.apply(xavier_normal_initialization)
+
+    def forward(self, user: Tensor, item: Tensor, *context: Tensor) -> Tensor:
+        """user [*, H], item [*, H], context [*, C_i] each -> logits [*]; leading dimensions
+        broadcast."""
+        parts = [user, item, user * item, *context]
+        leading = np.broadcast_shapes(*(part.shape[:-1] for part in parts))
+        inputs = torch.cat([part.expand(*leading, -1) for part in parts], dim=-1)
+        logits: Tensor = self.output(self._hidden(inputs.flatten(0, -2)))  # [N, 1]
+        return logits.view(leading)
+
+    def _hidden(self, inputs: Tensor) -> Tensor:
+        """[N, W] -> [N, H']."""
+        if self.training and len(inputs) == 1:
+            # One row has no variance over the batch, and RecBole's last batch may be one row.
+            self.mlp.eval()
+            hidden: Tensor = self.mlp(inputs)
+            self.mlp.train()
+            return hidden
+        hidden = self.mlp(inputs)
+        return hidden
+
+
+class FieldEmbedding(ContextSeqEmbAbstractLayer):  # type: ignore[misc]
+    """Embeddings of all fields of the users, or of the items, by id; RecBole's, as in DIN.
+
+    Token fields (the id among them) and sequences of tokens are embedded; of float fields those
+    among ``numerical_features``.
+
+    Args:
+        side: whose fields.
+        dataset: the training split.
+        embedding_size: E, width of each field's embedding.
+        pooling_mode: how a sequence becomes one vector: mean, max or sum.
+        device: where the fields of all users or items are kept.
+    """
+
+    def __init__(
+        self,
+        side: Literal["user", "item"],
+        dataset: Dataset,
+        embedding_size: int,
+        pooling_mode: str,
+        device: torch.device,
+    ) -> None:
+        super().__init__()
+        self.side, self.types = side, [side]
+        self.device, self.embedding_size, self.pooling_mode = device, embedding_size, pooling_mode
+        features = dataset.get_user_feature() if side == "user" else dataset.get_item_feature()
+        self.user_feat = self.item_feat = features.to(device)
+        self.field_names = {side: list(features.interaction)}
+        self.dataset = dataset
+        self.get_fields_name_dim()
+        self.get_embedding()
+        self.dataset = None  # a deep copy of the model stays small
+        self.apply(xavier_normal_initialization)
+
+    @property
+    def width(self) -> int:
+        """Floats of a user or item: fields times E."""
+        return int(self.num_feature_field[self.side]) * self.embedding_size
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """int [*] -> [*, width]."""
+        flat = ids.reshape(-1)
+        embedded = [part[self.side] for part in self.embed_input_fields(flat, flat)]
+        fields = torch.cat([part for part in embedded if part is not None], dim=-2)  # [N, F, E]
+        return fields.view(*ids.shape, self.width)

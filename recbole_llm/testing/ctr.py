@@ -1,0 +1,139 @@
+"""Battery of contracts of the pointwise models."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from recbole_llm.testing.models import ModelTests
+
+if TYPE_CHECKING:
+    from recbole.data.interaction import Interaction
+    from torch import Tensor
+
+    from recbole_llm.models.ctr import CTRRecommender
+
+LEARNING_EPOCHS = 10
+
+
+class CTRModelTests(ModelTests):
+    """Contracts of every pointwise model (a ``CTRRecommender``).
+
+    Evaluation is of labels in the data, made of the tiny data set's ratings; learning is tried with
+    sampled negatives, since its ratings are random.
+    """
+
+    def settings(self, **more: Any) -> dict[str, Any]:
+        """The configuration of the battery's runs."""
+        labeled: dict[str, Any] = {
+            "threshold": {"rating": 3},
+            "train_neg_sample_args": None,
+            "eval_args": {"split": {"RS": [6, 2, 2]}, "order": "TO", "mode": "labeled"},
+            "metrics": ["AUC", "LogLoss", "GAUC"],
+            "valid_metric": "AUC",
+            "topk": [10],
+        }
+        return super().settings(**{**labeled, **self.config, **more})
+
+    def levels(self) -> list[str]:
+        """The training levels of the model."""
+        from recbole_llm.core.plugins import get_model
+        from recbole_llm.data.settings import supports_sequence_level
+
+        return ["prefix", *(["sequence"] if supports_sequence_level(get_model(self.model)) else [])]
+
+    def test_learns(self) -> None:
+        sampled = {"train_neg_sample_args": {"distribution": "uniform", "sample_num": 1}}
+        candidates = {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": "uni20"}
+        config, model, loaders = self.make(
+            **sampled,
+            eval_args=candidates,
+            epochs=LEARNING_EPOCHS,
+            learning_rate=0.01,
+            train_batch_size=64,
+        )
+        from recbole_llm.quick_start import build_trainer
+
+        trainer = build_trainer(config, model)
+        trainer.fit(loaders[0], loaders[1], verbose=False, saved=False)
+        losses = list(trainer.train_loss_dict.values())
+        assert losses[-1] < losses[0], "the training loss does not fall"
+        result = trainer.evaluate(loaders[2], load_best_model=False, show_progress=False)
+        assert result["auc"] > 0.5, f"AUC {result['auc']} after {LEARNING_EPOCHS} epochs"
+
+    def test_predictions_are_probabilities(self) -> None:
+        _, model, loaders = self.make()
+        rows = next(iter(loaders[2]))[0]
+        for scores in (model.predict(rows), model.full_sort_predict(rows)):
+            assert ((scores >= 0) & (scores <= 1)).all()
+            assert scores.std() > 0, "all predictions are the same"
+
+    def test_nothing_of_the_target_is_in_the_users_state(self) -> None:
+        _, model, loaders = self.make()
+        rows = next(iter(loaders[2]))[0]
+        of_users = {*loaders[2]._dataset.get_user_feature().interaction}
+        changed = _with_other_targets(model, rows, of_users)
+        with torch.no_grad():
+            before, after = model.user_vectors(rows), model.user_vectors(changed)
+        assert before.equal(after), "the user's state moves with the target: the model leaks"
+        assert not model.predict(rows).equal(model.predict(changed))
+
+    def test_no_state_sees_a_later_item(self) -> None:
+        _, model, _ = self.make()
+        if "sequence" not in self.levels():  # no states at every position
+            return
+        items = torch.arange(1, 9).repeat(3, 1)  # [3, 8]
+        mask = torch.ones_like(items, dtype=torch.bool)
+        with torch.no_grad():
+            before = model.user_states(items, mask)
+            for first in range(1, 8):
+                changed = items.clone()
+                changed[:, first:] += 20
+                after = model.user_states(changed, mask)
+                assert before[:, :first].equal(after[:, :first]), "the model leaks"
+                assert not before[:, first].equal(after[:, first])
+
+    def test_padding_does_not_count(self) -> None:
+        _, model, loaders = self.make(MAX_ITEM_LIST_LENGTH=25)  # longer than any history
+        rows = next(iter(loaders[2]))[0]
+        short = {
+            name: column[:, :20] if name.endswith("_list") and column.dim() > 1 else column
+            for name, column in rows.interaction.items()
+        }
+        with torch.no_grad():
+            full, cut = model.predict(rows), model.predict(type(rows)(short))
+        assert full.allclose(cut, atol=1e-5), "a prediction moves with the width of the batch"
+
+    def test_prefix_and_sequence_rows_have_the_same_loss(self) -> None:
+        losses: list[Tensor] = []
+        whole = {"MAX_ITEM_LIST_LENGTH": 25, "train_batch_size": 10**6}  # an epoch in one batch
+        for level in self.levels():
+            _, model, loaders = self.make(train_level=level, **whole)
+            (batch,) = list(loaders[0])
+            with torch.no_grad():
+                losses.append(model.calculate_loss(batch))
+        assert losses[0].allclose(losses[-1], rtol=0, atol=2e-6), f"{losses[0]} and {losses[-1]}"
+
+    def test_learns_from_every_kind_of_row(self) -> None:
+        negatives = {"distribution": "uniform", "sample_num": 2}
+        for level in self.levels():
+            for drawn in (None, negatives):
+                config, model, loaders = self.make(train_level=level, train_neg_sample_args=drawn)
+                before = {name: value.clone() for name, value in model.state_dict().items()}
+                self._fit(config, model, loaders)
+                after = model.state_dict()
+                assert any(not after[name].equal(value) for name, value in before.items()), level
+
+
+def _with_other_targets(
+    model: CTRRecommender, rows: Interaction, of_users: set[str]
+) -> Interaction:
+    """The rows with every column of the target, the label too, taken from another row's."""
+    kept = {*of_users, model.ITEM_SEQ_LEN}
+    columns = {
+        name: column if name in kept or name.endswith("_list") else column.roll(1, 0)
+        for name, column in rows.interaction.items()
+    }
+    columns[model.ITEM_ID] = rows[model.ITEM_ID] % (model.n_items - 1) + 1
+    return type(rows)(columns)

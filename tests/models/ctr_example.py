@@ -1,0 +1,152 @@
+"""Small pointwise models: two sound ones, and variants that break a contract each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from recbole.data.interaction import Interaction
+from torch import Tensor, nn
+
+from recbole_llm.features.attach import item_embeddings
+from recbole_llm.layers.embedding import FrozenEmbedding
+from recbole_llm.models.ctr import CTRRecommender
+from recbole_llm.models.ctr_layers import CTRHead, FieldEmbedding
+from recbole_llm.models.settings import CTRSettings
+
+
+class _Example(CTRRecommender):
+    """Frozen text vectors through a linear layer, fields, and a head."""
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        super().__init__(config, dataset)
+        settings = CTRSettings.of(config)
+        size, device = settings.embedding_size, config["device"]
+        table = item_embeddings(config, dataset)
+        self.text = self.table(table.matrix, table.fingerprint)
+        self.adapter = nn.Linear(table.matrix.shape[1], size)
+        fields = (dataset, size, settings.pooling_mode, device)
+        self.user_fields = FieldEmbedding("user", *fields)
+        self.item_fields = FieldEmbedding("item", *fields)
+        self.head = CTRHead(
+            size,
+            settings.mlp_hidden_size,
+            self.user_fields.width + self.item_fields.width,
+            settings.dropout_prob,
+            settings.activation,
+            settings.batch_norm,
+        )
+
+    def table(self, matrix: Any, fingerprint: str) -> nn.Module:
+        return FrozenEmbedding(matrix, fingerprint)
+
+    def items(self, ids: Tensor) -> Tensor:
+        """int [*] -> [*, H]."""
+        vectors: Tensor = self.adapter(self.text(ids))
+        return vectors
+
+    def score(self, user: Tensor, users: Tensor, items: Tensor) -> Tensor:
+        fields = self.user_fields(users), self.item_fields(items)
+        logits: Tensor = self.head(user, self.items(items), *fields)
+        return logits
+
+
+class MeanBehaviour(_Example):
+    """State: the mean of the behaviours so far."""
+
+    def user_states(self, item_seq: Tensor, mask: Tensor) -> Tensor:
+        sums = (self.items(item_seq) * mask[..., None]).cumsum(1)
+        return sums / mask.cumsum(1).clamp(min=1)[..., None]
+
+    def logits(self, states: Tensor, users: Tensor, items: Tensor) -> Tensor:
+        return self.score(states, users, items)
+
+
+class UserFree(MeanBehaviour):
+    """Of the users only their behaviours are known."""
+
+    reads_users = False
+
+    def logits(self, states: Tensor, users: Tensor, items: Tensor) -> Tensor:
+        return super().logits(states, torch.zeros_like(users), items)
+
+
+class TargetAttention(_Example):
+    """Attention from the target to the history: there is no state without the target."""
+
+    def user_vectors(self, interaction: Interaction) -> Tensor:
+        return interaction[self.ITEM_SEQ]
+
+    def logits(self, states: Tensor, users: Tensor, items: Tensor) -> Tensor:
+        history = self.items(states)  # [*, L, H]
+        weights = (history @ self.items(items)[..., None]).squeeze(-1)  # [*, L]
+        weights = weights.masked_fill(states == 0, -torch.inf).softmax(-1)
+        user = (weights[..., None] * history).sum(-2)
+        return self.score(user, users, items)
+
+
+class Leaking(MeanBehaviour):
+    """The mean at every position is over the whole window, later items included."""
+
+    def user_states(self, item_seq: Tensor, mask: Tensor) -> Tensor:
+        states = super().user_states(item_seq, mask)
+        last = mask.sum(1) - 1
+        return states[torch.arange(len(last)), last][:, None].expand_as(states).contiguous()
+
+
+class LeakingTarget(MeanBehaviour):
+    """The target is one of the behaviours."""
+
+    def user_vectors(self, interaction: Interaction) -> Tensor:
+        return super().user_vectors(interaction) + self.items(interaction[self.ITEM_ID])
+
+
+class LeakingLabel(MeanBehaviour):
+    """The label is known beforehand."""
+
+    def user_vectors(self, interaction: Interaction) -> Tensor:
+        return super().user_vectors(interaction) + interaction[self.LABEL][:, None]
+
+
+class TrainedTable(MeanBehaviour):
+    """The text vectors are trained, and stored."""
+
+    def table(self, matrix: Any, fingerprint: str) -> nn.Module:
+        table = nn.Embedding.from_pretrained(torch.from_numpy(matrix).clone(), freeze=False)
+        table.fingerprint = fingerprint  # type: ignore[assignment]
+        return table
+
+
+class CountedPadding(MeanBehaviour):
+    """The mean's denominator counts the whole window."""
+
+    def user_states(self, item_seq: Tensor, mask: Tensor) -> Tensor:
+        return (self.items(item_seq) * mask[..., None]).cumsum(1) / mask.shape[1]
+
+
+class Unbounded(MeanBehaviour):
+    """Predictions are logits."""
+
+    def predict(self, interaction: Interaction) -> Tensor:
+        return torch.logit(super().predict(interaction))
+
+
+class OtherCatalogue(MeanBehaviour):
+    """Full ranking scores the items one place further."""
+
+    def full_sort_predict(self, interaction: Interaction) -> Tensor:
+        return super().full_sort_predict(interaction).roll(1, 1)
+
+
+class Untrainable(MeanBehaviour):
+    """The loss has nothing to do with the labels."""
+
+    def logits(self, states: Tensor, users: Tensor, items: Tensor) -> Tensor:
+        logits = super().logits(states, users, items)
+        return -logits if self.training else logits
+
+
+EXAMPLES = (
+    MeanBehaviour, UserFree, TargetAttention, Leaking, LeakingTarget, LeakingLabel, TrainedTable,
+    CountedPadding, Unbounded, OtherCatalogue, Untrainable,
+)  # fmt: skip
