@@ -177,7 +177,7 @@ def test_labels_of_the_targets(made: MakeConfig) -> None:
         for row, slot in targets.nonzero().tolist():
             before = tuple(items[row, : slot + 1].tolist())
             pair = int(batch["user_id"][row]), before, int(targets[row, slot])
-            got[*pair, float(labels[row, slot])] += 1
+            got[(*pair, float(labels[row, slot]))] += 1
     rows = loader.dataset[:]
     columns = (rows[f] for f in ("user_id", "item_id_list", "item_length", "item_id", "label"))
     assert got == Counter(
