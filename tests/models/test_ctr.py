@@ -31,7 +31,7 @@ TWO = {"train_neg_sample_args": {"distribution": "uniform", "sample_num": 2}}
 @pytest.fixture(autouse=True)
 def _examples(monkeypatch: pytest.MonkeyPatch) -> None:
     for cls in EXAMPLES:
-        spec = ModelSpec(cls.__name__, cls, settings=CTRSettings, needs_text=True)
+        spec = ModelSpec(cls.__name__, cls, settings=CTRSettings, reads=("item_text",))
         monkeypatch.setitem(get_registry().models, cls.__name__, spec)
 
 
