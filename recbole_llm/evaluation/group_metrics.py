@@ -19,7 +19,6 @@ import torch
 from recbole.evaluator import Evaluator
 from recbole.evaluator.base_metric import TopkMetric
 from recbole.evaluator.collector import Collector, DataStruct
-from recbole.utils import EvaluatorType
 from torch import Tensor
 
 from recbole_llm.evaluation.groups import PAIRS, USERS, Group, make_groups
@@ -28,17 +27,6 @@ from recbole_llm.evaluation.ranking import RankingCollector
 from recbole_llm.evaluation.settings import GroupSettings
 
 GROUPS = "group.groups"
-
-
-def evaluation_parts(config: Any) -> tuple[Collector, Evaluator]:
-    """Collector and evaluator for a configuration, with groups where `eval_groups` asks."""
-    if config["eval_type"] == EvaluatorType.VALUE:
-        from recbole_llm.evaluation.pointwise import PointwiseCollector, PointwiseEvaluator
-
-        return PointwiseCollector(config), PointwiseEvaluator(config)
-    if config["eval_groups"]:
-        return GroupCollector(config), GroupEvaluator(config)
-    return RankingCollector(config), Evaluator(config)
 
 
 class GroupCollector(RankingCollector):

@@ -19,7 +19,8 @@ from recbole_llm.core.checkpoint import (
     plain_config,
     save_atomically,
 )
-from recbole_llm.evaluation.group_metrics import evaluation_parts, without_groups
+from recbole_llm.evaluation.group_metrics import without_groups
+from recbole_llm.evaluation.parts import evaluation_parts
 
 if TYPE_CHECKING:
     from recbole.config import Config

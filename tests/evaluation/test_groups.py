@@ -22,12 +22,12 @@ from recbole_llm import run_recbole_llm
 from recbole_llm.evaluation.group_metrics import (
     GroupCollector,
     GroupEvaluator,
-    evaluation_parts,
     row_users,
     table,
     without_groups,
 )
 from recbole_llm.evaluation.groups import head, make_groups
+from recbole_llm.evaluation.parts import evaluation_parts
 from recbole_llm.testing import write_tiny_dataset
 
 SECOND = 1 / math.log2(3)  # gain at place 2

@@ -18,7 +18,8 @@ from test_groups import config as ranking_config
 from test_groups import train_data
 
 from recbole_llm import Config, run_recbole_llm
-from recbole_llm.evaluation.group_metrics import evaluation_parts, without_groups
+from recbole_llm.evaluation.group_metrics import without_groups
+from recbole_llm.evaluation.parts import evaluation_parts
 from recbole_llm.evaluation.pointwise import grouped_auc
 from recbole_llm.testing import write_tiny_dataset
 
