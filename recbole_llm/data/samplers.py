@@ -6,6 +6,7 @@ are one sorted array of keys ``user · n_items + item``.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from recbole.sampler import RepeatableSampler as RecBoleRepeatableSampler
 from recbole.sampler import Sampler as RecBoleSampler
 from torch import Tensor
 
+from recbole_llm.data.settings import EngineSettings
 from recbole_llm.data.split import IntArray
 from recbole_llm.data.training import training_interactions
 
@@ -153,6 +155,8 @@ class Sampler(_PopularityDraws, RecBoleSampler):  # type: ignore[misc]
 class RepeatableSampler(_PopularityDraws, RecBoleRepeatableSampler):  # type: ignore[misc]
     """Negatives other than the row's own item; ``dataset`` is the train split."""
 
+    excluded: UsedItems | None = None  # further items that are no negatives of a user
+
     @property
     def train_split(self) -> Any:
         """The data set that popularity is counted in."""
@@ -160,13 +164,31 @@ class RepeatableSampler(_PopularityDraws, RecBoleRepeatableSampler):  # type: ig
 
     def sample_by_user_ids(self, user_ids: IntArray, item_ids: IntArray, num: int) -> Tensor:
         """num negatives a row: int [B], int [B] -> int [num · B], the first of all rows first."""
-        own = np.tile(np.asarray(item_ids), num)
+        users, own = (np.tile(np.asarray(ids), num) for ids in (user_ids, item_ids))
         values = self.sampling(len(own))
-        check = np.flatnonzero(values == own)
+        check = np.flatnonzero(self._refused(users, own, values))
         while len(check):
             values[check] = self.sampling(len(check))
-            check = check[values[check] == own[check]]
+            check = check[self._refused(users[check], own[check], values[check])]
         return torch.from_numpy(values)
+
+    def without_history(self) -> RepeatableSampler:
+        """A sampler that draws none of the user's own training items.
+
+        Raises:
+            ValueError: some user has every item that can be drawn.
+        """
+        users, items = training_interactions(self.train_split)
+        sampler = copy.copy(self)
+        keys = np.unique(users * self.item_num + items)
+        sampler.excluded = UsedItems(keys, self.train_split.user_num, self.item_num)
+        drawn = len(np.unique(items)) if self.distribution == "popularity" else self.item_num - 1
+        _check_left(sampler.excluded.counts(), drawn)
+        return sampler
+
+    def _refused(self, users: IntArray, own: IntArray, values: IntArray) -> npt.NDArray[np.bool_]:
+        same: npt.NDArray[np.bool_] = values == own
+        return same if self.excluded is None else same | self.excluded.contains(users, values)
 
 
 def _check_left(used: IntArray, drawn: int) -> None:
@@ -184,6 +206,7 @@ def create_samplers(config: Any, built: Sequence[Any]) -> tuple[Any, Any, Any]:
     One table of used items serves the three; its distribution is each phase's own.
     """
     phases = ["train", "valid", "test"]
+    excludes = EngineSettings.of(config).negatives_exclude
     base = None
     samplers: list[Any] = []
     for phase in phases:
@@ -200,5 +223,8 @@ def create_samplers(config: Any, built: Sequence[Any]) -> tuple[Any, Any, Any]:
                 base = Sampler(phases, list(built), distribution, alpha)
         elif distribution != base.distribution:
             base.set_distribution(distribution)
-        samplers.append(base.set_phase(phase))
+        sampler = base.set_phase(phase)
+        if phase == "train" and excludes == "history" and config["repeatable"]:
+            sampler = sampler.without_history()
+        samplers.append(sampler)
     return samplers[0], samplers[1], samplers[2]

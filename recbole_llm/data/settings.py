@@ -24,6 +24,9 @@ class EngineSettings(Settings):
     """Memory in MiB that sizes a step of full-sort evaluation, in users; 0: RecBole's own sizes
     (eval_batch_size scores a step)."""
 
+    negatives_exclude: Literal["target", "history"] = "target"
+    """What sequential models never draw as a training negative: the target alone (RecBole), or the
+    user's whole training history (the authors of PAD and LLM-ESR)."""
     exact_times: Flag = True
     """Whether interactions are ordered and split by their times as the file has them; False: by
     RecBole's float32, in which Unix seconds are the same for about a minute."""

@@ -17,6 +17,8 @@ from recbole_llm.core.config import Config
 from recbole_llm.data.create import create_dataset
 from recbole_llm.data.prepare import data_preparation
 from recbole_llm.data.samplers import RepeatableSampler, Sampler, UsedItems
+from recbole_llm.data.training import training_interactions
+from recbole_llm.testing import write_tiny_dataset
 
 PHASES = ["train", "valid", "test"]
 
@@ -145,3 +147,20 @@ def test_user_of_every_popular_item_is_refused() -> None:
     with pytest.raises(ValueError, match="user_inter_num_interval"):
         sampler.set_phase("valid")
     Sampler(PHASES, data, "uniform", 1.0).set_phase("valid")
+
+
+def test_a_users_whole_training_history_may_be_excluded(tmp_path: Path) -> None:
+    write_tiny_dataset(tmp_path)
+    keys = {"data_path": str(tmp_path), "loss_type": "BPR", "train_level": "prefix"}
+    seen = {}
+    for excludes in ("target", "history"):
+        config = Config("SASRec", "tiny", config_dict={**keys, "negatives_exclude": excludes})
+        train, _, _ = data_preparation(config, create_dataset(config))
+        users, items = training_interactions(train.dataset)
+        own = set(zip(users.tolist(), items.tolist(), strict=True))
+        drawn = train._sampler.sample_by_user_ids(users, items, 20).tolist()
+        pairs = list(zip(np.tile(users, 20).tolist(), drawn, strict=True))
+        assert not set(drawn) & {0}
+        assert all(n != i for n, i in zip(drawn, np.tile(items, 20).tolist(), strict=True))
+        seen[excludes] = sum(pair in own for pair in pairs)
+    assert seen["history"] == 0 < seen["target"]
