@@ -103,7 +103,7 @@ def _grouped(ids: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """Positions in order of their id, and where each id's positions start, [m] and [size]."""
     counts = torch.bincount(ids, minlength=size)
     starts = torch.cumsum(counts, 0) - counts
-    if ids.is_cuda or size > 1 << 16:
+    if ids.device.type != "cpu" or size > 1 << 16:
         return torch.argsort(ids, stable=True), starts
     # NumPy sorts 16-bit numbers by radix, ten times faster than 64-bit ones.
     order = np.argsort(ids.numpy().astype(np.uint16), kind="stable")
