@@ -149,6 +149,8 @@ class Trainer(EngineMixin, recbole.trainer.Trainer):  # type: ignore[misc]
             file = model_file or self.saved_model_file
             load_model_state(self.model, load_checkpoint(file), file)
             self.logger.info(f"Loading model structure and parameters from {file}")
+        if eval_data:
+            self.eval_collector.name_items(eval_data._dataset)
         return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
 
 
