@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from recbole.evaluator.collector import Collector, DataStruct
@@ -11,6 +11,9 @@ from torch import Tensor
 
 from recbole_llm.evaluation.positives import Positives, chunks, mean_ranks
 from recbole_llm.evaluation.ties import shuffled_ties
+
+if TYPE_CHECKING:
+    from recbole.data.dataset import Dataset
 
 TRANSIENT = ("rec.topk", "rec.meanrank", "rec.score", "rec.items", "data.label")
 
@@ -38,7 +41,13 @@ class RankingCollector(Collector):  # type: ignore[misc]
         super().data_collect(train_data)
         dataset = train_data._dataset  # a knowledge model's loader has no `dataset`
         self._check_topk(dataset.item_num)
-        self._tokens, self._item_keys = dataset.field2id_token[dataset.iid_field], None
+        self.name_items(dataset)
+
+    def name_items(self, dataset: Dataset) -> None:
+        """Take the items' tokens, by which ties are drawn: the same in a model that was loaded."""
+        tokens = dataset.field2id_token[dataset.iid_field]
+        if tokens is not self._tokens:
+            self._tokens, self._item_keys = tokens, None
 
     def eval_batch_collect(
         self, scores_tensor: Tensor, interaction: Any, positive_u: Tensor, positive_i: Tensor

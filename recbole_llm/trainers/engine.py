@@ -21,6 +21,7 @@ from recbole_llm.core.checkpoint import (
 )
 from recbole_llm.evaluation.group_metrics import without_groups
 from recbole_llm.evaluation.parts import evaluation_parts
+from recbole_llm.evaluation.ranking import RankingCollector
 
 if TYPE_CHECKING:
     from recbole.config import Config
@@ -149,6 +150,8 @@ class Trainer(EngineMixin, recbole.trainer.Trainer):  # type: ignore[misc]
             file = model_file or self.saved_model_file
             load_model_state(self.model, load_checkpoint(file), file)
             self.logger.info(f"Loading model structure and parameters from {file}")
+        if eval_data and isinstance(self.eval_collector, RankingCollector):
+            self.eval_collector.name_items(eval_data._dataset)
         return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
 
 
