@@ -8,11 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
+from recbole.data import dataset as stock
 from recbole.data.interaction import Interaction
 
 from recbole_llm.core.config import Config
+from recbole_llm.data.dataset import Dataset, FileDataset
 
+
+class SequentialFileDataset(FileDataset, stock.SequentialDataset):  # type: ignore[misc]
+    """RecBole's sequential engine on files that we read."""
+
+
+# What ours is compared with. Under pandas 3 RecBole cannot read sequences itself.
+OLD_PANDAS = int(pd.__version__.split(".")[0]) < 3
+RecBoleGeneral = stock.Dataset if OLD_PANDAS else Dataset
+RecBoleDataset = stock.SequentialDataset if OLD_PANDAS else SequentialFileDataset
 MakeConfig = Callable[..., Config]
 FIELDS = "user_id:token item_id:token rating:float timestamp:float tags:token_seq weights:float_seq"
 
@@ -50,6 +62,7 @@ def made_config(folder: Path, **changes: Any) -> Config:
         "train_neg_sample_args": None,
         "eval_memory_mib": 0,
         "rm_dup_inter": None,
+        "exact_times": False,
     }
     return Config("SASRec", "made", config_dict={**settings, **changes})
 

@@ -12,9 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_data import assert_same_rows, leave_one_out
-from recbole.data.dataset import Dataset as RecBoleDataset
-from recbole.data.dataset import SequentialDataset as RecBoleSequentialDataset
+from made_data import RecBoleDataset, RecBoleGeneral, assert_same_rows, leave_one_out
 
 from recbole_llm.core.config import Config
 from recbole_llm.data.create import create_dataset
@@ -100,7 +98,7 @@ SPLITS = [
 def test_no_part_is_later_than_the_next(
     events: list[tuple[str, int]], split: tuple[dict[str, Any], str], model: str
 ) -> None:
-    if "TS" in split[0] and not hasattr(RecBoleDataset, "time_based_split"):
+    if "TS" in split[0] and not hasattr(RecBoleGeneral, "time_based_split"):
         return  # RecBole 1.2.0
     rows = [(user, f"i{n}", second) for n, (user, second) in enumerate(events)]
     times = {item: second for _, item, second in rows}
@@ -144,7 +142,7 @@ def test_models_read_recboles_numbers(tmp_path: Path, model: str, numerical: lis
     if model == "DeepFM":
         changes["train_neg_sample_args"] = {"distribution": "uniform", "sample_num": 1}
     config = events_config(tmp_path, model, **changes)
-    stock = RecBoleSequentialDataset if model == "SASRec" else RecBoleDataset
+    stock = RecBoleDataset if model == "SASRec" else RecBoleGeneral
     ours = data_preparation(config, create_dataset(config))
     for loader, part in zip(ours, stock(config).build(), strict=True):
         assert_same_rows(part[:], loader._dataset[:])

@@ -9,14 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from made_data import MakeConfig, assert_same_batches, leave_one_out
+from made_data import (
+    MakeConfig,
+    RecBoleDataset,
+    RecBoleGeneral,
+    assert_same_batches,
+    leave_one_out,
+)
 from recbole.data.dataloader import FullSortEvalDataLoader as RecBoleFullSort
-from recbole.data.dataset import Dataset
-from recbole.data.dataset import SequentialDataset as RecBoleDataset
 from recbole.data.utils import data_preparation as recbole_preparation
 from recbole.utils import init_seed
 
 from recbole_llm.core.config import Config
+from recbole_llm.data.dataset import Dataset
 from recbole_llm.data.eval_loader import FullSortEvalDataLoader, user_bytes
 from recbole_llm.data.prepare import data_preparation
 from recbole_llm.data.sequence import SequentialDataset
@@ -104,7 +109,9 @@ def test_general(tmp_path: Path, changes: dict[str, Any]) -> None:
     write_tiny_dataset(tmp_path)
     settings = {"data_path": str(tmp_path), "eval_memory_mib": 0, "load_col": None, **changes}
     model = settings.pop("model", "BPR")
-    assert_same_loaders(lambda: Config(model, "tiny", config_dict=settings), Dataset, Dataset)
+    assert_same_loaders(
+        lambda: Config(model, "tiny", config_dict=settings), RecBoleGeneral, Dataset
+    )
 
 
 def general_config(folder: Path, **changes: Any) -> Config:

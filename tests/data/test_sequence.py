@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_data import (
     MakeConfig,
+    RecBoleDataset,
     assert_same_rows,
     leave_one_out,
     made_config,
     write_interactions,
 )
-from recbole.data.dataset import SequentialDataset as RecBoleDataset
 from recbole.data.interaction import Interaction
 
 from recbole_llm.core.config import Config

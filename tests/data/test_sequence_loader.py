@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from made_data import MakeConfig, leave_one_out
+from made_data import MakeConfig, RecBoleDataset, leave_one_out
 from torch import Tensor
 
 from recbole_llm.data.prepare import data_preparation
@@ -157,8 +157,6 @@ def test_what_it_cannot_do(made: MakeConfig, changes: dict[str, Any], message: s
 
 
 def test_recboles_data_set_is_refused(made: MakeConfig) -> None:
-    from recbole.data.dataset import SequentialDataset as RecBoleDataset
-
     config = made(train_level="sequence")
     with pytest.raises(ValueError, match="train_level: prefix"):
         data_preparation(config, RecBoleDataset(config))

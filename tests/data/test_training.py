@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_data import MakeConfig, leave_one_out
+from made_data import MakeConfig, RecBoleDataset, leave_one_out
 from recbole.data.dataset import Dataset
-from recbole.data.dataset import SequentialDataset as RecBoleDataset
 
 from recbole_llm.core.config import Config
 from recbole_llm.data.sequence import SequentialDataset
