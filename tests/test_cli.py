@@ -15,6 +15,7 @@ from recbole_llm.cli import main, run_main
 from recbole_llm.core import plugins
 
 ROOT = Path(__file__).parents[1]
+CACHE = ("--embedding_cache_dir=cache",)
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +69,31 @@ def test_encode_reports_what_it_did_and_runs_warm_the_second_time() -> None:
     first, second = (CliRunner().invoke(main, arguments) for _ in range(2))
     assert first.exit_code == second.exit_code == 0, first.output
     assert "60 items, 16 dimensions" in second.output
+    assert "encode: there already (60 texts)" in second.output
     assert " reads: title: The " in first.output
+
+
+def test_prepare_does_what_is_missing_and_says_what_is_there() -> None:
+    arguments = ["prepare", "--model=PAD", "--dataset=tiny", "--encoder=hash", *CACHE]
+    first, second = (CliRunner().invoke(main, arguments) for _ in range(2))
+    assert first.exit_code == second.exit_code == 0, first.output
+    assert "encode: 60 texts done in " in first.output
+    assert "encode: there already (60 texts)" in second.output
+    assert (
+        CliRunner()
+        .invoke(main, ["prepare", "--model=BPR", "--dataset=tiny"])
+        .output.endswith("the model needs no offline work\n")
+    )
+    init = ["prepare", "--model=BPR", "--dataset=tiny", "--item_init=llm", "--encoder=hash", *CACHE]
+    assert "encode: there already (60 texts)" in CliRunner().invoke(main, init).output
+
+
+def test_a_run_encodes_what_is_missing() -> None:
+    """Through the same function as ``prepare``."""
+    argv = ["--model=PAD", "--dataset=tiny", "--encoder=hash", "--epochs=1", *CACHE]
+    assert run_main([*argv, "--log_flops=False", "--show_progress=False"]) == 0
+    output = CliRunner().invoke(main, ["prepare", *argv]).output
+    assert "encode: there already (60 texts)" in output
 
 
 def test_the_script_is_the_command(tmp_path: Path) -> None:

@@ -104,6 +104,8 @@ def _encoded(
         with closing(EmbeddingStore.from_config(config)) as store:
             texts = kind.texts(config, dataset, limit)
             _check_texts(dataset, kind, texts, policy)
+            if kind is _ITEM:  # users' texts are made to fit
+                report_cut(texts, kind.name, limit)
             table, encoding = _encode(config, kind.name, encoder, store, texts)
     aligned, coverage = align(table, kind.tokens(dataset), policy, kind.name, kind.policy_key)
     return Encoded(aligned, coverage, encoding)
@@ -121,6 +123,7 @@ def encode_named(config: Config, texts: Texts, kind: str) -> EmbeddingTable:
             f"encoder: '{EncoderSettings.of(config).encoder}' holds ready-made vectors, so it "
             f"cannot encode {kind} texts"
         )
+    report_cut(texts, kind, TokenLimit.of(encoder))
     with closing(EmbeddingStore.from_config(config)) as store:
         return _encode(config, kind, encoder, store, texts)[0]
 
@@ -128,7 +131,6 @@ def encode_named(config: Config, texts: Texts, kind: str) -> EmbeddingTable:
 def _encode(
     config: Config, kind: str, encoder: Encoder, store: EmbeddingStore, texts: Texts
 ) -> tuple[EmbeddingTable, EncodeReport]:
-    report_cut(texts, kind, TokenLimit.of(encoder))
     matrix, report = encode_texts(
         encoder,
         store,

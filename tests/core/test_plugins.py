@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from recbole_llm import EncoderSpec, ModelSpec, hookimpl, hookspecs
+from recbole_llm import EncoderSpec, FeatureSpec, ModelSpec, StageSpec, hookimpl, hookspecs
 from recbole_llm.core import plugins
 from recbole_llm.testing import write_tiny_dataset
 
@@ -91,6 +91,25 @@ def test_an_encoder_and_a_metric_are_registered(fresh: plugins.Plugins) -> None:
     assert fresh.registry.encoder("mine").factory == "x:y"
     assert register.metrics_dict.pop("firsthit") is FirstHit
     assert register.metric_information.pop("firsthit") == ["rec.topk"]
+
+
+def test_a_feature_and_a_stage_are_registered(fresh: plugins.Plugins) -> None:
+    feature = FeatureSpec("item_image", "x:build", summary="of pictures")
+    stage = StageSpec("tune", "x:Tune")
+    mine = plugin(
+        register_features=lambda register: register(feature),
+        register_stages=lambda register: register(stage),
+    )
+    fresh.register(mine, "mine")
+    assert fresh.registry.feature("item_image") is feature
+    assert fresh.registry.stage("tune") is stage
+    with pytest.raises(ValueError, match="feature 'item_imag' is unknown; did you mean 'item_imag"):
+        fresh.registry.feature("item_imag")
+    with pytest.raises(ValueError, match="stage 'encod' is unknown; did you mean 'encode'"):
+        fresh.registry.stage("encod")
+    taken = plugin(register_features=lambda register: register(FeatureSpec("item_text", "x:y")))
+    with pytest.raises(ValueError, match="feature 'item_text' .* by plugin 'recbole_llm.features'"):
+        fresh.register(taken, "other")
 
 
 def test_a_refused_metric_leaves_nothing(fresh: plugins.Plugins) -> None:

@@ -106,6 +106,16 @@ def test_saved_data_set_is_the_same(made: MakeConfig) -> None:
         assert_same_rows(want[:], have[:])
 
 
+def test_features_of_a_saved_data_set_are_made_anew(made: MakeConfig) -> None:
+    """The encoder, its weights or the texts may have changed since."""
+    first = create_dataset(made())
+    first.features = {"item_text": SimpleNamespace(fingerprint="old")}
+    first.save()
+    again = create_dataset(made())
+    assert type(again) is type(first) and again is not first
+    assert not hasattr(again, "features")
+
+
 @pytest.mark.parametrize("model", ["SASRec", "BPR"])
 def test_a_saved_data_set_is_split_by_the_present_settings(model: str, tmp_path: Path) -> None:
     write_tiny_dataset(tmp_path)

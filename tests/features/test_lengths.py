@@ -41,7 +41,12 @@ def test_only_texts_that_may_be_too_long_are_tokenized() -> None:
     assert limit.too_long(["a b", "c"]) == [] and words.counted == []
     texts = ["a", "a b c d", "a b c d e f g h", "a " * 7, "long-words-count-once"]
     assert limit.too_long(texts) == [2]
-    assert words.counted == ["", "a b c d e f g h", "a " * 7, "long-words-count-once"]
+    # Each word once, and the texts whose sum of words is as long as the limit, or nearly so.
+    long = [
+        "",
+        *(f" {w}" for w in ["a", "b", "c", "d", "e", "f", "g", "h", "long-words-count-once"]),
+    ]
+    assert words.counted == [*long, "a " * 7]
 
 
 @pytest.fixture
@@ -74,8 +79,8 @@ def test_a_users_newest_items_stay(
         "Items: Heat; Babe; The Red Story of the Night",
         "Items: Toy Story",
     ]
-    expected = "user texts: 1 of 2 are shortened to the encoder's 10 tokens, by 1 of their oldest i"
-    assert expected in caplog.text
+    expected = "user texts: 1 of 2 are shortened to the encoder's 10 tokens, by 1 of their oldest "
+    assert f"{expected}items; 0 are cut all the same" in caplog.text
     assert "are cut at" not in caplog.text
 
 

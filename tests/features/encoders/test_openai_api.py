@@ -13,6 +13,7 @@ from made_texts import PlainConfig
 pytest.importorskip("openai")
 
 from recbole_llm.features.encoders import openai_api
+from recbole_llm.features.encoders.answers import read_answer
 from recbole_llm.features.encoders.base import Encoder, EncoderError
 
 
@@ -22,6 +23,8 @@ class Server(HTTPServer):
     requests: list[tuple[str, str, dict[str, Any]]]
     failures: list[int]  # status codes of the next answers
     short: bool  # leaves the last vector out
+    broken: int  # next answers that end in the middle
+    said: str  # in place of "busy"
 
     @property
     def url(self) -> str:
@@ -35,7 +38,8 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.requests.append((self.path, self.headers["Authorization"], body))
         if self.server.failures:
-            return self.answer(self.server.failures.pop(0), {"error": {"message": "busy"}})
+            message = {"error": {"message": self.server.said}}
+            return self.answer(self.server.failures.pop(0), message)
         vectors = [[len(t), ord(t[0]) if t else 0] for t in body["input"]]
         data = [{"object": "embedding", "index": i, "embedding": v} for i, v in enumerate(vectors)][
             :: -1 if not self.server.short else 1
@@ -48,7 +52,9 @@ class Handler(BaseHTTPRequestHandler):
         payload = json.dumps(content).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(payload)))
+        more = 9 if self.server.broken > 0 else 0
+        self.server.broken -= 1
+        self.send_header("Content-Length", str(len(payload) + more))
         self.send_header("retry-after-ms", "10")
         self.end_headers()
         self.wfile.write(payload)
@@ -71,6 +77,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     own = Server(("127.0.0.1", 0), Handler)
     own.requests, own.failures, own.short = [], [], False
+    own.broken, own.said = 0, "busy"
     thread = threading.Thread(target=own.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield own
@@ -136,6 +143,52 @@ def test_too_few_vectors(server: Server) -> None:
     server.short = True
     with pytest.raises(EncoderError, match="answered with 1 vectors for 2 texts"):
         create(server).encode(["a", "b"])
+
+
+def test_an_answer_that_breaks_off_is_asked_for_again(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openai_api.time, "sleep", lambda seconds: None)
+    server.broken = 2
+    np.testing.assert_array_equal(create(server).encode(["a"]), [[1, 97]])
+    assert len(server.requests) == 3
+    server.broken = 2
+    with pytest.raises(EncoderError, match="RemoteProtocolError|IncompleteRead|peer closed"):
+        create(server, max_retries=1).encode(["a"])
+
+
+def test_an_error_names_neither_key_nor_password(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    url = server.url.replace("//", "//me:pass%21word@") + "?token=t0ken"
+    server.failures, server.said = [401], "bad key sk-secret of me:pass!word"
+    with pytest.raises(EncoderError, match=r"bad key \*\*\* of .*") as caught:
+        create(server, base_url=url).encode(["a"])
+    for secret in ("sk-secret", "pass!word", "pass%21word", "t0ken"):
+        assert secret not in str(caught.value)
+
+
+def test_rows_at_fault_are_not_finite_and_cost_the_others_nothing() -> None:
+    def answer(*vectors: object) -> bytes:
+        entries = [{"index": i, "embedding": v} for i, v in enumerate(vectors)]
+        return json.dumps({"data": entries[::-1]}).encode()
+
+    nan = np.nan
+    made = read_answer(answer([1, 2], [3], None, [float("nan"), 1], ["1", "2"], [1e39, 1]), 6)
+    np.testing.assert_array_equal(made, [[1, 2], *[[nan, nan]] * 5])
+    assert made.dtype == np.float32
+    np.testing.assert_array_equal(read_answer(answer([1], [2], [3, 4]), 3, 2)[2], [3, 4])
+    with pytest.raises(EncoderError, match="vectors of 1 numbers, expected 2"):
+        read_answer(answer([1], [2]), 2, 2)
+
+
+@pytest.mark.parametrize("indices", [[1, 2], [0, 0], [-1, 0], [0, 2], [False, True], ["0", "1"]])
+def test_vectors_that_are_no_ones_are_refused(indices: list[object]) -> None:
+    """Sorted by these indices, a vector would be stored as another text's."""
+    entries = [{"index": i, "embedding": [1.0]} for i in indices]
+    with pytest.raises(EncoderError, match="it answered with the index"):
+        read_answer(json.dumps({"data": entries}).encode(), 2)
 
 
 def test_a_server_that_is_not_there() -> None:
