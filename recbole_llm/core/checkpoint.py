@@ -147,14 +147,19 @@ def check_fingerprints(model: Any, saved: Mapping[str, str]) -> None:
 
 
 def encode(value: Any) -> Any:
-    """NumPy arrays and SciPy matrices, at any depth, as tensors: weights_only=True loads those."""
+    """NumPy arrays and SciPy matrices, at any depth, as tensors: weights_only=True loads those.
+
+    Tensors come from their device, so that a file does not depend on it.
+    """
     from scipy.sparse import issparse
-    from torch import from_numpy
+    from torch import Tensor, from_numpy
 
     if isinstance(value, dict):
         return {k: encode(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [encode(v) for v in value]
+    if isinstance(value, Tensor):
+        return value.cpu()
     if issparse(value):
         coo = value.tocoo()
         parts = [from_numpy(np.array(a)) for a in (coo.row, coo.col, coo.data)]

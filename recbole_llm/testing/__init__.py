@@ -7,6 +7,7 @@ The module is a plugin, which brings the encoder kind ``hash``:
 from __future__ import annotations
 
 from recbole_llm.testing.ctr import CTRModelTests
+from recbole_llm.testing.device import second_device
 from recbole_llm.testing.encoder import HashEncoder, hash_encoder, register_encoders
 from recbole_llm.testing.models import ModelTests, SequentialModelTests
 from recbole_llm.testing.probes import future_leak, padding_effect
@@ -21,5 +22,6 @@ __all__ = [
     "hash_encoder",
     "padding_effect",
     "register_encoders",
+    "second_device",
     "write_tiny_dataset",
 ]

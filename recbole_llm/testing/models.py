@@ -15,6 +15,7 @@ class ModelTests:
 
     model: str
     config: dict[str, Any] = {}
+    emulated = True  # whether the emulated second device can run it: torch's own GRU it cannot
 
     def settings(self, **more: Any) -> dict[str, Any]:
         """The configuration of the battery's runs."""
@@ -63,6 +64,24 @@ class ModelTests:
             assert modules[name].weight.equal(before), f"{name} changed in training"
             assert f"{name}.weight" not in model.state_dict()
             assert not before[0].any(), f"{name}: the padding row is not zero"
+
+    def test_trains_evaluates_and_recommends_on_another_device(self) -> None:
+        if not self.emulated:
+            return
+        from recbole_llm.quick_start import build_model, build_trainer
+        from recbole_llm.tasks.recommend import Recommender
+        from recbole_llm.testing.device import second_device
+
+        config, _, (train, valid, test) = self.make()
+        with second_device() as device:
+            config["device"] = device
+            trainer = build_trainer(config, build_model(config, train._dataset))
+            trainer.fit(train, valid, verbose=False, saved=True)
+            trainer.resume_checkpoint(trainer.saved_model_file)
+            there = trainer.evaluate(test, show_progress=False)
+            frame = Recommender(config, trainer.model, train._dataset).recommend(["u1"], k=3)
+        assert len(frame) == 3
+        assert all(0 <= value <= 1 for name, value in there.items() if name != "logloss")
 
     def test_full_ranking_agrees_with_single_predictions(self) -> None:
         _, model, loaders = self.make()

@@ -11,6 +11,7 @@ class TestPAD(SequentialModelTests):
 
 class TestPADWithGRU4RecAndNegatives(SequentialModelTests):
     model = "PAD"
+    emulated = False
     config = {
         "backbone": "GRU4Rec",
         "loss_type": "BCE",

@@ -1,0 +1,134 @@
+"""An emulated second device: a device mismatch fails on a machine that has a CPU alone.
+
+Its tensors hold CPU tensors and compute with them, but say that they are elsewhere, and refuse
+what CUDA tensors refuse: to be mixed with CPU tensors, and to become NumPy arrays. The device is
+called ``lazy``, a name that torch knows and that needs no driver. What only a GPU can show, such
+as fused kernels, mixed precision and memory, is not emulated.
+
+>>> with second_device():  # doctest: +SKIP
+...     model.to(DEVICE).calculate_loss(batch.to(DEVICE)).backward()
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+DEVICE = torch.device("lazy", 0)
+# CUDA takes an index from the CPU; copies go between devices.
+_INDEXED = ("aten::index", "aten::index_put_", "aten::_index_put_impl_", "aten::index_put")
+_COPIES = ("aten::_to_copy", "aten::copy_")
+
+
+class Elsewhere(Tensor):
+    """A tensor of the emulated device; `inner` is the CPU tensor that it stands for."""
+
+    inner: Tensor  # type: ignore[assignment]
+
+    @staticmethod
+    def __new__(cls, inner: Tensor) -> Elsewhere:
+        made: Elsewhere = Tensor._make_wrapper_subclass(
+            cls,
+            inner.size(),
+            strides=None if inner.is_sparse else inner.stride(),
+            storage_offset=0 if inner.is_sparse else inner.storage_offset(),
+            dtype=inner.dtype,
+            requires_grad=inner.requires_grad,
+            device=DEVICE,
+        )
+        made.inner = inner
+        return made
+
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
+
+    @classmethod
+    def __torch_dispatch__(  # type: ignore[override]
+        cls,
+        func: Any,
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        return _run(func, args, kwargs or {})
+
+    def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
+        return f"Elsewhere({self.inner!r})"
+
+
+class _Dispatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Sends to the emulated device what is made on it."""
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        return _run(func, args, kwargs or {})
+
+
+class _Literals(TorchFunctionMode):
+    """``torch.tensor(numbers, device=…)``, which never reaches the dispatcher."""
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        given = dict(kwargs or {})
+        if func is torch.tensor and torch.device(given.get("device") or "cpu").type == DEVICE.type:
+            return func(*args, **{**given, "device": "cpu"}).to(DEVICE)
+        return func(*args, **given)
+
+
+def _run(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """One operator on the CPU, its results on the device of its arguments or the one asked for."""
+    name = func._schema.name
+    tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
+    there = [t for t in tensors if isinstance(t, Elsewhere)]
+    here = [t for t in tensors if not isinstance(t, Elsewhere) and t.dim() > 0]
+    if there and here and name not in (*_INDEXED, *_COPIES):
+        raise RuntimeError(f"{name}: expected all tensors to be on the same device, {DEVICE}")
+    asked = kwargs.get("device")
+    plain = {**kwargs, "device": torch.device("cpu")} if asked is not None else kwargs
+    values = tree_map(lambda t: t.inner if isinstance(t, Elsewhere) else t, (args, dict(plain)))
+    if name == "aten::view":  # where a device's own kernels would have made the strides fit
+        func = torch.ops.aten.reshape.default
+    result = func(*values[0], **values[1])
+    if not there if asked is None else torch.device(asked).type != DEVICE.type:
+        return result
+    own = {id(t.inner): t for t in there}  # what is changed in place stays the same tensor
+
+    def placed(value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        return own[id(value)] if id(value) in own else Elsewhere(value)
+
+    return tree_map(placed, result)
+
+
+@contextlib.contextmanager
+def second_device() -> Iterator[torch.device]:
+    """Within it, `DEVICE` is there; automatic mixed precision, which it has not, is off."""
+    autocast = torch.autocast
+
+    def without(device_type: str, *args: Any, **kwargs: Any) -> Any:
+        emulated = device_type == DEVICE.type
+        return contextlib.nullcontext() if emulated else autocast(device_type, *args, **kwargs)
+
+    torch.autocast = without  # type: ignore[assignment,misc]
+    try:
+        with _Literals(), _Dispatch():  # type: ignore[no-untyped-call]
+            yield DEVICE
+    finally:
+        torch.autocast = autocast  # type: ignore[misc]
