@@ -1,4 +1,4 @@
-"""The emulated second device refuses what a GPU refuses; RecBole's models, the baselines, run on it."""
+"""The emulated second device refuses what a GPU refuses; RecBole's models run on it."""
 
 from __future__ import annotations
 

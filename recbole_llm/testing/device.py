@@ -38,7 +38,7 @@ class Elsewhere(Tensor):
             cls,
             inner.size(),
             strides=None if inner.is_sparse else inner.stride(),
-            storage_offset=0 if inner.is_sparse else inner.storage_offset(),
+            storage_offset=None if inner.is_sparse else inner.storage_offset(),
             dtype=inner.dtype,
             requires_grad=inner.requires_grad,
             device=DEVICE,
