@@ -37,9 +37,10 @@ class Elsewhere(Tensor):
         made: Elsewhere = Tensor._make_wrapper_subclass(
             cls,
             inner.size(),
-            strides=None if inner.is_sparse else inner.stride(),
-            storage_offset=None if inner.is_sparse else inner.storage_offset(),
+            strides=inner.stride(),
+            storage_offset=inner.storage_offset(),
             dtype=inner.dtype,
+            layout=inner.layout,
             requires_grad=inner.requires_grad,
             device=DEVICE,
         )
