@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_llm.core.checkpoint import plain_config
+from recbole_llm.core.stored import plain_config
 from recbole_llm.core.config import Config
 from recbole_llm.core.plugins import recbole_models
 from recbole_llm.core.schema import RECBOLE, parse_command_line, parse_literal
