@@ -19,6 +19,7 @@ from recbole.utils import (
 
 from recbole_llm.core.checkpoint import load_checkpoint, load_model_state, require
 from recbole_llm.core.config import Config
+from recbole_llm.core.errors import one_line
 from recbole_llm.core.files import check_folder, remove_left_parts
 from recbole_llm.core.log import init_log
 from recbole_llm.core.plugins import get_plugin_manager, missing_packages_named
@@ -154,7 +155,14 @@ def build_model(config: Config, train_dataset: Any) -> Any:
     """The model on its device, seeded; its item table as ``item_init`` says."""
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
     with missing_packages_named(config["model"]):
-        model = config.model_class(config, train_dataset)
+        try:
+            model = config.model_class(config, train_dataset)
+        except (RuntimeError, MemoryError) as error:
+            if "allocate" not in str(error):
+                raise
+            raise ValueError(
+                f"{config['model']} does not fit into memory ({one_line(error)}); make it smaller"
+            ) from error
     initialise_items(config, model, train_dataset)
     return model.to(config["device"])
 

@@ -97,11 +97,9 @@ def taken(stored: object, file: object) -> dict[str, Any]:
 def _allowed(spec: ModelSpec, stored: Mapping[str, Any]) -> set[str]:
     config = cast("Config", defaultdict(lambda: None, stored))
     declared = declared_keys(config, spec)
-    file = RECBOLE / "properties" / "model" / f"{spec.name}.yaml"
-    of_file = read_yaml(file) if file.is_file() else {}
-    plain = {
-        k for k in of_file.keys() - declared - _EVALUATED if _of_names(stored.get(k))
-    }  # fmt: skip
+    files = [RECBOLE / "properties" / "model" / f"{spec.name}.yaml", Path(spec.config or "")]
+    of_files = {key for file in files if file.is_file() for key in read_yaml(file)}
+    plain = {k for k in of_files - declared - _EVALUATED if _of_names(stored.get(k))}
     return (declared | plain) - NEVER
 
 

@@ -66,13 +66,13 @@ class VocabularyDataset:
             if field not in feat:
                 continue
             if self.field2type[field] == FeatureType.TOKEN_SEQ:
-                names = set(known)
-                feat[field] = [np.array([t for t in row if t in names], str) for row in feat[field]]
+                words = set(known)
+                feat[field] = [np.array([t for t in row if t in words], str) for row in feat[field]]
                 continue
             new = ~(feat[field].isin(known) | feat[field].isna())
             if new.any():
-                names = self.gained.setdefault(field, [])  # type: ignore[assignment]
-                names += [t for t in feat.loc[new, field].unique() if t not in names]  # type: ignore
+                before = self.gained.get(field, [])
+                self.gained[field] = list(dict.fromkeys([*before, *feat.loc[new, field]]))
                 self._without(feat, field, new, is_id)
 
     def _without(self, feat: DataFrame, field: str, new: Series, is_id: bool) -> None:
@@ -162,19 +162,15 @@ def check_vocabulary(numbered: Mapping[str, Sequence[str] | Names], wanted: Voca
 
 
 def report_changes(dataset: Dataset) -> None:
-    """Warn, once and by name, of users, items and categories that files gained or lost."""
+    """Warn, once and by name, of users, items and categories that the files gained or lost."""
     for what, changed, meaning in (
-        (
-            "new",
-            getattr(dataset, "gained", {}),
-            "the model has no row of them, and leaves them out",
-        ),
-        ("gone", getattr(dataset, "lost", {}), "they are left without interactions"),
+        ("new", getattr(dataset, "gained", {}), "the model has no row for them; left out"),
+        ("gone", getattr(dataset, "lost", {}), "left without interactions"),
     ):
         for field, names in changed.items():
             if names:
+                shown = ", ".join(map(repr, map(str, names[:_SHOWN])))
                 more = ", …" if len(names) > _SHOWN else ""
                 getLogger("recbole_llm").warning(
-                    f"{field}: {len(names)} since the checkpoint {what}: "
-                    f"{', '.join(map(repr, map(str, names[:_SHOWN])))}{more}; {meaning}"
+                    f"{field}: {len(names)} {what} since the checkpoint ({shown}{more}); {meaning}"
                 )
