@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
 
+_OUTPUT = "name another file with --output"
 _ARGS = {"ignore_unknown_options": True, "allow_extra_args": True}
 
 
@@ -24,7 +27,11 @@ def rest_when_idle() -> None:
 
 
 def run_main(argv: Sequence[str]) -> int:
-    """Run with ``--key=value`` arguments; bad input ends in one line and exit status 2."""
+    """Run with ``--key=value`` arguments; whatever fails ends in one line.
+
+    Returns:
+        exit status: 0, 2 for bad input, 1 for what nobody foresaw, 130 where it was interrupted.
+    """
     rest_when_idle()
     debug = "--debug" in argv
     return _guarded(lambda: _run([a for a in argv if a != "--debug"]), debug)
@@ -33,12 +40,49 @@ def run_main(argv: Sequence[str]) -> int:
 def _guarded(action: Callable[[], None], debug: bool = False) -> int:
     try:
         action()
-    except (ValueError, OSError, NotImplementedError) as error:
+    except KeyboardInterrupt:
+        _say("interrupted")
+        return 130
+    except Exception as error:
         if debug:
             raise
-        click.secho(f"error: {error}", fg="red", err=True)
-        return 2
+        if isinstance(error, (ValueError, OSError, NotImplementedError)):
+            _say(f"error: {error}")
+            return 2
+        _say(f"error: {type(error).__name__}: {error}; {_unforeseen(error)}")
+        return 1
     return 0
+
+
+def _say(text: str) -> None:
+    from recbole_llm.core.errors import one_line
+    from recbole_llm.core.secrets import without_credentials
+
+    click.secho(one_line(without_credentials(text), 2000), fg="red", err=True)
+
+
+def _unforeseen(error: Exception) -> str:
+    from recbole_llm.core.log import save_traceback
+
+    try:
+        where = f"the traceback is in {save_traceback(error)}; report it with that file"
+    except OSError:
+        where = "run it again with --debug, and report it with the traceback"
+    return f"this is a bug or an unexpected situation: {where} to the project's issue tracker"
+
+
+def _command(action: Callable[..., None]) -> Callable[..., None]:
+    """A command that ends in one line whatever happens, and shows where with ``--debug``."""
+
+    @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+    @functools.wraps(action)
+    def guarded(debug: bool, **options: Any) -> None:
+        sys.exit(_guarded(lambda: action(**options), debug))
+
+    return guarded
+
+
+_arguments = click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 
 
 def _run(argv: Sequence[str]) -> None:
@@ -65,20 +109,18 @@ def main() -> None:
 
 
 @main.command(context_settings=_ARGS)
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@_arguments
+@_command
 def run(arguments: tuple[str, ...]) -> None:
     """Train and test: run --model=PAD --dataset=ml-100k [--key=value …]."""
-    sys.exit(run_main(arguments))
+    _run(arguments)
 
 
 @main.command()
 @click.argument("name", required=False)
+@_command
 def models(name: str | None) -> None:
     """List models, encoders and plugins; with a NAME, that model's keys and their meanings."""
-    sys.exit(_guarded(lambda: _models(name)))
-
-
-def _models(name: str | None) -> None:
     from recbole_llm.tasks.models import describe, list_all
 
     for line in list_all() if name is None else describe(name):
@@ -86,32 +128,26 @@ def _models(name: str | None) -> None:
 
 
 @main.command(context_settings=_ARGS)
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@_arguments
+@_command
 def encode(arguments: tuple[str, ...]) -> None:
     """Encode a data set's item texts: encode --dataset=ml-100k [--encoder=… --key=value …]."""
-    sys.exit(_guarded(lambda: _encode(arguments)))
-
-
-def _encode(argv: Sequence[str]) -> None:
     from recbole_llm.tasks.encode import encode as lines
 
-    arguments, files = _split(argv)
-    for line in lines(files, arguments):
+    argv, files = _split(arguments)
+    for line in lines(files, argv):
         click.echo(line)
 
 
 @main.command(context_settings=_ARGS)
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@_arguments
+@_command
 def prepare(arguments: tuple[str, ...]) -> None:
     """Do a model's offline work: prepare --model=PAD --dataset=ml-100k [--key=value …]."""
-    sys.exit(_guarded(lambda: _prepare(arguments)))
-
-
-def _prepare(argv: Sequence[str]) -> None:
     from recbole_llm.tasks.prepare import prepare as do
 
-    arguments, files = _split(argv)
-    reports = [str(report) for report in do(config_file_list=files, argv=arguments)]
+    argv, files = _split(arguments)
+    reports = [str(report) for report in do(config_file_list=files, argv=argv)]
     for line in reports or ["the model needs no offline work"]:
         click.echo(line)
 
@@ -119,20 +155,17 @@ def _prepare(argv: Sequence[str]) -> None:
 @main.command("zero-shot", context_settings=_ARGS)
 @click.option("--train", required=True, help="Data sets to train on, separated by commas.")
 @click.option("--test", required=True, help="The unseen data set.")
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@_arguments
+@_command
 def zero_shot_command(train: str, test: str, arguments: tuple[str, ...]) -> None:
     """Train on some data sets, test on another: zero-shot --train=a,b --test=c [--key=value …]."""
-    sys.exit(_guarded(lambda: _zero_shot(train, test, arguments)))
-
-
-def _zero_shot(train: str, test: str, argv: Sequence[str]) -> None:
     from recbole_llm.tasks.zero_shot import zero_shot
 
-    arguments, files = _split(argv)
-    zero_shot(_names(train), test, config_file_list=files, argv=arguments)
+    argv, files = _split(arguments)
+    zero_shot(_names(train), test, config_file_list=files, argv=argv)
 
 
-@main.command()
+@main.command(context_settings=_ARGS)
 @click.option("--checkpoint", required=True, help="File of a trained model.")
 @click.option("--users", help="User ids, separated by commas, or 'all'.")
 @click.option("--items", help="In place of --users: item ids of a new user, oldest first.")
@@ -142,24 +175,35 @@ def _zero_shot(train: str, test: str, argv: Sequence[str]) -> None:
 @click.option("--keep-history", is_flag=True, help="Recommend items that the user has, too.")
 @click.option("--format", "kind", type=click.Choice(["csv", "json"]), default="csv")
 @click.option("--output", type=click.Path(), help="File to write; by default the screen.")
-def recommend(checkpoint: str, kind: str, output: str | None, **options: Any) -> None:
-    """Recommend items: recommend --checkpoint=FILE --users=u1,u2 [-k 10]."""
-    sys.exit(_guarded(lambda: _recommend(checkpoint, kind, output, **options)))
+@_arguments
+@_command
+def recommend(
+    checkpoint: str, kind: str, output: str | None, arguments: tuple[str, ...], **options: Any
+) -> None:
+    """Recommend items: recommend --checkpoint=FILE --users=u1,u2 [-k 10] [--key=value …].
 
-
-def _recommend(checkpoint: str, kind: str, output: str | None, **options: Any) -> None:
+    Keys such as --data_path, --encoder_base_url or --embedding_path beat the checkpoint's.
+    """
+    from recbole_llm.core.files import check_folder, written_whole
     from recbole_llm.tasks.recommend import recommend as find
 
+    argv, files = _split(arguments)
+    if output is not None:  # before the work
+        check_folder(Path(output).parent, _OUTPUT)
     users, items = options.pop("users"), options.pop("items")
     mask = not options.pop("keep_history")
     users = users if users in (None, "all") else _names(users)
-    frame = find(checkpoint, users, items and _names(items), mask_history=mask, **options)
+    options |= {"mask_history": mask, "config_file_list": files, "argv": argv}
+    frame = find(checkpoint, users, items and _names(items), **options)
     if kind == "csv":
         text = frame.to_csv(index=False)
     else:
         text = frame.to_json(orient="records", force_ascii=False, indent=1) + "\n"
-    with click.open_file(output or "-", "w", encoding="utf-8") as file:
-        file.write(text)
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    with written_whole(output, _OUTPUT) as file:
+        file.write(text.encode("utf-8"))
 
 
 def _names(text: str) -> list[str]:

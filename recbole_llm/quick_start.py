@@ -9,18 +9,25 @@ from typing import Any
 import numpy as np
 from recbole.data.transform import construct_transform
 from recbole.utils import (
+    ModelType,
     dict2str,
     get_environment,
     get_flops,
-    init_logger,
     init_seed,
     set_color,
 )
 
-from recbole_llm.core.checkpoint import load_checkpoint, load_model_state
+from recbole_llm.core.checkpoint import load_checkpoint, load_model_state, require
 from recbole_llm.core.config import Config
+from recbole_llm.core.errors import one_line
+from recbole_llm.core.files import check_folder, remove_left_parts
+from recbole_llm.core.log import init_log
 from recbole_llm.core.plugins import get_plugin_manager, missing_packages_named
 from recbole_llm.core.runtime import configure_runtime
+from recbole_llm.core.stored import taken
+from recbole_llm.core.tokens import Vocabulary, unpack
+from recbole_llm.data.vocabulary import report_changes
+from recbole_llm.features.changes import check_features
 from recbole_llm.features.item_init import initialise_items
 from recbole_llm.offline.run import prepare_data
 from recbole_llm.trainers.stock import get_trainer
@@ -49,7 +56,7 @@ def run_recbole_llm(
         when saved, checkpoint (its path).
     """
     config = Config(model, dataset, config_file_list, config_dict, argv)
-    start(config)
+    start(config, trains=True)
     logger = getLogger()
     logger.info(config)
     data = load_data(config)
@@ -83,14 +90,28 @@ def objective_function(
     root = getLogger()
     for handler in root.handlers[:]:
         root.removeHandler(handler)
-    start(config)
+    start(config, trains=True)
     _, *loaders = load_data(config)
     trainer = build_trainer(config, build_model(config, loaders[0]._dataset))
     return {"model": config["model"], **_fit_and_test(config, trainer, loaders, saved, False)}
 
 
-def load_data_and_model(model_file: str) -> tuple[Any, ...]:
+def load_data_and_model(
+    model_file: str,
+    config_file_list: Sequence[str] | None = None,
+    config_dict: Mapping[str, Any] | None = None,
+    argv: Sequence[str] = (),
+) -> tuple[Any, ...]:
     """A trained model with its data, from a checkpoint of this package (``weights_only``).
+
+    Users, items and categories go by name: those that the data set gained since are left out, and
+    those that it lost have no interactions, which is logged. Of the checkpoint's settings only
+    what the model needs is taken; files other than the data set's, endpoints and the names of
+    environment variables are the caller's.
+
+    Args:
+        model_file: the checkpoint.
+        config_file_list, config_dict, argv: the caller's settings, which beat the stored ones.
 
     Returns:
         config, model, dataset, train_data, valid_data, test_data.
@@ -99,29 +120,49 @@ def load_data_and_model(model_file: str) -> tuple[Any, ...]:
         ValueError: no checkpoint there, a damaged one, or one of other item vectors.
     """
     checkpoint = load_checkpoint(model_file)
-    config = Config.from_plain(checkpoint["config"])
-    if config["item_init"] is not None:  # the table is in the checkpoint
-        config["item_init"] = None
+    require(checkpoint, ("state_dict", "tokens"), model_file)
+    stored = taken(checkpoint["config"], model_file)
+    config = Config(None, None, config_file_list, config_dict, argv, stored=stored)
+    if config["model"] != stored["model"]:
+        raise ValueError(f"checkpoint '{model_file}' is of {stored['model']}: leave out model")
+    if config["MODEL_TYPE"] == ModelType.DECISIONTREE:
+        raise ValueError(
+            f"checkpoint '{model_file}' is of {config['model']}, whose trees only the run that "
+            f"grows them can test; train again"
+        )
+    try:
+        vocabulary = unpack(checkpoint["tokens"])
+    except ValueError as error:
+        raise ValueError(f"checkpoint '{model_file}' {error}") from None
     start(config)
     getLogger().info(config)
-    dataset, train_data, valid_data, test_data = load_data(config)
+    dataset, train_data, valid_data, test_data = load_data(config, vocabulary)
+    report_changes(dataset)
+    checked = check_features(train_data._dataset, checkpoint.get("features"), model_file)
     model = build_model(config, train_data._dataset)
-    load_model_state(model, checkpoint, model_file)
+    load_model_state(model, checkpoint, model_file, checked)
     return config, model, dataset, train_data, valid_data, test_data
 
 
-def load_data(config: Config) -> tuple[Any, Any, Any, Any]:
+def load_data(config: Config, vocabulary: Vocabulary | None = None) -> tuple[Any, Any, Any, Any]:
     """The data set, with the model's offline work done and its features attached, and its three
     loaders."""
     get_trainer(config["model"])  # its error is not to wait until texts are encoded
-    return prepare_data(config)
+    return prepare_data(config, vocabulary=vocabulary)
 
 
 def build_model(config: Config, train_dataset: Any) -> Any:
     """The model on its device, seeded; its item table as ``item_init`` says."""
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
     with missing_packages_named(config["model"]):
-        model = config.model_class(config, train_dataset)
+        try:
+            model = config.model_class(config, train_dataset)
+        except (RuntimeError, MemoryError) as error:
+            if "allocate" not in str(error):
+                raise
+            raise ValueError(
+                f"{config['model']} does not fit into memory ({one_line(error)}); make it smaller"
+            ) from error
     initialise_items(config, model, train_dataset)
     return model.to(config["device"])
 
@@ -150,10 +191,23 @@ def _float(value: Any) -> float:
     return float(str(value)) if isinstance(value, np.float32) else float(value)
 
 
-def start(config: Config) -> None:
-    """Seed, log and set this process up as a configuration says."""
+def start(config: Config, trains: bool = False) -> None:
+    """Seed, log and set this process up as a configuration says.
+
+    Args:
+        config: the configuration.
+        trains: whether a training follows, which writes its checkpoints hours later.
+
+    Raises:
+        ValueError: a folder that the training needs cannot be written.
+    """
+    if trains:
+        folder = config["checkpoint_dir"]
+        check_folder(folder, "set checkpoint_dir to another folder")
+        check_folder("log_tensorboard", "start in a folder that can be written")
+        remove_left_parts(folder)
     init_seed(config["seed"], config["reproducibility"])
-    init_logger(config)
+    init_log(config)
     configure_runtime(config)
 
 

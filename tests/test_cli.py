@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -55,6 +56,53 @@ def test_bad_input_ends_in_one_line_and_status_2(
 def test_debug_shows_where_the_error_came_from() -> None:
     with pytest.raises(ValueError, match="'PDA' is unknown"):
         run_main(["--model=PDA", "--debug"])
+
+
+def test_the_unforeseen_ends_in_one_line_with_the_traceback_in_a_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise KeyError("http://me:word@host/v1")
+
+    for command, module in (
+        (["run", "--model=BPR"], "recbole_llm.quick_start.run_recbole_llm"),
+        (["recommend", "--checkpoint=x"], "recbole_llm.tasks.recommend.recommend"),
+        (["models"], "recbole_llm.tasks.models.list_all"),
+        (["encode"], "recbole_llm.tasks.encode.encode"),
+        (["prepare"], "recbole_llm.tasks.prepare.prepare"),
+        (["zero-shot", "--train=a", "--test=b"], "recbole_llm.tasks.zero_shot.zero_shot"),
+    ):
+        monkeypatch.setattr(module, fail)
+        done = CliRunner().invoke(main, command)
+        found = re.fullmatch(
+            r"error: KeyError: 'http://host/v1'; this is a bug or an unexpected situation: the "
+            r"traceback is in (\S+); report it with that file to the project's issue tracker\n",
+            done.output,
+        )
+        assert done.exit_code == 1 and found is not None, done.output
+        text = Path(found[1]).read_text()
+        assert "in fail" in text and "word" not in text
+        shown = CliRunner().invoke(main, [*command, "--debug"])
+        assert isinstance(shown.exception, KeyError)
+
+
+def test_an_interrupt_is_one_line_and_status_130(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("recbole_llm.quick_start.run_recbole_llm", interrupt)
+    assert run_main(["--model=BPR"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_the_output_is_tried_before_the_work() -> None:
+    Path("file").touch()
+    command = ["recommend", "--checkpoint=none.pth", "--users=u1", "--output=file/a.csv"]
+    done = CliRunner().invoke(main, command)
+    assert done.output.startswith("error: folder 'file' cannot be written (")
+    assert done.output.endswith("name another file with --output\n") and done.exit_code == 2
 
 
 def test_config_files_are_read() -> None:

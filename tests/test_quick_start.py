@@ -39,11 +39,6 @@ def test_numbers_are_as_rounded() -> None:
     assert result["gauc"] == round(result["gauc"], 3)
 
 
-def test_loaders_of_knowledge_models_are_not_saved() -> None:
-    with pytest.raises(ValueError, match="save_dataloaders: .* models such as 'CKE'"):
-        run("CKE", save_dataloaders=True)
-
-
 @pytest.mark.parametrize(
     ("model", "key", "value"),
     [

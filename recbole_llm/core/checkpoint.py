@@ -1,20 +1,30 @@
-"""Checkpoints: tensors and plain data, which ``torch.load`` reads with ``weights_only=True``."""
+"""Checkpoints: tensors and plain data, which ``torch.load`` reads with ``weights_only=True``.
+
+Whoever made a file may have put anything in it: it is read within bounds and checked before use.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from enum import Enum
+import zipfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from recbole_llm.core.errors import one_line
+from recbole_llm.core.files import written_whole
+
 if TYPE_CHECKING:
     from recbole.model.abstract_recommender import AbstractRecommender
+    from torch import Tensor
 
-_ENUM_KEYS = ("MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type")
 _EMBEDDINGS = "__embeddings__"  # in other_parameter: the fingerprints of the frozen tables
+_MAX_NODES = 5_000_000  # values in a checkpoint, those that stand twice counted twice
+_MAX_DEPTH = 50
+_MAX_GROWTH = 64  # times the file's size that a tensor may have, which may repeat its values
+_SHOWN = 3  # parameters in a message
 
 
 def load_checkpoint(file: str | os.PathLike[str]) -> dict[str, Any]:
@@ -28,7 +38,9 @@ def load_checkpoint(file: str | os.PathLike[str]) -> dict[str, Any]:
     import torch
 
     try:
+        _check_archive(file)
         checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+        _check_values(checkpoint, os.path.getsize(file))
     except Exception as error:
         raise ValueError(
             f"checkpoint '{file}' cannot be read ({type(error).__name__}): it is damaged, or was "
@@ -39,42 +51,74 @@ def load_checkpoint(file: str | os.PathLike[str]) -> dict[str, Any]:
     return checkpoint
 
 
-def save_atomically(state: Any, file: str | os.PathLike[str]) -> None:
-    """``torch.save`` in one step: a killed process leaves the old file or the new one."""
+def _check_archive(file: str | os.PathLike[str]) -> None:
+    """Refuse what is not ``torch.save``'s archive, whose parts are not compressed."""
+    with zipfile.ZipFile(file) as archive:
+        size = sum(part.file_size for part in archive.infolist())
+    if size > os.path.getsize(file):
+        raise ValueError("its parts are larger than the file")
+
+
+def _check_values(value: Any, size: int) -> None:
+    """Refuse other types than plain data, values that contain themselves, and sizes that the
+    file's own does not explain."""
+    from torch import Tensor
+
+    nodes, stack = 0, [(value, 0)]
+    while stack:
+        value, depth = stack.pop()
+        nodes += 1
+        if nodes > _MAX_NODES or depth > _MAX_DEPTH:
+            raise ValueError("it holds too many values")
+        if isinstance(value, Tensor):
+            _check_size(value, size)
+        elif isinstance(value, dict):
+            _check_shape(value, size)
+            stack += [(part, depth + 1) for pair in value.items() for part in pair]
+        elif isinstance(value, (list, tuple, set)):
+            stack += [(part, depth + 1) for part in value]
+        elif value is not None and not isinstance(value, (bool, int, float, str)):
+            raise TypeError(f"it holds a {type(value).__name__}")
+
+
+def _check_size(tensor: Tensor, size: int) -> None:
     import torch
 
-    part = f"{os.fspath(file)}.{os.getpid()}.part"
-    torch.save(encode(state), part)
-    os.replace(part, file)
+    dense = tensor.layout == torch.strided
+    if (
+        tensor.is_quantized
+        or any(n > 8 * size for n in tensor.shape if not dense)
+        or (dense and tensor.numel() * tensor.element_size() > _MAX_GROWTH * size)
+    ):
+        raise ValueError("it holds a tensor that is larger than the file")
 
 
-def plain_config(config: Any) -> dict[str, Any]:
-    """A RecBole configuration as numbers, strings, lists and dicts."""
-    return {
-        key: _plain(value) for key, value in config.final_config_dict.items() if key != "device"
-    }
+def _check_shape(value: dict[Any, Any], size: int) -> None:
+    """Of a matrix that `encode` wrote; `decode` allocates by it."""
+    if "__sparse__" in value and not all(0 <= int(n) <= 8 * size for n in value["shape"]):
+        raise ValueError("it holds a matrix that is larger than the file")
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, Enum):
-        return value.name
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple, set)):
-        return [_plain(v) for v in value]
-    if isinstance(value, np.generic):
-        return value.item()
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    return str(value) if isinstance(value, Path) else repr(value)
+def save_atomically(state: Any, file: str | os.PathLike[str]) -> None:
+    """``torch.save`` in one step: a killed process leaves the old file or the new one.
+
+    Raises:
+        ValueError: in one line: the file, why it cannot be written, and the way out.
+    """
+    import torch
+
+    with written_whole(file, "free some space, or set checkpoint_dir to another folder") as opened:
+        torch.save(encode(state), opened)
 
 
-def restore_enums(config: dict[str, Any]) -> dict[str, Any]:
-    """The inverse of ``plain_config`` for the three keys that RecBole compares as enums."""
-    from recbole.utils import EvaluatorType, InputType, ModelType
-
-    enums = dict(zip(_ENUM_KEYS, (ModelType, InputType, EvaluatorType), strict=True))
-    return {k: enums[k][v] if k in enums and v is not None else v for k, v in config.items()}
+def require(checkpoint: Mapping[str, Any], keys: Iterable[str], file: object) -> None:
+    """Raise ValueError for the parts that a checkpoint lacks."""
+    missing = [key for key in keys if key not in checkpoint]
+    if missing:
+        raise ValueError(
+            f"checkpoint '{file}' holds no {', '.join(missing)}: it was not written by a trainer "
+            f"of recbole_llm; choose another file"
+        )
 
 
 def model_state(model: AbstractRecommender) -> dict[str, Any]:
@@ -91,29 +135,74 @@ def model_state(model: AbstractRecommender) -> dict[str, Any]:
 
 
 def load_model_state(
-    model: AbstractRecommender, checkpoint: Mapping[str, Any], file: str | os.PathLike[str]
+    model: AbstractRecommender,
+    checkpoint: Mapping[str, Any],
+    file: str | os.PathLike[str],
+    vectors_checked: bool = False,
 ) -> None:
     """Put a model into a checkpoint's state.
 
     Args:
+        model: built from the same settings.
         checkpoint: what `load_checkpoint` gave.
         file: where it lay, for messages.
+        vectors_checked: whether the frozen tables were compared row by row before.
 
     Raises:
-        ValueError: the checkpoint is of other item vectors, or of a model of another shape.
+        ValueError: the checkpoint is of other item vectors, of a model of another shape, or no
+            model's.
     """
-    other = dict(checkpoint.get("other_parameter") or {})
-    check_fingerprints(model, other.pop(_EMBEDDINGS, {}))
+    require(checkpoint, ("state_dict",), file)
+    state, other = checkpoint["state_dict"], checkpoint.get("other_parameter") or {}
+    if not isinstance(state, dict) or not isinstance(other, dict):
+        raise ValueError(f"checkpoint '{file}' holds no weights of a model")
+    fingerprints = other.get(_EMBEDDINGS, {})
+    if not vectors_checked:
+        check_fingerprints(model, fingerprints)
+    own = getattr(model, "other_parameter_name", ())
+    foreign = [str(key) for key in other if key not in own and key != _EMBEDDINGS]
+    if foreign:
+        raise ValueError(f"checkpoint '{file}' is of another model: it holds '{foreign[0]}'")
+    _check_finite(state, file)
     try:
-        model.load_state_dict(checkpoint["state_dict"])
-    except RuntimeError as error:
+        model.load_state_dict(state)
+    except (RuntimeError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"checkpoint '{file}' is of a model of another shape; set its keys as they were: "
-            f"{error}"
+            f"checkpoint '{file}' is of a model of another shape ({_differences(model, state)}); "
+            f"set its keys as they were"
         ) from error
     # Checkpoints are read on the CPU, and torch moves a model's parameters only, not these.
     device = getattr(model, "device", "cpu")
-    model.load_other_parameter({k: _moved(decode(v), device) for k, v in other.items()})
+    try:
+        values = {k: _moved(decode(v), device) for k, v in other.items() if k in own}
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
+        raise ValueError(f"checkpoint '{file}' is damaged ({one_line(error)})") from error
+    model.load_other_parameter(values)
+
+
+def _check_finite(state: Mapping[Any, Any], file: object) -> None:
+    from torch import Tensor
+
+    for name, value in state.items():
+        if isinstance(value, Tensor) and value.is_floating_point() and value.isnan().any():
+            raise ValueError(
+                f"checkpoint '{file}' holds values that are not numbers in '{name}': its training "
+                f"went astray; lower learning_rate and train again"
+            )
+
+
+def _differences(model: AbstractRecommender, state: Mapping[Any, Any]) -> str:
+    """The first parameters that differ, with both shapes."""
+    own = model.state_dict()
+    found = []
+    for name in [*own, *(key for key in state if key not in own)]:
+        here, there = (tuple(getattr(s.get(name), "shape", ())) for s in (own, state))
+        if name not in state or name not in own:
+            found.append(f"{name} is {'the model' if name in own else 'the file'}'s alone")
+        elif here != there:
+            found.append(f"{name} {there} in the file, {here} in the model")
+    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    return one_line("; ".join(map(str, found[:_SHOWN])) or "its values are no tensors", 400) + more
 
 
 def _moved(value: Any, device: Any) -> Any:
@@ -137,11 +226,11 @@ def embedding_fingerprints(model: Any) -> dict[str, str]:
 def check_fingerprints(model: Any, saved: Mapping[str, str]) -> None:
     """Raise ValueError if the model's frozen vectors are not those of the checkpoint."""
     current = embedding_fingerprints(model) if saved else {}  # decision trees are no modules
-    for name, fingerprint in saved.items():
+    for name, fingerprint in dict(saved).items():
         if current.get(name) != fingerprint:
             raise ValueError(
-                f"the checkpoint was trained on other text embeddings ('{name}': "
-                f"{fingerprint[:12]}, now {str(current.get(name))[:12]}); set encoder and "
+                f"the checkpoint was trained on other text embeddings ('{one_line(name)}': "
+                f"{str(fingerprint)[:12]}, now {str(current.get(name))[:12]}); set encoder and "
                 f"item_prompt as they were, or train again"
             )
 

@@ -24,6 +24,7 @@ _NUMPY_NAMES: dict[str, type] = {
     "bool": np.bool_, "int": np.int_, "float": np.float64, "complex": np.complex128,
     "object": np.object_, "str": np.str_, "long": np.int_, "unicode": np.str_,
     "float_": np.float64, "complex_": np.complex128, "unicode_": np.str_,
+    "bool8": np.bool_,  # of ray 2.6.3, which recbole.quick_start imports
 }  # fmt: skip
 
 

@@ -16,7 +16,6 @@ from recbole.config import Config as RecBoleConfig
 from recbole.utils import InputType, ModelType
 
 from recbole_llm.core import compat
-from recbole_llm.core.checkpoint import restore_enums
 from recbole_llm.core.checks import check_settings, declared_keys
 from recbole_llm.core.errors import did_you_mean
 from recbole_llm.core.metrics import by_kind
@@ -31,6 +30,7 @@ from recbole_llm.core.schema import (
     parse_literal,
     recbole_keys,
 )
+from recbole_llm.core.secrets import take_credentials
 from recbole_llm.core.settings import defaults
 from recbole_llm.core.yaml_files import ConfigLoader, read_yaml
 
@@ -48,6 +48,9 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         config_dict: parameters; strings are parsed as literals.
         argv: ``--key=value`` arguments. ``sys.argv`` is not read: pass it to have it.
         default_model: the model where nothing else names one.
+        stored: settings of a checkpoint (`recbole_llm.core.stored.taken`), which all others beat.
+
+    ``secrets`` has the addresses with credentials, of which the keys hold the rest.
 
     Raises:
         ValueError: unknown model, value of a wrong type, several processes without
@@ -62,31 +65,18 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         config_dict: Mapping[str, Any] | None = None,
         argv: Sequence[str] = (),
         default_model: str | None = None,
+        stored: Mapping[str, Any] | None = None,
     ) -> None:
         compat.apply()
         self._argv, self._default_model = list(argv), default_model
+        self._stored = dict(stored or {})
+        self.secrets: dict[str, str] = {}
         for file in config_file_list or ():
             if not Path(file).is_file():
                 raise ValueError(f"config file '{file}' does not exist")
         super().__init__(model, dataset, config_file_list, dict(config_dict or {}))
         self._set_input_type()
         self._check_keys()
-
-    @classmethod
-    def from_plain(cls, plain: Mapping[str, Any]) -> Config:
-        """The configuration that a checkpoint stores, as it was when the model was trained."""
-        compat.apply()
-        self = cls.__new__(cls)
-        self._argv = []
-        self._init_parameters_category()
-        self.yaml_loader = self._build_yaml_loader()
-        self.external_config_dict, self.internal_config_dict = {}, {}
-        self.final_config_dict = restore_enums(dict(plain))
-        self.model, self.dataset = plain["model"], plain["dataset"]
-        self.model_class = get_model(self.model)
-        self.final_config_dict.pop("local_rank", None)  # set anew by _init_device
-        self._init_device()
-        return self
 
     def _convert_config_dict(self, config_dict: dict[str, Any]) -> dict[str, Any]:
         return {k: parse_literal(v) if isinstance(v, str) else v for k, v in config_dict.items()}
@@ -95,7 +85,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         return ConfigLoader
 
     def _load_config_files(self, file_list: Sequence[str] | None) -> dict[str, Any]:
-        merged: dict[str, Any] = {}
+        merged = dict(self._stored)
         for file in file_list or ():
             merged.update(read_yaml(file))
         return merged
@@ -175,6 +165,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         final["model"], final["dataset"] = self.model, self.dataset
         self.final_config_dict = final
         check_settings(self, self._spec)
+        self.secrets = take_credentials(final)
         return final
 
     def _set_default_parameters(self) -> None:

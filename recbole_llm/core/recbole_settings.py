@@ -52,13 +52,13 @@ class RecBoleRun(Settings):
     show_progress: Flag = True
     """Whether bars are shown."""
     save_dataset: Flag = False
-    """Whether the filtered data set is saved."""
+    """Without effect here: nothing is pickled, and the atomic files are read as quickly."""
     dataset_save_path: Text | None = None
-    """File of the saved data set."""
+    """Without effect here."""
     save_dataloaders: Flag = False
-    """Whether the loaders are saved."""
+    """Without effect here."""
     dataloaders_save_path: Text | None = None
-    """File of the saved loaders."""
+    """Without effect here."""
     log_wandb: Flag = False
     """Whether to log to Weights & Biases."""
     wandb_project: Text = "recbole"

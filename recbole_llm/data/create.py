@@ -2,42 +2,48 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Sequence
 from logging import getLogger
 from pathlib import Path
 from typing import Any
 
 import yaml
-from recbole.utils import ModelType, set_color
-from recbole.utils.argument_list import dataset_arguments
+from recbole.utils import ModelType
 
 from recbole_llm.core.errors import did_you_mean
 from recbole_llm.core.plugins import get_registry
 from recbole_llm.core.registry import resolve
 from recbole_llm.core.schema import ITEM_FEATURES, item_features, learns_labels
+from recbole_llm.core.tokens import Vocabulary
 from recbole_llm.data.dataset import dataset_class as dataset_class_of
 from recbole_llm.data.files import read_types
-
-UNREADABLE = (EOFError, pickle.UnpicklingError, AttributeError, ImportError, IndexError)
-# What a saved data set was made under, besides what RecBole itself compares.
-SETTINGS = ("numerical_features", "discretization", "exact_times")
+from recbole_llm.data.vocabulary import VocabularyDataset, check_vocabulary
 
 
-def create_dataset(config: Any, dataset_class: type | None = None) -> Any:
-    """Load the data set, from a saved copy where ``dataset_save_path`` has one that matches.
+def create_dataset(
+    config: Any, dataset_class: type | None = None, vocabulary: Vocabulary | None = None
+) -> Any:
+    """Load the data set from its atomic files.
 
     Args:
         config: the configuration.
         dataset_class: by default the one that the model's spec names, or the one of its type.
+        vocabulary: the tokens to number the data set by, a checkpoint's or another data set's.
 
     Raises:
-        ValueError: the data set's folder or files are not there, or a file is malformed.
+        ValueError: the data set's folder or files are not there, a file is malformed, or they do
+            not fit the vocabulary.
     """
     check_files(config)
     _check_order(config)
+    ignored = [key for key in ("save_dataset", "save_dataloaders") if config[key]]
+    if ignored:
+        getLogger("recbole_llm").warning(
+            f"{' and '.join(ignored)}: without effect; pickles would run whatever code they hold, "
+            f"and the atomic files are read as quickly"
+        )
     try:
-        return _create(config, dataset_class or _class_of(config))
+        return _create(config, dataset_class or _class_of(config), vocabulary)
     except ValueError as error:
         if "feat is empty" not in str(error):
             raise
@@ -47,14 +53,11 @@ def create_dataset(config: Any, dataset_class: type | None = None) -> Any:
         ) from error
 
 
-def _create(config: Any, cls: type[Any]) -> Any:
-    default = Path(config["checkpoint_dir"]) / f"{config['dataset']}-{cls.__name__}.pth"
-    saved = _load_saved(config, cls, Path(config["dataset_save_path"] or default))
-    if saved is not None:
-        return saved
-    dataset = cls(config)
-    if config["save_dataset"]:
-        dataset.save()
+def _create(config: Any, cls: type[Any], vocabulary: Vocabulary | None) -> Any:
+    if issubclass(cls, VocabularyDataset):
+        return cls(config, vocabulary) if vocabulary else cls(config)
+    dataset = cls(config)  # RecBole's own or a plugin's, numbered by the order of its files
+    check_vocabulary(dataset.field2id_token, vocabulary or {})
     return dataset
 
 
@@ -63,27 +66,6 @@ def _class_of(config: Any) -> type[Any]:
     if spec is not None and spec.dataset is not None:
         return resolve(spec.dataset)  # type: ignore[no-any-return]
     return dataset_class_of(config["model"], config["MODEL_TYPE"])
-
-
-def _load_saved(config: Any, cls: type[Any], path: Path) -> Any:
-    """The pickled data set, if it was made under the same data set arguments (RecBole's rule)."""
-    if not path.is_file():
-        return None
-    try:
-        with path.open("rb") as file:
-            dataset = pickle.load(file)
-    except UNREADABLE as error:
-        raise ValueError(
-            f"saved dataset '{path}' cannot be read ({type(error).__name__}: {error}); "
-            f"delete the file"
-        ) from error
-    same = [*dataset_arguments, "seed", "repeatable", *SETTINGS]
-    if type(dataset) is not cls or any(config[key] != dataset.config[key] for key in same):
-        return None
-    getLogger().info(set_color("Load filtered dataset from", "pink") + f": [{path}]")
-    dataset.config = config  # it splits by the configuration that it holds
-    vars(dataset).pop("features", None)  # made anew, so that a changed encoder or text shows
-    return dataset
 
 
 def check_files(config: Any) -> None:

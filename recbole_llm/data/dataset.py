@@ -19,6 +19,7 @@ from recbole_llm.core.registry import resolve
 from recbole_llm.data.check import check_ids, check_times, numbers
 from recbole_llm.data.files import ObjectArray, Table
 from recbole_llm.data.interaction import single_precision, take
+from recbole_llm.data.vocabulary import KnowledgeVocabularyDataset, VocabularyDataset
 
 if TYPE_CHECKING:
     from recbole_llm.core.config import Config
@@ -35,7 +36,7 @@ ID_KEYS = (
 ALIASES = ("user_id", "item_id", "entity_id", "relation_id")
 
 
-class FileDataset:
+class FileDataset(VocabularyDataset):
     """Stands before a data set class of RecBole, in ``class X(FileDataset, RecBoleX)``.
 
     RecBole reads through pandas, to which ids such as ``NA`` or ``None`` are missing, and numbers
@@ -153,11 +154,13 @@ class Dataset(FileDataset, stock.Dataset):  # type: ignore[misc]
     """Of general and context-aware models."""
 
 
-class KnowledgeBasedDataset(FileDataset, stock.KnowledgeBasedDataset):  # type: ignore[misc]
+class KnowledgeBasedDataset(  # type: ignore[misc]
+    KnowledgeVocabularyDataset, FileDataset, stock.KnowledgeBasedDataset
+):
     """Of knowledge-based models."""
 
 
-class KGSeqDataset(FileDataset, stock.KGSeqDataset):  # type: ignore[misc]
+class KGSeqDataset(KnowledgeVocabularyDataset, FileDataset, stock.KGSeqDataset):  # type: ignore[misc]
     """Of GRU4RecKG and KSR."""
 
 

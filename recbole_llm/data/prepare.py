@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from logging import getLogger
 from typing import Any
 
 from recbole.data import dataloader as stock
-from recbole.data.transform import construct_transform
 from recbole.data.utils import get_dataloader as recbole_dataloader
-from recbole.data.utils import load_split_dataloaders, save_split_dataloaders
 from recbole.sampler import KGSampler
 from recbole.utils import ModelType, set_color
 
-from recbole_llm.data.create import UNREADABLE
 from recbole_llm.data.eval_loader import FullSortEvalDataLoader
 from recbole_llm.data.loaders import TrainDataLoader
 from recbole_llm.data.sampled_eval import NegSampleEvalDataLoader
@@ -26,15 +22,10 @@ OURS = {
     stock.FullSortEvalDataLoader: FullSortEvalDataLoader,
     stock.NegSampleEvalDataLoader: NegSampleEvalDataLoader,
 }
-# What saved loaders must have been made under, besides what RecBole itself compares.
-SETTINGS = (
-    "train_level", "window_stride", "shuffle", "exact_times",
-    "train_neg_sample_args", "valid_neg_sample_args", "test_neg_sample_args",
-)  # fmt: skip
 
 
 def data_preparation(config: Any, dataset: Any) -> tuple[Any, Any, Any]:
-    """Split the data set and make its loaders; or take saved ones that match (RecBole's rule).
+    """Split the data set and make its loaders.
 
     Args:
         config: the configuration.
@@ -44,24 +35,11 @@ def data_preparation(config: Any, dataset: Any) -> tuple[Any, Any, Any]:
         loaders for training, validation and test.
 
     Raises:
-        ValueError: the model cannot train at ``train_level``, its loaders cannot be saved, or
-            nothing is left to train on.
+        ValueError: the model cannot train at ``train_level``, or nothing is left to train on.
     """
     settings = EngineSettings.of(config)
     settings.check(config)
-    level = settings.train_level
-    if config["save_dataloaders"] and config["MODEL_TYPE"] == ModelType.KNOWLEDGE:
-        raise ValueError(
-            f"save_dataloaders: RecBole cannot save the loaders of knowledge-based models such as "
-            f"'{config['model']}'; leave it out"
-        )
-    loaders = _load(config, dataset)
-    if loaders is None:
-        loaders = _build(config, dataset, level)
-        if config["save_dataloaders"]:
-            _save(config, loaders)
-    else:
-        dataset._change_feat_format()
+    loaders = _build(config, dataset, settings.train_level)
     _log(config)
     return loaders
 
@@ -93,52 +71,6 @@ def _build(config: Any, dataset: Any, level: str) -> tuple[Any, Any, Any]:
         get_dataloader(config, "valid")(config, built[1], samplers[1], shuffle=False),
         get_dataloader(config, "test")(config, built[2], samplers[2], shuffle=False),
     )
-
-
-def _save(config: Any, loaders: Sequence[Any]) -> None:
-    loaders[0].made_under = {key: config[key] for key in SETTINGS}
-    generators = [loader.generator for loader in loaders]
-    save_split_dataloaders(config, loaders)
-    # RecBole's function leaves the live loaders without generators, hence unseeded.
-    for loader, generator in zip(loaders, generators, strict=True):
-        loader.generator = generator
-        loader.sampler.generator = generator
-
-
-def _load(config: Any, dataset: Any) -> tuple[Any, Any, Any] | None:
-    """Saved loaders made under these settings and with these features, else None."""
-    loaders = _read(config)
-    if loaders is None:
-        return None
-    made_under = getattr(loaders[0], "made_under", {})
-    stale = [key for key in SETTINGS if key not in made_under or made_under[key] != config[key]]
-    if _fingerprints(loaders[0]._dataset) != _fingerprints(dataset):
-        stale.append("features")
-    if stale:
-        getLogger().info(f"Saved dataloaders are not used: {', '.join(stale)} changed")
-        return None
-    for loader in loaders:
-        loader.transform = construct_transform(config)  # it also names its fields in the config
-    return loaders
-
-
-def _read(config: Any) -> tuple[Any, Any, Any] | None:
-    try:
-        loaders: tuple[Any, Any, Any] | None = load_split_dataloaders(config)
-    except UNREADABLE as error:
-        name = f"{config['dataset']}-for-{config['model']}-dataloader.pth"
-        file = config["dataloaders_save_path"] or f"{config['checkpoint_dir']}/{name}"
-        raise ValueError(
-            f"saved dataloaders '{file}' cannot be read ({type(error).__name__}: {error}); "
-            f"delete the file"
-        ) from error
-    return loaders
-
-
-def _fingerprints(dataset: Any) -> dict[str, str]:
-    """Fingerprints of the features that a data set holds, by name."""
-    features = getattr(dataset, "features", {})
-    return {name: str(table.fingerprint) for name, table in features.items()}
 
 
 def _log(config: Any) -> None:

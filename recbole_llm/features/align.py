@@ -9,7 +9,7 @@ from logging import getLogger
 import numpy as np
 import numpy.typing as npt
 
-from recbole_llm.features.digest import digest
+from recbole_llm.features.digest import digest, short_digests
 from recbole_llm.features.errors import TableError, first_names
 from recbole_llm.features.table import EmbeddingTable, Matrix
 
@@ -83,7 +83,20 @@ def align(
     usable[0] = False
     matrix[unusable] = matrix[usable].mean(axis=0) if policy == "mean" else 0
     fingerprint = digest(table.fingerprint, policy if coverage.uncovered else None, wanted)
-    return EmbeddingTable(matrix, wanted, fingerprint), coverage
+    return EmbeddingTable(
+        matrix, wanted, fingerprint, table.source, _contents(table, rows)
+    ), coverage
+
+
+def _contents(table: EmbeddingTable, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """What each row was made of, int64 [n]; 0 of a row that is not there."""
+    known = table.contents
+    if known is None:
+        known = short_digests(np.ascontiguousarray(row).tobytes() for row in table.matrix)
+    there = rows >= 0
+    contents = np.zeros(len(rows), np.int64)
+    contents[there] = known[rows[there]]
+    return contents
 
 
 def _rows(table: EmbeddingTable, wanted: Sequence[str]) -> npt.NDArray[np.int64]:

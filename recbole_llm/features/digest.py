@@ -9,6 +9,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 _CHUNK = 1 << 22  # bytes
 # Blobs of the hub's cache that are kept in LFS are named by their SHA-256.
 _HUB_BLOB = re.compile(r"[0-9a-f]{64}")
@@ -35,6 +38,12 @@ def file_digest(path: str | Path) -> str:
 def files_digest(folder: Path, files: Iterable[Path]) -> str:
     """Digest of several files of a folder, with their relative names."""
     return digest([[f.relative_to(folder).as_posix(), file_digest(f)] for f in sorted(files)])
+
+
+def short_digests(contents: Iterable[bytes]) -> npt.NDArray[np.int64]:
+    """8 bytes of each, int64 [n]."""
+    parts = [hashlib.blake2b(content, digest_size=8).digest() for content in contents]
+    return np.frombuffer(b"".join(parts), np.dtype("<i8")).astype(np.int64)
 
 
 def texts_digest(names: Iterable[str], texts: Iterable[str | None]) -> str:

@@ -23,6 +23,8 @@ class EmbeddingTable:
         matrix: float32 [n, D].
         tokens: one name per row, a token in RecBole's sense: the id as the files write it.
         fingerprint: changes whenever a vector could change.
+        source: fingerprint of what makes the vectors, whatever it reads; "" where unknown.
+        contents: int64 [n], what each vector was made of in short; None: the vectors themselves.
 
     Raises:
         TableError: not a matrix, not float32, another number of names, duplicated names.
@@ -31,6 +33,8 @@ class EmbeddingTable:
     matrix: Matrix
     tokens: Sequence[str]
     fingerprint: str
+    source: str = ""
+    contents: npt.NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         if self.matrix.ndim != 2 or self.matrix.dtype != np.float32:

@@ -9,7 +9,7 @@ from logging import getLogger
 from typing import TYPE_CHECKING
 
 from recbole_llm.features.align import Coverage, align
-from recbole_llm.features.digest import digest, texts_digest
+from recbole_llm.features.digest import digest, short_digests, texts_digest
 from recbole_llm.features.encoders.base import (
     Encoder,
     HiddenStates,
@@ -142,7 +142,9 @@ def _encode(
     content = texts_digest(texts.keys(), texts.values())
     fingerprint = digest(encoder.fingerprint, store.dtype.name, content)
     getLogger("recbole_llm").info(f"{kind} embeddings: {report}, {matrix.shape[1]} wide")
-    return EmbeddingTable(matrix, list(texts), fingerprint), report
+    source = digest(encoder.fingerprint, store.dtype.name)
+    short = short_digests(text.encode("utf-8", "surrogatepass") for text in texts.values())
+    return EmbeddingTable(matrix, list(texts), fingerprint, source, short), report
 
 
 def _check_texts(dataset: Dataset, kind: _Kind, texts: Texts, policy: str) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from recbole_llm.core.plugins import get_plugin_manager, get_registry
 from recbole_llm.core.registry import StageSpec, resolve
+from recbole_llm.core.tokens import Vocabulary
 from recbole_llm.data.create import create_dataset
 from recbole_llm.data.prepare import data_preparation
 from recbole_llm.features.attach import attach_features, reads_of
@@ -47,17 +48,20 @@ def complete(
             say(resolve(spec.stage)(config, dataset).complete())
 
 
-def prepare_data(config: Config, say: Say = _log) -> tuple[Any, Any, Any, Any]:
+def prepare_data(
+    config: Config, say: Say = _log, vocabulary: Vocabulary | None = None
+) -> tuple[Any, Any, Any, Any]:
     """Load the data set, do the offline work, attach the features, split.
 
     Args:
         config: the configuration.
         say: told of each stage, whether it was there or is done now.
+        vocabulary: a checkpoint's tokens, to number the data set by.
 
     Returns:
         the data set and its loaders for training, validation and test.
     """
-    dataset = create_dataset(config)
+    dataset = create_dataset(config, vocabulary=vocabulary)
     get_plugin_manager().hook.prepare_dataset(config=config, dataset=dataset)
     complete(config, dataset, "loaded", say)
     attach_features(config, dataset)

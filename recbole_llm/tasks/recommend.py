@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +37,9 @@ def recommend(
     mask_history: bool = True,
     query: str | None = None,
     query_weight: float | None = None,
+    config_file_list: Sequence[str] | None = None,
+    config_dict: Mapping[str, Any] | None = None,
+    argv: Sequence[str] = (),
 ) -> DataFrame:
     """The best items for users, from everything known of them (training, validation and test).
 
@@ -51,6 +54,8 @@ def recommend(
             models that know users by text.
         query_weight: of the query against the user's own text, 0 to 1; None: the model's
             configuration says.
+        config_file_list, config_dict, argv: settings that beat a checkpoint's, as of
+            `load_data_and_model`.
 
     Returns:
         Columns user, rank (from 1), item, title (where the data set has titles), score.
@@ -58,8 +63,9 @@ def recommend(
     Raises:
         ValueError: unknown ids (with near matches), or what the model cannot do.
     """
-    recommender = source if isinstance(source, Recommender) else Recommender.of(source)
-    return recommender.recommend(users, items, k, mask_history, query, query_weight)
+    if not isinstance(source, Recommender):
+        source = Recommender.of(source, config_file_list, config_dict, argv)
+    return source.recommend(users, items, k, mask_history, query, query_weight)
 
 
 class Recommender:
@@ -76,13 +82,21 @@ class Recommender:
         self.item_tokens: Any = dataset.field2id_token[dataset.iid_field]
 
     @classmethod
-    def of(cls, source: str | Path | tuple[Any, Any, Any]) -> Recommender:
-        """From a checkpoint file, or from (config, model, dataset)."""
+    def of(
+        cls,
+        source: str | Path | tuple[Any, Any, Any],
+        config_file_list: Sequence[str] | None = None,
+        config_dict: Mapping[str, Any] | None = None,
+        argv: Sequence[str] = (),
+    ) -> Recommender:
+        """From a checkpoint file, under settings that beat its own, or from (config, model,
+        dataset)."""
         if isinstance(source, tuple):
             return cls(*source)
         from recbole_llm.quick_start import load_data_and_model
 
-        return cls(*load_data_and_model(str(source))[:3])
+        loaded = load_data_and_model(str(source), config_file_list, config_dict, argv)
+        return cls(*loaded[:3])
 
     def recommend(
         self,
@@ -134,7 +148,7 @@ class Recommender:
             more = f" and {len(unknown) - _LISTED} more" if len(unknown) > _LISTED else ""
             raise ValueError(
                 f"{kind}s:{near}{more}; ids are those of {field} in data set "
-                f"'{self.dataset.dataset_name}' after its filters"
+                f"'{self.dataset.dataset_name}' after its filters, and known to the model"
             )
         return np.array([ids[name] for name in names], dtype=np.int64)
 

@@ -13,6 +13,7 @@ from recbole.data.transform import construct_transform
 from recbole.utils import ModelType
 from torch import Tensor
 
+from recbole_llm.core.tokens import vocabulary_of
 from recbole_llm.data.eval_loader import ItemLists
 from recbole_llm.data.interaction import single_precision
 from recbole_llm.data.split import IntArray, first_numbers
@@ -253,4 +254,5 @@ def make_scorer(config: Any, model: Any, dataset: Any) -> Scorer:
     from recbole_llm.data.create import create_dataset
 
     # The split has replaced the interactions of `dataset` by rows with lists.
-    return SequentialScorer(config, model, dataset, create_dataset(config))
+    source = create_dataset(config, vocabulary=vocabulary_of(dataset))
+    return SequentialScorer(config, model, dataset, source)

@@ -58,7 +58,7 @@ def zero_shot(
     """
     configs = _configs(train, test, config_file_list, dict(config_dict or {}), argv)
     part = transferable_part(configs[0])
-    start(configs[0])
+    start(configs[0], trains=True)
     unseen = Task(configs[-1])  # before the training, which its errors would waste
     tasks = [Task(config) for config in configs[:-1]]
     _check_widths([*tasks, unseen], part)
@@ -107,6 +107,7 @@ class Task:
         _, self.train, self.valid, self.test = load_data(config)
         self.model = build_model(config, self.train.dataset)
         self.trainer = build_trainer(config, self.model)
+        self.trainer.keep_names(self.train)
         self.trainer.eval_collector.data_collect(self.train)
 
     @property

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import recbole.trainer
 import torch
+from recbole.data.dataset import Dataset
 from recbole.trainer.trainer import AbstractTrainer
 from recbole.utils import early_stopping, set_color
 
@@ -16,12 +17,15 @@ from recbole_llm.core.checkpoint import (
     load_checkpoint,
     load_model_state,
     model_state,
-    plain_config,
+    require,
     save_atomically,
 )
+from recbole_llm.core.stored import plain_config
+from recbole_llm.core.tokens import Packed, pack, same_tokens, vocabulary_of
 from recbole_llm.evaluation.group_metrics import without_groups
 from recbole_llm.evaluation.parts import evaluation_parts
 from recbole_llm.evaluation.ranking import RankingCollector
+from recbole_llm.features.changes import feature_state
 
 if TYPE_CHECKING:
     from recbole.config import Config
@@ -44,15 +48,31 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
 
     def __init__(self, config: Config, model: AbstractRecommender) -> None:
         super().__init__(config, model)
+        self._data_state: dict[str, Any] = {}
+        self._resumed_tokens: Packed | None = None
         self.eval_collector, self.evaluator = evaluation_parts(config)
         if config["single_spec"]:
             self.saved_model_file = _with_milliseconds(self.saved_model_file)
 
     def fit(self, train_data: AbstractDataLoader, *args: Any, **kwargs: Any) -> Any:
-        """Train as the base class does; ``detect_anomaly`` is off unless the user asks for it."""
+        """Train as the base class does; ``detect_anomaly`` is off unless the user asks for it.
+
+        Raises:
+            ValueError: the data is numbered otherwise than in the checkpoint to resume.
+        """
+        self.keep_names(train_data)
         self.eval_collector.data_collect(train_data)  # RecBole's pretraining stages leave it out
         with torch.autograd.set_detect_anomaly(bool(self.config["detect_anomaly"])):
             return super().fit(train_data, *args, **kwargs)
+
+    def keep_names(self, train_data: AbstractDataLoader) -> None:
+        """Let checkpoints name the ids of a loader's data set, and what its features were of."""
+        dataset = _dataset(train_data)
+        if dataset is None:
+            return
+        tokens = pack(vocabulary_of(dataset))
+        _check_numbers(tokens, self._resumed_tokens)
+        self._data_state = {"tokens": tokens, "features": feature_state(dataset)}
 
     def on_improvement(self) -> None:
         """Called when the model scores at least as well on validation as ever in this training,
@@ -86,6 +106,7 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
     def _checkpoint(self, epoch: int) -> dict[str, Any]:
         """What is saved after an epoch, under RecBole's names."""
         return {
+            **self._data_state,
             "config": plain_config(self.config),
             "epoch": epoch,
             "cur_step": self.cur_step,
@@ -119,9 +140,11 @@ class Trainer(EngineMixin, recbole.trainer.Trainer):  # type: ignore[misc]
             ValueError: no checkpoint, a damaged one, or one of another model or other item vectors.
         """
         checkpoint = load_checkpoint(resume_file)
+        require(checkpoint, ("optimizer", "epoch", "cur_step", "best_valid_score"), resume_file)
         load_model_state(self.model, checkpoint, resume_file)
+        self._resumed_tokens = checkpoint.get("tokens")
         self.saved_model_file = str(resume_file)
-        trained, present = checkpoint["config"]["model"], self.config["model"]
+        trained, present = checkpoint["config"].get("model"), self.config["model"]
         if trained != present:
             self.logger.warning(f"{resume_file} is of model {trained}, resumed as {present}")
         self._continue(checkpoint)
@@ -148,11 +171,29 @@ class Trainer(EngineMixin, recbole.trainer.Trainer):  # type: ignore[misc]
         """
         if eval_data and load_best_model:
             file = model_file or self.saved_model_file
-            load_model_state(self.model, load_checkpoint(file), file)
+            checkpoint, dataset = load_checkpoint(file), _dataset(eval_data)
+            if dataset is not None and model_file is not None:  # else it was saved here
+                _check_numbers(pack(vocabulary_of(dataset)), checkpoint.get("tokens"))
+            load_model_state(self.model, checkpoint, file)
             self.logger.info(f"Loading model structure and parameters from {file}")
         if eval_data and isinstance(self.eval_collector, RankingCollector):
             self.eval_collector.name_items(eval_data._dataset)
         return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
+
+
+def _dataset(data: object) -> Dataset | None:
+    """The data set of a loader; a loader of a plugin's may have none."""
+    dataset = getattr(data, "_dataset", None)
+    return dataset if isinstance(dataset, Dataset) else None
+
+
+def _check_numbers(present: Packed, stored: Packed | None) -> None:
+    """Raise ValueError where ids of the data would mean others in the checkpoint."""
+    if stored is not None and not same_tokens(present, stored):
+        raise ValueError(
+            "the data set's users or items are others, or in another order, than those of the "
+            "checkpoint; use the files as they were, or load_data_and_model, which goes by name"
+        )
 
 
 def _with_milliseconds(file: str) -> str:

@@ -77,6 +77,7 @@ class StagedTrainer(Trainer):
         else:
             self._first, self._resumed = reached, checkpoint
         load_model_state(self.model, checkpoint, resume_file)
+        self._resumed_tokens = checkpoint.get("tokens")
         self.logger.info(f"Resume from phase '{self.phases[reached].name}' of {resume_file}")
 
     def _index(self, name: str | None, source: object) -> int:

@@ -5,14 +5,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
+import torch
 from recbole.trainer import trainer as recbole_trainers
 from recbole.utils import get_trainer as get_recbole_trainer
 
+from recbole_llm.core.checkpoint import load_checkpoint
 from recbole_llm.core.plugins import find_model, get_model
 from recbole_llm.core.registry import resolve
 from recbole_llm.trainers.engine import EngineMixin, Trainer
+
+if TYPE_CHECKING:
+    from recbole.config import Config
+    from recbole.data.dataloader import AbstractDataLoader
+    from recbole.model.abstract_recommender import AbstractRecommender
 
 
 class KGTrainer(Trainer, recbole_trainers.KGTrainer):  # type: ignore[misc]
@@ -57,11 +66,44 @@ class RaCTTrainer(PretrainTrainer, recbole_trainers.RaCTTrainer):  # type: ignor
 
 
 class DecisionTreeTrainer(EngineMixin, recbole_trainers.DecisionTreeTrainer):  # type: ignore[misc]
-    """Base of the trainers of decision trees, whose libraries save them to a file of their own."""
+    """Base of the trainers of decision trees, whose libraries write them to a file of their own
+    (text or JSON, no pickle), which checkpoints hold."""
+
+    temp_file: str
+    temp_best_file: str
+
+    def __init__(self, config: Config, model: AbstractRecommender) -> None:
+        super().__init__(config, model)
+        # XGBoost knows a format by the suffix; RecBole's is .pth.
+        names = (self.temp_file, self.temp_best_file)
+        self.temp_file, self.temp_best_file = (str(Path(n).with_suffix(".json")) for n in names)
 
     def _checkpoint(self, epoch: int) -> dict[str, Any]:
-        trees = {"state_dict": self.temp_best_file, "other_parameter": None}
-        return {**super()._checkpoint(epoch), **trees}
+        trees = bytearray(Path(self.temp_best_file).read_bytes())
+        state = torch.frombuffer(trees, dtype=torch.uint8)
+        return {**super()._checkpoint(epoch), "state_dict": state, "other_parameter": None}
+
+    def evaluate(
+        self,
+        eval_data: AbstractDataLoader,
+        load_best_model: bool = True,
+        model_file: str | None = None,
+        show_progress: bool = False,
+    ) -> Any:
+        """Metrics of the trees, or of a checkpoint's; arguments and result as RecBole's.
+
+        Raises:
+            ValueError: no checkpoint of trees.
+        """
+        if not load_best_model or model_file is None:
+            return super().evaluate(eval_data, load_best_model, None, show_progress)
+        trees = load_checkpoint(model_file).get("state_dict")
+        if not isinstance(trees, torch.Tensor) or trees.dtype != torch.uint8:
+            raise ValueError(f"checkpoint '{model_file}' holds no trees")
+        with TemporaryDirectory() as folder:
+            file = Path(folder) / "trees.json"
+            file.write_bytes(trees.numpy().tobytes())
+            return super().evaluate(eval_data, True, str(file), show_progress)
 
 
 class XGBoostTrainer(DecisionTreeTrainer, recbole_trainers.XGBoostTrainer):  # type: ignore[misc]

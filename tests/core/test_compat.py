@@ -47,6 +47,7 @@ def test_arrays_and_sparse_matrices_survive_a_checkpoint(tmp_path: Path) -> None
 def test_what_lies_beside_the_weights_goes_to_the_models_device() -> None:
     class Model(AbstractRecommender):  # type: ignore[misc]
         device = "meta"  # stands for a GPU
+        other_parameter_name = ("users", "parts")
 
     model = Model()
     other = {"users": torch.zeros(2), "parts": [torch.zeros(1), 3]}
@@ -144,15 +145,8 @@ def test_nothing_is_mended_by_importing_alone() -> None:
     assert run.stdout.strip() == "[]"
 
 
-def test_a_plain_configuration_holds_no_objects() -> None:
-    from recbole.utils import ModelType
-
-    config = SimpleNamespace(
-        final_config_dict={
-            "device": torch.device("cpu"), "MODEL_TYPE": ModelType.GENERAL, "a": (1, {"b": None}),
-            "path": Path("x"), "n": np.int64(3),
-        }
-    )  # fmt: skip
-    plain = checkpoint.plain_config(config)
-    assert plain == {"MODEL_TYPE": "GENERAL", "a": [1, {"b": None}], "path": "x", "n": 3}
-    assert checkpoint.restore_enums(plain)["MODEL_TYPE"] is ModelType.GENERAL
+def test_recboles_quick_start_is_imported_after_a_model_of_ours() -> None:
+    """Through ray, which spells np.bool8 on Python 3.11."""
+    pytest.importorskip("ray", exc_type=ImportError)
+    code = "import recbole_llm; recbole_llm.get_model('BPR'); import recbole.quick_start"
+    subprocess.run([sys.executable, "-c", code], check=True)

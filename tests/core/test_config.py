@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_llm.core.checkpoint import plain_config
 from recbole_llm.core.config import Config
 from recbole_llm.core.plugins import recbole_models
 from recbole_llm.core.schema import RECBOLE, parse_command_line, parse_literal
@@ -199,14 +198,6 @@ def test_a_missing_or_broken_config_file(tmp_path: Path) -> None:
     broken.write_text("a: [1")
     with pytest.raises(ValueError, match=r"broken\.yaml' is not valid YAML"):
         Config("BPR", config_file_list=[str(broken)])
-
-
-def test_a_plain_configuration_comes_back_as_it_was() -> None:
-    config = Config("SASRec", config_dict={"topk": [5, 10]})
-    plain = plain_config(config)
-    again = Config.from_plain(plain)
-    assert again.final_config_dict == config.final_config_dict
-    assert again.model_class is config.model_class
 
 
 @pytest.mark.parametrize("change", [{"topk": [5]}, {"metrics": ["NDCG"]}])

@@ -1,14 +1,13 @@
-"""Loaders for a configuration: which ones, and saved ones."""
+"""Loaders for a configuration."""
 
 from __future__ import annotations
 
 import pickle
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from made_data import MakeConfig, assert_same_batches, assert_same_rows, leave_one_out
+from made_data import MakeConfig, leave_one_out
 from recbole.data.dataset import Dataset, KnowledgeBasedDataset
 from recbole.utils import KGDataLoaderState, init_seed
 
@@ -26,112 +25,24 @@ def prepare(config: Any, dataset: Any = None) -> tuple[Any, Any, Any]:
     return loaders
 
 
-@pytest.mark.parametrize("level", ["prefix", "sequence"])
-def test_saved_loaders_go_on_where_they_were(made: MakeConfig, level: str) -> None:
-    settings = {"train_level": level, "train_batch_size": 32}
-    expected = prepare(made(**settings, save_dataloaders=True))
-    again = prepare(made(**settings))
-    assert again[0].made_under["train_level"] == level  # read from the file
-    for want, have in zip(expected, again, strict=True):
-        # The live loaders kept their generators, too.
-        assert_same_batches([*want, *want], [*have, *have])
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"train_level": "sequence"},
-        {"shuffle": False},
-        {"seed": 5},
-        {"eval_args": leave_one_out(mode="uni5")},
-        {"MAX_ITEM_LIST_LENGTH": 3},
-    ],
-    ids=str,
-)
-def test_saved_loaders_of_other_settings_are_left(
-    made: MakeConfig, changes: dict[str, Any]
+def test_nothing_is_pickled_or_unpickled(
+    made: MakeConfig, caplog: pytest.LogCaptureFixture
 ) -> None:
-    prepare(made(save_dataloaders=True))
-    assert not hasattr(prepare(made(**changes))[0], "made_under")
+    class Payload:
+        def __reduce__(self) -> Any:
+            return Path.touch, (Path("executed"),)
 
-
-def test_saved_loaders_follow_new_batch_sizes(made: MakeConfig) -> None:
-    prepare(made(save_dataloaders=True, train_batch_size=32))
-    train = prepare(made(train_batch_size=10))[0]
-    assert hasattr(train, "made_under")
-    assert {len(batch) for batch in train} <= {10, len(train.dataset) % 10}
-
-
-def test_saved_loaders_of_other_item_vectors_are_left(made: MakeConfig) -> None:
-    def dataset(fingerprint: str, **changes: Any) -> SequentialDataset:
-        result = SequentialDataset(made(**changes))
-        result.features = {"item_text": SimpleNamespace(fingerprint=fingerprint)}
-        return result
-
-    first = dataset("old", save_dataloaders=True)
-    prepare(first.config, first)
-    assert hasattr(prepare(made(), dataset("old"))[0], "made_under")
-    assert not hasattr(prepare(made(), dataset("new"))[0], "made_under")
-    assert not hasattr(prepare(made())[0], "made_under")
-
-
-def test_saved_labelled_loaders_are_reloaded(made: MakeConfig) -> None:
-    settings = {
-        "eval_args": leave_one_out(mode="labeled"), "metrics": ["AUC"], "valid_metric": "AUC",
-        "threshold": {"rating": 3}, "numerical_features": [],
-    }  # fmt: skip
-    expected = prepare(made(**settings, save_dataloaders=True))
-    for want, have in zip(expected, prepare(made(**settings)), strict=True):
-        assert_same_batches(list(want), list(have))
-
-
-@pytest.mark.parametrize(
-    ("name", "load"),
-    [("made-for-SASRec-dataloader.pth", prepare), ("made-SequentialDataset.pth", create_dataset)],
-)
-def test_damaged_saved_files_are_named(made: MakeConfig, name: str, load: Any) -> None:
-    config = made()
-    file = Path(config["checkpoint_dir"]) / name
-    file.parent.mkdir(exist_ok=True)
-    file.write_bytes(pickle.dumps([1, 2, 3])[:-4])
-    with pytest.raises(ValueError, match=f"{name}.*delete the file"):
-        load(config)
-
-
-def test_saved_data_set_is_the_same(made: MakeConfig) -> None:
-    first = create_dataset(made(save_dataset=True))
-    second = create_dataset(made())
-    assert type(first) is type(second) is SequentialDataset
-    for want, have in zip(first.build(), second.build(), strict=True):
-        assert_same_rows(want[:], have[:])
-
-
-def test_features_of_a_saved_data_set_are_made_anew(made: MakeConfig) -> None:
-    """The encoder, its weights or the texts may have changed since."""
-    first = create_dataset(made())
-    first.features = {"item_text": SimpleNamespace(fingerprint="old")}
-    first.save()
-    again = create_dataset(made())
-    assert type(again) is type(first) and again is not first
-    assert not hasattr(again, "features")
-
-
-@pytest.mark.parametrize("model", ["SASRec", "BPR"])
-def test_a_saved_data_set_is_split_by_the_present_settings(model: str, tmp_path: Path) -> None:
-    write_tiny_dataset(tmp_path)
-
-    def rows(**settings: Any) -> list[int]:
-        paths = {"data_path": str(tmp_path), "checkpoint_dir": str(tmp_path / "saved")}
-        config = Config(model, "tiny", config_dict={**paths, **settings})
-        return [len(part) for part in create_dataset(config).build()]
-
-    halves = {"eval_args": {"split": {"RS": [0.5, 0.25, 0.25]}, "order": "TO"}}
-    before = rows(save_dataset=True)
-    assert list(tmp_path.glob("saved/tiny-*.pth"))
-    assert rows(**halves) != before
-    assert rows() == before
-    # Numbers are made of columns when the data set is loaded, so another choice loads it anew.
-    assert rows(numerical_features=["rating"]) == before
+    for name in ("made-for-SASRec-dataloader.pth", "made-SequentialDataset.pth", "own.pth"):
+        file = Path(made()["checkpoint_dir"]) / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(pickle.dumps(Payload()))
+    own = {"dataset_save_path": str(file), "dataloaders_save_path": str(file)}
+    before = set(file.parent.iterdir())
+    for keys in ({}, own, {"save_dataset": True, "save_dataloaders": True}):
+        config = made(**keys)
+        prepare(config, create_dataset(config))
+    assert not Path("executed").exists() and set(file.parent.iterdir()) == before
+    assert "save_dataset and save_dataloaders: without effect" in caplog.text
 
 
 def test_features_of_the_items_that_a_model_names(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from recbole.utils import get_trainer as get_recbole_trainer
 import recbole_llm
 from recbole_llm import ModelSpec, get_trainer, run_recbole_llm
 from recbole_llm.core import plugins
-from recbole_llm.core.checkpoint import load_checkpoint
+from recbole_llm.core.checkpoint import load_checkpoint, save_atomically
 from recbole_llm.core.plugins import get_model, list_models, recbole_models
 from recbole_llm.testing import write_tiny_dataset
 from recbole_llm.trainers import stock
@@ -87,16 +88,16 @@ class Trees(stock.DecisionTreeTrainer):
     def _train_at_once(self, *args: Any) -> None:
         pass
 
-    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        return {"auc": 0.5}
+    def _valid_epoch(self, *args: Any) -> tuple[float, dict[str, float]]:
+        return 0.5, {"auc": 0.5}
 
 
 class Booster:
     def save_model(self, file: str) -> None:
-        open(file, "w").close()
+        Path(file).write_text("tree\n")
 
 
-def test_a_decision_trees_checkpoint_is_plain_data() -> None:
+def test_a_decision_trees_checkpoint_is_plain_data(monkeypatch: pytest.MonkeyPatch) -> None:
     keys = {**QUIET, "metrics": ["AUC"], "valid_metric": "AUC", "eval_args": {"mode": "labeled"}}
     config = recbole_llm.Config("DeepFM", "tiny", config_dict={**keys, "threshold": {"rating": 3}})
     trainer = Trees(config, Booster())
@@ -105,8 +106,20 @@ def test_a_decision_trees_checkpoint_is_plain_data() -> None:
     _, train, valid, _ = load_data(config)
     trainer.fit(train, valid, verbose=False)
     checkpoint = load_checkpoint(trainer.saved_model_file)
-    assert checkpoint["state_dict"] == trainer.temp_best_file
+    assert bytes(checkpoint["state_dict"].numpy()) == b"tree\n"
     assert checkpoint["best_valid_score"] == 0.5 and checkpoint["other_parameter"] is None
+    read = {}
+
+    def evaluate(self: Any, data: Any, best: bool, file: str, progress: bool) -> None:
+        read[Path(file).suffix] = Path(file).read_text()
+
+    monkeypatch.setattr(EngineMixin, "evaluate", evaluate, raising=False)
+    trainer.evaluate(valid, model_file=trainer.saved_model_file)
+    assert read == {".json": "tree\n"}
+    Path("evil.json").write_text("tree\n")
+    save_atomically({**checkpoint, "state_dict": "evil.json"}, "x.pth")
+    with pytest.raises(ValueError, match="checkpoint 'x.pth' holds no trees"):
+        trainer.evaluate(valid, model_file="x.pth")
 
 
 # --- trainers of plugins ---------------------------------------------------------------------
@@ -142,7 +155,7 @@ def test_a_plugins_trainer_of_recboles_is_refused_before_the_data_is_loaded(
     register: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     register("WithTheirs", Theirs)
-    monkeypatch.setattr("recbole_llm.quick_start.prepare_data", lambda _: pytest.fail("loaded"))
+    monkeypatch.setattr("recbole_llm.quick_start.prepare_data", lambda *_: pytest.fail("loaded"))
     message = (
         "trainer 'Theirs' of model 'WithTheirs' is RecBole's.*"
         "let it extend Trainer .* of recbole_llm.trainers.stock in place of"

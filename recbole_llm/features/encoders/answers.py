@@ -50,15 +50,6 @@ def read_answer(body: bytes, count: int, width: int | None = None) -> Matrix:
     return out
 
 
-def without_credentials(url: str) -> str:
-    """An address without user, password, query and fragment."""
-    if "://" not in url:
-        return url
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return f"{parts.scheme}://{host}{parts.path}"
-
-
 def credentials(url: str) -> list[str]:
     """What a server that an address with a password was used for may repeat."""
     user, _, _ = urlsplit(url).netloc.rpartition("@")

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recbole_llm.core.errors import one_line
+from recbole_llm.core.secrets import without_credentials
 from recbole_llm.core.settings import ConfigLike
 from recbole_llm.features.digest import digest
-from recbole_llm.features.encoders.answers import credentials, read_answer, without_credentials
+from recbole_llm.features.encoders.answers import credentials, read_answer
 from recbole_llm.features.encoders.base import Encoder, EncoderError
 from recbole_llm.features.settings import EncoderSettings, EndpointSettings
 from recbole_llm.features.table import Matrix
@@ -33,6 +34,7 @@ def create(config: ConfigLike) -> Encoder:
         EncoderError: no model is named, or OpenAI's own endpoint is asked without a key.
     """
     settings, own = EncoderSettings.of(config), EndpointSettings.of(config)
+    own = own.model_copy(update=getattr(config, "secrets", None))
     if settings.encoder_model is None:
         raise EncoderError("set encoder_model to the model's name at the endpoint")
     key = os.environ.get(own.encoder_api_key_env)
@@ -64,7 +66,8 @@ class OpenAIEncoder:
         self.request_size = own.encoder_request_size
         self._width = settings.encoder_dimensions
         self.fingerprint = digest(
-            "openai", own.encoder_base_url, model, settings.encoder_dimensions,
+            "openai", without_credentials(own.encoder_base_url or "") or None, model,
+            settings.encoder_dimensions,
             settings.encoder_prefix or "", bool(settings.encoder_normalize),
         )  # fmt: skip
 

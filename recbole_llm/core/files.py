@@ -1,0 +1,96 @@
+"""Files that are written whole or not at all, and folders that are tried before a long run."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from recbole_llm.core.errors import one_line
+
+
+def _suffix(process: object) -> str:
+    return f".{platform.node()}-{process}.recbole-llm-part"
+
+
+@contextmanager
+def written_whole(file: str | os.PathLike[str], way_out: str) -> Iterator[BinaryIO]:
+    """A file to write to, which takes the other's place once it is complete.
+
+    A killed process leaves the old file or the new one; an error the old one and nothing beside.
+
+    Args:
+        file: the file.
+        way_out: what to do where it cannot be written.
+
+    Raises:
+        ValueError: in one line: the file, the reason, the way out.
+    """
+    target = Path(file)
+    part = target.with_name(f"{target.name}{_suffix(os.getpid())}")
+    try:
+        part.unlink(missing_ok=True)
+        with part.open("xb") as opened:  # x: never through a link that lies there
+            yield opened
+            opened.flush()
+            os.fsync(opened.fileno())
+        os.replace(part, target)
+    except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError on a full disk
+        raise ValueError(f"'{file}' cannot be written ({_reason(error)}); {way_out}") from error
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def _reason(error: BaseException) -> str:
+    """What the system said, wherever it is in the chain."""
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link, OSError) and link.strerror:
+            return link.strerror
+        link = link.__cause__ or link.__context__
+    return one_line(error)
+
+
+def check_folder(folder: str | os.PathLike[str], way_out: str) -> None:
+    """Make a folder, and try that files can be written there.
+
+    Raises:
+        ValueError: in one line: the folder, the reason, the way out.
+    """
+    probe = Path(folder) / f"try{_suffix(os.getpid())}"
+    try:
+        probe.parent.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"x")
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(
+            f"folder '{folder}' cannot be written ({_reason(error)}); {way_out}"
+        ) from error
+
+
+def remove_left_parts(folder: str | os.PathLike[str]) -> list[str]:
+    """Remove what this package's killed processes on this machine left half-written.
+
+    Returns:
+        names of the removed files.
+    """
+    pattern = re.compile(re.escape(_suffix("#")).replace(r"\#", r"(\d+)") + "$")
+    removed = []
+    for part in Path(folder).glob("*.recbole-llm-part"):
+        process = pattern.search(part.name)
+        if process is not None and not _lives(int(process[1])):
+            with suppress(OSError):
+                part.unlink()
+                removed.append(part.name)
+    return removed
+
+
+def _lives(process: int) -> bool:
+    import psutil
+
+    return bool(psutil.pid_exists(process))

@@ -1,0 +1,89 @@
+"""The names behind ids, as checkpoints hold them: two tensors per field, whatever its size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from recbole.data.dataset import Dataset
+
+Vocabulary = Mapping[str, npt.NDArray[Any]]  # field -> its tokens in order of ids, padding first
+Packed = dict[str, Any]
+PADDING = "[PAD]"
+
+
+def vocabulary_of(dataset: Dataset) -> dict[str, npt.NDArray[Any]]:
+    """The tokens of a data set's fields."""
+    return {str(field): tokens for field, tokens in dataset.field2id_token.items()}
+
+
+def pack(vocabulary: Vocabulary) -> Packed:
+    """Tokens as plain data: per field their characters as UTF-8, uint8 [bytes], and how many
+    characters each has, int32 [n]; for a field that shares another's tokens, that field's name."""
+    first: dict[int, str] = {}
+    packed: Packed = {}
+    for field, tokens in vocabulary.items():
+        same = first.setdefault(id(tokens), field)
+        packed[field] = _pack(tokens) if same == field else same
+    return packed
+
+
+def _pack(tokens: npt.NDArray[Any]) -> dict[str, Any]:
+    from torch import from_numpy
+
+    names = [str(token) for token in tokens]
+    text = "".join(names).encode("utf-8", "surrogatepass")
+    return {
+        "utf8": from_numpy(np.frombuffer(bytearray(text), np.uint8)),
+        "lengths": from_numpy(np.fromiter(map(len, names), np.int32, len(names))),
+    }
+
+
+def unpack(packed: object) -> dict[str, npt.NDArray[Any]]:
+    """The inverse of `pack`.
+
+    Raises:
+        ValueError: it is nothing that `pack` gave.
+    """
+    if not isinstance(packed, dict) or not all(isinstance(field, str) for field in packed):
+        raise ValueError("holds no tokens of its users and items")
+    own = {f: _unpack(f, value) for f, value in packed.items() if not isinstance(value, str)}
+    try:
+        return {f: own[v] if isinstance(v, str) else own[f] for f, v in packed.items()}
+    except KeyError as error:
+        raise ValueError(f"holds no tokens of {error}") from None
+
+
+def _unpack(field: str, packed: Any) -> npt.NDArray[Any]:
+    try:
+        text = packed["utf8"].numpy().tobytes().decode("utf-8", "surrogatepass")
+        lengths = packed["lengths"].numpy()
+        if lengths.ndim != 1 or lengths.dtype != np.int32 or (lengths < 0).any():
+            raise ValueError
+        ends = np.cumsum(lengths, dtype=np.int64).tolist()
+        if not ends or ends[-1] != len(text):
+            raise ValueError
+    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError):
+        raise ValueError(f"holds damaged tokens of '{field}'") from None
+    names = [text[a:b] for a, b in zip([0, *ends], ends, strict=False)]
+    if names[0] != PADDING or len(set(names)) != len(names):
+        raise ValueError(f"holds damaged tokens of '{field}'")
+    return np.array(names, dtype=object)
+
+
+def same_tokens(packed: Packed, other: Packed) -> bool:
+    """Whether the fields that both have are numbered alike."""
+    return all(_same(packed, other, field) for field in packed.keys() & other.keys())
+
+
+def _same(packed: Packed, other: Packed, field: str) -> bool:
+    from torch import equal
+
+    one, two = packed[field], other[field]
+    one = packed[one] if isinstance(one, str) else one
+    two = other[two] if isinstance(two, str) else two
+    return equal(one["lengths"], two["lengths"]) and equal(one["utf8"], two["utf8"])

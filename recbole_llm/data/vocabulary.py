@@ -1,0 +1,176 @@
+"""Data sets that number users, items and categories as a checkpoint does: by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from logging import getLogger
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from pandas import DataFrame, Index, Series
+from recbole.utils import FeatureType
+
+from recbole_llm.core.tokens import Vocabulary
+
+if TYPE_CHECKING:
+    from recbole.config import Config
+    from recbole.data.dataset import Dataset
+
+Names = npt.NDArray[Any]
+_SHOWN = 5  # names in a message
+
+
+class VocabularyDataset:
+    """Stands before a data set class of RecBole, in ``class X(VocabularyDataset, RecBoleX)``.
+
+    RecBole numbers tokens in the order of the file. With a vocabulary its tokens come first, in
+    its order: a token that the files lost keeps its number and has no interactions. What the files
+    gained has no row in the checkpoint's tables: interactions of gained users and items are left
+    out, a gained category counts as missing.
+
+    Args:
+        config: the configuration.
+        vocabulary: the checkpoint's; None: the order of the files.
+
+    Raises:
+        ValueError: the files lack a field of the vocabulary, or cannot be numbered like it.
+    """
+
+    alias: Mapping[str, Names]
+    field2source: Mapping[str, Any]
+    field2type: Mapping[str, FeatureType]
+    field2id_token: dict[str, Names]
+    inter_feat: Any
+    uid_field: str
+    iid_field: str
+    file_size_list: list[int]
+
+    def __init__(self, config: Config, vocabulary: Vocabulary | None = None) -> None:
+        self.vocabulary: Vocabulary = vocabulary or {}
+        self.gained: dict[str, list[str]] = {}
+        self.lost: dict[str, list[str]] = {}
+        super().__init__(config)  # type: ignore[call-arg]
+        check_vocabulary(self.field2id_token, self.vocabulary)
+
+    def _remap_ID_all(self) -> None:
+        for field in self.vocabulary:
+            if field in self.field2source:
+                self._leave_out(field, Index(self.vocabulary[field][1:]))
+        super()._remap_ID_all()  # type: ignore[misc]
+
+    def _leave_out(self, field: str, known: Index) -> None:
+        """Leave out what is not known: rows of ids, entries of lists, values of features."""
+        is_id = any(field in names for names in self.alias.values())
+        for feat in self.field2feats(field):  # type: ignore[attr-defined]
+            if field not in feat:
+                continue
+            if self.field2type[field] == FeatureType.TOKEN_SEQ:
+                words = set(known)
+                feat[field] = [np.array([t for t in row if t in words], str) for row in feat[field]]
+                continue
+            new = ~(feat[field].isin(known) | feat[field].isna())
+            if new.any():
+                before = self.gained.get(field, [])
+                self.gained[field] = list(dict.fromkeys([*before, *feat.loc[new, field]]))
+                self._without(feat, field, new, is_id)
+
+    def _without(self, feat: DataFrame, field: str, new: Series, is_id: bool) -> None:
+        if not is_id:
+            feat[field] = feat[field].mask(new)
+            return
+        if feat is self.inter_feat and hasattr(self, "file_size_list"):  # ready-made splits
+            parts = np.split(~new.to_numpy(), np.cumsum(self.file_size_list)[:-1])
+            self.file_size_list = [int(part.sum()) for part in parts]
+        feat.drop(feat.index[new], inplace=True)
+        feat.reset_index(drop=True, inplace=True)
+        if feat is self.inter_feat and feat.empty:
+            raise ValueError(
+                f"not one interaction is of a {field} that the checkpoint knows; its data set is "
+                f"another one: set data_path"
+            )
+
+    def _remap(self, remap_list: list[tuple[Any, str, FeatureType]]) -> None:
+        field = next((f for _, f, _ in remap_list if f in self.vocabulary), None)
+        if field is not None:
+            first = self.first_tokens(field)
+            if field in (self.uid_field, self.iid_field):
+                present = self._concat_remaped_tokens(remap_list)[0]  # type: ignore[attr-defined]
+                self.lost[field] = first[~Index(first).isin(present)].tolist()
+            # RecBole numbers the columns of the list one after the other.
+            column = DataFrame({field: first}, dtype=object)
+            remap_list = [(column, field, FeatureType.TOKEN), *remap_list]
+        super()._remap(remap_list)  # type: ignore[misc]
+
+    def first_tokens(self, field: str) -> Names:
+        """The tokens that a field's numbers begin with, from 1."""
+        return self.vocabulary[field][1:]
+
+
+class KnowledgeVocabularyDataset(VocabularyDataset):
+    """The same for RecBole's data sets of knowledge graphs, which number items and entities
+    together, after they were numbered each, and add relations of their own."""
+
+    item2entity: dict[str, str]
+    entity2item: dict[str, str]
+    head_entity_field: str
+    relation_field: str
+    kg_reverse_r: bool
+
+    def _get_rec_item_token(self) -> set[str]:
+        present: set[str] = super()._get_rec_item_token()  # type: ignore[misc]
+        return present | set(self.vocabulary.get(self.iid_field, ()))
+
+    def _get_entity_token(self) -> set[str]:
+        present: set[str] = super()._get_entity_token()  # type: ignore[misc]
+        return present | set(self.vocabulary.get(self.head_entity_field, ()))
+
+    def _remap_ID_all(self) -> None:
+        if self.vocabulary:
+            items = set(self.vocabulary[self.iid_field])
+            for item in [item for item in self.item2entity if item not in items]:
+                self.entity2item.pop(self.item2entity.pop(item), None)
+        super()._remap_ID_all()
+
+    def first_tokens(self, field: str) -> Names:
+        """Without what RecBole adds: items without an entity, reverse and further relations."""
+        tokens = super().first_tokens(field)
+        if field == self.relation_field:
+            own = len(tokens) - 1  # the last is [UI-Relation]
+            return tokens[: own // 2 if self.kg_reverse_r else own]
+        if field in self.alias["entity_id"]:
+            items = self.vocabulary[self.iid_field][1:]
+            unlinked = np.zeros(len(tokens), bool)
+            unlinked[: len(items)] = [item not in self.item2entity for item in items]
+            return tokens[~unlinked]
+        return tokens
+
+
+def check_vocabulary(numbered: Mapping[str, Sequence[str] | Names], wanted: Vocabulary) -> None:
+    """Raise ValueError unless a data set numbers its tokens as a vocabulary does."""
+    for field, tokens in wanted.items():
+        if field not in numbered:
+            raise ValueError(
+                f"the data set has no field '{field}', which the checkpoint was trained with; set "
+                f"load_col and the files as they were"
+            )
+        if not np.array_equal(np.asarray(numbered[field], object), tokens):
+            raise ValueError(
+                f"'{field}': the data set's files differ so much from those of the checkpoint "
+                f"that its ids cannot be matched; use the files as they were, or train again"
+            )
+
+
+def report_changes(dataset: Dataset) -> None:
+    """Warn, once and by name, of users, items and categories that the files gained or lost."""
+    for what, changed, meaning in (
+        ("new", getattr(dataset, "gained", {}), "the model has no row for them; left out"),
+        ("gone", getattr(dataset, "lost", {}), "left without interactions"),
+    ):
+        for field, names in changed.items():
+            if names:
+                shown = ", ".join(map(repr, map(str, names[:_SHOWN])))
+                more = ", …" if len(names) > _SHOWN else ""
+                getLogger("recbole_llm").warning(
+                    f"{field}: {len(names)} {what} since the checkpoint ({shown}{more}); {meaning}"
+                )

@@ -1,0 +1,73 @@
+"""What a checkpoint keeps of the vectors that it does not hold, and what changed since."""
+
+from __future__ import annotations
+
+from logging import getLogger
+from typing import TYPE_CHECKING, Any
+
+from recbole_llm.core.plugins import get_registry
+from recbole_llm.features.attach import attached
+from recbole_llm.features.errors import first_names
+
+if TYPE_CHECKING:
+    from recbole.data.dataset import Dataset
+
+
+def feature_state(dataset: Dataset) -> dict[str, Any]:
+    """Of each feature of the items: {source, contents int64 [n]}, 8 bytes per item.
+
+    Features of the training split follow its interactions, and are made anew.
+    """
+    from torch import from_numpy
+
+    known = get_registry().features
+    return {
+        name: {"source": table.source, "contents": from_numpy(table.contents)}
+        for name, table in attached(dataset).items()
+        if table.contents is not None and name in known and known[name].when == "loaded"
+    }
+
+
+def check_features(dataset: Dataset, stored: object, file: object) -> bool:
+    """Compare a data set's features with a checkpoint's, by item.
+
+    Args:
+        dataset: numbered as the checkpoint is.
+        stored: what `feature_state` gave when the model was trained.
+        file: the checkpoint, for messages.
+
+    Returns:
+        Whether there was something to compare. A few items with other texts are a warning.
+
+    Raises:
+        ValueError: another encoder, or other texts of all items.
+    """
+    if not isinstance(stored, dict) or not stored:
+        return False
+    present = attached(dataset)
+    for name, was in stored.items():
+        table = present.get(name)
+        if table is not None and table.contents is not None:
+            _compare(str(name), was, table, file)
+    return all(name in present for name in stored)
+
+
+def _compare(name: str, was: Any, table: Any, file: object) -> None:
+    from torch import Tensor
+
+    contents = was.get("contents") if isinstance(was, dict) else None
+    if not isinstance(contents, Tensor) or contents.shape != table.contents.shape:
+        raise ValueError(f"checkpoint '{file}' is damaged: it does not say what '{name}' was")
+    changed = (contents.numpy() != table.contents).nonzero()[0].tolist()
+    if was.get("source") != table.source or len(changed) == len(contents) - 1 > 1:
+        what = "encoder" if was.get("source") != table.source else "text or vector of every item"
+        raise ValueError(
+            f"checkpoint '{file}' was trained on other vectors of '{name}': the {what} is another; "
+            f"set encoder, encoder_model and item_prompt as they were, or train again"
+        )
+    if changed:
+        names = first_names(table.tokens[row] for row in changed)
+        getLogger("recbole_llm").warning(
+            f"{name}: {len(changed)} of {len(contents) - 1} items have other texts or vectors "
+            f"than in training ({names}); the new ones are used"
+        )

@@ -1,0 +1,130 @@
+"""Files are written whole or not at all; credentials are not written at all."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from recbole_llm.core.checkpoint import load_checkpoint, save_atomically
+from recbole_llm.core.config import Config
+from recbole_llm.core.files import _suffix, check_folder, remove_left_parts, written_whole
+from recbole_llm.core.log import init_log, save_traceback
+from recbole_llm.core.secrets import without_credentials
+from recbole_llm.core.stored import plain_config
+from recbole_llm.features.encoders.openai_api import create
+
+_FULL = """
+import resource, torch
+from recbole_llm.core.checkpoint import save_atomically
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    save_atomically({"config": {}, "weights": torch.zeros(10**6)}, "saved.pth")
+except ValueError as error:
+    print(error)
+"""
+
+
+def test_a_full_disk_leaves_the_old_file_and_nothing_else() -> None:
+    save_atomically({"config": {}, "weights": torch.ones(2)}, "saved.pth")
+    done = subprocess.run([sys.executable, "-c", _FULL], capture_output=True, text=True, check=True)
+    message = "'saved.pth' cannot be written (File too large); free some space, or set checkpoint"
+    assert done.stdout.startswith(message) and done.stdout.count("\n") == 1
+    assert load_checkpoint("saved.pth")["weights"].tolist() == [1, 1]
+    assert os.listdir() == ["saved.pth"]
+
+
+def test_an_error_while_writing_leaves_the_old_file_and_nothing_else() -> None:
+    Path("a").write_text("old")
+    with pytest.raises(KeyError), written_whole("a", "way out") as file:
+        file.write(b"half")
+        raise KeyError
+    assert Path("a").read_text() == "old" and os.listdir() == ["a"]
+
+
+def test_a_file_is_not_written_through_a_link_that_lies_in_the_way() -> None:
+    Path("victim").write_text("precious")
+    Path(f"a{_suffix(os.getpid())}").symlink_to("victim")
+    with written_whole("a", "way out") as file:
+        file.write(b"new")
+    assert Path("victim").read_text() == "precious" and Path("a").read_bytes() == b"new"
+
+
+def test_what_killed_processes_left_is_removed_and_nothing_else() -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    suffix = _suffix(dead.pid)
+    elsewhere = suffix.replace(f"-{dead.pid}", f"x-{dead.pid}")  # another machine's
+    kept = [f"b{_suffix(os.getpid())}", f"c{elsewhere}", "d.part", f"e.{dead.pid}.part", "f.pth"]
+    for name in [f"a{suffix}", *kept]:
+        Path(name).touch()
+    assert remove_left_parts(".") == [f"a{suffix}"]
+    assert sorted(os.listdir()) == sorted(kept)
+
+
+def test_a_folder_that_cannot_be_written_is_named() -> None:
+    Path("file").touch()
+    with pytest.raises(ValueError, match="folder 'file/saved' cannot be written .*; way out"):
+        check_folder("file/saved", "way out")
+    check_folder("new/folder", "way out")
+    assert os.listdir("new/folder") == []
+
+
+@pytest.mark.parametrize("key", ["checkpoint_dir", "log_tensorboard"])
+def test_folders_are_tried_before_the_data_is_read(key: str) -> None:
+    from recbole_llm.quick_start import run_recbole_llm
+
+    Path(key).touch()
+    with pytest.raises(ValueError, match=f"folder '{key}' cannot be written"):
+        run_recbole_llm("BPR", "no_such", config_dict={"checkpoint_dir": "checkpoint_dir"})
+
+
+def test_without_a_log_folder_the_log_is_on_the_screen(caplog: pytest.LogCaptureFixture) -> None:
+    Path("log").touch()
+    init_log(Config("BPR"))
+    assert "no log file: './log' cannot be written" in caplog.text
+    file = save_traceback(ValueError("http://me:word@host/ was here"))
+    text = Path(file).read_text()
+    Path(file).unlink()
+    assert "ValueError: http://host/ was here" in text
+
+
+# --- credentials -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "clean"),
+    [
+        ("http://me:word@host:80/v1", "http://host:80/v1"),
+        ("http://me:w@rd@host/v1?key=k#x", "http://host/v1"),
+        ("see https://host/a?api_key=k, or ask", "see https://host/a or ask"),
+        ("'ftp://me@host' and http://a:b@c", "'ftp://host' and http://c"),
+        ("no address: a@b?c", "no address: a@b?c"),
+    ],
+)
+def test_addresses_without_credentials(given: str, clean: str) -> None:
+    assert without_credentials(given) == clean
+
+
+def test_credentials_reach_the_endpoint_alone(caplog: pytest.LogCaptureFixture) -> None:
+    def config(url: str) -> Config:
+        keys = {"encoder": "openai", "encoder_model": "m", "encoder_base_url": url}
+        return Config("PAD", config_dict=keys)
+
+    secret = config("http://me:word@host/v1?key=k")
+    assert "word" not in str(secret) and "key=k" not in str(secret)
+    assert (
+        "word" not in str(plain_config(secret)) and secret["encoder_base_url"] == "http://host/v1"
+    )
+    encoder = create(secret)
+    assert encoder.own.encoder_base_url == "http://me:word@host/v1?key=k"
+    assert encoder.fingerprint == create(config("http://host/v1")).fingerprint
+    logging.getLogger().addHandler(caplog.handler)
+    init_log(secret)
+    logging.getLogger("httpx").warning("POST %s", "http://me:word@host/v1")
+    assert "POST http://host/v1" in caplog.text

@@ -1,0 +1,113 @@
+"""What a checkpoint stores of a configuration, and what is taken of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+
+from recbole_llm.core.config import Config
+from recbole_llm.core.plugins import list_models
+from recbole_llm.core.stored import NEVER, plain_config, taken
+
+OF_RECBOLE = ("SASRecF", "DIN", "DIEN", "FM", "CKE", "KGAT", "MultiVAE", "EASE", "Pop", "S3Rec")
+
+
+def test_a_plain_configuration_holds_no_objects() -> None:
+    from recbole.utils import ModelType
+
+    values = {
+        "device": torch.device("cpu"), "MODEL_TYPE": ModelType.GENERAL, "a": (1, {"b": None}),
+        "path": Path("x"), "n": np.int64(3), "encoder_base_url": "http://here",
+    }  # fmt: skip
+    plain = plain_config(cast(Any, SimpleNamespace(final_config_dict=values)))
+    assert plain == {"MODEL_TYPE": "GENERAL", "a": [1, {"b": None}], "path": "x", "n": 3}
+
+
+@pytest.mark.parametrize("model", sorted({*list_models(), *OF_RECBOLE}))
+def test_a_configuration_comes_back_as_it_was(model: str) -> None:
+    given = {"topk": [5, 10], "data_path": "there", "learning_rate": 0.5, "seed": 7}
+    config = Config(model, "shop", config_dict=given)
+    again = Config(stored=taken(plain_config(config), "x.pth"))
+    for values in (again.final_config_dict, config.final_config_dict):
+        # Tuples come back as lists.
+        values.update({k: list(v) for k, v in values.items() if isinstance(v, tuple)})
+    assert again.final_config_dict == config.final_config_dict
+    assert again.model_class is config.model_class
+
+
+def stored(model: str = "SASRec", **changes: Any) -> dict[str, Any]:
+    config = Config(model, "shop", config_dict={"data_path": "there"})
+    return {**plain_config(config), **changes}
+
+
+def test_the_users_own_settings_beat_the_stored_ones() -> None:
+    Path("a.yaml").write_text("data_path: mine\nseed: 3")
+    own = taken(stored(seed=1, epochs=2, topk=[7]), "x.pth")
+    config = Config(None, None, ["a.yaml"], {"epochs": 9}, ["--topk=[10]"], stored=own)
+    assert (config["seed"], config["epochs"], config["topk"]) == (3, 9, [10])
+    assert config["data_path"] == str(Path("mine/shop"))
+
+
+@pytest.mark.parametrize("key", sorted(NEVER))
+def test_keys_that_are_never_taken(key: str) -> None:
+    assert key not in taken(stored("PAD", **{key: "/elsewhere"}), "x.pth")
+
+
+@pytest.mark.parametrize(
+    ("model", "key", "value"),
+    [
+        ("KD_DAGFM", "teacher", "__import__('os').system('touch executed')"),
+        ("KD_DAGFM", "teacher", "quit"),
+        ("PAD", "encoder_model", "/home/me/model"),
+        ("PAD", "encoder_model", "../model"),
+        ("PAD", "item_prompt", "/etc/passwd.jinja"),
+        ("PAD", "user_prompt", "a/b.jinja"),
+        ("BPR", "benchmark_filename", ["../../x"]),
+        ("BPR", "additional_feat_suffix", "../x"),
+        ("BPR", "MODEL_TYPE", "SEQUENTIAL"),
+        ("BPR", "no_such_key", 1),
+        ("NeuMF", "mf_train", "a b; c"),
+    ],
+)
+def test_values_that_are_not_taken(model: str, key: str, value: Any) -> None:
+    assert key not in taken(stored(model, **{key: value}), "x.pth")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("encoder_model", "sentence-transformers/all-MiniLM-L6-v2"),
+        ("item_prompt", "{{ title }} / {{ brand }}"),
+        ("item_prompt", "title"),
+        ("teacher", "mean"),
+    ],
+)
+def test_values_that_are_taken(key: str, value: str) -> None:
+    assert taken(stored("LLMESR", **{key: value}), "x.pth")[key] == value
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": None}, "does not say its model"),
+        ({"dataset": ["shop"]}, "does not say its dataset"),
+        ({"data_path": ""}, "does not say its data_path"),
+        ({"dataset": "../../etc"}, "'../../etc' is no name of a data set"),
+        ({"model": "PDA"}, "model 'PDA' is unknown; did you mean 'PAD'"),
+        ({"encoder": "no_such"}, "encoder 'no_such' is unknown"),
+        ({3: 4}, "holds no configuration of a trained model"),
+    ],
+)
+def test_what_cannot_be_used_at_all(changes: dict[Any, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        taken({**stored(), **changes}, "x.pth")
+
+
+def test_stored_values_pass_the_checks_of_any_configuration() -> None:
+    with pytest.raises(ValueError, match="hidden_size: expected an integer of at least 1, got 'x'"):
+        Config(stored=taken(stored(hidden_size="x"), "x.pth"))

@@ -1,0 +1,184 @@
+"""Ids go by name: a checkpoint means the same users and items whatever became of the files."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from recbole_llm import testing
+from recbole_llm.core import plugins
+from recbole_llm.quick_start import load_data_and_model, run_recbole_llm
+from recbole_llm.tasks.recommend import recommend
+
+TIMED = {"eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": "full"}}
+QUIET = {
+    "show_progress": False, "log_flops": False, "data_path": "dataset", "encoder": "hash",
+    "epochs": 1, "MAX_ITEM_LIST_LENGTH": 8, "embedding_size": 8, "hidden_size": 8, "n_layers": 1,
+    "n_heads": 1, **TIMED,
+}  # fmt: skip
+CONTEXT = {
+    "load_col": {"inter": ["user_id", "item_id", "rating", "timestamp"],
+                 "user": ["user_id", "age"], "item": ["item_id", "genre", "price"]},
+    "numerical_features": ["price"], "threshold": {"rating": 3}, "metrics": ["AUC"],
+    "valid_metric": "AUC", "eval_args": {**TIMED["eval_args"], "mode": "labeled"},
+}  # fmt: skip
+ITEM_FILE = Path("dataset/tiny/tiny.item")
+INTER = Path("dataset/tiny/tiny.inter")
+KINDS: list[tuple[str, dict[str, Any]]] = [
+    ("SASRec", {}), ("BPR", {}), ("LightGCN", {}), ("AlphaRec", {}), ("PAD", {}),
+    ("DeepFM", CONTEXT), ("DIN", CONTEXT), ("CKE", {}), ("CFKG", {"kg_reverse_r": True}),
+    ("ItemKNN", {}),
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _tiny() -> None:
+    testing.write_tiny_dataset("dataset")
+    if "hash" not in plugins.list_encoders():
+        plugins.get_plugins().register(testing, "recbole_llm.testing")
+
+
+def trained(model: str = "SASRec", **keys: Any) -> str:
+    result = run_recbole_llm(model, "tiny", config_dict={**QUIET, **keys})
+    return str(result["checkpoint"])
+
+
+def scores(checkpoint: str, **keys: Any) -> pd.DataFrame:
+    found = recommend(checkpoint, "all", k=1000, mask_history=False, **keys)
+    return found.sort_values(["user", "item"], ignore_index=True)[["user", "item", "score"]]
+
+
+def sort_rows(file: Path, by: Callable[[str], Any]) -> None:
+    header, *rows = file.read_text(encoding="utf-8").splitlines()
+    file.write_text("\n".join([header, *sorted(rows, key=by)]) + "\n", encoding="utf-8")
+
+
+def change(file: Path, edit: Callable[[list[str]], list[str]]) -> None:
+    header, *rows = file.read_text(encoding="utf-8").splitlines()
+    file.write_text("\n".join([header, *edit(rows)]) + "\n", encoding="utf-8")
+
+
+@pytest.mark.parametrize(("model", "keys"), KINDS, ids=[model for model, _ in KINDS])
+def test_a_reordered_file_changes_nothing(model: str, keys: dict[str, Any]) -> None:
+    checkpoint = trained(model, **keys)
+    expected = scores(checkpoint)
+    for file in Path("dataset/tiny").iterdir():
+        sort_rows(file, lambda row: row.split("\t")[1][::-1])
+    pd.testing.assert_frame_equal(scores(checkpoint), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("model", ["SASRec", "BPR", "DeepFM", "AlphaRec", "CKE"])
+def test_gained_users_and_items_are_left_out_by_name(
+    model: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    keys = CONTEXT if model == "DeepFM" else {}
+    checkpoint = trained(model, **keys)
+    expected = scores(checkpoint)
+    # At the front, where an id by position would move all others.
+    change(INTER, lambda rows: ["u0\tnew1\t5\t1", "u1\tnew2\t5\t1", "newcomer\ti5\t5\t1", *rows])
+    new = [f"new{i}\tThe new {i}\topera\t2020\t1.5" for i in (1, 2)]
+    change(ITEM_FILE, lambda rows: new + rows)
+    change(Path("dataset/tiny/tiny.user"), lambda rows: ["newcomer\t99\tF", *rows])
+    kg, link = Path("dataset/tiny/tiny.kg"), Path("dataset/tiny/tiny.link")
+    change(kg, lambda rows: ["e_new\thas_genre\tg_opera", *rows])
+    change(link, lambda rows: ["new1\te_new", *rows])
+    with caplog.at_level(logging.WARNING):
+        present = scores(checkpoint)
+    pd.testing.assert_frame_equal(present, expected, rtol=1e-5)
+    said = [r.getMessage() for r in caplog.records if "new since the checkpoint" in r.getMessage()]
+    items = "'new1'" if model == "CKE" else "2 new since the checkpoint ('new1', 'new2');"
+    assert sum(items in line for line in said) == 1
+    assert any("user_id: 1 new since the checkpoint ('newcomer')" in line for line in said)
+    with pytest.raises(ValueError, match="'newcomer' is unknown.*known to the model"):
+        recommend(checkpoint, "newcomer")
+
+
+@pytest.mark.parametrize("model", ["SASRec", "BPR", "CKE"])
+def test_lost_users_and_items_keep_their_row(model: str, caplog: pytest.LogCaptureFixture) -> None:
+    table = pd.read_csv(INTER, sep="\t", dtype=str)
+    had_it = set(table[table["item_id:token"] == "i7"]["user_id:token"]) | {"u4"}
+    checkpoint = trained(model)
+    expected = scores(checkpoint)
+    change(INTER, lambda rows: [r for r in rows if "\ti7\t" not in r and r[:3] != "u4\t"])
+    with caplog.at_level(logging.WARNING):
+        present = scores(checkpoint)
+    assert "item_id: 1 gone since the checkpoint ('i7')" in caplog.text
+    assert "user_id: 1 gone since the checkpoint ('u4')" in caplog.text
+    assert "i7" in set(present["item"])
+    if model == "SASRec":  # whose scores are of the history, which changed for these
+        present, expected = (t[~t["user"].isin(had_it)] for t in (present, expected))
+    frames = (t.reset_index(drop=True) for t in (present, expected))
+    pd.testing.assert_frame_equal(*frames, rtol=1e-5)
+
+
+def test_a_gained_category_is_missing_and_costs_no_row() -> None:
+    checkpoint = trained("DeepFM", **CONTEXT)
+    expected = scores(checkpoint)
+    change(ITEM_FILE, lambda rows: [r.replace("\taction\t", "\topera\t", 1) if r.startswith("i0\t")
+                                    else r for r in rows])  # fmt: skip
+    present = scores(checkpoint)
+    moved = present["score"] != expected["score"]
+    assert set(present.loc[moved, "item"]) == {"i0"}
+
+
+def test_a_ready_made_split_leaves_gained_items_out() -> None:
+    header, *rows = INTER.read_text(encoding="utf-8").splitlines()
+    for part, own in (("train", rows[:300]), ("valid", rows[300:350]), ("test", rows[350:])):
+        Path(f"dataset/tiny/tiny.{part}.inter").write_text("\n".join([header, *own]) + "\n")
+    checkpoint = trained("BPR", benchmark_filename=["train", "valid", "test"])
+    _, _, _, *before = load_data_and_model(checkpoint)
+    file = Path("dataset/tiny/tiny.valid.inter")
+    change(file, lambda rows: ["u0\tnew1\t5\t1", *rows, "u0\tnew2\t5\t1"])
+    _, _, _, *after = load_data_and_model(checkpoint)
+    for want, have in zip(before, after, strict=True):
+        np.testing.assert_array_equal(
+            have._dataset.inter_feat["item_id"], want._dataset.inter_feat["item_id"]
+        )
+
+
+# --- texts -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", ["PAD", "AlphaRec", "LLMESR"])
+def test_a_corrected_title_is_a_warning(model: str, caplog: pytest.LogCaptureFixture) -> None:
+    checkpoint = trained(model)
+    change(ITEM_FILE, lambda rows: [r.replace("robot 2\t", "robot two\t") for r in rows])
+    with caplog.at_level(logging.WARNING):
+        recommend(checkpoint, "u1")
+    assert caplog.text.count("item_text: 1 of 60 items have other texts") == 1
+    assert "('i2'); the new ones are used" in caplog.text
+
+
+def test_another_encoder_is_refused() -> None:
+    checkpoint = trained("PAD")
+    with pytest.raises(ValueError, match="the encoder is another; set encoder, encoder_model and"):
+        recommend(checkpoint, "u1", config_dict={"encoder_dimensions": 17})
+    with pytest.raises(ValueError, match="the text or vector of every item is another"):
+        recommend(checkpoint, "u1", config_dict={"item_prompt": "{{ title }} again"})
+
+
+# --- trainers --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("call", ["evaluate", "resume"])
+def test_a_trainer_refuses_data_that_is_numbered_otherwise(call: str) -> None:
+    from recbole_llm.core.config import Config
+    from recbole_llm.quick_start import build_model, build_trainer, load_data
+
+    checkpoint = trained("BPR")
+    sort_rows(INTER, lambda row: row.split("\t")[1][::-1])
+    config = Config("BPR", "tiny", config_dict=QUIET)
+    _, train, valid, test = load_data(config)
+    trainer = build_trainer(config, build_model(config, train._dataset))
+    with pytest.raises(ValueError, match="in another order, than those of the checkpoint"):
+        if call == "evaluate":
+            trainer.evaluate(test, model_file=checkpoint)
+        else:
+            trainer.resume_checkpoint(checkpoint)
+            trainer.fit(train, valid)
