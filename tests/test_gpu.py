@@ -1,0 +1,67 @@
+"""What only a GPU can show (docs/gpu.md); ``python -m pytest tests/test_gpu.py`` where there is one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from recbole_llm import testing
+from recbole_llm.core.config import Config
+from recbole_llm.core.plugins import get_plugins, list_encoders
+from recbole_llm.layers.losses import cross_entropy
+from recbole_llm.quick_start import build_model, build_trainer, load_data
+from recbole_llm.tasks.recommend import Recommender
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+MODELS = ("PAD", "LLMESR", "AlphaRec", "SASRec", "GRU4Rec", "LightGCN", "DIN")
+
+
+def prepared(model: str, **keys: Any) -> tuple[Any, Any]:
+    """A configuration on the GPU, and its loaders."""
+    testing.write_tiny_dataset("dataset")
+    if "hash" not in list_encoders():
+        get_plugins().register(testing, testing.__name__)
+    quiet = {"show_progress": False, "epochs": 2, "encoder": "hash", "data_path": "dataset"}
+    config = Config(model, "tiny", config_dict={**quiet, "threshold": {"rating": 3}, **keys})
+    assert config["device"].type == "cuda"
+    return config, load_data(config)[1:]
+
+
+@pytest.mark.parametrize("amp", [False, True])
+@pytest.mark.parametrize("model", MODELS)
+def test_trains_evaluates_resumes_and_recommends(model: str, amp: bool) -> None:
+    config, (train, valid, test) = prepared(model, enable_amp=amp, enable_scaler=amp)
+    trainer = build_trainer(config, build_model(config, train._dataset))
+    trainer.fit(train, valid, verbose=False, saved=True)
+    trainer.resume_checkpoint(trainer.saved_model_file)
+    result = trainer.evaluate(test, show_progress=False)
+    assert all(value == value for value in result.values())  # no nan
+    if model != "DIN":
+        frame = Recommender(config, trainer.model, train._dataset).recommend(["u1"], k=3)
+        assert len(frame) == 3
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_scores_are_those_of_the_cpu(model: str) -> None:
+    config, (_, _, test) = prepared(model)
+    network = build_model(config, test._dataset).eval()
+    rows = next(iter(test))[0]
+    ask = network.predict if model == "DIN" else network.full_sort_predict
+    there = ask(rows.to("cuda")).cpu()
+    network.to("cpu").train().eval()  # what was cached goes
+    network.device = torch.device("cpu")
+    torch.testing.assert_close(
+        there, getattr(network, ask.__name__)(rows.to("cpu")), atol=1e-4, rtol=1e-3
+    )
+
+
+def test_cross_entropy_stays_within_its_memory() -> None:
+    states = torch.randn(2048, 64, device="cuda", requires_grad=True)
+    table = torch.randn(1_000_000, 64, device="cuda", requires_grad=True)
+    targets = torch.randint(1, 1_000_000, (2048,), device="cuda")
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    cross_entropy(states, table, targets).backward()
+    assert torch.cuda.max_memory_allocated() - before < 2 * 2**30  # the logits alone are 8 GiB
