@@ -1,4 +1,4 @@
-"""What only a GPU can show (docs/gpu.md); ``python -m pytest tests/test_gpu.py`` where there is one."""
+"""What only a GPU can show; see docs/gpu.md."""
 
 from __future__ import annotations
 
@@ -45,11 +45,10 @@ def test_trains_evaluates_resumes_and_recommends(model: str, amp: bool) -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_scores_are_those_of_the_cpu(model: str) -> None:
-    config, (_, _, test) = prepared(model)
-    network = build_model(config, test._dataset).eval()
-    rows = next(iter(test))[0]
-    ask = network.predict if model == "DIN" else network.full_sort_predict
-    there = ask(rows.to("cuda")).cpu()
+    config, (train, _, test) = prepared(model)
+    network = build_model(config, train._dataset).eval()
+    rows, name = next(iter(test))[0], "predict" if model == "DIN" else "full_sort_predict"
+    there = getattr(network, name)(rows.to("cuda")).cpu()
     network.to("cpu").train().eval()  # what was cached goes
     network.device = torch.device("cpu")
     torch.testing.assert_close(
