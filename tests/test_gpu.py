@@ -51,9 +51,8 @@ def test_scores_are_those_of_the_cpu(model: str) -> None:
     there = getattr(network, name)(rows.to("cuda")).cpu()
     network.to("cpu").train().eval()  # what was cached goes
     network.device = torch.device("cpu")
-    torch.testing.assert_close(
-        there, getattr(network, ask.__name__)(rows.to("cpu")), atol=1e-4, rtol=1e-3
-    )
+    here = getattr(network, name)(rows.to("cpu"))
+    torch.testing.assert_close(there, here, atol=1e-4, rtol=1e-3)
 
 
 def test_cross_entropy_stays_within_its_memory() -> None:
