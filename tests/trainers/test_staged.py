@@ -340,9 +340,7 @@ def test_a_checkpoint_of_another_shape_is_named(stage: Any) -> None:
     trainer.fit(run.train, run.valid, verbose=False)
     other = run.trainer(seed=1)
     other.model.tables["first"].weight = nn.Parameter(torch.zeros(2, 3))
-    with pytest.raises(
-        ValueError, match=r"another shape \(tables.first.weight \(61, 8\) in the"
-    ):
+    with pytest.raises(ValueError, match=r"another shape \(tables.first.weight \(61, 8\) in the"):
         other.resume_checkpoint(trainer.saved_model_file)
 
 
