@@ -11,10 +11,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from recbole_llm.core.errors import one_line
 from recbole_llm.core.files import written_whole
+from recbole_llm.core.plain import decode, encode
 
 if TYPE_CHECKING:
     from recbole.model.abstract_recommender import AbstractRecommender
@@ -233,43 +232,3 @@ def check_fingerprints(model: Any, saved: Mapping[str, str]) -> None:
                 f"{str(fingerprint)[:12]}, now {str(current.get(name))[:12]}); set encoder and "
                 f"item_prompt as they were, or train again"
             )
-
-
-def encode(value: Any) -> Any:
-    """NumPy arrays and SciPy matrices, at any depth, as tensors: weights_only=True loads those.
-
-    Tensors come from their device, so that a file does not depend on it.
-    """
-    from scipy.sparse import issparse
-    from torch import Tensor, from_numpy
-
-    if isinstance(value, dict):
-        return {k: encode(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [encode(v) for v in value]
-    if isinstance(value, Tensor):
-        return value.cpu()
-    if issparse(value):
-        coo = value.tocoo()
-        parts = [from_numpy(np.array(a)) for a in (coo.row, coo.col, coo.data)]
-        return {"__sparse__": parts, "shape": list(coo.shape), "format": value.format}
-    if isinstance(value, np.ndarray):
-        return {"__array__": from_numpy(np.array(value)), "matrix": isinstance(value, np.matrix)}
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def decode(value: Any) -> Any:
-    """The inverse of ``encode``."""
-    if isinstance(value, list):
-        return [decode(v) for v in value]
-    if not isinstance(value, dict):
-        return value
-    if "__sparse__" in value:
-        from scipy.sparse import coo_matrix
-
-        row, col, data = (t.cpu().numpy() for t in value["__sparse__"])
-        return coo_matrix((data, (row, col)), shape=value["shape"]).asformat(value["format"])
-    if "__array__" in value:
-        array = value["__array__"].cpu().numpy()
-        return np.asmatrix(array) if value["matrix"] else array
-    return {k: decode(v) for k, v in value.items()}

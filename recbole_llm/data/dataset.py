@@ -154,8 +154,10 @@ class Dataset(FileDataset, stock.Dataset):  # type: ignore[misc]
     """Of general and context-aware models."""
 
 
-class KnowledgeBasedDataset(  # type: ignore[misc]
-    KnowledgeVocabularyDataset, FileDataset, stock.KnowledgeBasedDataset
+class KnowledgeBasedDataset(
+    KnowledgeVocabularyDataset,
+    FileDataset,
+    stock.KnowledgeBasedDataset,  # type: ignore[misc]
 ):
     """Of knowledge-based models."""
 

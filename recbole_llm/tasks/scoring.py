@@ -14,6 +14,7 @@ from recbole.utils import ModelType
 from torch import Tensor
 
 from recbole_llm.core.tokens import vocabulary_of
+from recbole_llm.data.create import create_dataset
 from recbole_llm.data.eval_loader import ItemLists
 from recbole_llm.data.interaction import single_precision
 from recbole_llm.data.split import IntArray, first_numbers
@@ -251,8 +252,6 @@ def make_scorer(config: Any, model: Any, dataset: Any) -> Scorer:
         return TextUserScorer(config, model, dataset)
     if kind != ModelType.SEQUENTIAL:
         return Scorer(config, model, dataset)
-    from recbole_llm.data.create import create_dataset
-
     # The split has replaced the interactions of `dataset` by rows with lists.
     source = create_dataset(config, vocabulary=vocabulary_of(dataset))
     return SequentialScorer(config, model, dataset, source)

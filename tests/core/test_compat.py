@@ -17,13 +17,13 @@ import torch
 from recbole.model.abstract_recommender import AbstractRecommender
 from scipy import sparse
 
-from recbole_llm.core import checkpoint
+from recbole_llm.core import checkpoint, plain
 
 
 def save_and_load(state: dict, path: Path) -> dict:  # type: ignore[type-arg]
     checkpoint.save_atomically(state, path)
     loaded = torch.load(path, weights_only=True)
-    return checkpoint.decode(loaded)  # type: ignore[no-any-return]
+    return plain.decode(loaded)  # type: ignore[no-any-return]
 
 
 def test_arrays_and_sparse_matrices_survive_a_checkpoint(tmp_path: Path) -> None:
