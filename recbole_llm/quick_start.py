@@ -26,6 +26,7 @@ from recbole_llm.core.plugins import get_plugin_manager, missing_packages_named
 from recbole_llm.core.runtime import configure_runtime
 from recbole_llm.core.stored import taken
 from recbole_llm.core.tokens import Vocabulary, unpack
+from recbole_llm.data.training import training_digest
 from recbole_llm.data.vocabulary import report_changes
 from recbole_llm.features.changes import check_features
 from recbole_llm.features.item_init import initialise_items
@@ -138,10 +139,24 @@ def load_data_and_model(
     getLogger().info(config)
     dataset, train_data, valid_data, test_data = load_data(config, vocabulary)
     report_changes(dataset)
+    _report_split(config, checkpoint, train_data._dataset)
     checked = check_features(train_data._dataset, checkpoint.get("features"), model_file)
     model = build_model(config, train_data._dataset)
     load_model_state(model, checkpoint, model_file, checked)
     return config, model, dataset, train_data, valid_data, test_data
+
+
+def _report_split(config: Config, checkpoint: Mapping[str, Any], dataset: Any) -> None:
+    """Say where a model that may be built on the training interactions now gets others."""
+    built_on = (ModelType.GENERAL, ModelType.KNOWLEDGE, ModelType.TRADITIONAL)
+    if config["MODEL_TYPE"] in built_on and checkpoint.get("trained_on") != training_digest(
+        dataset
+    ):
+        getLogger("recbole_llm").warning(
+            f"the training interactions are not those of the checkpoint, since the files changed "
+            f"or (eval_args.order RO) are in another order; what {config['model']} makes of them, "
+            f"such as a graph, is made of the present ones"
+        )
 
 
 def load_data(config: Config, vocabulary: Vocabulary | None = None) -> tuple[Any, Any, Any, Any]:

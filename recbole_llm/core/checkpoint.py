@@ -116,7 +116,7 @@ def require(checkpoint: Mapping[str, Any], keys: Iterable[str], file: object) ->
     if missing:
         raise ValueError(
             f"checkpoint '{file}' holds no {', '.join(missing)}: it was not written by a trainer "
-            f"of recbole_llm; choose another file"
+            f"of this version of recbole_llm; train again, or choose another file"
         )
 
 

@@ -40,6 +40,15 @@ def training_interactions(dataset: Any) -> tuple[IntArray, IntArray]:
     return _with_first_lists(dataset, list_field, order, users, items)
 
 
+def training_digest(dataset: Any) -> str:
+    """16 hex digits of the training interactions, in whatever order they are."""
+    users, items = training_interactions(dataset)
+    mixed = (users * dataset.item_num + items).astype(np.uint64)
+    for factor in (0xBF58476D1CE4E5B9, 0x94D049BB133111EB):  # of splitmix64
+        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(factor)
+    return f"{int(mixed.sum(dtype=np.uint64)):016x}"
+
+
 def item_counts(dataset: Any) -> IntArray:
     """Training interactions of each item, int [n_items]; row 0 (padding) is 0."""
     return _counts(training_interactions(dataset)[1], dataset.item_num)

@@ -22,6 +22,7 @@ from recbole_llm.core.checkpoint import (
 )
 from recbole_llm.core.stored import plain_config
 from recbole_llm.core.tokens import Packed, pack, same_tokens, vocabulary_of
+from recbole_llm.data.training import training_digest
 from recbole_llm.evaluation.group_metrics import without_groups
 from recbole_llm.evaluation.parts import evaluation_parts
 from recbole_llm.evaluation.ranking import RankingCollector
@@ -72,7 +73,11 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
             return
         tokens = pack(vocabulary_of(dataset))
         _check_numbers(tokens, self._resumed_tokens)
-        self._data_state = {"tokens": tokens, "features": feature_state(dataset)}
+        self._data_state = {
+            "tokens": tokens,
+            "features": feature_state(dataset),
+            "trained_on": training_digest(dataset),
+        }
 
     def on_improvement(self) -> None:
         """Called when the model scores at least as well on validation as ever in this training,

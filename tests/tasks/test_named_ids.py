@@ -117,6 +117,18 @@ def test_lost_users_and_items_keep_their_row(model: str, caplog: pytest.LogCaptu
     pd.testing.assert_frame_equal(*frames, rtol=1e-5)
 
 
+@pytest.mark.parametrize(("order", "warned"), [("TO", False), ("RO", True)])
+def test_a_split_by_the_order_of_the_file_is_said(
+    order: str, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    checkpoint = trained("LightGCN", eval_args={**TIMED["eval_args"], "order": order})
+    load_data_and_model(checkpoint)
+    assert "training interactions" not in caplog.text
+    change(INTER, lambda rows: sorted(rows, key=lambda row: row[::-1]))
+    load_data_and_model(checkpoint)
+    assert ("the training interactions are not those of the checkpoint" in caplog.text) is warned
+
+
 def test_a_gained_category_is_missing_and_costs_no_row() -> None:
     checkpoint = trained("DeepFM", **CONTEXT)
     expected = scores(checkpoint)
