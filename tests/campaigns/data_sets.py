@@ -30,7 +30,7 @@ from recbole_llm import testing
 from recbole_llm.core import plugins
 from recbole_llm.core.config import Config
 from recbole_llm.data.create import create_dataset
-from recbole_llm.data.prepare import data_preparation
+from recbole_llm.quick_start import load_data
 
 Rows = list[list[str]]  # a header and the records
 Tables = dict[str, Rows]
@@ -264,8 +264,7 @@ def run(folder: Path, model: str, case: Case) -> str:
         config = Config(model, "tiny", config_dict=settings)
         dataset = create_dataset(config)
         counts = (dataset.user_num - 1, dataset.item_num - 1, dataset.inter_num)
-        plugins.get_plugin_manager().hook.prepare_dataset(config=config, dataset=dataset)
-        data_preparation(config, dataset)
+        load_data(config)
     except ValueError as error:
         return f"ValueError of several lines: {error}" if "\n" in str(error) else "refused"
     except Exception as error:
