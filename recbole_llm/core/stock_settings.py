@@ -28,7 +28,7 @@ class StockSettings(Settings):
     """Size of states."""
     inner_size: Count | None = None
     """Width of a feed-forward net."""
-    n_layers: Natural | None = None
+    n_layers: Count | None = None
     """Layers."""
     num_layers: Count | None = None
     """Layers."""
