@@ -9,7 +9,6 @@ from pydantic import BeforeValidator, model_validator
 from recbole_llm.core.settings import (
     Count,
     Dropout,
-    Natural,
     NonNegative,
     Positive,
     Settings,
