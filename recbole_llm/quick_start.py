@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from logging import getLogger
 from typing import Any
 
@@ -31,6 +32,7 @@ from recbole_llm.data.vocabulary import report_changes
 from recbole_llm.features.changes import check_features
 from recbole_llm.features.item_init import initialise_items
 from recbole_llm.offline.run import prepare_data
+from recbole_llm.trainers.resume import load_run, resumable
 from recbole_llm.trainers.stock import get_trainer
 
 
@@ -49,7 +51,7 @@ def run_recbole_llm(
         dataset: data set name; ``data_path`` says where it lies.
         config_file_list: YAML files.
         config_dict: parameters.
-        saved: whether checkpoints are written.
+        saved: whether checkpoints are written, the one that ``resume`` takes among them.
         argv: ``--key=value`` arguments, which beat the rest.
 
     Returns:
@@ -57,6 +59,8 @@ def run_recbole_llm(
         when saved, checkpoint (its path).
     """
     config = Config(model, dataset, config_file_list, config_dict, argv)
+    if config["resume"] is not None:
+        load_run(config["resume"], config)  # its error is not to wait until texts are encoded
     start(config, trains=True)
     logger = getLogger()
     logger.info(config)
@@ -67,6 +71,8 @@ def run_recbole_llm(
     if config["log_flops"]:
         log_flops(config, network, data[0])
     trainer = build_trainer(config, network)
+    if config["resume"] is not None:
+        trainer.resume_run(config["resume"])
     result = _fit_and_test(config, trainer, data[1:], saved)
     environment = get_environment(config).draw()
     logger.info(f"The running environment of this training is as follows:\n{environment}")
@@ -231,10 +237,11 @@ def _fit_and_test(
 ) -> dict[str, Any]:
     train_data, valid_data, test_data = loaders
     show_progress = config["show_progress"]
-    score, best = trainer.fit(
-        train_data, valid_data, verbose=verbose, saved=saved, show_progress=show_progress
-    )
-    test = trainer.evaluate(test_data, load_best_model=saved, show_progress=show_progress)
+    with resumable(trainer) if saved else nullcontext():
+        score, best = trainer.fit(
+            train_data, valid_data, verbose=verbose, saved=saved, show_progress=show_progress
+        )
+        test = trainer.evaluate(test_data, load_best_model=saved, show_progress=show_progress)
     result = {
         "best_valid_score": score,
         "valid_score_bigger": config["valid_metric_bigger"],

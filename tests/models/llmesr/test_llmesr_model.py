@@ -47,6 +47,7 @@ def make() -> Any:
     def build(**config: Any) -> tuple[Any, Any]:
         """An untrained model in eval mode and its training loader."""
         _, model, loaders = TestLLMESR().make(**config)
+        model.before_training(loaders[0])
         return model, loaders[0]
 
     return build
@@ -176,7 +177,7 @@ def test_distillation_by_hand(make: Any) -> None:
     """Against a loop over users: each once, at its last training position."""
     model, loader = make(train_batch_size=10_000)
     (batch,) = loader
-    histories, similar = _histories(loader), model.distillation().neighbours
+    histories, similar = _histories(loader), model.distillation.neighbours
     squares = []
     for user, history in histories.items():
         teachers = [_state(model, histories[v]) for v in similar[user].tolist()]
@@ -242,7 +243,7 @@ def test_neighbours_and_histories_come_from_training_interactions(
 
     def derived() -> tuple[Any, ...]:
         model, loader = make(user_prompt="{{ titles | join(', ') }}")
-        distillation = model.distillation()
+        distillation = model.distillation
         ids = loader.dataset.field2id_token
         similar = {
             token: [ids["user_id"][v] for v in distillation.neighbours[u].tolist() if v >= 0]
