@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from logging import getLogger
 from typing import Any
 
@@ -73,13 +72,19 @@ def run_recbole_llm(
     trainer = build_trainer(config, network)
     if config["resume"] is not None:
         trainer.resume_run(config["resume"])
-    result = _fit_and_test(config, trainer, data[1:], saved)
+    with resumable(trainer, saved):
+        result = _fit_and_test(config, trainer, data[1:], saved)
+        _report(config, result)
+    return result
+
+
+def _report(config: Config, result: Mapping[str, Any]) -> None:
+    logger = getLogger()
     environment = get_environment(config).draw()
     logger.info(f"The running environment of this training is as follows:\n{environment}")
     for key, name in (("best_valid_result", "best valid "), ("test_result", "test result")):
         logger.info(set_color(name, "yellow") + ": " + dict2str(result[key] or {}))
     get_plugin_manager().hook.on_result(config=config, result=result)
-    return result
 
 
 def objective_function(
@@ -237,11 +242,10 @@ def _fit_and_test(
 ) -> dict[str, Any]:
     train_data, valid_data, test_data = loaders
     show_progress = config["show_progress"]
-    with resumable(trainer) if saved else nullcontext():
-        score, best = trainer.fit(
-            train_data, valid_data, verbose=verbose, saved=saved, show_progress=show_progress
-        )
-        test = trainer.evaluate(test_data, load_best_model=saved, show_progress=show_progress)
+    score, best = trainer.fit(
+        train_data, valid_data, verbose=verbose, saved=saved, show_progress=show_progress
+    )
+    test = trainer.evaluate(test_data, load_best_model=saved, show_progress=show_progress)
     result = {
         "best_valid_score": score,
         "valid_score_bigger": config["valid_metric_bigger"],

@@ -88,9 +88,10 @@ def _beside(file: str, name: str) -> Path:
 
 
 @contextmanager
-def resumable(trainer: EngineMixin) -> Iterator[None]:
+def resumable(trainer: EngineMixin, wanted: bool = True) -> Iterator[None]:
     """Keep a run's file to resume from, until the block ends without an error."""
-    trainer.keep_last()
+    if wanted:
+        trainer.keep_last()
     yield
     if trainer.last_file is not None:
         Path(trainer.last_file).unlink(missing_ok=True)
