@@ -30,7 +30,7 @@ from recbole_llm.offline.generate import TEXTS, GenerateStage
 from recbole_llm.testing import HashEncoder
 
 BATCH = 5
-ITEMS = [f"text {i}" for i in range(300)]
+ITEMS = [f"text {i}" for i in range(600)]
 PAUSE = 0.01  # seconds a batch
 
 
@@ -122,7 +122,7 @@ def right_vectors(folder: Path, name: str) -> list[str]:
 def encoding(kills: int, folder: Path) -> Tally:
     """One process."""
     folder.mkdir()
-    longest = PAUSE * len(ITEMS) / BATCH / 2
+    longest = PAUSE * len(ITEMS) / BATCH / 8
     tally = until_done(lambda: encode(folder, "one"), kills, longest, lambda: integrity(folder))
     tally.name, tally.lost = "encoding", repeated(folder, tally.kills)
     tally.faults += right_vectors(folder, "one")
@@ -140,7 +140,7 @@ def encoding_together(kills: int, folder: Path) -> Tally:
 
     for _ in range(kills):
         children = begin()
-        tally.kills += killed_after(children[0], random.uniform(0, PAUSE * len(ITEMS) / BATCH / 4))
+        tally.kills += killed_after(children[0], random.uniform(0, PAUSE * len(ITEMS) / BATCH / 8))
         for child in children[1:]:
             assert finished(child)
         tally.faults += integrity(folder)
@@ -179,7 +179,7 @@ def generating(kills: int, folder: Path) -> Tally:
         half = stage().manifest() is not None and not (stage().path / TEXTS).is_file()
         return integrity(folder) + ["an artifact without its texts"] * half
 
-    longest = PAUSE * len(ITEMS) / BATCH / 2
+    longest = PAUSE * len(ITEMS) / BATCH / 8
     tally = until_done(lambda: print(stage().complete()), kills, longest, look)
     tally.name, tally.lost = "generating", repeated(folder, tally.kills)
     lines = (stage().path / TEXTS).read_text(encoding="utf-8").splitlines()
@@ -222,7 +222,7 @@ def _lines(file: Path) -> list[str]:
 
 
 def campaign(kills: int, seed: int, folder: Path) -> list[Tally]:
-    """All kinds of work, with this many kills together, or a few more."""
+    """All kinds of work, killed about this often together: some end before they are killed."""
     random.seed(seed)
     prepare(folder)
     share = -(-kills // 10)

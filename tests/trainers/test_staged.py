@@ -165,6 +165,15 @@ def test_the_log_says_what_each_phase_does(stage: Any, caplog: Any) -> None:
     assert text.count("finished") >= 2
 
 
+def test_a_model_prepares_itself_once_before_the_first_phase(stage: Any) -> None:
+    run = stage()
+    trainer = run.trainer()
+    calls: list[Any] = []
+    trainer.model.before_training = lambda data: calls.append((data, list(trainer.model.begun)))
+    trainer.fit(run.train, run.valid, verbose=False, saved=False)
+    assert calls == [(run.train, [])]
+
+
 def test_tensorboard_tags_name_the_phase(stage: Any) -> None:
     run = stage()
     trainer = run.trainer()
