@@ -31,6 +31,7 @@ from recbole_llm.data.vocabulary import report_changes
 from recbole_llm.features.changes import check_features
 from recbole_llm.features.item_init import initialise_items
 from recbole_llm.offline.run import prepare_data
+from recbole_llm.trainers.resume import load_run, resumable
 from recbole_llm.trainers.stock import get_trainer
 
 
@@ -49,7 +50,7 @@ def run_recbole_llm(
         dataset: data set name; ``data_path`` says where it lies.
         config_file_list: YAML files.
         config_dict: parameters.
-        saved: whether checkpoints are written.
+        saved: whether checkpoints are written, the one that ``resume`` takes among them.
         argv: ``--key=value`` arguments, which beat the rest.
 
     Returns:
@@ -57,6 +58,8 @@ def run_recbole_llm(
         when saved, checkpoint (its path).
     """
     config = Config(model, dataset, config_file_list, config_dict, argv)
+    if config["resume"] is not None:
+        load_run(config["resume"], config)  # its error is not to wait until texts are encoded
     start(config, trains=True)
     logger = getLogger()
     logger.info(config)
@@ -67,13 +70,21 @@ def run_recbole_llm(
     if config["log_flops"]:
         log_flops(config, network, data[0])
     trainer = build_trainer(config, network)
-    result = _fit_and_test(config, trainer, data[1:], saved)
+    if config["resume"] is not None:
+        trainer.resume_run(config["resume"])
+    with resumable(trainer, saved):
+        result = _fit_and_test(config, trainer, data[1:], saved)
+        _report(config, result)
+    return result
+
+
+def _report(config: Config, result: Mapping[str, Any]) -> None:
+    logger = getLogger()
     environment = get_environment(config).draw()
     logger.info(f"The running environment of this training is as follows:\n{environment}")
     for key, name in (("best_valid_result", "best valid "), ("test_result", "test result")):
         logger.info(set_color(name, "yellow") + ": " + dict2str(result[key] or {}))
     get_plugin_manager().hook.on_result(config=config, result=result)
-    return result
 
 
 def objective_function(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from recbole_llm.core.settings import Count, Flag, Positive, Settings, Share
+from recbole_llm.core.settings import Count, Flag, Positive, Settings, Share, Text
 
 
 class RunSettings(Settings):
@@ -16,6 +16,9 @@ class RunSettings(Settings):
     """Whether to count and log the FLOPs of a prediction, as RecBole does."""
     detect_anomaly: Flag = False
     """Whether autograd's anomaly detection is on while training (about 1.6 times slower)."""
+    resume: Text | None = None
+    """File that a stopped run goes on from (saved/<model>-<time>-last.pth), with the same settings
+    as then; it ends as if it had not been stopped."""
     item_init: Literal["llm"] | None = None
     """'llm' starts a model's item embedding table from principal components of the item vectors."""
     item_init_std: Positive | None = None

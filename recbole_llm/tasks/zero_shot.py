@@ -58,6 +58,8 @@ def zero_shot(
     """
     configs = _configs(train, test, config_file_list, dict(config_dict or {}), argv)
     part = transferable_part(configs[0])
+    if configs[0]["resume"] is not None:
+        raise ValueError("resume: zero-shot runs cannot be resumed")
     start(configs[0], trains=True)
     unseen = Task(configs[-1])  # before the training, which its errors would waste
     tasks = [Task(config) for config in configs[:-1]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import recbole.trainer
 import torch
@@ -27,6 +27,7 @@ from recbole_llm.evaluation.group_metrics import without_groups
 from recbole_llm.evaluation.parts import evaluation_parts
 from recbole_llm.evaluation.ranking import RankingCollector
 from recbole_llm.features.changes import feature_state
+from recbole_llm.trainers.resume import ResumableMixin
 
 if TYPE_CHECKING:
     from recbole.config import Config
@@ -34,6 +35,14 @@ if TYPE_CHECKING:
     from recbole.model.abstract_recommender import AbstractRecommender
 
 _FUSED = (torch.optim.Adam, torch.optim.AdamW)
+
+
+@runtime_checkable
+class PreparedModel(Protocol):
+    """A model with work of its own between its construction and its training."""
+
+    def before_training(self, train_data: AbstractDataLoader) -> None:
+        """Called once when a training starts, before its first phase and epoch."""
 
 
 class EngineMixin(AbstractTrainer):  # type: ignore[misc]
@@ -46,6 +55,7 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
     saved_model_file: str
     best_valid_score: float
     valid_metric_bigger: bool
+    last_file: str | None = None  # where the state before each epoch is kept; None: nowhere
 
     def __init__(self, config: Config, model: AbstractRecommender) -> None:
         super().__init__(config, model)
@@ -56,12 +66,21 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
             self.saved_model_file = _with_milliseconds(self.saved_model_file)
 
     def fit(self, train_data: AbstractDataLoader, *args: Any, **kwargs: Any) -> Any:
-        """Train as the base class does; ``detect_anomaly`` is off unless the user asks for it.
+        """Let the model prepare itself, and train as the base class does.
 
         Raises:
             ValueError: the data is numbered otherwise than in the checkpoint to resume.
         """
+        self._prepare(train_data)
+        return self._train(train_data, *args, **kwargs)
+
+    def _prepare(self, train_data: AbstractDataLoader) -> None:
         self.keep_names(train_data)
+        if isinstance(self.model, PreparedModel):
+            self.model.before_training(train_data)
+
+    def _train(self, train_data: AbstractDataLoader, *args: Any, **kwargs: Any) -> Any:
+        """The base class's training; ``detect_anomaly`` is off unless the user asks for it."""
         self.eval_collector.data_collect(train_data)  # RecBole's pretraining stages leave it out
         with torch.autograd.set_detect_anomaly(bool(self.config["detect_anomaly"])):
             return super().fit(train_data, *args, **kwargs)
@@ -78,6 +97,17 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
             "features": feature_state(dataset),
             "trained_on": training_digest(dataset),
         }
+
+    def keep_last(self) -> None:
+        """Keep a file that a stopped run goes on from; does nothing here."""
+
+    def resume_run(self, file: str) -> None:
+        """Go on where a stopped run stood.
+
+        Raises:
+            ValueError: runs of this trainer cannot be resumed.
+        """
+        raise ValueError(f"resume: runs of {self.config['model']} cannot be resumed")
 
     def on_improvement(self) -> None:
         """Called when the model scores at least as well on validation as ever in this training,
@@ -123,7 +153,7 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
         return bool(self.config["single_spec"] or self.config["local_rank"] == 0)
 
 
-class Trainer(EngineMixin, recbole.trainer.Trainer):  # type: ignore[misc]
+class Trainer(ResumableMixin, EngineMixin, recbole.trainer.Trainer):  # type: ignore[misc]
     """RecBole's trainer with the engine, fused Adam, and checkpoints that hold nothing pickled."""
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
@@ -139,7 +169,8 @@ class Trainer(EngineMixin, recbole.trainer.Trainer):  # type: ignore[misc]
         return {**state, "optimizer": self.optimizer.state_dict()}
 
     def resume_checkpoint(self, resume_file: str | os.PathLike[str]) -> None:
-        """Continue a training from its checkpoint, in whose place the next ones are saved.
+        """Train on from the best epoch's checkpoint, in whose place the next ones are saved, as
+        RecBole does; `resume_run` goes on from the last epoch, with its random numbers.
 
         Raises:
             ValueError: no checkpoint, a damaged one, or one of another model or other item vectors.

@@ -14,8 +14,8 @@ from recbole.utils import set_color
 from recbole_llm.core.checkpoint import load_checkpoint, load_model_state, save_atomically
 from recbole_llm.trainers.engine import Trainer
 from recbole_llm.trainers.phase import Phase
+from recbole_llm.trainers.resume import KEY
 
-_FINISHED = "finished_phase"  # key of a phase's checkpoint once the phase is over
 Result = tuple[float, Any]
 Callback = Callable[[int, float], None]
 
@@ -36,8 +36,6 @@ class StagedTrainer(Trainer):
     tensorboard: Any
     saved_model_file: str
     best_valid_score: float
-    best_valid_result: Any
-    train_loss_dict: dict[int, float]
 
     def __init__(self, config: Any, model: Any, phases: Sequence[Phase]) -> None:
         super().__init__(config, model)
@@ -47,44 +45,37 @@ class StagedTrainer(Trainer):
         self._best_state: dict[str, Any] | None = None
         self._writer = self.tensorboard
 
-    def resume_checkpoint(
-        self, resume_file: str | os.PathLike[str], phase: str | None = None
-    ) -> None:
-        """Continue from a checkpoint of this or an earlier run.
-
-        Args:
-            resume_file: the checkpoint of a phase.
-            phase: the phase to start, the one after the checkpoint's. None: where the checkpoint
-                stands, inside its phase or, where that is finished, at the next one.
+    def start_after(self, file: str | os.PathLike[str]) -> None:
+        """Start at the phase after that of another run's checkpoint, from its weights.
 
         Raises:
-            ValueError: no such checkpoint, one of a model of another shape, or one that is not of
-                the phase before ``phase``.
+            ValueError: no such checkpoint, one of a model of another shape, of the last phase, or
+                of a run that was stopped.
         """
-        checkpoint = load_checkpoint(resume_file)
-        reached = self._index((checkpoint.get("other_parameter") or {}).get("phase"), resume_file)
-        if phase is not None:
-            self._first = self._index(phase, resume_file)
-            if self._first != reached + 1:
-                raise ValueError(
-                    f"'{resume_file}' is of phase '{self.phases[reached].name}': '{phase}' starts "
-                    f"from the phase before it, '{self.phases[self._first - 1].name}'"
-                    if self._first
-                    else f"'{phase}' is the first phase and starts from no checkpoint"
-                )
-        elif _FINISHED in checkpoint:
-            self._first = reached + 1
-        else:
-            self._first, self._resumed = reached, checkpoint
-        load_model_state(self.model, checkpoint, resume_file)
+        checkpoint = load_checkpoint(file)
+        reached = (checkpoint.get("other_parameter") or {}).get("phase")
+        self._first = self._index(reached, file) + 1
+        if self._first == len(self.phases):
+            raise ValueError(f"'{file}' is of the last phase, '{reached}': no other starts from it")
+        if KEY in checkpoint:
+            raise ValueError(f"'{file}' is of a stopped run, which --resume={file} goes on with")
+        load_model_state(self.model, checkpoint, file)
         self._resumed_tokens = checkpoint.get("tokens")
-        self.logger.info(f"Resume from phase '{self.phases[reached].name}' of {resume_file}")
+        self.logger.info(f"phase {self.phases[self._first].name} starts from {reached}, {file}")
+
+    def resume_checkpoint(self, resume_file: str | os.PathLike[str]) -> None:
+        """Go on where a stopped run stood: a phase's best weights do not say where that is."""
+        self.resume_run(str(resume_file))
 
     def _index(self, name: str | None, source: object) -> int:
         names = [phase.name for phase in self.phases]
         if name not in names:
             raise ValueError(f"'{source}': phase {name!r} is none of {', '.join(names)}")
         return names.index(name)
+
+    def _stand(self, checkpoint: dict[str, Any]) -> None:
+        """Wait for the phase to be begun, with its optimizer."""
+        self._first, self._resumed = self._index(self.model.phase, self.last_file), checkpoint
 
     def fit(
         self,
@@ -100,23 +91,21 @@ class StagedTrainer(Trainer):
         The score and the result are the last phase's; the model ends with its best weights.
         """
         run_file = self.saved_model_file
+        self._prepare(train_data)
         for phase in self.phases[self._first :]:
             if phase.epochs <= 0:
                 self.logger.info(f"phase {phase.name} is left out ({phase.name}_epochs: 0)")
-                self._resumed = None  # where a checkpoint stands inside it, its weights stay
                 continue
-            self._begin(phase, run_file, saved)
-            if not valid_data or self.eval_step <= 0:
-                self._best_state = None  # the last weights count, also after a resumed stretch
-            super().fit(train_data, valid_data, verbose, saved, show_progress, callback_fn)
-            self._end(phase, saved)
+            self._begin(phase, run_file)
+            self._train(train_data, valid_data, verbose, saved, show_progress, callback_fn)
+            self._end(phase)
         self._restore(run_file, saved)
         if self.best_valid_result is None and valid_data and self.config["eval_step"] > 0:
             self.eval_collector.data_collect(train_data)  # nothing was left to do, or to improve
             self.best_valid_score, self.best_valid_result = self._validate(valid_data)
         return self.best_valid_score, self.best_valid_result
 
-    def _begin(self, phase: Phase, run_file: str, saved: bool) -> None:
+    def _begin(self, phase: Phase, run_file: str) -> None:
         resumed, self._resumed = self._resumed, None
         if resumed is None:
             self.model.begin_phase(phase.name)
@@ -134,15 +123,9 @@ class StagedTrainer(Trainer):
         self.saved_model_file = phase_file(run_file, phase.name)
         self._log_begin(phase, sum(p.numel() for p in parameters))
         if resumed is not None:
-            self._continue(resumed)
-            if saved:  # this run's own copy, in case that no later epoch is better
-                save_atomically(resumed, self.saved_model_file)
-
-    def _continue(self, checkpoint: dict[str, Any]) -> None:
-        super()._continue(checkpoint)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate  # the present one, as the log says
-        self._best_state = checkpoint["state_dict"]
+            super()._stand(resumed)
+            if self.best_valid_result is not None:
+                self._best_state = load_checkpoint(self.saved_model_file)["state_dict"]
 
     def _log_begin(self, phase: Phase, trained: int) -> None:
         number = f"{self.phases.index(phase) + 1}/{len(self.phases)}"
@@ -157,13 +140,10 @@ class StagedTrainer(Trainer):
         """Keep the weights, with which the phase ends if none are better."""
         self._best_state = copy.deepcopy(self.model.state_dict())
 
-    def _end(self, phase: Phase, saved: bool) -> None:
+    def _end(self, phase: Phase) -> None:
         if self._best_state is not None:  # None without validation: the last weights count
             self.model.load_state_dict(self._best_state)
             self._best_state = None
-        if saved and self._writes():
-            finished = {**load_checkpoint(self.saved_model_file), _FINISHED: phase.name}
-            save_atomically(finished, self.saved_model_file)
         self.logger.info(
             set_color(f"phase {phase.name} finished", "green")
             + f", best valid {self.config['valid_metric']}: {self.best_valid_score:.4f}"

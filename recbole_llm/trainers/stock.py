@@ -43,13 +43,25 @@ class TraditionalTrainer(Trainer, recbole_trainers.TraditionalTrainer):  # type:
 class RecVAETrainer(Trainer, recbole_trainers.RecVAETrainer):  # type: ignore[misc]
     """RecVAE's."""
 
+    def __init__(self, config: Config, model: AbstractRecommender) -> None:
+        super().__init__(config, model)
+        self.optimizer = self.optimizer_decoder  # whose state is saved after an epoch
+
 
 class NCLTrainer(Trainer, recbole_trainers.NCLTrainer):  # type: ignore[misc]
     """NCL's."""
 
+    def keep_last(self) -> None:
+        """Keep nothing: its clusters are made between epochs, out of reach."""
+
 
 class PretrainTrainer(Trainer, recbole_trainers.PretrainTrainer):  # type: ignore[misc]
     """Base of the trainers with pretraining stages."""
+
+    def keep_last(self) -> None:
+        """Keep a file but for pretraining, which changes the name of the run's checkpoint."""
+        if self.config["train_stage"] == "finetune":
+            super().keep_last()
 
     def save_pretrained_model(self, epoch: int, saved_model_file: str) -> None:
         """Save a pretraining stage's checkpoint, which becomes the run's."""

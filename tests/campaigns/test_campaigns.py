@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import bad_configs
 import endpoints
 import pytest
@@ -30,3 +34,15 @@ def test_bad_configurations() -> None:
     assert set(counts["bad"]) == {"refused"}
     assert counts["bad"]["refused"] >= 700
     assert set(counts["edge"]) <= {"ok", "refused"}
+
+
+@pytest.mark.slow
+def test_kills() -> None:
+    script = Path(__file__).with_name("kills.py")
+    # A process of its own: its children are forked, which a process with threads does not bear.
+    environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(script.parents[2])}
+    command = [sys.executable, str(script), "--kills=20"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
+    print(done.stdout)
+    assert done.returncode == 0, done.stdout + done.stderr[-2000:]
+    assert done.stdout.count(" 0 finished units lost, 0 faults") == 5

@@ -165,6 +165,15 @@ def test_the_log_says_what_each_phase_does(stage: Any, caplog: Any) -> None:
     assert text.count("finished") >= 2
 
 
+def test_a_model_prepares_itself_once_before_the_first_phase(stage: Any) -> None:
+    run = stage()
+    trainer = run.trainer()
+    calls: list[Any] = []
+    trainer.model.before_training = lambda data: calls.append((data, list(trainer.model.begun)))
+    trainer.fit(run.train, run.valid, verbose=False, saved=False)
+    assert calls == [(run.train, [])]
+
+
 def test_tensorboard_tags_name_the_phase(stage: Any) -> None:
     run = stage()
     trainer = run.trainer()
@@ -188,7 +197,7 @@ def test_each_phase_leaves_a_checkpoint_of_plain_data(stage: Any) -> None:
     file = trainer.saved_model_file
     for phase in ("first", "second"):
         saved = load_checkpoint(phase_file(file, phase))
-        assert saved["finished_phase"] == saved["other_parameter"]["phase"] == phase
+        assert saved["other_parameter"]["phase"] == phase
     final, last = load_checkpoint(file), load_checkpoint(phase_file(file, "second"))
     assert same(final["state_dict"], last["state_dict"])
     assert sorted(p.name for p in Path(file).parent.iterdir()) == sorted(
@@ -203,135 +212,39 @@ def test_without_saving_no_file_is_written(stage: Any) -> None:
     assert list(Path(trainer.saved_model_file).parent.iterdir()) == []
 
 
-def stopped(run: Any, phase: str, epoch: int) -> str:
-    """Run until the end of an epoch; return the checkpoint of that phase."""
-    trainer = run.trainer()
-    scripted(trainer, *range(2, 10))  # each epoch is better than the one before
-    note, _, _ = recording(trainer, (phase, epoch))
-    with pytest.raises(Stop):
-        trainer.fit(run.train, run.valid, verbose=False, callback_fn=note)
-    return trainer.saved_model_file
-
-
-def test_a_stopped_run_goes_on_with_the_next_phase(stage: Any) -> None:
-    run = stage()
-    file = stopped(run, "second", 0).replace("-second", "-first")
-    trainer = run.trainer(seed=1)
-    trainer.resume_checkpoint(file)
-    trainer.fit(run.train, run.valid, verbose=False)
-    assert trainer.model.begun == ["second"]
-    saved = load_checkpoint(file)["state_dict"]["tables.first.weight"]
-    assert torch.equal(trainer.model.state_dict()["tables.first.weight"], saved)
-
-
-def test_a_stopped_run_goes_on_inside_its_phase(stage: Any) -> None:
-    run = stage()
-    file = stopped(run, "first", 1)
-    checkpoint = load_checkpoint(file)
-    assert checkpoint["epoch"] == 1
-    trainer = run.trainer(seed=1)
-    trainer.resume_checkpoint(file)
-    note, _, _ = recording(trainer)
-    epochs: list[tuple[str, int]] = []
-
-    def also(epoch: int, score: float) -> None:
-        epochs.append((trainer.model.phase, epoch))
-        note(epoch, score)
-
-    trainer.fit(run.train, run.valid, verbose=False, callback_fn=also)
-    assert epochs == [("first", 2), ("second", 0), ("second", 1)]
-    assert trainer.model.begun == ["second"]  # the first was not begun anew
-
-
-def test_a_resumed_phase_continues_its_optimizer(stage: Any) -> None:
-    run = stage()
-    file = stopped(run, "first", 1)
-    steps = load_checkpoint(file)["optimizer"]["state"][0]["step"].item()
-    trainer = run.trainer(seed=1)
-    trainer.resume_checkpoint(file)
-    seen: list[float] = []
-
-    def note(epoch: int, score: float) -> None:
-        (state,) = trainer.optimizer.state.values()
-        seen.append(state["step"].item())
-
-    trainer.fit(run.train, run.valid, verbose=False, saved=False, callback_fn=note)
-    assert seen[0] == steps * 3 / 2  # two epochs before, one more
-
-
-def test_a_resumed_phase_has_the_present_learning_rate(stage: Any) -> None:
-    run = stage()
-    trainer = run.trainer(Phase("first", 3, 0.01, 5), Phase("second", 0, 0.01, 5))
-    trainer.resume_checkpoint(stopped(run, "first", 1))  # whose learning rate was 0.05
-    trainer.fit(run.train, run.valid, verbose=False)
-    assert trainer.optimizer.param_groups[0]["lr"] == 0.01
-
-
-def test_a_resumed_phase_can_be_left_out(stage: Any) -> None:
-    run = stage()
-    file = stopped(run, "first", 1)
-    trainer = run.trainer(Phase("first", 0, 0.05, 5), Phase("second", 2, 0.01, 5), seed=1)
-    trainer.resume_checkpoint(file)
-    trainer.fit(run.train, run.valid, verbose=False)
-    assert trainer.model.begun == ["second"] and trainer.start_epoch == 0
-    saved = load_checkpoint(file)["state_dict"]["tables.first.weight"]
-    assert torch.equal(trainer.model.state_dict()["tables.first.weight"], saved)
-
-
-def test_without_validation_a_resumed_phase_keeps_its_last_weights(stage: Any) -> None:
-    run = stage()
-    trainer = run.trainer(Phase("first", 4, 0.05, 5), Phase("second", 0, 0.05, 5), seed=1)
-    file = stopped(run, "first", 1)
-    before = load_checkpoint(file)["state_dict"]["tables.first.weight"]
-    trainer.resume_checkpoint(file)
-    trainer.fit(run.train, None, verbose=False)
-    after = trainer.model.state_dict()["tables.first.weight"]
-    assert not torch.equal(before, after)
-    kept = load_checkpoint(trainer.saved_model_file)["state_dict"]["tables.first.weight"]
-    assert torch.equal(kept, after)
-
-
-@pytest.mark.parametrize("saved", [True, False])
-def test_a_resumed_phase_that_gains_nothing_keeps_the_old_weights(stage: Any, saved: bool) -> None:
-    run = stage()
-    file = stopped(run, "second", 0)
-    old = load_checkpoint(file)
-    trainer = run.trainer(seed=1)
-    trainer.resume_checkpoint(file)
-    scripted(trainer, -1, -1, -1)
-    trainer.fit(run.train, run.valid, verbose=False, saved=saved)
-    assert trainer.best_valid_score == -1  # evaluated once more, having no result of its own
-    assert same(trainer.model.state_dict(), old["state_dict"])
-    if saved:
-        trainer.evaluate(run.test)
-        assert same(trainer.model.state_dict(), old["state_dict"])
-
-
-def test_a_finished_run_has_nothing_to_do(stage: Any) -> None:
-    run = stage()
-    trainer = run.trainer()
-    score, result = trainer.fit(run.train, run.valid, verbose=False)
-    again = run.trainer(seed=1)
-    again.resume_checkpoint(trainer.saved_model_file)
-    again.saved_model_file += ".again"
-    assert again.fit(run.train, run.valid, verbose=False) == (score, result)
-    assert again.model.begun == []
-    assert again.evaluate(run.test) == trainer.evaluate(run.test)
-
-
-def test_a_phase_can_be_started_anew_from_an_earlier_checkpoint(stage: Any) -> None:
+def test_a_phase_can_be_started_anew_from_another_run(stage: Any) -> None:
     run = stage()
     trainer = run.trainer()
     trainer.fit(run.train, run.valid, verbose=False)
     again = run.trainer(seed=1)
-    again.resume_checkpoint(phase_file(trainer.saved_model_file, "first"), "second")
+    first = phase_file(trainer.saved_model_file, "first")
+    again.start_after(first)
     again.fit(run.train, run.valid, verbose=False, saved=False)
     assert again.model.begun == ["second"]
-    # Weights that the second phase has trained already are not its start.
-    with pytest.raises(ValueError, match="of phase 'second': 'second' starts from .* 'first'"):
-        run.trainer(seed=1).resume_checkpoint(trainer.saved_model_file, "second")
-    with pytest.raises(ValueError, match="'first' is the first phase and starts from no check"):
-        run.trainer(seed=1).resume_checkpoint(trainer.saved_model_file, "first")
+    saved = load_checkpoint(first)["state_dict"]["tables.first.weight"]
+    assert torch.equal(again.model.state_dict()["tables.first.weight"], saved)
+    with pytest.raises(ValueError, match="is of the last phase, 'second': no other starts from it"):
+        run.trainer(seed=1).start_after(trainer.saved_model_file)
+    with pytest.raises(ValueError, match="holds a model but not where its run stood"):
+        run.trainer(seed=1).resume_checkpoint(first)
+
+
+def test_a_phase_does_not_start_from_a_stopped_run(stage: Any) -> None:
+    run = stage()
+    trainer = run.trainer()
+    trainer.keep_last()
+    with pytest.raises(Stop):
+        trainer.fit(run.train, run.valid, callback_fn=recording(trainer, ("first", 1))[0])
+    with pytest.raises(ValueError, match="is of a stopped run, which --resume="):
+        run.trainer().start_after(trainer.last_file)
+
+
+def test_a_run_of_no_phases_is_evaluated_as_it_stands(stage: Any) -> None:
+    run = stage()
+    trainer = run.trainer(Phase("first", 0, 0.05, 5))
+    score, result = trainer.fit(run.train, run.valid, verbose=False)
+    assert trainer.model.begun == [] and result["ndcg@10"] == score
+    assert trainer.evaluate(run.valid)["ndcg@10"] == score
 
 
 def test_a_checkpoint_of_another_shape_is_named(stage: Any) -> None:
@@ -341,19 +254,7 @@ def test_a_checkpoint_of_another_shape_is_named(stage: Any) -> None:
     other = run.trainer(seed=1)
     other.model.tables["first"].weight = nn.Parameter(torch.zeros(2, 3))
     with pytest.raises(ValueError, match=r"another shape \(tables.first.weight \(61, 8\) in the"):
-        other.resume_checkpoint(trainer.saved_model_file)
-
-
-def test_a_phase_needs_the_one_before(stage: Any) -> None:
-    run = stage()
-    phases = [Phase(name, 1, 0.05, 1) for name in ("first", "second", "third")]
-    trainer = run.trainer(*phases[:1])
-    trainer.fit(run.train, run.valid, verbose=False)
-    again = run.trainer(*phases)
-    with pytest.raises(
-        ValueError, match="is of phase 'first': 'third' starts from the phase before it, 'sec"
-    ):
-        again.resume_checkpoint(trainer.saved_model_file, "third")
+        other.start_after(phase_file(trainer.saved_model_file, "first"))
 
 
 def test_a_checkpoint_of_unknown_phase_is_refused(stage: Any) -> None:
@@ -362,7 +263,7 @@ def test_a_checkpoint_of_unknown_phase_is_refused(stage: Any) -> None:
     trainer.fit(run.train, run.valid, verbose=False)
     again = run.trainer(Phase("warm", 1, 0.05, 1))
     with pytest.raises(ValueError, match="phase 'second' is none of warm"):
-        again.resume_checkpoint(trainer.saved_model_file)
+        again.start_after(trainer.saved_model_file)
 
 
 @pytest.mark.parametrize(("content", "message"), [

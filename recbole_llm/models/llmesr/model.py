@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import weakref
-from typing import Any
+import time
+from logging import getLogger
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -18,6 +19,9 @@ from recbole_llm.models.llmesr.distillation import Histories, SelfDistillation
 from recbole_llm.models.llmesr.initial import Start, initialise
 from recbole_llm.models.llmesr.layers import BACKBONE_OPTIONS, DualView
 from recbole_llm.models.llmesr.settings import LLMESRSettings
+
+if TYPE_CHECKING:
+    from recbole.data.dataloader import AbstractDataLoader
 
 
 class LLMESR(SequenceRecommender):
@@ -36,9 +40,27 @@ class LLMESR(SequenceRecommender):
         text = whitened(table.matrix, settings.text_whitening)
         self.network = _network(settings, text, table.fingerprint)
         initialise(self.network, text, _start(settings))
-        # Similar users are sought when training starts: a trained model does without them.
-        self._distillation: SelfDistillation | None = None
-        self._config, self._dataset = config, weakref.ref(dataset)  # deep copies stay small
+        self.distillation: SelfDistillation | None = None  # a trained model does without it
+        self._config = config
+
+    def before_training(self, train_data: AbstractDataLoader) -> None:
+        """Seek the similar users, from training histories alone."""
+        if self.alpha == 0:
+            return
+        dataset, start = train_data._dataset, time.perf_counter()
+        vectors = user_embeddings(self._config, dataset).matrix
+        users, items = training_interactions(dataset)
+        histories = Histories(users, items, dataset.user_num)
+        # A history of one item has no position to distil at.
+        candidates = (histories.lengths > 1).numpy()
+        similar = nearest_neighbours(vectors, self.n_similar_users, candidates)
+        size, length = self.network.size, self.max_seq_length
+        made = SelfDistillation(histories, similar, size, length, self.teacher)
+        self.distillation = made.to(self.device)
+        getLogger().info(
+            f"similar users: {self.n_similar_users} for each of {int(candidates.sum()):,} users, "
+            f"found in {time.perf_counter() - start:.1f} s"
+        )
 
     def user_states(self, item_seq: Tensor, mask: Tensor) -> Tensor:
         """F = [collaborative ; semantic] after every position: int [B, L] -> [B, L, 2 H]."""
@@ -63,11 +85,12 @@ class LLMESR(SequenceRecommender):
             states, targets = rows.states[last], rows.targets[last]
         else:
             states, targets = rows.states, rows.targets
+        if self.distillation is None:
+            raise ValueError("LLMESR: call before_training(train_data), as this package's trainer")
         # RecBole's loader repeats the whole batch for each further negative.
         users, item_seq = (interaction[f][: len(targets)] for f in (self.USER_ID, self.ITEM_SEQ))
-        distillation = self.distillation()
-        ends = distillation.ends(users, item_seq, targets)  # [B]
-        loss: Tensor = distillation(states[ends], users[ends], self._teachers)
+        ends = self.distillation.ends(users, item_seq, targets)  # [B]
+        loss: Tensor = self.distillation(states[ends], users[ends], self._teachers)
         return loss
 
     def _teachers(self, item_seq: Tensor) -> Tensor:
@@ -78,25 +101,6 @@ class LLMESR(SequenceRecommender):
             return self.last_states(item_seq)
         finally:
             self.network.train(training)
-
-    def distillation(self) -> SelfDistillation:
-        """The training histories and similar users, made on first use."""
-        if self._distillation is None:
-            dataset = self._dataset()
-            if dataset is None:
-                raise ValueError(
-                    "LLMESR: the training data set that the model was built on is gone"
-                )
-            users, items = training_interactions(dataset)
-            histories = Histories(users, items, dataset.user_num)
-            vectors = user_embeddings(self._config, dataset).matrix
-            # A history of one item has no position to distil at.
-            candidates = (histories.lengths > 1).numpy()
-            similar = nearest_neighbours(vectors, self.n_similar_users, candidates)
-            size, length = self.network.size, self.max_seq_length
-            made = SelfDistillation(histories, similar, size, length, self.teacher)
-            self._distillation = made.to(self.device)
-        return self._distillation
 
 
 def _network(settings: LLMESRSettings, matrix: Any, fingerprint: str) -> DualView:

@@ -51,10 +51,9 @@ class PADSettings(BackboneSettings, SequentialSettings):
     """Learning rate of phase 3; None: learning_rate."""
     disentangle_stopping_step: Natural | None = None
     """Stopping step of phase 3; None: stopping_step."""
-    pad_phase: Phase | None = None
-    """Phase to start at, with pad_pretrained; None: where the checkpoint stands."""
     pad_pretrained: Text | None = None
-    """Checkpoint of a phase (saved/PAD-<time>-<phase>.pth) to start from or to resume."""
+    """Checkpoint of a phase (saved/PAD-<time>-<phase>.pth) that the next phase starts from, in
+    place of the phases up to it; a stopped run goes on with resume."""
 
     gamma: NonNegative = 0.2
     """Weight of MK-MMD in phase 2; authors: 0.2."""
@@ -111,13 +110,7 @@ class PADSettings(BackboneSettings, SequentialSettings):
 
     @model_validator(mode="after")
     def _start_exists(self) -> Self:
-        checkpoint, phase = self.pad_pretrained, self.pad_phase
+        checkpoint = self.pad_pretrained
         if checkpoint is not None and not Path(checkpoint).is_file():
             raise ValueError(f"pad_pretrained: checkpoint '{checkpoint}' does not exist")
-        if checkpoint is None and phase is not None and phase != PHASES[0]:
-            before = PHASES[PHASES.index(phase) - 1]
-            raise ValueError(
-                f"pad_phase '{phase}' needs pad_pretrained, the checkpoint of the phase before: "
-                f"saved/PAD-<time>-{before}.pth"
-            )
         return self

@@ -14,7 +14,7 @@ from recbole_llm.trainers.staged import StagedTrainer
 
 
 class PADTrainer(StagedTrainer):
-    """Pre-train, align, disentangle; from ``pad_phase`` and ``pad_pretrained`` where given."""
+    """Pre-train, align, disentangle; after ``pad_pretrained``'s phase where given."""
 
     def __init__(self, config: Any, model: Any) -> None:
         settings = PADSettings.of(config)
@@ -28,12 +28,12 @@ class PADTrainer(StagedTrainer):
         phases = [Phase.from_config(config, name, summaries[name]) for name in PHASES]
         super().__init__(config, model, phases)
         if settings.pad_pretrained is not None:
-            self.resume_checkpoint(settings.pad_pretrained, settings.pad_phase)
+            self.start_after(settings.pad_pretrained)
             # Checkpoints from here on are past that start, and load without its file.
-            config["pad_pretrained"] = config["pad_phase"] = None
+            config["pad_pretrained"] = None
 
-    def _end(self, phase: Phase, saved: bool) -> None:
-        super()._end(phase, saved)
+    def _end(self, phase: Phase) -> None:
+        super()._end(phase)
         if phase.name == PHASES[-1]:
             counts = torch.as_tensor(self.model.item_counts)
             self.logger.info(gate_table(self.model.gate, counts))

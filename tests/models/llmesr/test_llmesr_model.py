@@ -15,6 +15,7 @@ from recbole_llm.layers.backbones import build_backbone
 from recbole_llm.layers.embedding import FrozenEmbedding
 from recbole_llm.models.llmesr.initial import Start, initialise
 from recbole_llm.models.llmesr.layers import DualView
+from recbole_llm.quick_start import build_trainer
 from recbole_llm.testing import SequentialModelTests
 
 ABLATIONS: dict[str, dict[str, Any]] = {
@@ -47,6 +48,7 @@ def make() -> Any:
     def build(**config: Any) -> tuple[Any, Any]:
         """An untrained model in eval mode and its training loader."""
         _, model, loaders = TestLLMESR().make(**config)
+        model.before_training(loaders[0])
         return model, loaders[0]
 
     return build
@@ -176,7 +178,7 @@ def test_distillation_by_hand(make: Any) -> None:
     """Against a loop over users: each once, at its last training position."""
     model, loader = make(train_batch_size=10_000)
     (batch,) = loader
-    histories, similar = _histories(loader), model.distillation().neighbours
+    histories, similar = _histories(loader), model.distillation.neighbours
     squares = []
     for user, history in histories.items():
         teachers = [_state(model, histories[v]) for v in similar[user].tolist()]
@@ -242,7 +244,7 @@ def test_neighbours_and_histories_come_from_training_interactions(
 
     def derived() -> tuple[Any, ...]:
         model, loader = make(user_prompt="{{ titles | join(', ') }}")
-        distillation = model.distillation()
+        distillation = model.distillation
         ids = loader.dataset.field2id_token
         similar = {
             token: [ids["user_id"][v] for v in distillation.neighbours[u].tolist() if v >= 0]
@@ -278,3 +280,22 @@ def test_neighbours_and_histories_come_from_training_interactions(
 def test_settings_are_checked(make: Any, config: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make(**config)
+
+
+def test_similar_users_are_sought_before_the_training(caplog: pytest.LogCaptureFixture) -> None:
+    config, model, (train, valid, _) = TestLLMESR().make()
+    batch = next(iter(train))
+    with pytest.raises(ValueError, match=r"LLMESR: call before_training\(train_data\)"):
+        model.calculate_loss(batch)
+    with caplog.at_level("INFO"):
+        build_trainer(config, model).fit(train, valid, saved=False)
+    lines = [record.getMessage() for record in caplog.records]
+    (found,) = (n for n, line in enumerate(lines) if line.startswith("similar users: 10 for each"))
+    assert found < next(n for n, line in enumerate(lines) if "training" in line and "epoch" in line)
+
+
+def test_without_distillation_no_similar_users_are_sought() -> None:
+    _, model, (train, _, _) = TestLLMESR().make(alpha=0)
+    model.before_training(train)
+    assert model.distillation is None
+    assert model.calculate_loss(next(iter(train))) > 0

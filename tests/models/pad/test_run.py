@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -106,11 +101,11 @@ def test_a_loaded_checkpoint_of_a_phase_scores_as_that_phase() -> None:
     assert model.item_vectors().shape[1] == SMALL["hidden_size"]
 
 
-def test_phases_before_pad_phase_come_from_the_checkpoint(log: Log) -> None:
+def test_phases_up_to_pad_pretrained_come_from_the_checkpoint(log: Log) -> None:
     first = run()["checkpoint"]
     log()
     pretrained = first.replace(".pth", "-pretrain.pth")
-    again = run(pad_phase="align", pad_pretrained=pretrained, seed=7, learning_rate=1e-30)
+    again = run(pad_pretrained=pretrained, seed=7, learning_rate=1e-30)
     assert phases_of(log()) == ["align", "disentangle"]
     before = load_checkpoint(pretrained)["state_dict"]
     after = load_checkpoint(again["checkpoint"])["state_dict"]
@@ -119,13 +114,6 @@ def test_phases_before_pad_phase_come_from_the_checkpoint(log: Log) -> None:
             assert torch.equal(before[name], after[name])
             aligned = name.replace("experts.id.items", "experts.id.items.embedding")
             assert torch.equal(before[name], after[aligned.replace(".id.", ".aligned.")])
-
-
-def test_the_next_phase_is_the_default_after_a_finished_one(log: Log) -> None:
-    file = run(disentangle_epochs=0)["checkpoint"].replace(".pth", "-align.pth")
-    log()
-    run(pad_pretrained=file, seed=7)
-    assert phases_of(log()) == ["disentangle"]
 
 
 def test_a_model_loads_without_the_checkpoint_that_it_started_from() -> None:
@@ -216,40 +204,3 @@ def test_both_kinds_of_rows_have_the_same_targets_and_loss() -> None:
         (rows,) = iter(loader)
         losses.append(model.calculate_loss(rows))
     torch.testing.assert_close(losses[0], losses[1])
-
-
-@pytest.mark.slow
-def test_a_killed_run_goes_on(log: Log) -> None:
-    endless = {**SMALL, "align_epochs": 10_000, "align_stopping_step": 10_000}
-    script = (
-        "from recbole_llm import testing\n"
-        "from recbole_llm.core import plugins\n"
-        "from recbole_llm.quick_start import run_recbole_llm\n"
-        "plugins.get_plugins().register(testing, 'recbole_llm.testing')\n"
-        f"run_recbole_llm('PAD', 'tiny', config_dict={endless!r})\n"
-    )
-    root = Path(__file__).parents[3]
-    process = subprocess.Popen(
-        [sys.executable, "-c", script],
-        env={**os.environ, "PYTHONPATH": str(root)},
-        stdout=subprocess.DEVNULL,
-    )
-    try:
-        deadline = time.monotonic() + 300
-        while not list(Path("saved").glob("PAD-*-align.pth")):
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.05)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    (pretrain,) = Path("saved").glob("PAD-*-pretrain.pth")
-    (align,) = Path("saved").glob("PAD-*-align.pth")
-    run(pad_pretrained=str(pretrain), seed=7)
-    assert phases_of(log()) == ["align", "disentangle"]
-    result = run(pad_pretrained=str(align), align_epochs=10_001, align_stopping_step=0, seed=7)
-    text = log()
-    assert phases_of(text) == ["align", "disentangle"]
-    inside = text[: text.index("phase 3/3")]
-    assert f"epoch {load_checkpoint(align)['epoch'] + 1} training" in inside
-    assert "epoch 0 training" not in inside
-    assert result["test_result"]["ndcg@10"] > 0

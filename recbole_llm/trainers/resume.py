@@ -1,0 +1,193 @@
+"""What a run has beyond its checkpoint: with it, a stopped run ends as if it had not been stopped.
+
+The state lies in a file of its own beside the run's checkpoint, ``saved/PAD-<time>-last.pth``,
+which is written before each epoch and removed when the run ends well.
+"""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from recbole.trainer.trainer import AbstractTrainer
+from recbole.utils import set_color
+
+from recbole_llm.core.checkpoint import (
+    decode,
+    load_checkpoint,
+    load_model_state,
+    plain_config,
+    save_atomically,
+)
+from recbole_llm.trainers import run_state
+
+if TYPE_CHECKING:
+    from recbole.config import Config
+    from recbole.data.dataloader import AbstractDataLoader
+
+    from recbole_llm.trainers.engine import EngineMixin
+
+KEY = "run"  # of the state in a checkpoint
+# What a run's numbers do not depend on, or what is known by its fingerprint.
+_FREE = {
+    "resume", "pad_pretrained", "data_path", "checkpoint_dir", "embedding_cache_dir", "state",
+    "show_progress", "log_wandb", "wandb_project", "log_flops", "strict_config", "detect_anomaly",
+    "tune_malloc", "cpu_threads", "gpu_id", "use_gpu", "device", "local_rank", "encoder_base_url",
+    "encoder_api_key_env", "encoder_batch_size", "encoder_device", "save_dataset",
+    "save_dataloaders", "dataset_save_path", "dataloaders_save_path",
+}  # fmt: skip
+
+
+def last_file(saved_model_file: str) -> str:
+    """Where a run goes on from: ``saved/PAD-x.pth`` -> ``saved/PAD-x-last.pth``."""
+    path = Path(saved_model_file)
+    return str(path.with_name(f"{path.stem}-last{path.suffix}"))
+
+
+def load_run(file: str, config: Config) -> dict[str, Any]:
+    """The checkpoint that a run is resumed from.
+
+    Raises:
+        ValueError: none, a damaged one, one that does not say where a run stood, one of another
+            model, data set or settings, or one whose run's best weights are not beside it.
+    """
+    checkpoint = load_checkpoint(file)
+    state = checkpoint.get(KEY)
+    if not isinstance(state, dict):
+        raise ValueError(
+            f"resume: '{file}' holds a model but not where its run stood; that is in "
+            f"<model>-<time>-last.pth, as long as the run has not ended"
+        )
+    _check_same(checkpoint["config"], plain_config(config), file)
+    best = _beside(file, state["best"])
+    if state["result"] is not None and not best.is_file():
+        raise ValueError(f"resume: '{best}', the best weights of '{file}', is gone; start anew")
+    return checkpoint
+
+
+def _check_same(then: dict[str, Any], now: dict[str, Any], file: str) -> None:
+    other = [k for k in sorted((then.keys() & now.keys()) - _FREE) if then[k] != now[k]]
+    other = [k for k in ("model", "dataset") if k in other] or other
+    if other:
+        listed = ", ".join(f"{k}: {then[k]!r} (now {now[k]!r})" for k in other[:3])
+        more = f" and {len(other) - 3} more" if len(other) > 3 else ""
+        raise ValueError(
+            f"resume: '{file}' is of a run with {listed}{more}; repeat that run's command with "
+            f"--resume={file}"
+        )
+
+
+def _beside(file: str, name: str) -> Path:
+    """A file that a checkpoint names: never outside of the checkpoint's folder."""
+    return Path(file).with_name(Path(name).name)
+
+
+@contextmanager
+def resumable(trainer: EngineMixin, wanted: bool = True) -> Iterator[None]:
+    """Keep a run's file to resume from, until the block ends without an error."""
+    if wanted:
+        trainer.keep_last()
+    yield
+    if trainer.last_file is not None:
+        Path(trainer.last_file).unlink(missing_ok=True)
+
+
+class ResumableMixin(AbstractTrainer):  # type: ignore[misc]
+    """A training that goes on after a stop; comes before `EngineMixin` among the bases."""
+
+    last_file: str | None
+    run_file: str  # the run's own checkpoint, where its last_file is kept
+    best_valid_result: dict[str, Any] | None
+    train_loss_dict: dict[int, float]
+    optimizer: torch.optim.Optimizer
+    _stood: dict[str, Any] | None = None  # a resumed run's state, until it trains
+
+    def keep_last(self) -> None:
+        """Keep a file that a stopped run goes on from."""
+        if self.config["single_spec"] and self.last_file is None:
+            self.run_file = self.saved_model_file
+            self.last_file = last_file(self.run_file)
+            self.logger.info(
+                set_color("If this run is stopped", "blue")
+                + f", the same command with --resume={self.last_file} goes on"
+            )
+
+    def _train(
+        self, train_data: AbstractDataLoader, valid_data: Any = None, *args: Any, **kwargs: Any
+    ) -> Any:
+        self._loaders = (train_data, valid_data)
+        return super()._train(train_data, valid_data, *args, **kwargs)
+
+    def _prepare(self, train_data: AbstractDataLoader) -> None:
+        super()._prepare(train_data)
+        self._marks = run_state.marks(self.model)
+
+    def _train_epoch(self, train_data: Any, epoch_idx: int, *args: Any, **kwargs: Any) -> Any:
+        stood, self._stood = self._stood, None
+        if stood is not None:
+            run_state.restore_changed(self.model, stood["model"])
+            run_state.set_random_state(stood["random"], self._loaders)
+        elif self.last_file is not None:
+            state = {**self._checkpoint(epoch_idx - 1), KEY: self._run_state()}
+            save_atomically(state, self.last_file)
+        return super()._train_epoch(train_data, epoch_idx, *args, **kwargs)
+
+    def resume_run(self, file: str) -> None:
+        """Go on where a stopped run stood, as if it had not been stopped.
+
+        Args:
+            file: what `keep_last` kept; it is kept on.
+
+        Raises:
+            ValueError: `load_run` refuses it, or several processes train.
+        """
+        checkpoint = load_run(file, self.config)
+        if not self.config["single_spec"]:
+            raise ValueError("resume: a run of several processes cannot be resumed")
+        load_model_state(self.model, checkpoint, file)
+        self._stood = checkpoint[KEY]
+        own = _beside(file, self._stood["file"])
+        for part in own.parent.glob(f"{glob.escape(own.stem)}*.part"):
+            part.unlink()  # the process was killed while it saved
+        self.run_file = self.saved_model_file = str(own)
+        self.last_file = file
+        self._stand(checkpoint)
+
+    def _stand(self, checkpoint: dict[str, Any]) -> None:
+        self._continue(checkpoint)
+        self._restore_run(checkpoint[KEY])
+        best = f"{self.config['valid_metric']} {self.best_valid_score:.4f}"
+        self.logger.info(
+            set_color("Resumed", "blue") + f" from {self.last_file}: epoch {self.start_epoch} is "
+            f"next, best so far {best if self.best_valid_result else 'none'}"
+        )
+
+    def _run_state(self) -> dict[str, Any]:
+        result, more = self.best_valid_result, self._more_optimizers()
+        return {
+            "file": Path(self.run_file).name,
+            "best": Path(self.saved_model_file).name,
+            # RecBole rounds some metrics as float32, which a Python float would not give back.
+            "result": result and {k: np.asarray(v) for k, v in result.items()},
+            "losses": dict(self.train_loss_dict),
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in more.items()},
+            "model": run_state.changed(self.model, self._marks),
+            "random": run_state.random_state(self._loaders),
+        }
+
+    def _restore_run(self, state: dict[str, Any]) -> None:
+        result = decode(state["result"])
+        self.best_valid_result = result and {k: v[()] for k, v in result.items()}
+        self.train_loss_dict = dict(state["losses"])
+        for name, optimizer in self._more_optimizers().items():
+            optimizer.load_state_dict(state["optimizers"][name])
+
+    def _more_optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """RecVAE has one for each part of the model."""
+        found = {k: v for k, v in vars(self).items() if isinstance(v, torch.optim.Optimizer)}
+        return {k: v for k, v in found.items() if v is not self.optimizer}

@@ -1,0 +1,98 @@
+"""What the next epoch of a training depends on, and RecBole's checkpoints do not hold."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+Marks = dict[tuple[str, str], tuple[Any, int | None]]
+_PARTS = ("general_dataloader", "kg_dataloader")  # of RecBole's loader of knowledge graphs
+
+
+def random_state(loaders: Sequence[Any]) -> dict[str, Any]:
+    """State of every source of random numbers: the process's and the loaders' own."""
+    version, numbers, gauss = random.getstate()
+    name, keys, *others = np.random.get_state(legacy=True)
+    return {
+        "python": [version, torch.tensor(numbers), gauss],
+        "numpy": [name, torch.from_numpy(np.asarray(keys, np.int64)), *others],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "loaders": [g.get_state() for g in _generators(loaders)],
+    }
+
+
+def set_random_state(state: Mapping[str, Any], loaders: Sequence[Any]) -> None:
+    """The inverse of `random_state`."""
+    version, numbers, gauss = state["python"]
+    random.setstate((version, tuple(numbers.tolist()), gauss))
+    name, keys, *others = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *others))
+    torch.set_rng_state(state["torch"])
+    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
+    for generator, own in zip(_generators(loaders), state["loaders"], strict=True):
+        generator.set_state(own)
+
+
+def _generators(loaders: Sequence[Any]) -> Iterator[torch.Generator]:
+    for loader in loaders:
+        for part in (loader, *(getattr(loader, name, None) for name in _PARTS)):
+            generator = getattr(part, "generator", None)
+            if isinstance(generator, torch.Generator):
+                yield generator
+
+
+def marks(model: nn.Module) -> Marks:
+    """Each of `_states` with its version, by which `changed` knows the new ones."""
+    return {key: (value, _version(value)) for key, value in _states(model)}
+
+
+def changed(model: nn.Module, before: Marks) -> list[tuple[str, str, Any]]:
+    """What has another value than when the marks were made: module, name, value.
+
+    VAEs count their steps, KGAT recomputes its adjacency, LLM-ESR's bank fills: none of it is in
+    RecBole's ``state_dict`` or ``other_parameter``.
+    """
+    found = []
+    for key, value in _states(model):
+        old, version = before.get(key, (None, None))
+        same = value is old if _tensor(value) else value == old
+        if not same or _version(value) != version:
+            found.append((*key, value))
+    return found
+
+
+def restore_changed(model: nn.Module, values: Sequence[tuple[str, str, Any]]) -> None:
+    """Put the values of `changed` into a model of the same shape."""
+    modules, present = dict(model.named_modules()), {key: value for key, value in _states(model)}
+    for module, name, value in values:
+        if (module, name) not in present:
+            raise ValueError(f"resume: the model has no '{module}.{name}' of this kind")
+        before = present[module, name]
+        setattr(modules[module], name, value.to(before.device) if _tensor(before) else value)
+
+
+def _states(model: nn.Module) -> Iterator[tuple[tuple[str, str], Any]]:
+    """Public numbers and tensors, buffers among them, that no checkpoint holds."""
+    saved = set(getattr(model, "other_parameter_name", ()))
+    for module_name, module in model.named_modules():
+        outside = module._non_persistent_buffers_set
+        buffers = {name: value for name, value in module._buffers.items() if name in outside}
+        for name, value in {**vars(module), **buffers}.items():
+            plain = type(value) in (int, float) or _tensor(value)
+            if plain and not name.startswith("_") and (module_name or name not in saved):
+                yield (module_name, name), value
+
+
+def _version(value: Any) -> int:
+    return value._version if _tensor(value) else 0  # grows with each change in place
+
+
+def _tensor(value: object) -> bool:
+    return isinstance(value, Tensor)

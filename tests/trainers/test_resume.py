@@ -1,0 +1,272 @@
+"""A stopped run goes on as if it had not been stopped; what is not its own is refused."""
+
+from __future__ import annotations
+
+import random
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from recbole.model.general_recommender import BPR
+from torch import nn
+
+from recbole_llm.core.checkpoint import load_checkpoint, save_atomically
+from recbole_llm.quick_start import run_recbole_llm
+from recbole_llm.tasks.zero_shot import zero_shot
+from recbole_llm.testing import write_tiny_dataset
+from recbole_llm.trainers import run_state
+from recbole_llm.trainers.resume import KEY
+from recbole_llm.trainers.staged import phase_file
+from recbole_llm.trainers.stock import NCLTrainer, XGBoostTrainer
+
+POINTS = Path(__file__).parents[1] / "campaigns" / "kill_points.py"
+QUIET = {
+    "data_path": "dataset",
+    "epochs": 4,
+    "train_batch_size": 128,
+    "metrics": ["NDCG"],
+    "valid_metric": "NDCG@10",
+    "log_flops": False,
+    "show_progress": False,
+}
+Break = Callable[[int | None], None]
+
+
+class Stop(Exception):
+    """Stands for whatever ends a run."""
+
+
+@pytest.fixture
+def break_at(monkeypatch: pytest.MonkeyPatch) -> Break:
+    """``break_at(n)``: the n-th batch of BPR from now on is not trained; None: all are."""
+    write_tiny_dataset("dataset")
+    loss, left = BPR.calculate_loss, [-1]
+
+    def calculate_loss(self: Any, interaction: Any) -> Any:
+        left[0] -= 1
+        if left[0] == 0:
+            raise Stop
+        return loss(self, interaction)
+
+    monkeypatch.setattr(BPR, "calculate_loss", calculate_loss)
+
+    def set_number(number: int | None) -> None:
+        left[0] = -1 if number is None else number
+
+    return set_number
+
+
+def run(**changes: Any) -> dict[str, Any]:
+    return run_recbole_llm("BPR", "tiny", config_dict={**QUIET, **changes})
+
+
+def stopped(break_at: Break, batch: int = 10, **changes: Any) -> str:
+    """The file that a run leaves which is stopped at a batch; an epoch has four."""
+    break_at(batch)
+    with pytest.raises(Stop):
+        run(checkpoint_dir="stopped", **changes)
+    break_at(None)
+    (file,) = Path("stopped").glob("*-last.pth")
+    return str(file)
+
+
+@pytest.fixture
+def file(break_at: Break) -> str:
+    return stopped(break_at)
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(a[key], b[key]) for key in a)
+
+
+@pytest.mark.parametrize("batch", [2, 5, 10])  # in the first epoch, at a boundary, inside
+def test_a_run_stopped_in_an_epoch_ends_as_the_whole_one(break_at: Break, batch: int) -> None:
+    whole = run()
+    again = run(checkpoint_dir="stopped", resume=stopped(break_at, batch))
+    states = [load_checkpoint(result.pop("checkpoint")) for result in (whole, again)]
+    assert again == whole
+    assert same(states[0]["state_dict"], states[1]["state_dict"])
+    assert states[1]["config"]["resume"] is None
+    assert [f.suffix for f in Path("stopped").iterdir()] == [".pth"]  # nothing else is left
+
+
+def test_the_log_says_how_to_resume_and_from_where(
+    break_at: Break, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    file = stopped(break_at)
+    text = re.sub(r"\x1b\[[\d;]*m", "", caplog.text)
+    assert text.count("If this run is stopped, the same command with --resume=" + file) == 1
+    caplog.clear()
+    run(checkpoint_dir="stopped", resume=file)
+    text = re.sub(r"\x1b\[[\d;]*m", "", caplog.text)
+    assert re.search(f"Resumed from {file}: epoch 2 is next, best so far NDCG@10 0.\\d+\n", text)
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"learning_rate": 0.5}, r"learning_rate: 0.001 \(now 0.5\); repeat that run's command"),
+    ({"seed": 1, "epochs": 9, "topk": [10, 5], "weight_decay": 1}, "epochs: 4 .* and 1 more"),
+    ({"model": "LightGCN"}, r"is of a run with model: 'BPR' \(now 'LightGCN'\); repeat"),
+    ({"dataset": "ml-100k"}, r"is of a run with dataset: 'tiny' \(now 'ml-100k'\); repeat"),
+])  # fmt: skip
+def test_other_runs_are_refused_before_the_data_is_read(
+    file: str, changes: dict[str, Any], message: str
+) -> None:
+    given = {"model": "BPR", "dataset": "tiny", **QUIET, "data_path": "none", **changes}
+    with pytest.raises(ValueError, match=f"resume: '{file}'.*{message}"):
+        run_recbole_llm(config_dict={**given, "resume": file})
+
+
+def test_where_files_lie_and_what_is_shown_may_change(file: str) -> None:
+    Path("dataset").rename("moved")
+    Path("stopped").rename("kept")
+    resume = file.replace("stopped", "kept")
+    run(data_path="moved", checkpoint_dir="elsewhere", show_progress=True, resume=resume)
+    assert list(Path("kept").glob("*-last.pth")) == []
+
+
+def test_a_checkpoint_of_a_model_does_not_say_where_a_run_stood(file: str) -> None:
+    with pytest.raises(ValueError, match="holds a model but not where its run stood"):
+        run(resume=file.replace("-last", ""))
+    with pytest.raises(ValueError, match="checkpoint 'none.pth' does not exist"):
+        run(resume="none.pth")
+
+
+def test_the_best_weights_belong_to_it(file: str) -> None:
+    Path(file.replace("-last", "")).unlink()
+    with pytest.raises(ValueError, match="the best weights of '.*', is gone; start anew"):
+        run(resume=file)
+
+
+def test_it_names_no_file_outside_its_folder(file: str) -> None:
+    content = load_checkpoint(file)
+    content[KEY]["file"] = "../outside.pth"
+    save_atomically(content, file)
+    assert Path(run(resume=file)["checkpoint"]) == Path("stopped/outside.pth")
+
+
+def test_a_file_that_was_half_written_goes(file: str) -> None:
+    half = Path(f"{file}.123.part")
+    half.write_bytes(b"half")
+    run(resume=file)
+    assert not half.exists()
+
+
+def test_without_saving_nothing_is_kept(break_at: Break) -> None:
+    run_recbole_llm("BPR", "tiny", config_dict=QUIET, saved=False)
+    assert list(Path("saved").iterdir()) == []
+
+
+def test_what_cannot_be_resumed_says_so(file: str) -> None:
+    with pytest.raises(ValueError, match="resume: zero-shot runs cannot be resumed"):
+        zero_shot(["tiny"], "other", config_dict={**QUIET, "resume": file})
+    trees = SimpleNamespace(config={"model": "XGBoost"})
+    with pytest.raises(ValueError, match="resume: runs of XGBoost cannot be resumed"):
+        XGBoostTrainer.resume_run(trees, file)
+    assert NCLTrainer.keep_last(SimpleNamespace()) is None
+
+
+# --- phases ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("at", [("first", 0), ("first", 2), ("second", 0), ("second", 1)])
+def test_phases_end_as_those_of_the_whole_run(stage: Any, at: tuple[str, int]) -> None:
+    """Stopped after an epoch; the first phase's last one is a phase's boundary."""
+    run = stage()
+    whole = run.trainer()
+    expected = whole.fit(run.train, run.valid, verbose=False)
+    run = stage()
+    stopping = run.trainer()
+    stopping.keep_last()
+
+    def stop(epoch: int, score: float) -> None:
+        if (stopping.model.phase, epoch) == at:
+            raise Stop
+
+    with pytest.raises(Stop):
+        stopping.fit(run.train, run.valid, verbose=False, callback_fn=stop)
+    torch.rand(7)  # whatever else has happened to the random numbers
+    run = stage()
+    again = run.trainer(seed=9)
+    again.resume_checkpoint(stopping.last_file)
+    assert again.fit(run.train, run.valid, verbose=False) == expected
+    assert same(again.model.state_dict(), whole.model.state_dict())
+    saved = load_checkpoint(again.saved_model_file)["state_dict"]
+    assert same(saved, load_checkpoint(phase_file(again.saved_model_file, "second"))["state_dict"])
+
+
+# --- states ----------------------------------------------------------------------------------
+
+
+def draws(loaders: list[Any]) -> list[float]:
+    own = [torch.rand((), generator=loader.generator).item() for loader in loaders]
+    gauss = [random.gauss(0, 1), np.random.standard_normal()]  # each keeps a second one
+    return [*own, *gauss, random.random(), np.random.random(), torch.rand(()).item()]
+
+
+def test_every_source_of_random_numbers_comes_back(tmp_path: Path) -> None:
+    def loader(seed: int) -> Any:
+        return SimpleNamespace(generator=torch.Generator().manual_seed(seed))
+
+    parts = SimpleNamespace(general_dataloader=loader(1), kg_dataloader=loader(2))
+    loaders = [parts, None, loader(3)]
+    flat = [parts.general_dataloader, parts.kg_dataloader, loaders[2]]
+    draws(flat)
+    save_atomically(
+        {"config": {}, "random": run_state.random_state(loaders)}, tmp_path / "state.pth"
+    )
+    expected = [draws(flat), draws(flat)]
+    run_state.set_random_state(load_checkpoint(tmp_path / "state.pth")["random"], loaders)
+    assert [draws(flat), draws(flat)] == expected
+
+
+class Counting(nn.Module):
+    other_parameter_name = ("kept",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.update, self.rate, self.kept = 0, 0.5, 1
+        self.adjacency = torch.eye(2).to_sparse()
+        self._cache = torch.zeros(2)
+        self.inner = nn.Linear(2, 2)
+        self.inner.register_buffer("bank", torch.zeros(3), persistent=False)
+        self.inner.register_buffer("constant", torch.ones(3), persistent=False)
+
+
+def test_what_training_changes_beyond_the_state_dict() -> None:
+    model, fresh = Counting(), Counting()
+    before = run_state.marks(model)
+    assert run_state.changed(model, before) == []
+    model.update += 3
+    model.kept, model._cache = 2, torch.ones(2)  # in other_parameter; made anew when needed
+    model.adjacency = (2 * torch.eye(2)).to_sparse()
+    model.inner.bank[1] = 7
+    found = run_state.changed(model, before)
+    assert [key[:2] for key in found] == [("", "update"), ("", "adjacency"), ("inner", "bank")]
+    run_state.restore_changed(fresh, found)
+    assert fresh.update == 3 and fresh.adjacency.to_dense()[0, 0] == 2
+    assert fresh.inner.bank.tolist() == [0, 7, 0] and "bank" in fresh.inner._buffers
+    with pytest.raises(ValueError, match="resume: the model has no 'inner.weird' of this kind"):
+        run_state.restore_changed(fresh, [("inner", "weird", 1)])
+
+
+# --- whole runs, killed ----------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", [
+    "SASRec, sequences", "SASRec, prefixes", "PAD", "LLMESR, exact", "LLMESR, bank", "AlphaRec",
+    "BPR", "DIN", "MultiVAE", "RecVAE",
+])  # fmt: skip
+def test_killed_runs_end_as_the_whole_one(case: str) -> None:
+    environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(POINTS.parents[2])}
+    command = [sys.executable, str(POINTS), case]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stdout + done.stderr[-2000:]
