@@ -27,6 +27,12 @@ class EngineSettings(Settings):
     negatives_exclude: Literal["target", "history"] = "target"
     """What sequential models never draw as a training negative: the target alone (RecBole), or the
     user's whole training history (the authors of PAD and LLM-ESR)."""
+    item_catalogue: Literal["interactions", "item_file"] = "interactions"
+    """The items that training and evaluation rank: those with interactions (RecBole), or all of the
+    .item file besides. A checkpoint keeps the items that it was trained with."""
+    recommend_new_items: Flag = True
+    """Whether recommend ranks further items of the .item file too, and reads them in histories, by
+    models that know items by text: it then encodes those that are not encoded yet."""
     exact_times: Flag = True
     """Whether interactions are ordered and split by their times as the file has them; False: by
     RecBole's float32, in which Unix seconds are the same for about a minute."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from logging import getLogger
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from pandas import DataFrame, Index, Series
 from recbole.utils import FeatureType
 
 from recbole_llm.core.tokens import Vocabulary
+from recbole_llm.data.catalogue import listed_items
 
 if TYPE_CHECKING:
     from recbole.config import Config
@@ -24,7 +26,8 @@ _SHOWN = 5  # names in a message
 class VocabularyDataset:
     """Stands before a data set class of RecBole, in ``class X(VocabularyDataset, RecBoleX)``.
 
-    RecBole numbers tokens in the order of the file. With a vocabulary its tokens come first, in
+    RecBole numbers tokens in the order of the file; with ``item_catalogue: item_file`` the further
+    items of the ``.item`` file come behind. With a vocabulary its tokens come first, in
     its order: a token that the files lost keeps its number and has no interactions. What the files
     gained has no row in the checkpoint's tables: interactions of gained users and items are left
     out, a gained category counts as missing.
@@ -34,9 +37,12 @@ class VocabularyDataset:
         vocabulary: the checkpoint's; None: the order of the files.
 
     Raises:
-        ValueError: the files lack a field of the vocabulary, or cannot be numbered like it.
+        ValueError: the files lack a field of the vocabulary, or cannot be numbered like it;
+            ``item_catalogue: item_file`` without an ``.item`` file.
     """
 
+    config: Any
+    dataset_name: str
     alias: Mapping[str, Names]
     field2source: Mapping[str, Any]
     field2type: Mapping[str, FeatureType]
@@ -100,7 +106,23 @@ class VocabularyDataset:
             # RecBole numbers the columns of the list one after the other.
             column = DataFrame({field: first}, dtype=object)
             remap_list = [(column, field, FeatureType.TOKEN), *remap_list]
+        elif self.listed and any(f == self.iid_field for _, f, _ in remap_list):
+            column = DataFrame({self.iid_field: self.listed}, dtype=object)
+            remap_list = [*remap_list, (column, self.iid_field, FeatureType.TOKEN)]
         super()._remap(remap_list)  # type: ignore[misc]
+
+    @cached_property
+    def listed(self) -> list[str]:
+        """The item file's, with ``item_catalogue: item_file`` and without a vocabulary; else []."""
+        if self.vocabulary or self.config["item_catalogue"] != "item_file":
+            return []
+        found = listed_items(self.config, self)
+        if found is None:
+            raise ValueError(
+                f"item_catalogue: item_file: dataset '{self.dataset_name}' has no .item file with "
+                f"a column '{self.iid_field}'; write one, or leave item_catalogue unset"
+            )
+        return found
 
     def first_tokens(self, field: str) -> Names:
         """The tokens that a field's numbers begin with, from 1."""
@@ -119,7 +141,7 @@ class KnowledgeVocabularyDataset(VocabularyDataset):
 
     def _get_rec_item_token(self) -> set[str]:
         present: set[str] = super()._get_rec_item_token()  # type: ignore[misc]
-        return present | set(self.vocabulary.get(self.iid_field, ()))
+        return present | set(self.vocabulary.get(self.iid_field, ())) | set(self.listed)
 
     def _get_entity_token(self) -> set[str]:
         present: set[str] = super()._get_entity_token()  # type: ignore[misc]

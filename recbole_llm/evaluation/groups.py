@@ -68,13 +68,15 @@ def make_groups(config: ConfigLike, train_dataset: Any) -> list[Group]:
     settings = GroupSettings.of(config)
     kinds, share = settings.eval_groups or [], settings.eval_head_share
     parts: list[tuple[str, str, bool, BoolArray, IntArray]] = []
-    if "items" in kinds or "cold" in kinds:
+    if {"items", "cold", "new"} & set(kinds):
         counts = item_counts(train_dataset)
         if "items" in kinds:
             parts.append(("head items", "tail items", True, head(counts, share), counts))
         if "cold" in kinds:
             cold = counts <= settings.eval_cold_threshold
             parts.append(("cold items", "warm items", True, cold, counts))
+        if "new" in kinds:
+            parts.append(("new items", "seen items", True, counts == 0, counts))
     if "users" in kinds:
         counts = user_counts(train_dataset)
         parts.append(("head users", "tail users", False, head(counts, share), counts))

@@ -15,9 +15,10 @@ from recbole_llm.hookspecs import hookimpl
 class GroupSettings(Settings):
     """Results by group of users and items, for any model."""
 
-    eval_groups: Annotated[list[Literal["items", "users", "cold"]], OneOrMore] | None = None
+    eval_groups: Annotated[list[Literal["items", "users", "cold", "new"]], OneOrMore] | None = None
     """Groups to report in the test result: items (head, tail), users (head, tail), cold (cold and
-    warm items); None: no groups. As in LLM-ESR's paper, section 4."""
+    warm items), new (new items, without any training interaction, and seen items); None: no groups.
+    The first two as in LLM-ESR's paper, section 4."""
     eval_head_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Share of the items (of the users) with the most training interactions that are head, the
     others are tail; LLM-ESR: 0.2."""

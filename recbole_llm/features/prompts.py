@@ -7,6 +7,7 @@ history. The hooks ``item_texts`` and ``user_texts`` replace either.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from logging import getLogger
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,13 @@ Texts = dict[str, str]  # token -> text
 _BAR_FROM = 20_000  # texts: fewer are rendered in a blink
 
 
-def item_texts(config: Any, dataset: Any) -> Texts:
+def item_texts(config: Any, dataset: Any, tokens: Sequence[str] | None = None) -> Texts:
     """A text for each item of the data set that has one.
+
+    Args:
+        config: the configuration.
+        dataset: the data set.
+        tokens: the items; None: all that have an id.
 
     Returns:
         {item token: text}; items without a row or with an empty text are left out.
@@ -33,12 +39,15 @@ def item_texts(config: Any, dataset: Any) -> Texts:
     Raises:
         ValueError: no ``.item`` file, no text fields in it, a template that does not fit it.
     """
-    tokens = _tokens(dataset, dataset.iid_field)
+    every = tokens is None
+    tokens = _tokens(dataset, dataset.iid_field) if tokens is None else tokens
     given = _override("item_texts", config, dataset)
     if given is not None:
         return _given(given, tokens)
     file = _atomic(config, dataset, "item")
     rows = file.by(dataset.iid_field)
+    if every:
+        _say_new(len(rows.keys() - set(tokens)))
     template = PromptSettings.of(config).item_template(config["dataset"])
     labels = _labels(file, dataset.iid_field)
     if "fields" in template.variables() and not labels:
@@ -185,6 +194,15 @@ def _atomic(config: Any, dataset: Any, suffix: str) -> AtomicFile:
 def _tokens(dataset: Any, field: str) -> list[str]:
     """All tokens of an id field but RecBole's padding."""
     return [str(token) for token in dataset.field2id_token[field][1:]]
+
+
+def _say_new(count: int) -> None:
+    if count:
+        getLogger("recbole_llm").info(
+            f"{count} more items of the item file have no interactions: models that know items by "
+            f"text recommend them (recommend_new_items), training and evaluation leave them out "
+            f"(item_catalogue)"
+        )
 
 
 def _override(hook: str, config: Any, dataset: Any) -> Mapping[str, str] | None:

@@ -7,12 +7,13 @@ the strongest component would say which items have a vector. They stay zero, whi
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 Rows = npt.NDArray[np.floating[Any]]
+Float32: TypeAlias = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 
 _FLOOR = 1e-6  # smallest eigenvalue kept apart from zero, as a share of the largest
@@ -91,20 +92,54 @@ def whitening(
     return center, square * ((before if spread is None else spread) / after)
 
 
-def whitened(matrix: npt.NDArray[np.float32], power: float) -> npt.NDArray[np.float32]:
-    """The rows after `whitening`, as long on average as they were about their mean.
+class Whitener:
+    """`whitening` by the statistics of one matrix, for its rows and for later ones.
+
+    Rows come out as long on average as they were about their mean; zero rows stay zero.
 
     Args:
         matrix: [n, D].
-        power: 0 gives the matrix itself, mean and all.
+        power: 0 leaves rows as they are, mean and all.
+    """
+
+    def __init__(self, matrix: Float32, power: float) -> None:
+        self._parts: tuple[Float32, ...] | None = None
+        if power != 0:
+            self._parts = tuple(part.astype(np.float32) for part in whitening(matrix, power))
+
+    def __call__(self, matrix: Float32) -> Float32:
+        """[m, D] -> [m, D]."""
+        if self._parts is None:
+            return matrix
+        center, square = self._parts
+        real = has_vector(matrix)
+        rows = np.zeros_like(matrix)
+        rows[real] = (matrix[real] - center) @ square
+        return rows
+
+
+def whitened(matrix: Float32, power: float) -> Float32:
+    """The rows [n, D] after `Whitener`, by their own statistics."""
+    return Whitener(matrix, power)(matrix)
+
+
+def expected_rows(table: Rows, matrix: Rows, later: Rows) -> Float32:
+    """Where a trained table would have the rows of later items, by their vectors.
+
+    The least-squares map from principal components of the known items' vectors, one per ten items
+    at most, and a constant, to their rows of the table.
+
+    Args:
+        table: [n, H].
+        matrix: [n, D], vectors of the same items; items without one have no say.
+        later: [m, D].
 
     Returns:
-        [n, D]; zero rows stay zero.
+        [m, H].
     """
-    if power == 0:
-        return matrix
-    center, square = (part.astype(np.float32) for part in whitening(matrix, power))
     real = has_vector(matrix)
-    rows = np.zeros_like(matrix)
-    rows[real] = (matrix[real] - center) @ square
-    return rows
+    components = pca(matrix, max(1, min(table.shape[1], int(real.sum()) // 10)))
+    known = np.insert(components.coordinates[real].astype(np.float64), 0, 1.0, axis=1)
+    weights = np.linalg.lstsq(known, table[real].astype(np.float64), rcond=None)[0]
+    rows: Float64 = (later - components.mean) @ components.axes @ weights[1:] + weights[0]
+    return rows.astype(np.float32)

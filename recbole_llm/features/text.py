@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from logging import getLogger
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from recbole_llm.features.align import Coverage, align
 from recbole_llm.features.digest import digest, short_digests, texts_digest
@@ -20,6 +22,7 @@ from recbole_llm.features.errors import TableError, first_names
 from recbole_llm.features.lengths import TokenLimit, report_cut
 from recbole_llm.features.pipeline import EncodeReport, encode_texts
 from recbole_llm.features.prompts import Texts, item_texts, user_texts
+from recbole_llm.features.reduce import has_vector
 from recbole_llm.features.settings import EncoderSettings, StoreSettings
 from recbole_llm.features.table import EmbeddingTable
 from recbole_llm.features.vectors import EmbeddingStore
@@ -109,6 +112,32 @@ def _encoded(
             table, encoding = _encode(config, kind.name, encoder, store, texts)
     aligned, coverage = align(table, kind.tokens(dataset), policy, kind.name, kind.policy_key)
     return Encoded(aligned, coverage, encoding)
+
+
+def encode_new_items(config: Config, dataset: Dataset, tokens: Sequence[str]) -> EmbeddingTable:
+    """Vectors of items that have no id, of those that have a usable one: [m, D], m of the tokens.
+
+    Args:
+        config: the configuration.
+        dataset: the data set, whose ``.item`` file describes them.
+        tokens: the items.
+
+    Raises:
+        ValueError: as of `encode_items`.
+    """
+    encoder = create_encoder(config)
+    if isinstance(encoder, TableSource):
+        table = encoder.table("item")
+    else:
+        texts = item_texts(config, dataset, tokens)
+        with closing(EmbeddingStore.from_config(config)) as store:
+            report_cut(texts, "new item", TokenLimit.of(encoder))
+            table = _encode(config, "new item", encoder, store, texts)[0]
+    usable = np.isfinite(table.matrix).all(axis=1) & has_vector(table.matrix)
+    row_of = {token: row for row, token in enumerate(table.tokens) if usable[row]}
+    found = [token for token in tokens if token in row_of]
+    rows = table.matrix[[row_of[token] for token in found]]
+    return EmbeddingTable(rows, found, table.fingerprint, table.source)
 
 
 def encode_named(config: Config, texts: Texts, kind: str) -> EmbeddingTable:

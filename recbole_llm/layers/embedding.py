@@ -32,6 +32,10 @@ class FrozenEmbedding(nn.Module):
         self.fingerprint = fingerprint
         self.register_buffer("weight", weight.detach(), persistent=False)
 
+    def append(self, rows: Tensor) -> None:
+        """Add rows [m, D] behind those that are there."""
+        self.weight = torch.cat([self.weight, rows.to(self.weight)])
+
     @property
     def dimension(self) -> int:
         """D, the length of a vector."""
@@ -44,3 +48,10 @@ class FrozenEmbedding(nn.Module):
     def extra_repr(self) -> str:
         rows, width = self.weight.shape
         return f"{rows}, {width}, fingerprint={self.fingerprint!r}"
+
+
+def append_rows(table: nn.Embedding, rows: Tensor) -> None:
+    """Add rows [m, H] to a trainable table, behind those that are there."""
+    weight = torch.cat([table.weight.detach(), rows.to(table.weight)])
+    table.weight = nn.Parameter(weight, table.weight.requires_grad)
+    table.num_embeddings = len(weight)

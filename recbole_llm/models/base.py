@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from recbole.model.abstract_recommender import SequentialRecommender
@@ -16,6 +16,21 @@ from recbole_llm.layers.matmul import scores
 
 SAMPLED_LOSSES = {"BCE": losses.bce, "BPR": losses.bpr, "SSM": losses.sampled_softmax}
 LOSS_TYPES = ("CE", *SAMPLED_LOSSES)
+
+
+@runtime_checkable
+class TextItemModel(Protocol):
+    """A model that knows items by text, and so takes items that came after training."""
+
+    def add_items(self, text: Tensor) -> None:
+        """Take m items, which get the ids n … n + m - 1 and have no training interactions.
+
+        From then on the model reads them in histories and scores them; the scores of other items
+        stay. To be called on a copy that is not trained further.
+
+        Args:
+            text: their vectors of the feature ``item_text``, [m, D].
+        """
 
 
 class TrainingRows(NamedTuple):

@@ -76,8 +76,9 @@ class Recommender:
     """
 
     def __init__(self, config: Any, model: Any, dataset: Any) -> None:
-        self.config, self.dataset = config, dataset
+        self.config = config
         self.scorer = make_scorer(config, model, dataset)
+        self.dataset = dataset = self.scorer.dataset  # with new items, where the model takes them
         self.user_tokens: Any = dataset.field2id_token[dataset.uid_field]
         self.item_tokens: Any = dataset.field2id_token[dataset.iid_field]
 

@@ -19,6 +19,7 @@ from recbole_llm.data.eval_loader import ItemLists
 from recbole_llm.data.interaction import single_precision
 from recbole_llm.data.split import IntArray, first_numbers
 from recbole_llm.data.training import training_interactions
+from recbole_llm.tasks.new_items import with_new_items
 
 
 @runtime_checkable
@@ -248,10 +249,11 @@ def make_scorer(config: Any, model: Any, dataset: Any) -> Scorer:
     kind = config["MODEL_TYPE"]
     if kind == ModelType.DECISIONTREE:
         raise ValueError(f"{config['model']} is a decision tree, which cannot recommend from here")
+    model, dataset, source = with_new_items(config, model, dataset)
     if isinstance(model, TextUserModel):
         return TextUserScorer(config, model, dataset)
     if kind != ModelType.SEQUENTIAL:
         return Scorer(config, model, dataset)
     # The split has replaced the interactions of `dataset` by rows with lists.
-    source = create_dataset(config, vocabulary=vocabulary_of(dataset))
+    source = source or create_dataset(config, vocabulary=vocabulary_of(dataset))
     return SequentialScorer(config, model, dataset, source)

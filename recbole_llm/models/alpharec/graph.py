@@ -66,6 +66,11 @@ class InteractionGraph(nn.Module):
             tensor = tensor.to(torch.get_default_dtype())
         self.register_buffer(name, tensor, persistent=False)
 
+    def pairs(self) -> tuple[np.ndarray, np.ndarray]:
+        """The unique pairs: users and items, int [m] each."""
+        users = np.repeat(np.arange(self.n_users), self.user_degrees.cpu().numpy())
+        return users, self.user_items.cpu().numpy()
+
     def user_means(self, x: Tensor) -> Tensor:
         """Mean of each user's items: x [n, D] -> [N, D]."""
         return linear_operator(

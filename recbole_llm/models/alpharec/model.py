@@ -77,6 +77,12 @@ class AlphaRec(GeneralRecommender):  # type: ignore[misc]
         self.graph = graph.to(self.text.weight.device)
         self._cache = {}
 
+    def add_items(self, text: Tensor) -> None:
+        """Take items after training, as nodes without edges: see `TextItemModel`."""
+        self.text.append(text)
+        self.n_items += len(text)
+        self.set_interactions(*self.graph.pairs())
+
     def forward(self) -> tuple[Tensor, Tensor]:
         """Final vectors, not normalised: users [N, D], items [n, D]."""
         nodes: Tensor = self.text_map.on_graph(self.text.weight, self.graph)

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recbole_llm.features.reduce import expected_rows
 from recbole_llm.layers.attention import SelfAttention, attention_mask
-from recbole_llm.layers.embedding import FrozenEmbedding
+from recbole_llm.layers.embedding import FrozenEmbedding, append_rows
 from recbole_llm.layers.packing import Layout
 
 # Inputs have their positions already; SASRec has its authors' block.
@@ -106,6 +107,15 @@ class DualView(nn.Module):
     def item_vectors(self, ids: Tensor | None = None) -> Tensor:
         """[E_i ; a(T_i)] of ids int [*] -> [*, 2 H]; None: the whole table, [n, 2 H]."""
         return torch.cat(self._vectors(ids), dim=-1)
+
+    @torch.no_grad()
+    def add_items(self, text: Tensor) -> None:
+        """Rows of items that came after training, text [m, D]: the collaborative view has them
+        where items of such texts are on average."""
+        table = self.item_embedding
+        arrays = (part.cpu().numpy() for part in (table.weight, self.text.weight, text))
+        append_rows(table, torch.from_numpy(expected_rows(*arrays)))
+        self.text.append(text)
 
     def states(self, item_seq: Tensor, mask: Tensor) -> Tensor:
         """F after every position: item_seq int [B, L], mask bool [B, L] -> [B, L, 2 H]."""

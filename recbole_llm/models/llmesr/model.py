@@ -6,11 +6,12 @@ import time
 from logging import getLogger
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from recbole_llm.data.training import training_interactions
 from recbole_llm.features.attach import item_embeddings, user_embeddings
-from recbole_llm.features.reduce import whitened
+from recbole_llm.features.reduce import Whitener
 from recbole_llm.features.retrieval import nearest_neighbours
 from recbole_llm.layers.backbones import backbone_from_settings
 from recbole_llm.layers.embedding import FrozenEmbedding
@@ -37,7 +38,8 @@ class LLMESR(SequenceRecommender):
         self.alpha, self.teacher = settings.alpha, settings.teacher
         self.n_similar_users = settings.n_similar_users
         table = item_embeddings(config, dataset)
-        text = whitened(table.matrix, settings.text_whitening)
+        self._whitener = Whitener(table.matrix, settings.text_whitening)
+        text = self._whitener(table.matrix)
         self.network = _network(settings, text, table.fingerprint)
         initialise(self.network, text, _start(settings))
         self.distillation: SelfDistillation | None = None  # a trained model does without it
@@ -69,6 +71,14 @@ class LLMESR(SequenceRecommender):
     def item_vectors(self, ids: Tensor | None = None) -> Tensor:
         """[E_i ; a(T_i)], ids int [*] -> [*, 2 H]; None: the whole catalogue."""
         return self.network.item_vectors(ids)
+
+    def add_items(self, text: Tensor) -> None:
+        """Take items after training: see `TextItemModel`. Their texts are whitened by the
+        statistics of the items of training."""
+        white = self._whitener(text.cpu().numpy())
+        self.network.add_items(torch.from_numpy(white))
+        self.n_items += len(text)
+        self._cached_items = None
 
     def calculate_loss(self, interaction: Any) -> Tensor:
         """Recommendation loss plus alpha times the distillation loss, scalar."""

@@ -70,6 +70,11 @@ class FrequencyGate(nn.Module):
         self._initial = torch.stack([torch.linspace(a, b, n_bins + 1) for a, b in starts])
         self.alpha = nn.Parameter(self._initial.clone())  # [3, bins + 1]
 
+    def append(self, count: int) -> None:
+        """Add items without training interactions: to the last bin, as others without any."""
+        last = self.bins.new_full((count,), self.alpha.shape[1] - 1)
+        self.bins = torch.cat([self.bins, last])
+
     @torch.no_grad()
     def reset(self) -> None:
         """Back to the initial weights."""

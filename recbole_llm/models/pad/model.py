@@ -10,14 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from recbole_llm.data.training import item_counts
 from recbole_llm.features.attach import item_embeddings
 from recbole_llm.features.item_init import fill_table
+from recbole_llm.features.reduce import expected_rows
 from recbole_llm.layers.backbones import backbone_from_settings
-from recbole_llm.layers.embedding import FrozenEmbedding
+from recbole_llm.layers.embedding import FrozenEmbedding, append_rows
 from recbole_llm.models.base import SequenceRecommender
 from recbole_llm.models.pad.experts import (
     AlignedItems,
@@ -107,6 +109,24 @@ class PAD(SequenceRecommender):
             gates = self.gate(ids).unbind(-1)
             parts = [part * gate.unsqueeze(-1) for part, gate in zip(parts, gates, strict=True)]
         return torch.cat(parts, dim=-1)
+
+    @torch.no_grad()
+    def add_items(self, text: Tensor) -> None:
+        """Take items after training: see `TextItemModel`.
+
+        Their rows of the ID tables are where such texts are on average by now, which is the
+        projection of `pca_init` before training. Zeros would not do: training moves all of a table,
+        and the ID expert would score zeros above or below everything that it knows.
+        """
+        known = self.expert("llm").items[0].text
+        for table in (self.expert("id").items, self.expert("aligned").items.embedding):
+            arrays = (part.cpu().numpy() for part in (table.weight, known.weight, text))
+            append_rows(table, torch.from_numpy(expected_rows(*arrays)))
+        known.append(text)  # which the experts share
+        self.gate.append(len(text))
+        self.item_counts = np.append(self.item_counts, np.zeros(len(text), np.int64))
+        self.n_items += len(text)
+        self._cached_items = None
 
     def calculate_loss(self, interaction: Any) -> Tensor | tuple[Tensor, ...]:  # type: ignore[override]
         """Recommendation loss; in the align phase also gamma * MK-MMD (RecBole sums them)."""

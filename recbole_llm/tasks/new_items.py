@@ -1,0 +1,92 @@
+"""Items that came after training, for models that know items by text."""
+
+from __future__ import annotations
+
+import copy
+from logging import getLogger
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from recbole_llm.core.tokens import Vocabulary, vocabulary_of
+from recbole_llm.data.catalogue import new_items
+from recbole_llm.data.create import create_dataset
+from recbole_llm.data.settings import EngineSettings
+from recbole_llm.data.vocabulary import VocabularyDataset
+from recbole_llm.features.attach import attached
+from recbole_llm.features.errors import first_names
+from recbole_llm.features.table import EmbeddingTable
+from recbole_llm.features.text import encode_new_items
+from recbole_llm.models.base import TextItemModel
+
+if TYPE_CHECKING:
+    from recbole.config import Config
+    from recbole.data.dataset import Dataset
+
+
+def with_new_items(config: Config, model: Any, dataset: Dataset) -> tuple[Any, Any, Any]:
+    """A model and its data set with the ``.item`` file's further items, behind those of training.
+
+    Args:
+        config: the model's.
+        model: trained; it is copied before it takes items.
+        dataset: whose ids the model has.
+
+    Returns:
+        model; data set; and that before its rows became tensors, with all interactions of new items
+        too. What was given, and None, where there are no new items or the model cannot score them.
+    """
+    tokens = new_items(config, dataset) if EngineSettings.of(config).recommend_new_items else []
+    if not tokens:
+        return model, dataset, None
+    reason = _cannot(config, model, dataset)
+    vectors = None if reason else encode_new_items(config, dataset, tokens)
+    if vectors is not None:
+        reason = _not_alike(vectors, attached(dataset).get("item_text"))
+    if reason or vectors is None:
+        _say(tokens, f"not recommended: {reason}")
+        return model, dataset, None
+    found = set(vectors.tokens)
+    without = [token for token in tokens if token not in found]
+    if without:
+        _say(without, "not recommended: no text or vector")
+    _say(list(vectors.tokens), f"{config['model']} scores them by their texts")
+    source = create_dataset(config, vocabulary=_grown(dataset, vectors.tokens))
+    tensors = copy.copy(source)
+    tensors._change_feat_format()
+    model = copy.deepcopy(model)
+    model.add_items(torch.from_numpy(vectors.matrix).to(config["device"]))
+    return model, tensors, source
+
+
+def _cannot(config: Config, model: Any, dataset: Dataset) -> str:
+    """Why new items cannot be scored; "" where they can."""
+    if not isinstance(model, TextItemModel):
+        return f"{config['model']} knows no item that it was not trained with"
+    if not isinstance(dataset, VocabularyDataset):
+        return f"{type(dataset).__name__} cannot number them"
+    return ""
+
+
+def _not_alike(new: EmbeddingTable, known: EmbeddingTable | None) -> str:
+    """Why new vectors do not go with those of training; "" where they do."""
+    if not len(new):
+        return "not one has a text or vector"
+    if known is None or (new.source, new.dimension) != (known.source, known.dimension):
+        return "the item vectors of training were not made by this encoder"
+    return ""
+
+
+def _grown(dataset: Dataset, tokens: Any) -> Vocabulary:
+    """The data set's vocabulary with further items at its end."""
+    vocabulary = vocabulary_of(dataset)
+    known = vocabulary[dataset.iid_field]
+    grown = np.append(known.astype(object), np.array(tokens, object))
+    return {field: grown if own is known else own for field, own in vocabulary.items()}
+
+
+def _say(tokens: list[str], what: str) -> None:
+    getLogger("recbole_llm").info(
+        f"{len(tokens)} new items of the item file ({first_names(tokens)}): {what}"
+    )
