@@ -55,7 +55,10 @@ def decoded(path: Path, raw: bytes, encoding: str) -> str:
             f"encoding, such as --encoding=latin-1"
         ) from error
     text = text.removeprefix("\ufeff")
-    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+    if "\r" not in text:
+        return text
+    # Of a file without newlines a carriage return ends a line; elsewhere it is part of a title.
+    return text.replace("\r\n", "\n") if "\n" in text else text.replace("\r", "\n")
 
 
 def header_types(path: Path, line: str, separator: str) -> dict[str, str]:

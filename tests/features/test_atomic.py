@@ -50,7 +50,7 @@ def test_line_ends_within_a_title_are_of_the_title(tmp_path: Path) -> None:
     [
         ("", "the header must be name:type fields, got ''"),
         ("id\tname:token\n", "the header must be name:type"),
-        ("id:token\tname:token\n1\ta\n2\tb\tc\n", "line 3 has 3 values, the header has 2 fields"),
+        ("id:token\tname:token\n1\ta\n2\tb\tc\n", "line 3: 3 values, the header has 2 fields"),
     ],
 )
 def test_a_file_of_another_form_is_refused(tmp_path: Path, content: str, message: str) -> None:
