@@ -6,7 +6,6 @@ which is written before each epoch and removed when the run ends well.
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,12 +17,13 @@ from recbole.trainer.trainer import AbstractTrainer
 from recbole.utils import set_color
 
 from recbole_llm.core.checkpoint import (
-    decode,
     load_checkpoint,
     load_model_state,
-    plain_config,
+    require,
     save_atomically,
 )
+from recbole_llm.core.plain import decode
+from recbole_llm.core.stored import plain_config
 from recbole_llm.trainers import run_state
 
 if TYPE_CHECKING:
@@ -33,13 +33,12 @@ if TYPE_CHECKING:
     from recbole_llm.trainers.engine import EngineMixin
 
 KEY = "run"  # of the state in a checkpoint
-# What a run's numbers do not depend on, or what is known by its fingerprint.
+_PARTS = ("state_dict", "optimizer", "epoch", "cur_step", "best_valid_score")
+_STATE = ("file", "best", "result", "losses", "optimizers", "model", "random")
+# What a run's numbers do not depend on; what checkpoints never store is not compared either.
 _FREE = {
-    "resume", "pad_pretrained", "data_path", "checkpoint_dir", "embedding_cache_dir", "state",
-    "show_progress", "log_wandb", "wandb_project", "log_flops", "strict_config", "detect_anomaly",
-    "tune_malloc", "cpu_threads", "gpu_id", "use_gpu", "device", "local_rank", "encoder_base_url",
-    "encoder_api_key_env", "encoder_batch_size", "encoder_device", "save_dataset",
-    "save_dataloaders", "dataset_save_path", "dataloaders_save_path",
+    "data_path", "state", "show_progress", "log_flops", "strict_config", "detect_anomaly",
+    "encoder_batch_size",
 }  # fmt: skip
 
 
@@ -63,6 +62,8 @@ def load_run(file: str, config: Config) -> dict[str, Any]:
             f"resume: '{file}' holds a model but not where its run stood; that is in "
             f"<model>-<time>-last.pth, as long as the run has not ended"
         )
+    require(checkpoint, _PARTS, file)
+    require(state, _STATE, file)
     _check_same(checkpoint["config"], plain_config(config), file)
     best = _beside(file, state["best"])
     if state["result"] is not None and not best.is_file():
@@ -150,10 +151,9 @@ class ResumableMixin(AbstractTrainer):  # type: ignore[misc]
         if not self.config["single_spec"]:
             raise ValueError("resume: a run of several processes cannot be resumed")
         load_model_state(self.model, checkpoint, file)
+        self._resumed_tokens = checkpoint.get("tokens")
         self._stood = checkpoint[KEY]
         own = _beside(file, self._stood["file"])
-        for part in own.parent.glob(f"{glob.escape(own.stem)}*.part"):
-            part.unlink()  # the process was killed while it saved
         self.run_file = self.saved_model_file = str(own)
         self.last_file = file
         self._stand(checkpoint)

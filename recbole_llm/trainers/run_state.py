@@ -70,11 +70,11 @@ def changed(model: nn.Module, before: Marks) -> list[tuple[str, str, Any]]:
 
 def restore_changed(model: nn.Module, values: Sequence[tuple[str, str, Any]]) -> None:
     """Put the values of `changed` into a model of the same shape."""
-    modules, present = dict(model.named_modules()), {key: value for key, value in _states(model)}
+    modules, present = dict(model.named_modules()), dict(_states(model))
     for module, name, value in values:
-        if (module, name) not in present:
+        before: Any = present.get((module, name))
+        if type(before) is not type(value):
             raise ValueError(f"resume: the model has no '{module}.{name}' of this kind")
-        before = present[module, name]
         setattr(modules[module], name, value.to(before.device) if _tensor(before) else value)
 
 
