@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import IO, Any
 from unittest.mock import Mock
 
 import numpy as np
@@ -197,8 +197,8 @@ def test_a_checkpoint_is_replaced_in_one_step(monkeypatch: pytest.MonkeyPatch) -
     one = trainer()
     one._save_checkpoint(1)
 
-    def die_midway(state: object, part: str) -> None:
-        Path(part).write_bytes(b"half")
+    def die_midway(state: object, part: IO[bytes]) -> None:
+        part.write(b"half")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(torch, "save", die_midway)
