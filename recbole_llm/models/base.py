@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from recbole_llm.core.errors import check_choice
 from recbole_llm.core.settings import ConfigLike
+from recbole_llm.data.split import IntArray
 from recbole_llm.layers import losses
 from recbole_llm.layers.matmul import scores
 
@@ -31,6 +33,19 @@ class TextItemModel(Protocol):
         Args:
             text: their vectors of the feature ``item_text``, [m, D].
         """
+
+
+@runtime_checkable
+class TextUserModel(Protocol):
+    """A model that can score users whom it was not trained on, and take a text query."""
+
+    def set_interactions(self, users: IntArray, items: IntArray) -> None:
+        """Replace the interactions that the model knows."""
+
+    def score_users(
+        self, histories: Sequence[Tensor], query: Tensor | None = None, query_weight: float = 0.5
+    ) -> Tensor:
+        """Scores [B, n] from item ids and a query vector [D]."""
 
 
 class TrainingRows(NamedTuple):

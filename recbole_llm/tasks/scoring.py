@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,20 +19,8 @@ from recbole_llm.data.eval_loader import ItemLists
 from recbole_llm.data.interaction import single_precision
 from recbole_llm.data.split import IntArray, first_numbers
 from recbole_llm.data.training import training_interactions
+from recbole_llm.models.base import TextUserModel
 from recbole_llm.tasks.new_items import with_new_items
-
-
-@runtime_checkable
-class TextUserModel(Protocol):
-    """A model that can score users whom it was not trained on, and take a text query."""
-
-    def set_interactions(self, users: IntArray, items: IntArray) -> None:
-        """Replace the interactions that the model knows."""
-
-    def score_users(
-        self, histories: Sequence[Tensor], query: Tensor | None = None, query_weight: float = 0.5
-    ) -> Tensor:
-        """Scores [B, n] from item ids and a query vector [D]."""
 
 
 class Scorer:

@@ -103,6 +103,17 @@ def test_members() -> None:
     }
 
 
+def test_strictly_cold_items_by_hand() -> None:
+    """Users 4 and 5 have the positives 4 and 5, which have no training interaction."""
+    scores = [ranking(2, 1), ranking(4, 5), ranking(4, 5)]
+    result = evaluate(scores, [1, 4, 5], [(0, 2), (1, 4), (2, 5)], eval_groups=["new"])
+    assert result["ndcg@2 (new items)"] == pytest.approx((1 + SECOND) / 2, abs=1e-6)
+    assert result["ndcg@2 (seen items)"] == 1.0
+    assert (result["users (new items)"], result["items (seen items)"]) == (2, 1)
+    groups = make_groups(config(eval_groups=["new"]), train_data().dataset)
+    assert [g.members.nonzero().view(-1).tolist() for g in groups] == [[4, 5], [1, 2, 3]]
+
+
 def test_head_takes_the_share_and_breaks_ties_by_id() -> None:
     counts = np.array([9, 2, 5, 5, 1, 5])
     assert np.flatnonzero(head(counts, 0.4)).tolist() == [2, 3]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from recbole_llm.features.reduce import pca, whitened, whitening
+from recbole_llm.features.reduce import Whitener, expected_rows, pca, whitened, whitening
 
 
 def half_zeros(n: int = 40, width: int = 12) -> tuple[np.ndarray, np.ndarray]:
@@ -90,3 +90,27 @@ def test_whitened_rows_keep_their_spread_and_padding_stays_zero() -> None:
     assert whitened(matrix, 0.0) is matrix
     with_gap = np.insert(matrix, 7, 0, axis=0)  # an item without a vector
     np.testing.assert_allclose(whitened(with_gap, 1.0), np.insert(white, 7, 0, axis=0), atol=1e-5)
+
+
+def test_later_rows_are_whitened_by_the_first_ones_alone() -> None:
+    rng = np.random.default_rng(5)
+    first, later = rng.normal(size=(2, 30, 4)).astype(np.float32)
+    later[3] = 0
+    center, square = whitening(first, 0.5)
+    found = Whitener(first, 0.5)(later + 7 * (later != 0))
+    np.testing.assert_allclose(found[:3], (later[:3] + 7 - center) @ square, rtol=1e-4)
+    assert not found[3].any()
+    np.testing.assert_array_equal(Whitener(first, 0.5)(first), whitened(first, 0.5))
+
+
+def test_rows_that_later_texts_let_expect() -> None:
+    """A table that is affine in the vectors is found again; rows without a vector have no say."""
+    rng = np.random.default_rng(6)
+    matrix, later = rng.normal(size=(50, 3)), rng.normal(size=(4, 3))
+    slope, constant = rng.normal(size=(3, 5)), rng.normal(size=5)
+    table = matrix @ slope + constant
+    matrix[::10], table[::10] = 0, 99
+    found = expected_rows(table, matrix, later)
+    np.testing.assert_allclose(found, later @ slope + constant, rtol=1e-4, atol=1e-4)
+    one = expected_rows(table[:11], matrix[:11], later)  # ten items: a single component
+    assert np.linalg.matrix_rank(one - one.mean(0), tol=1e-4) == 1

@@ -73,7 +73,7 @@ def test_a_reordered_file_changes_nothing(model: str, keys: dict[str, Any]) -> N
     pd.testing.assert_frame_equal(scores(checkpoint), expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("model", ["SASRec", "BPR", "DeepFM", "AlphaRec", "CKE"])
+@pytest.mark.parametrize("model", ["SASRec", "BPR", "DeepFM", "CKE"])
 def test_gained_users_and_items_are_left_out_by_name(
     model: str, caplog: pytest.LogCaptureFixture
 ) -> None:
