@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from logging import getLogger
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from recbole.data.transform import construct_transform
@@ -33,6 +33,10 @@ from recbole_llm.features.item_init import initialise_items
 from recbole_llm.offline.run import prepare_data
 from recbole_llm.trainers.resume import load_run, resumable
 from recbole_llm.trainers.stock import get_trainer
+
+if TYPE_CHECKING:
+    from recbole.data.dataset import Dataset
+    from recbole.model.abstract_recommender import AbstractRecommender
 
 
 def run_recbole_llm(
@@ -157,7 +161,7 @@ def load_data_and_model(
     return config, model, dataset, train_data, valid_data, test_data
 
 
-def _report_split(config: Config, checkpoint: Mapping[str, Any], dataset: Any) -> None:
+def _report_split(config: Config, checkpoint: Mapping[str, Any], dataset: Dataset) -> None:
     """Say where a model that may be built on the training interactions now gets others."""
     built_on = (ModelType.GENERAL, ModelType.KNOWLEDGE, ModelType.TRADITIONAL)
     if config["MODEL_TYPE"] in built_on and checkpoint.get("trained_on") != training_digest(
@@ -177,7 +181,7 @@ def load_data(config: Config, vocabulary: Vocabulary | None = None) -> tuple[Any
     return prepare_data(config, vocabulary=vocabulary)
 
 
-def build_model(config: Config, train_dataset: Any) -> Any:
+def build_model(config: Config, train_dataset: Dataset) -> Any:
     """The model on its device, seeded; its item table as ``item_init`` says."""
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
     with missing_packages_named(config["model"]):
@@ -193,12 +197,12 @@ def build_model(config: Config, train_dataset: Any) -> Any:
     return model.to(config["device"])
 
 
-def build_trainer(config: Config, model: Any) -> Any:
+def build_trainer(config: Config, model: AbstractRecommender) -> Any:
     """The model's trainer."""
     return get_trainer(config["model"])(config, model)
 
 
-def log_flops(config: Config, model: Any, dataset: Any) -> None:
+def log_flops(config: Config, model: AbstractRecommender, dataset: Dataset) -> None:
     """RecBole's count of the operations of one prediction; some of its models cannot predict."""
     transform = construct_transform(config)
     try:

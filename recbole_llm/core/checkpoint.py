@@ -213,7 +213,7 @@ def _moved(value: Any, device: Any) -> Any:
     return value.to(device) if isinstance(value, Tensor) else value
 
 
-def embedding_fingerprints(model: Any) -> dict[str, str]:
+def embedding_fingerprints(model: AbstractRecommender) -> dict[str, str]:
     """Fingerprint of each frozen table in the model, whose vectors no checkpoint holds."""
     return {
         name: module.fingerprint
@@ -222,7 +222,7 @@ def embedding_fingerprints(model: Any) -> dict[str, str]:
     }
 
 
-def check_fingerprints(model: Any, saved: Mapping[str, str]) -> None:
+def check_fingerprints(model: AbstractRecommender, saved: Mapping[str, str]) -> None:
     """Raise ValueError if the model's frozen vectors are not those of the checkpoint."""
     current = embedding_fingerprints(model) if saved else {}  # decision trees are no modules
     for name, fingerprint in dict(saved).items():

@@ -32,5 +32,5 @@ class _Column(pd.Series):  # type: ignore[misc]
     def _constructor_expanddim(self) -> type[Frame]:
         return Frame
 
-    def agg(self, func: Any = None, *args: Any, **kwargs: Any) -> Any:
+    def agg(self, func: Any = None, *args: object, **kwargs: object) -> Any:
         return self.map(len) if func is len else super().agg(func, *args, **kwargs)

@@ -9,10 +9,13 @@ from collections.abc import Mapping
 from functools import cache
 from logging import getLogger
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import loky
 import torch
+
+if TYPE_CHECKING:
+    from recbole_llm.core.settings import ConfigLike
 
 # glibc's malloc.h: option, value. By default blocks of 128 KiB to 32 MiB may come from mmap, and
 # free memory at the heap's top goes back at once: every training step would map, zero and unmap
@@ -24,7 +27,7 @@ _OLD_MMAP_LIMIT = 32 << 20  # the largest M_MMAP_THRESHOLD that glibc < 2.35 tak
 _OTHER_ALLOCATORS = ("jemalloc", "tcmalloc", "mimalloc", "hoard", "asan")
 
 
-def configure_runtime(config: Any = None) -> str:
+def configure_runtime(config: ConfigLike | None = None) -> str:
     """Set the allocator and the number of threads for this process; say so in one log line.
 
     May be called any number of times. Threads: the config's, else those of OMP_NUM_THREADS, else
@@ -45,7 +48,7 @@ def configure_runtime(config: Any = None) -> str:
     return line
 
 
-def _value(config: Any, key: str, default: Any) -> Any:
+def _value(config: ConfigLike | None, key: str, default: Any) -> Any:
     return config[key] if config is not None and key in config else default
 
 

@@ -7,9 +7,12 @@ import re
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import recbole
+
+if TYPE_CHECKING:
+    from recbole.model.abstract_recommender import AbstractRecommender
 
 RECBOLE = Path(recbole.__file__).parent
 # RecBole's models that read columns of the items by name, and their key for these.
@@ -43,7 +46,7 @@ def item_features(model: str, settings: Any) -> list[str]:
     return [value] if isinstance(value, str) else list(value or ())
 
 
-def learns_labels(model: Any) -> bool:
+def learns_labels(model: AbstractRecommender) -> bool:
     """Whether a model class learns the labels of interactions: context-aware models, decision
     trees, and those that say so (``learns_labels = True``)."""
     kind: str = model.type.name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from recbole_llm.data.files import Table, read_types
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from recbole_llm.core.settings import ConfigLike
 
 
-def listed_items(config: ConfigLike, dataset: Any) -> list[str] | None:
+def listed_items(config: ConfigLike, dataset: Dataset) -> list[str] | None:
     """The tokens of a data set's ``.item`` file in its order; None without such a file or column.
 
     Raises:

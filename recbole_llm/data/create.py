@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from logging import getLogger
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from recbole.utils import ModelType
@@ -19,9 +19,12 @@ from recbole_llm.data.dataset import dataset_class as dataset_class_of
 from recbole_llm.data.files import read_types
 from recbole_llm.data.vocabulary import VocabularyDataset, check_vocabulary
 
+if TYPE_CHECKING:
+    from recbole_llm.core.config import Config
+
 
 def create_dataset(
-    config: Any, dataset_class: type | None = None, vocabulary: Vocabulary | None = None
+    config: Config, dataset_class: type | None = None, vocabulary: Vocabulary | None = None
 ) -> Any:
     """Load the data set from its atomic files.
 
@@ -53,7 +56,7 @@ def create_dataset(
         ) from error
 
 
-def _create(config: Any, cls: type[Any], vocabulary: Vocabulary | None) -> Any:
+def _create(config: Config, cls: type[Any], vocabulary: Vocabulary | None) -> Any:
     if issubclass(cls, VocabularyDataset):
         return cls(config, vocabulary) if vocabulary else cls(config)
     dataset = cls(config)  # RecBole's own or a plugin's, numbered by the order of its files
@@ -61,14 +64,14 @@ def _create(config: Any, cls: type[Any], vocabulary: Vocabulary | None) -> Any:
     return dataset
 
 
-def _class_of(config: Any) -> type[Any]:
+def _class_of(config: Config) -> type[Any]:
     spec = get_registry().models.get(config["model"])
     if spec is not None and spec.dataset is not None:
         return resolve(spec.dataset)  # type: ignore[no-any-return]
     return dataset_class_of(config["model"], config["MODEL_TYPE"])
 
 
-def check_files(config: Any) -> None:
+def check_files(config: Config) -> None:
     """Fail early, and with the way out, where RecBole would try a download or crash later."""
     folder, name = Path(config["data_path"]), config["dataset"]
     if not folder.is_dir():
@@ -92,11 +95,11 @@ def check_files(config: Any) -> None:
         _check_item_features(config, folder / f"{name}.item", features)
 
 
-def _types(config: Any, file: Path) -> dict[str, str]:
+def _types(config: Config, file: Path) -> dict[str, str]:
     return read_types(file, config["field_separator"], config["encoding"] or "utf-8")
 
 
-def _check_item_features(config: Any, file: Path, features: Sequence[str]) -> None:
+def _check_item_features(config: Config, file: Path, features: Sequence[str]) -> None:
     model, columns, load_col = config["model"], _types(config, file), config["load_col"]
     for feature in features:
         if feature not in columns:
@@ -110,7 +113,7 @@ def _check_item_features(config: Any, file: Path, features: Sequence[str]) -> No
             )
 
 
-def _check_columns(config: Any, file: Path) -> None:
+def _check_columns(config: Config, file: Path) -> None:
     types = _types(config, file)
     needed = ["USER_ID_FIELD", "ITEM_ID_FIELD"]
     if config["MODEL_TYPE"] == ModelType.SEQUENTIAL and not config["benchmark_filename"]:
@@ -138,7 +141,7 @@ def _check_columns(config: Any, file: Path) -> None:
         )
 
 
-def _check_order(config: Any) -> None:
+def _check_order(config: Config) -> None:
     """Refuse orders in which rows that are later would come first."""
     args, time = config["eval_args"], config["TIME_FIELD"]
     if args["order"] != "TO" and "TS" in (args["split"] or ()):
@@ -152,7 +155,7 @@ def _check_order(config: Any) -> None:
         )
 
 
-def _needs_label(config: Any) -> bool:
+def _needs_label(config: Config) -> bool:
     """Whether labels must be in the file: they come neither from a threshold nor from negatives."""
     if not learns_labels(config.model_class):
         return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,6 +20,12 @@ from recbole_llm.data.loaders import IndexDataLoader
 from recbole_llm.data.samplers import UsedItems
 from recbole_llm.data.settings import EngineSettings
 from recbole_llm.data.split import IntArray, ranges
+
+if TYPE_CHECKING:
+    from recbole.data.dataset import Dataset
+    from recbole.sampler import AbstractSampler
+
+    from recbole_llm.core.config import Config
 
 FLOAT_BYTES = 4
 SCORE_COPIES = 4  # a step's scores: the model's, a copy, and a comparison's temporaries
@@ -64,7 +70,9 @@ class FullSortEvalDataLoader(RecBoleFullSortEvalDataLoader, IndexDataLoader):  #
     histories count too. Users, positives and histories are RecBole's.
     """
 
-    def __init__(self, config: Any, dataset: Any, sampler: Any, shuffle: bool = False) -> None:
+    def __init__(
+        self, config: Config, dataset: Dataset, sampler: AbstractSampler, shuffle: bool = False
+    ) -> None:
         if config["MODEL_TYPE"] == ModelType.SEQUENTIAL:
             super().__init__(config, dataset, sampler, shuffle=shuffle)
             return
@@ -76,7 +84,7 @@ class FullSortEvalDataLoader(RecBoleFullSortEvalDataLoader, IndexDataLoader):  #
         # Past RecBole's own __init__, which does the above in a loop over interactions.
         super(RecBoleFullSortEvalDataLoader, self).__init__(config, dataset, sampler, shuffle=False)
 
-    def _index_users(self, dataset: Any, sampler: Any) -> None:
+    def _index_users(self, dataset: Dataset, sampler: AbstractSampler) -> None:
         n_users, n_items = dataset.user_num, dataset.item_num
         users, items = (dataset.inter_feat[f].numpy() for f in (self.uid_field, self.iid_field))
         positives = np.unique(users * n_items + items)
@@ -111,7 +119,7 @@ class FullSortEvalDataLoader(RecBoleFullSortEvalDataLoader, IndexDataLoader):  #
         return (take(self.user_df, index), history, *self.uid2positive_item.pairs(users))
 
 
-def user_bytes(config: Any, dataset: Any) -> int:
+def user_bytes(config: Config, dataset: Dataset) -> int:
     """Memory that ranking the whole catalogue for one user (one sequence) takes, estimated."""
     n_items: int = dataset.item_num
     sequential = config["MODEL_TYPE"] == ModelType.SEQUENTIAL

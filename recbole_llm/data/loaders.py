@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from recbole.data.dataloader import TrainDataLoader as RecBoleTrainDataLoader
 from recbole.data.interaction import Interaction
 from torch import Tensor
 from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
+
+if TYPE_CHECKING:
+    from recbole.data.dataset import Dataset
+    from recbole.sampler import AbstractSampler
 
 
 class Positions:
@@ -31,7 +35,7 @@ class Positions:
 class IndexBatches:
     """A torch batch sampler: the sampler's order, in index tensors of ``size``."""
 
-    def __init__(self, sampler: Any, size: int) -> None:
+    def __init__(self, sampler: AbstractSampler, size: int) -> None:
         self.sampler = sampler
         self.size = size
 
@@ -64,7 +68,7 @@ class IndexDataLoader(DataLoader[Any]):
     config: Any
     collate_fn: Callable[[Any], Any]
 
-    def __init__(self, dataset: Any, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, dataset: Dataset, *args: object, **kwargs: object) -> None:
         super().__init__(Positions(len(dataset)), *args, **kwargs)  # type: ignore[arg-type]
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from logging import getLogger
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from recbole.data import dataloader as stock
 from recbole.data.utils import get_dataloader as recbole_dataloader
@@ -17,6 +17,11 @@ from recbole_llm.data.samplers import create_samplers
 from recbole_llm.data.sequence_loader import SequenceTrainDataLoader
 from recbole_llm.data.settings import EngineSettings
 
+if TYPE_CHECKING:
+    from recbole.data.dataset import Dataset
+
+    from recbole_llm.core.config import Config
+
 OURS = {
     stock.TrainDataLoader: TrainDataLoader,
     stock.FullSortEvalDataLoader: FullSortEvalDataLoader,
@@ -24,7 +29,7 @@ OURS = {
 }
 
 
-def data_preparation(config: Any, dataset: Any) -> tuple[Any, Any, Any]:
+def data_preparation(config: Config, dataset: Dataset) -> tuple[Any, Any, Any]:
     """Split the data set and make its loaders.
 
     Args:
@@ -44,7 +49,7 @@ def data_preparation(config: Any, dataset: Any) -> tuple[Any, Any, Any]:
     return loaders
 
 
-def get_dataloader(config: Any, phase: str, level: str = "prefix") -> type:
+def get_dataloader(config: Config, phase: str, level: str = "prefix") -> type:
     """The loader class for a phase: ours where RecBole would take the one that it extends."""
     cls: type = recbole_dataloader(config, phase)
     if phase == "train" and level == "sequence":
@@ -52,7 +57,7 @@ def get_dataloader(config: Any, phase: str, level: str = "prefix") -> type:
     return OURS.get(cls, cls)
 
 
-def _build(config: Any, dataset: Any, level: str) -> tuple[Any, Any, Any]:
+def _build(config: Config, dataset: Dataset, level: str) -> tuple[Any, Any, Any]:
     built = dataset.build()
     if not len(built[0]):
         raise ValueError(
@@ -73,7 +78,7 @@ def _build(config: Any, dataset: Any, level: str) -> tuple[Any, Any, Any]:
     )
 
 
-def _log(config: Any) -> None:
+def _log(config: Config) -> None:
     for title, keys in (
         ("Training", ("train_level", "train_batch_size", "train_neg_sample_args")),
         ("Evaluation", ("eval_batch_size", "eval_memory_mib", "eval_args")),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,6 +16,9 @@ from recbole_llm.data.interaction import take
 from recbole_llm.data.loaders import IndexDataLoader
 from recbole_llm.data.split import ranges
 
+if TYPE_CHECKING:
+    from recbole_llm.core.config import Config
+
 
 class NegSampleEvalDataLoader(RecBoleNegSampleEvalDataLoader, IndexDataLoader):  # type: ignore[misc]
     """RecBole's evaluation batches; the rows of all users of a batch are gathered together.
@@ -23,7 +26,7 @@ class NegSampleEvalDataLoader(RecBoleNegSampleEvalDataLoader, IndexDataLoader): 
     Negatives are drawn user by user as RecBole does, hence the same under the same seed.
     """
 
-    def update_config(self, config: Any) -> None:
+    def update_config(self, config: Config) -> None:
         """Take over a new configuration's batch size."""
         if self._sampler is None:  # labels: RecBole asks the sampler for its phase
             super(RecBoleNegSampleEvalDataLoader, self).update_config(config)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,9 @@ from torch import Tensor
 from recbole_llm.data.settings import EngineSettings
 from recbole_llm.data.split import IntArray
 from recbole_llm.data.training import training_interactions
+
+if TYPE_CHECKING:
+    from recbole_llm.core.config import Config
 
 
 class UsedItems:
@@ -200,7 +203,7 @@ def _check_left(used: IntArray, drawn: int) -> None:
         )
 
 
-def create_samplers(config: Any, built: Sequence[Any]) -> tuple[Any, Any, Any]:
+def create_samplers(config: Config, built: Sequence[Any]) -> tuple[Any, Any, Any]:
     """Samplers of the three phases, None where a phase samples nothing; RecBole's rules.
 
     One table of used items serves the three; its distribution is each phase's own.

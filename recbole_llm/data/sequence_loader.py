@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from recbole.data.interaction import Interaction
@@ -12,6 +12,12 @@ from recbole_llm.data.interaction import SequenceInteraction
 from recbole_llm.data.loaders import TrainDataLoader
 from recbole_llm.data.settings import EngineSettings
 from recbole_llm.data.windows import WindowBatches, cut_windows, default_stride
+
+if TYPE_CHECKING:
+    from recbole.data.dataset import Dataset
+    from recbole.sampler import AbstractSampler
+
+    from recbole_llm.core.config import Config
 
 
 class SequenceTrainDataLoader(TrainDataLoader):
@@ -46,7 +52,9 @@ class SequenceTrainDataLoader(TrainDataLoader):
         ValueError: a data set or settings that sequence-level training cannot follow.
     """
 
-    def __init__(self, config: Any, dataset: Any, sampler: Any, shuffle: bool = False) -> None:
+    def __init__(
+        self, config: Config, dataset: Dataset, sampler: AbstractSampler, shuffle: bool = False
+    ) -> None:
         _check(config, dataset)
         columns = dataset.inter_feat.interaction
         self.source = columns.source
@@ -101,7 +109,7 @@ class SequenceTrainDataLoader(TrainDataLoader):
         return negatives
 
 
-def _check(config: Any, dataset: Any) -> None:
+def _check(config: Config, dataset: Dataset) -> None:
     if not isinstance(dataset.inter_feat, SequenceInteraction):
         raise ValueError(
             "train_level: sequence needs the histories, which benchmark files and RecBole's own "
@@ -110,6 +118,6 @@ def _check(config: Any, dataset: Any) -> None:
     EngineSettings.of(config).check(config)
 
 
-def _stride(config: Any, max_length: int) -> int:
+def _stride(config: Config, max_length: int) -> int:
     stride = EngineSettings.of(config).window_stride
     return default_stride(max_length) if stride is None else stride

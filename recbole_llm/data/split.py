@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+if TYPE_CHECKING:
+    from recbole.data.interaction import Interaction
+
 IntArray: TypeAlias = npt.NDArray[np.int64]
 
 
-def order_key(interaction: Any, name: str) -> Any:
+def order_key(interaction: Interaction, name: str) -> Any:
     """What rows are sorted by: a column's exact values, the first number of each pair; [R]."""
     exact = getattr(interaction, "exact", None)
     values = interaction[name] if exact is None else exact(name)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from recbole_llm.data.split import IntArray, order_key
 
+if TYPE_CHECKING:
+    from recbole.data.dataset import Dataset
 
-def training_interactions(dataset: Any) -> tuple[IntArray, IntArray]:
+
+def training_interactions(dataset: Dataset) -> tuple[IntArray, IntArray]:
     """Every training interaction once, in user-time order.
 
     RecBole's sequential train split has one row a *target*, so a user's first interaction is
@@ -40,7 +43,7 @@ def training_interactions(dataset: Any) -> tuple[IntArray, IntArray]:
     return _with_first_lists(dataset, list_field, order, users, items)
 
 
-def training_digest(dataset: Any) -> str:
+def training_digest(dataset: Dataset) -> str:
     """16 hex digits of the training interactions, in whatever order they are."""
     users, items = training_interactions(dataset)
     mixed = (users * dataset.item_num + items).astype(np.uint64)
@@ -49,12 +52,12 @@ def training_digest(dataset: Any) -> str:
     return f"{int(mixed.sum(dtype=np.uint64)):016x}"
 
 
-def item_counts(dataset: Any) -> IntArray:
+def item_counts(dataset: Dataset) -> IntArray:
     """Training interactions of each item, int [n_items]; row 0 (padding) is 0."""
     return _counts(training_interactions(dataset)[1], dataset.item_num)
 
 
-def user_counts(dataset: Any) -> IntArray:
+def user_counts(dataset: Dataset) -> IntArray:
     """Training interactions of each user, int [n_users]; row 0 (padding) is 0."""
     return _counts(training_interactions(dataset)[0], dataset.user_num)
 
@@ -68,7 +71,7 @@ def _column(inter: Any, field: str) -> IntArray:
     return column
 
 
-def _user_time_order(dataset: Any, users: IntArray) -> IntArray:
+def _user_time_order(dataset: Dataset, users: IntArray) -> IntArray:
     inter, time = dataset.inter_feat, dataset.time_field
     if time is None or time not in inter:
         return np.argsort(users, kind="stable")
@@ -76,7 +79,7 @@ def _user_time_order(dataset: Any, users: IntArray) -> IntArray:
 
 
 def _with_first_lists(
-    dataset: Any, list_field: str, order: IntArray, users: IntArray, items: IntArray
+    dataset: Dataset, list_field: str, order: IntArray, users: IntArray, items: IntArray
 ) -> tuple[IntArray, IntArray]:
     """Put each user's shortest item list before the user's targets."""
     inter = dataset.inter_feat

@@ -13,7 +13,7 @@ import copy
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from logging import getLogger
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from recbole.evaluator import Evaluator
@@ -26,25 +26,35 @@ from recbole_llm.evaluation.positives import Positives
 from recbole_llm.evaluation.ranking import RankingCollector
 from recbole_llm.evaluation.settings import GroupSettings
 
+if TYPE_CHECKING:
+    from recbole.data.dataloader import AbstractDataLoader
+    from recbole.data.interaction import Interaction
+
+    from recbole_llm.core.config import Config
+
 GROUPS = "group.groups"
 
 
 class GroupCollector(RankingCollector):
     """`RankingCollector` that also keeps what groups need, while `active`."""
 
-    def __init__(self, config: Any) -> None:
+    def __init__(self, config: Config) -> None:
         GroupSettings.of(config).check(config)
         super().__init__(config)
         self.groups: list[Group] | None = None
         self.active = True
 
-    def data_collect(self, train_data: Any) -> None:
+    def data_collect(self, train_data: AbstractDataLoader) -> None:
         """Make the groups from the training data."""
         super().data_collect(train_data)
         self.groups = make_groups(self.config, train_data._dataset)
 
     def eval_batch_collect(
-        self, scores_tensor: Tensor, interaction: Any, positive_u: Tensor, positive_i: Tensor
+        self,
+        scores_tensor: Tensor,
+        interaction: Interaction,
+        positive_u: Tensor,
+        positive_i: Tensor,
     ) -> None:
         """Collect a batch, see the base class."""
         if self.active and self.groups is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,9 @@ from recbole_llm.core.settings import ConfigLike
 from recbole_llm.data.split import IntArray
 from recbole_llm.data.training import item_counts, user_counts
 from recbole_llm.evaluation.settings import GroupSettings
+
+if TYPE_CHECKING:
+    from recbole.data.dataset import Dataset
 
 USERS, PAIRS = "group.users", "group.pairs"  # what the collector keeps for the groups
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
@@ -63,7 +66,7 @@ def head(counts: IntArray, share: float) -> BoolArray:
     return members
 
 
-def make_groups(config: ConfigLike, train_dataset: Any) -> list[Group]:
+def make_groups(config: ConfigLike, train_dataset: Dataset) -> list[Group]:
     """The groups that `eval_groups` names, from a train split."""
     settings = GroupSettings.of(config)
     kinds, share = settings.eval_groups or [], settings.eval_head_share

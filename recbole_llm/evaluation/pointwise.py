@@ -23,6 +23,7 @@ from recbole_llm.evaluation.groups import USERS, Group, make_groups
 from recbole_llm.evaluation.settings import GroupSettings
 
 if TYPE_CHECKING:
+    from recbole.data.dataloader import AbstractDataLoader
     from recbole.data.interaction import Interaction
 
     from recbole_llm.core.config import Config
@@ -44,7 +45,7 @@ class PointwiseCollector(Collector):  # type: ignore[misc]
         self.groups: list[Group] | None = None
         self._batches: dict[str, list[Tensor]] = defaultdict(list)
 
-    def data_collect(self, train_data: Any) -> None:
+    def data_collect(self, train_data: AbstractDataLoader) -> None:
         """Take what the metrics need from the training data, and make the groups."""
         super().data_collect(train_data)
         if self.grouped:

@@ -13,7 +13,11 @@ from recbole_llm.evaluation.positives import Positives, chunks, mean_ranks
 from recbole_llm.evaluation.ties import shuffled_ties
 
 if TYPE_CHECKING:
+    from recbole.data.dataloader import AbstractDataLoader
     from recbole.data.dataset import Dataset
+    from recbole.data.interaction import Interaction
+
+    from recbole_llm.core.config import Config
 
 TRANSIENT = ("rec.topk", "rec.meanrank", "rec.score", "rec.items", "data.label")
 
@@ -30,13 +34,13 @@ class RankingCollector(Collector):  # type: ignore[misc]
         config: the configuration.
     """
 
-    def __init__(self, config: Any) -> None:
+    def __init__(self, config: Config) -> None:
         super().__init__(config)
         self._row = 0  # rows collected so far
         self._item_keys: Tensor | None = None
         self._tokens: Any = None
 
-    def data_collect(self, train_data: Any) -> None:
+    def data_collect(self, train_data: AbstractDataLoader) -> None:
         """Take what the metrics need from the training data."""
         super().data_collect(train_data)
         dataset = train_data._dataset  # a knowledge model's loader has no `dataset`
@@ -50,7 +54,11 @@ class RankingCollector(Collector):  # type: ignore[misc]
             self._tokens, self._item_keys = tokens, None
 
     def eval_batch_collect(
-        self, scores_tensor: Tensor, interaction: Any, positive_u: Tensor, positive_i: Tensor
+        self,
+        scores_tensor: Tensor,
+        interaction: Interaction,
+        positive_u: Tensor,
+        positive_i: Tensor,
     ) -> None:
         """Collect a batch.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,6 +11,12 @@ from torch import Tensor, nn
 
 from recbole_llm.data.training import item_counts, training_interactions
 from recbole_llm.layers.matmul import scores
+
+if TYPE_CHECKING:
+    from recbole.data.dataset import Dataset
+    from recbole.data.interaction import Interaction
+
+    from recbole_llm.core.config import Config
 
 
 class RandomReference(nn.Module):
@@ -21,11 +27,11 @@ class RandomReference(nn.Module):
         self.n_items = n_items
         self.generator = torch.Generator().manual_seed(seed)
 
-    def full_sort_predict(self, interaction: Any) -> Tensor:
+    def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """[B, n]."""
         return torch.rand(len(interaction), self.n_items, generator=self.generator)
 
-    def predict(self, interaction: Any) -> Tensor:
+    def predict(self, interaction: Interaction) -> Tensor:
         """[B]."""
         return torch.rand(len(interaction), generator=self.generator)
 
@@ -45,11 +51,11 @@ class PopularityReference(nn.Module):
         self.item_field = item_field
         self.register_buffer("counts", torch.from_numpy(counts).float())
 
-    def full_sort_predict(self, interaction: Any) -> Tensor:
+    def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """[B, n]."""
         return self.counts.expand(len(interaction), -1).clone()
 
-    def predict(self, interaction: Any) -> Tensor:
+    def predict(self, interaction: Interaction) -> Tensor:
         """[B]."""
         return self.counts[interaction[self.item_field]]
 
@@ -84,17 +90,17 @@ class TextReference(nn.Module):
         self.register_buffer("users", F.normalize(sums, dim=1))
         self.register_buffer("items", F.normalize(vectors, dim=1))
 
-    def full_sort_predict(self, interaction: Any) -> Tensor:
+    def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """[B, n]."""
         return scores(self.users[interaction[self.user_field]], self.items)
 
-    def predict(self, interaction: Any) -> Tensor:
+    def predict(self, interaction: Interaction) -> Tensor:
         """[B]."""
         users, items = interaction[self.user_field], interaction[self.item_field]
         return (self.users[users] * self.items[items]).sum(1)
 
 
-def references(config: Any, train_dataset: Any) -> dict[str, nn.Module]:
+def references(config: Config, train_dataset: Dataset) -> dict[str, nn.Module]:
     """The references for a data set, by name, on the device; text only where vectors are attached.
 
     Args:

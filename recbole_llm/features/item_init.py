@@ -6,7 +6,7 @@ Not in `models`, because it serves any of them, RecBole's and plugins', from the
 from __future__ import annotations
 
 from logging import getLogger
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -14,11 +14,16 @@ from torch import nn
 from recbole_llm.core.run_settings import RunSettings
 from recbole_llm.features.table import Matrix
 
+if TYPE_CHECKING:
+    from recbole.data.dataset import Dataset
+
+    from recbole_llm.core.config import Config
+
 # FPMC's item tables, the only ones in RecBole without "item" in their names.
 _NAMES = ("IU_emb", "IL_emb", "LI_emb")
 
 
-def initialise_items(config: Any, model: nn.Module, dataset: Any) -> list[str]:
+def initialise_items(config: Config, model: nn.Module, dataset: Dataset) -> list[str]:
     """Replace the rows of the item embedding tables according to ``item_init``.
 
     Args:

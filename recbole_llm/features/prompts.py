@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from logging import getLogger
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
@@ -21,11 +21,16 @@ from recbole_llm.features.lengths import TokenLimit, keep_newest
 from recbole_llm.features.settings import PromptSettings
 from recbole_llm.features.templates import PromptError
 
+if TYPE_CHECKING:
+    from recbole.data.dataset import Dataset
+
+    from recbole_llm.core.config import Config
+
 Texts = dict[str, str]  # token -> text
 _BAR_FROM = 20_000  # texts: fewer are rendered in a blink
 
 
-def item_texts(config: Any, dataset: Any, tokens: Sequence[str] | None = None) -> Texts:
+def item_texts(config: Config, dataset: Dataset, tokens: Sequence[str] | None = None) -> Texts:
     """A text for each item of the data set that has one.
 
     Args:
@@ -65,7 +70,7 @@ def item_texts(config: Any, dataset: Any, tokens: Sequence[str] | None = None) -
     return {token: content for token, content in texts.items() if content}
 
 
-def user_texts(config: Any, train_dataset: Any, limit: TokenLimit | None = None) -> Texts:
+def user_texts(config: Config, train_dataset: Dataset, limit: TokenLimit | None = None) -> Texts:
     """A text for each user with training interactions, from these alone.
 
     Args:
@@ -111,7 +116,7 @@ def user_texts(config: Any, train_dataset: Any, limit: TokenLimit | None = None)
     return {token: content for token, content in texts.items() if content}
 
 
-def item_titles(config: Any, dataset: Any) -> Texts:
+def item_titles(config: Config, dataset: Dataset) -> Texts:
     """What the ``.item`` file calls each item.
 
     Returns:
@@ -123,7 +128,7 @@ def item_titles(config: Any, dataset: Any) -> Texts:
     return _items(config, dataset)[1]
 
 
-def _histories(config: Any, dataset: Any) -> list[tuple[int, Sequence[int]]]:
+def _histories(config: Config, dataset: Dataset) -> list[tuple[int, Sequence[int]]]:
     """(user id, last item ids in order of time) of users with training interactions."""
     users, items = training_interactions(dataset)
     longest = PromptSettings.of(config).user_prompt_max_items
@@ -132,7 +137,7 @@ def _histories(config: Any, dataset: Any) -> list[tuple[int, Sequence[int]]]:
     return [(int(u), own[-longest:].tolist()) for u, own in zip(ids, parts, strict=True)]
 
 
-def _items(config: Any, dataset: Any) -> tuple[dict[str, dict[str, str]], Texts]:
+def _items(config: Config, dataset: Dataset) -> tuple[dict[str, dict[str, str]], Texts]:
     """Rows and titles by item token; titles of the `item_texts` hook where a plugin gives them."""
     given = _override("item_texts", config, dataset)
     if given is not None:
@@ -143,7 +148,7 @@ def _items(config: Any, dataset: Any) -> tuple[dict[str, dict[str, str]], Texts]
     return rows, {token: row[field] for token, row in rows.items()}
 
 
-def _title_field(config: Any, file: AtomicFile, id_field: str) -> str:
+def _title_field(config: Config, file: AtomicFile, id_field: str) -> str:
     chosen = PromptSettings.of(config).item_title_field
     if chosen is not None and chosen not in file.types:
         raise PromptError(
@@ -161,7 +166,7 @@ def _title_field(config: Any, file: AtomicFile, id_field: str) -> str:
     return found
 
 
-def _users(config: Any, dataset: Any) -> dict[str, dict[str, str]]:
+def _users(config: Config, dataset: Dataset) -> dict[str, dict[str, str]]:
     if not _atomic_path(dataset, "user").is_file():
         return {}
     return _atomic(config, dataset, "user").by(dataset.uid_field)
@@ -172,11 +177,11 @@ def _labels(file: AtomicFile, id_field: str) -> dict[str, str]:
     return {f: f.replace("_", " ") for f in file.text_fields(without=(id_field,))}
 
 
-def _atomic_path(dataset: Any, suffix: str) -> Path:
+def _atomic_path(dataset: Dataset, suffix: str) -> Path:
     return Path(dataset.dataset_path) / f"{dataset.dataset_name}.{suffix}"
 
 
-def _atomic(config: Any, dataset: Any, suffix: str) -> AtomicFile:
+def _atomic(config: Config, dataset: Dataset, suffix: str) -> AtomicFile:
     path = _atomic_path(dataset, suffix)
     if not path.is_file():
         raise PromptError(
@@ -191,7 +196,7 @@ def _atomic(config: Any, dataset: Any, suffix: str) -> AtomicFile:
     )
 
 
-def _tokens(dataset: Any, field: str) -> list[str]:
+def _tokens(dataset: Dataset, field: str) -> list[str]:
     """All tokens of an id field but RecBole's padding."""
     return [str(token) for token in dataset.field2id_token[field][1:]]
 
@@ -205,7 +210,7 @@ def _say_new(count: int) -> None:
         )
 
 
-def _override(hook: str, config: Any, dataset: Any) -> Mapping[str, str] | None:
+def _override(hook: str, config: Config, dataset: Dataset) -> Mapping[str, str] | None:
     # Plugins are above this module; only the call reaches up.
     from recbole_llm.core.plugins import get_plugin_manager
 
@@ -218,6 +223,6 @@ def _given(texts: Mapping[str, str], tokens: Sequence[str]) -> Texts:
     return {t: str(texts[t]) for t in tokens if texts.get(t)}
 
 
-def _bar(config: Any, things: Sequence[Any], title: str) -> Any:
+def _bar(config: Config, things: Sequence[Any], title: str) -> Any:
     shown = config["show_progress"] is not False and len(things) >= _BAR_FROM
     return tqdm(things, desc=title, disable=not shown)

@@ -112,7 +112,7 @@ class BoundedSandbox(ImmutableSandboxedEnvironment):
                     self.spend(len(value) * max(times, 0))
         return self.made(super().call_binop(context, operator, left, right))
 
-    def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
+    def call(__self, __context: Context, __obj: Any, *args: object, **kwargs: object) -> Any:  # noqa: N805
         """Calls of functions and methods, their results paid for."""
         own = getattr(__obj, "__self__", None)
         if isinstance(own, str):
@@ -143,7 +143,7 @@ class BoundedSandbox(ImmutableSandboxedEnvironment):
         passed = 1 if hasattr(function, "jinja_pass_arg") else 0  # the context or environment
 
         @wraps(function)
-        def call(*args: Any, **kwargs: Any) -> Any:
+        def call(*args: object, **kwargs: object) -> Any:
             given = (*args[passed:], *kwargs.values())
             self.spend(sum(len(a) for a in given if isinstance(a, (list, tuple, dict, range))))
             if name == "join":

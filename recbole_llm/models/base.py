@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from recbole.model.abstract_recommender import SequentialRecommender
@@ -15,6 +15,12 @@ from recbole_llm.core.settings import ConfigLike
 from recbole_llm.data.split import IntArray
 from recbole_llm.layers import losses
 from recbole_llm.layers.matmul import scores
+
+if TYPE_CHECKING:
+    from recbole.data.dataset import Dataset
+    from recbole.data.interaction import Interaction
+
+    from recbole_llm.core.config import Config
 
 SAMPLED_LOSSES = {"BCE": losses.bce, "BPR": losses.bpr, "SSM": losses.sampled_softmax}
 LOSS_TYPES = ("CE", *SAMPLED_LOSSES)
@@ -87,7 +93,7 @@ class SequenceTraining:
     NEG_ITEM_SEQ: str
     n_negatives: int  # of a target
 
-    def name_sequence_fields(self, config: Any) -> None:
+    def name_sequence_fields(self, config: Config) -> None:
         """Set the names of the fields that sequence rows add."""
         self.POS_ITEM_SEQ = "pos_" + self.ITEM_SEQ
         self.NEG_ITEM_SEQ = config["NEG_PREFIX"] + self.ITEM_SEQ
@@ -107,7 +113,7 @@ class SequenceTraining:
         mask = item_seq != 0
         return last_of(self.user_states(item_seq, mask), mask)
 
-    def training_rows(self, interaction: Any) -> TrainingRows:
+    def training_rows(self, interaction: Interaction) -> TrainingRows:
         """States, targets and negatives at the supervised positions of either kind of batch."""
         item_seq = interaction[self.ITEM_SEQ]
         if self.POS_ITEM_SEQ not in interaction:
@@ -147,7 +153,7 @@ class SequenceTraining:
         neg = torch.einsum("td,tkd->tk", rows.states, self.item_vectors(rows.negatives))
         return pos, neg
 
-    def calculate_loss(self, interaction: Any) -> Tensor:
+    def calculate_loss(self, interaction: Interaction) -> Tensor:
         """Mean loss over the supervised positions of a batch, scalar."""
         return self.recommendation_loss(self.training_rows(interaction))
 
@@ -161,7 +167,7 @@ class SequenceRecommender(SequenceTraining, SequentialRecommender):  # type: ign
 
     input_type = InputType.PAIRWISE
 
-    def __init__(self, config: Any, dataset: Any) -> None:
+    def __init__(self, config: Config, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         self.loss_type = config["loss_type"]
         check_choice("loss_type", self.loss_type, LOSS_TYPES)
@@ -173,13 +179,13 @@ class SequenceRecommender(SequenceTraining, SequentialRecommender):  # type: ign
         return self.last_states(item_seq)
 
     @torch.no_grad()
-    def predict(self, interaction: Any) -> Tensor:
+    def predict(self, interaction: Interaction) -> Tensor:
         """Scores of each row's `item_id`, [B]."""
         state = self.last_states(interaction[self.ITEM_SEQ])
         return (state * self._scored_items()[interaction[self.ITEM_ID]]).sum(-1)
 
     @torch.no_grad()
-    def full_sort_predict(self, interaction: Any) -> Tensor:
+    def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """Scores of the whole catalogue, [B, n]."""
         return scores(self.last_states(interaction[self.ITEM_SEQ]), self._scored_items())
 
@@ -197,6 +203,6 @@ class SequenceRecommender(SequenceTraining, SequentialRecommender):  # type: ign
         super().train(mode)
         return self
 
-    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+    def load_state_dict(self, *args: object, **kwargs: object) -> Any:
         self._cached_items = None
         return super().load_state_dict(*args, **kwargs)

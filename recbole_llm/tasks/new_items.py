@@ -23,9 +23,12 @@ from recbole_llm.models.base import TextItemModel
 if TYPE_CHECKING:
     from recbole.config import Config
     from recbole.data.dataset import Dataset
+    from recbole.model.abstract_recommender import AbstractRecommender
 
 
-def with_new_items(config: Config, model: Any, dataset: Dataset) -> tuple[Any, Any, Any]:
+def with_new_items(
+    config: Config, model: AbstractRecommender, dataset: Dataset
+) -> tuple[Any, Any, Any]:
     """A model and its data set with the ``.item`` file's further items, behind those of training.
 
     Args:
@@ -60,7 +63,7 @@ def with_new_items(config: Config, model: Any, dataset: Dataset) -> tuple[Any, A
     return model, tensors, source
 
 
-def _cannot(config: Config, model: Any, dataset: Dataset) -> str:
+def _cannot(config: Config, model: AbstractRecommender, dataset: Dataset) -> str:
     """Why new items cannot be scored; "" where they can."""
     if not isinstance(model, TextItemModel):
         return f"{config['model']} knows no item that it was not trained with"

@@ -23,6 +23,10 @@ from recbole_llm.tasks.scoring import make_scorer
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+    from recbole.data.dataset import Dataset
+    from recbole.model.abstract_recommender import AbstractRecommender
+
+    from recbole_llm.core.config import Config
 
 NEW_USER = ""  # how the results name a user given by items or by a query alone
 _COMPARED = 20_000  # ids that a misspelt one is compared with
@@ -75,7 +79,7 @@ class Recommender:
         config, model, dataset: as `load_data_and_model` returns them.
     """
 
-    def __init__(self, config: Any, model: Any, dataset: Any) -> None:
+    def __init__(self, config: Config, model: AbstractRecommender, dataset: Dataset) -> None:
         self.config = config
         self.scorer = make_scorer(config, model, dataset)
         self.dataset = dataset = self.scorer.dataset  # with new items, where the model takes them
@@ -223,7 +227,7 @@ class Recommender:
             return {}
 
 
-def _encode(config: Any, query: str) -> Any:
+def _encode(config: Config, query: str) -> Any:
     """The query's vector, from the encoder of the item texts, float32 [D]."""
     from recbole_llm.features.encoders.base import TableSource, create_encoder
 

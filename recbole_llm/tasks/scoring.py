@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,6 +22,12 @@ from recbole_llm.data.training import training_interactions
 from recbole_llm.models.base import TextUserModel
 from recbole_llm.tasks.new_items import with_new_items
 
+if TYPE_CHECKING:
+    from recbole.data.dataset import Dataset
+    from recbole.model.abstract_recommender import AbstractRecommender
+
+    from recbole_llm.core.config import Config
+
 
 class Scorer:
     """A trained general or context-aware model, whose users are those of its training.
@@ -34,7 +40,7 @@ class Scorer:
 
     needs_history = False  # whether a user without interactions cannot be scored
 
-    def __init__(self, config: Any, model: Any, dataset: Any) -> None:
+    def __init__(self, config: Config, model: AbstractRecommender, dataset: Dataset) -> None:
         self.config, self.model, self.dataset = config, model, dataset
         self.device, self.n_items = config["device"], int(dataset.item_num)
         users, items = self.interactions()
@@ -109,7 +115,9 @@ class SequentialScorer(Scorer):
 
     needs_history = True
 
-    def __init__(self, config: Any, model: Any, dataset: Any, source: Any) -> None:
+    def __init__(
+        self, config: Config, model: AbstractRecommender, dataset: Dataset, source: Any
+    ) -> None:
         list_field = dataset.iid_field + config["LIST_SUFFIX"]
         self.source, frame = source, source.inter_feat
         if list_field in frame:
@@ -203,7 +211,7 @@ class TextUserScorer(Scorer):
 
     model: TextUserModel
 
-    def __init__(self, config: Any, model: Any, dataset: Any) -> None:
+    def __init__(self, config: Config, model: AbstractRecommender, dataset: Dataset) -> None:
         # A copy: the caller's model must not know the test interactions.
         super().__init__(config, copy.deepcopy(model), dataset)
         self.model.set_interactions(*self.interactions())
@@ -224,7 +232,7 @@ class TextUserScorer(Scorer):
         return [torch.from_numpy(items).to(self.device) for items in histories]
 
 
-def make_scorer(config: Any, model: Any, dataset: Any) -> Scorer:
+def make_scorer(config: Config, model: AbstractRecommender, dataset: Dataset) -> Scorer:
     """The scorer for a trained model.
 
     Args:

@@ -84,7 +84,7 @@ def zero_shot(
     return result
 
 
-def transferable_part(config: Any) -> str:
+def transferable_part(config: Config) -> str:
     """Name of the submodule that fits any data set: the model class's attribute `transferable`.
 
     Raises:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from recbole_llm.testing.tiny import write_tiny_dataset
+
+if TYPE_CHECKING:
+    from recbole.model.abstract_recommender import AbstractRecommender
+
+    from recbole_llm.core.config import Config
 
 
 class ModelTests:
@@ -92,7 +97,7 @@ class ModelTests:
             single = model.predict(rows)
             assert single.allclose(full[:, item], atol=1e-5), f"item {item}"
 
-    def _fit(self, config: Any, model: Any, loaders: Any) -> None:
+    def _fit(self, config: Config, model: AbstractRecommender, loaders: Any) -> None:
         from recbole_llm.quick_start import build_trainer
 
         build_trainer(config, model).fit(loaders[0], loaders[1], verbose=False, saved=False)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import nn
+
+if TYPE_CHECKING:
+    from recbole_llm.core.config import Config
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Phase:
     summary: str = ""
 
     @classmethod
-    def from_config(cls, config: Any, name: str, summary: str = "") -> Phase:
+    def from_config(cls, config: Config, name: str, summary: str = "") -> Phase:
         """Read ``<name>_epochs``, ``<name>_learning_rate`` and ``<name>_stopping_step``; a key
         that is None stands for the plain ``epochs``, ``learning_rate`` and ``stopping_step``."""
 

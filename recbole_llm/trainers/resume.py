@@ -119,7 +119,11 @@ class ResumableMixin(AbstractTrainer):  # type: ignore[misc]
             )
 
     def _train(
-        self, train_data: AbstractDataLoader, valid_data: Any = None, *args: Any, **kwargs: Any
+        self,
+        train_data: AbstractDataLoader,
+        valid_data: Any = None,
+        *args: object,
+        **kwargs: object,
     ) -> Any:
         self._loaders = (train_data, valid_data)
         return super()._train(train_data, valid_data, *args, **kwargs)
@@ -128,7 +132,9 @@ class ResumableMixin(AbstractTrainer):  # type: ignore[misc]
         super()._prepare(train_data)
         self._marks = run_state.marks(self.model)
 
-    def _train_epoch(self, train_data: Any, epoch_idx: int, *args: Any, **kwargs: Any) -> Any:
+    def _train_epoch(
+        self, train_data: AbstractDataLoader, epoch_idx: int, *args: Any, **kwargs: Any
+    ) -> Any:
         stood, self._stood = self._stood, None
         if stood is not None:
             run_state.restore_changed(self.model, stood["model"])

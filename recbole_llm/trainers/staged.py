@@ -6,7 +6,7 @@ import copy
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from recbole.utils import set_color
@@ -15,6 +15,12 @@ from recbole_llm.core.checkpoint import load_checkpoint, load_model_state, save_
 from recbole_llm.trainers.engine import Trainer
 from recbole_llm.trainers.phase import Phase
 from recbole_llm.trainers.resume import KEY
+
+if TYPE_CHECKING:
+    from recbole.data.dataloader import AbstractDataLoader
+    from recbole.model.abstract_recommender import AbstractRecommender
+
+    from recbole_llm.core.config import Config
 
 Result = tuple[float, Any]
 Callback = Callable[[int, float], None]
@@ -37,7 +43,7 @@ class StagedTrainer(Trainer):
     saved_model_file: str
     best_valid_score: float
 
-    def __init__(self, config: Any, model: Any, phases: Sequence[Phase]) -> None:
+    def __init__(self, config: Config, model: AbstractRecommender, phases: Sequence[Phase]) -> None:
         super().__init__(config, model)
         self.phases = list(phases)
         self._first = 0
@@ -79,7 +85,7 @@ class StagedTrainer(Trainer):
 
     def fit(
         self,
-        train_data: Any,
+        train_data: AbstractDataLoader,
         valid_data: Any = None,
         verbose: bool = True,
         saved: bool = True,

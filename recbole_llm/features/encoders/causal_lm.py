@@ -8,7 +8,7 @@ from functools import cached_property
 from importlib.util import find_spec
 from logging import getLogger
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,6 +22,9 @@ from recbole_llm.features.encoders.smollm import NAMES, smollm_gguf
 from recbole_llm.features.settings import CausalLMSettings, EncoderSettings
 from recbole_llm.features.store import cache_dir
 from recbole_llm.features.table import Matrix
+
+if TYPE_CHECKING:
+    from recbole_llm.core.config import Config
 
 _MAX_LENGTH = 512  # tokens; decoders have no length that they were trained to embed
 _READ = (".json", ".txt", ".model", ".safetensors")
@@ -45,7 +48,7 @@ class Source:
         return files_digest(self.folder, files)
 
 
-def create(config: Any) -> Encoder:
+def create(config: Config) -> Encoder:
     """Factory of the encoder kind ``causal_lm``.
 
     The model is a local folder or ``.gguf`` file; for SmolLM2-135M-Instruct, the default, the

@@ -22,11 +22,13 @@ from recbole_llm.features.table import Matrix
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
+    from recbole_llm.core.config import Config
+
 _MINILM_NAMES = (MINILM, MINILM.partition("/")[2])
 _READ = (".json", ".txt", ".model", ".safetensors", ".py")
 
 
-def create(config: Any) -> Encoder:
+def create(config: Config) -> Encoder:
     """Factory of the encoder kind ``sentence_transformers``.
 
     The model is a local path; for all-MiniLM-L6-v2, the default, the bundled package if it is
@@ -42,7 +44,7 @@ def create(config: Any) -> Encoder:
     return encoder_of(folder, settings)
 
 
-def create_bundled(config: Any) -> Encoder:
+def create_bundled(config: Config) -> Encoder:
     """Factory of the encoder kind ``bundled``.
 
     Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from logging import getLogger
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -24,6 +24,12 @@ from recbole_llm.models.alpharec.settings import AlphaRecSettings
 from recbole_llm.models.alpharec.sparse import pair_scores, weighted_sums
 from recbole_llm.models.alpharec.text_map import build_map
 
+if TYPE_CHECKING:
+    from recbole.data.dataset import Dataset
+    from recbole.data.interaction import Interaction
+
+    from recbole_llm.core.config import Config
+
 
 class AlphaRec(GeneralRecommender):  # type: ignore[misc]
     """Sheng et al., "Language Representations Can be What Recommenders Need", ICLR 2025.
@@ -41,7 +47,7 @@ class AlphaRec(GeneralRecommender):  # type: ignore[misc]
     input_type = InputType.PAIRWISE
     transferable = "text_map"  # the part that fits any data set, for zero-shot use
 
-    def __init__(self, config: Any, dataset: Any) -> None:
+    def __init__(self, config: Config, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         settings = AlphaRecSettings.of(config)
         table = item_embeddings(config, dataset)
@@ -88,7 +94,7 @@ class AlphaRec(GeneralRecommender):  # type: ignore[misc]
         nodes: Tensor = self.text_map.on_graph(self.text.weight, self.graph)
         return nodes[: self.n_users], nodes[self.n_users :]
 
-    def calculate_loss(self, interaction: Any) -> Tensor:
+    def calculate_loss(self, interaction: Interaction) -> Tensor:
         """InfoNCE over the batch, scalar; draws the negatives unless the loader brought some."""
         users, items, negatives = self.training_pairs(interaction)
         all_users, all_items = self.forward()
@@ -99,7 +105,7 @@ class AlphaRec(GeneralRecommender):  # type: ignore[misc]
         logits = pair_scores(batch, F.normalize(all_items, dim=1), ids) / self.tau
         return sampled_softmax(logits[:, 0], logits[:, 1:])
 
-    def training_pairs(self, interaction: Any) -> tuple[Tensor, Tensor, Tensor | None]:
+    def training_pairs(self, interaction: Interaction) -> tuple[Tensor, Tensor, Tensor | None]:
         """Users [B], their items [B], and negatives [B, k], or None for in-batch negatives."""
         users, items = interaction[self.USER_ID], interaction[self.ITEM_ID]
         if self.NEG_ITEM_ID in interaction:
@@ -123,14 +129,14 @@ class AlphaRec(GeneralRecommender):  # type: ignore[misc]
         return sampled_softmax(own, logits.masked_fill(taken, -torch.inf))
 
     @torch.no_grad()
-    def predict(self, interaction: Any) -> Tensor:
+    def predict(self, interaction: Interaction) -> Tensor:
         """Cosines of each row's user and item, [B]."""
         users, items = self._normalised()
         chosen = users[interaction[self.USER_ID]] * items[interaction[self.ITEM_ID]]
         return chosen.sum(1)
 
     @torch.no_grad()
-    def full_sort_predict(self, interaction: Any) -> Tensor:
+    def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """Cosines of each row's user and every item, [B, n]."""
         users, items = self._normalised()
         return scores(users[interaction[self.USER_ID]], items)

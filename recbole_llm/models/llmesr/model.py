@@ -23,6 +23,10 @@ from recbole_llm.models.llmesr.settings import LLMESRSettings
 
 if TYPE_CHECKING:
     from recbole.data.dataloader import AbstractDataLoader
+    from recbole.data.dataset import Dataset
+    from recbole.data.interaction import Interaction
+
+    from recbole_llm.core.config import Config
 
 
 class LLMESR(SequenceRecommender):
@@ -32,7 +36,7 @@ class LLMESR(SequenceRecommender):
     taken once an epoch a user: where a row ends in the user's last training item.
     """
 
-    def __init__(self, config: Any, dataset: Any) -> None:
+    def __init__(self, config: Config, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         settings = LLMESRSettings.of(config)
         self.alpha, self.teacher = settings.alpha, settings.teacher
@@ -80,7 +84,7 @@ class LLMESR(SequenceRecommender):
         self.n_items += len(text)
         self._cached_items = None
 
-    def calculate_loss(self, interaction: Any) -> Tensor:
+    def calculate_loss(self, interaction: Interaction) -> Tensor:
         """Recommendation loss plus alpha times the distillation loss, scalar."""
         rows = self.training_rows(interaction)
         loss = self.recommendation_loss(rows)
@@ -88,7 +92,7 @@ class LLMESR(SequenceRecommender):
             loss = loss + self.alpha * self.distillation_loss(interaction, rows)
         return loss
 
-    def distillation_loss(self, interaction: Any, rows: TrainingRows) -> Tensor:
+    def distillation_loss(self, interaction: Interaction, rows: TrainingRows) -> Tensor:
         """kd over the rows that end in their user's last training item, scalar."""
         if self.POS_ITEM_SEQ in interaction:
             last = (interaction[self.POS_ITEM_SEQ] != 0).sum(1).cumsum(0) - 1  # [B]

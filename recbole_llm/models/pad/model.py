@@ -8,7 +8,7 @@ departs from the authors' code, and why.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -32,6 +32,12 @@ from recbole_llm.models.pad.gate import EXPERTS, FrequencyGate, frequency_bins
 from recbole_llm.models.pad.mmd import alignment_loss
 from recbole_llm.models.pad.settings import PHASES, PADSettings
 
+if TYPE_CHECKING:
+    from recbole.data.dataset import Dataset
+    from recbole.data.interaction import Interaction
+
+    from recbole_llm.core.config import Config
+
 _ACTIVE = {"pretrain": ("id",), "align": ("aligned",), "disentangle": EXPERTS}
 
 
@@ -45,7 +51,7 @@ class PAD(SequenceRecommender):
 
     other_parameter_name = ("phase",)  # goes into checkpoints, so that a loaded model scores alike
 
-    def __init__(self, config: Any, dataset: Any) -> None:
+    def __init__(self, config: Config, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         settings = PADSettings.of(config)
         self.gamma, self.mmd_kernel = settings.gamma, settings.mmd_kernel
@@ -128,7 +134,7 @@ class PAD(SequenceRecommender):
         self.n_items += len(text)
         self._cached_items = None
 
-    def calculate_loss(self, interaction: Any) -> Tensor | tuple[Tensor, ...]:  # type: ignore[override]
+    def calculate_loss(self, interaction: Interaction) -> Tensor | tuple[Tensor, ...]:  # type: ignore[override]
         """Recommendation loss; in the align phase also gamma * MK-MMD (RecBole sums them)."""
         loss = super().calculate_loss(interaction)
         if self.phase != "align" or self.gamma == 0:
@@ -140,7 +146,7 @@ class PAD(SequenceRecommender):
         embedding, content = self.expert("aligned").items.sides(ids)
         return alignment_loss(content, embedding, self.mmd_kernel)
 
-    def batch_items(self, interaction: Any) -> Tensor:
+    def batch_items(self, interaction: Interaction) -> Tensor:
         """Distinct real items of a batch, inputs and targets; ``mmd_max_items`` of them at most."""
         fields = (self.ITEM_SEQ, self.POS_ITEM_SEQ, self.POS_ITEM_ID)
         slots = torch.cat([interaction[f].flatten() for f in fields if f in interaction])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from recbole.utils import set_color
@@ -12,11 +12,16 @@ from recbole_llm.models.pad.settings import PHASES, PADSettings
 from recbole_llm.trainers.phase import Phase
 from recbole_llm.trainers.staged import StagedTrainer
 
+if TYPE_CHECKING:
+    from recbole.model.abstract_recommender import AbstractRecommender
+
+    from recbole_llm.core.config import Config
+
 
 class PADTrainer(StagedTrainer):
     """Pre-train, align, disentangle; after ``pad_pretrained``'s phase where given."""
 
-    def __init__(self, config: Any, model: Any) -> None:
+    def __init__(self, config: Config, model: AbstractRecommender) -> None:
         settings = PADSettings.of(config)
         loss, gamma, kernel = settings.loss_type, settings.gamma, settings.mmd_kernel
         summaries = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,12 @@ from torch import Tensor, nn
 from recbole_llm.core.errors import check_choice
 from recbole_llm.layers.matmul import scores
 from recbole_llm.models.base import LOSS_TYPES, SequenceTraining
+
+if TYPE_CHECKING:
+    from recbole.data.dataset import Dataset
+    from recbole.data.interaction import Interaction
+
+    from recbole_llm.core.config import Config
 
 STOCK_LOSSES = ("CE", "BPR")
 
@@ -26,7 +32,7 @@ class StockAdapter(SequenceTraining):
     item_embedding: nn.Embedding
     forward: Any
 
-    def __init__(self, config: Any, dataset: Any) -> None:
+    def __init__(self, config: Config, dataset: Dataset) -> None:
         super().__init__(_stock_config(config), dataset)  # type: ignore[call-arg]
         self.loss_type = config["loss_type"]
         self.name_sequence_fields(config)
@@ -39,12 +45,12 @@ class StockAdapter(SequenceTraining):
         return vectors
 
     @torch.no_grad()
-    def full_sort_predict(self, interaction: Any) -> Tensor:
+    def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """Scores of the whole catalogue, [B, n]."""
         states = self.forward(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN])
         return scores(states, self.item_embedding.weight)
 
-    def calculate_loss(self, interaction: Any) -> Tensor:
+    def calculate_loss(self, interaction: Interaction) -> Tensor:
         """Mean loss over a batch's targets, scalar."""
         if self.POS_ITEM_SEQ in interaction or self.loss_type not in STOCK_LOSSES:
             return super().calculate_loss(interaction)
@@ -53,7 +59,7 @@ class StockAdapter(SequenceTraining):
         return loss
 
 
-def _stock_config(config: Any) -> Any:
+def _stock_config(config: Config) -> Any:
     """The configuration as a stock constructor takes it: it refuses losses it does not know."""
     loss_type = config["loss_type"]
     if loss_type in STOCK_LOSSES:

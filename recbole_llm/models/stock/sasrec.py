@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from recbole.model.sequential_recommender.sasrec import SASRec as StockSASRec
@@ -11,12 +11,17 @@ from torch import Tensor
 from recbole_llm.layers.backbones.transformer import TransformerBackbone
 from recbole_llm.models.stock.adapter import StockAdapter
 
+if TYPE_CHECKING:
+    from recbole.data.dataset import Dataset
+
+    from recbole_llm.core.config import Config
+
 
 class SASRec(StockAdapter, StockSASRec):  # type: ignore[misc]
     """The stock model; sequence rows, and evaluation, go through `TransformerBackbone`, which
     does no work on padding."""
 
-    def __init__(self, config: Any, dataset: Any) -> None:
+    def __init__(self, config: Config, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         # In a list, so that the stock modules are not registered a second time.
         self._backbone = [backbone_of(self)]
