@@ -58,7 +58,7 @@ def _check_archive(file: str | os.PathLike[str]) -> None:
         raise ValueError("its parts are larger than the file")
 
 
-def _check_values(value: Any, size: int) -> None:
+def _check_values(value: object, size: int) -> None:
     """Refuse other types than plain data, values that contain themselves, and sizes that the
     file's own does not explain."""
     from torch import Tensor
@@ -98,7 +98,7 @@ def _check_shape(value: dict[Any, Any], size: int) -> None:
         raise ValueError("it holds a matrix that is larger than the file")
 
 
-def save_atomically(state: Any, file: str | os.PathLike[str]) -> None:
+def save_atomically(state: object, file: str | os.PathLike[str]) -> None:
     """``torch.save`` in one step: a killed process leaves the old file or the new one.
 
     Raises:

@@ -22,7 +22,7 @@ def did_you_mean(name: str, known: Iterable[Any]) -> str:
     return f"did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
-def unknown(what: str, value: Any, known: Iterable[Any], advice: str = "") -> ValueError:
+def unknown(what: str, value: object, known: Iterable[Any], advice: str = "") -> ValueError:
     """The error for a name that is not among the known ones.
 
     Args:
@@ -38,7 +38,7 @@ def unknown(what: str, value: Any, known: Iterable[Any], advice: str = "") -> Va
     return ValueError(" ".join(part for part in parts if part))
 
 
-def check_choice(key: str, value: Any, known: Iterable[Any]) -> None:
+def check_choice(key: str, value: object, known: Iterable[Any]) -> None:
     """Raise `unknown` unless ``value`` is among ``known``."""
     names = list(known)
     if value not in names:

@@ -172,7 +172,7 @@ def _found(kind: str, name: str, table: Mapping[str, T]) -> T:
     return table[name]
 
 
-def resolve(target: Any) -> Any:
+def resolve(target: object) -> Any:
     """The object that ``"package.module:attribute"`` names; anything else as it is."""
     if not isinstance(target, str):
         return target

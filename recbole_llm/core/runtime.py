@@ -48,7 +48,7 @@ def configure_runtime(config: ConfigLike | None = None) -> str:
     return line
 
 
-def _value(config: ConfigLike | None, key: str, default: Any) -> Any:
+def _value(config: ConfigLike | None, key: str, default: object) -> Any:
     return config[key] if config is not None and key in config else default
 
 

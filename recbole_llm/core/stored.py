@@ -52,7 +52,7 @@ def plain_config(config: RecBoleConfig) -> dict[str, Any]:
     return {k: _plain(v) for k, v in config.final_config_dict.items() if k not in NEVER}
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     if isinstance(value, Enum):
         return value.name
     if isinstance(value, Mapping):

@@ -68,7 +68,7 @@ def _bounds(metadata: Iterable[Any]) -> str:
     return " and ".join(words)
 
 
-def _parts(annotation: Any) -> list[Any]:
+def _parts(annotation: object) -> list[Any]:
     if get_origin(annotation) is Annotated:
         return _parts(get_args(annotation)[0])
     if get_origin(annotation) in (Union, types.UnionType):
@@ -78,5 +78,5 @@ def _parts(annotation: Any) -> list[Any]:
     return [annotation]
 
 
-def _literals(part: Any) -> tuple[Any, ...]:
+def _literals(part: object) -> tuple[Any, ...]:
     return get_args(part) if get_origin(part) is Literal else ()

@@ -137,7 +137,7 @@ class FileDataset(VocabularyDataset):
             interaction[time] = torch.from_numpy(times)
         return interaction
 
-    def __getitem__(self, index: Any, join: bool = True) -> Interaction:
+    def __getitem__(self, index: object, join: bool = True) -> Interaction:
         rows = single_precision(take(self.inter_feat, index))
         return self.join(rows) if join else rows
 

@@ -103,7 +103,7 @@ def _widened(out: Tensor, width: int) -> Tensor:
     return wide
 
 
-def row_index(index: Any) -> Tensor | slice:
+def row_index(index: object) -> Tensor | slice:
     """Any index that RecBole uses on an ``Interaction``, as something to index a tensor with."""
     if isinstance(index, slice):
         return index
@@ -115,7 +115,7 @@ def row_index(index: Any) -> Tensor | slice:
     return rows if rows.dtype in (torch.bool, torch.int64) else rows.long()
 
 
-def take(interaction: Interaction, index: Any) -> Interaction:
+def take(interaction: Interaction, index: object) -> Interaction:
     """``interaction[index]`` without RecBole's detour of arrays through a Python list."""
     if isinstance(interaction, SequenceInteraction):
         return interaction.batch(index)
@@ -198,7 +198,7 @@ class SequenceInteraction(Interaction):  # type: ignore[misc]
         self.interaction = columns
         self.length = len(columns.rows)
 
-    def __getitem__(self, index: Any) -> Any:
+    def __getitem__(self, index: object) -> Any:
         if isinstance(index, str):
             return self.interaction[index]
         if isinstance(index, (int, np.integer)):
@@ -206,11 +206,11 @@ class SequenceInteraction(Interaction):  # type: ignore[misc]
             return Interaction({k: v[0] for k, v in row.interaction.items()})
         return SequenceInteraction(self.interaction.select(row_index(index)))
 
-    def batch(self, index: Any) -> Interaction:
+    def batch(self, index: object) -> Interaction:
         """Rows as RecBole's own ``Interaction``: the values it would hold, gathered now."""
         return Interaction(self.interaction.select(row_index(index)).gather())
 
-    def _reindex(self, index: Any) -> None:
+    def _reindex(self, index: object) -> None:
         self.interaction = self.interaction.select(row_index(index))
         self.length = len(self.interaction.rows)
 

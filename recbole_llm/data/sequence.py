@@ -76,7 +76,7 @@ class SequentialDataset(FileDataset, RecBoleSequentialDataset):  # type: ignore[
 
     # Splits: RecBole's rules without its loop over interactions.
 
-    def _grouped_index(self, group_by_list: Any) -> Groups:
+    def _grouped_index(self, group_by_list: object) -> Groups:
         return Groups.of(np.asarray(group_by_list))
 
     def _split_index_by_leave_one_out(

@@ -17,7 +17,7 @@ _CHUNK = 1 << 22  # bytes
 _HUB_BLOB = re.compile(r"[0-9a-f]{64}")
 
 
-def digest(*parts: Any, **named: Any) -> str:
+def digest(*parts: object, **named: Any) -> str:
     """32 hex digits that change with any of the values (plain data: str, int, None, lists)."""
     plain = json.dumps([parts, named], sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(plain.encode("ascii")).hexdigest()[:32]

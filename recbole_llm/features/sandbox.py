@@ -79,7 +79,7 @@ class BoundedSandbox(ImmutableSandboxedEnvironment):
                 f"it makes more than {MAX_WORK:,} characters and loop steps; shorten it"
             )
 
-    def made(self, value: Any) -> Any:
+    def made(self, value: object) -> Any:
         """A value that the template has made, paid for."""
         if isinstance(value, str):
             self.spend(len(value))
@@ -99,7 +99,7 @@ class BoundedSandbox(ImmutableSandboxedEnvironment):
             out.append(part)
         return "".join(out)
 
-    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+    def call_binop(self, context: Context, operator: str, left: object, right: object) -> Any:
         """The intercepted operators, refused before they make too much."""
         if operator == "%" and isinstance(left, (str, bytes)):
             raise LimitError("'%' does not format here; use ~ to join texts")
@@ -112,23 +112,23 @@ class BoundedSandbox(ImmutableSandboxedEnvironment):
                     self.spend(len(value) * max(times, 0))
         return self.made(super().call_binop(context, operator, left, right))
 
-    def call(__self, __context: Context, __obj: Any, *args: object, **kwargs: object) -> Any:  # noqa: N805
+    def call(__self, __context: Context, __obj: object, *args: object, **kwargs: object) -> Any:  # noqa: N805
         """Calls of functions and methods, their results paid for."""
         own = getattr(__obj, "__self__", None)
         if isinstance(own, str):
             _check_product(own, args)
         return __self.made(super().call(__context, __obj, *args, **kwargs))
 
-    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+    def is_safe_attribute(self, obj: object, attr: str, value: object) -> bool:
         """Whether a template may read an attribute; not methods of unbounded results."""
         unbounded = attr in _METHODS and isinstance(obj, (str, bytes, int))
         return not unbounded and super().is_safe_attribute(obj, attr, value)
 
-    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
+    def wrap_str_format(self, value: object) -> Callable[..., str] | None:
         """``format`` is no exception among the methods."""
         return None
 
-    def unsafe_undefined(self, obj: Any, attribute: str) -> Undefined:
+    def unsafe_undefined(self, obj: object, attribute: str) -> Undefined:
         """Refuse at once, with the reason."""
         raise LimitError(f"'{attribute}' of a {type(obj).__name__} is not allowed")
 
@@ -193,7 +193,7 @@ def _rewritten(node: nodes.Node) -> nodes.Node:
     return node
 
 
-def _bits(value: Any) -> int:
+def _bits(value: object) -> int:
     return value.bit_length() if isinstance(value, int) else 0
 
 

@@ -62,7 +62,7 @@ class EmbeddingTable:
         return int(self.matrix.shape[1])
 
     @classmethod
-    def build(cls, matrix: Any, tokens: Iterable[Any], fingerprint: str = "") -> EmbeddingTable:
+    def build(cls, matrix: object, tokens: Iterable[Any], fingerprint: str = "") -> EmbeddingTable:
         """A table from any float array and any tokens, which become float32 and str.
 
         Raises:

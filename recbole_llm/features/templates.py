@@ -29,7 +29,7 @@ class _UnknownField(jinja2.UndefinedError):
 
 
 class _Strict(jinja2.StrictUndefined):
-    def __init__(self, hint: str | None = None, obj: Any = missing, name: str | None = None,
+    def __init__(self, hint: str | None = None, obj: object = missing, name: str | None = None,
                  exc: type[jinja2.TemplateRuntimeError] = _UnknownField) -> None:  # fmt: skip
         super().__init__(hint, obj, name, _UnknownField)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -21,7 +19,7 @@ class FrozenEmbedding(nn.Module):
 
     weight: Tensor
 
-    def __init__(self, matrix: Any, fingerprint: str = "") -> None:
+    def __init__(self, matrix: object, fingerprint: str = "") -> None:
         super().__init__()
         weight = torch.as_tensor(matrix)
         if weight.dim() != 2 or not weight.is_floating_point():

@@ -81,7 +81,7 @@ def _not_alike(new: EmbeddingTable, known: EmbeddingTable | None) -> str:
     return ""
 
 
-def _grown(dataset: Dataset, tokens: Any) -> Vocabulary:
+def _grown(dataset: Dataset, tokens: object) -> Vocabulary:
     """The data set's vocabulary with further items at its end."""
     vocabulary = vocabulary_of(dataset)
     known = vocabulary[dataset.iid_field]

@@ -139,7 +139,7 @@ class Recommender:
         known: IntArray = ids[~empty]
         return known
 
-    def _ids(self, kind: str, tokens: Any) -> IntArray:
+    def _ids(self, kind: str, tokens: object) -> IntArray:
         if isinstance(tokens, str) or not isinstance(tokens, Iterable):
             tokens = [tokens]  # a single id
         field = self.dataset.uid_field if kind == "user" else self.dataset.iid_field

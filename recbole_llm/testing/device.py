@@ -59,7 +59,7 @@ class Elsewhere(Tensor):
     ) -> Any:
         return _run(func, args, kwargs or {})
 
-    def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
+    def __repr__(self, *, tensor_contents: object = None) -> str:  # type: ignore[override]
         return f"Elsewhere({self.inner!r})"
 
 
@@ -110,7 +110,7 @@ def _run(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         return result
     own = {id(t.inner): t for t in there}  # what is changed in place stays the same tensor
 
-    def placed(value: Any) -> Any:
+    def placed(value: object) -> Any:
         if not isinstance(value, Tensor):
             return value
         return own[id(value)] if id(value) in own else Elsewhere(value)

@@ -29,7 +29,7 @@ class Task(Protocol):
 class MixedBatch(list[Any]):
     """An interaction a data set, or None where a data set has no rows left."""
 
-    def to(self, device: Any) -> MixedBatch:
+    def to(self, device: object) -> MixedBatch:
         return MixedBatch(None if rows is None else rows.to(device) for rows in self)
 
 

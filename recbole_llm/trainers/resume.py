@@ -121,7 +121,7 @@ class ResumableMixin(AbstractTrainer):  # type: ignore[misc]
     def _train(
         self,
         train_data: AbstractDataLoader,
-        valid_data: Any = None,
+        valid_data: object = None,
         *args: object,
         **kwargs: object,
     ) -> Any:

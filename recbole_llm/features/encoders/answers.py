@@ -87,7 +87,7 @@ def _by_index(entries: list[Any], count: int) -> list[Any]:
     return [found[index] for index in range(count)]
 
 
-def _vector(values: Any) -> Matrix | None:
+def _vector(values: object) -> Matrix | None:
     """Float32 [D], or None where it is no list of finite numbers."""
     if not isinstance(values, list) or not all(type(v) in (int, float) for v in values):
         return None

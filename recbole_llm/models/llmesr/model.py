@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from logging import getLogger
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -117,7 +117,7 @@ class LLMESR(SequenceRecommender):
             self.network.train(training)
 
 
-def _network(settings: LLMESRSettings, matrix: Any, fingerprint: str) -> DualView:
+def _network(settings: LLMESRSettings, matrix: object, fingerprint: str) -> DualView:
     options = BACKBONE_OPTIONS.get(settings.backbone, {})
     length = settings.MAX_ITEM_LIST_LENGTH
     separate = settings.views == "both" and not settings.share_backbone
