@@ -13,6 +13,7 @@ from recbole_llm.data.training import training_interactions
 from recbole_llm.features.attach import item_embeddings, user_embeddings
 from recbole_llm.features.reduce import Whitener
 from recbole_llm.features.retrieval import nearest_neighbours
+from recbole_llm.features.table import Matrix
 from recbole_llm.layers.backbones import backbone_from_settings
 from recbole_llm.layers.embedding import FrozenEmbedding
 from recbole_llm.models.base import SequenceRecommender, TrainingRows
@@ -117,7 +118,7 @@ class LLMESR(SequenceRecommender):
             self.network.train(training)
 
 
-def _network(settings: LLMESRSettings, matrix: object, fingerprint: str) -> DualView:
+def _network(settings: LLMESRSettings, matrix: Matrix, fingerprint: str) -> DualView:
     options = BACKBONE_OPTIONS.get(settings.backbone, {})
     length = settings.MAX_ITEM_LIST_LENGTH
     separate = settings.views == "both" and not settings.share_backbone
