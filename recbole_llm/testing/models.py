@@ -78,7 +78,7 @@ class ModelTests:
         from recbole_llm.testing.device import second_device
         from recbole_llm.trainers.staged import StagedTrainer
 
-        config, _, (train, valid, test) = self.make()
+        config, _, (train, valid, test) = self.make(epochs=1)
         with second_device() as device:
             config["device"] = device
             trainer = build_trainer(config, build_model(config, train._dataset))
