@@ -39,7 +39,7 @@ CASES: dict[str, dict[str, Any]] = {
     "LLMESR, bank": {"model": "LLMESR", "teacher": "bank", **TEXT},
     "AlphaRec": {"model": "AlphaRec", **RANKING},
     "BPR": {"model": "BPR", **RANKING},
-    "MultiVAE": {"model": "MultiVAE", "total_anneal_steps": 5, **RANKING, "train_batch_size": 10},
+    "MultiVAE": {"model": "MultiVAE", "total_anneal_steps": 100, **RANKING, "train_batch_size": 10},
     "RecVAE": {"model": "RecVAE", **RANKING, "epochs": 2, "train_batch_size": 20},
     "DIN": {
         "model": "DIN", "load_col": {"inter": ["user_id", "item_id", "rating", "timestamp"]},
