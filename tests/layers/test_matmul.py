@@ -105,3 +105,16 @@ def test_layers_side_by_side(bias: bool) -> None:
         layer.register_forward_hook(lambda module, *_: seen.append(module))
     torch.testing.assert_close(apply_linear(x, *layers), expected)
     assert seen == layers
+
+
+def test_scores_of_another_device_are_not_padded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def pad(*_: object) -> None:
+        raise AssertionError("padded")
+
+    monkeypatch.setattr(matmul, "onednn_pays", lambda: True)
+    monkeypatch.setattr(matmul.F, "pad", pad)
+    states, items = torch.ones(matmul.TILE + 1, 4), torch.ones(5, 4)
+    with pytest.raises(AssertionError, match="padded"):
+        matmul.scores(states, items)
+    found = matmul.scores(states.to("meta"), items.to("meta"))
+    assert found.shape == (matmul.TILE + 1, 5)
