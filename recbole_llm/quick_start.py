@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from logging import getLogger
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from recbole.data.transform import construct_transform
 from recbole.utils import (
     ModelType,
@@ -22,6 +21,7 @@ from recbole_llm.core.config import Config
 from recbole_llm.core.errors import one_line
 from recbole_llm.core.files import check_folder, remove_left_parts
 from recbole_llm.core.log import init_log
+from recbole_llm.core.metrics import as_floats
 from recbole_llm.core.plugins import get_plugin_manager, missing_packages_named
 from recbole_llm.core.runtime import configure_runtime
 from recbole_llm.core.stored import taken
@@ -212,15 +212,6 @@ def log_flops(config: Config, model: AbstractRecommender, dataset: Dataset) -> N
     getLogger().info(set_color("FLOPs", "blue") + f": {flops}")
 
 
-def _floats(result: Mapping[str, Any] | None) -> dict[str, float] | None:
-    return None if result is None else {name: _float(value) for name, value in result.items()}
-
-
-def _float(value: Any) -> float:
-    # RecBole rounds some metrics as float32, whose digits a plain float() would not keep.
-    return float(str(value)) if isinstance(value, np.float32) else float(value)
-
-
 def start(config: Config, trains: bool = False) -> None:
     """Seed, log and set this process up as a configuration says.
 
@@ -253,7 +244,7 @@ def _fit_and_test(
     result = {
         "best_valid_score": score,
         "valid_score_bigger": config["valid_metric_bigger"],
-        "best_valid_result": _floats(best),
-        "test_result": _floats(test),
+        "best_valid_result": as_floats(best),
+        "test_result": as_floats(test),
     }
     return {**result, "checkpoint": trainer.saved_model_file} if saved else result

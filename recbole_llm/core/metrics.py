@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from recbole_llm.core.errors import unknown
 
@@ -81,3 +81,8 @@ def _at_k(metric: str) -> bool:
 
     needs = metric_information[metric.lower()]
     return "rec.topk" in needs or "rec.items" in needs
+
+
+def as_floats(result: Mapping[str, Any] | None) -> dict[str, float] | None:
+    """RecBole's results as plain numbers; of those rounded as float32 the digits that are shown."""
+    return None if result is None else {name: float(str(value)) for name, value in result.items()}

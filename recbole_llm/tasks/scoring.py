@@ -104,10 +104,7 @@ class Scorer:
 
 
 class SequentialScorer(Scorer):
-    """A sequential model, on each user's latest items.
-
-    Their order is that of training: by the file's times, or by what is left of them in float32
-    without ``exact_times``; ties as in the file.
+    """A sequential model, on each user's latest items, in the order of training.
 
     Args:
         source: the data set before it is split, which holds plain interactions.
@@ -122,10 +119,10 @@ class SequentialScorer(Scorer):
         self.source, frame = source, source.inter_feat
         if list_field in frame:
             raise ValueError(
-                f"data set '{dataset.dataset_name}' has benchmark files with ready-made item "
-                f"lists ({list_field}), not interactions; recommending needs a plain .inter file"
+                f"data set '{dataset.dataset_name}' has ready-made item lists ({list_field}), not "
+                f"interactions; recommending needs a plain .inter file"
             )
-        dtype = np.float64 if config["exact_times"] else np.float32
+        dtype = np.float64 if config["exact_times"] else np.float32  # as training ordered them
         times = first_numbers(frame[dataset.time_field]).to_numpy(dtype)
         order = np.lexsort((times, frame[dataset.uid_field]))
         self.frame = frame.iloc[order].reset_index(drop=True)
@@ -233,10 +230,7 @@ class TextUserScorer(Scorer):
 
 
 def make_scorer(config: Config, model: AbstractRecommender, dataset: Dataset) -> Scorer:
-    """The scorer for a trained model.
-
-    Args:
-        dataset: the whole data set, before or after the split.
+    """The scorer for a trained model; `dataset` is the whole one, before or after the split.
 
     Raises:
         ValueError: a model that RecBole itself cannot rank the catalogue with.
