@@ -153,6 +153,37 @@ def models(name: str | None) -> None:
         click.echo(line)
 
 
+@main.command()
+@click.argument("interactions", type=click.Path())
+@click.option("--output", required=True, help="Folder of the data set, such as dataset/shop.")
+@click.option("--items", type=click.Path(), help="Table of the items, one row an item.")
+@click.option("--user", help="Column of users.")
+@click.option("--item", help="Column of items, in both tables.")
+@click.option("--time", help="Column of times: numbers, or dates in any form.")
+@click.option("--rating", help="Column of ratings.")
+@click.option("--text", help="Columns that describe an item, separated by commas.")
+@click.option("--date-format", help="Form of the dates where it is unclear, such as %d/%m/%Y.")
+@click.option("--encoding", default="utf-8-sig", help="Of text files.")
+@_command
+def convert(interactions: str, output: str, text: str | None, **options: Any) -> None:
+    """Make a data set of your own tables: convert orders.csv --items=… --output=dataset/shop.
+
+    Reads CSV, JSON lines, Parquet (each .gz too, but Parquet), and folders of MovieLens. Columns
+    that are not named are guessed by their names; the summary says what became of each.
+    """
+    from tqdm import tqdm
+
+    from recbole_llm.tasks.convert import convert as do
+    from recbole_llm.tasks.convert_summary import Roles
+
+    items, encoding = options.pop("items"), options.pop("encoding")
+    roles = Roles(text=None if text is None else _names(text), **options)
+    with tqdm(unit=" rows", leave=False, disable=None) as bar:
+        summary = do(interactions, output, items, roles, encoding, lambda rows: bar.update(rows))
+    for line in summary.lines():
+        click.echo(line)
+
+
 @main.command(context_settings=_ARGS)
 @_arguments
 @_command
