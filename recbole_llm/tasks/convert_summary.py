@@ -66,7 +66,7 @@ class Summary:
         where = (
             "" if self.folder.parent == Path("dataset") else f" --data_path={self.folder.parent}"
         )
-        model = "PAD" if self._timed() and self.described else "BPR"
+        model = "BPR" if not self._timed() else "PAD" if self.described else "SASRec"
         rows += [("next", f"recbole-llm run --model={model} --dataset={self.folder.name}{where}")]
         return [f"{name:8} {text}" for name, text in rows]
 
