@@ -38,7 +38,7 @@ class StandaloneModel(Protocol):
     """
 
     def history_vector(self, items: Tensor) -> Tensor:
-        """Of the items of a user, int [1, L] -> [1, D]; exported to ONNX, for any L."""
+        """Of the items of users, int [B, L] -> [B, D]; exported to ONNX, for any B and L."""
 
     def ranked_vectors(self) -> Tensor:
         """Of all items with the padding, [n, D]."""
@@ -154,7 +154,7 @@ def _write_items(folder: Path, source: Recommender, vectors: Any) -> None:
 
 
 def _write_encoder(file: Path, model: Any, longest: int) -> None:
-    encoder, example = _UserEncoder(model).eval(), torch.arange(1, 4)[None]
+    encoder, example = _UserEncoder(model).eval(), torch.arange(1, 7).view(2, 3)
     encoder(example)  # what a model keeps between calls is computed, and so is no part of the graph
     logger = logging.getLogger("torch.onnx")
     level = logger.level
@@ -178,14 +178,14 @@ def _onnx(encoder: nn.Module, example: Tensor, longest: int) -> bytes:
     if any(isinstance(part, nn.RNNBase) for part in encoder.modules()):
         # torch.export unrolls recurrent layers for the length of the example.
         file: Any = io.BytesIO()
-        axes = {"items": {1: "length"}}
+        axes = {"items": {0: "users", 1: "length"}}
         torch.onnx.export(encoder, (example,), file, dynamo=False, dynamic_axes=axes, **names)
         traced: bytes = file.getvalue()
         return traced
-    shapes = ({1: torch.export.Dim("length", min=1, max=longest or 2**20)},)
-    program = torch.onnx.export(
-        encoder, (example,), dynamo=True, verbose=False, dynamic_shapes=shapes, **names
-    )
+    users, length = torch.export.Dim("users"), torch.export.Dim("length", max=longest or 2**20)
+    shapes = ({0: users, 1: length},)
+    exported = torch.export.export(encoder, (example,), dynamic_shapes=shapes)
+    program = torch.onnx.export(exported, dynamo=True, verbose=False, **names)
     assert program is not None
     content: bytes = program.model_proto.SerializeToString()
     return content
@@ -237,7 +237,7 @@ def _agreement(folder: Path, model: Any, histories: Sequence[Ids], longest: int)
         items = items[-longest:]
         with torch.no_grad():
             wanted = encoder(torch.from_numpy(items)[None]).numpy()
-        found = written.state(items)
+        found = written.states([items])
         worst = max(worst, float(np.abs(found - wanted).max() / max(np.abs(wanted).max(), 1e-12)))
     if not worst <= _CLOSE:
         raise ValueError(f"the exported encoder differs from the model by {worst:.1e}; not usable")
@@ -279,7 +279,7 @@ The score of an item is the product of its vector and the state of the user's hi
 | `{files.weights}` | all weights of the model |
 | `{files.settings}` | settings and versions |
 
-The encoder takes `items`, int64 [1, L]: places in the list of items, counted from 1, the oldest
-first. L is at most {longest_history}; 0 stands for any L of distinct items. It gives `state`,
-float32 [1, D].
+The encoder takes `items`, int64 [B, L], of B users with L items each: places in the list of items,
+counted from 1, the oldest first. L is at most {longest_history}; 0 stands for any L of distinct
+items. It gives `state`, float32 [B, D].
 """

@@ -190,7 +190,7 @@ class Ranker:
 
     def top(self, scores: Scores, k: int) -> tuple[Scores, Ids]:
         """The k best of each row with their ids, [B, k] each, the best first."""
-        ids = np.argpartition(-scores, k - 1, axis=1)[:, :k]
+        ids = np.argpartition(scores, -k, axis=1)[:, -k:]
         best = np.take_along_axis(scores, ids, 1)
         order = np.argsort(-best, axis=1, kind="stable")
         return np.take_along_axis(best, order, 1), np.take_along_axis(ids, order, 1)

@@ -193,8 +193,8 @@ class AlphaRec(GeneralRecommender):  # type: ignore[misc]
         return scores(F.normalize(total, dim=1), items)
 
     def history_vector(self, items: Tensor) -> Tensor:
-        """A user's final vector as in `score_users`: distinct items, int [1, L] -> [1, D]."""
-        degrees = self.graph.item_degrees.clamp(min=1)[items].float() * items.shape[1]  # [1, L]
+        """A user's final vector as in `score_users`: distinct items, int [B, L] -> [B, D]."""
+        degrees = self.graph.item_degrees.clamp(min=1)[items].float() * items.shape[1]  # [B, L]
         from_items = self._item_layers()[items] * degrees.rsqrt()[..., None]
         total = self.text_map(self.text.weight[items].mean(1)) + from_items.sum(1)
         return F.normalize(total, dim=1)
