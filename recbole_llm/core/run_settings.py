@@ -12,6 +12,10 @@ class RunSettings(Settings):
 
     strict_config: Flag = False
     """Whether an unknown config key is an error instead of a warning."""
+    protocol: Literal["leave-one-out", "random"] | None = None
+    """How interactions are split, in place of eval_args: 'leave-one-out' tests on each user's last
+    item and validates on the one before; 'random' splits each user's interactions 80 : 10 : 10,
+    which models of sequences cannot take. None: as the model's type does."""
     verbose: Flag = False
     """Whether the screen shows everything that RecBole prints, as the log file always does; else a
     run's data, model, protocol, progress and result."""

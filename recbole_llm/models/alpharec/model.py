@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from recbole_llm.core.config import Config
 
 
+_QUERY_TAU = 0.1  # temperature of the weights of a query's nearest items
+
+
 class AlphaRec(GeneralRecommender):  # type: ignore[misc]
     """Sheng et al., "Language Representations Can be What Recommenders Need", ICLR 2025.
 
@@ -65,9 +68,10 @@ class AlphaRec(GeneralRecommender):  # type: ignore[misc]
         if settings.text_whitening > 0 and self.n_items <= table.dimension:
             getLogger().warning(
                 f"text_whitening: {self.n_items - 1} items leave directions of the "
-                f"{table.dimension} dimensions empty, in which whitening makes much of a query or "
-                f"another data set's texts; for these, set text_whitening: 0"
+                f"{table.dimension} dimensions empty, in which whitening makes much of another "
+                f"data set's texts; for these, set text_whitening: 0"
             )
+        self.query_neighbours = settings.query_neighbours
         self._cache: dict[str, Tensor] = {}  # what eval mode has computed, from these weights:
         self._cached_version: tuple[int, ...] = ()
         self.set_interactions(*training_interactions(dataset))
@@ -167,9 +171,9 @@ class AlphaRec(GeneralRecommender):  # type: ignore[misc]
     ) -> Tensor:
         """Scores for any users, known or new, from their items and a text query.
 
-        The user's text vector is u' = (1 - a) u0 + a T(query), u0 the mean of the items' texts;
-        f(u') and the items' vectors of each layer make the user's final vector, as in the
-        convolution, while the rest of the graph stays as it is. So a known user with the
+        The user's text vector is u' = (1 - a) u0 + a q, q of `query_text`, u0 the mean of the
+        items' texts; f(u') and the items' vectors of each layer make the user's final vector, as in
+        the convolution, while the rest of the graph stays as it is. So a known user with the
         training items and no query has exactly the scores of `full_sort_predict`.
 
         Args:
@@ -212,8 +216,22 @@ class AlphaRec(GeneralRecommender):  # type: ignore[misc]
         means = sums / sizes.clamp(min=1).unsqueeze(1)
         if query is None:
             return means
-        moved = torch.lerp(means, query.to(means).expand_as(means), weight)
-        return torch.where((sizes > 0).unsqueeze(1), moved, query.to(means))
+        query = self.query_text(query.to(means))
+        moved = torch.lerp(means, query.expand_as(means), weight)
+        return torch.where((sizes > 0).unsqueeze(1), moved, query)
+
+    def query_text(self, query: Tensor) -> Tensor:
+        """A query as the weighted mean of the item texts nearest to it: [D_t] -> [D_t].
+
+        f has learnt from items' texts and their means. A query's own vector differs from all of
+        them in directions that say little of what it asks for; here it is brought among them.
+        """
+        if self.query_neighbours == 0:
+            return query
+        text = self.text.weight[1:]
+        cosines = F.normalize(text, dim=1) @ F.normalize(query, dim=0)
+        near = torch.topk(cosines, min(self.query_neighbours, len(text)))
+        return torch.softmax(near.values / _QUERY_TAU, dim=0) @ text[near.indices]
 
     def _item_layers(self) -> Tensor:
         """Sum of the items' vectors over layers 0 … K - 1, [n, D]; kept in eval mode."""
