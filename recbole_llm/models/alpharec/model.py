@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from recbole_llm.core.config import Config
 
 
-_QUERY_TAU = 0.1  # temperature of the weights of a query's nearest items
+_QUERY_TAU = 0.05  # temperature of the weights of a query's nearest items
 
 
 class AlphaRec(GeneralRecommender):  # type: ignore[misc]
@@ -72,6 +72,7 @@ class AlphaRec(GeneralRecommender):  # type: ignore[misc]
                 f"data set's texts; for these, set text_whitening: 0"
             )
         self.query_neighbours = settings.query_neighbours
+        self.query_share = settings.query_text_share
         self._cache: dict[str, Tensor] = {}  # what eval mode has computed, from these weights:
         self._cached_version: tuple[int, ...] = ()
         self.set_interactions(*training_interactions(dataset))
@@ -182,7 +183,7 @@ class AlphaRec(GeneralRecommender):  # type: ignore[misc]
             query_weight: a, in [0, 1]; a user without items is the query alone.
 
         Returns:
-            Cosines, [B, n].
+            Cosines, [B, n]; with a query, beside the similarity of texts (`query_text_share`).
         """
         _, items = self._normalised()
         unique = [torch.unique(history) for history in histories]
@@ -194,7 +195,18 @@ class AlphaRec(GeneralRecommender):  # type: ignore[misc]
         edges = degrees.to(items.dtype).rsqrt()
         from_items = weighted_sums(self._item_layers(), ids, starts, edges)
         total = self.text_map(profile) + from_items  # K + 1 times the mean over layers
-        return scores(F.normalize(total, dim=1), items)
+        found = scores(F.normalize(total, dim=1), items)
+        if query is None:
+            return found
+        return self._beside_text(found, query, torch.where(sizes > 0, query_weight, 1.0))
+
+    def _beside_text(self, found: Tensor, query: Tensor, weight: Tensor) -> Tensor:
+        """Scores [B, n] with `query_text_share` times weight [B] of the text's similarity to the
+        query, which is brought to each user's mean and deviation over the items."""
+        text = F.normalize(self.text.weight, dim=1) @ F.normalize(query.to(found), dim=0)  # [n]
+        like = (text - text[1:].mean()) / text[1:].std()
+        std, mean = torch.std_mean(found[:, 1:], dim=1, keepdim=True)
+        return torch.lerp(found, mean + std * like, (self.query_share * weight).unsqueeze(1))
 
     def history_vector(self, items: Tensor) -> Tensor:
         """A user's final vector as in `score_users`: distinct items, int [B, L] -> [B, D]."""
