@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from recbole_llm.features.reduce import expected_rows, pca
 from recbole_llm.layers.dropout import Dropout
 from recbole_llm.layers.embedding import FrozenEmbedding, append_rows
+from recbole_llm.layers.packing import run_left_aligned
 
 
 class Tower(nn.Module):
@@ -27,6 +28,22 @@ class Tower(nn.Module):
         """item_seq int [B, L], mask bool [B, L] -> states [B, L, H]."""
         states: Tensor = self.network(self.dropout(self.items(item_seq)), mask)
         return states
+
+
+class DUEG(nn.Module):
+    """Dynamic User Embedding Generator: a decoder as a sequence backbone.
+
+    Args:
+        decoder: (vectors [B, L, H], padded on the right) -> states [B, L, H].
+    """
+
+    def __init__(self, decoder: nn.Module) -> None:
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(self, emb: Tensor, mask: Tensor) -> Tensor:
+        """emb [B, L, H], mask bool [B, L] -> states [B, L, H]."""
+        return run_left_aligned(self.decoder, emb, mask)
 
 
 class ContentItems(nn.Module):

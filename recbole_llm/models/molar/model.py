@@ -7,19 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recbole_llm.features.attach import item_embeddings
+from recbole_llm.features.encoders.decoders import Source
 from recbole_llm.features.reduce import Whitener
+from recbole_llm.features.store import cache_dir
 from recbole_llm.layers.backbones import backbone_from_settings
+from recbole_llm.layers.decoder import CausalDecoder, depth_of, small_decoder
 from recbole_llm.layers.embedding import FrozenEmbedding
 from recbole_llm.models.base import LOSS_TYPES, SequenceRecommender, TrainingRows
-from recbole_llm.models.molar.decoder import Decoder
-from recbole_llm.models.molar.layers import ContentItems, Tower
+from recbole_llm.models.molar.layers import DUEG, ContentItems, Tower
 from recbole_llm.models.molar.losses import PooledNCE, alignment_loss
 from recbole_llm.models.molar.settings import PHASES, MolarSettings
 
@@ -40,6 +42,7 @@ class Molar(SequenceRecommender):
 
     other_parameter_name = ("phase",)  # goes into checkpoints, so that a loaded model scores alike
     loss_types = (*LOSS_TYPES, "NCE")
+    _phase: str
 
     def __init__(self, config: Config, dataset: Dataset) -> None:
         super().__init__(config, dataset)
@@ -49,10 +52,13 @@ class Molar(SequenceRecommender):
         table = item_embeddings(config, dataset)
         self._whitener = Whitener(table.matrix, settings.vector_whitening)
         vectors = FrozenEmbedding(self._whitener(table.matrix), table.fingerprint)
-        self.towers = nn.ModuleDict({"content": _content(settings, vectors)})
+        decoder, fused = _decoder(config, settings), settings.fusion == "early_fusion"
+        items = ContentItems(vectors, decoder.width, settings.item_std, fused)
+        content = Tower(items, DUEG(decoder), settings.item_dropout_prob)
+        self.towers = nn.ModuleDict({"content": content})
         if self.aligned:
             self.towers["id"] = _ids(settings, self.n_items)
-            self.to_ids = nn.Linear(settings.decoder_size, settings.hidden_size, bias=False)
+            self.to_ids = nn.Linear(decoder.width, settings.hidden_size, bias=False)
         self.nce = PooledNCE(settings.same_item) if self.loss_type == "NCE" else None
         self.phase = PHASES[-1]
 
@@ -81,22 +87,26 @@ class Molar(SequenceRecommender):
             if self.phase == "content" and (self.joint or not of_ids):
                 yield parameter
 
+    def tower(self, name: str) -> Any:
+        """The `Tower` called id or content."""
+        return self.towers[name]
+
     def train(self, mode: bool = True) -> Molar:
         """As torch's; a frozen ID model stays in eval mode, without dropout."""
         super().train(mode)
         if self.aligned and not self.joint and self.phase == "content":
-            self.towers["id"].eval()
+            self.tower("id").eval()
         return self
 
     def user_states(self, item_seq: Tensor, mask: Tensor) -> Tensor:
         """int [B, L], bool [B, L] -> [B, L, H], of the phase's model."""
-        return self._scored(self.towers[self.phase](item_seq, mask))
+        return self._scored(self.tower(self.phase)(item_seq, mask))
 
     def item_vectors(self, ids: Tensor | None = None) -> Tensor:
         """int [*] -> [*, H], of the phase's model; None: the whole catalogue, [n, H]."""
         if ids is None:
             ids = torch.arange(self.n_items, device=self.device)
-        return self._scored(self.towers[self.phase].items(ids))
+        return self._scored(self.tower(self.phase).items(ids))
 
     def _scored(self, vectors: Tensor) -> Tensor:
         """NCE scores by cosine."""
@@ -146,22 +156,31 @@ class Molar(SequenceRecommender):
         """Take items after training: see `TextItemModel`. Their vectors are whitened by the
         statistics of the items of training."""
         white = torch.from_numpy(self._whitener(text.cpu().numpy()))
-        self.towers["content"].items.append(white.to(text.device))
+        self.tower("content").items.append(white.to(text.device))
         self.n_items += len(text)
         self._cached_items = None
 
 
-def _content(settings: MolarSettings, vectors: FrozenEmbedding) -> Tower:
+def _decoder(config: Config, settings: MolarSettings) -> CausalDecoder:
     s = settings
-    fused = s.fusion == "early_fusion"
-    items = ContentItems(vectors, s.decoder_size, s.item_std, fused)
-    decoder = Decoder(s.decoder_kind, s.decoder_size, s.decoder_layers, s.decoder_heads, s.decoder_inner, s.decoder_dropout, s.MAX_ITEM_LIST_LENGTH)
-    return Tower(items, decoder, settings.item_dropout_prob)
+    if s.decoder_model is None:
+        return CausalDecoder(
+            small_decoder(s.decoder_size, s.decoder_layers, s.decoder_heads, s.decoder_inner),
+            checkpointing=s.decoder_checkpointing,
+        )
+    try:
+        model = Source.of(s.decoder_model, None, cache_dir(config)).model(torch.float32)
+        first = max(depth_of(model) - s.decoder_blocks, 0) if s.decoder_blocks else 0
+        return CausalDecoder(
+            model, first, s.decoder_blocks, s.decoder_tuning, s.decoder_lora_rank,
+            s.decoder_checkpointing,
+        )  # fmt: skip
+    except ValueError as error:
+        raise ValueError(f"decoder_model: {error}") from error
 
 
 def _ids(settings: MolarSettings, n_items: int) -> Tower:
     items = nn.Embedding(n_items, settings.hidden_size, padding_idx=0)
-    nn.init.normal_(items.weight, std=settings.initializer_range)
-    with torch.no_grad():
-        items.weight[0] = 0.0
-    return Tower(items, backbone_from_settings(settings, settings.MAX_ITEM_LIST_LENGTH))
+    nn.init.normal_(items.weight[1:], std=settings.initializer_range)
+    backbone = backbone_from_settings(settings, settings.MAX_ITEM_LIST_LENGTH)
+    return Tower(items, backbone)

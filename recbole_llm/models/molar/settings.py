@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from recbole_llm.core.settings import Count, Dropout, Natural, Positive, Share, Text
+from recbole_llm.core.settings import Count, Dropout, Flag, Natural, Positive, Share, Text
 from recbole_llm.layers.backbones.settings import BackboneSettings
 from recbole_llm.models.settings import SequentialSettings
 
@@ -29,25 +29,34 @@ class MolarSettings(BackboneSettings, SequentialSettings):
     """Weight of the alignment loss."""
     temperature: Positive = 0.1
     """Temperature of the alignment loss."""
-    loss_type: Literal["BCE", "NCE", "CE", "BPR", "SSM"] = "BCE"
+    loss_type: Literal["BCE", "NCE", "CE", "BPR", "SSM"] = "BCE"  # type: ignore[assignment]
     """Recommendation loss: BCE (paper), NCE (authors' code: the batch's negatives pooled, by
     cosine), CE, BPR or SSM; all but CE have negatives of train_neg_sample_args."""
     same_item: Share = 0.99
     """NCE: cosine to the target from which a negative is dropped as the target itself; authors:
     0.99."""
 
-    decoder_kind: Literal["gpt2", "llama"] = "gpt2"
-    """x"""
-    decoder_size: Count = 128
-    """x"""
+    decoder_model: Text | None = None
+    """Pre-trained decoder whose blocks read the item vectors: a folder, a .gguf file,
+    SmolLM2-135M-Instruct, or a hub name; None: a small one with random weights."""
+    decoder_blocks: Count | None = None
+    """Top blocks of decoder_model that are used; None: all."""
+    decoder_tuning: Literal["full", "lora", "frozen"] = "full"
+    """What trains of decoder_model: all of its blocks (full), low-rank adapters (lora), nothing
+    (frozen)."""
+    decoder_lora_rank: Count = 8
+    """Rank of the adapters."""
+    decoder_checkpointing: Flag = False
+    """Whether the decoder's activations are computed again for the gradients, which needs less
+    memory and more time."""
+    decoder_size: Count = 192
+    """Width of the small decoder, and of its states and item vectors."""
     decoder_layers: Count = 2
-    """x"""
+    """Blocks of the small decoder."""
     decoder_heads: Count = 2
-    """x"""
-    decoder_inner: Count = 128
-    """x"""
-    decoder_dropout: Dropout = 0.5
-    """x"""
+    """Attention heads of the small decoder."""
+    decoder_inner: Count = 192
+    """Width of the small decoder's feed-forward net."""
     item_dropout_prob: Dropout = 0.0
     """Dropout on the item vectors of a history, before the decoder."""
 
@@ -76,6 +85,15 @@ class MolarSettings(BackboneSettings, SequentialSettings):
     """Learning rate of that phase; None: learning_rate."""
     content_stopping_step: Natural | None = None
     """Stopping step of that phase; None: stopping_step."""
+
+    @model_validator(mode="after")
+    def _decoder_heads_divide(self) -> Self:
+        if self.decoder_size % self.decoder_heads:
+            raise ValueError(
+                f"decoder_heads: {self.decoder_heads} does not divide decoder_size "
+                f"{self.decoder_size}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _checkpoint_exists(self) -> Self:

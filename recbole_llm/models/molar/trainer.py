@@ -20,7 +20,9 @@ class MolarTrainer(StagedTrainer):
     def __init__(self, config: Config, model: AbstractRecommender) -> None:
         settings = MolarSettings.of(config)
         loss, backbone = settings.loss_type, settings.backbone
-        aligned = f" + {settings.alignment_weight:g} * InfoNCE to the {settings.id_model} {backbone}"
+        aligned = (
+            f" + {settings.alignment_weight:g} * InfoNCE to the {settings.id_model} {backbone}"
+        )
         summaries = {
             "id": f"{backbone} over item ids learns from {loss}",
             "content": f"the decoder over content vectors learns from {loss}"
