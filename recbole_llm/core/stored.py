@@ -31,8 +31,8 @@ NEVER = frozenset((
     # files and folders
     "checkpoint_dir", "config_files", "save_dataset", "dataset_save_path", "save_dataloaders",
     "dataloaders_save_path", "embedding_path", "user_embedding_path", "embedding_cache_dir",
-    "item_image_folder", "pad_pretrained", "id_pretrained", "pre_model_path", "resume",
-    "pretrain_path", "mf_pretrain_path", "mlp_pretrain_path", "warm_up", "xgb_model",
+    "encoder_adapter", "item_image_folder", "pad_pretrained", "id_pretrained", "pre_model_path",
+    "resume", "pretrain_path", "mf_pretrain_path", "mlp_pretrain_path", "warm_up", "xgb_model",
     # addresses, and names of the environment
     "encoder_base_url", "encoder_api_key_env", "log_wandb", "wandb_project", "ip", "port",
     # the machine

@@ -70,6 +70,11 @@ class _Kind:
         )
 
     @property
+    def keeper(self) -> str:
+        """Where it is kept, for messages."""
+        return "pictures" if self.feature == "item_image" else f"{self.name} file"
+
+    @property
     def keys(self) -> str:
         """The config keys that say what it is, for messages."""
         return "item_image_folder" if self.feature == "item_image" else f"{self.name}_prompt"
@@ -223,5 +228,6 @@ def _check_texts(dataset: Dataset, kind: _Kind, texts: Texts, policy: str) -> No
     if missing and policy == "error":
         raise TableError(
             f"{len(missing)} of {len(tokens)} {kind.name}s have no {kind.what}: "
-            f"{first_names(missing)}; complete them, or set {kind.policy_key} to zeros or mean"
+            f"{first_names(missing)}; complete the {kind.keeper}, or set {kind.policy_key} to "
+            f"zeros or mean"
         )

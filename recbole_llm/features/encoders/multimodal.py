@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recbole_llm.features.digest import digest
+from recbole_llm.features.encoders.adapters import adapter_digest, with_adapter
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.encoders.decoders import Source
 from recbole_llm.features.encoders.locate import log_source
@@ -71,13 +72,14 @@ class MultimodalEncoder:
         self.fingerprint = digest(
             "multimodal", source.digest, own.encoder_fusion, own.encoder_token,
             settings.encoder_prefix, bool(settings.encoder_normalize), settings.encoder_max_length,
-            settings.encoder_dtype,
+            settings.encoder_dtype, adapter_digest(settings.encoder_adapter),
         )  # fmt: skip
 
     @cached_property
     def _network(self) -> Network:
         settings, own = self._settings, self._own
-        model = self._source.model(settings.torch_dtype).to(settings.encoder_device).eval()
+        model: Any = with_adapter(self._source, settings.torch_dtype, settings.encoder_adapter)
+        model.to(settings.encoder_device).eval()
         processor = self._source.part("AutoProcessor")
         if hasattr(model, "get_text_features"):
             return DualEncoder(model, processor, settings, own.encoder_fusion)

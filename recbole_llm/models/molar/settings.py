@@ -7,15 +7,35 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from recbole_llm.core.settings import Count, Dropout, Flag, Natural, Positive, Share, Text
+from recbole_llm.core.settings import (
+    Count,
+    Dropout,
+    FieldName,
+    Flag,
+    Natural,
+    Positive,
+    Share,
+    Text,
+)
 from recbole_llm.layers.backbones.settings import BackboneSettings
 from recbole_llm.models.settings import SequentialSettings
+from recbole_llm.offline.settings import LoRASettings
 
 Phase = Literal["id", "content"]
 PHASES: tuple[Phase, ...] = ("id", "content")
 
 
-class MolarSettings(BackboneSettings, SequentialSettings):
+class MIRMSettings(LoRASettings):
+    """The stage mirm, which tunes the encoder's model on the data set (prepare --stage=mirm)."""
+
+    mirm_description_field: FieldName | None = None
+    """Field of the .item file that describes an item; None: the text field with the longest
+    texts."""
+    mirm_history: Count = 10
+    """Items of a user's training history that the next one is foretold from: the last ones."""
+
+
+class MolarSettings(MIRMSettings, BackboneSettings, SequentialSettings):
     """Molar (Luo et al. 2024, arXiv 2412.18176). "paper" is theirs; what is not was tuned on
     validation (models/molar/README.md). The backbone's keys are those of the ID model."""
 

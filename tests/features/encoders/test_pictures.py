@@ -66,7 +66,9 @@ def test_efficientnet_knows_a_daisy_and_a_palace() -> None:
     encoder = vision.create(config())
     vectors = encoder.encode_contents([None, None], images)
     assert vectors.shape == (2, efficientnet.WIDTH)
-    np.testing.assert_allclose(encoder.encode_contents([None], images[:1])[0], vectors[0], atol=1e-4)
+    np.testing.assert_allclose(
+        encoder.encode_contents([None], images[:1])[0], vectors[0], atol=1e-4
+    )
 
 
 def test_same_padding_puts_what_is_odd_to_the_right_and_below() -> None:
@@ -114,9 +116,7 @@ def test_a_chat_model_reads_the_end_of_its_message(tmp_path: Path) -> None:
     encoder = multimodal.create(config(folder, prefix=""))
     vectors = encoder.encode_contents(["the red story", None], [IMAGES[0], None])
     assert vectors.shape == (2, 32) == (2, encoder.dimension)
-    text = (
-        "<|im_start|> user <|vision_start|><|image_pad|><|vision_end|> the red story <|im_end|> "
-    )
+    text = "<|im_start|> user <|vision_start|><|image_pad|><|vision_end|> the red story <|im_end|> "
     inputs = AutoProcessor.from_pretrained(folder)(
         text=[text], images=IMAGES[:1], return_tensors="pt"
     )
