@@ -78,7 +78,9 @@ def with_adapter(source: Source, dtype: torch.dtype, folder: str | None) -> nn.M
     writer: Any = source.model(dtype, _writer(sees_pictures(source)))
     try:
         path = str(Path(folder).expanduser())
-        merged: Any = PeftModel.from_pretrained(writer, path).merge_and_unload()
+        adapted: Any = PeftModel.from_pretrained(writer, path)
+        _check_complete(adapted, Path(path) / _FILES[1])
+        merged = adapted.merge_and_unload()
     except Exception as error:  # whatever a file makes the library raise
         raise EncoderError(
             f"encoder_adapter: '{folder}' does not fit {source.path} "
@@ -86,3 +88,14 @@ def with_adapter(source: Source, dtype: torch.dtype, folder: str | None) -> nn.M
         ) from error
     encoder: nn.Module = getattr(merged, merged.base_model_prefix)
     return encoder
+
+
+def _check_complete(model: nn.Module, file: Path) -> None:
+    """peft leaves an adapter that names other parts of a model without effect."""
+    from safetensors import safe_open
+
+    with safe_open(file, "pt") as stored:
+        names = set(stored.keys())
+    own = {n.replace(".default.", ".") for n, _ in model.named_parameters() if ".lora_" in n}
+    if names != own:
+        raise ValueError(f"it names {len(names - own)} parts that the model does not have")
