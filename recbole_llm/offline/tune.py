@@ -23,7 +23,7 @@ from recbole_llm.features.encoders.smollm import NAMES
 from recbole_llm.features.item_settings import ItemSettings
 from recbole_llm.features.settings import EncoderSettings
 from recbole_llm.features.store import cache_dir
-from recbole_llm.offline.settings import LoRASettings
+from recbole_llm.offline.settings import TuneSettings
 from recbole_llm.offline.stage import Stage, StageError, StageReport
 from recbole_llm.offline.tuner import Sample, Tuner
 
@@ -63,15 +63,15 @@ class TuneStage(Stage):
         """What is to be learnt, of training interactions alone."""
 
     @cached_property
-    def settings(self) -> LoRASettings:
+    def settings(self) -> TuneSettings:
         """The keys of the tuning."""
-        return LoRASettings.of(self.config)
+        return TuneSettings.of(self.config)
 
     @cached_property
     def source(self) -> Source:
         """The model that is tuned."""
         encoder = EncoderSettings.of(self.config)
-        name = self.settings.lora_model or encoder.encoder_model or NAMES[0]
+        name = self.settings.tune_model or encoder.encoder_model or NAMES[0]
         return Source.of(name, encoder.encoder_revision, cache_dir(self.config))
 
     @cached_property
@@ -79,7 +79,7 @@ class TuneStage(Stage):
         """Samples to learn from, held-out samples."""
         own = self.settings
         return split_samples(
-            self.samples(), own.lora_samples, own.lora_held_out, self.config["seed"]
+            self.samples(), own.tune_samples, own.tune_held_out, self.config["seed"]
         )
 
     def inputs(self) -> Mapping[str, Any]:
@@ -89,7 +89,7 @@ class TuneStage(Stage):
             for part in self.parts
             for s in part
         ]
-        own = self.settings.model_dump(exclude={"lora_model"})
+        own = self.settings.model_dump(exclude={"tune_model"})
         seed = self.config["seed"]
         return {**own, "model": self.source.digest, "samples": digest(samples), "seed": seed}
 

@@ -17,7 +17,7 @@ from recbole_llm.core.checkpoint import load_checkpoint, save_atomically
 from recbole_llm.features.encoders.adapters import tunable
 from recbole_llm.features.encoders.decoders import Source
 from recbole_llm.features.images import read_picture
-from recbole_llm.offline.settings import LoRASettings
+from recbole_llm.offline.settings import TuneSettings
 from recbole_llm.offline.stage import StageError
 
 _SAVED_EVERY = 10  # steps, which a killed run repeats at most
@@ -54,20 +54,20 @@ class Tuner:
     before: Losses
 
     def __init__(
-        self, source: Source, settings: LoRASettings, device: str, max_pixels: int
+        self, source: Source, settings: TuneSettings, device: str, max_pixels: int
     ) -> None:
         from peft import LoraConfig, get_peft_model
 
         self.settings, self.device, self.max_pixels = settings, device, max_pixels
         base, self.processor = tunable(source)
         self.tokenizer = getattr(self.processor, "tokenizer", self.processor)
-        rank = settings.lora_rank
+        rank = settings.tune_rank
         torch.manual_seed(0)  # the adapters start at random
         adapters = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear")
         self.model: Any = get_peft_model(base, adapters).to(device)
         self.trained = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
         self.optimizer = torch.optim.AdamW(
-            self.trained.values(), settings.lora_learning_rate, weight_decay=0.0
+            self.trained.values(), settings.tune_learning_rate, weight_decay=0.0
         )
 
     def train(
@@ -101,10 +101,10 @@ class Tuner:
         inputs = self._prompt(sample)
         end = self.tokenizer.eos_token or ""
         answer = self.tokenizer(f"{sample.answer}{end}", add_special_tokens=False)["input_ids"]
-        answer = answer[: self.settings.lora_max_length // 2]
+        answer = answer[: self.settings.tune_max_length // 2]
         prompt = inputs.pop("input_ids")  # [1, P]
         if sample.image is None:
-            prompt = prompt[:, -(self.settings.lora_max_length - len(answer)) :]
+            prompt = prompt[:, -(self.settings.tune_max_length - len(answer)) :]
         ids = torch.cat([prompt, torch.tensor([answer])], dim=1)  # [1, P + A]
         inputs.update(input_ids=ids, attention_mask=torch.ones_like(ids))
         if "mm_token_type_ids" in inputs:  # 0: of a text
@@ -155,9 +155,9 @@ class Tuner:
         return int(state["step"])
 
 
-def _steps(samples: Sequence[Sample], settings: LoRASettings, seed: int) -> Iterator[list[Sample]]:
+def _steps(samples: Sequence[Sample], settings: TuneSettings, seed: int) -> Iterator[list[Sample]]:
     """Batches of all epochs, the tasks mixed; the same in every process."""
-    numbers, size = random.Random(seed), settings.lora_batch_size
-    for _ in range(settings.lora_epochs):
+    numbers, size = random.Random(seed), settings.tune_batch_size
+    for _ in range(settings.tune_epochs):
         order = numbers.sample(samples, len(samples))
         yield from (order[start : start + size] for start in range(0, len(order), size))

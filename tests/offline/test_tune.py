@@ -56,7 +56,7 @@ def writer(tmp_path: Path) -> Path:
 
 def stage(model: Path, cache: Path, **more: Any) -> Tuned:
     keys = {"encoder_model": str(model), "embedding_cache_dir": str(cache), "seed": 1}
-    quiet = {"show_progress": False, "lora_learning_rate": 0.02, "lora_batch_size": 2}
+    quiet = {"show_progress": False, "tune_learning_rate": 0.02, "tune_batch_size": 2}
     return Tuned(PlainConfig({**keys, **quiet, **more}), SimpleNamespace())
 
 
@@ -76,16 +76,16 @@ def test_held_out_samples_are_of_every_task_and_not_learnt() -> None:
 
 
 def test_held_out_losses_fall_for_every_task(writer: Path, tmp_path: Path) -> None:
-    made = stage(writer, tmp_path, lora_epochs=2)
+    made = stage(writer, tmp_path, tune_epochs=2)
     report = made.complete()
     assert (report.there, report.done) == (0, 28)  # 2 epochs of 27 samples, two a step
     losses = json.loads((made.path / "losses.json").read_text())
     assert set(losses["after"]) == {"colours", "stories"}
     assert all(losses["after"][task] < losses["before"][task] - 0.5 for task in losses["before"])
-    assert str(stage(writer, tmp_path, lora_epochs=2).complete()).startswith("tuned: there already")
+    assert str(stage(writer, tmp_path, tune_epochs=2).complete()).startswith("tuned: there already")
 
 
-@pytest.mark.parametrize("change", [{"lora_rank": 2}, {"seed": 2}, {"lora_samples": 9}])
+@pytest.mark.parametrize("change", [{"tune_rank": 2}, {"seed": 2}, {"tune_samples": 9}])
 def test_other_inputs_make_another_adapter(
     writer: Path, tmp_path: Path, change: dict[str, Any]
 ) -> None:
@@ -171,7 +171,7 @@ def test_a_model_that_sees_learns_from_pictures(tmp_path: Path) -> None:
     file = tmp_path / "picture.png"
     picture(0).save(file)
     model = tiny_qwen2_vl(tmp_path / "model")
-    made = stage(model, tmp_path, lora_samples=8)
+    made = stage(model, tmp_path, tune_samples=8)
     made.made = [*COLOURS, *(Sample("pictures", f"{i}", "red", file) for i in range(5))]
     made.complete()
     losses = json.loads((made.path / "losses.json").read_text())

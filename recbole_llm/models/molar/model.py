@@ -166,14 +166,14 @@ def _decoder(config: Config, settings: MolarSettings) -> CausalDecoder:
     if s.decoder_model is None:
         return CausalDecoder(
             small_decoder(s.decoder_size, s.decoder_layers, s.decoder_heads, s.decoder_inner),
-            checkpointing=s.decoder_checkpointing,
+            checkpointing=s.gradient_checkpointing,
         )
     try:
         model = Source.of(s.decoder_model, None, cache_dir(config)).model(torch.float32)
         first = max(depth_of(model) - s.decoder_blocks, 0) if s.decoder_blocks else 0
         return CausalDecoder(
-            model, first, s.decoder_blocks, s.decoder_tuning, s.decoder_lora_rank,
-            s.decoder_checkpointing,
+            model, first, s.decoder_blocks, s.tuning, s.lora_rank,
+            s.gradient_checkpointing,
         )  # fmt: skip
     except ValueError as error:
         raise ValueError(f"decoder_model: {error}") from error

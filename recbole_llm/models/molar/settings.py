@@ -18,14 +18,15 @@ from recbole_llm.core.settings import (
     Text,
 )
 from recbole_llm.layers.backbones.settings import BackboneSettings
+from recbole_llm.layers.decoder import Tuning
 from recbole_llm.models.settings import SequentialSettings
-from recbole_llm.offline.settings import LoRASettings
+from recbole_llm.offline.settings import TuneSettings
 
 Phase = Literal["id", "content"]
 PHASES: tuple[Phase, ...] = ("id", "content")
 
 
-class MIRMSettings(LoRASettings):
+class MIRMSettings(TuneSettings):
     """The stage mirm, which tunes the encoder's model on the data set (prepare --stage=mirm)."""
 
     mirm_description_field: FieldName | None = None
@@ -61,12 +62,12 @@ class MolarSettings(MIRMSettings, BackboneSettings, SequentialSettings):
     SmolLM2-135M-Instruct, or a hub name; None: a small one with random weights."""
     decoder_blocks: Count | None = None
     """Top blocks of decoder_model that are used; None: all."""
-    decoder_tuning: Literal["full", "lora", "frozen"] = "full"
+    tuning: Tuning = "full"
     """What trains of decoder_model: all of its blocks (full), low-rank adapters (lora), nothing
     (frozen)."""
-    decoder_lora_rank: Count = 8
+    lora_rank: Count = 8
     """Rank of the adapters."""
-    decoder_checkpointing: Flag = False
+    gradient_checkpointing: Flag = False
     """Whether the decoder's activations are computed again for the gradients, which needs less
     memory and more time."""
     decoder_size: Count = 192

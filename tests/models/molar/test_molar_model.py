@@ -203,7 +203,7 @@ def test_the_top_of_a_pretrained_decoder(tuning: str, tmp_path: Path, make_molar
     torch.manual_seed(1)
     source = LlamaModel(config)
     source.save_pretrained(tmp_path / "llm")
-    model = make_molar(decoder_model=str(tmp_path / "llm"), decoder_blocks=2, decoder_tuning=tuning)
+    model = make_molar(decoder_model=str(tmp_path / "llm"), decoder_blocks=2, tuning=tuning)
     decoder = model.tower("content").network.decoder
     assert decoder.width == 16
     trained = [n for n, p in decoder.named_parameters() if p.requires_grad]
