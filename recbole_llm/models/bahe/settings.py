@@ -41,6 +41,9 @@ class BAHESettings(CTRSettings):
     """The user's vector is the upper half's state after the last behaviour, or the mean of the
     states so far."""
 
+    text_size: Count = 64
+    """Width that the upper half's vectors of users and items are mapped to for the head."""
+
     behaviour_prompt: Text | None = None
     """Template of a behaviour's text over `item` (the item's text) and the fields of the
     interaction. None: the item's text."""
@@ -70,6 +73,10 @@ class BAHESettings(CTRSettings):
             raise ValueError("coupled: reads the target with the history; set train_level: prefix")
         if self.coupled and EncoderSettings.of(config).encoder != "causal_lm":
             raise ValueError("coupled: is one LLM from end to end; set encoder: causal_lm")
+        if self.coupled and (self.behaviour_prompt or self.behaviour_field) is not None:
+            raise ValueError(
+                "coupled: reads the items' texts; leave behaviour_prompt and _field out"
+            )
         self.behaviour_template()
 
     def behaviour_template(self) -> Template | None:
