@@ -101,7 +101,8 @@ class BAHE(CTRRecommender):
         counts = mask.cumsum(1)  # [B, L]
         order = mask.int().argsort(dim=1, descending=True, stable=True)  # the field's own first
         order = order[:, : max(int(counts[:, -1].max()), 1), None]
-        states = self.high(vectors.gather(1, order.expand(-1, -1, vectors.shape[2])))  # [B, W, H]
+        own = vectors.gather(1, order.expand(-1, -1, vectors.shape[2]))  # [B, W, H]
+        states: Tensor = self.high(own)
         if self.mean_pooling:
             slots = torch.arange(1, states.shape[1] + 1, device=states.device)
             states = states.cumsum(1) / slots[:, None]

@@ -201,3 +201,52 @@ def test_what_is_trained(tuning: str, trained: bool) -> None:
 def test_errors_name_the_key(keys: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make(**keys)
+
+
+def test_new_items_are_encoded_alone_and_new_interactions_not_at_all() -> None:
+    from pathlib import Path
+
+    from recbole_llm.data.create import create_dataset
+    from recbole_llm.features.attach import encode_dataset
+
+    def encoded(config: Any) -> int:
+        report = encode_dataset(config, create_dataset(config)).encoding
+        assert report is not None
+        return report.encoded
+
+    config, _, _ = make()
+    folder = Path("dataset/tiny")
+    for name, line in (("inter", "u1\ti3\t5\t9000"), ("user", "u99\t20\tF")):
+        with (folder / f"tiny.{name}").open("a") as file:
+            file.write(f"{line}\n")
+    assert encoded(config) == 0
+    with (folder / "tiny.item").open("a") as file:
+        file.write("i60\tThe drama robot 7\thorror\t1990\t1.5\n")
+    with (folder / "tiny.inter").open("a") as file:
+        file.write("u1\ti60\t5\t9001\n")
+    assert encoded(config) == 1
+
+
+def test_each_distinct_behaviour_is_encoded_once(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        _, _, loaders = make(**RATED)
+    count = len({b.text for b in loaders[0]._dataset.behaviours})
+    assert any(
+        f"{count} unique, 0 cached, {count} encoded" in message
+        for message in caplog.messages
+        if message.startswith("behaviour embeddings")
+    ), caplog.messages
+
+
+def test_new_items_are_recommended_by_their_texts() -> None:
+    from pathlib import Path
+
+    from recbole_llm.tasks.recommend import Recommender
+
+    config, model, loaders = make(**RATED)
+    with Path("dataset/tiny/tiny.item").open("a") as file:
+        file.write("i60\tThe drama robot 7\thorror\t1990\t1.5\n")
+    frame = Recommender(config, model, loaders[0]._dataset).recommend(["u1", "u2"], k=61)
+    assert (frame["item"] == "i60").sum() == 2
+    known = frame[frame["item"] != "i60"]["score"]
+    assert known.between(0, 1).all()
