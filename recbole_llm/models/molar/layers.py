@@ -52,7 +52,7 @@ class DUEG(nn.Module):
         transformers computes all of it, and most histories are short."""
         states = torch.zeros_like(emb)
         sizes = 2 ** lengths.clamp(min=1).log2().ceil().long()  # [B], 1, 2, 4, …
-        for size in sizes.unique().cpu().tolist():
+        for size in torch.unique(sizes).cpu().tolist():
             rows, width = (sizes == size).nonzero().squeeze(1), min(size, emb.shape[1])
             states[rows, :width] = self.decoder(emb[rows, :width])
         return states
