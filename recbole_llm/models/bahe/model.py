@@ -102,7 +102,7 @@ class BAHE(CTRRecommender):
         order = mask.int().argsort(dim=1, descending=True, stable=True)  # the field's own first
         order = order[:, : max(int(counts[:, -1].max()), 1), None]
         own = vectors.gather(1, order.expand(-1, -1, vectors.shape[2]))  # [B, W, H]
-        states: Tensor = self.high(own)
+        states: Tensor = self.high(own, counts[:, -1])
         if self.mean_pooling:
             slots = torch.arange(1, states.shape[1] + 1, device=states.device)
             states = states.cumsum(1) / slots[:, None]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from torch import Tensor, nn
 
@@ -45,17 +43,8 @@ class DUEG(nn.Module):
 
     def forward(self, emb: Tensor, mask: Tensor) -> Tensor:
         """emb [B, L, H], mask bool [B, L] -> states [B, L, H], zeros at padding."""
-        return run_left_aligned(partial(self._run, lengths=mask.sum(1)), emb, mask)
-
-    def _run(self, emb: Tensor, lengths: Tensor) -> Tensor:
-        """Rows of like length together, so that little padding is computed: a decoder of
-        transformers computes all of it, and most histories are short."""
-        states = torch.zeros_like(emb)
-        sizes = 2 ** lengths.clamp(min=1).log2().ceil().long()  # [B], 1, 2, 4, …
-        for size in torch.unique(sizes).cpu().tolist():
-            rows, width = (sizes == size).nonzero().squeeze(1), min(size, emb.shape[1])
-            states[rows, :width] = self.decoder(emb[rows, :width])
-        return states
+        lengths = mask.sum(1)
+        return run_left_aligned(lambda own: self.decoder(own, lengths), emb, mask)
 
 
 class ContentItems(nn.Module):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -231,11 +232,11 @@ def test_each_distinct_behaviour_is_encoded_once(caplog: pytest.LogCaptureFixtur
     with caplog.at_level("INFO"):
         _, _, loaders = make(**RATED)
     count = len({b.text for b in loaders[0]._dataset.behaviours})
-    assert any(
-        f"{count} unique, 0 cached, {count} encoded" in message
-        for message in caplog.messages
-        if message.startswith("behaviour embeddings")
-    ), caplog.messages
+    (message,) = (m for m in caplog.messages if m.startswith("behaviour embeddings"))
+    found = re.search(r"(\d+) unique, (\d+) cached, (\d+) encoded", message)
+    assert found is not None
+    unique, cached, encoded = map(int, found.groups())
+    assert (unique, cached + encoded) == (count, count)
 
 
 def test_new_items_are_recommended_by_their_texts() -> None:
