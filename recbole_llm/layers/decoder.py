@@ -64,7 +64,7 @@ class CausalDecoder(nn.Module):
             return self._read(vectors)
         states = torch.zeros_like(vectors)
         limit = 2 ** lengths.clamp(min=1).log2().ceil().long()  # [B], 1, 2, 4, …
-        for width in set(limit.tolist()):
+        for width in set(limit.cpu().tolist()):
             rows, some = (limit == width).nonzero().squeeze(1), min(width, vectors.shape[1])
             states[rows, :some] = self._read(vectors[rows, :some])
         slots = torch.arange(vectors.shape[1], device=vectors.device)
