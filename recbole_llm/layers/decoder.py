@@ -82,6 +82,8 @@ def small_decoder(width: int, depth: int, heads: int, inner: int) -> nn.Module:
     return LlamaModel(
         LlamaConfig(
             vocab_size=1,
+            bos_token_id=None,
+            eos_token_id=None,
             hidden_size=width,
             num_hidden_layers=depth,
             num_attention_heads=heads,
