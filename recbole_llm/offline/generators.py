@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 _MAX_BYTES = 1 << 20  # of an endpoint's answer
 
 
-def create_generator(config: Config, draw: int = 0) -> Generator:
-    """The generator of a configuration; further draws write other texts on the same prompts.
+def create_generators(config: Config, count: int = 1) -> list[Generator]:
+    """Generators of a configuration's model, which write different texts on the same prompts.
 
     Raises:
         EncoderError: the model is nowhere to be had, is not named, or a key lacks.
@@ -37,10 +37,12 @@ def create_generator(config: Config, draw: int = 0) -> Generator:
     settings = GeneratorSettings.of(config)
     if settings.generator == "openai":
         secrets = getattr(config, "secrets", None)
-        return ChatGenerator(settings.model_copy(update=secrets), draw)
+        placed = settings.model_copy(update=secrets)
+        return [ChatGenerator(placed, draw) for draw in range(count)]
     name = settings.generator_model or NAMES[0]
     source = Source.of(name, settings.generator_revision, cache_dir(config))
-    return LocalGenerator(source, settings, torch.device(config["device"]), draw)
+    model = LocalModel(source, settings, torch.device(config["device"]))
+    return [LocalGenerator(model, draw) for draw in range(count)]
 
 
 def computing_dtype(name: str, device: torch.device) -> torch.dtype:
@@ -55,23 +57,17 @@ def computing_dtype(name: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if fast else torch.float32
 
 
-class LocalGenerator:
-    """Texts of a decoder of transformers, sampled.
-
-    A batch's random numbers depend on the prompts in it, so that a run that goes on after a stop
-    writes the texts that it would have written. `tokens` counts those written.
+class LocalModel:
+    """A decoder of transformers, loaded when it is first used.
 
     Args:
-        source: the model's files.
-        settings: how.
+        source: its files.
+        settings: how it generates.
         device: where it computes.
-        draw: which of several texts on the same prompt.
     """
 
-    def __init__(
-        self, source: Source, settings: GeneratorSettings, device: torch.device, draw: int = 0
-    ) -> None:
-        self.source, self.settings, self.device, self.tokens = source, settings, device, 0
+    def __init__(self, source: Source, settings: GeneratorSettings, device: torch.device) -> None:
+        self.source, self.settings, self.device = source, settings, device
         self.dtype = computing_dtype(settings.generator_dtype, device)
         self.adapter = None
         if settings.generator_adapter is not None:
@@ -81,45 +77,41 @@ class LocalGenerator:
                     f"generator_adapter '{self.adapter}' is no adapter: it has no "
                     f"adapter_config.json"
                 )
-        self.fingerprint = digest(
-            "transformers", source.digest, self._adapter_digest(), str(self.dtype),
-            settings.generator_max_new_tokens, settings.generator_temperature,
-            settings.generator_top_k, settings.generator_batch_size, settings.generator_seed, draw,
+
+    @cached_property
+    def digest(self) -> str:
+        """Changes with the weights, the adapter's among them, and with the settings."""
+        own, adapter = self.settings, None
+        if self.adapter is not None:
+            adapter = files_digest(self.adapter, [f for f in self.adapter.iterdir() if f.is_file()])
+        return digest(
+            self.source.digest, adapter, str(self.dtype), own.generator_max_new_tokens,
+            own.generator_temperature, own.generator_top_k, own.generator_batch_size,
+            own.generator_seed,
         )  # fmt: skip
 
-    def _adapter_digest(self) -> str | None:
-        if self.adapter is None:
-            return None
-        return files_digest(self.adapter, [f for f in self.adapter.iterdir() if f.is_file()])
+    @cached_property
+    def tokenizer(self) -> Any:
+        """Its tokenizer, which pads on the left."""
+        tokenizer = self.source.tokenizer()
+        tokenizer.padding_side = "left"
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        return tokenizer
 
-    def cost(self, prompts: Sequence[str]) -> str:
-        """What writing about the prompts takes, in words."""
-        read = sum(len(ids) for ids in self._tokenizer(self._chats(prompts))["input_ids"])
-        most = len(prompts) * self.settings.generator_max_new_tokens
-        return (
-            f"{len(prompts):,} texts by {self.source.path.name} in {self.dtype}: {read:,} tokens "
-            f"to read, at most {most:,} to write"
-        )
+    @cached_property
+    def weights(self) -> Any:
+        """The model, with its adapter."""
+        model: Any = self.source.model(self.dtype, "AutoModelForCausalLM")
+        if self.adapter is not None:
+            from peft import PeftModel
 
-    def generate(self, prompts: Sequence[str]) -> list[str]:
-        """One sampled text per prompt."""
-        own, tokenizer = self.settings, self._tokenizer
-        batch = tokenizer(self._chats(prompts), return_tensors="pt", padding=True).to(self.device)
-        devices = [] if self.device.type == "cpu" else [self.device]
-        with torch.inference_mode(), torch.random.fork_rng(devices):
-            torch.manual_seed(int(digest(self.fingerprint, list(prompts))[:12], 16))
-            ids = self._model.generate(
-                **batch, do_sample=True, temperature=own.generator_temperature,
-                top_k=own.generator_top_k, max_new_tokens=own.generator_max_new_tokens,
-                pad_token_id=tokenizer.pad_token_id,
-            )[:, batch["input_ids"].shape[1] :]  # fmt: skip
-        self.tokens += int((ids != tokenizer.pad_token_id).sum())
-        texts: list[str] = tokenizer.batch_decode(ids, skip_special_tokens=True)
-        return texts
+            model = PeftModel.from_pretrained(model, str(self.adapter))
+        return model.to(self.device).eval()
 
-    def _chats(self, prompts: Sequence[str]) -> list[str]:
+    def chats(self, prompts: Sequence[str]) -> list[str]:
         """The prompts as the model was trained to see them; no title can end its turn."""
-        tokenizer, safe = self._tokenizer, list(prompts)
+        tokenizer, safe = self.tokenizer, list(prompts)
         for special in tokenizer.all_special_tokens:
             safe = [prompt.replace(special, " ") for prompt in safe]
         if tokenizer.chat_template is None:
@@ -131,22 +123,48 @@ class LocalGenerator:
             for prompt in safe
         ]
 
-    @cached_property
-    def _tokenizer(self) -> Any:
-        tokenizer = self.source.tokenizer()
-        tokenizer.padding_side = "left"
-        if tokenizer.pad_token is None:
-            tokenizer.pad_token = tokenizer.eos_token
-        return tokenizer
 
-    @cached_property
-    def _model(self) -> Any:
-        model: Any = self.source.model(self.dtype, "AutoModelForCausalLM")
-        if self.adapter is not None:
-            from peft import PeftModel
+class LocalGenerator:
+    """Texts of a decoder of transformers, sampled.
 
-            model = PeftModel.from_pretrained(model, str(self.adapter))
-        return model.to(self.device).eval()
+    A batch's random numbers depend on the prompts in it, so that a run that goes on after a stop
+    writes the texts that it would have written. `tokens` counts those written.
+
+    Args:
+        model: the model.
+        draw: which of several texts on the same prompt.
+    """
+
+    def __init__(self, model: LocalModel, draw: int = 0) -> None:
+        self.model, self.tokens = model, 0
+        self.fingerprint = digest("transformers", model.digest, draw)
+
+    def cost(self, prompts: Sequence[str]) -> str:
+        """What writing about the prompts takes, in words."""
+        model = self.model
+        read = sum(len(ids) for ids in model.tokenizer(model.chats(prompts))["input_ids"])
+        most = len(prompts) * model.settings.generator_max_new_tokens
+        return (
+            f"{len(prompts):,} texts by {model.source.path.name} in {model.dtype}: {read:,} "
+            f"tokens to read, at most {most:,} to write"
+        )
+
+    def generate(self, prompts: Sequence[str]) -> list[str]:
+        """One sampled text per prompt."""
+        model, own = self.model, self.model.settings
+        padding = model.tokenizer.pad_token_id
+        batch = model.tokenizer(model.chats(prompts), return_tensors="pt", padding=True)
+        devices = [] if model.device.type == "cpu" else [model.device]
+        with torch.inference_mode(), torch.random.fork_rng(devices):
+            torch.manual_seed(int(digest(self.fingerprint, list(prompts))[:12], 16))
+            ids = model.weights.generate(
+                **batch.to(model.device), do_sample=True, top_k=own.generator_top_k,
+                temperature=own.generator_temperature, pad_token_id=padding,
+                max_new_tokens=own.generator_max_new_tokens,
+            )[:, batch["input_ids"].shape[1] :]  # fmt: skip
+        self.tokens += int((ids != padding).sum())
+        texts: list[str] = model.tokenizer.batch_decode(ids, skip_special_tokens=True)
+        return texts
 
 
 class ChatGenerator:

@@ -30,7 +30,7 @@ class LLMCFRetrieval(SequenceRecommender):
         self.weight, self.feature_weight = settings.reconstruction_weight, settings.feature_weight
         size, std = settings.hidden_size, settings.initializer_range
         self.item_embedding = nn.Embedding(self.n_items, size, padding_idx=0)
-        self.user_embedding = nn.Embedding(self.n_users, size, padding_idx=0)
+        self.user_embedding = nn.Embedding(dataset.user_num, size, padding_idx=0)
         for table in (self.item_embedding, self.user_embedding):
             nn.init.normal_(table.weight, std=std)
             nn.init.zeros_(table.weight[0])
@@ -103,7 +103,7 @@ class LLMCFRetrieval(SequenceRecommender):
 
     def _behaviours(self, users: Tensor, histories: Tensor, items: Tensor) -> Tensor:
         """Behaviour tokens of examples: int [M], int [M, L], int [M] -> [M, H]."""
-        histories = histories[:, : max([1, *(histories != 0).sum(1).tolist()])]
+        histories = histories[:, : max(int((histories != 0).any(0).sum()), 1)]
         states = last_of(self._encoded(histories), histories != 0)
         return self._tokens(users, states, self.memory.mean_text(histories), items)
 

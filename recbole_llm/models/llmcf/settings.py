@@ -36,10 +36,10 @@ class ThoughtSettings(Settings):
     paper: a tenth of all."""
     thought_candidates: Count = 3
     """Texts that are written about an example, of which the best is kept."""
-    thought_history: Count = 8
+    thought_history: Count = 5
     """Items of the history in the prompt, the last ones."""
     thought_prompt: Text | None = None
-    """Template of the prompt over `history` (titles), `target` (an item's text) and `chosen`
+    """Template of the prompt over `history` (texts of items, shortened), `target` (the same) and `chosen`
     (whether it was). None: the data set's in properties/prompt, else its thought.jinja."""
     thought_seed: Natural = 0
     """Seed that examples are drawn with."""
@@ -80,6 +80,9 @@ class LLMCFSettings(ThoughtSettings, ContextSettings, PointwiseSettings):
 
     backbone: Literal["DIN", "DeepFM", "DCN", "AutoInt"] = "DIN"
     """RecBole's model whose MLP gets the feature w."""
+    mlp_hidden_size: Annotated[list[Count], Field(min_length=1), OneOrMore] = [128, 64]
+    """Widths of the hidden layers of the MLP, and of DIN's attention to the history; RecBole's DIN:
+    three of 256, which take ten times as long."""
     context_size: Count = 32
     """H, size of the tokens and of w."""
     cross_layer_num: Count = 6

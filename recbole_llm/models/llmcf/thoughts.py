@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from recbole_llm.features.prompts import item_texts, item_titles
+from recbole_llm.features.prompts import item_texts
 from recbole_llm.features.templates import find_template
 from recbole_llm.features.text import encode_named
 from recbole_llm.models.llmcf.examples import Examples, training_examples
 from recbole_llm.models.llmcf.settings import ThoughtSettings
 from recbole_llm.offline.generate import GenerateStage, Generator
-from recbole_llm.offline.generators import create_generator
+from recbole_llm.offline.generators import create_generators
 from recbole_llm.offline.settings import GeneratorSettings
 from recbole_llm.offline.stage import StageReport
 
 Vectors = Mapping[str, npt.NDArray[np.float32]]  # of length 1
-_LONGEST_FACT = 300  # characters of an item's text in a prompt
+_OF_AN_ITEM, _OF_THE_TARGET = 100, 300  # characters of a text in a prompt
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 
 
@@ -49,9 +49,7 @@ class WriteThoughts(GenerateStage):
 
     def generators(self) -> Sequence[Generator]:
         """One a candidate."""
-        return [
-            create_generator(self.config, draw) for draw in range(self.settings.thought_candidates)
-        ]
+        return create_generators(self.config, self.settings.thought_candidates)
 
     def generator(self) -> Generator:
         """That of the first candidate."""
@@ -64,19 +62,20 @@ class WriteThoughts(GenerateStage):
 
     @cached_property
     def facts(self) -> dict[str, list[str]]:
-        """{example: what its prompt says}, titles of the history and then the target's text;
-        without the examples whose target has none."""
-        titles, texts = (f(self.config, self.dataset) for f in (item_titles, item_texts))
+        """{example: what its prompt says}, the beginnings of the texts of the history's items and
+        then of the target's; without the examples whose target has none."""
+        texts = item_texts(self.config, self.dataset)
         tokens = [str(t) for t in self.dataset.field2id_token[self.dataset.iid_field]]
         longest = self.settings.thought_history
         facts = {}
         for name, history, item in zip(
             self.examples.names, self.examples.histories, self.examples.items, strict=True
         ):
-            before = [titles.get(tokens[i], "") for i in history[history != 0][-longest:]]
-            target = texts.get(tokens[item]) or titles.get(tokens[item], "")
+            before = [texts.get(tokens[i], "") for i in history[history != 0][-longest:]]
+            target = texts.get(tokens[item])
             if target:
-                facts[name] = [fact[:_LONGEST_FACT] for fact in [*filter(None, before), target]]
+                known = [text[:_OF_AN_ITEM] for text in before if text]
+                facts[name] = [*known, target[:_OF_THE_TARGET]]
         return facts
 
     def prompts(self) -> Mapping[str, str]:
@@ -144,7 +143,7 @@ def candidate_scores(
 
     Args:
         texts: C candidates.
-        facts: titles of the history, and the target's text.
+        facts: texts of the history's items, and the target's.
         vectors: of all texts, of their sentences, and of the facts.
 
     Returns:

@@ -159,7 +159,7 @@ class ContextTower(Tower):
 
     def _fields(self, users: Tensor, items: Tensor, which: list[int]) -> Tensor:
         fields: Tensor = self.net.concat_embed_input_fields(self._rows(users, items))  # [M, F, E]
-        return fields[:, which].flatten(1)
+        return torch.cat([fields[:, i] for i in which], dim=1)
 
 
 class _UsersAndItems:
