@@ -161,7 +161,9 @@ class GenerateStage(Stage):
                 )
                 candidates.append(texts)
                 done += made
-        lines = [json.dumps(pair) for pair in zip(prompts, self.best(prompts, candidates), strict=True)]
+        lines = [
+            json.dumps(pair) for pair in zip(prompts, self.best(prompts, candidates), strict=True)
+        ]
         (folder / TEXTS).write_text("\n".join(lines) + "\n", encoding="utf-8")
         return len(prompts) * len(generators) - done, done
 

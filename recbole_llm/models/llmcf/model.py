@@ -79,12 +79,14 @@ class LLMCF(CTRRecommender):
         contexts = interaction[CONTEXT] if CONTEXT in interaction else None
         logits = self._logits(histories, users, items, contexts)
         loss = F.binary_cross_entropy_with_logits(logits, labels) + self.tower.regularisation()
-        return loss + self.weight * self.network.reconstruction
+        total: Tensor = loss + self.weight * self.network.reconstruction
+        return total
 
     def pair_floats(self) -> int:
         """Floats on a pair's way to its logit: similarities, tokens, the MLP."""
         tokens = (3 * self.memory.n_examples + 1) * 8 * self.network.label.embedding_dim
-        return len(self.memory.users) + tokens + max(self.tower.mlp.layers)
+        floats: int = len(self.memory.users) + tokens + max(self.tower.mlp.layers)
+        return floats
 
     def _contexts(self, rows: Interaction) -> Tensor:
         """Contexts of rows with a target, int [B, K]."""

@@ -114,7 +114,9 @@ class LLMCFSettings(ThoughtSettings, ContextSettings, PointwiseSettings):
         return self
 
 
-class LLMCFRetrievalSettings(ThoughtSettings, ContextSettings, BackboneSettings, SequentialSettings):
+class LLMCFRetrievalSettings(
+    ThoughtSettings, ContextSettings, BackboneSettings, SequentialSettings
+):
     """LLM-CF (Sun et al., CIKM 2024, arXiv 2403.17688) for retrieval."""
 
     feature_weight: Positive = 0.1

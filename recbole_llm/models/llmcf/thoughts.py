@@ -81,9 +81,7 @@ class WriteThoughts(GenerateStage):
     def prompts(self) -> Mapping[str, str]:
         """{example: prompt}, shortest first, so that batches hold little padding."""
         dataset = str(self.config["dataset"])
-        template = find_template(
-            self.settings.thought_prompt, "thought_prompt", "thought", dataset
-        )
+        template = find_template(self.settings.thought_prompt, "thought_prompt", "thought", dataset)
         chosen = dict(zip(self.examples.names, self.examples.labels.astype(bool), strict=True))
         prompts = {
             name: template.render(
