@@ -112,7 +112,7 @@ class LLMCF(CTRRecommender):
             return values.expand(*pairs, values.shape[-1]).reshape(-1, values.shape[-1])
 
         w = self.memory.context(self.network, flat(query), flat(contexts), self._behaviours)
-        logits = self.tower(
+        logits: Tensor = self.tower(
             flat(histories), users.expand(pairs).reshape(-1), items.expand(pairs).reshape(-1), w
         )
         return logits.view(pairs)

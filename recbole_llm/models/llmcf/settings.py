@@ -39,8 +39,8 @@ class ThoughtSettings(Settings):
     thought_history: Count = 5
     """Items of the history in the prompt, the last ones."""
     thought_prompt: Text | None = None
-    """Template of the prompt over `history` (texts of items, shortened), `target` (the same) and `chosen`
-    (whether it was). None: the data set's in properties/prompt, else its thought.jinja."""
+    """Template of the prompt over `history` (texts of items, shortened), `target` (the same) and
+    `chosen` (whether it was). None: the data set's in properties/prompt, else thought.jinja."""
     thought_seed: Natural = 0
     """Seed that examples are drawn with."""
 
