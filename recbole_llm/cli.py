@@ -11,6 +11,17 @@ from typing import Any
 
 import click
 
+_USAGE = """\
+recbole-llm run --model=PAD --dataset=ml-100k [--key=value …]
+
+Train a model and test it.
+
+  --config_files="a.yaml b.yaml"  files of keys; the later beats the earlier, --key=value all files
+  --output=result.json            file for the result, with settings, versions and times
+  --verbose                       show all that RecBole prints
+  --debug                         show the traceback of an error
+"""
+_MODELS = "recbole-llm models lists the models; run --model=NAME --help lists the keys of one."
 _OUTPUT = "name another file with --output"
 _ARGS = {"ignore_unknown_options": True, "allow_extra_args": True}
 
@@ -33,6 +44,8 @@ def run_main(argv: Sequence[str]) -> int:
         exit status: 0, 2 for bad input, 1 for what nobody foresaw, 130 where it was interrupted.
     """
     rest_when_idle()
+    if "--help" in argv:
+        return _guarded(lambda: _help(argv))
     debug = "--debug" in argv
     return _guarded(lambda: _run([a for a in argv if a != "--debug"]), debug)
 
@@ -40,9 +53,11 @@ def run_main(argv: Sequence[str]) -> int:
 def _guarded(action: Callable[[], None], debug: bool = False) -> int:
     try:
         action()
-    except KeyboardInterrupt:
-        _say("interrupted")
+    except KeyboardInterrupt as error:
+        _say(f"interrupted{'; ' if str(error) else ''}{error}")
         return 130
+    except BrokenPipeError:  # who reads the output has enough, such as `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
         if debug:
             raise
@@ -108,12 +123,23 @@ def main() -> None:
     rest_when_idle()
 
 
-@main.command(context_settings=_ARGS)
+@main.command(context_settings=_ARGS, add_help_option=False)
 @_arguments
 @_command
 def run(arguments: tuple[str, ...]) -> None:
     """Train and test: run --model=PAD --dataset=ml-100k [--key=value …]."""
-    _run(arguments)
+    (_help if "--help" in arguments else _run)(arguments)
+
+
+def _help(argv: Sequence[str]) -> None:
+    """How to run; with a model, its keys too."""
+    from recbole_llm.core.schema import parse_command_line
+    from recbole_llm.tasks.models import describe
+
+    click.echo(_USAGE)
+    pairs = parse_command_line([a for a in argv if a not in ("--help", "--debug")])
+    for line in describe(pairs["model"]) if "model" in pairs else [_MODELS]:
+        click.echo(line)
 
 
 @main.command()
@@ -124,6 +150,37 @@ def models(name: str | None) -> None:
     from recbole_llm.tasks.models import describe, list_all
 
     for line in list_all() if name is None else describe(name):
+        click.echo(line)
+
+
+@main.command()
+@click.argument("interactions", type=click.Path())
+@click.option("--output", required=True, help="Folder of the data set, such as dataset/shop.")
+@click.option("--items", type=click.Path(), help="Table of the items, one row an item.")
+@click.option("--user", help="Column of users.")
+@click.option("--item", help="Column of items, in both tables.")
+@click.option("--time", help="Column of times: numbers, or dates in any form.")
+@click.option("--rating", help="Column of ratings.")
+@click.option("--text", help="Columns that describe an item, separated by commas.")
+@click.option("--date-format", help="Form of the dates where it is unclear, such as %d/%m/%Y.")
+@click.option("--encoding", default="utf-8-sig", help="Of text files.")
+@_command
+def convert(interactions: str, output: str, text: str | None, **options: Any) -> None:
+    """Make a data set of your own tables: convert orders.csv --items=… --output=dataset/shop.
+
+    Reads CSV, JSON lines, Parquet (each .gz too, but Parquet), and folders of MovieLens. Columns
+    that are not named are guessed by their names; the summary says what became of each.
+    """
+    from tqdm import tqdm
+
+    from recbole_llm.tasks.convert import convert as do
+    from recbole_llm.tasks.convert_summary import Roles
+
+    items, encoding = options.pop("items"), options.pop("encoding")
+    roles = Roles(text=None if text is None else _names(text), **options)
+    with tqdm(unit=" rows", leave=False, disable=None) as bar:
+        summary = do(interactions, output, items, roles, encoding, lambda rows: bar.update(rows))
+    for line in summary.lines():
         click.echo(line)
 
 
@@ -140,14 +197,15 @@ def encode(arguments: tuple[str, ...]) -> None:
 
 
 @main.command(context_settings=_ARGS)
+@click.option("--stage", help="A stage that no model asks for by itself, such as mirm.")
 @_arguments
 @_command
-def prepare(arguments: tuple[str, ...]) -> None:
+def prepare(stage: str | None, arguments: tuple[str, ...]) -> None:
     """Do a model's offline work: prepare --model=PAD --dataset=ml-100k [--key=value …]."""
     from recbole_llm.tasks.prepare import prepare as do
 
     argv, files = _split(arguments)
-    reports = [str(report) for report in do(config_file_list=files, argv=argv)]
+    reports = [str(report) for report in do(config_file_list=files, argv=argv, stage=stage)]
     for line in reports or ["the model needs no offline work"]:
         click.echo(line)
 

@@ -31,6 +31,7 @@ from recbole_llm.data.vocabulary import report_changes
 from recbole_llm.features.changes import check_features
 from recbole_llm.features.item_init import initialise_items
 from recbole_llm.offline.run import prepare_data
+from recbole_llm.report import Report
 from recbole_llm.trainers.resume import load_run, resumable
 from recbole_llm.trainers.stock import get_trainer
 
@@ -64,6 +65,7 @@ def run_recbole_llm(
     config = Config(model, dataset, config_file_list, config_dict, argv)
     if config["resume"] is not None:
         load_run(config["resume"], config)  # its error is not to wait until texts are encoded
+    report = Report(config)
     start(config, trains=True)
     logger = getLogger()
     logger.info(config)
@@ -74,21 +76,23 @@ def run_recbole_llm(
     if config["log_flops"]:
         log_flops(config, network, data[0])
     trainer = build_trainer(config, network)
+    report.begin(*data[:2], network)
     if config["resume"] is not None:
         trainer.resume_run(config["resume"])
     with resumable(trainer, saved):
         result = _fit_and_test(config, trainer, data[1:], saved)
-        _report(config, result)
+        _log_result(config, result)
+        report.end(trainer, result)
+        get_plugin_manager().hook.on_result(config=config, result=result)
     return result
 
 
-def _report(config: Config, result: Mapping[str, Any]) -> None:
+def _log_result(config: Config, result: Mapping[str, Any]) -> None:
     logger = getLogger()
     environment = get_environment(config).draw()
     logger.info(f"The running environment of this training is as follows:\n{environment}")
     for key, name in (("best_valid_result", "best valid "), ("test_result", "test result")):
         logger.info(set_color(name, "yellow") + ": " + dict2str(result[key] or {}))
-    get_plugin_manager().hook.on_result(config=config, result=result)
 
 
 def objective_function(
@@ -228,7 +232,7 @@ def start(config: Config, trains: bool = False) -> None:
         check_folder("log_tensorboard", "start in a folder that can be written")
         remove_left_parts(folder)
     init_seed(config["seed"], config["reproducibility"])
-    init_log(config)
+    init_log(config, to_file=trains)
     configure_runtime(config)
 
 
@@ -236,7 +240,9 @@ def _fit_and_test(
     config: Config, trainer: Any, loaders: Sequence[Any], saved: bool, verbose: bool = True
 ) -> dict[str, Any]:
     train_data, valid_data, test_data = loaders
-    show_progress = config["show_progress"]
+    shown = config["show_progress"]
+    show_progress = shown and config["verbose"]  # RecBole's bars, one for each epoch
+    trainer.progress.shown = verbose and shown and not show_progress
     score, best = trainer.fit(
         train_data, valid_data, verbose=verbose, saved=saved, show_progress=show_progress
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -50,6 +51,24 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """RecBole writes log/, saved/ and log_tensorboard/ where it runs."""
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def own_logging(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The process's logging is this package's: pytest's handlers stay out, which it would keep."""
+    root = logging.getLogger()
+    level, add = root.level, root.addHandler
+
+    def ours(handler: logging.Handler) -> None:
+        if type(handler).__module__ == "recbole_llm.core.log":
+            add(handler)
+
+    monkeypatch.setattr(root, "handlers", [])
+    monkeypatch.setattr(root, "addHandler", ours)
+    yield
+    for handler in root.handlers:
+        handler.close()
+    root.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -32,6 +32,27 @@ def test_models_lists_models_encoders_plugins_and_their_origins() -> None:
     assert "LightGCN" in output and "bundled" in output
 
 
+def test_models_says_what_each_is_for_and_reads() -> None:
+    lines = CliRunner().invoke(main, ["models"]).output.splitlines()
+    assert lines[0].split() == ["models", "task", "reads", "paper", "idea"]
+    (llmesr,) = [line for line in lines if line.startswith("  LLMESR ")]
+    assert "sequential  item_text, user_text  Liu et al., NeurIPS 2024" in llmesr
+
+
+@pytest.mark.parametrize("argv", [["--model=PAD", "--help"], ["--help", "--model", "PAD"]])
+def test_help_lists_the_models_keys(argv: list[str]) -> None:
+    output = CliRunner().invoke(main, ["run", *argv]).output
+    assert "--verbose" in output
+    assert "--n_bins=10 (an integer of at least 1)\n    " in output
+    assert "the lists the keys of one" not in output
+
+
+def test_help_without_a_model_says_where_they_are() -> None:
+    done = CliRunner().invoke(main, ["run", "--help"])
+    assert done.exit_code == 0 and "recbole-llm models lists the models" in done.output
+    assert CliRunner().invoke(main, ["run", "--help", "--model=PDA"]).exit_code == 2
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
@@ -95,6 +116,19 @@ def test_an_interrupt_is_one_line_and_status_130(
     monkeypatch.setattr("recbole_llm.quick_start.run_recbole_llm", interrupt)
     assert run_main(["--model=BPR"]) == 130
     assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_an_interrupt_says_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("recbole.trainer.Trainer._valid_epoch", interrupt)
+    assert run_main(["--model=BPR", "--dataset=tiny", "--epochs=2"]) == 130
+    (last,) = Path("saved").glob("BPR-tiny-*-last.pth")
+    said = f"interrupted; the same command with --resume={last} goes on\n"
+    assert capsys.readouterr().err.endswith(said)
 
 
 def test_the_output_is_tried_before_the_work() -> None:

@@ -44,7 +44,7 @@ LAYERS = (
     ("evaluation",),
     ("trainers",),
     ("models",),
-    ("quick_start",),
+    ("quick_start", "report"),
     ("tasks",),
     ("testing",),
     ("cli", "__init__", "__main__"),

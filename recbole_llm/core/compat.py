@@ -40,6 +40,8 @@ def apply() -> None:
     warnings.filterwarnings("ignore", ".*GradScaler", FutureWarning, "recbole")
     # Several for each data set about fillna(inplace=True), which data/dataset.py makes good.
     warnings.filterwarnings("ignore", "(?s).*chained assignment", Warning, "recbole")
+    # RecBole makes tensors of read-only columns of pandas 3, and copies them before any change.
+    warnings.filterwarnings("ignore", ".*NumPy array is not writable", UserWarning, "recbole")
     Config.compatibility_settings = lambda self: _set_numpy_names()
     _restore_dok_update()
     Dataset._download = _alone_too(Dataset._download)

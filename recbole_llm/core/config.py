@@ -35,6 +35,7 @@ from recbole_llm.core.settings import defaults
 from recbole_llm.core.yaml_files import ConfigLoader, read_yaml
 
 DEFAULT_DATASET = "ml-100k"  # ships in recbole
+_LISTS = ("metrics", "eval_groups")  # of names
 _PAIRWISE_LOSSES = ("BPR", "BCE", "SSM")
 
 
@@ -91,7 +92,8 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         return merged
 
     def _load_cmd_line(self) -> dict[str, Any]:
-        return self._convert_config_dict(dict(parse_command_line(self._argv)))
+        pairs = self._convert_config_dict(dict(parse_command_line(self._argv)))
+        return {key: _listed(key, value) for key, value in pairs.items()}
 
     def _get_model_and_dataset(
         self, model: str | type | None, dataset: str | None
@@ -191,6 +193,13 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         if self["strict_config"]:
             raise ValueError(f"{message} (strict_config: True)")
         getLogger("recbole_llm").warning(message)
+
+
+def _listed(key: str, value: Any) -> Any:
+    """``5,10`` and ``NDCG,Recall`` as the lists that they mean."""
+    if isinstance(value, str) and key in _LISTS:
+        return [part.strip() for part in value.split(",")]
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _spec_of_class(model: type) -> ModelSpec:

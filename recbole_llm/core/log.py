@@ -1,19 +1,33 @@
-"""RecBole's log, without credentials; on the screen alone where no file can be written."""
+"""The log of a run: all of it in a file, what a reader needs on the screen, no credentials."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
+import re
+import sys
 import tempfile
+import time
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from recbole.utils import init_logger
+import click
+import colorlog
+from recbole.utils.logger import RemoveColorFilter, log_colors_config
+from tqdm import tqdm
 
 from recbole_llm.core.secrets import without_credentials
+from recbole_llm.core.stored import FREE, plain_config
 
 if TYPE_CHECKING:
     from recbole.config import Config
+
+FOLDER = "log"
+SHOWN = {"shown": True}  # ``extra`` of the records that the screen shows of a quiet run
+_FILE_FORMAT = ("%(asctime)-15s %(levelname)s  %(message)s", "%a %d %b %Y %H:%M:%S")
+_SCREEN_FORMAT = ("%(log_color)s%(asctime)-15s %(levelname)s  %(message)s", "%d %b %H:%M")
 
 
 class _WithoutCredentials(logging.Filter):
@@ -27,19 +41,107 @@ class _WithoutCredentials(logging.Filter):
 _FILTER = _WithoutCredentials()
 
 
-def init_log(config: Config) -> None:
-    """RecBole's ``init_logger``: the screen and a file in ``./log``; without a file where that
-    folder cannot be written, which is said."""
-    try:
-        init_logger(config)
-    except OSError as error:
-        level = logging.getLevelName(str(config["state"] or "info").upper())
-        logging.basicConfig(level=level, format="%(asctime)s %(levelname)s  %(message)s")
-        logging.getLogger("recbole_llm").warning(
-            f"no log file: './log' cannot be written ({error.strerror})"
+class Screen(logging.Handler):
+    """Writes above the bars, never into them.
+
+    Args:
+        verbose: whether everything is shown, as RecBole does; else warnings and `SHOWN` records.
+        results: whether what is no warning goes to the standard output.
+    """
+
+    def __init__(self, verbose: bool, results: bool) -> None:
+        super().__init__()
+        self.verbose, self.results = verbose, results
+        self.setFormatter(
+            colorlog.ColoredFormatter(*_SCREEN_FORMAT, log_colors=log_colors_config)
+            if verbose
+            else _Plain()
         )
-    for handler in logging.getLogger().handlers:
+
+    def filter(self, record: logging.LogRecord) -> Any:
+        wanted = self.verbose or record.levelno >= logging.WARNING or hasattr(record, "shown")
+        return wanted and super().filter(record)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        minor = record.levelno < logging.WARNING and not self.verbose and self.results
+        stream = sys.stdout if minor else sys.stderr
+        text = self.format(record)
+        tqdm.write(text if stream.isatty() else click.unstyle(text), file=stream)
+        stream.flush()
+
+
+class _Plain(logging.Formatter):
+    """The message alone; of warnings their level too."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        said = super().format(record)
+        if record.levelno < logging.WARNING:
+            return said
+        return click.style(f"{record.levelname.lower()}: {said}", fg="yellow")
+
+
+class _File(logging.FileHandler):
+    """A run's log file."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__(file, encoding="utf-8", errors="replace")
+        self.setFormatter(logging.Formatter(*_FILE_FORMAT))
+        self.addFilter(RemoveColorFilter())
+
+
+def init_log(config: Config, to_file: bool = True) -> None:
+    """Log to the screen and to a file of this run in ``./log``.
+
+    Where that folder cannot be written there is no file, which is said. A process that has set up
+    its own logging keeps it.
+
+    Args:
+        config: its ``state`` is the level of both, ``verbose`` shows all of it on the screen.
+        to_file: whether a file is written.
+    """
+    root = logging.getLogger()
+    for handler in root.handlers[:]:
+        if isinstance(handler, (Screen, _File)):  # of a run before
+            root.removeHandler(handler)
+            handler.close()
+    if not root.handlers:
+        root.setLevel(str(config["state"] or "info").upper())
+        root.addHandler(Screen(bool(config["verbose"]), to_file))
+        if to_file:
+            _add_file(root, config)
+    for handler in root.handlers:
         handler.addFilter(_FILTER)
+
+
+def _add_file(root: logging.Logger, config: Config) -> None:
+    try:
+        Path(FOLDER).mkdir(exist_ok=True)
+        root.addHandler(_File(Path(FOLDER) / f"{run_name(config)}.log"))
+    except OSError as error:
+        logging.getLogger("recbole_llm").warning(
+            f"no log file: './{FOLDER}' cannot be written ({error.strerror})"
+        )
+
+
+def run_name(config: Config) -> str:
+    """Name of a run that starts now: ``PAD-ml-100k-3fa2c1-Nov-26-2026_08-50-58-326``.
+
+    The six digits are of the settings: runs that differ only in folders or the machine share them.
+    """
+    settings = {k: v for k, v in plain_config(config).items() if k not in FREE}
+    content = json.dumps(settings, sort_keys=True, default=str)
+    short = hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:6]
+    now = time.time_ns()
+    moment = time.strftime("%b-%d-%Y_%H-%M-%S", time.localtime(now // 10**9))
+    data = re.sub(r"[^\w.+-]", "_", str(config["dataset"]))
+    return f"{config['model']}-{data}-{short}-{moment}-{now // 10**6 % 1000:03d}"
+
+
+def log_file() -> str | None:
+    """The file that is logged to, or None."""
+    handlers = logging.getLogger().handlers
+    files = [h.baseFilename for h in handlers if isinstance(h, logging.FileHandler)]
+    return next((name for name in files if Path(name).is_file()), None)
 
 
 def save_traceback(error: BaseException) -> str:
@@ -52,13 +154,11 @@ def save_traceback(error: BaseException) -> str:
         OSError: neither can be written.
     """
     text = without_credentials("".join(traceback.format_exception(error)))
-    handlers = logging.getLogger().handlers
-    logs = [h.baseFilename for h in handlers if isinstance(h, logging.FileHandler)]
-    for name in logs:
-        if Path(name).is_file():
-            with open(name, "a", encoding="utf-8", errors="replace") as log:
-                log.write(text)
-            return name
+    name = log_file()
+    if name is not None:
+        with open(name, "a", encoding="utf-8", errors="replace") as log:
+            log.write(text)
+        return name
     options = {"prefix": "recbole-llm-", "suffix": ".log", "delete": False}
     with tempfile.NamedTemporaryFile(  # type: ignore[call-overload]
         "w", encoding="utf-8", errors="replace", **options

@@ -5,6 +5,7 @@ Defaults are RecBole's, from its ``properties/overall.yaml``.
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
@@ -65,6 +66,14 @@ class RecBoleRun(Settings):
     """Its project."""
     shuffle: Flag = True
     """Whether training rows are shuffled before each epoch."""
+
+    def check(self, config: ConfigLike) -> None:
+        """Weights & Biases is there where it is asked for."""
+        if self.log_wandb and find_spec("wandb") is None:
+            raise ValueError(
+                "log_wandb: the package 'wandb' is not installed: pip install wandb, or leave "
+                "log_wandb out"
+            )
 
 
 class NegativeSampling(Nested):

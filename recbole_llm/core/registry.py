@@ -36,6 +36,7 @@ class ModelSpec:
             no split are attached to the data set before it.
         stages: names of the offline stages that must be done before the model is built, in order.
         summary: one line for listings.
+        paper: authors, venue and year, for listings.
     """
 
     name: str
@@ -47,6 +48,7 @@ class ModelSpec:
     reads: tuple[str, ...] = ()
     stages: tuple[str, ...] = ()
     summary: str = ""
+    paper: str = ""
 
 
 @dataclass(frozen=True)

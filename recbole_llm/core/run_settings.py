@@ -12,6 +12,12 @@ class RunSettings(Settings):
 
     strict_config: Flag = False
     """Whether an unknown config key is an error instead of a warning."""
+    verbose: Flag = False
+    """Whether the screen shows everything that RecBole prints, as the log file always does; else a
+    run's data, model, protocol, progress and result."""
+    output: Text | None = None
+    """JSON file of the result: metrics, best epoch, settings that differ from the defaults, data,
+    versions, times, memory."""
     log_flops: Flag = True
     """Whether to count and log the FLOPs of a prediction, as RecBole does."""
     detect_anomaly: Flag = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import deque
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from recbole.model.abstract_recommender import AbstractRecommender
 
 RECBOLE = Path(recbole.__file__).parent
+FLAGS = ("verbose",)  # keys that need no value on the command line
 # RecBole's models that read columns of the items by name, and their key for these.
 ITEM_FEATURES = {
     **dict.fromkeys(("SASRecF", "GRU4RecF", "FDSA"), "selected_features"),
@@ -23,20 +25,31 @@ ITEM_FEATURES = {
 
 
 def parse_command_line(argv: Iterable[str]) -> dict[str, str]:
-    """``["--key=value", ...]`` as a dict of strings.
+    """``["--key=value", "--key", "value", "--verbose"]`` as a dict of strings; the later beats the
+    earlier.
 
     Raises:
-        ValueError: an argument of another form, or a key given twice with different values.
+        ValueError: an argument of another form, or a key without a value.
     """
     pairs: dict[str, str] = {}
-    for argument in argv:
+    rest = deque(argv)
+    while rest:
+        argument = rest.popleft()
         key, separator, value = argument.removeprefix("--").partition("=")
-        if not argument.startswith("--") or not separator or not key:
+        if not argument.startswith("--") or not key:
             raise ValueError(f"argument '{argument}' is not of the form --key=value")
-        if pairs.get(key, value) != value:
-            raise ValueError(f"--{key} is given twice: '{pairs[key]}' and '{value}'")
+        if not separator:
+            value = _next_value(key, rest)
         pairs[key] = value
     return pairs
+
+
+def _next_value(key: str, rest: deque[str]) -> str:
+    if rest and not rest[0].startswith("--"):
+        return rest.popleft()
+    if key in FLAGS:
+        return "True"
+    raise ValueError(f"argument '--{key}' has no value; write --{key}=value")
 
 
 def item_features(model: str, settings: Any) -> list[str]:

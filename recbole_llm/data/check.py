@@ -21,6 +21,12 @@ _LARGEST = float(np.finfo(np.float32).max)  # what models read numbers as
 Array = npt.NDArray[np.generic]
 
 
+def conversion(path: Path) -> str:
+    """The command that makes atomic files of a table."""
+    name = path.parent.name if path.parent.name else "shop"
+    return f"recbole-llm convert {path} --output=dataset/{name}"
+
+
 def at_lines(numbers: Iterable[int]) -> str:
     """``line 7``, or ``lines 2, 5, 9 and 12 more``."""
     lines = [int(number) for number in numbers]
@@ -69,18 +75,18 @@ def header_types(path: Path, line: str, separator: str) -> dict[str, str]:
     """
     parts = line.split(separator)
     other = [s for s in _SEPARATORS if s != separator and s in line]
-    if len(parts) == 1 and other and not _typed(parts):
-        raise ValueError(
-            f"'{path}' is separated by {_SEPARATORS[other[0]]}, not by "
-            f"{_SEPARATORS.get(separator, repr(separator))}: its header is '{line[:80]}'; set "
-            f"--field_separator='{other[0]}', and name fields as name:type"
-        )
+    if len(parts) == 1 and other:
+        found = f"'{path}' is separated by {_SEPARATORS[other[0]]}, not by "
+        found += f"{_SEPARATORS.get(separator, repr(separator))}: its header is '{line[:80]}'; "
+        if _typed(line.split(other[0])):
+            raise ValueError(f"{found}set --field_separator='{other[0]}'")
+        raise ValueError(f"{found}make a data set of it with: {conversion(path)}")
     if parts[-1] == "" and len(parts) > 1:
         raise ValueError(f"'{path}' line 1 ends with a separator; delete it, in all lines")
     if not _typed(parts):
         raise ValueError(
-            f"'{path}': the header must be name:type fields, got '{line[:80]}'; such as "
-            f"user_id:token, title:token_seq, timestamp:float"
+            f"'{path}': the header must be name:type fields, got '{line[:80]}'; name the types, "
+            f"such as user_id:token, title:token_seq, timestamp:float, or: {conversion(path)}"
         )
     fields = [part.split(":") for part in parts]
     for name, kind in fields:
@@ -143,7 +149,8 @@ def numbers(path: Path, field: str, values: Array, lines: Array) -> npt.NDArray[
         wrong = [i for i, value in enumerate(values) if not _is_number(value)]
         raise ValueError(
             f"'{path}' {at_lines(lines[wrong])}: '{str(values[wrong[0]])[:30]}' in {field}:float "
-            f"is not a number; write numbers (dates as Unix seconds), or declare another type"
+            f"is not a number; write numbers, or another type in the header; of dates this makes "
+            f"Unix seconds: {conversion(path)}"
         ) from None
     wrong = np.flatnonzero(np.abs(found) > _LARGEST).tolist()
     if wrong:

@@ -15,12 +15,16 @@ from recbole_llm.core.plugins import get_registry
 from recbole_llm.core.registry import resolve
 from recbole_llm.core.schema import ITEM_FEATURES, item_features, learns_labels
 from recbole_llm.core.tokens import Vocabulary
+from recbole_llm.data.check import conversion
 from recbole_llm.data.dataset import dataset_class as dataset_class_of
 from recbole_llm.data.files import read_types
 from recbole_llm.data.vocabulary import VocabularyDataset, check_vocabulary
 
 if TYPE_CHECKING:
     from recbole_llm.core.config import Config
+
+
+_TABLES = (".csv", ".tsv", ".parquet", ".json", ".jsonl", ".gz", ".txt")
 
 
 def create_dataset(
@@ -88,11 +92,17 @@ def check_files(config: Config) -> None:
     wanted = [f"{name}.{part}.inter" for part in names] if names else [f"{name}.inter"]
     for file in wanted:
         if not (folder / file).is_file():
-            raise ValueError(f"dataset '{name}': '{folder / file}' does not exist")
+            raise ValueError(f"dataset '{name}': '{folder / file}' does not exist{_tables(folder)}")
         _check_columns(config, folder / file)
     features = item_features(config["model"], config)
     if features and (folder / f"{name}.item").is_file():
         _check_item_features(config, folder / f"{name}.item", features)
+
+
+def _tables(folder: Path) -> str:
+    """The way out where the folder holds tables of another kind."""
+    found = [p for p in sorted(folder.iterdir()) if p.suffix.lower() in _TABLES]
+    return f"; make it of your table: {conversion(found[0])}" if found else ""
 
 
 def _types(config: Config, file: Path) -> dict[str, str]:

@@ -21,6 +21,7 @@ from recbole.evaluator.base_metric import TopkMetric
 from recbole.evaluator.collector import Collector, DataStruct
 from torch import Tensor
 
+from recbole_llm.core.log import SHOWN
 from recbole_llm.evaluation.groups import PAIRS, USERS, Group, make_groups
 from recbole_llm.evaluation.positives import Positives
 from recbole_llm.evaluation.ranking import RankingCollector
@@ -171,7 +172,7 @@ def log_groups(results: Mapping[Group, Mapping[str, float]]) -> dict[str, float]
     """Log the groups' results as a table, and name them: ``ndcg@10 (tail items)``."""
     by_name = {group.name: own for group, own in results.items()}
     sizes = {group.name: int(group.members.sum()) for group in results}
-    getLogger().info("results by group\n" + table(by_name, sizes))
+    getLogger().info("results by group\n" + table(by_name, sizes), extra=SHOWN)
     return {f"{key} ({name})": value for name, own in by_name.items() for key, value in own.items()}
 
 

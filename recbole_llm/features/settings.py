@@ -76,15 +76,19 @@ class EncoderSettings(Settings):
     """Encoders: what turns texts into vectors."""
 
     encoder: FieldName = "sentence_transformers"
-    """Kind of encoder: sentence_transformers, bundled, causal_lm, openai, precomputed, or a
-    plugin's."""
+    """Kind of encoder: sentence_transformers, bundled, causal_lm, image, multimodal, openai,
+    precomputed, or a plugin's."""
 
     encoder_model: Text | None = None
     """Model: a local path or a hub name. None: all-MiniLM-L6-v2 (sentence_transformers),
-    SmolLM2-135M-Instruct (causal_lm)."""
+    SmolLM2-135M-Instruct (causal_lm), efficientnet-lite0 (image)."""
 
     encoder_revision: Text | None = None
     """Commit, tag or branch of the model at the hub."""
+
+    encoder_adapter: Text | None = None
+    """Folder of a low-rank adapter (LoRA) that is merged into the model, such as a stage's that
+    tunes one (causal_lm, multimodal)."""
 
     encoder_prefix: Text | None = None
     """Goes before every text, such as 'query: '; None: the model's own default prompt."""

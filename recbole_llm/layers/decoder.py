@@ -51,11 +51,26 @@ class CausalDecoder(nn.Module):
         """H, the length of its vectors."""
         return int(self.model.config.hidden_size)
 
-    def forward(self, vectors: Tensor) -> Tensor:
+    def forward(self, vectors: Tensor, lengths: Tensor | None = None) -> Tensor:
         """States after every position: [B, L, H] -> [B, L, H].
 
-        Sequences are padded on the right: behind a causal mask no real position sees the padding.
+        Args:
+            vectors: sequences padded on the right: behind a causal mask no real position sees the
+                padding.
+            lengths: of the sequences, int [B], 0…L. With them rows of like length are read
+                together, since a decoder computes all padding, and states of padding are zeros.
         """
+        if lengths is None:
+            return self._read(vectors)
+        states = torch.zeros_like(vectors)
+        limit = 2 ** lengths.clamp(min=1).log2().ceil().long()  # [B], 1, 2, 4, …
+        for width in set(limit.tolist()):
+            rows, some = (limit == width).nonzero().squeeze(1), min(width, vectors.shape[1])
+            states[rows, :some] = self._read(vectors[rows, :some])
+        slots = torch.arange(vectors.shape[1], device=vectors.device)
+        return states.masked_fill((slots >= lengths[:, None])[..., None], 0)
+
+    def _read(self, vectors: Tensor) -> Tensor:
         states: Tensor = self.model(inputs_embeds=vectors, use_cache=False).last_hidden_state
         return states
 

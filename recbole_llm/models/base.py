@@ -175,11 +175,12 @@ class SequenceRecommender(SequenceTraining, SequentialRecommender):  # type: ign
     """
 
     input_type = InputType.PAIRWISE
+    loss_types: Sequence[str] = LOSS_TYPES  # a subclass may have more
 
     def __init__(self, config: Config, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         self.loss_type = config["loss_type"]
-        check_choice("loss_type", self.loss_type, LOSS_TYPES)
+        check_choice("loss_type", self.loss_type, self.loss_types)
         self.name_sequence_fields(config)
         self._cached_items: Tensor | None = None
 

@@ -97,6 +97,7 @@ class FieldEmbedding(ContextSeqEmbAbstractLayer):  # type: ignore[misc]
         self.dataset = dataset
         self.get_fields_name_dim()
         self.get_embedding()
+        self.known = len(features)  # users or items; later ones have no fields
         self.dataset = None  # a deep copy of the model stays small
         self.apply(xavier_normal_initialization)
 
@@ -106,8 +107,9 @@ class FieldEmbedding(ContextSeqEmbAbstractLayer):  # type: ignore[misc]
         return int(self.num_feature_field[self.side]) * self.embedding_size
 
     def forward(self, ids: Tensor) -> Tensor:
-        """int [*] -> [*, width]."""
-        flat = ids.reshape(-1)
+        """int [*] -> [*, width]; zeros for ids that came after training."""
+        later = ids >= self.known
+        flat = ids.masked_fill(later, 0).reshape(-1)
         embedded = [part[self.side] for part in self.embed_input_fields(flat, flat)]
         fields = torch.cat([part for part in embedded if part is not None], dim=-2)  # [N, F, E]
-        return fields.view(*ids.shape, self.width)
+        return fields.view(*ids.shape, self.width).masked_fill(later[..., None], 0)

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator
 
 import click
 
-from recbole_llm.core.plugins import find_model, get_plugins, recbole_models
+from recbole_llm.core.plugins import find_model, get_model, get_plugins, recbole_models
 from recbole_llm.core.registry import ModelSpec, resolve
+from recbole_llm.core.schema import learns_labels
 from recbole_llm.core.settings import KeyInfo, key_infos
 
 _WIDTH = 98
@@ -18,11 +19,12 @@ def list_all() -> Iterator[str]:
     """Lines that name models, encoders, features, stages and plugins, and where each comes from."""
     plugins = get_plugins()
     registry = plugins.registry
-    yield click.style("models", bold=True)
+    yield click.style(_row("models", "task", "reads", "paper", "idea"), bold=True)
     for name, spec in sorted(registry.models.items()):
-        yield f"  {name:24} {registry.origins[f'model {name}']:32} {spec.summary}"
-    stock = sorted(set(recbole_models()) - set(registry.models))
-    yield f"  RecBole's: {', '.join(stock)}"
+        reads = ", ".join(spec.reads) or "-"
+        yield _row(f"  {name}", _task(spec), reads, spec.paper or "-", spec.summary)
+    yield "  recbole-llm models NAME lists a model's keys"
+    yield from _stock(set(registry.models))
     yield click.style("encoders", bold=True)
     for name, encoder in sorted(registry.encoders.items()):
         missing = encoder.missing()
@@ -40,6 +42,35 @@ def list_all() -> Iterator[str]:
         yield click.style(f"  {name}: left out: {reason}", fg="red")
 
 
+def _row(name: str, task: str, reads: str, paper: str, idea: str) -> str:
+    return f"{name:14}{task:12}{reads:22}{paper:26}{idea}"
+
+
+def _task(spec: ModelSpec) -> str:
+    """What a model is for, from its class; "?" where that cannot be imported here."""
+    try:
+        model = get_model(spec.name)
+    except (ImportError, ValueError):
+        return "?"
+    return "clicks" if learns_labels(model) else str(model.type.name).lower()
+
+
+def _stock(ours: set[str]) -> Iterator[str]:
+    """RecBole's own models by task, read from the names of its folders."""
+    yield click.style("RecBole's models", bold=True)
+    by_task: dict[str, list[str]] = {}
+    for name, module in recbole_models().items():
+        if name not in ours:
+            by_task.setdefault(module.split(".")[2].partition("_")[0], []).append(name)
+    for task, names in by_task.items():
+        yield from textwrap.wrap(
+            f"{task}: {', '.join(sorted(names))}",
+            _WIDTH,
+            initial_indent="  ",
+            subsequent_indent="    ",
+        )
+
+
 def describe(name: str) -> Iterator[str]:
     """Lines that give a model's keys, with defaults, types and meanings.
 
@@ -47,11 +78,12 @@ def describe(name: str) -> Iterator[str]:
         ValueError: an unknown model.
     """
     spec = find_model(name)
-    yield click.style(name, bold=True) + (f": {spec.summary}" if spec.summary else "")
+    about = ". ".join(filter(None, (spec.summary, spec.paper)))
+    yield click.style(name, bold=True) + (f": {about}" if about else "")
     yield ""
     yield from _table(_keys(spec))
     yield ""
-    yield "All other keys: properties/*.yaml (this package's), and RecBole's own"
+    yield "Keys of every run, such as --topk=5,10: properties/*.yaml, and RecBole's documentation"
 
 
 def _keys(spec: ModelSpec) -> Iterable[KeyInfo]:

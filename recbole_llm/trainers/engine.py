@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -20,6 +19,7 @@ from recbole_llm.core.checkpoint import (
     require,
     save_atomically,
 )
+from recbole_llm.core.log import run_name
 from recbole_llm.core.stored import plain_config
 from recbole_llm.core.tokens import Packed, pack, same_tokens, vocabulary_of
 from recbole_llm.data.training import training_digest
@@ -27,6 +27,7 @@ from recbole_llm.evaluation.group_metrics import without_groups
 from recbole_llm.evaluation.parts import evaluation_parts
 from recbole_llm.evaluation.ranking import RankingCollector
 from recbole_llm.features.changes import feature_state
+from recbole_llm.trainers.progress import Progress
 from recbole_llm.trainers.resume import ResumableMixin
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
     saved_model_file: str
     best_valid_score: float
     valid_metric_bigger: bool
+    start_epoch, epochs, stopping_step = 0, 1, 0
+    phase_name = ""  # of the training that runs, where there are several
     last_file: str | None = None  # where the state before each epoch is kept; None: nowhere
 
     def __init__(self, config: Config, model: AbstractRecommender) -> None:
@@ -62,8 +65,11 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
         self._data_state: dict[str, Any] = {}
         self._resumed_tokens: Packed | None = None
         self.eval_collector, self.evaluator = evaluation_parts(config)
+        self.progress = Progress(config["valid_metric"])
         if config["single_spec"]:
-            self.saved_model_file = _with_milliseconds(self.saved_model_file)
+            # RecBole names checkpoints by the second, and runs started together would share one.
+            folder = Path(self.saved_model_file).parent
+            self.saved_model_file = str(folder / f"{run_name(config)}.pth")
 
     def fit(self, train_data: AbstractDataLoader, *args: Any, **kwargs: Any) -> Any:
         """Let the model prepare itself, and train as the base class does.
@@ -82,8 +88,17 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
     def _train(self, train_data: AbstractDataLoader, *args: Any, **kwargs: Any) -> Any:
         """The base class's training; ``detect_anomaly`` is off unless the user asks for it."""
         self.eval_collector.data_collect(train_data)  # RecBole's pretraining stages leave it out
-        with torch.autograd.set_detect_anomaly(bool(self.config["detect_anomaly"])):
-            return super().fit(train_data, *args, **kwargs)
+        span = (self.phase_name, self.start_epoch, self.epochs, self.stopping_step)
+        with self.progress.training(*span):
+            with torch.autograd.set_detect_anomaly(bool(self.config["detect_anomaly"])):
+                return super().fit(train_data, *args, **kwargs)
+
+    def _train_epoch(
+        self, train_data: AbstractDataLoader, epoch_idx: int, *args: Any, **kwargs: Any
+    ) -> Any:
+        optimizer: torch.optim.Optimizer | None = getattr(self, "optimizer", None)
+        with self.progress.epoch(epoch_idx, len(train_data), optimizer):
+            return super()._train_epoch(train_data, epoch_idx, *args, **kwargs)
 
     def keep_names(self, train_data: AbstractDataLoader) -> None:
         """Let checkpoints name the ids of a loader's data set, and what its features were of."""
@@ -114,11 +129,13 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
         with its weights in place and before they are saved; does nothing here."""
 
     def _valid_epoch(self, *args: Any, **kwargs: Any) -> tuple[float, Any]:
-        score, result = self._validate(*args, **kwargs)
+        with self.progress.validation():
+            score, result = self._validate(*args, **kwargs)
         # RecBole's own rule, which its fit applies to the same score right after this.
         *_, improved = early_stopping(
             score, self.best_valid_score, 0, 0, bigger=self.valid_metric_bigger
         )
+        self.progress.validated(score, improved)
         if improved:
             self.on_improvement()
         return score, result
@@ -230,12 +247,6 @@ def _check_numbers(present: Packed, stored: Packed | None) -> None:
             "the data set's users or items are others, or in another order, than those of the "
             "checkpoint; use the files as they were, or load_data_and_model, which goes by name"
         )
-
-
-def _with_milliseconds(file: str) -> str:
-    """RecBole names checkpoints by the second, and runs started together would share one."""
-    path = Path(file)
-    return str(path.with_name(f"{path.stem}-{time.time_ns() // 10**6 % 1000:03d}{path.suffix}"))
 
 
 def _fits(optimizer: torch.optim.Optimizer) -> bool:

@@ -23,7 +23,7 @@ from recbole_llm.core.checkpoint import (
     save_atomically,
 )
 from recbole_llm.core.plain import decode
-from recbole_llm.core.stored import plain_config
+from recbole_llm.core.stored import FREE, plain_config
 from recbole_llm.trainers import run_state
 
 if TYPE_CHECKING:
@@ -35,11 +35,6 @@ if TYPE_CHECKING:
 KEY = "run"  # of the state in a checkpoint
 _PARTS = ("state_dict", "optimizer", "epoch", "cur_step", "best_valid_score")
 _STATE = ("file", "best", "result", "losses", "optimizers", "model", "random")
-# What a run's numbers do not depend on; what checkpoints never store is not compared either.
-_FREE = {
-    "data_path", "state", "show_progress", "log_flops", "strict_config", "detect_anomaly",
-    "encoder_batch_size",
-}  # fmt: skip
 
 
 def last_file(saved_model_file: str) -> str:
@@ -72,7 +67,7 @@ def load_run(file: str, config: Config) -> dict[str, Any]:
 
 
 def _check_same(then: dict[str, Any], now: dict[str, Any], file: str) -> None:
-    other = [k for k in sorted((then.keys() & now.keys()) - _FREE) if then[k] != now[k]]
+    other = [k for k in sorted((then.keys() & now.keys()) - FREE) if then[k] != now[k]]
     other = [k for k in ("model", "dataset") if k in other] or other
     if other:
         listed = ", ".join(f"{k}: {then[k]!r} (now {now[k]!r})" for k in other[:3])
@@ -93,7 +88,13 @@ def resumable(trainer: EngineMixin, wanted: bool = True) -> Iterator[None]:
     """Keep a run's file to resume from, until the block ends without an error."""
     if wanted:
         trainer.keep_last()
-    yield
+    try:
+        yield
+    except KeyboardInterrupt:
+        if trainer.last_file is None or not Path(trainer.last_file).is_file():
+            raise
+        way_on = f"the same command with --resume={trainer.last_file} goes on"
+        raise KeyboardInterrupt(way_on) from None
     if trainer.last_file is not None:
         Path(trainer.last_file).unlink(missing_ok=True)
 

@@ -103,6 +103,7 @@ class StagedTrainer(Trainer):
                 self.logger.info(f"phase {phase.name} is left out ({phase.name}_epochs: 0)")
                 continue
             self._begin(phase, run_file)
+            self.phase_name = phase.name
             self._train(train_data, valid_data, verbose, saved, show_progress, callback_fn)
             self._end(phase)
         self._restore(run_file, saved)

@@ -67,6 +67,24 @@ def test_a_literals_repr_comes_back(value: object) -> None:
     assert parse_literal(repr(value)) == value
 
 
+def test_the_command_line_takes_spaces_flags_and_later_values() -> None:
+    argv = ["--model", "PAD", "--verbose", "--epochs=3", "--epochs", "4", "--verbose"]
+    assert parse_command_line(argv) == {"model": "PAD", "verbose": "True", "epochs": "4"}
+
+
+def test_lists_need_no_brackets_on_the_command_line() -> None:
+    argv = ["--topk=5,10", "--metrics=NDCG, Recall", "--valid_metric=NDCG@5", "--seed=1"]
+    config = Config("BPR", argv=argv)
+    assert (config["topk"], config["metrics"]) == ([5, 10], ["NDCG", "Recall"])
+    assert Config("BPR", argv=["--topk=5", "--valid_metric=MRR@5"])["topk"] == [5]
+
+
+def test_wandb_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recbole_llm.core.recbole_settings.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="log_wandb: the package 'wandb' is not installed: pip"):
+        Config("BPR", argv=["--log_wandb=True"])
+
+
 def test_a_value_may_hold_an_equals_sign() -> None:
     assert parse_command_line(["--item_prompt=a=b"]) == {"item_prompt": "a=b"}
 
@@ -75,8 +93,8 @@ def test_a_value_may_hold_an_equals_sign() -> None:
     ("argv", "message"),
     [
         (["epochs=3"], "argument 'epochs=3' is not of the form --key=value"),
-        (["--epochs"], "not of the form"),
-        (["--epochs=3", "--epochs=4"], "--epochs is given twice: '3' and '4'"),
+        (["--epochs"], "argument '--epochs' has no value; write --epochs=value"),
+        (["--epochs", "--verbose"], "argument '--epochs' has no value"),
     ],
 )
 def test_malformed_arguments(argv: list[str], message: str) -> None:

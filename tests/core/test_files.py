@@ -14,7 +14,7 @@ import torch
 from recbole_llm.core.checkpoint import load_checkpoint, save_atomically
 from recbole_llm.core.config import Config
 from recbole_llm.core.files import _suffix, check_folder, remove_left_parts, written_whole
-from recbole_llm.core.log import init_log, save_traceback
+from recbole_llm.core.log import init_log
 from recbole_llm.core.secrets import without_credentials
 from recbole_llm.core.stored import plain_config
 from recbole_llm.features.encoders.openai_api import create
@@ -82,16 +82,6 @@ def test_folders_are_tried_before_the_data_is_read(key: str) -> None:
     Path(key).touch()
     with pytest.raises(ValueError, match=f"folder '{key}' cannot be written"):
         run_recbole_llm("BPR", "no_such", config_dict={"checkpoint_dir": "checkpoint_dir"})
-
-
-def test_without_a_log_folder_the_log_is_on_the_screen(caplog: pytest.LogCaptureFixture) -> None:
-    Path("log").touch()
-    init_log(Config("BPR"))
-    assert "no log file: './log' cannot be written" in caplog.text
-    file = save_traceback(ValueError("http://me:word@host/ was here"))
-    text = Path(file).read_text()
-    Path(file).unlink()
-    assert "ValueError: http://host/ was here" in text
 
 
 # --- credentials -----------------------------------------------------------------------------

@@ -61,6 +61,16 @@ def test_no_state_sees_a_later_vector_nor_the_padding(kind: str) -> None:
         assert torch.equal(upper(vectors)[:, :4], upper(changed)[:, :4])
 
 
+def test_rows_of_like_length_read_together_have_the_same_states() -> None:
+    upper = CausalDecoder(make("Llama"), 1)
+    vectors, lengths = torch.randn(6, 7, 16), torch.tensor([7, 1, 3, 0, 4, 7])
+    with torch.no_grad():
+        together, apart = upper(vectors), upper(vectors, lengths)
+    for row, length in enumerate(lengths.tolist()):
+        torch.testing.assert_close(apart[row, :length], together[row, :length])
+        assert not apart[row, length:].any()
+
+
 def test_what_trains() -> None:
     counts = {}
     for tuning in ("full", "lora", "frozen"):

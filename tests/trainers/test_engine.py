@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from types import SimpleNamespace
 from typing import IO, Any
 from unittest.mock import Mock
 
@@ -89,15 +88,6 @@ def test_anomaly_detection_is_as_configured(wanted: bool) -> None:
     with torch.autograd.set_detect_anomaly(not wanted):
         one.fit(Mock(), saved=False)
     assert seen == [wanted]
-
-
-def test_runs_of_the_same_second_have_files_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    times = iter([1_700_000_000_123_456_789, 1_700_000_000_004_000_000])
-    clock = SimpleNamespace(time_ns=lambda: next(times))
-    monkeypatch.setattr("recbole_llm.trainers.engine.time", clock)
-    monkeypatch.setattr("recbole.trainer.trainer.get_local_time", lambda: "noon")
-    files = [trainer().saved_model_file for _ in range(2)]
-    assert [Path(file).name for file in files] == ["BPR-noon-123.pth", "BPR-noon-004.pth"]
 
 
 # --- improvements ----------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from recbole_llm.features.digest import digest
+from recbole_llm.features.encoders.adapters import adapter_digest, with_adapter
 from recbole_llm.features.encoders.base import Encoder
 from recbole_llm.features.encoders.batching import token_batches
 from recbole_llm.features.encoders.decoders import Source
@@ -61,9 +62,11 @@ class CausalEncoder:
     ) -> None:
         self.source, self.settings, self.pooling, self.layer = source, settings, pooling, layer
         self.max_tokens = settings.encoder_max_length or _MAX_LENGTH
+        adapted = adapter_digest(settings.encoder_adapter)
         self.fingerprint = digest(
             "causal_lm", source.digest, pooling, self.layer, settings.encoder_prefix,
             bool(settings.encoder_normalize), self.max_tokens, settings.encoder_dtype,
+            *([adapted] if adapted else []),
         )  # fmt: skip
         self._loaded: tuple[nn.Module, int | None] | None = None
 
@@ -129,7 +132,8 @@ class CausalEncoder:
     def _parts(self) -> tuple[nn.Module, int | None]:
         """The model, and which of its hidden states to take; None: the last."""
         if self._loaded is None:
-            model = self.source.model(self.settings.torch_dtype)
+            settings = self.settings
+            model = with_adapter(self.source, settings.torch_dtype, settings.encoder_adapter)
             depth = int(model.config.num_hidden_layers)  # type: ignore[union-attr, arg-type]
             layer = layer_index(self.layer, depth)
             last = layer == depth or drop_blocks(model, layer)

@@ -72,17 +72,18 @@ class Source:
 
     def tokenizer(self) -> Any:
         """Its tokenizer; EncoderError where transformers cannot read it."""
-        return self._from_folder("AutoTokenizer")
+        return self.part("AutoTokenizer")
 
     def model(self, dtype: torch.dtype, kind: str = "AutoModel") -> nn.Module:
         """The model, as transformers' class `kind` has it; EncoderError where it cannot."""
         import transformers
 
         modern = int(transformers.__version__.partition(".")[0]) >= 5
-        model: nn.Module = self._from_folder(kind, **{"dtype" if modern else "torch_dtype": dtype})
+        model: nn.Module = self.part(kind, **{"dtype" if modern else "torch_dtype": dtype})
         return model
 
-    def _from_folder(self, kind: str, **arguments: Any) -> Any:
+    def part(self, kind: str, **arguments: Any) -> Any:
+        """What transformers' class `kind` makes of it; EncoderError where it cannot."""
         import transformers
 
         where: dict[str, Any] = {"gguf_file": self.gguf} if self.gguf else {}

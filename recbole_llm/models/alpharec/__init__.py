@@ -18,5 +18,6 @@ def register_models(register: Callable[[ModelSpec], None]) -> None:
             config=PROPERTIES / "model" / "AlphaRec.yaml",
             reads=("item_text",),
             summary="a map from item text to preference, graph convolution, InfoNCE; zero-shot",
+            paper="Sheng et al., ICLR 2025",
         )
     )

@@ -18,6 +18,7 @@ def register_models(register: Callable[[ModelSpec], None]) -> None:
             settings="recbole_llm.models.llmesr.settings:LLMESRSettings",
             config=PROPERTIES / "model" / "LLMESR.yaml",
             reads=("item_text", "user_text"),
-            summary="LLM-ESR (NeurIPS 2024): semantic and collaborative views, self-distillation",
+            summary="LLM-ESR: semantic and collaborative views, self-distillation",
+            paper="Liu et al., NeurIPS 2024",
         )
     )

@@ -18,6 +18,7 @@ def register_models(register: Callable[[ModelSpec], None]) -> None:
             settings="recbole_llm.models.pad.settings:PADSettings",
             config=PROPERTIES / "model" / "PAD.yaml",
             reads=("item_text",),
-            summary="PAD (SIGIR 2025): ID, aligned and LLM experts, gated by item frequency",
+            summary="ID, aligned and LLM experts, gated by item frequency",
+            paper="Wang et al., SIGIR 2025",
         )
     )

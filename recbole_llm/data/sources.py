@@ -1,0 +1,220 @@
+"""Tables of users' own making, read in chunks of text: CSV, JSON lines, Parquet, data frames."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from pandas import DataFrame, Series, api
+
+from recbole_llm.core.errors import one_line
+
+CHUNK = 200_000  # rows that are in memory at once
+LINE = "__line__"  # column of a chunk: where a row stands, from 1
+_SEPARATORS = ("\t", ",", ";", "|")
+_JSON = (".json", ".jsonl", ".ndjson")
+_SHOWN = 3
+
+
+@dataclass
+class Problems:
+    """What was found wrong, how often, and where it was first."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    where: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, what: str, places: Sequence[object], count: int | None = None) -> None:
+        """Count something at these places, such as line numbers or ids."""
+        number = len(places) if count is None else count
+        if number:
+            self.counts[what] += number
+            seen = self.where.setdefault(what, [])
+            seen += [str(place) for place in places[: _SHOWN - len(seen)]]
+
+    def __iter__(self) -> Iterator[str]:
+        for what, count in self.counts.items():
+            more = ", …" if count > len(self.where[what]) else ""
+            yield f"{what}: {count:,} ({', '.join(self.where[what])}{more})"
+
+
+class Source:
+    """A file of rows.
+
+    Args:
+        path: CSV (any of the usual separators), JSON lines or Parquet; ``.gz`` is unpacked.
+        separator: of a CSV file; None: the one that its first line has most of.
+        names: of the columns of a file without a header.
+        encoding: of a text file.
+
+    Raises:
+        ValueError: no such file.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        separator: str | None = None,
+        names: Sequence[str] | None = None,
+        encoding: str = "utf-8-sig",
+    ) -> None:
+        self.path, self.separator, self.names = Path(path), separator, names
+        self.encoding, self.problems = encoding, Problems()
+        if not self.path.is_file():
+            raise ValueError(f"'{path}' does not exist, or is no file")
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def chunks(self) -> Iterator[DataFrame]:
+        """The rows, some at a time: columns of texts, "" where there is none, and `LINE`."""
+        suffixes = [suffix.lower() for suffix in self.path.suffixes]
+        if suffixes[-1:] == [".parquet"]:
+            yield from self._parquet()
+        elif any(suffix in _JSON for suffix in suffixes[-2:]):
+            yield from self._frames(self._json_rows())
+        else:
+            yield from self._csv()
+
+    def _open(self) -> IO[str]:
+        if self.path.suffix == ".gz":
+            return io.TextIOWrapper(gzip.open(self.path), self.encoding, newline="")
+        return self.path.open(encoding=self.encoding, newline="")
+
+    def _csv(self) -> Iterator[DataFrame]:
+        try:
+            with self._open() as file:
+                header, rows = self._rows(file)
+                yield from self._frames((line, dict(zip(header, row))) for line, row in rows)
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"'{self.path}' is not {self.encoding.removesuffix('-sig')}; name its encoding, "
+                f"such as --encoding=latin-1"
+            ) from error
+        except csv.Error as error:
+            raise ValueError(f"'{self.path}': {one_line(error)}") from error
+
+    def _rows(self, file: IO[str]) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
+        """The header, and line and values of each row that has as many."""
+        separator = self.separator
+        if separator is None:
+            separator = max(_SEPARATORS, key=file.readline().count)
+            file.seek(0)
+        numbered: Iterator[tuple[int, list[str]]]
+        if len(separator) > 1:  # MovieLens has "::", which is nothing to the csv module
+            numbered = enumerate((line.rstrip("\r\n").split(separator) for line in file), start=1)
+        else:
+            plain: dict[str, Any] = {"quoting": csv.QUOTE_NONE} if self.names else {}
+            reader = csv.reader(file, delimiter=separator, **plain)
+            numbered = ((reader.line_num, row) for row in reader)
+        header = list(self.names or next(numbered, (0, []))[1])
+        twice = [name for name in header if header.count(name) > 1]
+        if twice or not header:
+            reason = f"has the column '{twice[0]}' twice; rename one" if twice else "is empty"
+            raise ValueError(f"'{self.path}' {reason}")
+        return header, self._of_width(numbered, len(header))
+
+    def _of_width(
+        self, rows: Iterator[tuple[int, list[str]]], width: int
+    ) -> Iterator[tuple[int, list[str]]]:
+        for line, row in rows:
+            if len(row) == width:
+                yield line, row
+            elif any(row):
+                what = "rows with more or fewer values than the header"
+                self.problems.add(what, [f"line {line}"])
+
+    def _json_rows(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        with self._open() as file:
+            for line, text in enumerate(file, start=1):
+                if not text.strip():
+                    continue
+                try:
+                    row = json.loads(text)
+                except ValueError:
+                    row = None
+                if isinstance(row, dict):
+                    yield line, row
+                elif line == 1 and text.lstrip().startswith("["):
+                    raise ValueError(f"'{self.path}' is one JSON array; write a JSON object a line")
+                else:
+                    self.problems.add("lines that are no JSON object", [f"line {line}"])
+
+    def _frames(self, rows: Iterator[tuple[int, dict[str, Any]]]) -> Iterator[DataFrame]:
+        taken: list[dict[str, Any]] = []
+        for line, row in rows:
+            taken.append({**row, LINE: line})
+            if len(taken) == CHUNK:
+                yield as_texts(DataFrame(taken))
+                taken = []
+        if taken:
+            yield as_texts(DataFrame(taken))
+
+    def _parquet(self) -> Iterator[DataFrame]:
+        try:
+            from pyarrow import ArrowInvalid, parquet
+        except ImportError as error:
+            raise ValueError("Parquet files need a package: pip install pyarrow") from error
+        try:
+            file = parquet.ParquetFile(self.path)
+        except ArrowInvalid as error:
+            raise ValueError(f"'{self.path}' is no Parquet file ({one_line(error)})") from error
+        with file:
+            line = 1
+            for batch in file.iter_batches(CHUNK):
+                frame = batch.to_pandas()
+                frame[LINE] = np.arange(line, line + len(frame))
+                line += len(frame)
+                yield as_texts(frame)
+
+
+class FrameSource(Source):
+    """A data frame in the place of a file."""
+
+    def __init__(self, frame: DataFrame, name: str) -> None:
+        self.frame, self.name, self.problems = frame, name, Problems()
+
+    def __str__(self) -> str:
+        return self.name
+
+    def chunks(self) -> Iterator[DataFrame]:
+        for start in range(0, len(self.frame), CHUNK):
+            part = self.frame.iloc[start : start + CHUNK].copy()
+            part.columns = [str(column) for column in part.columns]
+            part[LINE] = np.arange(start + 1, start + 1 + len(part))
+            yield as_texts(part)
+
+
+def as_texts(frame: DataFrame) -> DataFrame:
+    """All columns but `LINE` as texts: whole numbers without a point, lists' values in a row."""
+    columns = {name: _texts(frame[name]) for name in frame if name != LINE}
+    return DataFrame({**columns, LINE: frame[LINE].to_numpy()})
+
+
+def _texts(column: Series) -> Any:
+    if api.types.is_float_dtype(column):
+        whole = column.dropna()
+        if (whole == whole.round()).all() and (whole.abs() < 2**53).all():
+            column = column.astype("Int64")  # ids and times that a missing value made floats
+    return np.array([text_of(value) for value in column.to_numpy(object)], dtype=object)
+
+
+def text_of(value: object) -> str:
+    """A value as text: "" for what is missing, the values of lists after one another."""
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return ""
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return " ".join(text_of(part) for part in value)
+    if isinstance(value, dict):
+        return json.dumps(value, ensure_ascii=False)
+    text = str(value)
+    return "" if text in ("<NA>", "NaT", "nan") else text

@@ -1,0 +1,253 @@
+"""What a run says of itself: on the screen before and after, and as a JSON file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from logging import getLogger
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from recbole_llm.core.config import Config
+from recbole_llm.core.files import check_folder, written_whole
+from recbole_llm.core.log import FOLDER, SHOWN, log_file
+from recbole_llm.core.recbole_evaluation import EvalArgs, RecBoleEvaluation
+from recbole_llm.core.stored import FREE, plain_config
+from recbole_llm.data.training import training_interactions
+from recbole_llm.features.attach import attached
+from recbole_llm.trainers.progress import duration
+from recbole_llm.version import __version__
+
+if TYPE_CHECKING:
+    from recbole.data.dataset import Dataset
+
+    from recbole_llm.trainers.engine import EngineMixin
+
+_WAY_OUT = "name another file with --output"
+_PACKAGES = ("recbole", "torch", "numpy", "pandas", "transformers")
+Pairs = Sequence[tuple[str, str]]
+
+
+class Report:
+    """A run's, from its start.
+
+    Args:
+        config: the configuration.
+
+    Raises:
+        ValueError: the file of the result cannot be written.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config, self.start = config, time.perf_counter()
+        if config["output"] is not None:
+            check_folder(Path(config["output"]).parent, _WAY_OUT)
+
+    def begin(self, dataset: Dataset, train_data: Any, model: torch.nn.Module) -> None:
+        """Say what is trained on what, and how it will be judged."""
+        self.dataset, self.prepared = dataset, time.perf_counter()
+        _say(
+            [
+                ("data", _data(dataset)),
+                ("model", _model(self.config, model)),
+                ("text", _texts(self.config, train_data._dataset)),
+                ("protocol", protocol(self.config, dataset)),
+            ]
+        )
+
+    def end(self, trainer: EngineMixin, result: Mapping[str, Any]) -> None:
+        """Say what came out, where it lies, and what to do with it."""
+        title = f"{self.config['model']}: {protocol(self.config, self.dataset)}"
+        getLogger().info("\n".join(["", title, *_table(result)]), extra=SHOWN)
+        places = [("took", duration(time.perf_counter() - self.start))]
+        if self.config["output"] is not None:
+            self._write(trainer, result)
+            places.append(("result", self.config["output"]))
+        _say([*places, *_places(result), *_next(self.dataset, result)])
+
+    def _write(self, trainer: EngineMixin, result: Mapping[str, Any]) -> None:
+        with written_whole(self.config["output"], _WAY_OUT) as file:
+            content = {**self._content(trainer), **result, "log": log_file()}
+            file.write(json.dumps(content, indent=1, ensure_ascii=False).encode("utf-8") + b"\n")
+
+    def _content(self, trainer: EngineMixin) -> dict[str, Any]:
+        config, trainings = self.config, trainer.progress.trainings
+        return {
+            "model": config["model"],
+            "dataset": config["dataset"],
+            "protocol": protocol(config, self.dataset),
+            "valid_metric": config["valid_metric"],
+            "best_epoch": trainings[-1].best_epoch if trainings else None,
+            "trainings": [
+                {"name": t.name, "epochs": t.epoch, "best_epoch": t.best_epoch} for t in trainings
+            ],
+            "settings": changed_settings(config),
+            "data": {"size": sizes(self.dataset), "sha256": fingerprints(self.dataset)},
+            "versions": versions(),
+            "seconds": {
+                "preparation": round(self.prepared - self.start, 3),
+                "training": round(sum(t.train_seconds for t in trainings), 3),
+                "validation": round(sum(t.valid_seconds for t in trainings), 3),
+                "all": round(time.perf_counter() - self.start, 3),
+            },
+            "peak_memory_mib": peak_memory(),
+        }
+
+
+def sizes(dataset: Dataset) -> dict[str, int]:
+    """Users, items and interactions, after filters."""
+    users, items = int(dataset.user_num) - 1, int(dataset.item_num) - 1
+    # RecBole's sequential data sets have a row a target, not one an interaction.
+    return {"users": users, "items": items, "interactions": len(training_interactions(dataset)[0])}
+
+
+def fingerprints(dataset: Dataset) -> dict[str, str]:
+    """SHA-256 of each of the data set's files."""
+    folder, name = Path(dataset.dataset_path), dataset.dataset_name
+    found = {}
+    for file in sorted(folder.glob(f"{name}.*")):
+        if file.is_file():
+            content = hashlib.sha256()
+            with file.open("rb") as opened:
+                while block := opened.read(2**20):
+                    content.update(block)
+            found[file.name] = content.hexdigest()
+    return found
+
+
+def changed_settings(config: Config) -> dict[str, Any]:
+    """The settings that somebody set to another value than the defaults."""
+    given, defaults = config.external_config_dict, config.internal_config_dict
+    now = plain_config(config)
+    return {k: now[k] for k in given if k in now and k not in FREE and given[k] != defaults.get(k)}
+
+
+def versions() -> dict[str, str]:
+    """Of Python, the system and the packages that numbers may depend on."""
+    found = {"python": platform.python_version(), "system": platform.platform()}
+    found["recbole-llm"] = __version__
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def peak_memory() -> int | None:
+    """The most memory that this process has held, in MiB; None where the system does not say."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20)
+
+
+def protocol(config: Config, dataset: Dataset) -> str:
+    """How interactions are split, what is ranked, and what picks the epoch."""
+    settings = RecBoleEvaluation.of(config)
+    items = int(dataset.item_num) - 1
+    judged = [_mode(mode, items) for mode in sorted(settings.eval_args.modes())]
+    parts = [_split(config, settings.eval_args), " / ".join(judged)]
+    return ", ".join([*parts, f"{settings.valid_metric} on validation picks the epoch"])
+
+
+def _split(config: Config, args: EvalArgs) -> str:
+    if config["benchmark_filename"]:
+        return f"ready-made split {', '.join(config['benchmark_filename'])}"
+    split, whose = args.split, "each user's " if args.group_by == "user" else ""
+    order = "at random" if args.order == "RO" else "in order of time"
+    if split is not None and split.LS is not None:
+        which = {"valid_and_test": "last two", "valid_only": "last", "test_only": "last"}[split.LS]
+        which = which if args.order == "TO" else f"{which} of a random order"
+        return f"leave-one-out ({whose}{which} for {split.LS.replace('_', ' ')})"
+    if split is not None and split.TS is not None:
+        return f"split {_ratio(split.TS)} at points in time"
+    ratios = split.RS if split is not None and split.RS is not None else [0.8, 0.1, 0.1]
+    return (
+        f"random split ({whose}interactions {_ratio(ratios)})"
+        if args.order == "RO"
+        else (f"split {_ratio(ratios)} of {whose}interactions {order}")
+    )
+
+
+def _ratio(ratios: Sequence[float]) -> str:
+    return " : ".join(f"{100 * ratio / sum(ratios):g}" for ratio in ratios)
+
+
+def _mode(mode: str, items: int) -> str:
+    if mode == "full":
+        return f"all {items:,} items ranked"
+    return "labels predicted" if mode == "labeled" else f"ranked among {mode[3:]} sampled items"
+
+
+def _data(dataset: Dataset) -> str:
+    counts = ", ".join(f"{number:,} {what}" for what, number in sizes(dataset).items())
+    return f"{dataset.dataset_name}: {counts}"
+
+
+def _model(config: Config, model: torch.nn.Module) -> str:
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    device = config["device"]
+    threads = torch.get_num_threads()
+    cpu = f"the CPU, {threads} thread{'s' if threads > 1 else ''}"
+    where = cpu if device.type == "cpu" else str(device)
+    return f"{config['model']}: {trained:,} parameters, trained on {where}"
+
+
+def _texts(config: Config, train_dataset: Dataset) -> str:
+    tables = attached(train_dataset)
+    if not tables:
+        return f"{config['model']} reads no text"
+    name = config["encoder_model"] or config["embedding_path"]
+    maker = config["encoder"] + (f" {name}" if name else "")
+    parts = []
+    for kind, table in tables.items():
+        there = int(np.any(table.matrix[1:], axis=1).sum())
+        what = kind.replace("_", " ")
+        parts.append(f"{what} of {there:,} of {len(table) - 1:,}, {table.dimension} numbers each")
+    return f"{'; '.join(parts)} ({maker})"
+
+
+def _table(result: Mapping[str, Any]) -> Iterator[str]:
+    """Metrics in lines, validation beside test; those of groups are in a table of their own."""
+    valid, test = result["best_valid_result"] or {}, result["test_result"] or {}
+    names = [name for name in {**test, **valid} if not name.endswith(")")]
+    width = max(map(len, names), default=0)
+    yield f"{'':{width}}  {'validation':>10}  {'test':>10}"
+    for name in names:
+        yield f"{name:{width}}  {_cell(valid.get(name))}  {_cell(test.get(name))}"
+
+
+def _cell(value: float | None) -> str:
+    return f"{'-':>10}" if value is None else f"{value:>10.4f}"
+
+
+def _places(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    log = log_file()
+    if "checkpoint" in result:
+        yield "checkpoint", result["checkpoint"]
+    if log is not None:
+        yield "log", f"{FOLDER}/{Path(log).name}"
+        yield "tensorboard", f"log_tensorboard/{Path(log).name.split('.')[0]}"
+
+
+def _next(dataset: Dataset, result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if "checkpoint" in result:
+        user = dataset.field2id_token[dataset.uid_field][1]
+        yield "next", f"recbole-llm recommend --checkpoint={result['checkpoint']} --users={user}"
+
+
+def _say(pairs: Pairs) -> None:
+    width = max(len(name) for name, _ in pairs)
+    lines = [f"{name:{width}}  {text}" for name, text in pairs]
+    getLogger().info("\n".join(["", *lines]), extra=SHOWN)

@@ -1,0 +1,81 @@
+"""Tables of users' own making as RecBole's atomic files.
+
+>>> convert("orders.csv", "dataset/shop", items="products.csv")  # doctest: +SKIP
+>>> recbole_llm.from_pandas(orders, "dataset/shop", items=products)  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pandas import DataFrame
+
+from recbole_llm.core.files import check_folder
+from recbole_llm.data.sources import FrameSource, Source
+from recbole_llm.tasks.convert_summary import Roles, Summary
+from recbole_llm.tasks.convert_tables import WAY_OUT, Interactions, Items
+from recbole_llm.tasks.layouts import movielens
+
+
+def convert(
+    interactions: str | Path | Source,
+    output: str | Path,
+    items: str | Path | Source | None = None,
+    roles: Roles | None = None,
+    encoding: str = "utf-8-sig",
+    progress: Callable[[int], None] = lambda rows: None,
+) -> Summary:
+    """Write a table of interactions, and one of items, as a data set of atomic files.
+
+    Rows without a user, an item or a readable time are left out and counted, and so are those that
+    repeat another in every column that is kept. Files are read in chunks.
+
+    Args:
+        interactions: CSV, JSON lines or Parquet; or a folder of MovieLens.
+        output: the data set's folder, whose name is the data set's.
+        items: one row an item; None: the `text` columns of the interactions, if any.
+        roles: which column is what.
+        encoding: of text files.
+        progress: told after each chunk how many rows were read.
+
+    Raises:
+        ValueError: a file or column that is not there, dates that could mean two days, not one row
+            that can be used, or a folder that cannot be written.
+    """
+    folder, roles = Path(output), roles or Roles()
+    check_folder(folder, WAY_OUT)
+    if not isinstance(interactions, Source) and Path(interactions).is_dir():
+        interactions, items = movielens(Path(interactions))
+    source = (
+        interactions
+        if isinstance(interactions, Source)
+        else Source(interactions, encoding=encoding)
+    )
+    if items is not None and not isinstance(items, Source):
+        items = Source(items, encoding=encoding)
+    summary = Summary(folder)
+    known = Interactions(source, roles, summary, progress).write()
+    described = items or (source if roles.text else None)
+    if described is not None:
+        Items(described, roles, summary, known, progress, items is not None).write()
+    return summary
+
+
+def from_pandas(
+    interactions: DataFrame,
+    output: str | Path,
+    items: DataFrame | None = None,
+    **roles: Any,
+) -> Summary:
+    """Write data frames as a data set of atomic files, as `convert` does files.
+
+    Args:
+        interactions: a row an interaction.
+        output: the data set's folder, such as ``dataset/shop``.
+        items: a row an item.
+        roles: fields of `Roles`: user, item, time, rating, text, date_format.
+    """
+    table = None if items is None else FrameSource(items, "items")
+    return convert(FrameSource(interactions, "interactions"), output, table, Roles(**roles))

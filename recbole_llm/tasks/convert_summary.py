@@ -1,0 +1,84 @@
+"""What the columns of a converted table are, and what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Which column is what; None: the one whose name says it.
+
+    Args:
+        user, item, time, rating: columns of the interactions; the items' file has `item` too, or
+            one that is named alike.
+        text: columns that describe an item; None: all of the items' file.
+        date_format: of the times, as of ``strptime``; None: found out.
+    """
+
+    user: str | None = None
+    item: str | None = None
+    time: str | None = None
+    rating: str | None = None
+    text: Sequence[str] | None = None
+    date_format: str | None = None
+
+
+@dataclass
+class Summary:
+    """What was written.
+
+    Args:
+        folder: of the data set.
+        columns: {column: what it became}.
+        users, items, interactions: how many.
+        first, last: Unix seconds; NaN without times.
+        described: items with interactions that have a row in the ``.item`` file; None without one.
+        problems: of the interactions, then of the items.
+    """
+
+    folder: Path
+    columns: dict[str, str] = field(default_factory=dict)
+    users: int = 0
+    items: int = 0
+    interactions: int = 0
+    first: float = float("nan")
+    last: float = float("nan")
+    described: int | None = None
+    problems: list[str] = field(default_factory=list)
+
+    def lines(self) -> list[str]:
+        """A table, and what to do next."""
+        rows = [("written", f"{self.folder}/{self.folder.name}.inter" + self._item_file())]
+        rows += [("columns", ", ".join(f"{a} → {b}" for a, b in self.columns.items()))]
+        counts = (self.users, "users"), (self.items, "items"), (self.interactions, "interactions")
+        rows += [("size", ", ".join(f"{number:,} {what}" for number, what in counts))]
+        rows += [("times", f"{_day(self.first)} to {_day(self.last)}")] if self._timed() else []
+        rows += [] if self._timed() else [("times", "none: sequential models need them (--time=…)")]
+        if self.described is not None:
+            rows += [("texts", f"of {self.described:,} of {self.items:,} items")]
+        rows += [("mind", problem) for problem in self.problems]
+        where = (
+            "" if self.folder.parent == Path("dataset") else f" --data_path={self.folder.parent}"
+        )
+        model = "BPR" if not self._timed() else "PAD" if self.described else "SASRec"
+        rows += [("next", f"recbole-llm run --model={model} --dataset={self.folder.name}{where}")]
+        return [f"{name:8} {text}" for name, text in rows]
+
+    def _item_file(self) -> str:
+        return "" if self.described is None else f", {self.folder.name}.item"
+
+    def _timed(self) -> bool:
+        return bool(np.isfinite(self.first))
+
+
+def _day(seconds: float) -> str:
+    try:
+        return datetime.fromtimestamp(seconds, tz=timezone.utc).strftime("%Y-%m-%d")
+    except (ValueError, OverflowError, OSError):
+        return f"{seconds:g}"

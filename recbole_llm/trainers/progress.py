@@ -1,0 +1,165 @@
+"""Where a training stands: one line on the screen, and what a report of it needs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from logging import getLogger
+
+from torch.optim import Optimizer
+from tqdm import tqdm
+
+from recbole_llm.core.log import SHOWN
+
+_EVERY = 0.2  # seconds between two updates of the line
+
+
+@dataclass
+class Training:
+    """One training, such as a phase: epochs count from 1.
+
+    Args:
+        name: of the phase; "" where there is one training.
+        limit: epochs at most.
+        patience: validations without improvement after which it stops.
+        epoch: the present one, then the last.
+        best_epoch: 0 before the first validation.
+        best_score: at that epoch.
+        train_seconds, valid_seconds: spent.
+    """
+
+    name: str
+    limit: int
+    patience: int
+    epoch: int = 0
+    best_epoch: int = 0
+    best_score: float = float("nan")
+    score: float = float("nan")
+    done: int = 0  # epochs by this process
+    worse: int = 0  # validations since the best
+    train_seconds: float = 0.0
+    valid_seconds: float = 0.0
+
+    def left(self) -> float:
+        """Seconds that the epochs left take at most; 0 before the first is done."""
+        spent = self.train_seconds + self.valid_seconds
+        return spent / max(self.done, 1) * (self.limit - self.epoch)
+
+
+class Progress:
+    """Told by a trainer where it stands.
+
+    Args:
+        metric: that picks the best epoch.
+        shown: whether there is a line on the screen, where that is a terminal.
+    """
+
+    def __init__(self, metric: str = "", shown: bool = False) -> None:
+        self.metric, self.shown = metric, shown
+        self.trainings: list[Training] = []
+        self._bar: tqdm[object] | None = None
+        self._last = 0.0
+
+    @contextmanager
+    def training(self, name: str, first: int, limit: int, patience: int) -> Iterator[None]:
+        """Within it one training runs, from an epoch on (0 is the first)."""
+        now = Training(name, limit, patience, epoch=first)
+        self.trainings.append(now)
+        bar = tqdm(bar_format="{desc}", leave=False, dynamic_ncols=True, disable=self._disabled())
+        self._bar = bar
+        try:
+            yield
+        finally:
+            bar.close()
+            self._bar = None
+        if self.shown:
+            getLogger().info(self._summary(now), extra=SHOWN)
+
+    def _disabled(self) -> bool | None:
+        return None if self.shown else True  # None: unless the screen is a terminal
+
+    @contextmanager
+    def epoch(self, index: int, steps: int, optimizer: Optimizer | None) -> Iterator[None]:
+        """Within it an epoch is trained, whose steps are the optimizer's."""
+        now = self._now()
+        now.epoch = index + 1
+        self._show(now, "")
+        step = 0
+
+        def count(*_: object) -> None:
+            nonlocal step
+            step += 1
+            if time.monotonic() - self._last > _EVERY:
+                self._show(now, f"{min(step / max(steps, 1), 1):.0%}")
+
+        hook = None if optimizer is None else optimizer.register_step_post_hook(count)
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            if hook is not None:
+                hook.remove()
+        now.train_seconds += time.perf_counter() - start
+        now.done += 1
+
+    @contextmanager
+    def validation(self) -> Iterator[None]:
+        """Within it the model is evaluated on validation."""
+        now = self._now()
+        self._show(now, "validation")
+        start = time.perf_counter()
+        yield
+        now.valid_seconds += time.perf_counter() - start
+
+    def validated(self, score: float, improved: bool) -> None:
+        """The score of the present epoch, and whether it is the best."""
+        now = self._now()
+        now.score, now.worse = score, 0 if improved else now.worse + 1
+        if improved:
+            now.best_epoch, now.best_score = now.epoch, score
+        self._show(now, "")
+
+    def _now(self) -> Training:
+        """The present training; one of its own for an evaluation outside of any."""
+        if not self.trainings:
+            self.trainings.append(Training("", 1, 0))
+        return self.trainings[-1]
+
+    def _show(self, now: Training, doing: str) -> None:
+        self._last = time.monotonic()
+        if self._bar is not None and not self._bar.disable:
+            self._bar.set_description_str(self._line(now, doing))
+
+    def _line(self, now: Training, doing: str) -> str:
+        parts = [" ".join(filter(None, (now.name, f"epoch {now.epoch} of at most {now.limit}")))]
+        parts += [doing] if doing else []
+        if now.best_epoch:
+            best = f"best {now.best_score:.4f} in epoch {now.best_epoch}"
+            parts.append(f"{self.metric} {now.score:.4f}, {best}")
+        if now.worse:
+            parts.append(f"stops after {now.patience - now.worse + 1} more without a better one")
+        if now.done:
+            parts.append(f"at most {duration(now.left())} left")
+        return " | ".join(parts)
+
+    def _summary(self, now: Training) -> str:
+        spent = duration(now.train_seconds + now.valid_seconds)
+        best = (
+            f"; best {self.metric} {now.best_score:.4f} in epoch {now.best_epoch}"
+            if now.best_epoch
+            else ""
+        )
+        many = "" if now.epoch == 1 else "s"
+        return f"{now.name or 'training':<11} {now.epoch} epoch{many} in {spent}{best}"
+
+
+def duration(seconds: float) -> str:
+    """``7 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,90 @@
+"""What the screen shows, and what the log file holds."""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+
+import pytest
+
+from recbole_llm.core.config import Config
+from recbole_llm.core.log import SHOWN, init_log, log_file, run_name, save_traceback
+
+pytestmark = pytest.mark.usefixtures("own_logging")
+
+
+def said() -> None:
+    logger = logging.getLogger("recbole_llm")
+    logger.info("a \x1b[1;35mdetail\x1b[0m")
+    logger.info("the result", extra=SHOWN)
+    logger.warning("mind http://me:word@host/x")
+    logger.debug("unseen")
+
+
+def test_a_quiet_screen_has_results_and_warnings_and_the_file_all(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    init_log(Config("BPR"))
+    said()
+    shown = capsys.readouterr()
+    assert shown.out == "the result\n"
+    assert shown.err == "warning: mind http://host/x\n"
+    file = Path(str(log_file()))
+    lines = [line.split("  ", 1)[1] for line in file.read_text(encoding="utf-8").splitlines()]
+    assert lines == ["a detail", "the result", "mind http://host/x"]
+    assert file.parent == Path("log").resolve() and file.name.startswith("BPR-ml-100k-")
+
+
+def test_verbose_shows_what_the_file_holds(capsys: pytest.CaptureFixture[str]) -> None:
+    init_log(Config("BPR", argv=["--verbose"]))
+    said()
+    assert re.findall(r"INFO  (.*)", capsys.readouterr().err) == ["a detail", "the result"]
+
+
+def test_state_is_the_level_of_both(capsys: pytest.CaptureFixture[str]) -> None:
+    init_log(Config("BPR", argv=["--state=WARNING"]))
+    said()
+    assert capsys.readouterr().out == ""
+    assert "result" not in Path(str(log_file())).read_text(encoding="utf-8")
+
+
+def test_without_a_file_results_leave_the_output_to_others(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    init_log(Config("BPR"), to_file=False)
+    said()
+    shown = capsys.readouterr()
+    assert shown.out == "" and "the result" in shown.err
+    assert not Path("log").exists()
+
+
+def test_every_run_has_a_file_of_its_own() -> None:
+    for _ in range(2):
+        init_log(Config("BPR"))
+        logging.getLogger().warning("once")
+    assert [f.read_text().count("once") for f in Path("log").iterdir()] == [1, 1]
+
+
+def test_without_a_log_folder_the_log_is_on_the_screen(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("log").touch()
+    init_log(Config("BPR"))
+    assert "no log file: './log' cannot be written" in capsys.readouterr().err
+    file = save_traceback(ValueError("http://me:word@host/ was here"))
+    text = Path(file).read_text()
+    Path(file).unlink()
+    assert "ValueError: http://host/ was here" in text
+
+
+def test_names_carry_model_data_and_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter(1_700_000_000_000_000_000 + step * 4_000_000 for step in range(9))
+    monkeypatch.setattr("time.time_ns", lambda: next(times))
+
+    def name(*argv: str) -> tuple[str, str]:
+        found = re.fullmatch(r"BPR-ml-100k-([0-9a-f]{6})-(.*)", run_name(Config("BPR", argv=argv)))
+        assert found is not None
+        return found[1], found[2]
+
+    first, again, other = name(), name("--verbose", "--data_path=x"), name("--epochs=7")
+    assert first[0] == again[0] != other[0]
+    assert first[1].endswith("-000") and again[1].endswith("-004")  # of the same second

@@ -1,0 +1,245 @@
+"""Tables of users' own making as atomic files."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+import recbole_llm
+from recbole_llm.cli import main
+from recbole_llm.data import sources
+from recbole_llm.data.columns import Times
+from recbole_llm.data.files import Table
+from recbole_llm.tasks.convert import convert
+from recbole_llm.tasks.convert_summary import Roles
+from recbole_llm.tasks.convert_tables import _Seen
+
+ORDERS = """\
+order;customer;sku;date;price
+1;anna;A1;2024-01-05 10:00;3.50
+2;anna;B2;2024-01-06;2.0
+2;anna;B2;2024-01-06;2.0
+3;bob;A1;yesterday;1.0
+4;;A1;2024-02-01;1.0
+5;bob;C3;2024-03-01;1.0
+6;bob;D4;2024-03-02;1.0;extra
+7;carl;D4;2024-03-02;1.0
+"""
+PRODUCTS = """\
+sku,title,category,price
+A1,"Green tea, ""Sencha\"\"",tea,3.50
+B2,"Black\ttea\r\nloose",tea,2.25
+C3,Mug,ware,
+C3,Mug again,ware,4.0
+"""
+
+
+@pytest.fixture
+def shop() -> None:
+    Path("orders.csv").write_text(ORDERS, encoding="utf-8")
+    Path("products.csv").write_text(PRODUCTS, encoding="utf-8", newline="")
+
+
+def columns(file: str) -> dict[str, list[str]]:
+    table = Table.read(Path(file))
+    return {f"{f}:{t}": table.columns[f].tolist() for f, t in table.types.items()}
+
+
+@pytest.mark.parametrize("chunk", [2, 1000])
+def test_a_shop(shop: None, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "CHUNK", chunk)
+    done = CliRunner().invoke(
+        main, ["convert", "orders.csv", "--items=products.csv", "--output=dataset/shop"]
+    )
+    assert done.exit_code == 0, done.output
+    assert columns("dataset/shop/shop.inter") == {
+        "user_id:token": ["anna", "anna", "bob", "carl"],
+        "item_id:token": ["A1", "B2", "C3", "D4"],
+        "timestamp:float": ["1704448800", "1704499200", "1709251200", "1709337600"],
+    }
+    assert columns("dataset/shop/shop.item") == {
+        "item_id:token": ["A1", "B2", "C3"],
+        "title:token_seq": ['Green tea, "Sencha"', "Black tea loose", "Mug"],
+        "category:token": ["tea", "tea", "ware"],
+        "price:float": ["3.50", "2.25", ""],
+    }
+    said = dict(line.split(None, 1) for line in done.output.splitlines() if line[:4] != "mind")
+    assert said["size"] == "3 users, 4 items, 4 interactions"
+    assert said["times"] == "2024-01-05 to 2024-03-02" and said["texts"] == "of 3 of 4 items"
+    assert said["next"] == "recbole-llm run --model=PAD --dataset=shop"
+    minded = [line[9:] for line in done.output.splitlines() if line.startswith("mind")]
+    assert sorted(minded) == sorted(
+        [
+            "rows with more or fewer values than the header: 1 (line 8)",
+            "rows without user: 1 (line 6)",
+            "rows whose time cannot be read: 1 (line 5)",
+            "left out, since they repeat another row: 1 (line 4)",
+            "'products.csv': tabs or line ends in texts, spaces now: 1 ('Black tea loose')",
+            "'products.csv': left out, since the item has a row or no id: 1 (C3)",
+            "'products.csv': items with interactions but no row: 1 (D4)",
+        ]
+    )
+
+
+def test_what_is_written_trains(shop: None) -> None:
+    convert("orders.csv", "dataset/shop")
+    config = {"epochs": 1, "show_progress": False, "eval_args": {"split": {"RS": [1, 0, 0]}}}
+    dataset = recbole_llm.run_recbole_llm(
+        "Pop", "shop", config_dict={**config, "eval_step": 0, "topk": [1], "valid_metric": "MRR@1"}
+    )
+    assert "test_result" in dataset
+
+
+def test_every_format_gives_the_same(shop: None) -> None:
+    frame = pd.read_csv("orders.csv", sep=";", on_bad_lines="skip")
+    frame["day"] = [4, 5, 5, None, 6, 7, 8]  # floats by a missing value
+    frame.to_parquet("orders.parquet")
+    rows = [json.dumps(row) for row in frame.replace({np.nan: None}).to_dict("records")]
+    lines = "\n".join([*rows[:2], "{broken", "", *rows[2:]])
+    Path("orders.jsonl").write_text(lines, encoding="utf-8")
+    with gzip.open("orders.csv.gz", "wt") as file:
+        file.write(frame.to_csv(index=False))
+    roles = Roles(time="day")
+    found = []
+    for name in ("orders.parquet", "orders.jsonl", "orders.csv.gz"):
+        summary = convert(name, f"dataset/{name}", roles=roles)
+        found.append(columns(f"dataset/{name}/{name}.inter"))
+    assert found[0] == found[1] == found[2]
+    assert found[0]["timestamp:float"] == ["4", "5", "7", "8"]
+    json_lines = convert("orders.jsonl", "dataset/x", roles=roles)
+    assert "lines that are no JSON object: 1 (line 3)" in json_lines.problems
+    recbole_llm.from_pandas(frame, "dataset/frame", time="day")
+    assert columns("dataset/frame/frame.inter") == found[0]
+    assert summary.interactions == 4
+
+
+def test_texts_may_stand_beside_the_interactions() -> None:
+    frame = pd.DataFrame(
+        {"uid": [1, 2, 3], "product": ["a", "a", "b"], "title": ["x y", "x y", "z"], "qty": 1}
+    )
+    summary = recbole_llm.from_pandas(frame, "dataset/s", text=["title"])
+    assert columns("dataset/s/s.item") == {
+        "item_id:token": ["a", "b"],
+        "title:token_seq": ["x y", "z"],
+    }
+    assert "none: sequential models need them" in "\n".join(summary.lines())
+    assert not any(line.startswith("mind") for line in summary.lines())
+
+
+@pytest.mark.parametrize(
+    ("texts", "form", "seconds"),
+    [
+        (["1700000000", "1700000001.5"], None, [1700000000, 1700000001.5]),
+        (["1700000000000", ""], None, [1700000000, np.nan]),
+        (["1700000000000000"], None, [1700000000]),
+        (["20231114"], None, [1699920000]),
+        (["2023-11-14T22:13:20Z", "2023-11-14 23:13:20+01:00"], None, [1700000000] * 2),
+        (["13/11/2023", "04/11/2023", "never"], None, [1699833600, 1699056000, np.nan]),
+        (["11/13/2023"], None, [1699833600]),
+        (["04.11.2023"], "%d.%m.%Y", [1699056000]),
+    ],
+)
+def test_times(texts: list[str], form: str | None, seconds: list[float]) -> None:
+    column = pd.Series(texts)
+    np.testing.assert_allclose(Times.of(column, form, "x").seconds(column), seconds)
+
+
+def test_what_cannot_be_known_is_asked(shop: None) -> None:
+    def error(text: str, *options: str) -> str:
+        Path("t.csv").write_text(text, encoding="utf-8")
+        done = CliRunner().invoke(main, ["convert", "t.csv", "--output=dataset/t", *options])
+        assert done.exit_code == 2 and done.output.count("\n") == 1, done.output
+        return done.output
+
+    assert "may be day/month or month/day" in error("user,item,date\na,b,03/04/2024\n")
+    assert "has times such as 'soon'" in error("user,item,date\na,b,soon\n")
+    assert "no column of 't.csv' says that it is the user; name it with --user" in error(
+        "a,b\n1,2\n"
+    )
+    assert "--item: 't.csv' has no column 'prodct'; did you mean 'product'?" in error(
+        "user,product\n1,2\n", "--item=prodct"
+    )
+    assert "not one row can be used: rows without user: 1 (line 2)" in error("user,item\n,2\n")
+    assert "it has no rows" in error("user,item\n")
+    assert "has the column 'user' twice" in error("user,user\n1,2\n")
+    assert "--text: 't.csv' has no column 'name'" in error("user,item\n1,2\n", "--text=name")
+    Path("l.csv").write_bytes("user,item\nb\xe9,x\n".encode("latin-1"))
+    done = CliRunner().invoke(main, ["convert", "l.csv", "--output=dataset/l"])
+    assert "--encoding=latin-1" in done.output and not Path("dataset/l/l.inter").exists()
+    done = CliRunner().invoke(
+        main, ["convert", "l.csv", "--encoding=latin-1", "--output=dataset/l"]
+    )
+    assert columns("dataset/l/l.inter")["user_id:token"] == ["b\xe9"]
+
+
+def test_movielens_folders() -> None:
+    for name, ratings, movies in (
+        ("ml-latest", ("ratings.csv", "userId,movieId,rating,timestamp\n1,2,4.5,964982703\n"),
+         ("movies.csv", "movieId,title,genres\n2,Jumanji (1995),Adventure|Children\n")),
+        ("ml-1m", ("ratings.dat", "1::2::4.5::964982703\n"),
+         ("movies.dat", "2::Jumanji (1995)::Adventure|Children\n")),
+        ("ml-100k", ("u.data", "1\t2\t4.5\t964982703\n"),
+         ("u.item", "2|Jumanji (1995)|01-Jan-1995||http://x|0|0|1|0|1" + "|0" * 14 + "\n")),
+    ):  # fmt: skip
+        Path(name).mkdir()
+        for file, text in (ratings, movies):
+            (Path(name) / file).write_text(text, encoding="latin-1")
+        convert(name, f"dataset/{name}")
+        assert columns(f"dataset/{name}/{name}.inter") == {
+            "user_id:token": ["1"], "item_id:token": ["2"], "rating:float": ["4.5"],
+            "timestamp:float": ["964982703"],
+        }  # fmt: skip
+        items = columns(f"dataset/{name}/{name}.item")
+        assert items["title:token_seq"] == ["Jumanji (1995)"]
+        assert items["genres:token_seq"][0].startswith(("Adventure Children", "Animation Comedy"))
+    Path("empty").mkdir()
+    with pytest.raises(ValueError, match="without the files of a MovieLens data set"):
+        convert("empty", "dataset/e")
+
+
+def test_amazon_reviews_of_both_years() -> None:
+    old = {"reviewerID": "u", "asin": "B1", "overall": 5.0, "unixReviewTime": 1252800000}
+    new = {"user_id": "u", "parent_asin": "B1", "asin": "B0", "rating": 5.0,
+           "timestamp": 1252800000123}  # fmt: skip
+    meta = {"title": "Tea\tgreen", "images": [{"a": 1}], "description": ["long"]}
+    for year, review, item in (
+        (2018, old, {**meta, "asin": "B1", "brand": "Kado", "category": ["Food", "Tea"],
+                     "also_buy": []}),
+        (2023, new, {**meta, "parent_asin": "B1", "store": "Kado", "categories": ["Food", "Tea"]}),
+    ):  # fmt: skip
+        Path("r.jsonl").write_text(json.dumps(review), encoding="utf-8")
+        Path("m.jsonl").write_text(json.dumps(item), encoding="utf-8")
+        convert("r.jsonl", f"dataset/a{year}", "m.jsonl")
+        inter = columns(f"dataset/a{year}/a{year}.inter")
+        assert inter["item_id:token"] == ["B1"] and inter["rating:float"] == ["5"]
+        assert inter["timestamp:float"] == ["1252800000" if year == 2018 else "1252800000.123"]
+        texts = list(columns(f"dataset/a{year}/a{year}.item").values())
+        assert texts == [["B1"], ["Tea green"], ["Kado"], ["Food Tea"]]
+
+
+@given(st.lists(st.lists(st.integers(0, 5), max_size=6), max_size=4))
+def test_repeated_rows_are_seen_across_chunks(chunks: list[list[int]]) -> None:
+    seen, known = _Seen(), set[int]()
+    for chunk in chunks:
+        again = seen.add(np.array(chunk, np.uint64)) if chunk else np.zeros(0, bool)
+        assert again.tolist() == [v in known or v in chunk[:i] for i, v in enumerate(chunk)]
+        known.update(chunk)
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1, max_size=3))
+def test_any_text_comes_back_in_one_field(texts: list[str]) -> None:
+    frame = pd.DataFrame({"item": [f"i{n}" for n in range(len(texts))], "title": texts})
+    recbole_llm.from_pandas(pd.DataFrame({"user": ["u"], "item": ["i0"]}), "dataset/h", items=frame)
+    back = next(iter(list(columns("dataset/h/h.item").values())[1:]))
+    assert [text.split() for text in back] == [
+        "".join(" " if c in "\t\r\n\v\f\0\x1c\x1d\x1e\x85\u2028\u2029" else c for c in text).split()
+        for text in texts
+    ]

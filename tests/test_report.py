@@ -1,0 +1,82 @@
+"""What a run says of itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recbole_llm import report, testing
+from recbole_llm.cli import run_main
+from recbole_llm.core import plugins
+from recbole_llm.core.config import Config
+from recbole_llm.data.create import create_dataset
+
+LEAVE_ONE_OUT = "leave-one-out (each user's last two for valid and test), all 60 items ranked, "
+
+
+@pytest.fixture(autouse=True)
+def _tiny(own_logging: None) -> None:
+    testing.write_tiny_dataset("dataset")
+    if "hash" not in plugins.list_encoders():
+        plugins.get_plugins().register(testing, "recbole_llm.testing")
+
+
+def test_a_run_on_the_screen(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["--model=SASRec", "--item_init=llm", "--encoder=hash", "--epochs=2", "--hidden_size=8"]
+    assert run_main([*argv, "--dataset=tiny", "--output=out/r.json"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    interactions = len(Path("dataset/tiny/tiny.inter").read_text().splitlines()) - 1
+    assert lines[1] == f"data      tiny: 40 users, 60 items, {interactions} interactions"
+    assert lines[2].startswith("model     SASRec: ") and "parameters, trained on" in lines[2]
+    assert lines[3] == "text      item text of 60 of 60, 16 numbers each (hash)"
+    assert lines[4] == f"protocol  {LEAVE_ONE_OUT}MRR@10 on validation picks the epoch"
+    assert lines[5].startswith("training    2 epochs in ")
+    table = lines[lines.index(f"SASRec: {LEAVE_ONE_OUT}MRR@10 on validation picks the epoch") :]
+    result = json.loads(Path("out/r.json").read_text())
+    ndcg = [result[key]["ndcg@10"] for key in ("best_valid_result", "test_result")]
+    assert [float(number) for number in table[4].split()[1:]] == ndcg
+    places = dict(line.split(None, 1) for line in table[8:])
+    assert Path(places["checkpoint"]).is_file() and Path(places["log"]).is_file()
+    assert Path(places["tensorboard"]).is_dir()
+    assert places["next"].startswith(f"recbole-llm recommend --checkpoint={places['checkpoint']}")
+    assert len(lines) < 25
+
+
+def test_the_result_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["--model=BPR", "--dataset=tiny", "--epochs=2", "--stopping_step=10", "--output=r.json"]
+    assert run_main([*argv, "--state=ERROR"]) == 0
+    assert capsys.readouterr().out == ""
+    found = json.loads(Path("r.json").read_text())
+    assert found["settings"] == {"model": "BPR", "dataset": "tiny", "epochs": 2}
+    assert found["best_epoch"] in (1, 2) and found["trainings"][0]["epochs"] == 2
+    assert found["data"]["size"]["users"] == 40
+    assert len(found["data"]["sha256"]["tiny.inter"]) == 64
+    assert found["versions"]["recbole"].startswith("1.2") and found["peak_memory_mib"] > 50
+    assert 0 < found["seconds"]["training"] <= found["seconds"]["all"]
+    assert found["test_result"]["recall@10"] > 0 and Path(found["checkpoint"]).is_file()
+
+
+def test_the_output_is_tried_before_the_work(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("file").touch()
+    assert run_main(["--model=BPR", "--dataset=tiny", "--output=file/r.json"]) == 2
+    assert "folder 'file' cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ({}, "random split (each user's interactions 80 : 10 : 10), all 60 items ranked"),
+        ({"split": {"RS": [7, 1, 2]}, "order": "TO", "group_by": None},
+         "split 70 : 10 : 20 of interactions in order of time, all 60 items ranked"),
+        ({"split": {"LS": "valid_and_test"}, "order": "RO", "mode": "uni20"},
+         "leave-one-out (each user's last two of a random order for valid and test), "
+         "ranked among 20 sampled items"),
+    ],
+)  # fmt: skip
+def test_protocols_in_words(args: dict[str, Any], said: str) -> None:
+    config = Config("BPR", "tiny", config_dict={"eval_args": args} if args else {})
+    text = report.protocol(config, create_dataset(config))
+    assert text == f"{said}, MRR@10 on validation picks the epoch"

@@ -1,0 +1,61 @@
+"""The live line of a training."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+
+from recbole_llm.trainers.progress import Progress, Training, duration
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.04, "0.0 s"), (9.94, "9.9 s"), (9.96, "10 s"), (59.6, "1 min 0 s"), (200, "3 min 20 s"),
+     (7500, "2 h 5 min")],
+)  # fmt: skip
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_the_time_left_is_that_of_the_epochs_so_far() -> None:
+    training = Training("", limit=10, patience=3, epoch=4, done=2)  # resumed at epoch 3
+    training.train_seconds, training.valid_seconds = 6.0, 2.0
+    assert training.left() == 24.0  # 4 s an epoch, 6 epochs
+
+
+def test_what_the_line_says(caplog: pytest.LogCaptureFixture) -> None:
+    progress = Progress("NDCG@10", shown=True)
+    weight = torch.zeros(1, requires_grad=True)
+    optimizer = torch.optim.SGD([weight])
+    with caplog.at_level(logging.INFO), progress.training("align", 0, 20, 2):
+        for index, score in enumerate([0.1, 0.3, 0.2]):
+            with progress.epoch(index, 2, optimizer):
+                optimizer.step()
+            with progress.validation():
+                pass
+            progress.validated(score, improved=score != 0.2)
+        now = progress.trainings[0]
+        now.train_seconds, now.valid_seconds = 5.0, 1.0
+        assert progress._line(now, "50%") == (
+            "align epoch 3 of at most 20 | 50% | NDCG@10 0.2000, best 0.3000 in epoch 2 | "
+            "stops after 2 more without a better one | at most 34 s left"
+        )
+    assert "align       3 epochs in 6.0 s; best NDCG@10 0.3000 in epoch 2" in caplog.text
+    assert not optimizer._optimizer_step_post_hooks  # no epoch leaves anything behind
+
+
+def test_nothing_is_said_unless_shown(caplog: pytest.LogCaptureFixture) -> None:
+    progress = Progress("NDCG@10")
+    with caplog.at_level(logging.INFO), progress.training("", 0, 1, 0):
+        pass
+    assert caplog.text == "" and progress.trainings[0].best_epoch == 0
+
+
+def test_an_evaluation_outside_of_a_training() -> None:
+    progress = Progress("NDCG@10")
+    with progress.validation():
+        pass
+    progress.validated(0.5, improved=True)
+    assert progress.trainings[0].best_score == 0.5
