@@ -6,13 +6,13 @@ import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from recbole_llm.core.secrets import without_credentials
-from recbole_llm.features.digest import digest, files_digest
+from recbole_llm.features.digest import digest
+from recbole_llm.features.encoders.adapters import adapted_writer, adapter_digest
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.encoders.decoders import Source
 from recbole_llm.features.encoders.endpoint import Endpoint, api_key
@@ -69,23 +69,14 @@ class LocalModel:
     def __init__(self, source: Source, settings: GeneratorSettings, device: torch.device) -> None:
         self.source, self.settings, self.device = source, settings, device
         self.dtype = computing_dtype(settings.generator_dtype, device)
-        self.adapter = None
-        if settings.generator_adapter is not None:
-            self.adapter = Path(settings.generator_adapter).expanduser()
-            if not (self.adapter / "adapter_config.json").is_file():
-                raise EncoderError(
-                    f"generator_adapter '{self.adapter}' is no adapter: it has no "
-                    f"adapter_config.json"
-                )
+        self.adapter = adapter_digest(settings.generator_adapter, "generator_adapter")
 
     @cached_property
     def digest(self) -> str:
         """Changes with the weights, the adapter's among them, and with the settings."""
-        own, adapter = self.settings, None
-        if self.adapter is not None:
-            adapter = files_digest(self.adapter, [f for f in self.adapter.iterdir() if f.is_file()])
+        own = self.settings
         return digest(
-            self.source.digest, adapter, str(self.dtype), own.generator_max_new_tokens,
+            self.source.digest, self.adapter, str(self.dtype), own.generator_max_new_tokens,
             own.generator_temperature, own.generator_top_k, own.generator_batch_size,
             own.generator_seed,
         )  # fmt: skip
@@ -102,11 +93,11 @@ class LocalModel:
     @cached_property
     def weights(self) -> Any:
         """The model, with its adapter."""
-        model: Any = self.source.model(self.dtype, "AutoModelForCausalLM")
-        if self.adapter is not None:
-            from peft import PeftModel
-
-            model = PeftModel.from_pretrained(model, str(self.adapter))
+        folder = self.settings.generator_adapter
+        if folder is None:
+            model: Any = self.source.model(self.dtype, "AutoModelForCausalLM")
+        else:
+            model = adapted_writer(self.source, self.dtype, folder, "generator_adapter")
         return model.to(self.device).eval()
 
     def chats(self, prompts: Sequence[str]) -> list[str]:

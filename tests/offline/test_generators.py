@@ -59,7 +59,8 @@ def test_the_fingerprint_covers_what_changes_texts(decoder: Path, tmp_path: Path
     generators = local(decoder)
     adapter = tmp_path / "adapter"
     adapter.mkdir()
-    (adapter / "adapter_config.json").write_text("{}")
+    (adapter / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    (adapter / "adapter_model.safetensors").write_bytes(b"weights")
     changed = [
         local(decoder, **keys)[0]
         for keys in (
@@ -80,7 +81,7 @@ def test_a_title_cannot_end_the_users_turn(decoder: Path) -> None:
 
 
 def test_no_adapter_there(decoder: Path) -> None:
-    with pytest.raises(EncoderError, match="generator_adapter 'x' is no adapter"):
+    with pytest.raises(EncoderError, match="generator_adapter: 'x' has no adapter_config"):
         local(decoder, adapter="x")
 
 
