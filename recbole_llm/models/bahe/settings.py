@@ -20,7 +20,7 @@ class BAHESettings(CTRSettings):
     encoder: FieldName = "causal_lm"
     """Lower half: causal_lm, the decoder's blocks up to encoder_layer, or any other kind, whose
     vectors are mapped to the decoder's width."""
-    encoder_layer: int = 12
+    encoder_layer: int = 8
     """Blocks of the lower half, which are frozen."""
     encoder_pooling: Literal["mean", "last_token"] = "last_token"
     """How a behaviour's tokens become its vector."""
@@ -28,7 +28,7 @@ class BAHESettings(CTRSettings):
     decoder_model: Text | None = None
     """Decoder of the upper half: a local path or a hub name. None: encoder_model of causal_lm,
     else SmolLM2-135M-Instruct."""
-    high_layers: Count | None = 2
+    high_layers: Count | None = 1
     """Blocks of the upper half: the first so many above encoder_layer, or with another encoder
     the decoder's last ones. None: all (paper)."""
     tuning: Tuning = "full"
@@ -62,7 +62,7 @@ class BAHESettings(CTRSettings):
     RecBole's rows, one target each."""
     train_batch_size: Count = 512
     """Interactions (supervised targets) in a training step, on average."""
-    learning_rate: Positive = 0.0003
+    learning_rate: Positive = 0.001
     """Learning rate."""
     stopping_step: Count = 2
     """Evaluations without improvement on validation that training goes on for."""
