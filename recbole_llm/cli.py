@@ -195,14 +195,15 @@ def encode(arguments: tuple[str, ...]) -> None:
 
 
 @main.command(context_settings=_ARGS)
+@click.option("--stage", help="A stage that no model asks for by itself, such as mirm.")
 @_arguments
 @_command
-def prepare(arguments: tuple[str, ...]) -> None:
+def prepare(stage: str | None, arguments: tuple[str, ...]) -> None:
     """Do a model's offline work: prepare --model=PAD --dataset=ml-100k [--key=value …]."""
     from recbole_llm.tasks.prepare import prepare as do
 
     argv, files = _split(arguments)
-    reports = [str(report) for report in do(config_file_list=files, argv=argv)]
+    reports = [str(report) for report in do(config_file_list=files, argv=argv, stage=stage)]
     for line in reports or ["the model needs no offline work"]:
         click.echo(line)
 

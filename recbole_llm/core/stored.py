@@ -31,8 +31,9 @@ NEVER = frozenset((
     # files and folders
     "checkpoint_dir", "config_files", "save_dataset", "dataset_save_path", "save_dataloaders",
     "dataloaders_save_path", "embedding_path", "user_embedding_path", "embedding_cache_dir",
-    "pad_pretrained", "pre_model_path", "resume", "output", "pretrain_path", "mf_pretrain_path",
-    "mlp_pretrain_path", "warm_up", "xgb_model",
+    "encoder_adapter", "item_image_folder", "output", "pad_pretrained", "id_pretrained",
+    "pre_model_path", "resume", "pretrain_path", "mf_pretrain_path", "mlp_pretrain_path", "warm_up",
+    "xgb_model",
     # addresses, and names of the environment
     "encoder_base_url", "encoder_api_key_env", "log_wandb", "wandb_project", "ip", "port",
     # the machine
@@ -119,7 +120,7 @@ def _of_names(value: object) -> bool:
 
 def _harmless(key: str, value: object) -> bool:
     """Whether a declared key's text leads to no file of this machine."""
-    if key == "encoder_model" and isinstance(value, str):
+    if key in ("encoder_model", "decoder_model") and isinstance(value, str):
         return bool(_HUB_NAME.fullmatch(value)) and ".." not in value
     if key in _TEMPLATES and isinstance(value, str):
         return "{{" in value or "{%" in value or bool(_NAME.fullmatch(value))

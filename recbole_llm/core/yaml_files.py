@@ -21,13 +21,16 @@ _WIDTH = 100
 _FILES: dict[str, tuple[str | type, ...]] = {
     "overall.yaml": ("recbole_llm.core.run_settings:RunSettings",),
     "features.yaml": (
+        "recbole_llm.features.item_settings:ItemSettings",
         "recbole_llm.features.settings:PromptSettings",
         "recbole_llm.features.settings:EncoderSettings",
         "recbole_llm.features.settings:CausalLMSettings",
+        "recbole_llm.features.item_settings:MultimodalSettings",
         "recbole_llm.features.settings:EndpointSettings",
         "recbole_llm.features.settings:PrecomputedSettings",
         "recbole_llm.features.settings:StoreSettings",
     ),
+    "generator.yaml": ("recbole_llm.offline.settings:GeneratorSettings",),
     "engine.yaml": ("recbole_llm.data.settings:EngineSettings",),
     "groups.yaml": ("recbole_llm.evaluation.settings:GroupSettings",),
 }

@@ -35,6 +35,8 @@ class SequenceTrainDataLoader(TrainDataLoader):
       position is not supervised (padding, and context that another window supervises);
     - ``neg_item_id_list`` [B, L_batch, k], when ``train_neg_sample_args`` asks for k negatives:
       drawn by the split's sampler for each supervised target, 0 elsewhere;
+    - ``<field>_list`` [B, L_batch] for each further column of the interactions that the model class
+      names in ``sequence_fields``;
     - ``pos_label_list`` [B, L_batch], where interactions have labels and no negatives are drawn:
       the label of each supervised target, 0 elsewhere.
 
@@ -62,6 +64,8 @@ class SequenceTrainDataLoader(TrainDataLoader):
         super().__init__(config, dataset, sampler, shuffle=shuffle)
         self.list_field = dataset.iid_field + config["LIST_SUFFIX"]
         self.length_field = dataset.item_list_length_field
+        wanted = getattr(config.model_class, "sequence_fields", ())
+        self.further_fields = [field for field in wanted if field in self.source.columns]
 
     @property
     def _index_sampler(self) -> Any:
@@ -89,6 +93,9 @@ class SequenceTrainDataLoader(TrainDataLoader):
             self.length_field: length,
             f"pos_{self.list_field}": targets,
         }
+        for field in self.further_fields:
+            column = self.source.columns[field].unfold(0, widest, 1).index_select(0, start)
+            batch[f"{field}{self.config['LIST_SUFFIX']}"] = column * real
         if self.neg_sample_args["distribution"] != "none":
             batch[f"{self.config['NEG_PREFIX']}{self.list_field}"] = self._negatives(
                 user, targets, supervised

@@ -22,8 +22,13 @@ __all__ = ["EmbeddingTable", "TableError", "read_table", "write_table"]
 
 @hookimpl
 def register_features(register: Callable[[FeatureSpec], None]) -> None:
-    """The features made of texts."""
-    register(FeatureSpec("item_text", f"{_HERE}.text:item_text", "loaded", "of the items' texts"))
+    """The features made of texts and pictures."""
+    for name, of in (
+        ("item_text", "of the items' texts"),
+        ("item_image", "of the items' pictures"),
+        ("item_multimodal", "of the items' texts and pictures together"),
+    ):
+        register(FeatureSpec(name, f"{_HERE}.text:{name}", "loaded", of))
     register(
         FeatureSpec(
             "user_text", f"{_HERE}.text:user_text", "split", "of users' training histories as text"
@@ -42,3 +47,4 @@ def register_settings(register: Callable[[str | type], None]) -> None:
     """The settings that every run checks; an encoder kind's own are checked where it is chosen."""
     for name in ("PromptSettings", "EncoderSettings", "StoreSettings"):
         register(f"{_HERE}.settings:{name}")
+    register(f"{_HERE}.item_settings:ItemSettings")

@@ -16,6 +16,7 @@ from recbole_llm.core.plugins import get_registry
 from recbole_llm.core.registry import FeatureSpec, resolve
 from recbole_llm.features.digest import digest
 from recbole_llm.features.encoders.base import encoder_spec
+from recbole_llm.features.item_settings import ItemSettings
 from recbole_llm.features.settings import EncoderSettings, PromptSettings, StoreSettings
 from recbole_llm.features.table import EmbeddingTable
 from recbole_llm.features.text import Encoded, encode_items
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from recbole.config import Config
     from recbole.data.dataset import Dataset
 
-# Whose matrix is what ``dataset.get_preload_weight`` returns, and the attribute of its id field.
-_PRELOADED = {"item_text": "iid_field", "user_text": "uid_field"}
 # Keys that change how vectors are made, not the vectors.
 _NO_CHANGE = frozenset(
     ("encoder_device", "encoder_batch_tokens", "encoder_batch_size", "encoder_request_size",
@@ -75,8 +74,9 @@ def attached(dataset: Dataset) -> Mapping[str, EmbeddingTable]:
 
 
 def item_embeddings(config: Config, dataset: Dataset) -> EmbeddingTable:
-    """The feature ``item_text``, whose matrix ``get_preload_weight(ITEM_ID_FIELD)`` returns too."""
-    return features_of(dataset, config)["item_text"]
+    """The feature that `item_feature` names, by default ``item_text``; its matrix is also what
+    ``get_preload_weight(ITEM_ID_FIELD)`` returns."""
+    return features_of(dataset, config)[ItemSettings.of(config).item_feature]
 
 
 def user_embeddings(config: Config, train_dataset: Dataset) -> EmbeddingTable:
@@ -85,18 +85,24 @@ def user_embeddings(config: Config, train_dataset: Dataset) -> EmbeddingTable:
 
 
 def encode_dataset(config: Config, dataset: Dataset) -> Encoded:
-    """Make and attach ``item_text`` anew, with a report of what was encoded."""
+    """Make and attach the items' vectors anew, with a report of what was encoded."""
     with _random_state_kept():
         encoded = encode_items(config, dataset)
-    _keep(config, dataset, get_registry().feature("item_text"), encoded.table)
+    _keep(
+        config, dataset, get_registry().feature(ItemSettings.of(config).item_feature), encoded.table
+    )
     return encoded
 
 
 def reads_of(config: Config) -> tuple[str, ...]:
-    """Names of the features that a configuration's run reads: the model's, and `item_init`'s."""
+    """Names of the features that a configuration's run reads: the model's, and `item_init`'s.
+    For ``item_text`` stands what `item_feature` names."""
     spec = get_registry().models.get(config["model"])
     reads = () if spec is None else spec.reads
-    return reads if config["item_init"] != "llm" else tuple(dict.fromkeys((*reads, "item_text")))
+    if config["item_init"] == "llm":
+        reads = (*reads, "item_text")
+    own = ItemSettings.of(config).item_feature
+    return tuple(dict.fromkeys(own if name == "item_text" else name for name in reads))
 
 
 def attach_features(config: Config, dataset: Dataset) -> None:
@@ -110,7 +116,13 @@ def attach_features(config: Config, dataset: Dataset) -> None:
 def _settings(config: Config, spec: FeatureSpec) -> str:
     """Digest of the settings that a feature's vectors depend on."""
     own = (encoder_spec(config).settings, spec.settings)
-    classes = [PromptSettings, EncoderSettings, StoreSettings, *(resolve(c) for c in own if c)]
+    classes = [
+        ItemSettings,
+        PromptSettings,
+        EncoderSettings,
+        StoreSettings,
+        *(resolve(c) for c in own if c),
+    ]
     values = {
         f"{cls.__name__}.{key}": value
         for cls in classes
@@ -128,10 +140,11 @@ def _keep(
     made_under = own.get("features_made_under", {})
     dataset.features_made_under = {**made_under, spec.name: _settings(config, spec)}
     dataset.features = {**attached(dataset), spec.name: table}
-    if spec.name in _PRELOADED:
-        field = getattr(dataset, _PRELOADED[spec.name])
-        if field not in (config["preload_weight"] or {}):  # the user's own goes first
-            dataset._preloaded_weight[field] = table.matrix
+    own = ItemSettings.of(config).item_feature
+    field = {own: dataset.iid_field, "user_text": dataset.uid_field}.get(spec.name)
+    # The user's own goes first.
+    if field is not None and field not in (config["preload_weight"] or {}):
+        dataset._preloaded_weight[field] = table.matrix
     return table
 
 

@@ -49,7 +49,7 @@ def item_texts(config: Config, dataset: Dataset, tokens: Sequence[str] | None = 
     given = _override("item_texts", config, dataset)
     if given is not None:
         return _given(given, tokens)
-    file = _atomic(config, dataset, "item")
+    file = item_file(config, dataset)
     rows = file.by(dataset.iid_field)
     if every:
         _say_new(len(rows.keys() - set(tokens)))
@@ -128,6 +128,11 @@ def item_titles(config: Config, dataset: Dataset) -> Texts:
     return _items(config, dataset)[1]
 
 
+def item_file(config: Config, dataset: Dataset) -> AtomicFile:
+    """The data set's ``.item`` file; ValueError where there is none."""
+    return _atomic(config, dataset, "item")
+
+
 def item_rows(config: Config, dataset: Dataset) -> dict[str, dict[str, str]]:
     """The rows of the ``.item`` file by item token; none where there is no such file."""
     if not _atomic_path(dataset, "item").is_file():
@@ -149,7 +154,7 @@ def _items(config: Config, dataset: Dataset) -> tuple[dict[str, dict[str, str]],
     given = _override("item_texts", config, dataset)
     if given is not None:
         return {}, dict(given)
-    file = _atomic(config, dataset, "item")
+    file = item_file(config, dataset)
     field = _title_field(config, file, dataset.iid_field)
     rows = file.by(dataset.iid_field)
     return rows, {token: row[field] for token, row in rows.items()}

@@ -76,15 +76,19 @@ class EncoderSettings(Settings):
     """Encoders: what turns texts into vectors."""
 
     encoder: FieldName = "sentence_transformers"
-    """Kind of encoder: sentence_transformers, bundled, causal_lm, openai, precomputed, or a
-    plugin's."""
+    """Kind of encoder: sentence_transformers, bundled, causal_lm, image, multimodal, openai,
+    precomputed, or a plugin's."""
 
     encoder_model: Text | None = None
     """Model: a local path or a hub name. None: all-MiniLM-L6-v2 (sentence_transformers),
-    SmolLM2-135M-Instruct (causal_lm)."""
+    SmolLM2-135M-Instruct (causal_lm), efficientnet-lite0 (image)."""
 
     encoder_revision: Text | None = None
     """Commit, tag or branch of the model at the hub."""
+
+    encoder_adapter: Text | None = None
+    """Folder of a low-rank adapter (LoRA) that is merged into the model, such as a stage's that
+    tunes one (causal_lm, multimodal)."""
 
     encoder_prefix: Text | None = None
     """Goes before every text, such as 'query: '; None: the model's own default prompt."""
@@ -180,11 +184,7 @@ class EndpointSettings(Settings):
     @field_validator("encoder_base_url")
     @classmethod
     def _is_an_address(cls, value: str | None) -> str | None:
-        if value is not None and not _is_address(value):
-            raise ValueError(  # without the value, which may hold credentials
-                "encoder_base_url: expected an address such as http://localhost:8000/v1"
-            )
-        return value
+        return check_address("encoder_base_url", value)
 
 
 class PrecomputedSettings(Settings):
@@ -230,6 +230,13 @@ def _check_device(value: str) -> None:
             f"encoder_device: '{value}' is not available here ({one_line(error)}); set cpu, or "
             f"leave it out for RecBole's device"
         ) from None
+
+
+def check_address(key: str, value: str | None) -> str | None:
+    """The value, an address of an endpoint or None; ValueError, which does not repeat it, else."""
+    if value is not None and not _is_address(value):
+        raise ValueError(f"{key}: expected an address such as http://localhost:8000/v1")
+    return value
 
 
 def _is_address(value: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from logging import getLogger
@@ -19,9 +19,11 @@ from recbole_llm.features.encoders.base import (
     create_encoder,
 )
 from recbole_llm.features.errors import TableError, first_names
+from recbole_llm.features.images import items_read
+from recbole_llm.features.item_settings import ItemSettings
 from recbole_llm.features.lengths import TokenLimit, report_cut
 from recbole_llm.features.pipeline import EncodeReport, encode_texts
-from recbole_llm.features.prompts import Texts, item_texts, user_texts
+from recbole_llm.features.prompts import Texts, user_texts
 from recbole_llm.features.reduce import has_vector
 from recbole_llm.features.settings import EncoderSettings, StoreSettings
 from recbole_llm.features.table import EmbeddingTable
@@ -49,29 +51,59 @@ class Encoded:
 
 @dataclass(frozen=True)
 class _Kind:
-    """How items and users differ."""
+    """How the features differ."""
 
-    name: str  # item or user
-    texts: Callable[[Config, Dataset, TokenLimit | None], Texts]
-    policy_key: str
+    feature: str
+    name: str = "item"  # or user
+    policy_key: str = "missing_embedding"
 
     def tokens(self, dataset: Dataset) -> list[str]:
         """In the order of RecBole's ids, padding first."""
         field = dataset.iid_field if self.name == "item" else dataset.uid_field
         return [str(token) for token in dataset.field2id_token[field]]
 
+    @property
+    def what(self) -> str:
+        """What is encoded, for messages."""
+        return {"item_image": "picture", "item_multimodal": "text or picture"}.get(
+            self.feature, "text"
+        )
 
-def _item_texts(config: Config, dataset: Dataset, limit: TokenLimit | None) -> Texts:
-    return item_texts(config, dataset)
+    @property
+    def keeper(self) -> str:
+        """Where it is kept, for messages."""
+        return "pictures" if self.feature == "item_image" else f"{self.name} file"
+
+    @property
+    def keys(self) -> str:
+        """The config keys that say what it is, for messages."""
+        return "item_image_folder" if self.feature == "item_image" else f"{self.name}_prompt"
+
+    def read(
+        self, config: Config, dataset: Dataset, encoder: Encoder, limit: TokenLimit | None
+    ) -> tuple[Texts, Encoder]:
+        """What is encoded, by token, and the encoder that takes it."""
+        if self.name == "user":
+            return user_texts(config, dataset, limit), encoder
+        return items_read(config, dataset, self.feature, encoder)
 
 
-_ITEM = _Kind("item", _item_texts, "missing_embedding")
-_USER = _Kind("user", user_texts, "missing_user_embedding")
+_USER = _Kind("user_text", "user", "missing_user_embedding")
 
 
 def item_text(config: Config, dataset: Dataset) -> EmbeddingTable:
     """Build the feature ``item_text``: the vectors of the items' texts."""
-    return encode_items(config, dataset).table
+    return encode_items(config, dataset, "item_text").table
+
+
+def item_image(config: Config, dataset: Dataset) -> EmbeddingTable:
+    """Build the feature ``item_image``: the vectors of the items' pictures."""
+    return encode_items(config, dataset, "item_image").table
+
+
+def item_multimodal(config: Config, dataset: Dataset) -> EmbeddingTable:
+    """Build the feature ``item_multimodal``: of texts and pictures together."""
+    return encode_items(config, dataset, "item_multimodal").table
 
 
 def user_text(config: Config, dataset: Dataset) -> EmbeddingTable:
@@ -87,12 +119,19 @@ def item_states(config: Config, dataset: Dataset) -> EmbeddingTable:
             f"encoder: '{EncoderSettings.of(config).encoder}' has no hidden states, which "
             f"'item_states' are; set encoder: causal_lm, and encoder_layer"
         )
-    return _encoded(config, dataset, _ITEM, encoder).table
+    return _encoded(config, dataset, _Kind("item_text"), encoder).table
 
 
-def encode_items(config: Config, dataset: Dataset) -> Encoded:
-    """The items' vectors with a report; what was encoded before is read from the store."""
-    return _encoded(config, dataset, _ITEM, create_encoder(config))
+def encode_items(config: Config, dataset: Dataset, feature: str | None = None) -> Encoded:
+    """The items' vectors with a report; what was encoded before is read from the store.
+
+    Args:
+        config: the configuration.
+        dataset: the data set.
+        feature: which of them; None: that of `item_feature`.
+    """
+    kind = _Kind(feature or ItemSettings.of(config).item_feature)
+    return _encoded(config, dataset, kind, create_encoder(config))
 
 
 def _encoded(
@@ -105,9 +144,9 @@ def _encoded(
     else:
         limit = TokenLimit.of(encoder)
         with closing(EmbeddingStore.from_config(config)) as store:
-            texts = kind.texts(config, dataset, limit)
+            texts, encoder = kind.read(config, dataset, encoder, limit)
             _check_texts(dataset, kind, texts, policy)
-            if kind is _ITEM:  # users' texts are made to fit
+            if kind.feature == "item_text":  # users' texts are made to fit
                 report_cut(texts, kind.name, limit)
             table, encoding = _encode(config, kind.name, encoder, store, texts)
     aligned, coverage = align(table, kind.tokens(dataset), policy, kind.name, kind.policy_key)
@@ -129,7 +168,8 @@ def encode_new_items(config: Config, dataset: Dataset, tokens: Sequence[str]) ->
     if isinstance(encoder, TableSource):
         table = encoder.table("item")
     else:
-        texts = item_texts(config, dataset, tokens)
+        feature = ItemSettings.of(config).item_feature
+        texts, encoder = items_read(config, dataset, feature, encoder, tokens)
         with closing(EmbeddingStore.from_config(config)) as store:
             report_cut(texts, "new item", TokenLimit.of(encoder))
             table = _encode(config, "new item", encoder, store, texts)[0]
@@ -181,12 +221,13 @@ def _check_texts(dataset: Dataset, kind: _Kind, texts: Texts, policy: str) -> No
     tokens = kind.tokens(dataset)[1:]
     if not texts:
         raise ValueError(
-            f"dataset '{dataset.dataset_name}': not one {kind.name} has a text; check "
-            f"{kind.name}_prompt and the tokens of its {kind.name} file"
+            f"dataset '{dataset.dataset_name}': not one {kind.name} has a {kind.what}; check "
+            f"{kind.keys} and the tokens of its {kind.name} file"
         )
     missing = [token for token in tokens if token not in texts]
     if missing and policy == "error":
         raise TableError(
-            f"{len(missing)} of {len(tokens)} {kind.name}s have no text: {first_names(missing)}; "
-            f"complete the {kind.name} file, or set {kind.policy_key} to zeros or mean"
+            f"{len(missing)} of {len(tokens)} {kind.name}s have no {kind.what}: "
+            f"{first_names(missing)}; complete the {kind.keeper}, or set {kind.policy_key} to "
+            f"zeros or mean"
         )

@@ -38,9 +38,9 @@ class CTRRecommender(SequentialRecommender):  # type: ignore[misc]
 
     A subclass gives `logits` and one of the two:
 
-    - `user_states(item_seq, mask)`, the user's state after every position, int [B, L],
-      bool [B, L] -> [B, L, *]. It must be causal. Such a model also trains on whole sequences
-      (``train_level: sequence``).
+    - `user_states(item_seq, mask)`, the user's state after every position of what `history` gives,
+      int [B, L], bool [B, L] -> [B, L, *]. It must be causal. Such a model also trains on whole
+      sequences (``train_level: sequence``).
     - `user_vectors(interaction)`, what is read of the user before the target, [B, *]. For models
       without states at every position, such as attention from the target to the history, whose
       "vector" may be the history itself.
@@ -53,6 +53,7 @@ class CTRRecommender(SequentialRecommender):  # type: ignore[misc]
 
     input_type = InputType.POINTWISE
     learns_labels = True  # the data must have labels, or negatives must be drawn
+    sequence_fields: tuple[str, ...] = ()  # further columns of a history that `history` reads
     reads_users = True  # False where `logits` ignores users: new users can then be scored
     user_states: Callable[[Tensor, Tensor], Tensor]
 
@@ -81,9 +82,15 @@ class CTRRecommender(SequentialRecommender):  # type: ignore[misc]
         """
         raise NotImplementedError
 
+    def history(self, interaction: Interaction) -> Tensor:
+        """What the users did before their targets, by number, int [B, L]; 0 is padding. Items; a
+        model that reads more of the interactions names its columns in ``sequence_fields``."""
+        items: Tensor = interaction[self.ITEM_SEQ]
+        return items
+
     def user_vectors(self, interaction: Interaction) -> Tensor:
         """States after the last behaviour, [B, *]; of nothing but the columns before the target."""
-        item_seq = interaction[self.ITEM_SEQ]  # [B, L]
+        item_seq = self.history(interaction)  # [B, L]
         if self.training:
             return self._last_states(item_seq)
         # Candidates of sampled evaluation repeat their user's history, which is encoded once.
@@ -110,7 +117,7 @@ class CTRRecommender(SequentialRecommender):  # type: ignore[misc]
         )
 
     def _sequence_pairs(self, interaction: Interaction) -> LabelledPairs:
-        item_seq, targets = interaction[self.ITEM_SEQ], interaction[self.POS_ITEM_SEQ]
+        item_seq, targets = self.history(interaction), interaction[self.POS_ITEM_SEQ]
         supervised = targets != 0  # [B, L]
         states = self.user_states(item_seq, item_seq != 0)[supervised]  # [T, *]
         users = interaction[self.USER_ID][:, None].expand_as(targets)[supervised]  # [T]

@@ -49,19 +49,21 @@ class CTRHead(nn.Module):
         parts = [user, item, user * item, *context]
         leading = np.broadcast_shapes(*(part.shape[:-1] for part in parts))
         inputs = torch.cat([part.expand(*leading, -1) for part in parts], dim=-1)
-        logits: Tensor = self.output(self._hidden(inputs.flatten(0, -2)))  # [N, 1]
+        hidden = without_batch_of_one(self.mlp, inputs.flatten(0, -2))
+        logits: Tensor = self.output(hidden)  # [N, 1]
         return logits.view(leading)
 
-    def _hidden(self, inputs: Tensor) -> Tensor:
-        """[N, W] -> [N, H']."""
-        if self.training and len(inputs) == 1:
-            # One row has no variance over the batch, and RecBole's last batch may be one row.
-            self.mlp.eval()
-            hidden: Tensor = self.mlp(inputs)
-            self.mlp.train()
-            return hidden
-        hidden = self.mlp(inputs)
-        return hidden
+
+def without_batch_of_one(mlp: nn.Module, inputs: Tensor) -> Tensor:
+    """mlp(inputs), [N, W] -> [N, W']; a single row is not normalised over the batch.
+
+    One row has no variance over the batch, and RecBole's last batch may be one row.
+    """
+    alone = mlp.training and len(inputs) == 1
+    mlp.train(mlp.training and not alone)
+    hidden: Tensor = mlp(inputs)
+    mlp.train(mlp.training or alone)
+    return hidden
 
 
 class FieldEmbedding(ContextSeqEmbAbstractLayer):  # type: ignore[misc]
@@ -95,6 +97,7 @@ class FieldEmbedding(ContextSeqEmbAbstractLayer):  # type: ignore[misc]
         self.dataset = dataset
         self.get_fields_name_dim()
         self.get_embedding()
+        self.known = len(features)  # users or items; later ones have no fields
         self.dataset = None  # a deep copy of the model stays small
         self.apply(xavier_normal_initialization)
 
@@ -104,8 +107,9 @@ class FieldEmbedding(ContextSeqEmbAbstractLayer):  # type: ignore[misc]
         return int(self.num_feature_field[self.side]) * self.embedding_size
 
     def forward(self, ids: Tensor) -> Tensor:
-        """int [*] -> [*, width]."""
-        flat = ids.reshape(-1)
+        """int [*] -> [*, width]; zeros for ids that came after training."""
+        later = ids >= self.known
+        flat = ids.masked_fill(later, 0).reshape(-1)
         embedded = [part[self.side] for part in self.embed_input_fields(flat, flat)]
         fields = torch.cat([part for part in embedded if part is not None], dim=-2)  # [N, F, E]
-        return fields.view(*ids.shape, self.width)
+        return fields.view(*ids.shape, self.width).masked_fill(later[..., None], 0)

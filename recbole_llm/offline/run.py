@@ -12,6 +12,7 @@ from recbole_llm.core.tokens import Vocabulary
 from recbole_llm.data.create import create_dataset
 from recbole_llm.data.prepare import data_preparation
 from recbole_llm.features.attach import attach_features, reads_of
+from recbole_llm.features.item_settings import ItemSettings
 from recbole_llm.offline.stage import StageReport
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def stages_of(config: Config) -> list[StageSpec]:
     registry = get_registry()
     spec = registry.models.get(config["model"])
     names = () if spec is None else spec.stages
-    if "item_text" in reads_of(config):
+    if ItemSettings.of(config).item_feature in reads_of(config):
         names = names if "encode" in names else ("encode", *names)
     return [registry.stage(name) for name in names]
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from recbole_llm.core.config import Config
 from recbole_llm.data.create import create_dataset
+from recbole_llm.features.item_settings import ItemSettings
 from recbole_llm.features.prompts import item_texts
 from recbole_llm.offline.encode import EncodeStage
 from recbole_llm.quick_start import start
@@ -27,7 +28,8 @@ def encode(files: Sequence[str] = (), argv: Sequence[str] = ()) -> Iterator[str]
     start(config)
     stage = EncodeStage(config, create_dataset(config))
     report, encoded = stage.complete(), stage.encoded
-    if encoded.encoding is not None:
+    read = ItemSettings.of(config).item_feature
+    if encoded.encoding is not None and read != "item_image":
         token, text = next(iter(item_texts(config, stage.dataset).items()))
         yield f"item {token} reads: {text}"
     yield str(report)

@@ -16,6 +16,7 @@ from recbole_llm.data.settings import EngineSettings
 from recbole_llm.data.vocabulary import VocabularyDataset
 from recbole_llm.features.attach import attached
 from recbole_llm.features.errors import first_names
+from recbole_llm.features.item_settings import ItemSettings
 from recbole_llm.features.table import EmbeddingTable
 from recbole_llm.features.text import encode_new_items
 from recbole_llm.models.base import TextItemModel
@@ -40,13 +41,14 @@ def with_new_items(
         model; data set; and that before its rows became tensors, with all interactions of new items
         too. What was given, and None, where there are no new items or the model cannot score them.
     """
+    feature = ItemSettings.of(config).item_feature
     tokens = new_items(config, dataset) if EngineSettings.of(config).recommend_new_items else []
     if not tokens:
         return model, dataset, None
     reason = _cannot(config, model, dataset)
     vectors = None if reason else encode_new_items(config, dataset, tokens)
     if vectors is not None:
-        reason = _not_alike(vectors, attached(dataset).get("item_text"))
+        reason = _not_alike(vectors, attached(dataset).get(feature))
     if reason or vectors is None:
         _say(tokens, f"not recommended: {reason}")
         return model, dataset, None

@@ -6,6 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from recbole_llm.core.config import Config
+from recbole_llm.core.plugins import get_registry
+from recbole_llm.core.registry import resolve
+from recbole_llm.data.create import create_dataset
+from recbole_llm.data.prepare import data_preparation
 from recbole_llm.offline.run import prepare_data
 from recbole_llm.offline.stage import StageReport
 from recbole_llm.quick_start import start
@@ -17,6 +21,7 @@ def prepare(
     config_file_list: Sequence[str] | None = None,
     config_dict: Mapping[str, Any] | None = None,
     argv: Sequence[str] = (),
+    stage: str | None = None,
 ) -> list[StageReport]:
     """Do a model's stages that are missing; a run does the same.
 
@@ -26,6 +31,7 @@ def prepare(
         config_file_list: YAML files.
         config_dict: parameters.
         argv: ``--key=value`` arguments, which beat the rest.
+        stage: a stage by name, which alone is done; None: those of the model.
 
     Returns:
         a report of each stage, in order.
@@ -35,6 +41,17 @@ def prepare(
     """
     config = Config(model, dataset, config_file_list, config_dict, argv)
     start(config)
+    if stage is not None:
+        return [_stage(config, stage)]
     reports: list[StageReport] = []
     prepare_data(config, reports.append)
     return reports
+
+
+def _stage(config: Config, name: str) -> StageReport:
+    spec = get_registry().stage(name)
+    dataset = create_dataset(config)
+    if spec.when == "split":
+        dataset = data_preparation(config, dataset)[0]._dataset
+    report: StageReport = resolve(spec.stage)(config, dataset).complete()
+    return report

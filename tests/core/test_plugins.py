@@ -94,14 +94,14 @@ def test_an_encoder_and_a_metric_are_registered(fresh: plugins.Plugins) -> None:
 
 
 def test_a_feature_and_a_stage_are_registered(fresh: plugins.Plugins) -> None:
-    feature = FeatureSpec("item_image", "x:build", summary="of pictures")
+    feature = FeatureSpec("item_sound", "x:build", summary="of pictures")
     stage = StageSpec("tune", "x:Tune")
     mine = plugin(
         register_features=lambda register: register(feature),
         register_stages=lambda register: register(stage),
     )
     fresh.register(mine, "mine")
-    assert fresh.registry.feature("item_image") is feature
+    assert fresh.registry.feature("item_sound") is feature
     assert fresh.registry.stage("tune") is stage
     with pytest.raises(ValueError, match="feature 'item_imag' is unknown; did you mean 'item_imag"):
         fresh.registry.feature("item_imag")

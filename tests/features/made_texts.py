@@ -59,7 +59,9 @@ class CountingEncoder(HashEncoder):
         return super().encode(texts)
 
 
-def write_tokenizer(folder: Path, special: bool, **names: str) -> None:
+def write_tokenizer(
+    folder: Path, special: bool, words: Sequence[str] = WORDS, **names: str
+) -> None:
     """A word tokenizer, with [CLS] and [SEP] around a text or without."""
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
@@ -67,7 +69,7 @@ def write_tokenizer(folder: Path, special: bool, **names: str) -> None:
     from tokenizers.pre_tokenizers import Whitespace
     from tokenizers.processors import TemplateProcessing
 
-    tokenizer = Tokenizer(WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="[UNK]"))
+    tokenizer = Tokenizer(WordLevel({w: i for i, w in enumerate(words)}, unk_token="[UNK]"))
     tokenizer.normalizer, tokenizer.pre_tokenizer = Lowercase(), Whitespace()
     if special:
         tokenizer.post_processor = TemplateProcessing(

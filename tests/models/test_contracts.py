@@ -25,3 +25,13 @@ class TestLLMESR(SequentialModelTests):
 
 class TestAlphaRec(ModelTests):
     model = "AlphaRec"
+
+
+class TestMolar(SequentialModelTests):
+    model = "Molar"
+
+
+class TestMolarWithPooledNCE(SequentialModelTests):
+    model = "Molar"
+    emulated = False
+    config = {"loss_type": "NCE", "id_model": "joint", "backbone": "GRU4Rec"}

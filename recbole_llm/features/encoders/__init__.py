@@ -31,6 +31,19 @@ KINDS = (
         f"{_SETTINGS}:CausalLMSettings",
     ),
     EncoderSpec(
+        "image",
+        f"{_HERE}.vision:create",
+        "pictures, by any vision model of transformers or the bundled EfficientNet-lite0",
+        ("PIL",),
+    ),
+    EncoderSpec(
+        "multimodal",
+        f"{_HERE}.multimodal:create",
+        "texts with pictures, by image-text chat models (Qwen2-VL) or dual encoders (CLIP)",
+        ("PIL", "transformers"),
+        "recbole_llm.features.item_settings:MultimodalSettings",
+    ),
+    EncoderSpec(
         "openai",
         f"{_HERE}.openai_api:create",
         "any OpenAI-compatible embeddings endpoint",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,9 @@ from recbole_llm.core.registry import EncoderSpec, Registry, resolve
 from recbole_llm.core.settings import ConfigLike
 from recbole_llm.features.settings import EncoderSettings
 from recbole_llm.features.table import EmbeddingTable
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 class EncoderError(ValueError):
@@ -31,6 +34,27 @@ class Encoder(Protocol):
 
     def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Float32 [len(texts), D]; a text's vector does not depend on the texts beside it."""
+
+
+@runtime_checkable
+class PictureEncoder(Protocol):
+    """An encoder that also reads pictures, or reads them alone."""
+
+    reads_text: bool
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever any vector could change."""
+
+    @property
+    def dimension(self) -> int:
+        """D, the width of a vector."""
+
+    def encode_contents(
+        self, texts: Sequence[str | None], images: Sequence[Image | None]
+    ) -> npt.NDArray[np.float32]:
+        """Vectors of items by text, picture (RGB) or both: float32 [n, D]. An item has one of the
+        two at least, and a picture where `reads_text` is False."""
 
 
 @runtime_checkable

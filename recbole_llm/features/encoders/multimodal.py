@@ -1,0 +1,206 @@
+"""Text and picture together as one vector: chat models that see, or dual encoders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from recbole_llm.features.digest import digest
+from recbole_llm.features.encoders.adapters import adapter_digest, with_adapter
+from recbole_llm.features.encoders.base import EncoderError
+from recbole_llm.features.encoders.decoders import Source
+from recbole_llm.features.encoders.locate import log_source
+from recbole_llm.features.encoders.vision import pooled
+from recbole_llm.features.item_settings import MultimodalSettings
+from recbole_llm.features.settings import EncoderSettings
+from recbole_llm.features.store import cache_dir
+from recbole_llm.features.table import Matrix
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from recbole_llm.core.config import Config
+
+PROMPT = "Compress the following sentence and picture into embedding: "  # of Molar's authors
+Texts: TypeAlias = Sequence[str | None]
+Images: TypeAlias = "Sequence[Image | None]"
+
+
+def create(config: Config) -> MultimodalEncoder:
+    """Factory of the encoder kind ``multimodal``.
+
+    Raises:
+        EncoderError: no model is named, or it is nowhere to be had.
+    """
+    settings = EncoderSettings.placed(config)
+    if settings.encoder_model is None:
+        raise EncoderError(
+            "set encoder_model to an image-text model such as Qwen/Qwen2-VL-2B-Instruct, or a dual "
+            "encoder such as openai/clip-vit-base-patch32"
+        )
+    source = Source.of(settings.encoder_model, settings.encoder_revision, cache_dir(config))
+    log_source("multimodal", settings.encoder_model, str(source.path))
+    return MultimodalEncoder(source, settings, MultimodalSettings.of(config))
+
+
+class Network(Protocol):
+    """A model of texts and pictures."""
+
+    def __call__(self, texts: Texts, images: Images) -> Tensor:
+        """Vectors, [n, D]."""
+
+
+class MultimodalEncoder:
+    """Vectors of texts, pictures, or both.
+
+    Args:
+        source: the model's files.
+        settings: how.
+        own: the keys of this kind.
+    """
+
+    reads_text = True
+
+    def __init__(self, source: Source, settings: EncoderSettings, own: MultimodalSettings) -> None:
+        self._source, self._settings, self._own = source, settings, own
+        self.fingerprint = digest(
+            "multimodal", source.digest, own.encoder_fusion, own.encoder_token,
+            settings.encoder_prefix, bool(settings.encoder_normalize), settings.encoder_max_length,
+            settings.encoder_dtype, adapter_digest(settings.encoder_adapter),
+        )  # fmt: skip
+
+    @cached_property
+    def _network(self) -> Network:
+        settings, own = self._settings, self._own
+        model: Any = with_adapter(self._source, settings.torch_dtype, settings.encoder_adapter)
+        model.to(settings.encoder_device).eval()
+        processor = self._source.part("AutoProcessor")
+        if hasattr(model, "get_text_features"):
+            return DualEncoder(model, processor, settings, own.encoder_fusion)
+        return ChatEncoder(model, processor, settings, own.encoder_token)
+
+    @cached_property
+    def dimension(self) -> int:
+        """D, the width of a vector."""
+        return int(self.encode(["a"]).shape[1])
+
+    def encode(self, texts: Sequence[str]) -> Matrix:
+        """Float32 [len(texts), D], of texts alone."""
+        return self.encode_contents(texts, [None] * len(texts))
+
+    def encode_contents(self, texts: Texts, images: Images) -> Matrix:
+        """Float32 [n, D]."""
+        with torch.inference_mode():
+            vectors = self._network(texts, images).float()
+        vectors = F.normalize(vectors, dim=1) if self._settings.encoder_normalize else vectors
+        return np.asarray(vectors.cpu().numpy(), np.float32)
+
+
+class ChatEncoder:
+    """The state at the end of a message that shows picture and text, or at a token of its own.
+
+    Args:
+        model: a base model of image and text, such as Qwen2-VL's.
+        processor: its own, with a chat template.
+        settings: how.
+        token: put at the end; its state is the vector. None: the state of the last token.
+    """
+
+    def __init__(
+        self, model: Any, processor: Any, settings: EncoderSettings, token: str | None
+    ) -> None:
+        self._model, self._processor, self._settings = model, processor, settings
+        self._token = token
+        processor.tokenizer.padding_side = "right"
+        if token is not None and token not in processor.tokenizer.get_vocab():
+            raise EncoderError(f"encoder_token: the model's tokenizer has no token '{token}'")
+
+    def __call__(self, texts: Texts, images: Images) -> Tensor:
+        """[n, D]; one at a time, since pictures become different numbers of tokens."""
+        return torch.cat(
+            [self._one(text, image) for text, image in zip(texts, images, strict=True)]
+        )
+
+    def _one(self, text: str | None, image: Image | None) -> Tensor:
+        settings, tokenizer = self._settings, self._processor.tokenizer
+        prefix = PROMPT if settings.encoder_prefix is None else settings.encoder_prefix
+        words = tokenizer(text or "", add_special_tokens=False)["input_ids"]
+        cut = tokenizer.decode(words[: settings.encoder_max_length or 512])
+        content = [{"type": "text", "text": f"{prefix}{cut}{self._token or ''}"}]
+        if image is not None:
+            content.insert(0, {"type": "image"})
+        prompt = self._processor.apply_chat_template([{"role": "user", "content": content}])
+        inputs = self._processor(
+            text=[prompt], images=None if image is None else [image], return_tensors="pt"
+        ).to(settings.encoder_device)
+        states: Tensor = self._model(**inputs, use_cache=False).last_hidden_state  # [1, L, D]
+        if self._token is None:
+            return states[:, -1]
+        places = inputs["input_ids"][0] == tokenizer.convert_tokens_to_ids(self._token)
+        return states[:, int(places.nonzero()[-1])]
+
+
+class DualEncoder:
+    """A text and a picture encoder into one space (CLIP, SigLIP), each vector of length 1.
+
+    Args:
+        model: with ``get_text_features`` and ``get_image_features``.
+        processor: its own.
+        settings: how.
+        fusion: ``concatenate``: text, then picture, zeros for what is missing; ``average`` of what
+            is there.
+    """
+
+    def __init__(self, model: Any, processor: Any, settings: EncoderSettings, fusion: str) -> None:
+        self._model, self._processor, self._settings = model, processor, settings
+        self._concatenates = fusion == "concatenate"
+
+    def __call__(self, texts: Texts, images: Images) -> Tensor:
+        """[n, D] or [n, 2 D]."""
+        of_texts = _spread([text is not None for text in texts], self._texts(texts))
+        of_images = _spread([image is not None for image in images], self._images(images))
+        if self._concatenates:
+            return torch.cat([of_texts, of_images], dim=1)
+        there = sum((x.any(1).float() for x in (of_texts, of_images)), torch.zeros(1))
+        return (of_texts + of_images) / there.to(of_texts)[:, None]
+
+    def _texts(self, texts: Texts) -> Tensor:
+        """Of those that are there, [m, D]."""
+        some = [text for text in texts if text is not None]
+        tokenizer = self._processor.tokenizer
+        settings = self._settings
+        # SigLIP was trained on texts padded to its limit, and takes no mask.
+        own = self._model.config.text_config.max_position_embeddings
+        limit = min(own, settings.encoder_max_length or own)
+        inputs = tokenizer(
+            [f"{settings.encoder_prefix or ''}{text}" for text in some or [""]],
+            padding="max_length", truncation=True, max_length=limit, return_tensors="pt",
+        ).to(settings.encoder_device)  # fmt: skip
+        return self._unit(self._model.get_text_features(**inputs))[: len(some)]
+
+    def _images(self, images: Images) -> Tensor:
+        """Of those that are there, [m, D]."""
+        from PIL import Image
+
+        some = [image for image in images if image is not None]
+        inputs = self._processor.image_processor(
+            images=some or [Image.new("RGB", (32, 32))], return_tensors="pt"
+        ).to(self._settings.encoder_device)
+        pixels = inputs["pixel_values"].to(self._settings.torch_dtype)
+        return self._unit(self._model.get_image_features(pixel_values=pixels))[: len(some)]
+
+    def _unit(self, output: object) -> Tensor:
+        return F.normalize(pooled(output).float(), dim=1)
+
+
+def _spread(there: list[bool], vectors: Tensor) -> Tensor:
+    """Vectors of some rows, [m, D], in their places among zeros, [n, D]."""
+    rows = vectors.new_zeros(len(there), vectors.shape[1])
+    rows[torch.tensor(there, device=vectors.device)] = vectors
+    return rows

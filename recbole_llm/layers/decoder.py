@@ -1,0 +1,167 @@
+"""A transformers decoder, or some of its blocks, over vectors in place of words."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from recbole_llm.layers.decoder_settings import Tuning
+
+_BLOCKS = ("layers", "h")  # Llama-style and GPT-2-style decoders call them so
+
+
+class CausalDecoder(nn.Module):
+    """Blocks of a causal decoder, with its last norm and without its word embeddings.
+
+    Args:
+        model: a base model of transformers, such as ``LlamaModel``; it is taken over.
+        first: the first block that is kept.
+        count: how many are kept; None: all from `first` on.
+        tuning: what trains: all weights (full), low-rank adapters (lora; Hu et al., ICLR 2022),
+            or nothing (frozen).
+        rank: of the adapters.
+        checkpointing: whether activations are computed again for the gradients, not kept.
+
+    Raises:
+        ValueError: the model is no causal decoder whose blocks can be told apart.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        first: int = 0,
+        count: int | None = None,
+        tuning: Tuning = "full",
+        rank: int = 8,
+        checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        _keep_blocks(model, first, count)
+        _check_causal(model)
+        if checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.requires_grad_(tuning == "full")
+        model.get_input_embeddings().requires_grad_(False)  # stands in for that of the words
+        self.model = _with_adapters(model, rank) if tuning == "lora" else model
+
+    @property
+    def width(self) -> int:
+        """H, the length of its vectors."""
+        return int(self.model.config.hidden_size)
+
+    def forward(self, vectors: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """States after every position: [B, L, H] -> [B, L, H].
+
+        Args:
+            vectors: sequences padded on the right: behind a causal mask no real position sees the
+                padding.
+            lengths: of the sequences, int [B], 0…L. With them rows of like length are read
+                together, since a decoder computes all padding, and states of padding are zeros.
+        """
+        if lengths is None:
+            return self._read(vectors)
+        states = torch.zeros_like(vectors)
+        limit = 2 ** lengths.clamp(min=1).log2().ceil().long()  # [B], 1, 2, 4, …
+        for width in set(limit.cpu().tolist()):
+            rows, some = (limit == width).nonzero().squeeze(1), min(width, vectors.shape[1])
+            states[rows, :some] = self._read(vectors[rows, :some])
+        slots = torch.arange(vectors.shape[1], device=vectors.device)
+        return states.masked_fill((slots >= lengths[:, None])[..., None], 0)
+
+    def _read(self, vectors: Tensor) -> Tensor:
+        states: Tensor = self.model(inputs_embeds=vectors, use_cache=False).last_hidden_state
+        return states
+
+
+def small_decoder(width: int, depth: int, heads: int, inner: int) -> nn.Module:
+    """A Llama-style decoder with random weights: H, blocks, heads, width of the feed-forward."""
+    from transformers import LlamaConfig, LlamaModel
+
+    return LlamaModel(
+        LlamaConfig(
+            vocab_size=1,
+            bos_token_id=None,
+            eos_token_id=None,
+            hidden_size=width,
+            num_hidden_layers=depth,
+            num_attention_heads=heads,
+            intermediate_size=inner,
+            pad_token_id=0,
+        )
+    )
+
+
+def depth_of(model: Any) -> int:
+    """Number of a decoder's blocks; ValueError where they cannot be told apart."""
+    return len(getattr(model, _block_list(model)))
+
+
+def _block_list(model: Any) -> str:
+    for name in _BLOCKS:
+        if isinstance(getattr(model, name, None), nn.ModuleList):
+            return name
+    raise _unsplittable(model, f"it has no list of blocks called {' or '.join(_BLOCKS)}")
+
+
+def _keep_blocks(model: Any, first: int, count: int | None) -> None:
+    name = _block_list(model)
+    blocks = getattr(model, name)
+    end = len(blocks) if count is None else first + count
+    if not 0 <= first < end <= len(blocks):
+        raise _unsplittable(
+            model, f"it has {len(blocks)} blocks, of which {first + 1} to {end} are asked for"
+        )
+    if end - first < len(blocks):
+        setattr(model, name, blocks[first:end])
+        _tell_config(model, first, end)
+    embedding = model.get_input_embeddings().weight
+    model.set_input_embeddings(nn.Embedding(1, embedding.shape[1], dtype=embedding.dtype))
+
+
+def _tell_config(model: Any, first: int, end: int) -> None:
+    model.config = copy.deepcopy(model.config)
+    model.config.num_hidden_layers = end - first
+    kinds = getattr(model.config, "layer_types", None)  # such as blocks with a sliding window
+    if kinds is None:
+        return
+    try:
+        model.config.layer_types = kinds[first:end]
+    except AttributeError as error:
+        raise _unsplittable(model, "the kinds of its blocks cannot be chosen") from error
+
+
+@torch.no_grad()
+def _check_causal(model: Any) -> None:
+    """Whether a state moves with what comes after it is tried, not read off a name."""
+    training = model.training
+    model.eval()
+    generator = torch.Generator().manual_seed(0)
+    vectors = torch.randn(1, 2, model.config.hidden_size, generator=generator)
+    vectors = vectors.repeat(2, 1, 1).to(model.device, model.dtype)
+    vectors[1, 1] *= -1
+    try:
+        states = model(inputs_embeds=vectors, use_cache=False).last_hidden_state
+    except (TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise _unsplittable(model, f"it does not take vectors ({error})") from error
+    model.train(training)
+    if not states[0, 0].allclose(states[1, 0], atol=1e-4):
+        raise _unsplittable(model, "it is not causal: a state sees what comes after it")
+
+
+def _unsplittable(model: Any, reason: str) -> ValueError:
+    return ValueError(
+        f"the decoder {type(model).__name__} cannot be split: {reason}; Llama-style and "
+        f"GPT-2-style ones can"
+    )
+
+
+def _with_adapters(model: Any, rank: int) -> Any:
+    try:
+        from peft import LoraConfig, get_peft_model
+    except ImportError as error:
+        raise ValueError("tuning: lora needs a package: pip install peft") from error
+    settings = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear")
+    return get_peft_model(model, settings)

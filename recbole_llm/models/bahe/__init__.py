@@ -1,0 +1,38 @@
+"""BAHE: behaviour aggregated hierarchical encoding, an LLM split in two."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from recbole_llm.core.registry import PROPERTIES, FeatureSpec, ModelSpec
+from recbole_llm.hookspecs import hookimpl
+
+
+@hookimpl
+def register_models(register: Callable[[ModelSpec], None]) -> None:
+    """BAHE."""
+    register(
+        ModelSpec(
+            "BAHE",
+            "recbole_llm.models.bahe.model:BAHE",
+            dataset="recbole_llm.models.bahe.behaviours:BehaviourDataset",
+            settings="recbole_llm.models.bahe.settings:BAHESettings",
+            config=PROPERTIES / "model" / "BAHE.yaml",
+            reads=("item_text",),
+            summary="BAHE (SIGIR 2024): behaviours through an LLM's lower layers once, its upper "
+            "layers over them",
+        )
+    )
+
+
+@hookimpl
+def register_features(register: Callable[[FeatureSpec], None]) -> None:
+    """behaviour_text."""
+    register(
+        FeatureSpec(
+            "behaviour_text",
+            "recbole_llm.models.bahe.behaviours:behaviour_text",
+            settings="recbole_llm.models.bahe.settings:BAHESettings",
+            summary="texts of distinct behaviours: an item, with what the interaction says of it",
+        )
+    )

@@ -1,0 +1,106 @@
+"""Behaviours: what a user did, as texts, each distinct one encoded once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from recbole.utils import FeatureSource, FeatureType
+
+from recbole_llm.core.errors import did_you_mean
+from recbole_llm.data.sequence import SequentialDataset
+from recbole_llm.data.split import IntArray
+from recbole_llm.features.prompts import Texts, item_texts
+from recbole_llm.features.table import EmbeddingTable
+from recbole_llm.features.text import encode_named
+from recbole_llm.models.bahe.settings import BAHESettings
+
+if TYPE_CHECKING:
+    from recbole_llm.core.config import Config
+
+BEHAVIOUR = "behaviour_id"
+
+
+class Behaviour(NamedTuple):
+    """A distinct behaviour: the behaviour field that it belongs to, and its text."""
+
+    field: str
+    text: str
+
+
+class BehaviourDataset(SequentialDataset):
+    """A sequential data set whose interactions name their behaviour, where BAHE's keys ask for it.
+
+    The column `BEHAVIOUR` numbers ``behaviours`` from 1. A behaviour says how the user took the
+    item, such as the rating, so it is read of histories and never of targets.
+    """
+
+    config: Config
+    behaviours: tuple[Behaviour, ...] = ()
+
+    def _set_label_by_threshold(self) -> None:
+        # Now, since the column that labels are made of is dropped by it.
+        settings = BAHESettings.of(self.config)
+        if settings.behaviour_prompt is not None or settings.behaviour_field is not None:
+            self._name_behaviours(settings)
+        super()._set_label_by_threshold()
+
+    def _name_behaviours(self, settings: BAHESettings) -> None:
+        texts = item_texts(self.config, self)
+        columns = self.inter_feat[[self.iid_field, *self._fields_read(settings)]]
+        kinds = columns.drop_duplicates()
+        found = [self._behaviour(settings, row, texts) for row in kinds.to_dict("records")]
+        self.behaviours = tuple(dict.fromkeys(found))
+        number = {behaviour: i for i, behaviour in enumerate(self.behaviours, start=1)}
+        kinds = kinds.assign(**{BEHAVIOUR: [number[behaviour] for behaviour in found]})
+        numbered = columns.merge(kinds, how="left", on=list(columns))
+        self.inter_feat[BEHAVIOUR] = numbered[BEHAVIOUR].to_numpy()
+        self.set_field_property(BEHAVIOUR, FeatureType.TOKEN, FeatureSource.INTERACTION, 1)
+        self.logger.info(
+            f"behaviours: {len(self.behaviours)} distinct ones in {len(columns)} interactions"
+        )
+
+    def _fields_read(self, settings: BAHESettings) -> list[str]:
+        """The interactions' fields that template and behaviour field name."""
+        single = (FeatureType.TOKEN, FeatureType.FLOAT)
+        known = [f for f in self.inter_feat if self.field2type[f] in single and f != self.uid_field]
+        template, own = settings.behaviour_template(), settings.behaviour_field
+        if template is not None:
+            template.check({*known, "item"})
+        if own is not None and own not in known:
+            raise ValueError(
+                f"behaviour_field: the interactions have no field '{own}'; "
+                f"{did_you_mean(own, known)} loaded are: {', '.join(known)} (load_col)"
+            )
+        read = {own} if template is None else {own, *template.variables()}
+        return [f for f in known if f in read and f != self.iid_field]
+
+    def _behaviour(self, settings: BAHESettings, row: dict[str, Any], texts: Texts) -> Behaviour:
+        values = {
+            field: str(self.field2id_token[field][int(value)])
+            if self.field2type[field] == FeatureType.TOKEN
+            else value
+            for field, value in row.items()
+        }
+        template, own = settings.behaviour_template(), settings.behaviour_field
+        text = texts.get(values[self.iid_field], "")
+        if template is not None:
+            text = template.render({**values, "item": text})
+        return Behaviour("" if own is None else str(values[own]), text)
+
+
+def behaviour_text(config: Config, dataset: BehaviourDataset) -> EmbeddingTable:
+    """Build the feature ``behaviour_text``: [m + 1, D], by the numbers of the column `BEHAVIOUR`;
+    zeros for the padding and for behaviours without a text."""
+    texts = {str(i): b.text for i, b in enumerate(dataset.behaviours, start=1) if b.text}
+    table = encode_named(config, texts, "behaviour")
+    matrix = np.zeros((len(dataset.behaviours) + 1, table.dimension), np.float32)
+    matrix[[int(name) for name in table.tokens]] = table.matrix
+    names = [str(i) for i in range(len(matrix))]
+    return EmbeddingTable(matrix, names, table.fingerprint, table.source)
+
+
+def field_numbers(behaviours: tuple[Behaviour, ...]) -> tuple[list[str], IntArray]:
+    """Names of the behaviour fields, and the field of each behaviour, int [m + 1]."""
+    names = sorted({b.field for b in behaviours}) or [""]
+    return names, np.array([0, *(names.index(b.field) for b in behaviours)], dtype=np.int64)

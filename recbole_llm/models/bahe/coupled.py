@@ -1,0 +1,75 @@
+"""What BAHE replaces: one LLM, trained, over the text of the whole history and the target."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from recbole_llm.layers.decoder import CausalDecoder
+
+
+class CoupledLLM(nn.Module):
+    """Both halves over words; it gives what BAHE's halves give, a user's and an item's vector.
+
+    The states of one pass over [history ; target]: the user's after the last word of the history,
+    the item's after the last word of the target. Word embeddings are not trained, which makes the
+    baseline cheaper.
+
+    Args:
+        words: the LLM's word embeddings.
+        decoder: its blocks.
+        tokens: the words of each item, padding first.
+        max_tokens: words that are read; the oldest behaviours are left out, and then the target's
+            last words.
+        batch_tokens: words of a pass without gradients.
+    """
+
+    def __init__(
+        self,
+        words: nn.Embedding,
+        decoder: CausalDecoder,
+        tokens: Sequence[Sequence[int]],
+        max_tokens: int,
+        batch_tokens: int,
+    ) -> None:
+        super().__init__()
+        self.words, self.decoder = words.requires_grad_(False), decoder
+        self.tokens = [torch.tensor(own[: max_tokens - 1], dtype=torch.int64) for own in tokens]
+        self.max_tokens, self.batch_tokens = max_tokens, batch_tokens
+
+    def forward(self, histories: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
+        """int [N, L], int [N] -> users [N, H], items [N, H]."""
+        rows = [
+            self._words(history, item)
+            for history, item in zip(histories.cpu().tolist(), items.cpu().tolist(), strict=True)
+        ]
+        longest = max((len(row) for row, _ in rows), default=1)
+        size = len(rows) if torch.is_grad_enabled() else max(self.batch_tokens // longest, 1)
+        parts = [self._states(rows[i : i + size]) for i in range(0, len(rows), size)]
+        users, targets = (torch.cat(side) for side in zip(*parts, strict=True))
+        return users, targets
+
+    def _words(self, history: Sequence[int], item: int) -> tuple[Tensor, int]:
+        """The words of a history and its target, and how many are the history's."""
+        target = self.tokens[item]
+        room, kept = self.max_tokens - len(target), []
+        for behaviour in reversed([i for i in history if i]):
+            room -= len(self.tokens[behaviour])
+            if room < 0:
+                break
+            kept.append(self.tokens[behaviour])
+        words = torch.cat([*reversed(kept), target])
+        return words, len(words) - len(target)
+
+    def _states(self, rows: Sequence[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
+        device = self.words.weight.device
+        words = pad_sequence([words for words, _ in rows], batch_first=True).to(device)  # [N, T]
+        states = self.decoder(self.words(words))  # [N, T, H]
+        row = torch.arange(len(rows), device=device)
+        known = torch.tensor([count for _, count in rows], device=device)
+        end = torch.tensor([len(words) for words, _ in rows], device=device)
+        users = states[row, (known - 1).clamp(min=0)] * (known > 0)[:, None]
+        return users, states[row, end - 1]

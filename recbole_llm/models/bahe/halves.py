@@ -1,0 +1,63 @@
+"""The two halves of the decoder, as the settings ask for them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from recbole_llm.features.encoders.decoders import Source
+from recbole_llm.features.prompts import Texts, item_texts
+from recbole_llm.features.settings import EncoderSettings
+from recbole_llm.features.store import cache_dir
+from recbole_llm.layers.decoder import CausalDecoder, depth_of
+from recbole_llm.models.bahe.coupled import CoupledLLM
+from recbole_llm.models.bahe.settings import BAHESettings
+
+if TYPE_CHECKING:
+    from recbole.data.dataset import Dataset
+
+    from recbole_llm.core.config import Config
+
+
+def upper_half(config: Config) -> CausalDecoder:
+    """The decoder's blocks above ``encoder_layer``, without its word embeddings.
+
+    Raises:
+        ValueError: the decoder is nowhere to be had, or cannot be split so.
+    """
+    settings = BAHESettings.of(config)
+    model: Any = _source(config).model(torch.float32)
+    first = settings.first_block(config, depth_of(model))
+    return _decoder(settings, model, first, settings.high_layers)
+
+
+def coupled_llm(config: Config, dataset: Dataset) -> CoupledLLM:
+    """Both halves in one, over the texts of the items."""
+    settings, source = BAHESettings.of(config), _source(config)
+    model: Any = source.model(torch.float32)
+    first = settings.first_block(config, depth_of(model))
+    count = None if settings.high_layers is None else first + settings.high_layers
+    words = model.get_input_embeddings()
+    decoder = _decoder(settings, model, 0, count)
+    tokens = _tokens(source.tokenizer(), item_texts(config, dataset), dataset)
+    budget = EncoderSettings.of(config).encoder_batch_tokens
+    return CoupledLLM(words, decoder, tokens, settings.coupled_max_tokens, budget)
+
+
+def _source(config: Config) -> Source:
+    revision = EncoderSettings.of(config).encoder_revision
+    return Source.of(BAHESettings.of(config).decoder_name(config), revision, cache_dir(config))
+
+
+def _decoder(settings: BAHESettings, model: Any, first: int, count: int | None) -> CausalDecoder:
+    return CausalDecoder(
+        model, first, count, settings.tuning, settings.lora_rank, settings.gradient_checkpointing
+    )
+
+
+def _tokens(tokenizer: Any, texts: Texts, dataset: Dataset) -> list[list[int]]:
+    """Words of each item in the order of ids, padding first; each text ends in a line end."""
+    names = dataset.field2id_token[dataset.iid_field][1:]
+    lines = [f"{texts.get(str(name), '')}\n" for name in names]
+    return [[], *tokenizer(lines)["input_ids"]]

@@ -1,0 +1,179 @@
+"""BAHE (Geng et al., SIGIR 2024, arXiv 2403.19347).
+
+Legend: B batch, L history, W behaviours of a field, F behaviour fields, D width of the lower half's
+vectors, H width of the decoder, S ``text_size``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from recbole_llm.features.attach import features_of
+from recbole_llm.layers.embedding import FrozenEmbedding
+from recbole_llm.models.bahe.behaviours import BEHAVIOUR, field_numbers
+from recbole_llm.models.bahe.halves import coupled_llm, upper_half
+from recbole_llm.models.bahe.settings import BAHESettings
+from recbole_llm.models.ctr import CTRRecommender
+from recbole_llm.models.ctr_layers import CTRHead, FieldEmbedding
+
+if TYPE_CHECKING:
+    from recbole.data.interaction import Interaction
+
+    from recbole_llm.core.config import Config
+    from recbole_llm.models.bahe.behaviours import BehaviourDataset
+
+_ITEMS = 4096  # of a pass over the catalogue
+
+
+def _small(layer: nn.Linear) -> nn.Linear:
+    """Outputs of a decoder's states at the scale of the fields' embeddings, which they would drown
+    out in the head otherwise."""
+    nn.init.normal_(layer.weight, std=0.05 / layer.in_features**0.5)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+class BAHE(CTRRecommender):
+    """An LLM's lower half encodes behaviours once; its upper half, trained, reads their sequence.
+
+    A history is numbers of items, or, below zero, of the data set's behaviours (Section 3.1,
+    atomic behaviour encoding). The upper half over a user's behaviours gives the user's vector
+    (Section 3.2, behaviour aggregation), over an item alone the item's; a head with the fields of
+    both gives the click probability (Section 3.3).
+    """
+
+    sequence_fields = (BEHAVIOUR,)
+
+    def __init__(self, config: Config, dataset: BehaviourDataset) -> None:
+        super().__init__(config, dataset)
+        settings = BAHESettings.of(config)
+        self.mean_pooling = settings.user_pooling == "mean"
+        self.BEHAVIOUR_SEQ = BEHAVIOUR + config["LIST_SUFFIX"]
+        features = features_of(dataset, config)
+        items = features["item_text"]
+        self.items = FrozenEmbedding(items.matrix, items.fingerprint)
+        names, fields = field_numbers(dataset.behaviours)
+        self.n_fields = len(names)
+        self.field_of: Tensor
+        self.register_buffer("field_of", torch.from_numpy(fields), persistent=False)
+        self.behaviours = None
+        if dataset.behaviours:
+            table = features["behaviour_text"]
+            self.behaviours = FrozenEmbedding(table.matrix, table.fingerprint)
+        self._build(config, dataset, settings)
+
+    def _build(self, config: Config, dataset: BehaviourDataset, settings: BAHESettings) -> None:
+        self.coupled = coupled_llm(config, dataset) if settings.coupled else None
+        self.high = upper_half(config) if self.coupled is None else self.coupled.decoder
+        width, own = self.high.width, self.items.dimension
+        self.adapter = nn.Identity() if own == width else nn.Linear(own, width)
+        size = settings.text_size
+        self.user_map = _small(nn.Linear(self.n_fields * width, size))
+        self.item_map = _small(nn.Linear(width, size))
+        fields = (dataset, settings.embedding_size, settings.pooling_mode, config["device"])
+        self.user_fields = FieldEmbedding("user", *fields)
+        self.item_fields = FieldEmbedding("item", *fields)
+        self.head = CTRHead(
+            size,
+            settings.mlp_hidden_size,
+            self.user_fields.width + self.item_fields.width,
+            settings.dropout_prob,
+            settings.activation,
+            settings.batch_norm,
+        )
+        self._catalogue: Tensor | None = None
+
+    def history(self, interaction: Interaction) -> Tensor:
+        """Behaviours before the target, int [B, L]: numbers of items, or below zero of the data
+        set's behaviours; items alone where nothing else is known, as of new users."""
+        items: Tensor = super().history(interaction)
+        if self.behaviours is None or self.BEHAVIOUR_SEQ not in interaction:
+            return items
+        behaviours: Tensor = interaction[self.BEHAVIOUR_SEQ][:, : items.shape[1]]
+        return torch.where(behaviours > 0, -behaviours, items)
+
+    def user_states(self, item_seq: Tensor, mask: Tensor) -> Tensor:
+        """The user after every behaviour: int [B, L], bool [B, L] -> [B, L, S]."""
+        vectors, numbers = self.items(item_seq.clamp(min=0)), (-item_seq).clamp(min=0)
+        if self.behaviours is not None:  # of each pair, one is the padding's zeros
+            vectors = vectors + self.behaviours(numbers)
+        vectors, fields = self.adapter(vectors), self.field_of[numbers]
+        states = [self._field_states(vectors, mask & (fields == f)) for f in range(self.n_fields)]
+        user: Tensor = self.user_map(torch.cat(states, dim=-1))  # [B, L, F * H] -> [B, L, S]
+        return user
+
+    def _field_states(self, vectors: Tensor, mask: Tensor) -> Tensor:
+        """The upper half over the behaviours of one field, read after every behaviour of any."""
+        counts = mask.cumsum(1)  # [B, L]
+        order = mask.int().argsort(dim=1, descending=True, stable=True)  # the field's own first
+        order = order[:, : max(int(counts[:, -1].max()), 1), None]
+        own = vectors.gather(1, order.expand(-1, -1, vectors.shape[2]))  # [B, W, H]
+        states: Tensor = self.high(own, counts[:, -1])
+        if self.mean_pooling:
+            slots = torch.arange(1, states.shape[1] + 1, device=states.device)
+            states = states.cumsum(1) / slots[:, None]
+        latest = (counts - 1).clamp(min=0)[..., None].expand(-1, -1, states.shape[2])
+        return states.gather(1, latest) * (counts > 0)[..., None]
+
+    def item_vectors(self, ids: Tensor) -> Tensor:
+        """The upper half over single items: int [*] -> [*, S]; each distinct one once."""
+        if not self.training:
+            return self._all_items()[ids]
+        distinct, rows = torch.unique(ids, return_inverse=True)
+        return self._encoded(distinct)[rows]
+
+    def _encoded(self, ids: Tensor) -> Tensor:
+        """int [N] -> [N, S]."""
+        states = self.high(self.adapter(self.items(ids))[:, None])[:, 0]  # [N, H]
+        vectors: Tensor = self.item_map(states)
+        return vectors
+
+    @torch.no_grad()
+    def _all_items(self) -> Tensor:
+        """Vectors of the catalogue, [n, S], kept while the model stays in eval mode."""
+        if self._catalogue is None:
+            ids = torch.arange(self.n_items, device=self.items.weight.device)
+            self._catalogue = torch.cat([self._encoded(some) for some in torch.split(ids, _ITEMS)])
+        return self._catalogue
+
+    def user_vectors(self, interaction: Interaction) -> Tensor:
+        """The users [B, S]; with `coupled` what they did, int [B, L]."""
+        if self.coupled is None:
+            return super().user_vectors(interaction)
+        return self.history(interaction)
+
+    def logits(self, states: Tensor, users: Tensor, items: Tensor) -> Tensor:
+        """Logits of (user, item) pairs: [*, S] (`coupled`: int [*, L]), int [*], int [*] -> [*]."""
+        if self.coupled is None:
+            user, item = states, self.item_vectors(items)
+        else:
+            leading = np.broadcast_shapes(states.shape[:-1], items.shape)
+            histories = states.expand(*leading, -1).flatten(0, -2)
+            of_user, of_item = self.coupled(histories, items.expand(leading).flatten())
+            user = self.user_map(of_user).view(*leading, -1)
+            item = self.item_map(of_item).view(*leading, -1)
+        logits: Tensor = self.head(user, item, self.user_fields(users), self.item_fields(items))
+        return logits
+
+    def add_items(self, text: Tensor) -> None:
+        """Take items after training: see `TextItemModel`. Their fields are unknown."""
+        self.items.append(text)
+        self.n_items += len(text)
+        self._catalogue = None
+
+    def pair_floats(self) -> int:
+        """See `CTRRecommender`; the coupled LLM bounds its own passes."""
+        return super().pair_floats() + 2 * self.high.width
+
+    def train(self, mode: bool = True) -> BAHE:
+        self._catalogue = None
+        super().train(mode)
+        return self
+
+    def load_state_dict(self, *args: object, **kwargs: object) -> Any:
+        self._catalogue = None
+        return super().load_state_dict(*args, **kwargs)

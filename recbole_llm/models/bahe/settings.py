@@ -1,0 +1,105 @@
+"""BAHE's keys."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from recbole_llm.core.settings import ConfigLike, Count, FieldName, Flag, Positive, Text
+from recbole_llm.features.encoders.smollm import NAMES
+from recbole_llm.features.settings import CausalLMSettings, EncoderSettings
+from recbole_llm.layers.decoder_settings import DecoderSettings
+from recbole_llm.models.settings import CTRSettings
+
+if TYPE_CHECKING:
+    from recbole_llm.features.templates import Template
+
+
+class BAHESettings(DecoderSettings, CTRSettings):
+    """BAHE (Geng et al., SIGIR 2024, arXiv 2403.19347), which has no public code."""
+
+    encoder: FieldName = "causal_lm"
+    """Lower half: causal_lm, the decoder's blocks up to encoder_layer, or any other kind, whose
+    vectors are mapped to the decoder's width."""
+    encoder_layer: int = 8
+    """Blocks of the lower half, which are frozen."""
+    encoder_pooling: Literal["mean", "last_token"] = "last_token"
+    """How a behaviour's tokens become its vector."""
+
+    decoder_model: Text | None = None
+    """Decoder of the upper half: a local path or a hub name. None: encoder_model of causal_lm,
+    else SmolLM2-135M-Instruct."""
+    high_layers: Count | None = 1
+    """Blocks of the upper half: the first so many above encoder_layer, or with another encoder
+    the decoder's last ones. None: all (paper)."""
+    user_pooling: Literal["last", "mean"] = "last"
+    """The user's vector is the upper half's state after the last behaviour, or the mean of the
+    states so far."""
+
+    text_size: Count = 64
+    """Width that the upper half's vectors of users and items are mapped to for the head."""
+
+    behaviour_prompt: Text | None = None
+    """Template of a behaviour's text over `item` (the item's text) and the fields of the
+    interaction. None: the item's text."""
+    behaviour_field: FieldName | None = None
+    """Field of the interactions, such as an action, that parts a history into behaviour fields,
+    read in parallel and concatenated. None: one."""
+
+    coupled: Flag = False
+    """The baseline that BAHE replaces: both halves, trained, over the text of the whole history
+    and the target; for train_level: prefix."""
+    coupled_max_tokens: Count = 1024
+    """coupled: tokens of a text; the oldest behaviours are left out until it fits."""
+
+    train_level: Literal["prefix", "sequence"] = "sequence"
+    """'sequence': one pass over a window gives the user before each of its targets; 'prefix':
+    RecBole's rows, one target each."""
+    train_batch_size: Count = 512
+    """Interactions (supervised targets) in a training step, on average."""
+    learning_rate: Positive = 0.001
+    """Learning rate."""
+    stopping_step: Count = 2
+    """Evaluations without improvement on validation that training goes on for."""
+
+    def check(self, config: ConfigLike) -> None:
+        """Raise ValueError for a baseline without its texts, and for templates as of prompts."""
+        if self.coupled and self.train_level == "sequence":
+            raise ValueError("coupled: reads the target with the history; set train_level: prefix")
+        if self.coupled and EncoderSettings.of(config).encoder != "causal_lm":
+            raise ValueError("coupled: is one LLM from end to end; set encoder: causal_lm")
+        if self.coupled and (self.behaviour_prompt or self.behaviour_field) is not None:
+            raise ValueError(
+                "coupled: reads the items' texts; leave behaviour_prompt and _field out"
+            )
+        self.behaviour_template()
+
+    def behaviour_template(self) -> Template | None:
+        """The template of the behaviours' texts, if there is one."""
+        from recbole_llm.features.templates import find_template
+
+        if self.behaviour_prompt is None:
+            return None
+        return find_template(self.behaviour_prompt, "behaviour_prompt", "behaviour", "")
+
+    def decoder_name(self, config: ConfigLike) -> str:
+        """The decoder of the upper half."""
+        settings = EncoderSettings.of(config)
+        of_encoder = settings.encoder_model if settings.encoder == "causal_lm" else None
+        return self.decoder_model or of_encoder or NAMES[0]
+
+    def first_block(self, config: ConfigLike, depth: int) -> int:
+        """The first block of the upper half of a decoder of `depth` blocks.
+
+        Raises:
+            ValueError: encoder_layer leaves one of the halves nothing.
+        """
+        if EncoderSettings.of(config).encoder != "causal_lm":
+            return depth - min(self.high_layers or depth, depth)
+        layer = CausalLMSettings.of(config).encoder_layer
+        first = layer + depth + 1 if layer < 0 else layer
+        if not 0 <= first < depth:
+            raise ValueError(
+                f"encoder_layer: {layer} leaves nothing of the decoder's {depth} blocks to the "
+                f"upper half; set 0 to {depth - 1}"
+            )
+        return first

@@ -1,0 +1,36 @@
+"""Molar: an LLM over item vectors, aligned with an ID model afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from recbole_llm.core.registry import PROPERTIES, ModelSpec, StageSpec
+from recbole_llm.hookspecs import hookimpl
+
+
+@hookimpl
+def register_models(register: Callable[[ModelSpec], None]) -> None:
+    """Molar."""
+    register(
+        ModelSpec(
+            "Molar",
+            "recbole_llm.models.molar.model:Molar",
+            trainer="recbole_llm.models.molar.trainer:MolarTrainer",
+            settings="recbole_llm.models.molar.settings:MolarSettings",
+            config=PROPERTIES / "model" / "Molar.yaml",
+            reads=("item_text",),
+            summary="Molar (2024): an LLM over item vectors of text and images, post-alignment",
+        )
+    )
+
+
+@hookimpl
+def register_stages(register: Callable[[StageSpec], None]) -> None:
+    """MIRM."""
+    register(
+        StageSpec(
+            "mirm",
+            "recbole_llm.models.molar.mirm:MIRMStage",
+            "tunes the encoder's language model on items and training histories (Molar)",
+        )
+    )

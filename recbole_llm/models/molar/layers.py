@@ -1,0 +1,93 @@
+"""The two models of Molar: item vectors, and a causal network over a history of them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from recbole_llm.features.reduce import expected_rows, pca
+from recbole_llm.layers.dropout import Dropout
+from recbole_llm.layers.embedding import FrozenEmbedding, append_rows
+from recbole_llm.layers.packing import run_left_aligned
+
+
+class Tower(nn.Module):
+    """A user model.
+
+    Args:
+        items: ids int [*] -> item vectors [*, H].
+        network: (vectors [B, L, H], mask [B, L]) -> states [B, L, H], causal.
+        dropout: on the vectors of the history.
+    """
+
+    def __init__(self, items: nn.Module, network: nn.Module, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.items, self.network, self.dropout = items, network, Dropout(dropout)
+
+    def forward(self, item_seq: Tensor, mask: Tensor) -> Tensor:
+        """item_seq int [B, L], mask bool [B, L] -> states [B, L, H]."""
+        states: Tensor = self.network(self.dropout(self.items(item_seq)), mask)
+        return states
+
+
+class DUEG(nn.Module):
+    """Dynamic User Embedding Generator: a decoder as a sequence backbone.
+
+    Args:
+        decoder: (vectors [B, L, H], padded on the right) -> states [B, L, H].
+    """
+
+    def __init__(self, decoder: nn.Module) -> None:
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(self, emb: Tensor, mask: Tensor) -> Tensor:
+        """emb [B, L, H], mask bool [B, L] -> states [B, L, H], zeros at padding."""
+        lengths = mask.sum(1)
+        return run_left_aligned(lambda own: self.decoder(own, lengths), emb, mask)
+
+
+class ContentItems(nn.Module):
+    """Projected content vectors W T_i + b; in early fusion plus an ID embedding.
+
+    Args:
+        vectors: T, frozen, [n, D].
+        size: of the projection.
+        std: standard deviation of the projected vectors at the start, which is the projection on
+            the principal components of T; what they do not fill is random.
+        fused: whether IDs take part.
+    """
+
+    def __init__(self, vectors: FrozenEmbedding, size: int, std: float, fused: bool) -> None:
+        super().__init__()
+        self.vectors = vectors
+        self.projection = nn.Linear(vectors.dimension, size)
+        _project(self.projection, vectors.weight, std)
+        self.ids = nn.Embedding(len(vectors.weight), size, padding_idx=0) if fused else None
+        if self.ids is not None:
+            nn.init.zeros_(self.ids.weight)  # from where the text starts, as `item_init` does
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """int [*] -> [*, size]."""
+        projected: Tensor = self.projection(self.vectors(ids))
+        return projected if self.ids is None else projected + self.ids(ids)
+
+    @torch.no_grad()
+    def append(self, vectors: Tensor) -> None:
+        """Rows of items that came after training, [m, D]; their IDs are where items of such
+        vectors are on average."""
+        if self.ids is not None:
+            arrays = (x.cpu().numpy() for x in (self.ids.weight, self.vectors.weight, vectors))
+            append_rows(self.ids, torch.from_numpy(expected_rows(*arrays)))
+        self.vectors.append(vectors)
+
+
+@torch.no_grad()
+def _project(projection: nn.Linear, vectors: Tensor, std: float) -> None:
+    """Start as std times the standardised projection on the vectors' principal components."""
+    components = pca(vectors.numpy(), projection.out_features)
+    mean, axes = (torch.from_numpy(part).float() for part in components[:2])
+    scale, width = std / components.spread(), axes.shape[1]
+    projection.weight[:width] = scale * axes.t()
+    projection.bias[:width] = -scale * (mean @ axes)
+    projection.bias[width:] = 0.0

@@ -1,0 +1,59 @@
+"""The two contrastive losses of Molar."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+MAX_LOG_SCALE = math.log(100)
+
+
+class PooledNCE(nn.Module):
+    """The loss of the authors' code: each target among all negatives of the batch, by cosine.
+
+    A negative is dropped where its cosine to the target, not to the state, is above
+    `same_item`: it is then taken for the target itself. Logits are multiplied by exp(log_scale),
+    which is learnt and at most 100.
+    """
+
+    def __init__(self, same_item: float = 0.99) -> None:
+        super().__init__()
+        self.same_item = same_item
+        self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+
+    def forward(self, states: Tensor, targets: Tensor, negatives: Tensor) -> Tensor:
+        """States [T, D], vectors of the targets [T, D] and of the pool [M, D] -> scalar."""
+        logits = self.logits(states, targets, negatives)
+        return F.cross_entropy(logits, logits.new_zeros(len(logits), dtype=torch.long))
+
+    def logits(self, states: Tensor, targets: Tensor, negatives: Tensor) -> Tensor:
+        """Of the target, then of the pool: [T, 1 + M]; -inf where a negative is dropped."""
+        states, targets, negatives = (F.normalize(x, dim=-1) for x in (states, targets, negatives))
+        with torch.no_grad():
+            self.log_scale.clamp_(0, MAX_LOG_SCALE)
+        own = (states * targets).sum(-1, keepdim=True)
+        pool = states @ negatives.t()
+        same = targets.detach() @ negatives.detach().t() > self.same_item
+        scaled = torch.cat([own, pool], dim=1) * self.log_scale.exp()
+        return scaled.masked_fill(F.pad(same, (1, 0)), -torch.inf)
+
+
+def alignment_loss(one: Tensor, other: Tensor, users: Tensor, temperature: float) -> Tensor:
+    """Symmetric InfoNCE between two views of a batch's users, scalar.
+
+    Mean over both directions of -log softmax(cosine / temperature) at the row's own counterpart.
+    Other rows of the same user are no negatives.
+
+    Args:
+        one, other: the views, [B, H] each.
+        users: int [B].
+        temperature: above 0.
+    """
+    logits = F.normalize(one, dim=-1) @ F.normalize(other, dim=-1).t() / temperature  # [B, B]
+    rows = torch.arange(len(logits), device=logits.device)
+    again = (users[:, None] == users) & (rows[:, None] != rows)
+    logits = logits.masked_fill(again, -torch.inf)
+    return (F.cross_entropy(logits, rows) + F.cross_entropy(logits.t(), rows)) / 2

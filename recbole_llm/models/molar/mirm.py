@@ -1,0 +1,80 @@
+"""MIRM: the language model behind the item vectors learns items and histories first.
+
+Three tasks (section 3.1 of the paper): picture -> description, structured attributes ->
+description, history -> next item. Histories are of training interactions alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+
+import numpy as np
+
+from recbole_llm.data.training import training_interactions
+from recbole_llm.features.encoders.adapters import sees_pictures
+from recbole_llm.features.images import find_pictures
+from recbole_llm.features.item_settings import ItemSettings
+from recbole_llm.features.prompts import item_file, item_titles
+from recbole_llm.models.molar.settings import MIRMSettings
+from recbole_llm.offline.tune import TuneStage
+from recbole_llm.offline.tuner import Sample
+
+Rows = dict[str, dict[str, str]]
+
+
+class MIRMStage(TuneStage):
+    """Tunes the encoder's model on the three tasks; the first needs a model that sees, and
+    `item_feature` item_image or item_multimodal."""
+
+    name = "mirm"
+
+    def samples(self) -> Sequence[Sample]:
+        """Of all three tasks."""
+        return [*self._pictures(), *self._attributes(), *self._histories()]
+
+    @cached_property
+    def _described(self) -> tuple[Rows, str]:
+        """Rows of the items that have an id, and the field that describes an item."""
+        file = item_file(self.config, self.dataset)
+        known = self.dataset.field2token_id[self.dataset.iid_field]
+        rows = {t: r for t, r in file.by(self.dataset.iid_field).items() if t in known}
+        chosen = MIRMSettings.of(self.config).mirm_description_field
+        fields = file.text_fields(without=(self.dataset.iid_field,))
+        if not fields or (chosen is not None and chosen not in file.types):
+            what = f"no field '{chosen}'" if chosen else "no text field"
+            raise ValueError(
+                f"mirm_description_field: '{file.path}' has {what}; it has {file.described()}"
+            )
+        longest = max(fields, key=lambda f: sum(len(row[f]) for row in rows.values()))
+        return rows, chosen or longest
+
+    def _pictures(self) -> Iterator[Sample]:
+        if ItemSettings.of(self.config).item_feature == "item_text":
+            return
+        if not sees_pictures(self.source):
+            return
+        rows, field = self._described
+        for token, file in find_pictures(self.config, self.dataset, list(rows)).items():
+            if rows[token][field]:
+                yield Sample("picture", "Describe the item.", rows[token][field], file)
+
+    def _attributes(self) -> Iterator[Sample]:
+        rows, field = self._described
+        for row in rows.values():
+            kept = {f: v for f, v in row.items() if v and f not in (field, self.dataset.iid_field)}
+            if kept and row[field]:
+                listed = "; ".join(f"{f.replace('_', ' ')}: {v}" for f, v in kept.items())
+                yield Sample("attributes", f"Describe the item. {listed}", row[field])
+
+    def _histories(self) -> Iterator[Sample]:
+        titles = item_titles(self.config, self.dataset)
+        names = self.dataset.field2id_token[self.dataset.iid_field]
+        most = MIRMSettings.of(self.config).mirm_history
+        users, items = training_interactions(self.dataset)
+        starts = np.flatnonzero(np.diff(users)) + 1
+        for own in np.split(items, starts):
+            *before, last = [titles.get(str(names[i])) or "" for i in own[-most - 1 :]]
+            if before and last:
+                listed = "; ".join(title for title in before if title)
+                yield Sample("history", f"The user chose: {listed}. What comes next?", last)

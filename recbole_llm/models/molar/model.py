@@ -1,0 +1,186 @@
+"""Molar (Luo et al. 2024, arXiv 2412.18176).
+
+README.md beside this file says where it departs from the authors' code, and why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from recbole_llm.features.attach import item_embeddings
+from recbole_llm.features.encoders.decoders import Source
+from recbole_llm.features.reduce import Whitener
+from recbole_llm.features.store import cache_dir
+from recbole_llm.layers.backbones import backbone_from_settings
+from recbole_llm.layers.decoder import CausalDecoder, depth_of, small_decoder
+from recbole_llm.layers.embedding import FrozenEmbedding
+from recbole_llm.models.base import LOSS_TYPES, SequenceRecommender, TrainingRows
+from recbole_llm.models.molar.layers import DUEG, ContentItems, Tower
+from recbole_llm.models.molar.losses import PooledNCE, alignment_loss
+from recbole_llm.models.molar.settings import PHASES, MolarSettings
+
+if TYPE_CHECKING:
+    from recbole.data.dataset import Dataset
+    from recbole.data.interaction import Interaction
+
+    from recbole_llm.core.config import Config
+
+
+class Molar(SequenceRecommender):
+    """A decoder over content vectors of items (DUEG), whose user states follow an ID model's.
+
+    Phase id: the ID model learns from the recommendation loss, alone. Phase content: the content
+    model learns from it too, plus alignment_weight * InfoNCE between both models' user states.
+    The content model alone scores.
+    """
+
+    other_parameter_name = ("phase",)  # goes into checkpoints, so that a loaded model scores alike
+    loss_types = (*LOSS_TYPES, "NCE")
+    _phase: str
+
+    def __init__(self, config: Config, dataset: Dataset) -> None:
+        super().__init__(config, dataset)
+        settings = MolarSettings.of(config)
+        self.alignment_weight, self.temperature = settings.alignment_weight, settings.temperature
+        self.aligned, self.joint = settings.fusion == "post_alignment", settings.id_model == "joint"
+        table = item_embeddings(config, dataset)
+        self._whitener = Whitener(table.matrix, settings.vector_whitening)
+        vectors = FrozenEmbedding(self._whitener(table.matrix), table.fingerprint)
+        decoder, fused = _decoder(config, settings), settings.fusion == "early_fusion"
+        items = ContentItems(vectors, decoder.width, settings.item_std, fused)
+        content = Tower(items, DUEG(decoder), settings.item_dropout_prob)
+        self.towers = nn.ModuleDict({"content": content})
+        if self.aligned:
+            self.towers["id"] = _ids(settings, self.n_items)
+            self.to_ids = nn.Linear(decoder.width, settings.hidden_size, bias=False)
+        self.nce = PooledNCE(settings.same_item) if self.loss_type == "NCE" else None
+        self.phase = PHASES[-1]
+
+    @property
+    def phase(self) -> str:
+        """id or content, the model that is trained and scores."""
+        return self._phase
+
+    @phase.setter
+    def phase(self, name: str) -> None:
+        if name not in PHASES:
+            raise ValueError(f"phase '{name}' is none of {', '.join(PHASES)}")
+        self._phase = name
+        self._cached_items = None
+
+    def begin_phase(self, name: str) -> None:
+        """Enter a phase at its start."""
+        self.phase = name
+
+    def phase_parameters(self) -> Iterator[nn.Parameter]:
+        """Parameters that the present phase trains."""
+        for name, parameter in self.named_parameters():
+            of_ids = name.startswith("towers.id.")
+            if self.phase == "id" and (of_ids or name.startswith("nce.")):
+                yield parameter
+            if self.phase == "content" and (self.joint or not of_ids):
+                yield parameter
+
+    def tower(self, name: str) -> Any:
+        """The `Tower` called id or content."""
+        return self.towers[name]
+
+    def train(self, mode: bool = True) -> Molar:
+        """As torch's; a frozen ID model stays in eval mode, without dropout."""
+        super().train(mode)
+        if self.aligned and not self.joint and self.phase == "content":
+            self.tower("id").eval()
+        return self
+
+    def user_states(self, item_seq: Tensor, mask: Tensor) -> Tensor:
+        """int [B, L], bool [B, L] -> [B, L, H], of the phase's model."""
+        return self._scored(self.tower(self.phase)(item_seq, mask))
+
+    def item_vectors(self, ids: Tensor | None = None) -> Tensor:
+        """int [*] -> [*, H], of the phase's model; None: the whole catalogue, [n, H]."""
+        if ids is None:
+            ids = torch.arange(self.n_items, device=self.device)
+        return self._scored(self.tower(self.phase).items(ids))
+
+    def _scored(self, vectors: Tensor) -> Tensor:
+        """NCE scores by cosine."""
+        return vectors if self.nce is None else F.normalize(vectors, dim=-1)
+
+    def calculate_loss(self, interaction: Interaction) -> Tensor | tuple[Tensor, ...]:  # type: ignore[override]
+        """Recommendation loss; in the content phase also that of a joint ID model and the weighted
+        alignment loss (RecBole sums them)."""
+        rows = self.training_rows(interaction)
+        loss = self.recommendation_loss(rows)
+        if self.phase == "id" or not self.aligned:
+            return loss
+        last, users = self._ends(interaction, rows)
+        with self._as_phase("id"), torch.set_grad_enabled(self.joint):
+            id_rows = self.training_rows(interaction)
+            parts = (loss, self.recommendation_loss(id_rows)) if self.joint else (loss,)
+        content = self.to_ids(rows.states[last])
+        aligned = alignment_loss(content, id_rows.states[last], users, self.temperature)
+        return (*parts, self.alignment_weight * aligned)
+
+    def recommendation_loss(self, rows: TrainingRows) -> Tensor:
+        """Loss of `loss_type` on the rows, scalar."""
+        if self.nce is None or rows.negatives is None:
+            return super().recommendation_loss(rows)
+        targets, pool = rows.targets, rows.negatives.flatten()
+        loss: Tensor = self.nce(rows.states, self.item_vectors(targets), self.item_vectors(pool))
+        return loss
+
+    def _ends(self, interaction: Interaction, rows: TrainingRows) -> tuple[Tensor, Tensor]:
+        """The row of each history's last state, and its user: int [B] each."""
+        users = interaction[self.USER_ID]
+        if self.POS_ITEM_SEQ in interaction:
+            return (interaction[self.POS_ITEM_SEQ] != 0).sum(1).cumsum(0) - 1, users
+        # RecBole's loader repeats the whole batch for each further negative.
+        count = len(rows.states)
+        return torch.arange(count, device=users.device), users[:count]
+
+    @contextmanager
+    def _as_phase(self, name: str) -> Iterator[None]:
+        present, self._phase = self._phase, name
+        try:
+            yield
+        finally:
+            self._phase = present
+
+    def add_items(self, text: Tensor) -> None:
+        """Take items after training: see `TextItemModel`. Their vectors are whitened by the
+        statistics of the items of training."""
+        white = torch.from_numpy(self._whitener(text.cpu().numpy()))
+        self.tower("content").items.append(white.to(text.device))
+        self.n_items += len(text)
+        self._cached_items = None
+
+
+def _decoder(config: Config, settings: MolarSettings) -> CausalDecoder:
+    s = settings
+    if s.decoder_model is None:
+        return CausalDecoder(
+            small_decoder(s.decoder_size, s.decoder_layers, s.decoder_heads, s.decoder_inner),
+            checkpointing=s.gradient_checkpointing,
+        )
+    try:
+        model = Source.of(s.decoder_model, None, cache_dir(config)).model(torch.float32)
+        first = max(depth_of(model) - s.decoder_blocks, 0) if s.decoder_blocks else 0
+        return CausalDecoder(
+            model, first, s.decoder_blocks, s.tuning, s.lora_rank,
+            s.gradient_checkpointing,
+        )  # fmt: skip
+    except ValueError as error:
+        raise ValueError(f"decoder_model: {error}") from error
+
+
+def _ids(settings: MolarSettings, n_items: int) -> Tower:
+    items = nn.Embedding(n_items, settings.hidden_size, padding_idx=0)
+    nn.init.normal_(items.weight[1:], std=settings.initializer_range)
+    backbone = backbone_from_settings(settings, settings.MAX_ITEM_LIST_LENGTH)
+    return Tower(items, backbone)

@@ -1,0 +1,123 @@
+"""Molar's keys."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import model_validator
+
+from recbole_llm.core.settings import (
+    Count,
+    Dropout,
+    FieldName,
+    Natural,
+    Positive,
+    Share,
+    Text,
+)
+from recbole_llm.layers.backbones.settings import BackboneSettings
+from recbole_llm.layers.decoder_settings import DecoderSettings
+from recbole_llm.models.settings import SequentialSettings
+from recbole_llm.offline.settings import TuneSettings
+
+Phase = Literal["id", "content"]
+PHASES: tuple[Phase, ...] = ("id", "content")
+
+
+class MIRMSettings(TuneSettings):
+    """The stage mirm, which tunes the encoder's model on the data set (prepare --stage=mirm)."""
+
+    mirm_description_field: FieldName | None = None
+    """Field of the .item file that describes an item; None: the text field with the longest
+    texts."""
+    mirm_history: Count = 10
+    """Items of a user's training history that the next one is foretold from: the last ones."""
+
+
+class MolarSettings(MIRMSettings, DecoderSettings, BackboneSettings, SequentialSettings):
+    """Molar (Luo et al. 2024, arXiv 2412.18176). "paper" is theirs; what is not was tuned on
+    validation (models/molar/README.md). The backbone's keys are those of the ID model."""
+
+    fusion: Literal["post_alignment", "early_fusion", "no_alignment"] = "post_alignment"
+    """Where IDs come in: post_alignment (paper), or an ablation: early_fusion adds an ID embedding
+    to every item vector, no_alignment leaves IDs out."""
+    id_model: Literal["frozen", "joint"] = "frozen"
+    """ID model of the post-alignment: frozen after a phase of its own, or joint, learning its own
+    recommendation loss beside the content model's."""
+    alignment_weight: Positive = 0.1
+    """Weight of the alignment loss."""
+    temperature: Positive = 0.1
+    """Temperature of the alignment loss."""
+    loss_type: Literal["BCE", "NCE", "CE", "BPR", "SSM"] = "BCE"  # type: ignore[assignment]
+    """Recommendation loss: BCE (paper), NCE (authors' code: the batch's negatives pooled, by
+    cosine), CE, BPR or SSM; all but CE have negatives of train_neg_sample_args."""
+    same_item: Share = 0.99
+    """NCE: cosine to the target from which a negative is dropped as the target itself; authors:
+    0.99."""
+
+    decoder_model: Text | None = None
+    """Pre-trained decoder whose blocks read the item vectors: a folder, a .gguf file,
+    SmolLM2-135M-Instruct, or a hub name; None: a small one with random weights."""
+    decoder_blocks: Count | None = None
+    """Top blocks of decoder_model that are used; None: all."""
+    decoder_size: Count = 192
+    """Width of the small decoder, and of its states and item vectors."""
+    decoder_layers: Count = 2
+    """Blocks of the small decoder."""
+    decoder_heads: Count = 2
+    """Attention heads of the small decoder."""
+    decoder_inner: Count = 192
+    """Width of the small decoder's feed-forward net."""
+    item_dropout_prob: Dropout = 0.0
+    """Dropout on the item vectors of a history, before the decoder."""
+
+    vector_whitening: Share = 0.5
+    """0: the content vectors as they are; up to 1: their directions are evened out first."""
+    item_std: Positive = 0.1
+    """Standard deviation of the projected content vectors at the start."""
+
+    epochs: Count = 40
+    """Epochs of each phase at most; early stopping on validation ends most of them before."""
+    learning_rate: Positive = 0.001
+    """Learning rate of each phase."""
+    stopping_step: Natural = 3
+    """Evaluations without improvement on validation that a phase goes on for."""
+    id_epochs: Natural | None = None
+    """Epochs of the frozen ID model's phase; None: epochs."""
+    id_learning_rate: Positive | None = None
+    """Learning rate of that phase; None: learning_rate."""
+    id_stopping_step: Natural | None = None
+    """Stopping step of that phase; None: stopping_step."""
+    id_pretrained: Text | None = None
+    """Checkpoint of that phase (saved/Molar-<time>-id.pth) to use in its place."""
+    content_epochs: Natural | None = None
+    """Epochs of the content model's phase; None: epochs."""
+    content_learning_rate: Positive | None = None
+    """Learning rate of that phase; None: learning_rate."""
+    content_stopping_step: Natural | None = None
+    """Stopping step of that phase; None: stopping_step."""
+
+    @model_validator(mode="after")
+    def _decoder_heads_divide(self) -> Self:
+        if self.decoder_size % self.decoder_heads:
+            raise ValueError(
+                f"decoder_heads: {self.decoder_heads} does not divide decoder_size "
+                f"{self.decoder_size}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _checkpoint_exists(self) -> Self:
+        if self.id_pretrained is None:
+            return self
+        if not Path(self.id_pretrained).is_file():
+            raise ValueError(f"id_pretrained: checkpoint '{self.id_pretrained}' does not exist")
+        if not self.has_id_phase:
+            raise ValueError("id_pretrained: needs fusion: post_alignment and id_model: frozen")
+        return self
+
+    @property
+    def has_id_phase(self) -> bool:
+        """Whether an ID model is trained first."""
+        return self.fusion == "post_alignment" and self.id_model == "frozen"

@@ -1,0 +1,124 @@
+"""Tuning a language model on samples of tasks with low-rank adapters: the base of such stages.
+
+A method says what is learnt (``samples``); loading, training, resuming, held-out losses and the
+artifact are here. The artifact holds ``adapter/``, in peft's format, for `encoder_adapter`, and
+``losses.json``: {before, after: {task: mean loss of a held-out answer's tokens}}.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple
+from functools import cached_property
+from logging import getLogger
+from pathlib import Path
+from typing import Any
+
+from recbole_llm.features.digest import digest, file_digest
+from recbole_llm.features.encoders.decoders import Source
+from recbole_llm.features.encoders.smollm import NAMES
+from recbole_llm.features.item_settings import ItemSettings
+from recbole_llm.features.settings import EncoderSettings
+from recbole_llm.features.store import cache_dir
+from recbole_llm.offline.settings import TuneSettings
+from recbole_llm.offline.stage import Stage, StageError, StageReport
+from recbole_llm.offline.tuner import Sample, Tuner
+
+ADAPTER, LOSSES = "adapter", "losses.json"
+_STATE = "state.pth"
+
+
+def split_samples(
+    samples: Sequence[Sample], most: int, share: float, seed: int
+) -> tuple[list[Sample], list[Sample]]:
+    """Samples to learn from and held-out ones: of each task `most` at random, of these a share
+    held out, one at least.
+
+    Raises:
+        StageError: a task has fewer than two samples.
+    """
+    numbers = random.Random(seed)
+    learnt: list[Sample] = []
+    held: list[Sample] = []
+    for task in dict.fromkeys(sample.task for sample in samples):
+        own = [sample for sample in samples if sample.task == task]
+        own = numbers.sample(own, min(most, len(own)))
+        if len(own) < 2:
+            raise StageError(f"task '{task}' has {len(own)} samples; tuning needs two or more")
+        count = max(1, round(share * len(own)))
+        held, learnt = held + own[:count], learnt + own[count:]
+    return learnt, held
+
+
+class TuneStage(Stage):
+    """A stage that tunes a language model; its units are steps."""
+
+    unit = "steps"
+
+    @abstractmethod
+    def samples(self) -> Sequence[Sample]:
+        """What is to be learnt, of training interactions alone."""
+
+    @cached_property
+    def settings(self) -> TuneSettings:
+        """The keys of the tuning."""
+        return TuneSettings.of(self.config)
+
+    @cached_property
+    def source(self) -> Source:
+        """The model that is tuned."""
+        encoder = EncoderSettings.of(self.config)
+        name = self.settings.tune_model or encoder.encoder_model or NAMES[0]
+        return Source.of(name, encoder.encoder_revision, cache_dir(self.config))
+
+    @cached_property
+    def parts(self) -> tuple[list[Sample], list[Sample]]:
+        """Samples to learn from, held-out samples."""
+        own = self.settings
+        return split_samples(
+            self.samples(), own.tune_samples, own.tune_held_out, self.config["seed"]
+        )
+
+    def inputs(self) -> Mapping[str, Any]:
+        """Model, settings and samples."""
+        samples = [
+            [*astuple(s)[:3], file_digest(s.image) if s.image else None]
+            for part in self.parts
+            for s in part
+        ]
+        own = self.settings.model_dump(exclude={"tune_model"})
+        seed = self.config["seed"]
+        return {**own, "model": self.source.digest, "samples": digest(samples), "seed": seed}
+
+    def work(self, folder: Path) -> tuple[int, int]:
+        """Train what is missing, and write adapter and losses."""
+        settings = EncoderSettings.placed(self.config)
+        tuner = Tuner(self.source, self.settings, str(settings.encoder_device), self._max_pixels)
+        learnt, held = self.parts
+        shown = self.config["show_progress"] is not False
+        there, done = tuner.train(learnt, held, folder / _STATE, self.config["seed"], shown)
+        tuner.model.save_pretrained(folder / ADAPTER)
+        losses = {"before": tuner.before, "after": tuner.losses(held)}
+        (folder / LOSSES).write_text(json.dumps(losses, indent=1), encoding="utf-8")
+        (folder / _STATE).unlink()
+        return there, done
+
+    @property
+    def _max_pixels(self) -> int:
+        return ItemSettings.of(self.config).item_image_max_pixels
+
+    def complete(self) -> StageReport:
+        """Tune the model unless it is done, and say where the adapter is and what it has learnt."""
+        report = super().complete()
+        losses = json.loads((self.path / LOSSES).read_text(encoding="utf-8"))
+        said = "; ".join(
+            f"{task} {float(loss):.3f} -> {float(losses['after'][task]):.3f}"
+            for task, loss in losses["before"].items()
+        )
+        log = getLogger("recbole_llm")
+        log.info(f"{self.name}: held-out loss (nats per token of an answer): {said}")
+        log.info(f"{self.name}: its adapter is encoder_adapter={self.path / ADAPTER}")
+        return report

@@ -1,0 +1,220 @@
+"""Pictures of items: what is read, what is refused, and the features made of them."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from made_pictures import picture, tiny_dual, tiny_vit
+from made_texts import ITEMS, PlainConfig
+from PIL import Image
+
+from recbole_llm.features import attach, images, prompts, text
+from recbole_llm.features.encoders import vision
+from recbole_llm.features.errors import TableError
+from recbole_llm.features.images import PictureError, read_picture
+
+Make = Callable[..., Any]
+PLENTY = 10_000
+
+
+@pytest.fixture(autouse=True)
+def _no_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prompts, "_override", lambda hook, config, dataset: None)
+
+
+def content(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_formats(kind: str) -> None:
+    read = read_picture(content(picture(), kind, quality=95, lossless=True), PLENTY)
+    assert (read.mode, read.size) == ("RGB", (40, 30))
+    if kind != "JPEG":
+        assert np.array_equal(read, picture())
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGBA", "I;16"])
+def test_modes(mode: str) -> None:
+    made = Image.new("I;16", (3, 2)) if mode == "I;16" else picture(size=(3, 2)).convert(mode)
+    assert read_picture(content(made), PLENTY).mode == "RGB"
+
+
+def test_transparent_pictures_are_on_white() -> None:
+    clear = Image.new("RGBA", (2, 2), (10, 20, 30, 0))
+    assert read_picture(content(clear), PLENTY).getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_pictures_are_upright() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # taken with the camera on its side
+    assert read_picture(content(picture(), "JPEG", exif=exif), PLENTY).size == (30, 40)
+
+
+@pytest.mark.parametrize(
+    ("made", "reason"),
+    [
+        (lambda: b"", "broken"),
+        (lambda: b"no picture", "broken"),
+        (lambda: content(picture())[:-30], "broken"),
+        (lambda: content(picture(), "GIF"), "broken"),  # not one of the formats
+        (lambda: content(picture(size=(101, 100))), "too large"),
+        (
+            lambda: content(picture(), "PNG", save_all=True, append_images=[picture(1)]),
+            "animated",
+        ),
+        (
+            lambda: content(picture(), "WEBP", save_all=True, append_images=[picture(1)]),
+            "animated",
+        ),
+    ],
+)
+def test_what_is_not_read(made: Callable[[], bytes], reason: str) -> None:
+    with pytest.raises(PictureError, match=reason):
+        read_picture(made(), PLENTY)
+
+
+@given(st.integers(0, 2000), st.binary(min_size=1, max_size=4))
+def test_a_damaged_file_is_read_or_refused(place: int, bytes_: bytes) -> None:
+    whole = content(picture(size=(20, 15)))
+    damaged = whole[: place % len(whole)] + bytes_ + whole[place % len(whole) + len(bytes_) :]
+    with contextlib.suppress(PictureError):
+        assert read_picture(damaged, PLENTY).mode == "RGB"
+
+
+def with_pictures(dataset: Any, **files: bytes) -> Path:
+    """Files in images/; ``p10`` is item 10's."""
+    folder = Path(dataset.dataset_path) / "images"
+    folder.mkdir(exist_ok=True)
+    for name, data in files.items():
+        (folder / f"{name[1:]}.png").write_bytes(data)
+    return folder
+
+
+@pytest.fixture
+def seen(config: PlainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The configuration reads pictures with a tiny ViT; here is what it is shown."""
+    config.update(encoder="image", encoder_model=str(tiny_vit(tmp_path / "vit")))
+    shown: list[Any] = []
+    real = vision.VisionEncoder.encode_contents
+
+    def encode(self: Any, texts: Any, pictures: Any) -> Any:
+        shown.extend(pictures)
+        return real(self, texts, pictures)
+
+    monkeypatch.setattr(vision.VisionEncoder, "encode_contents", encode)
+    return shown
+
+
+def test_vectors_of_pictures_are_stored_by_their_bytes(
+    config: PlainConfig, make_dataset: Make, seen: list[Any]
+) -> None:
+    dataset = make_dataset()
+    one, two = content(picture(1)), content(picture(2))
+    folder = with_pictures(dataset, p10=one, p20=two, p30=one)
+    table = text.item_image(config, dataset)
+    assert len(seen) == 2, "the same bytes are encoded once"
+    np.testing.assert_array_equal(table.matrix[1], table.matrix[3])
+    expected = vision.create(config).encode_contents([None], [picture(2)])
+    np.testing.assert_allclose(table.matrix[2], expected[0], atol=1e-6)
+    assert not table.matrix[0].any()
+    seen.clear()
+    (folder / "10.png").rename(folder / "10.JPG")  # moved and renamed
+    assert text.item_image(config, dataset).fingerprint == table.fingerprint
+    assert not seen, "what is stored is not encoded again"
+    with_pictures(dataset, p20=content(picture(3)))
+    assert text.item_image(config, dataset).fingerprint != table.fingerprint
+    assert len(seen) == 1
+
+
+def test_unusable_pictures_are_counted_named_and_handled_as_missing_texts(
+    config: PlainConfig, make_dataset: Make, seen: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    dataset = make_dataset()
+    large = content(Image.new("RGB", (5000, 5000)))
+    with_pictures(dataset, p10=content(picture()), p20=b"broken", p30=large)
+    with pytest.raises(TableError, match="2 of 3 items have no picture: '20', '30'; .*missing_emb"):
+        text.item_image(config, dataset)
+    assert not seen, "nothing is encoded before"
+    config["missing_embedding"] = "zeros"
+    with caplog.at_level(logging.WARNING):
+        table = text.item_image(config, dataset)
+    assert "pictures of 1 of 3 items; 1 broken ('20'); 1 too large ('30')" in caplog.text
+    assert table.matrix.any(1).tolist() == [False, True, False, False]
+
+
+def test_a_column_of_paths(config: PlainConfig, make_dataset: Make, seen: list[Any]) -> None:
+    rows = ITEMS.splitlines()
+    paths = ["picture:token", "images/a.png", "images/../../out.png", "", "images/a.png"]
+    dataset = make_dataset("\n".join(map("\t".join, zip(rows, paths, strict=True))))
+    with_pictures(dataset, pa=content(picture()))
+    (Path(dataset.dataset_path).parent / "out.png").write_bytes(content(picture(1)))
+    config.update(item_image_field="picture", missing_embedding="zeros")
+    found = images.find_pictures(config, dataset, ["10", "20", "30"])
+    assert set(found) == {"10"}, "no path leads out of the folder"
+    config["item_image_field"] = "pictur"
+    with pytest.raises(ValueError, match="no field 'pictur'; did you mean 'picture'"):
+        text.item_image(config, dataset)
+
+
+def test_no_folder(config: PlainConfig, make_dataset: Make, seen: list[Any]) -> None:
+    with pytest.raises(ValueError, match="item_image_folder: .*images' is no folder"):
+        text.item_image(config, make_dataset())
+
+
+def test_items_without_a_picture_go_by_their_text(
+    config: PlainConfig, make_dataset: Make, tmp_path: Path
+) -> None:
+    dataset = make_dataset()
+    with_pictures(dataset, p10=content(picture()), p20=b"broken")
+    config.update(encoder="multimodal", encoder_model=str(tiny_dual(tmp_path / "clip", "clip")))
+    table = text.item_multimodal(config, dataset)
+    texts, pictures = np.split(table.matrix, 2, axis=1)
+    assert texts.any(1).tolist() == [False, True, True, True]
+    assert pictures.any(1).tolist() == [False, True, False, False]
+    alone = text.item_text(config, dataset)
+    np.testing.assert_allclose(alone.matrix[2], table.matrix[2], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "feature", "message"),
+    [
+        ("hash", "item_image", "item_feature: 'item_image' needs an encoder of pictures"),
+        ("image", "item_text", "reads pictures alone, but item_feature is 'item_text'"),
+        ("image", "item_multimodal", "reads pictures alone"),
+    ],
+)
+def test_encoder_and_feature_have_to_fit(
+    config: PlainConfig, make_dataset: Make, encoder: str, feature: str, message: str
+) -> None:
+    from recbole_llm import testing
+    from recbole_llm.core.plugins import get_plugins, list_encoders
+
+    if "hash" not in list_encoders():
+        get_plugins().register(testing, testing.__name__)
+    config.update(encoder=encoder, item_feature=feature)
+    with pytest.raises(ValueError, match=message):
+        attach.item_embeddings(config, make_dataset())
+
+
+def test_models_read_what_item_feature_names(
+    config: PlainConfig, make_dataset: Make, seen: list[Any]
+) -> None:
+    dataset = make_dataset()
+    with_pictures(dataset, **{f"p{i}": content(picture(i)) for i in (10, 20, 30)})
+    config.update(item_feature="item_image", model="PAD")
+    assert attach.reads_of(config) == ("item_image",)
+    table = attach.item_embeddings(config, dataset)
+    assert attach.attached(dataset)["item_image"] is table
+    assert dataset._preloaded_weight["item_id"] is table.matrix

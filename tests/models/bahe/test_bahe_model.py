@@ -1,0 +1,255 @@
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import torch
+from made_decoder import DEPTH, WIDTH, write_decoder
+from recbole.data.interaction import Interaction
+
+from recbole_llm import testing
+from recbole_llm.core.config import Config
+from recbole_llm.core.plugins import get_plugins, list_encoders
+from recbole_llm.models.bahe.model import BAHE
+from recbole_llm.quick_start import build_model, load_data
+from recbole_llm.testing import CTRModelTests, write_tiny_dataset
+
+OF_DECODER: dict[str, Any] = {
+    "encoder": "causal_lm",
+    "encoder_model": "decoder",
+    "encoder_layer": 1,
+    "high_layers": 1,
+    "mlp_hidden_size": [16],
+}
+RATED = {"behaviour_prompt": "{{ rating | int }} of 5: {{ item }}", "behaviour_field": "rating"}
+LABELED: dict[str, Any] = {
+    "threshold": {"rating": 3},
+    "train_neg_sample_args": None,
+    "eval_args": {"split": {"RS": [6, 2, 2]}, "order": "TO", "mode": "labeled"},
+}
+
+
+@pytest.fixture(autouse=True)
+def decoder() -> None:
+    write_decoder()
+
+
+class TestBAHE(CTRModelTests):
+    model = "BAHE"
+    config = OF_DECODER
+
+
+class TestBAHEOfOtherVectors(CTRModelTests):
+    model = "BAHE"
+    config = {"decoder_model": "decoder", "high_layers": 1, "tuning": "lora", "lora_rank": 2}
+
+
+class TestBAHEOfRatedBehaviours(CTRModelTests):
+    model = "BAHE"
+    config = {**OF_DECODER, **RATED, "user_pooling": "mean"}
+
+
+class TestCoupled(CTRModelTests):
+    model = "BAHE"
+    config = {**OF_DECODER, "coupled": True, "train_level": "prefix", "coupled_max_tokens": 60}
+
+    def levels(self) -> list[str]:
+        return ["prefix"]
+
+
+def make(**keys: Any) -> tuple[Any, BAHE, list[Any]]:
+    write_tiny_dataset("dataset")
+    if "hash" not in list_encoders():
+        get_plugins().register(testing, testing.__name__)
+    settings = {**OF_DECODER, "show_progress": False, "MAX_ITEM_LIST_LENGTH": 10, **keys}
+    config = Config("BAHE", "tiny", config_dict=settings)
+    _, *loaders = load_data(config)
+    return config, build_model(config, loaders[0]._dataset).eval(), loaders
+
+
+def test_the_user_is_the_upper_half_over_the_lower_halfs_vectors() -> None:
+    from transformers import AutoModel
+
+    _, model, _ = make(encoder_pooling="mean", high_layers=None)
+    whole = AutoModel.from_pretrained("decoder")
+    history = torch.tensor([[3, 7, 5, 0, 0]])
+    with torch.no_grad():
+        states = model.user_states(history, history != 0)[0, :3]
+        expected = model.items(history[:, :3])
+        angles = whole.rotary_emb(expected, torch.arange(3)[None])
+        mask = torch.full((3, 3), -torch.inf).triu(1)[None, None]
+        for block in whole.layers[1:]:
+            expected = block(expected, attention_mask=mask, position_embeddings=angles)
+        expected = whole.norm(expected)[0]
+        torch.testing.assert_close(states, model.user_map(expected))
+        alone = model.item_vectors(torch.tensor([3]))
+        torch.testing.assert_close(alone[0], model.item_map(expected[0]))  # it has only itself
+    assert model.items.dimension == WIDTH
+
+
+def test_mean_pooling_is_of_the_states_so_far() -> None:
+    _, last, _ = make()
+    _, mean, _ = make(user_pooling="mean")
+    mean.load_state_dict(last.state_dict())
+    history = torch.tensor([[3, 7, 5]])
+    mask = history != 0
+    with torch.no_grad():
+        states, means = last.user_states(history, mask)[0], mean.user_states(history, mask)[0]
+    # The map to the head is linear, and its bias is zero at first.
+    torch.testing.assert_close(means, states.cumsum(0) / torch.tensor([[1.0], [2.0], [3.0]]))
+
+
+def test_behaviour_fields_are_read_alone_and_joined() -> None:
+    """Histories of two fields, woven into one another, against each field by itself."""
+    _, model, _ = make(**RATED)
+    field = model.field_of[1:]
+    ones, twos = (1 + torch.nonzero(field == f).view(-1)[:2] for f in (0, 1))
+    woven = -torch.stack([ones[0], twos[0], ones[1], twos[1]])[None]
+    with torch.no_grad():
+        states = model.user_states(woven, woven != 0)[0]
+        zeros = torch.zeros(model.high.width)
+
+        def alone(ids: torch.Tensor) -> torch.Tensor:
+            return model.high(model.behaviours(ids)[None])[0, -1]  # type: ignore[misc]
+
+        def joined(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+            rest = [zeros] * (model.n_fields - 2)
+            state: torch.Tensor = model.user_map(torch.cat([first, second, *rest]))
+            return state
+
+        torch.testing.assert_close(states[0], joined(alone(ones[:1]), zeros))
+        torch.testing.assert_close(states[1], joined(alone(ones[:1]), alone(twos[:1])))
+        torch.testing.assert_close(states[3], joined(alone(ones), alone(twos)))
+
+
+def test_behaviours_are_texts_of_the_interaction() -> None:
+    _, _, loaders = make(**RATED)
+    dataset = loaders[0]._dataset
+    assert len(dataset.behaviours) == len(set(dataset.behaviours))
+    inter = dataset.inter_feat
+    titles = dataset.field2id_token["item_id"]
+    for row in range(0, len(inter), 40):
+        behaviour = dataset.behaviours[int(inter["behaviour_id"][row]) - 1]
+        rating, item = float(inter["rating"][row]), titles[int(inter["item_id"][row])]
+        assert behaviour.field == str(rating)
+        assert behaviour.text.startswith(f"{int(rating)} of 5: ")
+        assert f" {item[1:]}" in behaviour.text  # "The comedy robot 2" is the title of i2
+
+
+def test_a_rating_that_makes_the_label_is_read_of_the_history_alone() -> None:
+    """Changing the target's own behaviour moves nothing; the last behaviour of the history does."""
+    _, model, loaders = make(**RATED, **LABELED, train_level="prefix")
+    rows = next(iter(loaders[2]))[0]
+    before = model.predict(rows)
+    columns = dict(rows.interaction)
+    columns["behaviour_id"] = columns["behaviour_id"].roll(1)
+    columns["label"] = 1 - columns["label"]
+    assert model.predict(Interaction(columns)).equal(before)
+    seen = columns["behaviour_id_list"].clone()
+    seen[:, 0] = seen[:, 0] % len(loaders[0]._dataset.behaviours) + 1
+    columns["behaviour_id_list"] = seen
+    assert not model.predict(Interaction(columns)).allclose(before)
+
+
+def test_sequence_rows_hold_the_behaviours_of_their_items() -> None:
+    _, _, loaders = make(**RATED)
+    dataset = loaders[0]._dataset
+    source = dataset.inter_feat.interaction.source.columns
+    pairs = set(zip(source["item_id"].tolist(), source["behaviour_id"].tolist(), strict=True))
+    batch = next(iter(loaders[0]))
+    items, behaviours = batch["item_id_list"], batch["behaviour_id_list"]
+    assert ((items == 0) == (behaviours == 0)).all()
+    assert set(zip(items.view(-1).tolist(), behaviours.view(-1).tolist(), strict=True)) <= pairs
+
+
+def test_the_coupled_llm_reads_history_and_target_as_one_text() -> None:
+    from transformers import AutoModel
+
+    _, model, _ = make(coupled=True, train_level="prefix", high_layers=None)
+    assert model.coupled is not None
+    whole = AutoModel.from_pretrained("decoder")
+    tokens = model.coupled.tokens
+    model.coupled.max_tokens = sum(len(tokens[item]) for item in (7, 5, 9))
+    histories, items = torch.tensor([[3, 7, 5, 0], [2, 0, 0, 0]]), torch.tensor([9, 4])
+    with torch.no_grad():
+        users, targets = model.coupled(histories, items)
+        for row, kept in enumerate([[7, 5], [2]]):  # the oldest does not fit
+            parts = [tokens[i] for i in (*kept, int(items[row]))]
+            states = whole(torch.cat(parts)[None]).last_hidden_state[0]
+            torch.testing.assert_close(users[row], states[-1 - len(parts[-1])])
+            torch.testing.assert_close(targets[row], states[-1])
+    assert len(model.coupled.decoder.model.layers) == DEPTH
+
+
+@pytest.mark.parametrize("tuning, trained", [("full", True), ("frozen", False)])
+def test_what_is_trained(tuning: str, trained: bool) -> None:
+    _, model, _ = make(tuning=tuning)
+    assert all(p.requires_grad == trained for p in model.high.model.layers.parameters())
+    assert all(p.requires_grad for p in model.head.parameters())
+
+
+@pytest.mark.parametrize(
+    "keys, message",
+    [
+        ({"encoder_layer": DEPTH}, "encoder_layer: 3 leaves nothing of the decoder's 3 blocks"),
+        ({"high_layers": 3}, "LlamaModel cannot be split: it has 3 blocks, of which 2 to 4"),
+        ({"coupled": True}, "coupled: reads the target .* set train_level: prefix"),
+        ({"coupled": True, "train_level": "prefix", "encoder": "hash"}, "set encoder: causal_lm"),
+        ({"behaviour_field": "ratting"}, "behaviour_field: .* 'ratting'; did you mean 'rating'"),
+        ({"behaviour_prompt": "{{ ratting }}"}, "behaviour_prompt: .* did you mean 'rating'"),
+        ({"tuning": "lorra"}, "tuning 'lorra' is unknown; did you mean 'lora'"),
+    ],
+)
+def test_errors_name_the_key(keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make(**keys)
+
+
+def test_new_items_are_encoded_alone_and_new_interactions_not_at_all() -> None:
+    from pathlib import Path
+
+    from recbole_llm.data.create import create_dataset
+    from recbole_llm.features.attach import encode_dataset
+
+    def encoded(config: Any) -> int:
+        report = encode_dataset(config, create_dataset(config)).encoding
+        assert report is not None
+        return report.encoded
+
+    config, _, _ = make()
+    folder = Path("dataset/tiny")
+    for name, line in (("inter", "u1\ti3\t5\t9000"), ("user", "u99\t20\tF")):
+        with (folder / f"tiny.{name}").open("a") as file:
+            file.write(f"{line}\n")
+    assert encoded(config) == 0
+    with (folder / "tiny.item").open("a") as file:
+        file.write("i60\tThe drama robot 7\thorror\t1990\t1.5\n")
+    with (folder / "tiny.inter").open("a") as file:
+        file.write("u1\ti60\t5\t9001\n")
+    assert encoded(config) == 1
+
+
+def test_each_distinct_behaviour_is_encoded_once(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        _, _, loaders = make(**RATED)
+    count = len({b.text for b in loaders[0]._dataset.behaviours})
+    (message,) = (m for m in caplog.messages if m.startswith("behaviour embeddings"))
+    found = re.search(r"(\d+) unique, (\d+) cached, (\d+) encoded", message)
+    assert found is not None
+    unique, cached, encoded = map(int, found.groups())
+    assert (unique, cached + encoded) == (count, count)
+
+
+def test_new_items_are_recommended_by_their_texts() -> None:
+    from pathlib import Path
+
+    from recbole_llm.tasks.recommend import Recommender
+
+    config, model, loaders = make(**RATED)
+    with Path("dataset/tiny/tiny.item").open("a") as file:
+        file.write("i60\tThe drama robot 7\thorror\t1990\t1.5\n")
+    frame = Recommender(config, model, loaders[0]._dataset).recommend(["u1", "u2"], k=61)
+    assert (frame["item"] == "i60").sum() == 2
+    known = frame[frame["item"] != "i60"]["score"]
+    assert known.between(0, 1).all()

@@ -1,0 +1,218 @@
+"""What Molar computes in each phase, what is trained, and that nothing leaks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from recbole.data.interaction import Interaction
+from torch import Tensor
+
+from recbole_llm import load_data_and_model, run_recbole_llm
+from recbole_llm.models.molar.losses import alignment_loss
+from recbole_llm.testing import future_leak, write_tiny_dataset
+
+SEQUENCES = Interaction(
+    {
+        "user_id": torch.tensor([1, 2, 1]),
+        "item_id_list": torch.tensor([[3, 5, 7], [2, 9, 0], [4, 0, 0]]),
+        "pos_item_id_list": torch.tensor([[5, 7, 1], [9, 6, 0], [8, 0, 0]]),
+        "neg_item_id_list": torch.tensor([[[2], [4], [6]], [[8], [10], [0]], [[12], [0], [0]]]),
+    }
+)
+TINY = {
+    "encoder": "hash", "data_path": "dataset", "epochs": 2, "show_progress": False,
+    "log_flops": False, "MAX_ITEM_LIST_LENGTH": 10,
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _tiny() -> None:
+    from recbole_llm import testing
+    from recbole_llm.core.plugins import get_plugins, list_encoders
+
+    write_tiny_dataset("dataset")
+    if "hash" not in list_encoders():
+        get_plugins().register(testing, testing.__name__)
+
+
+def parts(loss: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return loss if isinstance(loss, tuple) else (loss,)
+
+
+def test_alignment_by_hand() -> None:
+    """Row 3 is the first row's user again, and no negative of it."""
+    one = torch.tensor([[1.0, 0.0], [0.0, 2.0], [3.0, 0.0]])
+    other = torch.tensor([[2.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
+    half = 2**-0.5
+    cosines = torch.tensor([[1, half, 0], [0, half, 1], [1, half, 0]]) / 0.5
+    rows = [(0, [0, 1]), (1, [0, 1, 2]), (2, [1, 2])]
+    forward = sum(cosines[i, k].logsumexp(0) - cosines[i, i] for i, k in rows) / 3
+    backward = sum(cosines[k, i].logsumexp(0) - cosines[i, i] for i, k in rows) / 3
+    loss = alignment_loss(one, other, torch.tensor([7, 8, 7]), 0.5)
+    torch.testing.assert_close(loss, (forward + backward) / 2)
+
+
+@pytest.mark.parametrize("phase", ["id", "content"])
+@pytest.mark.parametrize("backbone", ["SASRec", "GRU4Rec"])
+def test_no_leak(phase: str, backbone: str, make_molar: Any) -> None:
+    tower = make_molar(backbone=backbone).eval().tower(phase)
+    emb = torch.randn(3, 6, 12 if phase == "content" else 8)
+    mask = torch.arange(6) < torch.tensor([[6], [4], [1]])
+    assert future_leak(tower.network, emb, mask) == 0
+    assert future_leak(tower.network, emb, mask.flip(1)) == 0
+
+
+def test_a_history_padded_on_the_left_has_the_same_state(make_molar: Any) -> None:
+    model = make_molar().eval()
+    right, left = torch.tensor([[3, 5, 7, 0, 0]]), torch.tensor([[0, 0, 3, 5, 7]])
+    torch.testing.assert_close(model.last_states(right), model.last_states(left))
+
+
+def test_the_content_model_starts_at_the_components_of_the_vectors(make_molar: Any) -> None:
+    """Projected vectors are uncorrelated and as far apart as `item_std` says."""
+    items = make_molar(item_std=0.5, vector_whitening=0).tower("content").items
+    vectors = items(torch.arange(1, 21)).detach()
+    covariance = vectors.T.cov()
+    assert vectors.std().item() == pytest.approx(0.5, abs=1e-5)
+    assert (covariance - covariance.diag().diag()).abs().max() < 1e-5
+
+
+def test_losses_of_each_phase(make_molar: Any) -> None:
+    model = make_molar(alignment_weight=0.5, temperature=0.2).eval()
+    model.begin_phase("id")
+    assert len(parts(model.calculate_loss(SEQUENCES))) == 1
+    id_states = model.last_states(SEQUENCES["item_id_list"])
+    model.begin_phase("content")
+    loss, aligned = parts(model.calculate_loss(SEQUENCES))
+    content = model.to_ids(model.last_states(SEQUENCES["item_id_list"]))
+    expected = alignment_loss(content, id_states, SEQUENCES["user_id"], 0.2)
+    torch.testing.assert_close(aligned, 0.5 * expected)
+    alone = make_molar(fusion="no_alignment").eval()
+    torch.testing.assert_close(parts(alone.calculate_loss(SEQUENCES)), (loss,))
+
+
+def test_prefixes_are_aligned_too(make_molar: Any) -> None:
+    """RecBole's loader repeats the batch for each negative; its rows count once."""
+    columns = {
+        "user_id": torch.tensor([1, 2]).repeat(2), "item_id": torch.tensor([4, 6]).repeat(2),
+        "item_id_list": torch.tensor([[3, 5], [2, 0]]).repeat(2, 1),
+        "neg_item_id": torch.tensor([7, 8, 9, 10]),
+    }  # fmt: skip
+    sampled = {"sample_num": 2, "distribution": "uniform"}
+    model = make_molar(train_neg_sample_args=sampled, alignment_weight=1).eval()
+    _, aligned = model.calculate_loss(Interaction(columns))
+    once = Interaction({k: v[:2] for k, v in columns.items() if k != "neg_item_id"})
+    ce = make_molar(loss_type="CE", alignment_weight=1).eval()
+    torch.testing.assert_close(aligned, ce.calculate_loss(once)[1])
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_a_frozen_id_model_gets_no_gradient(joint: bool, make_molar: Any) -> None:
+    model = make_molar(id_model="joint" if joint else "frozen").train()
+    model.begin_phase("content")
+    model.train()
+    assert model.tower("id").training is joint
+    losses = parts(model.calculate_loss(SEQUENCES))
+    assert len(losses) == 2 + joint
+    sum(losses).backward()  # type: ignore[union-attr]
+    of_ids = [p.grad is not None for p in model.tower("id").parameters()]
+    assert all(of_ids) if joint else not any(of_ids)
+    trained = {id(p) for p in model.phase_parameters()}
+    assert all(id(p) in trained for p in model.tower("content").parameters() if p.requires_grad)
+    assert all((id(p) in trained) is joint for p in model.tower("id").parameters())
+
+
+def test_early_fusion_adds_ids_to_the_content(make_molar: Any) -> None:
+    model, ids = make_molar(fusion="early_fusion").eval(), torch.arange(21)
+    plain = make_molar(fusion="no_alignment").eval()
+    torch.testing.assert_close(model.item_vectors(), plain.item_vectors())
+    table = model.tower("content").items.ids
+    torch.nn.init.normal_(table.weight)
+    torch.testing.assert_close(model.item_vectors(), plain.item_vectors() + table(ids))
+    assert len(parts(model.calculate_loss(SEQUENCES))) == 1
+
+
+def test_nce_scores_by_cosine(make_molar: Any) -> None:
+    model = make_molar(loss_type="NCE").eval()
+    scores = model.full_sort_predict({"item_id_list": SEQUENCES["item_id_list"]})
+    assert scores.abs().max() <= 1 + 1e-5
+    rows = model.training_rows(SEQUENCES)
+    pool = model.item_vectors(rows.negatives.flatten())
+    expected = model.nce(rows.states, model.item_vectors(rows.targets), pool)
+    torch.testing.assert_close(parts(model.calculate_loss(SEQUENCES))[0], expected)
+
+
+def test_new_items_are_scored_by_their_vectors(make_molar: Any) -> None:
+    for fusion in ("post_alignment", "early_fusion"):
+        model = make_molar(fusion=fusion, vector_whitening=0).eval()
+        known = model.tower("content").items.vectors.weight[3:5].clone()
+        before = model.item_vectors()
+        model.add_items(known)
+        after = model.item_vectors()
+        torch.testing.assert_close(after[:21], before)
+        torch.testing.assert_close(after[21:], before[3:5], atol=1e-5, rtol=1e-5)
+
+
+def test_a_run_keeps_the_pretrained_id_model_bit_equal() -> None:
+    result = run_recbole_llm("Molar", "tiny", config_dict=TINY)
+    content = Path(result["checkpoint"])
+    first = content.with_name(f"{content.stem}-id.pth")
+    pretrained = torch.load(first, weights_only=True)["state_dict"]
+    model = load_data_and_model(str(content))[1]
+    own = {n: v for n, v in model.state_dict().items() if n.startswith("towers.id.")}
+    assert own and all(pretrained[name].equal(value) for name, value in own.items())
+    trained = model.state_dict()["towers.content.items.projection.weight"]
+    assert not trained.equal(pretrained["towers.content.items.projection.weight"])
+
+
+def test_an_id_model_of_another_run_is_used() -> None:
+    first = Path(run_recbole_llm("Molar", "tiny", config_dict=TINY)["checkpoint"])
+    of_ids = str(first.with_name(f"{first.stem}-id.pth"))
+    second = run_recbole_llm("Molar", "tiny", config_dict={**TINY, "id_pretrained": of_ids})
+    one, two = (load_data_and_model(str(f))[1].state_dict() for f in (first, second["checkpoint"]))
+    of_ids_ = [name for name in one if name.startswith("towers.id.")]
+    assert of_ids_ and all(one[name].equal(two[name]) for name in of_ids_)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"decoder_heads": 5}, "decoder_heads: 5 does not divide decoder_size 192"),
+        ({"id_pretrained": "nothing.pth"}, "id_pretrained: checkpoint 'nothing.pth' does not"),
+        ({"fusion": "none"}, "fusion 'none' is unknown"),
+        ({"temperature": 0}, "temperature: expected a number above 0"),
+        ({"decoder_model": "./nowhere"}, "decoder_model: .*nowhere' does not exist"),
+    ],
+)
+def test_settings_that_cannot_work(keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        run_recbole_llm("Molar", "tiny", config_dict={**TINY, **keys})
+
+
+@pytest.mark.parametrize("tuning", ["full", "lora", "frozen"])
+def test_the_top_of_a_pretrained_decoder(tuning: str, tmp_path: Path, make_molar: Any) -> None:
+    from transformers import LlamaConfig, LlamaModel
+
+    config = LlamaConfig(
+        vocab_size=9, hidden_size=16, intermediate_size=16, num_hidden_layers=3,
+        num_attention_heads=2,
+    )  # fmt: skip
+    torch.manual_seed(1)
+    source = LlamaModel(config)
+    source.save_pretrained(tmp_path / "llm")
+    model = make_molar(decoder_model=str(tmp_path / "llm"), decoder_blocks=2, tuning=tuning)
+    decoder = model.tower("content").network.decoder
+    assert decoder.width == 16
+    trained = [n for n, p in decoder.named_parameters() if p.requires_grad]
+    assert {"full": "norm.weight", "lora": "lora_A", "frozen": ""}[tuning] in " ".join(trained)
+    assert bool(trained) is (tuning != "frozen")
+    weights = [p for n, p in decoder.named_parameters() if n.endswith("q_proj.weight")]
+    weights += [p for n, p in decoder.named_parameters() if "q_proj.base_layer.weight" in n]
+    own = [block.self_attn.q_proj.weight for block in source.layers[1:]]
+    assert len(weights) == 2 and all(a.equal(b) for a, b in zip(weights, own, strict=True))
+    losses = model.calculate_loss(SEQUENCES)
+    sum(losses).backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
