@@ -30,6 +30,7 @@ _FILES: dict[str, tuple[str | type, ...]] = {
         "recbole_llm.features.settings:PrecomputedSettings",
         "recbole_llm.features.settings:StoreSettings",
     ),
+    "generator.yaml": ("recbole_llm.offline.settings:GeneratorSettings",),
     "engine.yaml": ("recbole_llm.data.settings:EngineSettings",),
     "groups.yaml": ("recbole_llm.evaluation.settings:GroupSettings",),
 }

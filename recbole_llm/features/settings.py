@@ -184,11 +184,7 @@ class EndpointSettings(Settings):
     @field_validator("encoder_base_url")
     @classmethod
     def _is_an_address(cls, value: str | None) -> str | None:
-        if value is not None and not _is_address(value):
-            raise ValueError(  # without the value, which may hold credentials
-                "encoder_base_url: expected an address such as http://localhost:8000/v1"
-            )
-        return value
+        return check_address("encoder_base_url", value)
 
 
 class PrecomputedSettings(Settings):
@@ -234,6 +230,13 @@ def _check_device(value: str) -> None:
             f"encoder_device: '{value}' is not available here ({one_line(error)}); set cpu, or "
             f"leave it out for RecBole's device"
         ) from None
+
+
+def check_address(key: str, value: str | None) -> str | None:
+    """The value, an address of an endpoint or None; ValueError, which does not repeat it, else."""
+    if value is not None and not _is_address(value):
+        raise ValueError(f"{key}: expected an address such as http://localhost:8000/v1")
+    return value
 
 
 def _is_address(value: str) -> bool:

@@ -72,7 +72,7 @@ def last_of(states: Tensor, mask: Tensor) -> Tensor:
     """States after the last real item: [B, L, *], bool [B, L] -> [B, *]."""
     slots = torch.arange(mask.shape[1], device=mask.device)
     last = torch.where(mask, slots, 0).amax(1)  # right- or left-padded
-    return states[torch.arange(len(last), device=mask.device), last]
+    return states[torch.arange(last.shape[0], device=mask.device), last]
 
 
 class SequenceTraining:
@@ -113,19 +113,28 @@ class SequenceTraining:
         mask = item_seq != 0
         return last_of(self.user_states(item_seq, mask), mask)
 
+    def last_states_of(self, interaction: Interaction) -> Tensor:
+        """State after the last real item of each row, [B, D]; to be overridden, with the next, by
+        a model that reads more of a row than its items."""
+        return self.last_states(interaction[self.ITEM_SEQ])
+
+    def supervised_states(self, interaction: Interaction, supervised: Tensor) -> Tensor:
+        """States at some positions of the rows: bool [B, L] -> [T, D], row by row."""
+        item_seq = interaction[self.ITEM_SEQ]
+        return self.user_states(item_seq, item_seq != 0)[supervised]
+
     def training_rows(self, interaction: Interaction) -> TrainingRows:
         """States, targets and negatives at the supervised positions of either kind of batch."""
-        item_seq = interaction[self.ITEM_SEQ]
         if self.POS_ITEM_SEQ not in interaction:
             targets, negatives = interaction[self.POS_ITEM_ID], None
             if self.NEG_ITEM_ID in interaction:
                 # RecBole's loader repeats the whole batch for each further negative.
                 negatives = interaction[self.NEG_ITEM_ID].view(self.n_negatives, -1).t()
-                item_seq, targets = item_seq[: len(negatives)], targets[: len(negatives)]
-            return TrainingRows(self.last_states(item_seq), targets, negatives)
+                interaction, targets = interaction[: len(negatives)], targets[: len(negatives)]
+            return TrainingRows(self.last_states_of(interaction), targets, negatives)
         targets = interaction[self.POS_ITEM_SEQ]
         supervised = targets != 0  # [B, L]
-        states = self.user_states(item_seq, item_seq != 0)[supervised]
+        states = self.supervised_states(interaction, supervised)
         negatives = None
         if self.NEG_ITEM_SEQ in interaction:
             negatives = interaction[self.NEG_ITEM_SEQ][supervised].view(len(states), -1)
@@ -182,13 +191,13 @@ class SequenceRecommender(SequenceTraining, SequentialRecommender):  # type: ign
     @torch.no_grad()
     def predict(self, interaction: Interaction) -> Tensor:
         """Scores of each row's `item_id`, [B]."""
-        state = self.last_states(interaction[self.ITEM_SEQ])
+        state = self.last_states_of(interaction)
         return (state * self._scored_items()[interaction[self.ITEM_ID]]).sum(-1)
 
     @torch.no_grad()
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """Scores of the whole catalogue, [B, n]."""
-        return scores(self.last_states(interaction[self.ITEM_SEQ]), self._scored_items())
+        return scores(self.last_states_of(interaction), self._scored_items())
 
     def _scored_items(self) -> Tensor:
         """All item vectors [n, D], kept while the model stays in eval mode."""

@@ -49,19 +49,21 @@ class CTRHead(nn.Module):
         parts = [user, item, user * item, *context]
         leading = np.broadcast_shapes(*(part.shape[:-1] for part in parts))
         inputs = torch.cat([part.expand(*leading, -1) for part in parts], dim=-1)
-        logits: Tensor = self.output(self._hidden(inputs.flatten(0, -2)))  # [N, 1]
+        hidden = without_batch_of_one(self.mlp, inputs.flatten(0, -2))
+        logits: Tensor = self.output(hidden)  # [N, 1]
         return logits.view(leading)
 
-    def _hidden(self, inputs: Tensor) -> Tensor:
-        """[N, W] -> [N, H']."""
-        if self.training and len(inputs) == 1:
-            # One row has no variance over the batch, and RecBole's last batch may be one row.
-            self.mlp.eval()
-            hidden: Tensor = self.mlp(inputs)
-            self.mlp.train()
-            return hidden
-        hidden = self.mlp(inputs)
-        return hidden
+
+def without_batch_of_one(mlp: nn.Module, inputs: Tensor) -> Tensor:
+    """mlp(inputs), [N, W] -> [N, W']; a single row is not normalised over the batch.
+
+    One row has no variance over the batch, and RecBole's last batch may be one row.
+    """
+    alone = mlp.training and len(inputs) == 1
+    mlp.train(mlp.training and not alone)
+    hidden: Tensor = mlp(inputs)
+    mlp.train(mlp.training or alone)
+    return hidden
 
 
 class FieldEmbedding(ContextSeqEmbAbstractLayer):  # type: ignore[misc]

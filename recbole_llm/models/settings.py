@@ -43,8 +43,8 @@ class SequentialSettings(Settings):
     """Metric that picks the best epoch, on validation."""
 
 
-class CTRSettings(SequentialSettings):
-    """Fields, head, training and evaluation of a method that predicts clicks."""
+class PointwiseSettings(SequentialSettings):
+    """Fields, MLP, training and evaluation of a method that predicts clicks."""
 
     embedding_size: Count = 10
     """Width of the embedding of each user and item field; RecBole's DIN: 10."""
@@ -54,11 +54,6 @@ class CTRSettings(SequentialSettings):
     """Widths of the hidden layers of the head; RecBole's DIN: three of 256."""
     dropout_prob: Dropout = 0.0
     """Dropout before each layer of the head."""
-    activation: Literal["Dice", "ReLU", "LeakyReLU", "Sigmoid", "Tanh"] = "Dice"
-    """Activation of the head's hidden layers. RecBole's Dice is x * sigmoid(x): its alpha stays 0,
-    and mean and variance are those of the batch normalisation before it."""
-    batch_norm: Flag = True
-    """Whether the head normalises each hidden layer over the batch, as RecBole's DIN does."""
 
     loss_type: Literal["BCE"] = "BCE"
     """Binary cross-entropy of the predicted probabilities against the labels."""
@@ -77,3 +72,13 @@ class CTRSettings(SequentialSettings):
     }
     """Split and candidates, by default those of RecBole's DIN. For labels in the data: mode
     labeled, train_neg_sample_args None, and, for GAUC, a split with several rows a user."""
+
+
+class CTRSettings(PointwiseSettings):
+    """The same with the head of this package, `CTRHead`."""
+
+    activation: Literal["Dice", "ReLU", "LeakyReLU", "Sigmoid", "Tanh"] = "Dice"
+    """Activation of the head's hidden layers. RecBole's Dice is x * sigmoid(x): its alpha stays 0,
+    and mean and variance are those of the batch normalisation before it."""
+    batch_norm: Flag = True
+    """Whether the head normalises each hidden layer over the batch, as RecBole's DIN does."""

@@ -11,6 +11,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from functools import cached_property
+from logging import getLogger
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -35,7 +36,11 @@ PADDING = "[PAD]"
 
 
 class Generator(Protocol):
-    """Prompts to texts. Making one is cheap; a model is loaded by the first ``generate``."""
+    """Prompts to texts. Making one is cheap; a model is loaded by the first ``generate``.
+
+    One that counts its tokens (``tokens``, generated so far) has them shown by the second; one with
+    ``cost(prompts)`` has the line that it gives logged before it starts.
+    """
 
     @property
     def fingerprint(self) -> str:
@@ -74,13 +79,22 @@ def generate_texts(
     known = store.present(list(keys.values()))
     todo = [p for p in unique if keys[p] not in known]
     shown = progress and bool(todo)
+    if todo and hasattr(generator, "cost"):
+        getLogger("recbole_llm").info(f"{title}: {generator.cost(todo)}")
     with tqdm(total=len(todo), desc=title, unit="text", disable=not shown) as bar:
         for start in range(0, len(todo), batch_size):
             batch = todo[start : start + batch_size]
             store.add([keys[p] for p in batch], _answers(generator, batch))
             bar.update(len(batch))
+            _show_speed(bar, generator)
     texts = store.load(list(keys.values()))
     return [texts[keys[p]] for p in prompts], len(todo)
+
+
+def _show_speed(bar: Any, generator: Generator) -> None:
+    tokens, seconds = getattr(generator, "tokens", 0), bar.format_dict["elapsed"]
+    if tokens and seconds:
+        bar.set_postfix_str(f"{tokens / seconds:.0f} tokens/s")
 
 
 def _answers(generator: Generator, prompts: list[str]) -> list[str]:
@@ -96,6 +110,7 @@ def _answers(generator: Generator, prompts: list[str]) -> list[str]:
 class GenerateStage(Stage):
     """A stage whose artifact is a text for each of some training examples.
 
+    With several `generators` each writes a candidate for every example, and `best` takes one.
     ``texts.jsonl`` has a line ``["example", "text"]`` per example. Examples whose text is empty
     are kept, too: asking again would not change it.
     """
@@ -111,30 +126,46 @@ class GenerateStage(Stage):
     def generator(self) -> Generator:
         """Who answers."""
 
+    def generators(self) -> Sequence[Generator]:
+        """Whoever writes a candidate for each example; by default one."""
+        return [self.generator()]
+
+    def best(self, prompts: Mapping[str, str], candidates: Sequence[Sequence[str]]) -> list[str]:
+        """One text per example, of the generators' candidates [generator][example]."""
+        return list(candidates[0])
+
     @cached_property
-    def _asked(self) -> tuple[Mapping[str, str], Generator]:
+    def _asked(self) -> tuple[Mapping[str, str], Sequence[Generator]]:
         prompts = self.prompts()
         if not prompts:
             raise StageError(f"stage {self.name}: there is no training example to write about")
-        return prompts, self.generator()
+        return prompts, self.generators()
 
     def inputs(self) -> Mapping[str, Any]:
-        """Generator, examples, prompts and bounds."""
-        prompts, generator = self._asked
+        """Generators, examples, prompts and bounds."""
+        prompts, generators = self._asked
         content = texts_digest(prompts.keys(), prompts.values())
-        return {"generator": generator.fingerprint, "prompts": content, "longest": MAX_CHARACTERS}
+        names = [generator.fingerprint for generator in generators]
+        return {"generators": names, "prompts": content, "longest": MAX_CHARACTERS}
 
     def work(self, folder: Path) -> tuple[int, int]:
         """Ask for the texts that the store lacks."""
-        prompts, generator = self._asked
+        prompts, generators = self._asked
         shown = self.config["show_progress"] is not False
+        candidates, done = [], 0
         with closing(TextStore(cache_dir(self.config))) as store:
-            texts, done = generate_texts(
-                generator, store, list(prompts.values()), self.batch_size, self.name, shown
-            )
-        lines = [json.dumps(pair) for pair in zip(prompts, texts, strict=True)]
+            for number, generator in enumerate(generators, 1):
+                title = self.name if len(generators) == 1 else f"{self.name} {number}"
+                texts, made = generate_texts(
+                    generator, store, list(prompts.values()), self.batch_size, title, shown
+                )
+                candidates.append(texts)
+                done += made
+        lines = [
+            json.dumps(pair) for pair in zip(prompts, self.best(prompts, candidates), strict=True)
+        ]
         (folder / TEXTS).write_text("\n".join(lines) + "\n", encoding="utf-8")
-        return len(prompts) - done, done
+        return len(prompts) * len(generators) - done, done
 
     def texts(self) -> dict[str, str]:
         """{example: text} of the finished stage, which is done first where it is missing.

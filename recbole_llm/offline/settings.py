@@ -1,12 +1,79 @@
-"""Keys of the offline stages."""
+"""Settings of the offline stages."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from recbole_llm.core.settings import Count, Positive, Settings, Text
+from recbole_llm.core.settings import (
+    Count,
+    FieldName,
+    Natural,
+    Positive,
+    Settings,
+    Text,
+)
+from recbole_llm.features.settings import check_address
+
+
+class GeneratorSettings(Settings):
+    """Generators: the language model that writes texts."""
+
+    generator: Literal["transformers", "openai"] = "transformers"
+    """Kind of generator: transformers (on this machine), or openai, any endpoint that speaks
+    OpenAI's chat API."""
+
+    generator_model: Text | None = None
+    """Model: a local path or a hub name, or its name at the endpoint. None:
+    SmolLM2-135M-Instruct (transformers)."""
+
+    generator_revision: Text | None = None
+    """Commit, tag or branch of the model at the hub."""
+
+    generator_adapter: Text | None = None
+    """transformers: folder of a LoRA adapter that goes on the model (peft)."""
+
+    generator_dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """transformers: precision. auto: bfloat16 where the processor multiplies in it, else
+    float32."""
+
+    generator_batch_size: Count = 32
+    """transformers: texts that are written at once, and kept at once: what a killed run
+    repeats at most."""
+
+    generator_max_new_tokens: Count = 64
+    """Longest text, in tokens."""
+
+    generator_temperature: Positive = 0.7
+    """Temperature of sampling."""
+
+    generator_top_k: Count = 50
+    """transformers: most probable tokens that are sampled from."""
+
+    generator_seed: Natural = 0
+    """Seed of sampling; an endpoint is sent it, and may ignore it."""
+
+    generator_base_url: Text | None = None
+    """openai: address of the endpoint, such as http://localhost:8000/v1; None: OpenAI's."""
+
+    generator_api_key_env: FieldName = "OPENAI_API_KEY"
+    """openai: environment variable that holds the API key."""
+
+    generator_concurrency: int = Field(default=8, ge=1, le=256)
+    """openai: requests at once."""
+
+    generator_max_retries: Natural = 5
+    """openai: retries of a failed request, with growing pauses or those that the endpoint asks
+    for."""
+
+    generator_timeout: Positive = 120
+    """openai: seconds a request may take."""
+
+    @field_validator("generator_base_url")
+    @classmethod
+    def _is_an_address(cls, value: str | None) -> str | None:
+        return check_address("generator_base_url", value)
 
 
 class TuneSettings(Settings):

@@ -40,8 +40,8 @@ def _writer(sees: bool) -> str:
     return "AutoModelForImageTextToText" if sees else "AutoModelForCausalLM"
 
 
-def adapter_digest(folder: str | None) -> str | None:
-    """Digest of an adapter's files; None without one.
+def adapter_digest(folder: str | None, key: str = "encoder_adapter") -> str | None:
+    """Digest of an adapter's files; None without one. `key` is the config key that names it.
 
     Raises:
         EncoderError: a file is missing, or it is no LoRA adapter.
@@ -52,13 +52,13 @@ def adapter_digest(folder: str | None) -> str | None:
     files = [path / name for name in _FILES]
     missing = [file.name for file in files if not file.is_file()]
     if missing:
-        raise EncoderError(f"encoder_adapter: '{folder}' has no {' and no '.join(missing)}")
+        raise EncoderError(f"{key}: '{folder}' has no {' and no '.join(missing)}")
     try:
         kind = json.loads(files[0].read_text("utf-8")).get("peft_type")
     except (ValueError, AttributeError) as error:
-        raise EncoderError(f"encoder_adapter: '{files[0]}' is damaged ({error})") from error
+        raise EncoderError(f"{key}: '{files[0]}' is damaged ({error})") from error
     if kind != "LORA":
-        raise EncoderError(f"encoder_adapter: '{folder}' is of kind {kind}, not LORA")
+        raise EncoderError(f"{key}: '{folder}' is of kind {kind}, not LORA")
     return files_digest(path, files)
 
 
@@ -70,24 +70,32 @@ def with_adapter(source: Source, dtype: torch.dtype, folder: str | None) -> nn.M
     """
     if folder is None:
         return source.model(dtype)
+    # Adapters name the parts of the model that writes, of which the encoder's is one.
+    merged = adapted_writer(source, dtype, folder, "encoder_adapter")
+    encoder: nn.Module = getattr(merged, merged.base_model_prefix)
+    return encoder
+
+
+def adapted_writer(source: Source, dtype: torch.dtype, folder: str, key: str) -> Any:
+    """A model that writes, with an adapter merged into its weights; `key` named the adapter.
+
+    Raises:
+        EncoderError: it cannot be read, or the adapter is of another model.
+    """
     try:
         from peft import PeftModel
     except ImportError as error:
-        raise EncoderError("encoder_adapter needs a package: pip install peft") from error
-    # Adapters name the parts of the model that writes, of which the encoder's is one.
+        raise EncoderError(f"{key} needs a package: pip install peft") from error
     writer: Any = source.model(dtype, _writer(sees_pictures(source)))
     try:
         path = str(Path(folder).expanduser())
         adapted: Any = PeftModel.from_pretrained(writer, path)
         _check_complete(adapted, Path(path) / _FILES[1])
-        merged = adapted.merge_and_unload()
+        return adapted.merge_and_unload()
     except Exception as error:  # whatever a file makes the library raise
         raise EncoderError(
-            f"encoder_adapter: '{folder}' does not fit {source.path} "
-            f"({type(error).__name__}: {error})"
+            f"{key}: '{folder}' does not fit {source.path} ({type(error).__name__}: {error})"
         ) from error
-    encoder: nn.Module = getattr(merged, merged.base_model_prefix)
-    return encoder
 
 
 def _check_complete(model: nn.Module, file: Path) -> None:

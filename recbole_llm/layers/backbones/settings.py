@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 from pydantic import model_validator
 
@@ -10,6 +10,7 @@ from recbole_llm.core.settings import Count, Dropout, NonNegative, Positive, Set
 
 Backbone = Literal["SASRec", "GRU4Rec", "BERT4Rec", "Caser"]
 Activation = Literal["gelu", "relu", "swish", "tanh", "sigmoid"]
+BACKBONES = get_args(Backbone)
 TRANSFORMERS = ("SASRec", "BERT4Rec")
 
 

@@ -12,7 +12,7 @@ from made_texts import PlainConfig
 
 pytest.importorskip("openai")
 
-from recbole_llm.features.encoders import openai_api
+from recbole_llm.features.encoders import endpoint, openai_api
 from recbole_llm.features.encoders.answers import read_answer
 from recbole_llm.features.encoders.base import Encoder, EncoderError
 
@@ -148,7 +148,7 @@ def test_too_few_vectors(server: Server) -> None:
 def test_an_answer_that_breaks_off_is_asked_for_again(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(openai_api.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(endpoint.time, "sleep", lambda seconds: None)
     server.broken = 2
     np.testing.assert_array_equal(create(server).encode(["a"]), [[1, 97]])
     assert len(server.requests) == 3

@@ -1,0 +1,119 @@
+"""OpenAI-compatible endpoints: the client, retries, and answers that are bounded and checked."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from recbole_llm.core.errors import one_line
+from recbole_llm.core.secrets import without_credentials
+from recbole_llm.features.encoders.answers import credentials
+from recbole_llm.features.encoders.base import EncoderError
+
+if TYPE_CHECKING:
+    from openai import OpenAI
+
+_NO_KEY = "none"  # servers of one's own want a header, whatever is in it
+_LONGEST_PAUSE = 8.0  # seconds between retries
+
+
+def api_key(variable: str, base_url: str | None, prefix: str) -> str:
+    """The key in an environment variable; a server of one's own needs none.
+
+    Raises:
+        EncoderError: OpenAI's own endpoint is asked without a key.
+    """
+    key = os.environ.get(variable)
+    if not key and base_url is None:
+        raise EncoderError(
+            f"the environment variable {variable} holds no API key; set it, or "
+            f"{prefix}_base_url for a server that needs none"
+        )
+    return key or _NO_KEY
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """An address that is asked for answers.
+
+    Args:
+        model: name at the endpoint, for messages.
+        base_url: address; None: OpenAI's.
+        key: API key.
+        max_retries: of a request; the client does them itself until an answer begins, with
+            growing pauses or those that the endpoint asks for.
+        timeout: seconds of a request.
+        prefix: of the config keys, for messages.
+        kept: what the cache keeps of an unfinished run, for messages.
+    """
+
+    model: str
+    base_url: str | None
+    key: str = field(repr=False)
+    max_retries: int
+    timeout: float
+    prefix: str
+    kept: str
+
+    @cached_property
+    def client(self) -> OpenAI:
+        """OpenAI's client."""
+        from openai import OpenAI
+
+        return OpenAI(
+            api_key=self.key,
+            base_url=self.base_url,
+            max_retries=self.max_retries,
+            timeout=self.timeout,
+        )
+
+    def body(self, request: Callable[[], Any], longest: int) -> bytes:
+        """The answer's bytes; an answer that breaks off is asked for again.
+
+        Args:
+            request: opens a streaming response of the client.
+            longest: bytes that an answer may have.
+        """
+        from openai import OpenAIError
+
+        for attempt in range(self.max_retries + 1):
+            try:
+                return self._read(request, longest)
+            except (EncoderError, OpenAIError):  # the client has done its own retries
+                raise
+            except Exception:
+                if attempt == self.max_retries:
+                    raise
+                time.sleep(min(0.5 * 2**attempt, _LONGEST_PAUSE))
+        raise AssertionError("unreachable")
+
+    def _read(self, request: Callable[[], Any], longest: int) -> bytes:
+        end = time.monotonic() + self.timeout
+        body = bytearray()
+        with request() as response:
+            # Each read has the client's timeout; a server that trickles would go on for ever.
+            for chunk in response.iter_bytes():
+                body += chunk
+                if len(body) > longest:
+                    raise EncoderError(f"its answer is longer than {longest:,} bytes")
+                if time.monotonic() > end:
+                    raise EncoderError(
+                        f"its answer was not complete after {self.timeout:g} s "
+                        f"({self.prefix}_timeout)"
+                    )
+        return bytes(body)
+
+    def failed(self, reason: object) -> EncoderError:
+        """The error for whatever went wrong, without credentials."""
+        url = self.base_url or "OpenAI"
+        said, where = str(reason), without_credentials(url)
+        for secret in (self.key, *credentials(url)):
+            said = said.replace(secret, "***")
+        return EncoderError(
+            f"the endpoint '{where}' failed for model '{self.model}' ({one_line(said)}); "
+            f"{self.kept} that arrived before are cached, so run again once it answers"
+        )

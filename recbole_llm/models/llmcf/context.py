@@ -1,0 +1,104 @@
+"""The in-context transformer (ICT): K examples and a query to the feature w."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from recbole.model.layers import MLPLayers
+from torch import Tensor, nn
+
+from recbole_llm.models.llmcf.decoder import Decoder
+
+
+def perceptron(sizes: Sequence[int]) -> MLPLayers:
+    """Linear layers with ReLU between them and nothing after the last."""
+    return MLPLayers(list(sizes), 0.0, "relu", last_activation=False)
+
+
+class InContext(nn.Module):
+    """Tokens [behaviour, chain of thought, label] of K examples, then the query's behaviour.
+
+    behaviour = MLP[user ; history ; g(mean history text) ; item ; g(item text)]
+    chain of thought = g(vector / ||vector||)
+    w = state of the decoder after the query, whose item is masked
+
+    `reconstruction` is, of the last pass, 1 - mean cos(r(state before a chain of thought), its
+    vector).
+
+    Args:
+        behaviour: width of [user ; history ; item].
+        text: widths of g, from the text vectors' D to H; r has them in reverse.
+        n_heads, n_layers: of the decoder.
+        with_thoughts: whether examples have a chain of thought; else 2 K + 1 tokens.
+    """
+
+    def __init__(
+        self,
+        behaviour: int,
+        text: Sequence[int],
+        n_heads: int = 2,
+        n_layers: int = 2,
+        with_thoughts: bool = True,
+    ) -> None:
+        super().__init__()
+        size = text[-1]
+        self.text_map = perceptron(text)  # g
+        self.behaviour_map = perceptron([behaviour + 2 * size, size])
+        self.label = nn.Embedding(2, size)
+        self.decoder = Decoder(size, n_heads, n_layers)
+        self.reconstruct = perceptron(text[::-1]) if with_thoughts else None  # r
+        self.reconstruction = torch.zeros(())
+
+    def behaviours(
+        self, user: Tensor, history: Tensor, history_text: Tensor, item: Tensor, item_text: Tensor
+    ) -> Tensor:
+        """Behaviour tokens: [*, widths] each, texts [*, D] -> [*, H]."""
+        texts = (self.text_map(history_text), self.text_map(item_text))
+        parts = [user, history, texts[0], item, texts[1]]
+        output: Tensor = self.behaviour_map(torch.cat(parts, dim=-1))
+        return output
+
+    def forward(
+        self, query: Tensor, behaviours: Tensor, thoughts: Tensor, labels: Tensor, chosen: Tensor
+    ) -> Tensor:
+        """The feature of each query.
+
+        Args:
+            query: behaviour tokens of the queries, [N, H].
+            behaviours: those of U examples, [U, H].
+            thoughts: vectors of the examples' chains of thought, [U, D].
+            labels: 0 or 1, int [U].
+            chosen: each query's examples, rows of U, int [N, K]; -1: none, which is a token of
+                zeros that nobody sees.
+
+        Returns:
+            w, [N, H].
+        """
+        thoughts = F.normalize(thoughts, dim=-1)
+        tokens = [behaviours, self.label(labels)]
+        if self.reconstruct is not None:
+            tokens.insert(1, self.text_map(thoughts))
+        parts = len(tokens)
+        table = F.pad(torch.stack(tokens, dim=1), (0, 0, 0, 0, 0, 1))  # [U + 1, 3, H]; -1: zeros
+        inputs = torch.cat([table[chosen].flatten(1, 2), query[:, None]], dim=1)  # [N, 3K + 1, H]
+        there = chosen >= 0  # [N, K]
+        present = None if bool(there.all()) else F.pad(_repeated(there, parts), (0, 1), value=True)
+        states = self.decoder(inputs, present)
+        if self.reconstruct is not None:
+            before = states[:, : parts * chosen.shape[1] : parts][there]  # [T, H]
+            self.reconstruction = _distance(self.reconstruct(before), thoughts[chosen[there]])
+        output: Tensor = states[:, -1]
+        return output
+
+
+def _repeated(there: Tensor, times: int) -> Tensor:
+    return there.repeat_interleave(times, dim=1)
+
+
+def _distance(made: Tensor, wanted: Tensor) -> Tensor:
+    """1 - mean cosine over the rows [T, D]; 0 of no rows."""
+    if not len(made):
+        return made.sum()
+    return 1 - F.cosine_similarity(made, wanted, dim=-1).mean()

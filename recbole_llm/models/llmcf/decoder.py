@@ -1,0 +1,106 @@
+"""The small LLaMA-style decoder that reads the examples and then the query."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+WIDTH_STEP = 32  # the feed-forward net's width is a multiple of it
+THETA = 10_000.0  # base of the rotary frequencies
+
+
+class RMSNorm(nn.Module):
+    """x * weight / sqrt(mean(x^2) + eps)."""
+
+    def __init__(self, size: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps, self.weight = eps, nn.Parameter(torch.ones(size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[*, H] -> [*, H]."""
+        return self.weight * x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps)
+
+
+def rotary_table(length: int, size: int, device: torch.device | None = None) -> Tensor:
+    """Turns exp(i t theta^(-2j/d)) of position t and pair j, complex128 [length, size / 2]."""
+    pairs = torch.arange(0, size, 2, dtype=torch.float64, device=device) / size
+    angles = torch.arange(length, dtype=torch.float64, device=device)[:, None] * THETA**-pairs
+    return torch.polar(torch.ones_like(angles), angles)
+
+
+def rotate(x: Tensor, turns: Tensor) -> Tensor:
+    """Turn the interleaved pairs (2j, 2j + 1) of x [*, T, d] by `turns` [T, d / 2]."""
+    even, odd = x[..., 0::2], x[..., 1::2]
+    cos, sin = turns.real.to(x.dtype), turns.imag.to(x.dtype)
+    return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2)
+
+
+class DecoderBlock(nn.Module):
+    """h = x + A(norm(x)); h + W2(silu(W1 n) * W3 n) with n = norm(h); no biases, no dropout."""
+
+    def __init__(self, size: int, n_heads: int, inner_size: int) -> None:
+        super().__init__()
+        self.n_heads = n_heads
+        self.attention_norm, self.feed_forward_norm = RMSNorm(size), RMSNorm(size)
+        self.qkv = nn.Linear(size, 3 * size, bias=False)
+        self.out = nn.Linear(size, size, bias=False)
+        self.gate_up = nn.Linear(size, 2 * inner_size, bias=False)  # W1 and W3
+        self.down = nn.Linear(inner_size, size, bias=False)  # W2
+
+    def forward(self, x: Tensor, turns: Tensor, allowed: Tensor | None) -> Tensor:
+        """[N, T, H] -> [N, T, H]; allowed: bool [N, 1, T, T], None for plain causality."""
+        heads = self.qkv(self.attention_norm(x)).unflatten(-1, (3, self.n_heads, -1))
+        query, key, value = heads.permute(2, 0, 3, 1, 4)  # [N, heads, T, d] each
+        attended = F.scaled_dot_product_attention(
+            rotate(query, turns), rotate(key, turns), value, allowed, is_causal=allowed is None
+        )
+        x = x + self.out(attended.transpose(1, 2).flatten(-2))
+        gate, up = self.gate_up(self.feed_forward_norm(x)).chunk(2, dim=-1)
+        output: Tensor = x + self.down(F.silu(gate) * up)
+        return output
+
+
+class Decoder(nn.Module):
+    """Causal pre-norm decoder with rotary positions.
+
+    Args:
+        size: H.
+        n_heads: heads; 2 * n_heads divides H.
+        n_layers: blocks.
+    """
+
+    def __init__(self, size: int, n_heads: int = 2, n_layers: int = 2) -> None:
+        super().__init__()
+        if size % (2 * n_heads):
+            raise ValueError(f"a decoder of size {size} has no {n_heads} heads of even size")
+        wanted = 2 * 2 * size // 3  # two thirds of ff = 2 H
+        inner = WIDTH_STEP * -(-wanted // WIDTH_STEP)
+        self.blocks = nn.ModuleList(DecoderBlock(size, n_heads, inner) for _ in range(n_layers))
+        self.norm = RMSNorm(size)
+        self.head_size = size // n_heads
+
+    def forward(self, x: Tensor, present: Tensor | None = None) -> Tensor:
+        """States of tokens.
+
+        Args:
+            x: [N, T, H].
+            present: bool [N, T], tokens that others may see; None: all.
+
+        Returns:
+            [N, T, H]; state t depends on the tokens up to t.
+        """
+        turns = rotary_table(x.shape[1], self.head_size, x.device)
+        allowed = None if present is None else _allowed(present)
+        for block in self.blocks:
+            x = block(x, turns, allowed)
+        output: Tensor = self.norm(x)
+        return output
+
+
+def _allowed(present: Tensor) -> Tensor:
+    """bool [N, T] -> [N, 1, T, T]; every token sees itself, so that none is left without a key."""
+    length, device = present.shape[1], present.device
+    triangle = torch.ones(length, length, dtype=torch.bool, device=device).tril()
+    own = torch.eye(length, dtype=torch.bool, device=device)
+    return (present[:, None, None, :] & triangle) | own

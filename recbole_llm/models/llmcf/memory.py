@@ -1,0 +1,159 @@
+"""The examples of a model: their texts, and the search among them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from recbole_llm.features.attach import features_of, item_embeddings
+from recbole_llm.layers.embedding import FrozenEmbedding
+from recbole_llm.models.llmcf.context import InContext
+from recbole_llm.models.llmcf.examples import Examples, training_examples
+from recbole_llm.models.llmcf.settings import ContextSettings, ThoughtSettings
+
+if TYPE_CHECKING:
+    from recbole.config import Config
+    from recbole.data.dataset import Dataset
+
+NONE = -1  # in place of an example that there is none of
+# Of a 31-bit mix of a query's ids and an example's number (ablation `retrieval: random`).
+_MIX = (73_856_093, 19_349_663, 83_492_791)
+
+
+class Memory(nn.Module):
+    """E examples with their texts, which a query's context is made of.
+
+    An example goes to a query of the same user only if it is earlier: not the query's own
+    interaction, not a later one. Since lengths of histories stop at MAX_ITEM_LIST_LENGTH, some
+    earlier examples of long histories do not go there either.
+
+    Args:
+        config: the configuration.
+        dataset: the training split.
+        both_labels: whether half of a context has label 1 and half 0, and the target's text counts
+            (clicks); else all examples are alike, and histories alone count (retrieval).
+    """
+
+    users: Tensor  # int [E]
+    histories: Tensor  # int [E, L]
+    items: Tensor  # int [E]
+    labels: Tensor  # int [E], ones first
+    lengths: Tensor  # int [E]
+    history_text: Tensor  # [E, D]
+
+    def __init__(self, config: Config, dataset: Dataset, both_labels: bool) -> None:
+        super().__init__()
+        own = ContextSettings.of(config)
+        self.random = own.retrieval == "random"
+        self.n_examples, self.both_labels = own.n_examples, both_labels
+        items = item_embeddings(config, dataset)
+        self.text = FrozenEmbedding(items.matrix, items.fingerprint)
+        examples, thoughts, fingerprint = _with_thoughts(config, dataset)
+        self.thoughts = FrozenEmbedding(thoughts, fingerprint)  # [E + 1, D]; row 0 is no example
+        for name, array in zip(Examples._fields[1:], examples[1:], strict=True):
+            self.register_buffer(name, torch.from_numpy(array).long(), persistent=False)
+        lengths = (self.histories != 0).sum(1)
+        self.register_buffer("lengths", lengths, persistent=False)
+        self.register_buffer("history_text", self.mean_text(self.histories), persistent=False)
+
+    def mean_text(self, item_seq: Tensor) -> Tensor:
+        """Mean text vector of the real items: int [*, L] -> [*, D]."""
+        flat = item_seq.reshape(-1, item_seq.shape[-1])
+        total = F.embedding_bag(flat, self.text.weight, mode="sum")  # the padding's row is zero
+        mean = total / (flat != 0).sum(1, keepdim=True).clamp(min=1)
+        return mean.view(*item_seq.shape[:-1], -1)
+
+    def search(
+        self, users: Tensor, lengths: Tensor, history_text: Tensor, items: Tensor | None = None
+    ) -> Tensor:
+        """The contexts of queries, nearest examples first, exactly.
+
+        Similarity is 1/2 <mean history texts> + 1/2 <target texts>, or the first alone.
+
+        Args:
+            users: int [*]; 0 for new ones.
+            lengths: of their histories, int [*].
+            history_text: mean texts of these, [*, D].
+            items: the targets, int [*]; None: there is none. Leading dimensions broadcast.
+
+        Returns:
+            Rows of the examples, int [*, K]; -1 where there are too few.
+        """
+        excluded = (users[..., None] == self.users) & (self.lengths >= lengths[..., None])
+        if self.random:
+            scores = self._mixed(users, lengths, items)
+        else:
+            scores = history_text @ self.history_text.t()  # [*, E]
+            if items is not None:
+                scores = scores + self.text(items) @ self.text(self.items).t()
+        scores = scores.masked_fill(excluded, -torch.inf)
+        if not self.both_labels:
+            return _nearest(scores, self.n_examples, 0)
+        few = self.n_examples // 2
+        ones = int(self.labels.sum())
+        parts = [_nearest(scores[..., :ones], self.n_examples - few, 0)]
+        parts.append(_nearest(scores[..., ones:], few, ones))
+        return torch.cat(parts, dim=-1)
+
+    def _mixed(self, users: Tensor, lengths: Tensor, items: Tensor | None) -> Tensor:
+        """Numbers that look random and are the same each time, float [*, E]."""
+        query = users * _MIX[0] + lengths * _MIX[1] + (0 if items is None else items * _MIX[2])
+        numbers = query[..., None] ^ (torch.arange(1, len(self.users) + 1) * _MIX[1]).to(query)
+        for _ in range(2):
+            numbers = ((numbers ^ (numbers >> 15)) * _MIX[2]) & 0x7FFFFFFF
+        return numbers.float()
+
+    def context(
+        self,
+        network: InContext,
+        query: Tensor,
+        chosen: Tensor,
+        behaviours: Callable[[Tensor, Tensor, Tensor], Tensor],
+    ) -> Tensor:
+        """The feature w of queries; each distinct example is encoded once.
+
+        Args:
+            network: the in-context transformer.
+            query: behaviour tokens of the queries, [N, H].
+            chosen: their examples, int [N, K].
+            behaviours: tokens of users [U], histories [U, L] and items [U] -> [U, H].
+
+        Returns:
+            [N, H].
+        """
+        there = chosen != NONE
+        rows, which = torch.unique(chosen[there], return_inverse=True)
+        index = torch.full_like(chosen, NONE).masked_scatter(there, which)
+        made = behaviours(self.users[rows], self.histories[rows], self.items[rows])
+        w: Tensor = network(query, made, self.thoughts(rows + 1), self.labels[rows], index)
+        return w
+
+
+def _nearest(scores: Tensor, count: int, offset: int) -> Tensor:
+    """Columns of the highest scores, moved by `offset`: [*, E'] -> int [*, count]."""
+    best, rows = scores.topk(min(count, scores.shape[-1]), dim=-1)
+    rows = torch.where(best > -torch.inf, rows + offset, NONE)
+    return F.pad(rows, (0, count - rows.shape[-1]), value=NONE)
+
+
+def _with_thoughts(config: Config, dataset: Dataset) -> tuple[Examples, Any, str]:
+    """Examples, vectors in the place of their chains of thought [E + 1, D], a fingerprint.
+
+    Examples whose text is empty are left out.
+    """
+    examples = training_examples(config, dataset)
+    if ThoughtSettings.of(config).thoughts != "llm":
+        items = item_embeddings(config, dataset)
+        rows = np.concatenate([[0], examples.items])
+        return examples, items.matrix[rows], items.fingerprint
+    table = features_of(dataset, config)["example_text"]
+    row_of = {name: row for row, name in enumerate(table.tokens)}
+    kept = [i for i, name in enumerate(examples.names) if name in row_of]
+    examples = examples.of(kept)
+    rows = np.array([0, *(row_of[name] for name in examples.names)])
+    return examples, table.matrix[rows], table.fingerprint

@@ -1,0 +1,117 @@
+"""LLM-CF (Sun et al., CIKM 2024) for retrieval: a sequence backbone whose states gain w."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from recbole_llm.layers.backbones import backbone_from_settings
+from recbole_llm.models.base import SequenceRecommender, last_of
+from recbole_llm.models.llmcf.context import InContext
+from recbole_llm.models.llmcf.memory import Memory
+from recbole_llm.models.llmcf.settings import LLMCFRetrievalSettings
+
+if TYPE_CHECKING:
+    from recbole.data.dataset import Dataset
+    from recbole.data.interaction import Interaction
+
+    from recbole_llm.core.config import Config
+
+
+class LLMCFRetrieval(SequenceRecommender):
+    """state = backbone + feature_weight * w at every position; loss = recommendation loss +
+    weight * reconstruction. Contexts are found by the history alone, never by the target."""
+
+    def __init__(self, config: Config, dataset: Dataset) -> None:
+        super().__init__(config, dataset)
+        settings = LLMCFRetrievalSettings.of(config)
+        self.weight, self.feature_weight = settings.reconstruction_weight, settings.feature_weight
+        size, std = settings.hidden_size, settings.initializer_range
+        self.item_embedding = nn.Embedding(self.n_items, size, padding_idx=0)
+        self.user_embedding = nn.Embedding(dataset.user_num, size, padding_idx=0)
+        for table in (self.item_embedding, self.user_embedding):
+            nn.init.normal_(table.weight, std=std)
+            nn.init.zeros_(table.weight[0])
+        self.backbone = backbone_from_settings(settings, settings.MAX_ITEM_LIST_LENGTH)
+        self.memory = Memory(config, dataset, both_labels=False)
+        self.network = InContext(
+            3 * size,
+            [self.memory.text.dimension, *settings.text_hidden_sizes, size],
+            settings.context_heads,
+            settings.context_layers,
+            with_thoughts=settings.thoughts != "none",
+        )
+
+    def item_vectors(self, ids: Tensor | None = None) -> Tensor:
+        """E_i, ids int [*] -> [*, H]; None: the whole catalogue."""
+        table = self.item_embedding.weight
+        return table if ids is None else table[ids]
+
+    def user_states(self, item_seq: Tensor, mask: Tensor) -> Tensor:
+        """States of users who are new after every position: int [B, L] -> [B, L, H]."""
+        users = torch.zeros_like(item_seq[:, 0])
+        states = self._states(users, item_seq, mask)
+        out = states.new_zeros(*mask.shape, states.shape[-1])
+        out[mask] = states
+        return out
+
+    def last_states_of(self, interaction: Interaction) -> Tensor:
+        """State after the last real item, [B, H]."""
+        item_seq = interaction[self.ITEM_SEQ]
+        slots = torch.arange(item_seq.shape[1], device=item_seq.device)
+        last = torch.where(item_seq != 0, slots, 0).amax(1)
+        return self._states(self._users(interaction), item_seq, slots == last[:, None])
+
+    def supervised_states(self, interaction: Interaction, supervised: Tensor) -> Tensor:
+        """States at some positions: bool [B, L] -> [T, H]."""
+        return self._states(self._users(interaction), interaction[self.ITEM_SEQ], supervised)
+
+    def calculate_loss(self, interaction: Interaction) -> Tensor:
+        """Recommendation loss plus weight times the reconstruction loss, scalar."""
+        loss = super().calculate_loss(interaction)
+        return loss + self.weight * self.network.reconstruction
+
+    def _users(self, interaction: Interaction) -> Tensor:
+        """Users of the rows, int [B]; 0 for new ones."""
+        if self.USER_ID in interaction:
+            users: Tensor = interaction[self.USER_ID]
+            return users
+        return torch.zeros_like(interaction[self.ITEM_SEQ][:, 0])
+
+    def _encoded(self, item_seq: Tensor) -> Tensor:
+        """The backbone's states, int [M, L] -> [M, L, H]."""
+        states: Tensor = self.backbone(self.item_embedding(item_seq), item_seq != 0)
+        return states
+
+    def _states(self, users: Tensor, item_seq: Tensor, where: Tensor) -> Tensor:
+        """States at T positions: int [B], int [B, L], bool [B, L] -> [T, H], row by row."""
+        states = self._encoded(item_seq)[where]
+        lengths = (item_seq != 0).cumsum(1)
+        text = self.memory.text(item_seq).cumsum(1)[where]  # sums over the items so far, [T, D]
+        lengths = lengths[where]
+        text = text / lengths.clamp(min=1)[:, None]
+        owners = users[:, None].expand_as(where)[where]
+        # The window of a long history begins later than the history: its lengths are at most the
+        # true ones, and exclude at least what these would.
+        chosen = self.memory.search(owners, lengths, text)
+        masked = torch.zeros_like(owners)
+        query = self._tokens(owners, states, text, masked)
+        w = self.memory.context(self.network, query, chosen, self._behaviours)
+        return states + self.feature_weight * w
+
+    def _behaviours(self, users: Tensor, histories: Tensor, items: Tensor) -> Tensor:
+        """Behaviour tokens of examples: int [M], int [M, L], int [M] -> [M, H]."""
+        histories = histories[:, : max(int((histories != 0).any(0).sum()), 1)]
+        states = last_of(self._encoded(histories), histories != 0)
+        return self._tokens(users, states, self.memory.mean_text(histories), items)
+
+    def _tokens(self, users: Tensor, states: Tensor, text: Tensor, items: Tensor) -> Tensor:
+        return self.network.behaviours(
+            self.user_embedding(users),
+            states,
+            text,
+            self.item_embedding(items),
+            self.memory.text(items),
+        )

@@ -1,0 +1,141 @@
+"""LLM-CF's keys."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from recbole_llm.core.settings import (
+    ConfigLike,
+    Count,
+    Dropout,
+    Flag,
+    Natural,
+    NonNegative,
+    OneOrMore,
+    Positive,
+    Settings,
+    Text,
+)
+from recbole_llm.layers.backbones.settings import BACKBONES, BackboneSettings
+from recbole_llm.models.settings import PointwiseSettings, SequentialSettings
+
+TOWERS = ("DIN", "DeepFM", "DCN", "AutoInt")
+PROMPT_FIELDS = frozenset(("history", "target", "chosen"))
+
+
+class ThoughtSettings(Settings):
+    """The examples, and the chains of thought about them."""
+
+    thoughts: Literal["llm", "item_text", "none"] = "llm"
+    """What an example's chain-of-thought token holds: what the language model wrote (paper); the
+    text of the example's item in its place (no language model); none: there is no such token."""
+    thought_examples: Count = 256
+    """Training interactions that are written about, half of each label where there are labels;
+    paper: a tenth of all."""
+    thought_candidates: Count = 3
+    """Texts that are written about an example, of which the best is kept."""
+    thought_history: Count = 5
+    """Items of the history in the prompt, the last ones."""
+    thought_prompt: Text | None = None
+    """Template of the prompt over `history` (texts of items, shortened), `target` (the same) and
+    `chosen` (whether it was). None: the data set's in properties/prompt, else thought.jinja."""
+    thought_seed: Natural = 0
+    """Seed that examples are drawn with."""
+
+    def check(self, config: ConfigLike) -> None:
+        """Raise PromptError for a template that cannot be found, parsed or filled."""
+        from recbole_llm.features.templates import find_template
+
+        dataset = str(config["dataset"])
+        template = find_template(self.thought_prompt, "thought_prompt", "thought", dataset)
+        template.check(PROMPT_FIELDS)
+        if self.thoughts == "llm" and config["encoder"] == "precomputed":
+            raise ValueError(
+                "encoder: precomputed cannot encode what the language model writes; choose another "
+                "encoder, or set thoughts: item_text"
+            )
+
+
+class ContextSettings(Settings):
+    """The in-context transformer."""
+
+    n_examples: Count = 4
+    """K, examples in the context of a query; paper: 4."""
+    retrieval: Literal["nearest", "random"] = "nearest"
+    """nearest: examples with the most similar texts (paper); random: any (ablation)."""
+    reconstruction_weight: NonNegative = 0.1
+    """Weight of the loss that reconstructs the chains of thought; 0: none (ablation)."""
+    context_layers: Count = 2
+    """Layers of the decoder; authors: 2."""
+    context_heads: Count = 2
+    """Attention heads of the decoder."""
+    text_hidden_sizes: Annotated[list[Count], OneOrMore] = []
+    """Widths of the hidden layers of g, the map of text vectors."""
+
+
+class LLMCFSettings(ThoughtSettings, ContextSettings, PointwiseSettings):
+    """LLM-CF (Sun et al., CIKM 2024, arXiv 2403.17688) for CTR."""
+
+    backbone: Literal["DIN", "DeepFM", "DCN", "AutoInt"] = "DIN"
+    """RecBole's model whose MLP gets the feature w."""
+    mlp_hidden_size: Annotated[list[Count], Field(min_length=1), OneOrMore] = [128, 64]
+    """Widths of the hidden layers of the MLP, and of DIN's attention to the history; RecBole's DIN:
+    three of 256, which take ten times as long."""
+    context_size: Count = 32
+    """H, size of the tokens and of w."""
+    cross_layer_num: Count = 6
+    """DCN: cross layers."""
+    reg_weight: NonNegative = 2.0
+    """DCN: weight of the cross layers' L2 norm."""
+    attention_size: Count = 16
+    """AutoInt: width of the attention."""
+    n_layers: Count = 3
+    """AutoInt: attention layers."""
+    num_heads: Count = 2
+    """AutoInt: attention heads."""
+    dropout_probs: Annotated[list[Dropout], Field(min_length=3, max_length=3)] = [0.2, 0.2, 0.2]
+    """AutoInt: dropout of the attention, of the MLP, and a third that RecBole does not use."""
+    has_residual: Flag = True
+    """AutoInt: whether the attention has a residual connection."""
+
+    @classmethod
+    def of(cls, config: ConfigLike) -> Self:
+        """As of `Settings`; a backbone of the other task is told so."""
+        name = config["backbone"] if "backbone" in config else None
+        if name in BACKBONES:
+            raise ValueError(f"backbone: {name} ranks a catalogue; use --model=LLMCFRetrieval")
+        return super().of(config)
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        _check_heads("context_size", self.context_size, self.context_heads)
+        return self
+
+
+class LLMCFRetrievalSettings(
+    ThoughtSettings, ContextSettings, BackboneSettings, SequentialSettings
+):
+    """LLM-CF (Sun et al., CIKM 2024, arXiv 2403.17688) for retrieval."""
+
+    feature_weight: Positive = 0.1
+    """Of w in the user's state; authors: 0.1."""
+
+    @classmethod
+    def of(cls, config: ConfigLike) -> Self:
+        """As of `Settings`; a backbone of the other task is told so."""
+        name = config["backbone"] if "backbone" in config else None
+        if name in TOWERS:
+            raise ValueError(f"backbone: {name} predicts clicks; use --model=LLMCF")
+        return super().of(config)
+
+    @model_validator(mode="after")
+    def _context_heads_divide(self) -> Self:
+        _check_heads("hidden_size", self.hidden_size, self.context_heads)
+        return self
+
+
+def _check_heads(key: str, size: int, heads: int) -> None:
+    if size % (2 * heads):
+        raise ValueError(f"context_heads: twice {heads} does not divide {key} {size}")

@@ -1,0 +1,183 @@
+"""RecBole's CTR models, with a further feature that goes into their MLP."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from recbole.data.interaction import Interaction
+from recbole.model.context_aware_recommender import DCN, AutoInt, DeepFM
+from recbole.model.layers import MLPLayers
+from recbole.model.sequential_recommender import DIN
+from recbole.utils import FeatureSource
+from torch import Tensor, nn
+
+from recbole_llm.data.interaction import take
+from recbole_llm.models.ctr_layers import without_batch_of_one
+
+if TYPE_CHECKING:
+    from recbole.config import Config
+    from recbole.data.dataset import Dataset
+
+_SOURCES = frozenset(
+    (FeatureSource.USER_ID, FeatureSource.USER, FeatureSource.ITEM_ID, FeatureSource.ITEM)
+)
+
+
+class FedMLP(MLPLayers):  # type: ignore[misc]
+    """One of RecBole's MLPs that reads `feature` [N, C] behind its own input.
+
+    Args:
+        mlp: whose sizes it has, but for the wider input.
+        width: C.
+    """
+
+    def __init__(self, mlp: MLPLayers, width: int) -> None:
+        sizes = [mlp.layers[0] + width, *mlp.layers[1:]]
+        super().__init__(sizes, mlp.dropout, mlp.activation, mlp.use_bn)
+        self.feature: Tensor | None = None  # to be set before each pass
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """[N, W] -> [N, W']."""
+        assert self.feature is not None
+        whole = torch.cat([inputs, self.feature], dim=-1)
+        return without_batch_of_one(self.mlp_layers, whole)
+
+
+class Tower(nn.Module):
+    """A CTR model of RecBole's: logits of pairs, and its own embeddings of users and items.
+
+    Args:
+        net: the model.
+        mlp: name of its MLP, which is made wider.
+        width: C, length of the further feature.
+    """
+
+    user_width: int
+    item_width: int
+
+    def __init__(self, net: Any, mlp: str, width: int) -> None:
+        super().__init__()
+        self.net = net
+        self.mlp = FedMLP(getattr(net, mlp), width)
+        self.mlp.apply(net._init_weights)
+        setattr(net, mlp, self.mlp)
+
+    def forward(self, histories: Tensor, users: Tensor, items: Tensor, feature: Tensor) -> Tensor:
+        """Logits: int [N, L], int [N], int [N], [N, C] -> [N]."""
+        self.mlp.feature = feature
+        try:
+            return self._logits(histories, users, items)
+        finally:
+            self.mlp.feature = None
+
+    def regularisation(self) -> Tensor | float:
+        """What the model adds to its loss besides."""
+        return 0.0
+
+    @abstractmethod
+    def _logits(self, histories: Tensor, users: Tensor, items: Tensor) -> Tensor: ...
+
+    @abstractmethod
+    def user_vectors(self, users: Tensor) -> Tensor:
+        """int [M] -> [M, user_width]."""
+
+    @abstractmethod
+    def item_vectors(self, items: Tensor) -> Tensor:
+        """int [M] -> [M, item_width]."""
+
+
+class DINTower(Tower):
+    """DIN, which attends from the target to the history."""
+
+    def __init__(self, config: Config, dataset: Dataset, width: int) -> None:
+        super().__init__(DIN(config, dataset), "dnn_mlp_layers", width)
+        embeddings = self.net.embedding_layer
+        embeddings.dataset = None  # a deep copy of the model stays small
+        self.user_width, self.item_width = (
+            int(embeddings.num_feature_field[side]) * embeddings.embedding_size
+            for side in ("user", "item")
+        )
+
+    def _logits(self, histories: Tensor, users: Tensor, items: Tensor) -> Tensor:
+        # RecBole's attention masks rows of the full length only.
+        full = F.pad(histories, (0, self.net.max_seq_length - histories.shape[1]))
+        logits: Tensor = self.net(users, full, (histories != 0).sum(1), items)
+        return logits
+
+    def user_vectors(self, users: Tensor) -> Tensor:
+        return self._fields("user", users, users.new_zeros(len(users), 1))
+
+    def item_vectors(self, items: Tensor) -> Tensor:
+        return self._fields("item", torch.zeros_like(items), items[:, None])
+
+    def _fields(self, side: str, users: Tensor, items: Tensor) -> Tensor:
+        parts = [part[side] for part in self.net.embedding_layer(users, items)]
+        return torch.cat([p for p in parts if p is not None], dim=-2).flatten(1)
+
+
+class ContextTower(Tower):
+    """DeepFM, DCN or AutoInt over the fields of the user and of the item."""
+
+    def __init__(self, name: str, config: Config, dataset: Dataset, width: int) -> None:
+        net = {"DeepFM": DeepFM, "DCN": DCN, "AutoInt": AutoInt}[name]
+        super().__init__(net(config, _UsersAndItems(dataset)), "mlp_layers", width)
+        features = (dataset.get_user_feature(), dataset.get_item_feature())
+        self.users, self.items = (f.to(config["device"]) for f in features)
+        net = self.net
+        names = [  # in the order of the embeddings
+            *net.token_seq_field_names, *net.token_field_names,
+            *net.float_seq_field_names, *net.float_field_names,
+        ]  # fmt: skip
+        self.of_user, self.of_item = (
+            [i for i, name in enumerate(names) if name in side] for side in (self.users, self.items)
+        )
+        self.user_width = len(self.of_user) * net.embedding_size
+        self.item_width = len(self.of_item) * net.embedding_size
+
+    def _rows(self, users: Tensor, items: Tensor) -> Interaction:
+        columns = (take(self.users, users).interaction, take(self.items, items).interaction)
+        return Interaction({**columns[0], **columns[1]})
+
+    def _logits(self, histories: Tensor, users: Tensor, items: Tensor) -> Tensor:
+        logits: Tensor = self.net(self._rows(users, items))
+        return logits
+
+    def regularisation(self) -> Tensor | float:
+        if not isinstance(self.net, DCN):
+            return 0.0
+        penalty: Tensor = self.net.reg_weight * self.net.reg_loss(self.net.cross_layer_w)
+        return penalty
+
+    def user_vectors(self, users: Tensor) -> Tensor:
+        return self._fields(users, torch.zeros_like(users), self.of_user)
+
+    def item_vectors(self, items: Tensor) -> Tensor:
+        return self._fields(torch.zeros_like(items), items, self.of_item)
+
+    def _fields(self, users: Tensor, items: Tensor, which: list[int]) -> Tensor:
+        fields: Tensor = self.net.concat_embed_input_fields(self._rows(users, items))  # [M, F, E]
+        return torch.cat([fields[:, i] for i in which], dim=1)
+
+
+class _UsersAndItems:
+    """The part of a data set that RecBole's context models read, without the interactions' own
+    fields: candidates have none."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+        self.field2type, self.num = dataset.field2type, dataset.num
+
+    def fields(self, ftype: Any = None, source: Any = None) -> list[str]:
+        """Names of the fields of users and items, as RecBole's `Dataset.fields`."""
+        names: list[str] = self._dataset.fields(ftype, _SOURCES.intersection(source or _SOURCES))
+        return names
+
+
+def build_tower(name: str, config: Config, dataset: Dataset, width: int) -> Tower:
+    """The backbone called `name`, whose MLP reads a further feature of `width`."""
+    if name == "DIN":
+        return DINTower(config, dataset, width)
+    return ContextTower(name, config, dataset, width)

@@ -1,0 +1,237 @@
+"""Kinds of generator: language models on this machine, and endpoints."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from recbole_llm.core.secrets import without_credentials
+from recbole_llm.features.digest import digest
+from recbole_llm.features.encoders.adapters import adapted_writer, adapter_digest
+from recbole_llm.features.encoders.base import EncoderError
+from recbole_llm.features.encoders.decoders import Source
+from recbole_llm.features.encoders.endpoint import Endpoint, api_key
+from recbole_llm.features.encoders.smollm import NAMES
+from recbole_llm.features.store import cache_dir
+from recbole_llm.offline.settings import GeneratorSettings
+
+if TYPE_CHECKING:
+    from recbole.config import Config
+
+    from recbole_llm.offline.generate import Generator
+
+_MAX_BYTES = 1 << 20  # of an endpoint's answer
+
+
+def create_generators(config: Config, count: int = 1) -> list[Generator]:
+    """Generators of a configuration's model, which write different texts on the same prompts.
+
+    Raises:
+        EncoderError: the model is nowhere to be had, is not named, or a key lacks.
+    """
+    settings = GeneratorSettings.of(config)
+    if settings.generator == "openai":
+        secrets = getattr(config, "secrets", None)
+        placed = settings.model_copy(update=secrets)
+        return [ChatGenerator(placed, draw) for draw in range(count)]
+    name = settings.generator_model or NAMES[0]
+    source = Source.of(name, settings.generator_revision, cache_dir(config))
+    model = LocalModel(source, settings, torch.device(config["device"]))
+    return [LocalGenerator(model, draw) for draw in range(count)]
+
+
+def computing_dtype(name: str, device: torch.device) -> torch.dtype:
+    """Torch's precision of a name; "auto" is bfloat16 where the device multiplies in it."""
+    if name != "auto":
+        found: torch.dtype = getattr(torch, name)
+        return found
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported()
+    else:
+        fast = device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return torch.bfloat16 if fast else torch.float32
+
+
+class LocalModel:
+    """A decoder of transformers, loaded when it is first used.
+
+    Args:
+        source: its files.
+        settings: how it generates.
+        device: where it computes.
+    """
+
+    def __init__(self, source: Source, settings: GeneratorSettings, device: torch.device) -> None:
+        self.source, self.settings, self.device = source, settings, device
+        self.dtype = computing_dtype(settings.generator_dtype, device)
+        self.adapter = adapter_digest(settings.generator_adapter, "generator_adapter")
+
+    @cached_property
+    def digest(self) -> str:
+        """Changes with the weights, the adapter's among them, and with the settings."""
+        own = self.settings
+        return digest(
+            self.source.digest, self.adapter, str(self.dtype), own.generator_max_new_tokens,
+            own.generator_temperature, own.generator_top_k, own.generator_batch_size,
+            own.generator_seed,
+        )  # fmt: skip
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """Its tokenizer, which pads on the left."""
+        tokenizer = self.source.tokenizer()
+        tokenizer.padding_side = "left"
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        return tokenizer
+
+    @cached_property
+    def weights(self) -> Any:
+        """The model, with its adapter."""
+        folder = self.settings.generator_adapter
+        if folder is None:
+            model: Any = self.source.model(self.dtype, "AutoModelForCausalLM")
+        else:
+            model = adapted_writer(self.source, self.dtype, folder, "generator_adapter")
+        return model.to(self.device).eval()
+
+    def chats(self, prompts: Sequence[str]) -> list[str]:
+        """The prompts as the model was trained to see them; no title can end its turn."""
+        tokenizer, safe = self.tokenizer, list(prompts)
+        for special in tokenizer.all_special_tokens:
+            safe = [prompt.replace(special, " ") for prompt in safe]
+        if tokenizer.chat_template is None:
+            return safe
+        return [
+            tokenizer.apply_chat_template(
+                [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
+            )
+            for prompt in safe
+        ]
+
+
+class LocalGenerator:
+    """Texts of a decoder of transformers, sampled.
+
+    A batch's random numbers depend on the prompts in it, so that a run that goes on after a stop
+    writes the texts that it would have written. `tokens` counts those written.
+
+    Args:
+        model: the model.
+        draw: which of several texts on the same prompt.
+    """
+
+    def __init__(self, model: LocalModel, draw: int = 0) -> None:
+        self.model, self.tokens = model, 0
+        self.fingerprint = digest("transformers", model.digest, draw)
+
+    def cost(self, prompts: Sequence[str]) -> str:
+        """What writing about the prompts takes, in words."""
+        model = self.model
+        read = sum(len(ids) for ids in model.tokenizer(model.chats(prompts))["input_ids"])
+        most = len(prompts) * model.settings.generator_max_new_tokens
+        return (
+            f"{len(prompts):,} texts by {model.source.path.name} in {model.dtype}: {read:,} "
+            f"tokens to read, at most {most:,} to write"
+        )
+
+    def generate(self, prompts: Sequence[str]) -> list[str]:
+        """One sampled text per prompt."""
+        model, own = self.model, self.model.settings
+        padding = model.tokenizer.pad_token_id
+        batch = model.tokenizer(model.chats(prompts), return_tensors="pt", padding=True)
+        devices = [] if model.device.type == "cpu" else [model.device]
+        with torch.inference_mode(), torch.random.fork_rng(devices):
+            torch.manual_seed(int(digest(self.fingerprint, list(prompts))[:12], 16))
+            ids = model.weights.generate(
+                **batch.to(model.device), do_sample=True, top_k=own.generator_top_k,
+                temperature=own.generator_temperature, pad_token_id=padding,
+                max_new_tokens=own.generator_max_new_tokens,
+            )[:, batch["input_ids"].shape[1] :]  # fmt: skip
+        self.tokens += int((ids != padding).sum())
+        texts: list[str] = model.tokenizer.batch_decode(ids, skip_special_tokens=True)
+        return texts
+
+
+class ChatGenerator:
+    """Texts from an endpoint that speaks OpenAI's chat API; answers are bounded and checked.
+
+    Args:
+        settings: model, address, bounds, concurrency.
+        draw: which of several texts on the same prompt.
+    """
+
+    def __init__(self, settings: GeneratorSettings, draw: int = 0) -> None:
+        self.settings, self.draw, self.tokens = settings, draw, 0
+        if settings.generator_model is None:
+            raise EncoderError("set generator_model to the model's name at the endpoint")
+        url = settings.generator_base_url
+        key = api_key(settings.generator_api_key_env, url, "generator")
+        self.model = settings.generator_model
+        self.endpoint = Endpoint(
+            self.model, url, key, settings.generator_max_retries, settings.generator_timeout,
+            "generator", "texts",
+        )  # fmt: skip
+        self.fingerprint = digest(
+            "openai", without_credentials(url or "") or None, self.model,
+            settings.generator_max_new_tokens, settings.generator_temperature,
+            settings.generator_seed, draw,
+        )  # fmt: skip
+
+    def cost(self, prompts: Sequence[str]) -> str:
+        """What writing about the prompts takes, in words."""
+        most = len(prompts) * self.settings.generator_max_new_tokens
+        return (
+            f"{len(prompts):,} requests to '{self.model}': {sum(map(len, prompts)):,} characters "
+            f"to read, at most {most:,} tokens to write"
+        )
+
+    def generate(self, prompts: Sequence[str]) -> list[str]:
+        """One text per prompt.
+
+        Raises:
+            EncoderError: the endpoint fails after all retries, or answers with something else.
+        """
+        with ThreadPoolExecutor(self.settings.generator_concurrency) as pool:
+            answers = list(pool.map(self._answer, prompts))
+        self.tokens += sum(tokens for _, tokens in answers)
+        return [text for text, _ in answers]
+
+    def _answer(self, prompt: str) -> tuple[str, int]:
+        try:
+            return read_chat(self.endpoint.body(lambda: self._asked(prompt), _MAX_BYTES))
+        except EncoderError as error:
+            raise self.endpoint.failed(error) from error
+        except Exception as error:  # whatever the client and its transport may raise
+            raise self.endpoint.failed(f"{type(error).__name__}: {error}") from error
+
+    def _asked(self, prompt: str) -> Any:
+        own = self.settings
+        return self.endpoint.client.chat.completions.with_streaming_response.create(
+            model=self.model, messages=[{"role": "user", "content": prompt}],
+            max_tokens=own.generator_max_new_tokens, temperature=own.generator_temperature,
+            seed=own.generator_seed + self.draw,
+        )  # fmt: skip
+
+
+def read_chat(body: bytes) -> tuple[str, int]:
+    """The text of an answer, and the tokens that it says it has; a refusal is an empty text.
+
+    Raises:
+        EncoderError: it is no such answer; in words that follow "the endpoint failed".
+    """
+    try:
+        answer = json.loads(body)
+        text = answer["choices"][0]["message"]["content"]
+        usage = answer.get("usage") or {}
+        tokens = usage.get("completion_tokens", 0)
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
+        raise EncoderError("it answered with no text in choices[0].message.content") from None
+    if text is not None and not isinstance(text, str):
+        raise EncoderError("its text is no text")
+    return text or "", tokens if isinstance(tokens, int) else 0

@@ -1,0 +1,35 @@
+"""A language model that answers at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from recbole_llm.models.llmcf import thoughts
+
+
+class Parrot:
+    """Repeats the end of a prompt; its candidates differ."""
+
+    def __init__(self, draw: int) -> None:
+        self.draw, self.fingerprint = draw, f"parrot-{draw}"
+        self.asked: list[str] = []
+
+    def generate(self, prompts: Sequence[str]) -> Sequence[str]:
+        self.asked += prompts
+        return [f"Thought {self.draw}. {' '.join(p.split()[-12:])}" for p in prompts]
+
+
+@pytest.fixture(autouse=True)
+def parrots(monkeypatch: pytest.MonkeyPatch) -> list[Parrot]:
+    """The generators that were made."""
+    made: list[Parrot] = []
+
+    def create(config: Any, count: int) -> list[Parrot]:
+        made.extend(Parrot(draw) for draw in range(count))
+        return made[-count:]
+
+    monkeypatch.setattr(thoughts, "create_generators", create)
+    return made

@@ -1,0 +1,168 @@
+"""Which examples go into whose context."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from recbole_llm.data.interaction import take
+from recbole_llm.models.llmcf.context import InContext
+from recbole_llm.models.llmcf.memory import NONE, Memory
+from recbole_llm.models.llmcf.model import CONTEXT
+from recbole_llm.testing import CTRModelTests, ModelTests
+
+SMALL = {"mlp_hidden_size": [8], "thought_examples": 60, "context_size": 8}
+
+
+class _Made(CTRModelTests):
+    """For its `make` alone."""
+
+    __test__ = False
+    model = "LLMCF"
+    config = SMALL
+
+
+class _MadeRetrieval(ModelTests):
+    __test__ = False
+    model = "LLMCFRetrieval"
+    config = {"hidden_size": 8, "thought_examples": 60}
+
+
+def brute_force(memory: Memory, row: Any, item: int | None) -> list[tuple[int, float]]:
+    """The context of one query, example by example: labels and similarities."""
+    history = row["item_id_list"][row["item_id_list"] != 0]
+    text = memory.text.weight[history].mean(0)
+    found: dict[int, list[float]] = {0: [], 1: []}
+    for e in range(len(memory.users)):
+        own = memory.histories[e][memory.histories[e] != 0]
+        if memory.users[e] == row["user_id"] and len(own) >= len(history):
+            continue
+        score = text @ memory.text.weight[own].mean(0)
+        if item is not None:
+            score = score + memory.text.weight[item] @ memory.text.weight[memory.items[e]]
+        found[int(memory.labels[e])].append(float(score))
+    few = memory.n_examples // 2 if memory.both_labels else 0
+    return [
+        (label, score)
+        for label, count in ((1, memory.n_examples - few), (0, few))
+        for score in sorted(found[label], reverse=True)[:count]
+    ]
+
+
+def labels_and_similarities(
+    memory: Memory, row: Any, item: int | None, found: torch.Tensor
+) -> list[tuple[int, float]]:
+    history = row["item_id_list"][row["item_id_list"] != 0]
+    text = memory.text.weight[history].mean(0)
+    out = []
+    for e in found[found != NONE].tolist():
+        score = text @ memory.history_text[e]
+        if item is not None:
+            score = score + memory.text.weight[item] @ memory.text.weight[memory.items[e]]
+        out.append((int(memory.labels[e]), float(score)))
+    return out
+
+
+def check(memory: Memory, row: Any, item: int | None, found: torch.Tensor) -> None:
+    expected = brute_force(memory, row, item)
+    actual = labels_and_similarities(memory, row, item, found)
+    assert [label for label, _ in actual] == [label for label, _ in expected]
+    np.testing.assert_allclose([s for _, s in actual], [s for _, s in expected], atol=1e-6)
+    assert len(set(found[found != NONE].tolist())) == len(expected)
+
+
+@pytest.mark.parametrize("count", [1, 4, 7])
+def test_half_of_each_label_by_both_texts(count: int) -> None:
+    _, model, loaders = _Made().make(n_examples=count)
+    for loader in (loaders[0], loaders[2]):
+        rows = take(loader._dataset.inter_feat, np.arange(40))
+        found = model._contexts(rows)
+        for i in range(len(rows)):
+            check(model.memory, rows[i], int(rows["item_id"][i]), found[i])
+
+
+def test_retrieval_is_by_the_history_and_never_by_the_target() -> None:
+    _, model, loaders = _MadeRetrieval().make()
+    rows = take(loaders[0]._dataset.inter_feat, np.arange(40))
+    memory = model.memory
+    lengths = (rows["item_id_list"] != 0).sum(1)
+    text = memory.mean_text(rows["item_id_list"])
+    found = memory.search(rows["user_id"], lengths, text)
+    for i in range(len(rows)):
+        check(memory, rows[i], None, found[i])
+
+
+@pytest.mark.parametrize("retrieval", ["nearest", "random"])
+@pytest.mark.parametrize("length", [10, 3])  # 3: histories are cut, positions are not known
+def test_no_context_holds_the_query_or_a_later_one_of_its_user(retrieval: str, length: int) -> None:
+    config = {"n_examples": 40, "retrieval": retrieval, "MAX_ITEM_LIST_LENGTH": length}
+    _, model, loaders = _Made().make(thought_examples=10_000, **config)
+    inter, memory = loaders[0]._dataset.inter_feat, model.memory
+    rows = take(inter, np.arange(len(inter)))
+    place = {}  # of the interactions by user, in order of time
+    for i in range(len(rows)):
+        key = (int(rows["user_id"][i]), int(rows["item_id"][i]), int(rows["label"][i]))
+        place.setdefault((*key, tuple(rows["item_id_list"][i].tolist())), i)
+    examples = [
+        place[int(u), int(i), int(y), tuple(h.tolist())]
+        for u, i, y, h in zip(memory.users, memory.items, memory.labels, memory.histories)
+    ]
+    found, own = model._contexts(rows), 0
+    for i in range(len(rows)):
+        for e in found[i][found[i] != NONE].tolist():
+            if memory.users[e] == rows["user_id"][i]:
+                own += 1
+                assert examples[e] < i
+    assert own, "no query has an earlier example of its user: the test tests nothing"
+
+
+def test_random_contexts_are_the_same_each_time_and_differ_between_queries() -> None:
+    _, model, loaders = _Made().make(retrieval="random")
+    rows = take(loaders[0]._dataset.inter_feat, np.arange(40))
+    found = model._contexts(rows)
+    assert found.equal(model._contexts(rows))
+    assert len(found.unique(dim=0)) > 30
+
+
+def test_contexts_of_training_rows_are_found_once_before_training() -> None:
+    _, model, loaders = _Made().make()
+    batch = next(iter(loaders[0]))
+    with torch.no_grad():
+        before = model.calculate_loss(batch)
+        model.before_training(loaders[0])
+        known = loaders[0]._dataset.inter_feat[CONTEXT]
+        assert known.shape == (len(loaders[0]._dataset), 4)
+        rows = loaders[0].collate_fn(torch.arange(7))
+        assert rows[CONTEXT].equal(model._contexts(rows))
+        batch.update(type(batch)({CONTEXT: model._contexts(batch)}))
+        assert model.calculate_loss(batch).allclose(before)
+
+
+def test_absent_examples_do_not_count() -> None:
+    """A context of two examples is the same with two absent ones behind or none."""
+    torch.manual_seed(0)
+    network = InContext(3, [5, 8])
+    query, made, cot = torch.randn(1, 8), torch.randn(2, 8), torch.randn(2, 5)
+    labels = torch.tensor([1, 0])
+    with torch.no_grad():
+        whole = network(query, made, cot, labels, torch.tensor([[NONE, NONE]]))
+        other = network(query, made + 1, cot, labels, torch.tensor([[NONE, NONE]]))
+        assert whole.equal(other) and network.reconstruction == 0
+        one = network(query, made, cot, labels, torch.tensor([[0, NONE]]))
+        moved = network(query, made * torch.tensor([[1.0], [9.0]]), cot, labels,
+                        torch.tensor([[0, NONE]]))  # fmt: skip
+        assert one.equal(moved) and not one.allclose(whole)
+
+
+def test_without_thoughts_there_is_no_such_token_and_no_reconstruction() -> None:
+    network = InContext(3, [5, 8], with_thoughts=False)
+    chosen = torch.tensor([[0, 1]])
+    labels = torch.tensor([1, 0])
+    query, made = torch.randn(1, 8), torch.randn(2, 8)
+    with torch.no_grad():
+        one = network(query, made, torch.randn(2, 5), labels, chosen)
+        assert one.equal(network(query, made, torch.randn(2, 5), labels, chosen))
+    assert network.reconstruction == 0

@@ -1,0 +1,161 @@
+"""Chains of thought: examples and prompts of training interactions alone, candidates, resuming."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from recbole_llm import Config, prepare, testing
+from recbole_llm.core import plugins
+from recbole_llm.data.create import create_dataset
+from recbole_llm.data.prepare import data_preparation
+from recbole_llm.data.training import training_interactions
+from recbole_llm.models.llmcf.examples import training_examples
+from recbole_llm.models.llmcf.thoughts import WriteThoughts, candidate_scores
+
+LABELED = {
+    "threshold": {"rating": 3},
+    "train_neg_sample_args": None,
+    "eval_args": {"split": {"RS": [6, 2, 2]}, "order": "TO", "mode": "labeled"},
+}
+
+
+def config(model: str = "LLMCF", **keys: Any) -> Config:
+    if not Path("dataset").is_dir():
+        testing.write_tiny_dataset("dataset")
+    if "hash" not in plugins.list_encoders():
+        plugins.get_plugins().register(testing, "recbole_llm.testing")
+    cache = {"embedding_cache_dir": "cache", "thought_examples": 30}
+    quiet = {"data_path": "dataset", "encoder": "hash", "show_progress": False}
+    return Config(model, "tiny", config_dict={**quiet, **cache, **keys})
+
+
+def training_split(made: Config) -> Any:
+    return data_preparation(made, create_dataset(made))[0]._dataset
+
+
+def stage(**keys: Any) -> WriteThoughts:
+    made = config(**keys)
+    return WriteThoughts(made, training_split(made))
+
+
+@pytest.mark.parametrize("keys", [{}, LABELED, {"model": "LLMCFRetrieval"}])
+def test_examples_are_training_interactions_half_of_each_label(keys: dict[str, Any]) -> None:
+    made = config(**keys)
+    train = training_split(made)
+    examples = training_examples(made, train)
+    known = set(zip(*(column.tolist() for column in training_interactions(train))))
+    pairs = list(zip(examples.users.tolist(), examples.items.tolist()))
+    drawn = not keys  # negatives
+    for pair, label in zip(pairs, examples.labels):
+        assert (pair in known) == (label == 1 or not drawn)
+    expected = 30 if "model" in keys else 15
+    assert examples.labels.sum() == expected
+    assert (np.diff(examples.labels) <= 0).all() and len(set(examples.names)) == 30
+    assert all(int(i) in {j for _, j in known} for h in examples.histories for i in h[h != 0])
+
+
+def test_nothing_of_validation_and_test_is_in_prompts_or_examples() -> None:
+    """Other held-out items leave examples and prompts as they are."""
+    before = stage(**LABELED)
+    prompts, examples = before.prompts(), before.examples
+    file = Path("dataset/tiny/tiny.inter")
+    header, *lines = file.read_text().splitlines()
+    rows = [line.split("\t") for line in lines]
+    counts = {user: sum(row[0] == user for row in rows) for user, *_ in rows}
+    seen: dict[str, int] = {}
+    for row in rows:
+        seen[row[0]] = seen.get(row[0], 0) + 1
+        if seen[row[0]] > counts[row[0]] - 2:  # the last two: validation and test
+            row[1] = f"i{(int(row[1][1:]) + 7) % 60}"
+    file.write_text("\n".join([header, *("\t".join(row) for row in rows)]) + "\n")
+    after = stage(**LABELED)
+    assert after.examples.names == examples.names  # which name users and items by token
+    assert after.prompts() == prompts
+
+
+def test_the_best_candidate_is_kept_and_a_second_run_writes_nothing(parrots: list[Any]) -> None:
+    written = 3 * len(set(stage().prompts().values()))
+    first = prepare("LLMCF", "tiny", config_dict=dict(config().external_config_dict))
+    assert [(r.name, r.done) for r in first] == [("encode", 60), ("thoughts", written)]
+    asked = sum(len(p.asked) for p in parrots)
+    again = prepare("LLMCF", "tiny", config_dict=dict(config().external_config_dict))
+    assert str(again[1]).startswith("thoughts: there already (90 texts)")
+    assert asked == sum(len(p.asked) for p in parrots) == written
+    texts = stage().texts()
+    assert len(texts) == 30 and all(text.startswith("Thought") for text in texts.values())
+
+
+def test_without_the_language_model_nothing_is_written(parrots: list[Any]) -> None:
+    keys = dict(config(thoughts="item_text").external_config_dict)
+    assert [r.done for r in prepare("LLMCF", "tiny", config_dict=keys)] == [60, 0]
+    assert not parrots
+
+
+def test_a_killed_run_goes_on_to_the_same_texts(
+    parrots: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = stage(embedding_cache_dir="other", generator_batch_size=8).texts()
+    kind = type(parrots[0])
+    generate, calls = kind.generate, []
+
+    total, breaks_at = 3 * len(set(stage().prompts().values())), 6
+
+    def breaking(self: Any, prompts: Any) -> Any:
+        calls.append(len(prompts))
+        if len(calls) == breaks_at:
+            raise KeyboardInterrupt
+        return generate(self, prompts)
+
+    monkeypatch.setattr(kind, "generate", breaking)
+    with pytest.raises(KeyboardInterrupt):
+        stage(generator_batch_size=8).complete()
+    done, breaks_at = sum(calls[:-1]), 0
+    resumed = stage(generator_batch_size=8)
+    calls.clear()
+    report = resumed.complete()
+    assert report.done == sum(calls) == total - done
+    assert resumed.texts() == whole
+
+
+def test_scores_by_hand() -> None:
+    """Sentences a = (1, 0), b = (0.6, 0.8); the target is b, the history a; ab is (0.8, 0.6)."""
+    vectors = {
+        "A.": np.array([1, 0], np.float32),
+        "B.": np.array([0.6, 0.8], np.float32),
+        "A. B.": np.array([0.8, 0.6], np.float32),
+        "A. A.": np.array([1, 0], np.float32),
+    }
+    scores = candidate_scores(["A. B.", "A. A.", ""], ["A.", "B."], vectors)
+    np.testing.assert_allclose(scores[0], [0.6, 1.0, 0.96, 0.8], atol=1e-6)
+    # A repetition is one sentence: it coheres with nothing, and covers B by 0.6.
+    np.testing.assert_allclose(scores[1], [0.0, 0.8, 0.6, 0.8], atol=1e-6)
+    assert (scores[2] == -np.inf).all()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("thought_prompt", "{{ titel }}", "thought_prompt: .* uses the field 'titel'"),
+        ("thoughts", "llms", "thoughts 'llms' is unknown; did you mean 'llm'"),
+        ("generator", "local", "generator 'local' is unknown"),
+        ("generator_base_url", "nowhere", "generator_base_url: expected an address"),
+        ("context_heads", 3, "context_heads: twice 3 does not divide context_size 32"),
+        ("encoder", "precomputed", "encoder: precomputed cannot encode"),
+    ],
+)
+def test_keys_are_checked_at_once(key: str, value: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        config(**{key: value})
+
+
+def test_titles_are_data() -> None:
+    """Templates in titles are not rendered."""
+    testing.write_tiny_dataset("dataset")
+    file = Path("dataset/tiny/tiny.item")
+    file.write_text(file.read_text().replace("The action", "{{ 7919 * 7919 }} {% raw %}"))
+    prompts = "".join(stage().prompts().values())
+    assert "{{ 7919 * 7919 }}" in prompts and "62710561" not in prompts

@@ -1,0 +1,176 @@
+"""Language models that write: a decoder of transformers, an endpoint."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from made_texts import WORDS, PlainConfig, write_tokenizer
+
+from recbole_llm.features.encoders.base import EncoderError
+from recbole_llm.offline.generators import computing_dtype, create_generators, read_chat
+
+PROMPTS = [f"the {WORDS[5 + i]} of the {WORDS[6 + i]}" for i in range(4)]
+
+
+@pytest.fixture
+def decoder(tmp_path: Path) -> Path:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    folder = tmp_path / "decoder"
+    folder.mkdir()
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(WORDS), hidden_size=16, intermediate_size=32, num_attention_heads=2,
+        num_hidden_layers=1, initializer_range=0.5, eos_token_id=3, pad_token_id=0,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder)
+    write_tokenizer(folder, special=False, eos_token="[SEP]", padding_side="right")
+    return folder
+
+
+def local(folder: Path, **keys: Any) -> Any:
+    names = {f"generator_{key}": value for key, value in keys.items()}
+    small = {"generator_max_new_tokens": 6, "generator_dtype": "float32", "device": "cpu"}
+    return create_generators(PlainConfig(generator_model=str(folder), **{**small, **names}), 2)
+
+
+def test_texts_are_sampled_and_depend_on_seed_and_draw_alone(decoder: Path) -> None:
+    first, second = local(decoder)
+    state = torch.get_rng_state()
+    texts = first.generate(PROMPTS)
+    assert torch.get_rng_state().equal(state), "the run's random numbers are used up"
+    torch.manual_seed(99)
+    assert local(decoder)[0].generate(PROMPTS) == texts
+    assert second.generate(PROMPTS) != texts
+    assert local(decoder, seed=1)[0].generate(PROMPTS) != texts
+    assert all(0 < len(text.split()) <= 6 for text in texts)
+    assert 0 < first.tokens <= 24
+    assert "4 texts by" in first.cost(PROMPTS) and "at most 24 to write" in first.cost(PROMPTS)
+
+
+def test_the_fingerprint_covers_what_changes_texts(decoder: Path, tmp_path: Path) -> None:
+    generators = local(decoder)
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    (adapter / "adapter_model.safetensors").write_bytes(b"weights")
+    changed = [
+        local(decoder, **keys)[0]
+        for keys in (
+            {"seed": 1}, {"temperature": 1.0}, {"top_k": 3}, {"max_new_tokens": 7},
+            {"dtype": "bfloat16"}, {"batch_size": 2}, {"adapter": str(adapter)},
+        )
+    ]  # fmt: skip
+    names = [generator.fingerprint for generator in (*generators, *changed)]
+    assert len(set(names)) == len(names)
+    assert local(decoder)[0].fingerprint == names[0]
+    (adapter / "adapter_model.safetensors").write_bytes(b"other weights")
+    assert local(decoder, adapter=str(adapter))[0].fingerprint != names[-1]
+
+
+def test_a_title_cannot_end_the_users_turn(decoder: Path) -> None:
+    (generator, _) = local(decoder)
+    assert generator.model.chats(["a [SEP] b"]) == ["a   b"]
+
+
+def test_no_adapter_there(decoder: Path) -> None:
+    with pytest.raises(EncoderError, match="generator_adapter: 'x' has no adapter_config"):
+        local(decoder, adapter="x")
+
+
+def test_precision_by_name() -> None:
+    assert computing_dtype("float16", torch.device("cpu")) is torch.float16
+    assert computing_dtype("auto", torch.device("meta")) is torch.float32
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Any
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.asked.append(body)
+        status = self.server.failures.pop(0) if self.server.failures else 200
+        said = f"about {body['messages'][0]['content']}"
+        content: Any = {"error": {"message": "busy"}}
+        if status == 200:
+            content = self.server.answer or {
+                "choices": [{"message": {"role": "assistant", "content": said}}],
+                "usage": {"completion_tokens": 5},
+            }
+        payload = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(payload)))
+        self.send_header("retry-after-ms", "10")
+        self.end_headers()
+        self.wfile.write(payload)
+
+    def log_message(self, *args: Any) -> None:
+        """Quiet."""
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    pytest.importorskip("openai")
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    own: Any = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    own.asked, own.failures, own.answer = [], [], None
+    own.url = f"http://127.0.0.1:{own.server_port}/v1"
+    thread = threading.Thread(target=own.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield own
+    own.shutdown()
+    thread.join()
+    own.server_close()
+
+
+def chat(server: Any, **keys: Any) -> Any:
+    names = {f"generator_{key}": value for key, value in keys.items()}
+    own = {"generator": "openai", "generator_model": "m", "generator_base_url": server.url}
+    return create_generators(PlainConfig({**own, **names}), 2)
+
+
+def test_an_endpoint_is_asked_and_asked_again(server: Any) -> None:
+    first, second = chat(server, seed=4, max_new_tokens=9)
+    server.failures[:] = [429, 500]
+    assert first.generate(PROMPTS) == [f"about {p}" for p in PROMPTS]
+    assert len(server.asked) == 6 and first.tokens == 20
+    assert {(b["seed"], b["max_tokens"]) for b in server.asked} == {(4, 9)}
+    second.generate(PROMPTS[:1])
+    assert server.asked[-1]["seed"] == 5
+    assert first.fingerprint != second.fingerprint
+
+
+def test_an_endpoint_that_stays_away_is_named(server: Any) -> None:
+    (generator, _) = chat(server, max_retries=1, concurrency=1)
+    server.failures[:] = [500] * 9
+    with pytest.raises(EncoderError, match="failed for model 'm' .*texts that arrived before are"):
+        generator.generate(PROMPTS[:1])
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"{}", b'{"choices": []}', b'{"choices": [{"message": 1}]}',
+             b'{"choices": [{"message": {"content": 3}}]}', b"[" * 100_000]
+)  # fmt: skip
+def test_answers_that_are_none(body: bytes) -> None:
+    with pytest.raises(EncoderError, match="text"):
+        read_chat(body)
+
+
+def test_a_refusal_is_an_empty_text() -> None:
+    assert read_chat(b'{"choices": [{"message": {"content": null}}]}') == ("", 0)
+
+
+def test_what_must_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(EncoderError, match="set generator_model"):
+        create_generators(PlainConfig(generator="openai"))
+    with pytest.raises(EncoderError, match="OPENAI_API_KEY holds no API key; .*generator_base_url"):
+        create_generators(PlainConfig(generator="openai", generator_model="m"))
