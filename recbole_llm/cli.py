@@ -6,7 +6,6 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import click
@@ -22,7 +21,6 @@ Train a model and test it.
   --debug                         show the traceback of an error
 """
 _MODELS = "recbole-llm models lists the models; run --model=NAME --help lists the keys of one."
-_OUTPUT = "name another file with --output"
 _ARGS = {"ignore_unknown_options": True, "allow_extra_args": True}
 
 
@@ -224,44 +222,54 @@ def zero_shot_command(train: str, test: str, arguments: tuple[str, ...]) -> None
 
 
 @main.command(context_settings=_ARGS)
-@click.option("--checkpoint", required=True, help="File of a trained model.")
+@click.option("--checkpoint", help="File of a trained model.")
+@click.option("--model", "folder", help="In place of it: folder of an exported model.")
 @click.option("--users", help="User ids, separated by commas, or 'all'.")
 @click.option("--items", help="In place of --users: item ids of a new user, oldest first.")
+@click.option("--histories", help="In place of it: file of new users, JSON lines of user, items.")
 @click.option("--query", help="What the user is looking for, in words (AlphaRec).")
 @click.option("--query-weight", type=float, help="Of the query, 0 to 1.")
 @click.option("-k", default=10, show_default=True, help="Items a user.")
+@click.option("--candidates", help="File of the only items to recommend, one id a line.")
+@click.option("--exclude", help="File of items never to recommend, one id a line.")
+@click.option("--where", help="Condition on the items' fields, such as \"category == 'tea'\".")
 @click.option("--keep-history", is_flag=True, help="Recommend items that the user has, too.")
-@click.option("--format", "kind", type=click.Choice(["csv", "json"]), default="csv")
+@click.option("--format", "kind", help="csv, jsonl, json or parquet; else as --output is called.")
 @click.option("--output", type=click.Path(), help="File to write; by default the screen.")
 @_arguments
 @_command
 def recommend(
-    checkpoint: str, kind: str, output: str | None, arguments: tuple[str, ...], **options: Any
+    users: str | None, items: str | None, arguments: tuple[str, ...], **options: Any
 ) -> None:
     """Recommend items: recommend --checkpoint=FILE --users=u1,u2 [-k 10] [--key=value …].
 
     Keys such as --data_path, --encoder_base_url or --embedding_path beat the checkpoint's.
     """
-    from recbole_llm.core.files import check_folder, written_whole
-    from recbole_llm.tasks.recommend import recommend as find
+    from recbole_llm.tasks.recommend_files import recommend_to_file
 
     argv, files = _split(arguments)
-    if output is not None:  # before the work
-        check_folder(Path(output).parent, _OUTPUT)
-    users, items = options.pop("users"), options.pop("items")
-    mask = not options.pop("keep_history")
-    users = users if users in (None, "all") else _names(users)
-    options |= {"mask_history": mask, "config_file_list": files, "argv": argv}
-    frame = find(checkpoint, users, items and _names(items), **options)
-    if kind == "csv":
-        text = frame.to_csv(index=False)
-    else:
-        text = frame.to_json(orient="records", force_ascii=False, indent=1) + "\n"
-    if output is None:
-        click.echo(text, nl=False)
-        return
-    with written_whole(output, _OUTPUT) as file:
-        file.write(text.encode("utf-8"))
+    known = users if users in (None, "all") else _names(users)
+    recommend_to_file(files, argv, users=known, items=items and _names(items), **options)
+
+
+@main.command(context_settings=_ARGS)
+@click.option("--checkpoint", required=True, help="File of a trained model.")
+@click.option("--output", required=True, type=click.Path(), help="Folder to write.")
+@click.option(
+    "--histories/--no-histories",
+    default=True,
+    show_default=True,
+    help="Whether users' interactions go with it; without, it takes new users alone.",
+)
+@_arguments
+@_command
+def export(checkpoint: str, output: str, histories: bool, arguments: tuple[str, ...]) -> None:
+    """Make a model stand alone: export --checkpoint=FILE --output=FOLDER [--key=value …]."""
+    from recbole_llm.tasks.export import export as do
+
+    argv, files = _split(arguments)
+    for line in do(checkpoint, output, histories, config_file_list=files, argv=argv):
+        click.echo(line)
 
 
 def _names(text: str) -> list[str]:

@@ -141,8 +141,13 @@ class _Contents:
         contents: dict[str, tuple[str | None, Path | None]],
         max_pixels: int,
     ) -> None:
-        self.fingerprint, self.dimension = encoder.fingerprint, 0
+        self.fingerprint = encoder.fingerprint
         self._encoder, self._contents, self._max_pixels = encoder, contents, max_pixels
+
+    @property
+    def dimension(self) -> int:
+        """D, the width of a vector."""
+        return self._encoder.dimension
 
     def encode(self, texts: Sequence[str]) -> Matrix:
         """Keys to vectors, float32 [len(texts), D]."""

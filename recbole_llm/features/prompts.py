@@ -133,6 +133,13 @@ def item_file(config: Config, dataset: Dataset) -> AtomicFile:
     return _atomic(config, dataset, "item")
 
 
+def item_rows(config: Config, dataset: Dataset) -> dict[str, dict[str, str]]:
+    """The rows of the ``.item`` file by item token; none where there is no such file."""
+    if not _atomic_path(dataset, "item").is_file():
+        return {}
+    return _atomic(config, dataset, "item").by(dataset.iid_field)
+
+
 def _histories(config: Config, dataset: Dataset) -> list[tuple[int, Sequence[int]]]:
     """(user id, last item ids in order of time) of users with training interactions."""
     users, items = training_interactions(dataset)

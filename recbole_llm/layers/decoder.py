@@ -64,7 +64,7 @@ class CausalDecoder(nn.Module):
             return self._read(vectors)
         states = torch.zeros_like(vectors)
         limit = 2 ** lengths.clamp(min=1).log2().ceil().long()  # [B], 1, 2, 4, …
-        for width in set(limit.tolist()):
+        for width in set(limit.cpu().tolist()):
             rows, some = (limit == width).nonzero().squeeze(1), min(width, vectors.shape[1])
             states[rows, :some] = self._read(vectors[rows, :some])
         slots = torch.arange(vectors.shape[1], device=vectors.device)
@@ -82,6 +82,8 @@ def small_decoder(width: int, depth: int, heads: int, inner: int) -> nn.Module:
     return LlamaModel(
         LlamaConfig(
             vocab_size=1,
+            bos_token_id=None,
+            eos_token_id=None,
             hidden_size=width,
             num_hidden_layers=depth,
             num_attention_heads=heads,

@@ -54,6 +54,8 @@ def _onednn(x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _use_onednn(x: Tensor) -> bool:
+    if torch.compiler.is_exporting():
+        return False
     return (
         x.dtype == torch.float32
         and x.device.type == "cpu"

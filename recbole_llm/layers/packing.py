@@ -15,6 +15,8 @@ from recbole_llm.layers.matmul import TILE
 
 def is_right_padded(mask: Tensor) -> bool:
     """True when every row of `mask` [B, L] is real slots followed by padding."""
+    if torch.compiler.is_exporting():  # to ONNX, which serves histories without padding
+        return True
     return not bool((mask[:, 1:] & ~mask[:, :-1]).any())
 
 
@@ -49,7 +51,10 @@ class Layout:
         self.mask = mask
         self.rows, self.length = mask.shape
         self.right_padded = is_right_padded(mask)
-        real = mask.flatten().nonzero().squeeze(1)  # [T]
+        if torch.compiler.is_exporting():
+            real = torch.arange(mask.numel(), device=mask.device)
+        else:
+            real = mask.flatten().nonzero().squeeze(1)  # [T]
         self.count = real.shape[0]
         self.slot = real.new_zeros(_rounded(self.count, self.count == mask.numel()))
         self.slot[: self.count] = real
@@ -69,6 +74,8 @@ class Layout:
     @property
     def position(self) -> Tensor:
         """Slot number in its row of each token, int [T']."""
+        if torch.compiler.is_exporting():  # ONNX has no remainder by a length that varies
+            return torch.arange(self.length, device=self.slot.device).repeat(self.rows)
         return self.slot % self.length
 
     def pack(self, padded: Tensor) -> Tensor:
@@ -89,6 +96,8 @@ class Layout:
 
 def _rounded(count: int, full: bool) -> int:
     """Number of tokens: a multiple of TILE, with a spare if there is padding."""
+    if torch.compiler.is_exporting():
+        return count
     wanted = count if full else count + 1
     return wanted if wanted < TILE else -(-wanted // TILE) * TILE
 

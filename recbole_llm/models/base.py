@@ -72,7 +72,7 @@ def last_of(states: Tensor, mask: Tensor) -> Tensor:
     """States after the last real item: [B, L, *], bool [B, L] -> [B, *]."""
     slots = torch.arange(mask.shape[1], device=mask.device)
     last = torch.where(mask, slots, 0).amax(1)  # right- or left-padded
-    return states[torch.arange(len(last), device=mask.device), last]
+    return states[torch.arange(last.shape[0], device=mask.device), last]
 
 
 class SequenceTraining:

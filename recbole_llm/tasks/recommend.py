@@ -15,10 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recbole_llm.core.errors import near_matches
 from recbole_llm.data.eval_loader import user_bytes
 from recbole_llm.data.settings import EngineSettings
-from recbole_llm.data.split import IntArray
+from recbole_llm.tasks.ranking import NEW_USER, Batch, Histories, Ids, Ranker, Scores, Wanted
 from recbole_llm.tasks.scoring import make_scorer
 
 if TYPE_CHECKING:
@@ -27,14 +26,13 @@ if TYPE_CHECKING:
     from recbole.model.abstract_recommender import AbstractRecommender
 
     from recbole_llm.core.config import Config
+    from recbole_llm.tasks.standalone import Standalone
 
-NEW_USER = ""  # how the results name a user given by items or by a query alone
-_COMPARED = 20_000  # ids that a misspelt one is compared with
-_LISTED = 5  # unknown ids in a message
+_LISTED = 5  # ids in a message
 
 
 def recommend(
-    source: str | Path | tuple[Any, Any, Any] | Recommender,
+    source: str | Path | tuple[Any, Any, Any] | Ranker,
     users: str | Iterable[Any] | None = None,
     items: Iterable[Any] | None = None,
     k: int = 10,
@@ -44,6 +42,10 @@ def recommend(
     config_file_list: Sequence[str] | None = None,
     config_dict: Mapping[str, Any] | None = None,
     argv: Sequence[str] = (),
+    histories: Histories | None = None,
+    candidates: Iterable[Any] | None = None,
+    exclude: Iterable[Any] | None = None,
+    where: str | None = None,
 ) -> DataFrame:
     """The best items for users, from everything known of them (training, validation and test).
 
@@ -54,12 +56,16 @@ def recommend(
         items: external ids of a new user's history, oldest first, in place of `users`.
         k: items a user, fewer where not so many are left.
         mask_history: whether items that the user has are left out.
-        query: what the user is looking for, in words; alone, or with `users` or `items`; for
+        query: what the user is looking for, in words; alone, or with one of the others; for
             models that know users by text.
         query_weight: of the query against the user's own text, 0 to 1; None: the model's
             configuration says.
         config_file_list, config_dict, argv: settings that beat a checkpoint's, as of
             `load_data_and_model`.
+        histories: many new users, {name: external ids, oldest first}.
+        candidates: the only items that may be recommended; None: all.
+        exclude: items that may not be.
+        where: a condition on fields of the ``.item`` file, as of `recbole_llm.core.where`.
 
     Returns:
         Columns user, rank (from 1), item, title (where the data set has titles), score.
@@ -67,12 +73,14 @@ def recommend(
     Raises:
         ValueError: unknown ids (with near matches), or what the model cannot do.
     """
-    if not isinstance(source, Recommender):
+    if not isinstance(source, Ranker):
         source = Recommender.of(source, config_file_list, config_dict, argv)
-    return source.recommend(users, items, k, mask_history, query, query_weight)
+    return source.recommend(
+        users, items, k, mask_history, query, query_weight, histories, candidates, exclude, where
+    )
 
 
-class Recommender:
+class Recommender(Ranker):
     """A trained model with its data, ready to recommend.
 
     Args:
@@ -80,11 +88,17 @@ class Recommender:
     """
 
     def __init__(self, config: Config, model: AbstractRecommender, dataset: Dataset) -> None:
-        self.config = config
+        self.config, self.name = config, str(config["model"])
         self.scorer = make_scorer(config, model, dataset)
         self.dataset = dataset = self.scorer.dataset  # with new items, where the model takes them
         self.user_tokens: Any = dataset.field2id_token[dataset.uid_field]
-        self.item_tokens: Any = dataset.field2id_token[dataset.iid_field]
+        self.item_tokens = dataset.field2id_token[dataset.iid_field]
+        self.user_ids = dataset.field2token_id[dataset.uid_field]
+        self.item_ids = dataset.field2token_id[dataset.iid_field]
+        self.where_ids = (
+            f"those of {dataset.uid_field} and {dataset.iid_field} in data set "
+            f"'{dataset.dataset_name}' after its filters, and known to the model"
+        )
 
     @classmethod
     def of(
@@ -103,120 +117,68 @@ class Recommender:
         loaded = load_data_and_model(str(source), config_file_list, config_dict, argv)
         return cls(*loaded[:3])
 
-    def recommend(
-        self,
-        users: str | Iterable[Any] | None = None,
-        items: Iterable[Any] | None = None,
-        k: int = 10,
-        mask_history: bool = True,
-        query: str | None = None,
-        query_weight: float | None = None,
-    ) -> DataFrame:
-        """See :func:`recommend`."""
-        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-            raise ValueError(f"k: expected a positive int, got {k!r}")
-        if users is not None and items is not None:
-            raise ValueError("give users or items (a new user's history), not both")
-        if users is None and items is None and query is None:
-            raise ValueError("say for whom: users (ids, or 'all'), items, or a query")
-        histories = None if items is None else [self._ids("item", items)]
-        known = None if users is None else self._known(users)
-        moved = self._query(query, query_weight)
-        parts = list(self._scores(known, histories, moved))
-        return self._frame([self._best(*part, k, mask_history) for part in parts])
+    @staticmethod
+    def load(folder: str | Path) -> Standalone:
+        """An exported model (``recbole-llm export``), which needs no data set."""
+        from recbole_llm.tasks.standalone import Standalone
 
-    def _known(self, users: str | Iterable[Any]) -> IntArray:
-        every = isinstance(users, str) and users == "all"
-        ids = np.arange(1, len(self.user_tokens)) if every else self._ids("user", users)
+        return Standalone(folder)
+
+    def known_ids(self, users: Iterable[Any] | None) -> Ids:
+        """Internal ids of users; None: of all that can be scored."""
+        ids = np.arange(1, len(self.user_tokens)) if users is None else self.ids("user", users)
         if not self.scorer.needs_history:
             return ids
         empty = self.scorer.histories.counts()[ids] == 0
-        if empty.any() and not every:
+        if empty.any() and users is not None:
             raise ValueError(
                 f"users: {', '.join(map(str, self.user_tokens[ids[empty]][:_LISTED]))} have no "
-                f"interactions, from which {self.config['model']} recommends"
+                f"interactions, from which {self.name} recommends"
             )
-        known: IntArray = ids[~empty]
+        known: Ids = ids[~empty]
         return known
 
-    def _ids(self, kind: str, tokens: object) -> IntArray:
-        if isinstance(tokens, str) or not isinstance(tokens, Iterable):
-            tokens = [tokens]  # a single id
-        field = self.dataset.uid_field if kind == "user" else self.dataset.iid_field
-        ids = self.dataset.field2token_id[field]
-        names = [str(token) for token in tokens]
-        if not names:
-            raise ValueError(f"{kind}s: no id given")
-        unknown = [name for name in names if not ids.get(name)]  # 0 is the padding
-        if unknown:
-            near = ";".join(f" '{name}' is unknown{_near(name, ids)}" for name in unknown[:_LISTED])
-            more = f" and {len(unknown) - _LISTED} more" if len(unknown) > _LISTED else ""
-            raise ValueError(
-                f"{kind}s:{near}{more}; ids are those of {field} in data set "
-                f"'{self.dataset.dataset_name}' after its filters, and known to the model"
+    def ordered_history(self, user: int) -> Ids:
+        """Internal ids of a known user's items, in order of time where the model reads it."""
+        return self.scorer.ordered_history(user)
+
+    def wanted(self, *args: Any, **kwargs: Any) -> Wanted:
+        """For whom; the query is one that the model can take."""
+        wanted = super().wanted(*args, **kwargs)
+        if wanted.query is not None:
+            query_weight(self.config, *wanted.query)
+            self.scorer.require_query()
+        return wanted
+
+    def batches(self, wanted: Wanted) -> Iterator[Batch]:
+        """Scores of users, as many at a time as ``eval_memory_mib`` holds."""
+        query = None
+        if wanted.query is not None:
+            text, weight = wanted.query
+            query = (
+                torch.from_numpy(_encode(self.config, text)),
+                query_weight(self.config, text, weight),
             )
-        return np.array([ids[name] for name in names], dtype=np.int64)
-
-    def _query(self, query: str | None, weight: float | None) -> tuple[Tensor, float] | None:
-        if query is None:
-            if weight is not None:
-                raise ValueError("query_weight: there is no query to weigh")
-            return None
-        if not query.strip():
-            raise ValueError("query: is empty")
-        value = self.config["query_weight"] if weight is None else weight
-        value = 0.5 if value is None else float(value)
-        if not 0.0 <= value <= 1.0:
-            raise ValueError(f"query_weight: expected a number from 0 to 1, got {value}")
-        self.scorer.require_query()
-        return torch.from_numpy(_encode(self.config, query)), value
-
-    def _scores(
-        self,
-        known: IntArray | None,
-        histories: list[IntArray] | None,
-        query: tuple[Tensor, float] | None,
-    ) -> Iterator[tuple[list[str], list[IntArray], Tensor]]:
-        """Names, histories and scores [B, n] of users, some at a time."""
-        if known is None:
-            own = histories or [np.zeros(0, np.int64)]
-            scores = self.scorer.query(own, *query) if query else self.scorer.new(own[0])
-            yield [NEW_USER], own, scores
+        if wanted.known is None:
+            for name, own in (wanted.new or {NEW_USER: np.zeros(0, np.int64)}).items():
+                scores = self.scorer.query([own], *query) if query else self.scorer.new(own)
+                yield [name], [own], _array(scores)
             return
         budget = EngineSettings.of(self.config).eval_memory_mib or EngineSettings().eval_memory_mib
         step = max(1, int(budget * 2**20 // user_bytes(self.config, self.dataset)))
-        for start in range(0, len(known), step):
-            batch = known[start : start + step]
-            own = [self.scorer.histories[user].numpy() for user in batch]
-            scores = self.scorer.query(own, *query) if query else self.scorer.known(batch)
-            yield [str(name) for name in self.user_tokens[batch]], own, scores
+        for start in range(0, len(wanted.known), step):
+            batch = wanted.known[start : start + step]
+            owns = [self.scorer.histories[user].numpy() for user in batch]
+            scores = self.scorer.query(owns, *query) if query else self.scorer.known(batch)
+            yield [str(name) for name in self.user_tokens[batch]], owns, _array(scores)
 
-    def _best(
-        self, names: list[str], own: list[IntArray], scores: Tensor, k: int, mask: bool
-    ) -> tuple[IntArray, ...]:
-        """Users, ranks, item ids and scores of the recommendations, [R] each."""
-        scores[:, 0] = -torch.inf
-        if mask:
-            rows = np.repeat(np.arange(len(own)), [len(items) for items in own])
-            scores[torch.from_numpy(rows), torch.from_numpy(np.concatenate(own))] = -torch.inf
-        top, ids = torch.topk(scores, min(k, scores.shape[1]), dim=1)
-        kept = torch.isfinite(top).cpu().numpy()
-        users = np.repeat(np.array(names, dtype=object), kept.sum(1))
-        ranks = np.broadcast_to(np.arange(1, kept.shape[1] + 1), kept.shape)[kept]
-        return users, ranks, ids.cpu().numpy()[kept], top.cpu().numpy()[kept]
-
-    def _frame(self, parts: Sequence[tuple[IntArray, ...]]) -> DataFrame:
-        from pandas import DataFrame
-
-        users, ranks, ids, scores = (np.concatenate(column) for column in zip(*parts, strict=True))
-        tokens = self.item_tokens[ids]
-        columns = {"user": users, "rank": ranks, "item": tokens}
-        if self.titles:
-            columns["title"] = np.array([self.titles.get(str(t), "") for t in tokens], dtype=object)
-        return DataFrame({**columns, "score": scores})
+    def top(self, scores: Scores, k: int) -> tuple[Scores, Ids]:
+        """The k best of each row with their ids, through torch, which is faster than NumPy."""
+        best, ids = torch.topk(torch.from_numpy(scores), k, dim=1)
+        return best.numpy(), ids.numpy()
 
     @cached_property
-    def titles(self) -> dict[str, str]:
+    def titles(self) -> Mapping[str, str]:
         """Titles by item token; none where the data set describes no items."""
         from recbole_llm.features.prompts import item_titles
         from recbole_llm.features.templates import PromptError
@@ -225,6 +187,36 @@ class Recommender:
             return item_titles(self.config, self.dataset)
         except PromptError:
             return {}
+
+    @cached_property
+    def fields(self) -> Mapping[str, Sequence[str]]:
+        """The columns of the ``.item`` file, by internal id."""
+        from recbole_llm.features.prompts import item_rows
+
+        rows = item_rows(self.config, self.dataset)
+        names = list(dict.fromkeys(name for row in rows.values() for name in row))
+        owns = [rows.get(str(token), {}) for token in self.item_tokens]
+        return {name: [own.get(name, "") for own in owns] for name in names}
+
+
+def query_weight(config: Config, query: str, weight: float | None) -> float:
+    """Of a query, from a configuration where it is not given.
+
+    Raises:
+        ValueError: an empty query, or a weight that is none.
+    """
+    if not query.strip():
+        raise ValueError("query: is empty")
+    value = config["query_weight"] if weight is None else weight
+    value = 0.5 if value is None else float(value)
+    if not 0.0 <= value <= 1.0:
+        raise ValueError(f"query_weight: expected a number from 0 to 1, got {value}")
+    return value
+
+
+def _array(scores: Tensor) -> Scores:
+    array: Scores = scores.detach().cpu().numpy()
+    return array
 
 
 def _encode(config: Config, query: str) -> Any:
@@ -237,14 +229,3 @@ def _encode(config: Config, query: str) -> Any:
             f"query: encoder: {config['encoder']} reads ready-made vectors, so it cannot encode it"
         )
     return np.asarray(encoder.encode([query]), np.float32)[0]
-
-
-def _near(name: str, known: Iterable[str]) -> str:
-    """Near matches of an id; among ids that start alike where there are too many."""
-    pool = [other for other in known if other != "[PAD]"]
-    for length in range(1, len(name)):
-        if len(pool) <= _COMPARED:
-            break
-        pool = [other for other in pool if other[:length].lower() == name[:length].lower()]
-    near = near_matches(name, pool[:_COMPARED])
-    return f" (near: {' or '.join(map(repr, near))})" if near else ""

@@ -51,6 +51,11 @@ class Scorer:
         """Users and items of all interactions: training, validation and test."""
         return training_interactions(self.dataset)
 
+    def ordered_history(self, user: int) -> IntArray:
+        """Items of a user, in order of time where the model reads it."""
+        items: IntArray = self.histories[user].numpy()
+        return items
+
     def known(self, users: IntArray) -> Tensor:
         """Scores of users by internal id, [B, n]."""
         rows = Interaction({self.dataset.uid_field: torch.from_numpy(users)})
@@ -139,6 +144,11 @@ class SequentialScorer(Scorer):
             self.frame[users].to_numpy().astype(np.int64),
             self.frame[items].to_numpy().astype(np.int64),
         )
+
+    def ordered_history(self, user: int) -> IntArray:
+        own = self.frame[self.dataset.iid_field].iloc[self.starts[user] : self.ends[user]]
+        items: IntArray = own.to_numpy().astype(np.int64)
+        return items
 
     def known(self, users: IntArray) -> Tensor:
         starts = np.maximum(self.starts[users], self.ends[users] - self.length)

@@ -46,6 +46,10 @@ class PictureEncoder(Protocol):
     def fingerprint(self) -> str:
         """Changes whenever any vector could change."""
 
+    @property
+    def dimension(self) -> int:
+        """D, the width of a vector."""
+
     def encode_contents(
         self, texts: Sequence[str | None], images: Sequence[Image | None]
     ) -> npt.NDArray[np.float32]:

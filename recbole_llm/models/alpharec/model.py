@@ -192,6 +192,17 @@ class AlphaRec(GeneralRecommender):  # type: ignore[misc]
         total = self.text_map(profile) + from_items  # K + 1 times the mean over layers
         return scores(F.normalize(total, dim=1), items)
 
+    def history_vector(self, items: Tensor) -> Tensor:
+        """A user's final vector as in `score_users`: distinct items, int [B, L] -> [B, D]."""
+        degrees = self.graph.item_degrees.clamp(min=1)[items].float() * items.shape[1]  # [B, L]
+        from_items = self._item_layers()[items] * degrees.rsqrt()[..., None]
+        total = self.text_map(self.text.weight[items].mean(1)) + from_items.sum(1)
+        return F.normalize(total, dim=1)
+
+    def ranked_vectors(self) -> Tensor:
+        """The items' final vectors of length 1, [n, D]."""
+        return self._normalised()[1]
+
     def _profiles(
         self, ids: Tensor, starts: Tensor, sizes: Tensor, query: Tensor | None, weight: float
     ) -> Tensor:

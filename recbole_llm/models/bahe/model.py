@@ -1,7 +1,7 @@
 """BAHE (Geng et al., SIGIR 2024, arXiv 2403.19347).
 
 Legend: B batch, L history, W behaviours of a field, F behaviour fields, D width of the lower half's
-vectors, H width of the decoder.
+vectors, H width of the decoder, S ``text_size``.
 """
 
 from __future__ import annotations
@@ -27,6 +27,14 @@ if TYPE_CHECKING:
     from recbole_llm.models.bahe.behaviours import BehaviourDataset
 
 _ITEMS = 4096  # of a pass over the catalogue
+
+
+def _small(layer: nn.Linear) -> nn.Linear:
+    """Outputs of a decoder's states at the scale of the fields' embeddings, which they would drown
+    out in the head otherwise."""
+    nn.init.normal_(layer.weight, std=0.05 / layer.in_features**0.5)
+    nn.init.zeros_(layer.bias)
+    return layer
 
 
 class BAHE(CTRRecommender):
@@ -63,12 +71,14 @@ class BAHE(CTRRecommender):
         self.high = upper_half(config) if self.coupled is None else self.coupled.decoder
         width, own = self.high.width, self.items.dimension
         self.adapter = nn.Identity() if own == width else nn.Linear(own, width)
-        self.join = nn.Identity() if self.n_fields == 1 else nn.Linear(self.n_fields * width, width)
+        size = settings.text_size
+        self.user_map = _small(nn.Linear(self.n_fields * width, size))
+        self.item_map = _small(nn.Linear(width, size))
         fields = (dataset, settings.embedding_size, settings.pooling_mode, config["device"])
         self.user_fields = FieldEmbedding("user", *fields)
         self.item_fields = FieldEmbedding("item", *fields)
         self.head = CTRHead(
-            width,
+            size,
             settings.mlp_hidden_size,
             self.user_fields.width + self.item_fields.width,
             settings.dropout_prob,
@@ -87,14 +97,14 @@ class BAHE(CTRRecommender):
         return torch.where(behaviours > 0, -behaviours, items)
 
     def user_states(self, item_seq: Tensor, mask: Tensor) -> Tensor:
-        """The user after every behaviour: int [B, L], bool [B, L] -> [B, L, H]."""
+        """The user after every behaviour: int [B, L], bool [B, L] -> [B, L, S]."""
         vectors, numbers = self.items(item_seq.clamp(min=0)), (-item_seq).clamp(min=0)
         if self.behaviours is not None:  # of each pair, one is the padding's zeros
             vectors = vectors + self.behaviours(numbers)
         vectors, fields = self.adapter(vectors), self.field_of[numbers]
         states = [self._field_states(vectors, mask & (fields == f)) for f in range(self.n_fields)]
-        joined: Tensor = self.join(torch.cat(states, dim=-1))  # [B, L, F * H] -> [B, L, H]
-        return joined
+        user: Tensor = self.user_map(torch.cat(states, dim=-1))  # [B, L, F * H] -> [B, L, S]
+        return user
 
     def _field_states(self, vectors: Tensor, mask: Tensor) -> Tensor:
         """The upper half over the behaviours of one field, read after every behaviour of any."""
@@ -110,40 +120,42 @@ class BAHE(CTRRecommender):
         return states.gather(1, latest) * (counts > 0)[..., None]
 
     def item_vectors(self, ids: Tensor) -> Tensor:
-        """The upper half over single items: int [*] -> [*, H]; each distinct one once."""
+        """The upper half over single items: int [*] -> [*, S]; each distinct one once."""
         if not self.training:
             return self._all_items()[ids]
         distinct, rows = torch.unique(ids, return_inverse=True)
         return self._encoded(distinct)[rows]
 
     def _encoded(self, ids: Tensor) -> Tensor:
-        """int [N] -> [N, H]."""
-        vectors: Tensor = self.high(self.adapter(self.items(ids))[:, None])[:, 0]
+        """int [N] -> [N, S]."""
+        states = self.high(self.adapter(self.items(ids))[:, None])[:, 0]  # [N, H]
+        vectors: Tensor = self.item_map(states)
         return vectors
 
     @torch.no_grad()
     def _all_items(self) -> Tensor:
-        """Vectors of the catalogue, [n, H], kept while the model stays in eval mode."""
+        """Vectors of the catalogue, [n, S], kept while the model stays in eval mode."""
         if self._catalogue is None:
             ids = torch.arange(self.n_items, device=self.items.weight.device)
             self._catalogue = torch.cat([self._encoded(some) for some in torch.split(ids, _ITEMS)])
         return self._catalogue
 
     def user_vectors(self, interaction: Interaction) -> Tensor:
-        """The users [B, H]; with `coupled` what they did, int [B, L]."""
+        """The users [B, S]; with `coupled` what they did, int [B, L]."""
         if self.coupled is None:
             return super().user_vectors(interaction)
         return self.history(interaction)
 
     def logits(self, states: Tensor, users: Tensor, items: Tensor) -> Tensor:
-        """Logits of (user, item) pairs: [*, H] (`coupled`: int [*, L]), int [*], int [*] -> [*]."""
+        """Logits of (user, item) pairs: [*, S] (`coupled`: int [*, L]), int [*], int [*] -> [*]."""
         if self.coupled is None:
             user, item = states, self.item_vectors(items)
         else:
             leading = np.broadcast_shapes(states.shape[:-1], items.shape)
             histories = states.expand(*leading, -1).flatten(0, -2)
-            pair = self.coupled(histories, items.expand(leading).flatten())
-            user, item = (side.view(*leading, -1) for side in pair)
+            of_user, of_item = self.coupled(histories, items.expand(leading).flatten())
+            user = self.user_map(of_user).view(*leading, -1)
+            item = self.item_map(of_item).view(*leading, -1)
         logits: Tensor = self.head(user, item, self.user_fields(users), self.item_fields(items))
         return logits
 

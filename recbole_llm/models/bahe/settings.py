@@ -20,7 +20,7 @@ class BAHESettings(CTRSettings):
     encoder: FieldName = "causal_lm"
     """Lower half: causal_lm, the decoder's blocks up to encoder_layer, or any other kind, whose
     vectors are mapped to the decoder's width."""
-    encoder_layer: int = 12
+    encoder_layer: int = 8
     """Blocks of the lower half, which are frozen."""
     encoder_pooling: Literal["mean", "last_token"] = "last_token"
     """How a behaviour's tokens become its vector."""
@@ -28,7 +28,7 @@ class BAHESettings(CTRSettings):
     decoder_model: Text | None = None
     """Decoder of the upper half: a local path or a hub name. None: encoder_model of causal_lm,
     else SmolLM2-135M-Instruct."""
-    high_layers: Count | None = 2
+    high_layers: Count | None = 1
     """Blocks of the upper half: the first so many above encoder_layer, or with another encoder
     the decoder's last ones. None: all (paper)."""
     tuning: Tuning = "full"
@@ -40,6 +40,9 @@ class BAHESettings(CTRSettings):
     user_pooling: Literal["last", "mean"] = "last"
     """The user's vector is the upper half's state after the last behaviour, or the mean of the
     states so far."""
+
+    text_size: Count = 64
+    """Width that the upper half's vectors of users and items are mapped to for the head."""
 
     behaviour_prompt: Text | None = None
     """Template of a behaviour's text over `item` (the item's text) and the fields of the
@@ -59,7 +62,7 @@ class BAHESettings(CTRSettings):
     RecBole's rows, one target each."""
     train_batch_size: Count = 512
     """Interactions (supervised targets) in a training step, on average."""
-    learning_rate: Positive = 0.0003
+    learning_rate: Positive = 0.001
     """Learning rate."""
     stopping_step: Count = 2
     """Evaluations without improvement on validation that training goes on for."""
@@ -70,6 +73,10 @@ class BAHESettings(CTRSettings):
             raise ValueError("coupled: reads the target with the history; set train_level: prefix")
         if self.coupled and EncoderSettings.of(config).encoder != "causal_lm":
             raise ValueError("coupled: is one LLM from end to end; set encoder: causal_lm")
+        if self.coupled and (self.behaviour_prompt or self.behaviour_field) is not None:
+            raise ValueError(
+                "coupled: reads the items' texts; leave behaviour_prompt and _field out"
+            )
         self.behaviour_template()
 
     def behaviour_template(self) -> Template | None:

@@ -133,7 +133,7 @@ class DualView(nn.Module):
             outputs = [net(x, mask) for net, x in zip(self.backbones, padded)]
         else:  # one pass of the shared backbone over both
             joint = self.backbones[0](torch.cat(padded), mask.repeat(len(padded), 1))
-            outputs = list(joint.chunk(len(padded)))
+            outputs = list(joint.unflatten(0, (len(padded), -1)).unbind())
         return torch.cat(outputs, dim=2)
 
     def _streams(self, layout: Layout, item_seq: Tensor) -> list[Tensor]:

@@ -75,15 +75,16 @@ def test_the_user_is_the_upper_half_over_the_lower_halfs_vectors() -> None:
     whole = AutoModel.from_pretrained("decoder")
     history = torch.tensor([[3, 7, 5, 0, 0]])
     with torch.no_grad():
-        actual = model.user_states(history, history != 0)[0, :3]
+        states = model.user_states(history, history != 0)[0, :3]
         expected = model.items(history[:, :3])
         angles = whole.rotary_emb(expected, torch.arange(3)[None])
         mask = torch.full((3, 3), -torch.inf).triu(1)[None, None]
         for block in whole.layers[1:]:
             expected = block(expected, attention_mask=mask, position_embeddings=angles)
-        torch.testing.assert_close(actual, whole.norm(expected)[0])
+        expected = whole.norm(expected)[0]
+        torch.testing.assert_close(states, model.user_map(expected))
         alone = model.item_vectors(torch.tensor([3]))
-    torch.testing.assert_close(alone[0], actual[0])  # the first behaviour has only itself
+        torch.testing.assert_close(alone[0], model.item_map(expected[0]))  # it has only itself
     assert model.items.dimension == WIDTH
 
 
@@ -95,6 +96,7 @@ def test_mean_pooling_is_of_the_states_so_far() -> None:
     mask = history != 0
     with torch.no_grad():
         states, means = last.user_states(history, mask)[0], mean.user_states(history, mask)[0]
+    # The map to the head is linear, and its bias is zero at first.
     torch.testing.assert_close(means, states.cumsum(0) / torch.tensor([[1.0], [2.0], [3.0]]))
 
 
@@ -113,7 +115,7 @@ def test_behaviour_fields_are_read_alone_and_joined() -> None:
 
         def joined(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
             rest = [zeros] * (model.n_fields - 2)
-            state: torch.Tensor = model.join(torch.cat([first, second, *rest]))
+            state: torch.Tensor = model.user_map(torch.cat([first, second, *rest]))
             return state
 
         torch.testing.assert_close(states[0], joined(alone(ones[:1]), zeros))

@@ -1,0 +1,146 @@
+"""Conditions on the fields of items, such as ``category == 'tea' and price < 5``.
+
+An expression is parsed, never evaluated: names of fields, texts, numbers and lists of these,
+compared by ``== != < <= > >=``, ``in`` and ``not in``, joined by ``and``, ``or`` and ``not``.
+
+>>> matching("category == 'tea' and price < 5", {"category": ["tea", "ware"], "price": ["3", "9"]})
+array([ True, False])
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from recbole_llm.core.errors import unknown
+
+Mask = npt.NDArray[np.bool_]
+_LONGEST = 10_000  # characters
+_ORDER: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
+    ast.Lt: np.less,
+    ast.LtE: np.less_equal,
+    ast.Gt: np.greater,
+    ast.GtE: np.greater_equal,
+}
+
+
+def matching(expression: str, fields: Mapping[str, Sequence[str]]) -> Mask:
+    """Which items an expression holds for, bool [n].
+
+    A field compared with a number is read as numbers (what is none never matches), else as text.
+    ``'tea' in category`` asks whether the field has the text, ``category in ['tea', 'mug']``
+    whether it is one of them.
+
+    Args:
+        expression: the condition.
+        fields: {name: value of each item}.
+
+    Raises:
+        ValueError: an expression of another form, or an unknown field.
+    """
+    try:
+        if len(expression) > _LONGEST:
+            raise _wrong(f"longer than {_LONGEST:,} characters")
+        tree = ast.parse(expression.strip(), mode="eval").body
+        return _mask(tree, fields)
+    except (SyntaxError, RecursionError, MemoryError, OverflowError) as error:
+        reason = getattr(error, "msg", type(error).__name__)
+        raise _wrong(f"cannot be read ({reason})") from None
+
+
+def _wrong(what: str) -> ValueError:
+    return ValueError(f"where: {what}; write such as \"category == 'tea' and price < 5\"")
+
+
+def _mask(node: ast.expr, fields: Mapping[str, Sequence[str]]) -> Mask:
+    if isinstance(node, ast.BoolOp):
+        join = np.logical_and if isinstance(node.op, ast.And) else np.logical_or
+        parts = [_mask(part, fields) for part in node.values]
+        mask: Mask = join.reduce(parts)
+        return mask
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+        return ~_mask(node.operand, fields)
+    if isinstance(node, ast.Compare):
+        sides = [node.left, *node.comparators]
+        found = [
+            _compared(left, operator, right, fields)
+            for left, operator, right in zip(sides, node.ops, sides[1:])
+        ]
+        return np.logical_and.reduce(found)  # type: ignore[no-any-return]
+    raise _wrong(f"'{ast.unparse(node)}' is no comparison")
+
+
+def _compared(
+    left: ast.expr, operator: ast.cmpop, right: ast.expr, fields: Mapping[str, Sequence[str]]
+) -> Mask:
+    size = len(next(iter(fields.values()), ()))
+    a, b = _value(left, fields), _value(right, fields)
+    if isinstance(operator, (ast.In, ast.NotIn)):
+        inside = _inside(a, b, size)
+        return ~inside if isinstance(operator, ast.NotIn) else inside
+    if isinstance(a, list) or isinstance(b, list):
+        raise _wrong("a list goes with 'in'")
+    if _is_number(a) or _is_number(b):
+        a, b = _numbers(a), _numbers(b)
+    if isinstance(operator, (ast.Eq, ast.NotEq)):
+        mask = np.broadcast_to(np.equal(a, b), size)
+        return ~mask if isinstance(operator, ast.NotEq) else mask.astype(bool)
+    order = _ORDER.get(type(operator))
+    if order is None:
+        raise _wrong(f"'{type(operator).__name__}' is no comparison of values")
+    return np.broadcast_to(order(a, b), size).astype(bool)
+
+
+def _value(node: ast.expr, fields: Mapping[str, Sequence[str]]) -> Any:
+    """A field's column, a text, a number, or a list of these."""
+    if isinstance(node, ast.Name):
+        if node.id not in fields:
+            raise unknown("where: the field", node.id, fields)
+        return np.array(fields[node.id], dtype=object)
+    if isinstance(node, (ast.List, ast.Tuple)):
+        return [_value(part, {}) for part in node.elts]
+    value = ast.literal_eval(node) if _is_literal(node) else None
+    if isinstance(value, str) or _is_number(value):
+        return value
+    raise _wrong(f"'{ast.unparse(node)}' is no field, text, number or list")
+
+
+def _is_literal(node: ast.expr) -> bool:
+    signed = isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub)
+    return isinstance(node.operand if signed else node, ast.Constant)  # type: ignore[attr-defined]
+
+
+def _inside(a: Any, b: Any, size: int) -> Mask:
+    if isinstance(b, list):
+        texts = [str(value) for value in b]
+        if not isinstance(a, np.ndarray):
+            raise _wrong("a field is in a list")
+        numbers = [float(value) for value in b if _is_number(value)]
+        return np.isin(a.astype(str), texts) | np.isin(_numbers(a), numbers)
+    if isinstance(a, str) and isinstance(b, np.ndarray):
+        return np.fromiter((a in text for text in b), bool, size)
+    raise _wrong("'in' asks for a text in a field, or for a field in a list")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _numbers(value: Any) -> Any:
+    """A column as float64, NaN where it has no number; a number as it is."""
+    if not isinstance(value, np.ndarray):
+        if isinstance(value, str):
+            raise _wrong(f"the text '{value}' is compared with a number")
+        return float(value)
+    return np.array([_float(text) for text in value], np.float64)
+
+
+def _float(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")

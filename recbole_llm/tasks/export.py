@@ -1,0 +1,285 @@
+"""A trained model as a folder that needs no data set, no RecBole and no torch to recommend."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from recbole_llm.core.files import check_folder, written_whole
+from recbole_llm.core.stored import FREE, plain_config
+from recbole_llm.models.base import SequenceTraining
+from recbole_llm.report import versions
+from recbole_llm.tasks.recommend import Recommender
+from recbole_llm.tasks.standalone import FILES, FORMAT, Standalone
+
+if TYPE_CHECKING:
+    from recbole_llm.tasks.ranking import Ids
+
+_WAY_OUT = "name another folder with --output"
+_CHECKED = 20  # histories on which the exported encoder must agree with torch
+_CLOSE = 1e-5
+
+
+@runtime_checkable
+class StandaloneModel(Protocol):
+    """A model whose score is the product of a vector of a history and one of an item.
+
+    Sequential models of this package are such models without these two.
+    """
+
+    def history_vector(self, items: Tensor) -> Tensor:
+        """Of the items of users, int [B, L] -> [B, D]; exported to ONNX, for any B and L."""
+
+    def ranked_vectors(self) -> Tensor:
+        """Of all items with the padding, [n, D]."""
+
+
+class _UserEncoder(nn.Module):
+    """The part of a model that is exported: a history without padding to a state."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, items: Tensor) -> Tensor:
+        if isinstance(self.model, StandaloneModel):
+            return self.model.history_vector(items)
+        states: Tensor = self.model.last_states(items)
+        return states
+
+
+def export(
+    checkpoint: str | Path,
+    output: str | Path,
+    histories: bool = True,
+    config_file_list: Sequence[str] | None = None,
+    config_dict: Mapping[str, Any] | None = None,
+    argv: Sequence[str] = (),
+) -> list[str]:
+    """Write a trained model as a folder that `Recommender.load` reads.
+
+    Args:
+        checkpoint: of a model of this package: sequential, or AlphaRec.
+        output: the folder.
+        histories: whether users' interactions go with it, from which known users are scored.
+        config_file_list, config_dict, argv: settings that beat the checkpoint's.
+
+    Returns:
+        lines that say what was written.
+
+    Raises:
+        ValueError: a model of another kind, a package that is missing, a folder that cannot be
+            written, or an exported encoder that does not agree with the model.
+    """
+    folder = Path(output)
+    _check_packages()
+    check_folder(folder, _WAY_OUT)
+    source = Recommender.of(checkpoint, config_file_list, config_dict, argv)
+    model: Any = source.scorer.model
+    ordered = isinstance(model, SequenceTraining)
+    if not ordered and not isinstance(model, StandaloneModel):
+        raise ValueError(
+            f"{source.name} cannot be exported: its score is no product of a history's vector and "
+            f"an item's; the sequential models of this package and AlphaRec can"
+        )
+    model = model.to("cpu").eval()
+    with torch.no_grad():
+        _write_items(folder, source, _vectors(model))
+        longest = int(source.config["MAX_ITEM_LIST_LENGTH"]) if ordered else 0
+        example = _histories(source)
+        _write_encoder(folder / FILES.encoder, model, longest)
+    _write_weights(folder, model)
+    if histories:
+        _write_histories(folder, source)
+    else:
+        (folder / FILES.users).unlink(missing_ok=True)
+    _write_settings(folder, source, longest, ordered)
+    worst = _agreement(folder, model, example, longest)
+    return [
+        f"{source.name} with {len(source.item_tokens) - 1:,} items in {folder}/: "
+        + ", ".join(sorted(path.name for path in folder.iterdir())),
+        f"its encoder agrees with torch to {worst:.0e}",
+        f"next: recbole-llm recommend --model={folder} "
+        + (f"--users={source.user_tokens[1]}" if histories else f"--items={source.item_tokens[1]}"),
+    ]
+
+
+def _check_packages() -> None:
+    try:
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise ValueError(
+            f"export needs the package '{error.name}': pip install 'recbole-llm[serving]'"
+        ) from error
+
+
+def _vectors(model: Any) -> Any:
+    """Item vectors without the padding's, float32 [n - 1, D]."""
+    own = isinstance(model, StandaloneModel)
+    vectors = model.ranked_vectors() if own else model.item_vectors()
+    return np.ascontiguousarray(vectors.detach().numpy()[1:], np.float32)
+
+
+def _histories(source: Recommender) -> list[Ids]:
+    """Some users' items in order."""
+    return [source.ordered_history(user) for user in source.known_ids(None)[:_CHECKED]]
+
+
+def _write_items(folder: Path, source: Recommender, vectors: Any) -> None:
+    import faiss
+    from safetensors.numpy import save
+
+    tokens = [str(token) for token in source.item_tokens[1:]]
+    fields = {name: list(column)[1:] for name, column in source.fields.items()}
+    titles = [source.titles.get(token, "") for token in tokens] if source.titles else None
+    content = {"tokens": tokens, "titles": titles, "fields": fields}
+    _write(folder / FILES.items, json.dumps(content, ensure_ascii=False).encode("utf-8"))
+    _write(folder / FILES.vectors, save({"vectors": vectors}))
+    with written_whole(folder / FILES.arrays, _WAY_OUT) as file:
+        np.savez(file, tokens=np.array(tokens, str), vectors=vectors)
+    index = faiss.IndexFlatIP(vectors.shape[1])
+    index.add(vectors)
+    _write(folder / FILES.faiss, faiss.serialize_index(index).tobytes())
+
+
+def _write_encoder(file: Path, model: Any, longest: int) -> None:
+    encoder, example = _UserEncoder(model).eval(), torch.arange(1, 7).view(2, 3)
+    encoder(example)  # what a model keeps between calls is computed, and so is no part of the graph
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            content = _onnx(encoder, example, longest)
+    except Exception as error:  # whatever torch's exporters cannot express
+        raise ValueError(
+            f"the user encoder of {type(model).__name__} cannot be written as ONNX "
+            f"({type(error).__name__}); other backbones may, such as SASRec"
+        ) from error
+    finally:
+        logger.setLevel(level)
+    _write(file, content)
+
+
+def _onnx(encoder: nn.Module, example: Tensor, longest: int) -> bytes:
+    names: dict[str, Any] = {"input_names": ["items"], "output_names": ["state"]}
+    if any(isinstance(part, nn.RNNBase) for part in encoder.modules()):
+        # torch.export unrolls recurrent layers for the length of the example.
+        file: Any = io.BytesIO()
+        axes = {"items": {0: "users", 1: "length"}}
+        torch.onnx.export(encoder, (example,), file, dynamo=False, dynamic_axes=axes, **names)
+        traced: bytes = file.getvalue()
+        return traced
+    users, length = torch.export.Dim("users"), torch.export.Dim("length", max=longest or 2**20)
+    shapes = ({0: users, 1: length},)
+    exported = torch.export.export(encoder, (example,), dynamic_shapes=shapes)
+    program = torch.onnx.export(exported, dynamo=True, verbose=False, **names)
+    assert program is not None
+    content: bytes = program.model_proto.SerializeToString()
+    return content
+
+
+def _write_weights(folder: Path, model: nn.Module) -> None:
+    from safetensors.torch import save
+
+    state = {
+        name: value.detach().clone().contiguous() for name, value in model.state_dict().items()
+    }
+    _write(folder / FILES.weights, save(state))
+
+
+def _write_histories(folder: Path, source: Recommender) -> None:
+    users = source.known_ids(None)
+    owns = [source.ordered_history(user) for user in users]
+    starts = np.cumsum([0, *map(len, owns)])
+    tokens = np.array([str(source.user_tokens[user]) for user in users], str)
+    items = np.concatenate([*owns, np.zeros(0, np.int64)]).astype(np.int32)
+    with written_whole(folder / FILES.users, _WAY_OUT) as file:
+        np.savez(file, tokens=tokens, starts=starts, items=items)
+
+
+def _write_settings(folder: Path, source: Recommender, longest: int, ordered: bool) -> None:
+    now = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+    config = {k: v for k, v in plain_config(source.config).items() if k not in FREE}
+    content = {
+        "format": FORMAT,
+        "model": source.name,
+        "dataset": config["dataset"],
+        "longest_history": longest,
+        "ordered": ordered,
+        "exported": now,
+        "versions": versions(),
+        "settings": config,
+    }
+    _write(
+        folder / FILES.settings, json.dumps(content, indent=1, ensure_ascii=False).encode("utf-8")
+    )
+    readme = _README.format(**content, folder=folder.name, files=FILES)
+    _write(folder / "README.md", readme.encode("utf-8"))
+
+
+def _agreement(folder: Path, model: Any, histories: Sequence[Ids], longest: int) -> float:
+    """Largest relative difference of the written encoder from torch."""
+    written, encoder, worst = Standalone(folder), _UserEncoder(model).eval(), 0.0
+    for items in histories:
+        items = items[-longest:]
+        with torch.no_grad():
+            wanted = encoder(torch.from_numpy(items)[None]).numpy()
+        found = written.states([items])
+        worst = max(worst, float(np.abs(found - wanted).max() / max(np.abs(wanted).max(), 1e-12)))
+    if not worst <= _CLOSE:
+        raise ValueError(f"the exported encoder differs from the model by {worst:.1e}; not usable")
+    return worst
+
+
+def _write(file: Path, content: bytes) -> None:
+    with written_whole(file, _WAY_OUT) as opened:
+        opened.write(content)
+
+
+_README = """\
+# {model}, trained on {dataset}
+
+Exported on {exported} by RecBole-LLM. It recommends without a data set:
+
+```
+pip install "recbole-llm[serving]"
+recbole-llm recommend --model={folder} --items=ID,ID
+```
+
+```python
+from recbole_llm.tasks.standalone import Standalone
+
+recommender = Standalone("{folder}")
+recommender.recommend(items=["ID", "ID"], k=10)
+```
+
+The score of an item is the product of its vector and the state of the user's history.
+
+| file | content |
+| --- | --- |
+| `{files.encoder}` | the user encoder, see below |
+| `{files.vectors}` | `vectors` [n, D], a row an item in the order of `{files.items}` |
+| `{files.arrays}` | the same with `tokens`, for NumPy |
+| `{files.faiss}` | the same as a faiss index of inner products: `faiss.read_index` |
+| `{files.items}` | ids, titles and fields of the items |
+| `{files.users}` | users' histories, if they were exported |
+| `{files.weights}` | all weights of the model |
+| `{files.settings}` | settings and versions |
+
+The encoder takes `items`, int64 [B, L], of B users with L items each: places in the list of items,
+counted from 1, the oldest first. L is at most {longest_history}; 0 stands for any L of distinct
+items. It gives `state`, float32 [B, D].
+"""

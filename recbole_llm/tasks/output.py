@@ -1,0 +1,100 @@
+"""Recommendations to a file or the screen, as they come: CSV, JSON, JSON lines or Parquet."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from recbole_llm.core.errors import check_choice
+from recbole_llm.core.files import check_folder, written_whole
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+KINDS = ("csv", "jsonl", "json", "parquet")
+WAY_OUT = "name another file with --output"
+
+
+def kind_of(kind: str | None, file: str | None) -> str:
+    """The form that is asked for, or that the file's name says; before the work.
+
+    Raises:
+        ValueError: Parquet without a file or without pyarrow, or a folder that cannot be written.
+    """
+    if kind is not None:
+        check_choice("format", kind, KINDS)
+    suffix = Path(file).suffix.lower().removeprefix(".") if file else ""
+    kind = kind or (suffix if suffix in KINDS else "csv")
+    if file is not None:
+        check_folder(Path(file).parent, WAY_OUT)
+    if kind == "parquet":
+        if file is None:
+            raise ValueError("format: parquet needs a file: --output=recommendations.parquet")
+        try:
+            import pyarrow  # noqa: F401
+        except ImportError as error:
+            raise ValueError("format: parquet needs a package: pip install pyarrow") from error
+    return kind
+
+
+def write(frames: Iterable[DataFrame], kind: str, file: str | None) -> int:
+    """Write frames one after another; the number of rows."""
+    rows = 0
+    with _opened(file) as stream:
+        if kind == "parquet":
+            return _write_parquet(frames, stream)
+        for number, frame in enumerate(frames):
+            stream.write(_TEXTS[kind](frame, number == 0).encode("utf-8"))
+            rows += len(frame)
+        if kind == "json":
+            stream.write(b"\n]\n" if rows else b"[]\n")
+    return rows
+
+
+@contextmanager
+def _opened(file: str | None) -> Iterator[IO[bytes]]:
+    if file is None:
+        yield sys.stdout.buffer
+        return
+    with written_whole(file, WAY_OUT) as opened:
+        yield opened
+
+
+def _csv(frame: DataFrame, first: bool) -> str:
+    text: str = frame.to_csv(index=False, header=first, lineterminator="\n")
+    return text
+
+
+def _lines(frame: DataFrame, first: bool) -> str:
+    text: str = frame.to_json(orient="records", lines=True, force_ascii=False)
+    return text if not text or text.endswith("\n") else f"{text}\n"
+
+
+def _array(frame: DataFrame, first: bool) -> str:
+    rows: list[dict[str, Any]] = frame.to_dict("records")
+    text = ",\n ".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    return (("[\n " if first else ",\n ") + text) if text else ""
+
+
+_TEXTS: dict[str, Callable[[DataFrame, bool], str]] = {"csv": _csv, "jsonl": _lines, "json": _array}
+
+
+def _write_parquet(frames: Iterable[DataFrame], stream: IO[bytes]) -> int:
+    import pyarrow
+    from pyarrow import parquet
+
+    rows, writer = 0, None
+    try:
+        for frame in frames:
+            table = pyarrow.Table.from_pandas(frame, preserve_index=False)
+            writer = writer or parquet.ParquetWriter(stream, table.schema)
+            writer.write_table(table)
+            rows += len(frame)
+    finally:
+        if writer is not None:
+            writer.close()
+    return rows

@@ -1,0 +1,224 @@
+"""What every recommender does with scores: who is asked for, which items may be, the best of them.
+
+No torch and no RecBole are needed here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from recbole_llm.core.errors import near_matches
+from recbole_llm.core.where import matching
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+NEW_USER = ""  # how the results name a user given by items or by a query alone
+_COMPARED = 20_000  # ids that a misspelt one is compared with
+_LISTED = 5  # unknown ids in a message
+Ids = npt.NDArray[np.int64]
+Scores = npt.NDArray[np.float32]
+Batch = tuple[list[str], list[Ids], Scores]  # names, items that each has, scores [B, n]
+Histories = Mapping[str, Sequence[Any]]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """For whom: one of the three.
+
+    Args:
+        known: internal ids of known users.
+        new: {name: internal ids of a new user's items, oldest first}.
+        query: text, and its weight or None.
+    """
+
+    known: Ids | None = None
+    new: Mapping[str, Ids] | None = None
+    query: tuple[str, float | None] | None = None
+
+    @property
+    def count(self) -> int:
+        """Users."""
+        return len(self.known) if self.known is not None else len(self.new or {NEW_USER: ()})
+
+
+class Ranker:
+    """Base of the recommenders; a subclass gives the attributes, `batches`, `known_ids`.
+
+    Attributes:
+        name: of the model, for messages.
+        item_tokens: external ids by internal id, object [n]; 0 is the padding.
+        item_ids, user_ids: {external id: internal id}.
+        titles: {item: title}; empty where there are none.
+        fields: {field: value of each item by internal id}, for `where`.
+    """
+
+    name: str
+    item_tokens: Any
+    item_ids: Mapping[str, int]
+    user_ids: Mapping[str, int]
+    where_ids = "known to the model"
+
+    @property
+    def titles(self) -> Mapping[str, str]:
+        """{item: title}."""
+        return {}
+
+    @property
+    def fields(self) -> Mapping[str, Sequence[str]]:
+        """{field: value of each item}."""
+        return {}
+
+    def known_ids(self, users: Iterable[Any] | None) -> Ids:
+        """Internal ids of users; None: of all that can be scored."""
+        raise NotImplementedError
+
+    def batches(self, wanted: Wanted) -> Iterator[Batch]:
+        """Scores of users, some at a time."""
+        raise NotImplementedError
+
+    def recommend(
+        self,
+        users: str | Iterable[Any] | None = None,
+        items: Iterable[Any] | None = None,
+        k: int = 10,
+        mask_history: bool = True,
+        query: str | None = None,
+        query_weight: float | None = None,
+        histories: Histories | None = None,
+        candidates: Iterable[Any] | None = None,
+        exclude: Iterable[Any] | None = None,
+        where: str | None = None,
+    ) -> DataFrame:
+        """The best items for users: see `recbole_llm.tasks.recommend.recommend`."""
+        from pandas import concat
+
+        wanted = self.wanted(users, items, histories, query, query_weight)
+        allowed = self.allowed(candidates, exclude, where)
+        return concat(self.stream(wanted, k, mask_history, allowed), ignore_index=True)
+
+    def wanted(
+        self,
+        users: str | Iterable[Any] | None = None,
+        items: Iterable[Any] | None = None,
+        histories: Histories | None = None,
+        query: str | None = None,
+        query_weight: float | None = None,
+    ) -> Wanted:
+        """For whom, with all ids known.
+
+        Raises:
+            ValueError: nobody, several ways at once, or unknown ids.
+        """
+        ways = [way for way in (users, items, histories) if way is not None]
+        if len(ways) > 1:
+            raise ValueError("give users or items (a new user's history), not both, nor histories")
+        if not ways and query is None:
+            raise ValueError("say for whom: users (ids, or 'all'), items, histories, or a query")
+        asked = None if query is None else (query, query_weight)
+        if query is None and query_weight is not None:
+            raise ValueError("query_weight: there is no query to weigh")
+        if users is not None:
+            everyone = isinstance(users, str) and users == "all"
+            return Wanted(self.known_ids(None if everyone else _listed(users)), None, asked)
+        if items is not None:
+            histories = {NEW_USER: list(_listed(items))}
+        new = {str(name): self.ids("item", own) for name, own in (histories or {}).items()}
+        return Wanted(None, new or None, asked)
+
+    def allowed(
+        self,
+        candidates: Iterable[Any] | None = None,
+        exclude: Iterable[Any] | None = None,
+        where: str | None = None,
+    ) -> npt.NDArray[np.bool_]:
+        """Which items may be recommended, bool [n].
+
+        Raises:
+            ValueError: unknown ids or fields, or no item that may be.
+        """
+        allowed = np.ones(len(self.item_tokens), bool)
+        if candidates is not None:
+            allowed[:] = False
+            allowed[self.ids("candidate", candidates)] = True
+        if exclude is not None:
+            allowed[self.ids("excluded item", exclude)] = False
+        if where is not None:
+            if not self.fields:
+                raise ValueError("where: nothing is known about the items but their ids")
+            allowed &= matching(where, self.fields)
+        allowed[0] = False
+        if not allowed.any():
+            raise ValueError("candidates, exclude and where leave no item to recommend")
+        return allowed
+
+    def ids(self, kind: str, tokens: Iterable[Any]) -> Ids:
+        """Internal ids of external ones.
+
+        Raises:
+            ValueError: no id, or unknown ones; near matches are listed.
+        """
+        known = self.user_ids if kind == "user" else self.item_ids
+        names = [str(token) for token in _listed(tokens)]
+        if not names:
+            raise ValueError(f"{kind}s: no id given")
+        unknown = [name for name in names if not known.get(name)]  # 0 is the padding
+        if unknown:
+            near = [f" '{name}' is unknown{_near(name, known)}" for name in unknown[:_LISTED]]
+            more = f" and {len(unknown) - _LISTED} more" if len(unknown) > _LISTED else ""
+            raise ValueError(f"{kind}s:{';'.join(near)}{more}; ids are {self.where_ids}")
+        return np.array([known[name] for name in names], dtype=np.int64)
+
+    def stream(
+        self, wanted: Wanted, k: int = 10, mask: bool = True, allowed: Any = None
+    ) -> Iterator[DataFrame]:
+        """The recommendations, some users at a time: columns user, rank, item, title, score."""
+        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+            raise ValueError(f"k: expected a positive int, got {k!r}")
+        allowed = self.allowed() if allowed is None else allowed
+        for names, own, scores in self.batches(wanted):
+            scores[:, ~allowed] = -np.inf
+            if mask:
+                rows = np.repeat(np.arange(len(own)), [len(items) for items in own])
+                scores[rows, np.concatenate(own)] = -np.inf
+            yield self._frame(names, *self.top(scores, min(k, scores.shape[1])))
+
+    def top(self, scores: Scores, k: int) -> tuple[Scores, Ids]:
+        """The k best of each row with their ids, [B, k] each, the best first."""
+        ids = np.argpartition(scores, -k, axis=1)[:, -k:]
+        best = np.take_along_axis(scores, ids, 1)
+        order = np.argsort(-best, axis=1, kind="stable")
+        return np.take_along_axis(best, order, 1), np.take_along_axis(ids, order, 1)
+
+    def _frame(self, names: list[str], best: Scores, ids: Ids) -> DataFrame:
+        from pandas import DataFrame
+
+        kept = np.isfinite(best)
+        ranks = np.broadcast_to(np.arange(1, kept.shape[1] + 1), kept.shape)[kept]
+        tokens = self.item_tokens[ids[kept]]
+        users = np.repeat(np.array(names, dtype=object), kept.sum(1))
+        columns = {"user": users, "rank": ranks, "item": tokens}
+        if self.titles:
+            columns["title"] = np.array([self.titles.get(str(t), "") for t in tokens], dtype=object)
+        return DataFrame({**columns, "score": best[kept]})
+
+
+def _listed(tokens: Any) -> Iterable[Any]:
+    single = isinstance(tokens, str) or not isinstance(tokens, Iterable)
+    return [tokens] if single else tokens
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    """Near matches of an id; among ids that start alike where there are too many."""
+    pool = [other for other in known if other != "[PAD]"]
+    for length in range(1, len(name)):
+        if len(pool) <= _COMPARED:
+            break
+        pool = [other for other in pool if other[:length].lower() == name[:length].lower()]
+    near = near_matches(name, pool[:_COMPARED])
+    return f" (near: {' or '.join(map(repr, near))})" if near else ""

@@ -1,0 +1,123 @@
+"""The command ``recommend``: from files of ids and histories to a file of recommendations."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from recbole_llm.tasks.output import kind_of, write
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from recbole_llm.tasks.ranking import Ranker
+
+
+def recommend_to_file(
+    config_files: Sequence[str],
+    argv: Sequence[str],
+    *,
+    checkpoint: str | None,
+    folder: str | None,
+    k: int,
+    kind: str | None,
+    output: str | None,
+    keep_history: bool,
+    candidates: str | None,
+    exclude: str | None,
+    where: str | None,
+    histories: str | None,
+    **whom: Any,
+) -> None:
+    """Recommend from a checkpoint or an exported folder; the options are the command's."""
+    if (checkpoint is None) == (folder is None):
+        raise ValueError("name a model: --checkpoint=FILE, or --model=FOLDER of an exported one")
+    kind = kind_of(kind, output)
+    only, never = (None if file is None else read_ids(file) for file in (candidates, exclude))
+    new = None if histories is None else read_histories(histories)
+    ranker = _loaded(checkpoint, folder, config_files, argv)
+    wanted = ranker.wanted(histories=new, **whom)
+    allowed = ranker.allowed(only, never, where)
+    frames = ranker.stream(wanted, k, not keep_history, allowed)
+    hidden = True if output is None else None  # None: unless the screen is a terminal
+    with tqdm(total=wanted.count, unit=" users", leave=False, disable=hidden) as bar:
+        rows = write(_counted(frames, bar), kind, output)
+    if output is not None:
+        print(f"{wanted.count:,} users, {rows:,} recommendations → {output}", file=sys.stderr)
+
+
+def _loaded(
+    checkpoint: str | None, folder: str | None, config_files: Sequence[str], argv: Sequence[str]
+) -> Ranker:
+    if folder is not None:
+        from recbole_llm.tasks.standalone import Standalone
+
+        if argv or config_files:
+            given = " ".join([*argv, *config_files])
+            raise ValueError(f"an exported model takes no settings, which {given} are")
+        return Standalone(folder)
+    from recbole_llm.tasks.recommend import Recommender
+
+    return Recommender.of(str(checkpoint), config_files, None, argv)
+
+
+def _counted(frames: Iterator[DataFrame], bar: Any) -> Iterator[DataFrame]:
+    for frame in frames:
+        yield frame
+        bar.update(frame["user"].nunique())
+
+
+def read_ids(file: str) -> list[str]:
+    """Ids, one a line.
+
+    Raises:
+        ValueError: no such file, or none in it.
+    """
+    names = [line.strip() for line in _lines(file)]
+    names = [name for name in names if name]
+    if not names:
+        raise ValueError(f"'{file}' holds no ids; write one a line")
+    return names
+
+
+def read_histories(file: str) -> dict[str, list[str]]:
+    """New users, a JSON object a line: ``{"user": "anna", "items": ["A1", "B2"]}``.
+
+    Raises:
+        ValueError: no such file, a line of another form, or a user twice.
+    """
+    found: dict[str, list[str]] = {}
+    for number, line in enumerate(_lines(file), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            items = [str(item) for item in row["items"] if isinstance(item, (str, int))]
+            user = str(row.get("user", number))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ValueError(
+                f"'{file}' line {number} is not of the form "
+                f'{{"user": "anna", "items": ["A1", "B2"]}}'
+            ) from error
+        if user in found or not items:
+            fault = f"the user '{user}' again" if user in found else f"no items of '{user}'"
+            raise ValueError(f"'{file}' line {number} has {fault}")
+        found[user] = items
+    if not found:
+        raise ValueError(f"'{file}' holds no histories")
+    return found
+
+
+def _lines(file: str) -> list[str]:
+    path = Path(file)
+    if not path.is_file():
+        raise ValueError(f"'{file}' does not exist, or is no file")
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"'{file}' is no UTF-8 text") from error

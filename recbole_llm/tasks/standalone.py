@@ -1,0 +1,176 @@
+"""An exported model: recommendations from NumPy and ONNX alone.
+
+>>> Standalone("folder").recommend(items=["A1", "B2"], k=5)  # doctest: +SKIP
+
+Nothing of the folder is run or unpickled: it holds JSON, safetensors, plain arrays and ONNX.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from recbole_llm.core.errors import one_line
+from recbole_llm.tasks.ranking import Batch, Ids, Ranker, Wanted
+
+FORMAT = 1
+_STEP_BYTES = 8 * 2**20  # of scores at once: what caches hold is ranked quickest
+
+
+class _Files(NamedTuple):
+    settings: str = "settings.json"
+    items: str = "items.json"
+    vectors: str = "items.safetensors"
+    arrays: str = "items.npz"
+    faiss: str = "items.faiss"
+    users: str = "users.npz"
+    encoder: str = "user_encoder.onnx"
+    weights: str = "weights.safetensors"
+
+
+FILES = _Files()
+
+
+class Standalone(Ranker):
+    """A model that ``recbole-llm export`` wrote.
+
+    Args:
+        folder: where.
+
+    Raises:
+        ValueError: no such folder, or one whose files are missing, damaged or do not fit.
+    """
+
+    where_ids = "those of the exported model"
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        if not (self.folder / FILES.settings).is_file():
+            raise ValueError(
+                f"'{folder}' holds no exported model; make one with recbole-llm export"
+            )
+        try:
+            self._read()
+        except Exception as error:  # whatever the readers of these files raise
+            raise ValueError(
+                f"exported model '{folder}' is damaged ({one_line(error)}); export it again"
+            ) from error
+
+    def _read(self) -> None:
+        from safetensors.numpy import load_file
+
+        settings = json.loads((self.folder / FILES.settings).read_text(encoding="utf-8"))
+        if settings["format"] != FORMAT:
+            raise ValueError(f"format {settings['format']}, this version reads {FORMAT}")
+        self.name, self.longest = str(settings["model"]), int(settings["longest_history"])
+        self.ordered = bool(settings["ordered"])
+        items = json.loads((self.folder / FILES.items).read_text(encoding="utf-8"))
+        self.item_tokens = np.array(["[PAD]", *items["tokens"]], dtype=object)
+        self.item_ids = {token: i for i, token in enumerate(self.item_tokens)}
+        self._titles, self._fields = items["titles"], items["fields"]
+        self.vectors = load_file(self.folder / FILES.vectors)["vectors"]  # [n - 1, D]
+        if len(self.vectors) != len(items["tokens"]) or self.vectors.dtype != np.float32:
+            raise ValueError(f"{FILES.vectors} does not fit {FILES.items}")
+        self._read_users()
+
+    def _read_users(self) -> None:
+        file = self.folder / FILES.users
+        if not file.is_file():
+            self.user_tokens, self._starts = np.zeros(0, str), np.zeros(1, np.int64)
+            self._items = np.zeros(0, np.int32)
+            return
+        with np.load(file, allow_pickle=False) as arrays:
+            self.user_tokens, self._starts = arrays["tokens"], arrays["starts"]
+            self._items = arrays["items"]
+        if self._items.size and not 0 < self._items.min() <= self._items.max() <= len(self.vectors):
+            raise ValueError(f"{FILES.users} names items that are not there")
+
+    @cached_property
+    def user_ids(self) -> Mapping[str, int]:  # type: ignore[override]
+        """{user: internal id}, from 1."""
+        return {str(token): i for i, token in enumerate(self.user_tokens, start=1)}
+
+    @cached_property
+    def titles(self) -> Mapping[str, str]:
+        """{item: title}."""
+        if self._titles is None:
+            return {}
+        return dict(zip(self.item_tokens[1:], self._titles, strict=True))
+
+    @cached_property
+    def fields(self) -> Mapping[str, Sequence[str]]:
+        """{field: value of each item}."""
+        return {name: ["", *column] for name, column in self._fields.items()}
+
+    @cached_property
+    def encoder(self) -> Any:
+        """The user encoder as a session of onnxruntime.
+
+        Raises:
+            ValueError: onnxruntime is not installed, or cannot read it.
+        """
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise ValueError(
+                "an exported model needs a package: pip install 'recbole-llm[serving]'"
+            ) from error
+        try:
+            options = onnxruntime.SessionOptions()
+            options.log_severity_level = 3  # errors
+            return onnxruntime.InferenceSession(
+                str(self.folder / FILES.encoder), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # whatever onnxruntime raises
+            raise ValueError(
+                f"'{self.folder / FILES.encoder}' cannot be read ({one_line(error)}); export again"
+            ) from error
+
+    def states(self, histories: Sequence[Ids]) -> Any:
+        """States of B histories of internal ids, oldest first: float32 [B, D]."""
+        read = [items if self.ordered else np.unique(items) for items in histories]
+        read = [items[-self.longest :] for items in read]  # 0: all
+        lengths = np.array([len(items) for items in read])
+        states = np.zeros((len(read), self.vectors.shape[1]), np.float32)
+        for length in np.unique(lengths):  # the encoder takes no padding
+            rows = np.flatnonzero(lengths == length)
+            given = np.stack([read[row] for row in rows]).astype(np.int64)
+            states[rows] = self.encoder.run(None, {"items": given})[0]
+        return states
+
+    def known_ids(self, users: Iterable[Any] | None) -> Ids:
+        """Internal ids of users whose histories were exported; None: of all."""
+        if not len(self.user_tokens):
+            raise ValueError("users: the model was exported without histories; give items")
+        every = np.arange(1, len(self.user_tokens) + 1)
+        return every if users is None else self.ids("user", users)
+
+    def wanted(self, *args: Any, **kwargs: Any) -> Wanted:
+        """For whom; an exported model takes no query."""
+        wanted = super().wanted(*args, **kwargs)
+        if wanted.query is not None:
+            raise ValueError("query: an exported model has no text encoder; use its checkpoint")
+        return wanted
+
+    def batches(self, wanted: Wanted) -> Iterator[Batch]:
+        """Scores of users, as many at a time as fit some megabytes."""
+        step = max(1, _STEP_BYTES // (4 * len(self.item_tokens)))
+        people = self._people(wanted)
+        while batch := [person for _, person in zip(range(step), people)]:
+            names, owns = [name for name, _ in batch], [own for _, own in batch]
+            scores = np.full((len(batch), len(self.item_tokens)), -np.inf, np.float32)
+            np.matmul(self.states(owns), self.vectors.T, out=scores[:, 1:])
+            yield names, owns, scores
+
+    def _people(self, wanted: Wanted) -> Iterator[tuple[str, Ids]]:
+        if wanted.known is None:
+            yield from (wanted.new or {}).items()
+            return
+        for user in wanted.known:
+            own = self._items[self._starts[user - 1] : self._starts[user]]
+            yield str(self.user_tokens[user - 1]), own.astype(np.int64)

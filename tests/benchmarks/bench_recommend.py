@@ -1,0 +1,127 @@
+"""Recommending for many users from an exported model: memory, users a second, latency.
+
+    python tests/benchmarks/bench_recommend.py --users 1000000 --items 10000 --output result.json
+
+Users and items are generated; the model is a SASRec of one epoch, exported, whose histories are
+then replaced by as many as asked for. Beside it: torch's product and top-k alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+LENGTH, K = 20, 10
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--users", type=int, default=1_000_000)
+    parser.add_argument("--items", type=int, default=10_000)
+    parser.add_argument("--output", default="result.json")
+    arguments = parser.parse_args()
+    target = Path(arguments.output).resolve()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        make_model(arguments.items)
+        raw = raw_speed(arguments.items)
+        result: dict[str, Any] = {
+            "users": arguments.users,
+            "items": arguments.items,
+            "torch_product_and_topk_users_a_second": round(raw),
+            "latency_ms": latency(),
+            "runs": [
+                run(users, arguments.items) for users in (arguments.users // 10, arguments.users)
+            ],
+        }
+    target.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(result, indent=1))
+
+
+def make_model(items: int) -> None:
+    """An exported SASRec in ``model/``."""
+    import recbole_llm
+
+    rng = np.random.default_rng(0)
+    Path("dataset/made").mkdir(parents=True)
+    lines = ["user_id:token\titem_id:token\ttimestamp:float"]
+    order = rng.permutation(items)
+    lines += [f"u{i // 10}\ti{item}\t{i}" for i, item in enumerate(order)]
+    Path("dataset/made/made.inter").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    keys = {"epochs": 1, "MAX_ITEM_LIST_LENGTH": LENGTH, "state": "ERROR", "data_path": "dataset"}
+    done = recbole_llm.run_recbole_llm("SASRec", "made", config_dict=keys)
+    recbole_llm.export(done["checkpoint"], "model")
+
+
+def raw_speed(items: int) -> float:
+    """Users a second of torch alone."""
+    import torch
+
+    states, vectors = torch.randn(1024, 64), torch.randn(items, 64)
+    start = time.perf_counter()
+    for _ in range(10):
+        torch.topk(states @ vectors.t(), K)
+    return 10 * 1024 / (time.perf_counter() - start)
+
+
+def latency() -> dict[str, float]:
+    """Milliseconds until the first answer, and of 1 and 64 users after it."""
+    from recbole_llm.tasks.standalone import Standalone
+
+    rng = np.random.default_rng(1)
+    start = time.perf_counter()
+    model = Standalone("model")
+    tokens = model.item_tokens[1:]
+
+    def ask(users: int) -> float:
+        own = {str(u): rng.choice(tokens, LENGTH).tolist() for u in range(users)}
+        start = time.perf_counter()
+        model.recommend(histories=own, k=K)
+        return 1000 * (time.perf_counter() - start)
+
+    ask(1)
+    loaded = 1000 * (time.perf_counter() - start)
+    found = {n: sorted(ask(n) for _ in range(20))[10] for n in (1, 64)}
+    return {
+        "load_and_first": round(loaded, 1),
+        **{f"users_{n}": round(v, 2) for n, v in found.items()},
+    }
+
+
+def run(users: int, items: int) -> dict[str, float]:
+    """Time and peak memory of the command, in a process of its own."""
+    rng = np.random.default_rng(2)
+    starts = np.arange(users + 1) * LENGTH
+    own = rng.integers(1, items + 1, users * LENGTH, dtype=np.int32)
+    np.savez("model/users.npz", tokens=np.arange(users).astype(str), starts=starts, items=own)
+    code = (
+        "import resource, sys; from recbole_llm.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "finally: print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+    )
+    argv = ["recommend", "--model=model", "--users=all", f"-k{K}", "--output=out.parquet"]
+    start = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", code, *argv], capture_output=True, text=True, check=True
+    )
+    seconds = time.perf_counter() - start
+    return {
+        "users": users,
+        "seconds": round(seconds, 1),
+        "users_a_second": round(users / seconds),
+        "peak_memory_mib": int(done.stdout),
+    }
+
+
+if __name__ == "__main__":
+    main()

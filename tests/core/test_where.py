@@ -1,0 +1,81 @@
+"""Conditions on items' fields."""
+
+from __future__ import annotations
+
+import ast
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recbole_llm.core.where import matching
+
+FIELDS = {
+    "category": ["tea", "black tea", "mug", ""],
+    "price": ["3", "9.50", "", "-1"],
+    "year": ["1995", "2001", "1995", "n/a"],
+}
+
+
+@pytest.mark.parametrize(
+    ("expression", "items"),
+    [
+        ("category == 'tea'", [0]),
+        ("'tea' == category", [0]),
+        ("category != 'tea'", [1, 2, 3]),
+        ("'tea' in category", [0, 1]),
+        ("'tea' not in category", [2, 3]),
+        ("category in ['tea', 'mug']", [0, 2]),
+        ("category not in ('tea', 'mug')", [1, 3]),
+        ("price < 5", [0, 3]),
+        ("-2 < price <= 3", [0, 3]),
+        ("price == 9.5", [1]),
+        ("year == 1995", [0, 2]),
+        ("year == '1995'", [0, 2]),
+        ("year in [1995]", [0, 2]),
+        ("category == 'tea' or price > 5 and year == 2001", [0, 1]),
+        ("not (category == 'tea' or price > 5)", [2, 3]),
+        ("category == category", [0, 1, 2, 3]),
+        ("category >= 'm'", [0, 2]),
+    ],
+)
+def test_which_items_match(expression: str, items: list[int]) -> None:
+    assert np.flatnonzero(matching(expression, FIELDS)).tolist() == items
+
+
+@pytest.mark.parametrize(
+    ("expression", "message"),
+    [
+        ("categry == 'tea'", "where: the field 'categry' is unknown; did you mean 'category'?"),
+        ("category = 'tea'", "where: cannot be read"),
+        ("category", "'category' is no comparison"),
+        ("__import__('os').system('true') == 0", "is no field, text, number or list"),
+        ("category.__class__ == 'x'", "is no field, text, number or list"),
+        ("(lambda: 1)() == 1", "is no field, text, number or list"),
+        ("f'{price}' == '3'", "is no field, text, number or list"),
+        ("[x for x in category] == 1", "is no field, text, number or list"),
+        ("category == ['tea']", "a list goes with 'in'"),
+        ("category is 'tea'", "is no comparison of values"),
+        ("'a' in 'abc'", "asks for a text in a field"),
+        ("price < 'x' and 3 < 'x'", "the text 'x' is compared with a number"),
+        ("(" * 5000 + "1", "cannot be read"),
+        ("price == " + "9" * 20_000, "longer than 10,000 characters"),
+        ("price == 1" + "0" * 400, "cannot be read"),
+    ],
+)
+def test_everything_else_is_refused(expression: str, message: str) -> None:
+    with pytest.raises(ValueError, match="where: ") as caught:
+        matching(expression, FIELDS)
+    assert message in str(caught.value)
+
+
+@given(st.text(max_size=40))
+def test_no_text_does_anything_but_match_or_be_refused(expression: str) -> None:
+    try:
+        found = matching(expression, FIELDS)
+    except ValueError as error:
+        assert "where: " in str(error)
+    else:
+        ast.parse(expression.strip(), mode="eval")
+        assert found.shape == (4,) and found.dtype == bool

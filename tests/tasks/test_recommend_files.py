@@ -1,0 +1,204 @@
+"""Recommendations to files, limits on the items, many new users, exported models."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+import recbole_llm
+from recbole_llm import Recommender, recommend, run_recbole_llm, testing
+from recbole_llm.cli import main
+from recbole_llm.core import plugins
+
+KEYS = {
+    "data_path": "dataset", "epochs": 1, "show_progress": False, "log_flops": False,
+    "encoder": "hash", "MAX_ITEM_LIST_LENGTH": 8, "embedding_cache_dir": "cache",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A folder with checkpoints by model."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        testing.write_tiny_dataset("dataset")
+        if "hash" not in plugins.list_encoders():
+            plugins.get_plugins().register(testing, "recbole_llm.testing")
+        own: dict[str, dict[str, Any]] = {
+            "SASRec": {}, "PAD": {"hidden_size": 16}, "AlphaRec": {}, "BPR": {},
+            "LLMESR": {"hidden_size": 16}, "GRU4Rec": {},
+        }  # fmt: skip
+        done = {
+            model: run_recbole_llm(model, "tiny", config_dict={**KEYS, **keys})["checkpoint"]
+            for model, keys in own.items()
+        }
+    return {"folder": folder, **done}
+
+
+@pytest.fixture
+def inside(trained: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    monkeypatch.chdir(trained["folder"])
+    return trained
+
+
+def call(*argv: str) -> str:
+    done = CliRunner().invoke(main, ["recommend", *argv])
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_every_format_holds_the_same(inside: dict[str, Any], monkeypatch: Any) -> None:
+    checkpoint = f"--checkpoint={inside['BPR']}"
+    wanted = recommend(inside["BPR"], users="all", k=3)
+    base = [checkpoint, "--users=all", "-k", "3", "--eval_memory_mib=1e-9"]  # a user a time
+    for name in ("a.csv", "a.jsonl", "a.json", "a.parquet"):
+        assert call(*base, f"--output={name}") == f"40 users, 120 recommendations → {name}\n"
+    for frame in (
+        pd.read_csv("a.csv"),
+        pd.read_json("a.jsonl", lines=True),
+        pd.read_json("a.json"),
+        pd.read_parquet("a.parquet"),
+    ):
+        pd.testing.assert_frame_equal(frame, wanted, check_dtype=False, rtol=1e-5)
+
+
+def test_only_some_items(inside: dict[str, Any]) -> None:
+    source = Recommender.of(inside["SASRec"])
+    ids = ["i1", "i2", "i3", "i4"]
+    Path("only.txt").write_text("\n".join(ids) + "\n\n")
+    Path("never.txt").write_text("i2\n")
+    base = [f"--checkpoint={inside['SASRec']}", "--users=u1", "--keep-history"]
+    rows = call(*base, "--candidates=only.txt", "--exclude=never.txt").splitlines()[1:]
+    assert {row.split(",")[2] for row in rows} == {"i1", "i3", "i4"}
+    found = recommend(source, "u1", k=99, where="genre == 'horror' and price < 3")
+    table = pd.read_csv("dataset/tiny/tiny.item", sep="\t", dtype=str).set_index("item_id:token")
+    own = table.loc[found["item"]]
+    assert set(own["genre:token"]) == {"horror"} and (own["price:float"].astype(float) < 3).all()
+    for keys, message in (
+        ({"candidates": ["i9999"]}, "candidates: 'i9999' is unknown"),
+        ({"candidates": ["i1"], "exclude": ["i1"]}, "leave no item to recommend"),
+        ({"where": "colour == 'red'"}, "where: the field 'colour' is unknown"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            recommend(source, "u1", **keys)
+
+
+def test_many_new_users(inside: dict[str, Any]) -> None:
+    histories = {"anna": ["i1", "i5"], "bob": ["i2"]}
+    lines = [json.dumps({"user": name, "items": own}) for name, own in histories.items()]
+    Path("new.jsonl").write_text("\n".join(lines))
+    call(f"--checkpoint={inside['SASRec']}", "--histories=new.jsonl", "--output=n.csv", "-k", "2")
+    table = pd.read_csv("n.csv")
+    assert list(table["user"]) == ["anna", "anna", "bob", "bob"]
+    source = Recommender.of(inside["SASRec"])
+    pd.testing.assert_frame_equal(recommend(source, histories=histories, k=2), table, rtol=1e-5,
+                                  check_dtype=False)  # fmt: skip
+    alone = recommend(source, items=["i2"], k=2)
+    assert list(alone["item"]) == list(table["item"][2:])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            '{"user": "a", "items": ["i1"]}\n{"user": "a", "items": ["i2"]}',
+            "line 2 has the user 'a'",
+        ),
+        ("[1]", "line 1 is not of the form"),
+        ('{"user": "a"}', "line 1 is not of the form"),
+        ('{"user": "a", "items": []}', "line 1 has no items of 'a'"),
+        ("", "holds no histories"),
+    ],
+)
+def test_histories_of_another_form(inside: dict[str, Any], text: str, message: str) -> None:
+    Path("bad.jsonl").write_text(text)
+    done = CliRunner().invoke(
+        main, ["recommend", f"--checkpoint={inside['SASRec']}", "--histories=bad.jsonl"]
+    )
+    assert done.exit_code == 2 and message in done.output
+
+
+@pytest.mark.parametrize("model", ["SASRec", "GRU4Rec", "PAD", "LLMESR", "AlphaRec"])
+def test_an_exported_model_stands_alone(
+    inside: dict[str, Any], model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its encoder is ONNX: the scores are torch's up to 1e-5."""
+    folder = tmp_path / "exported"
+    done = CliRunner().invoke(
+        main, ["export", f"--checkpoint={inside[model]}", f"--output={folder}"]
+    )
+    assert done.exit_code == 0, done.output
+    source = Recommender.of(inside[model])
+    new, k = ["i1", "i5", "i9"], 60
+    wanted = recommend(source, "all", k=k), recommend(source, items=new, k=k)
+    monkeypatch.chdir(tmp_path)  # from anywhere, without the data set
+    alone = Recommender.load("exported")
+    for frame, own in zip(wanted, (alone.recommend("all", k=k), alone.recommend(items=new, k=k))):
+        by_item = [f.sort_values(["user", "item"], ignore_index=True) for f in (frame, own)]
+        assert (by_item[0]["item"] == by_item[1]["item"]).all()
+        assert list(own.columns) == list(frame.columns)
+        np.testing.assert_allclose(by_item[1]["score"], by_item[0]["score"], rtol=1e-4, atol=1e-5)
+    found = alone.recommend("u3", where="genre == 'horror'", k=99)
+    pd.testing.assert_series_equal(
+        found["title"].str.startswith("The horror"), pd.Series(True, found.index, name="title"),
+        check_dtype=False,
+    )  # fmt: skip
+
+
+def test_what_lies_in_the_folder(inside: dict[str, Any]) -> None:
+    import faiss
+    from safetensors.numpy import load_file
+
+    recbole_llm.export(inside["SASRec"], "e", histories=False)
+    items = json.loads(Path("e/items.json").read_text())
+    with np.load("e/items.npz", allow_pickle=False) as arrays:
+        assert arrays["tokens"].tolist() == items["tokens"]
+        vectors = arrays["vectors"]
+    np.testing.assert_array_equal(load_file("e/items.safetensors")["vectors"], vectors)
+    assert faiss.read_index("e/items.faiss").reconstruct(3).tolist() == vectors[3].tolist()
+    weights = load_file("e/weights.safetensors")["item_embedding.weight"]
+    np.testing.assert_array_equal(weights[1:], vectors)
+    settings = json.loads(Path("e/settings.json").read_text())
+    assert settings["model"] == "SASRec" and settings["settings"]["MAX_ITEM_LIST_LENGTH"] == 8
+    assert not any(str(Path.cwd()) in path.read_text() for path in Path("e").glob("*.json"))
+    assert "SASRec, trained on tiny" in Path("e/README.md").read_text()
+    alone = Recommender.load("e")
+    with pytest.raises(ValueError, match="exported without histories; give items"):
+        alone.recommend("all")
+    with pytest.raises(ValueError, match="query: an exported model has no text encoder"):
+        alone.recommend(query="tea")
+    assert len(alone.recommend(items=["i1"])) == 10
+
+
+def test_exported_models_that_cannot_be(inside: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="BPR cannot be exported: its score is no product"):
+        recbole_llm.export(inside["BPR"], "b")
+    with pytest.raises(ValueError, match="'none' holds no exported model"):
+        Recommender.load("none")
+    recbole_llm.export(inside["SASRec"], "d")
+    Path("d/items.safetensors").write_bytes(b"x")
+    with pytest.raises(ValueError, match="exported model 'd' is damaged"):
+        Recommender.load("d")
+    done = CliRunner().invoke(main, ["recommend", "--users=u1"])
+    assert "name a model: --checkpoint=FILE, or --model=FOLDER" in done.output
+
+
+def test_an_exported_model_needs_neither_torch_nor_recbole(inside: dict[str, Any]) -> None:
+    import subprocess
+    import sys
+
+    recbole_llm.export(inside["SASRec"], "light")
+    code = (
+        "import sys; from recbole_llm.tasks.standalone import Standalone\n"
+        "print(len(Standalone('light').recommend('u1', k=3)))\n"
+        "print({'torch', 'recbole'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["3", "set()"]
