@@ -65,9 +65,10 @@ def training_examples(config: Config, dataset: Dataset) -> Examples:
     else:
         rows = order[:count]
     batch = take(inter, rows)
+    list_field = getattr(dataset, f"{dataset.iid_field}_list_field")
     users, items, histories = (
         batch[field].numpy()
-        for field in (dataset.uid_field, dataset.iid_field, dataset.item_id_list_field)
+        for field in (dataset.uid_field, dataset.iid_field, list_field)
     )
     labels = np.ones(len(rows), np.int64)
     if pointwise and negatives_of_a_target(config):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from recbole_llm.core.config import Config
 
 CONTEXT = "context_examples"  # column of the training rows: their examples
-ROWS_AT_ONCE = 4096  # of the search before training
+SIMILARITIES = 2**24  # at once in the search before training
 
 
 class LLMCF(CTRRecommender):
@@ -56,9 +56,9 @@ class LLMCF(CTRRecommender):
         if self.n_negatives:
             return
         start, inter = perf_counter(), train_data._dataset.inter_feat
-        found = []
-        for first in range(0, len(inter), ROWS_AT_ONCE):
-            rows = take(inter, np.arange(first, min(first + ROWS_AT_ONCE, len(inter))))
+        found, at_once = [], SIMILARITIES // len(self.memory.users) + 1
+        for first in range(0, len(inter), at_once):
+            rows = take(inter, np.arange(first, min(first + at_once, len(inter))))
             found.append(self._contexts(rows.to(self.device)).cpu())
         inter.update(Interaction({CONTEXT: torch.cat(found)}))
         seconds = perf_counter() - start

@@ -83,6 +83,8 @@ class LLMCFSettings(ThoughtSettings, ContextSettings, PointwiseSettings):
     mlp_hidden_size: Annotated[list[Count], Field(min_length=1), OneOrMore] = [128, 64]
     """Widths of the hidden layers of the MLP, and of DIN's attention to the history; RecBole's DIN:
     three of 256, which take ten times as long."""
+    stopping_step: Natural = 2
+    """Evaluations without improvement on validation that training goes on for."""
     context_size: Count = 32
     """H, size of the tokens and of w."""
     cross_layer_num: Count = 6

@@ -74,7 +74,7 @@ class MolarSettings(MIRMSettings, DecoderSettings, BackboneSettings, SequentialS
 
     vector_whitening: Share = 0.5
     """0: the content vectors as they are; up to 1: their directions are evened out first."""
-    item_std: Positive = 0.1
+    item_std: Positive = 0.05
     """Standard deviation of the projected content vectors at the start."""
 
     epochs: Count = 40
