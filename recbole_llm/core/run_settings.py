@@ -27,7 +27,7 @@ class RunSettings(Settings):
     detect_anomaly: Flag = False
     """Whether autograd's anomaly detection is on while training (about 1.6 times slower)."""
     resume: Text | None = None
-    """File that a stopped run goes on from (saved/<model>-<time>-last.pth), with the same settings
+    """File that a stopped run goes on from (saved/<model>-…-last.pth), with the same settings
     as then; it ends as if it had not been stopped."""
     item_init: Literal["llm"] | None = None
     """'llm' starts a model's item embedding table from principal components of the item vectors."""

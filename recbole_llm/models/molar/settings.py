@@ -90,7 +90,7 @@ class MolarSettings(MIRMSettings, DecoderSettings, BackboneSettings, SequentialS
     id_stopping_step: Natural | None = None
     """Stopping step of that phase; None: stopping_step."""
     id_pretrained: Text | None = None
-    """Checkpoint of that phase (saved/Molar-<time>-id.pth) to use in its place."""
+    """Checkpoint of that phase (saved/Molar-…-id.pth) to use in its place."""
     content_epochs: Natural | None = None
     """Epochs of the content model's phase; None: epochs."""
     content_learning_rate: Positive | None = None
