@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from recbole_llm.layers.decoder_settings import Tuning
 
+_POSITIONS = 8192  # of a pass without gradients
 _BLOCKS = ("layers", "h")  # Llama-style and GPT-2-style decoders call them so
 
 
@@ -72,8 +73,14 @@ class CausalDecoder(nn.Module):
         return states.masked_fill((slots >= lengths[:, None])[..., None], 0)
 
     def _read(self, vectors: Tensor) -> Tensor:
-        states: Tensor = self.model(inputs_embeds=vectors, use_cache=False).last_hidden_state
-        return states
+        rows = len(vectors)
+        if not torch.is_grad_enabled():  # nothing is kept, so memory can be bounded
+            rows = max(_POSITIONS // vectors.shape[1], 1)
+        parts = [
+            self.model(inputs_embeds=some, use_cache=False).last_hidden_state
+            for some in torch.split(vectors, rows)
+        ]
+        return torch.cat(parts)
 
 
 def small_decoder(width: int, depth: int, heads: int, inner: int) -> nn.Module:

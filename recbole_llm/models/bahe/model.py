@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from recbole_llm.core.config import Config
     from recbole_llm.models.bahe.behaviours import BehaviourDataset
 
-_ITEMS = 4096  # of a pass over the catalogue
-
 
 def _small(layer: nn.Linear) -> nn.Linear:
     """Outputs of a decoder's states at the scale of the fields' embeddings, which they would drown
@@ -137,7 +135,7 @@ class BAHE(CTRRecommender):
         """Vectors of the catalogue, [n, S], kept while the model stays in eval mode."""
         if self._catalogue is None:
             ids = torch.arange(self.n_items, device=self.items.weight.device)
-            self._catalogue = torch.cat([self._encoded(some) for some in torch.split(ids, _ITEMS)])
+            self._catalogue = self._encoded(ids)
         return self._catalogue
 
     def user_vectors(self, interaction: Interaction) -> Tensor:
