@@ -36,7 +36,10 @@ def test_models_says_what_each_is_for_and_reads() -> None:
     lines = CliRunner().invoke(main, ["models"]).output.splitlines()
     assert lines[0].split() == ["models", "task", "reads", "paper", "idea"]
     (llmesr,) = [line for line in lines if line.startswith("  LLMESR ")]
-    assert "sequential  item_text, user_text  Liu et al., NeurIPS 2024" in llmesr
+    columns = [cell for cell in llmesr.split("  ") if cell.strip()]
+    assert [cell.strip() for cell in columns[:4]] == [
+        "LLMESR", "sequential", "item_text, user_text", "Liu et al., NeurIPS 2024"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("argv", [["--model=PAD", "--help"], ["--help", "--model", "PAD"]])

@@ -13,11 +13,14 @@ from recbole_llm import testing
 from recbole_llm.core import plugins
 from recbole_llm.quick_start import build_trainer
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def block(containing: str) -> str:
-    blocks = re.findall(r"```python\n(.*?)```", README, re.S)
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    blocks = re.findall(r"```python\n(.*?)```", text, re.S)
     return next(b for b in blocks if containing in b)
 
 
@@ -59,10 +62,10 @@ def test_running_and_loading_from_python(tiny: dict[str, Any]) -> None:
     assert type(names["model"]).__name__ == "PAD"
 
 
-def test_every_file_that_the_readme_links_to_exists() -> None:
-    root = Path(__file__).parents[1]
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
-        assert (root / target).exists(), target
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_file_that_a_page_links_to_exists(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
 
 
 def test_ci_reads_its_test_command_from_here() -> None:

@@ -36,6 +36,15 @@ from recbole_llm.core.yaml_files import ConfigLoader, read_yaml
 
 DEFAULT_DATASET = "ml-100k"  # ships in recbole
 _LISTS = ("metrics", "eval_groups")  # of names
+PROTOCOLS = {
+    "leave-one-out": {
+        "split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "full",
+    },
+    "random": {
+        "split": {"RS": [0.8, 0.1, 0.1]}, "order": "RO", "group_by": "user", "mode": "full",
+    },
+}  # fmt: skip
+_IN_ORDER = "{'split': {'RS': [0.8, 0.1, 0.1]}, 'order': 'TO', 'group_by': 'user', 'mode': 'full'}"
 _PAIRWISE_LOSSES = ("BPR", "BCE", "SSM")
 
 
@@ -164,11 +173,25 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         )
         if no_negatives and "train_neg_sample_args" not in self.external_config_dict:
             final["train_neg_sample_args"] = None  # RecBole's default asks for one, then refuses it
+        if final.get("protocol") is not None:
+            final["eval_args"] = self._eval_args(str(final["protocol"]), final)
         final["model"], final["dataset"] = self.model, self.dataset
         self.final_config_dict = final
         check_settings(self, self._spec)
         self.secrets = take_credentials(final)
         return final
+
+    def _eval_args(self, protocol: str, final: Mapping[str, Any]) -> dict[str, Any]:
+        """What a protocol stands for; unknown names are left to the settings' check."""
+        if "eval_args" in self.external_config_dict:
+            raise ValueError("protocol: stands for eval_args; give one of the two")
+        if protocol == "random" and final["MODEL_TYPE"] == ModelType.SEQUENTIAL:
+            raise ValueError(
+                f"protocol: random takes items out of the middle of a history, which "
+                f"{self.model} reads in order; choose leave-one-out, or split in order of time: "
+                f'--eval_args="{_IN_ORDER}"'
+            )
+        return dict(PROTOCOLS.get(protocol, final["eval_args"]))
 
     def _set_default_parameters(self) -> None:
         # RecBole refuses GAUC among metrics of labels; see `by_kind`.

@@ -104,6 +104,7 @@ def init_log(config: Config, to_file: bool = True) -> None:
         if isinstance(handler, (Screen, _File)):  # of a run before
             root.removeHandler(handler)
             handler.close()
+            root.setLevel(logging.WARNING)  # as it was
     if not root.handlers:
         root.setLevel(str(config["state"] or "info").upper())
         root.addHandler(Screen(bool(config["verbose"]), to_file))

@@ -12,6 +12,10 @@ class RunSettings(Settings):
 
     strict_config: Flag = False
     """Whether an unknown config key is an error instead of a warning."""
+    protocol: Literal["leave-one-out", "random"] | None = None
+    """How interactions are split, in place of eval_args: 'leave-one-out' tests on each user's last
+    item and validates on the one before; 'random' splits each user's interactions 80 : 10 : 10,
+    which models of sequences cannot take. None: as the model's type does."""
     verbose: Flag = False
     """Whether the screen shows everything that RecBole prints, as the log file always does; else a
     run's data, model, protocol, progress and result."""
@@ -23,7 +27,7 @@ class RunSettings(Settings):
     detect_anomaly: Flag = False
     """Whether autograd's anomaly detection is on while training (about 1.6 times slower)."""
     resume: Text | None = None
-    """File that a stopped run goes on from (saved/<model>-<time>-last.pth), with the same settings
+    """File that a stopped run goes on from (saved/<model>-…-last.pth), with the same settings
     as then; it ends as if it had not been stopped."""
     item_init: Literal["llm"] | None = None
     """'llm' starts a model's item embedding table from principal components of the item vectors."""

@@ -39,8 +39,8 @@ NEVER = frozenset((
     # the machine
     "gpu_id", "use_gpu", "worker", "nproc", "world_size", "offset", "local_rank", "encoder_device",
     "cpu_threads", "tune_malloc", "device",
-    # whose result is in the weights
-    "item_init",
+    # whose result is elsewhere: in the weights, in eval_args
+    "item_init", "protocol",
 ))  # fmt: skip
 # Keys that a run's numbers do not depend on, beside those.
 FREE = frozenset((

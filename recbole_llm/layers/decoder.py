@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-Tuning = Literal["full", "lora", "frozen"]
+from recbole_llm.layers.decoder_settings import Tuning
+
 _BLOCKS = ("layers", "h")  # Llama-style and GPT-2-style decoders call them so
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+_SMALL = 1e8  # smaller times, before 1973, are numbers of events rather than seconds
+
 
 @dataclass(frozen=True)
 class Roles:
@@ -78,6 +80,8 @@ class Summary:
 
 
 def _day(seconds: float) -> str:
+    if abs(seconds) < _SMALL:
+        return f"{seconds:g}"
     try:
         return datetime.fromtimestamp(seconds, tz=timezone.utc).strftime("%Y-%m-%d")
     except (ValueError, OverflowError, OSError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import click
 
@@ -19,10 +19,13 @@ def list_all() -> Iterator[str]:
     """Lines that name models, encoders, features, stages and plugins, and where each comes from."""
     plugins = get_plugins()
     registry = plugins.registry
-    yield click.style(_row("models", "task", "reads", "paper", "idea"), bold=True)
+    rows = [("models", "task", "reads", "paper", "idea")]
     for name, spec in sorted(registry.models.items()):
         reads = ", ".join(spec.reads) or "-"
-        yield _row(f"  {name}", _task(spec), reads, spec.paper or "-", spec.summary)
+        rows.append((f"  {name}", _task(spec), reads, spec.paper or "-", spec.summary))
+    first, *others = _aligned(rows)
+    yield click.style(first, bold=True)
+    yield from others
     yield "  recbole-llm models NAME lists a model's keys"
     yield from _stock(set(registry.models))
     yield click.style("encoders", bold=True)
@@ -42,8 +45,11 @@ def list_all() -> Iterator[str]:
         yield click.style(f"  {name}: left out: {reason}", fg="red")
 
 
-def _row(name: str, task: str, reads: str, paper: str, idea: str) -> str:
-    return f"{name:14}{task:12}{reads:22}{paper:26}{idea}"
+def _aligned(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    """The rows with columns of one width each, but the last."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1]
+    for *cells, last in rows:
+        yield "  ".join([*(cell.ljust(width) for cell, width in zip(cells, widths)), last])
 
 
 def _task(spec: ModelSpec) -> str:

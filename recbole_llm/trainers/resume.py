@@ -1,6 +1,6 @@
 """What a run has beyond its checkpoint: with it, a stopped run ends as if it had not been stopped.
 
-The state lies in a file of its own beside the run's checkpoint, ``saved/PAD-<time>-last.pth``,
+The state lies in a file of its own beside the run's checkpoint, ``saved/PAD-…-last.pth``,
 which is written before each epoch and removed when the run ends well.
 """
 
@@ -55,7 +55,7 @@ def load_run(file: str, config: Config) -> dict[str, Any]:
     if not isinstance(state, dict):
         raise ValueError(
             f"resume: '{file}' holds a model but not where its run stood; that is in "
-            f"<model>-<time>-last.pth, as long as the run has not ended"
+            f"<model>-…-last.pth, as long as the run has not ended"
         )
     require(checkpoint, _PARTS, file)
     require(state, _STATE, file)

@@ -31,7 +31,7 @@ class StagedTrainer(Trainer):
 
     A phase has a new optimizer over its own parameters, stops early on validation, and ends with
     its best weights, from which the next one starts. Its checkpoint is the run's with the
-    phase's name: ``saved/PAD-<time>-align.pth``; the last phase's is copied to the run's own.
+    phase's name: ``saved/PAD-…-align.pth``; the last phase's is copied to the run's own.
 
     Args:
         config: RecBole's configuration.

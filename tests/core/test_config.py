@@ -79,6 +79,28 @@ def test_lists_need_no_brackets_on_the_command_line() -> None:
     assert Config("BPR", argv=["--topk=5", "--valid_metric=MRR@5"])["topk"] == [5]
 
 
+@pytest.mark.parametrize("model", ["BPR", "AlphaRec", "SASRec"])
+def test_one_key_puts_models_on_the_same_protocol(model: str) -> None:
+    config = Config(model, argv=["--protocol=leave-one-out"])
+    args = config["eval_args"]
+    assert args["split"] == {"LS": "valid_and_test"} and args["order"] == "TO"
+    if model != "SASRec":
+        assert Config(model, argv=["--protocol=random"])["eval_args"]["order"] == "RO"
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--protocol=random"], "protocol: random takes items out of the middle of a history"),
+        (["--protocol=leave_one_out"], "protocol 'leave_one_out' is unknown; did you mean"),
+        (["--protocol=leave-one-out", "--eval_args={'order': 'TO'}"], "give one of the two"),
+    ],
+)
+def test_protocols_that_cannot_be(argv: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Config("SASRec", argv=argv)
+
+
 def test_wandb_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("recbole_llm.core.recbole_settings.find_spec", lambda name: None)
     with pytest.raises(ValueError, match="log_wandb: the package 'wandb' is not installed: pip"):

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from recbole_llm.core.config import Config
 
 
+_QUERY_TAU = 0.05  # temperature of the weights of a query's nearest items
+
+
 class AlphaRec(GeneralRecommender):  # type: ignore[misc]
     """Sheng et al., "Language Representations Can be What Recommenders Need", ICLR 2025.
 
@@ -65,9 +68,11 @@ class AlphaRec(GeneralRecommender):  # type: ignore[misc]
         if settings.text_whitening > 0 and self.n_items <= table.dimension:
             getLogger().warning(
                 f"text_whitening: {self.n_items - 1} items leave directions of the "
-                f"{table.dimension} dimensions empty, in which whitening makes much of a query or "
-                f"another data set's texts; for these, set text_whitening: 0"
+                f"{table.dimension} dimensions empty, in which whitening makes much of another "
+                f"data set's texts; for these, set text_whitening: 0"
             )
+        self.query_neighbours = settings.query_neighbours
+        self.query_share = settings.query_text_share
         self._cache: dict[str, Tensor] = {}  # what eval mode has computed, from these weights:
         self._cached_version: tuple[int, ...] = ()
         self.set_interactions(*training_interactions(dataset))
@@ -167,9 +172,9 @@ class AlphaRec(GeneralRecommender):  # type: ignore[misc]
     ) -> Tensor:
         """Scores for any users, known or new, from their items and a text query.
 
-        The user's text vector is u' = (1 - a) u0 + a T(query), u0 the mean of the items' texts;
-        f(u') and the items' vectors of each layer make the user's final vector, as in the
-        convolution, while the rest of the graph stays as it is. So a known user with the
+        The user's text vector is u' = (1 - a) u0 + a q, q of `query_text`, u0 the mean of the
+        items' texts; f(u') and the items' vectors of each layer make the user's final vector, as in
+        the convolution, while the rest of the graph stays as it is. So a known user with the
         training items and no query has exactly the scores of `full_sort_predict`.
 
         Args:
@@ -178,7 +183,7 @@ class AlphaRec(GeneralRecommender):  # type: ignore[misc]
             query_weight: a, in [0, 1]; a user without items is the query alone.
 
         Returns:
-            Cosines, [B, n].
+            Cosines, [B, n]; with a query, beside the similarity of texts (`query_text_share`).
         """
         _, items = self._normalised()
         unique = [torch.unique(history) for history in histories]
@@ -190,7 +195,18 @@ class AlphaRec(GeneralRecommender):  # type: ignore[misc]
         edges = degrees.to(items.dtype).rsqrt()
         from_items = weighted_sums(self._item_layers(), ids, starts, edges)
         total = self.text_map(profile) + from_items  # K + 1 times the mean over layers
-        return scores(F.normalize(total, dim=1), items)
+        found = scores(F.normalize(total, dim=1), items)
+        if query is None:
+            return found
+        return self._beside_text(found, query, torch.where(sizes > 0, query_weight, 1.0))
+
+    def _beside_text(self, found: Tensor, query: Tensor, weight: Tensor) -> Tensor:
+        """Scores [B, n] with `query_text_share` times weight [B] of the text's similarity to the
+        query, which is brought to each user's mean and deviation over the items."""
+        text = F.normalize(self.text.weight, dim=1) @ F.normalize(query.to(found), dim=0)  # [n]
+        like = (text - text[1:].mean()) / text[1:].std()
+        std, mean = torch.std_mean(found[:, 1:], dim=1, keepdim=True)
+        return torch.lerp(found, mean + std * like, (self.query_share * weight).unsqueeze(1))
 
     def history_vector(self, items: Tensor) -> Tensor:
         """A user's final vector as in `score_users`: distinct items, int [B, L] -> [B, D]."""
@@ -212,8 +228,22 @@ class AlphaRec(GeneralRecommender):  # type: ignore[misc]
         means = sums / sizes.clamp(min=1).unsqueeze(1)
         if query is None:
             return means
-        moved = torch.lerp(means, query.to(means).expand_as(means), weight)
-        return torch.where((sizes > 0).unsqueeze(1), moved, query.to(means))
+        query = self.query_text(query.to(means))
+        moved = torch.lerp(means, query.expand_as(means), weight)
+        return torch.where((sizes > 0).unsqueeze(1), moved, query)
+
+    def query_text(self, query: Tensor) -> Tensor:
+        """A query as the weighted mean of the item texts nearest to it: [D_t] -> [D_t].
+
+        f has learnt from items' texts and their means. A query's own vector differs from all of
+        them in directions that say little of what it asks for; here it is brought among them.
+        """
+        if self.query_neighbours == 0:
+            return query
+        text = self.text.weight[1:]
+        cosines = F.normalize(text, dim=1) @ F.normalize(query, dim=0)
+        near = torch.topk(cosines, min(self.query_neighbours, len(text)))
+        return torch.softmax(near.values / _QUERY_TAU, dim=0) @ text[near.indices]
 
     def _item_layers(self) -> Tensor:
         """Sum of the items' vectors over layers 0 … K - 1, [n, D]; kept in eval mode."""

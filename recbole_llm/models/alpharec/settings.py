@@ -42,6 +42,13 @@ class AlphaRecSettings(Settings):
     items."""
     query_weight: Share = 0.5
     """Weight of a text query against the user's own text, 0 to 1; section 3.4."""
+    query_neighbours: Natural = 10
+    """Items whose texts stand for a query: those nearest to it, their vectors weighted by softmax
+    (cosine / 0.05). 0: the query's own vector (authors), which is unlike any item's, and which a
+    whitened map makes nonsense of (results/quality.md)."""
+    query_text_share: Share = 0.5
+    """Share of plain text similarity to a query in the scores, times the query's weight; 0: none
+    (authors)."""
     train_neg_sample_args: NegativeSampling | Literal["None"] | None = None
     """None: the model draws its negatives itself, by the same rule and faster; else RecBole's
     sampler."""

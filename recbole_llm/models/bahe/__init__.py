@@ -19,8 +19,8 @@ def register_models(register: Callable[[ModelSpec], None]) -> None:
             settings="recbole_llm.models.bahe.settings:BAHESettings",
             config=PROPERTIES / "model" / "BAHE.yaml",
             reads=("item_text",),
-            summary="BAHE (SIGIR 2024): behaviours through an LLM's lower layers once, its upper "
-            "layers over them",
+            paper="Geng et al., SIGIR 2024",
+            summary="behaviours through an LLM's lower layers once, its upper layers over them",
         )
     )
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Literal
 from recbole_llm.core.settings import ConfigLike, Count, FieldName, Flag, Positive, Text
 from recbole_llm.features.encoders.smollm import NAMES
 from recbole_llm.features.settings import CausalLMSettings, EncoderSettings
-from recbole_llm.layers.decoder import Tuning
+from recbole_llm.layers.decoder_settings import DecoderSettings
 from recbole_llm.models.settings import CTRSettings
 
 if TYPE_CHECKING:
     from recbole_llm.features.templates import Template
 
 
-class BAHESettings(CTRSettings):
+class BAHESettings(DecoderSettings, CTRSettings):
     """BAHE (Geng et al., SIGIR 2024, arXiv 2403.19347), which has no public code."""
 
     encoder: FieldName = "causal_lm"
@@ -31,12 +31,6 @@ class BAHESettings(CTRSettings):
     high_layers: Count | None = 1
     """Blocks of the upper half: the first so many above encoder_layer, or with another encoder
     the decoder's last ones. None: all (paper)."""
-    tuning: Tuning = "full"
-    """What is trained of the upper half: full, lora (adapters) or frozen (nothing)."""
-    lora_rank: Count = 8
-    """Rank of the adapters."""
-    gradient_checkpointing: Flag = False
-    """Whether activations are computed again for the gradients: less memory, more time."""
     user_pooling: Literal["last", "mean"] = "last"
     """The user's vector is the upper half's state after the last behaviour, or the mean of the
     states so far."""

@@ -25,7 +25,8 @@ def register_models(register: Callable[[ModelSpec], None]) -> None:
                 config=PROPERTIES / "model" / f"{name}.yaml",
                 reads=("item_text", "example_text"),
                 stages=("thoughts",),
-                summary=f"LLM-CF (CIKM 2024): chains of thought in context; {does}",
+                paper="Sun et al., CIKM 2024",
+                summary=f"chains of thought in context; {does}",
             )
         )
 

@@ -67,8 +67,7 @@ def training_examples(config: Config, dataset: Dataset) -> Examples:
     batch = take(inter, rows)
     list_field = getattr(dataset, f"{dataset.iid_field}_list_field")
     users, items, histories = (
-        batch[field].numpy()
-        for field in (dataset.uid_field, dataset.iid_field, list_field)
+        batch[field].numpy() for field in (dataset.uid_field, dataset.iid_field, list_field)
     )
     labels = np.ones(len(rows), np.int64)
     if pointwise and negatives_of_a_target(config):

@@ -19,7 +19,8 @@ def register_models(register: Callable[[ModelSpec], None]) -> None:
             settings="recbole_llm.models.molar.settings:MolarSettings",
             config=PROPERTIES / "model" / "Molar.yaml",
             reads=("item_text",),
-            summary="Molar (2024): an LLM over item vectors of text and images, post-alignment",
+            paper="Luo et al., 2024",
+            summary="an LLM over item vectors of text and images, post-alignment",
         )
     )
 

@@ -11,14 +11,13 @@ from recbole_llm.core.settings import (
     Count,
     Dropout,
     FieldName,
-    Flag,
     Natural,
     Positive,
     Share,
     Text,
 )
 from recbole_llm.layers.backbones.settings import BackboneSettings
-from recbole_llm.layers.decoder import Tuning
+from recbole_llm.layers.decoder_settings import DecoderSettings
 from recbole_llm.models.settings import SequentialSettings
 from recbole_llm.offline.settings import TuneSettings
 
@@ -36,7 +35,7 @@ class MIRMSettings(TuneSettings):
     """Items of a user's training history that the next one is foretold from: the last ones."""
 
 
-class MolarSettings(MIRMSettings, BackboneSettings, SequentialSettings):
+class MolarSettings(MIRMSettings, DecoderSettings, BackboneSettings, SequentialSettings):
     """Molar (Luo et al. 2024, arXiv 2412.18176). "paper" is theirs; what is not was tuned on
     validation (models/molar/README.md). The backbone's keys are those of the ID model."""
 
@@ -62,14 +61,6 @@ class MolarSettings(MIRMSettings, BackboneSettings, SequentialSettings):
     SmolLM2-135M-Instruct, or a hub name; None: a small one with random weights."""
     decoder_blocks: Count | None = None
     """Top blocks of decoder_model that are used; None: all."""
-    tuning: Tuning = "full"
-    """What trains of decoder_model: all of its blocks (full), low-rank adapters (lora), nothing
-    (frozen)."""
-    lora_rank: Count = 8
-    """Rank of the adapters."""
-    gradient_checkpointing: Flag = False
-    """Whether the decoder's activations are computed again for the gradients, which needs less
-    memory and more time."""
     decoder_size: Count = 192
     """Width of the small decoder, and of its states and item vectors."""
     decoder_layers: Count = 2
@@ -83,7 +74,7 @@ class MolarSettings(MIRMSettings, BackboneSettings, SequentialSettings):
 
     vector_whitening: Share = 0.5
     """0: the content vectors as they are; up to 1: their directions are evened out first."""
-    item_std: Positive = 0.1
+    item_std: Positive = 0.05
     """Standard deviation of the projected content vectors at the start."""
 
     epochs: Count = 40
@@ -99,7 +90,7 @@ class MolarSettings(MIRMSettings, BackboneSettings, SequentialSettings):
     id_stopping_step: Natural | None = None
     """Stopping step of that phase; None: stopping_step."""
     id_pretrained: Text | None = None
-    """Checkpoint of that phase (saved/Molar-<time>-id.pth) to use in its place."""
+    """Checkpoint of that phase (saved/Molar-…-id.pth) to use in its place."""
     content_epochs: Natural | None = None
     """Epochs of the content model's phase; None: epochs."""
     content_learning_rate: Positive | None = None

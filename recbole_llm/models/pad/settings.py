@@ -52,7 +52,7 @@ class PADSettings(BackboneSettings, SequentialSettings):
     disentangle_stopping_step: Natural | None = None
     """Stopping step of phase 3; None: stopping_step."""
     pad_pretrained: Text | None = None
-    """Checkpoint of a phase (saved/PAD-<time>-<phase>.pth) that the next phase starts from, in
+    """Checkpoint of a phase (saved/PAD-…-<phase>.pth) that the next phase starts from, in
     place of the phases up to it; a stopped run goes on with resume."""
 
     gamma: NonNegative = 0.2

@@ -142,6 +142,7 @@ def test_score_users_is_the_convolution() -> None:
     expected = model._normalised()[0][1:6] @ model._normalised()[1].T
     torch.testing.assert_close(scores, expected)
     query = torch.randn(16)
+    model.query_neighbours, model.query_share = 0, 0.0  # as the authors have it
     moved = model.score_users(histories, query, 0.25)
     text = graph.user_means(model.text.weight)[1:6]
     f = model.text_map
@@ -149,6 +150,33 @@ def test_score_users_is_the_convolution() -> None:
     torch.testing.assert_close(moved, F.normalize(final, dim=1) @ model._normalised()[1].T)
     alone = model.score_users([torch.tensor([], dtype=torch.long)], query, 0.25)
     torch.testing.assert_close(alone[0], F.normalize(f(query), dim=0) @ model._normalised()[1].T)
+
+
+def test_similarity_of_texts_has_a_share_of_a_querys_scores() -> None:
+    """By hand: cosines 1, 0.6, 0 have mean 8/15 and deviation sqrt(0.2533); scores 1, 2, 3 have
+    mean 2 and deviation 1."""
+    _, model, _ = TestAlphaRec().make()
+    model.text.weight = torch.tensor([[0.0, 0.0], [2.0, 0.0], [3.0, 4.0], [0.0, 1.0]])
+    found, query = torch.tensor([[9.0, 1.0, 2.0, 3.0]] * 3), torch.tensor([5.0, 0.0])
+    mixed = model._beside_text(found, query, torch.tensor([0.0, 0.5, 1.0]))
+    assert torch.equal(mixed[0], found[0])
+    like = 2 + (np.array([1, 0.6, 0]) - 8 / 15) / np.sqrt(0.76 / 3)
+    for row, share in ((1, 0.25), (2, 0.5)):
+        wanted = (1 - share) * np.array([1, 2, 3]) + share * like
+        np.testing.assert_allclose(mixed[row, 1:].numpy(), wanted, rtol=1e-5)
+
+
+def test_a_query_is_read_as_the_texts_of_the_items_nearest_to_it() -> None:
+    """Worked out by hand: cosines 1, 0.6 and 0 of three items, the two nearest of which count."""
+    _, model, _ = TestAlphaRec().make()
+    model.text.weight = torch.tensor([[0.0, 0.0], [2.0, 0.0], [3.0, 4.0], [0.0, 1.0]])
+    model.query_neighbours = 2
+    weight = 1 / (1 + np.exp((0.6 - 1) / 0.05))
+    wanted = [2 * weight + 3 * (1 - weight), 4 * (1 - weight)]
+    found = model.query_text(torch.tensor([5.0, 0.0]))
+    torch.testing.assert_close(found, torch.tensor(wanted, dtype=torch.float32))
+    model.query_neighbours = 99  # more than there are items: all of them, without the padding
+    assert torch.isfinite(model.query_text(torch.tensor([5.0, 0.0]))).all()
 
 
 def test_cached_vectors_follow_the_weights() -> None:
