@@ -11,7 +11,7 @@ from hashlib import sha256
 from io import BytesIO
 from logging import getLogger
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
@@ -142,18 +142,21 @@ class _Contents:
         max_pixels: int,
     ) -> None:
         self.fingerprint = encoder.fingerprint
-        self._encoder, self._contents, self._max_pixels = encoder, contents, max_pixels
+        self._encoder: Any = encoder  # whose `dimension` the protocol leaves out
+        self._contents, self._max_pixels = contents, max_pixels
 
     @property
     def dimension(self) -> int:
         """D, the width of a vector."""
-        return self._encoder.dimension
+        return int(self._encoder.dimension)
 
     def encode(self, texts: Sequence[str]) -> Matrix:
         """Keys to vectors, float32 [len(texts), D]."""
         contents = [self._contents[key] for key in texts]
         images = [self._open(key, file) for key, (_, file) in zip(texts, contents, strict=True)]
-        return self._encoder.encode_contents([text for text, _ in contents], images)
+        texts_read = [text for text, _ in contents]
+        vectors: Matrix = self._encoder.encode_contents(texts_read, images)
+        return vectors
 
     def _open(self, key: str, file: Path | None) -> Image | None:
         if file is None:

@@ -38,17 +38,16 @@ class Encoder(Protocol):
 
 @runtime_checkable
 class PictureEncoder(Protocol):
-    """An encoder that also reads pictures, or reads them alone."""
+    """An encoder that also reads pictures, or reads them alone.
+
+    Without `dimension`: asking whether an encoder is one would load its model before Python 3.12.
+    """
 
     reads_text: bool
 
     @property
     def fingerprint(self) -> str:
         """Changes whenever any vector could change."""
-
-    @property
-    def dimension(self) -> int:
-        """D, the width of a vector."""
 
     def encode_contents(
         self, texts: Sequence[str | None], images: Sequence[Image | None]
