@@ -50,6 +50,7 @@ class CTRModelTests(ModelTests):
             **sampled,
             eval_args=candidates,
             epochs=LEARNING_EPOCHS,
+            stopping_step=LEARNING_EPOCHS,
             learning_rate=0.01,
             train_batch_size=64,
         )
