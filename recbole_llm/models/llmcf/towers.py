@@ -10,12 +10,15 @@ import torch.nn.functional as F
 from recbole.data.interaction import Interaction
 from recbole.model.context_aware_recommender import DCN, AutoInt, DeepFM
 from recbole.model.layers import MLPLayers
-from recbole.model.sequential_recommender import DIN
 from recbole.utils import FeatureSource
 from torch import Tensor, nn
 
+from recbole_llm.core.compat import anomaly_detection_kept
 from recbole_llm.data.interaction import take
 from recbole_llm.models.ctr_layers import without_batch_of_one
+
+with anomaly_detection_kept():
+    from recbole.model.sequential_recommender import DIN
 
 if TYPE_CHECKING:
     from recbole.config import Config
