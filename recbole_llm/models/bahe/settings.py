@@ -54,9 +54,9 @@ class BAHESettings(DecoderSettings, CTRSettings):
     train_level: Literal["prefix", "sequence"] = "sequence"
     """'sequence': one pass over a window gives the user before each of its targets; 'prefix':
     RecBole's rows, one target each."""
-    train_batch_size: Count = 512
+    train_batch_size: Count = 1024
     """Interactions (supervised targets) in a training step, on average."""
-    learning_rate: Positive = 0.001
+    learning_rate: Positive = 0.0005
     """Learning rate."""
     stopping_step: Count = 2
     """Evaluations without improvement on validation that training goes on for."""
