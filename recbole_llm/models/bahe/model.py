@@ -28,6 +28,14 @@ if TYPE_CHECKING:
     from recbole_llm.models.bahe.behaviours import BehaviourDataset
 
 
+def _quick(layer: nn.Linear) -> nn.Linear:
+    """A map whose scale does not count, since the head normalises its inputs: the smaller the
+    weights are at the start, the faster steps of one size turn them."""
+    nn.init.normal_(layer.weight, std=0.05 / layer.in_features**0.5)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
 class BAHE(CTRRecommender):
     """An LLM's lower half encodes behaviours once; its upper half, trained, reads their sequence.
 
@@ -64,8 +72,8 @@ class BAHE(CTRRecommender):
         width, own = self.high.width, self.items.dimension
         self.adapter = nn.Identity() if own == width else nn.Linear(own, width)
         size = settings.text_size
-        self.user_map = nn.Linear(self.n_fields * width, size)
-        self.item_map = nn.Linear(width, size)
+        self.user_map = _quick(nn.Linear(self.n_fields * width, size))
+        self.item_map = _quick(nn.Linear(width, size))
         fields = (dataset, settings.embedding_size, settings.pooling_mode, config["device"])
         self.user_fields = FieldEmbedding("user", *fields)
         self.item_fields = FieldEmbedding("item", *fields)
