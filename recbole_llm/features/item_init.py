@@ -5,11 +5,13 @@ Not in `models`, because it serves any of them, RecBole's and plugins', from the
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from logging import getLogger
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from recbole.model.layers import FMEmbedding
+from torch import Tensor, nn
 
 from recbole_llm.core.run_settings import RunSettings
 from recbole_llm.features.table import Matrix
@@ -43,12 +45,13 @@ def initialise_items(config: Config, model: nn.Module, dataset: Dataset) -> list
     if settings.item_init is None:
         return []
     n_items = int(dataset.num(dataset.iid_field))
-    tables = item_tables(model, n_items)
+    tables = item_tables(model, dataset.iid_field, n_items)
     if not tables:
         raise ValueError(
             f"item_init: {config['model']} has no item embedding table to start from the item "
             f"vectors: looked for a trainable torch.nn.Embedding with 'item' in its name and "
-            f"{n_items} or {n_items + 1} rows; leave item_init unset for this model"
+            f"{n_items} or {n_items + 1} rows, or RecBole's table of fields; leave item_init "
+            f"unset for this model"
         )
     from recbole_llm.features.attach import item_embeddings
     from recbole_llm.features.reduce import whitened
@@ -57,23 +60,52 @@ def initialise_items(config: Config, model: nn.Module, dataset: Dataset) -> list
     for name, table in tables.items():
         width = fill_table(table, matrix, std=settings.item_init_std)
         getLogger().info(
-            f"item_init: {name} [{table.num_embeddings}, {table.embedding_dim}] starts from "
+            f"item_init: {name} [{', '.join(map(str, table.shape))}] starts from "
             f"{width} principal components of the item vectors"
         )
     return list(tables)
 
 
-def item_tables(model: nn.Module, n_items: int) -> dict[str, nn.Embedding]:
-    """The trainable embedding tables of a model that have a row for each item, by name."""
-    return {
-        name: module
+def item_tables(model: nn.Module, field: str, n_items: int) -> dict[str, Tensor]:
+    """The trainable rows of a model that embed each item, [n or n + 1, H], by name.
+
+    Args:
+        model: its tables of items alone, and the items' rows of tables that RecBole's
+            context-aware models, and DIN, have for all fields.
+        field: the items' ids.
+        n_items: n, with the padding.
+    """
+    own = {
+        name: module.weight
         for name, module in model.named_modules()
         if isinstance(module, nn.Embedding)
         and _names_items(name.rpartition(".")[2])
         and module.num_embeddings in (n_items, n_items + 1)
-        and module.embedding_dim > 1  # one number an item is a bias
-        and module.weight.requires_grad
     }
+    tables = {**own, **_rows_of_field(model, field, n_items)}
+    # One number an item is a bias.
+    return {n: rows for n, rows in tables.items() if rows.shape[1] > 1 and rows.requires_grad}
+
+
+def _rows_of_field(model: nn.Module, field: str, count: int) -> dict[str, Tensor]:
+    rows = {}
+    for path, side, fields, table in _tables_of_fields(model):
+        if field in fields:
+            first = int(table.offsets[fields.index(field)])
+            name = ".".join(part for part in (path, side, field) if part)
+            rows[name] = table.embedding.weight[first : first + count]
+    return rows
+
+
+def _tables_of_fields(model: nn.Module) -> Iterator[tuple[str, str, list[str], Any]]:
+    """RecBole's tables for several fields: module, side (user or item), fields, table."""
+    for path, module in model.named_modules():
+        tables: Any = getattr(module, "token_embedding_table", None)
+        fields: Any = getattr(module, "token_field_names", None)
+        if isinstance(tables, FMEmbedding):  # of both sides
+            yield path, "", fields, tables
+        elif isinstance(tables, nn.ModuleDict):
+            yield from ((path, side, fields[side], table) for side, table in tables.items())
 
 
 def _names_items(name: str) -> bool:
@@ -82,7 +114,7 @@ def _names_items(name: str) -> bool:
 
 @torch.no_grad()
 def fill_table(
-    table: nn.Embedding, matrix: Matrix, key: str = "item_init", std: float | None = None
+    table: Tensor, matrix: Matrix, key: str = "item_init", std: float | None = None
 ) -> int:
     """Put principal components of ``matrix`` into a table.
 
@@ -98,9 +130,9 @@ def fill_table(
     """
     from recbole_llm.features.reduce import pca
 
-    components = pca(matrix, table.embedding_dim)
+    components = pca(matrix, table.shape[1])
     width: int = components.axes.shape[1]
-    rows = table.weight[1 : len(matrix), :width]
+    rows = table[1 : len(matrix), :width]
     spread = components.spread()
     wanted = float(rows.std()) if std is None else std
     scale = wanted / spread if spread else 0.0

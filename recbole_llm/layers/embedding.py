@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -46,6 +48,14 @@ class FrozenEmbedding(nn.Module):
     def extra_repr(self) -> str:
         rows, width = self.weight.shape
         return f"{rows}, {width}, fingerprint={self.fingerprint!r}"
+
+
+def of_distinct(vectors: Callable[[Tensor], Tensor], ids: Tensor) -> Tensor:
+    """vectors(ids), int [*] -> [*, H], with each distinct id's vector computed once."""
+    if torch.compiler.is_exporting():  # the number of distinct ids is no shape of a graph
+        return vectors(ids)
+    distinct, which = torch.unique(ids, return_inverse=True)
+    return nn.functional.embedding(which, vectors(distinct))
 
 
 def append_rows(table: nn.Embedding, rows: Tensor) -> None:

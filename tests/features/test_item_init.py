@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from recbole.model.layers import FMEmbedding
 from torch import nn
 
 from recbole_llm import testing
@@ -47,7 +48,7 @@ def test_a_table_gets_scaled_components_and_keeps_the_rest(matrix: np.ndarray) -
     table = nn.Embedding(22, 4)  # a mask token after the items
     nn.init.normal_(table.weight, std=0.02)
     before = table.weight.detach().clone()
-    assert fill_table(table, matrix) == 4
+    assert fill_table(table.weight, matrix) == 4
     after = table.weight.detach()
     assert torch.equal(after[0], before[0])
     assert torch.equal(after[21], before[21])
@@ -60,14 +61,14 @@ def test_a_table_gets_scaled_components_and_keeps_the_rest(matrix: np.ndarray) -
 def test_a_table_gets_the_spread_that_is_asked_for(matrix: np.ndarray) -> None:
     table = nn.Embedding(21, 4)
     nn.init.normal_(table.weight, std=0.02)
-    fill_table(table, matrix, std=0.3)
+    fill_table(table.weight, matrix, std=0.3)
     assert float(table.weight[1:].std()) == pytest.approx(0.3)
 
 
 def test_a_table_wider_than_the_vectors_keeps_its_last_columns(matrix: np.ndarray) -> None:
     table = nn.Embedding(21, 10)
     before = table.weight.detach().clone()
-    assert fill_table(table, matrix) == 6
+    assert fill_table(table.weight, matrix) == 6
     assert torch.equal(table.weight[:, 6:], before[:, 6:])
     assert not torch.equal(table.weight[1:, :6], before[1:, :6])
 
@@ -78,8 +79,8 @@ def test_items_without_a_vector_have_no_say(matrix: np.ndarray) -> None:
     with_gaps[1:] += np.where(with_gaps[1:].any(1, keepdims=True), 20, 0)
     torch.manual_seed(0)
     table, alone = nn.Embedding(42, 4), nn.Embedding(21, 4)
-    fill_table(table, with_gaps)
-    fill_table(alone, with_gaps[:21])
+    fill_table(table.weight, with_gaps)
+    fill_table(alone.weight, with_gaps[:21])
     rows, expected = table.weight.detach()[1:21], alone.weight.detach()[1:]
     assert not table.weight[21:].any()
     torch.testing.assert_close(rows / rows.std(), expected / expected.std())
@@ -87,7 +88,7 @@ def test_items_without_a_vector_have_no_say(matrix: np.ndarray) -> None:
 
 def test_constant_vectors_are_an_error() -> None:
     with pytest.raises(ValueError, match="item_init: the item vectors vary by 0"):
-        fill_table(nn.Embedding(5, 2), np.ones((5, 3), np.float32))
+        fill_table(nn.Embedding(5, 2).weight, np.ones((5, 3), np.float32))
 
 
 def test_which_tables_count() -> None:
@@ -102,7 +103,26 @@ def test_which_tables_count() -> None:
     model.inner = nn.Module()
     model.inner.item_emb = nn.Embedding(11, 4)
     expected = {"item_embedding", "item_mask_embedding", "LI_emb", "inner.item_emb"}
-    assert set(item_tables(model, 11)) == expected
+    assert set(item_tables(model, "item_id", 11)) == expected
+
+
+def test_items_of_tables_that_fields_share() -> None:
+    """DIN has a table a side, DeepFM one for all fields and one of first-order weights."""
+    model = nn.Module()
+    model.sides, model.all = nn.Module(), nn.Module()
+    model.sides.token_field_names = {"user": ["user_id"], "item": ["genre", "item_id"]}
+    tables = {"user": FMEmbedding([5], [0], 4), "item": FMEmbedding([3, 11], [0, 3], 4)}
+    model.sides.token_embedding_table = nn.ModuleDict(tables)
+    model.all.token_field_names = ["item_id", "genre"]
+    model.all.token_embedding_table = FMEmbedding([11, 3], [0, 11], 4)
+    found = item_tables(model, "item_id", 11)
+    assert set(found) == {"sides.item.item_id", "all.item_id"}
+    with torch.no_grad():
+        for rows in found.values():
+            rows.fill_(7)
+    assert tables["item"].embedding.weight.eq(7).all(1).tolist() == [False] * 3 + [True] * 11
+    whole = model.all.token_embedding_table.embedding.weight
+    assert whole.eq(7).all(1).tolist() == [True] * 11 + [False] * 3
 
 
 def _config(**keys: Any) -> dict[str, Any]:
@@ -155,7 +175,8 @@ def test_an_unknown_kind_is_an_error() -> None:
 @pytest.mark.parametrize(
     ("name", "table"),
     [("SASRec", "item_embedding"), ("BERT4Rec", "item_embedding"), ("GRU4Rec", "item_embedding"),
-     ("BPR", "item_embedding"), ("LightGCN", "item_embedding"), ("NeuMF", "item_mf_embedding")],
+     ("DIN", "embedding_layer.item.item_id"), ("DeepFM", "item_id"), ("BPR", "item_embedding"),
+     ("LightGCN", "item_embedding"), ("NeuMF", "item_mf_embedding")],
 )  # fmt: skip
 def test_stock_models_start_from_the_items_texts(name: str, table: str) -> None:
     testing.write_tiny_dataset("dataset")
@@ -164,11 +185,14 @@ def test_stock_models_start_from_the_items_texts(name: str, table: str) -> None:
     keys: dict[str, Any] = {"data_path": "dataset", "encoder": "hash", "show_progress": False}
     if name in ("SASRec", "BERT4Rec", "GRU4Rec"):
         keys |= {"loss_type": "CE", "train_neg_sample_args": None}
+    if name == "DeepFM":
+        keys |= {"threshold": {"rating": 3}}
     built = []
     for kind in (None, "llm"):
         config = Config(name, "tiny", config_dict={**keys, "item_init": kind})
         dataset, train, _, _ = load_data(config)
-        built.append(getattr(build_model(config, train._dataset), table).weight.detach())
+        model = build_model(config, train._dataset)
+        built.append(item_tables(model, "item_id", dataset.item_num)[table].detach())
     before, after = built
     width = min(16, before.shape[1])
     components = torch.from_numpy(pca(dataset.features["item_text"].matrix, width).coordinates[1:])

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from recbole_llm.features.attach import features_of
 from recbole_llm.features.reduce import Whitener
-from recbole_llm.layers.embedding import FrozenEmbedding
+from recbole_llm.layers.embedding import FrozenEmbedding, of_distinct
 from recbole_llm.models.bahe.behaviours import BEHAVIOUR, field_numbers
 from recbole_llm.models.bahe.halves import coupled_llm, upper_half
 from recbole_llm.models.bahe.settings import BAHESettings
@@ -123,8 +123,7 @@ class BAHE(CTRRecommender):
         """The upper half over single items: int [*] -> [*, S]; each distinct one once."""
         if not self.training:
             return self._all_items()[ids]
-        distinct, rows = torch.unique(ids, return_inverse=True)
-        return self._encoded(distinct)[rows]
+        return of_distinct(self._encoded, ids)
 
     def _encoded(self, ids: Tensor) -> Tensor:
         """int [N] -> [N, S]."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from recbole_llm.features.reduce import expected_rows
 from recbole_llm.layers.attention import SelfAttention, attention_mask
-from recbole_llm.layers.embedding import FrozenEmbedding, append_rows
+from recbole_llm.layers.embedding import FrozenEmbedding, append_rows, of_distinct
 from recbole_llm.layers.packing import Layout
 
 # Inputs have their positions already; SASRec has its authors' block.
@@ -148,5 +148,10 @@ class DualView(nn.Module):
         if self.views != "semantic":
             vectors.append(self.item_embedding.weight if ids is None else self.item_embedding(ids))
         if self.views != "collaborative":
-            vectors.append(self.adapter(self.text.weight if ids is None else self.text(ids)))
+            vectors.append(self._semantic(ids))
         return vectors
+
+    def _semantic(self, ids: Tensor | None) -> Tensor:
+        if ids is None:
+            return self.adapter(self.text.weight)  # type: ignore[no-any-return]
+        return of_distinct(lambda some: self.adapter(self.text(some)), ids)

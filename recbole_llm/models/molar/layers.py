@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from recbole_llm.features.reduce import expected_rows, pca
 from recbole_llm.layers.dropout import Dropout
-from recbole_llm.layers.embedding import FrozenEmbedding, append_rows
+from recbole_llm.layers.embedding import FrozenEmbedding, append_rows, of_distinct
 from recbole_llm.layers.packing import run_left_aligned
 
 
@@ -26,7 +26,7 @@ class Tower(nn.Module):
 
     def forward(self, item_seq: Tensor, mask: Tensor) -> Tensor:
         """item_seq int [B, L], mask bool [B, L] -> states [B, L, H]."""
-        states: Tensor = self.network(self.dropout(self.items(item_seq)), mask)
+        states: Tensor = self.network(self.dropout(of_distinct(self.items, item_seq)), mask)
         return states
 
 

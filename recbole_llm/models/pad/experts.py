@@ -10,7 +10,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from recbole_llm.layers.embedding import FrozenEmbedding
+from recbole_llm.layers.embedding import FrozenEmbedding, of_distinct
 
 
 class Expert(nn.Module):
@@ -28,7 +28,7 @@ class Expert(nn.Module):
 
     def forward(self, item_seq: Tensor, mask: Tensor) -> Tensor:
         """item_seq int [B, L], mask bool [B, L] -> states [B, L, H]."""
-        states: Tensor = self.backbone(self.items(item_seq), mask)
+        states: Tensor = self.backbone(of_distinct(self.items, item_seq), mask)
         return states
 
 

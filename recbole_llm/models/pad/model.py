@@ -179,7 +179,7 @@ def _experts(settings: PADSettings, n_items: int, text: FrozenEmbedding) -> dict
     ids, aligned = (id_embedding(n_items, size, settings.item_std) for _ in range(2))
     if settings.pca_init:
         # The aligned expert's is a copy of it in due time.
-        fill_table(ids, text.weight.numpy(), "pca_init")
+        fill_table(ids.weight, text.weight.numpy(), "pca_init")
     fusion = GELUNet([2 * size, *post(size)], dropout)
     items = {
         "id": ids,
