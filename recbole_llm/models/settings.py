@@ -12,6 +12,7 @@ from recbole_llm.core.settings import (
     FieldName,
     Flag,
     Natural,
+    NonNegative,
     OneOrMore,
     Positive,
     Settings,
@@ -83,3 +84,23 @@ class CTRSettings(PointwiseSettings):
     batch_norm: Flag = True
     """Whether the head normalises each hidden layer over the batch, as RecBole's DIN does, and its
     inputs, of which some would drown out others else."""
+
+
+class TowerSettings(Settings):
+    """Keys of RecBole's context models in a method; embedding_size, mlp_hidden_size and
+    dropout_prob are theirs, too."""
+
+    cross_layer_num: Count = 6
+    """DCN: cross layers."""
+    reg_weight: NonNegative = 2.0
+    """DCN: weight of the cross layers' L2 norm."""
+    attention_size: Count = 16
+    """AutoInt: width of the attention."""
+    n_layers: Count = 3
+    """AutoInt: attention layers."""
+    num_heads: Count = 2
+    """AutoInt: attention heads."""
+    dropout_probs: Annotated[list[Dropout], Field(min_length=3, max_length=3)] = [0.2, 0.2, 0.2]
+    """AutoInt: dropout of the attention, of the MLP, and a third that RecBole does not use."""
+    has_residual: Flag = True
+    """AutoInt: whether the attention has a residual connection."""

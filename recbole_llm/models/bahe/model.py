@@ -17,9 +17,9 @@ from recbole_llm.features.reduce import Whitener
 from recbole_llm.layers.embedding import FrozenEmbedding, of_distinct
 from recbole_llm.models.bahe.behaviours import BEHAVIOUR, field_numbers
 from recbole_llm.models.bahe.halves import coupled_llm, upper_half
+from recbole_llm.models.bahe.head import build_head
 from recbole_llm.models.bahe.settings import BAHESettings
 from recbole_llm.models.ctr import CTRRecommender
-from recbole_llm.models.ctr_layers import CTRHead, FieldEmbedding
 
 if TYPE_CHECKING:
     from recbole.data.interaction import Interaction
@@ -74,17 +74,7 @@ class BAHE(CTRRecommender):
         size = settings.text_size
         self.user_map = _quick(nn.Linear(self.n_fields * width, size))
         self.item_map = _quick(nn.Linear(width, size))
-        fields = (dataset, settings.embedding_size, settings.pooling_mode, config["device"])
-        self.user_fields = FieldEmbedding("user", *fields)
-        self.item_fields = FieldEmbedding("item", *fields)
-        self.head = CTRHead(
-            size,
-            settings.mlp_hidden_size,
-            self.user_fields.width + self.item_fields.width,
-            settings.dropout_prob,
-            settings.activation,
-            settings.batch_norm,
-        )
+        self.head = build_head(config, dataset, settings)
         self._catalogue: Tensor | None = None
 
     def history(self, interaction: Interaction) -> Tensor:
@@ -155,8 +145,12 @@ class BAHE(CTRRecommender):
             of_user, of_item = self.coupled(histories, items.expand(leading).flatten())
             user = self.user_map(of_user).view(*leading, -1)
             item = self.item_map(of_item).view(*leading, -1)
-        logits: Tensor = self.head(user, item, self.user_fields(users), self.item_fields(items))
+        logits: Tensor = self.head(user, item, users, items)
         return logits
+
+    def calculate_loss(self, interaction: Interaction) -> Tensor:
+        """Binary cross-entropy, mean over the labelled pairs of a batch, scalar."""
+        return super().calculate_loss(interaction) + self.head.regularisation()
 
     def add_items(self, text: Tensor) -> None:
         """Take items after training: see `TextItemModel`. Their vectors are whitened by the
@@ -168,7 +162,7 @@ class BAHE(CTRRecommender):
 
     def pair_floats(self) -> int:
         """See `CTRRecommender`; the coupled LLM bounds its own passes."""
-        return super().pair_floats() + 2 * self.high.width
+        return self.head.width + 2 * self.high.width
 
     def train(self, mode: bool = True) -> BAHE:
         self._catalogue = None

@@ -16,13 +16,13 @@ from recbole_llm.core.settings import (
 from recbole_llm.features.encoders.smollm import NAMES
 from recbole_llm.features.settings import CausalLMSettings, EncoderSettings
 from recbole_llm.layers.decoder_settings import DecoderSettings
-from recbole_llm.models.settings import CTRSettings
+from recbole_llm.models.settings import CTRSettings, TowerSettings
 
 if TYPE_CHECKING:
     from recbole_llm.features.templates import Template
 
 
-class BAHESettings(DecoderSettings, CTRSettings):
+class BAHESettings(DecoderSettings, TowerSettings, CTRSettings):
     """BAHE (Geng et al., SIGIR 2024, arXiv 2403.19347), which has no public code."""
 
     encoder: FieldName = "causal_lm"
@@ -45,6 +45,9 @@ class BAHESettings(DecoderSettings, CTRSettings):
     """The user's vector is the upper half's state after the last behaviour, or the mean of the
     states so far."""
 
+    head: Literal["MLP", "DeepFM", "DCN", "AutoInt"] = "MLP"
+    """What reads the vectors and fields of user and item: RecBole's DIN's MLP, or one of RecBole's
+    context models over the fields, whose MLP reads the vectors besides."""
     text_size: Count = 64
     """Width that the upper half's vectors of users and items are mapped to for the head."""
 

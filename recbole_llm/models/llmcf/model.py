@@ -14,10 +14,10 @@ from torch import Tensor
 
 from recbole_llm.data.interaction import take
 from recbole_llm.models.ctr import CTRRecommender
+from recbole_llm.models.ctr_towers import build_tower
 from recbole_llm.models.llmcf.context import InContext
 from recbole_llm.models.llmcf.memory import Memory
 from recbole_llm.models.llmcf.settings import LLMCFSettings
-from recbole_llm.models.llmcf.towers import build_tower
 
 if TYPE_CHECKING:
     from recbole.data.dataloader import AbstractDataLoader

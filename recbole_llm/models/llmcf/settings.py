@@ -9,8 +9,6 @@ from pydantic import Field, model_validator
 from recbole_llm.core.settings import (
     ConfigLike,
     Count,
-    Dropout,
-    Flag,
     Natural,
     NonNegative,
     OneOrMore,
@@ -19,7 +17,7 @@ from recbole_llm.core.settings import (
     Text,
 )
 from recbole_llm.layers.backbones.settings import BACKBONES, BackboneSettings
-from recbole_llm.models.settings import PointwiseSettings, SequentialSettings
+from recbole_llm.models.settings import PointwiseSettings, SequentialSettings, TowerSettings
 
 TOWERS = ("DIN", "DeepFM", "DCN", "AutoInt")
 PROMPT_FIELDS = frozenset(("history", "target", "chosen"))
@@ -75,7 +73,7 @@ class ContextSettings(Settings):
     """Widths of the hidden layers of g, the map of text vectors."""
 
 
-class LLMCFSettings(ThoughtSettings, ContextSettings, PointwiseSettings):
+class LLMCFSettings(ThoughtSettings, ContextSettings, TowerSettings, PointwiseSettings):
     """LLM-CF (Sun et al., CIKM 2024, arXiv 2403.17688) for CTR."""
 
     backbone: Literal["DIN", "DeepFM", "DCN", "AutoInt"] = "DIN"
@@ -87,20 +85,6 @@ class LLMCFSettings(ThoughtSettings, ContextSettings, PointwiseSettings):
     """Evaluations without improvement on validation that training goes on for."""
     context_size: Count = 32
     """H, size of the tokens and of w."""
-    cross_layer_num: Count = 6
-    """DCN: cross layers."""
-    reg_weight: NonNegative = 2.0
-    """DCN: weight of the cross layers' L2 norm."""
-    attention_size: Count = 16
-    """AutoInt: width of the attention."""
-    n_layers: Count = 3
-    """AutoInt: attention layers."""
-    num_heads: Count = 2
-    """AutoInt: attention heads."""
-    dropout_probs: Annotated[list[Dropout], Field(min_length=3, max_length=3)] = [0.2, 0.2, 0.2]
-    """AutoInt: dropout of the attention, of the MLP, and a third that RecBole does not use."""
-    has_residual: Flag = True
-    """AutoInt: whether the attention has a residual connection."""
 
     @classmethod
     def of(cls, config: ConfigLike) -> Self:

@@ -12,6 +12,7 @@ from recbole_llm import testing
 from recbole_llm.core.config import Config
 from recbole_llm.core.plugins import get_plugins, list_encoders
 from recbole_llm.models.bahe.model import BAHE
+from recbole_llm.models.ctr import CTRRecommender
 from recbole_llm.quick_start import build_model, load_data
 from recbole_llm.testing import CTRModelTests, write_tiny_dataset
 
@@ -48,6 +49,11 @@ class TestBAHEOfOtherVectors(CTRModelTests):
 class TestBAHEOfRatedBehaviours(CTRModelTests):
     model = "BAHE"
     config = {**OF_DECODER, **RATED, "user_pooling": "mean"}
+
+
+class TestBAHEWithATower(CTRModelTests):
+    model = "BAHE"
+    config = {**OF_DECODER, "head": "DCN"}
 
 
 class TestCoupled(CTRModelTests):
@@ -97,6 +103,23 @@ def test_the_lower_halfs_vectors_are_whitened_by_those_of_training() -> None:
     torch.testing.assert_close(values, values.mean().expand_as(values), rtol=1e-3, atol=0)
     even.add_items(raw.items.weight[3:4])
     torch.testing.assert_close(even.items.weight[-1], even.items.weight[3])
+
+
+@pytest.mark.parametrize("head", ["DeepFM", "DCN", "AutoInt"])
+def test_a_tower_reads_the_vectors_beside_the_fields(head: str) -> None:
+    _, model, loaders = make(head=head)
+    batch = next(iter(loaders[0]))
+    model.train()
+    model.calculate_loss(batch).backward()
+    moved = [model.user_map, model.item_map, *model.high.model.layers]
+    assert all(p.grad.abs().sum() > 0 for part in moved for p in part.parameters())
+    penalty = model.head.regularisation()
+    assert (penalty > 0) == (head == "DCN")
+    losses = []
+    for kind in (BAHE, CTRRecommender):
+        torch.manual_seed(0)  # AutoInt has dropout
+        losses.append(kind.calculate_loss(model, batch))
+    torch.testing.assert_close(losses[0] - losses[1], torch.as_tensor(penalty))
 
 
 def test_mean_pooling_is_of_the_states_so_far() -> None:
