@@ -12,6 +12,7 @@ from recbole.data.dataset import Dataset
 from recbole.trainer.trainer import AbstractTrainer
 from recbole.utils import early_stopping, set_color
 
+from recbole_llm.core import distributed
 from recbole_llm.core.checkpoint import (
     load_checkpoint,
     load_model_state,
@@ -28,6 +29,7 @@ from recbole_llm.evaluation.parts import evaluation_parts
 from recbole_llm.evaluation.ranking import RankingCollector
 from recbole_llm.features.changes import feature_state
 from recbole_llm.trainers.progress import Progress
+from recbole_llm.trainers.replicas import align_statistics, replicated
 from recbole_llm.trainers.resume import ResumableMixin
 
 if TYPE_CHECKING:
@@ -66,10 +68,9 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
         self._resumed_tokens: Packed | None = None
         self.eval_collector, self.evaluator = evaluation_parts(config)
         self.progress = Progress(config["valid_metric"])
-        if config["single_spec"]:
-            # RecBole names checkpoints by the second, and runs started together would share one.
-            folder = Path(self.saved_model_file).parent
-            self.saved_model_file = str(folder / f"{run_name(config)}.pth")
+        # RecBole names checkpoints by the second, and runs started together would share one.
+        name = distributed.from_main(run_name(config))
+        self.saved_model_file = str(Path(self.saved_model_file).with_name(f"{name}.pth"))
 
     def fit(self, train_data: AbstractDataLoader, *args: Any, **kwargs: Any) -> Any:
         """Let the model prepare itself, and train as the base class does.
@@ -84,21 +85,24 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
         self.keep_names(train_data)
         if isinstance(self.model, PreparedModel):
             self.model.before_training(train_data)
+        distributed.part_randomness(self.config["seed"])
 
     def _train(self, train_data: AbstractDataLoader, *args: Any, **kwargs: Any) -> Any:
         """The base class's training; ``detect_anomaly`` is off unless the user asks for it."""
         self.eval_collector.data_collect(train_data)  # RecBole's pretraining stages leave it out
         span = (self.phase_name, self.start_epoch, self.epochs, self.stopping_step)
-        with self.progress.training(*span):
-            with torch.autograd.set_detect_anomaly(bool(self.config["detect_anomaly"])):
-                return super().fit(train_data, *args, **kwargs)
+        anomaly = torch.autograd.set_detect_anomaly(bool(self.config["detect_anomaly"]))
+        with self.progress.training(*span), anomaly, replicated(self.model, self.config):
+            return super().fit(train_data, *args, **kwargs)
 
     def _train_epoch(
         self, train_data: AbstractDataLoader, epoch_idx: int, *args: Any, **kwargs: Any
     ) -> Any:
         optimizer: torch.optim.Optimizer | None = getattr(self, "optimizer", None)
         with self.progress.epoch(epoch_idx, len(train_data), optimizer):
-            return super()._train_epoch(train_data, epoch_idx, *args, **kwargs)
+            loss = super()._train_epoch(train_data, epoch_idx, *args, **kwargs)
+        align_statistics(self.model)
+        return distributed.mean(loss)
 
     def keep_names(self, train_data: AbstractDataLoader) -> None:
         """Let checkpoints name the ids of a loader's data set, and what its features were of."""
@@ -148,7 +152,7 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
     def _save_checkpoint(
         self, epoch: int, verbose: bool = True, saved_model_file: str | None = None
     ) -> None:
-        if not self._writes():
+        if not distributed.is_main():
             return
         file = saved_model_file or self.saved_model_file
         save_atomically(self._checkpoint(epoch), file)
@@ -164,10 +168,6 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
             "cur_step": self.cur_step,
             "best_valid_score": self.best_valid_score,
         }
-
-    def _writes(self) -> bool:
-        """Whether this process is the one that saves."""
-        return bool(self.config["single_spec"] or self.config["local_rank"] == 0)
 
 
 class Trainer(ResumableMixin, EngineMixin, recbole.trainer.Trainer):  # type: ignore[misc]
@@ -224,14 +224,16 @@ class Trainer(ResumableMixin, EngineMixin, recbole.trainer.Trainer):  # type: ig
         """
         if eval_data and load_best_model:
             file = model_file or self.saved_model_file
+            distributed.wait()  # until it is saved
             checkpoint, dataset = load_checkpoint(file), _dataset(eval_data)
             if dataset is not None and model_file is not None:  # else it was saved here
                 _check_numbers(pack(vocabulary_of(dataset)), checkpoint.get("tokens"))
             load_model_state(self.model, checkpoint, file)
             self.logger.info(f"Loading model structure and parameters from {file}")
         if eval_data and isinstance(self.eval_collector, RankingCollector):
-            self.eval_collector.name_items(eval_data._dataset)
-        return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
+            self.eval_collector.begin(eval_data)
+        with distributed.main_randomness():
+            return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
 
 
 def _dataset(data: object) -> Dataset | None:
