@@ -33,14 +33,14 @@ class SharedEvaluator:
 
     def evaluate(self, dataobject: DataStruct) -> OrderedDict[str, float]:
         """Results of what the processes collected, each from its rows."""
-        everyone = distributed.to_main(_rows(dataobject))
+        everyone = distributed.to_main(rows_of(dataobject))
         result: OrderedDict[str, float] = OrderedDict()
         if everyone is not None:
             result = self.evaluator.evaluate(_together(dataobject, everyone))
         return distributed.from_main(result)
 
 
-def _rows(collected: DataStruct) -> dict[str, torch.Tensor]:
+def rows_of(collected: DataStruct) -> dict[str, torch.Tensor]:
     """What has a row for each that was evaluated; the rest is of the training data."""
     return {k: v for k, v in collected._data_dict.items() if isinstance(v, torch.Tensor)}
 

@@ -28,6 +28,7 @@ from recbole_llm.evaluation.group_metrics import without_groups
 from recbole_llm.evaluation.parts import evaluation_parts
 from recbole_llm.evaluation.ranking import RankingCollector
 from recbole_llm.features.changes import feature_state
+from recbole_llm.trainers.optimizers import TableAndRest, fuse, sparse_table
 from recbole_llm.trainers.progress import Progress
 from recbole_llm.trainers.replicas import align_statistics, replicated
 from recbole_llm.trainers.resume import ResumableMixin
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
     from recbole.config import Config
     from recbole.data.dataloader import AbstractDataLoader
     from recbole.model.abstract_recommender import AbstractRecommender
-
-_FUSED = (torch.optim.Adam, torch.optim.AdamW)
 
 
 @runtime_checkable
@@ -174,12 +173,15 @@ class Trainer(ResumableMixin, EngineMixin, recbole.trainer.Trainer):  # type: ig
     """RecBole's trainer with the engine, fused Adam, and checkpoints that hold nothing pickled."""
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
+        table = sparse_table(self.model, self.config)
+        if table is not None:
+            kwargs["params"] = [p for p in self.model.parameters() if p is not table.weight]
         optimizer: torch.optim.Optimizer = super()._build_optimizer(**kwargs)
-        # RecBole passes no `fused`, and torch's default loops over parameters and operations.
-        if self.config["fused_optimizer"] and type(optimizer) in _FUSED and _fits(optimizer):
-            for group in optimizer.param_groups:
-                group.update(fused=True, foreach=False)
-        return optimizer
+        if self.config["fused_optimizer"]:
+            fuse(optimizer)
+        if table is None:
+            return optimizer
+        return TableAndRest(optimizer, table.weight, self.learning_rate)
 
     def _checkpoint(self, epoch: int) -> dict[str, Any]:
         state = {**super()._checkpoint(epoch), **model_state(self.model)}
@@ -249,8 +251,3 @@ def _check_numbers(present: Packed, stored: Packed | None) -> None:
             "the data set's users or items are others, or in another order, than those of the "
             "checkpoint; use the files as they were, or load_data_and_model, which goes by name"
         )
-
-
-def _fits(optimizer: torch.optim.Optimizer) -> bool:
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    return all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters)
