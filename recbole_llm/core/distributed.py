@@ -14,6 +14,7 @@ import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -214,6 +215,7 @@ def main_randomness() -> Iterator[None]:
         np.random.set_state(own)
 
 
+@cache
 def gradient_group(device: torch.device) -> Any:
     """The process group that gradients on a device go through; None: the one for all."""
     from torch import distributed

@@ -45,10 +45,7 @@ def replicated(model: nn.Module, config: Config) -> Iterator[None]:
     if distributed.world_size() == 1 or config["MODEL_TYPE"] == ModelType.TRADITIONAL:
         yield
         return
-    device = config["device"]
-    if device.type == "cuda":
-        nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
-    ddp = _reducing(model, device)
+    ddp = _reducing(model, config["device"])
     names = [name for name in _LOSSES if hasattr(model, name)]
     for name in names:
         setattr(model, name, _shared(ddp, getattr(model, name), config))
@@ -60,11 +57,14 @@ def replicated(model: nn.Module, config: Config) -> Iterator[None]:
 
 
 def _reducing(model: nn.Module, device: torch.device) -> nn.Module:
+    group = distributed.gradient_group(device)
+    if device.type == "cuda":
+        nn.SyncBatchNorm.convert_sync_batchnorm(model, group)  # type: ignore[no-untyped-call]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # its next name copies the buffers once
         return DistributedDataParallel(
             _Caller(model),
-            process_group=distributed.gradient_group(device),
+            process_group=group,
             # Item vectors of any size, which no step changes; see `align_statistics` for others.
             broadcast_buffers=False,
             find_unused_parameters=True,  # a phase, a pretraining, a loss trains a part
@@ -92,6 +92,6 @@ def align_statistics(model: nn.Module) -> None:
     """Give all processes the first's running statistics (batch normalisation's)."""
     if distributed.world_size() > 1:
         state = model.state_dict()
-        own = {name: state[name] for name, _ in model.named_buffers() if name in state}
+        own = {name: state[name].cpu() for name, _ in model.named_buffers() if name in state}
         for name, value in distributed.from_main(own).items():
             state[name].copy_(value)
