@@ -61,7 +61,7 @@ def test_what_touches_all_rows_is_refused(
         Config(model, config_dict={**given, **changes})
 
 
-def test_models_in_phases_are_refused() -> None:
+def test_a_model_without_a_table_is_refused() -> None:
     write_tiny_dataset("dataset")
     config = Config("SASRec", "tiny", config_dict={**RUN, "item_table": "sparse"})
     _, train, _, _ = load_data(config)
