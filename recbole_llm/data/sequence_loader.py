@@ -131,4 +131,6 @@ def _check(config: Config, dataset: Dataset) -> None:
 
 def _stride(config: Config, max_length: int) -> int:
     stride = EngineSettings.of(config).window_stride
-    return default_stride(max_length) if stride is None else stride
+    if stride is None:
+        return default_stride(max_length)
+    return max_length if stride == "full" else stride

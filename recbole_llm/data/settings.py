@@ -15,11 +15,11 @@ class EngineSettings(Settings):
     train_level: Literal["prefix", "sequence"] = "prefix"
     """'sequence': one row a window of a history, a loss at every position; 'prefix': RecBole's
     rows, one target each. Causal models default to 'sequence'."""
-    window_stride: Count | None = None
+    window_stride: Count | Literal["full"] | None = None
     """Targets that a full window supervises, 1 to MAX_ITEM_LIST_LENGTH, for train_level: sequence.
     None: MAX_ITEM_LIST_LENGTH // 4 + 1, at least three quarters of a window of context each;
-    MAX_ITEM_LIST_LENGTH // 2 + 1: half a window, faster; 1: RecBole's context, at the cost of a
-    window a target."""
+    MAX_ITEM_LIST_LENGTH // 2 + 1: half a window, faster; full: MAX_ITEM_LIST_LENGTH, the fastest;
+    1: RecBole's context, at the cost of a window a target."""
     item_table: Literal["dense", "sparse"] = "dense"
     """'sparse': a step updates the rows of a sequential model's item table that it read, by
     SparseAdam; without, it updates all, and holds a gradient for each: too much for millions of
@@ -44,7 +44,7 @@ class EngineSettings(Settings):
     def check(self, config: ConfigLike) -> None:
         """Windows that fit the histories, and a model and data that suit whole sequences."""
         length = config["MAX_ITEM_LIST_LENGTH"]
-        if self.window_stride is not None and self.window_stride > length:
+        if isinstance(self.window_stride, int) and self.window_stride > length:
             raise ValueError(
                 f"window_stride: expected 1 to MAX_ITEM_LIST_LENGTH ({length}), got "
                 f"{self.window_stride}"

@@ -24,7 +24,7 @@ class CTRHead(nn.Module):
         context: C, width of the further features.
         dropout: before each layer.
         activation: name of one of RecBole's activations.
-        batch_norm: whether hidden layers are normalised over the batch.
+        batch_norm: whether input and hidden layers are normalised over the batch.
     """
 
     def __init__(
@@ -39,7 +39,9 @@ class CTRHead(nn.Module):
         super().__init__()
         widths = [3 * size + context, *hidden]
         self.width = max(widths)
-        self.mlp = MLPLayers(widths, dropout, activation.lower(), bn=batch_norm)
+        norm = nn.BatchNorm1d(widths[0]) if batch_norm else nn.Identity()
+        layers = MLPLayers(widths, dropout, activation.lower(), bn=batch_norm)
+        self.mlp = nn.Sequential(norm, layers)
         self.output = nn.Linear(widths[-1], 1)
         self.apply(xavier_normal_initialization)
 

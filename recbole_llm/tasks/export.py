@@ -2,60 +2,29 @@
 
 from __future__ import annotations
 
-import io
 import json
-import logging
-import warnings
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from recbole_llm.core.files import check_folder, written_whole
 from recbole_llm.core.stored import FREE, plain_config
 from recbole_llm.models.base import SequenceTraining
 from recbole_llm.report import versions
+from recbole_llm.tasks.onnx_encoder import StandaloneModel, disagreement, onnx_encoder
 from recbole_llm.tasks.recommend import Recommender
-from recbole_llm.tasks.standalone import FILES, FORMAT, Standalone
+from recbole_llm.tasks.standalone import FILES, FORMAT
 
 if TYPE_CHECKING:
     from recbole_llm.tasks.ranking import Ids
 
 _WAY_OUT = "name another folder with --output"
 _CHECKED = 20  # histories on which the exported encoder must agree with torch
-_CLOSE = 1e-5
-
-
-@runtime_checkable
-class StandaloneModel(Protocol):
-    """A model whose score is the product of a vector of a history and one of an item.
-
-    Sequential models of this package are such models without these two.
-    """
-
-    def history_vector(self, items: Tensor) -> Tensor:
-        """Of the items of users, int [B, L] -> [B, D]; exported to ONNX, for any B and L."""
-
-    def ranked_vectors(self) -> Tensor:
-        """Of all items with the padding, [n, D]."""
-
-
-class _UserEncoder(nn.Module):
-    """The part of a model that is exported: a history without padding to a state."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, items: Tensor) -> Tensor:
-        if isinstance(self.model, StandaloneModel):
-            return self.model.history_vector(items)
-        states: Tensor = self.model.last_states(items)
-        return states
 
 
 def export(
@@ -97,14 +66,14 @@ def export(
         _write_items(folder, source, _vectors(model))
         longest = int(source.config["MAX_ITEM_LIST_LENGTH"]) if ordered else 0
         example = _histories(source)
-        _write_encoder(folder / FILES.encoder, model, longest)
+        _write(folder / FILES.encoder, onnx_encoder(model, longest))
     _write_weights(folder, model)
     if histories:
         _write_histories(folder, source)
     else:
         (folder / FILES.users).unlink(missing_ok=True)
     _write_settings(folder, source, longest, ordered)
-    worst = _agreement(folder, model, example, longest)
+    worst = disagreement(folder, model, example, longest)
     return [
         f"{source.name} with {len(source.item_tokens) - 1:,} items in {folder}/: "
         + ", ".join(sorted(path.name for path in folder.iterdir())),
@@ -153,44 +122,6 @@ def _write_items(folder: Path, source: Recommender, vectors: Any) -> None:
     _write(folder / FILES.faiss, faiss.serialize_index(index).tobytes())
 
 
-def _write_encoder(file: Path, model: Any, longest: int) -> None:
-    encoder, example = _UserEncoder(model).eval(), torch.arange(1, 7).view(2, 3)
-    encoder(example)  # what a model keeps between calls is computed, and so is no part of the graph
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            content = _onnx(encoder, example, longest)
-    except Exception as error:  # whatever torch's exporters cannot express
-        raise ValueError(
-            f"the user encoder of {type(model).__name__} cannot be written as ONNX "
-            f"({type(error).__name__}); other backbones may, such as SASRec"
-        ) from error
-    finally:
-        logger.setLevel(level)
-    _write(file, content)
-
-
-def _onnx(encoder: nn.Module, example: Tensor, longest: int) -> bytes:
-    names: dict[str, Any] = {"input_names": ["items"], "output_names": ["state"]}
-    if any(isinstance(part, nn.RNNBase) for part in encoder.modules()):
-        # torch.export unrolls recurrent layers for the length of the example.
-        file: Any = io.BytesIO()
-        axes = {"items": {0: "users", 1: "length"}}
-        torch.onnx.export(encoder, (example,), file, dynamo=False, dynamic_axes=axes, **names)
-        traced: bytes = file.getvalue()
-        return traced
-    users, length = torch.export.Dim("users"), torch.export.Dim("length", max=longest or 2**20)
-    shapes = ({0: users, 1: length},)
-    exported = torch.export.export(encoder, (example,), dynamic_shapes=shapes)
-    program = torch.onnx.export(exported, dynamo=True, verbose=False, **names)
-    assert program is not None
-    content: bytes = program.model_proto.SerializeToString()
-    return content
-
-
 def _write_weights(folder: Path, model: nn.Module) -> None:
     from safetensors.torch import save
 
@@ -228,20 +159,6 @@ def _write_settings(folder: Path, source: Recommender, longest: int, ordered: bo
     )
     readme = _README.format(**content, folder=folder.name, files=FILES)
     _write(folder / "README.md", readme.encode("utf-8"))
-
-
-def _agreement(folder: Path, model: Any, histories: Sequence[Ids], longest: int) -> float:
-    """Largest relative difference of the written encoder from torch."""
-    written, encoder, worst = Standalone(folder), _UserEncoder(model).eval(), 0.0
-    for items in histories:
-        items = items[-longest:]
-        with torch.no_grad():
-            wanted = encoder(torch.from_numpy(items)[None]).numpy()
-        found = written.states([items])
-        worst = max(worst, float(np.abs(found - wanted).max() / max(np.abs(wanted).max(), 1e-12)))
-    if not worst <= _CLOSE:
-        raise ValueError(f"the exported encoder differs from the model by {worst:.1e}; not usable")
-    return worst
 
 
 def _write(file: Path, content: bytes) -> None:

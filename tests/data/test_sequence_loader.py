@@ -79,6 +79,12 @@ def test_stride_one_gives_recboles_rows(made: MakeConfig) -> None:
     assert supervised_pairs(loader) == prefix_pairs(loader.dataset, 4)
 
 
+def test_a_full_stride_reads_no_item_twice(made: MakeConfig) -> None:
+    loader = train_loader(made, window_stride="full")
+    for batch in loader:
+        assert torch.equal(batch["item_id_list"] != 0, batch["pos_item_id_list"] != 0)
+
+
 def test_layout(made: MakeConfig) -> None:
     loader = train_loader(made, **BPR)
     for batch in loader:

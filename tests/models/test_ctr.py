@@ -190,7 +190,7 @@ def test_blocks_of_the_catalogue_fit_the_memory(floats: int, most: int) -> None:
 def test_head_by_hand() -> None:
     head = CTRHead(1, [2], context=1, activation="ReLU", batch_norm=False)
     with torch.no_grad():
-        head.mlp.mlp_layers[1].weight.copy_(torch.tensor([[1.0, 2, 3, 4], [-1, 0, 0, 0]]))
+        head.mlp[1].mlp_layers[1].weight.copy_(torch.tensor([[1.0, 2, 3, 4], [-1, 0, 0, 0]]))
         head.output.weight.copy_(torch.tensor([[1.0, 1]]))
         users, items = torch.tensor([[[1.0]], [[2.0]]]), torch.tensor([[[3.0], [5.0]]])
         logits = head(users, items, torch.tensor([[[1.0]]]))
@@ -200,11 +200,20 @@ def test_head_by_hand() -> None:
 
 def test_head_learns_from_a_batch_of_one_row() -> None:
     head = CTRHead(2, [4])
-    before = head.mlp.mlp_layers[2].running_mean.clone()
+    before = [norm.running_mean.clone() for norm in (head.mlp[0], head.mlp[1].mlp_layers[2])]
     head(torch.ones(1, 2), torch.ones(1, 2)).sum().backward()
     assert head.output.weight.grad is not None
     assert head.training and head.mlp.training
-    assert head.mlp.mlp_layers[2].running_mean.equal(before)
+    after = [head.mlp[0].running_mean, head.mlp[1].mlp_layers[2].running_mean]
+    assert all(a.equal(b) for a, b in zip(after, before, strict=True))
+
+
+def test_head_hears_all_inputs_whatever_their_scale() -> None:
+    torch.manual_seed(0)
+    head = CTRHead(2, [4])
+    users, items = torch.randn(2, 50, 2)
+    scaled = head(100 * users, items / 10)
+    torch.testing.assert_close(head(users, items), scaled, rtol=1e-2, atol=1e-2)
 
 
 def test_field_embeddings_are_recboles() -> None:

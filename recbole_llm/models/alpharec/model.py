@@ -19,6 +19,7 @@ from recbole_llm.layers.embedding import FrozenEmbedding
 from recbole_llm.layers.losses import sampled_softmax
 from recbole_llm.layers.matmul import scores
 from recbole_llm.models.alpharec.graph import InteractionGraph
+from recbole_llm.models.alpharec.query import among_texts, beside_similarity
 from recbole_llm.models.alpharec.sampling import PairSampler
 from recbole_llm.models.alpharec.settings import AlphaRecSettings
 from recbole_llm.models.alpharec.sparse import pair_scores, weighted_sums
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
     from recbole.data.interaction import Interaction
 
     from recbole_llm.core.config import Config
-
-
-_QUERY_TAU = 0.05  # temperature of the weights of a query's nearest items
 
 
 class AlphaRec(GeneralRecommender):  # type: ignore[misc]
@@ -172,7 +170,7 @@ class AlphaRec(GeneralRecommender):  # type: ignore[misc]
     ) -> Tensor:
         """Scores for any users, known or new, from their items and a text query.
 
-        The user's text vector is u' = (1 - a) u0 + a q, q of `query_text`, u0 the mean of the
+        The user's text vector is u' = (1 - a) u0 + a q, q of `among_texts`, u0 the mean of the
         items' texts; f(u') and the items' vectors of each layer make the user's final vector, as in
         the convolution, while the rest of the graph stays as it is. So a known user with the
         training items and no query has exactly the scores of `full_sort_predict`.
@@ -198,15 +196,8 @@ class AlphaRec(GeneralRecommender):  # type: ignore[misc]
         found = scores(F.normalize(total, dim=1), items)
         if query is None:
             return found
-        return self._beside_text(found, query, torch.where(sizes > 0, query_weight, 1.0))
-
-    def _beside_text(self, found: Tensor, query: Tensor, weight: Tensor) -> Tensor:
-        """Scores [B, n] with `query_text_share` times weight [B] of the text's similarity to the
-        query, which is brought to each user's mean and deviation over the items."""
-        text = F.normalize(self.text.weight, dim=1) @ F.normalize(query.to(found), dim=0)  # [n]
-        like = (text - text[1:].mean()) / text[1:].std()
-        std, mean = torch.std_mean(found[:, 1:], dim=1, keepdim=True)
-        return torch.lerp(found, mean + std * like, (self.query_share * weight).unsqueeze(1))
+        weight = self.query_share * torch.where(sizes > 0, query_weight, 1.0)
+        return beside_similarity(found, self.text.weight, query.to(found), weight)
 
     def history_vector(self, items: Tensor) -> Tensor:
         """A user's final vector as in `score_users`: distinct items, int [B, L] -> [B, D]."""
@@ -228,22 +219,9 @@ class AlphaRec(GeneralRecommender):  # type: ignore[misc]
         means = sums / sizes.clamp(min=1).unsqueeze(1)
         if query is None:
             return means
-        query = self.query_text(query.to(means))
+        query = among_texts(query.to(means), self.text.weight, self.query_neighbours)
         moved = torch.lerp(means, query.expand_as(means), weight)
         return torch.where((sizes > 0).unsqueeze(1), moved, query)
-
-    def query_text(self, query: Tensor) -> Tensor:
-        """A query as the weighted mean of the item texts nearest to it: [D_t] -> [D_t].
-
-        f has learnt from items' texts and their means. A query's own vector differs from all of
-        them in directions that say little of what it asks for; here it is brought among them.
-        """
-        if self.query_neighbours == 0:
-            return query
-        text = self.text.weight[1:]
-        cosines = F.normalize(text, dim=1) @ F.normalize(query, dim=0)
-        near = torch.topk(cosines, min(self.query_neighbours, len(text)))
-        return torch.softmax(near.values / _QUERY_TAU, dim=0) @ text[near.indices]
 
     def _item_layers(self) -> Tensor:
         """Sum of the items' vectors over layers 0 … K - 1, [n, D]; kept in eval mode."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from recbole_llm.features.attach import features_of
+from recbole_llm.features.reduce import Whitener
 from recbole_llm.layers.embedding import FrozenEmbedding
 from recbole_llm.models.bahe.behaviours import BEHAVIOUR, field_numbers
 from recbole_llm.models.bahe.halves import coupled_llm, upper_half
@@ -27,9 +28,9 @@ if TYPE_CHECKING:
     from recbole_llm.models.bahe.behaviours import BehaviourDataset
 
 
-def _small(layer: nn.Linear) -> nn.Linear:
-    """Outputs of a decoder's states at the scale of the fields' embeddings, which they would drown
-    out in the head otherwise."""
+def _quick(layer: nn.Linear) -> nn.Linear:
+    """A map whose scale does not count, since the head normalises its inputs: the smaller the
+    weights are at the start, the faster steps of one size turn them."""
     nn.init.normal_(layer.weight, std=0.05 / layer.in_features**0.5)
     nn.init.zeros_(layer.bias)
     return layer
@@ -53,7 +54,8 @@ class BAHE(CTRRecommender):
         self.BEHAVIOUR_SEQ = BEHAVIOUR + config["LIST_SUFFIX"]
         features = features_of(dataset, config)
         items = features["item_text"]
-        self.items = FrozenEmbedding(items.matrix, items.fingerprint)
+        self._whitener = Whitener(items.matrix, settings.vector_whitening)
+        self.items = FrozenEmbedding(self._whitener(items.matrix), items.fingerprint)
         names, fields = field_numbers(dataset.behaviours)
         self.n_fields = len(names)
         self.field_of: Tensor
@@ -61,7 +63,7 @@ class BAHE(CTRRecommender):
         self.behaviours = None
         if dataset.behaviours:
             table = features["behaviour_text"]
-            self.behaviours = FrozenEmbedding(table.matrix, table.fingerprint)
+            self.behaviours = FrozenEmbedding(self._whitener(table.matrix), table.fingerprint)
         self._build(config, dataset, settings)
 
     def _build(self, config: Config, dataset: BehaviourDataset, settings: BAHESettings) -> None:
@@ -70,8 +72,8 @@ class BAHE(CTRRecommender):
         width, own = self.high.width, self.items.dimension
         self.adapter = nn.Identity() if own == width else nn.Linear(own, width)
         size = settings.text_size
-        self.user_map = _small(nn.Linear(self.n_fields * width, size))
-        self.item_map = _small(nn.Linear(width, size))
+        self.user_map = _quick(nn.Linear(self.n_fields * width, size))
+        self.item_map = _quick(nn.Linear(width, size))
         fields = (dataset, settings.embedding_size, settings.pooling_mode, config["device"])
         self.user_fields = FieldEmbedding("user", *fields)
         self.item_fields = FieldEmbedding("item", *fields)
@@ -158,8 +160,10 @@ class BAHE(CTRRecommender):
         return logits
 
     def add_items(self, text: Tensor) -> None:
-        """Take items after training: see `TextItemModel`. Their fields are unknown."""
-        self.items.append(text)
+        """Take items after training: see `TextItemModel`. Their vectors are whitened by the
+        statistics of the items of training, and their fields are unknown."""
+        white = torch.from_numpy(self._whitener(text.cpu().numpy()))
+        self.items.append(white.to(text.device))
         self.n_items += len(text)
         self._catalogue = None
 

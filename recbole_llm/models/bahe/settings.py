@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from recbole_llm.core.settings import ConfigLike, Count, FieldName, Flag, Positive, Text
+from recbole_llm.core.settings import (
+    ConfigLike,
+    Count,
+    FieldName,
+    Flag,
+    Positive,
+    Share,
+    Text,
+)
 from recbole_llm.features.encoders.smollm import NAMES
 from recbole_llm.features.settings import CausalLMSettings, EncoderSettings
 from recbole_llm.layers.decoder_settings import DecoderSettings
@@ -31,6 +39,8 @@ class BAHESettings(DecoderSettings, CTRSettings):
     high_layers: Count | None = 1
     """Blocks of the upper half: the first so many above encoder_layer, or with another encoder
     the decoder's last ones. None: all (paper)."""
+    vector_whitening: Share = 0.75
+    """0: the lower half's vectors as they are; up to 1: their directions are evened out first."""
     user_pooling: Literal["last", "mean"] = "last"
     """The user's vector is the upper half's state after the last behaviour, or the mean of the
     states so far."""
@@ -54,6 +64,9 @@ class BAHESettings(DecoderSettings, CTRSettings):
     train_level: Literal["prefix", "sequence"] = "sequence"
     """'sequence': one pass over a window gives the user before each of its targets; 'prefix':
     RecBole's rows, one target each."""
+    window_stride: Count | Literal["full"] | None = "full"
+    """Targets that a full window supervises; full: all of it, so that no item is read twice; None:
+    MAX_ITEM_LIST_LENGTH // 4 + 1, which leaves each target more context and takes twice as long."""
     train_batch_size: Count = 1024
     """Interactions (supervised targets) in a training step, on average."""
     learning_rate: Positive = 0.0005

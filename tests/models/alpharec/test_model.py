@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from recbole_llm.data.training import training_interactions
+from recbole_llm.models.alpharec.query import among_texts, beside_similarity
 from recbole_llm.testing import ModelTests
 
 SPLIT = {"eval_args": {"split": {"RS": [8, 1, 1]}, "order": "RO", "group_by": "user"}}
@@ -155,10 +156,9 @@ def test_score_users_is_the_convolution() -> None:
 def test_similarity_of_texts_has_a_share_of_a_querys_scores() -> None:
     """By hand: cosines 1, 0.6, 0 have mean 8/15 and deviation sqrt(0.2533); scores 1, 2, 3 have
     mean 2 and deviation 1."""
-    _, model, _ = TestAlphaRec().make()
-    model.text.weight = torch.tensor([[0.0, 0.0], [2.0, 0.0], [3.0, 4.0], [0.0, 1.0]])
+    texts = torch.tensor([[0.0, 0.0], [2.0, 0.0], [3.0, 4.0], [0.0, 1.0]])
     found, query = torch.tensor([[9.0, 1.0, 2.0, 3.0]] * 3), torch.tensor([5.0, 0.0])
-    mixed = model._beside_text(found, query, torch.tensor([0.0, 0.5, 1.0]))
+    mixed = beside_similarity(found, texts, query, torch.tensor([0.0, 0.25, 0.5]))
     assert torch.equal(mixed[0], found[0])
     like = 2 + (np.array([1, 0.6, 0]) - 8 / 15) / np.sqrt(0.76 / 3)
     for row, share in ((1, 0.25), (2, 0.5)):
@@ -168,15 +168,14 @@ def test_similarity_of_texts_has_a_share_of_a_querys_scores() -> None:
 
 def test_a_query_is_read_as_the_texts_of_the_items_nearest_to_it() -> None:
     """Worked out by hand: cosines 1, 0.6 and 0 of three items, the two nearest of which count."""
-    _, model, _ = TestAlphaRec().make()
-    model.text.weight = torch.tensor([[0.0, 0.0], [2.0, 0.0], [3.0, 4.0], [0.0, 1.0]])
-    model.query_neighbours = 2
+    texts = torch.tensor([[0.0, 0.0], [2.0, 0.0], [3.0, 4.0], [0.0, 1.0]])
+    query = torch.tensor([5.0, 0.0])
     weight = 1 / (1 + np.exp((0.6 - 1) / 0.05))
     wanted = [2 * weight + 3 * (1 - weight), 4 * (1 - weight)]
-    found = model.query_text(torch.tensor([5.0, 0.0]))
+    found = among_texts(query, texts, 2)
     torch.testing.assert_close(found, torch.tensor(wanted, dtype=torch.float32))
-    model.query_neighbours = 99  # more than there are items: all of them, without the padding
-    assert torch.isfinite(model.query_text(torch.tensor([5.0, 0.0]))).all()
+    # More than there are items: all of them, without the padding.
+    assert torch.isfinite(among_texts(query, texts, 99)).all()
 
 
 def test_cached_vectors_follow_the_weights() -> None:

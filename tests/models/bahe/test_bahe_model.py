@@ -88,6 +88,17 @@ def test_the_user_is_the_upper_half_over_the_lower_halfs_vectors() -> None:
     assert model.items.dimension == WIDTH
 
 
+def test_the_lower_halfs_vectors_are_whitened_by_those_of_training() -> None:
+    _, raw, _ = make(vector_whitening=0)
+    _, even, _ = make(vector_whitening=1)
+    assert even.items.weight[0].eq(0).all()
+    real = even.items.weight[1:]
+    values = torch.linalg.eigvalsh(torch.cov(real.T, correction=0))
+    torch.testing.assert_close(values, values.mean().expand_as(values), rtol=1e-3, atol=0)
+    even.add_items(raw.items.weight[3:4])
+    torch.testing.assert_close(even.items.weight[-1], even.items.weight[3])
+
+
 def test_mean_pooling_is_of_the_states_so_far() -> None:
     _, last, _ = make()
     _, mean, _ = make(user_pooling="mean")

@@ -1,0 +1,113 @@
+"""The user encoder of a model as ONNX, which needs neither RecBole nor torch to run."""
+
+from __future__ import annotations
+
+import io
+import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from recbole_llm.tasks.standalone import Standalone
+
+if TYPE_CHECKING:
+    from recbole_llm.tasks.ranking import Ids
+
+_CLOSE = 1e-5
+
+
+@runtime_checkable
+class StandaloneModel(Protocol):
+    """A model whose score is the product of a vector of a history and one of an item.
+
+    Sequential models of this package are such models without these two.
+    """
+
+    def history_vector(self, items: Tensor) -> Tensor:
+        """Of the items of users, int [B, L] -> [B, D]; exported to ONNX, for any B and L."""
+
+    def ranked_vectors(self) -> Tensor:
+        """Of all items with the padding, [n, D]."""
+
+
+class _UserEncoder(nn.Module):
+    """The part of a model that is exported: a history without padding to a state."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, items: Tensor) -> Tensor:
+        if isinstance(self.model, StandaloneModel):
+            return self.model.history_vector(items)
+        states: Tensor = self.model.last_states(items)
+        return states
+
+
+def onnx_encoder(model: Any, longest: int) -> bytes:
+    """The user encoder as an ONNX file: ``items`` int64 [B, L] -> ``state`` float32 [B, D].
+
+    Args:
+        model: in eval mode, on the CPU.
+        longest: the largest L; 0: any.
+
+    Raises:
+        ValueError: torch cannot write the model as ONNX.
+    """
+    encoder, example = _UserEncoder(model).eval(), torch.arange(1, 7).view(2, 3)
+    encoder(example)  # what a model keeps between calls is computed, and so is no part of the graph
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return _onnx(encoder, example, longest)
+    except Exception as error:  # whatever torch's exporters cannot express
+        raise ValueError(
+            f"the user encoder of {type(model).__name__} cannot be written as ONNX "
+            f"({type(error).__name__}); other backbones may, such as SASRec"
+        ) from error
+    finally:
+        logger.setLevel(level)
+
+
+def _onnx(encoder: nn.Module, example: Tensor, longest: int) -> bytes:
+    names: dict[str, Any] = {"input_names": ["items"], "output_names": ["state"]}
+    if any(isinstance(part, nn.RNNBase) for part in encoder.modules()):
+        # torch.export unrolls recurrent layers for the length of the example.
+        file: Any = io.BytesIO()
+        axes = {"items": {0: "users", 1: "length"}}
+        torch.onnx.export(encoder, (example,), file, dynamo=False, dynamic_axes=axes, **names)
+        traced: bytes = file.getvalue()
+        return traced
+    users, length = torch.export.Dim("users"), torch.export.Dim("length", max=longest or 2**20)
+    shapes = ({0: users, 1: length},)
+    exported = torch.export.export(encoder, (example,), dynamic_shapes=shapes)
+    program = torch.onnx.export(exported, dynamo=True, verbose=False, **names)
+    assert program is not None
+    content: bytes = program.model_proto.SerializeToString()
+    return content
+
+
+def disagreement(folder: Path, model: Any, histories: Sequence[Ids], longest: int) -> float:
+    """Largest relative difference of a folder's encoder from the model, over some histories.
+
+    Raises:
+        ValueError: it is too large for the folder to be of use.
+    """
+    written, encoder, worst = Standalone(folder), _UserEncoder(model).eval(), 0.0
+    for items in histories:
+        items = items[-longest:]
+        with torch.no_grad():
+            wanted = encoder(torch.from_numpy(items)[None]).numpy()
+        found = written.states([items])
+        worst = max(worst, float(np.abs(found - wanted).max() / max(np.abs(wanted).max(), 1e-12)))
+    if not worst <= _CLOSE:
+        raise ValueError(f"the exported encoder differs from the model by {worst:.1e}; not usable")
+    return worst
