@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from recbole.model.abstract_recommender import AbstractRecommender
 
 
-@distributed.named_losses()
+@distributed.lost_processes_named()
 def run_recbole_llm(
     model: str | type | None = None,
     dataset: str | None = None,

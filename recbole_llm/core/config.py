@@ -205,7 +205,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         final = self.final_config_dict
         if distributed.world_size() > 1 and final["MODEL_TYPE"] == ModelType.DECISIONTREE:
             raise ValueError(f"{self.model} grows its trees in one process: start without torchrun")
-        if distributed.world_size() > 1 and final["use_gpu"]:  # a GPU for each process
+        if distributed.world_size() > 1 and final["gpu_id"] != "":  # a GPU for each process
             given = final["gpu_id"] if "gpu_id" in self.external_config_dict else None
             final["gpu_id"] = distributed.own_gpu(given)
         super()._init_device()

@@ -73,7 +73,7 @@ def join() -> None:
             f"WORLD_SIZE={os.environ['WORLD_SIZE']} is set, {', '.join(missing)} not: start with "
             f"torchrun --nproc_per_node=N -m recbole_llm run …, or unset WORLD_SIZE"
         )
-    with named_losses():
+    with lost_processes_named():
         distributed.init_process_group("gloo", timeout=_PATIENCE)
     own = distributed.get_rank(), int(os.environ["LOCAL_RANK"])
     _here = _Place(*own, distributed.get_world_size())
@@ -224,7 +224,7 @@ def gradient_group(device: torch.device) -> Any:
 
 
 @contextmanager
-def named_losses() -> Iterator[None]:
+def lost_processes_named() -> Iterator[None]:
     """Turn what torch says where another process is gone into `LostProcess`."""
     try:
         yield

@@ -93,7 +93,7 @@ def resumable(trainer: EngineMixin, wanted: bool = True) -> Iterator[None]:
     if wanted:
         trainer.keep_last()
     try:
-        with distributed.named_losses():
+        with distributed.lost_processes_named():
             yield
     except (KeyboardInterrupt, distributed.LostProcess) as error:
         if trainer.last_file is None or not Path(trainer.last_file).is_file():

@@ -68,11 +68,11 @@ def test_who_starts_processes_says_which_is_which(monkeypatch: pytest.MonkeyPatc
 
 def test_the_loss_of_a_process_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     closed = RuntimeError("[../gloo/transport/tcp/pair.cc:534] Connection closed by peer")
-    with pytest.raises(RuntimeError, match="closed by peer"), distributed.named_losses():
+    with pytest.raises(RuntimeError, match="closed by peer"), distributed.lost_processes_named():
         raise closed
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(distributed.LostProcess, match="another process of this run has ended"):
-        with distributed.named_losses():
+        with distributed.lost_processes_named():
             raise closed
-    with pytest.raises(RuntimeError, match="size mismatch"), distributed.named_losses():
+    with pytest.raises(RuntimeError, match="size mismatch"), distributed.lost_processes_named():
         raise RuntimeError("size mismatch")
