@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from recbole_llm.core import distributed
 from recbole_llm.core.config import Config
@@ -28,6 +29,7 @@ def of_each(
     for rank, size in places:
         monkeypatch.setattr(distributed, "_here", distributed._Place(rank, rank, size))
         config = Config(model, "tiny", config_dict={**QUIET, **changes})
+        torch.manual_seed(0)  # as a run does: the split may be random
         loader = data_preparation(config, create_dataset(config))[which]
         np.random.seed(0)
         drawn.append(list(loader))
@@ -66,6 +68,7 @@ def test_triplets_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     for rank, size in ((0, 1), (0, 2), (1, 2)):
         monkeypatch.setattr(distributed, "_here", distributed._Place(rank, rank, size))
         config = Config("CKE", "tiny", config_dict=QUIET)
+        torch.manual_seed(0)
         loader = data_preparation(config, create_dataset(config))[0]
         loader.set_mode(KGDataLoaderState.KG)
         found.append(rows(list(loader), "head_id", "tail_id"))
