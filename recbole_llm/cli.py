@@ -68,9 +68,14 @@ def _guarded(action: Callable[[], None], debug: bool = False) -> int:
 
 
 def _say(text: str) -> None:
+    from recbole_llm.core import distributed
     from recbole_llm.core.errors import one_line
     from recbole_llm.core.secrets import without_credentials
 
+    if not distributed.first_to_say():
+        return
+    if not distributed.is_main():
+        text = f"process {distributed.rank()}: {text}"
     click.secho(one_line(without_credentials(text), 2000), fg="red", err=True)
 
 
@@ -100,6 +105,9 @@ _arguments = click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 
 def _run(argv: Sequence[str]) -> None:
     arguments, files = _split(argv)
+    from recbole_llm.core.distributed import before_torch
+
+    before_torch()
     from recbole_llm.quick_start import run_recbole_llm
 
     run_recbole_llm(config_file_list=files, argv=arguments)
@@ -116,9 +124,16 @@ def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 @click.group()
 @click.version_option(package_name="recbole-llm")
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """LLM-enhanced recommenders for RecBole."""
+    from recbole_llm.core.distributed import started_together
+
     rest_when_idle()
+    if started_together() and context.invoked_subcommand != "run":
+        raise click.ClickException(
+            f"{context.invoked_subcommand} takes one process: start it without torchrun"
+        )
 
 
 @main.command(context_settings=_ARGS, add_help_option=False)

@@ -16,6 +16,7 @@ from recbole.utils import (
     set_color,
 )
 
+from recbole_llm.core import distributed
 from recbole_llm.core.checkpoint import load_checkpoint, load_model_state, require
 from recbole_llm.core.config import Config
 from recbole_llm.core.errors import one_line
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from recbole.model.abstract_recommender import AbstractRecommender
 
 
+@distributed.lost_processes_named()
 def run_recbole_llm(
     model: str | type | None = None,
     dataset: str | None = None,
@@ -48,7 +50,7 @@ def run_recbole_llm(
     saved: bool = True,
     argv: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Train and test a model, ours or RecBole's.
+    """Train and test a model, ours or RecBole's; in all processes that ``torchrun`` started.
 
     Args:
         model: model name or class.
@@ -62,6 +64,7 @@ def run_recbole_llm(
         best_valid_score, valid_score_bigger, best_valid_result, test_result (RecBole's keys) and,
         when saved, checkpoint (its path).
     """
+    distributed.join()
     config = Config(model, dataset, config_file_list, config_dict, argv)
     if config["resume"] is not None:
         load_run(config["resume"], config)  # its error is not to wait until texts are encoded
@@ -83,7 +86,8 @@ def run_recbole_llm(
         result = _fit_and_test(config, trainer, data[1:], saved)
         _log_result(config, result)
         report.end(trainer, result)
-        get_plugin_manager().hook.on_result(config=config, result=result)
+        if distributed.is_main():
+            get_plugin_manager().hook.on_result(config=config, result=result)
     return result
 
 
@@ -187,7 +191,7 @@ def load_data(config: Config, vocabulary: Vocabulary | None = None) -> tuple[Any
 
 def build_model(config: Config, train_dataset: Dataset) -> Any:
     """The model on its device, seeded; its item table as ``item_init`` says."""
-    init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
+    init_seed(config["seed"], config["reproducibility"])
     with missing_packages_named(config["model"]):
         try:
             model = config.model_class(config, train_dataset)
@@ -242,7 +246,7 @@ def _fit_and_test(
     train_data, valid_data, test_data = loaders
     shown = config["show_progress"]
     show_progress = shown and config["verbose"]  # RecBole's bars, one for each epoch
-    trainer.progress.shown = verbose and shown and not show_progress
+    trainer.progress.shown = verbose and shown and not show_progress and distributed.is_main()
     score, best = trainer.fit(
         train_data, valid_data, verbose=verbose, saved=saved, show_progress=show_progress
     )

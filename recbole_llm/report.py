@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from recbole_llm.core import distributed
 from recbole_llm.core.config import Config
 from recbole_llm.core.files import check_folder, written_whole
 from recbole_llm.core.log import FOLDER, SHOWN, log_file
@@ -68,6 +69,8 @@ class Report:
         title = f"{self.config['model']}: {protocol(self.config, self.dataset)}"
         getLogger().info("\n".join(["", title, *_table(result)]), extra=SHOWN)
         places = [("took", duration(time.perf_counter() - self.start))]
+        if not distributed.is_main():
+            return
         if self.config["output"] is not None:
             self._write(trainer, result)
             places.append(("result", self.config["output"]))

@@ -92,11 +92,10 @@ def _alike(value: object, default: object) -> bool:
 
 
 def _check_processes(given: Mapping[str, Any]) -> None:
-    if "local_rank" in given:
-        return
-    for key in ("nproc", "world_size"):
-        if (given.get(key) or 1) > 1:
-            raise ValueError(
-                f"{key}: this command starts one process; start each yourself and give it "
-                "RecBole's local_rank, world_size, nproc, ip and port"
-            )
+    asked = [key for key in ("nproc", "world_size") if (given.get(key) or 1) > 1]
+    asked += [key for key in ("local_rank",) if key in given]
+    if asked:
+        raise ValueError(
+            f"{asked[0]}: this command starts no processes; torchrun does, and tells each which it "
+            f"is: torchrun --nproc_per_node=N -m recbole_llm run …"
+        )

@@ -45,6 +45,7 @@ def apply() -> None:
     Config.compatibility_settings = lambda self: _set_numpy_names()
     _restore_dok_update()
     Dataset._download = _alone_too(Dataset._download)
+    _keep_tensorboard_to_main()
 
 
 def _set_numpy_names() -> None:
@@ -67,6 +68,25 @@ def _restore_dok_update() -> None:
 
     if not hasattr(dok_matrix, "_update"):
         dok_matrix._update = lambda self, data: self._dict.update(data)
+
+
+def _keep_tensorboard_to_main() -> None:
+    # RecBole's trainers open a writer each, in every process. Goes with a RecBole that asks first.
+    from recbole.trainer import trainer
+
+    from recbole_llm.core import distributed
+
+    get = trainer.get_tensorboard
+    trainer.get_tensorboard = lambda logger: get(logger) if distributed.is_main() else _NoWriter()
+
+
+class _NoWriter:
+    """Takes what a tensorboard writer takes, and writes nothing."""
+
+    def add_scalar(self, *args: object) -> None:
+        pass
+
+    add_hparams = add_scalar
 
 
 @contextlib.contextmanager

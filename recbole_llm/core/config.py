@@ -15,7 +15,7 @@ from typing import Any
 from recbole.config import Config as RecBoleConfig
 from recbole.utils import InputType, ModelType
 
-from recbole_llm.core import compat
+from recbole_llm.core import compat, distributed
 from recbole_llm.core.checks import check_settings, declared_keys
 from recbole_llm.core.errors import did_you_mean
 from recbole_llm.core.metrics import by_kind
@@ -63,8 +63,8 @@ class Config(RecBoleConfig):  # type: ignore[misc]
     ``secrets`` has the addresses with credentials, of which the keys hold the rest.
 
     Raises:
-        ValueError: unknown model, value of a wrong type, several processes without
-            a ``local_rank``, or (``strict_config``) unknown key.
+        ValueError: unknown model, value of a wrong type, several processes asked for, or
+            (``strict_config``) unknown key.
     """
 
     def __init__(
@@ -200,6 +200,18 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         final["metrics"] = ranked or [m for m in of_labels if m.lower() != "gauc"]
         super()._set_default_parameters()
         final["metrics"] = asked
+
+    def _init_device(self) -> None:
+        final = self.final_config_dict
+        if distributed.world_size() > 1 and final["MODEL_TYPE"] == ModelType.DECISIONTREE:
+            raise ValueError(f"{self.model} grows its trees in one process: start without torchrun")
+        if distributed.world_size() > 1 and final["gpu_id"] != "":  # a GPU for each process
+            given = final["gpu_id"] if "gpu_id" in self.external_config_dict else None
+            final["gpu_id"] = distributed.own_gpu(given)
+        super()._init_device()
+        final["local_rank"] = distributed.local_rank()
+        if not distributed.is_main():
+            final["show_progress"] = final["log_wandb"] = False
 
     def _set_input_type(self) -> None:
         # RecBole derives it from the losses CE and BPR only.

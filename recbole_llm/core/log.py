@@ -18,6 +18,7 @@ import colorlog
 from recbole.utils.logger import RemoveColorFilter, log_colors_config
 from tqdm import tqdm
 
+from recbole_llm.core import distributed
 from recbole_llm.core.secrets import without_credentials
 from recbole_llm.core.stored import FREE, plain_config
 
@@ -93,7 +94,7 @@ def init_log(config: Config, to_file: bool = True) -> None:
     """Log to the screen and to a file of this run in ``./log``.
 
     Where that folder cannot be written there is no file, which is said. A process that has set up
-    its own logging keeps it.
+    its own logging keeps it. Of several processes the first alone logs less than errors.
 
     Args:
         config: its ``state`` is the level of both, ``verbose`` shows all of it on the screen.
@@ -106,9 +107,10 @@ def init_log(config: Config, to_file: bool = True) -> None:
             handler.close()
             root.setLevel(logging.WARNING)  # as it was
     if not root.handlers:
-        root.setLevel(str(config["state"] or "info").upper())
+        main = distributed.is_main()
+        root.setLevel(str(config["state"] or "info").upper() if main else logging.ERROR)
         root.addHandler(Screen(bool(config["verbose"]), to_file))
-        if to_file:
+        if to_file and main:
             _add_file(root, config)
     for handler in root.handlers:
         handler.addFilter(_FILTER)

@@ -15,8 +15,9 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import ModelType
 from torch import Tensor
 
+from recbole_llm.core import distributed
 from recbole_llm.data.interaction import take
-from recbole_llm.data.loaders import IndexDataLoader
+from recbole_llm.data.loaders import IndexDataLoader, OwnRows
 from recbole_llm.data.samplers import UsedItems
 from recbole_llm.data.settings import EngineSettings
 from recbole_llm.data.split import IntArray, ranges
@@ -108,6 +109,15 @@ class FullSortEvalDataLoader(RecBoleFullSortEvalDataLoader, IndexDataLoader):  #
             fitting = min(fitting, self.config["eval_batch_size"])
         self.step = max(fitting, 1)
         self.set_batch_size(self.step if self.is_sequential else self.step * self._dataset.item_num)
+
+    @property
+    def _index_sampler(self) -> OwnRows:
+        return OwnRows(self.sample_size, self.step)
+
+    @property
+    def first_row(self) -> int:
+        """Rows of the evaluation before those of this process."""
+        return distributed.own_range(self.sample_size).start
 
     def collate_fn(self, index: Tensor) -> tuple[Interaction, Any, Tensor, Tensor]:
         """Users (or sequences), history to mask, rows of positives, positives."""

@@ -1,4 +1,8 @@
-"""RecBole's loaders, with batches of index tensors in place of lists of Python integers."""
+"""RecBole's loaders, with batches of index tensors in place of lists of Python integers.
+
+Where several processes train, all draw the same batches, and each takes its part of every one; in
+evaluation each takes a stretch of the rows.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,16 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
+from recbole.data.dataloader import KGDataLoader as RecBoleKGDataLoader
+from recbole.data.dataloader import KnowledgeBasedDataLoader as RecBoleKnowledgeBasedDataLoader
 from recbole.data.dataloader import TrainDataLoader as RecBoleTrainDataLoader
+from recbole.data.dataloader import UserDataLoader as RecBoleUserDataLoader
 from recbole.data.interaction import Interaction
+from recbole.utils import ModelType
 from torch import Tensor
 from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
+
+from recbole_llm.core import distributed
 
 if TYPE_CHECKING:
     from recbole.data.dataset import Dataset
@@ -58,29 +68,65 @@ class IndexBatches:
         return torch.randperm(len(self.sampler), generator=self.sampler.generator)
 
 
-class IndexDataLoader(DataLoader[Any]):
+class OwnRows:
+    """A torch batch sampler: this process's stretch of `count` rows, in index tensors of ``size``;
+    the processes' stretches, in order of rank, are all rows."""
+
+    def __init__(self, count: int, size: int) -> None:
+        own = distributed.own_range(count)
+        self.batches = torch.split(torch.arange(own.start, own.stop), size) if own else ()
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+class OwnParts:
+    """A torch batch sampler: this process's part of each batch that all have."""
+
+    def __init__(self, batches: Any) -> None:
+        self.batches = batches
+
+    def __iter__(self) -> Iterator[Any]:
+        return map(distributed.own_part, self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+class SharedDataLoader(DataLoader[Any]):
+    """Stands between RecBole's training loaders and torch's, in ``class X(RecBoleX, …)``."""
+
+    config: Any
+
+    @property
+    def _index_sampler(self) -> Any:
+        batches = self._all_batches()
+        # Models that count must see every row.
+        counts = self.config["MODEL_TYPE"] == ModelType.TRADITIONAL
+        return batches if counts else OwnParts(batches)
+
+    def _all_batches(self) -> Any:
+        """The batches of all processes together."""
+        return super()._index_sampler
+
+
+class IndexDataLoader(SharedDataLoader):
     """Stands between RecBole's loaders and torch's, in ``class X(RecBoleX, IndexDataLoader)``.
 
     ``collate_fn`` gets an index tensor. Order, generator use and workers stay torch's.
     """
 
-    step: int
-    config: Any
+    step: int  # rows of all processes, which follows update_config (torch's batch_size cannot)
     collate_fn: Callable[[Any], Any]
 
     def __init__(self, dataset: Dataset, *args: object, **kwargs: object) -> None:
         super().__init__(Positions(len(dataset)), *args, **kwargs)  # type: ignore[arg-type]
 
-    @property
-    def _index_sampler(self) -> Any:
-        return IndexBatches(self.sampler, self.batch_rows)
-
-    @property
-    def batch_rows(self) -> int:
-        """Rows a step of this process."""
-        # `step` follows update_config (torch's batch_size cannot), but is only at first divided
-        # by the number of processes.
-        return self.step if self.config["single_spec"] else int(self.batch_size or 1)
+    def _all_batches(self) -> Any:
+        return IndexBatches(self.sampler, self.step)
 
 
 class TrainDataLoader(RecBoleTrainDataLoader, IndexDataLoader):  # type: ignore[misc]
@@ -90,3 +136,22 @@ class TrainDataLoader(RecBoleTrainDataLoader, IndexDataLoader):  # type: ignore[
         """The rows at index, transformed, with negatives."""
         rows = self.transform(self._dataset, self._dataset[index])
         return self._neg_sampling(rows)
+
+
+class UserDataLoader(RecBoleUserDataLoader, SharedDataLoader):  # type: ignore[misc]
+    """RecBole's batches of users."""
+
+
+class KGDataLoader(RecBoleKGDataLoader, SharedDataLoader):  # type: ignore[misc]
+    """RecBole's batches of triplets."""
+
+
+class KnowledgeBasedDataLoader(RecBoleKnowledgeBasedDataLoader):  # type: ignore[misc]
+    """RecBole's batches of interactions, of triplets, or of both."""
+
+    def __init__(
+        self, config: Any, dataset: Dataset, sampler: Any, kg_sampler: Any, shuffle: bool = False
+    ) -> None:
+        super().__init__(config, dataset, sampler, kg_sampler, shuffle=shuffle)
+        self.general_dataloader = TrainDataLoader(config, dataset, sampler, shuffle=shuffle)
+        self.kg_dataloader = KGDataLoader(config, dataset, kg_sampler, True)  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from recbole.sampler import KGSampler
 from recbole.utils import ModelType, set_color
 
 from recbole_llm.data.eval_loader import FullSortEvalDataLoader
-from recbole_llm.data.loaders import TrainDataLoader
+from recbole_llm.data.loaders import KnowledgeBasedDataLoader, TrainDataLoader, UserDataLoader
 from recbole_llm.data.sampled_eval import NegSampleEvalDataLoader
 from recbole_llm.data.samplers import create_samplers
 from recbole_llm.data.sequence_loader import SequenceTrainDataLoader
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 OURS = {
     stock.TrainDataLoader: TrainDataLoader,
+    stock.UserDataLoader: UserDataLoader,
+    stock.KnowledgeBasedDataLoader: KnowledgeBasedDataLoader,
     stock.FullSortEvalDataLoader: FullSortEvalDataLoader,
     stock.NegSampleEvalDataLoader: NegSampleEvalDataLoader,
 }

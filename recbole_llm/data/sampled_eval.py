@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,8 +14,9 @@ from recbole.data.dataloader import (
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
+from recbole_llm.core import distributed
 from recbole_llm.data.interaction import take
-from recbole_llm.data.loaders import IndexDataLoader
+from recbole_llm.data.loaders import IndexDataLoader, OwnRows
 from recbole_llm.data.split import ranges
 
 if TYPE_CHECKING:
@@ -23,8 +26,41 @@ if TYPE_CHECKING:
 class NegSampleEvalDataLoader(RecBoleNegSampleEvalDataLoader, IndexDataLoader):  # type: ignore[misc]
     """RecBole's evaluation batches; the rows of all users of a batch are gathered together.
 
-    Negatives are drawn user by user as RecBole does, hence the same under the same seed.
+    Negatives are drawn user by user as RecBole does, hence the same under the same seed; also in
+    several processes, of which each draws all and scores its own batches.
     """
+
+    sample_size: int
+
+    @property
+    def _index_sampler(self) -> Any:
+        return self._all_batches() if self._draws else OwnRows(self.sample_size, self.step)
+
+    @property
+    def _draws(self) -> bool:
+        return "none" not in (
+            self.neg_sample_args["distribution"],
+            self.neg_sample_args["sample_num"],
+        )
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        batches = super().__iter__()
+        own = self._own_batches()
+        yield from batches if own is None else islice(batches, own.start, own.stop)
+        for _ in batches:  # so that all processes have drawn as much
+            pass
+
+    @property
+    def first_row(self) -> int:
+        """Rows of the evaluation before those of this process."""
+        own = self._own_batches()
+        if own is None:
+            return distributed.own_range(self.sample_size).start
+        return own.start * self.step
+
+    def _own_batches(self) -> range | None:
+        """Of the batches that all processes draw; None where they draw none."""
+        return distributed.own_range(len(self)) if self._draws else None
 
     def update_config(self, config: Config) -> None:
         """Take over a new configuration's batch size."""
@@ -35,11 +71,10 @@ class NegSampleEvalDataLoader(RecBoleNegSampleEvalDataLoader, IndexDataLoader): 
 
     def collate_fn(self, index: Tensor) -> Any:
         """Rows, row -> user of the batch, and the positives' users and items."""
-        args = self.neg_sample_args
-        if "none" in (args["distribution"], args["sample_num"]):
+        if not self._draws:
             rows = self.transform(self._dataset, self._dataset[index])
             return self._neg_sampling(rows), None, None, None
-        if self.config["transform"] is not None or args.get("dynamic", False):
+        if self.config["transform"] is not None or self.neg_sample_args.get("dynamic", False):
             return super().collate_fn(index)  # may draw random numbers user by user
         users = self.uid_list[index.numpy()]
         starts = np.array([self.uid2index[user].start for user in users])

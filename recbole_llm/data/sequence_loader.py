@@ -67,12 +67,8 @@ class SequenceTrainDataLoader(TrainDataLoader):
         wanted = getattr(config.model_class, "sequence_fields", ())
         self.further_fields = [field for field in wanted if field in self.source.columns]
 
-    @property
-    def _index_sampler(self) -> Any:
-        config = self.config
-        share = (0, 1) if config["single_spec"] else (config["local_rank"], config["world_size"])
-        targets = self.batch_rows * share[1]
-        return WindowBatches(self.windows, targets, self.shuffle, self.generator, share)
+    def _all_batches(self) -> Any:
+        return WindowBatches(self.windows, self.step, self.shuffle, self.generator)
 
     def collate_fn(self, index: Tensor) -> Interaction:
         """The windows at index as a batch of sequence rows."""
@@ -114,6 +110,14 @@ class SequenceTrainDataLoader(TrainDataLoader):
         negatives = targets.new_zeros((*targets.shape, self.neg_sample_num))
         negatives[supervised] = drawn.view(self.neg_sample_num, -1).t()
         return negatives
+
+
+def target_count(interaction: Interaction, config: Config) -> int:
+    """Targets that a training batch supervises, of either level: what its loss is the mean of."""
+    field = f"pos_{config['ITEM_ID_FIELD']}{config['LIST_SUFFIX']}"
+    if field not in interaction:
+        return len(interaction)
+    return int((interaction[field] != 0).sum())
 
 
 def _check(config: Config, dataset: Dataset) -> None:

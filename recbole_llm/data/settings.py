@@ -20,6 +20,10 @@ class EngineSettings(Settings):
     None: MAX_ITEM_LIST_LENGTH // 4 + 1, at least three quarters of a window of context each;
     MAX_ITEM_LIST_LENGTH // 2 + 1: half a window, faster; full: MAX_ITEM_LIST_LENGTH, the fastest;
     1: RecBole's context, at the cost of a window a target."""
+    item_table: Literal["dense", "sparse"] = "dense"
+    """'sparse': a step updates the rows of a sequential model's item table that it read, by
+    SparseAdam; without, it updates all, and holds a gradient for each: too much for millions of
+    items (docs/distributed.md)."""
     eval_memory_mib: NonNegative = 128
     """Memory in MiB that sizes a step of full-sort evaluation, in users; 0: RecBole's own sizes
     (eval_batch_size scores a step)."""
@@ -47,6 +51,8 @@ class EngineSettings(Settings):
             )
         if self.train_level == "sequence":
             _check_sequence_level(config)
+        if self.item_table == "sparse":
+            _check_sparse(config)
 
 
 def _check_sequence_level(config: ConfigLike) -> None:
@@ -65,6 +71,21 @@ def _check_sequence_level(config: ConfigLike) -> None:
             "train_neg_sample_args: dynamic negatives are for prefix rows; set dynamic: False, "
             "or train_level: prefix"
         )
+
+
+def _check_sparse(config: ConfigLike) -> None:
+    """Refuse what would touch all rows of the table in each step."""
+    if not supports_sequence_level(getattr(config, "model_class", None)):
+        raise ValueError(f"item_table: {config['model']} has no sparse one; leave it dense")
+    if config["loss_type"] == "CE":
+        raise ValueError(
+            "loss_type: CE scores every item for every target, and its gradient has a row for each "
+            "item; with item_table=sparse sample some: --loss_type=SSM "
+            "--train_neg_sample_args=\"{'distribution': 'uniform', 'sample_num': 100}\""
+        )
+    for key in ("weight_decay", "clip_grad_norm", "enable_scaler"):
+        if config[key]:
+            raise ValueError(f"{key}: needs the gradients of all items; set item_table: dense")
 
 
 def supports_sequence_level(model: type | None) -> bool:

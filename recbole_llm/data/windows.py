@@ -113,7 +113,6 @@ class WindowBatches:
         batch_targets: targets a batch, T/batches on average; a window is never cut.
         shuffle: whether the order is random; else windows keep theirs.
         generator: source of the order.
-        share: (rank, world size) in distributed training: this process's part of each batch.
     """
 
     def __init__(
@@ -122,10 +121,9 @@ class WindowBatches:
         batch_targets: int,
         shuffle: bool,
         generator: torch.Generator | None,
-        share: tuple[int, int] = (0, 1),
     ) -> None:
         self.targets = windows.targets
-        self.shuffle, self.generator, self.share = shuffle, generator, share
+        self.shuffle, self.generator = shuffle, generator
         total = int(self.targets.sum())
         widest = int(self.targets.max()) if total else 1
         self.total = total
@@ -146,7 +144,4 @@ class WindowBatches:
         # A window goes to the batch, an equal part of the targets, that its middle falls into.
         middle = 2 * targets.cumsum(0) - targets  # in half targets
         sizes = torch.bincount(middle * self.count // (2 * self.total), minlength=self.count)
-        rank, world = self.share
-        for batch in torch.split(order, sizes.tolist()):
-            mine = batch[rank::world]
-            yield mine if len(mine) else batch[:1]  # every process must take every step
+        yield from torch.split(order, sizes.tolist())

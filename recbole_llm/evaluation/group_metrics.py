@@ -9,11 +9,10 @@ over the whole catalogue.
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from logging import getLogger
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from recbole.evaluator import Evaluator
@@ -116,9 +115,7 @@ class GroupEvaluator(Evaluator):  # type: ignore[misc]
         result: OrderedDict[str, float] = super().evaluate(dataobject)
         if GROUPS in dataobject:
             groups = dataobject.get(GROUPS)
-            keys = ["rec.topk", USERS, PAIRS, *(g.topk_key for g in groups if g.of_items)]
-            gathered = gather(dataobject, keys)
-            result.update(log_groups({group: self._results(group, gathered) for group in groups}))
+            result.update(log_groups({group: self._results(group, dataobject) for group in groups}))
         return result
 
     def _results(self, group: Group, collected: DataStruct) -> dict[str, float]:
@@ -148,24 +145,6 @@ def row_users(users: Tensor, positive_rows: Tensor, n_rows: int) -> Tensor:
     counts = torch.bincount(positive_rows, minlength=n_rows)
     times = len(users) // len(positive_rows)
     return users[(counts.cumsum(0) - counts) * times]
-
-
-def gather(collected: DataStruct, keys: Sequence[str]) -> DataStruct:
-    """What all processes collected under some keys.
-
-    RecBole averages results over processes, which is wrong for groups that they share unequally,
-    and right for results that are the same in all.
-    """
-    distributed = torch.distributed
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return collected
-    own = {key: collected.get(key) for key in keys}
-    everyone: list[Any] = [None] * distributed.get_world_size()
-    distributed.all_gather_object(everyone, own)
-    whole = copy.deepcopy(collected)
-    for key in own:
-        whole.set(key, torch.cat([part[key] for part in everyone]))
-    return whole
 
 
 def log_groups(results: Mapping[Group, Mapping[str, float]]) -> dict[str, float]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
+import torch
 from recbole.evaluator import Evaluator
+from recbole.evaluator.collector import DataStruct
 from recbole.utils import EvaluatorType
 
+from recbole_llm.core import distributed
 from recbole_llm.evaluation.group_metrics import GroupCollector, GroupEvaluator
 from recbole_llm.evaluation.pointwise import PointwiseCollector, PointwiseEvaluator
 from recbole_llm.evaluation.ranking import RankingCollector
@@ -17,10 +21,44 @@ if TYPE_CHECKING:
     from recbole_llm.core.config import Config
 
 
-def evaluation_parts(config: Config) -> tuple[Collector, Evaluator]:
+class SharedEvaluator:
+    """Results over the rows of all processes, computed in the first and known to all.
+
+    Args:
+        evaluator: of all rows.
+    """
+
+    def __init__(self, evaluator: Evaluator) -> None:
+        self.evaluator = evaluator
+
+    def evaluate(self, dataobject: DataStruct) -> OrderedDict[str, float]:
+        """Results of what the processes collected, each from its rows."""
+        everyone = distributed.to_main(rows_of(dataobject))
+        result: OrderedDict[str, float] = OrderedDict()
+        if everyone is not None:
+            result = self.evaluator.evaluate(_together(dataobject, everyone))
+        return distributed.from_main(result)
+
+
+def rows_of(collected: DataStruct) -> dict[str, torch.Tensor]:
+    """What has a row for each that was evaluated; the rest is of the training data."""
+    return {k: v for k, v in collected._data_dict.items() if isinstance(v, torch.Tensor)}
+
+
+def _together(own: DataStruct, everyone: list[dict[str, torch.Tensor]]) -> DataStruct:
+    whole = DataStruct()
+    for key, value in own._data_dict.items():
+        whole.set(key, value)
+    for key in dict.fromkeys(key for part in everyone for key in part):
+        # A process that had no rows has no such key.
+        whole.set(key, torch.cat([part[key] for part in everyone if key in part]))
+    return whole
+
+
+def evaluation_parts(config: Config) -> tuple[Collector, SharedEvaluator]:
     """Of rankings or of labels, with groups where `eval_groups` asks."""
     if config["eval_type"] == EvaluatorType.VALUE:
-        return PointwiseCollector(config), PointwiseEvaluator(config)
+        return PointwiseCollector(config), SharedEvaluator(PointwiseEvaluator(config))
     if config["eval_groups"]:
-        return GroupCollector(config), GroupEvaluator(config)
-    return RankingCollector(config), Evaluator(config)
+        return GroupCollector(config), SharedEvaluator(GroupEvaluator(config))
+    return RankingCollector(config), SharedEvaluator(Evaluator(config))

@@ -18,7 +18,7 @@ from recbole.evaluator.base_metric import LossMetric
 from recbole.evaluator.collector import Collector, DataStruct
 from torch import Tensor
 
-from recbole_llm.evaluation.group_metrics import GROUPS, gather, log_groups
+from recbole_llm.evaluation.group_metrics import GROUPS, log_groups
 from recbole_llm.evaluation.groups import USERS, Group, make_groups
 from recbole_llm.evaluation.settings import GroupSettings
 
@@ -98,11 +98,10 @@ class PointwiseEvaluator(Evaluator):  # type: ignore[misc]
 
     def evaluate(self, dataobject: DataStruct) -> OrderedDict[str, float]:
         """Results over all rows, then by group."""
-        collected = gather(dataobject, [key for key in ROWS if key in dataobject])
-        result: OrderedDict[str, float] = super().evaluate(collected)
+        result: OrderedDict[str, float] = super().evaluate(dataobject)
         if GROUPS in dataobject:
             groups = dataobject.get(GROUPS)
-            result.update(log_groups({group: self._results(group, collected) for group in groups}))
+            result.update(log_groups({group: self._results(group, dataobject) for group in groups}))
         return result
 
     def _results(self, group: Group, collected: DataStruct) -> dict[str, float]:

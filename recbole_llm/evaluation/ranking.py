@@ -36,7 +36,7 @@ class RankingCollector(Collector):  # type: ignore[misc]
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self._row = 0  # rows collected so far
+        self._row = 0  # of the evaluation, of the next batch's first
         self._item_keys: Tensor | None = None
         self._tokens: Any = None
 
@@ -45,10 +45,15 @@ class RankingCollector(Collector):  # type: ignore[misc]
         super().data_collect(train_data)
         dataset = train_data._dataset  # a knowledge model's loader has no `dataset`
         self._check_topk(dataset.item_num)
-        self.name_items(dataset)
+        self._name_items(dataset)
 
-    def name_items(self, dataset: Dataset) -> None:
-        """Take the items' tokens, by which ties are drawn: the same in a model that was loaded."""
+    def begin(self, eval_data: AbstractDataLoader) -> None:
+        """Take what ties are drawn by: items' tokens and rows' numbers, which are the same in a
+        model that was loaded, and in any number of processes."""
+        self._row = getattr(eval_data, "first_row", 0)
+        self._name_items(eval_data._dataset)
+
+    def _name_items(self, dataset: Dataset) -> None:
         tokens = dataset.field2id_token[dataset.iid_field]
         if tokens is not self._tokens:
             self._tokens, self._item_keys = tokens, None

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from logging import getLogger
 from typing import TYPE_CHECKING, Any, Literal
 
+from recbole_llm.core import distributed
 from recbole_llm.core.plugins import get_plugin_manager, get_registry
 from recbole_llm.core.registry import StageSpec, resolve
 from recbole_llm.core.tokens import Vocabulary
@@ -64,8 +65,10 @@ def prepare_data(
     """
     dataset = create_dataset(config, vocabulary=vocabulary)
     get_plugin_manager().hook.prepare_dataset(config=config, dataset=dataset)
-    complete(config, dataset, "loaded", say)
-    attach_features(config, dataset)
+    with distributed.main_first():  # the others find the work done
+        complete(config, dataset, "loaded", say)
+        attach_features(config, dataset)
     loaders = data_preparation(config, dataset)
-    complete(config, loaders[0]._dataset, "split", say)
+    with distributed.main_first():
+        complete(config, loaders[0]._dataset, "split", say)
     return (dataset, *loaders)

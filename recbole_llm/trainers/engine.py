@@ -12,6 +12,7 @@ from recbole.data.dataset import Dataset
 from recbole.trainer.trainer import AbstractTrainer
 from recbole.utils import early_stopping, set_color
 
+from recbole_llm.core import distributed
 from recbole_llm.core.checkpoint import (
     load_checkpoint,
     load_model_state,
@@ -27,15 +28,15 @@ from recbole_llm.evaluation.group_metrics import without_groups
 from recbole_llm.evaluation.parts import evaluation_parts
 from recbole_llm.evaluation.ranking import RankingCollector
 from recbole_llm.features.changes import feature_state
+from recbole_llm.trainers.optimizers import TableAndRest, fuse, sparse_table
 from recbole_llm.trainers.progress import Progress
+from recbole_llm.trainers.replicas import align_statistics, replicated
 from recbole_llm.trainers.resume import ResumableMixin
 
 if TYPE_CHECKING:
     from recbole.config import Config
     from recbole.data.dataloader import AbstractDataLoader
     from recbole.model.abstract_recommender import AbstractRecommender
-
-_FUSED = (torch.optim.Adam, torch.optim.AdamW)
 
 
 @runtime_checkable
@@ -66,10 +67,9 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
         self._resumed_tokens: Packed | None = None
         self.eval_collector, self.evaluator = evaluation_parts(config)
         self.progress = Progress(config["valid_metric"])
-        if config["single_spec"]:
-            # RecBole names checkpoints by the second, and runs started together would share one.
-            folder = Path(self.saved_model_file).parent
-            self.saved_model_file = str(folder / f"{run_name(config)}.pth")
+        # RecBole names checkpoints by the second, and runs started together would share one.
+        name = distributed.from_main(run_name(config))
+        self.saved_model_file = str(Path(self.saved_model_file).with_name(f"{name}.pth"))
 
     def fit(self, train_data: AbstractDataLoader, *args: Any, **kwargs: Any) -> Any:
         """Let the model prepare itself, and train as the base class does.
@@ -84,21 +84,24 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
         self.keep_names(train_data)
         if isinstance(self.model, PreparedModel):
             self.model.before_training(train_data)
+        distributed.part_randomness(self.config["seed"])
 
     def _train(self, train_data: AbstractDataLoader, *args: Any, **kwargs: Any) -> Any:
         """The base class's training; ``detect_anomaly`` is off unless the user asks for it."""
         self.eval_collector.data_collect(train_data)  # RecBole's pretraining stages leave it out
         span = (self.phase_name, self.start_epoch, self.epochs, self.stopping_step)
-        with self.progress.training(*span):
-            with torch.autograd.set_detect_anomaly(bool(self.config["detect_anomaly"])):
-                return super().fit(train_data, *args, **kwargs)
+        anomaly = torch.autograd.set_detect_anomaly(bool(self.config["detect_anomaly"]))
+        with self.progress.training(*span), anomaly, replicated(self.model, self.config):
+            return super().fit(train_data, *args, **kwargs)
 
     def _train_epoch(
         self, train_data: AbstractDataLoader, epoch_idx: int, *args: Any, **kwargs: Any
     ) -> Any:
         optimizer: torch.optim.Optimizer | None = getattr(self, "optimizer", None)
         with self.progress.epoch(epoch_idx, len(train_data), optimizer):
-            return super()._train_epoch(train_data, epoch_idx, *args, **kwargs)
+            loss = super()._train_epoch(train_data, epoch_idx, *args, **kwargs)
+        align_statistics(self.model)
+        return distributed.mean(loss)
 
     def keep_names(self, train_data: AbstractDataLoader) -> None:
         """Let checkpoints name the ids of a loader's data set, and what its features were of."""
@@ -148,7 +151,7 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
     def _save_checkpoint(
         self, epoch: int, verbose: bool = True, saved_model_file: str | None = None
     ) -> None:
-        if not self._writes():
+        if not distributed.is_main():
             return
         file = saved_model_file or self.saved_model_file
         save_atomically(self._checkpoint(epoch), file)
@@ -165,21 +168,20 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
             "best_valid_score": self.best_valid_score,
         }
 
-    def _writes(self) -> bool:
-        """Whether this process is the one that saves."""
-        return bool(self.config["single_spec"] or self.config["local_rank"] == 0)
-
 
 class Trainer(ResumableMixin, EngineMixin, recbole.trainer.Trainer):  # type: ignore[misc]
     """RecBole's trainer with the engine, fused Adam, and checkpoints that hold nothing pickled."""
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
+        table = sparse_table(self.model, self.config)
+        if table is not None:
+            kwargs["params"] = [p for p in self.model.parameters() if p is not table.weight]
         optimizer: torch.optim.Optimizer = super()._build_optimizer(**kwargs)
-        # RecBole passes no `fused`, and torch's default loops over parameters and operations.
-        if self.config["fused_optimizer"] and type(optimizer) in _FUSED and _fits(optimizer):
-            for group in optimizer.param_groups:
-                group.update(fused=True, foreach=False)
-        return optimizer
+        if self.config["fused_optimizer"]:
+            fuse(optimizer)
+        if table is None:
+            return optimizer
+        return TableAndRest(optimizer, table.weight, self.learning_rate)
 
     def _checkpoint(self, epoch: int) -> dict[str, Any]:
         state = {**super()._checkpoint(epoch), **model_state(self.model)}
@@ -224,14 +226,16 @@ class Trainer(ResumableMixin, EngineMixin, recbole.trainer.Trainer):  # type: ig
         """
         if eval_data and load_best_model:
             file = model_file or self.saved_model_file
+            distributed.wait()  # until it is saved
             checkpoint, dataset = load_checkpoint(file), _dataset(eval_data)
             if dataset is not None and model_file is not None:  # else it was saved here
                 _check_numbers(pack(vocabulary_of(dataset)), checkpoint.get("tokens"))
             load_model_state(self.model, checkpoint, file)
             self.logger.info(f"Loading model structure and parameters from {file}")
         if eval_data and isinstance(self.eval_collector, RankingCollector):
-            self.eval_collector.name_items(eval_data._dataset)
-        return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
+            self.eval_collector.begin(eval_data)
+        with distributed.main_randomness():
+            return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
 
 
 def _dataset(data: object) -> Dataset | None:
@@ -247,8 +251,3 @@ def _check_numbers(present: Packed, stored: Packed | None) -> None:
             "the data set's users or items are others, or in another order, than those of the "
             "checkpoint; use the files as they were, or load_data_and_model, which goes by name"
         )
-
-
-def _fits(optimizer: torch.optim.Optimizer) -> bool:
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    return all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters)

@@ -16,6 +16,7 @@ import torch
 from recbole.trainer.trainer import AbstractTrainer
 from recbole.utils import set_color
 
+from recbole_llm.core import distributed
 from recbole_llm.core.checkpoint import (
     load_checkpoint,
     load_model_state,
@@ -60,6 +61,9 @@ def load_run(file: str, config: Config) -> dict[str, Any]:
     require(checkpoint, _PARTS, file)
     require(state, _STATE, file)
     _check_same(checkpoint["config"], plain_config(config), file)
+    then, now = len(state["random"]), distributed.world_size()
+    if then != now:
+        raise ValueError(f"resume: '{file}' is of a run of {then} processes, not {now}")
     best = _beside(file, state["best"])
     if state["result"] is not None and not best.is_file():
         raise ValueError(f"resume: '{best}', the best weights of '{file}', is gone; start anew")
@@ -89,13 +93,14 @@ def resumable(trainer: EngineMixin, wanted: bool = True) -> Iterator[None]:
     if wanted:
         trainer.keep_last()
     try:
-        yield
-    except KeyboardInterrupt:
+        with distributed.lost_processes_named():
+            yield
+    except (KeyboardInterrupt, distributed.LostProcess) as error:
         if trainer.last_file is None or not Path(trainer.last_file).is_file():
             raise
         way_on = f"the same command with --resume={trainer.last_file} goes on"
-        raise KeyboardInterrupt(way_on) from None
-    if trainer.last_file is not None:
+        raise type(error)("; ".join(filter(None, (str(error), way_on)))) from None
+    if trainer.last_file is not None and distributed.is_main():
         Path(trainer.last_file).unlink(missing_ok=True)
 
 
@@ -111,7 +116,7 @@ class ResumableMixin(AbstractTrainer):  # type: ignore[misc]
 
     def keep_last(self) -> None:
         """Keep a file that a stopped run goes on from."""
-        if self.config["single_spec"] and self.last_file is None:
+        if self.last_file is None:
             self.run_file = self.saved_model_file
             self.last_file = last_file(self.run_file)
             self.logger.info(
@@ -139,10 +144,11 @@ class ResumableMixin(AbstractTrainer):  # type: ignore[misc]
         stood, self._stood = self._stood, None
         if stood is not None:
             run_state.restore_changed(self.model, stood["model"])
-            run_state.set_random_state(stood["random"], self._loaders)
+            run_state.set_random_state(stood["random"][distributed.rank()], self._loaders)
         elif self.last_file is not None:
-            state = {**self._checkpoint(epoch_idx - 1), KEY: self._run_state()}
-            save_atomically(state, self.last_file)
+            run = self._run_state()  # which all processes have a part of
+            if distributed.is_main():
+                save_atomically({**self._checkpoint(epoch_idx - 1), KEY: run}, self.last_file)
         return super()._train_epoch(train_data, epoch_idx, *args, **kwargs)
 
     def resume_run(self, file: str) -> None:
@@ -152,11 +158,9 @@ class ResumableMixin(AbstractTrainer):  # type: ignore[misc]
             file: what `keep_last` kept; it is kept on.
 
         Raises:
-            ValueError: `load_run` refuses it, or several processes train.
+            ValueError: `load_run` refuses it.
         """
         checkpoint = load_run(file, self.config)
-        if not self.config["single_spec"]:
-            raise ValueError("resume: a run of several processes cannot be resumed")
         load_model_state(self.model, checkpoint, file)
         self._resumed_tokens = checkpoint.get("tokens")
         self._stood = checkpoint[KEY]
@@ -184,7 +188,7 @@ class ResumableMixin(AbstractTrainer):  # type: ignore[misc]
             "losses": dict(self.train_loss_dict),
             "optimizers": {name: optimizer.state_dict() for name, optimizer in more.items()},
             "model": run_state.changed(self.model, self._marks),
-            "random": run_state.random_state(self._loaders),
+            "random": distributed.gathered(run_state.random_state(self._loaders)),
         }
 
     def _restore_run(self, state: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from recbole.utils import set_color
 
+from recbole_llm.core import distributed
 from recbole_llm.core.checkpoint import load_checkpoint, load_model_state, save_atomically
 from recbole_llm.trainers.engine import Trainer
 from recbole_llm.trainers.phase import Phase
@@ -160,7 +161,7 @@ class StagedTrainer(Trainer):
         """Back to the run's own checkpoint and log."""
         last, self.saved_model_file = self.saved_model_file, run_file
         self.tensorboard = self._writer
-        if not saved or not self._writes():
+        if not saved or not distributed.is_main():
             return
         if last == run_file:  # no phase was run
             self._save_checkpoint(-1, verbose=False)

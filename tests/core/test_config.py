@@ -156,9 +156,9 @@ def test_a_value_of_a_wrong_type_names_the_key(argument: str, message: str) -> N
         Config("BPR", argv=[argument])
 
 
-@pytest.mark.parametrize("key", ["nproc", "world_size"])
-def test_several_processes_need_a_local_rank(key: str) -> None:
-    with pytest.raises(ValueError, match=f"{key}: this command starts one process.*local_rank"):
+@pytest.mark.parametrize("key", ["nproc", "world_size", "local_rank"])
+def test_torchrun_starts_processes(key: str) -> None:
+    with pytest.raises(ValueError, match=f"{key}: this command starts no processes; torchrun"):
         Config("BPR", argv=[f"--{key}=2"])
     Config("BPR", argv=["--nproc=1", "--world_size=-1"])
 

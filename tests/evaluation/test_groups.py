@@ -19,6 +19,7 @@ from recbole.data.interaction import Interaction
 from recbole.utils import EvaluatorType
 
 from recbole_llm import run_recbole_llm
+from recbole_llm.core import distributed
 from recbole_llm.evaluation.group_metrics import (
     GroupCollector,
     GroupEvaluator,
@@ -27,7 +28,7 @@ from recbole_llm.evaluation.group_metrics import (
     without_groups,
 )
 from recbole_llm.evaluation.groups import head, make_groups
-from recbole_llm.evaluation.parts import evaluation_parts
+from recbole_llm.evaluation.parts import evaluation_parts, rows_of
 from recbole_llm.testing import write_tiny_dataset
 
 SECOND = 1 / math.log2(3)  # gain at place 2
@@ -232,13 +233,7 @@ def test_processes_share_their_rows(monkeypatch: pytest.MonkeyPatch) -> None:
         )
         parts.append(collector.get_data_struct())
 
-    def all_gather_object(everyone: list[Any], own: dict[str, Any]) -> None:
-        everyone[:] = [{key: part.get(key) for key in own} for part in parts]
-
-    distributed = torch.distributed
-    monkeypatch.setattr(distributed, "is_initialized", lambda: True)
-    monkeypatch.setattr(distributed, "get_world_size", lambda: 2)
-    monkeypatch.setattr(distributed, "all_gather_object", all_gather_object)
+    monkeypatch.setattr(distributed, "to_main", lambda _: [rows_of(part) for part in parts])
     grouped = {k: v for k, v in evaluator.evaluate(parts[0]).items() if "(" in k}
     monkeypatch.undo()
     assert grouped == {k: v for k, v in leave_one_out().items() if "(" in k}

@@ -18,8 +18,9 @@ from test_groups import config as ranking_config
 from test_groups import train_data
 
 from recbole_llm import Config, run_recbole_llm
+from recbole_llm.core import distributed
 from recbole_llm.evaluation.group_metrics import without_groups
-from recbole_llm.evaluation.parts import evaluation_parts
+from recbole_llm.evaluation.parts import evaluation_parts, rows_of
 from recbole_llm.evaluation.pointwise import grouped_auc
 from recbole_llm.testing import write_tiny_dataset
 
@@ -158,13 +159,7 @@ def test_processes_share_their_rows(monkeypatch: pytest.MonkeyPatch) -> None:
         collector.eval_batch_collect(*batch(rows))
         parts.append(collector.get_data_struct())
 
-    def all_gather_object(everyone: list[Any], own: dict[str, Any]) -> None:
-        everyone[:] = [{key: part.get(key) for key in own} for part in parts]
-
-    distributed = torch.distributed
-    monkeypatch.setattr(distributed, "is_initialized", lambda: True)
-    monkeypatch.setattr(distributed, "get_world_size", lambda: 2)
-    monkeypatch.setattr(distributed, "all_gather_object", all_gather_object)
+    monkeypatch.setattr(distributed, "to_main", lambda _: [rows_of(part) for part in parts])
     together = dict(evaluator.evaluate(parts[0]))
     monkeypatch.undo()
     assert together == evaluate(**values)

@@ -14,6 +14,7 @@ import torch
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.trainer import Trainer as RecBoleTrainer
 
+from recbole_llm.core import distributed
 from recbole_llm.core.checkpoint import load_checkpoint
 from recbole_llm.core.config import Config
 from recbole_llm.quick_start import build_model, load_data
@@ -197,9 +198,9 @@ def test_a_checkpoint_is_replaced_in_one_step(monkeypatch: pytest.MonkeyPatch) -
     assert load_checkpoint(one.saved_model_file)["epoch"] == 1
 
 
-def test_only_the_first_process_saves() -> None:
+def test_only_the_first_process_saves(monkeypatch: pytest.MonkeyPatch) -> None:
     one = trainer()
-    one.config.final_config_dict.update(single_spec=False, local_rank=1)
+    monkeypatch.setattr(distributed, "_here", distributed._Place(1, 1, 2))
     one._save_checkpoint(0)
     assert not Path(one.saved_model_file).exists()
 

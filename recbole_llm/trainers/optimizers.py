@@ -1,0 +1,74 @@
+"""Adam in one fused step, and of an item table too large for a gradient of its own size."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer, SparseAdam
+
+if TYPE_CHECKING:
+    from recbole.config import Config
+
+_FUSED = (torch.optim.Adam, torch.optim.AdamW)
+
+
+def fuse(optimizer: Optimizer) -> None:
+    """Let Adam and AdamW update all parameters in one step, where torch can."""
+    # RecBole passes no `fused`, and torch's default loops over parameters and operations.
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    fits = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters)
+    if type(optimizer) in _FUSED and fits:
+        for group in optimizer.param_groups:
+            group.update(fused=True, foreach=False)
+
+
+class TableAndRest(Optimizer):
+    """Updates a table's rows of a step by SparseAdam, and the other parameters as before.
+
+    Adam touches all n rows in each step, and holds n gradients; SparseAdam, torch's own, touches
+    those that the step read. It updates a row's moments only then, so that the two are not the
+    same training.
+
+    Args:
+        rest: the optimizer of the other parameters.
+        table: the table, [n, D].
+        learning_rate: of the table.
+    """
+
+    def __init__(self, rest: Optimizer, table: Tensor, learning_rate: float) -> None:
+        self.parts = {"rest": rest, "table": SparseAdam([table], lr=learning_rate)}
+        groups = [
+            {"params": group["params"]} for o in self.parts.values() for group in o.param_groups
+        ]
+        super().__init__(groups, {})
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """Update all parameters."""
+        for part in self.parts.values():
+            part.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Of both, by name."""
+        return {name: part.state_dict() for name, part in self.parts.items()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        for name, part in self.parts.items():
+            part.load_state_dict(state_dict[name])
+
+
+def sparse_table(model: nn.Module, config: Config) -> nn.Embedding | None:
+    """The model's item table, made to give sparse gradients, where ``item_table`` asks for it.
+
+    Raises:
+        ValueError: the model has no such table, or trains parts of itself in turn.
+    """
+    if config["item_table"] != "sparse":
+        return None
+    table = getattr(model, "item_embedding", None)
+    if not isinstance(table, nn.Embedding) or hasattr(model, "begin_phase"):
+        raise ValueError(f"item_table: {config['model']} has no sparse one; leave it dense")
+    table.sparse = True
+    return table

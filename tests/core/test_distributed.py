@@ -1,0 +1,78 @@
+"""What each of several processes takes, and how they end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from recbole_llm.core import distributed
+from recbole_llm.core.config import Config
+
+Stand = Callable[[int, int], None]
+
+
+@pytest.fixture
+def stand(monkeypatch: pytest.MonkeyPatch) -> Stand:
+    """``stand(rank, size)``: this is one process of so many, as far as it knows."""
+    return lambda rank, size: monkeypatch.setattr(
+        distributed, "_here", distributed._Place(rank, rank, size)
+    )
+
+
+def test_parts_of_a_batch_are_all_of_it(stand: Stand) -> None:
+    parts = []
+    for rank in range(3):
+        stand(rank, 3)
+        parts.append(distributed.own_part(torch.arange(8)).tolist())
+    assert parts == [[0, 3, 6], [1, 4, 7], [2, 5]]
+    assert distributed.own_part([5, 6]) == [5]  # nothing is left for the third
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 7, 9])
+def test_stretches_are_all_rows_in_order(stand: Stand, count: int) -> None:
+    rows: list[int] = []
+    for rank in range(3):
+        stand(rank, 3)
+        own = distributed.own_range(count)
+        assert count // 3 <= len(own) <= -(-count // 3)
+        rows += own
+    assert rows == list(range(count))
+
+
+def test_each_process_has_a_gpu(stand: Stand) -> None:
+    stand(1, 2)
+    assert distributed.own_gpu() == "1"
+    assert distributed.own_gpu("4, 6") == distributed.own_gpu((4, 6)) == "6"
+    with pytest.raises(ValueError, match="gpu_id: 3 names 1, and more processes run"):
+        distributed.own_gpu(3)
+    config = Config("BPR", config_dict={"gpu_id": "4,6"})
+    assert (config["gpu_id"], config["local_rank"], config["show_progress"]) == ("6", 1, False)
+
+
+def test_trees_grow_in_one_process(stand: Stand) -> None:
+    pytest.importorskip("lightgbm")
+    pytest.importorskip("xgboost")
+    stand(0, 2)
+    with pytest.raises(ValueError, match="XGBoost grows its trees in one process"):
+        Config("XGBoost")
+
+
+def test_who_starts_processes_says_which_is_which(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(ValueError, match="WORLD_SIZE=2 is set, RANK.* start with torchrun"):
+        distributed.join()
+
+
+def test_the_loss_of_a_process_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = RuntimeError("[../gloo/transport/tcp/pair.cc:534] Connection closed by peer")
+    with pytest.raises(RuntimeError, match="closed by peer"), distributed.lost_processes_named():
+        raise closed
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(distributed.LostProcess, match="another process of this run has ended"):
+        with distributed.lost_processes_named():
+            raise closed
+    with pytest.raises(RuntimeError, match="size mismatch"), distributed.lost_processes_named():
+        raise RuntimeError("size mismatch")

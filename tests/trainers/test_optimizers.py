@@ -1,0 +1,77 @@
+"""A table trained by sparse gradients: what a step touches, what is refused, and resuming."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from recbole_llm.core.config import Config
+from recbole_llm.quick_start import build_model, build_trainer, load_data, run_recbole_llm
+from recbole_llm.testing import write_tiny_dataset
+
+SAMPLED = {"distribution": "uniform", "sample_num": 3}
+RUN = {
+    "data_path": "dataset", "epochs": 2, "train_batch_size": 32, "log_flops": False,
+    "show_progress": False, "MAX_ITEM_LIST_LENGTH": 10, "hidden_dropout_prob": 0.0,
+    "attn_dropout_prob": 0.0, "loss_type": "SSM", "train_neg_sample_args": SAMPLED,
+}  # fmt: skip
+STEP = 0.001  # Adam's first, whatever the gradient
+
+
+def after_a_step(item_table: str) -> tuple[torch.Tensor, torch.Tensor, set[int]]:
+    """SASRec's item table before and after one step, and the items that it read."""
+    config = Config("SASRec", "tiny", config_dict={**RUN, "item_table": item_table})
+    _, train, _, _ = load_data(config)
+    model = build_model(config, train.dataset)
+    trainer = build_trainer(config, model)
+    before = model.item_embedding.weight.detach().clone()
+    batch = next(iter(train))
+    model.train()
+    model.calculate_loss(batch).backward()
+    trainer.optimizer.step()
+    fields = ("item_id_list", "pos_item_id_list", "neg_item_id_list")
+    read = {int(i) for field in fields for i in batch[field].unique()}
+    return before, model.item_embedding.weight.detach(), read - {0}
+
+
+def test_a_step_touches_the_rows_that_it_read() -> None:
+    write_tiny_dataset("dataset", n_items=200)
+    before, after, read = after_a_step("sparse")
+    moved = {int(i) for i in (after != before).any(1).nonzero()}
+    assert moved == read and len(read) < 190
+    assert (after - before).abs().max().item() == pytest.approx(STEP, rel=1e-3)
+    dense = after_a_step("dense")
+    assert dense[2] == read
+    torch.testing.assert_close(after, dense[1], atol=5e-5, rtol=0)  # but for eps
+
+
+@pytest.mark.parametrize(("model", "changes", "message"), [
+    ("SASRec", {"loss_type": "CE", "train_neg_sample_args": None},
+     "loss_type: CE scores every item for every target.*--loss_type=SSM"),
+    ("SASRec", {"weight_decay": 0.1}, "weight_decay: needs the gradients of all items"),
+    ("LightGCN", {}, "item_table: LightGCN has no sparse one"),
+])  # fmt: skip
+def test_what_touches_all_rows_is_refused(
+    model: str, changes: dict[str, Any], message: str
+) -> None:
+    given = {"item_table": "sparse"} if model == "LightGCN" else {**RUN, "item_table": "sparse"}
+    with pytest.raises(ValueError, match=message):
+        Config(model, config_dict={**given, **changes})
+
+
+def test_a_model_without_a_table_is_refused() -> None:
+    write_tiny_dataset("dataset")
+    config = Config("SASRec", "tiny", config_dict={**RUN, "item_table": "sparse"})
+    _, train, _, _ = load_data(config)
+    model = build_model(config, train.dataset)
+    del model.item_embedding
+    with pytest.raises(ValueError, match="item_table: SASRec has no sparse one"):
+        build_trainer(config, model)
+
+
+def test_a_run_trains_and_saves() -> None:
+    write_tiny_dataset("dataset")
+    result = run_recbole_llm("SASRec", "tiny", config_dict={**RUN, "item_table": "sparse"})
+    assert result["test_result"]["recall@10"] > 0
