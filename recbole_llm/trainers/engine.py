@@ -10,7 +10,7 @@ import recbole.trainer
 import torch
 from recbole.data.dataset import Dataset
 from recbole.trainer.trainer import AbstractTrainer
-from recbole.utils import early_stopping, set_color
+from recbole.utils import ModelType, early_stopping, set_color
 
 from recbole_llm.core import distributed
 from recbole_llm.core.checkpoint import (
@@ -84,7 +84,8 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
         self.keep_names(train_data)
         if isinstance(self.model, PreparedModel):
             self.model.before_training(train_data)
-        distributed.part_randomness(self.config["seed"])
+        if self.config["MODEL_TYPE"] != ModelType.TRADITIONAL:  # these count the same rows
+            distributed.part_randomness(self.config["seed"])
 
     def _train(self, train_data: AbstractDataLoader, *args: Any, **kwargs: Any) -> Any:
         """The base class's training; ``detect_anomaly`` is off unless the user asks for it."""

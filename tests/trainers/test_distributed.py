@@ -60,7 +60,9 @@ def test_two_processes_are_as_one() -> None:
     write_tiny_dataset("dataset")
     check_same([SASREC, {**QUIET, **LABELS, "model": "DeepFM"}])
     assert len(list(Path("log").iterdir())) == 2  # of the first process alone; pytest logs itself
-    assert len(list(Path("log_tensorboard").iterdir())) == len(list(Path("saved").iterdir())) == 4
+    boards = [path.name for path in Path("log_tensorboard").iterdir()]
+    assert sum(name != "null" for name in boards) == 2  # where pytest logs, they have no name
+    assert len(list(Path("saved").iterdir())) == 4
 
 
 @pytest.mark.slow
