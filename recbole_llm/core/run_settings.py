@@ -22,6 +22,9 @@ class RunSettings(Settings):
     output: Text | None = None
     """JSON file of the result: metrics, best epoch, settings that differ from the defaults, data,
     versions, times, memory."""
+    user_metrics: Text | None = None
+    """File (.npz) of the test metrics of each user, whose means are the run's, with the best items
+    of a few users: what recbole-llm compare reads."""
     log_flops: Flag = True
     """Whether to count and log the FLOPs of a prediction, as RecBole does."""
     detect_anomaly: Flag = False

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 def evaluation_parts(config: Config) -> tuple[Collector, Evaluator]:
-    """Of rankings or of labels, with groups where `eval_groups` asks."""
+    """Of rankings or of labels, with groups and users where `eval_groups`, `user_metrics` ask."""
     if config["eval_type"] == EvaluatorType.VALUE:
         return PointwiseCollector(config), PointwiseEvaluator(config)
-    if config["eval_groups"]:
+    if config["eval_groups"] or config["user_metrics"] is not None:
         return GroupCollector(config), GroupEvaluator(config)
     return RankingCollector(config), Evaluator(config)

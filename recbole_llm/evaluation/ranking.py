@@ -75,7 +75,7 @@ class RankingCollector(Collector):  # type: ignore[misc]
         if mean_rank or self.register.need("rec.topk"):
             positives.rank(scores_tensor, None if mean_rank else k)
         lists = None
-        if self.register.need("rec.items"):
+        if self._needs_lists():
             lists = self._lists(scores_tensor, k)
             self.data_struct.update_tensor("rec.items", lists)
         if self.register.need("rec.topk"):
@@ -112,6 +112,10 @@ class RankingCollector(Collector):  # type: ignore[misc]
                 del self.data_struct[key]
         self._row = 0
         return collected
+
+    def _needs_lists(self) -> bool:
+        """Whether the items of the lists are kept, not their hits alone."""
+        return bool(self.register.need("rec.items"))
 
     def _hits_of(self, positives: Positives) -> dict[str, Positives]:
         """Positives whose places in the lists are collected, by the name they are kept under."""
