@@ -213,6 +213,7 @@ def prepare(stage: str | None, arguments: tuple[str, ...]) -> None:
 @click.option("--seeds", default="3", show_default=True, help="How many, or which: 2020,2021.")
 @click.option("--jobs", default=1, show_default=True, help="Runs at once.")
 @click.option("--baseline", help="The model that the others are tested against; else the first.")
+@click.option("--tune", type=int, help="Trials of each model, to find its settings first.")
 @click.option("--output", default="comparison", show_default=True, help="Folder of all results.")
 @_arguments
 @_command
@@ -226,6 +227,25 @@ def compare(models: str, seeds: str, arguments: tuple[str, ...], **options: Any)
 
     argv, files = _split(arguments)
     for line in do(models, seeds=seeds, config_file_list=files, argv=argv, **options):
+        click.echo(line)
+
+
+@main.command(context_settings=_ARGS)
+@click.option("--model", required=True, help="Its name.")
+@click.option("--trials", required=True, type=int, help="In all, with those done before.")
+@click.option("--jobs", default=1, show_default=True, help="Trials at once.")
+@click.option("--output", default="tuning", show_default=True, help="Folder of all results.")
+@_arguments
+@_command
+def tune(model: str, trials: int, arguments: tuple[str, ...], **options: Any) -> None:
+    """Find a model's settings on validation: tune --model=PAD --trials=20 [--key=value …].
+
+    Keys that are set are not searched. Repeat the command to go on after a stop.
+    """
+    from recbole_llm.tasks.compare.tuning import tune as do
+
+    argv, files = _split(arguments)
+    for line in do(model, trials, config_file_list=files, argv=argv, **options):
         click.echo(line)
 
 

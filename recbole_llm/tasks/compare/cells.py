@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -21,7 +20,7 @@ from recbole_llm.features.attach import reads_of
 from recbole_llm.features.digest import digest, files_digest
 from recbole_llm.features.encoders.base import TableSource, create_encoder
 from recbole_llm.report import fingerprints, versions
-from recbole_llm.tasks.compare.entries import Entry
+from recbole_llm.tasks.compare.entries import Entry, plain_arguments
 
 # Where a run's files lie and what it runs on, which its numbers do not depend on.
 _ELSEWHERE = FREE | {
@@ -57,8 +56,8 @@ class Cell:
     @cached_property
     def folder(self) -> Path:
         """Where its files are; another one where anything that matters is another."""
-        slug = re.sub(r"[^\w.=+-]+", "-", self.entry.label).strip("-")[:60]
-        return self.root / "cells" / f"{slug}-{self.seed}-{run_key(self.seeded.config)[:10]}"
+        name = f"{self.entry.slug}-{self.seed}-{run_key(self.seeded.config)[:10]}"
+        return self.root / "cells" / name
 
     @property
     def seeded(self) -> Entry:
@@ -70,7 +69,7 @@ class Cell:
         """Of ``recbole-llm run``."""
         files = {"output": "result.json", "user_metrics": "users.npz", "checkpoint_dir": "saved"}
         own = [f"--{key}={self.folder / name}" for key, name in files.items()]
-        return [*_plain_arguments(self.seeded), *own]
+        return [*plain_arguments(self.seeded), *own]
 
     @property
     def done(self) -> bool:
@@ -93,11 +92,6 @@ class Cell:
     def checkpoint(self) -> str:
         """File of the trained model."""
         return str(self.folder / "saved" / Path(self.result["checkpoint"]).name)
-
-
-def _plain_arguments(entry: Entry) -> list[str]:
-    files = [f"--config_files={' '.join(entry.files)}"] if entry.files else []
-    return [*files, *entry.argv, "--show_progress=False", "--log_flops=False"]
 
 
 def run_key(config: Config) -> str:

@@ -8,9 +8,6 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from recbole_llm.core.config import Config
-from recbole_llm.core.files import written_whole
-from recbole_llm.core.plugins import get_plugins
 from recbole_llm.hookspecs import hookimpl
 
 
@@ -33,8 +30,10 @@ class Scores:
 
 def begin(scores: str) -> None:
     """Listen to the validations, and for the parent's end."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()  # before the slow imports
+    from recbole_llm.core.plugins import get_plugins
+
     get_plugins().register(Scores(scores), "recbole_llm.compare")
-    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
@@ -44,6 +43,8 @@ def _end_with_parent() -> None:
 
 def run_trial(files: Sequence[str], argv: Sequence[str]) -> None:
     """Train and validate, without test and checkpoint; the best score goes to ``output``."""
+    from recbole_llm.core.config import Config
+    from recbole_llm.core.files import written_whole
     from recbole_llm.quick_start import build_model, build_trainer, load_data, start
 
     config = Config(config_file_list=files, argv=argv)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -47,6 +48,11 @@ class Entry:
         """Its command line."""
         pairs = {**self.common, **self.own}
         return [f"--{key}={value}" for key, value in pairs.items()]
+
+    @property
+    def slug(self) -> str:
+        """Its name, for files."""
+        return re.sub(r"[^\w.=+-]+", "-", self.label).strip("-")[:60]
 
     @cached_property
     def config(self) -> Config:
@@ -130,6 +136,12 @@ def agree(entries: Sequence[Entry]) -> tuple[list[Entry], list[str]]:
     for entry in entries[1:]:
         _check_alike(entries[0], entry)
     return entries, said + _history_ranked(entries)
+
+
+def plain_arguments(entry: Entry) -> list[str]:
+    """Of a run that nobody watches."""
+    files = [f"--config_files={' '.join(entry.files)}"] if entry.files else []
+    return [*files, *entry.argv, "--show_progress=False", "--log_flops=False"]
 
 
 def _history_ranked(entries: Sequence[Entry]) -> list[str]:

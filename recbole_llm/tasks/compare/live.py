@@ -28,7 +28,7 @@ class _Line:
     def __str__(self) -> str:
         parts = [f"{len(self.scores)} of {self.runs} done"]
         if self.failed:
-            parts.append(f"{self.failed} failed")
+            parts.append(f"{self.failed} without result")
         if self.scores:
             parts.append(f"best {statistics.mean(self.scores):.4f}")
         parts += [f"{name}: {said}" for name, (_, said) in self.running.items()]
@@ -64,24 +64,30 @@ class Live:
         start, _ = self._lines[label].running[name]
         self._lines[label].running[name] = (start, f"validation {number} {score:.4f}")
 
-    def ended(self, label: str, name: str, seconds: float, score: float | None, why: str) -> None:
-        """A run is over: with its best score, or None and why."""
+    def ended(self, label: str, name: str, seconds: float, score: float) -> None:
+        """A run is over, with its best score."""
+        self.there(label, seconds, score)
+        self._said(label, name, seconds, f"best {score:.4f} on validation")
+
+    def failed(self, label: str, name: str, seconds: float, why: str) -> None:
+        """A run is over, without a result."""
+        self.there(label, seconds, None)
+        self._said(label, name, seconds, why)
+
+    def there(self, label: str, seconds: float, score: float | None) -> None:
+        """A run is over, or was before: with its best score, or without a result (None)."""
         line = self._lines[label]
-        line.running.pop(name, None)
         if score is None:
             line.failed += 1
         else:
             line.scores.append(score)
             line.seconds.append(seconds)
-        said = f"failed: {why}" if score is None else f"best {score:.4f} on validation"
+
+    def _said(self, label: str, name: str, seconds: float, what: str) -> None:
+        self._lines[label].running.pop(name, None)
         left = self.left()
         rest = f"; about {duration(left)} left" if left else ""
-        tqdm.write(f"{label}, {name}: {said}, {duration(seconds)}{rest}")
-
-    def there(self, label: str, seconds: float, score: float) -> None:
-        """A run was done before."""
-        self._lines[label].scores.append(score)
-        self._lines[label].seconds.append(seconds)
+        tqdm.write(f"{label}, {name}: {what}, {duration(seconds)}{rest}")
 
     def left(self) -> float:
         """Seconds that the rest takes, by the runs that are done; 0 where nothing is known."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
 from recbole_llm.core.errors import unknown
@@ -22,6 +22,7 @@ def compare(
     seeds: str = "3",
     jobs: int = 1,
     baseline: str | None = None,
+    tune: int | None = None,
     output: str = "comparison",
     config_file_list: Sequence[str] = (),
     argv: Sequence[str] = (),
@@ -33,6 +34,7 @@ def compare(
         seeds: how many, from the configuration's on; or which, separated by commas.
         jobs: runs at once.
         baseline: label of the model that the others are tested against; None: the first.
+        tune: trials of each model, whose settings are searched first; None: none.
         output: folder of everything; a comparison that was stopped goes on there.
         config_file_list, argv: settings of all models.
 
@@ -52,11 +54,30 @@ def compare(
     entries, said = agree(entries)
     root = Path(output)
     check_folder(root, "name another folder with --output")
-    cells = [Cell(entry, seed, root) for seed in _seeds(seeds, entries) for entry in entries]
     yield from said
+    numbers = _seeds(seeds, entries)
+    if tune is not None:
+        entries = yield from _tuned(entries, tune, root, jobs)
+    cells = [Cell(entry, seed, root) for seed in numbers for entry in entries]
     failures = run_cells(cells, jobs)
     summary = summarise(cells, failures, baseline or labels[0])
     yield from _written(summary, root)
+
+
+def _tuned(
+    entries: Sequence[Entry], trials: int, root: Path, jobs: int
+) -> Generator[str, None, list[Entry]]:
+    """The entries with the best settings of searches of one budget."""
+    from recbole_llm.tasks.compare import tuning
+
+    for entry in entries:
+        tuning.space_of(entry)  # its error is not to wait for the searches before it
+    found = []
+    for entry in entries:
+        best, file = tuning.search(entry, trials, root, jobs)
+        yield from (f"{entry.label}: {line}" for line in tuning.said(best, file))
+        found.append(entry.with_own(best.params))
+    return found
 
 
 def _written(summary: Summary, root: Path) -> Iterator[str]:
@@ -93,10 +114,12 @@ def run_cells(cells: Sequence[Cell], at_once: int) -> Failures:
         missing = (cell for cell in cells if not cell.done)
         for ended in run_jobs((_job(cell, live) for cell in missing), at_once, live.show):
             cell, error = ended.what, ended.error
-            if error is not None:
+            place = (cell.entry.label, f"seed {cell.seed}", ended.seconds)
+            if error is None:
+                live.ended(*place, _score(cell))
+            else:
                 failures[cell] = error
-            score = _score(cell) if error is None else None
-            live.ended(cell.entry.label, f"seed {cell.seed}", ended.seconds, score, error or "")
+                live.failed(*place, f"failed: {error}")
     finally:
         live.close()
     return failures

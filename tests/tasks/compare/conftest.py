@@ -12,24 +12,31 @@ from recbole_llm.tasks.compare import pool
 
 # argv: file of scores, subcommand, arguments of the run.
 RUN = r"""
-import json, pathlib, random, sys
+import json, pathlib, sys, time
 import numpy as np
 pairs = dict(a.removeprefix("--").split("=", 1) for a in sys.argv[3:])
 scores, output = pathlib.Path(sys.argv[1]), pathlib.Path(pairs["output"])
-model, seed = pairs["model"], int(pairs["seed"])
+model, seed = pairs["model"], int(pairs.get("seed", 2020))
 with open("started.txt", "a") as file:
     file.write(f"{model} {seed}\n")
 if pairs.get("learning_rate") == "1e30":
     sys.exit("warning: so what\nerror: Training loss is nan")
+if sys.argv[2] == "trial":
+    rate = float(pairs["learning_rate"])
+    score = 0.5 + rate if model == "GRU4Rec" else rate
+    scores.write_text(f"{score}\n" * 6)
+    time.sleep(0.5)  # as long as it takes to hear of it, and to stop it
+    output.write_text(json.dumps({"best_valid_score": score}))
+    sys.exit()
 scores.write_text("0.1\n0.2\n")
 rng = np.random.default_rng(len(model) + seed)
 values = rng.random(30).round(3) + (model == "GRU4Rec")
 users = np.array([f"u{i}" for i in range(30)])
 tested = np.arange(30, dtype=np.uint64) + (pairs.get("learning_rate") == "0.5")
 np.savez(pairs["user_metrics"], users=users, tested=tested, **{"metric mrr@10": values})
-trial = {"best_valid_score": float(values[0])}
 output.write_text(json.dumps({
-    **trial, "valid_metric": "MRR@10", "best_epoch": 2, "best_valid_result": {"mrr@10": values[0]},
+    "best_valid_score": values[0], "best_valid_result": {"mrr@10": values[0]},
+    "valid_metric": "MRR@10", "best_epoch": 2,
     "test_result": {"mrr@10": values.mean(), "mrr@10 (tail items)": 0.5},
     "protocol": "leave-one-out", "seconds": {"all": 1.0}, "peak_memory_mib": 100, "parameters": 5,
     "checkpoint": "saved/x.pth", "trainings": [],

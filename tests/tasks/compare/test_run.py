@@ -132,7 +132,7 @@ def test_runs_end_with_a_killed_comparison_which_goes_on_to_equal_metrics() -> N
         time.sleep(0.1)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    gone, alive = psutil.wait_procs(children, timeout=60)
+    gone, alive = psutil.wait_procs(children, timeout=300)
     assert gone and not alive
     first = {file: file.stat().st_mtime for file in Path("killed").glob("cells/*/result.json")}
     subprocess.run([*command, "--output=killed"], check=True)
