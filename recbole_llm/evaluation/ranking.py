@@ -9,8 +9,11 @@ import torch
 from recbole.evaluator.collector import Collector, DataStruct
 from torch import Tensor
 
+from recbole_llm.data.training import item_counts
+from recbole_llm.evaluation.beyond import COUNTS, VECTORS
 from recbole_llm.evaluation.positives import Positives, chunks, mean_ranks
 from recbole_llm.evaluation.ties import shuffled_ties
+from recbole_llm.features.attach import item_embeddings
 
 if TYPE_CHECKING:
     from recbole.data.dataloader import AbstractDataLoader
@@ -46,6 +49,10 @@ class RankingCollector(Collector):  # type: ignore[misc]
         dataset = train_data._dataset  # a knowledge model's loader has no `dataset`
         self._check_topk(dataset.item_num)
         self.name_items(dataset)
+        if self.register.need(COUNTS):
+            self.data_struct.set(COUNTS, item_counts(dataset))
+        if self.register.need(VECTORS):
+            self.data_struct.set(VECTORS, item_embeddings(self.config, dataset).matrix)
 
     def name_items(self, dataset: Dataset) -> None:
         """Take the items' tokens, by which ties are drawn: the same in a model that was loaded."""

@@ -10,6 +10,7 @@ from recbole_llm.core.files import check_folder
 from recbole_llm.tasks.compare.cells import Cell
 from recbole_llm.tasks.compare.entries import Entry, agree, parse_models
 from recbole_llm.tasks.compare.live import Live
+from recbole_llm.tasks.compare.page import write_page
 from recbole_llm.tasks.compare.pool import Job, run_jobs
 from recbole_llm.tasks.compare.summary import Summary, summarise, write_result
 from recbole_llm.tasks.compare.tables import write_tables
@@ -61,7 +62,7 @@ def compare(
     cells = [Cell(entry, seed, root) for seed in numbers for entry in entries]
     failures = run_cells(cells, jobs)
     summary = summarise(cells, failures, baseline or labels[0])
-    yield from _written(summary, root)
+    yield from _written(summary, cells, root)
 
 
 def _tuned(
@@ -80,12 +81,13 @@ def _tuned(
     return found
 
 
-def _written(summary: Summary, root: Path) -> Iterator[str]:
+def _written(summary: Summary, cells: Sequence[Cell], root: Path) -> Iterator[str]:
     write_result(summary, root)
     yield ""
     yield from write_tables(summary, root)
     yield ""
     yield f"written  {root}/table.md, table.tex, result.json; the runs are in {root}/cells"
+    yield f"page     {write_page(summary, cells, root)}"
 
 
 def _seeds(text: str, entries: Sequence[Entry]) -> list[int]:

@@ -124,7 +124,7 @@ def _study(name: str, entry: Entry, space: Space, root: Path, at_once: int) -> S
         import optuna
     except ImportError:
         raise ValueError(
-            "tuning needs the package optuna: pip install 'recbole-llm[tune]'"
+            "tuning needs the package optuna: pip install 'recbole-llm[compare]'"
         ) from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     config = entry.config

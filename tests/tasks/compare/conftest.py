@@ -33,13 +33,17 @@ rng = np.random.default_rng(len(model) + seed)
 values = rng.random(30).round(3) + (model == "GRU4Rec")
 users = np.array([f"u{i}" for i in range(30)])
 tested = np.arange(30, dtype=np.uint64) + (pairs.get("learning_rate") == "0.5")
-np.savez(pairs["user_metrics"], users=users, tested=tested, **{"metric mrr@10": values})
+shown = {
+    "shown_users": users[:2], "shown_items": np.array([["i1", "i2"], ["i4", "i3"]]),
+    "target_users": users[:2], "target_items": np.array(["i2", "i5"]), "metric mrr@10": values,
+}
+np.savez(pairs["user_metrics"], users=users, tested=tested, **shown)
 output.write_text(json.dumps({
     "best_valid_score": values[0], "best_valid_result": {"mrr@10": values[0]},
     "valid_metric": "MRR@10", "best_epoch": 2,
     "test_result": {"mrr@10": values.mean(), "mrr@10 (tail items)": 0.5},
     "protocol": "leave-one-out", "seconds": {"all": 1.0}, "peak_memory_mib": 100, "parameters": 5,
-    "checkpoint": "saved/x.pth", "trainings": [],
+    "checkpoint": "saved/x.pth", "trainings": [{"curve": [[1, 0.5, 0.1], [2, 1.0, 0.2]]}],
 }))
 """
 
