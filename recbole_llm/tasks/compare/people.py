@@ -70,14 +70,17 @@ def browser(cells: Sequence[Cell], catalogue: Catalogue) -> list[dict[str, Any]]
     found = []
     for user in first["shown_users"][:_USERS]:
         held = set(first["target_items"][first["target_users"] == user].tolist())
-        lists = {
-            label: [
-                {"title": catalogue.title(item), "held": item in held}
-                for item in users["shown_items"][users["shown_users"] == user][0].tolist()
-            ]
+        lists = [
+            {
+                "label": label,
+                "items": [
+                    {"title": catalogue.title(item), "held": item in held}
+                    for item in users["shown_items"][users["shown_users"] == user][0].tolist()
+                ],
+            }
             for label, users in shown.items()
             if (users["shown_users"] == user).any()
-        }
+        ]
         history = [catalogue.title(item) for item in catalogue.history(str(user), held)]
         targets = [catalogue.title(item) for item in sorted(held)]
         found.append({"user": str(user), "history": history, "held": targets, "lists": lists})
@@ -122,7 +125,7 @@ def _map(
     rows = [row for row, token in enumerate(tokens) if token in chosen]
     points = vectors[rows] - vectors[rows].mean(0)
     left, sizes, _ = np.linalg.svd(points, full_matrices=False)
-    x, y = (left[:, :2] * sizes[:2]).T.round(4)
+    x, y = (left[:, :2] * sizes[:2]).T.astype(float).round(4)
     share = np.square(sizes[:2]).sum() / max(np.square(sizes).sum(), 1e-12)
     count = dict(zip(catalogue.items, catalogue.counts))
     own = [tokens[row] for row in rows]
@@ -131,7 +134,7 @@ def _map(
         "text": [catalogue.title(token) for token in own], "hoverinfo": "text",
         "marker": {
             "size": 5, "color": [round(float(np.log10(1 + count[t])), 2) for t in own],
-            "colorscale": "Viridis", "colorbar": {"title": {"text": "log10 of interactions"}},
+            "colorscale": "Viridis", "colorbar": {"title": {"text": "log10 of interactions", "side": "right"}, "thickness": 12},
         },
     }  # fmt: skip
     note = f"Two principal components of {len(own):,} items ({share:.0%} of the variance)."

@@ -28,9 +28,9 @@ def page(quick_runs: None) -> str:
 
 def test_the_page(page: str) -> None:
     own = max(re.split(r"<script>|</script>", page), key=lambda part: part.count('newPlot("figure'))
-    figures, users = (
-        json.loads(m) for m in re.findall(r"(?:figures|users) = (.*?)(?:, users|;\n)", own)
-    )
+    found = re.search(r"const figures = (.*), users = (.*);\n", own)
+    assert found is not None
+    figures, users = json.loads(found[1]), json.loads(found[2])
     titles = [figure["title"] for figure in figures]
     assert titles == ["mrr@10 on test", "mrr@10: difference from SASRec", "mrr@10 by group",
                       "Learning", "Time and memory"]  # fmt: skip
@@ -38,7 +38,8 @@ def test_the_page(page: str) -> None:
     assert figures[2]["data"][1]["y"] == [0.5]
     assert [one["user"] for one in users] == ["u0", "u1"]
     assert users[0]["held"] == ["</script><b>bold"]
-    assert [item["held"] for item in users[0]["lists"]["SASRec"]] == [False, True]
+    assert [own["label"] for own in users[0]["lists"]] == ["SASRec", "GRU4Rec"]
+    assert [item["held"] for item in users[0]["lists"][0]["items"]] == [False, True]
     lines = Path("dataset/tiny/tiny.inter").read_text().splitlines()[1:]
     seen = [line.split("\t")[1] for line in lines if line.startswith("u1\t")]
     assert len(users[1]["history"]) == len([item for item in seen if item != "i5"])

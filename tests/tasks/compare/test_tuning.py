@@ -13,6 +13,7 @@ from recbole_llm import testing
 from recbole_llm.cli import main
 from recbole_llm.core import plugins
 from recbole_llm.core.settings import Between
+from recbole_llm.tasks.compare import tuning
 from recbole_llm.tasks.compare.entries import parse_models
 from recbole_llm.tasks.compare.live import Live
 from recbole_llm.tasks.compare.tuning import space_of
@@ -103,14 +104,20 @@ def test_what_was_cut_off_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> Non
     assert states == [("FAIL", 0.001), ("COMPLETE", 0.001)]
 
 
-@pytest.mark.usefixtures("quick_runs")
-def test_trials_that_lag_behind_are_stopped_and_count() -> None:
-    done = tune("--trials=8")
-    assert done.exit_code == 0, done.output
-    pruned = [trial for trial in trials() if trial.state.name == "PRUNED"]
-    assert len(trials()) == 8 and pruned and "stopped early" in done.output
-    median = sorted(t.value for t in trials()[:4])[1:3]
-    assert all(trial.params["learning_rate"] <= median[1] for trial in pruned)
+def test_a_trial_that_lags_behind_is_stopped_once_that_is_safe() -> None:
+    """Four trials end at .2; the fifth is stopped at .1 from its fourth validation on."""
+    (entry,) = parse_models("SASRec", ["--dataset=tiny"])
+    space = {"learning_rate": Between(1e-4, 1e-2)}
+    study = tuning._study("five", entry, space, Path(), 1)
+    live = Live(["SASRec"], 5, 1)
+    for _ in range(4):
+        trial = study.ask(tuning._distributions(space))
+        job = tuning._job(trial, entry, Path("trial"), live)
+        assert not any(job.heard(number, 0.2) for number in (1, 2, 3, 4, 5))
+        study.tell(trial, 0.2)
+    last = tuning._job(study.ask(tuning._distributions(space)), entry, Path("trial"), live)
+    assert [last.heard(number, 0.1) for number in (1, 2, 3, 4)] == [False, False, False, True]
+    live.close()
 
 
 @pytest.mark.usefixtures("quick_runs")
