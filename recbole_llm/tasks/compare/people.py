@@ -134,7 +134,8 @@ def _map(
         "text": [catalogue.title(token) for token in own], "hoverinfo": "text",
         "marker": {
             "size": 5, "color": [round(float(np.log10(1 + count[t])), 2) for t in own],
-            "colorscale": "Viridis", "colorbar": {"title": {"text": "log10 of interactions", "side": "right"}, "thickness": 12},
+            "colorscale": "Viridis",
+            "colorbar": {"title": {"text": "log10 of interactions", "side": "right"}},
         },
     }  # fmt: skip
     note = f"Two principal components of {len(own):,} items ({share:.0%} of the variance)."
