@@ -68,5 +68,10 @@ def user_texts(config: Config, dataset: Dataset) -> Mapping[str, str] | None:
 
 
 @hookspec
+def on_validation(config: Config, score: float) -> None:
+    """Receive the score of a validation, by ``valid_metric``, as soon as it is there."""
+
+
+@hookspec
 def on_result(config: Config, result: dict[str, Any]) -> None:
     """Receive the result of a finished run: best_valid_result, test_result, and so on."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 import sys
@@ -20,10 +19,11 @@ from recbole_llm.core import distributed
 from recbole_llm.core.config import Config
 from recbole_llm.core.files import check_folder, written_whole
 from recbole_llm.core.log import FOLDER, SHOWN, log_file
-from recbole_llm.core.recbole_evaluation import EvalArgs, RecBoleEvaluation
 from recbole_llm.core.stored import FREE, plain_config
 from recbole_llm.data.training import training_interactions
+from recbole_llm.evaluation.protocol import protocol
 from recbole_llm.features.attach import attached
+from recbole_llm.features.digest import file_digest
 from recbole_llm.trainers.progress import duration
 from recbole_llm.version import __version__
 
@@ -49,12 +49,14 @@ class Report:
 
     def __init__(self, config: Config) -> None:
         self.config, self.start = config, time.perf_counter()
-        if config["output"] is not None:
-            check_folder(Path(config["output"]).parent, _WAY_OUT)
+        for key in ("output", "user_metrics"):
+            if config[key] is not None:
+                check_folder(Path(config[key]).parent, f"name another file with --{key}")
 
     def begin(self, dataset: Dataset, train_data: Any, model: torch.nn.Module) -> None:
         """Say what is trained on what, and how it will be judged."""
         self.dataset, self.prepared = dataset, time.perf_counter()
+        self.parameters = _trained(model)
         _say(
             [
                 ("data", _data(dataset)),
@@ -71,6 +73,9 @@ class Report:
         places = [("took", duration(time.perf_counter() - self.start))]
         if not distributed.is_main():
             return
+        by_user = trainer.evaluator.by_user
+        if self.config["user_metrics"] is not None and by_user is not None:
+            by_user.save(self.config["user_metrics"], self.dataset)
         if self.config["output"] is not None:
             self._write(trainer, result)
             places.append(("result", self.config["output"]))
@@ -88,12 +93,17 @@ class Report:
             "dataset": config["dataset"],
             "protocol": protocol(config, self.dataset),
             "valid_metric": config["valid_metric"],
+            "parameters": self.parameters,
             "best_epoch": trainings[-1].best_epoch if trainings else None,
             "trainings": [
-                {"name": t.name, "epochs": t.epoch, "best_epoch": t.best_epoch} for t in trainings
+                {"name": t.name, "epochs": t.epoch, "best_epoch": t.best_epoch, "curve": t.curve}
+                for t in trainings
             ],
             "settings": changed_settings(config),
-            "data": {"size": sizes(self.dataset), "sha256": fingerprints(self.dataset)},
+            "data": {
+                "size": sizes(self.dataset),
+                "sha256": fingerprints(self.dataset.dataset_path, self.dataset.dataset_name),
+            },
             "versions": versions(),
             "seconds": {
                 "preparation": round(self.prepared - self.start, 3),
@@ -112,18 +122,10 @@ def sizes(dataset: Dataset) -> dict[str, int]:
     return {"users": users, "items": items, "interactions": len(training_interactions(dataset)[0])}
 
 
-def fingerprints(dataset: Dataset) -> dict[str, str]:
-    """SHA-256 of each of the data set's files."""
-    folder, name = Path(dataset.dataset_path), dataset.dataset_name
-    found = {}
-    for file in sorted(folder.glob(f"{name}.*")):
-        if file.is_file():
-            content = hashlib.sha256()
-            with file.open("rb") as opened:
-                while block := opened.read(2**20):
-                    content.update(block)
-            found[file.name] = content.hexdigest()
-    return found
+def fingerprints(folder: str, name: str) -> dict[str, str]:
+    """SHA-256 of each of a data set's files."""
+    files = sorted(Path(folder).glob(f"{name}.*"))
+    return {file.name: file_digest(file) for file in files if file.is_file()}
 
 
 def changed_settings(config: Config) -> dict[str, Any]:
@@ -155,56 +157,21 @@ def peak_memory() -> int | None:
     return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20)
 
 
-def protocol(config: Config, dataset: Dataset) -> str:
-    """How interactions are split, what is ranked, and what picks the epoch."""
-    settings = RecBoleEvaluation.of(config)
-    items = int(dataset.item_num) - 1
-    judged = [_mode(mode, items) for mode in sorted(settings.eval_args.modes())]
-    parts = [_split(config, settings.eval_args), " / ".join(judged)]
-    return ", ".join([*parts, f"{settings.valid_metric} on validation picks the epoch"])
-
-
-def _split(config: Config, args: EvalArgs) -> str:
-    if config["benchmark_filename"]:
-        return f"ready-made split {', '.join(config['benchmark_filename'])}"
-    split, whose = args.split, "each user's " if args.group_by == "user" else ""
-    order = "at random" if args.order == "RO" else "in order of time"
-    if split is not None and split.LS is not None:
-        which = {"valid_and_test": "last two", "valid_only": "last", "test_only": "last"}[split.LS]
-        which = which if args.order == "TO" else f"{which} of a random order"
-        return f"leave-one-out ({whose}{which} for {split.LS.replace('_', ' ')})"
-    if split is not None and split.TS is not None:
-        return f"split {_ratio(split.TS)} at points in time"
-    ratios = split.RS if split is not None and split.RS is not None else [0.8, 0.1, 0.1]
-    return (
-        f"random split ({whose}interactions {_ratio(ratios)})"
-        if args.order == "RO"
-        else (f"split {_ratio(ratios)} of {whose}interactions {order}")
-    )
-
-
-def _ratio(ratios: Sequence[float]) -> str:
-    return " : ".join(f"{100 * ratio / sum(ratios):g}" for ratio in ratios)
-
-
-def _mode(mode: str, items: int) -> str:
-    if mode == "full":
-        return f"all {items:,} items ranked"
-    return "labels predicted" if mode == "labeled" else f"ranked among {mode[3:]} sampled items"
-
-
 def _data(dataset: Dataset) -> str:
     counts = ", ".join(f"{number:,} {what}" for what, number in sizes(dataset).items())
     return f"{dataset.dataset_name}: {counts}"
 
 
 def _model(config: Config, model: torch.nn.Module) -> str:
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     device = config["device"]
     threads = torch.get_num_threads()
     cpu = f"the CPU, {threads} thread{'s' if threads > 1 else ''}"
     where = cpu if device.type == "cpu" else str(device)
-    return f"{config['model']}: {trained:,} parameters, trained on {where}"
+    return f"{config['model']}: {_trained(model):,} parameters, trained on {where}"
+
+
+def _trained(model: torch.nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
 def _texts(config: Config, train_dataset: Dataset) -> str:

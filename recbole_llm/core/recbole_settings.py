@@ -6,11 +6,12 @@ Defaults are RecBole's, from its ``properties/overall.yaml``.
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
 from recbole_llm.core.settings import (
+    Between,
     ConfigLike,
     Count,
     FieldName,
@@ -20,6 +21,7 @@ from recbole_llm.core.settings import (
     NonNegative,
     Positive,
     Settings,
+    Space,
     Text,
     as_list,
 )
@@ -111,6 +113,10 @@ class Clipping(Nested):
 
 class RecBoleTraining(Settings):
     """RecBole: training."""
+
+    search_space: ClassVar[Space] = {
+        "learning_rate": Between(1e-4, 1e-2),
+    }
 
     epochs: Count = 300
     """Epochs at most."""

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
-from recbole_llm.core.settings import Count, Flag, Positive, Settings, Share, Text
+from recbole_llm.core.settings import (
+    Between,
+    ConfigLike,
+    Count,
+    Flag,
+    Positive,
+    Settings,
+    Share,
+    Space,
+    Text,
+)
 
 
 class RunSettings(Settings):
     """Keys of RecBole-LLM itself. RecBole's own keys keep RecBole's defaults."""
+
+    search_space: ClassVar[Space] = {
+        "item_init_std": Between(0.02, 1.0),
+        "item_init_whitening": (0.0, 0.5, 1.0),
+    }
 
     strict_config: Flag = False
     """Whether an unknown config key is an error instead of a warning."""
@@ -22,6 +37,9 @@ class RunSettings(Settings):
     output: Text | None = None
     """JSON file of the result: metrics, best epoch, settings that differ from the defaults, data,
     versions, times, memory."""
+    user_metrics: Text | None = None
+    """File (.npz) of the test metrics of each user, whose means are the run's, with the best items
+    of a few users: what recbole-llm compare reads."""
     log_flops: Flag = True
     """Whether to count and log the FLOPs of a prediction, as RecBole does."""
     detect_anomaly: Flag = False
@@ -46,3 +64,8 @@ class RunSettings(Settings):
     cpu_threads: Count | None = None
     """Threads of torch on the CPU; None: the physical cores this process may use, or
     OMP_NUM_THREADS."""
+
+    @classmethod
+    def searched(cls, config: ConfigLike) -> Space:
+        """The start of the item table, where it is from texts."""
+        return cls.search_space if config["item_init"] == "llm" else {}

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Protocol, TypeVar
+from typing import Annotated, Any, ClassVar, Protocol, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
@@ -70,8 +70,24 @@ OneOrMore = BeforeValidator(_listed)  # of a list, for which a single value stan
 FieldName = Annotated[Text, Field(min_length=1)]
 
 
+@dataclass(frozen=True)
+class Between:
+    """Where a search looks for a positive number: from low to high, on a logarithmic scale."""
+
+    low: float
+    high: float
+
+
+Space = Mapping[str, Between | tuple[Any, ...]]  # of a search: a range, or choices, by key
+
+
 class Settings(BaseModel):
-    """Base of the settings classes; a subclass's checks over several fields are its validators."""
+    """Base of the settings classes; a subclass's checks over several fields are its validators.
+
+    ``search_space`` is where ``recbole-llm tune`` looks; it contains the defaults.
+    """
+
+    search_space: ClassVar[Space] = {}
 
     model_config = ConfigDict(
         frozen=True,
@@ -93,6 +109,11 @@ class Settings(BaseModel):
             return cls(**values)
         except ValidationError as error:
             raise _in_one_line(cls, error, values) from None
+
+    @classmethod
+    def searched(cls, config: ConfigLike) -> Space:
+        """Where to search under a configuration."""
+        return cls.search_space
 
     def check(self, config: ConfigLike) -> None:
         """Raise ValueError where these settings and those of other parts do not go together."""

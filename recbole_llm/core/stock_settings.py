@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import BeforeValidator, model_validator
 
 from recbole_llm.core.settings import (
+    Between,
+    ConfigLike,
     Count,
     Dropout,
     NonNegative,
     Positive,
     Settings,
+    Space,
     as_list,
 )
 
@@ -20,6 +23,15 @@ Numbers = NonNegative | list[NonNegative]
 
 class StockSettings(Settings):
     """RecBole's models; a key that a model lacks is None. Ranges hold for all of them."""
+
+    search_space: ClassVar[Space] = {
+        "embedding_size": (10, 16, 32, 64, 128),
+        "hidden_size": (64, 128),
+        "n_layers": (1, 2, 3),
+        "mlp_hidden_size": ([64, 64], [128, 128, 128], [256, 256, 256]),
+        "dropout_prob": (0.0, 0.2, 0.5),
+        "reg_weight": Between(1e-6, 10.0),
+    }
 
     embedding_size: Count | None = None
     """Size of vectors."""
@@ -47,6 +59,18 @@ class StockSettings(Settings):
     """Standard deviation of the initial weights."""
     reg_weight: Numbers | None = None
     """Weight of the regularisation."""
+
+    @classmethod
+    def searched(cls, config: ConfigLike) -> Space:
+        """Of the keys that the model has, with a value like those of the search."""
+        kinds = {
+            key: list if key == "mlp_hidden_size" else (int, float) for key in cls.search_space
+        }
+        return {
+            key: where
+            for key, where in cls.search_space.items()
+            if key in config and isinstance(config[key], kinds[key])
+        }
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:

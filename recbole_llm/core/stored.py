@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import Enum
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any, cast
@@ -31,9 +31,9 @@ NEVER = frozenset((
     # files and folders
     "checkpoint_dir", "config_files", "save_dataset", "dataset_save_path", "save_dataloaders",
     "dataloaders_save_path", "embedding_path", "user_embedding_path", "embedding_cache_dir",
-    "encoder_adapter", "item_image_folder", "output", "pad_pretrained", "id_pretrained",
-    "pre_model_path", "resume", "pretrain_path", "mf_pretrain_path", "mlp_pretrain_path", "warm_up",
-    "xgb_model",
+    "encoder_adapter", "item_image_folder", "output", "user_metrics", "pad_pretrained",
+    "id_pretrained", "pre_model_path", "resume", "pretrain_path", "mf_pretrain_path",
+    "mlp_pretrain_path", "warm_up", "xgb_model",
     # addresses, and names of the environment
     "encoder_base_url", "encoder_api_key_env", "log_wandb", "wandb_project", "ip", "port",
     # the machine
@@ -53,9 +53,9 @@ _NAME = re.compile(r"[\w@.+-]{1,100}")
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
-def plain_config(config: RecBoleConfig) -> dict[str, Any]:
+def plain_config(config: RecBoleConfig, without: Collection[str] = NEVER) -> dict[str, Any]:
     """A RecBole configuration as numbers, strings, lists and dicts, without what is never taken."""
-    return {k: _plain(v) for k, v in config.final_config_dict.items() if k not in NEVER}
+    return {k: _plain(v) for k, v in config.final_config_dict.items() if k not in without}
 
 
 def _plain(value: object) -> Any:

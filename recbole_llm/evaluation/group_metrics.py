@@ -21,6 +21,7 @@ from recbole.evaluator.collector import Collector, DataStruct
 from torch import Tensor
 
 from recbole_llm.core.log import SHOWN
+from recbole_llm.evaluation.by_user import ByUser, ranking_by_user
 from recbole_llm.evaluation.groups import PAIRS, USERS, Group, make_groups
 from recbole_llm.evaluation.positives import Positives
 from recbole_llm.evaluation.ranking import RankingCollector
@@ -36,11 +37,12 @@ GROUPS = "group.groups"
 
 
 class GroupCollector(RankingCollector):
-    """`RankingCollector` that also keeps what groups need, while `active`."""
+    """`RankingCollector` that also keeps what groups and metrics by user need, while `active`."""
 
     def __init__(self, config: Config) -> None:
         GroupSettings.of(config).check(config)
         super().__init__(config)
+        self._wants_users = config["user_metrics"] is not None
         self.groups: list[Group] | None = None
         self.active = True
 
@@ -69,6 +71,9 @@ class GroupCollector(RankingCollector):
             pairs = torch.stack([users[positive_u.cpu()], positive_i.cpu()], dim=1)
             self.data_struct.update_tensor(USERS, users)
             self.data_struct.update_tensor(PAIRS, pairs)
+
+    def _needs_lists(self) -> bool:
+        return super()._needs_lists() or (self.active and self._wants_users)
 
     def _hits_of(self, positives: Positives) -> dict[str, Positives]:
         hits = super()._hits_of(positives)
@@ -102,7 +107,8 @@ def without_groups(collector: Collector) -> Iterator[None]:
 
 
 class GroupEvaluator(Evaluator):  # type: ignore[misc]
-    """RecBole's `Evaluator`, which adds the groups' results and logs them as a table.
+    """RecBole's `Evaluator`, which adds the groups' results and logs them as a table, and keeps
+    the users' values of the last test as ``by_user`` where ``user_metrics`` asks for them.
 
     Keys are ``ndcg@10 (tail items)``, and ``users (tail items)`` and ``items (tail items)`` for
     the numbers of distinct users and positive items evaluated. Metrics that are not computed
@@ -110,12 +116,20 @@ class GroupEvaluator(Evaluator):  # type: ignore[misc]
     without rows.
     """
 
+    by_user: ByUser | None = None
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self._wants_users = config["user_metrics"] is not None
+
     def evaluate(self, dataobject: DataStruct) -> OrderedDict[str, float]:
         """Results over all rows, then by group."""
         result: OrderedDict[str, float] = super().evaluate(dataobject)
         if GROUPS in dataobject:
             groups = dataobject.get(GROUPS)
             result.update(log_groups({group: self._results(group, dataobject) for group in groups}))
+            if self._wants_users:
+                self.by_user = ranking_by_user(dataobject, self.metric_class)
         return result
 
     def _results(self, group: Group, collected: DataStruct) -> dict[str, float]:
@@ -149,6 +163,8 @@ def row_users(users: Tensor, positive_rows: Tensor, n_rows: int) -> Tensor:
 
 def log_groups(results: Mapping[Group, Mapping[str, float]]) -> dict[str, float]:
     """Log the groups' results as a table, and name them: ``ndcg@10 (tail items)``."""
+    if not results:
+        return {}
     by_name = {group.name: own for group, own in results.items()}
     sizes = {group.name: int(group.members.sum()) for group in results}
     getLogger().info("results by group\n" + table(by_name, sizes), extra=SHOWN)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from recbole.evaluator.collector import Collector
 
     from recbole_llm.core.config import Config
+    from recbole_llm.evaluation.by_user import ByUser
 
 
 class SharedEvaluator:
@@ -30,6 +31,12 @@ class SharedEvaluator:
 
     def __init__(self, evaluator: Evaluator) -> None:
         self.evaluator = evaluator
+
+    @property
+    def by_user(self) -> ByUser | None:
+        """Metrics of each user of the last test, in the first process, where they are wanted."""
+        found: ByUser | None = getattr(self.evaluator, "by_user", None)
+        return found
 
     def evaluate(self, dataobject: DataStruct) -> OrderedDict[str, float]:
         """Results of what the processes collected, each from its rows."""
@@ -56,9 +63,9 @@ def _together(own: DataStruct, everyone: list[dict[str, torch.Tensor]]) -> DataS
 
 
 def evaluation_parts(config: Config) -> tuple[Collector, SharedEvaluator]:
-    """Of rankings or of labels, with groups where `eval_groups` asks."""
+    """Of rankings or of labels, with groups and users where `eval_groups`, `user_metrics` ask."""
     if config["eval_type"] == EvaluatorType.VALUE:
         return PointwiseCollector(config), SharedEvaluator(PointwiseEvaluator(config))
-    if config["eval_groups"]:
+    if config["eval_groups"] or config["user_metrics"] is not None:
         return GroupCollector(config), SharedEvaluator(GroupEvaluator(config))
     return RankingCollector(config), SharedEvaluator(Evaluator(config))

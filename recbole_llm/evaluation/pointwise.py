@@ -18,6 +18,8 @@ from recbole.evaluator.base_metric import LossMetric
 from recbole.evaluator.collector import Collector, DataStruct
 from torch import Tensor
 
+from recbole_llm.evaluation.auc import grouped_auc
+from recbole_llm.evaluation.by_user import ByUser, labels_by_user
 from recbole_llm.evaluation.group_metrics import GROUPS, log_groups
 from recbole_llm.evaluation.groups import USERS, Group, make_groups
 from recbole_llm.evaluation.settings import GroupSettings
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
     from recbole.data.interaction import Interaction
 
     from recbole_llm.core.config import Config
-    from recbole_llm.data.split import IntArray
 
 ITEMS = "group.items"
 ROWS = ("rec.score", "data.label", USERS, ITEMS)
@@ -62,10 +63,11 @@ class PointwiseCollector(Collector):  # type: ignore[misc]
 
     def eval_collect(self, eval_pred: Tensor, data_label: Tensor) -> None:
         """Collect all rows of a decision tree, which names neither users nor items."""
-        if self.grouped or "gauc" in self.register.metrics:
+        if self.grouped or self.config["user_metrics"] or "gauc" in self.register.metrics:
             raise ValueError(
-                f"metrics, eval_groups: GAUC and groups need the user of each prediction, which "
-                f"{self.config['model']} does not give; leave them out"
+                f"metrics, eval_groups, user_metrics: GAUC, groups and metrics by user need the "
+                f"user of each prediction, which {self.config['model']} does not give; leave them "
+                f"out"
             )
         for key, column in zip(ROWS, (eval_pred, data_label)):
             self._batches[key].append(torch.as_tensor(column).view(-1))
@@ -78,8 +80,8 @@ class PointwiseCollector(Collector):  # type: ignore[misc]
         for key, parts in self._batches.items():
             collected.set(key, torch.cat(parts).cpu())
         self._batches.clear()
-        if self.grouped and self.active:
-            collected.set(GROUPS, self.groups)
+        if self.active:
+            collected.set(GROUPS, self.groups or [])
         return collected
 
 
@@ -91,8 +93,11 @@ class PointwiseEvaluator(Evaluator):  # type: ignore[misc]
     only, lacks the metrics that it has no value of.
     """
 
+    by_user: ByUser | None = None  # of the last test, where ``user_metrics`` asks for it
+
     def __init__(self, config: Config) -> None:
         super().__init__(config)
+        self._wants_users = config["user_metrics"] is not None
         if "gauc" in self.metric_class:
             self.metric_class["gauc"] = GAUC(config)  # RecBole's of that name ranks lists
 
@@ -102,6 +107,10 @@ class PointwiseEvaluator(Evaluator):  # type: ignore[misc]
         if GROUPS in dataobject:
             groups = dataobject.get(GROUPS)
             result.update(log_groups({group: self._results(group, dataobject) for group in groups}))
+            if self._wants_users:
+                keys = (USERS, ITEMS, "rec.score", "data.label")
+                users, items, scores, labels = (dataobject.get(key).numpy() for key in keys)
+                self.by_user = labels_by_user(users, items, scores, labels, list(self.metric_class))
         return result
 
     def _results(self, group: Group, collected: DataStruct) -> dict[str, float]:
@@ -149,30 +158,6 @@ class GAUC(LossMetric):  # type: ignore[misc]
                 raise ValueError(f"valid_metric: {message}")
             getLogger().warning(message)
         return {"gauc": round(value, self.decimal_place)}
-
-
-def grouped_auc(users: IntArray, scores: Any, labels: Any) -> float:
-    """Mean AUC of the users with both classes, weighted by their rows; nan without any.
-
-    Args:
-        users: int [N].
-        scores: float [N]; rows that tie count as half in order.
-        labels: [N]; 1 is positive, as in RecBole's AUC.
-    """
-    order = np.lexsort((scores, users))
-    users, scores, positive = users[order], scores[order], labels[order] == 1
-    new_user = np.r_[True, users[1:] != users[:-1]][: len(users)]
-    new_score = np.r_[True, scores[1:] != scores[:-1]][: len(users)]
-    user, tie = np.cumsum(new_user) - 1, np.cumsum(new_user | new_score) - 1  # [N]
-    place = np.arange(len(users)) - np.flatnonzero(new_user)[user] + 1
-    rank = (np.bincount(tie, place) / np.bincount(tie))[tie]  # ties share their mean
-    size, positives = np.bincount(user), np.bincount(user, positive)  # [U]
-    pairs = positives * (size - positives)
-    ordered = np.bincount(user, rank * positive) - positives * (positives + 1) / 2
-    both = pairs > 0
-    if not both.any():
-        return float("nan")
-    return float(np.average(ordered[both] / pairs[both], weights=size[both]))
 
 
 def _has_value(metric: str, rows: DataStruct) -> bool:

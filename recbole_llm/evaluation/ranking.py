@@ -9,8 +9,11 @@ import torch
 from recbole.evaluator.collector import Collector, DataStruct
 from torch import Tensor
 
+from recbole_llm.data.training import item_counts
+from recbole_llm.evaluation.beyond import COUNTS, VECTORS
 from recbole_llm.evaluation.positives import Positives, chunks, mean_ranks
 from recbole_llm.evaluation.ties import shuffled_ties
+from recbole_llm.features.attach import item_embeddings
 
 if TYPE_CHECKING:
     from recbole.data.dataloader import AbstractDataLoader
@@ -46,6 +49,10 @@ class RankingCollector(Collector):  # type: ignore[misc]
         dataset = train_data._dataset  # a knowledge model's loader has no `dataset`
         self._check_topk(dataset.item_num)
         self._name_items(dataset)
+        if self.register.need(COUNTS):
+            self.data_struct.set(COUNTS, item_counts(dataset))
+        if self.register.need(VECTORS):
+            self.data_struct.set(VECTORS, item_embeddings(self.config, dataset).matrix)
 
     def begin(self, eval_data: AbstractDataLoader) -> None:
         """Take what ties are drawn by: items' tokens and rows' numbers, which are the same in a
@@ -80,7 +87,7 @@ class RankingCollector(Collector):  # type: ignore[misc]
         if mean_rank or self.register.need("rec.topk"):
             positives.rank(scores_tensor, None if mean_rank else k)
         lists = None
-        if self.register.need("rec.items"):
+        if self._needs_lists():
             lists = self._lists(scores_tensor, k)
             self.data_struct.update_tensor("rec.items", lists)
         if self.register.need("rec.topk"):
@@ -117,6 +124,10 @@ class RankingCollector(Collector):  # type: ignore[misc]
                 del self.data_struct[key]
         self._row = 0
         return collected
+
+    def _needs_lists(self) -> bool:
+        """Whether the items of the lists are kept, not their hits alone."""
+        return bool(self.register.need("rec.items"))
 
     def _hits_of(self, positives: Positives) -> dict[str, Positives]:
         """Positives whose places in the lists are collected, by the name they are kept under."""

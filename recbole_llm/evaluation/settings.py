@@ -42,3 +42,12 @@ class GroupSettings(Settings):
 def register_settings(register: Callable[[str | type], None]) -> None:
     """Checked in every run."""
     register(GroupSettings)
+
+
+@hookimpl
+def register_metrics(register: Callable[[type], None]) -> None:
+    """Novelty, Serendipity, Diversity."""
+    from recbole_llm.evaluation.beyond import METRICS
+
+    for metric in METRICS:
+        register(metric)

@@ -21,6 +21,7 @@ from recbole_llm.core.checkpoint import (
     save_atomically,
 )
 from recbole_llm.core.log import run_name
+from recbole_llm.core.plugins import get_plugin_manager
 from recbole_llm.core.stored import plain_config
 from recbole_llm.core.tokens import Packed, pack, same_tokens, vocabulary_of
 from recbole_llm.data.training import training_digest
@@ -140,6 +141,7 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
             score, self.best_valid_score, 0, 0, bigger=self.valid_metric_bigger
         )
         self.progress.validated(score, improved)
+        get_plugin_manager().hook.on_validation(config=self.config, score=float(score))
         if improved:
             self.on_improvement()
         return score, result

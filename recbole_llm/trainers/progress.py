@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from logging import getLogger
 
 from torch.optim import Optimizer
@@ -28,6 +28,7 @@ class Training:
         best_epoch: 0 before the first validation.
         best_score: at that epoch.
         train_seconds, valid_seconds: spent.
+        curve: epoch, seconds spent and score of each validation.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Training:
     worse: int = 0  # validations since the best
     train_seconds: float = 0.0
     valid_seconds: float = 0.0
+    curve: list[tuple[int, float, float]] = field(default_factory=list)
 
     def left(self) -> float:
         """Seconds that the epochs left take at most; 0 before the first is done."""
@@ -117,6 +119,8 @@ class Progress:
         """The score of the present epoch, and whether it is the best."""
         now = self._now()
         now.score, now.worse = score, 0 if improved else now.worse + 1
+        spent = sum(t.train_seconds + t.valid_seconds for t in self.trainings)
+        now.curve.append((now.epoch, round(spent, 3), float(score)))
         if improved:
             now.best_epoch, now.best_score = now.epoch, score
         self._show(now, "")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from recbole_llm.core.recbole_settings import NegativeSampling
 from recbole_llm.core.settings import (
+    Between,
     ConfigLike,
     Count,
     FieldName,
@@ -13,11 +14,19 @@ from recbole_llm.core.settings import (
     Positive,
     Settings,
     Share,
+    Space,
 )
 
 
 class AlphaRecSettings(Settings):
     """AlphaRec (Sheng et al., ICLR 2025, arXiv 2407.05441). "authors" is their released code."""
+
+    search_space: ClassVar[Space] = {
+        "tau": Between(0.05, 0.5),
+        "n_layers": (1, 2, 3),
+        "text_whitening": (0.0, 0.5, 0.75, 1.0),
+        "n_neg": (64, 256),
+    }
 
     text_map: Literal["mlp", "linear"] = "mlp"
     """The map from text to preference: mlp, or linear (the homomorphism probe); section 3.1."""

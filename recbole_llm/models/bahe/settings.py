@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from recbole_llm.core.settings import (
     ConfigLike,
@@ -11,6 +11,7 @@ from recbole_llm.core.settings import (
     Flag,
     Positive,
     Share,
+    Space,
     Text,
 )
 from recbole_llm.features.encoders.smollm import NAMES
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
 
 class BAHESettings(DecoderSettings, TowerSettings, CTRSettings):
     """BAHE (Geng et al., SIGIR 2024, arXiv 2403.19347), which has no public code."""
+
+    search_space: ClassVar[Space] = {
+        "text_size": (32, 64, 128),
+        "embedding_size": (10, 16, 32),
+        "dropout_prob": (0.0, 0.2),
+    }
 
     encoder: FieldName = "causal_lm"
     """Lower half: causal_lm, the decoder's blocks up to encoder_layer, or any other kind, whose

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from recbole_llm.core.settings import (
+    Between,
     ConfigLike,
     Count,
     Natural,
@@ -14,6 +15,7 @@ from recbole_llm.core.settings import (
     OneOrMore,
     Positive,
     Settings,
+    Space,
     Text,
 )
 from recbole_llm.layers.backbones.settings import BACKBONES, BackboneSettings
@@ -76,6 +78,13 @@ class ContextSettings(Settings):
 class LLMCFSettings(ThoughtSettings, ContextSettings, TowerSettings, PointwiseSettings):
     """LLM-CF (Sun et al., CIKM 2024, arXiv 2403.17688) for CTR."""
 
+    search_space: ClassVar[Space] = {
+        "n_examples": (2, 4, 8),
+        "reconstruction_weight": Between(0.01, 1.0),
+        "context_size": (16, 32, 64),
+        "dropout_prob": (0.0, 0.2),
+    }
+
     backbone: Literal["DIN", "DeepFM", "DCN", "AutoInt"] = "DIN"
     """RecBole's model whose MLP gets the feature w."""
     mlp_hidden_size: Annotated[list[Count], Field(min_length=1), OneOrMore] = [128, 64]
@@ -104,6 +113,12 @@ class LLMCFRetrievalSettings(
     ThoughtSettings, ContextSettings, BackboneSettings, SequentialSettings
 ):
     """LLM-CF (Sun et al., CIKM 2024, arXiv 2403.17688) for retrieval."""
+
+    search_space: ClassVar[Space] = {
+        "n_examples": (2, 4, 8),
+        "reconstruction_weight": Between(0.01, 1.0),
+        "feature_weight": Between(0.01, 1.0),
+    }
 
     feature_weight: Positive = 0.1
     """Of w in the user's state; authors: 0.1."""

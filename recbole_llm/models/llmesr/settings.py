@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import model_validator
 
 from recbole_llm.core.settings import (
+    Between,
     ConfigLike,
     Count,
     Dropout,
@@ -14,6 +15,7 @@ from recbole_llm.core.settings import (
     NonNegative,
     Positive,
     Share,
+    Space,
 )
 from recbole_llm.layers.backbones.settings import Activation, BackboneSettings
 from recbole_llm.models.settings import SequentialSettings
@@ -22,6 +24,13 @@ from recbole_llm.models.settings import SequentialSettings
 class LLMESRSettings(BackboneSettings, SequentialSettings):
     """LLM-ESR (Liu et al., NeurIPS 2024, arXiv 2405.20646). "authors" is their code; what is not
     theirs was tuned on validation (models/llmesr/README.md)."""
+
+    search_space: ClassVar[Space] = {
+        "text_whitening": (0.0, 0.5, 1.0),
+        "item_std": Between(0.02, 1.0),
+        "alpha": Between(0.01, 1.0),
+        "hidden_dropout_prob": (0.1, 0.3, 0.5),
+    }
 
     views: Literal["both", "semantic", "collaborative"] = "both"
     """both (paper), or an ablation: semantic (w/o Co-view) or collaborative (w/o Se-view)."""

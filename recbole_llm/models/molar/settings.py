@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import model_validator
 
 from recbole_llm.core.settings import (
+    Between,
     Count,
     Dropout,
     FieldName,
     Natural,
     Positive,
     Share,
+    Space,
     Text,
 )
 from recbole_llm.layers.backbones.settings import BackboneSettings
@@ -38,6 +40,13 @@ class MIRMSettings(TuneSettings):
 class MolarSettings(MIRMSettings, DecoderSettings, BackboneSettings, SequentialSettings):
     """Molar (Luo et al. 2024, arXiv 2412.18176). "paper" is theirs; what is not was tuned on
     validation (models/molar/README.md). The backbone's keys are those of the ID model."""
+
+    search_space: ClassVar[Space] = {
+        "alignment_weight": Between(0.01, 1.0),
+        "temperature": Between(0.02, 0.5),
+        "vector_whitening": (0.0, 0.5, 1.0),
+        "item_std": Between(0.01, 0.5),
+    }
 
     fusion: Literal["post_alignment", "early_fusion", "no_alignment"] = "post_alignment"
     """Where IDs come in: post_alignment (paper), or an ablation: early_fusion adds an ID embedding

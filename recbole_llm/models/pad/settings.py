@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from recbole_llm.core.settings import (
+    Between,
     Count,
     Dropout,
     Flag,
     Natural,
     NonNegative,
     Positive,
+    Space,
     Text,
 )
 from recbole_llm.layers.backbones.settings import Activation, BackboneSettings
@@ -26,6 +28,13 @@ PHASES: tuple[Phase, ...] = ("pretrain", "align", "disentangle")
 class PADSettings(BackboneSettings, SequentialSettings):
     """PAD: Pre-train, Align, Disentangle (SIGIR 2025, arXiv 2412.04107). "authors" is their code,
     "paper" the paper; what is neither was tuned on validation (models/pad/README.md)."""
+
+    search_space: ClassVar[Space] = {
+        "gamma": Between(0.02, 2.0),
+        "item_std": Between(0.02, 1.0),
+        "gamma_2": (-4.0, -1.0, 1.0),
+        "hidden_dropout_prob": (0.1, 0.3, 0.5),
+    }
 
     epochs: Count = 40
     """Epochs of each phase at most; early stopping on validation ends most of them before."""

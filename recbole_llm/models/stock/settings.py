@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import model_validator
 
-from recbole_llm.core.settings import Count, Dropout, NonNegative, Positive, Settings
+from recbole_llm.core.settings import (
+    Count,
+    Dropout,
+    NonNegative,
+    Positive,
+    Settings,
+    Space,
+)
 from recbole_llm.layers.backbones.settings import Activation
 from recbole_llm.models.settings import Loss
 
 
 class SASRecSettings(Settings):
     """RecBole's SASRec with its own defaults; train_level and two of the losses are ours."""
+
+    search_space: ClassVar[Space] = {
+        "hidden_size": (64, 128),
+        "n_layers": (1, 2, 3),
+        "hidden_dropout_prob": (0.1, 0.3, 0.5),
+        "attn_dropout_prob": (0.1, 0.3, 0.5),
+    }
 
     train_level: Literal["prefix", "sequence"] = "sequence"
     """'sequence': a loss at every position of a window; 'prefix': RecBole's rows, one target
@@ -49,6 +63,13 @@ class SASRecSettings(Settings):
 
 class GRU4RecSettings(Settings):
     """RecBole's GRU4Rec with its own defaults; train_level and two of the losses are ours."""
+
+    search_space: ClassVar[Space] = {
+        "embedding_size": (64, 128),
+        "hidden_size": (128, 256),
+        "num_layers": (1, 2),
+        "dropout_prob": (0.1, 0.3, 0.5),
+    }
 
     train_level: Literal["prefix", "sequence"] = "sequence"
     """'sequence': a loss at every position of a window; 'prefix': RecBole's rows, one target

@@ -1,0 +1,91 @@
+"""Metrics of recommended lists beyond accuracy, beside RecBole's ItemCoverage, AveragePopularity,
+GiniIndex, ShannonEntropy and TailPercentage. Legend: R rows, k length of the lists."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from recbole.evaluator.base_metric import TopkMetric
+from recbole.evaluator.collector import DataStruct
+
+COUNTS, VECTORS = "data.training_counts", "data.item_vectors"  # what the collector takes for them
+_ROWS = 256  # whose vectors are read at once
+
+
+class _ListMetric(TopkMetric):  # type: ignore[misc]
+    """Base: a value of each row at each length, [R, k], averaged over rows."""
+
+    def calculate_metric(self, dataobject: DataStruct) -> dict[str, float]:
+        """``{"novelty@10": …}``."""
+        values: dict[str, float] = self.topk_result(
+            type(self).__name__.lower(), self.of(dataobject)
+        )
+        return values
+
+    def of(self, collected: DataStruct) -> Any:
+        """Value of each row's first 1, 2, … items, float [R, k]."""
+        raise NotImplementedError
+
+
+class Novelty(_ListMetric):
+    """Mean self-information of the items, log2(training interactions / the item's), in bits (Zhou
+    et al., PNAS 2010); an item without any counts as one with one."""
+
+    metric_need = ["rec.items", COUNTS]
+
+    def of(self, collected: DataStruct) -> Any:
+        """Float [R, k]."""
+        counts = collected.get(COUNTS)
+        bits = np.log2(max(counts.sum(), 1) / counts.clip(1))
+        return _running_mean(bits[collected.get("rec.items").numpy()])
+
+
+class Serendipity(_ListMetric):
+    """Share of the list that is right and not obvious: not among the k items with the most training
+    interactions (Ge et al., RecSys 2010)."""
+
+    metric_need = ["rec.items", "rec.topk", COUNTS]
+
+    def of(self, collected: DataStruct) -> Any:
+        """Float [R, k]."""
+        items = collected.get("rec.items").numpy()
+        hits = collected.get("rec.topk").numpy()[:, :-1].astype(bool)
+        counts = collected.get(COUNTS)
+        rank = np.empty(len(counts), np.int64)  # by popularity, from 0; the padding is last
+        rank[np.argsort(-counts[1:], kind="stable") + 1] = np.arange(len(counts) - 1)
+        rank[0] = len(counts)
+        lengths = np.arange(1, items.shape[1] + 1)
+        right = hits[:, :, None] & (rank[items][:, :, None] >= lengths)  # [R, place, length]
+        within = np.tri(len(lengths), dtype=bool).T  # a place counts in lists that reach it
+        return (right & within).sum(1) / lengths
+
+
+class Diversity(_ListMetric):
+    """One minus the mean cosine of two items of the list, of the vectors that `item_feature` names
+    (Ziegler et al., WWW 2005); a list of one item has none."""
+
+    metric_need = ["rec.items", VECTORS]
+
+    def of(self, collected: DataStruct) -> Any:
+        """Float [R, k]."""
+        vectors = collected.get(VECTORS)
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        units = vectors / np.where(norms > 0, norms, 1)
+        items = collected.get("rec.items").numpy()
+        parts = [self._rows(units[items[i : i + _ROWS]]) for i in range(0, len(items), _ROWS)]
+        return np.concatenate(parts)
+
+    def _rows(self, units: Any) -> Any:
+        """[r, k, D] -> [r, k]: of all pairs at once, |sum|² is the sum of their products."""
+        sums = np.square(units.cumsum(1)).sum(2) - np.square(units).sum(2).cumsum(1)
+        lengths = np.arange(1, units.shape[1] + 1)
+        pairs = np.maximum(lengths * (lengths - 1), 1)
+        return np.where(lengths > 1, 1 - sums / pairs, 0.0)
+
+
+def _running_mean(values: Any) -> Any:
+    return values.cumsum(1) / np.arange(1, values.shape[1] + 1)
+
+
+METRICS = (Novelty, Serendipity, Diversity)

@@ -1,0 +1,176 @@
+"""Metrics of each test user: what tests over users compare, as a file of plain arrays.
+
+A user's value is such that the mean over users is the metric. Where each user has one row, as in
+full ranking, it is the row's. Elsewhere it is the metric plus the user's share of what the rows
+deviate from it: of AUC by the placements of DeLong et al. (Biometrics 1988), summed by user as
+Obuchowski (Biometrics 1997) does for clustered data.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from recbole.evaluator.collector import DataStruct
+
+from recbole_llm.core.files import written_whole
+from recbole_llm.evaluation.auc import user_aucs
+from recbole_llm.evaluation.groups import PAIRS, USERS
+from recbole_llm.features.digest import short_digests
+
+if TYPE_CHECKING:
+    from recbole.data.dataset import Dataset
+
+    from recbole_llm.data.split import IntArray
+
+SHOWN = 100  # users whose lists are kept
+FloatArray: TypeAlias = npt.NDArray[np.float64]
+_WAY_OUT = "name another file with --user_metrics"
+
+
+@dataclass(frozen=True)
+class ByUser:
+    """What an evaluation leaves of its users, in internal ids.
+
+    Args:
+        users: ascending, int [U].
+        values: {``ndcg@10``: float [U]}, before rounding.
+        pairs: users and the items that they were tested on, int [P, 2].
+        row_users, lists: of rankings, the user of each row and its best items, int [R], [R, k].
+    """
+
+    users: IntArray
+    values: Mapping[str, FloatArray]
+    pairs: IntArray
+    row_users: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
+    lists: IntArray = field(default_factory=lambda: np.zeros((0, 0), np.int64))
+
+    def save(self, file: str | os.PathLike[str], dataset: Dataset) -> None:
+        """Write it in external ids, as .npz: users, tested, one array a metric, shown lists.
+
+        Args:
+            file: the file.
+            dataset: whose ids these are.
+
+        Raises:
+            ValueError: it cannot be written.
+        """
+        user_names = _texts(dataset.field2id_token[dataset.uid_field])
+        item_names = _texts(dataset.field2id_token[dataset.iid_field])
+        keys = short_digests(name.encode() for name in item_names).view(np.uint64)
+        place = np.searchsorted(self.users, self.pairs[:, 0])
+        tested = np.zeros(len(self.users), np.uint64)
+        np.add.at(tested, place, keys[self.pairs[:, 1]])
+        shown = self._shown(user_names)
+        targets = self.pairs[np.isin(self.pairs[:, 0], self.row_users[shown])]
+        arrays: dict[str, npt.NDArray[Any]] = {
+            "users": user_names[self.users],
+            "tested": tested,
+            "shown_users": user_names[self.row_users[shown]],
+            "shown_items": item_names[self.lists[shown]],
+            "target_users": user_names[targets[:, 0]],
+            "target_items": item_names[targets[:, 1]],
+        }
+        arrays |= {f"metric {name}": values for name, values in self.values.items()}
+        with written_whole(file, _WAY_OUT) as opened:
+            np.savez_compressed(opened, **arrays)  # type: ignore[arg-type]
+
+    def _shown(self, names: npt.NDArray[np.str_]) -> IntArray:
+        """A row of each of a few users, who are the same for every model: drawn by name."""
+        users, rows = np.unique(self.row_users, return_index=True)
+        order = short_digests(str(name).encode() for name in names[users]).argsort()
+        return rows[order[:SHOWN]]
+
+
+def _texts(tokens: Sequence[Any]) -> npt.NDArray[np.str_]:
+    return np.array([str(token) for token in tokens])
+
+
+def ranking_by_user(collected: DataStruct, metrics: Mapping[str, Any]) -> ByUser:
+    """Of full or sampled ranking: metrics that have a value of each row at each k.
+
+    Args:
+        collected: with users and pairs of `group_metrics.GroupCollector`, and ``rec.items``.
+        metrics: RecBole's, by name.
+    """
+    row_users = collected.get(USERS).numpy()
+    users, rows = np.unique(row_users, return_inverse=True)
+    values = {
+        name: shares(rows, column)
+        for metric in metrics.values()
+        for name, column in _columns(metric, collected).items()
+    }
+    pairs, lists = collected.get(PAIRS).numpy(), collected.get("rec.items").numpy()
+    return ByUser(users, values, pairs, row_users, lists)
+
+
+def _columns(metric: Any, collected: DataStruct) -> dict[str, FloatArray]:
+    """Value of each row at each k, [R], of a metric that averages them; else nothing."""
+    if not hasattr(metric, "topk_result"):
+        return {}
+    apart = copy.copy(metric)
+    apart.topk_result = lambda name, value: {f"{name}@{k}": value[:, k - 1] for k in metric.topk}
+    columns: dict[str, FloatArray] = apart.calculate_metric(collected)
+    return columns
+
+
+def labels_by_user(
+    users: IntArray, items: IntArray, scores: FloatArray, labels: FloatArray, metrics: Sequence[str]
+) -> ByUser:
+    """Of single predictions: AUC, LogLoss and GAUC of those asked for; arrays of rows, [N]."""
+    names, rows = np.unique(users, return_inverse=True)
+    positive = labels == 1
+    values: dict[str, FloatArray] = {}
+    if "auc" in metrics:
+        values["auc"] = auc_shares(rows, scores, positive)
+    if "logloss" in metrics:
+        p = np.clip(scores.astype(np.float64), 1e-15, 1 - 1e-15)  # as RecBole's
+        values["logloss"] = shares(rows, -np.where(positive, np.log(p), np.log1p(-p)))
+    if "gauc" in metrics:
+        place, aucs, sizes = user_aucs(rows, scores, labels)
+        values["gauc"] = shares(place, aucs, sizes, len(names))
+    return ByUser(names, values, np.stack([users, items], axis=1)[positive])
+
+
+def shares(
+    users: IntArray, values: FloatArray, weights: Any = None, n_users: int | None = None
+) -> FloatArray:
+    """Of a (weighted) mean over rows, each user's value, float [U]; their mean is that mean.
+
+    Args:
+        users: 0 to U - 1, int [R].
+        values: [R].
+        weights: [R]; None: all alike.
+        n_users: U; None: that of the users who have rows.
+    """
+    values = np.asarray(values, np.float64)
+    weights = np.ones(len(values)) if weights is None else np.asarray(weights, np.float64)
+    count = int(users.max()) + 1 if n_users is None else n_users
+    mean = np.average(values, weights=weights) if len(values) else np.nan
+    deviation = np.bincount(users, weights * (values - mean), minlength=count)
+    return np.asarray(mean + deviation * (count / weights.sum()))
+
+
+def auc_shares(users: IntArray, scores: FloatArray, positive: npt.NDArray[np.bool_]) -> FloatArray:
+    """Of the AUC over all rows, each user's value, float [U]; their mean is the AUC.
+
+    Args:
+        users: 0 to U - 1, int [N].
+        scores: [N]; ties count as half in order.
+        positive: bool [N], of both kinds.
+    """
+    placements = np.empty(len(scores))
+    for own, sign in ((positive, 1), (~positive, -1)):
+        others = np.sort(sign * scores[~own])
+        below = np.searchsorted(others, sign * scores[own], "left")
+        through = np.searchsorted(others, sign * scores[own], "right")
+        placements[own] = (below + through) / (2 * len(others))
+    parts = [shares(users[own], placements[own], None, users.max() + 1)
+             for own in (positive, ~positive)]  # fmt: skip
+    values: FloatArray = parts[0] + parts[1] - placements[positive].mean()
+    return values

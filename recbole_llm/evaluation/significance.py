@@ -1,0 +1,78 @@
+"""Whether one model is better than another: paired tests over users, corrected for their number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from recbole_llm.evaluation.by_user import FloatArray
+
+RESAMPLES = 9_999
+_BATCH = 100  # resamples at once: memory for so many times the users
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Of two models, as a mean over users.
+
+    Args:
+        mean: the first model's metric minus the second's.
+        low, high: 95 % interval, by the bootstrap over users.
+        p: that signs as uneven come about by chance, two-sided.
+        users: how many differ, and how many there are.
+    """
+
+    mean: float
+    low: float
+    high: float
+    p: float
+    users: tuple[int, int]
+
+
+def paired_difference(first: FloatArray, second: FloatArray, seed: int = 0) -> Difference:
+    """Compare two models over the same users: a permutation test of the mean, and an interval.
+
+    Args:
+        first, second: value of each user, [U], in the same order.
+        seed: of the resamples.
+
+    Returns:
+        the difference; p is 1 where no user differs.
+    """
+    difference = first - second
+    differing = difference[difference != 0]  # the others stay 0 whatever their sign
+    if not len(differing):
+        return Difference(0.0, 0.0, 0.0, 1.0, (0, len(difference)))
+    if len(difference) == 1:
+        only = float(difference[0])
+        return Difference(only, only, only, 1.0, (1, 1))
+    options = {"n_resamples": RESAMPLES, "batch": _BATCH, "vectorized": True}
+    test = stats.permutation_test(
+        (differing, np.zeros_like(differing)),
+        lambda x, y, axis: (x - y).sum(axis=axis),
+        permutation_type="samples",
+        rng=np.random.default_rng(seed),
+        **options,
+    )
+    interval = stats.bootstrap(
+        (difference,),
+        np.mean,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+        **options,
+    ).confidence_interval
+    numbers = (difference.mean(), interval.low, interval.high, test.pvalue)
+    mean, low, high, p = map(float, numbers)
+    return Difference(mean, low, high, p, (len(differing), len(difference)))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p values corrected for being several, by Holm's step-down method (1979); same order."""
+    p, count = np.asarray(p_values, float), len(p_values)
+    order = p.argsort(kind="stable")
+    corrected = np.empty(count)
+    corrected[order] = np.maximum.accumulate(p[order] * np.arange(count, 0, -1)).clip(max=1)
+    return [float(value) for value in corrected]

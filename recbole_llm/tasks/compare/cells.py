@@ -1,0 +1,131 @@
+"""A cell of a comparison: a run of a model with a seed, known by what its numbers depend on."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recbole_llm.core.config import Config
+from recbole_llm.core.plugins import get_plugins
+from recbole_llm.core.registry import PACKAGE
+from recbole_llm.core.stored import FREE, plain_config
+from recbole_llm.features.attach import reads_of
+from recbole_llm.features.digest import digest, files_digest
+from recbole_llm.features.encoders.base import TableSource, create_encoder
+from recbole_llm.report import fingerprints, versions
+from recbole_llm.tasks.compare.entries import Entry, plain_arguments
+
+# Where a run's files lie and what it runs on, which its numbers do not depend on.
+_ELSEWHERE = FREE | {
+    "output", "user_metrics", "checkpoint_dir", "embedding_cache_dir", "resume", "config_files",
+    "gpu_id", "use_gpu", "device", "worker", "encoder_device", "cpu_threads", "tune_malloc",
+    "log_wandb", "wandb_project", "encoder_api_key_env", "dataset_save_path",
+    "dataloaders_save_path", "save_dataset", "save_dataloaders",
+}  # fmt: skip
+# Code that a run's numbers depend on: the layers below the tasks; of the models its own.
+_CODE = ("core", "layers", "data", "features", "offline", "evaluation", "trainers")
+_UNSEEN = ("python", "system")  # of the versions: another machine may go on
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One run.
+
+    Args:
+        entry: the model.
+        seed: of this run.
+        root: folder of the comparison.
+    """
+
+    entry: Entry
+    seed: int
+    root: Path
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"{self.entry.label}, seed {self.seed}"
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where its files are; another one where anything that matters is another."""
+        name = f"{self.entry.slug}-{self.seed}-{run_key(self.seeded.config)[:10]}"
+        return self.root / "cells" / name
+
+    @property
+    def seeded(self) -> Entry:
+        """The entry with this seed."""
+        return self.entry.with_own({"seed": self.seed})
+
+    @property
+    def arguments(self) -> list[str]:
+        """Of ``recbole-llm run``."""
+        files = {"output": "result.json", "user_metrics": "users.npz", "checkpoint_dir": "saved"}
+        own = [f"--{key}={self.folder / name}" for key, name in files.items()]
+        return [*plain_arguments(self.seeded), *own]
+
+    @property
+    def done(self) -> bool:
+        """Whether it has ended well; its result is written last."""
+        return (self.folder / "result.json").is_file()
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """What the run wrote."""
+        content: dict[str, Any] = json.loads((self.folder / "result.json").read_text("utf-8"))
+        return content
+
+    @property
+    def users(self) -> dict[str, Any]:
+        """Its metrics by user, and what its few users were shown: plain arrays by name."""
+        with np.load(self.folder / "users.npz") as file:  # refuses what is pickled
+            return {name: file[name] for name in file.files}
+
+    @property
+    def checkpoint(self) -> str:
+        """File of the trained model."""
+        return str(self.folder / "saved" / Path(self.result["checkpoint"]).name)
+
+
+def run_key(config: Config) -> str:
+    """Digest of what a run's numbers depend on: settings, data, code, versions, encoder."""
+    settings = plain_config(config, _ELSEWHERE)
+    data = fingerprints(config["data_path"], config["dataset"])
+    used = {k: v for k, v in versions().items() if k not in _UNSEEN}
+    return digest(settings, data, used, code_digest(config.model_class), _encoder(config))
+
+
+def _encoder(config: Config) -> str | None:
+    """Fingerprint of the item vectors' maker, where a run reads vectors."""
+    if not reads_of(config):
+        return None
+    encoder = create_encoder(config)
+    if isinstance(encoder, TableSource):
+        return encoder.table("item").fingerprint
+    return encoder.fingerprint
+
+
+@cache
+def code_digest(model: type) -> str:
+    """Digest of the code that a model's numbers depend on; RecBole's is known by its version."""
+    files = [file for part in _CODE for file in (PACKAGE / part).rglob("*.py")]
+    files += (PACKAGE / "models").glob("*.py")
+    own = digest(files_digest(PACKAGE, files))
+    plugins = sorted(name for name, _ in get_plugins().manager.list_name_plugin())
+    return digest(own, list(_own_code(model)), [p for p in plugins if not p.startswith("recbole")])
+
+
+def _own_code(model: type) -> Iterator[str]:
+    """Of a model's folder, and of those of its bases outside of RecBole and of libraries."""
+    for base in model.__mro__:
+        if base.__module__.partition(".")[0] in ("recbole", "torch", "builtins", "typing", "abc"):
+            continue
+        folder = Path(inspect.getfile(base)).parent
+        yield files_digest(folder, folder.glob("*.py"))

@@ -1,0 +1,56 @@
+"""A run inside a comparison: it says its validation scores, and ends with its parent."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from recbole_llm.hookspecs import hookimpl
+
+
+class Scores:
+    """Writes each validation's score as a line of a file.
+
+    Args:
+        file: it is appended to.
+    """
+
+    def __init__(self, file: str | os.PathLike[str]) -> None:
+        self.file = Path(file)
+
+    @hookimpl
+    def on_validation(self, score: float) -> None:
+        """Write it."""
+        with self.file.open("a", encoding="utf-8") as file:
+            file.write(f"{score!r}\n")
+
+
+def begin(scores: str) -> None:
+    """Listen to the validations, and for the parent's end."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()  # before the slow imports
+    from recbole_llm.core.plugins import get_plugins
+
+    get_plugins().register(Scores(scores), "recbole_llm.compare")
+
+
+def _end_with_parent() -> None:
+    os.read(0, 1)  # of the standard input, which says nothing until its other end is closed
+    os._exit(1)
+
+
+def run_trial(files: Sequence[str], argv: Sequence[str]) -> None:
+    """Train and validate, without test and checkpoint; the best score goes to ``output``."""
+    from recbole_llm.core.config import Config
+    from recbole_llm.core.files import written_whole
+    from recbole_llm.quick_start import build_model, build_trainer, load_data, start
+
+    config = Config(config_file_list=files, argv=argv)
+    start(config, trains=True)
+    _, train_data, valid_data, _ = load_data(config)
+    trainer = build_trainer(config, build_model(config, train_data._dataset))
+    score, _ = trainer.fit(train_data, valid_data, saved=False, show_progress=False)
+    with written_whole(config["output"], "name another folder with --output") as file:
+        file.write(json.dumps({"best_valid_score": float(score)}).encode())

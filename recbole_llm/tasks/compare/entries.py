@@ -1,0 +1,189 @@
+"""What is compared: models with their own arguments, all judged alike."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from recbole_llm.core.config import PROTOCOLS, Config
+from recbole_llm.core.recbole_data import RecBoleData
+from recbole_llm.core.recbole_evaluation import RecBoleEvaluation
+from recbole_llm.core.schema import parse_command_line
+from recbole_llm.data.settings import EngineSettings
+
+_FORCED = ("metrics", "topk", "valid_metric")  # the first model's where nobody says otherwise
+_GROUPS = ["items", "users", "cold"]
+# What all models of a comparison must have alike: how they are judged, and on which data.
+_JUDGED = (*_FORCED, "eval_args", "metric_decimal_place", "valid_metric_bigger")
+_DATA = (
+    "threshold", "rm_dup_inter", "val_interval", "filter_inter_by_user_or_item",
+    "user_inter_num_interval", "item_inter_num_interval", "benchmark_filename",
+    "USER_ID_FIELD", "ITEM_ID_FIELD", "RATING_FIELD", "TIME_FIELD", "LABEL_FIELD",
+)  # fmt: skip
+_ENGINE = ("item_catalogue", "exact_times")
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """A line of the table.
+
+    Args:
+        label: its name there.
+        own: arguments of this model alone, ``model`` among them.
+        common: arguments of all models, which its own beat.
+        files: configuration files.
+    """
+
+    label: str
+    own: Mapping[str, str]
+    common: Mapping[str, str]
+    files: tuple[str, ...] = ()
+
+    @property
+    def argv(self) -> list[str]:
+        """Its command line."""
+        pairs = {**self.common, **self.own}
+        return [f"--{key}={value}" for key, value in pairs.items()]
+
+    @property
+    def slug(self) -> str:
+        """Its name, for files."""
+        return re.sub(r"[^\w.=+-]+", "-", self.label).strip("-")[:60]
+
+    @cached_property
+    def config(self) -> Config:
+        """Its configuration, checked."""
+        try:
+            return Config(config_file_list=self.files, argv=self.argv)
+        except ValueError as error:
+            raise ValueError(f"{self.label}: {error}") from error
+
+    def given(self, key: str) -> bool:
+        """Whether somebody set a key, rather than the defaults."""
+        return key in self.config.external_config_dict
+
+    def but(self, **common: object) -> Entry:
+        """The same with further arguments of all models."""
+        return replace(self, common={**self.common, **{k: str(v) for k, v in common.items()}})
+
+    def with_own(self, own: Mapping[str, object]) -> Entry:
+        """The same with further arguments of its own."""
+        return replace(self, own={**self.own, **{k: str(v) for k, v in own.items()}})
+
+
+def parse_models(text: str, common: Sequence[str] = (), files: Sequence[str] = ()) -> list[Entry]:
+    """Entries of ``"SASRec; name: SASRec --item_init=llm; PAD"``.
+
+    Args:
+        text: models, separated by semicolons, each with arguments, and a name before a colon.
+        common: arguments of all.
+        files: configuration files of all.
+
+    Raises:
+        ValueError: no model, or two of one name.
+    """
+    shared = parse_command_line(common)
+    entries = [_parse(part.strip(), shared, files) for part in text.split(";") if part.strip()]
+    labels = [entry.label for entry in entries]
+    twice = sorted({label for label in labels if labels.count(label) > 1})
+    if not entries:
+        raise ValueError('models: name some, such as --models="SASRec; PAD --gamma=0.1"')
+    if twice:
+        raise ValueError(
+            f"models: '{twice[0]}' stands twice; name them, such as --models="
+            f'"one: {twice[0]}; two: {twice[0]}"'
+        )
+    return entries
+
+
+def _parse(text: str, common: Mapping[str, str], files: Sequence[str]) -> Entry:
+    head, dashes, _ = text.partition("--")
+    label, colon, _ = head.partition(":")
+    spec = text[len(label) + 1 :].strip() if colon else text
+    try:
+        model, *arguments = shlex.split(spec)
+        own = {"model": model, **parse_command_line(arguments)}
+    except ValueError as error:
+        raise ValueError(f"models: '{text}': {error or 'names no model'}") from None
+    return Entry(label.strip() if colon else spec, own, common, tuple(files))
+
+
+def agree(entries: Sequence[Entry]) -> tuple[list[Entry], list[str]]:
+    """The entries under one protocol, and what was settled for that, in words.
+
+    Metrics and the one that picks the epoch are the first model's where nobody set them. Splits,
+    candidates and data must be the same already.
+
+    Raises:
+        ValueError: they are not; the message names the key and both models.
+    """
+    first = entries[0]
+    forced = {
+        key: first.config[key] for key in _FORCED if not any(entry.given(key) for entry in entries)
+    }
+    said = [
+        f"{key}: {_words(value)} for all, not the own ones of {', '.join(others)}"
+        for key, value in forced.items()
+        if (others := [entry.label for entry in entries if entry.config[key] != value])
+    ]
+    if not any(entry.given("eval_groups") for entry in entries):
+        forced["eval_groups"] = _GROUPS
+    entries = [entry.but(**forced) for entry in entries]
+    for entry in entries[1:]:
+        _check_alike(entries[0], entry)
+    return entries, said + _history_ranked(entries)
+
+
+def plain_arguments(entry: Entry) -> list[str]:
+    """Of a run that nobody watches."""
+    files = [f"--config_files={' '.join(entry.files)}"] if entry.files else []
+    return [*files, *entry.argv, "--show_progress=False", "--log_flops=False"]
+
+
+def _history_ranked(entries: Sequence[Entry]) -> list[str]:
+    """RecBole's sequential models cannot leave the history out, and the others do."""
+    if RecBoleEvaluation.of(entries[0].config).eval_args.modes() == {"labeled"}:
+        return []
+    ranked = [entry.label for entry in entries if entry.config["repeatable"]]
+    left_out = [entry.label for entry in entries if not entry.config["repeatable"]]
+    if not ranked or not left_out:
+        return []
+    return [
+        f"items that a user has already are candidates for {', '.join(ranked)}, but not for "
+        f"{', '.join(left_out)}, which are the easier ranked for it (repeatable)"
+    ]
+
+
+def _check_alike(first: Entry, other: Entry) -> None:
+    judged, theirs = _judging(first.config), _judging(other.config)
+    for key, value in judged.items():
+        if theirs[key] != value:
+            way = f"--protocol={' or '.join(PROTOCOLS)}" if key == "eval_args" else f"--{key}=…"
+            raise ValueError(
+                f"{key}: the models are judged differently, which no table can compare: "
+                f"{first.label} has {_words(value)}, {other.label} {_words(theirs[key])}; set it "
+                f"for all with {way}"
+            )
+
+
+def _judging(config: Config) -> dict[str, Any]:
+    parts = (RecBoleEvaluation, _JUDGED), (RecBoleData, _DATA), (EngineSettings, _ENGINE)
+    plain = {
+        key: settings.of(config).model_dump(mode="json")[key]
+        for settings, keys in parts
+        for key in keys
+    }
+    modes = RecBoleEvaluation.of(config).eval_args.modes()
+    plain["eval_args"] = {**plain["eval_args"], "mode": sorted(modes)}
+    plain["metrics"] = [name.lower() for name in plain["metrics"]]
+    return {"dataset": config["dataset"], **plain}
+
+
+def _words(value: object) -> str:
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{k}: {_words(v)}' for k, v in value.items() if v is not None)}}}"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

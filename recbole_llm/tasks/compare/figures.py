@@ -1,0 +1,123 @@
+"""The figures of a comparison's page, as plotly reads them: plain dicts of traces and layout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from recbole_llm.tasks.compare.summary import Row, Summary
+
+Figure = dict[str, Any]
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999999", "#000000")
+
+
+def figure(
+    title: str,
+    note: str,
+    traces: Sequence[Mapping[str, Any]],
+    x: str = "",
+    y: str = "",
+    **layout: Any,
+) -> Figure:
+    """A figure: title and note stand above it, as text of the page."""
+    axes = {"xaxis": {"title": {"text": x}, "automargin": True},
+            "yaxis": {"title": {"text": y}, "automargin": True}}  # fmt: skip
+    return {"title": title, "note": note, "data": list(traces), "layout": {**axes, **layout}}
+
+
+def colour(index: int) -> str:
+    """Of a model, by its place."""
+    return COLOURS[index % len(COLOURS)]
+
+
+def figures(summary: Summary) -> Iterator[Figure]:
+    """All that the summary has something for."""
+    yield from _bars(summary)
+    if summary.tests:
+        yield _differences(summary)
+    if any(_grouped(row, summary.metrics[0]) for row in summary.rows):
+        yield _groups(summary)
+    if any(training["curve"] for row in summary.rows for training in row.runs[0]["trainings"]):
+        yield _curves(summary)
+    yield _cost(summary)
+
+
+def _bars(summary: Summary) -> Iterator[Figure]:
+    labels = [row.label for row in summary.rows]
+    for metric in summary.metrics[:1]:
+        spreads = [row.test[metric] for row in summary.rows]
+        bar = {
+            "type": "bar", "orientation": "h", "y": labels[::-1],
+            "x": [spread.mean for spread in spreads][::-1],
+            "error_x": {"type": "data", "array": [spread.sd or 0 for spread in spreads][::-1]},
+            "marker": {"color": [colour(i) for i in range(len(labels))][::-1]},
+        }  # fmt: skip
+        yield figure(f"{metric} on test", "Mean over seeds; whiskers: one standard deviation over "
+                     "seeds.", [bar], metric)  # fmt: skip
+
+
+def _differences(summary: Summary) -> Figure:
+    tests = [test for test in summary.tests if test.metric == summary.metrics[0]][::-1]
+    means = [test.difference.mean for test in tests]
+    points = {
+        "type": "scatter", "mode": "markers", "y": [test.label for test in tests], "x": means,
+        "error_x": {
+            "type": "data", "symmetric": False,
+            "array": [t.difference.high - t.difference.mean for t in tests],
+            "arrayminus": [t.difference.mean - t.difference.low for t in tests],
+        },
+        "text": [f"p = {test.p:.4f}" for test in tests],
+        "marker": {"size": 9, "color": ["#0072b2" if t.significant else "#999999" for t in tests]},
+    }  # fmt: skip
+    zero = {"type": "line", "x0": 0, "x1": 0, "yref": "paper", "y0": 0, "y1": 1,
+            "line": {"dash": "dot", "width": 1}}  # fmt: skip
+    note = "95 % intervals by the bootstrap over users; grey: not significant after correction."
+    title = f"{summary.metrics[0]}: difference from {summary.baseline}"
+    return figure(title, note, [points], "difference", shapes=[zero])
+
+
+def _grouped(row: Row, metric: str) -> dict[str, float]:
+    """{group: mean} of a metric."""
+    start = f"{metric} ("
+    return {
+        key[len(start) : -1]: spread.mean
+        for key, spread in row.test.items()
+        if key.startswith(start)
+    }
+
+
+def _groups(summary: Summary) -> Figure:
+    metric = summary.metrics[0]
+    traces = []
+    for i, row in enumerate(summary.rows):
+        values = _grouped(row, metric)
+        marker = {"color": colour(i)}
+        traces.append({"type": "bar", "name": row.label, "x": list(values),
+                       "y": list(values.values()), "marker": marker})  # fmt: skip
+    note = "Groups of items and users by their training interactions; means over seeds."
+    return figure(f"{metric} by group", note, traces, "", metric, barmode="group")
+
+
+def _curves(summary: Summary) -> Figure:
+    traces = []
+    for i, row in enumerate(summary.rows):
+        points = [point for training in row.runs[0]["trainings"] for point in training["curve"]]
+        traces.append({
+            "type": "scatter", "mode": "lines+markers", "name": row.label,
+            "x": [seconds for _, seconds, _ in points], "y": [score for *_, score in points],
+            "line": {"color": colour(i)}, "marker": {"size": 4},
+        })  # fmt: skip
+    note = "Validation after each epoch, against seconds of training and validation; first seed."
+    return figure("Learning", note, traces, "seconds", str(summary.rows[0].runs[0]["valid_metric"]))
+
+
+def _cost(summary: Summary) -> Figure:
+    traces = [
+        {"type": "scatter", "mode": "markers", "name": row.label, "x": [row.seconds],
+         "y": [row.memory], "marker": {"size": 12, "color": colour(i)},
+         "text": [f"{row.parameters:,.0f} parameters"]}
+        for i, row in enumerate(summary.rows)
+    ]  # fmt: skip
+    note = "Of a whole run, with data and test; mean over seeds."
+    layout = {"xaxis": {"type": "log", "title": {"text": "seconds"}}}
+    return figure("Time and memory", note, traces, "", "peak memory, MiB", **layout)

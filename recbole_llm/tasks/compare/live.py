@@ -1,0 +1,118 @@
+"""Where a comparison stands: a line a model, and the time left."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from tqdm import tqdm
+
+from recbole_llm.trainers.progress import duration
+
+
+@dataclass
+class _Line:
+    label: str
+    runs: int
+    scores: list[float] = field(default_factory=list)  # on validation, of the runs that are done
+    failed: int = 0
+    seconds: list[float] = field(default_factory=list)  # of the runs that are done
+    running: dict[str, tuple[float, str]] = field(default_factory=dict)  # start, what it says
+
+    @property
+    def left(self) -> int:
+        return self.runs - len(self.scores) - self.failed
+
+    def __str__(self) -> str:
+        parts = [f"{len(self.scores)} of {self.runs} done"]
+        if self.failed:
+            parts.append(f"{self.failed} without result")
+        if self.scores:
+            parts.append(f"best {statistics.mean(self.scores):.4f}")
+        parts += [f"{name}: {said}" for name, (_, said) in self.running.items()]
+        return ", ".join(parts)
+
+
+class Live:
+    """A table on the screen, where that is a terminal, in place of which others get lines.
+
+    Args:
+        labels: of the models.
+        runs: of each model.
+        at_once: runs.
+        what: what a run is called.
+    """
+
+    def __init__(self, labels: Sequence[str], runs: int, at_once: int, what: str = "run") -> None:
+        self._lines = {label: _Line(label, runs) for label in labels}
+        self._at_once, self._what = at_once, what
+        count, width = len(labels) + 1, max(map(len, labels))
+        self._width = min(width, 40)
+        self._bars = [
+            tqdm(bar_format="{desc}", position=i, leave=False, disable=None, dynamic_ncols=True)
+            for i in range(count)
+        ]
+
+    def started(self, label: str, name: str) -> None:
+        """A run begins."""
+        self._lines[label].running[name] = (time.monotonic(), "starts")
+
+    def heard(self, label: str, name: str, number: int, score: float) -> None:
+        """A run has been validated."""
+        start, _ = self._lines[label].running[name]
+        self._lines[label].running[name] = (start, f"validation {number} {score:.4f}")
+
+    def ended(self, label: str, name: str, seconds: float, score: float) -> None:
+        """A run is over, with its best score."""
+        self.there(label, seconds, score)
+        self._said(label, name, seconds, f"best {score:.4f} on validation")
+
+    def failed(self, label: str, name: str, seconds: float, why: str) -> None:
+        """A run is over, without a result."""
+        self.there(label, seconds, None)
+        self._said(label, name, seconds, why)
+
+    def there(self, label: str, seconds: float, score: float | None) -> None:
+        """A run is over, or was before: with its best score, or without a result (None)."""
+        line = self._lines[label]
+        if score is None:
+            line.failed += 1
+        else:
+            line.scores.append(score)
+            line.seconds.append(seconds)
+
+    def _said(self, label: str, name: str, seconds: float, what: str) -> None:
+        self._lines[label].running.pop(name, None)
+        left = self.left()
+        rest = f"; about {duration(left)} left" if left else ""
+        tqdm.write(f"{label}, {name}: {what}, {duration(seconds)}{rest}")
+
+    def left(self) -> float:
+        """Seconds that the rest takes, by the runs that are done; 0 where nothing is known."""
+        known = [s for line in self._lines.values() for s in line.seconds]
+        if not known:
+            return 0.0
+        total, now = 0.0, time.monotonic()
+        for line in self._lines.values():
+            each = statistics.mean(line.seconds or known)
+            spent = [min(now - start, each) for start, _ in line.running.values()]
+            total += each * line.left - sum(spent)
+        return total / self._at_once
+
+    def show(self) -> None:
+        """Bring the table up to date."""
+        if self._bars[0].disable:
+            return
+        for bar, line in zip(self._bars, self._lines.values()):
+            bar.set_description_str(f"{line.label[: self._width]:{self._width}}  {line}")
+        done = sum(len(line.scores) + line.failed for line in self._lines.values())
+        runs, left = sum(line.runs for line in self._lines.values()), self.left()
+        rest = f", about {duration(left)} left" if left else ""
+        self._bars[-1].set_description_str(f"{done} of {runs} {self._what}s{rest}")
+
+    def close(self) -> None:
+        """Take the table off the screen."""
+        for bar in self._bars:
+            bar.close()

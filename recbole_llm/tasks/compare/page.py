@@ -1,0 +1,55 @@
+"""A comparison as one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from recbole_llm.core.files import written_whole
+from recbole_llm.features.attach import reads_of
+from recbole_llm.tasks.compare.cells import Cell
+from recbole_llm.tasks.compare.figures import figures
+from recbole_llm.tasks.compare.people import Catalogue, browser, gates, maps
+from recbole_llm.tasks.compare.summary import Summary
+from recbole_llm.tasks.compare.tables import number, sentences
+
+_TEMPLATE = Path(__file__).with_name("page.html.jinja")
+
+
+def write_page(summary: Summary, cells: Sequence[Cell], root: Path) -> str:
+    """Write ``page.html``; its name, or what it lacks to be written."""
+    if find_spec("plotly") is None:
+        return "no page.html, for which plotly is missing: pip install 'recbole-llm[compare]'"
+    from jinja2 import Environment, StrictUndefined
+    from plotly.offline import get_plotlyjs
+
+    first = _first_runs(cells)
+    catalogue = Catalogue(
+        next((c for c in first if reads_of(c.seeded.config)), first[0]).seeded.config
+    )
+    ranked = [cell for cell in first if cell.users["shown_users"].size]
+    drawn = [*figures(summary), *gates(first), *maps(first, catalogue)]
+    template = Environment(autoescape=True, undefined=StrictUndefined).from_string(
+        _TEMPLATE.read_text(encoding="utf-8")
+    )
+    html = template.render(
+        summary=summary,
+        sentences=list(sentences(summary)),
+        number=lambda spread: number(spread, " ± "),
+        figures=drawn,
+        users=browser(ranked, catalogue) if ranked else [],
+        plotly=get_plotlyjs(),
+    )
+    with written_whole(root / "page.html", "name another folder with --output") as file:
+        file.write(html.encode("utf-8"))
+    return f"{root}/page.html"
+
+
+def _first_runs(cells: Sequence[Cell]) -> list[Cell]:
+    """The first run of each model that ended well."""
+    found: dict[str, Cell] = {}
+    for cell in cells:
+        if cell.done:
+            found.setdefault(cell.entry.label, cell)
+    return list(found.values())

@@ -1,0 +1,162 @@
+"""Items and users of a comparison, for its page: maps of item vectors, gates, who is shown what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from recbole_llm.core.checkpoint import load_checkpoint
+from recbole_llm.core.config import Config
+from recbole_llm.core.tokens import unpack
+from recbole_llm.data.create import create_dataset
+from recbole_llm.features.attach import features_of, reads_of
+from recbole_llm.features.digest import short_digests
+from recbole_llm.features.prompts import item_titles
+from recbole_llm.features.templates import PromptError
+from recbole_llm.models.pad.gate import EXPERTS
+from recbole_llm.tasks.compare.cells import Cell
+from recbole_llm.tasks.compare.figures import Figure, colour, figure
+
+_ITEMS = 1000  # of a map
+_HISTORY = 20  # last items of a user
+_USERS = 50
+
+
+class Catalogue:
+    """The data set of a comparison, by name.
+
+    Args:
+        config: of one of its models.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config, self.dataset = config, create_dataset(config)
+        self.items = [str(token) for token in self.dataset.field2id_token[self.dataset.iid_field]]
+        self.users = [str(token) for token in self.dataset.field2id_token[self.dataset.uid_field]]
+        inter = self.dataset.inter_feat
+        self._users = np.asarray(inter[self.dataset.uid_field])
+        self._items = np.asarray(inter[self.dataset.iid_field])
+        time = self.dataset.time_field
+        self._order = np.argsort(np.asarray(inter[time]), kind="stable") if time in inter else None
+        self.counts = np.bincount(self._items, minlength=len(self.items))
+        try:
+            self.titles: Mapping[str, str] = item_titles(config, self.dataset)
+        except PromptError:
+            self.titles = {}
+
+    def title(self, item: str) -> str:
+        """What it is called."""
+        return self.titles.get(item) or item
+
+    def history(self, user: str, without: set[str]) -> list[str]:
+        """A user's last items, in order of time, without those that are held out."""
+        rows = np.flatnonzero(self._users == self.users.index(user))
+        if self._order is not None:
+            place = np.empty(len(self._order), np.int64)
+            place[self._order] = np.arange(len(self._order))
+            rows = rows[place[rows].argsort()]
+        names = [self.items[i] for i in self._items[rows]]
+        return [name for name in names if name not in without][-_HISTORY:]
+
+
+def browser(cells: Sequence[Cell], catalogue: Catalogue) -> list[dict[str, Any]]:
+    """A few users: history, held-out items, and what each model recommends, by titles."""
+    shown = {cell.entry.label: cell.users for cell in cells}
+    first = next(iter(shown.values()))
+    found = []
+    for user in first["shown_users"][:_USERS]:
+        held = set(first["target_items"][first["target_users"] == user].tolist())
+        lists = [
+            {
+                "label": label,
+                "items": [
+                    {"title": catalogue.title(item), "held": item in held}
+                    for item in users["shown_items"][users["shown_users"] == user][0].tolist()
+                ],
+            }
+            for label, users in shown.items()
+            if (users["shown_users"] == user).any()
+        ]
+        history = [catalogue.title(item) for item in catalogue.history(str(user), held)]
+        targets = [catalogue.title(item) for item in sorted(held)]
+        found.append({"user": str(user), "history": history, "held": targets, "lists": lists})
+    return found
+
+
+def maps(cells: Sequence[Cell], catalogue: Catalogue) -> Iterator[Figure]:
+    """The item vectors of each model that has a table of them, and those of the texts, in 2-D."""
+    names = np.array(catalogue.items[1:])
+    digests = short_digests(name.encode() for name in names)
+    chosen = set(names[np.sort(digests.argsort()[:_ITEMS])].tolist())
+    if reads_of(catalogue.config):
+        table = features_of(catalogue.dataset, catalogue.config)[reads_of(catalogue.config)[0]]
+        tokens = [str(token) for token in table.tokens]
+        yield _map("what the texts say", table.matrix, tokens, chosen, catalogue)
+    for cell in _kept(cells):
+        checkpoint = load_checkpoint(cell.checkpoint)
+        if "state_dict" not in checkpoint:  # a decision tree's
+            continue
+        items = unpack(checkpoint["tokens"])[catalogue.dataset.iid_field]
+        vectors = _item_table(checkpoint["state_dict"], len(items))
+        if vectors is not None:
+            tokens = [str(token) for token in items]
+            yield _map(cell.entry.label, vectors, tokens, chosen, catalogue)
+
+
+def _kept(cells: Sequence[Cell]) -> list[Cell]:
+    """Those whose checkpoint nobody has removed."""
+    return [cell for cell in cells if Path(cell.checkpoint).is_file()]
+
+
+def _item_table(state: Mapping[str, Any], n_items: int) -> Any:
+    tables = [value for name, value in state.items() if "item" in name.lower() and value.dim() == 2]
+    rows = (n_items, n_items + 1)
+    fitting = [table for table in tables if len(table) in rows and table.shape[1] > 1]
+    return fitting[0][:n_items].float().numpy() if fitting else None
+
+
+def _map(
+    name: str, vectors: Any, tokens: Sequence[str], chosen: set[str], catalogue: Catalogue
+) -> Figure:
+    rows = [row for row, token in enumerate(tokens) if token in chosen]
+    points = vectors[rows] - vectors[rows].mean(0)
+    left, sizes, _ = np.linalg.svd(points, full_matrices=False)
+    x, y = (left[:, :2] * sizes[:2]).T.astype(float).round(4)
+    share = np.square(sizes[:2]).sum() / max(np.square(sizes).sum(), 1e-12)
+    count = dict(zip(catalogue.items, catalogue.counts))
+    own = [tokens[row] for row in rows]
+    trace = {
+        "type": "scattergl", "mode": "markers", "x": x.tolist(), "y": y.tolist(),
+        "text": [catalogue.title(token) for token in own], "hoverinfo": "text",
+        "marker": {
+            "size": 5, "color": [round(float(np.log10(1 + count[t])), 2) for t in own],
+            "colorscale": "Viridis",
+            "colorbar": {"title": {"text": "log10 of interactions", "side": "right"}},
+        },
+    }  # fmt: skip
+    note = f"Two principal components of {len(own):,} items ({share:.0%} of the variance)."
+    return figure(f"Item vectors: {name}", note, [trace])
+
+
+def gates(cells: Sequence[Cell]) -> Iterator[Figure]:
+    """How much PAD's experts count, by how often an item was bought."""
+    for cell in _kept(cells):
+        if cell.seeded.config["model"] != "PAD":
+            continue
+        alpha = load_checkpoint(cell.checkpoint)["state_dict"]["gate.alpha"]  # [3, bins + 1]
+        weight = torch.sigmoid(alpha)
+        share = (weight / weight.sum(0))[:, 1:].numpy()
+        traces = [
+            {"type": "bar", "name": expert, "x": list(range(1, share.shape[1] + 1)),
+             "y": share[i].round(4).tolist(), "marker": {"color": colour(i)}}
+            for i, expert in enumerate(EXPERTS)
+        ]  # fmt: skip
+        note = (
+            "Weight of each expert's part, by bins of near-equal interactions, popular items first."
+        )
+        title = f"Gates of {cell.entry.label}"
+        yield figure(title, note, traces, "frequency bin", "weight", barmode="stack")

@@ -1,0 +1,143 @@
+"""Runs as processes of their own, some at a time; none of them outlives the one that started it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from recbole_llm.core.errors import one_line
+
+T = TypeVar("T")
+SCORES, OUTPUT = "scores.txt", "output.txt"  # of a run, in its folder
+_PAUSE = 0.2  # seconds between two looks
+Heard = Callable[[int, float], bool]
+
+
+@dataclass(frozen=True)
+class Job(Generic[T]):
+    """What is to run.
+
+    Args:
+        what: the caller's own.
+        command: subcommand and arguments of ``recbole-llm``.
+        folder: of its files, which is made.
+        heard: told of each validation, its number from 1 and its score; True stops the run.
+    """
+
+    what: T
+    command: Sequence[str]
+    folder: Path
+    heard: Heard = lambda number, score: False
+
+
+@dataclass(frozen=True)
+class Ended(Generic[T]):
+    """How it ended: well (error None), stopped by `Job.heard`, or with an error in one line."""
+
+    what: T
+    seconds: float
+    error: str | None = None
+    stopped: bool = False
+
+
+@dataclass
+class _Running(Generic[T]):
+    job: Job[T]
+    process: subprocess.Popen[bytes]
+    start: float = field(default_factory=time.monotonic)
+    heard: int = 0
+
+    def listen(self) -> bool:
+        """Tell of new validations; whether the run is to stop."""
+        file = self.job.folder / SCORES
+        # What a line lacks of its end is still being written.
+        lines = file.read_text("utf-8").splitlines(keepends=True) if file.is_file() else []
+        scores = [float(line) for line in lines if line.endswith("\n")]
+        for score in scores[self.heard :]:
+            self.heard += 1
+            if self.job.heard(self.heard, score):
+                return True
+        return False
+
+    def ended(self, stopped: bool = False) -> Ended[T]:
+        error = None
+        if not stopped and self.process.returncode:
+            error = _last_words(self.job.folder / OUTPUT, self.process.returncode)
+        return Ended(self.job.what, time.monotonic() - self.start, error, stopped)
+
+
+def run_jobs(
+    jobs: Iterator[Job[T]], at_once: int, tick: Callable[[], None] = lambda: None
+) -> Iterator[Ended[T]]:
+    """Run jobs, as many at once; each is asked for only when there is room for it.
+
+    Args:
+        jobs: in order.
+        at_once: processes.
+        tick: called several times a second.
+
+    Yields:
+        each as it ends. Those that run when this generator is closed are killed.
+    """
+    running: list[_Running[T]] = []
+    more = True
+    try:
+        while running or more:
+            while more and len(running) < at_once:
+                job = next(jobs, None)
+                more = job is not None
+                if job is not None:
+                    running.append(_start(job, at_once))
+            for one in list(running):
+                over = one.process.poll() is not None
+                stopped = one.listen() and not over
+                if stopped:
+                    _kill(one.process)
+                if over or stopped:
+                    running.remove(one)
+                    yield one.ended(stopped)
+            tick()
+            time.sleep(_PAUSE if running else 0)
+    finally:
+        for one in running:
+            _kill(one.process)
+
+
+def _start(job: Job[T], at_once: int) -> _Running[T]:
+    job.folder.mkdir(parents=True, exist_ok=True)
+    (job.folder / SCORES).unlink(missing_ok=True)
+    threads = str(max(1, (os.cpu_count() or 1) // at_once))
+    environment = {"OMP_NUM_THREADS": threads, **os.environ}
+    command = command_of(job)
+    with (job.folder / OUTPUT).open("wb") as output:
+        # The run ends when its standard input does: with this process, however that ends.
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=output, stderr=output, env=environment
+        )
+    return _Running(job, process)
+
+
+def command_of(job: Job[T]) -> list[str]:
+    """The process of a job."""
+    return [sys.executable, "-m", "recbole_llm", "cell", str(job.folder / SCORES), *job.command]
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
+    process.wait()
+
+
+def _last_words(file: Path, code: int) -> str:
+    lines = [line for line in file.read_text("utf-8", "replace").splitlines() if line.strip()]
+    said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    if code < 0:
+        return f"killed by signal {-code}; {file} has its output"
+    return one_line((said or lines or [f"status {code}"])[-1], 300)

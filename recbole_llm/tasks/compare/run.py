@@ -1,0 +1,142 @@
+"""One command from a question to a table: runs that are missing, statistics, files."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path
+
+from recbole_llm.core.errors import unknown
+from recbole_llm.core.files import check_folder
+from recbole_llm.tasks.compare.cells import Cell
+from recbole_llm.tasks.compare.entries import Entry, agree, parse_models
+from recbole_llm.tasks.compare.live import Live
+from recbole_llm.tasks.compare.page import write_page
+from recbole_llm.tasks.compare.pool import Job, run_jobs
+from recbole_llm.tasks.compare.summary import Summary, summarise, write_result
+from recbole_llm.tasks.compare.tables import write_tables
+
+Failures = dict[Cell, str]
+
+
+def compare(
+    models: str,
+    seeds: str = "3",
+    jobs: int = 1,
+    baseline: str | None = None,
+    tune: int | None = None,
+    output: str = "comparison",
+    config_file_list: Sequence[str] = (),
+    argv: Sequence[str] = (),
+) -> Iterator[str]:
+    """Run what is missing, test the differences, and write tables and ``result.json``.
+
+    Args:
+        models: see `recbole_llm.tasks.compare.entries.parse_models`.
+        seeds: how many, from the configuration's on; or which, separated by commas.
+        jobs: runs at once.
+        baseline: label of the model that the others are tested against; None: the first.
+        tune: trials of each model, whose settings are searched first; None: none.
+        output: folder of everything; a comparison that was stopped goes on there.
+        config_file_list, argv: settings of all models.
+
+    Yields:
+        lines for the screen.
+
+    Raises:
+        ValueError: in one line: models, settings, models that are judged differently, or no run
+            that ended well.
+    """
+    entries = parse_models(models, argv, config_file_list)
+    labels = [entry.label for entry in entries]
+    if baseline is not None and baseline not in labels:
+        raise unknown("baseline: the model", baseline, labels)
+    if jobs < 1:
+        raise ValueError(f"jobs: expected at least 1, got {jobs}")
+    entries, said = agree(entries)
+    root = Path(output)
+    check_folder(root, "name another folder with --output")
+    yield from said
+    numbers = _seeds(seeds, entries)
+    if tune is not None:
+        entries = yield from _tuned(entries, tune, root, jobs)
+    cells = [Cell(entry, seed, root) for seed in numbers for entry in entries]
+    failures = run_cells(cells, jobs)
+    summary = summarise(cells, failures, baseline or labels[0])
+    yield from _written(summary, cells, root)
+
+
+def _tuned(
+    entries: Sequence[Entry], trials: int, root: Path, jobs: int
+) -> Generator[str, None, list[Entry]]:
+    """The entries with the best settings of searches of one budget."""
+    from recbole_llm.tasks.compare import tuning
+
+    for entry in entries:
+        tuning.space_of(entry)  # its error is not to wait for the searches before it
+    found = []
+    for entry in entries:
+        best, file = tuning.search(entry, trials, root, jobs)
+        yield from (f"{entry.label}: {line}" for line in tuning.said(best, file))
+        found.append(entry.with_own(best.params))
+    return found
+
+
+def _written(summary: Summary, cells: Sequence[Cell], root: Path) -> Iterator[str]:
+    write_result(summary, root)
+    yield ""
+    yield from write_tables(summary, root)
+    yield ""
+    yield f"written  {root}/table.md, table.tex, result.json; the runs are in {root}/cells"
+    yield f"page     {write_page(summary, cells, root)}"
+
+
+def _seeds(text: str, entries: Sequence[Entry]) -> list[int]:
+    """``3``: three from the first model's seed on; ``2020,2021``: those."""
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(f"seeds: expected a number, or some such as 1,2,3, got '{text}'") from None
+    if "," in text:
+        return list(dict.fromkeys(numbers))
+    if numbers[0] < 1:
+        raise ValueError(f"seeds: expected at least 1, got {numbers[0]}")
+    first = entries[0].config["seed"]
+    return list(range(first, first + numbers[0]))
+
+
+def run_cells(cells: Sequence[Cell], at_once: int) -> Failures:
+    """Run the cells that are not done; those that fail, with the reason."""
+    labels = list(dict.fromkeys(cell.entry.label for cell in cells))
+    live = Live(labels, len(cells) // len(labels), at_once)
+    failures: Failures = {}
+    try:
+        for cell in cells:
+            if cell.done:
+                live.there(cell.entry.label, cell.result["seconds"]["all"], _score(cell))
+        missing = (cell for cell in cells if not cell.done)
+        for ended in run_jobs((_job(cell, live) for cell in missing), at_once, live.show):
+            cell, error = ended.what, ended.error
+            place = (cell.entry.label, f"seed {cell.seed}", ended.seconds)
+            if error is None:
+                live.ended(*place, _score(cell))
+            else:
+                failures[cell] = error
+                live.failed(*place, f"failed: {error}")
+    finally:
+        live.close()
+    return failures
+
+
+def _job(cell: Cell, live: Live) -> Job[Cell]:
+    label, name = cell.entry.label, f"seed {cell.seed}"
+
+    def heard(number: int, score: float) -> bool:
+        live.heard(label, name, number, score)
+        return False
+
+    live.started(label, name)
+    return Job(cell, ["run", *cell.arguments], cell.folder, heard)
+
+
+def _score(cell: Cell) -> float:
+    return float(cell.result["best_valid_score"])

@@ -1,0 +1,254 @@
+"""What the runs of a comparison say together: means, variation over seeds, tested differences."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recbole_llm.evaluation.by_user import FloatArray
+from recbole_llm.evaluation.significance import Difference, holm, paired_difference
+from recbole_llm.tasks.compare.cells import Cell
+
+LEVEL = 0.05  # of the tests, after correction
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and sample standard deviation over seeds; sd is None of a single one."""
+
+    mean: float
+    sd: float | None
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        """Of one value a seed."""
+        sd = statistics.stdev(values) if len(values) > 1 else None
+        return cls(statistics.mean(values), sd)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A model.
+
+    Args:
+        label: its name.
+        arguments: its command line.
+        seeds: of the runs that ended well.
+        valid, test: metrics.
+        seconds, memory, parameters, best_epoch: means over seeds.
+        runs: each run's result, as it wrote it.
+        folders: of the runs, beside ``result.json``.
+    """
+
+    label: str
+    arguments: list[str]
+    seeds: list[int]
+    valid: dict[str, Spread]
+    test: dict[str, Spread]
+    seconds: float
+    memory: float | None
+    parameters: float
+    best_epoch: float | None
+    runs: list[dict[str, Any]]
+    folders: list[str]
+
+
+@dataclass(frozen=True)
+class Tested:
+    """A model against the baseline: in a metric, over users, corrected for the other models.
+
+    Args:
+        label: of the model.
+        metric: its name.
+        difference: over users, averaged over seeds first.
+        p: its p value after Holm's correction.
+        seeds: that both have.
+    """
+
+    label: str
+    metric: str
+    difference: Difference
+    p: float
+    seeds: int
+
+    @property
+    def significant(self) -> bool:
+        """Whether it is, after correction."""
+        return self.p < LEVEL
+
+
+@dataclass
+class Summary:
+    """A comparison.
+
+    Args:
+        rows: models with a run that ended well, in the order given.
+        metrics: of the table, the one that picks epochs first.
+        smaller: those of which less is better.
+        baseline: label.
+        tests: of each other model and metric.
+        failures: {run: reason}.
+        protocol: in words.
+    """
+
+    rows: list[Row]
+    metrics: list[str]
+    smaller: set[str]
+    baseline: str
+    protocol: str
+    tests: list[Tested] = field(default_factory=list)
+    failures: dict[str, str] = field(default_factory=dict)
+
+    def tested(self, label: str, metric: str) -> Tested | None:
+        """A model's test, if there is one."""
+        return next((t for t in self.tests if (t.label, t.metric) == (label, metric)), None)
+
+    def order(self, metric: str) -> list[str]:
+        """Labels, the best on test first."""
+        sign = 1 if metric in self.smaller else -1
+        rows = sorted(self.rows, key=lambda row: sign * row.test[metric].mean)
+        return [row.label for row in rows]
+
+    def plain(self) -> dict[str, Any]:
+        """As ``result.json`` has it."""
+        return {**asdict(self), "smaller": sorted(self.smaller)}
+
+
+def summarise(cells: Sequence[Cell], failures: Mapping[Cell, str], baseline: str) -> Summary:
+    """The comparison of the cells that are done.
+
+    Raises:
+        ValueError: none is; or two models were not tested on the same items.
+    """
+    done = [cell for cell in cells if cell.done]
+    reasons = {cell.name: why for cell, why in failures.items()}
+    if not done:
+        raise ValueError(f"no run ended well; {'; '.join(f'{k}: {v}' for k, v in reasons.items())}")
+    by_label: dict[str, list[Cell]] = {}
+    for cell in done:
+        by_label.setdefault(cell.entry.label, []).append(cell)
+    first = done[0]
+    rows = [_row(label, own) for label, own in by_label.items()]
+    metrics = _metrics(first, rows)
+    summary = Summary(
+        rows, metrics, _smaller(metrics), baseline, first.result["protocol"], failures=reasons
+    )
+    if baseline in by_label:
+        others = {label: own for label, own in by_label.items() if label != baseline}
+        summary.tests = _tests(by_label[baseline], others, metrics)
+    return summary
+
+
+def _row(label: str, cells: Sequence[Cell]) -> Row:
+    runs = [cell.result for cell in cells]
+    epochs = [run["best_epoch"] for run in runs]
+    memory = [run["peak_memory_mib"] for run in runs]
+    return Row(
+        label=label,
+        arguments=cells[0].entry.argv,
+        seeds=[cell.seed for cell in cells],
+        valid=_spreads([run["best_valid_result"] or {} for run in runs]),
+        test=_spreads([run["test_result"] or {} for run in runs]),
+        seconds=statistics.mean(run["seconds"]["all"] for run in runs),
+        memory=None if None in memory else statistics.mean(memory),
+        parameters=statistics.mean(run["parameters"] for run in runs),
+        best_epoch=None if None in epochs else statistics.mean(epochs),
+        runs=runs,
+        folders=[cell.folder.relative_to(cell.root).as_posix() for cell in cells],
+    )
+
+
+def _spreads(results: Sequence[Mapping[str, float]]) -> dict[str, Spread]:
+    names = [name for name in results[0] if all(name in result for result in results)]
+    return {name: Spread.of([result[name] for result in results]) for name in names}
+
+
+def _metrics(first: Cell, rows: Sequence[Row]) -> list[str]:
+    """The test metrics that all models have, without those of groups; the deciding one first."""
+    deciding = first.result["valid_metric"].lower()
+    common = [name for name in rows[0].test if all(name in row.test for row in rows)]
+    return sorted((m for m in common if not m.endswith(")")), key=lambda m: m != deciding)
+
+
+def _smaller(metrics: Sequence[str]) -> set[str]:
+    from recbole.evaluator.register import smaller_metrics
+
+    return {metric for metric in metrics if metric.partition("@")[0] in smaller_metrics}
+
+
+def _tests(
+    baseline: Sequence[Cell], others: Mapping[str, Sequence[Cell]], metrics: Sequence[str]
+) -> list[Tested]:
+    pairs = {label: _paired(own, baseline) for label, own in others.items()}
+    pairs = {label: pair for label, pair in pairs.items() if pair}
+    tests = []
+    for metric in metrics:
+        differences = {
+            label: paired_difference(*_over_seeds(pair, f"metric {metric}"))
+            for label, pair in pairs.items()
+            if all(f"metric {metric}" in users for both in pair for users in both)
+        }
+        corrected = holm([difference.p for difference in differences.values()])
+        for (label, difference), p in zip(differences.items(), corrected):
+            tests.append(Tested(label, metric, difference, p, len(pairs[label])))
+    return tests
+
+
+Users = Mapping[str, Any]
+
+
+def _paired(cells: Sequence[Cell], baseline: Sequence[Cell]) -> list[tuple[Users, Users]]:
+    """Users of both models, of each seed that both have.
+
+    Raises:
+        ValueError: they were not tested on the same items.
+    """
+    theirs = {cell.seed: cell for cell in baseline}
+    pairs = []
+    for cell in cells:
+        if cell.seed not in theirs:
+            continue
+        pair = _sorted(cell.users), _sorted(theirs[cell.seed].users)
+        if not all(np.array_equal(pair[0][key], pair[1][key]) for key in ("users", "tested")):
+            raise ValueError(
+                f"{cell.name} and {theirs[cell.seed].name} were not tested on the same users and "
+                f"items, so they cannot be compared; give all models the same filters and split"
+            )
+        pairs.append(pair)
+    return pairs
+
+
+def _sorted(users: Users) -> Users:
+    """By name: models number them each in its own way."""
+    order = users["users"].argsort()
+    of_users = {k: v[order] for k, v in users.items() if k.startswith(("metric ", "tested"))}
+    return {"users": users["users"][order], **of_users}
+
+
+def _over_seeds(pairs: Sequence[tuple[Users, Users]], key: str) -> tuple[FloatArray, FloatArray]:
+    """Each user's mean over the seeds in which it was tested, of both models: [U] each."""
+    names = np.unique(np.concatenate([ours["users"] for ours, _ in pairs]))
+    sums, counts = np.zeros((2, len(names))), np.zeros(len(names))
+    for ours, theirs in pairs:
+        place = np.searchsorted(names, ours["users"])
+        sums[:, place] += ours[key], theirs[key]
+        counts[place] += 1
+    first, second = sums / counts
+    return first, second
+
+
+def write_result(summary: Summary, root: Path) -> str:
+    """Write ``result.json``; its name."""
+    from recbole_llm.core.files import written_whole
+
+    file = root / "result.json"
+    with written_whole(file, "name another folder with --output") as opened:
+        text = json.dumps(summary.plain(), indent=1, ensure_ascii=False)
+        opened.write(text.encode("utf-8") + b"\n")
+    return str(file)

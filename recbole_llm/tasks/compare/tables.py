@@ -1,0 +1,149 @@
+"""A comparison as Markdown, as LaTeX, and in sentences."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from recbole_llm.core.files import written_whole
+from recbole_llm.tasks.compare.summary import LEVEL, Row, Spread, Summary, Tested
+from recbole_llm.trainers.progress import duration
+
+_LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}",
+          "~": r"\textasciitilde{}", "^": r"\^{}", "\\": r"\textbackslash{}"}  # fmt: skip
+_WAY_OUT = "name another folder with --output"
+
+
+def write_tables(summary: Summary, root: Path) -> list[str]:
+    """Write ``table.md`` and ``table.tex``; the first's lines, for the screen."""
+    lines = [*markdown(summary), "", *sentences(summary)]
+    for name, content in (("table.md", lines), ("table.tex", list(latex(summary)))):
+        with written_whole(root / name, _WAY_OUT) as file:
+            file.write("\n".join([*content, ""]).encode("utf-8"))
+    return lines
+
+
+def markdown(summary: Summary) -> Iterator[str]:
+    """The table; bold is the best, underlined the second."""
+    head = ["model", "seeds", *summary.metrics, f"valid {summary.metrics[0]}", "time", "memory"]
+    yield _line(head)
+    yield _line(["---"] * len(head))
+    bold, underline = "**{}**".format, "<u>{}</u>".format
+    for row in summary.rows:
+        cells = [
+            _marked(summary, row, metric, bold, underline, " ± ") for metric in summary.metrics
+        ]
+        valid = row.valid.get(summary.metrics[0])
+        memory = "-" if row.memory is None else f"{row.memory:,.0f} MiB"
+        yield _line([
+            row.label.replace("|", "\\|"), str(len(row.seeds)), *cells,
+            "-" if valid is None else number(valid, " ± "), duration(row.seconds), memory,
+        ])  # fmt: skip
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def latex(summary: Summary) -> Iterator[str]:
+    """The table as a ``tabular`` of booktabs."""
+    yield r"% \usepackage{booktabs}"
+    yield rf"\begin{{tabular}}{{l{'r' * len(summary.metrics)}}}"
+    yield r"\toprule"
+    yield " & ".join(["Model", *map(_escaped, summary.metrics)]) + r" \\"
+    yield r"\midrule"
+    bold, underline = r"\textbf{{{}}}".format, r"\underline{{{}}}".format
+    for row in summary.rows:
+        cells = [
+            _marked(summary, row, metric, bold, underline, r"\,$\pm$\,").replace("†", r"$^\dagger$")
+            for metric in summary.metrics
+        ]
+        yield " & ".join([_escaped(row.label), *cells]) + r" \\"
+    yield r"\bottomrule"
+    yield r"\end{tabular}"
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r"[&%_#${}~^\\]", lambda found: _LATEX[found[0]], text)
+
+
+def _marked(
+    summary: Summary,
+    row: Row,
+    metric: str,
+    best: Callable[[str], str],
+    second: Callable[[str], str],
+    between: str,
+) -> str:
+    text = number(row.test[metric], between)
+    place = summary.order(metric).index(row.label)
+    if len(summary.rows) > 1 and place < 2:
+        text = (best, second)[place](text)
+    test = summary.tested(row.label, metric)
+    return f"{text}†" if test is not None and test.significant else text
+
+
+def number(spread: Spread, between: str) -> str:
+    """``.0487 ± .0004``."""
+    if spread.sd is None:
+        return _short(spread.mean)
+    return f"{_short(spread.mean)}{between}{_short(spread.sd)}"
+
+
+def _short(value: float) -> str:
+    """Four decimals, without the zero before the point."""
+    text = f"{value:.4f}"
+    return re.sub(r"^(-?)0\.", r"\1.", text)
+
+
+def sentences(summary: Summary) -> Iterator[str]:
+    """What the table says, in words."""
+    many = max(len(row.seeds) for row in summary.rows)
+    spread = " ± the standard deviation over them" if many > 1 else ""
+    yield (
+        f"{summary.protocol[:1].upper()}{summary.protocol[1:]}. Means over "
+        f"{many} seed{'s' * (many > 1)}{spread}; the best epoch of each run by validation."
+    )
+    if summary.tests:
+        yield (
+            f"† differs from {summary.baseline} (p < {LEVEL:g}): permutation test over users, "
+            f"whose metrics are averaged over seeds first, corrected by Holm's method for "
+            f"{_count(summary)}. Intervals are of 95 %, by the bootstrap over users. It knows the "
+            f"variation over users, not that over seeds, which stands apart after ±."
+        )
+    deciding = summary.metrics[0]
+    yield from (
+        f"- {_sentence(summary, test)}" for test in summary.tests if test.metric == deciding
+    )
+    yield from (f"- {name} failed: {why}" for name, why in summary.failures.items())
+
+
+def _count(summary: Summary) -> str:
+    models = len({test.label for test in summary.tests})
+    return f"the {models} comparisons of a column" if models > 1 else "the one comparison"
+
+
+def _sentence(summary: Summary, test: Tested) -> str:
+    found, baseline = test.difference, summary.baseline
+    rows = {row.label: row for row in summary.rows}
+    base = rows[baseline].test[test.metric].mean
+    relative = f" ({100 * found.mean / base:+.1f} %)" if base else ""
+    sign = -1 if test.metric in summary.smaller else 1
+    if not test.significant:
+        verdict = "no difference that the test can tell from chance"
+    else:
+        verdict = "better" if sign * found.mean > 0 else "worse"
+    sds = [rows[label].test[test.metric].sd for label in (test.label, baseline)]
+    over = ""
+    if None not in sds:
+        over = f"; over seeds they vary by {_short(sds[0] or 0)} and {_short(sds[1] or 0)}"
+    return (
+        f"{test.label} against {baseline}, {test.metric}: {found.mean:+.4f}{relative}, interval "
+        f"{found.low:+.4f} to {found.high:+.4f}, p = {_p(test.p)}: {verdict}. Its metric differs "
+        f"for {found.users[0]:,} of {found.users[1]:,} users{over}."
+    )
+
+
+def _p(value: float) -> str:
+    return f"{value:.4f}" if value >= 0.0001 else "below .0001"

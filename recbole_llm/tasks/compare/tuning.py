@@ -1,0 +1,240 @@
+"""Search for a model's settings on validation, by Optuna: a stopped search goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from recbole_llm.core.checks import settings_classes
+from recbole_llm.core.files import check_folder, written_whole
+from recbole_llm.core.plugins import find_model
+from recbole_llm.core.schema import parse_literal
+from recbole_llm.core.settings import Between, Space
+from recbole_llm.tasks.compare.cells import run_key
+from recbole_llm.tasks.compare.entries import Entry, parse_models, plain_arguments
+from recbole_llm.tasks.compare.live import Live
+from recbole_llm.tasks.compare.pool import Job, run_jobs
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.trial import FrozenTrial, Trial
+
+_WAY_OUT = "name another folder with --output"
+_ERROR = "error"  # attribute of a trial that failed by itself
+_START, _WARM = 4, 3  # trials before any is pruned, and validations of each that it is safe for
+
+
+def space_of(entry: Entry) -> Space:
+    """Where a model's settings are searched: what its settings classes say, without the keys that
+    the user set.
+
+    Raises:
+        ValueError: nothing is left to search.
+    """
+    config = entry.config
+    found: dict[str, Any] = {}
+    for settings in settings_classes(config, find_model(config["model"])):
+        found = {**settings.searched(config), **found}
+    space = {key: where for key, where in found.items() if not entry.given(key)}
+    if not space:
+        raise ValueError(f"{entry.label}: every key that is searched is set; leave some out")
+    return space
+
+
+def tune(
+    model: str,
+    trials: int,
+    jobs: int = 1,
+    output: str = "tuning",
+    config_file_list: Sequence[str] = (),
+    argv: Sequence[str] = (),
+) -> Iterator[str]:
+    """Search for the settings of a model, and write the best as YAML.
+
+    Args:
+        model: name.
+        trials: in all, with those that were done before.
+        jobs: trials at once.
+        output: folder of everything; a search that was stopped goes on there.
+        config_file_list, argv: settings, which are not searched.
+
+    Yields:
+        lines for the screen.
+
+    Raises:
+        ValueError: in one line: settings, Optuna is not installed, or no trial that ended well.
+    """
+    (entry,) = parse_models(model, argv, config_file_list)
+    best, file = search(entry, trials, Path(output), jobs)
+    yield from said(best, file)
+
+
+def said(best: FrozenTrial, file: Path) -> Iterator[str]:
+    """What a search found, in lines."""
+    settings = " ".join(f"--{key}={_short(value)}" for key, value in best.params.items())
+    yield f"best of validation {best.value:.4f} (trial {best.number}): {settings}"
+    yield f"written  {file}, for --config_files={file}"
+
+
+def search(entry: Entry, trials: int, root: Path, at_once: int) -> tuple[FrozenTrial, Path]:
+    """The best trial of a search that is carried to so many trials, and the file of its settings.
+
+    Raises:
+        ValueError: no trial ended well.
+    """
+    if trials < 1 or at_once < 1:
+        raise ValueError(f"trials, jobs: expected at least 1, got {trials} and {at_once}")
+    check_folder(root, _WAY_OUT)
+    space, name = space_of(entry), _name(entry)
+    study = _study(name, entry, space, root, at_once)
+    live = Live([entry.label], trials, at_once, "trial")
+    try:
+        for ended in run_jobs(
+            _jobs(study, entry, space, root / "trials" / name, trials, live), at_once, live.show
+        ):
+            trial, number = ended.what, f"trial {ended.what.number}"
+            if ended.error is not None:
+                trial.set_user_attr(_ERROR, ended.error)
+                study.tell(trial, state=_state("FAIL"))
+                live.failed(entry.label, number, ended.seconds, f"failed: {ended.error}")
+            elif ended.stopped:
+                study.tell(trial, state=_state("PRUNED"))
+                live.failed(entry.label, number, ended.seconds, "stopped early")
+            else:
+                score = _score(root / "trials" / name / str(trial.number))
+                study.tell(trial, score)
+                live.ended(entry.label, number, ended.seconds, score)
+    finally:
+        live.close()
+    best = _best(study, entry)
+    return best, _write(root / "tuned" / f"{name}.yaml", entry, best, len(_counted(study)))
+
+
+def _name(entry: Entry) -> str:
+    return f"{entry.slug}-{run_key(entry.config)[:10]}"
+
+
+def _study(name: str, entry: Entry, space: Space, root: Path, at_once: int) -> Study:
+    """The study of this name, new or where it stood; its first trial is of the defaults."""
+    try:
+        import optuna
+    except ImportError:
+        raise ValueError(
+            "tuning needs the package optuna: pip install 'recbole-llm[compare]'"
+        ) from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    config = entry.config
+    study = optuna.create_study(
+        storage=f"sqlite:///{(root / 'tuning.db').absolute()}",
+        study_name=name,
+        load_if_exists=True,
+        direction="maximize" if config["valid_metric_bigger"] else "minimize",
+        sampler=optuna.samplers.TPESampler(seed=config["seed"], constant_liar=at_once > 1),
+        pruner=optuna.pruners.MedianPruner(_START, _WARM),
+    )
+    for trial in _running(study):  # of a process that is gone
+        study.tell(trial.number, state=_state("FAIL"))
+        study.enqueue_trial(trial.params)
+    if not study.get_trials(deepcopy=False):
+        study.enqueue_trial(_defaults(space, config))
+    return study
+
+
+def _running(study: Study) -> list[FrozenTrial]:
+    return study.get_trials(deepcopy=False, states=(_state("RUNNING"),))
+
+
+def _state(name: str) -> Any:
+    from optuna.trial import TrialState
+
+    return TrialState[name]
+
+
+def _defaults(space: Space, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What the settings are now, of those that lie in the space."""
+    found: dict[str, Any] = {}
+    for key, where in space.items():
+        value = config[key]
+        if isinstance(where, Between):
+            inside = isinstance(value, (int, float)) and where.low <= value <= where.high
+            found |= {key: float(value)} if inside else {}
+        elif value in where:
+            found[key] = str(value)
+    return found
+
+
+def _jobs(
+    study: Study, entry: Entry, space: Space, folder: Path, trials: int, live: Live
+) -> Iterator[Job[Trial]]:
+    """A new trial each time that one is asked for, as long as there are not enough."""
+    for trial in _counted(study):
+        score = trial.value if trial.state == _state("COMPLETE") else None
+        seconds = trial.duration.total_seconds() if trial.duration else 0.0
+        live.there(entry.label, seconds, score)
+    while len(_counted(study)) + len(_running(study)) < trials:
+        new = study.ask(_distributions(space))
+        yield _job(new, entry, folder / str(new.number), live)
+
+
+def _job(trial: Trial, entry: Entry, folder: Path, live: Live) -> Job[Trial]:
+    def heard(number: int, score: float) -> bool:
+        trial.report(score, number)
+        live.heard(entry.label, f"trial {trial.number}", number, score)
+        return bool(trial.should_prune())
+
+    live.started(entry.label, f"trial {trial.number}")
+    files = [f"--output={folder / 'result.json'}", f"--checkpoint_dir={folder / 'saved'}"]
+    arguments = [*plain_arguments(entry.with_own(trial.params)), *files]
+    return Job(trial, ["trial", *arguments], folder, heard)
+
+
+def _counted(study: Study) -> list[FrozenTrial]:
+    """The trials that used up the budget: all but those that were cut off with the search."""
+    return [
+        trial
+        for trial in study.get_trials(deepcopy=False)
+        if trial.state in (_state("COMPLETE"), _state("PRUNED")) or _ERROR in trial.user_attrs
+    ]
+
+
+def _distributions(space: Space) -> dict[str, Any]:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution
+
+    return {
+        key: FloatDistribution(where.low, where.high, log=True)
+        if isinstance(where, Between)
+        else CategoricalDistribution([str(choice) for choice in where])
+        for key, where in space.items()
+    }
+
+
+def _score(folder: Path) -> float:
+    return float(json.loads((folder / "result.json").read_text("utf-8"))["best_valid_score"])
+
+
+def _best(study: Study, entry: Entry) -> FrozenTrial:
+    try:
+        return study.best_trial
+    except ValueError:
+        errors = {trial.user_attrs.get(_ERROR, "") for trial in _counted(study)}
+        raise ValueError(
+            f"{entry.label}: no trial ended well: {'; '.join(filter(None, sorted(errors)))}"
+        ) from None
+
+
+def _write(file: Path, entry: Entry, best: FrozenTrial, trials: int) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    metric = entry.config["valid_metric"]
+    about = f"# {entry.label}: best of {trials} trials, {metric} {best.value:.4f} on validation"
+    settings = {key: parse_literal(str(value)) for key, value in best.params.items()}
+    with written_whole(file, _WAY_OUT) as opened:
+        opened.write(f"{about}\n{yaml.safe_dump(settings)}".encode())
+    return file
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,59 @@
+"""Metrics beyond accuracy, by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from recbole.evaluator.collector import DataStruct
+
+from recbole_llm import run_recbole_llm, testing
+from recbole_llm.core import plugins
+from recbole_llm.evaluation.beyond import COUNTS, VECTORS, Diversity, Novelty, Serendipity
+
+CONFIG = {"metric_decimal_place": 6, "topk": [1, 2]}
+
+
+def collected() -> DataStruct:
+    struct = DataStruct()
+    struct.set("rec.items", torch.tensor([[1, 2], [3, 2]]))
+    struct.set("rec.topk", torch.tensor([[1, 0, 1], [1, 1, 2]]))
+    struct.set(COUNTS, np.array([0, 8, 4, 0, 4]))
+    struct.set(VECTORS, np.array([[0, 0], [1, 0], [0, 2], [0, 1], [1, 1]], np.float32))
+    return struct
+
+
+def test_novelty() -> None:
+    """Of 16 interactions item 1 has 8 (1 bit), item 2 has 4 (2 bits), item 3 none, as if 1."""
+    found = Novelty(CONFIG).calculate_metric(collected())
+    assert found == {"novelty@1": (1 + 4) / 2, "novelty@2": (1.5 + 3) / 2}
+
+
+def test_serendipity() -> None:
+    """Item 1 is the most popular, 2 the second: of the hits 1, 3 and 2 only 3 is not
+    in a list of the most popular of either length."""
+    found = Serendipity(CONFIG).calculate_metric(collected())
+    assert found == {"serendipity@1": 1 / 2, "serendipity@2": (0 + 1 / 2) / 2}
+
+
+def test_diversity() -> None:
+    """Items 1 and 2 are at right angles, 3 and 2 point one way."""
+    found = Diversity(CONFIG).calculate_metric(collected())
+    assert found == {"diversity@1": 0.0, "diversity@2": pytest.approx(1 / 2)}
+
+
+def test_they_are_metrics_of_any_run_and_of_its_users() -> None:
+    testing.write_tiny_dataset("dataset")
+    if "hash" not in plugins.list_encoders():
+        plugins.get_plugins().register(testing, "recbole_llm.testing")
+    settings = {
+        "metrics": ["NDCG", "Novelty", "Serendipity", "Diversity"], "valid_metric": "NDCG@5",
+        "topk": [5], "encoder": "hash", "epochs": 1, "user_metrics": "users.npz",
+        "show_progress": False, "log_flops": False,
+    }  # fmt: skip
+    result = run_recbole_llm("BPR", "tiny", config_dict=settings)["test_result"]
+    assert 0 < result["diversity@5"] < 2 and result["novelty@5"] > 3
+    assert 0 <= result["serendipity@5"] <= 0.2 * 5
+    with np.load("users.npz") as users:
+        for name in ("novelty@5", "serendipity@5", "diversity@5"):
+            assert users[f"metric {name}"].mean() == pytest.approx(result[name], abs=1e-4)

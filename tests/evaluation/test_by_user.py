@@ -1,0 +1,95 @@
+"""Metrics by user: their means are the run's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from recbole_llm import run_recbole_llm, testing
+from recbole_llm.evaluation.by_user import auc_shares, labels_by_user, shares
+
+QUICK = {"epochs": 1, "show_progress": False, "log_flops": False, "metric_decimal_place": 12}
+
+
+def test_shares_of_users_with_one_row_are_the_rows() -> None:
+    assert shares(np.array([0, 1, 2]), np.array([0.2, 0.4, 0.9])) == pytest.approx([0.2, 0.4, 0.9])
+
+
+def test_shares_by_hand() -> None:
+    """Rows 1, 0 of user 0 and 0 of user 1: mean 1/3; deviations sum to 1/3 and -1/3, times 2/3."""
+    found = shares(np.array([0, 0, 1]), np.array([1.0, 0.0, 0.0]))
+    assert found == pytest.approx([1 / 3 + 2 / 9, 1 / 3 - 2 / 9])
+    weighted = shares(np.array([0, 1]), np.array([1.0, 0.0]), np.array([3, 1]), 3)
+    assert weighted.mean() == pytest.approx(0.75) and weighted[2] == pytest.approx(0.75)
+
+
+def test_auc_by_hand() -> None:
+    """User 0 has .9 clicked and .6 not, user 1 .5 clicked and .1 not: 3 of 4 pairs are in order.
+
+    Placements: .9 above both others 1, .5 above one of two .5; .6 below one of two .5, .1 below
+    both 1. User 0: .75 + 2 · ((1 - .75) / 2 + (.5 - .75) / 2), and so for user 1.
+    """
+    users, positive = np.array([0, 0, 1, 1]), np.array([True, False, True, False])
+    found = auc_shares(users, np.array([0.9, 0.6, 0.5, 0.1]), positive)
+    assert found == pytest.approx([0.75, 0.75])
+    better = auc_shares(users, np.array([0.9, 0.1, 0.5, 0.6]), positive)
+    assert better.mean() == pytest.approx(0.75) and better == pytest.approx([1.25, 0.25])
+
+
+def test_ties_of_the_auc_count_half() -> None:
+    users, positive = np.array([0, 1]), np.array([True, False])
+    assert auc_shares(users, np.array([0.5, 0.5]), positive).mean() == 0.5
+
+
+def test_metrics_of_labels_are_the_means() -> None:
+    from sklearn.metrics import log_loss, roc_auc_score
+
+    rng = np.random.default_rng(0)
+    users, labels = rng.integers(1, 20, 300), rng.integers(0, 2, 300)
+    scores = rng.random(300).round(2)
+    found = labels_by_user(users, users, scores, labels, ["auc", "logloss", "gauc"])
+    assert found.values["auc"].mean() == pytest.approx(roc_auc_score(labels, scores))
+    expected = log_loss(labels, np.clip(scores, 1e-15, 1 - 1e-15))
+    assert found.values["logloss"].mean() == pytest.approx(expected)
+    sizes = np.bincount(users)[found.users]
+    aucs = [roc_auc_score(labels[users == u], scores[users == u]) for u in found.users]
+    assert found.values["gauc"].mean() == pytest.approx(np.average(aucs, weights=sizes))
+
+
+@pytest.mark.parametrize("model", ["BPR", "GRU4Rec"])
+def test_the_file_of_a_ranking(model: str) -> None:
+    testing.write_tiny_dataset("dataset")
+    metrics = {"metrics": ["NDCG", "Recall", "MRR", "AveragePopularity", "ItemCoverage"]}
+    settings = {**QUICK, **metrics, "topk": [3, 5], "user_metrics": "out/users.npz"}
+    result = run_recbole_llm(model, "tiny", config_dict={**settings, "valid_metric": "NDCG@5"})
+    with np.load("out/users.npz") as file:
+        users = {name: file[name] for name in file.files}
+    names = {k.removeprefix("metric ") for k in users if k.startswith("metric ")}
+    assert names == {k for k in result["test_result"] if not k.startswith("itemcoverage")}
+    for name in names:
+        mean = users[f"metric {name}"].mean()
+        assert mean == pytest.approx(result["test_result"][name], abs=1e-9), name
+    assert len(users["users"]) == len(users["tested"]) == 40
+    assert users["shown_items"].shape == (40, 5) and set(users["shown_users"]) <= set(
+        users["users"]
+    )
+    if model == "GRU4Rec":  # each user's last item
+        lines = Path("dataset/tiny/tiny.inter").read_text().splitlines()[1:]
+        last = {line.split("\t")[0]: line.split("\t")[1] for line in lines}
+        assert dict(zip(users["target_users"], users["target_items"])) == last
+
+
+def test_the_file_of_clicks() -> None:
+    testing.write_tiny_dataset("dataset")
+    settings = {
+        **QUICK, "metrics": ["AUC", "LogLoss", "GAUC"], "valid_metric": "AUC",
+        "threshold": {"rating": 3}, "user_metrics": "users.npz", "train_neg_sample_args": None,
+        "eval_args": {"split": {"RS": [0.5, 0.2, 0.3]}, "order": "TO", "mode": "labeled"},
+        "load_col": {"inter": ["user_id", "item_id", "rating", "timestamp"]},
+    }  # fmt: skip
+    result = run_recbole_llm("DeepFM", "tiny", config_dict=settings)["test_result"]
+    with np.load("users.npz") as users:
+        for name in ("auc", "logloss", "gauc"):
+            assert users[f"metric {name}"].mean() == pytest.approx(result[name], abs=1e-6), name

@@ -1,0 +1,44 @@
+"""Paired tests over users, against values worked out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from recbole_llm.evaluation.significance import holm, paired_difference
+
+
+def test_a_permutation_test_of_four_users() -> None:
+    """All differences have one sign: of the 16 patterns of signs, two are as extreme."""
+    found = paired_difference(np.array([0.3, 0.2, 0.5, 0.1]), np.zeros(4))
+    assert found.mean == pytest.approx(0.275) and found.p == 2 / 16
+    assert 0.1 <= found.low < found.mean < found.high <= 0.5
+
+
+def test_users_without_a_difference_count_in_the_mean_alone() -> None:
+    """Three users differ, by 1, 1 and -1: 2 of 8 patterns sum to 3 and -3, 6 to 1 and -1."""
+    first, second = np.array([1.0, 1.0, 0.0, 0.5, 0.5, 0.5]), np.array([0, 0, 1, 0.5, 0.5, 0.5])
+    found = paired_difference(first, second)
+    assert found.mean == pytest.approx(1 / 6) and found.p == 1.0 and found.users == (3, 6)
+
+
+def test_the_interval_is_that_of_the_normal_distribution_for_many_users() -> None:
+    rng = np.random.default_rng(1)
+    difference = rng.normal(0.02, 0.3, 4000)
+    found = paired_difference(difference, np.zeros(4000))
+    half = 1.96 * difference.std(ddof=1) / np.sqrt(4000)
+    assert found.low == pytest.approx(difference.mean() - half, abs=6e-4)
+    assert found.high == pytest.approx(difference.mean() + half, abs=6e-4)
+    assert found.p < 0.001  # 4.2 standard errors
+
+
+def test_equal_models_do_not_differ_and_one_user_says_nothing() -> None:
+    same = paired_difference(np.ones(5), np.ones(5))
+    assert (same.mean, same.low, same.high, same.p) == (0, 0, 0, 1)
+    assert paired_difference(np.ones(1), np.zeros(1)).p == 1
+
+
+def test_holm() -> None:
+    """Sorted .01, .02, .03, .04 times 4, 3, 2, 1, and never falling: .04, .06, .06, .06."""
+    assert holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert holm([0.6, 0.7]) == [1.0, 1.0] and holm([]) == []

@@ -1,0 +1,64 @@
+"""Comparisons whose runs are quick: a script writes what a run would."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from recbole_llm import testing
+from recbole_llm.tasks.compare import pool
+
+# argv: file of scores, subcommand, arguments of the run.
+RUN = r"""
+import json, pathlib, sys
+import numpy as np
+pairs = dict(a.removeprefix("--").split("=", 1) for a in sys.argv[3:])
+scores, output = pathlib.Path(sys.argv[1]), pathlib.Path(pairs["output"])
+model, seed = pairs["model"], int(pairs.get("seed", 2020))
+with open("started.txt", "a") as file:
+    file.write(f"{model} {seed}\n")
+if pairs.get("learning_rate") == "1e30":
+    sys.exit("warning: so what\nerror: Training loss is nan")
+if sys.argv[2] == "trial":
+    rate = float(pairs["learning_rate"])
+    score = 0.5 + rate if model == "GRU4Rec" else rate
+    scores.write_text(f"{score}\n" * 6)
+    output.write_text(json.dumps({"best_valid_score": score}))
+    sys.exit()
+scores.write_text("0.1\n0.2\n")
+rng = np.random.default_rng(len(model) + seed)
+values = rng.random(30).round(3) + (model == "GRU4Rec")
+users = np.array([f"u{i}" for i in range(30)])
+tested = np.arange(30, dtype=np.uint64) + (pairs.get("learning_rate") == "0.5")
+shown = {
+    "shown_users": users[:2], "shown_items": np.array([["i1", "i2"], ["i4", "i3"]]),
+    "target_users": users[:2], "target_items": np.array(["i2", "i5"]), "metric mrr@10": values,
+}
+np.savez(pairs["user_metrics"], users=users, tested=tested, **shown)
+output.write_text(json.dumps({
+    "best_valid_score": values[0], "best_valid_result": {"mrr@10": values[0]},
+    "valid_metric": "MRR@10", "best_epoch": 2,
+    "test_result": {"mrr@10": values.mean(), "mrr@10 (tail items)": 0.5},
+    "protocol": "leave-one-out", "seconds": {"all": 1.0}, "peak_memory_mib": 100, "parameters": 5,
+    "checkpoint": "saved/x.pth", "trainings": [{"curve": [[1, 0.5, 0.1], [2, 1.0, 0.2]]}],
+}))
+"""
+
+
+@pytest.fixture
+def quick_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs on the data set ``tiny`` are those of the script, which notes them in started.txt."""
+    testing.write_tiny_dataset("dataset")
+    monkeypatch.setattr(
+        pool,
+        "command_of",
+        lambda job: [sys.executable, "-c", RUN, str(job.folder / pool.SCORES), *job.command],
+    )
+
+
+@pytest.fixture
+def started() -> Path:
+    """The file of the runs that were started."""
+    return Path("started.txt")

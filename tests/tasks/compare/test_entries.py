@@ -1,0 +1,76 @@
+"""What is compared, and under which protocol."""
+
+from __future__ import annotations
+
+import pytest
+
+from recbole_llm import testing
+from recbole_llm.core import plugins
+from recbole_llm.tasks.compare.entries import agree, parse_models
+
+
+@pytest.fixture(autouse=True)
+def _tiny() -> None:
+    testing.write_tiny_dataset("dataset")
+    if "hash" not in plugins.list_encoders():
+        plugins.get_plugins().register(testing, "recbole_llm.testing")
+
+
+COMMON = ["--dataset=tiny", "--encoder=hash"]
+
+
+def test_models_have_arguments_and_names() -> None:
+    text = "SASRec; wide: SASRec --hidden_size=128 --seq_len=\"{'a': 1}\";PAD --gamma 0.1;"
+    entries = parse_models(text, ["--dataset=tiny", "--hidden_size=32"])
+    assert [entry.label for entry in entries] == ["SASRec", "wide", "PAD --gamma 0.1"]
+    assert entries[1].own == {"model": "SASRec", "hidden_size": "128", "seq_len": "{'a': 1}"}
+    assert entries[0].config["hidden_size"] == 32 and entries[1].config["hidden_size"] == 128
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (" ; ", "models: name some"),
+        ("SASRec; SASRec", "models: 'SASRec' stands twice; name them"),
+        ("SASRec --hidden_size", "models: 'SASRec --hidden_size': argument '--hidden_size' has no"),
+        ("SASRec; PDA", "PDA: model 'PDA' is unknown; did you mean 'PAD'"),
+        ("wide: GRU4Rec --hidden_size=x", "wide: hidden_size: expected an integer"),
+        ("one:", "models: 'one:'"),
+    ],
+)
+def test_what_is_no_model_is_refused(text: str, message: str) -> None:
+    with pytest.raises(ValueError) as error:
+        agree(parse_models(text, COMMON))
+    assert str(error.value).startswith(message)
+
+
+def test_metrics_are_the_first_models_where_nobody_says_otherwise() -> None:
+    entries, said = agree(parse_models("GRU4Rec; LLMESR", COMMON))
+    assert {entry.config["valid_metric"] for entry in entries} == {"MRR@10"}
+    assert said == ["valid_metric: MRR@10 for all, not the own ones of LLMESR"]
+    assert entries[0].config["eval_groups"] == ["items", "users", "cold"]
+    entries, said = agree(parse_models("GRU4Rec; LLMESR", [*COMMON, "--valid_metric=NDCG@10"]))
+    assert {entry.config["valid_metric"] for entry in entries} == {"NDCG@10"} and said == []
+
+
+@pytest.mark.parametrize(
+    ("models", "key"),
+    [
+        ("GRU4Rec; BPR", "eval_args"),
+        ("GRU4Rec; other: GRU4Rec --valid_metric=NDCG@10", "valid_metric"),
+        ("GRU4Rec; other: GRU4Rec --rm_dup_inter=first", "rm_dup_inter"),
+        ("GRU4Rec; other: GRU4Rec --exact_times=False", "exact_times"),
+        ("GRU4Rec; other: GRU4Rec --topk=5 --metrics=NDCG,MRR --valid_metric=MRR@5", "metrics"),
+    ],
+)
+def test_models_that_are_judged_differently_are_refused(models: str, key: str) -> None:
+    with pytest.raises(ValueError, match=f"^{key}: the models are judged differently"):
+        agree(parse_models(models, COMMON))
+
+
+def test_a_protocol_brings_them_together_and_what_is_left_is_said() -> None:
+    _, said = agree(parse_models("GRU4Rec; BPR", [*COMMON, "--protocol=leave-one-out"]))
+    assert said == [
+        "items that a user has already are candidates for GRU4Rec, but not for BPR, which are the "
+        "easier ranked for it (repeatable)"
+    ]

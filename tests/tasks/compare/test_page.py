@@ -1,0 +1,60 @@
+"""The page of a comparison: one file, with everything in it, and nothing that data could run."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from recbole_llm.cli import main
+from recbole_llm.tasks.compare.people import _item_table
+
+pytest.importorskip("plotly")
+
+
+@pytest.fixture
+def page(quick_runs: None) -> str:
+    items = Path("dataset/tiny/tiny.item")
+    items.write_text(items.read_text().replace("The comedy robot 2", "</script><b>bold"))
+    command = ["compare", "--models=SASRec; GRU4Rec", "--dataset=tiny", "--seeds=2", "--jobs=2"]
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == 0 and "page     comparison/page.html" in done.output, done.output
+    return Path("comparison/page.html").read_text(encoding="utf-8")
+
+
+def test_the_page(page: str) -> None:
+    own = max(re.split(r"<script>|</script>", page), key=lambda part: part.count('newPlot("figure'))
+    found = re.search(r"const figures = (.*), users = (.*);\n", own)
+    assert found is not None
+    figures, users = json.loads(found[1]), json.loads(found[2])
+    titles = [figure["title"] for figure in figures]
+    assert titles == ["mrr@10 on test", "mrr@10: difference from SASRec", "mrr@10 by group",
+                      "Learning", "Time and memory"]  # fmt: skip
+    assert figures[3]["data"][0]["x"] == [0.5, 1.0] and figures[3]["data"][0]["y"] == [0.1, 0.2]
+    assert figures[2]["data"][1]["y"] == [0.5]
+    assert [one["user"] for one in users] == ["u0", "u1"]
+    assert users[0]["held"] == ["</script><b>bold"]
+    assert [own["label"] for own in users[0]["lists"]] == ["SASRec", "GRU4Rec"]
+    assert [item["held"] for item in users[0]["lists"][0]["items"]] == [False, True]
+    lines = Path("dataset/tiny/tiny.inter").read_text().splitlines()[1:]
+    seen = [line.split("\t")[1] for line in lines if line.startswith("u1\t")]
+    assert len(users[1]["history"]) == len([item for item in seen if item != "i5"])
+
+
+def test_it_needs_nothing_else_and_runs_nothing_of_the_data(page: str) -> None:
+    assert "<b>bold" not in page  # but as an escape
+    assert not re.search(r"<(?:script|img|link)[^>]+(?:src|href)=", page)
+    assert page.count("</script>") == 2
+
+
+def test_the_table_of_items_is_found_by_its_name_and_rows() -> None:
+    import torch
+
+    state = {"user_embedding": torch.ones(5, 4), "item_bias": torch.ones(5, 1),
+             "item_embedding.weight": torch.arange(24.0).view(6, 4)}  # fmt: skip
+    assert np.array_equal(_item_table(state, 5), np.arange(20.0).reshape(5, 4))
+    assert _item_table({"head": torch.ones(5, 4)}, 5) is None

@@ -1,0 +1,71 @@
+"""Runs as processes: some at a time, stopped, failed, and none left over."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from recbole_llm.tasks.compare import pool
+from recbole_llm.tasks.compare.pool import Ended, Heard, Job, run_jobs
+
+
+@pytest.fixture(autouse=True)
+def _code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job's command is Python code, which is told the file of its scores."""
+    monkeypatch.setattr(
+        pool,
+        "command_of",
+        lambda job: [sys.executable, "-c", *job.command, str(job.folder / pool.SCORES)],
+    )
+    monkeypatch.setattr(pool, "_PAUSE", 0.01)
+
+
+def job(name: str, code: str = "", heard: Heard = lambda number, score: False) -> Job[str]:
+    return Job(name, [code], Path(name), heard)
+
+
+def test_jobs_are_asked_for_when_there_is_room() -> None:
+    asked: list[str] = []
+
+    def jobs() -> Iterator[Job[str]]:
+        for name in "abc":
+            asked.append(name)
+            yield job(name)
+
+    ended = [(one.what, len(asked)) for one in run_jobs(jobs(), 1)]
+    assert ended == [("a", 1), ("b", 2), ("c", 3)]
+    assert sorted(one.what for one in run_jobs(jobs(), 3)) == ["a", "b", "c"]
+
+
+def test_a_failed_job_says_why_and_the_next_one_runs() -> None:
+    fails = "import sys; print('much'); sys.exit('error: no such thing')"
+    killed = "import os; os.kill(os.getpid(), 9)"
+    names = iter([job("bad", fails), job("gone", killed), job("good")])
+    errors = {one.what: one.error for one in run_jobs(names, 1)}
+    assert errors["bad"] == "no such thing" and errors["good"] is None
+    assert errors["gone"] == "killed by signal 9; gone/output.txt has its output"
+
+
+def test_scores_are_heard_in_order_and_stop_a_job() -> None:
+    heard: list[tuple[int, float]] = []
+
+    def listen(number: int, score: float) -> bool:
+        heard.append((number, score))
+        return number == 2
+
+    says = "import sys, time; open(sys.argv[1], 'w').write('0.5\\n0.25\\n0.7'); time.sleep(300)"
+    (one,) = run_jobs(iter([job("a", says, listen)]), 1)
+    assert one == Ended("a", one.seconds, None, True)
+    assert heard == [(1, 0.5), (2, 0.25)]  # the last line is not complete
+
+
+def test_no_job_is_left_over() -> None:
+    jobs = run_jobs(iter([job("quick"), job("slow", "import time; time.sleep(300)")]), 2)
+    assert next(jobs).what == "quick"
+    (slow,) = psutil.Process().children()
+    jobs.close()
+    assert not slow.is_running()

@@ -1,0 +1,144 @@
+"""A comparison from the command to its files: killed, resumed, with failures."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from click.testing import CliRunner, Result
+
+from recbole_llm import testing
+from recbole_llm.cli import main
+from recbole_llm.tasks.compare.live import Live
+
+MODELS = "SASRec; GRU4Rec"
+COMMAND = ["compare", "--dataset=tiny", "--seeds=2", "--jobs=2"]
+
+
+def compare(models: str = MODELS, *more: str) -> Result:
+    return CliRunner().invoke(main, [*COMMAND, f"--models={models}", *more])
+
+
+def files(folder: str) -> dict[str, str]:
+    names = ("table.md", "table.tex", "result.json")
+    return {name: Path(folder, name).read_text() for name in names}
+
+
+@pytest.mark.usefixtures("quick_runs")
+def test_a_killed_comparison_goes_on_to_equal_tables(
+    monkeypatch: pytest.MonkeyPatch, started: Path
+) -> None:
+    assert compare(MODELS, "--output=whole").exit_code == 0
+    assert sorted(started.read_text().splitlines()) == [
+        "GRU4Rec 2020", "GRU4Rec 2021", "SASRec 2020", "SASRec 2021"
+    ]  # fmt: skip
+    started.unlink()
+    ended = Live.ended
+
+    def kill(self: Live, *args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Live, "ended", kill)
+    assert compare(MODELS, "--output=killed").exit_code == 130
+    assert not Path("killed/table.md").exists()
+    done = len(list(Path("killed/cells").glob("*/result.json")))
+    assert 1 <= done < 4
+    monkeypatch.setattr(Live, "ended", ended)
+    started.unlink()
+    assert compare(MODELS, "--output=killed").exit_code == 0
+    assert len(started.read_text().splitlines()) == 4 - done
+    assert files("killed") == files("whole")
+
+
+@pytest.mark.usefixtures("quick_runs")
+def test_runs_are_done_again_only_where_something_that_matters_changed(started: Path) -> None:
+    compare("SASRec", "--seeds=2020,2021")
+    compare("SASRec; GRU4Rec", "--seeds=1", "--eval_batch_size=4096", "--state=ERROR")
+    assert sorted(started.read_text().splitlines()) == [
+        "GRU4Rec 2020", "SASRec 2020", "SASRec 2021"
+    ]  # fmt: skip
+    with Path("dataset/tiny/tiny.inter").open("a") as file:
+        file.write("u1\ti1\t3\t2000\n")
+    compare("SASRec", "--seeds=1")
+    compare("SASRec --hidden_size=8", "--seeds=1")
+    assert started.read_text().splitlines()[3:] == ["SASRec 2020", "SASRec 2020"]
+
+
+@pytest.mark.usefixtures("quick_runs")
+def test_a_failed_run_is_reported_and_the_others_carried_on() -> None:
+    done = compare("SASRec; broken: SASRec --learning_rate=1e30; GRU4Rec")
+    assert done.exit_code == 0, done.output
+    assert "- broken, seed 2020 failed: Training loss is nan" in done.output
+    result = json.loads(Path("comparison/result.json").read_text())
+    assert [row["label"] for row in result["rows"]] == ["SASRec", "GRU4Rec"]
+    assert set(result["failures"]) == {"broken, seed 2020", "broken, seed 2021"}
+    (test,) = result["tests"]
+    assert test["label"] == "GRU4Rec" and test["p"] == pytest.approx(
+        0.0002
+    )  # 2 of 10,000 resamples
+    assert test["difference"]["mean"] == pytest.approx(1, abs=0.2)
+    only = compare("broken: SASRec --learning_rate=1e30", "--output=none")
+    assert (
+        only.exit_code == 2 and "error: no run ended well; broken, seed 2020: Trai" in only.output
+    )
+
+
+@pytest.mark.usefixtures("quick_runs")
+def test_models_tested_on_other_items_are_refused() -> None:
+    done = compare("SASRec; other: SASRec --learning_rate=0.5")
+    assert done.exit_code == 2
+    assert (
+        "error: other, seed 2020 and SASRec, seed 2020 were not tested on the same" in done.output
+    )
+
+
+@pytest.mark.usefixtures("quick_runs")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--baseline=SASRecc"], "error: baseline: the model 'SASRecc' is unknown; did you mean"),
+        (["--seeds=many"], "error: seeds: expected a number, or some such as 1,2,3, got 'many'"),
+        (["--seeds=0"], "error: seeds: expected at least 1, got 0"),
+        (["--jobs=0"], "error: jobs: expected at least 1, got 0"),
+    ],
+)
+def test_options_are_checked_before_any_run(
+    arguments: list[str], message: str, started: Path
+) -> None:
+    done = compare(MODELS, *arguments)
+    assert done.exit_code == 2 and done.output.startswith(message)
+    assert not started.exists()
+
+
+@pytest.mark.slow
+def test_runs_end_with_a_killed_comparison_which_goes_on_to_equal_metrics() -> None:
+    """Real runs, and a kill that nothing can catch."""
+    testing.write_tiny_dataset("dataset")
+    arguments = ["--models=GRU4Rec; BPR", "--protocol=leave-one-out", "--seeds=1"]
+    common = ["--dataset=tiny", "--epochs=3", *arguments]
+    command = [sys.executable, "-m", "recbole_llm", "compare", *common]
+    process = subprocess.Popen([*command, "--output=killed"])
+    while not list(Path("killed").glob("cells/*/result.json")):
+        time.sleep(0.1)
+    while not (children := psutil.Process(process.pid).children()):
+        time.sleep(0.1)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    gone, alive = psutil.wait_procs(children, timeout=300)
+    assert gone and not alive
+    first = {file: file.stat().st_mtime for file in Path("killed").glob("cells/*/result.json")}
+    subprocess.run([*command, "--output=killed"], check=True)
+    subprocess.run([*command, "--output=whole"], check=True)
+    assert all(file.stat().st_mtime == first[file] for file in first)
+    found = [json.loads(Path(f, "result.json").read_text()) for f in ("killed", "whole")]
+    assert [r["test"] for r in found[0]["rows"]] == [r["test"] for r in found[1]["rows"]]
+    assert found[0]["tests"] == found[1]["tests"]
+    shutil.rmtree("killed")

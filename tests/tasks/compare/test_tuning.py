@@ -1,0 +1,149 @@
+"""Searches for settings: their spaces, budgets, pruning, and going on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from recbole_llm import testing
+from recbole_llm.cli import main
+from recbole_llm.core import plugins
+from recbole_llm.core.settings import Between
+from recbole_llm.tasks.compare import tuning
+from recbole_llm.tasks.compare.entries import parse_models
+from recbole_llm.tasks.compare.live import Live
+from recbole_llm.tasks.compare.tuning import space_of
+
+optuna = pytest.importorskip("optuna")
+OURS = ["PAD", "LLMESR", "AlphaRec", "Molar", "BAHE", "LLMCF", "LLMCFRetrieval"]
+STOCK = ["SASRec", "GRU4Rec", "LightGCN", "DIN", "DeepFM", "DCN"]
+
+
+@pytest.fixture(autouse=True)
+def _tiny() -> None:
+    testing.write_tiny_dataset("dataset")
+    if "hash" not in plugins.list_encoders():
+        plugins.get_plugins().register(testing, "recbole_llm.testing")
+
+
+def tune(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["tune", "--model=SASRec", "--dataset=tiny", *arguments])
+
+
+def trials(folder: str = "tuning") -> list[Any]:
+    storage = f"sqlite:///{folder}/tuning.db"
+    (name,) = optuna.get_all_study_names(storage)
+    found: list[Any] = optuna.load_study(study_name=name, storage=storage).trials
+    return found
+
+
+@pytest.mark.parametrize("model", [*OURS, *STOCK, "SASRec --item_init=llm"])
+def test_every_method_has_a_space_of_its_own_keys_that_contains_the_defaults(model: str) -> None:
+    (entry,) = parse_models(model, ["--dataset=tiny"])
+    space = space_of(entry)
+    assert "learning_rate" in space and len(space) >= 3
+    assert ("item_init_std" in space) == ("item_init" in model)
+    for key, where in space.items():
+        default = entry.config[key]
+        ends = (where.low, where.high) if isinstance(where, Between) else where
+        for value in ends:
+            assert entry.with_own({key: value}).config[key] == value
+        if default is not None:
+            inside = where.low <= default <= where.high if isinstance(where, Between) else (
+                default in where
+            )  # fmt: skip
+            assert inside, (key, default)
+
+
+def test_keys_that_are_set_are_not_searched() -> None:
+    (entry,) = parse_models("SASRec --n_layers=1", ["--dataset=tiny", "--learning_rate=0.01"])
+    assert not {"n_layers", "learning_rate"} & set(space_of(entry))
+
+
+@pytest.mark.usefixtures("quick_runs")
+def test_a_search_goes_on_and_writes_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = Live.ended
+
+    def interrupt(self: Live, *args: Any) -> None:
+        ended(self, *args)
+        if len(trials()) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Live, "ended", interrupt)
+    assert tune("--trials=3").exit_code == 130
+    monkeypatch.setattr(Live, "ended", ended)
+    done = tune("--trials=3")
+    assert done.exit_code == 0, done.output
+    found = trials()
+    assert len(found) == 3 and found[0].params["learning_rate"] == 0.001  # the defaults first
+    best = max(found, key=lambda trial: trial.value)
+    (file,) = Path("tuning/tuned").glob("SASRec-*.yaml")
+    written = yaml.safe_load(file.read_text())
+    assert written["learning_rate"] == best.value == best.params["learning_rate"]
+    assert isinstance(written["n_layers"], int)
+    assert f"--config_files={file}" in done.output
+    (entry,) = parse_models("SASRec", ["--dataset=tiny"], [str(file)])
+    assert entry.config["n_layers"] == written["n_layers"]
+
+
+@pytest.mark.usefixtures("quick_runs")
+def test_what_was_cut_off_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(self: Live) -> None:
+        raise KeyboardInterrupt
+
+    show = Live.show
+    monkeypatch.setattr(Live, "show", interrupt)
+    assert tune("--trials=1").exit_code == 130
+    monkeypatch.setattr(Live, "show", show)
+    assert tune("--trials=1").exit_code == 0
+    states = [(t.state.name, t.params["learning_rate"]) for t in trials()]
+    assert states == [("FAIL", 0.001), ("COMPLETE", 0.001)]
+
+
+def test_a_trial_that_lags_behind_is_stopped_once_that_is_safe() -> None:
+    """Four trials end at .2; the fifth is stopped at .1 from its fourth validation on."""
+    (entry,) = parse_models("SASRec", ["--dataset=tiny"])
+    space = {"learning_rate": Between(1e-4, 1e-2)}
+    study = tuning._study("five", entry, space, Path(), 1)
+    live = Live(["SASRec"], 5, 1)
+    for _ in range(4):
+        trial = study.ask(tuning._distributions(space))
+        job = tuning._job(trial, entry, Path("trial"), live)
+        assert not any(job.heard(number, 0.2) for number in (1, 2, 3, 4, 5))
+        study.tell(trial, 0.2)
+    last = tuning._job(study.ask(tuning._distributions(space)), entry, Path("trial"), live)
+    assert [last.heard(number, 0.1) for number in (1, 2, 3, 4)] == [False, False, False, True]
+    live.close()
+
+
+@pytest.mark.usefixtures("quick_runs")
+def test_failed_trials_count_and_one_line_says_why() -> None:
+    done = tune("--trials=2", "--learning_rate=1e30")
+    assert done.exit_code == 2
+    assert "error: SASRec: no trial ended well: Training loss is nan" in done.output
+    assert [trial.state.name for trial in trials()] == ["FAIL", "FAIL"]
+
+
+@pytest.mark.usefixtures("quick_runs")
+def test_compare_tunes_every_model_alike_and_runs_the_best(started: Path) -> None:
+    command = ["compare", "--models=SASRec; GRU4Rec", "--dataset=tiny", "--seeds=1", "--tune=2"]
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == 0, done.output
+    assert sorted(started.read_text().splitlines()) == ["GRU4Rec 2020"] * 3 + ["SASRec 2020"] * 3
+    best = {
+        file.name.split("-")[0]: yaml.safe_load(file.read_text())["learning_rate"]
+        for file in Path("comparison/tuned").glob("*.yaml")
+    }
+    table = Path("comparison/result.json").read_text()
+    assert all(f"--learning_rate={rate}" in table for rate in best.values())
+
+
+def test_bad_numbers_are_refused() -> None:
+    assert "error: trials, jobs: expected at least 1" in tune("--trials=0").output
+    everything = ["--learning_rate=0.1", "--hidden_size=64", "--n_layers=1"]
+    dropout = ["--hidden_dropout_prob=0.1", "--attn_dropout_prob=0.1", "--trials=1"]
+    assert "every key that is searched is set" in tune(*everything, *dropout).output
