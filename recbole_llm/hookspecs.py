@@ -48,8 +48,9 @@ def register_settings(register: Callable[[str | type], None]) -> None:
 
 
 @hookspec
-def register_metrics(register: Callable[[type], None]) -> None:
-    """Call ``register(cls)`` for each ``recbole.evaluator.base_metric.AbstractMetric`` subclass."""
+def register_metrics(register: Callable[[str | type], None]) -> None:
+    """Call ``register(cls)``, or with ``"package.module:Class"``, for each subclass of
+    ``recbole.evaluator.base_metric.AbstractMetric``."""
 
 
 @hookspec

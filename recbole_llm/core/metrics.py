@@ -20,6 +20,9 @@ def check_metrics(settings: RecBoleEvaluation) -> None:
     """
     from recbole.evaluator.register import metric_types, metrics_dict
 
+    from recbole_llm.core.plugins import get_plugins
+
+    get_plugins().import_metrics()
     for metric in settings.metrics:
         if metric.lower() not in metric_types:
             known = sorted(metric_class.__name__ for metric_class in metrics_dict.values())

@@ -38,6 +38,7 @@ class Plugins:
     manager: pluggy.PluginManager
     registry: Registry = field(default_factory=Registry)
     failed: dict[str, str] = field(default_factory=dict)
+    named_metrics: list[str] = field(default_factory=list)  # not imported yet
 
     def register(self, plugin: object, name: str) -> None:
         """Take a plugin in, or leave everything as it was and raise ValueError.
@@ -51,12 +52,20 @@ class Plugins:
             specs = self._specs(plugin)
             self.registry.check(specs, origin=name)
             settings = self._settings(plugin)
-            _register_metrics(self._own(plugin).get("register_metrics"))
+            later = _register_metrics(self._own(plugin).get("register_metrics"))
         except Exception:
             self.manager.unregister(plugin)
             raise
         self.registry.add(specs, origin=name)
         self.registry.settings += settings
+        self.named_metrics += later
+
+    def import_metrics(self) -> None:
+        """Import the metrics that were registered by name, before a run's are looked up."""
+        from recbole_llm.core import compat
+
+        named, self.named_metrics = self.named_metrics, []
+        compat.register_metrics([resolve(name) for name in named])
 
     def _own(self, plugin: object) -> dict[str, Callable[..., Any]]:
         callers = self.manager.get_hookcallers(plugin) or []
@@ -209,11 +218,14 @@ def default_config_files(name: str) -> list[str]:
     return [str(f) for f in files]
 
 
-def _register_metrics(hook: Callable[..., Any] | None) -> None:
-    if hook is None:
-        return
-    from recbole_llm.core import compat
+def _register_metrics(hook: Callable[..., Any] | None) -> list[str]:
+    """Register a plugin's metrics, but for those given by name, which are returned."""
+    metrics: list[str | type[Any]] = []
+    if hook is not None:
+        hook(metrics.append)
+    classes = [metric for metric in metrics if not isinstance(metric, str)]
+    if classes:
+        from recbole_llm.core import compat
 
-    metrics: list[type[Any]] = []
-    hook(metrics.append)
-    compat.register_metrics(metrics)
+        compat.register_metrics(classes)
+    return [metric for metric in metrics if isinstance(metric, str)]

@@ -86,6 +86,3 @@ class Diversity(_ListMetric):
 
 def _running_mean(values: Any) -> Any:
     return values.cumsum(1) / np.arange(1, values.shape[1] + 1)
-
-
-METRICS = (Novelty, Serendipity, Diversity)

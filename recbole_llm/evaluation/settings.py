@@ -45,9 +45,7 @@ def register_settings(register: Callable[[str | type], None]) -> None:
 
 
 @hookimpl
-def register_metrics(register: Callable[[type], None]) -> None:
+def register_metrics(register: Callable[[str | type], None]) -> None:
     """Novelty, Serendipity, Diversity."""
-    from recbole_llm.evaluation.beyond import METRICS
-
-    for metric in METRICS:
-        register(metric)
+    for metric in ("Novelty", "Serendipity", "Diversity"):
+        register(f"recbole_llm.evaluation.beyond:{metric}")

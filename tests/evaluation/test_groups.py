@@ -39,6 +39,7 @@ ITEMS = [1, 2, 3, 1, 2, 1, 1, 2]
 def config(**values: Any) -> Any:
     base = {
         "eval_groups": ["items", "users", "cold"],
+        "user_metrics": None,
         "eval_head_share": 0.2,
         "eval_cold_threshold": 1,
         "eval_type": EvaluatorType.RANKING,

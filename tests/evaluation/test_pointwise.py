@@ -168,7 +168,7 @@ def test_processes_share_their_rows(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("values", [{"eval_groups": ["users"], "metrics": ["AUC"]}, {}])
 def test_decision_trees_name_no_users(values: dict[str, Any]) -> None:
     collector, _ = evaluation_parts(config(**values))
-    with pytest.raises(ValueError, match="GAUC and groups need the user of each prediction"):
+    with pytest.raises(ValueError, match="GAUC, groups and metrics by user need the user"):
         collector.eval_collect(torch.tensor(SCORES), torch.tensor(LABELS))
     collector, evaluator = evaluation_parts(config(metrics=["AUC"]))
     collector.eval_collect(torch.tensor(SCORES), torch.tensor(LABELS))
