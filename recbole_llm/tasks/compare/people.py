@@ -148,8 +148,8 @@ def gates(cells: Sequence[Cell]) -> Iterator[Figure]:
         if cell.seeded.config["model"] != "PAD":
             continue
         alpha = load_checkpoint(cell.checkpoint)["state_dict"]["gate.alpha"]  # [3, bins + 1]
-        weight = torch.sigmoid(alpha)
-        share = (weight / weight.sum(0))[:, 1:].numpy()
+        opened = torch.sigmoid(alpha)
+        share = (opened / opened.sum(0))[:, 1:].numpy()
         traces = [
             {"type": "bar", "name": expert, "x": list(range(1, share.shape[1] + 1)),
              "y": share[i].round(4).tolist(), "marker": {"color": colour(i)}}

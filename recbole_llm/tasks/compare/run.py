@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
 from recbole_llm.core.errors import unknown
-from recbole_llm.core.files import check_folder
+from recbole_llm.core.files import check_folder, written_whole
 from recbole_llm.tasks.compare.cells import Cell
 from recbole_llm.tasks.compare.entries import Entry, agree, parse_models
 from recbole_llm.tasks.compare.live import Live
 from recbole_llm.tasks.compare.page import write_page
 from recbole_llm.tasks.compare.pool import Job, run_jobs
-from recbole_llm.tasks.compare.summary import Summary, summarise, write_result
+from recbole_llm.tasks.compare.summary import Summary, summarise
 from recbole_llm.tasks.compare.tables import write_tables
 
 Failures = dict[Cell, str]
+_WAY_OUT = "name another folder with --output"
 
 
 def compare(
@@ -54,7 +56,7 @@ def compare(
         raise ValueError(f"jobs: expected at least 1, got {jobs}")
     entries, said = agree(entries)
     root = Path(output)
-    check_folder(root, "name another folder with --output")
+    check_folder(root, _WAY_OUT)
     yield from said
     numbers = _seeds(seeds, entries)
     if tune is not None:
@@ -82,7 +84,9 @@ def _tuned(
 
 
 def _written(summary: Summary, cells: Sequence[Cell], root: Path) -> Iterator[str]:
-    write_result(summary, root)
+    with written_whole(root / "result.json", _WAY_OUT) as file:
+        text = json.dumps(summary.plain(), indent=1, ensure_ascii=False)
+        file.write(text.encode("utf-8") + b"\n")
     yield ""
     yield from write_tables(summary, root)
     yield ""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -241,14 +239,3 @@ def _over_seeds(pairs: Sequence[tuple[Users, Users]], key: str) -> tuple[FloatAr
         counts[place] += 1
     first, second = sums / counts
     return first, second
-
-
-def write_result(summary: Summary, root: Path) -> str:
-    """Write ``result.json``; its name."""
-    from recbole_llm.core.files import written_whole
-
-    file = root / "result.json"
-    with written_whole(file, "name another folder with --output") as opened:
-        text = json.dumps(summary.plain(), indent=1, ensure_ascii=False)
-        opened.write(text.encode("utf-8") + b"\n")
-    return str(file)

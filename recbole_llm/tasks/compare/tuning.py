@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _WAY_OUT = "name another folder with --output"
 _ERROR = "error"  # attribute of a trial that failed by itself
-_START, _WARM = 4, 3  # trials before any is pruned, and validations of each that it is safe for
+_START, _WARM = 4, 3  # trials before any is pruned, and the validation that it begins at
 
 
 def space_of(entry: Entry) -> Space:
