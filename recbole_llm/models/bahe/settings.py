@@ -30,6 +30,7 @@ class BAHESettings(DecoderSettings, TowerSettings, CTRSettings):
         "text_size": (32, 64, 128),
         "embedding_size": (10, 16, 32),
         "dropout_prob": (0.0, 0.2),
+        "vector_whitening": (0.0, 0.75),
     }
 
     encoder: FieldName = "causal_lm"
