@@ -60,8 +60,6 @@ def test_two_processes_are_as_one() -> None:
     write_tiny_dataset("dataset")
     check_same([SASREC, {**QUIET, **LABELS, "model": "DeepFM"}])
     assert len(list(Path("log").iterdir())) == 2  # of the first process alone; pytest logs itself
-    boards = [path.name for path in Path("log_tensorboard").iterdir()]
-    assert sum(name != "null" for name in boards) == 2  # where pytest logs, they have no name
     assert len(list(Path("saved").iterdir())) == 4
 
 
