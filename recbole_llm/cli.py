@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-import os
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import click
+
+from recbole_llm.command import ARGS, arguments, command, guarded, names, rest_when_idle, split
 
 _USAGE = """\
 recbole-llm run --model=PAD --dataset=ml-100k [--key=value …]
@@ -21,18 +20,6 @@ Train a model and test it.
   --debug                         show the traceback of an error
 """
 _MODELS = "recbole-llm models lists the models; run --model=NAME --help lists the keys of one."
-_ARGS = {"ignore_unknown_options": True, "allow_extra_args": True}
-
-
-def rest_when_idle() -> None:
-    """Let waiting OpenMP threads sleep soon, unless the user says otherwise; before torch loads.
-
-    libgomp's threads spin some 300,000 rounds. Where other processes use the same cores, a
-    spinning thread keeps the one that it waits for from running, and training takes ten times as
-    long and more. 3,000 rounds cost a few percent on free cores; none at all would cost a third.
-    """
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 
 def run_main(argv: Sequence[str]) -> int:
@@ -43,83 +30,19 @@ def run_main(argv: Sequence[str]) -> int:
     """
     rest_when_idle()
     if "--help" in argv:
-        return _guarded(lambda: _help(argv))
+        return guarded(lambda: _help(argv))
     debug = "--debug" in argv
-    return _guarded(lambda: _run([a for a in argv if a != "--debug"]), debug)
-
-
-def _guarded(action: Callable[[], None], debug: bool = False) -> int:
-    try:
-        action()
-    except KeyboardInterrupt as error:
-        _say(f"interrupted{'; ' if str(error) else ''}{error}")
-        return 130
-    except BrokenPipeError:  # who reads the output has enough, such as `head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except Exception as error:
-        if debug:
-            raise
-        if isinstance(error, (ValueError, OSError, NotImplementedError)):
-            _say(f"error: {error}")
-            return 2
-        _say(f"error: {type(error).__name__}: {error}; {_unforeseen(error)}")
-        return 1
-    return 0
-
-
-def _say(text: str) -> None:
-    from recbole_llm.core import distributed
-    from recbole_llm.core.errors import one_line
-    from recbole_llm.core.secrets import without_credentials
-
-    if not distributed.first_to_say():
-        return
-    if not distributed.is_main():
-        text = f"process {distributed.rank()}: {text}"
-    click.secho(one_line(without_credentials(text), 2000), fg="red", err=True)
-
-
-def _unforeseen(error: Exception) -> str:
-    from recbole_llm.core.log import save_traceback
-
-    try:
-        where = f"the traceback is in {save_traceback(error)}; report it with that file"
-    except OSError:
-        where = "run it again with --debug, and report it with the traceback"
-    return f"this is a bug or an unexpected situation: {where} to the project's issue tracker"
-
-
-def _command(action: Callable[..., None]) -> Callable[..., None]:
-    """A command that ends in one line whatever happens, and shows where with ``--debug``."""
-
-    @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-    @functools.wraps(action)
-    def guarded(debug: bool, **options: Any) -> None:
-        sys.exit(_guarded(lambda: action(**options), debug))
-
-    return guarded
-
-
-_arguments = click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+    return guarded(lambda: _run([a for a in argv if a != "--debug"]), debug)
 
 
 def _run(argv: Sequence[str]) -> None:
-    arguments, files = _split(argv)
+    arguments, files = split(argv)
     from recbole_llm.core.distributed import before_torch
 
     before_torch()
     from recbole_llm.quick_start import run_recbole_llm
 
     run_recbole_llm(config_file_list=files, argv=arguments)
-
-
-def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Arguments for ``Config``, and the config files among them."""
-    from recbole_llm.core.schema import parse_command_line
-
-    pairs = parse_command_line(argv)
-    files = pairs.pop("config_files", "").split()
-    return [f"--{key}={value}" for key, value in pairs.items()], files
 
 
 @click.group()
@@ -136,9 +59,9 @@ def main(context: click.Context) -> None:
         )
 
 
-@main.command(context_settings=_ARGS, add_help_option=False)
-@_arguments
-@_command
+@main.command(context_settings=ARGS, add_help_option=False)
+@arguments
+@command
 def run(arguments: tuple[str, ...]) -> None:
     """Train and test: run --model=PAD --dataset=ml-100k [--key=value …]."""
     (_help if "--help" in arguments else _run)(arguments)
@@ -157,7 +80,7 @@ def _help(argv: Sequence[str]) -> None:
 
 @main.command()
 @click.argument("name", required=False)
-@_command
+@command
 def models(name: str | None) -> None:
     """List models, encoders and plugins; with a NAME, that model's keys and their meanings."""
     from recbole_llm.tasks.models import describe, list_all
@@ -177,7 +100,7 @@ def models(name: str | None) -> None:
 @click.option("--text", help="Columns that describe an item, separated by commas.")
 @click.option("--date-format", help="Form of the dates where it is unclear, such as %d/%m/%Y.")
 @click.option("--encoding", default="utf-8-sig", help="Of text files.")
-@_command
+@command
 def convert(interactions: str, output: str, text: str | None, **options: Any) -> None:
     """Make a data set of your own tables: convert orders.csv --items=… --output=dataset/shop.
 
@@ -190,48 +113,48 @@ def convert(interactions: str, output: str, text: str | None, **options: Any) ->
     from recbole_llm.tasks.convert_summary import Roles
 
     items, encoding = options.pop("items"), options.pop("encoding")
-    roles = Roles(text=None if text is None else _names(text), **options)
+    roles = Roles(text=None if text is None else names(text), **options)
     with tqdm(unit=" rows", leave=False, disable=None) as bar:
         summary = do(interactions, output, items, roles, encoding, lambda rows: bar.update(rows))
     for line in summary.lines():
         click.echo(line)
 
 
-@main.command(context_settings=_ARGS)
-@_arguments
-@_command
+@main.command(context_settings=ARGS)
+@arguments
+@command
 def encode(arguments: tuple[str, ...]) -> None:
     """Encode a data set's item texts: encode --dataset=ml-100k [--encoder=… --key=value …]."""
     from recbole_llm.tasks.encode import encode as lines
 
-    argv, files = _split(arguments)
+    argv, files = split(arguments)
     for line in lines(files, argv):
         click.echo(line)
 
 
-@main.command(context_settings=_ARGS)
+@main.command(context_settings=ARGS)
 @click.option("--stage", help="A stage that no model asks for by itself, such as mirm.")
-@_arguments
-@_command
+@arguments
+@command
 def prepare(stage: str | None, arguments: tuple[str, ...]) -> None:
     """Do a model's offline work: prepare --model=PAD --dataset=ml-100k [--key=value …]."""
     from recbole_llm.tasks.prepare import prepare as do
 
-    argv, files = _split(arguments)
+    argv, files = split(arguments)
     reports = [str(report) for report in do(config_file_list=files, argv=argv, stage=stage)]
     for line in reports or ["the model needs no offline work"]:
         click.echo(line)
 
 
-@main.command(context_settings=_ARGS)
+@main.command(context_settings=ARGS)
 @click.option("--models", required=True, help='Models: "SASRec; name: SASRec --item_init=llm".')
 @click.option("--seeds", default="3", show_default=True, help="How many, or which: 2020,2021.")
 @click.option("--jobs", default=1, show_default=True, help="Runs at once.")
 @click.option("--baseline", help="The model that the others are tested against; else the first.")
 @click.option("--tune", type=int, help="Trials of each model, to find its settings first.")
 @click.option("--output", default="comparison", show_default=True, help="Folder of all results.")
-@_arguments
-@_command
+@arguments
+@command
 def compare(models: str, seeds: str, arguments: tuple[str, ...], **options: Any) -> None:
     """Compare models: compare --models="SASRec; PAD --gamma=0.1" --dataset=ml-100k [--key=value …].
 
@@ -240,18 +163,18 @@ def compare(models: str, seeds: str, arguments: tuple[str, ...], **options: Any)
     """
     from recbole_llm.tasks.compare.run import compare as do
 
-    argv, files = _split(arguments)
+    argv, files = split(arguments)
     for line in do(models, seeds=seeds, config_file_list=files, argv=argv, **options):
         click.echo(line)
 
 
-@main.command(context_settings=_ARGS)
+@main.command(context_settings=ARGS)
 @click.option("--model", required=True, help="Its name.")
 @click.option("--trials", required=True, type=int, help="In all, with those done before.")
 @click.option("--jobs", default=1, show_default=True, help="Trials at once.")
 @click.option("--output", default="tuning", show_default=True, help="Folder of all results.")
-@_arguments
-@_command
+@arguments
+@command
 def tune(model: str, trials: int, arguments: tuple[str, ...], **options: Any) -> None:
     """Find a model's settings on validation: tune --model=PAD --trials=20 [--key=value …].
 
@@ -259,42 +182,42 @@ def tune(model: str, trials: int, arguments: tuple[str, ...], **options: Any) ->
     """
     from recbole_llm.tasks.compare.tuning import tune as do
 
-    argv, files = _split(arguments)
+    argv, files = split(arguments)
     for line in do(model, trials, config_file_list=files, argv=argv, **options):
         click.echo(line)
 
 
-@main.command(hidden=True, context_settings=_ARGS)
+@main.command(hidden=True, context_settings=ARGS)
 @click.argument("scores")
 @click.argument("what", type=click.Choice(["run", "trial"]))
-@_arguments
-@_command
+@arguments
+@command
 def cell(scores: str, what: str, arguments: tuple[str, ...]) -> None:
     """A run of a comparison, in a process that ends with its parent."""
     from recbole_llm.tasks.compare.child import begin, run_trial
 
     begin(scores)
-    argv, files = _split(arguments)
+    argv, files = split(arguments)
     if what == "trial":
         run_trial(files, argv)
     else:
         _run(arguments)
 
 
-@main.command("zero-shot", context_settings=_ARGS)
+@main.command("zero-shot", context_settings=ARGS)
 @click.option("--train", required=True, help="Data sets to train on, separated by commas.")
 @click.option("--test", required=True, help="The unseen data set.")
-@_arguments
-@_command
+@arguments
+@command
 def zero_shot_command(train: str, test: str, arguments: tuple[str, ...]) -> None:
     """Train on some data sets, test on another: zero-shot --train=a,b --test=c [--key=value …]."""
     from recbole_llm.tasks.zero_shot import zero_shot
 
-    argv, files = _split(arguments)
-    zero_shot(_names(train), test, config_file_list=files, argv=argv)
+    argv, files = split(arguments)
+    zero_shot(names(train), test, config_file_list=files, argv=argv)
 
 
-@main.command(context_settings=_ARGS)
+@main.command(context_settings=ARGS)
 @click.option("--checkpoint", help="File of a trained model.")
 @click.option("--model", "folder", help="In place of it: folder of an exported model.")
 @click.option("--users", help="User ids, separated by commas, or 'all'.")
@@ -309,8 +232,8 @@ def zero_shot_command(train: str, test: str, arguments: tuple[str, ...]) -> None
 @click.option("--keep-history", is_flag=True, help="Recommend items that the user has, too.")
 @click.option("--format", "kind", help="csv, jsonl, json or parquet; else as --output is called.")
 @click.option("--output", type=click.Path(), help="File to write; by default the screen.")
-@_arguments
-@_command
+@arguments
+@command
 def recommend(
     users: str | None, items: str | None, arguments: tuple[str, ...], **options: Any
 ) -> None:
@@ -320,12 +243,12 @@ def recommend(
     """
     from recbole_llm.tasks.recommend_files import recommend_to_file
 
-    argv, files = _split(arguments)
-    known = users if users in (None, "all") else _names(users)
-    recommend_to_file(files, argv, users=known, items=items and _names(items), **options)
+    argv, files = split(arguments)
+    known = users if users in (None, "all") else names(users)
+    recommend_to_file(files, argv, users=known, items=items and names(items), **options)
 
 
-@main.command(context_settings=_ARGS)
+@main.command(context_settings=ARGS)
 @click.option("--checkpoint", required=True, help="File of a trained model.")
 @click.option("--output", required=True, type=click.Path(), help="Folder to write.")
 @click.option(
@@ -334,16 +257,12 @@ def recommend(
     show_default=True,
     help="Whether users' interactions go with it; without, it takes new users alone.",
 )
-@_arguments
-@_command
+@arguments
+@command
 def export(checkpoint: str, output: str, histories: bool, arguments: tuple[str, ...]) -> None:
     """Make a model stand alone: export --checkpoint=FILE --output=FOLDER [--key=value …]."""
     from recbole_llm.tasks.export import export as do
 
-    argv, files = _split(arguments)
+    argv, files = split(arguments)
     for line in do(checkpoint, output, histories, config_file_list=files, argv=argv):
         click.echo(line)
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]

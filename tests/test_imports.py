@@ -47,6 +47,7 @@ LAYERS = (
     ("quick_start", "report"),
     ("tasks",),
     ("testing",),
+    ("command",),
     ("cli", "__init__", "__main__"),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_llm import testing
-from recbole_llm.cli import _guarded
+from recbole_llm.command import guarded
 from recbole_llm.core import distributed
 from recbole_llm.core.plugins import get_model, get_plugins, list_encoders
 from recbole_llm.quick_start import run_recbole_llm
@@ -69,4 +69,4 @@ def main(runs_file: str, results_file: str, batch: str = "0") -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(_guarded(lambda: main(*sys.argv[1:])))
+    sys.exit(guarded(lambda: main(*sys.argv[1:])))

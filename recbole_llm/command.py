@@ -1,0 +1,92 @@
+"""What the commands share: how they take ``--key=value``, and how they end."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+ARGS = {"ignore_unknown_options": True, "allow_extra_args": True}
+arguments = click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+
+
+def rest_when_idle() -> None:
+    """Let waiting OpenMP threads sleep soon, unless the user says otherwise; before torch loads.
+
+    libgomp's threads spin some 300,000 rounds. Where other processes use the same cores, a
+    spinning thread keeps the one that it waits for from running, and training takes ten times as
+    long and more. 3,000 rounds cost a few percent on free cores; none at all would cost a third.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+
+
+def guarded(action: Callable[[], None], debug: bool = False) -> int:
+    """Run; whatever fails ends in one line, and the result is the exit status of `run_main`."""
+    try:
+        action()
+    except KeyboardInterrupt as error:
+        _say(f"interrupted{'; ' if str(error) else ''}{error}")
+        return 130
+    except BrokenPipeError:  # who reads the output has enough, such as `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception as error:
+        if debug:
+            raise
+        if isinstance(error, (ValueError, OSError, NotImplementedError)):
+            _say(f"error: {error}")
+            return 2
+        _say(f"error: {type(error).__name__}: {error}; {_unforeseen(error)}")
+        return 1
+    return 0
+
+
+def _say(text: str) -> None:
+    from recbole_llm.core import distributed
+    from recbole_llm.core.errors import one_line
+    from recbole_llm.core.secrets import without_credentials
+
+    if not distributed.first_to_say():
+        return
+    if not distributed.is_main():
+        text = f"process {distributed.rank()}: {text}"
+    click.secho(one_line(without_credentials(text), 2000), fg="red", err=True)
+
+
+def _unforeseen(error: Exception) -> str:
+    from recbole_llm.core.log import save_traceback
+
+    try:
+        where = f"the traceback is in {save_traceback(error)}; report it with that file"
+    except OSError:
+        where = "run it again with --debug, and report it with the traceback"
+    return f"this is a bug or an unexpected situation: {where} to the project's issue tracker"
+
+
+def command(action: Callable[..., None]) -> Callable[..., None]:
+    """A command that ends in one line whatever happens, and shows where with ``--debug``."""
+
+    @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+    @functools.wraps(action)
+    def ended(debug: bool, **options: Any) -> None:
+        sys.exit(guarded(lambda: action(**options), debug))
+
+    return ended
+
+
+def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Arguments for ``Config``, and the config files among them."""
+    from recbole_llm.core.schema import parse_command_line
+
+    pairs = parse_command_line(argv)
+    files = pairs.pop("config_files", "").split()
+    return [f"--{key}={value}" for key, value in pairs.items()], files
+
+
+def names(text: str) -> list[str]:
+    """Of a list with commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
