@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from recbole_llm.tasks.compare.summary import Row, Summary
 
 Figure = dict[str, Any]
+_LABEL = 16  # characters of a line
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999999", "#000000")
 
 
@@ -30,6 +32,11 @@ def colour(index: int) -> str:
     return COLOURS[index % len(COLOURS)]
 
 
+def _lines(label: str) -> str:
+    """A label beside an axis, which must not take the width of a phone."""
+    return "<br>".join(textwrap.wrap(label, _LABEL))
+
+
 def figures(summary: Summary) -> Iterator[Figure]:
     """All that the summary has something for."""
     yield from _bars(summary)
@@ -43,7 +50,7 @@ def figures(summary: Summary) -> Iterator[Figure]:
 
 
 def _bars(summary: Summary) -> Iterator[Figure]:
-    labels = [row.label for row in summary.rows]
+    labels = [_lines(row.label) for row in summary.rows]
     for metric in summary.metrics[:1]:
         spreads = [row.test[metric] for row in summary.rows]
         bar = {
@@ -60,7 +67,8 @@ def _differences(summary: Summary) -> Figure:
     tests = [test for test in summary.tests if test.metric == summary.metrics[0]][::-1]
     means = [test.difference.mean for test in tests]
     points = {
-        "type": "scatter", "mode": "markers", "y": [test.label for test in tests], "x": means,
+        "type": "scatter", "mode": "markers",
+        "y": [_lines(test.label) for test in tests], "x": means,
         "error_x": {
             "type": "data", "symmetric": False,
             "array": [t.difference.high - t.difference.mean for t in tests],
