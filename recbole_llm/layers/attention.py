@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 
 from recbole_llm.layers.dropout import keep_mask
 from recbole_llm.layers.matmul import apply_linear
-from recbole_llm.layers.packing import Layout
+from recbole_llm.layers.packing import Layout, rounded
 
 
 def attention_mask(layout: Layout, causal: bool) -> Tensor:
@@ -27,6 +27,22 @@ def attention_mask(layout: Layout, causal: bool) -> Tensor:
     keys = layout.mask[:, None, None, :]
     allowed = keys & triangle if causal else keys
     return allowed | torch.eye(length, dtype=torch.bool, device=device)
+
+
+class LastSlots(NamedTuple):
+    """The one query of each row."""
+
+    token: Tensor  # int [B'], its token; B' is B, rounded up for the matrix library
+    allowed: Tensor  # bool [B, 1, 1, L], the keys that it may see
+
+    @classmethod
+    def of(cls, layout: Layout, slots: Tensor, mask: Tensor) -> LastSlots:
+        """Of slots int [B], with a mask from `attention_mask`."""
+        rows = torch.arange(layout.rows, device=slots.device)
+        token = layout.token[rows * layout.length + slots]
+        spares = rounded(layout.rows) - layout.rows
+        allowed = mask[slots] if mask.dim() == 2 else mask[rows, 0, slots]
+        return cls(F.pad(token, (0, spares)), allowed[:, None, None])
 
 
 class SelfAttention(nn.Module):
@@ -57,9 +73,21 @@ class SelfAttention(nn.Module):
         else:
             parts = (apply_linear(queries, self.query), apply_linear(states, self.key, self.value))
             qkv = torch.cat(parts, dim=1)
-        dropout = self.dropout if self.training else 0.0
-        mixed = attend(qkv, layout, mask, self.n_heads, dropout)
+        mixed = attend(qkv, layout, mask, self.n_heads, self._dropout())
         return apply_linear(mixed, self.out)
+
+    def last(self, queries: Tensor, states: Tensor, layout: Layout, slots: LastSlots) -> Tensor:
+        """One query a row: queries [B', H], states [T', H] -> [B', H]."""
+        rows, length = layout.mask.shape
+        q = apply_linear(queries, self.query).view(queries.shape[0], self.n_heads, 1, -1)
+        kv = layout.unpack(apply_linear(states, self.key, self.value))  # [B, L, 2 H]
+        k, v = kv.view(rows, length, 2, self.n_heads, -1).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(q[:rows], k, v, slots.allowed, self._dropout())
+        spares = queries.shape[0] - rows
+        return apply_linear(F.pad(mixed.flatten(1), (0, 0, 0, spares)), self.out)
+
+    def _dropout(self) -> float:
+        return self.dropout if self.training else 0.0
 
 
 def attend(qkv: Tensor, layout: Layout, mask: Tensor, heads: int, dropout: float) -> Tensor:

@@ -25,6 +25,18 @@ def left_aligned(mask: Tensor) -> Tensor:
     return torch.argsort((~mask).to(torch.uint8), dim=1, stable=True)
 
 
+def last_slots(mask: Tensor) -> Tensor:
+    """Slot of each row's last real item, 0 where there is none: bool [B, L] -> int [B]."""
+    slots = torch.arange(mask.shape[1], device=mask.device)
+    return torch.where(mask, slots, 0).amax(1)  # right- or left-padded
+
+
+def last_of(states: Tensor, mask: Tensor) -> Tensor:
+    """States after the last real item: [B, L, *], bool [B, L] -> [B, *]."""
+    rows = torch.arange(mask.shape[0], device=mask.device)
+    return states[rows, last_slots(mask)]
+
+
 def run_left_aligned(run: Callable[[Tensor], Tensor], emb: Tensor, mask: Tensor) -> Tensor:
     """`run` on [B, L, H] with each row's real slots first, and its outputs back in their places."""
     if is_right_padded(mask):
@@ -56,7 +68,8 @@ class Layout:
         else:
             real = mask.flatten().nonzero().squeeze(1)  # [T]
         self.count = real.shape[0]
-        self.slot = real.new_zeros(_rounded(self.count, self.count == mask.numel()))
+        spares = 0 if self.count == mask.numel() else 1
+        self.slot = real.new_zeros(rounded(self.count + spares))
         self.slot[: self.count] = real
 
     @property
@@ -94,12 +107,11 @@ class Layout:
         return padded
 
 
-def _rounded(count: int, full: bool) -> int:
-    """Number of tokens: a multiple of TILE, with a spare if there is padding."""
+def rounded(count: int) -> int:
+    """Rows that a matrix of `count` should have: the next multiple of TILE, from TILE on."""
     if torch.compiler.is_exporting():
         return count
-    wanted = count if full else count + 1
-    return wanted if wanted < TILE else -(-wanted // TILE) * TILE
+    return count if count < TILE else -(-count // TILE) * TILE
 
 
 class _Pack(torch.autograd.Function):

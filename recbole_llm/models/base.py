@@ -15,6 +15,7 @@ from recbole_llm.core.settings import ConfigLike
 from recbole_llm.data.split import IntArray
 from recbole_llm.layers import losses
 from recbole_llm.layers.matmul import scores
+from recbole_llm.layers.packing import last_of
 
 if TYPE_CHECKING:
     from recbole.data.dataset import Dataset
@@ -68,13 +69,6 @@ def negatives_of_a_target(config: ConfigLike) -> int:
     return 0 if args["distribution"] == "none" else int(args["sample_num"])
 
 
-def last_of(states: Tensor, mask: Tensor) -> Tensor:
-    """States after the last real item: [B, L, *], bool [B, L] -> [B, *]."""
-    slots = torch.arange(mask.shape[1], device=mask.device)
-    last = torch.where(mask, slots, 0).amax(1)  # right- or left-padded
-    return states[torch.arange(last.shape[0], device=mask.device), last]
-
-
 class SequenceTraining:
     """Losses over both kinds of training rows: RecBole's prefixes, and whole sequences with a
     target at every position.
@@ -109,7 +103,8 @@ class SequenceTraining:
         raise NotImplementedError
 
     def last_states(self, item_seq: Tensor) -> Tensor:
-        """State after the last real item: int [B, L] -> [B, D]."""
+        """State after the last real item: int [B, L] -> [B, D]; to be overridden where it costs
+        less than all of them."""
         mask = item_seq != 0
         return last_of(self.user_states(item_seq, mask), mask)
 

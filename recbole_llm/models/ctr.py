@@ -13,7 +13,8 @@ from torch import Tensor
 
 from recbole_llm.data.eval_loader import FLOAT_BYTES
 from recbole_llm.data.settings import EngineSettings
-from recbole_llm.models.base import last_of, negatives_of_a_target
+from recbole_llm.layers.packing import last_of
+from recbole_llm.models.base import negatives_of_a_target
 from recbole_llm.models.ctr_layers import CTRHead
 
 if TYPE_CHECKING:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 NEW_USER = ""  # how the results name a user given by items or by a query alone
 _COMPARED = 20_000  # ids that a misspelt one is compared with
+_GROUP = 16  # columns whose maximum is taken first
 _LISTED = 5  # unknown ids in a message
 Ids = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float32]
@@ -190,10 +191,12 @@ class Ranker:
 
     def top(self, scores: Scores, k: int) -> tuple[Scores, Ids]:
         """The k best of each row with their ids, [B, k] each, the best first."""
-        ids = np.argpartition(scores, -k, axis=1)[:, -k:]
-        best = np.take_along_axis(scores, ids, 1)
-        order = np.argsort(-best, axis=1, kind="stable")
-        return np.take_along_axis(best, order, 1), np.take_along_axis(ids, order, 1)
+        ids = _candidates(scores, k)  # [B, c]
+        among = np.take_along_axis(scores, ids, 1)
+        chosen = np.argpartition(among, -k, axis=1)[:, -k:]
+        best = np.take_along_axis(among, chosen, 1)
+        chosen = np.take_along_axis(chosen, np.argsort(-best, axis=1, kind="stable"), 1)
+        return np.take_along_axis(among, chosen, 1), np.take_along_axis(ids, chosen, 1)
 
     def _frame(self, names: list[str], best: Scores, ids: Ids) -> DataFrame:
         from pandas import DataFrame
@@ -206,6 +209,23 @@ class Ranker:
         if self.titles:
             columns["title"] = np.array([self.titles.get(str(t), "") for t in tokens], dtype=object)
         return DataFrame({**columns, "score": best[kept]})
+
+
+def _candidates(scores: Scores, k: int) -> Ids:
+    """Columns among which the k best of each row [B, n] are, [B, c].
+
+    Columns are taken in groups of _GROUP. The k best lie in the k groups with the largest maxima,
+    and the maxima of many groups cost a tenth of a selection among all columns.
+    """
+    rows, n = scores.shape
+    groups = n // _GROUP  # column j is in group j % groups
+    if groups < 2 * k:
+        return np.broadcast_to(np.arange(n), scores.shape)
+    maxima = scores[:, : groups * _GROUP].reshape(rows, _GROUP, groups).max(1)
+    best = np.argpartition(maxima, -k, axis=1)[:, -k:]
+    inside = (best[:, :, None] + np.arange(_GROUP) * groups).reshape(rows, -1)
+    rest = np.broadcast_to(np.arange(groups * _GROUP, n), (rows, n - groups * _GROUP))
+    return np.concatenate([inside, rest], 1)
 
 
 def _listed(tokens: Any) -> Iterable[Any]:

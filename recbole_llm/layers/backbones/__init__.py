@@ -1,8 +1,9 @@
 """Sequence backbones behind one interface.
 
 `backbone(emb [B, L, H], mask [B, L] bool, True = real) -> [B, L, H]`, where output t depends on
-inputs <= t only. Rows may be right-padded (RecBole's layout, the fast one) or left-padded; what
-padded slots hold is finite and of no meaning.
+inputs <= t only; `backbone.last(emb, mask) -> [B, H]` is the output at the last real slot alone.
+Rows may be right-padded (RecBole's layout, the fast one) or left-padded; what padded slots hold is
+finite and of no meaning.
 """
 
 from __future__ import annotations
@@ -10,9 +11,8 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from torch import nn
-
 from recbole_llm.core.errors import check_choice
+from recbole_llm.layers.backbones.base import SequenceBackbone
 from recbole_llm.layers.backbones.caser import CaserBackbone
 from recbole_llm.layers.backbones.gru import GRU4RecBackbone
 from recbole_llm.layers.backbones.settings import BackboneSettings
@@ -21,7 +21,7 @@ from recbole_llm.layers.backbones.transformer import (
     TransformerBackbone,
 )
 
-BACKBONES: dict[str, type[nn.Module]] = {
+BACKBONES: dict[str, type[SequenceBackbone]] = {
     "SASRec": TransformerBackbone,
     "GRU4Rec": GRU4RecBackbone,
     "BERT4Rec": BERT4RecBackbone,
@@ -29,7 +29,9 @@ BACKBONES: dict[str, type[nn.Module]] = {
 }
 
 
-def build_backbone(name: str, hidden_size: int, max_length: int, **options: Any) -> nn.Module:
+def build_backbone(
+    name: str, hidden_size: int, max_length: int, **options: Any
+) -> SequenceBackbone:
     """The backbone called `name`, one of `BACKBONES`, with options of its constructor."""
     check_choice("backbone", name, BACKBONES)
     factory = BACKBONES[name]
@@ -42,7 +44,7 @@ def build_backbone(name: str, hidden_size: int, max_length: int, **options: Any)
 
 def backbone_from_settings(
     settings: BackboneSettings, max_length: int, **options: Any
-) -> nn.Module:
+) -> SequenceBackbone:
     """The backbone that settings name, for histories of at most ``max_length`` items.
 
     Args:
@@ -60,5 +62,5 @@ def backbone_from_settings(
     )
 
 
-def _options(factory: type[nn.Module]) -> set[str]:
+def _options(factory: type[SequenceBackbone]) -> set[str]:
     return set(inspect.signature(factory).parameters) - {"hidden_size", "max_length"}

@@ -6,11 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recbole_llm.layers.backbones.base import SequenceBackbone
 from recbole_llm.layers.dropout import Dropout
 from recbole_llm.layers.packing import run_left_aligned
 
 
-class CaserBackbone(nn.Module):
+class CaserBackbone(SequenceBackbone):
     """Caser (Tang & Wang 2018) at every position: a window of the last `caser_window` items.
 
     Vertical filters weigh the window's items; horizontal filters of each height slide over the

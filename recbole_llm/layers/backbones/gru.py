@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from recbole_llm.layers.backbones.base import SequenceBackbone
 from recbole_llm.layers.dropout import Dropout
 from recbole_llm.layers.packing import run_left_aligned
 
 
-class GRU4RecBackbone(nn.Module):
+class GRU4RecBackbone(SequenceBackbone):
     """GRU over item vectors (Tan et al. 2016, as in RecBole's GRU4Rec: no biases, a dense end).
 
     Args:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recbole_llm.core.errors import check_choice
-from recbole_llm.layers.attention import SelfAttention, attention_mask
+from recbole_llm.layers.attention import LastSlots, SelfAttention, attention_mask
+from recbole_llm.layers.backbones.base import SequenceBackbone
 from recbole_llm.layers.dropout import Dropout
 from recbole_llm.layers.matmul import apply_linear
-from recbole_llm.layers.packing import Layout
+from recbole_llm.layers.packing import Layout, last_slots
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
@@ -59,13 +61,22 @@ class TransformerBlock(nn.Module):
 
     def forward(self, x: Tensor, layout: Layout, mask: Tensor) -> Tensor:
         """Tokens x [T', H] -> [T', H]; mask from `attention_mask`."""
+        queries = self.attention_norm(x) if self.original else x
+        return self._after(queries, self.attention(queries, x, layout, mask))
+
+    def last(self, x: Tensor, layout: Layout, slots: LastSlots) -> Tensor:
+        """Tokens x [T', H] -> [B', H], outputs at the last slots alone."""
+        queries = x[slots.token]
         if self.original:
-            queries = self.attention_norm(x)
-            attended = self.attention(queries, x, layout, mask)
+            queries = self.attention_norm(queries)
+        return self._after(queries, self.attention.last(queries, x, layout, slots))
+
+    def _after(self, queries: Tensor, attended: Tensor) -> Tensor:
+        """What follows the attention, row by row: [*, H], [*, H] -> [*, H]."""
+        if self.original:
             hidden = self.feed_forward_norm(self.dropout.add_to(queries, attended))
             return self.dropout.add_to(hidden, self._feed_forward(hidden))
-        attended = self.attention(x, x, layout, mask)
-        hidden = self.attention_norm(self.dropout.add_to(x, attended))
+        hidden = self.attention_norm(self.dropout.add_to(queries, attended))
         forwarded = self.dropout.add_to(hidden, self._feed_forward(hidden))
         output: Tensor = self.feed_forward_norm(forwarded)
         return output
@@ -74,7 +85,7 @@ class TransformerBlock(nn.Module):
         return apply_linear(self.activation(apply_linear(hidden, self.dense_1)), self.dense_2)
 
 
-class TransformerBackbone(nn.Module):
+class TransformerBackbone(SequenceBackbone):
     """Causal transformer over item vectors; the slot index is the position.
 
     The defaults are RecBole's SASRec. `norm_order="original", input_norm=False` is the SASRec
@@ -144,16 +155,36 @@ class TransformerBackbone(nn.Module):
 
     def forward(self, emb: Tensor, mask: Tensor) -> Tensor:
         """emb [B, L, H], mask bool [B, L] (True = real) -> [B, L, H]; zeros at padding."""
+        layout, allowed = self._layout(mask)
+        x = self._below_last(emb, mask, layout, allowed)
+        x = self._real(self.blocks[-1](x, layout, allowed), mask, layout)
+        return layout.unpack(self._normed(x))
+
+    def last(self, emb: Tensor, mask: Tensor) -> Tensor:
+        """emb [B, L, H], mask bool [B, L] -> [B, H]; the last block has one query a row."""
+        layout, allowed = self._layout(mask)
+        slots = LastSlots.of(layout, last_slots(mask), allowed)
+        x = self._below_last(emb, mask, layout, allowed)
+        block: Any = self.blocks[-1]
+        return self._normed(block.last(x, layout, slots))[: layout.rows]
+
+    def _layout(self, mask: Tensor) -> tuple[Layout, Tensor]:
         layout = Layout(torch.ones_like(mask) if self.attend_padding else mask)
-        if self.attend_padding:
-            emb = emb * mask.unsqueeze(2)
-        x = self._inputs(layout.pack(emb), layout)
-        allowed = attention_mask(layout, causal=not self.bidirectional)
-        for block in self.blocks:
-            x = block(x, layout, allowed)
-            if self.attend_padding:
-                x = x * layout.pack(mask.unsqueeze(2))
-        return layout.unpack(x if self.last_norm is None else self.last_norm(x))
+        return layout, attention_mask(layout, causal=not self.bidirectional)
+
+    def _below_last(self, emb: Tensor, mask: Tensor, layout: Layout, allowed: Tensor) -> Tensor:
+        """Tokens after all blocks but the last, [T', H]."""
+        x = self._inputs(self._real(layout.pack(emb), mask, layout), layout)
+        for block in self.blocks[:-1]:
+            x = self._real(block(x, layout, allowed), mask, layout)
+        return x
+
+    def _real(self, tokens: Tensor, mask: Tensor, layout: Layout) -> Tensor:
+        """Tokens [T', H], those of padding zero where padding takes part."""
+        return tokens * layout.pack(mask.unsqueeze(2)) if self.attend_padding else tokens
+
+    def _normed(self, x: Tensor) -> Tensor:
+        return x if self.last_norm is None else self.last_norm(x)
 
     def _inputs(self, tokens: Tensor, layout: Layout) -> Tensor:
         if layout.length > self.max_length:
@@ -212,7 +243,13 @@ class BERT4RecBackbone(TransformerBackbone):
 
     def forward(self, emb: Tensor, mask: Tensor) -> Tensor:
         """emb [B, L, H], mask bool [B, L] (True = real) -> [B, L, H]."""
-        states = super().forward(emb, mask)
+        return self._output(super().forward(emb, mask))
+
+    def last(self, emb: Tensor, mask: Tensor) -> Tensor:
+        """emb [B, L, H], mask bool [B, L] -> [B, H]."""
+        return self._output(super().last(emb, mask))
+
+    def _output(self, states: Tensor) -> Tensor:
         output: Tensor = self.output_norm(F.gelu(self.output_dense(states)))
         return output
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from recbole_llm.layers.backbones import backbone_from_settings
-from recbole_llm.models.base import SequenceRecommender, last_of
+from recbole_llm.models.base import SequenceRecommender
 from recbole_llm.models.llmcf.context import InContext
 from recbole_llm.models.llmcf.memory import Memory
 from recbole_llm.models.llmcf.settings import LLMCFRetrievalSettings
@@ -104,7 +104,7 @@ class LLMCFRetrieval(SequenceRecommender):
     def _behaviours(self, users: Tensor, histories: Tensor, items: Tensor) -> Tensor:
         """Behaviour tokens of examples: int [M], int [M, L], int [M] -> [M, H]."""
         histories = histories[:, : max(int((histories != 0).any(0).sum()), 1)]
-        states = last_of(self._encoded(histories), histories != 0)
+        states = self.backbone.last(self.item_embedding(histories), histories != 0)
         return self._tokens(users, states, self.memory.mean_text(histories), items)
 
     def _tokens(self, users: Tensor, states: Tensor, text: Tensor, items: Tensor) -> Tensor:

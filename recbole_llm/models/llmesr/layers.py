@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from recbole_llm.features.reduce import expected_rows
 from recbole_llm.layers.attention import SelfAttention, attention_mask
+from recbole_llm.layers.backbones.base import SequenceBackbone
 from recbole_llm.layers.embedding import FrozenEmbedding, append_rows, of_distinct
 from recbole_llm.layers.packing import Layout
 
@@ -75,7 +76,7 @@ class DualView(nn.Module):
     def __init__(
         self,
         text: FrozenEmbedding,
-        backbones: list[nn.Module],
+        backbones: list[SequenceBackbone],
         hidden_size: int,
         max_length: int,
         *,
@@ -119,6 +120,22 @@ class DualView(nn.Module):
 
     def states(self, item_seq: Tensor, mask: Tensor) -> Tensor:
         """F after every position: item_seq int [B, L], mask bool [B, L] -> [B, L, 2 H]."""
+        padded = self._crossed(item_seq, mask)
+        if len(self.backbones) == len(padded):
+            outputs = [net(x, mask) for net, x in zip(self.backbones, padded)]
+        else:  # one pass of the shared backbone over both
+            outputs = self.backbones[0](torch.cat(padded), mask.repeat(len(padded), 1)).chunk(2)
+        return torch.cat(outputs, dim=2)
+
+    def last_states(self, item_seq: Tensor) -> Tensor:
+        """F after the last real item: int [B, L] -> [B, 2 H]."""
+        mask = item_seq != 0
+        padded = self._crossed(item_seq, mask)
+        nets: list[Any] = list(self.backbones) * (len(padded) // len(self.backbones))
+        return torch.cat([net.last(x, mask) for net, x in zip(nets, padded, strict=True)], dim=1)
+
+    def _crossed(self, item_seq: Tensor, mask: Tensor) -> list[Tensor]:
+        """What the backbones read, [B, L, H] a view."""
         layout = Layout(mask)
         streams = self._streams(layout, item_seq)
         if self.to_collaborative is not None and self.to_semantic is not None:
@@ -128,13 +145,7 @@ class DualView(nn.Module):
                 self.to_collaborative(semantic, collaborative, layout, allowed),
                 self.to_semantic(collaborative, semantic, layout, allowed),
             ]
-        padded = [layout.unpack(stream) for stream in streams]  # [B, L, H] each
-        if len(self.backbones) == len(padded):
-            outputs = [net(x, mask) for net, x in zip(self.backbones, padded)]
-        else:  # one pass of the shared backbone over both
-            joint = self.backbones[0](torch.cat(padded), mask.repeat(len(padded), 1))
-            outputs = list(joint.unflatten(0, (len(padded), -1)).unbind())
-        return torch.cat(outputs, dim=2)
+        return [layout.unpack(stream) for stream in streams]
 
     def _streams(self, layout: Layout, item_seq: Tensor) -> list[Tensor]:
         """sqrt(H) * item + position of every real slot, [T, H] a view."""

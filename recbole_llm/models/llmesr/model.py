@@ -73,6 +73,10 @@ class LLMESR(SequenceRecommender):
         """F = [collaborative ; semantic] after every position: int [B, L] -> [B, L, 2 H]."""
         return self.network.states(item_seq, mask)
 
+    def last_states(self, item_seq: Tensor) -> Tensor:
+        """F after the last real item: int [B, L] -> [B, 2 H]."""
+        return self.network.last_states(item_seq)
+
     def item_vectors(self, ids: Tensor | None = None) -> Tensor:
         """[E_i ; a(T_i)], ids int [*] -> [*, 2 H]; None: the whole catalogue."""
         return self.network.item_vectors(ids)

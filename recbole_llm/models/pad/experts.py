@@ -10,6 +10,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from recbole_llm.layers.backbones.base import SequenceBackbone
 from recbole_llm.layers.embedding import FrozenEmbedding, of_distinct
 
 
@@ -21,7 +22,7 @@ class Expert(nn.Module):
         backbone: (vectors [B, L, H], mask [B, L]) -> states [B, L, H], causal.
     """
 
-    def __init__(self, items: nn.Module, backbone: nn.Module) -> None:
+    def __init__(self, items: nn.Module, backbone: SequenceBackbone) -> None:
         super().__init__()
         self.items = items
         self.backbone = backbone
@@ -30,6 +31,10 @@ class Expert(nn.Module):
         """item_seq int [B, L], mask bool [B, L] -> states [B, L, H]."""
         states: Tensor = self.backbone(of_distinct(self.items, item_seq), mask)
         return states
+
+    def last(self, item_seq: Tensor) -> Tensor:
+        """State after the last real item: int [B, L] -> [B, H]."""
+        return self.backbone.last(of_distinct(self.items, item_seq), item_seq != 0)
 
 
 class GELUNet(nn.Module):

@@ -19,6 +19,7 @@ from recbole_llm.features.attach import item_embeddings
 from recbole_llm.features.item_init import fill_table
 from recbole_llm.features.reduce import expected_rows
 from recbole_llm.layers.backbones import backbone_from_settings
+from recbole_llm.layers.backbones.base import SequenceBackbone
 from recbole_llm.layers.embedding import FrozenEmbedding, append_rows
 from recbole_llm.models.base import SequenceRecommender
 from recbole_llm.models.pad.experts import (
@@ -101,6 +102,10 @@ class PAD(SequenceRecommender):
     def user_states(self, item_seq: Tensor, mask: Tensor) -> Tensor:
         """int [B, L], bool [B, L] -> states of the active experts side by side, [B, L, D]."""
         return torch.cat([expert(item_seq, mask) for expert in self._active()], dim=-1)
+
+    def last_states(self, item_seq: Tensor) -> Tensor:
+        """int [B, L] -> states of the active experts after the last real item, [B, D]."""
+        return torch.cat([expert.last(item_seq) for expert in self._active()], dim=-1)
 
     def item_vectors(self, ids: Tensor | None = None) -> Tensor:
         """int [*] -> [*, D]; None: the whole catalogue, [n, D].
@@ -189,6 +194,6 @@ def _experts(settings: PADSettings, n_items: int, text: FrozenEmbedding) -> dict
     return {name: Expert(items[name], _backbone(settings)) for name in EXPERTS}
 
 
-def _backbone(settings: PADSettings) -> nn.Module:
+def _backbone(settings: PADSettings) -> SequenceBackbone:
     own = {"attention_bias": settings.attention_bias} if settings.backbone == "SASRec" else {}
     return backbone_from_settings(settings, settings.MAX_ITEM_LIST_LENGTH, **own)

@@ -32,6 +32,11 @@ class SASRec(StockAdapter, StockSASRec):  # type: ignore[misc]
         states: Tensor = backbone(self.item_embedding(item_seq), mask)
         return states
 
+    def last_states(self, item_seq: Tensor) -> Tensor:
+        """int [B, L] -> [B, H]."""
+        backbone = self._backbone[0].train(self.training)
+        return backbone.last(self.item_embedding(item_seq), item_seq != 0)
+
     def forward(self, item_seq: Tensor, item_seq_len: Tensor) -> Tensor:
         """State after the last item, [B, H]."""
         if self.training:

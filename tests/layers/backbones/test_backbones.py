@@ -48,6 +48,38 @@ def test_looks_neither_ahead_nor_at_padding(name: str, options: dict, mask: Tens
     assert padding_effect(backbone, inputs(), mask) == 0
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        *VARIANTS,
+        ("SASRec", {"bidirectional": True}),
+        ("SASRec", {**ORIGINAL, "attend_padding": True}),
+        ("SASRec", {"n_layers": 1}),
+    ],
+)
+@pytest.mark.parametrize("mask", [RIGHT, RIGHT.flip(1)], ids=["right", "left"])
+@pytest.mark.parametrize("times", [1, 20])  # 80 rows are more than a tile, and no multiple of it
+def test_the_last_output_alone_is_the_same(
+    name: str, options: dict, mask: Tensor, times: int
+) -> None:
+    backbone, mask = make(name, options), mask.repeat(times, 1)
+    last = torch.where(mask, torch.arange(LENGTH), 0).amax(1)
+    outputs, gradients = [], []
+    for run in (lambda x: backbone(x, mask)[torch.arange(len(x)), last], None):
+        emb = inputs().repeat(times, 1, 1).requires_grad_()
+        output = backbone.last(emb, mask) if run is None else run(emb)
+        output.square().sum().backward()
+        outputs.append(output)
+        gradients.append(emb.grad * mask.unsqueeze(2))
+    torch.testing.assert_close(outputs[1], outputs[0], rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-9, atol=1e-9)
+
+
+def test_a_row_without_items_has_a_finite_last_output() -> None:
+    mask = torch.zeros_like(RIGHT)
+    assert make("SASRec", {}).last(inputs(), mask).isfinite().all()
+
+
 @pytest.mark.parametrize(("name", "options"), VARIANTS)
 def test_outputs_depend_on_every_earlier_input(name: str, options: dict) -> None:
     emb = inputs().requires_grad_()

@@ -174,8 +174,10 @@ def test_trains_on_recboles_own_rows(loss_type: str) -> None:
     from recbole.data import data_preparation as stock_preparation
 
     two = {"train_neg_sample_args": {"distribution": "uniform", "sample_num": 2}}
-    changes = {} if loss_type == "CE" else two
-    config = Config("PAD", "tiny", config_dict={**SMALL, "loss_type": loss_type, **changes})
+    changes = {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0, "loss_type": loss_type}
+    if loss_type != "CE":
+        changes |= two
+    config = Config("PAD", "tiny", config_dict={**SMALL, **changes})
     train, valid, _ = stock_preparation(config, stock_dataset(config))
     model = build_model(config, train.dataset)
     trainer = get_trainer("PAD")(config, model)
