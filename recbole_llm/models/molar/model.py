@@ -20,10 +20,11 @@ from recbole_llm.features.store import cache_dir
 from recbole_llm.layers.backbones import backbone_from_settings
 from recbole_llm.layers.decoder import CausalDecoder, depth_of, small_decoder
 from recbole_llm.layers.embedding import FrozenEmbedding
-from recbole_llm.models.base import LOSS_TYPES, SequenceRecommender, TrainingRows
+from recbole_llm.models.base import LOSS_TYPES, TrainingRows
 from recbole_llm.models.molar.layers import DUEG, ContentItems, Tower
 from recbole_llm.models.molar.losses import PooledNCE, alignment_loss
 from recbole_llm.models.molar.settings import PHASES, MolarSettings
+from recbole_llm.models.phased import PhasedRecommender
 
 if TYPE_CHECKING:
     from recbole.data.dataset import Dataset
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from recbole_llm.core.config import Config
 
 
-class Molar(SequenceRecommender):
+class Molar(PhasedRecommender):
     """A decoder over content vectors of items (DUEG), whose user states follow an ID model's.
 
     Phase id: the ID model learns from the recommendation loss, alone. Phase content: the content
@@ -40,9 +41,8 @@ class Molar(SequenceRecommender):
     The content model alone scores.
     """
 
-    other_parameter_name = ("phase",)  # goes into checkpoints, so that a loaded model scores alike
+    phases = PHASES
     loss_types = (*LOSS_TYPES, "NCE")
-    _phase: str
 
     def __init__(self, config: Config, dataset: Dataset) -> None:
         super().__init__(config, dataset)
@@ -61,22 +61,6 @@ class Molar(SequenceRecommender):
             self.to_ids = nn.Linear(decoder.width, settings.hidden_size, bias=False)
         self.nce = PooledNCE(settings.same_item) if self.loss_type == "NCE" else None
         self.phase = PHASES[-1]
-
-    @property
-    def phase(self) -> str:
-        """id or content, the model that is trained and scores."""
-        return self._phase
-
-    @phase.setter
-    def phase(self, name: str) -> None:
-        if name not in PHASES:
-            raise ValueError(f"phase '{name}' is none of {', '.join(PHASES)}")
-        self._phase = name
-        self._cached_items = None
-
-    def begin_phase(self, name: str) -> None:
-        """Enter a phase at its start."""
-        self.phase = name
 
     def phase_parameters(self) -> Iterator[nn.Parameter]:
         """Parameters that the present phase trains."""

@@ -21,7 +21,6 @@ from recbole_llm.features.reduce import expected_rows
 from recbole_llm.layers.backbones import backbone_from_settings
 from recbole_llm.layers.backbones.base import SequenceBackbone
 from recbole_llm.layers.embedding import FrozenEmbedding, append_rows
-from recbole_llm.models.base import SequenceRecommender
 from recbole_llm.models.pad.experts import (
     AlignedItems,
     Expert,
@@ -32,6 +31,7 @@ from recbole_llm.models.pad.experts import (
 from recbole_llm.models.pad.gate import EXPERTS, FrequencyGate, frequency_bins
 from recbole_llm.models.pad.mmd import alignment_loss
 from recbole_llm.models.pad.settings import PHASES, PADSettings
+from recbole_llm.models.phased import PhasedRecommender
 
 if TYPE_CHECKING:
     from recbole.data.dataset import Dataset
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 _ACTIVE = {"pretrain": ("id",), "align": ("aligned",), "disentangle": EXPERTS}
 
 
-class PAD(SequenceRecommender):
+class PAD(PhasedRecommender):
     """Three experts, of which ``phase`` says which are trained and score.
 
     pretrain: the ID expert. align: the aligned expert, which starts as a copy of it, with
@@ -50,7 +50,7 @@ class PAD(SequenceRecommender):
     summed with weights that depend on the frequency of the scored item.
     """
 
-    other_parameter_name = ("phase",)  # goes into checkpoints, so that a loaded model scores alike
+    phases = PHASES
 
     def __init__(self, config: Config, dataset: Dataset) -> None:
         super().__init__(config, dataset)
@@ -66,18 +66,6 @@ class PAD(SequenceRecommender):
         bins = frequency_bins(self.item_counts, n_bins, edges)
         self.gate = FrequencyGate(bins, n_bins, settings.gamma_2)
         self.phase = PHASES[-1]
-
-    @property
-    def phase(self) -> str:
-        """pretrain, align or disentangle."""
-        return self._phase
-
-    @phase.setter
-    def phase(self, name: str) -> None:
-        if name not in PHASES:
-            raise ValueError(f"phase '{name}' is none of {', '.join(PHASES)}")
-        self._phase = name
-        self._cached_items = None
 
     def begin_phase(self, name: str) -> None:
         """Enter a phase at its start: the aligned expert starts from the pre-trained one, the
