@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
+import subprocess
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -73,3 +77,60 @@ def test_ci_reads_its_test_command_from_here() -> None:
         line for line in README.splitlines() if re.match("^pip install .*&& python -m", line)
     ]
     assert commands == ['pip install -e ".[offline,test]" && python -m pytest']
+
+
+@pytest.fixture
+def tables() -> ModuleType:
+    """results/tables.py, which no package holds."""
+    spec = importlib.util.spec_from_file_location("results_tables", ROOT / "results" / "tables.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("script", ["tables.py", "plot.py"])
+def test_tables_and_plots_are_those_of_the_raw_runs(script: str) -> None:
+    command = [sys.executable, str(ROOT / "results" / script), "--check"]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_a_page_that_differs_from_the_raw_runs_fails_with_a_diff(
+    tables: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    pages = [tmp_path / page.name for page in tables.PAGES]
+    for copy, page in zip(pages, tables.PAGES):
+        copy.write_text(page.read_text("utf-8").replace(".0487 ± .0004", ".0499 ± .0004"), "utf-8")
+    monkeypatch.setattr(sys, "argv", ["tables.py", "--check"])
+    with pytest.raises(SystemExit, match="differ"):
+        tables.main(pages)
+    said = capsys.readouterr().out
+    assert "-| `SASRec` | 3 | .0499 ± .0004 |" in said and "+| `SASRec` | 3 | .0487" in said
+    assert ".0499" in pages[0].read_text("utf-8")  # a check writes nothing
+    monkeypatch.setattr(sys, "argv", ["tables.py"])
+    tables.main(pages)
+    assert [page.read_text("utf-8") for page in pages] == [
+        page.read_text("utf-8") for page in tables.PAGES
+    ]
+
+
+def test_a_table_without_its_marks_is_missed(tables: ModuleType) -> None:
+    with pytest.raises(SystemExit, match="groups"):
+        tables.require_all([README])
+
+
+def test_means_deviations_and_rows_of_one_seed(tables: ModuleType) -> None:
+    def run(score: float, seed: int) -> dict[str, Any]:
+        return {"test_result": {"ndcg@10": score}, "seed": seed}
+
+    three = [run(0.1, 1), run(0.2, 2), run(0.3, 3)]
+    assert tables.TEST.text(three, 0.2) == "**.2000 ± .1000**"
+    assert tables.TEST.text(three[:1], 0.2) == ".1000"
+    assert tables._seeds(three[:1]) == "1 (1)"
+
+
+def test_the_best_epoch_is_the_one_whose_weights_are_kept(tables: ModuleType) -> None:
+    of = {"valid_scores": [0.3, 0.5, 0.2, 0.4, 0.4, 0.1], "best_valid_score": 0.4}  # two phases
+    assert tables.best_epoch(of) == 5
