@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import yaml
 
 import recbole_llm
 from recbole_llm import testing
@@ -64,6 +66,30 @@ def test_running_and_loading_from_python(tiny: dict[str, Any]) -> None:
     exec(code.replace('{"topk": [5, 10]}', repr({**tiny, "topk": [5, 10]})), names)
     assert "ndcg@5" in names["result"]["test_result"]
     assert type(names["model"]).__name__ == "PAD"
+
+
+def test_recboles_hyperparameter_search(tiny: dict[str, Any]) -> None:
+    pytest.importorskip("hyperopt")
+    mine = {**tiny, "model": "BPR", "dataset": "tiny", "log_flops": False}
+    Path("mine.yaml").write_text(yaml.safe_dump(mine))
+    code = block("HyperTuning")
+    assert "max_evals=20" in code
+    names: dict[str, Any] = {}
+    exec(code.replace("max_evals=20", "max_evals=2"), names)
+    search = names["search"]
+    assert len(search.params2result) == 2
+    best = max(search.params2result.values(), key=lambda result: result["best_valid_score"])
+    assert search.best_score == best["best_valid_score"]
+    assert math.exp(-8) < search.best_params["learning_rate"] < math.exp(-5)
+
+
+def test_our_hyperparameter_search(tiny: dict[str, Any], capsys: Any) -> None:
+    pytest.importorskip("optuna")
+    code = block("import tune").replace("ml-100k", "tiny").replace("trials=20", "trials=1")
+    assert "trials=1," in code and 'argv=["--dataset=tiny"]' in code
+    exec(code.replace('"--dataset=tiny"', '"--dataset=tiny", "--epochs=1"'), {})
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert yaml.safe_load(Path(last.partition("--config_files=")[2]).read_text())["learning_rate"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
