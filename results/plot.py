@@ -18,7 +18,7 @@ from typing import Any
 from tables import RESULTS, SEQUENTIAL, Row
 
 SHARED = "baseline-item-init"  # its machines had other work, so that the times say little
-# GitHub's.
+# GitHub's colours.
 TEXT = {"light": "#1f2328", "dark": "#e6edf3"}
 GROUND = {"light": "#ffffff", "dark": "#0d1117"}
 COLOURS = {"SASRec": "#1f83c9", "PAD": "#d55e00", "LLM-ESR": "#0c9f73"}
@@ -52,18 +52,7 @@ def draw(theme: str) -> None:
     matplotlib.use("svg")
     from matplotlib import pyplot
 
-    colour = TEXT[theme]
-    style = {
-        "svg.fonttype": "none", "svg.hashsalt": "quality-time", "font.family": "sans-serif",
-        "font.size": 10, "axes.spines.top": False, "axes.spines.right": False,
-        "axes.linewidth": 0.6,
-    }  # fmt: skip
-    lines = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
-    style |= dict.fromkeys(lines, colour)
-    style |= dict.fromkeys(
-        ("figure.facecolor", "axes.facecolor", "savefig.facecolor"), GROUND[theme]
-    )
-    with pyplot.rc_context(style):
+    with pyplot.rc_context(_style(theme)):
         figure, axes = pyplot.subplots(figsize=(7.2, 3.9), layout="constrained")
         for row in SEQUENTIAL:
             _point(axes, row)
@@ -74,10 +63,22 @@ def draw(theme: str) -> None:
         axes.set_xlabel("minutes of the run, one thread (logarithmic)")
         axes.set_ylabel("test NDCG@10")
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:.3f}".lstrip("0"))
-        axes.grid(color=colour, alpha=0.15, linewidth=0.6)
         about = {"Date": None, "Title": "Quality and time", "Description": described()}
         figure.savefig(_file(theme), metadata=about)
         pyplot.close(figure)
+
+
+def _style(theme: str) -> dict[str, Any]:
+    """Colours of the theme; text as text; the same ids in every file that is written."""
+    lines = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
+    grounds = ("figure.facecolor", "axes.facecolor", "savefig.facecolor")
+    return {
+        **dict.fromkeys((*lines, "grid.color"), TEXT[theme]),
+        **dict.fromkeys(grounds, GROUND[theme]),
+        "axes.grid": True, "grid.alpha": 0.15, "grid.linewidth": 0.6, "axes.linewidth": 0.6,
+        "axes.spines.top": False, "axes.spines.right": False,
+        "font.size": 10, "svg.fonttype": "none", "svg.hashsalt": "quality-time",
+    }  # fmt: skip
 
 
 def _point(axes: Any, row: Row) -> None:

@@ -22,6 +22,11 @@ from recbole_llm.quick_start import build_trainer
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+LINKING = [
+    *PAGES,
+    *sorted((ROOT / "results").glob("*.md")),
+    *sorted((ROOT / "recbole_llm").rglob("README.md")),
+]
 
 
 def block(containing: str) -> str:
@@ -92,10 +97,21 @@ def test_our_hyperparameter_search(tiny: dict[str, Any], capsys: Any) -> None:
     assert yaml.safe_load(Path(last.partition("--config_files=")[2]).read_text())["learning_rate"]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_file_that_a_page_links_to_exists(page: Path) -> None:
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text(encoding="utf-8")):
-        assert (page.parent / target).exists(), target
+def anchor(heading: str) -> str:
+    """What GitHub makes of a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", LINKING, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_place_that_a_page_links_to_exists(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)|src(?:set)?=\"([^\"]+)\"", text):
+        file, _, place = "".join(target).partition("#")
+        linked = page.parent / file if file else page
+        assert linked.exists(), file
+        if place:
+            headings = re.findall(r"^#+ (.*)$", linked.read_text(encoding="utf-8"), re.M)
+            assert place in map(anchor, headings), (file, place)
 
 
 def test_ci_reads_its_test_command_from_here() -> None:
