@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
+import math
 import re
+import subprocess
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
+import yaml
 
 import recbole_llm
 from recbole_llm import testing
@@ -16,6 +22,11 @@ from recbole_llm.quick_start import build_trainer
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+LINKING = [
+    *PAGES,
+    *sorted((ROOT / "results").glob("*.md")),
+    *sorted((ROOT / "recbole_llm").rglob("README.md")),
+]
 
 
 def block(containing: str) -> str:
@@ -62,10 +73,45 @@ def test_running_and_loading_from_python(tiny: dict[str, Any]) -> None:
     assert type(names["model"]).__name__ == "PAD"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_file_that_a_page_links_to_exists(page: Path) -> None:
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text(encoding="utf-8")):
-        assert (page.parent / target).exists(), target
+def test_recboles_hyperparameter_search(tiny: dict[str, Any]) -> None:
+    pytest.importorskip("hyperopt")
+    mine = {**tiny, "model": "BPR", "dataset": "tiny", "log_flops": False}
+    Path("mine.yaml").write_text(yaml.safe_dump(mine))
+    code = block("HyperTuning")
+    assert "max_evals=20" in code
+    names: dict[str, Any] = {}
+    exec(code.replace("max_evals=20", "max_evals=2"), names)
+    search = names["search"]
+    assert len(search.params2result) == 2
+    best = max(search.params2result.values(), key=lambda result: result["best_valid_score"])
+    assert search.best_score == best["best_valid_score"]
+    assert math.exp(-8) < search.best_params["learning_rate"] < math.exp(-5)
+
+
+def test_our_hyperparameter_search(tiny: dict[str, Any], capsys: Any) -> None:
+    pytest.importorskip("optuna")
+    code = block("import tune").replace("ml-100k", "tiny").replace("trials=20", "trials=1")
+    assert "trials=1," in code and 'argv=["--dataset=tiny"]' in code
+    exec(code.replace('"--dataset=tiny"', '"--dataset=tiny", "--epochs=1"'), {})
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert yaml.safe_load(Path(last.partition("--config_files=")[2]).read_text())["learning_rate"]
+
+
+def anchor(heading: str) -> str:
+    """What GitHub makes of a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", LINKING, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_place_that_a_page_links_to_exists(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)|src(?:set)?=\"([^\"]+)\"", text):
+        file, _, place = "".join(target).partition("#")
+        linked = page.parent / file if file else page
+        assert linked.exists(), file
+        if place:
+            headings = re.findall(r"^#+ (.*)$", linked.read_text(encoding="utf-8"), re.M)
+            assert place in map(anchor, headings), (file, place)
 
 
 def test_ci_reads_its_test_command_from_here() -> None:
@@ -73,3 +119,60 @@ def test_ci_reads_its_test_command_from_here() -> None:
         line for line in README.splitlines() if re.match("^pip install .*&& python -m", line)
     ]
     assert commands == ['pip install -e ".[offline,test]" && python -m pytest']
+
+
+@pytest.fixture
+def tables() -> ModuleType:
+    """results/tables.py, which no package holds."""
+    spec = importlib.util.spec_from_file_location("results_tables", ROOT / "results" / "tables.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("script", ["tables.py", "plot.py"])
+def test_tables_and_plots_are_those_of_the_raw_runs(script: str) -> None:
+    command = [sys.executable, str(ROOT / "results" / script), "--check"]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_a_page_that_differs_from_the_raw_runs_fails_with_a_diff(
+    tables: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    pages = [tmp_path / page.name for page in tables.PAGES]
+    for copy, page in zip(pages, tables.PAGES):
+        copy.write_text(page.read_text("utf-8").replace(".0487 ± .0004", ".0499 ± .0004"), "utf-8")
+    monkeypatch.setattr(sys, "argv", ["tables.py", "--check"])
+    with pytest.raises(SystemExit, match="differ"):
+        tables.main(pages)
+    said = capsys.readouterr().out
+    assert "-| `SASRec` | 3 | .0499 ± .0004 |" in said and "+| `SASRec` | 3 | .0487" in said
+    assert ".0499" in pages[0].read_text("utf-8")  # a check writes nothing
+    monkeypatch.setattr(sys, "argv", ["tables.py"])
+    tables.main(pages)
+    assert [page.read_text("utf-8") for page in pages] == [
+        page.read_text("utf-8") for page in tables.PAGES
+    ]
+
+
+def test_a_table_without_its_marks_is_missed(tables: ModuleType) -> None:
+    with pytest.raises(SystemExit, match="groups"):
+        tables.require_all([README])
+
+
+def test_means_deviations_and_rows_of_one_seed(tables: ModuleType) -> None:
+    def run(score: float, seed: int) -> dict[str, Any]:
+        return {"test_result": {"ndcg@10": score}, "seed": seed}
+
+    three = [run(0.1, 1), run(0.2, 2), run(0.3, 3)]
+    assert tables.TEST.text(three, 0.2) == "**.2000 ± .1000**"
+    assert tables.TEST.text(three[:1], 0.2) == ".1000"
+    assert tables._seeds(three[:1]) == "1 (1)"
+
+
+def test_the_best_epoch_is_the_one_whose_weights_are_kept(tables: ModuleType) -> None:
+    of = {"valid_scores": [0.3, 0.5, 0.2, 0.4, 0.4, 0.1], "best_valid_score": 0.4}  # two phases
+    assert tables.best_epoch(of) == 5

@@ -1,0 +1,245 @@
+"""Writes the tables of README.md and quality.md from the raw runs, the JSON files beside this one.
+
+    python results/tables.py            # writes the pages
+    python results/tables.py --check    # prints a diff and fails where a page differs
+
+In a page a table stands between ``<!-- table NAME -->`` and ``<!-- end -->``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import functools
+import json
+import re
+import statistics
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent
+PAGES = (RESULTS.parent / "README.md", RESULTS / "quality.md")
+BLOCK = re.compile(r"(<!-- table ([\w-]+) -->\n).*?(<!-- end -->)", re.S)
+Run = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """Runs that differ in the seed alone.
+
+    file: without ``.json``; it has ``runs``, each under ``"<name> / <seed>"``.
+    name: the label where it is empty.
+    seeds: all that are there where it is empty.
+    """
+
+    label: str
+    file: str
+    name: str = ""
+    seeds: tuple[int, ...] = ()
+
+    def runs(self) -> list[Run]:
+        """One run a seed; at least one."""
+        name, runs = self.name or self.label, []
+        for key, run in _read(self.file).items():
+            of, _, seed = key.rpartition(" / ")
+            if of == name and (not self.seeds or int(seed) in self.seeds):
+                runs.append({**run, "seed": int(seed)})
+        if not runs:
+            raise SystemExit(f"results/{self.file}.json has no run named '{name}'")
+        return runs
+
+
+@dataclass(frozen=True)
+class Column:
+    """The mean of a number over the runs of a row.
+
+    spread: also the sample standard deviation. best: the highest mean is bold.
+    """
+
+    title: str
+    value: Callable[[Run], float]
+    spread: bool = False
+    best: bool = False
+    digits: int = 4
+
+    def mean(self, runs: Sequence[Run]) -> float:
+        return statistics.mean(self.value(run) for run in runs)
+
+    def text(self, runs: Sequence[Run], highest: float) -> str:
+        mean = self.mean(runs)
+        text = number(mean, self.digits)
+        if self.spread and len(runs) > 1:
+            text += f" ± {number(statistics.stdev(map(self.value, runs)), self.digits)}"
+        return f"**{text}**" if self.best and mean == highest else text
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows and columns; the second column says the seeds where ``seeds`` is set."""
+
+    rows: Sequence[Row]
+    columns: Sequence[Column]
+    first: str = "model"
+    seeds: bool = True
+    above: tuple[str, ...] = ()  # cells of a line above the rows
+
+    def text(self) -> str:
+        runs = [row.runs() for row in self.rows]
+        highest = [max(map(column.mean, runs)) for column in self.columns]
+        head = [self.first, *["seeds"] * self.seeds, *(column.title for column in self.columns)]
+        lines: list[Sequence[str]] = [head, ["---"] * len(head), *filter(None, [self.above])]
+        for row, own in zip(self.rows, runs):
+            cells = [column.text(own, top) for column, top in zip(self.columns, highest)]
+            lines.append([row.label, *[_seeds(own)] * self.seeds, *cells])
+        return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def number(value: float, digits: int = 4) -> str:
+    """As the pages write it: .0487, 26."""
+    text = f"{value:.{digits}f}"
+    return text.removeprefix("0") if digits else text
+
+
+def tested(metric: str) -> Callable[[Run], float]:
+    """Of a run's test result."""
+    return lambda run: float(run["test_result"][metric])
+
+
+def group(name: str) -> Column:
+    """Test NDCG@10 within a group of items or users."""
+    return Column(name, tested(f"ndcg@10 ({name})"))
+
+
+def best_epoch(run: Run) -> int:
+    """The epoch whose weights are kept, from 1, counted through all phases of a training.
+
+    It is the last one with the score that the run ends with: of equal scores the later one is
+    kept, and a phase before the last may have a higher one.
+    """
+    scores, best = run["valid_scores"], run["best_valid_score"]
+    return max(epoch for epoch, score in enumerate(scores, 1) if score == best)
+
+
+def rewritten(page: str) -> str:
+    """A page with its tables as the raw runs give them."""
+    return BLOCK.sub(lambda found: f"{found[1]}\n{TABLES[found[2]].text()}\n{found[3]}", page)
+
+
+def require_all(pages: Iterable[str]) -> None:
+    """A table whose marks are gone would never be compared.
+
+    Raises:
+        SystemExit: a table is not in exactly one place, or a page names another one.
+    """
+    named = sorted(found[2] for page in pages for found in BLOCK.finditer(page))
+    if named != sorted(TABLES):
+        raise SystemExit(f"The pages have the tables {named}, not {sorted(TABLES)}")
+
+
+def main(pages: Iterable[Path] = PAGES) -> None:
+    """Writes the pages or, with ``--check``, compares them."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; fail on a difference")
+    check, differs = parser.parse_args().check, False
+    texts = {page: page.read_text(encoding="utf-8") for page in pages}
+    require_all(texts.values())
+    for page, old in texts.items():
+        new = rewritten(old)
+        lines = old.splitlines(keepends=True), new.splitlines(keepends=True)
+        sys.stdout.writelines(difflib.unified_diff(*lines, page.name, "from the raw runs"))
+        differs |= old != new
+        if not check:
+            page.write_text(new, encoding="utf-8")
+    if check and differs:
+        raise SystemExit("The pages differ from the raw runs: run python results/tables.py")
+
+
+@functools.cache
+def _read(file: str) -> dict[str, Run]:
+    runs: dict[str, Run] = json.loads((RESULTS / f"{file}.json").read_text("utf-8"))["runs"]
+    return runs
+
+
+def _seeds(runs: Sequence[Run]) -> str:
+    return str(len(runs)) if len(runs) > 1 else f"1 ({runs[0]['seed']})"
+
+
+VALID = Column("valid NDCG@10", lambda run: run["best_valid_result"]["ndcg@10"], True, True)
+TEST = Column("test NDCG@10", tested("ndcg@10"), True, True)
+RECALL = Column("test Recall@10", tested("recall@10"), True, True)
+EPOCH = Column("best epoch", best_epoch, digits=0)
+GROUPS = ("head items", "tail items", "cold items", "warm items", "head users", "tail users")
+
+SEQUENTIAL = (
+    Row("SASRec", "prime-pantry"),
+    Row("SASRec, item_init", "prime-pantry"),
+    Row("SASRec, item_init, H 128", "prime-pantry"),
+    Row("SASRec, item_init, H 128, `item_init_std` .3", "baseline-item-init", "std .3"),
+    Row("SASRec, item_init, H 192, `item_init_std` .3", "baseline-item-init", "std .3, H 192"),
+    Row("PAD", "prime-pantry"),
+    Row("LLM-ESR", "prime-pantry"),
+)
+GENERAL = (
+    Row("AlphaRec, prime-pantry", "general"),
+    Row("LightGCN, prime-pantry", "general"),
+    Row("AlphaRec, ml-100k", "general"),
+    Row("LightGCN, ml-100k", "general"),
+    Row("AlphaRec, linear map, prime-pantry", "general"),
+    Row("LightGCN, item_init, prime-pantry", "general"),
+)
+README_SEQUENTIAL = (
+    Row("`SASRec`", "prime-pantry", "SASRec"),
+    Row("`SASRec --item_init=llm`", "prime-pantry", "SASRec, item_init"),
+    Row("the same, H 192, `--item_init_std=0.3`", "baseline-item-init", "std .3, H 192"),
+    Row("`PAD`", "prime-pantry", "PAD"),
+    Row("`LLMESR`", "prime-pantry", "LLM-ESR"),
+)
+README_GENERAL = (
+    Row("`LightGCN`", "general", "LightGCN, prime-pantry"),
+    Row("`LightGCN --item_init=llm`", "general", "LightGCN, item_init, prime-pantry"),
+    Row("`AlphaRec`", "general", "AlphaRec, prime-pantry"),
+)
+PAD_ABLATIONS = (
+    "PAD", "ID expert alone", "no alignment (gamma 0)", "linear kernel", "cosine kernel",
+    "Laplace kernel", "InfoNCE alignment", "one gate for all items", "BCE", "GRU4Rec backbone",
+    "Caser backbone", "random ID start", "random ID start, no alignment (gamma 0)",
+    "random ID start, ID expert alone",
+)  # fmt: skip
+LLMESR_ABLATIONS = (
+    "LLM-ESR", "w/o CA", "w/o SD", "w/o Se-view", "w/o Co-view", "w/o Share",
+    "w/ 1-layer Adapter", "w/ Random Init", "w/ Random Init (items, adapter, attention)",
+    "w/o aligned start", "text as it is", "H 64",
+)  # fmt: skip
+
+
+def ablations(file: str, names: Sequence[str]) -> Table:
+    """One seed, the same for all."""
+    rows = [Row(name, file, seeds=(2020,)) for name in names]
+    columns = [replace(c, best=False) for c in (VALID, TEST, group("tail items"))]
+    columns += [group("cold items"), EPOCH]
+    return Table(rows, columns, "configuration", seeds=False)
+
+
+def sizes() -> tuple[str, ...]:
+    """How many users and items a group's test rows have; the same in every run."""
+    result = SEQUENTIAL[0].runs()[0]["test_result"]
+    counts = (f"{result[f'users ({g})']:.0f}, {result[f'items ({g})']:.0f}" for g in GROUPS)
+    return ("(users, items in the group's test rows)", *counts)
+
+
+TAIL = Column("tail items", tested("ndcg@10 (tail items)"), best=True)
+TABLES = {
+    "readme-sequential": Table(README_SEQUENTIAL, (TEST, TAIL), "leave-one-out"),
+    "readme-general": Table(README_GENERAL, (TEST,), "random split"),
+    "sequential": Table(SEQUENTIAL, (VALID, TEST, RECALL, EPOCH)),
+    "groups": Table(SEQUENTIAL, [group(g) for g in GROUPS], seeds=False, above=sizes()),
+    "general": Table(GENERAL, (*(replace(c, best=False) for c in (VALID, TEST, RECALL)), EPOCH)),
+    "ablations-pad": ablations("ablations-pad", PAD_ABLATIONS),
+    "ablations-llmesr": ablations("ablations-llmesr", LLMESR_ABLATIONS),
+}  # fmt: skip
+
+if __name__ == "__main__":
+    main()
