@@ -30,6 +30,7 @@ from recbole_llm.evaluation.ranking import RankingCollector
 from recbole_llm.features.changes import feature_state
 from recbole_llm.trainers.optimizers import TableAndRest, fuse, sparse_table
 from recbole_llm.trainers.progress import Progress
+from recbole_llm.trainers.ranking import BlockRankingMixin
 from recbole_llm.trainers.replicas import ReplicaTrainer, align_statistics
 from recbole_llm.trainers.resume import ResumableMixin
 
@@ -171,7 +172,7 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
         }
 
 
-class Trainer(ResumableMixin, EngineMixin, ReplicaTrainer):
+class Trainer(ResumableMixin, EngineMixin, BlockRankingMixin, ReplicaTrainer):
     """RecBole's trainer with the engine, fused Adam, and checkpoints that hold nothing pickled."""
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
