@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,13 +10,13 @@ from recbole.data.dataloader import (
     FullSortEvalDataLoader as RecBoleFullSortEvalDataLoader,
 )
 from recbole.data.interaction import Interaction
-from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import ModelType
 from torch import Tensor
 
 from recbole_llm.core import distributed
 from recbole_llm.data.interaction import take
 from recbole_llm.data.loaders import IndexDataLoader, OwnRows
+from recbole_llm.data.ranking_step import ranking_step
 from recbole_llm.data.samplers import UsedItems
 from recbole_llm.data.settings import EngineSettings
 from recbole_llm.data.split import IntArray, ranges
@@ -27,10 +26,6 @@ if TYPE_CHECKING:
     from recbole.sampler import AbstractSampler
 
     from recbole_llm.core.config import Config
-
-FLOAT_BYTES = 4
-SCORE_COPIES = 4  # a step's scores: the model's, a copy, and a comparison's temporaries
-HIDDEN_COPIES = 16  # live [L, H] blocks of a transformer layer without gradients: q, k, v, 4H, …
 
 
 class ItemLists:
@@ -69,7 +64,12 @@ class FullSortEvalDataLoader(RecBoleFullSortEvalDataLoader, IndexDataLoader):  #
     step as soon as the catalogue is larger. Here a step holds as many users as fit the budget;
     for sequential models no more than ``eval_batch_size`` rows, and the hidden states of their
     histories count too. Users, positives and histories are RecBole's.
+
+    Attributes:
+        items_a_block: items to be scored at a time; None: all.
     """
+
+    items_a_block: int | None = None
 
     def __init__(
         self, config: Config, dataset: Dataset, sampler: AbstractSampler, shuffle: bool = False
@@ -104,10 +104,9 @@ class FullSortEvalDataLoader(RecBoleFullSortEvalDataLoader, IndexDataLoader):  #
         if budget == 0:
             super()._init_batch_size_and_step()
             return
-        fitting = int(budget * 2**20 // user_bytes(self.config, self._dataset))
+        self.step, self.items_a_block = ranking_step(self.config, self._dataset, budget * 2**20)
         if self.is_sequential:
-            fitting = min(fitting, self.config["eval_batch_size"])
-        self.step = max(fitting, 1)
+            self.step = min(self.step, self.config["eval_batch_size"])
         self.set_batch_size(self.step if self.is_sequential else self.step * self._dataset.item_num)
 
     @property
@@ -127,31 +126,3 @@ class FullSortEvalDataLoader(RecBoleFullSortEvalDataLoader, IndexDataLoader):  #
         users = self.uid_list[index].numpy()
         history = self.uid2history_item.pairs(users)
         return (take(self.user_df, index), history, *self.uid2positive_item.pairs(users))
-
-
-def user_bytes(config: Config, dataset: Dataset) -> int:
-    """Memory that ranking the whole catalogue for one user (one sequence) takes, estimated."""
-    n_items: int = dataset.item_num
-    sequential = config["MODEL_TYPE"] == ModelType.SEQUENTIAL
-    model = getattr(config, "model_class", None)
-    if getattr(model, "full_sort_predict", None) is AbstractRecommender.full_sort_predict:
-        # RecBole then repeats the user's row, lists and all, for every item, on the device.
-        row = _row_bytes(dataset.get_item_feature())
-        row += _row_bytes(dataset[0:1] if sequential else dataset.get_user_feature())
-        return n_items * (2 * row + SCORE_COPIES * FLOAT_BYTES)
-    floats = n_items * SCORE_COPIES
-    if sequential:
-        length: int = config["MAX_ITEM_LIST_LENGTH"]
-        width = max(_number(config[key]) for key in ("hidden_size", "embedding_size")) or 64
-        heads = _number(config["n_heads"]) or 1
-        floats += length * (HIDDEN_COPIES * width + 3 * heads * length)
-    return FLOAT_BYTES * floats
-
-
-def _number(value: Any) -> int:
-    return value if isinstance(value, int) else 0  # some models have lists of layer sizes
-
-
-def _row_bytes(interaction: Interaction) -> int:
-    columns: Iterable[Tensor] = interaction.interaction.values()
-    return sum(v.numel() * v.element_size() for v in columns) // max(len(interaction), 1)

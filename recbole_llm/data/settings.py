@@ -25,8 +25,9 @@ class EngineSettings(Settings):
     SparseAdam; without, it updates all, and holds a gradient for each: too much for millions of
     items (docs/distributed.md)."""
     eval_memory_mib: NonNegative = 128
-    """Memory in MiB that sizes a step of full-sort evaluation, in users; 0: RecBole's own sizes
-    (eval_batch_size scores a step)."""
+    """Memory in MiB that sizes a step of full-sort evaluation, in users, and in items where all of
+    them leave room for few users (docs/distributed.md); 0: RecBole's own sizes (eval_batch_size
+    scores a step)."""
 
     negatives_exclude: Literal["target", "history"] = "target"
     """What sequential models never draw as a training negative: the target alone (RecBole), or the

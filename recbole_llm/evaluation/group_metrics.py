@@ -21,6 +21,7 @@ from recbole.evaluator.collector import Collector, DataStruct
 from torch import Tensor
 
 from recbole_llm.core.log import SHOWN
+from recbole_llm.evaluation.blocks import BlockScores
 from recbole_llm.evaluation.by_user import ByUser, ranking_by_user
 from recbole_llm.evaluation.groups import PAIRS, USERS, Group, make_groups
 from recbole_llm.evaluation.positives import Positives
@@ -53,7 +54,7 @@ class GroupCollector(RankingCollector):
 
     def eval_batch_collect(
         self,
-        scores_tensor: Tensor,
+        scores_tensor: Tensor | BlockScores,
         interaction: Interaction,
         positive_u: Tensor,
         positive_i: Tensor,

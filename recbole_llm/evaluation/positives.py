@@ -19,46 +19,52 @@ FEW = 4  # positives a row up to which counting for all is cheaper than a top-k 
 class Positives:
     """The distinct positives of a batch, by row.
 
+    Args:
+        shape: B and n.
+        rows, items: of the positives, in any order.
+
     Attributes:
         n_items: n.
         rows, items: int64 [P], sorted.
-        scores: [P].
-        above: number of the row's items with a higher score, int64 [P], after `rank`.
+        above: number of the row's items with a higher score, int64 [P]; n until `rank`.
         same: number of the row's items with the same score, itself included, int64 [P]; 1 of a
             positive beyond the first k.
         counts: positives of each row, int64 [B].
     """
 
-    def __init__(self, scores: Tensor, rows: Tensor, items: Tensor) -> None:
-        self.n_items = n = scores.shape[1]
-        keys = torch.unique(rows.to(scores.device) * n + items.to(scores.device))
+    def __init__(self, shape: torch.Size, rows: Tensor, items: Tensor) -> None:
+        n_rows, self.n_items = shape
+        n = self.n_items
+        keys = torch.unique(rows * n + items)
         self.rows, self.items = keys // n, keys % n
-        self.counts = torch.bincount(self.rows, minlength=len(scores))
-        self.scores = scores[self.rows, self.items]
+        self.counts = torch.bincount(self.rows, minlength=n_rows)
         self.above = torch.full_like(self.rows, n)
         self.same = torch.ones_like(self.rows)
 
     def rank(self, scores: Tensor, k: int | None) -> None:
         """Find the places of all positives, or of those within the first k at least."""
+        own = scores[self.rows, self.items]  # [P]
         chosen = torch.arange(len(self.rows), device=scores.device)
         if k is not None and len(self.rows) > FEW * len(scores):
             least = torch.topk(scores, k, dim=-1).values[:, -1]
-            chosen = (self.scores >= least[self.rows]).nonzero().view(-1)
+            chosen = (own >= least[self.rows]).nonzero().view(-1)
         for part in chunks(chosen, scores.shape[1]):
-            self.above[part] = above = self._count(torch.gt, scores, part)
+            self.above[part] = above = self._count(torch.gt, scores, own, part)
             near = part if k is None else part[above < k]
-            self.same[near] = self._count(torch.ge, scores, near) - self.above[near]
+            self.same[near] = self._count(torch.ge, scores, own, near) - self.above[near]
 
-    def _count(self, compare: Callable[..., Tensor], scores: Tensor, which: Tensor) -> Tensor:
+    def _count(
+        self, compare: Callable[..., Tensor], scores: Tensor, own: Tensor, which: Tensor
+    ) -> Tensor:
         """How many of a row's items compare so with its positive, for some positives."""
         if not len(which):
             return which
-        return count(compare, _blocks(scores, self.rows[which]), self.scores[which])
+        return count(compare, _blocks(scores, self.rows[which]), own[which])
 
     def of_items(self, members: Tensor) -> Positives:
         """The positives whose item is in a group, members bool [n]."""
         part, chosen = copy.copy(self), members.to(self.items.device)[self.items]
-        for name in ("rows", "items", "scores", "above", "same"):
+        for name in ("rows", "items", "above", "same"):
             setattr(part, name, getattr(self, name)[chosen])
         part.counts = torch.bincount(part.rows, minlength=len(self.counts))
         return part

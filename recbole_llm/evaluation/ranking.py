@@ -11,6 +11,7 @@ from torch import Tensor
 
 from recbole_llm.data.training import item_counts
 from recbole_llm.evaluation.beyond import COUNTS, VECTORS
+from recbole_llm.evaluation.blocks import BlockScores
 from recbole_llm.evaluation.positives import Positives, chunks, mean_ranks
 from recbole_llm.evaluation.ties import shuffled_ties
 from recbole_llm.features.attach import item_embeddings
@@ -67,7 +68,7 @@ class RankingCollector(Collector):  # type: ignore[misc]
 
     def eval_batch_collect(
         self,
-        scores_tensor: Tensor,
+        scores_tensor: Tensor | BlockScores,
         interaction: Interaction,
         positive_u: Tensor,
         positive_i: Tensor,
@@ -75,33 +76,50 @@ class RankingCollector(Collector):  # type: ignore[misc]
         """Collect a batch.
 
         Args:
-            scores_tensor: scores of the catalogue, -inf where an item may not be ranked, [B, n].
+            scores_tensor: scores of the catalogue, -inf where an item may not be ranked, [B, n];
+                by blocks where metrics need no more than the first places.
             interaction: the batch.
             positive_u: row of each positive, int [P].
             positive_i: item of each positive, int [P].
         """
-        positives = Positives(scores_tensor, positive_u, positive_i)
-        k = max(self.topk)
         self._check_topk(scores_tensor.shape[1])
-        mean_rank = self.register.need("rec.meanrank")
-        if mean_rank or self.register.need("rec.topk"):
-            positives.rank(scores_tensor, None if mean_rank else k)
-        lists = None
-        if self._needs_lists():
-            lists = self._lists(scores_tensor, k)
-            self.data_struct.update_tensor("rec.items", lists)
-        if self.register.need("rec.topk"):
-            rows = positives.tied(k)
-            read = self._drawn(scores_tensor, k, rows) if lists is None else lists[rows]
-            self._collect_hits(positives, k, rows, read)
-        if mean_rank:
-            self.data_struct.update_tensor("rec.meanrank", mean_ranks(scores_tensor, positives))
-        if self.register.need("rec.score"):
-            self.data_struct.update_tensor("rec.score", scores_tensor)
+        rows, items = (ids.to(scores_tensor.device) for ids in (positive_u, positive_i))
+        positives = Positives(scores_tensor.shape, rows, items)
+        if isinstance(scores_tensor, BlockScores):
+            self._collect_blocks(scores_tensor, positives)
+        else:
+            self._collect_whole(scores_tensor, positives)
         if self.register.need("data.label"):
             label = interaction[self.config["LABEL_FIELD"]]
             self.data_struct.update_tensor("data.label", label.to(self.device))
         self._row += len(scores_tensor)
+
+    def _collect_blocks(self, scores: BlockScores, positives: Positives) -> None:
+        """What the first places tell, read off the lists."""
+        k, rows = max(self.topk), torch.arange(len(scores), device=scores.device)
+        lists = scores.lists(k, rows + self._row, lambda: self._keys(scores))
+        if self._needs_lists():
+            self.data_struct.update_tensor("rec.items", lists)
+        if self.register.need("rec.topk"):
+            self._collect_hits(positives, k, rows, lists)
+
+    def _collect_whole(self, scores: Tensor, positives: Positives) -> None:
+        k = max(self.topk)
+        mean_rank = self.register.need("rec.meanrank")
+        if mean_rank or self.register.need("rec.topk"):
+            positives.rank(scores, None if mean_rank else k)
+        lists = None
+        if self._needs_lists():
+            lists = self._lists(scores, k)
+            self.data_struct.update_tensor("rec.items", lists)
+        if self.register.need("rec.topk"):
+            rows = positives.tied(k)
+            read = self._drawn(scores, k, rows) if lists is None else lists[rows]
+            self._collect_hits(positives, k, rows, read)
+        if mean_rank:
+            self.data_struct.update_tensor("rec.meanrank", mean_ranks(scores, positives))
+        if self.register.need("rec.score"):
+            self.data_struct.update_tensor("rec.score", scores)
 
     def _check_topk(self, n: int) -> None:
         if max(self.topk) > n:
@@ -146,15 +164,15 @@ class RankingCollector(Collector):  # type: ignore[misc]
         """The first k items of rows with ties: int64 [T] -> [T, k], always the same ones."""
         if not len(rows):
             return rows.new_empty(0, k)
-        keys = self._keys(scores.shape[1], scores)
+        keys = self._keys(scores)
         parts = chunks(rows, scores.shape[1])
         lists = [shuffled_ties(scores[part], k, part + self._row, keys) for part in parts]
         return torch.cat(lists)
 
-    def _keys(self, n: int, scores: Tensor) -> Tensor:
+    def _keys(self, scores: Tensor | BlockScores) -> Tensor:
         """What tells an item apart whatever its number: a hash of its token, int64 [n]."""
         if self._item_keys is None:
-            keys = torch.arange(n)
+            keys = torch.arange(scores.shape[1])
             if self._tokens is not None:
                 keys = torch.tensor([_hash(str(token)) for token in self._tokens])
             self._item_keys = keys.to(scores.device)

@@ -31,12 +31,17 @@ def shuffled_ties(scores: Tensor, k: int, rows: Tensor, item_keys: Tensor) -> Te
     least = torch.topk(scores, k, dim=1).values[:, -1:]
     # The list and whatever ties with its end: C candidates, k or more a row.
     row, item = (scores >= least).nonzero(as_tuple=True)
-    order = _mixed(item_keys[item] + _mixed(rows)[row]).argsort()
+    order = draws(item_keys[item], rows[row]).argsort()
     order = order[scores[row[order], item[order]].argsort(descending=True, stable=True)]
     order = order[row[order].argsort(stable=True)]
     sizes = torch.bincount(row, minlength=len(scores))
     place = torch.arange(len(row), device=row.device) - (sizes.cumsum(0) - sizes)[row]
     return item[order[place < k]].view(len(scores), k)
+
+
+def draws(item_keys: Tensor, rows: Tensor) -> Tensor:
+    """What orders tied items in a row: int64 [*], of items' keys and rows' numbers."""
+    return _mixed(item_keys + _mixed(rows))
 
 
 def _mixed(x: Tensor) -> Tensor:

@@ -192,7 +192,12 @@ class SequenceRecommender(SequenceTraining, SequentialRecommender):  # type: ign
     @torch.no_grad()
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """Scores of the whole catalogue, [B, n]."""
-        return scores(self.last_states_of(interaction), self._scored_items())
+        return scores(*self.score_factors(interaction))
+
+    @torch.no_grad()
+    def score_factors(self, interaction: Interaction) -> tuple[Tensor, Tensor]:
+        """States [B, D] and item vectors [n, D], see `FactorModel`."""
+        return self.last_states_of(interaction), self._scored_items()
 
     def _scored_items(self) -> Tensor:
         """All item vectors [n, D], kept while the model stays in eval mode."""

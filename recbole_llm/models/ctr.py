@@ -11,7 +11,7 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import Tensor
 
-from recbole_llm.data.eval_loader import FLOAT_BYTES
+from recbole_llm.data.ranking_step import FLOAT_BYTES
 from recbole_llm.data.settings import EngineSettings
 from recbole_llm.layers.packing import last_of
 from recbole_llm.models.base import negatives_of_a_target

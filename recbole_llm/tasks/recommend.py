@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recbole_llm.data.eval_loader import user_bytes
+from recbole_llm.data.ranking_step import user_bytes
 from recbole_llm.data.settings import EngineSettings
 from recbole_llm.tasks.ranking import NEW_USER, Batch, Histories, Ids, Ranker, Scores, Wanted
 from recbole_llm.tasks.scoring import make_scorer

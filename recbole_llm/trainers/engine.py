@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-import recbole.trainer
 import torch
 from recbole.data.dataset import Dataset
 from recbole.trainer.trainer import AbstractTrainer
@@ -31,7 +30,8 @@ from recbole_llm.evaluation.ranking import RankingCollector
 from recbole_llm.features.changes import feature_state
 from recbole_llm.trainers.optimizers import TableAndRest, fuse, sparse_table
 from recbole_llm.trainers.progress import Progress
-from recbole_llm.trainers.replicas import align_statistics, replicated
+from recbole_llm.trainers.ranking import BlockRankingMixin
+from recbole_llm.trainers.replicas import ReplicaTrainer, align_statistics
 from recbole_llm.trainers.resume import ResumableMixin
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
         self.eval_collector.data_collect(train_data)  # RecBole's pretraining stages leave it out
         span = (self.phase_name, self.start_epoch, self.epochs, self.stopping_step)
         anomaly = torch.autograd.set_detect_anomaly(bool(self.config["detect_anomaly"]))
-        with self.progress.training(*span), anomaly, replicated(self.model, self.config):
+        with self.progress.training(*span), anomaly:
             return super().fit(train_data, *args, **kwargs)
 
     def _train_epoch(
@@ -172,7 +172,7 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
         }
 
 
-class Trainer(ResumableMixin, EngineMixin, recbole.trainer.Trainer):  # type: ignore[misc]
+class Trainer(ResumableMixin, EngineMixin, BlockRankingMixin, ReplicaTrainer):
     """RecBole's trainer with the engine, fused Adam, and checkpoints that hold nothing pickled."""
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:

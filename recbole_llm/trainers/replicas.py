@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import recbole.trainer
 import torch
 from recbole.utils import ModelType
 from torch import Tensor, nn
@@ -17,11 +17,72 @@ from recbole_llm.data.sequence_loader import target_count
 
 if TYPE_CHECKING:
     from recbole.config import Config
+    from recbole.data.dataloader import AbstractDataLoader
     from recbole.data.interaction import Interaction
 
     Loss = Tensor | tuple[Tensor, ...]
 
-_LOSSES = ("calculate_loss", "calculate_rs_loss", "calculate_kg_loss")  # that trainers call
+
+class ReplicaTrainer(recbole.trainer.Trainer):  # type: ignore[misc]
+    """RecBole's trainer; where several processes train, its losses are those of all their rows.
+
+    RecBole's loop over batches takes the loss as an argument. So this class comes before a trainer
+    with a loop of its own (NCL's), and after one that calls the loop with losses of its choice
+    (KG's, MKR's, RecVAE's); beside any other trainer either place will do.
+    """
+
+    _replicas: Replicas | None = None
+
+    def fit(self, *args: Any, **kwargs: Any) -> Any:
+        """Train; arguments and result as RecBole's."""
+        # Models that count (Pop) see all rows in every process.
+        if distributed.world_size() > 1 and self.config["MODEL_TYPE"] != ModelType.TRADITIONAL:
+            self._replicas = Replicas(self.model, self.config)
+        try:
+            return super().fit(*args, **kwargs)
+        finally:
+            self._replicas = None  # and with it its hooks on the parameters
+
+    def _train_epoch(
+        self,
+        train_data: AbstractDataLoader,
+        epoch_idx: int,
+        loss_func: Callable[..., Loss] | None = None,
+        show_progress: bool = False,
+    ) -> Any:
+        loss = self.shared(loss_func or self.model.calculate_loss)
+        return super()._train_epoch(train_data, epoch_idx, loss, show_progress)
+
+    def shared(self, loss: Callable[..., Loss]) -> Callable[..., Loss]:
+        """The loss that a loop over batches calls for one of the model's, within `fit`."""
+        return loss if self._replicas is None else self._replicas.shared(loss)
+
+
+class Replicas:
+    """The processes' copies of a model, which DistributedDataParallel keeps the same.
+
+    Args:
+        model: the model, alike in all processes.
+        config: the configuration.
+    """
+
+    def __init__(self, model: nn.Module, config: Config) -> None:
+        self._ddp = _reducing(model, config["device"])
+        self._config = config
+
+    def shared(self, loss: Callable[..., Loss]) -> Callable[[Interaction], Loss]:
+        """A loss of the model whose gradients are those of all processes' rows.
+
+        It counts by the targets it is the mean of, so that the mean over processes is that over
+        the rows of the whole batch.
+        """
+
+        def calculate(interaction: Interaction) -> Loss:
+            weight = _weight(interaction, self._config)
+            found = self._ddp(loss, interaction)
+            return tuple(x * weight for x in found) if isinstance(found, tuple) else found * weight
+
+        return calculate
 
 
 class _Caller(nn.Module):
@@ -31,29 +92,8 @@ class _Caller(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, loss: Callable[..., Loss], *args: Any, **kwargs: Any) -> Loss:
-        return loss(*args, **kwargs)
-
-
-@contextmanager
-def replicated(model: nn.Module, config: Config) -> Iterator[None]:
-    """Within it the gradients of a model's losses are those of all processes' rows.
-
-    A loss counts by the targets it is the mean of, so that the mean over processes is that over
-    the rows of the whole batch. Models that count (Pop) see all rows in every process.
-    """
-    if distributed.world_size() == 1 or config["MODEL_TYPE"] == ModelType.TRADITIONAL:
-        yield
-        return
-    ddp = _reducing(model, config["device"])
-    names = [name for name in _LOSSES if hasattr(model, name)]
-    for name in names:
-        setattr(model, name, _shared(ddp, getattr(model, name), config))
-    try:
-        yield
-    finally:
-        for name in names:
-            delattr(model, name)
+    def forward(self, loss: Callable[..., Loss], interaction: Interaction) -> Loss:
+        return loss(interaction)
 
 
 def _reducing(model: nn.Module, device: torch.device) -> nn.Module:
@@ -69,15 +109,6 @@ def _reducing(model: nn.Module, device: torch.device) -> nn.Module:
             broadcast_buffers=False,
             find_unused_parameters=True,  # a phase, a pretraining, a loss trains a part
         )
-
-
-def _shared(ddp: nn.Module, loss: Callable[..., Loss], config: Config) -> Callable[..., Loss]:
-    def calculate(interaction: Interaction, *args: Any, **kwargs: Any) -> Loss:
-        weight = _weight(interaction, config)
-        found = ddp(loss, interaction, *args, **kwargs)
-        return tuple(x * weight for x in found) if isinstance(found, tuple) else found * weight
-
-    return calculate
 
 
 def _weight(interaction: Interaction, config: Config) -> float:

@@ -17,6 +17,7 @@ from recbole_llm.core.checkpoint import load_checkpoint
 from recbole_llm.core.plugins import find_model, get_model
 from recbole_llm.core.registry import resolve
 from recbole_llm.trainers.engine import EngineMixin, Trainer
+from recbole_llm.trainers.replicas import ReplicaTrainer
 
 if TYPE_CHECKING:
     from recbole.config import Config
@@ -24,15 +25,15 @@ if TYPE_CHECKING:
     from recbole.model.abstract_recommender import AbstractRecommender
 
 
-class KGTrainer(Trainer, recbole_trainers.KGTrainer):  # type: ignore[misc]
+class KGTrainer(Trainer, recbole_trainers.KGTrainer, ReplicaTrainer):  # type: ignore[misc]
     """Alternates between interactions and the knowledge graph."""
 
 
-class KGATTrainer(Trainer, recbole_trainers.KGATTrainer):  # type: ignore[misc]
+class KGATTrainer(Trainer, recbole_trainers.KGATTrainer, ReplicaTrainer):  # type: ignore[misc]
     """KGAT's."""
 
 
-class MKRTrainer(Trainer, recbole_trainers.MKRTrainer):  # type: ignore[misc]
+class MKRTrainer(Trainer, recbole_trainers.MKRTrainer, ReplicaTrainer):  # type: ignore[misc]
     """MKR's."""
 
 
@@ -40,7 +41,7 @@ class TraditionalTrainer(Trainer, recbole_trainers.TraditionalTrainer):  # type:
     """One epoch, for models that count."""
 
 
-class RecVAETrainer(Trainer, recbole_trainers.RecVAETrainer):  # type: ignore[misc]
+class RecVAETrainer(Trainer, recbole_trainers.RecVAETrainer, ReplicaTrainer):  # type: ignore[misc]
     """RecVAE's."""
 
     def __init__(self, config: Config, model: AbstractRecommender) -> None:

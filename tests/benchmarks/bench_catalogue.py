@@ -1,7 +1,9 @@
-"""SASRec with sampled softmax over catalogues of millions: a step and a ranking, and their memory.
+"""SASRec over catalogues of millions: a training step by sampled softmax, and ranking for 64 users.
 
-``bench_catalogue.py --items 1000000``; variants are the values of ``item_table``. Histories and
-targets are drawn by Zipf's law, negatives evenly.
+``bench_catalogue.py --items 1000000 --variants train-sparse rank-blocks``. ``train-`` names a value
+of ``item_table``; ``rank-blocks`` is what evaluation does, ``rank-whole`` scores all items of as
+many users as ``eval_memory_mib`` holds. Histories and targets are drawn by Zipf's law, negatives
+evenly. Times are of the CPU, which other processes change less than the clock's.
 """
 
 from __future__ import annotations
@@ -17,64 +19,102 @@ from harness import compare, parser, peak, report, reset_peak, write
 from recbole.data.interaction import Interaction
 
 from recbole_llm.core.config import Config
+from recbole_llm.data.ranking_step import ranking_step, user_bytes
 from recbole_llm.quick_start import build_trainer
 
-VARIANTS = ("sparse", "dense")
-ROWS, LENGTH, NEGATIVES, STEPS, USERS = 20, 50, 100, 12, 8  # 1,000 targets a step
+VARIANTS = ("train-sparse", "train-dense", "rank-blocks", "rank-whole")
+ROWS, LENGTH, NEGATIVES, STEPS, USERS = 20, 50, 100, 12, 64  # 1,000 targets a step
 
 
 def main() -> None:
     arguments = parser(__doc__ or "")
-    arguments.add_argument("--items", type=int, default=1_000_000)
-    arguments.add_argument("--tables", nargs="+", default=VARIANTS, choices=VARIANTS)
+    arguments.add_argument("--items", type=int, nargs="+", default=[1_000_000])
+    arguments.add_argument("--variants", nargs="+", default=VARIANTS, choices=VARIANTS)
     options = arguments.parse_args()
     if options.child:
-        report(measure(options.items, options.child))
+        kind, _, way = options.child.partition("-")
+        report((train if kind == "train" else rank)(options.items[0], way))
         return
-    passed = [f"--items={options.items}"]
-    write(compare(__file__, options.tables, passed, options.rounds), options.out)
+    found = {}
+    for items in options.items:
+        found[str(items)] = compare(
+            __file__, options.variants, [f"--items={items}"], options.rounds
+        )
+        del found[str(items)]["ratios"]  # of training to ranking
+    write(found, options.out)
 
 
-def measure(items: int, table: str) -> dict[str, Any]:
-    """CPU seconds (which other processes do not change) of a training step and of ranking for a
-    user, and the peak of memory in MiB."""
-    sampled = {"distribution": "uniform", "sample_num": NEGATIVES}
-    settings = {"loss_type": "SSM", "train_neg_sample_args": sampled, "item_table": table}
-    config = Config("SASRec", config_dict={**settings, "show_progress": False})
+def trainer_of(items: int, table: str) -> tuple[Any, dict[str, float]]:
+    """A new SASRec's trainer, the CPU seconds it took, and the memory before, MiB."""
+    config = Config("SASRec", config_dict={
+        "loss_type": "SSM", "item_table": table, "show_progress": False,
+        "train_neg_sample_args": {"distribution": "uniform", "sample_num": NEGATIVES},
+    })  # fmt: skip
+    torch.manual_seed(0)
     before, start = reset_peak(), time.process_time()
     model = config.model_class(config, SimpleNamespace(num=lambda field: items + 1))
     trainer = build_trainer(config, model)
-    built, rng, steps = time.process_time() - start, np.random.default_rng(0), []
+    return trainer, {"before_mib": before, "build_cpu_s": time.process_time() - start}
+
+
+def train(items: int, table: str) -> dict[str, Any]:
+    """CPU seconds of a step, and the peak of memory that the training takes, MiB."""
+    trainer, found = trainer_of(items, table)
+    rng, steps = np.random.default_rng(0), []
     for _ in range(STEPS):
-        batch = draw(rng, items)
+        batch = draw(rng, items, ROWS)
         start = time.process_time()
         trainer.optimizer.zero_grad()
-        model.calculate_loss(batch).backward()
+        trainer.model.calculate_loss(batch).backward()
         trainer.optimizer.step()
         steps.append(time.process_time() - start)
-    trained = peak()
-    model.eval()
-    start = time.process_time()
+    return {**found, "step_cpu_s": median(steps[2:]), "peak_mib": peak() - found["before_mib"]}
+
+
+def rank(items: int, way: str) -> dict[str, Any]:
+    """CPU and clock seconds of ranking for all users, and the peak of memory that it takes beside
+    the model, MiB."""
+    trainer, found = trainer_of(items, "sparse")
+    catalogue, budget = (
+        SimpleNamespace(item_num=items + 1),
+        2**20 * trainer.config["eval_memory_mib"],
+    )
+    step, trainer._items_a_block = ranking_step(trainer.config, catalogue, budget)
+    if way == "whole":
+        step = max(int(budget // user_bytes(trainer.config, catalogue)), 1)
+        trainer._items_a_block = None
+    trainer.tot_item_num = items + 1
+    users = draw(np.random.default_rng(0), items, USERS)
+    trainer.model.eval()
+    built, cpu, clock = reset_peak(), time.process_time(), time.perf_counter()
     with torch.no_grad():
-        for row in range(USERS):  # a user a step, as eval_memory_mib: 128 has it from 8 M items on
-            torch.topk(model.full_sort_predict(batch[row : row + 1]), 10)
+        for row in range(0, USERS, step):
+            some = users[row : row + step]
+            positives = torch.arange(len(some)), some["pos_item_id_list"][:, -1]
+            interaction, scores, *positives = trainer._full_sort_batch_eval(
+                (some, None, *positives)
+            )
+            trainer.eval_collector.eval_batch_collect(scores, interaction, *positives)
+    cpu, clock = time.process_time() - cpu, time.perf_counter() - clock
     return {
-        "build_cpu_s": built,
-        "step_cpu_s": median(steps[2:]),
-        "rank_user_cpu_s": (time.process_time() - start) / USERS,
-        "train_mib": trained - before,
-        "all_mib": peak() - before,
+        **found,
+        "users_a_step": step,
+        "items_a_block": trainer._items_a_block or items + 1,
+        "rank_cpu_s": cpu,
+        "rank_s": clock,
+        "rank_mib": peak() - built,
+        "peak_mib": peak() - found["before_mib"],
+        "hits": int(trainer.eval_collector.get_data_struct().get("rec.topk")[:, :-1].sum()),
     }
 
 
-def draw(rng: Any, items: int) -> Interaction:
-    """A batch of windows with targets at all positions, and negatives."""
-    shape = (ROWS, LENGTH + 1)
-    history = torch.from_numpy(rng.zipf(1.2, shape) % items + 1)
-    negatives = torch.from_numpy(rng.integers(1, items + 1, (ROWS, LENGTH, NEGATIVES)))
+def draw(rng: Any, items: int, rows: int) -> Interaction:
+    """Windows with targets at all positions, and negatives."""
+    history = torch.from_numpy(rng.zipf(1.2, (rows, LENGTH + 1)) % items + 1)
+    negatives = torch.from_numpy(rng.integers(1, items + 1, (rows, LENGTH, NEGATIVES)))
     return Interaction({
         "item_id_list": history[:, :-1],
-        "item_length": torch.full((ROWS,), LENGTH),
+        "item_length": torch.full((rows,), LENGTH),
         "pos_item_id_list": history[:, 1:],
         "neg_item_id_list": negatives,
     })  # fmt: skip

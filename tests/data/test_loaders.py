@@ -22,8 +22,9 @@ from recbole.utils import init_seed
 
 from recbole_llm.core.config import Config
 from recbole_llm.data.dataset import Dataset
-from recbole_llm.data.eval_loader import FullSortEvalDataLoader, user_bytes
+from recbole_llm.data.eval_loader import FullSortEvalDataLoader
 from recbole_llm.data.prepare import data_preparation
+from recbole_llm.data.ranking_step import user_bytes
 from recbole_llm.data.sequence import SequentialDataset
 from recbole_llm.testing import write_tiny_dataset
 

@@ -9,15 +9,19 @@ from typing import Any
 import pytest
 import recbole.trainer
 from recbole.utils import get_trainer as get_recbole_trainer
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 import recbole_llm
 from recbole_llm import ModelSpec, get_trainer, run_recbole_llm
 from recbole_llm.core import plugins
 from recbole_llm.core.checkpoint import load_checkpoint, save_atomically
+from recbole_llm.core.config import Config
 from recbole_llm.core.plugins import get_model, list_models, recbole_models
+from recbole_llm.quick_start import build_model, build_trainer, load_data, start
 from recbole_llm.testing import write_tiny_dataset
 from recbole_llm.trainers import stock
 from recbole_llm.trainers.engine import EngineMixin
+from recbole_llm.trainers.replicas import ReplicaTrainer
 
 QUIET = {"epochs": 1, "show_progress": False, "log_flops": False, "data_path": "dataset"}
 
@@ -70,6 +74,44 @@ def test_every_trainer_that_recbole_has_for_a_model_has_its_subclass() -> None:
     assert theirs == set(stock._BY_RECBOLES)
     for base, trainer in stock._BY_RECBOLES.items():
         assert trainer.__name__ == base.__name__ and issubclass(trainer, (base, EngineMixin))
+
+
+class Noted:
+    """In the place of `Replicas`: counts the batches whose loss was given to it."""
+
+    batches = 0
+
+    def shared(self, loss: Callable[..., Any]) -> Callable[..., Any]:
+        def calculate(interaction: Any) -> Any:
+            self.batches += 1
+            return loss(interaction)
+
+        return calculate
+
+
+@pytest.mark.parametrize("name", ["BPR", "CKE", "MKR", "RecVAE", "NCL", "RaCT"])
+def test_every_step_is_by_a_loss_that_processes_can_share(name: str) -> None:
+    """RecBole's trainers call their loop with several losses, or have a loop of their own."""
+    keys = {**QUIET, "pretrain_epochs": 1, "save_step": 1, "num_clusters": 4}
+    config = Config(name, "tiny", config_dict=keys)
+    start(config, trains=True)
+    train_data = load_data(config)[1]
+    trainer: Any = build_trainer(config, build_model(config, train_data._dataset))
+    trainer._replicas, steps = Noted(), []
+    noted = trainer._replicas
+    hook = register_optimizer_step_post_hook(lambda *_: steps.append(1))
+    try:
+        trainer.fit(train_data, saved=False)
+    finally:
+        hook.remove()
+    assert noted.batches == len(steps) > 0
+    assert trainer._replicas is None
+
+
+def test_kgats_losses_can_be_shared() -> None:
+    """Its package is not among the tests'."""
+    bases = stock.KGATTrainer.__mro__
+    assert bases.index(recbole.trainer.KGATTrainer) < bases.index(ReplicaTrainer)
 
 
 def test_a_pretraining_stage_leaves_plain_data_from_which_the_next_one_starts() -> None:

@@ -141,8 +141,13 @@ class AlphaRec(GeneralRecommender):  # type: ignore[misc]
     @torch.no_grad()
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """Cosines of each row's user and every item, [B, n]."""
+        return scores(*self.score_factors(interaction))
+
+    @torch.no_grad()
+    def score_factors(self, interaction: Interaction) -> tuple[Tensor, Tensor]:
+        """Unit vectors of users [B, D] and items [n, D], see `FactorModel`."""
         users, items = self._normalised()
-        return scores(users[interaction[self.USER_ID]], items)
+        return users[interaction[self.USER_ID]], items
 
     def _normalised(self) -> tuple[Tensor, Tensor]:
         """Unit vectors [N, D] and [n, D], kept while the model stays in eval mode."""

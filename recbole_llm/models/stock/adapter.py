@@ -47,8 +47,13 @@ class StockAdapter(SequenceTraining):
     @torch.no_grad()
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """Scores of the whole catalogue, [B, n]."""
+        return scores(*self.score_factors(interaction))
+
+    @torch.no_grad()
+    def score_factors(self, interaction: Interaction) -> tuple[Tensor, Tensor]:
+        """States [B, H] and item vectors [n, H], see `FactorModel`."""
         states = self.forward(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN])
-        return scores(states, self.item_embedding.weight)
+        return states, self.item_embedding.weight
 
     def calculate_loss(self, interaction: Interaction) -> Tensor:
         """Mean loss over a batch's targets, scalar."""

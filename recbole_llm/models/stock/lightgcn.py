@@ -23,6 +23,11 @@ class LightGCN(StockLightGCN):  # type: ignore[misc]
     @torch.no_grad()
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """Scores of the whole catalogue, [B, n]."""
+        return scores(*self.score_factors(interaction))
+
+    @torch.no_grad()
+    def score_factors(self, interaction: Interaction) -> tuple[Tensor, Tensor]:
+        """Vectors of users [B, D] and items [n, D], see `FactorModel`."""
         if self.restore_user_e is None or self.restore_item_e is None:
             self.restore_user_e, self.restore_item_e = self.forward()
-        return scores(self.restore_user_e[interaction[self.USER_ID]], self.restore_item_e)
+        return self.restore_user_e[interaction[self.USER_ID]], self.restore_item_e

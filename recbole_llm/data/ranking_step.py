@@ -1,0 +1,96 @@
+"""How much of a full ranking is held at a time: how many rows, and which part of the catalogue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from recbole.data.interaction import Interaction
+from recbole.evaluator.register import Register
+from recbole.model.abstract_recommender import AbstractRecommender
+from recbole.utils import ModelType
+
+if TYPE_CHECKING:
+    from recbole.data.dataset import Dataset
+    from torch import Tensor
+
+    from recbole_llm.core.config import Config
+
+FLOAT_BYTES = 4
+SCORE_COPIES = 4  # a step's scores: the model's, a copy, and a comparison's temporaries
+HIDDEN_COPIES = 16  # live [L, H] blocks of a transformer layer without gradients: q, k, v, 4H, …
+ENOUGH_ROWS = 64  # for which reading the item vectors takes less time than their products
+LEAST_ITEMS = 1024  # of a block
+WHOLE = ("rec.meanrank", "rec.score")  # what metrics need that is not in the first k places
+
+
+class FactorModel(Protocol):
+    """A model whose scores are products of vectors, so that a catalogue can be scored in parts."""
+
+    def score_factors(self, interaction: Interaction) -> tuple[Tensor, Tensor]:
+        """Vectors of the rows [B, D] and of the catalogue [n, D], whose products are the scores of
+        `full_sort_predict`; without gradient."""
+
+
+class RankingStep(NamedTuple):
+    """What a step of a full ranking holds."""
+
+    rows: int
+    items: int | None  # of a block; None: of all at once
+
+
+def ranking_step(config: Config, dataset: Dataset, budget: float) -> RankingStep:
+    """A step within a budget of bytes: one row at least, against blocks of items where all of them
+    would leave room for few rows."""
+    row, item = _row_and_item_bytes(config, dataset)
+    rows = max(int(budget // (row + item * dataset.item_num)), 1)
+    if rows >= ENOUGH_ROWS or not _ranks_by_blocks(config):
+        return RankingStep(rows, None)
+    rows = min(max(int(budget // max(row, 1)), 1), ENOUGH_ROWS)
+    items = max(int(budget // (rows * item)), LEAST_ITEMS)  # once the hidden states are gone
+    return RankingStep(rows, items if items < dataset.item_num else None)
+
+
+def _ranks_by_blocks(config: Config) -> bool:
+    register = Register(config)
+    return has_factors(getattr(config, "model_class", None)) and not any(map(register.need, WHOLE))
+
+
+def has_factors(model: type | None) -> bool:
+    """Whether a model class is a `FactorModel`, and no subclass of one that scores otherwise."""
+    bases = [] if model is None else model.__mro__
+    given = [{"score_factors", "full_sort_predict"} & vars(base).keys() for base in bases]
+    return "score_factors" in next(filter(None, given), ())
+
+
+def user_bytes(config: Config, dataset: Dataset) -> int:
+    """Memory that ranking the whole catalogue for one user (one sequence) takes, estimated."""
+    row, item = _row_and_item_bytes(config, dataset)
+    return row + item * int(dataset.item_num)
+
+
+def _row_and_item_bytes(config: Config, dataset: Dataset) -> tuple[int, int]:
+    """Memory of a row's hidden states, and of its scores for each item, estimated."""
+    sequential = config["MODEL_TYPE"] == ModelType.SEQUENTIAL
+    model = getattr(config, "model_class", None)
+    if getattr(model, "full_sort_predict", None) is AbstractRecommender.full_sort_predict:
+        # RecBole then repeats the user's row, lists and all, for every item, on the device.
+        pair = _row_bytes(dataset.get_item_feature())
+        pair += _row_bytes(dataset[0:1] if sequential else dataset.get_user_feature())
+        return 0, 2 * pair + SCORE_COPIES * FLOAT_BYTES
+    if not sequential:
+        return 0, SCORE_COPIES * FLOAT_BYTES
+    length: int = config["MAX_ITEM_LIST_LENGTH"]
+    width = max(_number(config[key]) for key in ("hidden_size", "embedding_size")) or 64
+    heads = _number(config["n_heads"]) or 1
+    floats = length * (HIDDEN_COPIES * width + 3 * heads * length)
+    return FLOAT_BYTES * floats, SCORE_COPIES * FLOAT_BYTES
+
+
+def _number(value: Any) -> int:
+    return value if isinstance(value, int) else 0  # some models have lists of layer sizes
+
+
+def _row_bytes(interaction: Interaction) -> int:
+    columns: Iterable[Tensor] = interaction.interaction.values()
+    return sum(v.numel() * v.element_size() for v in columns) // max(len(interaction), 1)
