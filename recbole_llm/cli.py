@@ -7,7 +7,16 @@ from typing import Any
 
 import click
 
-from recbole_llm.command import ARGS, arguments, command, guarded, names, rest_when_idle, split
+from recbole_llm.command import (
+    ARGS,
+    arguments,
+    command,
+    executed,
+    guarded,
+    names,
+    rest_when_idle,
+    split,
+)
 
 _USAGE = """\
 recbole-llm run --model=PAD --dataset=ml-100k [--key=value …]
@@ -153,6 +162,7 @@ def prepare(stage: str | None, arguments: tuple[str, ...]) -> None:
 @click.option("--baseline", help="The model that the others are tested against; else the first.")
 @click.option("--tune", type=int, help="Trials of each model, to find its settings first.")
 @click.option("--output", default="comparison", show_default=True, help="Folder of all results.")
+@executed
 @arguments
 @command
 def compare(models: str, seeds: str, arguments: tuple[str, ...], **options: Any) -> None:
@@ -173,6 +183,7 @@ def compare(models: str, seeds: str, arguments: tuple[str, ...], **options: Any)
 @click.option("--trials", required=True, type=int, help="In all, with those done before.")
 @click.option("--jobs", default=1, show_default=True, help="Trials at once.")
 @click.option("--output", default="tuning", show_default=True, help="Folder of all results.")
+@executed
 @arguments
 @command
 def tune(model: str, trials: int, arguments: tuple[str, ...], **options: Any) -> None:
