@@ -130,13 +130,16 @@ def convert(interactions: str, output: str, text: str | None, **options: Any) ->
 
 
 @main.command(context_settings=ARGS)
+@click.option("--executor", type=click.Choice(["local", "ray"]), help="Key encoder_executor.")
+@click.option("--jobs", type=int, help="Key encoder_jobs: models at once, of Ray.")
 @arguments
 @command
-def encode(arguments: tuple[str, ...]) -> None:
+def encode(arguments: tuple[str, ...], **of_encoder: Any) -> None:
     """Encode a data set's item texts: encode --dataset=ml-100k [--encoder=… --key=value …]."""
     from recbole_llm.tasks.encode import encode as lines
 
     argv, files = split(arguments)
+    argv += [f"--encoder_{key}={value}" for key, value in of_encoder.items() if value is not None]
     for line in lines(files, argv):
         click.echo(line)
 
