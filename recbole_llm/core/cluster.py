@@ -94,11 +94,13 @@ class Share:
         threads: to compute with.
         cpus: that Ray sets aside for it.
         gpus: the same; a part of one where there are fewer than pieces of work.
+        room: how many have so many CPUs at once.
     """
 
     threads: int
     cpus: int
     gpus: float
+    room: int
 
     @classmethod
     def of(cls, nodes: Sequence[Mapping[str, float]], at_once: int) -> Share:
@@ -113,11 +115,15 @@ class Share:
         nodes = [node for node in nodes if node.get("GPU")] or nodes
         gpus = sum(int(node.get("GPU", 0)) for node in nodes)
         cpus = [int(node.get("CPU", 0)) for node in nodes]
-        most = max(cpus)
-        fit = (n for n in range(most, 0, -1) if sum(c // n for c in cpus) >= at_once)
-        share = next(fit, 1)
+        most = max(1, *cpus)
+
+        def room(each: int) -> int:
+            return sum(count // each for count in cpus)
+
+        share = next((n for n in range(most, 0, -1) if room(n) >= at_once), 1)
         threads = int(os.environ.get("OMP_NUM_THREADS", share))
-        return cls(threads, min(threads, most), 1 / math.ceil(at_once / gpus) if gpus else 0)
+        own = min(threads, most)
+        return cls(threads, own, 1 / math.ceil(at_once / gpus) if gpus else 0, room(own))
 
 
 def share_of(ray: ModuleType, at_once: int) -> Share:

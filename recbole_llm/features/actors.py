@@ -42,6 +42,7 @@ def by_actors(
         batches: texts.
 
     Raises:
+        ValueError: there are too few CPUs for as many.
         EncoderError: an encoder's own, or a batch's actors died again and again.
     """
     batch = next(batches, None)
@@ -49,6 +50,11 @@ def by_actors(
         return
     with cluster.connected(address) as ray:
         share = cluster.share_of(ray, jobs)
+        if share.room < jobs:  # the others would wait for ever, with their batches
+            raise ValueError(
+                f"encoder_jobs: of actors with {share.cpus} CPUs, the cluster has room for "
+                f"{share.room}, not for {jobs}; set so many, or fewer threads in OMP_NUM_THREADS"
+            )
         actor = ray.remote(_Model).options(
             num_cpus=share.cpus, num_gpus=share.gpus if gpu else 0,
             max_restarts=-1, max_task_retries=_TRIES,

@@ -126,6 +126,13 @@ def test_a_stopped_encoding_goes_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("ray")
+def test_more_actors_than_there_is_room_for_are_refused() -> None:
+    with pytest.raises(ValueError, match="encoder_jobs: of actors with 1 CPUs, .* room for 2, not"):
+        list(by_actors(3, None, False, HashEncoder(8), iter([["a"]])))
+
+
+@pytest.mark.slow
 @pytest.mark.usefixtures("by_value")
 def test_an_encoders_error_is_its_own(tmp_path: Path) -> None:
     with pytest.raises(EncoderError, match="^no such word$"):

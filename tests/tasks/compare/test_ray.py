@@ -25,14 +25,15 @@ def compare(models: str, *more: str) -> Result:
 @pytest.mark.parametrize(
     ("nodes", "at_once", "share"),
     [
-        ([{"CPU": 8.0}], 2, Share(4, 4, 0)),
-        ([{"CPU": 8.0}], 3, Share(2, 2, 0)),
-        ([{"CPU": 2.0}], 4, Share(1, 1, 0)),  # two wait
-        ([{"CPU": 4.0}] * 3, 4, Share(2, 2, 0)),  # with 3 each, there is room for three
-        ([{"CPU": 4.0}, {"CPU": 16.0}], 1, Share(16, 16, 0)),
-        ([{"CPU": 4.0, "GPU": 1.0}, {"CPU": 64.0}], 1, Share(4, 4, 1)),
-        ([{"CPU": 8.0, "GPU": 2.0}], 3, Share(2, 2, 0.5)),
-        ([{"CPU": 8.0, "GPU": 8.0}], 2, Share(4, 4, 1)),
+        ([{"CPU": 8.0}], 2, Share(4, 4, 0, 2)),
+        ([{"CPU": 8.0}], 3, Share(2, 2, 0, 4)),
+        ([{"CPU": 2.0}], 4, Share(1, 1, 0, 2)),  # two wait
+        ([{"CPU": 4.0}] * 3, 4, Share(2, 2, 0, 6)),  # with 3 each, there is room for three
+        ([{"CPU": 4.0}, {"CPU": 16.0}], 1, Share(16, 16, 0, 1)),
+        ([{"CPU": 4.0, "GPU": 1.0}, {"CPU": 64.0}], 1, Share(4, 4, 1, 1)),
+        ([{"CPU": 8.0, "GPU": 2.0}], 3, Share(2, 2, 0.5, 4)),
+        ([{"CPU": 8.0, "GPU": 8.0}], 2, Share(4, 4, 1, 2)),
+        ([{}], 1, Share(1, 1, 0, 0)),  # a head without CPUs
     ],
 )
 def test_as_much_as_all_can_have(
@@ -46,8 +47,8 @@ def test_threads_are_the_users_but_no_more_cpus_are_asked_for_than_a_machine_has
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert Share.of([{"CPU": 8.0}], 2) == Share(3, 3, 0)
-    assert Share.of([{"CPU": 2.0}], 1) == Share(3, 2, 0)
+    assert Share.of([{"CPU": 8.0}], 2) == Share(3, 3, 0, 2)
+    assert Share.of([{"CPU": 2.0}], 1) == Share(3, 2, 0, 1)
 
 
 @pytest.mark.usefixtures("quick_runs")
