@@ -7,7 +7,16 @@ from typing import Any
 
 import click
 
-from recbole_llm.command import ARGS, arguments, command, guarded, names, rest_when_idle, split
+from recbole_llm.command import (
+    ARGS,
+    arguments,
+    command,
+    executed,
+    guarded,
+    names,
+    rest_when_idle,
+    split,
+)
 
 _USAGE = """\
 recbole-llm run --model=PAD --dataset=ml-100k [--key=value …]
@@ -121,13 +130,16 @@ def convert(interactions: str, output: str, text: str | None, **options: Any) ->
 
 
 @main.command(context_settings=ARGS)
+@click.option("--executor", type=click.Choice(["local", "ray"]), help="Key encoder_executor.")
+@click.option("--jobs", type=int, help="Key encoder_jobs: models at once, of Ray.")
 @arguments
 @command
-def encode(arguments: tuple[str, ...]) -> None:
+def encode(arguments: tuple[str, ...], **of_encoder: Any) -> None:
     """Encode a data set's item texts: encode --dataset=ml-100k [--encoder=… --key=value …]."""
     from recbole_llm.tasks.encode import encode as lines
 
     argv, files = split(arguments)
+    argv += [f"--encoder_{key}={value}" for key, value in of_encoder.items() if value is not None]
     for line in lines(files, argv):
         click.echo(line)
 
@@ -153,6 +165,7 @@ def prepare(stage: str | None, arguments: tuple[str, ...]) -> None:
 @click.option("--baseline", help="The model that the others are tested against; else the first.")
 @click.option("--tune", type=int, help="Trials of each model, to find its settings first.")
 @click.option("--output", default="comparison", show_default=True, help="Folder of all results.")
+@executed
 @arguments
 @command
 def compare(models: str, seeds: str, arguments: tuple[str, ...], **options: Any) -> None:
@@ -173,6 +186,7 @@ def compare(models: str, seeds: str, arguments: tuple[str, ...], **options: Any)
 @click.option("--trials", required=True, type=int, help="In all, with those done before.")
 @click.option("--jobs", default=1, show_default=True, help="Trials at once.")
 @click.option("--output", default="tuning", show_default=True, help="Folder of all results.")
+@executed
 @arguments
 @command
 def tune(model: str, trials: int, arguments: tuple[str, ...], **options: Any) -> None:

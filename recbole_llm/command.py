@@ -78,6 +78,21 @@ def command(action: Callable[..., None]) -> Callable[..., None]:
     return ended
 
 
+def executed(action: Callable[..., None]) -> Callable[..., None]:
+    """Options of a command whose work may be a Ray cluster's."""
+    where = click.option(
+        "--executor",
+        type=click.Choice(["local", "ray"]),
+        default="local",
+        show_default=True,
+        help="This machine, or a Ray cluster (extra ray).",
+    )
+    address = click.option(
+        "--ray_address", help="Of the cluster; else RAY_ADDRESS, else a Ray that is started here."
+    )
+    return where(address(action))
+
+
 def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     """Arguments for ``Config``, and the config files among them."""
     from recbole_llm.core.schema import parse_command_line

@@ -7,12 +7,13 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
-from recbole_llm.core import compat
+from recbole_llm.core import cluster, compat
 
 GOLDEN = Path(os.environ.get("RECBOLE_LLM_GOLDEN") or Path(__file__).parent / "golden")
 Golden = tuple[dict[str, np.ndarray], dict[str, Any]]
@@ -81,3 +82,25 @@ def golden() -> Callable[[str], Golden]:
         return arrays, json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8"))
 
     return load
+
+
+@pytest.fixture(scope="session")
+def ray_installed() -> None:
+    """Skips where it is not."""
+    try:
+        cluster.check_installed()
+    except ValueError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def ray(ray_installed: None) -> Iterator[ModuleType]:
+    """Ray on this machine, of two CPUs and two GPUs that there are in name only."""
+    import ray
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("CUDA_VISIBLE_DEVICES", raising=False)  # which RecBole sets
+        patch.setenv("RAY_worker_niceness", "0")  # Ray's 15 starves beside other work
+        ray.init("local", num_cpus=2, num_gpus=2, include_dashboard=False, log_to_driver=False)
+    yield ray
+    ray.shutdown()

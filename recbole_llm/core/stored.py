@@ -36,9 +36,10 @@ NEVER = frozenset((
     "mlp_pretrain_path", "warm_up", "xgb_model",
     # addresses, and names of the environment
     "encoder_base_url", "encoder_api_key_env", "log_wandb", "wandb_project", "ip", "port",
+    "ray_address",
     # the machine
     "gpu_id", "use_gpu", "worker", "nproc", "world_size", "offset", "local_rank", "encoder_device",
-    "cpu_threads", "tune_malloc", "device",
+    "cpu_threads", "tune_malloc", "device", "encoder_executor", "encoder_jobs",
     # whose result is elsewhere: in the weights, in eval_args
     "item_init", "protocol",
 ))  # fmt: skip

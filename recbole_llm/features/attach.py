@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 # Keys that change how vectors are made, not the vectors.
 _NO_CHANGE = frozenset(
     ("encoder_device", "encoder_batch_tokens", "encoder_batch_size", "encoder_request_size",
-     "encoder_max_retries", "encoder_timeout", "encoder_api_key_env", "embedding_cache_dir")
+     "encoder_max_retries", "encoder_timeout", "encoder_api_key_env", "embedding_cache_dir",
+     "encoder_executor", "encoder_jobs", "ray_address")
 )  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from logging import getLogger
 
@@ -15,6 +15,9 @@ from tqdm import tqdm
 from recbole_llm.features.encoders.base import Encoder, EncoderError
 from recbole_llm.features.table import Matrix
 from recbole_llm.features.vectors import EmbeddingStore
+
+# Batches of texts -> each with its vectors, float32 [n, D], in any order.
+Encode = Callable[[Encoder, Iterator[list[str]]], Iterator[tuple[list[str], Matrix]]]
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,20 @@ class EncodeReport:
         )
 
 
+def encode_batch(encoder: Encoder, texts: list[str]) -> Matrix:
+    """What an encoder gives for texts, as float32."""
+    with np.errstate(over="ignore"):  # what is beyond float32 is not finite, and refused
+        return np.asarray(encoder.encode(texts), np.float32)
+
+
+def one_by_one(
+    encoder: Encoder, batches: Iterator[list[str]]
+) -> Iterator[tuple[list[str], Matrix]]:
+    """Each batch with its vectors, by this process."""
+    for texts in batches:
+        yield texts, encode_batch(encoder, texts)
+
+
 def encode_texts(
     encoder: Encoder,
     store: EmbeddingStore,
@@ -52,6 +69,7 @@ def encode_texts(
     batch_size: int = 256,
     title: str = "Encoding",
     progress: bool = True,
+    encode: Encode = one_by_one,
 ) -> tuple[Matrix, EncodeReport]:
     """Vectors of texts, float32 [len(texts), D]; rows of texts whose vector is refused are zeros.
 
@@ -63,6 +81,7 @@ def encode_texts(
             encoder that asks an endpoint may have a smaller ``request_size``.
         title: of the progress bar.
         progress: whether to show it.
+        encode: how batches are encoded; they are the same whatever it is.
 
     Raises:
         EncoderError: the encoder returns another shape, or another width than it did before.
@@ -77,19 +96,16 @@ def encode_texts(
     refused: list[str] = []
     batch_size = min(batch_size, getattr(encoder, "request_size", batch_size))
     with tqdm(total=len(todo), desc=title, unit="text", disable=not (progress and todo)) as bar:
-        for batch in _batches(todo, batch_size):
-            # Another process may have been here since.
-            there = store.present([keys[t] for t in batch])
-            new = [t for t in batch if keys[t] not in there]
-            if new:
-                vectors = _encode(encoder, new, width)
-                usable = store.usable(vectors)
-                kept = np.flatnonzero(usable).tolist()
-                store.add([keys[new[i]] for i in kept], vectors[kept])
-                refused += [new[i] for i in np.flatnonzero(~usable)]
-                width = vectors.shape[1]
+        batches = _missing(store, keys, _batches(todo, batch_size), bar.update)
+        for new, vectors in encode(encoder, batches):
+            _check(vectors, len(new), width)
+            usable = store.usable(vectors)
+            kept = np.flatnonzero(usable).tolist()
+            store.add([keys[new[i]] for i in kept], vectors[kept])
+            refused += [new[i] for i in np.flatnonzero(~usable)]
+            width = vectors.shape[1]
             encoded += len(new)
-            bar.update(len(batch))
+            bar.update(len(new))
     if refused:
         _warn(refused, len(unique))
     # Read back, so that a first and a later run give the same numbers whatever is stored.
@@ -137,13 +153,24 @@ def _batches(texts: Sequence[str], size: int) -> Iterator[list[str]]:
         yield by_length[start : start + size]
 
 
-def _encode(encoder: Encoder, texts: list[str], width: int | None) -> Matrix:
-    with np.errstate(over="ignore"):  # what is beyond float32 is not finite, and refused
-        vectors = np.asarray(encoder.encode(texts), np.float32)
-    if vectors.ndim != 2 or len(vectors) != len(texts) or not vectors.shape[1]:
+def _missing(
+    store: EmbeddingStore,
+    keys: Mapping[str, bytes],
+    batches: Iterator[list[str]],
+    done: Callable[[int], object],
+) -> Iterator[list[str]]:
+    """What is left of batches when they are asked for: another process may have been here."""
+    for batch in batches:
+        there = store.present([keys[t] for t in batch])
+        done(len(there))
+        if len(there) < len(batch):
+            yield [t for t in batch if keys[t] not in there]
+
+
+def _check(vectors: Matrix, texts: int, width: int | None) -> None:
+    if vectors.ndim != 2 or len(vectors) != texts or not vectors.shape[1]:
         raise EncoderError(
-            f"the encoder returned shape {vectors.shape} for {len(texts)} texts; "
-            f"expected [{len(texts)}, D]"
+            f"the encoder returned shape {vectors.shape} for {texts} texts; expected [{texts}, D]"
         )
     if width not in (None, vectors.shape[1]):
         raise EncoderError(
@@ -151,4 +178,3 @@ def _encode(encoder: Encoder, texts: list[str], width: int | None) -> Matrix:
             f"have {width}: the model behind its name has changed; set embedding_cache_dir to "
             f"another folder"
         )
-    return vectors

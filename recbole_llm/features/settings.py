@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
+from recbole_llm.core.cluster import check_installed
 from recbole_llm.core.errors import one_line
 from recbole_llm.core.settings import (
     ConfigLike,
@@ -117,6 +118,16 @@ class EncoderSettings(Settings):
     encoder_batch_size: Count = 256
     """Texts between two commits to the store: what a killed run repeats at most."""
 
+    encoder_executor: Literal["local", "ray"] = "local"
+    """Who encodes: this process, or actors of a Ray cluster (extra ray), a model each."""
+
+    encoder_jobs: Count = 1
+    """ray: actors, among which the CPUs and GPUs of the cluster are shared."""
+
+    ray_address: Text | None = None
+    """ray: address of the cluster, host:port; None: the environment's RAY_ADDRESS, else a Ray of
+    this machine, which ends with the command."""
+
     @field_validator("encoder_max_length", mode="before")
     @classmethod
     def _some_text_is_left(cls, value: object) -> object:
@@ -125,6 +136,13 @@ class EncoderSettings(Settings):
                 f"encoder_max_length: {value} tokens leave nothing of a text between the two that "
                 f"many models put around it, so that all vectors would be equal; set at least 3"
             )
+        return value
+
+    @field_validator("encoder_executor")
+    @classmethod
+    def _ray_is_there(cls, value: str) -> str:
+        if value == "ray":
+            check_installed()
         return value
 
     @field_validator("encoder_device")

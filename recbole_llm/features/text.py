@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from recbole_llm.features.actors import encode_of
 from recbole_llm.features.align import Coverage, align
 from recbole_llm.features.digest import digest, short_digests, texts_digest
 from recbole_llm.features.encoders.base import (
@@ -200,13 +201,15 @@ def encode_named(config: Config, texts: Texts, kind: str) -> EmbeddingTable:
 def _encode(
     config: Config, kind: str, encoder: Encoder, store: EmbeddingStore, texts: Texts
 ) -> tuple[EmbeddingTable, EncodeReport]:
+    settings = EncoderSettings.placed(config)
     matrix, report = encode_texts(
         encoder,
         store,
         list(texts.values()),
-        EncoderSettings.of(config).encoder_batch_size,
+        settings.encoder_batch_size,
         f"Encoding {kind}s",
         config["show_progress"] is not False,
+        encode_of(settings),
     )
     content = texts_digest(texts.keys(), texts.values())
     fingerprint = digest(encoder.fingerprint, store.dtype.name, content)

@@ -27,7 +27,8 @@ _ELSEWHERE = FREE | {
     "output", "user_metrics", "checkpoint_dir", "embedding_cache_dir", "resume", "config_files",
     "gpu_id", "use_gpu", "device", "worker", "encoder_device", "cpu_threads", "tune_malloc",
     "log_wandb", "wandb_project", "encoder_api_key_env", "dataset_save_path",
-    "dataloaders_save_path", "save_dataset", "save_dataloaders",
+    "dataloaders_save_path", "save_dataset", "save_dataloaders", "encoder_executor",
+    "encoder_jobs", "ray_address",
 }  # fmt: skip
 # Code that a run's numbers depend on: the layers below the tasks; of the models its own.
 _CODE = ("core", "layers", "data", "features", "offline", "evaluation", "trainers")

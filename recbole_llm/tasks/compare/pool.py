@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from recbole_llm.core.errors import one_line
+from recbole_llm.tasks.compare.executors import Executor, Started
 
 T = TypeVar("T")
 SCORES, OUTPUT = "scores.txt", "output.txt"  # of a run, in its folder
@@ -29,12 +27,14 @@ class Job(Generic[T]):
         command: subcommand and arguments of ``recbole-llm``.
         folder: of its files, which is made.
         heard: told of each validation, its number from 1 and its score; True stops the run.
+        gpu: whether it may use one.
     """
 
     what: T
     command: Sequence[str]
     folder: Path
     heard: Heard = lambda number, score: False
+    gpu: bool = True
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Ended(Generic[T]):
 @dataclass
 class _Running(Generic[T]):
     job: Job[T]
-    process: subprocess.Popen[bytes]
+    process: Started
     start: float = field(default_factory=time.monotonic)
     heard: int = 0
 
@@ -66,21 +66,21 @@ class _Running(Generic[T]):
                 return True
         return False
 
-    def ended(self, stopped: bool = False) -> Ended[T]:
-        error = None
-        if not stopped and self.process.returncode:
-            error = _last_words(self.job.folder / OUTPUT, self.process.returncode)
+    def ended(self, status: int | str, stopped: bool = False) -> Ended[T]:
+        error = status if isinstance(status, str) else None
+        if isinstance(status, int) and status != 0:
+            error = _last_words(self.job.folder / OUTPUT, status)
         return Ended(self.job.what, time.monotonic() - self.start, error, stopped)
 
 
 def run_jobs(
-    jobs: Iterator[Job[T]], at_once: int, tick: Callable[[], None] = lambda: None
-) -> Iterator[Ended[T]]:
-    """Run jobs, as many at once; each is asked for only when there is room for it.
+    jobs: Iterator[Job[T]], executor: Executor, tick: Callable[[], None] = lambda: None
+) -> Generator[Ended[T], None, None]:
+    """Run jobs, some at once; each is asked for only when there is room for it.
 
     Args:
         jobs: in order.
-        at_once: processes.
+        executor: carries them out, and says how many at once.
         tick: called several times a second.
 
     Yields:
@@ -90,49 +90,35 @@ def run_jobs(
     more = True
     try:
         while running or more:
-            while more and len(running) < at_once:
+            while more and len(running) < executor.at_once:
                 job = next(jobs, None)
                 more = job is not None
                 if job is not None:
-                    running.append(_start(job, at_once))
+                    running.append(_start(job, executor))
             for one in list(running):
-                over = one.process.poll() is not None
-                stopped = one.listen() and not over
+                status = one.process.poll()
+                stopped = one.listen() and status is None
                 if stopped:
-                    _kill(one.process)
-                if over or stopped:
+                    one.process.kill()
+                if stopped or status is not None:
                     running.remove(one)
-                    yield one.ended(stopped)
+                    yield one.ended(status or 0, stopped)
             tick()
             time.sleep(_PAUSE if running else 0)
     finally:
         for one in running:
-            _kill(one.process)
+            one.process.kill()
 
 
-def _start(job: Job[T], at_once: int) -> _Running[T]:
+def _start(job: Job[T], executor: Executor) -> _Running[T]:
     job.folder.mkdir(parents=True, exist_ok=True)
     (job.folder / SCORES).unlink(missing_ok=True)
-    threads = str(max(1, (os.cpu_count() or 1) // at_once))
-    environment = {"OMP_NUM_THREADS": threads, **os.environ}
-    command = command_of(job)
-    with (job.folder / OUTPUT).open("wb") as output:
-        # The run ends when its standard input does: with this process, however that ends.
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=output, stderr=output, env=environment
-        )
-    return _Running(job, process)
+    return _Running(job, executor.start(command_of(job), job.folder / OUTPUT, job.gpu))
 
 
 def command_of(job: Job[T]) -> list[str]:
     """The process of a job."""
     return [sys.executable, "-m", "recbole_llm", "cell", str(job.folder / SCORES), *job.command]
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        process.kill()
-    process.wait()
 
 
 def _last_words(file: Path, code: int) -> str:

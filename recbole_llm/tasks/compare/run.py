@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from recbole_llm.core.errors import unknown
 from recbole_llm.core.files import check_folder, written_whole
 from recbole_llm.tasks.compare.cells import Cell
 from recbole_llm.tasks.compare.entries import Entry, agree, parse_models
+from recbole_llm.tasks.compare.executors import Executor, open_executor
 from recbole_llm.tasks.compare.live import Live
 from recbole_llm.tasks.compare.page import write_page
 from recbole_llm.tasks.compare.pool import Job, run_jobs
@@ -27,6 +29,8 @@ def compare(
     baseline: str | None = None,
     tune: int | None = None,
     output: str = "comparison",
+    executor: str = "local",
+    ray_address: str | None = None,
     config_file_list: Sequence[str] = (),
     argv: Sequence[str] = (),
 ) -> Iterator[str]:
@@ -39,36 +43,36 @@ def compare(
         baseline: label of the model that the others are tested against; None: the first.
         tune: trials of each model, whose settings are searched first; None: none.
         output: folder of everything; a comparison that was stopped goes on there.
+        executor, ray_address: where runs are carried out, see `open_executor`.
         config_file_list, argv: settings of all models.
 
     Yields:
         lines for the screen.
 
     Raises:
-        ValueError: in one line: models, settings, models that are judged differently, or no run
-            that ended well.
+        ValueError: in one line: models, settings, models that are judged differently, an executor
+            that is not there, or no run that ended well.
     """
     entries = parse_models(models, argv, config_file_list)
     labels = [entry.label for entry in entries]
     if baseline is not None and baseline not in labels:
         raise unknown("baseline: the model", baseline, labels)
-    if jobs < 1:
-        raise ValueError(f"jobs: expected at least 1, got {jobs}")
     entries, said = agree(entries)
     root = Path(output)
     check_folder(root, _WAY_OUT)
     yield from said
     numbers = _seeds(seeds, entries)
-    if tune is not None:
-        entries = yield from _tuned(entries, tune, root, jobs)
-    cells = [Cell(entry, seed, root) for seed in numbers for entry in entries]
-    failures = run_cells(cells, jobs)
+    with open_executor(executor, jobs, ray_address) as opened:
+        if tune is not None:
+            entries = yield from _tuned(entries, tune, root, opened)
+        cells = [Cell(entry, seed, root) for seed in numbers for entry in entries]
+        failures = run_cells(cells, opened)
     summary = summarise(cells, failures, baseline or labels[0])
     yield from _written(summary, cells, root)
 
 
 def _tuned(
-    entries: Sequence[Entry], trials: int, root: Path, jobs: int
+    entries: Sequence[Entry], trials: int, root: Path, executor: Executor
 ) -> Generator[str, None, list[Entry]]:
     """The entries with the best settings of searches of one budget."""
     from recbole_llm.tasks.compare import tuning
@@ -77,7 +81,7 @@ def _tuned(
         tuning.space_of(entry)  # its error is not to wait for the searches before it
     found = []
     for entry in entries:
-        best, file = tuning.search(entry, trials, root, jobs)
+        best, file = tuning.search(entry, trials, root, executor)
         yield from (f"{entry.label}: {line}" for line in tuning.said(best, file))
         found.append(entry.with_own(best.params))
     return found
@@ -108,24 +112,25 @@ def _seeds(text: str, entries: Sequence[Entry]) -> list[int]:
     return list(range(first, first + numbers[0]))
 
 
-def run_cells(cells: Sequence[Cell], at_once: int) -> Failures:
+def run_cells(cells: Sequence[Cell], executor: Executor) -> Failures:
     """Run the cells that are not done; those that fail, with the reason."""
     labels = list(dict.fromkeys(cell.entry.label for cell in cells))
-    live = Live(labels, len(cells) // len(labels), at_once)
+    live = Live(labels, len(cells) // len(labels), executor.at_once)
     failures: Failures = {}
     try:
         for cell in cells:
             if cell.done:
                 live.there(cell.entry.label, cell.result["seconds"]["all"], _score(cell))
-        missing = (cell for cell in cells if not cell.done)
-        for ended in run_jobs((_job(cell, live) for cell in missing), at_once, live.show):
-            cell, error = ended.what, ended.error
-            place = (cell.entry.label, f"seed {cell.seed}", ended.seconds)
-            if error is None:
-                live.ended(*place, _score(cell))
-            else:
-                failures[cell] = error
-                live.failed(*place, f"failed: {error}")
+        missing = (_job(cell, live) for cell in cells if not cell.done)
+        with closing(run_jobs(missing, executor, live.show)) as endings:
+            for ended in endings:
+                cell, error = ended.what, ended.error
+                place = (cell.entry.label, f"seed {cell.seed}", ended.seconds)
+                if error is None:
+                    live.ended(*place, _score(cell))
+                else:
+                    failures[cell] = error
+                    live.failed(*place, f"failed: {error}")
     finally:
         live.close()
     return failures
@@ -139,7 +144,8 @@ def _job(cell: Cell, live: Live) -> Job[Cell]:
         return False
 
     live.started(label, name)
-    return Job(cell, ["run", *cell.arguments], cell.folder, heard)
+    gpu = cell.entry.config["gpu_id"] != ""
+    return Job(cell, ["run", *cell.arguments], cell.folder, heard, gpu)
 
 
 def _score(cell: Cell) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,9 @@ from recbole_llm.core.schema import parse_literal
 from recbole_llm.core.settings import Between, Space
 from recbole_llm.tasks.compare.cells import run_key
 from recbole_llm.tasks.compare.entries import Entry, parse_models, plain_arguments
+from recbole_llm.tasks.compare.executors import Executor, open_executor
 from recbole_llm.tasks.compare.live import Live
-from recbole_llm.tasks.compare.pool import Job, run_jobs
+from recbole_llm.tasks.compare.pool import Ended, Job, run_jobs
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -50,6 +52,8 @@ def tune(
     trials: int,
     jobs: int = 1,
     output: str = "tuning",
+    executor: str = "local",
+    ray_address: str | None = None,
     config_file_list: Sequence[str] = (),
     argv: Sequence[str] = (),
 ) -> Iterator[str]:
@@ -60,6 +64,7 @@ def tune(
         trials: in all, with those that were done before.
         jobs: trials at once.
         output: folder of everything; a search that was stopped goes on there.
+        executor, ray_address: where trials are carried out, see `open_executor`.
         config_file_list, argv: settings, which are not searched.
 
     Yields:
@@ -69,7 +74,8 @@ def tune(
         ValueError: in one line: settings, Optuna is not installed, or no trial that ended well.
     """
     (entry,) = parse_models(model, argv, config_file_list)
-    best, file = search(entry, trials, Path(output), jobs)
+    with open_executor(executor, jobs, ray_address) as opened:
+        best, file = search(entry, trials, Path(output), opened)
     yield from said(best, file)
 
 
@@ -80,38 +86,44 @@ def said(best: FrozenTrial, file: Path) -> Iterator[str]:
     yield f"written  {file}, for --config_files={file}"
 
 
-def search(entry: Entry, trials: int, root: Path, at_once: int) -> tuple[FrozenTrial, Path]:
+def search(entry: Entry, trials: int, root: Path, executor: Executor) -> tuple[FrozenTrial, Path]:
     """The best trial of a search that is carried to so many trials, and the file of its settings.
 
     Raises:
         ValueError: no trial ended well.
     """
-    if trials < 1 or at_once < 1:
-        raise ValueError(f"trials, jobs: expected at least 1, got {trials} and {at_once}")
+    if trials < 1:
+        raise ValueError(f"trials: expected at least 1, got {trials}")
     check_folder(root, _WAY_OUT)
     space, name = space_of(entry), _name(entry)
-    study = _study(name, entry, space, root, at_once)
-    live = Live([entry.label], trials, at_once, "trial")
+    study = _study(name, entry, space, root, executor.at_once)
+    live = Live([entry.label], trials, executor.at_once, "trial")
+    folder = root / "trials" / name
     try:
-        for ended in run_jobs(
-            _jobs(study, entry, space, root / "trials" / name, trials, live), at_once, live.show
-        ):
-            trial, number = ended.what, f"trial {ended.what.number}"
-            if ended.error is not None:
-                trial.set_user_attr(_ERROR, ended.error)
-                study.tell(trial, state=_state("FAIL"))
-                live.failed(entry.label, number, ended.seconds, f"failed: {ended.error}")
-            elif ended.stopped:
-                study.tell(trial, state=_state("PRUNED"))
-                live.failed(entry.label, number, ended.seconds, "stopped early")
-            else:
-                score = _score(root / "trials" / name / str(trial.number))
-                study.tell(trial, score)
-                live.ended(entry.label, number, ended.seconds, score)
+        jobs = _jobs(study, entry, space, folder, trials, live)
+        with closing(run_jobs(jobs, executor, live.show)) as endings:
+            for ended in endings:
+                _told(study, entry.label, ended, folder, live)
     finally:
         live.close()
     best = _best(study, entry)
     return best, _write(root / "tuned" / f"{name}.yaml", entry, best, len(_counted(study)))
+
+
+def _told(study: Study, label: str, ended: Ended[Trial], folder: Path, live: Live) -> None:
+    """The study and the table hear how a trial ended."""
+    trial, name = ended.what, f"trial {ended.what.number}"
+    if ended.error is not None:
+        trial.set_user_attr(_ERROR, ended.error)
+        study.tell(trial, state=_state("FAIL"))
+        live.failed(label, name, ended.seconds, f"failed: {ended.error}")
+    elif ended.stopped:
+        study.tell(trial, state=_state("PRUNED"))
+        live.failed(label, name, ended.seconds, "stopped early")
+    else:
+        score = _score(folder / str(trial.number))
+        study.tell(trial, score)
+        live.ended(label, name, ended.seconds, score)
 
 
 def _name(entry: Entry) -> str:
@@ -189,7 +201,8 @@ def _job(trial: Trial, entry: Entry, folder: Path, live: Live) -> Job[Trial]:
     live.started(entry.label, f"trial {trial.number}")
     files = [f"--output={folder / 'result.json'}", f"--checkpoint_dir={folder / 'saved'}"]
     arguments = [*plain_arguments(entry.with_own(trial.params)), *files]
-    return Job(trial, ["trial", *arguments], folder, heard)
+    gpu = entry.config["gpu_id"] != ""
+    return Job(trial, ["trial", *arguments], folder, heard, gpu)
 
 
 def _counted(study: Study) -> list[FrozenTrial]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from recbole_llm import testing
 from recbole_llm.tasks.compare import pool
+from recbole_llm.tasks.compare.executors import Executor, Local, Ray
 
 # argv: file of scores, subcommand, arguments of the run.
 RUN = r"""
@@ -62,3 +65,11 @@ def quick_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 def started() -> Path:
     """The file of the runs that were started."""
     return Path("started.txt")
+
+
+@pytest.fixture(params=["local", pytest.param("ray", marks=pytest.mark.slow)])
+def executor(request: pytest.FixtureRequest) -> Callable[[int], Executor]:
+    """Each executor in turn, called with how many runs at once."""
+    if request.param == "local":
+        return Local
+    return partial(Ray, request.getfixturevalue("ray"))

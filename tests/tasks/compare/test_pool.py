@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
 from recbole_llm.tasks.compare import pool
+from recbole_llm.tasks.compare.executors import Executor
 from recbole_llm.tasks.compare.pool import Ended, Heard, Job, run_jobs
+
+Executors = Callable[[int], Executor]
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +31,7 @@ def job(name: str, code: str = "", heard: Heard = lambda number, score: False) -
     return Job(name, [code], Path(name), heard)
 
 
-def test_jobs_are_asked_for_when_there_is_room() -> None:
+def test_jobs_are_asked_for_when_there_is_room(executor: Executors) -> None:
     asked: list[str] = []
 
     def jobs() -> Iterator[Job[str]]:
@@ -36,21 +39,21 @@ def test_jobs_are_asked_for_when_there_is_room() -> None:
             asked.append(name)
             yield job(name)
 
-    ended = [(one.what, len(asked)) for one in run_jobs(jobs(), 1)]
+    ended = [(one.what, len(asked)) for one in run_jobs(jobs(), executor(1))]
     assert ended == [("a", 1), ("b", 2), ("c", 3)]
-    assert sorted(one.what for one in run_jobs(jobs(), 3)) == ["a", "b", "c"]
+    assert sorted(one.what for one in run_jobs(jobs(), executor(3))) == ["a", "b", "c"]
 
 
-def test_a_failed_job_says_why_and_the_next_one_runs() -> None:
+def test_a_failed_job_says_why_and_the_next_one_runs(executor: Executors) -> None:
     fails = "import sys; print('much'); sys.exit('error: no such thing')"
     killed = "import os; os.kill(os.getpid(), 9)"
     names = iter([job("bad", fails), job("gone", killed), job("good")])
-    errors = {one.what: one.error for one in run_jobs(names, 1)}
+    errors = {one.what: one.error for one in run_jobs(names, executor(1))}
     assert errors["bad"] == "no such thing" and errors["good"] is None
     assert errors["gone"] == "killed by signal 9; gone/output.txt has its output"
 
 
-def test_scores_are_heard_in_order_and_stop_a_job() -> None:
+def test_scores_are_heard_in_order_and_stop_a_job(executor: Executors) -> None:
     heard: list[tuple[int, float]] = []
 
     def listen(number: int, score: float) -> bool:
@@ -58,14 +61,36 @@ def test_scores_are_heard_in_order_and_stop_a_job() -> None:
         return number == 2
 
     says = "import sys, time; open(sys.argv[1], 'w').write('0.5\\n0.25\\n0.7'); time.sleep(300)"
-    (one,) = run_jobs(iter([job("a", says, listen)]), 1)
+    (one,) = run_jobs(iter([job("a", says, listen)]), executor(1))
     assert one == Ended("a", one.seconds, None, True)
     assert heard == [(1, 0.5), (2, 0.25)]  # the last line is not complete
 
 
-def test_no_job_is_left_over() -> None:
-    jobs = run_jobs(iter([job("quick"), job("slow", "import time; time.sleep(300)")]), 2)
+def test_no_job_is_left_over(executor: Executors) -> None:
+    begins = "import os, time; print(os.getpid(), flush=True); time.sleep(300)"
+    quick = "import pathlib\nwhile not pathlib.Path('slow/output.txt').read_text(): pass"
+    jobs = run_jobs(iter([job("slow", begins), job("quick", quick)]), executor(2))
     assert next(jobs).what == "quick"
-    (slow,) = psutil.Process().children()
+    slow = psutil.Process(int(Path("slow/output.txt").read_text()))
     jobs.close()
     assert not slow.is_running()
+
+
+class Lost:
+    """An executor whose runs are lost at once."""
+
+    at_once = 1
+
+    def start(self, command: object, output: Path, gpu: bool) -> Lost:
+        return self
+
+    def poll(self) -> str:
+        return "Ray: the machine is gone"
+
+    def kill(self) -> None:
+        raise AssertionError("nothing is there to be ended")
+
+
+def test_a_lost_job_says_why() -> None:
+    errors = [one.error for one in run_jobs(iter([job("a"), job("b")]), Lost())]
+    assert errors == ["Ray: the machine is gone"] * 2

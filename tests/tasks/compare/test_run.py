@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result
 
 from recbole_llm import testing
 from recbole_llm.cli import main
+from recbole_llm.tasks.compare.executors import EXECUTORS
 from recbole_llm.tasks.compare.live import Live
 
 MODELS = "SASRec; GRU4Rec"
@@ -118,24 +119,42 @@ def test_options_are_checked_before_any_run(
     assert not started.exists()
 
 
+def below(pid: int) -> list[psutil.Process]:
+    """What a process has started, and what these have: runs, and Ray's own processes."""
+    return psutil.Process(pid).children(recursive=True)
+
+
+def is_run(process: psutil.Process) -> bool:
+    try:
+        return "cell" in process.cmdline()
+    except psutil.NoSuchProcess:
+        return False
+
+
 @pytest.mark.slow
-def test_runs_end_with_a_killed_comparison_which_goes_on_to_equal_metrics() -> None:
-    """Real runs, and a kill that nothing can catch."""
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_runs_end_with_a_killed_comparison_which_goes_on_to_equal_metrics(
+    executor: str, request: pytest.FixtureRequest
+) -> None:
+    """Real runs, and a kill that nothing can catch; the whole one, in the end, is local."""
+    if executor == "ray":
+        request.getfixturevalue("ray_installed")
     testing.write_tiny_dataset("dataset")
     arguments = ["--models=GRU4Rec; BPR", "--protocol=leave-one-out", "--seeds=1"]
     common = ["--dataset=tiny", "--epochs=3", *arguments]
     command = [sys.executable, "-m", "recbole_llm", "compare", *common]
-    process = subprocess.Popen([*command, "--output=killed"])
+    killed = [*command, "--output=killed", f"--executor={executor}"]
+    process = subprocess.Popen(killed)
     while not list(Path("killed").glob("cells/*/result.json")):
         time.sleep(0.1)
-    while not (children := psutil.Process(process.pid).children()):
+    while not any(map(is_run, children := below(process.pid))):
         time.sleep(0.1)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     gone, alive = psutil.wait_procs(children, timeout=300)
     assert gone and not alive
     first = {file: file.stat().st_mtime for file in Path("killed").glob("cells/*/result.json")}
-    subprocess.run([*command, "--output=killed"], check=True)
+    subprocess.run(killed, check=True)
     subprocess.run([*command, "--output=whole"], check=True)
     assert all(file.stat().st_mtime == first[file] for file in first)
     found = [json.loads(Path(f, "result.json").read_text()) for f in ("killed", "whole")]

@@ -143,7 +143,7 @@ def test_compare_tunes_every_model_alike_and_runs_the_best(started: Path) -> Non
 
 
 def test_bad_numbers_are_refused() -> None:
-    assert "error: trials, jobs: expected at least 1" in tune("--trials=0").output
+    assert "error: trials: expected at least 1, got 0" in tune("--trials=0").output
     everything = ["--learning_rate=0.1", "--hidden_size=64", "--n_layers=1"]
     dropout = ["--hidden_dropout_prob=0.1", "--attn_dropout_prob=0.1", "--trials=1"]
     assert "every key that is searched is set" in tune(*everything, *dropout).output

@@ -1,0 +1,143 @@
+"""Ray, an extra: how it is reached, and what each of some pieces of work gets of a cluster."""
+
+from __future__ import annotations
+
+import math
+import os
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from types import ModuleType
+
+from recbole_llm.core.errors import one_line
+
+_OLDEST = (2, 44)  # of setup.cfg; recbole 1.2.1 brings 2.6.3
+_PATIENCE = 10.0  # seconds
+# Of a Ray that is started here: workers are as nice as this process, not of niceness 15, which
+# starves them beside other work; and no reports of usage go out.
+_OF_OWN = {"RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+# Environment of this process that its work elsewhere is to have too, by how it begins.
+_CARRIED = ("RECBOLE_LLM_", "OMP_")
+
+
+@contextmanager
+def connected(address: str | None = None) -> Iterator[ModuleType]:
+    """Within it, the module ``ray`` is connected to a cluster.
+
+    Args:
+        address: of the cluster; None: that of the variable RAY_ADDRESS, else a Ray of this
+            machine, which is started and ends with this. A program that is connected stays so.
+
+    Raises:
+        ValueError: Ray is not installed or too old, or no cluster answers there.
+    """
+    check_installed()
+    where = address or os.environ.get("RAY_ADDRESS") or "local"
+    _check_address(where)
+    import ray
+
+    if ray.is_initialized():
+        yield ray
+        return
+    own = {"include_dashboard": False} if where == "local" else {}
+    for name, value in _OF_OWN.items():
+        os.environ.setdefault(name, value)
+    try:
+        ray.init(where, log_to_driver=False, logging_level="ERROR", **own)
+    except ConnectionError as error:
+        raise _no_cluster(where, error) from error
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """Ray itself waits for minutes where nobody answers."""
+    if address in ("local", "auto"):
+        return
+    try:
+        host, _, port = address.removeprefix("ray://").rpartition(":")
+        socket.create_connection((host, int(port)), _PATIENCE).close()
+    except (OSError, ValueError) as error:
+        raise _no_cluster(address, error) from error
+
+
+def _no_cluster(address: str, why: Exception) -> ValueError:
+    return ValueError(
+        f"ray_address: no Ray cluster at '{address}' ({one_line(why)}); give its host:port, or "
+        f"neither ray_address nor RAY_ADDRESS to start one here"
+    )
+
+
+def check_installed() -> None:
+    """Raise ValueError where Ray is not installed, or too old."""
+    try:
+        found = version("ray")
+    except PackageNotFoundError:
+        found = "none"
+    if found == "none" or tuple(map(int, found.split(".")[:2])) < _OLDEST:
+        oldest = ".".join(map(str, _OLDEST))
+        raise ValueError(
+            f"executor: 'ray' needs the package ray>={oldest} (here: {found}): "
+            f"pip install 'recbole-llm[ray]'"
+        )
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a piece of work gets.
+
+    Args:
+        threads: to compute with.
+        cpus: that Ray sets aside for it.
+        gpus: the same; a part of one where there are fewer than pieces of work.
+        room: how many have so many CPUs at once.
+    """
+
+    threads: int
+    cpus: int
+    gpus: float
+    room: int
+
+    @classmethod
+    def of(cls, nodes: Sequence[Mapping[str, float]], at_once: int) -> Share:
+        """The most that as many at once can have, each within one machine.
+
+        Where some machines have GPUs, they alone count. OMP_NUM_THREADS sets the threads.
+
+        Args:
+            nodes: resources of each machine, by Ray's names.
+            at_once: pieces of work.
+        """
+        nodes = [node for node in nodes if node.get("GPU")] or nodes
+        gpus = sum(int(node.get("GPU", 0)) for node in nodes)
+        cpus = [int(node.get("CPU", 0)) for node in nodes]
+        most = max(1, *cpus)
+
+        def room(each: int) -> int:
+            return sum(count // each for count in cpus)
+
+        share = next((n for n in range(most, 0, -1) if room(n) >= at_once), 1)
+        threads = int(os.environ.get("OMP_NUM_THREADS", share))
+        own = min(threads, most)
+        return cls(threads, own, 1 / math.ceil(at_once / gpus) if gpus else 0, room(own))
+
+
+def share_of(ray: ModuleType, at_once: int) -> Share:
+    """What each of as many pieces of work gets of the cluster that Ray is connected to."""
+    return Share.of([node["Resources"] for node in ray.nodes() if node["Alive"]], at_once)
+
+
+def carried() -> dict[str, str]:
+    """Variables of this process's environment that work on other machines is to have too."""
+    return {name: value for name, value in os.environ.items() if name.startswith(_CARRIED)}
+
+
+def own_gpus() -> list[str]:
+    """Within a piece of work: the GPUs that Ray gave it, by number."""
+    import ray
+
+    return [str(number) for number in ray.get_gpu_ids()]

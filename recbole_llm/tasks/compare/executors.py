@@ -1,0 +1,169 @@
+"""Where runs are carried out: processes of this machine, or tasks of a Ray cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol
+
+from recbole_llm.core import cluster
+from recbole_llm.core.errors import check_choice, one_line
+
+EXECUTORS = ("local", "ray")
+_PAUSE = 0.2  # seconds between two looks
+_LAST_WAIT = 30.0  # seconds that a stopped run has to be gone
+
+
+class Started(Protocol):
+    """A run that was started."""
+
+    def poll(self) -> int | str | None:
+        """None while it runs; then its exit status, or words where there is none."""
+
+    def kill(self) -> None:
+        """End it, and wait until it is gone."""
+
+
+class Executor(Protocol):
+    """Starts runs; what they read and write lies in folders that both see."""
+
+    @property
+    def at_once(self) -> int:
+        """How many are to run together."""
+
+    def start(self, command: Sequence[str], output: Path, gpu: bool) -> Started:
+        """Start a process.
+
+        Args:
+            command: program and arguments.
+            output: file of what it says.
+            gpu: whether it may use one.
+        """
+
+
+@contextmanager
+def open_executor(
+    name: str = "local", at_once: int = 1, ray_address: str | None = None
+) -> Iterator[Executor]:
+    """The executor of a name; what it needs is there within it.
+
+    Args:
+        name: ``local`` or ``ray``.
+        at_once: runs.
+        ray_address: see `recbole_llm.core.cluster.connected`.
+
+    Raises:
+        ValueError: unknown name, no runs at once, or of Ray.
+    """
+    check_choice("executor", name, EXECUTORS)
+    if at_once < 1:
+        raise ValueError(f"jobs: expected at least 1, got {at_once}")
+    if name == "local":
+        yield Local(at_once)
+        return
+    with cluster.connected(ray_address) as ray:
+        yield Ray(ray, at_once)
+
+
+class Local:
+    """Processes of this machine, among which its cores are shared."""
+
+    def __init__(self, at_once: int) -> None:
+        self.at_once = at_once
+
+    def start(self, command: Sequence[str], output: Path, gpu: bool) -> Process:
+        """Start it; the GPU is the one that the run's `gpu_id` names."""
+        threads = max(1, (os.cpu_count() or 1) // self.at_once)
+        return Process(command, output, {"OMP_NUM_THREADS": str(threads), **os.environ})
+
+
+class Process:
+    """A process that ends with this one: its standard input ends then, which it watches."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        output: Path,
+        environment: Mapping[str, str],
+        folder: str | None = None,
+    ) -> None:
+        with output.open("wb") as out:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=out, stderr=out, env=environment, cwd=folder
+            )
+
+    def poll(self) -> int | None:
+        """None while it runs; then its exit status."""
+        return self._process.poll()
+
+    def kill(self) -> None:
+        """End it, and wait until it is gone."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        self._process.wait()
+
+
+class Ray:
+    """Tasks of a Ray cluster: each waits until there is room, and starts a process where it is.
+
+    Args:
+        ray: the module, connected.
+        at_once: tasks.
+    """
+
+    def __init__(self, ray: ModuleType, at_once: int) -> None:
+        self.at_once, self._ray = at_once, ray
+        self._share = cluster.share_of(ray, at_once)
+        self._task = ray.remote(_carried_out)
+
+    def start(self, command: Sequence[str], output: Path, gpu: bool) -> _Task:
+        """Hand it to Ray, which starts it on a machine with so many free CPUs and GPUs."""
+        share = self._share
+        # Not tried again by Ray: one that fails is reported, and the next command tries it again.
+        task = self._task.options(
+            num_cpus=share.cpus, num_gpus=share.gpus if gpu else 0, max_retries=0
+        )
+        environment = {"OMP_NUM_THREADS": str(share.threads), **cluster.carried()}
+        ref = task.remote(list(command), output.absolute(), environment, os.getcwd())
+        return _Task(self._ray, ref)
+
+
+def _carried_out(
+    command: list[str], output: Path, environment: Mapping[str, str], folder: str
+) -> int:
+    """In the task: the run's exit status; it is gone whenever this ends."""
+    gpus = cluster.own_gpus()
+    own = [f"--gpu_id={','.join(gpus)}"] if gpus else []
+    process = Process([*command, *own], output, {**os.environ, **environment}, folder)
+    try:
+        while (status := process.poll()) is None:
+            time.sleep(_PAUSE)  # Ray's interrupt waits for Python, which a system call is not
+        return status
+    finally:
+        process.kill()
+
+
+class _Task:
+    def __init__(self, ray: ModuleType, ref: Any) -> None:
+        self._ray, self._ref = ray, ref
+
+    def poll(self) -> int | str | None:
+        if not self._ended(0):
+            return None
+        try:
+            return int(self._ray.get(self._ref))
+        except self._ray.exceptions.RayError as error:  # such as that its machine is gone
+            return f"Ray: {one_line(getattr(error, 'cause', None) or error, 300)}"
+
+    def kill(self) -> None:
+        self._ray.cancel(self._ref)  # ends the wait for the process, which is killed then
+        self._ended(_LAST_WAIT)
+
+    def _ended(self, seconds: float) -> bool:
+        return bool(self._ray.wait([self._ref], timeout=seconds)[0])

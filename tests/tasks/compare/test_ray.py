@@ -1,0 +1,122 @@
+"""A comparison whose runs are tasks of a Ray cluster. The pool's tests are of both executors."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from click.testing import CliRunner, Result
+
+from recbole_llm.cli import main
+from recbole_llm.core import cluster
+from recbole_llm.core.cluster import Share
+from recbole_llm.tasks.compare import pool
+from recbole_llm.tasks.compare.executors import Ray, open_executor
+from recbole_llm.tasks.compare.pool import Job, run_jobs
+
+
+def compare(models: str, *more: str) -> Result:
+    command = ["compare", "--dataset=tiny", "--seeds=2", "--jobs=2", f"--models={models}"]
+    return CliRunner().invoke(main, [*command, *more])
+
+
+@pytest.mark.parametrize(
+    ("nodes", "at_once", "share"),
+    [
+        ([{"CPU": 8.0}], 2, Share(4, 4, 0, 2)),
+        ([{"CPU": 8.0}], 3, Share(2, 2, 0, 4)),
+        ([{"CPU": 2.0}], 4, Share(1, 1, 0, 2)),  # two wait
+        ([{"CPU": 4.0}] * 3, 4, Share(2, 2, 0, 6)),  # with 3 each, there is room for three
+        ([{"CPU": 4.0}, {"CPU": 16.0}], 1, Share(16, 16, 0, 1)),
+        ([{"CPU": 4.0, "GPU": 1.0}, {"CPU": 64.0}], 1, Share(4, 4, 1, 1)),
+        ([{"CPU": 8.0, "GPU": 2.0}], 3, Share(2, 2, 0.5, 4)),
+        ([{"CPU": 8.0, "GPU": 8.0}], 2, Share(4, 4, 1, 2)),
+        ([{}], 1, Share(1, 1, 0, 0)),  # a head without CPUs
+    ],
+)
+def test_as_much_as_all_can_have(
+    nodes: list[dict[str, float]], at_once: int, share: Share, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert Share.of(nodes, at_once) == share
+
+
+def test_threads_are_the_users_but_no_more_cpus_are_asked_for_than_a_machine_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert Share.of([{"CPU": 8.0}], 2) == Share(3, 3, 0, 2)
+    assert Share.of([{"CPU": 2.0}], 1) == Share(3, 2, 0, 1)
+
+
+@pytest.mark.usefixtures("quick_runs")
+def test_a_missing_ray_is_said_before_any_run(
+    monkeypatch: pytest.MonkeyPatch, started: Path
+) -> None:
+    monkeypatch.setattr(cluster, "_OLDEST", (999, 0))
+    done = compare("SASRec", "--executor=ray")
+    assert done.exit_code == 2 and "pip install 'recbole-llm[ray]'" in done.output
+    assert done.output.startswith("error: executor: 'ray' needs the package ray>=999.0 (here: ")
+    assert not started.exists()
+
+
+def test_an_unknown_executor() -> None:
+    with pytest.raises(ValueError, match="executor 'rey' is unknown; did you mean 'ray'"):
+        with open_executor("rey"):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [("127.0.0.1:1", "Connection refused"), ("nonsense", "invalid literal for int")],
+)
+def test_a_cluster_that_is_not_there(
+    address: str, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "_OLDEST", (0, 0))
+    with pytest.raises(ValueError, match=f"ray_address: no Ray cluster at '{address}' .*{why}"):
+        with open_executor("ray", 1, address):
+            pass
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("quick_runs", "ray")
+def test_tables_and_failures_are_those_of_local_runs(started: Path) -> None:
+    models = "SASRec; broken: SASRec --learning_rate=1e30; GRU4Rec"
+    local = compare(models, "--output=local")
+    assert "broken, seed 2021 failed: Training loss is nan" in local.output
+    said = sorted(started.read_text().splitlines())
+    started.unlink()
+    by_ray = compare(models, "--output=ray", "--executor=ray")
+    assert by_ray.exit_code == 0, by_ray.output
+    assert sorted(started.read_text().splitlines()) == said
+    for name in ("table.md", "table.tex", "result.json"):
+        assert Path("ray", name).read_text() == Path("local", name).read_text()
+    started.unlink()
+    assert compare(models, "--output=ray").exit_code == 0  # what Ray did is there for others
+    assert sorted(started.read_text().splitlines()) == ["SASRec 2020", "SASRec 2021"]  # the broken
+
+
+@pytest.mark.slow
+def test_a_run_uses_the_gpu_that_ray_gives_it(
+    ray: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "import sys; print(sys.argv[1:])"
+    monkeypatch.setattr(pool, "command_of", lambda job: [sys.executable, "-c", code, *job.command])
+    names = ["a", "b", "c"]
+    jobs = (Job(name, [name], Path(name), gpu=name != "c") for name in names)
+    assert len(list(run_jobs(jobs, Ray(ray, 2)))) == 3
+    said = [Path(name, "output.txt").read_text().strip() for name in names]
+    assert said[0][:16] == "['a', '--gpu_id=" and said[0][16] in "01"
+    assert said[1][:16] == "['b', '--gpu_id=" and said[1][16] in "01"
+    assert said[2] == "['c']"
+
+
+@pytest.mark.slow
+def test_a_lost_worker_is_a_failed_run(ray: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    kills = "import os, psutil; psutil.Process(os.getppid()).kill()"
+    monkeypatch.setattr(pool, "command_of", lambda job: [sys.executable, "-c", kills])
+    (ended,) = run_jobs(iter([Job("a", [], Path("a"))]), Ray(ray, 1))
+    assert ended.error is not None and ended.error.startswith("Ray: ")
