@@ -61,6 +61,10 @@ def folder_written_whole(folder: str | os.PathLike[str], way_out: str) -> Iterat
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir()
         yield part
+        for file in part.rglob("*"):
+            if file.is_file():
+                with file.open("rb+") as opened:
+                    os.fsync(opened.fileno())
         if target.exists():
             shutil.rmtree(target)
         os.replace(part, target)

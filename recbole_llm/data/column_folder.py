@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -80,9 +81,10 @@ def made_of(source: InteractionFile) -> dict[str, Any]:
     return {"version": VERSION, "columns": columns, "form": form}
 
 
-def about(source: InteractionFile, digest: str, interactions: int) -> Mapping[str, Any]:
-    """What a folder says of itself."""
-    state = source.path.stat()
+def about(
+    source: InteractionFile, state: os.stat_result, digest: str, interactions: int
+) -> Mapping[str, Any]:
+    """What a folder says of itself; the file's state and SHA-256 are those that it was read in."""
     return {
         "made_of": made_of(source),
         "interactions": interactions,

@@ -9,24 +9,29 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from recbole.utils import FeatureSource, FeatureType
+from torch import Tensor
 
 from recbole_llm.core import distributed
 from recbole_llm.core.compat_pandas import Frame
 from recbole_llm.core.log import SHOWN
+from recbole_llm.core.tokens import Vocabulary
 from recbole_llm.data.blocks import InteractionFile
 from recbole_llm.data.column_folder import ColumnFolder
+from recbole_llm.data.eval_loader import ItemLists
 from recbole_llm.data.interaction import SequenceColumns, SequenceInteraction, SortedInteractions
 from recbole_llm.data.runs import Runs
 from recbole_llm.data.sequence import SequentialDataset, leave_one_out_ends
 from recbole_llm.data.settings import EngineSettings
 from recbole_llm.data.sort_on_disk import sort_on_disk
-from recbole_llm.data.split import stable_order
+from recbole_llm.data.split import IntArray, stable_order
+from recbole_llm.data.vocabulary import check_vocabulary
 
 if TYPE_CHECKING:
     from recbole_llm.core.config import Config
 
-# What each leave_one_mode holds out, and which parts of the split are empty.
+# How many rows each mode of leaving out holds out of a user's.
 _HELD_OUT = {"valid_and_test": 2, "valid_only": 1, "test_only": 1}
 
 
@@ -36,11 +41,27 @@ class DiskDataset(SequentialDataset):
     Ids, order, splits and batches are those of `SequentialDataset`. A leave-one-out split takes
     memory for users; any other, and rows of prefix training, for interactions too (8 bytes each and
     more). Times put interactions in order and are no feature; further columns are not loaded.
+
+    Args:
+        config: the configuration.
+        vocabulary: a checkpoint's, which must be the file's.
+
+    Raises:
+        ValueError: a malformed file, or another vocabulary.
     """
 
     folder: ColumnFolder
 
+    def __init__(self, config: Config, vocabulary: Vocabulary | None = None) -> None:
+        super().__init__(config)
+        try:
+            check_vocabulary(self.field2id_token, vocabulary or {})
+        except ValueError as error:
+            raise ValueError(f"{error}; or set interactions: memory") from None
+
     def _load_data(self, token: str, dataset_path: str) -> None:
+        if not Path(dataset_path).exists():
+            self._download()
         self.folder = column_folder(self.config)
         kinds = {
             self.uid_field: FeatureType.TOKEN,
@@ -59,16 +80,16 @@ class DiskDataset(SequentialDataset):
             self.field2id_token[field] = self.folder.tokens(name)
         self.field2token_id = _Numbers(self.field2id_token)
 
+    def columns(self) -> dict[str, Tensor]:
+        """The fields of all interactions, sorted by user and time, with zeros behind them."""
+        names = {self.uid_field: "user", self.iid_field: "item", self.time_field: "time"}
+        return {field: self.folder.column(name) for field, name in names.items()}
+
     def _sorted_interactions(self) -> SortedInteractions:
         column = self.folder.column
-        columns = {
-            self.uid_field: column("user"),
-            self.iid_field: column("item"),
-            self.time_field: column("time"),
-        }
         count, longest = self.folder.interactions, self.config["MAX_ITEM_LIST_LENGTH"]
         exact = {self.time_field: column("exact_time")[:count]}
-        return SortedInteractions(columns, column("position")[:count], longest, exact)
+        return SortedInteractions(self.columns(), column("position")[:count], longest, exact)
 
     def _targets(self, source: SortedInteractions) -> Runs:
         starts = self.folder.starts()
@@ -111,6 +132,27 @@ class DiskDataset(SequentialDataset):
     def avg_actions_of_items(self) -> float:
         """The same of items."""
         return float(self.inter_num / max(self.item_num - 1, 1))
+
+
+class DiskLists(ItemLists):
+    """Items of each user, read as somebody asks for them.
+
+    Args:
+        items: of all interactions, sorted by user and time, int64 [N + P].
+        starts: where each user's begin, and N; int64 [n_users + 1].
+    """
+
+    def __init__(self, items: Tensor, starts: IntArray) -> None:
+        self.items, self.starts = items, starts
+
+    def ordered(self, user: int) -> Tensor:
+        """A user's items in order of time."""
+        return self.items[self.starts[user] : self.starts[user + 1]]
+
+    def __getitem__(self, users: Any) -> Any:
+        if np.ndim(users):
+            return [self[user] for user in users]
+        return torch.unique(self.ordered(users))
 
 
 class _Numbers(dict[str, dict[str, int]]):

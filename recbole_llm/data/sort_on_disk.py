@@ -86,9 +86,9 @@ def _duckdb() -> ModuleType:
 
 
 def _write(database: Any, source: InteractionFile, folder: Path) -> None:
-    digest = hashlib.sha256()
+    digest, state = hashlib.sha256(), source.path.stat()
     count = _read(database, source, digest)
-    content = about(source, digest.hexdigest(), count)
+    content = about(source, state, digest.hexdigest(), count)
     sizes = {name: _write_names(database, name, folder) for name in ("user", "item")}
     _write_rows(database, count, sizes["user"], folder)
     (folder / ABOUT).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from recbole_llm.data.interaction import SequenceInteraction
+from recbole_llm.data.runs import Runs
 from recbole_llm.data.split import IntArray, order_key, ranges
 
 if TYPE_CHECKING:
@@ -50,20 +51,29 @@ def training_interactions(dataset: Dataset) -> tuple[IntArray, IntArray]:
 
 def training_parts(dataset: Dataset) -> Iterator[tuple[IntArray, IntArray]]:
     """The same, some users at a time where interactions are on disk; in order of position there."""
-    inter = dataset.inter_feat
-    columns = inter.interaction if isinstance(inter, SequenceInteraction) else None
-    if columns is None or columns.stretches is None:
+    runs = _stretches(dataset)
+    if runs is None:
         yield training_interactions(dataset)
         return
-    users, items = (columns.source.columns[f] for f in (dataset.uid_field, dataset.iid_field))
-    for runs in columns.runs().parts(_USERS):
-        rows = torch.from_numpy(ranges(runs.begin, runs.high - runs.begin + 1))
+    columns = dataset.inter_feat.interaction.source.columns
+    users, items = columns[dataset.uid_field], columns[dataset.iid_field]
+    for part in runs.parts(_USERS):
+        rows = torch.from_numpy(ranges(part.begin, part.high - part.begin + 1))
         yield users[rows].numpy(), items[rows].numpy()
+
+
+def _stretches(dataset: Dataset) -> Runs | None:
+    """The targets of a data set on disk, whose histories are its training interactions."""
+    inter = dataset.inter_feat
+    return inter.interaction.stretches if isinstance(inter, SequenceInteraction) else None
 
 
 def interaction_count(dataset: Dataset) -> int:
     """How many training interactions there are."""
-    return sum(len(users) for users, _ in training_parts(dataset))
+    runs = _stretches(dataset)
+    if runs is None:
+        return len(training_interactions(dataset)[0])
+    return int((runs.high - runs.begin + 1).sum())
 
 
 def training_digest(dataset: Dataset) -> str:

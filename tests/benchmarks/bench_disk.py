@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 import threading
 import time
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,7 @@ def measure(options: Any) -> dict[str, Any]:
     own = {**SETTINGS, "data_path": str(options.folder), "sort_memory_mib": options.memory}
     where = "memory" if options.child == "memory" else "disk"
     config = Config("SASRec", name, config_dict={**own, "interactions": where})
-    with Peak() as peak:
+    with Peak(options.folder / name) as peak:
         if options.child == "prepare":
             shutil.rmtree(options.folder / name / f"{name}.sorted", ignore_errors=True)
             result = timed("prepare", lambda: column_folder(config))
@@ -132,7 +133,11 @@ def timed(name: str, action: Any) -> dict[str, float]:
 
 
 class Peak:
-    """The most memory of this process while it is entered, looked at 20 times a second."""
+    """The most memory of this process, and of the disk that an unfinished folder takes, while it
+    is entered, looked at 20 times a second."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.disk = folder, 0.0
 
     def __enter__(self) -> Peak:
         self.all, self.anonymous = self.before = _memory()
@@ -149,12 +154,22 @@ class Peak:
             "peak_without_files_mib": self.anonymous,
             "before_mib": self.before[0],
             "before_without_files_mib": self.before[1],
+            "peak_disk_mib": self.disk,
         }
 
     def _look(self) -> None:
         while not self._over.wait(0.05):
             now = _memory()
             self.all, self.anonymous = max(self.all, now[0]), max(self.anonymous, now[1])
+            self.disk = max(self.disk, _disk(self.folder))
+
+
+def _disk(folder: Path) -> float:
+    blocks = 0
+    for file in folder.glob("*.recbole-llm-part/**/*"):
+        with suppress(OSError):  # it may be gone
+            blocks += file.stat().st_blocks
+    return blocks * 512 / 2**20
 
 
 def _memory() -> tuple[float, float]:

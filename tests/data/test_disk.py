@@ -28,6 +28,7 @@ from recbole_llm.data.create import create_dataset
 from recbole_llm.data.disk import DiskDataset
 from recbole_llm.data.prepare import data_preparation
 from recbole_llm.data.runs import Runs
+from recbole_llm.data.sequence import leave_one_out_ends
 from recbole_llm.data.training import (
     interaction_count,
     item_counts,
@@ -36,6 +37,8 @@ from recbole_llm.data.training import (
     user_counts,
 )
 from recbole_llm.quick_start import run_recbole_llm
+from recbole_llm.tasks.recommend import Recommender
+from recbole_llm.tasks.scoring import DiskScorer
 
 ML_100K = Path(recbole.__file__).parent / "dataset_example" / "ml-100k" / "ml-100k.inter"
 HEADER = "user_id:token\titem_id:token\ttimestamp:float"
@@ -55,10 +58,11 @@ def write(folder: Path, lines: list[str], name: str = "made") -> Path:
 
 @pytest.fixture
 def make(tmp_path: Path) -> Make:
-    """Configurations over a file with users of one interaction up, ties, fractions, strange ids."""
+    """Configurations over a file of users with one interaction up, ties, strange ids."""
     rng = np.random.default_rng(3)
     users = rng.integers(0, 40, 600) ** 2 % 37
-    times = rng.choice([0.25, 1.5e9 + 0.125, 1.5e9, 1.5e9 + 1, -3, 7e9], 600)
+    # A season for each user, in which many times are the same, and float32 holds few.
+    times = 1.5e9 + users * 7 % 13 * 5 + rng.choice([0, 0.125, 1, 2, 8, -3e9], 600)
     names = ["NA", "é", "None", "ü 1", *(f"u{n}" for n in range(40))]
     lines = [f"{names[u]}\ti{rng.zipf(1.3) % 50}\t{t}" for u, t in zip(users, times, strict=True)]
     write(tmp_path, [*lines, "alone\ti1\t5", "two\ti1\t5", "two\tonly\t5"])
@@ -89,7 +93,13 @@ def both(make: Make, **changes: Any) -> list[Any]:
 @pytest.mark.parametrize("level", ["sequence", "prefix"])
 @pytest.mark.parametrize(
     "split",
-    [{"LS": "valid_and_test"}, {"LS": "valid_only"}, {"LS": "test_only"}, {"RS": [6, 2, 2]}],
+    [
+        {"LS": "valid_and_test"},
+        {"LS": "valid_only"},
+        {"LS": "test_only"},
+        {"RS": [6, 2, 2]},
+        {"TS": [8, 1, 1]},
+    ],
     ids=str,
 )
 def test_batches_are_those_of_memory(make: Make, split: dict[str, Any], level: str) -> None:
@@ -155,6 +165,27 @@ def test_runs_end_with_the_numbers_of_memory(tmp_path: Path, model: str) -> None
     (result, state, digest), (other, other_state, other_digest) = results
     assert (result, digest) == (other, other_digest)
     assert all(torch.equal(state[name], other_state[name]) for name in state)
+
+
+def test_recommendations_are_those_of_memory(make: Make) -> None:
+    trained = run_recbole_llm(
+        "SASRec", "made", config_dict={**make().external_config_dict, "epochs": 1}
+    )
+    memory, disk = (
+        Recommender.of(trained["checkpoint"], config_dict={"interactions": where, "data_path": "."})
+        for where in ("memory", "disk")
+    )
+    assert isinstance(disk.scorer, DiskScorer)
+    for asked in ({"users": "all"}, {"items": ["i1", "i7"]}):
+        assert disk.recommend(**asked, k=5).equals(memory.recommend(**asked, k=5))
+    kept = [one.recommend(["NA", "two"], mask_history=False) for one in (memory, disk)]
+    assert kept[0].equals(kept[1])
+    for user in memory.known_ids(None):
+        assert disk.ordered_history(user).tolist() == memory.ordered_history(user).tolist()
+    with Path("made/made.inter").open("a", encoding="utf-8") as file:
+        file.write("new\ti1\t5\n")
+    with pytest.raises(ValueError, match="user_id.*cannot be matched.*interactions: memory"):
+        Recommender.of(trained["checkpoint"], config_dict={"data_path": "."})
 
 
 def test_a_folder_is_kept_until_the_file_changes(
@@ -227,7 +258,10 @@ def test_a_killed_preparation_is_not_taken_for_whole(make: Make, tmp_path: Path)
         ('u1\t"i1\t3', "line 4 opens a quote at 'i1"),
     ],
 )
-def test_errors_are_those_of_memory(tmp_path: Path, line: str, message: str) -> None:
+def test_errors_are_those_of_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, message: str
+) -> None:
+    monkeypatch.setattr(blocks, "BLOCK", 1)  # every line for itself
     write(tmp_path, ["u1\ti1\t1", "u2\ti2\t2", line, "u3\ti3\t3"])
     said = []
     for where in ("memory", "disk"):
@@ -310,11 +344,13 @@ def test_a_model_of_another_kind_is_refused(make: Make, tmp_path: Path) -> None:
 
 
 def test_runs_by_hand() -> None:
-    # Two users of 4 and 3 interactions, 0…3 and 4…6; the second comes first.
-    runs = Runs(np.array([0, 4]), np.array([1, 5]), np.array([3, 6]), np.array([1, 0]))
-    assert runs.rows().tolist() == [5, 6, 1, 2, 3]
-    train, valid, test = runs.cut([np.array([1, 0]), np.array([2, 1]), np.array([3, 2])])
-    assert [part.rows().tolist() for part in (train, valid, test)] == [[1], [5, 2], [6, 3]]
+    # Users with the interactions 0…3, 4…5 and 6…8; the last comes first. Their last two targets
+    # are held out, but for one of each that stays.
+    begin, low, high = np.array([0, 4, 6]), np.array([1, 5, 7]), np.array([3, 5, 8])
+    runs = Runs(begin, low, high, np.array([2, 1, 0]))
+    assert runs.rows().tolist() == [7, 8, 5, 1, 2, 3]
+    train, valid, test = runs.cut(leave_one_out_ends(runs.sizes, 2))
+    assert [part.rows().tolist() for part in (train, valid, test)] == [[7, 5, 1], [2], [8, 3]]
 
 
 def test_positions_over_batches() -> None:
