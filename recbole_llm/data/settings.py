@@ -11,6 +11,8 @@ from recbole_llm.core.settings import ConfigLike, Count, Flag, NonNegative, Sett
 from recbole_llm.hookspecs import hookimpl
 
 LONGEST_ON_DISK = 2**16  # items of a history that is read from disk
+# The columns that may be named; of the last two sequential models read none.
+_ON_DISK = ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD", "RATING_FIELD", "LABEL_FIELD")
 _IN_MEMORY = (
     "benchmark_filename", "rm_dup_inter", "val_interval", "threshold", "discretization",
     "preload_weight", "additional_feat_suffix", "numerical_features", "unused_col",
@@ -79,10 +81,13 @@ class EngineSettings(Settings):
         for key in ("user_inter_num_interval", "item_inter_num_interval"):
             if config[key] not in (None, "[0,inf)"):
                 raise ValueError(f"{key}: {why}; filter the file, or set interactions: memory")
-        if set(config["load_col"] or {"inter", "item"}) != {"inter"}:
+        columns = config["load_col"] or {}
+        names = columns.get("inter")
+        read = {config[key] for key in _ON_DISK}
+        if set(columns) != {"inter"} or not isinstance(names, list) or set(names) - read:
             raise ValueError(
-                f"load_col: another file than inter {why}; name columns of inter alone, or set "
-                f"interactions: memory"
+                f"load_col: another file or column {why}; set it to {{'inter': "
+                f"{[config[key] for key in _ON_DISK[:3]]}}}, or set interactions: memory"
             )
         if self.item_catalogue != "interactions":
             raise ValueError(f"item_catalogue: {self.item_catalogue} {why}; leave it out")

@@ -224,7 +224,7 @@ def test_an_error_leaves_what_was_there(make: Make, tmp_path: Path) -> None:
 
 
 def test_a_killed_preparation_is_not_taken_for_whole(make: Make, tmp_path: Path) -> None:
-    """Killed at any point, it leaves a part, which the next one removes."""
+    """Killed while it writes, it leaves a part, which the next one removes."""
     script = (
         "import os, sys\n"
         "from pathlib import Path\n"
@@ -327,6 +327,7 @@ def test_blocks_read_what_a_table_does(
         ({"rm_dup_inter": "first"}, "rm_dup_inter"),
         ({"exact_times": False}, "exact_times"),
         ({"load_col": None}, "load_col"),
+        ({"load_col": {"inter": ["user_id", "item_id", "timestamp", "shop"]}}, "load_col"),
         ({"load_col": {"inter": ["user_id"], "item": ["item_id"]}}, "load_col"),
         ({"item_catalogue": "item_file"}, "item_catalogue"),
         ({"MAX_ITEM_LIST_LENGTH": 70000}, "MAX_ITEM_LIST_LENGTH"),
