@@ -20,7 +20,7 @@ from recbole_llm.core.config import Config
 from recbole_llm.core.files import check_folder, written_whole
 from recbole_llm.core.log import FOLDER, SHOWN, log_file
 from recbole_llm.core.stored import FREE, plain_config
-from recbole_llm.data.training import training_interactions
+from recbole_llm.data.training import interaction_count
 from recbole_llm.evaluation.protocol import protocol
 from recbole_llm.features.attach import attached
 from recbole_llm.features.digest import file_digest
@@ -119,7 +119,7 @@ def sizes(dataset: Dataset) -> dict[str, int]:
     """Users, items and interactions, after filters."""
     users, items = int(dataset.user_num) - 1, int(dataset.item_num) - 1
     # RecBole's sequential data sets have a row a target, not one an interaction.
-    return {"users": users, "items": items, "interactions": len(training_interactions(dataset)[0])}
+    return {"users": users, "items": items, "interactions": interaction_count(dataset)}
 
 
 def fingerprints(folder: str, name: str) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -46,6 +47,33 @@ def written_whole(file: str | os.PathLike[str], way_out: str) -> Iterator[Binary
             part.unlink(missing_ok=True)
 
 
+@contextmanager
+def folder_written_whole(folder: str | os.PathLike[str], way_out: str) -> Iterator[Path]:
+    """A folder to write files to, which takes the other's place once it is complete.
+
+    A killed process leaves the old folder, the new one, or none, and its part for
+    `remove_left_parts`; an error the old one and nothing beside. Args and errors as of
+    `written_whole`.
+    """
+    target = Path(folder)
+    part = target.with_name(f"{target.name}{_suffix(os.getpid())}")
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
+        yield part
+        for file in part.rglob("*"):
+            if file.is_file():
+                with file.open("rb+") as opened:
+                    os.fsync(opened.fileno())
+        if target.exists():
+            shutil.rmtree(target)
+        os.replace(part, target)
+    except OSError as error:
+        raise ValueError(f"'{folder}' cannot be written ({_reason(error)}); {way_out}") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
 def _reason(error: BaseException) -> str:
     """What the system said, wherever it is in the chain."""
     link: BaseException | None = error
@@ -77,7 +105,7 @@ def remove_left_parts(folder: str | os.PathLike[str]) -> list[str]:
     """Remove what this package's killed processes on this machine left half-written.
 
     Returns:
-        names of the removed files.
+        names of the removed files and folders.
     """
     pattern = re.compile(re.escape(_suffix("#")).replace(r"\#", r"(\d+)") + "$")
     removed = []
@@ -85,7 +113,7 @@ def remove_left_parts(folder: str | os.PathLike[str]) -> list[str]:
         process = pattern.search(part.name)
         if process is not None and not _lives(int(process[1])):
             with suppress(OSError):
-                part.unlink()
+                shutil.rmtree(part) if part.is_dir() else part.unlink()
                 removed.append(part.name)
     return removed
 

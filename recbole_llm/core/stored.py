@@ -46,7 +46,7 @@ NEVER = frozenset((
 # Keys that a run's numbers do not depend on, beside those.
 FREE = frozenset((
     "data_path", "state", "show_progress", "log_flops", "strict_config", "detect_anomaly",
-    "encoder_batch_size", "verbose",
+    "encoder_batch_size", "verbose", "interactions", "sort_memory_mib",
 ))  # fmt: skip
 _EVALUATED = frozenset(("teacher",))  # KD_DAGFM passes it to eval()
 _TEMPLATES = ("item_prompt", "user_prompt")

@@ -17,7 +17,7 @@ _SEPARATORS = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "bars", " ":
 _SHOWN = 3  # lines in a message
 _ZIPPED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-_LARGEST = float(np.finfo(np.float32).max)  # what models read numbers as
+LARGEST = float(np.finfo(np.float32).max)  # what models read numbers as
 Array = npt.NDArray[np.generic]
 
 
@@ -34,20 +34,26 @@ def at_lines(numbers: Iterable[int]) -> str:
     return f"line{'s' if len(lines) > 1 else ''} {', '.join(map(str, lines[:_SHOWN]))}{more}"
 
 
-def decoded(path: Path, raw: bytes, encoding: str) -> str:
+def decoded(path: Path, raw: bytes, encoding: str, first: int = 1) -> str:
     """The text of a file, lines ended by newlines alone, without a byte order mark.
+
+    Args:
+        path: the file.
+        raw: its bytes, or those of some of its lines.
+        encoding: of the text.
+        first: number of the line that they begin with.
 
     Raises:
         ValueError: a compressed file, or one of another encoding.
     """
     for magic, kind in _ZIPPED.items():
-        if raw.startswith(magic):
+        if first == 1 and raw.startswith(magic):
             raise ValueError(f"'{path}' is compressed ({kind}); unpack it")
     try:
         wide = codecs.lookup(encoding).name.startswith(("utf-16", "utf-32"))
     except LookupError as error:
         raise ValueError(f"encoding: '{encoding}' is unknown; such as utf-8, latin-1") from error
-    if not wide and (raw.startswith(_UTF_16) or b"\0" in raw):
+    if not wide and (first == 1 and raw.startswith(_UTF_16) or b"\0" in raw):
         raise ValueError(
             f"'{path}' is no {encoding} text (UTF-16, or binary); save it as UTF-8, or set "
             f"--encoding=utf-16"
@@ -55,12 +61,12 @@ def decoded(path: Path, raw: bytes, encoding: str) -> str:
     try:
         text = raw.decode(encoding)
     except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
+        line = raw.count(b"\n", 0, error.start) + first
         raise ValueError(
             f"'{path}' line {line} is not {encoding}; save the file as UTF-8, or name its "
             f"encoding, such as --encoding=latin-1"
         ) from error
-    text = text.removeprefix("\ufeff")
+    text = text.removeprefix("\ufeff") if first == 1 else text
     if "\r" not in text:
         return text
     # Of a file without newlines a carriage return ends a line; elsewhere it is part of a title.
@@ -152,7 +158,7 @@ def numbers(path: Path, field: str, values: Array, lines: Array) -> npt.NDArray[
             f"is not a number; write numbers, or another type in the header; of dates this makes "
             f"Unix seconds: {conversion(path)}"
         ) from None
-    wrong = np.flatnonzero(np.abs(found) > _LARGEST).tolist()
+    wrong = np.flatnonzero(np.abs(found) > LARGEST).tolist()
     if wrong:
         raise ValueError(
             f"'{path}' {at_lines(lines[wrong])}: {str(values[wrong[0]])[:30]} in {field}:float is "

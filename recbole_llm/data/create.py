@@ -18,6 +18,7 @@ from recbole_llm.core.tokens import Vocabulary
 from recbole_llm.data.check import conversion
 from recbole_llm.data.dataset import dataset_class as dataset_class_of
 from recbole_llm.data.files import read_types
+from recbole_llm.data.settings import EngineSettings
 from recbole_llm.data.vocabulary import VocabularyDataset, check_vocabulary
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def create_dataset(
             f"and the atomic files are read as quickly"
         )
     try:
-        return _create(config, dataset_class or _class_of(config), vocabulary)
+        return _create(config, _where(config, dataset_class or _class_of(config)), vocabulary)
     except ValueError as error:
         if "feat is empty" not in str(error):
             raise
@@ -66,6 +67,20 @@ def _create(config: Config, cls: type[Any], vocabulary: Vocabulary | None) -> An
     dataset = cls(config)  # RecBole's own or a plugin's, numbered by the order of its files
     check_vocabulary(dataset.field2id_token, vocabulary or {})
     return dataset
+
+
+def _where(config: Config, cls: type[Any]) -> type[Any]:
+    """The class whose interactions are where the configuration says."""
+    if EngineSettings.of(config).interactions == "memory":
+        return cls
+    from recbole_llm.data.disk import DiskDataset
+
+    if not issubclass(DiskDataset, cls):
+        raise ValueError(
+            f"interactions: disk is for sequential models without a data set of their own, which "
+            f"{config['model']} is not; set interactions: memory"
+        )
+    return DiskDataset
 
 
 def _class_of(config: Config) -> type[Any]:

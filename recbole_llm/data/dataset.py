@@ -16,7 +16,7 @@ from recbole.utils import FeatureSource, FeatureType, ModelType
 
 from recbole_llm.core.compat_pandas import Frame
 from recbole_llm.core.registry import resolve
-from recbole_llm.data.check import check_ids, check_times, numbers
+from recbole_llm.data.check import numbers
 from recbole_llm.data.files import ObjectArray, Table
 from recbole_llm.data.interaction import single_precision, take
 from recbole_llm.data.vocabulary import KnowledgeVocabularyDataset, VocabularyDataset
@@ -24,11 +24,6 @@ from recbole_llm.data.vocabulary import KnowledgeVocabularyDataset, VocabularyDa
 if TYPE_CHECKING:
     from recbole_llm.core.config import Config
 
-# What pandas, through which RecBole reads, takes for a missing value. Ids are exempt here.
-MISSING = {
-    "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN",
-    "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null",
-}  # fmt: skip
 ID_KEYS = (
     "USER_ID_FIELD", "ITEM_ID_FIELD", "HEAD_ENTITY_ID_FIELD", "TAIL_ENTITY_ID_FIELD",
     "RELATION_ID_FIELD", "ENTITY_ID_FIELD",
@@ -83,21 +78,16 @@ class FileDataset(VocabularyDataset):
 
     def _column(self, table: Table, field: str, kind: FeatureType) -> tuple[Any, int]:
         """A column's values, and how long they are at most."""
-        text, where = table.columns[field], (table.path, field)
         is_id = field in _id_fields(self.config)
         if is_id and kind == FeatureType.TOKEN:
-            check_ids(*where, text, table.lines)
-            return text, 1
-        missing = np.array([value in MISSING for value in text], dtype=bool)
-        if is_id:
-            missing = text == ""
+            return table.ids(field), 1
+        if kind == FeatureType.FLOAT:
+            read = table.times if field == self.time_field else table.numbers
+            return read(field), 1
+        text = table.columns[field]
+        missing = text == "" if is_id else table.missing(field)
         if kind == FeatureType.TOKEN:
             return np.where(missing, np.nan, text), 1
-        if kind == FeatureType.FLOAT:
-            found = numbers(*where, np.where(missing, "nan", text), table.lines)
-            if field == self.time_field:
-                check_times(*where, found, table.lines)
-            return found, 1
         lists = [value.split(self.config["seq_separator"]) for value in np.where(missing, "", text)]
         lists = [[part for part in parts if part] for parts in lists]
         limit = (self.config["seq_len"] or {}).get(field)

@@ -11,10 +11,23 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from recbole_llm.data.check import check_counts, check_quotes, decoded, header_types
+from recbole_llm.data.check import (
+    check_counts,
+    check_ids,
+    check_quotes,
+    check_times,
+    decoded,
+    header_types,
+    numbers,
+)
 from recbole_llm.data.split import IntArray
 
 ObjectArray = npt.NDArray[np.object_]
+# What pandas, through which RecBole reads, takes for a missing value. Ids are exempt here.
+MISSING = {
+    "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN",
+    "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -42,13 +55,39 @@ class Table:
         """
         text = decoded(path, path.read_bytes(), encoding)
         first, _, body = text.partition("\n")
-        types = header_types(path, first, separator)
+        return cls.of(path, header_types(path, first, separator), body, separator)
+
+    @classmethod
+    def of(
+        cls, path: Path, types: dict[str, str], body: str, separator: str, first: int = 2
+    ) -> Table:
+        """The records of some whole lines of a file, of which the first has the number `first`."""
         quoted = '"' in body and len(separator) == 1  # as pandas: no quotes beside longer ones
-        records = _quoted(path, body, separator) if quoted else _plain(body, separator)
-        lines, counts, flat = records
+        read = _quoted(path, body, separator, first) if quoted else _plain(body, separator, first)
+        lines, counts, flat = read
         check_counts(path, counts, lines, len(types))
         values = np.array(flat, dtype=object).reshape(-1, len(types))
         return cls(path, types, {f: values[:, i] for i, f in enumerate(types)}, lines)
+
+    def ids(self, field: str) -> ObjectArray:
+        """A column of users or items, none of them missing; object [N]."""
+        check_ids(self.path, field, self.columns[field], self.lines)
+        return self.columns[field]
+
+    def numbers(self, field: str) -> npt.NDArray[np.float64]:
+        """A column of numbers, nan where one is missing; [N]."""
+        text = np.where(self.missing(field), "nan", self.columns[field])
+        return numbers(self.path, field, text, self.lines)
+
+    def times(self, field: str) -> npt.NDArray[np.float64]:
+        """A column of numbers, none of them missing; [N]."""
+        found = self.numbers(field)
+        check_times(self.path, field, found, self.lines)
+        return found
+
+    def missing(self, field: str) -> npt.NDArray[np.bool_]:
+        """Which values of a column are missing, [N]."""
+        return np.array([value in MISSING for value in self.columns[field]], dtype=bool)
 
 
 def read_types(path: Path, separator: str = "\t", encoding: str = "utf-8") -> dict[str, str]:
@@ -61,32 +100,34 @@ def read_types(path: Path, separator: str = "\t", encoding: str = "utf-8") -> di
     return header_types(path, first, separator)
 
 
-def _plain(body: str, separator: str) -> tuple[IntArray, IntArray, list[str]]:
+def _plain(body: str, separator: str, first: int) -> tuple[IntArray, IntArray, list[str]]:
     """Lines and numbers of values of the records [N], and all values one after another."""
     rows = body.split("\n")
-    lines = np.array([i for i, row in enumerate(rows, start=2) if row], dtype=np.int64)
+    lines = np.array([i for i, row in enumerate(rows, start=first) if row], dtype=np.int64)
     rows = [row for row in rows if row]
     counts = np.array([row.count(separator) + 1 for row in rows], dtype=np.int64)
     return lines, counts, separator.join(rows).split(separator) if rows else []
 
 
-def _quoted(path: Path, body: str, separator: str) -> tuple[IntArray, IntArray, list[str]]:
+def _quoted(
+    path: Path, body: str, separator: str, first: int
+) -> tuple[IntArray, IntArray, list[str]]:
     lines, counts, flat = [], [], []
-    for line, record in _records(path, body, separator):
+    for line, record in _records(path, body, separator, first):
         lines.append(line)
         counts.append(len(record))
         flat += record
     return np.array(lines, dtype=np.int64), np.array(counts, dtype=np.int64), flat
 
 
-def _records(path: Path, body: str, separator: str) -> Iterator[tuple[int, list[str]]]:
+def _records(path: Path, body: str, separator: str, first: int) -> Iterator[tuple[int, list[str]]]:
     reader = csv.reader(io.StringIO(body, newline="\n"), delimiter=separator)
-    line = 2
+    line = first
     try:
         for record in reader:
             if record:
                 check_quotes(path, line, record, separator)
                 yield line, record
-            line = reader.line_num + 2
+            line = reader.line_num + first
     except csv.Error as error:  # a value of more than 128 KiB
         raise ValueError(f"'{path}' line {line}: {error}; is a quote left open?") from error

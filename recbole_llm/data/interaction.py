@@ -19,6 +19,7 @@ import torch
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
+from recbole_llm.data.runs import Runs
 from recbole_llm.data.split import order_key, stable_order
 
 
@@ -57,23 +58,27 @@ class SortedInteractions:
     Args:
         columns: field -> [N + L, *]; the last L rows are zeros, so that a window of L that
             starts anywhere lies inside.
-        context: number of earlier interactions of the same user, at most L, int32 [N].
+        position: number of earlier interactions of the same user, int32 [N].
         max_length: L.
         exact: field -> float64 [N, *], of fields that float32 would put in another order.
     """
 
     columns: Mapping[str, Tensor]
-    context: Tensor
+    position: Tensor
     max_length: int
     exact: Mapping[str, Tensor] = field(default_factory=dict)
 
+    def context(self, rows: Tensor) -> Tensor:
+        """Number of interactions before each target, at most L: int [B] -> int32 [B]."""
+        return self.position[rows].clamp(max=self.max_length)
+
     def history(self, column: History, rows: Tensor) -> Tensor:
         """Values before each target, zero-padded on the right: int [B] -> [B, L, *]."""
-        length = self.context[rows]  # [B]
+        length = self.context(rows)  # [B]
         values = self.columns[column.field]
         inner = values.shape[1:]
         windows = values.as_strided(
-            (len(self.context), self.max_length, *inner),
+            (len(self.position), self.max_length, *inner),
             (values.stride(0), values.stride(0), *values.stride()[1:]),
         )
         out = windows.index_select(0, rows - length)  # [B, L, *]
@@ -88,7 +93,7 @@ class SortedInteractions:
         if isinstance(column, History):
             return self.history(column, rows)
         assert isinstance(column, Length)
-        return self.context[rows].long()
+        return self.context(rows).long()
 
 
 def _widened(out: Tensor, width: int) -> Tensor:
@@ -134,15 +139,42 @@ def single_precision(rows: Interaction) -> Interaction:
 
 
 class SequenceColumns(MutableMapping[str, Tensor]):
-    """Column name -> values of all rows [R, *], gathered on access."""
+    """Column name -> values of all rows [R, *], gathered on access.
+
+    Args:
+        source: the interactions.
+        rows: positions of the targets in it, int64 [R]; or as `Runs`, of which they are made when
+            somebody asks.
+        columns: what there is of each row.
+    """
 
     def __init__(
-        self, source: SortedInteractions, rows: Tensor, columns: Mapping[str, Column]
+        self, source: SortedInteractions, rows: Tensor | Runs, columns: Mapping[str, Column]
     ) -> None:
         self.source = source
-        self.rows = rows  # int64 [R], positions of the targets in the source
+        self.stretches = rows if isinstance(rows, Runs) else None
+        self._rows = None if isinstance(rows, Runs) else rows
         self.columns = dict(columns)
         self._cache: dict[str, Tensor] = {}
+
+    @property
+    def rows(self) -> Tensor:
+        """Positions of the targets in the source, int64 [R]."""
+        if self._rows is None:
+            assert self.stretches is not None
+            self._rows = self.stretches.rows()
+        return self._rows
+
+    @property
+    def count(self) -> int:
+        """R."""
+        return len(self.rows) if self.stretches is None else self.stretches.count
+
+    def runs(self) -> Runs:
+        """The targets as stretches of histories."""
+        if self.stretches is not None:
+            return self.stretches
+        return Runs.of(self.rows.numpy(), self.source.position.numpy())
 
     def __getitem__(self, name: str) -> Tensor:
         column = self.columns[name]
@@ -196,7 +228,7 @@ class SequenceInteraction(Interaction):  # type: ignore[misc]
 
     def __init__(self, columns: SequenceColumns) -> None:
         self.interaction = columns
-        self.length = len(columns.rows)
+        self.length = columns.count
 
     def __getitem__(self, index: object) -> Any:
         if isinstance(index, str):
@@ -212,7 +244,7 @@ class SequenceInteraction(Interaction):  # type: ignore[misc]
 
     def _reindex(self, index: object) -> None:
         self.interaction = self.interaction.select(row_index(index))
-        self.length = len(self.interaction.rows)
+        self.length = self.interaction.count
 
     def exact(self, name: str) -> Tensor:
         """A column as rows are put in order by it: float64 where its exact values are kept."""

@@ -160,6 +160,10 @@ class RepeatableSampler(_PopularityDraws, RecBoleRepeatableSampler):  # type: ig
 
     excluded: UsedItems | None = None  # further items that are no negatives of a user
 
+    def get_used_ids(self) -> UsedItems:
+        """None of any user, as RecBole has it, without an empty set for each."""
+        return UsedItems(np.empty(0, np.int64), self.user_num, self.item_num)
+
     @property
     def train_split(self) -> Any:
         """The data set that popularity is counted in."""

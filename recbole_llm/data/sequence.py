@@ -20,6 +20,7 @@ from recbole_llm.data.interaction import (
     SortedInteractions,
     Target,
 )
+from recbole_llm.data.runs import Runs
 from recbole_llm.data.split import Groups, IntArray, order_key, stable_order
 
 
@@ -44,8 +45,12 @@ class SequentialDataset(FileDataset, RecBoleSequentialDataset):  # type: ignore[
                 )
         columns = self._lazy_columns()
         source = self._sorted_interactions()
-        rows = source.context.nonzero().view(-1)  # [R]
+        rows = self._targets(source)
         self.inter_feat = SequenceInteraction(SequenceColumns(source, rows, columns))
+
+    def _targets(self, source: SortedInteractions) -> Tensor | Runs:
+        """All interactions that have a history, in order of position."""
+        return source.position.nonzero().view(-1)
 
     def _lazy_columns(self) -> dict[str, Column]:
         """The columns of RecBole's augmented data set, in its order."""
@@ -71,8 +76,7 @@ class SequentialDataset(FileDataset, RecBoleSequentialDataset):  # type: ignore[
             columns[field] = _padded_rows(inter.interaction.pop(field), order, max_length)
         exact = _split_off_exact(columns, len(order))
         users = columns[self.uid_field][: len(order)].numpy()
-        context = torch.from_numpy(_context(users, max_length))
-        return SortedInteractions(columns, context, max_length, exact)
+        return SortedInteractions(columns, torch.from_numpy(_positions(users)), max_length, exact)
 
     # Splits: RecBole's rules without its loop over interactions.
 
@@ -82,13 +86,7 @@ class SequentialDataset(FileDataset, RecBoleSequentialDataset):  # type: ignore[
     def _split_index_by_leave_one_out(
         self, grouped_index: Groups, leave_one_num: int
     ) -> list[IntArray]:
-        sizes = grouped_index.sizes
-        last = np.minimum(leave_one_num, sizes - 1)  # [G], held out of each group
-        # Part p > 0 of `leave_one_num` gets a group's p-th last row counted from the end.
-        ends = [sizes - last]
-        for part in range(1, leave_one_num):
-            ends.append(sizes - np.minimum(last, leave_one_num - part))
-        return grouped_index.cut([*ends, sizes])
+        return grouped_index.cut(leave_one_out_ends(grouped_index.sizes, leave_one_num))
 
     def split_by_ratio(
         self, ratios: Sequence[float], group_by: str | None = None
@@ -142,11 +140,21 @@ def _split_off_exact(columns: dict[str, Tensor], count: int) -> dict[str, Tensor
     return exact
 
 
-def _context(users: IntArray, max_length: int) -> Any:
-    """Number of earlier interactions of the same user, at most max_length, int32 [N]."""
+def leave_one_out_ends(sizes: IntArray, leave_one_num: int) -> list[IntArray]:
+    """Where the parts of each group of rows end, int [G] each: training, then what is held out."""
+    last = np.minimum(leave_one_num, sizes - 1)  # [G], held out of each group
+    # Part p > 0 of `leave_one_num` gets a group's p-th last row counted from the end.
+    ends = [sizes - last]
+    for part in range(1, leave_one_num):
+        ends.append(sizes - np.minimum(last, leave_one_num - part))
+    return [*ends, sizes]
+
+
+def _positions(users: IntArray) -> Any:
+    """Number of earlier interactions of the same user, int32 [N]."""
     starts = np.flatnonzero(np.r_[True, users[1:] != users[:-1]]) if len(users) else users
     sizes = np.diff(np.r_[starts, len(users)])
     first = np.repeat(starts, sizes)
     position = np.arange(len(users))
     position -= first
-    return np.minimum(position, max_length).astype(np.int32)
+    return position.astype(np.int32)

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from recbole_llm.core.settings import ConfigLike, Count, Flag, NonNegative, Settings
 from recbole_llm.hookspecs import hookimpl
+
+LONGEST_ON_DISK = 2**16  # items of a history that is read from disk
+# The columns that may be named; of the last two sequential models read none.
+_ON_DISK = ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD", "RATING_FIELD", "LABEL_FIELD")
+_IN_MEMORY = (
+    "benchmark_filename", "rm_dup_inter", "val_interval", "threshold", "discretization",
+    "preload_weight", "additional_feat_suffix", "numerical_features", "unused_col",
+    "alias_of_user_id", "alias_of_item_id",
+)  # fmt: skip
 
 
 class EngineSettings(Settings):
@@ -38,6 +49,11 @@ class EngineSettings(Settings):
     recommend_new_items: Flag = True
     """Whether recommend ranks further items of the .item file too, and reads them in histories, by
     models that know items by text: it then encodes those that are not encoded yet."""
+    interactions: Literal["memory", "disk"] = "memory"
+    """'disk': a sequential model's interactions are sorted into files beside the .inter file, once,
+    and read from there: for more than memory holds (docs/distributed.md)."""
+    sort_memory_mib: Annotated[int, Field(ge=128)] = 1024
+    """Memory in MiB for sorting them."""
     exact_times: Flag = True
     """Whether interactions are ordered and split by their times as the file has them; False: by
     RecBole's float32, in which Unix seconds are the same for about a minute."""
@@ -54,6 +70,34 @@ class EngineSettings(Settings):
             _check_sequence_level(config)
         if self.item_table == "sparse":
             _check_sparse(config)
+        if self.interactions == "disk":
+            self._check_disk(config)
+
+    def _check_disk(self, config: ConfigLike) -> None:
+        """Refuse what interactions are read for in memory."""
+        why = "is not there with interactions: disk, which keeps users, items and times"
+        for key in _IN_MEMORY:
+            if config[key]:
+                raise ValueError(f"{key}: {why}; leave it out, or set interactions: memory")
+        for key in ("user_inter_num_interval", "item_inter_num_interval"):
+            if config[key] not in (None, "[0,inf)"):
+                raise ValueError(f"{key}: {why}; filter the file, or set interactions: memory")
+        columns = config["load_col"] or {}
+        names = columns.get("inter")
+        read = {config[key] for key in _ON_DISK}
+        if set(columns) != {"inter"} or not isinstance(names, list) or set(names) - read:
+            raise ValueError(
+                f"load_col: another file or column {why}; set it to {{'inter': "
+                f"{[config[key] for key in _ON_DISK[:3]]}}}, or set interactions: memory"
+            )
+        if self.item_catalogue != "interactions":
+            raise ValueError(f"item_catalogue: {self.item_catalogue} {why}; leave it out")
+        if not self.exact_times:
+            raise ValueError("exact_times: False needs interactions: memory")
+        if config["MAX_ITEM_LIST_LENGTH"] > LONGEST_ON_DISK:
+            raise ValueError(
+                f"MAX_ITEM_LIST_LENGTH: at most {LONGEST_ON_DISK} with interactions: disk"
+            )
 
 
 def _check_sequence_level(config: ConfigLike) -> None:

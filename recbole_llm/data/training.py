@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
-from recbole_llm.data.split import IntArray, order_key
+from recbole_llm.data.interaction import SequenceInteraction
+from recbole_llm.data.runs import Runs
+from recbole_llm.data.split import IntArray, order_key, ranges
 
 if TYPE_CHECKING:
     from recbole.data.dataset import Dataset
+
+_USERS = 2**16  # whose interactions are read from disk at a time
 
 
 def training_interactions(dataset: Dataset) -> tuple[IntArray, IntArray]:
@@ -43,27 +49,59 @@ def training_interactions(dataset: Dataset) -> tuple[IntArray, IntArray]:
     return _with_first_lists(dataset, list_field, order, users, items)
 
 
+def training_parts(dataset: Dataset) -> Iterator[tuple[IntArray, IntArray]]:
+    """The same, some users at a time where interactions are on disk; in order of position there."""
+    runs = _stretches(dataset)
+    if runs is None:
+        yield training_interactions(dataset)
+        return
+    columns = dataset.inter_feat.interaction.source.columns
+    users, items = columns[dataset.uid_field], columns[dataset.iid_field]
+    for part in runs.parts(_USERS):
+        rows = torch.from_numpy(ranges(part.begin, part.high - part.begin + 1))
+        yield users[rows].numpy(), items[rows].numpy()
+
+
+def _stretches(dataset: Dataset) -> Runs | None:
+    """The targets of a data set on disk, whose histories are its training interactions."""
+    inter = dataset.inter_feat
+    return inter.interaction.stretches if isinstance(inter, SequenceInteraction) else None
+
+
+def interaction_count(dataset: Dataset) -> int:
+    """How many training interactions there are."""
+    runs = _stretches(dataset)
+    if runs is None:
+        return len(training_interactions(dataset)[0])
+    return int((runs.high - runs.begin + 1).sum())
+
+
 def training_digest(dataset: Dataset) -> str:
     """16 hex digits of the training interactions, in whatever order they are."""
-    users, items = training_interactions(dataset)
-    mixed = (users * dataset.item_num + items).astype(np.uint64)
-    for factor in (0xBF58476D1CE4E5B9, 0x94D049BB133111EB):  # of splitmix64
-        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(factor)
-    return f"{int(mixed.sum(dtype=np.uint64)):016x}"
+    total = 0
+    for users, items in training_parts(dataset):
+        mixed = (users * dataset.item_num + items).astype(np.uint64)
+        for factor in (0xBF58476D1CE4E5B9, 0x94D049BB133111EB):  # of splitmix64
+            mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(factor)
+        total += int(mixed.sum(dtype=np.uint64))
+    return f"{total % 2**64:016x}"
 
 
 def item_counts(dataset: Dataset) -> IntArray:
     """Training interactions of each item, int [n_items]; row 0 (padding) is 0."""
-    return _counts(training_interactions(dataset)[1], dataset.item_num)
+    return _counts((items for _, items in training_parts(dataset)), dataset.item_num)
 
 
 def user_counts(dataset: Dataset) -> IntArray:
     """Training interactions of each user, int [n_users]; row 0 (padding) is 0."""
-    return _counts(training_interactions(dataset)[0], dataset.user_num)
+    return _counts((users for users, _ in training_parts(dataset)), dataset.user_num)
 
 
-def _counts(ids: IntArray, size: int) -> IntArray:
-    return np.bincount(ids, minlength=size).astype(np.int64)
+def _counts(parts: Iterable[IntArray], size: int) -> IntArray:
+    counts = np.zeros(size, np.int64)
+    for ids in parts:
+        counts += np.bincount(ids, minlength=size)
+    return counts
 
 
 def _column(inter: Any, field: str) -> IntArray:

@@ -13,7 +13,10 @@ import torch
 from torch import Tensor
 
 from recbole_llm.data.interaction import SequenceColumns
-from recbole_llm.data.split import IntArray, ranges
+from recbole_llm.data.runs import Runs
+from recbole_llm.data.split import ranges
+
+_AT_ONCE = 2**18  # runs whose windows are laid at once: few arrays of all windows exist at a time
 
 
 @dataclass(frozen=True)
@@ -69,35 +72,27 @@ def cut_windows(columns: SequenceColumns, stride: int) -> Windows:
     Returns:
         the windows, in order of user and time.
     """
-    source = columns.source
-    length = source.max_length
-    targets = np.sort(columns.rows.numpy())
-    if not len(targets):
-        empty = torch.empty(0, dtype=torch.int64)
-        return Windows(empty, empty, empty)
-    begins = _history_starts(source.context.numpy(), targets)
-    new_run = np.r_[True, (np.diff(targets) != 1) | (np.diff(begins) != 0)]
-    run = np.flatnonzero(new_run)
-    low, high = targets[run], targets[np.r_[run[1:], len(targets)] - 1]
-    begin = begins[run]
+    length = columns.source.max_length
+    parts = [_of_runs(runs, length, stride) for runs in columns.runs().parts(_AT_ONCE)]
+    joined = (torch.cat([part[i] for part in parts]) for i in range(3))
+    return Windows(*joined)
+
+
+def _of_runs(runs: Runs, length: int, stride: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The windows' starts, ends and first targets, int64 [W] each."""
+    begin, low, high = runs.begin, runs.low, runs.high
     # Windows that do not reach the start of the history: high - j·S for j = 0…full-1.
     full = np.maximum(-(-(high - begin - length) // stride), 0)
     full = np.minimum(full, (high - low) // stride + 1)
     rest = high - full * stride  # last target of the window that reaches it, if any is left
     count = full + (rest >= low)
-    run_of = np.repeat(np.arange(len(run)), count)
+    run_of = np.repeat(np.arange(len(low)), count)
     step = count[run_of] - 1 - ranges(np.zeros_like(count), count)  # latest window last
     end = high[run_of] - step * stride
     reaches = step == full[run_of]
     start = np.where(reaches, begin[run_of], end - length)
     first = np.where(reaches, low[run_of], np.maximum(end - stride + 1, low[run_of]))
-    return Windows(*(torch.from_numpy(a) for a in (start, end, first)))
-
-
-def _history_starts(context: IntArray, targets: IntArray) -> IntArray:
-    """Position of the first interaction of each target's user, int [T]."""
-    firsts = np.flatnonzero(context == 0)
-    return firsts[np.searchsorted(firsts, targets, side="right") - 1]
+    return torch.from_numpy(start), torch.from_numpy(end), torch.from_numpy(first)
 
 
 class WindowBatches:

@@ -134,11 +134,18 @@ class _Seen:
         for known in self.sorted:
             at = np.searchsorted(known, values).clip(max=len(known) - 1)
             there |= known[at] == values
-        if (~there).any():
-            self.sorted.append(values[~there])
+        self._keep(values[~there])
         again = np.ones(len(hashes), bool)
         again[first] = there
         return again
+
+    def _keep(self, values: Any) -> None:
+        """Put sorted hashes with the others, in few arrays of growing sizes: with one for each call
+        a look at all of them would take longer and longer."""
+        while self.sorted and len(self.sorted[-1]) <= 2 * len(values):
+            values = np.sort(np.concatenate([self.sorted.pop(), values]), kind="stable")
+        if len(values):
+            self.sorted.append(values)
 
 
 class Items:

@@ -12,6 +12,7 @@ import torch
 from recbole_llm.core.tokens import Vocabulary, vocabulary_of
 from recbole_llm.data.catalogue import new_items
 from recbole_llm.data.create import create_dataset
+from recbole_llm.data.disk import DiskDataset
 from recbole_llm.data.settings import EngineSettings
 from recbole_llm.data.vocabulary import VocabularyDataset
 from recbole_llm.features.attach import attached
@@ -69,6 +70,8 @@ def _cannot(config: Config, model: AbstractRecommender, dataset: Dataset) -> str
     """Why new items cannot be scored; "" where they can."""
     if not isinstance(model, TextItemModel):
         return f"{config['model']} knows no item that it was not trained with"
+    if isinstance(dataset, DiskDataset):
+        return "interactions on disk keep their numbers (interactions: memory takes new ones)"
     if not isinstance(dataset, VocabularyDataset):
         return f"{type(dataset).__name__} cannot number them"
     return ""

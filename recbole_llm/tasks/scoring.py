@@ -15,6 +15,7 @@ from torch import Tensor
 
 from recbole_llm.core.tokens import vocabulary_of
 from recbole_llm.data.create import create_dataset
+from recbole_llm.data.disk import DiskDataset, DiskLists
 from recbole_llm.data.eval_loader import ItemLists
 from recbole_llm.data.interaction import single_precision
 from recbole_llm.data.split import IntArray, first_numbers
@@ -155,13 +156,17 @@ class SequentialScorer(Scorer):
         sizes = self.ends[users] - starts
         which = np.repeat(np.arange(len(users)), sizes)
         slots = np.arange(len(which)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        frame = self.frame.iloc[starts[which] + slots]
-        events = self.source._dataframe_to_interaction(frame)
+        events = self.events(starts[which] + slots)
         return self.catalogue(self._rows(events, which, slots, len(users)))
+
+    def events(self, rows: IntArray) -> Interaction:
+        """Some of the interactions, in order of user and time, by position."""
+        found: Interaction = self.source._dataframe_to_interaction(self.frame.iloc[rows])
+        return found
 
     def new(self, items: IntArray) -> Tensor:
         items = items[-self.length :]
-        events = self.source._dataframe_to_interaction(self.frame.iloc[[0] * len(items)])
+        events = self.events(np.zeros(len(items), np.int64))
         for field, column in events.interaction.items():
             column.zero_()  # nothing is known of the new user's events but their items and order
             if field == self.dataset.iid_field:
@@ -213,6 +218,42 @@ class SequentialScorer(Scorer):
         return self.transform(self.dataset, self.dataset.join(rows))
 
 
+class DiskScorer(SequentialScorer):
+    """The same of interactions on disk: read are those of who is asked for.
+
+    Args:
+        config: the model's.
+        model: in eval mode.
+        dataset: the whole data set.
+    """
+
+    histories: DiskLists
+
+    def __init__(self, config: Config, model: AbstractRecommender, dataset: DiskDataset) -> None:
+        self.config, self.model = config, model
+        self.dataset = self.source = dataset
+        self.device, self.n_items = config["device"], int(dataset.item_num)
+        self.transform = construct_transform(config)
+        self.length = int(config["MAX_ITEM_LIST_LENGTH"])
+        self.columns = dataset.columns()
+        starts = dataset.folder.starts()
+        self.starts, self.ends = starts[:-1], starts[1:]
+        self.histories = DiskLists(self.columns[dataset.iid_field], starts)
+
+    def interactions(self) -> tuple[IntArray, IntArray]:
+        size = self.dataset.folder.interactions
+        users, items = (self.columns[f] for f in (self.dataset.uid_field, self.dataset.iid_field))
+        return users[:size].numpy(), items[:size].numpy()
+
+    def ordered_history(self, user: int) -> IntArray:
+        own: IntArray = self.histories.ordered(user).numpy()
+        return own
+
+    def events(self, rows: IntArray) -> Interaction:
+        places = torch.from_numpy(rows)
+        return Interaction({field: column[places] for field, column in self.columns.items()})
+
+
 class TextUserScorer(Scorer):
     """A model that needs to have seen neither the user nor the latest interactions."""
 
@@ -254,6 +295,8 @@ def make_scorer(config: Config, model: AbstractRecommender, dataset: Dataset) ->
         return TextUserScorer(config, model, dataset)
     if kind != ModelType.SEQUENTIAL:
         return Scorer(config, model, dataset)
+    if isinstance(dataset, DiskDataset):
+        return DiskScorer(config, model, dataset)
     # The split has replaced the interactions of `dataset` by rows with lists.
     source = source or create_dataset(config, vocabulary=vocabulary_of(dataset))
     return SequentialScorer(config, model, dataset, source)

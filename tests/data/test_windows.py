@@ -16,13 +16,13 @@ from recbole_llm.data.windows import WindowBatches, Windows, cut_windows, defaul
 
 def rows_of(sizes: list[int], length: int, held_out: int = 0) -> SequenceColumns:
     """Users with so many interactions; the last ones of each are not in the split."""
-    context = np.concatenate([np.minimum(np.arange(n), length) for n in sizes]).astype(np.int32)
+    position = np.concatenate([np.arange(n) for n in sizes]).astype(np.int32)
     ends = np.cumsum(sizes)
     last = np.concatenate(
         [np.arange(max(e - held_out, e - n + 1), e) for e, n in zip(ends, sizes, strict=True)]
     )
-    rows = np.setdiff1d(np.flatnonzero(context), last)
-    source = SortedInteractions({}, torch.from_numpy(context), length)
+    rows = np.setdiff1d(np.flatnonzero(position), last)
+    source = SortedInteractions({}, torch.from_numpy(position), length)
     return SequenceColumns(source, torch.from_numpy(rows), {})
 
 
@@ -89,8 +89,7 @@ def test_default_context_is_three_quarters_of_a_window(length: int) -> None:
 
 def test_targets_anywhere() -> None:
     # Rows that are no prefix of the history: 2, 3, 7, 8 of 0…8.
-    columns = rows_of([9], 4)
-    columns.rows = torch.tensor([8, 2, 7, 3])
+    columns = SequenceColumns(rows_of([9], 4).source, torch.tensor([8, 2, 7, 3]), {})
     assert windows_of(cut_windows(columns, 3)) == [(0, 2, 3), (4, 7, 8)]
 
 

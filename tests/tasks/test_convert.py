@@ -234,6 +234,16 @@ def test_repeated_rows_are_seen_across_chunks(chunks: list[list[int]]) -> None:
         known.update(chunk)
 
 
+def test_a_look_at_what_was_seen_stays_short() -> None:
+    """Few arrays, whatever the sizes of the chunks: here smaller and smaller ones."""
+    seen = _Seen()
+    for start, size in enumerate(range(200, 0, -1)):
+        assert not seen.add(1000 * start + np.arange(size, dtype=np.uint64)).any()
+    sizes = [len(known) for known in seen.sorted]
+    assert sum(sizes) == 200 * 201 // 2
+    assert all(one > 2 * two for one, two in zip(sizes, sizes[1:]))
+
+
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1, max_size=3))
 def test_any_text_comes_back_in_one_field(texts: list[str]) -> None:
     frame = pd.DataFrame({"item": [f"i{n}" for n in range(len(texts))], "title": texts})

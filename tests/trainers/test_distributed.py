@@ -71,6 +71,16 @@ def test_three_processes_are_as_one() -> None:
 
 
 @pytest.mark.slow
+def test_the_first_process_sorts_interactions_for_all() -> None:
+    write_tiny_dataset("dataset")
+    (two,), _ = together([{**SASREC, "interactions": "disk"}])
+    assert [path.name for path in Path("dataset/tiny").glob("*.sorted*")] == ["tiny.sorted"]
+    (one,) = do([SASREC])
+    assert two["losses"] == pytest.approx(one["losses"], rel=1e-5)
+    assert two["test_result"] == pytest.approx(one["test_result"], abs=1e-6)
+
+
+@pytest.mark.slow
 def test_a_sparse_table_is_trained_together() -> None:
     """Its negatives are each process's own, so that losses are alike, not the same."""
     write_tiny_dataset("dataset")

@@ -1,0 +1,116 @@
+"""Users, items and times of an ``.inter`` file, some lines at a time, checked as any file is."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from recbole_llm.data.check import LARGEST, PADDING, decoded
+from recbole_llm.data.files import Table, read_types
+
+if TYPE_CHECKING:
+    import pyarrow
+
+BLOCK = 2**24  # bytes that are read at a time, and the rest of the last line
+NAMES = ("user", "item", "time")
+
+
+@dataclass(frozen=True)
+class InteractionFile:
+    """An ``.inter`` file.
+
+    Args:
+        path: the file.
+        user, item, time: its columns.
+        separator: of columns.
+        encoding: of the text.
+    """
+
+    path: Path
+    user: str
+    item: str
+    time: str
+    separator: str = "\t"
+    encoding: str = "utf-8"
+
+    def blocks(self, digest: hashlib._Hash) -> Iterator[pyarrow.Table]:
+        """Columns `NAMES` of some lines after the others: text, text, float64.
+
+        Args:
+            digest: takes in all bytes of the file.
+
+        Raises:
+            ValueError: see `recbole_llm.data.check`.
+        """
+        if self.encoding.lower().startswith(("utf-16", "utf-32")):
+            raise ValueError(
+                f"encoding: {self.encoding} cannot be read in parts; save '{self.path}' as UTF-8"
+            )
+        types = read_types(self.path, self.separator, self.encoding)
+        with self.path.open("rb") as file:
+            digest.update(file.readline())
+            line = 2
+            while raw := _some_lines(file):
+                digest.update(raw)
+                yield self._columns(types, decoded(self.path, raw, self.encoding, line), line)
+                line += raw.count(b"\n")
+
+    def _columns(self, types: Mapping[str, str], text: str, line: int) -> pyarrow.Table:
+        """What Arrow reads of plain lines; of those that are not, or are wrong, what `Table` does,
+        which knows quotes, more ways to write a number, and what to say."""
+        import pyarrow
+
+        plain = len(self.separator) == 1 and '"' not in text and "\r" not in text
+        found = self._by_arrow(types, text) if plain else None
+        if found is not None and _is_clean(found):
+            return found
+        table = Table.of(self.path, dict(types), text, self.separator, line)
+        values = (table.ids(self.user), table.ids(self.item), table.times(self.time))
+        kinds = (pyarrow.string(), pyarrow.string(), pyarrow.float64())
+        arrays = [pyarrow.array(v, type=kind) for v, kind in zip(values, kinds, strict=True)]
+        return pyarrow.table(arrays, names=NAMES)
+
+    def _by_arrow(self, types: Mapping[str, str], text: str) -> pyarrow.Table | None:
+        import pyarrow
+        from pyarrow import csv
+
+        columns = (self.user, self.item, self.time)
+        kinds = (pyarrow.string(), pyarrow.string(), pyarrow.float64())
+        raw = text.encode("utf-8")
+        reading = csv.ReadOptions(column_names=list(types), block_size=len(raw) + 1)
+        parsing = csv.ParseOptions(delimiter=self.separator, quote_char=False)
+        converting = csv.ConvertOptions(
+            column_types=dict(zip(columns, kinds, strict=True)),
+            include_columns=columns,
+            null_values=[],
+        )
+        try:
+            found = csv.read_csv(pyarrow.BufferReader(raw), reading, parsing, converting)
+        except pyarrow.ArrowInvalid:
+            return None
+        return found.rename_columns(NAMES)
+
+
+def _some_lines(file: IO[bytes]) -> bytes:
+    return file.read(BLOCK) + file.readline()
+
+
+def _is_clean(columns: pyarrow.Table) -> bool:
+    """Whether no id is missing, and every time is a number that models can read."""
+    from pyarrow import compute
+
+    ids: Any = [compute.is_in(columns[name], value_set=_no_ids()) for name in ("user", "item")]
+    size = compute.max(compute.abs(columns["time"])).as_py()
+    if columns["time"].null_count or compute.any(compute.is_nan(columns["time"])).as_py():
+        return False
+    missing = any(compute.any(one).as_py() for one in ids)
+    return not missing and (size is None or size <= LARGEST)
+
+
+def _no_ids() -> pyarrow.Array:
+    import pyarrow
+
+    return pyarrow.array(["", PADDING])

@@ -1,0 +1,109 @@
+"""A folder of sorted interactions: columns as plain numbers, which are read where they lie."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recbole_llm.core.tokens import unpack
+from recbole_llm.data.blocks import InteractionFile
+from recbole_llm.data.settings import LONGEST_ON_DISK
+from recbole_llm.data.split import IntArray
+
+VERSION = 1
+ABOUT = "about.json"
+PADDING_ROWS = LONGEST_ON_DISK  # of zeros, behind every column, where the last windows end
+# File of a column: what NumPy calls its values.
+COLUMNS: Mapping[str, np.dtype[Any]] = {
+    "user": np.dtype(np.int64),  # numbers from 1, in order of first appearance
+    "item": np.dtype(np.int64),
+    "time": np.dtype(np.float32),
+    "exact_time": np.dtype(np.float64),
+    "position": np.dtype(np.int32),  # number of earlier interactions of the same user
+}
+
+
+@dataclass(frozen=True)
+class ColumnFolder:
+    """Interactions sorted by user, time and place in the file.
+
+    Args:
+        path: the folder.
+        interactions: N, how many.
+    """
+
+    path: Path
+    interactions: int
+
+    @classmethod
+    def of(cls, path: Path, source: InteractionFile) -> ColumnFolder | None:
+        """The folder, if there is one that was made of the file as it is now."""
+        try:
+            about = json.loads((path / ABOUT).read_text(encoding="utf-8"))
+            same = about["made_of"] == made_of(source) and _unchanged(source.path, about)
+            return cls(path, int(about["interactions"])) if same else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def column(self, name: str) -> Tensor:
+        """A column with `PADDING_ROWS` zeros behind it, [N + P]; memory for what is read alone."""
+        kind = torch.from_numpy(np.empty(0, COLUMNS[name])).dtype
+        size = self.interactions + PADDING_ROWS
+        return torch.from_file(str(self.path / name), shared=False, size=size, dtype=kind)
+
+    def starts(self) -> IntArray:
+        """Where each user's interactions begin, by number, and N; int64 [n_users + 1]."""
+        return np.fromfile(self.path / "starts", np.int64)
+
+    def tokens(self, name: str) -> Any:
+        """The users' or items' names by number, padding first; object [n]."""
+        packed = {
+            "utf8": torch.from_numpy(np.fromfile(self.path / f"{name}_utf8", np.uint8)),
+            "lengths": torch.from_numpy(np.fromfile(self.path / f"{name}_lengths", np.int32)),
+        }
+        return unpack({name: packed})[name]
+
+
+def made_of(source: InteractionFile) -> dict[str, Any]:
+    """What a folder depends on besides the file's content."""
+    columns = [source.user, source.item, source.time]
+    form = [source.separator, source.encoding, sys.byteorder]
+    return {"version": VERSION, "columns": columns, "form": form}
+
+
+def about(
+    source: InteractionFile, state: os.stat_result, digest: str, interactions: int
+) -> Mapping[str, Any]:
+    """What a folder says of itself; the file's state and SHA-256 are those that it was read in."""
+    return {
+        "made_of": made_of(source),
+        "interactions": interactions,
+        "bytes": state.st_size,
+        "changed_ns": state.st_mtime_ns,
+        "sha256": digest,
+    }
+
+
+def _unchanged(file: Path, about: Mapping[str, Any]) -> bool:
+    """By size and time of the last change; by content where only the time is another."""
+    state = file.stat()
+    if state.st_size != about["bytes"]:
+        return False
+    if state.st_mtime_ns == about["changed_ns"]:
+        return True
+    expected: str = about["sha256"]
+    digest = hashlib.sha256()
+    with file.open("rb") as opened:
+        while block := opened.read(2**22):
+            digest.update(block)
+    return digest.hexdigest() == expected

@@ -1,0 +1,197 @@
+"""A sequential data set whose interactions stay on disk: memory for users and items alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from logging import getLogger
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from recbole.utils import FeatureSource, FeatureType
+from torch import Tensor
+
+from recbole_llm.core import distributed
+from recbole_llm.core.compat_pandas import Frame
+from recbole_llm.core.log import SHOWN
+from recbole_llm.core.tokens import Vocabulary
+from recbole_llm.data.blocks import InteractionFile
+from recbole_llm.data.column_folder import ColumnFolder
+from recbole_llm.data.eval_loader import ItemLists
+from recbole_llm.data.interaction import SequenceColumns, SequenceInteraction, SortedInteractions
+from recbole_llm.data.runs import Runs
+from recbole_llm.data.sequence import SequentialDataset, leave_one_out_ends
+from recbole_llm.data.settings import EngineSettings
+from recbole_llm.data.sort_on_disk import sort_on_disk
+from recbole_llm.data.split import IntArray, stable_order
+from recbole_llm.data.vocabulary import check_vocabulary
+
+if TYPE_CHECKING:
+    from recbole_llm.core.config import Config
+
+# How many rows each mode of leaving out holds out of a user's.
+_HELD_OUT = {"valid_and_test": 2, "valid_only": 1, "test_only": 1}
+
+
+class DiskDataset(SequentialDataset):
+    """Users, items and times of a `ColumnFolder`, which is made of the ``.inter`` file first.
+
+    Ids, order, splits and batches are those of `SequentialDataset`. A leave-one-out split takes
+    memory for users; any other, and rows of prefix training, for interactions too (8 bytes each and
+    more). Times put interactions in order and are no feature; further columns are not loaded.
+
+    Args:
+        config: the configuration.
+        vocabulary: a checkpoint's, which must be the file's.
+
+    Raises:
+        ValueError: a malformed file, or another vocabulary.
+    """
+
+    folder: ColumnFolder
+
+    def __init__(self, config: Config, vocabulary: Vocabulary | None = None) -> None:
+        super().__init__(config)
+        try:
+            check_vocabulary(self.field2id_token, vocabulary or {})
+        except ValueError as error:
+            raise ValueError(f"{error}; or set interactions: memory") from None
+
+    def _load_data(self, token: str, dataset_path: str) -> None:
+        if not Path(dataset_path).exists():
+            self._download()
+        self.folder = column_folder(self.config)
+        kinds = {
+            self.uid_field: FeatureType.TOKEN,
+            self.iid_field: FeatureType.TOKEN,
+            self.time_field: FeatureType.FLOAT,
+        }
+        for field, kind in kinds.items():
+            self.set_field_property(field, kind, FeatureSource.INTERACTION, 1)
+        # Nothing to work on before the split, at which the columns on disk come in.
+        self.inter_feat = Frame({field: np.empty(0, np.int64) for field in kinds})
+        self.user_feat = self.item_feat = None
+
+    def _data_processing(self) -> None:
+        self.feat_name_list = ["inter_feat"]
+        for field, name in ((self.uid_field, "user"), (self.iid_field, "item")):
+            self.field2id_token[field] = self.folder.tokens(name)
+        self.field2token_id = _Numbers(self.field2id_token)
+
+    def columns(self) -> dict[str, Tensor]:
+        """The fields of all interactions, sorted by user and time, with zeros behind them."""
+        names = {self.uid_field: "user", self.iid_field: "item", self.time_field: "time"}
+        return {field: self.folder.column(name) for field, name in names.items()}
+
+    def _sorted_interactions(self) -> SortedInteractions:
+        column = self.folder.column
+        count, longest = self.folder.interactions, self.config["MAX_ITEM_LIST_LENGTH"]
+        exact = {self.time_field: column("exact_time")[:count]}
+        return SortedInteractions(self.columns(), column("position")[:count], longest, exact)
+
+    def _targets(self, source: SortedInteractions) -> Runs:
+        starts = self.folder.starts()
+        begin, end = starts[:-1], starts[1:]
+        several = end - begin > 1
+        return Runs(begin[several], begin[several] + 1, end[several] - 1)
+
+    def build(self) -> list[SequentialDataset]:
+        """Split; leave-one-out without sorting the rows in memory."""
+        args = self.config["eval_args"]
+        if args["order"] != "TO" or "LS" not in (args["split"] or ()):
+            built: list[SequentialDataset] = super().build()
+            return built
+        self._change_feat_format()
+        return self._leave_one_out(args["split"]["LS"])
+
+    def _leave_one_out(self, mode: str) -> list[SequentialDataset]:
+        if mode not in _HELD_OUT:
+            raise ValueError(f"eval_args: split LS: choose from {', '.join(_HELD_OUT)}")
+        whole = self.inter_feat.interaction
+        runs = whole.runs()
+        times = whole.source.exact[self.time_field].numpy()[runs.low]
+        # Users are in the order of their first rows in time.
+        runs = Runs(runs.begin, runs.low, runs.high, stable_order(times))
+        parts = runs.cut(leave_one_out_ends(runs.sizes, _HELD_OUT[mode]))
+        nothing = Runs(*[np.empty(0, np.int64)] * 3)
+        if mode == "valid_only":
+            parts.append(nothing)
+        elif mode == "test_only":
+            parts.insert(1, nothing)
+        rows = (SequenceColumns(whole.source, part, whole.columns) for part in parts)
+        return [self.copy(SequenceInteraction(columns)) for columns in rows]
+
+    @property
+    def avg_actions_of_users(self) -> float:
+        """RecBole's, which it logs, without counting rows one by one."""
+        return float(self.inter_num / max(self.user_num - 1, 1))
+
+    @property
+    def avg_actions_of_items(self) -> float:
+        """The same of items."""
+        return float(self.inter_num / max(self.item_num - 1, 1))
+
+
+class DiskLists(ItemLists):
+    """Items of each user, read as somebody asks for them.
+
+    Args:
+        items: of all interactions, sorted by user and time, int64 [N + P].
+        starts: where each user's begin, and N; int64 [n_users + 1].
+    """
+
+    def __init__(self, items: Tensor, starts: IntArray) -> None:
+        self.items, self.starts = items, starts
+
+    def ordered(self, user: int) -> Tensor:
+        """A user's items in order of time."""
+        return self.items[self.starts[user] : self.starts[user + 1]]
+
+    def __getitem__(self, users: Any) -> Any:
+        if np.ndim(users):
+            return [self[user] for user in users]
+        return torch.unique(self.ordered(users))
+
+
+class _Numbers(dict[str, dict[str, int]]):
+    """Field -> {token: its number}, made of the fields that somebody asks for."""
+
+    def __init__(self, tokens: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.tokens = tokens
+
+    def __missing__(self, field: str) -> dict[str, int]:
+        self[field] = {token: number for number, token in enumerate(self.tokens[field])}
+        return self[field]
+
+
+def column_folder(config: Config) -> ColumnFolder:
+    """The folder of a data set's ``.inter`` file; it is made where it is missing or out of date.
+
+    Raises:
+        ValueError: a malformed file, or a folder that cannot be written.
+    """
+    path, name = Path(config["data_path"]), config["dataset"]
+    source = InteractionFile(
+        path / f"{name}.inter",
+        config["USER_ID_FIELD"],
+        config["ITEM_ID_FIELD"],
+        config["TIME_FIELD"],
+        config["field_separator"],
+        config["encoding"] or "utf-8",
+    )
+    folder = path / f"{name}.sorted"
+    with distributed.main_first():
+        found = ColumnFolder.of(folder, source)
+        if found is not None:
+            return found
+        start = perf_counter()
+        made = sort_on_disk(source, folder, EngineSettings.of(config).sort_memory_mib)
+    getLogger().info(
+        f"sorted {made.interactions:,} interactions into '{folder}' in "
+        f"{perf_counter() - start:.0f} s",
+        extra=SHOWN,
+    )
+    return made

@@ -1,0 +1,90 @@
+"""Targets as stretches of histories: memory for users in place of interactions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recbole_llm.data.split import IntArray, ranges
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Stretches of targets that follow one another in a history, in order of position.
+
+    Args:
+        begin: position of the first interaction of each stretch's history, int64 [G].
+        low: position of its first target, int64 [G].
+        high: position of its last target, int64 [G]; begin <= low <= high.
+        order: the order that rows have their stretches in, int64 [G]; None: that of positions.
+    """
+
+    begin: IntArray
+    low: IntArray
+    high: IntArray
+    order: IntArray | None = None
+
+    @classmethod
+    def of(cls, rows: IntArray, position: IntArray) -> Runs:
+        """The stretches of some targets, int64 [R] in any order.
+
+        Args:
+            rows: positions of the targets among all interactions.
+            position: number of earlier interactions of the same user, int32 [N].
+        """
+        targets = np.sort(rows)
+        begins = targets - position[targets]
+        new = (np.diff(targets) != 1) | (np.diff(begins) != 0)
+        first = np.flatnonzero(np.r_[True, new]) if len(targets) else targets
+        last = np.r_[first[1:], len(targets)] - 1 if len(targets) else targets
+        return cls(begins[first], targets[first], targets[last])
+
+    @property
+    def sizes(self) -> IntArray:
+        """Targets of each stretch, int64 [G]."""
+        return self.high - self.low + 1
+
+    @property
+    def count(self) -> int:
+        """All targets."""
+        return int(self.sizes.sum())
+
+    def rows(self) -> Tensor:
+        """Positions of all targets, int64 [R]."""
+        low, sizes = self.low, self.sizes
+        if self.order is not None:
+            low, sizes = low[self.order], sizes[self.order]
+        return torch.from_numpy(ranges(low, sizes))
+
+    def parts(self, size: int) -> Iterator[Runs]:
+        """Some stretches at a time, in order of position; one empty part if there are none."""
+        for start in range(0, max(len(self.low), 1), size):
+            of = slice(start, start + size)
+            yield Runs(self.begin[of], self.low[of], self.high[of])
+
+    def cut(self, ends: Sequence[IntArray]) -> list[Runs]:
+        """Cut every stretch into parts, and put the stretches' parts together.
+
+        Args:
+            ends: for each part, how many targets of each stretch are before its end, int [G]; a
+                part begins where the one before ends.
+        """
+        before = np.zeros_like(self.low)
+        parts = []
+        for end in ends:
+            parts.append(self._between(before, end))
+            before = end
+        return parts
+
+    def _between(self, before: IntArray, end: IntArray) -> Runs:
+        there = end > before
+        order = self.order
+        if order is not None:
+            kept = order[there[order]]
+            order = (np.cumsum(there) - 1)[kept]
+        low, high = (self.low + before)[there], (self.low + end - 1)[there]
+        return Runs(self.begin[there], low, high, order)
