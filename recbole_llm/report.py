@@ -19,7 +19,7 @@ from recbole_llm.core import distributed
 from recbole_llm.core.config import Config
 from recbole_llm.core.files import check_folder, written_whole
 from recbole_llm.core.log import FOLDER, SHOWN, log_file
-from recbole_llm.core.stored import FREE, plain_config
+from recbole_llm.core.stored import DONE, FREE, NEVER, plain_config
 from recbole_llm.data.training import interaction_count
 from recbole_llm.evaluation.protocol import protocol
 from recbole_llm.features.attach import attached
@@ -131,7 +131,7 @@ def fingerprints(folder: str, name: str) -> dict[str, str]:
 def changed_settings(config: Config) -> dict[str, Any]:
     """The settings that somebody set to another value than the defaults."""
     given, defaults = config.external_config_dict, config.internal_config_dict
-    now = plain_config(config)
+    now = plain_config(config, NEVER - DONE)
     return {k: now[k] for k in given if k in now and k not in FREE and given[k] != defaults.get(k)}
 
 

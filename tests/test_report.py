@@ -45,6 +45,12 @@ def test_a_run_on_the_screen(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(lines) < 25
 
 
+def test_settings_that_a_checkpoint_leaves_out_are_in_the_result() -> None:
+    given = {"item_init": "llm", "encoder": "hash", "protocol": "leave-one-out"}
+    config = Config("BPR", "tiny", argv=[f"--{key}={value}" for key, value in given.items()])
+    assert report.changed_settings(config) == given
+
+
 def test_the_result_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     argv = ["--model=BPR", "--dataset=tiny", "--epochs=2", "--stopping_step=10", "--output=r.json"]
     assert run_main([*argv, "--state=ERROR"]) == 0

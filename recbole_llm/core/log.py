@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from recbole_llm.core import distributed
 from recbole_llm.core.secrets import without_credentials
-from recbole_llm.core.stored import FREE, plain_config
+from recbole_llm.core.stored import DONE, FREE, NEVER, plain_config
 
 if TYPE_CHECKING:
     from recbole.config import Config
@@ -131,7 +131,7 @@ def run_name(config: Config) -> str:
 
     The six digits are of the settings: runs that differ only in folders or the machine share them.
     """
-    settings = {k: v for k, v in plain_config(config).items() if k not in FREE}
+    settings = plain_config(config, (NEVER | FREE) - DONE)
     content = json.dumps(settings, sort_keys=True, default=str)
     short = hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:6]
     now = time.time_ns()

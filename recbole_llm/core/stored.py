@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
     from recbole_llm.core.config import Config
 
-NEVER = frozenset((
+# Whose result is elsewhere in a checkpoint: in the weights, in eval_args.
+DONE = frozenset(("item_init", "protocol"))
+NEVER = DONE | frozenset((
     # files and folders
     "checkpoint_dir", "config_files", "save_dataset", "dataset_save_path", "save_dataloaders",
     "dataloaders_save_path", "embedding_path", "user_embedding_path", "embedding_cache_dir",
@@ -40,8 +42,6 @@ NEVER = frozenset((
     # the machine
     "gpu_id", "use_gpu", "worker", "nproc", "world_size", "offset", "local_rank", "encoder_device",
     "cpu_threads", "tune_malloc", "device", "encoder_executor", "encoder_jobs",
-    # whose result is elsewhere: in the weights, in eval_args
-    "item_init", "protocol",
 ))  # fmt: skip
 # Keys that a run's numbers do not depend on, beside those.
 FREE = frozenset((
