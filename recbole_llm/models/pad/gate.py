@@ -59,15 +59,14 @@ class FrequencyGate(nn.Module):
         bins: bin of each item, int64 [n], 0 for padding.
         n_bins: number of bins.
         gamma_2: initial logit of the aligned expert in bin 0; it falls by 1 over the bins.
-        gamma_3: initial logit of the LLM expert in the last bin; it rises by 1 over the bins.
     """
 
     bins: Tensor
 
-    def __init__(self, bins: np.ndarray, n_bins: int, gamma_2: float, gamma_3: float = 1.0) -> None:
+    def __init__(self, bins: np.ndarray, n_bins: int, gamma_2: float) -> None:
         super().__init__()
         self.register_buffer("bins", torch.as_tensor(bins, dtype=torch.int64), persistent=False)
-        starts = ((1.0, 0.0), (gamma_2, gamma_2 - 1), (gamma_3 - 1, gamma_3))
+        starts = ((1.0, 0.0), (gamma_2, gamma_2 - 1), (0.0, 1.0))
         self._initial = torch.stack([torch.linspace(a, b, n_bins + 1) for a, b in starts])
         self.alpha = nn.Parameter(self._initial.clone())  # [3, bins + 1]
 

@@ -64,7 +64,7 @@ class PAD(PhasedRecommender):
         n_bins = len(edges) - 1 if edges else settings.n_bins
         self.item_counts = item_counts(dataset)  # of training interactions, int64 [n]
         bins = frequency_bins(self.item_counts, n_bins, edges)
-        self.gate = FrequencyGate(bins, n_bins, settings.gamma_2, settings.gamma_3)
+        self.gate = FrequencyGate(bins, n_bins, settings.gamma_2)
         self.phase = PHASES[-1]
 
     def begin_phase(self, name: str) -> None:

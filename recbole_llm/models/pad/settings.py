@@ -106,8 +106,6 @@ class PADSettings(BackboneSettings, SequentialSettings):
     n_bins."""
     gamma_2: float = 1.0
     """Initial gate logit of the aligned expert; -4 (authors) starts it at a share of 1 %."""
-    gamma_3: float = 1.0
-    """Initial gate logit of the LLM expert; -4 starts it at a share of 1 %."""
     valid_metric: Annotated[str, Field(min_length=1)] = "MRR@10"
     """Metric that picks the best epoch, on validation."""
 

@@ -65,13 +65,6 @@ def test_gates_by_hand() -> None:
     torch.testing.assert_close(gate.weights().sum(0), torch.ones(3))
 
 
-def test_the_llm_expert_may_start_at_a_small_share() -> None:
-    gate = FrequencyGate(np.array([0, 1, 2]), 2, gamma_2=1.0, gamma_3=-4.0)
-    assert gate.alpha[2].tolist() == [-5.0, -4.5, -4.0]
-    share = 1 / (1 + np.exp(4))  # sigmoid(-4); the other two are sigmoid(0) in the last bin
-    assert float(gate.weights()[2, 2]) == pytest.approx(share / (share + 1))
-
-
 def test_only_the_bins_of_scored_items_get_gradients() -> None:
     gate = FrequencyGate(np.array([0, 1, 2, 2]), 2, gamma_2=1.0)
     gate(torch.tensor([[2, 3]]))[..., 0].sum().backward()
