@@ -227,7 +227,9 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         message = f"unknown config key{'s' if len(unknown) > 1 else ''}: {listed}"
         if self["strict_config"]:
             raise ValueError(f"{message} (strict_config: True)")
-        getLogger("recbole_llm").warning(message)
+        getLogger("recbole_llm").warning(
+            f"{message} It is ignored; --strict_config=True makes this an error"
+        )
 
 
 def _listed(key: str, value: Any) -> Any:

@@ -92,8 +92,8 @@ class VocabularyDataset:
         feat.reset_index(drop=True, inplace=True)
         if feat is self.inter_feat and feat.empty:
             raise ValueError(
-                f"not one interaction is of a {field} that the checkpoint knows; its data set is "
-                f"another one: set data_path"
+                f"not one interaction of data set '{self.dataset_name}' has a {field} that the "
+                f"checkpoint knows; it was trained on another one: set dataset or data_path"
             )
 
     def _remap(self, remap_list: list[tuple[Any, str, FeatureType]]) -> None:

@@ -68,7 +68,8 @@ def whitening(
 ) -> tuple[Float64, Float64]:
     """Center [D] and symmetric M [D, D] such that (x - center) M has more even directions.
 
-    The principal axes stay; standard deviations s along them become c s^(1 - power).
+    The principal axes stay; standard deviations s along them become c s^(1 - power). Directions in
+    which the rows do not vary, as there are where n < D, come out as 0.
 
     Args:
         matrix: [n, D].
@@ -87,7 +88,9 @@ def whitening(
     values, axes = np.linalg.eigh(second)
     if not values[-1] > 0:
         raise ValueError("all item vectors are the same; check item_prompt and encoder")
-    square = axes * np.maximum(values, _FLOOR * values[-1]) ** (-power / 2) @ axes.T
+    filled = values > _FLOOR * values[-1]  # of the others, later rows would be made of noise
+    scales = np.where(filled, values, 1.0) ** (-power / 2) * filled
+    square = axes * scales @ axes.T
     before, after = (np.sqrt(np.trace(m) / len(m)) for m in (second, square @ second @ square))
     return center, square * ((before if spread is None else spread) / after)
 

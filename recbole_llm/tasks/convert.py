@@ -30,7 +30,7 @@ def convert(
     """Write a table of interactions, and one of items, as a data set of atomic files.
 
     Rows without a user, an item or a readable time are left out and counted, and so are those that
-    repeat another in every column that is kept. Files are read in chunks.
+    repeat another in every column of the file. Files are read in chunks.
 
     Args:
         interactions: CSV, JSON lines or Parquet; or a folder of MovieLens.

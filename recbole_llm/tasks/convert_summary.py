@@ -38,6 +38,7 @@ class Summary:
     Args:
         folder: of the data set.
         columns: {column: what it became}.
+        given: the columns of the interactions.
         users, items, interactions: how many.
         first, last: Unix seconds; NaN without times.
         described: items with interactions that have a row in the ``.item`` file; None without one.
@@ -46,6 +47,7 @@ class Summary:
 
     folder: Path
     columns: dict[str, str] = field(default_factory=dict)
+    given: Sequence[str] = ()
     users: int = 0
     items: int = 0
     interactions: int = 0
@@ -58,6 +60,8 @@ class Summary:
         """A table, and what to do next."""
         rows = [("written", f"{self.folder}/{self.folder.name}.inter" + self._item_file())]
         rows += [("columns", ", ".join(f"{a} → {b}" for a, b in self.columns.items()))]
+        unused = [name for name in self.given if name not in self.columns]
+        rows += [("unused", ", ".join(unused))] if unused else []
         counts = (self.users, "users"), (self.items, "items"), (self.interactions, "interactions")
         rows += [("size", ", ".join(f"{number:,} {what}" for number, what in counts))]
         rows += [("times", f"{_day(self.first)} to {_day(self.last)}")] if self._timed() else []

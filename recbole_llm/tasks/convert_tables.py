@@ -67,6 +67,7 @@ class Interactions:
             self.times = Times.of(chunk[self.columns["time"]], roles.date_format, where)
         fields = dict(zip(self.columns.values(), self._header(), strict=True))
         self.summary.columns.update(fields)
+        self.summary.given = names
 
     def _header(self) -> list[str]:
         fields = {"user": "user_id:token", "item": "item_id:token", "rating": "rating:float"}
@@ -79,16 +80,16 @@ class Interactions:
         for role in ("user", "item"):
             rows[role] = [_one_line(text) for text in rows[role]]
             kept &= self._without(
-                f"rows without {role}", rows[role].isin(["", PADDING]), lines, kept
+                f"left out, since they have no {role}", rows[role].isin(["", PADDING]), lines, kept
             )
         for role, parsed in (("time", self.times.seconds), ("rating", _numbers)):
             if role in rows:
                 values = parsed(rows[role])
-                what = f"rows whose {role} cannot be read"
+                what = f"left out, since their {role} cannot be read"
                 kept &= self._without(what, ~np.isfinite(values), lines, kept)
                 rows[role] = values
         rows, lines = rows[kept], lines[kept]
-        new = ~self._repeated(rows, lines)
+        new = ~self._repeated(chunk.drop(columns=LINE)[kept], lines)
         rows = rows[new]
         self._count(rows)
         return rows
@@ -101,7 +102,9 @@ class Interactions:
         return ~wrong
 
     def _repeated(self, rows: DataFrame, lines: Any) -> Any:
-        again = self.seen.add(util.hash_pandas_object(rows, index=False).to_numpy())
+        """Which rows were there before, in every column of the file: bool [n]."""
+        hashes = util.hash_pandas_object(rows.astype(str), index=False)
+        again = self.seen.add(hashes.to_numpy())
         places = [f"line {line}" for line in lines[again][:3]]
         self.problems.add("left out, since they repeat another row", places, int(again.sum()))
         return again

@@ -78,6 +78,17 @@ def test_whitening_by_hand() -> None:
     np.testing.assert_allclose(((rows - center) @ square).std(0), np.sqrt([0.9 * 8, 0.1 * 8]))
 
 
+def test_directions_without_variation_come_out_as_nothing() -> None:
+    """Later rows may have parts there, which a small divisor would blow up."""
+    rows = np.random.default_rng(0).normal(size=(5, 8)).astype(np.float32)
+    center, square = whitening(rows, 1.0)
+    axes = np.linalg.svd(rows - rows.mean(0))[2]
+    np.testing.assert_allclose(axes[4:] @ square, 0, atol=1e-6)  # 5 rows span 4 directions
+    inside = (rows - center) @ square
+    second = inside.T @ inside / 5
+    np.testing.assert_allclose(np.linalg.eigvalsh(second)[4:], second.trace() / 4, rtol=1e-5)
+
+
 def test_whitened_rows_keep_their_spread_and_padding_stays_zero() -> None:
     matrix = np.random.default_rng(0).normal(size=(50, 4)) @ np.diag([5.0, 2, 1, 0.2]) + 3
     matrix = matrix.astype(np.float32)

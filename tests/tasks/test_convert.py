@@ -79,8 +79,8 @@ def test_a_shop(shop: None, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None
     assert sorted(minded) == sorted(
         [
             "rows with more or fewer values than the header: 1 (line 8)",
-            "rows without user: 1 (line 6)",
-            "rows whose time cannot be read: 1 (line 5)",
+            "left out, since they have no user: 1 (line 6)",
+            "left out, since their time cannot be read: 1 (line 5)",
             "left out, since they repeat another row: 1 (line 4)",
             "'products.csv': tabs or line ends in texts, spaces now: 1 ('Black tea loose')",
             "'products.csv': left out, since the item has a row or no id: 1 (C3)",
@@ -119,6 +119,21 @@ def test_every_format_gives_the_same(shop: None) -> None:
     recbole_llm.from_pandas(frame, "dataset/frame", time="day")
     assert columns("dataset/frame/frame.inter") == found[0]
     assert summary.interactions == 4
+
+
+def test_two_orders_of_a_day_are_no_repeat() -> None:
+    frame = pd.DataFrame(
+        {
+            "order": [1, 2, 2],
+            "user": "a",
+            "item": "x",
+            "date": ["2024-01-05"] * 3,
+            "tags": [[1]] * 3,
+        }
+    )
+    summary = recbole_llm.from_pandas(frame, "dataset/s")
+    assert summary.interactions == 2
+    assert "unused   order, tags" in summary.lines()
 
 
 def test_texts_may_stand_beside_the_interactions() -> None:
@@ -167,7 +182,9 @@ def test_what_cannot_be_known_is_asked(shop: None) -> None:
     assert "--item: 't.csv' has no column 'prodct'; did you mean 'product'?" in error(
         "user,product\n1,2\n", "--item=prodct"
     )
-    assert "not one row can be used: rows without user: 1 (line 2)" in error("user,item\n,2\n")
+    assert "not one row can be used: left out, since they have no user: 1 (line 2)" in error(
+        "user,item\n,2\n"
+    )
     assert "it has no rows" in error("user,item\n")
     assert "has the column 'user' twice" in error("user,user\n1,2\n")
     assert "--text: 't.csv' has no column 'name'" in error("user,item\n1,2\n", "--text=name")

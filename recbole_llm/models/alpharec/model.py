@@ -64,10 +64,10 @@ class AlphaRec(GeneralRecommender):  # type: ignore[misc]
             settings.text_whitening,
         )
         if settings.text_whitening > 0 and self.n_items <= table.dimension:
-            getLogger().warning(
-                f"text_whitening: {self.n_items - 1} items leave directions of the "
-                f"{table.dimension} dimensions empty, in which whitening makes much of another "
-                f"data set's texts; for these, set text_whitening: 0"
+            getLogger().info(
+                f"text_whitening: the texts of {self.n_items - 1} items span less than their "
+                f"{table.dimension} dimensions; texts of later items, queries and other data sets "
+                f"are read within that span (text_whitening: 0 reads all of them)"
             )
         self.query_neighbours = settings.query_neighbours
         self.query_share = settings.query_text_share
