@@ -13,6 +13,7 @@ from recbole.data.interaction import Interaction
 from torch import Tensor
 
 from recbole_llm.core.config import Config
+from recbole_llm.core.plugins import get_model
 from recbole_llm.data import ranking_step as sizes
 from recbole_llm.data.dataset import Dataset
 from recbole_llm.data.ranking_step import ENOUGH_ROWS, RankingStep, has_factors, ranking_step
@@ -20,8 +21,6 @@ from recbole_llm.evaluation.blocks import BlockScores
 from recbole_llm.evaluation.group_metrics import GroupCollector
 from recbole_llm.evaluation.groups import Group
 from recbole_llm.evaluation.ranking import RankingCollector
-from recbole_llm.models.stock.lightgcn import LightGCN
-from recbole_llm.models.stock.sasrec import SASRec
 from recbole_llm.quick_start import build_model, build_trainer, load_data, start
 from recbole_llm.testing import write_tiny_dataset
 
@@ -169,12 +168,14 @@ class TestStep:
         assert step == (10, None)
 
     def test_a_subclass_that_scores_otherwise_is_not_taken_for_its_base(self) -> None:
-        class Biased(SASRec):
+        sasrec, lightgcn = get_model("SASRec"), get_model("LightGCN")
+
+        class Biased(sasrec):
             def full_sort_predict(self, interaction: Any) -> Tensor:
                 return super().full_sort_predict(interaction) + 1
 
-        class Deeper(LightGCN):
+        class Deeper(lightgcn):
             n_layers = 9
 
-        assert has_factors(SASRec) and has_factors(Deeper) and not has_factors(Biased)
+        assert has_factors(sasrec) and has_factors(Deeper) and not has_factors(Biased)
         assert not has_factors(None)
