@@ -38,7 +38,7 @@ from recbole_llm.data.training import (
 )
 from recbole_llm.quick_start import run_recbole_llm
 from recbole_llm.tasks.recommend import Recommender
-from recbole_llm.tasks.scoring import DiskScorer
+from recbole_llm.tasks.sequential_scorer import DiskScorer
 
 ML_100K = Path(recbole.__file__).parent / "dataset_example" / "ml-100k" / "ml-100k.inter"
 HEADER = "user_id:token\titem_id:token\ttimestamp:float"

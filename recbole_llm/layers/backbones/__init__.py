@@ -13,13 +13,11 @@ from typing import Any
 
 from recbole_llm.core.errors import check_choice
 from recbole_llm.layers.backbones.base import SequenceBackbone
+from recbole_llm.layers.backbones.bert4rec import BERT4RecBackbone
 from recbole_llm.layers.backbones.caser import CaserBackbone
 from recbole_llm.layers.backbones.gru import GRU4RecBackbone
 from recbole_llm.layers.backbones.settings import BackboneSettings
-from recbole_llm.layers.backbones.transformer import (
-    BERT4RecBackbone,
-    TransformerBackbone,
-)
+from recbole_llm.layers.backbones.transformer import TransformerBackbone
 
 BACKBONES: dict[str, type[SequenceBackbone]] = {
     "SASRec": TransformerBackbone,

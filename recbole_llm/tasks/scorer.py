@@ -1,0 +1,100 @@
+"""Scores of the whole catalogue for any users of any model, from their full history."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from recbole.data.interaction import Interaction
+from torch import Tensor
+
+from recbole_llm.data.eval_loader import ItemLists
+from recbole_llm.data.split import IntArray
+from recbole_llm.data.training import training_interactions
+
+if TYPE_CHECKING:
+    from recbole.data.dataset import Dataset
+    from recbole.model.abstract_recommender import AbstractRecommender
+
+    from recbole_llm.core.config import Config
+
+
+class Scorer:
+    """A trained general or context-aware model, whose users are those of its training.
+
+    Args:
+        config: the model's.
+        model: in eval mode.
+        dataset: the whole data set, as `data_preparation` leaves it.
+    """
+
+    needs_history = False  # whether a user without interactions cannot be scored
+
+    def __init__(self, config: Config, model: AbstractRecommender, dataset: Dataset) -> None:
+        self.config, self.model, self.dataset = config, model, dataset
+        self.device, self.n_items = config["device"], int(dataset.item_num)
+        users, items = self.interactions()
+        keys = np.unique(users * self.n_items + items)
+        self.histories = ItemLists(keys, int(dataset.user_num), self.n_items)
+
+    def interactions(self) -> tuple[IntArray, IntArray]:
+        """Users and items of all interactions: training, validation and test."""
+        return training_interactions(self.dataset)
+
+    def ordered_history(self, user: int) -> IntArray:
+        """Items of a user, in order of time where the model reads it."""
+        items: IntArray = self.histories[user].numpy()
+        return items
+
+    def known(self, users: IntArray) -> Tensor:
+        """Scores of users by internal id, [B, n]."""
+        rows = Interaction({self.dataset.uid_field: torch.from_numpy(users)})
+        return self.catalogue(self.dataset.join(rows))
+
+    def new(self, items: IntArray) -> Tensor:
+        """Scores of a new user with these items in order of time, [1, n]."""
+        raise ValueError(
+            f"items: {self.config['model']} learns about each user in training and cannot score a "
+            f"new one; sequential models and AlphaRec can"
+        )
+
+    def query(self, histories: Sequence[IntArray], query: Tensor, weight: float) -> Tensor:
+        """Scores of users with these items who also ask for something, [B, n]."""
+        raise NotImplementedError
+
+    def require_query(self) -> None:
+        """Raise ValueError unless the model can take a query."""
+        raise ValueError(
+            f"query: {self.config['model']} has no text of the user that a query could move; "
+            f"AlphaRec has"
+        )
+
+    @torch.no_grad()
+    def catalogue(self, rows: Interaction) -> Tensor:
+        """Scores of every item for each row, [B, n]."""
+        rows = rows.to(self.device)
+        try:
+            scores = self.model.full_sort_predict(rows)
+        except NotImplementedError:
+            scores = self._one_by_one(rows)
+        return torch.as_tensor(scores).view(-1, self.n_items)
+
+    def _one_by_one(self, rows: Interaction) -> Tensor:
+        """For models that score single (row, item) pairs only, such as context-aware ones."""
+        items = self.dataset.get_item_feature().to(self.device)
+        pairs = rows.repeat_interleave(self.n_items)
+        pairs.update(items.repeat(len(rows)))
+        size = max(1, int(self.config["eval_batch_size"]))
+        try:
+            parts = [
+                torch.as_tensor(self.model.predict(pairs[start : start + size])).view(-1)
+                for start in range(0, len(pairs), size)
+            ]
+        except KeyError as error:
+            raise ValueError(
+                f"{self.config['model']} reads {error} of each interaction, which a recommendation "
+                f"does not have; train it without that field (load_col, numerical_features)"
+            ) from error
+        return torch.cat(parts)
