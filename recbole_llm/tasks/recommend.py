@@ -17,6 +17,7 @@ from torch import Tensor
 
 from recbole_llm.data.ranking_step import user_bytes
 from recbole_llm.data.settings import EngineSettings
+from recbole_llm.models.base import TextItemModel
 from recbole_llm.tasks.ranking import NEW_USER, Batch, Histories, Ids, Ranker, Scores, Wanted
 from recbole_llm.tasks.scoring import make_scorer
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from recbole_llm.tasks.standalone import Standalone
 
 _LISTED = 5  # ids in a message
+_TRAINED = " (models that know items by text, such as PAD, also rank later items)"
 
 
 def recommend(
@@ -98,6 +100,7 @@ class Recommender(Ranker):
         self.where_ids = (
             f"those of {dataset.uid_field} and {dataset.iid_field} in data set "
             f"'{dataset.dataset_name}' after its filters, and known to the model"
+            + ("" if isinstance(model, TextItemModel) else _TRAINED)
         )
 
     @classmethod

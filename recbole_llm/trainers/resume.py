@@ -23,6 +23,7 @@ from recbole_llm.core.checkpoint import (
     require,
     save_atomically,
 )
+from recbole_llm.core.log import SHOWN
 from recbole_llm.core.plain import decode
 from recbole_llm.core.stored import FREE, plain_config
 from recbole_llm.trainers import run_state
@@ -175,7 +176,8 @@ class ResumableMixin(AbstractTrainer):  # type: ignore[misc]
         best = f"{self.config['valid_metric']} {self.best_valid_score:.4f}"
         self.logger.info(
             set_color("Resumed", "blue") + f" from {self.last_file}: epoch {self.start_epoch} is "
-            f"next, best so far {best if self.best_valid_result else 'none'}"
+            f"next, best so far {best if self.best_valid_result else 'none'}",
+            extra=SHOWN,
         )
 
     def _run_state(self) -> dict[str, Any]:
