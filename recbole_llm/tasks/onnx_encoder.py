@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -61,11 +62,8 @@ def onnx_encoder(model: Any, longest: int) -> bytes:
     """
     encoder, example = _UserEncoder(model).eval(), torch.arange(1, 7).view(2, 3)
     encoder(example)  # what a model keeps between calls is computed, and so is no part of the graph
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _errors_only("torch.onnx"), _errors_only("onnx_ir"):
             warnings.simplefilter("ignore")
             return _onnx(encoder, example, longest)
     except Exception as error:  # whatever torch's exporters cannot express
@@ -73,6 +71,16 @@ def onnx_encoder(model: Any, longest: int) -> bytes:
             f"the user encoder of {type(model).__name__} cannot be written as ONNX "
             f"({type(error).__name__}); other backbones may, such as SASRec"
         ) from error
+
+
+@contextmanager
+def _errors_only(name: str) -> Iterator[None]:
+    """Within it a logger says errors alone: what exporters warn of is not the user's matter."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
     finally:
         logger.setLevel(level)
 
