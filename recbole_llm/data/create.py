@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from recbole.data.dataset import Dataset
 from recbole.utils import ModelType
 
 from recbole_llm.core.errors import did_you_mean
@@ -167,11 +168,16 @@ def _check_columns(config: Config, file: Path) -> None:
 
 
 def _check_order(config: Config) -> None:
-    """Refuse orders in which rows that are later would come first."""
+    """Refuse orders in which later rows would come first, and splits that RecBole lacks."""
     args, time = config["eval_args"], config["TIME_FIELD"]
     if args["order"] != "TO" and "TS" in (args["split"] or ()):
         raise ValueError(
             "eval_args: split TS needs order: TO; RecBole cuts shuffled interactions (RO) elsewhere"
+        )
+    if "TS" in (args["split"] or ()) and not hasattr(Dataset, "time_based_split"):
+        raise ValueError(
+            "eval_args: split TS came with RecBole 1.2.1, and an older one is installed; split by "
+            "RS with order: TO, or by LS"
         )
     if args["order"] == "TO" and time in (config["discretization"] or ()):
         raise ValueError(

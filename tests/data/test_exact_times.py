@@ -214,6 +214,15 @@ def test_a_split_by_time_is_not_of_shuffled_interactions(tmp_path: Path) -> None
         create_dataset(events_config(tmp_path, "BPR", eval_args=args))
 
 
+def test_a_split_that_recbole_lacks_is_refused(tmp_path: Path) -> None:
+    if hasattr(RecBoleGeneral, "time_based_split"):
+        pytest.skip("RecBole 1.2.1 has it")
+    write_events(tmp_path, BACKWARDS)
+    args = leave_one_out(split={"TS": [0.6, 0.2, 0.2]})
+    with pytest.raises(ValueError, match="split TS came with RecBole 1.2.1"):
+        create_dataset(events_config(tmp_path, "BPR", eval_args=args))
+
+
 def test_buckets_of_times_order_nothing(tmp_path: Path) -> None:
     write_events(tmp_path, BACKWARDS)
     buckets = {"numerical_features": ["timestamp"],
