@@ -228,7 +228,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         if self["strict_config"]:
             raise ValueError(f"{message} (strict_config: True)")
         getLogger("recbole_llm").warning(
-            f"{message} It is ignored; --strict_config=True makes this an error"
+            f"{message} (ignored; --strict_config=True makes this an error)"
         )
 
 
