@@ -185,6 +185,7 @@ def compare(models: str, seeds: str, arguments: tuple[str, ...], **options: Any)
 @click.option("--model", required=True, help="Its name.")
 @click.option("--trials", required=True, type=int, help="In all, with those done before.")
 @click.option("--jobs", default=1, show_default=True, help="Trials at once.")
+@click.option("--search", help="Keys, and where: learning_rate; hidden_size=[64,128]; else all.")
 @click.option("--output", default="tuning", show_default=True, help="Folder of all results.")
 @executed
 @arguments

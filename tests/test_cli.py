@@ -50,6 +50,14 @@ def test_help_lists_the_models_keys(argv: list[str]) -> None:
     assert "the lists the keys of one" not in output
 
 
+def test_the_keys_that_all_models_share_are_named() -> None:
+    lines = CliRunner().invoke(main, ["models", "SASRec"]).output.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("keys of every run"))
+    shared = [word.strip(",") for line in lines[start:] for word in line.split()]
+    assert {"item_init", "epochs", "eval_args", "encoder", "window_stride"} <= set(shared)
+    assert "hidden_size" not in shared  # its own
+
+
 def test_help_without_a_model_says_where_they_are() -> None:
     done = CliRunner().invoke(main, ["run", "--help"])
     assert done.exit_code == 0 and "recbole-llm models lists the models" in done.output

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recbole_llm.core.errors import one_line
+from recbole_llm.core.errors import absent, one_line
 from recbole_llm.core.files import written_whole
 from recbole_llm.core.plain import decode, encode
 
@@ -33,7 +33,7 @@ def load_checkpoint(file: str | os.PathLike[str]) -> dict[str, Any]:
         ValueError: the file is missing, damaged, or not a checkpoint of this package.
     """
     if not Path(file).is_file():
-        raise ValueError(f"checkpoint '{file}' does not exist")
+        raise absent("checkpoint", file)
     import torch
 
     try:

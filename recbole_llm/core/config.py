@@ -17,7 +17,7 @@ from recbole.utils import InputType, ModelType
 
 from recbole_llm.core import compat, distributed
 from recbole_llm.core.checks import check_settings, declared_keys
-from recbole_llm.core.errors import did_you_mean
+from recbole_llm.core.errors import absent, did_you_mean
 from recbole_llm.core.metrics import by_kind
 from recbole_llm.core.plugins import find_model, get_model
 from recbole_llm.core.recbole_evaluation import RecBoleEvaluation
@@ -83,7 +83,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         self.secrets: dict[str, str] = {}
         for file in config_file_list or ():
             if not Path(file).is_file():
-                raise ValueError(f"config file '{file}' does not exist")
+                raise absent("config file", file)
         super().__init__(model, dataset, config_file_list, dict(config_dict or {}))
         self._set_input_type()
         self._check_keys()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 _LISTED = 12  # known names in a message
@@ -36,6 +38,19 @@ def unknown(what: str, value: object, known: Iterable[Any], advice: str = "") ->
     listed = f"choose from {', '.join(names[:_LISTED])}{more}" if names else ""
     parts = (f"{what} '{value}' is unknown;", did_you_mean(str(value), names), advice or listed)
     return ValueError(" ".join(part for part in parts if part))
+
+
+def absent(what: str, file: str | os.PathLike[str]) -> ValueError:
+    """The error for a file that does not exist, with those beside it that are called alike.
+
+    Args:
+        what: the file is, or the key that names it; may be empty.
+        file: its name.
+    """
+    path = Path(file)
+    names = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    near = did_you_mean(path.name, names)
+    return ValueError(f"{what} '{file}' does not exist{'; ' if near else ''}{near}".strip())
 
 
 def check_choice(key: str, value: object, known: Iterable[Any]) -> None:

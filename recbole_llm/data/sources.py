@@ -15,7 +15,7 @@ from typing import IO, Any
 import numpy as np
 from pandas import DataFrame, Series, api
 
-from recbole_llm.core.errors import one_line
+from recbole_llm.core.errors import absent, one_line
 
 CHUNK = 200_000  # rows that are in memory at once
 LINE = "__line__"  # column of a chunk: where a row stands, from 1
@@ -68,7 +68,7 @@ class Source:
         self.path, self.separator, self.names = Path(path), separator, names
         self.encoding, self.problems = encoding, Problems()
         if not self.path.is_file():
-            raise ValueError(f"'{path}' does not exist, or is no file")
+            raise absent("the file", path)
 
     def __str__(self) -> str:
         return str(self.path)

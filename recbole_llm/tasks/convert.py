@@ -55,11 +55,15 @@ def convert(
     )
     if items is not None and not isinstance(items, Source):
         items = Source(items, encoding=encoding)
-    summary = Summary(folder)
+    files = (folder / f"{folder.name}.{kind}" for kind in ("inter", "item"))
+    summary = Summary(folder, replaced=[file.name for file in files if file.exists()])
     known = Interactions(source, roles, summary, progress).write()
     described = items or (source if roles.text else None)
     if described is not None:
         Items(described, roles, summary, known, progress, items is not None).write()
+    elif f"{folder.name}.item" in summary.replaced:
+        summary.replaced.remove(f"{folder.name}.item")
+        summary.problems.append(f"{folder.name}.item was there before, and stays as it is")
     return summary
 
 

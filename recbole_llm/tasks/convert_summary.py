@@ -42,6 +42,8 @@ class Summary:
         users, items, interactions: how many.
         first, last: Unix seconds; NaN without times.
         described: items with interactions that have a row in the ``.item`` file; None without one.
+        listed, blank: rows of the ``.item`` file, and those without any text.
+        replaced: names of files that were there before.
         problems: of the interactions, then of the items.
     """
 
@@ -54,6 +56,9 @@ class Summary:
     first: float = float("nan")
     last: float = float("nan")
     described: int | None = None
+    listed: int = 0
+    blank: int = 0
+    replaced: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
     def lines(self) -> list[str]:
@@ -67,7 +72,9 @@ class Summary:
         rows += [("times", f"{_day(self.first)} to {_day(self.last)}")] if self._timed() else []
         rows += [] if self._timed() else [("times", "none: sequential models need them (--time=…)")]
         if self.described is not None:
-            rows += [("texts", f"of {self.described:,} of {self.items:,} items")]
+            rows += [("texts", self._texts())]
+        if self.replaced:
+            rows += [("replaced", ", ".join(self.replaced))]
         rows += [("mind", problem) for problem in self.problems]
         where = (
             "" if self.folder.parent == Path("dataset") else f" --data_path={self.folder.parent}"
@@ -75,6 +82,13 @@ class Summary:
         model = "BPR" if not self._timed() else "PAD" if self.described else "SASRec"
         rows += [("next", f"recbole-llm run --model={model} --dataset={self.folder.name}{where}")]
         return [f"{name:8} {text}" for name, text in rows]
+
+    def _texts(self) -> str:
+        parts = [f"of {self.described:,} of {self.items:,} items"]
+        without = self.listed - (self.described or 0)
+        parts += [f"{without:,} more items have no interactions"] if without else []
+        parts += [f"{self.blank:,} rows are empty"] if self.blank else []
+        return "; ".join(parts)
 
     def _item_file(self) -> str:
         return "" if self.described is None else f", {self.folder.name}.item"

@@ -182,6 +182,7 @@ class Items:
                 file.write(_as_lines(self._rows(chunk)))
                 self.progress(len(chunk))
         self.summary.described = len(self.bought & self.seen)
+        self.summary.listed = len(self.seen - {"", PADDING})
         without = sorted(self.bought - self.seen)
         self.problems.add("items with interactions but no row", without)
         self.summary.problems += [f"'{self.source}': {what}" for what in (*own, *self.problems)]
@@ -220,7 +221,9 @@ class Items:
         if self.apart:
             again = [token for token, new in zip(ids, kept) if not new]
             self.problems.add("left out, since the item has a row or no id", again)
-        return DataFrame(columns)[kept]
+        rows = DataFrame(columns)[kept]
+        self.summary.blank += int((rows[list(self.kinds)] == "").all(axis=1).sum())
+        return rows
 
     def _safe(self, text: str) -> str:
         safe = _one_line(text)

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import click
 
-from recbole_llm.core.plugins import find_model, get_model, get_plugins, recbole_models
+from recbole_llm.core.checks import RECBOLES
+from recbole_llm.core.lines import aligned
+from recbole_llm.core.plugins import (
+    find_model,
+    get_model,
+    get_plugins,
+    get_registry,
+    recbole_models,
+)
 from recbole_llm.core.registry import ModelSpec, resolve
+from recbole_llm.core.run_settings import RunSettings
 from recbole_llm.core.schema import learns_labels
 from recbole_llm.core.settings import KeyInfo, key_infos
 
@@ -23,7 +32,7 @@ def list_all() -> Iterator[str]:
     for name, spec in sorted(registry.models.items()):
         reads = ", ".join(spec.reads) or "-"
         rows.append((f"  {name}", _task(spec), reads, spec.paper or "-", spec.summary))
-    first, *others = _aligned(rows)
+    first, *others = aligned(rows)
     yield click.style(first, bold=True)
     yield from others
     yield "  recbole-llm models NAME lists a model's keys"
@@ -43,13 +52,6 @@ def list_all() -> Iterator[str]:
     yield from (f"  {name}" for name, _ in sorted(plugins.manager.list_name_plugin()))
     for name, reason in plugins.failed.items():
         yield click.style(f"  {name}: left out: {reason}", fg="red")
-
-
-def _aligned(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
-    """The rows with columns of one width each, but the last."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1]
-    for *cells, last in rows:
-        yield "  ".join([*(cell.ljust(width) for cell, width in zip(cells, widths)), last])
 
 
 def _task(spec: ModelSpec) -> str:
@@ -89,7 +91,19 @@ def describe(name: str) -> Iterator[str]:
     yield ""
     yield from _table(_keys(spec))
     yield ""
-    yield "Keys of every run, such as --topk=5,10: properties/*.yaml, and RecBole's documentation"
+    yield click.style("keys of every run", bold=True) + (
+        ", which properties/*.yaml and RecBole's documentation explain"
+    )
+    yield from _shared_keys(spec)
+
+
+def _shared_keys(spec: ModelSpec) -> Iterator[str]:
+    """The names of all others, by the part that reads them."""
+    own = {info.key for info in _keys(spec)}
+    for settings in (*RECBOLES, RunSettings, *map(resolve, get_registry().settings)):
+        keys = sorted(set(settings.model_fields) - own)
+        yield f"  {(settings.__doc__ or settings.__name__).partition(chr(10))[0]}"
+        yield from textwrap.indent(textwrap.fill(", ".join(keys), _WIDTH), "    ").splitlines()
 
 
 def _keys(spec: ModelSpec) -> Iterable[KeyInfo]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from recbole_llm.core.errors import absent
+from recbole_llm.data.sources import Problems
 from recbole_llm.tasks.output import kind_of, write
 
 if TYPE_CHECKING:
@@ -40,7 +42,10 @@ def recommend_to_file(
     kind = kind_of(kind, output)
     only, never = (None if file is None else read_ids(file) for file in (candidates, exclude))
     new = None if histories is None else read_histories(histories)
+    if sys.stderr.isatty():
+        print(f"loading {checkpoint or folder} …", file=sys.stderr)
     ranker = _loaded(checkpoint, folder, config_files, argv)
+    new = None if new is None else known_histories(new, ranker)
     wanted = ranker.wanted(histories=new, **whom)
     allowed = ranker.allowed(only, never, where)
     frames = ranker.stream(wanted, k, not keep_history, allowed)
@@ -113,10 +118,32 @@ def read_histories(file: str) -> dict[str, list[str]]:
     return found
 
 
+def known_histories(histories: Mapping[str, Sequence[str]], ranker: Ranker) -> dict[str, list[str]]:
+    """The histories without items that the model does not know, which are counted and named.
+
+    Raises:
+        ValueError: the model knows none of their items.
+    """
+    problems, found = Problems(), dict[str, list[str]]()
+    for user, items in histories.items():
+        kept = [item for item in items if ranker.item_ids.get(item)]  # 0 is the padding
+        unknown = [item for item in items if not ranker.item_ids.get(item)]
+        problems.add("unknown items of histories, left out", unknown)
+        if kept:
+            found[user] = kept
+        else:
+            problems.add("users without a known item, left out", [user])
+    if not found:
+        ranker.ids("item", next(iter(histories.values())))  # names them, with near matches
+    for problem in problems:
+        print(f"mind: {problem}", file=sys.stderr)
+    return found
+
+
 def _lines(file: str) -> list[str]:
     path = Path(file)
     if not path.is_file():
-        raise ValueError(f"'{file}' does not exist, or is no file")
+        raise absent("the file", path)
     try:
         return path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:

@@ -89,6 +89,20 @@ def test_a_shop(shop: None, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None
     )
 
 
+def test_the_summary_counts_items_without_orders_and_texts_and_names_replaced_files() -> None:
+    orders = pd.DataFrame({"user": ["u", "v"], "item": ["a", "b"], "time": [1, 2]})
+    items = pd.DataFrame({"item": ["a", "b", "c", "d"], "title": ["tea", "", "mug", ""]})
+    summary = recbole_llm.from_pandas(orders, "dataset/s", items=items)
+    said = "texts    of 2 of 2 items; 2 more items have no interactions; 2 rows are empty"
+    assert said in summary.lines()
+    assert not any(line.startswith("replaced") for line in summary.lines())
+    again = recbole_llm.from_pandas(orders, "dataset/s", items=items)
+    assert "replaced s.inter, s.item" in again.lines()
+    kept = recbole_llm.from_pandas(orders, "dataset/s")
+    assert "replaced s.inter" in kept.lines()
+    assert "mind     s.item was there before, and stays as it is" in kept.lines()
+
+
 def test_what_is_written_trains(shop: None) -> None:
     convert("orders.csv", "dataset/shop")
     config = {"epochs": 1, "show_progress": False, "eval_args": {"split": {"RS": [1, 0, 0]}}}

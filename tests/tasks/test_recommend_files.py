@@ -104,6 +104,24 @@ def test_many_new_users(inside: dict[str, Any]) -> None:
     assert list(alone["item"]) == list(table["item"][2:])
 
 
+def test_unknown_items_of_histories_are_left_out_and_named(inside: dict[str, Any]) -> None:
+    histories = {"anna": ["i1", "i99", "i5"], "bob": ["x"], "carl": ["i2"]}
+    lines = [json.dumps({"user": name, "items": own}) for name, own in histories.items()]
+    Path("new.jsonl").write_text("\n".join(lines))
+    command = ["recommend", f"--checkpoint={inside['SASRec']}", "--output=n.csv", "-k", "2"]
+    done = CliRunner().invoke(main, [*command, "--histories=new.jsonl"])
+    assert done.exit_code == 0, done.output
+    assert "mind: unknown items of histories, left out: 2 (i99, x)" in done.output
+    assert "mind: users without a known item, left out: 1 (bob)" in done.output
+    table = pd.read_csv("n.csv")
+    assert table["user"].unique().tolist() == ["anna", "carl"]
+    known = recommend(inside["SASRec"], histories={"anna": ["i1", "i5"]}, k=2)
+    assert table["item"][:2].tolist() == known["item"].tolist()
+    Path("none.jsonl").write_text('{"user": "bob", "items": ["i99"]}')
+    bad = CliRunner().invoke(main, [*command, "--histories=none.jsonl"])
+    assert bad.exit_code == 2 and "'i99' is unknown" in bad.output
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import model_validator
 
+from recbole_llm.core.errors import absent
 from recbole_llm.core.settings import (
     Between,
     Count,
@@ -121,7 +122,7 @@ class MolarSettings(MIRMSettings, DecoderSettings, BackboneSettings, SequentialS
         if self.id_pretrained is None:
             return self
         if not Path(self.id_pretrained).is_file():
-            raise ValueError(f"id_pretrained: checkpoint '{self.id_pretrained}' does not exist")
+            raise absent("id_pretrained: checkpoint", self.id_pretrained)
         if not self.has_id_phase:
             raise ValueError("id_pretrained: needs fusion: post_alignment and id_model: frozen")
         return self

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from recbole_llm.core.errors import absent
 from recbole_llm.core.settings import (
     Between,
     Count,
@@ -121,5 +122,5 @@ class PADSettings(BackboneSettings, SequentialSettings):
     def _start_exists(self) -> Self:
         checkpoint = self.pad_pretrained
         if checkpoint is not None and not Path(checkpoint).is_file():
-            raise ValueError(f"pad_pretrained: checkpoint '{checkpoint}' does not exist")
+            raise absent("pad_pretrained: checkpoint", checkpoint)
         return self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -16,7 +17,7 @@ from recbole_llm.tasks.compare.live import Live
 from recbole_llm.tasks.compare.page import write_page
 from recbole_llm.tasks.compare.pool import Job, run_jobs
 from recbole_llm.tasks.compare.summary import Summary, summarise
-from recbole_llm.tasks.compare.tables import write_tables
+from recbole_llm.tasks.compare.tables import screen, write_tables
 
 Failures = dict[Cell, str]
 _WAY_OUT = "name another folder with --output"
@@ -75,13 +76,13 @@ def _tuned(
     entries: Sequence[Entry], trials: int, root: Path, executor: Executor
 ) -> Generator[str, None, list[Entry]]:
     """The entries with the best settings of searches of one budget."""
-    from recbole_llm.tasks.compare import tuning
+    from recbole_llm.tasks.compare import space, tuning
 
     for entry in entries:
-        tuning.space_of(entry)  # its error is not to wait for the searches before it
+        space.space_of(entry)  # its error is not to wait for the searches before it
     found = []
     for entry in entries:
-        best, file = tuning.search(entry, trials, root, executor)
+        best, file = tuning.find(entry, trials, root, executor)
         yield from (f"{entry.label}: {line}" for line in tuning.said(best, file))
         found.append(entry.with_own(best.params))
     return found
@@ -92,10 +93,21 @@ def _written(summary: Summary, cells: Sequence[Cell], root: Path) -> Iterator[st
         text = json.dumps(summary.plain(), indent=1, ensure_ascii=False)
         file.write(text.encode("utf-8") + b"\n")
     yield ""
-    yield from write_tables(summary, root)
+    write_tables(summary, root)
+    yield from screen(summary)
     yield ""
     yield f"written  {root}/table.md, table.tex, result.json; the runs are in {root}/cells"
     yield f"page     {write_page(summary, cells, root)}"
+    yield from _next(summary, cells)
+
+
+def _next(summary: Summary, cells: Sequence[Cell]) -> Iterator[str]:
+    """How to recommend with the best model, as trained with its first seed."""
+    best = summary.order(summary.metrics[0])[0]
+    cell = next(cell for cell in cells if cell.entry.label == best and cell.done)
+    if Path(cell.checkpoint).is_file():
+        arguments = [f"--checkpoint={cell.checkpoint}", f"--users={cell.users['users'][0]}"]
+        yield f"next     recbole-llm recommend {shlex.join(arguments)}"
 
 
 def _seeds(text: str, entries: Sequence[Entry]) -> list[int]:

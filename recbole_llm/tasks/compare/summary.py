@@ -93,6 +93,7 @@ class Summary:
         tests: of each other model and metric.
         failures: {run: reason}.
         protocol: in words.
+        dataset: its name and its size, in words.
     """
 
     rows: list[Row]
@@ -100,6 +101,7 @@ class Summary:
     smaller: set[str]
     baseline: str
     protocol: str
+    dataset: str
     tests: list[Tested] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
 
@@ -131,11 +133,18 @@ def summarise(cells: Sequence[Cell], failures: Mapping[Cell, str], baseline: str
     by_label: dict[str, list[Cell]] = {}
     for cell in done:
         by_label.setdefault(cell.entry.label, []).append(cell)
-    first = done[0]
+    first = done[0].result
     rows = [_row(label, own) for label, own in by_label.items()]
     metrics = _metrics(first, rows)
+    sizes = ", ".join(f"{number:,} {what}" for what, number in first["data"]["size"].items())
     summary = Summary(
-        rows, metrics, _smaller(metrics), baseline, first.result["protocol"], failures=reasons
+        rows,
+        metrics,
+        _smaller(metrics),
+        baseline,
+        first["protocol"],
+        f"{first['dataset']}: {sizes}",
+        failures=reasons,
     )
     if baseline in by_label:
         others = {label: own for label, own in by_label.items() if label != baseline}
@@ -167,9 +176,9 @@ def _spreads(results: Sequence[Mapping[str, float]]) -> dict[str, Spread]:
     return {name: Spread.of([result[name] for result in results]) for name in names}
 
 
-def _metrics(first: Cell, rows: Sequence[Row]) -> list[str]:
+def _metrics(first: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
     """The test metrics that all models have, without those of groups; the deciding one first."""
-    deciding = first.result["valid_metric"].lower()
+    deciding = first["valid_metric"].lower()
     common = [name for name in rows[0].test if all(name in row.test for row in rows)]
     return sorted((m for m in common if not m.endswith(")")), key=lambda m: m != deciding)
 

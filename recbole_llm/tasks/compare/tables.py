@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import click
+
 from recbole_llm.core.files import written_whole
+from recbole_llm.core.lines import aligned
 from recbole_llm.tasks.compare.summary import LEVEL, Row, Spread, Summary, Tested
 from recbole_llm.trainers.progress import duration
 
@@ -15,35 +18,45 @@ _LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{"
 _WAY_OUT = "name another folder with --output"
 
 
-def write_tables(summary: Summary, root: Path) -> list[str]:
-    """Write ``table.md`` and ``table.tex``; the first's lines, for the screen."""
+def write_tables(summary: Summary, root: Path) -> None:
+    """Write ``table.md`` and ``table.tex``."""
     lines = [*markdown(summary), "", *sentences(summary)]
     for name, content in (("table.md", lines), ("table.tex", list(latex(summary)))):
         with written_whole(root / name, _WAY_OUT) as file:
             file.write("\n".join([*content, ""]).encode("utf-8"))
-    return lines
+
+
+def screen(summary: Summary) -> Iterator[str]:
+    """The table for a terminal, and what it says in words; bold and underlined as in Markdown."""
+    yield from aligned(list(_rows(summary, _style(bold=True), _style(underline=True))))
+    yield ""
+    yield from sentences(summary)
+
+
+def _style(**how: bool) -> Callable[[str], str]:
+    return lambda text: click.style(text, **how)
 
 
 def markdown(summary: Summary) -> Iterator[str]:
     """The table; bold is the best, underlined the second."""
-    head = ["model", "seeds", *summary.metrics, f"valid {summary.metrics[0]}", "time", "memory"]
-    yield _line(head)
-    yield _line(["---"] * len(head))
-    bold, underline = "**{}**".format, "<u>{}</u>".format
+    head, *rows = _rows(summary, "**{}**".format, "<u>{}</u>".format)
+    for label, *cells in (head, ["---"] * len(head), *rows):
+        yield f"| {' | '.join([label.replace('|', chr(92) + '|'), *cells])} |"
+
+
+def _rows(
+    summary: Summary, best: Callable[[str], str], second: Callable[[str], str]
+) -> Iterator[list[str]]:
+    """The table's cells, the head first."""
+    yield ["model", "seeds", *summary.metrics, f"valid {summary.metrics[0]}", "time", "memory"]
     for row in summary.rows:
-        cells = [
-            _marked(summary, row, metric, bold, underline, " ± ") for metric in summary.metrics
-        ]
+        cells = [_marked(summary, row, metric, best, second, " ± ") for metric in summary.metrics]
         valid = row.valid.get(summary.metrics[0])
         memory = "-" if row.memory is None else f"{row.memory:,.0f} MiB"
-        yield _line([
-            row.label.replace("|", "\\|"), str(len(row.seeds)), *cells,
+        yield [
+            row.label, str(len(row.seeds)), *cells,
             "-" if valid is None else number(valid, " ± "), duration(row.seconds), memory,
-        ])  # fmt: skip
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+        ]  # fmt: skip
 
 
 def latex(summary: Summary) -> Iterator[str]:
@@ -102,7 +115,7 @@ def sentences(summary: Summary) -> Iterator[str]:
     many = max(len(row.seeds) for row in summary.rows)
     spread = " ± the standard deviation over them" if many > 1 else ""
     yield (
-        f"{summary.protocol[:1].upper()}{summary.protocol[1:]}. Means over "
+        f"{summary.dataset}; {summary.protocol}. Means over "
         f"{many} seed{'s' * (many > 1)}{spread}; the best epoch of each run by validation."
     )
     if summary.tests:

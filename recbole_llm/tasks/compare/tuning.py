@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import shlex
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from recbole_llm.core.checks import settings_classes
 from recbole_llm.core.files import check_folder, written_whole
-from recbole_llm.core.plugins import find_model
 from recbole_llm.core.schema import parse_literal
-from recbole_llm.core.settings import Between, Space
+from recbole_llm.core.settings import Space
+from recbole_llm.features.digest import digest
 from recbole_llm.tasks.compare.cells import run_key
 from recbole_llm.tasks.compare.entries import Entry, parse_models, plain_arguments
 from recbole_llm.tasks.compare.executors import Executor, open_executor
 from recbole_llm.tasks.compare.live import Live
 from recbole_llm.tasks.compare.pool import Ended, Job, run_jobs
+from recbole_llm.tasks.compare.space import defaults, distributions, space_of
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -30,28 +31,12 @@ _ERROR = "error"  # attribute of a trial that failed by itself
 _START, _WARM = 4, 3  # trials before any is pruned, and the validation that it begins at
 
 
-def space_of(entry: Entry) -> Space:
-    """Where a model's settings are searched: what its settings classes say, without the keys that
-    the user set.
-
-    Raises:
-        ValueError: nothing is left to search.
-    """
-    config = entry.config
-    found: dict[str, Any] = {}
-    for settings in settings_classes(config, find_model(config["model"])):
-        found = {**settings.searched(config), **found}
-    space = {key: where for key, where in found.items() if not entry.given(key)}
-    if not space:
-        raise ValueError(f"{entry.label}: every key that is searched is set; leave some out")
-    return space
-
-
 def tune(
     model: str,
     trials: int,
     jobs: int = 1,
     output: str = "tuning",
+    search: str | None = None,
     executor: str = "local",
     ray_address: str | None = None,
     config_file_list: Sequence[str] = (),
@@ -64,6 +49,7 @@ def tune(
         trials: in all, with those that were done before.
         jobs: trials at once.
         output: folder of everything; a search that was stopped goes on there.
+        search: keys to search, and where: see `recbole_llm.tasks.compare.space.space_of`.
         executor, ray_address: where trials are carried out, see `open_executor`.
         config_file_list, argv: settings, which are not searched.
 
@@ -75,18 +61,22 @@ def tune(
     """
     (entry,) = parse_models(model, argv, config_file_list)
     with open_executor(executor, jobs, ray_address) as opened:
-        best, file = search(entry, trials, Path(output), opened)
+        best, file = find(entry, trials, Path(output), opened, search)
     yield from said(best, file)
+    files = " ".join([*entry.files, str(file)])
+    yield f"next     recbole-llm run {shlex.join([*entry.argv, f'--config_files={files}'])}"
 
 
 def said(best: FrozenTrial, file: Path) -> Iterator[str]:
     """What a search found, in lines."""
     settings = " ".join(f"--{key}={_short(value)}" for key, value in best.params.items())
     yield f"best of validation {best.value:.4f} (trial {best.number}): {settings}"
-    yield f"written  {file}, for --config_files={file}"
+    yield f"written  {file}"
 
 
-def search(entry: Entry, trials: int, root: Path, executor: Executor) -> tuple[FrozenTrial, Path]:
+def find(
+    entry: Entry, trials: int, root: Path, executor: Executor, search: str | None = None
+) -> tuple[FrozenTrial, Path]:
     """The best trial of a search that is carried to so many trials, and the file of its settings.
 
     Raises:
@@ -95,7 +85,9 @@ def search(entry: Entry, trials: int, root: Path, executor: Executor) -> tuple[F
     if trials < 1:
         raise ValueError(f"trials: expected at least 1, got {trials}")
     check_folder(root, _WAY_OUT)
-    space, name = space_of(entry), _name(entry)
+    space, name = space_of(entry, search), _name(entry)
+    if search is not None:  # a study has one space
+        name += f"-{digest(str(sorted(space.items())))[:6]}"
     study = _study(name, entry, space, root, executor.at_once)
     live = Live([entry.label], trials, executor.at_once, "trial")
     folder = root / "trials" / name
@@ -152,7 +144,7 @@ def _study(name: str, entry: Entry, space: Space, root: Path, at_once: int) -> S
         study.tell(trial.number, state=_state("FAIL"))
         study.enqueue_trial(trial.params)
     if not study.get_trials(deepcopy=False):
-        study.enqueue_trial(_defaults(space, config))
+        study.enqueue_trial(defaults(space, config))
     return study
 
 
@@ -166,19 +158,6 @@ def _state(name: str) -> Any:
     return TrialState[name]
 
 
-def _defaults(space: Space, config: Mapping[str, Any]) -> dict[str, Any]:
-    """What the settings are now, of those that lie in the space."""
-    found: dict[str, Any] = {}
-    for key, where in space.items():
-        value = config[key]
-        if isinstance(where, Between):
-            inside = isinstance(value, (int, float)) and where.low <= value <= where.high
-            found |= {key: float(value)} if inside else {}
-        elif value in where:
-            found[key] = str(value)
-    return found
-
-
 def _jobs(
     study: Study, entry: Entry, space: Space, folder: Path, trials: int, live: Live
 ) -> Iterator[Job[Trial]]:
@@ -188,7 +167,7 @@ def _jobs(
         seconds = trial.duration.total_seconds() if trial.duration else 0.0
         live.there(entry.label, seconds, score)
     while len(_counted(study)) + len(_running(study)) < trials:
-        new = study.ask(_distributions(space))
+        new = study.ask(distributions(space))
         yield _job(new, entry, folder / str(new.number), live)
 
 
@@ -212,17 +191,6 @@ def _counted(study: Study) -> list[FrozenTrial]:
         for trial in study.get_trials(deepcopy=False)
         if trial.state in (_state("COMPLETE"), _state("PRUNED")) or _ERROR in trial.user_attrs
     ]
-
-
-def _distributions(space: Space) -> dict[str, Any]:
-    from optuna.distributions import CategoricalDistribution, FloatDistribution
-
-    return {
-        key: FloatDistribution(where.low, where.high, log=True)
-        if isinstance(where, Between)
-        else CategoricalDistribution([str(choice) for choice in where])
-        for key, where in space.items()
-    }
 
 
 def _score(folder: Path) -> float:

@@ -60,6 +60,24 @@ def test_a_killed_comparison_goes_on_to_equal_tables(
 
 
 @pytest.mark.usefixtures("quick_runs")
+def test_the_screen_has_an_aligned_table_and_a_next_command(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("recbole_llm.tasks.compare.run.write_page", lambda *_: "none")
+    compare()
+    (best,) = Path("comparison/cells").glob("GRU4Rec-2020-*")
+    (best / "saved").mkdir()
+    (best / "saved" / "x.pth").touch()
+    lines = compare().output.splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith("model    seeds  mrr@10  "))
+    assert lines[at + 1].startswith("SASRec   2      .") and lines[at + 2][:12] == "GRU4Rec  2  "
+    assert "**" not in "".join(lines) and "<u>" not in "".join(lines)
+    assert any(line.startswith("tiny: 30 users, 20 items; leave-one-out. Means") for line in lines)
+    command = f"recbole-llm recommend --checkpoint={best}/saved/x.pth --users=u0"
+    assert lines[-1] == f"next     {command}"
+
+
+@pytest.mark.usefixtures("quick_runs")
 def test_runs_are_done_again_only_where_something_that_matters_changed(started: Path) -> None:
     compare("SASRec", "--seeds=2020,2021")
     compare("SASRec; GRU4Rec", "--seeds=1", "--eval_batch_size=4096", "--state=ERROR")

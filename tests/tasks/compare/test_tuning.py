@@ -16,7 +16,7 @@ from recbole_llm.core.settings import Between
 from recbole_llm.tasks.compare import tuning
 from recbole_llm.tasks.compare.entries import parse_models
 from recbole_llm.tasks.compare.live import Live
-from recbole_llm.tasks.compare.tuning import space_of
+from recbole_llm.tasks.compare.space import distributions, space_of
 
 optuna = pytest.importorskip("optuna")
 OURS = ["PAD", "LLMESR", "AlphaRec", "Molar", "BAHE", "LLMCF", "LLMCFRetrieval"]
@@ -64,6 +64,51 @@ def test_keys_that_are_set_are_not_searched() -> None:
     assert not {"n_layers", "learning_rate"} & set(space_of(entry))
 
 
+def test_a_search_of_named_keys_is_of_them_alone() -> None:
+    (entry,) = parse_models("SASRec", ["--dataset=tiny"])
+    own = space_of(entry)
+    space = space_of(entry, "learning_rate; n_layers=[1, 3];attn_dropout_prob = 0.05..0.5;")
+    assert space == {
+        "learning_rate": own["learning_rate"],
+        "n_layers": (1, 3),
+        "attn_dropout_prob": Between(0.05, 0.5),
+    }
+
+
+@pytest.mark.parametrize(
+    ("search", "message"),
+    [
+        (
+            "learning_rat",
+            "search: the key 'learning_rat' is unknown; did you mean 'learning_rate'?",
+        ),
+        ("n_heads=0..4", "search: expected a range above 0, the lower end first, got 0..4"),
+        ("n_heads=2", "search: n_heads: expected [a,b] or low..high, got 2"),
+        ("n_heads=[2,0]", "SASRec: n_heads: expected an integer of at least 1, got 0"),
+        ("seed", "search: seed is set to 5; leave out --seed"),
+        (" ; ", "search: name keys, such as --search="),
+    ],
+)
+def test_a_search_that_cannot_be_is_refused_before_any_trial(search: str, message: str) -> None:
+    done = tune("--trials=2", "--seed=5", f"--search={search}")
+    assert done.exit_code == 2 and f"error: {message}" in done.output
+    assert not Path("tuning/trials").exists()
+
+
+@pytest.mark.usefixtures("quick_runs")
+def test_searches_of_other_keys_stand_beside_each_other_and_say_how_to_run_the_best() -> None:
+    first = tune("--trials=2", "--search=learning_rate=[0.1,0.2]", "--n_layers=1")
+    assert first.exit_code == 0, first.output
+    (file,) = Path("tuning/tuned").glob("SASRec-*.yaml")
+    assert yaml.safe_load(file.read_text())["learning_rate"] in (0.1, 0.2)
+    assert {tuple(trial.params) for trial in trials()} == {("learning_rate",)}
+    command = f"recbole-llm run --dataset=tiny --n_layers=1 --model=SASRec --config_files={file}"
+    assert f"next     {command}" in first.output.splitlines()
+    again = tune("--trials=2", "--search=learning_rate=[0.3,0.4]", "--n_layers=1")
+    assert again.exit_code == 0, again.output
+    assert len(list(Path("tuning/tuned").glob("SASRec-*.yaml"))) == 2
+
+
 @pytest.mark.usefixtures("quick_runs")
 def test_a_search_goes_on_and_writes_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
     ended = Live.ended
@@ -85,7 +130,7 @@ def test_a_search_goes_on_and_writes_the_best(monkeypatch: pytest.MonkeyPatch) -
     written = yaml.safe_load(file.read_text())
     assert written["learning_rate"] == best.value == best.params["learning_rate"]
     assert isinstance(written["n_layers"], int)
-    assert f"--config_files={file}" in done.output
+    assert f"written  {file}" in done.output
     (entry,) = parse_models("SASRec", ["--dataset=tiny"], [str(file)])
     assert entry.config["n_layers"] == written["n_layers"]
 
@@ -111,11 +156,11 @@ def test_a_trial_that_lags_behind_is_stopped_once_that_is_safe() -> None:
     study = tuning._study("five", entry, space, Path(), 1)
     live = Live(["SASRec"], 5, 1)
     for _ in range(4):
-        trial = study.ask(tuning._distributions(space))
+        trial = study.ask(distributions(space))
         job = tuning._job(trial, entry, Path("trial"), live)
         assert not any(job.heard(number, 0.2) for number in (1, 2, 3, 4, 5))
         study.tell(trial, 0.2)
-    last = tuning._job(study.ask(tuning._distributions(space)), entry, Path("trial"), live)
+    last = tuning._job(study.ask(distributions(space)), entry, Path("trial"), live)
     assert [last.heard(number, 0.1) for number in (1, 2, 3)] == [False, False, True]
     live.close()
 

@@ -1,0 +1,19 @@
+"""Rows of texts as lines for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import click
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Lines whose columns are of one width each; what styles a text takes no place."""
+    widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell + " " * (width - _width(cell)) for cell, width in zip(row, widths))
+        yield "  ".join(cells).rstrip()
+
+
+def _width(text: str) -> int:
+    return len(click.unstyle(text))

@@ -1,0 +1,105 @@
+"""Where a search looks: a model's own space, a part of it, or what its user names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from recbole_llm.core.checks import settings_classes
+from recbole_llm.core.errors import unknown
+from recbole_llm.core.plugins import find_model
+from recbole_llm.core.schema import parse_literal
+from recbole_llm.core.settings import Between, Space
+from recbole_llm.tasks.compare.entries import Entry
+
+_FORM = "learning_rate; hidden_size=[64,128]; hidden_dropout_prob=0.1..0.5"
+
+
+def space_of(entry: Entry, search: str | None = None) -> Space:
+    """Where a model's settings are searched.
+
+    Args:
+        entry: the model; keys that its user set are not searched.
+        search: keys, separated by semicolons: alone, with choices (``key=[1,2]``), or with a range
+            (``key=low..high``, on a logarithmic scale); None: all that its settings classes say.
+
+    Raises:
+        ValueError: in one line: nothing to search, an unknown or a set key, or a value that the
+            key does not take.
+    """
+    offered = _offered(entry)
+    if search is None:
+        space = {key: where for key, where in offered.items() if not entry.given(key)}
+        if not space:
+            raise ValueError(f"{entry.label}: every key that is searched is set; leave some out")
+        return space
+    space = dict(_part(part.strip(), entry, offered) for part in search.split(";") if part.strip())
+    if not space:
+        raise ValueError(f"search: name keys, such as --search='{_FORM}'")
+    return space
+
+
+def _offered(entry: Entry) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for settings in settings_classes(entry.config, find_model(entry.config["model"])):
+        found = {**settings.searched(entry.config), **found}
+    return found
+
+
+def _part(text: str, entry: Entry, offered: Space) -> tuple[str, Any]:
+    """``key``, ``key=[a,b]`` or ``key=low..high``."""
+    key, given, where = (part.strip() for part in text.partition("="))
+    if entry.given(key):
+        raise ValueError(f"search: {key} is set to {entry.config[key]}; leave out --{key}")
+    if not given:
+        if key not in offered:
+            raise unknown("search: the key", key, offered, f"say where: --search='{key}=[…,…]'")
+        return key, offered[key]
+    ends = _range(where)
+    values = _choices(key, where) if ends is None else ends
+    taken = [entry.with_own({key: value}).config[key] for value in values]  # or it is refused
+    return key, tuple(taken) if ends is None else Between(*map(float, ends))
+
+
+def _range(text: str) -> tuple[float, float] | None:
+    low, dots, high = text.partition("..")
+    ends = parse_literal(low), parse_literal(high)
+    if not dots or not all(isinstance(end, (int, float)) for end in ends):
+        return None
+    if not 0 < ends[0] < ends[1]:
+        raise ValueError(f"search: expected a range above 0, the lower end first, got {text}")
+    return ends
+
+
+def _choices(key: str, text: str) -> tuple[Any, ...]:
+    values = parse_literal(text)
+    if not isinstance(values, (list, tuple)) or not values:
+        raise ValueError(f"search: {key}: expected [a,b] or low..high, got {text}")
+    return tuple(values)
+
+
+def defaults(space: Space, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What the settings are now, of those that lie in the space."""
+    return dict(_inside(space, config))
+
+
+def _inside(space: Space, config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for key, where in space.items():
+        value = config[key]
+        if isinstance(where, Between):
+            if isinstance(value, (int, float)) and where.low <= value <= where.high:
+                yield key, float(value)
+        elif value in where:
+            yield key, str(value)
+
+
+def distributions(space: Space) -> dict[str, Any]:
+    """The space, as Optuna has it; choices as texts, which it can keep whatever they are."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution
+
+    return {
+        key: FloatDistribution(where.low, where.high, log=True)
+        if isinstance(where, Between)
+        else CategoricalDistribution([str(choice) for choice in where])
+        for key, where in space.items()
+    }

@@ -1,0 +1,15 @@
+"""Messages for what is not there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from recbole_llm.core.errors import absent
+
+
+def test_a_file_that_is_not_there_has_the_near_names_of_its_folder() -> None:
+    Path("tables").mkdir()
+    Path("tables/orders.csv").touch()
+    said = str(absent("config file", "tables/ordes.csv"))
+    assert said == "config file 'tables/ordes.csv' does not exist; did you mean 'orders.csv'?"
+    assert str(absent("the file", "nowhere/x.csv")) == "the file 'nowhere/x.csv' does not exist"
