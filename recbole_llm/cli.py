@@ -118,8 +118,8 @@ def convert(interactions: str, output: str, text: str | None, **options: Any) ->
     """
     from tqdm import tqdm
 
-    from recbole_llm.tasks.convert import convert as do
-    from recbole_llm.tasks.convert_summary import Roles
+    from recbole_llm.tasks.convert.run import convert as do
+    from recbole_llm.tasks.convert.summary import Roles
 
     items, encoding = options.pop("items"), options.pop("encoding")
     roles = Roles(text=None if text is None else names(text), **options)

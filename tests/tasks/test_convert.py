@@ -18,9 +18,9 @@ from recbole_llm.cli import main
 from recbole_llm.data import sources
 from recbole_llm.data.columns import Times
 from recbole_llm.data.files import Table
-from recbole_llm.tasks.convert import convert
-from recbole_llm.tasks.convert_summary import Roles
-from recbole_llm.tasks.convert_tables import _Seen
+from recbole_llm.tasks.convert.interactions import _Seen
+from recbole_llm.tasks.convert.run import convert
+from recbole_llm.tasks.convert.summary import Roles
 
 ORDERS = """\
 order;customer;sku;date;price

@@ -1,11 +1,8 @@
-"""One pass each over a table of interactions and one of items, written as atomic files."""
+"""One pass over a table of interactions, written as an atomic file."""
 
 from __future__ import annotations
 
-import csv
-import io
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,12 +12,8 @@ from recbole_llm.core.files import written_whole
 from recbole_llm.data.check import PADDING
 from recbole_llm.data.columns import Times, find, require
 from recbole_llm.data.sources import LINE, Problems, Source
-from recbole_llm.tasks.convert_summary import Roles, Summary
-from recbole_llm.tasks.layouts import text_columns
-
-WAY_OUT = "name another folder with --output"
-_BREAKS = re.compile(r"[\t\r\n\v\f\0\x1c-\x1e\x85\u2028\u2029]+")
-_NUMBER = re.compile(r"-?\d+\.\d+")
+from recbole_llm.tasks.convert.rows import WAY_OUT, as_lines, one_line
+from recbole_llm.tasks.convert.summary import Roles, Summary
 
 
 class Interactions:
@@ -44,7 +37,7 @@ class Interactions:
                 if not self.columns:
                     self._begin(chunk)
                     file.write(("\t".join(self._header()) + "\n").encode("utf-8"))
-                file.write(_as_lines(self._usable(chunk)))
+                file.write(as_lines(self._usable(chunk)))
                 self.progress(len(chunk))
             self._check()
         summary = self.summary
@@ -78,7 +71,7 @@ class Interactions:
         rows = DataFrame({role: chunk[column] for role, column in self.columns.items()})
         kept = np.ones(len(rows), bool)
         for role in ("user", "item"):
-            rows[role] = [_one_line(text) for text in rows[role]]
+            rows[role] = [one_line(text) for text in rows[role]]
             kept &= self._without(
                 f"left out, since they have no {role}", rows[role].isin(["", PADDING]), lines, kept
             )
@@ -151,116 +144,5 @@ class _Seen:
             self.sorted.append(values)
 
 
-class Items:
-    """One pass over the items."""
-
-    def __init__(
-        self,
-        source: Source,
-        roles: Roles,
-        summary: Summary,
-        bought: set[str],
-        progress: Callable[[int], None],
-        apart: bool,  # a table of their own, with one row an item
-    ) -> None:
-        self.source, self.roles, self.summary, self.progress = source, roles, summary, progress
-        self.apart = apart
-        self.bought, self.problems = bought, Problems()
-        self.item, self.kinds = "", dict[str, str]()
-        self.seen: set[str] = set()
-
-    def write(self) -> None:
-        """Write the ``.item`` file."""
-        folder, own = self.summary.folder, Problems()
-        self.source.problems = own  # what was wrong with interactions was said
-        with written_whole(folder / f"{folder.name}.item", WAY_OUT) as file:
-            for chunk in self.source.chunks():
-                if not self.item:
-                    self._begin(chunk)
-                    header = ["item_id:token", *(f"{n}:{k}" for n, k in self._fields().items())]
-                    file.write(("\t".join(header) + "\n").encode("utf-8"))
-                file.write(_as_lines(self._rows(chunk)))
-                self.progress(len(chunk))
-        self.summary.described = len(self.bought & self.seen)
-        self.summary.listed = len(self.seen - {"", PADDING})
-        without = sorted(self.bought - self.seen)
-        self.problems.add("items with interactions but no row", without)
-        self.summary.problems += [f"'{self.source}': {what}" for what in (*own, *self.problems)]
-
-    def _begin(self, chunk: DataFrame) -> None:
-        names = [str(name) for name in chunk if name != LINE]
-        given = self.roles.item if self.roles.item in names else None
-        self.item = require("item", given, names, self.source)
-        known = text_columns(names) if self.roles.text is None else self.roles.text
-        texts = [name for name in names if name != self.item] if known is None else list(known)
-        for name in texts:
-            if name not in names:
-                raise ValueError(
-                    f"--text: '{self.source}' has no column '{name}'; its columns are "
-                    f"{', '.join(names)}"
-                )
-        self.kinds = {name: _kind(chunk[name]) for name in texts}
-        self.summary.columns.update(
-            zip(self.kinds, (f"{n}:{k}" for n, k in self._fields().items()))
-        )
-
-    def _fields(self) -> dict[str, str]:
-        """{name of the field: its type}."""
-        names = (name.partition(":")[0] for name in self.kinds)
-        return dict(zip((_field(name) for name in names), self.kinds.values()))
-
-    def _rows(self, chunk: DataFrame) -> DataFrame:
-        ids = [_one_line(text) for text in chunk[self.item]]
-        columns = {"item": ids}
-        for name in self.kinds:
-            columns[name] = [self._safe(text) for text in chunk[name]]
-        kept = []
-        for token in ids:
-            kept.append(token not in ("", PADDING) and token not in self.seen)
-            self.seen.add(token)
-        if self.apart:
-            again = [token for token, new in zip(ids, kept) if not new]
-            self.problems.add("left out, since the item has a row or no id", again)
-        rows = DataFrame(columns)[kept]
-        self.summary.blank += int((rows[list(self.kinds)] == "").all(axis=1).sum())
-        return rows
-
-    def _safe(self, text: str) -> str:
-        safe = _one_line(text)
-        if _BREAKS.search(text):
-            self.problems.add("tabs or line ends in texts, spaces now", [repr(safe[:20])])
-        return safe
-
-
-def _one_line(text: str) -> str:
-    return _BREAKS.sub(" ", text).strip()
-
-
-def _field(name: str) -> str:
-    return re.sub(r"\W+", "_", name).strip("_") or "text"
-
-
-def _kind(column: Any) -> str:
-    """The type of an items' column: numbers with a point, single words, or texts."""
-    there = [text for text in column if text]
-    if there and all(_NUMBER.fullmatch(text) for text in there):
-        return "float"
-    return "token_seq" if any(" " in text.strip() for text in there) else "token"
-
-
 def _numbers(texts: Any) -> Any:
     return to_numeric(texts, errors="coerce").to_numpy(np.float64)
-
-
-def _as_lines(rows: DataFrame) -> bytes:
-    """Rows as lines of an atomic file, quoted as CSV where a text has quotes."""
-    text = io.StringIO()
-    writer = csv.writer(text, delimiter="\t", lineterminator="\n")
-    writer.writerows(zip(*(_written(rows[name]) for name in rows)))
-    return text.getvalue().encode("utf-8", "replace")
-
-
-def _written(column: Any) -> Iterable[str]:
-    if column.dtype != np.float64:
-        return column.tolist()  # type: ignore[no-any-return]
-    return [str(int(v)) if v == int(v) else repr(float(v)) for v in column]

@@ -14,9 +14,11 @@ from pandas import DataFrame
 
 from recbole_llm.core.files import check_folder
 from recbole_llm.data.sources import FrameSource, Source
-from recbole_llm.tasks.convert_summary import Roles, Summary
-from recbole_llm.tasks.convert_tables import WAY_OUT, Interactions, Items
-from recbole_llm.tasks.layouts import movielens
+from recbole_llm.tasks.convert.interactions import Interactions
+from recbole_llm.tasks.convert.items import Items
+from recbole_llm.tasks.convert.layouts import movielens
+from recbole_llm.tasks.convert.rows import WAY_OUT
+from recbole_llm.tasks.convert.summary import Roles, Summary
 
 
 def convert(

@@ -1,0 +1,1 @@
+"""Tables of users' own making as data sets."""

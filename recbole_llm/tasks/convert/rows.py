@@ -1,0 +1,34 @@
+"""Rows as lines of an atomic file."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from pandas import DataFrame
+
+WAY_OUT = "name another folder with --output"
+BREAKS = re.compile(r"[\t\r\n\v\f\0\x1c-\x1e\x85\u2028\u2029]+")
+
+
+def one_line(text: str) -> str:
+    """A text without tabs and line ends."""
+    return BREAKS.sub(" ", text).strip()
+
+
+def as_lines(rows: DataFrame) -> bytes:
+    """Rows as lines of an atomic file, quoted as CSV where a text has quotes."""
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter="\t", lineterminator="\n")
+    writer.writerows(zip(*(_written(rows[name]) for name in rows)))
+    return text.getvalue().encode("utf-8", "replace")
+
+
+def _written(column: Any) -> Iterable[str]:
+    if column.dtype != np.float64:
+        return column.tolist()  # type: ignore[no-any-return]
+    return [str(int(v)) if v == int(v) else repr(float(v)) for v in column]
