@@ -1,7 +1,7 @@
 """Tuning a language model on samples of tasks with low-rank adapters: the base of such stages.
 
 A method says what is learnt (``samples``); loading, training, resuming, held-out losses and the
-artifact are here. The artifact holds ``adapter/``, in peft's format, for `encoder_adapter`, and
+artifact are here. The artifact holds ``adapter/``, in peft's format, for `adapter_key`, and
 ``losses.json``: {before, after: {task: mean loss of a held-out answer's tokens}}.
 """
 
@@ -57,6 +57,7 @@ class TuneStage(Stage):
     """A stage that tunes a language model; its units are steps."""
 
     unit = "steps"
+    adapter_key = "encoder_adapter"  # which the adapter is for
 
     @abstractmethod
     def samples(self) -> Sequence[Sample]:
@@ -120,5 +121,5 @@ class TuneStage(Stage):
         )
         log = getLogger("recbole_llm")
         log.info(f"{self.name}: held-out loss (nats per token of an answer): {said}")
-        log.info(f"{self.name}: its adapter is encoder_adapter={self.path / ADAPTER}")
+        log.info(f"{self.name}: its adapter is {self.adapter_key}={self.path / ADAPTER}")
         return report

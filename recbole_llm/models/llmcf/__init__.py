@@ -33,12 +33,19 @@ def register_models(register: Callable[[ModelSpec], None]) -> None:
 
 @hookimpl
 def register_stages(register: Callable[[StageSpec], None]) -> None:
-    """The stage that writes the chains of thought."""
+    """The stage that writes the chains of thought, and the one that tunes their writer."""
     register(
         StageSpec(
             "thoughts",
             f"{_HERE}.thoughts:WriteThoughts",
             "chains of thought about training examples, by a language model",
             settings="recbole_llm.offline.settings:GeneratorSettings",
+        )
+    )
+    register(
+        StageSpec(
+            "recgen",
+            f"{_HERE}.recgen:RecGenStage",
+            "tunes the generator's language model on recommendations and instructions (LLM-CF)",
         )
     )

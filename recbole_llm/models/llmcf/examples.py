@@ -43,8 +43,10 @@ class Examples(NamedTuple):
         return Examples(names, *(array[rows] for array in self[1:]))
 
 
-def training_examples(config: Config, dataset: Dataset) -> Examples:
-    """Draw `thought_examples` of the training interactions that have a history.
+def training_examples(
+    config: Config, dataset: Dataset, count: int | None = None, seed: int | None = None
+) -> Examples:
+    """Draw some of the training interactions that have a history.
 
     Of labelled data half have either label, as far as there are enough. A model of clicks that
     trains on drawn negatives has examples of these: half of the targets are items that the user
@@ -53,11 +55,12 @@ def training_examples(config: Config, dataset: Dataset) -> Examples:
     Args:
         config: the configuration.
         dataset: the training split.
+        count, seed: how many, and how they are drawn; None: `thought_examples`, `thought_seed`.
     """
     settings = ThoughtSettings.of(config)
-    rng = np.random.default_rng(settings.thought_seed)
+    rng = np.random.default_rng(settings.thought_seed if seed is None else seed)
     inter = dataset.inter_feat
-    order, count = rng.permutation(len(inter)), min(settings.thought_examples, len(inter))
+    order, count = rng.permutation(len(inter)), min(count or settings.thought_examples, len(inter))
     pointwise = config["MODEL_INPUT_TYPE"] == InputType.POINTWISE
     if pointwise and not negatives_of_a_target(config) and config["LABEL_FIELD"] in inter:
         liked = inter[config["LABEL_FIELD"]].numpy()[order] > MIN_LIKED

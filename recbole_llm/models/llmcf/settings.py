@@ -20,6 +20,7 @@ from recbole_llm.core.settings import (
 )
 from recbole_llm.layers.backbones.settings import BACKBONES, BackboneSettings
 from recbole_llm.models.settings import PointwiseSettings, SequentialSettings, TowerSettings
+from recbole_llm.offline.settings import TuneSettings
 
 TOWERS = ("DIN", "DeepFM", "DCN", "AutoInt")
 PROMPT_FIELDS = frozenset(("history", "target", "chosen"))
@@ -58,6 +59,15 @@ class ThoughtSettings(Settings):
             )
 
 
+class RecGenSettings(TuneSettings):
+    """The stage recgen, which tunes the generator's model (prepare --stage=recgen)."""
+
+    recgen_instructions: Text | None = None
+    """File of general instructions that are learnt beside those of the data set, JSON lines of
+    "instruction", "output" and perhaps "input", so that the model keeps what it can do; None:
+    none."""
+
+
 class ContextSettings(Settings):
     """The in-context transformer."""
 
@@ -75,7 +85,9 @@ class ContextSettings(Settings):
     """Widths of the hidden layers of g, the map of text vectors."""
 
 
-class LLMCFSettings(ThoughtSettings, ContextSettings, TowerSettings, PointwiseSettings):
+class LLMCFSettings(
+    ThoughtSettings, RecGenSettings, ContextSettings, TowerSettings, PointwiseSettings
+):
     """LLM-CF (Sun et al., CIKM 2024, arXiv 2403.17688) for CTR."""
 
     search_space: ClassVar[Space] = {
@@ -110,7 +122,7 @@ class LLMCFSettings(ThoughtSettings, ContextSettings, TowerSettings, PointwiseSe
 
 
 class LLMCFRetrievalSettings(
-    ThoughtSettings, ContextSettings, BackboneSettings, SequentialSettings
+    ThoughtSettings, RecGenSettings, ContextSettings, BackboneSettings, SequentialSettings
 ):
     """LLM-CF (Sun et al., CIKM 2024, arXiv 2403.17688) for retrieval."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,11 @@ from recbole_llm.offline.generate import GenerateStage, Generator
 from recbole_llm.offline.generators import create_generators
 from recbole_llm.offline.settings import GeneratorSettings
 from recbole_llm.offline.stage import StageReport
+
+if TYPE_CHECKING:
+    from recbole.data.dataset import Dataset
+
+    from recbole_llm.core.config import Config
 
 Vectors = Mapping[str, npt.NDArray[np.float32]]  # of length 1
 _OF_AN_ITEM, _OF_THE_TARGET = 100, 300  # characters of a text in a prompt
@@ -62,21 +67,8 @@ class WriteThoughts(GenerateStage):
 
     @cached_property
     def facts(self) -> dict[str, list[str]]:
-        """{example: what its prompt says}, the beginnings of the texts of the history's items and
-        then of the target's; without the examples whose target has none."""
-        texts = item_texts(self.config, self.dataset)
-        tokens = [str(t) for t in self.dataset.field2id_token[self.dataset.iid_field]]
-        longest = self.settings.thought_history
-        facts = {}
-        for name, history, item in zip(
-            self.examples.names, self.examples.histories, self.examples.items, strict=True
-        ):
-            before = [texts.get(tokens[i], "") for i in history[history != 0][-longest:]]
-            target = texts.get(tokens[item])
-            if target:
-                known = [text[:_OF_AN_ITEM] for text in before if text]
-                facts[name] = [*known, target[:_OF_THE_TARGET]]
-        return facts
+        """See `facts_of`."""
+        return facts_of(self.config, self.dataset, self.examples)
 
     def prompts(self) -> Mapping[str, str]:
         """{example: prompt}, shortest first, so that batches hold little padding."""
@@ -114,6 +106,22 @@ class WriteThoughts(GenerateStage):
         norms = np.linalg.norm(table.matrix, axis=1, keepdims=True)
         units = table.matrix / np.maximum(norms, 1e-12)
         return dict(zip(table.tokens, units, strict=True))
+
+
+def facts_of(config: Config, dataset: Dataset, examples: Examples) -> dict[str, list[str]]:
+    """{example: what a prompt says of it}: the beginnings of the texts of the history's last
+    `thought_history` items and then of the target's; without examples whose target has none."""
+    texts = item_texts(config, dataset)
+    tokens = [str(t) for t in dataset.field2id_token[dataset.iid_field]]
+    longest = ThoughtSettings.of(config).thought_history
+    facts = {}
+    for name, history, item in zip(examples.names, examples.histories, examples.items, strict=True):
+        before = [texts.get(tokens[i], "") for i in history[history != 0][-longest:]]
+        target = texts.get(tokens[item])
+        if target:
+            known = [text[:_OF_AN_ITEM] for text in before if text]
+            facts[name] = [*known, target[:_OF_THE_TARGET]]
+    return facts
 
 
 def sentences(text: str) -> list[str]:

@@ -7,34 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from made_llmcf import LABELED, config, training_split
 
-from recbole_llm import Config, prepare, testing
-from recbole_llm.core import plugins
-from recbole_llm.data.create import create_dataset
-from recbole_llm.data.prepare import data_preparation
+from recbole_llm import prepare, testing
 from recbole_llm.data.training import training_interactions
 from recbole_llm.models.llmcf.examples import training_examples
 from recbole_llm.models.llmcf.thoughts import WriteThoughts, candidate_scores
-
-LABELED = {
-    "threshold": {"rating": 3},
-    "train_neg_sample_args": None,
-    "eval_args": {"split": {"RS": [6, 2, 2]}, "order": "TO", "mode": "labeled"},
-}
-
-
-def config(model: str = "LLMCF", **keys: Any) -> Config:
-    if not Path("dataset").is_dir():
-        testing.write_tiny_dataset("dataset")
-    if "hash" not in plugins.list_encoders():
-        plugins.get_plugins().register(testing, "recbole_llm.testing")
-    cache = {"embedding_cache_dir": "cache", "thought_examples": 30}
-    quiet = {"data_path": "dataset", "encoder": "hash", "show_progress": False}
-    return Config(model, "tiny", config_dict={**quiet, **cache, **keys})
-
-
-def training_split(made: Config) -> Any:
-    return data_preparation(made, create_dataset(made))[0]._dataset
 
 
 def stage(**keys: Any) -> WriteThoughts:

@@ -1,0 +1,89 @@
+"""RecGen: the language model that writes chains of thought learns to recommend first.
+
+Recommendations of the data set are mixed with general instructions, which keep what the model can
+do. All of the data set is of training interactions.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from recbole_llm.core.errors import absent
+from recbole_llm.features.encoders.decoders import Source
+from recbole_llm.features.encoders.smollm import NAMES
+from recbole_llm.features.store import cache_dir
+from recbole_llm.models.llmcf.examples import training_examples
+from recbole_llm.models.llmcf.settings import RecGenSettings
+from recbole_llm.models.llmcf.thoughts import facts_of
+from recbole_llm.offline.settings import GeneratorSettings
+from recbole_llm.offline.tune import TuneStage
+from recbole_llm.offline.tuner import Sample
+
+_FORM = '{"instruction": "…", "output": "…"}, perhaps with "input"'
+
+
+class RecGenStage(TuneStage):
+    """Tunes the generator's model on recommendations and general instructions; its adapter goes to
+    `generator_adapter`."""
+
+    name, adapter_key = "recgen", "generator_adapter"
+
+    @cached_property
+    def source(self) -> Source:
+        """The generator's model."""
+        own = GeneratorSettings.of(self.config)
+        name = self.settings.tune_model or own.generator_model or NAMES[0]
+        return Source.of(name, own.generator_revision, cache_dir(self.config))
+
+    def samples(self) -> Sequence[Sample]:
+        """Whether a user chose an item, which item came next, and general instructions."""
+        file = RecGenSettings.of(self.config).recgen_instructions
+        general = [] if file is None else list(instructions(file))
+        return [*self._recommendations(), *general]
+
+    def _recommendations(self) -> Iterator[Sample]:
+        # Other interactions than those that are written about later: another seed.
+        count, seed = 2 * self.settings.tune_samples, int(self.config["seed"])
+        examples = training_examples(self.config, self.dataset, count, seed)
+        chosen = dict(zip(examples.names, examples.labels.astype(bool), strict=True))
+        both = len(set(chosen.values())) > 1
+        for name, (*history, target) in facts_of(self.config, self.dataset, examples).items():
+            listed = "; ".join(history)
+            if both:
+                asked = f"A user chose, oldest first: {listed}. Would the user choose: {target}?"
+                yield Sample("choice", f"{asked} Answer Yes or No.", _answer(chosen[name]))
+            if chosen[name] and history:
+                yield Sample("next", f"A user chose, oldest first: {listed}. What next?", target)
+
+
+def _answer(chosen: bool) -> str:
+    return "Yes." if chosen else "No."
+
+
+def instructions(file: str) -> Iterator[Sample]:
+    """General instructions, a JSON object a line.
+
+    Raises:
+        ValueError: no such file, or a line of another form.
+    """
+    path = Path(file).expanduser()
+    if not path.is_file():
+        raise absent("recgen_instructions:", file)
+    with path.open(encoding="utf-8-sig", errors="replace") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                yield _instruction(line, f"recgen_instructions: '{file}' line {number}")
+
+
+def _instruction(line: str, where: str) -> Sample:
+    try:
+        row = json.loads(line)
+        asked, answer, more = (row.get(key, "") for key in ("instruction", "output", "input"))
+    except (ValueError, AttributeError):
+        asked = answer = more = None
+    if not all(isinstance(text, str) for text in (asked, answer, more)) or not (asked and answer):
+        raise ValueError(f"{where} is not of the form {_FORM}")
+    return Sample("general", f"{asked}\n{more}".strip(), answer)

@@ -1,0 +1,88 @@
+"""RecGen: what the writer of chains of thought learns, and which model that is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_llmcf import LABELED, config, training_split
+
+from recbole_llm.features.prompts import item_texts
+from recbole_llm.models.llmcf.recgen import RecGenStage, instructions
+from recbole_llm.offline.tuner import Sample
+
+
+def stage(model: str = "LLMCF", **keys: Any) -> RecGenStage:
+    made = config(model, **keys)
+    return RecGenStage(made, training_split(made))
+
+
+def by_task(made: RecGenStage) -> dict[str, list[Sample]]:
+    found: dict[str, list[Sample]] = {}
+    for sample in made.samples():
+        found.setdefault(sample.task, []).append(sample)
+    return found
+
+
+def test_recommendations_of_either_outcome_and_general_instructions() -> None:
+    rows = [
+        {"instruction": "Add.", "input": "1 2", "output": "3"},
+        {"instruction": "Greet.", "output": "Hello."},
+    ]
+    Path("general.jsonl").write_text("\n\n".join(map(json.dumps, rows)))
+    found = by_task(stage(**LABELED, tune_samples=20, recgen_instructions="general.jsonl"))
+    assert found["general"] == [
+        Sample("general", "Add.\n1 2", "3"), Sample("general", "Greet.", "Hello.")
+    ]  # fmt: skip
+    answers = [sample.answer for sample in found["choice"]]
+    assert answers.count("Yes.") == answers.count("No.") == 20
+    texts = set(item_texts(config(), training_split(config())).values())
+    assert len(found["next"]) == 20 and {sample.answer for sample in found["next"]} <= texts
+
+
+def test_a_model_that_ranks_learns_what_came_next_alone() -> None:
+    assert set(by_task(stage("LLMCFRetrieval", tune_samples=20))) == {"next"}
+
+
+def test_histories_and_targets_are_of_training_alone() -> None:
+    """Other held-out items change nothing; another training item does."""
+    before = stage(**LABELED).samples()
+    file = Path("dataset/tiny/tiny.inter")
+    header, *lines = file.read_text().splitlines()
+    rows = [line.split("\t") for line in lines]
+    own = [n for n, row in enumerate(rows) if row[0] == rows[0][0]]
+    last = {row[0]: n for n, row in enumerate(rows)}
+
+    def samples() -> Any:
+        file.write_text("\n".join([header, *("\t".join(row) for row in rows)]) + "\n")
+        return stage(**LABELED).samples()
+
+    for number in last.values():
+        rows[number][1] = f"i{(int(rows[number][1][1:]) + 7) % 60}"
+    assert samples() == before
+    rows[own[0]][1] = f"i{(int(rows[own[0]][1][1:]) + 7) % 60}"
+    assert samples() != before
+
+
+def test_it_is_the_generator_s_model_that_is_tuned(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    made = stage(generator_model=str(tmp_path), encoder_model="not/this")
+    assert made.source.folder == tmp_path
+    assert made.adapter_key == "generator_adapter"
+
+
+@pytest.mark.parametrize(
+    "line", ["no json", "[1]", '{"instruction": "x"}', '{"instruction": 1, "output": "x"}']
+)
+def test_instructions_of_another_form(line: str) -> None:
+    Path("bad.jsonl").write_text(f'{{"instruction": "x", "output": "y"}}\n{line}\n')
+    with pytest.raises(ValueError, match=r"recgen_instructions: 'bad\.jsonl' line 2 is not of"):
+        list(instructions("bad.jsonl"))
+
+
+def test_a_file_of_instructions_that_is_not_there() -> None:
+    Path("general.jsonl").touch()
+    with pytest.raises(ValueError, match=r"'generl\.jsonl' does not exist; did you mean 'gen"):
+        list(instructions("generl.jsonl"))
