@@ -25,8 +25,8 @@ COLOURS = {"SASRec": "#1f83c9", "PAD": "#d55e00", "LLM-ESR": "#0c9f73"}
 # The label's place beside its point, in points: right or left, up or down.
 PLACES = {
     "SASRec": (7, 5),
-    "item_init": (7, -13),
-    "item_init, H 128": (-7, 5),
+    "item_init, std .02": (7, -13),
+    "item_init, H 128, std .02": (-7, 5),
     "item_init, H 128, std .3": (7, -14),
     "item_init, H 192, std .3": (7, 6),
     "PAD": (-7, -13),

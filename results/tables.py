@@ -175,8 +175,10 @@ GROUPS = ("head items", "tail items", "cold items", "warm items", "head users", 
 
 SEQUENTIAL = (
     Row("SASRec", "prime-pantry"),
-    Row("SASRec, item_init", "prime-pantry"),
-    Row("SASRec, item_init, H 128", "prime-pantry"),
+    Row("SASRec, item_init, `item_init_std` .02", "prime-pantry", "SASRec, item_init"),
+    Row(
+        "SASRec, item_init, H 128, `item_init_std` .02", "prime-pantry", "SASRec, item_init, H 128"
+    ),
     Row("SASRec, item_init, H 128, `item_init_std` .3", "baseline-item-init", "std .3"),
     Row("SASRec, item_init, H 192, `item_init_std` .3", "baseline-item-init", "std .3, H 192"),
     Row("PAD", "prime-pantry"),
@@ -192,7 +194,7 @@ GENERAL = (
 )
 README_SEQUENTIAL = (
     Row("`SASRec`", "prime-pantry", "SASRec"),
-    Row("`SASRec --item_init=llm`", "prime-pantry", "SASRec, item_init"),
+    Row("`SASRec --item_init=llm --item_init_std=0.02`", "prime-pantry", "SASRec, item_init"),
     Row("the same, H 192, `--item_init_std=0.3`", "baseline-item-init", "std .3, H 192"),
     Row("`PAD`", "prime-pantry", "PAD"),
     Row("`LLMESR`", "prime-pantry", "LLM-ESR"),

@@ -50,9 +50,9 @@ class RunSettings(Settings):
     item_init: Literal["llm"] | None = None
     """'llm' starts a model's item embedding table from principal components of the item vectors."""
     item_init_std: Positive | None = None
-    """Standard deviation of that start; None: that of the model's own random start, which for
-    SASRec (.02) is too small to keep what the texts say: .3 ranks far better
-    (results/quality.md)."""
+    """Standard deviation of that start. None: .1 for sequential models, whose own random start
+    (SASRec: .02) is too small to keep what the texts say, and that of their own for all others; for
+    SASRec .3 ranks a little better still (results/quality.md)."""
     item_init_whitening: Share = 0
     """How far the directions of the item vectors are evened out before: 0 not at all, 1 fully."""
     fused_optimizer: Flag = True

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from recbole.model.layers import FMEmbedding
+from recbole.utils import ModelType
 from torch import Tensor, nn
 
 from recbole_llm.core.run_settings import RunSettings
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from recbole_llm.core.config import Config
 
 # FPMC's item tables, the only ones in RecBole without "item" in their names.
+_SEQUENTIAL_STD = 0.1
 _NAMES = ("IU_emb", "IL_emb", "LI_emb")
 
 
@@ -58,12 +60,17 @@ def initialise_items(config: Config, model: nn.Module, dataset: Dataset) -> list
 
     matrix = whitened(item_embeddings(config, dataset).matrix, settings.item_init_whitening)
     for name, table in tables.items():
-        width = fill_table(table, matrix, std=settings.item_init_std)
+        width = fill_table(table, matrix, std=settings.item_init_std or _own_std(config))
         getLogger().info(
             f"item_init: {name} [{', '.join(map(str, table.shape))}] starts from "
             f"{width} principal components of the item vectors"
         )
     return list(tables)
+
+
+def _own_std(config: Config) -> float | None:
+    """The default: of sequential models chosen on validation; None: the table's own."""
+    return _SEQUENTIAL_STD if config["MODEL_TYPE"] == ModelType.SEQUENTIAL else None
 
 
 def item_tables(model: nn.Module, field: str, n_items: int) -> dict[str, Tensor]:

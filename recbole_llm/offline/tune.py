@@ -17,6 +17,7 @@ from logging import getLogger
 from pathlib import Path
 from typing import Any
 
+from recbole_llm.core.log import SHOWN
 from recbole_llm.features.digest import digest, file_digest
 from recbole_llm.features.encoders.decoders import Source
 from recbole_llm.features.encoders.smollm import NAMES
@@ -101,7 +102,7 @@ class TuneStage(Stage):
         learnt, held = self.parts
         shown = self.config["show_progress"] is not False
         there, done = tuner.train(learnt, held, folder / _STATE, self.config["seed"], shown)
-        tuner.model.save_pretrained(folder / ADAPTER)
+        tuner.model.save_pretrained(folder / ADAPTER, save_embedding_layers=False)
         losses = {"before": tuner.before, "after": tuner.losses(held)}
         (folder / LOSSES).write_text(json.dumps(losses, indent=1), encoding="utf-8")
         (folder / _STATE).unlink()
@@ -120,6 +121,9 @@ class TuneStage(Stage):
             for task, loss in losses["before"].items()
         )
         log = getLogger("recbole_llm")
-        log.info(f"{self.name}: held-out loss (nats per token of an answer): {said}")
-        log.info(f"{self.name}: its adapter is {self.adapter_key}={self.path / ADAPTER}")
+        log.info(
+            f"{self.name}: held-out loss (nats per token of an answer): {said}\n"
+            f"{self.name}: its adapter is for --{self.adapter_key}={self.path / ADAPTER}",
+            extra=SHOWN,
+        )
         return report
