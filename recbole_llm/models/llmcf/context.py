@@ -24,8 +24,7 @@ class InContext(nn.Module):
     chain of thought = g(vector / ||vector||)
     w = state of the decoder after the query, whose item is masked
 
-    `reconstruction` is, of the last pass, 1 - mean cos(r(state before a chain of thought), its
-    vector).
+    reconstruction = 1 - mean cos(r(state before a chain of thought), its vector)
 
     Args:
         behaviour: width of [user ; history ; item].
@@ -49,7 +48,7 @@ class InContext(nn.Module):
         self.label = nn.Embedding(2, size)
         self.decoder = Decoder(size, n_heads, n_layers)
         self.reconstruct = perceptron(text[::-1]) if with_thoughts else None  # r
-        self.reconstruction = torch.zeros(())
+        self._before: tuple[Tensor, Tensor] | None = None  # of the last pass, with what follows
 
     def behaviours(
         self, user: Tensor, history: Tensor, history_text: Tensor, item: Tensor, item_text: Tensor
@@ -85,12 +84,20 @@ class InContext(nn.Module):
         inputs = torch.cat([table[chosen].flatten(1, 2), query[:, None]], dim=1)  # [N, 3K + 1, H]
         there = chosen >= 0  # [N, K]
         present = None if bool(there.all()) else F.pad(_repeated(there, parts), (0, 1), value=True)
-        states = self.decoder(inputs, present)
+        before = torch.arange(0, inputs.shape[1], parts, device=inputs.device)  # and the query
+        states = self.decoder(inputs, present, before if self.reconstruct else before[-1:])
         if self.reconstruct is not None:
-            before = states[:, : parts * chosen.shape[1] : parts][there]  # [T, H]
-            self.reconstruction = _distance(self.reconstruct(before), thoughts[chosen[there]])
+            self._before = states[:, :-1][there], thoughts[chosen[there]]  # [T, H], [T, D]
         output: Tensor = states[:, -1]
         return output
+
+    @property
+    def reconstruction(self) -> Tensor:
+        """Reconstruction loss of the last pass, scalar; 0 without chains of thought."""
+        if self.reconstruct is None or self._before is None:
+            return torch.zeros(())
+        states, thoughts = self._before
+        return _distance(self.reconstruct(states), thoughts)
 
 
 def _repeated(there: Tensor, times: int) -> Tensor:

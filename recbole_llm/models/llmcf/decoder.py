@@ -31,9 +31,9 @@ def rotary_table(length: int, size: int, device: torch.device | None = None) -> 
 
 def rotate(x: Tensor, turns: Tensor) -> Tensor:
     """Turn the interleaved pairs (2j, 2j + 1) of x [*, T, d] by `turns` [T, d / 2]."""
-    even, odd = x[..., 0::2], x[..., 1::2]
-    cos, sin = turns.real.to(x.dtype), turns.imag.to(x.dtype)
-    return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2)
+    numbers = x if x.dtype == torch.float64 else x.float()  # halves have no complex numbers
+    pairs = torch.view_as_complex(numbers.unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * turns.to(pairs.dtype)).flatten(-2).to(x.dtype)
 
 
 class DecoderBlock(nn.Module):
@@ -48,17 +48,38 @@ class DecoderBlock(nn.Module):
         self.gate_up = nn.Linear(size, 2 * inner_size, bias=False)  # W1 and W3
         self.down = nn.Linear(inner_size, size, bias=False)  # W2
 
-    def forward(self, x: Tensor, turns: Tensor, allowed: Tensor | None) -> Tensor:
-        """[N, T, H] -> [N, T, H]; allowed: bool [N, 1, T, T], None for plain causality."""
-        heads = self.qkv(self.attention_norm(x)).unflatten(-1, (3, self.n_heads, -1))
-        query, key, value = heads.permute(2, 0, 3, 1, 4)  # [N, heads, T, d] each
+    def forward(
+        self, x: Tensor, turns: Tensor, allowed: Tensor | None, at: Tensor | None = None
+    ) -> Tensor:
+        """[N, T, H] -> [N, T, H].
+
+        Args:
+            x: [N, T, H].
+            turns: of the positions, as of `rotary_table`.
+            allowed: bool [N or 1, 1, T, T]; None for plain causality.
+            at: the P positions whose states are wanted, int [P], with the rows of `allowed` that
+                are theirs; None: all.
+        """
+        normed = self.attention_norm(x)
+        if at is None:
+            query, key, value = self._heads(self.qkv(normed), 3)
+            own = turns
+        else:
+            ours, theirs = self.qkv.weight.tensor_split([x.shape[-1]])
+            (query,) = self._heads(F.linear(normed[:, at], ours), 1)
+            key, value = self._heads(F.linear(normed, theirs), 2)
+            x, own = x[:, at], turns[at]
         attended = F.scaled_dot_product_attention(
-            rotate(query, turns), rotate(key, turns), value, allowed, is_causal=allowed is None
+            rotate(query, own), rotate(key, turns), value, allowed, is_causal=allowed is None
         )
         x = x + self.out(attended.transpose(1, 2).flatten(-2))
         gate, up = self.gate_up(self.feed_forward_norm(x)).chunk(2, dim=-1)
         output: Tensor = x + self.down(F.silu(gate) * up)
         return output
+
+    def _heads(self, x: Tensor, parts: int) -> Tensor:
+        """[N, T, parts * H] -> [parts, N, heads, T, d]."""
+        return x.unflatten(-1, (parts, self.n_heads, -1)).permute(2, 0, 3, 1, 4)
 
 
 class Decoder(nn.Module):
@@ -80,21 +101,29 @@ class Decoder(nn.Module):
         self.norm = RMSNorm(size)
         self.head_size = size // n_heads
 
-    def forward(self, x: Tensor, present: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, present: Tensor | None = None, at: Tensor | None = None) -> Tensor:
         """States of tokens.
 
         Args:
             x: [N, T, H].
             present: bool [N, T], tokens that others may see; None: all.
+            at: positions whose states are wanted, int [P]; the last block leaves out the others'
+                queries and feed-forward nets. None: all.
 
         Returns:
-            [N, T, H]; state t depends on the tokens up to t.
+            [N, P, H]; state t depends on the tokens up to t.
         """
         turns = rotary_table(x.shape[1], self.head_size, x.device)
         allowed = None if present is None else _allowed(present)
-        for block in self.blocks:
+        *first, last = self.blocks
+        for block in first:
             x = block(x, turns, allowed)
-        output: Tensor = self.norm(x)
+        if at is not None:
+            allowed = _allowed(
+                x.new_ones(1, x.shape[1], dtype=torch.bool) if present is None else present
+            )
+            allowed = allowed[..., at, :]
+        output: Tensor = self.norm(last(x, turns, allowed, at))
         return output
 
 
