@@ -32,7 +32,7 @@ def rotary_table(length: int, size: int, device: torch.device | None = None) -> 
 def rotate(x: Tensor, turns: Tensor) -> Tensor:
     """Turn the interleaved pairs (2j, 2j + 1) of x [*, T, d] by `turns` [T, d / 2]."""
     numbers = x if x.dtype == torch.float64 else x.float()  # halves have no complex numbers
-    pairs = torch.view_as_complex(numbers.unflatten(-1, (-1, 2)))
+    pairs = torch.view_as_complex(numbers.view(*x.shape[:-1], -1, 2))
     return torch.view_as_real(pairs * turns.to(pairs.dtype)).flatten(-2).to(x.dtype)
 
 
@@ -79,7 +79,7 @@ class DecoderBlock(nn.Module):
 
     def _heads(self, x: Tensor, parts: int) -> Tensor:
         """[N, T, parts * H] -> [parts, N, heads, T, d]."""
-        return x.unflatten(-1, (parts, self.n_heads, -1)).permute(2, 0, 3, 1, 4)
+        return x.view(*x.shape[:-1], parts, self.n_heads, -1).permute(2, 0, 3, 1, 4)
 
 
 class Decoder(nn.Module):
