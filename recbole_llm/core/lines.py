@@ -1,10 +1,17 @@
-"""Rows of texts as lines for a terminal."""
+"""Lines for a terminal."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 
 import click
+
+
+def say_meanwhile(text: str) -> None:
+    """Say on a terminal what takes a while; nothing where nobody watches."""
+    if sys.stderr.isatty():
+        print(f"{text} …", file=sys.stderr)
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:

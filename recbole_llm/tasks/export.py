@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from recbole_llm.core.files import check_folder, written_whole
+from recbole_llm.core.lines import say_meanwhile
 from recbole_llm.core.stored import FREE, plain_config
 from recbole_llm.models.base import SequenceTraining
 from recbole_llm.report import versions
@@ -53,6 +54,7 @@ def export(
     folder = Path(output)
     _check_packages()
     check_folder(folder, _WAY_OUT)
+    say_meanwhile(f"loading {checkpoint}")
     source = Recommender.of(checkpoint, config_file_list, config_dict, argv)
     model: Any = source.scorer.model
     ordered = isinstance(model, SequenceTraining)
@@ -61,6 +63,7 @@ def export(
             f"{source.name} cannot be exported: its score is no product of a history's vector and "
             f"an item's; the sequential models of this package and AlphaRec can"
         )
+    say_meanwhile(f"writing {folder}")
     model = model.to("cpu").eval()
     with torch.no_grad():
         _write_items(folder, source, _vectors(model))

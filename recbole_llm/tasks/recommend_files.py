@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from recbole_llm.core.errors import absent
+from recbole_llm.core.lines import say_meanwhile
 from recbole_llm.data.sources import Problems
 from recbole_llm.tasks.output import kind_of, write
 
@@ -42,8 +43,7 @@ def recommend_to_file(
     kind = kind_of(kind, output)
     only, never = (None if file is None else read_ids(file) for file in (candidates, exclude))
     new = None if histories is None else read_histories(histories)
-    if sys.stderr.isatty():
-        print(f"loading {checkpoint or folder} …", file=sys.stderr)
+    say_meanwhile(f"loading {checkpoint or folder}")
     ranker = _loaded(checkpoint, folder, config_files, argv)
     new = None if new is None else known_histories(new, ranker)
     wanted = ranker.wanted(histories=new, **whom)
