@@ -79,7 +79,10 @@ class Source:
         import transformers
 
         modern = int(transformers.__version__.partition(".")[0]) >= 5
-        model: nn.Module = self.part(kind, **{"dtype" if modern else "torch_dtype": dtype})
+        unpacked = _unpacked() if self.gguf else {}
+        model: nn.Module = self.part(
+            kind, **{"dtype" if modern else "torch_dtype": dtype}, **unpacked
+        )
         return model
 
     def part(self, kind: str, **arguments: Any) -> Any:
@@ -95,6 +98,15 @@ class Source:
                 f"encoder_model '{self.path}' cannot be loaded by transformers "
                 f"({type(error).__name__}: {error})"
             ) from error
+
+
+def _unpacked() -> dict[str, Any]:
+    """What transformers 5.24 and later must be told to make plain weights of a GGUF file; they
+    would keep them packed where they can, and hint at it where they cannot."""
+    import transformers
+
+    kind: Any = getattr(transformers, "GgufConfig", None)
+    return {} if kind is None else {"quantization_config": kind(dequantize=True)}
 
 
 def _gguf_lacks() -> str | None:
