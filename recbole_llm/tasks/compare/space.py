@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -56,8 +57,15 @@ def _part(text: str, entry: Entry, offered: Space) -> tuple[str, Any]:
             raise unknown("search: the key", key, offered, f"say where: --search='{key}=[…,…]'")
         return key, offered[key]
     ends = _range(where)
-    values = _choices(key, where) if ends is None else ends
-    taken = [entry.with_own({key: value}).config[key] for value in values]  # or it is refused
+    # Each is refused here rather than in a trial; of a range also what lies between its ends.
+    values = (
+        _choices(key, where) if ends is None else (*ends, ends[0] + (ends[1] - ends[0]) / math.pi)
+    )
+    try:
+        taken = [entry.with_own({key: value}).config[key] for value in values]
+    except ValueError as error:
+        more = "" if ends is None else "; list whole numbers as [1,2,3]"
+        raise ValueError(f"search: {error}{more}") from None
     return key, tuple(taken) if ends is None else Between(*map(float, ends))
 
 
