@@ -113,8 +113,10 @@ def models(name: str | None) -> None:
 def convert(interactions: str, output: str, text: str | None, **options: Any) -> None:
     """Make a data set of your own tables: convert orders.csv --items=… --output=dataset/shop.
 
-    Reads CSV, JSON lines, Parquet (each .gz too, but Parquet), and folders of MovieLens. Columns
-    that are not named are guessed by their names; the summary says what became of each.
+    INTERACTIONS is a table with a row an interaction: CSV, JSON lines (Amazon's reviews, too; both
+    also as .gz) or Parquet; or a folder of MovieLens. Columns that are not named are guessed by
+    their names; the summary says what became of each. Without --items, --text names columns of
+    INTERACTIONS that describe items.
     """
     from tqdm import tqdm
 
@@ -130,8 +132,12 @@ def convert(interactions: str, output: str, text: str | None, **options: Any) ->
 
 
 @main.command(context_settings=ARGS)
-@click.option("--executor", type=click.Choice(["local", "ray"]), help="Key encoder_executor.")
-@click.option("--jobs", type=int, help="Key encoder_jobs: models at once, of Ray.")
+@click.option(
+    "--executor",
+    type=click.Choice(["local", "ray"]),
+    help="Who encodes: this machine, or a Ray cluster.",
+)
+@click.option("--jobs", type=int, help="Models at once, on Ray; the cluster is --ray_address.")
 @arguments
 @command
 def encode(arguments: tuple[str, ...], **of_encoder: Any) -> None:
@@ -185,7 +191,7 @@ def compare(models: str, seeds: str, arguments: tuple[str, ...], **options: Any)
 @click.option("--model", required=True, help="Its name.")
 @click.option("--trials", required=True, type=int, help="In all, with those done before.")
 @click.option("--jobs", default=1, show_default=True, help="Trials at once.")
-@click.option("--search", help="Keys, and where: learning_rate; hidden_size=[64,128]; else all.")
+@click.option("--search", help="learning_rate; hidden_size=[64,128]; dropout_prob=0.1..0.5")
 @click.option("--output", default="tuning", show_default=True, help="Folder of all results.")
 @executed
 @arguments
@@ -234,10 +240,10 @@ def zero_shot_command(train: str, test: str, arguments: tuple[str, ...]) -> None
 
 @main.command(context_settings=ARGS)
 @click.option("--checkpoint", help="File of a trained model.")
-@click.option("--model", "folder", help="In place of it: folder of an exported model.")
+@click.option("--model", "folder", help="Folder of an exported model, in place of --checkpoint.")
 @click.option("--users", help="User ids, separated by commas, or 'all'.")
 @click.option("--items", help="In place of --users: item ids of a new user, oldest first.")
-@click.option("--histories", help="In place of it: file of new users, JSON lines of user, items.")
+@click.option("--histories", help="File of new users: JSON lines of user, items.")
 @click.option("--query", help="What the user is looking for, in words (AlphaRec).")
 @click.option("--query-weight", type=float, help="Of the query, 0 to 1.")
 @click.option("-k", default=10, show_default=True, help="Items a user.")

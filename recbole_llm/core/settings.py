@@ -78,6 +78,13 @@ class Between:
     high: float
 
 
+def with_default(where: Between | tuple[Any, ...], default: Any) -> Between | tuple[Any, ...]:
+    """A range or choices, and the default too where that lies outside."""
+    if isinstance(where, Between):
+        return Between(min(where.low, default), max(where.high, default))
+    return where if default in where else (default, *where)
+
+
 Space = Mapping[str, Between | tuple[Any, ...]]  # of a search: a range, or choices, by key
 
 

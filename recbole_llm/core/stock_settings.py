@@ -16,6 +16,7 @@ from recbole_llm.core.settings import (
     Settings,
     Space,
     as_list,
+    with_default,
 )
 
 Numbers = NonNegative | list[NonNegative]
@@ -62,14 +63,17 @@ class StockSettings(Settings):
 
     @classmethod
     def searched(cls, config: ConfigLike) -> Space:
-        """Of the keys that the model has, with a value like those of the search."""
+        """Of the keys that the model has, with a value like those of the search, which is among
+        them."""
         kinds = {
             key: list if key == "mlp_hidden_size" else (int, float) for key in cls.search_space
         }
         return {
-            key: where
+            key: with_default(where, config[key])
             for key, where in cls.search_space.items()
-            if key in config and isinstance(config[key], kinds[key])
+            if key in config
+            and isinstance(config[key], kinds[key])
+            and not (isinstance(where, Between) and config[key] <= 0)  # no scale begins at 0
         }
 
     @model_validator(mode="after")

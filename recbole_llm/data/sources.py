@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import io
 import json
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from pandas import DataFrame, Series, api
+from pandas import DataFrame, Index, Series, api
 
 from recbole_llm.core.errors import absent, one_line
 
@@ -69,12 +72,31 @@ class Source:
         self.encoding, self.problems = encoding, Problems()
         if not self.path.is_file():
             raise absent("the file", path)
+        try:
+            codecs.lookup(encoding)
+        except LookupError:
+            raise ValueError(
+                f"--encoding: '{encoding}' is unknown; utf-8, utf-16, latin-1 and cp1252 are usual"
+            ) from None
 
     def __str__(self) -> str:
         return str(self.path)
 
     def chunks(self) -> Iterator[DataFrame]:
         """The rows, some at a time: columns of texts, "" where there is none, and `LINE`."""
+        try:
+            yield from self._read()
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"'{self.path}' is not {self.encoding.removesuffix('-sig')}; name its encoding, "
+                f"such as --encoding=latin-1"
+            ) from error
+        except csv.Error as error:
+            raise ValueError(f"'{self.path}': {one_line(error)}") from error
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise ValueError(f"'{self.path}' is cut off, or no gzip file: get it again") from error
+
+    def _read(self) -> Iterator[DataFrame]:
         suffixes = [suffix.lower() for suffix in self.path.suffixes]
         if suffixes[-1:] == [".parquet"]:
             yield from self._parquet()
@@ -89,17 +111,9 @@ class Source:
         return self.path.open(encoding=self.encoding, newline="")
 
     def _csv(self) -> Iterator[DataFrame]:
-        try:
-            with self._open() as file:
-                header, rows = self._rows(file)
-                yield from self._frames((line, dict(zip(header, row))) for line, row in rows)
-        except UnicodeDecodeError as error:
-            raise ValueError(
-                f"'{self.path}' is not {self.encoding.removesuffix('-sig')}; name its encoding, "
-                f"such as --encoding=latin-1"
-            ) from error
-        except csv.Error as error:
-            raise ValueError(f"'{self.path}': {one_line(error)}") from error
+        with self._open() as file:
+            header, rows = self._rows(file)
+            yield from self._frames((line, dict(zip(header, row))) for line, row in rows)
 
     def _rows(self, file: IO[str]) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
         """The header, and line and values of each row that has as many."""
@@ -148,14 +162,11 @@ class Source:
                     self.problems.add("lines that are no JSON object", [f"line {line}"])
 
     def _frames(self, rows: Iterator[tuple[int, dict[str, Any]]]) -> Iterator[DataFrame]:
-        taken: list[dict[str, Any]] = []
-        for line, row in rows:
-            taken.append({**row, LINE: line})
-            if len(taken) == CHUNK:
-                yield as_texts(DataFrame(taken))
-                taken = []
-        if taken:
-            yield as_texts(DataFrame(taken))
+        columns = Index([])  # of the chunks so far: a later one may lack some
+        while taken := [{**row, LINE: line} for line, row in islice(rows, CHUNK)]:
+            frame = DataFrame(taken)
+            columns = columns.union(frame.columns, sort=False)
+            yield as_texts(frame.reindex(columns=columns))
 
     def _parquet(self) -> Iterator[DataFrame]:
         try:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from recbole_llm.core.config import Config
 
-# FPMC's item tables, the only ones in RecBole without "item" in their names.
 _SEQUENTIAL_STD = 0.1
+# FPMC's item tables, the only ones in RecBole without "item" in their names.
 _NAMES = ("IU_emb", "IL_emb", "LI_emb")
 
 

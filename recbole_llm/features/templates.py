@@ -113,7 +113,7 @@ def find_template(value: str | None, key: str, kind: str, dataset: str) -> Templ
         value: a template, the path of a ``.jinja`` file, the name of a file in properties/prompt
             without ``.jinja``, or None: ``<dataset>.<kind>`` there, else ``<kind>``.
         key: the config key.
-        kind: ``item`` or ``user``.
+        kind: ``item``, ``user``, ``thought`` or ``behaviour``.
         dataset: name of the data set.
 
     Raises:

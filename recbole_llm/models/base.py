@@ -78,6 +78,7 @@ class SequenceTraining:
     """
 
     loss_type: str
+    reads_history_alone = True  # whether a user's state depends on nothing else
     softmax_over_padding = False  # whether CE's softmax runs over the padding item too
     ITEM_SEQ: str
     ITEM_SEQ_LEN: str

@@ -40,7 +40,7 @@ def create_generators(config: Config, count: int = 1) -> list[Generator]:
         placed = settings.model_copy(update=secrets)
         return [ChatGenerator(placed, draw) for draw in range(count)]
     name = settings.generator_model or NAMES[0]
-    source = Source.of(name, settings.generator_revision, cache_dir(config))
+    source = Source.of(name, settings.generator_revision, cache_dir(config), "generator_model")
     model = LocalModel(source, settings, torch.device(config["device"]))
     return [LocalGenerator(model, draw) for draw in range(count)]
 

@@ -80,8 +80,8 @@ class TuneSettings(Settings):
     """Low-rank adapters (LoRA; Hu et al., ICLR 2022) that stages tune a language model with."""
 
     tune_model: Text | None = None
-    """Model that is tuned: a folder, a .gguf file, or a hub name; None: encoder_model, or
-    SmolLM2-135M-Instruct."""
+    """Model that is tuned: a folder, a .gguf file, or a hub name; None: the one that the stage is
+    for (mirm: encoder_model; recgen: generator_model), or SmolLM2-135M-Instruct."""
     tune_rank: Count = 8
     """Rank of the adapters, on all linear layers; their scale is 2."""
     tune_learning_rate: Positive = 2e-4

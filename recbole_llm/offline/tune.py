@@ -74,7 +74,8 @@ class TuneStage(Stage):
         """The model that is tuned."""
         encoder = EncoderSettings.of(self.config)
         name = self.settings.tune_model or encoder.encoder_model or NAMES[0]
-        return Source.of(name, encoder.encoder_revision, cache_dir(self.config))
+        key = "tune_model" if self.settings.tune_model else "encoder_model"
+        return Source.of(name, encoder.encoder_revision, cache_dir(self.config), key)
 
     @cached_property
     def parts(self) -> tuple[list[Sample], list[Sample]]:

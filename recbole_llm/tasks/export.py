@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from recbole_llm.tasks.ranking import Ids
 
 _WAY_OUT = "name another folder with --output"
+EXPORTED = "PAD, LLM-ESR, Molar, SASRec, GRU4Rec and AlphaRec"
 _CHECKED = 20  # histories on which the exported encoder must agree with torch
 
 
@@ -58,18 +59,19 @@ def export(
     source = Recommender.of(checkpoint, config_file_list, config_dict, argv)
     model: Any = source.scorer.model
     ordered = isinstance(model, SequenceTraining)
-    if not ordered and not isinstance(model, StandaloneModel):
+    if not isinstance(model, StandaloneModel) and not (ordered and model.reads_history_alone):
         raise ValueError(
             f"{source.name} cannot be exported: its score is no product of a history's vector and "
-            f"an item's; the sequential models of this package and AlphaRec can"
+            f"an item's; {EXPORTED} can"
         )
     say_meanwhile(f"writing {folder}")
     model = model.to("cpu").eval()
     with torch.no_grad():
-        _write_items(folder, source, _vectors(model))
         longest = int(source.config["MAX_ITEM_LIST_LENGTH"]) if ordered else 0
+        encoder = onnx_encoder(model, longest)  # its error is not to leave half a folder
+        _write_items(folder, source, _vectors(model))
         example = _histories(source)
-        _write(folder / FILES.encoder, onnx_encoder(model, longest))
+        _write(folder / FILES.encoder, encoder)
     _write_weights(folder, model)
     if histories:
         _write_histories(folder, source)

@@ -48,7 +48,8 @@ def write(frames: Iterable[DataFrame], kind: str, file: str | None) -> int:
         if kind == "parquet":
             return _write_parquet(frames, stream)
         for number, frame in enumerate(frames):
-            stream.write(_TEXTS[kind](frame, number == 0).encode("utf-8"))
+            first = number == 0 if kind == "csv" else rows == 0
+            stream.write(_TEXTS[kind](frame, first).encode("utf-8"))
             rows += len(frame)
         if kind == "json":
             stream.write(b"\n]\n" if rows else b"[]\n")

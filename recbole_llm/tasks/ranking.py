@@ -118,9 +118,11 @@ class Ranker:
         """
         ways = [way for way in (users, items, histories) if way is not None]
         if len(ways) > 1:
-            raise ValueError("give users or items (a new user's history), not both, nor histories")
+            raise ValueError("give one of users, items (a new user's history) and histories")
         if not ways and query is None:
             raise ValueError("say for whom: users (ids, or 'all'), items, histories, or a query")
+        if histories is not None and not histories:
+            raise ValueError("histories: no user given")
         asked = None if query is None else (query, query_weight)
         if query is None and query_weight is not None:
             raise ValueError("query_weight: there is no query to weigh")

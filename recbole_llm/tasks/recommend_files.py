@@ -102,7 +102,7 @@ def read_histories(file: str) -> dict[str, list[str]]:
             continue
         try:
             row = json.loads(line)
-            items = [str(item) for item in row["items"] if isinstance(item, (str, int))]
+            items = [_id(item) for item in list.copy(row["items"])]
             user = str(row.get("user", number))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ValueError(
@@ -116,6 +116,12 @@ def read_histories(file: str) -> dict[str, list[str]]:
     if not found:
         raise ValueError(f"'{file}' holds no histories")
     return found
+
+
+def _id(value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        raise TypeError(f"{value!r} is no id")
+    return str(value)
 
 
 def known_histories(histories: Mapping[str, Sequence[str]], ranker: Ranker) -> dict[str, list[str]]:

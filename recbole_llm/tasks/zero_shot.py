@@ -23,6 +23,8 @@ DEFAULT_MODEL = "AlphaRec"
 _ENCODER_KEYS = (
     "encoder", "encoder_model", "encoder_revision", "encoder_pooling", "encoder_layer",
     "encoder_prefix", "encoder_normalize", "encoder_max_length", "encoder_dimensions",
+    "encoder_adapter", "encoder_dtype", "encoder_fusion", "encoder_token", "encoder_base_url",
+    "item_feature",
 )  # fmt: skip
 
 

@@ -211,6 +211,56 @@ def test_what_cannot_be_known_is_asked(shop: None) -> None:
     assert columns("dataset/l/l.inter")["user_id:token"] == ["b\xe9"]
 
 
+def test_columns_that_become_one_name_are_told_apart() -> None:
+    orders = pd.DataFrame({"user": ["u"], "sku": ["a"], "time": [1]})
+    items = pd.DataFrame({"sku": ["a"], "a b": ["x"], "a-b": ["y"], "item_id": ["z"]})
+    recbole_llm.from_pandas(orders, "dataset/s", items=items, item="sku")
+    assert columns("dataset/s/s.item") == {
+        "item_id:token": ["a"],
+        "a_b:token": ["x"],
+        "a_b_2:token": ["y"],
+        "item_id_2:token": ["z"],
+    }
+
+
+def test_a_column_of_numbers_keeps_its_type_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "CHUNK", 2)
+    orders = pd.DataFrame({"user": ["u"] * 4, "item": list("abcd"), "time": range(4)})
+    items = pd.DataFrame({"item": list("abcd"), "price": ["1.5", "2.5", "free", "3"]})
+    summary = recbole_llm.from_pandas(orders, "dataset/s", items=items)
+    assert columns("dataset/s/s.item")["price:float"] == ["1.5", "2.5", "", "3"]
+    (minded,) = (line for line in summary.lines() if "no numbers" in line)
+    assert minded.endswith("values that are no numbers, left empty: 1 ('free')")
+
+
+def test_a_later_chunk_may_lack_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "CHUNK", 1)
+    rows = [{"user": "u", "item": "a", "rating": 2.5}, {"user": "u", "item": "b"}]
+    Path("o.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    summary = convert("o.jsonl", "dataset/s")
+    assert columns("dataset/s/s.inter")["item_id:token"] == ["a"]
+    assert any("since their rating cannot be read: 1 (line 2)" in said for said in summary.lines())
+
+
+def test_files_that_cannot_be_read_say_why() -> None:
+    def error(*arguments: str) -> str:
+        done = CliRunner().invoke(main, ["convert", *arguments, "--output=dataset/t"])
+        assert done.exit_code == 2 and done.output.count("\n") == 1, done.output
+        return done.output
+
+    text = "user,item,time\n" + "anna,tea,1\n" * 1000
+    Path("t.csv").write_text(text)
+    assert "--encoding: 'latin9x' is unknown" in error("t.csv", "--encoding=latin9x")
+    Path("cut.csv.gz").write_bytes(gzip.compress(text.encode())[:-20])
+    assert "'cut.csv.gz' is cut off, or no gzip file" in error("cut.csv.gz")
+    Path("none.csv.gz").write_text(text)
+    assert "'none.csv.gz' is cut off, or no gzip file" in error("none.csv.gz")
+    Path("l.jsonl").write_bytes('{"user": "b\xe9", "item": "x"}'.encode("latin-1"))
+    assert "'l.jsonl' is not utf-8; name its encoding" in error("l.jsonl")
+    Path("ml-latest").mkdir()
+    assert "--items: a folder of MovieLens has its own" in error("ml-latest", "--items=t.csv")
+
+
 def test_movielens_folders() -> None:
     for name, ratings, movies in (
         ("ml-latest", ("ratings.csv", "userId,movieId,rating,timestamp\n1,2,4.5,964982703\n"),

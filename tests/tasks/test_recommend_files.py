@@ -15,6 +15,7 @@ import recbole_llm
 from recbole_llm import Recommender, recommend, run_recbole_llm, testing
 from recbole_llm.cli import main
 from recbole_llm.core import plugins
+from recbole_llm.tasks.output import write
 
 KEYS = {
     "data_path": "dataset", "epochs": 1, "show_progress": False, "log_flops": False,
@@ -34,6 +35,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         own: dict[str, dict[str, Any]] = {
             "SASRec": {}, "PAD": {"hidden_size": 16}, "AlphaRec": {}, "BPR": {},
             "LLMESR": {"hidden_size": 16}, "GRU4Rec": {},
+            "LLMCFRetrieval": {"hidden_size": 16, "thoughts": "item_text", "thought_examples": 20},
         }  # fmt: skip
         done = {
             model: run_recbole_llm(model, "tiny", config_dict={**KEYS, **keys})["checkpoint"]
@@ -131,6 +133,8 @@ def test_unknown_items_of_histories_are_left_out_and_named(inside: dict[str, Any
         ),
         ("[1]", "line 1 is not of the form"),
         ('{"user": "a"}', "line 1 is not of the form"),
+        ('{"user": "a", "items": "12"}', "line 1 is not of the form"),
+        ('{"user": "a", "items": ["i1", true]}', "line 1 is not of the form"),
         ('{"user": "a", "items": []}', "line 1 has no items of 'a'"),
         ("", "holds no histories"),
     ],
@@ -195,9 +199,23 @@ def test_what_lies_in_the_folder(inside: dict[str, Any]) -> None:
     assert len(alone.recommend(items=["i1"])) == 10
 
 
+def test_json_begins_with_the_first_row() -> None:
+    row = pd.DataFrame({"user": ["u"], "item": ["i"]})
+    assert write([row[:0], row, row], "json", "a.json") == 2
+    assert [found["user"] for found in json.loads(Path("a.json").read_text())] == ["u", "u"]
+
+
+def test_no_histories(inside: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="histories: no user given"):
+        recommend(inside["SASRec"], histories={})
+
+
 def test_exported_models_that_cannot_be(inside: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="BPR cannot be exported: its score is no product"):
         recbole_llm.export(inside["BPR"], "b")
+    with pytest.raises(ValueError, match="LLMCFRetrieval cannot be exported: .*; PAD, LLM-ESR"):
+        recbole_llm.export(inside["LLMCFRetrieval"], "b")
+    assert not list(Path("b").iterdir())
     with pytest.raises(ValueError, match="'none' holds no exported model"):
         Recommender.load("none")
     recbole_llm.export(inside["SASRec"], "d")

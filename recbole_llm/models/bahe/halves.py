@@ -46,8 +46,9 @@ def coupled_llm(config: Config, dataset: Dataset) -> CoupledLLM:
 
 
 def _source(config: Config) -> Source:
-    revision = EncoderSettings.of(config).encoder_revision
-    return Source.of(BAHESettings.of(config).decoder_name(config), revision, cache_dir(config))
+    own, revision = BAHESettings.of(config), EncoderSettings.of(config).encoder_revision
+    key = "decoder_model" if own.decoder_model else "encoder_model"
+    return Source.of(own.decoder_name(config), revision, cache_dir(config), key)
 
 
 def _decoder(settings: BAHESettings, model: Any, first: int, count: int | None) -> CausalDecoder:

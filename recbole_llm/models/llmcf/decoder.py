@@ -51,14 +51,13 @@ class DecoderBlock(nn.Module):
     def forward(
         self, x: Tensor, turns: Tensor, allowed: Tensor | None, at: Tensor | None = None
     ) -> Tensor:
-        """[N, T, H] -> [N, T, H].
+        """[N, T, H] -> [N, P, H].
 
         Args:
             x: [N, T, H].
             turns: of the positions, as of `rotary_table`.
-            allowed: bool [N or 1, 1, T, T]; None for plain causality.
-            at: the P positions whose states are wanted, int [P], with the rows of `allowed` that
-                are theirs; None: all.
+            allowed: whom each wanted position sees, bool [N or 1, 1, P, T]; None: plain causality.
+            at: the P positions whose states are wanted, int [P]; None: all T.
         """
         normed = self.attention_norm(x)
         if at is None:
@@ -108,7 +107,7 @@ class Decoder(nn.Module):
             x: [N, T, H].
             present: bool [N, T], tokens that others may see; None: all.
             at: positions whose states are wanted, int [P]; the last block leaves out the others'
-                queries and feed-forward nets. None: all.
+                queries and feed-forward nets. None: all T.
 
         Returns:
             [N, P, H]; state t depends on the tokens up to t.
@@ -119,9 +118,8 @@ class Decoder(nn.Module):
         for block in first:
             x = block(x, turns, allowed)
         if at is not None:
-            allowed = _allowed(
-                x.new_ones(1, x.shape[1], dtype=torch.bool) if present is None else present
-            )
+            if allowed is None:
+                allowed = _allowed(x.new_ones(1, x.shape[1], dtype=torch.bool))
             allowed = allowed[..., at, :]
         output: Tensor = self.norm(last(x, turns, allowed, at))
         return output

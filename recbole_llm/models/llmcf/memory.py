@@ -154,6 +154,11 @@ def _with_thoughts(config: Config, dataset: Dataset) -> tuple[Examples, Any, str
     table = features_of(dataset, config)["example_text"]
     row_of = {name: row for row, name in enumerate(table.tokens)}
     kept = [i for i, name in enumerate(examples.names) if name in row_of]
+    if not kept:
+        raise ValueError(
+            "thoughts: the language model wrote nothing about any example; choose another "
+            "generator_model, or set thoughts: item_text"
+        )
     examples = examples.of(kept)
     rows = np.array([0, *(row_of[name] for name in examples.names)])
     return examples, table.matrix[rows], table.fingerprint

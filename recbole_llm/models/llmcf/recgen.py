@@ -36,7 +36,8 @@ class RecGenStage(TuneStage):
         """The generator's model."""
         own = GeneratorSettings.of(self.config)
         name = self.settings.tune_model or own.generator_model or NAMES[0]
-        return Source.of(name, own.generator_revision, cache_dir(self.config))
+        key = "tune_model" if self.settings.tune_model else "generator_model"
+        return Source.of(name, own.generator_revision, cache_dir(self.config), key)
 
     def samples(self) -> Sequence[Sample]:
         """Whether a user chose an item, which item came next, and general instructions."""
@@ -45,7 +46,6 @@ class RecGenStage(TuneStage):
         return [*self._recommendations(), *general]
 
     def _recommendations(self) -> Iterator[Sample]:
-        # Other interactions than those that are written about later: another seed.
         count, seed = 2 * self.settings.tune_samples, int(self.config["seed"])
         examples = training_examples(self.config, self.dataset, count, seed)
         chosen = dict(zip(examples.names, examples.labels.astype(bool), strict=True))

@@ -24,6 +24,8 @@ class LLMCFRetrieval(SequenceRecommender):
     """state = backbone + feature_weight * w at every position; loss = recommendation loss +
     weight * reconstruction. Contexts are found by the history alone, never by the target."""
 
+    reads_history_alone = False  # but who the user is
+
     def __init__(self, config: Config, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         settings = LLMCFRetrievalSettings.of(config)

@@ -152,8 +152,9 @@ def _decoder(config: Config, settings: MolarSettings) -> CausalDecoder:
             small_decoder(s.decoder_size, s.decoder_layers, s.decoder_heads, s.decoder_inner),
             checkpointing=s.gradient_checkpointing,
         )
+    source = Source.of(s.decoder_model, None, cache_dir(config), "decoder_model")
     try:
-        model = Source.of(s.decoder_model, None, cache_dir(config)).model(torch.float32)
+        model = source.model(torch.float32)
         first = max(depth_of(model) - s.decoder_blocks, 0) if s.decoder_blocks else 0
         return CausalDecoder(
             model, first, s.decoder_blocks, s.tuning, s.lora_rank,

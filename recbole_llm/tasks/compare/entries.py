@@ -25,6 +25,7 @@ _DATA = (
     "USER_ID_FIELD", "ITEM_ID_FIELD", "RATING_FIELD", "TIME_FIELD", "LABEL_FIELD",
 )  # fmt: skip
 _ENGINE = ("item_catalogue", "exact_times")
+_PART = re.compile(r"""(?:[^;"']|"[^"]*"|'[^']*'|["'])+""")  # up to a semicolon outside of quotes
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +88,8 @@ def parse_models(text: str, common: Sequence[str] = (), files: Sequence[str] = (
         ValueError: no model, or two of one name.
     """
     shared = parse_command_line(common)
-    entries = [_parse(part.strip(), shared, files) for part in text.split(";") if part.strip()]
+    parts = [part.strip() for part in _PART.findall(text)]
+    entries = [_parse(part, shared, files) for part in parts if part]
     labels = [entry.label for entry in entries]
     twice = sorted({label for label in labels if labels.count(label) > 1})
     if not entries:

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from recbole_llm.core.files import written_whole
+from recbole_llm.data.settings import EngineSettings
 from recbole_llm.features.attach import reads_of
 from recbole_llm.tasks.compare.cells import Cell
 from recbole_llm.tasks.compare.figures import figures
@@ -29,8 +30,10 @@ def write_page(summary: Summary, cells: Sequence[Cell], root: Path) -> str:
     catalogue = Catalogue(
         next((c for c in first if reads_of(c.seeded.config)), first[0]).seeded.config
     )
-    ranked = [cell for cell in first if cell.users["shown_users"].size]
-    drawn = [*figures(summary), *gates(first), *maps(first, catalogue)]
+    drawn, ranked = [*figures(summary), *gates(first)], []
+    if EngineSettings.of(catalogue.config).interactions == "memory":  # else no history is there
+        ranked = [cell for cell in first if cell.users["shown_users"].size]
+        drawn += maps(first, catalogue)
     template = Environment(autoescape=True, undefined=StrictUndefined).from_string(
         _TEMPLATE.read_text(encoding="utf-8")
     )

@@ -20,6 +20,7 @@ from recbole_llm.tasks.compare.summary import Summary, summarise
 from recbole_llm.tasks.compare.tables import screen, write_tables
 
 Failures = dict[Cell, str]
+_MOST_SEEDS = 100
 _WAY_OUT = "name another folder with --output"
 
 
@@ -120,6 +121,11 @@ def _seeds(text: str, entries: Sequence[Entry]) -> list[int]:
         return list(dict.fromkeys(numbers))
     if numbers[0] < 1:
         raise ValueError(f"seeds: expected at least 1, got {numbers[0]}")
+    if numbers[0] > _MOST_SEEDS:
+        raise ValueError(
+            f"seeds: {numbers[0]:,} runs of each model? of the seed {numbers[0]} alone they are "
+            f"--seeds=1 --seed={numbers[0]}"
+        )
     first = entries[0].config["seed"]
     return list(range(first, first + numbers[0]))
 

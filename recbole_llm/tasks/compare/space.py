@@ -98,7 +98,7 @@ def _inside(space: Space, config: Mapping[str, Any]) -> Iterator[tuple[str, Any]
             if isinstance(value, (int, float)) and where.low <= value <= where.high:
                 yield key, float(value)
         elif value in where:
-            yield key, str(value)
+            yield key, str(where[where.index(value)])  # 0 stands for 0.0, too
 
 
 def distributions(space: Space) -> dict[str, Any]:

@@ -59,7 +59,9 @@ def tune(
     Raises:
         ValueError: in one line: settings, Optuna is not installed, or no trial that ended well.
     """
-    (entry,) = parse_models(model, argv, config_file_list)
+    entry, *others = parse_models(model, argv, config_file_list)
+    if others:
+        raise ValueError("model: tune takes one model; compare --tune takes several")
     with open_executor(executor, jobs, ray_address) as opened:
         best, file = find(entry, trials, Path(output), opened, search)
     yield from said(best, file)

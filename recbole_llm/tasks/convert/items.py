@@ -16,7 +16,7 @@ from recbole_llm.tasks.convert.layouts import text_columns
 from recbole_llm.tasks.convert.rows import BREAKS, WAY_OUT, as_lines, one_line
 from recbole_llm.tasks.convert.summary import Roles, Summary
 
-_NUMBER = re.compile(r"-?\d+\.\d+")
+_NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
 
 class Items:
@@ -74,14 +74,20 @@ class Items:
 
     def _fields(self) -> dict[str, str]:
         """{name of the field: its type}."""
-        names = (name.partition(":")[0] for name in self.kinds)
-        return dict(zip((_field(name) for name in names), self.kinds.values()))
+        fields = {"item_id": ""}
+        for name, kind in self.kinds.items():
+            field = _field(name.partition(":")[0])
+            while field in fields:
+                field += "_2"
+            fields[field] = kind
+        return dict(list(fields.items())[1:])
 
     def _rows(self, chunk: DataFrame) -> DataFrame:
         ids = [one_line(text) for text in chunk[self.item]]
         columns = {"item": ids}
-        for name in self.kinds:
-            columns[name] = [self._safe(text) for text in chunk[name]]
+        for name, kind in self.kinds.items():
+            read = self._number if kind == "float" else self._safe
+            columns[name] = [read(text) for text in chunk[name]]
         kept = []
         for token in ids:
             kept.append(token not in ("", PADDING) and token not in self.seen)
@@ -92,6 +98,14 @@ class Items:
         rows = DataFrame(columns)[kept]
         self.summary.blank += int((rows[list(self.kinds)] == "").all(axis=1).sum())
         return rows
+
+    def _number(self, text: str) -> str:
+        """The type of a column is that of its beginning."""
+        number = text.strip()
+        if number and not _NUMBER.fullmatch(number):
+            self.problems.add("values that are no numbers, left empty", [repr(number[:20])])
+            return ""
+        return number
 
     def _safe(self, text: str) -> str:
         safe = one_line(text)
@@ -107,6 +121,7 @@ def _field(name: str) -> str:
 def _kind(column: Any) -> str:
     """The type of an items' column: numbers with a point, single words, or texts."""
     there = [text for text in column if text]
-    if there and all(_NUMBER.fullmatch(text) for text in there):
+    # Whole numbers may be names, such as years.
+    if all(map(_NUMBER.fullmatch, there)) and any("." in text for text in there):
         return "float"
     return "token_seq" if any(" " in text.strip() for text in there) else "token"

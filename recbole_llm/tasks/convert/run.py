@@ -31,8 +31,9 @@ def convert(
 ) -> Summary:
     """Write a table of interactions, and one of items, as a data set of atomic files.
 
-    Rows without a user, an item or a readable time are left out and counted, and so are those that
-    repeat another in every column of the file. Files are read in chunks.
+    Rows without a user, an item, a readable time or, where there is such a column, a readable
+    rating are left out and counted, and so are those that repeat another in every column. Files
+    are read in chunks.
 
     Args:
         interactions: CSV, JSON lines or Parquet; or a folder of MovieLens.
@@ -49,6 +50,8 @@ def convert(
     folder, roles = Path(output), roles or Roles()
     check_folder(folder, WAY_OUT)
     if not isinstance(interactions, Source) and Path(interactions).is_dir():
+        if items is not None:
+            raise ValueError("--items: a folder of MovieLens has its own items; leave it out")
         interactions, items = movielens(Path(interactions))
     source = (
         interactions

@@ -27,6 +27,13 @@ def test_models_have_arguments_and_names() -> None:
     assert entries[0].config["hidden_size"] == 32 and entries[1].config["hidden_size"] == 128
 
 
+def test_a_semicolon_in_quotes_parts_nothing() -> None:
+    text = "PAD --item_prompt='{{ title }}; {{ genre }}'; SASRec; \"it's\": BPR"
+    entries = parse_models(text, ["--dataset=tiny"])
+    assert [entry.own["model"] for entry in entries] == ["PAD", "SASRec", "BPR"]
+    assert entries[0].own["item_prompt"] == "{{ title }}; {{ genre }}"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -125,6 +125,7 @@ def test_models_tested_on_other_items_are_refused() -> None:
     [
         (["--baseline=SASRecc"], "error: baseline: the model 'SASRecc' is unknown; did you mean"),
         (["--seeds=many"], "error: seeds: expected a number, or some such as 1,2,3, got 'many'"),
+        (["--seeds=2020"], "error: seeds: 2,020 runs of each model? of the seed 2020 alone they"),
         (["--seeds=0"], "error: seeds: expected at least 1, got 0"),
         (["--jobs=0"], "error: jobs: expected at least 1, got 0"),
     ],

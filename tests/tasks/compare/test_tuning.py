@@ -16,11 +16,12 @@ from recbole_llm.core.settings import Between
 from recbole_llm.tasks.compare import tuning
 from recbole_llm.tasks.compare.entries import parse_models
 from recbole_llm.tasks.compare.live import Live
-from recbole_llm.tasks.compare.space import distributions, space_of
+from recbole_llm.tasks.compare.space import defaults, distributions, space_of
 
 optuna = pytest.importorskip("optuna")
 OURS = ["PAD", "LLMESR", "AlphaRec", "Molar", "BAHE", "LLMCF", "LLMCFRetrieval"]
-STOCK = ["SASRec", "GRU4Rec", "LightGCN", "DIN", "DeepFM", "DCN"]
+STOCK = ["SASRec", "GRU4Rec", "LightGCN", "DIN", "DeepFM", "DCN", "NeuMF", "Caser", "WideDeep",
+         "SpectralCF", "PNN"]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +58,20 @@ def test_every_method_has_a_space_of_its_own_keys_that_contains_the_defaults(mod
                 default in where
             )  # fmt: skip
             assert inside, (key, default)
+
+
+def test_the_first_trial_is_of_the_defaults() -> None:
+    (entry,) = parse_models("NeuMF", ["--dataset=tiny"])
+    space = space_of(entry)
+    assert space["mlp_hidden_size"][0] == [128, 64] and space["dropout_prob"][0] == 0.1
+    first = defaults(space, entry.config)
+    assert first["mlp_hidden_size"] == "[128, 64]" and set(first) == set(space)
+    assert defaults({"dropout_prob": (0.0, 0.2)}, {"dropout_prob": 0}) == {"dropout_prob": "0.0"}
+
+
+def test_one_model_is_searched_at_a_time() -> None:
+    done = CliRunner().invoke(main, ["tune", "--model=PAD; SASRec", "--dataset=tiny", "--trials=1"])
+    assert done.exit_code == 2 and "error: model: tune takes one model" in done.output
 
 
 def test_keys_that_are_set_are_not_searched() -> None:
