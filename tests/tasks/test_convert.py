@@ -213,13 +213,14 @@ def test_what_cannot_be_known_is_asked(shop: None) -> None:
 
 def test_columns_that_become_one_name_are_told_apart() -> None:
     orders = pd.DataFrame({"user": ["u"], "sku": ["a"], "time": [1]})
-    items = pd.DataFrame({"sku": ["a"], "a b": ["x"], "a-b": ["y"], "item_id": ["z"]})
+    items = pd.DataFrame({"sku": ["a"], "a b": ["x"], "a-b": ["y"], "item_id": ["z"], "item": "w"})
     recbole_llm.from_pandas(orders, "dataset/s", items=items, item="sku")
     assert columns("dataset/s/s.item") == {
         "item_id:token": ["a"],
         "a_b:token": ["x"],
         "a_b_2:token": ["y"],
         "item_id_2:token": ["z"],
+        "item:token": ["w"],
     }
 
 

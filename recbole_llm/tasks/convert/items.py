@@ -84,10 +84,10 @@ class Items:
 
     def _rows(self, chunk: DataFrame) -> DataFrame:
         ids = [one_line(text) for text in chunk[self.item]]
-        columns = {"item": ids}
+        columns = [ids]  # without names: a column may be called as the ids are
         for name, kind in self.kinds.items():
             read = self._number if kind == "float" else self._safe
-            columns[name] = [read(text) for text in chunk[name]]
+            columns.append([read(text) for text in chunk[name]])
         kept = []
         for token in ids:
             kept.append(token not in ("", PADDING) and token not in self.seen)
@@ -95,8 +95,8 @@ class Items:
         if self.apart:
             again = [token for token, new in zip(ids, kept) if not new]
             self.problems.add("left out, since the item has a row or no id", again)
-        rows = DataFrame(columns)[kept]
-        self.summary.blank += int((rows[list(self.kinds)] == "").all(axis=1).sum())
+        rows = DataFrame(dict(enumerate(columns)))[kept]
+        self.summary.blank += int((rows.iloc[:, 1:] == "").all(axis=1).sum())
         return rows
 
     def _number(self, text: str) -> str:
