@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from recbole.utils import ModelType
+
 from recbole_llm.core.config import PROTOCOLS, Config
 from recbole_llm.core.recbole_data import RecBoleData
 from recbole_llm.core.recbole_evaluation import RecBoleEvaluation
@@ -137,6 +139,7 @@ def agree(entries: Sequence[Entry]) -> tuple[list[Entry], list[str]]:
     entries = [entry.but(**forced) for entry in entries]
     for entry in entries[1:]:
         _check_alike(entries[0], entry)
+    _check_rows(entries)
     return entries, said + _history_ranked(entries)
 
 
@@ -170,6 +173,19 @@ def _check_alike(first: Entry, other: Entry) -> None:
                 f"{first.label} has {_words(value)}, {other.label} {_words(theirs[key])}; set it "
                 f"for all with {way}"
             )
+
+
+def _check_rows(entries: Sequence[Entry]) -> None:
+    """A user's first interaction is no row of a sequential model, so that ratios of its rows are
+    other interactions than those of the other models."""
+    split = RecBoleEvaluation.of(entries[0].config).eval_args.split
+    reads = [entry.config["MODEL_TYPE"] == ModelType.SEQUENTIAL for entry in entries]
+    if split is not None and split.RS is not None and len(set(reads)) > 1:
+        first, other = (entries[reads.index(sequential)].label for sequential in (True, False))
+        raise ValueError(
+            f"eval_args: split RS tests {first}, which reads histories, on other interactions than "
+            f"{other}; compare them with --protocol=leave-one-out, or each kind with its own"
+        )
 
 
 def _judging(config: Config) -> dict[str, Any]:

@@ -75,6 +75,15 @@ def test_models_that_are_judged_differently_are_refused(models: str, key: str) -
         agree(parse_models(models, COMMON))
 
 
+def test_models_whose_rows_are_split_at_other_places_are_refused() -> None:
+    labels = ["--threshold={'rating': 3}", "--train_neg_sample_args=None", "--metrics=['AUC']",
+              "--eval_args={'split': {'RS': [8, 1, 1]}, 'order': 'TO', 'mode': 'labeled'}",
+              "--valid_metric=AUC"]  # fmt: skip
+    agree(parse_models("DIN; other: DIN --learning_rate=0.01", [*COMMON, *labels]))
+    with pytest.raises(ValueError, match="RS tests DIN, which reads histories, on other inter"):
+        agree(parse_models("DeepFM; DIN", [*COMMON, *labels]))
+
+
 def test_a_protocol_brings_them_together_and_what_is_left_is_said() -> None:
     _, said = agree(parse_models("GRU4Rec; BPR", [*COMMON, "--protocol=leave-one-out"]))
     assert said == [
