@@ -1,4 +1,5 @@
-"""Writes the tables of README.md and quality.md from the raw runs, the JSON files beside this one.
+"""Writes the tables of README.md, quality.md and bahe.md from the raw runs, the JSON files beside
+this one, which raw.py makes of comparisons.
 
     python results/tables.py            # writes the pages
     python results/tables.py --check    # prints a diff and fails where a page differs
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent
-PAGES = (RESULTS.parent / "README.md", RESULTS / "quality.md")
+PAGES = (RESULTS.parent / "README.md", RESULTS / "quality.md", RESULTS / "bahe.md")
 BLOCK = re.compile(r"(<!-- table ([\w-]+) -->\n).*?(<!-- end -->)", re.S)
 Run = dict[str, Any]
 
@@ -204,6 +205,7 @@ README_GENERAL = (
     Row("`LightGCN --item_init=llm`", "general", "LightGCN, item_init, prime-pantry"),
     Row("`AlphaRec`", "general", "AlphaRec, prime-pantry"),
 )
+CLICKS = [Row(name, "clicks-labels") for name in ("BAHE", "DIN", "DIN, item_init", "DeepFM", "DCN")]
 PAD_ABLATIONS = (
     "PAD", "ID expert alone", "no alignment (gamma 0)", "linear kernel", "cosine kernel",
     "Laplace kernel", "InfoNCE alignment", "one gate for all items", "BCE", "GRU4Rec backbone",
@@ -232,6 +234,13 @@ def sizes() -> tuple[str, ...]:
     return ("(users, items in the group's test rows)", *counts)
 
 
+CLICK_COLUMNS = (
+    Column("valid AUC", lambda run: float(run["best_valid_result"]["auc"]), True, True),
+    Column("test AUC", tested("auc"), True, True),
+    Column("test GAUC", tested("gauc"), True, True),
+    Column("test LogLoss", tested("logloss"), True),
+    EPOCH,
+)
 TAIL = Column("tail items", tested("ndcg@10 (tail items)"), best=True)
 TABLES = {
     "readme-sequential": Table(README_SEQUENTIAL, (TEST, TAIL), "leave-one-out"),
@@ -239,6 +248,7 @@ TABLES = {
     "sequential": Table(SEQUENTIAL, (VALID, TEST, RECALL, EPOCH)),
     "groups": Table(SEQUENTIAL, [group(g) for g in GROUPS], seeds=False, above=sizes()),
     "general": Table(GENERAL, (*(replace(c, best=False) for c in (VALID, TEST, RECALL)), EPOCH)),
+    "clicks-labels": Table(CLICKS, CLICK_COLUMNS),
     "ablations-pad": ablations("ablations-pad", PAD_ABLATIONS),
     "ablations-llmesr": ablations("ablations-llmesr", LLMESR_ABLATIONS),
 }  # fmt: skip

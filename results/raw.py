@@ -1,0 +1,52 @@
+"""Writes the runs of comparisons as one of the JSON files beside this one, which tables are made of.
+
+    python results/raw.py comparison/result.json more/result.json --machine="…" --out=clicks.json
+
+Of each run: its command, what it scored, how long it took. Paths of this machine are left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent
+KEPT = ("best_valid_score", "best_valid_result", "test_result", "peak_memory_mib", "versions")
+LOCAL = ("--data_path=", "--config_files=")
+
+
+def run_of(run: dict[str, Any], arguments: list[str], seed: int) -> dict[str, Any]:
+    """What is kept of a run."""
+    own = [argument for argument in arguments if not argument.startswith(LOCAL)]
+    return {
+        "command": [*own, f"--seed={seed}"],
+        **{key: run[key] for key in KEPT},
+        "valid_scores": [score for t in run["trainings"] for *_, score in t["curve"]],
+        "seconds": run["seconds"],
+    }
+
+
+def main() -> None:
+    """Reads the comparisons and writes the file."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("comparisons", nargs="+", type=Path)
+    parser.add_argument("--machine", required=True, help="and what else it did")
+    parser.add_argument("--out", required=True, help="name of the file")
+    options = parser.parse_args()
+    runs: dict[str, Any] = {}
+    tests: list[Any] = []
+    for file in options.comparisons:
+        found = json.loads(file.read_text("utf-8"))
+        tests += [{**test, "baseline": found["baseline"]} for test in found["tests"]]
+        for row in found["rows"]:
+            for run, seed in zip(row["runs"], row["seeds"], strict=True):
+                runs[f"{row['label']} / {seed}"] = run_of(run, row["arguments"], seed)
+    content = {"machine": options.machine, "runs": runs, "tests": tests}
+    text = json.dumps(content, indent=1, ensure_ascii=False)
+    (RESULTS / options.out).write_text(f"{text}\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
