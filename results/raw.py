@@ -1,8 +1,8 @@
-"""Writes the runs of comparisons as one of the JSON files beside this one, which tables are made of.
+"""Writes the runs of comparisons as one of the JSON files beside this one.
 
     python results/raw.py comparison/result.json more/result.json --machine="…" --out=clicks.json
 
-Of each run: its command, what it scored, how long it took. Paths of this machine are left out.
+Tables are made of it. Of each run: its command, what it scored, how long it took. Paths of this machine are left out.
 """
 
 from __future__ import annotations

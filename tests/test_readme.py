@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import math
 import re
 import subprocess
@@ -121,15 +122,43 @@ def test_ci_reads_its_test_command_from_here() -> None:
     assert commands == ['pip install -e ".[offline,test]" && python -m pytest']
 
 
-@pytest.fixture
-def tables() -> ModuleType:
-    """results/tables.py, which no package holds."""
-    spec = importlib.util.spec_from_file_location("results_tables", ROOT / "results" / "tables.py")
+def script(name: str) -> ModuleType:
+    """A script of results/, which no package holds."""
+    spec = importlib.util.spec_from_file_location(f"results_{name}", ROOT / f"results/{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture
+def tables() -> ModuleType:
+    """results/tables.py."""
+    return script("tables")
+
+
+def test_raw_runs_of_comparisons_are_kept_without_local_paths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = {
+        "best_valid_score": 0.2, "best_valid_result": {"auc": 0.2}, "test_result": {"auc": 0.1},
+        "peak_memory_mib": 5, "versions": {}, "log": "/home/me/log", "seconds": {"all": 1.0},
+        "trainings": [{"curve": [[1, 0.5, 0.1], [2, 1.0, 0.2]]}],
+    }  # fmt: skip
+    row = {"label": "A", "seeds": [7], "runs": [run], "arguments": ["--a=1", "--data_path=/home"]}
+    made = {"rows": [row], "baseline": "B", "tests": [{"label": "A", "p": 0.5}]}
+    (tmp_path / "result.json").write_text(json.dumps(made), "utf-8")
+    raw = script("raw")
+    monkeypatch.setattr(raw, "RESULTS", tmp_path)
+    arguments = [str(tmp_path / "result.json"), "--machine=one", "--out=x.json"]
+    monkeypatch.setattr(sys, "argv", ["raw.py", *arguments])
+    raw.main()
+    found = json.loads((tmp_path / "x.json").read_text("utf-8"))
+    assert found["runs"]["A / 7"]["command"] == ["--a=1", "--seed=7"]
+    assert found["runs"]["A / 7"]["valid_scores"] == [0.1, 0.2]
+    assert found["tests"] == [{"label": "A", "p": 0.5, "baseline": "B"}]
+    assert "/home" not in json.dumps(found)
 
 
 @pytest.mark.parametrize("script", ["tables.py", "plot.py"])
