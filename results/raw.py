@@ -2,7 +2,8 @@
 
     python results/raw.py comparison/result.json more/result.json --machine="…" --out=clicks.json
 
-Tables are made of it. Of each run: its command, what it scored, how long it took. Paths of this machine are left out.
+Tables are made of it. Of each run: its command, what it scored, how long it took; no paths of this
+machine.
 """
 
 from __future__ import annotations
