@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 from recbole_llm.core.config import Config
 from recbole_llm.data.create import create_dataset
@@ -11,11 +12,12 @@ from recbole_llm.features.prompts import item_texts
 from recbole_llm.offline.encode import EncodeStage
 from recbole_llm.quick_start import start
 
+_SHOWN = 3  # items whose texts are shown
 DEFAULT_MODEL = "AlphaRec"  # a general model needs the least of the data: not even timestamps
 
 
 def encode(files: Sequence[str] = (), argv: Sequence[str] = ()) -> Iterator[str]:
-    """Encode what the store lacks, and say what an item reads like.
+    """Encode what the store lacks, and say what items read like.
 
     Args:
         files: YAML files.
@@ -30,7 +32,7 @@ def encode(files: Sequence[str] = (), argv: Sequence[str] = ()) -> Iterator[str]
     report, encoded = stage.complete(), stage.encoded
     read = ItemSettings.of(config).item_feature
     if encoded.encoding is not None and read != "item_image":
-        token, text = next(iter(item_texts(config, stage.dataset).items()))
-        yield f"item {token} reads: {text}"
+        for token, text in islice(item_texts(config, stage.dataset).items(), _SHOWN):
+            yield f"item {token} reads: {text}"
     yield str(report)
     yield f"{len(encoded.table) - 1} items, {encoded.table.dimension} dimensions"
