@@ -1,7 +1,7 @@
 """Tuning a language model on samples of tasks with low-rank adapters: the base of such stages.
 
 A method says what is learnt (``samples``); loading, training, resuming, held-out losses and the
-artifact are here. The artifact holds ``adapter/``, in peft's format, for `adapter_key`, and
+artifact are here. The artifact holds ``adapter/``, in peft's format, for `encoder_adapter`, and
 ``losses.json``: {before, after: {task: mean loss of a held-out answer's tokens}}.
 """
 
@@ -58,7 +58,7 @@ class TuneStage(Stage):
     """A stage that tunes a language model; its units are steps."""
 
     unit = "steps"
-    adapter_key = "encoder_adapter"  # which the adapter is for
+    tuned = "encoder"  # whose model it is: that of the keys encoder_model, encoder_adapter …
 
     @abstractmethod
     def samples(self) -> Sequence[Sample]:
@@ -72,10 +72,9 @@ class TuneStage(Stage):
     @cached_property
     def source(self) -> Source:
         """The model that is tuned."""
-        encoder = EncoderSettings.of(self.config)
-        name = self.settings.tune_model or encoder.encoder_model or NAMES[0]
-        key = "tune_model" if self.settings.tune_model else "encoder_model"
-        return Source.of(name, encoder.encoder_revision, cache_dir(self.config), key)
+        key = "tune_model" if self.settings.tune_model else f"{self.tuned}_model"
+        revision = self.config[f"{self.tuned}_revision"]
+        return Source.of(self.config[key] or NAMES[0], revision, cache_dir(self.config), key)
 
     @cached_property
     def parts(self) -> tuple[list[Sample], list[Sample]]:
@@ -124,7 +123,7 @@ class TuneStage(Stage):
         log = getLogger("recbole_llm")
         log.info(
             f"{self.name}: held-out loss (nats per token of an answer): {said}\n"
-            f"{self.name}: its adapter is for --{self.adapter_key}={self.path / ADAPTER}",
+            f"{self.name}: its adapter is for --{self.tuned}_adapter={self.path / ADAPTER}",
             extra=SHOWN,
         )
         return report

@@ -8,17 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 from pathlib import Path
 
 from recbole_llm.core.errors import absent
-from recbole_llm.features.encoders.decoders import Source
-from recbole_llm.features.encoders.smollm import NAMES
-from recbole_llm.features.store import cache_dir
 from recbole_llm.models.llmcf.examples import training_examples
 from recbole_llm.models.llmcf.settings import RecGenSettings
 from recbole_llm.models.llmcf.thoughts import facts_of
-from recbole_llm.offline.settings import GeneratorSettings
 from recbole_llm.offline.tune import TuneStage
 from recbole_llm.offline.tuner import Sample
 
@@ -29,15 +24,7 @@ class RecGenStage(TuneStage):
     """Tunes the generator's model on recommendations and general instructions; its adapter goes to
     `generator_adapter`."""
 
-    name, adapter_key = "recgen", "generator_adapter"
-
-    @cached_property
-    def source(self) -> Source:
-        """The generator's model."""
-        own = GeneratorSettings.of(self.config)
-        name = self.settings.tune_model or own.generator_model or NAMES[0]
-        key = "tune_model" if self.settings.tune_model else "generator_model"
-        return Source.of(name, own.generator_revision, cache_dir(self.config), key)
+    name, tuned = "recgen", "generator"
 
     def samples(self) -> Sequence[Sample]:
         """Whether a user chose an item, which item came next, and general instructions."""

@@ -70,7 +70,7 @@ def test_it_is_the_generator_s_model_that_is_tuned(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     made = stage(generator_model=str(tmp_path), encoder_model="not/this")
     assert made.source.folder == tmp_path
-    assert made.adapter_key == "generator_adapter"
+    assert made.source.key == "generator_model"
 
 
 @pytest.mark.parametrize(
