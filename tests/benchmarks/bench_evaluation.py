@@ -1,7 +1,7 @@
 """Full-ranking evaluation of an untrained model: RecBole's loaders and collector, and ours.
 
     python tests/benchmarks/bench_evaluation.py --model LightGCN --dataset prime-pantry \\
-        --data-path ../shared/data --rounds 1
+        --data-path DATA --rounds 1
 
 Seconds are of ``trainer.evaluate`` over the validation users; the metrics of both are compared.
 ``prepare`` is the split, samplers and loaders.

@@ -1,7 +1,7 @@
 """Training speed of a method, and which part of it takes how much of the time.
 
     python tests/benchmarks/bench_models.py --model LLMESR --dataset prime-pantry \\
-        --data-path ../shared/data --options="--encoder=bundled"
+        --data-path DATA --options="--encoder=bundled"
 
 A sample is a supervised target. Time belongs to the innermost part that runs; the backward pass
 is one part, but for the parts that it calls by themselves. The first epoch is not counted.

@@ -3,7 +3,7 @@
 Seconds of a SASRec epoch at sequence level, on ml-100k with L = 50, and with --data-path on
 prime-pantry with L = 20; each variant leaves out one part, `none` all of them:
 
-    python tests/benchmarks/bench_parts.py training --data-path ../shared/data
+    python tests/benchmarks/bench_parts.py training --data-path DATA
 
 Seconds of encoding item titles by the library, by our BERT, and by our BERT without its oneDNN
 weights, as in `bench_encoder.py`:

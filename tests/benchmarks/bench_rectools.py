@@ -4,7 +4,7 @@ RecTools needs an environment of its own, whose Python is an argument:
 
     python -m venv rectools && rectools/bin/pip install "rectools[torch]==0.19.0"
     python tests/benchmarks/bench_rectools.py --rectools-python rectools/bin/python \\
-        --dataset prime-pantry --data-path ../shared/data --length 20
+        --dataset prime-pantry --data-path DATA --length 20
 
 Both train on each user's interactions but the last two, on windows of `--length`, with two
 blocks of two heads and 64 dimensions. RecTools takes 512 sequences a step, of which it keeps the

@@ -7,7 +7,7 @@ Seconds of an epoch (no evaluation), stock as installed and with anomaly detecti
 Whole runs with early stopping: seconds to stock's best validation score, and test metrics:
 
     python tests/benchmarks/bench_training.py run --dataset prime-pantry \\
-        --data-path ../shared/data --length 20 --seeds 2020 2021 2022
+        --data-path DATA --length 20 --seeds 2020 2021 2022
 
 Every run is a process of its own, the variants in turn. `stock` is RecBole as it is when
 installed: importing it turns autograd's anomaly detection on. `stock_quiet` has that off. Model,
