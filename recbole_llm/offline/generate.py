@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from tqdm import tqdm
 
+from recbole_llm.core.log import SHOWN
 from recbole_llm.core.plugins import get_registry
 from recbole_llm.core.registry import resolve
 from recbole_llm.features.digest import texts_digest
@@ -80,7 +81,7 @@ def generate_texts(
     todo = [p for p in unique if keys[p] not in known]
     shown = progress and bool(todo)
     if todo and hasattr(generator, "cost"):
-        getLogger("recbole_llm").info(f"{title}: {generator.cost(todo)}")
+        getLogger("recbole_llm").info(f"{title}: {generator.cost(todo)}", extra=SHOWN)
     with tqdm(total=len(todo), desc=title, unit="text", disable=not shown) as bar:
         for start in range(0, len(todo), batch_size):
             batch = todo[start : start + batch_size]

@@ -22,6 +22,7 @@ from logging import getLogger
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from recbole_llm.core.log import SHOWN
 from recbole_llm.features.digest import digest
 from recbole_llm.features.store import cache_dir
 
@@ -192,6 +193,7 @@ def _alone(file: Path, name: str) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            getLogger("recbole_llm").info(f"stage {name}: waiting for another process that does it")
+            said = f"stage {name}: waiting for another process that does it"
+            getLogger("recbole_llm").info(said, extra=SHOWN)
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield

@@ -52,6 +52,21 @@ def test_each_prompt_is_asked_once(store: TextStore) -> None:
     assert (texts, done, echo.asked) == (["about a", "about c"], 1, ["b", "a", "c"])
 
 
+def test_the_cost_is_on_the_screen_before_the_first_text(
+    store: TextStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Priced(Echo):
+        def cost(self, prompts: Sequence[str]) -> str:
+            assert not self.asked
+            return f"{len(prompts)} prompts"
+
+    with caplog.at_level("INFO", "recbole_llm"):
+        generate_texts(Priced(), store, ["a", "b"], progress=False)
+        generate_texts(Priced(), store, ["a", "b"], progress=False)
+    (record,) = caplog.records  # nothing is to be written the second time
+    assert record.getMessage().endswith(": 2 prompts") and hasattr(record, "shown")
+
+
 def test_a_broken_run_goes_on_where_it_was(store: TextStore) -> None:
     echo, prompts = Echo(), [f"p{i}" for i in range(10)]
     echo.breaks_at = 6

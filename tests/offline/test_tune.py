@@ -75,9 +75,15 @@ def test_held_out_samples_are_of_every_task_and_not_learnt() -> None:
         split_samples(COLOURS[:1], 10, 0.2, 3)
 
 
-def test_held_out_losses_fall_for_every_task(writer: Path, tmp_path: Path) -> None:
+def test_held_out_losses_fall_for_every_task(
+    writer: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     made = stage(writer, tmp_path, tune_epochs=2)
-    report = made.complete()
+    with caplog.at_level("INFO", "recbole_llm"):
+        report = made.complete()
+    said = next(r for r in caplog.records if "held-out loss" in r.getMessage())
+    assert f"for --encoder_adapter={made.path / 'adapter'}" in said.getMessage()
+    assert hasattr(said, "shown")  # on the screen, too
     assert (report.there, report.done) == (0, 28)  # 2 epochs of 27 samples, two a step
     losses = json.loads((made.path / "losses.json").read_text())
     assert set(losses["after"]) == {"colours", "stories"}
