@@ -126,7 +126,7 @@ def test_a_second_process_waits_for_the_first_and_the_lock_ends_with_it(
     class Ending:
         """Kills the holder once the wait is announced, as a crash would."""
 
-        def info(self, message: str) -> None:
+        def info(self, message: str, extra: object) -> None:
             said.append(message)
             holder.send_signal(signal.SIGKILL)
 
