@@ -93,7 +93,7 @@ def test_the_summary_counts_items_without_orders_and_texts_and_names_replaced_fi
     orders = pd.DataFrame({"user": ["u", "v"], "item": ["a", "b"], "time": [1, 2]})
     items = pd.DataFrame({"item": ["a", "b", "c", "d"], "title": ["tea", "", "mug", ""]})
     summary = recbole_llm.from_pandas(orders, "dataset/s", items=items)
-    said = "texts    of 2 of 2 items; 2 more items have no interactions; 2 rows are empty"
+    said = "texts    of 2 of 2 items; 2 more items have no interactions; 2 rows have no text"
     assert said in summary.lines()
     assert not any(line.startswith("replaced") for line in summary.lines())
     again = recbole_llm.from_pandas(orders, "dataset/s", items=items)

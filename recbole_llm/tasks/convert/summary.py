@@ -87,7 +87,7 @@ class Summary:
         parts = [f"of {self.described:,} of {self.items:,} items"]
         without = self.listed - (self.described or 0)
         parts += [f"{without:,} more items have no interactions"] if without else []
-        parts += [f"{self.blank:,} rows are empty"] if self.blank else []
+        parts += [f"{self.blank:,} rows have no text"] if self.blank else []
         return "; ".join(parts)
 
     def _item_file(self) -> str:
