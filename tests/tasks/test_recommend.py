@@ -240,7 +240,7 @@ def test_errors_name_the_fault_and_the_way_out() -> None:
     assert "BPR learns about each user in training" in _error(bpr, items=["i1"])
     assert "query: BPR has no text of the user" in _error(bpr, users="u1", query="tea")
     assert "say for whom" in _error(bpr)
-    assert "not both" in _error(bpr, users="u1", items=["i1"])
+    assert "give one of users, items" in _error(bpr, users="u1", items=["i1"])
     assert "k: expected a positive int, got 0" in _error(bpr, users="u1", k=0)
     assert "users: no id given" in _error(bpr, users=[])
     alpha = Recommender.of(_untrained("AlphaRec", train_neg_sample_args=None))

