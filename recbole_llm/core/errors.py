@@ -41,16 +41,19 @@ def unknown(what: str, value: object, known: Iterable[Any], advice: str = "") ->
 
 
 def absent(what: str, file: str | os.PathLike[str]) -> ValueError:
-    """The error for a file that does not exist, with those beside it that are called alike.
+    """The error for a file that does not exist, with those beside it that are called alike, or that
+    is a folder.
 
     Args:
-        what: the file is, or the key that names it; may be empty.
+        what: the file is, or the key that names it.
         file: its name.
     """
     path = Path(file)
+    if path.exists():
+        return ValueError(f"{what} '{file}' is no file")
     names = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
     near = did_you_mean(path.name, names)
-    return ValueError(f"{what} '{file}' does not exist{'; ' if near else ''}{near}".strip())
+    return ValueError(f"{what} '{file}' does not exist{'; ' if near else ''}{near}")
 
 
 def check_choice(key: str, value: object, known: Iterable[Any]) -> None:

@@ -12,4 +12,5 @@ def test_a_file_that_is_not_there_has_the_near_names_of_its_folder() -> None:
     Path("tables/orders.csv").touch()
     said = str(absent("config file", "tables/ordes.csv"))
     assert said == "config file 'tables/ordes.csv' does not exist; did you mean 'orders.csv'?"
+    assert str(absent("the file", "tables")) == "the file 'tables' is no file"
     assert str(absent("the file", "nowhere/x.csv")) == "the file 'nowhere/x.csv' does not exist"
