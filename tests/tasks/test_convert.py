@@ -260,6 +260,9 @@ def test_files_that_cannot_be_read_say_why() -> None:
     assert "'l.jsonl' is not utf-8; name its encoding" in error("l.jsonl")
     Path("ml-latest").mkdir()
     assert "--items: a folder of MovieLens has its own" in error("ml-latest", "--items=t.csv")
+    assert "--encoding: that of a folder of MovieLens is known" in error(
+        "ml-latest", "--encoding=latin-1"
+    )
 
 
 def test_movielens_folders() -> None:

@@ -20,13 +20,15 @@ from recbole_llm.tasks.convert.layouts import movielens
 from recbole_llm.tasks.convert.rows import WAY_OUT
 from recbole_llm.tasks.convert.summary import Roles, Summary
 
+ENCODING = "utf-8-sig"
+
 
 def convert(
     interactions: str | Path | Source,
     output: str | Path,
     items: str | Path | Source | None = None,
     roles: Roles | None = None,
-    encoding: str = "utf-8-sig",
+    encoding: str = ENCODING,
     progress: Callable[[int], None] = lambda rows: None,
 ) -> Summary:
     """Write a table of interactions, and one of items, as a data set of atomic files.
@@ -52,6 +54,8 @@ def convert(
     if not isinstance(interactions, Source) and Path(interactions).is_dir():
         if items is not None:
             raise ValueError("--items: a folder of MovieLens has its own items; leave it out")
+        if encoding != ENCODING:
+            raise ValueError("--encoding: that of a folder of MovieLens is known; leave it out")
         interactions, items = movielens(Path(interactions))
     source = (
         interactions
