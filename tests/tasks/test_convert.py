@@ -92,6 +92,7 @@ def test_a_shop(shop: None, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None
 def test_the_summary_counts_items_without_orders_and_texts_and_names_replaced_files() -> None:
     orders = pd.DataFrame({"user": ["u", "v"], "item": ["a", "b"], "time": [1, 2]})
     items = pd.DataFrame({"item": ["a", "b", "c", "d"], "title": ["tea", "", "mug", ""]})
+    items["price"] = [1.5, 2.5, 3.5, 4.5]  # is no text
     summary = recbole_llm.from_pandas(orders, "dataset/s", items=items)
     said = "texts    of 2 of 2 items; 2 more items have no interactions; 2 rows have no text"
     assert said in summary.lines()

@@ -96,7 +96,8 @@ class Items:
             again = [token for token, new in zip(ids, kept) if not new]
             self.problems.add("left out, since the item has a row or no id", again)
         rows = DataFrame(dict(enumerate(columns)))[kept]
-        self.summary.blank += int((rows.iloc[:, 1:] == "").all(axis=1).sum())
+        texts = [i for i, kind in enumerate(self.kinds.values(), 1) if kind != "float"]
+        self.summary.blank += int((rows[texts] == "").all(axis=1).sum())
         return rows
 
     def _number(self, text: str) -> str:
