@@ -6,39 +6,35 @@ from collections.abc import Mapping, Sequence
 from logging import getLogger
 from typing import TYPE_CHECKING, Any
 
-from recbole.data.transform import construct_transform
-from recbole.utils import (
-    ModelType,
-    dict2str,
-    get_environment,
-    get_flops,
-    init_seed,
-    set_color,
-)
+from recbole.utils import ModelType, dict2str, get_environment, set_color
 
 from recbole_llm.core import distributed
 from recbole_llm.core.checkpoint import load_checkpoint, load_model_state, require
 from recbole_llm.core.config import Config
-from recbole_llm.core.errors import one_line
-from recbole_llm.core.files import check_folder, remove_left_parts
-from recbole_llm.core.log import init_log
 from recbole_llm.core.metrics import as_floats
-from recbole_llm.core.plugins import get_plugin_manager, missing_packages_named
-from recbole_llm.core.runtime import configure_runtime
+from recbole_llm.core.plugins import get_plugin_manager
 from recbole_llm.core.stored import taken
-from recbole_llm.core.tokens import Vocabulary, unpack
+from recbole_llm.core.tokens import unpack
 from recbole_llm.data.training import training_digest
 from recbole_llm.data.vocabulary import report_changes
 from recbole_llm.features.changes import check_features
-from recbole_llm.features.item_init import initialise_items
-from recbole_llm.offline.run import prepare_data
 from recbole_llm.report import Report
+from recbole_llm.steps import build_model, build_trainer, load_data, log_flops, start
 from recbole_llm.trainers.resume import load_run, resumable
-from recbole_llm.trainers.stock import get_trainer
 
 if TYPE_CHECKING:
     from recbole.data.dataset import Dataset
-    from recbole.model.abstract_recommender import AbstractRecommender
+
+
+__all__ = [
+    "build_model",
+    "build_trainer",
+    "load_data",
+    "load_data_and_model",
+    "objective_function",
+    "run_recbole_llm",
+    "start",
+]
 
 
 @distributed.lost_processes_named()
@@ -180,64 +176,6 @@ def _report_split(config: Config, checkpoint: Mapping[str, Any], dataset: Datase
             f"or (eval_args.order RO) are in another order; what {config['model']} makes of them, "
             f"such as a graph, is made of the present ones"
         )
-
-
-def load_data(config: Config, vocabulary: Vocabulary | None = None) -> tuple[Any, Any, Any, Any]:
-    """The data set, with the model's offline work done and its features attached, and its three
-    loaders."""
-    get_trainer(config["model"])  # its error is not to wait until texts are encoded
-    return prepare_data(config, vocabulary=vocabulary)
-
-
-def build_model(config: Config, train_dataset: Dataset) -> Any:
-    """The model on its device, seeded; its item table as ``item_init`` says."""
-    init_seed(config["seed"], config["reproducibility"])
-    with missing_packages_named(config["model"]):
-        try:
-            model = config.model_class(config, train_dataset)
-        except (RuntimeError, MemoryError) as error:
-            if "allocate" not in str(error):
-                raise
-            raise ValueError(
-                f"{config['model']} does not fit into memory ({one_line(error)}); make it smaller"
-            ) from error
-    initialise_items(config, model, train_dataset)
-    return model.to(config["device"])
-
-
-def build_trainer(config: Config, model: AbstractRecommender) -> Any:
-    """The model's trainer."""
-    return get_trainer(config["model"])(config, model)
-
-
-def log_flops(config: Config, model: AbstractRecommender, dataset: Dataset) -> None:
-    """RecBole's count of the operations of one prediction; some of its models cannot predict."""
-    transform = construct_transform(config)
-    try:
-        flops = get_flops(model, dataset, config["device"], getLogger(), transform)
-    except (AssertionError, NotImplementedError) as error:
-        flops = f"not counted ({type(error).__name__} in {config['model']}.predict)"
-    getLogger().info(set_color("FLOPs", "blue") + f": {flops}")
-
-
-def start(config: Config, trains: bool = False) -> None:
-    """Seed, log and set this process up as a configuration says.
-
-    Args:
-        config: the configuration.
-        trains: whether a training follows, which writes its checkpoints hours later.
-
-    Raises:
-        ValueError: a folder that the training needs cannot be written.
-    """
-    if trains:
-        folder = config["checkpoint_dir"]
-        check_folder(folder, "set checkpoint_dir to another folder")
-        check_folder("log_tensorboard", "start in a folder that can be written")
-        remove_left_parts(folder)
-    init_seed(config["seed"], config["reproducibility"])
-    init_log(config, to_file=trains)
-    configure_runtime(config)
 
 
 def _fit_and_test(

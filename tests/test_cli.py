@@ -12,7 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from recbole_llm import testing
-from recbole_llm.cli import main, run_main
+from recbole_llm.cli import main
+from recbole_llm.commands.run import run_main
 from recbole_llm.core import plugins
 
 ROOT = Path(__file__).parents[1]
@@ -206,8 +207,8 @@ def test_waiting_threads_sleep_unless_the_user_says_otherwise(
 ) -> None:
     """It is in the environment before torch, and with it OpenMP, is loaded."""
     code = (
-        "import os, sys; from recbole_llm import cli\n"
-        "cli.rest_when_idle(); print(os.environ.get('GOMP_SPINCOUNT'), 'torch' in sys.modules)"
+        "import os, sys; from recbole_llm.commands import shared\n"
+        "shared.rest_when_idle(); print(os.environ.get('GOMP_SPINCOUNT'), 'torch' in sys.modules)"
     )
     names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
     environment = {k: v for k, v in os.environ.items() if k not in names} | given

@@ -44,10 +44,10 @@ LAYERS = (
     ("evaluation",),
     ("trainers",),
     ("models",),
-    ("quick_start", "report"),
+    ("quick_start", "report", "steps"),
     ("tasks",),
     ("testing",),
-    ("command",),
+    ("commands",),
     ("cli", "__init__", "__main__"),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from recbole_llm import report, testing
-from recbole_llm.cli import run_main
+from recbole_llm.commands.run import run_main
 from recbole_llm.core import plugins
 from recbole_llm.core.config import Config
 from recbole_llm.data.create import create_dataset

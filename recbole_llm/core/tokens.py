@@ -75,9 +75,15 @@ def _unpack(field: str, packed: Any) -> npt.NDArray[Any]:
     return np.array(names, dtype=object)
 
 
-def same_tokens(packed: Packed, other: Packed) -> bool:
-    """Whether the fields that both have are numbered alike."""
-    return all(_same(packed, other, field) for field in packed.keys() & other.keys())
+def check_numbers(present: Packed, stored: Packed | None) -> None:
+    """Raise ValueError where ids of the data would mean others in a checkpoint, by the fields that
+    both have; None: the checkpoint names none."""
+    if stored is None or all(_same(present, stored, f) for f in present.keys() & stored.keys()):
+        return
+    raise ValueError(
+        "the data set's users or items are others, or in another order, than those of the "
+        "checkpoint; use the files as they were, or load_data_and_model, which goes by name"
+    )
 
 
 def _same(packed: Packed, other: Packed, field: str) -> bool:

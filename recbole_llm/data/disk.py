@@ -20,7 +20,8 @@ from recbole_llm.core.tokens import Vocabulary
 from recbole_llm.data.blocks import InteractionFile
 from recbole_llm.data.column_folder import ColumnFolder
 from recbole_llm.data.eval_loader import ItemLists
-from recbole_llm.data.interaction import SequenceColumns, SequenceInteraction, SortedInteractions
+from recbole_llm.data.histories import SortedInteractions
+from recbole_llm.data.interaction import SequenceColumns, SequenceInteraction
 from recbole_llm.data.runs import Runs
 from recbole_llm.data.sequence import SequentialDataset, leave_one_out_ends
 from recbole_llm.data.settings import EngineSettings

@@ -4,14 +4,12 @@ RecBole's data augmentation writes every prefix of every history out: O(N·L) me
 interactions and lists of L. Here the interactions are kept once, sorted by user and time, and a
 row is just the position of its target; its lists are gathered when somebody asks for them.
 
-Legend: N interactions, R rows, B rows of a batch, L ``MAX_ITEM_LIST_LENGTH``, S length of a
-sequence-valued field.
+Legend: R rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, MutableMapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,93 +17,9 @@ import torch
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
+from recbole_llm.data.histories import Column, SortedInteractions, Target
 from recbole_llm.data.runs import Runs
 from recbole_llm.data.split import order_key, stable_order
-
-
-@dataclass(frozen=True)
-class Target:
-    """The column of a field's value in the target interaction."""
-
-    field: str
-
-
-@dataclass(frozen=True)
-class History:
-    """The column of a field's values in the interactions before the target.
-
-    Args:
-        field: the field.
-        width: S as the data set declares it, for sequence-valued fields.
-    """
-
-    field: str
-    width: int | None = None
-
-
-@dataclass(frozen=True)
-class Length:
-    """The column of the number of interactions before the target, at most L."""
-
-
-Column = Target | History | Length | Tensor  # a tensor is a column that was set from outside
-
-
-@dataclass(frozen=True)
-class SortedInteractions:
-    """All interactions, sorted by user and time; never changed once made.
-
-    Args:
-        columns: field -> [N + L, *]; the last L rows are zeros, so that a window of L that
-            starts anywhere lies inside.
-        position: number of earlier interactions of the same user, int32 [N].
-        max_length: L.
-        exact: field -> float64 [N, *], of fields that float32 would put in another order.
-    """
-
-    columns: Mapping[str, Tensor]
-    position: Tensor
-    max_length: int
-    exact: Mapping[str, Tensor] = field(default_factory=dict)
-
-    def context(self, rows: Tensor) -> Tensor:
-        """Number of interactions before each target, at most L: int [B] -> int32 [B]."""
-        return self.position[rows].clamp(max=self.max_length)
-
-    def history(self, column: History, rows: Tensor) -> Tensor:
-        """Values before each target, zero-padded on the right: int [B] -> [B, L, *]."""
-        length = self.context(rows)  # [B]
-        values = self.columns[column.field]
-        inner = values.shape[1:]
-        windows = values.as_strided(
-            (len(self.position), self.max_length, *inner),
-            (values.stride(0), values.stride(0), *values.stride()[1:]),
-        )
-        out = windows.index_select(0, rows - length)  # [B, L, *]
-        padding = torch.arange(self.max_length) >= length[:, None]  # [B, L]
-        out.masked_fill_(padding.view(*padding.shape, *(1 for _ in inner)), 0)
-        return out if column.width is None else _widened(out, column.width)
-
-    def column(self, column: Column, rows: Tensor) -> Tensor:
-        """The values of a column at rows (positions of targets), int [B] -> [B, *]."""
-        if isinstance(column, Target):
-            return self.columns[column.field].index_select(0, rows)
-        if isinstance(column, History):
-            return self.history(column, rows)
-        assert isinstance(column, Length)
-        return self.context(rows).long()
-
-
-def _widened(out: Tensor, width: int) -> Tensor:
-    """[B, L, S', *] -> [B, L, S, *]: RecBole assigns into a [B, L, S, *] of zeros."""
-    have = out.shape[2]
-    if have == width:
-        return out
-    if have == 1:  # its assignment broadcasts
-        return out.expand(*out.shape[:2], width, *out.shape[3:]).contiguous()
-    wide = out.new_zeros((*out.shape[:2], width, *out.shape[3:]))
-    wide[:, :, :have] = out[:, :, :width]
-    return wide
 
 
 def row_index(index: object) -> Tensor | slice:

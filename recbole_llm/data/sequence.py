@@ -11,15 +11,8 @@ from recbole.data.dataset import SequentialDataset as RecBoleSequentialDataset
 from torch import Tensor
 
 from recbole_llm.data.dataset import FileDataset
-from recbole_llm.data.interaction import (
-    Column,
-    History,
-    Length,
-    SequenceColumns,
-    SequenceInteraction,
-    SortedInteractions,
-    Target,
-)
+from recbole_llm.data.histories import Column, History, Length, SortedInteractions, Target
+from recbole_llm.data.interaction import SequenceColumns, SequenceInteraction
 from recbole_llm.data.runs import Runs
 from recbole_llm.data.split import Groups, IntArray, order_key, stable_order
 

@@ -45,6 +45,7 @@ def register_features(register: Callable[[FeatureSpec], None]) -> None:
 @hookimpl
 def register_settings(register: Callable[[str | type], None]) -> None:
     """The settings that every run checks; an encoder kind's own are checked where it is chosen."""
-    for name in ("PromptSettings", "EncoderSettings", "StoreSettings"):
+    register(f"{_HERE}.prompt_settings:PromptSettings")
+    for name in ("EncoderSettings", "StoreSettings"):
         register(f"{_HERE}.settings:{name}")
     register(f"{_HERE}.item_settings:ItemSettings")

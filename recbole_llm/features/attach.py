@@ -17,7 +17,8 @@ from recbole_llm.core.registry import FeatureSpec, resolve
 from recbole_llm.features.digest import digest
 from recbole_llm.features.encoders.base import encoder_spec
 from recbole_llm.features.item_settings import ItemSettings
-from recbole_llm.features.settings import EncoderSettings, PromptSettings, StoreSettings
+from recbole_llm.features.prompt_settings import PromptSettings
+from recbole_llm.features.settings import EncoderSettings, StoreSettings
 from recbole_llm.features.table import EmbeddingTable
 from recbole_llm.features.text import Encoded, encode_items
 

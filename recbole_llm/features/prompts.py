@@ -18,7 +18,7 @@ from recbole_llm.core.errors import did_you_mean
 from recbole_llm.data.training import training_interactions
 from recbole_llm.features.atomic import AtomicFile
 from recbole_llm.features.lengths import TokenLimit, keep_newest
-from recbole_llm.features.settings import PromptSettings
+from recbole_llm.features.prompt_settings import PromptSettings
 from recbole_llm.features.templates import PromptError
 
 if TYPE_CHECKING:

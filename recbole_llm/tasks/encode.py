@@ -10,7 +10,7 @@ from recbole_llm.data.create import create_dataset
 from recbole_llm.features.item_settings import ItemSettings
 from recbole_llm.features.prompts import item_texts
 from recbole_llm.offline.encode import EncodeStage
-from recbole_llm.quick_start import start
+from recbole_llm.steps import start
 
 _SHOWN = 3  # items whose texts are shown
 DEFAULT_MODEL = "AlphaRec"  # a general model needs the least of the data: not even timestamps

@@ -12,7 +12,7 @@ from recbole_llm.data.create import create_dataset
 from recbole_llm.data.prepare import data_preparation
 from recbole_llm.offline.run import prepare_data
 from recbole_llm.offline.stage import StageReport
-from recbole_llm.quick_start import start
+from recbole_llm.steps import start
 
 
 def prepare(

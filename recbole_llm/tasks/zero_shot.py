@@ -16,7 +16,7 @@ from recbole_llm.core.config import Config
 from recbole_llm.core.schema import parse_command_line
 from recbole_llm.evaluation.group_metrics import without_groups
 from recbole_llm.evaluation.references import references
-from recbole_llm.quick_start import build_model, build_trainer, load_data, start
+from recbole_llm.steps import build_model, build_trainer, load_data, start
 from recbole_llm.trainers.mixed import MixedLoader, MixedModel, MixedTrainer
 
 DEFAULT_MODEL = "AlphaRec"

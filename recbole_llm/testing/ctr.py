@@ -54,7 +54,7 @@ class CTRModelTests(ModelTests):
             learning_rate=0.01,
             train_batch_size=64,
         )
-        from recbole_llm.quick_start import build_trainer
+        from recbole_llm.steps import build_trainer
 
         trainer = build_trainer(config, model)
         trainer.fit(loaders[0], loaders[1], verbose=False, saved=False)

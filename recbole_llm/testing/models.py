@@ -31,7 +31,7 @@ class ModelTests:
     def make(self, **more: Any) -> tuple[Any, Any, tuple[Any, Any, Any]]:
         """A tiny data set's configuration, an untrained model in eval mode, the three loaders."""
         from recbole_llm.core.config import Config
-        from recbole_llm.quick_start import build_model, load_data
+        from recbole_llm.steps import build_model, load_data
 
         self._prepare()
         config = Config(self.model, "tiny", config_dict=self.settings(**more))
@@ -48,7 +48,7 @@ class ModelTests:
 
     def test_learns_is_saved_and_comes_back_with_the_same_scores(self) -> None:
         from recbole_llm import load_data_and_model, run_recbole_llm
-        from recbole_llm.quick_start import build_trainer
+        from recbole_llm.steps import build_trainer
 
         self._prepare()
         result = run_recbole_llm(self.model, "tiny", config_dict=self.settings())
@@ -73,7 +73,7 @@ class ModelTests:
     def test_trains_evaluates_and_recommends_on_another_device(self) -> None:
         if not self.emulated:
             return
-        from recbole_llm.quick_start import build_model, build_trainer
+        from recbole_llm.steps import build_model, build_trainer
         from recbole_llm.tasks.recommend import Recommender
         from recbole_llm.testing.device import second_device
         from recbole_llm.trainers.staged import StagedTrainer
@@ -100,7 +100,7 @@ class ModelTests:
             assert single.allclose(full[:, item], atol=1e-5), f"item {item}"
 
     def _fit(self, config: Config, model: AbstractRecommender, loaders: Any) -> None:
-        from recbole_llm.quick_start import build_trainer
+        from recbole_llm.steps import build_trainer
 
         build_trainer(config, model).fit(loaders[0], loaders[1], verbose=False, saved=False)
 

@@ -22,7 +22,7 @@ from recbole_llm.core.checkpoint import (
 from recbole_llm.core.log import run_name
 from recbole_llm.core.plugins import get_plugin_manager
 from recbole_llm.core.stored import plain_config
-from recbole_llm.core.tokens import Packed, pack, same_tokens, vocabulary_of
+from recbole_llm.core.tokens import Packed, check_numbers, pack, vocabulary_of
 from recbole_llm.data.training import training_digest
 from recbole_llm.evaluation.group_metrics import without_groups
 from recbole_llm.evaluation.parts import evaluation_parts
@@ -111,7 +111,7 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
         if dataset is None:
             return
         tokens = pack(vocabulary_of(dataset))
-        _check_numbers(tokens, self._resumed_tokens)
+        check_numbers(tokens, self._resumed_tokens)
         self._data_state = {
             "tokens": tokens,
             "features": feature_state(dataset),
@@ -232,7 +232,7 @@ class Trainer(ResumableMixin, EngineMixin, BlockRankingMixin, ReplicaTrainer):
             distributed.wait()  # until it is saved
             checkpoint, dataset = load_checkpoint(file), _dataset(eval_data)
             if dataset is not None and model_file is not None:  # else it was saved here
-                _check_numbers(pack(vocabulary_of(dataset)), checkpoint.get("tokens"))
+                check_numbers(pack(vocabulary_of(dataset)), checkpoint.get("tokens"))
             load_model_state(self.model, checkpoint, file)
             self.logger.info(f"Loading model structure and parameters from {file}")
         if eval_data and isinstance(self.eval_collector, RankingCollector):
@@ -245,12 +245,3 @@ def _dataset(data: object) -> Dataset | None:
     """The data set of a loader; a loader of a plugin's may have none."""
     dataset = getattr(data, "_dataset", None)
     return dataset if isinstance(dataset, Dataset) else None
-
-
-def _check_numbers(present: Packed, stored: Packed | None) -> None:
-    """Raise ValueError where ids of the data would mean others in the checkpoint."""
-    if stored is not None and not same_tokens(present, stored):
-        raise ValueError(
-            "the data set's users or items are others, or in another order, than those of the "
-            "checkpoint; use the files as they were, or load_data_and_model, which goes by name"
-        )

@@ -45,7 +45,7 @@ def main() -> None:
 def evaluate(variant: str, arguments: Any) -> dict[str, Any]:
     """Evaluate once: seconds to prepare and to evaluate, MiB at the peak, metrics."""
     if variant == "ours":  # as the command does, before torch is loaded
-        from recbole_llm.cli import rest_when_idle
+        from recbole_llm.commands.shared import rest_when_idle
 
         rest_when_idle()
     from recbole.data.utils import data_preparation as recbole_preparation

@@ -148,7 +148,7 @@ def leave_out(variant: str) -> None:
 
 def child(arguments: argparse.Namespace) -> None:
     """One variant: as the command does, the threads' waiting is set before torch is loaded."""
-    from recbole_llm.cli import rest_when_idle
+    from recbole_llm.commands.shared import rest_when_idle
 
     rest_when_idle()
     leave_out(arguments.child)

@@ -31,7 +31,7 @@ VARIANTS = ("stock", "stock_quiet", "ours")
 def main() -> None:
     arguments = _arguments()
     if arguments.child == "ours":  # as the command does, before torch is loaded
-        from recbole_llm.cli import rest_when_idle
+        from recbole_llm.commands.shared import rest_when_idle
 
         rest_when_idle()
     if arguments.child:

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbole_llm.core import distributed
-from recbole_llm.data.interaction import SequenceColumns, SortedInteractions
+from recbole_llm.data.histories import SortedInteractions
+from recbole_llm.data.interaction import SequenceColumns
 from recbole_llm.data.loaders import OwnParts
 from recbole_llm.data.windows import WindowBatches, Windows, cut_windows, default_stride
 

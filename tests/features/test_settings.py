@@ -10,11 +10,11 @@ from made_texts import PlainConfig
 
 from recbole_llm import Config
 from recbole_llm.features import settings
+from recbole_llm.features.prompt_settings import PromptSettings
 from recbole_llm.features.settings import (
     CausalLMSettings,
     EncoderSettings,
     EndpointSettings,
-    PromptSettings,
     StoreSettings,
 )
 

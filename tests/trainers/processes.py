@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_llm import testing
-from recbole_llm.command import guarded
+from recbole_llm.commands.shared import guarded
 from recbole_llm.core import distributed
 from recbole_llm.core.plugins import get_model, get_plugins, list_encoders
 from recbole_llm.quick_start import run_recbole_llm

@@ -45,7 +45,7 @@ def run_trial(files: Sequence[str], argv: Sequence[str]) -> None:
     """Train and validate, without test and checkpoint; the best score goes to ``output``."""
     from recbole_llm.core.config import Config
     from recbole_llm.core.files import written_whole
-    from recbole_llm.quick_start import build_model, build_trainer, load_data, start
+    from recbole_llm.steps import build_model, build_trainer, load_data, start
 
     config = Config(config_file_list=files, argv=argv)
     start(config, trains=True)

@@ -1,0 +1,1 @@
+"""The subcommands of ``recbole-llm``; `recbole_llm.cli` puts them together."""

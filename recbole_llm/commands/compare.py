@@ -1,0 +1,71 @@
+"""Commands of many trainings: ``compare``, ``tune``, and ``cell``, which is one of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from recbole_llm.commands.run import train
+from recbole_llm.commands.shared import ARGS, arguments, command, executed, split
+
+
+@click.command(context_settings=ARGS)
+@click.option("--models", required=True, help='Models: "SASRec; name: SASRec --item_init=llm".')
+@click.option("--seeds", default="3", show_default=True, help="How many, or which: 2020,2021.")
+@click.option("--jobs", default=1, show_default=True, help="Runs at once.")
+@click.option("--baseline", help="The model that the others are tested against; else the first.")
+@click.option("--tune", type=int, help="Trials of each model, to find its settings first.")
+@click.option("--output", default="comparison", show_default=True, help="Folder of all results.")
+@executed
+@arguments
+@command
+def compare(models: str, seeds: str, arguments: tuple[str, ...], **options: Any) -> None:
+    """Compare models: compare --models="SASRec; PAD --gamma=0.1" --dataset=ml-100k [--key=value …].
+
+    Every run is a process of its own. Repeat the command to go on after a stop: runs that are done
+    are not repeated.
+    """
+    from recbole_llm.tasks.compare.run import compare as do
+
+    argv, files = split(arguments)
+    for line in do(models, seeds=seeds, config_file_list=files, argv=argv, **options):
+        click.echo(line)
+
+
+@click.command(context_settings=ARGS)
+@click.option("--model", required=True, help="Its name.")
+@click.option("--trials", required=True, type=int, help="In all, with those done before.")
+@click.option("--jobs", default=1, show_default=True, help="Trials at once.")
+@click.option("--search", help="Keys: learning_rate; hidden_size=[64,128]; x=0.1..0.5.")
+@click.option("--output", default="tuning", show_default=True, help="Folder of all results.")
+@executed
+@arguments
+@command
+def tune(model: str, trials: int, arguments: tuple[str, ...], **options: Any) -> None:
+    """Find a model's settings on validation: tune --model=PAD --trials=20 [--key=value …].
+
+    Keys that are set are not searched. Repeat the command to go on after a stop.
+    """
+    from recbole_llm.tasks.compare.tuning import tune as do
+
+    argv, files = split(arguments)
+    for line in do(model, trials, config_file_list=files, argv=argv, **options):
+        click.echo(line)
+
+
+@click.command(hidden=True, context_settings=ARGS)
+@click.argument("scores")
+@click.argument("what", type=click.Choice(["run", "trial"]))
+@arguments
+@command
+def cell(scores: str, what: str, arguments: tuple[str, ...]) -> None:
+    """A run of a comparison, in a process that ends with its parent."""
+    from recbole_llm.tasks.compare.child import begin, run_trial
+
+    begin(scores)
+    argv, files = split(arguments)
+    if what == "trial":
+        run_trial(files, argv)
+    else:
+        train(arguments)

@@ -1,0 +1,75 @@
+"""Commands before a training: ``convert``, ``encode``, ``prepare``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from recbole_llm.commands.shared import ARGS, arguments, command, names, split
+
+
+@click.command()
+@click.argument("interactions", type=click.Path())
+@click.option("--output", required=True, help="Folder of the data set, such as dataset/shop.")
+@click.option("--items", type=click.Path(), help="Table of the items, one row an item.")
+@click.option("--user", help="Column of users.")
+@click.option("--item", help="Column of items, in both tables.")
+@click.option("--time", help="Column of times: numbers, or dates in any form.")
+@click.option("--rating", help="Column of ratings.")
+@click.option("--text", help="Columns that describe an item, separated by commas.")
+@click.option("--date-format", help="Form of the dates where it is unclear, such as %d/%m/%Y.")
+@click.option("--encoding", default="utf-8-sig", help="Of text files.")
+@command
+def convert(interactions: str, output: str, text: str | None, **options: Any) -> None:
+    """Make a data set of your own tables: convert orders.csv --items=… --output=dataset/shop.
+
+    INTERACTIONS is a table with a row an interaction: CSV, JSON lines (Amazon's reviews, too; both
+    also as .gz) or Parquet; or a folder of MovieLens. Columns that are not named are guessed by
+    their names; the summary says what became of each. Without --items, --text names columns of
+    INTERACTIONS that describe items.
+    """
+    from tqdm import tqdm
+
+    from recbole_llm.tasks.convert.run import convert as do
+    from recbole_llm.tasks.convert.summary import Roles
+
+    items, encoding = options.pop("items"), options.pop("encoding")
+    roles = Roles(text=None if text is None else names(text), **options)
+    with tqdm(unit=" rows", leave=False, disable=None) as bar:
+        summary = do(interactions, output, items, roles, encoding, lambda rows: bar.update(rows))
+    for line in summary.lines():
+        click.echo(line)
+
+
+@click.command(context_settings=ARGS)
+@click.option(
+    "--executor",
+    type=click.Choice(["local", "ray"]),
+    help="Who encodes: this machine, or a Ray cluster.",
+)
+@click.option("--jobs", type=int, help="Models at once, on Ray; the cluster is --ray_address.")
+@arguments
+@command
+def encode(arguments: tuple[str, ...], **of_encoder: Any) -> None:
+    """Encode a data set's item texts: encode --dataset=ml-100k [--encoder=… --key=value …]."""
+    from recbole_llm.tasks.encode import encode as lines
+
+    argv, files = split(arguments)
+    argv += [f"--encoder_{key}={value}" for key, value in of_encoder.items() if value is not None]
+    for line in lines(files, argv):
+        click.echo(line)
+
+
+@click.command(context_settings=ARGS)
+@click.option("--stage", help="A stage that no model asks for by itself, such as mirm.")
+@arguments
+@command
+def prepare(stage: str | None, arguments: tuple[str, ...]) -> None:
+    """Do a model's offline work: prepare --model=PAD --dataset=ml-100k [--key=value …]."""
+    from recbole_llm.tasks.prepare import prepare as do
+
+    argv, files = split(arguments)
+    reports = [str(report) for report in do(config_file_list=files, argv=argv, stage=stage)]
+    for line in reports or ["the model needs no offline work"]:
+        click.echo(line)

@@ -1,0 +1,75 @@
+"""The commands ``run``, which is that of ``run_recbole_llm.py`` too, and ``models``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+
+from recbole_llm.commands.shared import ARGS, arguments, command, guarded, rest_when_idle, split
+
+_USAGE = """\
+recbole-llm run --model=PAD --dataset=ml-100k [--key=value …]
+
+Train a model and test it.
+
+  --config_files="a.yaml b.yaml"  files of keys; the later beats the earlier, --key=value all files
+  --output=result.json            file for the result, with settings, versions and times
+  --verbose                       show all that RecBole prints
+  --debug                         show the traceback of an error
+"""
+_MODELS = "recbole-llm models lists the models; run --model=NAME --help lists the keys of one."
+
+
+def run_main(argv: Sequence[str]) -> int:
+    """Run with ``--key=value`` arguments; whatever fails ends in one line.
+
+    Returns:
+        exit status: 0, 2 for bad input, 1 for what nobody foresaw, 130 where it was interrupted.
+    """
+    rest_when_idle()
+    if "--help" in argv:
+        return guarded(lambda: _help(argv))
+    debug = "--debug" in argv
+    return guarded(lambda: train([a for a in argv if a != "--debug"]), debug)
+
+
+def train(argv: Sequence[str]) -> None:
+    """What `run` does but for its help."""
+    arguments, files = split(argv)
+    from recbole_llm.core.distributed import before_torch
+
+    before_torch()
+    from recbole_llm.quick_start import run_recbole_llm
+
+    run_recbole_llm(config_file_list=files, argv=arguments)
+
+
+@click.command(context_settings=ARGS, add_help_option=False)
+@arguments
+@command
+def run(arguments: tuple[str, ...]) -> None:
+    """Train and test: run --model=PAD --dataset=ml-100k [--key=value …]."""
+    (_help if "--help" in arguments else train)(arguments)
+
+
+def _help(argv: Sequence[str]) -> None:
+    """How to run; with a model, its keys too."""
+    from recbole_llm.core.schema import parse_command_line
+    from recbole_llm.tasks.models import describe
+
+    click.echo(_USAGE)
+    pairs = parse_command_line([a for a in argv if a not in ("--help", "--debug")])
+    for line in describe(pairs["model"]) if "model" in pairs else [_MODELS]:
+        click.echo(line)
+
+
+@click.command()
+@click.argument("name", required=False)
+@command
+def models(name: str | None) -> None:
+    """List models, encoders and plugins; with a NAME, that model's keys and their meanings."""
+    from recbole_llm.tasks.models import describe, list_all
+
+    for line in list_all() if name is None else describe(name):
+        click.echo(line)

@@ -1,0 +1,73 @@
+"""Commands of trained models: ``recommend``, ``export``, and ``zero-shot``, which trains one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from recbole_llm.commands.shared import ARGS, arguments, command, names, split
+
+
+@click.command("zero-shot", context_settings=ARGS)
+@click.option("--train", required=True, help="Data sets to train on, separated by commas.")
+@click.option("--test", required=True, help="The unseen data set.")
+@arguments
+@command
+def zero_shot(train: str, test: str, arguments: tuple[str, ...]) -> None:
+    """Train on some data sets, test on another: zero-shot --train=a,b --test=c [--key=value …]."""
+    from recbole_llm.tasks.zero_shot import zero_shot as do
+
+    argv, files = split(arguments)
+    do(names(train), test, config_file_list=files, argv=argv)
+
+
+@click.command(context_settings=ARGS)
+@click.option("--checkpoint", help="File of a trained model.")
+@click.option("--model", "folder", help="Folder of an exported model, in place of --checkpoint.")
+@click.option("--users", help="User ids, separated by commas, or 'all'.")
+@click.option("--items", help="In place of --users: item ids of a new user, oldest first.")
+@click.option("--histories", help="File of new users: JSON lines of user, items.")
+@click.option("--query", help="What the user is looking for, in words (AlphaRec).")
+@click.option("--query-weight", type=float, help="Of the query, 0 to 1.")
+@click.option("-k", default=10, show_default=True, help="Items a user.")
+@click.option("--candidates", help="File of the only items to recommend, one id a line.")
+@click.option("--exclude", help="File of items never to recommend, one id a line.")
+@click.option("--where", help="Condition on the items' fields, such as \"category == 'tea'\".")
+@click.option("--keep-history", is_flag=True, help="Recommend items that the user has, too.")
+@click.option("--format", "kind", help="csv, jsonl, json or parquet; else as --output is called.")
+@click.option("--output", type=click.Path(), help="File to write; by default the screen.")
+@arguments
+@command
+def recommend(
+    users: str | None, items: str | None, arguments: tuple[str, ...], **options: Any
+) -> None:
+    """Recommend items: recommend --checkpoint=FILE --users=u1,u2 [-k 10] [--key=value …].
+
+    Keys such as --data_path, --encoder_base_url or --embedding_path beat the checkpoint's.
+    """
+    from recbole_llm.tasks.recommend_files import recommend_to_file
+
+    argv, files = split(arguments)
+    known = users if users in (None, "all") else names(users)
+    recommend_to_file(files, argv, users=known, items=items and names(items), **options)
+
+
+@click.command(context_settings=ARGS)
+@click.option("--checkpoint", required=True, help="File of a trained model.")
+@click.option("--output", required=True, type=click.Path(), help="Folder to write.")
+@click.option(
+    "--histories/--no-histories",
+    default=True,
+    show_default=True,
+    help="Whether users' interactions go with it; without, it takes new users alone.",
+)
+@arguments
+@command
+def export(checkpoint: str, output: str, histories: bool, arguments: tuple[str, ...]) -> None:
+    """Make a model stand alone: export --checkpoint=FILE --output=FOLDER [--key=value …]."""
+    from recbole_llm.tasks.export import export as do
+
+    argv, files = split(arguments)
+    for line in do(checkpoint, output, histories, config_file_list=files, argv=argv):
+        click.echo(line)
