@@ -17,13 +17,13 @@ import torch
 
 from recbole_llm.core import distributed
 from recbole_llm.core.config import Config
+from recbole_llm.core.digest import file_digest
 from recbole_llm.core.files import check_folder, written_whole
 from recbole_llm.core.log import FOLDER, SHOWN, log_file
 from recbole_llm.core.stored import DONE, FREE, NEVER, plain_config
 from recbole_llm.data.training import interaction_count
 from recbole_llm.evaluation.protocol import protocol
 from recbole_llm.features.attach import attached
-from recbole_llm.features.digest import file_digest
 from recbole_llm.trainers.progress import duration
 from recbole_llm.version import __version__
 

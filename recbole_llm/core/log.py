@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import re
 import sys
@@ -19,6 +17,7 @@ from recbole.utils.logger import RemoveColorFilter, log_colors_config
 from tqdm import tqdm
 
 from recbole_llm.core import distributed
+from recbole_llm.core.digest import digest
 from recbole_llm.core.secrets import without_credentials
 from recbole_llm.core.stored import DONE, FREE, NEVER, plain_config
 
@@ -131,9 +130,7 @@ def run_name(config: Config) -> str:
 
     The six digits are of the settings: runs that differ only in folders or the machine share them.
     """
-    settings = plain_config(config, (NEVER | FREE) - DONE)
-    content = json.dumps(settings, sort_keys=True, default=str)
-    short = hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:6]
+    short = digest(plain_config(config, (NEVER | FREE) - DONE))[:6]
     now = time.time_ns()
     moment = time.strftime("%b-%d-%Y_%H-%M-%S", time.localtime(now // 10**9))
     data = re.sub(r"[^\w.+-]", "_", str(config["dataset"]))

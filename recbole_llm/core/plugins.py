@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -49,10 +49,12 @@ class Plugins:
         self.manager.register(plugin, name)
         try:
             self._check_hooks(plugin, name)
-            specs = self._specs(plugin)
+            specs: list[Spec] = []
+            for kind in ("models", "encoders", "features", "stages"):
+                specs += self._registered(plugin, kind)
             self.registry.check(specs, origin=name)
-            settings = self._settings(plugin)
-            later = _register_metrics(self._own(plugin).get("register_metrics"))
+            settings = self._registered(plugin, "settings")
+            later = _register_metrics(self._registered(plugin, "metrics"))
         except Exception:
             self.manager.unregister(plugin)
             raise
@@ -84,20 +86,13 @@ class Plugins:
                     f"{did_you_mean(attribute, known)} known hooks: {', '.join(sorted(known))}"
                 )
 
-    def _specs(self, plugin: object) -> list[Spec]:
-        specs: list[Spec] = []
-        own = self._own(plugin)
-        for kind in ("models", "encoders", "features", "stages"):
-            if f"register_{kind}" in own:
-                own[f"register_{kind}"](specs.append)
-        return specs
-
-    def _settings(self, plugin: object) -> list[str | type]:
-        classes: list[str | type] = []
-        hook = self._own(plugin).get("register_settings")
+    def _registered(self, plugin: object, kind: str) -> list[Any]:
+        """What the plugin's hook for that kind registers."""
+        found: list[Any] = []
+        hook = self._own(plugin).get(f"register_{kind}")
         if hook is not None:
-            hook(classes.append)
-        return classes
+            hook(found.append)
+        return found
 
     def load(self, entry_point: EntryPoint) -> None:
         """Load an installed plugin; a broken one is logged and noted, the others go on."""
@@ -218,11 +213,8 @@ def default_config_files(name: str) -> list[str]:
     return [str(f) for f in files]
 
 
-def _register_metrics(hook: Callable[..., Any] | None) -> list[str]:
+def _register_metrics(metrics: Sequence[str | type[Any]]) -> list[str]:
     """Register a plugin's metrics, but for those given by name, which are returned."""
-    metrics: list[str | type[Any]] = []
-    if hook is not None:
-        hook(metrics.append)
     classes = [metric for metric in metrics if not isinstance(metric, str)]
     if classes:
         from recbole_llm.core import compat

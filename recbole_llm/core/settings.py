@@ -17,15 +17,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Protocol, TypeVar
+from typing import Annotated, Any, ClassVar, Protocol, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from recbole_llm.core.errors import unknown
 from recbole_llm.core.type_names import choices, type_name
-
-Self = TypeVar("Self", bound="Settings")
 
 
 class ConfigLike(Protocol):
@@ -105,7 +103,7 @@ class Settings(BaseModel):
     )
 
     @classmethod
-    def of(cls: type[Self], config: ConfigLike) -> Self:
+    def of(cls, config: ConfigLike) -> Self:
         """The settings that a configuration holds; keys that it lacks have their defaults.
 
         Raises:

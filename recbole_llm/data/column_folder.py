@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import sys
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recbole_llm.core.digest import file_digest
 from recbole_llm.core.tokens import unpack
 from recbole_llm.data.blocks import InteractionFile
 from recbole_llm.data.settings import LONGEST_ON_DISK
@@ -101,9 +101,4 @@ def _unchanged(file: Path, about: Mapping[str, Any]) -> bool:
         return False
     if state.st_mtime_ns == about["changed_ns"]:
         return True
-    expected: str = about["sha256"]
-    digest = hashlib.sha256()
-    with file.open("rb") as opened:
-        while block := opened.read(2**22):
-            digest.update(block)
-    return digest.hexdigest() == expected
+    return file_digest(file) == str(about["sha256"])

@@ -18,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 from recbole.evaluator.collector import DataStruct
 
+from recbole_llm.core.digest import short_digests
 from recbole_llm.core.files import written_whole
 from recbole_llm.evaluation.auc import user_aucs
 from recbole_llm.evaluation.groups import PAIRS, USERS
-from recbole_llm.features.digest import short_digests
 
 if TYPE_CHECKING:
     from recbole.data.dataset import Dataset

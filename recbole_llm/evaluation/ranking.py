@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING, Any
 
 import torch
 from recbole.evaluator.collector import Collector, DataStruct
 from torch import Tensor
 
+from recbole_llm.core.digest import short_digests
 from recbole_llm.data.training import item_counts
 from recbole_llm.evaluation.beyond import COUNTS, VECTORS
 from recbole_llm.evaluation.blocks import BlockScores
@@ -174,11 +174,6 @@ class RankingCollector(Collector):  # type: ignore[misc]
         if self._item_keys is None:
             keys = torch.arange(scores.shape[1])
             if self._tokens is not None:
-                keys = torch.tensor([_hash(str(token)) for token in self._tokens])
+                keys = torch.from_numpy(short_digests(str(t).encode() for t in self._tokens))
             self._item_keys = keys.to(scores.device)
         return self._item_keys
-
-
-def _hash(text: str) -> int:
-    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little", signed=True)

@@ -9,7 +9,7 @@ from logging import getLogger
 import numpy as np
 import numpy.typing as npt
 
-from recbole_llm.features.digest import digest, short_digests
+from recbole_llm.core.digest import digest, short_digests
 from recbole_llm.features.errors import TableError, first_names
 from recbole_llm.features.table import EmbeddingTable, Matrix
 

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from recbole_llm.core.digest import digest
 from recbole_llm.core.plugins import get_registry
 from recbole_llm.core.registry import FeatureSpec, resolve
-from recbole_llm.features.digest import digest
 from recbole_llm.features.encoders.base import encoder_spec
 from recbole_llm.features.item_settings import ItemSettings
 from recbole_llm.features.prompt_settings import PromptSettings

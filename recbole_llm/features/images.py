@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from recbole_llm.core.digest import file_digest
 from recbole_llm.core.errors import did_you_mean
-from recbole_llm.features.digest import file_digest
 from recbole_llm.features.encoders.base import Encoder, EncoderError, PictureEncoder
 from recbole_llm.features.errors import first_names
 from recbole_llm.features.item_settings import ItemSettings

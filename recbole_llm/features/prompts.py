@@ -15,6 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from recbole_llm.core.errors import did_you_mean
+from recbole_llm.core.plugins import get_plugin_manager
 from recbole_llm.data.training import training_interactions
 from recbole_llm.features.atomic import AtomicFile
 from recbole_llm.features.lengths import TokenLimit, keep_newest
@@ -223,9 +224,6 @@ def _say_new(count: int) -> None:
 
 
 def _override(hook: str, config: Config, dataset: Dataset) -> Mapping[str, str] | None:
-    # Plugins are above this module; only the call reaches up.
-    from recbole_llm.core.plugins import get_plugin_manager
-
     caller = getattr(get_plugin_manager().hook, hook)
     texts: Mapping[str, str] | None = caller(config=config, dataset=dataset)
     return texts

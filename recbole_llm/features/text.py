@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from recbole_llm.core.digest import digest, short_digests, texts_digest
 from recbole_llm.features.actors import encode_of
 from recbole_llm.features.align import Coverage, align
-from recbole_llm.features.digest import digest, short_digests, texts_digest
 from recbole_llm.features.encoders.base import (
     Encoder,
     HiddenStates,

@@ -46,7 +46,7 @@ class CausalDecoder(nn.Module):
             model.gradient_checkpointing_enable({"use_reentrant": False})
         model.requires_grad_(tuning == "full")
         model.get_input_embeddings().requires_grad_(False)  # stands in for that of the words
-        self.model = _with_adapters(model, rank) if tuning == "lora" else model
+        self.model = with_adapters(model, rank) if tuning == "lora" else model
 
     @property
     def width(self) -> int:
@@ -165,10 +165,15 @@ def _unsplittable(model: Any, reason: str) -> ValueError:
     )
 
 
-def _with_adapters(model: Any, rank: int) -> Any:
+def with_adapters(model: Any, rank: int) -> Any:
+    """The model with low-rank adapters at all linear layers, which alone train.
+
+    Raises:
+        ValueError: peft is not installed.
+    """
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError as error:
-        raise ValueError("tuning: lora needs a package: pip install peft") from error
+        raise ValueError("low-rank adapters (LoRA) need a package: pip install peft") from error
     settings = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear")
     return get_peft_model(model, settings)

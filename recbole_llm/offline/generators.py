@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from recbole_llm.core.digest import digest
 from recbole_llm.core.secrets import without_credentials
-from recbole_llm.features.digest import digest
 from recbole_llm.features.encoders.adapters import adapted_writer, adapter_digest
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.encoders.decoders import Source
@@ -203,12 +203,7 @@ class ChatGenerator:
         return [text for text, _ in answers]
 
     def _answer(self, prompt: str) -> tuple[str, int]:
-        try:
-            return read_chat(self.endpoint.body(lambda: self._asked(prompt), _MAX_BYTES))
-        except EncoderError as error:
-            raise self.endpoint.failed(error) from error
-        except Exception as error:  # whatever the client and its transport may raise
-            raise self.endpoint.failed(f"{type(error).__name__}: {error}") from error
+        return self.endpoint.answer(lambda: self._asked(prompt), _MAX_BYTES, read_chat)
 
     def _asked(self, prompt: str) -> Any:
         own = self.settings

@@ -22,8 +22,8 @@ from logging import getLogger
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from recbole_llm.core.digest import digest
 from recbole_llm.core.log import SHOWN
-from recbole_llm.features.digest import digest
 from recbole_llm.features.store import cache_dir
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from logging import getLogger
 from pathlib import Path
 from typing import Any
 
+from recbole_llm.core.digest import digest, file_digest
 from recbole_llm.core.log import SHOWN
-from recbole_llm.features.digest import digest, file_digest
 from recbole_llm.features.encoders.decoders import Source
 from recbole_llm.features.encoders.smollm import NAMES
 from recbole_llm.features.item_settings import ItemSettings

@@ -17,6 +17,7 @@ from recbole_llm.core.checkpoint import load_checkpoint, save_atomically
 from recbole_llm.features.encoders.adapters import tunable
 from recbole_llm.features.encoders.decoders import Source
 from recbole_llm.features.images import read_picture
+from recbole_llm.layers.decoder import with_adapters
 from recbole_llm.offline.settings import TuneSettings
 from recbole_llm.offline.stage import StageError
 
@@ -56,15 +57,11 @@ class Tuner:
     def __init__(
         self, source: Source, settings: TuneSettings, device: str, max_pixels: int
     ) -> None:
-        from peft import LoraConfig, get_peft_model
-
         self.settings, self.device, self.max_pixels = settings, device, max_pixels
         base, self.processor = tunable(source)
         self.tokenizer = getattr(self.processor, "tokenizer", self.processor)
-        rank = settings.tune_rank
         torch.manual_seed(0)  # the adapters start at random
-        adapters = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear")
-        self.model: Any = get_peft_model(base, adapters).to(device)
+        self.model: Any = with_adapters(base, settings.tune_rank).to(device)
         self.trained = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
         self.optimizer = torch.optim.AdamW(
             self.trained.values(), settings.tune_learning_rate, weight_decay=0.0

@@ -1,8 +1,7 @@
-"""What every trainer of this package has beyond RecBole's; the trainers are in `stock`."""
+"""What every trainer of this package has beyond RecBole's; see `trainer` and `stock`."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -13,10 +12,6 @@ from recbole.utils import ModelType, early_stopping, set_color
 
 from recbole_llm.core import distributed
 from recbole_llm.core.checkpoint import (
-    load_checkpoint,
-    load_model_state,
-    model_state,
-    require,
     save_atomically,
 )
 from recbole_llm.core.log import run_name
@@ -26,13 +21,9 @@ from recbole_llm.core.tokens import Packed, check_numbers, pack, vocabulary_of
 from recbole_llm.data.training import training_digest
 from recbole_llm.evaluation.group_metrics import without_groups
 from recbole_llm.evaluation.parts import evaluation_parts
-from recbole_llm.evaluation.ranking import RankingCollector
 from recbole_llm.features.changes import feature_state
-from recbole_llm.trainers.optimizers import TableAndRest, fuse, sparse_table
 from recbole_llm.trainers.progress import Progress
-from recbole_llm.trainers.ranking import BlockRankingMixin
-from recbole_llm.trainers.replicas import ReplicaTrainer, align_statistics
-from recbole_llm.trainers.resume import ResumableMixin
+from recbole_llm.trainers.replicas import align_statistics
 
 if TYPE_CHECKING:
     from recbole.config import Config
@@ -107,7 +98,7 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
 
     def keep_names(self, train_data: AbstractDataLoader) -> None:
         """Let checkpoints name the ids of a loader's data set, and what its features were of."""
-        dataset = _dataset(train_data)
+        dataset = data_set_of(train_data)
         if dataset is None:
             return
         tokens = pack(vocabulary_of(dataset))
@@ -172,76 +163,7 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
         }
 
 
-class Trainer(ResumableMixin, EngineMixin, BlockRankingMixin, ReplicaTrainer):
-    """RecBole's trainer with the engine, fused Adam, and checkpoints that hold nothing pickled."""
-
-    def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
-        table = sparse_table(self.model, self.config)
-        if table is not None:
-            kwargs["params"] = [p for p in self.model.parameters() if p is not table.weight]
-        optimizer: torch.optim.Optimizer = super()._build_optimizer(**kwargs)
-        if self.config["fused_optimizer"]:
-            fuse(optimizer)
-        if table is None:
-            return optimizer
-        return TableAndRest(optimizer, table.weight, self.learning_rate)
-
-    def _checkpoint(self, epoch: int) -> dict[str, Any]:
-        state = {**super()._checkpoint(epoch), **model_state(self.model)}
-        return {**state, "optimizer": self.optimizer.state_dict()}
-
-    def resume_checkpoint(self, resume_file: str | os.PathLike[str]) -> None:
-        """Train on from the best epoch's checkpoint, in whose place the next ones are saved, as
-        RecBole does; `resume_run` goes on from the last epoch, with its random numbers.
-
-        Raises:
-            ValueError: no checkpoint, a damaged one, or one of another model or other item vectors.
-        """
-        checkpoint = load_checkpoint(resume_file)
-        require(checkpoint, ("optimizer", "epoch", "cur_step", "best_valid_score"), resume_file)
-        load_model_state(self.model, checkpoint, resume_file)
-        self._resumed_tokens = checkpoint.get("tokens")
-        self.saved_model_file = str(resume_file)
-        trained, present = checkpoint["config"].get("model"), self.config["model"]
-        if trained != present:
-            self.logger.warning(f"{resume_file} is of model {trained}, resumed as {present}")
-        self._continue(checkpoint)
-        self.logger.info(f"Checkpoint loaded. Resume training from epoch {self.start_epoch}")
-
-    def _continue(self, checkpoint: dict[str, Any]) -> None:
-        """Stand where the checkpoint was written."""
-        self.optimizer.load_state_dict(checkpoint["optimizer"])
-        self.start_epoch = checkpoint["epoch"] + 1
-        self.cur_step = checkpoint["cur_step"]
-        self.best_valid_score = checkpoint["best_valid_score"]
-
-    def evaluate(
-        self,
-        eval_data: AbstractDataLoader,
-        load_best_model: bool = True,
-        model_file: str | None = None,
-        show_progress: bool = False,
-    ) -> Any:
-        """Metrics of the model, or of a checkpoint's weights; arguments and result as RecBole's.
-
-        Raises:
-            ValueError: no checkpoint, a damaged one, or one of another model or other item vectors.
-        """
-        if eval_data and load_best_model:
-            file = model_file or self.saved_model_file
-            distributed.wait()  # until it is saved
-            checkpoint, dataset = load_checkpoint(file), _dataset(eval_data)
-            if dataset is not None and model_file is not None:  # else it was saved here
-                check_numbers(pack(vocabulary_of(dataset)), checkpoint.get("tokens"))
-            load_model_state(self.model, checkpoint, file)
-            self.logger.info(f"Loading model structure and parameters from {file}")
-        if eval_data and isinstance(self.eval_collector, RankingCollector):
-            self.eval_collector.begin(eval_data)
-        with distributed.main_randomness():
-            return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
-
-
-def _dataset(data: object) -> Dataset | None:
+def data_set_of(data: object) -> Dataset | None:
     """The data set of a loader; a loader of a plugin's may have none."""
     dataset = getattr(data, "_dataset", None)
     return dataset if isinstance(dataset, Dataset) else None

@@ -12,7 +12,7 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import calculate_valid_score
 from torch import Tensor, nn
 
-from recbole_llm.trainers.engine import Trainer
+from recbole_llm.trainers.trainer import Trainer
 
 
 class Task(Protocol):

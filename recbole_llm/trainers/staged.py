@@ -13,9 +13,9 @@ from recbole.utils import set_color
 
 from recbole_llm.core import distributed
 from recbole_llm.core.checkpoint import load_checkpoint, load_model_state, save_atomically
-from recbole_llm.trainers.engine import Trainer
 from recbole_llm.trainers.phase import Phase
 from recbole_llm.trainers.resume import KEY
+from recbole_llm.trainers.trainer import Trainer
 
 if TYPE_CHECKING:
     from recbole.data.dataloader import AbstractDataLoader

@@ -16,8 +16,9 @@ from recbole.utils import get_trainer as get_recbole_trainer
 from recbole_llm.core.checkpoint import load_checkpoint
 from recbole_llm.core.plugins import find_model, get_model
 from recbole_llm.core.registry import resolve
-from recbole_llm.trainers.engine import EngineMixin, Trainer
+from recbole_llm.trainers.engine import EngineMixin
 from recbole_llm.trainers.replicas import ReplicaTrainer
+from recbole_llm.trainers.trainer import Trainer
 
 if TYPE_CHECKING:
     from recbole.config import Config

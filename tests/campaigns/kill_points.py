@@ -18,8 +18,8 @@ import torch
 from killing import CASES, damaged, differences, finished, prepare, start, train
 from recbole.trainer import Trainer as RecBoleTrainer
 
-from recbole_llm.trainers.engine import Trainer
 from recbole_llm.trainers.staged import StagedTrainer
+from recbole_llm.trainers.trainer import Trainer
 
 # Where a run can be killed: a function, and the shares of its calls of which one is the last.
 # RecBole looks for nan once a batch, and validates between two epochs.

@@ -58,5 +58,5 @@ def encoder(monkeypatch: pytest.MonkeyPatch) -> CountingEncoder:
     register_encoders(specs.append)
     counting = CountingEncoder()
     registry.add([*specs, EncoderSpec("counting", lambda config: counting)], "test")
-    monkeypatch.setattr(base, "_registry", lambda: registry)
+    monkeypatch.setattr(base, "get_registry", lambda: registry)
     return counting

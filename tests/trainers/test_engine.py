@@ -19,7 +19,7 @@ from recbole_llm.core.checkpoint import load_checkpoint
 from recbole_llm.core.config import Config
 from recbole_llm.quick_start import build_model, load_data
 from recbole_llm.testing import write_tiny_dataset
-from recbole_llm.trainers.engine import Trainer
+from recbole_llm.trainers.trainer import Trainer
 
 
 class Line(AbstractRecommender):  # type: ignore[misc]

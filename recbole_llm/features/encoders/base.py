@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from recbole_llm.core.registry import EncoderSpec, Registry, resolve
+from recbole_llm.core.plugins import get_registry
+from recbole_llm.core.registry import EncoderSpec, resolve
 from recbole_llm.core.settings import ConfigLike
 from recbole_llm.features.settings import EncoderSettings
 from recbole_llm.features.table import EmbeddingTable
@@ -83,46 +84,33 @@ class HiddenStates(Protocol):
     layer: int
 
 
-def create_encoder(config: ConfigLike, registry: Registry | None = None) -> Encoder | TableSource:
+def create_encoder(config: ConfigLike) -> Encoder | TableSource:
     """The encoder that `encoder` names.
-
-    Args:
-        config: the configuration.
-        registry: where to look; by default this process's.
 
     Raises:
         ValueError: unknown kind (near matches are listed), or a key of a wrong type.
         EncoderError: it cannot be loaded here; the message says why and which ones can.
     """
-    known = registry if registry is not None else _registry()
-    spec = encoder_spec(config, known)
+    spec = encoder_spec(config)
     missing = spec.missing()
     if missing:
         packages = " ".join(name.replace("_", "-") for name in missing)
-        raise _unavailable(spec, f"it needs a package: pip install {packages}", known)
+        raise _unavailable(spec, f"it needs a package: pip install {packages}")
     try:
         encoder: Encoder | TableSource = resolve(spec.factory)(config)
     except (EncoderError, ImportError) as error:
-        raise _unavailable(spec, str(error), known) from error
+        raise _unavailable(spec, str(error)) from error
     return encoder
 
 
-def encoder_spec(config: ConfigLike, registry: Registry | None = None) -> EncoderSpec:
+def encoder_spec(config: ConfigLike) -> EncoderSpec:
     """The kind that `encoder` names; ValueError with near matches if there is none."""
-    known = registry if registry is not None else _registry()
-    return known.encoder(EncoderSettings.of(config).encoder)
+    return get_registry().encoder(EncoderSettings.of(config).encoder)
 
 
-def _registry() -> Registry:
-    # Only here do the embeddings reach up: plugins imports this package's siblings.
-    from recbole_llm.core.plugins import get_registry
-
-    return get_registry()
-
-
-def _unavailable(spec: EncoderSpec, reason: str, registry: Registry) -> EncoderError:
+def _unavailable(spec: EncoderSpec, reason: str) -> EncoderError:
     others = sorted(
-        s.name for s in registry.encoders.values() if s.name != spec.name and not s.missing()
+        s.name for s in get_registry().encoders.values() if s.name != spec.name and not s.missing()
     )
     return EncoderError(
         f"encoder '{spec.name}' cannot be loaded: {reason}; encoders whose packages are installed "

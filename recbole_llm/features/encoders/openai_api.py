@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from recbole_llm.core.digest import digest
 from recbole_llm.core.secrets import without_credentials
 from recbole_llm.core.settings import ConfigLike
-from recbole_llm.features.digest import digest
 from recbole_llm.features.encoders.answers import read_answer
 from recbole_llm.features.encoders.base import Encoder, EncoderError
 from recbole_llm.features.encoders.endpoint import Endpoint, api_key
@@ -85,13 +85,11 @@ class OpenAIEncoder:
         return vectors
 
     def _request(self, texts: list[str]) -> Matrix:
-        try:
-            body = self.endpoint.body(lambda: self._asked(texts), _MAX_BYTES * (len(texts) + 1))
-            vectors = read_answer(body, len(texts), self._width)
-        except EncoderError as error:
-            raise self.endpoint.failed(error) from error
-        except Exception as error:  # whatever the client and its transport may raise
-            raise self.endpoint.failed(f"{type(error).__name__}: {error}") from error
+        vectors = self.endpoint.answer(
+            lambda: self._asked(texts),
+            _MAX_BYTES * (len(texts) + 1),
+            lambda body: read_answer(body, len(texts), self._width),
+        )
         self._width = vectors.shape[1]
         return vectors
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recbole_llm.features.digest import digest, files_digest
+from recbole_llm.core.digest import digest, files_digest
 from recbole_llm.features.encoders.base import Encoder, EncoderError
 from recbole_llm.features.encoders.bundled import NAME as MINILM
 from recbole_llm.features.encoders.bundled import bundled_folder

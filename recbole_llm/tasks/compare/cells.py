@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from recbole_llm.core.config import Config
+from recbole_llm.core.digest import digest, files_digest
 from recbole_llm.core.plugins import get_plugins
 from recbole_llm.core.registry import PACKAGE
 from recbole_llm.core.stored import FREE, plain_config
 from recbole_llm.features.attach import reads_of
-from recbole_llm.features.digest import digest, files_digest
 from recbole_llm.features.encoders.base import TableSource, create_encoder
 from recbole_llm.report import fingerprints, versions
 from recbole_llm.tasks.compare.entries import Entry, plain_arguments

@@ -11,10 +11,10 @@ import torch
 
 from recbole_llm.core.checkpoint import load_checkpoint
 from recbole_llm.core.config import Config
+from recbole_llm.core.digest import short_digests
 from recbole_llm.core.tokens import unpack
 from recbole_llm.data.create import create_dataset
 from recbole_llm.features.attach import features_of, reads_of
-from recbole_llm.features.digest import short_digests
 from recbole_llm.features.prompts import item_titles
 from recbole_llm.features.templates import PromptError
 from recbole_llm.models.pad.gate import EXPERTS

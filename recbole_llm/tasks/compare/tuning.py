@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from recbole_llm.core.digest import digest
 from recbole_llm.core.files import check_folder, written_whole
 from recbole_llm.core.schema import parse_literal
 from recbole_llm.core.settings import Space
-from recbole_llm.features.digest import digest
 from recbole_llm.tasks.compare.cells import run_key
 from recbole_llm.tasks.compare.entries import Entry, parse_models, plain_arguments
 from recbole_llm.tasks.compare.executors import Executor, open_executor

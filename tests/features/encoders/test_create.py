@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -7,16 +8,22 @@ from made_texts import PlainConfig
 
 from recbole_llm.core.plugins import list_encoders
 from recbole_llm.core.registry import EncoderSpec, Registry, resolve
-from recbole_llm.features.encoders import register_encoders
+from recbole_llm.features.encoders import base, register_encoders
 from recbole_llm.features.encoders.base import EncoderError, create_encoder
 from recbole_llm.features.settings import EncoderSettings
 from recbole_llm.testing import HashEncoder
 
 
-def registry(*specs: EncoderSpec) -> Registry:
-    made = Registry()
-    made.add(specs, "test")
-    return made
+@pytest.fixture
+def register(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Makes the specs given the only kinds that there are."""
+
+    def only(*specs: EncoderSpec) -> None:
+        made = Registry()
+        made.add(specs, "test")
+        monkeypatch.setattr(base, "get_registry", lambda: made)
+
+    return only
 
 
 def test_the_built_in_kinds_are_registered_through_the_hook() -> None:
@@ -32,8 +39,10 @@ def test_an_unknown_kind_lists_near_matches() -> None:
         create_encoder(PlainConfig(encoder="bundeld"))
 
 
-def test_a_missing_package_is_named_with_the_kinds_that_work() -> None:
-    known = registry(
+def test_a_missing_package_is_named_with_the_kinds_that_work(
+    register: Callable[..., None],
+) -> None:
+    register(
         EncoderSpec("far", "x:y", requires=("not_there_at_all", "json")),
         EncoderSpec("near", "x:y", requires=("json",)),
         EncoderSpec("away", "x:y", requires=("not_there_either",)),
@@ -43,23 +52,25 @@ def test_a_missing_package_is_named_with_the_kinds_that_work() -> None:
         "encoders whose packages are installed here: near"
     )
     with pytest.raises(EncoderError) as caught:
-        create_encoder(PlainConfig(encoder="far"), known)
+        create_encoder(PlainConfig(encoder="far"))
     assert str(caught.value) == expected
 
 
-def test_a_factorys_refusal_is_passed_on_with_the_kinds_that_work() -> None:
+def test_a_factorys_refusal_is_passed_on_with_the_kinds_that_work(
+    register: Callable[..., None],
+) -> None:
     def refuse(config: Any) -> None:
         raise EncoderError("no weights")
 
-    known = registry(EncoderSpec("a", refuse), EncoderSpec("b", refuse))
+    register(EncoderSpec("a", refuse), EncoderSpec("b", refuse))
     with pytest.raises(EncoderError, match="'a' cannot be loaded: no weights; .* here: b"):
-        create_encoder(PlainConfig(encoder="a"), known)
+        create_encoder(PlainConfig(encoder="a"))
 
 
-def test_a_plugins_encoder_gets_the_configuration() -> None:
+def test_a_plugins_encoder_gets_the_configuration(register: Callable[..., None]) -> None:
     made = HashEncoder()
-    known = registry(EncoderSpec("mine", lambda config: config["x"]))
-    assert create_encoder(PlainConfig(encoder="mine", x=made), known) is made
+    register(EncoderSpec("mine", lambda config: config["x"]))
+    assert create_encoder(PlainConfig(encoder="mine", x=made)) is made
 
 
 def test_the_device_is_recboles_unless_the_encoder_has_its_own() -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from recbole_llm.features.digest import digest, files_digest
+from recbole_llm.core.digest import digest, files_digest
 from recbole_llm.features.encoders.batching import token_batches
 from recbole_llm.features.encoders.packed.bert import PackedBert
 from recbole_llm.features.settings import EncoderSettings

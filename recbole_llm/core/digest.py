@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-_CHUNK = 1 << 22  # bytes
 # Blobs of the hub's cache that are kept in LFS are named by their SHA-256.
 _HUB_BLOB = re.compile(r"[0-9a-f]{64}")
 
@@ -28,11 +27,8 @@ def file_digest(path: str | Path) -> str:
     real = Path(path).resolve()
     if real.parent.name == "blobs" and _HUB_BLOB.fullmatch(real.name):
         return real.name
-    total = hashlib.sha256()
     with real.open("rb") as file:
-        while block := file.read(_CHUNK):
-            total.update(block)
-    return total.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def files_digest(folder: Path, files: Iterable[Path]) -> str:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from recbole_llm.features.digest import digest, file_digest, files_digest, texts_digest
+from recbole_llm.core.digest import digest, file_digest, files_digest, texts_digest
 
 
 def test_digests_change_with_every_part() -> None:

@@ -1,0 +1,104 @@
+"""The trainer of most models; RecBole's other trainers with the engine are in `stock`."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from recbole_llm.core import distributed
+from recbole_llm.core.checkpoint import load_checkpoint, load_model_state, model_state, require
+from recbole_llm.core.tokens import check_numbers, pack, vocabulary_of
+from recbole_llm.data.ranking_step import has_factors
+from recbole_llm.evaluation.blocks import BlockScores
+from recbole_llm.evaluation.ranking import RankingCollector
+from recbole_llm.trainers.engine import EngineMixin, data_set_of
+from recbole_llm.trainers.optimizers import TableAndRest, fuse, sparse_table
+from recbole_llm.trainers.replicas import ReplicaTrainer
+from recbole_llm.trainers.resume import ResumableMixin
+
+if TYPE_CHECKING:
+    from recbole.data.dataloader import AbstractDataLoader
+
+
+class Trainer(ResumableMixin, EngineMixin, ReplicaTrainer):
+    """RecBole's trainer with the engine, fused Adam, and checkpoints that hold nothing pickled."""
+
+    _items_a_block: int | None = None  # of the loader; see `recbole_llm.data.ranking_step`
+
+    def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
+        table = sparse_table(self.model, self.config)
+        if table is not None:
+            kwargs["params"] = [p for p in self.model.parameters() if p is not table.weight]
+        optimizer: torch.optim.Optimizer = super()._build_optimizer(**kwargs)
+        if self.config["fused_optimizer"]:
+            fuse(optimizer)
+        if table is None:
+            return optimizer
+        return TableAndRest(optimizer, table.weight, self.learning_rate)
+
+    def _checkpoint(self, epoch: int) -> dict[str, Any]:
+        state = {**super()._checkpoint(epoch), **model_state(self.model)}
+        return {**state, "optimizer": self.optimizer.state_dict()}
+
+    def resume_checkpoint(self, resume_file: str | os.PathLike[str]) -> None:
+        """Train on from the best epoch's checkpoint, in whose place the next ones are saved, as
+        RecBole does; `resume_run` goes on from the last epoch, with its random numbers.
+
+        Raises:
+            ValueError: no checkpoint, a damaged one, or one of another model or other item vectors.
+        """
+        checkpoint = load_checkpoint(resume_file)
+        require(checkpoint, ("optimizer", "epoch", "cur_step", "best_valid_score"), resume_file)
+        load_model_state(self.model, checkpoint, resume_file)
+        self._resumed_tokens = checkpoint.get("tokens")
+        self.saved_model_file = str(resume_file)
+        trained, present = checkpoint["config"].get("model"), self.config["model"]
+        if trained != present:
+            self.logger.warning(f"{resume_file} is of model {trained}, resumed as {present}")
+        self._continue(checkpoint)
+        self.logger.info(f"Checkpoint loaded. Resume training from epoch {self.start_epoch}")
+
+    def _continue(self, checkpoint: dict[str, Any]) -> None:
+        """Stand where the checkpoint was written."""
+        self.optimizer.load_state_dict(checkpoint["optimizer"])
+        self.start_epoch = checkpoint["epoch"] + 1
+        self.cur_step = checkpoint["cur_step"]
+        self.best_valid_score = checkpoint["best_valid_score"]
+
+    def evaluate(
+        self,
+        eval_data: AbstractDataLoader,
+        load_best_model: bool = True,
+        model_file: str | None = None,
+        show_progress: bool = False,
+    ) -> Any:
+        """Metrics of the model, or of a checkpoint's weights; arguments and result as RecBole's.
+
+        Raises:
+            ValueError: no checkpoint, a damaged one, or one of another model or other item vectors.
+        """
+        self._items_a_block = getattr(eval_data, "items_a_block", None)
+        if eval_data and load_best_model:
+            file = model_file or self.saved_model_file
+            distributed.wait()  # until it is saved
+            checkpoint, dataset = load_checkpoint(file), data_set_of(eval_data)
+            if dataset is not None and model_file is not None:  # else it was saved here
+                check_numbers(pack(vocabulary_of(dataset)), checkpoint.get("tokens"))
+            load_model_state(self.model, checkpoint, file)
+            self.logger.info(f"Loading model structure and parameters from {file}")
+        if eval_data and isinstance(self.eval_collector, RankingCollector):
+            self.eval_collector.begin(eval_data)
+        with distributed.main_randomness():
+            return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
+
+    def _full_sort_batch_eval(self, batched_data: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The batch, its scores [B, n], by blocks where the loader asks for it and the model can,
+        and rows and items of its positives."""
+        if self._items_a_block is None or not has_factors(type(self.model)):
+            whole: tuple[Any, ...] = super()._full_sort_batch_eval(batched_data)
+            return whole
+        interaction, history, *positives = batched_data
+        rows, items = self.model.score_factors(interaction.to(self.device))
+        return interaction, BlockScores(rows, items, history, self._items_a_block), *positives
