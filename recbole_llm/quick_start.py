@@ -167,14 +167,13 @@ def load_data_and_model(
 
 def _report_split(config: Config, checkpoint: Mapping[str, Any], dataset: Dataset) -> None:
     """Say where a model that may be built on the training interactions now gets others."""
-    built_on = (ModelType.GENERAL, ModelType.KNOWLEDGE, ModelType.TRADITIONAL)
-    if config["MODEL_TYPE"] in built_on and checkpoint.get("trained_on") != training_digest(
-        dataset
-    ):
+    kinds = (ModelType.GENERAL, ModelType.KNOWLEDGE, ModelType.TRADITIONAL)
+    built_on = getattr(config.model_class, "built_on_training", config["MODEL_TYPE"] in kinds)
+    if built_on and checkpoint.get("trained_on") != training_digest(dataset):
         getLogger("recbole_llm").warning(
             f"the training interactions are not those of the checkpoint, since the files changed "
             f"or (eval_args.order RO) are in another order; what {config['model']} makes of them, "
-            f"such as a graph, is made of the present ones"
+            f"such as a graph or examples, is made of the present ones"
         )
 
 

@@ -59,6 +59,10 @@ class VocabularyDataset:
         super().__init__(config)  # type: ignore[call-arg]
         check_vocabulary(self.field2id_token, self.vocabulary)
 
+    def number_as(self, other: Dataset) -> None:
+        """Number what no vocabulary does as another data set of this class, too; before rows become
+        tensors. Here there is nothing of this kind."""
+
     def _remap_ID_all(self) -> None:
         for field in self.vocabulary:
             if field in self.field2source:

@@ -22,18 +22,25 @@ if TYPE_CHECKING:
 class RandomReference(nn.Module):
     """Scores drawn anew for every user, from a fixed seed."""
 
+    place: Tensor  # is where the model is
+
     def __init__(self, n_items: int, seed: int = 0) -> None:
         super().__init__()
         self.n_items = n_items
         self.generator = torch.Generator().manual_seed(seed)
+        self.register_buffer("place", torch.empty(0), persistent=False)
 
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """[B, n]."""
-        return torch.rand(len(interaction), self.n_items, generator=self.generator)
+        return self._draw(len(interaction), self.n_items)
 
     def predict(self, interaction: Interaction) -> Tensor:
         """[B]."""
-        return torch.rand(len(interaction), generator=self.generator)
+        return self._draw(len(interaction))
+
+    def _draw(self, *shape: int) -> Tensor:
+        """Drawn on the CPU, so that every device has the same numbers."""
+        return torch.rand(*shape, generator=self.generator).to(self.place.device)
 
 
 class PopularityReference(nn.Module):

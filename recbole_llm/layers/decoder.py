@@ -68,7 +68,8 @@ class CausalDecoder(nn.Module):
         limit = 2 ** lengths.clamp(min=1).log2().ceil().long()  # [B], 1, 2, 4, …
         for width in set(limit.cpu().tolist()):
             rows, some = (limit == width).nonzero().squeeze(1), min(width, vectors.shape[1])
-            states[rows, :some] = self._read(vectors[rows, :some])
+            read = self._read(vectors[rows, :some])
+            states[rows, :some] = read.to(states.dtype)  # a norm makes float32 under autocast
         slots = torch.arange(vectors.shape[1], device=vectors.device)
         return states.masked_fill((slots >= lengths[:, None])[..., None], 0)
 

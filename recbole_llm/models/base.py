@@ -35,7 +35,8 @@ class TextItemModel(Protocol):
         """Take m items, which get the ids n … n + m - 1 and have no training interactions.
 
         From then on the model reads them in histories and scores them; the scores of other items
-        stay. To be called on a copy that is not trained further.
+        stay. To be called on a copy that is not trained further; not where the model has an
+        attribute `takes_items` that is false.
 
         Args:
             text: their vectors of the feature ``item_text``, [m, D].

@@ -80,6 +80,10 @@ class Tower(nn.Module):
         """What the model adds to its loss besides."""
         return 0.0
 
+    def pair_floats(self) -> int:
+        """Floats of the widest step to a pair's logit."""
+        return int(max(self.mlp.layers))
+
     @abstractmethod
     def _logits(self, histories: Tensor, users: Tensor, items: Tensor) -> Tensor: ...
 
@@ -107,8 +111,14 @@ class DINTower(Tower):
     def _logits(self, histories: Tensor, users: Tensor, items: Tensor) -> Tensor:
         # RecBole's attention masks rows of the full length only.
         full = F.pad(histories, (0, self.net.max_seq_length - histories.shape[1]))
-        logits: Tensor = self.net(users, full, (histories != 0).sum(1), items)
+        slots = torch.arange(1, full.shape[1] + 1, device=full.device)
+        lengths = torch.where(full != 0, slots, 0).amax(1)  # unknown items may lie between others
+        logits: Tensor = self.net(users, full, lengths, items)
         return logits
+
+    def pair_floats(self) -> int:
+        """The attention looks at the whole history at once."""
+        return super().pair_floats() + int(self.net.max_seq_length * max(self.net.att_list))
 
     def user_vectors(self, users: Tensor) -> Tensor:
         return self._fields("user", users, users.new_zeros(len(users), 1))

@@ -59,6 +59,7 @@ def with_new_items(
         _say(without, "not recommended: no text or vector")
     _say(list(vectors.tokens), f"{config['model']} scores them by their texts")
     source = create_dataset(config, vocabulary=_grown(dataset, vectors.tokens))
+    source.number_as(dataset)
     tensors = copy.copy(source)
     tensors._change_feat_format()
     model = copy.deepcopy(model)
@@ -70,6 +71,8 @@ def _cannot(config: Config, model: AbstractRecommender, dataset: Dataset) -> str
     """Why new items cannot be scored; "" where they can."""
     if not isinstance(model, TextItemModel):
         return f"{config['model']} knows no item that it was not trained with"
+    if not getattr(model, "takes_items", True):
+        return f"{config['model']} reads words here, not vectors"
     if isinstance(dataset, DiskDataset):
         return "interactions on disk keep their numbers (interactions: memory takes new ones)"
     if not isinstance(dataset, VocabularyDataset):

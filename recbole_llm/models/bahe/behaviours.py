@@ -60,6 +60,14 @@ class BehaviourDataset(SequentialDataset):
             f"behaviours: {len(self.behaviours)} distinct ones in {len(columns)} interactions"
         )
 
+    def number_as(self, other: BehaviourDataset) -> None:
+        """Number behaviours as another data set; one that it lacks counts as the item alone."""
+        number = {behaviour: i for i, behaviour in enumerate(other.behaviours, start=1)}
+        if self.behaviours:
+            there = np.array([0, *(number.get(behaviour, 0) for behaviour in self.behaviours)])
+            self.inter_feat[BEHAVIOUR] = there[self.inter_feat[BEHAVIOUR].to_numpy()]
+        self.behaviours = other.behaviours
+
     def _fields_read(self, settings: BAHESettings) -> list[str]:
         """The interactions' fields that template and behaviour field name."""
         single = (FeatureType.TOKEN, FeatureType.FLOAT)

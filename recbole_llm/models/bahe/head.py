@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from recbole_llm.models.bahe.settings import BAHESettings
 from recbole_llm.models.ctr_layers import CTRHead, FieldEmbedding, without_batch_of_one
-from recbole_llm.models.ctr_towers import ContextTower
+from recbole_llm.models.ctr_towers import build_tower
 
 if TYPE_CHECKING:
     from recbole.data.dataset import Dataset
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 class MLPHead(nn.Module):
     """The MLP of RecBole's DIN over both vectors, their product and the fields' embeddings."""
+
+    reads_history = False
 
     def __init__(self, config: Config, dataset: Dataset, settings: BAHESettings) -> None:
         super().__init__()
@@ -36,8 +38,11 @@ class MLPHead(nn.Module):
         )
         self.width = self.mlp.width  # of its widest layer
 
-    def forward(self, user: Tensor, item: Tensor, users: Tensor, items: Tensor) -> Tensor:
-        """user, item [*, S], their ids int [*] -> logits [*]; leading dimensions broadcast."""
+    def forward(
+        self, user: Tensor, item: Tensor, users: Tensor, items: Tensor, histories: Tensor
+    ) -> Tensor:
+        """user, item [*, S], their ids int [*], the users' items int [*, L], which are read where
+        `reads_history` says so -> logits [*]; leading dimensions broadcast."""
         logits: Tensor = self.mlp(user, item, self.user_fields(users), self.item_fields(items))
         return logits
 
@@ -47,25 +52,38 @@ class MLPHead(nn.Module):
 
 
 class TowerHead(nn.Module):
-    """One of RecBole's context models over the fields, whose MLP reads both vectors and their
-    product, normalised over the batch, besides."""
+    """One of RecBole's context models over the fields, or its DIN, whose MLP reads both vectors and
+    their product, normalised over the batch, besides; DIN's, which reads no users, their fields,
+    too."""
 
     def __init__(self, config: Config, dataset: Dataset, settings: BAHESettings) -> None:
         super().__init__()
         width = 3 * settings.text_size
         self.norm = nn.BatchNorm1d(width)
-        self.tower = ContextTower(settings.head, config, dataset, width)
-        self.width = max(self.tower.mlp.layers)
+        self.reads_history, self.user_fields = settings.head == "DIN", None
+        if self.reads_history:
+            self.user_fields = FieldEmbedding(
+                "user", dataset, settings.embedding_size, settings.pooling_mode, config["device"]
+            )
+            width += self.user_fields.width
+        self.tower = build_tower(settings.head, config, dataset, width)
+        self.width = self.tower.pair_floats()
         self.known = int(dataset.item_num)  # later items have no fields
 
-    def forward(self, user: Tensor, item: Tensor, users: Tensor, items: Tensor) -> Tensor:
+    def forward(
+        self, user: Tensor, item: Tensor, users: Tensor, items: Tensor, histories: Tensor
+    ) -> Tensor:
         """As of `MLPHead`."""
         leading = np.broadcast_shapes(user.shape[:-1], item.shape[:-1])
         parts = [part.expand(*leading, -1) for part in (user, item, user * item)]
         feature = without_batch_of_one(self.norm, torch.cat(parts, dim=-1).flatten(0, -2))
-        known = items.masked_fill(items >= self.known, 0)
+        if self.user_fields is not None:
+            of_user = self.user_fields(users).expand(*leading, -1).flatten(0, -2)
+            feature = torch.cat([feature, of_user], dim=-1)
+        seen, known = (ids.masked_fill(ids >= self.known, 0) for ids in (histories, items))
+        seen = seen.expand(*leading, -1).flatten(0, -2)
         ids = (part.expand(leading).reshape(-1) for part in (users, known))
-        logits: Tensor = self.tower(torch.empty(0), *ids, feature)
+        logits: Tensor = self.tower(seen, *ids, feature)
         return logits.view(leading)
 
     def regularisation(self) -> Tensor | float:

@@ -87,14 +87,19 @@ class BAHE(CTRRecommender):
         return torch.where(behaviours > 0, -behaviours, items)
 
     def user_states(self, item_seq: Tensor, mask: Tensor) -> Tensor:
-        """The user after every behaviour: int [B, L], bool [B, L] -> [B, L, S]."""
+        """The user after every behaviour: int [B, L], bool [B, L] -> [B, L, S]; with a head that
+        reads the history, [B, L, S + L]."""
         vectors, numbers = self.items(item_seq.clamp(min=0)), (-item_seq).clamp(min=0)
         if self.behaviours is not None:  # of each pair, one is the padding's zeros
             vectors = vectors + self.behaviours(numbers)
         vectors, fields = self.adapter(vectors), self.field_of[numbers]
         states = [self._field_states(vectors, mask & (fields == f)) for f in range(self.n_fields)]
         user: Tensor = self.user_map(torch.cat(states, dim=-1))  # [B, L, F * H] -> [B, L, S]
-        return user
+        if not self.head.reads_history:
+            return user
+        # The items so far travel with the state, as numbers that float32 holds exactly.
+        so_far = item_seq[:, None].expand(-1, item_seq.shape[1], -1).tril()  # [B, L, L]
+        return torch.cat([user.float(), so_far.float()], dim=-1)
 
     def _field_states(self, vectors: Tensor, mask: Tensor) -> Tensor:
         """The upper half over the behaviours of one field, read after every behaviour of any."""
@@ -136,21 +141,30 @@ class BAHE(CTRRecommender):
         return self.history(interaction)
 
     def logits(self, states: Tensor, users: Tensor, items: Tensor) -> Tensor:
-        """Logits of (user, item) pairs: [*, S] (`coupled`: int [*, L]), int [*], int [*] -> [*]."""
+        """Logits of (user, item) pairs: [*, S (+ L)] (`coupled`: int [*, L]), int [*], int [*] ->
+        [*]."""
         if self.coupled is None:
-            user, item = states, self.item_vectors(items)
+            size = self.user_map.out_features
+            user, item = states[..., :size], self.item_vectors(items)
+            histories = states[..., size:].long()
         else:
             leading = np.broadcast_shapes(states.shape[:-1], items.shape)
-            histories = states.expand(*leading, -1).flatten(0, -2)
-            of_user, of_item = self.coupled(histories, items.expand(leading).flatten())
+            histories = states
+            flat = states.expand(*leading, -1).flatten(0, -2)
+            of_user, of_item = self.coupled(flat, items.expand(leading).flatten())
             user = self.user_map(of_user).view(*leading, -1)
             item = self.item_map(of_item).view(*leading, -1)
-        logits: Tensor = self.head(user, item, users, items)
+        logits: Tensor = self.head(user, item, users, items, histories)
         return logits
 
     def calculate_loss(self, interaction: Interaction) -> Tensor:
         """Binary cross-entropy, mean over the labelled pairs of a batch, scalar."""
         return super().calculate_loss(interaction) + self.head.regularisation()
+
+    @property
+    def takes_items(self) -> bool:
+        """Whether `add_items` makes sense: `coupled` reads words."""
+        return self.coupled is None
 
     def add_items(self, text: Tensor) -> None:
         """Take items after training: see `TextItemModel`. Their vectors are whitened by the

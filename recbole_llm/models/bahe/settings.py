@@ -22,6 +22,8 @@ from recbole_llm.models.settings import CTRSettings, TowerSettings
 if TYPE_CHECKING:
     from recbole_llm.features.templates import Template
 
+_OF_LAYERS = ("activation", "batch_norm")  # which RecBole's models have fixed
+
 
 class BAHESettings(DecoderSettings, TowerSettings, CTRSettings):
     """BAHE (Geng et al., SIGIR 2024, arXiv 2403.19347), which has no public code."""
@@ -48,14 +50,16 @@ class BAHESettings(DecoderSettings, TowerSettings, CTRSettings):
     """Blocks of the upper half: the first so many above encoder_layer, or with another encoder
     the decoder's last ones. None: all (paper)."""
     vector_whitening: Share = 0.75
-    """0: the lower half's vectors as they are; up to 1: their directions are evened out first."""
+    """0: the lower half's vectors as they are; up to 1: their directions are evened out first
+    (coupled: they are not read)."""
     user_pooling: Literal["last", "mean"] = "last"
     """The user's vector is the upper half's state after the last behaviour, or the mean of the
     states so far."""
 
-    head: Literal["MLP", "DeepFM", "DCN", "AutoInt"] = "MLP"
-    """What reads the vectors and fields of user and item: RecBole's DIN's MLP, or one of RecBole's
-    context models over the fields, whose MLP reads the vectors besides."""
+    head: Literal["MLP", "DIN", "DeepFM", "DCN", "AutoInt"] = "MLP"
+    """What reads the vectors and fields of user and item: the MLP of RecBole's DIN; DIN as a whole,
+    which attends to the history's items; or one of RecBole's context models over the fields. Their
+    MLPs read the vectors besides."""
     text_size: Count = 64
     """Width that the upper half's vectors of users and items are mapped to for the head."""
 
@@ -86,16 +90,29 @@ class BAHESettings(DecoderSettings, TowerSettings, CTRSettings):
     """Evaluations without improvement on validation that training goes on for."""
 
     def check(self, config: ConfigLike) -> None:
-        """Raise ValueError for a baseline without its texts, and for templates as of prompts."""
-        if self.coupled and self.train_level == "sequence":
+        """Raise ValueError for keys that do not go together, and for templates as of prompts."""
+        named = (self.behaviour_prompt or self.behaviour_field) is not None
+        if self.coupled:
+            self._check_coupled(config, named)
+        if self.head == "DIN" and named:
+            raise ValueError("head: DIN reads items; leave behaviour_prompt and _field out")
+        unread = {"MLP": (), "DIN": _OF_LAYERS}.get(self.head, (*_OF_LAYERS, "pooling_mode"))
+        for key in unread:
+            if getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"{key}: head: {self.head} does not read it; leave it out")
+        self.behaviour_template()
+
+    def _check_coupled(self, config: ConfigLike, named: bool) -> None:
+        if self.train_level == "sequence":
             raise ValueError("coupled: reads the target with the history; set train_level: prefix")
-        if self.coupled and EncoderSettings.of(config).encoder != "causal_lm":
+        if EncoderSettings.of(config).encoder != "causal_lm":
             raise ValueError("coupled: is one LLM from end to end; set encoder: causal_lm")
-        if self.coupled and (self.behaviour_prompt or self.behaviour_field) is not None:
+        if named:
             raise ValueError(
                 "coupled: reads the items' texts; leave behaviour_prompt and _field out"
             )
-        self.behaviour_template()
+        if self.user_pooling == "mean":
+            raise ValueError("user_pooling: a coupled LLM reads its last state; leave it out")
 
     def behaviour_template(self) -> Template | None:
         """The template of the behaviours' texts, if there is one."""

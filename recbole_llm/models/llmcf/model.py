@@ -85,7 +85,7 @@ class LLMCF(CTRRecommender):
     def pair_floats(self) -> int:
         """Floats on a pair's way to its logit: similarities, tokens, the MLP."""
         tokens = (3 * self.memory.n_examples + 1) * 8 * self.network.label.embedding_dim
-        floats: int = len(self.memory.users) + tokens + max(self.tower.mlp.layers)
+        floats: int = len(self.memory.users) + tokens + self.tower.pair_floats()
         return floats
 
     def _contexts(self, rows: Interaction) -> Tensor:

@@ -25,6 +25,7 @@ class LLMCFRetrieval(SequenceRecommender):
     weight * reconstruction. Contexts are found by the history alone, never by the target."""
 
     reads_history_alone = False  # but who the user is
+    built_on_training = True  # the examples
 
     def __init__(self, config: Config, dataset: Dataset) -> None:
         super().__init__(config, dataset)
@@ -48,8 +49,7 @@ class LLMCFRetrieval(SequenceRecommender):
 
     def item_vectors(self, ids: Tensor | None = None) -> Tensor:
         """E_i, ids int [*] -> [*, H]; None: the whole catalogue."""
-        table = self.item_embedding.weight
-        return table if ids is None else table[ids]
+        return self.item_embedding.weight if ids is None else self.item_embedding(ids)
 
     def user_states(self, item_seq: Tensor, mask: Tensor) -> Tensor:
         """States of users who are new after every position: int [B, L] -> [B, L, H]."""

@@ -118,6 +118,19 @@ class MolarSettings(MIRMSettings, DecoderSettings, BackboneSettings, SequentialS
         return self
 
     @model_validator(mode="after")
+    def _keys_of_a_pretrained_decoder(self) -> Self:
+        if self.decoder_model is None and self.tuning != "full":
+            raise ValueError(
+                f"tuning: {self.tuning} is for a pre-trained decoder; set decoder_model"
+            )
+        if self.decoder_model is None and self.decoder_blocks is not None:
+            raise ValueError(
+                "decoder_blocks: are those of a pre-trained decoder; set decoder_model, or "
+                "decoder_layers for the small one"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _checkpoint_exists(self) -> Self:
         if self.id_pretrained is None:
             return self

@@ -65,7 +65,9 @@ class FrequencyGate(nn.Module):
 
     def __init__(self, bins: np.ndarray, n_bins: int, gamma_2: float) -> None:
         super().__init__()
-        self.register_buffer("bins", torch.as_tensor(bins, dtype=torch.int64), persistent=False)
+        # In checkpoints, since interactions that come later would move items to other bins.
+        self.register_buffer("bins", torch.as_tensor(bins, dtype=torch.int64))
+        self._bins = self.bins.clone()
         starts = ((1.0, 0.0), (gamma_2, gamma_2 - 1), (0.0, 1.0))
         self._initial = torch.stack([torch.linspace(a, b, n_bins + 1) for a, b in starts])
         self.alpha = nn.Parameter(self._initial.clone())  # [3, bins + 1]
@@ -77,8 +79,9 @@ class FrequencyGate(nn.Module):
 
     @torch.no_grad()
     def reset(self) -> None:
-        """Back to the initial weights."""
+        """Back to the initial weights, and to bins of the present data."""
         self.alpha.copy_(self._initial)
+        self.bins.copy_(self._bins)
 
     def weights(self) -> Tensor:
         """Weight of each expert in each bin, [3, bins + 1]; sums to 1 over the experts."""

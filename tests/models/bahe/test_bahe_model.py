@@ -56,6 +56,11 @@ class TestBAHEWithATower(CTRModelTests):
     config = {**OF_DECODER, "head": "DCN"}
 
 
+class TestBAHEWithDIN(CTRModelTests):
+    model = "BAHE"
+    config = {**OF_DECODER, "head": "DIN"}
+
+
 class TestCoupled(CTRModelTests):
     model = "BAHE"
     config = {**OF_DECODER, "coupled": True, "train_level": "prefix", "coupled_max_tokens": 60}
