@@ -15,7 +15,7 @@ from recbole_llm.quick_start import build_model, build_trainer, load_data
 from recbole_llm.tasks.recommend import Recommender
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
-MODELS = ("PAD", "LLMESR", "AlphaRec", "SASRec", "GRU4Rec", "LightGCN", "DIN")
+MODELS = ("PAD", "LLMESR", "AlphaRec", "Molar", "SASRec", "GRU4Rec", "LightGCN", "DIN")
 
 
 def prepared(model: str, **keys: Any) -> tuple[Any, Any]:

@@ -125,3 +125,15 @@ def test_what_is_no_decoder_says_so_by_name(kind: str, reason: str) -> None:
 def test_blocks_that_are_not_there(first: int, count: int | None) -> None:
     with pytest.raises(ValueError, match=f"cannot be split: it has {DEPTH} blocks"):
         CausalDecoder(make("Llama"), first, count)
+
+
+def test_rows_of_several_lengths_are_read_in_bfloat16() -> None:
+    """The last norm gives float32 there, the vectors are bfloat16."""
+    upper = CausalDecoder(small_decoder(width=8, depth=1, heads=2, inner=16)).eval()
+    vectors, lengths = torch.randn(3, 5, 8), torch.tensor([1, 5, 3])
+    with torch.no_grad():
+        exact = upper(vectors, lengths)
+        with torch.autocast("cpu", torch.bfloat16):
+            states = upper(vectors.bfloat16(), lengths)
+    assert states.dtype == torch.bfloat16
+    torch.testing.assert_close(states.float(), exact, atol=0.1, rtol=0.1)

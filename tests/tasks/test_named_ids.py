@@ -194,3 +194,27 @@ def test_a_trainer_refuses_data_that_is_numbered_otherwise(call: str) -> None:
         else:
             trainer.resume_checkpoint(checkpoint)
             trainer.fit(train, valid)
+
+
+@pytest.mark.parametrize("model", ["PAD", "LLMCFRetrieval"])
+def test_interactions_of_others_move_no_score_or_are_said(
+    model: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """PAD's bins are those of training; the examples of LLM-CF are not kept, which is said."""
+    keys = {"thoughts": "item_text", "n_bins": 3} if model != "PAD" else {"n_bins": 3}
+    checkpoint = trained(model, **keys)
+    expected = scores(checkpoint)
+    change(
+        INTER,
+        lambda rows: [
+            *rows,
+            *(f"u{u}\ti{i}\t5\t9{i:03d}" for u in range(20, 40) for i in range(4)),
+        ],
+    )
+    present = scores(checkpoint)
+    others = [t[t["user"].isin(["u1", "u2"])].reset_index(drop=True) for t in (present, expected)]
+    if model == "PAD":
+        pd.testing.assert_frame_equal(*others, rtol=1e-5)
+    else:
+        assert not others[0].equals(others[1])
+        assert "such as a graph or examples, is made of the present ones" in caplog.text

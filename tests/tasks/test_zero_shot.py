@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from recbole.data.interaction import Interaction
 from torch import nn
 
 from recbole_llm import testing
 from recbole_llm.cli import main
 from recbole_llm.core import plugins
+from recbole_llm.evaluation.references import RandomReference
 from recbole_llm.tasks.recommend import recommend
 from recbole_llm.tasks.zero_shot import Task, _configs, zero_shot
 from recbole_llm.trainers.mixed import MixedBatch, MixedLoader, MixedModel, MixedTrainer
@@ -47,6 +49,21 @@ def test_trains_on_two_and_recommends_on_a_third() -> None:
     assert all("ndcg@10" in r for r in [result["test_result"], *result["references"].values()])
     # The checkpoint is the map on the unseen data set.
     assert len(recommend(result["checkpoint"], users="u1", k=3)) == 3
+
+
+def test_a_catalogue_in_blocks_is_ranked_by_the_references_too() -> None:
+    testing.write_tiny_dataset("dataset", "large", n_items=1500, n_users=300)
+    whole = zero_shot(["one"], "large", config_dict=QUIET)
+    blocks = zero_shot(["one"], "large", config_dict={**QUIET, "eval_memory_mib": 0.5})
+    assert blocks["references"]["popularity"] == whole["references"]["popularity"]
+    assert blocks["references"]["text similarity"] == whole["references"]["text similarity"]
+    assert blocks["test_result"] == whole["test_result"]
+
+
+def test_random_scores_are_where_the_model_is() -> None:
+    rows = Interaction({"user_id": torch.arange(2)})
+    made = RandomReference(3).to("meta")
+    assert made.predict(rows).device.type == made.full_sort_predict(rows).device.type == "meta"
 
 
 def test_the_unseen_data_set_is_not_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:

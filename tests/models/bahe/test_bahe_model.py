@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from recbole_llm.core.plugins import get_plugins, list_encoders
 from recbole_llm.models.bahe.model import BAHE
 from recbole_llm.models.ctr import CTRRecommender
 from recbole_llm.quick_start import build_model, load_data
+from recbole_llm.tasks.recommend import Recommender
 from recbole_llm.testing import CTRModelTests, write_tiny_dataset
 
 OF_DECODER: dict[str, Any] = {
@@ -110,7 +112,7 @@ def test_the_lower_halfs_vectors_are_whitened_by_those_of_training() -> None:
     torch.testing.assert_close(even.items.weight[-1], even.items.weight[3])
 
 
-@pytest.mark.parametrize("head", ["DeepFM", "DCN", "AutoInt"])
+@pytest.mark.parametrize("head", ["DIN", "DeepFM", "DCN", "AutoInt"])
 def test_a_tower_reads_the_vectors_beside_the_fields(head: str) -> None:
     _, model, loaders = make(head=head)
     batch = next(iter(loaders[0]))
@@ -238,6 +240,13 @@ def test_what_is_trained(tuning: str, trained: bool) -> None:
         ({"behaviour_field": "ratting"}, "behaviour_field: .* 'ratting'; did you mean 'rating'"),
         ({"behaviour_prompt": "{{ ratting }}"}, "behaviour_prompt: .* did you mean 'rating'"),
         ({"tuning": "lorra"}, "tuning 'lorra' is unknown; did you mean 'lora'"),
+        ({"head": "DIN", **RATED}, "head: DIN reads items; leave behaviour_prompt and _field out"),
+        ({"head": "DIN", "batch_norm": False}, "batch_norm: head: DIN does not read it; leave"),
+        ({"head": "DCN", "pooling_mode": "max"}, "pooling_mode: head: DCN does not read it"),
+        (
+            {"coupled": True, "train_level": "prefix", "user_pooling": "mean"},
+            "user_pooling: a coupled LLM reads its last state",
+        ),
     ],
 )
 def test_errors_name_the_key(keys: dict[str, Any], message: str) -> None:
@@ -246,8 +255,6 @@ def test_errors_name_the_key(keys: dict[str, Any], message: str) -> None:
 
 
 def test_new_items_are_encoded_alone_and_new_interactions_not_at_all() -> None:
-    from pathlib import Path
-
     from recbole_llm.data.create import create_dataset
     from recbole_llm.features.attach import encode_dataset
 
@@ -281,10 +288,6 @@ def test_each_distinct_behaviour_is_encoded_once(caplog: pytest.LogCaptureFixtur
 
 
 def test_new_items_are_recommended_by_their_texts() -> None:
-    from pathlib import Path
-
-    from recbole_llm.tasks.recommend import Recommender
-
     config, model, loaders = make(**RATED)
     with Path("dataset/tiny/tiny.item").open("a") as file:
         file.write("i60\tThe drama robot 7\thorror\t1990\t1.5\n")
@@ -292,3 +295,48 @@ def test_new_items_are_recommended_by_their_texts() -> None:
     assert (frame["item"] == "i60").sum() == 2
     known = frame[frame["item"] != "i60"]["score"]
     assert known.between(0, 1).all()
+
+
+def test_din_attends_to_the_items_before_each_target() -> None:
+    """Given the vectors and the fields of users, it is RecBole's DIN on the history so far."""
+    _, model, _ = make(head="DIN")
+    head, history = model.head, torch.tensor([[3, 7, 5, 0]])
+    states = model.user_states(history, history != 0)  # [1, 4, S + 4]
+    assert states[0, :, -4:].tolist() == [[3, 0, 0, 0], [3, 7, 0, 0], [3, 7, 5, 0], [3, 7, 5, 0]]
+    user, target = torch.tensor([2]), torch.tensor([9])
+    for position in range(3):
+        logits = model.logits(states[:, position], user, target)
+        vector, item = states[:, position, :-4], model.item_vectors(target)
+        feature = head.norm(torch.cat([vector, item, vector * item], dim=-1))
+        seen = history.masked_fill(torch.arange(4) > position, 0)
+        fed = torch.cat([feature, head.user_fields(user)], dim=-1)
+        torch.testing.assert_close(logits, head.tower(seen, user, target, fed))
+    alone = model.logits(states[:, 0], user, target)
+    other = states[:, 0].clone()
+    other[0, -4] = 4  # another item in the history alone
+    assert not model.logits(other, user, target).allclose(alone)
+
+
+def test_a_coupled_llm_leaves_new_items_out(caplog: pytest.LogCaptureFixture) -> None:
+    config, model, loaders = make(coupled=True, train_level="prefix")
+    with Path("dataset/tiny/tiny.item").open("a") as file:
+        file.write("i60\tThe drama robot 7\thorror\t1990\t1.5\n")
+    with caplog.at_level("INFO"):
+        frame = Recommender(config, model, loaders[0]._dataset).recommend(["u1"], k=61)
+    assert "i60" not in set(frame["item"])
+    assert "not recommended: BAHE reads words here, not vectors" in caplog.text
+
+
+def test_interactions_of_new_items_do_not_renumber_the_behaviours_of_others() -> None:
+    config, model, loaders = make(**RATED)
+    before = Recommender(config, model, loaders[0]._dataset).recommend("all", k=60)
+    with Path("dataset/tiny/tiny.item").open("a") as file:
+        file.write("i60\tThe drama robot 7\thorror\t1990\t1.5\n")
+    inter = Path("dataset/tiny/tiny.inter")
+    header, *rows = inter.read_text().splitlines()
+    inter.write_text("\n".join([header, "u39\ti60\t5\t0", *rows]) + "\n")
+    after = Recommender(config, model, loaders[0]._dataset).recommend("all", k=61)
+    both = before.merge(after, on=["user", "item"])
+    others = both[both["user"] != "u39"]
+    assert len(others) > 1000
+    assert (others["score_x"] - others["score_y"]).abs().max() < 1e-6

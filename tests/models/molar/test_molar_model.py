@@ -181,6 +181,8 @@ def test_an_id_model_of_another_run_is_used() -> None:
     ("keys", "message"),
     [
         ({"decoder_heads": 5}, "decoder_heads: 5 does not divide decoder_size 192"),
+        ({"tuning": "frozen"}, "tuning: frozen is for a pre-trained decoder; set decoder_model"),
+        ({"decoder_blocks": 2}, "decoder_blocks: .* set decoder_model, or decoder_layers for"),
         ({"id_pretrained": "nothing.pth"}, "id_pretrained: checkpoint 'nothing.pth' does not"),
         ({"fusion": "none"}, "fusion 'none' is unknown"),
         ({"temperature": 0}, "temperature: expected a number above 0"),
@@ -216,3 +218,10 @@ def test_the_top_of_a_pretrained_decoder(tuning: str, tmp_path: Path, make_molar
     losses = model.calculate_loss(SEQUENCES)
     sum(losses).backward()
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("id_model", ["frozen", "joint"])
+def test_trains_in_bfloat16(id_model: str) -> None:
+    keys = {**TINY, "enable_amp": True, "id_model": id_model}
+    result = run_recbole_llm("Molar", "tiny", config_dict=keys, saved=False)
+    assert 0 < result["test_result"]["ndcg@10"] < 1
