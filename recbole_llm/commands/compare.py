@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import click
 
 from recbole_llm.commands.run import train
-from recbole_llm.commands.shared import ARGS, arguments, command, executed, split
+from recbole_llm.commands.shared import ARGS, arguments, command, configured, executed, split
 
 
 @click.command(context_settings=ARGS)
@@ -18,9 +19,8 @@ from recbole_llm.commands.shared import ARGS, arguments, command, executed, spli
 @click.option("--tune", type=int, help="Trials of each model, to find its settings first.")
 @click.option("--output", default="comparison", show_default=True, help="Folder of all results.")
 @executed
-@arguments
-@command
-def compare(models: str, seeds: str, arguments: tuple[str, ...], **options: Any) -> None:
+@configured
+def compare(**options: Any) -> Iterable[object]:
     """Compare models: compare --models="SASRec; PAD --gamma=0.1" --dataset=ml-100k [--key=value …].
 
     Every run is a process of its own. Repeat the command to go on after a stop: runs that are done
@@ -28,9 +28,7 @@ def compare(models: str, seeds: str, arguments: tuple[str, ...], **options: Any)
     """
     from recbole_llm.tasks.compare.run import compare as do
 
-    argv, files = split(arguments)
-    for line in do(models, seeds=seeds, config_file_list=files, argv=argv, **options):
-        click.echo(line)
+    return do(**options)
 
 
 @click.command(context_settings=ARGS)
@@ -40,18 +38,15 @@ def compare(models: str, seeds: str, arguments: tuple[str, ...], **options: Any)
 @click.option("--search", help="Keys: learning_rate; hidden_size=[64,128]; x=0.1..0.5.")
 @click.option("--output", default="tuning", show_default=True, help="Folder of all results.")
 @executed
-@arguments
-@command
-def tune(model: str, trials: int, arguments: tuple[str, ...], **options: Any) -> None:
+@configured
+def tune(**options: Any) -> Iterable[object]:
     """Find a model's settings on validation: tune --model=PAD --trials=20 [--key=value …].
 
     Keys that are set are not searched. Repeat the command to go on after a stop.
     """
     from recbole_llm.tasks.compare.tuning import tune as do
 
-    argv, files = split(arguments)
-    for line in do(model, trials, config_file_list=files, argv=argv, **options):
-        click.echo(line)
+    return do(**options)
 
 
 @click.command(hidden=True, context_settings=ARGS)

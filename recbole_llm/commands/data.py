@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import click
 
-from recbole_llm.commands.shared import ARGS, arguments, command, names, split
+from recbole_llm.commands.shared import ARGS, command, configured, names
 
 
 @click.command()
@@ -21,7 +22,7 @@ from recbole_llm.commands.shared import ARGS, arguments, command, names, split
 @click.option("--date-format", help="Form of the dates where it is unclear, such as %d/%m/%Y.")
 @click.option("--encoding", default="utf-8-sig", help="Of text files.")
 @command
-def convert(interactions: str, output: str, text: str | None, **options: Any) -> None:
+def convert(interactions: str, output: str, text: str | None, **options: Any) -> Iterable[object]:
     """Make a data set of your own tables: convert orders.csv --items=… --output=dataset/shop.
 
     INTERACTIONS is a table with a row an interaction: CSV, JSON lines (Amazon's reviews, too; both
@@ -38,8 +39,7 @@ def convert(interactions: str, output: str, text: str | None, **options: Any) ->
     roles = Roles(text=None if text is None else names(text), **options)
     with tqdm(unit=" rows", leave=False, disable=None) as bar:
         summary = do(interactions, output, items, roles, encoding, lambda rows: bar.update(rows))
-    for line in summary.lines():
-        click.echo(line)
+    return summary.lines()
 
 
 @click.command(context_settings=ARGS)
@@ -49,27 +49,20 @@ def convert(interactions: str, output: str, text: str | None, **options: Any) ->
     help="Who encodes: this machine, or a Ray cluster.",
 )
 @click.option("--jobs", type=int, help="Models at once, on Ray; the cluster is --ray_address.")
-@arguments
-@command
-def encode(arguments: tuple[str, ...], **of_encoder: Any) -> None:
+@configured
+def encode(argv: list[str], config_file_list: list[str], **of_encoder: Any) -> Iterable[object]:
     """Encode a data set's item texts: encode --dataset=ml-100k [--encoder=… --key=value …]."""
-    from recbole_llm.tasks.encode import encode as lines
+    from recbole_llm.tasks.encode import encode as do
 
-    argv, files = split(arguments)
-    argv += [f"--encoder_{key}={value}" for key, value in of_encoder.items() if value is not None]
-    for line in lines(files, argv):
-        click.echo(line)
+    given = [f"--encoder_{key}={value}" for key, value in of_encoder.items() if value is not None]
+    return do(config_file_list, [*argv, *given])
 
 
 @click.command(context_settings=ARGS)
 @click.option("--stage", help="A stage that no model asks for by itself, such as mirm.")
-@arguments
-@command
-def prepare(stage: str | None, arguments: tuple[str, ...]) -> None:
+@configured
+def prepare(**options: Any) -> Iterable[object]:
     """Do a model's offline work: prepare --model=PAD --dataset=ml-100k [--key=value …]."""
     from recbole_llm.tasks.prepare import prepare as do
 
-    argv, files = split(arguments)
-    reports = [str(report) for report in do(config_file_list=files, argv=argv, stage=stage)]
-    for line in reports or ["the model needs no offline work"]:
-        click.echo(line)
+    return do(**options) or ["the model needs no offline work"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import click
 
@@ -67,9 +67,8 @@ def _help(argv: Sequence[str]) -> None:
 @click.command()
 @click.argument("name", required=False)
 @command
-def models(name: str | None) -> None:
+def models(name: str | None) -> Iterable[object]:
     """List models, encoders and plugins; with a NAME, that model's keys and their meanings."""
     from recbole_llm.tasks.models import describe, list_all
 
-    for line in list_all() if name is None else describe(name):
-        click.echo(line)
+    return list_all() if name is None else describe(name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import click
@@ -67,15 +67,32 @@ def _unforeseen(error: Exception) -> str:
     return f"this is a bug or an unexpected situation: {where} to the project's issue tracker"
 
 
-def command(action: Callable[..., None]) -> Callable[..., None]:
-    """A command that ends in one line whatever happens, and shows where with ``--debug``."""
+def command(action: Callable[..., Iterable[object] | None]) -> Callable[..., None]:
+    """A command that prints the lines which its function returns, ends in one line whatever fails,
+    and shows where with ``--debug``."""
 
     @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
     @functools.wraps(action)
     def ended(debug: bool, **options: Any) -> None:
-        sys.exit(guarded(lambda: action(**options), debug))
+        def printed() -> None:
+            for line in action(**options) or ():
+                click.echo(line)
+
+        sys.exit(guarded(printed, debug))
 
     return ended
+
+
+def configured(action: Callable[..., Iterable[object] | None]) -> Callable[..., None]:
+    """A `command` that takes the configuration's ``--key=value``, as the arguments `argv` and
+    `config_file_list` of its function."""
+
+    @functools.wraps(action)
+    def given(arguments: tuple[str, ...], **options: Any) -> Iterable[object] | None:
+        argv, files = split(arguments)
+        return action(argv=argv, config_file_list=files, **options)
+
+    return arguments(command(given))
 
 
 def executed(action: Callable[..., None]) -> Callable[..., None]:

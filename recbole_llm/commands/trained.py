@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import click
 
-from recbole_llm.commands.shared import ARGS, arguments, command, names, split
+from recbole_llm.commands.shared import ARGS, configured, names
 
 
 @click.command("zero-shot", context_settings=ARGS)
 @click.option("--train", required=True, help="Data sets to train on, separated by commas.")
 @click.option("--test", required=True, help="The unseen data set.")
-@arguments
-@command
-def zero_shot(train: str, test: str, arguments: tuple[str, ...]) -> None:
+@configured
+def zero_shot(train: str, test: str, **options: Any) -> None:
     """Train on some data sets, test on another: zero-shot --train=a,b --test=c [--key=value …]."""
     from recbole_llm.tasks.zero_shot import zero_shot as do
 
-    argv, files = split(arguments)
-    do(names(train), test, config_file_list=files, argv=argv)
+    do(names(train), test, **options)
 
 
 @click.command(context_settings=ARGS)
@@ -37,20 +36,16 @@ def zero_shot(train: str, test: str, arguments: tuple[str, ...]) -> None:
 @click.option("--keep-history", is_flag=True, help="Recommend items that the user has, too.")
 @click.option("--format", "kind", help="csv, jsonl, json or parquet; else as --output is called.")
 @click.option("--output", type=click.Path(), help="File to write; by default the screen.")
-@arguments
-@command
-def recommend(
-    users: str | None, items: str | None, arguments: tuple[str, ...], **options: Any
-) -> None:
+@configured
+def recommend(users: str | None, items: str | None, **options: Any) -> None:
     """Recommend items: recommend --checkpoint=FILE --users=u1,u2 [-k 10] [--key=value …].
 
     Keys such as --data_path, --encoder_base_url or --embedding_path beat the checkpoint's.
     """
     from recbole_llm.tasks.recommend_files import recommend_to_file
 
-    argv, files = split(arguments)
     known = users if users in (None, "all") else names(users)
-    recommend_to_file(files, argv, users=known, items=items and names(items), **options)
+    recommend_to_file(users=known, items=items and names(items), **options)
 
 
 @click.command(context_settings=ARGS)
@@ -62,12 +57,9 @@ def recommend(
     show_default=True,
     help="Whether users' interactions go with it; without, it takes new users alone.",
 )
-@arguments
-@command
-def export(checkpoint: str, output: str, histories: bool, arguments: tuple[str, ...]) -> None:
+@configured
+def export(**options: Any) -> Iterable[object]:
     """Make a model stand alone: export --checkpoint=FILE --output=FOLDER [--key=value …]."""
     from recbole_llm.tasks.export import export as do
 
-    argv, files = split(arguments)
-    for line in do(checkpoint, output, histories, config_file_list=files, argv=argv):
-        click.echo(line)
+    return do(**options)

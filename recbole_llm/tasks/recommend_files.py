@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def recommend_to_file(
-    config_files: Sequence[str],
+    config_file_list: Sequence[str],
     argv: Sequence[str],
     *,
     checkpoint: str | None,
@@ -44,7 +44,7 @@ def recommend_to_file(
     only, never = (None if file is None else read_ids(file) for file in (candidates, exclude))
     new = None if histories is None else read_histories(histories)
     say_meanwhile(f"loading {checkpoint or folder}")
-    ranker = _loaded(checkpoint, folder, config_files, argv)
+    ranker = _loaded(checkpoint, folder, config_file_list, argv)
     new = None if new is None else known_histories(new, ranker)
     wanted = ranker.wanted(histories=new, **whom)
     allowed = ranker.allowed(only, never, where)
@@ -57,18 +57,18 @@ def recommend_to_file(
 
 
 def _loaded(
-    checkpoint: str | None, folder: str | None, config_files: Sequence[str], argv: Sequence[str]
+    checkpoint: str | None, folder: str | None, config_file_list: Sequence[str], argv: Sequence[str]
 ) -> Ranker:
     if folder is not None:
         from recbole_llm.tasks.standalone import Standalone
 
-        if argv or config_files:
-            given = " ".join([*argv, *config_files])
+        if argv or config_file_list:
+            given = " ".join([*argv, *config_file_list])
             raise ValueError(f"an exported model takes no settings, which {given} are")
         return Standalone(folder)
     from recbole_llm.tasks.recommend import Recommender
 
-    return Recommender.of(str(checkpoint), config_files, None, argv)
+    return Recommender.of(str(checkpoint), config_file_list, None, argv)
 
 
 def _counted(frames: Iterator[DataFrame], bar: Any) -> Iterator[DataFrame]:

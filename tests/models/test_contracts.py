@@ -1,8 +1,8 @@
-"""The batteries of contracts, over every model of this package."""
+"""The batteries of contracts over PAD and Molar; other models have theirs beside their tests."""
 
 from __future__ import annotations
 
-from recbole_llm.testing import ModelTests, SequentialModelTests
+from recbole_llm.testing import SequentialModelTests
 
 
 class TestPAD(SequentialModelTests):
@@ -17,14 +17,6 @@ class TestPADWithGRU4RecAndNegatives(SequentialModelTests):
         "loss_type": "BCE",
         "train_neg_sample_args": {"sample_num": 2, "distribution": "uniform"},
     }
-
-
-class TestLLMESR(SequentialModelTests):
-    model = "LLMESR"
-
-
-class TestAlphaRec(ModelTests):
-    model = "AlphaRec"
 
 
 class TestMolar(SequentialModelTests):

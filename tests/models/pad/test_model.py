@@ -201,13 +201,6 @@ def test_training_moves_neither_padding_rows_nor_frozen_vectors(
     assert not model.experts["aligned"].items.embedding.weight[0].any()
 
 
-def test_frozen_vectors_are_neither_parameters_nor_saved(make_pad: Any) -> None:
-    model = make_pad(n_items=30)
-    shapes = [tuple(v.shape) for v in model.state_dict().values()]
-    assert (31, 12) not in shapes
-    assert all(p.shape != (31, 12) for p in model.parameters())
-
-
 def test_a_phase_change_drops_the_table_kept_for_evaluation(make_pad: Any) -> None:
     model = make_pad()
     rows = {"item_id_list": torch.tensor([[3, 1]])}

@@ -134,19 +134,6 @@ def test_settings_are_refused_before_anything_is_encoded() -> None:
         Config("PAD", "tiny", config_dict={**SMALL, "mmd_kernel": "rbf"})
 
 
-def test_frozen_vectors_are_unchanged_by_training() -> None:
-    config = Config("PAD", "tiny", config_dict=SMALL)
-    dataset, train, valid, _ = load_data(config)
-    before = dataset.features["item_text"].matrix.copy()
-    model = build_model(config, train.dataset)
-    build_trainer(config, model).fit(train, valid, verbose=False, saved=False)
-    for expert in ("aligned", "llm"):
-        (table,) = (m for m in model.experts[expert].modules() if hasattr(m, "fingerprint"))
-        assert (table.weight.numpy() == before).all()
-    assert (dataset.features["item_text"].matrix == before).all()
-    assert not before[0].any()
-
-
 def test_bins_are_of_training_interactions_only(tiny: Path) -> None:
     def bins() -> dict[str, int]:
         config = Config("PAD", "tiny", config_dict=SMALL)
