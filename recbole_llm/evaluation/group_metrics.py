@@ -107,15 +107,9 @@ def without_groups(collector: Collector) -> Iterator[None]:
         collector.active = True
 
 
-class GroupEvaluator(Evaluator):  # type: ignore[misc]
+class EvaluatorByGroup(Evaluator):  # type: ignore[misc]
     """RecBole's `Evaluator`, which adds the groups' results and logs them as a table, and keeps
-    the users' values of the last test as ``by_user`` where ``user_metrics`` asks for them.
-
-    Keys are ``ndcg@10 (tail items)``, and ``users (tail items)`` and ``items (tail items)`` for
-    the numbers of distinct users and positive items evaluated. Metrics that are not computed
-    from hits in ranked lists (GAUC, ItemCoverage, …) have no group results, nor have groups
-    without rows.
-    """
+    the users' values of the last test as ``by_user`` where ``user_metrics`` asks for them."""
 
     by_user: ByUser | None = None
 
@@ -130,8 +124,24 @@ class GroupEvaluator(Evaluator):  # type: ignore[misc]
             groups = dataobject.get(GROUPS)
             result.update(log_groups({group: self._results(group, dataobject) for group in groups}))
             if self._wants_users:
-                self.by_user = ranking_by_user(dataobject, self.metric_class)
+                self.by_user = self._users(dataobject)
         return result
+
+    def _results(self, group: Group, collected: DataStruct) -> dict[str, float]:
+        raise NotImplementedError
+
+    def _users(self, collected: DataStruct) -> ByUser:
+        raise NotImplementedError
+
+
+class GroupEvaluator(EvaluatorByGroup):
+    """For metrics of ranked lists.
+
+    Keys are ``ndcg@10 (tail items)``, and ``users (tail items)`` and ``items (tail items)`` for
+    the numbers of distinct users and positive items evaluated. Metrics that are not computed
+    from hits in ranked lists (GAUC, ItemCoverage, …) have no group results, nor have groups
+    without rows.
+    """
 
     def _results(self, group: Group, collected: DataStruct) -> dict[str, float]:
         users, items = group.counts(collected)
@@ -143,6 +153,9 @@ class GroupEvaluator(Evaluator):  # type: ignore[misc]
                 if isinstance(metric, TopkMetric) and metric.metric_need == ["rec.topk"]:
                     result.update(metric.calculate_metric(rows))
         return result
+
+    def _users(self, collected: DataStruct) -> ByUser:
+        return ranking_by_user(collected, self.metric_class)
 
 
 def row_users(users: Tensor, positive_rows: Tensor, n_rows: int) -> Tensor:
