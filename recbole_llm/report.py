@@ -7,7 +7,6 @@ import platform
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from logging import getLogger
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from recbole_llm.core.config import Config
 from recbole_llm.core.files import check_folder, written_whole
 from recbole_llm.core.log import FOLDER, SHOWN, log_file
 from recbole_llm.core.stored import DONE, FREE, NEVER, plain_config
+from recbole_llm.core.versions import installed
 from recbole_llm.data.training import interaction_count
 from recbole_llm.evaluation.protocol import protocol
 from recbole_llm.features.attach import attached
@@ -137,14 +137,8 @@ def changed_settings(config: Config) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Of Python, the system and the packages that numbers may depend on."""
-    found = {"python": platform.python_version(), "system": platform.platform()}
-    found["recbole-llm"] = __version__
-    for name in _PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    own = {"python": platform.python_version(), "system": platform.platform()}
+    return {**own, "recbole-llm": __version__, **installed(_PACKAGES)}
 
 
 def peak_memory() -> int | None:
