@@ -18,7 +18,7 @@ from recbole_llm.core.schema import ITEM_FEATURES, item_features, learns_labels
 from recbole_llm.core.tokens import Vocabulary
 from recbole_llm.data.check import conversion
 from recbole_llm.data.dataset import dataset_class as dataset_class_of
-from recbole_llm.data.files import read_types
+from recbole_llm.data.files import read_types, written
 from recbole_llm.data.settings import EngineSettings
 from recbole_llm.data.vocabulary import VocabularyDataset, check_vocabulary
 
@@ -122,7 +122,7 @@ def _tables(folder: Path) -> str:
 
 
 def _types(config: Config, file: Path) -> dict[str, str]:
-    return read_types(file, config["field_separator"], config["encoding"] or "utf-8")
+    return read_types(file, *written(config))
 
 
 def _check_item_features(config: Config, file: Path, features: Sequence[str]) -> None:
