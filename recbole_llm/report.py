@@ -16,7 +16,7 @@ import torch
 
 from recbole_llm.core import distributed
 from recbole_llm.core.config import Config
-from recbole_llm.core.files import check_folder, written_whole
+from recbole_llm.core.files import check_folder, write_whole
 from recbole_llm.core.log import FOLDER, SHOWN, log_file
 from recbole_llm.core.stored import DONE, FREE, NEVER, plain_config
 from recbole_llm.core.versions import installed
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     from recbole_llm.trainers.engine import EngineMixin
 
-_WAY_OUT = "name another file with --output"
 _PACKAGES = ("recbole", "torch", "numpy", "pandas", "transformers")
 Pairs = Sequence[tuple[str, str]]
 
@@ -82,9 +81,10 @@ class Report:
         _say([*places, *_places(result), *_next(self.dataset, result)])
 
     def _write(self, trainer: EngineMixin, result: Mapping[str, Any]) -> None:
-        with written_whole(self.config["output"], _WAY_OUT) as file:
-            content = {**self._content(trainer), **result, "log": log_file()}
-            file.write(json.dumps(content, indent=1, ensure_ascii=False).encode("utf-8") + b"\n")
+        content = {**self._content(trainer), **result, "log": log_file()}
+        text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+        way_out = "name another file with --output"
+        write_whole(self.config["output"], text.encode("utf-8"), way_out)
 
     def _content(self, trainer: EngineMixin) -> dict[str, Any]:
         config, trainings = self.config, trainer.progress.trainings

@@ -13,6 +13,8 @@ from typing import BinaryIO
 
 from recbole_llm.core.errors import one_line
 
+OTHER_FOLDER = "name another folder with --output"  # a way out
+
 
 def _suffix(process: object) -> str:
     return f".{platform.node()}-{process}.recbole-llm-part"
@@ -45,6 +47,12 @@ def written_whole(file: str | os.PathLike[str], way_out: str) -> Iterator[Binary
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def write_whole(file: str | os.PathLike[str], content: bytes, way_out: str) -> None:
+    """Write a file by `written_whole`."""
+    with written_whole(file, way_out) as opened:
+        opened.write(content)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from recbole_llm.core.files import check_folder, written_whole
+from recbole_llm.core.files import OTHER_FOLDER, check_folder, write_whole, written_whole
 from recbole_llm.core.lines import say_meanwhile
 from recbole_llm.core.stored import FREE, plain_config
 from recbole_llm.models.base import SequenceTraining
@@ -24,7 +24,6 @@ from recbole_llm.tasks.standalone import FILES, FORMAT
 if TYPE_CHECKING:
     from recbole_llm.tasks.ranking import Ids
 
-_WAY_OUT = "name another folder with --output"
 EXPORTED = "PAD, LLM-ESR, Molar, SASRec, GRU4Rec and AlphaRec"
 _CHECKED = 20  # histories on which the exported encoder must agree with torch
 
@@ -54,7 +53,7 @@ def export(
     """
     folder = Path(output)
     _check_packages()
-    check_folder(folder, _WAY_OUT)
+    check_folder(folder, OTHER_FOLDER)
     say_meanwhile(f"loading {checkpoint}")
     source = Recommender.of(checkpoint, config_file_list, config_dict, argv)
     model: Any = source.scorer.model
@@ -120,7 +119,7 @@ def _write_items(folder: Path, source: Recommender, vectors: Any) -> None:
     content = {"tokens": tokens, "titles": titles, "fields": fields}
     _write(folder / FILES.items, json.dumps(content, ensure_ascii=False).encode("utf-8"))
     _write(folder / FILES.vectors, save({"vectors": vectors}))
-    with written_whole(folder / FILES.arrays, _WAY_OUT) as file:
+    with written_whole(folder / FILES.arrays, OTHER_FOLDER) as file:
         np.savez(file, tokens=np.array(tokens, str), vectors=vectors)
     index = faiss.IndexFlatIP(vectors.shape[1])
     index.add(vectors)
@@ -142,7 +141,7 @@ def _write_histories(folder: Path, source: Recommender) -> None:
     starts = np.cumsum([0, *map(len, owns)])
     tokens = np.array([str(source.user_tokens[user]) for user in users], str)
     items = np.concatenate([*owns, np.zeros(0, np.int64)]).astype(np.int32)
-    with written_whole(folder / FILES.users, _WAY_OUT) as file:
+    with written_whole(folder / FILES.users, OTHER_FOLDER) as file:
         np.savez(file, tokens=tokens, starts=starts, items=items)
 
 
@@ -167,8 +166,7 @@ def _write_settings(folder: Path, source: Recommender, longest: int, ordered: bo
 
 
 def _write(file: Path, content: bytes) -> None:
-    with written_whole(file, _WAY_OUT) as opened:
-        opened.write(content)
+    write_whole(file, content, OTHER_FOLDER)
 
 
 _README = """\
