@@ -21,9 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from recbole_llm.features.errors import TableError
 from recbole_llm.features.store import FILE_NAME, StoreError
-from recbole_llm.features.table import EmbeddingTable
+from recbole_llm.features.table import EmbeddingTable, TableError
 from recbole_llm.features.table_io import read_table, write_table
 from recbole_llm.features.texts import TextStore
 from recbole_llm.features.vectors import EmbeddingStore
