@@ -55,6 +55,13 @@ def hub_folder(name: str, revision: str | None, key: str = "encoder_model") -> P
         ) from error
 
 
+def model_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """A folder's files of some suffixes; PyTorch's weights where there are no safetensors."""
+    weights = any(folder.rglob("*.safetensors"))
+    read = suffixes if weights else (*suffixes, ".bin")
+    return [file for file in folder.rglob("*") if file.is_file() and file.suffix in read]
+
+
 def log_source(kind: str, name: str, source: str) -> None:
     """Say which copy of a model is used."""
     getLogger("recbole_llm").info("Encoder %s: '%s' from %s", kind, name, source)
