@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from recbole_llm.core.errors import and_more, did_you_mean
+from recbole_llm.core.tokens import PADDING
 
 TYPES = ("token", "token_seq", "float", "float_seq")
-PADDING = "[PAD]"  # RecBole's token of the id 0
 _SEPARATORS = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "bars", " ": "spaces"}
 _SHOWN = 3  # lines in a message
 _ZIPPED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from recbole_llm.core.log import SHOWN
 from recbole_llm.core.plugins import get_registry
 from recbole_llm.core.registry import resolve
+from recbole_llm.core.tokens import PADDING
 from recbole_llm.features.digest import texts_digest
 from recbole_llm.features.store import cache_dir
 from recbole_llm.features.table import EmbeddingTable
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from recbole.data.dataset import Dataset
 
 TEXTS = "texts.jsonl"
-PADDING = "[PAD]"
 
 
 class Generator(Protocol):

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recbole_llm.core.errors import and_more, near_matches
+from recbole_llm.core.tokens import PADDING
 from recbole_llm.core.where import matching
 
 if TYPE_CHECKING:
@@ -237,7 +238,7 @@ def _listed(tokens: Any) -> Iterable[Any]:
 
 def _near(name: str, known: Iterable[str]) -> str:
     """Near matches of an id; among ids that start alike where there are too many."""
-    pool = [other for other in known if other != "[PAD]"]
+    pool = [other for other in known if other != PADDING]
     for length in range(1, len(name)):
         if len(pool) <= _COMPARED:
             break

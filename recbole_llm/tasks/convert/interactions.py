@@ -9,7 +9,7 @@ import numpy as np
 from pandas import DataFrame, to_numeric, util
 
 from recbole_llm.core.files import OTHER_FOLDER, written_whole
-from recbole_llm.data.check import PADDING
+from recbole_llm.core.tokens import PADDING
 from recbole_llm.data.columns import Times, find, require
 from recbole_llm.data.sources import LINE, Problems, Source
 from recbole_llm.tasks.convert.rows import as_lines, one_line

@@ -9,7 +9,7 @@ from typing import Any
 from pandas import DataFrame
 
 from recbole_llm.core.files import OTHER_FOLDER, written_whole
-from recbole_llm.data.check import PADDING
+from recbole_llm.core.tokens import PADDING
 from recbole_llm.data.columns import require
 from recbole_llm.data.sources import LINE, Problems, Source
 from recbole_llm.tasks.convert.layouts import text_columns
