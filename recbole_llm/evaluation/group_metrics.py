@@ -20,6 +20,7 @@ from recbole.evaluator.base_metric import TopkMetric
 from recbole.evaluator.collector import Collector, DataStruct
 from torch import Tensor
 
+from recbole_llm.core.lines import aligned
 from recbole_llm.core.log import SHOWN
 from recbole_llm.evaluation.blocks import BlockScores
 from recbole_llm.evaluation.by_user import ByUser, ranking_by_user
@@ -191,8 +192,4 @@ def table(results: Mapping[str, Mapping[str, float]], sizes: Mapping[str, int]) 
     lines = [["group", "size", *columns]]
     for name, own in results.items():
         lines.append([name, str(sizes[name]), *(str(own.get(key, "-")) for key in columns)])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:]))])
-        for row in lines
-    )
+    return "\n".join(aligned(lines, right=True))
