@@ -10,9 +10,9 @@ from pandas import DataFrame, to_numeric, util
 
 from recbole_llm.core.files import OTHER_FOLDER, written_whole
 from recbole_llm.core.tokens import PADDING
-from recbole_llm.data.columns import Times, find, require
-from recbole_llm.data.sources import LINE, Problems, Source
+from recbole_llm.tasks.convert.columns import Times, find, require
 from recbole_llm.tasks.convert.rows import as_lines, one_line
+from recbole_llm.tasks.convert.sources import LINE, Problems, Source
 from recbole_llm.tasks.convert.summary import Roles, Summary
 
 

@@ -10,10 +10,10 @@ from pandas import DataFrame
 
 from recbole_llm.core.files import OTHER_FOLDER, written_whole
 from recbole_llm.core.tokens import PADDING
-from recbole_llm.data.columns import require
-from recbole_llm.data.sources import LINE, Problems, Source
+from recbole_llm.tasks.convert.columns import require
 from recbole_llm.tasks.convert.layouts import text_columns
 from recbole_llm.tasks.convert.rows import BREAKS, as_lines, one_line
+from recbole_llm.tasks.convert.sources import LINE, Problems, Source
 from recbole_llm.tasks.convert.summary import Roles, Summary
 
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")

@@ -13,10 +13,10 @@ from typing import Any
 from pandas import DataFrame
 
 from recbole_llm.core.files import OTHER_FOLDER, check_folder
-from recbole_llm.data.sources import FrameSource, Source
 from recbole_llm.tasks.convert.interactions import Interactions
 from recbole_llm.tasks.convert.items import Items
 from recbole_llm.tasks.convert.layouts import movielens
+from recbole_llm.tasks.convert.sources import FrameSource, Source
 from recbole_llm.tasks.convert.summary import Roles, Summary
 
 ENCODING = "utf-8-sig"
