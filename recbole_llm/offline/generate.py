@@ -23,10 +23,10 @@ from recbole_llm.core.plugins import get_registry
 from recbole_llm.core.registry import resolve
 from recbole_llm.core.tokens import PADDING
 from recbole_llm.features.digest import texts_digest
+from recbole_llm.features.generated_texts import MAX_CHARACTERS, TextStore, clean_text
 from recbole_llm.features.store import cache_dir
 from recbole_llm.features.table import EmbeddingTable
 from recbole_llm.features.text import encode_named
-from recbole_llm.features.texts import MAX_CHARACTERS, TextStore, clean_text
 from recbole_llm.offline.stage import Stage, StageError
 
 if TYPE_CHECKING:
