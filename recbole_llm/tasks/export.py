@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,17 +54,10 @@ def export(
     folder = Path(output)
     _check_packages()
     check_folder(folder, OTHER_FOLDER)
-    say_meanwhile(f"loading {checkpoint}")
-    source = Recommender.of(checkpoint, config_file_list, config_dict, argv)
-    model: Any = source.scorer.model
-    ordered = isinstance(model, SequenceTraining)
-    if not isinstance(model, StandaloneModel) and not (ordered and model.reads_history_alone):
-        raise ValueError(
-            f"{source.name} cannot be exported: its score is no product of a history's vector and "
-            f"an item's; {EXPORTED} can"
-        )
+    source = _loaded(checkpoint, config_file_list, config_dict, argv)
     say_meanwhile(f"writing {folder}")
-    model = model.to("cpu").eval()
+    model: Any = source.scorer.model.to("cpu").eval()
+    ordered = isinstance(model, SequenceTraining)
     with torch.no_grad():
         longest = int(source.config["MAX_ITEM_LIST_LENGTH"]) if ordered else 0
         encoder = onnx_encoder(model, longest)  # its error is not to leave half a folder
@@ -78,13 +71,7 @@ def export(
         (folder / FILES.users).unlink(missing_ok=True)
     _write_settings(folder, source, longest, ordered)
     worst = disagreement(folder, model, example, longest)
-    return [
-        f"{source.name} with {len(source.item_tokens) - 1:,} items in {folder}/: "
-        + ", ".join(sorted(path.name for path in folder.iterdir())),
-        f"its encoder agrees with torch to {worst:.0e}",
-        f"next: recbole-llm recommend --model={folder} "
-        + (f"--users={source.user_tokens[1]}" if histories else f"--items={source.item_tokens[1]}"),
-    ]
+    return list(_said(folder, source, worst, histories))
 
 
 def _check_packages() -> None:
@@ -95,6 +82,28 @@ def _check_packages() -> None:
         raise ValueError(
             f"export needs the package '{error.name}': pip install 'recbole-llm[serving]'"
         ) from error
+
+
+def _loaded(checkpoint: str | Path, *settings: Any) -> Recommender:
+    """The trained model, of a kind that can be exported."""
+    say_meanwhile(f"loading {checkpoint}")
+    source = Recommender.of(checkpoint, *settings)
+    model: Any = source.scorer.model
+    ordered = isinstance(model, SequenceTraining)
+    if not isinstance(model, StandaloneModel) and not (ordered and model.reads_history_alone):
+        raise ValueError(
+            f"{source.name} cannot be exported: its score is no product of a history's vector and "
+            f"an item's; {EXPORTED} can"
+        )
+    return source
+
+
+def _said(folder: Path, source: Recommender, worst: float, histories: bool) -> Iterator[str]:
+    files = ", ".join(sorted(path.name for path in folder.iterdir()))
+    yield f"{source.name} with {len(source.item_tokens) - 1:,} items in {folder}/: {files}"
+    yield f"its encoder agrees with torch to {worst:.0e}"
+    who = f"--users={source.user_tokens[1]}" if histories else f"--items={source.item_tokens[1]}"
+    yield f"next: recbole-llm recommend --model={folder} {who}"
 
 
 def _vectors(model: Any) -> Any:
