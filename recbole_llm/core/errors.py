@@ -13,10 +13,10 @@ _LISTED = 12  # known names in a message
 _FIRST = 5  # names in a message, of those that are meant
 
 
-def near_matches(name: str, known: Iterable[Any], limit: int = 3) -> list[str]:
+def near_matches(name: str, known: Iterable[Any]) -> list[str]:
     """Those of ``known`` that are spelt most like ``name``, the nearest first; case is ignored."""
     by_lower = {str(k).lower(): str(k) for k in known}
-    near = difflib.get_close_matches(str(name).lower(), list(by_lower), n=limit, cutoff=0.6)
+    near = difflib.get_close_matches(str(name).lower(), list(by_lower), n=3, cutoff=0.6)
     return [by_lower[n] for n in near]
 
 

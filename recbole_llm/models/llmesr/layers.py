@@ -20,7 +20,6 @@ BACKBONE_OPTIONS: dict[str, dict[str, Any]] = {
     "SASRec": {"norm_order": "original", "position": False, "input_norm": False},
     "BERT4Rec": {"position": False},
 }
-VIEWS = ("both", "semantic", "collaborative")
 
 
 class Adapter(nn.Module):

@@ -25,8 +25,7 @@ from recbole_llm.layers.decoder_settings import DecoderSettings
 from recbole_llm.models.settings import SequentialSettings
 from recbole_llm.offline.settings import TuneSettings
 
-Phase = Literal["id", "content"]
-PHASES: tuple[Phase, ...] = ("id", "content")
+PHASES = ("id", "content")
 
 
 class MIRMSettings(TuneSettings):
