@@ -115,18 +115,14 @@ def remove_left_parts(folder: str | os.PathLike[str]) -> list[str]:
     Returns:
         names of the removed files and folders.
     """
+    import psutil
+
     pattern = re.compile(re.escape(_suffix("#")).replace(r"\#", r"(\d+)") + "$")
     removed = []
     for part in Path(folder).glob("*.recbole-llm-part"):
         process = pattern.search(part.name)
-        if process is not None and not _lives(int(process[1])):
+        if process is not None and not psutil.pid_exists(int(process[1])):
             with suppress(OSError):
                 shutil.rmtree(part) if part.is_dir() else part.unlink()
                 removed.append(part.name)
     return removed
-
-
-def _lives(process: int) -> bool:
-    import psutil
-
-    return bool(psutil.pid_exists(process))
