@@ -10,7 +10,8 @@ import click
 
 from recbole_llm.core.files import OTHER_FOLDER, write_whole
 from recbole_llm.core.lines import aligned
-from recbole_llm.tasks.compare.summary import LEVEL, Row, Spread, Summary, Tested
+from recbole_llm.tasks.compare.paired import LEVEL, Tested
+from recbole_llm.tasks.compare.summary import Row, Spread, Summary
 from recbole_llm.trainers.progress import duration
 
 _LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}",
