@@ -7,7 +7,6 @@ import platform
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from logging import getLogger
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +17,10 @@ import torch
 from recbole_llm.core import distributed
 from recbole_llm.core.config import Config
 from recbole_llm.core.digest import file_digest
-from recbole_llm.core.files import check_folder, written_whole
+from recbole_llm.core.files import check_folder, write_whole
 from recbole_llm.core.log import FOLDER, SHOWN, log_file
 from recbole_llm.core.stored import DONE, FREE, NEVER, plain_config
+from recbole_llm.core.versions import installed
 from recbole_llm.data.training import interaction_count
 from recbole_llm.evaluation.protocol import protocol
 from recbole_llm.features.attach import attached
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     from recbole_llm.trainers.engine import EngineMixin
 
-_WAY_OUT = "name another file with --output"
 _PACKAGES = ("recbole", "torch", "numpy", "pandas", "transformers")
 Pairs = Sequence[tuple[str, str]]
 
@@ -82,9 +81,10 @@ class Report:
         _say([*places, *_places(result), *_next(self.dataset, result)])
 
     def _write(self, trainer: EngineMixin, result: Mapping[str, Any]) -> None:
-        with written_whole(self.config["output"], _WAY_OUT) as file:
-            content = {**self._content(trainer), **result, "log": log_file()}
-            file.write(json.dumps(content, indent=1, ensure_ascii=False).encode("utf-8") + b"\n")
+        content = {**self._content(trainer), **result, "log": log_file()}
+        text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+        way_out = "name another file with --output"
+        write_whole(self.config["output"], text.encode("utf-8"), way_out)
 
     def _content(self, trainer: EngineMixin) -> dict[str, Any]:
         config, trainings = self.config, trainer.progress.trainings
@@ -137,14 +137,8 @@ def changed_settings(config: Config) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Of Python, the system and the packages that numbers may depend on."""
-    found = {"python": platform.python_version(), "system": platform.platform()}
-    found["recbole-llm"] = __version__
-    for name in _PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    own = {"python": platform.python_version(), "system": platform.platform()}
+    return {**own, "recbole-llm": __version__, **installed(_PACKAGES)}
 
 
 def peak_memory() -> int | None:

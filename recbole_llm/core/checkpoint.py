@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recbole_llm.core.errors import absent, one_line
+from recbole_llm.core.errors import absent, and_more, one_line
 from recbole_llm.core.files import written_whole
 from recbole_llm.core.plain import decode, encode
 
@@ -200,8 +200,8 @@ def _differences(model: AbstractRecommender, state: Mapping[Any, Any]) -> str:
             found.append(f"{name} is {'the model' if name in own else 'the file'}'s alone")
         elif here != there:
             found.append(f"{name} {there} in the file, {here} in the model")
-    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-    return one_line("; ".join(map(str, found[:_SHOWN])) or "its values are no tensors", 400) + more
+    shown = "; ".join(found[:_SHOWN]) or "its values are no tensors"
+    return one_line(shown, 400) + and_more(found, _SHOWN)
 
 
 def _moved(value: Any, device: Any) -> Any:

@@ -1,20 +1,22 @@
-"""One wording for unknown names, with the near matches."""
+"""One wording for unknown names, with the near matches, and for lists of names."""
 
 from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 _LISTED = 12  # known names in a message
+_FIRST = 5  # names in a message, of those that are meant
 
 
-def near_matches(name: str, known: Iterable[Any], limit: int = 3) -> list[str]:
+def near_matches(name: str, known: Iterable[Any]) -> list[str]:
     """Those of ``known`` that are spelt most like ``name``, the nearest first; case is ignored."""
     by_lower = {str(k).lower(): str(k) for k in known}
-    near = difflib.get_close_matches(str(name).lower(), list(by_lower), n=limit, cutoff=0.6)
+    near = difflib.get_close_matches(str(name).lower(), list(by_lower), n=3, cutoff=0.6)
     return [by_lower[n] for n in near]
 
 
@@ -34,10 +36,21 @@ def unknown(what: str, value: object, known: Iterable[Any], advice: str = "") ->
         advice: the way out where it is not to choose a known name.
     """
     names = [str(k) for k in known]
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    listed = f"choose from {', '.join(names[:_LISTED])}{more}" if names else ""
+    shown = ", ".join(names[:_LISTED]) + and_more(names, _LISTED)
+    listed = f"choose from {shown}" if names else ""
     parts = (f"{what} '{value}' is unknown;", did_you_mean(str(value), names), advice or listed)
     return ValueError(" ".join(part for part in parts if part))
+
+
+def first_names(names: Iterable[object]) -> str:
+    """``'a', 'b', 'c', 'd', 'e', …`` for messages."""
+    shown = [f"'{name}'" for name in islice(names, _FIRST + 1)]
+    return ", ".join([*shown[:_FIRST], "…"] if len(shown) > _FIRST else shown)
+
+
+def and_more(found: Sized, shown: int) -> str:
+    """`` and 7 more``; an empty string where all are shown."""
+    return f" and {len(found) - shown} more" if len(found) > shown else ""
 
 
 def absent(what: str, file: str | os.PathLike[str]) -> ValueError:

@@ -13,6 +13,8 @@ from typing import BinaryIO
 
 from recbole_llm.core.errors import one_line
 
+OTHER_FOLDER = "name another folder with --output"  # a way out
+
 
 def _suffix(process: object) -> str:
     return f".{platform.node()}-{process}.recbole-llm-part"
@@ -45,6 +47,12 @@ def written_whole(file: str | os.PathLike[str], way_out: str) -> Iterator[Binary
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def write_whole(file: str | os.PathLike[str], content: bytes, way_out: str) -> None:
+    """Write a file by `written_whole`."""
+    with written_whole(file, way_out) as opened:
+        opened.write(content)
 
 
 @contextmanager
@@ -107,18 +115,14 @@ def remove_left_parts(folder: str | os.PathLike[str]) -> list[str]:
     Returns:
         names of the removed files and folders.
     """
+    import psutil
+
     pattern = re.compile(re.escape(_suffix("#")).replace(r"\#", r"(\d+)") + "$")
     removed = []
     for part in Path(folder).glob("*.recbole-llm-part"):
         process = pattern.search(part.name)
-        if process is not None and not _lives(int(process[1])):
+        if process is not None and not psutil.pid_exists(int(process[1])):
             with suppress(OSError):
                 shutil.rmtree(part) if part.is_dir() else part.unlink()
                 removed.append(part.name)
     return removed
-
-
-def _lives(process: int) -> bool:
-    import psutil
-
-    return bool(psutil.pid_exists(process))

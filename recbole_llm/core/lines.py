@@ -14,11 +14,15 @@ def say_meanwhile(text: str) -> None:
         print(f"{text} …", file=sys.stderr)
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Lines whose columns are of one width each; what styles a text takes no place."""
+def aligned(rows: Sequence[Sequence[str]], right: bool = False) -> Iterator[str]:
+    """Lines whose columns are of one width each; what styles a text takes no place. Columns are
+    set to the left, or, but for the first, to the right."""
     widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        cells = (cell + " " * (width - _width(cell)) for cell, width in zip(row, widths))
+        cells = []
+        for number, (cell, width) in enumerate(zip(row, widths)):
+            space = " " * (width - _width(cell))
+            cells.append(space + cell if right and number else cell + space)
         yield "  ".join(cells).rstrip()
 
 

@@ -9,10 +9,12 @@ from collections.abc import Mapping
 from functools import cache
 from logging import getLogger
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import loky
 import torch
+
+from recbole_llm.core.run_settings import RunSettings
 
 if TYPE_CHECKING:
     from recbole_llm.core.settings import ConfigLike
@@ -40,16 +42,12 @@ def configure_runtime(config: ConfigLike | None = None) -> str:
     Returns:
         The line that was logged.
     """
-    threads = _set_threads(_value(config, "cpu_threads", None))
-    wanted = bool(_value(config, "tune_malloc", True))
-    malloc = keep_heap() if wanted else "left alone (tune_malloc: False)"
+    settings = RunSettings.of({} if config is None else config)
+    threads = _set_threads(settings.cpu_threads)
+    malloc = keep_heap() if settings.tune_malloc else "left alone (tune_malloc: False)"
     line = f"CPU: {threads}; memory allocator: {malloc}"
     getLogger().info(line)
     return line
-
-
-def _value(config: ConfigLike | None, key: str, default: object) -> Any:
-    return config[key] if config is not None and key in config else default
 
 
 def keep_heap() -> str:

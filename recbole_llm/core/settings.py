@@ -124,6 +124,12 @@ class Settings(BaseModel):
         """Raise ValueError where these settings and those of other parts do not go together."""
 
 
+def check_divides(key: str, part: int, of: str, whole: int) -> None:
+    """Raise ValueError unless the value of a key divides that of another."""
+    if whole % part:
+        raise ValueError(f"{key}: {part} does not divide {of} {whole}")
+
+
 class Nested(Settings):
     """Base of the settings that are the value of one key; unknown keys inside it are refused."""
 

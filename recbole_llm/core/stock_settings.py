@@ -16,6 +16,7 @@ from recbole_llm.core.settings import (
     Settings,
     Space,
     as_list,
+    check_divides,
     with_default,
 )
 
@@ -78,8 +79,6 @@ class StockSettings(Settings):
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:
-        if self.n_heads and self.hidden_size and self.hidden_size % self.n_heads:
-            raise ValueError(
-                f"n_heads: {self.n_heads} does not divide hidden_size {self.hidden_size}"
-            )
+        if self.n_heads and self.hidden_size:
+            check_divides("n_heads", self.n_heads, "hidden_size", self.hidden_size)
         return self

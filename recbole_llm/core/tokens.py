@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 Vocabulary = Mapping[str, npt.NDArray[Any]]  # field -> its tokens in order of ids, padding first
 Packed = dict[str, Any]
-PADDING = "[PAD]"
+PADDING = "[PAD]"  # RecBole's token of the id 0
 
 
 def vocabulary_of(dataset: Dataset) -> dict[str, npt.NDArray[Any]]:

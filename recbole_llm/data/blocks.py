@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from recbole_llm.data.check import LARGEST, PADDING, decoded
+from recbole_llm.core.tokens import PADDING
+from recbole_llm.data.check import LARGEST, decoded
 from recbole_llm.data.files import Table, read_types
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recbole_llm.data.files import Table, read_types
+from recbole_llm.data.files import Table, read_types, written
 
 if TYPE_CHECKING:
     from recbole.data.dataset import Dataset
@@ -21,10 +21,10 @@ def listed_items(config: ConfigLike, dataset: Dataset) -> list[str] | None:
     """
     field = dataset.iid_field
     file = Path(dataset.dataset_path) / f"{dataset.dataset_name}.item"
-    how = config["field_separator"] or "\t", config["encoding"] or "utf-8"
-    if not file.is_file() or field not in read_types(file, *how):
+    if not file.is_file() or field not in read_types(file, *written(config)):
         return None
-    return [token for token in dict.fromkeys(Table.read(file, *how).columns[field]) if token]
+    tokens = Table.read(file, *written(config)).columns[field]
+    return [token for token in dict.fromkeys(tokens) if token]
 
 
 def new_items(config: ConfigLike, dataset: Dataset) -> list[str]:

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from recbole_llm.core.errors import did_you_mean
+from recbole_llm.core.errors import and_more, did_you_mean
+from recbole_llm.core.tokens import PADDING
 
 TYPES = ("token", "token_seq", "float", "float_seq")
-PADDING = "[PAD]"  # RecBole's token of the id 0
 _SEPARATORS = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "bars", " ": "spaces"}
 _SHOWN = 3  # lines in a message
 _ZIPPED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
@@ -30,8 +30,8 @@ def conversion(path: Path) -> str:
 def at_lines(numbers: Iterable[int]) -> str:
     """``line 7``, or ``lines 2, 5, 9 and 12 more``."""
     lines = [int(number) for number in numbers]
-    more = f" and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
-    return f"line{'s' if len(lines) > 1 else ''} {', '.join(map(str, lines[:_SHOWN]))}{more}"
+    shown = ", ".join(map(str, lines[:_SHOWN])) + and_more(lines, _SHOWN)
+    return f"line{'s' if len(lines) > 1 else ''} {shown}"
 
 
 def decoded(path: Path, raw: bytes, encoding: str, first: int = 1) -> str:

@@ -7,18 +7,18 @@ from logging import getLogger
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from recbole.data.dataset import Dataset
 from recbole.utils import ModelType
 
 from recbole_llm.core.errors import did_you_mean
 from recbole_llm.core.plugins import get_registry
 from recbole_llm.core.registry import resolve
-from recbole_llm.core.schema import ITEM_FEATURES, item_features, learns_labels
+from recbole_llm.core.schema import ITEM_FEATURES, RECBOLE, item_features, learns_labels
 from recbole_llm.core.tokens import Vocabulary
+from recbole_llm.core.yaml_files import read_yaml
 from recbole_llm.data.check import conversion
 from recbole_llm.data.dataset import dataset_class as dataset_class_of
-from recbole_llm.data.files import read_types
+from recbole_llm.data.files import read_types, written
 from recbole_llm.data.settings import EngineSettings
 from recbole_llm.data.vocabulary import VocabularyDataset, check_vocabulary
 
@@ -95,7 +95,7 @@ def check_files(config: Config) -> None:
     """Fail early, and with the way out, where RecBole would try a download or crash later."""
     folder, name = Path(config["data_path"]), config["dataset"]
     if not folder.is_dir():
-        known = _downloadable()
+        known = list(read_yaml(RECBOLE / "properties" / "dataset" / "url.yaml"))  # to download
         if name in known:
             return
         here = sorted(p.name for p in folder.parent.iterdir()) if folder.parent.is_dir() else []
@@ -122,7 +122,7 @@ def _tables(folder: Path) -> str:
 
 
 def _types(config: Config, file: Path) -> dict[str, str]:
-    return read_types(file, config["field_separator"], config["encoding"] or "utf-8")
+    return read_types(file, *written(config))
 
 
 def _check_item_features(config: Config, file: Path, features: Sequence[str]) -> None:
@@ -193,10 +193,3 @@ def _needs_label(config: Config) -> bool:
     negatives = config["train_neg_sample_args"]["distribution"] != "none"
     rated = "labeled" in config["eval_args"]["mode"].values()
     return not config["threshold"] and (rated or not negatives)
-
-
-def _downloadable() -> list[str]:
-    import recbole
-
-    file = Path(recbole.__file__).parent / "properties" / "dataset" / "url.yaml"
-    return list(yaml.safe_load(file.read_text(encoding="utf-8")))

@@ -17,7 +17,7 @@ from recbole.utils import FeatureSource, FeatureType, ModelType
 from recbole_llm.core.compat_pandas import Frame
 from recbole_llm.core.registry import resolve
 from recbole_llm.data.check import numbers
-from recbole_llm.data.files import ObjectArray, Table
+from recbole_llm.data.files import ObjectArray, Table, written
 from recbole_llm.data.interaction import single_precision, take
 from recbole_llm.data.vocabulary import KnowledgeVocabularyDataset, VocabularyDataset
 
@@ -59,8 +59,7 @@ class FileDataset(VocabularyDataset):
         load, unload = self._get_load_and_unload_col(source)  # type: ignore[attr-defined]
         if load == set():
             return None
-        config = self.config
-        table = Table.read(Path(filepath), config["field_separator"], config["encoding"] or "utf-8")
+        table = Table.read(Path(filepath), *written(self.config))
         fields = [f for f in table.types if (load is None or f in load) and f not in (unload or ())]
         if not fields:
             self.logger.warning(f"No columns has been loaded from [{source}]")

@@ -20,6 +20,7 @@ from recbole_llm.core.tokens import Vocabulary
 from recbole_llm.data.blocks import InteractionFile
 from recbole_llm.data.column_folder import ColumnFolder
 from recbole_llm.data.eval_loader import ItemLists
+from recbole_llm.data.files import written
 from recbole_llm.data.histories import SortedInteractions
 from recbole_llm.data.interaction import SequenceColumns, SequenceInteraction
 from recbole_llm.data.runs import Runs
@@ -180,8 +181,7 @@ def column_folder(config: Config) -> ColumnFolder:
         config["USER_ID_FIELD"],
         config["ITEM_ID_FIELD"],
         config["TIME_FIELD"],
-        config["field_separator"],
-        config["encoding"] or "utf-8",
+        *written(config),
     )
     folder = path / f"{name}.sorted"
     with distributed.main_first():

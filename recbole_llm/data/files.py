@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from recbole_llm.core.settings import ConfigLike
 from recbole_llm.data.check import (
     check_counts,
     check_ids,
@@ -88,6 +89,11 @@ class Table:
     def missing(self, field: str) -> npt.NDArray[np.bool_]:
         """Which values of a column are missing, [N]."""
         return np.array([value in MISSING for value in self.columns[field]], dtype=bool)
+
+
+def written(config: ConfigLike) -> tuple[str, str]:
+    """How a data set's files are written: the separator of their columns, and their encoding."""
+    return config["field_separator"] or "\t", config["encoding"] or "utf-8"
 
 
 def read_types(path: Path, separator: str = "\t", encoding: str = "utf-8") -> dict[str, str]:

@@ -7,7 +7,7 @@ are one sorted array of keys ``user · n_items + item``.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +23,8 @@ from recbole_llm.data.training import training_interactions
 
 if TYPE_CHECKING:
     from recbole_llm.core.config import Config
+
+Mask = npt.NDArray[np.bool_]
 
 
 class UsedItems:
@@ -49,13 +51,13 @@ class UsedItems:
         users = np.repeat(np.arange(len(used)), sizes)
         return cls(np.sort(users * item_num + items), user_num, item_num)
 
-    def contains(self, users: IntArray, items: IntArray) -> npt.NDArray[np.bool_]:
+    def contains(self, users: IntArray, items: IntArray) -> Mask:
         """Whether each user has used each item, bool [B]."""
         if not len(self.keys):
             return np.zeros(len(users), dtype=np.bool_)
         wanted = users * self.item_num + items
         place = np.minimum(np.searchsorted(self.keys, wanted), len(self.keys) - 1)
-        found: npt.NDArray[np.bool_] = self.keys[place] == wanted
+        found: Mask = self.keys[place] == wanted
         return found
 
     def counts(self) -> IntArray:
@@ -79,8 +81,8 @@ class UsedItems:
         return set((self.keys[ends[0] : ends[1]] - user * self.item_num).tolist())
 
 
-class _PopularityDraws:
-    """Popularity draws through arrays in place of dictionaries, by training interactions alone.
+class _Draws:
+    """Draws through arrays in place of dictionaries, popularity by training interactions alone.
 
     RecBole counts the interactions of all phases, so that the negatives of training tell of the
     items that are held out. An item's popularity here is what training knows of it, in every
@@ -91,6 +93,7 @@ class _PopularityDraws:
     prob: dict[int, float]
     alias: dict[int, int]
     train_split: Any
+    sampling: Callable[[int], IntArray]
 
     def _get_candidates_list(self) -> list[int]:
         items: list[int] = training_interactions(self.train_split)[1].tolist()
@@ -108,8 +111,17 @@ class _PopularityDraws:
         own = self._prob[index] > np.random.random(sample_num)
         return np.where(own, self._keys[index], self._alias[index])
 
+    def _drawn(self, count: int, refused: Callable[[Any, IntArray], Mask]) -> Tensor:
+        """Items for `count` rows, int [count], drawn anew where refused(rows, items) says so."""
+        values = self.sampling(count)
+        check = np.flatnonzero(refused(slice(None), values))
+        while len(check):
+            values[check] = self.sampling(len(check))
+            check = check[refused(check, values[check])]
+        return torch.from_numpy(values)
 
-class Sampler(_PopularityDraws, RecBoleSampler):  # type: ignore[misc]
+
+class Sampler(_Draws, RecBoleSampler):  # type: ignore[misc]
     """Negatives that the user has not used up to the phase; the first phase is training."""
 
     @property
@@ -147,15 +159,10 @@ class Sampler(_PopularityDraws, RecBoleSampler):  # type: ignore[misc]
         users = np.tile(np.asarray(key_ids), num)
         if len(users) and not 0 <= users.min() <= users.max() < self.user_num:
             raise IndexError("user id out of range")  # RecBole's caller names the id
-        values = self.sampling(len(users))
-        check = np.flatnonzero(self.used_ids.contains(users, values))
-        while len(check):
-            values[check] = self.sampling(len(check))
-            check = check[self.used_ids.contains(users[check], values[check])]
-        return torch.from_numpy(values)
+        return self._drawn(len(users), lambda rows, v: self.used_ids.contains(users[rows], v))
 
 
-class RepeatableSampler(_PopularityDraws, RecBoleRepeatableSampler):  # type: ignore[misc]
+class RepeatableSampler(_Draws, RecBoleRepeatableSampler):  # type: ignore[misc]
     """Negatives other than the row's own item; ``dataset`` is the train split."""
 
     excluded: UsedItems | None = None  # further items that are no negatives of a user
@@ -172,12 +179,7 @@ class RepeatableSampler(_PopularityDraws, RecBoleRepeatableSampler):  # type: ig
     def sample_by_user_ids(self, user_ids: IntArray, item_ids: IntArray, num: int) -> Tensor:
         """num negatives a row: int [B], int [B] -> int [num · B], the first of all rows first."""
         users, own = (np.tile(np.asarray(ids), num) for ids in (user_ids, item_ids))
-        values = self.sampling(len(own))
-        check = np.flatnonzero(self._refused(users, own, values))
-        while len(check):
-            values[check] = self.sampling(len(check))
-            check = check[self._refused(users[check], own[check], values[check])]
-        return torch.from_numpy(values)
+        return self._drawn(len(own), lambda rows, v: self._refused(users[rows], own[rows], v))
 
     def without_history(self) -> RepeatableSampler:
         """A sampler that draws none of the user's own training items.
@@ -193,8 +195,8 @@ class RepeatableSampler(_PopularityDraws, RecBoleRepeatableSampler):  # type: ig
         _check_left(sampler.excluded.counts(), drawn)
         return sampler
 
-    def _refused(self, users: IntArray, own: IntArray, values: IntArray) -> npt.NDArray[np.bool_]:
-        same: npt.NDArray[np.bool_] = values == own
+    def _refused(self, users: IntArray, own: IntArray, values: IntArray) -> Mask:
+        same: Mask = values == own
         return same if self.excluded is None else same | self.excluded.contains(users, values)
 
 

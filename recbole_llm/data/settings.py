@@ -58,6 +58,11 @@ class EngineSettings(Settings):
     """Whether interactions are ordered and split by their times as the file has them; False: by
     RecBole's float32, in which Unix seconds are the same for about a minute."""
 
+    @property
+    def ranking_bytes(self) -> int:
+        """Memory of a step that ranks, also where evaluation has RecBole's sizes."""
+        return int((self.eval_memory_mib or EngineSettings().eval_memory_mib) * 2**20)
+
     def check(self, config: ConfigLike) -> None:
         """Windows that fit the histories, and a model and data that suit whole sequences."""
         length = config["MAX_ITEM_LIST_LENGTH"]

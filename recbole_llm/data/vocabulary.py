@@ -12,6 +12,7 @@ import numpy.typing as npt
 from pandas import DataFrame, Index, Series
 from recbole.utils import FeatureType
 
+from recbole_llm.core.errors import first_names
 from recbole_llm.core.tokens import Vocabulary
 from recbole_llm.data.catalogue import listed_items
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from recbole.data.dataset import Dataset
 
 Names = npt.NDArray[Any]
-_SHOWN = 5  # names in a message
 
 
 class VocabularyDataset:
@@ -195,8 +195,7 @@ def report_changes(dataset: Dataset) -> None:
     ):
         for field, names in changed.items():
             if names:
-                shown = ", ".join(map(repr, map(str, names[:_SHOWN])))
-                more = ", …" if len(names) > _SHOWN else ""
+                shown = first_names(names)
                 getLogger("recbole_llm").warning(
-                    f"{field}: {len(names)} {what} since the checkpoint ({shown}{more}); {meaning}"
+                    f"{field}: {len(names)} {what} since the checkpoint ({shown}); {meaning}"
                 )

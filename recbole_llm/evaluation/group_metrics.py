@@ -20,6 +20,7 @@ from recbole.evaluator.base_metric import TopkMetric
 from recbole.evaluator.collector import Collector, DataStruct
 from torch import Tensor
 
+from recbole_llm.core.lines import aligned
 from recbole_llm.core.log import SHOWN
 from recbole_llm.evaluation.blocks import BlockScores
 from recbole_llm.evaluation.by_user import ByUser, ranking_by_user
@@ -107,15 +108,9 @@ def without_groups(collector: Collector) -> Iterator[None]:
         collector.active = True
 
 
-class GroupEvaluator(Evaluator):  # type: ignore[misc]
+class EvaluatorByGroup(Evaluator):  # type: ignore[misc]
     """RecBole's `Evaluator`, which adds the groups' results and logs them as a table, and keeps
-    the users' values of the last test as ``by_user`` where ``user_metrics`` asks for them.
-
-    Keys are ``ndcg@10 (tail items)``, and ``users (tail items)`` and ``items (tail items)`` for
-    the numbers of distinct users and positive items evaluated. Metrics that are not computed
-    from hits in ranked lists (GAUC, ItemCoverage, …) have no group results, nor have groups
-    without rows.
-    """
+    the users' values of the last test as ``by_user`` where ``user_metrics`` asks for them."""
 
     by_user: ByUser | None = None
 
@@ -130,8 +125,24 @@ class GroupEvaluator(Evaluator):  # type: ignore[misc]
             groups = dataobject.get(GROUPS)
             result.update(log_groups({group: self._results(group, dataobject) for group in groups}))
             if self._wants_users:
-                self.by_user = ranking_by_user(dataobject, self.metric_class)
+                self.by_user = self._users(dataobject)
         return result
+
+    def _results(self, group: Group, collected: DataStruct) -> dict[str, float]:
+        raise NotImplementedError
+
+    def _users(self, collected: DataStruct) -> ByUser:
+        raise NotImplementedError
+
+
+class GroupEvaluator(EvaluatorByGroup):
+    """For metrics of ranked lists.
+
+    Keys are ``ndcg@10 (tail items)``, and ``users (tail items)`` and ``items (tail items)`` for
+    the numbers of distinct users and positive items evaluated. Metrics that are not computed
+    from hits in ranked lists (GAUC, ItemCoverage, …) have no group results, nor have groups
+    without rows.
+    """
 
     def _results(self, group: Group, collected: DataStruct) -> dict[str, float]:
         users, items = group.counts(collected)
@@ -143,6 +154,9 @@ class GroupEvaluator(Evaluator):  # type: ignore[misc]
                 if isinstance(metric, TopkMetric) and metric.metric_need == ["rec.topk"]:
                     result.update(metric.calculate_metric(rows))
         return result
+
+    def _users(self, collected: DataStruct) -> ByUser:
+        return ranking_by_user(collected, self.metric_class)
 
 
 def row_users(users: Tensor, positive_rows: Tensor, n_rows: int) -> Tensor:
@@ -178,8 +192,4 @@ def table(results: Mapping[str, Mapping[str, float]], sizes: Mapping[str, int]) 
     lines = [["group", "size", *columns]]
     for name, own in results.items():
         lines.append([name, str(sizes[name]), *(str(own.get(key, "-")) for key in columns)])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:]))])
-        for row in lines
-    )
+    return "\n".join(aligned(lines, right=True))

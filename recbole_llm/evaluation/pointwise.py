@@ -7,20 +7,19 @@ items says how well their rows are told apart from each other.
 
 from __future__ import annotations
 
-from collections import OrderedDict, defaultdict
+from collections import defaultdict
 from logging import getLogger
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from recbole.evaluator import Evaluator
 from recbole.evaluator.base_metric import LossMetric
 from recbole.evaluator.collector import Collector, DataStruct
 from torch import Tensor
 
 from recbole_llm.evaluation.auc import grouped_auc
 from recbole_llm.evaluation.by_user import ByUser, labels_by_user
-from recbole_llm.evaluation.group_metrics import GROUPS, log_groups
+from recbole_llm.evaluation.group_metrics import GROUPS, EvaluatorByGroup
 from recbole_llm.evaluation.groups import USERS, Group, make_groups
 from recbole_llm.evaluation.settings import GroupSettings
 
@@ -85,33 +84,18 @@ class PointwiseCollector(Collector):  # type: ignore[misc]
         return collected
 
 
-class PointwiseEvaluator(Evaluator):  # type: ignore[misc]
-    """RecBole's `Evaluator` for metrics of values, with GAUC and with results by group.
+class PointwiseEvaluator(EvaluatorByGroup):
+    """For metrics of values, with GAUC.
 
     Keys of groups are ``auc (tail items)``, and ``rows (…)``, ``users (…)`` and ``items (…)`` for
     the numbers of rows, distinct users and distinct items. A group without rows, or of one class
     only, lacks the metrics that it has no value of.
     """
 
-    by_user: ByUser | None = None  # of the last test, where ``user_metrics`` asks for it
-
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self._wants_users = config["user_metrics"] is not None
         if "gauc" in self.metric_class:
             self.metric_class["gauc"] = GAUC(config)  # RecBole's of that name ranks lists
-
-    def evaluate(self, dataobject: DataStruct) -> OrderedDict[str, float]:
-        """Results over all rows, then by group."""
-        result: OrderedDict[str, float] = super().evaluate(dataobject)
-        if GROUPS in dataobject:
-            groups = dataobject.get(GROUPS)
-            result.update(log_groups({group: self._results(group, dataobject) for group in groups}))
-            if self._wants_users:
-                keys = (USERS, ITEMS, "rec.score", "data.label")
-                users, items, scores, labels = (dataobject.get(key).numpy() for key in keys)
-                self.by_user = labels_by_user(users, items, scores, labels, list(self.metric_class))
-        return result
 
     def _results(self, group: Group, collected: DataStruct) -> dict[str, float]:
         chosen = group.members[collected.get(ITEMS if group.of_items else USERS)]
@@ -126,6 +110,11 @@ class PointwiseEvaluator(Evaluator):  # type: ignore[misc]
             if isinstance(metric, LossMetric) and _has_value(name, rows):
                 result.update(metric.calculate_metric(rows))
         return result
+
+    def _users(self, collected: DataStruct) -> ByUser:
+        keys = (USERS, ITEMS, "rec.score", "data.label")
+        users, items, scores, labels = (collected.get(key).numpy() for key in keys)
+        return labels_by_user(users, items, scores, labels, list(self.metric_class))
 
 
 class GAUC(LossMetric):  # type: ignore[misc]

@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from recbole_llm.core.registry import FeatureSpec
-from recbole_llm.features.errors import TableError
-from recbole_llm.features.table import EmbeddingTable
+from recbole_llm.features.table import EmbeddingTable, TableError
 from recbole_llm.features.table_io import read_table, write_table
 from recbole_llm.hookspecs import hookimpl
 

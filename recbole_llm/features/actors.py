@@ -62,7 +62,7 @@ def by_actors(
         pool = ray.util.ActorPool([actor.remote(encoder, share.threads) for _ in range(jobs)])
         while batch is not None or pool.has_next():
             if batch is not None and pool.has_free():
-                pool.submit(_asked, batch)
+                pool.submit(lambda actor, texts: actor.encode.remote(texts), batch)
                 batch = next(batches, None)
             else:
                 yield _answer(ray, pool)
@@ -77,10 +77,6 @@ class _Model:
 
     def encode(self, texts: list[str]) -> tuple[list[str], Matrix]:
         return texts, encode_batch(self._encoder, texts)
-
-
-def _asked(actor: Any, texts: list[str]) -> Any:
-    return actor.encode.remote(texts)
 
 
 def _answer(ray: Any, pool: Any) -> tuple[list[str], Matrix]:

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from recbole_llm.core.digest import digest, short_digests
-from recbole_llm.features.errors import TableError, first_names
-from recbole_llm.features.table import EmbeddingTable, Matrix
+from recbole_llm.core.errors import first_names
+from recbole_llm.features.table import EmbeddingTable, Matrix, TableError
 
 POLICIES = ("error", "zeros", "mean")
 

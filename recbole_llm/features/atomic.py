@@ -10,8 +10,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from recbole_llm.core.errors import first_names
 from recbole_llm.data.files import Table
-from recbole_llm.features.errors import first_names
 
 TEXT_TYPES = ("token", "token_seq")
 

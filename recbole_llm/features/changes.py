@@ -5,9 +5,9 @@ from __future__ import annotations
 from logging import getLogger
 from typing import TYPE_CHECKING, Any
 
+from recbole_llm.core.errors import first_names
 from recbole_llm.core.plugins import get_registry
 from recbole_llm.features.attach import attached
-from recbole_llm.features.errors import first_names
 
 if TYPE_CHECKING:
     from recbole.data.dataset import Dataset

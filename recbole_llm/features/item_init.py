@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from recbole_llm.core.run_settings import RunSettings
 from recbole_llm.features.table import Matrix
+from recbole_llm.layers.embedding import append_rows
 
 if TYPE_CHECKING:
     from recbole.data.dataset import Dataset
@@ -117,6 +118,21 @@ def _tables_of_fields(model: nn.Module) -> Iterator[tuple[str, str, list[str], A
 
 def _names_items(name: str) -> bool:
     return "item" in name.lower() or name in _NAMES
+
+
+@torch.no_grad()
+def append_expected(table: nn.Embedding, known: Tensor, later: Tensor) -> None:
+    """Add rows of items that came after training, where items of such vectors are on average.
+
+    Args:
+        table: trained, [n, H].
+        known: vectors of its items, [n, D].
+        later: vectors of the new ones, [m, D].
+    """
+    from recbole_llm.features.reduce import expected_rows
+
+    arrays = (part.cpu().numpy() for part in (table.weight, known, later))
+    append_rows(table, torch.from_numpy(expected_rows(*arrays)))
 
 
 @torch.no_grad()

@@ -24,14 +24,3 @@ class ItemSettings(Settings):
 
     item_image_max_pixels: Count = 16_000_000
     """Pixels of the largest picture that is read; a larger one counts as missing."""
-
-
-class MultimodalSettings(Settings):
-    """encoder: multimodal."""
-
-    encoder_fusion: Literal["concatenate", "average"] = "concatenate"
-    """multimodal: how a dual encoder (CLIP, SigLIP) joins the vectors of a text and a picture."""
-
-    encoder_token: FieldName | None = None
-    """multimodal: token of the model's tokenizer put at the end of a chat model's message, at which
-    the vector is read; None: the message's last token."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from logging import getLogger
 
+from recbole_llm.core.errors import first_names
 from recbole_llm.features.encoders.base import TokenLimited
-from recbole_llm.features.errors import first_names
 
 _AT_ONCE = 10_000  # texts tokenized together
 _CLOSE = 0.05  # share of the limit within which an estimate is not trusted

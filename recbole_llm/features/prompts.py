@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from recbole_llm.core.errors import did_you_mean
 from recbole_llm.core.plugins import get_plugin_manager
+from recbole_llm.data.files import written
 from recbole_llm.data.training import training_interactions
 from recbole_llm.features.atomic import AtomicFile
 from recbole_llm.features.lengths import TokenLimit, keep_newest
@@ -91,7 +92,7 @@ def user_texts(config: Config, train_dataset: Dataset, limit: TokenLimit | None 
         return _given(given, tokens)
     template = PromptSettings.of(config).user_template(config["dataset"])
     rows, titles = _items(config, train_dataset)
-    users = _users(config, train_dataset)
+    users = _rows(config, train_dataset, "user", train_dataset.uid_field)
     item_tokens = train_dataset.field2id_token[train_dataset.iid_field]
     user_tokens = train_dataset.field2id_token[train_dataset.uid_field]
     histories = {
@@ -136,9 +137,7 @@ def item_file(config: Config, dataset: Dataset) -> AtomicFile:
 
 def item_rows(config: Config, dataset: Dataset) -> dict[str, dict[str, str]]:
     """The rows of the ``.item`` file by item token; none where there is no such file."""
-    if not _atomic_path(dataset, "item").is_file():
-        return {}
-    return _atomic(config, dataset, "item").by(dataset.iid_field)
+    return _rows(config, dataset, "item", dataset.iid_field)
 
 
 def _histories(config: Config, dataset: Dataset) -> list[tuple[int, Sequence[int]]]:
@@ -179,12 +178,6 @@ def _title_field(config: Config, file: AtomicFile, id_field: str) -> str:
     return found
 
 
-def _users(config: Config, dataset: Dataset) -> dict[str, dict[str, str]]:
-    if not _atomic_path(dataset, "user").is_file():
-        return {}
-    return _atomic(config, dataset, "user").by(dataset.uid_field)
-
-
 def _labels(file: AtomicFile, id_field: str) -> dict[str, str]:
     """{field: its name as words} of the fields that the default prompt shows."""
     return {f: f.replace("_", " ") for f in file.text_fields(without=(id_field,))}
@@ -194,6 +187,11 @@ def _atomic_path(dataset: Dataset, suffix: str) -> Path:
     return Path(dataset.dataset_path) / f"{dataset.dataset_name}.{suffix}"
 
 
+def _rows(config: Config, dataset: Dataset, suffix: str, field: str) -> dict[str, dict[str, str]]:
+    there = _atomic_path(dataset, suffix).is_file()
+    return _atomic(config, dataset, suffix).by(field) if there else {}
+
+
 def _atomic(config: Config, dataset: Dataset, suffix: str) -> AtomicFile:
     path = _atomic_path(dataset, suffix)
     if not path.is_file():
@@ -201,12 +199,8 @@ def _atomic(config: Config, dataset: Dataset, suffix: str) -> AtomicFile:
             f"dataset '{dataset.dataset_name}' has no file '{path}' to make texts of; write one "
             f"with a title field, or give vectors with encoder: precomputed"
         )
-    return AtomicFile.read(
-        path,
-        config["field_separator"] or "\t",
-        config["seq_separator"] or " ",
-        config["encoding"] or "utf-8",
-    )
+    separator, encoding = written(config)
+    return AtomicFile.read(path, separator, config["seq_separator"] or " ", encoding)
 
 
 def _tokens(dataset: Dataset, field: str) -> list[str]:

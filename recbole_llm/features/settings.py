@@ -1,9 +1,8 @@
-"""Settings of the encoders and their kinds, and of the store. Light on purpose."""
+"""Settings of all encoders, and of the store. Light on purpose."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
-from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
@@ -14,8 +13,6 @@ from recbole_llm.core.settings import (
     Count,
     FieldName,
     Flag,
-    Natural,
-    Positive,
     Settings,
     Text,
 )
@@ -124,52 +121,6 @@ class EncoderSettings(Settings):
         ]
 
 
-class CausalLMSettings(Settings):
-    """encoder: causal_lm."""
-
-    encoder_pooling: Literal["mean", "last_token"] = "mean"
-    """causal_lm: a text's vector is the mean over its tokens, or that of the last_token."""
-
-    encoder_layer: int = -1
-    """causal_lm: hidden states to take; 0 the embeddings, k the output of block k, -1 the last
-    block's after the final norm."""
-
-
-class EndpointSettings(Settings):
-    """encoder: openai."""
-
-    encoder_base_url: Text | None = None
-    """openai: address of the endpoint, such as http://localhost:8000/v1; None: OpenAI's."""
-
-    encoder_api_key_env: FieldName = "OPENAI_API_KEY"
-    """openai: environment variable that holds the API key."""
-
-    encoder_request_size: Count = 128
-    """openai: texts of a request."""
-
-    encoder_max_retries: Natural = 5
-    """openai: retries of a failed request, with growing pauses."""
-
-    encoder_timeout: Positive = 60
-    """openai: seconds a request may take."""
-
-    @field_validator("encoder_base_url")
-    @classmethod
-    def _is_an_address(cls, value: str | None) -> str | None:
-        return check_address("encoder_base_url", value)
-
-
-class PrecomputedSettings(Settings):
-    """encoder: precomputed."""
-
-    embedding_path: Text | None = None
-    """precomputed: file of item vectors (.npy with .tokens, .npz, .safetensors, .parquet, .csv,
-    .pt, or atomic), here or in the data set's folder."""
-
-    user_embedding_path: Text | None = None
-    """precomputed: file of user vectors."""
-
-
 class StoreSettings(Settings):
     """Store of vectors and generated texts, and what a missing vector becomes."""
 
@@ -202,18 +153,3 @@ def _check_device(value: str) -> None:
             f"encoder_device: '{value}' is not available here ({one_line(error)}); set cpu, or "
             f"leave it out for RecBole's device"
         ) from None
-
-
-def check_address(key: str, value: str | None) -> str | None:
-    """The value, an address of an endpoint or None; ValueError, which does not repeat it, else."""
-    if value is not None and not _is_address(value):
-        raise ValueError(f"{key}: expected an address such as http://localhost:8000/v1")
-    return value
-
-
-def _is_address(value: str) -> bool:
-    try:
-        parts = urlsplit(value)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number
-        return False

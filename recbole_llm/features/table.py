@@ -10,9 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from recbole_llm.features.errors import TableError, first_names
+from recbole_llm.core.errors import first_names
 
 Matrix = npt.NDArray[np.float32]
+
+
+class TableError(ValueError):
+    """An embedding table that cannot be used as it is."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,10 +22,9 @@ from typing import Any
 import numpy as np
 
 from recbole_llm.core.digest import file_digest
-from recbole_llm.core.errors import one_line
+from recbole_llm.core.errors import first_names, one_line
 from recbole_llm.features.atomic import AtomicFile
-from recbole_llm.features.errors import TableError, first_names
-from recbole_llm.features.table import EmbeddingTable
+from recbole_llm.features.table import EmbeddingTable, TableError
 
 Named = tuple[Any, Iterable[Any]]  # vectors [n, D], tokens
 Separators = tuple[str, str]

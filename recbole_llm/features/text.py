@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recbole_llm.core.digest import digest, short_digests, texts_digest
+from recbole_llm.core.errors import first_names
 from recbole_llm.features.actors import encode_of
 from recbole_llm.features.align import Coverage, align
 from recbole_llm.features.encoders.base import (
@@ -19,7 +20,6 @@ from recbole_llm.features.encoders.base import (
     TableSource,
     create_encoder,
 )
-from recbole_llm.features.errors import TableError, first_names
 from recbole_llm.features.images import items_read
 from recbole_llm.features.item_settings import ItemSettings
 from recbole_llm.features.lengths import TokenLimit, report_cut
@@ -27,7 +27,7 @@ from recbole_llm.features.pipeline import EncodeReport, encode_texts
 from recbole_llm.features.prompts import Texts, user_texts
 from recbole_llm.features.reduce import has_vector
 from recbole_llm.features.settings import EncoderSettings, StoreSettings
-from recbole_llm.features.table import EmbeddingTable
+from recbole_llm.features.table import EmbeddingTable, TableError
 from recbole_llm.features.vectors import EmbeddingStore
 
 if TYPE_CHECKING:

@@ -201,6 +201,15 @@ class SequenceRecommender(SequenceTraining, SequentialRecommender):  # type: ign
         """States [B, D] and item vectors [n, D], see `FactorModel`."""
         return self.last_states_of(interaction), self._scored_items()
 
+    def ends(self, interaction: Interaction, rows: TrainingRows) -> tuple[Tensor, Tensor]:
+        """The row of each history's last state, and its user: int [B] each."""
+        users = interaction[self.USER_ID]
+        if self.POS_ITEM_SEQ in interaction:
+            return (interaction[self.POS_ITEM_SEQ] != 0).sum(1).cumsum(0) - 1, users
+        # RecBole's loader repeats the whole batch for each further negative.
+        count = len(rows.states)
+        return torch.arange(count, device=users.device), users[:count]
+
     def _scored_items(self) -> Tensor:
         """All item vectors [n, D], kept while the model stays in eval mode."""
         if self.training:

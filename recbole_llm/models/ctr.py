@@ -66,8 +66,7 @@ class CTRRecommender(SequentialRecommender):  # type: ignore[misc]
         self.POS_LABEL_SEQ = f"pos_{self.LABEL}{suffix}"
         self.NEG_ITEM_SEQ = f"{negative}{self.ITEM_SEQ}"
         self.n_negatives = negatives_of_a_target(config)
-        budget = EngineSettings.of(config).eval_memory_mib or EngineSettings().eval_memory_mib
-        self.block_bytes = int(budget * 2**20)
+        self.block_bytes = EngineSettings.of(config).ranking_bytes
 
     def logits(self, states: Tensor, users: Tensor, items: Tensor) -> Tensor:
         """Logits of (user, item) pairs.

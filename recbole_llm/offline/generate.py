@@ -22,10 +22,11 @@ from recbole_llm.core.digest import texts_digest
 from recbole_llm.core.log import SHOWN
 from recbole_llm.core.plugins import get_registry
 from recbole_llm.core.registry import resolve
+from recbole_llm.core.tokens import PADDING
+from recbole_llm.features.generated_texts import MAX_CHARACTERS, TextStore, clean_text
 from recbole_llm.features.store import cache_dir
 from recbole_llm.features.table import EmbeddingTable
 from recbole_llm.features.text import encode_named
-from recbole_llm.features.texts import MAX_CHARACTERS, TextStore, clean_text
 from recbole_llm.offline.stage import Stage, StageError
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from recbole.data.dataset import Dataset
 
 TEXTS = "texts.jsonl"
-PADDING = "[PAD]"
 
 
 class Generator(Protocol):

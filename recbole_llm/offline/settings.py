@@ -14,7 +14,7 @@ from recbole_llm.core.settings import (
     Settings,
     Text,
 )
-from recbole_llm.features.settings import check_address
+from recbole_llm.features.encoders.settings import check_address
 
 
 class GeneratorSettings(Settings):

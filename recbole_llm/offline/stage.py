@@ -17,13 +17,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.metadata import version
 from logging import getLogger
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from recbole_llm.core.digest import digest
 from recbole_llm.core.log import SHOWN
+from recbole_llm.core.versions import installed
 from recbole_llm.features.store import cache_dir
 
 if TYPE_CHECKING:
@@ -162,23 +162,13 @@ class Stage(ABC):
             "fingerprint": self.fingerprint,
             "units": units,
             "inputs": self.inputs(),
-            "versions": {"python": platform.python_version(), **_versions()},
+            "versions": {"python": platform.python_version(), **installed(_VERSIONS)},
             "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
         text = json.dumps(manifest, indent=1, sort_keys=True)
         (folder / MANIFEST).write_text(text, encoding="utf-8")
         shutil.rmtree(self.path, ignore_errors=True)  # a folder without a manifest
         os.replace(folder, self.path)
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in _VERSIONS:
-        try:
-            found[name] = version(name)
-        except ModuleNotFoundError:
-            continue
-    return found
 
 
 @contextmanager

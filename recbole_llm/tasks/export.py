@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from recbole_llm.core.files import check_folder, written_whole
+from recbole_llm.core.files import OTHER_FOLDER, check_folder, write_whole, written_whole
 from recbole_llm.core.lines import say_meanwhile
 from recbole_llm.core.stored import FREE, plain_config
 from recbole_llm.models.base import SequenceTraining
@@ -24,7 +24,6 @@ from recbole_llm.tasks.standalone import FILES, FORMAT
 if TYPE_CHECKING:
     from recbole_llm.tasks.ranking import Ids
 
-_WAY_OUT = "name another folder with --output"
 EXPORTED = "PAD, LLM-ESR, Molar, SASRec, GRU4Rec and AlphaRec"
 _CHECKED = 20  # histories on which the exported encoder must agree with torch
 
@@ -54,18 +53,11 @@ def export(
     """
     folder = Path(output)
     _check_packages()
-    check_folder(folder, _WAY_OUT)
-    say_meanwhile(f"loading {checkpoint}")
-    source = Recommender.of(checkpoint, config_file_list, config_dict, argv)
-    model: Any = source.scorer.model
-    ordered = isinstance(model, SequenceTraining)
-    if not isinstance(model, StandaloneModel) and not (ordered and model.reads_history_alone):
-        raise ValueError(
-            f"{source.name} cannot be exported: its score is no product of a history's vector and "
-            f"an item's; {EXPORTED} can"
-        )
+    check_folder(folder, OTHER_FOLDER)
+    source = _loaded(checkpoint, config_file_list, config_dict, argv)
     say_meanwhile(f"writing {folder}")
-    model = model.to("cpu").eval()
+    model: Any = source.scorer.model.to("cpu").eval()
+    ordered = isinstance(model, SequenceTraining)
     with torch.no_grad():
         longest = int(source.config["MAX_ITEM_LIST_LENGTH"]) if ordered else 0
         encoder = onnx_encoder(model, longest)  # its error is not to leave half a folder
@@ -79,13 +71,7 @@ def export(
         (folder / FILES.users).unlink(missing_ok=True)
     _write_settings(folder, source, longest, ordered)
     worst = disagreement(folder, model, example, longest)
-    return [
-        f"{source.name} with {len(source.item_tokens) - 1:,} items in {folder}/: "
-        + ", ".join(sorted(path.name for path in folder.iterdir())),
-        f"its encoder agrees with torch to {worst:.0e}",
-        f"next: recbole-llm recommend --model={folder} "
-        + (f"--users={source.user_tokens[1]}" if histories else f"--items={source.item_tokens[1]}"),
-    ]
+    return list(_said(folder, source, worst, histories))
 
 
 def _check_packages() -> None:
@@ -96,6 +82,28 @@ def _check_packages() -> None:
         raise ValueError(
             f"export needs the package '{error.name}': pip install 'recbole-llm[serving]'"
         ) from error
+
+
+def _loaded(checkpoint: str | Path, *settings: Any) -> Recommender:
+    """The trained model, of a kind that can be exported."""
+    say_meanwhile(f"loading {checkpoint}")
+    source = Recommender.of(checkpoint, *settings)
+    model: Any = source.scorer.model
+    ordered = isinstance(model, SequenceTraining)
+    if not isinstance(model, StandaloneModel) and not (ordered and model.reads_history_alone):
+        raise ValueError(
+            f"{source.name} cannot be exported: its score is no product of a history's vector and "
+            f"an item's; {EXPORTED} can"
+        )
+    return source
+
+
+def _said(folder: Path, source: Recommender, worst: float, histories: bool) -> Iterator[str]:
+    files = ", ".join(sorted(path.name for path in folder.iterdir()))
+    yield f"{source.name} with {len(source.item_tokens) - 1:,} items in {folder}/: {files}"
+    yield f"its encoder agrees with torch to {worst:.0e}"
+    who = f"--users={source.user_tokens[1]}" if histories else f"--items={source.item_tokens[1]}"
+    yield f"next: recbole-llm recommend --model={folder} {who}"
 
 
 def _vectors(model: Any) -> Any:
@@ -120,7 +128,7 @@ def _write_items(folder: Path, source: Recommender, vectors: Any) -> None:
     content = {"tokens": tokens, "titles": titles, "fields": fields}
     _write(folder / FILES.items, json.dumps(content, ensure_ascii=False).encode("utf-8"))
     _write(folder / FILES.vectors, save({"vectors": vectors}))
-    with written_whole(folder / FILES.arrays, _WAY_OUT) as file:
+    with written_whole(folder / FILES.arrays, OTHER_FOLDER) as file:
         np.savez(file, tokens=np.array(tokens, str), vectors=vectors)
     index = faiss.IndexFlatIP(vectors.shape[1])
     index.add(vectors)
@@ -142,7 +150,7 @@ def _write_histories(folder: Path, source: Recommender) -> None:
     starts = np.cumsum([0, *map(len, owns)])
     tokens = np.array([str(source.user_tokens[user]) for user in users], str)
     items = np.concatenate([*owns, np.zeros(0, np.int64)]).astype(np.int32)
-    with written_whole(folder / FILES.users, _WAY_OUT) as file:
+    with written_whole(folder / FILES.users, OTHER_FOLDER) as file:
         np.savez(file, tokens=tokens, starts=starts, items=items)
 
 
@@ -167,8 +175,7 @@ def _write_settings(folder: Path, source: Recommender, longest: int, ordered: bo
 
 
 def _write(file: Path, content: bytes) -> None:
-    with written_whole(file, _WAY_OUT) as opened:
-        opened.write(content)
+    write_whole(file, content, OTHER_FOLDER)
 
 
 _README = """\

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from recbole_llm.core.errors import first_names
 from recbole_llm.core.tokens import Vocabulary, vocabulary_of
 from recbole_llm.data.catalogue import new_items
 from recbole_llm.data.create import create_dataset
@@ -16,7 +17,6 @@ from recbole_llm.data.disk import DiskDataset
 from recbole_llm.data.settings import EngineSettings
 from recbole_llm.data.vocabulary import VocabularyDataset
 from recbole_llm.features.attach import attached
-from recbole_llm.features.errors import first_names
 from recbole_llm.features.item_settings import ItemSettings
 from recbole_llm.features.table import EmbeddingTable
 from recbole_llm.features.text import encode_new_items

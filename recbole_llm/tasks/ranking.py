@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from recbole_llm.core.errors import near_matches
+from recbole_llm.core.errors import and_more, near_matches
+from recbole_llm.core.tokens import PADDING
 from recbole_llm.core.where import matching
 
 if TYPE_CHECKING:
@@ -173,8 +174,8 @@ class Ranker:
         unknown = [name for name in names if not known.get(name)]  # 0 is the padding
         if unknown:
             near = [f" '{name}' is unknown{_near(name, known)}" for name in unknown[:_LISTED]]
-            more = f" and {len(unknown) - _LISTED} more" if len(unknown) > _LISTED else ""
-            raise ValueError(f"{kind}s:{';'.join(near)}{more}; ids are {self.where_ids}")
+            shown = ";".join(near) + and_more(unknown, _LISTED)
+            raise ValueError(f"{kind}s:{shown}; ids are {self.where_ids}")
         return np.array([known[name] for name in names], dtype=np.int64)
 
     def stream(
@@ -237,7 +238,7 @@ def _listed(tokens: Any) -> Iterable[Any]:
 
 def _near(name: str, known: Iterable[str]) -> str:
     """Near matches of an id; among ids that start alike where there are too many."""
-    pool = [other for other in known if other != "[PAD]"]
+    pool = [other for other in known if other != PADDING]
     for length in range(1, len(name)):
         if len(pool) <= _COMPARED:
             break

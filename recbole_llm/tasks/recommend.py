@@ -167,8 +167,8 @@ class Recommender(Ranker):
                 scores = self.scorer.query([own], *query) if query else self.scorer.new(own)
                 yield [name], [own], _array(scores)
             return
-        budget = EngineSettings.of(self.config).eval_memory_mib or EngineSettings().eval_memory_mib
-        step = max(1, int(budget * 2**20 // user_bytes(self.config, self.dataset)))
+        budget = EngineSettings.of(self.config).ranking_bytes
+        step = max(1, budget // user_bytes(self.config, self.dataset))
         for start in range(0, len(wanted.known), step):
             batch = wanted.known[start : start + step]
             owns = [self.scorer.histories[user].numpy() for user in batch]

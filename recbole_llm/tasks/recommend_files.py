@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from recbole_llm.core.errors import absent
 from recbole_llm.core.lines import say_meanwhile
-from recbole_llm.data.sources import Problems
+from recbole_llm.tasks.convert.sources import Problems
 from recbole_llm.tasks.output import kind_of, write
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from recbole_llm.core.errors import one_line
+from recbole_llm.core.tokens import PADDING
 from recbole_llm.tasks.ranking import Batch, Ids, Ranker, Wanted
 
 FORMAT = 1
@@ -70,7 +71,7 @@ class Standalone(Ranker):
         self.name, self.longest = str(settings["model"]), int(settings["longest_history"])
         self.ordered = bool(settings["ordered"])
         items = json.loads((self.folder / FILES.items).read_text(encoding="utf-8"))
-        self.item_tokens = np.array(["[PAD]", *items["tokens"]], dtype=object)
+        self.item_tokens = np.array([PADDING, *items["tokens"]], dtype=object)
         self.item_ids = {token: i for i, token in enumerate(self.item_tokens)}
         self._titles, self._fields = items["titles"], items["fields"]
         self.vectors = load_file(self.folder / FILES.vectors)["vectors"]  # [n - 1, D]

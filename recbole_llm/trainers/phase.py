@@ -1,12 +1,9 @@
-"""A phase of a training, and what a model offers to be trained in phases."""
+"""A phase of a training."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
-
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from recbole_llm.core.config import Config
@@ -40,18 +37,3 @@ class Phase:
             return config[key] if own is None else own
 
         return cls(name, value("epochs"), value("learning_rate"), value("stopping_step"), summary)
-
-
-class StagedModel(Protocol):
-    """What a model offers to be trained in phases.
-
-    ``phase`` has to be among its ``other_parameter_name``, so that it goes into checkpoints.
-    """
-
-    phase: str
-
-    def begin_phase(self, name: str) -> None:
-        """Enter a phase at its start, from the weights of the phase before."""
-
-    def phase_parameters(self) -> Iterable[nn.Parameter]:
-        """Parameters that the present phase trains."""

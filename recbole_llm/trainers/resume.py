@@ -23,6 +23,7 @@ from recbole_llm.core.checkpoint import (
     require,
     save_atomically,
 )
+from recbole_llm.core.errors import and_more
 from recbole_llm.core.log import SHOWN
 from recbole_llm.core.plain import decode
 from recbole_llm.core.stored import FREE, plain_config
@@ -76,9 +77,9 @@ def _check_same(then: dict[str, Any], now: dict[str, Any], file: str) -> None:
     other = [k for k in ("model", "dataset") if k in other] or other
     if other:
         listed = ", ".join(f"{k}: {then[k]!r} (now {now[k]!r})" for k in other[:3])
-        more = f" and {len(other) - 3} more" if len(other) > 3 else ""
+        listed += and_more(other, 3)
         raise ValueError(
-            f"resume: '{file}' is of a run with {listed}{more}; repeat that run's command with "
+            f"resume: '{file}' is of a run with {listed}; repeat that run's command with "
             f"--resume={file}"
         )
 

@@ -36,7 +36,7 @@ class StagedTrainer(Trainer):
 
     Args:
         config: RecBole's configuration.
-        model: a recommender that is a `StagedModel`.
+        model: with ``phase``, `begin_phase` and `phase_parameters`, as a `PhasedRecommender`.
         phases: in order.
     """
 

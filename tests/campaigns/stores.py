@@ -21,11 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from recbole_llm.features.errors import TableError
+from recbole_llm.features.generated_texts import TextStore
 from recbole_llm.features.store import FILE_NAME, StoreError
-from recbole_llm.features.table import EmbeddingTable
+from recbole_llm.features.table import EmbeddingTable, TableError
 from recbole_llm.features.table_io import read_table, write_table
-from recbole_llm.features.texts import TextStore
 from recbole_llm.features.vectors import EmbeddingStore
 
 TABLE = EmbeddingTable.build(np.ones((2, 3)), ["a", "b"])

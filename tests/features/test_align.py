@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recbole_llm.features.align import align
-from recbole_llm.features.errors import TableError
-from recbole_llm.features.table import EmbeddingTable
+from recbole_llm.features.table import EmbeddingTable, TableError
 
 ROWS = {"a": [1, 2], "b": [3, 4], "nan": [np.nan, 1], "zero": [0, 0], "c": [5, 12]}
 

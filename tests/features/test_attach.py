@@ -17,9 +17,8 @@ from recbole_llm.core.plugins import get_registry
 from recbole_llm.core.registry import FeatureSpec, ModelSpec
 from recbole_llm.features import attach, prompts, text
 from recbole_llm.features.encoders.base import EncoderError
-from recbole_llm.features.errors import TableError
 from recbole_llm.features.store import StoreError
-from recbole_llm.features.table import EmbeddingTable
+from recbole_llm.features.table import EmbeddingTable, TableError
 from recbole_llm.testing import HashEncoder
 
 Make = Callable[..., Any]

@@ -19,8 +19,8 @@ from PIL import Image
 
 from recbole_llm.features import attach, images, prompts, text
 from recbole_llm.features.encoders import vision
-from recbole_llm.features.errors import TableError
 from recbole_llm.features.images import PictureError, read_picture
+from recbole_llm.features.table import TableError
 
 Make = Callable[..., Any]
 PLENTY = 10_000

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from recbole_llm.features.errors import TableError, first_names
-from recbole_llm.features.table import EmbeddingTable
+from recbole_llm.core.errors import first_names
+from recbole_llm.features.table import EmbeddingTable, TableError
 
 
 def test_any_floats_and_tokens() -> None:

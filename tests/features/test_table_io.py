@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_llm.features.errors import TableError
-from recbole_llm.features.table import EmbeddingTable
+from recbole_llm.features.table import EmbeddingTable, TableError
 from recbole_llm.features.table_io import read_table, write_table
 
 TOKENS = ["10", "a b", "ü"]

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from made_endpoint import FakeEndpoint, fake_endpoint
 from made_texts import WORDS, PlainConfig, write_tokenizer
 
 from recbole_llm.features.encoders.base import EncoderError
@@ -90,65 +88,37 @@ def test_precision_by_name() -> None:
     assert computing_dtype("auto", torch.device("meta")) is torch.float32
 
 
-class Handler(BaseHTTPRequestHandler):
-    server: Any
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.asked.append(body)
-        status = self.server.failures.pop(0) if self.server.failures else 200
-        said = f"about {body['messages'][0]['content']}"
-        content: Any = {"error": {"message": "busy"}}
-        if status == 200:
-            content = self.server.answer or {
-                "choices": [{"message": {"role": "assistant", "content": said}}],
-                "usage": {"completion_tokens": 5},
-            }
-        payload = json.dumps(content).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(payload)))
-        self.send_header("retry-after-ms", "10")
-        self.end_headers()
-        self.wfile.write(payload)
-
-    def log_message(self, *args: Any) -> None:
-        """Quiet."""
+def chatter(body: dict[str, Any]) -> dict[str, Any]:
+    said = f"about {body['messages'][0]['content']}"
+    message = {"role": "assistant", "content": said}
+    return {"choices": [{"message": message}], "usage": {"completion_tokens": 5}}
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeEndpoint]:
     pytest.importorskip("openai")
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    own: Any = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    own.asked, own.failures, own.answer = [], [], None
-    own.url = f"http://127.0.0.1:{own.server_port}/v1"
-    thread = threading.Thread(target=own.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield own
-    own.shutdown()
-    thread.join()
-    own.server_close()
+    with fake_endpoint(chatter, monkeypatch) as own:
+        yield own
 
 
-def chat(server: Any, **keys: Any) -> Any:
+def chat(server: FakeEndpoint, **keys: Any) -> Any:
     names = {f"generator_{key}": value for key, value in keys.items()}
     own = {"generator": "openai", "generator_model": "m", "generator_base_url": server.url}
     return create_generators(PlainConfig({**own, **names}), 2)
 
 
-def test_an_endpoint_is_asked_and_asked_again(server: Any) -> None:
+def test_an_endpoint_is_asked_and_asked_again(server: FakeEndpoint) -> None:
     first, second = chat(server, seed=4, max_new_tokens=9)
     server.failures[:] = [429, 500]
     assert first.generate(PROMPTS) == [f"about {p}" for p in PROMPTS]
-    assert len(server.asked) == 6 and first.tokens == 20
-    assert {(b["seed"], b["max_tokens"]) for b in server.asked} == {(4, 9)}
+    assert len(server.requests) == 6 and first.tokens == 20
+    assert {(body["seed"], body["max_tokens"]) for *_, body in server.requests} == {(4, 9)}
     second.generate(PROMPTS[:1])
-    assert server.asked[-1]["seed"] == 5
+    assert server.requests[-1][2]["seed"] == 5
     assert first.fingerprint != second.fingerprint
 
 
-def test_an_endpoint_that_stays_away_is_named(server: Any) -> None:
+def test_an_endpoint_that_stays_away_is_named(server: FakeEndpoint) -> None:
     (generator, _) = chat(server, max_retries=1, concurrency=1)
     server.failures[:] = [500] * 9
     with pytest.raises(EncoderError, match="failed for model 'm' .*texts that arrived before are"):

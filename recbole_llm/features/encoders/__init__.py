@@ -8,7 +8,7 @@ from recbole_llm.core.registry import EncoderSpec
 from recbole_llm.hookspecs import hookimpl
 
 _HERE = "recbole_llm.features.encoders"
-_SETTINGS = "recbole_llm.features.settings"
+_SETTINGS = f"{_HERE}.settings"
 
 KINDS = (
     EncoderSpec(
@@ -41,7 +41,7 @@ KINDS = (
         f"{_HERE}.multimodal:create",
         "texts with pictures, by image-text chat models (Qwen2-VL) or dual encoders (CLIP)",
         ("PIL", "transformers"),
-        "recbole_llm.features.item_settings:MultimodalSettings",
+        f"{_SETTINGS}:MultimodalSettings",
     ),
     EncoderSpec(
         "openai",

@@ -18,7 +18,7 @@ SHA256 = {
 }
 
 
-def bundled_folder(check: bool = True) -> Path | None:
+def bundled_folder() -> Path | None:
     """The package's model folder, or None if the package is not installed.
 
     Its code is never imported; its files are used only if they are the pinned ones.
@@ -30,6 +30,6 @@ def bundled_folder(check: bool = True) -> Path | None:
     if spec is None or spec.origin is None:
         return None
     folder = Path(spec.origin).parent / "model"
-    for name, expected in SHA256.items() if check else ():
+    for name, expected in SHA256.items():
         pinned(folder / name, expected, _REINSTALL)
     return folder

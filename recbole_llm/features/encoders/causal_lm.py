@@ -16,8 +16,9 @@ from recbole_llm.features.encoders.base import Encoder
 from recbole_llm.features.encoders.batching import token_batches
 from recbole_llm.features.encoders.decoders import Source
 from recbole_llm.features.encoders.locate import log_source
+from recbole_llm.features.encoders.settings import CausalLMSettings
 from recbole_llm.features.encoders.smollm import NAMES
-from recbole_llm.features.settings import CausalLMSettings, EncoderSettings
+from recbole_llm.features.settings import EncoderSettings
 from recbole_llm.features.store import cache_dir
 from recbole_llm.features.table import Matrix
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from recbole_llm.core.digest import file_digest, files_digest
 from recbole_llm.features.encoders.base import EncoderError
-from recbole_llm.features.encoders.locate import hub_folder, local_path
+from recbole_llm.features.encoders.locate import hub_folder, local_path, model_files
 from recbole_llm.features.encoders.smollm import NAMES, smollm_gguf
 
 if TYPE_CHECKING:
@@ -64,10 +64,7 @@ class Source:
         """Changes with the weights and the tokenizer."""
         if self.gguf is not None:
             return file_digest(self.path)
-        weights = any(self.folder.rglob("*.safetensors"))
-        suffixes = _READ if weights else (*_READ, ".bin")
-        files = [f for f in self.folder.rglob("*") if f.is_file() and f.suffix in suffixes]
-        return files_digest(self.folder, files)
+        return files_digest(self.folder, model_files(self.folder, _READ))
 
     def tokenizer(self) -> Any:
         """Its tokenizer; EncoderError where transformers cannot read it."""

@@ -70,6 +70,13 @@ def pinned(file: Path, sha256: str, way_out: str) -> Path:
     return file
 
 
+def model_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """A folder's files of some suffixes; PyTorch's weights where there are no safetensors."""
+    weights = any(folder.rglob("*.safetensors"))
+    read = suffixes if weights else (*suffixes, ".bin")
+    return [file for file in folder.rglob("*") if file.is_file() and file.suffix in read]
+
+
 def log_source(kind: str, name: str, source: str) -> None:
     """Say which copy of a model is used."""
     getLogger("recbole_llm").info("Encoder %s: '%s' from %s", kind, name, source)

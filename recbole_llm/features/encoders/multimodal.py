@@ -16,8 +16,8 @@ from recbole_llm.features.encoders.adapters import adapter_digest, with_adapter
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.encoders.decoders import Source
 from recbole_llm.features.encoders.locate import log_source
+from recbole_llm.features.encoders.settings import MultimodalSettings
 from recbole_llm.features.encoders.vision import pooled
-from recbole_llm.features.item_settings import MultimodalSettings
 from recbole_llm.features.settings import EncoderSettings
 from recbole_llm.features.store import cache_dir
 from recbole_llm.features.table import Matrix

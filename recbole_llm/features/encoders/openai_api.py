@@ -14,7 +14,8 @@ from recbole_llm.core.settings import ConfigLike
 from recbole_llm.features.encoders.answers import read_answer
 from recbole_llm.features.encoders.base import Encoder, EncoderError
 from recbole_llm.features.encoders.endpoint import Endpoint, api_key
-from recbole_llm.features.settings import EncoderSettings, EndpointSettings
+from recbole_llm.features.encoders.settings import EndpointSettings
+from recbole_llm.features.settings import EncoderSettings
 from recbole_llm.features.table import Matrix
 
 _MAX_BYTES = 1 << 20  # of an answer, per text, and as many for the rest

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recbole_llm.features.encoders.base import EncoderError
-from recbole_llm.features.settings import EncoderSettings, PrecomputedSettings
+from recbole_llm.features.encoders.settings import PrecomputedSettings
+from recbole_llm.features.settings import EncoderSettings
 from recbole_llm.features.table import EmbeddingTable
 from recbole_llm.features.table_io import read_table
 

@@ -14,7 +14,7 @@ from recbole_llm.core.digest import digest, files_digest
 from recbole_llm.features.encoders.base import Encoder, EncoderError
 from recbole_llm.features.encoders.bundled import NAME as MINILM
 from recbole_llm.features.encoders.bundled import bundled_folder
-from recbole_llm.features.encoders.locate import hub_folder, local_path, log_source
+from recbole_llm.features.encoders.locate import hub_folder, local_path, log_source, model_files
 from recbole_llm.features.encoders.packed import SentenceBert
 from recbole_llm.features.settings import EncoderSettings
 from recbole_llm.features.table import Matrix
@@ -88,11 +88,8 @@ class LibraryEncoder:
     def __init__(self, folder: Path, settings: EncoderSettings) -> None:
         self.folder = folder
         self.settings = settings
-        weights = any(folder.rglob("*.safetensors"))
-        suffixes = _READ if weights else (*_READ, ".bin")
-        files = [f for f in folder.rglob("*") if f.is_file() and f.suffix in suffixes]
         self.fingerprint = digest(
-            "sentence", files_digest(folder, files), settings.encoder_prefix,
+            "sentence", files_digest(folder, model_files(folder, _READ)), settings.encoder_prefix,
             settings.encoder_normalize, settings.encoder_max_length, settings.encoder_dtype,
         )  # fmt: skip
         self._model: SentenceTransformer | None = None

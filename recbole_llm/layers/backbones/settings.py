@@ -6,7 +6,7 @@ from typing import Literal, Self, get_args
 
 from pydantic import model_validator
 
-from recbole_llm.core.settings import Count, Dropout, NonNegative, Positive, Settings
+from recbole_llm.core.settings import Count, Dropout, NonNegative, Positive, Settings, check_divides
 
 Backbone = Literal["SASRec", "GRU4Rec", "BERT4Rec", "Caser"]
 Activation = Literal["gelu", "relu", "swish", "tanh", "sigmoid"]
@@ -48,8 +48,6 @@ class BackboneSettings(Settings):
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:
-        if self.backbone in TRANSFORMERS and self.hidden_size % self.n_heads:
-            raise ValueError(
-                f"n_heads: {self.n_heads} does not divide hidden_size {self.hidden_size}"
-            )
+        if self.backbone in TRANSFORMERS:
+            check_divides("n_heads", self.n_heads, "hidden_size", self.hidden_size)
         return self

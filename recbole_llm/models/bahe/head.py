@@ -89,9 +89,3 @@ class TowerHead(nn.Module):
     def regularisation(self) -> Tensor | float:
         """What is added to the loss."""
         return self.tower.regularisation()
-
-
-def build_head(config: Config, dataset: Dataset, settings: BAHESettings) -> MLPHead | TowerHead:
-    """The head that `settings` names."""
-    made = MLPHead if settings.head == "MLP" else TowerHead
-    return made(config, dataset, settings)

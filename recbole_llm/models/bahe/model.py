@@ -17,7 +17,7 @@ from recbole_llm.features.reduce import Whitener
 from recbole_llm.layers.embedding import FrozenEmbedding, of_distinct
 from recbole_llm.models.bahe.behaviours import BEHAVIOUR, field_numbers
 from recbole_llm.models.bahe.halves import coupled_llm, upper_half
-from recbole_llm.models.bahe.head import build_head
+from recbole_llm.models.bahe.head import MLPHead, TowerHead
 from recbole_llm.models.bahe.settings import BAHESettings
 from recbole_llm.models.ctr import CTRRecommender
 
@@ -74,7 +74,8 @@ class BAHE(CTRRecommender):
         size = settings.text_size
         self.user_map = _quick(nn.Linear(self.n_fields * width, size))
         self.item_map = _quick(nn.Linear(width, size))
-        self.head = build_head(config, dataset, settings)
+        head = MLPHead if settings.head == "MLP" else TowerHead
+        self.head = head(config, dataset, settings)
         self._catalogue: Tensor | None = None
 
     def history(self, interaction: Interaction) -> Tensor:

@@ -14,8 +14,9 @@ from recbole_llm.core.settings import (
     Space,
     Text,
 )
+from recbole_llm.features.encoders.settings import CausalLMSettings
 from recbole_llm.features.encoders.smollm import NAMES
-from recbole_llm.features.settings import CausalLMSettings, EncoderSettings
+from recbole_llm.features.settings import EncoderSettings
 from recbole_llm.layers.decoder_settings import DecoderSettings
 from recbole_llm.models.settings import CTRSettings, TowerSettings
 

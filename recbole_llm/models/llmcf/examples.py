@@ -16,6 +16,7 @@ from recbole_llm.models.llmcf.settings import ThoughtSettings
 if TYPE_CHECKING:
     from recbole.config import Config
     from recbole.data.dataset import Dataset
+    from recbole.data.interaction import Interaction
 
 MIN_LIKED = 0.5  # labels are 0 or 1
 
@@ -59,26 +60,11 @@ def training_examples(
     """
     settings = ThoughtSettings.of(config)
     rng = np.random.default_rng(settings.thought_seed if seed is None else seed)
-    inter = dataset.inter_feat
-    order, count = rng.permutation(len(inter)), min(count or settings.thought_examples, len(inter))
-    pointwise = config["MODEL_INPUT_TYPE"] == InputType.POINTWISE
-    if pointwise and not negatives_of_a_target(config) and config["LABEL_FIELD"] in inter:
-        liked = inter[config["LABEL_FIELD"]].numpy()[order] > MIN_LIKED
-        rows = _half_of_each(order[liked], order[~liked], count)
-    else:
-        rows = order[:count]
-    batch = take(inter, rows)
-    list_field = getattr(dataset, f"{dataset.iid_field}_list_field")
-    users, items, histories = (
-        batch[field].numpy() for field in (dataset.uid_field, dataset.iid_field, list_field)
-    )
-    labels = np.ones(len(rows), np.int64)
-    if pointwise and negatives_of_a_target(config):
-        labels[len(rows) // 2 :] = 0
-        drawn = _not_chosen(dataset, users[labels == 0], rng)
-        items = np.concatenate([items[labels == 1], drawn])
-    elif pointwise and config["LABEL_FIELD"] in batch:
-        labels = (batch[config["LABEL_FIELD"]].numpy() > MIN_LIKED).astype(np.int64)
+    rows = _rows_drawn(config, dataset.inter_feat, count or settings.thought_examples, rng)
+    batch = take(dataset.inter_feat, rows)
+    users = batch[dataset.uid_field].numpy()
+    histories = batch[getattr(dataset, f"{dataset.iid_field}_list_field")].numpy()
+    items, labels = _labelled(config, dataset, batch, rng)
     user_tokens, item_tokens = (
         dataset.field2id_token[field] for field in (dataset.uid_field, dataset.iid_field)
     )
@@ -88,6 +74,35 @@ def training_examples(
     ]
     made = Examples(names, users, histories, items, labels)
     return made.of(np.argsort(-labels, kind="stable"))
+
+
+def _rows_drawn(
+    config: Config, inter: Interaction, count: int, rng: np.random.Generator
+) -> IntArray:
+    """Numbers of `count` interactions, or of all where there are fewer; half of either label."""
+    order, count = rng.permutation(len(inter)), min(count, len(inter))
+    pointwise = config["MODEL_INPUT_TYPE"] == InputType.POINTWISE
+    if not pointwise or negatives_of_a_target(config) or config["LABEL_FIELD"] not in inter:
+        return order[:count]
+    liked = inter[config["LABEL_FIELD"]].numpy()[order] > MIN_LIKED
+    return _half_of_each(order[liked], order[~liked], count)
+
+
+def _labelled(
+    config: Config, dataset: Dataset, batch: Interaction, rng: np.random.Generator
+) -> tuple[IntArray, IntArray]:
+    """Targets and labels of interactions, int [E] each; drawn targets are the last half."""
+    items: IntArray = batch[dataset.iid_field].numpy()
+    labels = np.ones(len(items), np.int64)
+    if config["MODEL_INPUT_TYPE"] != InputType.POINTWISE:
+        return items, labels
+    if negatives_of_a_target(config):
+        labels[len(items) // 2 :] = 0
+        drawn = _not_chosen(dataset, batch[dataset.uid_field].numpy()[labels == 0], rng)
+        items = np.concatenate([items[labels == 1], drawn])
+    elif config["LABEL_FIELD"] in batch:
+        labels = (batch[config["LABEL_FIELD"]].numpy() > MIN_LIKED).astype(np.int64)
+    return items, labels
 
 
 def _half_of_each(liked: IntArray, others: IntArray, count: int) -> IntArray:

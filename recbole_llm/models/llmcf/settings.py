@@ -71,6 +71,9 @@ class RecGenSettings(TuneSettings):
 class ContextSettings(Settings):
     """The in-context transformer."""
 
+    elsewhere: ClassVar[tuple[tuple[str, ...], str]] = ((), "")
+    """Backbones of the other task, and what to say of them."""
+
     n_examples: Count = 4
     """K, examples in the context of a query; paper: 4."""
     retrieval: Literal["nearest", "random"] = "nearest"
@@ -84,12 +87,22 @@ class ContextSettings(Settings):
     text_hidden_sizes: Annotated[list[Count], OneOrMore] = []
     """Widths of the hidden layers of g, the map of text vectors."""
 
+    @classmethod
+    def of(cls, config: ConfigLike) -> Self:
+        """As of `Settings`; a backbone of the other task is told so."""
+        name = config["backbone"] if "backbone" in config else None
+        others, advice = cls.elsewhere
+        if name in others:
+            raise ValueError(f"backbone: {name} {advice}")
+        return super().of(config)
+
 
 class LLMCFSettings(
     ThoughtSettings, RecGenSettings, ContextSettings, TowerSettings, PointwiseSettings
 ):
     """LLM-CF (Sun et al., CIKM 2024, arXiv 2403.17688) for CTR."""
 
+    elsewhere = (BACKBONES, "ranks a catalogue; use --model=LLMCFRetrieval")
     search_space: ClassVar[Space] = {
         "n_examples": (2, 4, 8),
         "reconstruction_weight": Between(0.01, 1.0),
@@ -107,14 +120,6 @@ class LLMCFSettings(
     context_size: Count = 32
     """H, size of the tokens and of w."""
 
-    @classmethod
-    def of(cls, config: ConfigLike) -> Self:
-        """As of `Settings`; a backbone of the other task is told so."""
-        name = config["backbone"] if "backbone" in config else None
-        if name in BACKBONES:
-            raise ValueError(f"backbone: {name} ranks a catalogue; use --model=LLMCFRetrieval")
-        return super().of(config)
-
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:
         _check_heads("context_size", self.context_size, self.context_heads)
@@ -126,6 +131,7 @@ class LLMCFRetrievalSettings(
 ):
     """LLM-CF (Sun et al., CIKM 2024, arXiv 2403.17688) for retrieval."""
 
+    elsewhere = (TOWERS, "predicts clicks; use --model=LLMCF")
     search_space: ClassVar[Space] = {
         "n_examples": (2, 4, 8),
         "reconstruction_weight": Between(0.01, 1.0),
@@ -134,14 +140,6 @@ class LLMCFRetrievalSettings(
 
     feature_weight: Positive = 0.1
     """Of w in the user's state; authors: 0.1."""
-
-    @classmethod
-    def of(cls, config: ConfigLike) -> Self:
-        """As of `Settings`; a backbone of the other task is told so."""
-        name = config["backbone"] if "backbone" in config else None
-        if name in TOWERS:
-            raise ValueError(f"backbone: {name} predicts clicks; use --model=LLMCF")
-        return super().of(config)
 
     @model_validator(mode="after")
     def _context_heads_divide(self) -> Self:

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from recbole_llm.data.split import IntArray
 
-TEACHERS = ("exact", "bank")
 USERS_AT_ONCE = 256  # of the teachers' histories
 
 

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recbole_llm.features.reduce import expected_rows
+from recbole_llm.features.item_init import append_expected
 from recbole_llm.layers.attention import SelfAttention, attention_mask
 from recbole_llm.layers.backbones.base import SequenceBackbone
-from recbole_llm.layers.embedding import FrozenEmbedding, append_rows, of_distinct
+from recbole_llm.layers.embedding import FrozenEmbedding, of_distinct
 from recbole_llm.layers.packing import Layout
 
 # Inputs have their positions already; SASRec has its authors' block.
@@ -20,7 +20,6 @@ BACKBONE_OPTIONS: dict[str, dict[str, Any]] = {
     "SASRec": {"norm_order": "original", "position": False, "input_norm": False},
     "BERT4Rec": {"position": False},
 }
-VIEWS = ("both", "semantic", "collaborative")
 
 
 class Adapter(nn.Module):
@@ -113,9 +112,7 @@ class DualView(nn.Module):
     def add_items(self, text: Tensor) -> None:
         """Rows of items that came after training, text [m, D]: the collaborative view has them
         where items of such texts are on average."""
-        table = self.item_embedding
-        arrays = (part.cpu().numpy() for part in (table.weight, self.text.weight, text))
-        append_rows(table, torch.from_numpy(expected_rows(*arrays)))
+        append_expected(self.item_embedding, self.text.weight, text)
         self.text.append(text)
 
     def states(self, item_seq: Tensor, mask: Tensor) -> Tensor:

@@ -99,17 +99,12 @@ class LLMESR(SequenceRecommender):
 
     def distillation_loss(self, interaction: Interaction, rows: TrainingRows) -> Tensor:
         """kd over the rows that end in their user's last training item, scalar."""
-        if self.POS_ITEM_SEQ in interaction:
-            last = (interaction[self.POS_ITEM_SEQ] != 0).sum(1).cumsum(0) - 1  # [B]
-            states, targets = rows.states[last], rows.targets[last]
-        else:
-            states, targets = rows.states, rows.targets
         if self.distillation is None:
             raise ValueError("LLMESR: call before_training(train_data), as this package's trainer")
-        # RecBole's loader repeats the whole batch for each further negative.
-        users, item_seq = (interaction[f][: len(targets)] for f in (self.USER_ID, self.ITEM_SEQ))
-        ends = self.distillation.ends(users, item_seq, targets)  # [B]
-        loss: Tensor = self.distillation(states[ends], users[ends], self._teachers)
+        last, users = self.ends(interaction, rows)
+        item_seq = interaction[self.ITEM_SEQ][: len(users)]
+        ends = self.distillation.ends(users, item_seq, rows.targets[last])  # [B]
+        loss: Tensor = self.distillation(rows.states[last[ends]], users[ends], self._teachers)
         return loss
 
     def _teachers(self, item_seq: Tensor) -> Tensor:

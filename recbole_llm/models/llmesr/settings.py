@@ -16,6 +16,7 @@ from recbole_llm.core.settings import (
     Positive,
     Share,
     Space,
+    check_divides,
 )
 from recbole_llm.layers.backbones.settings import Activation, BackboneSettings
 from recbole_llm.models.settings import SequentialSettings
@@ -93,10 +94,7 @@ class LLMESRSettings(BackboneSettings, SequentialSettings):
 
     @model_validator(mode="after")
     def _cross_heads_divide(self) -> Self:
-        if self.hidden_size % self.cross_heads:
-            raise ValueError(
-                f"cross_heads: {self.cross_heads} does not divide hidden_size {self.hidden_size}"
-            )
+        check_divides("cross_heads", self.cross_heads, "hidden_size", self.hidden_size)
         return self
 
     def check(self, config: ConfigLike) -> None:

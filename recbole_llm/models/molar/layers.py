@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from recbole_llm.features.reduce import expected_rows, pca
+from recbole_llm.features.item_init import append_expected
+from recbole_llm.features.reduce import pca
 from recbole_llm.layers.dropout import Dropout
-from recbole_llm.layers.embedding import FrozenEmbedding, append_rows, of_distinct
+from recbole_llm.layers.embedding import FrozenEmbedding, of_distinct
 from recbole_llm.layers.packing import run_left_aligned
 
 
@@ -77,8 +78,7 @@ class ContentItems(nn.Module):
         """Rows of items that came after training, [m, D]; their IDs are where items of such
         vectors are on average."""
         if self.ids is not None:
-            arrays = (x.cpu().numpy() for x in (self.ids.weight, self.vectors.weight, vectors))
-            append_rows(self.ids, torch.from_numpy(expected_rows(*arrays)))
+            append_expected(self.ids, self.vectors.weight, vectors)
         self.vectors.append(vectors)
 
 

@@ -103,7 +103,7 @@ class Molar(PhasedRecommender):
         loss = self.recommendation_loss(rows)
         if self.phase == "id" or not self.aligned:
             return loss
-        last, users = self._ends(interaction, rows)
+        last, users = self.ends(interaction, rows)
         with self._as_phase("id"), torch.set_grad_enabled(self.joint):
             id_rows = self.training_rows(interaction)
             parts = (loss, self.recommendation_loss(id_rows)) if self.joint else (loss,)
@@ -118,15 +118,6 @@ class Molar(PhasedRecommender):
         targets, pool = rows.targets, rows.negatives.flatten()
         loss: Tensor = self.nce(rows.states, self.item_vectors(targets), self.item_vectors(pool))
         return loss
-
-    def _ends(self, interaction: Interaction, rows: TrainingRows) -> tuple[Tensor, Tensor]:
-        """The row of each history's last state, and its user: int [B] each."""
-        users = interaction[self.USER_ID]
-        if self.POS_ITEM_SEQ in interaction:
-            return (interaction[self.POS_ITEM_SEQ] != 0).sum(1).cumsum(0) - 1, users
-        # RecBole's loader repeats the whole batch for each further negative.
-        count = len(rows.states)
-        return torch.arange(count, device=users.device), users[:count]
 
     @contextmanager
     def _as_phase(self, name: str) -> Iterator[None]:

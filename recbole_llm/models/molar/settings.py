@@ -18,14 +18,14 @@ from recbole_llm.core.settings import (
     Share,
     Space,
     Text,
+    check_divides,
 )
 from recbole_llm.layers.backbones.settings import BackboneSettings
 from recbole_llm.layers.decoder_settings import DecoderSettings
 from recbole_llm.models.settings import SequentialSettings
 from recbole_llm.offline.settings import TuneSettings
 
-Phase = Literal["id", "content"]
-PHASES: tuple[Phase, ...] = ("id", "content")
+PHASES = ("id", "content")
 
 
 class MIRMSettings(TuneSettings):
@@ -110,11 +110,7 @@ class MolarSettings(MIRMSettings, DecoderSettings, BackboneSettings, SequentialS
 
     @model_validator(mode="after")
     def _decoder_heads_divide(self) -> Self:
-        if self.decoder_size % self.decoder_heads:
-            raise ValueError(
-                f"decoder_heads: {self.decoder_heads} does not divide decoder_size "
-                f"{self.decoder_size}"
-            )
+        check_divides("decoder_heads", self.decoder_heads, "decoder_size", self.decoder_size)
         return self
 
     @model_validator(mode="after")

@@ -16,10 +16,9 @@ from torch import Tensor, nn
 
 from recbole_llm.data.training import item_counts
 from recbole_llm.features.attach import item_embeddings
-from recbole_llm.features.item_init import fill_table
-from recbole_llm.features.reduce import expected_rows
+from recbole_llm.features.item_init import append_expected, fill_table
 from recbole_llm.layers.backbones import backbone_from_settings
-from recbole_llm.layers.embedding import FrozenEmbedding, append_rows
+from recbole_llm.layers.embedding import FrozenEmbedding
 from recbole_llm.models.pad.experts import (
     AlignedItems,
     Expert,
@@ -118,8 +117,7 @@ class PAD(PhasedRecommender):
         """
         known = self.expert("llm").items[0].text
         for table in (self.expert("id").items, self.expert("aligned").items.embedding):
-            arrays = (part.cpu().numpy() for part in (table.weight, known.weight, text))
-            append_rows(table, torch.from_numpy(expected_rows(*arrays)))
+            append_expected(table, known.weight, text)
         known.append(text)  # which the experts share
         self.gate.append(len(text))
         self.item_counts = np.append(self.item_counts, np.zeros(len(text), np.int64))

@@ -22,8 +22,7 @@ from recbole_llm.core.settings import (
 from recbole_llm.layers.backbones.settings import Activation, BackboneSettings
 from recbole_llm.models.settings import SequentialSettings
 
-Phase = Literal["pretrain", "align", "disentangle"]
-PHASES: tuple[Phase, ...] = ("pretrain", "align", "disentangle")
+PHASES = ("pretrain", "align", "disentangle")
 
 
 class PADSettings(BackboneSettings, SequentialSettings):

@@ -13,6 +13,7 @@ from recbole_llm.core.settings import (
     Positive,
     Settings,
     Space,
+    check_divides,
 )
 from recbole_llm.layers.backbones.settings import Activation
 from recbole_llm.models.settings import Loss
@@ -54,10 +55,7 @@ class SASRecSettings(Settings):
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:
-        if self.hidden_size % self.n_heads:
-            raise ValueError(
-                f"n_heads: {self.n_heads} does not divide hidden_size {self.hidden_size}"
-            )
+        check_divides("n_heads", self.n_heads, "hidden_size", self.hidden_size)
         return self
 
 

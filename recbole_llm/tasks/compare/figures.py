@@ -39,7 +39,7 @@ def _lines(label: str) -> str:
 
 def figures(summary: Summary) -> Iterator[Figure]:
     """All that the summary has something for."""
-    yield from _bars(summary)
+    yield _bars(summary)
     if summary.tests:
         yield _differences(summary)
     if any(_grouped(row, summary.metrics[0]) for row in summary.rows):
@@ -49,18 +49,17 @@ def figures(summary: Summary) -> Iterator[Figure]:
     yield _cost(summary)
 
 
-def _bars(summary: Summary) -> Iterator[Figure]:
-    labels = [_lines(row.label) for row in summary.rows]
-    for metric in summary.metrics[:1]:
-        spreads = [row.test[metric] for row in summary.rows]
-        bar = {
-            "type": "bar", "orientation": "h", "y": labels[::-1],
-            "x": [spread.mean for spread in spreads][::-1],
-            "error_x": {"type": "data", "array": [spread.sd or 0 for spread in spreads][::-1]},
-            "marker": {"color": [colour(i) for i in range(len(labels))][::-1]},
-        }  # fmt: skip
-        yield figure(f"{metric} on test", "Mean over seeds; whiskers: one standard deviation over "
-                     "seeds.", [bar], metric)  # fmt: skip
+def _bars(summary: Summary) -> Figure:
+    labels, metric = [_lines(row.label) for row in summary.rows], summary.metrics[0]
+    spreads = [row.test[metric] for row in summary.rows]
+    bar = {
+        "type": "bar", "orientation": "h", "y": labels[::-1],
+        "x": [spread.mean for spread in spreads][::-1],
+        "error_x": {"type": "data", "array": [spread.sd or 0 for spread in spreads][::-1]},
+        "marker": {"color": [colour(i) for i in range(len(labels))][::-1]},
+    }  # fmt: skip
+    note = "Mean over seeds; whiskers: one standard deviation over seeds."
+    return figure(f"{metric} on test", note, [bar], metric)
 
 
 def _differences(summary: Summary) -> Figure:

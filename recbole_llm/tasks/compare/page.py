@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from importlib.util import find_spec
 from pathlib import Path
 
-from recbole_llm.core.files import written_whole
+from recbole_llm.core.files import OTHER_FOLDER, write_whole
 from recbole_llm.data.settings import EngineSettings
 from recbole_llm.features.attach import reads_of
 from recbole_llm.tasks.compare.cells import Cell
@@ -46,8 +46,7 @@ def write_page(summary: Summary, cells: Sequence[Cell], root: Path) -> str:
         users=browser(ranked, catalogue) if ranked else [],
         plotly=get_plotlyjs(),
     )
-    with written_whole(root / "page.html", "name another folder with --output") as file:
-        file.write(html.encode("utf-8"))
+    write_whole(root / "page.html", html.encode("utf-8"), OTHER_FOLDER)
     return f"{root}/page.html"
 
 

@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 from recbole_llm.core.errors import unknown
-from recbole_llm.core.files import check_folder, written_whole
+from recbole_llm.core.files import OTHER_FOLDER, check_folder, write_whole
 from recbole_llm.tasks.compare.cells import Cell
 from recbole_llm.tasks.compare.entries import Entry, agree, parse_models
 from recbole_llm.tasks.compare.executors import Executor, open_executor
@@ -21,7 +21,6 @@ from recbole_llm.tasks.compare.tables import screen, write_tables
 
 Failures = dict[Cell, str]
 _MOST_SEEDS = 100
-_WAY_OUT = "name another folder with --output"
 
 
 def compare(
@@ -61,7 +60,7 @@ def compare(
         raise unknown("baseline: the model", baseline, labels)
     entries, said = agree(entries)
     root = Path(output)
-    check_folder(root, _WAY_OUT)
+    check_folder(root, OTHER_FOLDER)
     yield from said
     numbers = _seeds(seeds, entries)
     with open_executor(executor, jobs, ray_address) as opened:
@@ -90,9 +89,8 @@ def _tuned(
 
 
 def _written(summary: Summary, cells: Sequence[Cell], root: Path) -> Iterator[str]:
-    with written_whole(root / "result.json", _WAY_OUT) as file:
-        text = json.dumps(summary.plain(), indent=1, ensure_ascii=False)
-        file.write(text.encode("utf-8") + b"\n")
+    text = json.dumps(summary.plain(), indent=1, ensure_ascii=False) + "\n"
+    write_whole(root / "result.json", text.encode("utf-8"), OTHER_FOLDER)
     yield ""
     write_tables(summary, root)
     yield from screen(summary)

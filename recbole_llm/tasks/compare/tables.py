@@ -8,22 +8,21 @@ from pathlib import Path
 
 import click
 
-from recbole_llm.core.files import written_whole
+from recbole_llm.core.files import OTHER_FOLDER, write_whole
 from recbole_llm.core.lines import aligned
-from recbole_llm.tasks.compare.summary import LEVEL, Row, Spread, Summary, Tested
+from recbole_llm.tasks.compare.paired import LEVEL, Tested
+from recbole_llm.tasks.compare.summary import Row, Spread, Summary
 from recbole_llm.trainers.progress import duration
 
 _LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}",
           "~": r"\textasciitilde{}", "^": r"\^{}", "\\": r"\textbackslash{}"}  # fmt: skip
-_WAY_OUT = "name another folder with --output"
 
 
 def write_tables(summary: Summary, root: Path) -> None:
     """Write ``table.md`` and ``table.tex``."""
     lines = [*markdown(summary), "", *sentences(summary)]
     for name, content in (("table.md", lines), ("table.tex", list(latex(summary)))):
-        with written_whole(root / name, _WAY_OUT) as file:
-            file.write("\n".join([*content, ""]).encode("utf-8"))
+        write_whole(root / name, "\n".join([*content, ""]).encode("utf-8"), OTHER_FOLDER)
 
 
 def screen(summary: Summary) -> Iterator[str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from recbole_llm.core.digest import digest
-from recbole_llm.core.files import check_folder, written_whole
+from recbole_llm.core.files import OTHER_FOLDER, check_folder, write_whole
 from recbole_llm.core.schema import parse_literal
 from recbole_llm.core.settings import Space
 from recbole_llm.tasks.compare.cells import run_key
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial, Trial
 
-_WAY_OUT = "name another folder with --output"
 _ERROR = "error"  # attribute of a trial that failed by itself
 _START, _WARM = 4, 3  # trials before any is pruned, and the validation that it begins at
 
@@ -86,7 +85,7 @@ def find(
     """
     if trials < 1:
         raise ValueError(f"trials: expected at least 1, got {trials}")
-    check_folder(root, _WAY_OUT)
+    check_folder(root, OTHER_FOLDER)
     space, name = space_of(entry, search), _name(entry)
     if search is not None:  # a study has one space
         name += f"-{digest(str(sorted(space.items())))[:6]}"
@@ -214,8 +213,7 @@ def _write(file: Path, entry: Entry, best: FrozenTrial, trials: int) -> Path:
     metric = entry.config["valid_metric"]
     about = f"# {entry.label}: best of {trials} trials, {metric} {best.value:.4f} on validation"
     settings = {key: parse_literal(str(value)) for key, value in best.params.items()}
-    with written_whole(file, _WAY_OUT) as opened:
-        opened.write(f"{about}\n{yaml.safe_dump(settings)}".encode())
+    write_whole(file, f"{about}\n{yaml.safe_dump(settings)}".encode(), OTHER_FOLDER)
     return file
 
 

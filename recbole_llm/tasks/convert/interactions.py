@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from pandas import DataFrame, to_numeric, util
 
-from recbole_llm.core.files import written_whole
-from recbole_llm.data.check import PADDING
-from recbole_llm.data.columns import Times, find, require
-from recbole_llm.data.sources import LINE, Problems, Source
-from recbole_llm.tasks.convert.rows import WAY_OUT, as_lines, one_line
+from recbole_llm.core.files import OTHER_FOLDER, written_whole
+from recbole_llm.core.tokens import PADDING
+from recbole_llm.tasks.convert.columns import Times, find, require
+from recbole_llm.tasks.convert.rows import as_lines, one_line
+from recbole_llm.tasks.convert.sources import LINE, Problems, Source
 from recbole_llm.tasks.convert.summary import Roles, Summary
 
 
@@ -32,7 +32,7 @@ class Interactions:
     def write(self) -> set[str]:
         """Write the ``.inter`` file; the items that it has."""
         folder = self.summary.folder
-        with written_whole(folder / f"{folder.name}.inter", WAY_OUT) as file:
+        with written_whole(folder / f"{folder.name}.inter", OTHER_FOLDER) as file:
             for chunk in self.source.chunks():
                 if not self.columns:
                     self._begin(chunk)

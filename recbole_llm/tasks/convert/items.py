@@ -8,12 +8,12 @@ from typing import Any
 
 from pandas import DataFrame
 
-from recbole_llm.core.files import written_whole
-from recbole_llm.data.check import PADDING
-from recbole_llm.data.columns import require
-from recbole_llm.data.sources import LINE, Problems, Source
+from recbole_llm.core.files import OTHER_FOLDER, written_whole
+from recbole_llm.core.tokens import PADDING
+from recbole_llm.tasks.convert.columns import require
 from recbole_llm.tasks.convert.layouts import text_columns
-from recbole_llm.tasks.convert.rows import BREAKS, WAY_OUT, as_lines, one_line
+from recbole_llm.tasks.convert.rows import BREAKS, as_lines, one_line
+from recbole_llm.tasks.convert.sources import LINE, Problems, Source
 from recbole_llm.tasks.convert.summary import Roles, Summary
 
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
@@ -41,7 +41,7 @@ class Items:
         """Write the ``.item`` file."""
         folder, own = self.summary.folder, Problems()
         self.source.problems = own  # what was wrong with interactions was said
-        with written_whole(folder / f"{folder.name}.item", WAY_OUT) as file:
+        with written_whole(folder / f"{folder.name}.item", OTHER_FOLDER) as file:
             for chunk in self.source.chunks():
                 if not self.item:
                     self._begin(chunk)

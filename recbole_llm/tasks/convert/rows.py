@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from pandas import DataFrame
 
-WAY_OUT = "name another folder with --output"
 BREAKS = re.compile(r"[\t\r\n\v\f\0\x1c-\x1e\x85\u2028\u2029]+")
 
 

@@ -12,12 +12,11 @@ from typing import Any
 
 from pandas import DataFrame
 
-from recbole_llm.core.files import check_folder
-from recbole_llm.data.sources import FrameSource, Source
+from recbole_llm.core.files import OTHER_FOLDER, check_folder
 from recbole_llm.tasks.convert.interactions import Interactions
 from recbole_llm.tasks.convert.items import Items
 from recbole_llm.tasks.convert.layouts import movielens
-from recbole_llm.tasks.convert.rows import WAY_OUT
+from recbole_llm.tasks.convert.sources import FrameSource, Source
 from recbole_llm.tasks.convert.summary import Roles, Summary
 
 ENCODING = "utf-8-sig"
@@ -50,7 +49,7 @@ def convert(
             that can be used, or a folder that cannot be written.
     """
     folder, roles = Path(output), roles or Roles()
-    check_folder(folder, WAY_OUT)
+    check_folder(folder, OTHER_FOLDER)
     if not isinstance(interactions, Source) and Path(interactions).is_dir():
         if items is not None:
             raise ValueError("--items: a folder of MovieLens has its own items; leave it out")

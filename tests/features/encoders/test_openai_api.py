@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import numpy as np
 import pytest
+from made_endpoint import FakeEndpoint, fake_endpoint
 from made_texts import PlainConfig
 
 pytest.importorskip("openai")
@@ -17,81 +16,26 @@ from recbole_llm.features.encoders.answers import read_answer
 from recbole_llm.features.encoders.base import Encoder, EncoderError
 
 
-class Server(HTTPServer):
-    """An embeddings endpoint: the vector of a text is (its length, its first letter)."""
-
-    requests: list[tuple[str, str, dict[str, Any]]]
-    failures: list[int]  # status codes of the next answers
-    short: bool  # leaves the last vector out
-    broken: int  # next answers that end in the middle
-    said: str  # in place of "busy"
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/v1"
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Server
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.requests.append((self.path, self.headers["Authorization"], body))
-        if self.server.failures:
-            message = {"error": {"message": self.server.said}}
-            return self.answer(self.server.failures.pop(0), message)
-        vectors = [[len(t), ord(t[0]) if t else 0] for t in body["input"]]
-        data = [{"object": "embedding", "index": i, "embedding": v} for i, v in enumerate(vectors)][
-            :: -1 if not self.server.short else 1
-        ]
-        data = data[:-1] if self.server.short else data
-        usage = {"prompt_tokens": 1, "total_tokens": 1}
-        return self.answer(200, {"object": "list", "model": "m", "data": data, "usage": usage})
-
-    def answer(self, status: int, content: dict[str, Any]) -> None:
-        payload = json.dumps(content).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        more = 9 if self.server.broken > 0 else 0
-        self.server.broken -= 1
-        self.send_header("Content-Length", str(len(payload) + more))
-        self.send_header("retry-after-ms", "10")
-        self.end_headers()
-        self.wfile.write(payload)
-
-    def log_message(self, *args: Any) -> None:
-        """Quiet."""
+def embeddings(body: dict[str, Any]) -> dict[str, Any]:
+    """The vector of a text is (its length, its first letter); the last text comes first."""
+    vectors = [[len(t), ord(t[0]) if t else 0] for t in body["input"]]
+    data = [{"object": "embedding", "index": i, "embedding": v} for i, v in enumerate(vectors)]
+    usage = {"prompt_tokens": 1, "total_tokens": 1}
+    return {"object": "list", "model": "m", "data": data[::-1], "usage": usage}
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    for name in (
-        "http_proxy",
-        "https_proxy",
-        "all_proxy",
-        "HTTP_PROXY",
-        "HTTPS_PROXY",
-        "ALL_PROXY",
-    ):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    own = Server(("127.0.0.1", 0), Handler)
-    own.requests, own.failures, own.short = [], [], False
-    own.broken, own.said = 0, "busy"
-    thread = threading.Thread(target=own.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield own
-    own.shutdown()
-    thread.join()
-    own.server_close()
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeEndpoint]:
+    with fake_endpoint(embeddings, monkeypatch) as own:
+        yield own
 
 
-def create(server: Server, **keys: Any) -> Encoder:
+def create(server: FakeEndpoint, **keys: Any) -> Encoder:
     keys = {"base_url": server.url, "model": "m", **keys}
     return openai_api.create(PlainConfig({f"encoder_{k}": v for k, v in keys.items()}))
 
 
-def test_vectors_come_in_the_order_of_the_texts(server: Server) -> None:
+def test_vectors_come_in_the_order_of_the_texts(server: FakeEndpoint) -> None:
     encoder = create(server, request_size=2)
     vectors = encoder.encode(["a", "bcd", "ef", "ghijk", "l"])
     np.testing.assert_array_equal(vectors, [[1, 97], [3, 98], [2, 101], [5, 103], [1, 108]])
@@ -105,7 +49,7 @@ def test_vectors_come_in_the_order_of_the_texts(server: Server) -> None:
 
 
 def test_the_key_prefix_dimensions_and_norm(
-    server: Server, monkeypatch: pytest.MonkeyPatch
+    server: FakeEndpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MY_KEY", "secret")
     encoder = create(server, api_key_env="MY_KEY", prefix="q: ", dimensions=2, normalize=True)
@@ -117,13 +61,13 @@ def test_the_key_prefix_dimensions_and_norm(
     assert (body["input"], body["dimensions"]) == (["q: ab"], 2)
 
 
-def test_failures_are_retried(server: Server) -> None:
+def test_failures_are_retried(server: FakeEndpoint) -> None:
     server.failures = [500, 429]
     np.testing.assert_array_equal(create(server).encode(["a"]), [[1, 97]])
     assert len(server.requests) == 3
 
 
-def test_a_server_that_keeps_failing(server: Server) -> None:
+def test_a_server_that_keeps_failing(server: FakeEndpoint) -> None:
     server.failures = [503] * 5
     with pytest.raises(
         EncoderError, match="endpoint 'http://127.0.0.1:.*' failed for model 'm' .*"
@@ -132,21 +76,21 @@ def test_a_server_that_keeps_failing(server: Server) -> None:
     assert len(server.requests) == 2
 
 
-def test_refusals_are_not_retried(server: Server) -> None:
+def test_refusals_are_not_retried(server: FakeEndpoint) -> None:
     server.failures = [401]
     with pytest.raises(EncoderError, match="AuthenticationError.*busy"):
         create(server).encode(["a"])
     assert len(server.requests) == 1
 
 
-def test_too_few_vectors(server: Server) -> None:
-    server.short = True
+def test_too_few_vectors(server: FakeEndpoint) -> None:
+    server.reply = lambda body: embeddings({"input": body["input"][:1]})
     with pytest.raises(EncoderError, match="answered with 1 vectors for 2 texts"):
         create(server).encode(["a", "b"])
 
 
 def test_an_answer_that_breaks_off_is_asked_for_again(
-    server: Server, monkeypatch: pytest.MonkeyPatch
+    server: FakeEndpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(endpoint.time, "sleep", lambda seconds: None)
     server.broken = 2
@@ -158,7 +102,7 @@ def test_an_answer_that_breaks_off_is_asked_for_again(
 
 
 def test_an_error_names_neither_key_nor_password(
-    server: Server, monkeypatch: pytest.MonkeyPatch
+    server: FakeEndpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     url = server.url.replace("//", "//me:pass%21word@") + "?token=t0ken"

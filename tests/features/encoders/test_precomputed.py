@@ -8,7 +8,7 @@ from made_texts import PlainConfig
 
 from recbole_llm.features.encoders import precomputed
 from recbole_llm.features.encoders.base import EncoderError, TableSource
-from recbole_llm.features.errors import TableError
+from recbole_llm.features.table import TableError
 
 
 def test_a_file_of_the_data_sets_folder(tmp_path: Path) -> None:

@@ -236,7 +236,7 @@ def test_without_onednn_the_products_are_torchs(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.fixture
 def minilm() -> Path:
-    folder = bundled.bundled_folder(check=False)
+    folder = bundled.bundled_folder()
     if folder is None:
         pytest.skip("the offline extra is not installed")
     return folder

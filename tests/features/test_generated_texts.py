@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recbole_llm.features.generated_texts import TextStore, clean_text
 from recbole_llm.features.store import FILE_NAME, StoreError
-from recbole_llm.features.texts import TextStore, clean_text
 from recbole_llm.features.vectors import EmbeddingStore
 
 

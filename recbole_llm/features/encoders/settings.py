@@ -1,0 +1,82 @@
+"""Settings of single kinds of encoder. Light on purpose."""
+
+from __future__ import annotations
+
+from typing import Literal
+from urllib.parse import urlsplit
+
+from pydantic import field_validator
+
+from recbole_llm.core.settings import Count, FieldName, Natural, Positive, Settings, Text
+
+
+class CausalLMSettings(Settings):
+    """encoder: causal_lm."""
+
+    encoder_pooling: Literal["mean", "last_token"] = "mean"
+    """causal_lm: a text's vector is the mean over its tokens, or that of the last_token."""
+
+    encoder_layer: int = -1
+    """causal_lm: hidden states to take; 0 the embeddings, k the output of block k, -1 the last
+    block's after the final norm."""
+
+
+class MultimodalSettings(Settings):
+    """encoder: multimodal."""
+
+    encoder_fusion: Literal["concatenate", "average"] = "concatenate"
+    """multimodal: how a dual encoder (CLIP, SigLIP) joins the vectors of a text and a picture."""
+
+    encoder_token: FieldName | None = None
+    """multimodal: token of the model's tokenizer put at the end of a chat model's message, at which
+    the vector is read; None: the message's last token."""
+
+
+class EndpointSettings(Settings):
+    """encoder: openai."""
+
+    encoder_base_url: Text | None = None
+    """openai: address of the endpoint, such as http://localhost:8000/v1; None: OpenAI's."""
+
+    encoder_api_key_env: FieldName = "OPENAI_API_KEY"
+    """openai: environment variable that holds the API key."""
+
+    encoder_request_size: Count = 128
+    """openai: texts of a request."""
+
+    encoder_max_retries: Natural = 5
+    """openai: retries of a failed request, with growing pauses."""
+
+    encoder_timeout: Positive = 60
+    """openai: seconds a request may take."""
+
+    @field_validator("encoder_base_url")
+    @classmethod
+    def _is_an_address(cls, value: str | None) -> str | None:
+        return check_address("encoder_base_url", value)
+
+
+class PrecomputedSettings(Settings):
+    """encoder: precomputed."""
+
+    embedding_path: Text | None = None
+    """precomputed: file of item vectors (.npy with .tokens, .npz, .safetensors, .parquet, .csv,
+    .pt, or atomic), here or in the data set's folder."""
+
+    user_embedding_path: Text | None = None
+    """precomputed: file of user vectors."""
+
+
+def check_address(key: str, value: str | None) -> str | None:
+    """The value, an address of an endpoint or None; ValueError, which does not repeat it, else."""
+    if value is not None and not _is_address(value):
+        raise ValueError(f"{key}: expected an address such as http://localhost:8000/v1")
+    return value
+
+
+def _is_address(value: str) -> bool:
+    try:
+        parts = urlsplit(value)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number
+        return False

@@ -1,0 +1,73 @@
+"""An OpenAI-compatible endpoint on this machine."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+Reply = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+class FakeEndpoint(ThreadingHTTPServer):
+    """Keeps what it is asked.
+
+    Args:
+        reply: the answer to the body of a request.
+    """
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.reply = reply
+        self.requests: list[tuple[str, str, dict[str, Any]]] = []  # path, authorization, body
+        self.failures: list[int] = []  # status codes of the next answers
+        self.said = "busy"  # by those
+        self.broken = 0  # next answers that end in the middle
+        self.url = f"http://127.0.0.1:{self.server_port}/v1"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: FakeEndpoint
+
+    def do_POST(self) -> None:
+        own = self.server
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        own.requests.append((self.path, self.headers["Authorization"], body))
+        if own.failures:
+            self.answer(own.failures.pop(0), {"error": {"message": own.said}})
+        else:
+            self.answer(200, own.reply(body))
+
+    def answer(self, status: int, content: dict[str, Any]) -> None:
+        payload = json.dumps(content).encode()
+        missing = 9 if self.server.broken > 0 else 0
+        self.server.broken -= 1
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(payload) + missing))
+        self.send_header("retry-after-ms", "10")
+        self.end_headers()
+        self.wfile.write(payload)
+
+    def log_message(self, *args: Any) -> None:
+        """Quiet."""
+
+
+@contextmanager
+def fake_endpoint(reply: Reply, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeEndpoint]:
+    """It answers meanwhile; no proxy stands before it, and no key is in the environment."""
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with FakeEndpoint(reply) as own:
+        thread = threading.Thread(target=own.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield own
+        own.shutdown()
+        thread.join()
