@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ import torch
 from recbole_llm.core import distributed
 from recbole_llm.core.config import Config
 from recbole_llm.core.digest import file_digest
-from recbole_llm.core.files import check_folder, write_whole
+from recbole_llm.core.files import OTHER_FILE, check_folder, write_whole
 from recbole_llm.core.log import FOLDER, SHOWN, log_file
 from recbole_llm.core.stored import DONE, FREE, NEVER, plain_config
 from recbole_llm.core.versions import installed
@@ -56,9 +57,9 @@ class Report:
         """Say what is trained on what, and how it will be judged."""
         self.dataset, self.prepared = dataset, time.perf_counter()
         self.parameters = _trained(model)
-        _say(
+        say_pairs(
             [
-                ("data", _data(dataset)),
+                ("data", data_line(dataset)),
                 ("model", _model(self.config, model)),
                 ("text", _texts(self.config, train_data._dataset)),
                 ("protocol", protocol(self.config, dataset)),
@@ -78,13 +79,12 @@ class Report:
         if self.config["output"] is not None:
             self._write(trainer, result)
             places.append(("result", self.config["output"]))
-        _say([*places, *_places(result), *_next(self.dataset, result)])
+        say_pairs([*places, *places_of(result), *next_line(self.dataset, result)])
 
     def _write(self, trainer: EngineMixin, result: Mapping[str, Any]) -> None:
         content = {**self._content(trainer), **result, "log": log_file()}
         text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-        way_out = "name another file with --output"
-        write_whole(self.config["output"], text.encode("utf-8"), way_out)
+        write_whole(self.config["output"], text.encode("utf-8"), OTHER_FILE)
 
     def _content(self, trainer: EngineMixin) -> dict[str, Any]:
         config, trainings = self.config, trainer.progress.trainings
@@ -151,7 +151,8 @@ def peak_memory() -> int | None:
     return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20)
 
 
-def _data(dataset: Dataset) -> str:
+def data_line(dataset: Dataset) -> str:
+    """Name and size of a data set."""
     counts = ", ".join(f"{number:,} {what}" for what, number in sizes(dataset).items())
     return f"{dataset.dataset_name}: {counts}"
 
@@ -196,7 +197,8 @@ def _cell(value: float | None) -> str:
     return f"{'-':>10}" if value is None else f"{value:>10.4f}"
 
 
-def _places(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def places_of(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Where the files of a run are."""
     log = log_file()
     if "checkpoint" in result:
         yield "checkpoint", result["checkpoint"]
@@ -205,13 +207,16 @@ def _places(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "tensorboard", f"log_tensorboard/{Path(log).name.split('.')[0]}"
 
 
-def _next(dataset: Dataset, result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def next_line(dataset: Dataset, result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What to do with the checkpoint."""
     if "checkpoint" in result:
         user = dataset.field2id_token[dataset.uid_field][1]
-        yield "next", f"recbole-llm recommend --checkpoint={result['checkpoint']} --users={user}"
+        given = shlex.join([f"--checkpoint={result['checkpoint']}", f"--users={user}"])
+        yield "next", f"recbole-llm recommend {given}"
 
 
-def _say(pairs: Pairs) -> None:
+def say_pairs(pairs: Pairs) -> None:
+    """Lines with names in front, on the screen and in the log."""
     width = max(len(name) for name, _ in pairs)
     lines = [f"{name:{width}}  {text}" for name, text in pairs]
     getLogger().info("\n".join(["", *lines]), extra=SHOWN)

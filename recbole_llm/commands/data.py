@@ -18,11 +18,15 @@ from recbole_llm.commands.shared import ARGS, command, configured, names
 @click.option("--item", help="Column of items, in both tables.")
 @click.option("--time", help="Column of times: numbers, or dates in any form.")
 @click.option("--rating", help="Column of ratings.")
+@click.option("--label", help="Column of labels: 1 for a click, 0 for none.")
+@click.option("--keep", help="Further columns of INTERACTIONS: action,price:float.")
 @click.option("--text", help="Columns that describe an item, separated by commas.")
 @click.option("--date-format", help="Form of the dates where it is unclear, such as %d/%m/%Y.")
 @click.option("--encoding", default="utf-8-sig", help="Of text files.")
 @command
-def convert(interactions: str, output: str, text: str | None, **options: Any) -> Iterable[object]:
+def convert(
+    interactions: str, output: str, text: str | None, keep: str | None, **options: Any
+) -> Iterable[object]:
     """Make a data set of your own tables: convert orders.csv --items=… --output=dataset/shop.
 
     INTERACTIONS is a table with a row an interaction: CSV, JSON lines (Amazon's reviews, too; both
@@ -36,7 +40,8 @@ def convert(interactions: str, output: str, text: str | None, **options: Any) ->
     from recbole_llm.tasks.convert.summary import Roles
 
     items, encoding = options.pop("items"), options.pop("encoding")
-    roles = Roles(text=None if text is None else names(text), **options)
+    kept = names(keep or "")
+    roles = Roles(text=None if text is None else names(text), keep=kept, **options)
     with tqdm(unit=" rows", leave=False, disable=None) as bar:
         summary = do(interactions, output, items, roles, encoding, lambda rows: bar.update(rows))
     return summary.lines()

@@ -147,6 +147,9 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         columns = {"inter": fields(user, item, "RATING_FIELD", "TIME_FIELD")}
         if learns_labels(model_class):
             columns["inter"] += fields("LABEL_FIELD")
+        if hasattr(model_class, "interaction_fields"):  # what it reads under these keys
+            further = model_class.interaction_fields(defaults)
+            columns["inter"] += [field for field in further if field not in columns["inter"]]
         if model_class.type == ModelType.KNOWLEDGE:
             head, tail, relation = (
                 "HEAD_ENTITY_ID_FIELD",
@@ -168,6 +171,8 @@ class Config(RecBoleConfig):  # type: ignore[misc]
 
     def _get_final_config_dict(self) -> dict[str, Any]:
         final: dict[str, Any] = super()._get_final_config_dict()
+        if final.get("loss_type") is None:  # of a plugin's model without settings of its own
+            final["loss_type"] = getattr(self.model_class, "default_loss", None)
         no_negatives = (
             final["MODEL_TYPE"] == ModelType.SEQUENTIAL and final.get("loss_type") == "CE"
         )

@@ -14,6 +14,7 @@ from typing import BinaryIO
 from recbole_llm.core.errors import one_line
 
 OTHER_FOLDER = "name another folder with --output"  # a way out
+OTHER_FILE = "name another file with --output"
 
 
 def _suffix(process: object) -> str:

@@ -61,9 +61,11 @@ def item_features(model: str, settings: Any) -> list[str]:
 
 def learns_labels(model: AbstractRecommender) -> bool:
     """Whether a model class learns the labels of interactions: context-aware models, decision
-    trees, and those that say so (``learns_labels = True``)."""
+    trees, pointwise sequential ones such as DIN, and those that say so (``learns_labels``)."""
     kind: str = model.type.name
-    return kind in ("CONTEXT", "DECISIONTREE") or getattr(model, "learns_labels", False)
+    pairs = getattr(getattr(model, "input_type", None), "name", None) == "POINTWISE"
+    by_kind = kind in ("CONTEXT", "DECISIONTREE") or (kind == "SEQUENTIAL" and pairs)
+    return by_kind or getattr(model, "learns_labels", False)
 
 
 def parse_literal(text: str) -> Any:

@@ -92,6 +92,9 @@ def _compared(
     order = _ORDER.get(type(operator))
     if order is None:
         raise _wrong(f"'{type(operator).__name__}' is no comparison of values")
+    for field, text in ((a, b), (b, a)):
+        if isinstance(text, str) and np.isfinite(_numbers(field)).any():
+            raise _wrong(f"a field of numbers is compared with the text '{text}'")
     return np.broadcast_to(order(a, b), size).astype(bool)
 
 

@@ -58,7 +58,8 @@ def create_dataset(
             raise
         raise ValueError(
             f"dataset '{config['dataset']}': no interactions are left after filtering; loosen "
-            f"user_inter_num_interval, item_inter_num_interval or val_interval"
+            f"user_inter_num_interval, item_inter_num_interval or val_interval, or, where none is "
+            f"set, see that the .inter file has rows"
         ) from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from logging import getLogger
 from typing import TYPE_CHECKING, Any
 
@@ -61,11 +62,7 @@ def get_dataloader(config: Config, phase: str, level: str = "prefix") -> type:
 
 def _build(config: Config, dataset: Dataset, level: str) -> tuple[Any, Any, Any]:
     built = dataset.build()
-    if not len(built[0]):
-        raise ValueError(
-            f"dataset '{config['dataset']}': the training split is empty; check eval_args "
-            f"({config['eval_args']}) and the filters (user_inter_num_interval, val_interval …)"
-        )
+    _check_parts(config, built)
     samplers = create_samplers(config, built)
     train: tuple[Any, ...] = (config, built[0], samplers[0])
     shuffle = config["shuffle"]
@@ -78,6 +75,27 @@ def _build(config: Config, dataset: Dataset, level: str) -> tuple[Any, Any, Any]
         get_dataloader(config, "valid")(config, built[1], samplers[1], shuffle=False),
         get_dataloader(config, "test")(config, built[2], samplers[2], shuffle=False),
     )
+
+
+def _check_parts(config: Config, built: Sequence[Any]) -> None:
+    """Refuse a split that leaves a part empty which it asks for."""
+    asked = [True, False, False] if config["benchmark_filename"] else _asked(config["eval_args"])
+    for name, part, wanted in zip(("training", "validation", "test"), built, asked, strict=True):
+        if wanted and not len(part):
+            raise ValueError(
+                f"dataset '{config['dataset']}': the {name} split is empty: users have too few "
+                f"interactions for eval_args ({config['eval_args']}), or filters "
+                f"(user_inter_num_interval, val_interval …) leave too few"
+            )
+
+
+def _asked(eval_args: Mapping[str, Any]) -> list[bool]:
+    """Whether a split gives rows to training, validation and test."""
+    split = eval_args["split"] or {}
+    if (kept := split.get("LS")) is not None:
+        return [True, kept != "test_only", kept != "valid_only"]
+    shares = split.get("RS") or (1, 0, 0)
+    return [True, *(share > 0 for share in shares[1:])]
 
 
 def _log(config: Config) -> None:

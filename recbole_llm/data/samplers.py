@@ -205,7 +205,7 @@ def _check_left(used: IntArray, drawn: int) -> None:
     if (used == drawn).any():
         raise ValueError(
             "some users have used every item that negatives are drawn from, so there is none for "
-            "them; set user_inter_num_interval to drop them"
+            "them; drop them with user_inter_num_interval, or add items"
         )
 
 

@@ -123,7 +123,10 @@ class RankingCollector(Collector):  # type: ignore[misc]
 
     def _check_topk(self, n: int) -> None:
         if max(self.topk) > n:
-            raise ValueError(f"topk: {max(self.topk)} is more than the {n} items of the catalogue")
+            raise ValueError(
+                f"topk: {max(self.topk)} is more than the {n - 1} items of the catalogue; set "
+                f"--topk={n - 1}"
+            )
 
     def _collect_hits(self, positives: Positives, k: int, rows: Tensor, lists: Tensor) -> None:
         """Hits of each row's first k places, and its number of positives: int64 [B, k + 1]."""

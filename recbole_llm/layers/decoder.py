@@ -62,6 +62,9 @@ class CausalDecoder(nn.Module):
             lengths: of the sequences, int [B], 0…L. With them rows of like length are read
                 together, since a decoder computes all padding, and states of padding are zeros.
         """
+        if torch.compiler.is_exporting():  # of rows without padding, of any number and length
+            states: Tensor = self.model(inputs_embeds=vectors, use_cache=False).last_hidden_state
+            return states
         if lengths is None:
             return self._read(vectors)
         states = torch.zeros_like(vectors)

@@ -173,6 +173,7 @@ class SequenceRecommender(SequenceTraining, SequentialRecommender):  # type: ign
 
     input_type = InputType.PAIRWISE
     loss_types: Sequence[str] = LOSS_TYPES  # a subclass may have more
+    default_loss = "CE"  # where no file, class of settings or user gives `loss_type`
 
     def __init__(self, config: Config, dataset: Dataset) -> None:
         super().__init__(config, dataset)

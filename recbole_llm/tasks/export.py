@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -53,8 +54,14 @@ def export(
     """
     folder = Path(output)
     _check_packages()
-    check_folder(folder, OTHER_FOLDER)
-    source = _loaded(checkpoint, config_file_list, config_dict, argv)
+    new = not folder.exists()
+    check_folder(folder, OTHER_FOLDER)  # before the work
+    try:
+        source = _loaded(checkpoint, config_file_list, config_dict, argv)
+    except Exception:
+        if new:
+            folder.rmdir()
+        raise
     say_meanwhile(f"writing {folder}")
     model: Any = source.scorer.model.to("cpu").eval()
     ordered = isinstance(model, SequenceTraining)
@@ -103,7 +110,7 @@ def _said(folder: Path, source: Recommender, worst: float, histories: bool) -> I
     yield f"{source.name} with {len(source.item_tokens) - 1:,} items in {folder}/: {files}"
     yield f"its encoder agrees with torch to {worst:.0e}"
     who = f"--users={source.user_tokens[1]}" if histories else f"--items={source.item_tokens[1]}"
-    yield f"next: recbole-llm recommend --model={folder} {who}"
+    yield f"next: recbole-llm recommend {shlex.join([f'--model={folder}', who])}"
 
 
 def _vectors(model: Any) -> Any:

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from recbole_llm.core.errors import check_choice
-from recbole_llm.core.files import check_folder, written_whole
+from recbole_llm.core.files import OTHER_FILE, check_folder, written_whole
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 KINDS = ("csv", "jsonl", "json", "parquet")
-WAY_OUT = "name another file with --output"
 
 
 def kind_of(kind: str | None, file: str | None) -> str:
@@ -28,9 +27,14 @@ def kind_of(kind: str | None, file: str | None) -> str:
     if kind is not None:
         check_choice("format", kind, KINDS)
     suffix = Path(file).suffix.lower().removeprefix(".") if file else ""
+    if kind is None and suffix not in ("", "txt", *KINDS):
+        raise ValueError(
+            f"--output: '{file}' says no format that is known ({', '.join(KINDS)}); say it with "
+            f"--format"
+        )
     kind = kind or (suffix if suffix in KINDS else "csv")
     if file is not None:
-        check_folder(Path(file).parent, WAY_OUT)
+        check_folder(Path(file).parent, OTHER_FILE)
     if kind == "parquet":
         if file is None:
             raise ValueError("format: parquet needs a file: --output=recommendations.parquet")
@@ -61,7 +65,7 @@ def _opened(file: str | None) -> Iterator[IO[bytes]]:
     if file is None:
         yield sys.stdout.buffer
         return
-    with written_whole(file, WAY_OUT) as opened:
+    with written_whole(file, OTHER_FILE) as opened:
         yield opened
 
 

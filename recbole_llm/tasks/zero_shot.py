@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 import copy
+import json
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from logging import getLogger
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from recbole.utils import dict2str, init_seed, set_color
+from recbole.utils import init_seed
 from torch import nn
 
 from recbole_llm.core.config import Config
+from recbole_llm.core.files import OTHER_FILE, check_folder, write_whole
+from recbole_llm.core.lines import aligned
+from recbole_llm.core.log import SHOWN
 from recbole_llm.core.schema import parse_command_line
 from recbole_llm.evaluation.group_metrics import without_groups
+from recbole_llm.evaluation.protocol import protocol
 from recbole_llm.evaluation.references import references
+from recbole_llm.report import (
+    changed_settings,
+    data_line,
+    next_line,
+    places_of,
+    say_pairs,
+    versions,
+)
 from recbole_llm.steps import build_model, build_trainer, load_data, start
 from recbole_llm.trainers.mixed import MixedLoader, MixedModel, MixedTrainer
+from recbole_llm.trainers.progress import duration
 
 DEFAULT_MODEL = "AlphaRec"
 _ENCODER_KEYS = (
@@ -58,14 +74,24 @@ def zero_shot(
         ValueError: no data set to train on, the unseen one among them, a model that does not
             transfer, or data sets whose text vectors differ in width.
     """
+    began = time.perf_counter()
     configs = _configs(train, test, config_file_list, dict(config_dict or {}), argv)
     part = transferable_part(configs[0])
     if configs[0]["resume"] is not None:
         raise ValueError("resume: zero-shot runs cannot be resumed")
+    if configs[0]["output"] is not None:
+        check_folder(Path(configs[0]["output"]).parent, OTHER_FILE)
     start(configs[0], trains=True)
     unseen = Task(configs[-1])  # before the training, which its errors would waste
     tasks = [Task(config) for config in configs[:-1]]
     _check_widths([*tasks, unseen], part)
+    say_pairs(
+        [
+            *(("train", data_line(task.train.dataset)) for task in tasks),
+            ("unseen", data_line(unseen.train.dataset)),
+            ("model", f"{configs[0]['model']}, whose {part} is trained, and applied as it is"),
+        ]
+    )
     score, best = _train(tasks, part)
     copy_part(tasks[0], unseen, part)
     if saved:
@@ -80,9 +106,9 @@ def zero_shot(
             for name, model in references(unseen.config, unseen.train.dataset).items()
         },
     }
-    _report(test, result)
     if saved:
         result["checkpoint"] = unseen.trainer.saved_model_file
+    _report(unseen, result, time.perf_counter() - began)
     return result
 
 
@@ -122,7 +148,7 @@ class Task:
     def evaluate(self, split: str, model: nn.Module | None = None) -> dict[str, float]:
         """Metrics on ``valid`` or ``test``, of the task's model or another one."""
         self.trainer.model = self.model if model is None else model
-        progress = self.config["show_progress"]
+        progress = self.config["show_progress"] and self.config["verbose"]
         groups = nullcontext() if split == "test" else without_groups(self.trainer.eval_collector)
         try:
             with groups:
@@ -151,7 +177,9 @@ def _train(tasks: Sequence[Task], part: str) -> tuple[float, dict[str, Any]]:
     sizes = np.array([len(task.train._dataset) for task in tasks])
     shares = np.maximum(1, np.round(config["train_batch_size"] * sizes / sizes.sum()))
     loader = MixedLoader([t.loader(int(share)) for t, share in zip(tasks, shares, strict=True)])
-    score, best = trainer.fit(loader, tasks, saved=False, show_progress=config["show_progress"])
+    bars = config["show_progress"] and config["verbose"]  # RecBole's
+    trainer.progress.shown = config["show_progress"] and not bars
+    score, best = trainer.fit(loader, tasks, saved=False, show_progress=bars)
     if trainer.best_state is not None:
         mixed.load_state_dict(trainer.best_state)
     return score, best
@@ -210,7 +238,18 @@ def _check_encoders(configs: Sequence[Config]) -> None:
             )
 
 
-def _report(test: str, result: Mapping[str, Any]) -> None:
+def _report(unseen: Task, result: Mapping[str, Any], seconds: float) -> None:
+    """A table of the model and the references; where all lies; the result as a file."""
     rows = {"zero-shot": result["test_result"], **result["references"]}
-    for name, metrics in rows.items():
-        getLogger().info(set_color(f"{test}, {name}", "yellow") + f": {dict2str(metrics)}")
+    names = [name for name in result["test_result"] if not name.endswith(")")]  # no groups
+    cells = [[name, *(f"{metrics[n]:.4f}" for n in names)] for name, metrics in rows.items()]
+    how = protocol(unseen.config, unseen.train.dataset)
+    title = f"{unseen.config['model']} on {unseen.name}: {how}"
+    getLogger().info("\n".join(["", title, *aligned([["", *names], *cells])]), extra=SHOWN)
+    places = [("took", duration(seconds))]
+    if (output := unseen.config["output"]) is not None:
+        content = {**result, "settings": changed_settings(unseen.config), "versions": versions()}
+        text = json.dumps({"dataset": unseen.name, **content}, indent=1, ensure_ascii=False)
+        write_whole(output, text.encode("utf-8") + b"\n", OTHER_FILE)
+        places.append(("result", output))
+    say_pairs([*places, *places_of(result), *next_line(unseen.train.dataset, result)])

@@ -199,7 +199,7 @@ def test_another_projects_package_is_installed_discovered_and_run(tmp_path: Path
         "from recbole_llm import run_recbole_llm, list_models, list_encoders\n"
         "assert 'TextMean' in list_models() and 'letters' in list_encoders()\n"
         "result = run_recbole_llm('TextMean', 'tiny', config_dict=dict(encoder='letters', epochs=8,"
-        " learning_rate=0.01, loss_type='CE', show_progress=False, MAX_ITEM_LIST_LENGTH=10))\n"
+        " learning_rate=0.01, show_progress=False, MAX_ITEM_LIST_LENGTH=10))\n"
         "print('ndcg', result['test_result']['ndcg@10'])"
     )
     run = subprocess.run(

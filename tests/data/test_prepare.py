@@ -101,6 +101,33 @@ def test_empty_training_split(tmp_path: Path, made: MakeConfig) -> None:
         made(eval_args=leave_one_out(split={"RS": [0, 0, 1]}, group_by="none"))
 
 
+@pytest.mark.parametrize(
+    ("split", "each", "part"),
+    [
+        ({"LS": "valid_and_test"}, 2, "validation"),
+        ({"LS": "test_only"}, 2, "test"),
+        ({"LS": "test_only"}, 3, ""),  # and validation is not asked for
+        ({"RS": [8, 1, 1]}, 2, "validation"),
+        ({"RS": [8, 0, 2]}, 4, ""),
+    ],
+)
+def test_an_empty_part_that_is_asked_for_is_refused(
+    tmp_path: Path, split: dict[str, Any], each: int, part: str
+) -> None:
+    rows = [f"u{user}\ti{user + item}\t{item}" for user in range(9) for item in range(each)]
+    folder = tmp_path / "few"
+    folder.mkdir()
+    header = "user_id:token\titem_id:token\ttimestamp:float"
+    (folder / "few.inter").write_text("\n".join([header, *rows]) + "\n")
+    keys = {"data_path": str(tmp_path), "eval_args": leave_one_out(split=split)}
+    config = Config("BPR", "few", config_dict=keys)
+    if not part:
+        assert len(prepare(config)[2])
+        return
+    with pytest.raises(ValueError, match=f"'few': the {part} split is empty: users have too few"):
+        prepare(config)
+
+
 def test_knowledge_models_keep_recboles_loader(tmp_path: Path) -> None:
     write_tiny_dataset(tmp_path)
     config = Config("CKE", "tiny", config_dict={"data_path": str(tmp_path)})

@@ -100,5 +100,5 @@ def test_repeated_positives_count_once() -> None:
 
 
 def test_list_longer_than_the_catalogue() -> None:
-    with pytest.raises(ValueError, match="topk: 20 is more than the 10 items"):
+    with pytest.raises(ValueError, match="topk: 20 is more than the 9 items .* set --topk=9"):
         results(RankingCollector, torch.zeros(1, 10), [(0, 1)], config=evaluation(topk=(20,)))

@@ -83,7 +83,7 @@ def test_a_shop(shop: None, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None
             "left out, since their time cannot be read: 1 (line 5)",
             "left out, since they repeat another row: 1 (line 4)",
             "'products.csv': tabs or line ends in texts, spaces now: 1 ('Black tea loose')",
-            "'products.csv': left out, since the item has a row or no id: 1 (C3)",
+            "'products.csv': left out: an item that has a row already, or none: 1 (C3)",
             "'products.csv': items with interactions but no row: 1 (D4)",
         ]
     )
@@ -339,3 +339,52 @@ def test_any_text_comes_back_in_one_field(texts: list[str]) -> None:
         "".join(" " if c in "\t\r\n\v\f\0\x1c\x1d\x1e\x85\u2028\u2029" else c for c in text).split()
         for text in texts
     ]
+
+
+def test_labels_and_further_columns_are_kept() -> None:
+    Path("o.csv").write_text(
+        "user,item,clicked,action,price\nu1,a,0,view,1.5\nu1,b,1,buy,x\nu2,b,1,a\tb,2\n"
+    )
+    command = ["convert", "o.csv", "--label=clicked", "--keep=action,price:float"]
+    done = CliRunner().invoke(main, [*command, "--output=my shop"])
+    assert done.exit_code == 0, done.output
+    assert columns("my shop/my shop.inter") == {
+        "user_id:token": ["u1", "u2"], "item_id:token": ["a", "b"], "label:float": ["0", "1"],
+        "action:token": ["view", "a b"], "price:float": ["1.5", "2"],
+    }  # fmt: skip
+    assert "left out, since their price cannot be read: 1 (line 3)" in done.output
+    assert "recbole-llm run --model=BPR '--dataset=my shop' --data_path=." in done.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--item=user"], "column 'user' of 'o.csv' would be both user and item; name the"),
+        (["--keep=acton"], "--keep: 'o.csv' has no column 'acton'; did you mean 'action'?"),
+        (["--keep=action:seq"], "--keep: 'action:seq' is of no type; token and float are there"),
+        (["--date-format=%Q"], "--date-format: 'Q' is a bad directive in format '%Q'"),
+        (["--output="], "--output: '' has no name; name a folder, such as dataset/shop"),
+        (["--output=/"], "--output: '/' has no name"),
+    ],
+)
+def test_what_cannot_be_meant(arguments: list[str], message: str) -> None:
+    Path("o.csv").write_text("user,item,time,action\nu1,a,2024-01-01,view\n")
+    done = CliRunner().invoke(main, ["convert", "o.csv", "--output=d/o", *arguments])
+    assert done.exit_code == 2 and message in done.output
+    assert not list(Path.cwd().rglob("*.inter"))
+
+
+def test_the_present_folder_has_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("here").mkdir()
+    Path("here/o.csv").write_text("user,item\nu1,a\n")
+    monkeypatch.chdir("here")
+    assert CliRunner().invoke(main, ["convert", "o.csv", "--output=."]).exit_code == 0
+    assert Path("here.inter").is_file()
+
+
+def test_columns_of_either_table_are_told_apart() -> None:
+    Path("o.csv").write_text("user,item,time\nu1,a,2024-01-01\n")
+    Path("i.csv").write_text("item,user,time\na,b c,d\n")
+    done = CliRunner().invoke(main, ["convert", "o.csv", "--items=i.csv", "--output=o"])
+    assert "columns  user → user_id:token, item → item_id:token, time → timestamp:f" in done.output
+    assert "items'   item → item_id:token, user → user:token_seq, time → time:token" in done.output

@@ -35,6 +35,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         own: dict[str, dict[str, Any]] = {
             "SASRec": {}, "PAD": {"hidden_size": 16}, "AlphaRec": {}, "BPR": {},
             "LLMESR": {"hidden_size": 16}, "GRU4Rec": {},
+            "Molar": {"decoder_size": 16, "decoder_inner": 16, "hidden_size": 16},
             "LLMCFRetrieval": {"hidden_size": 16, "thoughts": "item_text", "thought_examples": 20},
         }  # fmt: skip
         done = {
@@ -147,7 +148,7 @@ def test_histories_of_another_form(inside: dict[str, Any], text: str, message: s
     assert done.exit_code == 2 and message in done.output
 
 
-@pytest.mark.parametrize("model", ["SASRec", "GRU4Rec", "PAD", "LLMESR", "AlphaRec"])
+@pytest.mark.parametrize("model", ["SASRec", "GRU4Rec", "PAD", "LLMESR", "Molar", "AlphaRec"])
 def test_an_exported_model_stands_alone(
     inside: dict[str, Any], model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,6 +200,14 @@ def test_what_lies_in_the_folder(inside: dict[str, Any]) -> None:
     assert len(alone.recommend(items=["i1"])) == 10
 
 
+def test_a_name_that_says_no_format_is_refused(inside: dict[str, Any]) -> None:
+    command = ["recommend", f"--checkpoint={inside['SASRec']}", "--users=u1", "--output=x.xml"]
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == 2 and "--output: 'x.xml' says no format that is known" in done.output
+    assert CliRunner().invoke(main, [*command, "--format=json"]).exit_code == 0
+    assert len(json.loads(Path("x.xml").read_text())) == 10
+
+
 def test_json_begins_with_the_first_row() -> None:
     row = pd.DataFrame({"user": ["u"], "item": ["i"]})
     assert write([row[:0], row, row], "json", "a.json") == 2
@@ -215,7 +224,7 @@ def test_exported_models_that_cannot_be(inside: dict[str, Any]) -> None:
         recbole_llm.export(inside["BPR"], "b")
     with pytest.raises(ValueError, match="LLMCFRetrieval cannot be exported: .*; PAD, LLM-ESR"):
         recbole_llm.export(inside["LLMCFRetrieval"], "b")
-    assert not list(Path("b").iterdir())
+    assert not Path("b").exists()
     with pytest.raises(ValueError, match="'none' holds no exported model"):
         Recommender.load("none")
     recbole_llm.export(inside["SASRec"], "d")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +188,19 @@ def test_other_encoders_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with pytest.raises(ValueError, match="encoder_dimensions: None for data set 'one', but 8 for"):
         _check_encoders(configs)
+
+
+def test_what_is_said_and_written(capsys: pytest.CaptureFixture[str]) -> None:
+    result = zero_shot(
+        ["one"], "unseen", config_dict={**QUIET, "show_progress": True, "output": "result.json"}
+    )
+    kept = json.loads(Path("result.json").read_text())
+    assert {name: kept[name] for name in result} == result
+    lines = capsys.readouterr().out.splitlines()
+    for name, metrics in (("zero-shot", result["test_result"]), *result["references"].items()):
+        (row,) = (line for line in lines if line.startswith(f"{name}  "))
+        assert f"{metrics['ndcg@10']:.4f}" in row.split()
+    assert f"--checkpoint={result['checkpoint']} --users=" in lines[-1]
 
 
 def test_the_command() -> None:

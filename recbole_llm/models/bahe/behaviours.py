@@ -12,6 +12,7 @@ from recbole_llm.data.sequence import SequentialDataset
 from recbole_llm.data.split import IntArray
 from recbole_llm.features.prompts import Texts, item_texts
 from recbole_llm.features.table import EmbeddingTable
+from recbole_llm.features.templates import PromptError
 from recbole_llm.features.text import encode_named
 from recbole_llm.models.bahe.settings import BAHESettings
 
@@ -74,7 +75,10 @@ class BehaviourDataset(SequentialDataset):
         known = [f for f in self.inter_feat if self.field2type[f] in single and f != self.uid_field]
         template, own = settings.behaviour_template(), settings.behaviour_field
         if template is not None:
-            template.check({*known, "item"})
+            try:
+                template.check({*known, "item"})
+            except PromptError as error:
+                raise PromptError(f"{error} (further fields are loaded by load_col)") from None
         if own is not None and own not in known:
             raise ValueError(
                 f"behaviour_field: the interactions have no field '{own}'; "

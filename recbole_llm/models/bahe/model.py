@@ -6,6 +6,7 @@ vectors, H width of the decoder, S ``text_size``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -161,6 +162,11 @@ class BAHE(CTRRecommender):
     def calculate_loss(self, interaction: Interaction) -> Tensor:
         """Binary cross-entropy, mean over the labelled pairs of a batch, scalar."""
         return super().calculate_loss(interaction) + self.head.regularisation()
+
+    @staticmethod
+    def interaction_fields(keys: Mapping[str, Any]) -> list[str]:
+        """Fields of the interactions that behaviours are made of, under these keys."""
+        return BAHESettings.of(keys).behaviour_fields()
 
     @property
     def takes_items(self) -> bool:

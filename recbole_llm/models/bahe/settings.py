@@ -123,6 +123,12 @@ class BAHESettings(DecoderSettings, TowerSettings, CTRSettings):
             return None
         return find_template(self.behaviour_prompt, "behaviour_prompt", "behaviour", "")
 
+    def behaviour_fields(self) -> list[str]:
+        """What the template and `behaviour_field` name, but for the item's text."""
+        template = self.behaviour_template()
+        named = set() if template is None else template.variables() - {"item"}
+        return sorted(named if self.behaviour_field is None else {*named, self.behaviour_field})
+
     def decoder_name(self, config: ConfigLike) -> str:
         """The decoder of the upper half."""
         settings = EncoderSettings.of(config)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -21,9 +22,8 @@ KNOWN = {
              "articleid", "trackid", "bookid", "songid", "iid"),
     "time": ("timestamp", "time", "datetime", "date", "unixreviewtime", "createdat", "orderdate",
              "eventtime", "purchasedate", "ts"),
-    "rating": ("rating", "overall", "stars", "ratings"),
+    "rating": ("rating", "overall", "stars", "ratings"), "label": ("label",), "keep": (),
 }  # fmt: skip
-_OPTIONS = {"user": "--user", "item": "--item", "time": "--time", "rating": "--rating"}
 _UNITS = ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3))  # from this size on, so many make a second
 _SLASHES = re.compile(r"(\d{1,2})[/.-](\d{1,2})[/.-](\d{2,4})")
 _DAYS = re.compile(r"(19|20)\d{6}")
@@ -45,7 +45,7 @@ def find(role: str, given: str | None, columns: Sequence[str], where: object) ->
         if given not in columns:
             near = did_you_mean(given, columns)
             raise ValueError(
-                f"{_OPTIONS[role]}: '{where}' has no column '{given}'; {near} its columns are "
+                f"--{role}: '{where}' has no column '{given}'; {near} its columns are "
                 f"{', '.join(columns)}"
             )
         return given
@@ -58,7 +58,7 @@ def require(role: str, given: str | None, columns: Sequence[str], where: object)
     found = find(role, given, columns, where)
     if found is None:
         raise ValueError(
-            f"no column of '{where}' says that it is the {role}; name it with {_OPTIONS[role]}=…, "
+            f"no column of '{where}' says that it is the {role}; name it with --{role}=…, "
             f"one of {', '.join(columns)}"
         )
     return found
@@ -84,6 +84,8 @@ class Times:
             ValueError: dates that could mean two days, or no times at all.
         """
         texts = texts[texts != ""]
+        if form is not None:
+            _check_form(form)
         if form is not None or not len(texts):
             return cls(form)
         if texts.str.fullmatch(_DAYS).all():
@@ -110,6 +112,14 @@ class Times:
         dates = to_datetime(Series(texts.to_numpy(), dtype=object), **kind)
         nanoseconds = dates.dt.as_unit("ns").astype("int64").to_numpy()
         return np.where(dates.isna(), np.nan, nanoseconds / 1e9)
+
+
+def _check_form(form: str) -> None:
+    try:
+        datetime.strptime("", form)
+    except ValueError as error:
+        if "does not match" not in str(error) and "unconverted" not in str(error):
+            raise ValueError(f"--date-format: {error}; such as %d/%m/%Y") from None
 
 
 def _day_first(texts: Series, where: object) -> bool:

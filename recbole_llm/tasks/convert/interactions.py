@@ -11,9 +11,14 @@ from pandas import DataFrame, to_numeric, util
 from recbole_llm.core.files import OTHER_FOLDER, written_whole
 from recbole_llm.core.tokens import PADDING
 from recbole_llm.tasks.convert.columns import Times, find, require
-from recbole_llm.tasks.convert.rows import as_lines, one_line
+from recbole_llm.tasks.convert.rows import as_lines, field_name, one_line
 from recbole_llm.tasks.convert.sources import LINE, Problems, Source
 from recbole_llm.tasks.convert.summary import Roles, Summary
+
+_FIELDS = {
+    "user": "user_id:token", "item": "item_id:token", "rating": "rating:float",
+    "time": "timestamp:float", "label": "label:float",
+}  # fmt: skip
 
 
 class Interactions:
@@ -48,37 +53,52 @@ class Interactions:
     def _begin(self, chunk: DataFrame) -> None:
         names = [str(name) for name in chunk if name != LINE]
         roles, where = self.roles, self.source
-        self.columns = {
-            "user": require("user", roles.user, names, where),
-            "item": require("item", roles.item, names, where),
-        }
-        for role, given in (("rating", roles.rating), ("time", roles.time)):
-            column = find(role, given, names, where)
+        for role in ("user", "item"):
+            self._take(role, require(role, getattr(roles, role), names, where))
+        for role in ("rating", "time", "label"):
+            column = find(role, getattr(roles, role), names, where)
             if column is not None:
-                self.columns[role] = column
+                self._take(role, column)
+        for typed in roles.keep:
+            name, _, kind = typed.partition(":") if typed not in names else (typed, "", "")
+            if kind not in ("", "token", "float"):
+                raise ValueError(f"--keep: '{typed}' is of no type; token and float are there")
+            column = require("keep", name, names, where)
+            self._take(f"{field_name(column)}:{kind or 'token'}", column)
         if "time" in self.columns:
             self.times = Times.of(chunk[self.columns["time"]], roles.date_format, where)
         fields = dict(zip(self.columns.values(), self._header(), strict=True))
         self.summary.columns.update(fields)
         self.summary.given = names
 
+    def _take(self, role: str, column: str) -> None:
+        """Let a column be read for a role, or, of one that is kept, as a field and its type."""
+        for other, taken in self.columns.items():
+            if column == taken:
+                raise ValueError(
+                    f"column '{column}' of '{self.source}' would be both {other} and {role}; name "
+                    f"the columns with --user, --item, --time, --rating, --label"
+                )
+        self.columns[role] = column
+
     def _header(self) -> list[str]:
-        fields = {"user": "user_id:token", "item": "item_id:token", "rating": "rating:float"}
-        return [{**fields, "time": "timestamp:float"}[role] for role in self.columns]
+        return [_FIELDS.get(role, role) for role in self.columns]
 
     def _usable(self, chunk: DataFrame) -> DataFrame:
         lines = chunk[LINE]
         rows = DataFrame({role: chunk[column] for role, column in self.columns.items()})
         kept = np.ones(len(rows), bool)
+        for role in rows.columns:
+            if role in ("user", "item") or role.endswith(":token"):
+                rows[role] = [one_line(text) for text in rows[role]]
         for role in ("user", "item"):
-            rows[role] = [one_line(text) for text in rows[role]]
             kept &= self._without(
                 f"left out, since they have no {role}", rows[role].isin(["", PADDING]), lines, kept
             )
-        for role, parsed in (("time", self.times.seconds), ("rating", _numbers)):
-            if role in rows:
-                values = parsed(rows[role])
-                what = f"left out, since their {role} cannot be read"
+        for role in rows.columns:
+            if role in ("time", "rating", "label") or role.endswith(":float"):
+                values = (self.times.seconds if role == "time" else _numbers)(rows[role])
+                what = f"left out, since their {role.partition(':')[0]} cannot be read"
                 kept &= self._without(what, ~np.isfinite(values), lines, kept)
                 rows[role] = values
         rows, lines = rows[kept], lines[kept]

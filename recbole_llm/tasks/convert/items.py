@@ -12,7 +12,7 @@ from recbole_llm.core.files import OTHER_FOLDER, written_whole
 from recbole_llm.core.tokens import PADDING
 from recbole_llm.tasks.convert.columns import require
 from recbole_llm.tasks.convert.layouts import text_columns
-from recbole_llm.tasks.convert.rows import BREAKS, as_lines, one_line
+from recbole_llm.tasks.convert.rows import BREAKS, as_lines, field_name, one_line
 from recbole_llm.tasks.convert.sources import LINE, Problems, Source
 from recbole_llm.tasks.convert.summary import Roles, Summary
 
@@ -68,15 +68,16 @@ class Items:
                     f"{', '.join(names)}"
                 )
         self.kinds = {name: _kind(chunk[name]) for name in texts}
-        self.summary.columns.update(
-            zip(self.kinds, (f"{n}:{k}" for n, k in self._fields().items()))
-        )
+        fields = (f"{n}:{k}" for n, k in self._fields().items())
+        own = {self.item: "item_id:token"} if self.apart else {}
+        self.summary.of_items = {**own, **dict(zip(self.kinds, fields))}
+        self.summary.one_table = not self.apart
 
     def _fields(self) -> dict[str, str]:
         """{name of the field: its type}."""
         fields = {"item_id": ""}
         for name, kind in self.kinds.items():
-            field = _field(name.partition(":")[0])
+            field = field_name(name)
             while field in fields:
                 field += "_2"
             fields[field] = kind
@@ -94,7 +95,7 @@ class Items:
             self.seen.add(token)
         if self.apart:
             again = [token for token, new in zip(ids, kept) if not new]
-            self.problems.add("left out, since the item has a row or no id", again)
+            self.problems.add("left out: an item that has a row already, or none", again)
         rows = DataFrame(dict(enumerate(columns)))[kept]
         texts = [i for i, kind in enumerate(self.kinds.values(), 1) if kind != "float"]
         self.summary.blank += int((rows[texts] == "").all(axis=1).sum())
@@ -113,10 +114,6 @@ class Items:
         if BREAKS.search(text):
             self.problems.add("tabs or line ends in texts, spaces now", [repr(safe[:20])])
         return safe
-
-
-def _field(name: str) -> str:
-    return re.sub(r"\W+", "_", name).strip("_") or "text"
 
 
 def _kind(column: Any) -> str:

@@ -19,6 +19,11 @@ def one_line(text: str) -> str:
     return BREAKS.sub(" ", text).strip()
 
 
+def field_name(column: str) -> str:
+    """A column's name as that of a field, without RecBole's type."""
+    return re.sub(r"\W+", "_", column.partition(":")[0]).strip("_") or "text"
+
+
 def as_lines(rows: DataFrame) -> bytes:
     """Rows as lines of an atomic file, quoted as CSV where a text has quotes."""
     text = io.StringIO()

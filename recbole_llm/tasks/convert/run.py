@@ -48,7 +48,7 @@ def convert(
         ValueError: a file or column that is not there, dates that could mean two days, not one row
             that can be used, or a folder that cannot be written.
     """
-    folder, roles = Path(output), roles or Roles()
+    folder, roles = _named(output), roles or Roles()
     check_folder(folder, OTHER_FOLDER)
     if not isinstance(interactions, Source) and Path(interactions).is_dir():
         if items is not None:
@@ -75,6 +75,16 @@ def convert(
     return summary
 
 
+def _named(output: str | Path) -> Path:
+    """The folder, whose name is the data set's."""
+    folder = Path(output)
+    if folder.name in ("", ".."):
+        folder = folder.resolve()
+    if not str(output) or not folder.name:
+        raise ValueError(f"--output: '{output}' has no name; name a folder, such as dataset/shop")
+    return folder
+
+
 def from_pandas(
     interactions: DataFrame,
     output: str | Path,
@@ -87,7 +97,7 @@ def from_pandas(
         interactions: a row an interaction.
         output: the data set's folder, such as ``dataset/shop``.
         items: a row an item.
-        roles: fields of `Roles`: user, item, time, rating, text, date_format.
+        roles: fields of `Roles`: user, item, time, rating, label, keep, text, date_format.
     """
     table = None if items is None else FrameSource(items, "items")
     return convert(FrameSource(interactions, "interactions"), output, table, Roles(**roles))

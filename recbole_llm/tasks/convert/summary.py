@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -17,8 +18,9 @@ class Roles:
     """Which column is what; None: the one whose name says it.
 
     Args:
-        user, item, time, rating: columns of the interactions; the items' file has `item` too, or
-            one that is named alike.
+        user, item, time, rating, label: columns of the interactions; the items' file has `item`
+            too, or one that is named alike.
+        keep: further columns of the interactions, ids or words; numbers as ``name:float``.
         text: columns that describe an item; None: all of the items' file.
         date_format: of the times, as of ``strptime``; None: found out.
     """
@@ -27,6 +29,8 @@ class Roles:
     item: str | None = None
     time: str | None = None
     rating: str | None = None
+    label: str | None = None
+    keep: Sequence[str] = ()
     text: Sequence[str] | None = None
     date_format: str | None = None
 
@@ -37,10 +41,11 @@ class Summary:
 
     Args:
         folder: of the data set.
-        columns: {column: what it became}.
+        columns, of_items: {column: what it became} in either file.
         given: the columns of the interactions.
         users, items, interactions: how many.
         first, last: Unix seconds; NaN without times.
+        one_table: whether the interactions' table describes the items, too.
         described: items with interactions that have a row in the ``.item`` file; None without one.
         listed, blank: rows of the ``.item`` file, and those without any text.
         replaced: names of files that were there before.
@@ -49,12 +54,14 @@ class Summary:
 
     folder: Path
     columns: dict[str, str] = field(default_factory=dict)
+    of_items: dict[str, str] = field(default_factory=dict)
     given: Sequence[str] = ()
     users: int = 0
     items: int = 0
     interactions: int = 0
     first: float = float("nan")
     last: float = float("nan")
+    one_table: bool = False
     described: int | None = None
     listed: int = 0
     blank: int = 0
@@ -65,7 +72,10 @@ class Summary:
         """A table, and what to do next."""
         rows = [("written", f"{self.folder}/{self.folder.name}.inter" + self._item_file())]
         rows += [("columns", ", ".join(f"{a} → {b}" for a, b in self.columns.items()))]
-        unused = [name for name in self.given if name not in self.columns]
+        if self.of_items:
+            rows += [("items'", ", ".join(f"{a} → {b}" for a, b in self.of_items.items()))]
+        used = {**self.columns, **(self.of_items if self.one_table else {})}
+        unused = [name for name in self.given if name not in used]
         rows += [("unused", ", ".join(unused))] if unused else []
         counts = (self.users, "users"), (self.items, "items"), (self.interactions, "interactions")
         rows += [("size", ", ".join(f"{number:,} {what}" for number, what in counts))]
@@ -76,11 +86,11 @@ class Summary:
         if self.replaced:
             rows += [("replaced", ", ".join(self.replaced))]
         rows += [("mind", problem) for problem in self.problems]
-        where = (
-            "" if self.folder.parent == Path("dataset") else f" --data_path={self.folder.parent}"
-        )
         model = "BPR" if not self._timed() else "PAD" if self.described else "SASRec"
-        rows += [("next", f"recbole-llm run --model={model} --dataset={self.folder.name}{where}")]
+        arguments = [f"--model={model}", f"--dataset={self.folder.name}"]
+        if self.folder.parent != Path("dataset"):
+            arguments.append(f"--data_path={self.folder.parent}")
+        rows += [("next", f"recbole-llm run {shlex.join(arguments)}")]
         return [f"{name:8} {text}" for name, text in rows]
 
     def _texts(self) -> str:

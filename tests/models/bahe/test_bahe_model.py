@@ -340,3 +340,22 @@ def test_interactions_of_new_items_do_not_renumber_the_behaviours_of_others() ->
     others = both[both["user"] != "u39"]
     assert len(others) > 1000
     assert (others["score_x"] - others["score_y"]).abs().max() < 1e-6
+
+
+def test_fields_that_behaviours_name_are_loaded() -> None:
+    write_tiny_dataset("dataset", "own")
+    file = Path("dataset/own/own.inter")
+    header, *rows = file.read_text().splitlines()
+    acted = [f"{row}\t{('view', 'buy')[i % 2]}" for i, row in enumerate(rows)]
+    file.write_text("\n".join([f"{header}\taction:token", *acted]) + "\n")
+    keys = {
+        "behaviour_field": "action",
+        "behaviour_prompt": "{{ action }} {{ timestamp }} {{ item }}",
+    }
+    config = Config("BAHE", "own", config_dict={**OF_DECODER, "data_path": "dataset", **keys})
+    assert config["load_col"]["inter"].count("timestamp") == 1
+    _, train, _, _ = load_data(config)
+    assert {b.field for b in train._dataset.behaviours} == {"view", "buy"}
+    keys["behaviour_prompt"] = "{{ acton }}"
+    with pytest.raises(ValueError, match="'acton'.*further fields are loaded by load_col"):
+        load_data(Config("BAHE", "own", config_dict={**OF_DECODER, "data_path": "dataset", **keys}))
