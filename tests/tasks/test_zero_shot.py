@@ -190,7 +190,7 @@ def test_other_encoders_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
         _check_encoders(configs)
 
 
-def test_what_is_said_and_written(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_said_and_written(own_logging: None, capsys: pytest.CaptureFixture[str]) -> None:
     result = zero_shot(
         ["one"], "unseen", config_dict={**QUIET, "show_progress": True, "output": "result.json"}
     )
