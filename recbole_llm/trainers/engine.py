@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite, nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -49,7 +50,7 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
     saved_model_file: str
     best_valid_score: float
     valid_metric_bigger: bool
-    start_epoch, epochs, stopping_step = 0, 1, 0
+    start_epoch, epochs, stopping_step, eval_step, cur_step = 0, 1, 0, 1, 0
     phase_name = ""  # of the training that runs, where there are several
     last_file: str | None = None  # where the state before each epoch is kept; None: nowhere
 
@@ -82,7 +83,11 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
     def _train(self, train_data: AbstractDataLoader, *args: Any, **kwargs: Any) -> Any:
         """The base class's training; ``detect_anomaly`` is off unless the user asks for it."""
         self.eval_collector.data_collect(train_data)  # RecBole's pretraining stages leave it out
-        span = (self.phase_name, self.start_epoch, self.epochs, self.stopping_step)
+        since = self.cur_step * self.eval_step  # epochs of a stopped run after its best
+        best = (self.start_epoch - since, self.best_valid_score)
+        if not self.start_epoch or not isfinite(self.best_valid_score):
+            best = (0, nan)
+        span = (self.phase_name, self.start_epoch, self.epochs, self.stopping_step, best)
         anomaly = torch.autograd.set_detect_anomaly(bool(self.config["detect_anomaly"]))
         with self.progress.training(*span), anomaly:
             return super().fit(train_data, *args, **kwargs)

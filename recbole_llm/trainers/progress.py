@@ -65,9 +65,12 @@ class Progress:
         self._last = 0.0
 
     @contextmanager
-    def training(self, name: str, first: int, limit: int, patience: int) -> Iterator[None]:
-        """Within it one training runs, from an epoch on (0 is the first)."""
-        now = Training(name, limit, patience, epoch=first)
+    def training(
+        self, name: str, first: int, limit: int, patience: int, best: tuple[int, float]
+    ) -> Iterator[None]:
+        """Within it one training runs, from an epoch on (0 is the first); `best` are the best epoch
+        before that, 0 where there is none, and its score."""
+        now = Training(name, limit, patience, first, *best)
         self.trainings.append(now)
         bar = tqdm(bar_format="{desc}", leave=False, dynamic_ncols=True, disable=self._disabled())
         self._bar = bar

@@ -19,6 +19,9 @@ def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
+NONE = (0, float("nan"))  # best epoch before, and its score
+
+
 def test_the_time_left_is_that_of_the_epochs_so_far() -> None:
     training = Training("", limit=10, patience=3, epoch=4, done=2)  # resumed at epoch 3
     training.train_seconds, training.valid_seconds = 6.0, 2.0
@@ -29,7 +32,7 @@ def test_what_the_line_says(caplog: pytest.LogCaptureFixture) -> None:
     progress = Progress("NDCG@10", shown=True)
     weight = torch.zeros(1, requires_grad=True)
     optimizer = torch.optim.SGD([weight])
-    with caplog.at_level(logging.INFO), progress.training("align", 0, 20, 2):
+    with caplog.at_level(logging.INFO), progress.training("align", 0, 20, 2, NONE):
         for index, score in enumerate([0.1, 0.3, 0.2]):
             with progress.epoch(index, 2, optimizer):
                 optimizer.step()
@@ -48,7 +51,7 @@ def test_what_the_line_says(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_nothing_is_said_unless_shown(caplog: pytest.LogCaptureFixture) -> None:
     progress = Progress("NDCG@10")
-    with caplog.at_level(logging.INFO), progress.training("", 0, 1, 0):
+    with caplog.at_level(logging.INFO), progress.training("", 0, 1, 0, NONE):
         pass
     assert caplog.text == "" and progress.trainings[0].best_epoch == 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import subprocess
@@ -22,6 +23,7 @@ from recbole_llm.quick_start import run_recbole_llm
 from recbole_llm.tasks.zero_shot import zero_shot
 from recbole_llm.testing import write_tiny_dataset
 from recbole_llm.trainers import run_state
+from recbole_llm.trainers.engine import EngineMixin
 from recbole_llm.trainers.resume import KEY
 from recbole_llm.trainers.staged import phase_file
 from recbole_llm.trainers.stock import NCLTrainer, XGBoostTrainer
@@ -95,6 +97,15 @@ def test_a_run_stopped_in_an_epoch_ends_as_the_whole_one(break_at: Break, batch:
     assert same(states[0]["state_dict"], states[1]["state_dict"])
     assert "resume" not in states[1]["config"]
     assert [f.suffix for f in Path("stopped").iterdir()] == [".pth"]  # nothing else is left
+
+
+def test_the_best_epoch_may_be_one_before_the_stop(
+    break_at: Break, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = iter([0.3, 0.2, 0.1, 0.05])
+    monkeypatch.setattr(EngineMixin, "_validate", lambda *_, **__: (next(scores), {}))
+    run(checkpoint_dir="stopped", resume=stopped(break_at), output="result.json")
+    assert json.loads(Path("result.json").read_text())["best_epoch"] == 1
 
 
 def test_the_log_says_how_to_resume_and_from_where(
