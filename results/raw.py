@@ -15,7 +15,7 @@ from typing import Any
 
 RESULTS = Path(__file__).parent
 KEPT = ("best_valid_score", "best_valid_result", "test_result", "peak_memory_mib", "versions")
-LOCAL = ("--data_path=", "--config_files=")
+LOCAL = ("--data_path=", "--config_files=", "--embedding_path=")
 
 
 def run_of(run: dict[str, Any], arguments: list[str], seed: int) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -162,7 +162,7 @@ def _write_histories(folder: Path, source: Recommender) -> None:
 
 
 def _write_settings(folder: Path, source: Recommender, longest: int, ordered: bool) -> None:
-    now = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     config = {k: v for k, v in plain_config(source.config).items() if k not in FREE}
     content = {
         "format": FORMAT,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def write_page(summary: Summary, cells: Sequence[Cell], root: Path) -> str:
         sentences=list(sentences(summary)),
         number=lambda spread: number(spread, " ± "),
         figures=drawn,
-        today=datetime.now(timezone.utc).date().isoformat(),
+        today=datetime.now(UTC).date().isoformat(),
         users=browser(ranked, catalogue) if ranked else [],
         plotly=get_plotlyjs(),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +111,6 @@ def _day(seconds: float) -> str:
     if abs(seconds) < _SMALL:
         return f"{seconds:g}"
     try:
-        return datetime.fromtimestamp(seconds, tz=timezone.utc).strftime("%Y-%m-%d")
+        return datetime.fromtimestamp(seconds, tz=UTC).strftime("%Y-%m-%d")
     except (ValueError, OverflowError, OSError):
         return f"{seconds:g}"
