@@ -22,6 +22,7 @@ ITEM_FEATURES = {
     **dict.fromkeys(("SASRecF", "GRU4RecF", "FDSA"), "selected_features"),
     "S3Rec": "item_attribute",
 }
+SEQUENTIAL_OF_LABELS = ("DIN", "DIEN")  # RecBole's sequential models of clicks
 
 
 def parse_command_line(argv: Iterable[str]) -> dict[str, str]:
@@ -59,12 +60,12 @@ def item_features(model: str, settings: Any) -> list[str]:
     return [value] if isinstance(value, str) else list(value or ())
 
 
-def learns_labels(model: AbstractRecommender) -> bool:
+def learns_labels(model: type[AbstractRecommender]) -> bool:
     """Whether a model class learns the labels of interactions: context-aware models, decision
-    trees, pointwise sequential ones such as DIN, and those that say so (``learns_labels``)."""
+    trees, DIN and DIEN, and those that say so (``learns_labels = True``)."""
     kind: str = model.type.name
-    pairs = getattr(getattr(model, "input_type", None), "name", None) == "POINTWISE"
-    by_kind = kind in ("CONTEXT", "DECISIONTREE") or (kind == "SEQUENTIAL" and pairs)
+    of_labels = any(base.__name__ in SEQUENTIAL_OF_LABELS for base in model.__mro__)
+    by_kind = kind in ("CONTEXT", "DECISIONTREE") or of_labels
     return by_kind or getattr(model, "learns_labels", False)
 
 

@@ -244,3 +244,12 @@ def test_a_missing_or_broken_config_file(tmp_path: Path) -> None:
 def test_a_validation_metric_that_is_not_computed(change: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"valid_metric 'MRR@10' is not computed"):
         Config("BPR", config_dict=change)
+
+
+@pytest.mark.parametrize(
+    ("model", "loaded"), [("DIN", True), ("DIEN", True), ("RepeatNet", False), ("SASRec", False)]
+)
+def test_sequential_models_of_clicks_load_labels(model: str, loaded: bool) -> None:
+    """RepeatNet is pointwise, too, and learns none."""
+    columns = Config(model, "tiny", config_dict={"data_path": "dataset"})["load_col"]["inter"]
+    assert ("label" in columns) is loaded
