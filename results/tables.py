@@ -206,6 +206,10 @@ README_GENERAL = (
     Row("`AlphaRec`", "general", "AlphaRec, prime-pantry"),
 )
 CLICKS = [Row(name, "clicks-labels") for name in ("BAHE", "DIN", "DIN, item_init", "DeepFM", "DCN")]
+SAMPLED = {
+    "ml-100k": ("BAHE, item_init", "DIN", "DIN, item_init"),
+    "prime-pantry": ("BAHE", "DIN", "DIN, item_init", "BAHE, random vectors"),
+}
 PAD_ABLATIONS = (
     "PAD", "ID expert alone", "no alignment (gamma 0)", "linear kernel", "cosine kernel",
     "Laplace kernel", "InfoNCE alignment", "one gate for all items", "BCE", "GRU4Rec backbone",
@@ -249,6 +253,10 @@ TABLES = {
     "groups": Table(SEQUENTIAL, [group(g) for g in GROUPS], seeds=False, above=sizes()),
     "general": Table(GENERAL, (*(replace(c, best=False) for c in (VALID, TEST, RECALL)), EPOCH)),
     "clicks-labels": Table(CLICKS, CLICK_COLUMNS),
+    **{
+        f"clicks-{data}": Table([Row(name, f"clicks-{data}") for name in names], CLICK_COLUMNS)
+        for data, names in SAMPLED.items()
+    },
     "ablations-pad": ablations("ablations-pad", PAD_ABLATIONS),
     "ablations-llmesr": ablations("ablations-llmesr", LLMESR_ABLATIONS),
 }  # fmt: skip
