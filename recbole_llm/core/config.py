@@ -151,12 +151,8 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             further = model_class.interaction_fields(defaults)
             columns["inter"] += [field for field in further if field not in columns["inter"]]
         if model_class.type == ModelType.KNOWLEDGE:
-            head, tail, relation = (
-                "HEAD_ENTITY_ID_FIELD",
-                "TAIL_ENTITY_ID_FIELD",
-                "RELATION_ID_FIELD",
-            )
-            columns["kg"] = fields(head, relation, tail)
+            triple = ("HEAD_ENTITY_ID_FIELD", "RELATION_ID_FIELD", "TAIL_ENTITY_ID_FIELD")
+            columns["kg"] = fields(*triple)
             columns["link"] = fields(item, "ENTITY_ID_FIELD")
         if features := item_features(model_class.__name__, defaults):
             columns["item"] = [*fields(item), *features]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -16,24 +15,13 @@ from recbole.utils import init_seed
 from torch import nn
 
 from recbole_llm.core.config import Config
-from recbole_llm.core.files import OTHER_FILE, check_folder, write_whole
-from recbole_llm.core.lines import aligned
-from recbole_llm.core.log import SHOWN
+from recbole_llm.core.files import OTHER_FILE, check_folder
 from recbole_llm.core.schema import parse_command_line
 from recbole_llm.evaluation.group_metrics import without_groups
-from recbole_llm.evaluation.protocol import protocol
 from recbole_llm.evaluation.references import references
-from recbole_llm.report import (
-    changed_settings,
-    data_line,
-    next_line,
-    places_of,
-    say_pairs,
-    versions,
-)
 from recbole_llm.steps import build_model, build_trainer, load_data, start
+from recbole_llm.tasks.zero_shot_report import say_begin, say_end
 from recbole_llm.trainers.mixed import MixedLoader, MixedModel, MixedTrainer
-from recbole_llm.trainers.progress import duration
 
 DEFAULT_MODEL = "AlphaRec"
 _ENCODER_KEYS = (
@@ -77,38 +65,26 @@ def zero_shot(
     began = time.perf_counter()
     configs = _configs(train, test, config_file_list, dict(config_dict or {}), argv)
     part = transferable_part(configs[0])
-    if configs[0]["resume"] is not None:
-        raise ValueError("resume: zero-shot runs cannot be resumed")
-    if configs[0]["output"] is not None:
-        check_folder(Path(configs[0]["output"]).parent, OTHER_FILE)
     start(configs[0], trains=True)
     unseen = Task(configs[-1])  # before the training, which its errors would waste
     tasks = [Task(config) for config in configs[:-1]]
     _check_widths([*tasks, unseen], part)
-    say_pairs(
-        [
-            *(("train", data_line(task.train.dataset)) for task in tasks),
-            ("unseen", data_line(unseen.train.dataset)),
-            ("model", f"{configs[0]['model']}, whose {part} is trained, and applied as it is"),
-        ]
-    )
+    say_begin([task.train.dataset for task in tasks], unseen.train.dataset, unseen.config, part)
     score, best = _train(tasks, part)
     copy_part(tasks[0], unseen, part)
     if saved:
         unseen.trainer._save_checkpoint(-1)
+    others = references(unseen.config, unseen.train.dataset)
     result = {
         "best_valid_score": score,
         "best_valid_result": best,
         "valid_score_bigger": configs[0]["valid_metric_bigger"],
         "test_result": unseen.evaluate("test"),
-        "references": {
-            name: unseen.evaluate("test", model)
-            for name, model in references(unseen.config, unseen.train.dataset).items()
-        },
+        "references": {name: unseen.evaluate("test", model) for name, model in others.items()},
     }
     if saved:
         result["checkpoint"] = unseen.trainer.saved_model_file
-    _report(unseen, result, time.perf_counter() - began)
+    say_end(unseen.config, unseen.train.dataset, result, time.perf_counter() - began)
     return result
 
 
@@ -223,6 +199,10 @@ def _configs(
         Config(None, name, files, parameters, argv, DEFAULT_MODEL) for name in (*train, test)
     ]
     _check_encoders(configs)
+    if configs[0]["resume"] is not None:
+        raise ValueError("resume: zero-shot runs cannot be resumed")
+    if configs[0]["output"] is not None:
+        check_folder(Path(configs[0]["output"]).parent, OTHER_FILE)
     return configs
 
 
@@ -236,20 +216,3 @@ def _check_encoders(configs: Sequence[Config]) -> None:
                 f"{other[0]}: {first[other[0]]!r} for data set '{configs[0]['dataset']}', but "
                 f"{own[other[0]]!r} for '{config['dataset']}'; the same encoder must make both"
             )
-
-
-def _report(unseen: Task, result: Mapping[str, Any], seconds: float) -> None:
-    """A table of the model and the references; where all lies; the result as a file."""
-    rows = {"zero-shot": result["test_result"], **result["references"]}
-    names = [name for name in result["test_result"] if not name.endswith(")")]  # no groups
-    cells = [[name, *(f"{metrics[n]:.4f}" for n in names)] for name, metrics in rows.items()]
-    how = protocol(unseen.config, unseen.train.dataset)
-    title = f"{unseen.config['model']} on {unseen.name}: {how}"
-    getLogger().info("\n".join(["", title, *aligned([["", *names], *cells])]), extra=SHOWN)
-    places = [("took", duration(seconds))]
-    if (output := unseen.config["output"]) is not None:
-        content = {**result, "settings": changed_settings(unseen.config), "versions": versions()}
-        text = json.dumps({"dataset": unseen.name, **content}, indent=1, ensure_ascii=False)
-        write_whole(output, text.encode("utf-8") + b"\n", OTHER_FILE)
-        places.append(("result", output))
-    say_pairs([*places, *places_of(result), *next_line(unseen.train.dataset, result)])

@@ -1,0 +1,61 @@
+"""What a zero-shot run says of itself, and its result as a file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from logging import getLogger
+from typing import TYPE_CHECKING, Any
+
+from recbole_llm.core.files import OTHER_FILE, write_whole
+from recbole_llm.core.lines import aligned
+from recbole_llm.core.log import SHOWN
+from recbole_llm.evaluation.protocol import protocol
+from recbole_llm.report import (
+    changed_settings,
+    data_line,
+    next_line,
+    places_of,
+    say_pairs,
+    versions,
+)
+from recbole_llm.trainers.progress import duration
+
+if TYPE_CHECKING:
+    from recbole.data.dataset import Dataset
+
+    from recbole_llm.core.config import Config
+
+
+def say_begin(trained: Sequence[Dataset], unseen: Dataset, config: Config, part: str) -> None:
+    """What is trained on what, and applied to what."""
+    say_pairs(
+        [
+            *(("train", data_line(dataset)) for dataset in trained),
+            ("unseen", data_line(unseen)),
+            ("model", f"{config['model']}, whose {part} is trained, and applied as it is"),
+        ]
+    )
+
+
+def say_end(config: Config, unseen: Dataset, result: Mapping[str, Any], seconds: float) -> None:
+    """A table of the model and the references; where all lies; the result as a file.
+
+    Args:
+        config: the unseen data set's.
+        unseen: that data set.
+        result: what `zero_shot` returns.
+        seconds: that it took.
+    """
+    rows = {"zero-shot": result["test_result"], **result["references"]}
+    names = [name for name in result["test_result"] if not name.endswith(")")]  # no groups
+    cells = [[name, *(f"{metrics[n]:.4f}" for n in names)] for name, metrics in rows.items()]
+    title = f"{config['model']} on {config['dataset']}: {protocol(config, unseen)}"
+    getLogger().info("\n".join(["", title, *aligned([["", *names], *cells])]), extra=SHOWN)
+    places = [("took", duration(seconds))]
+    if (output := config["output"]) is not None:
+        content = {**result, "settings": changed_settings(config), "versions": versions()}
+        text = json.dumps({"dataset": config["dataset"], **content}, indent=1, ensure_ascii=False)
+        write_whole(output, text.encode("utf-8") + b"\n", OTHER_FILE)
+        places.append(("result", output))
+    say_pairs([*places, *places_of(result), *next_line(unseen, result)])
