@@ -69,7 +69,7 @@ def zero_shot(
     unseen = Task(configs[-1])  # before the training, which its errors would waste
     tasks = [Task(config) for config in configs[:-1]]
     _check_widths([*tasks, unseen], part)
-    say_begin([task.train.dataset for task in tasks], unseen.train.dataset, unseen.config, part)
+    say_begin([task.dataset for task in tasks], unseen.dataset, unseen.config, part)
     score, best = _train(tasks, part)
     copy_part(tasks[0], unseen, part)
     if saved:
@@ -110,7 +110,7 @@ class Task:
         self.config = config
         # The split is that of any run with this seed, whatever was trained before.
         init_seed(config["seed"], config["reproducibility"])
-        _, self.train, self.valid, self.test = load_data(config)
+        self.dataset, self.train, self.valid, self.test = load_data(config)
         self.model = build_model(config, self.train.dataset)
         self.trainer = build_trainer(config, self.model)
         self.trainer.keep_names(self.train)
