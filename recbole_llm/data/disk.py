@@ -60,6 +60,7 @@ class DiskDataset(SequentialDataset):
             check_vocabulary(self.field2id_token, vocabulary or {})
         except ValueError as error:
             raise ValueError(f"{error}; or set interactions: memory") from None
+        self.vocabulary = vocabulary or {}
 
     def _load_data(self, token: str, dataset_path: str) -> None:
         if not Path(dataset_path).exists():

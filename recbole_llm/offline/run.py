@@ -69,6 +69,7 @@ def prepare_data(
         complete(config, dataset, "loaded", say)
         attach_features(config, dataset)
     loaders = data_preparation(config, dataset)
-    with distributed.main_first():
-        complete(config, loaders[0]._dataset, "split", say)
+    if vocabulary is None:  # what a checkpoint does not hold is made when a model asks for it
+        with distributed.main_first():
+            complete(config, loaders[0]._dataset, "split", say)
     return (dataset, *loaders)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from recbole.config import Config
     from recbole.data.dataset import Dataset
 
+_STORED = (*Examples._fields[1:], "thoughts")  # in a checkpoint
 NONE = -1  # in place of an example that there is none of
 # Of a 31-bit mix of a query's ids and an example's number (ablation `retrieval: random`).
 _MIX = (73_856_093, 19_349_663, 83_492_791)
@@ -32,6 +33,10 @@ class Memory(nn.Module):
     interaction, not a later one. Since lengths of histories stop at MAX_ITEM_LIST_LENGTH, some
     earlier examples of long histories do not go there either.
 
+    A checkpoint holds the examples and the vectors of what was written about them. So a trained
+    model keeps them whatever became of the training interactions and of the texts, and a data set
+    that is numbered by a checkpoint has none until the checkpoint is loaded.
+
     Args:
         config: the configuration.
         dataset: the training split.
@@ -43,6 +48,7 @@ class Memory(nn.Module):
     histories: Tensor  # int [E, L]
     items: Tensor  # int [E]
     labels: Tensor  # int [E], ones first
+    thoughts: Tensor  # [E, D]
     lengths: Tensor  # int [E]
     history_text: Tensor  # [E, D]
 
@@ -53,20 +59,54 @@ class Memory(nn.Module):
         self.n_examples, self.both_labels = own.n_examples, both_labels
         items = item_embeddings(config, dataset)
         self.text = FrozenEmbedding(items.matrix, items.fingerprint)
-        examples, thoughts, fingerprint = _with_thoughts(config, dataset)
-        self.thoughts = FrozenEmbedding(thoughts, fingerprint)  # [E + 1, D]; row 0 is no example
-        for name, array in zip(Examples._fields[1:], examples[1:], strict=True):
-            self.register_buffer(name, torch.from_numpy(array).long(), persistent=False)
-        lengths = (self.histories != 0).sum(1)
-        self.register_buffer("lengths", lengths, persistent=False)
+        self._limits = {"users": dataset.user_num, "histories": len(items.matrix)}
+        self._limits |= {"items": len(items.matrix), "labels": 2}
+        loaded_later = bool(getattr(dataset, "vocabulary", None))
+        parts = _none(items.matrix) if loaded_later else _with_thoughts(config, dataset)
+        for name, array in zip(_STORED, parts, strict=True):
+            self.register_buffer(name, torch.from_numpy(array))
+        self._derive()
+
+    def _derive(self) -> None:
+        """Compute what follows from the examples."""
+        self.register_buffer("lengths", (self.histories != 0).sum(1), persistent=False)
         self.register_buffer("history_text", self.mean_text(self.histories), persistent=False)
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        """As torch's, for as many examples as the state has.
+
+        Raises:
+            ValueError: examples of users, items or labels that are none.
+        """
+        for name in _STORED:
+            given = state_dict.get(prefix + name)
+            if isinstance(given, Tensor):
+                setattr(self, name, getattr(self, name).new_empty(given.shape))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        self._check()
+        self._derive()
+
+    def _check(self) -> None:
+        """A checkpoint is a file that anybody may have written."""
+        count, width = len(self.users), self.text.dimension
+        shapes: dict[str, tuple[int, ...]] = dict.fromkeys(("users", "items", "labels"), (count,))
+        shapes |= {"thoughts": (count, width), "histories": (count, *self.histories.shape[1:2])}
+        for name, shape in shapes.items():
+            own: Tensor = getattr(self, name)
+            limit = self._limits.get(name)
+            known = limit is None or bool(((own >= 0) & (own < limit)).all())
+            if own.shape != shape or not known:
+                raise ValueError(
+                    f"the checkpoint's examples are damaged: memory.{name} holds what is none of "
+                    f"this model's; train again, or choose another file"
+                )
 
     def mean_text(self, item_seq: Tensor) -> Tensor:
         """Mean text vector of the real items: int [*, L] -> [*, D]."""
         flat = item_seq.reshape(-1, item_seq.shape[-1])
         total = F.embedding_bag(flat, self.text.weight, mode="sum")  # the padding's row is zero
         mean = total / (flat != 0).sum(1, keepdim=True).clamp(min=1)
-        return mean.view(*item_seq.shape[:-1], -1)
+        return mean.view(*item_seq.shape[:-1], self.text.dimension)
 
     def search(
         self, users: Tensor, lengths: Tensor, history_text: Tensor, items: Tensor | None = None
@@ -130,7 +170,7 @@ class Memory(nn.Module):
         rows, which = torch.unique(chosen[there], return_inverse=True)
         index = torch.full_like(chosen, NONE).masked_scatter(there, which)
         made = behaviours(self.users[rows], self.histories[rows], self.items[rows])
-        w: Tensor = network(query, made, self.thoughts(rows + 1), self.labels[rows], index)
+        w: Tensor = network(query, made, self.thoughts[rows], self.labels[rows], index)
         return w
 
 
@@ -141,16 +181,20 @@ def _nearest(scores: Tensor, count: int, offset: int) -> Tensor:
     return F.pad(rows, (0, count - rows.shape[-1]), value=NONE)
 
 
-def _with_thoughts(config: Config, dataset: Dataset) -> tuple[Examples, Any, str]:
-    """Examples, vectors in the place of their chains of thought [E + 1, D], a fingerprint.
+def _none(vectors: Any) -> list[Any]:
+    """No example, where the vectors of items are [n, D]."""
+    ids = np.zeros(0, np.int64)
+    return [ids, ids[:, None], ids, ids, vectors[:0]]
+
+
+def _with_thoughts(config: Config, dataset: Dataset) -> list[Any]:
+    """Examples, and vectors in the place of their chains of thought [E, D]: `_STORED`.
 
     Examples whose text is empty are left out.
     """
     examples = training_examples(config, dataset)
     if ThoughtSettings.of(config).thoughts != "llm":
-        items = item_embeddings(config, dataset)
-        rows = np.concatenate([[0], examples.items])
-        return examples, items.matrix[rows], items.fingerprint
+        return [*examples[1:], item_embeddings(config, dataset).matrix[examples.items]]
     table = features_of(dataset, config)["example_text"]
     row_of = {name: row for row, name in enumerate(table.tokens)}
     kept = [i for i, name in enumerate(examples.names) if name in row_of]
@@ -160,5 +204,4 @@ def _with_thoughts(config: Config, dataset: Dataset) -> tuple[Examples, Any, str
             "generator_model, or set thoughts: item_text"
         )
     examples = examples.of(kept)
-    rows = np.array([0, *(row_of[name] for name in examples.names)])
-    return examples, table.matrix[rows], table.fingerprint
+    return [*examples[1:], table.matrix[[row_of[name] for name in examples.names]]]

@@ -25,7 +25,6 @@ class LLMCFRetrieval(SequenceRecommender):
     weight * reconstruction. Contexts are found by the history alone, never by the target."""
 
     reads_history_alone = False  # but who the user is
-    built_on_training = True  # the examples
 
     def __init__(self, config: Config, dataset: Dataset) -> None:
         super().__init__(config, dataset)

@@ -141,6 +141,26 @@ def test_contexts_of_training_rows_are_found_once_before_training() -> None:
         assert model.calculate_loss(batch).allclose(before)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("users", 999), ("histories", -1), ("items", 61), ("labels", 2)]
+)
+def test_examples_of_a_checkpoint_are_checked(name: str, value: int) -> None:
+    _, model, _ = _Made().make()
+    state = model.state_dict()
+    state[f"memory.{name}"] = torch.full_like(state[f"memory.{name}"], value)
+    with pytest.raises(ValueError, match=f"examples are damaged: memory.{name} holds what is none"):
+        model.load_state_dict(state)
+
+
+@pytest.mark.parametrize("name", ["items", "thoughts", "histories"])
+def test_as_many_of_each_part_of_the_examples(name: str) -> None:
+    _, model, _ = _Made().make()
+    state = model.state_dict()
+    state[f"memory.{name}"] = state[f"memory.{name}"][1:]
+    with pytest.raises(ValueError, match=f"examples are damaged: memory.{name} holds"):
+        model.load_state_dict(state)
+
+
 def test_absent_examples_do_not_count() -> None:
     """A context of two examples is the same with two absent ones behind or none."""
     torch.manual_seed(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ import pytest
 from made_llmcf import LABELED, config, training_split
 
 from recbole_llm import prepare, testing
+from recbole_llm.core.checkpoint import load_checkpoint
 from recbole_llm.data.training import training_interactions
 from recbole_llm.models.llmcf.examples import training_examples
 from recbole_llm.models.llmcf.thoughts import WriteThoughts, candidate_scores
+from recbole_llm.quick_start import load_data_and_model, run_recbole_llm
 
 
 def stage(**keys: Any) -> WriteThoughts:
@@ -71,6 +74,27 @@ def test_without_the_language_model_nothing_is_written(parrots: list[Any]) -> No
     keys = dict(config(thoughts="item_text").external_config_dict)
     assert [r.done for r in prepare("LLMCF", "tiny", config_dict=keys)] == [60, 0]
     assert not parrots
+
+
+def test_a_trained_model_has_its_examples_and_their_texts(
+    parrots: list[Any],
+) -> None:
+    """However the interactions changed, and without the texts: nothing is written to load it."""
+    quiet = dict(config().external_config_dict)
+    result = run_recbole_llm(
+        "LLMCF", "tiny", config_dict={**quiet, "epochs": 1, "mlp_hidden_size": [8]}
+    )
+    asked = sum(len(p.asked) for p in parrots)
+    shutil.rmtree("cache")
+    file = Path("dataset/tiny/tiny.inter")
+    header, *rows = file.read_text().splitlines()
+    file.write_text("\n".join([header, *rows[len(rows) // 3 :]]) + "\n")
+    loaded = load_data_and_model(result["checkpoint"], config_dict=quiet)[1].memory
+    stored = load_checkpoint(result["checkpoint"])["state_dict"]
+    assert asked == sum(len(p.asked) for p in parrots)
+    assert len(loaded.users) == len(loaded.thoughts) == len(loaded.history_text) == 30
+    for name in ("users", "histories", "items", "labels", "thoughts"):
+        assert getattr(loaded, name).equal(stored[f"memory.{name}"])
 
 
 def test_a_killed_run_goes_on_to_the_same_texts(
