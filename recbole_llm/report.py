@@ -19,10 +19,11 @@ from recbole_llm.core import distributed
 from recbole_llm.core.config import Config
 from recbole_llm.core.digest import file_digest
 from recbole_llm.core.files import OTHER_FILE, check_folder, write_whole
+from recbole_llm.core.lines import counted
 from recbole_llm.core.log import FOLDER, SHOWN, log_file
 from recbole_llm.core.stored import DONE, FREE, NEVER, plain_config
 from recbole_llm.core.versions import installed
-from recbole_llm.data.training import interaction_count
+from recbole_llm.data.interaction import SequenceInteraction
 from recbole_llm.evaluation.protocol import protocol
 from recbole_llm.features.attach import attached
 from recbole_llm.trainers.progress import duration
@@ -116,10 +117,13 @@ class Report:
 
 
 def sizes(dataset: Dataset) -> dict[str, int]:
-    """Users, items and interactions, after filters."""
-    users, items = int(dataset.user_num) - 1, int(dataset.item_num) - 1
-    # RecBole's sequential data sets have a row a target, not one an interaction.
-    return {"users": users, "items": items, "interactions": interaction_count(dataset)}
+    """Users, items and interactions of a loaded data set, after filters."""
+    users, items, inter = dataset.user_num - 1, dataset.item_num - 1, dataset.inter_feat
+    if isinstance(inter, SequenceInteraction):  # it has a row a target
+        interactions = len(inter.interaction.source.position)
+    else:
+        interactions = len(inter)
+    return {"users": int(users), "items": int(items), "interactions": interactions}
 
 
 def fingerprints(folder: str, name: str) -> dict[str, str]:
@@ -153,14 +157,13 @@ def peak_memory() -> int | None:
 
 def data_line(dataset: Dataset) -> str:
     """Name and size of a data set."""
-    counts = ", ".join(f"{number:,} {what}" for what, number in sizes(dataset).items())
+    counts = ", ".join(counted(number, what[:-1]) for what, number in sizes(dataset).items())
     return f"{dataset.dataset_name}: {counts}"
 
 
 def _model(config: Config, model: torch.nn.Module) -> str:
     device = config["device"]
-    threads = torch.get_num_threads()
-    cpu = f"the CPU, {threads} thread{'s' if threads > 1 else ''}"
+    cpu = f"the CPU, {counted(torch.get_num_threads(), 'thread')}"
     where = cpu if device.type == "cpu" else str(device)
     return f"{config['model']}: {_trained(model):,} parameters, trained on {where}"
 

@@ -45,6 +45,15 @@ def test_a_run_on_the_screen(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(lines) < 25
 
 
+@pytest.mark.parametrize("model", ["SASRec", "BPR"])
+def test_users_of_one_interaction_are_counted_with_it(model: str) -> None:
+    file = Path("dataset/tiny/tiny.inter")
+    file.write_text(f"{file.read_text()}one\ti1\t3\t5\n")
+    counts = report.data_line(create_dataset(Config(model, "tiny")))
+    interactions = len(file.read_text().splitlines()) - 1
+    assert counts == f"tiny: 41 users, 60 items, {interactions} interactions"
+
+
 def test_settings_that_a_checkpoint_leaves_out_are_in_the_result() -> None:
     given = {"item_init": "llm", "encoder": "hash", "protocol": "leave-one-out"}
     config = Config("BPR", "tiny", argv=[f"--{key}={value}" for key, value in given.items()])

@@ -224,7 +224,8 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         unknown = [key for key in self.external_config_dict if key not in known]
         if not unknown:
             return
-        listed = "; ".join(f"'{key}' {did_you_mean(key, known)}".rstrip() for key in unknown)
+        near = {key: did_you_mean(key, known) for key in unknown}
+        listed = "; ".join(f"'{key}'{', ' if near[key] else ''}{near[key]}" for key in unknown)
         message = f"unknown config key{'s' if len(unknown) > 1 else ''}: {listed}"
         if self["strict_config"]:
             raise ValueError(f"{message} (strict_config: True)")

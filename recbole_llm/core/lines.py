@@ -14,6 +14,11 @@ def say_meanwhile(text: str) -> None:
         print(f"{text} …", file=sys.stderr)
 
 
+def counted(number: int, noun: str) -> str:
+    """``1 user``, ``1,234 users``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def aligned(rows: Sequence[Sequence[str]], right: bool = False) -> Iterator[str]:
     """Lines whose columns are of one width each; what styles a text takes no place. Columns are
     set to the left, or, but for the first, to the right."""

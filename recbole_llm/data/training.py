@@ -68,14 +68,6 @@ def _stretches(dataset: Dataset) -> Runs | None:
     return inter.interaction.stretches if isinstance(inter, SequenceInteraction) else None
 
 
-def interaction_count(dataset: Dataset) -> int:
-    """How many training interactions there are."""
-    runs = _stretches(dataset)
-    if runs is None:
-        return len(training_interactions(dataset)[0])
-    return int((runs.high - runs.begin + 1).sum())
-
-
 def training_digest(dataset: Dataset) -> str:
     """16 hex digits of the training interactions, in whatever order they are."""
     total = 0

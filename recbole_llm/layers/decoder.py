@@ -87,20 +87,31 @@ class CausalDecoder(nn.Module):
         return torch.cat(parts)
 
 
-def small_decoder(width: int, depth: int, heads: int, inner: int) -> nn.Module:
-    """A Llama-style decoder with random weights: H, blocks, heads, width of the feed-forward."""
-    from transformers import LlamaConfig, LlamaModel
+def small_decoder(
+    width: int, depth: int, heads: int, inner: int, positions: int, dropout: float = 0.0
+) -> nn.Module:
+    """A GPT-2-style decoder with random weights, for sequences of at most `positions` vectors.
 
-    return LlamaModel(
-        LlamaConfig(
+    Args:
+        width, depth, heads, inner: H, blocks, attention heads, width of the feed-forward net.
+        positions: each of them has an embedding.
+        dropout: on attention probabilities and on what attention and feed-forward net add.
+    """
+    from transformers import GPT2Config, GPT2Model
+
+    return GPT2Model(
+        GPT2Config(
             vocab_size=1,
             bos_token_id=None,
             eos_token_id=None,
-            hidden_size=width,
-            num_hidden_layers=depth,
-            num_attention_heads=heads,
-            intermediate_size=inner,
-            pad_token_id=0,
+            n_embd=width,
+            n_layer=depth,
+            n_head=heads,
+            n_inner=inner,
+            n_positions=positions,
+            embd_pdrop=0.0,  # the vectors have a dropout of their own
+            attn_pdrop=dropout,
+            resid_pdrop=dropout,
         )
     )
 

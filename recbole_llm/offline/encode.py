@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from recbole_llm.features.attach import encode_dataset
+from recbole_llm.features.item_settings import ItemSettings
 from recbole_llm.features.text import Encoded
 from recbole_llm.offline.stage import Stage, StageReport
+
+_UNITS = {"item_text": "texts", "item_image": "pictures"}
 
 
 class EncodeStage(Stage):
@@ -21,7 +24,11 @@ class EncodeStage(Stage):
     """
 
     name = "encode"
-    unit = "texts"
+
+    @property
+    def unit(self) -> str:  # type: ignore[override]
+        """What is encoded of the items."""
+        return _UNITS.get(ItemSettings.of(self.config).item_feature, "items")
 
     @cached_property
     def encoded(self) -> Encoded:

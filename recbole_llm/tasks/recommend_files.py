@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from recbole_llm.core.errors import absent
-from recbole_llm.core.lines import say_meanwhile
+from recbole_llm.core.lines import counted, say_meanwhile
 from recbole_llm.tasks.convert.sources import Problems
 from recbole_llm.tasks.output import kind_of, write
 
@@ -53,7 +53,8 @@ def recommend_to_file(
     with tqdm(total=wanted.count, unit=" users", leave=False, disable=hidden) as bar:
         rows = write(_counted(frames, bar), kind, output)
     if output is not None:
-        print(f"{wanted.count:,} users, {rows:,} recommendations → {output}", file=sys.stderr)
+        found = f"{counted(wanted.count, 'user')}, {counted(rows, 'recommendation')}"
+        print(f"{found} → {output}", file=sys.stderr)
 
 
 def _loaded(

@@ -207,11 +207,11 @@ def test_none_and_an_int_for_a_float_are_accepted() -> None:
 def test_an_unknown_key_warns_with_near_matches(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         Config("BPR", config_dict={"lerning_rate": 0.1})
-    assert "unknown config key: 'lerning_rate' did you mean 'learning_rate'?" in caplog.text
+    assert "unknown config key: 'lerning_rate', did you mean 'learning_rate'?" in caplog.text
 
 
 def test_an_unknown_key_is_an_error_when_strict() -> None:
-    with pytest.raises(ValueError, match="'lerning_rate' did you mean 'learning_rate'"):
+    with pytest.raises(ValueError, match="'lerning_rate', did you mean 'learning_rate'"):
         Config("BPR", config_dict={"lerning_rate": 0.1, "strict_config": True})
 
 

@@ -140,7 +140,14 @@ def _decoder(config: Config, settings: MolarSettings) -> CausalDecoder:
     s = settings
     if s.decoder_model is None:
         return CausalDecoder(
-            small_decoder(s.decoder_size, s.decoder_layers, s.decoder_heads, s.decoder_inner),
+            small_decoder(
+                s.decoder_size,
+                s.decoder_layers,
+                s.decoder_heads,
+                s.decoder_inner,
+                s.MAX_ITEM_LIST_LENGTH,
+                s.decoder_dropout_prob,
+            ),
             checkpointing=s.gradient_checkpointing,
         )
     source = Source.of(s.decoder_model, None, cache_dir(config), "decoder_model")

@@ -79,6 +79,8 @@ class MolarSettings(MIRMSettings, DecoderSettings, BackboneSettings, SequentialS
     """Attention heads of the small decoder."""
     decoder_inner: Count = 192
     """Width of the small decoder's feed-forward net."""
+    decoder_dropout_prob: Dropout = 0.0
+    """Dropout in the small decoder: on attention probabilities, and on what its nets add."""
     item_dropout_prob: Dropout = 0.0
     """Dropout on the item vectors of a history, before the decoder."""
 

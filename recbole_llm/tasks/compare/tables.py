@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from recbole_llm.core.files import OTHER_FOLDER, write_whole
-from recbole_llm.core.lines import aligned
+from recbole_llm.core.lines import aligned, counted
 from recbole_llm.tasks.compare.paired import LEVEL, Tested
 from recbole_llm.tasks.compare.summary import Row, Spread, Summary
 from recbole_llm.trainers.progress import duration
@@ -115,11 +115,13 @@ def sentences(summary: Summary) -> Iterator[str]:
     spread = " ± the standard deviation over them" if many > 1 else ""
     yield (
         f"{summary.dataset}; {summary.protocol}. Means over "
-        f"{many} seed{'s' * (many > 1)}{spread}; the best epoch of each run by validation."
+        f"{counted(many, 'seed')}{spread}; the best epoch of each run by validation."
     )
     if summary.tests:
+        found = any(test.significant for test in summary.tests)
+        mark = "† differs" if found else "No number differs"
         yield (
-            f"† differs from {summary.baseline} (p < {LEVEL:g}): permutation test over users, "
+            f"{mark} from {summary.baseline} (p < {LEVEL:g}): permutation test over users, "
             f"whose metrics are averaged over seeds first, corrected by Holm's method for "
             f"{_count(summary)}. Intervals are of 95 %, by the bootstrap over users. It knows the "
             f"variation over users, not that over seeds, which stands apart after ±."
