@@ -96,9 +96,20 @@ def test_adapters_start_at_the_model_and_get_gradients_through_checkpoints() -> 
 
 
 def test_a_small_decoder_is_one() -> None:
-    upper = CausalDecoder(small_decoder(width=8, depth=2, heads=2, inner=16))
+    upper = CausalDecoder(small_decoder(width=8, depth=2, heads=2, inner=16, positions=3))
     assert upper.width == 8
     assert upper(torch.randn(2, 3, 8)).shape == (2, 3, 8)
+    inner, positions = upper.model.h[0].mlp.c_fc.weight, upper.model.wpe.weight
+    assert inner.shape == (8, 16) and positions.shape == (3, 8)
+
+
+def test_a_small_decoder_drops_out_in_training_alone() -> None:
+    torch.manual_seed(0)
+    made = small_decoder(width=8, depth=1, heads=2, inner=16, positions=3, dropout=0.5)
+    upper, vectors = CausalDecoder(made), torch.randn(1, 3, 8)
+    assert not upper.train()(vectors).equal(upper(vectors))
+    assert upper.eval()(vectors).equal(upper(vectors))
+    assert made.drop.p == 0  # of the vectors, which Molar drops itself
 
 
 @pytest.mark.parametrize(
@@ -129,7 +140,7 @@ def test_blocks_that_are_not_there(first: int, count: int | None) -> None:
 
 def test_rows_of_several_lengths_are_read_in_bfloat16() -> None:
     """The last norm gives float32 there, the vectors are bfloat16."""
-    upper = CausalDecoder(small_decoder(width=8, depth=1, heads=2, inner=16)).eval()
+    upper = CausalDecoder(small_decoder(width=8, depth=1, heads=2, inner=16, positions=5)).eval()
     vectors, lengths = torch.randn(3, 5, 8), torch.tensor([1, 5, 3])
     with torch.no_grad():
         exact = upper(vectors, lengths)
