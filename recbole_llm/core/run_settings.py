@@ -56,8 +56,7 @@ class RunSettings(Settings):
     item_init_whitening: Share = 0
     """How far the directions of the item vectors are evened out before: 0 not at all, 1 fully."""
     fused_optimizer: Flag = True
-    """Whether Adam and AdamW update all parameters in one fused step (about 10 times faster on a
-    CPU; the same up to rounding)."""
+    """Whether Adam and AdamW update all parameters in one fused step (the same up to rounding)."""
     tune_malloc: Flag = True
     """Whether glibc keeps freed memory for the next training step; the environment's
     RECBOLE_LLM_MALLOC=0 turns it off too."""

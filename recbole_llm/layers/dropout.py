@@ -10,7 +10,7 @@ _LEVELS = 1 << 16  # a mask element is drawn from 16 random bits
 
 
 class Dropout(nn.Dropout):
-    """`torch.nn.Dropout`, some ten times faster on a CPU.
+    """`torch.nn.Dropout`, whose masks take a tenth of the time on a CPU.
 
     torch draws a 53-bit uniform number for each element there; here four elements share one
     64-bit number of the same generator. The rate is rounded to 1 / 65,536, and what is kept is

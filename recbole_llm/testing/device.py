@@ -106,7 +106,8 @@ def _run(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     if name == "aten::view":  # where a device's own kernels would have made the strides fit
         func = torch.ops.aten.reshape.default
     result = func(*values[0], **values[1])
-    if not there if asked is None else torch.device(asked).type != DEVICE.type:
+    stays = not there if asked is None else torch.device(asked).type != DEVICE.type
+    if stays:
         return result
     own = {id(t.inner): t for t in there}  # what is changed in place stays the same tensor
 

@@ -7,19 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 WIDTH_STEP = 32  # the feed-forward net's width is a multiple of it
+EPS = 1e-5  # of the norms
 THETA = 10_000.0  # base of the rotary frequencies
-
-
-class RMSNorm(nn.Module):
-    """x * weight / sqrt(mean(x^2) + eps)."""
-
-    def __init__(self, size: int, eps: float = 1e-5) -> None:
-        super().__init__()
-        self.eps, self.weight = eps, nn.Parameter(torch.ones(size))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[*, H] -> [*, H]."""
-        return self.weight * x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps)
 
 
 def rotary_table(length: int, size: int, device: torch.device | None = None) -> Tensor:
@@ -42,7 +31,8 @@ class DecoderBlock(nn.Module):
     def __init__(self, size: int, n_heads: int, inner_size: int) -> None:
         super().__init__()
         self.n_heads = n_heads
-        self.attention_norm, self.feed_forward_norm = RMSNorm(size), RMSNorm(size)
+        self.attention_norm = nn.RMSNorm(size, EPS)
+        self.feed_forward_norm = nn.RMSNorm(size, EPS)
         self.qkv = nn.Linear(size, 3 * size, bias=False)
         self.out = nn.Linear(size, size, bias=False)
         self.gate_up = nn.Linear(size, 2 * inner_size, bias=False)  # W1 and W3
@@ -97,7 +87,7 @@ class Decoder(nn.Module):
         wanted = 2 * 2 * size // 3  # two thirds of ff = 2 H
         inner = WIDTH_STEP * -(-wanted // WIDTH_STEP)
         self.blocks = nn.ModuleList(DecoderBlock(size, n_heads, inner) for _ in range(n_layers))
-        self.norm = RMSNorm(size)
+        self.norm = nn.RMSNorm(size, EPS)
         self.head_size = size // n_heads
 
     def forward(self, x: Tensor, present: Tensor | None = None, at: Tensor | None = None) -> Tensor:

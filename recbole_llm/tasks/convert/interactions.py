@@ -60,7 +60,8 @@ class Interactions:
             if column is not None:
                 self._take(role, column)
         for typed in roles.keep:
-            name, _, kind = typed.partition(":") if typed not in names else (typed, "", "")
+            # A column's own name may hold a colon.
+            name, _, kind = (typed, "", "") if typed in names else typed.partition(":")
             if kind not in ("", "token", "float"):
                 raise ValueError(f"--keep: '{typed}' is of no type; token and float are there")
             column = require("keep", name, names, where)

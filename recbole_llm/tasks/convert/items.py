@@ -75,13 +75,13 @@ class Items:
 
     def _fields(self) -> dict[str, str]:
         """{name of the field: its type}."""
-        fields = {"item_id": ""}
+        fields: dict[str, str] = {}
         for name, kind in self.kinds.items():
             field = field_name(name)
-            while field in fields:
+            while field in fields or field == "item_id":
                 field += "_2"
             fields[field] = kind
-        return dict(list(fields.items())[1:])
+        return fields
 
     def _rows(self, chunk: DataFrame) -> DataFrame:
         ids = [one_line(text) for text in chunk[self.item]]
