@@ -54,11 +54,19 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.fixture(autouse=True)
+def _level_kept() -> Iterator[None]:
+    """A run sets the level of the root logger."""
+    level = logging.getLogger().level
+    yield
+    logging.getLogger().setLevel(level)
+
+
 @pytest.fixture
 def own_logging(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The process's logging is this package's: pytest's handlers stay out, which it would keep."""
     root = logging.getLogger()
-    level, add = root.level, root.addHandler
+    add = root.addHandler
 
     def ours(handler: logging.Handler) -> None:
         if type(handler).__module__ == "recbole_llm.core.log":
@@ -69,7 +77,6 @@ def own_logging(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     for handler in root.handlers:
         handler.close()
-    root.setLevel(level)
 
 
 @pytest.fixture(scope="session")
