@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recbole_llm.core import cluster, compat
+from recbole_llm import testing
+from recbole_llm.core import cluster, compat, plugins
 
 GOLDEN = Path(os.environ.get("RECBOLE_LLM_GOLDEN") or Path(__file__).parent / "golden")
 Golden = tuple[dict[str, np.ndarray], dict[str, Any]]
@@ -34,6 +35,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(scope="session", autouse=True)
 def _mended_recbole() -> None:
     compat.apply()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _hash_encoder() -> None:
+    """`encoder: hash` is there for all tests."""
+    if "hash" not in plugins.list_encoders():
+        plugins.get_plugins().register(testing, testing.__name__)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -14,7 +14,6 @@ from click.testing import CliRunner
 from recbole_llm import testing
 from recbole_llm.cli import main
 from recbole_llm.commands.run import run_main
-from recbole_llm.core import plugins
 
 ROOT = Path(__file__).parents[1]
 CACHE = ("--embedding_cache_dir=cache",)
@@ -23,8 +22,6 @@ CACHE = ("--embedding_cache_dir=cache",)
 @pytest.fixture(autouse=True)
 def _tiny() -> None:
     testing.write_tiny_dataset("dataset")
-    if "hash" not in plugins.list_encoders():
-        plugins.get_plugins().register(testing, "recbole_llm.testing")
 
 
 def test_models_lists_models_encoders_plugins_and_their_origins() -> None:

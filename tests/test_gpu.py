@@ -9,7 +9,6 @@ import torch
 
 from recbole_llm import testing
 from recbole_llm.core.config import Config
-from recbole_llm.core.plugins import get_plugins, list_encoders
 from recbole_llm.layers.losses import cross_entropy
 from recbole_llm.quick_start import build_model, build_trainer, load_data
 from recbole_llm.tasks.recommend import Recommender
@@ -21,8 +20,6 @@ MODELS = ("PAD", "LLMESR", "AlphaRec", "Molar", "SASRec", "GRU4Rec", "LightGCN",
 def prepared(model: str, **keys: Any) -> tuple[Any, Any]:
     """A configuration on the GPU, and its loaders."""
     testing.write_tiny_dataset("dataset")
-    if "hash" not in list_encoders():
-        get_plugins().register(testing, testing.__name__)
     quiet = {"show_progress": False, "epochs": 2, "encoder": "hash", "data_path": "dataset"}
     config = Config(model, "tiny", config_dict={**quiet, "threshold": {"rating": 3}, **keys})
     assert config["device"].type == "cuda"

@@ -10,7 +10,6 @@ import pytest
 
 from recbole_llm import report, testing
 from recbole_llm.commands.run import run_main
-from recbole_llm.core import plugins
 from recbole_llm.core.config import Config
 from recbole_llm.data.create import create_dataset
 
@@ -20,8 +19,6 @@ LEAVE_ONE_OUT = "leave-one-out (each user's last two for valid and test), all 60
 @pytest.fixture(autouse=True)
 def _tiny(own_logging: None) -> None:
     testing.write_tiny_dataset("dataset")
-    if "hash" not in plugins.list_encoders():
-        plugins.get_plugins().register(testing, "recbole_llm.testing")
 
 
 def test_a_run_on_the_screen(capsys: pytest.CaptureFixture[str]) -> None:

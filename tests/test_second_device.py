@@ -7,7 +7,6 @@ import torch
 
 from recbole_llm import testing
 from recbole_llm.core.config import Config
-from recbole_llm.core.plugins import get_plugins, list_encoders
 from recbole_llm.quick_start import build_model, build_trainer, load_data
 from recbole_llm.testing.device import second_device
 
@@ -38,8 +37,6 @@ def test_gradients_and_changes_in_place_stay_there() -> None:
 @pytest.mark.parametrize("model", ["SASRec", "BERT4Rec", "BPR", "LightGCN", "DIN", "DeepFM"])
 def test_baselines_run_there(model: str) -> None:
     testing.write_tiny_dataset("dataset")
-    if "hash" not in list_encoders():
-        get_plugins().register(testing, testing.__name__)
     quiet = {"show_progress": False, "epochs": 1, "encoder": "hash", "data_path": "dataset"}
     config = Config(model, "tiny", config_dict={**quiet, "threshold": {"rating": 3}})
     _, train, valid, test = load_data(config)

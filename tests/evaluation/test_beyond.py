@@ -8,7 +8,6 @@ import torch
 from recbole.evaluator.collector import DataStruct
 
 from recbole_llm import run_recbole_llm, testing
-from recbole_llm.core import plugins
 from recbole_llm.evaluation.beyond import COUNTS, VECTORS, Diversity, Novelty, Serendipity
 
 CONFIG = {"metric_decimal_place": 6, "topk": [1, 2]}
@@ -44,8 +43,6 @@ def test_diversity() -> None:
 
 def test_they_are_metrics_of_any_run_and_of_its_users() -> None:
     testing.write_tiny_dataset("dataset")
-    if "hash" not in plugins.list_encoders():
-        plugins.get_plugins().register(testing, "recbole_llm.testing")
     settings = {
         "metrics": ["NDCG", "Novelty", "Serendipity", "Diversity"], "valid_metric": "NDCG@5",
         "topk": [5], "encoder": "hash", "epochs": 1, "user_metrics": "users.npz",

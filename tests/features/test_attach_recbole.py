@@ -22,8 +22,6 @@ from recbole_llm.features.prompts import item_texts, user_texts
 @pytest.fixture(autouse=True)
 def _tiny() -> None:
     testing.write_tiny_dataset("dataset")
-    if "hash" not in plugins.list_encoders():
-        plugins.get_plugins().register(testing, "recbole_llm.testing")
 
 
 def configure(model: str = "BPR", **keys: Any) -> Config:

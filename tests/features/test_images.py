@@ -198,11 +198,7 @@ def test_items_without_a_picture_go_by_their_text(
 def test_encoder_and_feature_have_to_fit(
     config: PlainConfig, make_dataset: Make, encoder: str, feature: str, message: str
 ) -> None:
-    from recbole_llm import testing
-    from recbole_llm.core.plugins import get_plugins, list_encoders
 
-    if "hash" not in list_encoders():
-        get_plugins().register(testing, testing.__name__)
     config.update(encoder=encoder, item_feature=feature)
     with pytest.raises(ValueError, match=message):
         attach.item_embeddings(config, make_dataset())

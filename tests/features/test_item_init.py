@@ -14,7 +14,6 @@ from recbole.utils import ModelType
 from torch import nn
 
 from recbole_llm import testing
-from recbole_llm.core import plugins
 from recbole_llm.core.checkpoint import load_checkpoint
 from recbole_llm.core.config import Config
 from recbole_llm.features.item_init import fill_table, initialise_items, item_tables
@@ -196,8 +195,6 @@ def test_an_unknown_kind_is_an_error() -> None:
 )  # fmt: skip
 def test_stock_models_start_from_the_items_texts(name: str, table: str) -> None:
     testing.write_tiny_dataset("dataset")
-    if "hash" not in plugins.list_encoders():
-        plugins.get_plugins().register(testing, "recbole_llm.testing")
     keys: dict[str, Any] = {"data_path": "dataset", "encoder": "hash", "show_progress": False}
     if name in ("SASRec", "BERT4Rec", "GRU4Rec"):
         keys |= {"loss_type": "CE", "train_neg_sample_args": None}

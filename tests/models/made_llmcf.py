@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from recbole_llm import Config, testing
-from recbole_llm.core import plugins
 from recbole_llm.data.create import create_dataset
 from recbole_llm.data.prepare import data_preparation
 
@@ -20,8 +19,6 @@ LABELED = {
 def config(model: str = "LLMCF", **keys: Any) -> Config:
     if not Path("dataset").is_dir():
         testing.write_tiny_dataset("dataset")
-    if "hash" not in plugins.list_encoders():
-        plugins.get_plugins().register(testing, "recbole_llm.testing")
     cache = {"embedding_cache_dir": "cache", "thought_examples": 30}
     quiet = {"data_path": "dataset", "encoder": "hash", "show_progress": False}
     return Config(model, "tiny", config_dict={**quiet, **cache, **keys})

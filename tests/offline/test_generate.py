@@ -128,8 +128,6 @@ class Opinions(GenerateStage):
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     """Of a model that reads item texts and texts about examples."""
     testing.write_tiny_dataset("dataset")
-    if "hash" not in plugins.list_encoders():
-        plugins.get_plugins().register(testing, "recbole_llm.testing")
     registry = plugins.get_registry()
     spec = ModelSpec(
         "Opinionated", "recbole.model.general_recommender:BPR",

@@ -12,7 +12,6 @@ import pandas as pd
 import pytest
 
 from recbole_llm import testing
-from recbole_llm.core import plugins
 from recbole_llm.quick_start import load_data_and_model, run_recbole_llm
 from recbole_llm.tasks.recommend import recommend
 
@@ -40,8 +39,6 @@ KINDS: list[tuple[str, dict[str, Any]]] = [
 @pytest.fixture(autouse=True)
 def _tiny() -> None:
     testing.write_tiny_dataset("dataset")
-    if "hash" not in plugins.list_encoders():
-        plugins.get_plugins().register(testing, "recbole_llm.testing")
 
 
 def trained(model: str = "SASRec", **keys: Any) -> str:

@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 
 from recbole_llm import testing
-from recbole_llm.core import plugins
 from recbole_llm.quick_start import load_data_and_model, run_recbole_llm
 from recbole_llm.tasks.recommend import Recommender, recommend
 
@@ -30,8 +29,6 @@ FOLDER = Path("dataset/tiny")
 @pytest.fixture(autouse=True)
 def _tiny() -> None:
     testing.write_tiny_dataset("dataset")
-    if "hash" not in plugins.list_encoders():
-        plugins.get_plugins().register(testing, "recbole_llm.testing")
 
 
 def trained(model: str, **keys: Any) -> dict[str, Any]:

@@ -15,7 +15,6 @@ from recbole.data.interaction import Interaction
 
 from recbole_llm import testing
 from recbole_llm.cli import main
-from recbole_llm.core import plugins
 from recbole_llm.core.config import Config
 from recbole_llm.quick_start import (
     build_model,
@@ -42,8 +41,6 @@ SEQUENTIAL = {"loss_type": "CE", "train_neg_sample_args": None}
 @pytest.fixture(autouse=True)
 def _tiny() -> None:
     testing.write_tiny_dataset("dataset")
-    if "hash" not in plugins.list_encoders():
-        plugins.get_plugins().register(testing, "recbole_llm.testing")
 
 
 def _untrained(model: str, **keys: Any) -> tuple[Any, Any, Any]:

@@ -14,7 +14,6 @@ from click.testing import CliRunner
 import recbole_llm
 from recbole_llm import Recommender, recommend, run_recbole_llm, testing
 from recbole_llm.cli import main
-from recbole_llm.core import plugins
 from recbole_llm.tasks.output import write
 
 KEYS = {
@@ -30,8 +29,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         testing.write_tiny_dataset("dataset")
-        if "hash" not in plugins.list_encoders():
-            plugins.get_plugins().register(testing, "recbole_llm.testing")
         own: dict[str, dict[str, Any]] = {
             "SASRec": {}, "PAD": {"hidden_size": 16}, "AlphaRec": {}, "BPR": {},
             "LLMESR": {"hidden_size": 16}, "GRU4Rec": {},

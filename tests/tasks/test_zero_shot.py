@@ -15,7 +15,6 @@ from torch import nn
 
 from recbole_llm import testing
 from recbole_llm.cli import main
-from recbole_llm.core import plugins
 from recbole_llm.evaluation.references import RandomReference
 from recbole_llm.tasks.recommend import recommend
 from recbole_llm.tasks.zero_shot import Task, _configs, zero_shot
@@ -37,8 +36,6 @@ QUIET = {
 def _data() -> None:
     for seed, name in enumerate(("one", "two", "unseen")):
         testing.write_tiny_dataset("dataset", name, n_users=20 + 10 * seed, seed=seed)
-    if "hash" not in plugins.list_encoders():
-        plugins.get_plugins().register(testing, "recbole_llm.testing")
 
 
 def test_trains_on_two_and_recommends_on_a_third() -> None:

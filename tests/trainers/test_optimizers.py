@@ -7,9 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from recbole_llm import testing
 from recbole_llm.core.config import Config
-from recbole_llm.core.plugins import get_plugins, list_encoders
 from recbole_llm.quick_start import build_model, build_trainer, load_data, run_recbole_llm
 from recbole_llm.testing import write_tiny_dataset
 
@@ -76,8 +74,6 @@ def test_a_model_without_a_table_is_refused() -> None:
 @pytest.mark.parametrize("model", ["SASRec", "LLMCFRetrieval"])
 def test_a_run_trains_and_saves(model: str) -> None:
     write_tiny_dataset("dataset")
-    if "hash" not in list_encoders():
-        get_plugins().register(testing, testing.__name__)
     keys: dict[str, Any] = {"item_table": "sparse"}
     if model != "SASRec":
         keys |= {"encoder": "hash", "thoughts": "item_text"}

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from recbole_llm.layers.backbones import backbone_from_settings
+from recbole_llm.layers.packing import last_slots
 from recbole_llm.models.base import SequenceRecommender
 from recbole_llm.models.llmcf.context import InContext
 from recbole_llm.models.llmcf.memory import Memory
@@ -62,8 +63,8 @@ class LLMCFRetrieval(SequenceRecommender):
         """State after the last real item, [B, H]."""
         item_seq = interaction[self.ITEM_SEQ]
         slots = torch.arange(item_seq.shape[1], device=item_seq.device)
-        last = torch.where(item_seq != 0, slots, 0).amax(1)
-        return self._states(self._users(interaction), item_seq, slots == last[:, None])
+        where = slots == last_slots(item_seq != 0)[:, None]
+        return self._states(self._users(interaction), item_seq, where)
 
     def supervised_states(self, interaction: Interaction, supervised: Tensor) -> Tensor:
         """States at some positions: bool [B, L] -> [T, H]."""

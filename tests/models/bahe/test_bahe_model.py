@@ -9,9 +9,7 @@ import torch
 from made_decoder import DEPTH, WIDTH, write_decoder
 from recbole.data.interaction import Interaction
 
-from recbole_llm import testing
 from recbole_llm.core.config import Config
-from recbole_llm.core.plugins import get_plugins, list_encoders
 from recbole_llm.models.bahe.model import BAHE
 from recbole_llm.models.ctr import CTRRecommender
 from recbole_llm.quick_start import build_model, load_data
@@ -73,8 +71,6 @@ class TestCoupled(CTRModelTests):
 
 def make(**keys: Any) -> tuple[Any, BAHE, list[Any]]:
     write_tiny_dataset("dataset")
-    if "hash" not in list_encoders():
-        get_plugins().register(testing, testing.__name__)
     settings = {**OF_DECODER, "show_progress": False, "MAX_ITEM_LIST_LENGTH": 10, **keys}
     config = Config("BAHE", "tiny", config_dict=settings)
     _, *loaders = load_data(config)

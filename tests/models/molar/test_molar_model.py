@@ -30,12 +30,8 @@ TINY = {
 
 @pytest.fixture(autouse=True)
 def _tiny() -> None:
-    from recbole_llm import testing
-    from recbole_llm.core.plugins import get_plugins, list_encoders
 
     write_tiny_dataset("dataset")
-    if "hash" not in list_encoders():
-        get_plugins().register(testing, testing.__name__)
 
 
 def parts(loss: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from recbole_llm import get_trainer, testing
-from recbole_llm.core import plugins
 from recbole_llm.core.checkpoint import load_checkpoint
 from recbole_llm.core.config import Config
 from recbole_llm.models.pad.settings import PHASES
@@ -42,8 +41,6 @@ SMALL = {
 
 @pytest.fixture(autouse=True)
 def tiny() -> Path:
-    if "hash" not in plugins.list_encoders():
-        plugins.get_plugins().register(testing, "recbole_llm.testing")
     return testing.write_tiny_dataset("dataset", "tiny")
 
 

@@ -5,15 +5,12 @@ from __future__ import annotations
 import pytest
 
 from recbole_llm import testing
-from recbole_llm.core import plugins
 from recbole_llm.tasks.compare.entries import agree, parse_models
 
 
 @pytest.fixture(autouse=True)
 def _tiny() -> None:
     testing.write_tiny_dataset("dataset")
-    if "hash" not in plugins.list_encoders():
-        plugins.get_plugins().register(testing, "recbole_llm.testing")
 
 
 COMMON = ["--dataset=tiny", "--encoder=hash"]

@@ -11,7 +11,6 @@ from click.testing import CliRunner, Result
 
 from recbole_llm import testing
 from recbole_llm.cli import main
-from recbole_llm.core import plugins
 from recbole_llm.core.settings import Between
 from recbole_llm.tasks.compare import tuning
 from recbole_llm.tasks.compare.entries import parse_models
@@ -27,8 +26,6 @@ STOCK = ["SASRec", "GRU4Rec", "LightGCN", "DIN", "DeepFM", "DCN", "NeuMF", "Case
 @pytest.fixture(autouse=True)
 def _tiny() -> None:
     testing.write_tiny_dataset("dataset")
-    if "hash" not in plugins.list_encoders():
-        plugins.get_plugins().register(testing, "recbole_llm.testing")
 
 
 def tune(*arguments: str) -> Result:
