@@ -49,29 +49,43 @@ class DUEG(nn.Module):
 
 
 class ContentItems(nn.Module):
-    """Projected content vectors W T_i + b; in early fusion plus an ID embedding.
+    """Content vectors W T_i + b + net(T_i); in early fusion plus an ID embedding.
 
     Args:
         vectors: T, frozen, [n, D].
-        size: of the projection.
-        std: standard deviation of the projected vectors at the start, which is the projection on
-            the principal components of T; what they do not fill is random.
+        size: H, of the result.
+        std: standard deviation of the projection W T + b at the start, which is that on the
+            principal components of T; what they do not fill is random.
+        hidden_size: of the net, whose one hidden layer is of GELUs; 0: there is none.
+        dropout: on the hidden layer.
         fused: whether IDs take part.
     """
 
-    def __init__(self, vectors: FrozenEmbedding, size: int, std: float, fused: bool) -> None:
+    def __init__(
+        self,
+        vectors: FrozenEmbedding,
+        size: int,
+        std: float,
+        hidden_size: int = 0,
+        dropout: float = 0.0,
+        fused: bool = False,
+    ) -> None:
         super().__init__()
         self.vectors = vectors
         self.projection = nn.Linear(vectors.dimension, size)
         _project(self.projection, vectors.weight, std)
+        self.net = _net(vectors, hidden_size, size, dropout) if hidden_size else None
         self.ids = nn.Embedding(len(vectors.weight), size, padding_idx=0) if fused else None
         if self.ids is not None:
             nn.init.zeros_(self.ids.weight)  # from where the text starts, as `item_init` does
 
     def forward(self, ids: Tensor) -> Tensor:
         """int [*] -> [*, size]."""
-        projected: Tensor = self.projection(self.vectors(ids))
-        return projected if self.ids is None else projected + self.ids(ids)
+        content = self.vectors(ids)
+        made: Tensor = self.projection(content)
+        if self.net is not None:
+            made = made + self.net(content)
+        return made if self.ids is None else made + self.ids(ids)
 
     @torch.no_grad()
     def append(self, vectors: Tensor) -> None:
@@ -80,6 +94,16 @@ class ContentItems(nn.Module):
         if self.ids is not None:
             append_expected(self.ids, self.vectors.weight, vectors)
         self.vectors.append(vectors)
+
+
+@torch.no_grad()
+def _net(vectors: FrozenEmbedding, hidden_size: int, size: int, dropout: float) -> nn.Module:
+    """The net beside the projection: zero at the start, and made for inputs of their spread."""
+    first, last = nn.Linear(vectors.dimension, hidden_size), nn.Linear(hidden_size, size)
+    first.weight /= vectors.weight.std()
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(first, nn.GELU(), Dropout(dropout), last)
 
 
 @torch.no_grad()

@@ -53,7 +53,8 @@ class Molar(PhasedRecommender):
         self._whitener = Whitener(table.matrix, settings.vector_whitening)
         vectors = FrozenEmbedding(self._whitener(table.matrix), table.fingerprint)
         decoder, fused = _decoder(config, settings), settings.fusion == "early_fusion"
-        items = ContentItems(vectors, decoder.width, settings.item_std, fused)
+        net = settings.item_hidden_size, settings.decoder_dropout_prob
+        items = ContentItems(vectors, decoder.width, settings.item_std, *net, fused)
         content = Tower(items, DUEG(decoder), settings.item_dropout_prob)
         self.towers = nn.ModuleDict({"content": content})
         if self.aligned:

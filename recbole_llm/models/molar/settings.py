@@ -80,7 +80,8 @@ class MolarSettings(MIRMSettings, DecoderSettings, BackboneSettings, SequentialS
     decoder_inner: Count = 192
     """Width of the small decoder's feed-forward net."""
     decoder_dropout_prob: Dropout = 0.0
-    """Dropout in the small decoder: on attention probabilities, and on what its nets add."""
+    """Dropout in the small decoder, on attention probabilities and on what its nets add, and in
+    the net of the content vectors."""
     item_dropout_prob: Dropout = 0.0
     """Dropout on the item vectors of a history, before the decoder."""
 
@@ -88,6 +89,8 @@ class MolarSettings(MIRMSettings, DecoderSettings, BackboneSettings, SequentialS
     """0: the content vectors as they are; up to 1: their directions are evened out first."""
     item_std: Positive = 0.05
     """Standard deviation of the projected content vectors at the start."""
+    item_hidden_size: Natural = 384
+    """Hidden width of the net beside that projection, which is zero at the start; 0: none."""
 
     epochs: Count = 40
     """Epochs of each phase at most; early stopping on validation ends most of them before."""
