@@ -76,6 +76,24 @@ def test_the_content_model_starts_at_the_components_of_the_vectors(make_molar: A
     assert (covariance - covariance.diag().diag()).abs().max() < 1e-5
 
 
+@torch.no_grad()
+def test_a_net_learns_what_the_projection_cannot(make_molar: Any) -> None:
+    """v = W T + b + W2 gelu(W1 T + b1) + b2, of which the second half is zero at the start."""
+    items = make_molar(item_hidden_size=5).tower("content").items
+    content = items.vectors.weight
+    projected = content @ items.projection.weight.t() + items.projection.bias
+    assert items(torch.arange(len(content))).allclose(projected, atol=1e-6)
+    first, _, _, last = items.net
+    hidden = content[1:] @ first.weight.t()
+    assert first.weight.shape[0] == 5 and 0.2 < hidden.std() < 2  # not in GELU's linear part
+    last.weight.normal_()
+    last.bias.normal_()
+    hidden = content @ first.weight.t() + first.bias
+    made = projected + torch.nn.functional.gelu(hidden) @ last.weight.t() + last.bias
+    assert items.eval()(torch.arange(len(content))).allclose(made, atol=1e-5)
+    assert make_molar(item_hidden_size=0).tower("content").items.net is None
+
+
 def test_losses_of_each_phase(make_molar: Any) -> None:
     model = make_molar(alignment_weight=0.5, temperature=0.2).eval()
     model.begin_phase("id")
