@@ -86,6 +86,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
                 raise absent("config file", file)
         super().__init__(model, dataset, config_file_list, dict(config_dict or {}))
         self._set_input_type()
+        self._check_negatives()
         self._check_keys()
 
     def _convert_config_dict(self, config_dict: dict[str, Any]) -> dict[str, Any]:
@@ -174,6 +175,8 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         )
         if no_negatives and "train_neg_sample_args" not in self.external_config_dict:
             final["train_neg_sample_args"] = None  # RecBole's default asks for one, then refuses it
+        if isinstance(given := final["eval_args"], dict):  # RecBole's rest is that of no type
+            final["eval_args"] = {**self.internal_config_dict["eval_args"], **given}
         if final.get("protocol") is not None:
             final["eval_args"] = self._eval_args(str(final["protocol"]), final)
         final["model"], final["dataset"] = self.model, self.dataset
@@ -184,7 +187,8 @@ class Config(RecBoleConfig):  # type: ignore[misc]
 
     def _eval_args(self, protocol: str, final: Mapping[str, Any]) -> dict[str, Any]:
         """What a protocol stands for; unknown names are left to the settings' check."""
-        if "eval_args" in self.external_config_dict:
+        given = self.external_config_dict.get("eval_args")
+        if given is not None and given != self._stored.get("eval_args"):
             raise ValueError("protocol: stands for eval_args; give one of the two")
         if protocol == "random" and final["MODEL_TYPE"] == ModelType.SEQUENTIAL:
             raise ValueError(
@@ -209,6 +213,10 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         if distributed.world_size() > 1 and final["gpu_id"] != "":  # a GPU for each process
             given = final["gpu_id"] if "gpu_id" in self.external_config_dict else None
             final["gpu_id"] = distributed.own_gpu(given)
+        if not final["use_gpu"]:  # RecBole leaves the key unread
+            final["gpu_id"] = ""
+        if isinstance(final["gpu_id"], (list, tuple)):
+            final["gpu_id"] = ",".join(map(str, final["gpu_id"]))
         super()._init_device()
         final["local_rank"] = distributed.local_rank()
         if not distributed.is_main():
@@ -218,6 +226,16 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         # RecBole derives it from the losses CE and BPR only.
         if self["MODEL_INPUT_TYPE"] is None and self["loss_type"] in _PAIRWISE_LOSSES:
             self.final_config_dict["MODEL_INPUT_TYPE"] = InputType.PAIRWISE
+
+    def _check_negatives(self) -> None:
+        """RecBole's pairwise models read a negative for each target; others may draw their own."""
+        of_recbole = self.model_class.__module__.startswith("recbole.")
+        drawn = (self["train_neg_sample_args"] or {}).get("distribution") not in (None, "none")
+        if of_recbole and self["MODEL_INPUT_TYPE"] == InputType.PAIRWISE and not drawn:
+            raise ValueError(
+                f"train_neg_sample_args: {self.model} compares each item with a negative one, and "
+                f"none are drawn; leave the key out"
+            )
 
     def _check_keys(self) -> None:
         known = recbole_keys() | declared_keys(self, self._spec) | set(self.internal_config_dict)

@@ -27,6 +27,7 @@ Batch = TypeVar("Batch", bound="Sequence[Any] | torch.Tensor")
 _NEEDED = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 _PATIENCE = timedelta(days=1)  # others wait that long while the first encodes a catalogue
 _SAID = "recbole_llm/said"
+_STREAMS = 1_000_003  # between the seeds of processes, whose workers' seeds are neighbours
 # Of gloo, of nccl, of torch's store: what a process reads from another that is gone.
 _LOST = ("gloo", "Connection closed", "Connection reset", "Broken pipe", "NCCL", "TCPStore")
 
@@ -203,6 +204,16 @@ def part_randomness(seed: int) -> None:
 
         torch.manual_seed(seed + rank())
         np.random.seed(seed + rank())
+
+
+def part_worker(worker: int) -> None:
+    """The same in a worker of a loader, which torch seeds alike in each process."""
+    if not is_main():
+        import torch
+
+        seed = (torch.initial_seed() + _STREAMS * rank()) % 2**32
+        torch.manual_seed(seed)
+        np.random.seed(seed)
 
 
 @contextmanager

@@ -120,7 +120,7 @@ class RecBoleData(Settings):
     """Triples of an entity."""
     relation_kg_num_interval: Interval | None = "[0,inf)"
     """Triples of a relation."""
-    benchmark_filename: Fields | None = None
-    """Suffixes of ready-made splits."""
+    benchmark_filename: Annotated[Fields, Field(min_length=3, max_length=3)] | None = None
+    """Suffixes of ready-made splits: of training, validation and test."""
     encoding: Text | None = None
     """Encoding of atomic files."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from recbole_llm.core.settings import (
     ConfigLike,
@@ -32,6 +32,11 @@ def _mode(text: str) -> str:
 
 
 def _some(ratios: list[float]) -> list[float]:
+    if len(ratios) != 3:
+        raise ValueError(
+            f"split {ratios} is to have three ratios, of training, validation and test; 0 leaves "
+            f"one out"
+        )
     if ratios[0] <= 0:
         raise ValueError(
             f"split {ratios} leaves nothing to train on; the first ratio is training's"
@@ -40,7 +45,7 @@ def _some(ratios: list[float]) -> list[float]:
 
 
 Mode = Annotated[str, AfterValidator(_mode)]
-Ratios = Annotated[list[NonNegative], Field(min_length=2, max_length=3), AfterValidator(_some)]
+Ratios = Annotated[list[NonNegative], AfterValidator(_some)]
 
 
 class Split(Nested):
@@ -52,6 +57,12 @@ class Split(Nested):
     """Leave one out, for which splits."""
     TS: Ratios | None = None
     """Ratios, divided at points in time."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if sum(kind is not None for kind in (self.RS, self.LS, self.TS)) != 1:
+            raise ValueError("split: give one of RS, LS and TS, such as {'RS': [8, 1, 1]}")
+        return self
 
 
 class Modes(Nested):

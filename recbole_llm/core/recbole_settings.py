@@ -6,9 +6,9 @@ Defaults are RecBole's, from its ``properties/overall.yaml``.
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from recbole_llm.core.settings import (
     Between,
@@ -92,6 +92,12 @@ class NegativeSampling(Nested):
     candidate_num: Natural = 0
     """Candidates of dynamic sampling."""
 
+    @model_validator(mode="after")
+    def _hardest_of_some(self) -> Self:
+        if self.dynamic and not self.candidate_num:
+            raise ValueError("dynamic: takes the hardest of candidate_num negatives; set that too")
+        return self
+
     @property
     def drawn(self) -> bool:
         """Whether any negatives are drawn."""
@@ -123,7 +129,7 @@ class RecBoleTraining(Settings):
     train_batch_size: Count = 2048
     """Rows, or supervised targets, in a step."""
     learner: Annotated[
-        Literal["adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam"],
+        Literal["adam", "adamw", "sgd", "adagrad", "rmsprop"],
         BeforeValidator(_lower),
     ] = "adam"
     """Optimizer."""

@@ -143,7 +143,8 @@ def _check_item_features(config: Config, file: Path, features: Sequence[str]) ->
 def _check_columns(config: Config, file: Path) -> None:
     types = _types(config, file)
     needed = ["USER_ID_FIELD", "ITEM_ID_FIELD"]
-    if config["MODEL_TYPE"] == ModelType.SEQUENTIAL and not config["benchmark_filename"]:
+    in_order = config["MODEL_TYPE"] == ModelType.SEQUENTIAL or config["eval_args"]["order"] == "TO"
+    if in_order and not config["benchmark_filename"]:
         needed.append("TIME_FIELD")
     for key in needed:
         if config[key] not in types:
@@ -151,6 +152,14 @@ def _check_columns(config: Config, file: Path) -> None:
                 f"'{file}' has no column '{config[key]}' ({key}), which {config['model']} needs; "
                 f"its columns are {', '.join(types)}: name the right one with --{key}=…"
             )
+    histories = f"{config['ITEM_ID_FIELD']}{config['LIST_SUFFIX']}"
+    ready_made = config["MODEL_TYPE"] == ModelType.SEQUENTIAL and config["benchmark_filename"]
+    if ready_made and histories not in types:
+        raise ValueError(
+            f"'{file}' has no column '{histories}', where ready-made splits of sequential models "
+            f"have histories; add it, with alias_of_item_id: [{histories}], or leave out "
+            f"benchmark_filename"
+        )
     kinds = {"USER_ID_FIELD": "token", "ITEM_ID_FIELD": "token", "TIME_FIELD": "float"}
     for key, kind in kinds.items():
         if types.get(config[key], kind) != kind:

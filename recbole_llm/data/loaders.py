@@ -102,6 +102,9 @@ class SharedDataLoader(DataLoader[Any]):
 
     config: Any
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, worker_init_fn=distributed.part_worker, **kwargs)  # type: ignore[misc]
+
     @property
     def _index_sampler(self) -> Any:
         batches = self._all_batches()
@@ -126,7 +129,7 @@ class IndexDataLoader(SharedDataLoader):
 
     def __init__(self, dataset: Sequence[int], *args: object, **kwargs: object) -> None:
         rows = len(dataset) if self.row_count is None else self.row_count
-        super().__init__(Positions(rows), *args, **kwargs)  # type: ignore[arg-type]
+        super().__init__(Positions(rows), *args, **kwargs)
 
     def _all_batches(self) -> Any:
         return IndexBatches(self.sampler, self.step)
@@ -167,4 +170,4 @@ class KnowledgeBasedDataLoader(RecBoleKnowledgeBasedDataLoader):  # type: ignore
     ) -> None:
         super().__init__(config, dataset, sampler, kg_sampler, shuffle=shuffle)
         self.general_dataloader = TrainDataLoader(config, dataset, sampler, shuffle=shuffle)
-        self.kg_dataloader = KGDataLoader(config, dataset, kg_sampler, True)  # type: ignore[arg-type]
+        self.kg_dataloader = KGDataLoader(config, dataset, kg_sampler, True)

@@ -94,7 +94,7 @@ def _asked(eval_args: Mapping[str, Any]) -> list[bool]:
     split = eval_args["split"] or {}
     if (kept := split.get("LS")) is not None:
         return [True, kept != "test_only", kept != "valid_only"]
-    shares = split.get("RS") or (1, 0, 0)
+    shares = split.get("RS") or split.get("TS") or (1, 0, 0)
     return [True, *(share > 0 for share in shares[1:])]
 
 

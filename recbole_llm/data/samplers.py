@@ -176,6 +176,21 @@ class RepeatableSampler(_Draws, RecBoleRepeatableSampler):  # type: ignore[misc]
         """The data set that popularity is counted in."""
         return self.dataset
 
+    def set_phase(self, phase: str) -> RepeatableSampler:
+        """The sampler of a phase.
+
+        Raises:
+            ValueError: there is no second item that could be drawn in place of a row's own.
+        """
+        sampler: RepeatableSampler = super().set_phase(phase)
+        drawn = len(self._keys) if self.distribution == "popularity" else self.item_num - 1
+        if drawn < 2:
+            raise ValueError(
+                "negatives are drawn of one item alone, which is each row's own; add items, or "
+                "choose loss_type: CE"
+            )
+        return sampler
+
     def sample_by_user_ids(self, user_ids: IntArray, item_ids: IntArray, num: int) -> Tensor:
         """num negatives a row: int [B], int [B] -> int [num · B], the first of all rows first."""
         users, own = (np.tile(np.asarray(ids), num) for ids in (user_ids, item_ids))

@@ -83,8 +83,7 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
     def _train(self, train_data: AbstractDataLoader, *args: Any, **kwargs: Any) -> Any:
         """The base class's training; ``detect_anomaly`` is off unless the user asks for it."""
         self.eval_collector.data_collect(train_data)  # RecBole's pretraining stages leave it out
-        since = self.cur_step * self.eval_step  # epochs of a stopped run after its best
-        best = (self.start_epoch - since, self.best_valid_score)
+        best = (self.start_epoch, self.best_valid_score)  # RecBole saves the best epoch
         if not self.start_epoch or not isfinite(self.best_valid_score):
             best = (0, nan)
         span = (self.phase_name, self.start_epoch, self.epochs, self.stopping_step, best)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from logging import getLogger
+from typing import Any
 
 from torch.optim import Optimizer
 from tqdm import tqdm
@@ -38,7 +39,7 @@ class Training:
     best_epoch: int = 0
     best_score: float = float("nan")
     score: float = float("nan")
-    done: int = 0  # epochs by this process
+    done: int = 0  # epochs that the seconds are of
     worse: int = 0  # validations since the best
     train_seconds: float = 0.0
     valid_seconds: float = 0.0
@@ -61,16 +62,33 @@ class Progress:
     def __init__(self, metric: str = "", shown: bool = False) -> None:
         self.metric, self.shown = metric, shown
         self.trainings: list[Training] = []
+        self._stopped: Training | None = None  # until it goes on
         self._bar: tqdm[object] | None = None
         self._last = 0.0
+
+    def state(self) -> list[dict[str, Any]]:
+        """What there is to know of all trainings, as plain data."""
+        return [asdict(training) for training in self.trainings]
+
+    def restore(self, state: Sequence[Mapping[str, Any]]) -> None:
+        """Stand where `state` was taken, within the last training.
+
+        Raises:
+            ValueError: it is no such state.
+        """
+        try:
+            *self.trainings, self._stopped = [Training(**kept) for kept in state]
+        except (TypeError, ValueError) as error:
+            raise ValueError("resume: the file does not say what its trainings were") from error
 
     @contextmanager
     def training(
         self, name: str, first: int, limit: int, patience: int, best: tuple[int, float]
     ) -> Iterator[None]:
-        """Within it one training runs, from an epoch on (0 is the first); `best` are the best epoch
-        before that, 0 where there is none, and its score."""
-        now = Training(name, limit, patience, first, *best)
+        """Within it one training runs, from an epoch on (0 is the first), or the one that was
+        stopped goes on; `best` are the best epoch before, 0 where there is none, and its score."""
+        now = self._stopped or Training(name, limit, patience, first, *best)
+        self._stopped, now.limit, now.patience = None, limit, patience
         self.trainings.append(now)
         bar = tqdm(bar_format="{desc}", leave=False, dynamic_ncols=True, disable=self._disabled())
         self._bar = bar

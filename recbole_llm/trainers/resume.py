@@ -28,6 +28,7 @@ from recbole_llm.core.log import SHOWN
 from recbole_llm.core.plain import decode
 from recbole_llm.core.stored import FREE, plain_config
 from recbole_llm.trainers import run_state
+from recbole_llm.trainers.progress import Progress
 
 if TYPE_CHECKING:
     from recbole.config import Config
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 KEY = "run"  # of the state in a checkpoint
 _PARTS = ("state_dict", "optimizer", "epoch", "cur_step", "best_valid_score")
-_STATE = ("file", "best", "result", "losses", "optimizers", "model", "random")
+_STATE = ("file", "best", "result", "losses", "trainings", "optimizers", "model", "random")
 
 
 def last_file(saved_model_file: str) -> str:
@@ -114,6 +115,7 @@ class ResumableMixin(AbstractTrainer):  # type: ignore[misc]
     best_valid_result: dict[str, Any] | None
     train_loss_dict: dict[int, float]
     optimizer: torch.optim.Optimizer
+    progress: Progress
     _stood: dict[str, Any] | None = None  # a resumed run's state, until it trains
 
     def keep_last(self) -> None:
@@ -189,6 +191,7 @@ class ResumableMixin(AbstractTrainer):  # type: ignore[misc]
             # RecBole rounds some metrics as float32, which a Python float would not give back.
             "result": result and {k: np.asarray(v) for k, v in result.items()},
             "losses": dict(self.train_loss_dict),
+            "trainings": self.progress.state(),
             "optimizers": {name: optimizer.state_dict() for name, optimizer in more.items()},
             "model": run_state.changed(self.model, self._marks),
             "random": distributed.gathered(run_state.random_state(self._loaders)),
@@ -198,6 +201,7 @@ class ResumableMixin(AbstractTrainer):  # type: ignore[misc]
         result = decode(state["result"])
         self.best_valid_result = result and {k: v[()] for k, v in result.items()}
         self.train_loss_dict = dict(state["losses"])
+        self.progress.restore(state["trainings"])
         for name, optimizer in self._more_optimizers().items():
             optimizer.load_state_dict(state["optimizers"][name])
 

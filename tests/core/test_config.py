@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -176,6 +178,50 @@ def test_torchrun_starts_processes(key: str) -> None:
 )
 def test_recboles_own_forms_are_taken(model: str, argument: str) -> None:
     Config(model, argv=[argument])
+
+
+@pytest.mark.parametrize(
+    ("argument", "visible"),
+    [("--gpu_id=0,1", "0,1"), ("--gpu_id=[1]", "1"), ("--gpu_id=2", "2"), ("--use_gpu=False", "")],
+)
+def test_gpus_that_are_seen(argument: str, visible: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "of somebody else")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    device = Config("BPR", argv=[argument])["device"]
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == visible
+    assert device.type == ("cuda" if visible else "cpu")
+
+
+def test_part_of_eval_args_leaves_the_rest_to_the_models_type() -> None:
+    config = Config("SASRec", config_dict={"eval_args": {"mode": "uni5"}})
+    assert config["eval_args"]["order"] == "TO"
+    assert config["eval_args"]["split"] == {"LS": "valid_and_test"}
+    assert config["eval_args"]["mode"] == {"valid": "uni5", "test": "uni5"}
+
+
+def test_a_protocol_beats_a_checkpoints_split_and_not_a_given_one() -> None:
+    stored = {"eval_args": {"split": {"RS": [8, 1, 1]}, "order": "RO"}}
+    keys = {"protocol": "leave-one-out"}
+    assert Config("BPR", config_dict=keys, stored=stored)["eval_args"]["order"] == "TO"
+    with pytest.raises(ValueError, match="protocol: stands for eval_args"):
+        Config("BPR", config_dict={**keys, "eval_args": {"order": "TO"}}, stored=stored)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"train_neg_sample_args": None}, "BPR compares each item with a negative one, and none"),
+        ({"train_neg_sample_args": {"dynamic": True}}, "dynamic: takes the hardest of candidate"),
+        ({"eval_args": {"split": {"RS": [8, 2]}}}, "three ratios, of training, validation and"),
+        ({"eval_args": {"split": {"TS": [8, 2]}, "order": "TO"}}, "three ratios, of training"),
+        ({"eval_args": {"split": {"RS": [8, 1, 1], "LS": "valid_only"}}}, "one of RS, LS and TS"),
+        ({"benchmark_filename": ["train", "test"]}, "benchmark_filename: "),
+        ({"learner": "sparse_adam"}, "learner 'sparse_adam' is unknown"),
+    ],
+)
+def test_what_would_break_in_the_run_is_refused(keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Config("BPR", config_dict=keys)
 
 
 def test_the_defaults_of_every_stock_model_are_within_the_ranges() -> None:

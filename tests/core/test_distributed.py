@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 
 from recbole_llm.core import distributed
 from recbole_llm.core.config import Config
+from recbole_llm.data.create import create_dataset
+from recbole_llm.data.prepare import data_preparation
 
 Stand = Callable[[int, int], None]
 
@@ -39,6 +42,27 @@ def test_stretches_are_all_rows_in_order(stand: Stand, count: int) -> None:
         assert count // 3 <= len(own) <= -(-count // 3)
         rows += own
     assert rows == list(range(count))
+
+
+def test_workers_of_a_loader_draw_other_numbers_in_each_process(stand: Stand) -> None:
+    """Of the first process those that torch seeded; torch seeds alike in each."""
+    drawn = []
+    for rank, worker in [(0, 0), (0, 1), (1, 0), (1, 1)]:
+        stand(rank, 2)
+        torch.manual_seed(7 + worker)
+        np.random.seed(7 + worker)
+        distributed.part_worker(worker)
+        drawn.append((int(torch.randint(10**9, ())), int(np.random.randint(10**9))))
+    torch.manual_seed(7)
+    np.random.seed(7)
+    assert drawn[0] == (int(torch.randint(10**9, ())), int(np.random.randint(10**9)))
+    assert len({number for pair in drawn for number in pair}) == 8
+
+
+def test_loaders_part_their_workers() -> None:
+    config = Config("BPR")
+    loader = data_preparation(config, create_dataset(config))[0]
+    assert loader.worker_init_fn is distributed.part_worker
 
 
 def test_each_process_has_a_gpu(stand: Stand) -> None:

@@ -105,6 +105,20 @@ def test_user_of_every_item_is_refused() -> None:
         Sampler("train", dataset([1] * 8, list(range(1, 9))))
 
 
+@pytest.mark.parametrize("distribution", ["uniform", "popularity"])
+def test_one_item_is_no_negative_of_itself(distribution: str, tmp_path: Path) -> None:
+    rows = "".join(f"u{u}\ti0\t{t}\n" for u in range(4) for t in range(5))
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "one.inter").write_text(
+        f"user_id:token\titem_id:token\ttimestamp:float\n{rows}"
+    )
+    sampling = {"distribution": distribution, "sample_num": 1}
+    keys = {"data_path": str(tmp_path), "loss_type": "BPR", "train_neg_sample_args": sampling}
+    config = Config("SASRec", "one", config_dict={**keys, "topk": 1, "valid_metric": "MRR@1"})
+    with pytest.raises(ValueError, match="negatives are drawn of one item alone"):
+        data_preparation(config, create_dataset(config))
+
+
 def test_unknown_user_is_refused(splits: list[Any]) -> None:
     sampler = Sampler(PHASES, splits).set_phase("train")
     with pytest.raises(ValueError, match="user_id .6. not exist"):

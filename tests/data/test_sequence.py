@@ -24,6 +24,7 @@ from made_data import (
 from recbole.data.interaction import Interaction
 
 from recbole_llm.core.config import Config
+from recbole_llm.data.create import create_dataset
 from recbole_llm.data.interaction import SequenceInteraction
 from recbole_llm.data.sequence import SequentialDataset
 
@@ -31,7 +32,6 @@ SPLITS = [
     *({"split": {"LS": mode}} for mode in ("valid_and_test", "valid_only", "test_only")),
     {"split": {"RS": [0.8, 0.1, 0.1]}},
     {"split": {"RS": [6, 2, 1]}},
-    {"split": {"RS": [0.7, 0.3]}},
     {"split": {"RS": [0.8, 0.1, 0.1]}, "group_by": "none"},
     {"split": {"TS": [0.8, 0.1, 0.1]}},
 ]
@@ -132,6 +132,25 @@ def test_benchmark_files_are_recboles(tmp_path: Path) -> None:
         assert type(have.inter_feat) is Interaction
         assert_same_rows(want[:], have[:])
         assert_same_rows(want[np.array([0])], have[np.array([0])])
+
+
+def test_benchmark_files_without_histories_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "bench").mkdir()
+    for part in ("train", "valid", "test"):
+        file = tmp_path / "bench" / f"bench.{part}.inter"
+        file.write_text("user_id:token\titem_id:token\nu1\ti1\n")
+    names = {"data_path": str(tmp_path), "benchmark_filename": ["train", "valid", "test"]}
+    with pytest.raises(ValueError, match="no column 'item_id_list', where ready-made splits"):
+        create_dataset(Config("SASRec", "bench", config_dict=names))
+
+
+def test_an_order_in_time_needs_times(tmp_path: Path) -> None:
+    (tmp_path / "timeless").mkdir()
+    file = tmp_path / "timeless" / "timeless.inter"
+    file.write_text("user_id:token\titem_id:token\nu1\ti1\n")
+    keys = {"data_path": str(tmp_path), "protocol": "leave-one-out"}
+    with pytest.raises(ValueError, match=r"no column 'timestamp' \(TIME_FIELD\), which BPR needs"):
+        create_dataset(Config("BPR", "timeless", config_dict=keys))
 
 
 def test_missing_time_field_is_named(made: MakeConfig) -> None:

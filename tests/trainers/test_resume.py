@@ -99,13 +99,25 @@ def test_a_run_stopped_in_an_epoch_ends_as_the_whole_one(break_at: Break, batch:
     assert [f.suffix for f in Path("stopped").iterdir()] == [".pth"]  # nothing else is left
 
 
-def test_the_best_epoch_may_be_one_before_the_stop(
-    break_at: Break, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("batch", [6, 10, 22])  # an epoch has four: in the 2nd, 3rd and 6th
+def test_what_is_said_of_a_resumed_run_is_of_the_whole(
+    break_at: Break, monkeypatch: pytest.MonkeyPatch, batch: int
 ) -> None:
-    scores = iter([0.3, 0.2, 0.1, 0.05])
-    monkeypatch.setattr(EngineMixin, "_validate", lambda *_, **__: (next(scores), {}))
-    run(checkpoint_dir="stopped", resume=stopped(break_at), output="result.json")
-    assert json.loads(Path("result.json").read_text())["best_epoch"] == 1
+    """The best epoch may be one before the stop, and the stop one without validation."""
+    told = []
+    for resume in (False, True):
+        scores = iter([0.2, 0.3, 0.1])
+        monkeypatch.setattr(EngineMixin, "_validate", lambda *_, s=scores, **__: (next(s), {}))
+        keys = {"checkpoint_dir": "stopped", "epochs": 6, "eval_step": 2}
+        file = stopped(break_at, batch, epochs=6, eval_step=2) if resume else None
+        run(**keys, resume=file, output="result.json")
+        told.append(json.loads(Path("result.json").read_text()))
+    (straight,), (resumed,) = (result["trainings"] for result in told)
+    assert told[1]["best_epoch"] == told[0]["best_epoch"] == 4
+    assert [(e, s) for e, _, s in resumed["curve"]] == [(2, 0.2), (4, 0.3), (6, 0.1)]
+    assert len(straight["curve"]) == 3 and resumed["epochs"] == 6
+    seconds = [seconds for _, seconds, _ in resumed["curve"]]
+    assert seconds == sorted(seconds) and told[1]["seconds"]["training"] > 0
 
 
 def test_the_log_says_how_to_resume_and_from_where(
