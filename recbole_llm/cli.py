@@ -28,4 +28,6 @@ def main(context: click.Context) -> None:
 for _command in (
     run, models, convert, encode, prepare, compare, tune, cell, zero_shot, recommend, export,
 ):  # fmt: skip
+    # In the list of commands without the example, which would be cut.
+    _command.short_help = f"{(_command.help or '').partition(':')[0].rstrip('.')}."
     main.add_command(_command)

@@ -21,7 +21,7 @@ from recbole_llm.core.digest import file_digest
 from recbole_llm.core.files import OTHER_FILE, check_folder, write_whole
 from recbole_llm.core.lines import counted
 from recbole_llm.core.log import FOLDER, SHOWN, log_file
-from recbole_llm.core.stored import DONE, FREE, NEVER, plain_config
+from recbole_llm.core.stored import DONE, FREE, NEVER, needed_again, plain_config
 from recbole_llm.core.versions import installed
 from recbole_llm.data.interaction import SequenceInteraction
 from recbole_llm.evaluation.protocol import protocol
@@ -214,7 +214,8 @@ def next_line(dataset: Dataset, result: Mapping[str, Any]) -> Iterator[tuple[str
     """What to do with the checkpoint."""
     if "checkpoint" in result:
         user = dataset.field2id_token[dataset.uid_field][1]
-        given = shlex.join([f"--checkpoint={result['checkpoint']}", f"--users={user}"])
+        own = [f"--checkpoint={result['checkpoint']}", f"--users={user}"]
+        given = shlex.join([*own, *needed_again(dataset.config)])
         yield "next", f"recbole-llm recommend {given}"
 
 

@@ -51,6 +51,17 @@ def test_users_of_one_interaction_are_counted_with_it(model: str) -> None:
     assert counts == f"tiny: 41 users, 60 items, {interactions} interactions"
 
 
+def test_the_next_command_has_what_no_checkpoint_keeps() -> None:
+    dataset = create_dataset(Config("BPR", "tiny", config_dict={
+        "embedding_path": "my vectors.npz", "encoder_model": "./folder", "learning_rate": 0.1,
+    }))  # fmt: skip
+    ((_, line),) = report.next_line(dataset, {"checkpoint": "x.pth"})
+    assert line == (
+        "recbole-llm recommend --checkpoint=x.pth --users=u0 '--embedding_path=my vectors.npz' "
+        "--encoder_model=./folder"
+    )
+
+
 def test_settings_that_a_checkpoint_leaves_out_are_in_the_result() -> None:
     given = {"item_init": "llm", "encoder": "hash", "protocol": "leave-one-out"}
     config = Config("BPR", "tiny", argv=[f"--{key}={value}" for key, value in given.items()])

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import click
+from tqdm import tqdm
 
 
 def say_meanwhile(text: str) -> None:
     """Say on a terminal what takes a while; nothing where nobody watches."""
     if sys.stderr.isatty():
         print(f"{text} …", file=sys.stderr)
+
+
+def bar(things: Iterable[Any] | None = None, *, shown: object, **options: Any) -> Any:
+    """tqdm's bar, gone when it is full, on a terminal alone; none where it is not to be shown."""
+    return tqdm(things, leave=False, disable=None if shown else True, **options)
 
 
 def counted(number: int, noun: str) -> str:

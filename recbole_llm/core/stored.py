@@ -48,10 +48,24 @@ FREE = frozenset((
     "data_path", "state", "show_progress", "log_flops", "strict_config", "detect_anomaly",
     "encoder_batch_size", "verbose", "interactions", "sort_memory_mib",
 ))  # fmt: skip
+# Of those that are never taken, what makes a model's features.
+_OF_LOADING = (
+    "embedding_path", "user_embedding_path", "embedding_cache_dir", "encoder_adapter",
+    "item_image_folder", "encoder_base_url", "encoder_api_key_env",
+)  # fmt: skip
+_OF_NAMES = ("encoder_model", "decoder_model")  # of hubs, or of files
 _EVALUATED = frozenset(("teacher",))  # KD_DAGFM passes it to eval()
 _TEMPLATES = ("item_prompt", "user_prompt")
 _NAME = re.compile(r"[\w@.+-]{1,100}")
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+
+
+def needed_again(config: Config) -> list[str]:
+    """The user's settings that no checkpoint keeps and its loading needs, as arguments."""
+    given = {k: v for k, v in config.external_config_dict.items() if v is not None}
+    named = [k for k in _OF_LOADING if k in given]
+    named += [k for k in _OF_NAMES if k in given and not _harmless(k, given[k])]
+    return [f"--{key}={given[key]}" for key in named]
 
 
 def plain_config(config: RecBoleConfig, without: Collection[str] = NEVER) -> dict[str, Any]:
@@ -103,7 +117,8 @@ def taken(stored: object, file: object) -> dict[str, Any]:
 
 def _allowed(spec: ModelSpec, stored: Mapping[str, Any]) -> set[str]:
     config = cast("Config", defaultdict(lambda: None, stored))
-    declared = declared_keys(config, spec)
+    # A plugin's sequential model reads loss_type whether or not its settings name it.
+    declared = declared_keys(config, spec) | {"loss_type"}
     files = [RECBOLE / "properties" / "model" / f"{spec.name}.yaml", Path(spec.config or "")]
     of_files = {key for file in files if file.is_file() for key in read_yaml(file)}
     plain = {k for k in of_files - declared - _EVALUATED if _of_names(stored.get(k))}
@@ -121,7 +136,7 @@ def _of_names(value: object) -> bool:
 
 def _harmless(key: str, value: object) -> bool:
     """Whether a declared key's text leads to no file of this machine."""
-    if key in ("encoder_model", "decoder_model") and isinstance(value, str):
+    if key in _OF_NAMES and isinstance(value, str):
         return bool(_HUB_NAME.fullmatch(value)) and ".." not in value
     if key in _TEMPLATES and isinstance(value, str):
         return "{{" in value or "{%" in value or bool(_NAME.fullmatch(value))

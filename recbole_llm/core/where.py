@@ -10,6 +10,7 @@ array([ True, False])
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from recbole_llm.core.errors import unknown
 
 Mask = npt.NDArray[np.bool_]
 _LONGEST = 10_000  # characters
+_ONE_SIGN = re.compile(r"(?<![=!<>])=(?!=)")
 _ORDER: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Lt: np.less,
     ast.LtE: np.less_equal,
@@ -49,7 +51,8 @@ def matching(expression: str, fields: Mapping[str, Sequence[str]]) -> Mask:
         return _mask(tree, fields)
     except (SyntaxError, RecursionError, MemoryError, OverflowError) as error:
         reason = getattr(error, "msg", type(error).__name__)
-        raise _wrong(f"cannot be read ({reason})") from None
+        once = "; equality is ==" if _ONE_SIGN.search(expression) else ""
+        raise _wrong(f"cannot be read ({reason}){once}") from None
 
 
 def _wrong(what: str) -> ValueError:
@@ -79,6 +82,8 @@ def _compared(
 ) -> Mask:
     size = len(next(iter(fields.values()), ()))
     a, b = _value(left, fields), _value(right, fields)
+    if not isinstance(a, np.ndarray) and not isinstance(b, np.ndarray):
+        raise _wrong(f"{ast.unparse(left)} and {ast.unparse(right)} are both no field")
     if isinstance(operator, (ast.In, ast.NotIn)):
         inside = _inside(a, b, size)
         return ~inside if isinstance(operator, ast.NotIn) else inside
@@ -102,7 +107,8 @@ def _value(node: ast.expr, fields: Mapping[str, Sequence[str]]) -> Any:
     """A field's column, a text, a number, or a list of these."""
     if isinstance(node, ast.Name):
         if node.id not in fields:
-            raise unknown("where: the field", node.id, fields)
+            error = unknown("where: the field", node.id, fields)
+            raise ValueError(f"{error}; a text stands in quotes: '{node.id}'")
         return np.array(fields[node.id], dtype=object)
     if isinstance(node, (ast.List, ast.Tuple)):
         return [_value(part, {}) for part in node.elts]

@@ -13,10 +13,9 @@ from logging import getLogger
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
 from recbole_llm.core.digest import file_digest
 from recbole_llm.core.errors import did_you_mean, first_names
+from recbole_llm.core.lines import bar
 from recbole_llm.features.encoders.base import Encoder, EncoderError, PictureEncoder
 from recbole_llm.features.item_settings import ItemSettings
 from recbole_llm.features.prompts import Texts, item_file, item_texts
@@ -75,7 +74,7 @@ def find_pictures(config: Config, dataset: Dataset, tokens: Sequence[str]) -> di
     found: dict[str, Path] = {}
     problems: dict[str, list[str]] = {}
     shown = config["show_progress"] is not False and len(tokens) >= _BAR_FROM
-    for token in tqdm(tokens, desc="Pictures", unit="picture", disable=not shown):
+    for token in bar(tokens, desc="Pictures", unit="picture", shown=shown):
         try:
             read_picture(_bytes(candidates.get(token)), settings.item_image_max_pixels)
             found[token] = candidates[token]

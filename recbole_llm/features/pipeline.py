@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from logging import getLogger
 
 import numpy as np
-from tqdm import tqdm
 
+from recbole_llm.core.lines import bar
 from recbole_llm.features.encoders.base import Encoder, EncoderError
 from recbole_llm.features.table import Matrix
 from recbole_llm.features.vectors import EmbeddingStore
@@ -95,8 +95,8 @@ def encode_texts(
     encoded, width = 0, store.width(list(known))
     refused: list[str] = []
     batch_size = min(batch_size, getattr(encoder, "request_size", batch_size))
-    with tqdm(total=len(todo), desc=title, unit="text", disable=not (progress and todo)) as bar:
-        batches = _missing(store, keys, _batches(todo, batch_size), bar.update)
+    with bar(total=len(todo), desc=title, unit="text", shown=progress and todo) as told:
+        batches = _missing(store, keys, _batches(todo, batch_size), told.update)
         for new, vectors in encode(encoder, batches):
             _check(vectors, len(new), width)
             usable = store.usable(vectors)
@@ -105,7 +105,7 @@ def encode_texts(
             refused += [new[i] for i in np.flatnonzero(~usable)]
             width = vectors.shape[1]
             encoded += len(new)
-            bar.update(len(new))
+            told.update(len(new))
     if refused:
         _warn(refused, len(unique))
     # Read back, so that a first and a later run give the same numbers whatever is stored.

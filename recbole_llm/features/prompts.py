@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tqdm import tqdm
 
 from recbole_llm.core.errors import did_you_mean
+from recbole_llm.core.lines import bar
 from recbole_llm.core.plugins import get_plugin_manager
 from recbole_llm.data.files import written
 from recbole_llm.data.training import training_interactions
@@ -111,8 +111,8 @@ def user_texts(config: Config, train_dataset: Dataset, limit: TokenLimit | None 
         )
 
     lengths = {user: len(items) for user, items in histories.items()}
-    bar = _bar(config, list(lengths.items()), "User prompts")
-    texts = {user: render(user, count) for user, count in bar}
+    told = _bar(config, list(lengths.items()), "User prompts")
+    texts = {user: render(user, count) for user, count in told}
     if limit is not None:
         texts.update(keep_newest(render, texts, lengths, limit))
     return {token: content for token, content in texts.items() if content}
@@ -197,7 +197,8 @@ def _atomic(config: Config, dataset: Dataset, suffix: str) -> AtomicFile:
     if not path.is_file():
         raise PromptError(
             f"dataset '{dataset.dataset_name}' has no file '{path}' to make texts of; write one "
-            f"with a title field, or give vectors with encoder: precomputed"
+            f"with a title field (recbole-llm convert --items=FILE does), or give vectors: "
+            f"--encoder=precomputed --embedding_path=FILE"
         )
     separator, encoding = written(config)
     return AtomicFile.read(path, separator, config["seq_separator"] or " ", encoding)
@@ -229,4 +230,4 @@ def _given(texts: Mapping[str, str], tokens: Sequence[str]) -> Texts:
 
 def _bar(config: Config, things: Sequence[Any], title: str) -> Any:
     shown = config["show_progress"] is not False and len(things) >= _BAR_FROM
-    return tqdm(things, desc=title, disable=not shown)
+    return bar(things, desc=title, shown=shown)

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from tqdm import tqdm
 
 from recbole_llm.core.digest import texts_digest
+from recbole_llm.core.lines import bar
 from recbole_llm.core.log import SHOWN
 from recbole_llm.core.plugins import get_registry
 from recbole_llm.core.registry import resolve
@@ -82,20 +82,20 @@ def generate_texts(
     shown = progress and bool(todo)
     if todo and hasattr(generator, "cost"):
         getLogger("recbole_llm").info(f"{title}: {generator.cost(todo)}", extra=SHOWN)
-    with tqdm(total=len(todo), desc=title, unit="text", disable=not shown) as bar:
+    with bar(total=len(todo), desc=title, unit="text", shown=shown) as told:
         for start in range(0, len(todo), batch_size):
             batch = todo[start : start + batch_size]
             store.add([keys[p] for p in batch], _answers(generator, batch))
-            bar.update(len(batch))
-            _show_speed(bar, generator)
+            told.update(len(batch))
+            _show_speed(told, generator)
     texts = store.load(list(keys.values()))
     return [texts[keys[p]] for p in prompts], len(todo)
 
 
-def _show_speed(bar: Any, generator: Generator) -> None:
-    tokens, seconds = getattr(generator, "tokens", 0), bar.format_dict["elapsed"]
+def _show_speed(told: Any, generator: Generator) -> None:
+    tokens, seconds = getattr(generator, "tokens", 0), told.format_dict["elapsed"]
     if tokens and seconds:
-        bar.set_postfix_str(f"{tokens / seconds:.0f} tokens/s")
+        told.set_postfix_str(f"{tokens / seconds:.0f} tokens/s")
 
 
 def _answers(generator: Generator, prompts: list[str]) -> list[str]:

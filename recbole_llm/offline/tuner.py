@@ -11,9 +11,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
 from recbole_llm.core.checkpoint import load_checkpoint, save_atomically
+from recbole_llm.core.lines import bar
 from recbole_llm.features.encoders.adapters import tunable
 from recbole_llm.features.encoders.decoders import Source
 from recbole_llm.features.images import read_picture
@@ -74,8 +74,8 @@ class Tuner:
         there = self._resume(file, held)
         steps = list(_steps(learnt, self.settings, seed))
         self.model.train()
-        bar = tqdm(steps[there:], desc="Tuning", unit="step", disable=not shown)
-        for number, batch in enumerate(bar, there + 1):
+        told = bar(steps[there:], desc="Tuning", unit="step", shown=shown)
+        for number, batch in enumerate(told, there + 1):
             for sample in batch:  # one by one: no padding, any picture
                 (self.loss(sample) / len(batch)).backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from recbole_llm.core.config import Config
+from recbole_llm.core.lines import counted
 from recbole_llm.data.create import create_dataset
 from recbole_llm.features.item_settings import ItemSettings
 from recbole_llm.features.prompts import item_texts
@@ -35,4 +36,4 @@ def encode(files: Sequence[str] = (), argv: Sequence[str] = ()) -> Iterator[str]
         for token, text in islice(item_texts(config, stage.dataset).items(), _SHOWN):
             yield f"item {token} reads: {text}"
     yield str(report)
-    yield f"{len(encoded.table) - 1} items, {encoded.table.dimension} dimensions"
+    yield f"{counted(len(encoded.table) - 1, 'item')}, {encoded.table.dimension} numbers each"

@@ -108,9 +108,9 @@ def _loaded(checkpoint: str | Path, *settings: Any) -> Recommender:
 def _said(folder: Path, source: Recommender, worst: float, histories: bool) -> Iterator[str]:
     files = ", ".join(sorted(path.name for path in folder.iterdir()))
     yield f"{source.name} with {len(source.item_tokens) - 1:,} items in {folder}/: {files}"
-    yield f"its encoder agrees with torch to {worst:.0e}"
+    yield f"checked: user states are those of the checkpoint up to {worst:.0e}"
     who = f"--users={source.user_tokens[1]}" if histories else f"--items={source.item_tokens[1]}"
-    yield f"next: recbole-llm recommend {shlex.join([f'--model={folder}', who])}"
+    yield f"next     recbole-llm recommend {shlex.join([f'--model={folder}', who])}"
 
 
 def _vectors(model: Any) -> Any:

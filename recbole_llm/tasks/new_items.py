@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from recbole_llm.core.errors import first_names
+from recbole_llm.core.lines import counted
 from recbole_llm.core.tokens import Vocabulary, vocabulary_of
 from recbole_llm.data.catalogue import new_items
 from recbole_llm.data.create import create_dataset
@@ -99,5 +100,5 @@ def _grown(dataset: Dataset, tokens: object) -> Vocabulary:
 
 def _say(tokens: list[str], what: str) -> None:
     getLogger("recbole_llm").info(
-        f"{len(tokens)} new items of the item file ({first_names(tokens)}): {what}"
+        f"{counted(len(tokens), 'new item')} of the item file ({first_names(tokens)}): {what}"
     )

@@ -64,7 +64,6 @@ class Ranker:
     item_tokens: Any
     item_ids: Mapping[str, int]
     user_ids: Mapping[str, int]
-    where_ids = "known to the model"
 
     @property
     def titles(self) -> Mapping[str, str]:
@@ -117,16 +116,10 @@ class Ranker:
         Raises:
             ValueError: nobody, several ways at once, or unknown ids.
         """
-        ways = [way for way in (users, items, histories) if way is not None]
-        if len(ways) > 1:
-            raise ValueError("give one of users, items (a new user's history) and histories")
-        if not ways and query is None:
-            raise ValueError("say for whom: users (ids, or 'all'), items, histories, or a query")
+        check_whom(users, items, histories, query, query_weight)
         if histories is not None and not histories:
             raise ValueError("histories: no user given")
         asked = None if query is None else (query, query_weight)
-        if query is None and query_weight is not None:
-            raise ValueError("query_weight: there is no query to weigh")
         if users is not None:
             everyone = isinstance(users, str) and users == "all"
             return Wanted(self.known_ids(None if everyone else _listed(users)), None, asked)
@@ -158,8 +151,14 @@ class Ranker:
             allowed &= matching(where, self.fields)
         allowed[0] = False
         if not allowed.any():
-            raise ValueError("candidates, exclude and where leave no item to recommend")
+            given = {"candidates": candidates, "exclude": exclude, "where": where}
+            named = " and ".join(name for name, value in given.items() if value is not None)
+            raise ValueError(f"{named}: no item is left to recommend")
         return allowed
+
+    def where_ids(self, kind: str) -> str:
+        """What ids of a kind (user, item …) are, for messages."""
+        return f"the {kind}s that the model knows"
 
     def ids(self, kind: str, tokens: Iterable[Any]) -> Ids:
         """Internal ids of external ones.
@@ -175,7 +174,7 @@ class Ranker:
         if unknown:
             near = [f" '{name}' is unknown{_near(name, known)}" for name in unknown[:_LISTED]]
             shown = ";".join(near) + and_more(unknown, _LISTED)
-            raise ValueError(f"{kind}s:{shown}; ids are {self.where_ids}")
+            raise ValueError(f"{kind}s:{shown}; ids are {self.where_ids(kind)}")
         return np.array([known[name] for name in names], dtype=np.int64)
 
     def stream(
@@ -212,6 +211,23 @@ class Ranker:
         if self.titles:
             columns["title"] = np.array([self.titles.get(str(t), "") for t in tokens], dtype=object)
         return DataFrame({**columns, "score": best[kept]})
+
+
+def check_whom(
+    users: object = None,
+    items: object = None,
+    histories: object = None,
+    query: str | None = None,
+    query_weight: float | None = None,
+) -> None:
+    """Raise ValueError unless it is said in one way for whom items are wanted."""
+    ways = [way for way in (users, items, histories) if way is not None]
+    if len(ways) > 1:
+        raise ValueError("give one of users, items (a new user's history) and histories")
+    if not ways and query is None:
+        raise ValueError("say for whom: users (ids, or 'all'), items, histories, or a query")
+    if query is None and query_weight is not None:
+        raise ValueError("query_weight: there is no query to weigh")
 
 
 def _candidates(scores: Scores, k: int) -> Ids:

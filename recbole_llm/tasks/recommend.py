@@ -92,15 +92,20 @@ class Recommender(Ranker):
     def __init__(self, config: Config, model: AbstractRecommender, dataset: Dataset) -> None:
         self.config, self.name = config, str(config["model"])
         self.scorer = make_scorer(config, model, dataset)
+        self._trained_alone = not isinstance(model, TextItemModel)
         self.dataset = dataset = self.scorer.dataset  # with new items, where the model takes them
         self.user_tokens: Any = dataset.field2id_token[dataset.uid_field]
         self.item_tokens = dataset.field2id_token[dataset.iid_field]
         self.user_ids = dataset.field2token_id[dataset.uid_field]
         self.item_ids = dataset.field2token_id[dataset.iid_field]
-        self.where_ids = (
-            f"those of {dataset.uid_field} and {dataset.iid_field} in data set "
-            f"'{dataset.dataset_name}' after its filters, and known to the model"
-            + ("" if isinstance(model, TextItemModel) else _TRAINED)
+
+    def where_ids(self, kind: str) -> str:
+        """What ids of a kind are, for messages."""
+        field = self.dataset.uid_field if kind == "user" else self.dataset.iid_field
+        more = _TRAINED if kind != "user" and self._trained_alone else ""
+        return (
+            f"those of {field} in data set '{self.dataset.dataset_name}' after its filters, and "
+            f"known to the model{more}"
         )
 
     @classmethod

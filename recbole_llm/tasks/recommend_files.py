@@ -14,6 +14,7 @@ from recbole_llm.core.errors import absent
 from recbole_llm.core.lines import counted, say_meanwhile
 from recbole_llm.tasks.convert.sources import Problems
 from recbole_llm.tasks.output import kind_of, write
+from recbole_llm.tasks.ranking import check_whom
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -41,6 +42,7 @@ def recommend_to_file(
     if (checkpoint is None) == (folder is None):
         raise ValueError("name a model: --checkpoint=FILE, or --model=FOLDER of an exported one")
     kind = kind_of(kind, output)
+    check_whom(histories=histories, **whom)
     only, never = (None if file is None else read_ids(file) for file in (candidates, exclude))
     new = None if histories is None else read_histories(histories)
     say_meanwhile(f"loading {checkpoint or folder}")
@@ -65,7 +67,10 @@ def _loaded(
 
         if argv or config_file_list:
             given = " ".join([*argv, *config_file_list])
-            raise ValueError(f"an exported model takes no settings, which {given} are")
+            raise ValueError(
+                f"an exported model takes no settings: leave out {given}, or see the options by "
+                f"recbole-llm recommend --help"
+            )
         return Standalone(folder)
     from recbole_llm.tasks.recommend import Recommender
 

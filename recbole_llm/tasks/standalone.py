@@ -47,10 +47,10 @@ class Standalone(Ranker):
         ValueError: no such folder, or one whose files are missing, damaged or do not fit.
     """
 
-    where_ids = "those of the exported model"
-
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
+        if self.folder.is_file():
+            raise ValueError(f"'{folder}' is a file; of a checkpoint write --checkpoint={folder}")
         if not (self.folder / FILES.settings).is_file():
             raise ValueError(
                 f"'{folder}' holds no exported model; make one with recbole-llm export"

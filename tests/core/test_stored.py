@@ -12,6 +12,7 @@ import torch
 
 from recbole_llm.core.config import Config
 from recbole_llm.core.plugins import list_models
+from recbole_llm.core.registry import ModelSpec
 from recbole_llm.core.stored import NEVER, plain_config, taken
 
 OF_RECBOLE = ("SASRecF", "DIN", "DIEN", "FM", "CKE", "KGAT", "MultiVAE", "EASE", "Pop", "S3Rec")
@@ -51,6 +52,13 @@ def test_the_users_own_settings_beat_the_stored_ones() -> None:
     config = Config(None, None, ["a.yaml"], {"epochs": 9}, ["--topk=[10]"], stored=own)
     assert (config["seed"], config["epochs"], config["topk"]) == (3, 9, [10])
     assert config["data_path"] == str(Path("mine/shop"))
+
+
+def test_the_loss_of_a_plugin_without_settings_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = ModelSpec("Mine", "recbole_llm.models.stock.sasrec:SASRec")
+    monkeypatch.setattr("recbole_llm.core.stored.find_model", lambda name: spec)
+    given = {"model": "Mine", "dataset": "x", "data_path": "d/x", "loss_type": "BCE", "own": 3}
+    assert taken(given, "f")["loss_type"] == "BCE" and "own" not in taken(given, "f")
 
 
 @pytest.mark.parametrize("key", sorted(NEVER))

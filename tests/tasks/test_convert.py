@@ -94,7 +94,7 @@ def test_the_summary_counts_items_without_orders_and_texts_and_names_replaced_fi
     items = pd.DataFrame({"item": ["a", "b", "c", "d"], "title": ["tea", "", "mug", ""]})
     items["price"] = [1.5, 2.5, 3.5, 4.5]  # is no text
     summary = recbole_llm.from_pandas(orders, "dataset/s", items=items)
-    said = "texts    of 2 of 2 items; 2 more items have no interactions; 2 rows have no text"
+    said = "texts    of 2 of 2 items; 2 more items without interactions; 2 rows without text"
     assert said in summary.lines()
     assert not any(line.startswith("replaced") for line in summary.lines())
     again = recbole_llm.from_pandas(orders, "dataset/s", items=items)
@@ -374,6 +374,28 @@ def test_what_cannot_be_meant(arguments: list[str], message: str) -> None:
     assert not list(Path.cwd().rglob("*.inter"))
 
 
+def test_both_files_or_none(shop: None) -> None:
+    """An error in the items leaves the interactions as they were."""
+    convert("orders.csv", "dataset/shop")
+    before = Path("dataset/shop/shop.inter").read_text()
+    Path("orders.csv").write_text(f"{ORDERS}9;dora;A1;2024-04-01;1.0\n")
+    with pytest.raises(ValueError, match="--text: 'products.csv' has no column 'colour'"):
+        convert("orders.csv", "dataset/shop", "products.csv", Roles(text=["colour"]))
+    assert Path("dataset/shop/shop.inter").read_text() == before
+    with pytest.raises(ValueError, match="has no column 'colour'"):
+        convert("orders.csv", "dataset/new", "products.csv", Roles(text=["colour"]))
+    assert not Path("dataset/new").exists()
+
+
+def test_a_named_column_is_not_guessed_to_be_another() -> None:
+    Path("clicks.csv").write_text(
+        "user,item,ordered_at,stars\na,x,2024-01-01,1\nb,x,2024-01-02,0\n"
+    )
+    convert("clicks.csv", "dataset/clicks", roles=Roles(label="stars"))
+    header = Path("dataset/clicks/clicks.inter").read_text().splitlines()[0]
+    assert header == "user_id:token\titem_id:token\ttimestamp:float\tlabel:float"
+
+
 def test_the_present_folder_has_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("here").mkdir()
     Path("here/o.csv").write_text("user,item\nu1,a\n")
@@ -387,4 +409,4 @@ def test_columns_of_either_table_are_told_apart() -> None:
     Path("i.csv").write_text("item,user,time\na,b c,d\n")
     done = CliRunner().invoke(main, ["convert", "o.csv", "--items=i.csv", "--output=o"])
     assert "columns  user → user_id:token, item → item_id:token, time → timestamp:f" in done.output
-    assert "items'   item → item_id:token, user → user:token_seq, time → time:token" in done.output
+    assert "of items item → item_id:token, user → user:token_seq, time → time:token" in done.output

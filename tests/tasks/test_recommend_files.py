@@ -83,11 +83,27 @@ def test_only_some_items(inside: dict[str, Any]) -> None:
     assert set(own["genre:token"]) == {"horror"} and (own["price:float"].astype(float) < 3).all()
     for keys, message in (
         ({"candidates": ["i9999"]}, "candidates: 'i9999' is unknown"),
-        ({"candidates": ["i1"], "exclude": ["i1"]}, "leave no item to recommend"),
+        ({"candidates": ["i1"], "exclude": ["i1"]}, "candidates and exclude: no item is left"),
         ({"where": "colour == 'red'"}, "where: the field 'colour' is unknown"),
     ):
         with pytest.raises(ValueError, match=message):
             recommend(source, "u1", **keys)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--checkpoint=gone.pth"], "error: say for whom"),  # before anything is loaded
+        (["--checkpoint=gone.pth", "--users=u1", "--items=i1"], "error: give one of users, items"),
+        (["--model={SASRec}", "--users=u1"], "is a file; of a checkpoint write --checkpoint="),
+        (["--model=exported", "--users=u1", "--topk=5"], "takes no settings: leave out --topk=5"),
+        (["--checkpoint={SASRec}", "--users=u99"], "ids are those of user_id in data set 'tiny'"),
+    ],
+)
+def test_what_cannot_be_meant(inside: dict[str, Any], arguments: list[str], message: str) -> None:
+    given = [argument.format(**inside) for argument in arguments]
+    done = CliRunner().invoke(main, ["recommend", *given])
+    assert done.exit_code == 2 and message in done.output
 
 
 def test_many_new_users(inside: dict[str, Any]) -> None:

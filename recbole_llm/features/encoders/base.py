@@ -84,6 +84,9 @@ class HiddenStates(Protocol):
     layer: int
 
 
+_PARTS = ("fingerprint", "dimension", "encode")
+
+
 def create_encoder(config: ConfigLike) -> Encoder | TableSource:
     """The encoder that `encoder` names.
 
@@ -98,8 +101,18 @@ def create_encoder(config: ConfigLike) -> Encoder | TableSource:
         raise _unavailable(spec, f"it needs a package: pip install {packages}")
     try:
         encoder: Encoder | TableSource = resolve(spec.factory)(config)
-    except (EncoderError, ImportError) as error:
+    except ImportError as error:
         raise _unavailable(spec, str(error)) from error
+    except EncoderError as error:
+        raise EncoderError(f"encoder '{spec.name}' cannot be loaded: {error}") from error
+    kinds = (_PARTS, ("fingerprint", "encode_contents"), ("table",))
+    parts = set(dir(type(encoder))) | set(vars(encoder))
+    if not any(parts.issuperset(kind) for kind in kinds):
+        lacking = ", ".join(sorted(set(_PARTS) - parts))
+        raise EncoderError(
+            f"encoder '{spec.name}': {type(encoder).__name__} has no {lacking}, which an encoder "
+            f"needs (docs/plugins.md)"
+        )
     return encoder
 
 

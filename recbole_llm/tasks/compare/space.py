@@ -54,7 +54,9 @@ def _part(text: str, entry: Entry, offered: Space) -> tuple[str, Any]:
         raise ValueError(f"search: {key} is set to {entry.config[key]}; leave out --{key}")
     if not given:
         if key not in offered:
-            raise unknown("search: the key", key, offered, f"say where: --search='{key}=[…,…]'")
+            if key in entry.config:
+                raise ValueError(f"search: {key}: say where, such as --search='{key}=[…,…]'")
+            raise unknown("search: the key", key, offered)
         return key, offered[key]
     ends = _range(where)
     # Each is refused here rather than in a trial; of a range also what lies between its ends.

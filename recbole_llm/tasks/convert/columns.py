@@ -20,8 +20,9 @@ KNOWN = {
              "clientid", "client", "buyerid", "memberid", "accountid", "sessionid"),
     "item": ("itemid", "item", "parentasin", "asin", "productid", "product", "sku", "movieid",
              "articleid", "trackid", "bookid", "songid", "iid"),
-    "time": ("timestamp", "time", "datetime", "date", "unixreviewtime", "createdat", "orderdate",
-             "eventtime", "purchasedate", "ts"),
+    "time": ("timestamp", "time", "datetime", "date", "unixreviewtime", "createdat", "createdon",
+             "orderdate", "ordertime", "orderedat", "orderedon", "eventtime", "purchasedate",
+             "purchasedat", "boughtat", "visitedat", "ts"),
     "rating": ("rating", "overall", "stars", "ratings"), "label": ("label",), "keep": (),
 }  # fmt: skip
 _UNITS = ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3))  # from this size on, so many make a second

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -34,8 +35,10 @@ class Interactions:
         self.columns: dict[str, str] = {}  # {role: column}
         self.times = Times()
 
-    def write(self) -> set[str]:
-        """Write the ``.inter`` file; the items that it has."""
+    @contextmanager
+    def written(self) -> Iterator[set[str]]:
+        """Write the ``.inter`` file. The block gets its items, and the file is put in place when
+        the block ends well."""
         folder = self.summary.folder
         with written_whole(folder / f"{folder.name}.inter", OTHER_FOLDER) as file:
             for chunk in self.source.chunks():
@@ -45,10 +48,10 @@ class Interactions:
                 file.write(as_lines(self._usable(chunk)))
                 self.progress(len(chunk))
             self._check()
-        summary = self.summary
-        summary.users, summary.items = len(self.users), len(self.items)
-        summary.problems += [*self.source.problems, *self.problems]
-        return self.items
+            summary = self.summary
+            summary.users, summary.items = len(self.users), len(self.items)
+            summary.problems += [*self.source.problems, *self.problems]
+            yield self.items
 
     def _begin(self, chunk: DataFrame) -> None:
         names = [str(name) for name in chunk if name != LINE]
@@ -57,7 +60,8 @@ class Interactions:
             self._take(role, require(role, getattr(roles, role), names, where))
         for role in ("rating", "time", "label"):
             column = find(role, getattr(roles, role), names, where)
-            if column is not None:
+            guessed = getattr(roles, role) is None
+            if column is not None and not (guessed and column in roles.named()):
                 self._take(role, column)
         for typed in roles.keep:
             # A column's own name may hold a colon.

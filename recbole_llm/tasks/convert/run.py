@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,14 +66,26 @@ def convert(
         items = Source(items, encoding=encoding)
     files = (folder / f"{folder.name}.{kind}" for kind in ("inter", "item"))
     summary = Summary(folder, replaced=[file.name for file in files if file.exists()])
-    known = Interactions(source, roles, summary, progress).write()
     described = items or (source if roles.text else None)
-    if described is not None:
-        Items(described, roles, summary, known, progress, items is not None).write()
-    elif f"{folder.name}.item" in summary.replaced:
+    rows = Interactions(source, roles, summary, progress)
+    with _removed_if_empty(folder), rows.written() as known:
+        if described is not None:
+            Items(described, roles, summary, known, progress, items is not None).write()
+    if described is None and f"{folder.name}.item" in summary.replaced:
         summary.replaced.remove(f"{folder.name}.item")
         summary.problems.append(f"{folder.name}.item was there before, and stays as it is")
     return summary
+
+
+@contextmanager
+def _removed_if_empty(folder: Path) -> Iterator[None]:
+    """Leave no empty folder behind where the block fails."""
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # it holds files
+            folder.rmdir()
+        raise
 
 
 def _named(output: str | Path) -> Path:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from recbole_llm.core.lines import counted
+
 _SMALL = 1e8  # smaller times, before 1973, are numbers of events rather than seconds
 
 
@@ -33,6 +35,11 @@ class Roles:
     keep: Sequence[str] = ()
     text: Sequence[str] | None = None
     date_format: str | None = None
+
+    def named(self) -> set[str]:
+        """The columns that the user gave a role."""
+        given = (self.user, self.item, self.time, self.rating, self.label)
+        return {name for name in given if name is not None}
 
 
 @dataclass
@@ -73,12 +80,12 @@ class Summary:
         rows = [("written", f"{self.folder}/{self.folder.name}.inter" + self._item_file())]
         rows += [("columns", ", ".join(f"{a} → {b}" for a, b in self.columns.items()))]
         if self.of_items:
-            rows += [("items'", ", ".join(f"{a} → {b}" for a, b in self.of_items.items()))]
+            rows += [("of items", ", ".join(f"{a} → {b}" for a, b in self.of_items.items()))]
         used = {**self.columns, **(self.of_items if self.one_table else {})}
         unused = [name for name in self.given if name not in used]
         rows += [("unused", ", ".join(unused))] if unused else []
-        counts = (self.users, "users"), (self.items, "items"), (self.interactions, "interactions")
-        rows += [("size", ", ".join(f"{number:,} {what}" for number, what in counts))]
+        counts = (self.users, "user"), (self.items, "item"), (self.interactions, "interaction")
+        rows += [("size", ", ".join(counted(number, what) for number, what in counts))]
         rows += [("times", f"{_day(self.first)} to {_day(self.last)}")] if self._timed() else []
         rows += [] if self._timed() else [("times", "none: sequential models need them (--time=…)")]
         if self.described is not None:
@@ -96,8 +103,8 @@ class Summary:
     def _texts(self) -> str:
         parts = [f"of {self.described:,} of {self.items:,} items"]
         without = self.listed - (self.described or 0)
-        parts += [f"{without:,} more items have no interactions"] if without else []
-        parts += [f"{self.blank:,} rows have no text"] if self.blank else []
+        parts += [f"{counted(without, 'more item')} without interactions"] if without else []
+        parts += [f"{counted(self.blank, 'row')} without text"] if self.blank else []
         return "; ".join(parts)
 
     def _item_file(self) -> str:

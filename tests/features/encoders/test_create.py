@@ -56,15 +56,27 @@ def test_a_missing_package_is_named_with_the_kinds_that_work(
     assert str(caught.value) == expected
 
 
-def test_a_factorys_refusal_is_passed_on_with_the_kinds_that_work(
+def test_a_factorys_refusal_is_passed_on(
     register: Callable[..., None],
 ) -> None:
     def refuse(config: Any) -> None:
         raise EncoderError("no weights")
 
     register(EncoderSpec("a", refuse), EncoderSpec("b", refuse))
-    with pytest.raises(EncoderError, match="'a' cannot be loaded: no weights; .* here: b"):
+    with pytest.raises(EncoderError, match="^encoder 'a' cannot be loaded: no weights$"):
         create_encoder(PlainConfig(encoder="a"))
+
+
+def test_what_is_no_encoder_says_what_it_lacks(register: Callable[..., None]) -> None:
+    class Half:
+        dimension = 3
+
+        def encode(self, texts: Any) -> None:
+            raise AssertionError
+
+    register(EncoderSpec("half", lambda config: Half()))
+    with pytest.raises(EncoderError, match="encoder 'half': Half has no fingerprint, which an enc"):
+        create_encoder(PlainConfig(encoder="half"))
 
 
 def test_a_plugins_encoder_gets_the_configuration(register: Callable[..., None]) -> None:
