@@ -206,9 +206,13 @@ README_GENERAL = (
     Row("`AlphaRec`", "general", "AlphaRec, prime-pantry"),
 )
 CLICKS = [Row(name, "clicks-labels") for name in ("BAHE", "DIN", "DIN, item_init", "DeepFM", "DCN")]
+STARTS = ("BAHE, item_init", "DIN, item_init", "BAHE, random vectors")
 SAMPLED = {
-    "ml-100k": ("BAHE, item_init", "DIN", "DIN, item_init"),
-    "prime-pantry": ("BAHE", "DIN", "DIN, item_init", "BAHE, random vectors"),
+    "ml-100k": [Row(n, "clicks-ml-100k") for n in ("BAHE, item_init", "DIN", "DIN, item_init")],
+    "prime-pantry": [
+        *(Row(name, "clicks-prime-pantry") for name in ("BAHE", "DIN")),
+        *(Row(name, "clicks-prime-pantry-starts") for name in STARTS),
+    ],
 }
 PAD_ABLATIONS = (
     "PAD", "ID expert alone", "no alignment (gamma 0)", "linear kernel", "cosine kernel",
@@ -254,8 +258,7 @@ TABLES = {
     "general": Table(GENERAL, (*(replace(c, best=False) for c in (VALID, TEST, RECALL)), EPOCH)),
     "clicks-labels": Table(CLICKS, CLICK_COLUMNS),
     **{
-        f"clicks-{data}": Table([Row(name, f"clicks-{data}") for name in names], CLICK_COLUMNS)
-        for data, names in SAMPLED.items()
+        f"clicks-{data}": Table(rows, CLICK_COLUMNS) for data, rows in SAMPLED.items()
     },
     "ablations-pad": ablations("ablations-pad", PAD_ABLATIONS),
     "ablations-llmesr": ablations("ablations-llmesr", LLMESR_ABLATIONS),
