@@ -89,11 +89,13 @@ def _compared(
         return ~inside if isinstance(operator, ast.NotIn) else inside
     if isinstance(a, list) or isinstance(b, list):
         raise _wrong("a list goes with 'in'")
+    there: Any = True
     if _is_number(a) or _is_number(b):
         a, b = _numbers(a), _numbers(b)
+        there = np.isfinite(a) & np.isfinite(b)
     if isinstance(operator, (ast.Eq, ast.NotEq)):
-        mask = np.broadcast_to(np.equal(a, b), size)
-        return ~mask if isinstance(operator, ast.NotEq) else mask.astype(bool)
+        same = np.equal(a, b) == isinstance(operator, ast.Eq)
+        return np.broadcast_to(same & there, size).astype(bool)
     order = _ORDER.get(type(operator))
     if order is None:
         raise _wrong(f"'{type(operator).__name__}' is no comparison of values")
