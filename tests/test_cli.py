@@ -159,7 +159,7 @@ def test_encode_reports_what_it_did_and_runs_warm_the_second_time() -> None:
     arguments = ["encode", "--dataset=tiny", "--encoder=hash"]
     first, second = (CliRunner().invoke(main, arguments) for _ in range(2))
     assert first.exit_code == second.exit_code == 0, first.output
-    assert "60 items, 16 dimensions" in second.output
+    assert "60 items, 16 numbers each" in second.output
     assert "encode: there already (60 texts)" in second.output
     assert first.output.count(" reads: title: The ") == 3
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from recbole_llm.commands.shared import ARGS, command, configured, names
+from recbole_llm.commands.shared import ARGS, OPTIONS, command, configured, names
 
 
-@click.command()
+@click.command(context_settings=OPTIONS)
 @click.argument("interactions", type=click.Path())
 @click.option("--output", required=True, help="Folder of the data set, such as dataset/shop.")
 @click.option("--items", type=click.Path(), help="Table of the items, one row an item.")

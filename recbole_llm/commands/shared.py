@@ -10,7 +10,14 @@ from typing import Any
 
 import click
 
-ARGS = {"ignore_unknown_options": True, "allow_extra_args": True}
+
+def _spelt(name: str) -> str:
+    """``--date_format`` is ``--date-format``, since keys have underscores."""
+    return name.replace("_", "-")
+
+
+OPTIONS: dict[str, Any] = {"token_normalize_func": _spelt}
+ARGS: dict[str, Any] = {**OPTIONS, "ignore_unknown_options": True, "allow_extra_args": True}
 arguments = click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 
 

@@ -106,6 +106,11 @@ def test_what_cannot_be_meant(inside: dict[str, Any], arguments: list[str], mess
     assert done.exit_code == 2 and message in done.output
 
 
+def test_options_are_spelt_either_way_and_keys_as_they_are(inside: dict[str, Any]) -> None:
+    base = [f"--checkpoint={inside['SASRec']}", "--users=u1", "--eval_memory_mib=64"]
+    assert call(*base, "--keep_history", "--k=3") == call(*base, "--keep-history", "-k", "3")
+
+
 def test_many_new_users(inside: dict[str, Any]) -> None:
     histories = {"anna": ["i1", "i5"], "bob": ["i2"]}
     lines = [json.dumps({"user": name, "items": own}) for name, own in histories.items()]
