@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from recbole.utils import InputType
+
 from recbole_llm.core.plugins import get_registry
 from recbole_llm.core.recbole_data import RecBoleData
 from recbole_llm.core.recbole_evaluation import RecBoleEvaluation
@@ -57,6 +59,21 @@ def check_settings(config: Config, spec: ModelSpec) -> None:
     for settings in built:
         settings.check(config)
     _check_processes(given)
+
+
+def check_negatives(config: Config) -> None:
+    """RecBole's pairwise models read a negative for each target; others may draw their own.
+
+    Raises:
+        ValueError: one of these has none.
+    """
+    of_recbole = config.model_class.__module__.startswith("recbole.")
+    drawn = (config["train_neg_sample_args"] or {}).get("distribution") not in (None, "none")
+    if of_recbole and config["MODEL_INPUT_TYPE"] == InputType.PAIRWISE and not drawn:
+        raise ValueError(
+            f"train_neg_sample_args: {config['model']} compares each item with a negative one, and "
+            f"none are drawn; leave the key out"
+        )
 
 
 def _check_finite(values: Mapping[str, Any], inside: str = "") -> None:

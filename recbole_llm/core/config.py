@@ -16,10 +16,11 @@ from recbole.config import Config as RecBoleConfig
 from recbole.utils import InputType, ModelType
 
 from recbole_llm.core import compat, distributed
-from recbole_llm.core.checks import check_settings, declared_keys
+from recbole_llm.core.checks import check_negatives, check_settings, declared_keys
 from recbole_llm.core.errors import absent, did_you_mean
 from recbole_llm.core.metrics import by_kind
 from recbole_llm.core.plugins import find_model, get_model
+from recbole_llm.core.protocols import stands_for
 from recbole_llm.core.recbole_evaluation import RecBoleEvaluation
 from recbole_llm.core.registry import PROPERTIES, ModelSpec, resolve
 from recbole_llm.core.schema import (
@@ -36,15 +37,6 @@ from recbole_llm.core.yaml_files import ConfigLoader, read_yaml
 
 DEFAULT_DATASET = "ml-100k"  # ships in recbole
 _LISTS = ("metrics", "eval_groups")  # of names
-PROTOCOLS = {
-    "leave-one-out": {
-        "split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "full",
-    },
-    "random": {
-        "split": {"RS": [0.8, 0.1, 0.1]}, "order": "RO", "group_by": "user", "mode": "full",
-    },
-}  # fmt: skip
-_IN_ORDER = "{'split': {'RS': [0.8, 0.1, 0.1]}, 'order': 'TO', 'group_by': 'user', 'mode': 'full'}"
 _PAIRWISE_LOSSES = ("BPR", "BCE", "SSM")
 
 
@@ -86,7 +78,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
                 raise absent("config file", file)
         super().__init__(model, dataset, config_file_list, dict(config_dict or {}))
         self._set_input_type()
-        self._check_negatives()
+        check_negatives(self)
         self._check_keys()
 
     def _convert_config_dict(self, config_dict: dict[str, Any]) -> dict[str, Any]:
@@ -186,17 +178,11 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         return final
 
     def _eval_args(self, protocol: str, final: Mapping[str, Any]) -> dict[str, Any]:
-        """What a protocol stands for; unknown names are left to the settings' check."""
         given = self.external_config_dict.get("eval_args")
         if given is not None and given != self._stored.get("eval_args"):
             raise ValueError("protocol: stands for eval_args; give one of the two")
-        if protocol == "random" and final["MODEL_TYPE"] == ModelType.SEQUENTIAL:
-            raise ValueError(
-                f"protocol: random takes items out of the middle of a history, which "
-                f"{self.model} reads in order; choose leave-one-out, or split in order of time: "
-                f'--eval_args="{_IN_ORDER}"'
-            )
-        return dict(PROTOCOLS.get(protocol, final["eval_args"]))
+        in_order = final["MODEL_TYPE"] == ModelType.SEQUENTIAL
+        return stands_for(protocol, self.model, in_order) or final["eval_args"]
 
     def _set_default_parameters(self) -> None:
         # RecBole refuses GAUC among metrics of labels; see `by_kind`.
@@ -226,16 +212,6 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         # RecBole derives it from the losses CE and BPR only.
         if self["MODEL_INPUT_TYPE"] is None and self["loss_type"] in _PAIRWISE_LOSSES:
             self.final_config_dict["MODEL_INPUT_TYPE"] = InputType.PAIRWISE
-
-    def _check_negatives(self) -> None:
-        """RecBole's pairwise models read a negative for each target; others may draw their own."""
-        of_recbole = self.model_class.__module__.startswith("recbole.")
-        drawn = (self["train_neg_sample_args"] or {}).get("distribution") not in (None, "none")
-        if of_recbole and self["MODEL_INPUT_TYPE"] == InputType.PAIRWISE and not drawn:
-            raise ValueError(
-                f"train_neg_sample_args: {self.model} compares each item with a negative one, and "
-                f"none are drawn; leave the key out"
-            )
 
     def _check_keys(self) -> None:
         known = recbole_keys() | declared_keys(self, self._spec) | set(self.internal_config_dict)

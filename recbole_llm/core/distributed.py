@@ -202,18 +202,16 @@ def part_randomness(seed: int) -> None:
     if not is_main():
         import torch
 
-        torch.manual_seed(seed + rank())
-        np.random.seed(seed + rank())
+        own = (seed + _STREAMS * rank()) % 2**32
+        torch.manual_seed(own)
+        np.random.seed(own)
 
 
 def part_worker(worker: int) -> None:
     """The same in a worker of a loader, which torch seeds alike in each process."""
-    if not is_main():
-        import torch
+    import torch
 
-        seed = (torch.initial_seed() + _STREAMS * rank()) % 2**32
-        torch.manual_seed(seed)
-        np.random.seed(seed)
+    part_randomness(torch.initial_seed())
 
 
 @contextmanager

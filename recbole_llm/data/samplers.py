@@ -177,11 +177,7 @@ class RepeatableSampler(_Draws, RecBoleRepeatableSampler):  # type: ignore[misc]
         return self.dataset
 
     def set_phase(self, phase: str) -> RepeatableSampler:
-        """The sampler of a phase.
-
-        Raises:
-            ValueError: there is no second item that could be drawn in place of a row's own.
-        """
+        """The sampler of a phase; ValueError where every item that is drawn is a row's own."""
         sampler: RepeatableSampler = super().set_phase(phase)
         drawn = len(self._keys) if self.distribution == "popularity" else self.item_num - 1
         if drawn < 2:

@@ -23,7 +23,7 @@ from recbole_llm.tasks.recommend import Recommender
 from recbole_llm.tasks.standalone import FILES, FORMAT
 
 if TYPE_CHECKING:
-    from recbole_llm.tasks.ranking import Ids
+    from recbole_llm.tasks.whom import Ids
 
 EXPORTED = "PAD, LLM-ESR, Molar, SASRec, GRU4Rec and AlphaRec"
 _CHECKED = 20  # histories on which the exported encoder must agree with torch

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from recbole_llm.tasks.standalone import Standalone
 
 if TYPE_CHECKING:
-    from recbole_llm.tasks.ranking import Ids
+    from recbole_llm.tasks.whom import Ids
 
 _CLOSE = 1e-5
 

@@ -6,7 +6,6 @@ No torch and no RecBole are needed here.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,38 +14,16 @@ import numpy.typing as npt
 from recbole_llm.core.errors import and_more, near_matches
 from recbole_llm.core.tokens import PADDING
 from recbole_llm.core.where import matching
+from recbole_llm.tasks.whom import NEW_USER, Histories, Ids, Wanted, check_whom
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-NEW_USER = ""  # how the results name a user given by items or by a query alone
 _COMPARED = 20_000  # ids that a misspelt one is compared with
 _GROUP = 16  # columns whose maximum is taken first
 _LISTED = 5  # unknown ids in a message
-Ids = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float32]
 Batch = tuple[list[str], list[Ids], Scores]  # names, items that each has, scores [B, n]
-Histories = Mapping[str, Sequence[Any]]
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """For whom: one of the three.
-
-    Args:
-        known: internal ids of known users.
-        new: {name: internal ids of a new user's items, oldest first}.
-        query: text, and its weight or None.
-    """
-
-    known: Ids | None = None
-    new: Mapping[str, Ids] | None = None
-    query: tuple[str, float | None] | None = None
-
-    @property
-    def count(self) -> int:
-        """Users."""
-        return len(self.known) if self.known is not None else len(self.new or {NEW_USER: ()})
 
 
 class Ranker:
@@ -211,23 +188,6 @@ class Ranker:
         if self.titles:
             columns["title"] = np.array([self.titles.get(str(t), "") for t in tokens], dtype=object)
         return DataFrame({**columns, "score": best[kept]})
-
-
-def check_whom(
-    users: object = None,
-    items: object = None,
-    histories: object = None,
-    query: str | None = None,
-    query_weight: float | None = None,
-) -> None:
-    """Raise ValueError unless it is said in one way for whom items are wanted."""
-    ways = [way for way in (users, items, histories) if way is not None]
-    if len(ways) > 1:
-        raise ValueError("give one of users, items (a new user's history) and histories")
-    if not ways and query is None:
-        raise ValueError("say for whom: users (ids, or 'all'), items, histories, or a query")
-    if query is None and query_weight is not None:
-        raise ValueError("query_weight: there is no query to weigh")
 
 
 def _candidates(scores: Scores, k: int) -> Ids:

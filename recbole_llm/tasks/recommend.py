@@ -18,8 +18,9 @@ from torch import Tensor
 from recbole_llm.data.ranking_step import user_bytes
 from recbole_llm.data.settings import EngineSettings
 from recbole_llm.models.base import TextItemModel
-from recbole_llm.tasks.ranking import NEW_USER, Batch, Histories, Ids, Ranker, Scores, Wanted
+from recbole_llm.tasks.ranking import Batch, Ranker, Scores
 from recbole_llm.tasks.scoring import make_scorer
+from recbole_llm.tasks.whom import NEW_USER, Histories, Ids, Wanted
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -14,7 +14,7 @@ from recbole_llm.core.errors import absent
 from recbole_llm.core.lines import counted, say_meanwhile
 from recbole_llm.tasks.convert.sources import Problems
 from recbole_llm.tasks.output import kind_of, write
-from recbole_llm.tasks.ranking import check_whom
+from recbole_llm.tasks.whom import check_whom
 
 if TYPE_CHECKING:
     from pandas import DataFrame

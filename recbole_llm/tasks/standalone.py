@@ -17,7 +17,8 @@ import numpy as np
 
 from recbole_llm.core.errors import one_line
 from recbole_llm.core.tokens import PADDING
-from recbole_llm.tasks.ranking import Batch, Ids, Ranker, Wanted
+from recbole_llm.tasks.ranking import Batch, Ranker
+from recbole_llm.tasks.whom import Ids, Wanted
 
 FORMAT = 1
 _STEP_BYTES = 8 * 2**20  # of scores at once: what caches hold is ranked quickest

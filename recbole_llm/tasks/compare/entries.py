@@ -11,7 +11,8 @@ from typing import Any
 
 from recbole.utils import ModelType
 
-from recbole_llm.core.config import PROTOCOLS, Config
+from recbole_llm.core.config import Config
+from recbole_llm.core.protocols import PROTOCOLS
 from recbole_llm.core.recbole_data import RecBoleData
 from recbole_llm.core.recbole_evaluation import RecBoleEvaluation
 from recbole_llm.core.schema import parse_command_line
