@@ -47,6 +47,7 @@ class MolarSettings(MIRMSettings, DecoderSettings, BackboneSettings, SequentialS
         "temperature": Between(0.02, 0.5),
         "vector_whitening": (0.0, 0.5, 1.0),
         "item_std": Between(0.01, 0.5),
+        "item_hidden_size": (384, 768),
     }
 
     fusion: Literal["post_alignment", "early_fusion", "no_alignment"] = "post_alignment"
@@ -79,10 +80,10 @@ class MolarSettings(MIRMSettings, DecoderSettings, BackboneSettings, SequentialS
     """Attention heads of the small decoder."""
     decoder_inner: Count = 192
     """Width of the small decoder's feed-forward net."""
-    decoder_dropout_prob: Dropout = 0.0
+    decoder_dropout_prob: Dropout = 0.5
     """Dropout in the small decoder, on attention probabilities and on what its nets add, and in
     the net of the content vectors."""
-    item_dropout_prob: Dropout = 0.0
+    item_dropout_prob: Dropout = 0.5
     """Dropout on the item vectors of a history, before the decoder."""
 
     vector_whitening: Share = 0.5
