@@ -67,9 +67,13 @@ def check_negatives(config: Config) -> None:
     Raises:
         ValueError: one of these has none.
     """
+    from recbole.data import dataloader, utils
+
     of_recbole = config.model_class.__module__.startswith("recbole.")
     drawn = (config["train_neg_sample_args"] or {}).get("distribution") not in (None, "none")
-    if of_recbole and config["MODEL_INPUT_TYPE"] == InputType.PAIRWISE and not drawn:
+    if not of_recbole or drawn or config["MODEL_INPUT_TYPE"] != InputType.PAIRWISE:
+        return
+    if utils.get_dataloader(config, "train") is not dataloader.UserDataLoader:  # of autoencoders
         raise ValueError(
             f"train_neg_sample_args: {config['model']} compares each item with a negative one, and "
             f"none are drawn; leave the key out"

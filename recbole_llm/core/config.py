@@ -167,8 +167,11 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         )
         if no_negatives and "train_neg_sample_args" not in self.external_config_dict:
             final["train_neg_sample_args"] = None  # RecBole's default asks for one, then refuses it
-        if isinstance(given := final["eval_args"], dict):  # RecBole's rest is that of no type
-            final["eval_args"] = {**self.internal_config_dict["eval_args"], **given}
+        given = final["eval_args"]
+        if final["MODEL_TYPE"] == ModelType.SEQUENTIAL and isinstance(given, dict):
+            # RecBole fills the rest with RO, which it then refuses for these models.
+            own = self.internal_config_dict["eval_args"].items()
+            final["eval_args"] = {k: v for k, v in own if k in ("order", "split")} | given
         if final.get("protocol") is not None:
             final["eval_args"] = self._eval_args(str(final["protocol"]), final)
         final["model"], final["dataset"] = self.model, self.dataset

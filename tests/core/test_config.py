@@ -224,6 +224,11 @@ def test_what_would_break_in_the_run_is_refused(keys: dict[str, Any], message: s
         Config("BPR", config_dict=keys)
 
 
+@pytest.mark.parametrize("model", ["MultiDAE", "ENMF", "SASRec", "AlphaRec", "EASE"])
+def test_models_that_draw_no_negatives(model: str) -> None:
+    Config(model, config_dict={"train_neg_sample_args": None})
+
+
 def test_the_defaults_of_every_stock_model_are_within_the_ranges() -> None:
     for name in sorted(recbole_models()):
         file = RECBOLE / "properties" / "model" / f"{name}.yaml"

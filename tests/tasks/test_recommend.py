@@ -233,7 +233,9 @@ def test_errors_name_the_fault_and_the_way_out() -> None:
     message = _error(bpr, users=["u1", "u400", "[PAD]"])
     assert "users: 'u400' is unknown (near: 'u4' or 'u0'); '[PAD]' is unknown;" in message
     assert "ids are those of user_id" in message and "after its filters" in message
-    assert "such as PAD, also rank later items" in message
+    assert "such as PAD" not in message  # which is of items
+    unknown = _error(bpr, users=["u1"], candidates=["i400"])
+    assert "ids are those of item_id" in unknown and "also rank later items" in unknown
     assert "BPR learns about each user in training" in _error(bpr, items=["i1"])
     assert "query: BPR has no text of the user" in _error(bpr, users="u1", query="tea")
     assert "say for whom" in _error(bpr)
