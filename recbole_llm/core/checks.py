@@ -71,7 +71,8 @@ def check_negatives(config: Config) -> None:
 
     of_recbole = config.model_class.__module__.startswith("recbole.")
     drawn = (config["train_neg_sample_args"] or {}).get("distribution") not in (None, "none")
-    if not of_recbole or drawn or config["MODEL_INPUT_TYPE"] != InputType.PAIRWISE:
+    pairwise = config["MODEL_INPUT_TYPE"] == InputType.PAIRWISE and config["loss_type"] != "CE"
+    if not of_recbole or drawn or not pairwise:
         return
     if utils.get_dataloader(config, "train") is not dataloader.UserDataLoader:  # of autoencoders
         raise ValueError(

@@ -224,7 +224,7 @@ def test_what_would_break_in_the_run_is_refused(keys: dict[str, Any], message: s
         Config("BPR", config_dict=keys)
 
 
-@pytest.mark.parametrize("model", ["MultiDAE", "ENMF", "SASRec", "AlphaRec", "EASE"])
+@pytest.mark.parametrize("model", ["MultiDAE", "ENMF", "SASRec", "SINE", "AlphaRec", "EASE"])
 def test_models_that_draw_no_negatives(model: str) -> None:
     Config(model, config_dict={"train_neg_sample_args": None})
 

@@ -134,4 +134,4 @@ def build_map(
     space = Whitening(text, power, centred=kind == "mlp") if power else None
     if kind == "linear":
         return LinearMap(size, out_size, space)
-    return MLPMap(size, hidden_size or size // 2, out_size, space)
+    return MLPMap(size, hidden_size or max(size // 2, 1), out_size, space)

@@ -33,7 +33,7 @@ class Adapter(nn.Module):
         super().__init__()
         if n_layers not in (1, 2):
             raise ValueError(f"adapter_layers={n_layers}: the adapter has 1 or 2 layers")
-        width = text_size // 2 if n_layers == 2 else text_size
+        width = max(text_size // 2, 1) if n_layers == 2 else text_size
         self.inner = nn.Linear(text_size, width) if n_layers == 2 else None
         self.outer = nn.Linear(width, hidden_size)
 

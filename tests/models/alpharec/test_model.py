@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 from recbole_llm.data.training import training_interactions
 from recbole_llm.models.alpharec.query import among_texts, beside_similarity
+from recbole_llm.models.alpharec.text_map import build_map
 from recbole_llm.testing import ModelTests
 
 SPLIT = {"eval_args": {"split": {"RS": [8, 1, 1]}, "order": "RO", "group_by": "user"}}
@@ -228,3 +229,9 @@ def test_repeated_pairs_weigh_one() -> None:
     before = model()[0]
     model.set_interactions(np.tile(users, 2), np.tile(items, 2))
     torch.testing.assert_close(model()[0], before)
+
+
+def test_vectors_of_one_number_go_through_the_map() -> None:
+    text = np.arange(5, dtype=np.float32)[:, None]
+    made = build_map("mlp", text, 3, None, 0.5)
+    assert {p.shape[0] for p in made.parameters() if p.dim() == 2} == {1, 3}

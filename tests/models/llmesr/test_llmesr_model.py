@@ -14,7 +14,7 @@ from recbole_llm.features.reduce import whitened
 from recbole_llm.layers.backbones import build_backbone
 from recbole_llm.layers.embedding import FrozenEmbedding
 from recbole_llm.models.llmesr.initial import Start, initialise
-from recbole_llm.models.llmesr.layers import DualView
+from recbole_llm.models.llmesr.layers import Adapter, DualView
 from recbole_llm.quick_start import build_trainer
 from recbole_llm.testing import SequentialModelTests
 
@@ -299,3 +299,8 @@ def test_without_distillation_no_similar_users_are_sought() -> None:
     model.before_training(train)
     assert model.distillation is None
     assert model.calculate_loss(next(iter(train))) > 0
+
+
+def test_the_adapter_of_vectors_of_one_number() -> None:
+    assert Adapter(1, 4)(torch.ones(2, 1)).shape == (2, 4)
+    assert Adapter(1, 4).inner is not None and Adapter(1, 4).outer.in_features == 1
