@@ -27,7 +27,6 @@ Batch = TypeVar("Batch", bound="Sequence[Any] | torch.Tensor")
 _NEEDED = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 _PATIENCE = timedelta(days=1)  # others wait that long while the first encodes a catalogue
 _SAID = "recbole_llm/said"
-_STREAMS = 1_000_003  # between the seeds of processes, whose workers' seeds are neighbours
 # Of gloo, of nccl, of torch's store: what a process reads from another that is gone.
 _LOST = ("gloo", "Connection closed", "Connection reset", "Broken pipe", "NCCL", "TCPStore")
 
@@ -194,34 +193,6 @@ def own_part(batch: Batch) -> Batch:
 def own_range(count: int) -> range:
     """This process's stretch of the numbers below `count`; together, in order of rank, all."""
     return range(count * rank() // world_size(), count * (rank() + 1) // world_size())
-
-
-def part_randomness(seed: int) -> None:
-    """From here on other random numbers in each process, which all had the same; the first's
-    go on as those of a process on its own."""
-    if not is_main():
-        import torch
-
-        own = (seed + _STREAMS * rank()) % 2**32
-        torch.manual_seed(own)
-        np.random.seed(own)
-
-
-def part_worker(worker: int) -> None:
-    """The same in a worker of a loader, which torch seeds alike in each process."""
-    import torch
-
-    part_randomness(torch.initial_seed())
-
-
-@contextmanager
-def main_randomness() -> Iterator[None]:
-    """Within it all processes draw the NumPy numbers that the first draws."""
-    own = np.random.get_state()
-    np.random.set_state(from_main(own))
-    yield
-    if not is_main():
-        np.random.set_state(own)
 
 
 @cache

@@ -20,7 +20,7 @@ from recbole.utils import ModelType
 from torch import Tensor
 from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
 
-from recbole_llm.core import distributed
+from recbole_llm.core import distributed, randomness
 
 if TYPE_CHECKING:
     from recbole.data.dataset import Dataset
@@ -103,7 +103,7 @@ class SharedDataLoader(DataLoader[Any]):
     config: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, worker_init_fn=distributed.part_worker, **kwargs)  # type: ignore[misc]
+        super().__init__(*args, worker_init_fn=randomness.part_worker, **kwargs)  # type: ignore[misc]
 
     @property
     def _index_sampler(self) -> Any:

@@ -181,10 +181,7 @@ class RepeatableSampler(_Draws, RecBoleRepeatableSampler):  # type: ignore[misc]
         sampler: RepeatableSampler = super().set_phase(phase)
         drawn = len(self._keys) if self.distribution == "popularity" else self.item_num - 1
         if drawn < 2:
-            raise ValueError(
-                "negatives are drawn of one item alone, which is each row's own; add items, or "
-                "choose loss_type: CE"
-            )
+            raise ValueError("negatives are drawn of one item alone, each row's own; add items")
         return sampler
 
     def sample_by_user_ids(self, user_ids: IntArray, item_ids: IntArray, num: int) -> Tensor:

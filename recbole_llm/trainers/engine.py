@@ -11,7 +11,7 @@ from recbole.data.dataset import Dataset
 from recbole.trainer.trainer import AbstractTrainer
 from recbole.utils import ModelType, early_stopping, set_color
 
-from recbole_llm.core import distributed
+from recbole_llm.core import distributed, randomness
 from recbole_llm.core.checkpoint import (
     save_atomically,
 )
@@ -78,7 +78,7 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
         if isinstance(self.model, PreparedModel):
             self.model.before_training(train_data)
         if self.config["MODEL_TYPE"] != ModelType.TRADITIONAL:  # these count the same rows
-            distributed.part_randomness(self.config["seed"])
+            randomness.part_randomness(self.config["seed"])
 
     def _train(self, train_data: AbstractDataLoader, *args: Any, **kwargs: Any) -> Any:
         """The base class's training; ``detect_anomaly`` is off unless the user asks for it."""

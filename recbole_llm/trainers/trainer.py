@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from recbole_llm.core import distributed
+from recbole_llm.core import distributed, randomness
 from recbole_llm.core.checkpoint import load_checkpoint, load_model_state, model_state, require
 from recbole_llm.core.tokens import check_numbers, pack, vocabulary_of
 from recbole_llm.data.ranking_step import has_factors
@@ -90,7 +90,7 @@ class Trainer(ResumableMixin, EngineMixin, ReplicaTrainer):
             self.logger.info(f"Loading model structure and parameters from {file}")
         if eval_data and isinstance(self.eval_collector, RankingCollector):
             self.eval_collector.begin(eval_data)
-        with distributed.main_randomness():
+        with randomness.main_randomness():
             return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
 
     def _full_sort_batch_eval(self, batched_data: tuple[Any, ...]) -> tuple[Any, ...]:

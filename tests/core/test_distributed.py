@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_llm.core import distributed
+from recbole_llm.core import distributed, randomness
 from recbole_llm.core.config import Config
 from recbole_llm.data.create import create_dataset
 from recbole_llm.data.prepare import data_preparation
@@ -51,7 +51,7 @@ def test_workers_of_a_loader_draw_other_numbers_in_each_process(stand: Stand) ->
         stand(rank, 2)
         torch.manual_seed(7 + worker)
         np.random.seed(7 + worker)
-        distributed.part_worker(worker)
+        randomness.part_worker(worker)
         drawn.append((int(torch.randint(10**9, ())), int(np.random.randint(10**9))))
     torch.manual_seed(7)
     np.random.seed(7)
@@ -62,7 +62,7 @@ def test_workers_of_a_loader_draw_other_numbers_in_each_process(stand: Stand) ->
 def test_loaders_part_their_workers() -> None:
     config = Config("BPR")
     loader = data_preparation(config, create_dataset(config))[0]
-    assert loader.worker_init_fn is distributed.part_worker
+    assert loader.worker_init_fn is randomness.part_worker
 
 
 def test_each_process_has_a_gpu(stand: Stand) -> None:

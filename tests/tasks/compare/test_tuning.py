@@ -98,6 +98,7 @@ def test_a_search_of_named_keys_is_of_them_alone() -> None:
         ("n_heads=2", "search: n_heads: expected [a,b] or low..high, got 2"),
         ("n_layers=1..4", "search: SASRec: n_layers: expected an integer of at least 1, got 1.9"),
         ("n_heads=[2,0]", "search: SASRec: n_heads: expected an integer of at least 1, got 0"),
+        ("epochs", "search: epochs: say where, such as --search='epochs=[…,…]'"),
         ("seed", "search: seed is set to 5; leave out --seed"),
         (" ; ", "search: name keys, such as --search="),
     ],
