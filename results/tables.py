@@ -1,4 +1,4 @@
-"""Writes the tables of README.md, quality.md and bahe.md from the raw runs, the JSON files beside
+"""Writes the tables of README.md and of the pages here from the raw runs, the JSON files beside
 this one, which raw.py makes of comparisons.
 
     python results/tables.py            # writes the pages
@@ -22,7 +22,10 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent
-PAGES = (RESULTS.parent / "README.md", RESULTS / "quality.md", RESULTS / "bahe.md")
+PAGES = (
+    RESULTS.parent / "README.md",
+    *(RESULTS / f"{name}.md" for name in ("quality", "bahe", "llmcf", "molar")),
+)
 BLOCK = re.compile(r"(<!-- table ([\w-]+) -->\n).*?(<!-- end -->)", re.S)
 Run = dict[str, Any]
 
@@ -249,6 +252,21 @@ CLICK_COLUMNS = (
     Column("test LogLoss", tested("logloss"), True),
     EPOCH,
 )
+LLMCF = [
+    Row(name, "llmcf-clicks")
+    for name in (
+        "DIN",
+        "LLM-CF",
+        "LLM-CF, item texts",
+        "LLM-CF, no chains of thought",
+        "LLM-CF, random examples",
+        "LLM-CF, no reconstruction",
+    )
+]
+MOLAR = [
+    Row(name, "molar-prime-pantry")
+    for name in ("Molar", "Molar, no alignment", "Molar, early fusion", "SASRec, item_init")
+]
 TAIL = Column("tail items", tested("ndcg@10 (tail items)"), best=True)
 TABLES = {
     "readme-sequential": Table(README_SEQUENTIAL, (TEST, TAIL), "leave-one-out"),
@@ -256,6 +274,8 @@ TABLES = {
     "sequential": Table(SEQUENTIAL, (VALID, TEST, RECALL, EPOCH)),
     "groups": Table(SEQUENTIAL, [group(g) for g in GROUPS], seeds=False, above=sizes()),
     "general": Table(GENERAL, (*(replace(c, best=False) for c in (VALID, TEST, RECALL)), EPOCH)),
+    "llmcf-clicks": Table(LLMCF, CLICK_COLUMNS),
+    "molar": Table(MOLAR, (VALID, TEST, RECALL, EPOCH)),
     "clicks-labels": Table(CLICKS, CLICK_COLUMNS),
     **{
         f"clicks-{data}": Table(rows, CLICK_COLUMNS) for data, rows in SAMPLED.items()

@@ -1,10 +1,11 @@
-"""One wording for unknown names, with the near matches, and for lists of names."""
+"""One wording for unknown names, with the near matches, for lists of names, for what is missing."""
 
 from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable, Iterator, Sized
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,22 @@ def absent(what: str, file: str | os.PathLike[str]) -> ValueError:
     names = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
     near = did_you_mean(path.name, names)
     return ValueError(f"{what} '{file}' does not exist{'; ' if near else ''}{near}")
+
+
+@contextmanager
+def needing(what: str, install: str, error: type[ValueError] = ValueError) -> Iterator[None]:
+    """Imports of what few need: a missing package is named with the command that installs it.
+
+    Args:
+        what: needs it.
+        install: what ``pip install`` takes.
+        error: the class to raise.
+    """
+    try:
+        yield
+    except ImportError as missing:
+        name = (missing.name or install).partition(".")[0]
+        raise error(f"{what} needs the package '{name}': pip install {install}") from missing
 
 
 def check_choice(key: str, value: object, known: Iterable[Any]) -> None:

@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from recbole_llm.core.errors import one_line
+from recbole_llm.core.errors import needing, one_line
 from recbole_llm.core.files import check_folder, folder_written_whole, remove_left_parts
 from recbole_llm.core.tokens import PADDING
 from recbole_llm.data.blocks import InteractionFile
@@ -75,13 +75,9 @@ def sort_on_disk(source: InteractionFile, folder: Path, memory_mib: int) -> Colu
 
 
 def _duckdb() -> ModuleType:
-    try:
+    with needing("interactions: disk", "'recbole-llm[disk]'"):
         import duckdb
         import pyarrow  # noqa: F401
-    except ImportError as error:
-        raise ValueError(
-            f"interactions: disk needs the package '{error.name}': pip install 'recbole-llm[disk]'"
-        ) from error
     return duckdb
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from recbole_llm.core.errors import needing
 from recbole_llm.layers.decoder_settings import Tuning
 
 _POSITIONS = 8192  # of a pass without gradients
@@ -186,9 +187,7 @@ def with_adapters(model: Any, rank: int) -> Any:
     Raises:
         ValueError: peft is not installed.
     """
-    try:
+    with needing("LoRA", "peft"):
         from peft import LoraConfig, get_peft_model
-    except ImportError as error:
-        raise ValueError("low-rank adapters (LoRA) need a package: pip install peft") from error
     settings = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear")
     return get_peft_model(model, settings)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from recbole_llm.core.errors import needing
 from recbole_llm.core.files import OTHER_FOLDER, check_folder, write_whole, written_whole
 from recbole_llm.core.lines import say_meanwhile
 from recbole_llm.core.stored import FREE, plain_config
@@ -82,13 +83,9 @@ def export(
 
 
 def _check_packages() -> None:
-    try:
+    with needing("export", "'recbole-llm[serving]'"):
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise ValueError(
-            f"export needs the package '{error.name}': pip install 'recbole-llm[serving]'"
-        ) from error
 
 
 def _loaded(checkpoint: str | Path, *settings: Any) -> Recommender:

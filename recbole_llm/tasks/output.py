@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from recbole_llm.core.errors import check_choice
+from recbole_llm.core.errors import check_choice, needing
 from recbole_llm.core.files import OTHER_FILE, check_folder, written_whole
 
 if TYPE_CHECKING:
@@ -38,10 +38,8 @@ def kind_of(kind: str | None, file: str | None) -> str:
     if kind == "parquet":
         if file is None:
             raise ValueError("format: parquet needs a file: --output=recommendations.parquet")
-        try:
+        with needing("format: parquet", "pyarrow"):
             import pyarrow  # noqa: F401
-        except ImportError as error:
-            raise ValueError("format: parquet needs a package: pip install pyarrow") from error
     return kind
 
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from recbole_llm.core.errors import one_line
+from recbole_llm.core.errors import needing, one_line
 from recbole_llm.core.tokens import PADDING
 from recbole_llm.tasks.ranking import Batch, Ranker
 from recbole_llm.tasks.whom import Ids, Wanted
@@ -116,12 +116,8 @@ class Standalone(Ranker):
         Raises:
             ValueError: onnxruntime is not installed, or cannot read it.
         """
-        try:
+        with needing("an exported model", "'recbole-llm[serving]'"):
             import onnxruntime
-        except ImportError as error:
-            raise ValueError(
-                "an exported model needs a package: pip install 'recbole-llm[serving]'"
-            ) from error
         try:
             options = onnxruntime.SessionOptions()
             options.log_severity_level = 3  # errors

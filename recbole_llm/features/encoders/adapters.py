@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recbole_llm.core.digest import files_digest
+from recbole_llm.core.errors import needing
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.encoders.decoders import Source
 
@@ -82,10 +83,8 @@ def adapted_writer(source: Source, dtype: torch.dtype, folder: str, key: str) ->
     Raises:
         EncoderError: it cannot be read, or the adapter is of another model.
     """
-    try:
+    with needing(key, "peft", EncoderError):
         from peft import PeftModel
-    except ImportError as error:
-        raise EncoderError(f"{key} needs a package: pip install peft") from error
     writer: Any = source.model(dtype, _writer(sees_pictures(source)))
     try:
         path = str(Path(folder).expanduser())

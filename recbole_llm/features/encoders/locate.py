@@ -6,6 +6,7 @@ from logging import getLogger
 from pathlib import Path
 
 from recbole_llm.core.digest import file_digest
+from recbole_llm.core.errors import needing
 from recbole_llm.features.encoders.base import EncoderError
 
 # Other frameworks' copies of the weights.
@@ -34,10 +35,8 @@ def hub_folder(name: str, revision: str | None, key: str = "encoder_model") -> P
     Raises:
         EncoderError: it is neither in the cache nor to be had.
     """
-    try:
+    with needing("the hub", "huggingface-hub", EncoderError):
         from huggingface_hub import snapshot_download
-    except ImportError as error:
-        raise EncoderError("the hub needs a package: pip install huggingface-hub") from error
     try:
         folder = Path(snapshot_download(name, revision=revision, local_files_only=True))
         if any(next(folder.rglob(pattern), None) for pattern in _WEIGHTS):

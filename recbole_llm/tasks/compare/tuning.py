@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from recbole_llm.core.digest import digest
+from recbole_llm.core.errors import needing
 from recbole_llm.core.files import OTHER_FOLDER, check_folder, write_whole
 from recbole_llm.core.schema import parse_literal
 from recbole_llm.core.settings import Space
@@ -125,12 +126,8 @@ def _name(entry: Entry) -> str:
 
 def _study(name: str, entry: Entry, space: Space, root: Path, at_once: int) -> Study:
     """The study of this name, new or where it stood; its first trial is of the defaults."""
-    try:
+    with needing("tuning", "'recbole-llm[compare]'"):
         import optuna
-    except ImportError:
-        raise ValueError(
-            "tuning needs the package optuna: pip install 'recbole-llm[compare]'"
-        ) from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     config = entry.config
     study = optuna.create_study(

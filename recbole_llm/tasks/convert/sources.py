@@ -18,7 +18,7 @@ from typing import IO, Any
 import numpy as np
 from pandas import DataFrame, Index, Series, api
 
-from recbole_llm.core.errors import absent, one_line
+from recbole_llm.core.errors import absent, needing, one_line
 
 CHUNK = 200_000  # rows that are in memory at once
 LINE = "__line__"  # column of a chunk: where a row stands, from 1
@@ -169,10 +169,8 @@ class Source:
             yield as_texts(frame.reindex(columns=columns))
 
     def _parquet(self) -> Iterator[DataFrame]:
-        try:
+        with needing("a Parquet file", "pyarrow"):
             from pyarrow import ArrowInvalid, parquet
-        except ImportError as error:
-            raise ValueError("Parquet files need a package: pip install pyarrow") from error
         try:
             file = parquet.ParquetFile(self.path)
         except ArrowInvalid as error:
