@@ -82,8 +82,9 @@ def needing(what: str, install: str, error: type[ValueError] = ValueError) -> It
     try:
         yield
     except ImportError as missing:
-        name = (missing.name or install).partition(".")[0]
-        raise error(f"{what} needs the package '{name}': pip install {install}") from missing
+        raise error(
+            f"{what} needs the package '{missing.name}': pip install {install}"
+        ) from missing
 
 
 def check_choice(key: str, value: object, known: Iterable[Any]) -> None:
