@@ -66,14 +66,18 @@ class SelfAttention(nn.Module):
         self.value = nn.Linear(hidden_size, hidden_size, bias)
         self.out = nn.Linear(hidden_size, hidden_size, bias)
 
-    def forward(self, queries: Tensor, states: Tensor, layout: Layout, mask: Tensor) -> Tensor:
-        """queries, states [T', H] -> [T', H]; mask from `attention_mask`."""
-        if queries is states:
-            qkv = apply_linear(states, self.query, self.key, self.value)
-        else:
-            parts = (apply_linear(queries, self.query), apply_linear(states, self.key, self.value))
-            qkv = torch.cat(parts, dim=1)
-        mixed = attend(qkv, layout, mask, self.n_heads, self._dropout())
+    def forward(
+        self,
+        queries: Tensor,
+        states: Tensor,
+        layout: Layout,
+        mask: Tensor,
+        wanted: Layout | None = None,
+    ) -> Tensor:
+        """queries [S', H], tokens of `wanted` (default: of `layout`), states [T', H] -> [S', H];
+        mask from `attention_mask`."""
+        q, kv = apply_linear(queries, self.query), apply_linear(states, self.key, self.value)
+        mixed = attend(q, kv, wanted or layout, layout, mask, self.n_heads, self._dropout())
         return apply_linear(mixed, self.out)
 
     def last(self, queries: Tensor, states: Tensor, layout: Layout, slots: LastSlots) -> Tensor:
@@ -90,27 +94,40 @@ class SelfAttention(nn.Module):
         return self.dropout if self.training else 0.0
 
 
-def attend(qkv: Tensor, layout: Layout, mask: Tensor, heads: int, dropout: float) -> Tensor:
+def attend(
+    q: Tensor,
+    kv: Tensor,
+    wanted: Layout,
+    layout: Layout,
+    mask: Tensor,
+    heads: int,
+    dropout: float,
+) -> Tensor:
     """softmax(q k.T / sqrt(d)) v within each row of the batch.
 
     Args:
-        qkv: queries, keys and values of the tokens, [T', 3 H].
-        layout: where the tokens lie.
+        q: queries, [S', H].
+        kv: keys and values, [T', 2 H].
+        wanted: where the queries lie.
+        layout: where keys and values lie, in the same rows and slots.
         mask: from `attention_mask`.
         heads: h; d = H / h.
         dropout: on the probabilities.
 
     Returns:
-        [T', H].
+        [S', H].
     """
-    if qkv.device.type == "cpu" and qkv.requires_grad:
-        mixed: Tensor = _Attention.apply(qkv, Heads(layout, heads), mask, dropout)  # type: ignore[no-untyped-call]
+    if q.device.type == "cpu" and q.requires_grad:
+        places = Heads(wanted, heads), Heads(layout, heads)
+        mixed: Tensor = _Attention.apply(q, kv, *places, mask, dropout)  # type: ignore[no-untyped-call]
         return mixed
-    q, k, v = layout.unpack(qkv).view(*layout.mask.shape, 3, heads, -1).permute(2, 0, 3, 1, 4)
+    shape = (*layout.mask.shape, -1, heads, q.shape[1] // heads)
+    (q,) = wanted.unpack(q).view(shape).permute(2, 0, 3, 1, 4)
+    k, v = layout.unpack(kv).view(shape).permute(2, 0, 3, 1, 4)
     causal = mask.dim() == 2  # so named, torch's fused kernels skip half the work
     given = None if causal else mask
     mixed = F.scaled_dot_product_attention(q, k, v, given, dropout, is_causal=causal)
-    return layout.pack(mixed.transpose(1, 2).flatten(2))
+    return wanted.pack(mixed.transpose(1, 2).flatten(2))
 
 
 class Heads:
@@ -148,29 +165,35 @@ class _Attention(torch.autograd.Function):
     """Attention over packed tokens: less memory traffic than the composed operators."""
 
     @staticmethod
-    def forward(ctx: Any, qkv: Tensor, heads: Heads, mask: Tensor, dropout: float) -> Tensor:
-        q, k, v = split = heads.split(qkv, 3)  # [B, h, L, d] each
+    def forward(
+        ctx: Any,
+        q: Tensor,
+        kv: Tensor,
+        wanted: Heads,
+        heads: Heads,
+        mask: Tensor,
+        dropout: float,
+    ) -> Tensor:
+        (q,), (k, v) = wanted.split(q, 1), heads.split(kv, 2)  # [B, h, L, d] each
         scores = (q @ k.transpose(2, 3)).mul_(q.shape[3] ** -0.5)
         scores += torch.zeros(mask.shape, dtype=q.dtype).masked_fill_(~mask, -torch.inf)
         probs = scores.softmax(3)  # [B, h, L, L]
         keep = keep_mask(probs.shape, dropout, probs.dtype) if dropout else None
         kept = probs if keep is None else probs * keep
-        ctx.heads = heads
-        ctx.save_for_backward(split, probs, kept, keep)
-        return heads.join((kept @ v).unsqueeze(0))
+        ctx.wanted, ctx.heads = wanted, heads
+        ctx.save_for_backward(q, k, v, probs, kept, keep)
+        return wanted.join((kept @ v).unsqueeze(0))
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        split, probs, kept, keep = ctx.saved_tensors
-        q, k, v = split
-        by_mixed = ctx.heads.split(grad.contiguous(), 1)[0]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, probs, kept, keep = ctx.saved_tensors
+        by_mixed = ctx.wanted.split(grad.contiguous(), 1)[0]
         by_probs = by_mixed @ v.transpose(2, 3)
         if keep is not None:
             by_probs *= keep
         by_scores = torch._softmax_backward_data(by_probs, probs, 3, probs.dtype)
         by_scores *= q.shape[3] ** -0.5
-        by_split = torch.stack(
-            [by_scores @ k, by_scores.transpose(2, 3) @ q, kept.transpose(2, 3) @ by_mixed]
-        )
-        return ctx.heads.join(by_split), None, None, None
+        by_q = (by_scores @ k).unsqueeze(0)
+        by_kv = torch.stack([by_scores.transpose(2, 3) @ q, kept.transpose(2, 3) @ by_mixed])
+        return ctx.wanted.join(by_q), ctx.heads.join(by_kv), None, None, None, None

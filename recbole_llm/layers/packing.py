@@ -99,6 +99,12 @@ class Layout:
         tokens: Tensor = _Pack.apply(flat, self.slot, self.count)  # type: ignore[no-untyped-call]
         return tokens
 
+    def among(self, whole: Layout, tokens: Tensor) -> Tensor:
+        """The tokens that lie here too, of a layout with all slots of this one and more:
+        [T', H] -> [S', H]."""
+        chosen: Tensor = _Pack.apply(tokens, whole.token[self.slot], self.count)  # type: ignore[no-untyped-call]
+        return chosen
+
     def unpack(self, tokens: Tensor) -> Tensor:
         """Tokens [T', H] -> [B, L, H], zeros at padding."""
         if self.size == self.count == self.rows * self.length:

@@ -110,6 +110,11 @@ class SequenceTraining:
         mask = item_seq != 0
         return last_of(self.user_states(item_seq, mask), mask)
 
+    def states_at(self, item_seq: Tensor, mask: Tensor, wanted: Tensor) -> Tensor:
+        """States after some of the real items, row by row: int [B, L], bool [B, L] twice ->
+        [T, D]; to be overridden where they cost less than all of them."""
+        return self.user_states(item_seq, mask)[wanted]
+
     def last_states_of(self, interaction: Interaction) -> Tensor:
         """State after the last real item of each row, [B, D]; to be overridden, with the next, by
         a model that reads more of a row than its items."""
@@ -118,7 +123,7 @@ class SequenceTraining:
     def supervised_states(self, interaction: Interaction, supervised: Tensor) -> Tensor:
         """States at some positions of the rows: bool [B, L] -> [T, D], row by row."""
         item_seq = interaction[self.ITEM_SEQ]
-        return self.user_states(item_seq, item_seq != 0)[supervised]
+        return self.states_at(item_seq, item_seq != 0, supervised)
 
     def training_rows(self, interaction: Interaction) -> TrainingRows:
         """States, targets and negatives at the supervised positions of either kind of batch."""

@@ -132,6 +132,18 @@ class SequentialModelTests(ModelTests):
             long = model.user_states(padded, padded != 0)[:, :3]
         assert short.allclose(long, atol=1e-5)
 
+    def test_states_at_some_items_are_those_of_all(self) -> None:
+        import torch
+
+        _, model, _ = self.make()
+        items = torch.tensor([[3, 5, 7, 2], [4, 6, 0, 0], [9, 0, 0, 0]])
+        mask, last = items != 0, torch.tensor([3, 1, 0])
+        wanted = torch.tensor([[0, 0, 1, 1], [0, 1, 0, 0], [0, 0, 0, 0]]).bool()
+        with torch.no_grad():
+            states = model.user_states(items, mask)
+            assert states[wanted].allclose(model.states_at(items, mask, wanted), atol=1e-5)
+            assert states[torch.arange(3), last].allclose(model.last_states(items), atol=1e-5)
+
     def test_learns_from_prefixes_and_from_whole_sequences(self) -> None:
         for level in ("prefix", "sequence"):
             config, model, loaders = self.make(train_level=level)

@@ -1,7 +1,8 @@
 """Sequence backbones behind one interface.
 
 `backbone(emb [B, L, H], mask [B, L] bool, True = real) -> [B, L, H]`, where output t depends on
-inputs <= t only; `backbone.last(emb, mask) -> [B, H]` is the output at the last real slot alone.
+inputs <= t only; `backbone.last(emb, mask) -> [B, H]` is the output at the last real slot alone,
+`backbone.at(emb, mask, wanted [B, L] bool) -> [T, H]` those at some real slots, row by row.
 Rows may be right-padded (RecBole's layout, the fast one) or left-padded; what padded slots hold is
 finite and of no meaning.
 """

@@ -14,3 +14,9 @@ class SequenceBackbone(nn.Module):
         """Output at the last real slot alone: emb [B, L, H], mask bool [B, L] -> [B, H]; to be
         overridden where it costs less than all of them."""
         return last_of(self(emb, mask), mask)
+
+    def at(self, emb: Tensor, mask: Tensor, wanted: Tensor) -> Tensor:
+        """Outputs at some of the real slots, row by row: emb [B, L, H], masks bool [B, L] ->
+        [T, H]; to be overridden where they cost less than all of them."""
+        states: Tensor = self(emb, mask)
+        return states[wanted]

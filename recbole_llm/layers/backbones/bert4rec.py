@@ -57,6 +57,10 @@ class BERT4RecBackbone(TransformerBackbone):
         """emb [B, L, H], mask bool [B, L] -> [B, H]."""
         return self._output(super().last(emb, mask))
 
+    def at(self, emb: Tensor, mask: Tensor, wanted: Tensor) -> Tensor:
+        """emb [B, L, H], masks bool [B, L] -> [T, H]."""
+        return self._output(super().at(emb, mask, wanted))
+
     def _output(self, states: Tensor) -> Tensor:
         output: Tensor = self.output_norm(F.gelu(self.output_dense(states)))
         return output

@@ -64,6 +64,13 @@ class TransformerBlock(nn.Module):
         queries = self.attention_norm(x) if self.original else x
         return self._after(queries, self.attention(queries, x, layout, mask))
 
+    def at(self, x: Tensor, layout: Layout, mask: Tensor, wanted: Layout) -> Tensor:
+        """Tokens x [T', H] -> [S', H], outputs at the wanted slots alone."""
+        queries = wanted.among(layout, x)
+        if self.original:
+            queries = self.attention_norm(queries)
+        return self._after(queries, self.attention(queries, x, layout, mask, wanted))
+
     def last(self, x: Tensor, layout: Layout, slots: LastSlots) -> Tensor:
         """Tokens x [T', H] -> [B', H], outputs at the last slots alone."""
         queries = x[slots.token]
@@ -167,6 +174,17 @@ class TransformerBackbone(SequenceBackbone):
         x = self._below_last(emb, mask, layout, allowed)
         block: Any = self.blocks[-1]
         return self._normed(block.last(x, layout, slots))[: layout.rows]
+
+    def at(self, emb: Tensor, mask: Tensor, wanted: Tensor) -> Tensor:
+        """emb [B, L, H], masks bool [B, L] -> [T, H]; the last block has the wanted queries."""
+        layout, allowed = self._layout(mask)
+        x, chosen = self._below_last(emb, mask, layout, allowed), Layout(wanted)
+        block: Any = self.blocks[-1]
+        if chosen.count == layout.count:
+            x = block(x, layout, allowed)
+        else:
+            x = block.at(x, layout, allowed, chosen)
+        return self._normed(x)[: chosen.count]
 
     def _layout(self, mask: Tensor) -> tuple[Layout, Tensor]:
         layout = Layout(torch.ones_like(mask) if self.attend_padding else mask)

@@ -117,12 +117,22 @@ class DualView(nn.Module):
 
     def states(self, item_seq: Tensor, mask: Tensor) -> Tensor:
         """F after every position: item_seq int [B, L], mask bool [B, L] -> [B, L, 2 H]."""
+        found = self.states_at(item_seq, mask, mask)
+        states = found.new_zeros(*mask.shape, self.size)
+        states[mask] = found
+        return states
+
+    def states_at(self, item_seq: Tensor, mask: Tensor, wanted: Tensor) -> Tensor:
+        """F after some items, row by row: int [B, L], bool [B, L] twice -> [T, 2 H]."""
         padded = self._crossed(item_seq, mask)
         if len(self.backbones) == len(padded):
-            outputs = [net(x, mask) for net, x in zip(self.backbones, padded)]
+            nets: list[Any] = list(self.backbones)
+            outputs = [net.at(x, mask, wanted) for net, x in zip(nets, padded)]
         else:  # one pass of the shared backbone over both
-            outputs = self.backbones[0](torch.cat(padded), mask.repeat(len(padded), 1)).chunk(2)
-        return torch.cat(outputs, dim=2)
+            shared: Any = self.backbones[0]
+            masks = [m.repeat(len(padded), 1) for m in (mask, wanted)]
+            outputs = shared.at(torch.cat(padded), *masks).chunk(2)
+        return torch.cat(outputs, dim=1)
 
     def last_states(self, item_seq: Tensor) -> Tensor:
         """F after the last real item: int [B, L] -> [B, 2 H]."""

@@ -73,6 +73,10 @@ class LLMESR(SequenceRecommender):
         """F = [collaborative ; semantic] after every position: int [B, L] -> [B, L, 2 H]."""
         return self.network.states(item_seq, mask)
 
+    def states_at(self, item_seq: Tensor, mask: Tensor, wanted: Tensor) -> Tensor:
+        """F after some items: int [B, L], bool [B, L] twice -> [T, 2 H]."""
+        return self.network.states_at(item_seq, mask, wanted)
+
     def last_states(self, item_seq: Tensor) -> Tensor:
         """F after the last real item: int [B, L] -> [B, 2 H]."""
         return self.network.last_states(item_seq)

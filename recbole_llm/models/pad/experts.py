@@ -32,6 +32,10 @@ class Expert(nn.Module):
         states: Tensor = self.backbone(of_distinct(self.items, item_seq), mask)
         return states
 
+    def at(self, item_seq: Tensor, mask: Tensor, wanted: Tensor) -> Tensor:
+        """States at some slots, row by row: int [B, L], bool [B, L] twice -> [T, H]."""
+        return self.backbone.at(of_distinct(self.items, item_seq), mask, wanted)
+
     def last(self, item_seq: Tensor) -> Tensor:
         """State after the last real item: int [B, L] -> [B, H]."""
         return self.backbone.last(of_distinct(self.items, item_seq), item_seq != 0)

@@ -89,6 +89,10 @@ class PAD(PhasedRecommender):
         """int [B, L], bool [B, L] -> states of the active experts side by side, [B, L, D]."""
         return torch.cat([expert(item_seq, mask) for expert in self._active()], dim=-1)
 
+    def states_at(self, item_seq: Tensor, mask: Tensor, wanted: Tensor) -> Tensor:
+        """int [B, L], bool [B, L] twice -> states of the active experts, [T, D]."""
+        return torch.cat([e.at(item_seq, mask, wanted) for e in self._active()], dim=-1)
+
     def last_states(self, item_seq: Tensor) -> Tensor:
         """int [B, L] -> states of the active experts after the last real item, [B, D]."""
         return torch.cat([expert.last(item_seq) for expert in self._active()], dim=-1)

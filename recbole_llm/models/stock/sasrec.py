@@ -32,6 +32,11 @@ class SASRec(StockAdapter, StockSASRec):  # type: ignore[misc]
         states: Tensor = backbone(self.item_embedding(item_seq), mask)
         return states
 
+    def states_at(self, item_seq: Tensor, mask: Tensor, wanted: Tensor) -> Tensor:
+        """int [B, L], bool [B, L] twice -> [T, H]."""
+        backbone = self._backbone[0].train(self.training)
+        return backbone.at(self.item_embedding(item_seq), mask, wanted)
+
     def last_states(self, item_seq: Tensor) -> Tensor:
         """int [B, L] -> [B, H]."""
         backbone = self._backbone[0].train(self.training)

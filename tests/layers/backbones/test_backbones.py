@@ -48,15 +48,15 @@ def test_looks_neither_ahead_nor_at_padding(name: str, options: dict, mask: Tens
     assert padding_effect(backbone, inputs(), mask) == 0
 
 
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [
-        *VARIANTS,
-        ("SASRec", {"bidirectional": True}),
-        ("SASRec", {**ORIGINAL, "attend_padding": True}),
-        ("SASRec", {"n_layers": 1}),
-    ],
-)
+EVERY = [
+    *VARIANTS,
+    ("SASRec", {"bidirectional": True}),
+    ("SASRec", {**ORIGINAL, "attend_padding": True}),
+    ("SASRec", {"n_layers": 1}),
+]
+
+
+@pytest.mark.parametrize(("name", "options"), EVERY)
 @pytest.mark.parametrize("mask", [RIGHT, RIGHT.flip(1)], ids=["right", "left"])
 @pytest.mark.parametrize("times", [1, 20])  # 80 rows are more than a tile, and no multiple of it
 def test_the_last_output_alone_is_the_same(
@@ -71,6 +71,25 @@ def test_the_last_output_alone_is_the_same(
         output.square().sum().backward()
         outputs.append(output)
         gradients.append(emb.grad * mask.unsqueeze(2))
+    torch.testing.assert_close(outputs[1], outputs[0], rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(("name", "options"), EVERY)
+@pytest.mark.parametrize("mask", [RIGHT, RIGHT.flip(1)], ids=["right", "left"])
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+def test_some_outputs_alone_are_the_same(
+    name: str, options: dict, mask: Tensor, share: float
+) -> None:
+    backbone, mask = make(name, options), mask.repeat(20, 1)
+    wanted = mask & (torch.rand(mask.shape, generator=torch.Generator().manual_seed(7)) < share)
+    outputs, gradients = [], []
+    for some in (False, True):
+        emb = inputs().repeat(20, 1, 1).requires_grad_()
+        output = backbone.at(emb, mask, wanted) if some else backbone(emb, mask)[wanted]
+        by = torch.autograd.grad(output.square().sum(), [emb, *backbone.parameters()])
+        outputs.append(output)
+        gradients.append([by[0] * mask.unsqueeze(2), *by[1:]])
     torch.testing.assert_close(outputs[1], outputs[0], rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-9, atol=1e-9)
 
