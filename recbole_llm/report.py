@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import glob
 import platform
 import shlex
 import sys
@@ -18,7 +18,7 @@ import torch
 from recbole_llm.core import distributed
 from recbole_llm.core.config import Config
 from recbole_llm.core.digest import file_digest
-from recbole_llm.core.files import OTHER_FILE, check_folder, write_whole
+from recbole_llm.core.files import OTHER_FILE, check_folder, write_json
 from recbole_llm.core.lines import counted
 from recbole_llm.core.log import FOLDER, SHOWN, log_file
 from recbole_llm.core.stored import DONE, FREE, NEVER, needed_again, plain_config
@@ -84,8 +84,7 @@ class Report:
 
     def _write(self, trainer: EngineMixin, result: Mapping[str, Any]) -> None:
         content = {**self._content(trainer), **result, "log": log_file()}
-        text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-        write_whole(self.config["output"], text.encode("utf-8"), OTHER_FILE)
+        write_json(self.config["output"], content, OTHER_FILE)
 
     def _content(self, trainer: EngineMixin) -> dict[str, Any]:
         config, trainings = self.config, trainer.progress.trainings
@@ -128,7 +127,7 @@ def sizes(dataset: Dataset) -> dict[str, int]:
 
 def fingerprints(folder: str, name: str) -> dict[str, str]:
     """SHA-256 of each of a data set's files."""
-    files = sorted(Path(folder).glob(f"{name}.*"))
+    files = sorted(Path(folder).glob(f"{glob.escape(name)}.*"))
     return {file.name: file_digest(file) for file in files if file.is_file()}
 
 

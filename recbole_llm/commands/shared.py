@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -122,7 +123,7 @@ def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     from recbole_llm.core.schema import parse_command_line
 
     pairs = parse_command_line(argv)
-    files = pairs.pop("config_files", "").split()
+    files = shlex.split(pairs.pop("config_files", ""), posix=os.name == "posix")
     return [f"--{key}={value}" for key, value in pairs.items()], files
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import platform
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from recbole_llm.core.errors import one_line
 
@@ -54,6 +56,20 @@ def write_whole(file: str | os.PathLike[str], content: bytes, way_out: str) -> N
     """Write a file by `written_whole`."""
     with written_whole(file, way_out) as opened:
         opened.write(content)
+
+
+def write_json(file: str | os.PathLike[str], content: object, way_out: str) -> None:
+    """`write_whole` of JSON, which has no infinite numbers and no NaN: they are null."""
+    text = json.dumps(_finite(content), indent=1, ensure_ascii=False, allow_nan=False)
+    write_whole(file, f"{text}\n".encode(), way_out)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @contextmanager
@@ -108,6 +124,28 @@ def check_folder(folder: str | os.PathLike[str], way_out: str) -> None:
         raise ValueError(
             f"folder '{folder}' cannot be written ({_reason(error)}); {way_out}"
         ) from error
+
+
+@contextmanager
+def alone(file: str | os.PathLike[str], busy: Callable[[], None]) -> Iterator[None]:
+    """Within it, this process alone holds a lock, which ends with the process.
+
+    Args:
+        file: the lock's.
+        busy: called where another process holds it, before this one waits; it may raise.
+    """
+    try:
+        import fcntl
+    except ImportError:  # not a POSIX system
+        yield
+        return
+    with open(file, "w", encoding="utf-8") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            busy()
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
 
 
 def remove_left_parts(folder: str | os.PathLike[str]) -> list[str]:

@@ -64,6 +64,13 @@ class Split(Nested):
             raise ValueError("split: give one of RS, LS and TS, such as {'RS': [8, 1, 1]}")
         return self
 
+    def lacks(self) -> list[str]:
+        """Which of validation and test it leaves out."""
+        if self.LS is not None:
+            return {"valid_only": ["test"], "test_only": ["validation"]}.get(self.LS, [])
+        ratios = (self.RS or self.TS or [])[1:]
+        return [part for part, ratio in zip(("validation", "test"), ratios) if not ratio]
+
 
 class Modes(Nested):
     """Modes of validation and test."""

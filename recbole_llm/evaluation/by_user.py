@@ -126,14 +126,15 @@ def labels_by_user(
     names, rows = np.unique(users, return_inverse=True)
     positive = labels == 1
     values: dict[str, FloatArray] = {}
-    if "auc" in metrics:
+    if "auc" in metrics and 0 < positive.sum() < len(positive):
         values["auc"] = auc_shares(rows, scores, positive)
     if "logloss" in metrics:
         p = np.clip(scores.astype(np.float64), 1e-15, 1 - 1e-15)  # as RecBole's
         values["logloss"] = shares(rows, -np.where(positive, np.log(p), np.log1p(-p)))
     if "gauc" in metrics:
         place, aucs, sizes = user_aucs(rows, scores, labels)
-        values["gauc"] = shares(place, aucs, sizes, len(names))
+        if len(aucs):
+            values["gauc"] = shares(place, aucs, sizes, len(names))
     return ByUser(names, values, np.stack([users, items], axis=1)[positive])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -12,6 +13,7 @@ from recbole_llm.evaluation.by_user import FloatArray
 
 RESAMPLES = 9_999
 _BATCH = 100  # resamples at once: memory for so many times the users
+_OPTIONS: dict[str, Any] = {"n_resamples": RESAMPLES, "batch": _BATCH, "vectorized": True}
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ def paired_difference(first: FloatArray, second: FloatArray, seed: int = 0) -> D
         seed: of the resamples.
 
     Returns:
-        the difference; p is 1 where no user differs.
+        the difference; p is 1 where no user differs, or a single one.
     """
     difference = first - second
     differing = difference[difference != 0]  # the others stay 0 whatever their sign
@@ -49,24 +51,30 @@ def paired_difference(first: FloatArray, second: FloatArray, seed: int = 0) -> D
     if len(difference) == 1:
         only = float(difference[0])
         return Difference(only, only, only, 1.0, (1, 1))
-    options = {"n_resamples": RESAMPLES, "batch": _BATCH, "vectorized": True}
-    test = stats.permutation_test(
-        (differing, np.zeros_like(differing)),
-        lambda x, y, axis: (x - y).sum(axis=axis),
-        permutation_type="samples",
-        rng=np.random.default_rng(seed),
-        **options,
-    )
     interval = stats.bootstrap(
         (difference,),
         np.mean,
         method="percentile",
         rng=np.random.default_rng(seed),
-        **options,
+        **_OPTIONS,
     ).confidence_interval
-    numbers = (difference.mean(), interval.low, interval.high, test.pvalue)
-    mean, low, high, p = map(float, numbers)
+    mean, low, high = map(float, (difference.mean(), interval.low, interval.high))
+    p = _by_signs(differing, seed)
     return Difference(mean, low, high, p, (len(differing), len(difference)))
+
+
+def _by_signs(differing: FloatArray, seed: int) -> float:
+    """That signs as uneven come about by chance; either sign of a single user is as likely."""
+    if len(differing) == 1:
+        return 1.0
+    test = stats.permutation_test(
+        (differing, np.zeros_like(differing)),
+        lambda x, y, axis: (x - y).sum(axis=axis),
+        permutation_type="samples",
+        rng=np.random.default_rng(seed),
+        **_OPTIONS,
+    )
+    return float(test.pvalue)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -14,7 +14,7 @@ from recbole_llm.core.digest import digest
 from recbole_llm.core.secrets import without_credentials
 from recbole_llm.features.encoders.adapters import adapted_writer, adapter_digest
 from recbole_llm.features.encoders.base import EncoderError
-from recbole_llm.features.encoders.decoders import Source
+from recbole_llm.features.encoders.decoders import Source, without_special
 from recbole_llm.features.encoders.endpoint import Endpoint, api_key
 from recbole_llm.features.encoders.smollm import NAMES
 from recbole_llm.features.store import cache_dir
@@ -102,9 +102,7 @@ class LocalModel:
 
     def chats(self, prompts: Sequence[str]) -> list[str]:
         """The prompts as the model was trained to see them; no title can end its turn."""
-        tokenizer, safe = self.tokenizer, list(prompts)
-        for special in tokenizer.all_special_tokens:
-            safe = [prompt.replace(special, " ") for prompt in safe]
+        tokenizer, safe = self.tokenizer, [without_special(self.tokenizer, p) for p in prompts]
         if tokenizer.chat_template is None:
             return safe
         return [
@@ -113,6 +111,11 @@ class LocalModel:
             )
             for prompt in safe
         ]
+
+    def tokens(self, prompts: Sequence[str], **options: Any) -> Any:
+        """Tokens of `chats`, as the tokenizer gives them; templates have the special ones."""
+        special = self.tokenizer.chat_template is None
+        return self.tokenizer(self.chats(prompts), add_special_tokens=special, **options)
 
 
 class LocalGenerator:
@@ -133,7 +136,7 @@ class LocalGenerator:
     def cost(self, prompts: Sequence[str]) -> str:
         """What writing about the prompts takes, in words."""
         model = self.model
-        read = sum(len(ids) for ids in model.tokenizer(model.chats(prompts))["input_ids"])
+        read = sum(len(ids) for ids in model.tokens(prompts)["input_ids"])
         most = len(prompts) * model.settings.generator_max_new_tokens
         return (
             f"{len(prompts):,} texts by {model.source.path.name} in {model.dtype}: {read:,} "
@@ -144,7 +147,7 @@ class LocalGenerator:
         """One sampled text per prompt."""
         model, own = self.model, self.model.settings
         padding = model.tokenizer.pad_token_id
-        batch = model.tokenizer(model.chats(prompts), return_tensors="pt", padding=True)
+        batch = model.tokens(prompts, return_tensors="pt", padding=True)
         devices = [] if model.device.type == "cpu" else [model.device]
         with torch.inference_mode(), torch.random.fork_rng(devices):
             torch.manual_seed(int(digest(self.fingerprint, list(prompts))[:12], 16))

@@ -13,8 +13,7 @@ import platform
 import shutil
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from logging import getLogger
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from recbole_llm.core.digest import digest
+from recbole_llm.core.files import alone, check_folder
 from recbole_llm.core.log import SHOWN
 from recbole_llm.core.versions import installed
 from recbole_llm.features.store import cache_dir
@@ -128,7 +128,7 @@ class Stage(ABC):
         """Do the stage unless it is done.
 
         Raises:
-            StageError: the artifact cannot be written, or is damaged.
+            StageError: the artifact cannot be written, or is damaged; or a file cannot be read.
         """
         start = time.perf_counter()
         found = self.manifest()
@@ -136,17 +136,17 @@ class Stage(ABC):
             try:
                 there, done = self._under_lock()
             except OSError as error:
-                raise StageError(
-                    f"stage {self.name}: '{self.path}' cannot be written ({error}); set "
-                    f"embedding_cache_dir"
-                ) from error
+                raise StageError(f"stage {self.name}: {error}") from error
         else:
             there, done = int(found["units"]), 0
         return StageReport(self.name, there, done, self.unit, time.perf_counter() - start)
 
     def _under_lock(self) -> tuple[int, int]:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(self.path.with_name(f"{self.path.name}.lock"), self.name):
+        try:
+            check_folder(self.path.parent, "set embedding_cache_dir")
+        except ValueError as error:
+            raise StageError(f"stage {self.name}: {error}") from error
+        with alone(self.path.with_name(f"{self.path.name}.lock"), self._say_that_it_waits):
             found = self.manifest()  # another process may have done it meanwhile
             if found is not None:
                 return int(found["units"]), 0
@@ -155,6 +155,10 @@ class Stage(ABC):
             there, done = self.work(folder)
             self._finish(folder, there + done)
             return there, done
+
+    def _say_that_it_waits(self) -> None:
+        said = f"stage {self.name}: waiting for another process that does it"
+        getLogger("recbole_llm").info(said, extra=SHOWN)
 
     def _finish(self, folder: Path, units: int) -> None:
         manifest = {
@@ -169,21 +173,3 @@ class Stage(ABC):
         (folder / MANIFEST).write_text(text, encoding="utf-8")
         shutil.rmtree(self.path, ignore_errors=True)  # a folder without a manifest
         os.replace(folder, self.path)
-
-
-@contextmanager
-def _alone(file: Path, name: str) -> Iterator[None]:
-    """Within it, this process alone works on an artifact; the lock ends with the process."""
-    try:
-        import fcntl
-    except ImportError:  # not a POSIX system
-        yield
-        return
-    with file.open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            said = f"stage {name}: waiting for another process that does it"
-            getLogger("recbole_llm").info(said, extra=SHOWN)
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield

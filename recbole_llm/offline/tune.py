@@ -36,10 +36,10 @@ def split_samples(
     samples: Sequence[Sample], most: int, share: float, seed: int
 ) -> tuple[list[Sample], list[Sample]]:
     """Samples to learn from and held-out ones: of each task `most` at random, of these a share
-    held out, one at least.
+    held out, one at least, and all but one at most.
 
     Raises:
-        StageError: a task has fewer than two samples.
+        StageError: a task has fewer than two samples, or there is no task.
     """
     numbers = random.Random(seed)
     learnt: list[Sample] = []
@@ -49,8 +49,10 @@ def split_samples(
         own = numbers.sample(own, min(most, len(own)))
         if len(own) < 2:
             raise StageError(f"task '{task}' has {len(own)} samples; tuning needs two or more")
-        count = max(1, round(share * len(own)))
+        count = min(max(1, round(share * len(own))), len(own) - 1)
         held, learnt = held + own[:count], learnt + own[count:]
+    if not learnt:
+        raise StageError("there is nothing to learn: the training data gives no samples")
     return learnt, held
 
 
@@ -92,6 +94,8 @@ class TuneStage(Stage):
             for s in part
         ]
         own = self.settings.model_dump(exclude={"tune_model"})
+        if any(s.image for part in self.parts for s in part):
+            own["item_image_max_pixels"] = self._max_pixels
         seed = self.config["seed"]
         return {**own, "model": self.source.digest, "samples": digest(samples), "seed": seed}
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from recbole_llm.core.checkpoint import load_checkpoint, save_atomically
 from recbole_llm.core.lines import bar
 from recbole_llm.features.encoders.adapters import tunable
-from recbole_llm.features.encoders.decoders import Source
+from recbole_llm.features.encoders.decoders import Source, without_special
 from recbole_llm.features.images import read_picture
 from recbole_llm.layers.decoder import with_adapters
 from recbole_llm.offline.settings import TuneSettings
@@ -97,7 +97,8 @@ class Tuner:
         """Mean cross-entropy of the answer's tokens, scalar."""
         inputs = self._prompt(sample)
         end = self.tokenizer.eos_token or ""
-        answer = self.tokenizer(f"{sample.answer}{end}", add_special_tokens=False)["input_ids"]
+        said = without_special(self.tokenizer, sample.answer)
+        answer = self.tokenizer(f"{said}{end}", add_special_tokens=False)["input_ids"]
         answer = answer[: self.settings.tune_max_length // 2]
         prompt = inputs.pop("input_ids")  # [1, P]
         if sample.image is None:
@@ -113,9 +114,9 @@ class Tuner:
 
     def _prompt(self, sample: Sample) -> dict[str, Tensor]:
         """The model's inputs up to the answer."""
-        shown: Any = sample.prompt
+        shown: Any = without_special(self.tokenizer, sample.prompt)
         if self.processor is not self.tokenizer:
-            shown = [{"type": "text", "text": sample.prompt}]
+            shown = [{"type": "text", "text": shown}]
             shown = shown if sample.image is None else [{"type": "image"}, *shown]
         elif sample.image is not None:
             raise StageError(f"task '{sample.task}' has pictures, which this model cannot see")
@@ -126,7 +127,9 @@ class Tuner:
         images = {}
         if sample.image is not None:
             images["images"] = [read_picture(sample.image.read_bytes(), self.max_pixels)]
-        return dict(self.processor(text=[text], return_tensors="pt", **images))
+        # The template has the special tokens already.
+        options = {"return_tensors": "pt", "add_special_tokens": False}
+        return dict(self.processor(text=[text], **options, **images))
 
     def _save(self, file: Path, step: int) -> None:
         state = {

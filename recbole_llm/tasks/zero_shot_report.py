@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from logging import getLogger
 from typing import TYPE_CHECKING, Any
 
-from recbole_llm.core.files import OTHER_FILE, write_whole
+from recbole_llm.core.files import OTHER_FILE, write_json
 from recbole_llm.core.lines import aligned
 from recbole_llm.core.log import SHOWN
 from recbole_llm.evaluation.protocol import protocol
@@ -55,7 +54,6 @@ def say_end(config: Config, unseen: Dataset, result: Mapping[str, Any], seconds:
     places = [("took", duration(seconds))]
     if (output := config["output"]) is not None:
         content = {**result, "settings": changed_settings(config), "versions": versions()}
-        text = json.dumps({"dataset": config["dataset"], **content}, indent=1, ensure_ascii=False)
-        write_whole(output, text.encode("utf-8") + b"\n", OTHER_FILE)
+        write_json(output, {"dataset": config["dataset"], **content}, OTHER_FILE)
         places.append(("result", output))
     say_pairs([*places, *places_of(result), *next_line(unseen, result)])

@@ -38,6 +38,12 @@ def test_equal_models_do_not_differ_and_one_user_says_nothing() -> None:
     assert paired_difference(np.ones(1), np.zeros(1)).p == 1
 
 
+def test_a_single_user_who_differs_is_chance() -> None:
+    found = paired_difference(np.eye(1, 100)[0], np.zeros(100))
+    assert (found.mean, found.p, found.users) == (pytest.approx(0.01), 1.0, (1, 100))
+    assert found.low == 0 and found.high > 0.01
+
+
 def test_holm() -> None:
     """Sorted .01, .02, .03, .04 times 4, 3, 2, 1, and never falling: .04, .06, .06, .06."""
     assert holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])

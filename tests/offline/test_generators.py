@@ -10,6 +10,7 @@ import pytest
 import torch
 from made_endpoint import FakeEndpoint, fake_endpoint
 from made_texts import WORDS, PlainConfig, write_tokenizer
+from tokenizers.processors import TemplateProcessing
 
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.offline.generators import computing_dtype, create_generators, read_chat
@@ -76,6 +77,21 @@ def test_the_fingerprint_covers_what_changes_texts(decoder: Path, tmp_path: Path
 def test_a_title_cannot_end_the_users_turn(decoder: Path) -> None:
     (generator, _) = local(decoder)
     assert generator.model.chats(["a [SEP] b"]) == ["a   b"]
+
+
+def test_a_template_with_a_first_token_has_no_second(decoder: Path) -> None:
+    """As Llama 3's: the tokenizer adds one to plain texts, and the template has its own."""
+    (made, _) = local(decoder)
+    tokenizer = made.model.tokenizer
+    tokenizer.add_special_tokens({"bos_token": "[CLS]"})
+    tokenizer._tokenizer.post_processor = TemplateProcessing(
+        single="[CLS] $A", special_tokens=[("[CLS]", tokenizer.bos_token_id)]
+    )
+    first = [tokenizer.bos_token_id]
+    assert tokenizer("red")["input_ids"][:1] == first
+    plain = made.model.tokens(["red"])["input_ids"][0]
+    tokenizer.chat_template = "{{ bos_token }} {{ messages[0]['content'] }}"
+    assert made.model.tokens(["red"])["input_ids"][0] == plain
 
 
 def test_no_adapter_there(decoder: Path) -> None:

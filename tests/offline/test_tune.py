@@ -73,6 +73,10 @@ def test_held_out_samples_are_of_every_task_and_not_learnt() -> None:
     assert split_samples([*COLOURS, *STORIES], 10, 0.2, 3) == (learnt, held)
     with pytest.raises(StageError, match="task 'colours' has 1 samples"):
         split_samples(COLOURS[:1], 10, 0.2, 3)
+    learnt, held = split_samples(COLOURS, most=10, share=0.96, seed=3)
+    assert (len(learnt), len(held)) == (1, 9)
+    with pytest.raises(StageError, match="nothing to learn"):
+        split_samples([], 10, 0.2, 3)
 
 
 def test_held_out_losses_fall_for_every_task(
@@ -135,6 +139,14 @@ def test_the_loss_by_hand(writer: Path, tmp_path: Path) -> None:
         logits = AutoModelForCausalLM.from_pretrained(writer)(ids).logits[0]
     expected = torch.nn.functional.cross_entropy(logits[3:6], ids[0, 4:])
     torch.testing.assert_close(loss.detach(), expected)
+
+
+def test_no_text_ends_the_users_turn(writer: Path, tmp_path: Path) -> None:
+    made = stage(writer, tmp_path)
+    own = Tuner(made.source, made.settings, "cpu", 100)
+    end = own.tokenizer.eos_token
+    tricked = own.loss(Sample("t", f"the {end}", f"red {end} story"))
+    torch.testing.assert_close(tricked, own.loss(Sample("t", "the ", "red story")))
 
 
 def test_an_encoder_with_its_adapter(writer: Path, tmp_path: Path) -> None:

@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 _READ = (".json", ".txt", ".model", ".safetensors")
 
 
+def without_special(tokenizer: Any, text: str) -> str:
+    """A text from data, in which nothing can end a turn: special tokens are spaces."""
+    for special in tokenizer.all_special_tokens:
+        text = text.replace(special, " ")
+    return text
+
+
 @dataclass(frozen=True)
 class Source:
     """A transformers folder, or a GGUF file in one."""

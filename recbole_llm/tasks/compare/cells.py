@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -80,8 +81,12 @@ class Cell:
     @property
     def result(self) -> dict[str, Any]:
         """What the run wrote."""
-        content: dict[str, Any] = json.loads((self.folder / "result.json").read_text("utf-8"))
-        return content
+        return read_result(self.folder)
+
+    @property
+    def score(self) -> float:
+        """The best on validation."""
+        return best_score(self.folder)
 
     @property
     def users(self) -> dict[str, Any]:
@@ -93,6 +98,18 @@ class Cell:
     def checkpoint(self) -> str:
         """File of the trained model."""
         return str(self.folder / "saved" / Path(self.result["checkpoint"]).name)
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """What a run wrote into its folder."""
+    content: dict[str, Any] = json.loads((folder / "result.json").read_text("utf-8"))
+    return content
+
+
+def best_score(folder: Path) -> float:
+    """A run's best on validation; NaN where it had none."""
+    score = read_result(folder)["best_valid_score"]
+    return math.nan if score is None else float(score)
 
 
 def run_key(config: Config) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -28,7 +28,9 @@ _DATA = (
     "USER_ID_FIELD", "ITEM_ID_FIELD", "RATING_FIELD", "TIME_FIELD", "LABEL_FIELD",
 )  # fmt: skip
 _ENGINE = ("item_catalogue", "exact_times")
-_PART = re.compile(r"""(?:[^;"']|"[^"]*"|'[^']*'|["'])+""")  # up to a semicolon outside of quotes
+# Up to a semicolon outside of quotes; an apostrophe within a word is none.
+_PART = re.compile(r"""(?:[^;"']|(?<!\w)"[^"]*"|(?<!\w)'[^']*'|["'])+""")
+_ARGUMENTS = re.compile(r"(?:^|\s)--")
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,15 +108,18 @@ def parse_models(text: str, common: Sequence[str] = (), files: Sequence[str] = (
 
 
 def _parse(text: str, common: Mapping[str, str], files: Sequence[str]) -> Entry:
-    head, dashes, _ = text.partition("--")
+    head = _ARGUMENTS.split(text, maxsplit=1)[0]
     label, colon, _ = head.partition(":")
     spec = text[len(label) + 1 :].strip() if colon else text
+    label = " ".join((label if colon else spec).split())
+    if not label:
+        raise ValueError(f"models: '{text}': a name is to stand before the colon")
     try:
         model, *arguments = shlex.split(spec)
         own = {"model": model, **parse_command_line(arguments)}
     except ValueError as error:
         raise ValueError(f"models: '{text}': {error or 'names no model'}") from None
-    return Entry(label.strip() if colon else spec, own, common, tuple(files))
+    return Entry(label, own, common, tuple(files))
 
 
 def agree(entries: Sequence[Entry]) -> tuple[list[Entry], list[str]]:
@@ -138,16 +143,38 @@ def agree(entries: Sequence[Entry]) -> tuple[list[Entry], list[str]]:
     if not any(entry.given("eval_groups") for entry in entries):
         forced["eval_groups"] = _GROUPS
     entries = [entry.but(**forced) for entry in entries]
+    check_parts(first)
     for entry in entries[1:]:
         _check_alike(entries[0], entry)
     _check_rows(entries)
     return entries, said + _history_ranked(entries)
 
 
+def check_parts(entry: Entry, needed: Collection[str] = ("validation", "test")) -> None:
+    """A split that has what a comparison, or a search, judges by.
+
+    Raises:
+        ValueError: it has not.
+    """
+    split = RecBoleEvaluation.of(entry.config).eval_args.split
+    if split is None or entry.config["benchmark_filename"]:
+        return
+    for part in split.lacks():
+        if part in needed:
+            raise ValueError(
+                f"eval_args: the split of {entry.label} leaves nothing for {part}; give one that "
+                f"does, such as --protocol={' or '.join(PROTOCOLS)}"
+            )
+
+
 def plain_arguments(entry: Entry) -> list[str]:
     """Of a run that nobody watches."""
-    files = [f"--config_files={' '.join(entry.files)}"] if entry.files else []
-    return [*files, *entry.argv, "--show_progress=False", "--log_flops=False"]
+    return [*file_arguments(entry.files), *entry.argv, "--show_progress=False", "--log_flops=False"]
+
+
+def file_arguments(files: Sequence[str]) -> list[str]:
+    """Configuration files, as an argument."""
+    return [f"--config_files={shlex.join(files)}"] if files else []
 
 
 def _history_ranked(entries: Sequence[Entry]) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from recbole_llm.core import cluster
 from recbole_llm.core.errors import check_choice, one_line
+from recbole_llm.core.files import OTHER_FOLDER, alone
 
 EXECUTORS = ("local", "ray")
 _PAUSE = 0.2  # seconds between two looks
@@ -45,6 +46,21 @@ class Executor(Protocol):
             output: file of what it says.
             gpu: whether it may use one.
         """
+
+
+@contextmanager
+def alone_in(root: Path) -> Iterator[None]:
+    """Within it, no other command carries out runs in the folder, which is there already.
+
+    Raises:
+        ValueError: one does.
+    """
+
+    def busy() -> None:
+        raise ValueError(f"another command works in '{root}'; wait for it, or {OTHER_FOLDER}")
+
+    with alone(root / ".lock", busy):
+        yield
 
 
 @contextmanager

@@ -43,7 +43,7 @@ class Tested:
 def against(
     baseline: Sequence[Cell], others: Mapping[str, Sequence[Cell]], metrics: Sequence[str]
 ) -> list[Tested]:
-    """Every other model in every metric that both have of their users.
+    """Every other model in every metric that both have of their users, and that has a value.
 
     Raises:
         ValueError: two were not tested on the same items.
@@ -52,10 +52,15 @@ def against(
     pairs = {label: pair for label, pair in pairs.items() if pair}
     tests = []
     for metric in metrics:
-        differences = {
-            label: paired_difference(*_over_seeds(pair, f"metric {metric}"))
+        values = {
+            label: _over_seeds(pair, f"metric {metric}")
             for label, pair in pairs.items()
             if all(f"metric {metric}" in users for both in pair for users in both)
+        }
+        differences = {
+            label: paired_difference(*both)
+            for label, both in values.items()
+            if np.isfinite(both).all()  # GAUC has none where each user has one label
         }
         corrected = holm([difference.p for difference in differences.values()])
         for (label, difference), p in zip(differences.items(), corrected):

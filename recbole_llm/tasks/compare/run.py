@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from recbole_llm.core.errors import unknown
-from recbole_llm.core.files import OTHER_FOLDER, check_folder, write_whole
+from recbole_llm.core.errors import one_line, unknown
+from recbole_llm.core.files import OTHER_FOLDER, check_folder, write_json
 from recbole_llm.tasks.compare.cells import Cell
 from recbole_llm.tasks.compare.entries import Entry, agree, parse_models
-from recbole_llm.tasks.compare.executors import Executor, open_executor
+from recbole_llm.tasks.compare.executors import Executor, alone_in, open_executor
 from recbole_llm.tasks.compare.live import Live
 from recbole_llm.tasks.compare.page import write_page
 from recbole_llm.tasks.compare.pool import Job, run_jobs
@@ -63,9 +62,9 @@ def compare(
     check_folder(root, OTHER_FOLDER)
     yield from said
     numbers = _seeds(seeds, entries)
-    with open_executor(executor, jobs, ray_address) as opened:
+    with alone_in(root), open_executor(executor, jobs, ray_address) as opened:
         if tune is not None:
-            entries = yield from _tuned(entries, tune, root, opened)
+            entries = yield from _tuned(entries, tune, numbers[0], root, opened)
         cells = [Cell(entry, seed, root) for seed in numbers for entry in entries]
         failures = run_cells(cells, opened)
     summary = summarise(cells, failures, baseline or labels[0])
@@ -73,36 +72,43 @@ def compare(
 
 
 def _tuned(
-    entries: Sequence[Entry], trials: int, root: Path, executor: Executor
+    entries: Sequence[Entry], trials: int, seed: int, root: Path, executor: Executor
 ) -> Generator[str, None, list[Entry]]:
-    """The entries with the best settings of searches of one budget."""
+    """The entries with the best settings of searches of one budget and seed."""
     from recbole_llm.tasks.compare import space, tuning
 
     for entry in entries:
         space.space_of(entry)  # its error is not to wait for the searches before it
     found = []
     for entry in entries:
-        best, file = tuning.find(entry, trials, root, executor)
+        best, file = tuning.find(entry.with_own({"seed": seed}), trials, root, executor)
         yield from (f"{entry.label}: {line}" for line in tuning.said(best, file))
         found.append(entry.with_own(best.params))
     return found
 
 
 def _written(summary: Summary, cells: Sequence[Cell], root: Path) -> Iterator[str]:
-    text = json.dumps(summary.plain(), indent=1, ensure_ascii=False) + "\n"
-    write_whole(root / "result.json", text.encode("utf-8"), OTHER_FOLDER)
+    write_json(root / "result.json", summary.plain(), OTHER_FOLDER)
     yield ""
     write_tables(summary, root)
     yield from screen(summary)
     yield ""
     yield f"written  {root}/table.md, table.tex, result.json; the runs are in {root}/cells"
-    yield f"page     {write_page(summary, cells, root)}"
+    yield f"page     {_page(summary, cells, root)}"
     yield from _next(summary, cells)
+
+
+def _page(summary: Summary, cells: Sequence[Cell], root: Path) -> str:
+    """The page's name, or why there is none: the tables are not to fail with it."""
+    try:
+        return write_page(summary, cells, root)
+    except (ValueError, OSError) as error:
+        return f"no page.html: {one_line(error)}"
 
 
 def _next(summary: Summary, cells: Sequence[Cell]) -> Iterator[str]:
     """How to recommend with the best model, as trained with its first seed."""
-    best = summary.order(summary.metrics[0])[0]
+    best = next(iter(summary.order(summary.metrics[0])), summary.rows[0].label)
     cell = next(cell for cell in cells if cell.entry.label == best and cell.done)
     if Path(cell.checkpoint).is_file():
         arguments = [f"--checkpoint={cell.checkpoint}", f"--users={cell.users['users'][0]}"]
@@ -124,6 +130,12 @@ def _seeds(text: str, entries: Sequence[Entry]) -> list[int]:
             f"seeds: {numbers[0]:,} runs of each model? of the seed {numbers[0]} alone they are "
             f"--seeds=1 --seed={numbers[0]}"
         )
+    for entry in entries:
+        if "seed" in entry.own:
+            raise ValueError(
+                f"models: {entry.label}: seeds are given for all models, by --seeds=1,2,3, or by "
+                f"--seed, which is the first"
+            )
     first = entries[0].config["seed"]
     return list(range(first, first + numbers[0]))
 
@@ -136,14 +148,14 @@ def run_cells(cells: Sequence[Cell], executor: Executor) -> Failures:
     try:
         for cell in cells:
             if cell.done:
-                live.there(cell.entry.label, cell.result["seconds"]["all"], _score(cell))
+                live.there(cell.entry.label, cell.result["seconds"]["all"], cell.score)
         missing = (_job(cell, live) for cell in cells if not cell.done)
         with closing(run_jobs(missing, executor, live.show)) as endings:
             for ended in endings:
                 cell, error = ended.what, ended.error
                 place = (cell.entry.label, f"seed {cell.seed}", ended.seconds)
                 if error is None:
-                    live.ended(*place, _score(cell))
+                    live.ended(*place, cell.score)
                 else:
                     failures[cell] = error
                     live.failed(*place, f"failed: {error}")
@@ -162,7 +174,3 @@ def _job(cell: Cell, live: Live) -> Job[Cell]:
     live.started(label, name)
     gpu = cell.entry.config["gpu_id"] != ""
     return Job(cell, ["run", *cell.arguments], cell.folder, heard, gpu)
-
-
-def _score(cell: Cell) -> float:
-    return float(cell.result["best_valid_score"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -81,10 +82,10 @@ class Summary:
         return next((t for t in self.tests if (t.label, t.metric) == (label, metric)), None)
 
     def order(self, metric: str) -> list[str]:
-        """Labels, the best on test first."""
+        """Labels, the best on test first; without those that have no value."""
         sign = 1 if metric in self.smaller else -1
-        rows = sorted(self.rows, key=lambda row: sign * row.test[metric].mean)
-        return [row.label for row in rows]
+        valued = [row for row in self.rows if not math.isnan(row.test[metric].mean)]
+        return [row.label for row in sorted(valued, key=lambda row: sign * row.test[metric].mean)]
 
     def plain(self) -> dict[str, Any]:
         """As ``result.json`` has it."""
@@ -144,7 +145,11 @@ def _row(label: str, cells: Sequence[Cell]) -> Row:
 
 def _spreads(results: Sequence[Mapping[str, float]]) -> dict[str, Spread]:
     names = [name for name in results[0] if all(name in result for result in results)]
-    return {name: Spread.of([result[name] for result in results]) for name in names}
+    found = {name: [result[name] for result in results] for name in names}
+    return {
+        name: Spread.of([math.nan if value is None else value for value in values])
+        for name, values in found.items()
+    }
 
 
 def _metrics(first: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:

@@ -89,9 +89,9 @@ def _marked(
     between: str,
 ) -> str:
     text = number(row.test[metric], between)
-    place = summary.order(metric).index(row.label)
-    if len(summary.rows) > 1 and place < 2:
-        text = (best, second)[place](text)
+    order = summary.order(metric)
+    if len(summary.rows) > 1 and row.label in order[:2]:
+        text = (best, second)[order.index(row.label)](text)
     test = summary.tested(row.label, metric)
     return f"{text}†" if test is not None and test.significant else text
 

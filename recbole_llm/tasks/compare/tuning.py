@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -16,9 +16,15 @@ from recbole_llm.core.errors import needing
 from recbole_llm.core.files import OTHER_FOLDER, check_folder, write_whole
 from recbole_llm.core.schema import parse_literal
 from recbole_llm.core.settings import Space
-from recbole_llm.tasks.compare.cells import run_key
-from recbole_llm.tasks.compare.entries import Entry, parse_models, plain_arguments
-from recbole_llm.tasks.compare.executors import Executor, open_executor
+from recbole_llm.tasks.compare.cells import best_score, run_key
+from recbole_llm.tasks.compare.entries import (
+    Entry,
+    check_parts,
+    file_arguments,
+    parse_models,
+    plain_arguments,
+)
+from recbole_llm.tasks.compare.executors import Executor, alone_in, open_executor
 from recbole_llm.tasks.compare.live import Live
 from recbole_llm.tasks.compare.pool import Ended, Job, run_jobs
 from recbole_llm.tasks.compare.space import defaults, distributions, space_of
@@ -62,11 +68,13 @@ def tune(
     entry, *others = parse_models(model, argv, config_file_list)
     if others:
         raise ValueError("model: tune takes one model; compare --tune takes several")
-    with open_executor(executor, jobs, ray_address) as opened:
-        best, file = find(entry, trials, Path(output), opened, search)
+    root = Path(output)
+    check_folder(root, OTHER_FOLDER)
+    with alone_in(root), open_executor(executor, jobs, ray_address) as opened:
+        best, file = find(entry, trials, root, opened, search)
     yield from said(best, file)
-    files = " ".join([*entry.files, str(file)])
-    yield f"next     recbole-llm run {shlex.join([*entry.argv, f'--config_files={files}'])}"
+    arguments = [*entry.argv, *file_arguments([*entry.files, str(file)])]
+    yield f"next     recbole-llm run {shlex.join(arguments)}"
 
 
 def said(best: FrozenTrial, file: Path) -> Iterator[str]:
@@ -81,12 +89,14 @@ def find(
 ) -> tuple[FrozenTrial, Path]:
     """The best trial of a search that is carried to so many trials, and the file of its settings.
 
+    The folder is there, and nobody else searches in it (`alone_in`).
+
     Raises:
         ValueError: no trial ended well.
     """
     if trials < 1:
         raise ValueError(f"trials: expected at least 1, got {trials}")
-    check_folder(root, OTHER_FOLDER)
+    check_parts(entry, ["validation"])
     space, name = space_of(entry, search), _name(entry)
     if search is not None:  # a study has one space
         name += f"-{digest(str(sorted(space.items())))[:6]}"
@@ -106,18 +116,20 @@ def find(
 
 def _told(study: Study, label: str, ended: Ended[Trial], folder: Path, live: Live) -> None:
     """The study and the table hear how a trial ended."""
-    trial, name = ended.what, f"trial {ended.what.number}"
-    if ended.error is not None:
-        trial.set_user_attr(_ERROR, ended.error)
-        study.tell(trial, state=_state("FAIL"))
-        live.failed(label, name, ended.seconds, f"failed: {ended.error}")
-    elif ended.stopped:
+    trial, name, error = ended.what, f"trial {ended.what.number}", ended.error
+    if error is None and ended.stopped:
         study.tell(trial, state=_state("PRUNED"))
         live.failed(label, name, ended.seconds, "stopped early")
-    else:
-        score = _score(folder / str(trial.number))
+        return
+    score = best_score(folder / str(trial.number)) if error is None else math.nan
+    if error is None and math.isfinite(score):
         study.tell(trial, score)
         live.ended(label, name, ended.seconds, score)
+        return
+    error = error or f"its best score on validation is {score}"
+    trial.set_user_attr(_ERROR, error)
+    study.tell(trial, state=_state("FAIL"))
+    live.failed(label, name, ended.seconds, f"failed: {error}")
 
 
 def _name(entry: Entry) -> str:
@@ -135,8 +147,11 @@ def _study(name: str, entry: Entry, space: Space, root: Path, at_once: int) -> S
         study_name=name,
         load_if_exists=True,
         direction="maximize" if config["valid_metric_bigger"] else "minimize",
-        sampler=optuna.samplers.TPESampler(seed=config["seed"], constant_liar=at_once > 1),
         pruner=optuna.pruners.MedianPruner(_START, _WARM),
+    )
+    before = len(study.get_trials(deepcopy=False))  # the same seed would draw them once more
+    study.sampler = optuna.samplers.TPESampler(
+        seed=config["seed"] + before, constant_liar=at_once > 1
     )
     for trial in _running(study):  # of a process that is gone
         study.tell(trial.number, state=_state("FAIL"))
@@ -189,10 +204,6 @@ def _counted(study: Study) -> list[FrozenTrial]:
         for trial in study.get_trials(deepcopy=False)
         if trial.state in (_state("COMPLETE"), _state("PRUNED")) or _ERROR in trial.user_attrs
     ]
-
-
-def _score(folder: Path) -> float:
-    return float(json.loads((folder / "result.json").read_text("utf-8"))["best_valid_score"])
 
 
 def _best(study: Study, entry: Entry) -> FrozenTrial:

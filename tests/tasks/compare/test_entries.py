@@ -24,6 +24,27 @@ def test_models_have_arguments_and_names() -> None:
     assert entries[0].config["hidden_size"] == 32 and entries[1].config["hidden_size"] == 128
 
 
+def test_names_are_lines_of_words() -> None:
+    text = "Bob's: Pop; Ann's: BPR;a--b: Pop\n  --learning_rate=0.01;Pop\n  --embedding_size=8"
+    labels = [entry.label for entry in parse_models(text)]
+    assert labels == ["Bob's", "Ann's", "a--b", "Pop --embedding_size=8"]
+
+
+@pytest.mark.parametrize(
+    ("split", "part"),
+    [
+        ({"LS": "test_only"}, "validation"),
+        ({"LS": "valid_only"}, "test"),
+        ({"RS": [8, 0, 2]}, "validation"),
+        ({"RS": [8, 2, 0]}, "test"),
+    ],
+)
+def test_splits_without_validation_or_test_are_refused(split: dict, part: str) -> None:
+    given = f"--eval_args={{'split': {split}, 'order': 'TO'}}"
+    with pytest.raises(ValueError, match=f"the split of BPR leaves nothing for {part}; give"):
+        agree(parse_models("BPR; Pop", [*COMMON, given]))
+
+
 def test_a_semicolon_in_quotes_parts_nothing() -> None:
     text = "PAD --item_prompt='{{ title }}; {{ genre }}'; SASRec; \"it's\": BPR"
     entries = parse_models(text, ["--dataset=tiny"])
@@ -40,6 +61,7 @@ def test_a_semicolon_in_quotes_parts_nothing() -> None:
         ("SASRec; PDA", "PDA: model 'PDA' is unknown; did you mean 'PAD'"),
         ("wide: GRU4Rec --hidden_size=x", "wide: hidden_size: expected an integer"),
         ("one:", "models: 'one:'"),
+        (": Pop", "models: ': Pop': a name is to stand before the colon"),
     ],
 )
 def test_what_is_no_model_is_refused(text: str, message: str) -> None:

@@ -10,14 +10,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 from click.testing import CliRunner, Result
 
 from recbole_llm import testing
 from recbole_llm.cli import main
-from recbole_llm.tasks.compare.executors import EXECUTORS
+from recbole_llm.tasks.compare import paired, run
+from recbole_llm.tasks.compare.executors import EXECUTORS, alone_in
 from recbole_llm.tasks.compare.live import Live
 
 MODELS = "SASRec; GRU4Rec"
@@ -128,6 +131,7 @@ def test_models_tested_on_other_items_are_refused() -> None:
         (["--seeds=2020"], "error: seeds: 2,020 runs of each model? of the seed 2020 alone they"),
         (["--seeds=0"], "error: seeds: expected at least 1, got 0"),
         (["--jobs=0"], "error: jobs: expected at least 1, got 0"),
+        (["--models=SASRec; b: SASRec --seed=1"], "error: models: b: seeds are given for all"),
     ],
 )
 def test_options_are_checked_before_any_run(
@@ -136,6 +140,46 @@ def test_options_are_checked_before_any_run(
     done = compare(MODELS, *arguments)
     assert done.exit_code == 2 and done.output.startswith(message)
     assert not started.exists()
+
+
+@pytest.mark.usefixtures("quick_runs")
+def test_a_page_that_fails_is_a_line_and_the_tables_are_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object) -> str:
+        raise ValueError("'tiny.item': 1 rows repeat a item_id")
+
+    monkeypatch.setattr(run, "write_page", fail)
+    done = compare(MODELS)
+    assert done.exit_code == 0, done.output
+    assert "page     no page.html: 'tiny.item': 1 rows repeat a item_id" in done.output
+    assert Path("comparison/table.md").is_file()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="locks of POSIX systems")
+@pytest.mark.usefixtures("quick_runs")
+def test_a_second_command_in_the_folder_is_refused(started: Path) -> None:
+    Path("comparison").mkdir()
+    with alone_in(Path("comparison")):
+        done = compare(MODELS)
+    assert done.exit_code == 2 and not started.exists()
+    assert done.output == (
+        "error: another command works in 'comparison'; wait for it, or name another folder with "
+        "--output\n"
+    )
+
+
+@pytest.mark.usefixtures("quick_runs")
+def test_a_metric_without_a_value_is_not_tested(monkeypatch: pytest.MonkeyPatch) -> None:
+    spread = paired._over_seeds
+
+    def without(pairs: Any, key: str) -> Any:
+        return tuple(np.full_like(values, np.nan) for values in spread(pairs, key))
+
+    monkeypatch.setattr(paired, "_over_seeds", without)
+    done = compare(MODELS)
+    assert done.exit_code == 0 and "†" not in done.output
+    assert json.loads(Path("comparison/result.json").read_text())["tests"] == []
 
 
 def below(pid: int) -> list[psutil.Process]:

@@ -163,6 +163,32 @@ def test_what_was_cut_off_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> Non
     assert states == [("FAIL", 0.001), ("COMPLETE", 0.001)]
 
 
+def test_a_search_that_goes_on_draws_other_settings() -> None:
+    (entry,) = parse_models("SASRec", ["--dataset=tiny"])
+    space = {"learning_rate": Between(1e-4, 1e-2)}
+    drawn = []
+    for _ in range(3):  # as often as the command is given
+        study = tuning._study("on", entry, space, Path(), 1)
+        for _ in range(2):
+            trial = study.ask(distributions(space))
+            drawn.append(trial.params["learning_rate"])
+            study.tell(trial, 0.1)
+    assert len(set(drawn)) == len(drawn)
+
+
+@pytest.mark.usefixtures("quick_runs")
+def test_a_score_that_is_no_number_counts_as_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning, "best_score", lambda folder: float("nan"))
+    done = tune("--trials=2")
+    assert done.exit_code == 2 and len(trials()) == 2
+    assert "no trial ended well: its best score on validation is nan" in done.output
+
+
+def test_a_search_needs_validation() -> None:
+    done = tune("--trials=1", "--eval_args={'split': {'LS': 'test_only'}, 'order': 'TO'}")
+    assert done.exit_code == 2 and "leaves nothing for validation" in done.output
+
+
 def test_a_trial_that_lags_behind_is_stopped_once_that_is_safe() -> None:
     """Four trials end at .2; the fifth is stopped at .1 from its third validation on."""
     (entry,) = parse_models("SASRec", ["--dataset=tiny"])
@@ -189,10 +215,12 @@ def test_failed_trials_count_and_one_line_says_why() -> None:
 
 @pytest.mark.usefixtures("quick_runs")
 def test_compare_tunes_every_model_alike_and_runs_the_best(started: Path) -> None:
-    command = ["compare", "--models=SASRec; GRU4Rec", "--dataset=tiny", "--seeds=1", "--tune=2"]
+    command = ["compare", "--models=SASRec; GRU4Rec", "--dataset=tiny", "--seeds=7,8", "--tune=2"]
     done = CliRunner().invoke(main, command)
     assert done.exit_code == 0, done.output
-    assert sorted(started.read_text().splitlines()) == ["GRU4Rec 2020"] * 3 + ["SASRec 2020"] * 3
+    assert sorted(started.read_text().splitlines()) == [  # the search has the first seed
+        *["GRU4Rec 7"] * 3, "GRU4Rec 8", *["SASRec 7"] * 3, "SASRec 8"
+    ]  # fmt: skip
     best = {
         file.name.split("-")[0]: yaml.safe_load(file.read_text())["learning_rate"]
         for file in Path("comparison/tuned").glob("*.yaml")
