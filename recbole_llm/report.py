@@ -21,7 +21,8 @@ from recbole_llm.core.digest import file_digest
 from recbole_llm.core.files import OTHER_FILE, check_folder, write_json
 from recbole_llm.core.lines import counted
 from recbole_llm.core.log import FOLDER, SHOWN, log_file
-from recbole_llm.core.stored import DONE, FREE, NEVER, needed_again, plain_config
+from recbole_llm.core.marks import Mark
+from recbole_llm.core.stored import needed_again, plain_config
 from recbole_llm.core.versions import installed
 from recbole_llm.data.interaction import SequenceInteraction
 from recbole_llm.evaluation.protocol import protocol
@@ -134,8 +135,8 @@ def fingerprints(folder: str, name: str) -> dict[str, str]:
 def changed_settings(config: Config) -> dict[str, Any]:
     """The settings that somebody set to another value than the defaults."""
     given, defaults = config.external_config_dict, config.internal_config_dict
-    now = plain_config(config, NEVER - DONE)
-    return {k: now[k] for k in given if k in now and k not in FREE and given[k] != defaults.get(k)}
+    now = plain_config(config, Mark.LOCAL | Mark.FREE)
+    return {k: now[k] for k in given if k in now and given[k] != defaults.get(k)}
 
 
 def versions() -> dict[str, str]:

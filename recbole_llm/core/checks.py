@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from recbole.utils import InputType
 
+from recbole_llm.core.marks import FILES, MACHINE, Mark
 from recbole_llm.core.plugins import get_registry
 from recbole_llm.core.recbole_data import RecBoleData
 from recbole_llm.core.recbole_evaluation import RecBoleEvaluation
@@ -43,6 +46,21 @@ def settings_classes(config: Config, spec: ModelSpec) -> list[type[Settings]]:
 def declared_keys(config: Config, spec: ModelSpec) -> set[str]:
     """The keys that those classes have."""
     return {key for settings in settings_classes(config, spec) for key in settings.model_fields}
+
+
+def key_marks() -> defaultdict[str, Mark]:
+    """The marks of every key, whatever the model; no mark for a key that is unknown."""
+    registry = get_registry()
+    tables = registry.models, registry.encoders, registry.features, registry.stages
+    named = {spec.settings for table in tables for spec in table.values()} - {None}
+    marks = defaultdict(lambda: Mark(0), dict.fromkeys(FILES, Mark.LOCAL))
+    marks.update(dict.fromkeys(MACHINE, Mark.LOCAL | Mark.FREE))
+    for settings in (*RECBOLES, RunSettings, *registry.settings, *named):
+        with suppress(ImportError):  # of a plugin that lacks a package, and cannot run then
+            for key, field in resolve(settings).model_fields.items():
+                for mark in (m for m in field.metadata if isinstance(m, Mark)):
+                    marks[key] |= mark
+    return marks
 
 
 def check_settings(config: Config, spec: ModelSpec) -> None:

@@ -18,8 +18,9 @@ from tqdm import tqdm
 
 from recbole_llm.core import distributed
 from recbole_llm.core.digest import digest
+from recbole_llm.core.marks import Mark
 from recbole_llm.core.secrets import without_credentials
-from recbole_llm.core.stored import DONE, FREE, NEVER, plain_config
+from recbole_llm.core.stored import plain_config
 
 if TYPE_CHECKING:
     from recbole.config import Config
@@ -130,7 +131,7 @@ def run_name(config: Config) -> str:
 
     The six digits are of the settings: runs that differ only in folders or the machine share them.
     """
-    short = digest(plain_config(config, (NEVER | FREE) - DONE))[:6]
+    short = digest(plain_config(config, Mark.LOCAL | Mark.FREE))[:6]
     now = time.time_ns()
     moment = time.strftime("%b-%d-%Y_%H-%M-%S", time.localtime(now // 10**9))
     data = re.sub(r"[^\w.+-]", "_", str(config["dataset"]))

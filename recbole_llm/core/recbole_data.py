@@ -7,15 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from recbole_llm.core.settings import (
-    Count,
-    FieldName,
-    Flag,
-    Names,
-    OneOrMore,
-    Settings,
-    Text,
-)
+from recbole_llm.core.marks import Alike, Mark
+from recbole_llm.core.settings import Count, FieldName, Flag, Names, OneOrMore, Settings, Text
 
 _NUMBER = r"[-+]?(?:(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|inf)"
 _INTERVAL = re.compile(rf"[\[(]\s*({_NUMBER})\s*,\s*({_NUMBER})\s*[\])]")
@@ -46,19 +39,19 @@ class RecBoleData(Settings):
     """Separator of the columns of atomic files."""
     seq_separator: Annotated[str, Field(min_length=1)] = " "
     """Separator inside a sequence."""
-    USER_ID_FIELD: FieldName = "user_id"
+    USER_ID_FIELD: Alike[FieldName] = "user_id"
     """Field of users."""
-    ITEM_ID_FIELD: FieldName = "item_id"
+    ITEM_ID_FIELD: Alike[FieldName] = "item_id"
     """Field of items."""
-    RATING_FIELD: FieldName = "rating"
+    RATING_FIELD: Alike[FieldName] = "rating"
     """Field of ratings."""
-    TIME_FIELD: FieldName = "timestamp"
+    TIME_FIELD: Alike[FieldName] = "timestamp"
     """Field of times."""
     seq_len: dict[str, Count] | None = None
     """Longest sequence of each field of sequences."""
-    LABEL_FIELD: FieldName = "label"
+    LABEL_FIELD: Alike[FieldName] = "label"
     """Field of labels."""
-    threshold: Annotated[dict[str, float], Field(min_length=1, max_length=1)] | None = None
+    threshold: Alike[Annotated[dict[str, float], Field(min_length=1, max_length=1)] | None] = None
     """{field: value}; rows of at least that value have label 1, the others 0."""
     NEG_PREFIX: FieldName = "neg_"
     """Prefix of the fields of negatives."""
@@ -70,17 +63,17 @@ class RecBoleData(Settings):
     """{suffix of the file: columns not to load}."""
     unused_col: Columns | None = None
     """{suffix of the file: columns to load for preparation alone}."""
-    additional_feat_suffix: Fields | None = None
+    additional_feat_suffix: Annotated[Fields | None, Mark.SUFFIX] = None
     """Suffixes of further files."""
-    rm_dup_inter: Literal["first", "last"] | None = None
+    rm_dup_inter: Alike[Literal["first", "last"] | None] = None
     """Which of repeated interactions is kept."""
-    val_interval: dict[str, Interval] | None = None
+    val_interval: Alike[dict[str, Interval] | None] = None
     """{field: interval of the values to keep}."""
-    filter_inter_by_user_or_item: Flag = True
+    filter_inter_by_user_or_item: Alike[Flag] = True
     """Whether interactions are filtered by their numbers."""
-    user_inter_num_interval: Interval | None = "[0,inf)"
+    user_inter_num_interval: Alike[Interval | None] = "[0,inf)"
     """Interactions of a user."""
-    item_inter_num_interval: Interval | None = "[0,inf)"
+    item_inter_num_interval: Alike[Interval | None] = "[0,inf)"
     """Interactions of an item."""
     alias_of_user_id: Fields | None = None
     """Fields that share the users' ids."""
@@ -120,7 +113,9 @@ class RecBoleData(Settings):
     """Triples of an entity."""
     relation_kg_num_interval: Interval | None = "[0,inf)"
     """Triples of a relation."""
-    benchmark_filename: Annotated[Fields, Field(min_length=3, max_length=3)] | None = None
+    benchmark_filename: Annotated[
+        Annotated[Fields, Field(min_length=3, max_length=3)] | None, Mark.ALIKE | Mark.SUFFIX
+    ] = None
     """Suffixes of ready-made splits: of training, validation and test."""
     encoding: Text | None = None
     """Encoding of atomic files."""

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from recbole_llm.core.marks import Alike
 from recbole_llm.core.settings import (
     ConfigLike,
     Count,
@@ -104,11 +105,11 @@ class EvalArgs(Nested):
 class RecBoleEvaluation(Settings):
     """RecBole: evaluation."""
 
-    eval_args: EvalArgs = EvalArgs()
+    eval_args: Alike[EvalArgs] = EvalArgs()
     """Split, order, grouping and mode."""
     repeatable: Flag = False
     """Whether users may get items again."""
-    metrics: Annotated[list[str], Field(min_length=1), OneOrMore] = [
+    metrics: Alike[Annotated[list[str], Field(min_length=1), OneOrMore]] = [
         "Recall",
         "MRR",
         "NDCG",
@@ -116,15 +117,15 @@ class RecBoleEvaluation(Settings):
         "Precision",
     ]
     """Metrics."""
-    topk: Annotated[list[Count], Field(min_length=1), OneOrMore] = [10]
+    topk: Alike[Annotated[list[Count], Field(min_length=1), OneOrMore]] = [10]
     """Lengths of the ranked lists."""
-    valid_metric: FieldName = "MRR@10"
+    valid_metric: Alike[FieldName] = "MRR@10"
     """Metric that picks the best epoch."""
-    valid_metric_bigger: Flag = True
+    valid_metric_bigger: Alike[Flag] = True
     """Whether more of it is better."""
     eval_batch_size: Count = 4096
     """Rows, or scores, in a step."""
-    metric_decimal_place: Natural = 4
+    metric_decimal_place: Alike[Natural] = 4
     """Decimals of the results."""
 
     def check(self, config: ConfigLike) -> None:

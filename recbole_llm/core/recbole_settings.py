@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from recbole_llm.core.marks import Free, Local
 from recbole_llm.core.settings import (
     Between,
     ConfigLike,
@@ -34,37 +35,37 @@ def _lower(value: object) -> object:
 class RecBoleRun(Settings):
     """RecBole: the run."""
 
-    gpu_id: Annotated[list[int], BeforeValidator(as_list)] | Text = "0"
+    gpu_id: Local[Free[Annotated[list[int], BeforeValidator(as_list)] | Text]] = "0"
     """Ids of GPUs."""
-    worker: Natural = 0
+    worker: Local[Free[Natural]] = 0
     """Worker processes of the loaders."""
-    use_gpu: Flag = True
+    use_gpu: Local[Free[Flag]] = True
     """Whether to use a GPU where there is one."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 2020
     """Random seed."""
-    state: Annotated[
-        Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_lower)
+    state: Free[
+        Annotated[Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_lower)]
     ] = "info"
     """Level of the log."""
     reproducibility: Flag = True
     """Whether results are reproducible."""
-    data_path: Text = "dataset/"
+    data_path: Free[Text] = "dataset/"
     """Folder of the data sets' folders."""
-    checkpoint_dir: FieldName = "saved"
+    checkpoint_dir: Local[Free[FieldName]] = "saved"
     """Folder of checkpoints."""
-    show_progress: Flag = True
+    show_progress: Free[Flag] = True
     """Whether bars are shown."""
-    save_dataset: Flag = False
+    save_dataset: Local[Free[Flag]] = False
     """Without effect here: nothing is pickled, and the atomic files are read as quickly."""
-    dataset_save_path: Text | None = None
+    dataset_save_path: Local[Free[Text | None]] = None
     """Without effect here."""
-    save_dataloaders: Flag = False
+    save_dataloaders: Local[Free[Flag]] = False
     """Without effect here."""
-    dataloaders_save_path: Text | None = None
+    dataloaders_save_path: Local[Free[Text | None]] = None
     """Without effect here."""
-    log_wandb: Flag = False
+    log_wandb: Local[Free[Flag]] = False
     """Whether to log to Weights & Biases."""
-    wandb_project: Text = "recbole"
+    wandb_project: Local[Free[Text]] = "recbole"
     """Its project."""
     shuffle: Flag = True
     """Whether training rows are shuffled before each epoch."""

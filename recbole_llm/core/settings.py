@@ -23,6 +23,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic.fields import FieldInfo
 
 from recbole_llm.core.errors import unknown
+from recbole_llm.core.marks import Mark
 from recbole_llm.core.type_names import choices, type_name
 
 
@@ -66,6 +67,8 @@ Dropout = Annotated[float, Field(ge=0, lt=1)]
 Names = Annotated[list[Text], BeforeValidator(as_list)]
 OneOrMore = BeforeValidator(_listed)  # of a list, for which a single value stands too
 FieldName = Annotated[Text, Field(min_length=1)]
+ModelName = Annotated[Text | None, Mark.MODEL | Mark.AGAIN]
+Prompt = Annotated[Text | None, Mark.TEMPLATE]
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from recbole_llm.core.marks import Alike, Free
 from recbole_llm.core.settings import ConfigLike, Count, Flag, NonNegative, Settings
 from recbole_llm.hookspecs import hookimpl
 
@@ -43,18 +44,18 @@ class EngineSettings(Settings):
     negatives_exclude: Literal["target", "history"] = "target"
     """What sequential models never draw as a training negative: the target alone (RecBole), or the
     user's whole training history (the authors of PAD and LLM-ESR)."""
-    item_catalogue: Literal["interactions", "item_file"] = "interactions"
+    item_catalogue: Alike[Literal["interactions", "item_file"]] = "interactions"
     """The items that training and evaluation rank: those with interactions (RecBole), or all of the
     .item file besides. A checkpoint keeps the items that it was trained with."""
     recommend_new_items: Flag = True
     """Whether recommend ranks further items of the .item file too, and reads them in histories, by
     models that know items by text: it then encodes those that are not encoded yet."""
-    interactions: Literal["memory", "disk"] = "memory"
+    interactions: Free[Literal["memory", "disk"]] = "memory"
     """'disk': a sequential model's interactions are sorted into files beside the .inter file, once,
     and read from there: for more than memory holds (docs/distributed.md)."""
-    sort_memory_mib: Annotated[int, Field(ge=128)] = 1024
+    sort_memory_mib: Free[Annotated[int, Field(ge=128)]] = 1024
     """Memory in MiB for sorting them."""
-    exact_times: Flag = True
+    exact_times: Alike[Flag] = True
     """Whether interactions are ordered and split by their times as the file has them; False: by
     RecBole's float32, in which Unix seconds are the same for about a minute."""
 

@@ -12,7 +12,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from recbole_llm.core.checks import key_marks
 from recbole_llm.core.digest import digest
+from recbole_llm.core.marks import Mark
 from recbole_llm.core.plugins import get_registry
 from recbole_llm.core.registry import FeatureSpec, resolve
 from recbole_llm.features.encoders.base import encoder_spec
@@ -25,13 +27,6 @@ from recbole_llm.features.text import Encoded, encode_items
 if TYPE_CHECKING:
     from recbole.config import Config
     from recbole.data.dataset import Dataset
-
-# Keys that change how vectors are made, not the vectors.
-_NO_CHANGE = frozenset(
-    ("encoder_device", "encoder_batch_tokens", "encoder_batch_size", "encoder_request_size",
-     "encoder_max_retries", "encoder_timeout", "encoder_api_key_env", "embedding_cache_dir",
-     "encoder_executor", "encoder_jobs", "ray_address")
-)  # fmt: skip
 
 
 class Features:
@@ -117,19 +112,14 @@ def attach_features(config: Config, dataset: Dataset) -> None:
 
 def _settings(config: Config, spec: FeatureSpec) -> str:
     """Digest of the settings that a feature's vectors depend on."""
-    own = (encoder_spec(config).settings, spec.settings)
-    classes = [
-        ItemSettings,
-        PromptSettings,
-        EncoderSettings,
-        StoreSettings,
-        *(resolve(c) for c in own if c),
-    ]
+    own = [resolve(c) for c in (encoder_spec(config).settings, spec.settings) if c]
+    classes = [ItemSettings, PromptSettings, EncoderSettings, StoreSettings, *own]
+    marks = key_marks()
     values = {
         f"{cls.__name__}.{key}": value
         for cls in classes
         for key, value in cls.of(config).model_dump(mode="json").items()
-        if key not in _NO_CHANGE
+        if not marks[key] & Mark.FREE
     }
     return digest(spec.name, values)
 

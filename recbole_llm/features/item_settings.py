@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from recbole_llm.core.marks import Again, Local
 from recbole_llm.core.settings import Count, FieldName, Settings, Text
 
 
@@ -14,7 +15,7 @@ class ItemSettings(Settings):
     """Item vectors that models read: of texts, of pictures (encoder: image or multimodal), or of
     both together (encoder: multimodal), where an item without a picture goes by its text."""
 
-    item_image_folder: Text | None = None
+    item_image_folder: Local[Again[Text | None]] = None
     """Folder of the pictures; None: images/ in the data set's folder, or with item_image_field
     that folder itself."""
 

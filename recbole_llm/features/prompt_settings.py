@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from recbole_llm.core.settings import ConfigLike, Count, FieldName, Settings, Text
+from recbole_llm.core.settings import ConfigLike, Count, FieldName, Prompt, Settings
 
 if TYPE_CHECKING:
     from recbole_llm.features.templates import Template
@@ -17,12 +17,12 @@ class PromptSettings(Settings):
     file, or a name in properties/prompt.
     """
 
-    item_prompt: Text | None = None
+    item_prompt: Prompt = None
     """Template of an item's text, over its fields; besides these, `item` holds all of them and
     `fields` the named text and categorical ones but the id. None: the data set's in
     properties/prompt, else all text and categorical fields, named."""
 
-    user_prompt: Text | None = None
+    user_prompt: Prompt = None
     """Template of a user's text over `titles`, `items` and `user`, of training interactions alone.
     None: the data set's in properties/prompt, else the titles."""
 

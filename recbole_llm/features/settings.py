@@ -8,14 +8,8 @@ from pydantic import Field, field_validator
 
 from recbole_llm.core.cluster import check_installed
 from recbole_llm.core.errors import one_line
-from recbole_llm.core.settings import (
-    ConfigLike,
-    Count,
-    FieldName,
-    Flag,
-    Settings,
-    Text,
-)
+from recbole_llm.core.marks import Again, Free, Local
+from recbole_llm.core.settings import ConfigLike, Count, FieldName, Flag, ModelName, Settings, Text
 
 if TYPE_CHECKING:
     import torch
@@ -31,14 +25,14 @@ class EncoderSettings(Settings):
     """Kind of encoder: sentence_transformers, bundled, causal_lm, image, multimodal, openai,
     precomputed, or a plugin's."""
 
-    encoder_model: Text | None = None
+    encoder_model: ModelName = None
     """Model: a local path or a hub name. None: all-MiniLM-L6-v2 (sentence_transformers),
     SmolLM2-135M-Instruct (causal_lm), efficientnet-lite0 (image)."""
 
     encoder_revision: Text | None = None
     """Commit, tag or branch of the model at the hub."""
 
-    encoder_adapter: Text | None = None
+    encoder_adapter: Local[Again[Text | None]] = None
     """Folder of a low-rank adapter (LoRA) that is merged into the model, such as a stage's that
     tunes one (causal_lm, multimodal)."""
 
@@ -57,25 +51,25 @@ class EncoderSettings(Settings):
     """Precision of the computation. bfloat16 is faster where the CPU has it (MiniLM: cosine to
     float32 above .9999)."""
 
-    encoder_device: Text | None = None
+    encoder_device: Local[Free[Text | None]] = None
     """Device of the encoder, such as cpu or cuda:0; None: RecBole's device."""
 
     encoder_dimensions: Count | None = None
     """Width of the vectors: asked of an openai endpoint, checked in precomputed files."""
 
-    encoder_batch_tokens: Count = 4096
+    encoder_batch_tokens: Free[Count] = 4096
     """Tokens of a forward pass."""
 
-    encoder_batch_size: Count = 256
+    encoder_batch_size: Free[Count] = 256
     """Texts between two commits to the store: what a killed run repeats at most."""
 
-    encoder_executor: Literal["local", "ray"] = "local"
+    encoder_executor: Local[Free[Literal["local", "ray"]]] = "local"
     """Who encodes: this process, or actors of a Ray cluster (extra ray), a model each."""
 
-    encoder_jobs: Count = 1
+    encoder_jobs: Local[Free[Count]] = 1
     """ray: actors, among which the CPUs and GPUs of the cluster are shared."""
 
-    ray_address: Text | None = None
+    ray_address: Local[Free[Text | None]] = None
     """ray: address of the cluster, host:port; None: the environment's RAY_ADDRESS, else a Ray of
     this machine, which ends with the command."""
 
@@ -124,7 +118,7 @@ class EncoderSettings(Settings):
 class StoreSettings(Settings):
     """Store of vectors and generated texts, and what a missing vector becomes."""
 
-    embedding_cache_dir: FieldName | None = None
+    embedding_cache_dir: Local[Again[Free[FieldName | None]]] = None
     """Folder of the store and of the offline stages' results; None: the environment's
     RECBOLE_LLM_CACHE, else ~/.cache/recbole_llm."""
 

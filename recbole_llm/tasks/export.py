@@ -16,7 +16,8 @@ from torch import nn
 from recbole_llm.core.errors import needing
 from recbole_llm.core.files import OTHER_FOLDER, check_folder, write_whole, written_whole
 from recbole_llm.core.lines import say_meanwhile
-from recbole_llm.core.stored import FREE, plain_config
+from recbole_llm.core.marks import Mark
+from recbole_llm.core.stored import NEVER, plain_config
 from recbole_llm.models.base import SequenceTraining
 from recbole_llm.report import versions
 from recbole_llm.tasks.onnx_encoder import StandaloneModel, disagreement, onnx_encoder
@@ -160,7 +161,7 @@ def _write_histories(folder: Path, source: Recommender) -> None:
 
 def _write_settings(folder: Path, source: Recommender, longest: int, ordered: bool) -> None:
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    config = {k: v for k, v in plain_config(source.config).items() if k not in FREE}
+    config = plain_config(source.config, NEVER | Mark.FREE)
     content = {
         "format": FORMAT,
         "model": source.name,

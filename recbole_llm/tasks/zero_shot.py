@@ -14,8 +14,10 @@ import numpy as np
 from recbole.utils import init_seed
 from torch import nn
 
+from recbole_llm.core.checks import key_marks
 from recbole_llm.core.config import Config
 from recbole_llm.core.files import OTHER_FILE, check_folder
+from recbole_llm.core.marks import Mark
 from recbole_llm.core.schema import parse_command_line
 from recbole_llm.evaluation.group_metrics import without_groups
 from recbole_llm.evaluation.references import references
@@ -24,12 +26,6 @@ from recbole_llm.tasks.zero_shot_report import say_begin, say_end
 from recbole_llm.trainers.mixed import MixedLoader, MixedModel, MixedTrainer
 
 DEFAULT_MODEL = "AlphaRec"
-_ENCODER_KEYS = (
-    "encoder", "encoder_model", "encoder_revision", "encoder_pooling", "encoder_layer",
-    "encoder_prefix", "encoder_normalize", "encoder_max_length", "encoder_dimensions",
-    "encoder_adapter", "encoder_dtype", "encoder_fusion", "encoder_token", "encoder_base_url",
-    "item_feature",
-)  # fmt: skip
 
 
 def zero_shot(
@@ -208,11 +204,13 @@ def _configs(
 
 def _check_encoders(configs: Sequence[Config]) -> None:
     """Data sets' own files may set encoders; a map between other text spaces is meaningless."""
-    first, *others = ({k: c[k] for k in _ENCODER_KEYS} for c in configs)
-    for config, own in zip(configs[1:], others, strict=True):
-        other = [key for key in _ENCODER_KEYS if own[key] != first[key]]
+    first, marks = configs[0], key_marks()
+    named = {key for c in configs for key in c.final_config_dict if key.startswith("encoder")}
+    keys = sorted({"item_feature", *(key for key in named if not marks[key] & Mark.FREE)})
+    for config in configs[1:]:
+        other = [key for key in keys if config[key] != first[key]]
         if other:
             raise ValueError(
-                f"{other[0]}: {first[other[0]]!r} for data set '{configs[0]['dataset']}', but "
-                f"{own[other[0]]!r} for '{config['dataset']}'; the same encoder must make both"
+                f"{other[0]}: {first[other[0]]!r} for data set '{first['dataset']}', but "
+                f"{config[other[0]]!r} for '{config['dataset']}'; the same encoder must make both"
             )

@@ -17,16 +17,12 @@ from recbole.trainer.trainer import AbstractTrainer
 from recbole.utils import set_color
 
 from recbole_llm.core import distributed
-from recbole_llm.core.checkpoint import (
-    load_checkpoint,
-    load_model_state,
-    require,
-    save_atomically,
-)
+from recbole_llm.core.checkpoint import load_checkpoint, load_model_state, require, save_atomically
 from recbole_llm.core.errors import and_more
 from recbole_llm.core.log import SHOWN
+from recbole_llm.core.marks import Mark
 from recbole_llm.core.plain import decode
-from recbole_llm.core.stored import FREE, plain_config
+from recbole_llm.core.stored import NEVER, plain_config
 from recbole_llm.trainers import run_state
 from recbole_llm.trainers.progress import Progress
 
@@ -63,7 +59,7 @@ def load_run(file: str, config: Config) -> dict[str, Any]:
         )
     require(checkpoint, _PARTS, file)
     require(state, _STATE, file)
-    _check_same(checkpoint["config"], plain_config(config), file)
+    _check_same(checkpoint["config"], plain_config(config, NEVER | Mark.FREE), file)
     then, now = len(state["random"]), distributed.world_size()
     if then != now:
         raise ValueError(f"resume: '{file}' is of a run of {then} processes, not {now}")
@@ -74,7 +70,7 @@ def load_run(file: str, config: Config) -> dict[str, Any]:
 
 
 def _check_same(then: dict[str, Any], now: dict[str, Any], file: str) -> None:
-    other = [k for k in sorted((then.keys() & now.keys()) - FREE) if then[k] != now[k]]
+    other = [k for k in sorted(then.keys() & now.keys()) if then[k] != now[k]]
     other = [k for k in ("model", "dataset") if k in other] or other
     if other:
         listed = ", ".join(f"{k}: {then[k]!r} (now {now[k]!r})" for k in other[:3])

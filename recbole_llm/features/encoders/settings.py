@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import field_validator
 
+from recbole_llm.core.marks import Again, Free, Local
 from recbole_llm.core.settings import Count, FieldName, Natural, Positive, Settings, Text
 
 
@@ -35,19 +36,19 @@ class MultimodalSettings(Settings):
 class EndpointSettings(Settings):
     """encoder: openai."""
 
-    encoder_base_url: Text | None = None
+    encoder_base_url: Local[Again[Text | None]] = None
     """openai: address of the endpoint, such as http://localhost:8000/v1; None: OpenAI's."""
 
-    encoder_api_key_env: FieldName = "OPENAI_API_KEY"
+    encoder_api_key_env: Local[Again[Free[FieldName]]] = "OPENAI_API_KEY"
     """openai: environment variable that holds the API key."""
 
-    encoder_request_size: Count = 128
+    encoder_request_size: Free[Count] = 128
     """openai: texts of a request."""
 
-    encoder_max_retries: Natural = 5
+    encoder_max_retries: Free[Natural] = 5
     """openai: retries of a failed request, with growing pauses."""
 
-    encoder_timeout: Positive = 60
+    encoder_timeout: Free[Positive] = 60
     """openai: seconds a request may take."""
 
     @field_validator("encoder_base_url")
@@ -59,11 +60,11 @@ class EndpointSettings(Settings):
 class PrecomputedSettings(Settings):
     """encoder: precomputed."""
 
-    embedding_path: Text | None = None
+    embedding_path: Local[Again[Text | None]] = None
     """precomputed: file of item vectors (.npy with .tokens, .npz, .safetensors, .parquet, .csv,
     .pt, or atomic), here or in the data set's folder."""
 
-    user_embedding_path: Text | None = None
+    user_embedding_path: Local[Again[Text | None]] = None
     """precomputed: file of user vectors."""
 
 

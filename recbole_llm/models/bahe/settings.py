@@ -9,6 +9,7 @@ from recbole_llm.core.settings import (
     Count,
     FieldName,
     Flag,
+    ModelName,
     Positive,
     Share,
     Space,
@@ -44,7 +45,7 @@ class BAHESettings(DecoderSettings, TowerSettings, CTRSettings):
     encoder_pooling: Literal["mean", "last_token"] = "last_token"
     """How a behaviour's tokens become its vector."""
 
-    decoder_model: Text | None = None
+    decoder_model: ModelName = None
     """Decoder of the upper half: a local path or a hub name. None: encoder_model of causal_lm,
     else SmolLM2-135M-Instruct."""
     high_layers: Count | None = 1

@@ -8,11 +8,13 @@ from typing import ClassVar, Literal, Self
 from pydantic import model_validator
 
 from recbole_llm.core.errors import absent
+from recbole_llm.core.marks import Local
 from recbole_llm.core.settings import (
     Between,
     Count,
     Dropout,
     FieldName,
+    ModelName,
     Natural,
     Positive,
     Share,
@@ -67,7 +69,7 @@ class MolarSettings(MIRMSettings, DecoderSettings, BackboneSettings, SequentialS
     """NCE: cosine to the target from which a negative is dropped as the target itself; authors:
     0.99."""
 
-    decoder_model: Text | None = None
+    decoder_model: ModelName = None
     """Pre-trained decoder whose blocks read the item vectors: a folder, a .gguf file,
     SmolLM2-135M-Instruct, or a hub name; None: a small one with random weights."""
     decoder_blocks: Count | None = None
@@ -105,7 +107,7 @@ class MolarSettings(MIRMSettings, DecoderSettings, BackboneSettings, SequentialS
     """Learning rate of that phase; None: learning_rate."""
     id_stopping_step: Natural | None = None
     """Stopping step of that phase; None: stopping_step."""
-    id_pretrained: Text | None = None
+    id_pretrained: Local[Text | None] = None
     """Checkpoint of that phase (saved/Molar-…-id.pth) to use in its place."""
     content_epochs: Natural | None = None
     """Epochs of the content model's phase; None: epochs."""

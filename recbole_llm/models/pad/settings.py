@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from recbole_llm.core.errors import absent
+from recbole_llm.core.marks import Local
 from recbole_llm.core.settings import (
     Between,
     Count,
@@ -60,7 +61,7 @@ class PADSettings(BackboneSettings, SequentialSettings):
     """Learning rate of phase 3; None: learning_rate."""
     disentangle_stopping_step: Natural | None = None
     """Stopping step of phase 3; None: stopping_step."""
-    pad_pretrained: Text | None = None
+    pad_pretrained: Local[Text | None] = None
     """Checkpoint of a phase (saved/PAD-…-<phase>.pth) that the next phase starts from, in
     place of the phases up to it; a stopped run goes on with resume."""
 

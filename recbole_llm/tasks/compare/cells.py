@@ -15,22 +15,15 @@ import numpy as np
 
 from recbole_llm.core.config import Config
 from recbole_llm.core.digest import digest, files_digest
+from recbole_llm.core.marks import Mark
 from recbole_llm.core.plugins import get_plugins
 from recbole_llm.core.registry import PACKAGE
-from recbole_llm.core.stored import FREE, plain_config
+from recbole_llm.core.stored import plain_config
 from recbole_llm.features.attach import reads_of
 from recbole_llm.features.encoders.base import TableSource, create_encoder
 from recbole_llm.report import fingerprints, versions
 from recbole_llm.tasks.compare.entries import Entry, plain_arguments
 
-# Where a run's files lie and what it runs on, which its numbers do not depend on.
-_ELSEWHERE = FREE | {
-    "output", "user_metrics", "checkpoint_dir", "embedding_cache_dir", "resume", "config_files",
-    "gpu_id", "use_gpu", "device", "worker", "encoder_device", "cpu_threads", "tune_malloc",
-    "log_wandb", "wandb_project", "encoder_api_key_env", "dataset_save_path",
-    "dataloaders_save_path", "save_dataset", "save_dataloaders", "encoder_executor",
-    "encoder_jobs", "ray_address",
-}  # fmt: skip
 # Code that a run's numbers depend on: the layers below the tasks; of the models its own.
 _CODE = ("core", "layers", "data", "features", "offline", "evaluation", "trainers")
 _UNSEEN = ("python", "system")  # of the versions: another machine may go on
@@ -114,7 +107,7 @@ def best_score(folder: Path) -> float:
 
 def run_key(config: Config) -> str:
     """Digest of what a run's numbers depend on: settings, data, code, versions, encoder."""
-    settings = plain_config(config, _ELSEWHERE)
+    settings = plain_config(config, Mark.FREE)
     data = fingerprints(config["data_path"], config["dataset"])
     used = {k: v for k, v in versions().items() if k not in _UNSEEN}
     return digest(settings, data, used, code_digest(config.model_class), _encoder(config))

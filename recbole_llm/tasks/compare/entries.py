@@ -11,7 +11,9 @@ from typing import Any
 
 from recbole.utils import ModelType
 
+from recbole_llm.core.checks import key_marks
 from recbole_llm.core.config import Config
+from recbole_llm.core.marks import Mark
 from recbole_llm.core.protocols import PROTOCOLS
 from recbole_llm.core.recbole_data import RecBoleData
 from recbole_llm.core.recbole_evaluation import RecBoleEvaluation
@@ -20,14 +22,6 @@ from recbole_llm.data.settings import EngineSettings
 
 _FORCED = ("metrics", "topk", "valid_metric")  # the first model's where nobody says otherwise
 _GROUPS = ["items", "users", "cold"]
-# What all models of a comparison must have alike: how they are judged, and on which data.
-_JUDGED = (*_FORCED, "eval_args", "metric_decimal_place", "valid_metric_bigger")
-_DATA = (
-    "threshold", "rm_dup_inter", "val_interval", "filter_inter_by_user_or_item",
-    "user_inter_num_interval", "item_inter_num_interval", "benchmark_filename",
-    "USER_ID_FIELD", "ITEM_ID_FIELD", "RATING_FIELD", "TIME_FIELD", "LABEL_FIELD",
-)  # fmt: skip
-_ENGINE = ("item_catalogue", "exact_times")
 # Up to a semicolon outside of quotes; an apostrophe within a word is none.
 _PART = re.compile(r"""(?:[^;"']|(?<!\w)"[^"]*"|(?<!\w)'[^']*'|["'])+""")
 _ARGUMENTS = re.compile(r"(?:^|\s)--")
@@ -217,11 +211,12 @@ def _check_rows(entries: Sequence[Entry]) -> None:
 
 
 def _judging(config: Config) -> dict[str, Any]:
-    parts = (RecBoleEvaluation, _JUDGED), (RecBoleData, _DATA), (EngineSettings, _ENGINE)
+    marks = key_marks()
     plain = {
-        key: settings.of(config).model_dump(mode="json")[key]
-        for settings, keys in parts
-        for key in keys
+        key: value
+        for settings in (RecBoleEvaluation, RecBoleData, EngineSettings)
+        for key, value in settings.of(config).model_dump(mode="json").items()
+        if marks[key] & Mark.ALIKE
     }
     modes = RecBoleEvaluation.of(config).eval_args.modes()
     plain["eval_args"] = {**plain["eval_args"], "mode": sorted(modes)}
