@@ -68,7 +68,7 @@ Names = Annotated[list[Text], BeforeValidator(as_list)]
 OneOrMore = BeforeValidator(_listed)  # of a list, for which a single value stands too
 FieldName = Annotated[Text, Field(min_length=1)]
 ModelName = Annotated[Text | None, Mark.MODEL | Mark.AGAIN]
-Prompt = Annotated[Text | None, Mark.TEMPLATE]
+Prompt = Annotated[Text | None, Mark.TEMPLATE | Mark.AGAIN]
 
 
 @dataclass(frozen=True)

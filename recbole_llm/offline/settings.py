@@ -6,14 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from recbole_llm.core.settings import (
-    Count,
-    FieldName,
-    Natural,
-    Positive,
-    Settings,
-    Text,
-)
+from recbole_llm.core.marks import Free, Local
+from recbole_llm.core.settings import Count, FieldName, ModelName, Natural, Positive, Settings, Text
 from recbole_llm.features.encoders.settings import check_address
 
 
@@ -24,14 +18,14 @@ class GeneratorSettings(Settings):
     """Kind of generator: transformers (on this machine), or openai, any endpoint that speaks
     OpenAI's chat API."""
 
-    generator_model: Text | None = None
+    generator_model: ModelName = None
     """Model: a local path or a hub name, or its name at the endpoint. None:
     SmolLM2-135M-Instruct (transformers)."""
 
     generator_revision: Text | None = None
     """Commit, tag or branch of the model at the hub."""
 
-    generator_adapter: Text | None = None
+    generator_adapter: Local[Text | None] = None
     """transformers: folder of a LoRA adapter that goes on the model (peft)."""
 
     generator_dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -54,20 +48,20 @@ class GeneratorSettings(Settings):
     generator_seed: Natural = 0
     """Seed of sampling; an endpoint is sent it, and may ignore it."""
 
-    generator_base_url: Text | None = None
+    generator_base_url: Local[Text | None] = None
     """openai: address of the endpoint, such as http://localhost:8000/v1; None: OpenAI's."""
 
-    generator_api_key_env: FieldName = "OPENAI_API_KEY"
+    generator_api_key_env: Local[Free[FieldName]] = "OPENAI_API_KEY"
     """openai: environment variable that holds the API key."""
 
-    generator_concurrency: int = Field(default=8, ge=1, le=256)
+    generator_concurrency: Free[Annotated[int, Field(ge=1, le=256)]] = 8
     """openai: requests at once."""
 
-    generator_max_retries: Natural = 5
+    generator_max_retries: Free[Natural] = 5
     """openai: retries of a failed request, with growing pauses or those that the endpoint asks
     for."""
 
-    generator_timeout: Positive = 120
+    generator_timeout: Free[Positive] = 120
     """openai: seconds a request may take."""
 
     @field_validator("generator_base_url")
@@ -79,7 +73,7 @@ class GeneratorSettings(Settings):
 class TuneSettings(Settings):
     """Low-rank adapters (LoRA; Hu et al., ICLR 2022) that stages tune a language model with."""
 
-    tune_model: Text | None = None
+    tune_model: ModelName = None
     """Model that is tuned: a folder, a .gguf file, or a hub name; None: the one that the stage is
     for (mirm: encoder_model; recgen: generator_model), or SmolLM2-135M-Instruct."""
     tune_rank: Count = 8

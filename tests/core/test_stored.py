@@ -14,7 +14,7 @@ from recbole_llm.core.checks import key_marks
 from recbole_llm.core.config import Config
 from recbole_llm.core.plugins import list_models
 from recbole_llm.core.registry import ModelSpec
-from recbole_llm.core.stored import NEVER, plain_config, taken
+from recbole_llm.core.stored import NEVER, needed_again, plain_config, taken
 
 OF_RECBOLE = ("SASRecF", "DIN", "DIEN", "FM", "CKE", "KGAT", "MultiVAE", "EASE", "Pop", "S3Rec")
 
@@ -76,6 +76,12 @@ def test_keys_that_are_never_taken(key: str) -> None:
         ("PAD", "encoder_model", "../model"),
         ("PAD", "item_prompt", "/etc/passwd.jinja"),
         ("PAD", "user_prompt", "a/b.jinja"),
+        ("BAHE", "behaviour_prompt", "a/b.jinja"),
+        ("LLMCF", "thought_prompt", "a/b.jinja"),
+        ("LLMCF", "generator_model", "/home/me/model"),
+        ("LLMCF", "generator_base_url", "http://elsewhere/v1"),
+        ("LLMCF", "generator_api_key_env", "AWS_SECRET_ACCESS_KEY"),
+        ("Molar", "tune_model", "/home/me/model"),
         ("BPR", "benchmark_filename", ["../../x"]),
         ("BPR", "additional_feat_suffix", "../x"),
         ("BPR", "MODEL_TYPE", "SEQUENTIAL"),
@@ -115,6 +121,17 @@ def test_values_that_are_taken(key: str, value: str) -> None:
 def test_what_cannot_be_used_at_all(changes: dict[Any, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         taken({**stored(), **changes}, "x.pth")
+
+
+def test_what_the_loading_of_a_checkpoint_needs_again() -> None:
+    given = {
+        "item_prompt": "./mine.jinja", "user_prompt": "{{ titles[0] }}", "encoder_model": "./model",
+        "embedding_cache_dir": "cache", "encoder_device": "cpu", "gamma": 0.5,
+    }  # fmt: skip
+    Path("mine.jinja").write_text("{{ title }}")
+    again = needed_again(Config("PAD", "shop", config_dict={**given, "data_path": "there"}))
+    said = ["embedding_cache_dir=cache", "encoder_model=./model", "item_prompt=./mine.jinja"]
+    assert sorted(again) == [f"--{pair}" for pair in said]
 
 
 def test_stored_values_pass_the_checks_of_any_configuration() -> None:

@@ -11,9 +11,9 @@ from recbole_llm.core.settings import (
     Flag,
     ModelName,
     Positive,
+    Prompt,
     Share,
     Space,
-    Text,
 )
 from recbole_llm.features.encoders.settings import CausalLMSettings
 from recbole_llm.features.encoders.smollm import NAMES
@@ -65,7 +65,7 @@ class BAHESettings(DecoderSettings, TowerSettings, CTRSettings):
     text_size: Count = 64
     """Width that the upper half's vectors of users and items are mapped to for the head."""
 
-    behaviour_prompt: Text | None = None
+    behaviour_prompt: Prompt = None
     """Template of a behaviour's text over `item` (the item's text) and the fields of the
     interaction. None: the item's text."""
     behaviour_field: FieldName | None = None

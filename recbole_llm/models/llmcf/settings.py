@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from recbole_llm.core.marks import Local
 from recbole_llm.core.settings import (
     Between,
     ConfigLike,
@@ -14,6 +15,7 @@ from recbole_llm.core.settings import (
     NonNegative,
     OneOrMore,
     Positive,
+    Prompt,
     Settings,
     Space,
     Text,
@@ -39,7 +41,7 @@ class ThoughtSettings(Settings):
     """Texts that are written about an example, of which the best is kept."""
     thought_history: Count = 5
     """Items of the history in the prompt, the last ones."""
-    thought_prompt: Text | None = None
+    thought_prompt: Prompt = None
     """Template of the prompt over `history` (texts of items, shortened), `target` (the same) and
     `chosen` (whether it was). None: the data set's in properties/prompt, else thought.jinja."""
     thought_seed: Natural = 0
@@ -62,7 +64,7 @@ class ThoughtSettings(Settings):
 class RecGenSettings(TuneSettings):
     """The stage recgen, which tunes the generator's model (prepare --stage=recgen)."""
 
-    recgen_instructions: Text | None = None
+    recgen_instructions: Local[Text | None] = None
     """File of general instructions that are learnt beside those of the data set, JSON lines of
     "instruction", "output" and perhaps "input", so that the model keeps what it can do; None:
     none."""
