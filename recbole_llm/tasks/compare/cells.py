@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import json
 import math
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -13,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from recbole_llm.core.checks import key_marks
 from recbole_llm.core.config import Config
-from recbole_llm.core.digest import digest, files_digest
+from recbole_llm.core.digest import digest, file_digest, files_digest
 from recbole_llm.core.marks import Mark
 from recbole_llm.core.plugins import get_plugins
-from recbole_llm.core.registry import PACKAGE
+from recbole_llm.core.registry import PACKAGE, PROPERTIES
 from recbole_llm.core.stored import plain_config
 from recbole_llm.features.attach import reads_of
 from recbole_llm.features.encoders.base import TableSource, create_encoder
@@ -110,7 +112,20 @@ def run_key(config: Config) -> str:
     settings = plain_config(config, Mark.FREE)
     data = fingerprints(config["data_path"], config["dataset"])
     used = {k: v for k, v in versions().items() if k not in _UNSEEN}
-    return digest(settings, data, used, code_digest(config.model_class), _encoder(config))
+    code = code_digest(config.model_class)
+    return digest(settings, data, used, code, _encoder(config), _named_files(settings))
+
+
+def _named_files(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Digests of the files and folders that settings name: templates, adapters, checkpoints."""
+    marks, found = key_marks(), {}
+    for key, value in settings.items():
+        named = marks[key] & (Mark.LOCAL | Mark.MODEL | Mark.TEMPLATE)
+        if named and isinstance(value, str) and os.path.exists(value):  # a long template is no file
+            path = Path(value)
+            inside = [file for file in path.rglob("*") if file.is_file()]
+            found[key] = files_digest(path, inside) if path.is_dir() else file_digest(path)
+    return found
 
 
 def _encoder(config: Config) -> str | None:
@@ -128,7 +143,8 @@ def code_digest(model: type) -> str:
     """Digest of the code that a model's numbers depend on; RecBole's is known by its version."""
     files = [file for part in _CODE for file in (PACKAGE / part).rglob("*.py")]
     files += (PACKAGE / "models").glob("*.py")
-    own = digest(files_digest(PACKAGE, files))
+    prompts = files_digest(PROPERTIES, PROPERTIES.glob("prompt/*.jinja"))
+    own = digest(files_digest(PACKAGE, files), prompts)
     plugins = sorted(name for name, _ in get_plugins().manager.list_name_plugin())
     return digest(own, list(_own_code(model)), [p for p in plugins if not p.startswith("recbole")])
 

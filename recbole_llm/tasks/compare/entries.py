@@ -181,7 +181,7 @@ def _history_ranked(entries: Sequence[Entry]) -> list[str]:
         return []
     return [
         f"items that a user has already are candidates for {', '.join(ranked)}, but not for "
-        f"{', '.join(left_out)}, which are the easier ranked for it (repeatable)"
+        f"{', '.join(left_out)}, for which fewer are ranked, and repeated purchases are missed"
     ]
 
 

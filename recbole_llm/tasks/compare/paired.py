@@ -26,6 +26,7 @@ class Tested:
         difference: over users, averaged over seeds first.
         p: its p value after Holm's correction.
         seeds: that both have.
+        left_out: users that one of the two was not tested on, at most of a seed.
     """
 
     label: str
@@ -33,6 +34,7 @@ class Tested:
     difference: Difference
     p: float
     seeds: int
+    left_out: int = 0
 
     @property
     def significant(self) -> bool:
@@ -48,8 +50,9 @@ def against(
     Raises:
         ValueError: two were not tested on the same items.
     """
-    pairs = {label: _paired(own, baseline) for label, own in others.items()}
-    pairs = {label: pair for label, pair in pairs.items() if pair}
+    found = {label: _paired(own, baseline) for label, own in others.items()}
+    pairs = {label: pair for label, (pair, _) in found.items() if pair}
+    left_out = {label: missing for label, (_, missing) in found.items()}
     tests = []
     for metric in metrics:
         values = {
@@ -64,36 +67,46 @@ def against(
         }
         corrected = holm([difference.p for difference in differences.values()])
         for (label, difference), p in zip(differences.items(), corrected):
-            tests.append(Tested(label, metric, difference, p, len(pairs[label])))
+            seeds, missing = len(pairs[label]), left_out[label]
+            tests.append(Tested(label, metric, difference, p, seeds, missing))
     return tests
 
 
-def _paired(cells: Sequence[Cell], baseline: Sequence[Cell]) -> list[tuple[Users, Users]]:
-    """Users of both models, of each seed that both have.
+def _paired(
+    cells: Sequence[Cell], baseline: Sequence[Cell]
+) -> tuple[list[tuple[Users, Users]], int]:
+    """Users that both models were tested on, of each seed that both have; how many one was not.
+
+    Leave-one-out tests a user of two interactions with general models, not with sequential ones,
+    for which the first is no row.
 
     Raises:
         ValueError: they were not tested on the same items.
     """
     theirs = {cell.seed: cell for cell in baseline}
-    pairs = []
+    pairs, left_out = [], 0
     for cell in cells:
         if cell.seed not in theirs:
             continue
-        pair = _sorted(cell.users), _sorted(theirs[cell.seed].users)
-        if not all(np.array_equal(pair[0][key], pair[1][key]) for key in ("users", "tested")):
+        ours, others = cell.users, theirs[cell.seed].users
+        names = np.intersect1d(ours["users"], others["users"])
+        pair = _of(names, ours), _of(names, others)
+        if not len(names) or not np.array_equal(pair[0]["tested"], pair[1]["tested"]):
             raise ValueError(
-                f"{cell.name} and {theirs[cell.seed].name} were not tested on the same users and "
-                f"items, so they cannot be compared; give all models the same filters and split"
+                f"{cell.name} and {theirs[cell.seed].name} were not tested on the same items, so "
+                f"they cannot be compared; give all models the same filters and split"
             )
         pairs.append(pair)
-    return pairs
+        left_out = max(left_out, len(ours["users"]) + len(others["users"]) - 2 * len(names))
+    return pairs, left_out
 
 
-def _sorted(users: Users) -> Users:
-    """By name: models number them each in its own way."""
+def _of(names: Any, users: Users) -> Users:
+    """Some users, in this order: models number them each in its own way."""
     order = users["users"].argsort()
-    of_users = {k: v[order] for k, v in users.items() if k.startswith(("metric ", "tested"))}
-    return {"users": users["users"][order], **of_users}
+    rows = order[np.searchsorted(users["users"], names, sorter=order)]
+    of_users = {k: v[rows] for k, v in users.items() if k.startswith(("metric ", "tested"))}
+    return {"users": names, **of_users}
 
 
 def _over_seeds(pairs: Sequence[tuple[Users, Users]], key: str) -> tuple[FloatArray, FloatArray]:

@@ -68,6 +68,7 @@ def compare(
         cells = [Cell(entry, seed, root) for seed in numbers for entry in entries]
         failures = run_cells(cells, opened)
     summary = summarise(cells, failures, baseline or labels[0])
+    summary.notes = said
     yield from _written(summary, cells, root)
 
 

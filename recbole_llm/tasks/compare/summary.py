@@ -66,6 +66,7 @@ class Summary:
         failures: {run: reason}.
         protocol: in words.
         dataset: its name and its size, in words.
+        notes: how the models were judged otherwise than by themselves, in words.
     """
 
     rows: list[Row]
@@ -76,6 +77,7 @@ class Summary:
     dataset: str
     tests: list[Tested] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def tested(self, label: str, metric: str) -> Tested | None:
         """A model's test, if there is one."""

@@ -130,6 +130,7 @@ def sentences(summary: Summary) -> Iterator[str]:
     yield from (
         f"- {_sentence(summary, test)}" for test in summary.tests if test.metric == deciding
     )
+    yield from (f"- {note}" for note in summary.notes)
     yield from (f"- {name} failed: {why}" for name, why in summary.failures.items())
 
 
@@ -152,10 +153,16 @@ def _sentence(summary: Summary, test: Tested) -> str:
     over = ""
     if None not in sds:
         over = f"; over seeds they vary by {_short(sds[0] or 0)} and {_short(sds[1] or 0)}"
+    apart = ""
+    if test.left_out:
+        apart = (
+            f" {counted(test.left_out, 'user')} that one of the two was not tested on "
+            f"{'is' if test.left_out == 1 else 'are'} left out here, not in the table."
+        )
     return (
         f"{test.label} against {baseline}, {test.metric}: {found.mean:+.4f}{relative}, interval "
         f"{found.low:+.4f} to {found.high:+.4f}, p = {_p(test.p)}: {verdict}. Its metric differs "
-        f"for {found.users[0]:,} of {found.users[1]:,} users{over}."
+        f"for {found.users[0]:,} of {found.users[1]:,} users{over}.{apart}"
     )
 
 

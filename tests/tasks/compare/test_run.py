@@ -95,6 +95,18 @@ def test_runs_are_done_again_only_where_something_that_matters_changed(started: 
 
 
 @pytest.mark.usefixtures("quick_runs")
+def test_a_file_that_a_setting_names_is_known_by_what_it_holds(started: Path) -> None:
+    Path("titles.jinja").write_text("{{ title }}")
+    texts = "PAD --encoder=hash --item_prompt=titles.jinja"
+    for _ in range(2):
+        compare(texts, "--seeds=1")
+    assert started.read_text().splitlines() == ["PAD 2020"]
+    Path("titles.jinja").write_text("{{ title }}: {{ genre }}")
+    compare(texts, "--seeds=1")
+    assert started.read_text().splitlines() == ["PAD 2020"] * 2
+
+
+@pytest.mark.usefixtures("quick_runs")
 def test_a_failed_run_is_reported_and_the_others_carried_on() -> None:
     done = compare("SASRec; broken: SASRec --learning_rate=1e30; GRU4Rec")
     assert done.exit_code == 0, done.output
@@ -120,6 +132,30 @@ def test_models_tested_on_other_items_are_refused() -> None:
     assert (
         "error: other, seed 2020 and SASRec, seed 2020 were not tested on the same" in done.output
     )
+
+
+@pytest.mark.usefixtures("quick_runs")
+def test_what_was_settled_stands_under_the_table() -> None:
+    assert compare("GRU4Rec; BPR", "--seeds=1", "--protocol=leave-one-out").exit_code == 0
+    assert "- items that a user has already are" in Path("comparison/table.md").read_text()
+
+
+@pytest.mark.usefixtures("quick_runs")
+def test_users_that_one_model_was_not_tested_on_are_left_out_and_counted() -> None:
+    """As those of two interactions under leave-one-out, with a sequential and a general model."""
+    done = compare("SASRec; GRU4Rec", "--seeds=1")
+    assert done.exit_code == 0 and "left out here" not in done.output
+    (file,) = Path("comparison/cells").glob("GRU4Rec-*/users.npz")
+    with np.load(file) as users:
+        rows = {name: users[name] for name in users.files}
+    for name in ("users", "tested", "metric mrr@10"):
+        rows[name] = rows[name][::-1][4:]  # u0 to u25, backwards
+    np.savez(file, **rows)
+    again = compare("SASRec; GRU4Rec", "--seeds=1")
+    assert again.exit_code == 0, again.output
+    assert "4 users that one of the two was not tested on are left out here" in again.output
+    (test,) = json.loads(Path("comparison/result.json").read_text())["tests"]
+    assert test["difference"]["users"] == [26, 26] and test["left_out"] == 4
 
 
 @pytest.mark.usefixtures("quick_runs")
