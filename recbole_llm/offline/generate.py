@@ -23,6 +23,7 @@ from recbole_llm.core.log import SHOWN
 from recbole_llm.core.plugins import get_registry
 from recbole_llm.core.registry import resolve
 from recbole_llm.core.tokens import PADDING
+from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.generated_texts import MAX_CHARACTERS, TextStore, clean_text
 from recbole_llm.features.store import cache_dir
 from recbole_llm.features.table import EmbeddingTable
@@ -34,6 +35,19 @@ if TYPE_CHECKING:
     from recbole.data.dataset import Dataset
 
 TEXTS = "texts.jsonl"
+
+
+class Unfinished(EncoderError):
+    """A prompt of several failed.
+
+    Args:
+        reason: why.
+        texts: of the prompts that were answered, which are kept.
+    """
+
+    def __init__(self, reason: object, texts: Mapping[str, str]) -> None:
+        super().__init__(str(reason))
+        self.texts = texts
 
 
 class Generator(Protocol):
@@ -48,7 +62,7 @@ class Generator(Protocol):
         """Changes whenever any text could change."""
 
     def generate(self, prompts: Sequence[str]) -> Sequence[str]:
-        """One text per prompt, in order."""
+        """One text per prompt, in order; `Unfinished` where some are there and others fail."""
 
 
 def generate_texts(
@@ -85,7 +99,11 @@ def generate_texts(
     with bar(total=len(todo), desc=title, unit="text", shown=shown) as told:
         for start in range(0, len(todo), batch_size):
             batch = todo[start : start + batch_size]
-            store.add([keys[p] for p in batch], _answers(generator, batch))
+            try:
+                store.add([keys[p] for p in batch], _answers(generator, batch))
+            except Unfinished as error:
+                store.add([keys[p] for p in error.texts], list(error.texts.values()))
+                raise
             told.update(len(batch))
             _show_speed(told, generator)
     texts = store.load(list(keys.values()))

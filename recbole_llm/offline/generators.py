@@ -18,6 +18,7 @@ from recbole_llm.features.encoders.decoders import Source, without_special
 from recbole_llm.features.encoders.endpoint import Endpoint, api_key
 from recbole_llm.features.encoders.smollm import NAMES
 from recbole_llm.features.store import cache_dir
+from recbole_llm.offline.generate import Unfinished
 from recbole_llm.offline.settings import GeneratorSettings
 
 if TYPE_CHECKING:
@@ -198,12 +199,17 @@ class ChatGenerator:
         """One text per prompt.
 
         Raises:
-            EncoderError: the endpoint fails after all retries, or answers with something else.
+            Unfinished: the endpoint fails after all retries, or answers with something else.
         """
         with ThreadPoolExecutor(self.settings.generator_concurrency) as pool:
-            answers = list(pool.map(self._answer, prompts))
-        self.tokens += sum(tokens for _, tokens in answers)
-        return [text for text, _ in answers]
+            asked = {prompt: pool.submit(self._answer, prompt) for prompt in prompts}
+        errors = [error for future in asked.values() if (error := future.exception())]
+        answers = {p: future.result() for p, future in asked.items() if not future.exception()}
+        self.tokens += sum(tokens for _, tokens in answers.values())
+        texts = {prompt: text for prompt, (text, _) in answers.items()}
+        if errors:
+            raise Unfinished(errors[0], texts) from errors[0]
+        return [texts[prompt] for prompt in prompts]
 
     def _answer(self, prompt: str) -> tuple[str, int]:
         return self.endpoint.answer(lambda: self._asked(prompt), _MAX_BYTES, read_chat)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from made_texts import WORDS, PlainConfig, write_tokenizer
 from tokenizers.processors import TemplateProcessing
 
 from recbole_llm.features.encoders.base import EncoderError
+from recbole_llm.features.generated_texts import TextStore
+from recbole_llm.offline.generate import generate_texts
 from recbole_llm.offline.generators import computing_dtype, create_generators, read_chat
 
 PROMPTS = [f"the {WORDS[5 + i]} of the {WORDS[6 + i]}" for i in range(4)]
@@ -132,6 +135,17 @@ def test_an_endpoint_is_asked_and_asked_again(server: FakeEndpoint) -> None:
     second.generate(PROMPTS[:1])
     assert server.requests[-1][2]["seed"] == 5
     assert first.fingerprint != second.fingerprint
+
+
+def test_answers_beside_one_that_fails_are_kept(server: FakeEndpoint, tmp_path: Path) -> None:
+    first, _ = chat(server, max_retries=0, concurrency=1)
+    server.failures[:] = [400]
+    with closing(TextStore(tmp_path)) as store:
+        with pytest.raises(EncoderError, match="failed"):
+            generate_texts(first, store, PROMPTS, progress=False)
+        texts, made = generate_texts(first, store, PROMPTS, progress=False)
+    assert made == 1 and texts == [f"about {p}" for p in PROMPTS]
+    assert len(server.requests) == 5
 
 
 def test_an_endpoint_that_stays_away_is_named(server: FakeEndpoint) -> None:
