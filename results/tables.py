@@ -263,6 +263,9 @@ LLMCF = [
         "LLM-CF, no reconstruction",
     )
 ]
+RETRIEVAL = [
+    Row(name, "llmcf-retrieval") for name in ("SASRec", "SASRec, item_init", "LLM-CF, item_init")
+]
 MOLAR = [
     Row(name, "molar-prime-pantry")
     for name in ("Molar", "Molar, no alignment", "Molar, early fusion", "SASRec, item_init")
@@ -275,6 +278,7 @@ TABLES = {
     "groups": Table(SEQUENTIAL, [group(g) for g in GROUPS], seeds=False, above=sizes()),
     "general": Table(GENERAL, (*(replace(c, best=False) for c in (VALID, TEST, RECALL)), EPOCH)),
     "llmcf-clicks": Table(LLMCF, CLICK_COLUMNS),
+    "llmcf-retrieval": Table(RETRIEVAL, (VALID, TEST, RECALL, TAIL, EPOCH)),
     "molar": Table(MOLAR, (VALID, TEST, RECALL, EPOCH)),
     "clicks-labels": Table(CLICKS, CLICK_COLUMNS),
     **{
