@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Collection, Mapping, Sequence
@@ -19,6 +20,7 @@ from recbole_llm.core.recbole_data import RecBoleData
 from recbole_llm.core.recbole_evaluation import RecBoleEvaluation
 from recbole_llm.core.schema import parse_command_line
 from recbole_llm.data.settings import EngineSettings
+from recbole_llm.evaluation.settings import GroupSettings
 
 _FORCED = ("metrics", "topk", "valid_metric")  # the first model's where nobody says otherwise
 _GROUPS = ["items", "users", "cold"]
@@ -214,14 +216,15 @@ def _judging(config: Config) -> dict[str, Any]:
     marks = key_marks()
     plain = {
         key: value
-        for settings in (RecBoleEvaluation, RecBoleData, EngineSettings)
+        for settings in (RecBoleEvaluation, RecBoleData, EngineSettings, GroupSettings)
         for key, value in settings.of(config).model_dump(mode="json").items()
         if marks[key] & Mark.ALIKE
     }
     modes = RecBoleEvaluation.of(config).eval_args.modes()
     plain["eval_args"] = {**plain["eval_args"], "mode": sorted(modes)}
     plain["metrics"] = [name.lower() for name in plain["metrics"]]
-    return {"dataset": config["dataset"], **plain}
+    folder = os.path.realpath(config["data_path"])
+    return {"dataset": config["dataset"], "data_path": folder, **plain}
 
 
 def _words(value: object) -> str:

@@ -85,6 +85,8 @@ def test_metrics_are_the_first_models_where_nobody_says_otherwise() -> None:
         ("GRU4Rec; BPR", "eval_args"),
         ("GRU4Rec; other: GRU4Rec --valid_metric=NDCG@10", "valid_metric"),
         ("GRU4Rec; other: GRU4Rec --rm_dup_inter=first", "rm_dup_inter"),
+        ("GRU4Rec; other: GRU4Rec --eval_cold_threshold=5", "eval_cold_threshold"),
+        ("GRU4Rec; other: GRU4Rec --data_path=elsewhere", "data_path"),
         ("GRU4Rec; other: GRU4Rec --exact_times=False", "exact_times"),
         ("GRU4Rec; other: GRU4Rec --topk=5 --metrics=NDCG,MRR --valid_metric=MRR@5", "metrics"),
     ],
