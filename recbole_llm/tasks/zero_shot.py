@@ -19,6 +19,7 @@ from recbole_llm.core.config import Config
 from recbole_llm.core.files import OTHER_FILE, check_folder
 from recbole_llm.core.marks import Mark
 from recbole_llm.core.schema import parse_command_line
+from recbole_llm.data.create import check_files
 from recbole_llm.evaluation.group_metrics import without_groups
 from recbole_llm.evaluation.references import references
 from recbole_llm.steps import build_model, build_trainer, load_data, start
@@ -61,6 +62,8 @@ def zero_shot(
     began = time.perf_counter()
     configs = _configs(train, test, config_file_list, dict(config_dict or {}), argv)
     part = transferable_part(configs[0])
+    for config in configs:
+        check_files(config)
     start(configs[0], trains=True)
     unseen = Task(configs[-1])  # before the training, which its errors would waste
     tasks = [Task(config) for config in configs[:-1]]

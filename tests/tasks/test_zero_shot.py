@@ -157,6 +157,14 @@ def test_the_unseen_data_set_is_checked_before_the_training(
         zero_shot(["one"], "unsen", config_dict=QUIET)
 
 
+def test_all_data_sets_are_looked_for_before_any_text_is_encoded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("recbole_llm.tasks.zero_shot.Task", lambda config: pytest.fail("too late"))
+    with pytest.raises(ValueError, match="dataset 'tow': the folder .* did you mean 'two'"):
+        zero_shot(["one", "tow"], "unseen", config_dict=QUIET)
+
+
 def test_the_unseen_split_does_not_depend_on_the_training() -> None:
     references = [
         zero_shot(["one"], "unseen", config_dict={**QUIET, "epochs": n}, saved=False)["references"]

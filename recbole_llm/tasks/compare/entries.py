@@ -19,6 +19,7 @@ from recbole_llm.core.protocols import PROTOCOLS
 from recbole_llm.core.recbole_data import RecBoleData
 from recbole_llm.core.recbole_evaluation import RecBoleEvaluation
 from recbole_llm.core.schema import parse_command_line
+from recbole_llm.data.create import check_files
 from recbole_llm.data.settings import EngineSettings
 from recbole_llm.evaluation.settings import GroupSettings
 
@@ -125,7 +126,8 @@ def agree(entries: Sequence[Entry]) -> tuple[list[Entry], list[str]]:
     candidates and data must be the same already.
 
     Raises:
-        ValueError: they are not; the message names the key and both models.
+        ValueError: they are not, and the message names the key and both models; or there is no
+            such data set.
     """
     first = entries[0]
     forced = {
@@ -140,6 +142,7 @@ def agree(entries: Sequence[Entry]) -> tuple[list[Entry], list[str]]:
         forced["eval_groups"] = _GROUPS
     entries = [entry.but(**forced) for entry in entries]
     check_parts(first)
+    check_files(first.config)
     for entry in entries[1:]:
         _check_alike(entries[0], entry)
     _check_rows(entries)

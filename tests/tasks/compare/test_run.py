@@ -167,6 +167,10 @@ def test_users_that_one_model_was_not_tested_on_are_left_out_and_counted() -> No
         (["--seeds=2020"], "error: seeds: 2,020 runs of each model? of the seed 2020 alone they"),
         (["--seeds=0"], "error: seeds: expected at least 1, got 0"),
         (["--jobs=0"], "error: jobs: expected at least 1, got 0"),
+        (
+            ["--dataset=tyni"],
+            "error: dataset 'tyni': the folder 'dataset/tyni' does not exist; did",
+        ),
         (["--models=SASRec; b: SASRec --seed=1"], "error: models: b: seeds are given for all"),
     ],
 )
