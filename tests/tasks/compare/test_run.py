@@ -169,7 +169,7 @@ def test_users_that_one_model_was_not_tested_on_are_left_out_and_counted() -> No
         (["--jobs=0"], "error: jobs: expected at least 1, got 0"),
         (
             ["--dataset=tyni"],
-            "error: dataset 'tyni': the folder 'dataset/tyni' does not exist; did",
+            "error: dataset 'tyni': the folder 'dataset/tyni' does not",
         ),
         (["--models=SASRec; b: SASRec --seed=1"], "error: models: b: seeds are given for all"),
     ],
