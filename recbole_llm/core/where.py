@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from recbole_llm.core.errors import unknown
+from recbole_llm.core.errors import one_line, unknown
 
 Mask = npt.NDArray[np.bool_]
 _LONGEST = 10_000  # characters
@@ -99,10 +99,27 @@ def _compared(
     order = _ORDER.get(type(operator))
     if order is None:
         raise _wrong(f"'{type(operator).__name__}' is no comparison of values")
-    for field, text in ((a, b), (b, a)):
-        if isinstance(text, str) and np.isfinite(_numbers(field)).any():
-            raise _wrong(f"a field of numbers is compared with the text '{text}'")
+    _check_order(left, a, b, fields)
+    _check_order(right, b, a, fields)
     return np.broadcast_to(order(a, b), size).astype(bool)
+
+
+def _check_order(
+    node: ast.expr, value: Any, other: Any, fields: Mapping[str, Sequence[str]]
+) -> None:
+    """Refuse to put a field in order with a value of another kind."""
+    if not isinstance(value, np.ndarray) or isinstance(other, np.ndarray):
+        return
+    numbers = np.isfinite(_numbers(value)).any()
+    if isinstance(other, str) and numbers:
+        raise _wrong(f"a field of numbers is compared with the text '{other}'")
+    name = ast.unparse(node)
+    texts = (text for text in fields[name] if text.strip())
+    if _is_number(other) and not numbers and (text := next(texts, None)):
+        raise ValueError(
+            f"where: '{name}' holds texts such as '{one_line(text, 40)}', not numbers, so that "
+            f"< and > cannot compare it with {other:g}"
+        )
 
 
 def _value(node: ast.expr, fields: Mapping[str, Sequence[str]]) -> Any:

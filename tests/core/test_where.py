@@ -15,6 +15,7 @@ FIELDS = {
     "category": ["tea", "black tea", "mug", ""],
     "price": ["3", "9.50", "", "-1"],
     "year": ["1995", "2001", "1995", "n/a"],
+    "Preis": ["", "47,92 €", "3,50 €", ""],
 }
 
 
@@ -50,7 +51,10 @@ def test_which_items_match(expression: str, items: list[int]) -> None:
     [
         ("categry == 'tea'", "where: the field 'categry' is unknown; did you mean 'category'?"),
         ("category = 'tea'", "cannot be read (invalid syntax); equality is =="),
-        ("category == tea", "choose from category, price, year; a text stands in quotes: 'tea'"),
+        (
+            "category == tea",
+            "choose from category, price, year, Preis; a text stands in quotes: 'tea'",
+        ),
         ("'category' == 'tea'", "'category' and 'tea' are both no field"),
         ("category", "'category' is no comparison"),
         ("__import__('os').system('true') == 0", "is no field, text, number or list"),
@@ -65,6 +69,9 @@ def test_which_items_match(expression: str, items: list[int]) -> None:
         ("'x' >= price", "a field of numbers is compared with the text 'x'"),
         ("3 < 'x'", "3 and 'x' are both no field"),
         ("price < 'x'", "compared with the text 'x'"),
+        ("Preis < 5", "where: 'Preis' holds texts such as '47,92 €', not numbers, so that < and"),
+        ("1 < Preis", "where: 'Preis' holds texts such as '47,92 €', not numbers"),
+        ("1 < price < 4 and Preis >= 50", "'Preis' holds texts such as '47,92 €', not numbers"),
         ("(" * 5000 + "1", "cannot be read"),
         ("price == " + "9" * 20_000, "longer than 10,000 characters"),
         ("price == 1" + "0" * 400, "cannot be read"),
