@@ -16,13 +16,20 @@ from recbole_llm.commands.shared import ARGS, OPTIONS, command, configured, name
 @click.option("--items", type=click.Path(), help="Table of the items, one row an item.")
 @click.option("--user", help="Column of users.")
 @click.option("--item", help="Column of items, in both tables.")
-@click.option("--time", help="Column of times: numbers, or dates in any form.")
-@click.option("--rating", help="Column of ratings.")
-@click.option("--label", help="Column of labels: 1 for a click, 0 for none.")
-@click.option("--keep", help="Further columns of INTERACTIONS: action,price:float.")
+@click.option("--time", help="Column of times: numbers, or dates in any form; none: no times.")
+@click.option("--rating", help="Column of ratings; none: no ratings, and none are guessed.")
+@click.option("--label", help="Column of labels: 1 for a click, 0 for none; none: no labels.")
+@click.option(
+    "--keep",
+    help="Further columns of INTERACTIONS: action,price:float. What is no number is left empty.",
+)
 @click.option("--text", help="Columns that describe an item, separated by commas.")
-@click.option("--date-format", help="Form of the dates where it is unclear, such as %d/%m/%Y.")
-@click.option("--encoding", default="utf-8-sig", help="Of text files.")
+@click.option("--date-format", help="Form of the dates where it is unclear, such as %d.%m.%Y.")
+@click.option(
+    "--encoding",
+    default="utf-8-sig",
+    help="Of those text files that are not UTF-8, such as cp1252 (Windows), in either table.",
+)
 @command
 def convert(
     interactions: str, output: str, text: str | None, keep: str | None, **options: Any

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from pandas import Series, to_datetime, to_numeric
 
 from recbole_llm.core.errors import did_you_mean, one_line
+from recbole_llm.tasks.convert.sources import Source
 
 # Spelt without case and signs; the first that is there is taken.
 KNOWN = {
@@ -25,8 +26,11 @@ KNOWN = {
              "purchasedat", "boughtat", "visitedat", "ts"),
     "rating": ("rating", "overall", "stars", "ratings"), "label": ("label",), "keep": (),
 }  # fmt: skip
+OPTIONAL = ("rating", "time", "label")
+NONE = "none"  # given for one of these: no column is to be guessed
 _UNITS = ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3))  # from this size on, so many make a second
-_SLASHES = re.compile(r"(\d{1,2})[/.-](\d{1,2})[/.-](\d{2,4})")
+_SLASHES = re.compile(r"(\d{1,2})([/.-])(\d{1,2})([/.-])(\d{2,4})")
+_CLOCKS = ("", " %H:%M", " %H:%M:%S", "T%H:%M", "T%H:%M:%S")
 _DAYS = re.compile(r"(19|20)\d{6}")
 Floats = npt.NDArray[np.float64]
 
@@ -36,33 +40,54 @@ def plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.partition(":")[0].lower())
 
 
-def find(role: str, given: str | None, columns: Sequence[str], where: object) -> str | None:
-    """The column of a role: the one that is named, else one whose name says it.
+def find(role: str, given: str | None, columns: Sequence[str], source: Source) -> str | None:
+    """The column of a role: the one that is named, else one whose name says it; none for `NONE`.
 
     Raises:
         ValueError: the named one is not there.
     """
+    if given == NONE and role in OPTIONAL and NONE not in columns:
+        return None
     if given is not None:
-        if given not in columns:
-            near = did_you_mean(given, columns)
-            raise ValueError(
-                f"--{role}: '{where}' has no column '{given}'; {near} its columns are "
-                f"{', '.join(columns)}"
-            )
-        return given
+        return there(role, given, columns, source)
     by_name = {plain(column): column for column in reversed(columns)}
     return next((by_name[name] for name in KNOWN[role] if name in by_name), None)
 
 
-def require(role: str, given: str | None, columns: Sequence[str], where: object) -> str:
-    """The same of a column that must be there."""
-    found = find(role, given, columns, where)
-    if found is None:
-        raise ValueError(
-            f"no column of '{where}' says that it is the {role}; name it with --{role}=…, "
-            f"one of {', '.join(columns)}"
-        )
-    return found
+def there(option: str, name: str, columns: Sequence[str], source: Source) -> str:
+    """The name of a column that an option gave.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    if name in columns:
+        return name
+    near = did_you_mean(name, columns)
+    raise ValueError(
+        f"{source.option(option)}: '{source}' has no column '{name}';{near and ' '}{near} its "
+        f"columns are {', '.join(columns)}"
+    )
+
+
+def require(roles: Mapping[str, str | None], columns: Sequence[str], source: Source) -> None:
+    """Refuse a table without a user or an item, and name every role that no column has.
+
+    Args:
+        roles: {role: the column that is named}.
+        columns: of the table.
+        source: the table.
+    """
+    lacking = [role for role, given in roles.items() if not find(role, given, columns, source)]
+    if set(lacking) <= set(OPTIONAL):
+        return
+    lacking = [role for role in lacking if roles[role] != NONE]
+    options = ", ".join(source.option(role, "…") for role in lacking)
+    optional = " (which may be left out)" if "time" in lacking else ""
+    raise ValueError(
+        f"no column of '{source}' says that it is the {' or the '.join(lacking)}{optional}; name "
+        f"{'it' if len(lacking) == 1 else 'them'} with {options}: its columns are "
+        f"{', '.join(columns)}"
+    )
 
 
 @dataclass
@@ -78,7 +103,7 @@ class Times:
     day_first: bool = False
 
     @classmethod
-    def of(cls, texts: Series, form: str | None, where: object) -> Times:
+    def of(cls, texts: Series, form: str | None, source: Source) -> Times:
         """The form of some texts.
 
         Raises:
@@ -86,7 +111,7 @@ class Times:
         """
         texts = texts[texts != ""]
         if form is not None:
-            _check_form(form)
+            _check_form(form, source)
         if form is not None or not len(texts):
             return cls(form)
         if texts.str.fullmatch(_DAYS).all():
@@ -95,11 +120,12 @@ class Times:
         if numbers.notna().mean() > 0.5:
             size = float(numbers.abs().median())
             return cls(unit=next((unit for least, unit in _UNITS if size >= least), 1.0))
-        found = cls(day_first=_day_first(texts, where))
+        found = cls(day_first=_day_first(texts, source))
         if np.isnan(found.seconds(texts)).all():
             raise ValueError(
-                f"--time: '{where}' has times such as '{one_line(texts.iloc[0], 40)}', which are "
-                f"neither numbers nor dates; give their form, such as --date-format='%d.%m.%y'"
+                f"{source.option('time')}: '{source}' has times such as "
+                f"'{one_line(texts.iloc[0], 40)}', which are neither numbers nor dates; give their "
+                f"form, such as {source.option('date_format', '%d.%m.%y')}"
             )
         return found
 
@@ -115,22 +141,43 @@ class Times:
         return np.where(dates.isna(), np.nan, nanoseconds / 1e9)
 
 
-def _check_form(form: str) -> None:
+def _check_form(form: str, source: Source) -> None:
     try:
         datetime.strptime("", form)
     except ValueError as error:
         if "does not match" not in str(error) and "unconverted" not in str(error):
-            raise ValueError(f"--date-format: {error}; such as %d/%m/%Y") from None
+            option = source.option("date_format")
+            raise ValueError(f"{option}: {error}; such as %d.%m.%Y") from None
 
 
-def _day_first(texts: Series, where: object) -> bool:
-    parts = [found.groups() for text in texts if (found := _SLASHES.match(str(text)))]
+def _day_first(texts: Series, source: Source) -> bool:
+    parts = [found.group(1, 3) for text in texts if (found := _SLASHES.match(str(text)))]
     if not parts:
         return False
     first, second = (max(int(part[i]) for part in parts) for i in (0, 1))
     if (first > 12) == (second > 12):
+        text = next(text for text in texts if _SLASHES.match(str(text)))
+        day, month = (_form(text, *order) for order in (("%d", "%m"), ("%m", "%d")))
         raise ValueError(
-            f"--time: '{where}' has dates such as '{texts.iloc[0]}', which may be day/month or "
-            f"month/day; say which with --date-format, such as '%d/%m/%Y'"
+            f"{source.option('time')}: '{source}' has dates such as '{text}', which may be "
+            f"day/month or month/day; say which with {source.option('date_format', day)}, or "
+            f"'{month}'"
         )
     return first > 12
+
+
+def _form(text: str, one: str, two: str) -> str:
+    """The form of a text that begins with a date of numbers."""
+    found = _SLASHES.match(text)
+    assert found is not None
+    year = "%Y" if len(found[5]) == 4 else "%y"
+    date = f"{one}{found[2]}{two}{found[4]}{year}"
+    return next((date + clock for clock in _CLOCKS if _fits(text, date + clock)), date)
+
+
+def _fits(text: str, form: str) -> bool:
+    try:
+        datetime.strptime(text.strip(), form)
+    except ValueError:
+        return False
+    return True

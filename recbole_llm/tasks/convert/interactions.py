@@ -4,36 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
-from pandas import DataFrame, to_numeric, util
+from pandas import DataFrame, Series, util
 
 from recbole_llm.core.files import OTHER_FOLDER, written_whole
 from recbole_llm.core.tokens import PADDING
-from recbole_llm.tasks.convert.columns import Times, find, require
-from recbole_llm.tasks.convert.rows import as_lines, field_name, one_line
+from recbole_llm.tasks.convert.columns import Floats
+from recbole_llm.tasks.convert.fields import Fields
+from recbole_llm.tasks.convert.rows import as_lines, one_line
 from recbole_llm.tasks.convert.sources import LINE, Problems, Source
 from recbole_llm.tasks.convert.summary import Roles, Summary
 
-_FIELDS = {
-    "user": "user_id:token", "item": "item_id:token", "rating": "rating:float",
-    "time": "timestamp:float", "label": "label:float",
-}  # fmt: skip
+
+class _CostsRows(Exception):
+    """A column that was guessed has a text that is no number."""
+
+    def __init__(self, role: str, why: str) -> None:
+        super().__init__(why)
+        self.role, self.why = role, why
 
 
 class Interactions:
-    """One pass over the interactions."""
+    """One pass over the interactions, and another for each guess that proves wrong."""
 
     def __init__(
         self, source: Source, roles: Roles, summary: Summary, progress: Callable[[int], None]
     ) -> None:
         self.source, self.roles, self.summary, self.progress = source, roles, summary, progress
+        self.wrong: dict[str, str] = {}  # {role: why the column that was guessed is none}
+        self._start()
+
+    def _start(self) -> None:
+        self.source.problems = Problems()
         self.problems, self.seen = Problems(), _Seen()
         self.users: set[str] = set()
         self.items: set[str] = set()
-        self.columns: dict[str, str] = {}  # {role: column}
-        self.times = Times()
+        self.fields: Fields | None = None
+        self.summary.interactions = 0
+        self.summary.first = self.summary.last = float("nan")
 
     @contextmanager
     def written(self) -> Iterator[set[str]]:
@@ -41,57 +51,39 @@ class Interactions:
         the block ends well."""
         folder = self.summary.folder
         with written_whole(folder / f"{folder.name}.inter", OTHER_FOLDER) as file:
-            for chunk in self.source.chunks():
-                if not self.columns:
-                    self._begin(chunk)
-                    file.write(("\t".join(self._header()) + "\n").encode("utf-8"))
-                file.write(as_lines(self._usable(chunk)))
-                self.progress(len(chunk))
+            while not self._write(file):  # a guess may prove wrong in a late chunk only
+                file.seek(0)
+                file.truncate()
+                self._start()
             self._check()
             summary = self.summary
             summary.users, summary.items = len(self.users), len(self.items)
-            summary.problems += [*self.source.problems, *self.problems]
+            summary.problems += [*self.source.problems, *self.wrong.values(), *self.problems]
             yield self.items
 
-    def _begin(self, chunk: DataFrame) -> None:
-        names = [str(name) for name in chunk if name != LINE]
-        roles, where = self.roles, self.source
-        for role in ("user", "item"):
-            self._take(role, require(role, getattr(roles, role), names, where))
-        for role in ("rating", "time", "label"):
-            column = find(role, getattr(roles, role), names, where)
-            guessed = getattr(roles, role) is None
-            if column is not None and not (guessed and column in roles.named()):
-                self._take(role, column)
-        for typed in roles.keep:
-            # A column's own name may hold a colon.
-            name, _, kind = (typed, "", "") if typed in names else typed.partition(":")
-            if kind not in ("", "token", "float"):
-                raise ValueError(f"--keep: '{typed}' is of no type; token and float are there")
-            column = require("keep", name, names, where)
-            self._take(f"{field_name(column)}:{kind or 'token'}", column)
-        if "time" in self.columns:
-            self.times = Times.of(chunk[self.columns["time"]], roles.date_format, where)
-        fields = dict(zip(self.columns.values(), self._header(), strict=True))
-        self.summary.columns.update(fields)
-        self.summary.given = names
+    def _write(self, file: BinaryIO) -> bool:
+        """One pass; False where it ends at a guess that is wrong."""
+        try:
+            for chunk in self.source.chunks():
+                if self.fields is None:
+                    self.fields = self._begin(chunk)
+                    file.write(("\t".join(self.fields.header()) + "\n").encode("utf-8"))
+                file.write(as_lines(self._usable(chunk, self.fields)))
+                self.progress(len(chunk))
+        except _CostsRows as guess:
+            self.wrong[guess.role] = guess.why
+            return False
+        return True
 
-    def _take(self, role: str, column: str) -> None:
-        """Let a column be read for a role, or, of one that is kept, as a field and its type."""
-        for other, taken in self.columns.items():
-            if column == taken:
-                raise ValueError(
-                    f"column '{column}' of '{self.source}' would be both {other} and {role}; name "
-                    f"the columns with --user, --item, --time, --rating, --label"
-                )
-        self.columns[role] = column
+    def _begin(self, chunk: DataFrame) -> Fields:
+        fields = Fields(chunk, self.roles, self.source, self.wrong)
+        self.summary.columns = dict(zip(fields.columns.values(), fields.header(), strict=True))
+        self.summary.given = fields.names
+        return fields
 
-    def _header(self) -> list[str]:
-        return [_FIELDS.get(role, role) for role in self.columns]
-
-    def _usable(self, chunk: DataFrame) -> DataFrame:
+    def _usable(self, chunk: DataFrame, fields: Fields) -> DataFrame:
         lines = chunk[LINE]
-        rows = DataFrame({role: chunk[column] for role, column in self.columns.items()})
+        rows = DataFrame({role: chunk[column] for role, column in fields.columns.items()})
         kept = np.ones(len(rows), bool)
         for role in rows.columns:
             if role in ("user", "item") or role.endswith(":token"):
@@ -101,10 +93,9 @@ class Interactions:
                 f"left out, since they have no {role}", rows[role].isin(["", PADDING]), lines, kept
             )
         for role in rows.columns:
-            if role in ("time", "rating", "label") or role.endswith(":float"):
-                values = (self.times.seconds if role == "time" else _numbers)(rows[role])
-                what = f"left out, since their {role.partition(':')[0]} cannot be read"
-                kept &= self._without(what, ~np.isfinite(values), lines, kept)
+            if role == "time" or fields.is_number(role):
+                values = fields.values(role, rows[role])
+                kept &= self._readable(role, values, rows[role], lines, kept, fields)
                 rows[role] = values
         rows, lines = rows[kept], lines[kept]
         new = ~self._repeated(chunk.drop(columns=LINE)[kept], lines)
@@ -112,11 +103,39 @@ class Interactions:
         self._count(rows)
         return rows
 
-    def _without(self, what: str, wrong: Any, lines: Any, kept: Any) -> Any:
+    def _readable(
+        self, role: str, values: Floats, texts: Series, lines: Any, kept: Any, fields: Fields
+    ) -> Any:
+        """A mask of the rows that do not have to be left out for these values."""
+        nan, column = np.isnan(values), fields.columns[role]
+        if role.endswith(":float"):
+            texts = texts.str.strip()
+            what = f"values of '{column}' left empty, since they are no numbers"
+            self._without(f"{what}{fields.doubt(role)}", nan & (texts != ""), lines, kept, texts)
+            return np.ones(len(values), bool)
+        if role in fields.guessed and role != "time" and (nan & kept).any():
+            first = int(np.flatnonzero(nan & kept)[0])
+            raise _CostsRows(
+                role,
+                f"column '{column}' is not taken for the {role}, since not all of its values are "
+                f"numbers{fields.doubt(role)} (line {lines.iloc[first]}: "
+                f"'{one_line(texts.iloc[first])[:20]}'); {self.source.option(role, column)} takes "
+                f"it, and leaves such rows out",
+            )
+        what = f"left out, since their {role} {fields.unread(role)}"
+        return self._without(what, nan, lines, kept, texts)
+
+    def _without(
+        self, what: str, wrong: Any, lines: Any, kept: Any, texts: Series | None = None
+    ) -> Any:
         """A mask of the rows that are not wrong; those that are, and were not yet, are counted."""
         wrong = np.asarray(wrong, bool)
-        places = [f"line {line}" for line in lines[wrong & kept][:3]]
-        self.problems.add(what, places, int((wrong & kept).sum()))
+        new = wrong & kept
+        places = [f"line {line}" for line in lines[new][:3]]
+        if texts is not None:
+            shown = [repr(one_line(text)[:20]) if text else "" for text in texts[new][:3]]
+            places = [f"{place}: {text}" if text else place for place, text in zip(places, shown)]
+        self.problems.add(what, places, int(new.sum()))
         return ~wrong
 
     def _repeated(self, rows: DataFrame, lines: Any) -> Any:
@@ -167,7 +186,3 @@ class _Seen:
             values = np.sort(np.concatenate([self.sorted.pop(), values]), kind="stable")
         if len(values):
             self.sorted.append(values)
-
-
-def _numbers(texts: Any) -> Any:
-    return to_numeric(texts, errors="coerce").to_numpy(np.float64)

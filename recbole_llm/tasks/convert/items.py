@@ -10,8 +10,9 @@ from pandas import DataFrame
 
 from recbole_llm.core.files import OTHER_FOLDER, written_whole
 from recbole_llm.core.tokens import PADDING
-from recbole_llm.tasks.convert.columns import require
+from recbole_llm.tasks.convert.columns import find, require, there
 from recbole_llm.tasks.convert.layouts import text_columns
+from recbole_llm.tasks.convert.numbers import Numbers, numbers_in
 from recbole_llm.tasks.convert.rows import BREAKS, as_lines, field_name, one_line
 from recbole_llm.tasks.convert.sources import LINE, Problems, Source
 from recbole_llm.tasks.convert.summary import Roles, Summary
@@ -35,6 +36,7 @@ class Items:
         self.apart = apart
         self.bought, self.problems = bought, Problems()
         self.item, self.kinds = "", dict[str, str]()
+        self.numbers: dict[str, Numbers] = {}  # {column: how it writes numbers, if not as we do}
         self.seen: set[str] = set()
 
     def write(self) -> None:
@@ -53,21 +55,19 @@ class Items:
         self.summary.listed = len(self.seen - {"", PADDING})
         without = sorted(self.bought - self.seen)
         self.problems.add("items with interactions but no row", without)
+        own = own if self.apart else Problems()
         self.summary.problems += [f"'{self.source}': {what}" for what in (*own, *self.problems)]
 
     def _begin(self, chunk: DataFrame) -> None:
         names = [str(name) for name in chunk if name != LINE]
         given = self.roles.item if self.roles.item in names else None
-        self.item = require("item", given, names, self.source)
+        require({"item": given}, names, self.source)
+        self.item = find("item", given, names, self.source) or ""
         known = text_columns(names) if self.roles.text is None else self.roles.text
         texts = [name for name in names if name != self.item] if known is None else list(known)
         for name in texts:
-            if name not in names:
-                raise ValueError(
-                    f"--text: '{self.source}' has no column '{name}'; its columns are "
-                    f"{', '.join(names)}"
-                )
-        self.kinds = {name: _kind(chunk[name]) for name in texts}
+            there("text", name, names, self.source)
+        self.kinds = {name: self._kind(name, chunk[name]) for name in texts}
         fields = (f"{n}:{k}" for n, k in self._fields().items())
         own = {self.item: "item_id:token"} if self.apart else {}
         self.summary.of_items = {**own, **dict(zip(self.kinds, fields))}
@@ -87,8 +87,11 @@ class Items:
         ids = [one_line(text) for text in chunk[self.item]]
         columns = [ids]  # without names: a column may be called as the ids are
         for name, kind in self.kinds.items():
-            read = self._number if kind == "float" else self._safe
-            columns.append([read(text) for text in chunk[name]])
+            texts = chunk[name]
+            if kind == "float":
+                columns.append([self._number(text, self.numbers.get(name)) for text in texts])
+            else:
+                columns.append([self._safe(text) for text in texts])
         kept = []
         for token in ids:
             kept.append(token not in ("", PADDING) and token not in self.seen)
@@ -97,17 +100,23 @@ class Items:
             again = [token for token, new in zip(ids, kept) if not new]
             self.problems.add("left out: an item that has a row already, or none", again)
         rows = DataFrame(dict(enumerate(columns)))[kept]
-        texts = [i for i, kind in enumerate(self.kinds.values(), 1) if kind != "float"]
-        self.summary.blank += int((rows[texts] == "").all(axis=1).sum())
+        words = [i for i, kind in enumerate(self.kinds.values(), 1) if kind != "float"]
+        self.summary.blank += int((rows[words] == "").all(axis=1).sum())
         return rows
 
-    def _number(self, text: str) -> str:
+    def _number(self, text: str, numbers: Numbers | None) -> str:
         """The type of a column is that of its beginning."""
-        number = text.strip()
-        if number and not _NUMBER.fullmatch(number):
-            self.problems.add("values that are no numbers, left empty", [repr(number[:20])])
+        number: str | None = text.strip()
+        if not number:
             return ""
-        return number
+        if numbers is not None:
+            number = numbers.plain(text)
+        elif not _NUMBER.fullmatch(number):
+            number = None
+        if number is None:
+            what = "values that are no numbers, left empty"
+            self.problems.add(what, [repr(text.strip()[:20])])
+        return number or ""
 
     def _safe(self, text: str) -> str:
         safe = one_line(text)
@@ -115,11 +124,19 @@ class Items:
             self.problems.add("tabs or line ends in texts, spaces now", [repr(safe[:20])])
         return safe
 
-
-def _kind(column: Any) -> str:
-    """The type of an items' column: numbers with a point, single words, or texts."""
-    there = [text for text in column if text]
-    # Whole numbers may be names, such as years.
-    if all(map(_NUMBER.fullmatch, there)) and any("." in text for text in there):
-        return "float"
-    return "token_seq" if any(" " in text.strip() for text in there) else "token"
+    def _kind(self, name: str, column: Any) -> str:
+        """The type of a column: numbers with decimals or units, single words, or texts."""
+        filled = [text for text in column if text]
+        # Whole numbers may be names, such as years.
+        if all(map(_NUMBER.fullmatch, filled)) and any("." in text for text in filled):
+            return "float"
+        found = numbers_in(filled)
+        if found.exact and found.numbers is not None and not found.other:
+            self.numbers[name] = found.numbers
+            return "float"
+        if found.exact and found.most:
+            why = found.doubt or f"'{one_line(found.other)[:20]}' is none"
+            self.summary.problems.append(
+                f"'{self.source}': '{name}' stays text, though it looks like numbers: {why}"
+            )
+        return "token_seq" if any(" " in text.strip() for text in filled) else "token"

@@ -33,23 +33,25 @@ def convert(
 ) -> Summary:
     """Write a table of interactions, and one of items, as a data set of atomic files.
 
-    Rows without a user, an item, a readable time or, where there is such a column, a readable
-    rating are left out and counted, and so are those that repeat another in every column. Files
-    are read in chunks.
+    Rows without a user, an item, a readable time or, where such a column is named, a readable
+    rating are left out and counted, and so are those that repeat another in every column. A column
+    that is only guessed to be the rating or the label costs no rows: it is not taken if one of its
+    values is no number. Files are read in chunks.
 
     Args:
         interactions: CSV, JSON lines or Parquet; or a folder of MovieLens.
         output: the data set's folder, whose name is the data set's.
         items: one row an item; None: the `text` columns of the interactions, if any.
         roles: which column is what.
-        encoding: of text files.
+        encoding: of text files that are not UTF-8.
         progress: told after each chunk how many rows were read.
 
     Raises:
         ValueError: a file or column that is not there, dates that could mean two days, not one row
             that can be used, or a folder that cannot be written.
     """
-    folder, roles = _named(output), roles or Roles()
+    told = interactions if isinstance(interactions, Source) else Source
+    folder, roles = _named(output, told.option("output")), roles or Roles()
     check_folder(folder, OTHER_FOLDER)
     if not isinstance(interactions, Source) and Path(interactions).is_dir():
         if items is not None:
@@ -66,6 +68,7 @@ def convert(
         items = Source(items, encoding=encoding)
     files = (folder / f"{folder.name}.{kind}" for kind in ("inter", "item"))
     summary = Summary(folder, replaced=[file.name for file in files if file.exists()])
+    summary.time_option = source.option("time", "…")
     described = items or (source if roles.text else None)
     rows = Interactions(source, roles, summary, progress)
     with _removed_if_empty(folder), rows.written() as known:
@@ -88,13 +91,13 @@ def _removed_if_empty(folder: Path) -> Iterator[None]:
         raise
 
 
-def _named(output: str | Path) -> Path:
+def _named(output: str | Path, option: str) -> Path:
     """The folder, whose name is the data set's."""
     folder = Path(output)
     if folder.name in ("", ".."):
         folder = folder.resolve()
     if not str(output) or not folder.name:
-        raise ValueError(f"--output: '{output}' has no name; name a folder, such as dataset/shop")
+        raise ValueError(f"{option}: '{output}' has no name; name a folder, such as dataset/shop")
     return folder
 
 

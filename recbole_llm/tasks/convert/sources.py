@@ -7,18 +7,20 @@ import csv
 import gzip
 import io
 import json
+import shlex
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 from pandas import DataFrame, Index, Series, api
 
 from recbole_llm.core.errors import absent, needing, one_line
+from recbole_llm.tasks.convert import encodings
 
 CHUNK = 200_000  # rows that are in memory at once
 LINE = "__line__"  # column of a chunk: where a row stands, from 1
@@ -55,7 +57,7 @@ class Source:
         path: CSV (any of the usual separators), JSON lines or Parquet; ``.gz`` is unpacked.
         separator: of a CSV file; None: the one that its first line has most of.
         names: of the columns of a file without a header.
-        encoding: of a text file.
+        encoding: of a text file that is not UTF-8.
 
     Raises:
         ValueError: no such file.
@@ -72,25 +74,25 @@ class Source:
         self.encoding, self.problems = encoding, Problems()
         if not self.path.is_file():
             raise absent("the file", path)
-        try:
-            codecs.lookup(encoding)
-        except LookupError:
-            raise ValueError(
-                f"--encoding: '{encoding}' is unknown; utf-8, utf-16, latin-1 and cp1252 are usual"
-            ) from None
+        encodings.check_known(encoding)
 
     def __str__(self) -> str:
         return str(self.path)
 
+    @staticmethod
+    def option(name: str, value: str = "") -> str:
+        """How a field of `Roles` is given, for messages: ``--date-format=%d.%m.%Y``."""
+        shown = value if value in ("", "…") else shlex.quote(value)
+        return f"--{name.replace('_', '-')}{'=' if value else ''}{shown}"
+
     def chunks(self) -> Iterator[DataFrame]:
         """The rows, some at a time: columns of texts, "" where there is none, and `LINE`."""
         try:
-            yield from self._read()
+            for chunk in self._read():
+                self.problems.add(*encodings.controls(chunk.drop(columns=LINE), self.encoding))
+                yield chunk
         except UnicodeDecodeError as error:
-            raise ValueError(
-                f"'{self.path}' is not {self.encoding.removesuffix('-sig')}; name its encoding, "
-                f"such as --encoding=latin-1"
-            ) from error
+            raise encodings.wrong(self.path, self.encoding, error) from error
         except csv.Error as error:
             raise ValueError(f"'{self.path}': {one_line(error)}") from error
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
@@ -106,9 +108,16 @@ class Source:
             yield from self._csv()
 
     def _open(self) -> IO[str]:
+        encoding = self.encoding
+        if codecs.lookup(encoding).name not in ("utf-8", "utf-8-sig"):
+            with self._raw() as file:
+                encoding = "utf-8-sig" if encodings.is_utf_8(file, encoding) else encoding
+        return io.TextIOWrapper(self._raw(), encoding, newline="")
+
+    def _raw(self) -> IO[bytes]:
         if self.path.suffix == ".gz":
-            return io.TextIOWrapper(gzip.open(self.path), self.encoding, newline="")
-        return self.path.open(encoding=self.encoding, newline="")
+            return cast(IO[bytes], gzip.open(self.path))
+        return self.path.open("rb")
 
     def _csv(self) -> Iterator[DataFrame]:
         with self._open() as file:
@@ -193,12 +202,20 @@ class FrameSource(Source):
     def __str__(self) -> str:
         return self.name
 
+    @staticmethod
+    def option(name: str, value: str = "") -> str:
+        """The same in Python: ``date_format='%d.%m.%Y'``."""
+        shown = value if value in ("", "…") else repr(value)
+        return f"{name}{'=' if value else ''}{shown}"
+
     def chunks(self) -> Iterator[DataFrame]:
         for start in range(0, len(self.frame), CHUNK):
             part = self.frame.iloc[start : start + CHUNK].copy()
             part.columns = [str(column) for column in part.columns]
             part[LINE] = np.arange(start + 1, start + 1 + len(part))
-            yield as_texts(part)
+            texts = as_texts(part)
+            self.problems.add(*encodings.controls(texts.drop(columns=LINE), "utf-8"))
+            yield texts
 
 
 def as_texts(frame: DataFrame) -> DataFrame:

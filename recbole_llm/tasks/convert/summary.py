@@ -21,8 +21,10 @@ class Roles:
 
     Args:
         user, item, time, rating, label: columns of the interactions; the items' file has `item`
-            too, or one that is named alike.
-        keep: further columns of the interactions, ids or words; numbers as ``name:float``.
+            too, or one that is named alike. ``none`` for time, rating or label: no column is
+            guessed to be it.
+        keep: further columns of the interactions, ids or words; numbers as ``name:float``, whose
+            unreadable values are left empty.
         text: columns that describe an item; None: all of the items' file.
         date_format: of the times, as of ``strptime``; None: found out.
     """
@@ -57,6 +59,7 @@ class Summary:
         listed, blank: rows of the ``.item`` file, and those without any text.
         replaced: names of files that were there before.
         problems: of the interactions, then of the items.
+        time_option: how the column of times is named.
     """
 
     folder: Path
@@ -74,6 +77,7 @@ class Summary:
     blank: int = 0
     replaced: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    time_option: str = "--time=…"
 
     def lines(self) -> list[str]:
         """A table, and what to do next."""
@@ -87,7 +91,8 @@ class Summary:
         counts = (self.users, "user"), (self.items, "item"), (self.interactions, "interaction")
         rows += [("size", ", ".join(counted(number, what) for number, what in counts))]
         rows += [("times", f"{_day(self.first)} to {_day(self.last)}")] if self._timed() else []
-        rows += [] if self._timed() else [("times", "none: sequential models need them (--time=…)")]
+        timeless = f"none: sequential models need them ({self.time_option})"
+        rows += [] if self._timed() else [("times", timeless)]
         if self.described is not None:
             rows += [("texts", self._texts())]
         if self.replaced:

@@ -1,0 +1,75 @@
+"""Encodings of text files: which one a file has, and signs of a wrong one."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from typing import IO
+
+from pandas import DataFrame
+
+_BLOCK = 1 << 20  # bytes
+_C1 = re.compile("[\x80-\x9f]")  # control characters that no one writes; cp1252 has signs there
+_SHOWN = 3
+
+
+def is_utf_8(file: IO[bytes], named: str) -> bool:
+    """Whether a file is UTF-8 after all, which other texts hardly happen to look like.
+
+    Args:
+        file: the file.
+        named: its encoding, as the user says. ASCII alone does not speak against it, since those
+            such as ISO-2022 look like that; but a wide one, such as UTF-16, has zeros.
+    """
+    decoder, plain = codecs.getincrementaldecoder("utf-8")(), True
+    try:
+        while block := file.read(_BLOCK):
+            decoder.decode(block)
+            if b"\0" in block:
+                return False
+            plain = plain and block.isascii()
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return not plain or "a".encode(named) != b"a"
+
+
+def check_known(encoding: str) -> None:
+    """Refuse the name of no encoding."""
+    try:
+        codecs.lookup(encoding)
+    except LookupError:
+        raise ValueError(
+            f"--encoding: '{encoding}' is unknown; utf-8, utf-16, cp1252 and latin-1 are usual"
+        ) from None
+
+
+def wrong(file: object, encoding: str, error: UnicodeDecodeError) -> ValueError:
+    """The error for a file that an encoding does not fit. Windows writes cp1252, which latin-1
+    would silently take for something else; cp1252 in turn leaves out a few bytes."""
+    other = "latin-1" if encoding == "cp1252" else "cp1252"
+    if error.object[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        other = "utf-16"
+    return ValueError(
+        f"'{file}' is not {encoding.removesuffix('-sig')}; name its encoding, such as "
+        f"--encoding={other}"
+    )
+
+
+def controls(chunk: DataFrame, encoding: str) -> tuple[str, list[str], int]:
+    """Texts in which a wrong encoding put control characters: what to say of them, some of them,
+    and how many there are.
+
+    Args:
+        chunk: columns of texts.
+        encoding: that they were read by.
+    """
+    found: list[str] = []
+    for name in chunk:
+        texts = chunk[name].to_numpy(object).tolist()  # quicker than a Series of Arrow's texts
+        joined = "\n".join(texts)
+        if not joined.isascii() and _C1.search(joined):
+            found += [text for text in texts if _C1.search(text)]
+    advice = " (--encoding=cp1252)" if codecs.lookup(encoding).name == "iso8859-1" else ""
+    what = f"texts with control characters, as of cp1252 that was read as latin-1{advice}"
+    return what, [repr(text[:30]) for text in found[:_SHOWN]], len(found)

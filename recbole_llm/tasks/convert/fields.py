@@ -1,0 +1,122 @@
+"""Which columns of the interactions become which fields, and how their numbers are read."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+import numpy as np
+from pandas import DataFrame, Series, to_numeric
+
+from recbole_llm.tasks.convert.columns import OPTIONAL, Floats, Times, find, require, there
+from recbole_llm.tasks.convert.numbers import Found, Numbers, numbers_in
+from recbole_llm.tasks.convert.rows import field_name
+from recbole_llm.tasks.convert.sources import LINE, Source
+from recbole_llm.tasks.convert.summary import Roles
+
+_FIELDS = {
+    "user": "user_id:token", "item": "item_id:token", "rating": "rating:float",
+    "time": "timestamp:float", "label": "label:float",
+}  # fmt: skip
+
+
+class Fields:
+    """The fields of a table of interactions, found in its first rows.
+
+    A role is that of `Roles`; a further column that is kept has its field and type as its role.
+
+    Args:
+        chunk: the first rows.
+        roles: which column is what.
+        source: the table.
+        without: optional roles that are not to be guessed.
+    """
+
+    def __init__(
+        self, chunk: DataFrame, roles: Roles, source: Source, without: Container[str] = ()
+    ) -> None:
+        self.roles, self.source = roles, source
+        self.names = [str(name) for name in chunk if name != LINE]
+        self.columns: dict[str, str] = {}  # {role: column}
+        self.guessed: set[str] = set()
+        self._assign(without)
+        self._keep()
+        first = {role: chunk[column] for role, column in self.columns.items()}
+        self.found = {role: _found(first[role]) for role in first if self.is_number(role)}
+        self.times = Times()
+        if "time" in first:
+            self.times = Times.of(first["time"], roles.date_format, source)
+
+    def _assign(self, without: Container[str]) -> None:
+        given = {role: getattr(self.roles, role) for role in ("user", "item", *OPTIONAL)}
+        require({role: given[role] for role in ("user", "item", "time")}, self.names, self.source)
+        for role, name in given.items():
+            column = None if role in without else find(role, name, self.names, self.source)
+            guessed = role in OPTIONAL and name is None
+            if column is None or (guessed and column in self.roles.named()):
+                continue
+            self._take(role, column)
+            self.guessed |= {role} if guessed else set()
+
+    def _keep(self) -> None:
+        keep = self.source.option("keep")
+        for typed in self.roles.keep:
+            # A column's own name may hold a colon.
+            name, _, kind = (typed, "", "") if typed in self.names else typed.partition(":")
+            if kind not in ("", "token", "float"):
+                raise ValueError(f"{keep}: '{typed}' is of no type; token and float are there")
+            column = there("keep", name, self.names, self.source)
+            self._take(f"{field_name(column)}:{kind or 'token'}", column)
+
+    def _take(self, role: str, column: str) -> None:
+        for other, taken in self.columns.items():
+            if column == taken:
+                options = ", ".join(self.source.option(role) for role in _FIELDS)
+                raise ValueError(
+                    f"column '{column}' of '{self.source}' would be both {other} and {role}; name "
+                    f"the columns with {options}"
+                )
+        self.columns[role] = column
+
+    def header(self) -> list[str]:
+        """The fields, with their types."""
+        return [_FIELDS.get(role, role) for role in self.columns]
+
+    def is_number(self, role: str) -> bool:
+        """Whether a role's values are numbers, but no times."""
+        return role in ("rating", "label") or role.endswith(":float")
+
+    def values(self, role: str, texts: Series) -> Floats:
+        """A role's values, NaN where a text is none, [N]."""
+        if role == "time":
+            values = self.times.seconds(texts)
+        else:
+            numbers = self.found[role].numbers
+            plain = texts if numbers is None else [_plain(text, numbers) for text in texts]
+            values = to_numeric(Series(plain, dtype=object), errors="coerce").to_numpy(np.float64)
+        return np.where(np.isfinite(values), values, np.nan)
+
+    def unread(self, role: str) -> str:
+        """What is wrong with a text that gave no value."""
+        form = self.roles.date_format
+        if role == "time" and form is not None:
+            return f"does not fit {self.source.option('date_format', form)}"
+        return f"cannot be read{self.doubt(role)}"
+
+    def doubt(self, role: str) -> str:
+        """Why a role's numbers cannot be read in one way: a clause, or ""."""
+        doubt = self.found[role].doubt if role in self.found else ""
+        return f": {doubt}" if doubt else ""
+
+
+def _plain(text: str, numbers: Numbers) -> str | None:
+    """A number for pandas, which also reads such as 1e-3, unless it would mistake thousands."""
+    rest = text if numbers.decimal == "." or "." not in text else None
+    return numbers.plain(text) or rest
+
+
+def _found(texts: Series) -> Found:
+    """How a column of numbers writes them; as computers do, where that fits all."""
+    filled = texts[texts.str.strip() != ""]
+    if to_numeric(filled, errors="coerce").notna().all():
+        return Found()
+    return numbers_in(filled)

@@ -1,0 +1,132 @@
+"""What the conversion of tables says to who has to mend something."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+import recbole_llm
+from recbole_llm.cli import main
+from recbole_llm.data.files import Table
+from recbole_llm.tasks.convert.columns import KNOWN, plain
+
+ROOT = Path(__file__).resolve().parents[2]
+ORDER = "user,item,date\nu,a,{}\n"
+
+
+def said(*arguments: str, code: int = 2) -> str:
+    done = CliRunner().invoke(main, ["convert", *arguments, "--output=d/s"])
+    assert done.exit_code == code, done.output
+    return done.output
+
+
+def texts(field: str) -> list[str]:
+    found: list[str] = Table.read(Path("d/s/s.item")).columns[field].tolist()
+    return found
+
+
+def test_either_table_may_be_utf_8_or_another() -> None:
+    orders, products = "user,item\nJörg,a\nJörg,b\n", "item,title\na,Grüner Tee – 5 €\nb,x\n"
+    for one, two in (("utf-8", "cp1252"), ("cp1252", "utf-8-sig"), ("ascii", "utf-16")):
+        Path("o.csv").write_bytes(orders.encode(one, "replace"))
+        Path("p.csv").write_bytes(products.encode(two))
+        other = two if two in ("cp1252", "utf-16") else one
+        said("o.csv", "--items=p.csv", f"--encoding={other}", code=0)
+        assert texts("title") == ["Grüner Tee – 5 €", "x"]
+    Path("p.csv").write_bytes("item,title\na,日本\n".encode("iso2022_jp"))  # all of it ASCII
+    said("o.csv", "--items=p.csv", "--encoding=iso2022_jp", code=0)
+    assert texts("title") == ["日本"]
+
+
+def test_the_encoding_that_is_likely_is_named() -> None:
+    Path("o.csv").write_text("user,item\nu,a\n")
+    Path("p.csv").write_bytes("item,title\na,Tee – 5 €\n".encode("cp1252"))
+    assert "'p.csv' is not utf-8; name its encoding, such as --encoding=cp1252" in said(
+        "o.csv", "--items=p.csv"
+    )
+    output = said("o.csv", "--items=p.csv", "--encoding=latin-1", code=0)
+    assert (
+        "'p.csv': texts with control characters, as of cp1252 that was read as latin-1 " in output
+    )
+    assert r"(--encoding=cp1252): 1 ('Tee \x96 5 \x80')" in output
+    Path("p.csv").write_bytes("item,title\na,Tee – 5 €\n".encode("utf-16"))
+    assert "--encoding=utf-16" in said("o.csv", "--items=p.csv")
+    Path("p.csv").write_bytes(b"item,title\na,\x81\xff\n")
+    assert "is not cp1252; name its encoding, such as --encoding=latin-1" in said(
+        "o.csv", "--items=p.csv", "--encoding=cp1252"
+    )
+    output = said("p.csv", "--user=item", "--item=title", "--encoding=latin-1", code=0)
+    assert output.count("control characters") == 1
+
+
+def test_all_roles_that_are_missing_are_named_at_once() -> None:
+    Path("o.csv").write_text("Kunde,Artikel,Zeit\nu,a,2024-01-01\n")
+    output = said("o.csv")
+    assert "says that it is the user or the item or the time (which may be left out); " in output
+    assert "name them with --user=…, --item=…, --time=…: its columns are Kunde, Artikel" in output
+    output = said("o.csv", "--user=Kunde", "--time=none")
+    assert "says that it is the item; name it with --item=…: its columns are Kunde" in output
+
+
+@pytest.mark.parametrize(
+    ("date", "form"),
+    [
+        ("01.02.2024", "--date-format=%d.%m.%Y, or '%m.%d.%Y'"),
+        ("03/04/24", "--date-format=%d/%m/%y, or '%m/%d/%y'"),
+        ("01.02.2024 10:30", "--date-format='%d.%m.%Y %H:%M', or '%m.%d.%Y %H:%M'"),
+        ("01.02.2024 um 10", "--date-format=%d.%m.%Y"),
+    ],
+)
+def test_a_date_that_may_be_two_has_both_forms_named(date: str, form: str) -> None:
+    Path("o.csv").write_text(ORDER.format(date))
+    assert form in said("o.csv")
+
+
+def test_a_time_that_does_not_fit_is_shown_with_its_format() -> None:
+    Path("o.csv").write_text(ORDER.format("01.02.2024"))
+    assert (
+        "left out, since their time does not fit --date-format=%d/%m/%Y: 1 (line 2: '01.02.2024')"
+    ) in said("o.csv", "--date-format=%d/%m/%Y")
+
+
+def test_a_column_of_texts_that_is_not_there_has_its_near_match() -> None:
+    Path("o.csv").write_text("user,item,title\nu,a,Tee\n")
+    assert "no column 'titel'; did you mean 'title' or 'item'? its col" in said(
+        "o.csv", "--text=titel"
+    )
+    assert "no column 'xyz'; its columns are user" in said("o.csv", "--text=xyz")
+
+
+def test_python_is_told_its_own_names() -> None:
+    def error(table: dict[str, list[object]], **roles: object) -> str:
+        with pytest.raises(ValueError) as caught:
+            recbole_llm.from_pandas(pd.DataFrame(table), "d/s", **roles)
+        assert "--" not in str(caught.value)
+        return str(caught.value)
+
+    good: dict[str, list[object]] = {"user": ["u"], "item": ["a"]}
+    assert "name them with user=…, item=…, time=…: its columns are a" in error({"a": [1]})
+    assert error(good, user="usr").startswith("user: 'interactions' has no column 'usr'; did you")
+    assert error(good, text=["title"]).startswith("text: 'interactions' has no column 'title'")
+    assert error(good, keep=["item:x"]).startswith("keep: 'item:x' is of no type")
+    assert "date_format='%d.%m.%Y'" in error({**good, "date": ["01.02.2024"]})
+    assert "date_format: " in error({**good, "date": ["x"]}, date_format="%Q")
+    assert "date_format='%Y'" in error({**good, "date": ["x"]}, date_format="%Y")
+    assert "such as date_format=" in error({**good, "date": ["soon"]})
+    assert "name the columns with user, item, " in error(good, item="user")
+    summary = recbole_llm.from_pandas(pd.DataFrame({**good, "rating": ["x"]}), "d/s")
+    assert any("; rating='rating' takes it" in problem for problem in summary.problems)
+    assert any("need them (time=…)" in line for line in summary.lines())
+
+
+def test_the_page_names_every_column_that_is_recognised() -> None:
+    page = (ROOT / "docs" / "own-data.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `--(\w+)` \| (.+) \|$", page, re.MULTILINE))
+    for role, names in KNOWN.items():
+        if names:
+            assert tuple(plain(name) for name in re.findall(r"`(\w+)`", rows[role])) == names
+    assert "--date-format" in page and "--encoding" in page
