@@ -219,9 +219,8 @@ Exported on {exported} by RecBole-LLM. It recommends without a data set:
 recbole-llm recommend --model={folder} --items=ID,ID
 ```
 
-That needs RecBole-LLM with its `serving` extra, in a clone of it: `pip install -e ".[serving]"`.
-Reading the folder imports neither RecBole nor torch; RecBole-LLM's docs/serving.md says how to
-install it without them.
+That needs RecBole-LLM with its `serving` extra, in a clone of it: `pip install -e ".[serving]"`;
+docs/serving.md there says how to install it without RecBole and torch, which are not imported.
 
 ```python
 from recbole_llm.tasks.standalone import Standalone
