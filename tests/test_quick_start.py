@@ -97,6 +97,27 @@ def test_an_unknown_data_set_lists_near_matches() -> None:
         run(dataset="tinny")
 
 
+@pytest.mark.parametrize(
+    ("dataset", "data_path"),
+    [("tiny", "dataset/tiny"), ("dataset/tiny", "dataset/"), ("dataset/tiny/", "elsewhere")],
+)
+def test_a_path_that_is_one_folder_too_deep(dataset: str, data_path: str) -> None:
+    with pytest.raises(ValueError, match="is there: write --dataset=tiny --data_path=dataset$"):
+        run(dataset=dataset, data_path=data_path)
+
+
+def test_a_path_from_inside_the_data_sets_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path("dataset") / "tiny")
+    with pytest.raises(ValueError, match=r"write --dataset=tiny --data_path=\.\.$"):
+        run(dataset="tiny", data_path=".")
+
+
+def test_files_are_no_data_sets_to_be_meant() -> None:
+    (Path("dataset") / "tinny.txt").touch()
+    with pytest.raises(ValueError, match="did you mean 'tiny'\\?"):
+        run(dataset="tinny")
+
+
 def test_a_data_set_without_its_file() -> None:
     (Path("dataset") / "tiny" / "tiny.inter").unlink()
     with pytest.raises(ValueError, match=r"tiny\.inter' does not exist"):

@@ -120,6 +120,8 @@ def executed(action: Callable[..., None]) -> Callable[..., None]:
 
 def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     """Arguments for ``Config``, and the config files among them."""
+    if not argv:  # an exported model's commands, which have none, do without RecBole
+        return [], []
     from recbole_llm.core.schema import parse_command_line
 
     pairs = parse_command_line(argv)

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import click
 
 from recbole_llm.commands.shared import ARGS, configured, names
+
+_MEANT = {
+    "user": "users",
+    "item": "items",
+    "history": "histories",
+    "candidate": "candidates",
+    "excluded": "exclude",
+}
 
 
 @click.command("zero-shot", context_settings=ARGS)
@@ -44,8 +52,17 @@ def recommend(users: str | None, items: str | None, **options: Any) -> None:
     """
     from recbole_llm.tasks.recommend_files import recommend_to_file
 
+    _check_spelling(options["argv"])
     known = users if users in (None, "all") else names(users)
     recommend_to_file(users=known, items=items and names(items), **options)
+
+
+def _check_spelling(argv: Sequence[str]) -> None:
+    """Refuse keys that are none, and meant as options of `recommend`."""
+    for argument in argv:
+        key = argument.removeprefix("--").partition("=")[0]
+        if key in _MEANT:
+            raise ValueError(f"there is no --{key}; did you mean --{_MEANT[key]}?")
 
 
 @click.command(context_settings=ARGS)

@@ -33,7 +33,7 @@ def load_checkpoint(file: str | os.PathLike[str]) -> dict[str, Any]:
         ValueError: the file is missing, damaged, or not a checkpoint of this package.
     """
     if not Path(file).is_file():
-        raise absent("checkpoint", file)
+        raise absent("checkpoint", file, "*.pth")
     import torch
 
     try:

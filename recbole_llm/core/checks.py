@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from recbole.utils import InputType
 
+from recbole_llm.core.errors import decimal_point
 from recbole_llm.core.marks import FILES, MACHINE, Mark
 from recbole_llm.core.plugins import get_registry
 from recbole_llm.core.recbole_data import RecBoleData
@@ -35,7 +36,9 @@ def settings_classes(config: Config, spec: ModelSpec) -> list[type[Settings]]:
         ValueError: an unknown encoder, feature or stage.
     """
     registry = get_registry()
-    own = StockSettings if spec.settings is None else resolve(spec.settings)
+    own: type[Settings] = StockSettings
+    if spec.settings is not None:
+        own = resolve(spec.settings, f"model '{spec.name}'")
     encoder = registry.encoder(str(config["encoder"] or "sentence_transformers")).settings
     named = [registry.feature(name).settings for name in spec.reads]
     named += [registry.stage(name).settings for name in spec.stages]
@@ -56,7 +59,7 @@ def key_marks() -> defaultdict[str, Mark]:
     marks = defaultdict(lambda: Mark(0), dict.fromkeys(FILES, Mark.LOCAL))
     marks.update(dict.fromkeys(MACHINE, Mark.LOCAL | Mark.FREE))
     for settings in (*RECBOLES, RunSettings, *registry.settings, *named):
-        with suppress(ImportError):  # of a plugin that lacks a package, and cannot run then
+        with suppress(ImportError, ValueError):  # of a plugin that cannot run then
             for key, field in resolve(settings).model_fields.items():
                 for mark in (m for m in field.metadata if isinstance(m, Mark)):
                     marks[key] |= mark
@@ -118,7 +121,10 @@ def _check_like_defaults(
         if key in declared or value is None or default is None:
             continue
         if not _alike(value, default):
-            raise ValueError(f"{key}: expected a value like its default {default!r}, got {value!r}")
+            hint = decimal_point(value) if isinstance(default, _NUMBER) else ""
+            raise ValueError(
+                f"{key}: expected a value like its default {default!r}, got {value!r}{hint}"
+            )
 
 
 def _alike(value: object, default: object) -> bool:

@@ -123,7 +123,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         for file in self._own_files(model, dataset):
             own.update(read_yaml(file))
         if self._spec.config is None and self._spec.settings is not None:
-            own.update(defaults(resolve(self._spec.settings)))
+            own.update(defaults(resolve(self._spec.settings, f"model '{model}'")))
         self.internal_config_dict.update(own)
         known = (RECBOLE / "properties" / "dataset" / f"{dataset}.yaml").is_file()
         if not known and "load_col" not in own:

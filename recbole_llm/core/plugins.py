@@ -18,7 +18,7 @@ from typing import Any
 import pluggy
 
 from recbole_llm import hookspecs
-from recbole_llm.core.errors import did_you_mean, unknown
+from recbole_llm.core.errors import did_you_mean, installing, unknown
 from recbole_llm.core.registry import PACKAGE, PROPERTIES, ModelSpec, Registry, Spec, resolve
 
 ENTRY_POINT_GROUP = "recbole_llm"
@@ -188,7 +188,9 @@ def get_model(name: str) -> type[Any]:
     spec = find_model(name)
     compat.apply()
     with missing_packages_named(name), compat.anomaly_detection_kept():
-        cls: type[Any] = resolve(spec.model)
+        plugin = get_registry().origins.get(f"model {name}")
+        of = f" of plugin '{plugin}'" if plugin else ""
+        cls: type[Any] = resolve(spec.model, f"model '{name}'{of}")
     return cls
 
 
@@ -202,7 +204,7 @@ def missing_packages_named(model: str) -> Iterator[None]:
             raise
         raise ValueError(
             f"model '{model}' needs the package '{error.name}', which is not installed: "
-            f"pip install {error.name}"
+            f"{installing(str(error.name).partition('.')[0])}"
         ) from error
 
 

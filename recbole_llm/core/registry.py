@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from recbole_llm.core.errors import unknown
+from recbole_llm.core.errors import did_you_mean, unknown
 
 T = TypeVar("T")
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -174,9 +174,29 @@ def _found(kind: str, name: str, table: Mapping[str, T]) -> T:
     return table[name]
 
 
-def resolve(target: object) -> Any:
-    """The object that ``"package.module:attribute"`` names; anything else as it is."""
+def resolve(target: object, what: str = "a plugin") -> Any:
+    """The object that ``"package.module:attribute"`` names; anything else as it is.
+
+    Args:
+        target: the name, or the object.
+        what: names it, for messages.
+
+    Raises:
+        ValueError: there is no such module, or nothing of that name in it.
+    """
     if not isinstance(target, str):
         return target
-    module, _, attribute = target.partition(":")
-    return getattr(import_module(module), attribute)
+    name, _, attribute = target.partition(":")
+    try:
+        module = import_module(name)
+    except ModuleNotFoundError as error:
+        if not f"{name}.".startswith(f"{error.name}."):  # a package that the module needs
+            raise
+        raise ValueError(f"{what} names '{target}', and there is no module '{name}'") from error
+    if not attribute or not hasattr(module, attribute):
+        near = did_you_mean(attribute, [n for n in vars(module) if not n.startswith("_")])
+        raise ValueError(
+            f"{what} names '{target}', and '{module.__file__}' has no '{attribute}'"
+            f"{'; ' if near else ''}{near}"
+        )
+    return getattr(module, attribute)

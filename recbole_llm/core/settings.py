@@ -22,7 +22,7 @@ from typing import Annotated, Any, ClassVar, Protocol, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
-from recbole_llm.core.errors import unknown
+from recbole_llm.core.errors import decimal_point, unknown
 from recbole_llm.core.marks import Mark
 from recbole_llm.core.type_names import choices, type_name
 
@@ -200,7 +200,9 @@ def _of_value(name: str, field: FieldInfo, value: object) -> ValueError:
     for part in value if isinstance(value, list) else [value]:
         if known and isinstance(part, str) and part not in known:
             return unknown(name, part, known)
-    return ValueError(f"{name}: expected {type_name(field)}, got {value!r}")
+    expected = type_name(field)
+    hint = "" if "list" in expected else decimal_point(value)
+    return ValueError(f"{name}: expected {expected}, got {value!r}{hint}")
 
 
 def _known_path(settings: type[Settings], error: Any) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from recbole_llm.core.errors import one_line
 from recbole_llm.core.plugins import get_registry
 from recbole_llm.core.registry import PROPERTIES, resolve
 from recbole_llm.core.settings import Settings, key_infos
@@ -70,11 +71,19 @@ def read_yaml(file: str | Path) -> dict[str, Any]:
     try:
         content = yaml.load(Path(file).read_text(encoding="utf-8"), Loader=ConfigLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"config file '{file}' is not valid YAML: {reason}") from error
+        raise ValueError(f"config file '{file}' is not valid YAML: {_fault(error)}") from error
     if content is not None and not isinstance(content, dict):
         raise ValueError(f"config file '{file}' must hold 'key: value' lines")
     return content or {}
+
+
+def _fault(error: Exception) -> str:
+    """Where a file is wrong, and what is, in one line."""
+    mark = getattr(error, "problem_mark", None)
+    if not isinstance(error, yaml.MarkedYAMLError) or mark is None:
+        return one_line(re.sub(r'\s+in "<unicode string>"', "", str(error)))
+    said = ", ".join(filter(None, (error.context, error.problem)))
+    return one_line(f"line {mark.line + 1}, column {mark.column + 1}: {said}")
 
 
 def render(*classes: type[Settings]) -> str:

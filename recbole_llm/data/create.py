@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from logging import getLogger
 from pathlib import Path
@@ -95,11 +96,14 @@ def _class_of(config: Config) -> type[Any]:
 def check_files(config: Config) -> None:
     """Fail early, and with the way out, where RecBole would try a download or crash later."""
     folder, name = Path(config["data_path"]), config["dataset"]
+    if not folder.is_dir() or len(Path(name).parts) > 1:
+        _check_place(folder, name)
     if not folder.is_dir():
         known = list(read_yaml(RECBOLE / "properties" / "dataset" / "url.yaml"))  # to download
         if name in known:
             return
-        here = sorted(p.name for p in folder.parent.iterdir()) if folder.parent.is_dir() else []
+        beside = sorted(folder.parent.iterdir()) if folder.parent.is_dir() else []
+        here = [p.name for p in beside if p.is_dir()]
         raise ValueError(
             f"dataset '{name}': the folder '{folder}' does not exist; "
             f"{did_you_mean(name, [*here, *known, 'ml-100k'])} put {name}.inter there, or set "
@@ -114,6 +118,21 @@ def check_files(config: Config) -> None:
     features = item_features(config["model"], config)
     if features and (folder / f"{name}.item").is_file():
         _check_item_features(config, folder / f"{name}.item", features)
+
+
+def _check_place(folder: Path, name: str) -> None:
+    """Where a path was given for a name, or the data set's own folder for the one it lies in.
+
+    Raises:
+        ValueError: says both, as they are meant.
+    """
+    for place in (Path(name), folder.parent):
+        own = place.resolve().name
+        if own in (name, Path(name).name) and (place / f"{own}.inter").is_file():
+            raise ValueError(
+                f"dataset '{name}': '{place / own}.inter' is there: write --dataset={own} "
+                f"--data_path={Path(os.path.normpath(place / '..'))}"
+            )
 
 
 def _tables(folder: Path) -> str:

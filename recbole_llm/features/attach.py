@@ -55,7 +55,7 @@ class Features:
         if table is not None and made_under == _settings(self._config, spec):
             return table
         with _random_state_kept():
-            table = resolve(spec.build)(self._config, self._dataset)
+            table = resolve(spec.build, f"feature '{spec.name}'")(self._config, self._dataset)
         return _keep(self._config, self._dataset, spec, table)
 
 

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from recbole_llm.core.digest import file_digest
-from recbole_llm.core.errors import first_names, one_line
+from recbole_llm.core.errors import first_names, installing, one_line
 from recbole_llm.features.atomic import AtomicFile
 from recbole_llm.features.table import EmbeddingTable, TableError
 
@@ -51,7 +51,9 @@ def read_table(
             vectors, tokens = reader(path)
         table = EmbeddingTable.build(vectors, tokens, _fingerprint(path))
     except ImportError as error:
-        raise TableError(f"'{path}' needs a package: pip install {error.name}") from error
+        raise TableError(
+            f"'{path}' needs a package: {installing(str(error.name).partition('.')[0])}"
+        ) from error
     except TableError as error:
         raise TableError(f"'{path}': {error}") from error
     except Exception as error:  # whatever a damaged file makes its reader raise

@@ -60,8 +60,10 @@ class Template:
             tree = self._environment.bounded(self._environment.parse(source))
             self._template = self._environment.from_string(tree)
         except Exception as error:  # jinja2's, and whatever deep nesting makes Python raise
+            open_end = "end of template" in str(error)
+            way_out = "; close each {{ by }} and each {% by %}" if open_end else ""
             raise PromptError(
-                f"{key}: {origin} is not a valid template: {one_line(error)}"
+                f"{key}: {origin} is not a valid template: {one_line(error).rstrip('.')}{way_out}"
             ) from error
 
     def variables(self) -> set[str]:

@@ -47,7 +47,7 @@ def complete(
     """Do the model's stages that are missing, of those that need the loaded or the split data."""
     for spec in stages_of(config):
         if spec.when == when:
-            say(resolve(spec.stage)(config, dataset).complete())
+            say(resolve(spec.stage, f"stage '{spec.name}'")(config, dataset).complete())
 
 
 def prepare_data(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from recbole_llm.core.errors import needing
+from recbole_llm.core.errors import needing, one_line
 from recbole_llm.core.files import OTHER_FOLDER, check_folder, write_whole, written_whole
 from recbole_llm.core.lines import say_meanwhile
 from recbole_llm.core.marks import Mark
@@ -56,20 +57,16 @@ def export(
     """
     folder = Path(output)
     _check_packages()
-    new = not folder.exists()
-    check_folder(folder, OTHER_FOLDER)  # before the work
-    try:
+    with _folder_tried(folder):  # before the work
         source = _loaded(checkpoint, config_file_list, config_dict, argv)
-    except Exception:
-        if new:
-            folder.rmdir()
-        raise
-    say_meanwhile(f"writing {folder}")
-    model: Any = source.scorer.model.to("cpu").eval()
-    ordered = isinstance(model, SequenceTraining)
-    with torch.no_grad():
+        model: Any = source.scorer.model.to("cpu").eval()
+        ordered = isinstance(model, SequenceTraining)
         longest = int(source.config["MAX_ITEM_LIST_LENGTH"]) if ordered else 0
-        encoder = onnx_encoder(model, longest)  # its error is not to leave half a folder
+        with torch.no_grad():
+            encoder = onnx_encoder(model, longest)
+    say_meanwhile(f"writing {folder}")
+    replaced = _described(folder)
+    with torch.no_grad():
         _write_items(folder, source, _vectors(model))
         example = _histories(source)
         _write(folder / FILES.encoder, encoder)
@@ -80,7 +77,32 @@ def export(
         (folder / FILES.users).unlink(missing_ok=True)
     _write_settings(folder, source, longest, ordered)
     worst = disagreement(folder, model, example, longest)
-    return list(_said(folder, source, worst, histories))
+    return list(_said(folder, source, worst, histories, replaced))
+
+
+@contextmanager
+def _folder_tried(folder: Path) -> Iterator[None]:
+    """Within it the folder is there and can be written; an error leaves no new one behind."""
+    new = not folder.exists()
+    check_folder(folder, OTHER_FOLDER)
+    try:
+        yield
+    except Exception:
+        if new:
+            folder.rmdir()
+        raise
+
+
+def _described(folder: Path) -> str | None:
+    """Of which model a folder is already, if it is one's."""
+    file = folder / FILES.settings
+    if not file.is_file():
+        return None
+    try:
+        old = json.loads(file.read_text(encoding="utf-8"))
+        return one_line(f"{old['model']}, trained on {old['dataset']}, of {old['exported']}")
+    except (ValueError, KeyError, TypeError):
+        return "what was there before"
 
 
 def _check_packages() -> None:
@@ -103,9 +125,13 @@ def _loaded(checkpoint: str | Path, *settings: Any) -> Recommender:
     return source
 
 
-def _said(folder: Path, source: Recommender, worst: float, histories: bool) -> Iterator[str]:
+def _said(
+    folder: Path, source: Recommender, worst: float, histories: bool, replaced: str | None
+) -> Iterator[str]:
     files = ", ".join(sorted(path.name for path in folder.iterdir()))
     yield f"{source.name} with {len(source.item_tokens) - 1:,} items in {folder}/: {files}"
+    if replaced is not None:
+        yield f"replaced {replaced}"
     yield f"checked: user states are those of the checkpoint up to {worst:.0e}"
     who = f"--users={source.user_tokens[1]}" if histories else f"--items={source.item_tokens[1]}"
     yield f"next     recbole-llm recommend {shlex.join([f'--model={folder}', who])}"
@@ -175,7 +201,8 @@ def _write_settings(folder: Path, source: Recommender, longest: int, ordered: bo
     _write(
         folder / FILES.settings, json.dumps(content, indent=1, ensure_ascii=False).encode("utf-8")
     )
-    readme = _README.format(**content, folder=folder.name, files=FILES)
+    read = _IN_ORDER.format(longest) if ordered else _IN_ANY_ORDER
+    readme = _README.format(**content, folder=folder.name, files=FILES, read=read)
     _write(folder / "README.md", readme.encode("utf-8"))
 
 
@@ -189,9 +216,11 @@ _README = """\
 Exported on {exported} by RecBole-LLM. It recommends without a data set:
 
 ```
-pip install "recbole-llm[serving]"
 recbole-llm recommend --model={folder} --items=ID,ID
 ```
+
+That needs RecBole-LLM with its `serving` extra, in a clone of it: `pip install -e ".[serving]"`;
+docs/serving.md there says how to install it without RecBole and torch, which are not imported.
 
 ```python
 from recbole_llm.tasks.standalone import Standalone
@@ -214,6 +243,7 @@ The score of an item is the product of its vector and the state of the user's hi
 | `{files.settings}` | settings and versions |
 
 The encoder takes `items`, int64 [B, L], of B users with L items each: places in the list of items,
-counted from 1, the oldest first. L is at most {longest_history}; 0 stands for any L of distinct
-items. It gives `state`, float32 [B, D].
+counted from 1, {read} It gives `state`, float32 [B, D].
 """
+_IN_ORDER = "the oldest first. L is at most {}."
+_IN_ANY_ORDER = "in any order, each once. L is any number from 1."

@@ -14,12 +14,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from recbole_llm.core.errors import one_line
 from recbole_llm.tasks.standalone import Standalone
 
 if TYPE_CHECKING:
     from recbole_llm.tasks.whom import Ids
 
 _CLOSE = 1e-5
+_BACKBONES = "other backbones may, such as SASRec"
+_TRACEABLE = (
+    "its user_states must be traceable by torch.export: no `if` on values of tensors, no .item() "
+    "or .tolist(), no NumPy"
+)
 
 
 @runtime_checkable
@@ -67,9 +73,10 @@ def onnx_encoder(model: Any, longest: int) -> bytes:
             warnings.simplefilter("ignore")
             return _onnx(encoder, example, longest)
     except Exception as error:  # whatever torch's exporters cannot express
+        of_ours = type(model).__module__.startswith("recbole_llm.")
         raise ValueError(
             f"the user encoder of {type(model).__name__} cannot be written as ONNX "
-            f"({type(error).__name__}); other backbones may, such as SASRec"
+            f"({type(error).__name__}: {one_line(error)}); {_BACKBONES if of_ours else _TRACEABLE}"
         ) from error
 
 

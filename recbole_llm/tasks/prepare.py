@@ -53,5 +53,5 @@ def _stage(config: Config, name: str) -> StageReport:
     dataset = create_dataset(config)
     if spec.when == "split":
         dataset = data_preparation(config, dataset)[0]._dataset
-    report: StageReport = resolve(spec.stage)(config, dataset).complete()
+    report: StageReport = resolve(spec.stage, f"stage '{name}'")(config, dataset).complete()
     return report

@@ -102,6 +102,9 @@ class Ranker:
             return Wanted(self.known_ids(None if everyone else _listed(users)), None, asked)
         if items is not None:
             histories = {NEW_USER: list(_listed(items))}
+        for name, own in (histories or {}).items():
+            if isinstance(own, str) or not isinstance(own, Iterable):
+                raise ValueError(f"histories: of '{name}' expected a list of items, got {own!r}")
         new = {str(name): self.ids("item", own) for name, own in (histories or {}).items()}
         return Wanted(None, new or None, asked)
 
@@ -135,7 +138,7 @@ class Ranker:
 
     def where_ids(self, kind: str) -> str:
         """What ids of a kind (user, item …) are, for messages."""
-        return f"the {kind}s that the model knows"
+        return f"those of the {'users' if kind == 'user' else 'items'} that the model knows"
 
     def ids(self, kind: str, tokens: Iterable[Any]) -> Ids:
         """Internal ids of external ones.
@@ -151,7 +154,9 @@ class Ranker:
         if unknown:
             near = [f" '{name}' is unknown{_near(name, known)}" for name in unknown[:_LISTED]]
             shown = ";".join(near) + and_more(unknown, _LISTED)
-            raise ValueError(f"{kind}s:{shown}; ids are {self.where_ids(kind)}")
+            share = f"; {len(names) - len(unknown):,} of {len(names):,} are known"
+            share = share if len(names) > 1 else ""
+            raise ValueError(f"{kind}s:{shown}{share}; ids are {self.where_ids(kind)}")
         return np.array([known[name] for name in names], dtype=np.int64)
 
     def stream(

@@ -89,6 +89,8 @@ def read_ids(file: str) -> list[str]:
     Raises:
         ValueError: no such file, or none in it.
     """
+    if not Path(file).is_file():
+        raise ValueError(f"{absent('the file', file)}; what is wanted is a file, one id a line")
     names = [line.strip() for line in _lines(file)]
     names = [name for name in names if name]
     if not names:

@@ -287,8 +287,23 @@ def test_a_missing_or_broken_config_file(tmp_path: Path) -> None:
         Config("BPR", config_file_list=["no.yaml"])
     broken = tmp_path / "broken.yaml"
     broken.write_text("a: [1")
-    with pytest.raises(ValueError, match=r"broken\.yaml' is not valid YAML"):
+    with pytest.raises(ValueError) as caught:
         Config("BPR", config_file_list=[str(broken)])
+    assert str(caught.value) == (
+        f"config file '{broken}' is not valid YAML: line 1, column 6: while parsing a flow "
+        f"sequence, expected ',' or ']', but got '<stream end>'"
+    )
+    broken.write_text("a: \x00")
+    with pytest.raises(ValueError, match=r"YAML: unacceptable character .* allowed, position 3$"):
+        Config("BPR", config_file_list=[str(broken)])
+
+
+@pytest.mark.parametrize("argument", ["--learning_rate=0,001", "--weight_decay=0,001"])
+def test_a_decimal_comma_is_said(argument: str) -> None:
+    with pytest.raises(ValueError, match="got '0,001'; write 0.001$"):
+        Config("NCL", argv=[argument])
+    with pytest.raises(ValueError, match="ssl_temp: .*, got '0,001'; write 0.001$"):
+        Config("NCL", argv=["--ssl_temp=0,001"])
 
 
 @pytest.mark.parametrize("change", [{"topk": [5]}, {"metrics": ["NDCG"]}])

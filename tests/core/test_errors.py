@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import os
+from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
 
-from recbole_llm.core.errors import absent, needing
+from recbole_llm.core.errors import (
+    _EXTRAS,
+    absent,
+    decimal_point,
+    installing,
+    near_matches,
+    needing,
+    unknown,
+)
 from recbole_llm.features.table import TableError
 
 
@@ -15,8 +25,40 @@ def test_a_file_that_is_not_there_has_the_near_names_of_its_folder() -> None:
     Path("tables/orders.csv").touch()
     said = str(absent("config file", "tables/ordes.csv"))
     assert said == "config file 'tables/ordes.csv' does not exist; did you mean 'orders.csv'?"
-    assert str(absent("the file", "tables")) == "the file 'tables' is no file"
+    assert str(absent("the file", "tables")) == "the file 'tables' is a folder, not a file"
     assert str(absent("the file", "nowhere/x.csv")) == "the file 'nowhere/x.csv' does not exist"
+
+
+def test_of_files_that_are_not_there_the_newest_are_named() -> None:
+    Path("saved").mkdir()
+    assert str(absent("checkpoint", "saved/x.pth", "*.pth")).endswith("does not exist")
+    for age, name in enumerate(("PAD-shop-1.pth", "SASRec-shop-2.pth", "notes.txt")):
+        Path("saved", name).touch()
+        os.utime(Path("saved", name), (1000 - age, 1000 - age))
+    said = str(absent("checkpoint", "saved/x.pth", "*.pth"))
+    assert said.endswith("not exist; the newest there: 'PAD-shop-1.pth', 'SASRec-shop-2.pth'")
+    near = str(absent("checkpoint", "saved/SASRec-shop-1.pth", "*.pth"))
+    assert near.endswith("did you mean 'SASRec-shop-2.pth'?")
+
+
+def test_only_names_about_as_near_as_the_nearest_are_meant() -> None:
+    assert near_matches("epoch", ["epochs", "nproc", "depth"]) == ["epochs"]
+    assert near_matches("shop-3", ["shop-1", "shop-2"]) == ["shop-2", "shop-1"]
+
+
+def test_a_single_choice_is_named_once() -> None:
+    assert str(unknown("item_init", "LLM", ["llm"])).endswith("is unknown; did you mean 'llm'?")
+    assert str(unknown("item_init", "x", ["llm"])).endswith("is unknown; choose from llm")
+    two = str(unknown("mode", "LLM", ["llm", "none"]))
+    assert two.endswith("did you mean 'llm'? choose from llm, none")
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [("0,001", "; write 0.001"), ([0, 5], "; write 0.5"), ("x,1", ""), ([1, 2, 3], ""), (0.5, "")],
+)
+def test_a_decimal_comma(value: object, said: str) -> None:
+    assert decimal_point(value) == said
 
 
 def test_a_missing_package_is_named_with_the_command_that_installs_it() -> None:
@@ -26,3 +68,22 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it() -> None:
         needing("export", "'recbole-llm[serving]'", TableError),
     ):
         import not_there  # type: ignore[import-not-found]  # noqa: F401
+
+
+def test_an_extra_that_brings_a_package_is_named() -> None:
+    assert installing("pyarrow") == "pip install 'recbole-llm[parquet]'"
+    assert installing("gguf", "accelerate") == "pip install 'recbole-llm[gguf]'"
+    assert installing("peft", "no_such") == "pip install 'recbole-llm[lora]' no-such"
+    assert installing("no_such") == "pip install no-such"
+    with pytest.raises(ValueError, match=r"'pyarrow\.x': pip install 'recbole-llm\[parquet\]'$"):
+        with needing("a file", "pyarrow"):
+            raise ImportError(name="pyarrow.x")
+
+
+def test_the_extras_bring_the_packages_that_messages_say() -> None:
+    setup = ConfigParser()
+    setup.read(Path(__file__).parents[2] / "setup.cfg", encoding="utf-8")
+    for extra, modules in _EXTRAS.items():
+        brought = setup["options.extras_require"][extra].lower().replace("-", "_")
+        for module in modules:
+            assert {"PIL": "pillow"}.get(module, module) in brought

@@ -118,3 +118,11 @@ def test_credentials_reach_the_endpoint_alone(caplog: pytest.LogCaptureFixture) 
     init_log(secret)
     logging.getLogger("httpx").warning("POST %s", "http://me:word@host/v1")
     assert "POST http://host/v1" in caplog.text
+
+
+def test_a_file_in_the_place_of_a_folder_is_named() -> None:
+    Path("taken").write_text("x")
+    for folder in ("taken", "taken/inside"):
+        said = f"^folder '{folder}' cannot be written \\('taken' is a file\\); name another$"
+        with pytest.raises(ValueError, match=said):
+            check_folder(folder, "name another")

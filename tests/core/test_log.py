@@ -9,7 +9,15 @@ from pathlib import Path
 import pytest
 
 from recbole_llm.core.config import Config
-from recbole_llm.core.log import SHOWN, init_log, log_file, run_name, save_traceback
+from recbole_llm.core.log import (
+    SHOWN,
+    Screen,
+    init_log,
+    log_file,
+    run_name,
+    save_traceback,
+    without_bars,
+)
 
 pytestmark = pytest.mark.usefixtures("own_logging")
 
@@ -89,3 +97,22 @@ def test_names_carry_model_data_and_settings(monkeypatch: pytest.MonkeyPatch) ->
     assert first[0] == again[0] != other[0]
     assert name("--item_init=llm")[0] != first[0]
     assert first[1].endswith("-000") and again[1].endswith("-004")  # of the same second
+
+
+@pytest.mark.parametrize("verbose", [True, False])
+def test_bars_of_transformers_are_shown_by_verbose_runs_alone(
+    verbose: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from transformers import modeling_gguf_pytorch_utils as gguf
+    from transformers.utils import logging as theirs
+
+    monkeypatch.setattr(logging.getLogger(), "handlers", [Screen(verbose, True)])
+    theirs.enable_progress_bar()
+    with without_bars():
+        list(theirs.tqdm([1, 2], desc="Loading weights"))
+        list(gguf.tqdm([1, 2], desc="Converting"))
+    said = capsys.readouterr().err
+    assert ("Loading weights" in said, "Converting" in said) == (verbose, verbose)
+    list(theirs.tqdm([1, 2], desc="Loading weights"))
+    list(gguf.tqdm([1, 2], desc="Converting"))
+    assert "Loading weights" in (said := capsys.readouterr().err) and "Converting" in said

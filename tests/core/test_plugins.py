@@ -40,6 +40,16 @@ def test_a_registered_model_is_listed_and_found(fresh: plugins.Plugins) -> None:
     assert fresh.registry.models["Mine"].model == "json:JSONDecoder"
 
 
+def test_a_model_whose_class_is_not_there_is_named_with_its_plugin(
+    fresh: plugins.Plugins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh.register(models_of(ModelSpec("Mine", "json:JSONDecodr")), "acme")
+    monkeypatch.setattr(plugins, "get_plugins", lambda: fresh)
+    said = "^model 'Mine' of plugin 'acme' names 'json:JSONDecodr', and .*did you mean 'JSONDecode"
+    with pytest.raises(ValueError, match=said):
+        plugins.get_model("Mine")
+
+
 def test_a_duplicate_name_is_refused_and_leaves_nothing(fresh: plugins.Plugins) -> None:
     specs = (ModelSpec("New", "x:New"), ModelSpec("PAD", "x:PAD"))
     with pytest.raises(ValueError, match="model 'PAD' of plugin 'mine' is already registered by"):
@@ -182,6 +192,12 @@ def test_every_hook_has_a_docstring_and_stands_in_the_readme() -> None:
 
 def hook_names() -> list[str]:
     return [name for name, f in vars(hookspecs).items() if hasattr(f, "recbole_llm_spec")]
+
+
+def test_the_sample_stands_in_the_docs() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text(encoding="utf-8")
+    for name in ("acme_recommender.py", "acme_model.py", "setup.cfg"):
+        assert f"\n{(SAMPLE / name).read_text(encoding='utf-8')}```\n" in page, name
 
 
 def test_another_projects_package_is_installed_discovered_and_run(tmp_path: Path) -> None:

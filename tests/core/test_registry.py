@@ -55,6 +55,21 @@ def test_resolve() -> None:
     assert resolve(dict) is dict
 
 
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("json:dumpss", r"^model 'M' names 'json:dumpss', and '.*json.__init__.py' has no "
+                        r"'dumpss'; did you mean 'dumps'"),
+        ("json:", "^model 'M' names 'json:', and .* has no ''"),
+        ("no_such_module:M", "^model 'M' names 'no_such_module:M', and there is no module 'no_s"),
+        ("json.nothing:M", "^model 'M' names .* there is no module 'json.nothing'"),
+    ],
+)  # fmt: skip
+def test_a_name_that_is_not_there(target: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        resolve(target, "model 'M'")
+
+
 def test_importing_the_package_and_listing_models_loads_no_heavy_library() -> None:
     code = (
         "import sys, recbole_llm; recbole_llm.list_models(); recbole_llm.list_encoders();"

@@ -172,3 +172,10 @@ def test_a_template_a_path_or_a_name(tmp_path: Path) -> None:
 def test_anything_else_lists_the_names(value: str) -> None:
     with pytest.raises(PromptError, match=rf"k: '{value}' is neither a template .*names: item, ml"):
         find_template(value, "k", "item", "x")
+
+
+def test_a_template_that_is_not_closed_names_the_key_and_the_way_out() -> None:
+    said = r"^item_prompt: .* is not a valid template: .*'; close each \{\{ by \}\} and each "
+    for text in ("{{ title", "{% if title %}x"):
+        with pytest.raises(PromptError, match=said):
+            find_template(text, "item_prompt", "item", "tiny")

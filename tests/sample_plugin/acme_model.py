@@ -6,17 +6,31 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from recbole_llm.features.attach import item_embeddings
+from recbole_llm import features_of
+from recbole_llm.core.settings import Count, Positive
 from recbole_llm.layers.embedding import FrozenEmbedding
 from recbole_llm.models.base import SequenceRecommender
+from recbole_llm.models.settings import SequentialSettings
+
+
+class TextMeanSettings(SequentialSettings):
+    """TextMean's keys, and those of every sequential model with other defaults."""
+
+    hidden_size: Count = 32
+    """Width of the projected texts."""
+    learning_rate: Positive = 0.01
+    """Learning rate."""
 
 
 class TextMean(SequenceRecommender):
+    """The score of an item is its projected text times the mean of those of the history."""
+
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
-        table = item_embeddings(config, dataset)
+        settings = TextMeanSettings.of(config)
+        table = features_of(dataset, config)["item_text"]  # a row an item, row 0 the padding
         self.text = FrozenEmbedding(table.matrix, table.fingerprint)
-        self.projection = nn.Linear(table.matrix.shape[1], config["hidden_size"] or 32)
+        self.projection = nn.Linear(table.matrix.shape[1], settings.hidden_size)
 
     def item_vectors(self, ids: Tensor | None = None) -> Tensor:
         return self.projection(self.text.weight if ids is None else self.text(ids))

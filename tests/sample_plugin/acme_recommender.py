@@ -12,7 +12,15 @@ from recbole_llm import EncoderSpec, ModelSpec, hookimpl
 
 @hookimpl
 def register_models(register: Any) -> None:
-    register(ModelSpec("TextMean", "acme_model:TextMean", reads=("item_text",)))
+    register(
+        ModelSpec(
+            "TextMean",
+            "acme_model:TextMean",
+            settings="acme_model:TextMeanSettings",
+            reads=("item_text",),
+            summary="the mean of the projected texts so far",
+        )
+    )
 
 
 @hookimpl

