@@ -1,4 +1,5 @@
-"""The workarounds for RecBole, each with the reason and when it can go; see compat_pandas too.
+"""The workarounds for RecBole and others, each with the reason and when it can go; see
+compat_pandas too.
 
 ``apply()`` may be called any number of times; nothing happens at import.
 """
@@ -102,6 +103,21 @@ def anomaly_detection_kept() -> Iterator[None]:
         yield
     finally:
         torch.autograd.set_detect_anomaly(before)
+
+
+@contextlib.contextmanager
+def gguf_bar_off() -> Iterator[None]:
+    """transformers' bar of GGUF files asks nobody whether it is wanted; goes when it does."""
+    module: Any = import_module("transformers.modeling_gguf_pytorch_utils")
+    bar = getattr(module, "tqdm", None)
+    if bar is None:
+        yield
+        return
+    module.tqdm = functools.partial(bar, disable=True)
+    try:
+        yield
+    finally:
+        module.tqdm = bar
 
 
 def register_metrics(metrics: Sequence[type[Any]]) -> None:

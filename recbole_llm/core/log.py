@@ -10,7 +10,6 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ import colorlog
 from recbole.utils.logger import RemoveColorFilter, log_colors_config
 from tqdm import tqdm
 
-from recbole_llm.core import distributed
+from recbole_llm.core import compat, distributed
 from recbole_llm.core.digest import digest
 from recbole_llm.core.marks import Mark
 from recbole_llm.core.secrets import without_credentials
@@ -157,18 +156,14 @@ def without_bars() -> Iterator[None]:
         yield
         return
     theirs: Any = import_module("transformers.utils.logging")
-    gguf: Any = import_module("transformers.modeling_gguf_pytorch_utils")
-    shown, bar = theirs.is_progress_bar_enabled(), getattr(gguf, "tqdm", None)
+    shown = theirs.is_progress_bar_enabled()
     theirs.disable_progress_bar()
-    if bar is not None:  # which asks nobody whether it is wanted
-        gguf.tqdm = partial(bar, disable=True)
     try:
-        yield
+        with compat.gguf_bar_off():
+            yield
     finally:
         if shown:
             theirs.enable_progress_bar()
-        if bar is not None:
-            gguf.tqdm = bar
 
 
 def save_traceback(error: BaseException) -> str:
