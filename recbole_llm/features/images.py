@@ -108,16 +108,18 @@ def _candidates(config: Config, dataset: Dataset, tokens: Iterable[str]) -> dict
         raise ValueError(
             f"item_image_folder: '{folder}' is no folder; set it to that of the pictures"
         )
+    root = folder.resolve()
     if field is None:
         files = sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES)
-        return {file.stem: file for file in reversed(files)}
+        inside = [f for f in files if f.resolve().is_relative_to(root)]  # links may lead out
+        return {file.stem: file for file in reversed(inside)}
     file = item_file(config, dataset)
     if field not in file.types:
         raise ValueError(
             f"item_image_field: '{file.path}' has no field '{field}'; "
             f"{did_you_mean(field, file.types)} it has {file.described()}"
         )
-    rows, root = file.by(dataset.iid_field), folder.resolve()
+    rows = file.by(dataset.iid_field)
     named = {t: (folder / rows[t][field]).resolve() for t in tokens if t in rows and rows[t][field]}
     return {token: path for token, path in named.items() if path.is_relative_to(root)}
 

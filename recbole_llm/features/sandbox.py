@@ -149,6 +149,8 @@ class BoundedSandbox(ImmutableSandboxedEnvironment):
             if name == "join":
                 given = self._joined(*given)
                 args = (*args[:passed], given[0], *args[passed + 1 :])
+            elif name == "round" and any(isinstance(a, int) and abs(a) > 100 for a in given[1:]):
+                raise LimitError("round() gives at most 100 digits")
             elif name == "sum" and any(isinstance(a, (list, tuple)) for a in given[1:]):
                 raise LimitError("sum() adds numbers only")
             elif isinstance(given[0], str):

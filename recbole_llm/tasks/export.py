@@ -66,6 +66,7 @@ def export(
             encoder = onnx_encoder(model, longest)
     say_meanwhile(f"writing {folder}")
     replaced = _described(folder)
+    (folder / FILES.settings).unlink(missing_ok=True)  # written last: no model without it
     with torch.no_grad():
         _write_items(folder, source, _vectors(model))
         example = _histories(source)
@@ -76,7 +77,11 @@ def export(
     else:
         (folder / FILES.users).unlink(missing_ok=True)
     _write_settings(folder, source, longest, ordered)
-    worst = disagreement(folder, model, example, longest)
+    try:
+        worst = disagreement(folder, model, example, longest)
+    except ValueError:
+        (folder / FILES.settings).unlink()
+        raise
     return list(_said(folder, source, worst, histories, replaced))
 
 

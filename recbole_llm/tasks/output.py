@@ -73,7 +73,7 @@ def _csv(frame: DataFrame, first: bool) -> str:
 
 
 def _lines(frame: DataFrame, first: bool) -> str:
-    text: str = frame.to_json(orient="records", lines=True, force_ascii=False)
+    text: str = frame.to_json(orient="records", lines=True, force_ascii=False, double_precision=15)
     return text if not text or text.endswith("\n") else f"{text}\n"
 
 
@@ -90,13 +90,17 @@ def _write_parquet(frames: Iterable[DataFrame], stream: IO[bytes]) -> int:
     import pyarrow
     from pyarrow import parquet
 
-    rows, writer = 0, None
+    rows, writer, schema = 0, None, pyarrow.schema([])
     try:
         for frame in frames:
-            table = pyarrow.Table.from_pandas(frame, preserve_index=False)
-            writer = writer or parquet.ParquetWriter(stream, table.schema)
-            writer.write_table(table)
+            if writer is None:
+                schema = pyarrow.Schema.from_pandas(frame, preserve_index=False)
+            if not len(frame):  # says nothing of types
+                continue
+            writer = writer or parquet.ParquetWriter(stream, schema)
+            writer.write_table(pyarrow.Table.from_pandas(frame, schema, preserve_index=False))
             rows += len(frame)
+        writer = writer or parquet.ParquetWriter(stream, schema)
     finally:
         if writer is not None:
             writer.close()

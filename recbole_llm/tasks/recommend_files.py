@@ -91,7 +91,7 @@ def read_ids(file: str) -> list[str]:
     """
     if not Path(file).is_file():
         raise ValueError(f"{absent('the file', file)}; what is wanted is a file, one id a line")
-    names = [line.strip() for line in _lines(file)]
+    names = [line.strip(" \t") for line in _lines(file)]
     names = [name for name in names if name]
     if not names:
         raise ValueError(f"'{file}' holds no ids; write one a line")
@@ -159,6 +159,7 @@ def _lines(file: str) -> list[str]:
     if not path.is_file():
         raise absent("the file", path)
     try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"'{file}' is no UTF-8 text") from error
+    return text.split("\n")  # alone: ids may have other characters that end lines elsewhere

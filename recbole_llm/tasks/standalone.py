@@ -89,6 +89,9 @@ class Standalone(Ranker):
         with np.load(file, allow_pickle=False) as arrays:
             self.user_tokens, self._starts = arrays["tokens"], arrays["starts"]
             self._items = arrays["items"]
+        sizes = np.diff(self._starts, prepend=0, append=len(self._items))
+        if len(sizes) != len(self.user_tokens) + 2 or sizes.min() < 0 or sizes[0] or sizes[-1]:
+            raise ValueError(f"{FILES.users} does not say where histories begin and end")
         if self._items.size and not 0 < self._items.min() <= self._items.max() <= len(self.vectors):
             raise ValueError(f"{FILES.users} names items that are not there")
 

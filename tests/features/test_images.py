@@ -168,6 +168,17 @@ def test_a_column_of_paths(config: PlainConfig, make_dataset: Make, seen: list[A
         text.item_image(config, dataset)
 
 
+def test_no_link_leads_out_of_the_folder(
+    config: PlainConfig, make_dataset: Make, seen: list[Any], tmp_path: Path
+) -> None:
+    dataset = make_dataset(ITEMS)
+    with_pictures(dataset, p10=content(picture()))
+    folder = Path(dataset.dataset_path) / "images"
+    (tmp_path / "secret.png").write_bytes(content(picture(1)))
+    (folder / "20.png").symlink_to(tmp_path / "secret.png")
+    assert "20" not in images.find_pictures(config, dataset, ["10", "20", "30"])
+
+
 def test_no_folder(config: PlainConfig, make_dataset: Make, seen: list[Any]) -> None:
     with pytest.raises(ValueError, match="item_image_folder: .*images' is no folder"):
         text.item_image(config, make_dataset())

@@ -82,6 +82,7 @@ HOSTILE = {
     "indent": "{{ 'x\ny' | indent(10**9) }}",
     "wordwrap": "{{ ('x ' * 9000) | wordwrap(1, wrapstring='y' * 90000) }}",
     "rounding": "{{ 1.5 | round(10**9) }}",
+    "rounding up": "{{ 15 | round(2000000, 'ceil') }}",
     "tojson": "{{ titles | tojson(indent=10**9) }}",
     "a filter over many": "{{ titles | map('center', 10**6) | join }}",
     "a long separator": "{{ titles | join('x' * 100000) }}",

@@ -95,9 +95,7 @@ def test_a_time_that_does_not_fit_is_shown_with_its_format() -> None:
 
 def test_a_column_of_texts_that_is_not_there_has_its_near_match() -> None:
     Path("o.csv").write_text("user,item,title\nu,a,Tee\n")
-    assert "no column 'titel'; did you mean 'title' or 'item'? its col" in said(
-        "o.csv", "--text=titel"
-    )
+    assert "no column 'titel'; did you mean 'title'? its col" in said("o.csv", "--text=titel")
     assert "no column 'xyz'; its columns are user" in said("o.csv", "--text=xyz")
 
 

@@ -70,6 +70,18 @@ def test_a_twin_of_a_good_item_is_among_the_best(model: str) -> None:
         assert found.mean() < most  # by chance 60 and 30
 
 
+@pytest.mark.parametrize("model", ["AlphaRec", "PAD"])
+def test_items_that_a_bound_kept_out_of_training_stay_in_histories(model: str) -> None:
+    """They are recommended as new ones, but not to users who have them."""
+    checkpoint = trained(model, item_inter_num_interval="[5,inf)")["checkpoint"]
+    found = recommend(checkpoint, "all", k=1000)
+    rows = pd.read_csv(FOLDER / "tiny.inter", sep="\t", dtype=str)
+    has = set(zip(rows.iloc[:, 0], rows.iloc[:, 1], strict=True))
+    rare = rows.iloc[:, 1].value_counts().loc[lambda count: count < 5].index
+    assert len(rare) and set(rare) & set(found["item"])
+    assert not has & set(zip(found["user"], found["item"], strict=True))
+
+
 def test_new_items_have_titles_and_can_be_left_out() -> None:
     checkpoint = trained("PAD")["checkpoint"]
     add("tiny.item", "late\tThe comedy opera\tcomedy\t2020\t1.5")

@@ -15,8 +15,10 @@ from click.testing import CliRunner
 import recbole_llm
 from recbole_llm import Recommender, recommend, run_recbole_llm, testing
 from recbole_llm.cli import main
+from recbole_llm.tasks import export
 from recbole_llm.tasks.onnx_encoder import onnx_encoder
 from recbole_llm.tasks.output import write
+from recbole_llm.tasks.recommend_files import read_histories, read_ids
 
 KEYS = {
     "data_path": "dataset", "epochs": 1, "show_progress": False, "log_flops": False,
@@ -234,6 +236,27 @@ def test_json_begins_with_the_first_row() -> None:
     assert [found["user"] for found in json.loads(Path("a.json").read_text())] == ["u", "u"]
 
 
+def test_parquet_has_the_types_of_the_first_row() -> None:
+    pytest.importorskip("pyarrow")
+    row = pd.DataFrame({"user": ["u"], "item": ["i"], "score": [3.3e-12]})
+    none = pd.DataFrame({name: [] for name in row})
+    assert write([none, row, none, row], "parquet", "a.parquet") == 2
+    assert pd.read_parquet("a.parquet")["user"].tolist() == ["u", "u"]
+    assert write([none], "parquet", "b.parquet") == 0
+    assert list(pd.read_parquet("b.parquet")) == ["user", "item", "score"]
+    write([row], "jsonl", "a.jsonl")
+    assert json.loads(Path("a.jsonl").read_text())["score"] == 3.3e-12
+
+
+def test_ids_may_have_what_ends_lines_elsewhere(tmp_path: Path) -> None:
+    names = ["a\u2028b", "c\x85", "d\x1ce", "f g"]
+    file = tmp_path / "ids.txt"
+    file.write_text("\r\n".join(names) + "\n", encoding="utf-8")
+    assert read_ids(str(file)) == names
+    file.write_text(json.dumps({"user": "u", "items": names}, ensure_ascii=False), encoding="utf-8")
+    assert read_histories(str(file)) == {"u": names}
+
+
 def test_no_histories(inside: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="histories: no user given"):
         recommend(inside["SASRec"], histories={})
@@ -251,6 +274,13 @@ def test_exported_models_that_cannot_be(inside: dict[str, Any]) -> None:
     Path("d/items.safetensors").write_bytes(b"x")
     with pytest.raises(ValueError, match="exported model 'd' is damaged"):
         Recommender.load("d")
+    recbole_llm.export(inside["SASRec"], "d")
+    with np.load("d/users.npz") as file:
+        arrays = {name: file[name] for name in file.files}
+    for starts in (arrays["starts"][:-1], np.zeros_like(arrays["starts"]), -arrays["starts"]):
+        np.savez("d/users.npz", **{**arrays, "starts": starts})
+        with pytest.raises(ValueError, match="does not say where histories begin and end"):
+            Recommender.load("d")
     done = CliRunner().invoke(main, ["recommend", "--users=u1"])
     assert "name a model: --checkpoint=FILE, or --model=FOLDER" in done.output
 
@@ -274,6 +304,28 @@ def test_an_exported_model_needs_neither_torch_nor_recbole(inside: dict[str, Any
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert len(done.stdout.splitlines()) == 5 and done.stdout.endswith("set()\n")
+
+
+def test_an_export_that_is_cut_off_leaves_no_model(
+    inside: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recbole_llm.export(inside["PAD"], "cut")
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(export, "_write_weights", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            recbole_llm.export(inside["SASRec"], "cut")
+    with pytest.raises(ValueError, match="'cut' holds no exported model"):
+        Recommender.load("cut")
+    with monkeypatch.context() as patch:
+        patch.setattr(export, "disagreement", lambda *_: (_ for _ in ()).throw(ValueError("off")))
+        with pytest.raises(ValueError, match="off"):
+            recbole_llm.export(inside["SASRec"], "cut")
+    with pytest.raises(ValueError, match="'cut' holds no exported model"):
+        Recommender.load("cut")
 
 
 def test_an_exported_model_in_the_place_of_another_is_said(inside: dict[str, Any]) -> None:

@@ -152,6 +152,7 @@ class LibraryEncoder:
     def _load(self) -> SentenceTransformer:
         from sentence_transformers import SentenceTransformer
 
+        check_modules(self.folder)
         try:
             model = SentenceTransformer(str(self.folder), device=self.settings.encoder_device)
         except Exception as error:  # whatever a broken folder makes the library raise
@@ -168,3 +169,22 @@ class LibraryEncoder:
                 if type(part).__name__ == "Normalize":
                     delattr(model, name)
         return model.to(self.settings.torch_dtype).eval()
+
+
+def check_modules(folder: Path) -> None:
+    """Refuse a model made of other parts than the library's: before its version 6 it runs the code
+    of a local folder that names them.
+
+    Raises:
+        EncoderError: names the part.
+    """
+    file = folder / "modules.json"
+    if not file.is_file():
+        return
+    try:
+        kinds = [str(part["type"]) for part in json.loads(file.read_text(encoding="utf-8"))]
+    except (ValueError, KeyError, TypeError) as error:
+        raise EncoderError(f"'{file}' is damaged") from error
+    foreign = [kind for kind in kinds if not kind.startswith("sentence_transformers.")]
+    if foreign:
+        raise EncoderError(f"'{file}' names code of its own, {foreign[0]}, which is not run")

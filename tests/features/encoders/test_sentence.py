@@ -167,6 +167,20 @@ def test_a_broken_folder(tmp_path: Path) -> None:
         encoder.encode(["a"])
 
 
+def test_code_that_a_folder_names_is_not_run(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "evil.py").write_text("open('run', 'w').close()\nclass Evil: pass\n")
+    part = {"idx": 0, "name": "0", "path": "", "type": "evil.Evil"}
+    (tmp_path / "modules.json").write_text(json.dumps([part]))
+    encoder = sentence_transformer.create(PlainConfig(encoder_model=str(tmp_path)))
+    with pytest.raises(EncoderError, match="names code of its own, evil.Evil, which is not run"):
+        encoder.encode(["a"])
+    assert not Path("run").exists()
+    (tmp_path / "modules.json").write_text("[1]")
+    with pytest.raises(EncoderError, match="modules.json' is damaged"):
+        encoder.encode(["a"])
+
+
 @pytest.mark.parametrize("name", ["./none", "/none/x", "~/none", "a/b/c", "x.gguf"])
 def test_a_path_that_is_not_there(name: str) -> None:
     with pytest.raises(EncoderError, match=f"encoder_model '{name}' does not exist"):
