@@ -266,6 +266,15 @@ LLMCF = [
 RETRIEVAL = [
     Row(name, "llmcf-retrieval") for name in ("SASRec", "SASRec, item_init", "LLM-CF, item_init")
 ]
+RETRIEVAL_ABLATIONS = [
+    Row(name, "llmcf-retrieval", seeds=(2020,))
+    for name in (
+        "LLM-CF, item_init",
+        "LLM-CF, item texts",
+        "LLM-CF, no chains of thought",
+        "LLM-CF, random examples",
+    )
+]
 MOLAR = [
     Row(name, "molar-prime-pantry")
     for name in ("Molar", "Molar, no alignment", "Molar, early fusion", "SASRec, item_init")
@@ -279,6 +288,9 @@ TABLES = {
     "general": Table(GENERAL, (*(replace(c, best=False) for c in (VALID, TEST, RECALL)), EPOCH)),
     "llmcf-clicks": Table(LLMCF, CLICK_COLUMNS),
     "llmcf-retrieval": Table(RETRIEVAL, (VALID, TEST, RECALL, TAIL, EPOCH)),
+    "llmcf-retrieval-ablations": Table(
+        RETRIEVAL_ABLATIONS, [replace(c, best=False) for c in (VALID, TEST, RECALL)], seeds=False
+    ),
     "molar": Table(MOLAR, (VALID, TEST, RECALL, EPOCH)),
     "clicks-labels": Table(CLICKS, CLICK_COLUMNS),
     **{
