@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -32,12 +33,15 @@ class Behaviour(NamedTuple):
 class BehaviourDataset(SequentialDataset):
     """A sequential data set whose interactions name their behaviour, where BAHE's keys ask for it.
 
-    The column `BEHAVIOUR` numbers ``behaviours`` from 1. A behaviour says how the user took the
-    item, such as the rating, so it is read of histories and never of targets.
+    The column `BEHAVIOUR` numbers ``behaviours`` from 1; 0 is the item alone. A behaviour says how
+    the user took the item, such as the rating, so it is read of histories and never of targets.
+    ``behaviour_fields`` are the fields that there may be: of a field of words those of its
+    vocabulary, which a checkpoint keeps, so that files may gain and lose some.
     """
 
     config: Config
     behaviours: tuple[Behaviour, ...] = ()
+    behaviour_fields: tuple[str, ...] = ("",)
 
     def _set_label_by_threshold(self) -> None:
         # Now, since the column that labels are made of is dropped by it.
@@ -51,9 +55,11 @@ class BehaviourDataset(SequentialDataset):
         columns = self.inter_feat[[self.iid_field, *self._fields_read(settings)]]
         kinds = columns.drop_duplicates()
         found = [self._behaviour(settings, row, texts) for row in kinds.to_dict("records")]
-        self.behaviours = tuple(dict.fromkeys(found))
+        self.behaviour_fields = self._fields(settings.behaviour_field, found)
+        known = [behaviour for behaviour in found if behaviour.field in self.behaviour_fields]
+        self.behaviours = tuple(dict.fromkeys(known))
         number = {behaviour: i for i, behaviour in enumerate(self.behaviours, start=1)}
-        kinds = kinds.assign(**{BEHAVIOUR: [number[behaviour] for behaviour in found]})
+        kinds = kinds.assign(**{BEHAVIOUR: [number.get(behaviour, 0) for behaviour in found]})
         numbered = columns.merge(kinds, how="left", on=list(columns))
         self.inter_feat[BEHAVIOUR] = numbered[BEHAVIOUR].to_numpy()
         self.set_field_property(BEHAVIOUR, FeatureType.TOKEN, FeatureSource.INTERACTION, 1)
@@ -67,7 +73,12 @@ class BehaviourDataset(SequentialDataset):
         if self.behaviours:
             there = np.array([0, *(number.get(behaviour, 0) for behaviour in self.behaviours)])
             self.inter_feat[BEHAVIOUR] = there[self.inter_feat[BEHAVIOUR].to_numpy()]
-        self.behaviours = other.behaviours
+        self.behaviours, self.behaviour_fields = other.behaviours, other.behaviour_fields
+
+    def _fields(self, own: str | None, found: Iterable[Behaviour]) -> tuple[str, ...]:
+        if own is not None and self.field2type[own] == FeatureType.TOKEN:
+            return tuple(sorted(str(name) for name in self.field2id_token[own][1:]))
+        return tuple(sorted({behaviour.field for behaviour in found}))
 
     def _fields_read(self, settings: BAHESettings) -> list[str]:
         """The interactions' fields that template and behaviour field name."""
@@ -112,7 +123,7 @@ def behaviour_text(config: Config, dataset: BehaviourDataset) -> EmbeddingTable:
     return EmbeddingTable(matrix, names, table.fingerprint, table.source)
 
 
-def field_numbers(behaviours: tuple[Behaviour, ...]) -> tuple[list[str], IntArray]:
-    """Names of the behaviour fields, and the field of each behaviour, int [m + 1]."""
-    names = sorted({b.field for b in behaviours}) or [""]
-    return names, np.array([0, *(names.index(b.field) for b in behaviours)], dtype=np.int64)
+def field_numbers(dataset: BehaviourDataset) -> IntArray:
+    """The behaviour field of each behaviour, int [m + 1]."""
+    names = dataset.behaviour_fields
+    return np.array([0, *(names.index(b.field) for b in dataset.behaviours)], dtype=np.int64)

@@ -57,10 +57,10 @@ class BAHE(CTRRecommender):
         items = features["item_text"]
         self._whitener = Whitener(items.matrix, settings.vector_whitening)
         self.items = FrozenEmbedding(self._whitener(items.matrix), items.fingerprint)
-        names, fields = field_numbers(dataset.behaviours)
-        self.n_fields = len(names)
+        self.n_fields = len(dataset.behaviour_fields)
         self.field_of: Tensor
-        self.register_buffer("field_of", torch.from_numpy(fields), persistent=False)
+        fields = torch.from_numpy(field_numbers(dataset))
+        self.register_buffer("field_of", fields, persistent=False)
         self.behaviours = None
         if dataset.behaviours:
             table = features["behaviour_text"]
