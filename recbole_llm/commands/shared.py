@@ -125,7 +125,13 @@ def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     from recbole_llm.core.schema import parse_command_line
 
     pairs = parse_command_line(argv)
-    files = shlex.split(pairs.pop("config_files", ""), posix=os.name == "posix")
+    named = pairs.pop("config_files", "")
+    try:
+        files = shlex.split(named, posix=os.name == "posix")
+    except ValueError as error:  # such as an apostrophe alone
+        raise ValueError(
+            f"config_files: '{named}': {error}; put a name with spaces or quotes in quotes"
+        ) from None
     return [f"--{key}={value}" for key, value in pairs.items()], files
 
 

@@ -117,10 +117,23 @@ def attend(
     Returns:
         [S', H].
     """
-    if q.device.type == "cpu" and q.requires_grad:
-        places = Heads(wanted, heads), Heads(layout, heads)
-        mixed: Tensor = _Attention.apply(q, kv, *places, mask, dropout)  # type: ignore[no-untyped-call]
-        return mixed
+    if q.device.type != "cpu" or not q.requires_grad:
+        return attend_padded(q, kv, wanted, layout, mask, heads, dropout)
+    places = Heads(wanted, heads), Heads(layout, heads)
+    mixed: Tensor = _Attention.apply(q, kv, *places, mask, dropout)  # type: ignore[no-untyped-call]
+    return mixed
+
+
+def attend_padded(
+    q: Tensor,
+    kv: Tensor,
+    wanted: Layout,
+    layout: Layout,
+    mask: Tensor,
+    heads: int,
+    dropout: float,
+) -> Tensor:
+    """The same by torch's fused kernel, between the padded rows."""
     shape = (*layout.mask.shape, -1, heads, q.shape[1] // heads)
     (q,) = wanted.unpack(q).view(shape).permute(2, 0, 3, 1, 4)
     k, v = layout.unpack(kv).view(shape).permute(2, 0, 3, 1, 4)

@@ -15,7 +15,13 @@ import torch
 from torch import nn
 
 from recbole_llm.core.errors import needing, one_line
-from recbole_llm.core.files import OTHER_FOLDER, check_folder, write_whole, written_whole
+from recbole_llm.core.files import (
+    OTHER_FOLDER,
+    check_folder,
+    write_json,
+    write_whole,
+    written_whole,
+)
 from recbole_llm.core.lines import say_meanwhile
 from recbole_llm.core.marks import Mark
 from recbole_llm.core.stored import NEVER, plain_config
@@ -56,7 +62,9 @@ def export(
             written, or an exported encoder that does not agree with the model.
     """
     folder = Path(output)
-    _check_packages()
+    with needing("export", "'recbole-llm[serving]'"):
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
     with _folder_tried(folder):  # before the work
         source = _loaded(checkpoint, config_file_list, config_dict, argv)
         model: Any = source.scorer.model.to("cpu").eval()
@@ -65,8 +73,7 @@ def export(
         with torch.no_grad():
             encoder = onnx_encoder(model, longest)
     say_meanwhile(f"writing {folder}")
-    replaced = _described(folder)
-    (folder / FILES.settings).unlink(missing_ok=True)  # written last: no model without it
+    replaced = _cleared(folder)
     with torch.no_grad():
         _write_items(folder, source, _vectors(model))
         example = _histories(source)
@@ -80,7 +87,7 @@ def export(
     try:
         worst = disagreement(folder, model, example, longest)
     except ValueError:
-        (folder / FILES.settings).unlink()
+        _cleared(folder)
         raise
     return list(_said(folder, source, worst, histories, replaced))
 
@@ -98,22 +105,19 @@ def _folder_tried(folder: Path) -> Iterator[None]:
         raise
 
 
-def _described(folder: Path) -> str | None:
-    """Of which model a folder is already, if it is one's."""
+def _cleared(folder: Path) -> str | None:
+    """Remove the settings, which are written last: without them a folder holds no model. Says of
+    which one they were."""
     file = folder / FILES.settings
     if not file.is_file():
         return None
+    content = file.read_bytes()
+    file.unlink()
     try:
-        old = json.loads(file.read_text(encoding="utf-8"))
+        old = json.loads(content)
         return one_line(f"{old['model']}, trained on {old['dataset']}, of {old['exported']}")
     except (ValueError, KeyError, TypeError):
         return "what was there before"
-
-
-def _check_packages() -> None:
-    with needing("export", "'recbole-llm[serving]'"):
-        import onnxruntime  # noqa: F401
-        import onnxscript  # noqa: F401
 
 
 def _loaded(checkpoint: str | Path, *settings: Any) -> Recommender:
@@ -203,12 +207,10 @@ def _write_settings(folder: Path, source: Recommender, longest: int, ordered: bo
         "versions": versions(),
         "settings": config,
     }
-    _write(
-        folder / FILES.settings, json.dumps(content, indent=1, ensure_ascii=False).encode("utf-8")
-    )
     read = _IN_ORDER.format(longest) if ordered else _IN_ANY_ORDER
     readme = _README.format(**content, folder=folder.name, files=FILES, read=read)
     _write(folder / "README.md", readme.encode("utf-8"))
+    write_json(folder / FILES.settings, content, OTHER_FOLDER)
 
 
 def _write(file: Path, content: bytes) -> None:

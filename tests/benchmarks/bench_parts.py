@@ -89,30 +89,9 @@ def with_onednn() -> None:
 
 def without_attention() -> None:
     """torch's fused attention between the padded rows."""
-    import torch.nn.functional as F
-    from torch import Tensor
-
     from recbole_llm.layers import attention
-    from recbole_llm.layers.packing import Layout
 
-    def attend(
-        q: Tensor,
-        kv: Tensor,
-        wanted: Layout,
-        layout: Layout,
-        mask: Tensor,
-        heads: int,
-        dropout: float,
-    ) -> Tensor:
-        shape = (*layout.mask.shape, -1, heads, q.shape[1] // heads)
-        (q,) = wanted.unpack(q).view(shape).permute(2, 0, 3, 1, 4)
-        k, v = layout.unpack(kv).view(shape).permute(2, 0, 3, 1, 4)
-        causal = mask.dim() == 2
-        given = None if causal else mask
-        mixed = F.scaled_dot_product_attention(q, k, v, given, dropout, is_causal=causal)
-        return wanted.pack(mixed.transpose(1, 2).flatten(2))
-
-    attention.attend = attend
+    attention.attend = attention.attend_padded
 
 
 def without_cross_entropy() -> None:

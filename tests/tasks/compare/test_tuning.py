@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from recbole_llm import testing
 from recbole_llm.cli import main
+from recbole_llm.commands.shared import split
 from recbole_llm.core.settings import Between
 from recbole_llm.tasks.compare import tuning
 from recbole_llm.tasks.compare.entries import parse_models
@@ -121,6 +123,16 @@ def test_searches_of_other_keys_stand_beside_each_other_and_say_how_to_run_the_b
     again = tune("--trials=2", "--search=learning_rate=[0.3,0.4]", "--n_layers=1")
     assert again.exit_code == 0, again.output
     assert len(list(Path("tuning/tuned").glob("SASRec-*.yaml"))) == 2
+
+
+@pytest.mark.usefixtures("quick_runs")
+def test_the_next_command_may_have_spaces() -> None:
+    done = tune("--trials=1", "--output=my tuning")
+    (line,) = (line for line in done.output.splitlines() if line.startswith("next"))
+    _, files = split(shlex.split(line.partition(" run ")[2]))
+    assert len(files) == 1 and Path(files[0]).is_file()
+    with pytest.raises(ValueError, match="config_files: 'a's.yaml': No closing quotation; put"):
+        split(["--config_files=a's.yaml"])
 
 
 @pytest.mark.usefixtures("quick_runs")
