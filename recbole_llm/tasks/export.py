@@ -198,15 +198,10 @@ def _write_settings(folder: Path, source: Recommender, longest: int, ordered: bo
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     config = plain_config(source.config, NEVER | Mark.FREE)
     content = {
-        "format": FORMAT,
-        "model": source.name,
-        "dataset": config["dataset"],
-        "longest_history": longest,
-        "ordered": ordered,
-        "exported": now,
-        "versions": versions(),
-        "settings": config,
-    }
+        "format": FORMAT, "model": source.name, "dataset": config["dataset"],
+        "longest_history": longest, "ordered": ordered,
+        "exported": now, "versions": versions(), "settings": config,
+    }  # fmt: skip
     read = _IN_ORDER.format(longest) if ordered else _IN_ANY_ORDER
     readme = _README.format(**content, folder=folder.name, files=FILES, read=read)
     _write(folder / "README.md", readme.encode("utf-8"))
