@@ -195,12 +195,11 @@ def _write_histories(folder: Path, source: Recommender) -> None:
 
 
 def _write_settings(folder: Path, source: Recommender, longest: int, ordered: bool) -> None:
-    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     config = plain_config(source.config, NEVER | Mark.FREE)
     content = {
         "format": FORMAT, "model": source.name, "dataset": config["dataset"],
-        "longest_history": longest, "ordered": ordered,
-        "exported": now, "versions": versions(), "settings": config,
+        "longest_history": longest, "ordered": ordered, "settings": config,
+        "exported": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "versions": versions(),
     }  # fmt: skip
     read = _IN_ORDER.format(longest) if ordered else _IN_ANY_ORDER
     readme = _README.format(**content, folder=folder.name, files=FILES, read=read)
