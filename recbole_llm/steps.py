@@ -79,4 +79,8 @@ def start(config: Config, trains: bool = False) -> None:
         remove_left_parts(folder)
     init_seed(config["seed"], config["reproducibility"])
     init_log(config, to_file=trains)
+    if message := config.unknown_keys():
+        getLogger("recbole_llm").warning(
+            f"{message} (ignored; --strict_config=True makes this an error)"
+        )
     configure_runtime(config)

@@ -8,7 +8,6 @@ type's; then the user's files, ``config_dict`` and command line.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from logging import getLogger
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +78,8 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         super().__init__(model, dataset, config_file_list, dict(config_dict or {}))
         self._set_input_type()
         check_negatives(self)
-        self._check_keys()
+        if self["strict_config"] and (message := self.unknown_keys()):
+            raise ValueError(f"{message} (strict_config: True)")
 
     def _convert_config_dict(self, config_dict: dict[str, Any]) -> dict[str, Any]:
         return {k: parse_literal(v) if isinstance(v, str) else v for k, v in config_dict.items()}
@@ -216,19 +216,13 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         if self["MODEL_INPUT_TYPE"] is None and self["loss_type"] in _PAIRWISE_LOSSES:
             self.final_config_dict["MODEL_INPUT_TYPE"] = InputType.PAIRWISE
 
-    def _check_keys(self) -> None:
+    def unknown_keys(self) -> str:
+        """The given keys that no one reads, with near matches, as a message; "" for none."""
         known = recbole_keys() | declared_keys(self, self._spec) | set(self.internal_config_dict)
         unknown = [key for key in self.external_config_dict if key not in known]
-        if not unknown:
-            return
         near = {key: did_you_mean(key, known) for key in unknown}
         listed = "; ".join(f"'{key}'{', ' if near[key] else ''}{near[key]}" for key in unknown)
-        message = f"unknown config key{'s' if len(unknown) > 1 else ''}: {listed}"
-        if self["strict_config"]:
-            raise ValueError(f"{message} (strict_config: True)")
-        getLogger("recbole_llm").warning(
-            f"{message} (ignored; --strict_config=True makes this an error)"
-        )
+        return f"unknown config key{'s' if len(unknown) > 1 else ''}: {listed}" if unknown else ""
 
 
 def _listed(key: str, value: Any) -> Any:

@@ -190,7 +190,7 @@ def check_vocabulary(numbered: Mapping[str, Sequence[str] | Names], wanted: Voca
 def report_changes(dataset: Dataset) -> None:
     """Warn, once and by name, of users, items and categories that the files gained or lost."""
     for what, changed, meaning in (
-        ("new", getattr(dataset, "gained", {}), "the model has no row for them; left out"),
+        ("new", getattr(dataset, "gained", {}), "the model was trained without them"),
         ("gone", getattr(dataset, "lost", {}), "left without interactions"),
     ):
         for field, names in changed.items():

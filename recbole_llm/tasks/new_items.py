@@ -11,6 +11,7 @@ import torch
 
 from recbole_llm.core.errors import first_names
 from recbole_llm.core.lines import counted
+from recbole_llm.core.log import SHOWN
 from recbole_llm.core.tokens import Vocabulary, vocabulary_of
 from recbole_llm.data.catalogue import new_items
 from recbole_llm.data.create import create_dataset
@@ -109,5 +110,6 @@ def _grown(dataset: Dataset, tokens: object) -> Vocabulary:
 
 def _say(tokens: list[str], what: str) -> None:
     getLogger("recbole_llm").info(
-        f"{counted(len(tokens), 'new item')} of the item file ({first_names(tokens)}): {what}"
+        f"{counted(len(tokens), 'new item')} of the item file ({first_names(tokens)}): {what}",
+        extra=SHOWN,
     )

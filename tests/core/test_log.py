@@ -18,6 +18,7 @@ from recbole_llm.core.log import (
     save_traceback,
     without_bars,
 )
+from recbole_llm.steps import start
 
 pytestmark = pytest.mark.usefixtures("own_logging")
 
@@ -48,6 +49,15 @@ def test_verbose_shows_what_the_file_holds(capsys: pytest.CaptureFixture[str]) -
     init_log(Config("BPR", argv=["--verbose"]))
     said()
     assert re.findall(r"INFO  (.*)", capsys.readouterr().err) == ["a detail", "the result"]
+
+
+def test_an_unknown_key_is_warned_of_on_the_screen_and_in_the_file(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    start(Config("BPR", argv=["--lerning_rate=0.1"]), trains=True)
+    message = "unknown config key: 'lerning_rate', did you mean 'learning_rate'? (ignored; "
+    assert capsys.readouterr().err.startswith(f"warning: {message}")
+    assert message in Path(str(log_file())).read_text(encoding="utf-8")
 
 
 def test_state_is_the_level_of_both(capsys: pytest.CaptureFixture[str]) -> None:

@@ -146,7 +146,13 @@ def agree(entries: Sequence[Entry]) -> tuple[list[Entry], list[str]]:
     for entry in entries[1:]:
         _check_alike(entries[0], entry)
     _check_rows(entries)
-    return entries, said + _history_ranked(entries)
+    return entries, ignored(entries) + said + _history_ranked(entries)
+
+
+def ignored(entries: Sequence[Entry]) -> list[str]:
+    """Keys that a model does not know, such as those of another one, in words."""
+    messages = {entry.label: entry.config.unknown_keys() for entry in entries}
+    return [f"{label}: {said} (ignored)" for label, said in messages.items() if said]
 
 
 def check_parts(entry: Entry, needed: Collection[str] = ("validation", "test")) -> None:

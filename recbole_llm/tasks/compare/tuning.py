@@ -21,6 +21,7 @@ from recbole_llm.tasks.compare.entries import (
     Entry,
     check_parts,
     file_arguments,
+    ignored,
     parse_models,
     plain_arguments,
 )
@@ -70,6 +71,7 @@ def tune(
         raise ValueError("model: tune takes one model; compare --tune takes several")
     root = Path(output)
     check_folder(root, OTHER_FOLDER)
+    yield from ignored([entry])
     with alone_in(root), open_executor(executor, jobs, ray_address) as opened:
         best, file = find(entry, trials, root, opened, search)
     yield from said(best, file)

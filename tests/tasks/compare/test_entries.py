@@ -79,6 +79,11 @@ def test_metrics_are_the_first_models_where_nobody_says_otherwise() -> None:
     assert {entry.config["valid_metric"] for entry in entries} == {"NDCG@10"} and said == []
 
 
+def test_a_key_that_a_model_does_not_know_is_said() -> None:
+    _, said = agree(parse_models("GRU4Rec; wide: GRU4Rec --hiden_size=128", COMMON))
+    assert said == ["wide: unknown config key: 'hiden_size', did you mean 'hidden_size'? (ignored)"]
+
+
 @pytest.mark.parametrize(
     ("models", "key"),
     [
