@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest, norm
 
 from recbole_llm.evaluation.significance import holm, paired_difference
 
@@ -30,6 +31,24 @@ def test_the_interval_is_that_of_the_normal_distribution_for_many_users() -> Non
     assert found.low == pytest.approx(difference.mean() - half, abs=6e-4)
     assert found.high == pytest.approx(difference.mean() + half, abs=6e-4)
     assert found.p < 0.001  # 4.2 standard errors
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.1, 0.2])
+def test_signs_that_are_drawn_give_the_p_of_the_normal_distribution(shift: float) -> None:
+    """The sum of 200 values of random signs is close to normal, with their squares as variance."""
+    difference = np.random.default_rng(2).normal(shift, 1, 200)
+    z = abs(difference.sum()) / np.sqrt((difference**2).sum())
+    assert paired_difference(difference, np.zeros(200)).p == pytest.approx(
+        2 * norm.sf(z), abs=0.015
+    )
+
+
+@pytest.mark.parametrize("users", [13, 14])
+def test_all_signs_and_drawn_ones_agree(users: int) -> None:
+    """Differences of +1 but for three of -1: the p of a binomial of a half."""
+    difference = np.where(np.arange(users) < 3, -1.0, 1.0)
+    found = paired_difference(difference, np.zeros(users)).p
+    assert found == pytest.approx(binomtest(3, users).pvalue, abs=0.01)
 
 
 def test_equal_models_do_not_differ_and_one_user_says_nothing() -> None:
