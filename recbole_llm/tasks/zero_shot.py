@@ -6,6 +6,7 @@ import copy
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from itertools import combinations
 from logging import getLogger
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from torch import nn
 
 from recbole_llm.core.checks import key_marks
 from recbole_llm.core.config import Config
+from recbole_llm.core.errors import first_names
 from recbole_llm.core.files import OTHER_FILE, check_folder
+from recbole_llm.core.lines import counted
 from recbole_llm.core.marks import Mark
 from recbole_llm.core.schema import parse_command_line
 from recbole_llm.data.create import check_files
@@ -68,6 +71,7 @@ def zero_shot(
     unseen = Task(configs[-1])  # before the training, which its errors would waste
     tasks = [Task(config) for config in configs[:-1]]
     _check_widths([*tasks, unseen], part)
+    _warn_of_shared_vectors([*tasks, unseen])
     say_begin([task.dataset for task in tasks], unseen.dataset, unseen.config, part)
     score, best = _train(tasks, part)
     copy_part(tasks[0], unseen, part)
@@ -119,6 +123,12 @@ class Task:
     def name(self) -> str:
         """Of the data set."""
         return str(self.config["dataset"])
+
+    @property
+    def items(self) -> Sequence[str]:
+        """Their ids."""
+        tokens: Sequence[str] = self.dataset.field2id_token[self.dataset.iid_field][1:]
+        return tokens
 
     def evaluate(self, split: str, model: nn.Module | None = None) -> dict[str, float]:
         """Metrics on ``valid`` or ``test``, of the task's model or another one."""
@@ -174,6 +184,21 @@ def _check_widths(tasks: Sequence[Task], part: str) -> None:
             raise ValueError(
                 f"data sets '{tasks[0].name}' and '{task.name}' give '{part}' other shapes "
                 f"({first} and {own}): use the same encoder for both"
+            )
+
+
+def _warn_of_shared_vectors(tasks: Sequence[Task]) -> None:
+    """A file of vectors that serves several data sets gives one vector to items of one id."""
+    name = tasks[0].config["embedding_path"]
+    if tasks[0].config["encoder"] != "precomputed" or not Path(str(name)).expanduser().is_file():
+        return  # each data set has a file of that name in its own folder
+    for one, other in combinations(tasks, 2):
+        shared = sorted(set(one.items) & set(other.items))
+        if shared:
+            getLogger("recbole_llm").warning(
+                f"embedding_path: '{name}' serves all data sets, and {counted(len(shared), 'id')} "
+                f"of '{one.name}' and '{other.name}' are the same ({first_names(shared)}): unless "
+                f"these are the same items, give each data set a file of its own in its folder"
             )
 
 

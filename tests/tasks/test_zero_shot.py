@@ -195,6 +195,24 @@ def test_other_encoders_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
         _check_encoders(configs)
 
 
+@pytest.mark.parametrize("shared", [True, False])
+def test_one_file_of_vectors_for_items_of_equal_ids_is_warned_of(
+    shared: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = {f"i{i}": vector for i, vector in enumerate(np.random.default_rng(0).random((60, 8)))}
+    lines = ["item_id:token\tvector:float_seq"]
+    lines += [f"{name}\t{' '.join(map(str, vector))}" for name, vector in table.items()]
+    files = (
+        ["vectors.item"] if shared else ["dataset/one/vectors.item", "dataset/unseen/vectors.item"]
+    )
+    for file in files:
+        Path(file).write_text("\n".join(lines))
+    keys = {"encoder": "precomputed", "embedding_path": "vectors.item", "epochs": 1}
+    zero_shot(["one"], "unseen", config_dict={**QUIET, **keys}, saved=False)
+    said = "embedding_path: 'vectors.item' serves all data sets, and 60 ids of 'one' and 'unseen'"
+    assert (said in caplog.text) == shared
+
+
 def test_what_is_said_and_written(own_logging: None, capsys: pytest.CaptureFixture[str]) -> None:
     result = zero_shot(
         ["one"], "unseen", config_dict={**QUIET, "show_progress": True, "output": "result.json"}
