@@ -12,8 +12,10 @@ from recbole.data.interaction import Interaction
 from recbole.utils import get_model as recbole_model
 from torch import Tensor
 
+from recbole_llm import testing
 from recbole_llm.core.config import Config
 from recbole_llm.core.plugins import get_model
+from recbole_llm.steps import build_model, build_trainer, load_data
 
 ITEMS, LENGTH = 40, 7
 DATASET = SimpleNamespace(num=lambda field: ITEMS)
@@ -150,3 +152,19 @@ def test_sequence_level_is_the_default(name: str) -> None:
     assert Config(name, "ml-100k")["train_level"] == "sequence"
     config = Config(name, "ml-100k", config_dict={"train_level": "prefix"})
     assert config["train_level"] == "prefix"
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 2048])
+def test_pop_counts_every_training_interaction_and_nothing_else(batch_size: int) -> None:
+    testing.write_tiny_dataset("dataset", "tiny")
+    config = Config(
+        "Pop", "tiny", config_dict={"train_batch_size": batch_size, "data_path": "dataset"}
+    )
+    _, train, *_ = load_data(config)
+    model = build_model(config, train.dataset)
+    build_trainer(config, model).fit(train, saved=False, verbose=False)
+    items = train.dataset.inter_feat["item_id"]
+    expected = torch.bincount(items, minlength=train.dataset.item_num)
+    assert torch.equal(model.item_cnt[:, 0], expected) and expected.max() > 1
+    every = Interaction({"user_id": torch.tensor([1])})
+    assert torch.equal(model.full_sort_predict(every), expected / expected.max().double())

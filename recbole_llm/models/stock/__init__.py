@@ -1,5 +1,5 @@
-"""RecBole's own models where this package makes them faster: SASRec and GRU4Rec, trained at every
-position at once, and LightGCN, evaluated through the faster product."""
+"""RecBole's own models where this package makes them faster, SASRec and GRU4Rec, trained at every
+position at once, and LightGCN, evaluated through the faster product; and right, Pop."""
 
 from __future__ import annotations
 
@@ -26,5 +26,12 @@ def register_models(register: Callable[[ModelSpec], None]) -> None:
             "LightGCN",
             "recbole_llm.models.stock.lightgcn:LightGCN",
             summary="RecBole's LightGCN, evaluated through the faster product",
+        )
+    )
+    register(
+        ModelSpec(
+            "Pop",
+            "recbole_llm.models.stock.pop:Pop",
+            summary="RecBole's Pop, which counts every training interaction",
         )
     )
