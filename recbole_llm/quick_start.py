@@ -53,7 +53,8 @@ def run_recbole_llm(
         dataset: data set name; ``data_path`` says where it lies.
         config_file_list: YAML files.
         config_dict: parameters.
-        saved: whether checkpoints are written, the one that ``resume`` takes among them.
+        saved: whether checkpoints are written, the one that ``resume`` takes among them; without
+            them the last epoch's weights are tested, not the best one's, as in RecBole.
         argv: ``--key=value`` arguments, which beat the rest.
 
     Returns:

@@ -122,7 +122,7 @@ class RankingCollector(Collector):  # type: ignore[misc]
             self.data_struct.update_tensor("rec.score", scores)
 
     def _check_topk(self, n: int) -> None:
-        if max(self.topk) > n:
+        if max(self.topk) >= n:  # one is the padding
             raise ValueError(
                 f"topk: {max(self.topk)} is more than the {n - 1} items of the catalogue; set "
                 f"--topk={n - 1}"

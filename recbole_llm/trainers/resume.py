@@ -113,6 +113,7 @@ class ResumableMixin(AbstractTrainer):  # type: ignore[misc]
     optimizer: torch.optim.Optimizer
     progress: Progress
     _stood: dict[str, Any] | None = None  # a resumed run's state, until it trains
+    _data_state: dict[str, Any]
 
     def keep_last(self) -> None:
         """Keep a file that a stopped run goes on from."""
@@ -133,6 +134,15 @@ class ResumableMixin(AbstractTrainer):  # type: ignore[misc]
     ) -> Any:
         self._loaders = (train_data, valid_data)
         return super()._train(train_data, valid_data, *args, **kwargs)
+
+    def keep_names(self, train_data: AbstractDataLoader) -> None:
+        """As the base class's; a resumed run has to have the interactions that it began with."""
+        super().keep_names(train_data)
+        if self._stood is not None and self._trained_on != self._data_state.get("trained_on"):
+            raise ValueError(
+                f"resume: '{self.last_file}' is of a run on other training interactions, since the "
+                f"files changed; use them as they were, or start anew"
+            )
 
     def _prepare(self, train_data: AbstractDataLoader) -> None:
         super()._prepare(train_data)
@@ -163,7 +173,7 @@ class ResumableMixin(AbstractTrainer):  # type: ignore[misc]
         checkpoint = load_run(file, self.config)
         load_model_state(self.model, checkpoint, file)
         self._resumed_tokens = checkpoint.get("tokens")
-        self._stood = checkpoint[KEY]
+        self._trained_on, self._stood = checkpoint.get("trained_on"), checkpoint[KEY]
         own = _beside(file, self._stood["file"])
         self.run_file = self.saved_model_file = str(own)
         self.last_file = file

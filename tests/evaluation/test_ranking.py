@@ -99,6 +99,7 @@ def test_repeated_positives_count_once() -> None:
     assert once["recall@1"] == 0.5
 
 
-def test_list_longer_than_the_catalogue() -> None:
-    with pytest.raises(ValueError, match="topk: 20 is more than the 9 items .* set --topk=9"):
-        results(RankingCollector, torch.zeros(1, 10), [(0, 1)], config=evaluation(topk=(20,)))
+@pytest.mark.parametrize("k", [10, 20])  # of the ten columns one is the padding
+def test_list_longer_than_the_catalogue(k: int) -> None:
+    with pytest.raises(ValueError, match=f"topk: {k} is more than the 9 items .* set --topk=9"):
+        results(RankingCollector, torch.zeros(1, 10), [(0, 1)], config=evaluation(topk=(k,)))

@@ -168,6 +168,14 @@ def test_the_best_weights_belong_to_it(file: str) -> None:
         run(resume=file)
 
 
+def test_a_run_on_other_training_interactions_is_refused(file: str) -> None:
+    path = Path("dataset/tiny/tiny.inter")
+    header, *rows = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    path.write_text(header + "".join(rows[:-1]), encoding="utf-8")  # all ids stay
+    with pytest.raises(ValueError, match=f"resume: '{file}' is of a run on other training inter"):
+        run(resume=file)
+
+
 def test_it_names_no_file_outside_its_folder(file: str) -> None:
     content = load_checkpoint(file)
     content[KEY]["file"] = "../outside.pth"
