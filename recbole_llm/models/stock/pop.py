@@ -24,6 +24,8 @@ class Pop(StockPop):  # type: ignore[misc]
     as well as positives.
     """
 
+    fake_loss: torch.nn.Parameter  # RecBole's, for the optimizer
+
     def __init__(self, config: Config, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         counts = torch.from_numpy(item_counts(dataset)).to(self.device)
