@@ -138,7 +138,6 @@ class Sampler(_Draws, RecBoleSampler):  # type: ignore[misc]
             )
             keys = np.union1d(keys, users * self.item_num + items)
             used[phase] = UsedItems(keys, self.user_num, self.item_num)
-        _check_left(used[self.phases[-1]].counts(), self.item_num - 1)
         return used
 
     def set_phase(self, phase: str) -> Sampler:
@@ -148,10 +147,12 @@ class Sampler(_Draws, RecBoleSampler):  # type: ignore[misc]
             ValueError: some user has used every item that can be drawn.
         """
         sampler: Sampler = super().set_phase(phase)
+        drawn = np.arange(1, self.item_num)
         if self.distribution == "popularity":
-            used = sampler.used_ids.keys
-            known = used[np.isin(used % self.item_num, self._keys)]
-            _check_left(np.bincount(known // self.item_num), len(self._keys))
+            drawn = self._keys
+        used = sampler.used_ids.keys
+        known = used[np.isin(used % self.item_num, drawn)]
+        _check_left(np.bincount(known // self.item_num), len(drawn))
         return sampler
 
     def sample_by_key_ids(self, key_ids: IntArray, num: int) -> Tensor:

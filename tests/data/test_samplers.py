@@ -100,9 +100,12 @@ def test_used_items_read_like_recboles_sets(splits: list[Any]) -> None:
         _ = ours.set_phase("test").used_ids[6]
 
 
-def test_user_of_every_item_is_refused() -> None:
+def test_user_of_every_item_is_refused_in_the_phases_that_draw_for_them() -> None:
+    """The user has the last item in the second split alone."""
+    sampler = Sampler(["train", "valid"], [dataset([1] * 7, list(range(1, 8))), dataset([1], [8])])
+    assert sampler.set_phase("train").sample_by_user_ids([1], [1], 3).tolist() == [8, 8, 8]
     with pytest.raises(ValueError, match="user_inter_num_interval"):
-        Sampler("train", dataset([1] * 8, list(range(1, 9))))
+        sampler.set_phase("valid")
 
 
 @pytest.mark.parametrize("distribution", ["uniform", "popularity"])
