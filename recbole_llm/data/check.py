@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from recbole_llm.core.errors import and_more, did_you_mean
+from recbole_llm.core.errors import and_more, did_you_mean, first_names
 from recbole_llm.core.tokens import PADDING
 
 TYPES = ("token", "token_seq", "float", "float_seq")
@@ -141,6 +141,12 @@ def check_ids(path: Path, field: str, values: Array, lines: Array) -> None:
             raise ValueError(
                 f"'{path}' {at_lines(lines[found])}: {field} {what}; name the id, or delete the row"
             )
+
+
+def rows_differ(path: Path, field: str, ids: Iterable[str]) -> ValueError:
+    """The error of ids that several rows describe differently."""
+    names = first_names(dict.fromkeys(ids))
+    return ValueError(f"'{path}': several rows of one {field} differ: {names}; keep one row each")
 
 
 def numbers(path: Path, field: str, values: Array, lines: Array) -> npt.NDArray[np.float64]:

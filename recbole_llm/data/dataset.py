@@ -64,6 +64,9 @@ class FileDataset(VocabularyDataset):
         if not fields:
             self.logger.warning(f"No columns has been loaded from [{source}]")
             return None
+        own = {FeatureSource.USER: self.uid_field, FeatureSource.ITEM: self.iid_field}.get(source)
+        if own in table.types:
+            table.check_distinct(own)  # RecBole keeps the first row
         columns = {}
         for field in fields:
             kind = FeatureType(table.types[field])

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from pandas import DataFrame
 
 from recbole_llm.core.settings import ConfigLike
 from recbole_llm.data.check import (
@@ -20,6 +21,7 @@ from recbole_llm.data.check import (
     decoded,
     header_types,
     numbers,
+    rows_differ,
 )
 from recbole_llm.data.split import IntArray
 
@@ -74,6 +76,12 @@ class Table:
         """A column of users or items, none of them missing; object [N]."""
         check_ids(self.path, field, self.columns[field], self.lines)
         return self.columns[field]
+
+    def check_distinct(self, field: str) -> None:
+        """Refuse rows of one id that differ."""
+        ids = DataFrame(self.columns).drop_duplicates()[field]
+        if ids.duplicated().any():
+            raise rows_differ(self.path, field, ids[ids.duplicated()])
 
     def numbers(self, field: str) -> npt.NDArray[np.float64]:
         """A column of numbers, nan where one is missing; [N]."""

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from recbole_llm.core.errors import first_names
+from recbole_llm.data.check import rows_differ
 from recbole_llm.data.files import Table
 
 TEXT_TYPES = ("token", "token_seq")
@@ -72,10 +72,7 @@ class AtomicFile:
         rows: dict[str, dict[str, str]] = {}
         twice = [r[field] for r in self.rows if rows.setdefault(r[field], r) != r]
         if twice:
-            raise ValueError(
-                f"'{self.path}': {len(twice)} rows repeat a {field} with other values: "
-                f"{first_names(dict.fromkeys(twice))}; keep one row each"
-            )
+            raise rows_differ(self.path, field, twice)
         return rows
 
 

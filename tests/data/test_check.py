@@ -175,6 +175,17 @@ def test_features_are_read_as_recbole_reads_them(tmp_path: Path) -> None:
     assert second["price"] == pytest.approx(np.mean(prices))
 
 
+def test_rows_of_one_item_that_differ_are_refused(tmp_path: Path) -> None:
+    """The same row twice is none too many."""
+    columns = {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "genre"]}
+    row = "i2\tThe comedy robot 2\tcomedy\t1992\t2.5"
+    with_line(tmp_path, 2, row, "item")
+    assert create_dataset(config(tmp_path, load_col=columns)).item_feat is not None
+    file = with_line(tmp_path, 2, row.replace("comedy\t", "drama\t"), "item")
+    said = f"'{file}': several rows of one item_id differ: 'i2'; keep one row each"
+    assert refusal(config(tmp_path, load_col=columns)) == said
+
+
 def test_numbers_of_sequences(tmp_path: Path) -> None:
     file = tmp_path / "x.item"
     file.write_text("item_id:token\tsize:float_seq\na\t1 2\nb\t\nc\t3 x\n")

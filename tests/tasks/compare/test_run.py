@@ -187,12 +187,12 @@ def test_a_page_that_fails_is_a_line_and_the_tables_are_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def fail(*_: object) -> str:
-        raise ValueError("'tiny.item': 1 rows repeat a item_id")
+        raise ValueError("'tiny.item': several rows of one item_id differ")
 
     monkeypatch.setattr(run, "write_page", fail)
     done = compare(MODELS)
     assert done.exit_code == 0, done.output
-    assert "page     no page.html: 'tiny.item': 1 rows repeat a item_id" in done.output
+    assert "page     no page.html: 'tiny.item': several rows of one item_id differ" in done.output
     assert Path("comparison/table.md").is_file()
 
 
