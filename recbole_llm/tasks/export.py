@@ -62,7 +62,7 @@ def export(
             written, or an exported encoder that does not agree with the model.
     """
     folder = Path(output)
-    with needing("export", "'recbole-llm[serving]'"):
+    with needing("export"):
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     with _folder_tried(folder):  # before the work

@@ -38,7 +38,7 @@ def kind_of(kind: str | None, file: str | None) -> str:
     if kind == "parquet":
         if file is None:
             raise ValueError("format: parquet needs a file: --output=recommendations.parquet")
-        with needing("format: parquet", "'recbole-llm[parquet]'"):
+        with needing("format: parquet"):
             import pyarrow  # noqa: F401
     return kind
 

@@ -119,7 +119,7 @@ class Standalone(Ranker):
         Raises:
             ValueError: onnxruntime is not installed, or cannot read it.
         """
-        with needing("an exported model", "'recbole-llm[serving]'"):
+        with needing("an exported model"):
             import onnxruntime
         try:
             options = onnxruntime.SessionOptions()

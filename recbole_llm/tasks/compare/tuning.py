@@ -138,7 +138,7 @@ def _name(entry: Entry) -> str:
 
 def _study(name: str, entry: Entry, space: Space, root: Path, at_once: int) -> Study:
     """The study of this name, new or where it stood; its first trial is of the defaults."""
-    with needing("tuning", "'recbole-llm[compare]'"):
+    with needing("tuning"):
         import optuna
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     config = entry.config
