@@ -34,15 +34,12 @@ _FILE_FORMAT = ("%(asctime)-15s %(levelname)s  %(message)s", "%a %d %b %Y %H:%M:
 _SCREEN_FORMAT = ("%(log_color)s%(asctime)-15s %(levelname)s  %(message)s", "%d %b %H:%M")
 
 
-class _WithoutCredentials(logging.Filter):
-    def filter(self, record: logging.LogRecord) -> bool:
-        said = record.getMessage()
-        if without_credentials(said) != said:
-            record.msg, record.args = without_credentials(said), ()
-        return True
-
-
-_FILTER = _WithoutCredentials()
+def _strip_credentials(record: logging.LogRecord) -> bool:
+    """A filter that lets every record pass."""
+    said = record.getMessage()
+    if without_credentials(said) != said:
+        record.msg, record.args = without_credentials(said), ()
+    return True
 
 
 class Screen(logging.Handler):
@@ -116,7 +113,7 @@ def init_log(config: Config, to_file: bool = True) -> None:
         if to_file and main:
             _add_file(root, config)
     for handler in root.handlers:
-        handler.addFilter(_FILTER)
+        handler.addFilter(_strip_credentials)
 
 
 def _add_file(root: logging.Logger, config: Config) -> None:
