@@ -20,8 +20,7 @@ from recbole_llm.core.checks import check_negatives, check_settings, declared_ke
 from recbole_llm.core.errors import absent, did_you_mean
 from recbole_llm.core.metrics import by_kind
 from recbole_llm.core.plugins import find_model, get_model
-from recbole_llm.core.protocols import stands_for
-from recbole_llm.core.recbole_evaluation import RecBoleEvaluation
+from recbole_llm.core.recbole_evaluation import RecBoleEvaluation, stands_for
 from recbole_llm.core.registry import PROPERTIES, ModelSpec, resolve
 from recbole_llm.core.schema import (
     RECBOLE,
@@ -77,7 +76,9 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             if not Path(file).is_file():
                 raise absent("config file", file)
         super().__init__(model, dataset, config_file_list, dict(config_dict or {}))
-        self._set_input_type()
+        if self["MODEL_INPUT_TYPE"] is None and self["loss_type"] in _PAIRWISE_LOSSES:
+            # RecBole derives it from the losses CE and BPR only.
+            self.final_config_dict["MODEL_INPUT_TYPE"] = InputType.PAIRWISE
         check_negatives(self)
         self._check_keys()
 
@@ -101,14 +102,9 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         self, model: str | type | None, dataset: str | None
     ) -> tuple[str, type, str]:
         # Who names a model on the command line means it, whatever a script passes.
-        model = self.cmd_config_dict.get("model") or model or self.external_config_dict.get("model")
-        model = model or self._default_model
-        dataset = (
-            self.cmd_config_dict.get("dataset")
-            or dataset
-            or self.external_config_dict.get("dataset")
-        )
-        dataset = str(dataset or DEFAULT_DATASET)
+        told, known = self.cmd_config_dict, self.external_config_dict
+        model = told.get("model") or model or known.get("model") or self._default_model
+        dataset = str(told.get("dataset") or dataset or known.get("dataset") or DEFAULT_DATASET)
         if model is None:
             raise ValueError("no model is given: pass --model=…, or `model` in a config file")
         if isinstance(model, str):
@@ -210,11 +206,6 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         final["local_rank"] = distributed.local_rank()
         if not distributed.is_main():
             final["show_progress"] = final["log_wandb"] = False
-
-    def _set_input_type(self) -> None:
-        # RecBole derives it from the losses CE and BPR only.
-        if self["MODEL_INPUT_TYPE"] is None and self["loss_type"] in _PAIRWISE_LOSSES:
-            self.final_config_dict["MODEL_INPUT_TYPE"] = InputType.PAIRWISE
 
     def _check_keys(self) -> None:
         known = recbole_keys() | declared_keys(self, self._spec) | set(self.internal_config_dict)
