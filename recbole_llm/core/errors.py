@@ -123,6 +123,8 @@ def needing(what: str, error: type[ValueError] = ValueError) -> Iterator[None]:
     try:
         yield
     except ImportError as missing:
+        if missing.name is None:  # the package is there, and says itself why it does not work
+            raise error(f"{what}: {one_line(missing)}") from missing
         way_out = installing(str(missing.name).partition(".")[0])
         raise error(f"{what} needs the package '{missing.name}': {way_out}") from missing
 

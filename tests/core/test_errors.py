@@ -75,6 +75,9 @@ def test_an_extra_that_brings_a_package_is_named() -> None:
     with pytest.raises(ValueError, match=r"'pyarrow\.x': pip install 'recbole-llm\[parquet\]'$"):
         with needing("a file"):
             raise ImportError(name="pyarrow.x")
+    with pytest.raises(ValueError, match=r"^a file: torch is too old$"):
+        with needing("a file"):
+            raise ImportError("torch is too old")
 
 
 def test_the_extras_bring_the_packages_that_messages_say() -> None:
