@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 import tempfile
@@ -174,13 +175,9 @@ def save_traceback(error: BaseException) -> str:
     """
     text = without_credentials("".join(traceback.format_exception(error)))
     name = log_file()
-    if name is not None:
-        with open(name, "a", encoding="utf-8", errors="replace") as log:
-            log.write(text)
-        return name
-    options = {"prefix": "recbole-llm-", "suffix": ".log", "delete": False}
-    with tempfile.NamedTemporaryFile(  # type: ignore[call-overload]
-        "w", encoding="utf-8", errors="replace", **options
-    ) as file:
-        file.write(text)
-    return str(file.name)
+    if name is None:
+        handle, name = tempfile.mkstemp(".log", "recbole-llm-")
+        os.close(handle)
+    with open(name, "a", encoding="utf-8", errors="replace") as log:
+        log.write(text)
+    return name
