@@ -158,13 +158,12 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         final: dict[str, Any] = super()._get_final_config_dict()
         if final.get("loss_type") is None:  # of a plugin's model without settings of its own
             final["loss_type"] = getattr(self.model_class, "default_loss", None)
-        no_negatives = (
-            final["MODEL_TYPE"] == ModelType.SEQUENTIAL and final.get("loss_type") == "CE"
-        )
+        sequential = final["MODEL_TYPE"] == ModelType.SEQUENTIAL
+        no_negatives = sequential and final.get("loss_type") == "CE"
         if no_negatives and "train_neg_sample_args" not in self.external_config_dict:
             final["train_neg_sample_args"] = None  # RecBole's default asks for one, then refuses it
         given = final["eval_args"]
-        if final["MODEL_TYPE"] == ModelType.SEQUENTIAL and isinstance(given, dict):
+        if sequential and isinstance(given, dict):
             # RecBole fills the rest with RO, which it then refuses for these models.
             own = self.internal_config_dict["eval_args"].items()
             final["eval_args"] = {k: v for k, v in own if k in ("order", "split")} | given

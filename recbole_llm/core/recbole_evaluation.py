@@ -141,12 +141,8 @@ class RecBoleEvaluation(Settings):
     repeatable: Flag = False
     """Whether users may get items again."""
     metrics: Alike[Annotated[list[str], Field(min_length=1), OneOrMore]] = [
-        "Recall",
-        "MRR",
-        "NDCG",
-        "Hit",
-        "Precision",
-    ]
+        "Recall", "MRR", "NDCG", "Hit", "Precision"
+    ]  # fmt: skip
     """Metrics."""
     topk: Alike[Annotated[list[Count], Field(min_length=1), OneOrMore]] = [10]
     """Lengths of the ranked lists."""
