@@ -11,13 +11,8 @@ from typing import Any
 
 import click
 
-
-def _spelt(name: str) -> str:
-    """``--date_format`` is ``--date-format``, since keys have underscores."""
-    return name.replace("_", "-")
-
-
-OPTIONS: dict[str, Any] = {"token_normalize_func": _spelt}
+# ``--date_format`` is ``--date-format``, since keys have underscores.
+OPTIONS: dict[str, Any] = {"token_normalize_func": lambda name: name.replace("_", "-")}
 ARGS: dict[str, Any] = {**OPTIONS, "ignore_unknown_options": True, "allow_extra_args": True}
 arguments = click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 

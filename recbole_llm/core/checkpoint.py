@@ -155,9 +155,8 @@ def load_model_state(
     state, other = checkpoint["state_dict"], checkpoint.get("other_parameter") or {}
     if not isinstance(state, dict) or not isinstance(other, dict):
         raise ValueError(f"checkpoint '{file}' holds no weights of a model")
-    fingerprints = other.get(_EMBEDDINGS, {})
     if not vectors_checked:
-        check_fingerprints(model, fingerprints)
+        check_fingerprints(model, other.get(_EMBEDDINGS, {}))
     own = getattr(model, "other_parameter_name", ())
     foreign = [str(key) for key in other if key not in own and key != _EMBEDDINGS]
     if foreign:
@@ -173,7 +172,7 @@ def load_model_state(
     # Checkpoints are read on the CPU, and torch moves a model's parameters only, not these.
     device = getattr(model, "device", "cpu")
     try:
-        values = {k: _moved(decode(v), device) for k, v in other.items() if k in own}
+        values = {k: decode(v, device) for k, v in other.items() if k in own}
     except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
         raise ValueError(f"checkpoint '{file}' is damaged ({one_line(error)})") from error
     model.load_other_parameter(values)
@@ -202,15 +201,6 @@ def _differences(model: AbstractRecommender, state: Mapping[Any, Any]) -> str:
             found.append(f"{name} {there} in the file, {here} in the model")
     shown = "; ".join(found[:_SHOWN]) or "its values are no tensors"
     return one_line(shown, 400) + and_more(found, _SHOWN)
-
-
-def _moved(value: Any, device: Any) -> Any:
-    """Tensors, at any depth of lists, on a device."""
-    from torch import Tensor
-
-    if isinstance(value, list):
-        return [_moved(v, device) for v in value]
-    return value.to(device) if isinstance(value, Tensor) else value
 
 
 def embedding_fingerprints(model: AbstractRecommender) -> dict[str, str]:

@@ -36,9 +36,7 @@ def settings_classes(config: Config, spec: ModelSpec) -> list[type[Settings]]:
         ValueError: an unknown encoder, feature or stage.
     """
     registry = get_registry()
-    own: type[Settings] = StockSettings
-    if spec.settings is not None:
-        own = resolve(spec.settings, f"model '{spec.name}'")
+    own = resolve(spec.settings or StockSettings, f"model '{spec.name}'")
     encoder = registry.encoder(str(config["encoder"] or "sentence_transformers")).settings
     named = [registry.feature(name).settings for name in spec.reads]
     named += [registry.stage(name).settings for name in spec.stages]

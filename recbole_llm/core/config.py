@@ -19,8 +19,7 @@ from recbole_llm.core.checks import check_negatives, check_settings, declared_ke
 from recbole_llm.core.errors import absent, did_you_mean
 from recbole_llm.core.metrics import by_kind
 from recbole_llm.core.plugins import find_model, get_model
-from recbole_llm.core.protocols import stands_for
-from recbole_llm.core.recbole_evaluation import RecBoleEvaluation
+from recbole_llm.core.recbole_evaluation import RecBoleEvaluation, stands_for
 from recbole_llm.core.registry import PROPERTIES, ModelSpec, resolve
 from recbole_llm.core.schema import (
     RECBOLE,
@@ -76,7 +75,9 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             if not Path(file).is_file():
                 raise absent("config file", file)
         super().__init__(model, dataset, config_file_list, dict(config_dict or {}))
-        self._set_input_type()
+        if self["MODEL_INPUT_TYPE"] is None and self["loss_type"] in _PAIRWISE_LOSSES:
+            # RecBole derives it from the losses CE and BPR only.
+            self.final_config_dict["MODEL_INPUT_TYPE"] = InputType.PAIRWISE
         check_negatives(self)
         if self["strict_config"] and (message := self.unknown_keys()):
             raise ValueError(f"{message} (strict_config: True)")
@@ -101,14 +102,9 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         self, model: str | type | None, dataset: str | None
     ) -> tuple[str, type, str]:
         # Who names a model on the command line means it, whatever a script passes.
-        model = self.cmd_config_dict.get("model") or model or self.external_config_dict.get("model")
-        model = model or self._default_model
-        dataset = (
-            self.cmd_config_dict.get("dataset")
-            or dataset
-            or self.external_config_dict.get("dataset")
-        )
-        dataset = str(dataset or DEFAULT_DATASET)
+        told, known = self.cmd_config_dict, self.external_config_dict
+        model = told.get("model") or model or known.get("model") or self._default_model
+        dataset = str(told.get("dataset") or dataset or known.get("dataset") or DEFAULT_DATASET)
         if model is None:
             raise ValueError("no model is given: pass --model=…, or `model` in a config file")
         if isinstance(model, str):
@@ -162,13 +158,12 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         final: dict[str, Any] = super()._get_final_config_dict()
         if final.get("loss_type") is None:  # of a plugin's model without settings of its own
             final["loss_type"] = getattr(self.model_class, "default_loss", None)
-        no_negatives = (
-            final["MODEL_TYPE"] == ModelType.SEQUENTIAL and final.get("loss_type") == "CE"
-        )
+        sequential = final["MODEL_TYPE"] == ModelType.SEQUENTIAL
+        no_negatives = sequential and final.get("loss_type") == "CE"
         if no_negatives and "train_neg_sample_args" not in self.external_config_dict:
             final["train_neg_sample_args"] = None  # RecBole's default asks for one, then refuses it
         given = final["eval_args"]
-        if final["MODEL_TYPE"] == ModelType.SEQUENTIAL and isinstance(given, dict):
+        if sequential and isinstance(given, dict):
             # RecBole fills the rest with RO, which it then refuses for these models.
             own = self.internal_config_dict["eval_args"].items()
             final["eval_args"] = {k: v for k, v in own if k in ("order", "split")} | given
@@ -210,11 +205,6 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         final["local_rank"] = distributed.local_rank()
         if not distributed.is_main():
             final["show_progress"] = final["log_wandb"] = False
-
-    def _set_input_type(self) -> None:
-        # RecBole derives it from the losses CE and BPR only.
-        if self["MODEL_INPUT_TYPE"] is None and self["loss_type"] in _PAIRWISE_LOSSES:
-            self.final_config_dict["MODEL_INPUT_TYPE"] = InputType.PAIRWISE
 
     def unknown_keys(self) -> str:
         """The given keys that no one reads, with near matches, as a message; "" for none."""

@@ -113,21 +113,19 @@ def installing(*modules: str) -> str:
 
 
 @contextmanager
-def needing(what: str, install: str, error: type[ValueError] = ValueError) -> Iterator[None]:
+def needing(what: str, error: type[ValueError] = ValueError) -> Iterator[None]:
     """Imports of what few need: a missing package is named with the command that installs it.
 
     Args:
         what: needs it.
-        install: what ``pip install`` takes; where that names no extra, an extra that brings the
-            package is better.
         error: the class to raise.
     """
     try:
         yield
     except ImportError as missing:
-        name = str(missing.name).partition(".")[0]
-        found = "" if "[" in install else installing(name)
-        way_out = found if "[" in found else f"pip install {install}"
+        if missing.name is None:  # the package is there, and says itself why it does not work
+            raise error(f"{what}: {one_line(missing)}") from missing
+        way_out = installing(str(missing.name).partition(".")[0])
         raise error(f"{what} needs the package '{missing.name}': {way_out}") from missing
 
 

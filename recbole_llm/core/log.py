@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 import tempfile
@@ -34,15 +35,12 @@ _FILE_FORMAT = ("%(asctime)-15s %(levelname)s  %(message)s", "%a %d %b %Y %H:%M:
 _SCREEN_FORMAT = ("%(log_color)s%(asctime)-15s %(levelname)s  %(message)s", "%d %b %H:%M")
 
 
-class _WithoutCredentials(logging.Filter):
-    def filter(self, record: logging.LogRecord) -> bool:
-        said = record.getMessage()
-        if without_credentials(said) != said:
-            record.msg, record.args = without_credentials(said), ()
-        return True
-
-
-_FILTER = _WithoutCredentials()
+def _strip_credentials(record: logging.LogRecord) -> bool:
+    """A filter that lets every record pass."""
+    said = record.getMessage()
+    if without_credentials(said) != said:
+        record.msg, record.args = without_credentials(said), ()
+    return True
 
 
 class Screen(logging.Handler):
@@ -116,7 +114,7 @@ def init_log(config: Config, to_file: bool = True) -> None:
         if to_file and main:
             _add_file(root, config)
     for handler in root.handlers:
-        handler.addFilter(_FILTER)
+        handler.addFilter(_strip_credentials)
 
 
 def _add_file(root: logging.Logger, config: Config) -> None:
@@ -177,13 +175,9 @@ def save_traceback(error: BaseException) -> str:
     """
     text = without_credentials("".join(traceback.format_exception(error)))
     name = log_file()
-    if name is not None:
-        with open(name, "a", encoding="utf-8", errors="replace") as log:
-            log.write(text)
-        return name
-    options = {"prefix": "recbole-llm-", "suffix": ".log", "delete": False}
-    with tempfile.NamedTemporaryFile(  # type: ignore[call-overload]
-        "w", encoding="utf-8", errors="replace", **options
-    ) as file:
-        file.write(text)
-    return str(file.name)
+    if name is None:
+        handle, name = tempfile.mkstemp(".log", "recbole-llm-")
+        os.close(handle)
+    with open(name, "a", encoding="utf-8", errors="replace") as log:
+        log.write(text)
+    return name

@@ -30,12 +30,14 @@ def encode(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def decode(value: Any) -> Any:
-    """The inverse of ``encode``."""
+def decode(value: Any, device: Any = "cpu") -> Any:
+    """The inverse of ``encode``, with tensors on a device."""
+    from torch import Tensor
+
     if isinstance(value, list):
-        return [decode(v) for v in value]
+        return [decode(v, device) for v in value]
     if not isinstance(value, dict):
-        return value
+        return value.to(device) if isinstance(value, Tensor) else value
     if "__sparse__" in value:
         from scipy.sparse import coo_matrix
 
@@ -44,4 +46,4 @@ def decode(value: Any) -> Any:
     if "__array__" in value:
         array = value["__array__"].cpu().numpy()
         return np.asmatrix(array) if value["matrix"] else array
-    return {k: decode(v) for k, v in value.items()}
+    return {k: decode(v, device) for k, v in value.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -54,33 +54,27 @@ class Plugins:
                 specs += self._registered(plugin, kind)
             self.registry.check(specs, origin=name)
             settings = self._registered(plugin, "settings")
-            later = _register_metrics(self._registered(plugin, "metrics"))
+            metrics = self._registered(plugin, "metrics")
+            _register_metrics([metric for metric in metrics if not isinstance(metric, str)])
         except Exception:
             self.manager.unregister(plugin)
             raise
         self.registry.add(specs, origin=name)
         self.registry.settings += settings
-        self.named_metrics += later
+        self.named_metrics += [metric for metric in metrics if isinstance(metric, str)]
 
     def import_metrics(self) -> None:
         """Import the metrics that were registered by name, before a run's are looked up."""
-        from recbole_llm.core import compat
-
         named, self.named_metrics = self.named_metrics, []
-        compat.register_metrics([resolve(name) for name in named])
+        _register_metrics([resolve(name) for name in named])
 
-    def _own(self, plugin: object) -> dict[str, Callable[..., Any]]:
-        callers = self.manager.get_hookcallers(plugin) or []
-        return {
-            caller.name: next(i.function for i in caller.get_hookimpls() if i.plugin is plugin)
-            for caller in callers
-        }
+    def _implements(self, plugin: object, hook: str) -> bool:
+        return self.manager.parse_hookimpl_opts(plugin, hook) is not None
 
     def _check_hooks(self, plugin: object, name: str) -> None:
         known = [n for n in vars(hookspecs) if hasattr(getattr(hookspecs, n), "recbole_llm_spec")]
         for attribute in dir(plugin):
-            marked = self.manager.parse_hookimpl_opts(plugin, attribute) is not None
-            if marked and attribute not in known:
+            if self._implements(plugin, attribute) and attribute not in known:
                 raise ValueError(
                     f"plugin '{name}' implements the unknown hook '{attribute}'; "
                     f"{did_you_mean(attribute, known)} known hooks: {', '.join(sorted(known))}"
@@ -89,9 +83,9 @@ class Plugins:
     def _registered(self, plugin: object, kind: str) -> list[Any]:
         """What the plugin's hook for that kind registers."""
         found: list[Any] = []
-        hook = self._own(plugin).get(f"register_{kind}")
-        if hook is not None:
-            hook(found.append)
+        hook = f"register_{kind}"
+        if hasattr(plugin, hook) and self._implements(plugin, hook):
+            getattr(plugin, hook)(found.append)
         return found
 
     def load(self, entry_point: EntryPoint) -> None:
@@ -200,11 +194,12 @@ def missing_packages_named(model: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        if find_spec(str(error.name).partition(".")[0]) is not None:
+        package = str(error.name).partition(".")[0]
+        if find_spec(package) is not None:
             raise
         raise ValueError(
             f"model '{model}' needs the package '{error.name}', which is not installed: "
-            f"{installing(str(error.name).partition('.')[0])}"
+            f"{installing(package)}"
         ) from error
 
 
@@ -215,11 +210,8 @@ def default_config_files(name: str) -> list[str]:
     return [str(f) for f in files]
 
 
-def _register_metrics(metrics: Sequence[str | type[Any]]) -> list[str]:
-    """Register a plugin's metrics, but for those given by name, which are returned."""
-    classes = [metric for metric in metrics if not isinstance(metric, str)]
+def _register_metrics(classes: Sequence[type[Any]]) -> None:
     if classes:
-        from recbole_llm.core import compat
+        from recbole_llm.core import compat  # which takes NumPy
 
         compat.register_metrics(classes)
-    return [metric for metric in metrics if isinstance(metric, str)]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from recbole_llm.core.errors import unknown
 from recbole_llm.core.marks import Alike
+from recbole_llm.core.metrics import by_kind, computed_metrics
+from recbole_llm.core.plugins import get_plugins
 from recbole_llm.core.settings import (
     ConfigLike,
     Count,
@@ -20,7 +23,35 @@ from recbole_llm.core.settings import (
     Settings,
 )
 
+PROTOCOLS = {  # what the key `protocol` stands for
+    "leave-one-out": {
+        "split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "full",
+    },
+    "random": {
+        "split": {"RS": [0.8, 0.1, 0.1]}, "order": "RO", "group_by": "user", "mode": "full",
+    },
+}  # fmt: skip
+_IN_ORDER = "{'split': {'RS': [0.8, 0.1, 0.1]}, 'order': 'TO', 'group_by': 'user', 'mode': 'full'}"
 _MODE = re.compile(r"full|labeled|(?:uni|pop)[1-9]\d*")
+
+
+def stands_for(protocol: str, model: str, in_order: bool) -> dict[str, Any]:
+    """The eval_args of a protocol; none of an unknown one, which the settings' check refuses.
+
+    Args:
+        protocol: its name.
+        model: that is evaluated.
+        in_order: whether the model reads histories in order.
+
+    Raises:
+        ValueError: the model cannot be evaluated so.
+    """
+    if protocol == "random" and in_order:
+        raise ValueError(
+            f"protocol: random takes items out of the middle of a history, which {model} reads in "
+            f'order; choose leave-one-out, or split in order of time: --eval_args="{_IN_ORDER}"'
+        )
+    return dict(PROTOCOLS.get(protocol, {}))
 
 
 def _mode(text: str) -> str:
@@ -110,12 +141,8 @@ class RecBoleEvaluation(Settings):
     repeatable: Flag = False
     """Whether users may get items again."""
     metrics: Alike[Annotated[list[str], Field(min_length=1), OneOrMore]] = [
-        "Recall",
-        "MRR",
-        "NDCG",
-        "Hit",
-        "Precision",
-    ]
+        "Recall", "MRR", "NDCG", "Hit", "Precision"
+    ]  # fmt: skip
     """Metrics."""
     topk: Alike[Annotated[list[Count], Field(min_length=1), OneOrMore]] = [10]
     """Lengths of the ranked lists."""
@@ -130,6 +157,36 @@ class RecBoleEvaluation(Settings):
 
     def check(self, config: ConfigLike) -> None:
         """Metrics that exist, of one kind, that fit the mode; a valid_metric among them."""
-        from recbole_llm.core.metrics import check_metrics
+        from recbole.evaluator.register import metric_types, metrics_dict
 
-        check_metrics(self)
+        get_plugins().import_metrics()
+        for metric in self.metrics:
+            if metric.lower() not in metric_types:
+                known = sorted(metric_class.__name__ for metric_class in metrics_dict.values())
+                raise unknown("metrics: the metric", metric, known)
+        ranked, others = by_kind(self.metrics)
+        if ranked and others:
+            raise ValueError(
+                f"metrics: {', '.join(ranked)} are of rankings, {', '.join(others)} of labels; a "
+                f"run computes one kind"
+            )
+        self._check_modes(bool(ranked))
+        computed = computed_metrics(self.metrics, self.topk)
+        if self.valid_metric.lower() not in [name.lower() for name in computed]:
+            raise ValueError(
+                f"valid_metric '{self.valid_metric}' is not computed: metrics at topk give "
+                f"{', '.join(computed)}; choose one of them, or add it to metrics or topk"
+            )
+
+    def _check_modes(self, ranking: bool) -> None:
+        modes = self.eval_args.modes()
+        if ranking and "labeled" in modes:
+            raise ValueError(
+                f"eval_args: mode labeled ranks nothing, and metrics {self.metrics} are of "
+                f"rankings; set mode: full, or metrics such as AUC"
+            )
+        if not ranking and "full" in modes:
+            raise ValueError(
+                f"eval_args: mode full ranks the catalogue, and metrics {self.metrics} are of "
+                f"labels; set mode: labeled or uni100, or metrics such as NDCG"
+            )

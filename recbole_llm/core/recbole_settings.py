@@ -121,17 +121,14 @@ class Clipping(Nested):
 class RecBoleTraining(Settings):
     """RecBole: training."""
 
-    search_space: ClassVar[Space] = {
-        "learning_rate": Between(1e-4, 1e-2),
-    }
+    search_space: ClassVar[Space] = {"learning_rate": Between(1e-4, 1e-2)}
 
     epochs: Count = 300
     """Epochs at most."""
     train_batch_size: Count = 2048
     """Rows, or supervised targets, in a step."""
     learner: Annotated[
-        Literal["adam", "adamw", "sgd", "adagrad", "rmsprop"],
-        BeforeValidator(_lower),
+        Literal["adam", "adamw", "sgd", "adagrad", "rmsprop"], BeforeValidator(_lower)
     ] = "adam"
     """Optimizer."""
     learning_rate: Positive = 0.001

@@ -9,15 +9,12 @@ from collections.abc import Mapping
 from functools import cache
 from logging import getLogger
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import loky
 import torch
 
 from recbole_llm.core.run_settings import RunSettings
-
-if TYPE_CHECKING:
-    from recbole_llm.core.settings import ConfigLike
+from recbole_llm.core.settings import ConfigLike
 
 # glibc's malloc.h: option, value. By default blocks of 128 KiB to 32 MiB may come from mmap, and
 # free memory at the heap's top goes back at once: every training step would map, zero and unmap

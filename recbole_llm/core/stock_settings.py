@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BeforeValidator, model_validator
 
@@ -66,16 +66,14 @@ class StockSettings(Settings):
     def searched(cls, config: ConfigLike) -> Space:
         """Of the keys that the model has, with a value like those of the search, which is among
         them."""
-        kinds = {
-            key: list if key == "mlp_hidden_size" else (int, float) for key in cls.search_space
-        }
-        return {
-            key: with_default(where, config[key])
-            for key, where in cls.search_space.items()
-            if key in config
-            and isinstance(config[key], kinds[key])
-            and not (isinstance(where, Between) and config[key] <= 0)  # no scale begins at 0
-        }
+        found = {}
+        for key, where in cls.search_space.items():
+            value: Any = config[key] if key in config else None
+            kind: Any = list if key == "mlp_hidden_size" else (int, float)
+            # No scale begins at 0.
+            if isinstance(value, kind) and not (isinstance(where, Between) and value <= 0):
+                found[key] = with_default(where, value)
+        return found
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:

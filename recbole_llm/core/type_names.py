@@ -16,7 +16,6 @@ _WORDS = {
     float: "a number",
     str: "a text",
     dict: "a dict",
-    type(None): "None",
 }
 _BOUNDS = {Ge: "of at least", Gt: "above", Le: "at most", Lt: "below"}
 
@@ -28,7 +27,7 @@ def type_name(field: FieldInfo) -> str:
 
 def choices(field: FieldInfo) -> list[str]:
     """The names that a field may have, where it is a choice."""
-    return [str(choice) for part in _parts(field.annotation) for choice in _literals(part)]
+    return [str(choice) for choice in _literals(field.annotation)]
 
 
 def _named(annotation: Any, metadata: Iterable[Any] = ()) -> str:
@@ -68,15 +67,9 @@ def _bounds(metadata: Iterable[Any]) -> str:
     return " and ".join(words)
 
 
-def _parts(annotation: object) -> list[Any]:
-    if get_origin(annotation) is Annotated:
-        return _parts(get_args(annotation)[0])
-    if get_origin(annotation) in (Union, types.UnionType):
-        return [p for part in get_args(annotation) for p in _parts(part)]
-    if get_origin(annotation) is list:
-        return _parts(get_args(annotation)[0])
-    return [annotation]
-
-
-def _literals(part: object) -> tuple[Any, ...]:
-    return get_args(part) if get_origin(part) is Literal else ()
+def _literals(annotation: object) -> list[Any]:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return list(arguments)
+    inside = arguments if origin in (Annotated, list, Union, types.UnionType) else ()
+    return [choice for part in inside for choice in _literals(part)]

@@ -75,7 +75,7 @@ def sort_on_disk(source: InteractionFile, folder: Path, memory_mib: int) -> Colu
 
 
 def _duckdb() -> ModuleType:
-    with needing("interactions: disk", "'recbole-llm[disk]'"):
+    with needing("interactions: disk"):
         import duckdb
         import pyarrow  # noqa: F401
     return duckdb

@@ -38,7 +38,8 @@ class Novelty(_ListMetric):
         """Float [R, k]."""
         counts = collected.get(COUNTS)
         bits = np.log2(max(counts.sum(), 1) / counts.clip(1))
-        return _running_mean(bits[collected.get("rec.items").numpy()])
+        listed = bits[collected.get("rec.items").numpy()]  # [R, k]
+        return listed.cumsum(1) / np.arange(1, listed.shape[1] + 1)
 
 
 class Serendipity(_ListMetric):
@@ -82,7 +83,3 @@ class Diversity(_ListMetric):
         lengths = np.arange(1, units.shape[1] + 1)
         pairs = np.maximum(lengths * (lengths - 1), 1)
         return np.where(lengths > 1, 1 - sums / pairs, 0.0)
-
-
-def _running_mean(values: Any) -> Any:
-    return values.cumsum(1) / np.arange(1, values.shape[1] + 1)

@@ -20,7 +20,6 @@ from recbole.evaluator.collector import DataStruct
 
 from recbole_llm.core.digest import short_digests
 from recbole_llm.core.files import written_whole
-from recbole_llm.evaluation.auc import user_aucs
 from recbole_llm.evaluation.groups import PAIRS, USERS
 
 if TYPE_CHECKING:
@@ -136,6 +135,28 @@ def labels_by_user(
         if len(aucs):
             values["gauc"] = shares(place, aucs, sizes, len(names))
     return ByUser(names, values, np.stack([users, items], axis=1)[positive])
+
+
+def user_aucs(users: IntArray, scores: Any, labels: Any) -> tuple[IntArray, Any, IntArray]:
+    """The users with both classes, ascending, their AUCs and their numbers of rows.
+
+    Args:
+        users: int [N].
+        scores: float [N]; rows that tie count as half in order.
+        labels: [N]; 1 is positive, as in RecBole's AUC.
+    """
+    order = np.lexsort((scores, users))
+    users, scores, positive = users[order], scores[order], labels[order] == 1
+    new_user = np.r_[True, users[1:] != users[:-1]][: len(users)]
+    new_score = np.r_[True, scores[1:] != scores[:-1]][: len(users)]
+    user, tie = np.cumsum(new_user) - 1, np.cumsum(new_user | new_score) - 1  # [N]
+    place = np.arange(len(users)) - np.flatnonzero(new_user)[user] + 1
+    rank = (np.bincount(tie, place) / np.bincount(tie))[tie]  # ties share their mean
+    size, positives = np.bincount(user), np.bincount(user, positive)  # [U]
+    pairs = positives * (size - positives)
+    ordered = np.bincount(user, rank * positive) - positives * (positives + 1) / 2
+    both = pairs > 0
+    return users[new_user][both], ordered[both] / pairs[both], size[both]
 
 
 def shares(

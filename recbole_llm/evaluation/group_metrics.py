@@ -87,9 +87,6 @@ class GroupCollector(RankingCollector):
     def get_data_struct(self) -> DataStruct:
         """What was collected; the next evaluation starts anew."""
         collected = super().get_data_struct()
-        for key in [USERS, PAIRS, *(group.topk_key for group in self.groups or ())]:
-            if key in self.data_struct:
-                del self.data_struct[key]
         if USERS in collected:
             collected.set(GROUPS, self.groups)
         return collected
@@ -98,9 +95,6 @@ class GroupCollector(RankingCollector):
 @contextlib.contextmanager
 def without_groups(collector: Collector) -> Iterator[None]:
     """Evaluate without groups, as in the validation after every epoch."""
-    if not hasattr(collector, "active"):
-        yield
-        return
     collector.active = False
     try:
         yield

@@ -7,19 +7,17 @@ from typing import TYPE_CHECKING
 
 import torch
 from recbole.evaluator import Evaluator
-from recbole.evaluator.collector import DataStruct
+from recbole.evaluator.collector import Collector, DataStruct
 from recbole.utils import EvaluatorType
 
 from recbole_llm.core import distributed
+from recbole_llm.evaluation.by_user import ByUser
 from recbole_llm.evaluation.group_metrics import GroupCollector, GroupEvaluator
 from recbole_llm.evaluation.pointwise import PointwiseCollector, PointwiseEvaluator
 from recbole_llm.evaluation.ranking import RankingCollector
 
 if TYPE_CHECKING:
-    from recbole.evaluator.collector import Collector
-
     from recbole_llm.core.config import Config
-    from recbole_llm.evaluation.by_user import ByUser
 
 
 class SharedEvaluator:
@@ -54,8 +52,7 @@ def rows_of(collected: DataStruct) -> dict[str, torch.Tensor]:
 
 def _together(own: DataStruct, everyone: list[dict[str, torch.Tensor]]) -> DataStruct:
     whole = DataStruct()
-    for key, value in own._data_dict.items():
-        whole.set(key, value)
+    whole._data_dict.update(own._data_dict)
     for key in dict.fromkeys(key for part in everyone for key in part):
         # A process that had no rows has no such key.
         whole.set(key, torch.cat([part[key] for part in everyone if key in part]))

@@ -17,8 +17,7 @@ from recbole.evaluator.base_metric import LossMetric
 from recbole.evaluator.collector import Collector, DataStruct
 from torch import Tensor
 
-from recbole_llm.evaluation.auc import grouped_auc
-from recbole_llm.evaluation.by_user import ByUser, labels_by_user
+from recbole_llm.evaluation.by_user import ByUser, labels_by_user, user_aucs
 from recbole_llm.evaluation.group_metrics import GROUPS, EvaluatorByGroup
 from recbole_llm.evaluation.groups import USERS, Group, make_groups
 from recbole_llm.evaluation.settings import GroupSettings
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from recbole.data.interaction import Interaction
 
     from recbole_llm.core.config import Config
+    from recbole_llm.data.split import IntArray
 
 ITEMS = "group.items"
 ROWS = ("rec.score", "data.label", USERS, ITEMS)
@@ -147,6 +147,12 @@ class GAUC(LossMetric):  # type: ignore[misc]
                 raise ValueError(f"valid_metric: {message}")
             getLogger().warning(message)
         return {"gauc": round(value, self.decimal_place)}
+
+
+def grouped_auc(users: IntArray, scores: Any, labels: Any) -> float:
+    """Mean AUC of the users with both classes, weighted by their rows; nan without any."""
+    _, aucs, sizes = user_aucs(users, scores, labels)
+    return float(np.average(aucs, weights=sizes)) if len(aucs) else float("nan")
 
 
 def _has_value(metric: str, rows: DataStruct) -> bool:

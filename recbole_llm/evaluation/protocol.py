@@ -26,19 +26,16 @@ def _split(config: Config, args: EvalArgs) -> str:
     if config["benchmark_filename"]:
         return f"ready-made split {', '.join(config['benchmark_filename'])}"
     split, whose = args.split, "each user's " if args.group_by == "user" else ""
-    order = "at random" if args.order == "RO" else "in order of time"
     if split is not None and split.LS is not None:
         which = {"valid_and_test": "last two", "valid_only": "last", "test_only": "last"}[split.LS]
         which = which if args.order == "TO" else f"{which} of a random order"
         return f"leave-one-out ({whose}{which} for {split.LS.replace('_', ' ')})"
     if split is not None and split.TS is not None:
         return f"split {_ratio(split.TS)} at points in time"
-    ratios = split.RS if split is not None and split.RS is not None else [0.8, 0.1, 0.1]
-    return (
-        f"random split ({whose}interactions {_ratio(ratios)})"
-        if args.order == "RO"
-        else (f"split {_ratio(ratios)} of {whose}interactions {order}")
-    )
+    ratios = _ratio(split.RS if split is not None and split.RS is not None else [0.8, 0.1, 0.1])
+    if args.order == "RO":
+        return f"random split ({whose}interactions {ratios})"
+    return f"split {ratios} of {whose}interactions in order of time"
 
 
 def _ratio(ratios: Sequence[float]) -> str:

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from recbole_llm.core.config import Config
 
-TRANSIENT = ("rec.topk", "rec.meanrank", "rec.score", "rec.items", "data.label")
-
 
 class RankingCollector(Collector):  # type: ignore[misc]
     """RecBole's ``Collector`` for full and sampled ranking.
@@ -140,9 +138,11 @@ class RankingCollector(Collector):  # type: ignore[misc]
         # AveragePopularity, GiniIndex and TailPercentage crash there.
         collected = DataStruct()
         for key, value in list(self.data_struct._data_dict.items()):
-            collected.set(key, value.cpu() if isinstance(value, Tensor) else value)
-            if key in TRANSIENT:
+            if isinstance(value, Tensor):  # of rows; the rest is of the training data
+                collected.set(key, value.cpu())
                 del self.data_struct[key]
+            else:
+                collected.set(key, value)
         self._row = 0
         return collected
 

@@ -44,19 +44,14 @@ class RandomReference(nn.Module):
 
 
 class PopularityReference(nn.Module):
-    """An item's score is its number of training interactions, for everyone.
+    """An item's score is its number of training interactions, for everyone."""
 
-    Args:
-        counts: int [n].
-        item_field: the items' column in an interaction.
-    """
+    counts: Tensor  # [n]
 
-    counts: Tensor
-
-    def __init__(self, counts: np.ndarray, item_field: str) -> None:
+    def __init__(self, train_dataset: Dataset) -> None:
         super().__init__()
-        self.item_field = item_field
-        self.register_buffer("counts", torch.from_numpy(counts).float())
+        self.item_field = train_dataset.iid_field
+        self.register_buffer("counts", torch.from_numpy(item_counts(train_dataset)).float())
 
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """[B, n]."""
@@ -72,28 +67,19 @@ class TextReference(nn.Module):
 
     Args:
         matrix: item vectors, [n, D].
-        users, items: training interactions, int [N].
-        n_users: rows of the user table.
-        user_field, item_field: columns in an interaction.
+        train_dataset: the training interactions.
     """
 
     users: Tensor  # [n_users, D], unit vectors
     items: Tensor  # [n, D], unit vectors
 
-    def __init__(
-        self,
-        matrix: np.ndarray,
-        users: np.ndarray,
-        items: np.ndarray,
-        n_users: int,
-        user_field: str,
-        item_field: str,
-    ) -> None:
+    def __init__(self, matrix: np.ndarray, train_dataset: Dataset) -> None:
         super().__init__()
-        self.user_field, self.item_field = user_field, item_field
+        self.user_field, self.item_field = train_dataset.uid_field, train_dataset.iid_field
+        users, items = map(torch.from_numpy, training_interactions(train_dataset))
         vectors = torch.from_numpy(matrix)
-        sums = torch.zeros(n_users, vectors.shape[1])
-        sums.index_add_(0, torch.from_numpy(users), vectors[torch.from_numpy(items)])
+        sums = torch.zeros(train_dataset.user_num, vectors.shape[1])
+        sums.index_add_(0, users, vectors[items])
         self.register_buffer("users", F.normalize(sums, dim=1))
         self.register_buffer("items", F.normalize(vectors, dim=1))
 
@@ -115,13 +101,9 @@ def references(config: Config, train_dataset: Dataset) -> dict[str, nn.Module]:
     """
     found: dict[str, nn.Module] = {
         "random": RandomReference(train_dataset.item_num, config["seed"]),
-        "popularity": PopularityReference(item_counts(train_dataset), train_dataset.iid_field),
+        "popularity": PopularityReference(train_dataset),
     }
     table = getattr(train_dataset, "features", {}).get("item_text")
     if table is not None:
-        users, items = training_interactions(train_dataset)
-        fields = train_dataset.uid_field, train_dataset.iid_field
-        found["text similarity"] = TextReference(
-            table.matrix, users, items, train_dataset.user_num, *fields
-        )
+        found["text similarity"] = TextReference(table.matrix, train_dataset)
     return {name: model.to(config["device"]) for name, model in found.items()}

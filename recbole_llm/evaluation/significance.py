@@ -51,13 +51,11 @@ def paired_difference(first: FloatArray, second: FloatArray, seed: int = 0) -> D
     if len(difference) == 1:
         only = float(difference[0])
         return Difference(only, only, only, 1.0, (1, 1))
-    interval = stats.bootstrap(
-        (difference,),
-        np.mean,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-        **_OPTIONS,
-    ).confidence_interval
+    numbers = np.random.default_rng(seed)
+    resampled = stats.bootstrap(
+        (difference,), np.mean, method="percentile", rng=numbers, **_OPTIONS
+    )
+    interval = resampled.confidence_interval
     mean, low, high = map(float, (difference.mean(), interval.low, interval.high))
     p = _by_signs(differing, seed)
     return Difference(mean, low, high, p, (len(differing), len(difference)))

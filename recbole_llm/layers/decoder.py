@@ -187,7 +187,7 @@ def with_adapters(model: Any, rank: int) -> Any:
     Raises:
         ValueError: peft is not installed.
     """
-    with needing("LoRA", "'recbole-llm[lora]'"):
+    with needing("LoRA"):
         from peft import LoraConfig, get_peft_model
     settings = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear")
     return get_peft_model(model, settings)

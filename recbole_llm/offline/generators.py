@@ -37,8 +37,7 @@ def create_generators(config: Config, count: int = 1) -> list[Generator]:
     """
     settings = GeneratorSettings.of(config)
     if settings.generator == "openai":
-        secrets = getattr(config, "secrets", None)
-        placed = settings.model_copy(update=secrets)
+        placed = settings.model_copy(update=getattr(config, "secrets", None))
         return [ChatGenerator(placed, draw) for draw in range(count)]
     name = settings.generator_model or NAMES[0]
     source = Source.of(name, settings.generator_revision, cache_dir(config), "generator_model")
@@ -130,7 +129,7 @@ class LocalGenerator:
         draw: which of several texts on the same prompt.
     """
 
-    def __init__(self, model: LocalModel, draw: int = 0) -> None:
+    def __init__(self, model: LocalModel, draw: int) -> None:
         self.model, self.tokens = model, 0
         self.fingerprint = digest("transformers", model.digest, draw)
 
@@ -170,7 +169,7 @@ class ChatGenerator:
         draw: which of several texts on the same prompt.
     """
 
-    def __init__(self, settings: GeneratorSettings, draw: int = 0) -> None:
+    def __init__(self, settings: GeneratorSettings, draw: int) -> None:
         self.settings, self.draw, self.tokens = settings, draw, 0
         if settings.generator_model is None:
             raise EncoderError("set generator_model to the model's name at the endpoint")

@@ -124,8 +124,7 @@ class TuneStage(Stage):
             f"{task} {float(loss):.3f} -> {float(losses['after'][task]):.3f}"
             for task, loss in losses["before"].items()
         )
-        log = getLogger("recbole_llm")
-        log.info(
+        getLogger("recbole_llm").info(
             f"{self.name}: held-out loss (nats per token of an answer): {said}\n"
             f"{self.name}: its adapter is for --{self.tuned}_adapter={self.path / ADAPTER}",
             extra=SHOWN,

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,9 +30,6 @@ from recbole_llm.report import versions
 from recbole_llm.tasks.onnx_encoder import StandaloneModel, disagreement, onnx_encoder
 from recbole_llm.tasks.recommend import Recommender
 from recbole_llm.tasks.standalone import FILES, FORMAT
-
-if TYPE_CHECKING:
-    from recbole_llm.tasks.whom import Ids
 
 EXPORTED = "PAD, LLM-ESR, Molar, SASRec, GRU4Rec and AlphaRec"
 _CHECKED = 20  # histories on which the exported encoder must agree with torch
@@ -62,7 +59,7 @@ def export(
             written, or an exported encoder that does not agree with the model.
     """
     folder = Path(output)
-    with needing("export", "'recbole-llm[serving]'"):
+    with needing("export"):
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     with _folder_tried(folder):  # before the work
@@ -76,7 +73,8 @@ def export(
     replaced = _cleared(folder)
     with torch.no_grad():
         _write_items(folder, source, _vectors(model))
-        example = _histories(source)
+        users = source.known_ids(None)
+        example = [source.scorer.ordered_history(user) for user in users[:_CHECKED]]
         _write(folder / FILES.encoder, encoder)
     _write_weights(folder, model)
     if histories:
@@ -153,11 +151,6 @@ def _vectors(model: Any) -> Any:
     return np.ascontiguousarray(vectors.detach().numpy()[1:], np.float32)
 
 
-def _histories(source: Recommender) -> list[Ids]:
-    """Some users' items in order."""
-    return [source.ordered_history(user) for user in source.known_ids(None)[:_CHECKED]]
-
-
 def _write_items(folder: Path, source: Recommender, vectors: Any) -> None:
     import faiss
     from safetensors.numpy import save
@@ -178,15 +171,13 @@ def _write_items(folder: Path, source: Recommender, vectors: Any) -> None:
 def _write_weights(folder: Path, model: nn.Module) -> None:
     from safetensors.torch import save
 
-    state = {
-        name: value.detach().clone().contiguous() for name, value in model.state_dict().items()
-    }
+    state = {k: v.detach().clone().contiguous() for k, v in model.state_dict().items()}
     _write(folder / FILES.weights, save(state))
 
 
 def _write_histories(folder: Path, source: Recommender) -> None:
     users = source.known_ids(None)
-    owns = [source.ordered_history(user) for user in users]
+    owns = [source.scorer.ordered_history(user) for user in users]
     starts = np.cumsum([0, *map(len, owns)])
     tokens = np.array([str(source.user_tokens[user]) for user in users], str)
     items = np.concatenate([*owns, np.zeros(0, np.int64)]).astype(np.int32)

@@ -18,8 +18,10 @@ from recbole_llm.core.plugins import (
 )
 from recbole_llm.core.registry import ModelSpec, resolve
 from recbole_llm.core.run_settings import RunSettings
-from recbole_llm.core.schema import learns_labels
+from recbole_llm.core.schema import RECBOLE, learns_labels
 from recbole_llm.core.settings import KeyInfo, key_infos
+from recbole_llm.core.stock_settings import StockSettings
+from recbole_llm.core.yaml_files import read_yaml
 
 _WIDTH = 98
 
@@ -42,12 +44,10 @@ def list_all() -> Iterator[str]:
         missing = encoder.missing()
         state = f"needs {', '.join(missing)}" if missing else encoder.summary
         yield f"  {name:24} {registry.origins[f'encoder {name}']:32} {state}"
-    yield click.style("features", bold=True)
-    for name, feature in sorted(registry.features.items()):
-        yield f"  {name:24} {registry.origins[f'feature {name}']:32} {feature.summary}"
-    yield click.style("stages", bold=True)
-    for name, stage in sorted(registry.stages.items()):
-        yield f"  {name:24} {registry.origins[f'stage {name}']:32} {stage.summary}"
+    for kind in ("feature", "stage"):
+        yield click.style(f"{kind}s", bold=True)
+        for name, spec in sorted(getattr(registry, f"{kind}s").items()):
+            yield f"  {name:24} {registry.origins[f'{kind} {name}']:32} {spec.summary}"
     yield click.style("plugins", bold=True)
     yield from (f"  {name}" for name, _ in sorted(plugins.manager.list_name_plugin()))
     for name, reason in plugins.failed.items():
@@ -109,10 +109,6 @@ def _shared_keys(spec: ModelSpec) -> Iterator[str]:
 def _keys(spec: ModelSpec) -> Iterable[KeyInfo]:
     if spec.settings is not None:
         return key_infos(resolve(spec.settings))
-    from recbole_llm.core.schema import RECBOLE
-    from recbole_llm.core.stock_settings import StockSettings
-    from recbole_llm.core.yaml_files import read_yaml
-
     file = RECBOLE / "properties" / "model" / f"{spec.name}.yaml"
     shared = {info.key: info for info in key_infos(StockSettings)}
     values = read_yaml(file) if file.is_file() else {}

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -16,9 +16,7 @@ from torch import Tensor, nn
 
 from recbole_llm.core.errors import one_line
 from recbole_llm.tasks.standalone import Standalone
-
-if TYPE_CHECKING:
-    from recbole_llm.tasks.whom import Ids
+from recbole_llm.tasks.whom import Ids
 
 _CLOSE = 1e-5
 _BACKBONES = "other backbones may, such as SASRec"

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
+
+from pandas import DataFrame
 
 from recbole_llm.core.errors import check_choice, needing
 from recbole_llm.core.files import OTHER_FILE, check_folder, written_whole
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 KINDS = ("csv", "jsonl", "json", "parquet")
 
@@ -38,7 +37,7 @@ def kind_of(kind: str | None, file: str | None) -> str:
     if kind == "parquet":
         if file is None:
             raise ValueError("format: parquet needs a file: --output=recommendations.parquet")
-        with needing("format: parquet", "'recbole-llm[parquet]'"):
+        with needing("format: parquet"):
             import pyarrow  # noqa: F401
     return kind
 
@@ -46,7 +45,8 @@ def kind_of(kind: str | None, file: str | None) -> str:
 def write(frames: Iterable[DataFrame], kind: str, file: str | None) -> int:
     """Write frames one after another; the number of rows."""
     rows = 0
-    with _opened(file) as stream:
+    opened = nullcontext(sys.stdout.buffer) if file is None else written_whole(file, OTHER_FILE)
+    with opened as stream:
         if kind == "parquet":
             return _write_parquet(frames, stream)
         for number, frame in enumerate(frames):
@@ -56,15 +56,6 @@ def write(frames: Iterable[DataFrame], kind: str, file: str | None) -> int:
         if kind == "json":
             stream.write(b"\n]\n" if rows else b"[]\n")
     return rows
-
-
-@contextmanager
-def _opened(file: str | None) -> Iterator[IO[bytes]]:
-    if file is None:
-        yield sys.stdout.buffer
-        return
-    with written_whole(file, OTHER_FILE) as opened:
-        yield opened
 
 
 def _csv(frame: DataFrame, first: bool) -> str:

@@ -6,18 +6,16 @@ No torch and no RecBole are needed here.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pandas import DataFrame, concat
 
 from recbole_llm.core.errors import and_more, near_matches
 from recbole_llm.core.tokens import PADDING
 from recbole_llm.core.where import matching
 from recbole_llm.tasks.whom import NEW_USER, Histories, Ids, Wanted, check_whom
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 _COMPARED = 20_000  # ids that a misspelt one is compared with
 _GROUP = 16  # columns whose maximum is taken first
@@ -74,8 +72,6 @@ class Ranker:
         where: str | None = None,
     ) -> DataFrame:
         """The best items for users: see `recbole_llm.tasks.recommend.recommend`."""
-        from pandas import concat
-
         wanted = self.wanted(users, items, histories, query, query_weight)
         allowed = self.allowed(candidates, exclude, where)
         return concat(self.stream(wanted, k, mask_history, allowed), ignore_index=True)
@@ -160,12 +156,11 @@ class Ranker:
         return np.array([known[name] for name in names], dtype=np.int64)
 
     def stream(
-        self, wanted: Wanted, k: int = 10, mask: bool = True, allowed: Any = None
+        self, wanted: Wanted, k: int, mask: bool, allowed: npt.NDArray[np.bool_]
     ) -> Iterator[DataFrame]:
         """The recommendations, some users at a time: columns user, rank, item, title, score."""
         if isinstance(k, bool) or not isinstance(k, int) or k < 1:
             raise ValueError(f"k: expected a positive int, got {k!r}")
-        allowed = self.allowed() if allowed is None else allowed
         for names, own, scores in self.batches(wanted):
             scores[:, ~allowed] = -np.inf
             if mask:
@@ -183,8 +178,6 @@ class Ranker:
         return np.take_along_axis(among, chosen, 1), np.take_along_axis(ids, chosen, 1)
 
     def _frame(self, names: list[str], best: Scores, ids: Ids) -> DataFrame:
-        from pandas import DataFrame
-
         kept = np.isfinite(best)
         ranks = np.broadcast_to(np.arange(1, kept.shape[1] + 1), kept.shape)[kept]
         tokens = self.item_tokens[ids[kept]]

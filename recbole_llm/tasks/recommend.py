@@ -13,22 +13,31 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from pandas import DataFrame
+from recbole.utils import ModelType
 
+from recbole_llm.core.tokens import vocabulary_of
+from recbole_llm.data.create import create_dataset
+from recbole_llm.data.disk import DiskDataset
 from recbole_llm.data.ranking_step import user_bytes
 from recbole_llm.data.settings import EngineSettings
-from recbole_llm.models.base import TextItemModel
-from recbole_llm.tasks.ranking import Batch, Ranker, Scores
-from recbole_llm.tasks.scoring import make_scorer
+from recbole_llm.features.encoders.base import TableSource, create_encoder
+from recbole_llm.features.prompts import item_rows, item_titles
+from recbole_llm.features.templates import PromptError
+from recbole_llm.models.base import TextItemModel, TextUserModel
+from recbole_llm.quick_start import load_data_and_model
+from recbole_llm.tasks.new_items import with_new_items
+from recbole_llm.tasks.ranking import Batch, Ranker
+from recbole_llm.tasks.scorer import Scorer, TextUserScorer
+from recbole_llm.tasks.sequential_scorer import DiskScorer, SequentialScorer
+from recbole_llm.tasks.standalone import Standalone
 from recbole_llm.tasks.whom import NEW_USER, Histories, Ids, Wanted
 
 if TYPE_CHECKING:
-    from pandas import DataFrame
     from recbole.data.dataset import Dataset
     from recbole.model.abstract_recommender import AbstractRecommender
 
     from recbole_llm.core.config import Config
-    from recbole_llm.tasks.standalone import Standalone
 
 _LISTED = 5  # ids in a message
 _TRAINED = " (models that know items by text, such as PAD, also rank later items)"
@@ -121,16 +130,12 @@ class Recommender(Ranker):
         dataset)."""
         if isinstance(source, tuple):
             return cls(*source)
-        from recbole_llm.quick_start import load_data_and_model
-
         loaded = load_data_and_model(str(source), config_file_list, config_dict, argv)
         return cls(*loaded[:3])
 
     @staticmethod
     def load(folder: str | Path) -> Standalone:
         """An exported model (``recbole-llm export``), which needs no data set."""
-        from recbole_llm.tasks.standalone import Standalone
-
         return Standalone(folder)
 
     def known_ids(self, users: Iterable[Any] | None) -> Ids:
@@ -147,10 +152,6 @@ class Recommender(Ranker):
         known: Ids = ids[~empty]
         return known
 
-    def ordered_history(self, user: int) -> Ids:
-        """Internal ids of a known user's items, in order of time where the model reads it."""
-        return self.scorer.ordered_history(user)
-
     def wanted(self, *args: Any, **kwargs: Any) -> Wanted:
         """For whom; the query is one that the model can take."""
         wanted = super().wanted(*args, **kwargs)
@@ -163,15 +164,12 @@ class Recommender(Ranker):
         """Scores of users, as many at a time as ``eval_memory_mib`` holds."""
         query = None
         if wanted.query is not None:
-            text, weight = wanted.query
-            query = (
-                torch.from_numpy(_encode(self.config, text)),
-                query_weight(self.config, text, weight),
-            )
+            vector = torch.from_numpy(_encode(self.config, wanted.query[0]))
+            query = vector, query_weight(self.config, *wanted.query)
         if wanted.known is None:
             for name, own in (wanted.new or {NEW_USER: np.zeros(0, np.int64)}).items():
                 scores = self.scorer.query([own], *query) if query else self.scorer.new(own)
-                yield [name], [own], _array(scores)
+                yield [name], [own], scores.detach().cpu().numpy()
             return
         budget = EngineSettings.of(self.config).ranking_bytes
         step = max(1, budget // user_bytes(self.config, self.dataset))
@@ -179,14 +177,12 @@ class Recommender(Ranker):
             batch = wanted.known[start : start + step]
             owns = [self.scorer.histories[user].numpy() for user in batch]
             scores = self.scorer.query(owns, *query) if query else self.scorer.known(batch)
-            yield [str(name) for name in self.user_tokens[batch]], owns, _array(scores)
+            names = [str(name) for name in self.user_tokens[batch]]
+            yield names, owns, scores.detach().cpu().numpy()
 
     @cached_property
     def titles(self) -> Mapping[str, str]:
         """Titles by item token; none where the data set describes no items."""
-        from recbole_llm.features.prompts import item_titles
-        from recbole_llm.features.templates import PromptError
-
         try:
             return item_titles(self.config, self.dataset)
         except PromptError:
@@ -195,12 +191,32 @@ class Recommender(Ranker):
     @cached_property
     def fields(self) -> Mapping[str, Sequence[str]]:
         """The columns of the ``.item`` file, by internal id."""
-        from recbole_llm.features.prompts import item_rows
-
         rows = item_rows(self.config, self.dataset)
         names = list(dict.fromkeys(name for row in rows.values() for name in row))
         owns = [rows.get(str(token), {}) for token in self.item_tokens]
         return {name: [own.get(name, "") for own in owns] for name in names}
+
+
+def make_scorer(config: Config, model: AbstractRecommender, dataset: Dataset) -> Scorer:
+    """The scorer for a trained model; `dataset` is the whole one, before or after the split.
+
+    Raises:
+        ValueError: a model that RecBole itself cannot rank the catalogue with.
+    """
+    model.eval()
+    kind = config["MODEL_TYPE"]
+    if kind == ModelType.DECISIONTREE:
+        raise ValueError(f"{config['model']} is a decision tree, which cannot recommend from here")
+    model, dataset, source = with_new_items(config, model, dataset)
+    if isinstance(model, TextUserModel):
+        return TextUserScorer(config, model, dataset)
+    if kind != ModelType.SEQUENTIAL:
+        return Scorer(config, model, dataset)
+    if isinstance(dataset, DiskDataset):
+        return DiskScorer(config, model, dataset)
+    # The split has replaced the interactions of `dataset` by rows with lists.
+    source = source or create_dataset(config, vocabulary=vocabulary_of(dataset))
+    return SequentialScorer(config, model, dataset, source)
 
 
 def query_weight(config: Config, query: str, weight: float | None) -> float:
@@ -218,15 +234,8 @@ def query_weight(config: Config, query: str, weight: float | None) -> float:
     return value
 
 
-def _array(scores: Tensor) -> Scores:
-    array: Scores = scores.detach().cpu().numpy()
-    return array
-
-
 def _encode(config: Config, query: str) -> Any:
     """The query's vector, from the encoder of the item texts, float32 [D]."""
-    from recbole_llm.features.encoders.base import TableSource, create_encoder
-
     encoder = create_encoder(config)
     if isinstance(encoder, TableSource):
         raise ValueError(  # noqa: TRY004

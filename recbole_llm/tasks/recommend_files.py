@@ -6,20 +6,18 @@ import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from pandas import DataFrame
 from tqdm import tqdm
 
 from recbole_llm.core.errors import absent
 from recbole_llm.core.lines import counted, say_meanwhile
 from recbole_llm.tasks.convert.sources import Problems
 from recbole_llm.tasks.output import kind_of, write
+from recbole_llm.tasks.ranking import Ranker
+from recbole_llm.tasks.standalone import Standalone
 from recbole_llm.tasks.whom import check_whom
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
-
-    from recbole_llm.tasks.ranking import Ranker
 
 
 def recommend_to_file(
@@ -63,8 +61,6 @@ def _loaded(
     checkpoint: str | None, folder: str | None, config_file_list: Sequence[str], argv: Sequence[str]
 ) -> Ranker:
     if folder is not None:
-        from recbole_llm.tasks.standalone import Standalone
-
         if argv or config_file_list:
             given = " ".join([*argv, *config_file_list])
             raise ValueError(

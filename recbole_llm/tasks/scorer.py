@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from recbole_llm.data.eval_loader import ItemLists
 from recbole_llm.data.split import IntArray
 from recbole_llm.data.training import training_interactions
+from recbole_llm.models.base import TextUserModel
 
 if TYPE_CHECKING:
     from recbole.data.dataset import Dataset
@@ -98,3 +100,29 @@ class Scorer:
                 f"does not have; train it without that field (load_col, numerical_features)"
             ) from error
         return torch.cat(parts)
+
+
+class TextUserScorer(Scorer):
+    """A model that needs to have seen neither the user nor the latest interactions."""
+
+    model: TextUserModel
+
+    def __init__(self, config: Config, model: AbstractRecommender, dataset: Dataset) -> None:
+        # A copy: the caller's model must not know the test interactions.
+        super().__init__(config, copy.deepcopy(model), dataset)
+        self.model.set_interactions(*self.interactions())
+
+    def known(self, users: IntArray) -> Tensor:
+        return self.model.score_users(self._ids([self.histories[u].numpy() for u in users]))
+
+    def new(self, items: IntArray) -> Tensor:
+        return self.model.score_users(self._ids([items]))
+
+    def query(self, histories: Sequence[IntArray], query: Tensor, weight: float) -> Tensor:
+        return self.model.score_users(self._ids(histories), query.to(self.device), weight)
+
+    def require_query(self) -> None:
+        pass
+
+    def _ids(self, histories: Sequence[IntArray]) -> list[Tensor]:
+        return [torch.from_numpy(items).to(self.device) for items in histories]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -119,7 +120,7 @@ class Standalone(Ranker):
         Raises:
             ValueError: onnxruntime is not installed, or cannot read it.
         """
-        with needing("an exported model", "'recbole-llm[serving]'"):
+        with needing("an exported model"):
             import onnxruntime
         try:
             options = onnxruntime.SessionOptions()
@@ -162,7 +163,7 @@ class Standalone(Ranker):
         """Scores of users, as many at a time as fit some megabytes."""
         step = max(1, _STEP_BYTES // (4 * len(self.item_tokens)))
         people = self._people(wanted)
-        while batch := [person for _, person in zip(range(step), people)]:
+        while batch := list(islice(people, step)):
             names, owns = [name for name, _ in batch], [own for _, own in batch]
             scores = np.full((len(batch), len(self.item_tokens)), -np.inf, np.float32)
             np.matmul(self.states(owns), self.vectors.T, out=scores[:, 1:])

@@ -74,7 +74,8 @@ def zero_shot(
     _warn_of_shared_vectors([*tasks, unseen])
     say_begin([task.dataset for task in tasks], unseen.dataset, unseen.config, part)
     score, best = _train(tasks, part)
-    copy_part(tasks[0], unseen, part)
+    getattr(unseen.model, part).load_state_dict(getattr(tasks[0].model, part).state_dict())
+    unseen.model.eval()
     if saved:
         unseen.trainer._save_checkpoint(-1)
     others = references(unseen.config, unseen.train.dataset)
@@ -168,12 +169,6 @@ def _train(tasks: Sequence[Task], part: str) -> tuple[float, dict[str, Any]]:
     if trainer.best_state is not None:
         mixed.load_state_dict(trainer.best_state)
     return score, best
-
-
-def copy_part(source: Task, target: Task, part: str) -> None:
-    """Put a copy of one model's part into another of the same shapes."""
-    getattr(target.model, part).load_state_dict(getattr(source.model, part).state_dict())
-    target.model.eval()
 
 
 def _check_widths(tasks: Sequence[Task], part: str) -> None:

@@ -83,7 +83,7 @@ def adapted_writer(source: Source, dtype: torch.dtype, folder: str, key: str) ->
     Raises:
         EncoderError: it cannot be read, or the adapter is of another model.
     """
-    with needing(key, "'recbole-llm[lora]'", EncoderError):
+    with needing(key, EncoderError):
         from peft import PeftModel
     writer: Any = source.model(dtype, _writer(sees_pictures(source)))
     try:

@@ -35,7 +35,7 @@ def hub_folder(name: str, revision: str | None, key: str = "encoder_model") -> P
     Raises:
         EncoderError: it is neither in the cache nor to be had.
     """
-    with needing("the hub", "huggingface-hub", EncoderError):
+    with needing("the hub", EncoderError):
         from huggingface_hub import snapshot_download
     try:
         folder = Path(snapshot_download(name, revision=revision, local_files_only=True))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 from collections.abc import Sequence
@@ -44,7 +43,7 @@ def _end_with_parent() -> None:
 def run_trial(files: Sequence[str], argv: Sequence[str]) -> None:
     """Train and validate, without test and checkpoint; the best score goes to ``output``."""
     from recbole_llm.core.config import Config
-    from recbole_llm.core.files import OTHER_FOLDER, write_whole
+    from recbole_llm.core.files import OTHER_FOLDER, write_json
     from recbole_llm.steps import build_model, build_trainer, load_data, start
 
     config = Config(config_file_list=files, argv=argv)
@@ -52,5 +51,4 @@ def run_trial(files: Sequence[str], argv: Sequence[str]) -> None:
     _, train_data, valid_data, _ = load_data(config)
     trainer = build_trainer(config, build_model(config, train_data._dataset))
     score, _ = trainer.fit(train_data, valid_data, saved=False, show_progress=False)
-    best = json.dumps({"best_valid_score": float(score)})
-    write_whole(config["output"], best.encode(), OTHER_FOLDER)
+    write_json(config["output"], {"best_valid_score": float(score)}, OTHER_FOLDER)

@@ -15,9 +15,8 @@ from recbole.utils import ModelType
 from recbole_llm.core.checks import key_marks
 from recbole_llm.core.config import Config
 from recbole_llm.core.marks import Mark
-from recbole_llm.core.protocols import PROTOCOLS
 from recbole_llm.core.recbole_data import RecBoleData
-from recbole_llm.core.recbole_evaluation import RecBoleEvaluation
+from recbole_llm.core.recbole_evaluation import PROTOCOLS, RecBoleEvaluation
 from recbole_llm.core.schema import parse_command_line
 from recbole_llm.data.create import check_files
 from recbole_llm.data.settings import EngineSettings

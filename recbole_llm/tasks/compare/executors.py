@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 import time
@@ -10,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any
 
 from recbole_llm.core import cluster
 from recbole_llm.core.errors import check_choice, one_line
@@ -19,33 +18,6 @@ from recbole_llm.core.files import OTHER_FOLDER, alone
 EXECUTORS = ("local", "ray")
 _PAUSE = 0.2  # seconds between two looks
 _LAST_WAIT = 30.0  # seconds that a stopped run has to be gone
-
-
-class Started(Protocol):
-    """A run that was started."""
-
-    def poll(self) -> int | str | None:
-        """None while it runs; then its exit status, or words where there is none."""
-
-    def kill(self) -> None:
-        """End it, and wait until it is gone."""
-
-
-class Executor(Protocol):
-    """Starts runs; what they read and write lies in folders that both see."""
-
-    @property
-    def at_once(self) -> int:
-        """How many are to run together."""
-
-    def start(self, command: Sequence[str], output: Path, gpu: bool) -> Started:
-        """Start a process.
-
-        Args:
-            command: program and arguments.
-            output: file of what it says.
-            gpu: whether it may use one.
-        """
 
 
 @contextmanager
@@ -65,7 +37,7 @@ def alone_in(root: Path) -> Iterator[None]:
 
 @contextmanager
 def open_executor(
-    name: str = "local", at_once: int = 1, ray_address: str | None = None
+    name: str, at_once: int = 1, ray_address: str | None = None
 ) -> Iterator[Executor]:
     """The executor of a name; what it needs is there within it.
 
@@ -88,13 +60,23 @@ def open_executor(
 
 
 class Local:
-    """Processes of this machine, among which its cores are shared."""
+    """Processes of this machine, among which its cores are shared.
+
+    Args:
+        at_once: how many are to run together.
+    """
 
     def __init__(self, at_once: int) -> None:
         self.at_once = at_once
 
     def start(self, command: Sequence[str], output: Path, gpu: bool) -> Process:
-        """Start it; the GPU is the one that the run's `gpu_id` names."""
+        """Start a process; its GPU is the one that the run's `gpu_id` names.
+
+        Args:
+            command: program and arguments.
+            output: file of what it says.
+            gpu: whether it may use one.
+        """
         threads = max(1, (os.cpu_count() or 1) // self.at_once)
         return Process(command, output, {"OMP_NUM_THREADS": str(threads), **os.environ})
 
@@ -120,17 +102,17 @@ class Process:
 
     def kill(self) -> None:
         """End it, and wait until it is gone."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+        self._process.kill()
         self._process.wait()
 
 
 class Ray:
     """Tasks of a Ray cluster: each waits until there is room, and starts a process where it is.
+    What runs read and write lies in folders that all machines see.
 
     Args:
         ray: the module, connected.
-        at_once: tasks.
+        at_once: how many are to run together.
     """
 
     def __init__(self, ray: ModuleType, at_once: int) -> None:
@@ -170,6 +152,7 @@ class _Task:
         self._ray, self._ref = ray, ref
 
     def poll(self) -> int | str | None:
+        """As of `Process`; words where there is no exit status."""
         if not self._ended(0):
             return None
         try:
@@ -183,3 +166,7 @@ class _Task:
 
     def _ended(self, seconds: float) -> bool:
         return bool(self._ray.wait([self._ref], timeout=seconds)[0])
+
+
+Executor = Local | Ray
+Started = Process | _Task

@@ -37,11 +37,10 @@ class Catalogue:
         self.config, self.dataset = config, create_dataset(config)
         self.items = [str(token) for token in self.dataset.field2id_token[self.dataset.iid_field]]
         self.users = [str(token) for token in self.dataset.field2id_token[self.dataset.uid_field]]
-        inter = self.dataset.inter_feat
-        self._users = np.asarray(inter[self.dataset.uid_field])
-        self._items = np.asarray(inter[self.dataset.iid_field])
-        time = self.dataset.time_field
-        self._order = np.argsort(np.asarray(inter[time]), kind="stable") if time in inter else None
+        inter, time = self.dataset.inter_feat, self.dataset.time_field
+        order = np.argsort(np.asarray(inter[time]), kind="stable") if time in inter else slice(None)
+        self._users = np.asarray(inter[self.dataset.uid_field])[order]
+        self._items = np.asarray(inter[self.dataset.iid_field])[order]
         self.counts = np.bincount(self._items, minlength=len(self.items))
         try:
             self.titles: Mapping[str, str] = item_titles(config, self.dataset)
@@ -54,12 +53,7 @@ class Catalogue:
 
     def history(self, user: str, without: set[str]) -> list[str]:
         """A user's last items, in order of time, without those that are held out."""
-        rows = np.flatnonzero(self._users == self.users.index(user))
-        if self._order is not None:
-            place = np.empty(len(self._order), np.int64)
-            place[self._order] = np.arange(len(self._order))
-            rows = rows[place[rows].argsort()]
-        names = [self.items[i] for i in self._items[rows]]
+        names = [self.items[i] for i in self._items[self._users == self.users.index(user)]]
         return [name for name in names if name not in without][-_HISTORY:]
 
 

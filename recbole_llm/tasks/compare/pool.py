@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -87,14 +88,12 @@ def run_jobs(
         each as it ends. Those that run when this generator is closed are killed.
     """
     running: list[_Running[T]] = []
-    more = True
     try:
-        while running or more:
-            while more and len(running) < executor.at_once:
-                job = next(jobs, None)
-                more = job is not None
-                if job is not None:
-                    running.append(_start(job, executor))
+        while True:
+            for job in islice(jobs, executor.at_once - len(running)):
+                running.append(_start(job, executor))
+            if not running:
+                return
             for one in list(running):
                 status = one.process.poll()
                 stopped = one.listen() and status is None

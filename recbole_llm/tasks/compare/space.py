@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from recbole_llm.core.checks import settings_classes
@@ -90,17 +90,15 @@ def _choices(key: str, text: str) -> tuple[Any, ...]:
 
 def defaults(space: Space, config: Mapping[str, Any]) -> dict[str, Any]:
     """What the settings are now, of those that lie in the space."""
-    return dict(_inside(space, config))
-
-
-def _inside(space: Space, config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    found: dict[str, Any] = {}
     for key, where in space.items():
         value = config[key]
         if isinstance(where, Between):
             if isinstance(value, (int, float)) and where.low <= value <= where.high:
-                yield key, float(value)
+                found[key] = float(value)
         elif value in where:
-            yield key, str(where[where.index(value)])  # 0 stands for 0.0, too
+            found[key] = str(where[where.index(value)])  # 0 stands for 0.0, too
+    return found
 
 
 def distributions(space: Space) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from recbole.evaluator.register import smaller_metrics
+
 from recbole_llm.tasks.compare.cells import Cell
 from recbole_llm.tasks.compare.paired import Tested, against
 
@@ -104,22 +106,16 @@ def summarise(cells: Sequence[Cell], failures: Mapping[Cell, str], baseline: str
     reasons = {cell.name: why for cell, why in failures.items()}
     if not done:
         raise ValueError(f"no run ended well; {'; '.join(f'{k}: {v}' for k, v in reasons.items())}")
-    by_label: dict[str, list[Cell]] = {}
-    for cell in done:
-        by_label.setdefault(cell.entry.label, []).append(cell)
+    labels = dict.fromkeys(cell.entry.label for cell in done)
+    by_label = {label: [cell for cell in done if cell.entry.label == label] for label in labels}
     first = done[0].result
     rows = [_row(label, own) for label, own in by_label.items()]
     metrics = _metrics(first, rows)
+    smaller = {metric for metric in metrics if metric.partition("@")[0] in smaller_metrics}
     sizes = ", ".join(f"{number:,} {what}" for what, number in first["data"]["size"].items())
-    summary = Summary(
-        rows,
-        metrics,
-        _smaller(metrics),
-        baseline,
-        first["protocol"],
-        f"{first['dataset']}: {sizes}",
-        failures=reasons,
-    )
+    dataset = f"{first['dataset']}: {sizes}"
+    summary = Summary(rows, metrics, smaller, baseline, first["protocol"], dataset)
+    summary.failures = reasons
     if baseline in by_label:
         others = {label: own for label, own in by_label.items() if label != baseline}
         summary.tests = against(by_label[baseline], others, metrics)
@@ -147,10 +143,9 @@ def _row(label: str, cells: Sequence[Cell]) -> Row:
 
 def _spreads(results: Sequence[Mapping[str, float]]) -> dict[str, Spread]:
     names = [name for name in results[0] if all(name in result for result in results)]
-    found = {name: [result[name] for result in results] for name in names}
     return {
-        name: Spread.of([math.nan if value is None else value for value in values])
-        for name, values in found.items()
+        name: Spread.of([math.nan if run[name] is None else run[name] for run in results])
+        for name in names
     }
 
 
@@ -159,9 +154,3 @@ def _metrics(first: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
     deciding = first["valid_metric"].lower()
     common = [name for name in rows[0].test if all(name in row.test for row in rows)]
     return sorted((m for m in common if not m.endswith(")")), key=lambda m: m != deciding)
-
-
-def _smaller(metrics: Sequence[str]) -> set[str]:
-    from recbole.evaluator.register import smaller_metrics
-
-    return {metric for metric in metrics if metric.partition("@")[0] in smaller_metrics}

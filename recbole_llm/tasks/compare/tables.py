@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import click
@@ -27,13 +28,10 @@ def write_tables(summary: Summary, root: Path) -> None:
 
 def screen(summary: Summary) -> Iterator[str]:
     """The table for a terminal, and what it says in words; bold and underlined as in Markdown."""
-    yield from aligned(list(_rows(summary, _style(bold=True), _style(underline=True))))
+    best, second = partial(click.style, bold=True), partial(click.style, underline=True)
+    yield from aligned(list(_rows(summary, best, second)))
     yield ""
     yield from sentences(summary)
-
-
-def _style(**how: bool) -> Callable[[str], str]:
-    return lambda text: click.style(text, **how)
 
 
 def markdown(summary: Summary) -> Iterator[str]:
@@ -49,7 +47,7 @@ def _rows(
     """The table's cells, the head first."""
     yield ["model", "seeds", *summary.metrics, f"valid {summary.metrics[0]}", "time", "memory"]
     for row in summary.rows:
-        cells = [_marked(summary, row, metric, best, second, " ± ") for metric in summary.metrics]
+        cells = _marked(summary, row, best, second, " ± ")
         valid = row.valid.get(summary.metrics[0])
         memory = "-" if row.memory is None else f"{row.memory:,.0f} MiB"
         yield [
@@ -66,12 +64,10 @@ def latex(summary: Summary) -> Iterator[str]:
     yield " & ".join(["Model", *map(_escaped, summary.metrics)]) + r" \\"
     yield r"\midrule"
     bold, underline = r"\textbf{{{}}}".format, r"\underline{{{}}}".format
+    dagger = r"$^\dagger$"
     for row in summary.rows:
-        cells = [
-            _marked(summary, row, metric, bold, underline, r"\,$\pm$\,").replace("†", r"$^\dagger$")
-            for metric in summary.metrics
-        ]
-        yield " & ".join([_escaped(row.label), *cells]) + r" \\"
+        cells = " & ".join(_marked(summary, row, bold, underline, r"\,$\pm$\,"))
+        yield rf"{_escaped(row.label)} & {cells.replace('†', dagger)} \\"
     yield r"\bottomrule"
     yield r"\end{tabular}"
 
@@ -83,17 +79,17 @@ def _escaped(text: str) -> str:
 def _marked(
     summary: Summary,
     row: Row,
-    metric: str,
     best: Callable[[str], str],
     second: Callable[[str], str],
     between: str,
-) -> str:
-    text = number(row.test[metric], between)
-    order = summary.order(metric)
-    if len(summary.rows) > 1 and row.label in order[:2]:
-        text = (best, second)[order.index(row.label)](text)
-    test = summary.tested(row.label, metric)
-    return f"{text}†" if test is not None and test.significant else text
+) -> Iterator[str]:
+    """A row's numbers, the best two of each column and the significant ones marked."""
+    for metric in summary.metrics:
+        text, order = number(row.test[metric], between), summary.order(metric)
+        if len(summary.rows) > 1 and row.label in order[:2]:
+            text = (best, second)[order.index(row.label)](text)
+        test = summary.tested(row.label, metric)
+        yield f"{text}†" if test is not None and test.significant else text
 
 
 def number(spread: Spread, between: str) -> str:
@@ -105,8 +101,7 @@ def number(spread: Spread, between: str) -> str:
 
 def _short(value: float) -> str:
     """Four decimals, without the zero before the point."""
-    text = f"{value:.4f}"
-    return re.sub(r"^(-?)0\.", r"\1.", text)
+    return re.sub(r"^(-?)0\.", r"\1.", f"{value:.4f}")
 
 
 def sentences(summary: Summary) -> Iterator[str]:

@@ -99,7 +99,7 @@ def find(
     if trials < 1:
         raise ValueError(f"trials: expected at least 1, got {trials}")
     check_parts(entry, ["validation"])
-    space, name = space_of(entry, search), _name(entry)
+    space, name = space_of(entry, search), f"{entry.slug}-{run_key(entry.config)[:10]}"
     if search is not None:  # a study has one space
         name += f"-{digest(str(sorted(space.items())))[:6]}"
     study = _study(name, entry, space, root, executor.at_once)
@@ -134,13 +134,9 @@ def _told(study: Study, label: str, ended: Ended[Trial], folder: Path, live: Liv
     live.failed(label, name, ended.seconds, f"failed: {error}")
 
 
-def _name(entry: Entry) -> str:
-    return f"{entry.slug}-{run_key(entry.config)[:10]}"
-
-
 def _study(name: str, entry: Entry, space: Space, root: Path, at_once: int) -> Study:
     """The study of this name, new or where it stood; its first trial is of the defaults."""
-    with needing("tuning", "'recbole-llm[compare]'"):
+    with needing("tuning"):
         import optuna
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     config = entry.config

@@ -55,8 +55,10 @@ class Interactions:
                 file.seek(0)
                 file.truncate()
                 self._start()
-            self._check()
             summary = self.summary
+            if not summary.interactions:
+                found = "; ".join([*self.source.problems, *self.problems]) or "it has no rows"
+                raise ValueError(f"'{self.source}': not one row can be used: {found}")
             summary.users, summary.items = len(self.users), len(self.items)
             summary.problems += [*self.source.problems, *self.wrong.values(), *self.problems]
             yield self.items
@@ -97,9 +99,7 @@ class Interactions:
                 values = fields.values(role, rows[role])
                 kept &= self._readable(role, values, rows[role], lines, kept, fields)
                 rows[role] = values
-        rows, lines = rows[kept], lines[kept]
-        new = ~self._repeated(chunk.drop(columns=LINE)[kept], lines)
-        rows = rows[new]
+        rows = rows[kept][~self._repeated(chunk.drop(columns=LINE)[kept], lines[kept])]
         self._count(rows)
         return rows
 
@@ -154,11 +154,6 @@ class Interactions:
             times = rows["time"]
             self.summary.first = float(np.fmin(self.summary.first, times.min()))
             self.summary.last = float(np.fmax(self.summary.last, times.max()))
-
-    def _check(self) -> None:
-        if not self.summary.interactions:
-            found = "; ".join([*self.source.problems, *self.problems]) or "it has no rows"
-            raise ValueError(f"'{self.source}': not one row can be used: {found}")
 
 
 class _Seen:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from pandas import DataFrame
@@ -20,43 +21,40 @@ from recbole_llm.tasks.convert.summary import Roles, Summary
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
 
+@dataclass
 class Items:
     """One pass over the items."""
 
-    def __init__(
-        self,
-        source: Source,
-        roles: Roles,
-        summary: Summary,
-        bought: set[str],
-        progress: Callable[[int], None],
-        apart: bool,  # a table of their own, with one row an item
-    ) -> None:
-        self.source, self.roles, self.summary, self.progress = source, roles, summary, progress
-        self.apart = apart
-        self.bought, self.problems = bought, Problems()
-        self.item, self.kinds = "", dict[str, str]()
-        self.numbers: dict[str, Numbers] = {}  # {column: how it writes numbers, if not as we do}
-        self.seen: set[str] = set()
+    source: Source
+    roles: Roles
+    summary: Summary
+    bought: set[str]
+    progress: Callable[[int], None]
+    apart: bool  # a table of their own, with one row an item
+    problems: Problems = field(default_factory=Problems)
+    item: str = ""  # the column of the ids
+    kinds: dict[str, str] = field(default_factory=dict)  # {column: type}
+    numbers: dict[str, Numbers] = field(default_factory=dict)  # {column: its own form of numbers}
+    seen: set[str] = field(default_factory=set)
 
     def write(self) -> None:
         """Write the ``.item`` file."""
-        folder, own = self.summary.folder, Problems()
-        self.source.problems = own  # what was wrong with interactions was said
+        folder = self.summary.folder
+        self.source.problems = Problems()  # what was wrong with interactions was said
         with written_whole(folder / f"{folder.name}.item", OTHER_FOLDER) as file:
             for chunk in self.source.chunks():
                 if not self.item:
                     self._begin(chunk)
-                    header = ["item_id:token", *(f"{n}:{k}" for n, k in self._fields().items())]
-                    file.write(("\t".join(header) + "\n").encode("utf-8"))
+                    header = "\t".join(["item_id:token", *self._fields()])
+                    file.write(f"{header}\n".encode())
                 file.write(as_lines(self._rows(chunk)))
                 self.progress(len(chunk))
         self.summary.described = len(self.bought & self.seen)
         self.summary.listed = len(self.seen - {"", PADDING})
         without = sorted(self.bought - self.seen)
         self.problems.add("items with interactions but no row", without)
-        own = own if self.apart else Problems()
-        self.summary.problems += [f"'{self.source}': {what}" for what in (*own, *self.problems)]
+        found = [*(self.source.problems if self.apart else ()), *self.problems]
+        self.summary.problems += [f"'{self.source}': {what}" for what in found]
 
     def _begin(self, chunk: DataFrame) -> None:
         names = [str(name) for name in chunk if name != LINE]
@@ -68,20 +66,19 @@ class Items:
         for name in texts:
             there("text", name, names, self.source)
         self.kinds = {name: self._kind(name, chunk[name]) for name in texts}
-        fields = (f"{n}:{k}" for n, k in self._fields().items())
         own = {self.item: "item_id:token"} if self.apart else {}
-        self.summary.of_items = {**own, **dict(zip(self.kinds, fields))}
+        self.summary.of_items = {**own, **dict(zip(self.kinds, self._fields()))}
         self.summary.one_table = not self.apart
 
-    def _fields(self) -> dict[str, str]:
-        """{name of the field: its type}."""
+    def _fields(self) -> list[str]:
+        """The fields of the columns, in order, with their types."""
         fields: dict[str, str] = {}
         for name, kind in self.kinds.items():
-            field = field_name(name)
-            while field in fields or field == "item_id":
-                field += "_2"
-            fields[field] = kind
-        return fields
+            own = field_name(name)
+            while own in fields or own == "item_id":
+                own += "_2"
+            fields[own] = kind
+        return [f"{own}:{kind}" for own, kind in fields.items()]
 
     def _rows(self, chunk: DataFrame) -> DataFrame:
         ids = [one_line(text) for text in chunk[self.item]]

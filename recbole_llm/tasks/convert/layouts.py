@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from pandas import DataFrame
@@ -33,9 +32,8 @@ class _Movies(Source):
             yield chunk
 
 
-@dataclass(frozen=True)
-class MovieLens:
-    """The two files of a ``ml-*`` folder."""
+class _Layout(NamedTuple):
+    """The two files of a ``ml-*`` folder, and how they are written."""
 
     ratings: str
     movies: str
@@ -44,20 +42,11 @@ class MovieLens:
     movie_names: tuple[str, ...] | None = None
     encoding: str = "utf-8-sig"
 
-    def sources(self, folder: Path) -> tuple[Source, Source]:
-        """Interactions and items."""
-        names = _RATINGS if self.movie_names else None
-        own: dict[str, Any] = {"encoding": self.encoding}
-        return (
-            Source(folder / self.ratings, self.separator, names, **own),
-            _Movies(folder / self.movies, self.movie_separator, self.movie_names, **own),
-        )
-
 
 _MOVIELENS = (
-    MovieLens("ratings.csv", "movies.csv"),
-    MovieLens("ratings.dat", "movies.dat", "::", "::", ("movieId", "title", "genres"), "latin-1"),
-    MovieLens("u.data", "u.item", "\t", "|", _MOVIES_100K, "latin-1"),
+    _Layout("ratings.csv", "movies.csv"),
+    _Layout("ratings.dat", "movies.dat", "::", "::", ("movieId", "title", "genres"), "latin-1"),
+    _Layout("u.data", "u.item", "\t", "|", _MOVIES_100K, "latin-1"),
 )
 # Columns of the items that say something, by one that only this layout has. Amazon's metadata of
 # 2018 and of 2023 have pictures, prices in words and lists of other products besides.
@@ -75,12 +64,17 @@ def movielens(folder: Path) -> tuple[Source, Source]:
     Raises:
         ValueError: the folder is of another kind.
     """
-    for layout in _MOVIELENS:
-        if (folder / layout.ratings).is_file() and (folder / layout.movies).is_file():
-            return layout.sources(folder)
-    names = ", ".join(f"{one.ratings} with {one.movies}" for one in _MOVIELENS)
+    for one in _MOVIELENS:
+        ratings, movies = folder / one.ratings, folder / one.movies
+        if ratings.is_file() and movies.is_file():
+            names = _RATINGS if one.movie_names else None
+            return (
+                Source(ratings, one.separator, names, one.encoding),
+                _Movies(movies, one.movie_separator, one.movie_names, one.encoding),
+            )
+    known = ", ".join(f"{one.ratings} with {one.movies}" for one in _MOVIELENS)
     raise ValueError(
-        f"'{folder}' is a folder without the files of a MovieLens data set ({names}); name the "
+        f"'{folder}' is a folder without the files of a MovieLens data set ({known}); name the "
         f"file of interactions, and with --items that of the items"
     )
 

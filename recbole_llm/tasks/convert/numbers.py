@@ -126,7 +126,10 @@ def _of_units(values: Sequence[_Value]) -> str:
     first = {value.unit: value.text for value in reversed(values)}
     if "%" not in first:
         first.pop("", None)
-    return f"{_both(first)} have different units" if len(first) > 1 else ""
+    if len(first) < 2:
+        return ""
+    one, two = sorted(first.values())[:2]
+    return f"'{one}' and '{two}' have different units"
 
 
 def _of_decimals(values: Sequence[_Value], fits: Sequence[str]) -> str:
@@ -147,8 +150,3 @@ def _thousands(values: Sequence[_Value], unclear: list[_Value], decimal: str) ->
     if not any(value.unit not in ("", "%") for value in values) or not lengths - {0, 3}:
         return []
     return [value for value in unclear if decimal in value.text]
-
-
-def _both(first: dict[str, str]) -> str:
-    one, two = sorted(first.values())[:2]
-    return f"'{one}' and '{two}'"

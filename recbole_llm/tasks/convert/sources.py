@@ -178,7 +178,7 @@ class Source:
             yield as_texts(frame.reindex(columns=columns))
 
     def _parquet(self) -> Iterator[DataFrame]:
-        with needing("a Parquet file", "pyarrow"):
+        with needing("a Parquet file"):
             from pyarrow import ArrowInvalid, parquet
         try:
             file = parquet.ParquetFile(self.path)

@@ -81,29 +81,29 @@ class Summary:
 
     def lines(self) -> list[str]:
         """A table, and what to do next."""
-        rows = [("written", f"{self.folder}/{self.folder.name}.inter" + self._item_file())]
-        rows += [("columns", ", ".join(f"{a} → {b}" for a, b in self.columns.items()))]
-        if self.of_items:
-            rows += [("of items", ", ".join(f"{a} → {b}" for a, b in self.of_items.items()))]
+        folder, timed = self.folder, bool(np.isfinite(self.first))
+        items = "" if self.described is None else f", {folder.name}.item"
         used = {**self.columns, **(self.of_items if self.one_table else {})}
-        unused = [name for name in self.given if name not in used]
-        rows += [("unused", ", ".join(unused))] if unused else []
         counts = (self.users, "user"), (self.items, "item"), (self.interactions, "interaction")
-        rows += [("size", ", ".join(counted(number, what) for number, what in counts))]
-        rows += [("times", f"{_day(self.first)} to {_day(self.last)}")] if self._timed() else []
+        times = f"{_day(self.first)} to {_day(self.last)}"
         timeless = f"none: sequential models need them ({self.time_option})"
-        rows += [] if self._timed() else [("times", timeless)]
-        if self.described is not None:
-            rows += [("texts", self._texts())]
-        if self.replaced:
-            rows += [("replaced", ", ".join(self.replaced))]
-        rows += [("mind", problem) for problem in self.problems]
-        model = "BPR" if not self._timed() else "PAD" if self.described else "SASRec"
-        arguments = [f"--model={model}", f"--dataset={self.folder.name}"]
-        if self.folder.parent != Path("dataset"):
-            arguments.append(f"--data_path={self.folder.parent}")
-        rows += [("next", f"recbole-llm run {shlex.join(arguments)}")]
-        return [f"{name:8} {text}" for name, text in rows]
+        model = "BPR" if not timed else "PAD" if self.described else "SASRec"
+        arguments = [f"--model={model}", f"--dataset={folder.name}"]
+        if folder.parent != Path("dataset"):
+            arguments.append(f"--data_path={folder.parent}")
+        rows = [
+            ("written", f"{folder}/{folder.name}.inter{items}"),
+            ("columns", ", ".join(f"{a} → {b}" for a, b in self.columns.items())),
+            ("of items", ", ".join(f"{a} → {b}" for a, b in self.of_items.items())),
+            ("unused", ", ".join(name for name in self.given if name not in used)),
+            ("size", ", ".join(counted(number, what) for number, what in counts)),
+            ("times", times if timed else timeless),
+            ("texts", self._texts() if items else ""),
+            ("replaced", ", ".join(self.replaced)),
+            *(("mind", problem) for problem in self.problems),
+            ("next", f"recbole-llm run {shlex.join(arguments)}"),
+        ]
+        return [f"{name:8} {text}" for name, text in rows if text]
 
     def _texts(self) -> str:
         parts = [f"of {self.described:,} of {self.items:,} items"]
@@ -111,12 +111,6 @@ class Summary:
         parts += [f"{counted(without, 'more item')} without interactions"] if without else []
         parts += [f"{counted(self.blank, 'row')} without text"] if self.blank else []
         return "; ".join(parts)
-
-    def _item_file(self) -> str:
-        return "" if self.described is None else f", {self.folder.name}.item"
-
-    def _timed(self) -> bool:
-        return bool(np.isfinite(self.first))
 
 
 def _day(seconds: float) -> str:
