@@ -89,7 +89,7 @@ def _where(config: Config, cls: type[Any]) -> type[Any]:
 def _class_of(config: Config) -> type[Any]:
     spec = get_registry().models.get(config["model"])
     if spec is not None and spec.dataset is not None:
-        return resolve(spec.dataset)  # type: ignore[no-any-return]
+        return resolve(spec.dataset)
     return dataset_class_of(config["model"], config["MODEL_TYPE"])
 
 

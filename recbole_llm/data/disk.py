@@ -104,8 +104,7 @@ class DiskDataset(SequentialDataset):
         """Split; leave-one-out without sorting the rows in memory."""
         args = self.config["eval_args"]
         if args["order"] != "TO" or "LS" not in (args["split"] or ()):
-            built: list[SequentialDataset] = super().build()
-            return built
+            return super().build()
         self._change_feat_format()
         return self._leave_one_out(args["split"]["LS"])
 

@@ -121,8 +121,7 @@ class FullSortEvalDataLoader(RecBoleFullSortEvalDataLoader, IndexDataLoader):  #
     def collate_fn(self, index: Tensor) -> tuple[Interaction, Any, Tensor, Tensor]:
         """Users (or sequences), history to mask, rows of positives, positives."""
         if self.is_sequential:
-            batch: tuple[Interaction, Any, Tensor, Tensor] = super().collate_fn(index)
-            return batch
+            return super().collate_fn(index)
         users = self.uid_list[index].numpy()
         history = self.uid2history_item.pairs(users)
         return (take(self.user_df, index), history, *self.uid2positive_item.pairs(users))

@@ -57,8 +57,7 @@ class UsedItems:
             return np.zeros(len(users), dtype=np.bool_)
         wanted = users * self.item_num + items
         place = np.minimum(np.searchsorted(self.keys, wanted), len(self.keys) - 1)
-        found: Mask = self.keys[place] == wanted
-        return found
+        return self.keys[place] == wanted
 
     def counts(self) -> IntArray:
         """Number of items of each user, int [n_users]."""
@@ -96,8 +95,7 @@ class _Draws:
     sampling: Callable[[int], IntArray]
 
     def _get_candidates_list(self) -> list[int]:
-        items: list[int] = training_interactions(self.train_split)[1].tolist()
-        return items
+        return training_interactions(self.train_split)[1].tolist()
 
     def _build_alias_table(self) -> None:
         super()._build_alias_table()  # type: ignore[misc]

@@ -86,8 +86,7 @@ class SequentialDataset(FileDataset, RecBoleSequentialDataset):  # type: ignore[
     ) -> list[SequentialDataset]:
         """Split each group's rows (or all rows) in order by ratio; RecBole's rounding."""
         if group_by is None:
-            splits: list[SequentialDataset] = super().split_by_ratio(ratios, group_by)
-            return splits
+            return super().split_by_ratio(ratios, group_by)
         normal = [ratio / sum(ratios) for ratio in ratios]
         groups = self._grouped_index(self.inter_feat[group_by].numpy())
         sizes, which = np.unique(groups.sizes, return_inverse=True)
@@ -100,8 +99,7 @@ class SequentialDataset(FileDataset, RecBoleSequentialDataset):  # type: ignore[
     ) -> list[SequentialDataset]:
         """Test: rows later than a global point in time; the rest by ratio within each group."""
         if group_by is None or self.time_field not in self.inter_feat:
-            splits: list[SequentialDataset] = super().time_based_split(ratios, group_by)
-            return splits  # raises RecBole's error
+            return super().time_based_split(ratios, group_by)  # raises RecBole's error
         train, _, test = (ratio / sum(ratios) for ratio in ratios)
         times = order_key(self.inter_feat, self.time_field)
         boundary = np.percentile(times, 100 * (1 - test))

@@ -86,8 +86,7 @@ class Groups:
     @property
     def starts(self) -> IntArray:
         """Where each group begins in ``rows``, int [G]."""
-        starts: IntArray = np.cumsum(self.sizes) - self.sizes
-        return starts
+        return np.cumsum(self.sizes) - self.sizes
 
     def __iter__(self) -> Iterator[IntArray]:
         return iter(np.split(self.rows, np.cumsum(self.sizes)[:-1]))
@@ -98,8 +97,7 @@ class Groups:
     def sums(self, values: Any) -> IntArray:
         """Sum of a value per row, [R], over each group, int [G]."""
         total: IntArray = np.concatenate([[0], np.cumsum(values[self.rows], dtype=np.int64)])
-        sums: IntArray = total[self.starts + self.sizes] - total[self.starts]
-        return sums
+        return total[self.starts + self.sizes] - total[self.starts]
 
     def cut(self, ends: Sequence[IntArray]) -> list[IntArray]:
         """Cut every group into parts, and put the groups' parts together.

@@ -97,8 +97,7 @@ def _counts(parts: Iterable[IntArray], size: int) -> IntArray:
 
 
 def _column(inter: Any, field: str) -> IntArray:
-    column: IntArray = inter[field].numpy()
-    return column
+    return inter[field].numpy()
 
 
 def _user_time_order(dataset: Dataset, users: IntArray) -> IntArray:

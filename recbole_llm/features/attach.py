@@ -66,8 +66,7 @@ def features_of(dataset: Dataset, config: Config | None = None) -> Features:
 
 def attached(dataset: Dataset) -> Mapping[str, EmbeddingTable]:
     """The features that a data set holds by now."""
-    features: Mapping[str, EmbeddingTable] = vars(dataset).get("features", {})
-    return features
+    return vars(dataset).get("features", {})
 
 
 def item_embeddings(config: Config, dataset: Dataset) -> EmbeddingTable:

@@ -155,8 +155,7 @@ class _Contents:
         contents = [self._contents[key] for key in texts]
         images = [self._open(key, file) for key, (_, file) in zip(texts, contents, strict=True)]
         texts_read = [text for text, _ in contents]
-        vectors: Matrix = self._encoder.encode_contents(texts_read, images)
-        return vectors
+        return self._encoder.encode_contents(texts_read, images)
 
     def _open(self, key: str, file: Path | None) -> Image | None:
         if file is None:

@@ -220,8 +220,7 @@ def _say_new(count: int) -> None:
 
 def _override(hook: str, config: Config, dataset: Dataset) -> Mapping[str, str] | None:
     caller = getattr(get_plugin_manager().hook, hook)
-    texts: Mapping[str, str] | None = caller(config=config, dataset=dataset)
-    return texts
+    return caller(config=config, dataset=dataset)
 
 
 def _given(texts: Mapping[str, str], tokens: Sequence[str]) -> Texts:

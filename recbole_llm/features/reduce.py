@@ -34,8 +34,7 @@ class Components(NamedTuple):
 
 def has_vector(matrix: Rows) -> npt.NDArray[np.bool_]:
     """Which rows are vectors, not zeros: [n, D] -> [n]."""
-    found: npt.NDArray[np.bool_] = np.count_nonzero(matrix, axis=1) > 0
-    return found
+    return np.count_nonzero(matrix, axis=1) > 0
 
 
 def pca(matrix: Rows, dim: int | None = None) -> Components:

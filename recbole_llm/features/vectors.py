@@ -47,8 +47,7 @@ class EmbeddingStore(Store):
         """Which of the vectors [n, D] may be stored: finite in this precision, not all zeros."""
         with np.errstate(over="ignore", invalid="ignore"):
             stored = np.asarray(vectors, self.dtype)
-        usable: npt.NDArray[np.bool_] = np.isfinite(stored).all(axis=1) & stored.any(axis=1)
-        return usable
+        return np.isfinite(stored).all(axis=1) & stored.any(axis=1)
 
     def add(self, keys: Sequence[bytes], vectors: Matrix) -> None:
         """Store a batch [len(keys), D] at once, or nothing of it; keys that are there stay.

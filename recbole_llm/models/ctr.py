@@ -85,8 +85,7 @@ class CTRRecommender(SequentialRecommender):  # type: ignore[misc]
     def history(self, interaction: Interaction) -> Tensor:
         """What the users did before their targets, by number, int [B, L]; 0 is padding. Items; a
         model that reads more of the interactions names its columns in ``sequence_fields``."""
-        items: Tensor = interaction[self.ITEM_SEQ]
-        return items
+        return interaction[self.ITEM_SEQ]
 
     def user_vectors(self, interaction: Interaction) -> Tensor:
         """States after the last behaviour, [B, *]; of nothing but the columns before the target."""
@@ -137,8 +136,7 @@ class CTRRecommender(SequentialRecommender):  # type: ignore[misc]
                 f"ratings (threshold), name their column (LABEL_FIELD), or draw negatives "
                 f"(train_neg_sample_args)"
             )
-        labels: Tensor = interaction[field].float()
-        return labels
+        return interaction[field].float()
 
     def calculate_loss(self, interaction: Interaction) -> Tensor:
         """Binary cross-entropy, mean over the labelled pairs of a batch, scalar."""
@@ -168,8 +166,7 @@ class CTRRecommender(SequentialRecommender):  # type: ignore[misc]
     def _users(self, interaction: Interaction) -> Tensor:
         """Users of the rows, int [B]; 0 for new ones."""
         if self.reads_users or self.USER_ID in interaction:
-            users: Tensor = interaction[self.USER_ID]
-            return users
+            return interaction[self.USER_ID]
         return torch.zeros_like(interaction[self.ITEM_SEQ_LEN])
 
     def _pair_bytes(self, states: Tensor) -> int:

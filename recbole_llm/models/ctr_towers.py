@@ -113,8 +113,7 @@ class DINTower(Tower):
         full = F.pad(histories, (0, self.net.max_seq_length - histories.shape[1]))
         slots = torch.arange(1, full.shape[1] + 1, device=full.device)
         lengths = torch.where(full != 0, slots, 0).amax(1)  # unknown items may lie between others
-        logits: Tensor = self.net(users, full, lengths, items)
-        return logits
+        return self.net(users, full, lengths, items)
 
     def pair_floats(self) -> int:
         """The attention looks at the whole history at once."""
@@ -155,8 +154,7 @@ class ContextTower(Tower):
         return Interaction({**columns[0], **columns[1]})
 
     def _logits(self, histories: Tensor, users: Tensor, items: Tensor) -> Tensor:
-        logits: Tensor = self.net(self._rows(users, items))
-        return logits
+        return self.net(self._rows(users, items))
 
     def regularisation(self) -> Tensor | float:
         if not isinstance(self.net, DCN):
@@ -185,8 +183,7 @@ class _UsersAndItems:
 
     def fields(self, ftype: Any = None, source: Any = None) -> list[str]:
         """Names of the fields of users and items, as RecBole's `Dataset.fields`."""
-        names: list[str] = self._dataset.fields(ftype, _SOURCES.intersection(source or _SOURCES))
-        return names
+        return self._dataset.fields(ftype, _SOURCES.intersection(source or _SOURCES))
 
 
 def build_tower(name: str, config: Config, dataset: Dataset, width: int) -> Tower:

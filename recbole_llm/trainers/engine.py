@@ -144,7 +144,7 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
     def _validate(self, *args: Any, **kwargs: Any) -> tuple[float, Any]:
         """Score and result on the validation data."""
         with without_groups(self.eval_collector):
-            return super()._valid_epoch(*args, **kwargs)  # type: ignore[no-any-return]
+            return super()._valid_epoch(*args, **kwargs)
 
     def _save_checkpoint(
         self, epoch: int, verbose: bool = True, saved_model_file: str | None = None

@@ -97,8 +97,7 @@ class Trainer(ResumableMixin, EngineMixin, ReplicaTrainer):
         """The batch, its scores [B, n], by blocks where the loader asks for it and the model can,
         and rows and items of its positives."""
         if self._items_a_block is None or not has_factors(type(self.model)):
-            whole: tuple[Any, ...] = super()._full_sort_batch_eval(batched_data)
-            return whole
+            return super()._full_sort_batch_eval(batched_data)
         interaction, history, *positives = batched_data
         rows, items = self.model.score_factors(interaction.to(self.device))
         return interaction, BlockScores(rows, items, history, self._items_a_block), *positives

@@ -80,10 +80,7 @@ class Source:
 
         modern = int(transformers.__version__.partition(".")[0]) >= 5
         unpacked = _unpacked() if self.gguf else {}
-        model: nn.Module = self.part(
-            kind, **{"dtype" if modern else "torch_dtype": dtype}, **unpacked
-        )
-        return model
+        return self.part(kind, **{"dtype" if modern else "torch_dtype": dtype}, **unpacked)
 
     def part(self, kind: str, **arguments: Any) -> Any:
         """What transformers' class `kind` makes of it; EncoderError where it cannot."""

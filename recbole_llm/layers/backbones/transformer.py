@@ -85,8 +85,7 @@ class TransformerBlock(nn.Module):
             return self.dropout.add_to(hidden, self._feed_forward(hidden))
         hidden = self.attention_norm(self.dropout.add_to(queries, attended))
         forwarded = self.dropout.add_to(hidden, self._feed_forward(hidden))
-        output: Tensor = self.feed_forward_norm(forwarded)
-        return output
+        return self.feed_forward_norm(forwarded)
 
     def _feed_forward(self, hidden: Tensor) -> Tensor:
         return apply_linear(self.activation(apply_linear(hidden, self.dense_1)), self.dense_2)
@@ -214,8 +213,7 @@ class TransformerBackbone(SequenceBackbone):
             tokens = tokens + self.position_embedding(layout.position)
         if self.input_norm is not None:
             tokens = self.input_norm(tokens)
-        output: Tensor = self.dropout(tokens)
-        return output
+        return self.dropout(tokens)
 
 
 def initialise(module: nn.Module, initializer_range: float) -> None:

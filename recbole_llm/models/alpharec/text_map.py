@@ -69,8 +69,7 @@ class MLPMap(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x [*, D] -> [*, out_size]."""
         hidden = F.linear(x, *_first(self.hidden, self.whitening))
-        vectors: Tensor = self.out(F.leaky_relu(hidden, SLOPE))
-        return vectors
+        return self.out(F.leaky_relu(hidden, SLOPE))
 
     def on_graph(self, text: Tensor, graph: InteractionGraph) -> Tensor:
         """Convolution of f(user means) and f(text): text [n, D] -> [N + n, out_size].

@@ -43,8 +43,7 @@ class MLPHead(nn.Module):
     ) -> Tensor:
         """user, item [*, S], their ids int [*], the users' items int [*, L], which are read where
         `reads_history` says so -> logits [*]; leading dimensions broadcast."""
-        logits: Tensor = self.mlp(user, item, self.user_fields(users), self.item_fields(items))
-        return logits
+        return self.mlp(user, item, self.user_fields(users), self.item_fields(items))
 
     def regularisation(self) -> Tensor | float:
         """What is added to the loss."""

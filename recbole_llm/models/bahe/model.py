@@ -125,8 +125,7 @@ class BAHE(CTRRecommender):
     def _encoded(self, ids: Tensor) -> Tensor:
         """int [N] -> [N, S]."""
         states = self.high(self.adapter(self.items(ids))[:, None])[:, 0]  # [N, H]
-        vectors: Tensor = self.item_map(states)
-        return vectors
+        return self.item_map(states)
 
     @torch.no_grad()
     def _all_items(self) -> Tensor:
@@ -156,8 +155,7 @@ class BAHE(CTRRecommender):
             of_user, of_item = self.coupled(flat, items.expand(leading).flatten())
             user = self.user_map(of_user).view(*leading, -1)
             item = self.item_map(of_item).view(*leading, -1)
-        logits: Tensor = self.head(user, item, users, items, histories)
-        return logits
+        return self.head(user, item, users, items, histories)
 
     def calculate_loss(self, interaction: Interaction) -> Tensor:
         """Binary cross-entropy, mean over the labelled pairs of a batch, scalar."""

@@ -56,8 +56,7 @@ class InContext(nn.Module):
         """Behaviour tokens: [*, widths] each, texts [*, D] -> [*, H]."""
         texts = (self.text_map(history_text), self.text_map(item_text))
         parts = [user, history, texts[0], item, texts[1]]
-        output: Tensor = self.behaviour_map(torch.cat(parts, dim=-1))
-        return output
+        return self.behaviour_map(torch.cat(parts, dim=-1))
 
     def forward(
         self, query: Tensor, behaviours: Tensor, thoughts: Tensor, labels: Tensor, chosen: Tensor
@@ -88,8 +87,7 @@ class InContext(nn.Module):
         states = self.decoder(inputs, present, before if self.reconstruct else before[-1:])
         if self.reconstruct is not None:
             self._before = states[:, :-1][there], thoughts[chosen[there]]  # [T, H], [T, D]
-        output: Tensor = states[:, -1]
-        return output
+        return states[:, -1]
 
     @property
     def reconstruction(self) -> Tensor:

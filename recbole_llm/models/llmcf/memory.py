@@ -170,8 +170,7 @@ class Memory(nn.Module):
         rows, which = torch.unique(chosen[there], return_inverse=True)
         index = torch.full_like(chosen, NONE).masked_scatter(there, which)
         made = behaviours(self.users[rows], self.histories[rows], self.items[rows])
-        w: Tensor = network(query, made, self.thoughts[rows], self.labels[rows], index)
-        return w
+        return network(query, made, self.thoughts[rows], self.labels[rows], index)
 
 
 def _nearest(scores: Tensor, count: int, offset: int) -> Tensor:

@@ -66,8 +66,7 @@ class LLMCF(CTRRecommender):
 
     def user_vectors(self, interaction: Interaction) -> Tensor:
         """The history itself, int [B, L]."""
-        history: Tensor = interaction[self.ITEM_SEQ]
-        return history
+        return interaction[self.ITEM_SEQ]
 
     def logits(self, states: Tensor, users: Tensor, items: Tensor) -> Tensor:
         """Logits of pairs: histories int [*, L], int [*], int [*] -> [*]."""
@@ -79,14 +78,12 @@ class LLMCF(CTRRecommender):
         contexts = interaction[CONTEXT] if CONTEXT in interaction else None
         logits = self._logits(histories, users, items, contexts)
         loss = F.binary_cross_entropy_with_logits(logits, labels) + self.tower.regularisation()
-        total: Tensor = loss + self.weight * self.network.reconstruction
-        return total
+        return loss + self.weight * self.network.reconstruction
 
     def pair_floats(self) -> int:
         """Floats on a pair's way to its logit: similarities, tokens, the MLP."""
         tokens = (3 * self.memory.n_examples + 1) * 8 * self.network.label.embedding_dim
-        floats: int = len(self.memory.users) + tokens + self.tower.pair_floats()
-        return floats
+        return len(self.memory.users) + tokens + self.tower.pair_floats()
 
     def _contexts(self, rows: Interaction) -> Tensor:
         """Contexts of rows with a target, int [B, K]."""

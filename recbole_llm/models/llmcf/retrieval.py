@@ -78,14 +78,12 @@ class LLMCFRetrieval(SequenceRecommender):
     def _users(self, interaction: Interaction) -> Tensor:
         """Users of the rows, int [B]; 0 for new ones."""
         if self.USER_ID in interaction:
-            users: Tensor = interaction[self.USER_ID]
-            return users
+            return interaction[self.USER_ID]
         return torch.zeros_like(interaction[self.ITEM_SEQ][:, 0])
 
     def _encoded(self, item_seq: Tensor) -> Tensor:
         """The backbone's states, int [M, L] -> [M, L, H]."""
-        states: Tensor = self.backbone(self.item_embedding(item_seq), item_seq != 0)
-        return states
+        return self.backbone(self.item_embedding(item_seq), item_seq != 0)
 
     def _states(self, users: Tensor, item_seq: Tensor, where: Tensor) -> Tensor:
         """States at T positions: int [B], int [B, L], bool [B, L] -> [T, H], row by row."""

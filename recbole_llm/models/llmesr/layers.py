@@ -171,5 +171,5 @@ class DualView(nn.Module):
 
     def _semantic(self, ids: Tensor | None) -> Tensor:
         if ids is None:
-            return self.adapter(self.text.weight)  # type: ignore[no-any-return]
+            return self.adapter(self.text.weight)
         return of_distinct(lambda some: self.adapter(self.text(some)), ids)

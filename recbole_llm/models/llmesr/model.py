@@ -108,8 +108,7 @@ class LLMESR(SequenceRecommender):
         last, users = self.ends(interaction, rows)
         item_seq = interaction[self.ITEM_SEQ][: len(users)]
         ends = self.distillation.ends(users, item_seq, rows.targets[last])  # [B]
-        loss: Tensor = self.distillation(rows.states[last[ends]], users[ends], self._teachers)
-        return loss
+        return self.distillation(rows.states[last[ends]], users[ends], self._teachers)
 
     def _teachers(self, item_seq: Tensor) -> Tensor:
         """Last states without dropout, whose noise is nothing to learn: int [B, L] -> [B, S]."""

@@ -27,8 +27,7 @@ class Tower(nn.Module):
 
     def forward(self, item_seq: Tensor, mask: Tensor) -> Tensor:
         """item_seq int [B, L], mask bool [B, L] -> states [B, L, H]."""
-        states: Tensor = self.network(self.dropout(of_distinct(self.items, item_seq)), mask)
-        return states
+        return self.network(self.dropout(of_distinct(self.items, item_seq)), mask)
 
 
 class DUEG(nn.Module):

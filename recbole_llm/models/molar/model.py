@@ -117,8 +117,7 @@ class Molar(PhasedRecommender):
         if self.nce is None or rows.negatives is None:
             return super().recommendation_loss(rows)
         targets, pool = rows.targets, rows.negatives.flatten()
-        loss: Tensor = self.nce(rows.states, self.item_vectors(targets), self.item_vectors(pool))
-        return loss
+        return self.nce(rows.states, self.item_vectors(targets), self.item_vectors(pool))
 
     @contextmanager
     def _as_phase(self, name: str) -> Iterator[None]:

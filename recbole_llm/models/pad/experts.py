@@ -29,8 +29,7 @@ class Expert(nn.Module):
 
     def forward(self, item_seq: Tensor, mask: Tensor) -> Tensor:
         """item_seq int [B, L], mask bool [B, L] -> states [B, L, H]."""
-        states: Tensor = self.backbone(of_distinct(self.items, item_seq), mask)
-        return states
+        return self.backbone(of_distinct(self.items, item_seq), mask)
 
     def at(self, item_seq: Tensor, mask: Tensor, wanted: Tensor) -> Tensor:
         """States at some slots, row by row: int [B, L], bool [B, L] twice -> [T, H]."""
@@ -61,8 +60,7 @@ class GELUNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[*, widths[0]] -> [*, widths[-1]]."""
-        output: Tensor = self.layers(x)
-        return output
+        return self.layers(x)
 
 
 class TextItems(nn.Module):
@@ -80,8 +78,7 @@ class TextItems(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """ids int [*] -> [*, H]."""
-        vectors: Tensor = self.turn(self.text(ids))
-        return vectors
+        return self.turn(self.text(ids))
 
 
 class AlignedItems(nn.Module):
@@ -101,8 +98,7 @@ class AlignedItems(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """ids int [*] -> [*, H]."""
-        vectors: Tensor = self.fusion(torch.cat(self.sides(ids), dim=-1))
-        return vectors
+        return self.fusion(torch.cat(self.sides(ids), dim=-1))
 
     def sides(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """What alignment brings together: ids int [*] -> (e_id [*, H], turn(T) [*, H])."""

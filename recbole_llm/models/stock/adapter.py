@@ -41,8 +41,7 @@ class StockAdapter(SequenceTraining):
         """int [*] -> [*, H]; None: the whole table [n, H]."""
         if ids is None:
             return self.item_embedding.weight
-        vectors: Tensor = self.item_embedding(ids)
-        return vectors
+        return self.item_embedding(ids)
 
     @torch.no_grad()
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
@@ -60,8 +59,7 @@ class StockAdapter(SequenceTraining):
         if self.POS_ITEM_SEQ in interaction or self.loss_type not in STOCK_LOSSES:
             return super().calculate_loss(interaction)
         stock: Any = super(SequenceTraining, self)
-        loss: Tensor = stock.calculate_loss(interaction)
-        return loss
+        return stock.calculate_loss(interaction)
 
 
 def _stock_config(config: Config) -> Any:

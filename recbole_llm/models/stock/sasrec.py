@@ -29,8 +29,7 @@ class SASRec(StockAdapter, StockSASRec):  # type: ignore[misc]
     def user_states(self, item_seq: Tensor, mask: Tensor) -> Tensor:
         """int [B, L], bool [B, L] -> [B, L, H]."""
         backbone = self._backbone[0].train(self.training)
-        states: Tensor = backbone(self.item_embedding(item_seq), mask)
-        return states
+        return backbone(self.item_embedding(item_seq), mask)
 
     def states_at(self, item_seq: Tensor, mask: Tensor, wanted: Tensor) -> Tensor:
         """int [B, L], bool [B, L] twice -> [T, H]."""
@@ -45,8 +44,7 @@ class SASRec(StockAdapter, StockSASRec):  # type: ignore[misc]
     def forward(self, item_seq: Tensor, item_seq_len: Tensor) -> Tensor:
         """State after the last item, [B, H]."""
         if self.training:
-            states: Tensor = super().forward(item_seq, item_seq_len)
-            return states
+            return super().forward(item_seq, item_seq_len)
         return self.last_states(item_seq)
 
 
