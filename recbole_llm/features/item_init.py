@@ -15,8 +15,10 @@ from recbole.utils import ModelType
 from torch import Tensor, nn
 
 from recbole_llm.core.run_settings import RunSettings
+from recbole_llm.features.attach import item_embeddings
+from recbole_llm.features.reduce import expected_rows, pca, whitened
 from recbole_llm.features.table import Matrix
-from recbole_llm.layers.embedding import append_rows
+from recbole_llm.layers.embedding import FrozenEmbedding, append_rows
 
 if TYPE_CHECKING:
     from recbole.data.dataset import Dataset
@@ -56,9 +58,6 @@ def initialise_items(config: Config, model: nn.Module, dataset: Dataset) -> list
             f"{n_items} or {n_items + 1} rows, or RecBole's table of fields; leave item_init "
             f"unset for this model"
         )
-    from recbole_llm.features.attach import item_embeddings
-    from recbole_llm.features.reduce import whitened
-
     matrix = whitened(item_embeddings(config, dataset).matrix, settings.item_init_whitening)
     for name, table in tables.items():
         width = fill_table(table, matrix, std=settings.item_init_std or _own_std(config))
@@ -121,18 +120,19 @@ def _names_items(name: str) -> bool:
 
 
 @torch.no_grad()
-def append_expected(table: nn.Embedding, known: Tensor, later: Tensor) -> None:
-    """Add rows of items that came after training, where items of such vectors are on average.
+def append_items(vectors: FrozenEmbedding, later: Tensor, *tables: nn.Embedding) -> None:
+    """Take items that came after training.
 
     Args:
-        table: trained, [n, H].
-        known: vectors of its items, [n, D].
-        later: vectors of the new ones, [m, D].
+        vectors: of the known items, [n, D].
+        later: the new items', [m, D].
+        tables: trained, [n, H]; their new rows are where items of such vectors are on average.
     """
-    from recbole_llm.features.reduce import expected_rows
-
-    arrays = (part.cpu().numpy() for part in (table.weight, known, later))
-    append_rows(table, torch.from_numpy(expected_rows(*arrays)))
+    known = vectors.weight
+    vectors.append(later)
+    for table in tables:
+        parts = (table.weight, known, vectors.weight[len(known) :])
+        append_rows(table, torch.from_numpy(expected_rows(*(p.cpu().numpy() for p in parts))))
 
 
 @torch.no_grad()
@@ -151,8 +151,6 @@ def fill_table(
     Returns:
         The number of columns that were filled, H where the vectors have as many components.
     """
-    from recbole_llm.features.reduce import pca
-
     components = pca(matrix, table.shape[1])
     width: int = components.axes.shape[1]
     rows = table[1 : len(matrix), :width]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from recbole_llm.features.attach import features_of
-from recbole_llm.features.reduce import Whitener
+from recbole_llm.features.reduce import WhitenedEmbedding
 from recbole_llm.layers.embedding import FrozenEmbedding, of_distinct
 from recbole_llm.models.bahe.behaviours import BEHAVIOUR, field_numbers
 from recbole_llm.models.bahe.halves import coupled_llm, upper_half
@@ -54,9 +54,7 @@ class BAHE(CTRRecommender):
         self.mean_pooling = settings.user_pooling == "mean"
         self.BEHAVIOUR_SEQ = BEHAVIOUR + config["LIST_SUFFIX"]
         features = features_of(dataset, config)
-        items = features["item_text"]
-        self._whitener = Whitener(items.matrix, settings.vector_whitening)
-        self.items = FrozenEmbedding(self._whitener(items.matrix), items.fingerprint)
+        self.items = WhitenedEmbedding(features["item_text"], settings.vector_whitening)
         self.n_fields = len(dataset.behaviour_fields)
         self.field_of: Tensor
         fields = torch.from_numpy(field_numbers(dataset))
@@ -64,7 +62,7 @@ class BAHE(CTRRecommender):
         self.behaviours = None
         if dataset.behaviours:
             table = features["behaviour_text"]
-            self.behaviours = FrozenEmbedding(self._whitener(table.matrix), table.fingerprint)
+            self.behaviours = FrozenEmbedding(self.items.whiten(table.matrix), table.fingerprint)
         self._build(config, dataset, settings)
 
     def _build(self, config: Config, dataset: BehaviourDataset, settings: BAHESettings) -> None:
@@ -172,10 +170,8 @@ class BAHE(CTRRecommender):
         return self.coupled is None
 
     def add_items(self, text: Tensor) -> None:
-        """Take items after training: see `TextItemModel`. Their vectors are whitened by the
-        statistics of the items of training, and their fields are unknown."""
-        white = torch.from_numpy(self._whitener(text.cpu().numpy()))
-        self.items.append(white.to(text.device))
+        """Take items after training: see `TextItemModel`. Their fields are unknown."""
+        self.items.append(text)
         self.n_items += len(text)
         self._catalogue = None
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from recbole_llm.layers.backbones.base import SequenceBackbone
-from recbole_llm.layers.embedding import FrozenEmbedding, of_distinct
+from recbole_llm.layers.embedding import of_distinct
 
 
 class Expert(nn.Module):
@@ -63,24 +63,6 @@ class GELUNet(nn.Module):
         return self.layers(x)
 
 
-class TextItems(nn.Module):
-    """Projected LLM vectors: turn(T), the items of the LLM expert.
-
-    Args:
-        text: the frozen LLM vectors T [n, D].
-        turn: [*, D] -> [*, H].
-    """
-
-    def __init__(self, text: FrozenEmbedding, turn: nn.Module) -> None:
-        super().__init__()
-        self.text = text
-        self.turn = turn
-
-    def forward(self, ids: Tensor) -> Tensor:
-        """ids int [*] -> [*, H]."""
-        return self.turn(self.text(ids))
-
-
 class AlignedItems(nn.Module):
     """GELU(W [e_id ; turn(T)] + b), the items of the aligned expert.
 
@@ -109,6 +91,5 @@ def id_embedding(n_items: int, hidden_size: int, std: float) -> nn.Embedding:
     """A table of normal vectors whose padding row is zero, and stays so in training."""
     table = nn.Embedding(n_items, hidden_size, padding_idx=0)
     nn.init.normal_(table.weight, std=std)
-    with torch.no_grad():
-        table.weight[0].zero_()
+    nn.init.zeros_(table.weight[0])
     return table
