@@ -20,6 +20,7 @@ from recbole_llm.models.bahe.behaviours import BEHAVIOUR, field_numbers
 from recbole_llm.models.bahe.halves import coupled_llm, upper_half
 from recbole_llm.models.bahe.head import MLPHead, TowerHead
 from recbole_llm.models.bahe.settings import BAHESettings
+from recbole_llm.models.base import ItemCache
 from recbole_llm.models.ctr import CTRRecommender
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def _quick(layer: nn.Linear) -> nn.Linear:
     return layer
 
 
-class BAHE(CTRRecommender):
+class BAHE(ItemCache, CTRRecommender):
     """An LLM's lower half encodes behaviours once; its upper half, trained, reads their sequence.
 
     A history is numbers of items, or, below zero, of the data set's behaviours (Section 3.1,
@@ -75,7 +76,6 @@ class BAHE(CTRRecommender):
         self.item_map = _quick(nn.Linear(width, size))
         head = MLPHead if settings.head == "MLP" else TowerHead
         self.head = head(config, dataset, settings)
-        self._catalogue: Tensor | None = None
 
     def history(self, interaction: Interaction) -> Tensor:
         """Behaviours before the target, int [B, L]: numbers of items, or below zero of the data
@@ -128,10 +128,10 @@ class BAHE(CTRRecommender):
     @torch.no_grad()
     def _all_items(self) -> Tensor:
         """Vectors of the catalogue, [n, S], kept while the model stays in eval mode."""
-        if self._catalogue is None:
+        if self._cached_items is None:
             ids = torch.arange(self.n_items, device=self.items.weight.device)
-            self._catalogue = self._encoded(ids)
-        return self._catalogue
+            self._cached_items = self._encoded(ids)
+        return self._cached_items
 
     def user_vectors(self, interaction: Interaction) -> Tensor:
         """The users [B, S]; with `coupled` what they did, int [B, L]."""
@@ -173,17 +173,8 @@ class BAHE(CTRRecommender):
         """Take items after training: see `TextItemModel`. Their fields are unknown."""
         self.items.append(text)
         self.n_items += len(text)
-        self._catalogue = None
+        self._cached_items = None
 
     def pair_floats(self) -> int:
         """See `CTRRecommender`; the coupled LLM bounds its own passes."""
         return self.head.width + 2 * self.high.width
-
-    def train(self, mode: bool = True) -> BAHE:
-        self._catalogue = None
-        super().train(mode)
-        return self
-
-    def load_state_dict(self, *args: object, **kwargs: object) -> Any:
-        self._catalogue = None
-        return super().load_state_dict(*args, **kwargs)

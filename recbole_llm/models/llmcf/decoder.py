@@ -81,8 +81,6 @@ class Decoder(nn.Module):
 
     def __init__(self, size: int, n_heads: int = 2, n_layers: int = 2) -> None:
         super().__init__()
-        if size % (2 * n_heads):
-            raise ValueError(f"a decoder of size {size} has no {n_heads} heads of even size")
         wanted = 2 * 2 * size // 3  # two thirds of ff = 2 H
         inner = WIDTH_STEP * -(-wanted // WIDTH_STEP)
         self.blocks = nn.ModuleList(DecoderBlock(size, n_heads, inner) for _ in range(n_layers))

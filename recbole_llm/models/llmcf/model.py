@@ -15,7 +15,7 @@ from torch import Tensor
 from recbole_llm.data.interaction import take
 from recbole_llm.models.ctr import CTRRecommender
 from recbole_llm.models.ctr_towers import build_tower
-from recbole_llm.models.llmcf.context import InContext
+from recbole_llm.models.llmcf.context import in_context
 from recbole_llm.models.llmcf.memory import Memory
 from recbole_llm.models.llmcf.settings import LLMCFSettings
 
@@ -43,13 +43,8 @@ class LLMCF(CTRRecommender):
         self.memory = Memory(config, dataset, both_labels=True)
         size = settings.context_size
         self.tower = build_tower(settings.backbone, config, dataset, size)
-        self.network = InContext(
-            self.tower.user_width + 2 * self.tower.item_width,
-            [self.memory.text.dimension, *settings.text_hidden_sizes, size],
-            settings.context_heads,
-            settings.context_layers,
-            with_thoughts=settings.thoughts != "none",
-        )
+        behaviour = self.tower.user_width + 2 * self.tower.item_width
+        self.network = in_context(settings, behaviour, self.memory.text.dimension, size)
 
     def before_training(self, train_data: AbstractDataLoader) -> None:
         """Seek the contexts of all training rows at once, where their targets are known before."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -70,7 +70,7 @@ class Molar(PhasedRecommender):
             if self.phase == "content" and (self.joint or not of_ids):
                 yield parameter
 
-    def train(self, mode: bool = True) -> Molar:
+    def train(self, mode: bool = True) -> Self:
         """As torch's; a frozen ID model stays in eval mode, without dropout."""
         super().train(mode)
         if self.aligned and not self.joint and self.phase == "content":

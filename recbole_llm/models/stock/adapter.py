@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from recbole_llm.core.errors import check_choice
-from recbole_llm.layers.matmul import scores
 from recbole_llm.models.base import LOSS_TYPES, SequenceTraining
 
 if TYPE_CHECKING:
@@ -42,11 +41,6 @@ class StockAdapter(SequenceTraining):
         if ids is None:
             return self.item_embedding.weight
         return self.item_embedding(ids)
-
-    @torch.no_grad()
-    def full_sort_predict(self, interaction: Interaction) -> Tensor:
-        """Scores of the whole catalogue, [B, n]."""
-        return scores(*self.score_factors(interaction))
 
     @torch.no_grad()
     def score_factors(self, interaction: Interaction) -> tuple[Tensor, Tensor]:
