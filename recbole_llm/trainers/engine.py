@@ -12,9 +12,7 @@ from recbole.trainer.trainer import AbstractTrainer
 from recbole.utils import ModelType, early_stopping, set_color
 
 from recbole_llm.core import distributed, randomness
-from recbole_llm.core.checkpoint import (
-    save_atomically,
-)
+from recbole_llm.core.checkpoint import save_atomically
 from recbole_llm.core.log import run_name
 from recbole_llm.core.plugins import get_plugin_manager
 from recbole_llm.core.stored import plain_config

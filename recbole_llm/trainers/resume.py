@@ -37,10 +37,10 @@ _PARTS = ("state_dict", "optimizer", "epoch", "cur_step", "best_valid_score")
 _STATE = ("file", "best", "result", "losses", "trainings", "optimizers", "model", "random")
 
 
-def last_file(saved_model_file: str) -> str:
-    """Where a run goes on from: ``saved/PAD-x.pth`` -> ``saved/PAD-x-last.pth``."""
-    path = Path(saved_model_file)
-    return str(path.with_name(f"{path.stem}-last{path.suffix}"))
+def part_file(run_file: str, part: str) -> str:
+    """A further checkpoint of a run: ``saved/PAD-x.pth`` -> ``saved/PAD-x-align.pth``."""
+    path = Path(run_file)
+    return str(path.with_name(f"{path.stem}-{part}{path.suffix}"))
 
 
 def load_run(file: str, config: Config) -> dict[str, Any]:
@@ -118,7 +118,7 @@ class ResumableMixin(AbstractTrainer):  # type: ignore[misc]
         """Keep a file that a stopped run goes on from."""
         if self.last_file is None:
             self.run_file = self.saved_model_file
-            self.last_file = last_file(self.run_file)
+            self.last_file = part_file(self.run_file, "last")
             self.logger.info(
                 set_color("If this run is stopped", "blue")
                 + f", the same command with --resume={self.last_file} goes on"
