@@ -17,8 +17,8 @@ from recbole_llm.core.digest import file_digest
 from recbole_llm.core.errors import did_you_mean, first_names
 from recbole_llm.core.lines import bar
 from recbole_llm.features.encoders.base import Encoder, EncoderError, PictureEncoder
-from recbole_llm.features.item_settings import ItemSettings
 from recbole_llm.features.prompts import Texts, item_file, item_texts
+from recbole_llm.features.settings import ItemSettings
 from recbole_llm.features.table import Matrix
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from recbole_llm.core.config import Config
 
-_SEQUENTIAL_STD = 0.1
+_SEQUENTIAL_STD = 0.1  # chosen on validation; other models' tables keep their own
 # FPMC's item tables, the only ones in RecBole without "item" in their names.
 _NAMES = ("IU_emb", "IL_emb", "LI_emb")
 
@@ -59,18 +59,15 @@ def initialise_items(config: Config, model: nn.Module, dataset: Dataset) -> list
             f"unset for this model"
         )
     matrix = whitened(item_embeddings(config, dataset).matrix, settings.item_init_whitening)
+    sequential = config["MODEL_TYPE"] == ModelType.SEQUENTIAL
+    std = settings.item_init_std or (_SEQUENTIAL_STD if sequential else None)
     for name, table in tables.items():
-        width = fill_table(table, matrix, std=settings.item_init_std or _own_std(config))
+        width = fill_table(table, matrix, std=std)
         getLogger().info(
             f"item_init: {name} [{', '.join(map(str, table.shape))}] starts from "
             f"{width} principal components of the item vectors"
         )
     return list(tables)
-
-
-def _own_std(config: Config) -> float | None:
-    """The default: of sequential models chosen on validation; None: the table's own."""
-    return _SEQUENTIAL_STD if config["MODEL_TYPE"] == ModelType.SEQUENTIAL else None
 
 
 def item_tables(model: nn.Module, field: str, n_items: int) -> dict[str, Tensor]:
@@ -86,7 +83,7 @@ def item_tables(model: nn.Module, field: str, n_items: int) -> dict[str, Tensor]
         name: module.weight
         for name, module in model.named_modules()
         if isinstance(module, nn.Embedding)
-        and _names_items(name.rpartition(".")[2])
+        and ("item" in name.rpartition(".")[2].lower() or name.rpartition(".")[2] in _NAMES)
         and module.num_embeddings in (n_items, n_items + 1)
     }
     tables = {**own, **_rows_of_field(model, field, n_items)}
@@ -113,10 +110,6 @@ def _tables_of_fields(model: nn.Module) -> Iterator[tuple[str, str, list[str], A
             yield path, "", fields, tables
         elif isinstance(tables, nn.ModuleDict):
             yield from ((path, side, fields[side], table) for side, table in tables.items())
-
-
-def _names_items(name: str) -> bool:
-    return "item" in name.lower() or name in _NAMES
 
 
 @torch.no_grad()

@@ -93,14 +93,6 @@ class LibraryEncoder:
             "sentence", files_digest(folder, model_files(folder, _READ)), settings.encoder_prefix,
             settings.encoder_normalize, settings.encoder_max_length, settings.encoder_dtype,
         )  # fmt: skip
-        self._model: SentenceTransformer | None = None
-
-    @property
-    def model(self) -> SentenceTransformer:
-        """The model, loaded on first use."""
-        if self._model is None:
-            self._model = self._load()
-        return self._model
 
     @property
     def dimension(self) -> int:
@@ -149,7 +141,9 @@ class LibraryEncoder:
         except Exception:  # whatever a folder of another layout makes the library raise
             return self.model.tokenizer
 
-    def _load(self) -> SentenceTransformer:
+    @cached_property
+    def model(self) -> SentenceTransformer:
+        """The model, loaded on first use."""
         from sentence_transformers import SentenceTransformer
 
         check_modules(self.folder)

@@ -17,7 +17,6 @@ from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.encoders.decoders import Source
 from recbole_llm.features.encoders.locate import log_source
 from recbole_llm.features.settings import EncoderSettings
-from recbole_llm.features.store import cache_dir
 from recbole_llm.features.table import Matrix
 
 if TYPE_CHECKING:
@@ -40,8 +39,7 @@ def create(config: Config) -> VisionEncoder:
         file = efficientnet.weights_file()
         log_source("image", name, f"the package {efficientnet.PACKAGE} ({file})")
         return VisionEncoder(efficientnet.SHA256, settings, lambda: _bundled(settings))
-    source = Source.of(name, settings.encoder_revision, cache_dir(config))
-    log_source("image", name, str(source.path))
+    source = Source.of_encoder(config, "image", name)
     return VisionEncoder(source.digest, settings, lambda: _of_transformers(source, settings))
 
 
