@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from recbole_llm.core import distributed
 from recbole_llm.data.interaction import take
-from recbole_llm.data.loaders import IndexDataLoader, OwnRows
+from recbole_llm.data.loaders import IndexDataLoader, own_rows
 from recbole_llm.data.ranking_step import ranking_step
 from recbole_llm.data.samplers import UsedItems
 from recbole_llm.data.settings import EngineSettings
@@ -110,8 +111,8 @@ class FullSortEvalDataLoader(RecBoleFullSortEvalDataLoader, IndexDataLoader):  #
         self.set_batch_size(self.step if self.is_sequential else self.step * self._dataset.item_num)
 
     @property
-    def _index_sampler(self) -> OwnRows:
-        return OwnRows(self.sample_size, self.step)
+    def _index_sampler(self) -> Sequence[Tensor]:
+        return own_rows(self.sample_size, self.step)
 
     @property
     def first_row(self) -> int:

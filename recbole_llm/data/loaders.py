@@ -69,19 +69,11 @@ class IndexBatches:
         return torch.randperm(len(self.sampler), generator=self.sampler.generator)
 
 
-class OwnRows:
-    """A torch batch sampler: this process's stretch of `count` rows, in index tensors of ``size``;
-    the processes' stretches, in order of rank, are all rows."""
-
-    def __init__(self, count: int, size: int) -> None:
-        own = distributed.own_range(count)
-        self.batches = torch.split(torch.arange(own.start, own.stop), size) if own else ()
-
-    def __iter__(self) -> Iterator[Tensor]:
-        return iter(self.batches)
-
-    def __len__(self) -> int:
-        return len(self.batches)
+def own_rows(count: int, size: int) -> Sequence[Tensor]:
+    """Batches for torch: this process's stretch of `count` rows, in index tensors of ``size``; the
+    processes' stretches, in order of rank, are all rows."""
+    own = distributed.own_range(count)
+    return torch.split(torch.arange(own.start, own.stop), size) if own else ()
 
 
 class OwnParts:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from recbole_llm.core import distributed
 from recbole_llm.data.interaction import take
-from recbole_llm.data.loaders import IndexDataLoader, OwnRows
+from recbole_llm.data.loaders import IndexDataLoader, own_rows
 from recbole_llm.data.split import ranges
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class NegSampleEvalDataLoader(RecBoleNegSampleEvalDataLoader, IndexDataLoader): 
 
     @property
     def _index_sampler(self) -> Any:
-        return self._all_batches() if self._draws else OwnRows(self.sample_size, self.step)
+        return self._all_batches() if self._draws else own_rows(self.sample_size, self.step)
 
     @property
     def _draws(self) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +13,7 @@ from recbole_llm.data.dataset import FileDataset
 from recbole_llm.data.histories import Column, History, Length, SortedInteractions, Target
 from recbole_llm.data.interaction import SequenceColumns, SequenceInteraction
 from recbole_llm.data.runs import Runs
-from recbole_llm.data.split import Groups, IntArray, order_key, stable_order
+from recbole_llm.data.split import Groups, IntArray, order_key, positions, stable_order
 
 
 class SequentialDataset(FileDataset, RecBoleSequentialDataset):  # type: ignore[misc]
@@ -69,7 +68,8 @@ class SequentialDataset(FileDataset, RecBoleSequentialDataset):  # type: ignore[
             columns[field] = _padded_rows(inter.interaction.pop(field), order, max_length)
         exact = _split_off_exact(columns, len(order))
         users = columns[self.uid_field][: len(order)].numpy()
-        return SortedInteractions(columns, torch.from_numpy(_positions(users)), max_length, exact)
+        position = positions(users, np.zeros(self.user_num, np.int64)).astype(np.int32)
+        return SortedInteractions(columns, torch.from_numpy(position), max_length, exact)
 
     # Splits: RecBole's rules without its loop over interactions.
 
@@ -139,13 +139,3 @@ def leave_one_out_ends(sizes: IntArray, leave_one_num: int) -> list[IntArray]:
     for part in range(1, leave_one_num):
         ends.append(sizes - np.minimum(last, leave_one_num - part))
     return [*ends, sizes]
-
-
-def _positions(users: IntArray) -> Any:
-    """Number of earlier interactions of the same user, int32 [N]."""
-    starts = np.flatnonzero(np.r_[True, users[1:] != users[:-1]]) if len(users) else users
-    sizes = np.diff(np.r_[starts, len(users)])
-    first = np.repeat(starts, sizes)
-    position = np.arange(len(users))
-    position -= first
-    return position.astype(np.int32)

@@ -154,7 +154,8 @@ class CTRRecommender(SequentialRecommender):  # type: ignore[misc]
         """Probabilities of the whole catalogue, [B, n], in blocks within ``eval_memory_mib``."""
         states, users = self.user_vectors(interaction), self._users(interaction)
         out = states.new_empty((len(users), self.n_items), dtype=torch.float32)
-        pairs = max(self.block_bytes // self._pair_bytes(states), 1)
+        pair_bytes = FLOAT_BYTES * (states[0].numel() + PAIR_COPIES * self.pair_floats())
+        pairs = max(self.block_bytes // pair_bytes, 1)
         catalogue = torch.arange(self.n_items, device=users.device)
         for start in range(0, len(users), pairs):  # seldom more than once
             some = slice(start, start + pairs)
@@ -168,9 +169,6 @@ class CTRRecommender(SequentialRecommender):  # type: ignore[misc]
         if self.reads_users or self.USER_ID in interaction:
             return interaction[self.USER_ID]
         return torch.zeros_like(interaction[self.ITEM_SEQ_LEN])
-
-    def _pair_bytes(self, states: Tensor) -> int:
-        return FLOAT_BYTES * (states[0].numel() + PAIR_COPIES * self.pair_floats())
 
     def pair_floats(self) -> int:
         """Widest layer, in floats, on a pair's way to its logit: sizes the blocks of full ranking.

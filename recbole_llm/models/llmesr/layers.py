@@ -161,10 +161,8 @@ class DualView(nn.Module):
         if self.views != "semantic":
             vectors.append(self.item_embedding.weight if ids is None else self.item_embedding(ids))
         if self.views != "collaborative":
-            vectors.append(self._semantic(ids))
+            if ids is None:
+                vectors.append(self.adapter(self.text.weight))
+            else:
+                vectors.append(of_distinct(lambda some: self.adapter(self.text(some)), ids))
         return vectors
-
-    def _semantic(self, ids: Tensor | None) -> Tensor:
-        if ids is None:
-            return self.adapter(self.text.weight)
-        return of_distinct(lambda some: self.adapter(self.text(some)), ids)
