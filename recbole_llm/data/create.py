@@ -6,11 +6,12 @@ import os
 from collections.abc import Sequence
 from logging import getLogger
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from recbole.data.dataset import Dataset
 from recbole.utils import ModelType
 
+from recbole_llm.core.config import Config
 from recbole_llm.core.errors import did_you_mean
 from recbole_llm.core.plugins import get_registry
 from recbole_llm.core.registry import resolve
@@ -22,10 +23,6 @@ from recbole_llm.data.dataset import dataset_class as dataset_class_of
 from recbole_llm.data.files import read_types, written
 from recbole_llm.data.settings import EngineSettings
 from recbole_llm.data.vocabulary import VocabularyDataset, check_vocabulary
-
-if TYPE_CHECKING:
-    from recbole_llm.core.config import Config
-
 
 _TABLES = (".csv", ".tsv", ".parquet", ".json", ".jsonl", ".gz", ".txt")
 

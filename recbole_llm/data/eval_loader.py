@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from recbole.data.dataloader import (
     FullSortEvalDataLoader as RecBoleFullSortEvalDataLoader,
 )
+from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
+from recbole.sampler.sampler import AbstractSampler
 from recbole.utils import ModelType
 from torch import Tensor
 
 from recbole_llm.core import distributed
+from recbole_llm.core.config import Config
 from recbole_llm.data.interaction import take
 from recbole_llm.data.loaders import IndexDataLoader, own_rows
 from recbole_llm.data.ranking_step import ranking_step
 from recbole_llm.data.samplers import UsedItems
 from recbole_llm.data.settings import EngineSettings
 from recbole_llm.data.split import IntArray, ranges
-
-if TYPE_CHECKING:
-    from recbole.data.dataset import Dataset
-    from recbole.sampler import AbstractSampler
-
-    from recbole_llm.core.config import Config
 
 
 class ItemLists:

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from recbole.evaluator.register import Register
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import ModelType
 from torch import Tensor
 
+from recbole_llm.core.config import Config
 from recbole_llm.layers.matmul import scores
-
-if TYPE_CHECKING:
-    from recbole.data.dataset import Dataset
-
-    from recbole_llm.core.config import Config
 
 FLOAT_BYTES = 4
 SCORE_COPIES = 4  # a step's scores: the model's, a copy, and a comparison's temporaries

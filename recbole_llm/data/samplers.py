@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,12 +17,10 @@ from recbole.sampler import RepeatableSampler as RecBoleRepeatableSampler
 from recbole.sampler import Sampler as RecBoleSampler
 from torch import Tensor
 
+from recbole_llm.core.config import Config
 from recbole_llm.data.settings import EngineSettings
 from recbole_llm.data.split import IntArray
 from recbole_llm.data.training import training_interactions
-
-if TYPE_CHECKING:
-    from recbole_llm.core.config import Config
 
 Mask = npt.NDArray[np.bool_]
 

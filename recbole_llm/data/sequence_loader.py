@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
+from recbole.sampler.sampler import AbstractSampler
 from torch import Tensor
 
+from recbole_llm.core.config import Config
 from recbole_llm.data.interaction import SequenceInteraction
 from recbole_llm.data.loaders import TrainDataLoader
 from recbole_llm.data.settings import EngineSettings
 from recbole_llm.data.windows import WindowBatches, cut_windows, default_stride
-
-if TYPE_CHECKING:
-    from recbole.data.dataset import Dataset
-    from recbole.sampler import AbstractSampler
-
-    from recbole_llm.core.config import Config
 
 
 class SequenceTrainDataLoader(TrainDataLoader):

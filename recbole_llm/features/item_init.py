@@ -7,23 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from logging import getLogger
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from recbole.data.dataset import Dataset
 from recbole.model.layers import FMEmbedding
 from recbole.utils import ModelType
 from torch import Tensor, nn
 
+from recbole_llm.core.config import Config
 from recbole_llm.core.run_settings import RunSettings
 from recbole_llm.features.attach import item_embeddings
 from recbole_llm.features.reduce import expected_rows, pca, whitened
 from recbole_llm.features.table import Matrix
 from recbole_llm.layers.embedding import FrozenEmbedding, append_rows
-
-if TYPE_CHECKING:
-    from recbole.data.dataset import Dataset
-
-    from recbole_llm.core.config import Config
 
 _SEQUENTIAL_STD = 0.1  # chosen on validation; other models' tables keep their own
 # FPMC's item tables, the only ones in RecBole without "item" in their names.

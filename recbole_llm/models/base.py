@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, runtime_checkable
+from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
 import torch
+from recbole.data.dataset import Dataset
+from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import Tensor
 
+from recbole_llm.core.config import Config
 from recbole_llm.core.errors import check_choice
 from recbole_llm.core.settings import ConfigLike
 from recbole_llm.data.ranking_step import FactorModel
 from recbole_llm.data.split import IntArray
 from recbole_llm.layers import losses
 from recbole_llm.layers.packing import last_of
-
-if TYPE_CHECKING:
-    from recbole.data.dataset import Dataset
-    from recbole.data.interaction import Interaction
-
-    from recbole_llm.core.config import Config
 
 SAMPLED_LOSSES = {"BCE": losses.bce, "BPR": losses.bpr, "SSM": losses.sampled_softmax}
 LOSS_TYPES = ("CE", *SAMPLED_LOSSES)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from recbole.config import Config
+from recbole.data.dataset import Dataset
+from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import Tensor
@@ -16,11 +19,6 @@ from recbole_llm.data.settings import EngineSettings
 from recbole_llm.layers.packing import last_of
 from recbole_llm.models.base import negatives_of_a_target
 from recbole_llm.models.ctr_layers import CTRHead
-
-if TYPE_CHECKING:
-    from recbole.config import Config
-    from recbole.data.dataset import Dataset
-    from recbole.data.interaction import Interaction
 
 PAIR_COPIES = 3  # live copies of a pair's activations: a layer's input, its output, a temporary
 

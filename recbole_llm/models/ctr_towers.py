@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,9 +20,8 @@ from recbole_llm.models.ctr_layers import without_batch_of_one
 with anomaly_detection_kept():
     from recbole.model.sequential_recommender import DIN
 
-if TYPE_CHECKING:
-    from recbole.config import Config
-    from recbole.data.dataset import Dataset
+from recbole.config import Config
+from recbole.data.dataset import Dataset
 
 _SOURCES = frozenset(
     (FeatureSource.USER_ID, FeatureSource.USER, FeatureSource.ITEM_ID, FeatureSource.ITEM)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from recbole.data.interaction import Interaction
+from recbole.model.abstract_recommender import AbstractRecommender
 
 from recbole_llm.core.config import Config
 from recbole_llm.core.plugins import get_plugins, list_encoders
@@ -15,9 +16,6 @@ from recbole_llm.tasks.recommend import Recommender
 from recbole_llm.testing.device import second_device
 from recbole_llm.testing.tiny import write_tiny_dataset
 from recbole_llm.trainers.staged import StagedTrainer
-
-if TYPE_CHECKING:
-    from recbole.model.abstract_recommender import AbstractRecommender
 
 
 class ModelTests:

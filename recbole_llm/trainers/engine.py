@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from math import isfinite, nan
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
+from recbole.config import Config
+from recbole.data.dataloader import AbstractDataLoader
 from recbole.data.dataset import Dataset
+from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.trainer.trainer import AbstractTrainer
 from recbole.utils import ModelType, early_stopping, set_color
 
@@ -23,11 +26,6 @@ from recbole_llm.evaluation.parts import evaluation_parts
 from recbole_llm.features.changes import feature_state
 from recbole_llm.trainers.progress import Progress
 from recbole_llm.trainers.replicas import align_statistics
-
-if TYPE_CHECKING:
-    from recbole.config import Config
-    from recbole.data.dataloader import AbstractDataLoader
-    from recbole.model.abstract_recommender import AbstractRecommender
 
 
 @runtime_checkable

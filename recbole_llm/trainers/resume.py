@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from recbole.config import Config
+from recbole.data.dataloader import AbstractDataLoader
 from recbole.trainer.trainer import AbstractTrainer
 from recbole.utils import set_color
 
@@ -24,13 +26,8 @@ from recbole_llm.core.marks import Mark
 from recbole_llm.core.plain import decode
 from recbole_llm.core.stored import NEVER, plain_config
 from recbole_llm.trainers import run_state
+from recbole_llm.trainers.engine import EngineMixin
 from recbole_llm.trainers.progress import Progress
-
-if TYPE_CHECKING:
-    from recbole.config import Config
-    from recbole.data.dataloader import AbstractDataLoader
-
-    from recbole_llm.trainers.engine import EngineMixin
 
 KEY = "run"  # of the state in a checkpoint
 _PARTS = ("state_dict", "optimizer", "epoch", "cur_step", "best_valid_score")

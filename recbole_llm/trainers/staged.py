@@ -6,21 +6,18 @@ import copy
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from recbole.data.dataloader import AbstractDataLoader
+from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import set_color
 
 from recbole_llm.core import distributed
 from recbole_llm.core.checkpoint import load_checkpoint, load_model_state, save_atomically
+from recbole_llm.core.config import Config
 from recbole_llm.trainers.resume import KEY, part_file
 from recbole_llm.trainers.trainer import Trainer
-
-if TYPE_CHECKING:
-    from recbole.data.dataloader import AbstractDataLoader
-    from recbole.model.abstract_recommender import AbstractRecommender
-
-    from recbole_llm.core.config import Config
 
 Result = tuple[float, Any]
 Callback = Callable[[int, float], None]

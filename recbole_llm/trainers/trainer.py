@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from recbole.data.dataloader import AbstractDataLoader
 
 from recbole_llm.core import distributed, randomness
 from recbole_llm.core.checkpoint import load_checkpoint, load_model_state, model_state, require
@@ -17,9 +18,6 @@ from recbole_llm.trainers.engine import EngineMixin, data_set_of
 from recbole_llm.trainers.optimizers import TableAndRest, fuse, sparse_table
 from recbole_llm.trainers.replicas import ReplicaTrainer
 from recbole_llm.trainers.resume import ResumableMixin
-
-if TYPE_CHECKING:
-    from recbole.data.dataloader import AbstractDataLoader
 
 
 class Trainer(ResumableMixin, EngineMixin, ReplicaTrainer):

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from logging import getLogger
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from recbole.data.dataset import Dataset
+from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType
 from torch import Tensor
 
+from recbole_llm.core.config import Config
 from recbole_llm.data.ranking_step import FactorModel
 from recbole_llm.data.training import training_interactions
 from recbole_llm.features.attach import item_embeddings
@@ -25,12 +27,6 @@ from recbole_llm.models.alpharec.sampling import PairSampler
 from recbole_llm.models.alpharec.settings import AlphaRecSettings
 from recbole_llm.models.alpharec.sparse import pair_scores, weighted_sums
 from recbole_llm.models.alpharec.text_map import build_map
-
-if TYPE_CHECKING:
-    from recbole.data.dataset import Dataset
-    from recbole.data.interaction import Interaction
-
-    from recbole_llm.core.config import Config
 
 
 class AlphaRec(FactorModel, GeneralRecommender):  # type: ignore[misc]

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
+from recbole.data.dataset import Dataset
 from torch import Tensor, nn
 
+from recbole_llm.core.config import Config
 from recbole_llm.models.bahe.settings import BAHESettings
 from recbole_llm.models.ctr_layers import CTRHead, FieldEmbedding, without_batch_of_one
 from recbole_llm.models.ctr_towers import build_tower
-
-if TYPE_CHECKING:
-    from recbole.data.dataset import Dataset
-
-    from recbole_llm.core.config import Config
 
 
 class MLPHead(nn.Module):

@@ -7,27 +7,23 @@ vectors, H width of the decoder, S ``text_size``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
+from recbole_llm.core.config import Config
 from recbole_llm.features.attach import features_of
 from recbole_llm.features.reduce import WhitenedEmbedding
 from recbole_llm.layers.embedding import FrozenEmbedding, of_distinct
-from recbole_llm.models.bahe.behaviours import BEHAVIOUR, field_numbers
+from recbole_llm.models.bahe.behaviours import BEHAVIOUR, BehaviourDataset, field_numbers
 from recbole_llm.models.bahe.halves import coupled_llm, upper_half
 from recbole_llm.models.bahe.head import MLPHead, TowerHead
 from recbole_llm.models.bahe.settings import BAHESettings
 from recbole_llm.models.base import ItemCache
 from recbole_llm.models.ctr import CTRRecommender
-
-if TYPE_CHECKING:
-    from recbole.data.interaction import Interaction
-
-    from recbole_llm.core.config import Config
-    from recbole_llm.models.bahe.behaviours import BehaviourDataset
 
 
 def _quick(layer: nn.Linear) -> nn.Linear:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from recbole.config import Config
+from recbole.data.dataset import Dataset
+from recbole.data.interaction import Interaction
 from recbole.utils import InputType
 
 from recbole_llm.data.interaction import take
@@ -12,11 +15,6 @@ from recbole_llm.data.split import IntArray
 from recbole_llm.data.training import training_interactions
 from recbole_llm.models.base import negatives_of_a_target
 from recbole_llm.models.llmcf.settings import ThoughtSettings
-
-if TYPE_CHECKING:
-    from recbole.config import Config
-    from recbole.data.dataset import Dataset
-    from recbole.data.interaction import Interaction
 
 MIN_LIKED = 0.5  # labels are 0 or 1
 

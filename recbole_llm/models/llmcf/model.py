@@ -4,26 +4,22 @@ from __future__ import annotations
 
 from logging import getLogger
 from time import perf_counter
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from recbole.data.dataloader import AbstractDataLoader
+from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
+from recbole_llm.core.config import Config
 from recbole_llm.data.interaction import take
 from recbole_llm.models.ctr import CTRRecommender
 from recbole_llm.models.ctr_towers import build_tower
 from recbole_llm.models.llmcf.context import in_context
 from recbole_llm.models.llmcf.memory import Memory
 from recbole_llm.models.llmcf.settings import LLMCFSettings
-
-if TYPE_CHECKING:
-    from recbole.data.dataloader import AbstractDataLoader
-    from recbole.data.dataset import Dataset
-
-    from recbole_llm.core.config import Config
 
 CONTEXT = "context_examples"  # column of the training rows: their examples
 SIMILARITIES = 2**24  # at once in the search before training

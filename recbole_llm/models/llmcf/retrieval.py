@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
+from recbole.data.dataset import Dataset
+from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
+from recbole_llm.core.config import Config
 from recbole_llm.layers.backbones import backbone_from_settings
 from recbole_llm.layers.packing import last_slots
 from recbole_llm.models.base import SequenceRecommender
 from recbole_llm.models.llmcf.context import in_context
 from recbole_llm.models.llmcf.memory import Memory
 from recbole_llm.models.llmcf.settings import LLMCFRetrievalSettings
-
-if TYPE_CHECKING:
-    from recbole.data.dataset import Dataset
-    from recbole.data.interaction import Interaction
-
-    from recbole_llm.core.config import Config
 
 
 class LLMCFRetrieval(SequenceRecommender):

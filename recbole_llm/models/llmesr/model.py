@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import time
 from logging import getLogger
-from typing import TYPE_CHECKING
 
+from recbole.data.dataloader import AbstractDataLoader
+from recbole.data.dataset import Dataset
+from recbole.data.interaction import Interaction
 from torch import Tensor
 
+from recbole_llm.core.config import Config
 from recbole_llm.data.training import training_interactions
 from recbole_llm.features.attach import item_embeddings, user_embeddings
 from recbole_llm.features.reduce import WhitenedEmbedding
@@ -19,13 +22,6 @@ from recbole_llm.models.llmesr.distillation import Histories, SelfDistillation
 from recbole_llm.models.llmesr.initial import initialise
 from recbole_llm.models.llmesr.layers import BACKBONE_OPTIONS, DualView
 from recbole_llm.models.llmesr.settings import LLMESRSettings
-
-if TYPE_CHECKING:
-    from recbole.data.dataloader import AbstractDataLoader
-    from recbole.data.dataset import Dataset
-    from recbole.data.interaction import Interaction
-
-    from recbole_llm.core.config import Config
 
 
 class LLMESR(SequenceRecommender):

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
+from recbole.data.dataset import Dataset
+from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
+from recbole_llm.core.config import Config
 from recbole_llm.features.attach import item_embeddings
 from recbole_llm.features.encoders.decoders import Source
 from recbole_llm.features.reduce import WhitenedEmbedding
@@ -24,12 +27,6 @@ from recbole_llm.models.molar.layers import DUEG, ContentItems, Tower
 from recbole_llm.models.molar.losses import PooledNCE, alignment_loss
 from recbole_llm.models.molar.settings import PHASES, MolarSettings
 from recbole_llm.models.phased import PhasedRecommender
-
-if TYPE_CHECKING:
-    from recbole.data.dataset import Dataset
-    from recbole.data.interaction import Interaction
-
-    from recbole_llm.core.config import Config
 
 
 class Molar(PhasedRecommender):

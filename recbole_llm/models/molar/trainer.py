@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from recbole.model.abstract_recommender import AbstractRecommender
 
+from recbole_llm.core.config import Config
 from recbole_llm.models.molar.settings import PHASES, MolarSettings
 from recbole_llm.trainers.staged import Phase, StagedTrainer
-
-if TYPE_CHECKING:
-    from recbole.model.abstract_recommender import AbstractRecommender
-
-    from recbole_llm.core.config import Config
 
 
 class MolarTrainer(StagedTrainer):

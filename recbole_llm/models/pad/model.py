@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from recbole.data.dataset import Dataset
+from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
+from recbole_llm.core.config import Config
 from recbole_llm.data.training import item_counts
 from recbole_llm.features.attach import item_embeddings
 from recbole_llm.features.item_init import append_items, fill_table
@@ -25,12 +28,6 @@ from recbole_llm.models.pad.gate import EXPERTS, FrequencyGate, frequency_bins
 from recbole_llm.models.pad.mmd import alignment_loss
 from recbole_llm.models.pad.settings import PHASES, PADSettings
 from recbole_llm.models.phased import PhasedRecommender
-
-if TYPE_CHECKING:
-    from recbole.data.dataset import Dataset
-    from recbole.data.interaction import Interaction
-
-    from recbole_llm.core.config import Config
 
 _ACTIVE = {"pretrain": ("id",), "align": ("aligned",), "disentangle": EXPERTS}
 

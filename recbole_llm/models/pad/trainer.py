@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
+from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import set_color
 
+from recbole_llm.core.config import Config
 from recbole_llm.models.pad.gate import EXPERTS, FrequencyGate
 from recbole_llm.models.pad.settings import PHASES, PADSettings
 from recbole_llm.trainers.staged import Phase, StagedTrainer
-
-if TYPE_CHECKING:
-    from recbole.model.abstract_recommender import AbstractRecommender
-
-    from recbole_llm.core.config import Config
 
 
 class PADTrainer(StagedTrainer):

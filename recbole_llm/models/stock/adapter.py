@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from recbole.data.dataset import Dataset
+from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
+from recbole_llm.core.config import Config
 from recbole_llm.core.errors import check_choice
 from recbole_llm.models.base import LOSS_TYPES, SequenceTraining
-
-if TYPE_CHECKING:
-    from recbole.data.dataset import Dataset
-    from recbole.data.interaction import Interaction
-
-    from recbole_llm.core.config import Config
 
 STOCK_LOSSES = ("CE", "BPR")
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
+from recbole.data.interaction import Interaction
 from recbole.model.general_recommender.lightgcn import LightGCN as StockLightGCN
 from torch import Tensor
 
 from recbole_llm.data.ranking_step import FactorModel
-
-if TYPE_CHECKING:
-    from recbole.data.interaction import Interaction
 
 
 class LightGCN(FactorModel, StockLightGCN):  # type: ignore[misc]

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from recbole.data.dataset import Dataset
 from recbole.model.sequential_recommender.sasrec import SASRec as StockSASRec
 from torch import Tensor
 
+from recbole_llm.core.config import Config
 from recbole_llm.layers.backbones.transformer import TransformerBackbone
 from recbole_llm.models.stock.adapter import StockAdapter
-
-if TYPE_CHECKING:
-    from recbole.data.dataset import Dataset
-
-    from recbole_llm.core.config import Config
 
 
 class SASRec(StockAdapter, StockSASRec):  # type: ignore[misc]
