@@ -138,12 +138,12 @@ def _tables(folder: Path) -> str:
     return f"; make it of your table: {conversion(found[0])}" if found else ""
 
 
-def _types(config: Config, file: Path) -> dict[str, str]:
-    return read_types(file, *written(config))
-
-
 def _check_item_features(config: Config, file: Path, features: Sequence[str]) -> None:
-    model, columns, load_col = config["model"], _types(config, file), config["load_col"]
+    model, columns, load_col = (
+        config["model"],
+        read_types(file, *written(config)),
+        config["load_col"],
+    )
     for feature in features:
         if feature not in columns:
             raise ValueError(
@@ -157,7 +157,7 @@ def _check_item_features(config: Config, file: Path, features: Sequence[str]) ->
 
 
 def _check_columns(config: Config, file: Path) -> None:
-    types = _types(config, file)
+    types = read_types(file, *written(config))
     needed = ["USER_ID_FIELD", "ITEM_ID_FIELD"]
     in_order = config["MODEL_TYPE"] == ModelType.SEQUENTIAL or config["eval_args"]["order"] == "TO"
     if in_order and not config["benchmark_filename"]:

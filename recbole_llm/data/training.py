@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from recbole.data.dataset import Dataset
 
 from recbole_llm.data.interaction import SequenceInteraction
 from recbole_llm.data.split import IntArray, order_key, ranges
-
-if TYPE_CHECKING:
-    from recbole.data.dataset import Dataset
 
 _USERS = 2**16  # whose interactions are read from disk at a time
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from recbole.config import Config
+from recbole.data.dataset import Dataset
 
 from recbole_llm.core.checks import key_marks
 from recbole_llm.core.digest import digest
@@ -29,10 +30,6 @@ from recbole_llm.features.settings import (
 )
 from recbole_llm.features.table import EmbeddingTable
 from recbole_llm.features.text import Encoded, encode_items
-
-if TYPE_CHECKING:
-    from recbole.config import Config
-    from recbole.data.dataset import Dataset
 
 
 class Features:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from logging import getLogger
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from recbole.data.dataset import Dataset
 from torch import Tensor, from_numpy
 
 from recbole_llm.core.errors import first_names
 from recbole_llm.core.plugins import get_registry
 from recbole_llm.features.attach import attached
-
-if TYPE_CHECKING:
-    from recbole.data.dataset import Dataset
 
 
 def feature_state(dataset: Dataset) -> dict[str, Any]:

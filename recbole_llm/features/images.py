@@ -13,6 +13,9 @@ from logging import getLogger
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from recbole.data.dataset import Dataset
+
+from recbole_llm.core.config import Config
 from recbole_llm.core.digest import file_digest
 from recbole_llm.core.errors import did_you_mean, first_names
 from recbole_llm.core.lines import bar
@@ -23,9 +26,7 @@ from recbole_llm.features.table import Matrix
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-    from recbole.data.dataset import Dataset
 
-    from recbole_llm.core.config import Config
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")

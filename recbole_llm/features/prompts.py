@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from logging import getLogger
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from recbole.data.dataset import Dataset
+
+from recbole_llm.core.config import Config
 from recbole_llm.core.errors import did_you_mean
 from recbole_llm.core.lines import bar
 from recbole_llm.core.plugins import get_plugin_manager
@@ -20,11 +23,6 @@ from recbole_llm.features.atomic import AtomicFile
 from recbole_llm.features.lengths import TokenLimit, keep_newest
 from recbole_llm.features.settings import PromptSettings
 from recbole_llm.features.templates import PromptError
-
-if TYPE_CHECKING:
-    from recbole.data.dataset import Dataset
-
-    from recbole_llm.core.config import Config
 
 Texts = dict[str, str]  # token -> text
 _BAR_FROM = 20_000  # texts: fewer are rendered in a blink

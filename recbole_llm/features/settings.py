@@ -167,8 +167,20 @@ class EncoderSettings(Settings):
     @field_validator("encoder_device")
     @classmethod
     def _device_is_there(cls, value: str | None) -> str | None:
-        if value is not None:
-            _check_device(value)
+        if value is None:
+            return None
+        import torch
+
+        try:
+            device = torch.device(value)
+            if device.type == "meta":
+                raise RuntimeError("it holds no numbers")
+            torch.empty(0, device=device)
+        except Exception as error:  # torch raises RuntimeError, AssertionError, NotImplementedError
+            raise ValueError(
+                f"encoder_device: '{value}' is not available here ({one_line(error)}); set cpu, or "
+                f"leave it out for RecBole's device"
+            ) from None
         return value
 
     @classmethod
@@ -184,9 +196,7 @@ class EncoderSettings(Settings):
         """`encoder_dtype` as torch's."""
         import torch
 
-        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[
-            self.encoder_dtype
-        ]
+        return getattr(torch, self.encoder_dtype)
 
 
 class StoreSettings(Settings):
@@ -206,18 +216,3 @@ class StoreSettings(Settings):
     missing_user_embedding: Policy = "zeros"
     """The same of a user, who has none without training history: error, zeros, or the mean of the
     others."""
-
-
-def _check_device(value: str) -> None:
-    import torch
-
-    try:
-        device = torch.device(value)
-        if device.type == "meta":
-            raise RuntimeError("it holds no numbers")
-        torch.empty(0, device=device)
-    except Exception as error:  # torch raises RuntimeError, AssertionError, NotImplementedError
-        raise ValueError(
-            f"encoder_device: '{value}' is not available here ({one_line(error)}); set cpu, or "
-            f"leave it out for RecBole's device"
-        ) from None

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from logging import getLogger
-from typing import TYPE_CHECKING
 
 import numpy as np
+from recbole.config import Config
+from recbole.data.dataset import Dataset
 
 from recbole_llm.core.digest import digest, short_digests, texts_digest
 from recbole_llm.core.errors import first_names
@@ -23,10 +24,6 @@ from recbole_llm.features.reduce import has_vector
 from recbole_llm.features.settings import EncoderSettings, ItemSettings, Policy, StoreSettings
 from recbole_llm.features.table import EmbeddingTable, TableError
 from recbole_llm.features.vectors import EmbeddingStore
-
-if TYPE_CHECKING:
-    from recbole.config import Config
-    from recbole.data.dataset import Dataset
 
 
 @dataclass(frozen=True)

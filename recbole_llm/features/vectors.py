@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from recbole_llm.core.settings import ConfigLike
 from recbole_llm.features.settings import StoreSettings
 from recbole_llm.features.store import Store, StoreError, cache_dir, content_keys
 from recbole_llm.features.table import Matrix
-
-if TYPE_CHECKING:
-    from recbole_llm.core.settings import ConfigLike
 
 
 class EmbeddingStore(Store):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from recbole_llm.core.digest import digest
+from recbole_llm.core.settings import ConfigLike
 from recbole_llm.features.encoders.adapters import adapter_digest, with_adapter
 from recbole_llm.features.encoders.base import Encoder
 from recbole_llm.features.encoders.batching import token_batches
@@ -20,13 +21,10 @@ from recbole_llm.features.encoders.smollm import NAMES
 from recbole_llm.features.settings import EncoderSettings
 from recbole_llm.features.table import Matrix
 
-if TYPE_CHECKING:
-    from recbole_llm.core.config import Config
-
 _MAX_LENGTH = 512  # tokens; decoders have no length that they were trained to embed
 
 
-def create(config: Config) -> Encoder:
+def create(config: ConfigLike) -> Encoder:
     """Factory of the encoder kind ``causal_lm``.
 
     The model is a local folder or ``.gguf`` file; for SmolLM2-135M-Instruct, the default, the

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recbole_llm.core.digest import digest
+from recbole_llm.core.settings import ConfigLike
 from recbole_llm.features.encoders.adapters import adapter_digest, with_adapter
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.encoders.decoders import Source
@@ -23,14 +24,13 @@ from recbole_llm.features.table import Matrix
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from recbole_llm.core.config import Config
 
 PROMPT = "Compress the following sentence and picture into embedding: "  # of Molar's authors
 Texts: TypeAlias = Sequence[str | None]
 Images: TypeAlias = "Sequence[Image | None]"
 
 
-def create(config: Config) -> MultimodalEncoder:
+def create(config: ConfigLike) -> MultimodalEncoder:
     """Factory of the encoder kind ``multimodal``.
 
     Raises:

@@ -12,6 +12,7 @@ import numpy as np
 
 from recbole_llm.core.digest import digest, files_digest
 from recbole_llm.core.errors import extra
+from recbole_llm.core.settings import ConfigLike
 from recbole_llm.features.encoders.base import Encoder, EncoderError
 from recbole_llm.features.encoders.bundled import NAME as MINILM
 from recbole_llm.features.encoders.bundled import bundled_folder
@@ -23,13 +24,12 @@ from recbole_llm.features.table import Matrix
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-    from recbole_llm.core.config import Config
 
 _MINILM_NAMES = (MINILM, MINILM.partition("/")[2])
 _READ = (".json", ".txt", ".model", ".safetensors", ".py")
 
 
-def create(config: Config) -> Encoder:
+def create(config: ConfigLike) -> Encoder:
     """Factory of the encoder kind ``sentence_transformers``.
 
     The model is a local path; for all-MiniLM-L6-v2, the default, the bundled package if it is
@@ -45,7 +45,7 @@ def create(config: Config) -> Encoder:
     return encoder_of(folder, settings)
 
 
-def create_bundled(config: Config) -> Encoder:
+def create_bundled(config: ConfigLike) -> Encoder:
     """Factory of the encoder kind ``bundled``.
 
     Raises:

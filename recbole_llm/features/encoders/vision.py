@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recbole_llm.core.digest import digest
+from recbole_llm.core.settings import ConfigLike
 from recbole_llm.features.encoders import efficientnet
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.encoders.decoders import Source
@@ -22,12 +23,11 @@ from recbole_llm.features.table import Matrix
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from recbole_llm.core.config import Config
 
 Vision = Callable[[Sequence["Image"]], Tensor]  # pictures to vectors, [B, D]
 
 
-def create(config: Config) -> VisionEncoder:
+def create(config: ConfigLike) -> VisionEncoder:
     """Factory of the encoder kind ``image``.
 
     Raises:

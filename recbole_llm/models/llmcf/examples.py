@@ -83,7 +83,9 @@ def _rows_drawn(
     if not pointwise or negatives_of_a_target(config) or config["LABEL_FIELD"] not in inter:
         return order[:count]
     liked = inter[config["LABEL_FIELD"]].numpy()[order] > MIN_LIKED
-    return _half_of_each(order[liked], order[~liked], count)
+    few = min(int((~liked).sum()), count // 2)
+    ones = order[liked][: count - few]
+    return np.concatenate([ones, order[~liked][: count - len(ones)]])
 
 
 def _labelled(
@@ -101,12 +103,6 @@ def _labelled(
     elif config["LABEL_FIELD"] in batch:
         labels = (batch[config["LABEL_FIELD"]].numpy() > MIN_LIKED).astype(np.int64)
     return items, labels
-
-
-def _half_of_each(liked: IntArray, others: IntArray, count: int) -> IntArray:
-    few = min(len(others), count // 2)
-    many = min(len(liked), count - few)
-    return np.concatenate([liked[:many], others[: count - many]])
 
 
 def _not_chosen(dataset: Dataset, users: IntArray, rng: np.random.Generator) -> IntArray:
