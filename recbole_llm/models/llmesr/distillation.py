@@ -82,12 +82,9 @@ class SelfDistillation(nn.Module):
         self.histories = histories
         self.max_length = max_length
         rows = len(neighbours) if teacher == "bank" else 0
-        for name, buffer in (
-            ("neighbours", torch.from_numpy(neighbours)),
-            ("bank", torch.zeros(rows, size)),
-            ("filled", torch.zeros(rows, dtype=torch.bool)),
-        ):
-            self.register_buffer(name, buffer, persistent=False)
+        self.register_buffer("neighbours", torch.from_numpy(neighbours), persistent=False)
+        self.register_buffer("bank", torch.zeros(rows, size), persistent=False)
+        self.register_buffer("filled", torch.zeros(rows, dtype=torch.bool), persistent=False)
 
     def ends(self, users: Tensor, item_seq: Tensor, targets: Tensor) -> Tensor:
         """Which rows are the last stretch of their user's training history, bool [B].

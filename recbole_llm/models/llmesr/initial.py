@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from recbole_llm.features.reduce import pca
-from recbole_llm.models.llmesr.layers import Adapter, CrossAttention, DualView
+from recbole_llm.models.llmesr.layers import Adapter, DualView
 from recbole_llm.models.llmesr.settings import LLMESRSettings
 
 SHARPNESS = 2.0  # of the aligned start's attention: at 1 a position sees more of its neighbours
@@ -38,9 +38,11 @@ def initialise(network: DualView, settings: LLMESRSettings) -> None:
     if settings.aligned_init:
         mean, axes = (torch.from_numpy(a).float() for a in components[:2])
         _project(network.adapter, mean, axes, scale)
-        for attention in (network.to_collaborative, network.to_semantic):
-            if attention is not None:
-                _identity(attention)
+        for attention in filter(None, (network.to_collaborative, network.to_semantic)):
+            for part in (attention.query, attention.key, attention.value, attention.out):
+                nn.init.eye_(part.weight)
+            attention.query.weight *= SHARPNESS
+            attention.key.weight *= SHARPNESS
 
 
 def _project(adapter: Adapter, mean: Tensor, axes: Tensor, scale: float) -> None:
@@ -57,10 +59,3 @@ def _project(adapter: Adapter, mean: Tensor, axes: Tensor, scale: float) -> None
     width = min(size, inner)
     adapter.outer.weight[:width] = scale * torch.eye(width, adapter.outer.weight.shape[1])
     adapter.outer.bias[:width] = 0.0
-
-
-def _identity(attention: CrossAttention) -> None:
-    for part in (attention.query, attention.key, attention.value, attention.out):
-        nn.init.eye_(part.weight)
-    for part in (attention.query, attention.key):
-        part.weight *= SHARPNESS
