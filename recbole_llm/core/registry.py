@@ -149,7 +149,7 @@ class Registry:
             self.origins[f"{_kind(spec)} {spec.name}"] = origin
 
     def _table(self, spec: Spec) -> dict[str, Any]:
-        return getattr(self, f"{_kind(spec)}s")  # type: ignore[no-any-return]
+        return getattr(self, f"{_kind(spec)}s")
 
     def encoder(self, name: str) -> EncoderSpec:
         """The encoder kind called ``name``; ValueError with near matches if there is none."""

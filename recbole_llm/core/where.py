@@ -73,7 +73,7 @@ def _mask(node: ast.expr, fields: Mapping[str, Sequence[str]]) -> Mask:
             _compared(left, operator, right, fields)
             for left, operator, right in zip(sides, node.ops, sides[1:])
         ]
-        return np.logical_and.reduce(found)  # type: ignore[no-any-return]
+        return np.logical_and.reduce(found)
     raise _wrong(f"'{ast.unparse(node)}' is no comparison")
 
 

@@ -22,8 +22,8 @@ _WIDTH = 100
 _FILES: dict[str, tuple[str | type, ...]] = {
     "overall.yaml": ("recbole_llm.core.run_settings:RunSettings",),
     "features.yaml": (
-        "recbole_llm.features.item_settings:ItemSettings",
-        "recbole_llm.features.prompt_settings:PromptSettings",
+        "recbole_llm.features.settings:ItemSettings",
+        "recbole_llm.features.settings:PromptSettings",
         "recbole_llm.features.settings:EncoderSettings",
         "recbole_llm.features.encoders.settings:CausalLMSettings",
         "recbole_llm.features.encoders.settings:MultimodalSettings",

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from recbole_llm.core.tokens import PADDING
 from recbole_llm.data.check import LARGEST, decoded
@@ -54,7 +54,7 @@ class InteractionFile:
         with self.path.open("rb") as file:
             digest.update(file.readline())
             line = 2
-            while raw := _some_lines(file):
+            while raw := file.read(BLOCK) + file.readline():
                 digest.update(raw)
                 yield self._columns(types, decoded(self.path, raw, self.encoding, line), line)
                 line += raw.count(b"\n")
@@ -70,8 +70,7 @@ class InteractionFile:
             return found
         table = Table.of(self.path, dict(types), text, self.separator, line)
         values = (table.ids(self.user), table.ids(self.item), table.times(self.time))
-        kinds = (pyarrow.string(), pyarrow.string(), pyarrow.float64())
-        arrays = [pyarrow.array(v, type=kind) for v, kind in zip(values, kinds, strict=True)]
+        arrays = [pyarrow.array(v, type=kind) for v, kind in zip(values, _kinds(), strict=True)]
         return pyarrow.table(arrays, names=NAMES)
 
     def _by_arrow(self, types: Mapping[str, str], text: str) -> pyarrow.Table | None:
@@ -79,12 +78,11 @@ class InteractionFile:
         from pyarrow import csv
 
         columns = (self.user, self.item, self.time)
-        kinds = (pyarrow.string(), pyarrow.string(), pyarrow.float64())
         raw = text.encode("utf-8")
         reading = csv.ReadOptions(column_names=list(types), block_size=len(raw) + 1)
         parsing = csv.ParseOptions(delimiter=self.separator, quote_char=False)
         converting = csv.ConvertOptions(
-            column_types=dict(zip(columns, kinds, strict=True)),
+            column_types=dict(zip(columns, _kinds(), strict=True)),
             include_columns=columns,
             null_values=[],
         )
@@ -95,23 +93,22 @@ class InteractionFile:
         return found.rename_columns(NAMES)
 
 
-def _some_lines(file: IO[bytes]) -> bytes:
-    return file.read(BLOCK) + file.readline()
-
-
 def _is_clean(columns: pyarrow.Table) -> bool:
     """Whether no id is missing, and every time is a number that models can read."""
+    import pyarrow
     from pyarrow import compute
 
-    ids: Any = [compute.is_in(columns[name], value_set=_no_ids()) for name in ("user", "item")]
-    size = compute.max(compute.abs(columns["time"])).as_py()
     if columns["time"].null_count or compute.any(compute.is_nan(columns["time"])).as_py():
         return False
+    none = pyarrow.array(["", PADDING])
+    ids: Any = [compute.is_in(columns[name], value_set=none) for name in ("user", "item")]
     missing = any(compute.any(one).as_py() for one in ids)
+    size = compute.max(compute.abs(columns["time"])).as_py()
     return not missing and (size is None or size <= LARGEST)
 
 
-def _no_ids() -> pyarrow.Array:
+def _kinds() -> tuple[pyarrow.DataType, ...]:
+    """Arrow's types of the columns `NAMES`."""
     import pyarrow
 
-    return pyarrow.array(["", PADDING])
+    return pyarrow.string(), pyarrow.string(), pyarrow.float64()

@@ -6,11 +6,12 @@ import os
 from collections.abc import Sequence
 from logging import getLogger
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from recbole.data.dataset import Dataset
 from recbole.utils import ModelType
 
+from recbole_llm.core.config import Config
 from recbole_llm.core.errors import did_you_mean
 from recbole_llm.core.plugins import get_registry
 from recbole_llm.core.registry import resolve
@@ -22,10 +23,6 @@ from recbole_llm.data.dataset import dataset_class as dataset_class_of
 from recbole_llm.data.files import read_types, written
 from recbole_llm.data.settings import EngineSettings
 from recbole_llm.data.vocabulary import VocabularyDataset, check_vocabulary
-
-if TYPE_CHECKING:
-    from recbole_llm.core.config import Config
-
 
 _TABLES = (".csv", ".tsv", ".parquet", ".json", ".jsonl", ".gz", ".txt")
 
@@ -89,7 +86,7 @@ def _where(config: Config, cls: type[Any]) -> type[Any]:
 def _class_of(config: Config) -> type[Any]:
     spec = get_registry().models.get(config["model"])
     if spec is not None and spec.dataset is not None:
-        return resolve(spec.dataset)  # type: ignore[no-any-return]
+        return resolve(spec.dataset)
     return dataset_class_of(config["model"], config["MODEL_TYPE"])
 
 
@@ -141,12 +138,12 @@ def _tables(folder: Path) -> str:
     return f"; make it of your table: {conversion(found[0])}" if found else ""
 
 
-def _types(config: Config, file: Path) -> dict[str, str]:
-    return read_types(file, *written(config))
-
-
 def _check_item_features(config: Config, file: Path, features: Sequence[str]) -> None:
-    model, columns, load_col = config["model"], _types(config, file), config["load_col"]
+    model, columns, load_col = (
+        config["model"],
+        read_types(file, *written(config)),
+        config["load_col"],
+    )
     for feature in features:
         if feature not in columns:
             raise ValueError(
@@ -160,7 +157,7 @@ def _check_item_features(config: Config, file: Path, features: Sequence[str]) ->
 
 
 def _check_columns(config: Config, file: Path) -> None:
-    types = _types(config, file)
+    types = read_types(file, *written(config))
     needed = ["USER_ID_FIELD", "ITEM_ID_FIELD"]
     in_order = config["MODEL_TYPE"] == ModelType.SEQUENTIAL or config["eval_args"]["order"] == "TO"
     if in_order and not config["benchmark_filename"]:

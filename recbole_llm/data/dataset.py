@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,14 +15,12 @@ from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType, ModelType
 
 from recbole_llm.core.compat_pandas import Frame
+from recbole_llm.core.config import Config
 from recbole_llm.core.registry import resolve
 from recbole_llm.data.check import numbers
 from recbole_llm.data.files import ObjectArray, Table, written
 from recbole_llm.data.interaction import single_precision, take
 from recbole_llm.data.vocabulary import KnowledgeVocabularyDataset, VocabularyDataset
-
-if TYPE_CHECKING:
-    from recbole_llm.core.config import Config
 
 ID_KEYS = (
     "USER_ID_FIELD", "ITEM_ID_FIELD", "HEAD_ENTITY_ID_FIELD", "TAIL_ENTITY_ID_FIELD",

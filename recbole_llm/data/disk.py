@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from logging import getLogger
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from recbole_llm.core import distributed
 from recbole_llm.core.compat_pandas import Frame
+from recbole_llm.core.config import Config
 from recbole_llm.core.log import SHOWN
 from recbole_llm.core.tokens import Vocabulary
 from recbole_llm.data.blocks import InteractionFile
@@ -29,9 +30,6 @@ from recbole_llm.data.settings import EngineSettings
 from recbole_llm.data.sort_on_disk import sort_on_disk
 from recbole_llm.data.split import IntArray, stable_order
 from recbole_llm.data.vocabulary import check_vocabulary
-
-if TYPE_CHECKING:
-    from recbole_llm.core.config import Config
 
 # How many rows each mode of leaving out holds out of a user's.
 _HELD_OUT = {"valid_and_test": 2, "valid_only": 1, "test_only": 1}
@@ -104,8 +102,7 @@ class DiskDataset(SequentialDataset):
         """Split; leave-one-out without sorting the rows in memory."""
         args = self.config["eval_args"]
         if args["order"] != "TO" or "LS" not in (args["split"] or ()):
-            built: list[SequentialDataset] = super().build()
-            return built
+            return super().build()
         self._change_feat_format()
         return self._leave_one_out(args["split"]["LS"])
 

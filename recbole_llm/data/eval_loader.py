@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from recbole.data.dataloader import (
     FullSortEvalDataLoader as RecBoleFullSortEvalDataLoader,
 )
+from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
+from recbole.sampler.sampler import AbstractSampler
 from recbole.utils import ModelType
 from torch import Tensor
 
 from recbole_llm.core import distributed
+from recbole_llm.core.config import Config
 from recbole_llm.data.interaction import take
-from recbole_llm.data.loaders import IndexDataLoader, OwnRows
+from recbole_llm.data.loaders import IndexDataLoader, own_rows
 from recbole_llm.data.ranking_step import ranking_step
 from recbole_llm.data.samplers import UsedItems
 from recbole_llm.data.settings import EngineSettings
 from recbole_llm.data.split import IntArray, ranges
-
-if TYPE_CHECKING:
-    from recbole.data.dataset import Dataset
-    from recbole.sampler import AbstractSampler
-
-    from recbole_llm.core.config import Config
 
 
 class ItemLists:
@@ -110,8 +108,8 @@ class FullSortEvalDataLoader(RecBoleFullSortEvalDataLoader, IndexDataLoader):  #
         self.set_batch_size(self.step if self.is_sequential else self.step * self._dataset.item_num)
 
     @property
-    def _index_sampler(self) -> OwnRows:
-        return OwnRows(self.sample_size, self.step)
+    def _index_sampler(self) -> Sequence[Tensor]:
+        return own_rows(self.sample_size, self.step)
 
     @property
     def first_row(self) -> int:
@@ -121,8 +119,7 @@ class FullSortEvalDataLoader(RecBoleFullSortEvalDataLoader, IndexDataLoader):  #
     def collate_fn(self, index: Tensor) -> tuple[Interaction, Any, Tensor, Tensor]:
         """Users (or sequences), history to mask, rows of positives, positives."""
         if self.is_sequential:
-            batch: tuple[Interaction, Any, Tensor, Tensor] = super().collate_fn(index)
-            return batch
+            return super().collate_fn(index)
         users = self.uid_list[index].numpy()
         history = self.uid2history_item.pairs(users)
         return (take(self.user_df, index), history, *self.uid2positive_item.pairs(users))

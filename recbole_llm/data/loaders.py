@@ -8,23 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from logging import getLogger
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from recbole.data.dataloader import KGDataLoader as RecBoleKGDataLoader
 from recbole.data.dataloader import KnowledgeBasedDataLoader as RecBoleKnowledgeBasedDataLoader
 from recbole.data.dataloader import TrainDataLoader as RecBoleTrainDataLoader
 from recbole.data.dataloader import UserDataLoader as RecBoleUserDataLoader
+from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
+from recbole.sampler.sampler import AbstractSampler
 from recbole.utils import ModelType
 from torch import Tensor
 from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
 
 from recbole_llm.core import distributed, randomness
-
-if TYPE_CHECKING:
-    from recbole.data.dataset import Dataset
-    from recbole.sampler import AbstractSampler
 
 
 class Positions:
@@ -46,7 +44,7 @@ class Positions:
 class IndexBatches:
     """A torch batch sampler: the sampler's order, in index tensors of ``size``."""
 
-    def __init__(self, sampler: AbstractSampler, size: int) -> None:
+    def __init__(self, sampler: Any, size: int) -> None:
         self.sampler = sampler
         self.size = size
 
@@ -69,19 +67,11 @@ class IndexBatches:
         return torch.randperm(len(self.sampler), generator=self.sampler.generator)
 
 
-class OwnRows:
-    """A torch batch sampler: this process's stretch of `count` rows, in index tensors of ``size``;
-    the processes' stretches, in order of rank, are all rows."""
-
-    def __init__(self, count: int, size: int) -> None:
-        own = distributed.own_range(count)
-        self.batches = torch.split(torch.arange(own.start, own.stop), size) if own else ()
-
-    def __iter__(self) -> Iterator[Tensor]:
-        return iter(self.batches)
-
-    def __len__(self) -> int:
-        return len(self.batches)
+def own_rows(count: int, size: int) -> Sequence[Tensor]:
+    """Batches for torch: this process's stretch of `count` rows, in index tensors of ``size``; the
+    processes' stretches, in order of rank, are all rows."""
+    own = distributed.own_range(count)
+    return torch.split(torch.arange(own.start, own.stop), size) if own else ()
 
 
 class OwnParts:

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from logging import getLogger
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from recbole.data import dataloader as stock
+from recbole.data.dataset import Dataset
 from recbole.data.utils import get_dataloader as recbole_dataloader
 from recbole.sampler import KGSampler
 from recbole.utils import ModelType, set_color
 
+from recbole_llm.core.config import Config
 from recbole_llm.data.eval_loader import FullSortEvalDataLoader
 from recbole_llm.data.loaders import KnowledgeBasedDataLoader, TrainDataLoader, UserDataLoader
 from recbole_llm.data.sampled_eval import NegSampleEvalDataLoader
 from recbole_llm.data.samplers import create_samplers
 from recbole_llm.data.sequence_loader import SequenceTrainDataLoader
 from recbole_llm.data.settings import EngineSettings
-
-if TYPE_CHECKING:
-    from recbole.data.dataset import Dataset
-
-    from recbole_llm.core.config import Config
 
 OURS = {
     stock.TrainDataLoader: TrainDataLoader,

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
+import torch
+from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from recbole.evaluator.register import Register
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import ModelType
+from torch import Tensor
 
-if TYPE_CHECKING:
-    from recbole.data.dataset import Dataset
-    from torch import Tensor
-
-    from recbole_llm.core.config import Config
+from recbole_llm.core.config import Config
+from recbole_llm.layers.matmul import scores
 
 FLOAT_BYTES = 4
 SCORE_COPIES = 4  # a step's scores: the model's, a copy, and a comparison's temporaries
@@ -24,12 +24,19 @@ LEAST_ITEMS = 1024  # of a block
 WHOLE = ("rec.meanrank", "rec.score")  # what metrics need that is not in the first k places
 
 
-class FactorModel(Protocol):
-    """A model whose scores are products of vectors, so that a catalogue can be scored in parts."""
+class FactorModel:
+    """A model whose scores are products of vectors, so that a catalogue can be scored in parts;
+    comes before a model class of RecBole among the bases."""
 
     def score_factors(self, interaction: Interaction) -> tuple[Tensor, Tensor]:
         """Vectors of the rows [B, D] and of the catalogue [n, D], whose products are the scores of
         `full_sort_predict`; without gradient."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def full_sort_predict(self, interaction: Interaction) -> Tensor:
+        """Scores of the whole catalogue, [B, n]."""
+        return scores(*self.score_factors(interaction))
 
 
 class RankingStep(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,12 +15,10 @@ from recbole.data.interaction import Interaction
 from torch import Tensor
 
 from recbole_llm.core import distributed
+from recbole_llm.core.config import Config
 from recbole_llm.data.interaction import take
-from recbole_llm.data.loaders import IndexDataLoader, OwnRows
+from recbole_llm.data.loaders import IndexDataLoader, own_rows
 from recbole_llm.data.split import ranges
-
-if TYPE_CHECKING:
-    from recbole_llm.core.config import Config
 
 
 class NegSampleEvalDataLoader(RecBoleNegSampleEvalDataLoader, IndexDataLoader):  # type: ignore[misc]
@@ -34,7 +32,7 @@ class NegSampleEvalDataLoader(RecBoleNegSampleEvalDataLoader, IndexDataLoader): 
 
     @property
     def _index_sampler(self) -> Any:
-        return self._all_batches() if self._draws else OwnRows(self.sample_size, self.step)
+        return self._all_batches() if self._draws else own_rows(self.sample_size, self.step)
 
     @property
     def _draws(self) -> bool:

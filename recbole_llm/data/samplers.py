@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,12 +17,10 @@ from recbole.sampler import RepeatableSampler as RecBoleRepeatableSampler
 from recbole.sampler import Sampler as RecBoleSampler
 from torch import Tensor
 
+from recbole_llm.core.config import Config
 from recbole_llm.data.settings import EngineSettings
 from recbole_llm.data.split import IntArray
 from recbole_llm.data.training import training_interactions
-
-if TYPE_CHECKING:
-    from recbole_llm.core.config import Config
 
 Mask = npt.NDArray[np.bool_]
 
@@ -57,8 +55,7 @@ class UsedItems:
             return np.zeros(len(users), dtype=np.bool_)
         wanted = users * self.item_num + items
         place = np.minimum(np.searchsorted(self.keys, wanted), len(self.keys) - 1)
-        found: Mask = self.keys[place] == wanted
-        return found
+        return self.keys[place] == wanted
 
     def counts(self) -> IntArray:
         """Number of items of each user, int [n_users]."""
@@ -96,8 +93,7 @@ class _Draws:
     sampling: Callable[[int], IntArray]
 
     def _get_candidates_list(self) -> list[int]:
-        items: list[int] = training_interactions(self.train_split)[1].tolist()
-        return items
+        return training_interactions(self.train_split)[1].tolist()
 
     def _build_alias_table(self) -> None:
         super()._build_alias_table()  # type: ignore[misc]

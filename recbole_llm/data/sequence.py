@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +13,7 @@ from recbole_llm.data.dataset import FileDataset
 from recbole_llm.data.histories import Column, History, Length, SortedInteractions, Target
 from recbole_llm.data.interaction import SequenceColumns, SequenceInteraction
 from recbole_llm.data.runs import Runs
-from recbole_llm.data.split import Groups, IntArray, order_key, stable_order
+from recbole_llm.data.split import Groups, IntArray, order_key, positions, stable_order
 
 
 class SequentialDataset(FileDataset, RecBoleSequentialDataset):  # type: ignore[misc]
@@ -69,7 +68,8 @@ class SequentialDataset(FileDataset, RecBoleSequentialDataset):  # type: ignore[
             columns[field] = _padded_rows(inter.interaction.pop(field), order, max_length)
         exact = _split_off_exact(columns, len(order))
         users = columns[self.uid_field][: len(order)].numpy()
-        return SortedInteractions(columns, torch.from_numpy(_positions(users)), max_length, exact)
+        position = positions(users, np.zeros(self.user_num, np.int64)).astype(np.int32)
+        return SortedInteractions(columns, torch.from_numpy(position), max_length, exact)
 
     # Splits: RecBole's rules without its loop over interactions.
 
@@ -86,8 +86,7 @@ class SequentialDataset(FileDataset, RecBoleSequentialDataset):  # type: ignore[
     ) -> list[SequentialDataset]:
         """Split each group's rows (or all rows) in order by ratio; RecBole's rounding."""
         if group_by is None:
-            splits: list[SequentialDataset] = super().split_by_ratio(ratios, group_by)
-            return splits
+            return super().split_by_ratio(ratios, group_by)
         normal = [ratio / sum(ratios) for ratio in ratios]
         groups = self._grouped_index(self.inter_feat[group_by].numpy())
         sizes, which = np.unique(groups.sizes, return_inverse=True)
@@ -100,8 +99,7 @@ class SequentialDataset(FileDataset, RecBoleSequentialDataset):  # type: ignore[
     ) -> list[SequentialDataset]:
         """Test: rows later than a global point in time; the rest by ratio within each group."""
         if group_by is None or self.time_field not in self.inter_feat:
-            splits: list[SequentialDataset] = super().time_based_split(ratios, group_by)
-            return splits  # raises RecBole's error
+            return super().time_based_split(ratios, group_by)  # raises RecBole's error
         train, _, test = (ratio / sum(ratios) for ratio in ratios)
         times = order_key(self.inter_feat, self.time_field)
         boundary = np.percentile(times, 100 * (1 - test))
@@ -141,13 +139,3 @@ def leave_one_out_ends(sizes: IntArray, leave_one_num: int) -> list[IntArray]:
     for part in range(1, leave_one_num):
         ends.append(sizes - np.minimum(last, leave_one_num - part))
     return [*ends, sizes]
-
-
-def _positions(users: IntArray) -> Any:
-    """Number of earlier interactions of the same user, int32 [N]."""
-    starts = np.flatnonzero(np.r_[True, users[1:] != users[:-1]]) if len(users) else users
-    sizes = np.diff(np.r_[starts, len(users)])
-    first = np.repeat(starts, sizes)
-    position = np.arange(len(users))
-    position -= first
-    return position.astype(np.int32)

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
+from recbole.sampler.sampler import AbstractSampler
 from torch import Tensor
 
+from recbole_llm.core.config import Config
 from recbole_llm.data.interaction import SequenceInteraction
 from recbole_llm.data.loaders import TrainDataLoader
 from recbole_llm.data.settings import EngineSettings
 from recbole_llm.data.windows import WindowBatches, cut_windows, default_stride
-
-if TYPE_CHECKING:
-    from recbole.data.dataset import Dataset
-    from recbole.sampler import AbstractSampler
-
-    from recbole_llm.core.config import Config
 
 
 class SequenceTrainDataLoader(TrainDataLoader):
@@ -57,7 +54,11 @@ class SequenceTrainDataLoader(TrainDataLoader):
     def __init__(
         self, config: Config, dataset: Dataset, sampler: AbstractSampler, shuffle: bool = False
     ) -> None:
-        _check(config, dataset)
+        if not isinstance(dataset.inter_feat, SequenceInteraction):
+            raise ValueError(
+                "train_level: sequence needs the histories, which benchmark files and RecBole's "
+                "own data set classes do not give; set train_level: prefix"
+            )
         columns = dataset.inter_feat.interaction
         self.source = columns.source
         self.windows = cut_windows(columns, _stride(config, self.source.max_length))
@@ -118,15 +119,6 @@ def target_count(interaction: Interaction, config: Config) -> int:
     if field not in interaction:
         return len(interaction)
     return int((interaction[field] != 0).sum())
-
-
-def _check(config: Config, dataset: Dataset) -> None:
-    if not isinstance(dataset.inter_feat, SequenceInteraction):
-        raise ValueError(
-            "train_level: sequence needs the histories, which benchmark files and RecBole's own "
-            "data set classes do not give; set train_level: prefix"
-        )
-    EngineSettings.of(config).check(config)
 
 
 def _stride(config: Config, max_length: int) -> int:

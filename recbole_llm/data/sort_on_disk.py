@@ -17,7 +17,7 @@ from recbole_llm.core.files import check_folder, folder_written_whole, remove_le
 from recbole_llm.core.tokens import PADDING
 from recbole_llm.data.blocks import InteractionFile
 from recbole_llm.data.column_folder import ABOUT, COLUMNS, PADDING_ROWS, ColumnFolder, about
-from recbole_llm.data.split import IntArray
+from recbole_llm.data.split import positions
 
 if TYPE_CHECKING:
     import pyarrow
@@ -135,9 +135,8 @@ def _write_rows(database: Any, count: int, users: int, folder: Path) -> None:
     try:
         for batch in _batches(database, _SORT):
             user, item, time = (batch.column(i).to_numpy() for i in range(3))
-            position = _positions(user, before)
             values = {"user": user, "item": item, "exact_time": time, "time": time}
-            for name, column in {**values, "position": position}.items():
+            for name, column in {**values, "position": positions(user, before)}.items():
                 files[name].write(column.astype(COLUMNS[name]).tobytes())
         for name, file in files.items():
             file.truncate((count + PADDING_ROWS) * COLUMNS[name].itemsize)
@@ -145,14 +144,3 @@ def _write_rows(database: Any, count: int, users: int, folder: Path) -> None:
         for file in files.values():
             file.close()
     np.cumsum(np.r_[0, before]).tofile(folder / "starts")
-
-
-def _positions(users: IntArray, before: IntArray) -> IntArray:
-    """Number of earlier interactions of the same user, int [B], of sorted rows; `before`, which
-    counts those of earlier batches, takes these in."""
-    starts = np.flatnonzero(np.r_[True, users[1:] != users[:-1]])
-    sizes = np.diff(np.r_[starts, len(users)])
-    own = users[starts]
-    position: IntArray = np.arange(len(users)) - np.repeat(starts - before[own], sizes)
-    before[own] += sizes
-    return position

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -86,20 +86,12 @@ class Groups:
     @property
     def starts(self) -> IntArray:
         """Where each group begins in ``rows``, int [G]."""
-        starts: IntArray = np.cumsum(self.sizes) - self.sizes
-        return starts
-
-    def __iter__(self) -> Iterator[IntArray]:
-        return iter(np.split(self.rows, np.cumsum(self.sizes)[:-1]))
-
-    def __len__(self) -> int:
-        return len(self.sizes)
+        return np.cumsum(self.sizes) - self.sizes
 
     def sums(self, values: Any) -> IntArray:
         """Sum of a value per row, [R], over each group, int [G]."""
         total: IntArray = np.concatenate([[0], np.cumsum(values[self.rows], dtype=np.int64)])
-        sums: IntArray = total[self.starts + self.sizes] - total[self.starts]
-        return sums
+        return total[self.starts + self.sizes] - total[self.starts]
 
     def cut(self, ends: Sequence[IntArray]) -> list[IntArray]:
         """Cut every group into parts, and put the groups' parts together.
@@ -117,6 +109,22 @@ class Groups:
             parts.append(self.rows[ranges(self.starts + begin, end - begin)])
             begin = end
         return parts
+
+
+def positions(users: IntArray, before: IntArray) -> IntArray:
+    """Number of earlier interactions of the same user, int64 [N], of sorted rows.
+
+    Args:
+        users: int [N], equal ones side by side.
+        before: interactions of each user in earlier rows, int [n_users]; takes these in.
+    """
+    starts = np.flatnonzero(np.r_[True, users[1:] != users[:-1]]) if len(users) else users
+    sizes = np.diff(np.r_[starts, len(users)])
+    own = users[starts]
+    position = np.arange(len(users))
+    position -= np.repeat(starts - before[own], sizes)
+    before[own] += sizes
+    return position
 
 
 def ranges(starts: IntArray, sizes: IntArray) -> IntArray:

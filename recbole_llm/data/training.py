@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from recbole.data.dataset import Dataset
 
 from recbole_llm.data.interaction import SequenceInteraction
-from recbole_llm.data.runs import Runs
 from recbole_llm.data.split import IntArray, order_key, ranges
-
-if TYPE_CHECKING:
-    from recbole.data.dataset import Dataset
 
 _USERS = 2**16  # whose interactions are read from disk at a time
 
@@ -40,7 +36,7 @@ def training_interactions(dataset: Dataset) -> tuple[IntArray, IntArray]:
             f"dataset '{dataset.dataset_name}' is not split yet: pass train_data.dataset, "
             f"which holds training interactions only"
         )
-    users, items = _column(inter, dataset.uid_field), _column(inter, dataset.iid_field)
+    users, items = inter[dataset.uid_field].numpy(), inter[dataset.iid_field].numpy()
     order = _user_time_order(dataset, users)
     users, items = users[order], items[order]
     list_field = getattr(dataset, f"{dataset.iid_field}_list_field", None)
@@ -49,23 +45,26 @@ def training_interactions(dataset: Dataset) -> tuple[IntArray, IntArray]:
     return _with_first_lists(dataset, list_field, order, users, items)
 
 
+def training_histories(dataset: Dataset) -> Iterator[tuple[int, IntArray]]:
+    """Each user with training interactions, and the items of these in order of time."""
+    users, items = training_interactions(dataset)
+    ids, starts = np.unique(users, return_index=True)
+    return zip(ids.tolist(), np.split(items, starts[1:]))
+
+
 def training_parts(dataset: Dataset) -> Iterator[tuple[IntArray, IntArray]]:
     """The same, some users at a time where interactions are on disk; in order of position there."""
-    runs = _stretches(dataset)
+    inter = dataset.inter_feat
+    # The targets of a data set on disk, whose histories are its training interactions.
+    runs = inter.interaction.stretches if isinstance(inter, SequenceInteraction) else None
     if runs is None:
         yield training_interactions(dataset)
         return
-    columns = dataset.inter_feat.interaction.source.columns
+    columns = inter.interaction.source.columns
     users, items = columns[dataset.uid_field], columns[dataset.iid_field]
     for part in runs.parts(_USERS):
         rows = torch.from_numpy(ranges(part.begin, part.high - part.begin + 1))
         yield users[rows].numpy(), items[rows].numpy()
-
-
-def _stretches(dataset: Dataset) -> Runs | None:
-    """The targets of a data set on disk, whose histories are its training interactions."""
-    inter = dataset.inter_feat
-    return inter.interaction.stretches if isinstance(inter, SequenceInteraction) else None
 
 
 def training_digest(dataset: Dataset) -> str:
@@ -96,11 +95,6 @@ def _counts(parts: Iterable[IntArray], size: int) -> IntArray:
     return counts
 
 
-def _column(inter: Any, field: str) -> IntArray:
-    column: IntArray = inter[field].numpy()
-    return column
-
-
 def _user_time_order(dataset: Dataset, users: IntArray) -> IntArray:
     inter, time = dataset.inter_feat, dataset.time_field
     if time is None or time not in inter:
@@ -113,7 +107,7 @@ def _with_first_lists(
 ) -> tuple[IntArray, IntArray]:
     """Put each user's shortest item list before the user's targets."""
     inter = dataset.inter_feat
-    lengths = _column(inter, dataset.item_list_length_field)[order]
+    lengths = inter[dataset.item_list_length_field].numpy()[order]
     by_length = np.lexsort((np.arange(len(users)), lengths, users))
     first = by_length[np.r_[True, users[1:] != users[:-1]]]  # rows of `order`, one a user
     heads = inter[order[first]][list_field].numpy()  # [U, L]

@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from logging import getLogger
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from pandas import DataFrame, Index, Series
+from recbole.config import Config
+from recbole.data.dataset import Dataset
 from recbole.utils import FeatureType
 
 from recbole_llm.core.errors import first_names
 from recbole_llm.core.tokens import Vocabulary
 from recbole_llm.data.catalogue import listed_items
-
-if TYPE_CHECKING:
-    from recbole.config import Config
-    from recbole.data.dataset import Dataset
 
 Names = npt.NDArray[Any]
 

@@ -34,11 +34,6 @@ class Windows:
     first: Tensor
 
     @property
-    def lengths(self) -> Tensor:
-        """Inputs of each window, int64 [W], 1…L."""
-        return self.end - self.start
-
-    @property
     def targets(self) -> Tensor:
         """Supervised targets of each window, int64 [W]."""
         return self.end - self.first + 1

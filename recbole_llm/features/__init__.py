@@ -26,25 +26,15 @@ def register_features(register: Callable[[FeatureSpec], None]) -> None:
         ("item_text", "of the items' texts"),
         ("item_image", "of the items' pictures"),
         ("item_multimodal", "of the items' texts and pictures together"),
+        ("item_states", "hidden states of a decoder's layer over the items' texts"),
     ):
         register(FeatureSpec(name, f"{_HERE}.text:{name}", "loaded", of))
-    register(
-        FeatureSpec(
-            "user_text", f"{_HERE}.text:user_text", "split", "of users' training histories as text"
-        )
-    )
-    register(
-        FeatureSpec(
-            "item_states", f"{_HERE}.text:item_states", "loaded",
-            "hidden states of a decoder's layer over the items' texts",
-        )
-    )  # fmt: skip
+    of = "of users' training histories as text"
+    register(FeatureSpec("user_text", f"{_HERE}.text:user_text", "split", of))
 
 
 @hookimpl
 def register_settings(register: Callable[[str | type], None]) -> None:
     """The settings that every run checks; an encoder kind's own are checked where it is chosen."""
-    register(f"{_HERE}.prompt_settings:PromptSettings")
-    for name in ("EncoderSettings", "StoreSettings"):
+    for name in ("PromptSettings", "EncoderSettings", "StoreSettings", "ItemSettings"):
         register(f"{_HERE}.settings:{name}")
-    register(f"{_HERE}.item_settings:ItemSettings")

@@ -11,9 +11,8 @@ import numpy.typing as npt
 
 from recbole_llm.core.digest import digest, short_digests
 from recbole_llm.core.errors import first_names
+from recbole_llm.features.settings import Policy
 from recbole_llm.features.table import EmbeddingTable, Matrix, TableError
-
-POLICIES = ("error", "zeros", "mean")
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Coverage:
 def align(
     table: EmbeddingTable,
     tokens: Sequence[str],
-    policy: str = "error",
+    policy: Policy = "error",
     kind: str = "item",
     policy_key: str = "missing_embedding",
 ) -> tuple[EmbeddingTable, Coverage]:
@@ -76,7 +75,10 @@ def align(
     matrix = np.zeros((len(wanted), table.dimension), np.float32)
     matrix[rows >= 0] = table.matrix[rows[rows >= 0]]
     bad = _problems(matrix, rows)
-    coverage = _coverage(kind, wanted, bad, len(table) - int((rows >= 0).sum()))
+    problems = {what: [wanted[i] for i in mask.nonzero()[0]] for what, mask in bad.items()}
+    problems = {what: names for what, names in problems.items() if names}
+    extra = len(table) - int((rows >= 0).sum())
+    coverage = Coverage(kind, len(wanted) - 1, problems, extra)
     _report(coverage, policy, policy_key)
     unusable = np.any(list(bad.values()), axis=0)  # [n]
     usable = ~unusable
@@ -116,16 +118,7 @@ def _problems(matrix: Matrix, rows: npt.NDArray[np.int64]) -> dict[str, npt.NDAr
     return {"missing": missing, "non-finite": non_finite, "all-zero": zero}
 
 
-def _coverage(
-    kind: str, wanted: Sequence[str], bad: dict[str, npt.NDArray[np.bool_]], extra: int
-) -> Coverage:
-    named = {what: [wanted[i] for i in mask.nonzero()[0].tolist()] for what, mask in bad.items()}
-    return Coverage(kind, len(wanted) - 1, {k: v for k, v in named.items() if v}, extra)
-
-
-def _report(coverage: Coverage, policy: str, key: str) -> None:
-    if policy not in POLICIES:
-        raise ValueError(f"{key}: '{policy}' is none of {', '.join(POLICIES)}")
+def _report(coverage: Coverage, policy: Policy, key: str) -> None:
     if coverage.total and coverage.uncovered == coverage.total:
         raise TableError(f"{coverage}; not one {coverage.kind} has a vector: are the tokens right?")
     if not coverage.uncovered:

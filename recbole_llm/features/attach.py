@@ -10,7 +10,11 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from recbole.config import Config
+from recbole.data.dataset import Dataset
 
 from recbole_llm.core.checks import key_marks
 from recbole_llm.core.digest import digest
@@ -18,15 +22,14 @@ from recbole_llm.core.marks import Mark
 from recbole_llm.core.plugins import get_registry
 from recbole_llm.core.registry import FeatureSpec, resolve
 from recbole_llm.features.encoders.base import encoder_spec
-from recbole_llm.features.item_settings import ItemSettings
-from recbole_llm.features.prompt_settings import PromptSettings
-from recbole_llm.features.settings import EncoderSettings, StoreSettings
+from recbole_llm.features.settings import (
+    EncoderSettings,
+    ItemSettings,
+    PromptSettings,
+    StoreSettings,
+)
 from recbole_llm.features.table import EmbeddingTable
 from recbole_llm.features.text import Encoded, encode_items
-
-if TYPE_CHECKING:
-    from recbole.config import Config
-    from recbole.data.dataset import Dataset
 
 
 class Features:
@@ -66,8 +69,7 @@ def features_of(dataset: Dataset, config: Config | None = None) -> Features:
 
 def attached(dataset: Dataset) -> Mapping[str, EmbeddingTable]:
     """The features that a data set holds by now."""
-    features: Mapping[str, EmbeddingTable] = vars(dataset).get("features", {})
-    return features
+    return vars(dataset).get("features", {})
 
 
 def item_embeddings(config: Config, dataset: Dataset) -> EmbeddingTable:
@@ -104,10 +106,9 @@ def reads_of(config: Config) -> tuple[str, ...]:
 
 def attach_features(config: Config, dataset: Dataset) -> None:
     """Build what the model reads of the loaded data set, before it is split."""
-    specs = [get_registry().feature(name) for name in reads_of(config)]
-    for spec in specs:
-        if spec.when == "loaded":
-            features_of(dataset, config)[spec.name]
+    for name in reads_of(config):
+        if get_registry().feature(name).when == "loaded":
+            features_of(dataset, config)[name]
 
 
 def _settings(config: Config, spec: FeatureSpec) -> str:
@@ -144,9 +145,6 @@ def _keep(
 def _random_state_kept() -> Iterator[None]:
     """Within it, loading an encoder may draw random numbers: the split and the weights that come
     after must not depend on whether the vectors were stored already."""
-    import numpy as np
-    import torch
-
     of_python, of_numpy = random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng():

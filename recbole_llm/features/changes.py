@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from logging import getLogger
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from recbole.data.dataset import Dataset
+from torch import Tensor, from_numpy
 
 from recbole_llm.core.errors import first_names
 from recbole_llm.core.plugins import get_registry
 from recbole_llm.features.attach import attached
-
-if TYPE_CHECKING:
-    from recbole.data.dataset import Dataset
 
 
 def feature_state(dataset: Dataset) -> dict[str, Any]:
@@ -18,8 +18,6 @@ def feature_state(dataset: Dataset) -> dict[str, Any]:
 
     Features of the training split follow its interactions, and are made anew.
     """
-    from torch import from_numpy
-
     known = get_registry().features
     return {
         name: {"source": table.source, "contents": from_numpy(table.contents)}
@@ -53,8 +51,6 @@ def check_features(dataset: Dataset, stored: object, file: object) -> bool:
 
 
 def _compare(name: str, was: Any, table: Any, file: object) -> None:
-    from torch import Tensor
-
     contents = was.get("contents") if isinstance(was, dict) else None
     if not isinstance(contents, Tensor) or contents.shape != table.contents.shape:
         raise ValueError(f"checkpoint '{file}' is damaged: it does not say what '{name}' was")

@@ -13,19 +13,20 @@ from logging import getLogger
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from recbole.data.dataset import Dataset
+
+from recbole_llm.core.config import Config
 from recbole_llm.core.digest import file_digest
 from recbole_llm.core.errors import did_you_mean, first_names
 from recbole_llm.core.lines import bar
 from recbole_llm.features.encoders.base import Encoder, EncoderError, PictureEncoder
-from recbole_llm.features.item_settings import ItemSettings
 from recbole_llm.features.prompts import Texts, item_file, item_texts
+from recbole_llm.features.settings import ItemSettings
 from recbole_llm.features.table import Matrix
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-    from recbole.data.dataset import Dataset
 
-    from recbole_llm.core.config import Config
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -155,8 +156,7 @@ class _Contents:
         contents = [self._contents[key] for key in texts]
         images = [self._open(key, file) for key, (_, file) in zip(texts, contents, strict=True)]
         texts_read = [text for text, _ in contents]
-        vectors: Matrix = self._encoder.encode_contents(texts_read, images)
-        return vectors
+        return self._encoder.encode_contents(texts_read, images)
 
     def _open(self, key: str, file: Path | None) -> Image | None:
         if file is None:

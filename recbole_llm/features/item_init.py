@@ -7,23 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from logging import getLogger
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from recbole.data.dataset import Dataset
 from recbole.model.layers import FMEmbedding
 from recbole.utils import ModelType
 from torch import Tensor, nn
 
+from recbole_llm.core.config import Config
 from recbole_llm.core.run_settings import RunSettings
+from recbole_llm.features.attach import item_embeddings
+from recbole_llm.features.reduce import expected_rows, pca, whitened
 from recbole_llm.features.table import Matrix
-from recbole_llm.layers.embedding import append_rows
+from recbole_llm.layers.embedding import FrozenEmbedding, append_rows
 
-if TYPE_CHECKING:
-    from recbole.data.dataset import Dataset
-
-    from recbole_llm.core.config import Config
-
-_SEQUENTIAL_STD = 0.1
+_SEQUENTIAL_STD = 0.1  # chosen on validation; other models' tables keep their own
 # FPMC's item tables, the only ones in RecBole without "item" in their names.
 _NAMES = ("IU_emb", "IL_emb", "LI_emb")
 
@@ -56,22 +55,16 @@ def initialise_items(config: Config, model: nn.Module, dataset: Dataset) -> list
             f"{n_items} or {n_items + 1} rows, or RecBole's table of fields; leave item_init "
             f"unset for this model"
         )
-    from recbole_llm.features.attach import item_embeddings
-    from recbole_llm.features.reduce import whitened
-
     matrix = whitened(item_embeddings(config, dataset).matrix, settings.item_init_whitening)
+    sequential = config["MODEL_TYPE"] == ModelType.SEQUENTIAL
+    std = settings.item_init_std or (_SEQUENTIAL_STD if sequential else None)
     for name, table in tables.items():
-        width = fill_table(table, matrix, std=settings.item_init_std or _own_std(config))
+        width = fill_table(table, matrix, std=std)
         getLogger().info(
             f"item_init: {name} [{', '.join(map(str, table.shape))}] starts from "
             f"{width} principal components of the item vectors"
         )
     return list(tables)
-
-
-def _own_std(config: Config) -> float | None:
-    """The default: of sequential models chosen on validation; None: the table's own."""
-    return _SEQUENTIAL_STD if config["MODEL_TYPE"] == ModelType.SEQUENTIAL else None
 
 
 def item_tables(model: nn.Module, field: str, n_items: int) -> dict[str, Tensor]:
@@ -87,7 +80,7 @@ def item_tables(model: nn.Module, field: str, n_items: int) -> dict[str, Tensor]
         name: module.weight
         for name, module in model.named_modules()
         if isinstance(module, nn.Embedding)
-        and _names_items(name.rpartition(".")[2])
+        and ("item" in name.rpartition(".")[2].lower() or name.rpartition(".")[2] in _NAMES)
         and module.num_embeddings in (n_items, n_items + 1)
     }
     tables = {**own, **_rows_of_field(model, field, n_items)}
@@ -116,23 +109,20 @@ def _tables_of_fields(model: nn.Module) -> Iterator[tuple[str, str, list[str], A
             yield from ((path, side, fields[side], table) for side, table in tables.items())
 
 
-def _names_items(name: str) -> bool:
-    return "item" in name.lower() or name in _NAMES
-
-
 @torch.no_grad()
-def append_expected(table: nn.Embedding, known: Tensor, later: Tensor) -> None:
-    """Add rows of items that came after training, where items of such vectors are on average.
+def append_items(vectors: FrozenEmbedding, later: Tensor, *tables: nn.Embedding) -> None:
+    """Take items that came after training.
 
     Args:
-        table: trained, [n, H].
-        known: vectors of its items, [n, D].
-        later: vectors of the new ones, [m, D].
+        vectors: of the known items, [n, D].
+        later: the new items', [m, D].
+        tables: trained, [n, H]; their new rows are where items of such vectors are on average.
     """
-    from recbole_llm.features.reduce import expected_rows
-
-    arrays = (part.cpu().numpy() for part in (table.weight, known, later))
-    append_rows(table, torch.from_numpy(expected_rows(*arrays)))
+    known = vectors.weight
+    vectors.append(later)
+    for table in tables:
+        parts = (table.weight, known, vectors.weight[len(known) :])
+        append_rows(table, torch.from_numpy(expected_rows(*(p.cpu().numpy() for p in parts))))
 
 
 @torch.no_grad()
@@ -151,8 +141,6 @@ def fill_table(
     Returns:
         The number of columns that were filled, H where the vectors have as many components.
     """
-    from recbole_llm.features.reduce import pca
-
     components = pca(matrix, table.shape[1])
     width: int = components.axes.shape[1]
     rows = table[1 : len(matrix), :width]

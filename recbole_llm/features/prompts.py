@@ -9,24 +9,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from logging import getLogger
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
+from recbole.data.dataset import Dataset
 
+from recbole_llm.core.config import Config
 from recbole_llm.core.errors import did_you_mean
 from recbole_llm.core.lines import bar
 from recbole_llm.core.plugins import get_plugin_manager
 from recbole_llm.data.files import written
-from recbole_llm.data.training import training_interactions
+from recbole_llm.data.training import training_histories
 from recbole_llm.features.atomic import AtomicFile
 from recbole_llm.features.lengths import TokenLimit, keep_newest
-from recbole_llm.features.prompt_settings import PromptSettings
+from recbole_llm.features.settings import PromptSettings
 from recbole_llm.features.templates import PromptError
-
-if TYPE_CHECKING:
-    from recbole.data.dataset import Dataset
-
-    from recbole_llm.core.config import Config
 
 Texts = dict[str, str]  # token -> text
 _BAR_FROM = 20_000  # texts: fewer are rendered in a blink
@@ -56,7 +52,7 @@ def item_texts(config: Config, dataset: Dataset, tokens: Sequence[str] | None = 
     if every:
         _say_new(len(rows.keys() - set(tokens)))
     template = PromptSettings.of(config).item_template(config["dataset"])
-    labels = _labels(file, dataset.iid_field)
+    labels = {f: f.replace("_", " ") for f in file.text_fields(without=(dataset.iid_field,))}
     if "fields" in template.variables() and not labels:
         raise PromptError(
             f"'{file.path}' has no text field (token or token_seq) besides the id; it has "
@@ -95,9 +91,10 @@ def user_texts(config: Config, train_dataset: Dataset, limit: TokenLimit | None 
     users = _rows(config, train_dataset, "user", train_dataset.uid_field)
     item_tokens = train_dataset.field2id_token[train_dataset.iid_field]
     user_tokens = train_dataset.field2id_token[train_dataset.uid_field]
+    longest = PromptSettings.of(config).user_prompt_max_items
     histories = {
-        str(user_tokens[user]): [str(item_tokens[i]) for i in items]
-        for user, items in _histories(config, train_dataset)
+        str(user_tokens[user]): [str(item_tokens[i]) for i in items[-longest:]]
+        for user, items in training_histories(train_dataset)
     }
 
     def render(user: str, count: int) -> str:
@@ -140,15 +137,6 @@ def item_rows(config: Config, dataset: Dataset) -> dict[str, dict[str, str]]:
     return _rows(config, dataset, "item", dataset.iid_field)
 
 
-def _histories(config: Config, dataset: Dataset) -> list[tuple[int, Sequence[int]]]:
-    """(user id, last item ids in order of time) of users with training interactions."""
-    users, items = training_interactions(dataset)
-    longest = PromptSettings.of(config).user_prompt_max_items
-    ids, starts = np.unique(users, return_index=True)  # users are sorted
-    parts = np.split(items, starts[1:]) if len(ids) else []
-    return [(int(u), own[-longest:].tolist()) for u, own in zip(ids, parts, strict=True)]
-
-
 def _items(config: Config, dataset: Dataset) -> tuple[dict[str, dict[str, str]], Texts]:
     """Rows and titles by item token; titles of the `item_texts` hook where a plugin gives them."""
     given = _override("item_texts", config, dataset)
@@ -176,11 +164,6 @@ def _title_field(config: Config, file: AtomicFile, id_field: str) -> str:
             f"add a title"
         )
     return found
-
-
-def _labels(file: AtomicFile, id_field: str) -> dict[str, str]:
-    """{field: its name as words} of the fields that the default prompt shows."""
-    return {f: f.replace("_", " ") for f in file.text_fields(without=(id_field,))}
 
 
 def _atomic_path(dataset: Dataset, suffix: str) -> Path:
@@ -220,8 +203,7 @@ def _say_new(count: int) -> None:
 
 def _override(hook: str, config: Config, dataset: Dataset) -> Mapping[str, str] | None:
     caller = getattr(get_plugin_manager().hook, hook)
-    texts: Mapping[str, str] | None = caller(config=config, dataset=dataset)
-    return texts
+    return caller(config=config, dataset=dataset)
 
 
 def _given(texts: Mapping[str, str], tokens: Sequence[str]) -> Texts:

@@ -11,6 +11,11 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from recbole_llm.features.table import EmbeddingTable
+from recbole_llm.layers.embedding import FrozenEmbedding
 
 Rows = npt.NDArray[np.floating[Any]]
 Float32: TypeAlias = npt.NDArray[np.float32]
@@ -34,8 +39,7 @@ class Components(NamedTuple):
 
 def has_vector(matrix: Rows) -> npt.NDArray[np.bool_]:
     """Which rows are vectors, not zeros: [n, D] -> [n]."""
-    found: npt.NDArray[np.bool_] = np.count_nonzero(matrix, axis=1) > 0
-    return found
+    return np.count_nonzero(matrix, axis=1) > 0
 
 
 def pca(matrix: Rows, dim: int | None = None) -> Components:
@@ -119,6 +123,23 @@ class Whitener:
         rows = np.zeros_like(matrix)
         rows[real] = (matrix[real] - center) @ square
         return rows
+
+
+class WhitenedEmbedding(FrozenEmbedding):
+    """A table's vectors after `Whitener`, by their own statistics; so are rows that come later.
+
+    Args:
+        table: [n, D].
+        power: of `Whitener`.
+    """
+
+    def __init__(self, table: EmbeddingTable, power: float) -> None:
+        self.whiten = Whitener(table.matrix, power)
+        super().__init__(self.whiten(table.matrix), table.fingerprint)
+
+    def append(self, rows: Tensor) -> None:
+        """Add vectors [m, D], whitened by the statistics of the first ones."""
+        super().append(torch.from_numpy(self.whiten(rows.cpu().numpy())))
 
 
 def whitened(matrix: Float32, power: float) -> Float32:

@@ -1,4 +1,4 @@
-"""Settings of all encoders, and of the store. Light on purpose."""
+"""Settings of items, prompts, all encoders, and the store. Light on purpose."""
 
 from __future__ import annotations
 
@@ -9,13 +9,87 @@ from pydantic import Field, field_validator
 from recbole_llm.core.cluster import check_installed
 from recbole_llm.core.errors import one_line
 from recbole_llm.core.marks import Again, Free, Local
-from recbole_llm.core.settings import ConfigLike, Count, FieldName, Flag, ModelName, Settings, Text
+from recbole_llm.core.settings import (
+    ConfigLike,
+    Count,
+    FieldName,
+    Flag,
+    ModelName,
+    Prompt,
+    Settings,
+    Text,
+)
 
 if TYPE_CHECKING:
     import torch
 
+    from recbole_llm.features.templates import Template
+
 Policy = Literal["error", "zeros", "mean"]
 Dtype = Literal["float32", "bfloat16", "float16"]
+
+
+class ItemSettings(Settings):
+    """What items are known by, and their pictures (PNG, JPEG or WebP files)."""
+
+    item_feature: Literal["item_text", "item_image", "item_multimodal"] = "item_text"
+    """Item vectors that models read: of texts, of pictures (encoder: image or multimodal), or of
+    both together (encoder: multimodal), where an item without a picture goes by its text."""
+
+    item_image_folder: Local[Again[Text | None]] = None
+    """Folder of the pictures; None: images/ in the data set's folder, or with item_image_field
+    that folder itself."""
+
+    item_image_field: FieldName | None = None
+    """Field of the .item file that holds paths in item_image_folder; None: the files are named by
+    item token, such as 42.png."""
+
+    item_image_max_pixels: Count = 16_000_000
+    """Pixels of the largest picture that is read; a larger one counts as missing."""
+
+
+class PromptSettings(Settings):
+    """Prompts: jinja2 templates over the fields of the .item file.
+
+    Fields are read as text, whatever load_col says. A value is a template, the path of a .jinja
+    file, or a name in properties/prompt.
+    """
+
+    item_prompt: Prompt = None
+    """Template of an item's text, over its fields; besides these, `item` holds all of them and
+    `fields` the named text and categorical ones but the id. None: the data set's in
+    properties/prompt, else all text and categorical fields, named."""
+
+    user_prompt: Prompt = None
+    """Template of a user's text over `titles`, `items` and `user`, of training interactions alone.
+    None: the data set's in properties/prompt, else the titles."""
+
+    user_prompt_max_items: Count = 20
+    """Items of a user's training history that the prompt sees: the last ones, and of these so many
+    as fit the encoder's limit of tokens."""
+
+    item_title_field: FieldName | None = None
+    """Field that `titles` are read from; None: the first called title or name, else the first text
+    field."""
+
+    def check(self, config: ConfigLike) -> None:
+        """Raise PromptError for a template that cannot be found, parsed or filled."""
+        self.item_template(str(config["dataset"]))
+        self.user_template(str(config["dataset"]))
+
+    def item_template(self, dataset: str) -> Template:
+        """The template of the items' texts; ValueError where it cannot be found or read."""
+        from recbole_llm.features.templates import find_template
+
+        return find_template(self.item_prompt, "item_prompt", "item", dataset)
+
+    def user_template(self, dataset: str) -> Template:
+        """The template of the users' texts; ValueError as above, or where it asks for more."""
+        from recbole_llm.features.templates import find_template
+
+        template = find_template(self.user_prompt, "user_prompt", "user", dataset)
+        template.check({"titles", "items", "user"})
+        return template
 
 
 class EncoderSettings(Settings):
@@ -93,8 +167,20 @@ class EncoderSettings(Settings):
     @field_validator("encoder_device")
     @classmethod
     def _device_is_there(cls, value: str | None) -> str | None:
-        if value is not None:
-            _check_device(value)
+        if value is None:
+            return None
+        import torch
+
+        try:
+            device = torch.device(value)
+            if device.type == "meta":
+                raise RuntimeError("it holds no numbers")
+            torch.empty(0, device=device)
+        except Exception as error:  # torch raises RuntimeError, AssertionError, NotImplementedError
+            raise ValueError(
+                f"encoder_device: '{value}' is not available here ({one_line(error)}); set cpu, or "
+                f"leave it out for RecBole's device"
+            ) from None
         return value
 
     @classmethod
@@ -110,9 +196,7 @@ class EncoderSettings(Settings):
         """`encoder_dtype` as torch's."""
         import torch
 
-        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[
-            self.encoder_dtype
-        ]
+        return getattr(torch, self.encoder_dtype)
 
 
 class StoreSettings(Settings):
@@ -132,18 +216,3 @@ class StoreSettings(Settings):
     missing_user_embedding: Policy = "zeros"
     """The same of a user, who has none without training history: error, zeros, or the mean of the
     others."""
-
-
-def _check_device(value: str) -> None:
-    import torch
-
-    try:
-        device = torch.device(value)
-        if device.type == "meta":
-            raise RuntimeError("it holds no numbers")
-        torch.empty(0, device=device)
-    except Exception as error:  # torch raises RuntimeError, AssertionError, NotImplementedError
-        raise ValueError(
-            f"encoder_device: '{value}' is not available here ({one_line(error)}); set cpu, or "
-            f"leave it out for RecBole's device"
-        ) from None

@@ -16,10 +16,10 @@ from contextlib import contextmanager
 from hashlib import blake2b
 from logging import getLogger
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-if TYPE_CHECKING:
-    from recbole_llm.core.settings import ConfigLike
+from recbole_llm.core.settings import ConfigLike
+from recbole_llm.features.settings import StoreSettings
 
 FILE_NAME = "embeddings.sqlite"
 _VERSION = 1
@@ -34,8 +34,6 @@ class StoreError(ValueError):
 
 def cache_dir(config: ConfigLike) -> Path:
     """`embedding_cache_dir`, else the variable RECBOLE_LLM_CACHE, else a folder in ~/.cache."""
-    from recbole_llm.features.settings import StoreSettings
-
     configured = StoreSettings.of(config).embedding_cache_dir
     given = configured or os.environ.get("RECBOLE_LLM_CACHE")
     return Path(given or "~/.cache/recbole_llm").expanduser()

@@ -6,33 +6,24 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from logging import getLogger
-from typing import TYPE_CHECKING
 
 import numpy as np
+from recbole.config import Config
+from recbole.data.dataset import Dataset
 
 from recbole_llm.core.digest import digest, short_digests, texts_digest
 from recbole_llm.core.errors import first_names
 from recbole_llm.features.actors import encode_of
 from recbole_llm.features.align import Coverage, align
-from recbole_llm.features.encoders.base import (
-    Encoder,
-    HiddenStates,
-    TableSource,
-    create_encoder,
-)
+from recbole_llm.features.encoders.base import Encoder, HiddenStates, TableSource, create_encoder
 from recbole_llm.features.images import items_read
-from recbole_llm.features.item_settings import ItemSettings
 from recbole_llm.features.lengths import TokenLimit, report_cut
 from recbole_llm.features.pipeline import EncodeReport, encode_texts
 from recbole_llm.features.prompts import Texts, user_texts
 from recbole_llm.features.reduce import has_vector
-from recbole_llm.features.settings import EncoderSettings, StoreSettings
+from recbole_llm.features.settings import EncoderSettings, ItemSettings, Policy, StoreSettings
 from recbole_llm.features.table import EmbeddingTable, TableError
 from recbole_llm.features.vectors import EmbeddingStore
-
-if TYPE_CHECKING:
-    from recbole.config import Config
-    from recbole.data.dataset import Dataset
 
 
 @dataclass(frozen=True)
@@ -63,34 +54,6 @@ class _Kind:
         field = dataset.iid_field if self.name == "item" else dataset.uid_field
         return [str(token) for token in dataset.field2id_token[field]]
 
-    @property
-    def what(self) -> str:
-        """What is encoded, for messages."""
-        return {"item_image": "picture", "item_multimodal": "text or picture"}.get(
-            self.feature, "text"
-        )
-
-    @property
-    def keeper(self) -> str:
-        """Where it is kept, for messages."""
-        return "pictures" if self.feature == "item_image" else f"{self.name} file"
-
-    @property
-    def keys(self) -> str:
-        """The config keys that say what it is, for messages."""
-        return "item_image_folder" if self.feature == "item_image" else f"{self.name}_prompt"
-
-    def read(
-        self, config: Config, dataset: Dataset, encoder: Encoder, limit: TokenLimit | None
-    ) -> tuple[Texts, Encoder]:
-        """What is encoded, by token, and the encoder that takes it."""
-        if self.name == "user":
-            return user_texts(config, dataset, limit), encoder
-        return items_read(config, dataset, self.feature, encoder)
-
-
-_USER = _Kind("user_text", "user", "missing_user_embedding")
-
 
 def item_text(config: Config, dataset: Dataset) -> EmbeddingTable:
     """Build the feature ``item_text``: the vectors of the items' texts."""
@@ -109,7 +72,8 @@ def item_multimodal(config: Config, dataset: Dataset) -> EmbeddingTable:
 
 def user_text(config: Config, dataset: Dataset) -> EmbeddingTable:
     """Build the feature ``user_text``: of users' texts, from the training split alone."""
-    return _encoded(config, dataset, _USER, create_encoder(config)).table
+    kind = _Kind("user_text", "user", "missing_user_embedding")
+    return _encoded(config, dataset, kind, create_encoder(config)).table
 
 
 def item_states(config: Config, dataset: Dataset) -> EmbeddingTable:
@@ -139,13 +103,16 @@ def _encoded(
     config: Config, dataset: Dataset, kind: _Kind, encoder: Encoder | TableSource
 ) -> Encoded:
     # Everything that can fail at once is tried before anything that takes long.
-    policy: str = getattr(StoreSettings.of(config), kind.policy_key)
+    policy: Policy = getattr(StoreSettings.of(config), kind.policy_key)
     if isinstance(encoder, TableSource):
         table, encoding = encoder.table(kind.name), None
     else:
         limit = TokenLimit.of(encoder)
         with closing(EmbeddingStore.from_config(config)) as store:
-            texts, encoder = kind.read(config, dataset, encoder, limit)
+            if kind.name == "user":
+                texts = user_texts(config, dataset, limit)
+            else:
+                texts, encoder = items_read(config, dataset, kind.feature, encoder)
             _check_texts(dataset, kind, texts, policy)
             if kind.feature == "item_text":  # users' texts are made to fit
                 report_cut(texts, kind.name, limit)
@@ -222,15 +189,19 @@ def _encode(
 def _check_texts(dataset: Dataset, kind: _Kind, texts: Texts, policy: str) -> None:
     """Texts that are missing under the policy ``error`` end the run before anything is encoded."""
     tokens = kind.tokens(dataset)[1:]
+    what = {"item_image": "picture", "item_multimodal": "text or picture"}.get(kind.feature, "text")
+    key, keeper = f"{kind.name}_prompt", f"{kind.name} file"
+    if kind.feature == "item_image":
+        key, keeper = "item_image_folder", "pictures"
     if not texts:
         raise ValueError(
-            f"dataset '{dataset.dataset_name}': not one {kind.name} has a {kind.what}; check "
-            f"{kind.keys} and the tokens of its {kind.name} file"
+            f"dataset '{dataset.dataset_name}': not one {kind.name} has a {what}; check {key} and "
+            f"the tokens of its {kind.name} file"
         )
     missing = [token for token in tokens if token not in texts]
     if missing and policy == "error":
         raise TableError(
-            f"{len(missing)} of {len(tokens)} {kind.name}s have no {kind.what}: "
-            f"{first_names(missing)}; complete the {kind.keeper}, or set {kind.policy_key} to "
-            f"zeros or mean"
+            f"{len(missing)} of {len(tokens)} {kind.name}s have no {what}: "
+            f"{first_names(missing)}; complete the {keeper}, or set {kind.policy_key} to zeros or "
+            f"mean"
         )

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from recbole_llm.core.settings import ConfigLike
 from recbole_llm.features.settings import StoreSettings
 from recbole_llm.features.store import Store, StoreError, cache_dir, content_keys
 from recbole_llm.features.table import Matrix
-
-if TYPE_CHECKING:
-    from recbole_llm.core.settings import ConfigLike
 
 
 class EmbeddingStore(Store):
@@ -47,8 +44,7 @@ class EmbeddingStore(Store):
         """Which of the vectors [n, D] may be stored: finite in this precision, not all zeros."""
         with np.errstate(over="ignore", invalid="ignore"):
             stored = np.asarray(vectors, self.dtype)
-        usable: npt.NDArray[np.bool_] = np.isfinite(stored).all(axis=1) & stored.any(axis=1)
-        return usable
+        return np.isfinite(stored).all(axis=1) & stored.any(axis=1)
 
     def add(self, keys: Sequence[bytes], vectors: Matrix) -> None:
         """Store a batch [len(keys), D] at once, or nothing of it; keys that are there stay.

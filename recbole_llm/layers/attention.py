@@ -120,8 +120,7 @@ def attend(
     if q.device.type != "cpu" or not q.requires_grad:
         return attend_padded(q, kv, wanted, layout, mask, heads, dropout)
     places = Heads(wanted, heads), Heads(layout, heads)
-    mixed: Tensor = _Attention.apply(q, kv, *places, mask, dropout)  # type: ignore[no-untyped-call]
-    return mixed
+    return _Attention.apply(q, kv, *places, mask, dropout)  # type: ignore[no-untyped-call]
 
 
 def attend_padded(

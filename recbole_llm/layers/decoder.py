@@ -64,8 +64,7 @@ class CausalDecoder(nn.Module):
                 together, since a decoder computes all padding, and states of padding are zeros.
         """
         if torch.compiler.is_exporting():  # of rows without padding, of any number and length
-            states: Tensor = self.model(inputs_embeds=vectors, use_cache=False).last_hidden_state
-            return states
+            return self.model(inputs_embeds=vectors, use_cache=False).last_hidden_state
         if lengths is None:
             return self._read(vectors)
         states = torch.zeros_like(vectors)

@@ -25,7 +25,7 @@ def bce(pos: Tensor, neg: Tensor) -> Tensor:
 
     Args:
         pos: logits of the targets, [T].
-        neg: logits of the negatives, [T, k] (or [T]).
+        neg: logits of the negatives, [T, k].
     """
     return F.softplus(-pos).mean() + F.softplus(neg).mean()
 
@@ -35,9 +35,9 @@ def bpr(pos: Tensor, neg: Tensor) -> Tensor:
 
     Args:
         pos: logits of the targets, [T].
-        neg: logits of the negatives, [T, k] (or [T]).
+        neg: logits of the negatives, [T, k].
     """
-    return F.softplus(neg - _column(pos, neg)).mean()
+    return F.softplus(neg - pos.unsqueeze(1)).mean()
 
 
 def sampled_softmax(pos: Tensor, neg: Tensor) -> Tensor:
@@ -45,15 +45,10 @@ def sampled_softmax(pos: Tensor, neg: Tensor) -> Tensor:
 
     Args:
         pos: logits of the targets, [T].
-        neg: logits of the negatives, [T, k] (or [T]).
+        neg: logits of the negatives, [T, k].
     """
-    negatives = neg.unsqueeze(1) if neg.dim() == 1 else neg
-    logits = torch.cat([pos.unsqueeze(1), negatives], dim=1)  # [T, 1 + k]
+    logits = torch.cat([pos.unsqueeze(1), neg], dim=1)  # [T, 1 + k]
     return (torch.logsumexp(logits, dim=1) - pos).mean()
-
-
-def _column(pos: Tensor, neg: Tensor) -> Tensor:
-    return pos.unsqueeze(1) if neg.dim() > pos.dim() else pos
 
 
 def cross_entropy(
@@ -90,7 +85,8 @@ class _CrossEntropy(torch.autograd.Function):
         # Column by column, as products with a narrow factor come out; see `matmul`.
         by_table = table.new_zeros(table.shape[::-1]).t() if needs[1] else None
         scale = 1.0 / max(1, states.shape[0])
-        total = _partition(states, table[first:], scale, by_states, _rows_from(by_table, first))
+        by_items = None if by_table is None else by_table[first:]
+        total = _partition(states, table[first:], scale, by_states, by_items)
         chosen = table[targets]  # [T, D]
         if by_states is not None:
             by_states.sub_(chosen, alpha=scale)
@@ -109,10 +105,6 @@ class _CrossEntropy(torch.autograd.Function):
             rows = torch.empty(by_table.shape, dtype=by_table.dtype, device=by_table.device)
             by_table = torch.mul(by_table, grad, out=rows)
         return by_states, by_table, None, None
-
-
-def _rows_from(tensor: Tensor | None, first: int) -> Tensor | None:
-    return None if tensor is None else tensor[first:]
 
 
 def _partition(

@@ -49,8 +49,7 @@ def _is_amd() -> bool:
 
 
 def _onednn(x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
-    y: Tensor = torch.ops.mkldnn._linear_pointwise(x, w, bias, "none", [], "")
-    return y
+    return torch.ops.mkldnn._linear_pointwise(x, w, bias, "none", [], "")
 
 
 def _use_onednn(x: Tensor) -> bool:
@@ -99,8 +98,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x [m, k] @ weight [n, k].T + bias [n] -> [m, n], as torch.nn.functional.linear."""
     if not _use_onednn(x):
         return F.linear(x, weight, bias)
-    y: Tensor = _Linear.apply(x, weight, bias)  # type: ignore[no-untyped-call]
-    return y
+    return _Linear.apply(x, weight, bias)  # type: ignore[no-untyped-call]
 
 
 def apply_linear(x: Tensor, *layers: nn.Linear) -> Tensor:

@@ -96,21 +96,18 @@ class Layout:
         flat = padded.flatten(0, 1)
         if self.size == self.count == flat.shape[0]:
             return flat
-        tokens: Tensor = _Pack.apply(flat, self.slot, self.count)  # type: ignore[no-untyped-call]
-        return tokens
+        return _Pack.apply(flat, self.slot, self.count)  # type: ignore[no-untyped-call]
 
     def among(self, whole: Layout, tokens: Tensor) -> Tensor:
         """The tokens that lie here too, of a layout with all slots of this one and more:
         [T', H] -> [S', H]."""
-        chosen: Tensor = _Pack.apply(tokens, whole.token[self.slot], self.count)  # type: ignore[no-untyped-call]
-        return chosen
+        return _Pack.apply(tokens, whole.token[self.slot], self.count)  # type: ignore[no-untyped-call]
 
     def unpack(self, tokens: Tensor) -> Tensor:
         """Tokens [T', H] -> [B, L, H], zeros at padding."""
         if self.size == self.count == self.rows * self.length:
             return tokens.view(self.rows, self.length, -1)
-        padded: Tensor = _Unpack.apply(tokens, self.slot[: self.count], self.mask.shape)  # type: ignore[no-untyped-call]
-        return padded
+        return _Unpack.apply(tokens, self.slot[: self.count], self.mask.shape)  # type: ignore[no-untyped-call]
 
 
 def rounded(count: int) -> int:

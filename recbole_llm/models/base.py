@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
 import torch
+from recbole.data.dataset import Dataset
+from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import Tensor
 
+from recbole_llm.core.config import Config
 from recbole_llm.core.errors import check_choice
 from recbole_llm.core.settings import ConfigLike
+from recbole_llm.data.ranking_step import FactorModel
 from recbole_llm.data.split import IntArray
 from recbole_llm.layers import losses
-from recbole_llm.layers.matmul import scores
 from recbole_llm.layers.packing import last_of
-
-if TYPE_CHECKING:
-    from recbole.data.dataset import Dataset
-    from recbole.data.interaction import Interaction
-
-    from recbole_llm.core.config import Config
 
 SAMPLED_LOSSES = {"BCE": losses.bce, "BPR": losses.bpr, "SSM": losses.sampled_softmax}
 LOSS_TYPES = ("CE", *SAMPLED_LOSSES)
@@ -70,7 +67,7 @@ def negatives_of_a_target(config: ConfigLike) -> int:
     return 0 if args["distribution"] == "none" else int(args["sample_num"])
 
 
-class SequenceTraining:
+class SequenceTraining(FactorModel):
     """Losses over both kinds of training rows: RecBole's prefixes, and whole sequences with a
     target at every position.
 
@@ -169,7 +166,21 @@ class SequenceTraining:
         return self.recommendation_loss(self.training_rows(interaction))
 
 
-class SequenceRecommender(SequenceTraining, SequentialRecommender):  # type: ignore[misc]
+class ItemCache:
+    """Keeps the vectors of all items in eval mode; comes first among the bases."""
+
+    _cached_items: Tensor | None = None
+
+    def train(self, mode: bool = True) -> Self:
+        self._cached_items = None
+        return super().train(mode)  # type: ignore[misc]
+
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        self._cached_items = None
+        return super().load_state_dict(*args, **kwargs)  # type: ignore[misc]
+
+
+class SequenceRecommender(ItemCache, SequenceTraining, SequentialRecommender):  # type: ignore[misc]
     """A sequential recommender whose score is <user state, item vector>.
 
     A subclass gives `user_states` and `item_vectors`; this class gives the loss (`loss_type` CE,
@@ -185,7 +196,6 @@ class SequenceRecommender(SequenceTraining, SequentialRecommender):  # type: ign
         self.loss_type = config["loss_type"]
         check_choice("loss_type", self.loss_type, self.loss_types)
         self.name_sequence_fields(config)
-        self._cached_items: Tensor | None = None
 
     def forward(self, item_seq: Tensor, item_seq_len: Tensor) -> Tensor:
         """State after the last real item: int [B, L], int [B] -> [B, D]."""
@@ -196,11 +206,6 @@ class SequenceRecommender(SequenceTraining, SequentialRecommender):  # type: ign
         """Scores of each row's `item_id`, [B]."""
         state = self.last_states_of(interaction)
         return (state * self._scored_items()[interaction[self.ITEM_ID]]).sum(-1)
-
-    @torch.no_grad()
-    def full_sort_predict(self, interaction: Interaction) -> Tensor:
-        """Scores of the whole catalogue, [B, n]."""
-        return scores(*self.score_factors(interaction))
 
     @torch.no_grad()
     def score_factors(self, interaction: Interaction) -> tuple[Tensor, Tensor]:
@@ -224,12 +229,3 @@ class SequenceRecommender(SequenceTraining, SequentialRecommender):  # type: ign
             # Detached: a parameter assigned here would be registered as one of the model.
             self._cached_items = self.item_vectors().detach()
         return self._cached_items
-
-    def train(self, mode: bool = True) -> SequenceRecommender:
-        self._cached_items = None
-        super().train(mode)
-        return self
-
-    def load_state_dict(self, *args: object, **kwargs: object) -> Any:
-        self._cached_items = None
-        return super().load_state_dict(*args, **kwargs)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from recbole.config import Config
+from recbole.data.dataset import Dataset
+from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import Tensor
@@ -16,11 +19,6 @@ from recbole_llm.data.settings import EngineSettings
 from recbole_llm.layers.packing import last_of
 from recbole_llm.models.base import negatives_of_a_target
 from recbole_llm.models.ctr_layers import CTRHead
-
-if TYPE_CHECKING:
-    from recbole.config import Config
-    from recbole.data.dataset import Dataset
-    from recbole.data.interaction import Interaction
 
 PAIR_COPIES = 3  # live copies of a pair's activations: a layer's input, its output, a temporary
 
@@ -85,8 +83,7 @@ class CTRRecommender(SequentialRecommender):  # type: ignore[misc]
     def history(self, interaction: Interaction) -> Tensor:
         """What the users did before their targets, by number, int [B, L]; 0 is padding. Items; a
         model that reads more of the interactions names its columns in ``sequence_fields``."""
-        items: Tensor = interaction[self.ITEM_SEQ]
-        return items
+        return interaction[self.ITEM_SEQ]
 
     def user_vectors(self, interaction: Interaction) -> Tensor:
         """States after the last behaviour, [B, *]; of nothing but the columns before the target."""
@@ -137,8 +134,7 @@ class CTRRecommender(SequentialRecommender):  # type: ignore[misc]
                 f"ratings (threshold), name their column (LABEL_FIELD), or draw negatives "
                 f"(train_neg_sample_args)"
             )
-        labels: Tensor = interaction[field].float()
-        return labels
+        return interaction[field].float()
 
     def calculate_loss(self, interaction: Interaction) -> Tensor:
         """Binary cross-entropy, mean over the labelled pairs of a batch, scalar."""
@@ -156,7 +152,8 @@ class CTRRecommender(SequentialRecommender):  # type: ignore[misc]
         """Probabilities of the whole catalogue, [B, n], in blocks within ``eval_memory_mib``."""
         states, users = self.user_vectors(interaction), self._users(interaction)
         out = states.new_empty((len(users), self.n_items), dtype=torch.float32)
-        pairs = max(self.block_bytes // self._pair_bytes(states), 1)
+        pair_bytes = FLOAT_BYTES * (states[0].numel() + PAIR_COPIES * self.pair_floats())
+        pairs = max(self.block_bytes // pair_bytes, 1)
         catalogue = torch.arange(self.n_items, device=users.device)
         for start in range(0, len(users), pairs):  # seldom more than once
             some = slice(start, start + pairs)
@@ -168,12 +165,8 @@ class CTRRecommender(SequentialRecommender):  # type: ignore[misc]
     def _users(self, interaction: Interaction) -> Tensor:
         """Users of the rows, int [B]; 0 for new ones."""
         if self.reads_users or self.USER_ID in interaction:
-            users: Tensor = interaction[self.USER_ID]
-            return users
+            return interaction[self.USER_ID]
         return torch.zeros_like(interaction[self.ITEM_SEQ_LEN])
-
-    def _pair_bytes(self, states: Tensor) -> int:
-        return FLOAT_BYTES * (states[0].numel() + PAIR_COPIES * self.pair_floats())
 
     def pair_floats(self) -> int:
         """Widest layer, in floats, on a pair's way to its logit: sizes the blocks of full ranking.

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import torch
+from recbole.data.dataset import Dataset
 from recbole.model.init import xavier_normal_initialization
 from recbole.model.layers import ContextSeqEmbAbstractLayer, MLPLayers
 from torch import Tensor, nn
-
-if TYPE_CHECKING:
-    from recbole.data.dataset import Dataset
 
 
 class CTRHead(nn.Module):

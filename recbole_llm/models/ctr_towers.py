@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,9 +20,8 @@ from recbole_llm.models.ctr_layers import without_batch_of_one
 with anomaly_detection_kept():
     from recbole.model.sequential_recommender import DIN
 
-if TYPE_CHECKING:
-    from recbole.config import Config
-    from recbole.data.dataset import Dataset
+from recbole.config import Config
+from recbole.data.dataset import Dataset
 
 _SOURCES = frozenset(
     (FeatureSource.USER_ID, FeatureSource.USER, FeatureSource.ITEM_ID, FeatureSource.ITEM)
@@ -113,8 +112,7 @@ class DINTower(Tower):
         full = F.pad(histories, (0, self.net.max_seq_length - histories.shape[1]))
         slots = torch.arange(1, full.shape[1] + 1, device=full.device)
         lengths = torch.where(full != 0, slots, 0).amax(1)  # unknown items may lie between others
-        logits: Tensor = self.net(users, full, lengths, items)
-        return logits
+        return self.net(users, full, lengths, items)
 
     def pair_floats(self) -> int:
         """The attention looks at the whole history at once."""
@@ -155,8 +153,7 @@ class ContextTower(Tower):
         return Interaction({**columns[0], **columns[1]})
 
     def _logits(self, histories: Tensor, users: Tensor, items: Tensor) -> Tensor:
-        logits: Tensor = self.net(self._rows(users, items))
-        return logits
+        return self.net(self._rows(users, items))
 
     def regularisation(self) -> Tensor | float:
         if not isinstance(self.net, DCN):
@@ -185,8 +182,7 @@ class _UsersAndItems:
 
     def fields(self, ftype: Any = None, source: Any = None) -> list[str]:
         """Names of the fields of users and items, as RecBole's `Dataset.fields`."""
-        names: list[str] = self._dataset.fields(ftype, _SOURCES.intersection(source or _SOURCES))
-        return names
+        return self._dataset.fields(ftype, _SOURCES.intersection(source or _SOURCES))
 
 
 def build_tower(name: str, config: Config, dataset: Dataset, width: int) -> Tower:

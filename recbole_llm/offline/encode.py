@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_llm.features.attach import encode_dataset
-from recbole_llm.features.item_settings import ItemSettings
+from recbole_llm.features.settings import ItemSettings
 from recbole_llm.features.text import Encoded
 from recbole_llm.offline.stage import Stage, StageReport
 

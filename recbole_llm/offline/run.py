@@ -13,7 +13,7 @@ from recbole_llm.core.tokens import Vocabulary
 from recbole_llm.data.create import create_dataset
 from recbole_llm.data.prepare import data_preparation
 from recbole_llm.features.attach import attach_features, reads_of
-from recbole_llm.features.item_settings import ItemSettings
+from recbole_llm.features.settings import ItemSettings
 from recbole_llm.offline.stage import StageReport
 
 if TYPE_CHECKING:

@@ -122,7 +122,7 @@ class Stage(ABC):
             int(found["units"])
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise StageError(f"'{file}' is damaged ({error}); delete '{self.path}'") from error
-        return found  # type: ignore[no-any-return]
+        return found
 
     def complete(self) -> StageReport:
         """Do the stage unless it is done.

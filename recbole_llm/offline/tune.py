@@ -21,8 +21,7 @@ from recbole_llm.core.digest import digest, file_digest
 from recbole_llm.core.log import SHOWN
 from recbole_llm.features.encoders.decoders import Source
 from recbole_llm.features.encoders.smollm import NAMES
-from recbole_llm.features.item_settings import ItemSettings
-from recbole_llm.features.settings import EncoderSettings
+from recbole_llm.features.settings import EncoderSettings, ItemSettings
 from recbole_llm.features.store import cache_dir
 from recbole_llm.offline.settings import TuneSettings
 from recbole_llm.offline.stage import Stage, StageError, StageReport

@@ -8,8 +8,8 @@ from itertools import islice
 from recbole_llm.core.config import Config
 from recbole_llm.core.lines import counted
 from recbole_llm.data.create import create_dataset
-from recbole_llm.features.item_settings import ItemSettings
 from recbole_llm.features.prompts import item_texts
+from recbole_llm.features.settings import ItemSettings
 from recbole_llm.offline.encode import EncodeStage
 from recbole_llm.steps import start
 

@@ -19,7 +19,7 @@ from recbole_llm.data.disk import DiskDataset
 from recbole_llm.data.settings import EngineSettings
 from recbole_llm.data.vocabulary import VocabularyDataset
 from recbole_llm.features.attach import attached
-from recbole_llm.features.item_settings import ItemSettings
+from recbole_llm.features.settings import ItemSettings
 from recbole_llm.features.table import EmbeddingTable
 from recbole_llm.features.text import encode_new_items
 from recbole_llm.models.base import TextItemModel

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from recbole_llm.core.plugins import get_model
+from recbole_llm.data.settings import supports_sequence_level
+from recbole_llm.steps import build_trainer
 from recbole_llm.testing.models import ModelTests
 
 if TYPE_CHECKING:
@@ -38,9 +41,6 @@ class CTRModelTests(ModelTests):
 
     def levels(self) -> list[str]:
         """The training levels of the model."""
-        from recbole_llm.core.plugins import get_model
-        from recbole_llm.data.settings import supports_sequence_level
-
         return ["prefix", *(["sequence"] if supports_sequence_level(get_model(self.model)) else [])]
 
     def test_learns(self) -> None:
@@ -54,8 +54,6 @@ class CTRModelTests(ModelTests):
             learning_rate=0.01,
             train_batch_size=64,
         )
-        from recbole_llm.steps import build_trainer
-
         trainer = build_trainer(config, model)
         trainer.fit(loaders[0], loaders[1], verbose=False, saved=False)
         losses = list(trainer.train_loss_dict.values())

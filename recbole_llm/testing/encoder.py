@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from recbole_llm.core.registry import EncoderSpec
+from recbole_llm.core.settings import ConfigLike
 from recbole_llm.hookspecs import hookimpl
-
-if TYPE_CHECKING:
-    from recbole_llm.core.config import Config
 
 
 class HashEncoder:
@@ -36,7 +33,7 @@ class HashEncoder:
         return (total / max(float(np.linalg.norm(total)), 1e-12)).astype(np.float32)
 
 
-def hash_encoder(config: Config) -> HashEncoder:
+def hash_encoder(config: ConfigLike) -> HashEncoder:
     """Factory of the encoder kind ``hash``; ``encoder_dimensions`` sets the width."""
     return HashEncoder(int(config["encoder_dimensions"] or 16))
 

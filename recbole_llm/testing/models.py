@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
+from recbole.data.interaction import Interaction
+from recbole.model.abstract_recommender import AbstractRecommender
+
+from recbole_llm.core.config import Config
+from recbole_llm.core.plugins import get_plugins, list_encoders
+from recbole_llm.quick_start import load_data_and_model, run_recbole_llm
+from recbole_llm.steps import build_model, build_trainer, load_data
+from recbole_llm.tasks.recommend import Recommender
+from recbole_llm.testing.device import second_device
 from recbole_llm.testing.tiny import write_tiny_dataset
-
-if TYPE_CHECKING:
-    from recbole.model.abstract_recommender import AbstractRecommender
-
-    from recbole_llm.core.config import Config
+from recbole_llm.trainers.staged import StagedTrainer
 
 
 class ModelTests:
@@ -30,9 +36,6 @@ class ModelTests:
 
     def make(self, **more: Any) -> tuple[Any, Any, tuple[Any, Any, Any]]:
         """A tiny data set's configuration, an untrained model in eval mode, the three loaders."""
-        from recbole_llm.core.config import Config
-        from recbole_llm.steps import build_model, load_data
-
         self._prepare()
         config = Config(self.model, "tiny", config_dict=self.settings(**more))
         _, *loaders = load_data(config)
@@ -40,16 +43,12 @@ class ModelTests:
 
     def _prepare(self) -> None:
         from recbole_llm import testing
-        from recbole_llm.core.plugins import get_plugins, list_encoders
 
         write_tiny_dataset("dataset")
         if "hash" not in list_encoders():
             get_plugins().register(testing, testing.__name__)
 
     def test_learns_is_saved_and_comes_back_with_the_same_scores(self) -> None:
-        from recbole_llm import load_data_and_model, run_recbole_llm
-        from recbole_llm.steps import build_trainer
-
         self._prepare()
         result = run_recbole_llm(self.model, "tiny", config_dict=self.settings())
         config, model, _, _, _, test_data = load_data_and_model(result["checkpoint"])
@@ -73,11 +72,6 @@ class ModelTests:
     def test_trains_evaluates_and_recommends_on_another_device(self) -> None:
         if not self.emulated:
             return
-        from recbole_llm.steps import build_model, build_trainer
-        from recbole_llm.tasks.recommend import Recommender
-        from recbole_llm.testing.device import second_device
-        from recbole_llm.trainers.staged import StagedTrainer
-
         config, _, (train, valid, test) = self.make(epochs=1)
         with second_device() as device:
             config["device"] = device
@@ -92,16 +86,14 @@ class ModelTests:
 
     def test_full_ranking_agrees_with_single_predictions(self) -> None:
         _, model, loaders = self.make()
-        rows = _first_rows(loaders[2])
+        rows = next(iter(loaders[2]))[0]
         full = model.full_sort_predict(rows).view(len(rows), -1)  # [B, n]
         for item in (1, 7, full.shape[1] - 1):
-            rows.update(_interaction(model.ITEM_ID, [item] * len(rows)))
+            rows.update(Interaction({model.ITEM_ID: torch.full((len(rows),), item)}))
             single = model.predict(rows)
             assert single.allclose(full[:, item], atol=1e-5), f"item {item}"
 
     def _fit(self, config: Config, model: AbstractRecommender, loaders: Any) -> None:
-        from recbole_llm.steps import build_trainer
-
         build_trainer(config, model).fit(loaders[0], loaders[1], verbose=False, saved=False)
 
 
@@ -109,8 +101,6 @@ class SequentialModelTests(ModelTests):
     """Contracts of every causal sequential model (a ``SequenceRecommender``)."""
 
     def test_no_state_sees_a_later_item(self) -> None:
-        import torch
-
         _, model, _ = self.make()
         items = torch.arange(1, 9).repeat(3, 1)  # [3, 8]
         changed = items.clone()
@@ -122,8 +112,6 @@ class SequentialModelTests(ModelTests):
         assert not before[:, -1].equal(after[:, -1])
 
     def test_padding_does_not_count(self) -> None:
-        import torch
-
         _, model, _ = self.make()
         items = torch.tensor([[3, 5, 7]])
         padded = torch.tensor([[3, 5, 7, 0, 0, 0]])
@@ -133,8 +121,6 @@ class SequentialModelTests(ModelTests):
         assert short.allclose(long, atol=1e-5)
 
     def test_states_at_some_items_are_those_of_all(self) -> None:
-        import torch
-
         _, model, _ = self.make()
         items = torch.tensor([[3, 5, 7, 2], [4, 6, 0, 0], [9, 0, 0, 0]])
         mask, last = items != 0, torch.tensor([3, 1, 0])
@@ -151,14 +137,3 @@ class SequentialModelTests(ModelTests):
             self._fit(config, model, loaders)
             after = model.state_dict()
             assert any(not after[name].equal(value) for name, value in before.items()), level
-
-
-def _first_rows(loader: Any) -> Any:
-    return next(iter(loader))[0]
-
-
-def _interaction(field: str, values: list[int]) -> Any:
-    import torch
-    from recbole.data.interaction import Interaction
-
-    return Interaction({field: torch.tensor(values)})

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from math import isfinite, nan
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
+from recbole.config import Config
+from recbole.data.dataloader import AbstractDataLoader
 from recbole.data.dataset import Dataset
+from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.trainer.trainer import AbstractTrainer
 from recbole.utils import ModelType, early_stopping, set_color
 
 from recbole_llm.core import distributed, randomness
-from recbole_llm.core.checkpoint import (
-    save_atomically,
-)
+from recbole_llm.core.checkpoint import save_atomically
 from recbole_llm.core.log import run_name
 from recbole_llm.core.plugins import get_plugin_manager
 from recbole_llm.core.stored import plain_config
@@ -25,11 +26,6 @@ from recbole_llm.evaluation.parts import evaluation_parts
 from recbole_llm.features.changes import feature_state
 from recbole_llm.trainers.progress import Progress
 from recbole_llm.trainers.replicas import align_statistics
-
-if TYPE_CHECKING:
-    from recbole.config import Config
-    from recbole.data.dataloader import AbstractDataLoader
-    from recbole.model.abstract_recommender import AbstractRecommender
 
 
 @runtime_checkable
@@ -144,7 +140,7 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
     def _validate(self, *args: Any, **kwargs: Any) -> tuple[float, Any]:
         """Score and result on the validation data."""
         with without_groups(self.eval_collector):
-            return super()._valid_epoch(*args, **kwargs)  # type: ignore[no-any-return]
+            return super()._valid_epoch(*args, **kwargs)
 
     def _save_checkpoint(
         self, epoch: int, verbose: bool = True, saved_model_file: str | None = None

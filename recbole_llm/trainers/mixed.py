@@ -48,8 +48,7 @@ class MixedModel(AbstractRecommender):  # type: ignore[misc]
         parts = [(m, rows) for m, rows in zip(models, batch, strict=True) if rows is not None]
         count = sum(len(rows) for _, rows in parts)
         losses = [model.calculate_loss(rows) * (len(rows) / count) for model, rows in parts]
-        total: Tensor = sum(losses[1:], losses[0])
-        return total
+        return sum(losses[1:], losses[0])
 
 
 class MixedLoader:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from recbole.config import Config
 from torch import Tensor, nn
 from torch.optim import Optimizer, SparseAdam
-
-if TYPE_CHECKING:
-    from recbole.config import Config
 
 _FUSED = (torch.optim.Adam, torch.optim.AdamW)
 

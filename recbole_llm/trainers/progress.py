@@ -90,7 +90,8 @@ class Progress:
         now = self._stopped or Training(name, limit, patience, first, *best)
         self._stopped, now.limit, now.patience = None, limit, patience
         self.trainings.append(now)
-        bar = tqdm(bar_format="{desc}", leave=False, dynamic_ncols=True, disable=self._disabled())
+        hidden = None if self.shown else True  # None: unless the screen is a terminal
+        bar = tqdm(bar_format="{desc}", leave=False, dynamic_ncols=True, disable=hidden)
         self._bar = bar
         try:
             yield
@@ -99,9 +100,6 @@ class Progress:
             self._bar = None
         if self.shown:
             getLogger().info(self._summary(now), extra=SHOWN)
-
-    def _disabled(self) -> bool | None:
-        return None if self.shown else True  # None: unless the screen is a terminal
 
     @contextmanager
     def epoch(self, index: int, steps: int, optimizer: Optimizer | None) -> Iterator[None]:

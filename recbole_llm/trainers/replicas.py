@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import recbole.trainer
 import torch
+from recbole.config import Config
+from recbole.data.dataloader import AbstractDataLoader
+from recbole.data.interaction import Interaction
 from recbole.utils import ModelType
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -15,12 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from recbole_llm.core import distributed
 from recbole_llm.data.sequence_loader import target_count
 
-if TYPE_CHECKING:
-    from recbole.config import Config
-    from recbole.data.dataloader import AbstractDataLoader
-    from recbole.data.interaction import Interaction
-
-    Loss = Tensor | tuple[Tensor, ...]
+Loss = Tensor | tuple[Tensor, ...]
 
 
 class ReplicaTrainer(recbole.trainer.Trainer):  # type: ignore[misc]

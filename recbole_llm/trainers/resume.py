@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from recbole.config import Config
+from recbole.data.dataloader import AbstractDataLoader
 from recbole.trainer.trainer import AbstractTrainer
 from recbole.utils import set_color
 
@@ -24,23 +26,18 @@ from recbole_llm.core.marks import Mark
 from recbole_llm.core.plain import decode
 from recbole_llm.core.stored import NEVER, plain_config
 from recbole_llm.trainers import run_state
+from recbole_llm.trainers.engine import EngineMixin
 from recbole_llm.trainers.progress import Progress
-
-if TYPE_CHECKING:
-    from recbole.config import Config
-    from recbole.data.dataloader import AbstractDataLoader
-
-    from recbole_llm.trainers.engine import EngineMixin
 
 KEY = "run"  # of the state in a checkpoint
 _PARTS = ("state_dict", "optimizer", "epoch", "cur_step", "best_valid_score")
 _STATE = ("file", "best", "result", "losses", "trainings", "optimizers", "model", "random")
 
 
-def last_file(saved_model_file: str) -> str:
-    """Where a run goes on from: ``saved/PAD-x.pth`` -> ``saved/PAD-x-last.pth``."""
-    path = Path(saved_model_file)
-    return str(path.with_name(f"{path.stem}-last{path.suffix}"))
+def part_file(run_file: str, part: str) -> str:
+    """A further checkpoint of a run: ``saved/PAD-x.pth`` -> ``saved/PAD-x-align.pth``."""
+    path = Path(run_file)
+    return str(path.with_name(f"{path.stem}-{part}{path.suffix}"))
 
 
 def load_run(file: str, config: Config) -> dict[str, Any]:
@@ -119,7 +116,7 @@ class ResumableMixin(AbstractTrainer):  # type: ignore[misc]
         """Keep a file that a stopped run goes on from."""
         if self.last_file is None:
             self.run_file = self.saved_model_file
-            self.last_file = last_file(self.run_file)
+            self.last_file = part_file(self.run_file, "last")
             self.logger.info(
                 set_color("If this run is stopped", "blue")
                 + f", the same command with --resume={self.last_file} goes on"

@@ -5,26 +5,52 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from recbole.data.dataloader import AbstractDataLoader
+from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import set_color
 
 from recbole_llm.core import distributed
 from recbole_llm.core.checkpoint import load_checkpoint, load_model_state, save_atomically
-from recbole_llm.trainers.phase import Phase
-from recbole_llm.trainers.resume import KEY
+from recbole_llm.core.config import Config
+from recbole_llm.trainers.resume import KEY, part_file
 from recbole_llm.trainers.trainer import Trainer
-
-if TYPE_CHECKING:
-    from recbole.data.dataloader import AbstractDataLoader
-    from recbole.model.abstract_recommender import AbstractRecommender
-
-    from recbole_llm.core.config import Config
 
 Result = tuple[float, Any]
 Callback = Callable[[int, float], None]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One phase of a training.
+
+    Args:
+        name: what the model's ``begin_phase`` and ``phase`` know it by.
+        epochs: at most; 0 leaves the phase out.
+        learning_rate: of its optimizer.
+        stopping_step: evaluations without improvement on validation that it goes on for.
+        summary: what the phase does, one line for the log.
+    """
+
+    name: str
+    epochs: int
+    learning_rate: float
+    stopping_step: int
+    summary: str = ""
+
+    @classmethod
+    def from_config(cls, config: Config, name: str, summary: str = "") -> Phase:
+        """Read ``<name>_epochs``, ``<name>_learning_rate`` and ``<name>_stopping_step``; a key
+        that is None stands for the plain ``epochs``, ``learning_rate`` and ``stopping_step``."""
+
+        def value(key: str) -> Any:
+            own = config[f"{name}_{key}"]
+            return config[key] if own is None else own
+
+        return cls(name, value("epochs"), value("learning_rate"), value("stopping_step"), summary)
 
 
 class StagedTrainer(Trainer):
@@ -38,19 +64,30 @@ class StagedTrainer(Trainer):
         config: RecBole's configuration.
         model: with ``phase``, `begin_phase` and `phase_parameters`, as a `PhasedRecommender`.
         phases: in order.
+        start_key: of the configuration, for a checkpoint whose phase the first one here follows.
     """
 
     tensorboard: Any
     saved_model_file: str
     best_valid_score: float
 
-    def __init__(self, config: Config, model: AbstractRecommender, phases: Sequence[Phase]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        model: AbstractRecommender,
+        phases: Sequence[Phase],
+        start_key: str | None = None,
+    ) -> None:
         super().__init__(config, model)
         self.phases = list(phases)
         self._first = 0
         self._resumed: dict[str, Any] | None = None
         self._best_state: dict[str, Any] | None = None
         self._writer = self.tensorboard
+        if start_key is not None and config[start_key] is not None:
+            self.start_after(config[start_key])
+            # Checkpoints from here on are past that start, and load without its file.
+            config[start_key] = None
 
     def start_after(self, file: str | os.PathLike[str]) -> None:
         """Start at the phase after that of another run's checkpoint, from its weights.
@@ -128,7 +165,7 @@ class StagedTrainer(Trainer):
         self.best_valid_result, self._best_state = None, None
         self.train_loss_dict = {}
         self.tensorboard = _PhaseWriter(self._writer, phase.name)
-        self.saved_model_file = phase_file(run_file, phase.name)
+        self.saved_model_file = part_file(run_file, phase.name)
         self._log_begin(phase, sum(p.numel() for p in parameters))
         if resumed is not None:
             super()._stand(resumed)
@@ -167,12 +204,6 @@ class StagedTrainer(Trainer):
             self._save_checkpoint(-1, verbose=False)
         else:
             save_atomically(load_checkpoint(last), run_file)
-
-
-def phase_file(run_file: str, phase: str) -> str:
-    """Checkpoint of a phase: ``saved/PAD-x.pth`` -> ``saved/PAD-x-align.pth``."""
-    path = Path(run_file)
-    return str(path.with_name(f"{path.stem}-{phase}{path.suffix}"))
 
 
 class _PhaseWriter:

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from recbole.config import Config
+from recbole.data.dataloader import AbstractDataLoader
+from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.trainer import trainer as recbole_trainers
 from recbole.utils import get_trainer as get_recbole_trainer
 
@@ -19,11 +22,6 @@ from recbole_llm.core.registry import resolve
 from recbole_llm.trainers.engine import EngineMixin
 from recbole_llm.trainers.replicas import ReplicaTrainer
 from recbole_llm.trainers.trainer import Trainer
-
-if TYPE_CHECKING:
-    from recbole.config import Config
-    from recbole.data.dataloader import AbstractDataLoader
-    from recbole.model.abstract_recommender import AbstractRecommender
 
 
 class KGTrainer(Trainer, recbole_trainers.KGTrainer, ReplicaTrainer):  # type: ignore[misc]

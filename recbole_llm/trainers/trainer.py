@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from recbole.data.dataloader import AbstractDataLoader
 
 from recbole_llm.core import distributed, randomness
 from recbole_llm.core.checkpoint import load_checkpoint, load_model_state, model_state, require
@@ -17,9 +18,6 @@ from recbole_llm.trainers.engine import EngineMixin, data_set_of
 from recbole_llm.trainers.optimizers import TableAndRest, fuse, sparse_table
 from recbole_llm.trainers.replicas import ReplicaTrainer
 from recbole_llm.trainers.resume import ResumableMixin
-
-if TYPE_CHECKING:
-    from recbole.data.dataloader import AbstractDataLoader
 
 
 class Trainer(ResumableMixin, EngineMixin, ReplicaTrainer):
@@ -97,8 +95,7 @@ class Trainer(ResumableMixin, EngineMixin, ReplicaTrainer):
         """The batch, its scores [B, n], by blocks where the loader asks for it and the model can,
         and rows and items of its positives."""
         if self._items_a_block is None or not has_factors(type(self.model)):
-            whole: tuple[Any, ...] = super()._full_sort_batch_eval(batched_data)
-            return whole
+            return super()._full_sort_batch_eval(batched_data)
         interaction, history, *positives = batched_data
         rows, items = self.model.score_factors(interaction.to(self.device))
         return interaction, BlockScores(rows, items, history, self._items_a_block), *positives

@@ -29,6 +29,7 @@ from recbole_llm.data.disk import DiskDataset
 from recbole_llm.data.prepare import data_preparation
 from recbole_llm.data.runs import Runs
 from recbole_llm.data.sequence import leave_one_out_ends
+from recbole_llm.data.split import positions
 from recbole_llm.data.training import (
     item_counts,
     training_digest,
@@ -356,8 +357,8 @@ def test_runs_by_hand() -> None:
 
 def test_positions_over_batches() -> None:
     before = np.zeros(4, np.int64)
-    one = sort_on_disk._positions(np.array([1, 1, 2]), before)
-    two = sort_on_disk._positions(np.array([2, 2, 3]), before)
+    one = positions(np.array([1, 1, 2]), before)
+    two = positions(np.array([2, 2, 3]), before)
     assert (one.tolist(), two.tolist(), before.tolist()) == ([0, 1, 0], [1, 2, 0], [0, 2, 3, 1])
 
 

@@ -38,7 +38,7 @@ def test_by_hand() -> None:
     # left, 1 2 (inputs 0 1).
     windows = cut_windows(rows_of([12], 4), stride=3)
     assert windows_of(windows) == [(0, 1, 2), (1, 3, 5), (4, 6, 8), (7, 9, 11)]
-    assert windows.lengths.tolist() == [2, 4, 4, 4]
+    assert (windows.end - windows.start).tolist() == [2, 4, 4, 4]
     assert windows.targets.tolist() == [2, 3, 3, 3]
 
 
@@ -124,7 +124,7 @@ class TestBatches:
         assert all(b not in second for b in first)
 
     def test_windows_of_all_lengths_meet(self) -> None:
-        lengths = self.windows.lengths.double()
+        lengths = (self.windows.end - self.windows.start).double()
         means = torch.stack([lengths[b].mean() for b in batches_of(self.windows, 500)])
         assert (means - lengths.mean()).abs().max() < 0.3 * lengths.std()
 

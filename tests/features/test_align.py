@@ -57,11 +57,6 @@ def test_no_row_at_all_is_an_error_under_any_policy() -> None:
         align(table("a"), ["[PAD]", "1", "2"], "mean")
 
 
-def test_an_unknown_policy_names_the_key() -> None:
-    with pytest.raises(ValueError, match="users_policy: 'zero' is none of error, zeros, mean"):
-        align(table("a"), ["[PAD]", "a"], "zero", "user", "users_policy")
-
-
 def test_the_fingerprint_changes_with_rows_order_and_policy() -> None:
     tokens = ["[PAD]", "a", "x"]
     seen = {

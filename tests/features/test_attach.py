@@ -15,6 +15,7 @@ from made_texts import ITEMS, CountingEncoder, PlainConfig
 
 from recbole_llm.core.plugins import get_registry
 from recbole_llm.core.registry import FeatureSpec, ModelSpec
+from recbole_llm.data import training
 from recbole_llm.features import attach, prompts, text
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.store import StoreError
@@ -34,7 +35,7 @@ def _no_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _histories(monkeypatch: pytest.MonkeyPatch) -> None:
     history = np.array([1, 1, 3]), np.array([1, 2, 2])
-    monkeypatch.setattr(prompts, "training_interactions", lambda dataset: history)
+    monkeypatch.setattr(training, "training_interactions", lambda dataset: history)
 
 
 def test_item_embeddings_follow_recboles_ids(

@@ -131,7 +131,8 @@ def _config(**keys: Any) -> dict[str, Any]:
 
 def test_initialise(matrix: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "recbole_llm.features.attach.item_embeddings", lambda c, d: SimpleNamespace(matrix=matrix)
+        "recbole_llm.features.item_init.item_embeddings",
+        lambda c, d: SimpleNamespace(matrix=matrix),
     )
     model = nn.Module()
     model.item_embedding = nn.Embedding(21, 3)
@@ -147,7 +148,8 @@ def test_the_configuration_says_spread_and_whitening(
 ) -> None:
     matrix[1:] *= np.arange(1, 7)  # directions of unlike strength
     monkeypatch.setattr(
-        "recbole_llm.features.attach.item_embeddings", lambda c, d: SimpleNamespace(matrix=matrix)
+        "recbole_llm.features.item_init.item_embeddings",
+        lambda c, d: SimpleNamespace(matrix=matrix),
     )
     spreads = {}
     for power in (0, 1):
@@ -165,7 +167,8 @@ def test_the_configuration_says_spread_and_whitening(
 def test_the_spread_that_nobody_set(matrix: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sequential models have a wider start than their own; others keep theirs."""
     monkeypatch.setattr(
-        "recbole_llm.features.attach.item_embeddings", lambda c, d: SimpleNamespace(matrix=matrix)
+        "recbole_llm.features.item_init.item_embeddings",
+        lambda c, d: SimpleNamespace(matrix=matrix),
     )
     for kind, expected in ((ModelType.SEQUENTIAL, 0.1), (ModelType.GENERAL, 0.02)):
         model = nn.Module()

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from made_texts import CountingEncoder, PlainConfig
 
+from recbole_llm.data import training
 from recbole_llm.features import attach, prompts
 from recbole_llm.features.lengths import TokenLimit
 
@@ -54,7 +55,7 @@ def users(monkeypatch: pytest.MonkeyPatch, encoder: CountingEncoder) -> Counting
     """u1 has all four items, u3 the first alone; the encoder reads ten tokens."""
     monkeypatch.setattr(prompts, "_override", lambda hook, config, dataset: None)
     history = np.array([1, 1, 1, 1, 3]), np.array([1, 2, 3, 4, 1])
-    monkeypatch.setattr(prompts, "training_interactions", lambda dataset: history)
+    monkeypatch.setattr(training, "training_interactions", lambda dataset: history)
     words = Words(10)
     encoder.max_tokens = words.max_tokens  # type: ignore[attr-defined]
     encoder.token_counts = words.token_counts  # type: ignore[attr-defined]

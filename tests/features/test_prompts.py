@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from made_texts import PlainConfig
 
+from recbole_llm.data import training
 from recbole_llm.features import prompts
 from recbole_llm.features.templates import PromptError
 
@@ -22,7 +23,7 @@ def _no_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
 def histories(monkeypatch: pytest.MonkeyPatch) -> None:
     """u1: 10, 20, 30, 10; u3: 20. u2 has no training interaction."""
     users, items = np.array([1, 1, 1, 1, 3]), np.array([1, 2, 3, 1, 2])
-    monkeypatch.setattr(prompts, "training_interactions", lambda dataset: (users, items))
+    monkeypatch.setattr(training, "training_interactions", lambda dataset: (users, items))
 
 
 def test_default_item_texts(config: PlainConfig, make_dataset: Make) -> None:

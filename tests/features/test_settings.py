@@ -11,8 +11,7 @@ from made_texts import PlainConfig
 from recbole_llm import Config
 from recbole_llm.features import settings
 from recbole_llm.features.encoders.settings import CausalLMSettings, EndpointSettings
-from recbole_llm.features.prompt_settings import PromptSettings
-from recbole_llm.features.settings import EncoderSettings, StoreSettings
+from recbole_llm.features.settings import EncoderSettings, PromptSettings, StoreSettings
 
 
 @pytest.mark.parametrize(

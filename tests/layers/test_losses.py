@@ -34,12 +34,6 @@ def test_sampled_softmax_by_hand() -> None:
     assert loss.item() == pytest.approx(expected, rel=1e-6)
 
 
-def test_negatives_may_come_without_their_dimension() -> None:
-    pos, neg = torch.randn(5), torch.randn(5)
-    for loss in (bce, bpr, sampled_softmax):
-        torch.testing.assert_close(loss(pos, neg), loss(pos, neg.unsqueeze(1)))
-
-
 def problem(rows: int, items: int, scale: float = 1.0) -> tuple[torch.Tensor, ...]:
     generator = torch.Generator().manual_seed(rows + items)
     states = torch.randn(rows, 6, dtype=torch.double, generator=generator) * scale

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from recbole_llm.core.config import Config
 from recbole_llm.models.base import SequenceRecommender
 from recbole_llm.testing import write_tiny_dataset
-from recbole_llm.trainers.phase import Phase
-from recbole_llm.trainers.staged import StagedTrainer
+from recbole_llm.trainers.staged import Phase, StagedTrainer
 
 
 class TwoTables(SequenceRecommender):

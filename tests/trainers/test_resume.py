@@ -24,8 +24,7 @@ from recbole_llm.tasks.zero_shot import zero_shot
 from recbole_llm.testing import write_tiny_dataset
 from recbole_llm.trainers import run_state
 from recbole_llm.trainers.engine import EngineMixin
-from recbole_llm.trainers.resume import KEY
-from recbole_llm.trainers.staged import phase_file
+from recbole_llm.trainers.resume import KEY, part_file
 from recbole_llm.trainers.stock import NCLTrainer, XGBoostTrainer
 
 POINTS = Path(__file__).parents[1] / "campaigns" / "kill_points.py"
@@ -223,7 +222,7 @@ def test_phases_end_as_those_of_the_whole_run(stage: Any, at: tuple[str, int]) -
     assert again.fit(run.train, run.valid, verbose=False) == expected
     assert same(again.model.state_dict(), whole.model.state_dict())
     saved = load_checkpoint(again.saved_model_file)["state_dict"]
-    assert same(saved, load_checkpoint(phase_file(again.saved_model_file, "second"))["state_dict"])
+    assert same(saved, load_checkpoint(part_file(again.saved_model_file, "second"))["state_dict"])
 
 
 # --- states ----------------------------------------------------------------------------------

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from recbole_llm.core.checkpoint import load_checkpoint
-from recbole_llm.trainers.phase import Phase
-from recbole_llm.trainers.staged import phase_file
+from recbole_llm.trainers.resume import part_file
+from recbole_llm.trainers.staged import Phase
 
 Scores = dict[str, list[float]]
 
@@ -196,12 +196,12 @@ def test_each_phase_leaves_a_checkpoint_of_plain_data(stage: Any) -> None:
     trainer.fit(run.train, run.valid, verbose=False)
     file = trainer.saved_model_file
     for phase in ("first", "second"):
-        saved = load_checkpoint(phase_file(file, phase))
+        saved = load_checkpoint(part_file(file, phase))
         assert saved["other_parameter"]["phase"] == phase
-    final, last = load_checkpoint(file), load_checkpoint(phase_file(file, "second"))
+    final, last = load_checkpoint(file), load_checkpoint(part_file(file, "second"))
     assert same(final["state_dict"], last["state_dict"])
     assert sorted(p.name for p in Path(file).parent.iterdir()) == sorted(
-        Path(f).name for f in (file, phase_file(file, "first"), phase_file(file, "second"))
+        Path(f).name for f in (file, part_file(file, "first"), part_file(file, "second"))
     )
 
 
@@ -217,7 +217,7 @@ def test_a_phase_can_be_started_anew_from_another_run(stage: Any) -> None:
     trainer = run.trainer()
     trainer.fit(run.train, run.valid, verbose=False)
     again = run.trainer(seed=1)
-    first = phase_file(trainer.saved_model_file, "first")
+    first = part_file(trainer.saved_model_file, "first")
     again.start_after(first)
     again.fit(run.train, run.valid, verbose=False, saved=False)
     assert again.model.begun == ["second"]
@@ -254,7 +254,7 @@ def test_a_checkpoint_of_another_shape_is_named(stage: Any) -> None:
     other = run.trainer(seed=1)
     other.model.tables["first"].weight = nn.Parameter(torch.zeros(2, 3))
     with pytest.raises(ValueError, match=r"another shape \(tables.first.weight \(61, 8\) in the"):
-        other.start_after(phase_file(trainer.saved_model_file, "first"))
+        other.start_after(part_file(trainer.saved_model_file, "first"))
 
 
 def test_a_checkpoint_of_unknown_phase_is_refused(stage: Any) -> None:

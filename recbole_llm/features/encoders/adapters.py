@@ -73,8 +73,7 @@ def with_adapter(source: Source, dtype: torch.dtype, folder: str | None) -> nn.M
         return source.model(dtype)
     # Adapters name the parts of the model that writes, of which the encoder's is one.
     merged = adapted_writer(source, dtype, folder, "encoder_adapter")
-    encoder: nn.Module = getattr(merged, merged.base_model_prefix)
-    return encoder
+    return getattr(merged, merged.base_model_prefix)
 
 
 def adapted_writer(source: Source, dtype: torch.dtype, folder: str, key: str) -> Any:

@@ -4,31 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from recbole_llm.core.digest import digest
+from recbole_llm.core.settings import ConfigLike
 from recbole_llm.features.encoders.adapters import adapter_digest, with_adapter
 from recbole_llm.features.encoders.base import Encoder
 from recbole_llm.features.encoders.batching import token_batches
 from recbole_llm.features.encoders.decoders import Source
-from recbole_llm.features.encoders.locate import log_source
 from recbole_llm.features.encoders.settings import CausalLMSettings
 from recbole_llm.features.encoders.smollm import NAMES
 from recbole_llm.features.settings import EncoderSettings
-from recbole_llm.features.store import cache_dir
 from recbole_llm.features.table import Matrix
-
-if TYPE_CHECKING:
-    from recbole_llm.core.config import Config
 
 _MAX_LENGTH = 512  # tokens; decoders have no length that they were trained to embed
 
 
-def create(config: Config) -> Encoder:
+def create(config: ConfigLike) -> Encoder:
     """Factory of the encoder kind ``causal_lm``.
 
     The model is a local folder or ``.gguf`` file; for SmolLM2-135M-Instruct, the default, the
@@ -38,9 +34,7 @@ def create(config: Config) -> Encoder:
         EncoderError: it is nowhere to be had, or a GGUF file lacks a package to read it.
     """
     settings, own = EncoderSettings.placed(config), CausalLMSettings.of(config)
-    name = settings.encoder_model or NAMES[0]
-    source = Source.of(name, settings.encoder_revision, cache_dir(config))
-    log_source("causal_lm", name, str(source.path))
+    source = Source.of_encoder(config, "causal_lm", settings.encoder_model or NAMES[0])
     return CausalEncoder(source, settings, own.encoder_pooling, own.encoder_layer)
 
 
@@ -69,12 +63,11 @@ class CausalEncoder:
             bool(settings.encoder_normalize), self.max_tokens, settings.encoder_dtype,
             *([adapted] if adapted else []),
         )  # fmt: skip
-        self._loaded: tuple[nn.Module, int | None] | None = None
 
     @property
     def dimension(self) -> int:
         """D, the width of the decoder."""
-        return int(self._parts()[0].config.hidden_size)  # type: ignore[union-attr, arg-type]
+        return int(self._parts[0].config.hidden_size)  # type: ignore[union-attr, arg-type]
 
     def encode(self, texts: Sequence[str]) -> Matrix:
         """Float32 [len(texts), D]."""
@@ -107,7 +100,7 @@ class CausalEncoder:
 
     def _forward(self, ids: list[list[int]]) -> Tensor:
         """[B] sequences -> [B, D]."""
-        model, layer = self._parts()
+        model, layer = self._parts
         lengths = torch.tensor([len(sequence) for sequence in ids])
         width = int(lengths.max())
         padded = torch.tensor([sequence + [0] * (width - len(sequence)) for sequence in ids])
@@ -130,17 +123,16 @@ class CausalEncoder:
             return states[torch.arange(len(states), device=states.device), lengths - 1]
         return (states * mask[:, :, None]).sum(dim=1) / lengths[:, None]
 
+    @cached_property
     def _parts(self) -> tuple[nn.Module, int | None]:
         """The model, and which of its hidden states to take; None: the last."""
-        if self._loaded is None:
-            settings = self.settings
-            model = with_adapter(self.source, settings.torch_dtype, settings.encoder_adapter)
-            depth = int(model.config.num_hidden_layers)  # type: ignore[union-attr, arg-type]
-            layer = layer_index(self.layer, depth)
-            last = layer == depth or drop_blocks(model, layer)
-            model.to(self.settings.encoder_device).eval()
-            self._loaded = model, None if last else layer
-        return self._loaded
+        settings = self.settings
+        model = with_adapter(self.source, settings.torch_dtype, settings.encoder_adapter)
+        depth = int(model.config.num_hidden_layers)  # type: ignore[union-attr, arg-type]
+        layer = layer_index(self.layer, depth)
+        last = layer == depth or drop_blocks(model, layer)
+        model.to(settings.encoder_device).eval()
+        return model, None if last else layer
 
     @cached_property
     def _tokenizer(self) -> Any:

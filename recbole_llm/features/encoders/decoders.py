@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Any
 from recbole_llm.core.digest import file_digest, files_digest
 from recbole_llm.core.errors import extra
 from recbole_llm.core.log import without_bars
+from recbole_llm.core.settings import ConfigLike
 from recbole_llm.features.encoders.base import EncoderError
-from recbole_llm.features.encoders.locate import hub_folder, local_path, model_files
+from recbole_llm.features.encoders.locate import hub_folder, local_path, log_source, model_files
 from recbole_llm.features.encoders.smollm import NAMES, smollm_gguf
+from recbole_llm.features.settings import EncoderSettings
+from recbole_llm.features.store import cache_dir
 
 if TYPE_CHECKING:
     import torch
@@ -58,6 +61,13 @@ class Source:
             raise EncoderError(f"a GGUF file needs a package: {extra('gguf')}")
         return cls(path.parent, path.name, key)
 
+    @classmethod
+    def of_encoder(cls, config: ConfigLike, kind: str, name: str) -> Source:
+        """Where an encoder's model is, as of `of`; says which copy is used."""
+        source = cls.of(name, EncoderSettings.of(config).encoder_revision, cache_dir(config))
+        log_source(kind, name, str(source.path))
+        return source
+
     @property
     def path(self) -> Path:
         """The folder, or the file in it."""
@@ -80,10 +90,7 @@ class Source:
 
         modern = int(transformers.__version__.partition(".")[0]) >= 5
         unpacked = _unpacked() if self.gguf else {}
-        model: nn.Module = self.part(
-            kind, **{"dtype" if modern else "torch_dtype": dtype}, **unpacked
-        )
-        return model
+        return self.part(kind, **{"dtype" if modern else "torch_dtype": dtype}, **unpacked)
 
     def part(self, kind: str, **arguments: Any) -> Any:
         """What transformers' class `kind` makes of it; EncoderError where it cannot."""

@@ -69,8 +69,7 @@ class Block(nn.Module):
         h = F.relu6(self._bn0(self._expand_conv(x))) if self._expands else x
         h = F.relu6(self._bn1(self._depthwise_conv(h)))
         h = self._bn2(self._project_conv(h))
-        out: Tensor = x + h if self._skips else h
-        return out
+        return x + h if self._skips else h
 
 
 class EfficientNetLite0(nn.Module):
@@ -95,8 +94,7 @@ class EfficientNetLite0(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B, 3, 224, 224] -> [B, 1280]."""
         h = self._blocks(F.relu6(self._bn0(self._conv_stem(x))))
-        features: Tensor = F.relu6(self._bn1(self._conv_head(h))).mean((2, 3))
-        return features
+        return F.relu6(self._bn1(self._conv_head(h))).mean((2, 3))
 
 
 def weights_file() -> Path:

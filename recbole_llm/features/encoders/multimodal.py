@@ -12,27 +12,25 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recbole_llm.core.digest import digest
+from recbole_llm.core.settings import ConfigLike
 from recbole_llm.features.encoders.adapters import adapter_digest, with_adapter
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.encoders.decoders import Source
-from recbole_llm.features.encoders.locate import log_source
 from recbole_llm.features.encoders.settings import MultimodalSettings
 from recbole_llm.features.encoders.vision import pooled
 from recbole_llm.features.settings import EncoderSettings
-from recbole_llm.features.store import cache_dir
 from recbole_llm.features.table import Matrix
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from recbole_llm.core.config import Config
 
 PROMPT = "Compress the following sentence and picture into embedding: "  # of Molar's authors
 Texts: TypeAlias = Sequence[str | None]
 Images: TypeAlias = "Sequence[Image | None]"
 
 
-def create(config: Config) -> MultimodalEncoder:
+def create(config: ConfigLike) -> MultimodalEncoder:
     """Factory of the encoder kind ``multimodal``.
 
     Raises:
@@ -44,8 +42,7 @@ def create(config: Config) -> MultimodalEncoder:
             "set encoder_model to an image-text model such as Qwen/Qwen2-VL-2B-Instruct, or a dual "
             "encoder such as openai/clip-vit-base-patch32"
         )
-    source = Source.of(settings.encoder_model, settings.encoder_revision, cache_dir(config))
-    log_source("multimodal", settings.encoder_model, str(source.path))
+    source = Source.of_encoder(config, "multimodal", settings.encoder_model)
     return MultimodalEncoder(source, settings, MultimodalSettings.of(config))
 
 

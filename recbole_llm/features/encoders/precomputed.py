@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from recbole_llm.core.settings import ConfigLike
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.encoders.settings import PrecomputedSettings
 from recbole_llm.features.settings import EncoderSettings
 from recbole_llm.features.table import EmbeddingTable
 from recbole_llm.features.table_io import read_table
 
-if TYPE_CHECKING:
-    from recbole_llm.core.config import Config
-
 _KEYS = {"item": "embedding_path", "user": "user_embedding_path"}
 
 
-def create(config: Config) -> Precomputed:
+def create(config: ConfigLike) -> Precomputed:
     """Factory of the encoder kind ``precomputed``.
 
     Raises:
@@ -32,7 +29,7 @@ def create(config: Config) -> Precomputed:
     return Precomputed(paths, EncoderSettings.of(config).encoder_dimensions, separators)
 
 
-def _path(config: Config, key: str, name: str | None) -> Path | None:
+def _path(config: ConfigLike, key: str, name: str | None) -> Path | None:
     if name is None:
         return None
     candidates = [Path(name).expanduser(), Path(config["data_path"] or ".") / name]

@@ -12,6 +12,7 @@ import numpy as np
 
 from recbole_llm.core.digest import digest, files_digest
 from recbole_llm.core.errors import extra
+from recbole_llm.core.settings import ConfigLike
 from recbole_llm.features.encoders.base import Encoder, EncoderError
 from recbole_llm.features.encoders.bundled import NAME as MINILM
 from recbole_llm.features.encoders.bundled import bundled_folder
@@ -23,13 +24,12 @@ from recbole_llm.features.table import Matrix
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-    from recbole_llm.core.config import Config
 
 _MINILM_NAMES = (MINILM, MINILM.partition("/")[2])
 _READ = (".json", ".txt", ".model", ".safetensors", ".py")
 
 
-def create(config: Config) -> Encoder:
+def create(config: ConfigLike) -> Encoder:
     """Factory of the encoder kind ``sentence_transformers``.
 
     The model is a local path; for all-MiniLM-L6-v2, the default, the bundled package if it is
@@ -45,7 +45,7 @@ def create(config: Config) -> Encoder:
     return encoder_of(folder, settings)
 
 
-def create_bundled(config: Config) -> Encoder:
+def create_bundled(config: ConfigLike) -> Encoder:
     """Factory of the encoder kind ``bundled``.
 
     Raises:
@@ -93,14 +93,6 @@ class LibraryEncoder:
             "sentence", files_digest(folder, model_files(folder, _READ)), settings.encoder_prefix,
             settings.encoder_normalize, settings.encoder_max_length, settings.encoder_dtype,
         )  # fmt: skip
-        self._model: SentenceTransformer | None = None
-
-    @property
-    def model(self) -> SentenceTransformer:
-        """The model, loaded on first use."""
-        if self._model is None:
-            self._model = self._load()
-        return self._model
 
     @property
     def dimension(self) -> int:
@@ -149,7 +141,9 @@ class LibraryEncoder:
         except Exception:  # whatever a folder of another layout makes the library raise
             return self.model.tokenizer
 
-    def _load(self) -> SentenceTransformer:
+    @cached_property
+    def model(self) -> SentenceTransformer:
+        """The model, loaded on first use."""
         from sentence_transformers import SentenceTransformer
 
         check_modules(self.folder)

@@ -12,23 +12,22 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recbole_llm.core.digest import digest
+from recbole_llm.core.settings import ConfigLike
 from recbole_llm.features.encoders import efficientnet
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.encoders.decoders import Source
 from recbole_llm.features.encoders.locate import log_source
 from recbole_llm.features.settings import EncoderSettings
-from recbole_llm.features.store import cache_dir
 from recbole_llm.features.table import Matrix
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from recbole_llm.core.config import Config
 
 Vision = Callable[[Sequence["Image"]], Tensor]  # pictures to vectors, [B, D]
 
 
-def create(config: Config) -> VisionEncoder:
+def create(config: ConfigLike) -> VisionEncoder:
     """Factory of the encoder kind ``image``.
 
     Raises:
@@ -40,8 +39,7 @@ def create(config: Config) -> VisionEncoder:
         file = efficientnet.weights_file()
         log_source("image", name, f"the package {efficientnet.PACKAGE} ({file})")
         return VisionEncoder(efficientnet.SHA256, settings, lambda: _bundled(settings))
-    source = Source.of(name, settings.encoder_revision, cache_dir(config))
-    log_source("image", name, str(source.path))
+    source = Source.of_encoder(config, "image", name)
     return VisionEncoder(source.digest, settings, lambda: _of_transformers(source, settings))
 
 

@@ -62,5 +62,4 @@ class BERT4RecBackbone(TransformerBackbone):
         return self._output(super().at(emb, mask, wanted))
 
     def _output(self, states: Tensor) -> Tensor:
-        output: Tensor = self.output_norm(F.gelu(self.output_dense(states)))
-        return output
+        return self.output_norm(F.gelu(self.output_dense(states)))

@@ -44,5 +44,4 @@ class GRU4RecBackbone(SequenceBackbone):
 
     def _run(self, emb: Tensor) -> Tensor:
         states, _ = self.gru(self.dropout(emb))
-        output: Tensor = self.dense(states)
-        return output
+        return self.dense(states)

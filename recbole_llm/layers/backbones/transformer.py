@@ -61,22 +61,21 @@ class TransformerBlock(nn.Module):
 
     def forward(self, x: Tensor, layout: Layout, mask: Tensor) -> Tensor:
         """Tokens x [T', H] -> [T', H]; mask from `attention_mask`."""
-        queries = self.attention_norm(x) if self.original else x
+        queries = self._queries(x)
         return self._after(queries, self.attention(queries, x, layout, mask))
 
     def at(self, x: Tensor, layout: Layout, mask: Tensor, wanted: Layout) -> Tensor:
         """Tokens x [T', H] -> [S', H], outputs at the wanted slots alone."""
-        queries = wanted.among(layout, x)
-        if self.original:
-            queries = self.attention_norm(queries)
+        queries = self._queries(wanted.among(layout, x))
         return self._after(queries, self.attention(queries, x, layout, mask, wanted))
 
     def last(self, x: Tensor, layout: Layout, slots: LastSlots) -> Tensor:
         """Tokens x [T', H] -> [B', H], outputs at the last slots alone."""
-        queries = x[slots.token]
-        if self.original:
-            queries = self.attention_norm(queries)
+        queries = self._queries(x[slots.token])
         return self._after(queries, self.attention.last(queries, x, layout, slots))
+
+    def _queries(self, x: Tensor) -> Tensor:
+        return self.attention_norm(x) if self.original else x
 
     def _after(self, queries: Tensor, attended: Tensor) -> Tensor:
         """What follows the attention, row by row: [*, H], [*, H] -> [*, H]."""
@@ -85,8 +84,7 @@ class TransformerBlock(nn.Module):
             return self.dropout.add_to(hidden, self._feed_forward(hidden))
         hidden = self.attention_norm(self.dropout.add_to(queries, attended))
         forwarded = self.dropout.add_to(hidden, self._feed_forward(hidden))
-        output: Tensor = self.feed_forward_norm(forwarded)
-        return output
+        return self.feed_forward_norm(forwarded)
 
     def _feed_forward(self, hidden: Tensor) -> Tensor:
         return apply_linear(self.activation(apply_linear(hidden, self.dense_1)), self.dense_2)
@@ -214,8 +212,7 @@ class TransformerBackbone(SequenceBackbone):
             tokens = tokens + self.position_embedding(layout.position)
         if self.input_norm is not None:
             tokens = self.input_norm(tokens)
-        output: Tensor = self.dropout(tokens)
-        return output
+        return self.dropout(tokens)
 
 
 def initialise(module: nn.Module, initializer_range: float) -> None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from logging import getLogger
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from recbole.data.dataset import Dataset
+from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType
 from torch import Tensor
 
+from recbole_llm.core.config import Config
+from recbole_llm.data.ranking_step import FactorModel
 from recbole_llm.data.training import training_interactions
 from recbole_llm.features.attach import item_embeddings
 from recbole_llm.layers.embedding import FrozenEmbedding
@@ -25,14 +28,8 @@ from recbole_llm.models.alpharec.settings import AlphaRecSettings
 from recbole_llm.models.alpharec.sparse import pair_scores, weighted_sums
 from recbole_llm.models.alpharec.text_map import build_map
 
-if TYPE_CHECKING:
-    from recbole.data.dataset import Dataset
-    from recbole.data.interaction import Interaction
 
-    from recbole_llm.core.config import Config
-
-
-class AlphaRec(GeneralRecommender):  # type: ignore[misc]
+class AlphaRec(FactorModel, GeneralRecommender):  # type: ignore[misc]
     """Sheng et al., "Language Representations Can be What Recommenders Need", ICLR 2025.
 
     No vector is learned for any user or item, only the map f of text vectors (sections 3.1-3.3):
@@ -137,11 +134,6 @@ class AlphaRec(GeneralRecommender):  # type: ignore[misc]
         users, items = self._normalised()
         chosen = users[interaction[self.USER_ID]] * items[interaction[self.ITEM_ID]]
         return chosen.sum(1)
-
-    @torch.no_grad()
-    def full_sort_predict(self, interaction: Interaction) -> Tensor:
-        """Cosines of each row's user and every item, [B, n]."""
-        return scores(*self.score_factors(interaction))
 
     @torch.no_grad()
     def score_factors(self, interaction: Interaction) -> tuple[Tensor, Tensor]:

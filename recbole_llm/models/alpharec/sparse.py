@@ -36,8 +36,7 @@ def weighted_sums(table: Tensor, ids: Tensor, starts: Tensor, weights: Tensor) -
 
 def linear_operator(x: Tensor, product: Product, transposed: Product) -> Tensor:
     """`product(x)` for a constant matrix, whose gradient is `transposed(gradient)`."""
-    result: Tensor = _LinearOperator.apply(x, product, transposed)  # type: ignore[no-untyped-call]
-    return result
+    return _LinearOperator.apply(x, product, transposed)  # type: ignore[no-untyped-call]
 
 
 class _LinearOperator(torch.autograd.Function):

@@ -38,14 +38,13 @@ class Whitening(nn.Module):
         self.register_buffer("matrix", torch.from_numpy(square).to(dtype))
         self.register_buffer("center", torch.from_numpy(center).to(dtype))
 
-    def fold(self, layer: nn.Linear) -> tuple[Tensor, Tensor | None]:
-        """Weight and bias that do on raw vectors what `layer` does on whitened ones."""
-        weight = layer.weight @ self.matrix
-        return weight, None if layer.bias is None else layer.bias - weight @ self.center
 
-
-def _first(layer: nn.Linear, whitening: Whitening | None) -> tuple[Tensor, Tensor | None]:
-    return (layer.weight, layer.bias) if whitening is None else whitening.fold(layer)
+def folded(layer: nn.Linear, whitening: Whitening | None) -> tuple[Tensor, Tensor | None]:
+    """Weight and bias that do on raw vectors what `layer` does on whitened ones."""
+    if whitening is None:
+        return layer.weight, layer.bias
+    weight = layer.weight @ whitening.matrix
+    return weight, None if layer.bias is None else layer.bias - weight @ whitening.center
 
 
 class MLPMap(nn.Module):
@@ -68,9 +67,8 @@ class MLPMap(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [*, D] -> [*, out_size]."""
-        hidden = F.linear(x, *_first(self.hidden, self.whitening))
-        vectors: Tensor = self.out(F.leaky_relu(hidden, SLOPE))
-        return vectors
+        hidden = F.linear(x, *folded(self.hidden, self.whitening))
+        return self.out(F.leaky_relu(hidden, SLOPE))
 
     def on_graph(self, text: Tensor, graph: InteractionGraph) -> Tensor:
         """Convolution of f(user means) and f(text): text [n, D] -> [N + n, out_size].
@@ -80,7 +78,7 @@ class MLPMap(nn.Module):
         convolution goes before or after W2, wherever the vectors are narrower; b2 is then
         weighted by what the convolution makes of a constant.
         """
-        weight, bias = _first(self.hidden, self.whitening)
+        weight, bias = folded(self.hidden, self.whitening)
         items = F.linear(text, weight)  # [n, hidden_size]
         assert bias is not None
         nodes = F.leaky_relu(torch.cat([graph.user_means(items), items]) + bias, SLOPE)
@@ -106,7 +104,7 @@ class LinearMap(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [*, D] -> [*, out_size]."""
-        return F.linear(x, *_first(self.out, self.whitening))
+        return F.linear(x, *folded(self.out, self.whitening))
 
     def on_graph(self, text: Tensor, graph: InteractionGraph) -> Tensor:
         """Convolution of f(user means) and f(text): text [n, D] -> [N + n, out_size].

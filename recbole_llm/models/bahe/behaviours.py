@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from recbole.utils import FeatureSource, FeatureType
 
+from recbole_llm.core.config import Config
 from recbole_llm.core.errors import did_you_mean
 from recbole_llm.data.sequence import SequentialDataset
 from recbole_llm.data.split import IntArray
@@ -16,9 +17,6 @@ from recbole_llm.features.table import EmbeddingTable
 from recbole_llm.features.templates import PromptError
 from recbole_llm.features.text import encode_named
 from recbole_llm.models.bahe.settings import BAHESettings
-
-if TYPE_CHECKING:
-    from recbole_llm.core.config import Config
 
 BEHAVIOUR = "behaviour_id"
 

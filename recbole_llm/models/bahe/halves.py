@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from recbole.data.dataset import Dataset
 
+from recbole_llm.core.config import Config
 from recbole_llm.features.encoders.decoders import Source
 from recbole_llm.features.prompts import Texts, item_texts
 from recbole_llm.features.settings import EncoderSettings
@@ -13,11 +15,6 @@ from recbole_llm.features.store import cache_dir
 from recbole_llm.layers.decoder import CausalDecoder, depth_of
 from recbole_llm.models.bahe.coupled import CoupledLLM
 from recbole_llm.models.bahe.settings import BAHESettings
-
-if TYPE_CHECKING:
-    from recbole.data.dataset import Dataset
-
-    from recbole_llm.core.config import Config
 
 
 def upper_half(config: Config) -> CausalDecoder:

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
+from recbole.data.dataset import Dataset
 from torch import Tensor, nn
 
+from recbole_llm.core.config import Config
 from recbole_llm.models.bahe.settings import BAHESettings
 from recbole_llm.models.ctr_layers import CTRHead, FieldEmbedding, without_batch_of_one
 from recbole_llm.models.ctr_towers import build_tower
-
-if TYPE_CHECKING:
-    from recbole.data.dataset import Dataset
-
-    from recbole_llm.core.config import Config
 
 
 class MLPHead(nn.Module):
@@ -43,8 +38,7 @@ class MLPHead(nn.Module):
     ) -> Tensor:
         """user, item [*, S], their ids int [*], the users' items int [*, L], which are read where
         `reads_history` says so -> logits [*]; leading dimensions broadcast."""
-        logits: Tensor = self.mlp(user, item, self.user_fields(users), self.item_fields(items))
-        return logits
+        return self.mlp(user, item, self.user_fields(users), self.item_fields(items))
 
     def regularisation(self) -> Tensor | float:
         """What is added to the loss."""

@@ -7,26 +7,23 @@ vectors, H width of the decoder, S ``text_size``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
+from recbole_llm.core.config import Config
 from recbole_llm.features.attach import features_of
-from recbole_llm.features.reduce import Whitener
+from recbole_llm.features.reduce import WhitenedEmbedding
 from recbole_llm.layers.embedding import FrozenEmbedding, of_distinct
-from recbole_llm.models.bahe.behaviours import BEHAVIOUR, field_numbers
+from recbole_llm.models.bahe.behaviours import BEHAVIOUR, BehaviourDataset, field_numbers
 from recbole_llm.models.bahe.halves import coupled_llm, upper_half
 from recbole_llm.models.bahe.head import MLPHead, TowerHead
 from recbole_llm.models.bahe.settings import BAHESettings
+from recbole_llm.models.base import ItemCache
 from recbole_llm.models.ctr import CTRRecommender
-
-if TYPE_CHECKING:
-    from recbole.data.interaction import Interaction
-
-    from recbole_llm.core.config import Config
-    from recbole_llm.models.bahe.behaviours import BehaviourDataset
 
 
 def _quick(layer: nn.Linear) -> nn.Linear:
@@ -37,7 +34,7 @@ def _quick(layer: nn.Linear) -> nn.Linear:
     return layer
 
 
-class BAHE(CTRRecommender):
+class BAHE(ItemCache, CTRRecommender):
     """An LLM's lower half encodes behaviours once; its upper half, trained, reads their sequence.
 
     A history is numbers of items, or, below zero, of the data set's behaviours (Section 3.1,
@@ -54,9 +51,7 @@ class BAHE(CTRRecommender):
         self.mean_pooling = settings.user_pooling == "mean"
         self.BEHAVIOUR_SEQ = BEHAVIOUR + config["LIST_SUFFIX"]
         features = features_of(dataset, config)
-        items = features["item_text"]
-        self._whitener = Whitener(items.matrix, settings.vector_whitening)
-        self.items = FrozenEmbedding(self._whitener(items.matrix), items.fingerprint)
+        self.items = WhitenedEmbedding(features["item_text"], settings.vector_whitening)
         self.n_fields = len(dataset.behaviour_fields)
         self.field_of: Tensor
         fields = torch.from_numpy(field_numbers(dataset))
@@ -64,7 +59,7 @@ class BAHE(CTRRecommender):
         self.behaviours = None
         if dataset.behaviours:
             table = features["behaviour_text"]
-            self.behaviours = FrozenEmbedding(self._whitener(table.matrix), table.fingerprint)
+            self.behaviours = FrozenEmbedding(self.items.whiten(table.matrix), table.fingerprint)
         self._build(config, dataset, settings)
 
     def _build(self, config: Config, dataset: BehaviourDataset, settings: BAHESettings) -> None:
@@ -77,7 +72,6 @@ class BAHE(CTRRecommender):
         self.item_map = _quick(nn.Linear(width, size))
         head = MLPHead if settings.head == "MLP" else TowerHead
         self.head = head(config, dataset, settings)
-        self._catalogue: Tensor | None = None
 
     def history(self, interaction: Interaction) -> Tensor:
         """Behaviours before the target, int [B, L]: numbers of items, or below zero of the data
@@ -125,16 +119,15 @@ class BAHE(CTRRecommender):
     def _encoded(self, ids: Tensor) -> Tensor:
         """int [N] -> [N, S]."""
         states = self.high(self.adapter(self.items(ids))[:, None])[:, 0]  # [N, H]
-        vectors: Tensor = self.item_map(states)
-        return vectors
+        return self.item_map(states)
 
     @torch.no_grad()
     def _all_items(self) -> Tensor:
         """Vectors of the catalogue, [n, S], kept while the model stays in eval mode."""
-        if self._catalogue is None:
+        if self._cached_items is None:
             ids = torch.arange(self.n_items, device=self.items.weight.device)
-            self._catalogue = self._encoded(ids)
-        return self._catalogue
+            self._cached_items = self._encoded(ids)
+        return self._cached_items
 
     def user_vectors(self, interaction: Interaction) -> Tensor:
         """The users [B, S]; with `coupled` what they did, int [B, L]."""
@@ -156,8 +149,7 @@ class BAHE(CTRRecommender):
             of_user, of_item = self.coupled(flat, items.expand(leading).flatten())
             user = self.user_map(of_user).view(*leading, -1)
             item = self.item_map(of_item).view(*leading, -1)
-        logits: Tensor = self.head(user, item, users, items, histories)
-        return logits
+        return self.head(user, item, users, items, histories)
 
     def calculate_loss(self, interaction: Interaction) -> Tensor:
         """Binary cross-entropy, mean over the labelled pairs of a batch, scalar."""
@@ -174,22 +166,11 @@ class BAHE(CTRRecommender):
         return self.coupled is None
 
     def add_items(self, text: Tensor) -> None:
-        """Take items after training: see `TextItemModel`. Their vectors are whitened by the
-        statistics of the items of training, and their fields are unknown."""
-        white = torch.from_numpy(self._whitener(text.cpu().numpy()))
-        self.items.append(white.to(text.device))
+        """Take items after training: see `TextItemModel`. Their fields are unknown."""
+        self.items.append(text)
         self.n_items += len(text)
-        self._catalogue = None
+        self._cached_items = None
 
     def pair_floats(self) -> int:
         """See `CTRRecommender`; the coupled LLM bounds its own passes."""
         return self.head.width + 2 * self.high.width
-
-    def train(self, mode: bool = True) -> BAHE:
-        self._catalogue = None
-        super().train(mode)
-        return self
-
-    def load_state_dict(self, *args: object, **kwargs: object) -> Any:
-        self._catalogue = None
-        return super().load_state_dict(*args, **kwargs)

@@ -10,6 +10,7 @@ from recbole.model.layers import MLPLayers
 from torch import Tensor, nn
 
 from recbole_llm.models.llmcf.decoder import Decoder
+from recbole_llm.models.llmcf.settings import LLMCFRetrievalSettings, LLMCFSettings
 
 
 def perceptron(sizes: Sequence[int]) -> MLPLayers:
@@ -56,8 +57,7 @@ class InContext(nn.Module):
         """Behaviour tokens: [*, widths] each, texts [*, D] -> [*, H]."""
         texts = (self.text_map(history_text), self.text_map(item_text))
         parts = [user, history, texts[0], item, texts[1]]
-        output: Tensor = self.behaviour_map(torch.cat(parts, dim=-1))
-        return output
+        return self.behaviour_map(torch.cat(parts, dim=-1))
 
     def forward(
         self, query: Tensor, behaviours: Tensor, thoughts: Tensor, labels: Tensor, chosen: Tensor
@@ -83,29 +83,35 @@ class InContext(nn.Module):
         table = F.pad(torch.stack(tokens, dim=1), (0, 0, 0, 0, 0, 1))  # [U + 1, 3, H]; -1: zeros
         inputs = torch.cat([table[chosen].flatten(1, 2), query[:, None]], dim=1)  # [N, 3K + 1, H]
         there = chosen >= 0  # [N, K]
-        present = None if bool(there.all()) else F.pad(_repeated(there, parts), (0, 1), value=True)
+        present = None
+        if not there.all():
+            present = F.pad(there.repeat_interleave(parts, dim=1), (0, 1), value=True)
         before = torch.arange(0, inputs.shape[1], parts, device=inputs.device)  # and the query
         states = self.decoder(inputs, present, before if self.reconstruct else before[-1:])
         if self.reconstruct is not None:
             self._before = states[:, :-1][there], thoughts[chosen[there]]  # [T, H], [T, D]
-        output: Tensor = states[:, -1]
-        return output
+        return states[:, -1]
 
     @property
     def reconstruction(self) -> Tensor:
         """Reconstruction loss of the last pass, scalar; 0 without chains of thought."""
         if self.reconstruct is None or self._before is None:
             return torch.zeros(())
-        states, thoughts = self._before
-        return _distance(self.reconstruct(states), thoughts)
+        states, thoughts = self._before  # [T, H], [T, D]
+        made = self.reconstruct(states)
+        if not len(made):
+            return made.sum()  # 0
+        return 1 - F.cosine_similarity(made, thoughts, dim=-1).mean()
 
 
-def _repeated(there: Tensor, times: int) -> Tensor:
-    return there.repeat_interleave(times, dim=1)
-
-
-def _distance(made: Tensor, wanted: Tensor) -> Tensor:
-    """1 - mean cosine over the rows [T, D]; 0 of no rows."""
-    if not len(made):
-        return made.sum()
-    return 1 - F.cosine_similarity(made, wanted, dim=-1).mean()
+def in_context(
+    settings: LLMCFSettings | LLMCFRetrievalSettings, behaviour: int, text: int, size: int
+) -> InContext:
+    """The transformer that settings ask for; `text` is D, `size` is H."""
+    return InContext(
+        behaviour,
+        [text, *settings.text_hidden_sizes, size],
+        settings.context_heads,
+        settings.context_layers,
+        with_thoughts=settings.thoughts != "none",
+    )

@@ -63,8 +63,7 @@ class DecoderBlock(nn.Module):
         )
         x = x + self.out(attended.transpose(1, 2).flatten(-2))
         gate, up = self.gate_up(self.feed_forward_norm(x)).chunk(2, dim=-1)
-        output: Tensor = x + self.down(F.silu(gate) * up)
-        return output
+        return x + self.down(F.silu(gate) * up)
 
     def _heads(self, x: Tensor, parts: int) -> Tensor:
         """[N, T, parts * H] -> [parts, N, heads, T, d]."""
@@ -82,8 +81,6 @@ class Decoder(nn.Module):
 
     def __init__(self, size: int, n_heads: int = 2, n_layers: int = 2) -> None:
         super().__init__()
-        if size % (2 * n_heads):
-            raise ValueError(f"a decoder of size {size} has no {n_heads} heads of even size")
         wanted = 2 * 2 * size // 3  # two thirds of ff = 2 H
         inner = WIDTH_STEP * -(-wanted // WIDTH_STEP)
         self.blocks = nn.ModuleList(DecoderBlock(size, n_heads, inner) for _ in range(n_layers))
@@ -111,8 +108,7 @@ class Decoder(nn.Module):
             if allowed is None:
                 allowed = _allowed(x.new_ones(1, x.shape[1], dtype=torch.bool))
             allowed = allowed[..., at, :]
-        output: Tensor = self.norm(last(x, turns, allowed, at))
-        return output
+        return self.norm(last(x, turns, allowed, at))
 
 
 def _allowed(present: Tensor) -> Tensor:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from recbole.config import Config
+from recbole.data.dataset import Dataset
+from recbole.data.interaction import Interaction
 from recbole.utils import InputType
 
 from recbole_llm.data.interaction import take
@@ -12,11 +15,6 @@ from recbole_llm.data.split import IntArray
 from recbole_llm.data.training import training_interactions
 from recbole_llm.models.base import negatives_of_a_target
 from recbole_llm.models.llmcf.settings import ThoughtSettings
-
-if TYPE_CHECKING:
-    from recbole.config import Config
-    from recbole.data.dataset import Dataset
-    from recbole.data.interaction import Interaction
 
 MIN_LIKED = 0.5  # labels are 0 or 1
 
@@ -85,7 +83,9 @@ def _rows_drawn(
     if not pointwise or negatives_of_a_target(config) or config["LABEL_FIELD"] not in inter:
         return order[:count]
     liked = inter[config["LABEL_FIELD"]].numpy()[order] > MIN_LIKED
-    return _half_of_each(order[liked], order[~liked], count)
+    few = min(int((~liked).sum()), count // 2)
+    ones = order[liked][: count - few]
+    return np.concatenate([ones, order[~liked][: count - len(ones)]])
 
 
 def _labelled(
@@ -103,12 +103,6 @@ def _labelled(
     elif config["LABEL_FIELD"] in batch:
         labels = (batch[config["LABEL_FIELD"]].numpy() > MIN_LIKED).astype(np.int64)
     return items, labels
-
-
-def _half_of_each(liked: IntArray, others: IntArray, count: int) -> IntArray:
-    few = min(len(others), count // 2)
-    many = min(len(liked), count - few)
-    return np.concatenate([liked[:many], others[: count - many]])
 
 
 def _not_chosen(dataset: Dataset, users: IntArray, rng: np.random.Generator) -> IntArray:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from recbole.config import Config
+from recbole.data.dataset import Dataset
 from torch import Tensor, nn
 
 from recbole_llm.features.attach import features_of, item_embeddings
@@ -15,10 +17,6 @@ from recbole_llm.layers.embedding import FrozenEmbedding
 from recbole_llm.models.llmcf.context import InContext
 from recbole_llm.models.llmcf.examples import Examples, training_examples
 from recbole_llm.models.llmcf.settings import ContextSettings, ThoughtSettings
-
-if TYPE_CHECKING:
-    from recbole.config import Config
-    from recbole.data.dataset import Dataset
 
 _STORED = (*Examples._fields[1:], "thoughts")  # in a checkpoint
 NONE = -1  # in place of an example that there is none of
@@ -170,8 +168,7 @@ class Memory(nn.Module):
         rows, which = torch.unique(chosen[there], return_inverse=True)
         index = torch.full_like(chosen, NONE).masked_scatter(there, which)
         made = behaviours(self.users[rows], self.histories[rows], self.items[rows])
-        w: Tensor = network(query, made, self.thoughts[rows], self.labels[rows], index)
-        return w
+        return network(query, made, self.thoughts[rows], self.labels[rows], index)
 
 
 def _nearest(scores: Tensor, count: int, offset: int) -> Tensor:

@@ -4,26 +4,22 @@ from __future__ import annotations
 
 from logging import getLogger
 from time import perf_counter
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from recbole.data.dataloader import AbstractDataLoader
+from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
+from recbole_llm.core.config import Config
 from recbole_llm.data.interaction import take
 from recbole_llm.models.ctr import CTRRecommender
 from recbole_llm.models.ctr_towers import build_tower
-from recbole_llm.models.llmcf.context import InContext
+from recbole_llm.models.llmcf.context import in_context
 from recbole_llm.models.llmcf.memory import Memory
 from recbole_llm.models.llmcf.settings import LLMCFSettings
-
-if TYPE_CHECKING:
-    from recbole.data.dataloader import AbstractDataLoader
-    from recbole.data.dataset import Dataset
-
-    from recbole_llm.core.config import Config
 
 CONTEXT = "context_examples"  # column of the training rows: their examples
 SIMILARITIES = 2**24  # at once in the search before training
@@ -43,13 +39,8 @@ class LLMCF(CTRRecommender):
         self.memory = Memory(config, dataset, both_labels=True)
         size = settings.context_size
         self.tower = build_tower(settings.backbone, config, dataset, size)
-        self.network = InContext(
-            self.tower.user_width + 2 * self.tower.item_width,
-            [self.memory.text.dimension, *settings.text_hidden_sizes, size],
-            settings.context_heads,
-            settings.context_layers,
-            with_thoughts=settings.thoughts != "none",
-        )
+        behaviour = self.tower.user_width + 2 * self.tower.item_width
+        self.network = in_context(settings, behaviour, self.memory.text.dimension, size)
 
     def before_training(self, train_data: AbstractDataLoader) -> None:
         """Seek the contexts of all training rows at once, where their targets are known before."""
@@ -66,8 +57,7 @@ class LLMCF(CTRRecommender):
 
     def user_vectors(self, interaction: Interaction) -> Tensor:
         """The history itself, int [B, L]."""
-        history: Tensor = interaction[self.ITEM_SEQ]
-        return history
+        return interaction[self.ITEM_SEQ]
 
     def logits(self, states: Tensor, users: Tensor, items: Tensor) -> Tensor:
         """Logits of pairs: histories int [*, L], int [*], int [*] -> [*]."""
@@ -79,14 +69,12 @@ class LLMCF(CTRRecommender):
         contexts = interaction[CONTEXT] if CONTEXT in interaction else None
         logits = self._logits(histories, users, items, contexts)
         loss = F.binary_cross_entropy_with_logits(logits, labels) + self.tower.regularisation()
-        total: Tensor = loss + self.weight * self.network.reconstruction
-        return total
+        return loss + self.weight * self.network.reconstruction
 
     def pair_floats(self) -> int:
         """Floats on a pair's way to its logit: similarities, tokens, the MLP."""
         tokens = (3 * self.memory.n_examples + 1) * 8 * self.network.label.embedding_dim
-        floats: int = len(self.memory.users) + tokens + self.tower.pair_floats()
-        return floats
+        return len(self.memory.users) + tokens + self.tower.pair_floats()
 
     def _contexts(self, rows: Interaction) -> Tensor:
         """Contexts of rows with a target, int [B, K]."""

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
+from recbole.data.dataset import Dataset
+from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
+from recbole_llm.core.config import Config
 from recbole_llm.layers.backbones import backbone_from_settings
 from recbole_llm.layers.packing import last_slots
 from recbole_llm.models.base import SequenceRecommender
-from recbole_llm.models.llmcf.context import InContext
+from recbole_llm.models.llmcf.context import in_context
 from recbole_llm.models.llmcf.memory import Memory
 from recbole_llm.models.llmcf.settings import LLMCFRetrievalSettings
-
-if TYPE_CHECKING:
-    from recbole.data.dataset import Dataset
-    from recbole.data.interaction import Interaction
-
-    from recbole_llm.core.config import Config
 
 
 class LLMCFRetrieval(SequenceRecommender):
@@ -39,13 +34,7 @@ class LLMCFRetrieval(SequenceRecommender):
             nn.init.zeros_(table.weight[0])
         self.backbone = backbone_from_settings(settings, settings.MAX_ITEM_LIST_LENGTH)
         self.memory = Memory(config, dataset, both_labels=False)
-        self.network = InContext(
-            3 * size,
-            [self.memory.text.dimension, *settings.text_hidden_sizes, size],
-            settings.context_heads,
-            settings.context_layers,
-            with_thoughts=settings.thoughts != "none",
-        )
+        self.network = in_context(settings, 3 * size, self.memory.text.dimension, size)
 
     def item_vectors(self, ids: Tensor | None = None) -> Tensor:
         """E_i, ids int [*] -> [*, H]; None: the whole catalogue."""
@@ -78,21 +67,15 @@ class LLMCFRetrieval(SequenceRecommender):
     def _users(self, interaction: Interaction) -> Tensor:
         """Users of the rows, int [B]; 0 for new ones."""
         if self.USER_ID in interaction:
-            users: Tensor = interaction[self.USER_ID]
-            return users
+            return interaction[self.USER_ID]
         return torch.zeros_like(interaction[self.ITEM_SEQ][:, 0])
-
-    def _encoded(self, item_seq: Tensor) -> Tensor:
-        """The backbone's states, int [M, L] -> [M, L, H]."""
-        states: Tensor = self.backbone(self.item_embedding(item_seq), item_seq != 0)
-        return states
 
     def _states(self, users: Tensor, item_seq: Tensor, where: Tensor) -> Tensor:
         """States at T positions: int [B], int [B, L], bool [B, L] -> [T, H], row by row."""
-        states = self._encoded(item_seq)[where]
-        lengths = (item_seq != 0).cumsum(1)
+        mask = item_seq != 0
+        states = self.backbone(self.item_embedding(item_seq), mask)[where]
+        lengths = mask.cumsum(1)[where]
         text = self.memory.text(item_seq).cumsum(1)[where]  # sums over the items so far, [T, D]
-        lengths = lengths[where]
         text = text / lengths.clamp(min=1)[:, None]
         owners = users[:, None].expand_as(where)[where]
         # The window of a long history begins later than the history: its lengths are at most the

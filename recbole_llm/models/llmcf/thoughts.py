@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from recbole.data.dataset import Dataset
 
+from recbole_llm.core.config import Config
 from recbole_llm.features.prompts import item_texts
 from recbole_llm.features.templates import find_template
 from recbole_llm.features.text import encode_named
@@ -19,11 +21,6 @@ from recbole_llm.offline.generate import GenerateStage, Generator
 from recbole_llm.offline.generators import create_generators
 from recbole_llm.offline.settings import GeneratorSettings
 from recbole_llm.offline.stage import StageReport
-
-if TYPE_CHECKING:
-    from recbole.data.dataset import Dataset
-
-    from recbole_llm.core.config import Config
 
 Vectors = Mapping[str, npt.NDArray[np.float32]]  # of length 1
 _OF_AN_ITEM, _OF_THE_TARGET = 100, 300  # characters of a text in a prompt

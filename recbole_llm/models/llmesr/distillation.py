@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recbole_llm.data.split import IntArray
@@ -81,12 +82,9 @@ class SelfDistillation(nn.Module):
         self.histories = histories
         self.max_length = max_length
         rows = len(neighbours) if teacher == "bank" else 0
-        for name, buffer in (
-            ("neighbours", torch.from_numpy(neighbours)),
-            ("bank", torch.zeros(rows, size)),
-            ("filled", torch.zeros(rows, dtype=torch.bool)),
-        ):
-            self.register_buffer(name, buffer, persistent=False)
+        self.register_buffer("neighbours", torch.from_numpy(neighbours), persistent=False)
+        self.register_buffer("bank", torch.zeros(rows, size), persistent=False)
+        self.register_buffer("filled", torch.zeros(rows, dtype=torch.bool), persistent=False)
 
     def ends(self, users: Tensor, item_seq: Tensor, targets: Tensor) -> Tensor:
         """Which rows are the last stretch of their user's training history, bool [B].
@@ -97,10 +95,10 @@ class SelfDistillation(nn.Module):
             targets: the item after the last input, int [B].
         """
         last = self.histories.last(users) == targets
-        expected = self._before_last(users)
+        expected = self.histories.before_last(users, self.max_length)
         width = max(expected.shape[1], item_seq.shape[1])
-        expected, inputs = (_widened(items, width) for items in (expected, item_seq))
-        return last & (expected == inputs).all(1)
+        padded = (F.pad(items, (0, width - items.shape[1])) for items in (expected, item_seq))
+        return last & torch.eq(*padded).all(1)
 
     def forward(self, states: Tensor, users: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
         """kd of some users, scalar.
@@ -148,11 +146,5 @@ class SelfDistillation(nn.Module):
         # Users of like length go together, so that little padding is computed.
         order = self.histories.lengths[users].argsort()
         parts = torch.split(users[order], USERS_AT_ONCE)
-        return torch.cat([encode(self._before_last(p)) for p in parts])[order.argsort()]
-
-    def _before_last(self, users: Tensor) -> Tensor:
-        return self.histories.before_last(users, self.max_length)
-
-
-def _widened(items: Tensor, width: int) -> Tensor:
-    return nn.functional.pad(items, (0, width - items.shape[1]))
+        histories = (self.histories.before_last(part, self.max_length) for part in parts)
+        return torch.cat([encode(history) for history in histories])[order.argsort()]

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recbole_llm.features.item_init import append_expected
+from recbole_llm.features.item_init import append_items
 from recbole_llm.layers.attention import SelfAttention, attention_mask
 from recbole_llm.layers.backbones.base import SequenceBackbone
 from recbole_llm.layers.embedding import FrozenEmbedding, of_distinct
@@ -31,8 +31,6 @@ class Adapter(nn.Module):
 
     def __init__(self, text_size: int, hidden_size: int, n_layers: int = 2) -> None:
         super().__init__()
-        if n_layers not in (1, 2):
-            raise ValueError(f"adapter_layers={n_layers}: the adapter has 1 or 2 layers")
         width = max(text_size // 2, 1) if n_layers == 2 else text_size
         self.inner = nn.Linear(text_size, width) if n_layers == 2 else None
         self.outer = nn.Linear(width, hidden_size)
@@ -108,12 +106,9 @@ class DualView(nn.Module):
         """[E_i ; a(T_i)] of ids int [*] -> [*, 2 H]; None: the whole table, [n, 2 H]."""
         return torch.cat(self._vectors(ids), dim=-1)
 
-    @torch.no_grad()
     def add_items(self, text: Tensor) -> None:
-        """Rows of items that came after training, text [m, D]: the collaborative view has them
-        where items of such texts are on average."""
-        append_expected(self.item_embedding, self.text.weight, text)
-        self.text.append(text)
+        """Take items that came after training, text [m, D]."""
+        append_items(self.text, text, self.item_embedding)
 
     def states(self, item_seq: Tensor, mask: Tensor) -> Tensor:
         """F after every position: item_seq int [B, L], mask bool [B, L] -> [B, L, 2 H]."""
@@ -166,10 +161,8 @@ class DualView(nn.Module):
         if self.views != "semantic":
             vectors.append(self.item_embedding.weight if ids is None else self.item_embedding(ids))
         if self.views != "collaborative":
-            vectors.append(self._semantic(ids))
+            if ids is None:
+                vectors.append(self.adapter(self.text.weight))
+            else:
+                vectors.append(of_distinct(lambda some: self.adapter(self.text(some)), ids))
         return vectors
-
-    def _semantic(self, ids: Tensor | None) -> Tensor:
-        if ids is None:
-            return self.adapter(self.text.weight)  # type: ignore[no-any-return]
-        return of_distinct(lambda some: self.adapter(self.text(some)), ids)

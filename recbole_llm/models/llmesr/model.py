@@ -4,30 +4,24 @@ from __future__ import annotations
 
 import time
 from logging import getLogger
-from typing import TYPE_CHECKING
 
-import torch
+from recbole.data.dataloader import AbstractDataLoader
+from recbole.data.dataset import Dataset
+from recbole.data.interaction import Interaction
 from torch import Tensor
 
+from recbole_llm.core.config import Config
 from recbole_llm.data.training import training_interactions
 from recbole_llm.features.attach import item_embeddings, user_embeddings
-from recbole_llm.features.reduce import Whitener
+from recbole_llm.features.reduce import WhitenedEmbedding
 from recbole_llm.features.retrieval import nearest_neighbours
-from recbole_llm.features.table import Matrix
 from recbole_llm.layers.backbones import backbone_from_settings
 from recbole_llm.layers.embedding import FrozenEmbedding
 from recbole_llm.models.base import SequenceRecommender, TrainingRows
 from recbole_llm.models.llmesr.distillation import Histories, SelfDistillation
-from recbole_llm.models.llmesr.initial import Start, initialise
+from recbole_llm.models.llmesr.initial import initialise
 from recbole_llm.models.llmesr.layers import BACKBONE_OPTIONS, DualView
 from recbole_llm.models.llmesr.settings import LLMESRSettings
-
-if TYPE_CHECKING:
-    from recbole.data.dataloader import AbstractDataLoader
-    from recbole.data.dataset import Dataset
-    from recbole.data.interaction import Interaction
-
-    from recbole_llm.core.config import Config
 
 
 class LLMESR(SequenceRecommender):
@@ -43,10 +37,8 @@ class LLMESR(SequenceRecommender):
         self.alpha, self.teacher = settings.alpha, settings.teacher
         self.n_similar_users = settings.n_similar_users
         table = item_embeddings(config, dataset)
-        self._whitener = Whitener(table.matrix, settings.text_whitening)
-        text = self._whitener(table.matrix)
-        self.network = _network(settings, text, table.fingerprint)
-        initialise(self.network, text, _start(settings))
+        self.network = _network(settings, WhitenedEmbedding(table, settings.text_whitening))
+        initialise(self.network, settings)
         self.distillation: SelfDistillation | None = None  # a trained model does without it
         self._config = config
 
@@ -86,10 +78,8 @@ class LLMESR(SequenceRecommender):
         return self.network.item_vectors(ids)
 
     def add_items(self, text: Tensor) -> None:
-        """Take items after training: see `TextItemModel`. Their texts are whitened by the
-        statistics of the items of training."""
-        white = self._whitener(text.cpu().numpy())
-        self.network.add_items(torch.from_numpy(white))
+        """Take items after training: see `TextItemModel`."""
+        self.network.add_items(text)
         self.n_items += len(text)
         self._cached_items = None
 
@@ -108,8 +98,7 @@ class LLMESR(SequenceRecommender):
         last, users = self.ends(interaction, rows)
         item_seq = interaction[self.ITEM_SEQ][: len(users)]
         ends = self.distillation.ends(users, item_seq, rows.targets[last])  # [B]
-        loss: Tensor = self.distillation(rows.states[last[ends]], users[ends], self._teachers)
-        return loss
+        return self.distillation(rows.states[last[ends]], users[ends], self._teachers)
 
     def _teachers(self, item_seq: Tensor) -> Tensor:
         """Last states without dropout, whose noise is nothing to learn: int [B, L] -> [B, S]."""
@@ -121,7 +110,7 @@ class LLMESR(SequenceRecommender):
             self.network.train(training)
 
 
-def _network(settings: LLMESRSettings, matrix: Matrix, fingerprint: str) -> DualView:
+def _network(settings: LLMESRSettings, text: FrozenEmbedding) -> DualView:
     options = BACKBONE_OPTIONS.get(settings.backbone, {})
     length = settings.MAX_ITEM_LIST_LENGTH
     separate = settings.views == "both" and not settings.share_backbone
@@ -129,7 +118,7 @@ def _network(settings: LLMESRSettings, matrix: Matrix, fingerprint: str) -> Dual
         backbone_from_settings(settings, length, **options) for _ in range(2 if separate else 1)
     ]
     return DualView(
-        FrozenEmbedding(matrix, fingerprint),
+        text,
         backbones,
         settings.hidden_size,
         length,
@@ -138,13 +127,4 @@ def _network(settings: LLMESRSettings, matrix: Matrix, fingerprint: str) -> Dual
         cross_heads=settings.cross_heads,
         adapter_layers=settings.adapter_layers,
         dropout=settings.stream_dropout_prob,
-    )
-
-
-def _start(settings: LLMESRSettings) -> Start:
-    return Start(
-        pca=settings.pca_init,
-        aligned=settings.aligned_init,
-        item_std=settings.item_std,
-        position_std=settings.initializer_range,
     )

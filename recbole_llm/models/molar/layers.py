@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from recbole_llm.features.item_init import append_expected
+from recbole_llm.features.item_init import append_items
 from recbole_llm.features.reduce import pca
 from recbole_llm.layers.dropout import Dropout
 from recbole_llm.layers.embedding import FrozenEmbedding, of_distinct
@@ -27,8 +27,7 @@ class Tower(nn.Module):
 
     def forward(self, item_seq: Tensor, mask: Tensor) -> Tensor:
         """item_seq int [B, L], mask bool [B, L] -> states [B, L, H]."""
-        states: Tensor = self.network(self.dropout(of_distinct(self.items, item_seq)), mask)
-        return states
+        return self.network(self.dropout(of_distinct(self.items, item_seq)), mask)
 
 
 class DUEG(nn.Module):
@@ -87,13 +86,9 @@ class ContentItems(nn.Module):
             made = made + self.net(content)
         return made if self.ids is None else made + self.ids(ids)
 
-    @torch.no_grad()
     def append(self, vectors: Tensor) -> None:
-        """Rows of items that came after training, [m, D]; their IDs are where items of such
-        vectors are on average."""
-        if self.ids is not None:
-            append_expected(self.ids, self.vectors.weight, vectors)
-        self.vectors.append(vectors)
+        """Take items that came after training, [m, D]."""
+        append_items(self.vectors, vectors, *([] if self.ids is None else [self.ids]))
 
 
 @torch.no_grad()

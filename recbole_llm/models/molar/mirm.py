@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 
-import numpy as np
-
-from recbole_llm.data.training import training_interactions
+from recbole_llm.data.training import training_histories
 from recbole_llm.features.encoders.adapters import sees_pictures
 from recbole_llm.features.images import find_pictures
-from recbole_llm.features.item_settings import ItemSettings
 from recbole_llm.features.prompts import item_file, item_titles
+from recbole_llm.features.settings import ItemSettings
 from recbole_llm.models.molar.settings import MIRMSettings
 from recbole_llm.offline.tune import TuneStage
 from recbole_llm.offline.tuner import Sample
@@ -71,9 +69,7 @@ class MIRMStage(TuneStage):
         titles = item_titles(self.config, self.dataset)
         names = self.dataset.field2id_token[self.dataset.iid_field]
         most = MIRMSettings.of(self.config).mirm_history
-        users, items = training_interactions(self.dataset)
-        starts = np.flatnonzero(np.diff(users)) + 1
-        for own in np.split(items, starts):
+        for _, own in training_histories(self.dataset):
             *before, last = [titles.get(str(names[i])) or "" for i in own[-most - 1 :]]
             if before and last:
                 listed = "; ".join(title for title in before if title)

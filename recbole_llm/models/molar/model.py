@@ -7,30 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
+from recbole.data.dataset import Dataset
+from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
+from recbole_llm.core.config import Config
 from recbole_llm.features.attach import item_embeddings
 from recbole_llm.features.encoders.decoders import Source
-from recbole_llm.features.reduce import Whitener
+from recbole_llm.features.reduce import WhitenedEmbedding
 from recbole_llm.features.store import cache_dir
 from recbole_llm.layers.backbones import backbone_from_settings
 from recbole_llm.layers.decoder import CausalDecoder, depth_of, small_decoder
-from recbole_llm.layers.embedding import FrozenEmbedding
 from recbole_llm.models.base import LOSS_TYPES, TrainingRows
 from recbole_llm.models.molar.layers import DUEG, ContentItems, Tower
 from recbole_llm.models.molar.losses import PooledNCE, alignment_loss
 from recbole_llm.models.molar.settings import PHASES, MolarSettings
 from recbole_llm.models.phased import PhasedRecommender
-
-if TYPE_CHECKING:
-    from recbole.data.dataset import Dataset
-    from recbole.data.interaction import Interaction
-
-    from recbole_llm.core.config import Config
 
 
 class Molar(PhasedRecommender):
@@ -50,13 +46,12 @@ class Molar(PhasedRecommender):
         self.alignment_weight, self.temperature = settings.alignment_weight, settings.temperature
         self.aligned, self.joint = settings.fusion == "post_alignment", settings.id_model == "joint"
         table = item_embeddings(config, dataset)
-        self._whitener = Whitener(table.matrix, settings.vector_whitening)
-        vectors = FrozenEmbedding(self._whitener(table.matrix), table.fingerprint)
+        vectors = WhitenedEmbedding(table, settings.vector_whitening)
         decoder, fused = _decoder(config, settings), settings.fusion == "early_fusion"
         net = settings.item_hidden_size, settings.decoder_dropout_prob
         items = ContentItems(vectors, decoder.width, settings.item_std, *net, fused)
         content = Tower(items, DUEG(decoder), settings.item_dropout_prob)
-        self.towers = nn.ModuleDict({"content": content})
+        self.towers: Any = nn.ModuleDict({"content": content})
         if self.aligned:
             self.towers["id"] = _ids(settings, self.n_items)
             self.to_ids = nn.Linear(decoder.width, settings.hidden_size, bias=False)
@@ -72,26 +67,22 @@ class Molar(PhasedRecommender):
             if self.phase == "content" and (self.joint or not of_ids):
                 yield parameter
 
-    def tower(self, name: str) -> Any:
-        """The `Tower` called id or content."""
-        return self.towers[name]
-
-    def train(self, mode: bool = True) -> Molar:
+    def train(self, mode: bool = True) -> Self:
         """As torch's; a frozen ID model stays in eval mode, without dropout."""
         super().train(mode)
         if self.aligned and not self.joint and self.phase == "content":
-            self.tower("id").eval()
+            self.towers["id"].eval()
         return self
 
     def user_states(self, item_seq: Tensor, mask: Tensor) -> Tensor:
         """int [B, L], bool [B, L] -> [B, L, H], of the phase's model."""
-        return self._scored(self.tower(self.phase)(item_seq, mask))
+        return self._scored(self.towers[self.phase](item_seq, mask))
 
     def item_vectors(self, ids: Tensor | None = None) -> Tensor:
         """int [*] -> [*, H], of the phase's model; None: the whole catalogue, [n, H]."""
         if ids is None:
             ids = torch.arange(self.n_items, device=self.device)
-        return self._scored(self.tower(self.phase).items(ids))
+        return self._scored(self.towers[self.phase].items(ids))
 
     def _scored(self, vectors: Tensor) -> Tensor:
         """NCE scores by cosine."""
@@ -117,8 +108,7 @@ class Molar(PhasedRecommender):
         if self.nce is None or rows.negatives is None:
             return super().recommendation_loss(rows)
         targets, pool = rows.targets, rows.negatives.flatten()
-        loss: Tensor = self.nce(rows.states, self.item_vectors(targets), self.item_vectors(pool))
-        return loss
+        return self.nce(rows.states, self.item_vectors(targets), self.item_vectors(pool))
 
     @contextmanager
     def _as_phase(self, name: str) -> Iterator[None]:
@@ -129,10 +119,8 @@ class Molar(PhasedRecommender):
             self._phase = present
 
     def add_items(self, text: Tensor) -> None:
-        """Take items after training: see `TextItemModel`. Their vectors are whitened by the
-        statistics of the items of training."""
-        white = torch.from_numpy(self._whitener(text.cpu().numpy()))
-        self.tower("content").items.append(white.to(text.device))
+        """Take items after training: see `TextItemModel`."""
+        self.towers["content"].items.append(text)
         self.n_items += len(text)
         self._cached_items = None
 

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from recbole.model.abstract_recommender import AbstractRecommender
 
+from recbole_llm.core.config import Config
 from recbole_llm.models.molar.settings import PHASES, MolarSettings
-from recbole_llm.trainers.phase import Phase
-from recbole_llm.trainers.staged import StagedTrainer
-
-if TYPE_CHECKING:
-    from recbole.model.abstract_recommender import AbstractRecommender
-
-    from recbole_llm.core.config import Config
+from recbole_llm.trainers.staged import Phase, StagedTrainer
 
 
 class MolarTrainer(StagedTrainer):
@@ -29,8 +24,5 @@ class MolarTrainer(StagedTrainer):
             + (aligned if settings.fusion == "post_alignment" else f" ({settings.fusion})"),
         }
         names = PHASES if settings.has_id_phase else PHASES[1:]
-        super().__init__(config, model, [Phase.from_config(config, n, summaries[n]) for n in names])
-        if settings.id_pretrained is not None:
-            self.start_after(settings.id_pretrained)
-            # Checkpoints from here on are past that start, and load without its file.
-            config["id_pretrained"] = None
+        phases = [Phase.from_config(config, name, summaries[name]) for name in names]
+        super().__init__(config, model, phases, "id_pretrained")

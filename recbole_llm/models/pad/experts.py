@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from recbole_llm.layers.backbones.base import SequenceBackbone
-from recbole_llm.layers.embedding import FrozenEmbedding, of_distinct
+from recbole_llm.layers.embedding import of_distinct
 
 
 class Expert(nn.Module):
@@ -29,8 +29,7 @@ class Expert(nn.Module):
 
     def forward(self, item_seq: Tensor, mask: Tensor) -> Tensor:
         """item_seq int [B, L], mask bool [B, L] -> states [B, L, H]."""
-        states: Tensor = self.backbone(of_distinct(self.items, item_seq), mask)
-        return states
+        return self.backbone(of_distinct(self.items, item_seq), mask)
 
     def at(self, item_seq: Tensor, mask: Tensor, wanted: Tensor) -> Tensor:
         """States at some slots, row by row: int [B, L], bool [B, L] twice -> [T, H]."""
@@ -61,27 +60,7 @@ class GELUNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[*, widths[0]] -> [*, widths[-1]]."""
-        output: Tensor = self.layers(x)
-        return output
-
-
-class TextItems(nn.Module):
-    """Projected LLM vectors: turn(T), the items of the LLM expert.
-
-    Args:
-        text: the frozen LLM vectors T [n, D].
-        turn: [*, D] -> [*, H].
-    """
-
-    def __init__(self, text: FrozenEmbedding, turn: nn.Module) -> None:
-        super().__init__()
-        self.text = text
-        self.turn = turn
-
-    def forward(self, ids: Tensor) -> Tensor:
-        """ids int [*] -> [*, H]."""
-        vectors: Tensor = self.turn(self.text(ids))
-        return vectors
+        return self.layers(x)
 
 
 class AlignedItems(nn.Module):
@@ -101,8 +80,7 @@ class AlignedItems(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """ids int [*] -> [*, H]."""
-        vectors: Tensor = self.fusion(torch.cat(self.sides(ids), dim=-1))
-        return vectors
+        return self.fusion(torch.cat(self.sides(ids), dim=-1))
 
     def sides(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """What alignment brings together: ids int [*] -> (e_id [*, H], turn(T) [*, H])."""
@@ -113,6 +91,5 @@ def id_embedding(n_items: int, hidden_size: int, std: float) -> nn.Embedding:
     """A table of normal vectors whose padding row is zero, and stays so in training."""
     table = nn.Embedding(n_items, hidden_size, padding_idx=0)
     nn.init.normal_(table.weight, std=std)
-    with torch.no_grad():
-        table.weight[0].zero_()
+    nn.init.zeros_(table.weight[0])
     return table

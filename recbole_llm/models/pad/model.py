@@ -7,35 +7,27 @@ departs from the authors' code, and why.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from recbole.data.dataset import Dataset
+from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
+from recbole_llm.core.config import Config
 from recbole_llm.data.training import item_counts
 from recbole_llm.features.attach import item_embeddings
-from recbole_llm.features.item_init import append_expected, fill_table
+from recbole_llm.features.item_init import append_items, fill_table
 from recbole_llm.layers.backbones import backbone_from_settings
 from recbole_llm.layers.embedding import FrozenEmbedding
-from recbole_llm.models.pad.experts import (
-    AlignedItems,
-    Expert,
-    GELUNet,
-    TextItems,
-    id_embedding,
-)
+from recbole_llm.models.pad.experts import AlignedItems, Expert, GELUNet, id_embedding
 from recbole_llm.models.pad.gate import EXPERTS, FrequencyGate, frequency_bins
 from recbole_llm.models.pad.mmd import alignment_loss
 from recbole_llm.models.pad.settings import PHASES, PADSettings
 from recbole_llm.models.phased import PhasedRecommender
-
-if TYPE_CHECKING:
-    from recbole.data.dataset import Dataset
-    from recbole.data.interaction import Interaction
-
-    from recbole_llm.core.config import Config
 
 _ACTIVE = {"pretrain": ("id",), "align": ("aligned",), "disentangle": EXPERTS}
 
@@ -57,7 +49,7 @@ class PAD(PhasedRecommender):
         self.mmd_max_items = settings.mmd_max_items
         table = item_embeddings(config, dataset)
         text = FrozenEmbedding(table.matrix, table.fingerprint)
-        self.experts = nn.ModuleDict(_experts(settings, self.n_items, text))
+        self.experts: Any = nn.ModuleDict(_experts(settings, self.n_items, text))
         edges = settings.bin_edges
         n_bins = len(edges) - 1 if edges else settings.n_bins
         self.item_counts = item_counts(dataset)  # of training interactions, int64 [n]
@@ -74,7 +66,7 @@ class PAD(PhasedRecommender):
         if last:
             self.gate.reset()
         if name == "align" or untouched:
-            source, aligned = self.expert("id"), self.expert("aligned")
+            source, aligned = self.experts["id"], self.experts["aligned"]
             aligned.items.embedding.load_state_dict(source.items.state_dict())
             aligned.backbone.load_state_dict(source.backbone.state_dict())
 
@@ -111,7 +103,6 @@ class PAD(PhasedRecommender):
             parts = [part * gate.unsqueeze(-1) for part, gate in zip(parts, gates, strict=True)]
         return torch.cat(parts, dim=-1)
 
-    @torch.no_grad()
     def add_items(self, text: Tensor) -> None:
         """Take items after training: see `TextItemModel`.
 
@@ -119,10 +110,8 @@ class PAD(PhasedRecommender):
         projection of `pca_init` before training. Zeros would not do: training moves all of a table,
         and the ID expert would score zeros above or below everything that it knows.
         """
-        known = self.expert("llm").items[0].text
-        for table in (self.expert("id").items, self.expert("aligned").items.embedding):
-            append_expected(table, known.weight, text)
-        known.append(text)  # which the experts share
+        ids, aligned, llm = (self.experts[name].items for name in EXPERTS)
+        append_items(llm[0].text, text, ids, aligned.embedding)  # the experts share the text
         self.gate.append(len(text))
         self.item_counts = np.append(self.item_counts, np.zeros(len(text), np.int64))
         self.n_items += len(text)
@@ -137,7 +126,7 @@ class PAD(PhasedRecommender):
 
     def alignment(self, ids: Tensor) -> Tensor:
         """Distance between the aligned expert's two sides of these items, int [m] -> scalar."""
-        embedding, content = self.expert("aligned").items.sides(ids)
+        embedding, content = self.experts["aligned"].items.sides(ids)
         return alignment_loss(content, embedding, self.mmd_kernel)
 
     def batch_items(self, interaction: Interaction) -> Tensor:
@@ -149,12 +138,8 @@ class PAD(PhasedRecommender):
             seen = seen[torch.randperm(len(seen), device=seen.device)[: self.mmd_max_items]]
         return seen
 
-    def expert(self, name: str) -> Any:
-        """The `Expert` called id, aligned or llm."""
-        return self.experts[name]
-
     def _active(self) -> list[Any]:
-        return [self.expert(name) for name in _ACTIVE[self.phase]]
+        return [self.experts[name] for name in _ACTIVE[self.phase]]
 
     def _fused(self) -> bool:
         return self.phase == "disentangle"
@@ -163,9 +148,9 @@ class PAD(PhasedRecommender):
 def _experts(settings: PADSettings, n_items: int, text: FrozenEmbedding) -> dict[str, Expert]:
     size, dropout = settings.hidden_size, settings.item_dropout_prob
 
-    def content() -> TextItems:
+    def content() -> nn.Module:  # turn(T)
         turn = [text.dimension, size, *[size] * settings.mo_dnn_layers]
-        return TextItems(text, GELUNet(turn, dropout))
+        return nn.Sequential(OrderedDict(text=text, turn=GELUNet(turn, dropout)))
 
     def post(width: int) -> list[int]:
         return [width, *[size] * settings.dnn_layers]

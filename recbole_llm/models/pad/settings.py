@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -113,8 +114,7 @@ class PADSettings(BackboneSettings, SequentialSettings):
     @model_validator(mode="after")
     def _edges_rise(self) -> Self:
         edges = self.bin_edges
-        rising = edges is None or all(a < b for a, b in zip(edges, edges[1:]))
-        if edges is not None and (edges[0] != 0 or not rising):
+        if edges and (edges[0] != 0 or any(a >= b for a, b in pairwise(edges))):
             raise ValueError(f"bin_edges: must rise from 0, got {edges}")
         return self
 

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
+from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import set_color
 
+from recbole_llm.core.config import Config
 from recbole_llm.models.pad.gate import EXPERTS, FrequencyGate
 from recbole_llm.models.pad.settings import PHASES, PADSettings
-from recbole_llm.trainers.phase import Phase
-from recbole_llm.trainers.staged import StagedTrainer
-
-if TYPE_CHECKING:
-    from recbole.model.abstract_recommender import AbstractRecommender
-
-    from recbole_llm.core.config import Config
+from recbole_llm.trainers.staged import Phase, StagedTrainer
 
 
 class PADTrainer(StagedTrainer):
@@ -31,11 +25,7 @@ class PADTrainer(StagedTrainer):
             "disentangle": f"all three experts and their gates learn from {loss} of the gated sum",
         }
         phases = [Phase.from_config(config, name, summaries[name]) for name in PHASES]
-        super().__init__(config, model, phases)
-        if settings.pad_pretrained is not None:
-            self.start_after(settings.pad_pretrained)
-            # Checkpoints from here on are past that start, and load without its file.
-            config["pad_pretrained"] = None
+        super().__init__(config, model, phases, "pad_pretrained")
 
     def _end(self, phase: Phase) -> None:
         super()._end(phase)

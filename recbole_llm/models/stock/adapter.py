@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from recbole.data.dataset import Dataset
+from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
+from recbole_llm.core.config import Config
 from recbole_llm.core.errors import check_choice
-from recbole_llm.layers.matmul import scores
 from recbole_llm.models.base import LOSS_TYPES, SequenceTraining
-
-if TYPE_CHECKING:
-    from recbole.data.dataset import Dataset
-    from recbole.data.interaction import Interaction
-
-    from recbole_llm.core.config import Config
 
 STOCK_LOSSES = ("CE", "BPR")
 
@@ -41,13 +37,7 @@ class StockAdapter(SequenceTraining):
         """int [*] -> [*, H]; None: the whole table [n, H]."""
         if ids is None:
             return self.item_embedding.weight
-        vectors: Tensor = self.item_embedding(ids)
-        return vectors
-
-    @torch.no_grad()
-    def full_sort_predict(self, interaction: Interaction) -> Tensor:
-        """Scores of the whole catalogue, [B, n]."""
-        return scores(*self.score_factors(interaction))
+        return self.item_embedding(ids)
 
     @torch.no_grad()
     def score_factors(self, interaction: Interaction) -> tuple[Tensor, Tensor]:
@@ -60,8 +50,7 @@ class StockAdapter(SequenceTraining):
         if self.POS_ITEM_SEQ in interaction or self.loss_type not in STOCK_LOSSES:
             return super().calculate_loss(interaction)
         stock: Any = super(SequenceTraining, self)
-        loss: Tensor = stock.calculate_loss(interaction)
-        return loss
+        return stock.calculate_loss(interaction)
 
 
 def _stock_config(config: Config) -> Any:

@@ -14,5 +14,4 @@ class GRU4Rec(StockAdapter, StockGRU4Rec):  # type: ignore[misc]
     def user_states(self, item_seq: Tensor, mask: Tensor) -> Tensor:
         """int [B, L], bool [B, L] (right-padded) -> [B, L, H]."""
         emb = self.emb_dropout(self.item_embedding(item_seq))
-        states: Tensor = self.dense(self.gru_layers(emb)[0])
-        return states
+        return self.dense(self.gru_layers(emb)[0])

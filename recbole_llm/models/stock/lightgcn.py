@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
+from recbole.data.interaction import Interaction
 from recbole.model.general_recommender.lightgcn import LightGCN as StockLightGCN
 from torch import Tensor
 
-from recbole_llm.layers.matmul import scores
-
-if TYPE_CHECKING:
-    from recbole.data.interaction import Interaction
+from recbole_llm.data.ranking_step import FactorModel
 
 
-class LightGCN(StockLightGCN):  # type: ignore[misc]
+class LightGCN(FactorModel, StockLightGCN):  # type: ignore[misc]
     """The stock model; the catalogue is scored by `layers/matmul.py`."""
 
     restore_user_e: Tensor | None
     restore_item_e: Tensor | None
-
-    @torch.no_grad()
-    def full_sort_predict(self, interaction: Interaction) -> Tensor:
-        """Scores of the whole catalogue, [B, n]."""
-        return scores(*self.score_factors(interaction))
 
     @torch.no_grad()
     def score_factors(self, interaction: Interaction) -> tuple[Tensor, Tensor]:

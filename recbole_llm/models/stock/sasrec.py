@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from recbole.data.dataset import Dataset
 from recbole.model.sequential_recommender.sasrec import SASRec as StockSASRec
 from torch import Tensor
 
+from recbole_llm.core.config import Config
 from recbole_llm.layers.backbones.transformer import TransformerBackbone
 from recbole_llm.models.stock.adapter import StockAdapter
-
-if TYPE_CHECKING:
-    from recbole.data.dataset import Dataset
-
-    from recbole_llm.core.config import Config
 
 
 class SASRec(StockAdapter, StockSASRec):  # type: ignore[misc]
@@ -29,8 +26,7 @@ class SASRec(StockAdapter, StockSASRec):  # type: ignore[misc]
     def user_states(self, item_seq: Tensor, mask: Tensor) -> Tensor:
         """int [B, L], bool [B, L] -> [B, L, H]."""
         backbone = self._backbone[0].train(self.training)
-        states: Tensor = backbone(self.item_embedding(item_seq), mask)
-        return states
+        return backbone(self.item_embedding(item_seq), mask)
 
     def states_at(self, item_seq: Tensor, mask: Tensor, wanted: Tensor) -> Tensor:
         """int [B, L], bool [B, L] twice -> [T, H]."""
@@ -45,8 +41,7 @@ class SASRec(StockAdapter, StockSASRec):  # type: ignore[misc]
     def forward(self, item_seq: Tensor, item_seq_len: Tensor) -> Tensor:
         """State after the last item, [B, H]."""
         if self.training:
-            states: Tensor = super().forward(item_seq, item_seq_len)
-            return states
+            return super().forward(item_seq, item_seq_len)
         return self.last_states(item_seq)
 
 

@@ -19,7 +19,17 @@ from recbole_llm.layers.backbones.settings import Activation
 from recbole_llm.models.settings import Loss
 
 
-class SASRecSettings(Settings):
+class StockSettings(Settings):
+    """What is ours of both models' keys."""
+
+    train_level: Literal["prefix", "sequence"] = "sequence"
+    """'sequence': a loss at every position of a window; 'prefix': RecBole's rows, one target
+    each."""
+    loss_type: Loss = "CE"
+    """CE (over the catalogue), BPR, and here BCE or SSM (sampled softmax)."""
+
+
+class SASRecSettings(StockSettings):
     """RecBole's SASRec with its own defaults; train_level and two of the losses are ours."""
 
     search_space: ClassVar[Space] = {
@@ -29,11 +39,6 @@ class SASRecSettings(Settings):
         "attn_dropout_prob": (0.1, 0.3, 0.5),
     }
 
-    train_level: Literal["prefix", "sequence"] = "sequence"
-    """'sequence': a loss at every position of a window; 'prefix': RecBole's rows, one target
-    each."""
-    loss_type: Loss = "CE"
-    """CE (over the catalogue), BPR, and here BCE or SSM (sampled softmax)."""
     hidden_size: Count = 64
     """Size of vectors and states."""
     inner_size: Count = 256
@@ -59,7 +64,7 @@ class SASRecSettings(Settings):
         return self
 
 
-class GRU4RecSettings(Settings):
+class GRU4RecSettings(StockSettings):
     """RecBole's GRU4Rec with its own defaults; train_level and two of the losses are ours."""
 
     search_space: ClassVar[Space] = {
@@ -69,11 +74,6 @@ class GRU4RecSettings(Settings):
         "dropout_prob": (0.1, 0.3, 0.5),
     }
 
-    train_level: Literal["prefix", "sequence"] = "sequence"
-    """'sequence': a loss at every position of a window; 'prefix': RecBole's rows, one target
-    each."""
-    loss_type: Loss = "CE"
-    """CE (over the catalogue), BPR, and here BCE or SSM (sampled softmax)."""
     embedding_size: Count = 64
     """Size of item vectors."""
     hidden_size: Count = 128

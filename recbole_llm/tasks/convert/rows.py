@@ -34,5 +34,5 @@ def as_lines(rows: DataFrame) -> bytes:
 
 def _written(column: Any) -> Iterable[str]:
     if column.dtype != np.float64:
-        return column.tolist()  # type: ignore[no-any-return]
+        return column.tolist()
     return ["" if v != v else str(int(v)) if v == int(v) else repr(float(v)) for v in column]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from recbole_llm.models.alpharec.graph import InteractionGraph
 from recbole_llm.models.alpharec.sparse import pair_scores
-from recbole_llm.models.alpharec.text_map import LinearMap, MLPMap, Whitening, build_map
+from recbole_llm.models.alpharec.text_map import LinearMap, MLPMap, Whitening, build_map, folded
 
 
 @pytest.fixture(autouse=True)
@@ -126,7 +126,7 @@ def test_whitening() -> None:
         deviations = torch.linalg.svdvals(white).numpy() / np.sqrt(200)
         np.testing.assert_allclose(deviations / deviations[0], expected / expected[0], rtol=0.2)
     layer = torch.nn.Linear(4, 3)
-    weight, bias = whitening.fold(layer)
+    weight, bias = folded(layer, whitening)
     torch.testing.assert_close(
         torch.nn.functional.linear(torch.from_numpy(rows), weight, bias), layer(white)
     )

@@ -13,8 +13,9 @@ from torch import Tensor
 from recbole_llm.features.reduce import whitened
 from recbole_llm.layers.backbones import build_backbone
 from recbole_llm.layers.embedding import FrozenEmbedding
-from recbole_llm.models.llmesr.initial import Start, initialise
+from recbole_llm.models.llmesr.initial import initialise
 from recbole_llm.models.llmesr.layers import Adapter, DualView
+from recbole_llm.models.llmesr.settings import LLMESRSettings
 from recbole_llm.quick_start import build_trainer
 from recbole_llm.testing import SequentialModelTests
 
@@ -124,7 +125,7 @@ def test_items_without_text_have_no_say_in_the_start(whitening: float) -> None:
         text = whitened(matrix, whitening)
         backbone = build_backbone("GRU4Rec", 8, 10)
         network = DualView(FrozenEmbedding(text), [backbone], 8, 10)
-        initialise(network, text, Start(pca=True, aligned=True, item_std=0.3, position_std=0.02))
+        initialise(network, LLMESRSettings(item_std=0.3))
         starts.append(network)
     table, alone = (network.item_embedding.weight.detach() for network in starts)
     assert not table[:51].any()

@@ -54,7 +54,7 @@ def test_alignment_by_hand() -> None:
 @pytest.mark.parametrize("phase", ["id", "content"])
 @pytest.mark.parametrize("backbone", ["SASRec", "GRU4Rec"])
 def test_no_leak(phase: str, backbone: str, make_molar: Any) -> None:
-    tower = make_molar(backbone=backbone).eval().tower(phase)
+    tower = make_molar(backbone=backbone).eval().towers[phase]
     emb = torch.randn(3, 6, 12 if phase == "content" else 8)
     mask = torch.arange(6) < torch.tensor([[6], [4], [1]])
     assert future_leak(tower.network, emb, mask) == 0
@@ -69,7 +69,7 @@ def test_a_history_padded_on_the_left_has_the_same_state(make_molar: Any) -> Non
 
 def test_the_content_model_starts_at_the_components_of_the_vectors(make_molar: Any) -> None:
     """Projected vectors are uncorrelated and as far apart as `item_std` says."""
-    items = make_molar(item_std=0.5, vector_whitening=0).tower("content").items
+    items = make_molar(item_std=0.5, vector_whitening=0).towers["content"].items
     vectors = items(torch.arange(1, 21)).detach()
     covariance = vectors.T.cov()
     assert vectors.std().item() == pytest.approx(0.5, abs=1e-5)
@@ -79,7 +79,7 @@ def test_the_content_model_starts_at_the_components_of_the_vectors(make_molar: A
 @torch.no_grad()
 def test_a_net_learns_what_the_projection_cannot(make_molar: Any) -> None:
     """v = W T + b + W2 gelu(W1 T + b1) + b2, of which the second half is zero at the start."""
-    items = make_molar(item_hidden_size=5).tower("content").items
+    items = make_molar(item_hidden_size=5).towers["content"].items
     content = items.vectors.weight
     projected = content @ items.projection.weight.t() + items.projection.bias
     assert items(torch.arange(len(content))).allclose(projected, atol=1e-6)
@@ -91,7 +91,7 @@ def test_a_net_learns_what_the_projection_cannot(make_molar: Any) -> None:
     hidden = content @ first.weight.t() + first.bias
     made = projected + torch.nn.functional.gelu(hidden) @ last.weight.t() + last.bias
     assert items.eval()(torch.arange(len(content))).allclose(made, atol=1e-5)
-    assert make_molar(item_hidden_size=0).tower("content").items.net is None
+    assert make_molar(item_hidden_size=0).towers["content"].items.net is None
 
 
 def test_losses_of_each_phase(make_molar: Any) -> None:
@@ -128,22 +128,22 @@ def test_a_frozen_id_model_gets_no_gradient(joint: bool, make_molar: Any) -> Non
     model = make_molar(id_model="joint" if joint else "frozen").train()
     model.begin_phase("content")
     model.train()
-    assert model.tower("id").training is joint
+    assert model.towers["id"].training is joint
     losses = parts(model.calculate_loss(SEQUENCES))
     assert len(losses) == 2 + joint
     sum(losses).backward()  # type: ignore[union-attr]
-    of_ids = [p.grad is not None for p in model.tower("id").parameters()]
+    of_ids = [p.grad is not None for p in model.towers["id"].parameters()]
     assert all(of_ids) if joint else not any(of_ids)
     trained = {id(p) for p in model.phase_parameters()}
-    assert all(id(p) in trained for p in model.tower("content").parameters() if p.requires_grad)
-    assert all((id(p) in trained) is joint for p in model.tower("id").parameters())
+    assert all(id(p) in trained for p in model.towers["content"].parameters() if p.requires_grad)
+    assert all((id(p) in trained) is joint for p in model.towers["id"].parameters())
 
 
 def test_early_fusion_adds_ids_to_the_content(make_molar: Any) -> None:
     model, ids = make_molar(fusion="early_fusion").eval(), torch.arange(21)
     plain = make_molar(fusion="no_alignment").eval()
     torch.testing.assert_close(model.item_vectors(), plain.item_vectors())
-    table = model.tower("content").items.ids
+    table = model.towers["content"].items.ids
     torch.nn.init.normal_(table.weight)
     torch.testing.assert_close(model.item_vectors(), plain.item_vectors() + table(ids))
     assert len(parts(model.calculate_loss(SEQUENCES))) == 1
@@ -162,7 +162,7 @@ def test_nce_scores_by_cosine(make_molar: Any) -> None:
 def test_new_items_are_scored_by_their_vectors(make_molar: Any) -> None:
     for fusion in ("post_alignment", "early_fusion"):
         model = make_molar(fusion=fusion, vector_whitening=0).eval()
-        known = model.tower("content").items.vectors.weight[3:5].clone()
+        known = model.towers["content"].items.vectors.weight[3:5].clone()
         before = model.item_vectors()
         model.add_items(known)
         after = model.item_vectors()
@@ -220,7 +220,7 @@ def test_the_top_of_a_pretrained_decoder(tuning: str, tmp_path: Path, make_molar
     source = LlamaModel(config)
     source.save_pretrained(tmp_path / "llm")
     model = make_molar(decoder_model=str(tmp_path / "llm"), decoder_blocks=2, tuning=tuning)
-    decoder = model.tower("content").network.decoder
+    decoder = model.towers["content"].network.decoder
     assert decoder.width == 16
     trained = [n for n, p in decoder.named_parameters() if p.requires_grad]
     assert {"full": "norm.weight", "lora": "lora_A", "frozen": ""}[tuning] in " ".join(trained)

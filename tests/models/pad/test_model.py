@@ -225,11 +225,11 @@ def test_without_the_align_phase_the_aligned_expert_is_the_pre_trained_one(make_
     model = make_pad()
     model.begin_phase("pretrain")
     with torch.no_grad():
-        model.expert("id").items.weight.add_(1)
+        model.experts["id"].items.weight.add_(1)
         model.gate.alpha.add_(1)
     model.begin_phase("disentangle")
-    aligned = model.expert("aligned").items.embedding.weight
-    assert torch.equal(aligned, model.expert("id").items.weight)
+    aligned = model.experts["aligned"].items.embedding.weight
+    assert torch.equal(aligned, model.experts["id"].items.weight)
     assert torch.equal(model.gate.alpha[0], torch.linspace(1, 0, 11))  # as configured
 
 
@@ -237,10 +237,10 @@ def test_after_the_align_phase_the_aligned_expert_is_left_alone(make_pad: Any) -
     model = make_pad()
     model.begin_phase("align")
     with torch.no_grad():
-        model.expert("aligned").items.embedding.weight.add_(1)
-    before = model.expert("aligned").items.embedding.weight.clone()
+        model.experts["aligned"].items.embedding.weight.add_(1)
+    before = model.experts["aligned"].items.embedding.weight.clone()
     model.begin_phase("disentangle")
-    assert torch.equal(model.expert("aligned").items.embedding.weight, before)
+    assert torch.equal(model.experts["aligned"].items.embedding.weight, before)
 
 
 def test_bins_are_of_the_given_counts(make_pad: Any) -> None:

@@ -121,8 +121,7 @@ def _packed(weight: Tensor, bias: Tensor) -> Linear | None:
         product = torch.ops.mkldnn._linear_pointwise
 
         def call(x: Tensor, gelu: bool) -> Tensor:
-            out: Tensor = product(x, packed, bias, "gelu" if gelu else "none", [], "none")
-            return out
+            return product(x, packed, bias, "gelu" if gelu else "none", [], "none")
 
         probe = torch.linspace(-1, 1, 2 * weight.shape[1]).view(2, -1).to(weight.dtype)
         expected = F.linear(probe, weight, bias).float()
