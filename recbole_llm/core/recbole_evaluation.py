@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from recbole_llm.core.errors import unknown
 from recbole_llm.core.marks import Alike
-from recbole_llm.core.metrics import by_kind, computed_metrics
+from recbole_llm.core.metrics import by_kind, computed_metrics, of_whole_lists
 from recbole_llm.core.plugins import get_plugins
 from recbole_llm.core.settings import (
     ConfigLike,
@@ -189,4 +189,14 @@ class RecBoleEvaluation(Settings):
             raise ValueError(
                 f"eval_args: mode full ranks the catalogue, and metrics {self.metrics} are of "
                 f"labels; set mode: labeled or uni100, or metrics such as NDCG"
+            )
+        whole, longest = of_whole_lists(self.metrics), max(self.topk)
+        candidates = min(
+            (int(mode[3:]) + 1 for mode in modes if mode[3:].isdecimal()), default=None
+        )
+        if whole and candidates is not None and longest > candidates:
+            raise ValueError(
+                f"topk: a list of {longest} is filled with items that are no candidates where "
+                f"there are {candidates} of them, which {', '.join(whole)} would read; set "
+                f"--topk={candidates}, or a mode with more negatives"
             )

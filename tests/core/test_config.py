@@ -241,12 +241,24 @@ def test_the_defaults_of_every_stock_model_are_within_the_ranges() -> None:
         (["--valid_metric=NDCG"], "valid_metric 'NDCG' is not computed.*NDCG@10"),
         (["--metrics=['GAUC']", "--valid_metric=GAUC@10"], "valid_metric 'GAUC@10' is not"),
         (["--valid_metric=NDCG@10", "--eval_args={'mode':'labeled'}"], "mode labeled ranks not"),
+        (
+            ["--metrics=NDCG,Novelty", "--topk=5,7", "--eval_args={'mode': 'uni5'}"],
+            "topk: a list of 7 is filled .* there are 6 of them, which Novelty would .* --topk=6",
+        ),
     ],
 )
 def test_evaluations_that_cannot_work_are_refused(arguments: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Config("BPR", argv=arguments)
     assert Config("BPR", argv=["--metrics=['GAUC']", "--valid_metric=gauc"])["topk"] == [10]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--metrics=NDCG,Novelty", "--topk=5,6"], ["--metrics=NDCG", "--topk=5,50"]]
+)
+def test_lists_of_all_candidates_and_hits_beyond_them_are_accepted(arguments: list[str]) -> None:
+    mode = ["--valid_metric=NDCG@5", "--eval_args={'mode': 'uni5'}"]
+    assert Config("BPR", argv=[*arguments, *mode])["valid_metric"] == "NDCG@5"
 
 
 def test_none_and_an_int_for_a_float_are_accepted() -> None:
