@@ -126,5 +126,5 @@ def _cost(summary: Summary) -> Figure:
         for i, row in enumerate(summary.rows)
     ]  # fmt: skip
     note = "Of a whole run, with data and test; mean over seeds."
-    layout = {"xaxis": {"type": "log", "title": {"text": "seconds"}}}
+    layout = {"xaxis": {"type": "log", "title": {"text": "seconds"}, "automargin": True}}
     return figure("Time and memory", note, traces, "", "peak memory, MiB", **layout)

@@ -13,7 +13,7 @@ from recbole_llm.core.files import OTHER_FOLDER, written_whole
 from recbole_llm.core.tokens import PADDING
 from recbole_llm.tasks.convert.columns import Floats
 from recbole_llm.tasks.convert.fields import Fields
-from recbole_llm.tasks.convert.rows import as_lines, one_line
+from recbole_llm.tasks.convert.rows import as_lines, unbroken
 from recbole_llm.tasks.convert.sources import LINE, Problems, Source
 from recbole_llm.tasks.convert.summary import Roles, Summary
 
@@ -89,7 +89,7 @@ class Interactions:
         kept = np.ones(len(rows), bool)
         for role in rows.columns:
             if role in ("user", "item") or role.endswith(":token"):
-                rows[role] = [one_line(text) for text in rows[role]]
+                rows[role] = [unbroken(text) for text in rows[role]]
         for role in ("user", "item"):
             kept &= self._without(
                 f"left out, since they have no {role}", rows[role].isin(["", PADDING]), lines, kept
@@ -119,7 +119,7 @@ class Interactions:
                 role,
                 f"column '{column}' is not taken for the {role}, since not all of its values are "
                 f"numbers{fields.doubt(role)} (line {lines.iloc[first]}: "
-                f"'{one_line(texts.iloc[first])[:20]}'); {self.source.option(role, column)} takes "
+                f"'{unbroken(texts.iloc[first])[:20]}'); {self.source.option(role, column)} takes "
                 f"it, and leaves such rows out",
             )
         what = f"left out, since their {role} {fields.unread(role)}"
@@ -133,7 +133,7 @@ class Interactions:
         new = wrong & kept
         places = [f"line {line}" for line in lines[new][:3]]
         if texts is not None:
-            shown = [repr(one_line(text)[:20]) if text else "" for text in texts[new][:3]]
+            shown = [repr(unbroken(text)[:20]) if text else "" for text in texts[new][:3]]
             places = [f"{place}: {text}" if text else place for place, text in zip(places, shown)]
         self.problems.add(what, places, int(new.sum()))
         return ~wrong

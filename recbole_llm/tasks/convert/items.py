@@ -14,7 +14,7 @@ from recbole_llm.core.tokens import PADDING
 from recbole_llm.tasks.convert.columns import find, require, there
 from recbole_llm.tasks.convert.layouts import text_columns
 from recbole_llm.tasks.convert.numbers import Numbers, numbers_in
-from recbole_llm.tasks.convert.rows import BREAKS, as_lines, field_name, one_line
+from recbole_llm.tasks.convert.rows import BREAKS, as_lines, field_name, unbroken
 from recbole_llm.tasks.convert.sources import LINE, Problems, Source
 from recbole_llm.tasks.convert.summary import Roles, Summary
 
@@ -81,7 +81,7 @@ class Items:
         return [f"{own}:{kind}" for own, kind in fields.items()]
 
     def _rows(self, chunk: DataFrame) -> DataFrame:
-        ids = [one_line(text) for text in chunk[self.item]]
+        ids = [unbroken(text) for text in chunk[self.item]]
         columns = [ids]  # without names: a column may be called as the ids are
         for name, kind in self.kinds.items():
             texts = chunk[name]
@@ -116,7 +116,7 @@ class Items:
         return number or ""
 
     def _safe(self, text: str) -> str:
-        safe = one_line(text)
+        safe = unbroken(text)
         if BREAKS.search(text):
             self.problems.add("tabs or line ends in texts, spaces now", [repr(safe[:20])])
         return safe
@@ -132,7 +132,7 @@ class Items:
             self.numbers[name] = found.numbers
             return "float"
         if found.exact and found.most:
-            why = found.doubt or f"'{one_line(found.other)[:20]}' is none"
+            why = found.doubt or f"'{unbroken(found.other)[:20]}' is none"
             self.summary.problems.append(
                 f"'{self.source}': '{name}' stays text, though it looks like numbers: {why}"
             )
