@@ -182,7 +182,10 @@ def test_recommendations_are_those_of_memory(make: Make) -> None:
     kept = [one.recommend(["NA", "two"], mask_history=False) for one in (memory, disk)]
     assert kept[0].equals(kept[1])
     for user in memory.known_ids(None):
-        assert disk.ordered_history(user).tolist() == memory.ordered_history(user).tolist()
+        assert (
+            disk.scorer.ordered_history(user).tolist()
+            == memory.scorer.ordered_history(user).tolist()
+        )
     with Path("made/made.inter").open("a", encoding="utf-8") as file:
         file.write("new\ti1\t5\n")
     with pytest.raises(ValueError, match="user_id.*cannot be matched.*interactions: memory"):
