@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from pandas import DataFrame
 
 from recbole_llm.core.settings import ConfigLike
 from recbole_llm.data.check import (
@@ -79,9 +78,11 @@ class Table:
 
     def check_distinct(self, field: str) -> None:
         """Refuse rows of one id that differ."""
-        ids = DataFrame(self.columns).drop_duplicates()[field]
-        if ids.duplicated().any():
-            raise rows_differ(self.path, field, ids[ids.duplicated()])
+        first: dict[str, tuple[str, ...]] = {}
+        records = zip(self.columns[field], zip(*self.columns.values(), strict=True), strict=True)
+        twice = [name for name, record in records if first.setdefault(name, record) != record]
+        if twice:
+            raise rows_differ(self.path, field, twice)
 
     def numbers(self, field: str) -> npt.NDArray[np.float64]:
         """A column of numbers, nan where one is missing; [N]."""
