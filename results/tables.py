@@ -203,6 +203,17 @@ README_SEQUENTIAL = (
     Row("`PAD`", "prime-pantry", "PAD"),
     Row("`LLMESR`", "prime-pantry", "LLM-ESR"),
 )
+ML_100K = [
+    Row(name, "sequential-ml-100k")
+    for name in (
+        "SASRec",
+        "SASRec, item_init",
+        "GRU4Rec, item_init",
+        "PAD",
+        "LLM-ESR",
+        "Molar",
+    )
+]
 README_GENERAL = (
     Row("`LightGCN`", "general", "LightGCN, prime-pantry"),
     Row("`LightGCN --item_init=llm`", "general", "LightGCN, item_init, prime-pantry"),
@@ -285,6 +296,7 @@ TABLES = {
     "readme-general": Table(README_GENERAL, (TEST,), "random split"),
     "sequential": Table(SEQUENTIAL, (VALID, TEST, RECALL, EPOCH)),
     "groups": Table(SEQUENTIAL, [group(g) for g in GROUPS], seeds=False, above=sizes()),
+    "sequential-ml-100k": Table(ML_100K, (VALID, TEST, RECALL, TAIL, EPOCH)),
     "general": Table(GENERAL, (*(replace(c, best=False) for c in (VALID, TEST, RECALL)), EPOCH)),
     "llmcf-clicks": Table(LLMCF, CLICK_COLUMNS),
     "llmcf-retrieval": Table(RETRIEVAL, (VALID, TEST, RECALL, TAIL, EPOCH)),
