@@ -8,6 +8,7 @@ from .core.registry import FeatureSpec as FeatureSpec
 from .core.registry import ModelSpec as ModelSpec
 from .core.registry import StageSpec as StageSpec
 from .features.attach import features_of as features_of
+from .features.table import EmbeddingTable as EmbeddingTable
 from .hookspecs import hookimpl as hookimpl
 from .quick_start import load_data_and_model as load_data_and_model
 from .quick_start import objective_function as objective_function

@@ -16,7 +16,7 @@ from recbole.utils import InputType, ModelType
 
 from recbole_llm.core import compat, distributed
 from recbole_llm.core.checks import check_negatives, check_settings, declared_keys
-from recbole_llm.core.errors import absent, did_you_mean
+from recbole_llm.core.errors import did_you_mean
 from recbole_llm.core.metrics import by_kind
 from recbole_llm.core.plugins import find_model, get_model
 from recbole_llm.core.recbole_evaluation import RecBoleEvaluation, stands_for
@@ -71,9 +71,6 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         self._argv, self._default_model = list(argv), default_model
         self._stored = dict(stored or {})
         self.secrets: dict[str, str] = {}
-        for file in config_file_list or ():
-            if not Path(file).is_file():
-                raise absent("config file", file)
         super().__init__(model, dataset, config_file_list, dict(config_dict or {}))
         if self["MODEL_INPUT_TYPE"] is None and self["loss_type"] in _PAIRWISE_LOSSES:
             # RecBole derives it from the losses CE and BPR only.
@@ -118,8 +115,10 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         own: dict[str, Any] = {}
         for file in self._own_files(model, dataset):
             own.update(read_yaml(file))
-        if self._spec.config is None and self._spec.settings is not None:
+        if self._spec.settings is not None:
             own.update(defaults(resolve(self._spec.settings, f"model '{model}'")))
+        if self._spec.config is not None:
+            own.update(read_yaml(self._spec.config))
         self.internal_config_dict.update(own)
         known = (RECBOLE / "properties" / "dataset" / f"{dataset}.yaml").is_file()
         if not known and "load_col" not in own:
@@ -150,8 +149,6 @@ class Config(RecBoleConfig):  # type: ignore[misc]
     def _own_files(self, model: str, dataset: str) -> list[Path]:
         files = [*sorted(PROPERTIES.glob("*.yaml")), PROPERTIES / "dataset" / f"{dataset}.yaml"]
         files.append(RECBOLE / "properties" / "model" / f"{model}.yaml")
-        if self._spec.config is not None:
-            files.append(Path(self._spec.config))
         return [f for f in files if f.is_file()]
 
     def _get_final_config_dict(self) -> dict[str, Any]:

@@ -31,7 +31,7 @@ class ModelSpec:
         trainer: the trainer class, one of ``recbole_llm.trainers.stock`` or a subclass; by default
             the one of RecBole's trainer for the model.
         settings: class of the model's keys, a ``recbole_llm.core.settings.Settings``.
-        config: YAML file with the model's default parameters; by default those of `settings`.
+        config: YAML file with the model's default parameters, which beat those of `settings`.
         reads: names of the features that the model reads, such as ``item_text``; those that need
             no split are attached to the data set before it.
         stages: names of the offline stages that must be done before the model is built, in order.

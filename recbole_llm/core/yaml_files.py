@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from recbole_llm.core.errors import one_line
+from recbole_llm.core.errors import absent, one_line
 from recbole_llm.core.plugins import get_registry
 from recbole_llm.core.registry import PROPERTIES, resolve
 from recbole_llm.core.settings import Settings, key_infos
@@ -66,8 +66,11 @@ def read_yaml(file: str | Path) -> dict[str, Any]:
     """The keys of a configuration file.
 
     Raises:
-        ValueError: not valid YAML, a key twice, a tag that is not plain data, or no mapping.
+        ValueError: no such file, not valid YAML, a key twice, a tag that is not plain data, or no
+            mapping.
     """
+    if not Path(file).is_file():
+        raise absent("config file", str(file))
     try:
         content = yaml.load(Path(file).read_text(encoding="utf-8"), Loader=ConfigLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -31,7 +31,7 @@ from recbole_llm.tasks.onnx_encoder import StandaloneModel, disagreement, onnx_e
 from recbole_llm.tasks.recommend import Recommender
 from recbole_llm.tasks.standalone import FILES, FORMAT
 
-EXPORTED = "PAD, LLM-ESR, Molar, SASRec, GRU4Rec and AlphaRec"
+EXPORTED = "PAD, LLM-ESR, Molar, SASRec, GRU4Rec, AlphaRec and other SequenceRecommenders"
 _CHECKED = 20  # histories on which the exported encoder must agree with torch
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import click
 
@@ -108,7 +109,9 @@ def _shared_keys(spec: ModelSpec) -> Iterator[str]:
 
 def _keys(spec: ModelSpec) -> Iterable[KeyInfo]:
     if spec.settings is not None:
-        return key_infos(resolve(spec.settings))
+        given = read_yaml(spec.config) if spec.config is not None else {}
+        infos = key_infos(resolve(spec.settings))
+        return [replace(info, default=given.get(info.key, info.default)) for info in infos]
     file = RECBOLE / "properties" / "model" / f"{spec.name}.yaml"
     shared = {info.key: info for info in key_infos(StockSettings)}
     values = read_yaml(file) if file.is_file() else {}

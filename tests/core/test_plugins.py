@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 
 from recbole_llm import EncoderSpec, FeatureSpec, ModelSpec, StageSpec, hookimpl, hookspecs
 from recbole_llm.core import plugins
+from recbole_llm.core.config import Config
+from recbole_llm.tasks.models import describe
 from recbole_llm.testing import write_tiny_dataset
 
 SAMPLE = Path(__file__).parents[1] / "sample_plugin"
@@ -196,8 +199,33 @@ def hook_names() -> list[str]:
 
 def test_the_sample_stands_in_the_docs() -> None:
     page = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text(encoding="utf-8")
-    for name in ("acme_recommender.py", "acme_model.py", "setup.cfg"):
+    for name in ("acme_recommender.py", "acme_model.py", "pyproject.toml"):
         assert f"\n{(SAMPLE / name).read_text(encoding='utf-8')}```\n" in page, name
+
+
+def test_every_import_of_the_docs_works() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text(encoding="utf-8")
+    imports = re.findall(r"^\| `(from [\w.]+ import [\w, ]+)`", page, re.M)
+    assert len(imports) > 10
+    for line in imports:
+        exec(line, {})
+
+
+def test_a_yaml_file_of_some_keys_lies_over_the_settings_class(
+    fresh: plugins.Plugins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "Mine.yaml"
+    file.write_text("hidden_size: 96\n")
+    settings = "recbole_llm.models.stock.settings:SASRecSettings"
+    model = "recbole_llm.models.stock.sasrec:SASRec"
+    fresh.register(models_of(ModelSpec("Mine", model, settings=settings, config=file)), "mine")
+    monkeypatch.setattr(plugins, "get_plugins", lambda: fresh)
+    config = Config("Mine")
+    assert (config["hidden_size"], config["train_level"]) == (96, "sequence")
+    assert any(line.startswith("--hidden_size=96") for line in describe("Mine"))
+    file.unlink()
+    with pytest.raises(ValueError, match="config file '.*Mine.yaml' does not exist"):
+        Config("Mine")
 
 
 def test_another_projects_package_is_installed_discovered_and_run(tmp_path: Path) -> None:
