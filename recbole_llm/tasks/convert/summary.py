@@ -105,6 +105,9 @@ class Summary:
         ]
         return [f"{name:8} {text}" for name, text in rows if text]
 
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
     def _texts(self) -> str:
         parts = [f"of {self.described:,} of {self.items:,} items"]
         without = self.listed - (self.described or 0)
