@@ -142,7 +142,7 @@ def test_a_refused_metric_leaves_nothing(fresh: plugins.Plugins) -> None:
     assert "new" not in register.metrics_dict
 
 
-def test_a_model_may_bring_its_data_set_class() -> None:
+def test_a_model_may_bring_its_data_set_class(request: pytest.FixtureRequest) -> None:
     from recbole.data.dataset import Dataset
 
     from recbole_llm import Config, testing
@@ -154,6 +154,7 @@ def test_a_model_may_bring_its_data_set_class() -> None:
     testing.write_tiny_dataset("dataset")
     spec = ModelSpec("OfMine", "recbole.model.general_recommender:BPR", dataset=MyDataset)
     plugins.get_plugins().register(models_of(spec), "of mine")
+    request.addfinalizer(lambda: plugins.get_plugin_manager().unregister(name="of mine"))
     config = Config("OfMine", "tiny", config_dict={"data_path": "dataset"})
     assert type(create_dataset(config)) is MyDataset
 
