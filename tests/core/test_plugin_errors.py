@@ -155,3 +155,27 @@ def test_an_installed_plugins_other_modules_are_known_and_its_parts_listed(tmp_p
     assert run.returncode == 1
     assert "error: plugin 'walk': KeyError: 'a'; the traceback is in " in run.stderr
     assert run.stderr.count("metric 'HitsSquared' of plugin") == 1
+
+
+def test_one_broken_plugin_does_not_take_the_others_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    modules = {
+        "broken_import": "import no_such_module_at_all",
+        "broken_hook": "from recbole_llm import hookimpl\n@hookimpl\ndef prepare_data(config): ...",
+        "good": "from recbole_llm import hookimpl, ModelSpec\n@hookimpl\n"
+        "def register_models(register):\n    register(ModelSpec('Good', 'json:JSONDecoder'))",
+    }
+    for name, code in modules.items():
+        (tmp_path / f"{name}.py").write_text(code)
+        info = tmp_path / f"{name}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[recbole_llm]\n{name} = {name}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    loaded = plugins.build_plugins()
+    assert "Good" in loaded.registry.models and "PAD" in loaded.registry.models
+    assert "No module named 'no_such_module_at_all'" in loaded.failed["broken_import"]
+    assert "did you mean 'prepare_dataset'" in loaded.failed["broken_hook"]
+    lines = [r.getMessage() for r in caplog.records if "was left out" in r.getMessage()]
+    assert len(lines) == 2
