@@ -40,12 +40,22 @@ def guarded(action: Callable[[], None], debug: bool = False) -> int:
     except Exception as error:
         if debug:
             raise
-        if isinstance(error, (ValueError, OSError, NotImplementedError)):
-            _say(f"error: {error}")
-            return 2
-        _say(f"error: {type(error).__name__}: {error}; {_unforeseen(error)}")
-        return 1
+        return _failed(error)
     return 0
+
+
+def _failed(error: Exception) -> int:
+    """Say what failed, and in which plugin if in one."""
+    from recbole_llm.core.errors import named_error
+    from recbole_llm.core.plugin_errors import plugin_behind
+
+    plugin = plugin_behind(error)
+    start = f"error: plugin '{plugin}':" if plugin else "error:"
+    if isinstance(error, (ValueError, OSError, NotImplementedError)):
+        _say(f"{start} {error}")
+        return 2
+    _say(f"{start} {named_error(error)}; {_unforeseen(error, ours=plugin is None)}")
+    return 1
 
 
 def _say(text: str) -> None:
@@ -60,14 +70,16 @@ def _say(text: str) -> None:
     click.secho(one_line(without_credentials(text), 2000), fg="red", err=True)
 
 
-def _unforeseen(error: Exception) -> str:
+def _unforeseen(error: Exception, ours: bool) -> str:
     from recbole_llm.core.log import save_traceback
 
     try:
-        where = f"the traceback is in {save_traceback(error)}; report it with that file"
+        where, what = f"the traceback is in {save_traceback(error)}", "; report it with that file"
     except OSError:
-        where = "run it again with --debug, and report it with the traceback"
-    return f"this is a bug or an unexpected situation: {where} to the project's issue tracker"
+        where, what = "run it again with --debug", ", and report it with the traceback"
+    if not ours:
+        return where
+    return f"this is a bug or an unexpected situation: {where}{what} to the project's issue tracker"
 
 
 def command(action: Callable[..., Iterable[object] | None]) -> Callable[..., None]:

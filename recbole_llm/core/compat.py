@@ -128,11 +128,12 @@ def register_metrics(metrics: Sequence[type[Any]]) -> None:
     for name, metric in named.items():
         if register.metrics_dict.get(name, metric) is not metric:
             raise ValueError(f"metric '{metric.__name__}' is already registered; rename it")
-    for name, metric in named.items():
-        register.metrics_dict[name] = metric
-        register.metric_information[name] = metric.metric_need
-        register.metric_types[name] = metric.metric_type
-        if metric.smaller:
+    facts = {n: (m.metric_need, m.metric_type, m.smaller) for n, m in named.items()}
+    for name, (need, kind, smaller) in facts.items():
+        register.metrics_dict[name] = named[name]
+        register.metric_information[name] = need
+        register.metric_types[name] = kind
+        if smaller:
             register.smaller_metrics.append(name)
 
 

@@ -136,6 +136,11 @@ def check_choice(key: str, value: object, known: Iterable[Any]) -> None:
         raise unknown(key, value, names)
 
 
+def named_error(error: BaseException) -> str:
+    """``KeyError: 'a'``."""
+    return f"{type(error).__name__}: {error}"
+
+
 def one_line(reason: object, longest: int = 200) -> str:
     """What others say, for a message of ours: one line, bounded, nothing but printable."""
     text = " ".join(str(reason)[: 10 * longest].split())

@@ -18,7 +18,7 @@ from typing import Any
 import pluggy
 
 from recbole_llm import hookspecs
-from recbole_llm.core.errors import did_you_mean, installing, unknown
+from recbole_llm.core.errors import did_you_mean, installing, named_error, one_line, unknown
 from recbole_llm.core.registry import PACKAGE, PROPERTIES, ModelSpec, Registry, Spec, resolve
 
 ENTRY_POINT_GROUP = "recbole_llm"
@@ -38,7 +38,8 @@ class Plugins:
     manager: pluggy.PluginManager
     registry: Registry = field(default_factory=Registry)
     failed: dict[str, str] = field(default_factory=dict)
-    named_metrics: list[str] = field(default_factory=list)  # not imported yet
+    named_metrics: list[tuple[str, str]] = field(default_factory=list)  # (plugin, target)
+    failed_metrics: list[str] = field(default_factory=list)  # why each was left out
 
     def register(self, plugin: object, name: str) -> None:
         """Take a plugin in, or leave everything as it was and raise ValueError.
@@ -61,12 +62,25 @@ class Plugins:
             raise
         self.registry.add(specs, origin=name)
         self.registry.settings += settings
-        self.named_metrics += [metric for metric in metrics if isinstance(metric, str)]
+        self.registry.origins.update({f"metric {_metric_name(m)}": name for m in metrics})
+        self.named_metrics += [(name, metric) for metric in metrics if isinstance(metric, str)]
 
     def import_metrics(self) -> None:
-        """Import the metrics that were registered by name, before a run's are looked up."""
+        """Import the metrics that were registered by name, before a run's are looked up.
+
+        A broken one is logged and noted, the others go on.
+        """
         named, self.named_metrics = self.named_metrics, []
-        _register_metrics([resolve(name) for name in named])
+        for plugin, target in named:
+            try:
+                _register_metrics([resolve(target, "it")])
+            except Exception as error:
+                reason = str(error) if isinstance(error, ValueError) else named_error(error)
+                self.failed_metrics.append(
+                    f"metric '{_metric_name(target)}' of plugin '{plugin}' was left out: "
+                    f"{one_line(reason, 500)}"
+                )
+                getLogger("recbole_llm").warning(self.failed_metrics[-1])
 
     def _implements(self, plugin: object, hook: str) -> bool:
         return self.manager.parse_hookimpl_opts(plugin, hook) is not None
@@ -93,7 +107,7 @@ class Plugins:
         try:
             self.register(entry_point.load(), entry_point.name)
         except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
+            reason = named_error(error)
             self.failed[entry_point.name] = reason
             getLogger("recbole_llm").error(
                 "plugin '%s' (%s) was left out: %s", entry_point.name, entry_point.value, reason
@@ -208,6 +222,10 @@ def default_config_files(name: str) -> list[str]:
     spec = find_model(name)
     files = [*sorted(PROPERTIES.glob("*.yaml")), *([spec.config] if spec.config else [])]
     return [str(f) for f in files]
+
+
+def _metric_name(metric: str | type) -> str:
+    return metric.rpartition(":")[2] if isinstance(metric, str) else metric.__name__
 
 
 def _register_metrics(classes: Sequence[type[Any]]) -> None:

@@ -159,11 +159,13 @@ class RecBoleEvaluation(Settings):
         """Metrics that exist, of one kind, that fit the mode; a valid_metric among them."""
         from recbole.evaluator.register import metric_types, metrics_dict
 
-        get_plugins().import_metrics()
+        plugins = get_plugins()
+        plugins.import_metrics()
         for metric in self.metrics:
             if metric.lower() not in metric_types:
                 known = sorted(metric_class.__name__ for metric_class in metrics_dict.values())
-                raise unknown("metrics: the metric", metric, known)
+                broken = "; ".join(plugins.failed_metrics)
+                raise unknown("metrics: the metric", metric, known, broken)
         ranked, others = by_kind(self.metrics)
         if ranked and others:
             raise ValueError(

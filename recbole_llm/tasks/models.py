@@ -11,6 +11,7 @@ import click
 from recbole_llm.core.checks import RECBOLES
 from recbole_llm.core.lines import aligned
 from recbole_llm.core.plugins import (
+    Plugins,
     find_model,
     get_model,
     get_plugins,
@@ -50,7 +51,8 @@ def list_all() -> Iterator[str]:
         for name, spec in sorted(getattr(registry, f"{kind}s").items()):
             yield f"  {name:24} {registry.origins[f'{kind} {name}']:32} {spec.summary}"
     yield click.style("plugins", bold=True)
-    yield from (f"  {name}" for name, _ in sorted(plugins.manager.list_name_plugin()))
+    for name in sorted(name for name, _ in plugins.manager.list_name_plugin()):
+        yield from _wrapped(": ".join(filter(None, (name, _added(plugins, name)))))
     for name, reason in plugins.failed.items():
         yield click.style(f"  {name}: left out: {reason}", fg="red")
 
@@ -72,12 +74,26 @@ def _stock(ours: set[str]) -> Iterator[str]:
         if name not in ours:
             by_task.setdefault(module.split(".")[2].partition("_")[0], []).append(name)
     for task, names in by_task.items():
-        yield from textwrap.wrap(
-            f"{task}: {', '.join(sorted(names))}",
-            _WIDTH,
-            initial_indent="  ",
-            subsequent_indent="    ",
-        )
+        yield from _wrapped(f"{task}: {', '.join(sorted(names))}")
+
+
+def _added(plugins: Plugins, plugin: str) -> str:
+    """``model Mine; metrics A, B; hook on_result``: what the plugin registered and implements."""
+    by_kind: dict[str, list[str]] = {}
+    for thing, origin in plugins.registry.origins.items():
+        if origin == plugin:
+            kind, _, name = thing.partition(" ")
+            by_kind.setdefault(kind, []).append(name)
+    callers = plugins.manager.get_hookcallers(plugins.manager.get_plugin(plugin)) or ()
+    called = sorted(caller.name for caller in callers)
+    if hooks := [name for name in called if not name.startswith("register_")]:
+        by_kind["hook"] = hooks
+    parts = [f"{kind}{'s' if len(of) > 1 else ''} {', '.join(of)}" for kind, of in by_kind.items()]
+    return "; ".join([*parts, *(["settings"] if "register_settings" in called else [])])
+
+
+def _wrapped(line: str) -> list[str]:
+    return textwrap.wrap(line, _WIDTH, initial_indent="  ", subsequent_indent="    ")
 
 
 def describe(name: str) -> Iterator[str]:

@@ -1,0 +1,47 @@
+"""Which plugin an error comes from."""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points, packages_distributions
+from traceback import walk_tb
+from types import ModuleType
+
+from recbole_llm.core.plugins import ENTRY_POINT_GROUP, get_plugins
+
+_OURS = "recbole_llm"
+
+
+def plugin_behind(error: BaseException) -> str | None:
+    """The plugin whose code the error comes from; None where it is this package's or no plugin's.
+
+    Libraries are skipped: who called them counts.
+    """
+    if not get_plugins.cache_info().currsize:  # none is loaded
+        return None
+    owners = _owners()
+    for frame, _ in reversed(list(walk_tb(error.__traceback__))):
+        package = _package(str(frame.f_globals.get("__name__")))
+        if package == _OURS:
+            return None
+        if package in owners:
+            return owners[package]
+    return None
+
+
+def _owners() -> dict[str, str]:
+    """The plugins by top-level package: their own, and all that were installed with them."""
+    manager, installed = get_plugins().manager, packages_distributions()
+    owners = {}
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        if point.dist is not None and manager.has_plugin(point.name):
+            found = [p for p, names in installed.items() if point.dist.name in names]
+            owners.update(dict.fromkeys(found, point.name))
+    for name, plugin in manager.list_name_plugin():
+        of_object = getattr(plugin, "__module__", "")
+        module = plugin.__name__ if isinstance(plugin, ModuleType) else of_object
+        owners[_package(module)] = name
+    return owners
+
+
+def _package(module: str) -> str:
+    return module.partition(".")[0]

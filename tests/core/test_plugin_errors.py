@@ -1,0 +1,181 @@
+"""What is said where a plugin fails in a run."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from recbole_llm import Config, testing
+from recbole_llm.commands.run import run_main
+from recbole_llm.core import plugins
+from recbole_llm.core.plugin_errors import plugin_behind
+
+ROOT = Path(__file__).parents[2]
+BPR = ("--model=BPR", "--dataset=tiny", "--epochs=1", "--log_flops=False", "--show_progress=False")
+HOOK = "from recbole_llm import hookimpl\n@hookimpl\n"
+Register = Callable[[str, str], None]
+
+
+@pytest.fixture(autouse=True)
+def _tiny() -> None:
+    testing.write_tiny_dataset("dataset")
+
+
+@pytest.fixture
+def register() -> Iterator[Register]:
+    """``register(name, code)`` makes a plugin of code; a test's plugins go with it."""
+    manager, names = plugins.get_plugins().manager, []
+
+    def registered(name: str, code: str) -> None:
+        module = ModuleType(f"{name}_pkg.hooks")
+        exec(code, vars(module))
+        plugins.get_plugins().register(module, name)
+        names.append(name)
+
+    yield registered
+    for name in names:
+        manager.unregister(name=name)
+
+
+@pytest.mark.parametrize("hook", ["on_validation(config, score)", "on_result(config, result)"])
+def test_a_hook_that_raises_is_reported_with_its_plugin(
+    register: Register, capsys: pytest.CaptureFixture[str], hook: str
+) -> None:
+    register("good", f"{HOOK}def {hook}: pass")
+    register("badfour", f"{HOOK}def {hook}: raise RuntimeError('hook broke')")
+    assert run_main(BPR) == 1
+    (said,) = [s for s in capsys.readouterr().err.splitlines() if s.startswith("error")]
+    found = re.fullmatch(
+        r"error: plugin 'badfour': RuntimeError: hook broke; the traceback is in (\S+)", said
+    )
+    assert found is not None, said
+    assert "in on_" in Path(found[1]).read_text()
+
+
+def test_a_plugin_that_refuses_is_named_too(
+    register: Register, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Here by a library that it calls."""
+    code = f"import json\n{HOOK}def prepare_dataset(config, dataset): json.loads('[')"
+    register("badfour", code)
+    assert run_main(BPR) == 2
+    assert "error: plugin 'badfour': Expecting value: line 1" in capsys.readouterr().err
+
+
+def test_an_error_of_this_package_is_no_plugins(register: Register) -> None:
+    register("badfour", f"{HOOK}def on_result(config, result): config.unknown_keys()")
+    with pytest.raises(AttributeError) as ours:
+        plugins.get_plugin_manager().hook.on_result(config=Config.__new__(Config), result={})
+    assert plugin_behind(ours.value) is None
+    with pytest.raises(AttributeError) as theirs:
+        plugins.get_plugin_manager().hook.on_result(config=None, result={})
+    assert plugin_behind(theirs.value) == "badfour"
+
+
+@pytest.fixture
+def broken(monkeypatch: pytest.MonkeyPatch) -> plugins.Plugins:
+    """Plugins of which one names metrics that cannot be imported."""
+    Path("bad_metrics.py").write_text("class Some: pass\n")
+    Path("bad_syntax.py").write_text("def\n")
+    module = ModuleType("badfour")
+    targets = "('bad_metrics:Nope', 'bad_metrics:Some', 'bad_syntax:Much')"
+    code = f"{HOOK}def register_metrics(register):\n    for t in {targets}: register(t)"
+    exec(code, vars(module))
+    monkeypatch.syspath_prepend(Path.cwd())
+    fresh = plugins.build_plugins()
+    fresh.register(module, "badfour")
+    monkeypatch.setattr("recbole_llm.core.recbole_evaluation.get_plugins", lambda: fresh)
+    return fresh
+
+
+def test_a_broken_metric_does_not_stop_runs_that_do_not_ask_for_it(
+    broken: plugins.Plugins, caplog: pytest.LogCaptureFixture
+) -> None:
+    from recbole.evaluator.register import metrics_dict
+
+    for _ in range(2):
+        Config("BPR", "tiny", config_dict={"metrics": ["Novelty", "MRR"]})
+    nope, some, much = [r.getMessage() for r in caplog.records if "left out" in r.getMessage()]
+    assert nope.startswith(
+        "metric 'Nope' of plugin 'badfour' was left out: it names 'bad_metrics:Nope', and '"
+    ) and nope.endswith("bad_metrics.py' has no 'Nope'")
+    assert "'Some' of plugin 'badfour' was left out: AttributeError: " in some
+    assert "'Much' of plugin 'badfour' was left out: SyntaxError: " in much
+    assert "some" not in metrics_dict
+
+
+def test_a_broken_metric_that_is_asked_for_is_an_error(broken: plugins.Plugins) -> None:
+    said = "^metrics: the metric 'Nope' is unknown; .*'Nope' of plugin 'badfour' was left out"
+    with pytest.raises(ValueError, match=said):
+        Config("BPR", "tiny", config_dict={"metrics": ["Nope"]})
+
+
+def test_an_installed_plugins_other_modules_are_known_and_its_parts_listed(tmp_path: Path) -> None:
+    """The model lies in a package of its own, as that of the sample does."""
+    (tmp_path / "walkrec.py").write_text(
+        "from recbole_llm import EncoderSpec, ModelSpec, hookimpl\n"
+        "@hookimpl\ndef register_models(register):\n"
+        "    register(ModelSpec('Mine', 'walk_models:Mine'))\n"
+        "    register(ModelSpec('WalkBPR', 'walk_models:Mine'))\n"
+        "@hookimpl\ndef register_encoders(register): register(EncoderSpec('vowels', 'walk:v'))\n"
+        "@hookimpl\ndef register_metrics(register): register('walk:HitsSquared')\n"
+        "@hookimpl\ndef on_result(config, result): pass\n"
+    )
+    (tmp_path / "walk_models.py").write_text(
+        "from recbole.model.general_recommender import BPR\n"
+        "class Mine(BPR):\n    def calculate_loss(self, interaction): return {}['a']\n"
+    )
+    info = tmp_path / "walk_rec-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: walk-rec\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[recbole_llm]\nwalk = walkrec\n")
+    (info / "top_level.txt").write_text("walk_models\nwalkrec\n")
+
+    def done(*argv: str) -> subprocess.CompletedProcess[str]:
+        path = os.pathsep.join((str(ROOT), str(tmp_path)))
+        command = [sys.executable, "-m", "recbole_llm", *argv]
+        return subprocess.run(
+            command,
+            env=os.environ | {"PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    listed = "walk: models Mine, WalkBPR; encoder vowels; metric HitsSquared; hook on_result"
+    assert f"  {listed}\n" in done("models").stdout
+    run = done("run", *BPR[1:], "--model=Mine", "--embedding_size=8")
+    assert run.returncode == 1
+    assert "error: plugin 'walk': KeyError: 'a'; the traceback is in " in run.stderr
+    assert run.stderr.count("metric 'HitsSquared' of plugin") == 1
+
+
+def test_one_broken_plugin_does_not_take_the_others_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    modules = {
+        "broken_import": "import no_such_module_at_all",
+        "broken_hook": "from recbole_llm import hookimpl\n@hookimpl\ndef prepare_data(config): ...",
+        "good": "from recbole_llm import hookimpl, ModelSpec\n@hookimpl\n"
+        "def register_models(register):\n    register(ModelSpec('Good', 'json:JSONDecoder'))",
+    }
+    for name, code in modules.items():
+        (tmp_path / f"{name}.py").write_text(code)
+        info = tmp_path / f"{name}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[recbole_llm]\n{name} = {name}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    loaded = plugins.build_plugins()
+    assert "Good" in loaded.registry.models and "PAD" in loaded.registry.models
+    assert "No module named 'no_such_module_at_all'" in loaded.failed["broken_import"]
+    assert "did you mean 'prepare_dataset'" in loaded.failed["broken_hook"]
+    lines = [r.getMessage() for r in caplog.records if "was left out" in r.getMessage()]
+    assert len(lines) == 2
