@@ -284,6 +284,7 @@ RETRIEVAL_ABLATIONS = [
         "LLM-CF, item texts",
         "LLM-CF, no chains of thought",
         "LLM-CF, random examples",
+        "LLM-CF, no reconstruction",
     )
 ]
 MOLAR = [
