@@ -44,25 +44,34 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return {"epochs": 2, "encoder": "hash", "MAX_ITEM_LIST_LENGTH": 10, "load_col": None}
 
 
-@pytest.mark.parametrize("model", ["AlphaRec", "PAD"])
-def test_recboles_own_calls_train_as_a_run_does(
-    model: str, tiny: dict[str, Any], capsys: pytest.CaptureFixture[str]
-) -> None:
+def of_recboles_own_calls(model: str, tiny: dict[str, Any]) -> dict[str, Any]:
+    """What the page's example with RecBole's own calls leaves, for a model."""
     names: dict[str, Any] = {}
     code = block("get_model").replace('"ml-100k"', '"tiny"').replace("AlphaRec", model)
     assert '{"epochs": 5}' in code
     exec(code.replace('{"epochs": 5}', repr(tiny)), names)
+    return names
+
+
+@pytest.mark.parametrize("model", ["AlphaRec", "PAD"])
+def test_recboles_own_calls_train_by_the_trainer_of_a_run(
+    model: str, tiny: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = of_recboles_own_calls(model, tiny)
     assert "ndcg@10" in capsys.readouterr().out
-    trainer = names["trainer"]
     of_run = build_trainer(names["config"], names["model"])
-    assert type(trainer) is type(of_run) is recbole_llm.get_trainer(model)
-    assert all(group["fused"] for group in trainer.optimizer.param_groups)
+    assert type(names["trainer"]) is type(of_run) is recbole_llm.get_trainer(model)
+    assert all(group["fused"] for group in names["trainer"].optimizer.param_groups)
+
+
+def test_recboles_own_calls_give_a_sequential_model_the_numbers_of_a_run(
+    tiny: dict[str, Any],
+) -> None:
+    names = of_recboles_own_calls("PAD", tiny)
     keys = {**tiny, "train_level": "prefix", "show_progress": False, "log_flops": False}
-    if model == "AlphaRec":  # whose weights start from other random numbers
-        return
-    result = recbole_llm.run_recbole_llm(model, "tiny", config_dict=keys)
-    assert trainer.best_valid_result == result["best_valid_result"]
-    assert trainer.evaluate(names["test_data"]) == result["test_result"]
+    result = recbole_llm.run_recbole_llm("PAD", "tiny", config_dict=keys)
+    assert names["trainer"].best_valid_result == result["best_valid_result"]
+    assert names["trainer"].evaluate(names["test_data"]) == result["test_result"]
 
 
 def test_running_and_loading_from_python(tiny: dict[str, Any]) -> None:
