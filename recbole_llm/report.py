@@ -165,7 +165,8 @@ def _model(config: Config, model: torch.nn.Module) -> str:
     device = config["device"]
     cpu = f"the CPU, {counted(torch.get_num_threads(), 'thread')}"
     where = cpu if device.type == "cpu" else str(device)
-    return f"{config['model']}: {_trained(model):,} parameters, trained on {where}"
+    trained = counted(_trained(model), "parameter")
+    return f"{config['model']}: {trained}, trained on {where}"
 
 
 def _trained(model: torch.nn.Module) -> int:
