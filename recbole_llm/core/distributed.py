@@ -211,6 +211,7 @@ def lost_processes_named() -> Iterator[None]:
     except RuntimeError as error:
         if not started_together() or not any(s in str(error) for s in _LOST):
             raise
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # this process is ending already
         raise LostProcess("another process of this run has ended") from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.metadata import entry_points, packages_distributions
+from itertools import takewhile
 from traceback import walk_tb
 from types import ModuleType
 
@@ -18,14 +19,11 @@ def plugin_behind(error: BaseException) -> str | None:
     """
     if not get_plugins.cache_info().currsize:  # none is loaded
         return None
-    owners = _owners()
-    for frame, _ in reversed(list(walk_tb(error.__traceback__))):
-        package = _package(str(frame.f_globals.get("__name__")))
-        if package == _OURS:
-            return None
-        if package in owners:
-            return owners[package]
-    return None
+    frames = reversed(list(walk_tb(error.__traceback__)))
+    packages = (_package(str(frame.f_globals.get("__name__"))) for frame, _ in frames)
+    deeper = list(takewhile(lambda package: package != _OURS, packages))
+    owners = _owners() if deeper else {}  # reads what is installed, which takes a moment
+    return next((owners[package] for package in deeper if package in owners), None)
 
 
 def _owners() -> dict[str, str]:
