@@ -13,7 +13,7 @@ from recbole_llm.core.errors import one_line
 from recbole_llm.core.files import check_folder, remove_left_parts
 from recbole_llm.core.log import init_log
 from recbole_llm.core.plugins import missing_packages_named
-from recbole_llm.core.runtime import configure_runtime
+from recbole_llm.core.runtime import configure_runtime, release_heap
 from recbole_llm.core.tokens import Vocabulary
 from recbole_llm.features.item_init import initialise_items
 from recbole_llm.offline.run import prepare_data
@@ -44,6 +44,7 @@ def build_model(config: Config, train_dataset: Dataset) -> Any:
                 f"{config['model']} does not fit into memory ({one_line(error)}); make it smaller"
             ) from error
     initialise_items(config, model, train_dataset)
+    release_heap(config)
     return model.to(config["device"])
 
 

@@ -57,6 +57,13 @@ def keep_heap() -> str:
     return f"left alone ({reason})" if reason else _tune_glibc()
 
 
+def release_heap(config: ConfigLike) -> None:
+    """Give freed memory that `keep_heap` kept back to the system: what encoders left behind is
+    several times what most models train with."""
+    if RunSettings.of(config).tune_malloc and not _reason_to_leave_malloc(os.environ):
+        _process().malloc_trim(0)
+
+
 def _reason_to_leave_malloc(environment: Mapping[str, str]) -> str:
     if environment.get("RECBOLE_LLM_MALLOC") == "0":
         return "RECBOLE_LLM_MALLOC=0"
