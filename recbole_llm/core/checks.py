@@ -40,8 +40,9 @@ def settings_classes(config: Config, spec: ModelSpec) -> list[type[Settings]]:
     encoder = registry.encoder(str(config["encoder"] or "sentence_transformers")).settings
     named = [registry.feature(name).settings for name in spec.reads]
     named += [registry.stage(name).settings for name in spec.stages]
-    others = [*registry.settings, *(c for c in (encoder, *named) if c is not None)]
-    return [own, *RECBOLES, RunSettings, *dict.fromkeys(map(resolve, others))]
+    others = [resolve(settings) for settings in (encoder, *named) if settings is not None]
+    shared = registry.shared_settings()
+    return [own, *RECBOLES, RunSettings, *dict.fromkeys((*shared, *others))]
 
 
 def declared_keys(config: Config, spec: ModelSpec) -> set[str]:

@@ -61,7 +61,7 @@ class Plugins:
             self.manager.unregister(plugin)
             raise
         self.registry.add(specs, origin=name)
-        self.registry.settings += settings
+        self.registry.settings.update(dict.fromkeys(settings, name))
         self.registry.origins.update({f"metric {_metric_name(m)}": name for m in metrics})
         self.named_metrics += [(name, metric) for metric in metrics if isinstance(metric, str)]
 

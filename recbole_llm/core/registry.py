@@ -120,14 +120,14 @@ _KINDS = {ModelSpec: "model", EncoderSpec: "encoder", FeatureSpec: "feature", St
 
 @dataclass
 class Registry:
-    """Specs by name, each with the plugin that brought it; settings classes."""
+    """Specs by name, and settings classes that every run checks, each with its plugin."""
 
     models: dict[str, ModelSpec] = field(default_factory=dict)
     encoders: dict[str, EncoderSpec] = field(default_factory=dict)
     features: dict[str, FeatureSpec] = field(default_factory=dict)
     stages: dict[str, StageSpec] = field(default_factory=dict)
     origins: dict[str, str] = field(default_factory=dict)
-    settings: list[str | type] = field(default_factory=list)
+    settings: dict[str | type, str] = field(default_factory=dict)
 
     def check(self, specs: Sequence[Spec], origin: str) -> None:
         """Raise ValueError if a name among a plugin's specs is taken."""
@@ -147,6 +147,10 @@ class Registry:
         for spec in specs:
             self._table(spec)[spec.name] = spec
             self.origins[f"{_kind(spec)} {spec.name}"] = origin
+
+    def shared_settings(self) -> list[type]:
+        """The settings classes that every run checks, in order of their plugins."""
+        return [resolve(own, f"plugin '{plugin}'") for own, plugin in self.settings.items()]
 
     def _table(self, spec: Spec) -> dict[str, Any]:
         return getattr(self, f"{_kind(spec)}s")

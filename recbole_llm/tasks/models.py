@@ -117,7 +117,7 @@ def describe(name: str) -> Iterator[str]:
 def _shared_keys(spec: ModelSpec) -> Iterator[str]:
     """The names of all others, by the part that reads them."""
     own = {info.key for info in _keys(spec)}
-    for settings in (*RECBOLES, RunSettings, *map(resolve, get_registry().settings)):
+    for settings in (*RECBOLES, RunSettings, *get_registry().shared_settings()):
         keys = sorted(set(settings.model_fields) - own)
         yield f"  {(settings.__doc__ or settings.__name__).partition(chr(10))[0]}"
         yield from textwrap.indent(textwrap.fill(", ".join(keys), _WIDTH), "    ").splitlines()

@@ -53,6 +53,16 @@ def test_a_model_whose_class_is_not_there_is_named_with_its_plugin(
         plugins.get_model("Mine")
 
 
+def test_settings_whose_class_is_not_there_are_named_with_their_plugin(
+    fresh: plugins.Plugins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = "recbole_llm.models.stock.settings:SASRecSetings"
+    fresh.register(plugin(register_settings=lambda register: register(wrong)), "acme")
+    monkeypatch.setattr(plugins, "get_plugins", lambda: fresh)
+    with pytest.raises(ValueError, match="^plugin 'acme' names .*did you mean 'SASRecSettings'"):
+        Config("SASRec", "ml-100k")
+
+
 def test_a_duplicate_name_is_refused_and_leaves_nothing(fresh: plugins.Plugins) -> None:
     specs = (ModelSpec("New", "x:New"), ModelSpec("PAD", "x:PAD"))
     with pytest.raises(ValueError, match="model 'PAD' of plugin 'mine' is already registered by"):
