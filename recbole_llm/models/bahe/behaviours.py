@@ -10,6 +10,7 @@ from recbole.utils import FeatureSource, FeatureType
 
 from recbole_llm.core.config import Config
 from recbole_llm.core.errors import did_you_mean
+from recbole_llm.core.tokens import PADDING
 from recbole_llm.data.sequence import SequentialDataset
 from recbole_llm.data.split import IntArray
 from recbole_llm.features.prompts import Texts, item_texts
@@ -19,6 +20,7 @@ from recbole_llm.features.text import encode_named
 from recbole_llm.models.bahe.settings import BAHESettings
 
 BEHAVIOUR = "behaviour_id"
+_NUMBERS = "behaviour_field"  # a vocabulary: the behaviour fields of a field of numbers
 
 
 class Behaviour(NamedTuple):
@@ -33,8 +35,8 @@ class BehaviourDataset(SequentialDataset):
 
     The column `BEHAVIOUR` numbers ``behaviours`` from 1; 0 is the item alone. A behaviour says how
     the user took the item, such as the rating, so it is read of histories and never of targets.
-    ``behaviour_fields`` are the fields that there may be: of a field of words those of its
-    vocabulary, which a checkpoint keeps, so that files may gain and lose some.
+    ``behaviour_fields`` are the fields that there may be: those of a vocabulary, which a
+    checkpoint keeps, so that files may gain and lose some.
     """
 
     config: Config
@@ -74,9 +76,14 @@ class BehaviourDataset(SequentialDataset):
         self.behaviours, self.behaviour_fields = other.behaviours, other.behaviour_fields
 
     def _fields(self, own: str | None, found: Iterable[Behaviour]) -> tuple[str, ...]:
-        if own is not None and self.field2type[own] == FeatureType.TOKEN:
+        if own is None:
+            return ("",)
+        if self.field2type[own] == FeatureType.TOKEN:
             return tuple(sorted(str(name) for name in self.field2id_token[own][1:]))
-        return tuple(sorted({behaviour.field for behaviour in found}))
+        names = [PADDING, *sorted({behaviour.field for behaviour in found})]
+        tokens = self.vocabulary.get(_NUMBERS, np.array(names, dtype=object))
+        self.field2id_token[_NUMBERS] = tokens
+        return tuple(str(name) for name in tokens[1:])
 
     def _fields_read(self, settings: BAHESettings) -> list[str]:
         """The interactions' fields that template and behaviour field name."""

@@ -11,7 +11,7 @@ from made_decoder import DEPTH, WIDTH, write_decoder
 from recbole.data.interaction import Interaction
 
 from recbole_llm.core.config import Config
-from recbole_llm.core.tokens import vocabulary_of
+from recbole_llm.core.tokens import pack, unpack, vocabulary_of
 from recbole_llm.data.create import create_dataset
 from recbole_llm.models.bahe.model import BAHE
 from recbole_llm.models.ctr import CTRRecommender
@@ -360,24 +360,34 @@ def test_fields_that_behaviours_name_are_loaded() -> None:
         load_data(Config("BAHE", "own", config_dict={**OF_DECODER, "data_path": "dataset", **keys}))
 
 
-def test_files_may_gain_and_lose_behaviours() -> None:
+@pytest.mark.parametrize(
+    ("column", "actions", "others"),
+    [
+        ("action:token", ("buy", "cart", "view"), ("wish", "")),
+        ("action:float", ("0.5", "1.0", "2.0"), ("3.0",)),
+    ],
+)
+def test_files_may_gain_and_lose_behaviours(
+    column: str, actions: tuple[str, ...], others: tuple[str, ...]
+) -> None:
     """Another, or none, is the item alone; those of training keep their places."""
     write_tiny_dataset("dataset", "own")
     file = Path("dataset/own/own.inter")
     header, *rows = file.read_text().splitlines()
-    acted = [f"{row}\t{('view', 'cart', 'buy')[i % 3]}" for i, row in enumerate(rows)]
-    written = "\n".join([f"{header}\taction:token", *acted]) + "\n"
+    acted = [f"{row}\t{actions[i % 3]}" for i, row in enumerate(rows)]
+    written = "\n".join([f"{header}\t{column}", *acted]) + "\n"
     file.write_text(written)
     keys = {**OF_DECODER, "data_path": "dataset", "behaviour_field": "action"}
     config = Config("BAHE", "own", config_dict={**keys, "epochs": 1, "show_progress": False})
     _, train, _, _ = load_data(config)
     model = build_model(config, train.dataset)
-    assert train.dataset.behaviour_fields == ("buy", "cart", "view") and model.n_fields == 3
-    vocabulary = vocabulary_of(train.dataset)
-    for action in ("wish", ""):
+    assert train.dataset.behaviour_fields == actions and model.n_fields == 3
+    vocabulary = unpack(pack(vocabulary_of(train.dataset)))
+    for action in others:
         user, item, *_ = rows[0].split("\t")
-        file.write_text(f"{written}{user}\t{item}\t3\t9999\t{action}\n".replace("\tcart", "\tview"))
+        gained = f"{written}{user}\t{item}\t3\t9999\t{action}\n"
+        file.write_text(gained.replace(f"\t{actions[1]}\n", f"\t{actions[2]}\n"))
         dataset = create_dataset(config, vocabulary=vocabulary)
-        assert dataset.behaviour_fields == ("buy", "cart", "view")
-        assert {b.field for b in dataset.behaviours} == {"buy", "view"}
+        assert dataset.behaviour_fields == actions
+        assert {b.field for b in dataset.behaviours} == {actions[0], actions[2]}
         assert int(np.asarray(dataset.inter_feat["behaviour_id"])[-1]) == 0
