@@ -10,9 +10,12 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from recbole_llm.core.errors import did_you_mean, unknown
+
+if TYPE_CHECKING:
+    from recbole_llm.core.settings import Settings
 
 T = TypeVar("T")
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -148,7 +151,7 @@ class Registry:
             self._table(spec)[spec.name] = spec
             self.origins[f"{_kind(spec)} {spec.name}"] = origin
 
-    def shared_settings(self) -> list[type]:
+    def shared_settings(self) -> list[type[Settings]]:
         """The settings classes that every run checks, in order of their plugins."""
         return [resolve(own, f"plugin '{plugin}'") for own, plugin in self.settings.items()]
 
