@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,14 @@ def test_early_fusion_adds_ids_to_the_content(make_molar: Any) -> None:
     torch.nn.init.normal_(table.weight)
     torch.testing.assert_close(model.item_vectors(), plain.item_vectors() + table(ids))
     assert len(parts(model.calculate_loss(SEQUENCES))) == 1
+
+
+def test_each_phase_starts_at_the_authors_scale(make_molar: Any) -> None:
+    model = make_molar(loss_type="NCE")
+    for phase in ("id", "content"):
+        model.begin_phase(phase)
+        assert model.nce.log_scale.item() == pytest.approx(math.log(1 / 0.07))
+        torch.nn.init.constant_(model.nce.log_scale, 4.0)  # what the phase learns
 
 
 def test_nce_scores_by_cosine(make_molar: Any) -> None:
