@@ -210,6 +210,7 @@ def test_an_id_model_of_another_run_is_used() -> None:
         ({"fusion": "none"}, "fusion 'none' is unknown"),
         ({"temperature": 0}, "temperature: expected a number above 0"),
         ({"decoder_model": "./nowhere"}, "decoder_model './nowhere' does not exist"),
+        ({"item_prompt": "{{ 'the same' }}", "vector_whitening": 0}, "all item vectors are the"),
     ],
 )
 def test_settings_that_cannot_work(keys: dict[str, Any], message: str) -> None:
