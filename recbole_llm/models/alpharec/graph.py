@@ -42,7 +42,10 @@ class InteractionGraph(nn.Module):
         by_user = csr_matrix((np.ones(len(users)), (users, items)), (n_users, n_items))
         by_user.sum_duplicates()
         by_item = csr_matrix(by_user.T)
-        user_degrees, item_degrees = np.diff(by_user.indptr), np.diff(by_item.indptr)
+        # SciPy counts in 32 bits, which products of degrees exceed.
+        user_degrees, item_degrees = (
+            np.diff(m.indptr).astype(np.int64) for m in (by_user, by_item)
+        )
         for name, array in (
             ("user_starts", by_user.indptr[:-1]),
             ("user_items", by_user.indices),

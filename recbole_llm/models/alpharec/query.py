@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 _TAU = 0.05  # temperature of the weights of a query's nearest items
+_ROUNDING = 1e-6  # deviations of cosines below it say nothing
 
 
 def among_texts(query: Tensor, texts: Tensor, neighbours: int) -> Tensor:
@@ -46,6 +47,7 @@ def beside_similarity(scores: Tensor, texts: Tensor, query: Tensor, weight: Tens
         [B, n].
     """
     similarity = F.normalize(texts, dim=1) @ F.normalize(query, dim=0)  # [n]
-    similarity = (similarity - similarity[1:].mean()) / similarity[1:].std()
-    std, mean = torch.std_mean(scores[:, 1:], dim=1, keepdim=True)
+    spread, middle = torch.std_mean(similarity[1:], correction=0)
+    similarity = (similarity - middle) / spread.clamp(min=_ROUNDING)
+    std, mean = torch.std_mean(scores[:, 1:], dim=1, keepdim=True, correction=0)
     return torch.lerp(scores, mean + std * similarity, weight.unsqueeze(1))

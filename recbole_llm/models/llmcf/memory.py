@@ -126,9 +126,7 @@ class Memory(nn.Module):
         if self.random:
             scores = self._mixed(users, lengths, items)
         else:
-            scores = history_text @ self.history_text.t()  # [*, E]
-            if items is not None:
-                scores = scores + self.text(items) @ self.text(self.items).t()
+            scores = self._similarities(history_text, items)
         scores = scores.masked_fill(excluded, -torch.inf)
         if not self.both_labels:
             return _nearest(scores, self.n_examples, 0)
@@ -137,6 +135,13 @@ class Memory(nn.Module):
         parts = [_nearest(scores[..., :ones], self.n_examples - few, 0)]
         parts.append(_nearest(scores[..., ones:], few, ones))
         return torch.cat(parts, dim=-1)
+
+    def _similarities(self, history_text: Tensor, items: Tensor | None) -> Tensor:
+        """Similarities to the examples, without the common factor 1/2, [*, E]."""
+        # In half precision near similarities tie, and training would see other examples.
+        with torch.autocast(history_text.device.type, enabled=False):
+            found = history_text @ self.history_text.t()
+            return found if items is None else found + self.text(items) @ self.text(self.items).t()
 
     def _mixed(self, users: Tensor, lengths: Tensor, items: Tensor | None) -> Tensor:
         """Numbers that look random and are the same each time, float [*, E]."""

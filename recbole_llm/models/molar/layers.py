@@ -106,7 +106,10 @@ def _project(projection: nn.Linear, vectors: Tensor, std: float) -> None:
     """Start as std times the standardised projection on the vectors' principal components."""
     components = pca(vectors.numpy(), projection.out_features)
     mean, axes = (torch.from_numpy(part).float() for part in components[:2])
-    scale, width = std / components.spread(), axes.shape[1]
+    spread, width = components.spread(), axes.shape[1]
+    if not spread > 0:
+        raise ValueError("Molar: all item vectors are the same; check item_prompt and encoder")
+    scale = std / spread
     projection.weight[:width] = scale * axes.t()
     projection.bias[:width] = -scale * (mean @ axes)
     projection.bias[width:] = 0.0

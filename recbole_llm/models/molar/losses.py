@@ -22,7 +22,12 @@ class PooledNCE(nn.Module):
     def __init__(self, same_item: float = 0.99) -> None:
         super().__init__()
         self.same_item = same_item
-        self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+        self.log_scale = nn.Parameter(torch.empty(()))
+        self.reset()
+
+    def reset(self) -> None:
+        """Back to the authors' initial scale."""
+        nn.init.constant_(self.log_scale, math.log(1 / 0.07))
 
     def forward(self, states: Tensor, targets: Tensor, negatives: Tensor) -> Tensor:
         """States [T, D], vectors of the targets [T, D] and of the pool [M, D] -> scalar."""

@@ -58,6 +58,12 @@ class Molar(PhasedRecommender):
         self.nce = PooledNCE(settings.same_item) if self.loss_type == "NCE" else None
         self.phase = PHASES[-1]
 
+    def begin_phase(self, name: str) -> None:
+        """Enter a phase at its start: the scale of NCE is learnt anew for each model."""
+        super().begin_phase(name)
+        if self.nce is not None:
+            self.nce.reset()
+
     def phase_parameters(self) -> Iterator[nn.Parameter]:
         """Parameters that the present phase trains."""
         for name, parameter in self.named_parameters():

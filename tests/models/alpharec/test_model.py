@@ -160,6 +160,17 @@ def test_similarity_of_texts_has_a_share_of_a_querys_scores() -> None:
         np.testing.assert_allclose(mixed[row, 1:].numpy(), wanted, rtol=1e-5)
 
 
+@pytest.mark.parametrize("texts", [[[1.0, 1.0]], [[0.1, 0.3]] * 5], ids=["one item", "one text"])
+def test_texts_that_are_all_as_near_to_a_query_leave_the_order_to_the_scores(
+    texts: list[list[float]],
+) -> None:
+    found = torch.tensor([[0.0, *range(len(texts))]])
+    query = torch.tensor([1.0, 0.2])
+    mixed = beside_similarity(found, torch.tensor([[0.0, 0.0], *texts]), query, torch.tensor([0.5]))
+    halfway = (found[:, 1:] + found[:, 1:].mean()) / 2
+    torch.testing.assert_close(mixed[:, 1:], halfway)
+
+
 def test_a_query_is_read_as_the_texts_of_the_items_nearest_to_it() -> None:
     """Worked out by hand: cosines 1, 0.6 and 0 of three items, the two nearest of which count."""
     texts = torch.tensor([[0.0, 0.0], [2.0, 0.0], [3.0, 4.0], [0.0, 1.0]])

@@ -40,6 +40,16 @@ def test_hand_computed_graph() -> None:
     )
 
 
+def test_an_edge_between_many_and_many_is_finite() -> None:
+    """The product of its degrees, 2.5e9, is over 32 bits, as of MovieLens-25M's largest two."""
+    count = 50_000
+    ones, every = np.ones(count - 1, np.int64), np.arange(1, count)
+    users, items = np.concatenate([ones, every]), np.concatenate([every, ones])
+    graph = InteractionGraph(users, items, count, count, 0)
+    assert graph.edge_by_user[0].item() == pytest.approx(1 / (count - 1))
+    assert graph.edge_by_item[0].item() == pytest.approx(1 / (count - 1))
+
+
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10_000), st.integers(0, 3))
 def test_convolution_is_the_mean_of_powers(seed: int, n_layers: int) -> None:

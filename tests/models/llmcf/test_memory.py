@@ -95,6 +95,19 @@ def test_retrieval_is_by_the_history_and_never_by_the_target() -> None:
         check(memory, rows[i], None, found[i])
 
 
+@pytest.mark.parametrize("made", [_Made, _MadeRetrieval])
+def test_the_search_is_exact_under_autocast(made: type[ModelTests]) -> None:
+    """Training under enable_amp has the contexts of evaluation, which is in single precision."""
+    _, model, loaders = made().make()
+    rows = take(loaders[0]._dataset.inter_feat, np.arange(40))
+    history = rows["item_id_list"]
+    targets = rows["item_id"] if model.memory.both_labels else None
+    query = rows["user_id"], (history != 0).sum(1), model.memory.mean_text(history), targets
+    expected = model.memory.search(*query)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert model.memory.search(*query).equal(expected)
+
+
 @pytest.mark.parametrize("retrieval", ["nearest", "random"])
 @pytest.mark.parametrize("length", [10, 3])  # 3: histories are cut, positions are not known
 def test_no_context_holds_the_query_or_a_later_one_of_its_user(retrieval: str, length: int) -> None:

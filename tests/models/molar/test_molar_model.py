@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,14 @@ def test_early_fusion_adds_ids_to_the_content(make_molar: Any) -> None:
     assert len(parts(model.calculate_loss(SEQUENCES))) == 1
 
 
+def test_each_phase_starts_at_the_authors_scale(make_molar: Any) -> None:
+    model = make_molar(loss_type="NCE")
+    for phase in ("id", "content"):
+        model.begin_phase(phase)
+        assert model.nce.log_scale.item() == pytest.approx(math.log(1 / 0.07))
+        torch.nn.init.constant_(model.nce.log_scale, 4.0)  # what the phase learns
+
+
 def test_nce_scores_by_cosine(make_molar: Any) -> None:
     model = make_molar(loss_type="NCE").eval()
     scores = model.full_sort_predict({"item_id_list": SEQUENCES["item_id_list"]})
@@ -201,6 +210,7 @@ def test_an_id_model_of_another_run_is_used() -> None:
         ({"fusion": "none"}, "fusion 'none' is unknown"),
         ({"temperature": 0}, "temperature: expected a number above 0"),
         ({"decoder_model": "./nowhere"}, "decoder_model './nowhere' does not exist"),
+        ({"item_prompt": "{{ 'the same' }}", "vector_whitening": 0}, "all item vectors are the"),
     ],
 )
 def test_settings_that_cannot_work(keys: dict[str, Any], message: str) -> None:
