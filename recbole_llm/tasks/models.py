@@ -22,6 +22,7 @@ from recbole_llm.core.registry import ModelSpec, resolve
 from recbole_llm.core.run_settings import RunSettings
 from recbole_llm.core.schema import RECBOLE, learns_labels
 from recbole_llm.core.settings import KeyInfo, key_infos
+from recbole_llm.core.settings import Settings
 from recbole_llm.core.stock_settings import StockSettings
 from recbole_llm.core.yaml_files import read_yaml
 
@@ -117,7 +118,8 @@ def describe(name: str) -> Iterator[str]:
 def _shared_keys(spec: ModelSpec) -> Iterator[str]:
     """The names of all others, by the part that reads them."""
     own = {info.key for info in _keys(spec)}
-    for settings in (*RECBOLES, RunSettings, *get_registry().shared_settings()):
+    parts: list[type[Settings]] = [*RECBOLES, RunSettings, *get_registry().shared_settings()]
+    for settings in parts:
         keys = sorted(set(settings.model_fields) - own)
         yield f"  {(settings.__doc__ or settings.__name__).partition(chr(10))[0]}"
         yield from textwrap.indent(textwrap.fill(", ".join(keys), _WIDTH), "    ").splitlines()
