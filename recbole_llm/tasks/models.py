@@ -21,8 +21,7 @@ from recbole_llm.core.plugins import (
 from recbole_llm.core.registry import ModelSpec, resolve
 from recbole_llm.core.run_settings import RunSettings
 from recbole_llm.core.schema import RECBOLE, learns_labels
-from recbole_llm.core.settings import KeyInfo, key_infos
-from recbole_llm.core.settings import Settings
+from recbole_llm.core.settings import KeyInfo, Settings, key_infos
 from recbole_llm.core.stock_settings import StockSettings
 from recbole_llm.core.yaml_files import read_yaml
 
