@@ -16,6 +16,7 @@ from recbole.utils import FeatureSource, FeatureType, ModelType
 
 from recbole_llm.core.compat_pandas import Frame
 from recbole_llm.core.config import Config
+from recbole_llm.core.errors import did_you_mean
 from recbole_llm.core.registry import resolve
 from recbole_llm.data.check import numbers
 from recbole_llm.data.files import ObjectArray, Table, written
@@ -59,6 +60,8 @@ class FileDataset(VocabularyDataset):
             return None
         table = Table.read(Path(filepath), *written(self.config))
         fields = [f for f in table.types if (load is None or f in load) and f not in (unload or ())]
+        if source == FeatureSource.INTERACTION:
+            fields += [f for f in table.types if f in _filters_alone(self.config)]
         if not fields:
             self.logger.warning(f"No columns has been loaded from [{source}]")
             return None
@@ -75,6 +78,23 @@ class FileDataset(VocabularyDataset):
                 if kind in (FeatureType.FLOAT, FeatureType.FLOAT_SEQ):
                     self.field2bucketnum[field] = 2
         return Frame(columns)
+
+    def _filter_by_field_value(self) -> None:
+        """Filter the rows as RecBole does, then drop the columns that were loaded for that alone.
+
+        Raises:
+            ValueError: it names a field that no loaded file has.
+        """
+        for field in self.config["val_interval"] or {}:
+            if field not in self.field2type:
+                near = did_you_mean(field, self.field2type)
+                raise ValueError(
+                    f"val_interval: field '{field}' is not there; {near}{' ' if near else ''}there "
+                    f"are {', '.join(self.field2type)}, and what load_col loads of further files"
+                )
+        super()._filter_by_field_value()  # type: ignore[misc]
+        for field in _filters_alone(self.config) & set(self.inter_feat):
+            self._del_col(self.inter_feat, field)  # type: ignore[attr-defined]
 
     def _column(self, table: Table, field: str, kind: FeatureType) -> tuple[Any, int]:
         """A column's values, and how long they are at most."""
@@ -187,6 +207,14 @@ def _id_fields(config: Config) -> set[str]:
     """The columns that hold ids: those that keys name, and their aliases."""
     aliases = [field for name in ALIASES for field in config[f"alias_of_{name}"] or ()]
     return {config[key] for key in ID_KEYS} | set(aliases)
+
+
+def _filters_alone(config: Config) -> set[str]:
+    """The fields that ``val_interval`` names and no file is to load."""
+    loaded, filtered = config["load_col"], config["benchmark_filename"] is None
+    if loaded is None or loaded.get("inter") == "*" or not filtered:
+        return set()
+    return set(config["val_interval"] or ()).difference(*loaded.values())
 
 
 def _sequences(

@@ -35,10 +35,10 @@ class EngineSettings(Settings):
     item_table: Literal["dense", "sparse"] = "dense"
     """'sparse': a step updates the rows of a sequential model's item table that it read, by
     SparseAdam; without, it updates all, and holds a gradient for each: too much for millions of
-    items (docs/distributed.md)."""
+    items (docs/large-data.md)."""
     eval_memory_mib: NonNegative = 128
     """Memory in MiB that sizes a step of full-sort evaluation, in users, and in items where all of
-    them leave room for few users (docs/distributed.md); 0: RecBole's own sizes (eval_batch_size
+    them leave room for few users (docs/large-data.md); 0: RecBole's own sizes (eval_batch_size
     scores a step)."""
 
     negatives_exclude: Literal["target", "history"] = "target"
@@ -52,7 +52,7 @@ class EngineSettings(Settings):
     models that know items by text: it then encodes those that are not encoded yet."""
     interactions: Free[Literal["memory", "disk"]] = "memory"
     """'disk': a sequential model's interactions are sorted into files beside the .inter file, once,
-    and read from there: for more than memory holds (docs/distributed.md)."""
+    and read from there: for more than memory holds (docs/large-data.md)."""
     sort_memory_mib: Free[Annotated[int, Field(ge=128)]] = 1024
     """Memory in MiB for sorting them."""
     exact_times: Alike[Flag] = True

@@ -38,7 +38,7 @@ def sort_on_disk(source: InteractionFile, folder: Path, memory_mib: int) -> Colu
     """Write the folder of a file, whole or not at all.
 
     On the way it takes as much space again beside it. Memory is what is given, and some 0.5 GiB
-    for blocks of rows and the libraries (measured: docs/distributed.md).
+    for blocks of rows and the libraries (measured: results/scale.md).
 
     Args:
         source: the file.

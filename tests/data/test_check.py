@@ -218,3 +218,20 @@ def test_lines_are_listed_briefly() -> None:
     assert at_lines([7]) == "line 7"
     assert at_lines([2, 5]) == "lines 2, 5"
     assert at_lines(range(2, 17)) == "lines 2, 3, 4 and 12 more"
+
+
+@pytest.mark.parametrize("model", ["SASRec", "BPR", "DIN"])
+def test_a_filter_reads_its_column_and_leaves_it_out_again(tmp_path: Path, model: str) -> None:
+    file = write_tiny_dataset(tmp_path) / "tiny.inter"
+    header, *lines = file.read_text(encoding="utf-8").splitlines()
+    rows = [f"{line}\t{i % 3 > 0:d}" for i, line in enumerate(lines)]
+    file.write_text("\n".join([f"{header}\tclicked:float", *rows]) + "\n", encoding="utf-8")
+    dataset = create_dataset(config(tmp_path, model, val_interval={"clicked": "[1,inf)"}))
+    assert len(dataset) == sum(row.endswith("1") for row in rows)
+    assert "clicked" not in dataset.inter_feat and "clicked" not in dataset.field2type
+
+
+def test_a_filter_of_a_field_that_is_not_there(tmp_path: Path) -> None:
+    write_tiny_dataset(tmp_path)
+    said = refusal(config(tmp_path, val_interval={"ratings": "[1,inf)"}))
+    assert said.startswith("val_interval: field 'ratings' is not there; did you mean 'rating'?")

@@ -121,6 +121,17 @@ def test_python_is_told_its_own_names() -> None:
     assert any("need them (time=…)" in line for line in summary.lines())
 
 
+def test_rows_that_were_not_clicked_are_no_interactions_of_the_next_command() -> None:
+    Path("o.csv").write_text("user,item,time,label\nu,a,1,1\nu,b,2,0\nu,c,3,1\n")
+    output = said("o.csv", code=0)
+    assert "mind     1 row of label 0: without --val_interval a run takes them" in output
+    assert '--val_interval={"label": "[1,inf)"}' in output.splitlines()[-1]
+    for label in (0, 1):  # with none or all left there is nothing to choose
+        Path("o.csv").write_text(f"user,item,time,label\nu,a,1,{label}\nu,b,2,{label}\n")
+        output = said("o.csv", code=0)
+        assert "val_interval=" not in output and ("of label 0" in output) is (label == 0)
+
+
 def test_the_page_names_every_column_that_is_recognised() -> None:
     page = (ROOT / "docs" / "own-data.md").read_text(encoding="utf-8")
     rows = dict(re.findall(r"^\| `--(\w+)` \| (.+) \|$", page, re.MULTILINE))

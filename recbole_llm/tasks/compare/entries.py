@@ -167,7 +167,7 @@ def check_parts(entry: Entry, needed: Collection[str] = ("validation", "test")) 
         if part in needed:
             raise ValueError(
                 f"eval_args: the split of {entry.label} leaves nothing for {part}; give one that "
-                f"does, such as --protocol={' or '.join(PROTOCOLS)}"
+                f"does, such as --protocol={_protocols([entry])}"
             )
 
 
@@ -179,6 +179,17 @@ def plain_arguments(entry: Entry) -> list[str]:
 def file_arguments(files: Sequence[str]) -> list[str]:
     """Configuration files, as an argument."""
     return [f"--config_files={shlex.join(files)}"] if files else []
+
+
+def _protocols(entries: Sequence[Entry]) -> str:
+    """Those that all of them take: models that read histories take no random split."""
+    if any(_reads_histories(entry) for entry in entries):
+        return "leave-one-out"
+    return " or ".join(PROTOCOLS)
+
+
+def _reads_histories(entry: Entry) -> bool:
+    return bool(entry.config["MODEL_TYPE"] == ModelType.SEQUENTIAL)
 
 
 def _history_ranked(entries: Sequence[Entry]) -> list[str]:
@@ -199,7 +210,9 @@ def _check_alike(first: Entry, other: Entry) -> None:
     judged, theirs = _judging(first.config), _judging(other.config)
     for key, value in judged.items():
         if theirs[key] != value:
-            way = f"--protocol={' or '.join(PROTOCOLS)}" if key == "eval_args" else f"--{key}=…"
+            way = f"--{key}=…"
+            if key == "eval_args":
+                way = f"--protocol={_protocols([first, other])}"
             raise ValueError(
                 f"{key}: the models are judged differently, which no table can compare: "
                 f"{first.label} has {_words(value)}, {other.label} {_words(theirs[key])}; set it "
@@ -211,7 +224,7 @@ def _check_rows(entries: Sequence[Entry]) -> None:
     """A user's first interaction is no row of a sequential model, so that ratios of its rows are
     other interactions than those of the other models."""
     split = RecBoleEvaluation.of(entries[0].config).eval_args.split
-    reads = [entry.config["MODEL_TYPE"] == ModelType.SEQUENTIAL for entry in entries]
+    reads = [_reads_histories(entry) for entry in entries]
     if split is not None and split.RS is not None and len(set(reads)) > 1:
         first, other = (entries[reads.index(sequential)].label for sequential in (True, False))
         raise ValueError(

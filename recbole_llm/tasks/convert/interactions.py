@@ -42,7 +42,7 @@ class Interactions:
         self.users: set[str] = set()
         self.items: set[str] = set()
         self.fields: Fields | None = None
-        self.summary.interactions = 0
+        self.summary.interactions = self.summary.unwanted = 0
         self.summary.first = self.summary.last = float("nan")
 
     @contextmanager
@@ -150,6 +150,8 @@ class Interactions:
         self.users.update(rows["user"])
         self.items.update(rows["item"])
         self.summary.interactions += len(rows)
+        if "label" in rows:
+            self.summary.unwanted += int((rows["label"] < 1).sum())
         if "time" in rows and len(rows):
             times = rows["time"]
             self.summary.first = float(np.fmin(self.summary.first, times.min()))

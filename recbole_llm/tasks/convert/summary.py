@@ -53,6 +53,7 @@ class Summary:
         columns, of_items: {column: what it became} in either file.
         given: the columns of the interactions.
         users, items, interactions: how many.
+        unwanted: interactions with a label below 1.
         first, last: Unix seconds; NaN without times.
         one_table: whether the interactions' table describes the items, too.
         described: items with interactions that have a row in the ``.item`` file; None without one.
@@ -69,6 +70,7 @@ class Summary:
     users: int = 0
     items: int = 0
     interactions: int = 0
+    unwanted: int = 0
     first: float = float("nan")
     last: float = float("nan")
     one_table: bool = False
@@ -91,6 +93,8 @@ class Summary:
         arguments = [f"--model={model}", f"--dataset={folder.name}"]
         if folder.parent != Path("dataset"):
             arguments.append(f"--data_path={folder.parent}")
+        if 0 < self.unwanted < self.interactions:
+            arguments.append('--val_interval={"label": "[1,inf)"}')
         rows = [
             ("written", f"{folder}/{folder.name}.inter{items}"),
             ("columns", ", ".join(f"{a} → {b}" for a, b in self.columns.items())),
@@ -101,12 +105,21 @@ class Summary:
             ("texts", self._texts() if items else ""),
             ("replaced", ", ".join(self.replaced)),
             *(("mind", problem) for problem in self.problems),
+            ("mind", self._labels()),
             ("next", f"recbole-llm run {shlex.join(arguments)}"),
         ]
         return [f"{name:8} {text}" for name, text in rows if text]
 
     def __str__(self) -> str:
         return "\n".join(self.lines())
+
+    def _labels(self) -> str:
+        if not self.unwanted:
+            return ""
+        return (
+            f"{counted(self.unwanted, 'row')} of label 0: without --val_interval a run takes them "
+            f"for interactions like all others; docs/own-data.md says how labels are predicted"
+        )
 
     def _texts(self) -> str:
         parts = [f"of {self.described:,} of {self.items:,} items"]

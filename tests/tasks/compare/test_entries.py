@@ -101,6 +101,18 @@ def test_models_that_are_judged_differently_are_refused(models: str, key: str) -
         agree(parse_models(models, COMMON))
 
 
+@pytest.mark.parametrize(
+    ("models", "ways"),
+    [
+        ("GRU4Rec; BPR", "leave-one-out"),  # random is not for models that read histories
+        ("BPR --protocol=leave-one-out; LightGCN", "leave-one-out or random"),
+    ],
+)
+def test_only_protocols_that_all_models_take_are_named(models: str, ways: str) -> None:
+    with pytest.raises(ValueError, match=f"set it for all with --protocol={ways}$"):
+        agree(parse_models(models, COMMON))
+
+
 def test_models_whose_rows_are_split_at_other_places_are_refused() -> None:
     labels = ["--threshold={'rating': 3}", "--train_neg_sample_args=None", "--metrics=['AUC']",
               "--eval_args={'split': {'RS': [8, 1, 1]}, 'order': 'TO', 'mode': 'labeled'}",
