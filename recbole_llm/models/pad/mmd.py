@@ -9,6 +9,7 @@ if the two distributions are the same. Linear and cosine kernels see the means a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -33,7 +34,10 @@ def alignment_loss(x: Tensor, y: Tensor, measure: str = "gaussian", tau: float =
     """
     if len(x) < 2:
         return (x.sum() + y.sum()) * 0.0
-    return info_nce(x, y, tau) if measure == "infonce" else mk_mmd(x, y, measure)
+    # In bfloat16 the distances of near vectors, and with them the gradients, would be rounding.
+    with torch.autocast(x.device.type, enabled=False):
+        x, y = (v.to(torch.promote_types(v.dtype, torch.float32)) for v in (x, y))
+        return info_nce(x, y, tau) if measure == "infonce" else mk_mmd(x, y, measure)
 
 
 def mk_mmd(
@@ -48,7 +52,8 @@ def mk_mmd(
     Args:
         x, y: [m, H].
         kernel: ``gaussian``, ``laplace``, ``linear`` or ``cosine``.
-        bandwidths: of gaussian and laplace, as multiples of the mean (squared) distance.
+        bandwidths: of gaussian and laplace, as multiples of the mean (squared) distance; each is
+            twice the one before it.
     """
     m = len(x)
     if kernel == "cosine":
@@ -73,8 +78,8 @@ def info_nce(x: Tensor, y: Tensor, tau: float) -> Tensor:
 def _gaussian(x: Tensor, y: Tensor, bandwidths: Sequence[float], floor: Tensor) -> Kernel:
     # x and y are centred, so the mean over all pairs of |z_i - z_j|^2 is twice the mean |z|^2.
     mean = 2 * torch.cat([x, y]).detach().square().sum(-1).mean()
-    scales = [2 * width * torch.maximum(mean, floor) for width in bandwidths]
-    return lambda a, b: _exponentials(_squared_distance(a, b), scales)
+    widest = 2 * bandwidths[-1] * torch.maximum(mean, floor)
+    return lambda a, b: _exponentials(_squared_distance(a, b), widest, len(bandwidths))
 
 
 def _laplace(x: Tensor, y: Tensor, bandwidths: Sequence[float], floor: Tensor) -> Kernel:
@@ -86,8 +91,7 @@ def _laplace(x: Tensor, y: Tensor, bandwidths: Sequence[float], floor: Tensor) -
     with torch.no_grad():
         z = torch.cat([x, y])
         mean = torch.maximum(distance(z, z).mean(), floor.sqrt())
-    scales = [width * mean for width in bandwidths]
-    return lambda a, b: _exponentials(distance(a, b), scales)
+    return lambda a, b: _exponentials(distance(a, b), bandwidths[-1] * mean, len(bandwidths))
 
 
 def _linear(x: Tensor, y: Tensor, bandwidths: Sequence[float], floor: Tensor) -> Kernel:
@@ -96,11 +100,33 @@ def _linear(x: Tensor, y: Tensor, bandwidths: Sequence[float], floor: Tensor) ->
 
 def _squared_distance(a: Tensor, b: Tensor) -> Tensor:
     squares = a.square().sum(-1)[:, None] + b.square().sum(-1)  # [p, q]
-    return (squares - 2 * a @ b.T).clamp_min(0)
+    return torch.addmm(squares, a, b.T, alpha=-2)  # of equal rows zero but for rounding
 
 
-def _exponentials(distance: Tensor, scales: Sequence[Tensor]) -> Tensor:
-    return torch.stack([torch.exp(-distance / scale) for scale in scales]).sum(0)
+class _Exponentials(torch.autograd.Function):
+    """Sum of exp(-2^u d / w) over u = 0 ... n - 1, each term the square of the one before it; the
+    slope is summed beside it, since a pass over [p, q] costs more than its arithmetic."""
+
+    @staticmethod
+    def forward(ctx: Any, distance: Tensor, widest: Tensor, count: int) -> Tensor:
+        term = torch.exp(distance / -widest)
+        total, slope = term.clone(), term.clone()
+        for u in range(1, count):
+            term.square_()
+            total += term
+            slope.add_(term, alpha=2**u)
+        ctx.save_for_backward(slope.div_(-widest))
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        (slope,) = ctx.saved_tensors
+        return grads[0] * slope, None, None
+
+
+def _exponentials(distance: Tensor, widest: Tensor, count: int) -> Tensor:
+    total: Tensor = _Exponentials.apply(distance, widest, count)  # type: ignore[no-untyped-call]
+    return total
 
 
 def _off_diagonal_sum(matrix: Tensor) -> Tensor:

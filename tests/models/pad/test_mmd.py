@@ -101,6 +101,16 @@ def test_symmetric_and_blind_to_the_order_of_rows(
     torch.testing.assert_close(mk_mmd(x, y[rows], kernel), loss)
 
 
+@pytest.mark.parametrize("measure", MEASURES)
+def test_mixed_precision_changes_no_gradient(measure: str) -> None:
+    x, y = normal(1, 40).float().requires_grad_(), normal(2, 40, shift=0.5).float()
+    (exact,) = torch.autograd.grad(alignment_loss(x, y, measure), x)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = alignment_loss(x, y, measure)
+    (mixed,) = torch.autograd.grad(loss, x)
+    assert torch.equal(mixed, exact)
+
+
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**31), shift=st.floats(-100, 100))
 def test_gaussian_does_not_depend_on_origin_or_unit(seed: int, shift: float) -> None:
