@@ -74,7 +74,10 @@ def test_a_shop(shop: None, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None
     }
     said = dict(line.split(None, 1) for line in done.output.splitlines() if line[:4] != "mind")
     assert said["size"] == "3 users, 4 items, 4 interactions"
-    assert said["times"] == "2024-01-05 to 2024-03-02" and said["texts"] == "of 3 of 4 items"
+    assert (
+        said["times"] == "2024-01-05 to 2024-03-02"
+        and said["texts"] == "of 3 of 4 items, from title, category"
+    )
     assert said["next"] == "recbole-llm run --model=PAD --dataset=shop"
     minded = [line[9:] for line in done.output.splitlines() if line.startswith("mind")]
     assert sorted(minded) == sorted(
@@ -95,8 +98,8 @@ def test_the_summary_counts_items_without_orders_and_texts_and_names_replaced_fi
     items = pd.DataFrame({"item": ["a", "b", "c", "d"], "title": ["tea", "", "mug", ""]})
     items["price"] = [1.5, 2.5, 3.5, 4.5]  # is no text
     summary = recbole_llm.from_pandas(orders, "dataset/s", items=items)
-    said = "texts    of 2 of 2 items; 2 more items without interactions; 2 rows without text"
-    assert said in summary.lines()
+    said = "of 2 of 2 items, from title; 2 more items without interactions; 2 rows without text"
+    assert f"texts    {said}" in summary.lines()
     assert not any(line.startswith("replaced") for line in summary.lines())
     again = recbole_llm.from_pandas(orders, "dataset/s", items=items)
     assert "replaced s.inter, s.item" in again.lines()

@@ -13,6 +13,7 @@ import numpy as np
 from recbole_llm.core.lines import counted
 
 _SMALL = 1e8  # smaller times, before 1973, are numbers of events rather than seconds
+_TEXTS = ("token", "token_seq")  # that item_prompt reads by default
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,10 @@ class Summary:
         )
 
     def _texts(self) -> str:
-        parts = [f"of {self.described:,} of {self.items:,} items"]
+        became = (kind.partition(":")[::2] for kind in self.of_items.values())
+        read = [name for name, kind in became if kind in _TEXTS and name != "item_id"]
+        source = f", from {', '.join(read)}" if read else ""
+        parts = [f"of {self.described:,} of {self.items:,} items{source}"]
         without = self.listed - (self.described or 0)
         parts += [f"{counted(without, 'more item')} without interactions"] if without else []
         parts += [f"{counted(self.blank, 'row')} without text"] if self.blank else []
