@@ -74,10 +74,8 @@ def test_a_shop(shop: None, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None
     }
     said = dict(line.split(None, 1) for line in done.output.splitlines() if line[:4] != "mind")
     assert said["size"] == "3 users, 4 items, 4 interactions"
-    assert (
-        said["times"] == "2024-01-05 to 2024-03-02"
-        and said["texts"] == "of 3 of 4 items, from title, category"
-    )
+    assert said["times"] == "2024-01-05 to 2024-03-02"
+    assert said["texts"] == "of 3 of 4 items, from title, category"
     assert said["next"] == "recbole-llm run --model=PAD --dataset=shop"
     minded = [line[9:] for line in done.output.splitlines() if line.startswith("mind")]
     assert sorted(minded) == sorted(
