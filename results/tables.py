@@ -219,7 +219,10 @@ README_GENERAL = (
     Row("`LightGCN --item_init=llm`", "general", "LightGCN, item_init, prime-pantry"),
     Row("`AlphaRec`", "general", "AlphaRec, prime-pantry"),
 )
-CLICKS = [Row(name, "clicks-labels") for name in ("BAHE", "DIN", "DIN, item_init", "DeepFM", "DCN")]
+CLICKS = [
+    *(Row(n, "clicks-labels") for n in ("BAHE", "DIN", "DIN, item_init", "DeepFM", "DCN")),
+    Row("BAHE, random vectors", "clicks-labels-vectors"),
+]
 STARTS = ("BAHE, item_init", "DIN, item_init", "BAHE, random vectors")
 SAMPLED = {
     "ml-100k": [Row(n, "clicks-ml-100k") for n in ("BAHE, item_init", "DIN", "DIN, item_init")],
