@@ -9,6 +9,9 @@ from typing import Any
 import click
 from tqdm import tqdm
 
+_SECONDS = 60.0  # between a bar's lines where it cannot be drawn
+_LINE = "{desc}: {n_fmt} of {total_fmt} [{elapsed}<{remaining}{postfix}]"
+
 
 def say_meanwhile(text: str) -> None:
     """Say on a terminal what takes a while; nothing where nobody watches."""
@@ -17,8 +20,23 @@ def say_meanwhile(text: str) -> None:
 
 
 def bar(things: Iterable[Any] | None = None, *, shown: object, **options: Any) -> Any:
-    """tqdm's bar, gone when it is full, on a terminal alone; none where it is not to be shown."""
-    return tqdm(things, leave=False, disable=None if shown else True, **options)
+    """tqdm's bar on a terminal, gone when it is full; a line every minute in a pipe or a file, such
+    as a cluster's log; nothing where it is not to be shown."""
+    if sys.stderr.isatty():
+        return tqdm(things, leave=False, disable=not shown, **options)
+    options.update(delay=_SECONDS, mininterval=_SECONDS, miniters=1, bar_format=_LINE)
+    return tqdm(things, leave=False, disable=not shown, file=_Lines(), **options)
+
+
+class _Lines:
+    """A file for a bar that is not to be drawn over itself."""
+
+    def write(self, text: str) -> None:
+        if text.strip():
+            print(text.strip(), file=sys.stderr, flush=True)
+
+    def flush(self) -> None:
+        """Each line is written at once."""
 
 
 def counted(number: int, noun: str) -> str:

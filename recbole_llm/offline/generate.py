@@ -113,7 +113,7 @@ def generate_texts(
 def _show_speed(told: Any, generator: Generator) -> None:
     tokens, seconds = getattr(generator, "tokens", 0), told.format_dict["elapsed"]
     if tokens and seconds:
-        told.set_postfix_str(f"{tokens / seconds:.0f} tokens/s")
+        told.set_postfix_str(f"{tokens / seconds:.0f} tokens/s", refresh=False)
 
 
 def _answers(generator: Generator, prompts: list[str]) -> list[str]:

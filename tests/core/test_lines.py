@@ -7,7 +7,7 @@ import sys
 import click
 import pytest
 
-from recbole_llm.core.lines import aligned, say_meanwhile
+from recbole_llm.core.lines import aligned, bar, say_meanwhile
 
 
 def test_columns_are_as_wide_as_their_widest_cell_whatever_its_style() -> None:
@@ -26,3 +26,20 @@ def test_what_takes_a_while_is_said_on_a_terminal_alone(
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     say_meanwhile("loading x")
     assert capsys.readouterr() == ("", "loading x …\n")
+
+
+def test_a_pipe_gets_a_line_a_minute_in_place_of_a_bar(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = iter(range(0, 4000, 25))  # seconds; an update looks at the clock once, a line once more
+    monkeypatch.setattr("tqdm.std.time", lambda: float(next(now)))
+    with bar(total=9, desc="Writing", unit="text", shown=True) as told:
+        for _ in range(9):
+            told.update(1)
+            told.set_postfix_str("9 tokens/s", refresh=False)
+    said = capsys.readouterr().err.splitlines()
+    assert 2 <= len(said) <= 4
+    assert all(line.startswith("Writing: ") and " of 9 [" in line for line in said)
+    assert said[-1].endswith("9 tokens/s]")
+    assert list(bar(range(6), desc="Writing", shown=False)) == list(range(6))
+    assert capsys.readouterr().err == ""
