@@ -214,6 +214,10 @@ ML_100K = [
         "Molar",
     )
 ]
+GRU4REC = [
+    Row(name, "sequential-ml-100k-gru4rec")
+    for name in ("GRU4Rec, item_init", "GRU4Rec, item_init, as wide", "LLM-ESR, GRU4Rec")
+]
 README_GENERAL = (
     Row("`LightGCN`", "general", "LightGCN, prime-pantry"),
     Row("`LightGCN --item_init=llm`", "general", "LightGCN, item_init, prime-pantry"),
@@ -301,6 +305,7 @@ TABLES = {
     "sequential": Table(SEQUENTIAL, (VALID, TEST, RECALL, EPOCH)),
     "groups": Table(SEQUENTIAL, [group(g) for g in GROUPS], seeds=False, above=sizes()),
     "sequential-ml-100k": Table(ML_100K, (VALID, TEST, RECALL, TAIL, EPOCH)),
+    "sequential-ml-100k-gru4rec": Table(GRU4REC, (VALID, TEST, RECALL, TAIL, EPOCH)),
     "general": Table(GENERAL, (*(replace(c, best=False) for c in (VALID, TEST, RECALL)), EPOCH)),
     "llmcf-clicks": Table(LLMCF, CLICK_COLUMNS),
     "llmcf-retrieval": Table(RETRIEVAL, (VALID, TEST, RECALL, TAIL, EPOCH)),
