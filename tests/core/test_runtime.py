@@ -136,7 +136,8 @@ def test_kept_memory_goes_back_when_asked_for() -> None:
         "def held():\n"
         "    pages = int(open('/proc/self/statm').read().split()[1])\n"
         "    return pages * resource.getpagesize() / 1e6\n"
-        "before, freed, kept = held(), torch.ones(100_000_000), torch.ones(1_000_000)\n"
+        "before, freed = held(), [torch.ones(2_500_000) for _ in range(40)]\n"
+        "kept = torch.ones(2_500_000)\n"
         "del freed; print(held() - before)\n"
         "release_heap({}); print(held() - before)\n"
     )

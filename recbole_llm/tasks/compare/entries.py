@@ -163,12 +163,11 @@ def check_parts(entry: Entry, needed: Collection[str] = ("validation", "test")) 
     split = RecBoleEvaluation.of(entry.config).eval_args.split
     if split is None or entry.config["benchmark_filename"]:
         return
-    for part in split.lacks():
-        if part in needed:
-            raise ValueError(
-                f"eval_args: the split of {entry.label} leaves nothing for {part}; give one that "
-                f"does, such as --protocol={_protocols([entry])}"
-            )
+    for part in (part for part in split.lacks() if part in needed):
+        raise ValueError(
+            f"eval_args: the split of {entry.label} leaves nothing for {part}; give one that "
+            f"does, such as --protocol={_protocols([entry])}"
+        )
 
 
 def plain_arguments(entry: Entry) -> list[str]:
@@ -183,9 +182,7 @@ def file_arguments(files: Sequence[str]) -> list[str]:
 
 def _protocols(entries: Sequence[Entry]) -> str:
     """Those that all of them take: models that read histories take no random split."""
-    if any(_reads_histories(entry) for entry in entries):
-        return "leave-one-out"
-    return " or ".join(PROTOCOLS)
+    return "leave-one-out" if any(map(_reads_histories, entries)) else " or ".join(PROTOCOLS)
 
 
 def _reads_histories(entry: Entry) -> bool:
@@ -210,13 +207,11 @@ def _check_alike(first: Entry, other: Entry) -> None:
     judged, theirs = _judging(first.config), _judging(other.config)
     for key, value in judged.items():
         if theirs[key] != value:
-            way = f"--{key}=…"
-            if key == "eval_args":
-                way = f"--protocol={_protocols([first, other])}"
+            way = f"protocol={_protocols([first, other])}" if key == "eval_args" else f"{key}=…"
             raise ValueError(
                 f"{key}: the models are judged differently, which no table can compare: "
                 f"{first.label} has {_words(value)}, {other.label} {_words(theirs[key])}; set it "
-                f"for all with {way}"
+                f"for all with --{way}"
             )
 
 
