@@ -110,7 +110,7 @@ class Report:
                 "preparation": round(self.prepared - self.start, 3),
                 "training": round(sum(t.train_seconds for t in trainings), 3),
                 "validation": round(sum(t.valid_seconds for t in trainings), 3),
-                "all": round(time.perf_counter() - self.start, 3),
+                "all": round(time.perf_counter() - self.start + trainer.progress.before, 3),
             },
             "peak_memory_mib": peak_memory(),
         }

@@ -62,6 +62,7 @@ class Progress:
     def __init__(self, metric: str = "", shown: bool = False) -> None:
         self.metric, self.shown = metric, shown
         self.trainings: list[Training] = []
+        self.before = 0.0  # seconds of a resumed run's trainings until it was stopped
         self._stopped: Training | None = None  # until it goes on
         self._bar: tqdm[object] | None = None
         self._last = 0.0
@@ -77,9 +78,11 @@ class Progress:
             ValueError: it is no such state.
         """
         try:
-            *self.trainings, self._stopped = [Training(**kept) for kept in state]
+            kept = [Training(**one) for one in state]
+            *self.trainings, self._stopped = kept
         except (TypeError, ValueError) as error:
             raise ValueError("resume: the file does not say what its trainings were") from error
+        self.before = sum(one.train_seconds + one.valid_seconds for one in kept)
 
     @contextmanager
     def training(

@@ -182,6 +182,15 @@ def test_it_names_no_file_outside_its_folder(file: str) -> None:
     assert Path(run(resume=file)["checkpoint"]) == Path("stopped/outside.pth")
 
 
+def test_the_time_before_the_stop_counts(file: str) -> None:
+    content = load_checkpoint(file)
+    content[KEY]["trainings"][-1]["valid_seconds"] = 1000.0
+    save_atomically(content, file)
+    run(resume=file, output="result.json")
+    seconds = json.loads(Path("result.json").read_text())["seconds"]
+    assert 1000 <= seconds["validation"] < seconds["all"] < 2000
+
+
 def test_without_saving_nothing_is_kept(break_at: Break) -> None:
     run_recbole_llm("BPR", "tiny", config_dict=QUIET, saved=False)
     assert list(Path("saved").iterdir()) == []

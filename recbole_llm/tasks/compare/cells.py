@@ -25,6 +25,7 @@ from recbole_llm.features.attach import reads_of
 from recbole_llm.features.encoders.base import TableSource, create_encoder
 from recbole_llm.report import fingerprints, versions
 from recbole_llm.tasks.compare.entries import Entry, plain_arguments
+from recbole_llm.trainers.resume import part_file
 
 # Code that a run's numbers depend on: the layers below the tasks; of the models its own.
 _CODE = ("core", "layers", "data", "features", "offline", "evaluation", "trainers")
@@ -63,9 +64,11 @@ class Cell:
 
     @property
     def arguments(self) -> list[str]:
-        """Of ``recbole-llm run``."""
+        """Of ``recbole-llm run``; a run that was stopped goes on where it stood."""
         files = {"output": "result.json", "user_metrics": "users.npz", "checkpoint_dir": "saved"}
         own = [f"--{key}={self.folder / name}" for key, name in files.items()]
+        stopped = sorted(self.folder.glob(f"saved/{part_file('*.pth', 'last')}"), key=_written)
+        own += [f"--resume={file}" for file in stopped[-1:]]
         return [*plain_arguments(self.seeded), *own]
 
     @property
@@ -93,6 +96,10 @@ class Cell:
     def checkpoint(self) -> str:
         """File of the trained model."""
         return str(self.folder / "saved" / Path(self.result["checkpoint"]).name)
+
+
+def _written(file: Path) -> float:
+    return file.stat().st_mtime
 
 
 def read_result(folder: Path) -> dict[str, Any]:

@@ -21,7 +21,7 @@ pairs = dict(a.removeprefix("--").split("=", 1) for a in sys.argv[3:])
 scores, output = pathlib.Path(sys.argv[1]), pathlib.Path(pairs["output"])
 model, seed = pairs["model"], int(pairs.get("seed", 2020))
 with open("started.txt", "a") as file:
-    file.write(f"{model} {seed}\n")
+    file.write(" ".join([model, str(seed), *filter(None, [pairs.get("resume")])]) + "\n")
 if pairs.get("learning_rate") == "1e30":
     sys.exit("warning: so what\nerror: Training loss is nan")
 if sys.argv[2] == "trial":

@@ -63,6 +63,20 @@ def test_a_killed_comparison_goes_on_to_equal_tables(
 
 
 @pytest.mark.usefixtures("quick_runs")
+def test_a_run_that_was_stopped_goes_on_where_it_stood(started: Path) -> None:
+    compare()
+    (folder,) = Path("comparison/cells").glob("SASRec-2020-*")
+    (folder / "result.json").unlink()
+    (folder / "saved").mkdir()
+    for age, name in enumerate(("new-last", "old-last", "new")):
+        (folder / "saved" / f"{name}.pth").touch()
+        os.utime(folder / "saved" / f"{name}.pth", (0, -age))
+    started.unlink()
+    assert compare().exit_code == 0
+    assert started.read_text() == f"SASRec 2020 {folder}/saved/new-last.pth\n"
+
+
+@pytest.mark.usefixtures("quick_runs")
 def test_the_screen_has_an_aligned_table_and_a_next_command(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -227,13 +241,6 @@ def below(pid: int) -> list[psutil.Process]:
     return psutil.Process(pid).children(recursive=True)
 
 
-def is_run(process: psutil.Process) -> bool:
-    try:
-        return "cell" in process.cmdline()
-    except psutil.NoSuchProcess:
-        return False
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("executor", EXECUTORS)
 def test_runs_end_with_a_killed_comparison_which_goes_on_to_equal_metrics(
@@ -244,14 +251,15 @@ def test_runs_end_with_a_killed_comparison_which_goes_on_to_equal_metrics(
         request.getfixturevalue("ray_installed")
     testing.write_tiny_dataset("dataset")
     arguments = ["--models=GRU4Rec; BPR", "--protocol=leave-one-out", "--seeds=1"]
-    common = ["--dataset=tiny", "--epochs=3", *arguments]
+    common = ["--dataset=tiny", "--epochs=300", "--stopping_step=300", *arguments]
     command = [sys.executable, "-m", "recbole_llm", "compare", *common]
     killed = [*command, "--output=killed", f"--executor={executor}"]
     process = subprocess.Popen(killed)
     while not list(Path("killed").glob("cells/*/result.json")):
         time.sleep(0.1)
-    while not any(map(is_run, children := below(process.pid))):
+    while not [f for f in Path("killed").glob("cells/BPR*/saved/*-last.pth")]:
         time.sleep(0.1)
+    children = below(process.pid)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     gone, alive = psutil.wait_procs(children, timeout=300)
@@ -263,4 +271,6 @@ def test_runs_end_with_a_killed_comparison_which_goes_on_to_equal_metrics(
     found = [json.loads(Path(f, "result.json").read_text()) for f in ("killed", "whole")]
     assert [r["test"] for r in found[0]["rows"]] == [r["test"] for r in found[1]["rows"]]
     assert found[0]["tests"] == found[1]["tests"]
+    (output,) = Path("killed").glob("cells/BPR*/output.txt")
+    assert "Resumed from" in output.read_text()
     shutil.rmtree("killed")
