@@ -2,7 +2,7 @@
 
 import sys
 
-from recbole_llm.commands.run import run_main
+from recbole_llm.cli import main
 
 if __name__ == "__main__":
-    sys.exit(run_main(sys.argv[1:]))
+    main(["run", *sys.argv[1:]])

@@ -108,9 +108,6 @@ def objective_function(
     """
     config = Config(config_file_list=config_file_list, config_dict=config_dict)
     config["state"], config["show_progress"] = "ERROR", False
-    root = getLogger()
-    for handler in root.handlers[:]:
-        root.removeHandler(handler)
     start(config, trains=True)
     _, *loaders = load_data(config)
     trainer = build_trainer(config, build_model(config, loaders[0]._dataset))

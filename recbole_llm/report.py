@@ -79,13 +79,10 @@ class Report:
         if self.config["user_metrics"] is not None and by_user is not None:
             by_user.save(self.config["user_metrics"], self.dataset)
         if self.config["output"] is not None:
-            self._write(trainer, result)
+            content = {**self._content(trainer), **result, "log": log_file()}
+            write_json(self.config["output"], content, OTHER_FILE)
             places.append(("result", self.config["output"]))
         say_pairs([*places, *places_of(result), *next_line(self.dataset, result)])
-
-    def _write(self, trainer: EngineMixin, result: Mapping[str, Any]) -> None:
-        content = {**self._content(trainer), **result, "log": log_file()}
-        write_json(self.config["output"], content, OTHER_FILE)
 
     def _content(self, trainer: EngineMixin) -> dict[str, Any]:
         config, trainings = self.config, trainer.progress.trainings

@@ -37,15 +37,16 @@ def build_model(config: Config, train_dataset: Dataset) -> Any:
     with missing_packages_named(config["model"]):
         try:
             model = config.model_class(config, train_dataset)
+            initialise_items(config, model, train_dataset)
+            release_heap(config)
+            model = model.to(config["device"])
         except (RuntimeError, MemoryError) as error:
             if "allocate" not in str(error):
                 raise
             raise ValueError(
                 f"{config['model']} does not fit into memory ({one_line(error)}); make it smaller"
             ) from error
-    initialise_items(config, model, train_dataset)
-    release_heap(config)
-    return model.to(config["device"])
+    return model
 
 
 def build_trainer(config: Config, model: AbstractRecommender) -> Any:

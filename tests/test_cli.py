@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from commands import run_main
 
 from recbole_llm import testing
 from recbole_llm.cli import main
-from recbole_llm.commands.run import run_main
 
 ROOT = Path(__file__).parents[1]
 CACHE = ("--embedding_cache_dir=cache",)
@@ -213,3 +213,11 @@ def test_waiting_threads_sleep_unless_the_user_says_otherwise(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == [spins, "False"]
+
+
+def test_output_that_nobody_reads_is_no_success() -> None:
+    command = [sys.executable, "-m", "recbole_llm", "models"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.wait() == 141 and process.stderr.read() == b""

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from recbole.model.general_recommender import BPR
 from recbole.trainer import Trainer
 
 from recbole_llm import load_data_and_model, objective_function, run_recbole_llm
@@ -69,8 +70,20 @@ def test_nothing_is_saved_unless_asked() -> None:
 
 
 def test_objective_function_has_recboles_signature_and_result() -> None:
+    before = logging.getLogger().handlers[:]
     trial = objective_function({**QUIET, "model": "BPR", "dataset": "tiny"}, None, saved=False)
     assert trial["model"] == "BPR" and "recall@10" in trial["test_result"]
+    assert set(before) <= set(logging.getLogger().handlers)  # a search has a log of its own
+
+
+@pytest.mark.parametrize("step", ["__init__", "to"])
+def test_a_model_too_large_is_named(monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    def allocate(*_: object) -> None:
+        raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    monkeypatch.setattr(BPR, step, allocate)
+    with pytest.raises(ValueError, match=r"BPR does not fit into memory \(CUDA out of memory"):
+        run_recbole_llm("BPR", "tiny", config_dict=QUIET, saved=False)
 
 
 def test_on_result_is_called(monkeypatch: pytest.MonkeyPatch) -> None:

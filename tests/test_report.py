@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import run_main
 
 from recbole_llm import report, testing
-from recbole_llm.commands.run import run_main
 from recbole_llm.core.config import Config
 from recbole_llm.data.create import create_dataset
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import click
 
-from recbole_llm.commands.shared import ARGS, arguments, command, guarded, rest_when_idle, split
+from recbole_llm.commands.shared import ARGS, arguments, command, split
 
 _USAGE = """\
 recbole-llm run --model=PAD --dataset=ml-100k [--key=value …]
@@ -19,19 +19,6 @@ Train a model and test it.
   --debug                         show the traceback of an error
 """
 _MODELS = "recbole-llm models lists the models; run --model=NAME --help lists the keys of one."
-
-
-def run_main(argv: Sequence[str]) -> int:
-    """Run with ``--key=value`` arguments; whatever fails ends in one line.
-
-    Returns:
-        exit status: 0, 2 for bad input, 1 for what nobody foresaw, 130 where it was interrupted.
-    """
-    rest_when_idle()
-    if "--help" in argv:
-        return guarded(lambda: _help(argv))
-    debug = "--debug" in argv
-    return guarded(lambda: train([a for a in argv if a != "--debug"]), debug)
 
 
 def train(argv: Sequence[str]) -> None:

@@ -29,7 +29,11 @@ def rest_when_idle() -> None:
 
 
 def guarded(action: Callable[[], None], debug: bool = False) -> int:
-    """Run; whatever fails ends in one line, and the result is the exit status of `run_main`."""
+    """Run; whatever fails ends in one line.
+
+    Returns:
+        exit status: 0, 2 for bad input, 1 for what nobody foresaw, 130 where it was interrupted.
+    """
     try:
         action()
     except KeyboardInterrupt as error:
@@ -37,6 +41,7 @@ def guarded(action: Callable[[], None], debug: bool = False) -> int:
         return 130
     except BrokenPipeError:  # who reads the output has enough, such as `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # as of a program that SIGPIPE ends: a training has not been done
     except Exception as error:
         if debug:
             raise

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from importlib.util import find_spec
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -78,16 +79,8 @@ def _keep_tensorboard_to_main() -> None:
     from recbole_llm.core import distributed
 
     get = trainer.get_tensorboard
-    trainer.get_tensorboard = lambda logger: get(logger) if distributed.is_main() else _NoWriter()
-
-
-class _NoWriter:
-    """Takes what a tensorboard writer takes, and writes nothing."""
-
-    def add_scalar(self, *args: object) -> None:
-        pass
-
-    add_hparams = add_scalar
+    nothing = SimpleNamespace(add_scalar=lambda *_: None, add_hparams=lambda *_: None)
+    trainer.get_tensorboard = lambda logger: get(logger) if distributed.is_main() else nothing
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from recbole_llm.core.checks import check_negatives, check_settings, declared_ke
 from recbole_llm.core.errors import did_you_mean
 from recbole_llm.core.metrics import by_kind
 from recbole_llm.core.plugins import find_model, get_model
-from recbole_llm.core.recbole_evaluation import RecBoleEvaluation, stands_for
+from recbole_llm.core.recbole_evaluation import PROTOCOLS, RecBoleEvaluation
 from recbole_llm.core.registry import PROPERTIES, ModelSpec, resolve
 from recbole_llm.core.schema import (
     RECBOLE,
@@ -104,9 +104,9 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         dataset = str(told.get("dataset") or dataset or known.get("dataset") or DEFAULT_DATASET)
         if model is None:
             raise ValueError("no model is given: pass --model=…, or `model` in a config file")
-        if isinstance(model, str):
-            self._spec = find_model(model)
-            return model, get_model(model), dataset
+        if not isinstance(model, type):
+            self._spec = find_model(str(model))
+            return str(model), get_model(str(model)), dataset
         self._spec = _spec_of_class(model)
         return model.__name__, model, dataset
 
@@ -176,8 +176,15 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         given = self.external_config_dict.get("eval_args")
         if given is not None and given != self._stored.get("eval_args"):
             raise ValueError("protocol: stands for eval_args; give one of the two")
-        in_order = final["MODEL_TYPE"] == ModelType.SEQUENTIAL
-        return stands_for(protocol, self.model, in_order) or final["eval_args"]
+        if protocol == "random" and final["MODEL_TYPE"] == ModelType.SEQUENTIAL:
+            in_order = {**PROTOCOLS["random"], "order": "TO"}
+            raise ValueError(
+                f"protocol: random takes items out of the middle of a history, which {self.model} "
+                f"reads in order; choose leave-one-out, or split in order of time: "
+                f'--eval_args="{in_order}"'
+            )
+        known = PROTOCOLS.get(protocol)  # one that is unknown the settings' check refuses
+        return dict(known) if known else final["eval_args"]
 
     def _set_default_parameters(self) -> None:
         # RecBole refuses GAUC among metrics of labels; see `by_kind`.

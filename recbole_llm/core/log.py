@@ -135,7 +135,8 @@ def run_name(config: Config) -> str:
     short = digest(plain_config(config, Mark.LOCAL | Mark.FREE))[:6]
     now = time.time_ns()
     moment = time.strftime("%b-%d-%Y_%H-%M-%S", time.localtime(now // 10**9))
-    data = re.sub(r"[^\w.+-]", "_", str(config["dataset"]))
+    # RecBole names the TensorBoard folder by what stands before the first dot.
+    data = re.sub(r"[^\w+-]", "_", str(config["dataset"]))
     return f"{config['model']}-{data}-{short}-{moment}-{now // 10**6 % 1000:03d}"
 
 

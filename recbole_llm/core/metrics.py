@@ -32,13 +32,6 @@ def computed_metrics(metrics: Sequence[str], topk: Sequence[int]) -> list[str]:
     return names
 
 
-def of_whole_lists(metrics: Sequence[str]) -> list[str]:
-    """The metrics that read all items of a list, not only which of them are right."""
-    from recbole.evaluator.register import metric_information
-
-    return [metric for metric in metrics if "rec.items" in metric_information[metric.lower()]]
-
-
 def as_floats(result: Mapping[str, Any] | None) -> dict[str, float] | None:
     """RecBole's results as plain numbers; of those rounded as float32 the digits that are shown."""
     return None if result is None else {name: float(str(value)) for name, value in result.items()}

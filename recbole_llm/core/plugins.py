@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
 from importlib.util import find_spec
 from logging import getLogger
 from pathlib import Path
@@ -49,13 +49,16 @@ class Plugins:
         """
         self.manager.register(plugin, name)
         try:
-            self._check_hooks(plugin, name)
             specs: list[Spec] = []
-            for kind in ("models", "encoders", "features", "stages"):
-                specs += self._registered(plugin, kind)
+            settings: list[str | type] = []
+            metrics: list[str | type] = []
+            found: dict[str, list[Any]] = {"settings": settings, "metrics": metrics}
+            found |= dict.fromkeys(("models", "encoders", "features", "stages"), specs)
+            own = self._hooks(plugin, name)
+            for kind, registered in found.items():
+                if f"register_{kind}" in own:
+                    getattr(plugin, f"register_{kind}")(registered.append)
             self.registry.check(specs, origin=name)
-            settings = self._registered(plugin, "settings")
-            metrics = self._registered(plugin, "metrics")
             _register_metrics([metric for metric in metrics if not isinstance(metric, str)])
         except Exception:
             self.manager.unregister(plugin)
@@ -82,47 +85,34 @@ class Plugins:
                 )
                 getLogger("recbole_llm").warning(self.failed_metrics[-1])
 
-    def _implements(self, plugin: object, hook: str) -> bool:
-        return self.manager.parse_hookimpl_opts(plugin, hook) is not None
-
-    def _check_hooks(self, plugin: object, name: str) -> None:
-        known = [n for n in vars(hookspecs) if hasattr(getattr(hookspecs, n), "recbole_llm_spec")]
-        for attribute in dir(plugin):
-            if self._implements(plugin, attribute) and attribute not in known:
-                raise ValueError(
-                    f"plugin '{name}' implements the unknown hook '{attribute}'; "
-                    f"{did_you_mean(attribute, known)} known hooks: {', '.join(sorted(known))}"
-                )
-
-    def _registered(self, plugin: object, kind: str) -> list[Any]:
-        """What the plugin's hook for that kind registers."""
-        found: list[Any] = []
-        hook = f"register_{kind}"
-        if hasattr(plugin, hook) and self._implements(plugin, hook):
-            getattr(plugin, hook)(found.append)
-        return found
-
-    def load(self, entry_point: EntryPoint) -> None:
-        """Load an installed plugin; a broken one is logged and noted, the others go on."""
-        try:
-            self.register(entry_point.load(), entry_point.name)
-        except Exception as error:
-            reason = named_error(error)
-            self.failed[entry_point.name] = reason
-            getLogger("recbole_llm").error(
-                "plugin '%s' (%s) was left out: %s", entry_point.name, entry_point.value, reason
+    def _hooks(self, plugin: object, name: str) -> set[str]:
+        """Names of the hooks that a plugin implements; ValueError for one that does not exist."""
+        known = sorted(n for n, hook in vars(self.manager.hook).items() if hook.has_spec())
+        own = {hook.name for hook in self.manager.get_hookcallers(plugin) or ()}
+        for hook in sorted(own.difference(known)):
+            raise ValueError(
+                f"plugin '{name}' implements the unknown hook '{hook}'; "
+                f"{did_you_mean(hook, known)} known hooks: {', '.join(known)}"
             )
+        return own
 
 
 def build_plugins() -> Plugins:
-    """Built-ins first, through the same seam as anyone's, then the installed plugins by name."""
+    """Built-ins first, through the same seam as anyone's, then the installed plugins by name; a
+    broken one is logged and noted, the others go on."""
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
     plugins = Plugins(manager)
     for module in built_in():
         plugins.register(import_module(module), module)
     for entry_point in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda e: e.name):
-        plugins.load(entry_point)
+        try:
+            plugins.register(entry_point.load(), entry_point.name)
+        except Exception as error:
+            reason = plugins.failed[entry_point.name] = named_error(error)
+            getLogger("recbole_llm").error(
+                "plugin '%s' (%s) was left out: %s", entry_point.name, entry_point.value, reason
+            )
     return plugins
 
 

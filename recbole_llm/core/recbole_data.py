@@ -24,7 +24,7 @@ def _intervals(text: str) -> str:
 
 def _as_text(value: object) -> object:
     """What a literal on the command line made a list of, such as [5,100], is a text again."""
-    return str(value) if isinstance(value, (list, tuple)) else value
+    return str(value) if isinstance(value, (list, tuple, int, float)) else value
 
 
 Interval = Annotated[str, AfterValidator(_intervals), BeforeValidator(_as_text)]

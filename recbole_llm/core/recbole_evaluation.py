@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from recbole_llm.core.errors import unknown
 from recbole_llm.core.marks import Alike
-from recbole_llm.core.metrics import by_kind, computed_metrics, of_whole_lists
+from recbole_llm.core.metrics import by_kind, computed_metrics
 from recbole_llm.core.plugins import get_plugins
 from recbole_llm.core.settings import (
     ConfigLike,
@@ -31,27 +31,7 @@ PROTOCOLS = {  # what the key `protocol` stands for
         "split": {"RS": [0.8, 0.1, 0.1]}, "order": "RO", "group_by": "user", "mode": "full",
     },
 }  # fmt: skip
-_IN_ORDER = "{'split': {'RS': [0.8, 0.1, 0.1]}, 'order': 'TO', 'group_by': 'user', 'mode': 'full'}"
 _MODE = re.compile(r"full|labeled|(?:uni|pop)[1-9]\d*")
-
-
-def stands_for(protocol: str, model: str, in_order: bool) -> dict[str, Any]:
-    """The eval_args of a protocol; none of an unknown one, which the settings' check refuses.
-
-    Args:
-        protocol: its name.
-        model: that is evaluated.
-        in_order: whether the model reads histories in order.
-
-    Raises:
-        ValueError: the model cannot be evaluated so.
-    """
-    if protocol == "random" and in_order:
-        raise ValueError(
-            f"protocol: random takes items out of the middle of a history, which {model} reads in "
-            f'order; choose leave-one-out, or split in order of time: --eval_args="{_IN_ORDER}"'
-        )
-    return dict(PROTOCOLS.get(protocol, {}))
 
 
 def _mode(text: str) -> str:
@@ -181,6 +161,8 @@ class RecBoleEvaluation(Settings):
             )
 
     def _check_modes(self, ranking: bool) -> None:
+        from recbole.evaluator.register import metric_information
+
         modes = self.eval_args.modes()
         if ranking and "labeled" in modes:
             raise ValueError(
@@ -192,7 +174,8 @@ class RecBoleEvaluation(Settings):
                 f"eval_args: mode full ranks the catalogue, and metrics {self.metrics} are of "
                 f"labels; set mode: labeled or uni100, or metrics such as NDCG"
             )
-        whole, longest = of_whole_lists(self.metrics), max(self.topk)
+        whole = [m for m in self.metrics if "rec.items" in metric_information[m.lower()]]
+        longest = max(self.topk)
         candidates = min(
             (int(mode[3:]) + 1 for mode in modes if mode[3:].isdecimal()), default=None
         )

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from recbole_llm.core.errors import did_you_mean, unknown
 
@@ -42,6 +42,7 @@ class ModelSpec:
         paper: authors, venue and year, for listings.
     """
 
+    kind: ClassVar[str] = "model"
     name: str
     model: str | type
     dataset: str | type | None = None
@@ -66,6 +67,7 @@ class EncoderSpec:
         settings: class of the kind's own keys, a ``recbole_llm.core.settings.Settings``.
     """
 
+    kind: ClassVar[str] = "encoder"
     name: str
     factory: str | Callable[..., Any]
     summary: str = ""
@@ -91,6 +93,7 @@ class FeatureSpec:
         settings: class of the feature's own keys, a ``recbole_llm.core.settings.Settings``.
     """
 
+    kind: ClassVar[str] = "feature"
     name: str
     build: str | Callable[..., Any]
     when: Literal["loaded", "split"] = "loaded"
@@ -110,6 +113,7 @@ class StageSpec:
         settings: class of the stage's own keys, a ``recbole_llm.core.settings.Settings``.
     """
 
+    kind: ClassVar[str] = "stage"
     name: str
     stage: str | type
     summary: str = ""
@@ -118,7 +122,6 @@ class StageSpec:
 
 
 Spec = ModelSpec | EncoderSpec | FeatureSpec | StageSpec
-_KINDS = {ModelSpec: "model", EncoderSpec: "encoder", FeatureSpec: "feature", StageSpec: "stage"}
 
 
 @dataclass
@@ -134,29 +137,25 @@ class Registry:
 
     def check(self, specs: Sequence[Spec], origin: str) -> None:
         """Raise ValueError if a name among a plugin's specs is taken."""
-        names = [(type(spec).__name__, spec.name) for spec in specs]
+        taken = dict(self.origins)
         for spec in specs:
-            table = self._table(spec)
-            if spec.name in table or names.count((type(spec).__name__, spec.name)) > 1:
-                first = self.origins.get(f"{_kind(spec)} {spec.name}", origin)
+            if first := taken.get(f"{spec.kind} {spec.name}"):
                 raise ValueError(
-                    f"{_kind(spec)} '{spec.name}' of plugin '{origin}' is already registered by "
+                    f"{spec.kind} '{spec.name}' of plugin '{origin}' is already registered by "
                     f"plugin '{first}'; rename one of them"
                 )
+            taken[f"{spec.kind} {spec.name}"] = origin
 
     def add(self, specs: Sequence[Spec], origin: str) -> None:
         """Add all of a plugin's specs, or none: a name that is taken raises ValueError."""
         self.check(specs, origin)
         for spec in specs:
-            self._table(spec)[spec.name] = spec
-            self.origins[f"{_kind(spec)} {spec.name}"] = origin
+            getattr(self, f"{spec.kind}s")[spec.name] = spec
+            self.origins[f"{spec.kind} {spec.name}"] = origin
 
     def shared_settings(self) -> list[type[Settings]]:
         """The settings classes that every run checks, in order of their plugins."""
         return [resolve(own, f"plugin '{plugin}'") for own, plugin in self.settings.items()]
-
-    def _table(self, spec: Spec) -> dict[str, Any]:
-        return getattr(self, f"{_kind(spec)}s")
 
     def encoder(self, name: str) -> EncoderSpec:
         """The encoder kind called ``name``; ValueError with near matches if there is none."""
@@ -169,10 +168,6 @@ class Registry:
     def stage(self, name: str) -> StageSpec:
         """The offline stage called ``name``; ValueError with near matches if there is none."""
         return _found("stage", name, self.stages)
-
-
-def _kind(spec: Spec) -> str:
-    return _KINDS[type(spec)]
 
 
 def _found(kind: str, name: str, table: Mapping[str, T]) -> T:

@@ -12,10 +12,12 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from recbole_llm.core.errors import one_line, unknown
 
@@ -131,15 +133,11 @@ def _value(node: ast.expr, fields: Mapping[str, Sequence[str]]) -> Any:
         return np.array(fields[node.id], dtype=object)
     if isinstance(node, (ast.List, ast.Tuple)):
         return [_value(part, {}) for part in node.elts]
-    value = ast.literal_eval(node) if _is_literal(node) else None
-    if isinstance(value, str) or _is_number(value):
-        return value
+    with suppress(ValueError):
+        value = ast.literal_eval(node)
+        if isinstance(value, str) or _is_number(value):
+            return value
     raise _wrong(f"'{ast.unparse(node)}' is no field, text, number or list")
-
-
-def _is_literal(node: ast.expr) -> bool:
-    signed = isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub)
-    return isinstance(node.operand if signed else node, ast.Constant)  # type: ignore[attr-defined]
 
 
 def _inside(a: Any, b: Any, size: int) -> Mask:
@@ -164,11 +162,4 @@ def _numbers(value: Any) -> Any:
         if isinstance(value, str):
             raise _wrong(f"the text '{value}' is compared with a number")
         return float(value)
-    return np.array([_float(text) for text in value], np.float64)
-
-
-def _float(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return float("nan")
+    return np.asarray(pd.to_numeric(value, errors="coerce"), np.float64)

@@ -49,6 +49,8 @@ class ConfigLoader(yaml.SafeLoader):  # type: ignore[misc]
         """The mapping of a node."""
         seen: set[object] = set()
         for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":  # <<: *defaults
+                continue
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, Hashable) and key in seen:
                 raise yaml.constructor.ConstructorError(

@@ -6,22 +6,11 @@ The module is a plugin, which brings the encoder kind ``hash``:
 
 from __future__ import annotations
 
-from recbole_llm.testing.ctr import CTRModelTests
-from recbole_llm.testing.device import second_device
-from recbole_llm.testing.encoder import HashEncoder, hash_encoder, register_encoders
-from recbole_llm.testing.models import ModelTests, SequentialModelTests
-from recbole_llm.testing.probes import future_leak, padding_effect
-from recbole_llm.testing.tiny import write_tiny_dataset
-
-__all__ = [
-    "CTRModelTests",
-    "HashEncoder",
-    "ModelTests",
-    "SequentialModelTests",
-    "future_leak",
-    "hash_encoder",
-    "padding_effect",
-    "register_encoders",
-    "second_device",
-    "write_tiny_dataset",
-]
+from recbole_llm.testing.ctr import CTRModelTests as CTRModelTests
+from recbole_llm.testing.device import second_device as second_device
+from recbole_llm.testing.encoder import HashEncoder as HashEncoder
+from recbole_llm.testing.encoder import hash_encoder as hash_encoder
+from recbole_llm.testing.encoder import register_encoders as register_encoders
+from recbole_llm.testing.models import ModelTests as ModelTests
+from recbole_llm.testing.models import SequentialModelTests as SequentialModelTests
+from recbole_llm.testing.tiny import write_tiny_dataset as write_tiny_dataset

@@ -113,6 +113,19 @@ def test_a_value_may_hold_an_equals_sign() -> None:
 
 
 @pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"nproc": "two"}, "nproc: this command starts no processes"),
+        ({"model": 5}, "model '5' is unknown"),
+        ({"val_interval": {"rating": 5}}, r"val_interval.*'5' is no interval such as \[5,inf\)"),
+    ],
+)
+def test_values_of_another_kind(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Config(**{"config_dict": {"model": "BPR", **settings}})
+
+
+@pytest.mark.parametrize(
     ("argv", "message"),
     [
         (["epochs=3"], "argument 'epochs=3' is not of the form --key=value"),
@@ -148,7 +161,7 @@ def test_malformed_arguments(argv: list[str], message: str) -> None:
         ),
         ("--eval_args={'mode': 'uni0'}", "eval_args: mode 'uni0' is unknown; choose full"),
         ("--reg_weight=-1", "reg_weight: expected a number of at least 0"),
-        ("--user_inter_num_interval=5", "user_inter_num_interval: expected"),
+        ("--user_inter_num_interval=5", "user_inter_num_interval: .5. is no interval"),
         ("--embedding_size=0", "embedding_size: expected an integer of at least 1 or None, got 0"),
     ],
 )

@@ -11,9 +11,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from commands import run_main
 
 from recbole_llm import Config, testing
-from recbole_llm.commands.run import run_main
 from recbole_llm.core import plugins
 from recbole_llm.core.plugin_errors import plugin_behind
 

@@ -151,6 +151,12 @@ def test_yaml_that_is_refused(tmp_path: Path, text: str, message: str) -> None:
     assert "\n" not in str(error.value)
 
 
+def test_mappings_may_share_their_keys(tmp_path: Path) -> None:
+    file = tmp_path / "x.yaml"
+    file.write_text("a: &all {x: 1, y: 1}\nb: {<<: *all, y: 2}")
+    assert read_yaml(file)["b"] == {"x": 1, "y": 2}
+
+
 def test_floats_are_recboles(tmp_path: Path) -> None:
     file = tmp_path / "x.yaml"
     file.write_text("a: 1e-3\nb: 1.5\nc: 12\nd: 1e3\ne: .5\nf: 1.e-2")

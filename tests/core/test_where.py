@@ -66,6 +66,8 @@ def test_which_items_match(expression: str, items: list[int]) -> None:
         ("category is 'tea'", "is no comparison of values"),
         ("'a' in 'abc'", "'a' and 'abc' are both no field"),
         ("price < 'x'", "a field of numbers is compared with the text 'x'"),
+        ("price < -'x'", "'-'x'' is no field, text, number or list"),
+        ("price < -category", "'-category' is no field, text, number or list"),
         ("'x' >= price", "a field of numbers is compared with the text 'x'"),
         ("3 < 'x'", "3 and 'x' are both no field"),
         ("price < 'x'", "compared with the text 'x'"),

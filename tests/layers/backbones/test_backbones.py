@@ -6,12 +6,12 @@ from typing import Any, get_args
 
 import pytest
 import torch
+from probes import future_leak, padding_effect
 from torch import Tensor, nn
 
 from recbole_llm.layers.backbones import BACKBONES, backbone_from_settings, build_backbone
 from recbole_llm.layers.backbones.settings import Activation, Backbone, BackboneSettings
 from recbole_llm.layers.backbones.transformer import ACTIVATIONS
-from recbole_llm.testing.probes import future_leak, padding_effect
 
 HIDDEN, LENGTH = 8, 6
 LENGTHS = torch.tensor([6, 1, 3, 5])

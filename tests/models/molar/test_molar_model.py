@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from probes import future_leak
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
 from recbole_llm import load_data_and_model, run_recbole_llm
 from recbole_llm.models.molar.losses import alignment_loss
-from recbole_llm.testing import future_leak, write_tiny_dataset
+from recbole_llm.testing import write_tiny_dataset
 
 SEQUENCES = Interaction(
     {
