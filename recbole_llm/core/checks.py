@@ -137,7 +137,7 @@ def _alike(value: object, default: object) -> bool:
 
 
 def _check_processes(given: Mapping[str, Any]) -> None:
-    asked = [key for key in ("nproc", "world_size") if given.get(key) not in (None, 1)]
+    asked = [key for key in ("nproc", "world_size") if given.get(key) not in (None, -1, 0, 1)]
     asked += [key for key in ("local_rank",) if key in given]
     if asked:
         raise ValueError(

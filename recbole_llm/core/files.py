@@ -128,6 +128,18 @@ def check_folder(folder: str | os.PathLike[str], way_out: str) -> None:
 
 
 @contextmanager
+def tried_folder(folder: str | os.PathLike[str], way_out: str) -> Iterator[None]:
+    """Within it a folder is there, as of `check_folder`; an error leaves no empty one behind."""
+    check_folder(folder, way_out)
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # it holds files
+            Path(folder).rmdir()
+        raise
+
+
+@contextmanager
 def alone(file: str | os.PathLike[str], busy: Callable[[], None]) -> Iterator[None]:
     """Within it, this process alone holds a lock, which ends with the process.
 

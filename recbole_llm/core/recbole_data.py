@@ -28,7 +28,7 @@ def _as_text(value: object) -> object:
 
 
 Interval = Annotated[str, AfterValidator(_intervals), BeforeValidator(_as_text)]
-Columns = dict[str, Names | Literal["*"] | None]
+Columns = dict[str, Names | Literal["*"]]
 Fields = Annotated[list[FieldName], OneOrMore]
 
 

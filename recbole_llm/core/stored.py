@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 NEVER = Mark.LOCAL | Mark.DONE  # in a checkpoint, and never taken of one
 _EVALUATED = frozenset(("teacher",))  # KD_DAGFM passes it to eval()
 _NAME = re.compile(r"[\w@.+-]{1,100}")
+# What of a stranger's template cannot run long: fields, with at most one filter without arguments.
+_PLAIN_FIELD = re.compile(r"\{\{ *\w+(\.\w+|\[\d+\])? *(\| *\w+ *)?\}\}")
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
@@ -114,7 +116,9 @@ def _believed(mark: Mark, value: object) -> bool:
     if mark & Mark.MODEL and isinstance(value, str):
         return bool(_HUB_NAME.fullmatch(value)) and ".." not in value
     if mark & Mark.TEMPLATE and isinstance(value, str):
-        return "{{" in value or "{%" in value or bool(_NAME.fullmatch(value))
+        text, fields = _PLAIN_FIELD.subn("", value)
+        plain = fields and len(value) <= 1000 and not re.search(r"\{[{%#]", text)
+        return bool(plain or _NAME.fullmatch(value))
     if mark & Mark.SUFFIX:
         names = value if isinstance(value, list) else [value]
         return not any(isinstance(n, str) and _leads_away(n) for n in names)

@@ -65,8 +65,7 @@ def _mask(node: ast.expr, fields: Mapping[str, Sequence[str]]) -> Mask:
     if isinstance(node, ast.BoolOp):
         join = np.logical_and if isinstance(node.op, ast.And) else np.logical_or
         parts = [_mask(part, fields) for part in node.values]
-        mask: Mask = join.reduce(parts)
-        return mask
+        return join.reduce(parts)
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
         return ~_mask(node.operand, fields)
     if isinstance(node, ast.Compare):

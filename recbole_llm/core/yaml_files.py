@@ -57,8 +57,7 @@ class ConfigLoader(yaml.SafeLoader):  # type: ignore[misc]
                     None, None, f"the key '{key}' stands twice", key_node.start_mark
                 )
             seen.add(key if isinstance(key, Hashable) else id(key))
-        mapping: dict[Hashable, Any] = super().construct_mapping(node, deep)
-        return mapping
+        return super().construct_mapping(node, deep)
 
 
 ConfigLoader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from recbole_llm.core.errors import and_more, did_you_mean, first_names
-from recbole_llm.core.tokens import PADDING
 
 TYPES = ("token", "token_seq", "float", "float_seq")
 _SEPARATORS = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "bars", " ": "spaces"}
@@ -112,17 +111,6 @@ def _typed(parts: Sequence[str]) -> bool:
     return all(part.count(":") == 1 and part.strip(":") == part for part in parts)
 
 
-def check_counts(path: Path, counts: Array, lines: Array, width: int) -> None:
-    """Refuse records whose number of values, int [N], is not the header's."""
-    wrong = np.flatnonzero(counts != width)
-    if len(wrong):
-        number = int(counts[wrong[0]])
-        raise ValueError(
-            f"'{path}' {at_lines(lines[wrong])}: {number} value{'s' if number != 1 else ''}, the "
-            f"header has {width} fields; write one value a field, an empty one where it is missing"
-        )
-
-
 def check_quotes(path: Path, line: int, values: Iterable[str], separator: str) -> None:
     """Refuse a record whose quoted value runs over line ends and separators, or to the end."""
     for value in values:
@@ -130,16 +118,6 @@ def check_quotes(path: Path, line: int, values: Iterable[str], separator: str) -
             raise ValueError(
                 f"'{path}' line {line} opens a quote at '{value[:30].splitlines()[0]}' that is "
                 f"not closed in its field; close it, or delete the quote"
-            )
-
-
-def check_ids(path: Path, field: str, values: Array, lines: Array) -> None:
-    """Refuse ids, object [N], that are empty or RecBole's padding."""
-    for wrong, what in (("", "is empty"), (PADDING, f"is {PADDING}, RecBole's padding")):
-        found = np.flatnonzero(values == wrong)
-        if len(found):
-            raise ValueError(
-                f"'{path}' {at_lines(lines[found])}: {field} {what}; name the id, or delete the row"
             )
 
 
@@ -171,17 +149,6 @@ def numbers(path: Path, field: str, values: Array, lines: Array) -> npt.NDArray[
             f"infinite, or no number that models can read; correct it, or delete the row"
         )
     return found
-
-
-def check_times(path: Path, field: str, times: npt.NDArray[np.float64], lines: Array) -> None:
-    """Refuse missing times, float64 [N], for which RecBole would put the mean of all others."""
-    missing = np.flatnonzero(np.isnan(times))
-    if len(missing):
-        raise ValueError(
-            f"'{path}' {at_lines(lines[missing])}: {field}:float (TIME_FIELD) is missing, so the "
-            f"order of events is unknown; write a number, such as Unix seconds, delete the row, "
-            f"or leave the column out (load_col)"
-        )
 
 
 def _is_number(value: object) -> bool:

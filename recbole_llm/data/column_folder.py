@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,6 +31,8 @@ COLUMNS: Mapping[str, np.dtype[Any]] = {
     "position": np.dtype(np.int32),  # number of earlier interactions of the same user
 }
 
+_OTHERS = {"starts", "user_utf8", "user_lengths", "item_utf8", "item_lengths"}
+
 
 @dataclass(frozen=True)
 class ColumnFolder:
@@ -50,10 +51,18 @@ class ColumnFolder:
         """The folder, if there is one that was made of the file as it is now."""
         try:
             about = json.loads((path / ABOUT).read_text(encoding="utf-8"))
+            found = cls(path, int(about["interactions"]))
             same = about["made_of"] == made_of(source) and _unchanged(source.path, about)
-            return cls(path, int(about["interactions"])) if same else None
+            return found if same and found.whole() else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
+
+    def whole(self) -> bool:
+        """Whether no file is missing, and every column has its length."""
+        sizes = {file.name: file.stat().st_size for file in self.path.iterdir()}
+        rows = self.interactions + PADDING_ROWS
+        columns = all(sizes.get(n) == rows * kind.itemsize for n, kind in COLUMNS.items())
+        return columns and sizes.keys() >= _OTHERS
 
     def column(self, name: str) -> Tensor:
         """A column with `PADDING_ROWS` zeros behind it, [N + P]; memory for what is read alone."""
@@ -79,19 +88,6 @@ def made_of(source: InteractionFile) -> dict[str, Any]:
     columns = [source.user, source.item, source.time]
     form = [source.separator, source.encoding, sys.byteorder]
     return {"version": VERSION, "columns": columns, "form": form}
-
-
-def about(
-    source: InteractionFile, state: os.stat_result, digest: str, interactions: int
-) -> Mapping[str, Any]:
-    """What a folder says of itself; the file's state and SHA-256 are those that it was read in."""
-    return {
-        "made_of": made_of(source),
-        "interactions": interactions,
-        "bytes": state.st_size,
-        "changed_ns": state.st_mtime_ns,
-        "sha256": digest,
-    }
 
 
 def _unchanged(file: Path, about: Mapping[str, Any]) -> bool:

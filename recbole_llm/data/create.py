@@ -19,7 +19,7 @@ from recbole_llm.core.schema import ITEM_FEATURES, RECBOLE, item_features, learn
 from recbole_llm.core.tokens import Vocabulary
 from recbole_llm.core.yaml_files import read_yaml
 from recbole_llm.data.check import conversion
-from recbole_llm.data.dataset import dataset_class as dataset_class_of
+from recbole_llm.data.dataset import dataset_class
 from recbole_llm.data.files import read_types, written
 from recbole_llm.data.settings import EngineSettings
 from recbole_llm.data.vocabulary import VocabularyDataset, check_vocabulary
@@ -27,14 +27,11 @@ from recbole_llm.data.vocabulary import VocabularyDataset, check_vocabulary
 _TABLES = (".csv", ".tsv", ".parquet", ".json", ".jsonl", ".gz", ".txt")
 
 
-def create_dataset(
-    config: Config, dataset_class: type | None = None, vocabulary: Vocabulary | None = None
-) -> Any:
+def create_dataset(config: Config, vocabulary: Vocabulary | None = None) -> Any:
     """Load the data set from its atomic files.
 
     Args:
         config: the configuration.
-        dataset_class: by default the one that the model's spec names, or the one of its type.
         vocabulary: the tokens to number the data set by, a checkpoint's or another data set's.
 
     Raises:
@@ -50,7 +47,12 @@ def create_dataset(
             f"and the atomic files are read as quickly"
         )
     try:
-        return _create(config, _where(config, dataset_class or _class_of(config)), vocabulary)
+        cls = _class_of(config)
+        if issubclass(cls, VocabularyDataset):
+            return cls(config, vocabulary) if vocabulary else cls(config)
+        dataset = cls(config)  # RecBole's own or a plugin's, numbered by the order of its files
+        check_vocabulary(dataset.field2id_token, vocabulary or {})
+        return dataset
     except ValueError as error:
         if "feat is empty" not in str(error):
             raise
@@ -61,16 +63,13 @@ def create_dataset(
         ) from error
 
 
-def _create(config: Config, cls: type[Any], vocabulary: Vocabulary | None) -> Any:
-    if issubclass(cls, VocabularyDataset):
-        return cls(config, vocabulary) if vocabulary else cls(config)
-    dataset = cls(config)  # RecBole's own or a plugin's, numbered by the order of its files
-    check_vocabulary(dataset.field2id_token, vocabulary or {})
-    return dataset
-
-
-def _where(config: Config, cls: type[Any]) -> type[Any]:
-    """The class whose interactions are where the configuration says."""
+def _class_of(config: Config) -> type[Any]:
+    """The model's, whose interactions are where the configuration says."""
+    spec = get_registry().models.get(config["model"])
+    if spec is not None and spec.dataset is not None:
+        cls = resolve(spec.dataset)
+    else:
+        cls = dataset_class(config["model"], config["MODEL_TYPE"])
     if EngineSettings.of(config).interactions == "memory":
         return cls
     from recbole_llm.data.disk import DiskDataset
@@ -81,13 +80,6 @@ def _where(config: Config, cls: type[Any]) -> type[Any]:
             f"{config['model']} is not; set interactions: memory"
         )
     return DiskDataset
-
-
-def _class_of(config: Config) -> type[Any]:
-    spec = get_registry().models.get(config["model"])
-    if spec is not None and spec.dataset is not None:
-        return resolve(spec.dataset)
-    return dataset_class_of(config["model"], config["MODEL_TYPE"])
 
 
 def check_files(config: Config) -> None:
@@ -139,18 +131,16 @@ def _tables(folder: Path) -> str:
 
 
 def _check_item_features(config: Config, file: Path, features: Sequence[str]) -> None:
-    model, columns, load_col = (
-        config["model"],
-        read_types(file, *written(config)),
-        config["load_col"],
-    )
+    model, load_col = config["model"], config["load_col"]
+    columns = read_types(file, *written(config))
     for feature in features:
         if feature not in columns:
             raise ValueError(
                 f"'{file}' has no column '{feature}', which {model} reads of the items; its "
                 f"columns are {', '.join(columns)}: name others with --{ITEM_FEATURES[model]}=…"
             )
-        if load_col is not None and feature not in load_col.get("item", ()):
+        loaded = "*" if load_col is None else load_col.get("item", ())
+        if loaded != "*" and feature not in loaded:
             raise ValueError(
                 f"load_col: leaves out the items' column '{feature}', which {model} reads"
             )

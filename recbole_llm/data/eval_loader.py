@@ -12,7 +12,6 @@ from recbole.data.dataloader import (
 )
 from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
-from recbole.sampler.sampler import AbstractSampler
 from recbole.utils import ModelType
 from torch import Tensor
 
@@ -21,7 +20,6 @@ from recbole_llm.core.config import Config
 from recbole_llm.data.interaction import take
 from recbole_llm.data.loaders import IndexDataLoader, own_rows
 from recbole_llm.data.ranking_step import ranking_step
-from recbole_llm.data.samplers import UsedItems
 from recbole_llm.data.settings import EngineSettings
 from recbole_llm.data.split import IntArray, ranges
 
@@ -70,7 +68,7 @@ class FullSortEvalDataLoader(RecBoleFullSortEvalDataLoader, IndexDataLoader):  #
     items_a_block: int | None = None
 
     def __init__(
-        self, config: Config, dataset: Dataset, sampler: AbstractSampler, shuffle: bool = False
+        self, config: Config, dataset: Dataset, sampler: Any, shuffle: bool = False
     ) -> None:
         if config["MODEL_TYPE"] == ModelType.SEQUENTIAL:
             super().__init__(config, dataset, sampler, shuffle=shuffle)
@@ -83,13 +81,12 @@ class FullSortEvalDataLoader(RecBoleFullSortEvalDataLoader, IndexDataLoader):  #
         # Past RecBole's own __init__, which does the above in a loop over interactions.
         super(RecBoleFullSortEvalDataLoader, self).__init__(config, dataset, sampler, shuffle=False)
 
-    def _index_users(self, dataset: Dataset, sampler: AbstractSampler) -> None:
+    def _index_users(self, dataset: Dataset, sampler: Any) -> None:
         n_users, n_items = dataset.user_num, dataset.item_num
         users, items = (dataset.inter_feat[f].numpy() for f in (self.uid_field, self.iid_field))
         positives = np.unique(users * n_items + items)
         uids, counts = np.unique(positives // n_items, return_counts=True)
-        used = UsedItems.of(sampler.used_ids, n_users, n_items).keys
-        history = np.setdiff1d(used, positives, assume_unique=True)
+        history = np.setdiff1d(sampler.used_ids.keys, positives, assume_unique=True)
         self.uid_list = torch.from_numpy(uids)
         self.uid2items_num = np.zeros(n_users, dtype=np.int64)
         self.uid2items_num[uids] = counts

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from recbole_llm.core.settings import ConfigLike
+from recbole_llm.core.tokens import PADDING
 from recbole_llm.data.check import (
-    check_counts,
-    check_ids,
+    at_lines,
     check_quotes,
-    check_times,
     decoded,
     header_types,
     numbers,
@@ -67,14 +68,28 @@ class Table:
         quoted = '"' in body and len(separator) == 1  # as pandas: no quotes beside longer ones
         read = _quoted(path, body, separator, first) if quoted else _plain(body, separator, first)
         lines, counts, flat = read
-        check_counts(path, counts, lines, len(types))
+        wrong = np.flatnonzero(counts != len(types))
+        if len(wrong):
+            number = int(counts[wrong[0]])
+            raise ValueError(
+                f"'{path}' {at_lines(lines[wrong])}: {number} value{'s' if number != 1 else ''}, "
+                f"the header has {len(types)} fields; write one value a field, an empty one where "
+                f"it is missing"
+            )
         values = np.array(flat, dtype=object).reshape(-1, len(types))
         return cls(path, types, {f: values[:, i] for i, f in enumerate(types)}, lines)
 
     def ids(self, field: str) -> ObjectArray:
         """A column of users or items, none of them missing; object [N]."""
-        check_ids(self.path, field, self.columns[field], self.lines)
-        return self.columns[field]
+        values = self.columns[field]
+        for wrong, what in (("", "is empty"), (PADDING, f"is {PADDING}, RecBole's padding")):
+            found = np.flatnonzero(values == wrong)
+            if len(found):
+                raise ValueError(
+                    f"'{self.path}' {at_lines(self.lines[found])}: {field} {what}; name the id, or "
+                    f"delete the row"
+                )
+        return values
 
     def check_distinct(self, field: str) -> None:
         """Refuse rows of one id that differ."""
@@ -90,9 +105,16 @@ class Table:
         return numbers(self.path, field, text, self.lines)
 
     def times(self, field: str) -> npt.NDArray[np.float64]:
-        """A column of numbers, none of them missing; [N]."""
+        """A column of numbers, none of them missing, for which RecBole would put the mean of all
+        others; [N]."""
         found = self.numbers(field)
-        check_times(self.path, field, found, self.lines)
+        missing = np.flatnonzero(np.isnan(found))
+        if len(missing):
+            raise ValueError(
+                f"'{self.path}' {at_lines(self.lines[missing])}: {field}:float (TIME_FIELD) is "
+                f"missing, so the order of events is unknown; write a number, such as Unix "
+                f"seconds, delete the row, or leave the column out (load_col)"
+            )
         return found
 
     def missing(self, field: str) -> npt.NDArray[np.bool_]:
@@ -109,9 +131,12 @@ def read_types(path: Path, separator: str = "\t", encoding: str = "utf-8") -> di
     """``{field: type}`` of a file's header; ValueError as of `Table.read`."""
     with path.open("rb") as file:
         start = file.read(2**16)  # the end may cut a character, or a line, in two
-    wide = encoding.lower().startswith(("utf-16", "utf-32"))
-    end = len(start) if wide else start.find(b"\n") + 1 or len(start)
-    first = decoded(path, start[:end], encoding).partition("\n")[0]
+    if encoding.lower().startswith(("utf-16", "utf-32")):
+        whole = codecs.getincrementaldecoder(encoding)("ignore").decode(start)
+        start = whole.encode(encoding)
+    else:
+        start = re.split(rb"[\r\n]", start, maxsplit=1)[0]
+    first = decoded(path, start, encoding).partition("\n")[0]
     return header_types(path, first, separator)
 
 

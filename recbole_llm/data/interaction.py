@@ -147,9 +147,6 @@ class SequenceInteraction(Interaction):  # type: ignore[misc]
     def __getitem__(self, index: object) -> Any:
         if isinstance(index, str):
             return self.interaction[index]
-        if isinstance(index, (int, np.integer)):
-            row = self.batch([int(index) % max(self.length, 1)])
-            return Interaction({k: v[0] for k, v in row.interaction.items()})
         return SequenceInteraction(self.interaction.select(row_index(index)))
 
     def batch(self, index: object) -> Interaction:
@@ -174,21 +171,7 @@ class SequenceInteraction(Interaction):  # type: ignore[misc]
         else:
             super().sort(by, ascending)
 
-    def add_prefix(self, prefix: str) -> None:
-        """Rename every column."""
-        old = self.interaction
-        columns = {prefix + name: column for name, column in old.columns.items()}
-        self.interaction = SequenceColumns(old.source, old.rows, columns)
-
     def __deepcopy__(self, memo: dict[int, Any]) -> SequenceInteraction:
         old = self.interaction
         columns = {k: v.clone() if isinstance(v, Tensor) else v for k, v in old.columns.items()}
         return SequenceInteraction(SequenceColumns(old.source, old.rows.clone(), columns))
-
-    def __str__(self) -> str:
-        one = self.batch(slice(0, 1)).interaction
-        lines = [f"The batch_size of interaction: {self.length}"]
-        for name, value in one.items():
-            shape = torch.Size((self.length, *value.shape[1:]))
-            lines.append(f"    {name}, {shape}, {value.device.type}, {value.dtype}")
-        return "\n".join([*lines, "\n"])

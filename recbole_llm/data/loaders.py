@@ -69,7 +69,15 @@ class IndexBatches:
 
 def own_rows(count: int, size: int) -> Sequence[Tensor]:
     """Batches for torch: this process's stretch of `count` rows, in index tensors of ``size``; the
-    processes' stretches, in order of rank, are all rows."""
+    processes' stretches, in order of rank, are all rows.
+
+    Raises:
+        ValueError: there are fewer rows than processes; RecBole takes no empty stretch.
+    """
+    if 0 < count < distributed.world_size():
+        raise ValueError(
+            f"{count} rows cannot be evaluated by {distributed.world_size()} processes; start fewer"
+        )
     own = distributed.own_range(count)
     return torch.split(torch.arange(own.start, own.stop), size) if own else ()
 

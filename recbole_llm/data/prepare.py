@@ -44,7 +44,20 @@ def data_preparation(config: Config, dataset: Dataset) -> tuple[Any, Any, Any]:
     """
     settings = EngineSettings.of(config)
     settings.check(config)
-    loaders = _build(config, dataset, settings.train_level)
+    built = dataset.build()
+    _check_parts(config, built)
+    samplers = create_samplers(config, built)
+    train: tuple[Any, ...] = (config, built[0], samplers[0])
+    shuffle = config["shuffle"]
+    if config["MODEL_TYPE"] == ModelType.KNOWLEDGE:
+        args = config["train_neg_sample_args"]
+        train = (*train, KGSampler(dataset, args["distribution"], args["alpha"]))
+        shuffle = True
+    loaders = (
+        get_dataloader(config, "train", settings.train_level)(*train, shuffle=shuffle),
+        get_dataloader(config, "valid")(config, built[1], samplers[1], shuffle=False),
+        get_dataloader(config, "test")(config, built[2], samplers[2], shuffle=False),
+    )
     _log(config)
     return loaders
 
@@ -55,23 +68,6 @@ def get_dataloader(config: Config, phase: str, level: str = "prefix") -> type:
     if phase == "train" and level == "sequence":
         return SequenceTrainDataLoader
     return OURS.get(cls, cls)
-
-
-def _build(config: Config, dataset: Dataset, level: str) -> tuple[Any, Any, Any]:
-    built = dataset.build()
-    _check_parts(config, built)
-    samplers = create_samplers(config, built)
-    train: tuple[Any, ...] = (config, built[0], samplers[0])
-    shuffle = config["shuffle"]
-    if config["MODEL_TYPE"] == ModelType.KNOWLEDGE:
-        args = config["train_neg_sample_args"]
-        train = (*train, KGSampler(dataset, args["distribution"], args["alpha"]))
-        shuffle = True
-    return (
-        get_dataloader(config, "train", level)(*train, shuffle=shuffle),
-        get_dataloader(config, "valid")(config, built[1], samplers[1], shuffle=False),
-        get_dataloader(config, "test")(config, built[2], samplers[2], shuffle=False),
-    )
 
 
 def _check_parts(config: Config, built: Sequence[Any]) -> None:

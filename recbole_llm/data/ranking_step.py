@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from recbole.data.dataset import Dataset
@@ -39,23 +39,16 @@ class FactorModel:
         return scores(*self.score_factors(interaction))
 
 
-class RankingStep(NamedTuple):
-    """What a step of a full ranking holds."""
-
-    rows: int
-    items: int | None  # of a block; None: of all at once
-
-
-def ranking_step(config: Config, dataset: Dataset, budget: float) -> RankingStep:
-    """A step within a budget of bytes: one row at least, against blocks of items where all of them
-    would leave room for few rows."""
+def ranking_step(config: Config, dataset: Dataset, budget: float) -> tuple[int, int | None]:
+    """Rows of a step within a budget of bytes, one at least, and items of a block, where all of
+    them would leave room for few rows; None: all at once."""
     row, item = _row_and_item_bytes(config, dataset)
     rows = max(int(budget // (row + item * dataset.item_num)), 1)
     if rows >= ENOUGH_ROWS or not _ranks_by_blocks(config):
-        return RankingStep(rows, None)
+        return rows, None
     rows = min(max(int(budget // max(row, 1)), 1), ENOUGH_ROWS)
     items = max(int(budget // (rows * item)), LEAST_ITEMS)  # once the hidden states are gone
-    return RankingStep(rows, items if items < dataset.item_num else None)
+    return rows, items if items < dataset.item_num else None
 
 
 def _ranks_by_blocks(config: Config) -> bool:

@@ -15,7 +15,6 @@ from recbole.data.interaction import Interaction
 from torch import Tensor
 
 from recbole_llm.core import distributed
-from recbole_llm.core.config import Config
 from recbole_llm.data.interaction import take
 from recbole_llm.data.loaders import IndexDataLoader, own_rows
 from recbole_llm.data.split import ranges
@@ -59,13 +58,6 @@ class NegSampleEvalDataLoader(RecBoleNegSampleEvalDataLoader, IndexDataLoader): 
     def _own_batches(self) -> range | None:
         """Of the batches that all processes draw; None where they draw none."""
         return distributed.own_range(len(self)) if self._draws else None
-
-    def update_config(self, config: Config) -> None:
-        """Take over a new configuration's batch size."""
-        if self._sampler is None:  # labels: RecBole asks the sampler for its phase
-            super(RecBoleNegSampleEvalDataLoader, self).update_config(config)
-        else:
-            super().update_config(config)
 
     def collate_fn(self, index: Tensor) -> Any:
         """Rows, row -> user of the batch, and the positives' users and items."""

@@ -7,7 +7,7 @@ are one sorted array of keys ``user · n_items + item``.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ Mask = npt.NDArray[np.bool_]
 
 
 class UsedItems:
-    """Items that each user has used; reads like RecBole's array of sets.
+    """Items that each user has used, in the place of RecBole's array of sets.
 
     Args:
         keys: sorted unique ``user · n_items + item``.
@@ -39,16 +39,6 @@ class UsedItems:
         self.user_num = user_num
         self.item_num = item_num
 
-    @classmethod
-    def of(cls, used: Any, user_num: int, item_num: int) -> UsedItems:
-        """From a sampler's ``used_ids``, ours or RecBole's array of sets."""
-        if isinstance(used, UsedItems):
-            return used
-        sizes = np.array([len(items) for items in used], dtype=np.int64)
-        items = np.fromiter((i for s in used for i in s), dtype=np.int64, count=int(sizes.sum()))
-        users = np.repeat(np.arange(len(used)), sizes)
-        return cls(np.sort(users * item_num + items), user_num, item_num)
-
     def contains(self, users: IntArray, items: IntArray) -> Mask:
         """Whether each user has used each item, bool [B]."""
         if not len(self.keys):
@@ -60,22 +50,6 @@ class UsedItems:
     def counts(self) -> IntArray:
         """Number of items of each user, int [n_users]."""
         return np.bincount(self.keys // self.item_num, minlength=self.user_num)
-
-    def __len__(self) -> int:
-        return self.user_num
-
-    def __iter__(self) -> Iterator[set[int]]:
-        return (self[user] for user in range(self.user_num))
-
-    def __getitem__(self, users: Any) -> Any:
-        if np.ndim(users):
-            return np.array([self[user] for user in users] + [None], dtype=object)[:-1]
-        user = int(users)
-        if not -self.user_num <= user < self.user_num:
-            raise IndexError(f"user {user} is out of range: there are {self.user_num} users")
-        user %= self.user_num
-        ends = np.searchsorted(self.keys, [user * self.item_num, (user + 1) * self.item_num])
-        return set((self.keys[ends[0] : ends[1]] - user * self.item_num).tolist())
 
 
 class _Draws:

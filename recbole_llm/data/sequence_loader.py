@@ -61,7 +61,9 @@ class SequenceTrainDataLoader(TrainDataLoader):
             )
         columns = dataset.inter_feat.interaction
         self.source = columns.source
-        self.windows = cut_windows(columns, _stride(config, self.source.max_length))
+        length = self.source.max_length
+        stride = EngineSettings.of(config).window_stride or default_stride(length)
+        self.windows = cut_windows(columns, length if stride == "full" else stride)
         super().__init__(config, dataset, sampler, shuffle=shuffle)
         self.list_field = dataset.iid_field + config["LIST_SUFFIX"]
         self.length_field = dataset.item_list_length_field
@@ -119,10 +121,3 @@ def target_count(interaction: Interaction, config: Config) -> int:
     if field not in interaction:
         return len(interaction)
     return int((interaction[field] != 0).sum())
-
-
-def _stride(config: Config, max_length: int) -> int:
-    stride = EngineSettings.of(config).window_stride
-    if stride is None:
-        return default_stride(max_length)
-    return max_length if stride == "full" else stride

@@ -7,7 +7,6 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from recbole_llm.core.errors import needing, one_line
 from recbole_llm.core.files import check_folder, folder_written_whole, remove_left_parts
 from recbole_llm.core.tokens import PADDING
 from recbole_llm.data.blocks import InteractionFile
-from recbole_llm.data.column_folder import ABOUT, COLUMNS, PADDING_ROWS, ColumnFolder, about
+from recbole_llm.data.column_folder import ABOUT, COLUMNS, PADDING_ROWS, ColumnFolder, made_of
 from recbole_llm.data.split import positions
 
 if TYPE_CHECKING:
@@ -48,13 +47,15 @@ def sort_on_disk(source: InteractionFile, folder: Path, memory_mib: int) -> Colu
     Raises:
         ValueError: in one line: a malformed file, a package that is missing, too little space.
     """
-    duckdb = _duckdb()
+    with needing("interactions: disk"):
+        import duckdb
+        import pyarrow  # noqa: F401
     check_folder(folder.parent, _WAY_OUT)
     remove_left_parts(folder.parent)
     with folder_written_whole(folder, _WAY_OUT) as part:
         work = part / "work"
         work.mkdir()
-        settings = {
+        settings: dict[str, Any] = {
             "memory_limit": f"{memory_mib}MiB",
             "temp_directory": str(work),
             "preserve_insertion_order": False,  # the lines' numbers keep the order
@@ -74,17 +75,16 @@ def sort_on_disk(source: InteractionFile, folder: Path, memory_mib: int) -> Colu
     return found
 
 
-def _duckdb() -> ModuleType:
-    with needing("interactions: disk"):
-        import duckdb
-        import pyarrow  # noqa: F401
-    return duckdb
-
-
 def _write(database: Any, source: InteractionFile, folder: Path) -> None:
     digest, state = hashlib.sha256(), source.path.stat()
     count = _read(database, source, digest)
-    content = about(source, state, digest.hexdigest(), count)
+    content = {
+        "made_of": made_of(source),
+        "interactions": count,
+        "bytes": state.st_size,
+        "changed_ns": state.st_mtime_ns,
+        "sha256": digest.hexdigest(),
+    }
     sizes = {name: _write_names(database, name, folder) for name in ("user", "item")}
     _write_rows(database, count, sizes["user"], folder)
     (folder / ABOUT).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

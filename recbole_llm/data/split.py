@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from pandas import factorize
 
 if TYPE_CHECKING:
     from recbole.data.interaction import Interaction
@@ -74,14 +75,8 @@ class Groups:
     @classmethod
     def of(cls, keys: IntArray) -> Groups:
         """Group the rows 0…R-1 by their keys, int [R]."""
-        if not len(keys):
-            return cls(np.empty(0, np.int64), np.empty(0, np.int64))
-        by_key = stable_order(keys)
-        starts = np.flatnonzero(np.r_[True, np.diff(keys[by_key]) != 0])
-        sizes = np.diff(np.r_[starts, len(keys)])
-        appearance = np.argsort(by_key[starts], kind="stable")
-        sizes = sizes[appearance]
-        return cls(by_key[ranges(starts[appearance], sizes)], sizes)
+        group, found = factorize(keys)  # in order of first appearance
+        return cls(stable_order(group), np.bincount(group, minlength=len(found)))
 
     @property
     def starts(self) -> IntArray:

@@ -1,10 +1,12 @@
-"""Data sets that number users, items and categories as a checkpoint does: by name."""
+"""Data sets that number users, items and categories as a checkpoint does: by name; and which items
+there are: those with interactions, and those that the ``.item`` file adds."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from logging import getLogger
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +17,9 @@ from recbole.data.dataset import Dataset
 from recbole.utils import FeatureType
 
 from recbole_llm.core.errors import first_names
+from recbole_llm.core.settings import ConfigLike
 from recbole_llm.core.tokens import Vocabulary
-from recbole_llm.data.catalogue import listed_items
+from recbole_llm.data.files import Table, read_types, written
 
 Names = npt.NDArray[Any]
 
@@ -197,3 +200,24 @@ def report_changes(dataset: Dataset) -> None:
                 getLogger("recbole_llm").warning(
                     f"{field}: {len(names)} {what} since the checkpoint ({shown}); {meaning}"
                 )
+
+
+def listed_items(config: ConfigLike, dataset: Dataset) -> list[str] | None:
+    """The tokens of a data set's ``.item`` file in its order; None without such a file or column.
+
+    Raises:
+        ValueError: the file is malformed.
+    """
+    field = dataset.iid_field
+    file = Path(dataset.dataset_path) / f"{dataset.dataset_name}.item"
+    if not file.is_file() or field not in read_types(file, *written(config)):
+        return None
+    tokens = Table.read(file, *written(config)).columns[field]
+    return [token for token in dict.fromkeys(tokens) if token]
+
+
+def new_items(config: ConfigLike, dataset: Dataset) -> list[str]:
+    """Items of the ``.item`` file that have no id: without interactions after the filters, or
+    unknown to the checkpoint that the data set is numbered by."""
+    known = dataset.field2token_id[dataset.iid_field]
+    return [token for token in listed_items(config, dataset) or () if token not in known]

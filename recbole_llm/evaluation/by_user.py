@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from pandas import Series
 from recbole.evaluator.collector import DataStruct
 
 from recbole_llm.core.digest import short_digests
@@ -59,8 +60,8 @@ class ByUser:
         Raises:
             ValueError: it cannot be written.
         """
-        user_names = _texts(dataset.field2id_token[dataset.uid_field])
-        item_names = _texts(dataset.field2id_token[dataset.iid_field])
+        fields = (dataset.uid_field, dataset.iid_field)
+        user_names, item_names = (np.array(dataset.field2id_token[f], np.str_) for f in fields)
         keys = short_digests(name.encode() for name in item_names).view(np.uint64)
         place = np.searchsorted(self.users, self.pairs[:, 0])
         tested = np.zeros(len(self.users), np.uint64)
@@ -86,15 +87,11 @@ class ByUser:
         return rows[order[:SHOWN]]
 
 
-def _texts(tokens: Sequence[Any]) -> npt.NDArray[np.str_]:
-    return np.array([str(token) for token in tokens])
-
-
 def ranking_by_user(collected: DataStruct, metrics: Mapping[str, Any]) -> ByUser:
     """Of full or sampled ranking: metrics that have a value of each row at each k.
 
     Args:
-        collected: with users and pairs of `group_metrics.GroupCollector`, and ``rec.items``.
+        collected: with users and pairs of `ranking.RankingCollector`, and ``rec.items``.
         metrics: RecBole's, by name.
     """
     row_users = collected.get(USERS).numpy()
@@ -114,8 +111,7 @@ def _columns(metric: Any, collected: DataStruct) -> dict[str, FloatArray]:
         return {}
     apart = copy.copy(metric)
     apart.topk_result = lambda name, value: {f"{name}@{k}": value[:, k - 1] for k in metric.topk}
-    columns: dict[str, FloatArray] = apart.calculate_metric(collected)
-    return columns
+    return apart.calculate_metric(collected)
 
 
 def labels_by_user(
@@ -145,18 +141,14 @@ def user_aucs(users: IntArray, scores: Any, labels: Any) -> tuple[IntArray, Any,
         scores: float [N]; rows that tie count as half in order.
         labels: [N]; 1 is positive, as in RecBole's AUC.
     """
-    order = np.lexsort((scores, users))
-    users, scores, positive = users[order], scores[order], labels[order] == 1
-    new_user = np.r_[True, users[1:] != users[:-1]][: len(users)]
-    new_score = np.r_[True, scores[1:] != scores[:-1]][: len(users)]
-    user, tie = np.cumsum(new_user) - 1, np.cumsum(new_user | new_score) - 1  # [N]
-    place = np.arange(len(users)) - np.flatnonzero(new_user)[user] + 1
-    rank = (np.bincount(tie, place) / np.bincount(tie))[tie]  # ties share their mean
-    size, positives = np.bincount(user), np.bincount(user, positive)  # [U]
+    names, user, size = np.unique(users, return_inverse=True, return_counts=True)
+    positive = labels == 1
+    rank = Series(scores).groupby(user).rank().to_numpy()  # ties share their mean
+    positives = np.bincount(user, positive, len(names))  # [U]
     pairs = positives * (size - positives)
-    ordered = np.bincount(user, rank * positive) - positives * (positives + 1) / 2
+    ordered = np.bincount(user, rank * positive, len(names)) - positives * (positives + 1) / 2
     both = pairs > 0
-    return users[new_user][both], ordered[both] / pairs[both], size[both]
+    return names[both], ordered[both] / pairs[both], size[both]
 
 
 def shares(
@@ -194,5 +186,4 @@ def auc_shares(users: IntArray, scores: FloatArray, positive: npt.NDArray[np.boo
         placements[own] = (below + through) / (2 * len(others))
     parts = [shares(users[own], placements[own], None, users.max() + 1)
              for own in (positive, ~positive)]  # fmt: skip
-    values: FloatArray = parts[0] + parts[1] - placements[positive].mean()
-    return values
+    return parts[0] + parts[1] - placements[positive].mean()

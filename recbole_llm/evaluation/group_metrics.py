@@ -12,115 +12,49 @@ import contextlib
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from logging import getLogger
-from typing import TYPE_CHECKING
 
 import torch
 from recbole.evaluator import Evaluator
 from recbole.evaluator.base_metric import TopkMetric
 from recbole.evaluator.collector import Collector, DataStruct
-from torch import Tensor
 
+from recbole_llm.core import distributed
 from recbole_llm.core.lines import aligned
 from recbole_llm.core.log import SHOWN
-from recbole_llm.evaluation.blocks import BlockScores
 from recbole_llm.evaluation.by_user import ByUser, ranking_by_user
-from recbole_llm.evaluation.groups import PAIRS, USERS, Group, make_groups
-from recbole_llm.evaluation.positives import Positives
-from recbole_llm.evaluation.ranking import RankingCollector
-from recbole_llm.evaluation.settings import GroupSettings
-
-if TYPE_CHECKING:
-    from recbole.data.dataloader import AbstractDataLoader
-    from recbole.data.interaction import Interaction
-
-    from recbole_llm.core.config import Config
-
-GROUPS = "group.groups"
-
-
-class GroupCollector(RankingCollector):
-    """`RankingCollector` that also keeps what groups and metrics by user need, while `active`."""
-
-    def __init__(self, config: Config) -> None:
-        GroupSettings.of(config).check(config)
-        super().__init__(config)
-        self._wants_users = config["user_metrics"] is not None
-        self.groups: list[Group] | None = None
-        self.active = True
-
-    def data_collect(self, train_data: AbstractDataLoader) -> None:
-        """Make the groups from the training data."""
-        super().data_collect(train_data)
-        self.groups = make_groups(self.config, train_data._dataset)
-
-    def eval_batch_collect(
-        self,
-        scores_tensor: Tensor | BlockScores,
-        interaction: Interaction,
-        positive_u: Tensor,
-        positive_i: Tensor,
-    ) -> None:
-        """Collect a batch, see the base class."""
-        if self.active and self.groups is None:
-            raise ValueError(
-                "eval_groups: groups are made from training interactions; call "
-                "trainer.eval_collector.data_collect(train_data) before trainer.evaluate"
-            )
-        super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
-        if self.active:
-            candidates = interaction[self.config["USER_ID_FIELD"]]
-            users = row_users(candidates, positive_u, len(scores_tensor))
-            pairs = torch.stack([users[positive_u.cpu()], positive_i.cpu()], dim=1)
-            self.data_struct.update_tensor(USERS, users)
-            self.data_struct.update_tensor(PAIRS, pairs)
-
-    def _needs_lists(self) -> bool:
-        return super()._needs_lists() or (self.active and self._wants_users)
-
-    def _hits_of(self, positives: Positives) -> dict[str, Positives]:
-        hits = super()._hits_of(positives)
-        if self.active and self.groups is not None:
-            of_items = [group for group in self.groups if group.of_items]
-            hits |= {group.topk_key: positives.of_items(group.members) for group in of_items}
-        return hits
-
-    def get_data_struct(self) -> DataStruct:
-        """What was collected; the next evaluation starts anew."""
-        collected = super().get_data_struct()
-        if USERS in collected:
-            collected.set(GROUPS, self.groups)
-        return collected
+from recbole_llm.evaluation.groups import GROUPS, Group
 
 
 @contextlib.contextmanager
 def without_groups(collector: Collector) -> Iterator[None]:
     """Evaluate without groups, as in the validation after every epoch."""
-    collector.active = False
+    before, collector.active = collector.active, False
     try:
         yield
     finally:
-        collector.active = True
+        collector.active = before
 
 
 class EvaluatorByGroup(Evaluator):  # type: ignore[misc]
-    """RecBole's `Evaluator`, which adds the groups' results and logs them as a table, and keeps
-    the users' values of the last test as ``by_user`` where ``user_metrics`` asks for them."""
+    """RecBole's `Evaluator`, over the rows of all processes, computed in the first and known to
+    all. It adds the groups' results and logs them as a table, and keeps the users' values of the
+    last test as ``by_user``, in the first process, where ``user_metrics`` asks for them."""
 
     by_user: ByUser | None = None
 
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self._wants_users = config["user_metrics"] is not None
-
     def evaluate(self, dataobject: DataStruct) -> OrderedDict[str, float]:
-        """Results over all rows, then by group."""
-        result: OrderedDict[str, float] = super().evaluate(dataobject)
-        if GROUPS in dataobject:
-            groups = dataobject.get(GROUPS)
-            result.update(log_groups({group: self._results(group, dataobject) for group in groups}))
-            if self._wants_users:
-                self.by_user = self._users(dataobject)
-        return result
+        """Results of what the processes collected, each from its rows: of all, then by group."""
+        everyone = distributed.to_main(rows_of(dataobject))
+        result: OrderedDict[str, float] = OrderedDict()
+        if everyone is not None:
+            whole = _together(dataobject, everyone)
+            result = super().evaluate(whole)
+            if GROUPS in whole:
+                groups = whole.get(GROUPS)
+                result.update(log_groups({group: self._results(group, whole) for group in groups}))
+                if self.config["user_metrics"] is not None:
+                    self.by_user = self._users(whole)
+        return distributed.from_main(result)
 
     def _results(self, group: Group, collected: DataStruct) -> dict[str, float]:
         raise NotImplementedError
@@ -153,21 +87,18 @@ class GroupEvaluator(EvaluatorByGroup):
         return ranking_by_user(collected, self.metric_class)
 
 
-def row_users(users: Tensor, positive_rows: Tensor, n_rows: int) -> Tensor:
-    """User of each evaluated row, int [n_rows].
+def rows_of(collected: DataStruct) -> dict[str, torch.Tensor]:
+    """What has a row for each that was evaluated; the rest is of the training data."""
+    return {k: v for k, v in collected._data_dict.items() if isinstance(v, torch.Tensor)}
 
-    Args:
-        users: user of each row; or, where negatives are sampled, of each of its candidates.
-        positive_rows: row of each positive, ascending, int [P].
-        n_rows: rows.
-    """
-    users, positive_rows = users.cpu(), positive_rows.cpu()
-    if len(users) == n_rows:
-        return users
-    # Rows lie one after the other, each with `times` candidates a positive.
-    counts = torch.bincount(positive_rows, minlength=n_rows)
-    times = len(users) // len(positive_rows)
-    return users[(counts.cumsum(0) - counts) * times]
+
+def _together(own: DataStruct, everyone: list[dict[str, torch.Tensor]]) -> DataStruct:
+    whole = DataStruct()
+    whole._data_dict.update(own._data_dict)
+    for key in dict.fromkeys(key for part in everyone for key in part):
+        # A process that had no rows has no such key.
+        whole.set(key, torch.cat([part[key] for part in everyone if key in part]))
+    return whole
 
 
 def log_groups(results: Mapping[Group, Mapping[str, float]]) -> dict[str, float]:

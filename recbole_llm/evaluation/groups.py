@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from recbole.data.dataset import Dataset
 
 USERS, PAIRS = "group.users", "group.pairs"  # what the collector keeps for the groups
+GROUPS = "group.groups"
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
 
 

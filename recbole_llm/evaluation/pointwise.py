@@ -18,8 +18,8 @@ from recbole.evaluator.collector import Collector, DataStruct
 from torch import Tensor
 
 from recbole_llm.evaluation.by_user import ByUser, labels_by_user, user_aucs
-from recbole_llm.evaluation.group_metrics import GROUPS, EvaluatorByGroup
-from recbole_llm.evaluation.groups import USERS, Group, make_groups
+from recbole_llm.evaluation.group_metrics import EvaluatorByGroup
+from recbole_llm.evaluation.groups import GROUPS, USERS, Group, make_groups
 from recbole_llm.evaluation.settings import GroupSettings
 
 if TYPE_CHECKING:

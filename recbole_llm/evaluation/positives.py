@@ -71,8 +71,7 @@ class Positives:
 
     def tied(self, k: int) -> Tensor:
         """The rows with a positive that ties within the first k places, int64 [T], sorted."""
-        rows: Tensor = torch.unique(self.rows[(self.above < k) & (self.same > 1)])
-        return rows
+        return torch.unique(self.rows[(self.above < k) & (self.same > 1)])
 
     def hits(self, k: int, rows: Tensor, lists: Tensor) -> Tensor:
         """Which of each row's first k places hold positives.

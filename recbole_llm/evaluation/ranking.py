@@ -12,7 +12,9 @@ from recbole_llm.core.digest import short_digests
 from recbole_llm.data.training import item_counts
 from recbole_llm.evaluation.beyond import COUNTS, VECTORS
 from recbole_llm.evaluation.blocks import BlockScores
+from recbole_llm.evaluation.groups import GROUPS, PAIRS, USERS, Group, make_groups
 from recbole_llm.evaluation.positives import Positives, chunks, mean_ranks
+from recbole_llm.evaluation.settings import GroupSettings
 from recbole_llm.evaluation.ties import shuffled_ties
 from recbole_llm.features.attach import item_embeddings
 
@@ -30,7 +32,8 @@ class RankingCollector(Collector):  # type: ignore[misc]
     Without ties it collects what RecBole's does, but makes no matrices of users by items and
     sorts nothing: places are counted, see `recbole_llm.evaluation.positives`. Where scores tie,
     see `recbole_llm.evaluation.ties`; mean ranks (GAUC) take the average rank, as RecBole's do.
-    For AUC and LogLoss see `recbole_llm.evaluation.pointwise`.
+    For AUC and LogLoss see `recbole_llm.evaluation.pointwise`. While `active` it also keeps what
+    groups and metrics by user need, where ``eval_groups`` or ``user_metrics`` ask for them.
 
     Args:
         config: the configuration.
@@ -38,6 +41,10 @@ class RankingCollector(Collector):  # type: ignore[misc]
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
+        GroupSettings.of(config).check(config)
+        self._wants_users = config["user_metrics"] is not None
+        self.active = self._wants_users or bool(config["eval_groups"])
+        self.groups: list[Group] | None = None
         self._row = 0  # of the evaluation, of the next batch's first
         self._item_keys: Tensor | None = None
         self._tokens: Any = None
@@ -48,6 +55,8 @@ class RankingCollector(Collector):  # type: ignore[misc]
         dataset = train_data._dataset  # a knowledge model's loader has no `dataset`
         self._check_topk(dataset.item_num)
         self._name_items(dataset)
+        if self.active:
+            self.groups = make_groups(self.config, dataset)
         if self.register.need(COUNTS):
             self.data_struct.set(COUNTS, item_counts(dataset))
         if self.register.need(VECTORS):
@@ -80,6 +89,11 @@ class RankingCollector(Collector):  # type: ignore[misc]
             positive_u: row of each positive, int [P].
             positive_i: item of each positive, int [P].
         """
+        if self.active and self.groups is None:
+            raise ValueError(
+                "eval_groups: groups are made from training interactions; call "
+                "trainer.eval_collector.data_collect(train_data) before trainer.evaluate"
+            )
         self._check_topk(scores_tensor.shape[1])
         rows, items = (ids.to(scores_tensor.device) for ids in (positive_u, positive_i))
         positives = Positives(scores_tensor.shape, rows, items)
@@ -90,6 +104,12 @@ class RankingCollector(Collector):  # type: ignore[misc]
         if self.register.need("data.label"):
             label = interaction[self.config["LABEL_FIELD"]]
             self.data_struct.update_tensor("data.label", label.to(self.device))
+        if self.active:
+            candidates = interaction[self.config["USER_ID_FIELD"]]
+            users = row_users(candidates, positive_u, len(scores_tensor))
+            pairs = torch.stack([users[positive_u.cpu()], positive_i.cpu()], dim=1)
+            self.data_struct.update_tensor(USERS, users)
+            self.data_struct.update_tensor(PAIRS, pairs)
         self._row += len(scores_tensor)
 
     def _collect_blocks(self, scores: BlockScores, positives: Positives) -> None:
@@ -143,21 +163,28 @@ class RankingCollector(Collector):  # type: ignore[misc]
                 del self.data_struct[key]
             else:
                 collected.set(key, value)
+        if self.active:
+            collected.set(GROUPS, self.groups)
         self._row = 0
         return collected
 
     def _needs_lists(self) -> bool:
         """Whether the items of the lists are kept, not their hits alone."""
-        return bool(self.register.need("rec.items"))
+        return bool(self.register.need("rec.items")) or (self.active and self._wants_users)
 
     def _hits_of(self, positives: Positives) -> dict[str, Positives]:
         """Positives whose places in the lists are collected, by the name they are kept under."""
-        return {"rec.topk": positives}
+        of_items = [group for group in self.groups or () if self.active and group.of_items]
+        of_groups = {group.topk_key: positives.of_items(group.members) for group in of_items}
+        return {"rec.topk": positives, **of_groups}
 
     def _lists(self, scores: Tensor, k: int) -> Tensor:
         """The first k items of each row, int64 [B, k]."""
         n = scores.shape[1]
         values, items = torch.topk(scores, min(k + 1, n), dim=-1)  # one more shows a tie at the end
+        if values.isnan().any():  # topk puts it first, a rank last
+            inf = torch.inf
+            return self._lists(scores.nan_to_num(nan=-inf, posinf=inf, neginf=-inf), k)
         tied = (values[:, 1:] == values[:, :-1]).any(1).nonzero().view(-1)  # [T]
         items = items[:, :k].contiguous()
         items[tied] = self._drawn(scores, k, tied)
@@ -180,3 +207,20 @@ class RankingCollector(Collector):  # type: ignore[misc]
                 keys = torch.from_numpy(short_digests(str(t).encode() for t in self._tokens))
             self._item_keys = keys.to(scores.device)
         return self._item_keys
+
+
+def row_users(users: Tensor, positive_rows: Tensor, n_rows: int) -> Tensor:
+    """User of each evaluated row, int [n_rows].
+
+    Args:
+        users: user of each row; or, where negatives are sampled, of each of its candidates.
+        positive_rows: row of each positive, ascending, int [P].
+        n_rows: rows.
+    """
+    users, positive_rows = users.cpu(), positive_rows.cpu()
+    if len(users) == n_rows:
+        return users
+    # Rows lie one after the other, each with `times` candidates a positive.
+    counts = torch.bincount(positive_rows, minlength=n_rows)
+    times = len(users) // len(positive_rows)
+    return users[(counts.cumsum(0) - counts) * times]

@@ -10,13 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from recbole_llm.core.registry import FeatureSpec
-from recbole_llm.features.table import EmbeddingTable, TableError
-from recbole_llm.features.table_io import read_table, write_table
 from recbole_llm.hookspecs import hookimpl
 
 _HERE = "recbole_llm.features"
-
-__all__ = ["EmbeddingTable", "TableError", "read_table", "write_table"]
 
 
 @hookimpl

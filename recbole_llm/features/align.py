@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from logging import getLogger
 
 import numpy as np
@@ -15,45 +14,14 @@ from recbole_llm.features.settings import Policy
 from recbole_llm.features.table import EmbeddingTable, Matrix, TableError
 
 
-@dataclass(frozen=True)
-class Coverage:
-    """Which of the wanted tokens have a usable vector.
-
-    Args:
-        kind: ``item`` or ``user``.
-        total: wanted tokens, padding left out.
-        problems: {what: names}, what being ``missing``, ``non-finite`` or ``all-zero``.
-        extra: number of rows that nobody wanted.
-    """
-
-    kind: str
-    total: int
-    problems: dict[str, list[str]] = field(default_factory=dict)
-    extra: int = 0
-
-    @property
-    def uncovered(self) -> int:
-        """Tokens without a usable vector."""
-        return sum(len(names) for names in self.problems.values())
-
-    def __str__(self) -> str:
-        parts = [f"{self.kind} embeddings cover {self.total - self.uncovered} of {self.total}"]
-        parts += [
-            f"{len(names)} {what} ({first_names(names)})" for what, names in self.problems.items()
-        ]
-        if self.extra:
-            parts.append(f"{self.extra} rows of other {self.kind}s left out")
-        return "; ".join(parts)
-
-
 def align(
     table: EmbeddingTable,
     tokens: Sequence[str],
     policy: Policy = "error",
     kind: str = "item",
     policy_key: str = "missing_embedding",
-) -> tuple[EmbeddingTable, Coverage]:
-    """Bring a table into the order of RecBole's ids.
+) -> EmbeddingTable:
+    """Bring a table into the order of RecBole's ids, and log which of them have a vector.
 
     A row is usable if it is there, finite and not all zeros.
 
@@ -65,7 +33,7 @@ def align(
         policy_key: config key of the policy, for messages.
 
     Returns:
-        The aligned table [len(tokens), D] and its coverage.
+        The aligned table [len(tokens), D].
 
     Raises:
         TableError: unusable rows under the policy ``error``, or no usable row at all.
@@ -75,19 +43,14 @@ def align(
     matrix = np.zeros((len(wanted), table.dimension), np.float32)
     matrix[rows >= 0] = table.matrix[rows[rows >= 0]]
     bad = _problems(matrix, rows)
-    problems = {what: [wanted[i] for i in mask.nonzero()[0]] for what, mask in bad.items()}
-    problems = {what: names for what, names in problems.items() if names}
-    extra = len(table) - int((rows >= 0).sum())
-    coverage = Coverage(kind, len(wanted) - 1, problems, extra)
-    _report(coverage, policy, policy_key)
     unusable = np.any(list(bad.values()), axis=0)  # [n]
+    extra = len(table) - int((rows >= 0).sum())
+    _report(kind, wanted, bad, extra, policy, policy_key)
     usable = ~unusable
     usable[0] = False
     matrix[unusable] = matrix[usable].mean(axis=0) if policy == "mean" else 0
-    fingerprint = digest(table.fingerprint, policy if coverage.uncovered else None, wanted)
-    return EmbeddingTable(
-        matrix, wanted, fingerprint, table.source, _contents(table, rows)
-    ), coverage
+    fingerprint = digest(table.fingerprint, policy if unusable.any() else None, wanted)
+    return EmbeddingTable(matrix, wanted, fingerprint, table.source, _contents(table, rows))
 
 
 def _contents(table: EmbeddingTable, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -118,14 +81,28 @@ def _problems(matrix: Matrix, rows: npt.NDArray[np.int64]) -> dict[str, npt.NDAr
     return {"missing": missing, "non-finite": non_finite, "all-zero": zero}
 
 
-def _report(coverage: Coverage, policy: Policy, key: str) -> None:
-    if coverage.total and coverage.uncovered == coverage.total:
-        raise TableError(f"{coverage}; not one {coverage.kind} has a vector: are the tokens right?")
-    if not coverage.uncovered:
-        getLogger("recbole_llm").info(str(coverage))
-        return
-    if policy == "error":
-        raise TableError(
-            f"{coverage}; complete the texts or vectors, or set {key} to zeros or mean"
-        )
-    getLogger("recbole_llm").warning(f"{coverage}; {key}: {policy}")
+def _report(
+    kind: str,
+    wanted: Sequence[str],
+    bad: dict[str, npt.NDArray[np.bool_]],
+    extra: int,
+    policy: Policy,
+    key: str,
+) -> None:
+    total, uncovered = len(wanted) - 1, sum(int(mask.sum()) for mask in bad.values())
+    parts = [f"{kind} embeddings cover {total - uncovered} of {total}"]
+    for what, mask in bad.items():
+        if mask.any():
+            names = first_names(wanted[i] for i in mask.nonzero()[0].tolist())
+            parts.append(f"{int(mask.sum())} {what} ({names})")
+    if extra:
+        parts.append(f"{extra} rows of other {kind}s left out")
+    said = "; ".join(parts)
+    if total and uncovered == total:
+        raise TableError(f"{said}; not one {kind} has a vector: are the tokens right?")
+    if uncovered and policy == "error":
+        raise TableError(f"{said}; complete the texts or vectors, or set {key} to zeros or mean")
+    if uncovered:
+        getLogger("recbole_llm").warning(f"{said}; {key}: {policy}")
+    else:
+        getLogger("recbole_llm").info(said)

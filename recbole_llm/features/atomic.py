@@ -38,10 +38,8 @@ class AtomicFile:
         """Read a file.
 
         Raises:
-            ValueError: no such file, or see `recbole_llm.data.check`.
+            ValueError: see `recbole_llm.data.check`.
         """
-        if not path.is_file():
-            raise ValueError(f"atomic file '{path}' does not exist")
         table = Table.read(path, separator, encoding)
         fields = list(table.columns)
         rows = [

@@ -78,11 +78,6 @@ def item_embeddings(config: Config, dataset: Dataset) -> EmbeddingTable:
     return features_of(dataset, config)[ItemSettings.of(config).item_feature]
 
 
-def user_embeddings(config: Config, train_dataset: Dataset) -> EmbeddingTable:
-    """The feature ``user_text``, of the training split."""
-    return features_of(train_dataset, config)["user_text"]
-
-
 def encode_dataset(config: Config, dataset: Dataset) -> Encoded:
     """Make and attach the items' vectors anew, with a report of what was encoded."""
     with _random_state_kept():

@@ -11,7 +11,7 @@ from hashlib import sha256
 from io import BytesIO
 from logging import getLogger
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from recbole.data.dataset import Dataset
 
@@ -53,7 +53,10 @@ def read_picture(content: bytes, max_pixels: int) -> Image:
                 raise PictureError("too large")
             if getattr(image, "n_frames", 1) > 1:
                 raise PictureError("animated")
-            rgba = ImageOps.exif_transpose(image).convert("RGBA")
+            upright = ImageOps.exif_transpose(image)
+            if not upright.has_transparency_data:
+                return upright.convert("RGB")
+            rgba = upright.convert("RGBA")
     except PictureError:
         raise
     except Image.DecompressionBombError as error:
@@ -143,13 +146,7 @@ class _Contents:
         max_pixels: int,
     ) -> None:
         self.fingerprint = encoder.fingerprint
-        self._encoder: Any = encoder  # whose `dimension` the protocol leaves out
-        self._contents, self._max_pixels = contents, max_pixels
-
-    @property
-    def dimension(self) -> int:
-        """D, the width of a vector."""
-        return int(self._encoder.dimension)
+        self._encoder, self._contents, self._max_pixels = encoder, contents, max_pixels
 
     def encode(self, texts: Sequence[str]) -> Matrix:
         """Keys to vectors, float32 [len(texts), D]."""

@@ -20,7 +20,7 @@ from recbole_llm.core.run_settings import RunSettings
 from recbole_llm.features.attach import item_embeddings
 from recbole_llm.features.reduce import expected_rows, pca, whitened
 from recbole_llm.features.table import Matrix
-from recbole_llm.layers.embedding import FrozenEmbedding, append_rows
+from recbole_llm.layers.embedding import FrozenEmbedding
 
 _SEQUENTIAL_STD = 0.1  # chosen on validation; other models' tables keep their own
 # FPMC's item tables, the only ones in RecBole without "item" in their names.
@@ -122,7 +122,9 @@ def append_items(vectors: FrozenEmbedding, later: Tensor, *tables: nn.Embedding)
     vectors.append(later)
     for table in tables:
         parts = (table.weight, known, vectors.weight[len(known) :])
-        append_rows(table, torch.from_numpy(expected_rows(*(p.cpu().numpy() for p in parts))))
+        rows = torch.from_numpy(expected_rows(*(p.cpu().numpy() for p in parts))).to(table.weight)
+        table.weight = nn.Parameter(torch.cat([table.weight, rows]), table.weight.requires_grad)
+        table.num_embeddings = len(table.weight)
 
 
 @torch.no_grad()

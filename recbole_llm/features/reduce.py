@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from recbole_llm.features.table import EmbeddingTable
 from recbole_llm.layers.embedding import FrozenEmbedding
@@ -35,6 +35,14 @@ class Components(NamedTuple):
     def spread(self, width: int | None = None) -> float:
         """Standard deviation of the vectors' coordinates, on the first `width` axes or all."""
         return float(self.coordinates[self.real, :width].std(ddof=1))
+
+    @torch.no_grad()
+    def project(self, layer: nn.Linear, scale: float) -> None:
+        """Make a layer's first outputs scale * (row - mean) axes; those beyond stay."""
+        axes = torch.from_numpy(self.axes[:, : layer.out_features]).float()
+        width = axes.shape[1]
+        layer.weight[:width] = scale * axes.t()
+        layer.bias[:width] = -scale * (torch.from_numpy(self.mean).float() @ axes)
 
 
 def has_vector(matrix: Rows) -> npt.NDArray[np.bool_]:

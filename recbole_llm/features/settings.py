@@ -147,16 +147,6 @@ class EncoderSettings(Settings):
     """ray: address of the cluster, host:port; None: the environment's RAY_ADDRESS, else a Ray of
     this machine, which ends with the command."""
 
-    @field_validator("encoder_max_length", mode="before")
-    @classmethod
-    def _some_text_is_left(cls, value: object) -> object:
-        if isinstance(value, int) and not isinstance(value, bool) and value < 3:
-            raise ValueError(
-                f"encoder_max_length: {value} tokens leave nothing of a text between the two that "
-                f"many models put around it, so that all vectors would be equal; set at least 3"
-            )
-        return value
-
     @field_validator("encoder_executor")
     @classmethod
     def _ray_is_there(cls, value: str) -> str:

@@ -74,8 +74,11 @@ class Store:
     def _insert(self, keys: Sequence[bytes], contents: Sequence[bytes]) -> None:
         """Store a batch at once, or nothing of it; keys that are there stay."""
         rows = [(k, zlib.crc32(c), c) for k, c in zip(keys, contents, strict=True)]
-        with self._guarded(), self._transaction():
-            self._connection.executemany(f"INSERT OR IGNORE INTO {self.table} VALUES (?,?,?)", rows)
+        insert = f"INSERT OR IGNORE INTO {self.table} VALUES (?,?,?)"
+        with self._guarded():
+            self._patiently(lambda: self._connection.execute("BEGIN IMMEDIATE"))
+            with self._connection:  # commits, or rolls back
+                self._connection.executemany(insert, rows)
 
     def _contents(self, keys: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
         """(key, content) of the keys that are there, in any order."""
@@ -141,17 +144,6 @@ class Store:
         ).fetchone()
         if foreign is not None or columns != ["key", "crc", self.column]:
             raise self._damaged("its tables are not this package's")
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._patiently(lambda: self._connection.execute("BEGIN IMMEDIATE"))
-        try:
-            yield
-            self._patiently(lambda: self._connection.execute("COMMIT"))
-        except BaseException:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            raise
 
     def _patiently(self, action: Callable[[], object]) -> None:
         """Do it once no other process holds the lock; say so where that takes a while."""

@@ -1,4 +1,4 @@
-"""Files of named vectors: what can be read, and what is written.
+"""Files of named vectors.
 
 =================  ================================================================
 ``.npy``           float [n, D]; names in ``<same name>.tokens``, one per line
@@ -27,17 +27,17 @@ from recbole_llm.features.atomic import AtomicFile
 from recbole_llm.features.table import EmbeddingTable, TableError
 
 Named = tuple[Any, Iterable[Any]]  # vectors [n, D], tokens
-Separators = tuple[str, str]
+Form = tuple[str, str, str]  # of atomic files: separators of fields and sequences, encoding
 
 
 def read_table(
-    path: Path, separators: Separators = ("\t", " "), dimensions: int | None = None
+    path: Path, form: Form = ("\t", " ", "utf-8"), dimensions: int | None = None
 ) -> EmbeddingTable:
     """The table in a file; its fingerprint covers the file's bytes.
 
     Args:
         path: see the module.
-        separators: of fields and of sequences in atomic files.
+        form: of atomic files.
         dimensions: width that the vectors must have, if any.
 
     Raises:
@@ -46,7 +46,7 @@ def read_table(
     reader = _READERS.get(path.suffix)
     try:
         if reader is None:
-            vectors, tokens = _read_atomic(path, separators)
+            vectors, tokens = _read_atomic(path, form)
         else:
             vectors, tokens = reader(path)
         table = EmbeddingTable.build(vectors, tokens, _fingerprint(path))
@@ -66,26 +66,6 @@ def read_table(
             f"'{path}' has vectors of width {table.dimension}, encoder_dimensions is {dimensions}"
         )
     return table
-
-
-def write_table(table: EmbeddingTable, path: Path) -> None:
-    """Write a table; the suffix, ``.npz``, ``.npy`` or ``.safetensors``, names the format.
-
-    Raises:
-        ValueError: another suffix.
-    """
-    if path.suffix == ".npz":
-        np.savez(path, vectors=table.matrix, tokens=np.array(list(table.tokens), np.str_))
-    elif path.suffix == ".npy":
-        np.save(path, table.matrix)
-        path.with_suffix(".tokens").write_text("\n".join(table.tokens) + "\n", encoding="utf-8")
-    elif path.suffix == ".safetensors":
-        from safetensors.numpy import save_file
-
-        matrix = np.ascontiguousarray(table.matrix)
-        save_file({"vectors": matrix}, path, {"tokens": json.dumps(list(table.tokens))})
-    else:
-        raise ValueError(f"'{path}': tables are written to .npz, .npy or .safetensors")
 
 
 def _fingerprint(path: Path) -> str:
@@ -171,15 +151,15 @@ def _read_pt(path: Path) -> Named:
     return _rectangle(list(content), rows)
 
 
-def _read_atomic(path: Path, separators: Separators) -> Named:
-    file = AtomicFile.read(path, *separators)
+def _read_atomic(path: Path, form: Form) -> Named:
+    file = AtomicFile.read(path, *form)
     key = next((f for f, kind in file.types.items() if kind == "token"), None)
     value = next((f for f, kind in file.types.items() if kind == "float_seq"), None)
     if key is None or value is None:
         raise TableError(
             f"its fields are {file.described()}; one :token and one :float_seq are needed"
         )
-    rows = [[float(x) for x in row[value].split(separators[1]) if x] for row in file.rows]
+    rows = [[float(x) for x in row[value].split(form[1]) if x] for row in file.rows]
     return _rectangle([row[key] for row in file.rows], rows)
 
 

@@ -9,15 +9,15 @@ from typing import Any
 import jinja2
 import jinja2.meta
 from jinja2 import nodes
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import missing
 
 from recbole_llm.core.errors import did_you_mean, one_line
 from recbole_llm.core.registry import PROPERTIES
-from recbole_llm.features.sandbox import MAX_WORK, BoundedSandbox, LimitError
 
 _FOLDER = PROPERTIES / "prompt"
 _SUFFIX = ".jinja"
-_MAX_SOURCE = 20_000  # characters of a template
+_OPTIONAL = ((nodes.Test, ("defined", "undefined")), (nodes.Filter, ("default", "d")))
 
 
 class PromptError(ValueError):
@@ -38,8 +38,12 @@ class _Strict(jinja2.StrictUndefined):
         return str(self._undefined_name)
 
 
+_ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=_Strict)
+
+
 class Template:
-    """A jinja2 template in a sandbox, whose renderings end within a budget (``sandbox``).
+    """A jinja2 template in jinja2's sandbox; of a checkpoint only plain ones come here
+    (`recbole_llm.core.stored`).
 
     Args:
         source: its text.
@@ -47,18 +51,14 @@ class Template:
         key: config key that chooses it, for messages.
 
     Raises:
-        PromptError: the text is not valid jinja2, or longer than 20,000 characters.
+        PromptError: the text is not valid jinja2.
     """
 
     def __init__(self, source: str, origin: str, key: str) -> None:
         self.origin, self.key = origin, key
-        self._environment = BoundedSandbox(_Strict)
         try:
-            if len(source) > _MAX_SOURCE:
-                raise LimitError(f"it has more than {_MAX_SOURCE:,} characters")
-            self._tree = self._environment.parse(source)
-            tree = self._environment.bounded(self._environment.parse(source))
-            self._template = self._environment.from_string(tree)
+            self._tree = _ENVIRONMENT.parse(source)
+            self._template = _ENVIRONMENT.from_string(source)
         except Exception as error:  # jinja2's, and whatever deep nesting makes Python raise
             open_end = "end of template" in str(error)
             way_out = "; close each {{ by }} and each {% by %}" if open_end else ""
@@ -71,9 +71,9 @@ class Template:
         names = jinja2.meta.find_undeclared_variables(self._tree)
         optional = {
             node.node.name
-            for kind, name in ((nodes.Test, "defined"), (nodes.Filter, "default"))
+            for kind, names_ in _OPTIONAL
             for node in self._tree.find_all(kind)
-            if node.name == name and isinstance(node.node, nodes.Name)
+            if node.name in names_ and isinstance(node.node, nodes.Name)
         }
         return names - optional
 
@@ -90,9 +90,8 @@ class Template:
         """The text, without white space around it.
 
         Raises:
-            PromptError: an unknown field, too much work, or any other failure of the template.
+            PromptError: an unknown field, or any other failure of the template.
         """
-        self._environment.budget = MAX_WORK
         try:
             return self._template.render(values).strip()
         except _UnknownField as error:

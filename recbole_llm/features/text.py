@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from logging import getLogger
+from typing import NamedTuple
 
 import numpy as np
 from recbole.config import Config
@@ -14,7 +15,7 @@ from recbole.data.dataset import Dataset
 from recbole_llm.core.digest import digest, short_digests, texts_digest
 from recbole_llm.core.errors import first_names
 from recbole_llm.features.actors import encode_of
-from recbole_llm.features.align import Coverage, align
+from recbole_llm.features.align import align
 from recbole_llm.features.encoders.base import Encoder, HiddenStates, TableSource, create_encoder
 from recbole_llm.features.images import items_read
 from recbole_llm.features.lengths import TokenLimit, report_cut
@@ -26,19 +27,11 @@ from recbole_llm.features.table import EmbeddingTable, TableError
 from recbole_llm.features.vectors import EmbeddingStore
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """The vectors of a data set's items or users, and how they came about.
+class Encoded(NamedTuple):
+    """The vectors of a data set's items or users, and how they came about."""
 
-    Args:
-        table: aligned to RecBole's ids.
-        coverage: tokens with and without a vector.
-        encoding: counts of texts; None for precomputed vectors.
-    """
-
-    table: EmbeddingTable
-    coverage: Coverage
-    encoding: EncodeReport | None
+    table: EmbeddingTable  # aligned to RecBole's ids
+    encoding: EncodeReport | None  # None for precomputed vectors
 
 
 @dataclass(frozen=True)
@@ -55,36 +48,20 @@ class _Kind:
         return [str(token) for token in dataset.field2id_token[field]]
 
 
-def item_text(config: Config, dataset: Dataset) -> EmbeddingTable:
-    """Build the feature ``item_text``: the vectors of the items' texts."""
-    return encode_items(config, dataset, "item_text").table
-
-
-def item_image(config: Config, dataset: Dataset) -> EmbeddingTable:
-    """Build the feature ``item_image``: the vectors of the items' pictures."""
-    return encode_items(config, dataset, "item_image").table
-
-
-def item_multimodal(config: Config, dataset: Dataset) -> EmbeddingTable:
-    """Build the feature ``item_multimodal``: of texts and pictures together."""
-    return encode_items(config, dataset, "item_multimodal").table
-
-
 def user_text(config: Config, dataset: Dataset) -> EmbeddingTable:
     """Build the feature ``user_text``: of users' texts, from the training split alone."""
     kind = _Kind("user_text", "user", "missing_user_embedding")
-    return _encoded(config, dataset, kind, create_encoder(config)).table
+    return _encoded(config, dataset, kind).table
 
 
 def item_states(config: Config, dataset: Dataset) -> EmbeddingTable:
     """Build the feature ``item_states``: a decoder's hidden states over the items' texts."""
-    encoder = create_encoder(config)
-    if not isinstance(encoder, (HiddenStates, TableSource)):
+    if not isinstance(create_encoder(config), (HiddenStates, TableSource)):
         raise ValueError(  # noqa: TRY004
             f"encoder: '{EncoderSettings.of(config).encoder}' has no hidden states, which "
             f"'item_states' are; set encoder: causal_lm, and encoder_layer"
         )
-    return _encoded(config, dataset, _Kind("item_text"), encoder).table
+    return encode_items(config, dataset, "item_text").table
 
 
 def encode_items(config: Config, dataset: Dataset, feature: str | None = None) -> Encoded:
@@ -95,14 +72,22 @@ def encode_items(config: Config, dataset: Dataset, feature: str | None = None) -
         dataset: the data set.
         feature: which of them; None: that of `item_feature`.
     """
-    kind = _Kind(feature or ItemSettings.of(config).item_feature)
-    return _encoded(config, dataset, kind, create_encoder(config))
+    return _encoded(config, dataset, _Kind(feature or ItemSettings.of(config).item_feature))
 
 
-def _encoded(
-    config: Config, dataset: Dataset, kind: _Kind, encoder: Encoder | TableSource
-) -> Encoded:
+def _builder(feature: str) -> Callable[[Config, Dataset], EmbeddingTable]:
+    return lambda config, dataset: encode_items(config, dataset, feature).table
+
+
+# Build the features of these names.
+item_text, item_image, item_multimodal = map(
+    _builder, ("item_text", "item_image", "item_multimodal")
+)
+
+
+def _encoded(config: Config, dataset: Dataset, kind: _Kind) -> Encoded:
     # Everything that can fail at once is tried before anything that takes long.
+    encoder = create_encoder(config)
     policy: Policy = getattr(StoreSettings.of(config), kind.policy_key)
     if isinstance(encoder, TableSource):
         table, encoding = encoder.table(kind.name), None
@@ -117,8 +102,8 @@ def _encoded(
             if kind.feature == "item_text":  # users' texts are made to fit
                 report_cut(texts, kind.name, limit)
             table, encoding = _encode(config, kind.name, encoder, store, texts)
-    aligned, coverage = align(table, kind.tokens(dataset), policy, kind.name, kind.policy_key)
-    return Encoded(aligned, coverage, encoding)
+    aligned = align(table, kind.tokens(dataset), policy, kind.name, kind.policy_key)
+    return Encoded(aligned, encoding)
 
 
 def encode_new_items(config: Config, dataset: Dataset, tokens: Sequence[str]) -> EmbeddingTable:

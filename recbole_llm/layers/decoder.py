@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from recbole_llm.core.errors import needing
-from recbole_llm.layers.decoder_settings import Tuning
 
 _POSITIONS = 8192  # of a pass without gradients
 _BLOCKS = ("layers", "h")  # Llama-style and GPT-2-style decoders call them so
@@ -36,7 +35,7 @@ class CausalDecoder(nn.Module):
         model: Any,
         first: int = 0,
         count: int | None = None,
-        tuning: Tuning = "full",
+        tuning: str = "full",
         rank: int = 8,
         checkpointing: bool = False,
     ) -> None:

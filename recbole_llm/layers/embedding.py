@@ -56,10 +56,3 @@ def of_distinct(vectors: Callable[[Tensor], Tensor], ids: Tensor) -> Tensor:
         return vectors(ids)
     distinct, which = torch.unique(ids, return_inverse=True)
     return nn.functional.embedding(which, vectors(distinct))
-
-
-def append_rows(table: nn.Embedding, rows: Tensor) -> None:
-    """Add rows [m, H] to a trainable table, behind those that are there."""
-    weight = torch.cat([table.weight.detach(), rows.to(table.weight)])
-    table.weight = nn.Parameter(weight, table.weight.requires_grad)
-    table.num_embeddings = len(weight)

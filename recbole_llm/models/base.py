@@ -152,14 +152,9 @@ class SequenceTraining(FactorModel):
             raise ValueError(
                 f"loss_type={self.loss_type} needs negatives: set train_neg_sample_args"
             )
-        return SAMPLED_LOSSES[self.loss_type](*self.sampled_scores(rows))
-
-    def sampled_scores(self, rows: TrainingRows) -> tuple[Tensor, Tensor]:
-        """Scores of the targets [T] and of the negatives [T, k]."""
-        assert rows.negatives is not None
-        pos = (rows.states * self.item_vectors(rows.targets)).sum(-1)
+        pos = (rows.states * self.item_vectors(rows.targets)).sum(-1)  # [T]
         neg = torch.einsum("td,tkd->tk", rows.states, self.item_vectors(rows.negatives))
-        return pos, neg
+        return SAMPLED_LOSSES[self.loss_type](pos, neg)
 
     def calculate_loss(self, interaction: Interaction) -> Tensor:
         """Mean loss over the supervised positions of a batch, scalar."""

@@ -158,8 +158,7 @@ class ContextTower(Tower):
     def regularisation(self) -> Tensor | float:
         if not isinstance(self.net, DCN):
             return 0.0
-        penalty: Tensor = self.net.reg_weight * self.net.reg_loss(self.net.cross_layer_w)
-        return penalty
+        return self.net.reg_weight * self.net.reg_loss(self.net.cross_layer_w)
 
     def user_vectors(self, users: Tensor) -> Tensor:
         return self._fields(users, torch.zeros_like(users), self.of_user)

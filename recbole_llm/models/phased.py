@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 from torch import nn
@@ -14,11 +14,12 @@ class PhasedRecommender(SequenceRecommender):
     """A sequential recommender whose ``phase`` says which of its parts are trained and score.
 
     `recbole_llm.trainers.staged.StagedTrainer` trains it. A subclass gives `phases`, sets
-    ``phase`` when it is made, and gives `phase_parameters`.
+    ``phase`` when it is made, and gives `phase_summaries` and `phase_parameters`.
     """
 
     other_parameter_name = ("phase",)  # goes into checkpoints, so that a loaded model scores alike
     phases: ClassVar[tuple[str, ...]]  # in order
+    start_key: ClassVar[str | None] = None  # of a checkpoint whose phase the first one follows
     _phase: str
 
     @property
@@ -36,6 +37,10 @@ class PhasedRecommender(SequenceRecommender):
     def begin_phase(self, name: str) -> None:
         """Enter a phase at its start."""
         self.phase = name
+
+    def phase_summaries(self) -> Mapping[str, str]:
+        """{phase: what it does, one line for the log}, of those that are trained, in order."""
+        raise NotImplementedError
 
     def phase_parameters(self) -> Iterator[nn.Parameter]:
         """Parameters that the present phase trains."""

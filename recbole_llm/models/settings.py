@@ -21,8 +21,8 @@ from recbole_llm.core.settings import (
 Loss = Literal["CE", "BCE", "BPR", "SSM"]
 
 
-class SequentialSettings(Settings):
-    """Training and evaluation of a sequential method."""
+class LossSettings(Settings):
+    """Loss and training rows of a sequential model."""
 
     loss_type: Loss = "CE"
     """CE (over the catalogue), BCE, BPR or SSM (sampled softmax); train_neg_sample_args gives the
@@ -30,6 +30,11 @@ class SequentialSettings(Settings):
     train_level: Literal["prefix", "sequence"] = "sequence"
     """'sequence': a loss at every position of a window; 'prefix': RecBole's rows, one target
     each."""
+
+
+class SequentialSettings(LossSettings):
+    """Training and evaluation of a sequential method."""
+
     train_batch_size: Count = 1024
     """Interactions (supervised targets) in a training step, on average."""
     learning_rate: Positive = 0.001
@@ -104,3 +109,16 @@ class TowerSettings(Settings):
     """AutoInt: dropout of the attention, of the MLP, and a third that RecBole does not use."""
     has_residual: Flag = True
     """AutoInt: whether the attention has a residual connection."""
+
+
+class DecoderSettings(Settings):
+    """A pre-trained decoder, or blocks of one, in a model."""
+
+    tuning: Literal["full", "lora", "frozen"] = "full"
+    """What trains of the decoder: all of its blocks that are used (full), low-rank adapters
+    (lora), or nothing (frozen)."""
+    lora_rank: Count = 8
+    """Rank of the adapters."""
+    gradient_checkpointing: Flag = False
+    """Whether the decoder's activations are computed again for the gradients, which needs less
+    memory and more time."""

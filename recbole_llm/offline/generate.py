@@ -1,6 +1,6 @@
 """Texts that a language model writes, kept in the store: the base of such stages.
 
-A method says what is asked (``prompts``) and who answers (``generator``); batching, resuming,
+A method says what is asked (``prompts``) and who answers (``generators``); batching, resuming,
 cleaning and the artifact are here. Texts are data: bounded, cleaned, never interpreted.
 """
 
@@ -142,12 +142,8 @@ class GenerateStage(Stage):
         """{example: prompt}, of training interactions alone."""
 
     @abstractmethod
-    def generator(self) -> Generator:
-        """Who answers."""
-
     def generators(self) -> Sequence[Generator]:
-        """Whoever writes a candidate for each example; by default one."""
-        return [self.generator()]
+        """Whoever writes a candidate for each example."""
 
     def best(self, prompts: Mapping[str, str], candidates: Sequence[Sequence[str]]) -> list[str]:
         """One text per example, of the generators' candidates [generator][example]."""

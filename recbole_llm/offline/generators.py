@@ -48,8 +48,7 @@ def create_generators(config: Config, count: int = 1) -> list[Generator]:
 def computing_dtype(name: str, device: torch.device) -> torch.dtype:
     """Torch's precision of a name; "auto" is bfloat16 where the device multiplies in it."""
     if name != "auto":
-        found: torch.dtype = getattr(torch, name)
-        return found
+        return getattr(torch, name)
     if device.type == "cuda":
         fast = torch.cuda.is_bf16_supported()
     else:
@@ -157,8 +156,7 @@ class LocalGenerator:
                 max_new_tokens=own.generator_max_new_tokens,
             )[:, batch["input_ids"].shape[1] :]  # fmt: skip
         self.tokens += int((ids != padding).sum())
-        texts: list[str] = model.tokenizer.batch_decode(ids, skip_special_tokens=True)
-        return texts
+        return model.tokenizer.batch_decode(ids, skip_special_tokens=True)
 
 
 class ChatGenerator:

@@ -118,11 +118,15 @@ class TuneStage(Stage):
     def complete(self) -> StageReport:
         """Tune the model unless it is done, and say where the adapter is and what it has learnt."""
         report = super().complete()
-        losses = json.loads((self.path / LOSSES).read_text(encoding="utf-8"))
-        said = "; ".join(
-            f"{task} {float(loss):.3f} -> {float(losses['after'][task]):.3f}"
-            for task, loss in losses["before"].items()
-        )
+        file = self.path / LOSSES
+        try:
+            losses = json.loads(file.read_text(encoding="utf-8"))
+            said = "; ".join(
+                f"{task} {float(loss):.3f} -> {float(losses['after'][task]):.3f}"
+                for task, loss in losses["before"].items()
+            )
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise StageError(f"'{file}' is damaged ({error!r}); delete '{self.path}'") from error
         getLogger("recbole_llm").info(
             f"{self.name}: held-out loss (nats per token of an answer): {said}\n"
             f"{self.name}: its adapter is for --{self.tuned}_adapter={self.path / ADAPTER}",

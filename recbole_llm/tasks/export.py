@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from torch import nn
 from recbole_llm.core.errors import needing, one_line
 from recbole_llm.core.files import (
     OTHER_FOLDER,
-    check_folder,
+    tried_folder,
     write_json,
     write_whole,
     written_whole,
@@ -62,7 +61,7 @@ def export(
     with needing("export"):
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
-    with _folder_tried(folder):  # before the work
+    with tried_folder(folder, OTHER_FOLDER):  # before the work
         source = _loaded(checkpoint, config_file_list, config_dict, argv)
         model: Any = source.scorer.model.to("cpu").eval()
         ordered = isinstance(model, SequenceTraining)
@@ -88,19 +87,6 @@ def export(
         _cleared(folder)
         raise
     return list(_said(folder, source, worst, histories, replaced))
-
-
-@contextmanager
-def _folder_tried(folder: Path) -> Iterator[None]:
-    """Within it the folder is there and can be written; an error leaves no new one behind."""
-    new = not folder.exists()
-    check_folder(folder, OTHER_FOLDER)
-    try:
-        yield
-    except Exception:
-        if new:
-            folder.rmdir()
-        raise
 
 
 def _cleared(folder: Path) -> str | None:

@@ -13,11 +13,10 @@ from recbole_llm.core.errors import first_names
 from recbole_llm.core.lines import counted
 from recbole_llm.core.log import SHOWN
 from recbole_llm.core.tokens import Vocabulary, vocabulary_of
-from recbole_llm.data.catalogue import new_items
 from recbole_llm.data.create import create_dataset
 from recbole_llm.data.disk import DiskDataset
 from recbole_llm.data.settings import EngineSettings
-from recbole_llm.data.vocabulary import VocabularyDataset
+from recbole_llm.data.vocabulary import VocabularyDataset, new_items
 from recbole_llm.features.attach import attached
 from recbole_llm.features.settings import ItemSettings
 from recbole_llm.features.table import EmbeddingTable

@@ -50,8 +50,7 @@ class _UserEncoder(nn.Module):
     def forward(self, items: Tensor) -> Tensor:
         if isinstance(self.model, StandaloneModel):
             return self.model.history_vector(items)
-        states: Tensor = self.model.last_states(items)
-        return states
+        return self.model.last_states(items)
 
 
 def onnx_encoder(model: Any, longest: int) -> bytes:
@@ -97,15 +96,13 @@ def _onnx(encoder: nn.Module, example: Tensor, longest: int) -> bytes:
         file: Any = io.BytesIO()
         axes = {"items": {0: "users", 1: "length"}}
         torch.onnx.export(encoder, (example,), file, dynamo=False, dynamic_axes=axes, **names)
-        traced: bytes = file.getvalue()
-        return traced
+        return file.getvalue()
     users, length = torch.export.Dim("users"), torch.export.Dim("length", max=longest or 2**20)
     shapes = ({0: users, 1: length},)
     exported = torch.export.export(encoder, (example,), dynamic_shapes=shapes)
     program = torch.onnx.export(exported, dynamo=True, verbose=False, **names)
     assert program is not None
-    content: bytes = program.model_proto.SerializeToString()
-    return content
+    return program.model_proto.SerializeToString()
 
 
 def disagreement(folder: Path, model: Any, histories: Sequence[Ids], longest: int) -> float:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from pandas import DataFrame
 
@@ -51,30 +51,25 @@ def write(frames: Iterable[DataFrame], kind: str, file: str | None) -> int:
             return _write_parquet(frames, stream)
         for number, frame in enumerate(frames):
             first = number == 0 if kind == "csv" else rows == 0
-            stream.write(_TEXTS[kind](frame, first).encode("utf-8"))
+            stream.write(_text(frame, kind, first).encode("utf-8"))
             rows += len(frame)
         if kind == "json":
             stream.write(b"\n]\n" if rows else b"[]\n")
     return rows
 
 
-def _csv(frame: DataFrame, first: bool) -> str:
-    text: str = frame.to_csv(index=False, header=first, lineterminator="\n")
-    return text
-
-
-def _lines(frame: DataFrame, first: bool) -> str:
-    text: str = frame.to_json(orient="records", lines=True, force_ascii=False, double_precision=15)
-    return text if not text or text.endswith("\n") else f"{text}\n"
-
-
-def _array(frame: DataFrame, first: bool) -> str:
-    rows: list[dict[str, Any]] = frame.to_dict("records")
-    text = ",\n ".join(json.dumps(row, ensure_ascii=False) for row in rows)
-    return (("[\n " if first else ",\n ") + text) if text else ""
-
-
-_TEXTS: dict[str, Callable[[DataFrame, bool], str]] = {"csv": _csv, "jsonl": _lines, "json": _array}
+def _text(frame: DataFrame, kind: str, first: bool) -> str:
+    text: str
+    if kind == "csv":
+        text = frame.to_csv(index=False, header=first, lineterminator="\n")
+        return text
+    if frame.empty:
+        return ""
+    if kind == "jsonl":
+        text = frame.to_json(orient="records", lines=True, force_ascii=False, double_precision=15)
+        return text
+    rows = (json.dumps(row, ensure_ascii=False) for row in frame.to_dict("records"))
+    return ("[\n " if first else ",\n ") + ",\n ".join(rows)
 
 
 def _write_parquet(frames: Iterable[DataFrame], stream: IO[bytes]) -> int:

@@ -41,17 +41,11 @@ def prepare(
     """
     config = Config(model, dataset, config_file_list, config_dict, argv)
     start(config)
-    if stage is not None:
-        return [_stage(config, stage)]
-    reports: list[StageReport] = []
-    prepare_data(config, reports.append)
-    return reports
-
-
-def _stage(config: Config, name: str) -> StageReport:
-    spec = get_registry().stage(name)
-    dataset = create_dataset(config)
+    if stage is None:
+        reports: list[StageReport] = []
+        prepare_data(config, reports.append)
+        return reports
+    spec, data = get_registry().stage(stage), create_dataset(config)
     if spec.when == "split":
-        dataset = data_preparation(config, dataset)[0]._dataset
-    report: StageReport = resolve(spec.stage, f"stage '{name}'")(config, dataset).complete()
-    return report
+        data = data_preparation(config, data)[0]._dataset
+    return [resolve(spec.stage, f"stage '{stage}'")(config, data).complete()]

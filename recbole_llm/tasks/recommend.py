@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,13 +16,14 @@ import numpy as np
 import torch
 from pandas import DataFrame
 from recbole.utils import ModelType
+from torch import Tensor
 
 from recbole_llm.core.tokens import vocabulary_of
 from recbole_llm.data.create import create_dataset
 from recbole_llm.data.disk import DiskDataset
 from recbole_llm.data.ranking_step import user_bytes
 from recbole_llm.data.settings import EngineSettings
-from recbole_llm.features.encoders.base import TableSource, create_encoder
+from recbole_llm.features.encoders.base import Encoder, TableSource, create_encoder
 from recbole_llm.features.prompts import item_rows, item_titles
 from recbole_llm.features.templates import PromptError
 from recbole_llm.models.base import TextItemModel, TextUserModel
@@ -149,36 +151,50 @@ class Recommender(Ranker):
                 f"users: {', '.join(map(str, self.user_tokens[ids[empty]][:_LISTED]))} have no "
                 f"interactions, from which {self.name} recommends"
             )
-        known: Ids = ids[~empty]
-        return known
+        return ids[~empty]
 
     def wanted(self, *args: Any, **kwargs: Any) -> Wanted:
-        """For whom; the query is one that the model can take."""
+        """For whom; the query is one that the model can take, with its weight."""
         wanted = super().wanted(*args, **kwargs)
-        if wanted.query is not None:
-            query_weight(self.config, *wanted.query)
-            self.scorer.require_query()
-        return wanted
+        if wanted.query is None:
+            return wanted
+        query = wanted.query[0], query_weight(self.config, *wanted.query)
+        if not isinstance(self.scorer, TextUserScorer):
+            raise ValueError(
+                f"query: {self.name} has no text of the user that a query could move; AlphaRec has"
+            )
+        return replace(wanted, query=query)
 
     def batches(self, wanted: Wanted) -> Iterator[Batch]:
         """Scores of users, as many at a time as ``eval_memory_mib`` holds."""
-        query = None
-        if wanted.query is not None:
-            vector = torch.from_numpy(_encode(self.config, wanted.query[0]))
-            query = vector, query_weight(self.config, *wanted.query)
+        scorer: Any = self.scorer
+        query = None if wanted.query is None else (self.encode(wanted.query[0]), wanted.query[1])
         if wanted.known is None:
             for name, own in (wanted.new or {NEW_USER: np.zeros(0, np.int64)}).items():
-                scores = self.scorer.query([own], *query) if query else self.scorer.new(own)
+                scores = scorer.query([own], *query) if query else scorer.new(own)
                 yield [name], [own], scores.detach().cpu().numpy()
             return
         budget = EngineSettings.of(self.config).ranking_bytes
         step = max(1, budget // user_bytes(self.config, self.dataset))
         for start in range(0, len(wanted.known), step):
             batch = wanted.known[start : start + step]
-            owns = [self.scorer.histories[user].numpy() for user in batch]
-            scores = self.scorer.query(owns, *query) if query else self.scorer.known(batch)
+            owns = [scorer.histories[user].numpy() for user in batch]
+            scores = scorer.query(owns, *query) if query else scorer.known(batch)
             names = [str(name) for name in self.user_tokens[batch]]
             yield names, owns, scores.detach().cpu().numpy()
+
+    def encode(self, query: str) -> Tensor:
+        """A query's vector, from the encoder of the item texts, float32 [D]."""
+        if isinstance(self._encoder, TableSource):
+            raise ValueError(  # noqa: TRY004
+                f"query: encoder: {self.config['encoder']} reads ready-made vectors, so it cannot "
+                f"encode it"
+            )
+        return torch.from_numpy(np.asarray(self._encoder.encode([query]), np.float32)[0])
+
+    @cached_property
+    def _encoder(self) -> Encoder | TableSource:
+        return create_encoder(self.config)
 
     @cached_property
     def titles(self) -> Mapping[str, str]:
@@ -232,13 +248,3 @@ def query_weight(config: Config, query: str, weight: float | None) -> float:
     if not 0.0 <= value <= 1.0:
         raise ValueError(f"query_weight: expected a number from 0 to 1, got {value}")
     return value
-
-
-def _encode(config: Config, query: str) -> Any:
-    """The query's vector, from the encoder of the item texts, float32 [D]."""
-    encoder = create_encoder(config)
-    if isinstance(encoder, TableSource):
-        raise ValueError(  # noqa: TRY004
-            f"query: encoder: {config['encoder']} reads ready-made vectors, so it cannot encode it"
-        )
-    return np.asarray(encoder.encode([query]), np.float32)[0]

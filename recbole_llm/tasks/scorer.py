@@ -47,8 +47,7 @@ class Scorer:
 
     def ordered_history(self, user: int) -> IntArray:
         """Items of a user, in order of time where the model reads it."""
-        items: IntArray = self.histories[user].numpy()
-        return items
+        return self.histories[user].numpy()
 
     def known(self, users: IntArray) -> Tensor:
         """Scores of users by internal id, [B, n]."""
@@ -60,17 +59,6 @@ class Scorer:
         raise ValueError(
             f"items: {self.config['model']} learns about each user in training and cannot score a "
             f"new one; sequential models and AlphaRec can"
-        )
-
-    def query(self, histories: Sequence[IntArray], query: Tensor, weight: float) -> Tensor:
-        """Scores of users with these items who also ask for something, [B, n]."""
-        raise NotImplementedError
-
-    def require_query(self) -> None:
-        """Raise ValueError unless the model can take a query."""
-        raise ValueError(
-            f"query: {self.config['model']} has no text of the user that a query could move; "
-            f"AlphaRec has"
         )
 
     @torch.no_grad()
@@ -119,10 +107,8 @@ class TextUserScorer(Scorer):
         return self.model.score_users(self._ids([items]))
 
     def query(self, histories: Sequence[IntArray], query: Tensor, weight: float) -> Tensor:
+        """Scores of users with these items who also ask for something, [B, n]."""
         return self.model.score_users(self._ids(histories), query.to(self.device), weight)
-
-    def require_query(self) -> None:
-        pass
 
     def _ids(self, histories: Sequence[IntArray]) -> list[Tensor]:
         return [torch.from_numpy(items).to(self.device) for items in histories]

@@ -61,8 +61,7 @@ class SequentialScorer(Scorer):
 
     def ordered_history(self, user: int) -> IntArray:
         own = self.frame[self.dataset.iid_field].iloc[self.starts[user] : self.ends[user]]
-        items: IntArray = own.to_numpy().astype(np.int64)
-        return items
+        return own.to_numpy().astype(np.int64)
 
     def known(self, users: IntArray) -> Tensor:
         starts = np.maximum(self.starts[users], self.ends[users] - self.length)
@@ -74,8 +73,7 @@ class SequentialScorer(Scorer):
 
     def events(self, rows: IntArray) -> Interaction:
         """Some of the interactions, in order of user and time, by position."""
-        found: Interaction = self.source._dataframe_to_interaction(self.frame.iloc[rows])
-        return found
+        return self.source._dataframe_to_interaction(self.frame.iloc[rows])
 
     def new(self, items: IntArray) -> Tensor:
         items = items[-self.length :]
@@ -159,8 +157,7 @@ class DiskScorer(SequentialScorer):
         return users[:size].numpy(), items[:size].numpy()
 
     def ordered_history(self, user: int) -> IntArray:
-        own: IntArray = self.histories.ordered(user).numpy()
-        return own
+        return self.histories.ordered(user).numpy()
 
     def events(self, rows: IntArray) -> Interaction:
         places = torch.from_numpy(rows)

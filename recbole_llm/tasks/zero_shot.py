@@ -128,8 +128,7 @@ class Task:
     @property
     def items(self) -> Sequence[str]:
         """Their ids."""
-        tokens: Sequence[str] = self.dataset.field2id_token[self.dataset.iid_field][1:]
-        return tokens
+        return self.dataset.field2id_token[self.dataset.iid_field][1:]
 
     def evaluate(self, split: str, model: nn.Module | None = None) -> dict[str, float]:
         """Metrics on ``valid`` or ``test``, of the task's model or another one."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import isfinite, nan
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from recbole.config import Config
@@ -26,14 +26,6 @@ from recbole_llm.evaluation.parts import evaluation_parts
 from recbole_llm.features.changes import feature_state
 from recbole_llm.trainers.progress import Progress
 from recbole_llm.trainers.replicas import align_statistics
-
-
-@runtime_checkable
-class PreparedModel(Protocol):
-    """A model with work of its own between its construction and its training."""
-
-    def before_training(self, train_data: AbstractDataLoader) -> None:
-        """Called once when a training starts, before its first phase and epoch."""
 
 
 class EngineMixin(AbstractTrainer):  # type: ignore[misc]
@@ -71,7 +63,7 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
 
     def _prepare(self, train_data: AbstractDataLoader) -> None:
         self.keep_names(train_data)
-        if isinstance(self.model, PreparedModel):
+        if hasattr(self.model, "before_training"):  # work between construction and training
             self.model.before_training(train_data)
         if self.config["MODEL_TYPE"] != ModelType.TRADITIONAL:  # these count the same rows
             randomness.part_randomness(self.config["seed"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from recbole.model.abstract_recommender import AbstractRecommender
@@ -13,17 +13,6 @@ from recbole.utils import calculate_valid_score
 from torch import Tensor, nn
 
 from recbole_llm.trainers.trainer import Trainer
-
-
-class Task(Protocol):
-    """A data set that can be evaluated."""
-
-    @property
-    def name(self) -> str:
-        """Of the data set."""
-
-    def evaluate(self, split: str) -> dict[str, float]:
-        """Metrics on ``valid`` or ``test``."""
 
 
 class MixedBatch(list[Any]):
@@ -62,7 +51,6 @@ class MixedLoader:
         self.loaders = list(loaders)
         # The trainer looks for the metrics' training data here; each task has its own trainer.
         self.dataset = self._dataset = self.loaders[0]._dataset
-        self.shuffle = False
 
     def __len__(self) -> int:
         return max(len(loader) for loader in self.loaders)
@@ -80,7 +68,7 @@ class MixedTrainer(Trainer):
         """Keep the weights."""
         self.best_state = copy.deepcopy(self.model.state_dict())
 
-    def _validate(self, tasks: Sequence[Task], show_progress: bool = False) -> tuple[float, Any]:
+    def _validate(self, tasks: Sequence[Any], show_progress: bool = False) -> tuple[float, Any]:
         results = {task.name: task.evaluate("valid") for task in tasks}
         scores = [calculate_valid_score(r, self.valid_metric) for r in results.values()]
         return float(np.mean(scores)), results

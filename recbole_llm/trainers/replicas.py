@@ -29,13 +29,13 @@ class ReplicaTrainer(recbole.trainer.Trainer):  # type: ignore[misc]
     (KG's, MKR's, RecVAE's); beside any other trainer either place will do.
     """
 
-    _replicas: Replicas | None = None
+    _replicas: nn.Module | None = None  # the processes' copies of the model, which DDP keeps alike
 
     def fit(self, *args: Any, **kwargs: Any) -> Any:
         """Train; arguments and result as RecBole's."""
         # Models that count (Pop) see all rows in every process.
         if distributed.world_size() > 1 and self.config["MODEL_TYPE"] != ModelType.TRADITIONAL:
-            self._replicas = Replicas(self.model, self.config)
+            self._replicas = _reducing(self.model, self.config["device"])
         try:
             return super().fit(*args, **kwargs)
         finally:
@@ -52,32 +52,19 @@ class ReplicaTrainer(recbole.trainer.Trainer):  # type: ignore[misc]
         return super()._train_epoch(train_data, epoch_idx, loss, show_progress)
 
     def shared(self, loss: Callable[..., Loss]) -> Callable[..., Loss]:
-        """The loss that a loop over batches calls for one of the model's, within `fit`."""
-        return loss if self._replicas is None else self._replicas.shared(loss)
-
-
-class Replicas:
-    """The processes' copies of a model, which DistributedDataParallel keeps the same.
-
-    Args:
-        model: the model, alike in all processes.
-        config: the configuration.
-    """
-
-    def __init__(self, model: nn.Module, config: Config) -> None:
-        self._ddp = _reducing(model, config["device"])
-        self._config = config
-
-    def shared(self, loss: Callable[..., Loss]) -> Callable[[Interaction], Loss]:
-        """A loss of the model whose gradients are those of all processes' rows.
+        """The loss that a loop over batches calls for one of the model's, within `fit`: its
+        gradients are those of all processes' rows.
 
         It counts by the targets it is the mean of, so that the mean over processes is that over
         the rows of the whole batch.
         """
+        replicas = self._replicas
+        if replicas is None:
+            return loss
 
         def calculate(interaction: Interaction) -> Loss:
-            weight = _weight(interaction, self._config)
-            found = self._ddp(loss, interaction)
+            weight = _weight(interaction, self.config)
+            found = replicas(loss, interaction)
             return tuple(x * weight for x in found) if isinstance(found, tuple) else found * weight
 
         return calculate

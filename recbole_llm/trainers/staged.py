@@ -63,27 +63,27 @@ class StagedTrainer(Trainer):
     Args:
         config: RecBole's configuration.
         model: with ``phase``, `begin_phase` and `phase_parameters`, as a `PhasedRecommender`.
-        phases: in order.
-        start_key: of the configuration, for a checkpoint whose phase the first one here follows.
+        phases: in order; None: those of the model's `phase_summaries`.
     """
 
     tensorboard: Any
-    saved_model_file: str
-    best_valid_score: float
 
     def __init__(
         self,
         config: Config,
         model: AbstractRecommender,
-        phases: Sequence[Phase],
-        start_key: str | None = None,
+        phases: Sequence[Phase] | None = None,
     ) -> None:
         super().__init__(config, model)
+        if phases is None:
+            said = model.phase_summaries().items()
+            phases = [Phase.from_config(config, name, summary) for name, summary in said]
         self.phases = list(phases)
         self._first = 0
         self._resumed: dict[str, Any] | None = None
         self._best_state: dict[str, Any] | None = None
         self._writer = self.tensorboard
+        start_key = getattr(model, "start_key", None)
         if start_key is not None and config[start_key] is not None:
             self.start_after(config[start_key])
             # Checkpoints from here on are past that start, and load without its file.

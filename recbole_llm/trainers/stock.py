@@ -126,21 +126,6 @@ class LightGBMTrainer(DecisionTreeTrainer, recbole_trainers.LightGBMTrainer):  #
     """LightGBM's."""
 
 
-_BY_RECBOLES: dict[type, type[EngineMixin]] = {
-    recbole_trainers.Trainer: Trainer,
-    recbole_trainers.KGTrainer: KGTrainer,
-    recbole_trainers.KGATTrainer: KGATTrainer,
-    recbole_trainers.MKRTrainer: MKRTrainer,
-    recbole_trainers.TraditionalTrainer: TraditionalTrainer,
-    recbole_trainers.RecVAETrainer: RecVAETrainer,
-    recbole_trainers.NCLTrainer: NCLTrainer,
-    recbole_trainers.S3RecTrainer: S3RecTrainer,
-    recbole_trainers.RaCTTrainer: RaCTTrainer,
-    recbole_trainers.XGBoostTrainer: XGBoostTrainer,
-    recbole_trainers.LightGBMTrainer: LightGBMTrainer,
-}
-
-
 def get_trainer(name: str) -> type[EngineMixin]:
     """The trainer class of a registered or stock model, with which ``run`` trains it too.
 
@@ -148,8 +133,8 @@ def get_trainer(name: str) -> type[EngineMixin]:
         ValueError: unknown model, or a plugin's trainer that is RecBole's and not one of these.
     """
     model, own = get_model(name), find_model(name).trainer
-    if own is None:
-        return _BY_RECBOLES[get_recbole_trainer(model.type, name)]
+    if own is None:  # RecBole's choice, as the class of its name here
+        own = globals()[get_recbole_trainer(model.type, name).__name__]
     trainer: type[EngineMixin] = resolve(own)
     if not issubclass(trainer, EngineMixin):
         raise ValueError(

@@ -61,7 +61,7 @@ def evaluate(variant: str, arguments: Any) -> dict[str, Any]:
     if not stock:
         configure_runtime(config)
     init_seed(1, True)
-    dataset = create_dataset(config, _recbole_class(config) if stock else None)
+    dataset = _recbole_class(config)(config) if stock else create_dataset(config)
     start = time.perf_counter()
     train, valid, _ = (recbole_preparation if stock else data_preparation)(config, dataset)
     prepare = time.perf_counter() - start

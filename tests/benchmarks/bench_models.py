@@ -31,7 +31,7 @@ PARTS = {
     "LLMESR: states of similar users": "recbole_llm.models.llmesr.model:LLMESR._teachers",
     "LLMESR: user states": "recbole_llm.models.llmesr.model:LLMESR.user_states",
     "LLMESR: item vectors": "recbole_llm.models.llmesr.model:LLMESR.item_vectors",
-    "AlphaRec: negatives": "recbole_llm.models.alpharec.sampling:PairSampler.negatives",
+    "AlphaRec: negatives": "recbole_llm.models.alpharec.graph:InteractionGraph.negatives",
     "AlphaRec: sparse products": "recbole_llm.models.alpharec.graph:weighted_sums",
     "AlphaRec: map": "recbole_llm.models.alpharec.text_map:MLPMap.on_graph",
     "AlphaRec: scores": "recbole_llm.models.alpharec.model:pair_scores",

@@ -99,10 +99,8 @@ def mean(genres: dict[str, list[str]], answer: Any) -> float:
 
 def raw(source: Any, table: Any, query: str) -> list[str]:
     """The ten items whose texts are nearest to the query."""
-    from recbole_llm.tasks.recommend import _encode
-
     unit = table / np.maximum(np.linalg.norm(table, axis=1, keepdims=True), 1e-9)
-    best = np.argsort(-(unit @ _encode(source.config, query)))[:10]
+    best = np.argsort(-(unit @ source.encode(query).numpy()))[:10]
     return [str(token) for token in source.item_tokens[best]]
 
 

@@ -163,8 +163,8 @@ class Opinions(GenerateStage):
     def prompts(self) -> Mapping[str, str]:
         return {text: f"What of {text}?" for text in ITEMS}
 
-    def generator(self) -> Slow:
-        return Slow(Path(self.config["embedding_cache_dir"]) / "generator.log")
+    def generators(self) -> list[Slow]:
+        return [Slow(Path(self.config["embedding_cache_dir"]) / "generator.log")]
 
 
 def generating(kills: int, folder: Path) -> Tally:

@@ -20,14 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.numpy import save_file
 
 from recbole_llm.features.generated_texts import TextStore
 from recbole_llm.features.store import FILE_NAME, StoreError
-from recbole_llm.features.table import EmbeddingTable, TableError
-from recbole_llm.features.table_io import read_table, write_table
+from recbole_llm.features.table import TableError
+from recbole_llm.features.table_io import read_table
 from recbole_llm.features.vectors import EmbeddingStore
 
-TABLE = EmbeddingTable.build(np.ones((2, 3)), ["a", "b"])
 LONGEST = 400  # characters of a line
 RAN = "ran"  # the file that a payload would make
 
@@ -65,8 +65,13 @@ def tensors(header: Any, content: bytes = b"") -> bytes:
 
 def good(suffix: str) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
-        write_table(TABLE, Path(folder, f"x{suffix}"))
-        return Path(folder, f"x{suffix}").read_bytes()
+        path = Path(folder, f"x{suffix}")
+        if suffix == ".npz":
+            np.savez(path, vectors=np.ones((2, 3), np.float32), tokens=np.array(["a", "b"]))
+        else:
+            vectors = {"vectors": np.ones((2, 3), np.float32)}
+            save_file(vectors, path, {"tokens": json.dumps(["a", "b"])})
+        return path.read_bytes()
 
 
 def torch_file(content: Any) -> bytes:

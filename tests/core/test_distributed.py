@@ -11,6 +11,7 @@ import torch
 from recbole_llm.core import distributed, randomness
 from recbole_llm.core.config import Config
 from recbole_llm.data.create import create_dataset
+from recbole_llm.data.loaders import own_rows
 from recbole_llm.data.prepare import data_preparation
 
 Stand = Callable[[int, int], None]
@@ -42,6 +43,13 @@ def test_stretches_are_all_rows_in_order(stand: Stand, count: int) -> None:
         assert count // 3 <= len(own) <= -(-count // 3)
         rows += own
     assert rows == list(range(count))
+
+
+def test_fewer_rows_than_processes_are_refused(stand: Stand) -> None:
+    stand(1, 3)
+    with pytest.raises(ValueError, match="2 rows cannot be evaluated by 3 processes; start fewer"):
+        own_rows(2, 10)
+    assert [part.tolist() for part in own_rows(3, 10)] == [[1]]
 
 
 def test_workers_of_a_loader_draw_other_numbers_in_each_process(stand: Stand) -> None:

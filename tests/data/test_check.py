@@ -197,6 +197,20 @@ def test_numbers_of_sequences(tmp_path: Path) -> None:
         numbers(file, "size", flat, np.array([2, 2, 4, 4]))
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-le", "utf-32"])
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n"])
+def test_types_are_read_off_the_start_of_a_long_file(
+    tmp_path: Path, encoding: str, end: str
+) -> None:
+    """Whose first 64 KiB may end inside a character."""
+    for shift in range(4):
+        rows = ["item_id:token\tname:token", "x" * shift + "\ty", *["🫖\t茶"] * 12_000]
+        file = tmp_path / f"{shift}.item"
+        file.write_bytes(end.join(rows).encode(encoding))
+        types = read_types(file, encoding=encoding)
+        assert types == {"item_id": "token", "name": "token"}
+
+
 def test_a_quoted_value_may_hold_line_ends(tmp_path: Path) -> None:
     file = tmp_path / "x.item"
     rows = ['a\t"two\nlines"', 'b\t"say ""hi"" "', 'c\t5" pipe']

@@ -213,6 +213,10 @@ def test_a_folder_is_kept_until_the_file_changes(
     assert len(made) == 2
     create_dataset(make(ITEM_ID_FIELD="user_id", USER_ID_FIELD="item_id"))
     assert len(made) == 3
+    for name in ("item", "user_lengths"):
+        (file.with_suffix(".sorted") / name).unlink()
+        create_dataset(make(ITEM_ID_FIELD="user_id", USER_ID_FIELD="item_id"))
+    assert len(made) == 5
 
 
 def test_an_error_leaves_what_was_there(make: Make, tmp_path: Path) -> None:

@@ -53,7 +53,12 @@ def test_features_of_the_items_that_a_model_names(tmp_path: Path) -> None:
     config = Config("SASRecF", "tiny", config_dict=named)
     assert config["load_col"]["item"] == ["item_id", "title"]
     assert "title" in create_dataset(config).item_feat
-    without = {**named, "load_col": {"inter": ["user_id", "item_id", "timestamp"]}}
+    events = ["user_id", "item_id", "timestamp"]
+    all_of_items = {**named, "load_col": {"inter": events, "item": "*"}}
+    assert "title" in create_dataset(Config("SASRecF", "tiny", config_dict=all_of_items)).item_feat
+    with pytest.raises(ValueError, match="load_col: expected a dict .*'item': None"):
+        Config("SASRecF", "tiny", config_dict={"load_col": {"inter": events, "item": None}})
+    without = {**named, "load_col": {"inter": events}}
     with pytest.raises(ValueError, match="load_col: leaves out the items' column 'title'"):
         create_dataset(Config("SASRecF", "tiny", config_dict=without))
 

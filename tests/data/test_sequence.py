@@ -187,10 +187,6 @@ class TestView:
         assert_same_rows(want[index], have.batch(index))
         assert_same_rows(want[index], have[index][:].batch(slice(None)))
 
-    def test_one_row(self, pair: tuple[Any, Any]) -> None:
-        want, have = (d.inter_feat[3] for d in pair)
-        assert_same_rows(want, have)
-
     def test_columns(self, pair: tuple[Any, Any]) -> None:
         want, have = (d.inter_feat for d in pair)
         assert "item_id_list" in have
@@ -217,7 +213,6 @@ class TestView:
             inter.update(Interaction({"more": torch.ones(len(inter))}))
             inter.drop("rating_list")
             inter.sort(by="item_id")
-            inter.add_prefix("p_")
         want, have = (d.inter_feat for d in pair)
         assert_same_rows(want[:], have.batch(slice(None)))
         with pytest.raises(ValueError, match="nothing"):

@@ -37,6 +37,7 @@ def evaluation(metrics: list[str] = METRICS, topk: tuple[int, ...] = (1, 3, 5)) 
 class MendedCollector(Collector):  # type: ignore[misc]
     """RecBole's, but for RecBole 1.2.1's ``.cpu()`` on plain numbers."""
 
+    active = False
     get_data_struct = RankingCollector.get_data_struct
 
 

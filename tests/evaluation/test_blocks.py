@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,9 +17,9 @@ from recbole_llm.core.config import Config
 from recbole_llm.core.plugins import get_model
 from recbole_llm.data import ranking_step as sizes
 from recbole_llm.data.dataset import Dataset
-from recbole_llm.data.ranking_step import ENOUGH_ROWS, RankingStep, has_factors, ranking_step
+from recbole_llm.data.ranking_step import ENOUGH_ROWS, has_factors, ranking_step
+from recbole_llm.evaluation import blocks
 from recbole_llm.evaluation.blocks import BlockScores
-from recbole_llm.evaluation.group_metrics import GroupCollector
 from recbole_llm.evaluation.groups import Group
 from recbole_llm.evaluation.ranking import RankingCollector
 from recbole_llm.quick_start import build_model, build_trainer, load_data, start
@@ -51,6 +52,14 @@ def collected(collector: RankingCollector, batches: list[Any]) -> dict[str, Any]
         users = Interaction({"user_id": torch.arange(len(scores))})
         collector.eval_batch_collect(scores, users, *positives)
     return dict(collector.get_data_struct()._data_dict)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_groups() -> Iterator[None]:
+    """So that generated catalogues are read in groups too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(blocks, "GROUP", 8)
+        yield
 
 
 @given(
@@ -92,6 +101,9 @@ def test_scores_that_are_no_numbers_come_last() -> None:
     items = torch.tensor([[0.0], [1.0], [torch.nan], [3.0], [torch.inf], [2.0]])
     scores = BlockScores(torch.ones(1, 1), items, None, 2)
     assert scores.lists(4, torch.arange(1), lambda: torch.arange(6)).tolist() == [[4, 3, 5, 1]]
+    positives = torch.tensor([0]), torch.tensor([3])
+    found = collected(RankingCollector(CONFIG), [(items.T.clone(), positives)])
+    assert found["rec.items"][0, :4].tolist() == [4, 3, 5, 1]  # the same of whole rows
 
 
 def test_groups_of_items_read_the_same_lists() -> None:
@@ -100,7 +112,7 @@ def test_groups_of_items_read_the_same_lists() -> None:
     positives = some_pairs(rng, 20, 50, 0.2)
     found = []
     for scores in (whole(rows, items, None), BlockScores(rows, items, None, 7)):
-        collector = GroupCollector(_with_groups())
+        collector = RankingCollector(_with_groups())
         collector.groups = [Group("even items", True, torch.arange(50) % 2 == 0)]
         collector.data_collect = lambda _: None  # type: ignore[method-assign]
         found.append(collected(collector, [(scores, positives)]))
@@ -142,7 +154,7 @@ def test_models_get_the_same_metrics(model: str, monkeypatch: pytest.MonkeyPatch
 class TestStep:
     """Of the tiny data set's 61 items; a general model's row takes 16 bytes for each."""
 
-    def step(self, model: str, budget: float, **changes: Any) -> RankingStep:
+    def step(self, model: str, budget: float, **changes: Any) -> tuple[int, int | None]:
         write_tiny_dataset("dataset")
         config = Config(model, "tiny", config_dict={"data_path": "dataset", **changes})
         dataset = Dataset(config)

@@ -20,15 +20,10 @@ from recbole.utils import EvaluatorType
 
 from recbole_llm import run_recbole_llm
 from recbole_llm.core import distributed
-from recbole_llm.evaluation.group_metrics import (
-    GroupCollector,
-    GroupEvaluator,
-    row_users,
-    table,
-    without_groups,
-)
+from recbole_llm.evaluation.group_metrics import rows_of, table, without_groups
 from recbole_llm.evaluation.groups import head, make_groups
-from recbole_llm.evaluation.parts import evaluation_parts, rows_of
+from recbole_llm.evaluation.parts import evaluation_parts
+from recbole_llm.evaluation.ranking import row_users
 from recbole_llm.testing import write_tiny_dataset
 
 SECOND = 1 / math.log2(3)  # gain at place 2
@@ -205,8 +200,7 @@ def test_users_of_rows_with_sampled_candidates() -> None:
 
 
 def test_evaluations_do_not_mix() -> None:
-    collector = GroupCollector(config(eval_groups=["items"]))
-    evaluator = GroupEvaluator(config(eval_groups=["items"]))
+    collector, evaluator = evaluation_parts(config(eval_groups=["items"]))
     collector.data_collect(train_data())
     results = []
     for _ in range(2):

@@ -19,8 +19,8 @@ from test_groups import train_data
 
 from recbole_llm import Config, run_recbole_llm
 from recbole_llm.core import distributed
-from recbole_llm.evaluation.group_metrics import without_groups
-from recbole_llm.evaluation.parts import evaluation_parts, rows_of
+from recbole_llm.evaluation.group_metrics import rows_of, without_groups
+from recbole_llm.evaluation.parts import evaluation_parts
 from recbole_llm.evaluation.pointwise import grouped_auc
 from recbole_llm.testing import write_tiny_dataset
 

@@ -15,7 +15,6 @@ from ranking_cases import METRICS, TOPK_METRICS, evaluation, masked, results, tr
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
-from recbole_llm.evaluation.group_metrics import GroupCollector
 from recbole_llm.evaluation.groups import Group
 from recbole_llm.evaluation.positives import FEW
 from recbole_llm.evaluation.ranking import RankingCollector
@@ -140,7 +139,7 @@ def test_hits_are_read_off_the_collected_list(
     rows, items = (torch.from_numpy(a) for a in np.nonzero(positive))
     config = evaluation(["Recall", "ItemCoverage", *(["GAUC"] if full else [])])
     config.update(eval_groups=["items"], eval_head_share=0.2, USER_ID_FIELD="user_id")
-    collector = GroupCollector(config)
+    collector = RankingCollector(config)
     collector.groups = [Group("odd items", True, members)]
     collector._item_keys = torch.arange(n) * 977
     batch = Interaction({"user_id": torch.arange(users)})

@@ -58,11 +58,6 @@ def test_a_file_of_another_form_is_refused(tmp_path: Path, content: str, message
         AtomicFile.read(write(tmp_path, content))
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"atomic file '.*none\.item' does not exist"):
-        AtomicFile.read(tmp_path / "none.item")
-
-
 def test_rows_by_id(tmp_path: Path) -> None:
     file = AtomicFile.read(write(tmp_path, "id:token\tt:token\n1\ta\n2\tb\n1\ta\n"))
     assert file.by("id") == {"1": {"id": "1", "t": "a"}, "2": {"id": "2", "t": "b"}}

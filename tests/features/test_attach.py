@@ -128,7 +128,6 @@ def test_the_report_counts(
         report = attach.encode_dataset(config, make_dataset())
     assert report.encoding is not None
     assert (report.encoding.encoded, report.encoding.cached) == (3, 0)
-    assert report.coverage.uncovered == 0
     assert "item embeddings: 3 texts, 3 unique, 0 cached, 3 encoded in 0." in caplog.text
     assert "item embeddings cover 3 of 3" in caplog.text
     again = attach.encode_dataset(config, make_dataset())
@@ -177,8 +176,8 @@ def test_item_init_reads_item_text_for_any_model(
     assert attach.reads_of(config) == ()
     config["item_init"] = "llm"
     assert attach.reads_of(config) == ("item_text",)
-    read("item_states", "item_text")
-    assert attach.reads_of(config) == ("item_states", "item_text")
+    read("mine", "item_text")
+    assert attach.reads_of(config) == ("mine", "item_text")
 
 
 def test_an_unknown_feature_lists_near_matches(
@@ -217,7 +216,7 @@ def test_a_feature_put_on_a_split_is_not_seen_by_the_others(
     whole = make_dataset()
     attach.item_embeddings(config, whole)
     train = copy.copy(whole)
-    attach.user_embeddings(config, train)
+    attach.features_of(train, config)["user_text"]
     assert list(attach.attached(train)) == ["item_text", "user_text"]
     assert list(attach.attached(whole)) == ["item_text"]
 
@@ -261,15 +260,15 @@ def test_user_embeddings_are_of_training_histories(
     config: PlainConfig, make_dataset: Make, encoder: CountingEncoder
 ) -> None:
     dataset = make_dataset()
-    table = attach.user_embeddings(config, dataset)
+    table = attach.features_of(dataset, config)["user_text"]
     texts = [f"The user's items, oldest first: {t}" for t in ("Toy Story; Heat", "Heat")]
     first, third = HashEncoder(8).encode(texts)
     np.testing.assert_array_equal(table.matrix, [np.zeros(8), first, np.zeros(8), third])
     assert table.tokens == ["[PAD]", "u1", "u2", "u3"]
-    assert attach.user_embeddings(config, dataset) is table
+    assert attach.features_of(dataset, config)["user_text"] is table
     config["missing_user_embedding"] = "error"
     with pytest.raises(TableError, match="1 of 3 users have no text: 'u2'; .*missing_user_embeddi"):
-        attach.user_embeddings(config, dataset)
+        attach.features_of(dataset, config)["user_text"]
 
 
 def test_precomputed_vectors_by_token(
@@ -279,13 +278,13 @@ def test_precomputed_vectors_by_token(
     config.update(encoder="precomputed", embedding_path="small.itememb")
     report = attach.encode_dataset(config, dataset)
     np.testing.assert_array_equal(report.table.matrix, [[0, 0], [5, 6], [1, 2], [3, 4]])
-    assert (report.coverage.extra, report.encoding) == (1, None)
+    assert report.encoding is None
     with pytest.raises(EncoderError, match="has no user vectors: set user_embedding_path"):
-        attach.user_embeddings(config, dataset)
+        attach.features_of(dataset, config)["user_text"]
     (tmp_path / "u.csv").write_text("token,x\nu1,1\nu2,2\nu3,3\n")
     config["user_embedding_path"] = str(tmp_path / "u.csv")
     np.testing.assert_array_equal(
-        attach.user_embeddings(config, dataset).matrix, [[0], [1], [2], [3]]
+        attach.features_of(dataset, config)["user_text"].matrix, [[0], [1], [2], [3]]
     )
 
 

@@ -15,7 +15,7 @@ from recbole_llm.core import plugins
 from recbole_llm.core.config import Config
 from recbole_llm.data.create import create_dataset
 from recbole_llm.data.prepare import data_preparation
-from recbole_llm.features.attach import encode_dataset, item_embeddings, user_embeddings
+from recbole_llm.features.attach import encode_dataset, features_of, item_embeddings
 from recbole_llm.features.prompts import item_texts, user_texts
 
 
@@ -85,7 +85,7 @@ def read_histories(file: Path) -> dict[str, list[int]]:
 def test_users_follow_recboles_ids() -> None:
     config = configure()
     train = data_preparation(config, create_dataset(config))[0]._dataset
-    table = user_embeddings(config, train)
+    table = features_of(train, config)["user_text"]
     assert table.matrix.shape == (train.user_num, 16)
     texts = user_texts(config, train)
     token = str(train.id2token("user_id", 5))
@@ -97,7 +97,7 @@ def test_a_data_set_that_is_not_split_has_no_user_texts() -> None:
     with pytest.raises(
         ValueError, match="dataset 'tiny' is not split yet: pass train_data.dataset"
     ):
-        user_embeddings(config, create_dataset(config))
+        features_of(create_dataset(config), config)["user_text"]
 
 
 class _Texts:

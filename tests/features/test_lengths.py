@@ -75,7 +75,7 @@ def test_a_users_newest_items_stay(
     """Oldest first, the whole text of u1 has 11 words and a token, and the end would be cut."""
     config["user_prompt"] = "Items: {{ titles | join('; ') }}"
     with caplog.at_level(logging.INFO):
-        attach.user_embeddings(config, data(make_dataset))
+        attach.features_of(data(make_dataset), config)["user_text"]
     assert sorted(users.seen) == [
         "Items: Heat; Babe; The Red Story of the Night",
         "Items: Toy Story",
@@ -92,7 +92,7 @@ def test_as_many_items_as_fit(
     """One item stays, though it alone does not fit."""
     users.max_tokens = tokens  # type: ignore[attr-defined]
     config["user_prompt"] = "Items: {{ titles | join('; ') }}"
-    attach.user_embeddings(config, data(make_dataset))
+    attach.features_of(data(make_dataset), config)["user_text"]
     assert f"Items: {'; '.join(TITLES[-kept:])}" in users.seen
 
 

@@ -17,8 +17,7 @@ from recbole_llm.features.settings import EncoderSettings, PromptSettings, Store
 @pytest.mark.parametrize(
     ("cls", "values", "message"),
     [
-        (EncoderSettings, {"encoder_max_length": 1}, "encoder_max_length: 1 tokens leave nothing"),
-        (EncoderSettings, {"encoder_max_length": 2}, "all vectors would be equal; set at least 3"),
+        (EncoderSettings, {"encoder_max_length": 1}, "at least 3 or None, got 1"),
         (EncoderSettings, {"encoder_max_length": "9"}, "expected an integer of at least 3 or None"),
         (EncoderSettings, {"encoder_batch_size": 0}, "encoder_batch_size: expected an integer of"),
         (EncoderSettings, {"encoder_dtype": "fp16"}, "encoder_dtype 'fp16' is unknown.*float16"),

@@ -120,8 +120,8 @@ class Opinions(GenerateStage):
         pairs = [(tokens["user_id"][users[i]], tokens["item_id"][items[i]]) for i in first[:3]]
         return {f"{user}\t{item}": f"Why does {user} like {item}?" for user, item in pairs}
 
-    def generator(self) -> Echo:
-        return ECHO
+    def generators(self) -> list[Echo]:
+        return [ECHO]
 
 
 @pytest.fixture

@@ -92,7 +92,12 @@ def test_held_out_losses_fall_for_every_task(
     losses = json.loads((made.path / "losses.json").read_text())
     assert set(losses["after"]) == {"colours", "stories"}
     assert all(losses["after"][task] < losses["before"][task] - 0.5 for task in losses["before"])
-    assert str(stage(writer, tmp_path, tune_epochs=2).complete()).startswith("tuned: there already")
+    again = stage(writer, tmp_path, tune_epochs=2)
+    assert str(again.complete()).startswith("tuned: there already")
+    for damaged in ("{", "[]", '{"before": {"x": 1}, "after": {}}'):
+        (made.path / "losses.json").write_text(damaged)
+        with pytest.raises(StageError, match="losses.json' is damaged .*; delete '"):
+            again.complete()
 
 
 @pytest.mark.parametrize("change", [{"tune_rank": 2}, {"seed": 2}, {"tune_samples": 9}])

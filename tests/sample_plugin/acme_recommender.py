@@ -32,7 +32,6 @@ class LetterCounts:
     """Encodes a text as its counts of the letters a to z."""
 
     fingerprint = "acme-letters-1"
-    dimension = 26
 
     def __init__(self, config: Any) -> None:
         pass

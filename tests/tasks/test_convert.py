@@ -314,6 +314,7 @@ def test_amazon_reviews_of_both_years() -> None:
         assert texts == [["B1"], ["Tea green"], ["Kado"], ["Food Tea"]]
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.integers(0, 5), max_size=6), max_size=4))
 def test_repeated_rows_are_seen_across_chunks(chunks: list[list[int]]) -> None:
     seen, known = _Seen(), set[int]()

@@ -121,6 +121,12 @@ def test_python_is_told_its_own_names() -> None:
     assert any("need them (time=…)" in line for line in summary.lines())
 
 
+def test_columns_of_one_name_are_refused() -> None:
+    frame = pd.DataFrame([["u", "a", "b"]], columns=["user", "item", "item"])
+    with pytest.raises(ValueError, match="'interactions' has several columns 'item'; rename all"):
+        recbole_llm.from_pandas(frame, "d/s")
+
+
 def test_rows_that_were_not_clicked_are_no_interactions_of_the_next_command() -> None:
     Path("o.csv").write_text("user,item,time,label\nu,a,1,1\nu,b,2,0\nu,c,3,1\n")
     output = said("o.csv", code=0)

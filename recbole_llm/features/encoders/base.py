@@ -30,20 +30,13 @@ class Encoder(Protocol):
     def fingerprint(self) -> str:
         """Changes whenever any vector could change."""
 
-    @property
-    def dimension(self) -> int:
-        """D, the width of a vector."""
-
     def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Float32 [len(texts), D]; a text's vector does not depend on the texts beside it."""
 
 
 @runtime_checkable
 class PictureEncoder(Protocol):
-    """An encoder that also reads pictures, or reads them alone.
-
-    Without `dimension`: asking whether an encoder is one would load its model before Python 3.12.
-    """
+    """An encoder that also reads pictures, or reads them alone."""
 
     reads_text: bool
 
@@ -85,7 +78,7 @@ class HiddenStates(Protocol):
     layer: int
 
 
-_PARTS = ("fingerprint", "dimension", "encode")
+_PARTS = ("fingerprint", "encode")
 
 
 def create_encoder(config: ConfigLike) -> Encoder | TableSource:

@@ -64,15 +64,11 @@ class CausalEncoder:
             *([adapted] if adapted else []),
         )  # fmt: skip
 
-    @property
-    def dimension(self) -> int:
-        """D, the width of the decoder."""
-        return int(self._parts[0].config.hidden_size)  # type: ignore[union-attr, arg-type]
-
     def encode(self, texts: Sequence[str]) -> Matrix:
         """Float32 [len(texts), D]."""
         ids = self._tokenize(texts)
-        out = np.empty((len(texts), self.dimension), np.float32)
+        width = int(self._parts[0].config.hidden_size)  # type: ignore[union-attr, arg-type]
+        out = np.empty((len(texts), width), np.float32)
         with torch.inference_mode():
             lengths = [len(sequence) for sequence in ids]
             for batch in token_batches(lengths, self.settings.encoder_batch_tokens, padded=True):

@@ -126,7 +126,8 @@ class Endpoint:
         url = self.base_url or "OpenAI"
         said, where = str(reason), without_credentials(url)
         for secret in (self.key, *credentials(url)):
-            said = said.replace(secret, "***")
+            if secret != _NO_KEY:
+                said = said.replace(secret, "***")
         return EncoderError(
             f"the endpoint '{where}' failed for model '{self.model}' ({one_line(said)}); "
             f"{self.kept} that arrived before are cached, so run again once it answers"

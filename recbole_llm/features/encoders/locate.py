@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from logging import getLogger
 from pathlib import Path
 
@@ -39,7 +40,13 @@ def hub_folder(name: str, revision: str | None, key: str = "encoder_model") -> P
         from huggingface_hub import snapshot_download
     try:
         folder = Path(snapshot_download(name, revision=revision, local_files_only=True))
-        if any(next(folder.rglob(pattern), None) for pattern in _WEIGHTS):
+        parts = {
+            index.parent / part
+            for index in folder.rglob("*.index.json")
+            for part in json.loads(index.read_text("utf-8")).get("weight_map", {}).values()
+        }
+        weights = any(next(folder.rglob(pattern), None) for pattern in _WEIGHTS)
+        if weights and all(part.is_file() for part in parts):
             return folder  # else an earlier download was cut off, or of the tokenizer alone
     except (OSError, ValueError):
         pass

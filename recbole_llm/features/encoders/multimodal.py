@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from recbole_llm.core.digest import digest
 from recbole_llm.core.settings import ConfigLike
 from recbole_llm.features.encoders.adapters import adapter_digest, with_adapter
 from recbole_llm.features.encoders.base import EncoderError
-from recbole_llm.features.encoders.decoders import Source
+from recbole_llm.features.encoders.decoders import Source, without_special
 from recbole_llm.features.encoders.settings import MultimodalSettings
 from recbole_llm.features.encoders.vision import pooled
 from recbole_llm.features.settings import EncoderSettings
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 PROMPT = "Compress the following sentence and picture into embedding: "  # of Molar's authors
 Texts: TypeAlias = Sequence[str | None]
 Images: TypeAlias = "Sequence[Image | None]"
+Network = Callable[[Texts, Images], Tensor]  # -> vectors, [n, D]
 
 
 def create(config: ConfigLike) -> MultimodalEncoder:
@@ -44,13 +45,6 @@ def create(config: ConfigLike) -> MultimodalEncoder:
         )
     source = Source.of_encoder(config, "multimodal", settings.encoder_model)
     return MultimodalEncoder(source, settings, MultimodalSettings.of(config))
-
-
-class Network(Protocol):
-    """A model of texts and pictures."""
-
-    def __call__(self, texts: Texts, images: Images) -> Tensor:
-        """Vectors, [n, D]."""
 
 
 class MultimodalEncoder:
@@ -81,11 +75,6 @@ class MultimodalEncoder:
         if hasattr(model, "get_text_features"):
             return DualEncoder(model, processor, settings, own.encoder_fusion)
         return ChatEncoder(model, processor, settings, own.encoder_token)
-
-    @cached_property
-    def dimension(self) -> int:
-        """D, the width of a vector."""
-        return int(self.encode(["a"]).shape[1])
 
     def encode(self, texts: Sequence[str]) -> Matrix:
         """Float32 [len(texts), D], of texts alone."""
@@ -127,7 +116,8 @@ class ChatEncoder:
     def _one(self, text: str | None, image: Image | None) -> Tensor:
         settings, tokenizer = self._settings, self._processor.tokenizer
         prefix = PROMPT if settings.encoder_prefix is None else settings.encoder_prefix
-        words = tokenizer(text or "", add_special_tokens=False)["input_ids"]
+        said = without_special(tokenizer, text or "")  # no title stands for a picture
+        words = tokenizer(said, add_special_tokens=False)["input_ids"]
         cut = tokenizer.decode(words[: settings.encoder_max_length or 512])
         content = [{"type": "text", "text": f"{prefix}{cut}{self._token or ''}"}]
         if image is not None:

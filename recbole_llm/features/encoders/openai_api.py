@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -63,11 +62,6 @@ class OpenAIEncoder:
             settings.encoder_dimensions,
             settings.encoder_prefix or "", bool(settings.encoder_normalize),
         )  # fmt: skip
-
-    @cached_property
-    def dimension(self) -> int:
-        """D; unless it was asked for, one request finds it out."""
-        return self.settings.encoder_dimensions or int(self.encode(["width"]).shape[1])
 
     def encode(self, texts: Sequence[str]) -> Matrix:
         """Float32 [len(texts), D]; a row is not finite where the endpoint gave no usable vector.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from recbole_llm.core.settings import ConfigLike
+from recbole_llm.data.files import written
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.encoders.settings import PrecomputedSettings
 from recbole_llm.features.settings import EncoderSettings
@@ -25,8 +26,9 @@ def create(config: ConfigLike) -> Precomputed:
     paths = {kind: _path(config, _KEYS[kind], name) for kind, name in names.items()}
     if not any(paths.values()):
         raise EncoderError("set embedding_path to the file of vectors")
-    separators = config["field_separator"] or "\t", config["seq_separator"] or " "
-    return Precomputed(paths, EncoderSettings.of(config).encoder_dimensions, separators)
+    separator, encoding = written(config)
+    form = separator, config["seq_separator"] or " ", encoding
+    return Precomputed(paths, EncoderSettings.of(config).encoder_dimensions, form)
 
 
 def _path(config: ConfigLike, key: str, name: str | None) -> Path | None:
@@ -45,13 +47,13 @@ class Precomputed:
     Args:
         paths: {``item``: file, ``user``: file}, None where there is none.
         dimensions: the width that is expected, if any.
-        separators: of fields and of sequences, in RecBole's atomic files.
+        form: of RecBole's atomic files: separators of fields and of sequences, encoding.
     """
 
     def __init__(
-        self, paths: dict[str, Path | None], dimensions: int | None, separators: tuple[str, str]
+        self, paths: dict[str, Path | None], dimensions: int | None, form: tuple[str, str, str]
     ) -> None:
-        self._paths, self._dimensions, self._separators = paths, dimensions, separators
+        self._paths, self._dimensions, self._form = paths, dimensions, form
 
     def table(self, kind: str) -> EmbeddingTable:
         """All vectors of ``item`` or ``user``, in the file's order.
@@ -65,4 +67,4 @@ class Precomputed:
             raise EncoderError(
                 f"encoder 'precomputed' has no {kind} vectors: set {_KEYS[kind]} to their file"
             )
-        return read_table(path, self._separators, self._dimensions)
+        return read_table(path, self._form, self._dimensions)

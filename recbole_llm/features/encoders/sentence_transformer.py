@@ -60,6 +60,7 @@ def create_bundled(config: ConfigLike) -> Encoder:
 
 def encoder_of(folder: Path, settings: EncoderSettings) -> Encoder:
     """The encoder of a model folder: our own where it computes that kind of model."""
+    check_modules(folder)
     return SentenceBert.from_folder(folder, settings) or LibraryEncoder(folder, settings)
 
 
@@ -93,15 +94,6 @@ class LibraryEncoder:
             "sentence", files_digest(folder, model_files(folder, _READ)), settings.encoder_prefix,
             settings.encoder_normalize, settings.encoder_max_length, settings.encoder_dtype,
         )  # fmt: skip
-
-    @property
-    def dimension(self) -> int:
-        """D, the width of a vector."""
-        names = ("get_embedding_dimension", "get_sentence_embedding_dimension")  # new, old
-        width = next((getattr(self.model, n)() for n in names if hasattr(self.model, n)), None)
-        if width is None:
-            width = len(self.encode([""])[0])
-        return int(width)
 
     def encode(self, texts: Sequence[str]) -> Matrix:
         """Float32 [len(texts), D]; the library sorts texts by length itself."""

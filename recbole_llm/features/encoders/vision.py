@@ -62,13 +62,6 @@ class VisionEncoder:
     def _model(self) -> Vision:
         return self._load()
 
-    @cached_property
-    def dimension(self) -> int:
-        """D, the width of a vector."""
-        from PIL import Image
-
-        return int(self.encode_contents([None], [Image.new("RGB", (32, 32))]).shape[1])
-
     def encode(self, texts: Sequence[str]) -> Matrix:
         """Refuses."""
         raise EncoderError("this encoder reads pictures, not texts; set item_feature: item_image")

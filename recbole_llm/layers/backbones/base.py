@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from recbole_llm.layers.dropout import Dropout
+from recbole_llm.layers.embedding import of_distinct
 from recbole_llm.layers.packing import last_of
 
 
@@ -20,3 +22,33 @@ class SequenceBackbone(nn.Module):
         [T, H]; to be overridden where they cost less than all of them."""
         states: Tensor = self(emb, mask)
         return states[wanted]
+
+
+class Expert(nn.Module):
+    """Item vectors, and a backbone that reads a history of them.
+
+    Args:
+        items: ids int [*] -> item vectors [*, H].
+        backbone: (vectors [B, L, H], mask [B, L]) -> states [B, L, H], causal.
+        dropout: on the vectors of the history.
+    """
+
+    def __init__(self, items: nn.Module, backbone: SequenceBackbone, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.items, self.backbone, self.dropout = items, backbone, Dropout(dropout)
+
+    def forward(self, item_seq: Tensor, mask: Tensor) -> Tensor:
+        """item_seq int [B, L], mask bool [B, L] -> states [B, L, H]."""
+        return self.backbone(self._vectors(item_seq), mask)
+
+    def at(self, item_seq: Tensor, mask: Tensor, wanted: Tensor) -> Tensor:
+        """States at some slots, row by row: int [B, L], bool [B, L] twice -> [T, H]."""
+        return self.backbone.at(self._vectors(item_seq), mask, wanted)
+
+    def last(self, item_seq: Tensor) -> Tensor:
+        """State after the last real item: int [B, L] -> [B, H]."""
+        return self.backbone.last(self._vectors(item_seq), item_seq != 0)
+
+    def _vectors(self, item_seq: Tensor) -> Tensor:
+        vectors: Tensor = self.dropout(of_distinct(self.items, item_seq))
+        return vectors

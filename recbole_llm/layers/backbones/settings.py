@@ -14,11 +14,9 @@ BACKBONES = get_args(Backbone)
 TRANSFORMERS = ("SASRec", "BERT4Rec")
 
 
-class BackboneSettings(Settings):
-    """The sequence backbone; None leaves a key to the backbone."""
+class TransformerSettings(Settings):
+    """A transformer over histories."""
 
-    backbone: Backbone = "SASRec"
-    """Sequence backbone: SASRec, GRU4Rec, BERT4Rec or Caser; all causal."""
     hidden_size: Count = 64
     """H, size of vectors and states."""
     n_layers: Count = 2
@@ -37,6 +35,19 @@ class BackboneSettings(Settings):
     """Added to the denominator of layer norms."""
     initializer_range: Positive = 0.02
     """Standard deviation of the backbone's initial weights."""
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        if getattr(self, "backbone", "SASRec") in TRANSFORMERS:
+            check_divides("n_heads", self.n_heads, "hidden_size", self.hidden_size)
+        return self
+
+
+class BackboneSettings(TransformerSettings):
+    """The sequence backbone; None leaves a key to the backbone."""
+
+    backbone: Backbone = "SASRec"
+    """Sequence backbone: SASRec, GRU4Rec, BERT4Rec or Caser; all causal."""
     gru_hidden_size: Count | None = None
     """Width of GRU4Rec's layers; None: twice hidden_size."""
     caser_window: Count | None = None
@@ -45,9 +56,3 @@ class BackboneSettings(Settings):
     """Caser's vertical filters; None: 4."""
     nh: Count | None = None
     """Caser's horizontal filters of each height; None: 8."""
-
-    @model_validator(mode="after")
-    def _heads_divide(self) -> Self:
-        if self.backbone in TRANSFORMERS:
-            check_divides("n_heads", self.n_heads, "hidden_size", self.hidden_size)
-        return self

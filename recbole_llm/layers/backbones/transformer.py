@@ -1,4 +1,4 @@
-"""The transformer backbone: SASRec, with RecBole's or the original's block."""
+"""The transformer backbone: SASRec, with RecBole's or the original's block, and BERT4Rec."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recbole_llm.core.errors import check_choice
 from recbole_llm.layers.attention import LastSlots, SelfAttention, attention_mask
 from recbole_llm.layers.backbones.base import SequenceBackbone
 from recbole_llm.layers.dropout import Dropout
@@ -23,7 +22,6 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
     "sigmoid": torch.sigmoid,
 }
-NORM_ORDERS = ("post", "original")
 
 
 class TransformerBlock(nn.Module):
@@ -44,14 +42,12 @@ class TransformerBlock(nn.Module):
         attn_dropout: float,
         activation: str,
         eps: float,
-        norm_order: str,
+        original: bool,
         attention_bias: bool,
     ) -> None:
         super().__init__()
-        check_choice("hidden_act", activation, ACTIVATIONS)
-        check_choice("norm_order", norm_order, NORM_ORDERS)
         self.activation = ACTIVATIONS[activation]
-        self.original = norm_order == "original"
+        self.original = original
         self.attention = SelfAttention(hidden_size, n_heads, attn_dropout, attention_bias)
         self.attention_norm = nn.LayerNorm(hidden_size, eps)
         self.dense_1 = nn.Linear(hidden_size, inner_size)
@@ -93,7 +89,7 @@ class TransformerBlock(nn.Module):
 class TransformerBackbone(SequenceBackbone):
     """Causal transformer over item vectors; the slot index is the position.
 
-    The defaults are RecBole's SASRec. `norm_order="original", input_norm=False` is the SASRec
+    The defaults are RecBole's SASRec. `original=True, input_norm=False` is the SASRec
     authors' (Kang & McAuley 2018), which ends in a layer norm of its own.
 
     Args:
@@ -105,12 +101,14 @@ class TransformerBackbone(SequenceBackbone):
         hidden_act: gelu, relu, swish, tanh or sigmoid.
         layer_norm_eps: of every layer norm.
         initializer_range: standard deviation of the initial weights.
-        norm_order: "post" or "original", see `TransformerBlock`.
+        original: the order of the blocks, see `TransformerBlock`.
         attention_bias: whether the attention's projections have biases.
         position: whether to add a learnt position vector; off when the caller adds its own.
         input_norm: whether to normalise the inputs.
         bidirectional: every position sees the whole row; not for training at every position.
         attend_padding: padding takes part as zero vectors, as in the SASRec authors' code.
+        output_net: whether states go through GELU(W h + b), as in BERT4Rec (Sun et al. 2019, eq.
+            7), with RecBole's layer norm after it.
     """
 
     def __init__(
@@ -126,12 +124,13 @@ class TransformerBackbone(SequenceBackbone):
         hidden_act: str = "gelu",
         layer_norm_eps: float = 1e-12,
         initializer_range: float = 0.02,
-        norm_order: str = "post",
+        original: bool = False,
         attention_bias: bool = True,
         position: bool = True,
         input_norm: bool = True,
         bidirectional: bool = False,
         attend_padding: bool = False,
+        output_net: bool = False,
     ) -> None:
         super().__init__()
         self.max_length = max_length
@@ -149,14 +148,19 @@ class TransformerBackbone(SequenceBackbone):
                 attn_dropout_prob,
                 hidden_act,
                 layer_norm_eps,
-                norm_order,
+                original,
                 attention_bias,
             )
             for _ in range(n_layers)
         )
-        original = norm_order == "original"
         self.last_norm = nn.LayerNorm(hidden_size, layer_norm_eps) if original else None
         initialise(self, initializer_range)
+        self.output_net: nn.Sequential | None = None
+        if output_net:
+            norm = nn.LayerNorm(hidden_size, layer_norm_eps)
+            dense = nn.Linear(hidden_size, hidden_size)
+            self.output_net = nn.Sequential(dense, nn.GELU(), norm)
+            initialise(self.output_net, initializer_range)
 
     def forward(self, emb: Tensor, mask: Tensor) -> Tensor:
         """emb [B, L, H], mask bool [B, L] (True = real) -> [B, L, H]; zeros at padding."""
@@ -200,7 +204,8 @@ class TransformerBackbone(SequenceBackbone):
         return tokens * layout.pack(mask.unsqueeze(2)) if self.attend_padding else tokens
 
     def _normed(self, x: Tensor) -> Tensor:
-        return x if self.last_norm is None else self.last_norm(x)
+        x = x if self.last_norm is None else self.last_norm(x)
+        return x if self.output_net is None else self.output_net(x)
 
     def _inputs(self, tokens: Tensor, layout: Layout) -> Tensor:
         if layout.length > self.max_length:

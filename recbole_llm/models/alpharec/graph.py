@@ -1,4 +1,4 @@
-"""The user-item graph of the training interactions and LightGCN's convolution on it."""
+"""The user-item graph of training interactions, LightGCN's convolution on it, and draws from it."""
 
 from __future__ import annotations
 
@@ -33,6 +33,8 @@ class InteractionGraph(nn.Module):
     mean_by_user: Tensor  # 1 / d_u, [m]
     mean_by_item: Tensor  # 1 / d_u, [m]
     response: Tensor  # what the convolution makes of ones, [N + n]
+    gap_keys: Tensor  # for `negatives`, int [m]
+    active: Tensor  # int [*], users with at least one item
 
     def __init__(
         self, users: np.ndarray, items: np.ndarray, n_users: int, n_items: int, n_layers: int
@@ -62,6 +64,12 @@ class InteractionGraph(nn.Module):
         self._keep("mean_by_item", 1.0 / of_edge)
         self._keep("edge_by_item", 1.0 / np.sqrt(of_edge * np.repeat(item_degrees, item_degrees)))
         self._keep("response", self._convolve(torch.ones(n_users + n_items, 1))[:, 0])
+        self.full = int((user_degrees >= n_items - 1).sum())  # users with every item
+        self._keep("active", user_degrees.nonzero()[0])
+        # How many free items precede each taken one (ids start at 1): sorted within a user.
+        owner = np.repeat(np.arange(n_users), user_degrees)  # [m]
+        rank = np.arange(len(owner)) - by_user.indptr[owner]  # of an item among its user's items
+        self._keep("gap_keys", owner * n_items + by_user.indices - 1 - rank)
 
     def _keep(self, name: str, values: np.ndarray | Tensor) -> None:
         tensor = torch.as_tensor(values)
@@ -103,3 +111,59 @@ class InteractionGraph(nn.Module):
         to_users = weighted_sums(items, self.user_items, self.user_starts, self.edge_by_user)
         to_items = weighted_sums(users, self.item_users, self.item_starts, self.edge_by_item)
         return torch.cat([to_users, to_items])
+
+    def negatives(self, users: Tensor, k: int) -> Tensor:
+        """Items that a user has not, uniform and independent, as RecBole's sampler draws them.
+
+        The r-th free item is found by bisection, without rejection.
+
+        Args:
+            users: int [B].
+            k: draws a user.
+
+        Returns:
+            int [B, k].
+
+        Raises:
+            ValueError: a user has every item, so that no negative is left.
+        """
+        if self.full:
+            raise ValueError(
+                f"{self.full} users have every item in the training data, so no negatives are "
+                f"left for them; filter them out with user_inter_num_interval"
+            )
+        users = users.unsqueeze(1)  # [B, 1]
+        free = self.n_items - 1 - self.user_degrees[users]
+        rank = (torch.rand(len(users), k, device=users.device, dtype=torch.float64) * free).long()
+        before = torch.searchsorted(self.gap_keys, users * self.n_items + rank, right=True)
+        return 1 + rank + before - self.user_starts[users]
+
+    def draw(self, count: int) -> tuple[Tensor, Tensor]:
+        """Users drawn uniformly among those with items, and one of each one's items.
+
+        Returns:
+            users int [count], items int [count].
+        """
+        device = self.user_items.device
+        users = self.active[torch.randint(len(self.active), (count,), device=device)]
+        chosen = (
+            torch.rand(count, device=device, dtype=torch.float64) * self.user_degrees[users]
+        ).long()
+        return users, self.user_items[self.user_starts[users] + chosen]
+
+    def has(self, users: Tensor, items: Tensor) -> Tensor:
+        """Which user has which item: int [B] and int [B] -> bool [B, B], rows are users.
+
+        Reads the users' own items only: the work is that of their number, not of B * B.
+        """
+        columns, column_of = torch.unique(items, return_inverse=True)  # [C], [B]
+        place = self.user_items.new_full((self.n_items,), -1)
+        place[columns] = torch.arange(len(columns), device=items.device)
+        degrees = self.user_degrees[users]
+        rows = torch.repeat_interleave(torch.arange(len(users), device=items.device), degrees)
+        first = torch.cumsum(degrees, 0) - degrees
+        within = torch.arange(len(rows), device=items.device) - first[rows]
+        owned = place[self.user_items[self.user_starts[users][rows] + within]]
+        taken = torch.zeros(len(users), len(columns), dtype=torch.bool, device=items.device)
+        taken[rows[owned >= 0], owned[owned >= 0]] = True
+        return taken[:, column_of]

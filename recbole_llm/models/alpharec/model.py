@@ -23,10 +23,9 @@ from recbole_llm.layers.losses import sampled_softmax
 from recbole_llm.layers.matmul import scores
 from recbole_llm.models.alpharec.graph import InteractionGraph
 from recbole_llm.models.alpharec.query import among_texts, beside_similarity
-from recbole_llm.models.alpharec.sampling import PairSampler
 from recbole_llm.models.alpharec.settings import AlphaRecSettings
 from recbole_llm.models.alpharec.sparse import pair_scores, weighted_sums
-from recbole_llm.models.alpharec.text_map import build_map
+from recbole_llm.models.alpharec.text_map import LinearMap, MLPMap
 
 
 class AlphaRec(FactorModel, GeneralRecommender):  # type: ignore[misc]
@@ -53,12 +52,11 @@ class AlphaRec(FactorModel, GeneralRecommender):  # type: ignore[misc]
         self.n_layers, self.n_neg, self.tau = settings.n_layers, settings.n_neg, settings.tau
         self.loader_negatives = config["train_neg_sample_args"]["sample_num"]
         self.negatives, self.sample_by = settings.negatives, settings.sample_by
-        self.text_map = build_map(
-            settings.text_map,
-            table.matrix,
-            settings.embedding_size,
-            settings.map_hidden_size,
-            settings.text_whitening,
+        size, power = settings.embedding_size, settings.text_whitening
+        self.text_map: LinearMap | MLPMap = (
+            LinearMap(table.matrix, size, power, bias=False)
+            if settings.text_map == "linear"
+            else MLPMap(table.matrix, settings.map_hidden_size, size, power)
         )
         if settings.text_whitening > 0 and self.n_items <= table.dimension:
             getLogger().info(
@@ -79,7 +77,6 @@ class AlphaRec(FactorModel, GeneralRecommender):  # type: ignore[misc]
             users, items: internal ids, int [*].
         """
         graph = InteractionGraph(users, items, self.n_users, self.n_items, self.n_layers)
-        self.sampler = PairSampler(graph).to(self.text.weight.device)
         self.graph = graph.to(self.text.weight.device)
         self._cache = {}
 
@@ -114,17 +111,17 @@ class AlphaRec(FactorModel, GeneralRecommender):  # type: ignore[misc]
             negatives = interaction[self.NEG_ITEM_ID].view(self.loader_negatives, size)
             return users[:size], items[:size], negatives.t()
         if self.sample_by == "user":
-            users, items = self.sampler.pairs(len(users))
+            users, items = self.graph.draw(len(users))
         if self.negatives == "in_batch":
             return users, items, None
-        return users, items, self.sampler.negatives(users, self.n_neg)
+        return users, items, self.graph.negatives(users, self.n_neg)
 
     def _in_batch_loss(
         self, users: Tensor, positives: Tensor, ids: Tensor, items: Tensor
     ) -> Tensor:
         """The other rows' items as negatives, without those that the user has: [B, D] x 2."""
         logits = users @ F.normalize(positives, dim=1).t() / self.tau  # [B, B]
-        taken = self.sampler.has(ids, items)  # [B, B]; True on the diagonal
+        taken = self.graph.has(ids, items)  # [B, B]; True on the diagonal
         own = torch.diagonal(logits)
         return sampled_softmax(own, logits.masked_fill(taken, -torch.inf))
 

@@ -14,61 +14,64 @@ SLOPE = 0.01  # of LeakyReLU, torch's and the authors' default
 _SPREAD = 0.5  # root mean square entry of whitened vectors
 
 
-class Whitening(nn.Module):
-    """x -> (x - center) M, which evens out the directions of a text space (`whitening`).
+class TextLinear(nn.Linear):
+    """A linear layer behind x -> (x - center) M, which evens out a text space (`whitening`).
 
-    Text vectors have a large common part and few strong directions, so gradient descent on W1 is
-    slow along all others. The map behind it can undo M, so that f ranges over the same functions.
+    Text vectors have a large common part and few strong directions, so gradient descent on the
+    weight is slow along all others. The layer can undo M, so it ranges over the same functions; for
+    the same reason one without bias has no center.
 
-    It is part of the map's state: another data set's texts go through the same M.
+    M is part of the state: another data set's texts go through the same one.
 
     Args:
-        matrix: text vectors, float [n, D]; rows of zeros have no say.
-        power: of `whitening`.
-        centred: whether the mean is taken away; not for a map without bias.
+        text: text vectors, float [n, D]; rows of zeros have no say.
+        size: of the result.
+        power: of `whitening`; 0: none.
+        bias: whether there is one.
     """
 
-    matrix: Tensor  # [D, D]
-    center: Tensor  # [D]
+    matrix: Tensor | None  # [D, D]
+    center: Tensor | None  # [D]
 
-    def __init__(self, matrix: np.ndarray, power: float, centred: bool) -> None:
-        super().__init__()
-        center, square = whitening(matrix, power, centred=centred, spread=_SPREAD)
-        dtype = torch.get_default_dtype()
-        self.register_buffer("matrix", torch.from_numpy(square).to(dtype))
-        self.register_buffer("center", torch.from_numpy(center).to(dtype))
+    def __init__(self, text: np.ndarray, size: int, power: float, bias: bool = True) -> None:
+        super().__init__(text.shape[1], size, bias)
+        parts = whitening(text, power, centred=bias, spread=_SPREAD) if power else (None, None)
+        for name, part in zip(("center", "matrix"), parts, strict=True):
+            own = None if part is None else torch.from_numpy(part).to(self.weight.dtype)
+            self.register_buffer(name, own)
 
+    def folded(self) -> tuple[Tensor, Tensor | None]:
+        """Weight and bias that do on raw vectors what the layer's own do on whitened ones."""
+        if self.matrix is None or self.center is None:
+            return self.weight, self.bias
+        weight = self.weight @ self.matrix
+        return weight, None if self.bias is None else self.bias - weight @ self.center
 
-def folded(layer: nn.Linear, whitening: Whitening | None) -> tuple[Tensor, Tensor | None]:
-    """Weight and bias that do on raw vectors what `layer` does on whitened ones."""
-    if whitening is None:
-        return layer.weight, layer.bias
-    weight = layer.weight @ whitening.matrix
-    return weight, None if layer.bias is None else layer.bias - weight @ whitening.center
+    def forward(self, x: Tensor) -> Tensor:
+        """x [*, D] -> [*, size]."""
+        return F.linear(x, *self.folded())
 
 
 class MLPMap(nn.Module):
     """f(x) = W2 LeakyReLU(W1 x + b1) + b2.
 
     Args:
-        in_size: D, of the text vectors.
-        hidden_size: the authors take D // 2 (their language model v3).
+        text: text vectors, [n, D].
+        hidden_size: None: D // 2, as the authors (their language model v3).
         out_size: of the preference vectors.
-        whitening: applied to x before W1.
+        power: of the whitening before W1.
     """
 
     def __init__(
-        self, in_size: int, hidden_size: int, out_size: int, whitening: Whitening | None = None
+        self, text: np.ndarray, hidden_size: int | None, out_size: int, power: float
     ) -> None:
         super().__init__()
-        self.hidden = nn.Linear(in_size, hidden_size)
-        self.out = nn.Linear(hidden_size, out_size)
-        self.whitening = whitening
+        self.hidden = TextLinear(text, hidden_size or max(text.shape[1] // 2, 1), power)
+        self.out = nn.Linear(self.hidden.out_features, out_size)
 
     def forward(self, x: Tensor) -> Tensor:
         """x [*, D] -> [*, out_size]."""
-        hidden = F.linear(x, *folded(self.hidden, self.whitening))
-        return self.out(F.leaky_relu(hidden, SLOPE))
+        return self.out(F.leaky_relu(self.hidden(x), SLOPE))
 
     def on_graph(self, text: Tensor, graph: InteractionGraph) -> Tensor:
         """Convolution of f(user means) and f(text): text [n, D] -> [N + n, out_size].
@@ -78,7 +81,7 @@ class MLPMap(nn.Module):
         convolution goes before or after W2, wherever the vectors are narrower; b2 is then
         weighted by what the convolution makes of a constant.
         """
-        weight, bias = folded(self.hidden, self.whitening)
+        weight, bias = self.hidden.folded()
         items = F.linear(text, weight)  # [n, hidden_size]
         assert bias is not None
         nodes = F.leaky_relu(torch.cat([graph.user_means(items), items]) + bias, SLOPE)
@@ -88,23 +91,8 @@ class MLPMap(nn.Module):
         return vectors + graph.response.unsqueeze(1) * self.out.bias
 
 
-class LinearMap(nn.Module):
-    """f(x) = W x: the paper's probe whether the text space already holds the preferences.
-
-    Args:
-        in_size: D, of the text vectors.
-        out_size: of the preference vectors.
-        whitening: applied to x before W; without a center.
-    """
-
-    def __init__(self, in_size: int, out_size: int, whitening: Whitening | None = None) -> None:
-        super().__init__()
-        self.out = nn.Linear(in_size, out_size, bias=False)
-        self.whitening = whitening
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x [*, D] -> [*, out_size]."""
-        return F.linear(x, *folded(self.out, self.whitening))
+class LinearMap(TextLinear):
+    """f(x) = W x: the paper's probe whether the text space already holds the preferences."""
 
     def on_graph(self, text: Tensor, graph: InteractionGraph) -> Tensor:
         """Convolution of f(user means) and f(text): text [n, D] -> [N + n, out_size].
@@ -114,22 +102,3 @@ class LinearMap(nn.Module):
         """
         items = self(text)  # [n, out_size]
         return graph.convolve(torch.cat([graph.user_means(items), items]))
-
-
-def build_map(
-    kind: str, text: np.ndarray, out_size: int, hidden_size: int | None, power: float
-) -> MLPMap | LinearMap:
-    """A map for text vectors.
-
-    Args:
-        kind: mlp or linear.
-        text: [n, D]; row 0 is padding.
-        out_size: of the preference vectors.
-        hidden_size: of the mlp; None: D // 2.
-        power: of `Whitening`; 0: none.
-    """
-    size = text.shape[1]
-    space = Whitening(text, power, centred=kind == "mlp") if power else None
-    if kind == "linear":
-        return LinearMap(size, out_size, space)
-    return MLPMap(size, hidden_size or max(size // 2, 1), out_size, space)

@@ -15,7 +15,7 @@ from recbole_llm.data.sequence import SequentialDataset
 from recbole_llm.data.split import IntArray
 from recbole_llm.features.prompts import Texts, item_texts
 from recbole_llm.features.table import EmbeddingTable
-from recbole_llm.features.templates import PromptError
+from recbole_llm.features.templates import PromptError, Template
 from recbole_llm.features.text import encode_named
 from recbole_llm.models.bahe.settings import BAHESettings
 
@@ -54,8 +54,9 @@ class BehaviourDataset(SequentialDataset):
         texts = item_texts(self.config, self)
         columns = self.inter_feat[[self.iid_field, *self._fields_read(settings)]]
         kinds = columns.drop_duplicates()
-        found = [self._behaviour(settings, row, texts) for row in kinds.to_dict("records")]
-        self.behaviour_fields = self._fields(settings.behaviour_field, found)
+        own, template = settings.behaviour_field, settings.behaviour_template()
+        found = [self._behaviour(own, template, row, texts) for row in kinds.to_dict("records")]
+        self.behaviour_fields = self._fields(own, found)
         known = [behaviour for behaviour in found if behaviour.field in self.behaviour_fields]
         self.behaviours = tuple(dict.fromkeys(known))
         number = {behaviour: i for i, behaviour in enumerate(self.behaviours, start=1)}
@@ -103,14 +104,15 @@ class BehaviourDataset(SequentialDataset):
         read = {own} if template is None else {own, *template.variables()}
         return [f for f in known if f in read and f != self.iid_field]
 
-    def _behaviour(self, settings: BAHESettings, row: dict[str, Any], texts: Texts) -> Behaviour:
+    def _behaviour(
+        self, own: str | None, template: Template | None, row: dict[str, Any], texts: Texts
+    ) -> Behaviour:
         values = {
             field: str(self.field2id_token[field][int(value)])
             if self.field2type[field] == FeatureType.TOKEN
             else value
             for field, value in row.items()
         }
-        template, own = settings.behaviour_template(), settings.behaviour_field
         text = texts.get(values[self.iid_field], "")
         if template is not None:
             text = template.render({**values, "item": text})

@@ -18,8 +18,7 @@ from recbole_llm.core.settings import (
 from recbole_llm.features.encoders.settings import CausalLMSettings
 from recbole_llm.features.encoders.smollm import NAMES
 from recbole_llm.features.settings import EncoderSettings
-from recbole_llm.layers.decoder_settings import DecoderSettings
-from recbole_llm.models.settings import CTRSettings, TowerSettings
+from recbole_llm.models.settings import CTRSettings, DecoderSettings, TowerSettings
 
 if TYPE_CHECKING:
     from recbole_llm.features.templates import Template
@@ -84,8 +83,6 @@ class BAHESettings(DecoderSettings, TowerSettings, CTRSettings):
     window_stride: Count | Literal["full"] | None = "full"
     """Targets that a full window supervises; full: all of it, so that no item is read twice; None:
     MAX_ITEM_LIST_LENGTH // 4 + 1, which leaves each target more context and takes twice as long."""
-    train_batch_size: Count = 1024
-    """Interactions (supervised targets) in a training step, on average."""
     learning_rate: Positive = 0.0005
     """Learning rate."""
     stopping_step: Count = 2

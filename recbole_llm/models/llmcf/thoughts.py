@@ -53,10 +53,6 @@ class WriteThoughts(GenerateStage):
         """One a candidate."""
         return create_generators(self.config, self.settings.thought_candidates)
 
-    def generator(self) -> Generator:
-        """That of the first candidate."""
-        return self.generators()[0]
-
     @cached_property
     def examples(self) -> Examples:
         """The examples, of training interactions alone."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from recbole_llm.features.reduce import pca
-from recbole_llm.models.llmesr.layers import Adapter, DualView
+from recbole_llm.models.llmesr.layers import DualView
 from recbole_llm.models.llmesr.settings import LLMESRSettings
 
 SHARPNESS = 2.0  # of the aligned start's attention: at 1 a position sees more of its neighbours
@@ -36,26 +36,16 @@ def initialise(network: DualView, settings: LLMESRSettings) -> None:
         table[:, :width] = torch.from_numpy(components.coordinates[:, :width]) * scale
     table[0] = 0.0
     if settings.aligned_init:
-        mean, axes = (torch.from_numpy(a).float() for a in components[:2])
-        _project(network.adapter, mean, axes, scale)
+        inner, outer = network.adapter.inner, network.adapter.outer
+        if inner is None:
+            components.project(outer, scale)
+        else:
+            components.project(inner, 1.0)
+            both = min(width, inner.out_features)
+            outer.weight[:both] = scale * torch.eye(both, inner.out_features)
+            outer.bias[:both] = 0.0
         for attention in filter(None, (network.to_collaborative, network.to_semantic)):
             for part in (attention.query, attention.key, attention.value, attention.out):
                 nn.init.eye_(part.weight)
             attention.query.weight *= SHARPNESS
             attention.key.weight *= SHARPNESS
-
-
-def _project(adapter: Adapter, mean: Tensor, axes: Tensor, scale: float) -> None:
-    """The adapter as scale * (T - mean) axes, as far as its widths go."""
-    size = adapter.outer.weight.shape[0]
-    if adapter.inner is None:
-        width = min(size, axes.shape[1])
-        adapter.outer.weight[:width] = scale * axes[:, :width].t()
-        adapter.outer.bias[:width] = -scale * (mean @ axes[:, :width])
-        return
-    inner = min(adapter.inner.weight.shape[0], axes.shape[1])
-    adapter.inner.weight[:inner] = axes[:, :inner].t()
-    adapter.inner.bias[:inner] = -(mean @ axes[:, :inner])
-    width = min(size, inner)
-    adapter.outer.weight[:width] = scale * torch.eye(width, adapter.outer.weight.shape[1])
-    adapter.outer.bias[:width] = 0.0

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 from recbole_llm.features.item_init import append_items
 from recbole_llm.layers.attention import SelfAttention, attention_mask
-from recbole_llm.layers.backbones.base import SequenceBackbone
+from recbole_llm.layers.backbones import backbone_from_settings
 from recbole_llm.layers.embedding import FrozenEmbedding, of_distinct
 from recbole_llm.layers.packing import Layout
+from recbole_llm.models.llmesr.settings import LLMESRSettings
 
 # Inputs have their positions already; SASRec has its authors' block.
 BACKBONE_OPTIONS: dict[str, dict[str, Any]] = {
-    "SASRec": {"norm_order": "original", "position": False, "input_norm": False},
+    "SASRec": {"original": True, "position": False, "input_norm": False},
     "BERT4Rec": {"position": False},
 }
 
@@ -55,47 +56,34 @@ class CrossAttention(SelfAttention):
 
 
 class DualView(nn.Module):
-    """Semantic and collaborative streams, cross-attention both ways, a backbone on each.
+    """Semantic and collaborative streams, cross-attention both ways, a backbone on each (or one,
+    which the views share).
 
     Args:
+        settings: views, sizes and ablations.
         text: frozen text vectors of the items, [n, D].
-        backbones: one (shared by the views) or two (collaborative, semantic) modules
-            `(emb [B, L, H], mask [B, L]) -> [B, L, H]`.
-        hidden_size: H.
-        max_length: longest L.
-        views: both, semantic or collaborative.
-        cross_attention: whether the views attend to each other.
-        cross_heads: heads of the cross-attention.
-        adapter_layers: 2, or 1 for a single linear map.
-        dropout: on both streams.
     """
 
-    def __init__(
-        self,
-        text: FrozenEmbedding,
-        backbones: list[SequenceBackbone],
-        hidden_size: int,
-        max_length: int,
-        *,
-        views: str = "both",
-        cross_attention: bool = True,
-        cross_heads: int = 2,
-        adapter_layers: int = 2,
-        dropout: float = 0.0,
-    ) -> None:
+    def __init__(self, settings: LLMESRSettings, text: FrozenEmbedding) -> None:
         super().__init__()
-        self.views = views
+        size, length = settings.hidden_size, settings.MAX_ITEM_LIST_LENGTH
+        self.views = settings.views
+        separate = self.views == "both" and not settings.share_backbone
+        options = BACKBONE_OPTIONS.get(settings.backbone, {})
+        self.backbones = nn.ModuleList(
+            backbone_from_settings(settings, length, **options) for _ in range(2 if separate else 1)
+        )
         self.causal = True  # the golden tests of the authors' leaking versions switch it off
-        self.scale = math.sqrt(hidden_size)
+        self.scale = math.sqrt(size)
         self.text = text
-        self.item_embedding = nn.Embedding(text.weight.shape[0], hidden_size, padding_idx=0)
-        self.position_embedding = nn.Embedding(max_length + 1, hidden_size)  # 1, 2, ... are used
-        self.adapter = Adapter(text.dimension, hidden_size, adapter_layers)
-        self.dropout = nn.Dropout(dropout)
-        self.backbones = nn.ModuleList(backbones)
-        crossed = cross_attention and views == "both"
-        self.to_collaborative = CrossAttention(hidden_size, cross_heads) if crossed else None
-        self.to_semantic = CrossAttention(hidden_size, cross_heads) if crossed else None
+        self.item_embedding = nn.Embedding(text.weight.shape[0], size, padding_idx=0)
+        self.position_embedding = nn.Embedding(length + 1, size)  # 1, 2, ... are used
+        self.adapter = Adapter(text.dimension, size, settings.adapter_layers)
+        self.dropout = nn.Dropout(settings.stream_dropout_prob)
+        crossed = settings.cross_attention and self.views == "both"
+        heads = settings.cross_heads
+        self.to_collaborative = CrossAttention(size, heads) if crossed else None
+        self.to_semantic = CrossAttention(size, heads) if crossed else None
 
     @property
     def size(self) -> int:

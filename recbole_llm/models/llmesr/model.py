@@ -12,15 +12,13 @@ from torch import Tensor
 
 from recbole_llm.core.config import Config
 from recbole_llm.data.training import training_interactions
-from recbole_llm.features.attach import item_embeddings, user_embeddings
+from recbole_llm.features.attach import features_of, item_embeddings
 from recbole_llm.features.reduce import WhitenedEmbedding
 from recbole_llm.features.retrieval import nearest_neighbours
-from recbole_llm.layers.backbones import backbone_from_settings
-from recbole_llm.layers.embedding import FrozenEmbedding
 from recbole_llm.models.base import SequenceRecommender, TrainingRows
 from recbole_llm.models.llmesr.distillation import Histories, SelfDistillation
 from recbole_llm.models.llmesr.initial import initialise
-from recbole_llm.models.llmesr.layers import BACKBONE_OPTIONS, DualView
+from recbole_llm.models.llmesr.layers import DualView
 from recbole_llm.models.llmesr.settings import LLMESRSettings
 
 
@@ -37,7 +35,7 @@ class LLMESR(SequenceRecommender):
         self.alpha, self.teacher = settings.alpha, settings.teacher
         self.n_similar_users = settings.n_similar_users
         table = item_embeddings(config, dataset)
-        self.network = _network(settings, WhitenedEmbedding(table, settings.text_whitening))
+        self.network = DualView(settings, WhitenedEmbedding(table, settings.text_whitening))
         initialise(self.network, settings)
         self.distillation: SelfDistillation | None = None  # a trained model does without it
         self._config = config
@@ -47,7 +45,7 @@ class LLMESR(SequenceRecommender):
         if self.alpha == 0:
             return
         dataset, start = train_data._dataset, time.perf_counter()
-        vectors = user_embeddings(self._config, dataset).matrix
+        vectors = features_of(dataset, self._config)["user_text"].matrix
         users, items = training_interactions(dataset)
         histories = Histories(users, items, dataset.user_num)
         # A history of one item has no position to distil at.
@@ -108,23 +106,3 @@ class LLMESR(SequenceRecommender):
             return self.last_states(item_seq)
         finally:
             self.network.train(training)
-
-
-def _network(settings: LLMESRSettings, text: FrozenEmbedding) -> DualView:
-    options = BACKBONE_OPTIONS.get(settings.backbone, {})
-    length = settings.MAX_ITEM_LIST_LENGTH
-    separate = settings.views == "both" and not settings.share_backbone
-    backbones = [
-        backbone_from_settings(settings, length, **options) for _ in range(2 if separate else 1)
-    ]
-    return DualView(
-        text,
-        backbones,
-        settings.hidden_size,
-        length,
-        views=settings.views,
-        cross_attention=settings.cross_attention,
-        cross_heads=settings.cross_heads,
-        adapter_layers=settings.adapter_layers,
-        dropout=settings.stream_dropout_prob,
-    )

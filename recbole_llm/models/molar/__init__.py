@@ -15,7 +15,7 @@ def register_models(register: Callable[[ModelSpec], None]) -> None:
         ModelSpec(
             "Molar",
             "recbole_llm.models.molar.model:Molar",
-            trainer="recbole_llm.models.molar.trainer:MolarTrainer",
+            trainer="recbole_llm.trainers.staged:StagedTrainer",
             settings="recbole_llm.models.molar.settings:MolarSettings",
             config=PROPERTIES / "model" / "Molar.yaml",
             reads=("item_text",),

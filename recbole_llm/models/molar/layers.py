@@ -1,4 +1,4 @@
-"""The two models of Molar: item vectors, and a causal network over a history of them."""
+"""Molar's item vectors, and its causal network over a history of them."""
 
 from __future__ import annotations
 
@@ -7,30 +7,13 @@ from torch import Tensor, nn
 
 from recbole_llm.features.item_init import append_items
 from recbole_llm.features.reduce import pca
+from recbole_llm.layers.backbones.base import SequenceBackbone
 from recbole_llm.layers.dropout import Dropout
-from recbole_llm.layers.embedding import FrozenEmbedding, of_distinct
+from recbole_llm.layers.embedding import FrozenEmbedding
 from recbole_llm.layers.packing import run_left_aligned
 
 
-class Tower(nn.Module):
-    """A user model.
-
-    Args:
-        items: ids int [*] -> item vectors [*, H].
-        network: (vectors [B, L, H], mask [B, L]) -> states [B, L, H], causal.
-        dropout: on the vectors of the history.
-    """
-
-    def __init__(self, items: nn.Module, network: nn.Module, dropout: float = 0.0) -> None:
-        super().__init__()
-        self.items, self.network, self.dropout = items, network, Dropout(dropout)
-
-    def forward(self, item_seq: Tensor, mask: Tensor) -> Tensor:
-        """item_seq int [B, L], mask bool [B, L] -> states [B, L, H]."""
-        return self.network(self.dropout(of_distinct(self.items, item_seq)), mask)
-
-
-class DUEG(nn.Module):
+class DUEG(SequenceBackbone):
     """Dynamic User Embedding Generator: a decoder as a sequence backbone.
 
     Args:
@@ -72,7 +55,11 @@ class ContentItems(nn.Module):
         super().__init__()
         self.vectors = vectors
         self.projection = nn.Linear(vectors.dimension, size)
-        _project(self.projection, vectors.weight, std)
+        components = pca(vectors.weight.numpy(), size)
+        if not components.spread() > 0:
+            raise ValueError("Molar: all item vectors are the same; check item_prompt and encoder")
+        nn.init.zeros_(self.projection.bias)
+        components.project(self.projection, std / components.spread())
         self.net = _net(vectors, hidden_size, size, dropout) if hidden_size else None
         self.ids = nn.Embedding(len(vectors.weight), size, padding_idx=0) if fused else None
         if self.ids is not None:
@@ -99,17 +86,3 @@ def _net(vectors: FrozenEmbedding, hidden_size: int, size: int, dropout: float) 
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)
     return nn.Sequential(first, nn.GELU(), Dropout(dropout), last)
-
-
-@torch.no_grad()
-def _project(projection: nn.Linear, vectors: Tensor, std: float) -> None:
-    """Start as std times the standardised projection on the vectors' principal components."""
-    components = pca(vectors.numpy(), projection.out_features)
-    mean, axes = (torch.from_numpy(part).float() for part in components[:2])
-    spread, width = components.spread(), axes.shape[1]
-    if not spread > 0:
-        raise ValueError("Molar: all item vectors are the same; check item_prompt and encoder")
-    scale = std / spread
-    projection.weight[:width] = scale * axes.t()
-    projection.bias[:width] = -scale * (mean @ axes)
-    projection.bias[width:] = 0.0

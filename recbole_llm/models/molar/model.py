@@ -21,9 +21,10 @@ from recbole_llm.features.encoders.decoders import Source
 from recbole_llm.features.reduce import WhitenedEmbedding
 from recbole_llm.features.store import cache_dir
 from recbole_llm.layers.backbones import backbone_from_settings
+from recbole_llm.layers.backbones.base import Expert
 from recbole_llm.layers.decoder import CausalDecoder, depth_of, small_decoder
 from recbole_llm.models.base import LOSS_TYPES, TrainingRows
-from recbole_llm.models.molar.layers import DUEG, ContentItems, Tower
+from recbole_llm.models.molar.layers import DUEG, ContentItems
 from recbole_llm.models.molar.losses import PooledNCE, alignment_loss
 from recbole_llm.models.molar.settings import PHASES, MolarSettings
 from recbole_llm.models.phased import PhasedRecommender
@@ -37,12 +38,12 @@ class Molar(PhasedRecommender):
     The content model alone scores.
     """
 
-    phases = PHASES
+    phases, start_key = PHASES, "id_pretrained"
     loss_types = (*LOSS_TYPES, "NCE")
 
     def __init__(self, config: Config, dataset: Dataset) -> None:
         super().__init__(config, dataset)
-        settings = MolarSettings.of(config)
+        self.settings = settings = MolarSettings.of(config)
         self.alignment_weight, self.temperature = settings.alignment_weight, settings.temperature
         self.aligned, self.joint = settings.fusion == "post_alignment", settings.id_model == "joint"
         table = item_embeddings(config, dataset)
@@ -50,7 +51,7 @@ class Molar(PhasedRecommender):
         decoder, fused = _decoder(config, settings), settings.fusion == "early_fusion"
         net = settings.item_hidden_size, settings.decoder_dropout_prob
         items = ContentItems(vectors, decoder.width, settings.item_std, *net, fused)
-        content = Tower(items, DUEG(decoder), settings.item_dropout_prob)
+        content = Expert(items, DUEG(decoder), settings.item_dropout_prob)
         self.towers: Any = nn.ModuleDict({"content": content})
         if self.aligned:
             self.towers["id"] = _ids(settings, self.n_items)
@@ -63,6 +64,15 @@ class Molar(PhasedRecommender):
         super().begin_phase(name)
         if self.nce is not None:
             self.nce.reset()
+
+    def phase_summaries(self) -> dict[str, str]:
+        """The ID model, where one is to be frozen, then the content model."""
+        s, of_ids = self.settings, f"{self.settings.backbone} over item ids"
+        aligned = f" + {s.alignment_weight:g} * InfoNCE to the {s.id_model} {s.backbone}"
+        more = aligned if self.aligned else f" ({s.fusion})"
+        content = f"the decoder over content vectors learns from {s.loss_type}{more}"
+        first = {"id": f"{of_ids} learns from {s.loss_type}"} if s.has_id_phase else {}
+        return {**first, "content": content}
 
     def phase_parameters(self) -> Iterator[nn.Parameter]:
         """Parameters that the present phase trains."""
@@ -83,6 +93,14 @@ class Molar(PhasedRecommender):
     def user_states(self, item_seq: Tensor, mask: Tensor) -> Tensor:
         """int [B, L], bool [B, L] -> [B, L, H], of the phase's model."""
         return self._scored(self.towers[self.phase](item_seq, mask))
+
+    def states_at(self, item_seq: Tensor, mask: Tensor, wanted: Tensor) -> Tensor:
+        """int [B, L], bool [B, L] twice -> [T, H], of the phase's model."""
+        return self._scored(self.towers[self.phase].at(item_seq, mask, wanted))
+
+    def last_states(self, item_seq: Tensor) -> Tensor:
+        """int [B, L] -> [B, H], of the phase's model."""
+        return self._scored(self.towers[self.phase].last(item_seq))
 
     def item_vectors(self, ids: Tensor | None = None) -> Tensor:
         """int [*] -> [*, H], of the phase's model; None: the whole catalogue, [n, H]."""
@@ -157,8 +175,8 @@ def _decoder(config: Config, settings: MolarSettings) -> CausalDecoder:
         raise ValueError(f"decoder_model: {error}") from error
 
 
-def _ids(settings: MolarSettings, n_items: int) -> Tower:
+def _ids(settings: MolarSettings, n_items: int) -> Expert:
     items = nn.Embedding(n_items, settings.hidden_size, padding_idx=0)
     nn.init.normal_(items.weight[1:], std=settings.initializer_range)
     backbone = backbone_from_settings(settings, settings.MAX_ITEM_LIST_LENGTH)
-    return Tower(items, backbone)
+    return Expert(items, backbone)

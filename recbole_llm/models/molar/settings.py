@@ -23,8 +23,7 @@ from recbole_llm.core.settings import (
     check_divides,
 )
 from recbole_llm.layers.backbones.settings import BackboneSettings
-from recbole_llm.layers.decoder_settings import DecoderSettings
-from recbole_llm.models.settings import SequentialSettings
+from recbole_llm.models.settings import DecoderSettings, SequentialSettings
 from recbole_llm.offline.settings import TuneSettings
 
 PHASES = ("id", "content")

@@ -125,8 +125,7 @@ class _Exponentials(torch.autograd.Function):
 
 
 def _exponentials(distance: Tensor, widest: Tensor, count: int) -> Tensor:
-    total: Tensor = _Exponentials.apply(distance, widest, count)  # type: ignore[no-untyped-call]
-    return total
+    return _Exponentials.apply(distance, widest, count)  # type: ignore[no-untyped-call]
 
 
 def _off_diagonal_sum(matrix: Tensor) -> Tensor:

@@ -11,7 +11,6 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
@@ -22,8 +21,9 @@ from recbole_llm.data.training import item_counts
 from recbole_llm.features.attach import item_embeddings
 from recbole_llm.features.item_init import append_items, fill_table
 from recbole_llm.layers.backbones import backbone_from_settings
+from recbole_llm.layers.backbones.base import Expert
 from recbole_llm.layers.embedding import FrozenEmbedding
-from recbole_llm.models.pad.experts import AlignedItems, Expert, GELUNet, id_embedding
+from recbole_llm.models.pad.experts import AlignedItems, gelu_net, id_embedding
 from recbole_llm.models.pad.gate import EXPERTS, FrequencyGate, frequency_bins
 from recbole_llm.models.pad.mmd import alignment_loss
 from recbole_llm.models.pad.settings import PHASES, PADSettings
@@ -40,7 +40,7 @@ class PAD(PhasedRecommender):
     summed with weights that depend on the frequency of the scored item.
     """
 
-    phases = PHASES
+    phases, start_key = PHASES, "pad_pretrained"
 
     def __init__(self, config: Config, dataset: Dataset) -> None:
         super().__init__(config, dataset)
@@ -52,8 +52,7 @@ class PAD(PhasedRecommender):
         self.experts: Any = nn.ModuleDict(_experts(settings, self.n_items, text))
         edges = settings.bin_edges
         n_bins = len(edges) - 1 if edges else settings.n_bins
-        self.item_counts = item_counts(dataset)  # of training interactions, int64 [n]
-        bins = frequency_bins(self.item_counts, n_bins, edges)
+        bins = frequency_bins(item_counts(dataset), n_bins, edges)
         self.gate = FrequencyGate(bins, n_bins, settings.gamma_2)
         self.phase = PHASES[-1]
 
@@ -69,6 +68,16 @@ class PAD(PhasedRecommender):
             source, aligned = self.experts["id"], self.experts["aligned"]
             aligned.items.embedding.load_state_dict(source.items.state_dict())
             aligned.backbone.load_state_dict(source.backbone.state_dict())
+
+    def phase_summaries(self) -> dict[str, str]:
+        """Pre-train, align, disentangle."""
+        loss = self.loss_type
+        return {
+            "pretrain": f"the ID expert learns from {loss}",
+            "align": f"the aligned expert, which starts as a copy of it, learns from {loss} + "
+            f"{self.gamma:g} * MK-MMD ({self.mmd_kernel}) between its IDs and the text",
+            "disentangle": f"all three experts and their gates learn from {loss} of the gated sum",
+        }
 
     def phase_parameters(self) -> Iterator[nn.Parameter]:
         """Parameters that the present phase trains."""
@@ -113,7 +122,6 @@ class PAD(PhasedRecommender):
         ids, aligned, llm = (self.experts[name].items for name in EXPERTS)
         append_items(llm[0].text, text, ids, aligned.embedding)  # the experts share the text
         self.gate.append(len(text))
-        self.item_counts = np.append(self.item_counts, np.zeros(len(text), np.int64))
         self.n_items += len(text)
         self._cached_items = None
 
@@ -150,7 +158,7 @@ def _experts(settings: PADSettings, n_items: int, text: FrozenEmbedding) -> dict
 
     def content() -> nn.Module:  # turn(T)
         turn = [text.dimension, size, *[size] * settings.mo_dnn_layers]
-        return nn.Sequential(OrderedDict(text=text, turn=GELUNet(turn, dropout)))
+        return nn.Sequential(OrderedDict(text=text, turn=gelu_net(turn, dropout)))
 
     def post(width: int) -> list[int]:
         return [width, *[size] * settings.dnn_layers]
@@ -159,11 +167,11 @@ def _experts(settings: PADSettings, n_items: int, text: FrozenEmbedding) -> dict
     if settings.pca_init:
         # The aligned expert's is a copy of it in due time.
         fill_table(ids.weight, text.weight.numpy(), "pca_init")
-    fusion = GELUNet([2 * size, *post(size)], dropout)
+    fusion = gelu_net([2 * size, *post(size)], dropout)
     items = {
         "id": ids,
         "aligned": AlignedItems(aligned, content(), fusion),
-        "llm": nn.Sequential(content(), GELUNet(post(size), dropout)),
+        "llm": nn.Sequential(content(), gelu_net(post(size), dropout)),
     }
     length = settings.MAX_ITEM_LIST_LENGTH
     return {name: Expert(items[name], backbone_from_settings(settings, length)) for name in EXPERTS}

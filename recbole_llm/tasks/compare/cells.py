@@ -27,7 +27,7 @@ from recbole_llm.report import fingerprints, versions
 from recbole_llm.tasks.compare.entries import Entry, plain_arguments
 from recbole_llm.trainers.resume import part_file
 
-# Code that a run's numbers depend on: the layers below the tasks; of the models its own.
+# Code that a run's numbers depend on: the steps, the layers below the tasks; of the models its own.
 _CODE = ("core", "layers", "data", "features", "offline", "evaluation", "trainers")
 _UNSEEN = ("python", "system")  # of the versions: another machine may go on
 
@@ -82,11 +82,6 @@ class Cell:
         return read_result(self.folder)
 
     @property
-    def score(self) -> float:
-        """The best on validation."""
-        return best_score(self.folder)
-
-    @property
     def users(self) -> dict[str, Any]:
         """Its metrics by user, and what its few users were shown: plain arrays by name."""
         with np.load(self.folder / "users.npz") as file:  # refuses what is pickled
@@ -104,8 +99,7 @@ def _written(file: Path) -> float:
 
 def read_result(folder: Path) -> dict[str, Any]:
     """What a run wrote into its folder."""
-    content: dict[str, Any] = json.loads((folder / "result.json").read_text("utf-8"))
-    return content
+    return json.loads((folder / "result.json").read_text("utf-8"))
 
 
 def best_score(folder: Path) -> float:
@@ -149,7 +143,7 @@ def _encoder(config: Config) -> str | None:
 def code_digest(model: type) -> str:
     """Digest of the code that a model's numbers depend on; RecBole's is known by its version."""
     files = [file for part in _CODE for file in (PACKAGE / part).rglob("*.py")]
-    files += (PACKAGE / "models").glob("*.py")
+    files += [*PACKAGE.glob("*.py"), *(PACKAGE / "models").glob("*.py")]
     prompts = files_digest(PROPERTIES, PROPERTIES.glob("prompt/*.jinja"))
     own = digest(files_digest(PACKAGE, files), prompts)
     plugins = sorted(name for name, _ in get_plugins().manager.list_name_plugin())

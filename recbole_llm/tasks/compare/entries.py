@@ -68,10 +68,6 @@ class Entry:
         """Whether somebody set a key, rather than the defaults."""
         return key in self.config.external_config_dict
 
-    def but(self, **common: object) -> Entry:
-        """The same with further arguments of all models."""
-        return replace(self, common={**self.common, **{k: str(v) for k, v in common.items()}})
-
     def with_own(self, own: Mapping[str, object]) -> Entry:
         """The same with further arguments of its own."""
         return replace(self, own={**self.own, **{k: str(v) for k, v in own.items()}})
@@ -139,7 +135,7 @@ def agree(entries: Sequence[Entry]) -> tuple[list[Entry], list[str]]:
     ]
     if not any(entry.given("eval_groups") for entry in entries):
         forced["eval_groups"] = _GROUPS
-    entries = [entry.but(**forced) for entry in entries]
+    entries = [entry.with_own(forced) for entry in entries]
     check_parts(first)
     check_files(first.config)
     for entry in entries[1:]:

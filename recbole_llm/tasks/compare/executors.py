@@ -69,7 +69,7 @@ class Local:
     def __init__(self, at_once: int) -> None:
         self.at_once = at_once
 
-    def start(self, command: Sequence[str], output: Path, gpu: bool) -> Process:
+    def start(self, command: Sequence[str], output: Path, gpu: bool) -> subprocess.Popen[bytes]:
         """Start a process; its GPU is the one that the run's `gpu_id` names.
 
         Args:
@@ -78,32 +78,17 @@ class Local:
             gpu: whether it may use one.
         """
         threads = max(1, (os.cpu_count() or 1) // self.at_once)
-        return Process(command, output, {"OMP_NUM_THREADS": str(threads), **os.environ})
+        return _process(command, output, {"OMP_NUM_THREADS": str(threads), **os.environ})
 
 
-class Process:
+def _process(
+    command: Sequence[str], output: Path, environment: Mapping[str, str], folder: str | None = None
+) -> subprocess.Popen[bytes]:
     """A process that ends with this one: its standard input ends then, which it watches."""
-
-    def __init__(
-        self,
-        command: Sequence[str],
-        output: Path,
-        environment: Mapping[str, str],
-        folder: str | None = None,
-    ) -> None:
-        with output.open("wb") as out:
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=out, stderr=out, env=environment, cwd=folder
-            )
-
-    def poll(self) -> int | None:
-        """None while it runs; then its exit status."""
-        return self._process.poll()
-
-    def kill(self) -> None:
-        """End it, and wait until it is gone."""
-        self._process.kill()
-        self._process.wait()
+    with output.open("wb") as out:
+        return subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=out, stderr=out, env=environment, cwd=folder
+        )
 
 
 class Ray:
@@ -138,13 +123,14 @@ def _carried_out(
     """In the task: the run's exit status; it is gone whenever this ends."""
     gpus = cluster.own_gpus()
     own = [f"--gpu_id={','.join(gpus)}"] if gpus else []
-    process = Process([*command, *own], output, {**os.environ, **environment}, folder)
+    process = _process([*command, *own], output, {**os.environ, **environment}, folder)
     try:
         while (status := process.poll()) is None:
             time.sleep(_PAUSE)  # Ray's interrupt waits for Python, which a system call is not
         return status
     finally:
         process.kill()
+        process.wait()
 
 
 class _Task:
@@ -152,7 +138,7 @@ class _Task:
         self._ray, self._ref = ray, ref
 
     def poll(self) -> int | str | None:
-        """As of `Process`; words where there is no exit status."""
+        """None while it runs; then its exit status, or words where there is none."""
         if not self._ended(0):
             return None
         try:
@@ -162,6 +148,8 @@ class _Task:
 
     def kill(self) -> None:
         self._ray.cancel(self._ref)  # ends the wait for the process, which is killed then
+
+    def wait(self) -> None:
         self._ended(_LAST_WAIT)
 
     def _ended(self, seconds: float) -> bool:
@@ -169,4 +157,4 @@ class _Task:
 
 
 Executor = Local | Ray
-Started = Process | _Task
+Started = subprocess.Popen[bytes] | _Task

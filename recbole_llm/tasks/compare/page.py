@@ -14,7 +14,7 @@ from recbole_llm.tasks.compare.cells import Cell
 from recbole_llm.tasks.compare.figures import figures
 from recbole_llm.tasks.compare.people import Catalogue, browser, gates, maps
 from recbole_llm.tasks.compare.summary import Summary
-from recbole_llm.tasks.compare.tables import number, sentences
+from recbole_llm.tasks.compare.tables import cells_of, sentences
 
 _TEMPLATE = Path(__file__).with_name("page.html.jinja")
 
@@ -24,6 +24,7 @@ def write_page(summary: Summary, cells: Sequence[Cell], root: Path) -> str:
     if find_spec("plotly") is None:
         return "no page.html, for which plotly is missing: pip install 'recbole-llm[compare]'"
     from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
     from plotly.offline import get_plotlyjs
 
     first = _first_runs(cells)
@@ -40,7 +41,7 @@ def write_page(summary: Summary, cells: Sequence[Cell], root: Path) -> str:
     html = template.render(
         summary=summary,
         sentences=list(sentences(summary)),
-        number=lambda spread: number(spread, " ± "),
+        table=cells_of(summary, Markup("<b>{}</b>").format, Markup("<u>{}</u>").format),
         figures=drawn,
         today=datetime.now(UTC).date().isoformat(),
         users=browser(ranked, catalogue) if ranked else [],

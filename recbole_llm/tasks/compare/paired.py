@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from pandas import DataFrame, concat
 
-from recbole_llm.evaluation.by_user import FloatArray
 from recbole_llm.evaluation.significance import Difference, holm, paired_difference
 from recbole_llm.tasks.compare.cells import Cell
 
 LEVEL = 0.05  # of the tests, after correction
-Users = Mapping[str, Any]
+_BOTH = ("ours", "theirs")
 
 
 @dataclass(frozen=True)
@@ -50,32 +49,28 @@ def against(
     Raises:
         ValueError: two were not tested on the same items.
     """
-    found = {label: _paired(own, baseline) for label, own in others.items()}
-    pairs = {label: pair for label, (pair, _) in found.items() if pair}
-    left_out = {label: missing for label, (_, missing) in found.items()}
+    theirs = {cell.seed: cell for cell in baseline}
+    pairs = {
+        label: [_pair(cell, theirs[cell.seed]) for cell in own if cell.seed in theirs]
+        for label, own in others.items()
+    }
+    means = {label: _over_seeds([both for both, _ in own]) for label, own in pairs.items() if own}
     tests = []
     for metric in metrics:
-        values = {
-            label: _over_seeds(pair, f"metric {metric}")
-            for label, pair in pairs.items()
-            if all(f"metric {metric}" in users for both in pair for users in both)
-        }
-        differences = {
-            label: paired_difference(*both)
-            for label, both in values.items()
-            if np.isfinite(both).all()  # GAUC has none where each user has one label
-        }
+        differences = {}
+        for label, table in means.items():
+            both = [table[model, metric] for model in _BOTH if (model, metric) in table]
+            if len(both) == 2 and np.isfinite(both).all():  # one label a user: GAUC has no value
+                differences[label] = paired_difference(*(column.to_numpy() for column in both))
         corrected = holm([difference.p for difference in differences.values()])
         for (label, difference), p in zip(differences.items(), corrected):
-            seeds, missing = len(pairs[label]), left_out[label]
-            tests.append(Tested(label, metric, difference, p, seeds, missing))
+            left_out = max(missing for _, missing in pairs[label])
+            tests.append(Tested(label, metric, difference, p, len(pairs[label]), left_out))
     return tests
 
 
-def _paired(
-    cells: Sequence[Cell], baseline: Sequence[Cell]
-) -> tuple[list[tuple[Users, Users]], int]:
-    """Users that both models were tested on, of each seed that both have; how many one was not.
+def _pair(ours: Cell, theirs: Cell) -> tuple[DataFrame, int]:
+    """Users that both runs were tested on, by model and metric; how many one of them was not.
 
     Leave-one-out tests a user of two interactions with general models, not with sequential ones,
     for which the first is no row.
@@ -83,39 +78,24 @@ def _paired(
     Raises:
         ValueError: they were not tested on the same items.
     """
-    theirs = {cell.seed: cell for cell in baseline}
-    pairs, left_out = [], 0
-    for cell in cells:
-        if cell.seed not in theirs:
-            continue
-        ours, others = cell.users, theirs[cell.seed].users
-        names = np.intersect1d(ours["users"], others["users"])
-        pair = _of(names, ours), _of(names, others)
-        if not len(names) or not np.array_equal(pair[0]["tested"], pair[1]["tested"]):
-            raise ValueError(
-                f"{cell.name} and {theirs[cell.seed].name} were not tested on the same items, so "
-                f"they cannot be compared; give all models the same filters and split"
-            )
-        pairs.append(pair)
-        left_out = max(left_out, len(ours["users"]) + len(others["users"]) - 2 * len(names))
-    return pairs, left_out
+    tables = [_by_user(cell) for cell in (ours, theirs)]
+    both = concat(tables, axis=1, join="inner", keys=_BOTH)
+    first, second = (both.pop((model, "tested")) for model in _BOTH)
+    if both.empty or (first != second).any():
+        raise ValueError(
+            f"{ours.name} and {theirs.name} were not tested on the same items, so they cannot be "
+            f"compared; give all models the same filters and split"
+        )
+    return both, sum(map(len, tables)) - 2 * len(both)
 
 
-def _of(names: Any, users: Users) -> Users:
-    """Some users, in this order: models number them each in its own way."""
-    order = users["users"].argsort()
-    rows = order[np.searchsorted(users["users"], names, sorter=order)]
-    of_users = {k: v[rows] for k, v in users.items() if k.startswith(("metric ", "tested"))}
-    return {"users": names, **of_users}
+def _by_user(cell: Cell) -> DataFrame:
+    users = cell.users
+    names = [name for name in users if name.startswith(("metric ", "tested"))]
+    columns = {name.removeprefix("metric "): users[name] for name in names}
+    return DataFrame(columns, index=users["users"])
 
 
-def _over_seeds(pairs: Sequence[tuple[Users, Users]], key: str) -> tuple[FloatArray, FloatArray]:
-    """Each user's mean over the seeds in which it was tested, of both models: [U] each."""
-    names = np.unique(np.concatenate([ours["users"] for ours, _ in pairs]))
-    sums, counts = np.zeros((2, len(names))), np.zeros(len(names))
-    for ours, theirs in pairs:
-        place = np.searchsorted(names, ours["users"])
-        sums[:, place] += ours[key], theirs[key]
-        counts[place] += 1
-    first, second = sums / counts
-    return first, second
+def _over_seeds(tables: Sequence[DataFrame]) -> DataFrame:
+    """Each user's means over the seeds in which it was tested, of what all seeds have."""
+    return concat(tables, join="inner").groupby(level=0).mean()

@@ -67,6 +67,11 @@ class _Running(Generic[T]):
                 return True
         return False
 
+    def end(self) -> None:
+        """Kill it, and wait until it is gone."""
+        self.process.kill()
+        self.process.wait()
+
     def ended(self, status: int | str, stopped: bool = False) -> Ended[T]:
         error = status if isinstance(status, str) else None
         if isinstance(status, int) and status != 0:
@@ -98,7 +103,7 @@ def run_jobs(
                 status = one.process.poll()
                 stopped = one.listen() and status is None
                 if stopped:
-                    one.process.kill()
+                    one.end()
                 if stopped or status is not None:
                     running.remove(one)
                     yield one.ended(status or 0, stopped)
@@ -106,7 +111,7 @@ def run_jobs(
             time.sleep(_PAUSE if running else 0)
     finally:
         for one in running:
-            one.process.kill()
+            one.end()
 
 
 def _start(job: Job[T], executor: Executor) -> _Running[T]:

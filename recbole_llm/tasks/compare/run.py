@@ -9,7 +9,7 @@ from pathlib import Path
 
 from recbole_llm.core.errors import one_line, unknown
 from recbole_llm.core.files import OTHER_FOLDER, check_folder, write_json
-from recbole_llm.tasks.compare.cells import Cell
+from recbole_llm.tasks.compare.cells import Cell, best_score
 from recbole_llm.tasks.compare.entries import Entry, agree, parse_models
 from recbole_llm.tasks.compare.executors import Executor, alone_in, open_executor
 from recbole_llm.tasks.compare.live import Live
@@ -149,14 +149,14 @@ def run_cells(cells: Sequence[Cell], executor: Executor) -> Failures:
     try:
         for cell in cells:
             if cell.done:
-                live.there(cell.entry.label, cell.result["seconds"]["all"], cell.score)
+                live.there(cell.entry.label, cell.result["seconds"]["all"], best_score(cell.folder))
         missing = (_job(cell, live) for cell in cells if not cell.done)
         with closing(run_jobs(missing, executor, live.show)) as endings:
             for ended in endings:
                 cell, error = ended.what, ended.error
                 place = (cell.entry.label, f"seed {cell.seed}", ended.seconds)
                 if error is None:
-                    live.ended(*place, cell.score)
+                    live.ended(*place, best_score(cell.folder))
                 else:
                     failures[cell] = error
                     live.failed(*place, f"failed: {error}")

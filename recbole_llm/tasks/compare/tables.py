@@ -29,19 +29,19 @@ def write_tables(summary: Summary, root: Path) -> None:
 def screen(summary: Summary) -> Iterator[str]:
     """The table for a terminal, and what it says in words; bold and underlined as in Markdown."""
     best, second = partial(click.style, bold=True), partial(click.style, underline=True)
-    yield from aligned(list(_rows(summary, best, second)))
+    yield from aligned(list(cells_of(summary, best, second)))
     yield ""
     yield from sentences(summary)
 
 
 def markdown(summary: Summary) -> Iterator[str]:
     """The table; bold is the best, underlined the second."""
-    head, *rows = _rows(summary, "**{}**".format, "<u>{}</u>".format)
+    head, *rows = cells_of(summary, "**{}**".format, "<u>{}</u>".format)
     for label, *cells in (head, ["---"] * len(head), *rows):
         yield f"| {' | '.join([label.replace('|', chr(92) + '|'), *cells])} |"
 
 
-def _rows(
+def cells_of(
     summary: Summary, best: Callable[[str], str], second: Callable[[str], str]
 ) -> Iterator[list[str]]:
     """The table's cells, the head first."""
@@ -89,7 +89,7 @@ def _marked(
         if len(summary.rows) > 1 and row.label in order[:2]:
             text = (best, second)[order.index(row.label)](text)
         test = summary.tested(row.label, metric)
-        yield f"{text}†" if test is not None and test.significant else text
+        yield text + "†" if test is not None and test.significant else text
 
 
 def number(spread: Spread, between: str) -> str:

@@ -7,7 +7,6 @@ import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -16,6 +15,7 @@ from recbole_llm.core.errors import needing
 from recbole_llm.core.files import OTHER_FOLDER, check_folder, write_whole
 from recbole_llm.core.schema import parse_literal
 from recbole_llm.core.settings import Space
+from recbole_llm.models.phased import PhasedRecommender
 from recbole_llm.tasks.compare.cells import best_score, run_key
 from recbole_llm.tasks.compare.entries import (
     Entry,
@@ -30,9 +30,10 @@ from recbole_llm.tasks.compare.live import Live
 from recbole_llm.tasks.compare.pool import Ended, Job, run_jobs
 from recbole_llm.tasks.compare.space import defaults, distributions, space_of
 
-if TYPE_CHECKING:
+with needing("tuning"):
+    import optuna
     from optuna import Study
-    from optuna.trial import FrozenTrial, Trial
+    from optuna.trial import FrozenTrial, Trial, TrialState
 
 _ERROR = "error"  # attribute of a trial that failed by itself
 _START, _WARM = 4, 3  # trials before any is pruned, and the validation that it begins at
@@ -120,7 +121,7 @@ def _told(study: Study, label: str, ended: Ended[Trial], folder: Path, live: Liv
     """The study and the table hear how a trial ended."""
     trial, name, error = ended.what, f"trial {ended.what.number}", ended.error
     if error is None and ended.stopped:
-        study.tell(trial, state=_state("PRUNED"))
+        study.tell(trial, state=TrialState.PRUNED)
         live.failed(label, name, ended.seconds, "stopped early")
         return
     score = best_score(folder / str(trial.number)) if error is None else math.nan
@@ -130,14 +131,12 @@ def _told(study: Study, label: str, ended: Ended[Trial], folder: Path, live: Liv
         return
     error = error or f"its best score on validation is {score}"
     trial.set_user_attr(_ERROR, error)
-    study.tell(trial, state=_state("FAIL"))
+    study.tell(trial, state=TrialState.FAIL)
     live.failed(label, name, ended.seconds, f"failed: {error}")
 
 
 def _study(name: str, entry: Entry, space: Space, root: Path, at_once: int) -> Study:
     """The study of this name, new or where it stood; its first trial is of the defaults."""
-    with needing("tuning"):
-        import optuna
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     config = entry.config
     study = optuna.create_study(
@@ -152,7 +151,7 @@ def _study(name: str, entry: Entry, space: Space, root: Path, at_once: int) -> S
         seed=config["seed"] + before, constant_liar=at_once > 1
     )
     for trial in _running(study):  # of a process that is gone
-        study.tell(trial.number, state=_state("FAIL"))
+        study.tell(trial.number, state=TrialState.FAIL)
         study.enqueue_trial(trial.params)
     if not study.get_trials(deepcopy=False):
         study.enqueue_trial(defaults(space, config))
@@ -160,13 +159,7 @@ def _study(name: str, entry: Entry, space: Space, root: Path, at_once: int) -> S
 
 
 def _running(study: Study) -> list[FrozenTrial]:
-    return study.get_trials(deepcopy=False, states=(_state("RUNNING"),))
-
-
-def _state(name: str) -> Any:
-    from optuna.trial import TrialState
-
-    return TrialState[name]
+    return study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
 
 
 def _jobs(
@@ -174,7 +167,7 @@ def _jobs(
 ) -> Iterator[Job[Trial]]:
     """A new trial each time that one is asked for, as long as there are not enough."""
     for trial in _counted(study):
-        score = trial.value if trial.state == _state("COMPLETE") else None
+        score = trial.value if trial.state == TrialState.COMPLETE else None
         seconds = trial.duration.total_seconds() if trial.duration else 0.0
         live.there(entry.label, seconds, score)
     while len(_counted(study)) + len(_running(study)) < trials:
@@ -183,10 +176,13 @@ def _jobs(
 
 
 def _job(trial: Trial, entry: Entry, folder: Path, live: Live) -> Job[Trial]:
+    # The first phases of two trials may be of different lengths: they are not to be compared.
+    prunes = not issubclass(entry.config.model_class, PhasedRecommender)
+
     def heard(number: int, score: float) -> bool:
         trial.report(score, number)
         live.heard(entry.label, f"trial {trial.number}", number, score)
-        return bool(trial.should_prune())
+        return prunes and trial.should_prune()
 
     live.started(entry.label, f"trial {trial.number}")
     files = [f"--output={folder / 'result.json'}", f"--checkpoint_dir={folder / 'saved'}"]
@@ -200,7 +196,7 @@ def _counted(study: Study) -> list[FrozenTrial]:
     return [
         trial
         for trial in study.get_trials(deepcopy=False)
-        if trial.state in (_state("COMPLETE"), _state("PRUNED")) or _ERROR in trial.user_attrs
+        if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or _ERROR in trial.user_attrs
     ]
 
 

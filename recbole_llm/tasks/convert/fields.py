@@ -65,7 +65,8 @@ class Fields:
             if kind not in ("", "token", "float"):
                 raise ValueError(f"{keep}: '{typed}' is of no type; token and float are there")
             column = there("keep", name, self.names, self.source)
-            self._take(f"{field_name(column)}:{kind or 'token'}", column)
+            own = field_name(column, [field.partition(":")[0] for field in self.header()])
+            self._take(f"{own}:{kind or 'token'}", column)
 
     def _take(self, role: str, column: str) -> None:
         for other, taken in self.columns.items():

@@ -99,7 +99,11 @@ class Interactions:
                 values = fields.values(role, rows[role])
                 kept &= self._readable(role, values, rows[role], lines, kept, fields)
                 rows[role] = values
-        rows = rows[kept][~self._repeated(chunk.drop(columns=LINE)[kept], lines[kept])]
+        own = chunk.drop(columns=LINE)[kept].astype(str)  # of every column of the file
+        again = self.seen.add(util.hash_pandas_object(own, index=False).to_numpy())
+        rows = rows[kept][
+            self._without("left out, since they repeat another row", again, lines[kept], True)
+        ]
         self._count(rows)
         return rows
 
@@ -137,14 +141,6 @@ class Interactions:
             places = [f"{place}: {text}" if text else place for place, text in zip(places, shown)]
         self.problems.add(what, places, int(new.sum()))
         return ~wrong
-
-    def _repeated(self, rows: DataFrame, lines: Any) -> Any:
-        """Which rows were there before, in every column of the file: bool [n]."""
-        hashes = util.hash_pandas_object(rows.astype(str), index=False)
-        again = self.seen.add(hashes.to_numpy())
-        places = [f"line {line}" for line in lines[again][:3]]
-        self.problems.add("left out, since they repeat another row", places, int(again.sum()))
-        return again
 
     def _count(self, rows: DataFrame) -> None:
         self.users.update(rows["user"])

@@ -74,10 +74,7 @@ class Items:
         """The fields of the columns, in order, with their types."""
         fields: dict[str, str] = {}
         for name, kind in self.kinds.items():
-            own = field_name(name)
-            while own in fields or own == "item_id":
-                own += "_2"
-            fields[own] = kind
+            fields[field_name(name, ("item_id", *fields))] = kind
         return [f"{own}:{kind}" for own, kind in fields.items()]
 
     def _rows(self, chunk: DataFrame) -> DataFrame:

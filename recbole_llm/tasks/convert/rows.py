@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,12 @@ def unbroken(text: str) -> str:
     return BREAKS.sub(" ", text).strip()
 
 
-def field_name(column: str) -> str:
-    """A column's name as that of a field, without RecBole's type."""
-    return re.sub(r"\W+", "_", column.partition(":")[0]).strip("_") or "text"
+def field_name(column: str, taken: Container[str] = ()) -> str:
+    """A column's name as that of a field, without RecBole's type; another than those taken."""
+    name = re.sub(r"\W+", "_", column.partition(":")[0]).strip("_") or "text"
+    while name in taken:
+        name += "_2"
+    return name
 
 
 def as_lines(rows: DataFrame) -> bytes:

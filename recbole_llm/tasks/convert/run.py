@@ -6,14 +6,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from pandas import DataFrame
 
-from recbole_llm.core.files import OTHER_FOLDER, check_folder
+from recbole_llm.core.files import OTHER_FOLDER, tried_folder
 from recbole_llm.tasks.convert.interactions import Interactions
 from recbole_llm.tasks.convert.items import Items
 from recbole_llm.tasks.convert.layouts import movielens
@@ -52,7 +51,6 @@ def convert(
     """
     told = interactions if isinstance(interactions, Source) else Source
     folder, roles = _named(output, told.option("output")), roles or Roles()
-    check_folder(folder, OTHER_FOLDER)
     if not isinstance(interactions, Source) and Path(interactions).is_dir():
         if items is not None:
             raise ValueError("--items: a folder of MovieLens has its own items; leave it out")
@@ -71,24 +69,13 @@ def convert(
     summary.time_option = source.option("time", "…")
     described = items or (source if roles.text else None)
     rows = Interactions(source, roles, summary, progress)
-    with _removed_if_empty(folder), rows.written() as known:
+    with tried_folder(folder, OTHER_FOLDER), rows.written() as known:
         if described is not None:
             Items(described, roles, summary, known, progress, items is not None).write()
     if described is None and f"{folder.name}.item" in summary.replaced:
         summary.replaced.remove(f"{folder.name}.item")
         summary.problems.append(f"{folder.name}.item was there before, and stays as it is")
     return summary
-
-
-@contextmanager
-def _removed_if_empty(folder: Path) -> Iterator[None]:
-    """Leave no empty folder behind where the block fails."""
-    try:
-        yield
-    except BaseException:
-        with suppress(OSError):  # it holds files
-            folder.rmdir()
-        raise
 
 
 def _named(output: str | Path, option: str) -> Path:

@@ -108,14 +108,14 @@ class Source:
             yield from self._csv()
 
     def _open(self) -> IO[str]:
-        encoding = self.encoding
-        if codecs.lookup(encoding).name not in ("utf-8", "utf-8-sig"):
+        of_utf_8 = codecs.lookup(self.encoding).name in ("utf-8", "utf-8-sig")
+        if not of_utf_8:
             with self._raw() as file:
-                encoding = "utf-8-sig" if encodings.is_utf_8(file, encoding) else encoding
-        return io.TextIOWrapper(self._raw(), encoding, newline="")
+                of_utf_8 = encodings.is_utf_8(file, self.encoding)
+        return io.TextIOWrapper(self._raw(), "utf-8-sig" if of_utf_8 else self.encoding, newline="")
 
     def _raw(self) -> IO[bytes]:
-        if self.path.suffix == ".gz":
+        if self.path.suffix.lower() == ".gz":
             return cast(IO[bytes], gzip.open(self.path))
         return self.path.open("rb")
 
@@ -198,6 +198,9 @@ class FrameSource(Source):
 
     def __init__(self, frame: DataFrame, name: str) -> None:
         self.frame, self.name, self.problems = frame, name, Problems()
+        names = frame.columns.map(str)
+        for twice in names[names.duplicated()][:1]:
+            raise ValueError(f"'{name}' has several columns '{twice}'; rename all but one")
 
     def __str__(self) -> str:
         return self.name

@@ -40,9 +40,10 @@ class Roles:
     date_format: str | None = None
 
     def named(self) -> set[str]:
-        """The columns that the user gave a role."""
-        given = (self.user, self.item, self.time, self.rating, self.label)
-        return {name for name in given if name is not None}
+        """The columns that the user gave a role, or keeps."""
+        given = (self.user, self.item, self.time, self.rating, self.label, *self.keep)
+        kept = (typed.partition(":")[0] for typed in self.keep)
+        return {name for name in (*given, *kept) if name is not None}
 
 
 @dataclass

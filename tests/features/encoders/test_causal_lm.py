@@ -119,10 +119,6 @@ def test_the_fingerprint_covers_every_option(decoder_folder: Make) -> None:
     assert len(set(made)) == len(changes)
 
 
-def test_the_dimension(decoder_folder: Make) -> None:
-    assert causal_lm.create(PlainConfig(encoder_model=str(decoder_folder()))).dimension == 16
-
-
 def test_a_decoder_counts_without_its_weights(decoder_folder: Make) -> None:
     folder = decoder_folder()
     for weights in folder.glob("*.safetensors"):
@@ -252,7 +248,7 @@ def test_without_pip_the_hub_is_asked(
     monkeypatch.setattr(decoders, "_gguf_lacks", lambda: False)
     monkeypatch.setattr(decoders, "hub_folder", lambda name, revision, key: folder)
     config = PlainConfig(embedding_cache_dir=str(tmp_path))
-    assert causal_lm.create(config).dimension == 16
+    assert causal_lm.create(config).encode(["a"]).shape == (1, 16)
 
 
 @pytest.mark.slow

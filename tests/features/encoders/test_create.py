@@ -69,8 +69,6 @@ def test_a_factorys_refusal_is_passed_on(
 
 def test_what_is_no_encoder_says_what_it_lacks(register: Callable[..., None]) -> None:
     class Half:
-        dimension = 3
-
         def encode(self, texts: Any) -> None:
             raise AssertionError
 

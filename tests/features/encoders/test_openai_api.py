@@ -40,7 +40,6 @@ def test_vectors_come_in_the_order_of_the_texts(server: FakeEndpoint) -> None:
     vectors = encoder.encode(["a", "bcd", "ef", "ghijk", "l"])
     np.testing.assert_array_equal(vectors, [[1, 97], [3, 98], [2, 101], [5, 103], [1, 108]])
     assert vectors.dtype == np.float32
-    assert encoder.dimension == 2
     paths = {path for path, _, _ in server.requests}
     inputs = [body["input"] for _, _, body in server.requests]
     assert paths == {"/v1/embeddings"}
@@ -53,7 +52,6 @@ def test_the_key_prefix_dimensions_and_norm(
 ) -> None:
     monkeypatch.setenv("MY_KEY", "secret")
     encoder = create(server, api_key_env="MY_KEY", prefix="q: ", dimensions=2, normalize=True)
-    assert encoder.dimension == 2
     assert server.requests == []
     np.testing.assert_allclose(np.linalg.norm(encoder.encode(["ab"]), axis=1), 1, rtol=1e-6)
     _, authorization, body = server.requests[0]

@@ -152,7 +152,6 @@ def test_other_models_go_to_the_library(
 def test_the_librarys_own_options(bert_folder: Make) -> None:
     folder = bert_folder(MEAN, normalize=False)
     library = LibraryEncoder(folder, encoder_settings(normalize=True, prefix="the ", max_length=4))
-    assert library.dimension == 24
     expected = packed(folder, normalize=True, prefix="the ", max_length=4)
     np.testing.assert_allclose(library.encode(TEXTS), expected.encode(TEXTS), atol=2e-5)
     assert library.encode([]).shape[0] == 0
@@ -172,13 +171,14 @@ def test_code_that_a_folder_names_is_not_run(tmp_path: Path) -> None:
     (tmp_path / "evil.py").write_text("open('run', 'w').close()\nclass Evil: pass\n")
     part = {"idx": 0, "name": "0", "path": "", "type": "evil.Evil"}
     (tmp_path / "modules.json").write_text(json.dumps([part]))
-    encoder = sentence_transformer.create(PlainConfig(encoder_model=str(tmp_path)))
+    config = PlainConfig(encoder_model=str(tmp_path))
     with pytest.raises(EncoderError, match="names code of its own, evil.Evil, which is not run"):
-        encoder.encode(["a"])
+        sentence_transformer.create(config)
     assert not Path("run").exists()
-    (tmp_path / "modules.json").write_text("[1]")
-    with pytest.raises(EncoderError, match="modules.json' is damaged"):
-        encoder.encode(["a"])
+    for damaged in ("[1]", "{", "[{}]"):
+        (tmp_path / "modules.json").write_text(damaged)
+        with pytest.raises(EncoderError, match="modules.json' is damaged"):
+            sentence_transformer.create(config)
 
 
 @pytest.mark.parametrize("name", ["./none", "/none/x", "~/none", "a/b/c", "x.gguf"])
@@ -232,6 +232,11 @@ def test_the_hubs_cache_goes_before_the_network(
     assert locate.hub_folder("a/b", None) == tmp_path and fetched == ["a/b"]
     (tmp_path / "model.safetensors").touch()
     assert locate.hub_folder("a/b", None) == tmp_path and fetched == ["a/b"]
+    parts = {"weight_map": {"a": "one.safetensors", "b": "two.safetensors"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(parts))
+    for part, times in (("one", 2), ("two", 2)):  # of two parts one alone is not the model
+        (tmp_path / f"{part}.safetensors").touch()
+        assert locate.hub_folder("a/b", None) == tmp_path and len(fetched) == times
 
 
 def test_packed_products_are_the_plain_ones() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from recbole_llm.layers.backbones import build_backbone
+from recbole_llm.layers.backbones import BACKBONES
 
 
 def _weights(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, Tensor]:
@@ -19,8 +19,7 @@ def _weights(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, Tensor]:
 
 
 def _pad_encoder(weights: dict[str, Tensor], config: dict) -> nn.Module:
-    backbone = build_backbone(
-        "SASRec",
+    backbone = BACKBONES["SASRec"](
         config["embedding_dim"],
         config["max_seq_len"],
         n_layers=config["transformer_block"],
@@ -89,8 +88,7 @@ def _llmesr_state(weights: dict[str, Tensor], layers: int) -> dict[str, Tensor]:
 def test_original_block_is_the_llmesr_authors_sasrec(golden, version: str, inputs: str) -> None:
     arrays, meta = golden("llmesr_dualview")
     config = meta["config"]
-    backbone = build_backbone(
-        "SASRec",
+    backbone = BACKBONES["SASRec"](
         config["hidden_size"],
         config["max_len"],
         n_layers=config["trm_num"],
@@ -98,7 +96,7 @@ def test_original_block_is_the_llmesr_authors_sasrec(golden, version: str, input
         inner_size=config["hidden_size"],
         hidden_act="relu",
         layer_norm_eps=1e-8,
-        norm_order="original",
+        original=True,
         position=False,
         input_norm=False,
         attend_padding=True,

@@ -15,7 +15,7 @@ from recbole_llm.models.alpharec.model import AlphaRec
 MAPS = ("mlp", "linear")
 OFFICIAL = {"mlp": "mlp", "linear": "homo"}
 NAMES = {
-    "mlp.0.weight": {"mlp": "hidden.weight", "linear": "out.weight"},
+    "mlp.0.weight": {"mlp": "hidden.weight", "linear": "weight"},
     "mlp.0.bias": {"mlp": "hidden.bias"},
     "mlp.2.weight": {"mlp": "out.weight"},
     "mlp.2.bias": {"mlp": "out.bias"},

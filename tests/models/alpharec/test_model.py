@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from recbole_llm.data.training import training_interactions
 from recbole_llm.models.alpharec.query import among_texts, beside_similarity
-from recbole_llm.models.alpharec.text_map import build_map
+from recbole_llm.models.alpharec.text_map import MLPMap
 from recbole_llm.testing import ModelTests
 
 SPLIT = {"eval_args": {"split": {"RS": [8, 1, 1]}, "order": "RO", "group_by": "user"}}
@@ -95,7 +95,7 @@ def test_a_user_without_training_items_moves_no_other_row() -> None:
     assert torch.isfinite(after).all()
     torch.testing.assert_close(after[5], model.text_map(torch.zeros(16)).detach() / 3)
     assert float((after[4] - before[4]).norm()) < float(before[4].norm()) / 2
-    assert 5 not in model.sampler.pairs(2000)[0]
+    assert 5 not in model.graph.draw(2000)[0]
 
 
 def test_in_batch_loss_by_hand() -> None:
@@ -244,5 +244,5 @@ def test_repeated_pairs_weigh_one() -> None:
 
 def test_vectors_of_one_number_go_through_the_map() -> None:
     text = np.arange(5, dtype=np.float32)[:, None]
-    made = build_map("mlp", text, 3, None, 0.5)
+    made = MLPMap(text, None, 3, 0.5)
     assert {p.shape[0] for p in made.parameters() if p.dim() == 2} == {1, 3}

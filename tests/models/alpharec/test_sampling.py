@@ -9,12 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbole_llm.models.alpharec.graph import InteractionGraph
-from recbole_llm.models.alpharec.sampling import PairSampler
 
 
-def _sampler(pairs: list[tuple[int, int]], n_users: int, n_items: int) -> PairSampler:
+def _sampler(pairs: list[tuple[int, int]], n_users: int, n_items: int) -> InteractionGraph:
     users, items = (np.array(column) for column in zip(*pairs, strict=True))
-    return PairSampler(InteractionGraph(users, items, n_users, n_items, 1))
+    return InteractionGraph(users, items, n_users, n_items, 1)
 
 
 @settings(max_examples=50, deadline=None)
@@ -42,7 +41,7 @@ def test_pairs_draw_users_uniformly_whatever_their_history() -> None:
     torch.manual_seed(0)
     pairs = [(1, 1)] + [(2, i) for i in range(1, 9)]
     sampler = _sampler(pairs, 4, 10)
-    users, items = sampler.pairs(20_000)
+    users, items = sampler.draw(20_000)
     assert {(int(u), int(i)) for u, i in zip(users, items, strict=True)} == set(pairs)
     assert abs(float((users == 1).double().mean()) - 0.5) < 0.02
     of_two = torch.bincount(items[users == 2], minlength=10)[1:9].double()

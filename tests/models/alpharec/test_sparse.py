@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from recbole_llm.models.alpharec.graph import InteractionGraph
 from recbole_llm.models.alpharec.sparse import pair_scores
-from recbole_llm.models.alpharec.text_map import LinearMap, MLPMap, Whitening, build_map, folded
+from recbole_llm.models.alpharec.text_map import LinearMap, MLPMap, TextLinear
 
 
 @pytest.fixture(autouse=True)
@@ -99,12 +99,15 @@ def test_pair_scores_with_many_items() -> None:
     assert items.grad.abs().sum() == 20.0
 
 
+TEXT = np.random.default_rng(0).normal(size=(30, 6))
+
+
 @pytest.mark.parametrize("make", [
-    lambda: MLPMap(6, 5, 3),  # convolves after W2
-    lambda: MLPMap(6, 2, 4),  # convolves before W2
-    lambda: LinearMap(6, 3),
-    lambda: MLPMap(6, 5, 3, Whitening(np.random.default_rng(0).normal(size=(30, 6)), 0.7, True)),
-    lambda: LinearMap(6, 3, Whitening(np.random.default_rng(0).normal(size=(30, 6)), 0.7, False)),
+    lambda: MLPMap(TEXT, 5, 3, 0.0),  # convolves after W2
+    lambda: MLPMap(TEXT, 2, 4, 0.0),  # convolves before W2
+    lambda: LinearMap(TEXT, 3, 0.0, bias=False),
+    lambda: MLPMap(TEXT, 5, 3, 0.7),
+    lambda: LinearMap(TEXT, 3, 0.7, bias=False),
 ])  # fmt: skip
 def test_map_on_graph_is_the_plain_order(make) -> None:
     graph, _, _ = _graph(5)
@@ -129,32 +132,27 @@ def test_whitening() -> None:
     """Power 1: no common part, all directions alike; the map on raw vectors is the folded one."""
     rows = np.random.default_rng(0).normal(size=(200, 4)) @ np.diag([5.0, 2, 1, 0.2]) + 3.0
     for power, expected in ((1.0, np.ones(4)), (0.5, np.sqrt([5.0, 2, 1, 0.2]))):
-        whitening = Whitening(rows, power, True)
-        white = (torch.from_numpy(rows) - whitening.center) @ whitening.matrix
+        layer = TextLinear(rows, 3, power)
+        white = (torch.from_numpy(rows) - layer.center) @ layer.matrix
         assert white.mean(0).abs().max() < 1e-12
         assert float(white.square().mean().sqrt()) == pytest.approx(0.5)
         deviations = torch.linalg.svdvals(white).numpy() / np.sqrt(200)
         np.testing.assert_allclose(deviations / deviations[0], expected / expected[0], rtol=0.2)
-    layer = torch.nn.Linear(4, 3)
-    weight, bias = folded(layer, whitening)
-    torch.testing.assert_close(
-        torch.nn.functional.linear(torch.from_numpy(rows), weight, bias), layer(white)
-    )
+        plain = torch.nn.functional.linear(white, layer.weight, layer.bias)
+        torch.testing.assert_close(layer(torch.from_numpy(rows)), plain)
 
 
-@pytest.mark.parametrize("kind", ["mlp", "linear"])
-def test_items_without_text_have_no_say_in_the_whitening(kind: str) -> None:
+@pytest.mark.parametrize("bias", [True, False])
+def test_items_without_text_have_no_say_in_the_whitening(bias: bool) -> None:
     vectors = np.random.default_rng(0).normal(size=(30, 6)).astype(np.float32) + 3
     with_gaps = np.concatenate([np.zeros((31, 6), np.float32), vectors])
-    ours = build_map(kind, with_gaps, 3, None, 0.7).whitening
-    alone = build_map(kind, with_gaps[30:], 3, None, 0.7).whitening
+    ours, alone = (TextLinear(m, 3, 0.7, bias) for m in (with_gaps, with_gaps[30:]))
     torch.testing.assert_close(ours.matrix, alone.matrix)
     torch.testing.assert_close(ours.center, alone.center)
 
 
 def test_whitening_of_fewer_items_than_dimensions_is_finite() -> None:
-    assert torch.isfinite(
-        Whitening(np.random.default_rng(0).normal(size=(3, 8)), 1.0, True).matrix
-    ).all()
+    layer = TextLinear(np.random.default_rng(0).normal(size=(3, 8)), 2, 1.0)
+    assert torch.isfinite(layer.matrix).all()
     with pytest.raises(ValueError, match="all item vectors are the same"):
-        Whitening(np.ones((3, 8)), 1.0, True)
+        TextLinear(np.ones((3, 8)), 2, 1.0)

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from recbole_llm.layers import losses
-from recbole_llm.layers.backbones import build_backbone
 from recbole_llm.layers.embedding import FrozenEmbedding
-from recbole_llm.models.llmesr.layers import BACKBONE_OPTIONS, DualView
+from recbole_llm.models.llmesr.layers import DualView
+from recbole_llm.models.llmesr.settings import LLMESRSettings
 
 VERSIONS = ("official", "causal", "fullcausal")
 Arrays = dict[str, Tensor]
@@ -25,22 +25,14 @@ def _tensors(arrays: dict[str, np.ndarray]) -> Arrays:
 def _network(arrays: Arrays, config: dict[str, Any], version: str) -> DualView:
     """Ours with the authors' weights; `version` says which of our two causal masks are off."""
     size, length = config["hidden_size"], config["max_len"]
-    backbone = build_backbone(
-        "SASRec",
-        size,
-        length,
-        n_layers=config["trm_num"],
-        n_heads=config["num_heads"],
-        inner_size=size,
-        hidden_act="relu",
-        layer_norm_eps=1e-8,
-        attend_padding=True,  # matters in the fixture's left-padded rows alone
-        bidirectional=version == "official",
-        **BACKBONE_OPTIONS["SASRec"],
-    )
-    text = FrozenEmbedding(arrays["param.llm_item_emb.weight"])
-    heads = config["cross_att_heads"]
-    network = DualView(text, [backbone], size, length, cross_heads=heads).double()
+    settings = LLMESRSettings(
+        hidden_size=size, inner_size=size, n_layers=config["trm_num"], n_heads=config["num_heads"],
+        cross_heads=config["cross_att_heads"], MAX_ITEM_LIST_LENGTH=length,
+    )  # fmt: skip
+    network = DualView(settings, FrozenEmbedding(arrays["param.llm_item_emb.weight"])).double()
+    (backbone,) = network.backbones
+    backbone.attend_padding = True  # matters in the fixture's left-padded rows alone
+    backbone.bidirectional = version == "official"
     network.causal = version == "fullcausal"
     network.load_state_dict(_state(arrays, config["trm_num"], length))
     return network.eval()

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from recbole_llm.features.reduce import whitened
-from recbole_llm.layers.backbones import build_backbone
 from recbole_llm.layers.embedding import FrozenEmbedding
 from recbole_llm.models.llmesr.initial import initialise
 from recbole_llm.models.llmesr.layers import Adapter, DualView
@@ -123,9 +122,9 @@ def test_items_without_text_have_no_say_in_the_start(whitening: float) -> None:
     starts = []
     for matrix in (with_gaps, with_gaps[50:]):
         text = whitened(matrix, whitening)
-        backbone = build_backbone("GRU4Rec", 8, 10)
-        network = DualView(FrozenEmbedding(text), [backbone], 8, 10)
-        initialise(network, LLMESRSettings(item_std=0.3))
+        settings = LLMESRSettings(item_std=0.3, hidden_size=8, backbone="GRU4Rec")
+        network = DualView(settings, FrozenEmbedding(text))
+        initialise(network, settings)
         starts.append(network)
     table, alone = (network.item_embedding.weight.detach() for network in starts)
     assert not table[:51].any()

@@ -59,8 +59,8 @@ def test_no_leak(phase: str, backbone: str, make_molar: Any) -> None:
     tower = make_molar(backbone=backbone).eval().towers[phase]
     emb = torch.randn(3, 6, 12 if phase == "content" else 8)
     mask = torch.arange(6) < torch.tensor([[6], [4], [1]])
-    assert future_leak(tower.network, emb, mask) == 0
-    assert future_leak(tower.network, emb, mask.flip(1)) == 0
+    assert future_leak(tower.backbone, emb, mask) == 0
+    assert future_leak(tower.backbone, emb, mask.flip(1)) == 0
 
 
 def test_a_history_padded_on_the_left_has_the_same_state(make_molar: Any) -> None:
@@ -231,7 +231,7 @@ def test_the_top_of_a_pretrained_decoder(tuning: str, tmp_path: Path, make_molar
     source = LlamaModel(config)
     source.save_pretrained(tmp_path / "llm")
     model = make_molar(decoder_model=str(tmp_path / "llm"), decoder_blocks=2, tuning=tuning)
-    decoder = model.towers["content"].network.decoder
+    decoder = model.towers["content"].backbone.decoder
     assert decoder.width == 16
     trained = [n for n, p in decoder.named_parameters() if p.requires_grad]
     assert {"full": "norm.weight", "lora": "lora_A", "frozen": ""}[tuning] in " ".join(trained)

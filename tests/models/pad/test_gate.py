@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
@@ -12,7 +10,6 @@ from hypothesis import strategies as st
 
 from recbole_llm.models.pad.gate import FrequencyGate, frequency_bins
 from recbole_llm.models.pad.settings import PADSettings
-from recbole_llm.models.pad.trainer import gate_table
 
 
 def test_bins_hold_near_equal_numbers_of_interactions() -> None:
@@ -66,14 +63,3 @@ def test_only_the_bins_of_scored_items_get_gradients() -> None:
     gate(torch.tensor([[2, 3]]))[..., 0].sum().backward()
     assert gate.alpha.grad is not None
     assert gate.alpha.grad[:, 2].all() and not gate.alpha.grad[:, :2].any()
-
-
-def test_table_of_gates() -> None:
-    gate = FrequencyGate(np.array([0, 1, 2, 2]), 3, gamma_2=1.0)
-    lines = gate_table(gate, torch.tensor([0, 9, 4, 0])).splitlines()
-    assert lines[1].split() == ["bin", "items", "bought", "id", "aligned", "llm"]
-    assert lines[2].split()[:4] == ["1", "1", "9-9", "times"]
-    assert lines[3].split()[:4] == ["2", "2", "0-4", "times"]
-    assert lines[4].split()[:3] == ["3", "0", "-"]
-    weights: Any = [float(v) for v in lines[4].split()[3:]]
-    np.testing.assert_allclose(weights, gate.weights()[:, 3].detach(), atol=5e-4)

@@ -15,7 +15,7 @@ from recbole_llm.models.pad.gate import frequency_bins
 from recbole_llm.models.pad.model import PAD
 
 ENCODERS = {"user_encoder": "id", "user_enc_2": "aligned", "user_enc_3": "llm"}
-# (their module, its first layer's place in our GELUNet, our module); their k-th linear layer of an
+# (their module, its first layer's place in our gelu_net, our module); their k-th linear layer of an
 # MLP is number 3k + 1, after a dropout, and so is ours.
 NETS = [
     (r"turn_dim1\.fc", 0, "experts.aligned.items.content.turn"),
@@ -54,7 +54,7 @@ def our_name(theirs: str) -> str:
         match = re.fullmatch(pattern, module)
         if match:
             layer = first + (int(match[1]) // 3 if match.groups() else 0)
-            return f"{ours}.layers.{3 * layer + 1}.{kind}"
+            return f"{ours}.{3 * layer + 1}.{kind}"
     raise AssertionError(f"no counterpart of {theirs}")
 
 

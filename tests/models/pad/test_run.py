@@ -65,18 +65,13 @@ def phases_of(text: str) -> list[str]:
     return re.findall(r"phase \d/3 (\w+):", text)
 
 
-def test_one_command_runs_the_phases_and_reports_the_gates(log: Log) -> None:
+def test_one_command_runs_the_phases(log: Log) -> None:
     result = run()
     text = log()
     phases = re.findall(r"phase (\d)/3 (\w+): (.+)", text)
     assert [(number, name) for number, name, _ in phases] == list(zip("123", PHASES, strict=True))
     assert "the ID expert learns from CE" in phases[0][2]
     assert "CE + 0.2 * MK-MMD (gaussian)" in phases[1][2]
-    table = text[text.index("gates of the experts") :]
-    rows = [line.split() for line in table.splitlines()[2:5]]
-    assert [row[0] for row in rows] == ["1", "2", "3"]
-    for row in rows:
-        assert sum(float(weight) for weight in row[-3:]) == pytest.approx(1, abs=2e-3)
     assert set(result["test_result"]) == {"ndcg@10"}
 
 

@@ -14,12 +14,13 @@ from recbole_llm import testing
 from recbole_llm.cli import main
 from recbole_llm.commands.shared import split
 from recbole_llm.core.settings import Between
-from recbole_llm.tasks.compare import tuning
 from recbole_llm.tasks.compare.entries import parse_models
 from recbole_llm.tasks.compare.live import Live
 from recbole_llm.tasks.compare.space import defaults, distributions, space_of
 
 optuna = pytest.importorskip("optuna")
+from recbole_llm.tasks.compare import tuning  # noqa: E402
+
 OURS = ["PAD", "LLMESR", "AlphaRec", "Molar", "BAHE", "LLMCF", "LLMCFRetrieval"]
 STOCK = ["SASRec", "GRU4Rec", "LightGCN", "DIN", "DeepFM", "DCN", "NeuMF", "Caser", "WideDeep",
          "SpectralCF", "PNN"]  # fmt: skip
@@ -214,6 +215,9 @@ def test_a_trial_that_lags_behind_is_stopped_once_that_is_safe() -> None:
         study.tell(trial, 0.2)
     last = tuning._job(study.ask(distributions(space)), entry, Path("trial"), live)
     assert [last.heard(number, 0.1) for number in (1, 2, 3)] == [False, False, True]
+    (phased,) = parse_models("PAD", ["--dataset=tiny"])  # whose validations are not of one training
+    job = tuning._job(study.ask(distributions(space)), phased, Path("trial"), Live(["PAD"], 1, 1))
+    assert not any(job.heard(number, 0.1) for number in (1, 2, 3))
     live.close()
 
 

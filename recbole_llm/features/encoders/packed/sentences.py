@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from recbole_llm.core.digest import digest, files_digest
+from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.encoders.batching import token_batches
 from recbole_llm.features.encoders.packed.bert import PackedBert
 from recbole_llm.features.settings import EncoderSettings
@@ -161,4 +162,7 @@ def _pooling(config: Mapping[str, Any]) -> str | None:
 
 
 def _json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError as error:
+        raise EncoderError(f"'{path}' is damaged ({error})") from error
