@@ -16,6 +16,7 @@ from recbole.data.interaction import Interaction
 from recbole_llm import testing
 from recbole_llm.cli import main
 from recbole_llm.core.config import Config
+from recbole_llm.features.encoders.base import create_encoder
 from recbole_llm.quick_start import (
     build_model,
     load_data,
@@ -175,7 +176,12 @@ def test_a_new_user_with_a_known_users_items_gets_the_same(model: str) -> None:
     np.testing.assert_allclose(new["score"], known["score"], rtol=1e-4, atol=1e-6)
 
 
-def test_a_query_moves_the_user() -> None:
+def test_a_query_moves_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    monkeypatch.setattr(
+        "recbole_llm.tasks.recommend.create_encoder",
+        lambda config: made.append(config) or create_encoder(config),
+    )
     recommender = Recommender.of(_untrained("AlphaRec", train_neg_sample_args=None))
     plain = recommend(recommender, users="u4", k=60)
     same = recommend(recommender, users="u4", k=60, query="horror castle", query_weight=0.0)
@@ -184,6 +190,7 @@ def test_a_query_moves_the_user() -> None:
     assert not np.allclose(moved["score"], plain["score"])
     alone = recommend(recommender, query="The horror castle 3", k=3)
     assert len(alone) == 3 and set(alone["user"]) == {""}
+    assert len(made) == 1  # for all queries: it may be a large model
 
 
 @pytest.mark.parametrize(("width", "said"), [(60, False), (61, True)])
