@@ -229,10 +229,17 @@ CLICKS = [
 ]
 STARTS = ("BAHE, item_init", "DIN, item_init", "BAHE, random vectors")
 SAMPLED = {
-    "ml-100k": [Row(n, "clicks-ml-100k") for n in ("BAHE, item_init", "DIN", "DIN, item_init")],
+    "ml-100k": [
+        *(Row(n, "clicks-ml-100k-dropout") for n in ("BAHE, item_init", "DIN", "DIN, item_init")),
+        Row("DIN, no dropout", "clicks-ml-100k", "DIN"),
+        Row("DIN, item_init, no dropout", "clicks-ml-100k", "DIN, item_init"),
+    ],
     "prime-pantry": [
-        *(Row(name, "clicks-prime-pantry") for name in ("BAHE", "DIN")),
-        *(Row(name, "clicks-prime-pantry-starts") for name in STARTS),
+        Row("BAHE", "clicks-prime-pantry-dropout", "BAHE, dropout"),
+        Row("DIN", "clicks-prime-pantry-dropout"),
+        Row("BAHE, no dropout", "clicks-prime-pantry", "BAHE"),
+        Row("DIN, no dropout", "clicks-prime-pantry", "DIN"),
+        *(Row(f"{name}, no dropout", "clicks-prime-pantry-starts", name) for name in STARTS),
     ],
 }
 PAD_ABLATIONS = (
