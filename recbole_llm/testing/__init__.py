@@ -1,4 +1,4 @@
-"""For tests of plugins and of this package: tiny data, a fake encoder, contracts of models, probes.
+"""For tests of plugins and of this package: tiny data, a fake encoder, contracts of models.
 
 The module is a plugin, which brings the encoder kind ``hash``:
 ``get_plugins().register(recbole_llm.testing, "testing")``.
