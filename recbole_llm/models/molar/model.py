@@ -94,10 +94,6 @@ class Molar(PhasedRecommender):
         """int [B, L], bool [B, L] -> [B, L, H], of the phase's model."""
         return self._scored(self.towers[self.phase](item_seq, mask))
 
-    def states_at(self, item_seq: Tensor, mask: Tensor, wanted: Tensor) -> Tensor:
-        """int [B, L], bool [B, L] twice -> [T, H], of the phase's model."""
-        return self._scored(self.towers[self.phase].at(item_seq, mask, wanted))
-
     def last_states(self, item_seq: Tensor) -> Tensor:
         """int [B, L] -> [B, H], of the phase's model."""
         return self._scored(self.towers[self.phase].last(item_seq))
