@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 from pathlib import Path
 
@@ -145,3 +146,26 @@ def test_the_page_names_every_column_that_is_recognised() -> None:
         if names:
             assert tuple(plain(name) for name in re.findall(r"`(\w+)`", rows[role])) == names
     assert "--date-format" in page and "--encoding" in page
+
+
+def test_names_that_become_one_are_told_apart() -> None:
+    frame = pd.DataFrame({"user": ["u"], "item": ["i"], "a b": ["x"], "a-b": ["y"], "rating": [3]})
+    recbole_llm.from_pandas(frame, "d/s", keep=["a b", "a-b", "rating:float"])
+    header, row = Path("d/s/s.inter").read_text(encoding="utf-8").splitlines()
+    fields = dict(zip(header.split("\t"), row.split("\t"), strict=True))
+    assert len(fields) == 5 and {"x", "y"} < set(fields.values())
+    assert float(fields["rating:float"]) == 3
+
+
+def test_a_byte_order_mark_is_no_part_of_a_name() -> None:
+    Path("o.csv").write_bytes("\ufeffuser_id,item_id\nu,i\n".encode())
+    with gzip.open("o.CSV.GZ", "wb") as file:
+        file.write(Path("o.csv").read_bytes())
+    for name in ("o.csv", "o.CSV.GZ"):
+        arguments = [name, "--user=user_id", "--encoding=utf-8", "--output=d/s"]
+        assert CliRunner().invoke(main, ["convert", *arguments]).exit_code == 0
+
+
+def test_a_table_that_is_not_there_leaves_no_folder() -> None:
+    done = CliRunner().invoke(main, ["convert", "missing.csv", "--output=d/new"])
+    assert done.exit_code == 2 and not Path("d/new").exists()
