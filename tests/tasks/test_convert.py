@@ -348,6 +348,24 @@ def test_any_text_comes_back_in_one_field(texts: list[str]) -> None:
     ]
 
 
+def test_true_and_false_are_labels() -> None:
+    Path("o.csv").write_text("user,item,clicked,fresh\nu,a,True,FALSE\nu,b,false,\nv,a, true ,1\n")
+    command = ["convert", "o.csv", "--label=clicked", "--keep=fresh:float", "--output=o"]
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == 0, done.output
+    fields = columns("o/o.inter")
+    assert fields["label:float"] == ["1", "0", "1"]
+    assert fields["fresh:float"] == ["0", "", "1"]
+
+
+def test_flags_of_parquet_are_labels() -> None:
+    pytest.importorskip("pyarrow")
+    frame = pd.DataFrame({"user": ["u", "u", "v"], "item": ["a", "b", "a"]})
+    frame.assign(label=[True, False, True]).to_parquet("o.parquet")
+    convert("o.parquet", "o")
+    assert columns("o/o.inter")["label:float"] == ["1", "0", "1"]
+
+
 def test_labels_and_further_columns_are_kept() -> None:
     Path("o.csv").write_text(
         "user,item,clicked,action,price\nu1,a,0,view,1.5\nu1,b,1,buy,x\nu2,b,1,a\tb,2\n"

@@ -17,6 +17,7 @@ _FIELDS = {
     "user": "user_id:token", "item": "item_id:token", "rating": "rating:float",
     "time": "timestamp:float", "label": "label:float",
 }  # fmt: skip
+_FLAGS = {"true": "1", "false": "0"}
 
 
 class Fields:
@@ -91,7 +92,7 @@ class Fields:
         if role == "time":
             values = self.times.seconds(texts)
         else:
-            numbers = self.found[role].numbers
+            numbers, texts = self.found[role].numbers, _without_flags(texts)
             plain = texts if numbers is None else [_plain(text, numbers) for text in texts]
             values = to_numeric(Series(plain, dtype=object), errors="coerce").to_numpy(np.float64)
         return np.where(np.isfinite(values), values, np.nan)
@@ -109,6 +110,11 @@ class Fields:
         return f": {doubt}" if doubt else ""
 
 
+def _without_flags(texts: Series) -> Series:
+    """Texts with numbers in place of true and false, as labels are often written."""
+    return texts.str.strip().str.lower().map(_FLAGS).fillna(texts)
+
+
 def _plain(text: str, numbers: Numbers) -> str | None:
     """A number for pandas, which also reads such as 1e-3, unless it would mistake thousands."""
     rest = text if numbers.decimal == "." or "." not in text else None
@@ -117,7 +123,7 @@ def _plain(text: str, numbers: Numbers) -> str | None:
 
 def _found(texts: Series) -> Found:
     """How a column of numbers writes them; as computers do, where that fits all."""
-    filled = texts[texts.str.strip() != ""]
+    filled = _without_flags(texts[texts.str.strip() != ""])
     if to_numeric(filled, errors="coerce").notna().all():
         return Found()
     return numbers_in(filled)
