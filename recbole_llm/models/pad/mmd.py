@@ -9,6 +9,7 @@ if the two distributions are the same. Linear and cosine kernels see the means a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -54,7 +55,12 @@ def mk_mmd(
         kernel: ``gaussian``, ``laplace``, ``linear`` or ``cosine``.
         bandwidths: of gaussian and laplace, as multiples of the mean (squared) distance; each is
             twice the one before it.
+
+    Raises:
+        ValueError: bandwidths that do not double.
     """
+    if any(wide != 2 * narrow for narrow, wide in pairwise(bandwidths)):
+        raise ValueError(f"bandwidths: each is twice the one before it, got {list(bandwidths)}")
     m = len(x)
     if kernel == "cosine":
         x, y = F.normalize(x, dim=-1), F.normalize(y, dim=-1)

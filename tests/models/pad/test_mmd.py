@@ -52,6 +52,11 @@ def test_equals_the_authors_on_one_set_in_two_orders(golden: Any) -> None:
     np.testing.assert_allclose(grad, arrays["grad_same_set"], atol=1e-8)
 
 
+def test_bandwidths_double() -> None:
+    with pytest.raises(ValueError, match=r"twice the one before it, got \[0\.5, 1\.5\]"):
+        mk_mmd(normal(0), normal(1), bandwidths=[0.5, 1.5])
+
+
 def test_gaussian_by_hand() -> None:
     # Points 0, 1 against 0, 2: the 16 squared distances sum to 2(1 + 4 + 0 + 4 + 1 + 1) = 22.
     x, y = torch.tensor([[0.0], [1.0]]), torch.tensor([[0.0], [2.0]])
