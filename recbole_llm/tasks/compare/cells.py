@@ -67,9 +67,7 @@ class Cell:
         """Of ``recbole-llm run``; a run that was stopped goes on where it stood."""
         files = {"output": "result.json", "user_metrics": "users.npz", "checkpoint_dir": "saved"}
         own = [f"--{key}={self.folder / name}" for key, name in files.items()]
-        stopped = sorted(self.folder.glob(f"saved/{part_file('*.pth', 'last')}"), key=_written)
-        own += [f"--resume={file}" for file in stopped[-1:]]
-        return [*plain_arguments(self.seeded), *own]
+        return [*plain_arguments(self.seeded), *own, *way_on(self.folder)]
 
     @property
     def done(self) -> bool:
@@ -93,8 +91,10 @@ class Cell:
         return str(self.folder / "saved" / Path(self.result["checkpoint"]).name)
 
 
-def _written(file: Path) -> float:
-    return file.stat().st_mtime
+def way_on(folder: Path) -> list[str]:
+    """The argument with which a run that was stopped in this folder goes on; none elsewhere."""
+    stopped = folder.glob(f"saved/{part_file('*.pth', 'last')}")
+    return [f"--resume={f}" for f in sorted(stopped, key=lambda f: f.stat().st_mtime)[-1:]]
 
 
 def read_result(folder: Path) -> dict[str, Any]:

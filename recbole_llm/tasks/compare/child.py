@@ -41,14 +41,19 @@ def _end_with_parent() -> None:
 
 
 def run_trial(files: Sequence[str], argv: Sequence[str]) -> None:
-    """Train and validate, without test and checkpoint; the best score goes to ``output``."""
+    """Train and validate, without test; the best score goes to ``output``. A trial that was stopped
+    goes on, as a run does."""
     from recbole_llm.core.config import Config
     from recbole_llm.core.files import OTHER_FOLDER, write_json
     from recbole_llm.steps import build_model, build_trainer, load_data, start
+    from recbole_llm.trainers.resume import resumable
 
     config = Config(config_file_list=files, argv=argv)
     start(config, trains=True)
     _, train_data, valid_data, _ = load_data(config)
     trainer = build_trainer(config, build_model(config, train_data._dataset))
-    score, _ = trainer.fit(train_data, valid_data, saved=False, show_progress=False)
+    if config["resume"]:
+        trainer.resume_run(config["resume"])
+    with resumable(trainer):
+        score, _ = trainer.fit(train_data, valid_data, show_progress=False)
     write_json(config["output"], {"best_valid_score": float(score)}, OTHER_FOLDER)

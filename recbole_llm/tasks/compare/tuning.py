@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -16,7 +17,7 @@ from recbole_llm.core.files import OTHER_FOLDER, check_folder, write_whole
 from recbole_llm.core.schema import parse_literal
 from recbole_llm.core.settings import Space
 from recbole_llm.models.phased import PhasedRecommender
-from recbole_llm.tasks.compare.cells import best_score, run_key
+from recbole_llm.tasks.compare.cells import best_score, run_key, way_on
 from recbole_llm.tasks.compare.entries import (
     Entry,
     check_parts,
@@ -36,6 +37,7 @@ with needing("tuning"):
     from optuna.trial import FrozenTrial, Trial, TrialState
 
 _ERROR = "error"  # attribute of a trial that failed by itself
+_PLACE = "folder"  # of one that goes on where another was cut off
 _START, _WARM = 4, 3  # trials before any is pruned, and the validation that it begins at
 
 
@@ -120,11 +122,13 @@ def find(
 def _told(study: Study, label: str, ended: Ended[Trial], folder: Path, live: Live) -> None:
     """The study and the table hear how a trial ended."""
     trial, name, error = ended.what, f"trial {ended.what.number}", ended.error
+    own = _place(folder, trial)
+    shutil.rmtree(own / "saved", ignore_errors=True)  # its score is all that is wanted
     if error is None and ended.stopped:
         study.tell(trial, state=TrialState.PRUNED)
         live.failed(label, name, ended.seconds, "stopped early")
         return
-    score = best_score(folder / str(trial.number)) if error is None else math.nan
+    score = best_score(own) if error is None else math.nan
     if error is None and math.isfinite(score):
         study.tell(trial, score)
         live.ended(label, name, ended.seconds, score)
@@ -152,10 +156,14 @@ def _study(name: str, entry: Entry, space: Space, root: Path, at_once: int) -> S
     )
     for trial in _running(study):  # of a process that is gone
         study.tell(trial.number, state=TrialState.FAIL)
-        study.enqueue_trial(trial.params)
+        study.enqueue_trial(trial.params, {_PLACE: _place(Path(), trial).name})
     if not study.get_trials(deepcopy=False):
         study.enqueue_trial(defaults(space, config))
     return study
+
+
+def _place(folder: Path, trial: Trial | FrozenTrial) -> Path:
+    return folder / trial.user_attrs.get(_PLACE, str(trial.number))
 
 
 def _running(study: Study) -> list[FrozenTrial]:
@@ -172,7 +180,7 @@ def _jobs(
         live.there(entry.label, seconds, score)
     while len(_counted(study)) + len(_running(study)) < trials:
         new = study.ask(distributions(space))
-        yield _job(new, entry, folder / str(new.number), live)
+        yield _job(new, entry, _place(folder, new), live)
 
 
 def _job(trial: Trial, entry: Entry, folder: Path, live: Live) -> Job[Trial]:
@@ -188,7 +196,7 @@ def _job(trial: Trial, entry: Entry, folder: Path, live: Live) -> Job[Trial]:
     files = [f"--output={folder / 'result.json'}", f"--checkpoint_dir={folder / 'saved'}"]
     arguments = [*plain_arguments(entry.with_own(trial.params)), *files]
     gpu = entry.config["gpu_id"] != ""
-    return Job(trial, ["trial", *arguments], folder, heard, gpu)
+    return Job(trial, ["trial", *arguments, *way_on(folder)], folder, heard, gpu)
 
 
 def _counted(study: Study) -> list[FrozenTrial]:

@@ -170,10 +170,22 @@ def test_what_was_cut_off_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> Non
     show = Live.show
     monkeypatch.setattr(Live, "show", interrupt)
     assert tune("--trials=1").exit_code == 130
+    (folder,) = Path("tuning/trials").glob("SASRec-*/0")
+    last = folder / "saved/SASRec-x-last.pth"
+    last.parent.mkdir(exist_ok=True)
+    last.touch()
+    for name in ("scores.txt", "result.json"):  # of the script, which may have ended by now
+        (folder / name).unlink(missing_ok=True)
+    (folder / "scores.txt").write_text("0.7\n")
+    assert tune("--trials=1").exit_code == 130  # what goes on can be stopped, too
     monkeypatch.setattr(Live, "show", show)
     assert tune("--trials=1").exit_code == 0
-    states = [(t.state.name, t.params["learning_rate"]) for t in trials()]
-    assert states == [("FAIL", 0.001), ("COMPLETE", 0.001)]
+    found = trials()
+    states = [(t.state.name, t.params["learning_rate"]) for t in found]
+    assert states == [("FAIL", 0.001), ("FAIL", 0.001), ("COMPLETE", 0.001)]
+    assert Path("started.txt").read_text().splitlines()[-1] == f"SASRec 2020 {last}"
+    assert found[-1].intermediate_values[1] == 0.7  # the validation before the stop
+    assert not last.parent.exists()
 
 
 def test_a_search_that_goes_on_draws_other_settings() -> None:
