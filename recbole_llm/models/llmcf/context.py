@@ -97,11 +97,12 @@ class InContext(nn.Module):
         """Reconstruction loss of the last pass, scalar; 0 without chains of thought."""
         if self.reconstruct is None or self._before is None:
             return torch.zeros(())
-        states, thoughts = self._before  # [T, H], [T, D]
-        made = self.reconstruct(states)
+        states, thoughts = self._before  # [T, H], [T, D], the latter of length 1
+        made = self.reconstruct(states).to(thoughts.dtype)  # also under autocast
         if not len(made):
             return made.sum()  # 0
-        return 1 - F.cosine_similarity(made, thoughts, dim=-1).mean()
+        lengths = made.norm(dim=-1).clamp(min=torch.finfo(made.dtype).tiny)
+        return 1 - (torch.linalg.vecdot(made, thoughts) / lengths).mean()
 
 
 def in_context(
