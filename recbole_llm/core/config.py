@@ -159,6 +159,8 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         no_negatives = sequential and final.get("loss_type") == "CE"
         if no_negatives and "train_neg_sample_args" not in self.external_config_dict:
             final["train_neg_sample_args"] = None  # RecBole's default asks for one, then refuses it
+        if sequential and final.get("item_init") and final.get("item_init_std") is None:
+            final["item_init_std"] = 0.1  # chosen on validation; see `RunSettings`
         given = final["eval_args"]
         if sequential and isinstance(given, dict):
             # RecBole fills the rest with RO, which it then refuses for these models.

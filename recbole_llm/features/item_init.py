@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from recbole.data.dataset import Dataset
 from recbole.model.layers import FMEmbedding
-from recbole.utils import ModelType
 from torch import Tensor, nn
 
 from recbole_llm.core.config import Config
@@ -22,7 +21,6 @@ from recbole_llm.features.reduce import expected_rows, pca, whitened
 from recbole_llm.features.table import Matrix
 from recbole_llm.layers.embedding import FrozenEmbedding
 
-_SEQUENTIAL_STD = 0.1  # chosen on validation; other models' tables keep their own
 # FPMC's item tables, the only ones in RecBole without "item" in their names.
 _NAMES = ("IU_emb", "IL_emb", "LI_emb")
 
@@ -56,10 +54,8 @@ def initialise_items(config: Config, model: nn.Module, dataset: Dataset) -> list
             f"unset for this model"
         )
     matrix = whitened(item_embeddings(config, dataset).matrix, settings.item_init_whitening)
-    sequential = config["MODEL_TYPE"] == ModelType.SEQUENTIAL
-    std = settings.item_init_std or (_SEQUENTIAL_STD if sequential else None)
     for name, table in tables.items():
-        width = fill_table(table, matrix, std=std)
+        width = fill_table(table, matrix, std=settings.item_init_std)
         getLogger().info(
             f"item_init: {name} [{', '.join(map(str, table.shape))}] starts from "
             f"{width} principal components of the item vectors"

@@ -126,7 +126,7 @@ def test_items_of_tables_that_fields_share() -> None:
 
 
 def _config(**keys: Any) -> dict[str, Any]:
-    return {"model": "Toy", "item_init": "llm", "MODEL_TYPE": ModelType.GENERAL, **keys}
+    return {"model": "Toy", "item_init": "llm", **keys}
 
 
 def test_initialise(matrix: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,22 +162,6 @@ def test_the_configuration_says_spread_and_whitening(
         spreads[power] = rows.std(0)
     assert spreads[0].max() / spreads[0].min() > 1.2
     torch.testing.assert_close(spreads[1], spreads[1].mean().expand(3))
-
-
-def test_the_spread_that_nobody_set(matrix: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sequential models have a wider start than their own; others keep theirs."""
-    monkeypatch.setattr(
-        "recbole_llm.features.item_init.item_embeddings",
-        lambda c, d: SimpleNamespace(matrix=matrix),
-    )
-    for kind, expected in ((ModelType.SEQUENTIAL, 0.1), (ModelType.GENERAL, 0.02)):
-        model = nn.Module()
-        model.item_embedding = nn.Embedding(21, 3)
-        with torch.no_grad():
-            rows = model.item_embedding.weight[1:]
-            rows.mul_(0.02 / rows.std())
-        initialise_items(_config(MODEL_TYPE=kind), model, Dataset(21))
-        assert float(model.item_embedding.weight[1:].std()) == pytest.approx(expected)
 
 
 def test_a_model_without_an_item_table_is_an_error() -> None:

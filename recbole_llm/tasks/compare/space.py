@@ -89,13 +89,14 @@ def _choices(key: str, text: str) -> tuple[Any, ...]:
 
 
 def defaults(space: Space, config: Mapping[str, Any]) -> dict[str, Any]:
-    """What the settings are now, of those that lie in the space."""
+    """What the settings are now, of those that lie in the space; the middle of a range for a number
+    that does not, such as one that the model chooses."""
     found: dict[str, Any] = {}
     for key, where in space.items():
         value = config[key]
         if isinstance(where, Between):
-            if isinstance(value, (int, float)) and where.low <= value <= where.high:
-                found[key] = float(value)
+            inside = isinstance(value, (int, float)) and where.low <= value <= where.high
+            found[key] = float(value) if inside else math.sqrt(where.low * where.high)
         elif value in where:
             found[key] = str(where[where.index(value)])  # 0 stands for 0.0, too
     return found

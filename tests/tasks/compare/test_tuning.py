@@ -67,6 +67,9 @@ def test_the_first_trial_is_of_the_defaults() -> None:
     first = defaults(space, entry.config)
     assert first["mlp_hidden_size"] == "[128, 64]" and set(first) == set(space)
     assert defaults({"dropout_prob": (0.0, 0.2)}, {"dropout_prob": 0}) == {"dropout_prob": "0.0"}
+    (entry,) = parse_models("SASRec --item_init=llm", ["--dataset=tiny"])
+    assert defaults(space_of(entry), entry.config)["item_init_std"] == 0.1
+    assert defaults({"x": Between(0.25, 4.0)}, {"x": None})["x"] == pytest.approx(1.0)
 
 
 def test_one_model_is_searched_at_a_time() -> None:
