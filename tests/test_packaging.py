@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ["recbole_llm", "properties", "results", "tests"]
+FOLDERS = ["recbole_llm", "properties", "docs", "results", "tests"]
 FILES = ["MANIFEST.in", "setup.cfg", "setup.py", "pyproject.toml", "run_recbole_llm.py"]
 FILES += ["README.md", "CHANGELOG.md", "LICENSE"]
 MADE = ["__pycache__", "*.pyc", "*.egg-info"]

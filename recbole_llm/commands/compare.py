@@ -32,10 +32,10 @@ def compare(**options: Any) -> Iterable[object]:
 
 
 @click.command(context_settings=ARGS)
-@click.option("--model", required=True, help="Its name.")
-@click.option("--trials", required=True, type=int, help="In all, with those done before.")
+@click.option("--model", required=True, help="The model's name.")
+@click.option("--trials", required=True, type=int, help="Trials in all, with those done before.")
 @click.option("--jobs", default=1, show_default=True, help="Trials at once.")
-@click.option("--search", help="Keys: learning_rate; hidden_size=[64,128]; x=0.1..0.5.")
+@click.option("--search", help="Keys to search: learning_rate; hidden_size=[64,128]; x=0.1..0.5.")
 @click.option("--output", default="tuning", show_default=True, help="Folder of all results.")
 @executed
 @configured

@@ -13,22 +13,22 @@ from recbole_llm.commands.shared import ARGS, OPTIONS, command, configured, name
 @click.command(context_settings=OPTIONS)
 @click.argument("interactions", type=click.Path())
 @click.option("--output", required=True, help="Folder of the data set, such as dataset/shop.")
-@click.option("--items", type=click.Path(), help="Table of the items, one row an item.")
+@click.option("--items", type=click.Path(), help="Table of the items, one item in each row.")
 @click.option("--user", help="Column of users.")
 @click.option("--item", help="Column of items, in both tables.")
-@click.option("--time", help="Column of times: numbers, or dates in any form; none: no times.")
-@click.option("--rating", help="Column of ratings; none: no ratings, and none are guessed.")
-@click.option("--label", help="Column of labels: 1 for a click, 0 for none; none: no labels.")
+@click.option("--time", help="Column of times: numbers, or any dates. 'none' takes no column.")
+@click.option("--rating", help="Column of ratings. 'none' takes no column.")
+@click.option("--label", help="Column of labels: 1 or true, 0 or false. 'none' takes no column.")
 @click.option(
     "--keep",
-    help="Further columns of INTERACTIONS: action,price:float. What is no number is left empty.",
+    help="Further columns of INTERACTIONS: action,price:float (numbers; other texts go).",
 )
 @click.option("--text", help="Columns that describe an item, separated by commas.")
 @click.option("--date-format", help="Form of the dates where it is unclear, such as %d.%m.%Y.")
 @click.option(
     "--encoding",
     default="utf-8-sig",
-    help="Of those text files that are not UTF-8, such as cp1252 (Windows), in either table.",
+    help="Encoding of the text files that are not UTF-8, such as cp1252 (Windows).",
 )
 @command
 def convert(
@@ -36,10 +36,10 @@ def convert(
 ) -> Iterable[object]:
     """Make a data set of your own tables: convert orders.csv --items=… --output=dataset/shop.
 
-    INTERACTIONS is a table with a row an interaction: CSV, JSON lines (Amazon's reviews, too; both
-    also as .gz) or Parquet; or a folder of MovieLens. Columns that are not named are guessed by
-    their names; the summary says what became of each. Without --items, --text names columns of
-    INTERACTIONS that describe items.
+    INTERACTIONS is a table with one interaction in each row: CSV, JSON lines (as Amazon's reviews)
+    or Parquet; or a folder of MovieLens. CSV and JSON lines may be .gz files. Columns that no
+    option names are guessed by their names; the summary says what became of each. Without --items,
+    --text names columns of INTERACTIONS that describe items.
     """
     from tqdm import tqdm
 

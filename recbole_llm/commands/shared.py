@@ -125,7 +125,7 @@ def executed(action: Callable[..., None]) -> Callable[..., None]:
         help="This machine, or a Ray cluster (extra ray).",
     )
     address = click.option(
-        "--ray_address", help="Of the cluster; else RAY_ADDRESS, else a Ray that is started here."
+        "--ray_address", help="Of the Ray cluster; else RAY_ADDRESS, else a Ray is started here."
     )
     return where(address(action))
 

@@ -34,15 +34,15 @@ def zero_shot(train: str, test: str, **options: Any) -> None:
 @click.option("--model", "folder", help="Folder of an exported model, in place of --checkpoint.")
 @click.option("--users", help="User ids, separated by commas, or 'all'.")
 @click.option("--items", help="In place of --users: item ids of a new user, oldest first.")
-@click.option("--histories", help="File of new users: JSON lines of user, items.")
+@click.option("--histories", help='File of new users, lines of {"user": "anna", "items": ["A1"]}.')
 @click.option("--query", help="What the user is looking for, in words (AlphaRec).")
-@click.option("--query-weight", type=float, help="Share of the query beside the history.")
-@click.option("-k", "--k", default=10, show_default=True, help="Items a user.")
+@click.option("--query-weight", type=float, help="Weight of the query against the history, 0 to 1.")
+@click.option("-k", "--k", default=10, show_default=True, help="Items for each user.")
 @click.option("--candidates", help="File of the only items to recommend, one id a line.")
 @click.option("--exclude", help="File of items never to recommend, one id a line.")
 @click.option("--where", help="Condition on the items' fields, such as \"category == 'tea'\".")
 @click.option("--keep-history", is_flag=True, help="Recommend items that the user has, too.")
-@click.option("--format", "kind", help="csv, jsonl, json or parquet; else as --output is called.")
+@click.option("--format", "kind", help="csv, jsonl, json or parquet; by default as --output ends.")
 @click.option("--output", type=click.Path(), help="File to write; by default the screen.")
 @configured
 def recommend(users: str | None, items: str | None, **options: Any) -> None:
@@ -72,7 +72,7 @@ def _check_spelling(argv: Sequence[str]) -> None:
     "--histories/--no-histories",
     default=True,
     show_default=True,
-    help="Whether users' interactions go with it; without, it takes new users alone.",
+    help="Whether users' histories are exported; without them the model takes new users alone.",
 )
 @configured
 def export(**options: Any) -> Iterable[object]:

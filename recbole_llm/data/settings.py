@@ -57,7 +57,7 @@ class EngineSettings(Settings):
     """Memory in MiB for sorting them."""
     exact_times: Alike[Flag] = True
     """Whether interactions are ordered and split by their times as the file has them; False: by
-    RecBole's float32, in which Unix seconds are the same for about a minute."""
+    RecBole's float32, in which Unix seconds are the same for a minute or two."""
 
     @property
     def ranking_bytes(self) -> int:

@@ -83,6 +83,8 @@ class Scorer:
                 for start in range(0, len(pairs), size)
             ]
         except KeyError as error:
+            if self.dataset.uid_field not in rows:  # a new user: `new` says what is lacking
+                raise
             raise ValueError(
                 f"{self.config['model']} reads {error} of each interaction, which a recommendation "
                 f"does not have; train it without that field (load_col, numerical_features)"

@@ -83,6 +83,11 @@ def test_a_feature_of_interactions_that_a_recommendation_lacks() -> None:
     assert "FM reads 'timestamp' of each interaction" in _error(source, users="u1")
 
 
+def test_a_model_that_reads_its_users_says_so_of_a_new_one() -> None:
+    source = _untrained("DIN", threshold={"rating": 3})
+    assert "DIN reads 'user_id' of its users, which a new" in _error(source, items=["i1"])
+
+
 @pytest.mark.parametrize("model", ["SASRec", "GRU4Rec", "NARM"])
 def test_sequential_models_see_the_full_history(model: str) -> None:
     source = _untrained(model, **SEQUENTIAL)
