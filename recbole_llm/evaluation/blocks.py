@@ -81,7 +81,7 @@ def _first_of(
     width = block.shape[1]
     values, places = _top(block, min(k + 1, width))  # one more shows a tie across the end
     if bool(values.isnan().any()):  # what is no number comes last, as in `ties`
-        block.nan_to_num_(nan=-torch.inf, posinf=torch.inf)
+        block.nan_to_num_(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
         values, places = _top(block, min(k + 1, width))
     if width > k:
         cut = (values[:, k] == values[:, k - 1]).nonzero().view(-1)

@@ -76,10 +76,11 @@ class TextReference(nn.Module):
     def __init__(self, matrix: np.ndarray, train_dataset: Dataset) -> None:
         super().__init__()
         self.user_field, self.item_field = train_dataset.uid_field, train_dataset.iid_field
-        users, items = map(torch.from_numpy, training_interactions(train_dataset))
+        users, items = training_interactions(train_dataset)  # by user
+        starts = np.searchsorted(users, np.arange(train_dataset.user_num))
         vectors = torch.from_numpy(matrix)
-        sums = torch.zeros(train_dataset.user_num, vectors.shape[1])
-        sums.index_add_(0, users, vectors[items])
+        ids, offsets = torch.from_numpy(items), torch.from_numpy(starts)
+        sums = F.embedding_bag(ids, vectors, offsets, mode="sum")  # no row an interaction
         self.register_buffer("users", F.normalize(sums, dim=1))
         self.register_buffer("items", F.normalize(vectors, dim=1))
 

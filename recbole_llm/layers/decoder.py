@@ -46,6 +46,8 @@ class CausalDecoder(nn.Module):
             model.gradient_checkpointing_enable({"use_reentrant": False})
         model.requires_grad_(tuning == "full")
         model.get_input_embeddings().requires_grad_(False)  # stands in for that of the words
+        table = getattr(model, "wpe", None)  # GPT-2-style; other positions have no end
+        self.longest = table.num_embeddings if isinstance(table, nn.Embedding) else None
         self.model = with_adapters(model, rank) if tuning == "lora" else model
 
     @property
@@ -77,6 +79,12 @@ class CausalDecoder(nn.Module):
 
     def _read(self, vectors: Tensor) -> Tensor:
         rows = len(vectors)
+        if self.longest is not None and vectors.shape[1] > self.longest:
+            raise ValueError(
+                f"the decoder has {self.longest} positions, and a history takes "
+                f"{vectors.shape[1]}: lower MAX_ITEM_LIST_LENGTH (of BAHE's baseline: "
+                f"coupled_max_tokens), or choose another decoder_model"
+            )
         if not torch.is_grad_enabled():  # nothing is kept, so memory can be bounded
             rows = max(_POSITIONS // vectors.shape[1], 1)
         parts = [
@@ -107,7 +115,7 @@ def small_decoder(
             n_layer=depth,
             n_head=heads,
             n_inner=inner,
-            n_positions=positions,
+            n_positions=max(positions, 2),  # causality is tried with two
             embd_pdrop=0.0,  # the vectors have a dropout of their own
             attn_pdrop=dropout,
             resid_pdrop=dropout,

@@ -22,6 +22,7 @@ from recbole_llm.evaluation import blocks
 from recbole_llm.evaluation.blocks import BlockScores
 from recbole_llm.evaluation.groups import Group
 from recbole_llm.evaluation.ranking import RankingCollector
+from recbole_llm.evaluation.ties import shuffled_ties
 from recbole_llm.quick_start import build_model, build_trainer, load_data, start
 from recbole_llm.testing import write_tiny_dataset
 
@@ -104,6 +105,14 @@ def test_scores_that_are_no_numbers_come_last() -> None:
     positives = torch.tensor([0]), torch.tensor([3])
     found = collected(RankingCollector(CONFIG), [(items.T.clone(), positives)])
     assert found["rec.items"][0, :4].tolist() == [4, 3, 5, 1]  # the same of whole rows
+
+
+@pytest.mark.parametrize("width", [2, 3, 6])
+def test_scores_that_are_no_numbers_tie_with_masked_ones(width: int) -> None:
+    rows, items = torch.ones(1, 1), torch.tensor([[0.0], [1.0], [torch.nan], [3.0], [4.0], [2.0]])
+    masked, keys = (torch.tensor([0, 0]), torch.tensor([3, 5])), torch.arange(6)
+    lists = BlockScores(rows, items, masked, width).lists(5, torch.arange(1), lambda: keys)
+    assert lists.equal(shuffled_ties(whole(rows, items, masked), 5, torch.arange(1), keys))
 
 
 def test_groups_of_items_read_the_same_lists() -> None:

@@ -103,6 +103,17 @@ def test_a_small_decoder_is_one() -> None:
     assert inner.shape == (8, 16) and positions.shape == (3, 8)
 
 
+def test_a_small_decoder_of_one_position_is_one() -> None:
+    upper = CausalDecoder(small_decoder(width=8, depth=1, heads=2, inner=16, positions=1))
+    assert upper(torch.randn(2, 1, 8)).shape == (2, 1, 8)
+
+
+def test_histories_beyond_the_positions_are_refused() -> None:
+    upper = CausalDecoder(small_decoder(width=8, depth=1, heads=2, inner=16, positions=3))
+    with pytest.raises(ValueError, match="has 3 positions, and a history takes 4: lower MAX_ITEM"):
+        upper(torch.randn(2, 4, 8))
+
+
 def test_a_small_decoder_drops_out_in_training_alone() -> None:
     torch.manual_seed(0)
     made = small_decoder(width=8, depth=1, heads=2, inner=16, positions=3, dropout=0.5)

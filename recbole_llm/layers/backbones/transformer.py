@@ -170,12 +170,14 @@ class TransformerBackbone(SequenceBackbone):
         return layout.unpack(self._normed(x))
 
     def last(self, emb: Tensor, mask: Tensor) -> Tensor:
-        """emb [B, L, H], mask bool [B, L] -> [B, H]; the last block has one query a row."""
+        """emb [B, L, H], mask bool [B, L] -> [B, H]; the last block has one query a row. An
+        empty row gives zeros: all that it has is a spare token, of another row's numbers."""
         layout, allowed = self._layout(mask)
         slots = LastSlots.of(layout, last_slots(mask), allowed)
         x = self._below_last(emb, mask, layout, allowed)
         block: Any = self.blocks[-1]
-        return self._normed(block.last(x, layout, slots))[: layout.rows]
+        states = self._normed(block.last(x, layout, slots))[: layout.rows]
+        return states.masked_fill(~mask.any(1, keepdim=True), 0)
 
     def at(self, emb: Tensor, mask: Tensor, wanted: Tensor) -> Tensor:
         """emb [B, L, H], masks bool [B, L] -> [T, H]; the last block has the wanted queries."""

@@ -120,7 +120,8 @@ class AlphaRec(FactorModel, GeneralRecommender):  # type: ignore[misc]
         self, users: Tensor, positives: Tensor, ids: Tensor, items: Tensor
     ) -> Tensor:
         """The other rows' items as negatives, without those that the user has: [B, D] x 2."""
-        logits = users @ F.normalize(positives, dim=1).t() / self.tau  # [B, B]
+        with torch.autocast(users.device.type, enabled=False):  # as `pair_scores`
+            logits = users @ F.normalize(positives, dim=1).t() / self.tau  # [B, B]
         taken = self.graph.has(ids, items)  # [B, B]; True on the diagonal
         own = torch.diagonal(logits)
         return sampled_softmax(own, logits.masked_fill(taken, -torch.inf))

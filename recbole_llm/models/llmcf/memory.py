@@ -172,6 +172,8 @@ class Memory(nn.Module):
         there = chosen != NONE
         rows, which = torch.unique(chosen[there], return_inverse=True)
         index = torch.full_like(chosen, NONE).masked_scatter(there, which)
+        if not len(rows):  # no query has any; nobody sees this one, and backbones read no rows else
+            rows = chosen.new_zeros(1)
         made = behaviours(self.users[rows], self.histories[rows], self.items[rows])
         return network(query, made, self.thoughts[rows], self.labels[rows], index)
 

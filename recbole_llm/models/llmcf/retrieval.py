@@ -73,7 +73,8 @@ class LLMCFRetrieval(SequenceRecommender):
     def _states(self, users: Tensor, item_seq: Tensor, where: Tensor) -> Tensor:
         """States at T positions: int [B], int [B, L], bool [B, L] -> [T, H], row by row."""
         mask = item_seq != 0
-        states = self.backbone.at(self.item_embedding(item_seq), mask, where)
+        # An empty history is read as one padding item.
+        states = self.backbone.at(self.item_embedding(item_seq), mask | where, where)
         lengths = mask.cumsum(1)[where]
         text = self.memory.text(item_seq).cumsum(1)[where]  # sums over the items so far, [T, D]
         text = text / lengths.clamp(min=1)[:, None]

@@ -71,6 +71,6 @@ class MIRMStage(TuneStage):
         most = MIRMSettings.of(self.config).mirm_history
         for _, own in training_histories(self.dataset):
             *before, last = [titles.get(str(names[i])) or "" for i in own[-most - 1 :]]
-            if before and last:
-                listed = "; ".join(title for title in before if title)
+            listed = "; ".join(title for title in before if title)
+            if listed and last:
                 yield Sample("history", f"The user chose: {listed}. What comes next?", last)

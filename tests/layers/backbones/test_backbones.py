@@ -100,6 +100,14 @@ def test_a_row_without_items_has_a_finite_last_output() -> None:
 
 
 @pytest.mark.parametrize(("name", "options"), VARIANTS)
+def test_the_last_output_of_a_row_without_items_is_no_other_rows(name: str, options: dict) -> None:
+    backbone, mask = make(name, options).eval(), RIGHT.clone()
+    mask[2] = False
+    emb = inputs() * mask.unsqueeze(2)
+    torch.testing.assert_close(backbone.last(emb, mask)[2:3], backbone.last(emb[2:3], mask[2:3]))
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
 def test_outputs_depend_on_every_earlier_input(name: str, options: dict) -> None:
     emb = inputs().requires_grad_()
     window = options.get("caser_window", LENGTH)

@@ -116,6 +116,18 @@ def test_in_batch_loss_by_hand() -> None:
     torch.testing.assert_close(loss, torch.stack(rows).mean())
 
 
+def test_in_batch_cosines_stay_in_single_precision() -> None:
+    _, model, loaders = _make(negatives="in_batch")
+    batch = next(iter(loaders[0]))
+    users, items = batch["user_id"], batch["item_id"]
+    vectors = F.normalize(torch.randn(2, len(batch), 8), dim=-1)
+    losses = []
+    for half in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            losses.append(model._in_batch_loss(*vectors, users, items))
+    assert losses[0].equal(losses[1])
+
+
 def test_sampled_negatives_are_not_the_users() -> None:
     _, model, loaders = _make()
     users, items, negatives = model.training_pairs(next(iter(loaders[0])))

@@ -199,3 +199,23 @@ def test_without_thoughts_there_is_no_such_token_and_no_reconstruction() -> None
         one = network(query, made, torch.randn(2, 5), labels, chosen)
         assert one.equal(network(query, made, torch.randn(2, 5), labels, chosen))
     assert network.reconstruction == 0
+
+
+def test_a_user_without_items_has_no_other_users_state() -> None:
+    _, model, loaders = _MadeRetrieval().make()
+    rows = next(iter(loaders[2]))[0][:2]
+    rows["item_id_list"][0] = 0
+    rows["item_id_list"][1, 2:] = 0  # as many items as there are rows
+    together = model.full_sort_predict(rows)
+    for row in range(2):
+        alone = model.full_sort_predict(rows[torch.tensor([row])])
+        torch.testing.assert_close(together[row : row + 1], alone)
+
+
+def test_a_batch_whose_queries_have_no_examples() -> None:
+    """The only example is the user's own, and later."""
+    _, model, loaders = _MadeRetrieval().make(thought_examples=1)
+    rows = next(iter(loaders[2]))[0]
+    own = rows[(rows["user_id"] == model.memory.users[0]).nonzero().view(-1)]
+    own["item_id_list"][:, model.memory.lengths[0] :] = 0
+    assert model.full_sort_predict(own).isfinite().all()

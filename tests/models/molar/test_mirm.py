@@ -60,6 +60,16 @@ def test_histories_are_of_training_alone() -> None:
     assert by_task(stage().samples(), "history") != by_task(before, "history")
 
 
+def test_histories_of_untitled_items_are_left_out() -> None:
+    file = write_tiny_dataset("dataset") / "tiny.item"
+    rows = [line.split("\t") for line in file.read_text().splitlines()]
+    for row in rows[1::5]:
+        row[1] = ""
+    file.write_text("\n".join("\t".join(row) for row in rows) + "\n")
+    histories = by_task(stage(mirm_history=1).samples(), "history")
+    assert histories and not any(": ." in sample.prompt for sample in histories)
+
+
 def test_pictures_where_the_model_sees(tmp_path: Path) -> None:
     folder = write_tiny_dataset("dataset") / "images"
     folder.mkdir()
