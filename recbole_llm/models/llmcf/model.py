@@ -22,7 +22,7 @@ from recbole_llm.models.llmcf.memory import Memory
 from recbole_llm.models.llmcf.settings import LLMCFSettings
 
 CONTEXT = "context_examples"  # column of the training rows: their examples
-SIMILARITIES = 2**24  # at once in the search before training
+FLOATS = 2**24  # similarities, or numbers of texts, at once in the search before training
 
 
 class LLMCF(CTRRecommender):
@@ -47,7 +47,8 @@ class LLMCF(CTRRecommender):
         if self.n_negatives:
             return
         start, inter = perf_counter(), train_data._dataset.inter_feat
-        found, at_once = [], SIMILARITIES // len(self.memory.users) + 1
+        widest = max(len(self.memory.users), self.memory.text.dimension)
+        found, at_once = [], FLOATS // widest + 1
         for first in range(0, len(inter), at_once):
             rows = take(inter, np.arange(first, min(first + at_once, len(inter))))
             found.append(self._contexts(rows.to(self.device)).cpu())

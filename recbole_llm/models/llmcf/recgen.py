@@ -38,11 +38,13 @@ class RecGenStage(TuneStage):
         chosen = dict(zip(examples.names, examples.labels.astype(bool), strict=True))
         both = len(set(chosen.values())) > 1
         for name, (*history, target) in facts_of(self.config, self.dataset, examples).items():
+            if not history:
+                continue
             listed = "; ".join(history)
             if both:
                 asked = f"A user chose, oldest first: {listed}. Would the user choose: {target}?"
                 yield Sample("choice", f"{asked} Answer Yes or No.", _answer(chosen[name]))
-            if chosen[name] and history:
+            if chosen[name]:
                 yield Sample("next", f"A user chose, oldest first: {listed}. What next?", target)
 
 

@@ -42,6 +42,16 @@ def test_recommendations_of_either_outcome_and_general_instructions() -> None:
     assert len(found["next"]) == 20 and {sample.answer for sample in found["next"]} <= texts
 
 
+def test_histories_without_any_text_are_left_out() -> None:
+    config()  # writes the data set
+    file = Path("dataset/tiny/tiny.item")
+    header, *rows = file.read_text().splitlines()
+    blank = [row.split("\t")[0] + "\t" * row.count("\t") for row in rows]
+    file.write_text("\n".join([header, *blank[::2], *rows[1::2]]) + "\n")
+    found = stage(**LABELED, MAX_ITEM_LIST_LENGTH=1, missing_embedding="zeros").samples()
+    assert found and not any("first: . " in sample.prompt for sample in found)
+
+
 def test_a_model_that_ranks_learns_what_came_next_alone() -> None:
     assert set(by_task(stage("LLMCFRetrieval", tune_samples=20))) == {"next"}
 
