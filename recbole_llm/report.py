@@ -18,7 +18,7 @@ import torch
 from recbole_llm.core import distributed
 from recbole_llm.core.config import Config
 from recbole_llm.core.digest import file_digest
-from recbole_llm.core.files import OTHER_FILE, check_folder, write_json
+from recbole_llm.core.files import OTHER_FILE, check_file, write_json
 from recbole_llm.core.lines import counted
 from recbole_llm.core.log import FOLDER, SHOWN, log_file
 from recbole_llm.core.marks import Mark
@@ -53,7 +53,7 @@ class Report:
         self.config, self.start = config, time.perf_counter()
         for key in ("output", "user_metrics"):
             if config[key] is not None:
-                check_folder(Path(config[key]).parent, f"name another file with --{key}")
+                check_file(config[key], f"name another file with --{key}")
 
     def begin(self, dataset: Dataset, train_data: Any, model: torch.nn.Module) -> None:
         """Say what is trained on what, and how it will be judged."""

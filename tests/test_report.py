@@ -86,6 +86,13 @@ def test_the_output_is_tried_before_the_work(capsys: pytest.CaptureFixture[str])
     Path("file").touch()
     assert run_main(["--model=BPR", "--dataset=tiny", "--output=file/r.json"]) == 2
     assert "folder 'file' cannot be written" in capsys.readouterr().err
+    Path("results").mkdir()
+    for key in ("output", "user_metrics"):
+        assert run_main(["--model=BPR", "--dataset=tiny", f"--{key}=results"]) == 2
+        said = capsys.readouterr()
+        assert "'results' is a folder, where a file is to be written; " in said.err
+        assert f"name another file with --{key}" in said.err
+        assert not said.out
 
 
 @pytest.mark.parametrize(

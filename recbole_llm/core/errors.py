@@ -89,7 +89,8 @@ def absent(what: str, file: str | os.PathLike[str], pattern: str = "") -> ValueE
     """
     path = Path(file)
     if path.exists():
-        return ValueError(f"{what} '{file}' is a folder, not a file")
+        found = "a folder" if path.is_dir() else "a pipe or a device"
+        return ValueError(f"{what} '{file}' is {found}, not a file")
     beside = list(path.parent.glob(pattern or "*")) if path.parent.is_dir() else []
     near = did_you_mean(path.name, [p.name for p in beside])
     if pattern and beside and not near:

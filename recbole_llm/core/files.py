@@ -127,6 +127,17 @@ def check_folder(folder: str | os.PathLike[str], way_out: str) -> None:
         raise ValueError(f"folder '{folder}' cannot be written ({reason}); {way_out}") from error
 
 
+def check_file(file: str | os.PathLike[str], way_out: str) -> None:
+    """`check_folder` of the folder of a file, which is to be written after long work.
+
+    Raises:
+        ValueError: in one line; the file may also be a folder.
+    """
+    if Path(file).is_dir():
+        raise ValueError(f"'{file}' is a folder, where a file is to be written; {way_out}")
+    check_folder(Path(file).parent, way_out)
+
+
 @contextmanager
 def tried_folder(folder: str | os.PathLike[str], way_out: str) -> Iterator[None]:
     """Within it a folder is there, as of `check_folder`; an error leaves no empty one behind."""

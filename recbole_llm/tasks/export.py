@@ -16,6 +16,7 @@ from torch import nn
 from recbole_llm.core.errors import needing, one_line
 from recbole_llm.core.files import (
     OTHER_FOLDER,
+    remove_left_parts,
     tried_folder,
     write_json,
     write_whole,
@@ -31,6 +32,7 @@ from recbole_llm.tasks.recommend import Recommender
 from recbole_llm.tasks.standalone import FILES, FORMAT
 
 EXPORTED = "PAD, LLM-ESR, Molar, SASRec, GRU4Rec, AlphaRec and other SequenceRecommenders"
+_README_FILE = "README.md"
 _CHECKED = 20  # histories on which the exported encoder must agree with torch
 
 
@@ -61,7 +63,9 @@ def export(
     with needing("export"):
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
+    _check_free(folder)
     with tried_folder(folder, OTHER_FOLDER):  # before the work
+        remove_left_parts(folder)
         source = _loaded(checkpoint, config_file_list, config_dict, argv)
         model: Any = source.scorer.model.to("cpu").eval()
         ordered = isinstance(model, SequenceTraining)
@@ -87,6 +91,15 @@ def export(
         _cleared(folder)
         raise
     return list(_said(folder, source, worst, histories, replaced))
+
+
+def _check_free(folder: Path) -> None:
+    """Refuse the folder of something else, such as a project, whose own files would be lost."""
+    others = [name for name in (_README_FILE, FILES.settings) if (folder / name).exists()]
+    if others and not (folder / FILES.items).exists():
+        raise ValueError(
+            f"'{folder}' has a {others[0]} already, and holds no exported model; {OTHER_FOLDER}"
+        )
 
 
 def _cleared(folder: Path) -> str | None:
@@ -180,7 +193,7 @@ def _write_settings(folder: Path, source: Recommender, longest: int, ordered: bo
     }  # fmt: skip
     read = _IN_ORDER.format(longest) if ordered else _IN_ANY_ORDER
     readme = _README.format(**content, folder=folder.name, files=FILES, read=read)
-    _write(folder / "README.md", readme.encode("utf-8"))
+    _write(folder / _README_FILE, readme.encode("utf-8"))
     write_json(folder / FILES.settings, content, OTHER_FOLDER)
 
 

@@ -12,7 +12,7 @@ from typing import IO
 from pandas import DataFrame
 
 from recbole_llm.core.errors import check_choice, needing
-from recbole_llm.core.files import OTHER_FILE, check_folder, written_whole
+from recbole_llm.core.files import OTHER_FILE, check_file, written_whole
 
 KINDS = ("csv", "jsonl", "json", "parquet")
 
@@ -33,7 +33,7 @@ def kind_of(kind: str | None, file: str | None) -> str:
         )
     kind = kind or (suffix if suffix in KINDS else "csv")
     if file is not None:
-        check_folder(Path(file).parent, OTHER_FILE)
+        check_file(file, OTHER_FILE)
     if kind == "parquet":
         if file is None:
             raise ValueError("format: parquet needs a file: --output=recommendations.parquet")

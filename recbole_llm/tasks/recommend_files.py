@@ -85,7 +85,7 @@ def read_ids(file: str) -> list[str]:
     Raises:
         ValueError: no such file, or none in it.
     """
-    if not Path(file).is_file():
+    if not _is_there(file):
         raise ValueError(f"{absent('the file', file)}; what is wanted is a file, one id a line")
     names = [line.strip(" \t") for line in _lines(file)]
     names = [name for name in names if name]
@@ -152,10 +152,16 @@ def known_histories(histories: Mapping[str, Sequence[str]], ranker: Ranker) -> d
 
 def _lines(file: str) -> list[str]:
     path = Path(file)
-    if not path.is_file():
+    if not _is_there(file):
         raise absent("the file", path)
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"'{file}' is no UTF-8 text") from error
     return text.split("\n")  # alone: ids may have other characters that end lines elsewhere
+
+
+def _is_there(file: str) -> bool:
+    """Whether it can be read: a file, or a pipe such as /dev/stdin and a shell's ``<(…)``."""
+    path = Path(file)
+    return path.exists() and not path.is_dir()

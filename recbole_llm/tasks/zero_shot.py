@@ -18,7 +18,7 @@ from torch import nn
 from recbole_llm.core.checks import key_marks
 from recbole_llm.core.config import Config
 from recbole_llm.core.errors import first_names
-from recbole_llm.core.files import OTHER_FILE, check_folder
+from recbole_llm.core.files import OTHER_FILE, check_file
 from recbole_llm.core.lines import counted
 from recbole_llm.core.marks import Mark
 from recbole_llm.core.schema import parse_command_line
@@ -220,7 +220,7 @@ def _configs(
     if configs[0]["resume"] is not None:
         raise ValueError("resume: zero-shot runs cannot be resumed")
     if configs[0]["output"] is not None:
-        check_folder(Path(configs[0]["output"]).parent, OTHER_FILE)
+        check_file(configs[0]["output"], OTHER_FILE)
     return configs
 
 

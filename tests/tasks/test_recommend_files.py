@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from recbole_llm import Recommender, recommend, run_recbole_llm, testing
 from recbole_llm.cli import main
 from recbole_llm.tasks import export
 from recbole_llm.tasks.onnx_encoder import onnx_encoder
-from recbole_llm.tasks.output import write
+from recbole_llm.tasks.output import kind_of, write
 from recbole_llm.tasks.recommend_files import read_histories, read_ids
 
 KEYS = {
@@ -127,6 +128,24 @@ def test_many_new_users(inside: dict[str, Any]) -> None:
                                   check_dtype=False)  # fmt: skip
     alone = recommend(source, items=["i2"], k=2)
     assert list(alone["item"]) == list(table["item"][2:])
+
+
+def test_ids_and_histories_may_come_through_a_pipe() -> None:
+    for read, text, found in (
+        (read_ids, "i1\n", ["i1"]),
+        (read_histories, '{"user": "a", "items": ["i1"]}', {"a": ["i1"]}),
+    ):
+        end, other = os.pipe()
+        os.write(other, text.encode())
+        os.close(other)
+        assert read(f"/dev/fd/{end}") == found
+        os.close(end)
+
+
+def test_the_file_of_the_output_is_no_folder() -> None:
+    Path("results").mkdir()
+    with pytest.raises(ValueError, match="'results' is a folder, where a file is to be written; "):
+        kind_of(None, "results")
 
 
 def test_unknown_items_of_histories_are_left_out_and_named(inside: dict[str, Any]) -> None:
@@ -326,6 +345,15 @@ def test_an_export_that_is_cut_off_leaves_no_model(
             recbole_llm.export(inside["SASRec"], "cut")
     with pytest.raises(ValueError, match="'cut' holds no exported model"):
         Recommender.load("cut")
+
+
+@pytest.mark.parametrize("name", ["README.md", "settings.json"])
+def test_an_export_takes_no_other_project_s_files(inside: dict[str, Any], name: str) -> None:
+    Path(f"p-{name}").mkdir()
+    Path(f"p-{name}", name).write_text("mine")
+    with pytest.raises(ValueError, match=f"has a {name} already, and holds no exported model; na"):
+        recbole_llm.export(inside["SASRec"], f"p-{name}")
+    assert [file.read_text() for file in Path(f"p-{name}").iterdir()] == ["mine"]
 
 
 def test_an_exported_model_in_the_place_of_another_is_said(inside: dict[str, Any]) -> None:

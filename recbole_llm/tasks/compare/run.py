@@ -9,6 +9,7 @@ from pathlib import Path
 
 from recbole_llm.core.errors import one_line, unknown
 from recbole_llm.core.files import OTHER_FOLDER, check_folder, write_json
+from recbole_llm.core.stored import needed_again
 from recbole_llm.tasks.compare.cells import Cell, best_score
 from recbole_llm.tasks.compare.entries import Entry, agree, parse_models
 from recbole_llm.tasks.compare.executors import Executor, alone_in, open_executor
@@ -112,8 +113,9 @@ def _next(summary: Summary, cells: Sequence[Cell]) -> Iterator[str]:
     best = next(iter(summary.order(summary.metrics[0])), summary.rows[0].label)
     cell = next(cell for cell in cells if cell.entry.label == best and cell.done)
     if Path(cell.checkpoint).is_file():
-        arguments = [f"--checkpoint={cell.checkpoint}", f"--users={cell.users['users'][0]}"]
-        yield f"next     recbole-llm recommend {shlex.join(arguments)}"
+        own = [f"--checkpoint={cell.checkpoint}", f"--users={cell.users['users'][0]}"]
+        arguments = shlex.join([*own, *needed_again(cell.seeded.config)])
+        yield f"next     recbole-llm recommend {arguments}"
 
 
 def _seeds(text: str, entries: Sequence[Entry]) -> list[int]:
@@ -122,6 +124,7 @@ def _seeds(text: str, entries: Sequence[Entry]) -> list[int]:
         numbers = [int(part) for part in text.split(",")]
     except ValueError:
         raise ValueError(f"seeds: expected a number, or some such as 1,2,3, got '{text}'") from None
+    _check_own_seeds(entries)
     if "," in text:
         return list(dict.fromkeys(numbers))
     if numbers[0] < 1:
@@ -131,14 +134,17 @@ def _seeds(text: str, entries: Sequence[Entry]) -> list[int]:
             f"seeds: {numbers[0]:,} runs of each model? of the seed {numbers[0]} alone they are "
             f"--seeds=1 --seed={numbers[0]}"
         )
+    first = entries[0].config["seed"]
+    return list(range(first, first + numbers[0]))
+
+
+def _check_own_seeds(entries: Sequence[Entry]) -> None:
     for entry in entries:
         if "seed" in entry.own:
             raise ValueError(
                 f"models: {entry.label}: seeds are given for all models, by --seeds=1,2,3, or by "
                 f"--seed, which is the first"
             )
-    first = entries[0].config["seed"]
-    return list(range(first, first + numbers[0]))
 
 
 def run_cells(cells: Sequence[Cell], executor: Executor) -> Failures:

@@ -31,7 +31,9 @@ NONE = "none"  # given for one of these: no column is to be guessed
 _UNITS = ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3))  # from this size on, so many make a second
 _SLASHES = re.compile(r"(\d{1,2})([/.-])(\d{1,2})([/.-])(\d{2,4})")
 _CLOCKS = ("", " %H:%M", " %H:%M:%S", "T%H:%M", "T%H:%M:%S")
-_DAYS = re.compile(r"(19|20)\d{6}")
+_PACKED = {  # dates that look like numbers
+    "%Y%m%d": re.compile(r"(19|20)\d{6}"), "%Y%m%d%H%M%S": re.compile(r"(19|20)\d{12}"),
+}  # fmt: skip
 Floats = npt.NDArray[np.float64]
 
 
@@ -114,8 +116,9 @@ class Times:
             _check_form(form, source)
         if form is not None or not len(texts):
             return cls(form)
-        if texts.str.fullmatch(_DAYS).all():
-            return cls("%Y%m%d")
+        for packed, look in _PACKED.items():
+            if texts.str.fullmatch(look).all():
+                return cls(packed)
         numbers = to_numeric(texts, errors="coerce")
         if numbers.notna().mean() > 0.5:
             size = float(numbers.abs().median())
@@ -137,8 +140,9 @@ class Times:
         if self.form is None:
             kind["dayfirst"] = self.day_first
         dates = to_datetime(Series(texts.to_numpy(), dtype=object), **kind)
-        nanoseconds = dates.dt.as_unit("ns").astype("int64").to_numpy()
-        return np.where(dates.isna(), np.nan, nanoseconds / 1e9)
+        # Nanoseconds would end in 2262, and some tables say never by 9999-12-31.
+        microseconds = dates.dt.as_unit("us").astype("int64").to_numpy()
+        return np.where(dates.isna(), np.nan, microseconds / 1e6)
 
 
 def _check_form(form: str, source: Source) -> None:

@@ -11,6 +11,15 @@ from pandas import DataFrame
 _BLOCK = 1 << 20  # bytes
 _C1 = re.compile("[\x80-\x9f]")  # control characters that no one writes; cp1252 has signs there
 _SHOWN = 3
+_STARTS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # of .xlsx and .zip, and of .xls
+
+
+def check_text(file: IO[bytes], name: object) -> None:
+    """Refuse what no encoding makes a text of, and some would silently take for one."""
+    if file.read(len(_STARTS[0])) in _STARTS:
+        raise ValueError(
+            f"'{name}' is an Excel file or an archive; save the table as CSV, or unpack it"
+        )
 
 
 def is_utf_8(file: IO[bytes], named: str) -> bool:

@@ -12,6 +12,7 @@ from pandas import DataFrame
 from recbole_llm.core.files import OTHER_FOLDER, written_whole
 from recbole_llm.core.tokens import PADDING
 from recbole_llm.tasks.convert.columns import find, require, there
+from recbole_llm.tasks.convert.headers import NAMELESS
 from recbole_llm.tasks.convert.layouts import text_columns
 from recbole_llm.tasks.convert.numbers import Numbers, numbers_in
 from recbole_llm.tasks.convert.rows import BREAKS, as_lines, field_name, unbroken
@@ -62,7 +63,10 @@ class Items:
         require({"item": given}, names, self.source)
         self.item = find("item", given, names, self.source) or ""
         known = text_columns(names) if self.roles.text is None else self.roles.text
-        texts = [name for name in names if name != self.item] if known is None else list(known)
+        nameless = [name for name in names if NAMELESS.fullmatch(name)] if known is None else []
+        self.problems.add("columns without a name, left out", nameless)
+        others = [name for name in names if name != self.item and name not in nameless]
+        texts = others if known is None else list(known)
         for name in texts:
             there("text", name, names, self.source)
         self.kinds = {name: self._kind(name, chunk[name]) for name in texts}

@@ -12,7 +12,7 @@ from typing import Any
 
 from pandas import DataFrame
 
-from recbole_llm.core.files import OTHER_FOLDER, tried_folder
+from recbole_llm.core.files import OTHER_FOLDER, remove_left_parts, tried_folder
 from recbole_llm.tasks.convert.interactions import Interactions
 from recbole_llm.tasks.convert.items import Items
 from recbole_llm.tasks.convert.layouts import movielens
@@ -70,6 +70,7 @@ def convert(
     described = items or (source if roles.text else None)
     rows = Interactions(source, roles, summary, progress)
     with tried_folder(folder, OTHER_FOLDER), rows.written() as known:
+        remove_left_parts(folder)  # of killed conversions; else they count as files of the data
         if described is not None:
             Items(described, roles, summary, known, progress, items is not None).write()
     if described is None and f"{folder.name}.item" in summary.replaced:
@@ -103,4 +104,14 @@ def from_pandas(
         roles: fields of `Roles`: user, item, time, rating, label, keep, text, date_format.
     """
     table = None if items is None else FrameSource(items, "items")
-    return convert(FrameSource(interactions, "interactions"), output, table, Roles(**roles))
+    given = Roles(**{role: _names(role, value) for role, value in roles.items()})
+    return convert(FrameSource(interactions, "interactions"), output, table, given)
+
+
+def _names(role: str, value: Any) -> Any:
+    """Of a role's columns: a text, or of several a list; a data frame's names may be numbers."""
+    if value is None or role == "date_format":
+        return value
+    if role not in ("keep", "text"):
+        return str(value)
+    return [value] if isinstance(value, str) else [str(name) for name in value]

@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 import numpy as np
-from pandas import DataFrame, Index, Series, api
+from pandas import DataFrame, Index
 
 from recbole_llm.core.errors import absent, needing, one_line
-from recbole_llm.tasks.convert import encodings
+from recbole_llm.tasks.convert import encodings, headers
 
 CHUNK = 200_000  # rows that are in memory at once
 LINE = "__line__"  # column of a chunk: where a row stands, from 1
-_SEPARATORS = ("\t", ",", ";", "|")
 _JSON = (".json", ".jsonl", ".ndjson")
 _SHOWN = 3
 
@@ -108,6 +107,8 @@ class Source:
             yield from self._csv()
 
     def _open(self) -> IO[str]:
+        with self._raw() as file:
+            encodings.check_text(file, self.path)
         of_utf_8 = codecs.lookup(self.encoding).name in ("utf-8", "utf-8-sig")
         if not of_utf_8:
             with self._raw() as file:
@@ -126,18 +127,17 @@ class Source:
 
     def _rows(self, file: IO[str]) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
         """The header, and line and values of each row that has as many."""
-        separator = self.separator
+        separator, before = self.separator, 0
         if separator is None:
-            separator = max(_SEPARATORS, key=file.readline().count)
-            file.seek(0)
+            separator, before = headers.find_header(file)
         numbered: Iterator[tuple[int, list[str]]]
         if len(separator) > 1:  # MovieLens has "::", which is nothing to the csv module
             numbered = enumerate((line.rstrip("\r\n").split(separator) for line in file), start=1)
         else:
             plain: dict[str, Any] = {"quoting": csv.QUOTE_NONE} if self.names else {}
             reader = csv.reader(file, delimiter=separator, **plain)
-            numbered = ((reader.line_num, row) for row in reader)
-        header = list(self.names or next(numbered, (0, []))[1])
+            numbered = ((before + reader.line_num, row) for row in reader)
+        header = list(self.names or headers.named(next(numbered, (0, []))[1]))
         twice = [name for name in header if header.count(name) > 1]
         if twice or not header:
             reason = f"has the column '{twice[0]}' twice; rename one" if twice else "is empty"
@@ -173,7 +173,7 @@ class Source:
     def _frames(self, rows: Iterator[tuple[int, dict[str, Any]]]) -> Iterator[DataFrame]:
         columns = Index([])  # of the chunks so far: a later one may lack some
         while taken := [{**row, LINE: line} for line, row in islice(rows, CHUNK)]:
-            frame = DataFrame(taken)
+            frame = DataFrame(taken, dtype=object)  # else a null makes floats of ids
             columns = columns.union(frame.columns, sort=False)
             yield as_texts(frame.reindex(columns=columns))
 
@@ -187,7 +187,7 @@ class Source:
         with file:
             line = 1
             for batch in file.iter_batches(CHUNK):
-                frame = batch.to_pandas()
+                frame = batch.to_pandas(integer_object_nulls=True)  # digits of large ids stay
                 frame[LINE] = np.arange(line, line + len(frame))
                 line += len(frame)
                 yield as_texts(frame)
@@ -223,16 +223,12 @@ class FrameSource(Source):
 
 def as_texts(frame: DataFrame) -> DataFrame:
     """All columns but `LINE` as texts: whole numbers without a point, lists' values in a row."""
-    columns = {name: _texts(frame[name]) for name in frame if name != LINE}
+    columns = {
+        name: np.array([text_of(value) for value in frame[name].to_numpy(object)], dtype=object)
+        for name in frame
+        if name != LINE
+    }
     return DataFrame({**columns, LINE: frame[LINE].to_numpy()})
-
-
-def _texts(column: Series) -> Any:
-    if api.types.is_float_dtype(column):
-        whole = column.dropna()
-        if (whole == whole.round()).all() and (whole.abs() < 2**53).all():
-            column = column.astype("Int64")  # ids and times that a missing value made floats
-    return np.array([text_of(value) for value in column.to_numpy(object)], dtype=object)
 
 
 def text_of(value: object) -> str:
@@ -241,6 +237,10 @@ def text_of(value: object) -> str:
         return value
     if value is None:
         return ""
+    if isinstance(value, bytes):  # of a Parquet file whose writer does not mark its texts
+        return value.decode("utf-8", "replace")
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return str(int(value))  # an id or a time that a missing value made a float
     if isinstance(value, (list, tuple, np.ndarray)):
         return " ".join(text_of(part) for part in value)
     if isinstance(value, dict):

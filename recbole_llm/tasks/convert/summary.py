@@ -91,7 +91,8 @@ class Summary:
         counts = (self.users, "user"), (self.items, "item"), (self.interactions, "interaction")
         times = f"{_day(self.first)} to {_day(self.last)}"
         timeless = f"none: sequential models need them ({self.time_option})"
-        model = "BPR" if not timed else "PAD" if self.described else "SASRec"
+        told = self.described and self.listed > self.blank  # PAD needs words about items
+        model = "BPR" if not timed else "PAD" if told else "SASRec"
         arguments = [f"--model={model}", f"--dataset={folder.name}"]
         if folder.parent != Path("dataset"):
             arguments.append(f"--data_path={folder.parent}")

@@ -19,6 +19,7 @@ from click.testing import CliRunner, Result
 from recbole_llm import testing
 from recbole_llm.cli import main
 from recbole_llm.tasks.compare import paired, run
+from recbole_llm.tasks.compare.cells import Cell
 from recbole_llm.tasks.compare.executors import EXECUTORS, alone_in
 from recbole_llm.tasks.compare.live import Live
 
@@ -108,6 +109,16 @@ def test_runs_are_done_again_only_where_something_that_matters_changed(started: 
 
 
 @pytest.mark.usefixtures("quick_runs")
+def test_the_next_command_has_what_no_checkpoint_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("x.pth").touch()
+    monkeypatch.setattr(Cell, "checkpoint", "x.pth")
+    model = "SASRec --item_init=llm --embedding_cache_dir='my cache'"
+    done = compare(model, "--seeds=1", "--encoder=hash")
+    command = "recbole-llm recommend --checkpoint=x.pth --users=u0"
+    assert done.output.splitlines()[-1] == f"next     {command} '--embedding_cache_dir=my cache'"
+
+
+@pytest.mark.usefixtures("quick_runs")
 def test_a_file_that_a_setting_names_is_known_by_what_it_holds(started: Path) -> None:
     Path("titles.jinja").write_text("{{ title }}")
     texts = "PAD --encoder=hash --item_prompt=titles.jinja"
@@ -185,6 +196,7 @@ def test_users_that_one_model_was_not_tested_on_are_left_out_and_counted() -> No
             "error: dataset 'tyni': the folder 'dataset/tyni' does not",
         ),
         (["--models=SASRec; b: SASRec --seed=1"], "error: models: b: seeds are given for all"),
+        (["--models=SASRec --seed=1", "--seeds=1,2"], "error: models: SASRec --seed=1: seeds are"),
     ],
 )
 def test_options_are_checked_before_any_run(

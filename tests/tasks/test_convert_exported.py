@@ -1,0 +1,109 @@
+"""Tables as Excel, pandas, Spark and shops export them."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import recbole_llm
+from recbole_llm.data.files import Table
+from recbole_llm.tasks.convert.run import convert
+from recbole_llm.tasks.convert.summary import Summary
+
+HEADER = "user,item,date\n"
+
+
+def converted(text: str | bytes, name: str = "o.csv", **given: Any) -> Summary:
+    Path(name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    return convert(name, "d/s", **given)
+
+
+def column(field: str, kind: str = "inter") -> list[Any]:
+    found: list[Any] = Table.read(Path(f"d/s/s.{kind}")).columns[field].tolist()
+    return found
+
+
+def test_large_ids_keep_their_digits_beside_a_missing_one() -> None:
+    ids = [2**53 + 1, 2**53, None]
+    rows = [f'{{"user": {own or "null"}, "item": {i}.0}}\n' for i, own in enumerate(ids)]
+    assert converted("".join(rows), "o.jsonl").users == 2
+    assert column("user_id") == [str(own) for own in ids[:2]] and column("item_id") == ["0", "1"]
+
+
+def test_ids_of_parquet_may_be_large_numbers_or_bytes() -> None:
+    arrow, parquet = (pytest.importorskip(f"pyarrow{name}") for name in ("", ".parquet"))
+    ids = [2**53 + 1, 2**53, None]
+    items = [b"a", b"\xc3\xa4", b""]
+    table = arrow.table({"user": arrow.array(ids, arrow.int64()), "item": arrow.array(items)})
+    parquet.write_table(table, "o.parquet")
+    convert("o.parquet", "d/s")
+    assert column("user_id") == [str(own) for own in ids[:2]] and column("item_id") == ["a", "ä"]
+
+
+@pytest.mark.parametrize("form", ["{}-{}-{}", "{1}/{2}/{0}"])
+def test_dates_far_away_are_times(form: str) -> None:
+    dates = [form.format(*date) for date in (("9999", "12", "31"), ("2024", "01", "31"))]
+    converted(f"{HEADER}u,a,{dates[0]}\nu,b,{dates[1]}\n")
+    assert list(map(float, column("timestamp"))) == [253402214400, 1706659200]
+
+
+def test_fourteen_digits_are_a_date_and_a_time() -> None:
+    converted(f"{HEADER}u,a,20240131123000\nu,b,20240201123000\n")
+    assert list(map(float, column("timestamp"))) == [1706704200, 1706790600]
+
+
+@pytest.mark.parametrize("before", ["sep=;\r\n", "\n\n", ";;;;\n"])
+def test_the_header_may_come_after_what_excel_puts_there(before: str) -> None:
+    summary = converted(f"{before}user;item;date;;\nu;a;2024-01-01;;\nu;;2024-01-01;;\n")
+    assert summary.interactions == 1 and "unused   Unnamed: 3, Unnamed: 4" in summary.lines()
+    line = 3 + before.count("\n")
+    assert f"left out, since they have no item: 1 (line {line})" in summary.problems
+
+
+def test_an_index_says_nothing_of_an_item() -> None:
+    Path("p.csv").write_text(",item,title\n0,a,Green tea\n1,b,Mug\n")
+    summary = converted(",user,item\n0,u,a\n1,u,a\n", items="p.csv")
+    assert summary.interactions == 2  # the index tells two rows apart
+    assert summary.of_items == {"item": "item_id:token", "title": "title:token_seq"}
+    assert "'p.csv': columns without a name, left out: 1 (Unnamed: 0)" in summary.problems
+    recbole_llm.from_pandas(pd.read_csv("o.csv"), "d/s", pd.read_csv("p.csv"))
+    assert list(Table.read(Path("d/s/s.item")).types) == ["item_id", "title"]
+
+
+@pytest.mark.parametrize("start", [b"PK\x03\x04\x14\0", b"\xd0\xcf\x11\xe0\xa1\xb1"])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "latin-1"])
+def test_a_workbook_is_no_text(start: bytes, encoding: str) -> None:
+    with pytest.raises(ValueError, match=r"'o.xlsx' is an Excel file or an archive; save the ta"):
+        converted(start, "o.xlsx", encoding=encoding)
+
+
+def test_items_without_words_are_not_for_pad() -> None:
+    Path("p.csv").write_text("item\na\nb\n")
+    lines = converted(f"{HEADER}u,a,1\nu,b,2\n", items="p.csv").lines()
+    assert lines[-1].startswith("next     recbole-llm run --model=SASRec ")
+
+
+def test_columns_of_data_frames_may_be_numbers_and_one_is_enough() -> None:
+    frame = pd.DataFrame([["u", "a", 1.5, "Tea"]])
+    recbole_llm.from_pandas(frame, "d/s", user=0, item=1, keep="2:float", text=[3])
+    assert column("2") == ["1.5"] and column("3", "item") == ["Tea"]
+    named = frame.set_axis(["user", "item", "price", "title"], axis=1)
+    recbole_llm.from_pandas(named, "d/s", keep="price", text="title")
+    assert column("price") == ["1.5"] and column("title", "item") == ["Tea"]
+
+
+def test_a_pipe_is_not_called_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="the file '/dev/null' is a pipe or a device, not a file"):
+        convert("/dev/null", tmp_path / "s")
+
+
+def test_what_a_killed_conversion_left_is_removed() -> None:
+    part = Path(f"d/s/s.inter.{platform.node()}-{2**30}.recbole-llm-part")  # of no process
+    part.parent.mkdir(parents=True)
+    part.touch()
+    converted(f"{HEADER}u,a,1\n")
+    assert [file.name for file in part.parent.iterdir()] == ["s.inter"]
