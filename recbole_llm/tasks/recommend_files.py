@@ -107,7 +107,7 @@ def read_histories(file: str) -> dict[str, list[str]]:
         try:
             row = json.loads(line)
             items = [_id(item) for item in list.copy(row["items"])]
-            user = str(row.get("user", number))
+            user = _id(row.get("user", number))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ValueError(
                 f"'{file}' line {number} is not of the form "

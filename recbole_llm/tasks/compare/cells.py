@@ -71,8 +71,8 @@ class Cell:
 
     @property
     def done(self) -> bool:
-        """Whether it has ended well; its result is written last."""
-        return (self.folder / "result.json").is_file()
+        """Whether it has ended well, and nobody removed what it wrote; the result is written last."""
+        return all((self.folder / name).is_file() for name in ("users.npz", "result.json"))
 
     @property
     def result(self) -> dict[str, Any]:

@@ -106,6 +106,10 @@ def test_runs_are_done_again_only_where_something_that_matters_changed(started: 
     compare("SASRec", "--seeds=1")
     compare("SASRec --hidden_size=8", "--seeds=1")
     assert started.read_text().splitlines()[3:] == ["SASRec 2020", "SASRec 2020"]
+    for file in Path("comparison/cells").glob("*/users.npz"):
+        file.unlink()
+    assert compare("SASRec --hidden_size=8", "--seeds=1").exit_code == 0
+    assert len(started.read_text().splitlines()) == 6
 
 
 @pytest.mark.usefixtures("quick_runs")
