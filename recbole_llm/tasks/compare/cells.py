@@ -71,7 +71,7 @@ class Cell:
 
     @property
     def done(self) -> bool:
-        """Whether it has ended well, and nobody removed what it wrote; the result is written last."""
+        """Whether it has ended well, and its files are there; the result is written last."""
         return all((self.folder / name).is_file() for name in ("users.npz", "result.json"))
 
     @property
