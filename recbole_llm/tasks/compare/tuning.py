@@ -38,7 +38,10 @@ with needing("tuning"):
 
 _ERROR = "error"  # attribute of a trial that failed by itself
 _PLACE = "folder"  # of one that goes on where another was cut off
-_START, _WARM = 4, 3  # trials before any is pruned, and the validation that it begins at
+_REPEATED = "repeated"  # of one whose settings were tried before
+_TIRED = 100  # such in a row: nothing else is left
+# Per cent that go on, trials before any is pruned, its first validation: slow starters may win.
+_PRUNED = (75.0, 4, 5)
 
 
 def tune(
@@ -148,7 +151,7 @@ def _study(name: str, entry: Entry, space: Space, root: Path, at_once: int) -> S
         study_name=name,
         load_if_exists=True,
         direction="maximize" if config["valid_metric_bigger"] else "minimize",
-        pruner=optuna.pruners.MedianPruner(_START, _WARM),
+        pruner=optuna.pruners.PercentilePruner(*_PRUNED),
     )
     before = len(study.get_trials(deepcopy=False))  # the same seed would draw them once more
     study.sampler = optuna.samplers.TPESampler(
@@ -178,9 +181,24 @@ def _jobs(
         score = trial.value if trial.state == TrialState.COMPLETE else None
         seconds = trial.duration.total_seconds() if trial.duration else 0.0
         live.there(entry.label, seconds, score)
-    while len(_counted(study)) + len(_running(study)) < trials:
+    repeated = 0
+    while len(_counted(study)) + len(_running(study)) < trials and repeated < _TIRED:
         new = study.ask(distributions(space))
-        yield _job(new, entry, _place(folder, new), live)
+        repeated = repeated + 1 if _is_repeated(study, new) else 0
+        if not repeated:
+            yield _job(new, entry, _place(folder, new), live)
+
+
+def _is_repeated(study: Study, new: Trial) -> bool:
+    """Whether these settings were tried before, or are: one seed gives one score, which is told."""
+    for trial in study.get_trials(deepcopy=False):
+        running = trial.state == TrialState.RUNNING and trial.number != new.number
+        if trial.params == new.params and (running or _is_counted(trial)):
+            new.set_user_attr(_REPEATED, trial.number)
+            failed = None if trial.state == TrialState.COMPLETE else TrialState.FAIL
+            study.tell(new, None if failed else trial.value, failed)
+            return True
+    return False
 
 
 def _job(trial: Trial, entry: Entry, folder: Path, live: Live) -> Job[Trial]:
@@ -200,12 +218,13 @@ def _job(trial: Trial, entry: Entry, folder: Path, live: Live) -> Job[Trial]:
 
 
 def _counted(study: Study) -> list[FrozenTrial]:
-    """The trials that used up the budget: all but those that were cut off with the search."""
-    return [
-        trial
-        for trial in study.get_trials(deepcopy=False)
-        if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or _ERROR in trial.user_attrs
-    ]
+    return [trial for trial in study.get_trials(deepcopy=False) if _is_counted(trial)]
+
+
+def _is_counted(trial: FrozenTrial) -> bool:
+    """Whether a trial used up some of the budget: not if it was cut off with the search."""
+    ended = trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or _ERROR in trial.user_attrs
+    return ended and _REPEATED not in trial.user_attrs
 
 
 def _best(study: Study, entry: Entry) -> FrozenTrial:

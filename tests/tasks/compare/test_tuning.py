@@ -218,7 +218,7 @@ def test_a_search_needs_validation() -> None:
 
 
 def test_a_trial_that_lags_behind_is_stopped_once_that_is_safe() -> None:
-    """Four trials end at .2; the fifth is stopped at .1 from its third validation on."""
+    """Four trials end at .2; the fifth is stopped at .1 from its fifth validation on."""
     (entry,) = parse_models("SASRec", ["--dataset=tiny"])
     space = {"learning_rate": Between(1e-4, 1e-2)}
     study = tuning._study("five", entry, space, Path(), 1)
@@ -229,11 +229,23 @@ def test_a_trial_that_lags_behind_is_stopped_once_that_is_safe() -> None:
         assert not any(job.heard(number, 0.2) for number in (1, 2, 3, 4, 5))
         study.tell(trial, 0.2)
     last = tuning._job(study.ask(distributions(space)), entry, Path("trial"), live)
-    assert [last.heard(number, 0.1) for number in (1, 2, 3)] == [False, False, True]
+    assert [last.heard(number, 0.1) for number in range(1, 6)] == [False] * 4 + [True]
     (phased,) = parse_models("PAD", ["--dataset=tiny"])  # whose validations are not of one training
     job = tuning._job(study.ask(distributions(space)), phased, Path("trial"), Live(["PAD"], 1, 1))
-    assert not any(job.heard(number, 0.1) for number in (1, 2, 3))
+    assert not any(job.heard(number, 0.1) for number in range(1, 6))
     live.close()
+
+
+@pytest.mark.usefixtures("quick_runs")
+def test_no_settings_are_tried_twice(started: Path) -> None:
+    """Of two choices there are two trials, whatever the budget."""
+    done = tune("--trials=6", "--search=n_layers=[1,2]", "--learning_rate=0.5", "--jobs=2")
+    assert done.exit_code == 0, done.output
+    assert len(started.read_text().splitlines()) == 2
+    kept = [trial for trial in trials() if tuning._is_counted(trial)]
+    assert sorted(trial.params["n_layers"] for trial in kept) == ["1", "2"]
+    (file,) = Path("tuning/tuned").glob("*.yaml")
+    assert "best of 2 trials" in file.read_text()
 
 
 @pytest.mark.usefixtures("quick_runs")
