@@ -6,7 +6,7 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,6 +98,31 @@ class Table:
         twice = [name for name, record in records if first.setdefault(name, record) != record]
         if twice:
             raise rows_differ(self.path, field, twice)
+
+    def rows(self) -> list[dict[str, str]]:
+        """One {field: value} per record."""
+        records = zip(*self.columns.values(), strict=True)
+        return [dict(zip(self.columns, record, strict=True)) for record in records]
+
+    def by(self, field: str) -> dict[str, dict[str, str]]:
+        """Rows by the value of an id field.
+
+        Raises:
+            ValueError: the file has no such field, or rows of the same id differ.
+        """
+        if field not in self.types:
+            raise ValueError(f"'{self.path}' has no field '{field}'; it has {self.described()}")
+        self.check_distinct(field)
+        return {row[field]: row for row in self.rows()}
+
+    def text_fields(self, without: Collection[str]) -> list[str]:
+        """Names of the text and categorical fields."""
+        texts = ("token", "token_seq")
+        return [f for f, kind in self.types.items() if kind in texts and f not in without]
+
+    def described(self) -> str:
+        """``title:token_seq, price:float`` for messages."""
+        return ", ".join(f"{field}:{kind}" for field, kind in self.types.items())
 
     def numbers(self, field: str) -> npt.NDArray[np.float64]:
         """A column of numbers, nan where one is missing; [N]."""

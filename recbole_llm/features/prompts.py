@@ -17,9 +17,8 @@ from recbole_llm.core.config import Config
 from recbole_llm.core.errors import did_you_mean
 from recbole_llm.core.lines import bar
 from recbole_llm.core.plugins import get_plugin_manager
-from recbole_llm.data.files import written
+from recbole_llm.data.files import Table, written
 from recbole_llm.data.training import training_histories
-from recbole_llm.features.atomic import AtomicFile
 from recbole_llm.features.lengths import TokenLimit, keep_newest
 from recbole_llm.features.settings import PromptSettings
 from recbole_llm.features.templates import PromptError
@@ -127,7 +126,7 @@ def item_titles(config: Config, dataset: Dataset) -> Texts:
     return _items(config, dataset)[1]
 
 
-def item_file(config: Config, dataset: Dataset) -> AtomicFile:
+def item_file(config: Config, dataset: Dataset) -> Table:
     """The data set's ``.item`` file; ValueError where there is none."""
     return _atomic(config, dataset, "item")
 
@@ -148,7 +147,7 @@ def _items(config: Config, dataset: Dataset) -> tuple[dict[str, dict[str, str]],
     return rows, {token: row[field] for token, row in rows.items()}
 
 
-def _title_field(config: Config, file: AtomicFile, id_field: str) -> str:
+def _title_field(config: Config, file: Table, id_field: str) -> str:
     chosen = PromptSettings.of(config).item_title_field
     if chosen is not None and chosen not in file.types:
         raise PromptError(
@@ -175,7 +174,8 @@ def _rows(config: Config, dataset: Dataset, suffix: str, field: str) -> dict[str
     return _atomic(config, dataset, suffix).by(field) if there else {}
 
 
-def _atomic(config: Config, dataset: Dataset, suffix: str) -> AtomicFile:
+def _atomic(config: Config, dataset: Dataset, suffix: str) -> Table:
+    """A file's words: those of sequences with spaces between them, or ``", "`` for other signs."""
     path = _atomic_path(dataset, suffix)
     if not path.is_file():
         raise PromptError(
@@ -183,8 +183,11 @@ def _atomic(config: Config, dataset: Dataset, suffix: str) -> AtomicFile:
             f"with a title field (recbole-llm convert --items=FILE does), or give vectors: "
             f"--encoder=precomputed --embedding_path=FILE"
         )
-    separator, encoding = written(config)
-    return AtomicFile.read(path, separator, config["seq_separator"] or " ", encoding)
+    table = Table.read(path, *written(config))
+    if (sign := config["seq_separator"] or " ") != " ":
+        for field in (field for field, kind in table.types.items() if kind == "token_seq"):
+            table.columns[field][:] = [text.replace(sign, ", ") for text in table.columns[field]]
+    return table
 
 
 def _tokens(dataset: Dataset, field: str) -> list[str]:

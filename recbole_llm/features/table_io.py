@@ -23,7 +23,7 @@ import numpy as np
 
 from recbole_llm.core.digest import file_digest
 from recbole_llm.core.errors import first_names, installing, one_line
-from recbole_llm.features.atomic import AtomicFile
+from recbole_llm.data.files import Table
 from recbole_llm.features.table import EmbeddingTable, TableError
 
 Named = tuple[Any, Iterable[Any]]  # vectors [n, D], tokens
@@ -152,15 +152,16 @@ def _read_pt(path: Path) -> Named:
 
 
 def _read_atomic(path: Path, form: Form) -> Named:
-    file = AtomicFile.read(path, *form)
+    separator, inner, encoding = form
+    file = Table.read(path, separator, encoding)
     key = next((f for f, kind in file.types.items() if kind == "token"), None)
     value = next((f for f, kind in file.types.items() if kind == "float_seq"), None)
     if key is None or value is None:
         raise TableError(
             f"its fields are {file.described()}; one :token and one :float_seq are needed"
         )
-    rows = [[float(x) for x in row[value].split(form[1]) if x] for row in file.rows]
-    return _rectangle([row[key] for row in file.rows], rows)
+    rows = [[float(x) for x in text.split(inner) if x] for text in file.columns[value]]
+    return _rectangle(file.columns[key].tolist(), rows)
 
 
 def _rectangle(tokens: list[Any], rows: list[Any]) -> Named:

@@ -30,10 +30,9 @@ VARIANTS = (STOCK, "ours_float32", f"ours_float32{PLAIN}", "ours_bfloat16")
 
 def read_texts(arguments: argparse.Namespace) -> list[str]:
     """The values of a field of an atomic file."""
-    from recbole_llm.features.atomic import AtomicFile
+    from recbole_llm.data.files import Table
 
-    rows = AtomicFile.read(arguments.items).rows
-    return [row[arguments.field] for row in rows][: arguments.limit]
+    return list(Table.read(arguments.items).columns[arguments.field])[: arguments.limit]
 
 
 def timed(encode: Callable[[], np.ndarray]) -> tuple[Times, np.ndarray]:

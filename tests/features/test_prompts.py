@@ -45,6 +45,12 @@ def test_items_without_row_or_text_are_left_out(config: PlainConfig, make_datase
     assert texts == {"10": "comedy"}
 
 
+def test_sequences_of_other_separators(config: PlainConfig, make_dataset: Make) -> None:
+    config.update(field_separator=",", seq_separator="|")
+    items = "item_id:token,genre:token_seq\n1,a b|c\n"
+    assert prompts.item_texts(config, make_dataset(items, tokens=("1",))) == {"1": "genre: a b, c"}
+
+
 def test_ml_100k_default(config: PlainConfig, make_dataset: Make) -> None:
     items = "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq\n"
     items += "1\tToy Story\t1995\tAnimation Children's Comedy\n267\tunknown\t\tunknown\n"
