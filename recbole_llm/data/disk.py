@@ -9,7 +9,6 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-import torch
 from recbole.utils import FeatureSource, FeatureType
 from torch import Tensor
 
@@ -20,7 +19,6 @@ from recbole_llm.core.log import SHOWN
 from recbole_llm.core.tokens import Vocabulary
 from recbole_llm.data.blocks import InteractionFile
 from recbole_llm.data.column_folder import ColumnFolder
-from recbole_llm.data.eval_loader import ItemLists
 from recbole_llm.data.files import written
 from recbole_llm.data.histories import SortedInteractions
 from recbole_llm.data.interaction import SequenceColumns, SequenceInteraction
@@ -28,7 +26,7 @@ from recbole_llm.data.runs import Runs
 from recbole_llm.data.sequence import SequentialDataset, leave_one_out_ends
 from recbole_llm.data.settings import EngineSettings
 from recbole_llm.data.sort_on_disk import sort_on_disk
-from recbole_llm.data.split import IntArray, stable_order
+from recbole_llm.data.split import stable_order
 from recbole_llm.data.vocabulary import check_vocabulary
 
 # How many rows each mode of leaving out holds out of a user's.
@@ -132,27 +130,6 @@ class DiskDataset(SequentialDataset):
     def avg_actions_of_items(self) -> float:
         """The same of items."""
         return float(self.inter_num / max(self.item_num - 1, 1))
-
-
-class DiskLists(ItemLists):
-    """Items of each user, read as somebody asks for them.
-
-    Args:
-        items: of all interactions, sorted by user and time, int64 [N + P].
-        starts: where each user's begin, and N; int64 [n_users + 1].
-    """
-
-    def __init__(self, items: Tensor, starts: IntArray) -> None:
-        self.items, self.starts = items, starts
-
-    def ordered(self, user: int) -> Tensor:
-        """A user's items in order of time."""
-        return self.items[self.starts[user] : self.starts[user + 1]]
-
-    def __getitem__(self, users: Any) -> Any:
-        if np.ndim(users):
-            return [self[user] for user in users]
-        return torch.unique(self.ordered(users))
 
 
 class _Numbers(dict[str, dict[str, int]]):

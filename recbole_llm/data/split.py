@@ -23,11 +23,6 @@ def order_key(interaction: Interaction, name: str) -> Any:
     return (values if values.dim() == 1 else values[..., 0]).numpy()
 
 
-def first_numbers(column: Any) -> Any:
-    """The same of a data frame's column, in which a pair is a list."""
-    return column.str[0] if len(column) and np.ndim(column.iloc[0]) else column
-
-
 def stable_order(keys: Any) -> IntArray:
     """``np.argsort(keys, kind="stable")`` of a vector, [R], faster for ids and times.
 

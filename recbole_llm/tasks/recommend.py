@@ -31,7 +31,7 @@ from recbole_llm.quick_start import load_data_and_model
 from recbole_llm.tasks.new_items import with_new_items
 from recbole_llm.tasks.ranking import Batch, Ranker
 from recbole_llm.tasks.scorer import Scorer, TextUserScorer
-from recbole_llm.tasks.sequential_scorer import DiskScorer, SequentialScorer
+from recbole_llm.tasks.sequential_scorer import SequentialScorer
 from recbole_llm.tasks.standalone import Standalone
 from recbole_llm.tasks.whom import NEW_USER, Histories, Ids, Wanted
 
@@ -229,9 +229,9 @@ def make_scorer(config: Config, model: AbstractRecommender, dataset: Dataset) ->
     if kind != ModelType.SEQUENTIAL:
         return Scorer(config, model, dataset)
     if isinstance(dataset, DiskDataset):
-        return DiskScorer(config, model, dataset)
-    # The split has replaced the interactions of `dataset` by rows with lists.
-    source = source or create_dataset(config, vocabulary=vocabulary_of(dataset))
+        source = dataset
+    elif source is None:  # the split has replaced the interactions of `dataset` by rows with lists
+        source = create_dataset(config, vocabulary=vocabulary_of(dataset))
     return SequentialScorer(config, model, dataset, source)
 
 

@@ -37,13 +37,13 @@ class Scorer:
     def __init__(self, config: Config, model: AbstractRecommender, dataset: Dataset) -> None:
         self.config, self.model, self.dataset = config, model, dataset
         self.device, self.n_items = config["device"], int(dataset.item_num)
-        users, items = self.interactions()
-        keys = np.unique(users * self.n_items + items)
-        self.histories = ItemLists(keys, int(dataset.user_num), self.n_items)
+        self.histories = self._histories()
 
-    def interactions(self) -> tuple[IntArray, IntArray]:
-        """Users and items of all interactions: training, validation and test."""
-        return training_interactions(self.dataset)
+    def _histories(self) -> ItemLists:
+        """Items of all interactions: training, validation and test."""
+        users, items = training_interactions(self.dataset)
+        keys = np.unique(users * self.n_items + items)
+        return ItemLists(keys, int(self.dataset.user_num), self.n_items)
 
     def ordered_history(self, user: int) -> IntArray:
         """Items of a user, in order of time where the model reads it."""
@@ -100,7 +100,7 @@ class TextUserScorer(Scorer):
     def __init__(self, config: Config, model: AbstractRecommender, dataset: Dataset) -> None:
         # A copy: the caller's model must not know the test interactions.
         super().__init__(config, copy.deepcopy(model), dataset)
-        self.model.set_interactions(*self.interactions())
+        self.model.set_interactions(*training_interactions(self.dataset))
 
     def known(self, users: IntArray) -> Tensor:
         return self.model.score_users(self._ids([self.histories[u].numpy() for u in users]))

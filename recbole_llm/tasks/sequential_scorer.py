@@ -1,7 +1,8 @@
-"""Scorers of sequential models, which read each user's latest items."""
+"""The scorer of sequential models, which read each user's latest items."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,9 +11,10 @@ from recbole.data.interaction import Interaction
 from recbole.data.transform import construct_transform
 from torch import Tensor
 
-from recbole_llm.data.disk import DiskDataset, DiskLists
+from recbole_llm.data.disk import DiskDataset
+from recbole_llm.data.eval_loader import ItemLists
 from recbole_llm.data.interaction import single_precision
-from recbole_llm.data.split import IntArray, first_numbers
+from recbole_llm.data.split import IntArray, order_key
 from recbole_llm.tasks.scorer import Scorer
 
 if TYPE_CHECKING:
@@ -26,46 +28,31 @@ class SequentialScorer(Scorer):
     """A sequential model, on each user's latest items, in the order of training.
 
     Args:
-        source: the data set before it is split, which holds plain interactions.
+        source: the data set before it is split, which holds plain interactions; or the one on disk.
     """
 
     needs_history = True
+    histories: _Histories
 
     def __init__(
         self, config: Config, model: AbstractRecommender, dataset: Dataset, source: Any
     ) -> None:
-        list_field = dataset.iid_field + config["LIST_SUFFIX"]
-        self.source, frame = source, source.inter_feat
-        if list_field in frame:
-            raise ValueError(
-                f"data set '{dataset.dataset_name}' has ready-made item lists ({list_field}), not "
-                f"interactions; recommending needs a plain .inter file"
-            )
-        dtype = np.float64 if config["exact_times"] else np.float32  # as training ordered them
-        times = first_numbers(frame[dataset.time_field]).to_numpy(dtype)
-        order = np.lexsort((times, frame[dataset.uid_field]))
-        self.frame = frame.iloc[order].reset_index(drop=True)
+        self.source = source
+        self.columns, self.starts = _sorted(source, config["LIST_SUFFIX"])
         self.transform = construct_transform(config)
         self.length = int(config["MAX_ITEM_LIST_LENGTH"])
         super().__init__(config, model, dataset)
-        users = self.frame[dataset.uid_field].to_numpy()
-        self.ends = np.searchsorted(users, np.arange(dataset.user_num), side="right")
-        self.starts = np.searchsorted(users, np.arange(dataset.user_num), side="left")
 
-    def interactions(self) -> tuple[IntArray, IntArray]:
-        users, items = self.dataset.uid_field, self.dataset.iid_field
-        return (
-            self.frame[users].to_numpy().astype(np.int64),
-            self.frame[items].to_numpy().astype(np.int64),
-        )
+    def _histories(self) -> ItemLists:
+        return _Histories(self.columns[self.dataset.iid_field], self.starts)
 
     def ordered_history(self, user: int) -> IntArray:
-        own = self.frame[self.dataset.iid_field].iloc[self.starts[user] : self.ends[user]]
-        return own.to_numpy().astype(np.int64)
+        return self.histories.ordered(user).numpy()
 
     def known(self, users: IntArray) -> Tensor:
-        starts = np.maximum(self.starts[users], self.ends[users] - self.length)
-        sizes = self.ends[users] - starts
+        ends = self.starts[users + 1]
+        starts = np.maximum(self.starts[users], ends - self.length)
+        sizes = ends - starts
         which = np.repeat(np.arange(len(users)), sizes)
         slots = np.arange(len(which)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         events = self.events(starts[which] + slots)
@@ -73,7 +60,8 @@ class SequentialScorer(Scorer):
 
     def events(self, rows: IntArray) -> Interaction:
         """Some of the interactions, in order of user and time, by position."""
-        return self.source._dataframe_to_interaction(self.frame.iloc[rows])
+        places = torch.from_numpy(rows)
+        return Interaction({field: column[places] for field, column in self.columns.items()})
 
     def new(self, items: IntArray) -> Tensor:
         items = items[-self.length :]
@@ -129,36 +117,40 @@ class SequentialScorer(Scorer):
         return self.transform(self.dataset, self.dataset.join(rows))
 
 
-class DiskScorer(SequentialScorer):
-    """The same of interactions on disk: read are those of who is asked for.
+class _Histories(ItemLists):
+    """Items of each user, read as somebody asks for them.
 
     Args:
-        config: the model's.
-        model: in eval mode.
-        dataset: the whole data set.
+        items: of all interactions, sorted by user and time, int64 [N].
+        starts: where each user's begin, and N; int64 [n_users + 1].
     """
 
-    histories: DiskLists
+    def __init__(self, items: Tensor, starts: IntArray) -> None:
+        self.items, self.starts = items, starts
 
-    def __init__(self, config: Config, model: AbstractRecommender, dataset: DiskDataset) -> None:
-        self.config, self.model = config, model
-        self.dataset = self.source = dataset
-        self.device, self.n_items = config["device"], int(dataset.item_num)
-        self.transform = construct_transform(config)
-        self.length = int(config["MAX_ITEM_LIST_LENGTH"])
-        self.columns = dataset.columns()
-        starts = dataset.folder.starts()
-        self.starts, self.ends = starts[:-1], starts[1:]
-        self.histories = DiskLists(self.columns[dataset.iid_field], starts)
+    def ordered(self, user: int) -> Tensor:
+        """A user's items in order of time."""
+        return self.items[self.starts[user] : self.starts[user + 1]]
 
-    def interactions(self) -> tuple[IntArray, IntArray]:
-        size = self.dataset.folder.interactions
-        users, items = (self.columns[f] for f in (self.dataset.uid_field, self.dataset.iid_field))
-        return users[:size].numpy(), items[:size].numpy()
+    def __getitem__(self, users: Any) -> Any:
+        if np.ndim(users):
+            return [self[user] for user in users]
+        return torch.unique(self.ordered(users))
 
-    def ordered_history(self, user: int) -> IntArray:
-        return self.histories.ordered(user).numpy()
 
-    def events(self, rows: IntArray) -> Interaction:
-        places = torch.from_numpy(rows)
-        return Interaction({field: column[places] for field, column in self.columns.items()})
+def _sorted(source: Any, list_suffix: str) -> tuple[Mapping[str, Tensor], IntArray]:
+    """The columns of all interactions by user and time, and where each user's begin, and N."""
+    if isinstance(source, DiskDataset):
+        return source.columns(), source.folder.starts()
+    list_field = source.iid_field + list_suffix
+    if list_field in source.inter_feat:
+        raise ValueError(
+            f"data set '{source.dataset_name}' has ready-made item lists ({list_field}), not "
+            f"interactions; recommending needs a plain .inter file"
+        )
+    events = source._dataframe_to_interaction(source.inter_feat)
+    users = events[source.uid_field].numpy()
+    order = np.lexsort((order_key(events, source.time_field), users))
+    rows = torch.from_numpy(order)
+    columns = {field: column[rows] for field, column in events.interaction.items()}
+    return columns, np.searchsorted(users[order], np.arange(source.user_num + 1))

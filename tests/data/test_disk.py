@@ -38,7 +38,6 @@ from recbole_llm.data.training import (
 )
 from recbole_llm.quick_start import run_recbole_llm
 from recbole_llm.tasks.recommend import Recommender
-from recbole_llm.tasks.sequential_scorer import DiskScorer
 
 ML_100K = Path(recbole.__file__).parent / "dataset_example" / "ml-100k" / "ml-100k.inter"
 HEADER = "user_id:token\titem_id:token\ttimestamp:float"
@@ -176,7 +175,7 @@ def test_recommendations_are_those_of_memory(make: Make) -> None:
         Recommender.of(trained["checkpoint"], config_dict={"interactions": where, "data_path": "."})
         for where in ("memory", "disk")
     )
-    assert isinstance(disk.scorer, DiskScorer)
+    assert isinstance(disk.dataset, DiskDataset)
     for asked in ({"users": "all"}, {"items": ["i1", "i7"]}):
         assert disk.recommend(**asked, k=5).equals(memory.recommend(**asked, k=5))
     kept = [one.recommend(["NA", "two"], mask_history=False) for one in (memory, disk)]
