@@ -29,9 +29,6 @@ from recbole_llm.data.sort_on_disk import sort_on_disk
 from recbole_llm.data.split import stable_order
 from recbole_llm.data.vocabulary import check_vocabulary
 
-# How many rows each mode of leaving out holds out of a user's.
-_HELD_OUT = {"valid_and_test": 2, "valid_only": 1, "test_only": 1}
-
 
 class DiskDataset(SequentialDataset):
     """Users, items and times of a `ColumnFolder`, which is made of the ``.inter`` file first.
@@ -105,14 +102,12 @@ class DiskDataset(SequentialDataset):
         return self._leave_one_out(args["split"]["LS"])
 
     def _leave_one_out(self, mode: str) -> list[SequentialDataset]:
-        if mode not in _HELD_OUT:
-            raise ValueError(f"eval_args: split LS: choose from {', '.join(_HELD_OUT)}")
         whole = self.inter_feat.interaction
         runs = whole.runs()
         times = whole.source.exact[self.time_field].numpy()[runs.low]
         # Users are in the order of their first rows in time.
         runs = Runs(runs.begin, runs.low, runs.high, stable_order(times))
-        parts = runs.cut(leave_one_out_ends(runs.sizes, _HELD_OUT[mode]))
+        parts = runs.cut(leave_one_out_ends(runs.sizes, 2 if mode == "valid_and_test" else 1))
         nothing = Runs(*[np.empty(0, np.int64)] * 3)
         if mode == "valid_only":
             parts.append(nothing)

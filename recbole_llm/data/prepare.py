@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from logging import getLogger
 from typing import Any
 
@@ -13,6 +13,7 @@ from recbole.sampler import KGSampler
 from recbole.utils import ModelType, set_color
 
 from recbole_llm.core.config import Config
+from recbole_llm.core.recbole_evaluation import RecBoleEvaluation
 from recbole_llm.data.eval_loader import FullSortEvalDataLoader
 from recbole_llm.data.loaders import KnowledgeBasedDataLoader, TrainDataLoader, UserDataLoader
 from recbole_llm.data.sampled_eval import NegSampleEvalDataLoader
@@ -72,23 +73,17 @@ def get_dataloader(config: Config, phase: str, level: str = "prefix") -> type:
 
 def _check_parts(config: Config, built: Sequence[Any]) -> None:
     """Refuse a split that leaves a part empty which it asks for."""
-    asked = [True, False, False] if config["benchmark_filename"] else _asked(config["eval_args"])
-    for name, part, wanted in zip(("training", "validation", "test"), built, asked, strict=True):
-        if wanted and not len(part):
+    split = RecBoleEvaluation.of(config).eval_args.split
+    left_out = ["validation", "test"]
+    if split is not None and not config["benchmark_filename"]:
+        left_out = split.lacks()
+    for name, part in zip(("training", "validation", "test"), built, strict=True):
+        if name not in left_out and not len(part):
             raise ValueError(
                 f"dataset '{config['dataset']}': the {name} split is empty: users have too few "
                 f"interactions for eval_args ({config['eval_args']}), or filters "
                 f"(user_inter_num_interval, val_interval …) leave too few"
             )
-
-
-def _asked(eval_args: Mapping[str, Any]) -> list[bool]:
-    """Whether a split gives rows to training, validation and test."""
-    split = eval_args["split"] or {}
-    if (kept := split.get("LS")) is not None:
-        return [True, kept != "test_only", kept != "valid_only"]
-    shares = split.get("RS") or split.get("TS") or (1, 0, 0)
-    return [True, *(share > 0 for share in shares[1:])]
 
 
 def _log(config: Config) -> None:
