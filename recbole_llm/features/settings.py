@@ -168,8 +168,8 @@ class EncoderSettings(Settings):
             torch.empty(0, device=device)
         except Exception as error:  # torch raises RuntimeError, AssertionError, NotImplementedError
             raise ValueError(
-                f"encoder_device: '{value}' is not available here ({one_line(error)}); set cpu, or "
-                f"leave it out for RecBole's device"
+                f"'{value}' is not available here ({one_line(error)}); set cpu, or leave it out "
+                f"for RecBole's device"
             ) from None
         return value
 

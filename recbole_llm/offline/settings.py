@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from recbole_llm.core.marks import Free, Local
 from recbole_llm.core.settings import Count, FieldName, ModelName, Natural, Positive, Settings, Text
-from recbole_llm.features.encoders.settings import check_address
+from recbole_llm.features.encoders.settings import Address
 
 
 class GeneratorSettings(Settings):
@@ -48,7 +48,7 @@ class GeneratorSettings(Settings):
     generator_seed: Natural = 0
     """Seed of sampling; an endpoint is sent it, and may ignore it."""
 
-    generator_base_url: Local[Text | None] = None
+    generator_base_url: Local[Address | None] = None
     """openai: address of the endpoint, such as http://localhost:8000/v1; None: OpenAI's."""
 
     generator_api_key_env: Local[Free[FieldName]] = "OPENAI_API_KEY"
@@ -63,11 +63,6 @@ class GeneratorSettings(Settings):
 
     generator_timeout: Free[Positive] = 120
     """openai: seconds a request may take."""
-
-    @field_validator("generator_base_url")
-    @classmethod
-    def _is_an_address(cls, value: str | None) -> str | None:
-        return check_address("generator_base_url", value)
 
 
 class TuneSettings(Settings):

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import field_validator
+from pydantic import AfterValidator
 
 from recbole_llm.core.marks import Again, Free, Local
 from recbole_llm.core.settings import Count, FieldName, Natural, Positive, Settings, Text
+
+
+def _address(value: str) -> str:
+    """The address of an endpoint; the error does not repeat one, which may hold credentials."""
+    try:
+        parts = urlsplit(value)
+        known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # a port that is no number
+        known = False
+    if not known:
+        raise ValueError("expected an address such as http://localhost:8000/v1")
+    return value
+
+
+Address = Annotated[Text, AfterValidator(_address)]
 
 
 class CausalLMSettings(Settings):
@@ -36,7 +51,7 @@ class MultimodalSettings(Settings):
 class EndpointSettings(Settings):
     """encoder: openai."""
 
-    encoder_base_url: Local[Again[Text | None]] = None
+    encoder_base_url: Local[Again[Address | None]] = None
     """openai: address of the endpoint, such as http://localhost:8000/v1; None: OpenAI's."""
 
     encoder_api_key_env: Local[Again[Free[FieldName]]] = "OPENAI_API_KEY"
@@ -51,11 +66,6 @@ class EndpointSettings(Settings):
     encoder_timeout: Free[Positive] = 60
     """openai: seconds a request may take."""
 
-    @field_validator("encoder_base_url")
-    @classmethod
-    def _is_an_address(cls, value: str | None) -> str | None:
-        return check_address("encoder_base_url", value)
-
 
 class PrecomputedSettings(Settings):
     """encoder: precomputed."""
@@ -66,18 +76,3 @@ class PrecomputedSettings(Settings):
 
     user_embedding_path: Local[Again[Text | None]] = None
     """precomputed: file of user vectors."""
-
-
-def check_address(key: str, value: str | None) -> str | None:
-    """The value, an address of an endpoint or None; ValueError, which does not repeat it, else."""
-    if value is not None and not _is_address(value):
-        raise ValueError(f"{key}: expected an address such as http://localhost:8000/v1")
-    return value
-
-
-def _is_address(value: str) -> bool:
-    try:
-        parts = urlsplit(value)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number
-        return False
