@@ -21,36 +21,7 @@ from recbole_llm.data.interaction import take
 from recbole_llm.data.loaders import IndexDataLoader, own_rows
 from recbole_llm.data.ranking_step import ranking_step
 from recbole_llm.data.settings import EngineSettings
-from recbole_llm.data.split import IntArray, ranges
-
-
-class ItemLists:
-    """Items of each user; reads like RecBole's array of tensors, indexed by user.
-
-    Args:
-        keys: sorted unique ``user · n_items + item``.
-    """
-
-    def __init__(self, keys: IntArray, user_num: int, item_num: int) -> None:
-        self.items = torch.from_numpy(keys % item_num)
-        users = keys // item_num
-        self.starts = np.searchsorted(users, np.arange(user_num + 1))  # [n_users + 1]
-
-    def pairs(self, users: IntArray) -> tuple[Tensor, Tensor]:
-        """Row (position in users) and item of every item of these users, int [P] each."""
-        starts = self.starts[users]
-        sizes = self.starts[users + 1] - starts
-        rows = np.repeat(np.arange(len(users)), sizes)
-        return torch.from_numpy(rows), self.items[torch.from_numpy(ranges(starts, sizes))]
-
-    def counts(self) -> IntArray:
-        """Number of items of each user, int [n_users]."""
-        return np.diff(self.starts)
-
-    def __getitem__(self, users: Any) -> Any:
-        if np.ndim(users):
-            return [self[user] for user in users]
-        return self.items[self.starts[users] : self.starts[users + 1]]
+from recbole_llm.data.user_items import UserItems
 
 
 class FullSortEvalDataLoader(RecBoleFullSortEvalDataLoader, IndexDataLoader):  # type: ignore[misc]
@@ -85,13 +56,11 @@ class FullSortEvalDataLoader(RecBoleFullSortEvalDataLoader, IndexDataLoader):  #
         n_users, n_items = dataset.user_num, dataset.item_num
         users, items = (dataset.inter_feat[f].numpy() for f in (self.uid_field, self.iid_field))
         positives = np.unique(users * n_items + items)
-        uids, counts = np.unique(positives // n_items, return_counts=True)
         history = np.setdiff1d(sampler.used_ids.keys, positives, assume_unique=True)
-        self.uid_list = torch.from_numpy(uids)
-        self.uid2items_num = np.zeros(n_users, dtype=np.int64)
-        self.uid2items_num[uids] = counts
-        self.uid2positive_item = ItemLists(positives, n_users, n_items)
-        self.uid2history_item = ItemLists(history, n_users, n_items)
+        self.uid2positive_item = UserItems(positives, n_users, n_items)
+        self.uid2history_item = UserItems(history, n_users, n_items)
+        self.uid2items_num = self.uid2positive_item.counts()
+        self.uid_list = torch.from_numpy(np.flatnonzero(self.uid2items_num))
         self.user_df = dataset.join(Interaction({self.uid_field: self.uid_list}))
 
     def _init_batch_size_and_step(self) -> None:

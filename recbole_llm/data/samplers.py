@@ -21,35 +21,9 @@ from recbole_llm.core.config import Config
 from recbole_llm.data.settings import EngineSettings
 from recbole_llm.data.split import IntArray
 from recbole_llm.data.training import training_interactions
+from recbole_llm.data.user_items import UserItems
 
 Mask = npt.NDArray[np.bool_]
-
-
-class UsedItems:
-    """Items that each user has used, in the place of RecBole's array of sets.
-
-    Args:
-        keys: sorted unique ``user · n_items + item``.
-        user_num: number of users, the padding one included.
-        item_num: n_items, the padding one included.
-    """
-
-    def __init__(self, keys: IntArray, user_num: int, item_num: int) -> None:
-        self.keys = keys
-        self.user_num = user_num
-        self.item_num = item_num
-
-    def contains(self, users: IntArray, items: IntArray) -> Mask:
-        """Whether each user has used each item, bool [B]."""
-        if not len(self.keys):
-            return np.zeros(len(users), dtype=np.bool_)
-        wanted = users * self.item_num + items
-        place = np.minimum(np.searchsorted(self.keys, wanted), len(self.keys) - 1)
-        return self.keys[place] == wanted
-
-    def counts(self) -> IntArray:
-        """Number of items of each user, int [n_users]."""
-        return np.bincount(self.keys // self.item_num, minlength=self.user_num)
 
 
 class _Draws:
@@ -99,7 +73,7 @@ class Sampler(_Draws, RecBoleSampler):  # type: ignore[misc]
         """The data set that popularity is counted in."""
         return self.datasets[0]
 
-    def get_used_ids(self) -> dict[str, UsedItems]:
+    def get_used_ids(self) -> dict[str, UserItems]:
         """Phase -> pairs used in it or before."""
         used, keys = {}, np.empty(0, np.int64)
         for phase, dataset in zip(self.phases, self.datasets, strict=True):
@@ -107,7 +81,7 @@ class Sampler(_Draws, RecBoleSampler):  # type: ignore[misc]
                 dataset.inter_feat[field].numpy() for field in (self.uid_field, self.iid_field)
             )
             keys = np.union1d(keys, users * self.item_num + items)
-            used[phase] = UsedItems(keys, self.user_num, self.item_num)
+            used[phase] = UserItems(keys, self.user_num, self.item_num)
         return used
 
     def set_phase(self, phase: str) -> Sampler:
@@ -136,11 +110,11 @@ class Sampler(_Draws, RecBoleSampler):  # type: ignore[misc]
 class RepeatableSampler(_Draws, RecBoleRepeatableSampler):  # type: ignore[misc]
     """Negatives other than the row's own item; ``dataset`` is the train split."""
 
-    excluded: UsedItems | None = None  # further items that are no negatives of a user
+    excluded: UserItems | None = None  # further items that are no negatives of a user
 
-    def get_used_ids(self) -> UsedItems:
+    def get_used_ids(self) -> UserItems:
         """None of any user, as RecBole has it, without an empty set for each."""
-        return UsedItems(np.empty(0, np.int64), self.user_num, self.item_num)
+        return UserItems(np.empty(0, np.int64), self.user_num, self.item_num)
 
     @property
     def train_split(self) -> Any:
@@ -169,7 +143,7 @@ class RepeatableSampler(_Draws, RecBoleRepeatableSampler):  # type: ignore[misc]
         users, items = training_interactions(self.train_split)
         sampler = copy.copy(self)
         keys = np.unique(users * self.item_num + items)
-        sampler.excluded = UsedItems(keys, self.train_split.user_num, self.item_num)
+        sampler.excluded = UserItems(keys, self.train_split.user_num, self.item_num)
         drawn = len(np.unique(items)) if self.distribution == "popularity" else self.item_num - 1
         _check_left(sampler.excluded.counts(), drawn)
         return sampler

@@ -11,9 +11,9 @@ import torch
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
-from recbole_llm.data.eval_loader import ItemLists
 from recbole_llm.data.split import IntArray
 from recbole_llm.data.training import training_interactions
+from recbole_llm.data.user_items import UserItems
 from recbole_llm.models.base import TextUserModel
 
 if TYPE_CHECKING:
@@ -39,11 +39,11 @@ class Scorer:
         self.device, self.n_items = config["device"], int(dataset.item_num)
         self.histories = self._histories()
 
-    def _histories(self) -> ItemLists:
+    def _histories(self) -> UserItems:
         """Items of all interactions: training, validation and test."""
         users, items = training_interactions(self.dataset)
         keys = np.unique(users * self.n_items + items)
-        return ItemLists(keys, int(self.dataset.user_num), self.n_items)
+        return UserItems(keys, int(self.dataset.user_num), self.n_items)
 
     def ordered_history(self, user: int) -> IntArray:
         """Items of a user, in order of time where the model reads it."""

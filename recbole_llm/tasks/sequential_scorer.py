@@ -12,9 +12,9 @@ from recbole.data.transform import construct_transform
 from torch import Tensor
 
 from recbole_llm.data.disk import DiskDataset
-from recbole_llm.data.eval_loader import ItemLists
 from recbole_llm.data.interaction import single_precision
 from recbole_llm.data.split import IntArray, order_key
+from recbole_llm.data.user_items import UserItems
 from recbole_llm.tasks.scorer import Scorer
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class SequentialScorer(Scorer):
         self.length = int(config["MAX_ITEM_LIST_LENGTH"])
         super().__init__(config, model, dataset)
 
-    def _histories(self) -> ItemLists:
+    def _histories(self) -> UserItems:
         return _Histories(self.columns[self.dataset.iid_field], self.starts)
 
     def ordered_history(self, user: int) -> IntArray:
@@ -117,7 +117,7 @@ class SequentialScorer(Scorer):
         return self.transform(self.dataset, self.dataset.join(rows))
 
 
-class _Histories(ItemLists):
+class _Histories(UserItems):
     """Items of each user, read as somebody asks for them.
 
     Args:
