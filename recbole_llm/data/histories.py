@@ -6,39 +6,15 @@ field.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class Target:
-    """The column of a field's value in the target interaction."""
-
-    field: str
-
-
-@dataclass(frozen=True)
-class History:
-    """The column of a field's values in the interactions before the target.
-
-    Args:
-        field: the field.
-        width: S as the data set declares it, for sequence-valued fields.
-    """
-
-    field: str
-    width: int | None = None
-
-
-@dataclass(frozen=True)
-class Length:
-    """The column of the number of interactions before the target, at most L."""
-
-
-Column = Target | History | Length | Tensor  # a tensor is a column that was set from outside
+# The values of a column at rows, positions of targets: int [B] -> [B, *]; a tensor is a column that
+# was set from outside.
+Column = Callable[[Tensor], Tensor] | Tensor
 
 
 @dataclass(frozen=True)
@@ -58,14 +34,24 @@ class SortedInteractions:
     max_length: int
     exact: Mapping[str, Tensor] = field(default_factory=dict)
 
-    def context(self, rows: Tensor) -> Tensor:
-        """Number of interactions before each target, at most L: int [B] -> int32 [B]."""
-        return self.position[rows].clamp(max=self.max_length)
+    def target(self, field: str, rows: Tensor) -> Tensor:
+        """A field's values in the targets: int [B] -> [B, *]."""
+        return self.columns[field].index_select(0, rows)
 
-    def history(self, column: History, rows: Tensor) -> Tensor:
-        """Values before each target, zero-padded on the right: int [B] -> [B, L, *]."""
-        length = self.context(rows)  # [B]
-        values = self.columns[column.field]
+    def lengths(self, rows: Tensor) -> Tensor:
+        """Number of interactions before each target, at most L: int [B] -> int64 [B]."""
+        return self.position[rows].clamp(max=self.max_length).long()
+
+    def history(self, field: str, width: int | None, rows: Tensor) -> Tensor:
+        """Values before each target, zero-padded on the right: int [B] -> [B, L, *].
+
+        Args:
+            field: the field.
+            width: S as the data set declares it, for sequence-valued fields.
+            rows: positions of the targets.
+        """
+        length = self.lengths(rows)  # [B]
+        values = self.columns[field]
         inner = values.shape[1:]
         windows = values.as_strided(
             (len(self.position), self.max_length, *inner),
@@ -74,16 +60,7 @@ class SortedInteractions:
         out = windows.index_select(0, rows - length)  # [B, L, *]
         padding = torch.arange(self.max_length) >= length[:, None]  # [B, L]
         out.masked_fill_(padding.view(*padding.shape, *(1 for _ in inner)), 0)
-        return out if column.width is None else _widened(out, column.width)
-
-    def column(self, column: Column, rows: Tensor) -> Tensor:
-        """The values of a column at rows (positions of targets), int [B] -> [B, *]."""
-        if isinstance(column, Target):
-            return self.columns[column.field].index_select(0, rows)
-        if isinstance(column, History):
-            return self.history(column, rows)
-        assert isinstance(column, Length)
-        return self.context(rows).long()
+        return out if width is None else _widened(out, width)
 
 
 def _widened(out: Tensor, width: int) -> Tensor:

@@ -17,7 +17,7 @@ import torch
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
-from recbole_llm.data.histories import Column, SortedInteractions, Target
+from recbole_llm.data.histories import Column, SortedInteractions
 from recbole_llm.data.runs import Runs
 from recbole_llm.data.split import order_key, stable_order
 
@@ -94,11 +94,11 @@ class SequenceColumns(MutableMapping[str, Tensor]):
         column = self.columns[name]
         if isinstance(column, Tensor):
             return column
-        if isinstance(column, Target):
-            return self.source.column(column, self.rows)
+        if name in self.source.columns:
+            return column(self.rows)
         # Who asks for a whole list column (FEARec does, in a loop) pays for it once.
         if name not in self._cache:
-            self._cache[name] = self.source.column(column, self.rows)
+            self._cache[name] = column(self.rows)
         return self._cache[name]
 
     def __setitem__(self, name: str, value: Tensor) -> None:
@@ -129,7 +129,7 @@ class SequenceColumns(MutableMapping[str, Tensor]):
     def gather(self) -> dict[str, Tensor]:
         """The values of every column."""
         return {
-            name: column if isinstance(column, Tensor) else self.source.column(column, self.rows)
+            name: column if isinstance(column, Tensor) else column(self.rows)
             for name, column in self.columns.items()
         }
 
@@ -159,10 +159,9 @@ class SequenceInteraction(Interaction):  # type: ignore[misc]
 
     def exact(self, name: str) -> Tensor:
         """A column as rows are put in order by it: float64 where its exact values are kept."""
-        column, source = self.interaction.columns[name], self.interaction.source
-        if isinstance(column, Target) and column.field in source.exact:
-            return source.exact[column.field][self.interaction.rows]
-        return self.interaction[name]
+        exact, rows = self.interaction.source.exact, self.interaction.rows
+        given = isinstance(self.interaction.columns[name], Tensor)  # from outside
+        return self.interaction[name] if given or name not in exact else exact[name][rows]
 
     def sort(self, by: str | list[str], ascending: bool | list[bool] = True) -> None:
         """Sort the rows in place."""

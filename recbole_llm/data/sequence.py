@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from recbole.data.dataset import SequentialDataset as RecBoleSequentialDataset
 from torch import Tensor
 
 from recbole_llm.data.dataset import FileDataset
-from recbole_llm.data.histories import Column, History, Length, SortedInteractions, Target
+from recbole_llm.data.histories import Column, SortedInteractions
 from recbole_llm.data.interaction import SequenceColumns, SequenceInteraction
 from recbole_llm.data.runs import Runs
 from recbole_llm.data.split import Groups, IntArray, order_key, positions, stable_order
@@ -35,25 +36,25 @@ class SequentialDataset(FileDataset, RecBoleSequentialDataset):  # type: ignore[
                     f"dataset '{self.dataset_name}': sequential models need the field '{field}', "
                     f"which is not loaded; add it to load_col, or set TIME_FIELD / USER_ID_FIELD"
                 )
-        columns = self._lazy_columns()
+        fields = list(self.inter_feat)
         source = self._sorted_interactions()
-        rows = self._targets(source)
+        columns, rows = self._lazy_columns(fields, source), self._targets(source)
         self.inter_feat = SequenceInteraction(SequenceColumns(source, rows, columns))
 
     def _targets(self, source: SortedInteractions) -> Tensor | Runs:
         """All interactions that have a history, in order of position."""
         return source.position.nonzero().view(-1)
 
-    def _lazy_columns(self) -> dict[str, Column]:
+    def _lazy_columns(self, fields: Sequence[str], source: SortedInteractions) -> dict[str, Column]:
         """The columns of RecBole's augmented data set, in its order."""
-        columns: dict[str, Column] = {field: Target(field) for field in self.inter_feat}
-        columns[self.item_list_length_field] = Length()
-        for field in self.inter_feat:
+        columns: dict[str, Column] = {field: partial(source.target, field) for field in fields}
+        columns[self.item_list_length_field] = source.lengths
+        for field in fields:
             if field != self.uid_field:
                 list_field = getattr(self, f"{field}_list_field")
                 shape = self.field2seqlen[list_field]  # L, or (L, S)
                 width = None if isinstance(shape, int) else shape[1]
-                columns[list_field] = History(field, width)
+                columns[list_field] = partial(source.history, field, width)
         return columns
 
     def _sorted_interactions(self) -> SortedInteractions:
