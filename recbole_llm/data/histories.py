@@ -51,16 +51,37 @@ class SortedInteractions:
             rows: positions of the targets.
         """
         length = self.lengths(rows)  # [B]
-        values = self.columns[field]
-        inner = values.shape[1:]
-        windows = values.as_strided(
-            (len(self.position), self.max_length, *inner),
-            (values.stride(0), values.stride(0), *values.stride()[1:]),
-        )
-        out = windows.index_select(0, rows - length)  # [B, L, *]
-        padding = torch.arange(self.max_length) >= length[:, None]  # [B, L]
-        out.masked_fill_(padding.view(*padding.shape, *(1 for _ in inner)), 0)
-        return out if width is None else _widened(out, width)
+        return windows(self.columns[field], rows - length, length, self.max_length, width)
+
+
+def padded_rows(values: Tensor, order: Tensor, padding: int) -> Tensor:
+    """values[order] followed by zeros: [N, *] -> [N + padding, *]."""
+    out = values.new_zeros((len(order) + padding, *values.shape[1:]))
+    torch.index_select(values, 0, order, out=out[: len(order)])
+    return out
+
+
+def windows(
+    values: Tensor, starts: Tensor, lengths: Tensor, longest: int, width: int | None
+) -> Tensor:
+    """Stretches of rows, zero-padded on the right: [N + L, *], int [B], int [B] -> [B, L, *].
+
+    Args:
+        values: the rows; L of them, whatever they hold, follow each start.
+        starts: first row of each stretch.
+        lengths: of the stretches.
+        longest: L.
+        width: S as the data set declares it, for sequence-valued fields.
+    """
+    inner = values.shape[1:]
+    every = values.as_strided(
+        (len(values) - longest + 1, longest, *inner),
+        (values.stride(0), values.stride(0), *values.stride()[1:]),
+    )
+    out = every.index_select(0, starts)  # [B, L, *]
+    padding = torch.arange(longest) >= lengths[:, None]  # [B, L]
+    out.masked_fill_(padding.view(*padding.shape, *(1 for _ in inner)), 0)
+    return out if width is None else _widened(out, width)
 
 
 def _widened(out: Tensor, width: int) -> Tensor:

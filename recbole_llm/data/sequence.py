@@ -11,7 +11,7 @@ from recbole.data.dataset import SequentialDataset as RecBoleSequentialDataset
 from torch import Tensor
 
 from recbole_llm.data.dataset import FileDataset
-from recbole_llm.data.histories import Column, SortedInteractions
+from recbole_llm.data.histories import Column, SortedInteractions, padded_rows
 from recbole_llm.data.interaction import SequenceColumns, SequenceInteraction
 from recbole_llm.data.runs import Runs
 from recbole_llm.data.split import Groups, IntArray, order_key, positions, stable_order
@@ -66,7 +66,7 @@ class SequentialDataset(FileDataset, RecBoleSequentialDataset):  # type: ignore[
         columns: dict[str, Tensor] = {}
         for field in list(inter.interaction):
             # Popped, so that only one column exists twice at a time.
-            columns[field] = _padded_rows(inter.interaction.pop(field), order, max_length)
+            columns[field] = padded_rows(inter.interaction.pop(field), order, max_length)
         exact = _split_off_exact(columns, len(order))
         users = columns[self.uid_field][: len(order)].numpy()
         position = positions(users, np.zeros(self.user_num, np.int64)).astype(np.int32)
@@ -112,13 +112,6 @@ class SequentialDataset(FileDataset, RecBoleSequentialDataset):  # type: ignore[
     def _split_rows(self, parts: Sequence[IntArray]) -> list[SequentialDataset]:
         self._drop_unused_col()
         return [self.copy(self.inter_feat[part]) for part in parts]
-
-
-def _padded_rows(values: Tensor, order: Tensor, padding: int) -> Tensor:
-    """values[order] followed by zeros: [N, *] -> [N + padding, *]."""
-    out = values.new_zeros((len(order) + padding, *values.shape[1:]))
-    torch.index_select(values, 0, order, out=out[: len(order)])
-    return out
 
 
 def _split_off_exact(columns: dict[str, Tensor], count: int) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from recbole.data.transform import construct_transform
 from torch import Tensor
 
 from recbole_llm.data.disk import DiskDataset
+from recbole_llm.data.histories import padded_rows, windows
 from recbole_llm.data.interaction import single_precision
 from recbole_llm.data.split import IntArray, order_key
 from recbole_llm.data.user_items import UserItems
@@ -38,9 +39,9 @@ class SequentialScorer(Scorer):
         self, config: Config, model: AbstractRecommender, dataset: Dataset, source: Any
     ) -> None:
         self.source = source
-        self.columns, self.starts = _sorted(source, config["LIST_SUFFIX"])
-        self.transform = construct_transform(config)
         self.length = int(config["MAX_ITEM_LIST_LENGTH"])
+        self.columns, self.starts = _sorted(source, config["LIST_SUFFIX"], self.length)
+        self.transform = construct_transform(config)
         super().__init__(config, model, dataset)
 
     def _histories(self) -> UserItems:
@@ -51,65 +52,47 @@ class SequentialScorer(Scorer):
 
     def known(self, users: IntArray) -> Tensor:
         ends = self.starts[users + 1]
-        starts = np.maximum(self.starts[users], ends - self.length)
-        sizes = ends - starts
-        which = np.repeat(np.arange(len(users)), sizes)
-        slots = np.arange(len(which)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        events = self.events(starts[which] + slots)
-        return self.catalogue(self._rows(events, which, slots, len(users)))
-
-    def events(self, rows: IntArray) -> Interaction:
-        """Some of the interactions, in order of user and time, by position."""
-        places = torch.from_numpy(rows)
-        return Interaction({field: column[places] for field, column in self.columns.items()})
+        lengths = np.minimum(ends - self.starts[users], self.length)
+        return self.catalogue(self._rows(self.columns, ends, lengths))
 
     def new(self, items: IntArray) -> Tensor:
         items = items[-self.length :]
-        events = self.events(np.zeros(len(items), np.int64))
-        for field, column in events.interaction.items():
-            column.zero_()  # nothing is known of the new user's events but their items and order
-            if field == self.dataset.iid_field:
-                column.copy_(torch.from_numpy(items))
-            elif field == self.dataset.time_field:
-                values = torch.arange(len(items), dtype=column.dtype)
-                column.copy_(values.view(-1, *[1] * (column.dim() - 1)).expand_as(column))
-        del events.interaction[self.dataset.uid_field]
-        slots = np.arange(len(items))
-        rows = self._rows(events, np.zeros_like(slots), slots, 1)
+        count, item, time = len(items), self.dataset.iid_field, self.dataset.time_field
+        # Nothing is known of the new user's events but their items and order.
+        events = {
+            field: column.new_zeros(self.length, *column.shape[1:])
+            for field, column in self.columns.items()
+            if field != self.dataset.uid_field
+        }
+        events[item][:count] = torch.from_numpy(items)
+        order = torch.arange(count, dtype=events[time].dtype)
+        events[time][:count] = order.view(-1, *[1] * (events[time].dim() - 1))
         try:
-            return self.catalogue(rows)
+            return self.catalogue(self._rows(events, np.array([count]), np.array([count])))
         except KeyError as error:
             raise ValueError(
                 f"items: {self.config['model']} reads {error} of its users, which a new user does "
                 f"not have; use a model of the item sequence alone, such as SASRec"
             ) from error
 
-    def _rows(
-        self, events: Interaction, which: IntArray, slots: IntArray, size: int
-    ) -> Interaction:
-        """A row a user, as RecBole's data sets have them, from the events of all of them.
+    def _rows(self, events: Mapping[str, Tensor], ends: IntArray, lengths: IntArray) -> Interaction:
+        """A row a user, as RecBole's data sets have them.
 
         Args:
-            events: E interactions.
-            which: int [E], the row of each.
-            slots: int [E], its place in the row's lists.
-            size: number of rows.
+            events: columns of interactions, each user's one after another.
+            ends: where each user's end, int [B].
+            lengths: how many are read of each user, int [B].
         """
-        suffix, lengths = self.config["LIST_SUFFIX"], np.bincount(which, minlength=size)
-        last = torch.from_numpy(np.cumsum(lengths) - 1)
+        suffix, counts = self.config["LIST_SUFFIX"], torch.from_numpy(lengths)
+        last, starts = torch.from_numpy(ends - 1), torch.from_numpy(ends - lengths)
         columns: dict[str, Tensor] = {}
-        for field, column in events.interaction.items():
-            columns[field] = column[last]
-            if field == self.dataset.uid_field:
-                continue
-            width = list(column.shape[1:])
-            if width and field in self.source.seq_fields:
-                width[0] = max(width[0], int(self.source.field2seqlen[field]))
-            lists = column.new_zeros(size, self.length, *width)
-            real = lists[:, :, : column.shape[1]] if width else lists
-            real[torch.from_numpy(which), torch.from_numpy(slots)] = column
-            columns[field + suffix] = lists
-        columns[self.dataset.item_list_length_field] = torch.from_numpy(lengths)
+        for field, values in events.items():
+            columns[field] = values[last]
+            if field != self.dataset.uid_field:
+                of_lists = field in self.source.seq_fields
+                width = int(self.source.field2seqlen[field]) if of_lists else None
+                columns[field + suffix] = windows(values, starts, counts, self.length, width)
+        columns[self.dataset.item_list_length_field] = counts
         negatives = getattr(self.dataset, "neg_item_list_field", None)
         if negatives is not None:  # DIEN's, of its auxiliary loss alone
             columns[negatives] = torch.zeros_like(columns[self.dataset.iid_field + suffix])
@@ -121,7 +104,7 @@ class _Histories(UserItems):
     """Items of each user, read as somebody asks for them.
 
     Args:
-        items: of all interactions, sorted by user and time, int64 [N].
+        items: of all interactions, sorted by user and time, int64 [N + padding].
         starts: where each user's begin, and N; int64 [n_users + 1].
     """
 
@@ -138,8 +121,9 @@ class _Histories(UserItems):
         return torch.unique(self.ordered(users))
 
 
-def _sorted(source: Any, list_suffix: str) -> tuple[Mapping[str, Tensor], IntArray]:
-    """The columns of all interactions by user and time, and where each user's begin, and N."""
+def _sorted(source: Any, list_suffix: str, padding: int) -> tuple[Mapping[str, Tensor], IntArray]:
+    """The columns of all interactions by user and time, with zeros behind them, [N + padding, *];
+    where each user's begin, and N."""
     if isinstance(source, DiskDataset):
         return source.columns(), source.folder.starts()
     list_field = source.iid_field + list_suffix
@@ -152,5 +136,5 @@ def _sorted(source: Any, list_suffix: str) -> tuple[Mapping[str, Tensor], IntArr
     users = events[source.uid_field].numpy()
     order = np.lexsort((order_key(events, source.time_field), users))
     rows = torch.from_numpy(order)
-    columns = {field: column[rows] for field, column in events.interaction.items()}
+    columns = {f: padded_rows(column, rows, padding) for f, column in events.interaction.items()}
     return columns, np.searchsorted(users[order], np.arange(source.user_num + 1))
