@@ -6,7 +6,7 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -177,22 +177,17 @@ def _plain(body: str, separator: str, first: int) -> tuple[IntArray, IntArray, l
 def _quoted(
     path: Path, body: str, separator: str, first: int
 ) -> tuple[IntArray, IntArray, list[str]]:
-    lines, counts, flat = [], [], []
-    for line, record in _records(path, body, separator, first):
-        lines.append(line)
-        counts.append(len(record))
-        flat += record
-    return np.array(lines, dtype=np.int64), np.array(counts, dtype=np.int64), flat
-
-
-def _records(path: Path, body: str, separator: str, first: int) -> Iterator[tuple[int, list[str]]]:
     reader = csv.reader(io.StringIO(body, newline="\n"), delimiter=separator)
     line = first
+    lines, counts, flat = [], [], []
     try:
         for record in reader:
             if record:
                 check_quotes(path, line, record, separator)
-                yield line, record
+                lines.append(line)
+                counts.append(len(record))
+                flat += record
             line = reader.line_num + first
     except csv.Error as error:  # a value of more than 128 KiB
         raise ValueError(f"'{path}' line {line}: {error}; is a quote left open?") from error
+    return np.array(lines, dtype=np.int64), np.array(counts, dtype=np.int64), flat

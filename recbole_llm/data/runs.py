@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -73,12 +74,7 @@ class Runs:
             ends: for each part, how many targets of each stretch are before its end, int [G]; a
                 part begins where the one before ends.
         """
-        before = np.zeros_like(self.low)
-        parts = []
-        for end in ends:
-            parts.append(self._between(before, end))
-            before = end
-        return parts
+        return [self._between(*part) for part in pairwise([np.zeros_like(self.low), *ends])]
 
     def _between(self, before: IntArray, end: IntArray) -> Runs:
         there = end > before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -93,12 +94,8 @@ class Groups:
         Returns:
             the rows of each part.
         """
-        parts = []
-        begin = np.zeros_like(self.sizes)
-        for end in ends:
-            parts.append(self.rows[ranges(self.starts + begin, end - begin)])
-            begin = end
-        return parts
+        bounds = pairwise([np.zeros_like(self.sizes), *ends])
+        return [self.rows[ranges(self.starts + a, b - a)] for a, b in bounds]
 
 
 def positions(users: IntArray, before: IntArray) -> IntArray:
