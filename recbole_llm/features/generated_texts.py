@@ -23,12 +23,8 @@ def clean_text(text: str, longest: int = MAX_CHARACTERS) -> str:
     'ab\\nc'
     """
     lines = text[: 2 * longest].replace("\r\n", "\n").replace("\r", "\n")
-    kept = (c for c in lines if c in _KEPT or not _is_control(c))
-    return "".join(kept).strip()[:longest].rstrip()
-
-
-def _is_control(character: str) -> bool:
-    return unicodedata.category(character) in ("Cc", "Cs") or character in _DIRECTIONS
+    plain = (c for c in lines if c in _KEPT or unicodedata.category(c) not in ("Cc", "Cs"))
+    return "".join(c for c in plain if c not in _DIRECTIONS).strip()[:longest].rstrip()
 
 
 class TextStore(Store):

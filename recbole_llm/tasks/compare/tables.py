@@ -140,6 +140,7 @@ def _sentence(summary: Summary, test: Tested) -> str:
     base = rows[baseline].test[test.metric].mean
     relative = f" ({100 * found.mean / base:+.1f} %)" if base else ""
     sign = -1 if test.metric in summary.smaller else 1
+    p = f"{test.p:.4f}" if test.p >= 0.0001 else "below .0001"
     if not test.significant:
         verdict = "no difference that the test can tell from chance"
     else:
@@ -156,10 +157,6 @@ def _sentence(summary: Summary, test: Tested) -> str:
         )
     return (
         f"{test.label} against {baseline}, {test.metric}: {found.mean:+.4f}{relative}, interval "
-        f"{found.low:+.4f} to {found.high:+.4f}, p = {_p(test.p)}: {verdict}. Its metric differs "
+        f"{found.low:+.4f} to {found.high:+.4f}, p = {p}: {verdict}. Its metric differs "
         f"for {found.users[0]:,} of {found.users[1]:,} users{over}.{apart}"
     )
-
-
-def _p(value: float) -> str:
-    return f"{value:.4f}" if value >= 0.0001 else "below .0001"
