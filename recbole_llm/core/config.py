@@ -7,9 +7,10 @@ type's; then the user's files, ``config_dict`` and command line.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from recbole.config import Config as RecBoleConfig
 from recbole.utils import InputType, ModelType
@@ -211,6 +212,12 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         final["local_rank"] = distributed.local_rank()
         if not distributed.is_main():
             final["show_progress"] = final["log_wandb"] = False
+
+    def having(self, **values: Any) -> Self:
+        """A copy with other values of some keys, which are not checked."""
+        copied = copy.copy(self)
+        copied.final_config_dict = {**self.final_config_dict, **values}
+        return copied
 
     def unknown_keys(self) -> str:
         """The given keys that no one reads, with near matches, as a message; "" for none."""

@@ -59,22 +59,16 @@ def with_new_items(
     if without:
         _say(without, "not recommended: no text or vector")
     _say(list(vectors.tokens), f"{config['model']} scores them by their texts")
-    source = create_dataset(_unfiltered(config), vocabulary=_grown(dataset, vectors.tokens))
+    # Who and what is known is settled: bounds on how often users and items occur would take new
+    # items out of histories again.
+    unfiltered = config.having(user_inter_num_interval=None, item_inter_num_interval=None)
+    source = create_dataset(unfiltered, vocabulary=_grown(dataset, vectors.tokens))
     source.number_as(dataset)
     tensors = copy.copy(source)
     tensors._change_feat_format()
     model = copy.deepcopy(model)
     model.add_items(torch.from_numpy(vectors.matrix).to(config["device"]))
     return model, tensors, source
-
-
-def _unfiltered(config: Config) -> Config:
-    """Without bounds on how often users and items occur: who and what is known is settled, and the
-    bounds would take new items out of histories again."""
-    copied = copy.copy(config)
-    bounds = dict.fromkeys(("user_inter_num_interval", "item_inter_num_interval"))
-    copied.final_config_dict = {**config.final_config_dict, **bounds}
-    return copied
 
 
 def _cannot(config: Config, model: AbstractRecommender, dataset: Dataset) -> str:

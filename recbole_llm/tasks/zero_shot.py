@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -146,8 +145,7 @@ class Task:
 
     def loader(self, batch_size: int) -> Any:
         """The training loader with another batch size."""
-        config = copy.copy(self.config)
-        config.final_config_dict = {**config.final_config_dict, "train_batch_size": batch_size}
+        config = self.config.having(train_batch_size=batch_size)
         return type(self.train)(
             config, self.train._dataset, self.train._sampler, shuffle=config["shuffle"]
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
@@ -59,6 +58,4 @@ def _stock_config(config: Config) -> Any:
     if loss_type in STOCK_LOSSES:
         return config
     check_choice("loss_type", loss_type, LOSS_TYPES)
-    known = copy.copy(config)
-    known.final_config_dict = {**config.final_config_dict, "loss_type": "BPR"}
-    return known
+    return config.having(loss_type="BPR")
