@@ -7,6 +7,7 @@ from logging import getLogger
 
 import numpy as np
 import numpy.typing as npt
+from pandas import Index
 
 from recbole_llm.core.digest import digest, short_digests
 from recbole_llm.core.errors import first_names
@@ -39,36 +40,26 @@ def align(
         TableError: unusable rows under the policy ``error``, or no usable row at all.
     """
     wanted = [str(token) for token in tokens]
-    rows = _rows(table, wanted)  # [n], -1: none
+    index = Index(table.tokens, dtype=object)
+    rows = index.get_indexer(Index(wanted, dtype=object))  # int64 [n], -1: none
+    rows[0] = -1  # padding, whatever the table holds for it
+    there = rows >= 0
     matrix = np.zeros((len(wanted), table.dimension), np.float32)
-    matrix[rows >= 0] = table.matrix[rows[rows >= 0]]
+    matrix[there] = table.matrix[rows[there]]
     bad = _problems(matrix, rows)
     unusable = np.any(list(bad.values()), axis=0)  # [n]
-    extra = len(table) - int((rows >= 0).sum())
+    extra = len(table) - int(there.sum())
     _report(kind, wanted, bad, extra, policy, policy_key)
     usable = ~unusable
     usable[0] = False
     matrix[unusable] = matrix[usable].mean(axis=0) if policy == "mean" else 0
     fingerprint = digest(table.fingerprint, policy if unusable.any() else None, wanted)
-    return EmbeddingTable(matrix, wanted, fingerprint, table.source, _contents(table, rows))
-
-
-def _contents(table: EmbeddingTable, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """What each row was made of, int64 [n]; 0 of a row that is not there."""
     known = table.contents
     if known is None:
         known = short_digests(np.ascontiguousarray(row).tobytes() for row in table.matrix)
-    there = rows >= 0
-    contents = np.zeros(len(rows), np.int64)
+    contents = np.zeros(len(rows), np.int64)  # 0 of a row that is not there
     contents[there] = known[rows[there]]
-    return contents
-
-
-def _rows(table: EmbeddingTable, wanted: Sequence[str]) -> npt.NDArray[np.int64]:
-    index = {token: row for row, token in enumerate(table.tokens)}
-    rows = np.array([index.get(token, -1) for token in wanted], np.int64)
-    rows[0] = -1  # padding, whatever the table holds for it
-    return rows
+    return EmbeddingTable(matrix, wanted, fingerprint, table.source, contents)
 
 
 def _problems(matrix: Matrix, rows: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[np.bool_]]:
