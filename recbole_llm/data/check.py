@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from recbole_llm.core.errors import and_more, did_you_mean, first_names
+from recbole_llm.core.errors import and_more, did_you_mean
 
 TYPES = ("token", "token_seq", "float", "float_seq")
 _SEPARATORS = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "bars", " ": "spaces"}
@@ -119,12 +119,6 @@ def check_quotes(path: Path, line: int, values: Iterable[str], separator: str) -
                 f"'{path}' line {line} opens a quote at '{value[:30].splitlines()[0]}' that is "
                 f"not closed in its field; close it, or delete the quote"
             )
-
-
-def rows_differ(path: Path, field: str, ids: Iterable[str]) -> ValueError:
-    """The error of ids that several rows describe differently."""
-    names = first_names(dict.fromkeys(ids))
-    return ValueError(f"'{path}': several rows of one {field} differ: {names}; keep one row each")
 
 
 def numbers(path: Path, field: str, values: Array, lines: Array) -> npt.NDArray[np.float64]:

@@ -13,16 +13,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from recbole_llm.core.errors import first_names
 from recbole_llm.core.settings import ConfigLike
 from recbole_llm.core.tokens import PADDING
-from recbole_llm.data.check import (
-    at_lines,
-    check_quotes,
-    decoded,
-    header_types,
-    numbers,
-    rows_differ,
-)
+from recbole_llm.data.check import at_lines, check_quotes, decoded, header_types, numbers
 from recbole_llm.data.split import IntArray
 
 ObjectArray = npt.NDArray[np.object_]
@@ -97,7 +91,10 @@ class Table:
         records = zip(self.columns[field], zip(*self.columns.values(), strict=True), strict=True)
         twice = [name for name, record in records if first.setdefault(name, record) != record]
         if twice:
-            raise rows_differ(self.path, field, twice)
+            names = first_names(dict.fromkeys(twice))
+            raise ValueError(
+                f"'{self.path}': several rows of one {field} differ: {names}; keep one row each"
+            )
 
     def rows(self) -> list[dict[str, str]]:
         """One {field: value} per record."""
