@@ -18,6 +18,8 @@ _PATIENCE = 10.0  # seconds
 # Of a Ray that is started here: workers are as nice as this process, not of niceness 15, which
 # starves them beside other work; and no reports of usage go out.
 _OF_OWN = {"RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+# Environment of this process that its work elsewhere is to have too, by how it begins.
+_CARRIED = ("RECBOLE_LLM_", "OMP_")
 
 
 @contextmanager
@@ -127,3 +129,15 @@ class Share:
 def share_of(ray: ModuleType, at_once: int) -> Share:
     """What each of as many pieces of work gets of the cluster that Ray is connected to."""
     return Share.of([node["Resources"] for node in ray.nodes() if node["Alive"]], at_once)
+
+
+def carried() -> dict[str, str]:
+    """Variables of this process's environment that work on other machines is to have too."""
+    return {name: value for name, value in os.environ.items() if name.startswith(_CARRIED)}
+
+
+def own_gpus() -> list[str]:
+    """Within a piece of work: the GPUs that Ray gave it, by number."""
+    import ray
+
+    return [str(number) for number in ray.get_gpu_ids()]

@@ -18,7 +18,6 @@ from recbole_llm.core.files import OTHER_FOLDER, alone
 EXECUTORS = ("local", "ray")
 _PAUSE = 0.2  # seconds between two looks
 _LAST_WAIT = 30.0  # seconds that a stopped run has to be gone
-_CARRIED = ("RECBOLE_LLM_", "OMP_")  # how variables begin that runs elsewhere are to have too
 
 
 @contextmanager
@@ -113,8 +112,7 @@ class Ray:
         task = self._task.options(
             num_cpus=share.cpus, num_gpus=share.gpus if gpu else 0, max_retries=0
         )
-        own = {name: value for name, value in os.environ.items() if name.startswith(_CARRIED)}
-        environment = {"OMP_NUM_THREADS": str(share.threads), **own}
+        environment = {"OMP_NUM_THREADS": str(share.threads), **cluster.carried()}
         ref = task.remote(list(command), output.absolute(), environment, os.getcwd())
         return _Task(self._ray, ref)
 
@@ -123,10 +121,8 @@ def _carried_out(
     command: list[str], output: Path, environment: Mapping[str, str], folder: str
 ) -> int:
     """In the task: the run's exit status; it is gone whenever this ends."""
-    import ray
-
-    gpus = ",".join(map(str, ray.get_gpu_ids()))
-    own = [f"--gpu_id={gpus}"] if gpus else []
+    gpus = cluster.own_gpus()
+    own = [f"--gpu_id={','.join(gpus)}"] if gpus else []
     process = _process([*command, *own], output, {**os.environ, **environment}, folder)
     try:
         while (status := process.poll()) is None:
