@@ -289,7 +289,9 @@ LLMCF = [
     )
 ]
 RETRIEVAL = [
-    Row(name, "llmcf-retrieval") for name in ("SASRec", "SASRec, item_init", "LLM-CF, item_init")
+    *(Row(name, "llmcf-retrieval-tuned") for name in ("SASRec", "SASRec, item_init")),
+    Row("LLM-CF, item_init, tuned", "llmcf-retrieval-tuned", "LLM-CF, item_init"),
+    Row("LLM-CF, item_init", "llmcf-retrieval"),
 ]
 RETRIEVAL_ABLATIONS = [
     Row(name, "llmcf-retrieval", seeds=(2020,))
