@@ -70,8 +70,7 @@ def recommend(
         items: external ids of a new user's history, oldest first, in place of `users`.
         k: items a user, fewer where not so many are left.
         mask_history: whether items that the user has are left out.
-        query: what the user is looking for, in words; alone, or with one of the others; for
-            models that know users by text.
+        query: words for models that know users by text; alone, or with one of the others.
         query_weight: of the query against the user's own text, 0 to 1; None: the model's
             configuration says.
         config_file_list, config_dict, argv: settings that beat a checkpoint's, as of

@@ -38,8 +38,7 @@ with needing("tuning"):
 
 _ERROR = "error"  # attribute of a trial that failed by itself
 _PLACE = "folder"  # of one that goes on where another was cut off
-_REPEATED = "repeated"  # of one whose settings were tried before
-_TIRED = 100  # such in a row: nothing else is left
+_TIRED = 100  # settings in a row that were tried before: nothing else is left
 # Per cent that go on, trials before any is pruned, its first validation: slow starters may win.
 _PRUNED = (75.0, 4, 5)
 
@@ -59,8 +58,7 @@ def tune(
 
     Args:
         model: name.
-        trials: in all, with those that were done before.
-        jobs: trials at once.
+        trials, jobs: in all, with those that were done before; and at once.
         output: folder of everything; a search that was stopped goes on there.
         search: keys to search, and where: see `recbole_llm.tasks.compare.space.space_of`.
         executor, ray_address: where trials are carried out, see `open_executor`.
@@ -190,13 +188,11 @@ def _jobs(
 
 
 def _is_repeated(study: Study, new: Trial) -> bool:
-    """Whether these settings were tried before, or are: one seed gives one score, which is told."""
+    """Whether these settings were tried before, or are now: one seed gives one score."""
     for trial in study.get_trials(deepcopy=False):
         running = trial.state == TrialState.RUNNING and trial.number != new.number
         if trial.params == new.params and (running or _is_counted(trial)):
-            new.set_user_attr(_REPEATED, trial.number)
-            failed = None if trial.state == TrialState.COMPLETE else TrialState.FAIL
-            study.tell(new, None if failed else trial.value, failed)
+            study.tell(new, state=TrialState.FAIL)
             return True
     return False
 
@@ -222,9 +218,8 @@ def _counted(study: Study) -> list[FrozenTrial]:
 
 
 def _is_counted(trial: FrozenTrial) -> bool:
-    """Whether a trial used up some of the budget: not if it was cut off with the search."""
-    ended = trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or _ERROR in trial.user_attrs
-    return ended and _REPEATED not in trial.user_attrs
+    """Whether a trial used up some of the budget: not if it was cut off, or never begun."""
+    return trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or _ERROR in trial.user_attrs
 
 
 def _best(study: Study, entry: Entry) -> FrozenTrial:

@@ -27,7 +27,8 @@ if pairs.get("learning_rate") == "1e30":
 if sys.argv[2] == "trial":
     rate = float(pairs["learning_rate"])
     score = 0.5 + rate if model == "GRU4Rec" else rate
-    scores.write_text(f"{score}\n" * 6)
+    with scores.open("a") as file:
+        file.write(f"{score}\n" * 6)
     output.write_text(json.dumps({"best_valid_score": score}))
     sys.exit()
 scores.write_text("0.1\n0.2\n")
