@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from recbole_llm.layers.matmul import TILE, add_outer_, product
+from recbole_llm.layers.matmul import TILE, add_outer_, product, rounded_factors
 
 LOGIT_BUDGET = 4_000_000  # logits held at once: 16 MB in float32, which a level-3 cache holds
 LOG2_E = 1.4426950408889634
@@ -69,9 +69,11 @@ def cross_entropy(
         Scalar; 0 (with zero gradients) when T is 0.
     """
     first = 0 if padding_item else 1
-    # Powers up to 2 ** SAFE_EXPONENT leave the range of half precision.
+    device = states.device.type
+    mixed = torch.is_autocast_enabled(device)
+    # Powers up to 2 ** SAFE_EXPONENT leave the range of half precision: results are never halved.
     dtype = torch.promote_types(table.dtype, torch.float32)
-    with torch.autocast(states.device.type, enabled=False):
+    with torch.autocast(device, enabled=False), rounded_factors(mixed):
         states, table = states.to(dtype), table.to(dtype)
         loss: Tensor = _CrossEntropy.apply(states, table, targets, first)  # type: ignore[no-untyped-call]
     return loss

@@ -122,15 +122,20 @@ def _run(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 @contextlib.contextmanager
 def second_device() -> Iterator[torch.device]:
     """Within it, `DEVICE` is there; automatic mixed precision, which it has not, is off."""
-    autocast = torch.autocast
+    autocast, enabled = torch.autocast, torch.is_autocast_enabled
+
+    def off(device_type: str | None = None) -> bool:
+        return device_type != DEVICE.type and enabled(*(device_type,) if device_type else ())
 
     def without(device_type: str, *args: Any, **kwargs: Any) -> Any:
         emulated = device_type == DEVICE.type
         return contextlib.nullcontext() if emulated else autocast(device_type, *args, **kwargs)
 
     torch.autocast = without  # type: ignore[assignment,misc]
+    torch.is_autocast_enabled = off
     try:
         with _Literals(), _Dispatch():  # type: ignore[no-untyped-call]
             yield DEVICE
     finally:
         torch.autocast = autocast  # type: ignore[misc]
+        torch.is_autocast_enabled = enabled

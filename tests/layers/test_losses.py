@@ -118,6 +118,28 @@ def test_cross_entropy_of_half_precision_tables(dtype: torch.dtype) -> None:
     assert table.grad[4].tolist() == pytest.approx([1 / 70_000] * 4, rel=1e-2)
 
 
+def test_products_may_round_their_factors_under_autocast_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+
+    def product(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        asked.append(torch.get_float32_matmul_precision())
+        return x @ w.t()
+
+    monkeypatch.setattr(losses, "product", product)
+    states, table, targets = torch.randn(9, 8), torch.randn(20, 8), torch.randint(1, 20, (9,))
+    exact = cross_entropy(states, table, targets)
+    assert set(asked) == {"highest"}
+    asked.clear()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = cross_entropy(states, table, targets)
+    assert set(asked) == {"medium"}
+    assert torch.get_float32_matmul_precision() == "highest"
+    assert rounded.dtype == torch.float32
+    assert torch.isclose(rounded, exact, rtol=1e-2)
+
+
 def test_padding_row_gets_no_gradient() -> None:
     states, table, targets = problem(7, 12)
     cross_entropy(states, table, targets).backward()
