@@ -14,6 +14,7 @@ from commands import run_main
 
 from recbole_llm import testing
 from recbole_llm.cli import main
+from recbole_llm.commands.shared import names
 
 ROOT = Path(__file__).parents[1]
 CACHE = ("--embedding_cache_dir=cache",)
@@ -207,8 +208,8 @@ def test_waiting_threads_sleep_unless_the_user_says_otherwise(
         "import os, sys; from recbole_llm.commands import shared\n"
         "shared.rest_when_idle(); print(os.environ.get('GOMP_SPINCOUNT'), 'torch' in sys.modules)"
     )
-    names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
-    environment = {k: v for k, v in os.environ.items() if k not in names} | given
+    variables = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    environment = {k: v for k, v in os.environ.items() if k not in variables} | given
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
@@ -221,3 +222,16 @@ def test_output_that_nobody_reads_is_no_success() -> None:
         assert process.stdout is not None and process.stderr is not None
         process.stdout.close()
         assert process.wait() == 141 and process.stderr.read() == b""
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("u1, u2,,", ["u1", "u2"]),
+        ('"Doe, Jane",u2', ["Doe, Jane", "u2"]),
+        ('7" vinyl,x', ['7" vinyl', "x"]),
+        ("", []),
+    ],
+)
+def test_a_list_of_ids_may_have_ids_with_commas(text: str, expected: list[str]) -> None:
+    assert names(text) == expected

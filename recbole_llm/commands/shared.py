@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import functools
 import os
 import shlex
@@ -148,5 +149,6 @@ def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def names(text: str) -> list[str]:
-    """Of a list with commas."""
-    return [name.strip() for name in text.split(",") if name.strip()]
+    """Of a list with commas; a name that has commas itself stands in double quotes."""
+    (found,) = csv.reader([text], skipinitialspace=True)
+    return [name.strip() for name in found if name.strip()]

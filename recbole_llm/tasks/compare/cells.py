@@ -98,8 +98,18 @@ def way_on(folder: Path) -> list[str]:
 
 
 def read_result(folder: Path) -> dict[str, Any]:
-    """What a run wrote into its folder."""
-    return json.loads((folder / "result.json").read_text("utf-8"))
+    """What a run wrote into its folder.
+
+    Raises:
+        ValueError: its file is damaged.
+    """
+    file = folder / "result.json"
+    try:
+        return json.loads(file.read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(
+            f"{file} is damaged ({error}): remove it, and the run is done again"
+        ) from None
 
 
 def best_score(folder: Path) -> float:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from recbole_llm.core.errors import one_line, unknown
 from recbole_llm.core.files import OTHER_FOLDER, check_folder, write_json
+from recbole_llm.core.lines import counted
 from recbole_llm.core.stored import needed_again
 from recbole_llm.tasks.compare.cells import Cell, best_score
 from recbole_llm.tasks.compare.entries import Entry, agree, parse_models
@@ -52,7 +53,7 @@ def compare(
 
     Raises:
         ValueError: in one line: models, settings, models that are judged differently, an executor
-            that is not there, or no run that ended well.
+            that is not there; after the tables, runs that failed.
     """
     entries = parse_models(models, argv, config_file_list)
     labels = [entry.label for entry in entries]
@@ -71,6 +72,11 @@ def compare(
     summary = summarise(cells, failures, baseline or labels[0])
     summary.notes = said
     yield from _written(summary, cells, root)
+    if failures:
+        raise ValueError(
+            f"{len(failures)} of {counted(len(cells), 'run')} failed, see above; the same command "
+            f"tries {'it' if len(failures) == 1 else 'them'} again"
+        )
 
 
 def _tuned(

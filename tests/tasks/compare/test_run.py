@@ -137,8 +137,9 @@ def test_a_file_that_a_setting_names_is_known_by_what_it_holds(started: Path) ->
 @pytest.mark.usefixtures("quick_runs")
 def test_a_failed_run_is_reported_and_the_others_carried_on() -> None:
     done = compare("SASRec; broken: SASRec --learning_rate=1e30; GRU4Rec")
-    assert done.exit_code == 0, done.output
+    assert done.exit_code == 2, done.output
     assert "- broken, seed 2020 failed: Training loss is nan" in done.output
+    assert "error: 2 of 6 runs failed, see above; the same command tries them again" in done.output
     result = json.loads(Path("comparison/result.json").read_text())
     assert [row["label"] for row in result["rows"]] == ["SASRec", "GRU4Rec"]
     assert set(result["failures"]) == {"broken, seed 2020", "broken, seed 2021"}
@@ -151,6 +152,18 @@ def test_a_failed_run_is_reported_and_the_others_carried_on() -> None:
     assert (
         only.exit_code == 2 and "error: no run ended well; broken, seed 2020: Trai" in only.output
     )
+
+
+@pytest.mark.usefixtures("quick_runs")
+def test_a_damaged_result_is_named() -> None:
+    assert compare("SASRec", "--seeds=1").exit_code == 0
+    (file,) = Path("comparison/cells").glob("*/result.json")
+    file.write_text('{"best_valid')
+    done = compare("SASRec", "--seeds=1")
+    assert done.exit_code == 2
+    assert f"error: {file} is damaged (Unterminated string" in done.output
+    file.unlink()
+    assert compare("SASRec", "--seeds=1").exit_code == 0
 
 
 @pytest.mark.usefixtures("quick_runs")
