@@ -159,15 +159,16 @@ class KeyInfo:
 def key_infos(settings: type[Settings]) -> Iterator[KeyInfo]:
     """The keys of a settings class, in order."""
     for key, field in settings.model_fields.items():
-        default = field.get_default(call_default_factory=True)
+        default = "…" if field.is_required() else field.get_default(call_default_factory=True)
         if isinstance(default, BaseModel):
             default = default.model_dump()
         yield KeyInfo(key, type_name(field), default, " ".join((field.description or "").split()))
 
 
 def defaults(settings: type[Settings]) -> dict[str, Any]:
-    """Value of each key where nobody sets it."""
-    return {info.key: info.default for info in key_infos(settings)}
+    """Value of each key where nobody sets it; without those that somebody must set."""
+    fields = settings.model_fields
+    return {i.key: i.default for i in key_infos(settings) if not fields[i.key].is_required()}
 
 
 def _in_one_line(
@@ -181,6 +182,9 @@ def _in_one_line(
     path = _known_path(settings, best)
     if best["type"] == "value_error":
         return ValueError(": ".join([*path[:1], str(best["ctx"]["error"])]))
+    if best["type"] == "missing" and not path[:-1]:
+        expected = type_name(settings.model_fields[path[0]])
+        return ValueError(f"{path[0]}: has no default: set --{path[0]}, {expected}")
     if best["type"] == "missing":
         return ValueError(f"{': '.join(path[:-1])}: needs the key '{path[-1]}'")
     field, value = settings.model_fields[path[0]], values[path[0]]

@@ -97,6 +97,23 @@ def test_a_value_that_cannot_be_ends_in_one_line(values: dict[str, object], mess
     assert str(error.value) == message
 
 
+def test_a_key_without_default_must_be_set() -> None:
+    class Demanding(Settings):
+        """Demanding."""
+
+        width: Count
+        """Width."""
+        depth: Count = 2
+        """Depth."""
+
+    assert defaults(Demanding) == {"depth": 2}
+    assert [info.default for info in key_infos(Demanding)] == ["…", 2]
+    with pytest.raises(ValueError) as error:
+        Demanding.of({"depth": 1})
+    assert str(error.value) == "width: has no default: set --width, an integer of at least 1"
+    assert Demanding.of({"width": 3}).width == 3
+
+
 def test_other_keys_are_left_alone_and_literals_get_their_type() -> None:
     made = Example.of({"other": 1, "shuffle": 1, "revision": 12, "parts": ("a", 5), "dropout": 0})
     assert (made.shuffle, made.revision, made.parts, made.dropout) == (True, "12", ["a", "5"], 0.0)
