@@ -47,14 +47,15 @@ def counted(number: int, noun: str) -> str:
 def aligned(rows: Sequence[Sequence[str]], right: bool = False) -> Iterator[str]:
     """Lines whose columns are of one width each; what styles a text takes no place. Columns are
     set to the left, or, but for the first, to the right."""
-    widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
+    widths = [max(map(width, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = []
-        for number, (cell, width) in enumerate(zip(row, widths)):
-            space = " " * (width - _width(cell))
+        for number, (cell, wide) in enumerate(zip(row, widths)):
+            space = " " * (wide - width(cell))
             cells.append(space + cell if right and number else cell + space)
         yield "  ".join(cells).rstrip()
 
 
-def _width(text: str) -> int:
+def width(text: str) -> int:
+    """Places that a text takes on a terminal."""
     return len(click.unstyle(text))

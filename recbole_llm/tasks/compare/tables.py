@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -10,11 +11,12 @@ from pathlib import Path
 import click
 
 from recbole_llm.core.files import OTHER_FOLDER, write_whole
-from recbole_llm.core.lines import aligned, counted
+from recbole_llm.core.lines import aligned, counted, width
 from recbole_llm.tasks.compare.paired import LEVEL, Tested
 from recbole_llm.tasks.compare.summary import Row, Spread, Summary
 from recbole_llm.trainers.progress import duration
 
+_NO_TERMINAL = 10_000  # columns of a file or a pipe
 _LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}",
           "~": r"\textasciitilde{}", "^": r"\^{}", "\\": r"\textbackslash{}"}  # fmt: skip
 
@@ -29,7 +31,17 @@ def write_tables(summary: Summary, root: Path) -> None:
 def screen(summary: Summary) -> Iterator[str]:
     """The table for a terminal, and what it says in words; bold and underlined as in Markdown."""
     best, second = partial(click.style, bold=True), partial(click.style, underline=True)
-    yield from aligned(list(cells_of(summary, best, second)))
+    table = list(cells_of(summary, best, second))
+    columns = shutil.get_terminal_size((_NO_TERMINAL, 0)).columns
+    left_out: list[str] = []
+    while len(left_out) < len(summary.metrics) - 1 and max(map(width, aligned(table))) > columns:
+        last = table[0].index(f"valid {summary.metrics[0]}") - 1
+        left_out.insert(0, table[0][last])
+        for row in table:
+            del row[last]
+    yield from aligned(table)
+    if left_out:
+        yield f"{', '.join(left_out)}: in table.md, since this terminal is narrow"
     yield ""
     yield from sentences(summary)
 
