@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from logging import getLogger
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from recbole.data.dataset import Dataset
 from recbole.utils import ModelType, dict2str, get_environment, set_color
 
 from recbole_llm.core import distributed
@@ -21,10 +22,6 @@ from recbole_llm.features.changes import check_features
 from recbole_llm.report import Report
 from recbole_llm.steps import build_model, build_trainer, load_data, log_flops, start
 from recbole_llm.trainers.resume import load_run, resumable
-
-if TYPE_CHECKING:
-    from recbole.data.dataset import Dataset
-
 
 __all__ = [
     "build_model",

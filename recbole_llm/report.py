@@ -10,10 +10,11 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from logging import getLogger
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from recbole.data.dataset import Dataset
 
 from recbole_llm.core import distributed
 from recbole_llm.core.config import Config
@@ -27,13 +28,9 @@ from recbole_llm.core.versions import installed
 from recbole_llm.data.interaction import SequenceInteraction
 from recbole_llm.evaluation.protocol import protocol
 from recbole_llm.features.attach import attached
+from recbole_llm.trainers.engine import EngineMixin
 from recbole_llm.trainers.progress import duration
 from recbole_llm.version import __version__
-
-if TYPE_CHECKING:
-    from recbole.data.dataset import Dataset
-
-    from recbole_llm.trainers.engine import EngineMixin
 
 _PACKAGES = ("recbole", "torch", "numpy", "pandas", "transformers")
 Pairs = Sequence[tuple[str, str]]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from logging import getLogger
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from recbole.data.dataset import Dataset
 from recbole.data.transform import construct_transform
+from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import get_flops, init_seed, set_color
 
 from recbole_llm.core.config import Config
@@ -18,10 +20,6 @@ from recbole_llm.core.tokens import Vocabulary
 from recbole_llm.features.item_init import initialise_items
 from recbole_llm.offline.run import prepare_data
 from recbole_llm.trainers.stock import get_trainer
-
-if TYPE_CHECKING:
-    from recbole.data.dataset import Dataset
-    from recbole.model.abstract_recommender import AbstractRecommender
 
 
 def load_data(config: Config, vocabulary: Vocabulary | None = None) -> tuple[Any, Any, Any, Any]:

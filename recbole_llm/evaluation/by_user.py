@@ -12,21 +12,18 @@ import copy
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from pandas import Series
+from recbole.data.dataset import Dataset
 from recbole.evaluator.collector import DataStruct
 
 from recbole_llm.core.digest import short_digests
 from recbole_llm.core.files import written_whole
+from recbole_llm.data.split import IntArray
 from recbole_llm.evaluation.groups import PAIRS, USERS
-
-if TYPE_CHECKING:
-    from recbole.data.dataset import Dataset
-
-    from recbole_llm.data.split import IntArray
 
 SHOWN = 100  # users whose lists are kept
 FloatArray: TypeAlias = npt.NDArray[np.float64]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from recbole.data.dataset import Dataset
 from recbole.evaluator.collector import DataStruct
 from torch import Tensor
 
@@ -15,9 +16,6 @@ from recbole_llm.core.settings import ConfigLike
 from recbole_llm.data.split import IntArray
 from recbole_llm.data.training import item_counts, user_counts
 from recbole_llm.evaluation.settings import GroupSettings
-
-if TYPE_CHECKING:
-    from recbole.data.dataset import Dataset
 
 USERS, PAIRS = "group.users", "group.pairs"  # what the collector keeps for the groups
 GROUPS = "group.groups"

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from recbole.evaluator.collector import Collector
 from recbole.utils import EvaluatorType
 
+from recbole_llm.core.config import Config
 from recbole_llm.evaluation.group_metrics import EvaluatorByGroup, GroupEvaluator
 from recbole_llm.evaluation.pointwise import PointwiseCollector, PointwiseEvaluator
 from recbole_llm.evaluation.ranking import RankingCollector
-
-if TYPE_CHECKING:
-    from recbole_llm.core.config import Config
 
 
 def evaluation_parts(config: Config) -> tuple[Collector, EvaluatorByGroup]:

@@ -9,25 +9,22 @@ from __future__ import annotations
 
 from collections import defaultdict
 from logging import getLogger
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from recbole.data.dataloader import AbstractDataLoader
+from recbole.data.interaction import Interaction
 from recbole.evaluator.base_metric import LossMetric
 from recbole.evaluator.collector import Collector, DataStruct
 from torch import Tensor
 
+from recbole_llm.core.config import Config
+from recbole_llm.data.split import IntArray
 from recbole_llm.evaluation.by_user import ByUser, labels_by_user, user_aucs
 from recbole_llm.evaluation.group_metrics import EvaluatorByGroup
 from recbole_llm.evaluation.groups import GROUPS, USERS, Group, make_groups
 from recbole_llm.evaluation.settings import GroupSettings
-
-if TYPE_CHECKING:
-    from recbole.data.dataloader import AbstractDataLoader
-    from recbole.data.interaction import Interaction
-
-    from recbole_llm.core.config import Config
-    from recbole_llm.data.split import IntArray
 
 ITEMS = "group.items"
 ROWS = ("rec.score", "data.label", USERS, ITEMS)

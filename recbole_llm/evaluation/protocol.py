@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from recbole.data.dataset import Dataset
+
+from recbole_llm.core.config import Config
 from recbole_llm.core.recbole_evaluation import EvalArgs, RecBoleEvaluation
-
-if TYPE_CHECKING:
-    from recbole.data.dataset import Dataset
-
-    from recbole_llm.core.config import Config
 
 
 def protocol(config: Config, dataset: Dataset) -> str:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from recbole.data.dataloader import AbstractDataLoader
+from recbole.data.dataset import Dataset
+from recbole.data.interaction import Interaction
 from recbole.evaluator.collector import Collector, DataStruct
 from torch import Tensor
 
+from recbole_llm.core.config import Config
 from recbole_llm.core.digest import short_digests
 from recbole_llm.data.training import item_counts
 from recbole_llm.evaluation.beyond import COUNTS, VECTORS
@@ -17,13 +21,6 @@ from recbole_llm.evaluation.positives import Positives, chunks, mean_ranks
 from recbole_llm.evaluation.settings import GroupSettings
 from recbole_llm.evaluation.ties import shuffled_ties
 from recbole_llm.features.attach import item_embeddings
-
-if TYPE_CHECKING:
-    from recbole.data.dataloader import AbstractDataLoader
-    from recbole.data.dataset import Dataset
-    from recbole.data.interaction import Interaction
-
-    from recbole_llm.core.config import Config
 
 
 class RankingCollector(Collector):  # type: ignore[misc]

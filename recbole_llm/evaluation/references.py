@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 import torch.nn.functional as F
+from recbole.data.dataset import Dataset
+from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
+from recbole_llm.core.config import Config
 from recbole_llm.data.training import item_counts, training_interactions
 from recbole_llm.layers.matmul import scores
-
-if TYPE_CHECKING:
-    from recbole.data.dataset import Dataset
-    from recbole.data.interaction import Interaction
-
-    from recbole_llm.core.config import Config
 
 
 class RandomReference(nn.Module):

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+
+from recbole.config import Config
+from recbole.data.dataset import Dataset
 
 from recbole_llm.features.attach import encode_dataset
 from recbole_llm.features.settings import ItemSettings
 from recbole_llm.features.text import Encoded
 from recbole_llm.offline.stage import StageReport
-
-if TYPE_CHECKING:
-    from recbole.config import Config
-    from recbole.data.dataset import Dataset
 
 _UNITS = {"item_text": "texts", "item_image": "pictures"}
 

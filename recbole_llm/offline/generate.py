@@ -13,9 +13,11 @@ from contextlib import closing
 from functools import cached_property
 from logging import getLogger
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
+from recbole.config import Config
+from recbole.data.dataset import Dataset
 
 from recbole_llm.core.digest import texts_digest
 from recbole_llm.core.lines import bar
@@ -29,10 +31,6 @@ from recbole_llm.features.store import cache_dir
 from recbole_llm.features.table import EmbeddingTable
 from recbole_llm.features.text import encode_named
 from recbole_llm.offline.stage import Stage, StageError
-
-if TYPE_CHECKING:
-    from recbole.config import Config
-    from recbole.data.dataset import Dataset
 
 TEXTS = "texts.jsonl"
 

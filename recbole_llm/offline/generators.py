@@ -6,9 +6,10 @@ import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from recbole.config import Config
 
 from recbole_llm.core.digest import digest
 from recbole_llm.core.secrets import without_credentials
@@ -18,13 +19,8 @@ from recbole_llm.features.encoders.decoders import Source, without_special
 from recbole_llm.features.encoders.endpoint import Endpoint, api_key
 from recbole_llm.features.encoders.smollm import NAMES
 from recbole_llm.features.store import cache_dir
-from recbole_llm.offline.generate import Unfinished
+from recbole_llm.offline.generate import Generator, Unfinished
 from recbole_llm.offline.settings import GeneratorSettings
-
-if TYPE_CHECKING:
-    from recbole.config import Config
-
-    from recbole_llm.offline.generate import Generator
 
 _MAX_BYTES = 1 << 20  # of an endpoint's answer
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from logging import getLogger
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
+
+from recbole.config import Config
+from recbole.data.dataset import Dataset
 
 from recbole_llm.core import distributed
 from recbole_llm.core.plugins import get_plugin_manager, get_registry
@@ -15,10 +18,6 @@ from recbole_llm.data.prepare import data_preparation
 from recbole_llm.features.attach import attach_features, reads_of
 from recbole_llm.features.settings import ItemSettings
 from recbole_llm.offline.stage import StageReport
-
-if TYPE_CHECKING:
-    from recbole.config import Config
-    from recbole.data.dataset import Dataset
 
 Say = Callable[[StageReport], None]
 

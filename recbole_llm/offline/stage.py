@@ -18,17 +18,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from logging import getLogger
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
+
+from recbole.config import Config
+from recbole.data.dataset import Dataset
 
 from recbole_llm.core.digest import digest
 from recbole_llm.core.files import alone, check_folder
 from recbole_llm.core.log import SHOWN
 from recbole_llm.core.versions import installed
 from recbole_llm.features.store import cache_dir
-
-if TYPE_CHECKING:
-    from recbole.config import Config
-    from recbole.data.dataset import Dataset
 
 MANIFEST = "manifest.json"
 FOLDER = "stages"

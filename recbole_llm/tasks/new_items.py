@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import copy
 from logging import getLogger
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from recbole.config import Config
+from recbole.data.dataset import Dataset
+from recbole.model.abstract_recommender import AbstractRecommender
 
 from recbole_llm.core.errors import first_names
 from recbole_llm.core.lines import counted
@@ -22,11 +25,6 @@ from recbole_llm.features.settings import ItemSettings
 from recbole_llm.features.table import EmbeddingTable
 from recbole_llm.features.text import encode_new_items
 from recbole_llm.models.base import TextItemModel
-
-if TYPE_CHECKING:
-    from recbole.config import Config
-    from recbole.data.dataset import Dataset
-    from recbole.model.abstract_recommender import AbstractRecommender
 
 
 def with_new_items(

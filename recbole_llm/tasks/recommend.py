@@ -10,14 +10,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from pandas import DataFrame
+from recbole.data.dataset import Dataset
+from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import ModelType
 from torch import Tensor
 
+from recbole_llm.core.config import Config
 from recbole_llm.core.tokens import vocabulary_of
 from recbole_llm.data.create import create_dataset
 from recbole_llm.data.disk import DiskDataset
@@ -34,12 +37,6 @@ from recbole_llm.tasks.scorer import Scorer, TextUserScorer
 from recbole_llm.tasks.sequential_scorer import SequentialScorer
 from recbole_llm.tasks.standalone import Standalone
 from recbole_llm.tasks.whom import NEW_USER, Histories, Ids, Wanted
-
-if TYPE_CHECKING:
-    from recbole.data.dataset import Dataset
-    from recbole.model.abstract_recommender import AbstractRecommender
-
-    from recbole_llm.core.config import Config
 
 _LISTED = 5  # ids in a message
 _TRAINED = " (models that know items by text, such as PAD, also rank later items)"

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
+from recbole.model.abstract_recommender import AbstractRecommender
 from torch import Tensor
 
+from recbole_llm.core.config import Config
 from recbole_llm.data.split import IntArray
 from recbole_llm.data.training import training_interactions
 from recbole_llm.data.user_items import UserItems
 from recbole_llm.models.base import TextUserModel
-
-if TYPE_CHECKING:
-    from recbole.data.dataset import Dataset
-    from recbole.model.abstract_recommender import AbstractRecommender
-
-    from recbole_llm.core.config import Config
 
 
 class Scorer:

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from recbole.data.transform import construct_transform
+from recbole.model.abstract_recommender import AbstractRecommender
 from torch import Tensor
 
+from recbole_llm.core.config import Config
 from recbole_llm.data.disk import DiskDataset
 from recbole_llm.data.histories import padded_rows, windows
 from recbole_llm.data.interaction import single_precision
 from recbole_llm.data.split import IntArray, order_key
 from recbole_llm.data.user_items import UserItems
 from recbole_llm.tasks.scorer import Scorer
-
-if TYPE_CHECKING:
-    from recbole.data.dataset import Dataset
-    from recbole.model.abstract_recommender import AbstractRecommender
-
-    from recbole_llm.core.config import Config
 
 
 class SequentialScorer(Scorer):

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from logging import getLogger
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from recbole.data.dataset import Dataset
+
+from recbole_llm.core.config import Config
 from recbole_llm.core.files import OTHER_FILE, write_json
 from recbole_llm.core.lines import aligned
 from recbole_llm.core.log import SHOWN
@@ -19,11 +22,6 @@ from recbole_llm.report import (
     versions,
 )
 from recbole_llm.trainers.progress import duration
-
-if TYPE_CHECKING:
-    from recbole.data.dataset import Dataset
-
-    from recbole_llm.core.config import Config
 
 
 def say_begin(trained: Sequence[Dataset], unseen: Dataset, config: Config, part: str) -> None:

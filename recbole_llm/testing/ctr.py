@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from recbole.data.interaction import Interaction
+from torch import Tensor
 
 from recbole_llm.core.plugins import get_model
 from recbole_llm.data.settings import supports_sequence_level
+from recbole_llm.models.ctr import CTRRecommender
 from recbole_llm.steps import build_trainer
 from recbole_llm.testing.models import ModelTests
-
-if TYPE_CHECKING:
-    from recbole.data.interaction import Interaction
-    from torch import Tensor
-
-    from recbole_llm.models.ctr import CTRRecommender
 
 LEARNING_EPOCHS = 10
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import nn
 
 from recbole_llm.core.digest import files_digest
 from recbole_llm.core.errors import needing
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.encoders.decoders import Source
-
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
 
 _FILES = ("adapter_config.json", "adapter_model.safetensors")
 
@@ -24,8 +23,6 @@ def tunable(source: Source) -> tuple[Any, Any]:
     Raises:
         EncoderError: transformers cannot read it.
     """
-    import torch
-
     sees = sees_pictures(source)
     model = source.model(torch.float32, _writer(sees))
     return model, source.part("AutoProcessor") if sees else source.tokenizer()

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from logging import getLogger
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import nn
 
 from recbole_llm.core.digest import file_digest, files_digest
 from recbole_llm.core.errors import extra
@@ -17,10 +20,6 @@ from recbole_llm.features.encoders.locate import hub_folder, local_path, log_sou
 from recbole_llm.features.encoders.smollm import NAMES, smollm_gguf
 from recbole_llm.features.settings import EncoderSettings
 from recbole_llm.features.store import cache_dir
-
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
 
 _READ = (".json", ".txt", ".model", ".safetensors")
 

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
+from recbole.data.dataset import Dataset
+from recbole.data.interaction import Interaction
 from recbole.model.general_recommender.pop import Pop as StockPop
 from torch import Tensor
 
+from recbole_llm.core.config import Config
 from recbole_llm.data.training import item_counts
-
-if TYPE_CHECKING:
-    from recbole.data.dataset import Dataset
-    from recbole.data.interaction import Interaction
-
-    from recbole_llm.core.config import Config
 
 
 class Pop(StockPop):  # type: ignore[misc]
