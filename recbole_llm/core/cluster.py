@@ -8,10 +8,10 @@ import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 
-from recbole_llm.core.errors import one_line
+from recbole_llm.core.errors import extra, one_line
+from recbole_llm.core.versions import installed
 
 _OLDEST = (2, 44)  # of setup.cfg; recbole 1.2.1 brings 2.6.3
 _PATIENCE = 10.0  # seconds
@@ -74,15 +74,11 @@ def _no_cluster(address: str, why: Exception) -> ValueError:
 
 def check_installed() -> None:
     """Raise ValueError where Ray is not installed, or too old."""
-    try:
-        found = version("ray")
-    except PackageNotFoundError:
-        found = "none"
+    found = installed(["ray"]).get("ray", "none")
     if found == "none" or tuple(map(int, found.split(".")[:2])) < _OLDEST:
         oldest = ".".join(map(str, _OLDEST))
         raise ValueError(
-            f"executor: 'ray' needs the package ray>={oldest} (here: {found}): "
-            f"pip install 'recbole-llm[ray]'"
+            f"executor: 'ray' needs the package ray>={oldest} (here: {found}): {extra('ray')}"
         )
 
 

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
-from recbole_llm.core.errors import did_you_mean, unknown
+from recbole_llm.core.errors import check_choice, did_you_mean
 
 if TYPE_CHECKING:
     from recbole_llm.core.settings import Settings
@@ -171,8 +171,7 @@ class Registry:
 
 
 def _found(kind: str, name: str, table: Mapping[str, T]) -> T:
-    if name not in table:
-        raise unknown(kind, name, sorted(table))
+    check_choice(kind, name, sorted(table))
     return table[name]
 
 

@@ -28,14 +28,7 @@ def clean_text(text: str, longest: int = MAX_CHARACTERS) -> str:
 
 
 class TextStore(Store):
-    """The generated texts of a cache folder.
-
-    Args:
-        folder: made if it is not there.
-
-    Raises:
-        StoreError: the folder cannot be written, or the file is damaged.
-    """
+    """The generated texts of a cache folder."""
 
     table, column = "texts", "text"
 

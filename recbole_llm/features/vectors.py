@@ -18,11 +18,8 @@ class EmbeddingStore(Store):
     """The vectors of a cache folder.
 
     Args:
-        folder: made if it is not there.
+        folder: as of `Store`.
         dtype: precision of new vectors, float32 or float16; of either, only its own are seen.
-
-    Raises:
-        StoreError: the folder cannot be written, or the file is damaged.
     """
 
     table, column = "vectors", "vector"

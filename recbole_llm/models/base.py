@@ -10,7 +10,7 @@ from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
-from torch import Tensor
+from torch import Tensor, nn
 
 from recbole_llm.core.config import Config
 from recbole_llm.core.errors import check_choice
@@ -78,6 +78,7 @@ class SequenceTraining(FactorModel):
     loss_type: str
     reads_history_alone = True  # whether a user's state depends on nothing else
     softmax_over_padding = False  # whether CE's softmax runs over the padding item too
+    item_embedding: nn.Embedding
     ITEM_SEQ: str
     ITEM_SEQ_LEN: str
     POS_ITEM_ID: str
@@ -98,8 +99,8 @@ class SequenceTraining(FactorModel):
 
     def item_vectors(self, ids: Tensor | None = None) -> Tensor:
         """Vectors that states are scored against: ids int [*] -> [*, D]; None: the whole
-        catalogue with the padding item, [n, D]."""
-        raise NotImplementedError
+        catalogue with the padding item, [n, D]. Those of `item_embedding`, if nothing else."""
+        return self.item_embedding.weight if ids is None else self.item_embedding(ids)
 
     def last_states(self, item_seq: Tensor) -> Tensor:
         """State after the last real item: int [B, L] -> [B, D]; to be overridden where it costs

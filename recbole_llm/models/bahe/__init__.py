@@ -10,7 +10,6 @@ from recbole_llm.hookspecs import hookimpl
 
 @hookimpl
 def register_models(register: Callable[[ModelSpec], None]) -> None:
-    """BAHE."""
     register(
         ModelSpec(
             "BAHE",
@@ -27,7 +26,6 @@ def register_models(register: Callable[[ModelSpec], None]) -> None:
 
 @hookimpl
 def register_features(register: Callable[[FeatureSpec], None]) -> None:
-    """behaviour_text."""
     register(
         FeatureSpec(
             "behaviour_text",

@@ -36,10 +36,6 @@ class LLMCFRetrieval(SequenceRecommender):
         self.memory = Memory(config, dataset, both_labels=False)
         self.network = in_context(settings, 3 * size, self.memory.text.dimension, size)
 
-    def item_vectors(self, ids: Tensor | None = None) -> Tensor:
-        """E_i, ids int [*] -> [*, H]; None: the whole catalogue."""
-        return self.item_embedding.weight if ids is None else self.item_embedding(ids)
-
     def user_states(self, item_seq: Tensor, mask: Tensor) -> Tensor:
         """States of users who are new after every position: int [B, L] -> [B, L, H]."""
         users = torch.zeros_like(item_seq[:, 0])

@@ -10,7 +10,6 @@ from recbole_llm.hookspecs import hookimpl
 
 @hookimpl
 def register_models(register: Callable[[ModelSpec], None]) -> None:
-    """LLMESR."""
     register(
         ModelSpec(
             "LLMESR",

@@ -10,7 +10,6 @@ from recbole_llm.hookspecs import hookimpl
 
 @hookimpl
 def register_models(register: Callable[[ModelSpec], None]) -> None:
-    """Molar."""
     register(
         ModelSpec(
             "Molar",
@@ -27,7 +26,6 @@ def register_models(register: Callable[[ModelSpec], None]) -> None:
 
 @hookimpl
 def register_stages(register: Callable[[StageSpec], None]) -> None:
-    """MIRM."""
     register(
         StageSpec(
             "mirm",

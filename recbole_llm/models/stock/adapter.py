@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
-from torch import Tensor, nn
+from torch import Tensor
 
 from recbole_llm.core.config import Config
 from recbole_llm.core.errors import check_choice
@@ -24,19 +24,12 @@ class StockAdapter(SequenceTraining):
     """
 
     softmax_over_padding = True  # as stock
-    item_embedding: nn.Embedding
     forward: Any
 
     def __init__(self, config: Config, dataset: Dataset) -> None:
         super().__init__(_stock_config(config), dataset)  # type: ignore[call-arg]
         self.loss_type = config["loss_type"]
         self.name_sequence_fields(config)
-
-    def item_vectors(self, ids: Tensor | None = None) -> Tensor:
-        """int [*] -> [*, H]; None: the whole table [n, H]."""
-        if ids is None:
-            return self.item_embedding.weight
-        return self.item_embedding(ids)
 
     @torch.no_grad()
     def score_factors(self, interaction: Interaction) -> tuple[Tensor, Tensor]:
