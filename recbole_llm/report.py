@@ -20,7 +20,7 @@ from recbole_llm.core import distributed
 from recbole_llm.core.config import Config
 from recbole_llm.core.digest import file_digest
 from recbole_llm.core.files import OTHER_FILE, check_file, write_json
-from recbole_llm.core.lines import counted
+from recbole_llm.core.lines import counted, listed
 from recbole_llm.core.log import FOLDER, SHOWN, log_file
 from recbole_llm.core.marks import Mark
 from recbole_llm.core.stored import needed_again, plain_config
@@ -209,7 +209,7 @@ def next_line(dataset: Dataset, result: Mapping[str, Any]) -> Iterator[tuple[str
     """What to do with the checkpoint."""
     if "checkpoint" in result:
         user = dataset.field2id_token[dataset.uid_field][1]
-        own = [f"--checkpoint={result['checkpoint']}", f"--users={user}"]
+        own = [f"--checkpoint={result['checkpoint']}", f"--users={listed(user)}"]
         given = shlex.join([*own, *needed_again(dataset.config)])
         yield "next", f"recbole-llm recommend {given}"
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from commands import run_main
 
 from recbole_llm import report, testing
+from recbole_llm.commands.shared import names
 from recbole_llm.core.config import Config
 from recbole_llm.data.create import create_dataset
 
@@ -60,6 +63,15 @@ def test_the_next_command_has_what_no_checkpoint_keeps() -> None:
         "recbole-llm recommend --checkpoint=x.pth --users=u0 '--embedding_path=my vectors.npz' "
         "--encoder_model=./folder"
     )
+
+
+def test_the_next_command_takes_an_id_with_commas_for_one() -> None:
+    dataset = create_dataset(Config("BPR", "tiny"))
+    for user in ["Doe, Jane", '"Jo", or Joe', 'just "Jo"', "u1"]:
+        dataset.field2id_token["user_id"] = np.array(["[PAD]", user])
+        ((_, line),) = report.next_line(dataset, {"checkpoint": "x.pth"})
+        (given,) = [part for part in shlex.split(line) if part.startswith("--users=")]
+        assert names(given.removeprefix("--users=")) == [user]
 
 
 def test_settings_that_a_checkpoint_leaves_out_are_in_the_result() -> None:

@@ -44,6 +44,13 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def listed(name: str) -> str:
+    """A name for a list with commas, where one that has commas itself stands in double quotes."""
+    if "," in name or name.startswith('"'):
+        return '"' + name.replace('"', '""') + '"'
+    return name
+
+
 def aligned(rows: Sequence[Sequence[str]], right: bool = False) -> Iterator[str]:
     """Lines whose columns are of one width each; what styles a text takes no place. Columns are
     set to the left, or, but for the first, to the right."""

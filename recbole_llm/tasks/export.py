@@ -22,7 +22,7 @@ from recbole_llm.core.files import (
     write_whole,
     written_whole,
 )
-from recbole_llm.core.lines import say_meanwhile
+from recbole_llm.core.lines import listed, say_meanwhile
 from recbole_llm.core.marks import Mark
 from recbole_llm.core.stored import NEVER, plain_config
 from recbole_llm.models.base import SequenceTraining
@@ -139,7 +139,8 @@ def _said(
     if replaced is not None:
         yield f"replaced {replaced}"
     yield f"checked: user states are those of the checkpoint up to {worst:.0e}"
-    who = f"--users={source.user_tokens[1]}" if histories else f"--items={source.item_tokens[1]}"
+    option, tokens = ("users", source.user_tokens) if histories else ("items", source.item_tokens)
+    who = f"--{option}={listed(str(tokens[1]))}"
     yield f"next     recbole-llm recommend {shlex.join([f'--model={folder}', who])}"
 
 

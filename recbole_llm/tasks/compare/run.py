@@ -9,7 +9,7 @@ from pathlib import Path
 
 from recbole_llm.core.errors import one_line, unknown
 from recbole_llm.core.files import OTHER_FOLDER, check_folder, write_json
-from recbole_llm.core.lines import counted
+from recbole_llm.core.lines import counted, listed
 from recbole_llm.core.stored import needed_again
 from recbole_llm.tasks.compare.cells import Cell, best_score
 from recbole_llm.tasks.compare.entries import Entry, agree, parse_models
@@ -119,7 +119,7 @@ def _next(summary: Summary, cells: Sequence[Cell]) -> Iterator[str]:
     best = next(iter(summary.order(summary.metrics[0])), summary.rows[0].label)
     cell = next(cell for cell in cells if cell.entry.label == best and cell.done)
     if Path(cell.checkpoint).is_file():
-        own = [f"--checkpoint={cell.checkpoint}", f"--users={cell.users['users'][0]}"]
+        own = [f"--checkpoint={cell.checkpoint}", f"--users={listed(cell.users['users'][0])}"]
         arguments = shlex.join([*own, *needed_again(cell.seeded.config)])
         yield f"next     recbole-llm recommend {arguments}"
 
