@@ -68,7 +68,8 @@ def _restore_dok_update() -> None:
     # Goes with a RecBole that builds its graphs from coo_matrix.
     from scipy.sparse import dok_matrix
 
-    dok_matrix._update = lambda self, data: self._dict.update(data)
+    if not hasattr(dok_matrix, "_update"):
+        dok_matrix._update = lambda self, data: self._dict.update(data)
 
 
 def _keep_tensorboard_to_main() -> None:

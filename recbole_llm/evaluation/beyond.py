@@ -35,6 +35,7 @@ class Novelty(_ListMetric):
     metric_need = ["rec.items", COUNTS]
 
     def of(self, collected: DataStruct) -> Any:
+        """Float [R, k]."""
         counts = collected.get(COUNTS)
         bits = np.log2(max(counts.sum(), 1) / counts.clip(1))
         listed = bits[collected.get("rec.items").numpy()]  # [R, k]
@@ -48,6 +49,7 @@ class Serendipity(_ListMetric):
     metric_need = ["rec.items", "rec.topk", COUNTS]
 
     def of(self, collected: DataStruct) -> Any:
+        """Float [R, k]."""
         items = collected.get("rec.items").numpy()
         hits = collected.get("rec.topk").numpy()[:, :-1].astype(bool)
         counts = collected.get(COUNTS)
@@ -67,6 +69,7 @@ class Diversity(_ListMetric):
     metric_need = ["rec.items", VECTORS]
 
     def of(self, collected: DataStruct) -> Any:
+        """Float [R, k]."""
         vectors = collected.get(VECTORS)
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
         units = vectors / np.where(norms > 0, norms, 1)
