@@ -63,9 +63,9 @@ def export(
     with needing("export"):
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
+    remove_left_parts(folder)
     _check_free(folder)
     with tried_folder(folder, OTHER_FOLDER):  # before the work
-        remove_left_parts(folder)
         source = _loaded(checkpoint, config_file_list, config_dict, argv)
         model: Any = source.scorer.model.to("cpu").eval()
         ordered = isinstance(model, SequenceTraining)
@@ -94,9 +94,11 @@ def export(
 
 
 def _check_free(folder: Path) -> None:
-    """Refuse the folder of something else, such as a project, whose own files would be lost."""
-    others = [name for name in (_README_FILE, FILES.settings) if (folder / name).exists()]
-    if others and not (folder / FILES.items).exists():
+    """Refuse the folder of something else, such as a project, whose own files would be lost, or of
+    checkpoints, among which a model is hard to copy or remove."""
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    others = [name for name in names if not name.startswith(".")]
+    if others and FILES.items not in names:
         raise ValueError(
             f"'{folder}' has a {others[0]} already, and holds no exported model; {OTHER_FOLDER}"
         )
@@ -134,7 +136,7 @@ def _loaded(checkpoint: str | Path, *settings: Any) -> Recommender:
 def _said(
     folder: Path, source: Recommender, worst: float, histories: bool, replaced: str | None
 ) -> Iterator[str]:
-    files = ", ".join(sorted(path.name for path in folder.iterdir()))
+    files = ", ".join(sorted(name for name in (_README_FILE, *FILES) if (folder / name).exists()))
     yield f"{source.name} with {len(source.item_tokens) - 1:,} items in {folder}/: {files}"
     if replaced is not None:
         yield f"replaced {replaced}"

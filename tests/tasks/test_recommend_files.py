@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from click.testing import CliRunner
 import recbole_llm
 from recbole_llm import Recommender, recommend, run_recbole_llm, testing
 from recbole_llm.cli import main
+from recbole_llm.core.files import _suffix
 from recbole_llm.tasks import export
 from recbole_llm.tasks.onnx_encoder import onnx_encoder
 from recbole_llm.tasks.output import kind_of, write
@@ -348,12 +350,12 @@ def test_an_export_that_is_cut_off_leaves_no_model(
         Recommender.load("cut")
 
 
-@pytest.mark.parametrize("name", ["README.md", "settings.json"])
-def test_an_export_takes_no_other_project_s_files(inside: dict[str, Any], name: str) -> None:
+@pytest.mark.parametrize("name", ["README.md", "settings.json", "PAD-shop.pth"])
+def test_an_export_takes_no_other_project_s_files(name: str) -> None:
     Path(f"p-{name}").mkdir()
     Path(f"p-{name}", name).write_text("mine")
     with pytest.raises(ValueError, match=f"has a {name} already, and holds no exported model; na"):
-        recbole_llm.export(inside["SASRec"], f"p-{name}")
+        recbole_llm.export("none.pth", f"p-{name}")
     assert [file.read_text() for file in Path(f"p-{name}").iterdir()] == ["mine"]
 
 
@@ -363,6 +365,23 @@ def test_an_exported_model_in_the_place_of_another_is_said(inside: dict[str, Any
     assert lines[1].startswith("replaced PAD, trained on tiny, of 2")
     Path("r/settings.json").write_text("{}")
     assert "replaced what was there before" in recbole_llm.export(inside["SASRec"], "r")
+
+
+def test_a_half_written_export_and_hidden_files_stand_in_no_way() -> None:
+    Path("h").mkdir()
+    Path("h/.gitkeep").touch()
+    Path(f"h/items.json{_suffix(2**22)}").touch()  # of a process that there is not
+    with pytest.raises(ValueError, match=r"checkpoint 'none\.pth' does not exist"):
+        recbole_llm.export("none.pth", "h")
+
+
+def test_an_export_names_its_own_files_alone() -> None:
+    Path("o").mkdir()
+    for name in ("items.json", "settings.json", "notes.txt"):
+        Path("o", name).touch()
+    source: Any = SimpleNamespace(name="PAD", item_tokens=["", "i1"], user_tokens=["", "u1"])
+    line = next(export._said(Path("o"), source, 0.0, True, None))
+    assert line == "PAD with 1 items in o/: items.json, settings.json"
 
 
 @pytest.mark.parametrize(
