@@ -131,7 +131,7 @@ def _tables(folder: Path) -> str:
 
 
 def _check_item_features(config: Config, file: Path, features: Sequence[str]) -> None:
-    model, load_col = config["model"], config["load_col"]
+    model = config["model"]
     columns = read_types(file, *written(config))
     for feature in features:
         if feature not in columns:
@@ -139,11 +139,16 @@ def _check_item_features(config: Config, file: Path, features: Sequence[str]) ->
                 f"'{file}' has no column '{feature}', which {model} reads of the items; its "
                 f"columns are {', '.join(columns)}: name others with --{ITEM_FEATURES[model]}=…"
             )
-        loaded = "*" if load_col is None else load_col.get("item", ())
-        if loaded != "*" and feature not in loaded:
+        if _left_out(config, "item", feature):
             raise ValueError(
                 f"load_col: leaves out the items' column '{feature}', which {model} reads"
             )
+
+
+def _left_out(config: Config, file: str, column: str) -> bool:
+    load_col = config["load_col"]
+    loaded = "*" if load_col is None else load_col.get(file, ())
+    return loaded != "*" and column not in loaded
 
 
 def _check_columns(config: Config, file: Path) -> None:
@@ -157,6 +162,11 @@ def _check_columns(config: Config, file: Path) -> None:
             raise ValueError(
                 f"'{file}' has no column '{config[key]}' ({key}), which {config['model']} needs; "
                 f"its columns are {', '.join(types)}: name the right one with --{key}=…"
+            )
+        if _left_out(config, "inter", config[key]):
+            raise ValueError(
+                f"load_col: leaves out the interactions' column '{config[key]}' ({key}), which "
+                f"{config['model']} needs"
             )
     histories = f"{config['ITEM_ID_FIELD']}{config['LIST_SUFFIX']}"
     ready_made = config["MODEL_TYPE"] == ModelType.SEQUENTIAL and config["benchmark_filename"]

@@ -63,6 +63,17 @@ def test_features_of_the_items_that_a_model_names(tmp_path: Path) -> None:
         create_dataset(Config("SASRecF", "tiny", config_dict=without))
 
 
+@pytest.mark.parametrize(
+    ("model", "column"), [("BPR", "user_id"), ("BPR", "item_id"), ("SASRec", "timestamp")]
+)
+def test_columns_of_the_interactions_that_a_model_needs(model: str, column: str) -> None:
+    write_tiny_dataset("dataset")
+    loaded = [name for name in ("user_id", "item_id", "timestamp") if name != column]
+    keys = {"data_path": "dataset", "load_col": {"inter": loaded}}
+    with pytest.raises(ValueError, match=f"load_col: leaves out the interactions' col.*{column}"):
+        create_dataset(Config(model, "tiny", config_dict=keys))
+
+
 def test_labels_of_ones_own_data(tmp_path: Path) -> None:
     """A click-through model reads a label column, or says how to get labels."""
     folder = write_tiny_dataset(tmp_path)
