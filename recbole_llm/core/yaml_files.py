@@ -83,6 +83,9 @@ def read_yaml(file: str | Path) -> dict[str, Any]:
 
 def _fault(error: Exception) -> str:
     """Where a file is wrong, and what is, in one line."""
+    if isinstance(error, UnicodeDecodeError):
+        line = error.object.count(b"\n", 0, error.start) + 1
+        return f"line {line} is no UTF-8 text; save the file as UTF-8"
     mark = getattr(error, "problem_mark", None)
     if not isinstance(error, yaml.MarkedYAMLError) or mark is None:
         return one_line(re.sub(r'\s+in "<unicode string>"', "", str(error)))

@@ -318,6 +318,9 @@ def test_a_missing_or_broken_config_file(tmp_path: Path) -> None:
     broken.write_text("a: \x00")
     with pytest.raises(ValueError, match=r"YAML: unacceptable character .* allowed, position 3$"):
         Config("BPR", config_file_list=[str(broken)])
+    broken.write_bytes("epochs: 1\ndataset: schön".encode("cp1252"))
+    with pytest.raises(ValueError, match="YAML: line 2 is no UTF-8 text; save the file as UTF-8$"):
+        Config("BPR", config_file_list=[str(broken)])
 
 
 @pytest.mark.parametrize("argument", ["--learning_rate=0,001", "--weight_decay=0,001"])
