@@ -85,6 +85,8 @@ def parse_models(text: str, common: Sequence[str] = (), files: Sequence[str] = (
         ValueError: no model, or two of one name.
     """
     shared = parse_command_line(common)
+    if "model" in shared:
+        raise ValueError(f"model: '{shared['model']}' is left out; name it in models")
     parts = [part.strip() for part in _PART.findall(text)]
     entries = [_parse(part, shared, files) for part in parts if part]
     labels = [entry.label for entry in entries]

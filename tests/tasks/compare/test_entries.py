@@ -70,6 +70,11 @@ def test_what_is_no_model_is_refused(text: str, message: str) -> None:
     assert str(error.value).startswith(message)
 
 
+def test_a_model_that_would_be_left_out_is_refused() -> None:
+    with pytest.raises(ValueError, match="^model: 'PAD' is left out; name it in models$"):
+        parse_models("SASRec; Pop", [*COMMON, "--model=PAD"])
+
+
 def test_metrics_are_the_first_models_where_nobody_says_otherwise() -> None:
     entries, said = agree(parse_models("GRU4Rec; LLMESR", COMMON))
     assert {entry.config["valid_metric"] for entry in entries} == {"MRR@10"}
