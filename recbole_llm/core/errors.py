@@ -37,10 +37,11 @@ def near_matches(name: str, known: Iterable[Any]) -> list[str]:
     return [by_lower[n] for n, ratio in zip(near, ratios) if ratio > ratios[0] - _AS_NEAR]
 
 
-def did_you_mean(name: str, known: Iterable[Any]) -> str:
-    """``did you mean 'PAD'?`` for the nearest of ``known``; an empty string if none is near."""
+def did_you_mean(name: str, known: Iterable[Any], then: str = "") -> str:
+    """``did you mean 'PAD'?`` for the nearest of ``known``, and what stands ``then`` before the
+    next words; an empty string if none is near."""
     near = near_matches(name, known)
-    return f"did you mean {' or '.join(map(repr, near))}?" if near else ""
+    return f"did you mean {' or '.join(map(repr, near))}?{then}" if near else ""
 
 
 def unknown(what: str, value: object, known: Iterable[Any], advice: str = "") -> ValueError:

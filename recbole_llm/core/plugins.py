@@ -92,7 +92,7 @@ class Plugins:
         for hook in sorted(own.difference(known)):
             raise ValueError(
                 f"plugin '{name}' implements the unknown hook '{hook}'; "
-                f"{did_you_mean(hook, known)} known hooks: {', '.join(known)}"
+                f"{did_you_mean(hook, known, ' ')}known hooks: {', '.join(known)}"
             )
         return own
 

@@ -96,9 +96,9 @@ def header_types(path: Path, line: str, separator: str) -> dict[str, str]:
     fields = [part.split(":") for part in parts]
     for name, kind in fields:
         if kind not in TYPES:
-            near = did_you_mean(kind, TYPES)
+            near = did_you_mean(kind, TYPES, " ")
             raise ValueError(
-                f"'{path}' line 1: the type of '{name}:{kind}' is unknown; {near} choose from "
+                f"'{path}' line 1: the type of '{name}:{kind}' is unknown; {near}choose from "
                 f"{', '.join(TYPES)}"
             )
     names = [name for name, _ in fields]

@@ -95,7 +95,7 @@ def check_files(config: Config) -> None:
         here = [p.name for p in beside if p.is_dir()]
         raise ValueError(
             f"dataset '{name}': the folder '{folder}' does not exist; "
-            f"{did_you_mean(name, [*here, *known, 'ml-100k'])} put {name}.inter there, or set "
+            f"{did_you_mean(name, [*here, *known, 'ml-100k'], ' ')}put {name}.inter there, or set "
             f"data_path to the folder that holds '{name}/'"
         )
     names = config["benchmark_filename"]

@@ -87,9 +87,9 @@ class FileDataset(VocabularyDataset):
         """
         for field in self.config["val_interval"] or {}:
             if field not in self.field2type:
-                near = did_you_mean(field, self.field2type)
+                near = did_you_mean(field, self.field2type, " ")
                 raise ValueError(
-                    f"val_interval: field '{field}' is not there; {near}{' ' if near else ''}there "
+                    f"val_interval: field '{field}' is not there; {near}there "
                     f"are {', '.join(self.field2type)}, and what load_col loads of further files"
                 )
         super()._filter_by_field_value()  # type: ignore[misc]

@@ -121,7 +121,7 @@ def _candidates(config: Config, dataset: Dataset, tokens: Iterable[str]) -> dict
     if field not in file.types:
         raise ValueError(
             f"item_image_field: '{file.path}' has no field '{field}'; "
-            f"{did_you_mean(field, file.types)} it has {file.described()}"
+            f"{did_you_mean(field, file.types, ' ')}it has {file.described()}"
         )
     rows = file.by(dataset.iid_field)
     named = {t: (folder / rows[t][field]).resolve() for t in tokens if t in rows and rows[t][field]}

@@ -152,7 +152,7 @@ def _title_field(config: Config, file: Table, id_field: str) -> str:
     if chosen is not None and chosen not in file.types:
         raise PromptError(
             f"item_title_field: '{file.path}' has no field '{chosen}'; "
-            f"{did_you_mean(chosen, file.types)} it has {file.described()}"
+            f"{did_you_mean(chosen, file.types, ' ')}it has {file.described()}"
         )
     fields = file.text_fields(without=(id_field,))
     named = [f for word in ("title", "name") for f in fields if word in f.lower()]

@@ -103,7 +103,7 @@ class Template:
     def _unknown(self, name: str, known: Collection[str]) -> PromptError:
         return PromptError(
             f"{self.key}: {self.origin} uses the field '{name}', which is not there; "
-            f"{did_you_mean(name, known)} there are: {', '.join(sorted(known))}"
+            f"{did_you_mean(name, known, ' ')}there are: {', '.join(sorted(known))}"
         )
 
 
@@ -137,6 +137,7 @@ def _named(value: str, key: str) -> Path:
         names = sorted(p.stem for p in _FOLDER.glob(f"*{_SUFFIX}"))
         raise PromptError(
             f"{key}: '{value}' is neither a template (it has no '{{{{'), nor a {_SUFFIX} file, nor "
-            f"a name in properties/prompt; {did_you_mean(value, names)} names: {', '.join(names)}"
+            f"a name in properties/prompt; {did_you_mean(value, names, ' ')}names: "
+            f"{', '.join(names)}"
         )
     return found

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -64,6 +65,17 @@ def test_ml_100k_default(config: PlainConfig, make_dataset: Make) -> None:
 def test_a_missing_item_file_is_named(config: PlainConfig, make_dataset: Make) -> None:
     with pytest.raises(PromptError, match=r"dataset 'small' has no file '.*small\.item' to make"):
         prompts.item_texts(config, make_dataset(items=None))
+
+
+@pytest.mark.parametrize(
+    ("field", "near"), [("movie_titel", "did you mean 'movie_title'? it has"), ("zzz", "it has")]
+)
+def test_a_title_field_that_is_not_there(
+    config: PlainConfig, make_dataset: Make, field: str, near: str
+) -> None:
+    config["item_title_field"] = field
+    with pytest.raises(PromptError, match=re.escape(f"has no field '{field}'; {near} ")):
+        prompts.item_titles(config, make_dataset())
 
 
 def test_an_item_file_without_text_fields(config: PlainConfig, make_dataset: Make) -> None:

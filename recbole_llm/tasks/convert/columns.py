@@ -64,9 +64,9 @@ def there(option: str, name: str, columns: Sequence[str], source: Source) -> str
     """
     if name in columns:
         return name
-    near = did_you_mean(name, columns)
+    near = did_you_mean(name, columns, " ")
     raise ValueError(
-        f"{source.option(option)}: '{source}' has no column '{name}';{near and ' '}{near} its "
+        f"{source.option(option)}: '{source}' has no column '{name}'; {near}its "
         f"columns are {', '.join(columns)}"
     )
 
