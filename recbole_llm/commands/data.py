@@ -21,7 +21,7 @@ from recbole_llm.commands.shared import ARGS, OPTIONS, command, configured, name
 @click.option("--label", help="Column of labels: 1 or true, 0 or false. 'none' takes no column.")
 @click.option(
     "--keep",
-    help="Further columns of INTERACTIONS: action,price:float (numbers; other texts go).",
+    help="Further columns of INTERACTIONS: ids or words, or numbers: action,price:float.",
 )
 @click.option("--text", help="Columns that describe an item, separated by commas.")
 @click.option("--date-format", help="Form of the dates where it is unclear, such as %d.%m.%Y.")

@@ -47,6 +47,10 @@ def recommend_to_file(
     ranker = _loaded(checkpoint, folder, config_file_list, argv)
     new = None if new is None else known_histories(new, ranker)
     wanted = ranker.wanted(histories=new, **whom)
+    if only is not None:  # where none is known, the ranker says so
+        only = known_items(only, "candidates", ranker) or only
+    if never is not None:
+        never = known_items(never, "exclude", ranker) or None
     allowed = ranker.allowed(only, never, where)
     frames = ranker.stream(wanted, k, not keep_history, allowed)
     hidden = True if output is None else None  # None: unless the screen is a terminal
@@ -148,6 +152,17 @@ def known_histories(histories: Mapping[str, Sequence[str]], ranker: Ranker) -> d
     for problem in problems:
         print(f"mind: {problem}", file=sys.stderr)
     return found
+
+
+def known_items(ids: Sequence[str], option: str, ranker: Ranker) -> list[str]:
+    """The items that the model knows: a shop's list has newer ones too, which are counted and
+    named."""
+    problems = Problems()
+    known = ranker.item_ids
+    problems.add(f"unknown items of {option}, left out", [i for i in ids if not known.get(i)])
+    for problem in problems:
+        print(f"mind: {problem}", file=sys.stderr)
+    return [i for i in ids if known.get(i)]
 
 
 def _lines(file: str) -> list[str]:

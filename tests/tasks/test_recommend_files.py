@@ -84,6 +84,16 @@ def test_only_some_items(inside: dict[str, Any]) -> None:
     base = [f"--checkpoint={inside['SASRec']}", "--users=u1", "--keep-history"]
     rows = call(*base, "--candidates=only.txt", "--exclude=never.txt").splitlines()[1:]
     assert {row.split(",")[2] for row in rows} == {"i1", "i3", "i4"}
+    Path("newer.txt").write_text("i1\ni9998\ni9999\n")
+    found = call(*base, "--candidates=newer.txt", "--exclude=newer.txt", "--candidates=only.txt")
+    assert "mind: unknown items of exclude, left out: 2 (i9998, i9999)" in found
+    assert "\nu1,1,i" in found and ",i1," not in found
+    found = call(*base, "--candidates=newer.txt")
+    assert "mind: unknown items of candidates, left out: 2 (i9998, i9999)" in found
+    Path("new.txt").write_text("i9999\n")
+    call(*base, "--exclude=new.txt")
+    done = CliRunner().invoke(main, ["recommend", *base, "--candidates=new.txt"])
+    assert done.exit_code == 2 and "candidates: 'i9999' is unknown" in done.output
     found = recommend(source, "u1", k=99, where="genre == 'horror' and price < 3")
     table = pd.read_csv("dataset/tiny/tiny.item", sep="\t", dtype=str).set_index("item_id:token")
     own = table.loc[found["item"]]
