@@ -294,9 +294,9 @@ RETRIEVAL = [
     Row("LLM-CF, item_init", "llmcf-retrieval"),
 ]
 RETRIEVAL_ABLATIONS = [
-    Row(name, "llmcf-retrieval", seeds=(2020,))
+    Row(name, "llmcf-retrieval-ablations")
     for name in (
-        "LLM-CF, item_init",
+        "LLM-CF",
         "LLM-CF, item texts",
         "LLM-CF, no chains of thought",
         "LLM-CF, random examples",
@@ -318,9 +318,7 @@ TABLES = {
     "general": Table(GENERAL, (*(replace(c, best=False) for c in (VALID, TEST, RECALL)), EPOCH)),
     "llmcf-clicks": Table(LLMCF, CLICK_COLUMNS),
     "llmcf-retrieval": Table(RETRIEVAL, (VALID, TEST, RECALL, TAIL, EPOCH)),
-    "llmcf-retrieval-ablations": Table(
-        RETRIEVAL_ABLATIONS, [replace(c, best=False) for c in (VALID, TEST, RECALL)], seeds=False
-    ),
+    "llmcf-retrieval-ablations": Table(RETRIEVAL_ABLATIONS, (VALID, TEST, RECALL, TAIL, EPOCH)),
     "molar": Table(MOLAR, (VALID, TEST, RECALL, EPOCH)),
     "clicks-labels": Table(CLICKS, CLICK_COLUMNS),
     **{
