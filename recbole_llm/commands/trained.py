@@ -32,7 +32,7 @@ def zero_shot(train: str, test: str, **options: Any) -> None:
 @click.command(context_settings=ARGS)
 @click.option("--checkpoint", help="File of a trained model.")
 @click.option("--model", "folder", help="Folder of an exported model, in place of --checkpoint.")
-@click.option("--users", help="User ids, separated by commas (\"a,b\" is one), or 'all'.")
+@click.option("--users", help="""User ids, separated by commas ("a,b" is one), or 'all'.""")
 @click.option("--items", help="In place of --users: item ids of a new user, oldest first.")
 @click.option("--histories", help='File of new users, lines of {"user": "anna", "items": ["A1"]}.')
 @click.option("--query", help="What the user is looking for, in words (AlphaRec).")

@@ -71,7 +71,7 @@ def _use_onednn(x: Tensor) -> bool:
 @contextmanager
 def rounded_factors(enabled: bool) -> Iterator[None]:
     """Within it, factors of float32 products on the CPU may be rounded to bfloat16, where the
-    processor multiplies those faster (1.5 to 3 times on AMX); sums and results stay float32."""
+    processor multiplies those faster, as with AMX; sums and results stay float32."""
     backend = getattr(torch.backends.mkldnn, "matmul", None)  # since torch 2.9
     if not enabled or backend is None:
         yield

@@ -86,7 +86,7 @@ def parse_models(text: str, common: Sequence[str] = (), files: Sequence[str] = (
     """
     shared = parse_command_line(common)
     if "model" in shared:
-        raise ValueError(f"model: '{shared['model']}' is left out; name it in models")
+        raise ValueError(f"model: '{shared['model']}' would be left out; name it in models")
     parts = [part.strip() for part in _PART.findall(text)]
     entries = [_parse(part, shared, files) for part in parts if part]
     labels = [entry.label for entry in entries]

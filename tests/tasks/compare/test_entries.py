@@ -71,7 +71,7 @@ def test_what_is_no_model_is_refused(text: str, message: str) -> None:
 
 
 def test_a_model_that_would_be_left_out_is_refused() -> None:
-    with pytest.raises(ValueError, match="^model: 'PAD' is left out; name it in models$"):
+    with pytest.raises(ValueError, match="^model: 'PAD' would be left out; name it in models$"):
         parse_models("SASRec; Pop", [*COMMON, "--model=PAD"])
 
 
