@@ -7,7 +7,7 @@ from logging import getLogger
 from typing import Any
 
 from recbole.data.dataset import Dataset
-from recbole.utils import ModelType, dict2str, get_environment, set_color
+from recbole.utils import ModelType, dict2str, set_color
 
 from recbole_llm.core import distributed
 from recbole_llm.core.checkpoint import load_checkpoint, load_model_state, require
@@ -78,17 +78,16 @@ def run_recbole_llm(
         trainer.resume_run(config["resume"])
     with resumable(trainer, saved):
         result = _fit_and_test(config, trainer, data[1:], saved)
-        _log_result(config, result)
+        _log_result(result)
         report.end(trainer, result)
         if distributed.is_main():
             get_plugin_manager().hook.on_result(config=config, result=result)
     return result
 
 
-def _log_result(config: Config, result: Mapping[str, Any]) -> None:
+def _log_result(result: Mapping[str, Any]) -> None:
+    """RecBole's lines, without its table of the machine: that watches an idle CPU for a second."""
     logger = getLogger()
-    environment = get_environment(config).draw()
-    logger.info(f"The running environment of this training is as follows:\n{environment}")
     for key, name in (("best_valid_result", "best valid "), ("test_result", "test result")):
         logger.info(set_color(name, "yellow") + ": " + dict2str(result[key] or {}))
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from recbole_llm import testing
 from recbole_llm.core import cluster, compat, plugins
@@ -22,6 +23,12 @@ Golden = tuple[dict[str, np.ndarray], dict[str, Any]]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="run the tests marked slow too")
+
+
+def pytest_configure() -> None:
+    """One thread a process: on small tensors a second one costs more than it brings."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # of pytest-xdist's workers and other children
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

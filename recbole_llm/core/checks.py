@@ -54,7 +54,8 @@ def key_marks() -> defaultdict[str, Mark]:
     """The marks of every key, whatever the model; no mark for a key that is unknown."""
     registry = get_registry()
     tables = registry.models, registry.encoders, registry.features, registry.stages
-    named = {spec.settings for table in tables for spec in table.values()} - {None}
+    specs = (spec for table in tables for spec in table.values())
+    named = dict.fromkeys(spec.settings for spec in specs if spec.settings)  # in one order always
     marks = defaultdict(lambda: Mark(0), dict.fromkeys(FILES, Mark.LOCAL))
     marks.update(dict.fromkeys(MACHINE, Mark.LOCAL | Mark.FREE))
     for settings in (*RECBOLES, RunSettings, *registry.settings, *named):

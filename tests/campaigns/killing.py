@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch._dynamo  # noqa: F401 (every child would import it: its first optimizer does)
 from recbole.trainer import Trainer as RecBoleTrainer
 
 from recbole_llm import testing
