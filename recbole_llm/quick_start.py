@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from logging import getLogger
 from typing import Any
 
@@ -178,10 +179,11 @@ def _fit_and_test(
     shown = config["show_progress"]
     show_progress = shown and config["verbose"]  # RecBole's bars, one for each epoch
     trainer.progress.shown = verbose and shown and not show_progress and distributed.is_main()
-    score, best = trainer.fit(
-        train_data, valid_data, verbose=verbose, saved=saved, show_progress=show_progress
-    )
-    test = trainer.evaluate(test_data, load_best_model=saved, show_progress=show_progress)
+    with closing(trainer.tensorboard):  # whose thread lives on otherwise, one for each run
+        score, best = trainer.fit(
+            train_data, valid_data, verbose=verbose, saved=saved, show_progress=show_progress
+        )
+        test = trainer.evaluate(test_data, load_best_model=saved, show_progress=show_progress)
     result = {
         "best_valid_score": score,
         "valid_score_bigger": config["valid_metric_bigger"],

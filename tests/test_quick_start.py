@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import threading
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,24 @@ def test_the_result_has_recboles_keys() -> None:
         "best_valid_score", "valid_score_bigger", "best_valid_result", "test_result", "checkpoint",
     }  # fmt: skip
     assert result["best_valid_result"]["mrr@10"] == pytest.approx(result["best_valid_score"])
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_tensorboards_thread_ends_with_its_run(
+    monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    def writers() -> set[threading.Thread]:
+        threads = threading.enumerate()
+        return {t for t in threads if type(t).__module__.startswith("tensorboard.")}
+
+    if fails:
+        monkeypatch.setattr(BPR, "calculate_loss", lambda *_: 1 / 0)
+    before = writers()
+    with pytest.raises(ZeroDivisionError) if fails else nullcontext():
+        run()
+    assert writers() <= before
+    (events,) = Path("log_tensorboard").glob("*/events*")
+    assert fails or b"Train" in events.read_bytes()  # the loss, beside the file's header
 
 
 def test_numbers_are_as_rounded() -> None:

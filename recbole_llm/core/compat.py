@@ -79,7 +79,8 @@ def _keep_tensorboard_to_main() -> None:
     from recbole_llm.core import distributed
 
     get = trainer.get_tensorboard
-    nothing = SimpleNamespace(add_scalar=lambda *_: None, add_hparams=lambda *_: None)
+    ignored = ("add_scalar", "add_hparams", "close")
+    nothing = SimpleNamespace(**dict.fromkeys(ignored, lambda *_: None))
     trainer.get_tensorboard = lambda logger: get(logger) if distributed.is_main() else nothing
 
 
