@@ -42,7 +42,8 @@ _FLOAT = re.compile(
 )
 
 
-class ConfigLoader(yaml.SafeLoader):  # type: ignore[misc]
+# PyYAML's loader in C, several times as fast, is in its wheels and not everywhere else.
+class ConfigLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """Plain data only: no ``!!python`` tags; a key that stands twice is an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:

@@ -309,12 +309,9 @@ def test_a_missing_or_broken_config_file(tmp_path: Path) -> None:
         Config("BPR", config_file_list=["no.yaml"])
     broken = tmp_path / "broken.yaml"
     broken.write_text("a: [1")
-    with pytest.raises(ValueError) as caught:
+    place = r"YAML: line \d, column \d: while parsing a flow sequence, .*expected ',' or '\]'"
+    with pytest.raises(ValueError, match=rf"broken\.yaml' is not valid {place}"):
         Config("BPR", config_file_list=[str(broken)])
-    assert str(caught.value) == (
-        f"config file '{broken}' is not valid YAML: line 1, column 6: while parsing a flow "
-        f"sequence, expected ',' or ']', but got '<stream end>'"
-    )
     broken.write_text("a: \x00")
     with pytest.raises(ValueError, match=r"YAML: unacceptable character .* allowed, position 3$"):
         Config("BPR", config_file_list=[str(broken)])
