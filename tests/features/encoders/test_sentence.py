@@ -181,6 +181,17 @@ def test_code_that_a_folder_names_is_not_run(tmp_path: Path) -> None:
             sentence_transformer.create(config)
 
 
+@pytest.mark.parametrize(
+    "name", ["config.json", "modules.json", "sentence_bert_config.json", "1_Pooling/config.json"]
+)
+def test_a_file_of_another_kind_is_named(bert_folder: Make, name: str) -> None:
+    folder = bert_folder(MEAN)
+    assert (folder / name).is_file() or name == "sentence_bert_config.json"
+    (folder / name).write_text("[]" if name != "modules.json" else "{}")
+    with pytest.raises(EncoderError, match=f"{name}' is damaged"):
+        sentence_transformer.encoder_of(folder, encoder_settings())
+
+
 @pytest.mark.parametrize("name", ["./none", "/none/x", "~/none", "a/b/c", "x.gguf"])
 def test_a_path_that_is_not_there(name: str) -> None:
     with pytest.raises(EncoderError, match=f"encoder_model '{name}' does not exist"):

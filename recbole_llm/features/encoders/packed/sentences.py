@@ -122,7 +122,7 @@ def _plan_of(folder: Path) -> _Plan | None:
     names = ("config.json", "model.safetensors", "tokenizer.json", "modules.json")
     if not all((folder / name).is_file() for name in names):
         return None
-    bert, modules = _json(folder / "config.json"), _json(folder / "modules.json")
+    bert, modules = _json(folder / "config.json"), _json(folder / "modules.json", list)
     kinds = [m["type"].rpartition(".")[2] for m in modules]
     if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
         return None
@@ -161,8 +161,11 @@ def _pooling(config: Mapping[str, Any]) -> str | None:
     return str(modes[0]) if known and config.get("include_prompt", True) else None
 
 
-def _json(path: Path) -> Any:
+def _json(path: Path, kind: type = dict) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except ValueError as error:
         raise EncoderError(f"'{path}' is damaged ({error})") from error
+    if not isinstance(content, kind):
+        raise EncoderError(f"'{path}' is damaged (it holds no {kind.__name__})")
+    return content
