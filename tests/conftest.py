@@ -70,11 +70,12 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _level_kept() -> Iterator[None]:
-    """A run sets the level of the root logger."""
-    level = logging.getLogger().level
+def _process_kept() -> Iterator[None]:
+    """A run sets the level of the root logger, and the number of threads."""
+    level, threads = logging.getLogger().level, torch.get_num_threads()
     yield
     logging.getLogger().setLevel(level)
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -75,27 +75,19 @@ def test_twice_is_as_once(environment: pytest.MonkeyPatch) -> None:
 
 
 def test_threads_follow_config_then_environment(environment: pytest.MonkeyPatch) -> None:
-    before = torch.get_num_threads()
-    try:
-        assert "CPU: 1 threads (cpu_threads)" in runtime.configure_runtime({"cpu_threads": 1})
-        assert torch.get_num_threads() == 1
-        environment.setenv("OMP_NUM_THREADS", "7")
-        assert "CPU: 1 threads (OMP_NUM_THREADS)" in runtime.configure_runtime()
-        assert "CPU: 1 threads (cpu_threads)" in runtime.configure_runtime({"cpu_threads": 1})
-    finally:
-        torch.set_num_threads(before)
+    assert "CPU: 3 threads (cpu_threads)" in runtime.configure_runtime({"cpu_threads": 3})
+    assert torch.get_num_threads() == 3
+    environment.setenv("OMP_NUM_THREADS", "7")
+    assert "CPU: 3 threads (OMP_NUM_THREADS)" in runtime.configure_runtime()
+    assert "CPU: 1 threads (cpu_threads)" in runtime.configure_runtime({"cpu_threads": 1})
 
 
 def test_threads_are_the_physical_cores(environment: pytest.MonkeyPatch) -> None:
-    before = torch.get_num_threads()
     environment.setattr(
-        "loky.cpu_count", lambda only_physical_cores: before + 1 if only_physical_cores else 99
+        "loky.cpu_count", lambda only_physical_cores: 3 if only_physical_cores else 99
     )
-    try:
-        assert f"CPU: {before + 1} threads;" in runtime.configure_runtime()
-        assert torch.get_num_threads() == before + 1
-    finally:
-        torch.set_num_threads(before)
+    assert "CPU: 3 threads;" in runtime.configure_runtime()
+    assert torch.get_num_threads() == 3
 
 
 def _printed_under_glibc(code: str) -> list[str]:
