@@ -218,6 +218,7 @@ GRU4REC = [
     Row(name, "sequential-ml-100k-gru4rec")
     for name in ("GRU4Rec, item_init", "GRU4Rec, item_init, as wide", "LLM-ESR, GRU4Rec")
 ]
+TOYS = [Row(name, "sequential-toys") for name in ("SASRec", "SASRec, item_init")]
 README_GENERAL = (
     Row("`LightGCN`", "general", "LightGCN, prime-pantry"),
     Row("`LightGCN --item_init=llm`", "general", "LightGCN, item_init, prime-pantry"),
@@ -315,6 +316,7 @@ TABLES = {
     "groups": Table(SEQUENTIAL, [group(g) for g in GROUPS], seeds=False, above=sizes()),
     "sequential-ml-100k": Table(ML_100K, (VALID, TEST, RECALL, TAIL, EPOCH)),
     "sequential-ml-100k-gru4rec": Table(GRU4REC, (VALID, TEST, RECALL, TAIL, EPOCH)),
+    "sequential-toys": Table(TOYS, (VALID, TEST, RECALL, TAIL, EPOCH)),
     "general": Table(GENERAL, (*(replace(c, best=False) for c in (VALID, TEST, RECALL)), EPOCH)),
     "llmcf-clicks": Table(LLMCF, CLICK_COLUMNS),
     "llmcf-retrieval": Table(RETRIEVAL, (VALID, TEST, RECALL, TAIL, EPOCH)),
