@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -26,9 +27,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure() -> None:
-    """One thread a process: on small tensors a second one costs more than it brings."""
+    """One thread a process: on small tensors a second one costs more than it brings. No time limit
+    for hypothesis's examples: on a busy machine they are slow."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # of pytest-xdist's workers and other children
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    hypothesis.settings.register_profile("untimed", hypothesis.settings(), deadline=None)
+    hypothesis.settings.load_profile("untimed")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

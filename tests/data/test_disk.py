@@ -288,7 +288,7 @@ WORDS = st.text(st.sampled_from("aé\"' ,;#1"), min_size=1, max_size=4)
     size=st.integers(1, 80),
     ending=st.sampled_from(["\n", "\r\n"]),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_blocks_read_what_a_table_does(
     tmp_path_factory: pytest.TempPathFactory,
     rows: list[tuple[str, str, str]],

@@ -93,7 +93,7 @@ SPLITS = [
 ]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(events=EVENTS, split=st.sampled_from(SPLITS), model=st.sampled_from(["SASRec", "BPR"]))
 def test_no_part_is_later_than_the_next(
     events: list[tuple[str, int]], split: tuple[dict[str, Any], str], model: str

@@ -84,7 +84,7 @@ def test_ml_100k_splits(split: dict[str, Any]) -> None:
     assert_same_splits(Config("SASRec", "ml-100k", config_dict=settings))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     rows=st.lists(st.tuples(st.integers(0, 6), st.integers(0, 9)), min_size=1, max_size=40),
     length=st.integers(1, 5),

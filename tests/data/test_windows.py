@@ -61,7 +61,7 @@ def test_stride_one_is_recboles_context() -> None:
     held_out=st.integers(0, 3),
     data=st.data(),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_each_target_once_with_context(
     sizes: list[int], length: int, held_out: int, data: st.DataObject
 ) -> None:

@@ -68,7 +68,7 @@ def _small_groups() -> Iterator[None]:
     n=st.integers(6, 60) | st.integers(900, 3000), seen=st.sampled_from([None, 0.0, 0.3, 0.9]),
     parts=st.integers(1, 12),
 )  # fmt: skip
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_blocks_collect_what_whole_rows_do(
     seed: int, users: int, levels: int, n: int, seen: float | None, parts: int
 ) -> None:

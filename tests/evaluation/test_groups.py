@@ -173,7 +173,7 @@ def test_a_group_without_rows_has_numbers_only() -> None:
     assert "ndcg@2 (tail items)" not in result
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.data())
 def test_groups_add_up_to_the_whole_even_with_ties(data: st.DataObject) -> None:
     n = data.draw(st.integers(2, 12))

@@ -108,7 +108,7 @@ def test_a_group_of_one_row_and_one_of_none() -> None:
     assert evaluate(eval_groups=["cold"], eval_cold_threshold=99)["rows (warm items)"] == 0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3), st.booleans()), max_size=40))
 def test_grouped_auc_is_the_weighted_mean_of_users_aucs(rows: list[tuple[int, int, bool]]) -> None:
     users, scores, labels = (np.array([row[i] for row in rows], dtype=int) for i in range(3))

@@ -25,7 +25,7 @@ from recbole_llm.testing import write_tiny_dataset
 
 
 @given(data=st.data(), n=st.integers(8, 40), users=st.integers(1, 12), seed=st.integers(0, 99))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_without_ties_recboles_numbers(data: Any, n: int, users: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     scores = np.argsort(rng.random((users, n)), axis=1).astype(np.float32)

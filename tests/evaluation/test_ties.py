@@ -128,7 +128,7 @@ SCORES = st.integers(1, 4).flatmap(
 
 
 @given(scores=SCORES, wanted=st.data(), full=st.booleans())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_hits_are_read_off_the_collected_list(
     scores: np.ndarray, wanted: st.DataObject, full: bool
 ) -> None:

@@ -26,7 +26,7 @@ def test_hand_computed() -> None:
     assert nearest_neighbours(vectors, 2).tolist() == [[1, 2], [0, 2], [1, 0], [2, 1]]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(2, 60), st.integers(1, 8), st.integers(0, 1000))
 def test_equals_brute_force(n: int, k: int, seed: int) -> None:
     vectors = np.random.default_rng(seed).normal(size=(n, 8))

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import recbole_llm
@@ -314,7 +314,6 @@ def test_amazon_reviews_of_both_years() -> None:
         assert texts == [["B1"], ["Tea green"], ["Kado"], ["Food Tea"]]
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(st.integers(0, 5), max_size=6), max_size=4))
 def test_repeated_rows_are_seen_across_chunks(chunks: list[list[int]]) -> None:
     seen, known = _Seen(), set[int]()
@@ -334,7 +333,6 @@ def test_a_look_at_what_was_seen_stays_short() -> None:
     assert all(one > 2 * two for one, two in zip(sizes, sizes[1:]))
 
 
-@settings(deadline=None)  # files are written
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1, max_size=3))
 def test_any_text_comes_back_in_one_field(texts: list[str]) -> None:
     frame = pd.DataFrame({"item": [f"i{n}" for n in range(len(texts))], "title": texts})

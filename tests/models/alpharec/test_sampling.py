@@ -16,7 +16,7 @@ def _sampler(pairs: list[tuple[int, int]], n_users: int, n_items: int) -> Intera
     return InteractionGraph(users, items, n_users, n_items, 1)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.sets(st.tuples(st.integers(1, 4), st.integers(1, 9)), min_size=1, max_size=20))
 def test_negatives_cover_exactly_the_other_items(pairs: set[tuple[int, int]]) -> None:
     n_items = 12  # two items more than anyone can have

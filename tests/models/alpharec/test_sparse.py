@@ -50,7 +50,7 @@ def test_an_edge_between_many_and_many_is_finite() -> None:
     assert graph.edge_by_item[0].item() == pytest.approx(1 / (count - 1))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 10_000), st.integers(0, 3))
 def test_convolution_is_the_mean_of_powers(seed: int, n_layers: int) -> None:
     graph, users, items = _graph(seed, n_layers=n_layers)
@@ -75,7 +75,7 @@ def test_gradients_of_products() -> None:
     assert torch.autograd.gradcheck(graph.convolve, (nodes,))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(1, 6), st.integers(1, 5), st.integers(1, 8), st.integers(0, 10_000))
 def test_pair_scores(batch: int, k: int, n: int, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)

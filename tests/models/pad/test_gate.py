@@ -35,7 +35,7 @@ def test_edges_that_do_not_rise_from_zero_are_refused(edges: list[int]) -> None:
         PADSettings(bin_edges=edges)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=60), st.integers(1, 12))
 def test_bins_follow_popularity(counts: list[int], n_bins: int) -> None:
     array = np.array([0, *counts])

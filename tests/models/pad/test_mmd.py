@@ -94,7 +94,7 @@ def test_only_characteristic_kernels_see_more_than_the_mean() -> None:
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**31), m=st.integers(2, 9), order=st.randoms())
 def test_symmetric_and_blind_to_the_order_of_rows(
     kernel: str, seed: int, m: int, order: Any
@@ -116,7 +116,7 @@ def test_mixed_precision_changes_no_gradient(measure: str) -> None:
     assert torch.equal(mixed, exact)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**31), shift=st.floats(-100, 100))
 def test_gaussian_does_not_depend_on_origin_or_unit(seed: int, shift: float) -> None:
     x, y = normal(seed), normal(seed + 1, shift=0.5)
@@ -125,7 +125,7 @@ def test_gaussian_does_not_depend_on_origin_or_unit(seed: int, shift: float) -> 
     torch.testing.assert_close(mk_mmd(7 * x, 7 * y), loss)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**31))
 def test_never_below_zero_for_one_kernel_and_near_its_constant_for_one_set(seed: int) -> None:
     x = normal(seed, 40)
