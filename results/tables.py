@@ -218,7 +218,10 @@ GRU4REC = [
     Row(name, "sequential-ml-100k-gru4rec")
     for name in ("GRU4Rec, item_init", "GRU4Rec, item_init, as wide", "LLM-ESR, GRU4Rec")
 ]
-TOYS = [Row(name, "sequential-toys") for name in ("SASRec", "SASRec, item_init")]
+TOYS = (
+    Row("SASRec", "sequential-toys"),
+    Row("SASRec, item_init, H 192, `item_init_std` .3", "sequential-toys", "SASRec, item_init"),
+)
 README_GENERAL = (
     Row("`LightGCN`", "general", "LightGCN, prime-pantry"),
     Row("`LightGCN --item_init=llm`", "general", "LightGCN, item_init, prime-pantry"),
