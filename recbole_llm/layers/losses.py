@@ -51,6 +51,26 @@ def sampled_softmax(pos: Tensor, neg: Tensor) -> Tensor:
     return (torch.logsumexp(logits, dim=1) - pos).mean()
 
 
+def info_nce(
+    one: Tensor, other: Tensor, temperature: float, owners: Tensor | None = None
+) -> Tensor:
+    """Symmetric InfoNCE between two views of the same things, scalar.
+
+    Mean over both directions of -log softmax(cosine / temperature) at the row's own counterpart.
+
+    Args:
+        one, other: the views, [B, H] each.
+        temperature: above 0.
+        owners: int [B]; other rows of the same owner are no negatives.
+    """
+    logits = F.normalize(one, dim=-1) @ F.normalize(other, dim=-1).t() / temperature  # [B, B]
+    rows = torch.arange(len(logits), device=logits.device)
+    if owners is not None:
+        again = (owners[:, None] == owners) & (rows[:, None] != rows)
+        logits = logits.masked_fill(again, -torch.inf)
+    return (F.cross_entropy(logits, rows) + F.cross_entropy(logits.t(), rows)) / 2
+
+
 def cross_entropy(
     states: Tensor, table: Tensor, targets: Tensor, *, padding_item: bool = False
 ) -> Tensor:

@@ -149,8 +149,7 @@ def known_histories(histories: Mapping[str, Sequence[str]], ranker: Ranker) -> d
             problems.add("users without a known item, left out", [user])
     if not found:
         ranker.ids("item", next(iter(histories.values())))  # names them, with near matches
-    for problem in problems:
-        print(f"mind: {problem}", file=sys.stderr)
+    _tell(problems)
     return found
 
 
@@ -160,9 +159,13 @@ def known_items(ids: Sequence[str], option: str, ranker: Ranker) -> list[str]:
     problems = Problems()
     known = ranker.item_ids
     problems.add(f"unknown items of {option}, left out", [i for i in ids if not known.get(i)])
+    _tell(problems)
+    return [i for i in ids if known.get(i)]
+
+
+def _tell(problems: Problems) -> None:
     for problem in problems:
         print(f"mind: {problem}", file=sys.stderr)
-    return [i for i in ids if known.get(i)]
 
 
 def _lines(file: str) -> list[str]:

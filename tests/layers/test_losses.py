@@ -176,3 +176,16 @@ def test_the_logits_never_exist_at_once(monkeypatch: pytest.MonkeyPatch) -> None
         cross_entropy(states, table, targets).backward()
     largest = max(event.self_cpu_memory_usage for event in profile.events())
     assert 8 * 300 <= largest < 8 * 150_000 / 4  # at least a row of logits was seen
+
+
+def test_info_nce_by_hand() -> None:
+    """Row 3 has the owner of the first row, and is no negative of it."""
+    one = torch.tensor([[1.0, 0.0], [0.0, 2.0], [3.0, 0.0]])
+    other = torch.tensor([[2.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
+    half = 2**-0.5
+    cosines = torch.tensor([[1, half, 0], [0, half, 1], [1, half, 0]]) / 0.5
+    rows = [(0, [0, 1]), (1, [0, 1, 2]), (2, [1, 2])]
+    forward = sum(cosines[i, k].logsumexp(0) - cosines[i, i] for i, k in rows) / 3
+    backward = sum(cosines[k, i].logsumexp(0) - cosines[i, i] for i, k in rows) / 3
+    loss = losses.info_nce(one, other, 0.5, torch.tensor([7, 8, 7]))
+    torch.testing.assert_close(loss, (forward + backward) / 2)

@@ -1,4 +1,4 @@
-"""The two contrastive losses of Molar."""
+"""The contrastive loss of the Molar authors' code."""
 
 from __future__ import annotations
 
@@ -44,21 +44,3 @@ class PooledNCE(nn.Module):
         same = targets.detach() @ negatives.detach().t() > self.same_item
         scaled = torch.cat([own, pool], dim=1) * self.log_scale.exp()
         return scaled.masked_fill(F.pad(same, (1, 0)), -torch.inf)
-
-
-def alignment_loss(one: Tensor, other: Tensor, users: Tensor, temperature: float) -> Tensor:
-    """Symmetric InfoNCE between two views of a batch's users, scalar.
-
-    Mean over both directions of -log softmax(cosine / temperature) at the row's own counterpart.
-    Other rows of the same user are no negatives.
-
-    Args:
-        one, other: the views, [B, H] each.
-        users: int [B].
-        temperature: above 0.
-    """
-    logits = F.normalize(one, dim=-1) @ F.normalize(other, dim=-1).t() / temperature  # [B, B]
-    rows = torch.arange(len(logits), device=logits.device)
-    again = (users[:, None] == users) & (rows[:, None] != rows)
-    logits = logits.masked_fill(again, -torch.inf)
-    return (F.cross_entropy(logits, rows) + F.cross_entropy(logits.t(), rows)) / 2

@@ -23,9 +23,10 @@ from recbole_llm.features.store import cache_dir
 from recbole_llm.layers.backbones import backbone_from_settings
 from recbole_llm.layers.backbones.base import Expert
 from recbole_llm.layers.decoder import CausalDecoder, depth_of, small_decoder
+from recbole_llm.layers.losses import info_nce
 from recbole_llm.models.base import LOSS_TYPES, TrainingRows
 from recbole_llm.models.molar.layers import DUEG, ContentItems
-from recbole_llm.models.molar.losses import PooledNCE, alignment_loss
+from recbole_llm.models.molar.losses import PooledNCE
 from recbole_llm.models.molar.settings import PHASES, MolarSettings
 from recbole_llm.models.phased import PhasedRecommender
 
@@ -120,7 +121,7 @@ class Molar(PhasedRecommender):
             id_rows = self.training_rows(interaction)
             parts = (loss, self.recommendation_loss(id_rows)) if self.joint else (loss,)
         content = self.to_ids(rows.states[last])
-        aligned = alignment_loss(content, id_rows.states[last], users, self.temperature)
+        aligned = info_nce(content, id_rows.states[last], self.temperature, users)
         return (*parts, self.alignment_weight * aligned)
 
     def recommendation_loss(self, rows: TrainingRows) -> Tensor:

@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from recbole_llm.layers.losses import info_nce
+
 # Bandwidths as multiples of the mean distance: 2^u, u = -3 ... 1 (authors' code).
 BANDWIDTHS = (0.125, 0.25, 0.5, 1.0, 2.0)
 # The sum of all kernels between the rows of a and of b: ([p, H], [q, H]) -> [p, q].
@@ -72,13 +74,6 @@ def mk_mmd(
     k = _KERNELS[kernel](x, y, bandwidths, floor)
     within = _off_diagonal_sum(k(x, x)) + _off_diagonal_sum(k(y, y))
     return within / (m * (m - 1)) - 2 * k(x, y).mean() + 2 / (m - 1)
-
-
-def info_nce(x: Tensor, y: Tensor, tau: float) -> Tensor:
-    """Symmetric cosine contrast of paired rows; the others of the batch are the negatives."""
-    logits = F.normalize(x, dim=-1) @ F.normalize(y, dim=-1).T / tau  # [m, m]
-    same = torch.arange(len(x), device=x.device)
-    return (F.cross_entropy(logits, same) + F.cross_entropy(logits.T, same)) / 2
 
 
 def _gaussian(x: Tensor, y: Tensor, bandwidths: Sequence[float], floor: Tensor) -> Kernel:

@@ -13,7 +13,7 @@ from recbole.data.interaction import Interaction
 from torch import Tensor
 
 from recbole_llm import load_data_and_model, run_recbole_llm
-from recbole_llm.models.molar.losses import alignment_loss
+from recbole_llm.layers.losses import info_nce
 from recbole_llm.testing import write_tiny_dataset
 
 SEQUENCES = Interaction(
@@ -38,19 +38,6 @@ def _tiny() -> None:
 
 def parts(loss: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return loss if isinstance(loss, tuple) else (loss,)
-
-
-def test_alignment_by_hand() -> None:
-    """Row 3 is the first row's user again, and no negative of it."""
-    one = torch.tensor([[1.0, 0.0], [0.0, 2.0], [3.0, 0.0]])
-    other = torch.tensor([[2.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
-    half = 2**-0.5
-    cosines = torch.tensor([[1, half, 0], [0, half, 1], [1, half, 0]]) / 0.5
-    rows = [(0, [0, 1]), (1, [0, 1, 2]), (2, [1, 2])]
-    forward = sum(cosines[i, k].logsumexp(0) - cosines[i, i] for i, k in rows) / 3
-    backward = sum(cosines[k, i].logsumexp(0) - cosines[i, i] for i, k in rows) / 3
-    loss = alignment_loss(one, other, torch.tensor([7, 8, 7]), 0.5)
-    torch.testing.assert_close(loss, (forward + backward) / 2)
 
 
 @pytest.mark.parametrize("phase", ["id", "content"])
@@ -104,7 +91,7 @@ def test_losses_of_each_phase(make_molar: Any) -> None:
     model.begin_phase("content")
     loss, aligned = parts(model.calculate_loss(SEQUENCES))
     content = model.to_ids(model.last_states(SEQUENCES["item_id_list"]))
-    expected = alignment_loss(content, id_states, SEQUENCES["user_id"], 0.2)
+    expected = info_nce(content, id_states, 0.2, SEQUENCES["user_id"])
     torch.testing.assert_close(aligned, 0.5 * expected)
     alone = make_molar(fusion="no_alignment").eval()
     torch.testing.assert_close(parts(alone.calculate_loss(SEQUENCES)), (loss,))
