@@ -51,6 +51,13 @@ def sampled_softmax(pos: Tensor, neg: Tensor) -> Tensor:
     return (torch.logsumexp(logits, dim=1) - pos).mean()
 
 
+def unit_rows(*matrices: Tensor) -> list[Tensor]:
+    """Rows of length 1, [*, H] each, in float32 or better: a temperature magnifies the rounding of
+    cosines. To be called, and used, with autocast off."""
+    wide = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in matrices)
+    return [F.normalize(x, dim=-1) for x in wide]
+
+
 def info_nce(
     one: Tensor, other: Tensor, temperature: float, owners: Tensor | None = None
 ) -> Tensor:
@@ -63,7 +70,9 @@ def info_nce(
         temperature: above 0.
         owners: int [B]; other rows of the same owner are no negatives.
     """
-    logits = F.normalize(one, dim=-1) @ F.normalize(other, dim=-1).t() / temperature  # [B, B]
+    with torch.autocast(one.device.type, enabled=False):
+        one, other = unit_rows(one, other)
+        logits = one @ other.t() / temperature  # [B, B]
     rows = torch.arange(len(logits), device=logits.device)
     if owners is not None:
         again = (owners[:, None] == owners) & (rows[:, None] != rows)

@@ -189,3 +189,10 @@ def test_info_nce_by_hand() -> None:
     backward = sum(cosines[k, i].logsumexp(0) - cosines[i, i] for i, k in rows) / 3
     loss = losses.info_nce(one, other, 0.5, torch.tensor([7, 8, 7]))
     torch.testing.assert_close(loss, (forward + backward) / 2)
+
+
+def test_info_nce_keeps_its_precision_under_autocast() -> None:
+    one, other = torch.randn(2, 5, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = losses.info_nce(one, other, 0.1)
+    assert mixed.equal(losses.info_nce(one, other, 0.1))

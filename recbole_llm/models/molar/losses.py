@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recbole_llm.layers.losses import unit_rows
+
 MAX_LOG_SCALE = math.log(100)
 
 
@@ -36,11 +38,12 @@ class PooledNCE(nn.Module):
 
     def logits(self, states: Tensor, targets: Tensor, negatives: Tensor) -> Tensor:
         """Of the target, then of the pool: [T, 1 + M]; -inf where a negative is dropped."""
-        states, targets, negatives = (F.normalize(x, dim=-1) for x in (states, targets, negatives))
         with torch.no_grad():
             self.log_scale.clamp_(0, MAX_LOG_SCALE)
-        own = (states * targets).sum(-1, keepdim=True)
-        pool = states @ negatives.t()
-        same = targets.detach() @ negatives.detach().t() > self.same_item
+        with torch.autocast(states.device.type, enabled=False):
+            states, targets, negatives = unit_rows(states, targets, negatives)
+            own = (states * targets).sum(-1, keepdim=True)
+            pool = states @ negatives.t()
+            same = targets.detach() @ negatives.detach().t() > self.same_item
         scaled = torch.cat([own, pool], dim=1) * self.log_scale.exp()
         return scaled.masked_fill(F.pad(same, (1, 0)), -torch.inf)

@@ -100,7 +100,7 @@ class MolarSettings(MIRMSettings, DecoderSettings, BackboneSettings, SequentialS
     """Learning rate of each phase."""
     stopping_step: Natural = 3
     """Evaluations without improvement on validation that a phase goes on for."""
-    id_epochs: Natural | None = None
+    id_epochs: Count | None = None
     """Epochs of the frozen ID model's phase; None: epochs."""
     id_learning_rate: Positive | None = None
     """Learning rate of that phase; None: learning_rate."""
@@ -108,7 +108,7 @@ class MolarSettings(MIRMSettings, DecoderSettings, BackboneSettings, SequentialS
     """Stopping step of that phase; None: stopping_step."""
     id_pretrained: Local[Text | None] = None
     """Checkpoint of that phase (saved/Molar-…-id.pth) to use in its place."""
-    content_epochs: Natural | None = None
+    content_epochs: Count | None = None
     """Epochs of the content model's phase; None: epochs."""
     content_learning_rate: Positive | None = None
     """Learning rate of that phase; None: learning_rate."""

@@ -42,3 +42,11 @@ def test_the_scale_stays_below_100() -> None:
     loss.log_scale.data.fill_(9.0)
     loss(*(torch.eye(3) for _ in range(3)))
     assert float(loss.log_scale.exp()) == 100.0 or abs(float(loss.log_scale.exp()) - 100) < 1e-3
+
+
+def test_cosines_keep_their_precision_under_autocast() -> None:
+    loss = PooledNCE()
+    rows = [torch.randn(5, 16) for _ in range(3)]
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = loss.logits(*rows)
+    assert mixed.equal(loss.logits(*rows))
