@@ -68,7 +68,7 @@ class Split(Nested):
     LS: Literal["valid_and_test", "valid_only", "test_only"] | None = None
     """Leave one out, for which splits."""
     TS: Ratios | None = None
-    """Ratios, divided at points in time."""
+    """Ratios; the test part begins at a point in time, the others are divided by user."""
 
     @model_validator(mode="after")
     def _one(self) -> Self:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -17,13 +19,16 @@ from torch import Tensor
 from recbole_llm.core import distributed
 from recbole_llm.data.interaction import take
 from recbole_llm.data.loaders import IndexDataLoader, own_rows
+from recbole_llm.data.settings import EngineSettings
 from recbole_llm.data.split import ranges
 
 
 class NegSampleEvalDataLoader(RecBoleNegSampleEvalDataLoader, IndexDataLoader):  # type: ignore[misc]
     """RecBole's evaluation batches; the rows of all users of a batch are gathered together.
 
-    Negatives are drawn user by user as RecBole does, hence the same under the same seed; also in
+    A user's negatives depend on the user and the phase alone, so that every epoch, model and seed
+    is judged on the same candidates. With ``eval_candidates: drawn`` they are drawn user by user
+    from the run's random numbers as RecBole does, hence the same under the same seed; also in
     several processes, of which each draws all and scores its own batches.
     """
 
@@ -31,7 +36,7 @@ class NegSampleEvalDataLoader(RecBoleNegSampleEvalDataLoader, IndexDataLoader): 
 
     @property
     def _index_sampler(self) -> Any:
-        return self._all_batches() if self._draws else own_rows(self.sample_size, self.step)
+        return self._all_batches() if self._in_turn else own_rows(self.sample_size, self.step)
 
     @property
     def _draws(self) -> bool:
@@ -39,6 +44,11 @@ class NegSampleEvalDataLoader(RecBoleNegSampleEvalDataLoader, IndexDataLoader): 
             self.neg_sample_args["distribution"],
             self.neg_sample_args["sample_num"],
         )
+
+    @cached_property
+    def _in_turn(self) -> bool:
+        """Whether a batch's negatives depend on what was drawn before it."""
+        return self._draws and EngineSettings.of(self.config).eval_candidates == "drawn"
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         batches = super().__iter__()
@@ -56,8 +66,8 @@ class NegSampleEvalDataLoader(RecBoleNegSampleEvalDataLoader, IndexDataLoader): 
         return own.start * self.step
 
     def _own_batches(self) -> range | None:
-        """Of the batches that all processes draw; None where they draw none."""
-        return distributed.own_range(len(self)) if self._draws else None
+        """Of the batches that all processes draw; None where each draws its own."""
+        return distributed.own_range(len(self)) if self._in_turn else None
 
     def collate_fn(self, index: Tensor) -> Any:
         """Rows, row -> user of the batch, and the positives' users and items."""
@@ -65,7 +75,8 @@ class NegSampleEvalDataLoader(RecBoleNegSampleEvalDataLoader, IndexDataLoader): 
             rows = self.transform(self._dataset, self._dataset[index])
             return self._neg_sampling(rows), None, None, None
         if self.config["transform"] is not None or self.neg_sample_args.get("dynamic", False):
-            return super().collate_fn(index)  # may draw random numbers user by user
+            with self._draws_of(self.uid_list[int(index[0])]):
+                return super().collate_fn(index)  # may draw random numbers user by user
         users = self.uid_list[index.numpy()]
         starts = np.array([self.uid2index[user].start for user in users])
         sizes = self.uid2items_num[users]
@@ -89,6 +100,22 @@ class NegSampleEvalDataLoader(RecBoleNegSampleEvalDataLoader, IndexDataLoader): 
 
     def _draw(self, positives: Interaction, begins: Any, sizes: Any) -> Tensor:
         users, items = (positives[f].numpy() for f in (self.uid_field, self.iid_field))
-        own = [slice(a, a + n) for a, n in zip(begins, sizes, strict=True)]
-        num, draw = self.neg_sample_num, self._sampler.sample_by_user_ids
-        return torch.cat([draw(users[rows], items[rows], num) for rows in own])
+        num, drawn = self.neg_sample_num, []
+        for begin, size in zip(begins, sizes, strict=True):
+            rows = slice(begin, begin + size)
+            with self._draws_of(users[begin]):
+                drawn.append(self._sampler.sample_by_user_ids(users[rows], items[rows], num))
+        return torch.cat(drawn)
+
+    @contextmanager
+    def _draws_of(self, user: int) -> Iterator[None]:
+        """Within it numpy's random numbers, which samplers take, are this user's own."""
+        if self._in_turn:
+            yield
+            return
+        before = np.random.get_state()
+        np.random.seed([int(user), self._sampler.phase == "test"])
+        try:
+            yield
+        finally:
+            np.random.set_state(before)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +38,8 @@ class _Draws:
     prob: dict[int, float]
     alias: dict[int, int]
     train_split: Any
+    alpha: float
+    distribution: str
     sampling: Callable[[int], IntArray]
 
     def _get_candidates_list(self) -> list[int]:
@@ -49,6 +51,14 @@ class _Draws:
         self._keys = np.array(keys, dtype=np.int64)
         self._prob = np.array([self.prob[key] for key in keys])
         self._alias = np.array([self.alias[key] for key in keys], dtype=np.int64)
+
+    def with_alpha(self, alpha: float) -> Self:
+        """The same, with another power of popularity."""
+        sampler = copy.copy(self)
+        sampler.alpha = alpha
+        if self.distribution == "popularity":
+            sampler._build_alias_table()
+        return sampler
 
     def _pop_sampling(self, sample_num: int) -> IntArray:
         index = np.random.randint(0, len(self._keys), sample_num)
@@ -185,6 +195,10 @@ def create_samplers(config: Config, built: Sequence[Any]) -> tuple[Any, Any, Any
                 base = Sampler(phases, list(built), distribution, alpha)
         elif distribution != base.distribution:
             base.set_distribution(distribution)
+        if (
+            phase != "train" and base.alpha != 1.0
+        ):  # which is how negatives train, not how they judge
+            base = base.with_alpha(1.0)
         sampler = base.set_phase(phase)
         if phase == "train" and excludes == "history" and config["repeatable"]:
             sampler = sampler.without_history()

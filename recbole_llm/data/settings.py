@@ -47,6 +47,10 @@ class EngineSettings(Settings):
     item_catalogue: Alike[Literal["interactions", "item_file"]] = "interactions"
     """The items that training and evaluation rank: those with interactions (RecBole), or all of the
     .item file besides. A checkpoint keeps the items that it was trained with."""
+    eval_candidates: Alike[Literal["fixed", "drawn"]] = "fixed"
+    """Negatives of sampled evaluation (eval_args: mode uniN or popN). 'fixed': a user has the same
+    in every evaluation, whatever the model and the seed; 'drawn': others each time, as in
+    RecBole."""
     recommend_new_items: Flag = True
     """Whether recommend ranks further items of the .item file too, and reads them in histories, by
     models that know items by text: it then encodes those that are not encoded yet."""

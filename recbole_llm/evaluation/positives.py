@@ -12,6 +12,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from recbole_llm.evaluation.ties import nan_last
+
 CHUNK = 2**22  # elements of the largest temporary
 FEW = 4  # positives a row up to which counting for all is cheaper than a top-k first
 
@@ -46,7 +48,10 @@ class Positives:
         own = scores[self.rows, self.items]  # [P]
         chosen = torch.arange(len(self.rows), device=scores.device)
         if k is not None and len(self.rows) > FEW * len(scores):
-            least = torch.topk(scores, k, dim=-1).values[:, -1]
+            first = torch.topk(scores, k, dim=-1).values
+            if first.isnan().any():  # topk puts it first, a rank last
+                first = torch.topk(nan_last(scores), k, dim=-1).values
+            least = first[:, -1]
             chosen = (own >= least[self.rows]).nonzero().view(-1)
         for part in chunks(chosen, scores.shape[1]):
             self.above[part] = above = self._count(torch.gt, scores, own, part)

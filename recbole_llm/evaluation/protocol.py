@@ -28,7 +28,7 @@ def _split(config: Config, args: EvalArgs) -> str:
         which = which if args.order == "TO" else f"{which} of a random order"
         return f"leave-one-out ({whose}{which} for {split.LS.replace('_', ' ')})"
     if split is not None and split.TS is not None:
-        return f"split {_ratio(split.TS)} at points in time"
+        return f"split {_ratio(split.TS)} at a point in time, validation by user"
     ratios = _ratio(split.RS if split is not None and split.RS is not None else [0.8, 0.1, 0.1])
     if args.order == "RO":
         return f"random split ({whose}interactions {ratios})"

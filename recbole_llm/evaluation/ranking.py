@@ -19,7 +19,7 @@ from recbole_llm.evaluation.blocks import BlockScores
 from recbole_llm.evaluation.groups import GROUPS, PAIRS, USERS, Group, make_groups
 from recbole_llm.evaluation.positives import Positives, chunks, mean_ranks
 from recbole_llm.evaluation.settings import GroupSettings
-from recbole_llm.evaluation.ties import shuffled_ties
+from recbole_llm.evaluation.ties import nan_last, shuffled_ties
 from recbole_llm.features.attach import item_embeddings
 
 
@@ -121,6 +121,8 @@ class RankingCollector(Collector):  # type: ignore[misc]
     def _collect_whole(self, scores: Tensor, positives: Positives) -> None:
         k = max(self.topk)
         mean_rank = self.register.need("rec.meanrank")
+        if mean_rank and scores.isnan().any():
+            scores = nan_last(scores)
         if mean_rank or self.register.need("rec.topk"):
             positives.rank(scores, None if mean_rank else k)
         lists = None
@@ -180,8 +182,7 @@ class RankingCollector(Collector):  # type: ignore[misc]
         n = scores.shape[1]
         values, items = torch.topk(scores, min(k + 1, n), dim=-1)  # one more shows a tie at the end
         if values.isnan().any():  # topk puts it first, a rank last
-            inf = torch.inf
-            return self._lists(scores.nan_to_num(nan=-inf, posinf=inf, neginf=-inf), k)
+            return self._lists(nan_last(scores), k)
         tied = (values[:, 1:] == values[:, :-1]).any(1).nonzero().view(-1)  # [T]
         items = items[:, :k].contiguous()
         items[tied] = self._drawn(scores, k, tied)

@@ -14,6 +14,11 @@ import torch
 from torch import Tensor
 
 
+def nan_last(scores: Tensor) -> Tensor:
+    """Scores of which none is NaN: those are as low as masked items'."""
+    return scores.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
+
+
 def shuffled_ties(scores: Tensor, k: int, rows: Tensor, item_keys: Tensor) -> Tensor:
     """The k best items of each row, ties in an order drawn from the item's key and the row.
 
@@ -27,7 +32,7 @@ def shuffled_ties(scores: Tensor, k: int, rows: Tensor, item_keys: Tensor) -> Te
     Returns:
         items, int64 [B, k].
     """
-    scores = scores.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
+    scores = nan_last(scores)
     least = torch.topk(scores, k, dim=1).values[:, -1:]
     # The list and whatever ties with its end: C candidates, k or more a row.
     row, item = (scores >= least).nonzero(as_tuple=True)

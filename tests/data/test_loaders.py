@@ -38,15 +38,19 @@ def negatives(**changes: Any) -> dict[str, Any]:
     return {**args, "candidate_num": 0, **changes}
 
 
+DRAWN = {"eval_candidates": "drawn"}  # RecBole's way
 PAIRS = {"loss_type": "BPR", "train_neg_sample_args": negatives(sample_num=2)}
 SEQUENTIAL = [
     {},
     PAIRS,
     {"shuffle": False},
     {"transform": "mask_itemseq", "mask_ratio": 0.3},
-    {"transform": "crop_itemseq", "eta": 0.6, "eval_args": leave_one_out(mode="uni4")},
-    {"eval_args": leave_one_out(mode="uni5")},
-    {"eval_args": leave_one_out(split={"RS": [0.8, 0.1, 0.1]}, group_by="none", mode="uni3")},
+    {"transform": "crop_itemseq", "eta": 0.6, "eval_args": leave_one_out(mode="uni4"), **DRAWN},
+    {"eval_args": leave_one_out(mode="uni5"), **DRAWN},
+    {
+        "eval_args": leave_one_out(split={"RS": [0.8, 0.1, 0.1]}, group_by="none", mode="uni3"),
+        **DRAWN,
+    },
 ]
 
 
@@ -98,8 +102,8 @@ def test_ml_100k() -> None:
         {},
         {"train_neg_sample_args": negatives(sample_num=3)},
         {"repeatable": True},
-        {"eval_args": leave_one_out(order="RO", mode="uni10")},
-        {"model": "LR", "eval_args": leave_one_out(order="RO", mode="uni10")},
+        {"eval_args": leave_one_out(order="RO", mode="uni10"), **DRAWN},
+        {"model": "LR", "eval_args": leave_one_out(order="RO", mode="uni10"), **DRAWN},
         {"model": "LR", "eval_args": leave_one_out(order="RO", mode="labeled"),
          "metrics": ["AUC"], "valid_metric": "AUC", "threshold": {"rating": 3},
          "train_neg_sample_args": None},
@@ -119,6 +123,28 @@ def general_config(folder: Path, **changes: Any) -> Config:
     if not (folder / "tiny").exists():
         write_tiny_dataset(folder)
     return Config("BPR", "tiny", config_dict={"data_path": str(folder), **changes})
+
+
+@pytest.mark.parametrize("mode", ["uni5", "pop5"])
+@pytest.mark.parametrize("extra", [{}, {"transform": "mask_itemseq", "mask_ratio": 0.3}])
+def test_candidates_are_fixed(made: MakeConfig, mode: str, extra: dict[str, Any]) -> None:
+    """Whatever the seed, the epoch and, without RecBole's own collation, the batch size."""
+
+    def candidates(seed: int, size: int) -> list[torch.Tensor]:
+        config = made(eval_args=leave_one_out(mode=mode), eval_batch_size=size, **extra)
+        _, valid, test = loaders_of(config, SequentialDataset, data_preparation)
+        init_seed(seed, True)
+        before = np.random.get_state()[1].copy()
+        drawn = [torch.cat([rows["item_id"] for rows, *_ in it]) for it in (valid, test, test)]
+        assert (np.random.get_state()[1] == before).all()  # training's numbers are its own
+        return drawn
+
+    valid, test, again = candidates(1, 50)
+    assert test.equal(again) and not valid.equal(test)
+    assert len(test[:6].unique()) > 2
+    sizes = (50,) if extra else (50, 12)
+    for size in sizes:
+        assert candidates(2, size)[1].equal(test)
 
 
 class TestFullSort:

@@ -151,6 +151,18 @@ def test_held_out_interactions_are_not_popular(
         assert not set("dey") & set(data.id2token("item_id", sampler.sampling(500)))
 
 
+@pytest.mark.parametrize("cls", [Sampler, RepeatableSampler])
+def test_another_power_of_popularity_leaves_the_first(cls: Any) -> None:
+    """Item 1 has three interactions, item 2 one: by their squares 9 and 1 of 10."""
+    data = dataset([1, 2, 3, 4], [1, 1, 1, 2])
+    built = data if cls is RepeatableSampler else [data] * 3
+    flat = cls(PHASES, built, "popularity", 0.0)
+    squares = flat.with_alpha(2.0)
+    np.random.seed(0)
+    assert (squares.sampling(4000) == 1).mean() == pytest.approx(0.9, abs=0.02)
+    assert (flat.sampling(4000) == 1).mean() == pytest.approx(0.5, abs=0.03)
+
+
 def test_user_of_every_popular_item_is_refused() -> None:
     """Item 8 is in no training interaction, so user 1 has no negative, and none is waited for."""
     data = [dataset([1, 2, 2], [1, 1, 2]), dataset([1], [2]), dataset([2], [8])]

@@ -16,7 +16,7 @@ from recbole.data.interaction import Interaction
 from torch import Tensor
 
 from recbole_llm.evaluation.groups import Group
-from recbole_llm.evaluation.positives import FEW
+from recbole_llm.evaluation.positives import FEW, Positives
 from recbole_llm.evaluation.ranking import RankingCollector
 from recbole_llm.evaluation.ties import shuffled_ties
 
@@ -169,6 +169,26 @@ def test_scores_that_are_not_numbers_come_last() -> None:
     scores = torch.tensor([[torch.nan, 1.0, 1.0, -torch.inf, torch.nan]])
     lists = shuffled_ties(scores, 4, torch.tensor([0]), torch.arange(5))
     assert set(lists[0, :2].tolist()) == {1, 2}
+
+
+@pytest.mark.parametrize("positives", [2, FEW + 1])  # counted for all, and after a top-k
+def test_scores_that_are_not_numbers_hide_no_hits(positives: int) -> None:
+    """The positives are the best of 50 items, of which the last 8 have no number."""
+    scores = torch.arange(50, 0, -1.0).masked_fill(torch.arange(50) >= 42, torch.nan)[None]
+    found = Positives(scores.shape, torch.zeros(positives).long(), torch.arange(positives))
+    found.rank(scores, 10)
+    assert found.above.tolist() == list(range(positives))
+
+
+def test_a_positive_that_is_not_a_number_is_as_low_as_masked_items() -> None:
+    """Of 40 items 20 have scores, 10 have none and 10 are masked. GAUC reads the mean rank."""
+    collector = RankingCollector(evaluation(["Recall", "GAUC"]))
+    scores = torch.full((1, 40), -torch.inf)
+    scores[0, 1:21], scores[0, 21:31] = torch.arange(20.0), torch.nan
+    row, user = torch.zeros(1, dtype=torch.long), Interaction({"user_id": torch.tensor([1])})
+    collector.eval_batch_collect(scores, user, row, torch.tensor([21]))
+    (found,) = collector.get_data_struct().get("rec.meanrank").tolist()
+    assert found == [30.5, 20, 1]  # the mean of places 21 to 40
 
 
 def test_shuffled_ties_favour_no_item() -> None:
