@@ -21,14 +21,15 @@ KNOWN = {
              "clientid", "client", "buyerid", "memberid", "accountid", "sessionid"),
     "item": ("itemid", "item", "parentasin", "asin", "productid", "product", "sku", "movieid",
              "articleid", "trackid", "bookid", "songid", "iid"),
-    "time": ("timestamp", "time", "datetime", "date", "unixreviewtime", "createdat", "createdon",
+    "time": ("timestamp", "datetime", "date", "unixreviewtime", "createdat", "createdon",
              "orderdate", "ordertime", "orderedat", "orderedon", "eventtime", "purchasedate",
-             "purchasedat", "boughtat", "visitedat", "ts"),
+             "purchasedat", "boughtat", "visitedat", "ts", "time"),
     "rating": ("rating", "overall", "stars", "ratings"), "label": ("label",), "keep": (),
 }  # fmt: skip
 OPTIONAL = ("rating", "time", "label")
 NONE = "none"  # given for one of these: no column is to be guessed
 _UNITS = ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3))  # from this size on, so many make a second
+_CLOCK = re.compile(r"\s*\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?\s*([AaPp]\.?[Mm]\.?)?\s*")
 _SLASHES = re.compile(r"(\d{1,2})([/.-])(\d{1,2})([/.-])(\d{2,4})")
 _CLOCKS = ("", " %H:%M", " %H:%M:%S", "T%H:%M", "T%H:%M:%S")
 _PACKED = {  # dates that look like numbers
@@ -109,7 +110,7 @@ class Times:
         """The form of some texts.
 
         Raises:
-            ValueError: dates that could mean two days, or no times at all.
+            ValueError: dates that could mean two days, times of day, or no times at all.
         """
         texts = texts[texts != ""]
         if form is not None:
@@ -119,6 +120,12 @@ class Times:
         for packed, look in _PACKED.items():
             if texts.str.fullmatch(look).all():
                 return cls(packed)
+        if texts.str.fullmatch(_CLOCK).all():
+            raise ValueError(
+                f"{source.option('time')}: '{source}' has times of day such as "
+                f"'{one_line(texts.iloc[0], 40)}', without a date; name the column of dates with "
+                f"{source.option('time', '…')}, or {source.option('time', NONE)}"
+            )
         numbers = to_numeric(texts, errors="coerce")
         if numbers.notna().mean() > 0.5:
             size = float(numbers.abs().median())
@@ -155,17 +162,22 @@ def _check_form(form: str, source: Source) -> None:
 
 
 def _day_first(texts: Series, source: Source) -> bool:
-    parts = [found.group(1, 3) for text in texts if (found := _SLASHES.match(str(text)))]
+    parts = [found.group(1, 3, 5) for text in texts if (found := _SLASHES.match(str(text)))]
     if not parts:
         return False
     first, second = (max(int(part[i]) for part in parts) for i in (0, 1))
-    if (first > 12) == (second > 12):
+    # Days of a month are seldom all above 12, years of two digits are.
+    years = all(int(part[0]) > 12 and len(part[2]) == 2 for part in parts)
+    if years or (first > 12) == (second > 12):
         text = next(text for text in texts if _SLASHES.match(str(text)))
-        day, month = (_form(text, *order) for order in (("%d", "%m"), ("%m", "%d")))
+        one, two = ("%d", "%m"), ("%m", "%d")
+        day, other = _form(text, *one), _form(text, *two)
+        if years:
+            other = day.replace("%y", "%-").replace("%d", "%y").replace("%-", "%d")
+        kinds = "day/month/year or year/month/day" if years else "day/month or month/day"
         raise ValueError(
             f"{source.option('time')}: '{source}' has dates such as '{text}', which may be "
-            f"day/month or month/day; say which with {source.option('date_format', day)}, or "
-            f"'{month}'"
+            f"{kinds}; say which with {source.option('date_format', day)}, or '{other}'"
         )
     return first > 12
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import IO
 
 NAMELESS = re.compile(r"Unnamed: \d+")  # as pandas calls the index that it wrote before
@@ -23,6 +24,28 @@ def find_header(file: IO[str]) -> tuple[str, int]:
         before, place = before + 1, file.tell()
     file.seek(place)
     return max(_SEPARATORS, key=line.count), before
+
+
+def numbered(
+    file: IO[str], separator: str, before: int, quoted: bool
+) -> Iterator[tuple[int, list[str]]]:
+    """Rows, each with the line that it begins in, from 1 and after the lines that were read.
+
+    Raises:
+        csv.Error: a quote is not closed until the end of the file.
+    """
+    if len(separator) > 1:  # MovieLens has "::", which is nothing to the csv module
+        yield from enumerate((line.rstrip("\r\n").split(separator) for line in file), before + 1)
+        return
+    quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    spaces = separator != "\t"  # after a comma they belong to no value
+    reader = csv.reader(file, delimiter=separator, quoting=quoting, skipinitialspace=spaces)
+    line, begun, row = before + 1, 0, []
+    for row in reader:
+        yield line, row
+        begun, line = line, before + reader.line_num + 1
+    if line > begun + 1 and row and row[-1].endswith("\n"):  # the end of the file, in a value
+        raise csv.Error(f"the quote that opens in line {begun} is not closed")
 
 
 def named(header: Sequence[str]) -> list[str]:

@@ -45,6 +45,12 @@ class Interactions:
         self.summary.interactions = self.summary.unwanted = 0
         self.summary.first = self.summary.last = float("nan")
 
+    @property
+    def item_column(self) -> str:
+        """The column that names the items."""
+        assert self.fields is not None
+        return self.fields.columns["item"]
+
     @contextmanager
     def written(self) -> Iterator[set[str]]:
         """Write the ``.inter`` file. The block gets its items, and the file is put in place when

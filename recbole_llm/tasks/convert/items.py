@@ -11,7 +11,7 @@ from pandas import DataFrame
 
 from recbole_llm.core.files import OTHER_FOLDER, written_whole
 from recbole_llm.core.tokens import PADDING
-from recbole_llm.tasks.convert.columns import find, require, there
+from recbole_llm.tasks.convert.columns import find, plain, require, there
 from recbole_llm.tasks.convert.headers import NAMELESS
 from recbole_llm.tasks.convert.layouts import text_columns
 from recbole_llm.tasks.convert.numbers import Numbers, numbers_in
@@ -60,6 +60,8 @@ class Items:
     def _begin(self, chunk: DataFrame) -> None:
         names = [str(name) for name in chunk if name != LINE]
         given = self.roles.item if self.roles.item in names else None
+        if not (given or find("item", None, names, self.source)):
+            given = next((name for name in names if plain(name) == "id"), None)
         require({"item": given}, names, self.source)
         self.item = find("item", given, names, self.source) or ""
         known = text_columns(names) if self.roles.text is None else self.roles.text

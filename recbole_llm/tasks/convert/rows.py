@@ -6,6 +6,7 @@ import csv
 import io
 import re
 from collections.abc import Container, Iterable
+from keyword import iskeyword
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ def unbroken(text: str) -> str:
 def field_name(column: str, taken: Container[str] = ()) -> str:
     """A column's name as that of a field, without RecBole's type; another than those taken."""
     name = re.sub(r"\W+", "_", column.partition(":")[0]).strip("_") or "text"
+    if iskeyword(name):  # which no condition on fields could name
+        name += "_"
     while name in taken:
         name += "_2"
     return name

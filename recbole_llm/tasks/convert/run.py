@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,9 @@ def convert(
     with tried_folder(folder, OTHER_FOLDER), rows.written() as known:
         remove_left_parts(folder)  # of killed conversions; else they count as files of the data
         if described is not None:
-            Items(described, roles, summary, known, progress, items is not None).write()
+            # The column that orders name an item by comes first: a table may have other ids, too.
+            like = replace(roles, item=roles.item or rows.item_column)
+            Items(described, like, summary, known, progress, items is not None).write()
     if described is None and f"{folder.name}.item" in summary.replaced:
         summary.replaced.remove(f"{folder.name}.item")
         summary.problems.append(f"{folder.name}.item was there before, and stays as it is")

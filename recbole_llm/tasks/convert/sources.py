@@ -130,13 +130,7 @@ class Source:
         separator, before = self.separator, 0
         if separator is None:
             separator, before = headers.find_header(file)
-        numbered: Iterator[tuple[int, list[str]]]
-        if len(separator) > 1:  # MovieLens has "::", which is nothing to the csv module
-            numbered = enumerate((line.rstrip("\r\n").split(separator) for line in file), start=1)
-        else:
-            plain: dict[str, Any] = {"quoting": csv.QUOTE_NONE} if self.names else {}
-            reader = csv.reader(file, delimiter=separator, **plain)
-            numbered = ((before + reader.line_num, row) for row in reader)
+        numbered = headers.numbered(file, separator, before, quoted=not self.names)
         header = list(self.names or headers.named(next(numbered, (0, []))[1]))
         twice = [name for name in header if header.count(name) > 1]
         if twice or not header:
@@ -151,8 +145,11 @@ class Source:
             if len(row) == width:
                 yield line, row
             elif any(row):
-                what = "rows with more or fewer values than the header"
-                self.problems.add(what, [f"line {line}"])
+                last = line + sum(value.count("\n") for value in row)
+                what, place = "rows with more or fewer values than the header", f"line {line}"
+                if last > line:
+                    what, place = "lines in a quote that is not closed", f"{place} to {last}"
+                self.problems.add(what, [place], last - line + 1)
 
     def _json_rows(self) -> Iterator[tuple[int, dict[str, Any]]]:
         with self._open() as file:

@@ -1,0 +1,84 @@
+"""Guesses of the conversion that would be wrong in silence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from recbole_llm.cli import main
+from recbole_llm.data.files import Table
+
+
+def said(orders: str, *arguments: str, items: str = "", code: int = 0) -> str:
+    Path("o.csv").write_text(orders)
+    if items:
+        Path("p.csv").write_text(items)
+        arguments = ("--items=p.csv", *arguments)
+    done = CliRunner().invoke(main, ["convert", "o.csv", *arguments, "--output=d/s"])
+    assert done.exit_code == code, done.output
+    return done.output
+
+
+def column(kind: str, field: str) -> list[str]:
+    found: list[str] = Table.read(Path(f"d/s/s.{kind}")).columns[field].tolist()
+    return found
+
+
+def test_products_are_named_by_the_column_that_orders_name_them_by() -> None:
+    said("user_id,sku\n1,1\n2,2\n", items="product_id,sku,name\n2,1,Tea\n1,2,Mug\n")
+    assert column("item", "item_id") == ["1", "2"]
+    assert column("item", "name") == ["Tea", "Mug"]
+
+
+@pytest.mark.parametrize("given", [[], ["--item=product_id"]])
+def test_products_may_call_their_own_number_id(given: list[str]) -> None:
+    said("user_id,product_id\n1,a\n", *given, items="id,name\na,Tea\n")
+    assert column("item", "item_id") == ["a"]
+
+
+def test_the_date_is_taken_before_the_time_of_day() -> None:
+    said("user,item,date,time\nu,a,2024-01-02,10:00:00\nu,b,2023-01-01,12:00:00\n")
+    assert [float(t) for t in column("inter", "timestamp")] == [1704153600, 1672531200]
+
+
+@pytest.mark.parametrize("clock", ["10:00", "9:30:01.5", "9:30 pm"])
+def test_a_time_of_day_is_no_time(clock: str) -> None:
+    output = said(f"user,item,time\nu,a,{clock}\n", code=2)
+    assert f"has times of day such as '{clock}', without a date" in output
+    said(f"user,item,time\nu,a,{clock}\n", "--time=none")
+
+
+def test_a_quote_that_is_not_closed_is_named_with_all_its_lines() -> None:
+    rows = [f"u{i},a{i},1" for i in range(10)]
+    orders = "\n".join(["user,item,note", *rows[:4], 'u,i,"5', *rows[4:], ""])
+    assert "'o.csv': the quote that opens in line 6 is not closed" in said(orders, code=2)
+    output = said(orders + 'u,"a,1\nu,b,1\n')
+    assert "lines in a quote that is not closed: 8 (line 6 to 13, …)" in " ".join(output.split())
+
+
+def test_a_record_of_several_lines_is_known_by_its_first() -> None:
+    output = said('user,item,note\nu,a,"x\ny"\nu,,"x\ny"\nu,b,z\n')
+    assert "they have no item: 1 (line 4)" in " ".join(output.split())
+
+
+def test_spaces_after_commas_belong_to_no_value() -> None:
+    said('user, item\n1, "a, b"\n2, "c"\n')
+    assert column("inter", "item_id") == ["a, b", "c"]
+
+
+@pytest.mark.parametrize("date", ["24-01-02", "24/01/02 10:00"])
+def test_years_of_two_digits_may_stand_first(date: str) -> None:
+    orders = f"user,item,date\nu,a,{date}\nu,b,{date.replace('24', '23')}\n"
+    output = " ".join(said(orders, code=2).split())
+    assert "day/month/year or year/month/day" in output
+    form = "%y-%m-%d" if "-" in date else "%y/%m/%d %H:%M"
+    assert form in output
+    said(orders, f"--date-format={form}")
+    assert float(column("inter", "timestamp")[0]) // 86400 == 1704153600 // 86400
+
+
+def test_a_field_can_be_named_in_a_condition() -> None:
+    said("user,item\nu,a\n", items="item,class\na,tea\n")
+    assert column("item", "class_") == ["tea"]
