@@ -221,6 +221,8 @@ GRU4REC = [
 TOYS = (
     Row("SASRec", "sequential-toys"),
     Row("SASRec, item_init, H 192, `item_init_std` .3", "sequential-toys", "SASRec, item_init"),
+    Row("PAD", "sequential-toys"),
+    Row("LLM-ESR", "sequential-toys"),
 )
 README_GENERAL = (
     Row("`LightGCN`", "general", "LightGCN, prime-pantry"),
