@@ -171,7 +171,8 @@ def _texts(config: Config, train_dataset: Dataset) -> str:
     tables = attached(train_dataset)
     if not tables:
         return f"{config['model']} reads no text"
-    name = config["encoder_model"] or config["embedding_path"]
+    names = {"bundled": None, "precomputed": config["embedding_path"]}
+    name = names.get(config["encoder"], config["encoder_model"])
     maker = config["encoder"] + (f" {name}" if name else "")
     parts = []
     for kind, table in tables.items():

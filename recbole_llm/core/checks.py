@@ -50,6 +50,21 @@ def declared_keys(config: Config, spec: ModelSpec) -> set[str]:
     return {key for settings in settings_classes(config, spec) for key in settings.model_fields}
 
 
+def keys_of_other_encoders(config: Config, spec: ModelSpec) -> list[str]:
+    """The given keys that this run's encoder does not read, each with one that does, in words."""
+    read = declared_keys(config, spec)
+    other = {"encoder_model": "sentence_transformers"} if config["encoder"] == "bundled" else {}
+    for name, kind in get_registry().encoders.items():
+        with suppress(ImportError, ValueError):  # of a plugin that cannot run
+            fields = resolve(kind.settings).model_fields if kind.settings else ()
+            other |= {key: name for key in fields if key not in read}
+    return [
+        f"'{key}' is read with --encoder={other[key]} alone, not with {config['encoder']}"
+        for key, value in config.external_config_dict.items()
+        if key in other and value is not None
+    ]
+
+
 def key_marks() -> defaultdict[str, Mark]:
     """The marks of every key, whatever the model; no mark for a key that is unknown."""
     registry = get_registry()

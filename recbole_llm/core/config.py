@@ -16,7 +16,12 @@ from recbole.config import Config as RecBoleConfig
 from recbole.utils import InputType, ModelType
 
 from recbole_llm.core import compat, distributed
-from recbole_llm.core.checks import check_negatives, check_settings, declared_keys
+from recbole_llm.core.checks import (
+    check_negatives,
+    check_settings,
+    declared_keys,
+    keys_of_other_encoders,
+)
 from recbole_llm.core.errors import did_you_mean
 from recbole_llm.core.metrics import by_kind
 from recbole_llm.core.plugins import find_model, get_model
@@ -220,12 +225,13 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         return copied
 
     def unknown_keys(self) -> str:
-        """The given keys that no one reads, with near matches, as a message; "" for none."""
+        """The given keys that are not read, with near matches, as a message; "" for none."""
         known = recbole_keys() | declared_keys(self, self._spec) | set(self.internal_config_dict)
         unknown = [key for key in self.external_config_dict if key not in known]
         near = {key: did_you_mean(key, known) for key in unknown}
         listed = "; ".join(f"'{key}'{', ' if near[key] else ''}{near[key]}" for key in unknown)
-        return f"unknown config key{'s' if len(unknown) > 1 else ''}: {listed}" if unknown else ""
+        keys = [f"unknown config key{'s' if len(unknown) > 1 else ''}: {listed}"] if unknown else []
+        return "; ".join([*keys, *keys_of_other_encoders(self, self._spec)])
 
 
 def _listed(key: str, value: Any) -> Any:

@@ -19,6 +19,11 @@ OTHER_FOLDER = "name another folder with --output"  # a way out
 OTHER_FILE = "name another file with --output"
 
 
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """The path with ``~`` as a home folder; as it is where there is no such user."""
+    return Path(os.path.expanduser(path))
+
+
 def _suffix(process: object) -> str:
     return f".{platform.node()}-{process}.recbole-llm-part"
 

@@ -18,6 +18,7 @@ from recbole.data.dataset import Dataset
 from recbole_llm.core.config import Config
 from recbole_llm.core.digest import file_digest
 from recbole_llm.core.errors import did_you_mean, first_names
+from recbole_llm.core.files import expanded
 from recbole_llm.core.lines import bar
 from recbole_llm.features.encoders.base import Encoder, EncoderError, PictureEncoder
 from recbole_llm.features.prompts import Texts, item_file, item_texts
@@ -107,7 +108,7 @@ def _candidates(config: Config, dataset: Dataset, tokens: Iterable[str]) -> dict
     """{token: file}, whether it is there or not."""
     settings, own = ItemSettings.of(config), Path(dataset.dataset_path)
     field = settings.item_image_field
-    folder = Path(settings.item_image_folder or (own if field else own / "images")).expanduser()
+    folder = expanded(settings.item_image_folder or (own if field else own / "images"))
     if not folder.is_dir():
         raise ValueError(
             f"item_image_folder: '{folder}' is no folder; set it to that of the pictures"

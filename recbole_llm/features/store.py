@@ -18,6 +18,7 @@ from logging import getLogger
 from pathlib import Path
 from typing import ClassVar
 
+from recbole_llm.core.files import expanded
 from recbole_llm.core.settings import ConfigLike
 from recbole_llm.features.settings import StoreSettings
 
@@ -36,7 +37,7 @@ def cache_dir(config: ConfigLike) -> Path:
     """`embedding_cache_dir`, else the variable RECBOLE_LLM_CACHE, else a folder in ~/.cache."""
     configured = StoreSettings.of(config).embedding_cache_dir
     given = configured or os.environ.get("RECBOLE_LLM_CACHE")
-    return Path(given or "~/.cache/recbole_llm").expanduser()
+    return expanded(given or "~/.cache/recbole_llm")
 
 
 class Store:

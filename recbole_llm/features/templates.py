@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import missing
 
 from recbole_llm.core.errors import did_you_mean, one_line
+from recbole_llm.core.files import expanded
 from recbole_llm.core.registry import PROPERTIES
 
 _FOLDER = PROPERTIES / "prompt"
@@ -127,12 +129,18 @@ def find_template(value: str | None, key: str, kind: str, dataset: str) -> Templ
         path = own if own.is_file() else _FOLDER / f"{kind}{_SUFFIX}"
     else:
         path = _named(value, key)
-    return Template(path.read_text(encoding="utf-8"), f"the template file '{path}'", key)
+    try:
+        source = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PromptError(f"{key}: '{path}' cannot be read: {one_line(error)}") from error
+    return Template(source, f"the template file '{path}'", key)
 
 
 def _named(value: str, key: str) -> Path:
-    candidates = (Path(value).expanduser(), _FOLDER / value, _FOLDER / f"{value}{_SUFFIX}")
-    found = next((p for p in candidates if p.suffix == _SUFFIX and p.is_file()), None)
+    found = None
+    candidates = (expanded(value), _FOLDER / value, _FOLDER / f"{value}{_SUFFIX}")
+    with suppress(OSError):  # a text too long for the name of a file
+        found = next((p for p in candidates if p.suffix == _SUFFIX and p.is_file()), None)
     if found is None:
         names = sorted(p.stem for p in _FOLDER.glob(f"*{_SUFFIX}"))
         raise PromptError(

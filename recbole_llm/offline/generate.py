@@ -105,7 +105,16 @@ def generate_texts(
             told.update(len(batch))
             _show_speed(told, generator)
     texts = store.load(list(keys.values()))
+    _tell_empty(title, [texts[key] for key in keys.values()])
     return [texts[keys[p]] for p in prompts], len(todo)
+
+
+def _tell_empty(title: str, texts: list[str]) -> None:
+    if empty := texts.count(""):
+        getLogger("recbole_llm").warning(
+            f"{title}: {empty:,} of {len(texts):,} texts are empty, as of a model that refuses, or "
+            f"whose generator_max_new_tokens end while it thinks"
+        )
 
 
 def _show_speed(told: Any, generator: Generator) -> None:

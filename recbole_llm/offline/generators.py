@@ -14,6 +14,7 @@ from recbole.config import Config
 from recbole_llm.core.digest import digest
 from recbole_llm.core.secrets import without_credentials
 from recbole_llm.features.encoders.adapters import adapted_writer, adapter_digest
+from recbole_llm.features.encoders.answers import shown
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.encoders.decoders import Source, without_special
 from recbole_llm.features.encoders.endpoint import Endpoint, api_key
@@ -225,10 +226,12 @@ def read_chat(body: bytes) -> tuple[str, int]:
     try:
         answer = json.loads(body)
         text = answer["choices"][0]["message"]["content"]
-        usage = answer.get("usage") or {}
-        tokens = usage.get("completion_tokens", 0)
+        usage = answer.get("usage")
+        tokens = usage.get("completion_tokens") if isinstance(usage, dict) else 0
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
-        raise EncoderError("it answered with no text in choices[0].message.content") from None
+        raise EncoderError(
+            f"it answered with no text in choices[0].message.content: {shown(body)}"
+        ) from None
     if text is not None and not isinstance(text, str):
         raise EncoderError("its text is no text")
     return text or "", tokens if isinstance(tokens, int) else 0

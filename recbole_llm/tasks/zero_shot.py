@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from itertools import combinations
 from logging import getLogger
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from torch import nn
 from recbole_llm.core.checks import key_marks
 from recbole_llm.core.config import Config
 from recbole_llm.core.errors import first_names
-from recbole_llm.core.files import OTHER_FILE, check_file
+from recbole_llm.core.files import OTHER_FILE, check_file, expanded
 from recbole_llm.core.lines import counted
 from recbole_llm.core.marks import Mark
 from recbole_llm.core.schema import parse_command_line
@@ -182,7 +181,7 @@ def _check_widths(tasks: Sequence[Task], part: str) -> None:
 def _warn_of_shared_vectors(tasks: Sequence[Task]) -> None:
     """A file of vectors that serves several data sets gives one vector to items of one id."""
     name = tasks[0].config["embedding_path"]
-    if tasks[0].config["encoder"] != "precomputed" or not Path(str(name)).expanduser().is_file():
+    if tasks[0].config["encoder"] != "precomputed" or not expanded(str(name)).is_file():
         return  # each data set has a file of that name in its own folder
     for one, other in combinations(tasks, 2):
         shared = sorted(set(one.items) & set(other.items))

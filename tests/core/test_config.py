@@ -284,6 +284,18 @@ def test_an_unknown_key_is_named_with_near_matches() -> None:
     assert said == "unknown config key: 'lerning_rate', did you mean 'learning_rate'?"
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "kind"),
+    [("embedding_path", "x.npz", "precomputed"), ("encoder_layer", 3, "causal_lm"),
+     ("encoder_model", "a/b", "sentence_transformers")],
+)  # fmt: skip
+def test_a_key_of_another_encoder_is_named(key: str, value: object, kind: str) -> None:
+    said = Config("PAD", config_dict={"encoder": "bundled", key: value}).unknown_keys()
+    assert said == f"'{key}' is read with --encoder={kind} alone, not with bundled"
+    assert Config("PAD", config_dict={"encoder": kind, key: value}).unknown_keys() == ""
+    assert Config("PAD", config_dict={"encoder": "bundled", key: None}).unknown_keys() == ""
+
+
 def test_an_unknown_key_is_an_error_when_strict() -> None:
     with pytest.raises(ValueError, match="'lerning_rate', did you mean 'learning_rate'"):
         Config("BPR", config_dict={"lerning_rate": 0.1, "strict_config": True})

@@ -109,3 +109,18 @@ def test_a_template_that_is_not_closed_names_the_key_and_the_way_out() -> None:
     for text in ("{{ title", "{% if title %}x"):
         with pytest.raises(PromptError, match=said):
             find_template(text, "item_prompt", "item", "tiny")
+
+
+def test_a_long_text_is_no_name_of_a_file() -> None:
+    with pytest.raises(PromptError, match="item_prompt: 'aaa.* is neither a template"):
+        find_template("a" * 300, "item_prompt", "item", "tiny")
+
+
+@pytest.mark.parametrize("name", ["~nobody-of-this-name/a.jinja", "b.jinja"])
+def test_a_file_that_cannot_be_read_is_named(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("b.jinja").write_bytes(b"\xff")
+    with pytest.raises(PromptError, match="item_prompt: '.*(cannot be read|is neither)"):
+        find_template(name, "item_prompt", "item", "tiny")

@@ -52,6 +52,16 @@ def test_each_prompt_is_asked_once(store: TextStore) -> None:
     assert (texts, done, echo.asked) == (["about a", "about c"], 1, ["b", "a", "c"])
 
 
+def test_empty_texts_are_counted(store: TextStore, caplog: pytest.LogCaptureFixture) -> None:
+    class Refuses(Echo):
+        def generate(self, prompts: Sequence[str]) -> Sequence[str]:
+            return ["" if p < "c" else p for p in prompts]
+
+    generate_texts(Refuses(), store, ["a", "b", "b", "c"], progress=False)
+    (record,) = caplog.records
+    assert "2 of 3 texts are empty" in record.getMessage()
+
+
 def test_the_cost_is_on_the_screen_before_the_first_text(
     store: TextStore, caplog: pytest.LogCaptureFixture
 ) -> None:

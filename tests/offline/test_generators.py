@@ -168,6 +168,16 @@ def test_a_refusal_is_an_empty_text() -> None:
     assert read_chat(b'{"choices": [{"message": {"content": null}}]}') == ("", 0)
 
 
+def test_what_is_said_of_usage_loses_no_text() -> None:
+    body = b'{"choices": [{"message": {"content": "a"}}], "usage": "n/a"}'
+    assert read_chat(body) == ("a", 0)
+
+
+def test_what_an_endpoint_says_in_place_of_a_text_is_repeated() -> None:
+    with pytest.raises(EncoderError, match="the model is loading"):
+        read_chat(b'{"error": {"message": "the model is loading"}}')
+
+
 def test_what_must_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(EncoderError, match="set generator_model"):

@@ -11,6 +11,7 @@ from torch import nn
 
 from recbole_llm.core.digest import files_digest
 from recbole_llm.core.errors import needing
+from recbole_llm.core.files import expanded
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.encoders.decoders import Source
 
@@ -46,7 +47,7 @@ def adapter_digest(folder: str | None, key: str = "encoder_adapter") -> str | No
     """
     if folder is None:
         return None
-    path = Path(folder).expanduser()
+    path = expanded(folder)
     files = [path / name for name in _FILES]
     missing = [file.name for file in files if not file.is_file()]
     if missing:
@@ -83,7 +84,7 @@ def adapted_writer(source: Source, dtype: torch.dtype, folder: str, key: str) ->
         from peft import PeftModel
     writer: Any = source.model(dtype, _writer(sees_pictures(source)))
     try:
-        path = str(Path(folder).expanduser())
+        path = str(expanded(folder))
         adapted: Any = PeftModel.from_pretrained(writer, path)
         _check_complete(adapted, Path(path) / _FILES[1])
         return adapted.merge_and_unload()

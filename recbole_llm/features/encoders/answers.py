@@ -38,7 +38,7 @@ def read_answer(body: bytes, count: int, width: int | None = None) -> Matrix:
     vectors = [_vector(row) for row in rows]
     widths = Counter(len(v) for v in vectors if v is not None and len(v))
     if not widths:
-        raise EncoderError(f"it answered with no vector of numbers: {_shown(body)}")
+        raise EncoderError(f"it answered with no vector of numbers: {shown(body)}")
     usual = widths.most_common(1)[0][0]
     if width is not None and width not in widths:
         raise EncoderError(f"it answered with vectors of {usual} numbers, expected {width}")
@@ -62,10 +62,10 @@ def _entries(body: bytes) -> list[Any]:
     try:
         answer = json.loads(body)
     except (ValueError, RecursionError):
-        raise EncoderError(f"it answered with no JSON: {_shown(body)}") from None
+        raise EncoderError(f"it answered with no JSON: {shown(body)}") from None
     data = answer.get("data") if isinstance(answer, dict) else None
     if not isinstance(data, list):
-        raise EncoderError(f"it answered without a list 'data': {_shown(body)}")
+        raise EncoderError(f"it answered without a list 'data': {shown(body)}")
     return data
 
 
@@ -99,6 +99,7 @@ def _vector(values: object) -> Matrix | None:
     return vector if np.isfinite(vector).all() else None
 
 
-def _shown(body: bytes) -> str:
+def shown(body: bytes) -> str:
+    """The beginning of an answer, for a message."""
     said = one_line(body[: 10 * _SHOWN].decode("utf-8", "replace"), _SHOWN)
     return f"'{said}'" if said else "nothing"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from recbole_llm.core.digest import file_digest
 from recbole_llm.core.errors import extra, needing
+from recbole_llm.core.files import expanded
 from recbole_llm.features.encoders.base import EncoderError
 
 # Other frameworks' copies of the weights.
@@ -21,7 +22,7 @@ def local_path(name: str, key: str = "encoder_model") -> Path | None:
     Raises:
         EncoderError: `name` can only be a path, and nothing is there.
     """
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.exists():
         return path
     if name.startswith((".", "/", "~", "\\")) or name.endswith(".gguf") or name.count("/") > 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from recbole_llm.core.files import expanded
 from recbole_llm.core.settings import ConfigLike
 from recbole_llm.data.files import written
 from recbole_llm.features.encoders.base import EncoderError
@@ -34,7 +35,7 @@ def create(config: ConfigLike) -> Precomputed:
 def _path(config: ConfigLike, key: str, name: str | None) -> Path | None:
     if name is None:
         return None
-    candidates = [Path(name).expanduser(), Path(config["data_path"] or ".") / name]
+    candidates = [expanded(name), Path(config["data_path"] or ".") / name]
     found = next((p for p in candidates if p.is_file()), None)
     if found is None:
         raise EncoderError(f"{key}: '{name}' does not exist, here or in the data set's folder")

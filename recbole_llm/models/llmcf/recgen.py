@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from recbole_llm.core.errors import absent
+from recbole_llm.core.files import expanded
 from recbole_llm.models.llmcf.examples import training_examples
 from recbole_llm.models.llmcf.settings import RecGenSettings
 from recbole_llm.models.llmcf.thoughts import facts_of
@@ -58,7 +58,7 @@ def instructions(file: str) -> Iterator[Sample]:
     Raises:
         ValueError: no such file, or a line of another form.
     """
-    path = Path(file).expanduser()
+    path = expanded(file)
     if not path.is_file():
         raise absent("recgen_instructions:", file)
     with path.open(encoding="utf-8-sig", errors="replace") as lines:

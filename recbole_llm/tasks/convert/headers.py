@@ -37,9 +37,12 @@ def numbered(
     if len(separator) > 1:  # MovieLens has "::", which is nothing to the csv module
         yield from enumerate((line.rstrip("\r\n").split(separator) for line in file), before + 1)
         return
-    quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
-    spaces = separator != "\t"  # after a comma they belong to no value
-    reader = csv.reader(file, delimiter=separator, quoting=quoting, skipinitialspace=spaces)
+    reader = csv.reader(
+        file,
+        delimiter=separator,
+        quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
+        skipinitialspace=separator != "\t",  # spaces after a comma belong to no value
+    )
     line, begun, row = before + 1, 0, []
     for row in reader:
         yield line, row
