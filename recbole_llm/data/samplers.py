@@ -195,10 +195,8 @@ def create_samplers(config: Config, built: Sequence[Any]) -> tuple[Any, Any, Any
                 base = Sampler(phases, list(built), distribution, alpha)
         elif distribution != base.distribution:
             base.set_distribution(distribution)
-        if (
-            phase != "train" and base.alpha != 1.0
-        ):  # which is how negatives train, not how they judge
-            base = base.with_alpha(1.0)
+        if phase != "train" and base.alpha != 1.0:
+            base = base.with_alpha(1.0)  # training's is no measure of candidates
         sampler = base.set_phase(phase)
         if phase == "train" and excludes == "history" and config["repeatable"]:
             sampler = sampler.without_history()

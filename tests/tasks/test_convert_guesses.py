@@ -55,7 +55,7 @@ def test_a_quote_that_is_not_closed_is_named_with_all_its_lines() -> None:
     orders = "\n".join(["user,item,note", *rows[:4], 'u,i,"5', *rows[4:], ""])
     assert "'o.csv': the quote that opens in line 6 is not closed" in said(orders, code=2)
     output = said(orders + 'u,"a,1\nu,b,1\n')
-    assert "lines in a quote that is not closed: 8 (line 6 to 13, …)" in " ".join(output.split())
+    assert "(an open quote?): 8 (line 6 to 13, …)" in " ".join(output.split())
 
 
 def test_a_record_of_several_lines_is_known_by_its_first() -> None:

@@ -170,11 +170,11 @@ def _day_first(texts: Series, source: Source) -> bool:
     years = all(int(part[0]) > 12 and len(part[2]) == 2 for part in parts)
     if years or (first > 12) == (second > 12):
         text = next(text for text in texts if _SLASHES.match(str(text)))
-        one, two = ("%d", "%m"), ("%m", "%d")
-        day, other = _form(text, *one), _form(text, *two)
+        day, other = _form(text, "%d", "%m"), _form(text, "%m", "%d")
+        kinds = "day/month or month/day"
         if years:
-            other = day.replace("%y", "%-").replace("%d", "%y").replace("%-", "%d")
-        kinds = "day/month/year or year/month/day" if years else "day/month or month/day"
+            other = day.translate(str.maketrans("dy", "yd"))
+            kinds = "day/month/year or year/month/day"
         raise ValueError(
             f"{source.option('time')}: '{source}' has dates such as '{text}', which may be "
             f"{kinds}; say which with {source.option('date_format', day)}, or '{other}'"

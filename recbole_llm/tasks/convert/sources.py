@@ -148,7 +148,10 @@ class Source:
                 last = line + sum(value.count("\n") for value in row)
                 what, place = "rows with more or fewer values than the header", f"line {line}"
                 if last > line:
-                    what, place = "lines in a quote that is not closed", f"{place} to {last}"
+                    what, place = (
+                        "lines of a row of another width than the header (an open quote?)",
+                        f"{place} to {last}",
+                    )
                 self.problems.add(what, [place], last - line + 1)
 
     def _json_rows(self) -> Iterator[tuple[int, dict[str, Any]]]:
