@@ -32,7 +32,7 @@ from recbole_llm.core.schema import (
     item_features,
     learns_labels,
     parse_command_line,
-    parse_literal,
+    parse_value,
     recbole_keys,
 )
 from recbole_llm.core.secrets import take_credentials
@@ -86,7 +86,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             raise ValueError(f"{message} (strict_config: True)")
 
     def _convert_config_dict(self, config_dict: dict[str, Any]) -> dict[str, Any]:
-        return {k: parse_literal(v) if isinstance(v, str) else v for k, v in config_dict.items()}
+        return {key: parse_value(key, value) for key, value in config_dict.items()}
 
     def _build_yaml_loader(self) -> type[ConfigLoader]:
         return ConfigLoader

@@ -79,6 +79,14 @@ def parse_literal(text: str) -> Any:
         return text
 
 
+def parse_value(key: str, value: object) -> object:
+    """The value of a key as `parse_literal` reads it; a revision as it is written, since 1.10 is
+    another than 1.1."""
+    if not isinstance(value, str) or (key.endswith("_revision") and value != "None"):
+        return value
+    return parse_literal(value)
+
+
 @cache
 def recbole_keys() -> frozenset[str]:
     """Every key that RecBole's files declare or its code reads."""

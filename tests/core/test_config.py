@@ -274,6 +274,14 @@ def test_lists_of_all_candidates_and_hits_beyond_them_are_accepted(arguments: li
     assert Config("BPR", argv=[*arguments, *mode])["valid_metric"] == "NDCG@5"
 
 
+@pytest.mark.parametrize("revision", ["1.10", "12345e6", "main"])
+def test_a_revision_is_read_as_it_is_written(revision: str) -> None:
+    told = Config("PAD", argv=[f"--encoder_revision={revision}"])
+    passed = Config("PAD", config_dict={"encoder_revision": revision})
+    assert told["encoder_revision"] == passed["encoder_revision"] == revision
+    assert Config("PAD", argv=["--encoder_revision=None"])["encoder_revision"] is None
+
+
 def test_none_and_an_int_for_a_float_are_accepted() -> None:
     config = Config("BPR", argv=["--learning_rate=1", "--threshold=None"])
     assert config["learning_rate"] == 1
