@@ -223,6 +223,7 @@ TOYS = (
     Row("SASRec, item_init, H 192, `item_init_std` .3", "sequential-toys", "SASRec, item_init"),
     Row("PAD", "sequential-toys"),
     Row("LLM-ESR", "sequential-toys"),
+    Row("LLM-ESR, no distillation", "sequential-toys"),
 )
 README_GENERAL = (
     Row("`LightGCN`", "general", "LightGCN, prime-pantry"),
