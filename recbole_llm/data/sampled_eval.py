@@ -27,9 +27,10 @@ class NegSampleEvalDataLoader(RecBoleNegSampleEvalDataLoader, IndexDataLoader): 
     """RecBole's evaluation batches; the rows of all users of a batch are gathered together.
 
     A user's negatives depend on the user and the phase alone, so that every epoch, model and seed
-    is judged on the same candidates. With ``eval_candidates: drawn`` they are drawn user by user
-    from the run's random numbers as RecBole does, hence the same under the same seed; also in
-    several processes, of which each draws all and scores its own batches.
+    is judged on the same candidates; with a transform, on the batch's first user. With
+    ``eval_candidates: drawn`` they are drawn user by user from the run's random numbers as RecBole
+    does, hence the same under the same seed; also in several processes, of which each draws all
+    and scores its own batches.
     """
 
     sample_size: int
@@ -75,8 +76,9 @@ class NegSampleEvalDataLoader(RecBoleNegSampleEvalDataLoader, IndexDataLoader): 
             rows = self.transform(self._dataset, self._dataset[index])
             return self._neg_sampling(rows), None, None, None
         if self.config["transform"] is not None or self.neg_sample_args.get("dynamic", False):
-            with self._draws_of(self.uid_list[int(index[0])]):
-                return super().collate_fn(index)  # may draw random numbers user by user
+            with self._own_numbers():  # a transform may draw, too, so the batch has one seed
+                self._begin(self.uid_list[int(index[0])])
+                return super().collate_fn(index)
         users = self.uid_list[index.numpy()]
         starts = np.array([self.uid2index[user].start for user in users])
         sizes = self.uid2items_num[users]
@@ -101,21 +103,24 @@ class NegSampleEvalDataLoader(RecBoleNegSampleEvalDataLoader, IndexDataLoader): 
     def _draw(self, positives: Interaction, begins: Any, sizes: Any) -> Tensor:
         users, items = (positives[f].numpy() for f in (self.uid_field, self.iid_field))
         num, drawn = self.neg_sample_num, []
-        for begin, size in zip(begins, sizes, strict=True):
-            rows = slice(begin, begin + size)
-            with self._draws_of(users[begin]):
+        with self._own_numbers():
+            for begin, size in zip(begins, sizes, strict=True):
+                self._begin(users[begin])
+                rows = slice(begin, begin + size)
                 drawn.append(self._sampler.sample_by_user_ids(users[rows], items[rows], num))
         return torch.cat(drawn)
 
     @contextmanager
-    def _draws_of(self, user: int) -> Iterator[None]:
-        """Within it numpy's random numbers, which samplers take, are this user's own."""
-        if self._in_turn:
-            yield
-            return
-        before = np.random.get_state()
-        np.random.seed([int(user), self._sampler.phase == "test"])
+    def _own_numbers(self) -> Iterator[None]:
+        """After it numpy's random numbers, which samplers take, go on as if none had been drawn."""
+        before = None if self._in_turn else np.random.get_state()
         try:
             yield
         finally:
-            np.random.set_state(before)
+            if before is not None:
+                np.random.set_state(before)
+
+    def _begin(self, user: int) -> None:
+        """Let the numbers that follow be this user's own."""
+        if not self._in_turn:
+            np.random.seed(2 * int(user) + (self._sampler.phase == "test"))
