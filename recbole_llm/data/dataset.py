@@ -20,6 +20,7 @@ from recbole_llm.core.errors import did_you_mean
 from recbole_llm.core.registry import resolve
 from recbole_llm.data.check import numbers
 from recbole_llm.data.files import ObjectArray, Table, written
+from recbole_llm.data.grouped_splits import GroupedSplits
 from recbole_llm.data.interaction import single_precision, take
 from recbole_llm.data.vocabulary import KnowledgeVocabularyDataset, VocabularyDataset
 
@@ -30,7 +31,7 @@ ID_KEYS = (
 ALIASES = ("user_id", "item_id", "entity_id", "relation_id")
 
 
-class FileDataset(VocabularyDataset):
+class FileDataset(GroupedSplits, VocabularyDataset):
     """Stands before a data set class of RecBole, in ``class X(FileDataset, RecBoleX)``.
 
     RecBole reads through pandas, to which ids such as ``NA`` or ``None`` are missing, and numbers

@@ -20,10 +20,11 @@ from recbole_llm.core.tokens import Vocabulary
 from recbole_llm.data.blocks import InteractionFile
 from recbole_llm.data.column_folder import ColumnFolder
 from recbole_llm.data.files import written
+from recbole_llm.data.grouped_splits import leave_one_out_ends
 from recbole_llm.data.histories import SortedInteractions
 from recbole_llm.data.interaction import SequenceColumns, SequenceInteraction
 from recbole_llm.data.runs import Runs
-from recbole_llm.data.sequence import SequentialDataset, leave_one_out_ends
+from recbole_llm.data.sequence import SequentialDataset
 from recbole_llm.data.settings import EngineSettings
 from recbole_llm.data.sort_on_disk import sort_on_disk
 from recbole_llm.data.split import stable_order

@@ -14,7 +14,7 @@ from recbole_llm.data.dataset import FileDataset
 from recbole_llm.data.histories import Column, SortedInteractions, padded_rows
 from recbole_llm.data.interaction import SequenceColumns, SequenceInteraction
 from recbole_llm.data.runs import Runs
-from recbole_llm.data.split import Groups, IntArray, order_key, positions, stable_order
+from recbole_llm.data.split import order_key, positions, stable_order
 
 
 class SequentialDataset(FileDataset, RecBoleSequentialDataset):  # type: ignore[misc]
@@ -72,47 +72,6 @@ class SequentialDataset(FileDataset, RecBoleSequentialDataset):  # type: ignore[
         position = positions(users, np.zeros(self.user_num, np.int64)).astype(np.int32)
         return SortedInteractions(columns, torch.from_numpy(position), max_length, exact)
 
-    # Splits: RecBole's rules without its loop over interactions.
-
-    def _grouped_index(self, group_by_list: object) -> Groups:
-        return Groups.of(np.asarray(group_by_list))
-
-    def _split_index_by_leave_one_out(
-        self, grouped_index: Groups, leave_one_num: int
-    ) -> list[IntArray]:
-        return grouped_index.cut(leave_one_out_ends(grouped_index.sizes, leave_one_num))
-
-    def split_by_ratio(
-        self, ratios: Sequence[float], group_by: str | None = None
-    ) -> list[SequentialDataset]:
-        """Split each group's rows (or all rows) in order by ratio; RecBole's rounding."""
-        if group_by is None:
-            return super().split_by_ratio(ratios, group_by)
-        normal = [ratio / sum(ratios) for ratio in ratios]
-        groups = self._grouped_index(self.inter_feat[group_by].numpy())
-        sizes, which = np.unique(groups.sizes, return_inverse=True)
-        ends = np.array([self._calcu_split_ids(tot=int(n), ratios=normal) for n in sizes])
-        ends = ends.reshape(len(sizes), len(normal) - 1)[which]  # [G, parts - 1]
-        return self._split_rows(groups.cut([*ends.T, groups.sizes]))
-
-    def time_based_split(
-        self, ratios: Sequence[float], group_by: str | None
-    ) -> list[SequentialDataset]:
-        """Test: rows later than a global point in time; the rest by ratio within each group."""
-        if group_by is None or self.time_field not in self.inter_feat:
-            return super().time_based_split(ratios, group_by)  # raises RecBole's error
-        train, _, test = (ratio / sum(ratios) for ratio in ratios)
-        times = order_key(self.inter_feat, self.time_field)
-        boundary = np.percentile(times, 100 * (1 - test))
-        groups = self._grouped_index(self.inter_feat[group_by].numpy())
-        early = groups.sums(times <= boundary)  # [G]; rows are in order of time
-        split = (early * (train / (1 - test))).astype(np.int64)
-        return self._split_rows(groups.cut([split, early, groups.sizes]))
-
-    def _split_rows(self, parts: Sequence[IntArray]) -> list[SequentialDataset]:
-        self._drop_unused_col()
-        return [self.copy(self.inter_feat[part]) for part in parts]
-
 
 def _split_off_exact(columns: dict[str, Tensor], count: int) -> dict[str, Tensor]:
     """Make float64 columns float32, and return the rows of those that lose by it."""
@@ -123,13 +82,3 @@ def _split_off_exact(columns: dict[str, Tensor], count: int) -> dict[str, Tensor
             if not torch.equal(single.double(), column):
                 exact[field] = column[:count]
     return exact
-
-
-def leave_one_out_ends(sizes: IntArray, leave_one_num: int) -> list[IntArray]:
-    """Where the parts of each group of rows end, int [G] each: training, then what is held out."""
-    last = np.minimum(leave_one_num, sizes - 1)  # [G], held out of each group
-    # Part p > 0 of `leave_one_num` gets a group's p-th last row counted from the end.
-    ends = [sizes - last]
-    for part in range(1, leave_one_num):
-        ends.append(sizes - np.minimum(last, leave_one_num - part))
-    return [*ends, sizes]

@@ -17,13 +17,26 @@ from recbole_llm.core.config import Config
 from recbole_llm.data.dataset import Dataset, FileDataset
 
 
-class SequentialFileDataset(FileDataset, stock.SequentialDataset):  # type: ignore[misc]
+class StockSplits:
+    """RecBole's splits, whatever stands behind this class."""
+
+    split_by_ratio = stock.Dataset.split_by_ratio
+    time_based_split = getattr(stock.Dataset, "time_based_split", None)
+    _grouped_index = stock.Dataset._grouped_index
+    _split_index_by_leave_one_out = stock.Dataset._split_index_by_leave_one_out
+
+
+class SequentialFileDataset(StockSplits, FileDataset, stock.SequentialDataset):  # type: ignore[misc]
     """RecBole's sequential engine on files that we read."""
+
+
+class GeneralFileDataset(StockSplits, Dataset):
+    """RecBole's general engine on files that we read."""
 
 
 # What ours is compared with. Under pandas 3 RecBole cannot read sequences itself.
 OLD_PANDAS = int(pd.__version__.split(".")[0]) < 3
-RecBoleGeneral = stock.Dataset if OLD_PANDAS else Dataset
+RecBoleGeneral = stock.Dataset if OLD_PANDAS else GeneralFileDataset
 RecBoleDataset = stock.SequentialDataset if OLD_PANDAS else SequentialFileDataset
 MakeConfig = Callable[..., Config]
 FIELDS = "user_id:token item_id:token rating:float timestamp:float tags:token_seq weights:float_seq"

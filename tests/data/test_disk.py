@@ -26,9 +26,9 @@ from recbole_llm.data.blocks import InteractionFile
 from recbole_llm.data.column_folder import ColumnFolder
 from recbole_llm.data.create import create_dataset
 from recbole_llm.data.disk import DiskDataset
+from recbole_llm.data.grouped_splits import leave_one_out_ends
 from recbole_llm.data.prepare import data_preparation
 from recbole_llm.data.runs import Runs
-from recbole_llm.data.sequence import leave_one_out_ends
 from recbole_llm.data.split import positions
 from recbole_llm.data.training import (
     item_counts,
