@@ -33,6 +33,7 @@ from recbole_llm.features.text import encode_named
 from recbole_llm.offline.stage import Stage, StageError
 
 TEXTS = "texts.jsonl"
+BATCH = 16
 
 
 class Unfinished(EncoderError):
@@ -52,7 +53,9 @@ class Generator(Protocol):
     """Prompts to texts. Making one is cheap; a model is loaded by the first ``generate``.
 
     One that counts its tokens (``tokens``, generated so far) has them shown by the second; one with
-    ``cost(prompts)`` has the line that it gives logged before it starts.
+    ``cost(prompts)`` has the line that it gives logged before it starts. ``batch_size`` prompts
+    (`BATCH`, where it has none) are asked at once and then kept: the most that a killed run
+    repeats.
     """
 
     @property
@@ -67,7 +70,6 @@ def generate_texts(
     generator: Generator,
     store: TextStore,
     prompts: Sequence[str],
-    batch_size: int = 16,
     title: str = "Generating",
     progress: bool = True,
 ) -> tuple[list[str], int]:
@@ -77,7 +79,6 @@ def generate_texts(
         generator: called with the prompts that have no text yet, each once.
         store: read before and written after each batch.
         prompts: in any order, repeated or not.
-        batch_size: prompts between two commits, the most that a killed run has to repeat.
         title: of the progress bar.
         progress: whether to show it.
 
@@ -91,12 +92,12 @@ def generate_texts(
     keys = dict(zip(unique, store.keys(generator.fingerprint, unique), strict=True))
     known = store.present(list(keys.values()))
     todo = [p for p in unique if keys[p] not in known]
-    shown = progress and bool(todo)
+    shown, size = progress and bool(todo), getattr(generator, "batch_size", BATCH)
     if todo and hasattr(generator, "cost"):
         getLogger("recbole_llm").info(f"{title}: {generator.cost(todo)}", extra=SHOWN)
     with bar(total=len(todo), desc=title, unit="text", shown=shown) as told:
-        for start in range(0, len(todo), batch_size):
-            batch = todo[start : start + batch_size]
+        for start in range(0, len(todo), size):
+            batch = todo[start : start + size]
             try:
                 store.add([keys[p] for p in batch], _answers(generator, batch))
             except Unfinished as error:
@@ -142,7 +143,6 @@ class GenerateStage(Stage):
     """
 
     unit = "texts"
-    batch_size = 16
 
     @abstractmethod
     def prompts(self) -> Mapping[str, str]:
@@ -178,9 +178,7 @@ class GenerateStage(Stage):
         with closing(TextStore(cache_dir(self.config))) as store:
             for number, generator in enumerate(generators, 1):
                 title = self.name if len(generators) == 1 else f"{self.name} {number}"
-                texts, made = generate_texts(
-                    generator, store, list(prompts.values()), self.batch_size, title, shown
-                )
+                texts, made = generate_texts(generator, store, list(prompts.values()), title, shown)
                 candidates.append(texts)
                 done += made
         lines = [

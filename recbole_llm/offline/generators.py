@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any
 
@@ -12,18 +10,13 @@ import torch
 from recbole.config import Config
 
 from recbole_llm.core.digest import digest
-from recbole_llm.core.secrets import without_credentials
 from recbole_llm.features.encoders.adapters import adapted_writer, adapter_digest
-from recbole_llm.features.encoders.answers import shown
-from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.encoders.decoders import Source, without_special
-from recbole_llm.features.encoders.endpoint import Endpoint, api_key
 from recbole_llm.features.encoders.smollm import NAMES
 from recbole_llm.features.store import cache_dir
-from recbole_llm.offline.generate import Generator, Unfinished
+from recbole_llm.offline.chat import ChatGenerator
+from recbole_llm.offline.generate import Generator
 from recbole_llm.offline.settings import GeneratorSettings
-
-_MAX_BYTES = 1 << 20  # of an endpoint's answer
 
 
 def create_generators(config: Config, count: int = 1) -> list[Generator]:
@@ -127,6 +120,7 @@ class LocalGenerator:
 
     def __init__(self, model: LocalModel, draw: int) -> None:
         self.model, self.tokens = model, 0
+        self.batch_size = model.settings.generator_batch_size
         self.fingerprint = digest("transformers", model.digest, draw)
 
     def cost(self, prompts: Sequence[str]) -> str:
@@ -154,84 +148,3 @@ class LocalGenerator:
             )[:, batch["input_ids"].shape[1] :]  # fmt: skip
         self.tokens += int((ids != padding).sum())
         return model.tokenizer.batch_decode(ids, skip_special_tokens=True)
-
-
-class ChatGenerator:
-    """Texts from an endpoint that speaks OpenAI's chat API; answers are bounded and checked.
-
-    Args:
-        settings: model, address, bounds, concurrency.
-        draw: which of several texts on the same prompt.
-    """
-
-    def __init__(self, settings: GeneratorSettings, draw: int) -> None:
-        self.settings, self.draw, self.tokens = settings, draw, 0
-        if settings.generator_model is None:
-            raise EncoderError("set generator_model to the model's name at the endpoint")
-        url = settings.generator_base_url
-        key = api_key(settings.generator_api_key_env, url, "generator")
-        self.model = settings.generator_model
-        self.endpoint = Endpoint(
-            self.model, url, key, settings.generator_max_retries, settings.generator_timeout,
-            "generator", "texts",
-        )  # fmt: skip
-        self.fingerprint = digest(
-            "openai", without_credentials(url or "") or None, self.model,
-            settings.generator_max_new_tokens, settings.generator_temperature,
-            settings.generator_seed, draw,
-        )  # fmt: skip
-
-    def cost(self, prompts: Sequence[str]) -> str:
-        """What writing about the prompts takes, in words."""
-        most = len(prompts) * self.settings.generator_max_new_tokens
-        return (
-            f"{len(prompts):,} requests to '{self.model}': {sum(map(len, prompts)):,} characters "
-            f"to read, at most {most:,} tokens to write"
-        )
-
-    def generate(self, prompts: Sequence[str]) -> list[str]:
-        """One text per prompt.
-
-        Raises:
-            Unfinished: the endpoint fails after all retries, or answers with something else.
-        """
-        with ThreadPoolExecutor(self.settings.generator_concurrency) as pool:
-            asked = {prompt: pool.submit(self._answer, prompt) for prompt in prompts}
-        errors = [error for future in asked.values() if (error := future.exception())]
-        answers = {p: future.result() for p, future in asked.items() if not future.exception()}
-        self.tokens += sum(tokens for _, tokens in answers.values())
-        texts = {prompt: text for prompt, (text, _) in answers.items()}
-        if errors:
-            raise Unfinished(errors[0], texts) from errors[0]
-        return [texts[prompt] for prompt in prompts]
-
-    def _answer(self, prompt: str) -> tuple[str, int]:
-        return self.endpoint.answer(lambda: self._asked(prompt), _MAX_BYTES, read_chat)
-
-    def _asked(self, prompt: str) -> Any:
-        own = self.settings
-        return self.endpoint.client.chat.completions.with_streaming_response.create(
-            model=self.model, messages=[{"role": "user", "content": prompt}],
-            max_tokens=own.generator_max_new_tokens, temperature=own.generator_temperature,
-            seed=own.generator_seed + self.draw,
-        )  # fmt: skip
-
-
-def read_chat(body: bytes) -> tuple[str, int]:
-    """The text of an answer, and the tokens that it says it has; a refusal is an empty text.
-
-    Raises:
-        EncoderError: it is no such answer; in words that follow "the endpoint failed".
-    """
-    try:
-        answer = json.loads(body)
-        text = answer["choices"][0]["message"]["content"]
-        usage = answer.get("usage")
-        tokens = usage.get("completion_tokens") if isinstance(usage, dict) else 0
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
-        raise EncoderError(
-            f"it answered with no text in choices[0].message.content: {shown(body)}"
-        ) from None
-    if text is not None and not isinstance(text, str):
-        raise EncoderError("its text is no text")
-    return text or "", tokens if isinstance(tokens, int) else 0

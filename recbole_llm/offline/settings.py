@@ -55,7 +55,7 @@ class GeneratorSettings(Settings):
     """openai: environment variable that holds the API key."""
 
     generator_concurrency: Free[Annotated[int, Field(ge=1, le=256)]] = 8
-    """openai: requests at once."""
+    """openai: requests at once; four times as many texts are kept at once."""
 
     generator_max_retries: Free[Natural] = 5
     """openai: retries of a failed request, with growing pauses or those that the endpoint asks

@@ -26,6 +26,7 @@ class Echo:
     """Says what it was asked; it may break down at a prompt."""
 
     fingerprint = "echo-1"
+    batch_size = 3
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -81,10 +82,10 @@ def test_a_broken_run_goes_on_where_it_was(store: TextStore) -> None:
     echo, prompts = Echo(), [f"p{i}" for i in range(10)]
     echo.breaks_at = 6
     with pytest.raises(KeyboardInterrupt):
-        generate_texts(echo, store, prompts, 3, progress=False)
+        generate_texts(echo, store, prompts, progress=False)
     assert len(store) == 6
     echo.breaks_at = None
-    texts, done = generate_texts(echo, store, prompts, 3, progress=False)
+    texts, done = generate_texts(echo, store, prompts, progress=False)
     assert (done, len(echo.asked)) == (4, 10)
     assert texts == [f"about {p}" for p in prompts]
 
@@ -121,7 +122,6 @@ class Opinions(GenerateStage):
     """A text for the first training interaction of each of three users."""
 
     name = "opinions"
-    batch_size = 2
 
     def prompts(self) -> Mapping[str, str]:
         users, items = training_interactions(self.dataset)

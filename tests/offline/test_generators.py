@@ -15,8 +15,9 @@ from tokenizers.processors import TemplateProcessing
 
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.generated_texts import TextStore
+from recbole_llm.offline.chat import read_chat
 from recbole_llm.offline.generate import generate_texts
-from recbole_llm.offline.generators import computing_dtype, create_generators, read_chat
+from recbole_llm.offline.generators import computing_dtype, create_generators
 
 PROMPTS = [f"the {WORDS[5 + i]} of the {WORDS[6 + i]}" for i in range(4)]
 
@@ -139,13 +140,43 @@ def test_an_endpoint_is_asked_and_asked_again(server: FakeEndpoint) -> None:
 
 def test_answers_beside_one_that_fails_are_kept(server: FakeEndpoint, tmp_path: Path) -> None:
     first, _ = chat(server, max_retries=0, concurrency=1)
-    server.failures[:] = [400]
+    server.failures[:] = [500]
     with closing(TextStore(tmp_path)) as store:
         with pytest.raises(EncoderError, match="failed"):
             generate_texts(first, store, PROMPTS, progress=False)
         texts, made = generate_texts(first, store, PROMPTS, progress=False)
     assert made == 1 and texts == [f"about {p}" for p in PROMPTS]
     assert len(server.requests) == 5
+
+
+def test_a_prompt_that_is_refused_beside_others_has_an_empty_text(
+    server: FakeEndpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, _ = chat(server, concurrency=1)
+    server.failures[:] = [400]
+    assert first.generate(PROMPTS) == ["", *(f"about {p}" for p in PROMPTS[1:])]
+    (record,) = caplog.records
+    assert record.getMessage().startswith("1 prompts that are refused have an empty text: the end")
+    assert len(server.requests) == 4  # it was not asked again
+    server.failures[:] = [422]
+    assert first.generate(PROMPTS[:1]) == [""]
+
+
+def test_an_endpoint_that_refuses_all_is_asked_wrongly(server: FakeEndpoint) -> None:
+    first, _ = chat(server)
+    server.failures[:] = [400] * len(PROMPTS)
+    with pytest.raises(EncoderError, match="failed for model 'm'"):
+        first.generate(PROMPTS)
+
+
+def test_all_requests_at_once_are_used(server: FakeEndpoint, tmp_path: Path) -> None:
+    calls: list[int] = []
+    first, _ = chat(server, concurrency=20)
+    generate = first.generate
+    first.generate = lambda prompts: calls.append(len(prompts)) or generate(prompts)
+    with closing(TextStore(tmp_path)) as store:
+        generate_texts(first, store, [f"p{i}" for i in range(100)], progress=False)
+    assert calls == [80, 20]
 
 
 def test_an_endpoint_that_stays_away_is_named(server: FakeEndpoint) -> None:

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _NO_KEY = "none"  # servers of one's own want a header, whatever is in it
 _LONGEST_PAUSE = 8.0  # seconds between retries
+_REFUSALS = (400, 413, 422)  # HTTP: bad request, too large, unprocessable
+
+
+class Refused(EncoderError):
+    """The endpoint does not take a request, and would not if it were asked again."""
 
 
 def api_key(variable: str, base_url: str | None, prefix: str) -> str:
@@ -81,14 +86,18 @@ class Endpoint:
             read: makes something of its bytes, or raises EncoderError.
 
         Raises:
-            EncoderError: the endpoint fails after all retries, or answers with something else.
+            Refused: the endpoint does not take the request.
+            EncoderError: it fails after all retries, or answers with something else.
         """
         try:
             return read(self._body(request, longest))
         except EncoderError as error:
             raise self._failed(error) from error
         except Exception as error:  # whatever the client and its transport may raise
-            raise self._failed(f"{type(error).__name__}: {error}") from error
+            reason = f"{type(error).__name__}: {error}"
+            if getattr(error, "status_code", None) in _REFUSALS:
+                raise Refused(self._said(reason)) from error
+            raise self._failed(reason) from error
 
     def _body(self, request: Callable[[], Any], longest: int) -> bytes:
         """The answer's bytes; an answer that breaks off is asked for again."""
@@ -122,13 +131,16 @@ class Endpoint:
         return bytes(body)
 
     def _failed(self, reason: object) -> EncoderError:
-        """The error for whatever went wrong, without credentials."""
+        return EncoderError(
+            f"{self._said(reason)}; {self.kept} that arrived before are cached, so run again once "
+            f"it answers"
+        )
+
+    def _said(self, reason: object) -> str:
+        """What went wrong, without credentials."""
         url = self.base_url or "OpenAI"
         said, where = str(reason), without_credentials(url)
         for secret in (self.key, *credentials(url)):
             if secret != _NO_KEY:
                 said = said.replace(secret, "***")
-        return EncoderError(
-            f"the endpoint '{where}' failed for model '{self.model}' ({one_line(said)}); "
-            f"{self.kept} that arrived before are cached, so run again once it answers"
-        )
+        return f"the endpoint '{where}' failed for model '{self.model}' ({one_line(said)})"

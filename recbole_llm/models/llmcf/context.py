@@ -87,14 +87,17 @@ class InContext(nn.Module):
         if not there.all():
             present = F.pad(there.repeat_interleave(parts, dim=1), (0, 1), value=True)
         before = torch.arange(0, inputs.shape[1], parts, device=inputs.device)  # and the query
-        states = self.decoder(inputs, present, before if self.reconstruct else before[-1:])
-        if self.reconstruct is not None:
+        learns = self.reconstruct is not None and self.training
+        states = self.decoder(inputs, present, before if learns else before[-1:])
+        self._before = None
+        if learns:
             self._before = states[:, :-1][there], thoughts[chosen[there]]  # [T, H], [T, D]
         return states[:, -1]
 
     @property
     def reconstruction(self) -> Tensor:
-        """Reconstruction loss of the last pass, scalar; 0 without chains of thought."""
+        """Reconstruction loss of the last pass, scalar; 0 without chains of thought, and after a
+        pass that was not of training."""
         if self.reconstruct is None or self._before is None:
             return torch.zeros(())
         states, thoughts = self._before  # [T, H], [T, D], the latter of length 1

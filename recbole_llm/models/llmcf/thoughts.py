@@ -19,7 +19,6 @@ from recbole_llm.models.llmcf.examples import Examples, training_examples
 from recbole_llm.models.llmcf.settings import ThoughtSettings
 from recbole_llm.offline.generate import GenerateStage, Generator
 from recbole_llm.offline.generators import create_generators
-from recbole_llm.offline.settings import GeneratorSettings
 from recbole_llm.offline.stage import StageReport
 
 Vectors = Mapping[str, npt.NDArray[np.float32]]  # of length 1
@@ -37,11 +36,6 @@ class WriteThoughts(GenerateStage):
     def settings(self) -> ThoughtSettings:
         """The stage's keys."""
         return ThoughtSettings.of(self.config)
-
-    @property
-    def batch_size(self) -> int:  # type: ignore[override]
-        """Prompts between two commits."""
-        return GeneratorSettings.of(self.config).generator_batch_size
 
     def complete(self) -> StageReport:
         """Write what is missing; nothing where the model reads no such texts."""

@@ -190,6 +190,19 @@ def test_absent_examples_do_not_count() -> None:
         assert one.equal(moved) and not one.allclose(whole)
 
 
+def test_evaluation_leaves_out_what_only_training_needs() -> None:
+    torch.manual_seed(0)
+    network = InContext(3, [5, 8])
+    given = torch.randn(1, 8), torch.randn(2, 8), torch.randn(2, 5), torch.tensor([1, 0])
+    chosen = torch.tensor([[0, 1]])
+    with torch.no_grad():
+        learned = network(*given, chosen)
+        assert network.reconstruction > 0
+        network.eval()
+        assert network(*given, chosen).allclose(learned, atol=1e-6)
+        assert network.reconstruction == 0
+
+
 def test_without_thoughts_there_is_no_such_token_and_no_reconstruction() -> None:
     network = InContext(3, [5, 8], with_thoughts=False)
     chosen = torch.tensor([[0, 1]])

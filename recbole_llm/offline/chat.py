@@ -1,0 +1,117 @@
+"""Texts from endpoints that speak OpenAI's chat API."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from logging import getLogger
+from typing import Any
+
+from recbole_llm.core.digest import digest
+from recbole_llm.core.secrets import without_credentials
+from recbole_llm.features.encoders.answers import shown
+from recbole_llm.features.encoders.base import EncoderError
+from recbole_llm.features.encoders.endpoint import Endpoint, Refused, api_key
+from recbole_llm.offline.generate import Unfinished
+from recbole_llm.offline.settings import GeneratorSettings
+
+_MAX_BYTES = 1 << 20  # of an endpoint's answer
+_ROUNDS = 4  # prompts for each request at once, between two commits
+
+
+class ChatGenerator:
+    """Texts from an endpoint that speaks OpenAI's chat API; answers are bounded and checked.
+
+    Args:
+        settings: model, address, bounds, concurrency.
+        draw: which of several texts on the same prompt.
+    """
+
+    def __init__(self, settings: GeneratorSettings, draw: int) -> None:
+        self.settings, self.draw, self.tokens = settings, draw, 0
+        self.batch_size = _ROUNDS * settings.generator_concurrency
+        self._answered = False
+        if settings.generator_model is None:
+            raise EncoderError("set generator_model to the model's name at the endpoint")
+        url = settings.generator_base_url
+        key = api_key(settings.generator_api_key_env, url, "generator")
+        self.model = settings.generator_model
+        self.endpoint = Endpoint(
+            self.model, url, key, settings.generator_max_retries, settings.generator_timeout,
+            "generator", "texts",
+        )  # fmt: skip
+        self.fingerprint = digest(
+            "openai", without_credentials(url or "") or None, self.model,
+            settings.generator_max_new_tokens, settings.generator_temperature,
+            settings.generator_seed, draw,
+        )  # fmt: skip
+
+    def cost(self, prompts: Sequence[str]) -> str:
+        """What writing about the prompts takes, in words."""
+        most = len(prompts) * self.settings.generator_max_new_tokens
+        return (
+            f"{len(prompts):,} requests to '{self.model}': {sum(map(len, prompts)):,} characters "
+            f"to read, at most {most:,} tokens to write"
+        )
+
+    def generate(self, prompts: Sequence[str]) -> list[str]:
+        """One text per prompt.
+
+        Raises:
+            Unfinished: the endpoint fails after all retries, answers with something else, or has
+                refused all prompts so far; those that it refuses beside others are empty texts.
+        """
+        with ThreadPoolExecutor(self.settings.generator_concurrency) as pool:
+            asked = {prompt: pool.submit(self._answer, prompt) for prompt in prompts}
+        errors = {p: error for p, future in asked.items() if (error := future.exception())}
+        answers = {p: future.result() for p, future in asked.items() if p not in errors}
+        self.tokens += sum(tokens for _, tokens in answers.values())
+        texts = {prompt: text for prompt, (text, _) in answers.items()}
+        self._answered = self._answered or bool(texts)
+        texts |= self._empty(errors)
+        if failed := [error for prompt, error in errors.items() if prompt not in texts]:
+            raise Unfinished(failed[0], texts) from failed[0]
+        return [texts[prompt] for prompt in prompts]
+
+    def _empty(self, errors: Mapping[str, BaseException]) -> dict[str, str]:
+        """Empty texts of refused prompts, if others were answered: else the request is wrong."""
+        refused = {p: error for p, error in errors.items() if isinstance(error, Refused)}
+        if not refused or not self._answered:
+            return {}
+        getLogger("recbole_llm").warning(
+            f"{len(refused):,} prompts that are refused have an empty text: "
+            f"{next(iter(refused.values()))}"
+        )
+        return dict.fromkeys(refused, "")
+
+    def _answer(self, prompt: str) -> tuple[str, int]:
+        return self.endpoint.answer(lambda: self._asked(prompt), _MAX_BYTES, read_chat)
+
+    def _asked(self, prompt: str) -> Any:
+        own = self.settings
+        return self.endpoint.client.chat.completions.with_streaming_response.create(
+            model=self.model, messages=[{"role": "user", "content": prompt}],
+            max_tokens=own.generator_max_new_tokens, temperature=own.generator_temperature,
+            seed=own.generator_seed + self.draw,
+        )  # fmt: skip
+
+
+def read_chat(body: bytes) -> tuple[str, int]:
+    """The text of an answer, and the tokens that it says it has; a refusal is an empty text.
+
+    Raises:
+        EncoderError: it is no such answer; in words that follow "the endpoint failed".
+    """
+    try:
+        answer = json.loads(body)
+        text = answer["choices"][0]["message"]["content"]
+        usage = answer.get("usage")
+        tokens = usage.get("completion_tokens") if isinstance(usage, dict) else 0
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
+        raise EncoderError(
+            f"it answered with no text in choices[0].message.content: {shown(body)}"
+        ) from None
+    if text is not None and not isinstance(text, str):
+        raise EncoderError("its text is no text")
+    return text or "", tokens if isinstance(tokens, int) else 0
