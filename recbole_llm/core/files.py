@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -28,11 +29,25 @@ def _suffix(process: object) -> str:
     return f".{platform.node()}-{process}.recbole-llm-part"
 
 
+class _Part(io.FileIO):
+    """A file that keeps its first failure, by which it is told from others' failures."""
+
+    failed: OSError | None = None
+
+    def write(self, content: Any) -> int:
+        try:
+            return super().write(content)
+        except OSError as error:
+            self.failed = error
+            raise
+
+
 @contextmanager
 def written_whole(file: str | os.PathLike[str], way_out: str) -> Iterator[BinaryIO]:
     """A file to write to, which takes the other's place once it is complete.
 
     A killed process leaves the old file or the new one; an error the old one and nothing beside.
+    Errors of the block that are not the file's pass through.
 
     Args:
         file: the file.
@@ -43,14 +58,20 @@ def written_whole(file: str | os.PathLike[str], way_out: str) -> Iterator[Binary
     """
     target = Path(file)
     part = target.with_name(f"{target.name}{_suffix(os.getpid())}")
+    raw, in_block = None, False
     try:
         part.unlink(missing_ok=True)
-        with part.open("xb") as opened:  # x: never through a link that lies there
+        raw = _Part(part, "xb")  # x: never through a link that lies there
+        with io.BufferedWriter(raw) as opened:
+            in_block = True
             yield opened
+            in_block = False
             opened.flush()
-            os.fsync(opened.fileno())
+            os.fsync(raw.fileno())
         os.replace(part, target)
     except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError on a full disk
+        if in_block and raw is not None and raw.failed is None:
+            raise
         raise ValueError(f"'{file}' cannot be written ({_reason(error)}); {way_out}") from error
     finally:
         with suppress(OSError):
@@ -98,6 +119,28 @@ def folder_written_whole(folder: str | os.PathLike[str], way_out: str) -> Iterat
         if target.exists():
             shutil.rmtree(target)
         os.replace(part, target)
+    except OSError as error:
+        raise ValueError(f"'{folder}' cannot be written ({_reason(error)}); {way_out}") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+@contextmanager
+def files_moved_together(folder: str | os.PathLike[str], last: str, way_out: str) -> Iterator[Path]:
+    """A folder to write files to, which move into another once the block ends well.
+
+    Whatever else lies there stays. A killed process or an error leaves the old files; but while
+    they move the file `last`, by which they are known, is not there. Errors as of `written_whole`.
+    """
+    target = Path(folder)
+    part = target / f"new{_suffix(os.getpid())}"
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
+        yield part
+        (target / last).unlink(missing_ok=True)
+        for file in sorted(part.iterdir(), key=lambda file: file.name == last):
+            os.replace(file, target / file.name)
     except OSError as error:
         raise ValueError(f"'{folder}' cannot be written ({_reason(error)}); {way_out}") from error
     finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,12 +35,30 @@ def pack(vocabulary: Vocabulary) -> Packed:
 def _pack(tokens: npt.NDArray[Any]) -> dict[str, Any]:
     from torch import from_numpy
 
-    names = [str(token) for token in tokens]
+    return {name: from_numpy(array) for name, array in characters([*map(str, tokens)]).items()}
+
+
+def characters(names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
+    """Names without room for the longest: ``utf8``, their characters, uint8 [bytes]; ``lengths``,
+    how many characters each has, int32 [n]."""
     text = "".join(names).encode("utf-8", "surrogatepass")
-    return {
-        "utf8": from_numpy(np.frombuffer(bytearray(text), np.uint8)),
-        "lengths": from_numpy(np.fromiter(map(len, names), np.int32, len(names))),
-    }
+    lengths = np.fromiter(map(len, names), np.int32, len(names))
+    return {"utf8": np.frombuffer(bytearray(text), np.uint8), "lengths": lengths}
+
+
+def names_of(utf8: npt.NDArray[Any], lengths: npt.NDArray[Any]) -> list[str]:
+    """The inverse of `characters`.
+
+    Raises:
+        ValueError: they do not fit each other.
+    """
+    text = utf8.tobytes().decode("utf-8", "surrogatepass")
+    if lengths.ndim != 1 or lengths.dtype != np.int32 or (lengths < 0).any():
+        raise ValueError("lengths are none")
+    ends = np.cumsum(lengths, dtype=np.int64).tolist()
+    if (ends[-1] if ends else 0) != len(text):
+        raise ValueError("lengths do not fit the characters")
+    return [text[a:b] for a, b in zip([0, *ends], ends, strict=False)]
 
 
 def unpack(packed: object) -> dict[str, npt.NDArray[Any]]:
@@ -60,17 +78,10 @@ def unpack(packed: object) -> dict[str, npt.NDArray[Any]]:
 
 def _unpack(field: str, packed: Any) -> npt.NDArray[Any]:
     try:
-        text = packed["utf8"].numpy().tobytes().decode("utf-8", "surrogatepass")
-        lengths = packed["lengths"].numpy()
-        if lengths.ndim != 1 or lengths.dtype != np.int32 or (lengths < 0).any():
-            raise ValueError
-        ends = np.cumsum(lengths, dtype=np.int64).tolist()
-        if not ends or ends[-1] != len(text):
-            raise ValueError
+        names = names_of(packed["utf8"].numpy(), packed["lengths"].numpy())
     except (KeyError, TypeError, AttributeError, ValueError, RuntimeError):
         raise ValueError(f"holds damaged tokens of '{field}'") from None
-    names = [text[a:b] for a, b in zip([0, *ends], ends, strict=False)]
-    if names[0] != PADDING or len(set(names)) != len(names):
+    if names[:1] != [PADDING] or len(set(names)) != len(names):
         raise ValueError(f"holds damaged tokens of '{field}'")
     return np.array(names, dtype=object)
 

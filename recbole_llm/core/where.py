@@ -46,6 +46,8 @@ def matching(expression: str, fields: Mapping[str, Sequence[str]]) -> Mask:
     Raises:
         ValueError: an expression of another form, or an unknown field.
     """
+    if not isinstance(expression, str):
+        raise _wrong(f"expected a text, got {expression!r}")
     try:
         if len(expression) > _LONGEST:
             raise _wrong(f"longer than {_LONGEST:,} characters")
@@ -141,11 +143,12 @@ def _value(node: ast.expr, fields: Mapping[str, Sequence[str]]) -> Any:
 
 def _inside(a: Any, b: Any, size: int) -> Mask:
     if isinstance(b, list):
-        texts = [str(value) for value in b]
+        texts = {str(value) for value in b}
         if not isinstance(a, np.ndarray):
             raise _wrong("a field is in a list")
         numbers = [float(value) for value in b if _is_number(value)]
-        return np.isin(a.astype(str), texts) | np.isin(_numbers(a), numbers)
+        named = np.fromiter((str(text) in texts for text in a), bool, size)
+        return named | np.isin(_numbers(a), numbers)
     if isinstance(a, str) and isinstance(b, np.ndarray):
         return np.fromiter((a in text for text in b), bool, size)
     raise _wrong("'in' asks for a text in a field, or for a field in a list")

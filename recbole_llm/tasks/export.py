@@ -16,6 +16,7 @@ from torch import nn
 from recbole_llm.core.errors import needing, one_line
 from recbole_llm.core.files import (
     OTHER_FOLDER,
+    files_moved_together,
     remove_left_parts,
     tried_folder,
     write_json,
@@ -25,11 +26,12 @@ from recbole_llm.core.files import (
 from recbole_llm.core.lines import listed, say_meanwhile
 from recbole_llm.core.marks import Mark
 from recbole_llm.core.stored import NEVER, plain_config
+from recbole_llm.core.tokens import characters
 from recbole_llm.models.base import SequenceTraining
 from recbole_llm.report import versions
 from recbole_llm.tasks.onnx_encoder import StandaloneModel, disagreement, onnx_encoder
 from recbole_llm.tasks.recommend import Recommender
-from recbole_llm.tasks.standalone import FILES, FORMAT
+from recbole_llm.tasks.standalone import FILES, FORMAT, sha256_of
 
 EXPORTED = "PAD, LLM-ESR, Molar, SASRec, GRU4Rec, AlphaRec and other SequenceRecommenders"
 _README_FILE = "README.md"
@@ -73,23 +75,19 @@ def export(
         with torch.no_grad():
             encoder = onnx_encoder(model, longest)
     say_meanwhile(f"writing {folder}")
-    replaced = _cleared(folder)
-    with torch.no_grad():
-        _write_items(folder, source, _vectors(model))
-        users = source.known_ids(None)
-        example = [source.scorer.ordered_history(user) for user in users[:_CHECKED]]
-        _write(folder / FILES.encoder, encoder)
-    _write_weights(folder, model)
-    if histories:
-        _write_histories(folder, source)
-    else:
-        (folder / FILES.users).unlink(missing_ok=True)
-    _write_settings(folder, source, longest, ordered)
-    try:
-        worst = disagreement(folder, model, example, longest)
-    except ValueError:
-        _cleared(folder)
-        raise
+    replaced = _described(folder)
+    with torch.no_grad(), files_moved_together(folder, FILES.settings, OTHER_FOLDER) as part:
+        _write(part / FILES.encoder, encoder)
+        _write_items(part, source, _vectors(model))
+        _write_weights(part, model)
+        if histories:
+            _write_histories(part, source)
+        _write_settings(part, folder.name, source, longest, ordered)
+        users = source.known_ids(None)[:_CHECKED]
+        example = [source.scorer.ordered_history(user) for user in users]
+        worst = disagreement(part, model, example, longest)
+    if not histories:
+        (folder / FILES.users).unlink(missing_ok=True)  # another model's
     return list(_said(folder, source, worst, histories, replaced))
 
 
@@ -104,16 +102,13 @@ def _check_free(folder: Path) -> None:
         )
 
 
-def _cleared(folder: Path) -> str | None:
-    """Remove the settings, which are written last: without them a folder holds no model. Says of
-    which one they were."""
+def _described(folder: Path) -> str | None:
+    """Which model is there."""
     file = folder / FILES.settings
     if not file.is_file():
         return None
-    content = file.read_bytes()
-    file.unlink()
     try:
-        old = json.loads(content)
+        old = json.loads(file.read_bytes())
         return one_line(f"{old['model']}, trained on {old['dataset']}, of {old['exported']}")
     except (ValueError, KeyError, TypeError):
         return "what was there before"
@@ -181,23 +176,27 @@ def _write_histories(folder: Path, source: Recommender) -> None:
     users = source.known_ids(None)
     owns = [source.scorer.ordered_history(user) for user in users]
     starts = np.cumsum([0, *map(len, owns)])
-    tokens = np.array([str(source.user_tokens[user]) for user in users], str)
+    tokens = characters([str(source.user_tokens[user]) for user in users])
     items = np.concatenate([*owns, np.zeros(0, np.int64)]).astype(np.int32)
     with written_whole(folder / FILES.users, OTHER_FOLDER) as file:
-        np.savez(file, tokens=tokens, starts=starts, items=items)
+        np.savez(file, starts=starts, items=items, **tokens)  # type: ignore[arg-type]
 
 
-def _write_settings(folder: Path, source: Recommender, longest: int, ordered: bool) -> None:
+def _write_settings(
+    part: Path, name: str, source: Recommender, longest: int, ordered: bool
+) -> None:
+    """Last, since it holds digests of the others."""
     config = plain_config(source.config, NEVER | Mark.FREE)
     content = {
         "format": FORMAT, "model": source.name, "dataset": config["dataset"],
         "longest_history": longest, "ordered": ordered, "settings": config,
         "exported": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "versions": versions(),
+        "sha256": {file.name: sha256_of(file.read_bytes()) for file in sorted(part.iterdir())},
     }  # fmt: skip
     read = _IN_ORDER.format(longest) if ordered else _IN_ANY_ORDER
-    readme = _README.format(**content, folder=folder.name, files=FILES, read=read)
-    _write(folder / _README_FILE, readme.encode("utf-8"))
-    write_json(folder / FILES.settings, content, OTHER_FOLDER)
+    readme = _README.format(**content, folder=name, files=FILES, read=read)
+    _write(part / _README_FILE, readme.encode("utf-8"))
+    write_json(part / FILES.settings, content, OTHER_FOLDER)
 
 
 def _write(file: Path, content: bytes) -> None:

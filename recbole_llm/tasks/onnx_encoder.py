@@ -63,7 +63,9 @@ def onnx_encoder(model: Any, longest: int) -> bytes:
     Raises:
         ValueError: torch cannot write the model as ONNX.
     """
-    encoder, example = _UserEncoder(model).eval(), torch.arange(1, 7).view(2, 3)
+    length = min(3, longest or 3)
+    example = (torch.arange(2 * length) % (model.n_items - 1) + 1).view(2, length)
+    encoder = _UserEncoder(model).eval()
     encoder(example)  # what a model keeps between calls is computed, and so is no part of the graph
     try:
         with warnings.catch_warnings(), _errors_only("torch.onnx"), _errors_only("onnx_ir"):
@@ -98,7 +100,7 @@ def _onnx(encoder: nn.Module, example: Tensor, longest: int) -> bytes:
         torch.onnx.export(encoder, (example,), file, dynamo=False, dynamic_axes=axes, **names)
         return file.getvalue()
     users, length = torch.export.Dim("users"), torch.export.Dim("length", max=longest or 2**20)
-    shapes = ({0: users, 1: length},)
+    shapes = ({0: users} if longest == 1 else {0: users, 1: length},)
     exported = torch.export.export(encoder, (example,), dynamic_shapes=shapes)
     program = torch.onnx.export(exported, dynamo=True, verbose=False, **names)
     assert program is not None

@@ -76,14 +76,14 @@ def _write_parquet(frames: Iterable[DataFrame], stream: IO[bytes]) -> int:
     import pyarrow
     from pyarrow import parquet
 
+    kinds = {"rank": pyarrow.int64(), "score": pyarrow.float32()}  # the others are texts
     rows, writer, schema = 0, None, pyarrow.schema([])
     try:
         for frame in frames:
             if writer is None:
-                schema = pyarrow.Schema.from_pandas(frame, preserve_index=False)
-            if not len(frame):  # says nothing of types
-                continue
-            writer = writer or parquet.ParquetWriter(stream, schema)
+                types = [(name, kinds.get(name, pyarrow.large_string())) for name in frame.columns]
+                schema = pyarrow.schema(types)
+                writer = parquet.ParquetWriter(stream, schema)
             writer.write_table(pyarrow.Table.from_pandas(frame, schema, preserve_index=False))
             rows += len(frame)
         writer = writer or parquet.ParquetWriter(stream, schema)

@@ -90,17 +90,14 @@ class Ranker:
             ValueError: nobody, several ways at once, or unknown ids.
         """
         check_whom(users, items, histories, query, query_weight)
-        if histories is not None and not histories:
-            raise ValueError("histories: no user given")
         asked = None if query is None else (query, query_weight)
         if users is not None:
             everyone = isinstance(users, str) and users == "all"
             return Wanted(self.known_ids(None if everyone else _listed(users)), None, asked)
         if items is not None:
             histories = {NEW_USER: list(_listed(items))}
-        for name, own in (histories or {}).items():
-            if isinstance(own, str) or not isinstance(own, Iterable):
-                raise ValueError(f"histories: of '{name}' expected a list of items, got {own!r}")
+        elif histories is not None:
+            _check_histories(histories)
         new = {str(name): self.ids("item", own) for name, own in (histories or {}).items()}
         return Wanted(None, new or None, asked)
 
@@ -119,8 +116,9 @@ class Ranker:
         if candidates is not None:
             allowed[:] = False
             allowed[self.ids("candidate", candidates)] = True
-        if exclude is not None:
-            allowed[self.ids("excluded item", exclude)] = False
+        never = [] if exclude is None else list(_listed(exclude))
+        if never:
+            allowed[self.ids("excluded item", never)] = False
         if where is not None:
             if not self.fields:
                 raise ValueError("where: nothing is known about the items but their ids")
@@ -143,7 +141,7 @@ class Ranker:
             ValueError: no id, or unknown ones; near matches are listed.
         """
         known = self.user_ids if kind == "user" else self.item_ids
-        names = [str(token) for token in _listed(tokens)]
+        names = [str(token) for token in _listed(tokens) if token is not None]
         if not names:
             raise ValueError(f"{kind}s: no id given")
         unknown = [name for name in names if not known.get(name)]  # 0 is the padding
@@ -159,7 +157,7 @@ class Ranker:
         self, wanted: Wanted, k: int, mask: bool, allowed: npt.NDArray[np.bool_]
     ) -> Iterator[DataFrame]:
         """The recommendations, some users at a time: columns user, rank, item, title, score."""
-        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+        if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
             raise ValueError(f"k: expected a positive int, got {k!r}")
         for names, own, scores in self.batches(wanted):
             scores[:, ~allowed] = -np.inf
@@ -203,6 +201,18 @@ def _candidates(scores: Scores, k: int) -> Ids:
     inside = (best[:, :, None] + np.arange(_GROUP) * groups).reshape(rows, -1)
     rest = np.broadcast_to(np.arange(groups * _GROUP, n), (rows, n - groups * _GROUP))
     return np.concatenate([inside, rest], 1)
+
+
+def _check_histories(histories: object) -> None:
+    if not isinstance(histories, Mapping):
+        raise ValueError(f"histories: expected {{name: items}}, got {histories!r}")
+    if not histories:
+        raise ValueError("histories: no user given")
+    if len({str(name) for name in histories}) < len(histories):
+        raise ValueError("histories: two names are the same as texts, such as 1 and '1'")
+    for name, own in histories.items():
+        if isinstance(own, str) or not isinstance(own, Iterable):
+            raise ValueError(f"histories: of '{name}' expected a list of items, got {own!r}")
 
 
 def _listed(tokens: Any) -> Iterable[Any]:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -102,6 +103,8 @@ class Recommender(Ranker):
         self.scorer = make_scorer(config, model, dataset)
         self._trained_alone = not isinstance(model, TextItemModel)
         self.dataset = dataset = self.scorer.dataset  # with new items, where the model takes them
+        # Titles and fields are read later, wherever the process is by then.
+        dataset.dataset_path = os.path.abspath(dataset.dataset_path)
         self.user_tokens: Any = dataset.field2id_token[dataset.uid_field]
         self.item_tokens = dataset.field2id_token[dataset.iid_field]
         self.user_ids = dataset.field2token_id[dataset.uid_field]
@@ -237,8 +240,8 @@ def query_weight(config: Config, query: str, weight: float | None) -> float:
     Raises:
         ValueError: an empty query, or a weight that is none.
     """
-    if not query.strip():
-        raise ValueError("query: is empty")
+    if not isinstance(query, str) or not query.strip():
+        raise ValueError(f"query: expected words, got {query!r}")
     value = config["query_weight"] if weight is None else weight
     value = 0.5 if value is None else float(value)
     if not 0.0 <= value <= 1.0:

@@ -41,7 +41,8 @@ def recommend_to_file(
         raise ValueError("name a model: --checkpoint=FILE, or --model=FOLDER of an exported one")
     kind = kind_of(kind, output)
     check_whom(histories=histories, **whom)
-    only, never = (None if file is None else read_ids(file) for file in (candidates, exclude))
+    only = None if candidates is None else read_ids(candidates)
+    never = None if exclude is None else read_ids(exclude, least=0)
     new = None if histories is None else read_histories(histories)
     say_meanwhile(f"loading {checkpoint or folder}")
     ranker = _loaded(checkpoint, folder, config_file_list, argv)
@@ -50,7 +51,7 @@ def recommend_to_file(
     if only is not None:  # where none is known, the ranker says so
         only = known_items(only, "candidates", ranker) or only
     if never is not None:
-        never = known_items(never, "exclude", ranker) or None
+        never = known_items(never, "exclude", ranker)
     allowed = ranker.allowed(only, never, where)
     frames = ranker.stream(wanted, k, not keep_history, allowed)
     hidden = True if output is None else None  # None: unless the screen is a terminal
@@ -83,17 +84,17 @@ def _counted(frames: Iterator[DataFrame], bar: Any) -> Iterator[DataFrame]:
         bar.update(frame["user"].nunique())
 
 
-def read_ids(file: str) -> list[str]:
+def read_ids(file: str, least: int = 1) -> list[str]:
     """Ids, one a line.
 
     Raises:
-        ValueError: no such file, or none in it.
+        ValueError: no such file, or fewer in it than the least number.
     """
     if not _is_there(file):
         raise ValueError(f"{absent('the file', file)}; what is wanted is a file, one id a line")
     names = [line.strip(" \t") for line in _lines(file)]
     names = [name for name in names if name]
-    if not names:
+    if len(names) < least:
         raise ValueError(f"'{file}' holds no ids; write one a line")
     return names
 
@@ -129,7 +130,7 @@ def read_histories(file: str) -> dict[str, list[str]]:
 def _id(value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, (str, int)):
         raise TypeError(f"{value!r} is no id")
-    return str(value)
+    return str(value).encode("utf-8").decode("utf-8")  # raises ValueError for half a character
 
 
 def known_histories(histories: Mapping[str, Sequence[str]], ranker: Ranker) -> dict[str, list[str]]:

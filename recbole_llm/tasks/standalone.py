@@ -7,9 +7,11 @@ Nothing of the folder is run or unpickled: it holds JSON, safetensors, plain arr
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,11 +19,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from recbole_llm.core.errors import needing, one_line
-from recbole_llm.core.tokens import PADDING
+from recbole_llm.core.tokens import PADDING, names_of
 from recbole_llm.tasks.ranking import Batch, Ranker
 from recbole_llm.tasks.whom import Ids, Wanted
 
-FORMAT = 1
+FORMAT = 2
 _STEP_BYTES = 8 * 2**20  # of scores at once: what caches hold is ranked quickest
 
 
@@ -37,6 +39,11 @@ class _Files(NamedTuple):
 
 
 FILES = _Files()
+
+
+def sha256_of(content: bytes) -> str:
+    """Digest of a file's content, by which the files of an export are known to belong together."""
+    return sha256(content).hexdigest()
 
 
 class Standalone(Ranker):
@@ -65,31 +72,39 @@ class Standalone(Ranker):
             ) from error
 
     def _read(self) -> None:
-        from safetensors.numpy import load_file
+        from safetensors.numpy import load
 
         settings = json.loads((self.folder / FILES.settings).read_text(encoding="utf-8"))
         if settings["format"] != FORMAT:
             raise ValueError(f"format {settings['format']}, this version reads {FORMAT}")
         self.name, self.longest = str(settings["model"]), int(settings["longest_history"])
         self.ordered = bool(settings["ordered"])
-        items = json.loads((self.folder / FILES.items).read_text(encoding="utf-8"))
+        self._digests = settings["sha256"]
+        items = json.loads(self._content(FILES.items))
         self.item_tokens = np.array([PADDING, *items["tokens"]], dtype=object)
         self.item_ids = {token: i for i, token in enumerate(self.item_tokens)}
         self._titles, self._fields = items["titles"], items["fields"]
-        self.vectors = load_file(self.folder / FILES.vectors)["vectors"]  # [n - 1, D]
+        self.vectors = load(self._content(FILES.vectors))["vectors"]  # [n - 1, D]
         if len(self.vectors) != len(items["tokens"]) or self.vectors.dtype != np.float32:
             raise ValueError(f"{FILES.vectors} does not fit {FILES.items}")
+        self._encoder = self._content(FILES.encoder)
         self._read_users()
 
+    def _content(self, name: str) -> bytes:
+        """What is in a file, which must be the one that was exported with the others."""
+        content = (self.folder / name).read_bytes()
+        if sha256_of(content) != self._digests[name]:
+            raise ValueError(f"{name} is not the one that belongs to {FILES.settings}")
+        return content
+
     def _read_users(self) -> None:
-        file = self.folder / FILES.users
-        if not file.is_file():
-            self.user_tokens, self._starts = np.zeros(0, str), np.zeros(1, np.int64)
-            self._items = np.zeros(0, np.int32)
+        self.user_tokens: list[str] = []
+        self._starts, self._items = np.zeros(1, np.int64), np.zeros(0, np.int32)
+        if FILES.users not in self._digests:
             return
-        with np.load(file, allow_pickle=False) as arrays:
-            self.user_tokens, self._starts = arrays["tokens"], arrays["starts"]
-            self._items = arrays["items"]
+        with np.load(io.BytesIO(self._content(FILES.users)), allow_pickle=False) as arrays:
+            self.user_tokens = names_of(arrays["utf8"], arrays["lengths"])
+            self._starts, self._items = arrays["starts"], arrays["items"]
         sizes = np.diff(self._starts, prepend=0, append=len(self._items))
         if len(sizes) != len(self.user_tokens) + 2 or sizes.min() < 0 or sizes[0] or sizes[-1]:
             raise ValueError(f"{FILES.users} does not say where histories begin and end")
@@ -99,7 +114,7 @@ class Standalone(Ranker):
     @cached_property
     def user_ids(self) -> Mapping[str, int]:  # type: ignore[override]
         """{user: internal id}, from 1."""
-        return {str(token): i for i, token in enumerate(self.user_tokens, start=1)}
+        return {token: i for i, token in enumerate(self.user_tokens, start=1)}
 
     @cached_property
     def titles(self) -> Mapping[str, str]:
@@ -126,7 +141,7 @@ class Standalone(Ranker):
             options = onnxruntime.SessionOptions()
             options.log_severity_level = 3  # errors
             return onnxruntime.InferenceSession(
-                str(self.folder / FILES.encoder), options, providers=["CPUExecutionProvider"]
+                self._encoder, options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # whatever onnxruntime raises
             raise ValueError(
@@ -175,4 +190,4 @@ class Standalone(Ranker):
             return
         for user in wanted.known:
             own = self._items[self._starts[user - 1] : self._starts[user]]
-            yield str(self.user_tokens[user - 1]), own.astype(np.int64)
+            yield self.user_tokens[user - 1], own.astype(np.int64)

@@ -82,3 +82,52 @@ def test_years_of_two_digits_may_stand_first(date: str) -> None:
 def test_a_field_can_be_named_in_a_condition() -> None:
     said("user,item\nu,a\n", items="item,class\na,tea\n")
     assert column("item", "class_") == ["tea"]
+
+
+def times(*dates: str) -> list[float]:
+    said("user,item,date\n" + "".join(f'u,i{n},"{date}"\n' for n, date in enumerate(dates)))
+    return [float(t) for t in column("inter", "timestamp")]
+
+
+@pytest.mark.parametrize("iso", ["2024-02-01", "2024/02/01", "2024.02.01", "2024-02-01T00:00:00Z"])
+def test_the_year_in_front_leaves_the_day_last(iso: str) -> None:
+    assert times("25.12.2023", iso, "15.01.2024") == [1703462400, 1706745600, 1705276800]
+
+
+@pytest.mark.parametrize(
+    ("zone", "hour"),
+    [("GMT-0500 (EST)", 15), ("GMT+0200 (Central European Summer Time)", 8), ("GMT", 10)],
+)
+def test_dates_as_browsers_write_them(zone: str, hour: int) -> None:
+    assert times(f"Tue Jan 02 2024 10:00:00 {zone}") == [1704153600 + hour * 3600]
+
+
+@pytest.mark.parametrize(
+    ("main", "other"), [(1704100000, 1704200000000), (1704100000000, 1704200000)]
+)
+def test_times_of_another_unit_are_left_out_and_named(main: int, other: int) -> None:
+    rows = [f"u,a,{main}", f"u,b,{other}", f"u,c,{main}", "u,d,0"]
+    output = said("\n".join(["user,item,timestamp", *rows, ""]))
+    assert column("inter", "item_id") == ["a", "c", "d"]
+    assert f"line 3: '{other}'" in " ".join(output.split())
+
+
+def test_half_a_character_costs_no_conversion() -> None:
+    Path("o.jsonl").write_text(
+        '{"user": "u", "item": "a", "review": "\\ud83d"}\n{"user": "u", "item": "b\\udc00"}\n'
+    )
+    done = CliRunner().invoke(main, ["convert", "o.jsonl", "--output=d/s"])
+    assert done.exit_code == 0, done.output
+    assert column("inter", "item_id") == ["a", "b?"]
+
+
+def test_a_damaged_parquet_file_is_the_one_that_is_named() -> None:
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    users = [f"user {n}" for n in range(20_000)]
+    pandas.DataFrame({"user": users, "item": users}).to_parquet("o.parquet", compression=None)
+    content = bytearray(Path("o.parquet").read_bytes())
+    content[1000:9000] = b"\xff" * 8000
+    Path("o.parquet").write_bytes(content)
+    done = CliRunner().invoke(main, ["convert", "o.parquet", "--output=d/s"])
+    assert done.exit_code == 2 and "'o.parquet' is damaged" in done.output

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +24,7 @@ from recbole_llm.tasks import export
 from recbole_llm.tasks.onnx_encoder import onnx_encoder
 from recbole_llm.tasks.output import kind_of, write
 from recbole_llm.tasks.recommend_files import read_histories, read_ids
+from recbole_llm.tasks.standalone import sha256_of
 
 KEYS = {
     "data_path": "dataset", "epochs": 1, "show_progress": False, "log_flops": False,
@@ -268,14 +271,15 @@ def test_json_begins_with_the_first_row() -> None:
     assert [found["user"] for found in json.loads(Path("a.json").read_text())] == ["u", "u"]
 
 
-def test_parquet_has_the_types_of_the_first_row() -> None:
-    pytest.importorskip("pyarrow")
+def test_parquet_has_the_same_types_whatever_is_written() -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
     row = pd.DataFrame({"user": ["u"], "item": ["i"], "score": [3.3e-12]})
     none = pd.DataFrame({name: [] for name in row})
     assert write([none, row, none, row], "parquet", "a.parquet") == 2
     assert pd.read_parquet("a.parquet")["user"].tolist() == ["u", "u"]
     assert write([none], "parquet", "b.parquet") == 0
     assert list(pd.read_parquet("b.parquet")) == ["user", "item", "score"]
+    assert parquet.read_schema("a.parquet") == parquet.read_schema("b.parquet")
     write([row], "jsonl", "a.jsonl")
     assert json.loads(Path("a.jsonl").read_text())["score"] == 3.3e-12
 
@@ -289,9 +293,66 @@ def test_ids_may_have_what_ends_lines_elsewhere(tmp_path: Path) -> None:
     assert read_histories(str(file)) == {"u": names}
 
 
-def test_no_histories(inside: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="histories: no user given"):
-        recommend(inside["SASRec"], histories={})
+@pytest.mark.parametrize(
+    ("histories", "said"),
+    [
+        ({}, "histories: no user given"),
+        ([["i1"]], r"histories: expected \{name: items\}, got \[\['i1'\]\]"),
+        ({1: ["i1"], "1": ["i2"]}, "two names are the same as texts, such as 1 and '1'"),
+    ],
+)
+def test_histories_that_are_none(inside: dict[str, Any], histories: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        recommend(inside["SASRec"], histories=histories)
+
+
+def test_nothing_excluded_is_no_error(inside: dict[str, Any]) -> None:
+    every = recommend(inside["SASRec"], "u1", k=np.int64(3))
+    pd.testing.assert_frame_equal(recommend(inside["SASRec"], "u1", k=3, exclude=[]), every)
+    Path("sold-out").write_text("\n")
+    command = ["recommend", f"--checkpoint={inside['SASRec']}", "--users=u1"]
+    assert CliRunner().invoke(main, [*command, "--exclude=sold-out"]).exit_code == 0
+    done = CliRunner().invoke(main, [*command, "--candidates=sold-out"])
+    assert "'sold-out' holds no ids" in done.output
+
+
+def test_half_a_character_is_no_id(tmp_path: Path) -> None:
+    file = tmp_path / "h.jsonl"
+    file.write_text('{"user": "\\ud83d", "items": ["i1"]}\n')
+    with pytest.raises(ValueError, match="line 1 is not of the form"):
+        read_histories(str(file))
+
+
+def test_an_error_in_what_is_written_is_not_the_files() -> None:
+    def frames() -> Iterator[pd.DataFrame]:
+        yield pd.DataFrame({"user": ["u"], "item": ["i"]})
+        raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        write(frames(), "csv", "broken.csv")
+    assert not Path("broken.csv").exists()
+
+
+def test_titles_are_there_after_a_change_of_folder(
+    inside: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    source = Recommender.of(inside["SASRec"])
+    monkeypatch.chdir(tmp_path)
+    assert "title" in source.recommend("u1", where="genre == 'horror'")
+
+
+@pytest.mark.parametrize(("model", "longest"), [("SASRec", 1), ("SASRec", 2), ("GRU4Rec", 8)])
+def test_small_catalogues_and_short_histories_are_exported(model: str, longest: int) -> None:
+    Path("dataset/few").mkdir(parents=True, exist_ok=True)
+    rows = [f"u{u}\ti{(u + step) % 4}\t{step}" for u in range(9) for step in range(4)]
+    header = "user_id:token\titem_id:token\ttimestamp:float"
+    Path("dataset/few/few.inter").write_text("\n".join([header, *rows, ""]))
+    keys = {**KEYS, "MAX_ITEM_LIST_LENGTH": longest, "topk": [4], "valid_metric": "MRR@4"}
+    checkpoint = run_recbole_llm(model, "few", config_dict=keys)["checkpoint"]
+    recbole_llm.export(checkpoint, f"few-{model}-{longest}")
+    alone = Recommender.load(f"few-{model}-{longest}").recommend("all", mask_history=False)
+    wanted = recommend(checkpoint, "all", mask_history=False)
+    np.testing.assert_allclose(alone["score"], wanted["score"], rtol=1e-4, atol=1e-5)
 
 
 def test_exported_models_that_cannot_be(inside: dict[str, Any]) -> None:
@@ -311,6 +372,11 @@ def test_exported_models_that_cannot_be(inside: dict[str, Any]) -> None:
         arrays = {name: file[name] for name in file.files}
     for starts in (arrays["starts"][:-1], np.zeros_like(arrays["starts"]), -arrays["starts"]):
         np.savez("d/users.npz", **{**arrays, "starts": starts})
+        with pytest.raises(ValueError, match=r"users\.npz is not the one that belongs to settings"):
+            Recommender.load("d")
+        settings = json.loads(Path("d/settings.json").read_text())
+        settings["sha256"]["users.npz"] = sha256_of(Path("d/users.npz").read_bytes())
+        Path("d/settings.json").write_text(json.dumps(settings))
         with pytest.raises(ValueError, match="does not say where histories begin and end"):
             Recommender.load("d")
     done = CliRunner().invoke(main, ["recommend", "--users=u1"])
@@ -338,26 +404,35 @@ def test_an_exported_model_needs_neither_torch_nor_recbole(inside: dict[str, Any
     assert len(done.stdout.splitlines()) == 5 and done.stdout.endswith("set()\n")
 
 
-def test_an_export_that_is_cut_off_leaves_no_model(
+def test_an_export_that_is_cut_off_leaves_the_model_that_was_there(
     inside: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recbole_llm.export(inside["PAD"], "cut")
+    names = sorted(os.listdir("cut"))
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
-        patch.setattr(export, "_write_weights", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            recbole_llm.export(inside["SASRec"], "cut")
-    with pytest.raises(ValueError, match="'cut' holds no exported model"):
-        Recommender.load("cut")
-    with monkeypatch.context() as patch:
-        patch.setattr(export, "disagreement", lambda *_: (_ for _ in ()).throw(ValueError("off")))
-        with pytest.raises(ValueError, match="off"):
-            recbole_llm.export(inside["SASRec"], "cut")
-    with pytest.raises(ValueError, match="'cut' holds no exported model"):
-        Recommender.load("cut")
+    for step in ("_write_weights", "disagreement"):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(export, step, interrupt)
+            recbole_llm.export(inside["SASRec"], "cut", histories=False)
+        assert Recommender.load("cut").name == "PAD" and sorted(os.listdir("cut")) == names
+
+
+def test_files_of_two_exports_are_not_taken_for_one(inside: dict[str, Any]) -> None:
+    for name in ("PAD", "SASRec"):
+        recbole_llm.export(inside[name], f"two-{name}")
+    served = Recommender.load("two-SASRec")
+    for file in ("user_encoder.onnx", "items.safetensors", "items.json"):
+        shutil.copytree("two-SASRec", "mixed", dirs_exist_ok=True)
+        shutil.copy(f"two-PAD/{file}", "mixed")
+        if Path("mixed", file).read_bytes() != Path("two-SASRec", file).read_bytes():
+            with pytest.raises(ValueError, match=f"{file} is not the one that belongs to settings"):
+                Recommender.load("mixed")
+    before = Recommender.load("two-SASRec").recommend("u1")
+    recbole_llm.export(inside["PAD"], "two-SASRec")  # while it is served
+    pd.testing.assert_frame_equal(served.recommend("u1"), before)
 
 
 @pytest.mark.parametrize("name", ["README.md", "settings.json", "PAD-shop.pth"])
@@ -410,6 +485,8 @@ def test_the_readme_says_what_the_encoder_takes(
 
 
 class _Branching(torch.nn.Module):
+    n_items = 9
+
     def last_states(self, items: torch.Tensor) -> torch.Tensor:
         return items.float() if items.sum().item() > 3 else -items.float()
 

@@ -31,6 +31,9 @@ NONE = "none"  # given for one of these: no column is to be guessed
 _UNITS = ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3))  # from this size on, so many make a second
 _CLOCK = re.compile(r"\s*\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?\s*([AaPp]\.?[Mm]\.?)?\s*")
 _SLASHES = re.compile(r"(\d{1,2})([/.-])(\d{1,2})([/.-])(\d{2,4})")
+_YEAR_FIRST = re.compile(r"\s*\d{4}\D")  # which is never the day or the month
+_ZONE = re.compile(r"\s*(?:GMT|UTC)([+-]\d{2}:?\d{2})(\s*\(.*\))?\s*$")  # as JavaScript writes it
+_EARLIEST = 1e8  # seconds or parts of one, by which it is told what a number of another unit is
 _CLOCKS = ("", " %H:%M", " %H:%M:%S", "T%H:%M", "T%H:%M:%S")
 _PACKED = {  # dates that look like numbers
     "%Y%m%d": re.compile(r"(19|20)\d{6}"), "%Y%m%d%H%M%S": re.compile(r"(19|20)\d{12}"),
@@ -128,8 +131,7 @@ class Times:
             )
         numbers = to_numeric(texts, errors="coerce")
         if numbers.notna().mean() > 0.5:
-            size = float(numbers.abs().median())
-            return cls(unit=next((unit for least, unit in _UNITS if size >= least), 1.0))
+            return cls(unit=float(_units(np.array([numbers.abs().median()]))[0]))
         found = cls(day_first=_day_first(texts, source))
         if np.isnan(found.seconds(texts)).all():
             raise ValueError(
@@ -140,16 +142,39 @@ class Times:
         return found
 
     def seconds(self, texts: Series) -> Floats:
-        """Unix seconds, NaN where a text is no time, [N]; dates without a zone are UTC."""
+        """Unix seconds, NaN where a text is no time or one in another unit, [N]; dates without a
+        zone are UTC."""
         if self.unit:
-            return np.asarray(to_numeric(texts, errors="coerce"), np.float64) / self.unit
-        kind: dict[str, Any] = {"format": self.form or "mixed", "utc": True, "errors": "coerce"}
-        if self.form is None:
-            kind["dayfirst"] = self.day_first
-        dates = to_datetime(Series(texts.to_numpy(), dtype=object), **kind)
-        # Nanoseconds would end in 2262, and some tables say never by 9999-12-31.
-        microseconds = dates.dt.as_unit("us").astype("int64").to_numpy()
-        return np.where(dates.isna(), np.nan, microseconds / 1e6)
+            numbers = np.asarray(to_numeric(texts, errors="coerce"), np.float64)
+            sizes = np.abs(numbers)
+            other = (_units(sizes) != self.unit) & (sizes >= _EARLIEST)
+            return np.where(other, np.nan, numbers / self.unit)
+        dates = Series(texts.to_numpy(), dtype=object)
+        if self.form is not None:
+            return _seconds(dates, format=self.form)
+        dates = dates.str.replace(_ZONE, r"\1", regex=True)
+        day_first = self.day_first & ~dates.str.match(_YEAR_FIRST).to_numpy(bool)
+        seconds = np.empty(len(dates))
+        for which in (True, False):
+            rows = day_first == which
+            seconds[rows] = _seconds(dates[rows], format="mixed", dayfirst=which)
+        return seconds
+
+
+def _seconds(texts: Series, **form: Any) -> Floats:
+    """Unix seconds of dates, NaN where a text is none, [N]."""
+    dates = to_datetime(texts, utc=True, errors="coerce", **form)
+    # Nanoseconds would end in 2262, and some tables say never by 9999-12-31.
+    microseconds = dates.dt.as_unit("us").astype("int64").to_numpy()
+    return np.where(dates.isna(), np.nan, microseconds / 1e6)
+
+
+def _units(sizes: Floats) -> Floats:
+    """How many make a second, of numbers of these sizes, [N]."""
+    found = np.ones(len(sizes))
+    for least, unit in reversed(_UNITS):
+        found[sizes >= least] = unit
+    return found
 
 
 def _check_form(form: str, source: Source) -> None:

@@ -10,8 +10,9 @@ from pandas import DataFrame, Series, to_numeric
 from recbole_llm.tasks.convert.columns import OPTIONAL, Floats, Times, find, require, there
 from recbole_llm.tasks.convert.numbers import Found, Numbers, numbers_in
 from recbole_llm.tasks.convert.rows import field_name
-from recbole_llm.tasks.convert.sources import LINE, Source
+from recbole_llm.tasks.convert.sources import Source
 from recbole_llm.tasks.convert.summary import Roles
+from recbole_llm.tasks.convert.texts import LINE
 
 _FIELDS = {
     "user": "user_id:token", "item": "item_id:token", "rating": "rating:float",

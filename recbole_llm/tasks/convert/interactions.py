@@ -14,8 +14,9 @@ from recbole_llm.core.tokens import PADDING
 from recbole_llm.tasks.convert.columns import Floats
 from recbole_llm.tasks.convert.fields import Fields
 from recbole_llm.tasks.convert.rows import as_lines, unbroken
-from recbole_llm.tasks.convert.sources import LINE, Problems, Source
+from recbole_llm.tasks.convert.sources import Problems, Source
 from recbole_llm.tasks.convert.summary import Roles, Summary
+from recbole_llm.tasks.convert.texts import LINE
 
 
 class _CostsRows(Exception):

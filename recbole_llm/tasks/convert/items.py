@@ -16,8 +16,9 @@ from recbole_llm.tasks.convert.headers import NAMELESS
 from recbole_llm.tasks.convert.layouts import text_columns
 from recbole_llm.tasks.convert.numbers import Numbers, numbers_in
 from recbole_llm.tasks.convert.rows import BREAKS, as_lines, field_name, unbroken
-from recbole_llm.tasks.convert.sources import LINE, Problems, Source
+from recbole_llm.tasks.convert.sources import Problems, Source
 from recbole_llm.tasks.convert.summary import Roles, Summary
+from recbole_llm.tasks.convert.texts import LINE
 
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
 

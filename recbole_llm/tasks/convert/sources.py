@@ -21,9 +21,9 @@ from pandas import DataFrame, Index
 
 from recbole_llm.core.errors import absent, needing, one_line
 from recbole_llm.tasks.convert import encodings, headers
+from recbole_llm.tasks.convert.texts import LINE, as_texts
 
 CHUNK = 200_000  # rows that are in memory at once
-LINE = "__line__"  # column of a chunk: where a row stands, from 1
 _JSON = (".json", ".jsonl", ".ndjson")
 _SHOWN = 3
 
@@ -186,11 +186,21 @@ class Source:
             raise ValueError(f"'{self.path}' is no Parquet file ({one_line(error)})") from error
         with file:
             line = 1
-            for batch in file.iter_batches(CHUNK):
+            for batch in self._batches(file):
                 frame = batch.to_pandas(integer_object_nulls=True)  # digits of large ids stay
                 frame[LINE] = np.arange(line, line + len(frame))
                 line += len(frame)
                 yield as_texts(frame)
+
+    def _batches(self, file: Any) -> Iterator[Any]:
+        from pyarrow import ArrowException
+
+        try:
+            yield from file.iter_batches(CHUNK)
+        except (ArrowException, OSError) as error:
+            raise ValueError(
+                f"'{self.path}' is damaged ({one_line(error)}); get it again"
+            ) from error
 
 
 class FrameSource(Source):
@@ -219,31 +229,3 @@ class FrameSource(Source):
             texts = as_texts(part)
             self.problems.add(*encodings.controls(texts.drop(columns=LINE), "utf-8"))
             yield texts
-
-
-def as_texts(frame: DataFrame) -> DataFrame:
-    """All columns but `LINE` as texts: whole numbers without a point, lists' values in a row."""
-    columns = {
-        name: np.array([text_of(value) for value in frame[name].to_numpy(object)], dtype=object)
-        for name in frame
-        if name != LINE
-    }
-    return DataFrame({**columns, LINE: frame[LINE].to_numpy()})
-
-
-def text_of(value: object) -> str:
-    """A value as text: "" for what is missing, the values of lists after one another."""
-    if isinstance(value, str):
-        return value
-    if value is None:
-        return ""
-    if isinstance(value, bytes):  # of a Parquet file whose writer does not mark its texts
-        return value.decode("utf-8", "replace")
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-        return str(int(value))  # an id or a time that a missing value made a float
-    if isinstance(value, (list, tuple, np.ndarray)):
-        return " ".join(text_of(part) for part in value)
-    if isinstance(value, dict):
-        return json.dumps(value, ensure_ascii=False)
-    text = str(value)
-    return "" if text in ("<NA>", "NaT", "nan") else text

@@ -1,0 +1,43 @@
+"""Values of a table as texts."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+from pandas import DataFrame
+
+LINE = "__line__"  # column of a chunk: where a row stands, from 1
+
+
+def as_texts(frame: DataFrame) -> DataFrame:
+    """All columns but `LINE` as texts: whole numbers without a point, lists' values in a row."""
+    columns = {
+        name: np.array([text_of(value) for value in frame[name].to_numpy(object)], dtype=object)
+        for name in frame
+        if name != LINE
+    }
+    return DataFrame({**columns, LINE: frame[LINE].to_numpy()})
+
+
+def text_of(value: object) -> str:
+    """A value as text: "" for what is missing, the values of lists after one another."""
+    if isinstance(value, str):
+        return value if value.isascii() else _encodable(value)
+    if value is None:
+        return ""
+    if isinstance(value, bytes):  # of a Parquet file whose writer does not mark its texts
+        return value.decode("utf-8", "replace")
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return str(int(value))  # an id or a time that a missing value made a float
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return " ".join(text_of(part) for part in value)
+    if isinstance(value, dict):
+        return json.dumps(value, ensure_ascii=False)
+    text = str(value)
+    return "" if text in ("<NA>", "NaT", "nan") else text
+
+
+def _encodable(text: str) -> str:
+    """The text with ? for half characters, such as JSON's ``"\\ud83d"`` of a cut emoji."""
+    return text.encode("utf-8", "replace").decode("utf-8")
