@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import platform
 import shlex
 import sys
@@ -18,7 +17,7 @@ from recbole.data.dataset import Dataset
 
 from recbole_llm.core import distributed
 from recbole_llm.core.config import Config
-from recbole_llm.core.digest import file_digest
+from recbole_llm.core.digest import fingerprints
 from recbole_llm.core.files import OTHER_FILE, check_file, write_json
 from recbole_llm.core.lines import counted, listed
 from recbole_llm.core.log import FOLDER, SHOWN, log_file
@@ -118,12 +117,6 @@ def sizes(dataset: Dataset) -> dict[str, int]:
     else:
         interactions = len(inter)
     return {"users": int(users), "items": int(items), "interactions": interactions}
-
-
-def fingerprints(folder: str, name: str) -> dict[str, str]:
-    """SHA-256 of each of a data set's files."""
-    files = sorted(Path(folder).glob(f"{glob.escape(name)}.*"))
-    return {file.name: file_digest(file) for file in files if file.is_file()}
 
 
 def changed_settings(config: Config) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import re
@@ -49,3 +50,9 @@ def texts_digest(names: Iterable[str], texts: Iterable[str | None]) -> str:
         pair = json.dumps([name, content], ensure_ascii=True)
         total.update(pair.encode("ascii") + b"\n")
     return total.hexdigest()[:32]
+
+
+def fingerprints(folder: str, name: str) -> dict[str, str]:
+    """SHA-256 of each of a data set's files."""
+    files = sorted(Path(folder).glob(f"{glob.escape(name)}.*"))
+    return {file.name: file_digest(file) for file in files if file.is_file()}

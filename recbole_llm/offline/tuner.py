@@ -76,6 +76,7 @@ class Tuner:
         self.model.train()
         told = bar(steps[there:], desc="Tuning", unit="step", shown=shown)
         for number, batch in enumerate(told, there + 1):
+            torch.manual_seed(seed + number)  # of dropout, also in a run that goes on
             for sample in batch:  # one by one: no padding, any picture
                 (self.loss(sample) / len(batch)).backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()

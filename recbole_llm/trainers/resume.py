@@ -20,6 +20,7 @@ from recbole.utils import set_color
 
 from recbole_llm.core import distributed
 from recbole_llm.core.checkpoint import load_checkpoint, load_model_state, require, save_atomically
+from recbole_llm.core.digest import fingerprints
 from recbole_llm.core.errors import and_more
 from recbole_llm.core.log import SHOWN
 from recbole_llm.core.marks import Mark
@@ -31,7 +32,7 @@ from recbole_llm.trainers.progress import Progress
 
 KEY = "run"  # of the state in a checkpoint
 _PARTS = ("state_dict", "optimizer", "epoch", "cur_step", "best_valid_score")
-_STATE = ("file", "best", "result", "losses", "trainings", "optimizers", "model", "random")
+_STATE = ("file", "files", "best", "result", "losses", "trainings", "optimizers", "model", "random")
 
 
 def part_file(run_file: str, part: str) -> str:
@@ -111,6 +112,7 @@ class ResumableMixin(AbstractTrainer):  # type: ignore[misc]
     progress: Progress
     _stood: dict[str, Any] | None = None  # a resumed run's state, until it trains
     _data_state: dict[str, Any]
+    _files: dict[str, str]
 
     def keep_last(self) -> None:
         """Keep a file that a stopped run goes on from."""
@@ -133,12 +135,15 @@ class ResumableMixin(AbstractTrainer):  # type: ignore[misc]
         return super()._train(train_data, valid_data, *args, **kwargs)
 
     def keep_names(self, train_data: AbstractDataLoader) -> None:
-        """As the base class's; a resumed run has to have the interactions that it began with."""
+        """As the base class's; a resumed run has to have the data that it began with."""
         super().keep_names(train_data)
-        if self._stood is not None and self._trained_on != self._data_state.get("trained_on"):
+        # Times, labels, fields and what is held out count, too.
+        self._files = fingerprints(self.config["data_path"], self.config["dataset"])
+        now = self._data_state.get("trained_on"), self._files
+        if self._stood is not None and (self._trained_on, self._stood["files"]) != now:
             raise ValueError(
-                f"resume: '{self.last_file}' is of a run on other training interactions, since the "
-                f"files changed; use them as they were, or start anew"
+                f"resume: '{self.last_file}' is of a run on other data, since the files changed; "
+                f"use them as they were, or start anew"
             )
 
     def _prepare(self, train_data: AbstractDataLoader) -> None:
@@ -190,6 +195,7 @@ class ResumableMixin(AbstractTrainer):  # type: ignore[misc]
         result, more = self.best_valid_result, self._more_optimizers()
         return {
             "file": Path(self.run_file).name,
+            "files": self._files,
             "best": Path(self.saved_model_file).name,
             # RecBole rounds some metrics as float32, which a Python float would not give back.
             "result": result and {k: np.asarray(v) for k, v in result.items()},

@@ -220,6 +220,10 @@ REFUSED: dict[str, Write] = {
     "a sparse matrix of a huge shape": _with(
         other_parameter={"w": {"__sparse__": [torch.zeros(0)] * 3, "shape": [10**15, 1]}}
     ),
+    "a sparse matrix that grows": _with(
+        other_parameter={"w": {"__sparse__": [torch.arange(5), torch.arange(5), torch.ones(5)],
+                               "shape": [9, 9], "format": "dia"}}
+    ),
     "tokens that are a list": _with(tokens=[1]),
     "tokens without anything": _tokens(lambda t: {"item_id": {}}),
     "tokens cut short": _tokens(_cut),

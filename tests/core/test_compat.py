@@ -44,6 +44,20 @@ def test_arrays_and_sparse_matrices_survive_a_checkpoint(tmp_path: Path) -> None
     assert back["nested"][0][1].tolist() == [1.0, 1.0]
 
 
+@pytest.mark.parametrize(
+    ("form", "rows", "said"),
+    [("dia", 9, "of an unknown form"), ("lil", 20_000, "larger"), ("csr", 10**7, "larger")],
+)
+def test_a_matrix_that_grows_as_it_is_read_is_refused(
+    tmp_path: Path, form: str, rows: int, said: str
+) -> None:
+    numbers = torch.arange(5)
+    matrix = {"__sparse__": [numbers] * 3, "shape": [rows, 9], "format": form}
+    torch.save({"config": {}, "other_parameter": {"w": matrix}}, tmp_path / "x.pth")
+    with pytest.raises(ValueError, match=f"it holds a matrix .*{said}"):
+        checkpoint.load_checkpoint(tmp_path / "x.pth")
+
+
 def test_what_lies_beside_the_weights_goes_to_the_models_device() -> None:
     class Model(AbstractRecommender):  # type: ignore[misc]
         device = "meta"  # stands for a GPU

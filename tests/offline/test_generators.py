@@ -98,6 +98,14 @@ def test_a_template_with_a_first_token_has_no_second(decoder: Path) -> None:
     assert made.model.tokens(["red"])["input_ids"][0] == plain
 
 
+def test_the_fingerprint_covers_the_template_in_a_file_of_its_own(decoder: Path) -> None:
+    found = set()
+    for text in ("", "{{ messages[0]['content'] }}", "{{ messages[0]['role'] }}"):
+        (decoder / "chat_template.jinja").write_text(text)
+        found.add(local(decoder)[0].fingerprint)
+    assert len(found) == 3
+
+
 def test_no_adapter_there(decoder: Path) -> None:
     with pytest.raises(EncoderError, match="generator_adapter: 'x' has no adapter_config"):
         local(decoder, adapter="x")

@@ -43,6 +43,7 @@ def writer(tmp_path: Path) -> Path:
     config = LlamaConfig(
         vocab_size=14, hidden_size=16, intermediate_size=32, num_attention_heads=4,
         num_hidden_layers=2, initializer_range=0.2, bos_token_id=2, eos_token_id=3,
+        attention_dropout=0.2,
     )  # fmt: skip
     folder = tmp_path / "writer"
     LlamaForCausalLM(config).save_pretrained(folder)

@@ -167,11 +167,20 @@ def test_the_best_weights_belong_to_it(file: str) -> None:
         run(resume=file)
 
 
-def test_a_run_on_other_training_interactions_is_refused(file: str) -> None:
+@pytest.mark.parametrize("change", ["row", "time", "rating"])
+def test_a_run_on_other_data_is_refused(file: str, change: str) -> None:
     path = Path("dataset/tiny/tiny.inter")
-    header, *rows = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    path.write_text(header + "".join(rows[:-1]), encoding="utf-8")  # all ids stay
-    with pytest.raises(ValueError, match=f"resume: '{file}' is of a run on other training inter"):
+    header, *rows = path.read_text(encoding="utf-8").splitlines()
+    values = [row.split("\t") for row in rows]
+    names = [field.split(":")[0] for field in header.split("\t")]
+    if change == "row":
+        del values[-1]  # all ids stay
+    else:
+        column = names.index("timestamp" if change == "time" else "rating")
+        values[0][column], values[1][column] = values[1][column], "7"
+    text = "\n".join([header, *("\t".join(row) for row in values), ""])
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=f"resume: '{file}' is of a run on other data, since the"):
         run(resume=file)
 
 

@@ -21,7 +21,7 @@ from recbole_llm.features.encoders.smollm import NAMES, smollm_gguf
 from recbole_llm.features.settings import EncoderSettings
 from recbole_llm.features.store import cache_dir
 
-_READ = (".json", ".txt", ".model", ".safetensors")
+_READ = (".json", ".jinja", ".txt", ".model", ".safetensors")
 
 
 def without_special(tokenizer: Any, text: str) -> str:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 _MINILM_NAMES = (MINILM, MINILM.partition("/")[2])
-_READ = (".json", ".txt", ".model", ".safetensors", ".py")
+_READ = (".json", ".jinja", ".txt", ".model", ".safetensors", ".py")
 
 
 def create(config: ConfigLike) -> Encoder:

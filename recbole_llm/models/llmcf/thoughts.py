@@ -12,6 +12,8 @@ import numpy.typing as npt
 from recbole.data.dataset import Dataset
 
 from recbole_llm.core.config import Config
+from recbole_llm.core.digest import digest
+from recbole_llm.features.encoders.base import create_encoder
 from recbole_llm.features.prompts import item_texts
 from recbole_llm.features.templates import find_template
 from recbole_llm.features.text import encode_named
@@ -69,6 +71,15 @@ class WriteThoughts(GenerateStage):
             for name, facts in self.facts.items()
         }
         return dict(sorted(prompts.items(), key=lambda pair: len(pair[1])))
+
+    def inputs(self) -> Mapping[str, Any]:
+        """Those of the texts; of several candidates also what the best is chosen by."""
+        own = dict(super().inputs())
+        if self.settings.thought_candidates > 1:
+            facts = [[name, *known] for name, known in self.facts.items()]
+            encoder: Any = create_encoder(self.config)  # which is no file of vectors
+            own["chosen by"] = [encoder.fingerprint, digest(facts)]
+        return own
 
     def best(self, prompts: Mapping[str, str], candidates: Sequence[Sequence[str]]) -> list[str]:
         """The candidate with the highest sum of scores for each example."""

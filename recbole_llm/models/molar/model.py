@@ -23,6 +23,7 @@ from recbole_llm.features.store import cache_dir
 from recbole_llm.layers.backbones import backbone_from_settings
 from recbole_llm.layers.backbones.base import Expert
 from recbole_llm.layers.decoder import CausalDecoder, depth_of, small_decoder
+from recbole_llm.layers.embedding import of_distinct
 from recbole_llm.layers.losses import info_nce
 from recbole_llm.models.base import LOSS_TYPES, TrainingRows
 from recbole_llm.models.molar.layers import DUEG, ContentItems
@@ -101,9 +102,10 @@ class Molar(PhasedRecommender):
 
     def item_vectors(self, ids: Tensor | None = None) -> Tensor:
         """int [*] -> [*, H], of the phase's model; None: the whole catalogue, [n, H]."""
-        if ids is None:
-            ids = torch.arange(self.n_items, device=self.device)
-        return self._scored(self.towers[self.phase].items(ids))
+        items = self.towers[self.phase].items
+        if ids is not None:
+            return of_distinct(lambda some: self._scored(items(some)), ids)
+        return self._scored(items(torch.arange(self.n_items, device=self.device)))
 
     def _scored(self, vectors: Tensor) -> Tensor:
         """NCE scores by cosine."""

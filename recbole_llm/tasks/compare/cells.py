@@ -16,14 +16,14 @@ import numpy as np
 
 from recbole_llm.core.checks import key_marks
 from recbole_llm.core.config import Config
-from recbole_llm.core.digest import digest, file_digest, files_digest
+from recbole_llm.core.digest import digest, file_digest, files_digest, fingerprints
 from recbole_llm.core.marks import Mark
 from recbole_llm.core.plugins import get_plugins
 from recbole_llm.core.registry import PACKAGE, PROPERTIES
 from recbole_llm.core.stored import plain_config
 from recbole_llm.features.attach import reads_of
 from recbole_llm.features.encoders.base import TableSource, create_encoder
-from recbole_llm.report import fingerprints, versions
+from recbole_llm.report import versions
 from recbole_llm.tasks.compare.entries import Entry, plain_arguments
 from recbole_llm.trainers.resume import part_file
 

@@ -70,6 +70,15 @@ def test_the_best_candidate_is_kept_and_a_second_run_writes_nothing(parrots: lis
     assert len(texts) == 30 and all(text.startswith("Thought") for text in texts.values())
 
 
+def test_another_encoder_chooses_anew_of_the_same_candidates(parrots: list[Any]) -> None:
+    chosen = {size: stage(encoder_dimensions=size) for size in (16, 4)}
+    texts = {size: made.texts() for size, made in chosen.items()}
+    assert chosen[16].path != chosen[4].path and texts[16] != texts[4]
+    assert sum(len(p.asked) for p in parrots) == 3 * len(set(stage().prompts().values()))
+    single = [stage(encoder_dimensions=n, thought_candidates=1) for n in (16, 4)]
+    assert single[0].path == single[1].path  # which chooses nothing
+
+
 def test_without_the_language_model_nothing_is_written(parrots: list[Any]) -> None:
     keys = dict(config(thoughts="item_text").external_config_dict)
     assert [r.done for r in prepare("LLMCF", "tiny", config_dict=keys)] == [60, 0]

@@ -270,3 +270,16 @@ def test_settings_that_cannot_work_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         make_pad(**changes)
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_vectors_of_repeated_items_are_computed_once(phase: str, make_pad: Any) -> None:
+    model = make_pad()
+    model.phase = phase
+    seen: list[int] = []
+    content = model.experts["llm"].items
+    content.register_forward_pre_hook(lambda _, given: seen.append(given[0].numel()))
+    ids = torch.tensor([[3, 1, 3], [1, 1, 3]])
+    with torch.no_grad():
+        torch.testing.assert_close(model.item_vectors(ids), model.item_vectors()[ids])
+    assert seen[:1] == ([2] if phase == "disentangle" else [])
