@@ -54,8 +54,9 @@ def test_a_matrix_that_grows_as_it_is_read_is_refused(
     numbers = torch.arange(5)
     matrix = {"__sparse__": [numbers] * 3, "shape": [rows, 9], "format": form}
     torch.save({"config": {}, "other_parameter": {"w": matrix}}, tmp_path / "x.pth")
-    with pytest.raises(ValueError, match=f"it holds a matrix .*{said}"):
+    with pytest.raises(ValueError, match="it is damaged") as caught:
         checkpoint.load_checkpoint(tmp_path / "x.pth")
+    assert said in str(caught.value.__cause__)
 
 
 def test_what_lies_beside_the_weights_goes_to_the_models_device() -> None:
