@@ -20,7 +20,7 @@ from torch import Tensor
 from recbole_llm.core.config import Config
 from recbole_llm.data.settings import EngineSettings
 from recbole_llm.data.split import IntArray
-from recbole_llm.data.training import training_interactions
+from recbole_llm.data.training import training_interactions, training_parts
 from recbole_llm.data.user_items import UserItems
 
 Mask = npt.NDArray[np.bool_]
@@ -144,18 +144,23 @@ class RepeatableSampler(_Draws, RecBoleRepeatableSampler):  # type: ignore[misc]
         users, own = (np.tile(np.asarray(ids), num) for ids in (user_ids, item_ids))
         return self._drawn(len(own), lambda rows, v: self._refused(users[rows], own[rows], v))
 
-    def without_history(self) -> RepeatableSampler:
-        """A sampler that draws none of the user's own training items.
+    def without_used(self, parts: Sequence[Any]) -> RepeatableSampler:
+        """A sampler that draws no items that the user has in these splits, the first of which is
+        training.
 
         Raises:
             ValueError: some user has every item that can be drawn.
         """
-        users, items = training_interactions(self.train_split)
-        sampler = copy.copy(self)
-        keys = np.unique(users * self.item_num + items)
-        sampler.excluded = UserItems(keys, self.train_split.user_num, self.item_num)
-        drawn = len(np.unique(items)) if self.distribution == "popularity" else self.item_num - 1
-        _check_left(sampler.excluded.counts(), drawn)
+        n, drawn = self.item_num, np.arange(1, self.item_num)
+        if self.distribution == "popularity":
+            drawn = np.unique(self._keys)
+        used = [users * n + items for users, items in training_parts(self.train_split)]
+        for part in parts[1:]:
+            held_out = part.inter_feat
+            used.append(held_out[part.uid_field].numpy() * n + held_out[part.iid_field].numpy())
+        sampler, keys = copy.copy(self), np.unique(np.concatenate(used))
+        _check_left(np.bincount(keys[np.isin(keys % n, drawn)] // n), len(drawn))
+        sampler.excluded = UserItems(keys, self.train_split.user_num, n)
         return sampler
 
     def _refused(self, users: IntArray, own: IntArray, values: IntArray) -> Mask:
@@ -175,13 +180,17 @@ def _check_left(used: IntArray, drawn: int) -> None:
 def create_samplers(config: Config, built: Sequence[Any]) -> tuple[Any, Any, Any]:
     """Samplers of the three phases, None where a phase samples nothing; RecBole's rules.
 
-    One table of used items serves the three; its distribution is each phase's own.
+    One table of used items serves the three; its distribution is each phase's own. RecBole's
+    sequential models may meet a user's own items as candidates, its others do not; fixed
+    candidates are the same for both.
     """
     phases = ["train", "valid", "test"]
-    excludes = EngineSettings.of(config).negatives_exclude
+    engine = EngineSettings.of(config)
+    without = {"train": engine.negatives_exclude == "history"}
+    without |= dict.fromkeys(phases[1:], engine.eval_candidates == "fixed")
     base = None
     samplers: list[Any] = []
-    for phase in phases:
+    for number, phase in enumerate(phases, 1):
         args = config[f"{phase}_neg_sample_args"]
         distribution = args["distribution"]
         if distribution == "none":
@@ -198,7 +207,7 @@ def create_samplers(config: Config, built: Sequence[Any]) -> tuple[Any, Any, Any
         if phase != "train" and base.alpha != 1.0:
             base = base.with_alpha(1.0)  # training's is no measure of candidates
         sampler = base.set_phase(phase)
-        if phase == "train" and excludes == "history" and config["repeatable"]:
-            sampler = sampler.without_history()
+        if without[phase] and config["repeatable"]:
+            sampler = sampler.without_used(built[:number])
         samplers.append(sampler)
     return samplers[0], samplers[1], samplers[2]

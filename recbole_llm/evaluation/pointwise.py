@@ -25,6 +25,7 @@ from recbole_llm.evaluation.by_user import ByUser, labels_by_user, user_aucs
 from recbole_llm.evaluation.group_metrics import EvaluatorByGroup
 from recbole_llm.evaluation.groups import GROUPS, USERS, Group, make_groups
 from recbole_llm.evaluation.settings import GroupSettings
+from recbole_llm.evaluation.ties import nan_last
 
 ITEMS = "group.items"
 ROWS = ("rec.score", "data.label", USERS, ITEMS)
@@ -74,11 +75,20 @@ class PointwiseCollector(Collector):  # type: ignore[misc]
         for key, value in self.data_struct._data_dict.items():
             collected.set(key, value)
         for key, parts in self._batches.items():
-            collected.set(key, torch.cat(parts).cpu())
+            column = torch.cat(parts).cpu()
+            collected.set(key, _numbers(column) if key == "rec.score" else column)
         self._batches.clear()
         if self.active:
             collected.set(GROUPS, self.groups or [])
         return collected
+
+
+def _numbers(scores: Tensor) -> Tensor:
+    """Predictions that are no numbers as the lowest, as rankings have them; they are warned of."""
+    if count := int(scores.isnan().sum()):
+        getLogger().warning(f"{count:,} of {len(scores):,} predictions are NaN; they come last")
+        return nan_last(scores)
+    return scores
 
 
 class PointwiseEvaluator(EvaluatorByGroup):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import torch
@@ -21,6 +22,8 @@ from recbole_llm.evaluation.positives import Positives, chunks, mean_ranks
 from recbole_llm.evaluation.settings import GroupSettings
 from recbole_llm.evaluation.ties import nan_last, shuffled_ties
 from recbole_llm.features.attach import item_embeddings
+
+_COUNTER = "data.count_items"  # what RecBole's metrics read of training
 
 
 class RankingCollector(Collector):  # type: ignore[misc]
@@ -56,6 +59,9 @@ class RankingCollector(Collector):  # type: ignore[misc]
             self.groups = make_groups(self.config, dataset)
         if self.register.need(COUNTS):
             self.data_struct.set(COUNTS, item_counts(dataset))
+        if self.register.need(_COUNTER):  # RecBole's lacks the first items of sequences
+            counts = item_counts(dataset).tolist()
+            self.data_struct.set(_COUNTER, Counter({i: n for i, n in enumerate(counts) if n}))
         if self.register.need(VECTORS):
             self.data_struct.set(VECTORS, item_embeddings(self.config, dataset).matrix)
 

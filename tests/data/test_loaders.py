@@ -147,6 +147,31 @@ def test_candidates_are_fixed(made: MakeConfig, mode: str, extra: dict[str, Any]
         assert candidates(2, size)[1].equal(test)
 
 
+@pytest.mark.parametrize("mode", ["uni5", "pop5"])
+def test_candidates_are_the_same_for_sequential_and_other_models(tmp_path: Path, mode: str) -> None:
+    """None of them is an item that the user had up to then."""
+    write_tiny_dataset(tmp_path)
+    found: list[list[dict[int, list[int]]]] = []
+    for model, cls in (("SASRec", SequentialDataset), ("BPR", Dataset)):
+        keys = {"data_path": str(tmp_path), "eval_args": leave_one_out(mode=mode)}
+        loaders = loaders_of(Config(model, "tiny", config_dict=keys), cls, data_preparation)
+        found.append([])
+        for loader in loaders[1:]:
+            users: dict[int, list[int]] = {}
+            for rows, *_ in loader:
+                for user, item in zip(rows["user_id"].tolist(), rows["item_id"].tolist()):
+                    users.setdefault(user, []).append(item)
+            found[-1].append(users)
+    assert found[0] == found[1] and len(found[0][1]) > 30
+    used: dict[int, set[int]] = {}
+    for loader in loaders:  # BPR's, which have all interactions
+        inter = loader._dataset.inter_feat
+        for user, item in zip(inter["user_id"].tolist(), inter["item_id"].tolist(), strict=True):
+            used.setdefault(user, set()).add(item)
+    for user, (positive, *negatives) in found[0][1].items():
+        assert positive in used[user] and not used[user] & set(negatives)
+
+
 class TestFullSort:
     def test_users_a_step_fit_the_budget(self, tmp_path: Path) -> None:
         config = general_config(tmp_path, eval_memory_mib=0.01)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from recbole.data.interaction import Interaction
 from recbole.evaluator import Evaluator
 from recbole.evaluator.collector import Collector
 from recbole.utils import EvaluatorType
@@ -43,8 +44,11 @@ class MendedCollector(Collector):  # type: ignore[misc]
 
 def train_data(n: int, tokens: list[str] | None = None) -> Any:
     counter = Counter({i: i % 5 + 1 for i in range(1, n)})
+    items = torch.tensor(list(counter.elements()), dtype=torch.int64)
     dataset = SimpleNamespace(
-        num=lambda field: n, item_num=n, item_counter=counter, user_counter=counter,
+        inter_feat=Interaction({"user_id": torch.ones_like(items), "item_id": items}),
+        uid_field="user_id", time_field=None, num=lambda field: n, item_num=n,
+        item_counter=counter, user_counter=counter,
         iid_field="item_id",
         field2id_token={"item_id": tokens or ["[PAD]", *(f"i{i}" for i in range(1, n))]},
     )  # fmt: skip
