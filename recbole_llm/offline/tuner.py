@@ -16,7 +16,7 @@ from recbole_llm.core.checkpoint import load_checkpoint, save_atomically
 from recbole_llm.core.lines import bar
 from recbole_llm.features.encoders.adapters import tunable
 from recbole_llm.features.encoders.decoders import Source, without_special
-from recbole_llm.features.images import read_picture
+from recbole_llm.features.pictures import read_picture
 from recbole_llm.layers.decoder import with_adapters
 from recbole_llm.offline.settings import TuneSettings
 from recbole_llm.offline.stage import StageError

@@ -17,9 +17,9 @@ from made_pictures import picture, tiny_dual, tiny_vit
 from made_texts import ITEMS, PlainConfig
 from PIL import Image
 
-from recbole_llm.features import attach, images, prompts, text
+from recbole_llm.features import attach, pictures, prompts, text
 from recbole_llm.features.encoders import vision
-from recbole_llm.features.images import PictureError, read_picture
+from recbole_llm.features.pictures import PictureError, read_picture
 from recbole_llm.features.table import TableError
 
 Make = Callable[..., Any]
@@ -154,6 +154,27 @@ def test_unusable_pictures_are_counted_named_and_handled_as_missing_texts(
     assert table.matrix.any(1).tolist() == [False, True, False, False]
 
 
+def test_what_pictures_are_worth_is_found_out_once(
+    config: PlainConfig, make_dataset: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = make_dataset(ITEMS)
+    with_pictures(dataset, p10=content(picture()), p20=b"none", p30=content(picture(size=(50, 50))))
+    config["item_image_max_pixels"] = 2_000
+
+    def found() -> list[str]:
+        return list(pictures.find_pictures(config, dataset, ["10", "20", "30"]))
+
+    assert found() == ["10"]
+    decoded = []
+    real = pictures.read_picture
+    monkeypatch.setattr(pictures, "read_picture", lambda *a: decoded.append(a) or real(*a))
+    assert found() == ["10"] and not decoded
+    config["item_image_max_pixels"] = 9_000
+    assert found() == ["10", "30"] and len(decoded) == 3
+    with_pictures(dataset, p20=content(picture(3)))
+    assert found() == ["10", "20", "30"] and len(decoded) == 4
+
+
 def test_a_column_of_paths(config: PlainConfig, make_dataset: Make, seen: list[Any]) -> None:
     rows = ITEMS.splitlines()
     paths = ["picture:token", "images/a.png", "images/../../out.png", "", "images/a.png"]
@@ -161,7 +182,7 @@ def test_a_column_of_paths(config: PlainConfig, make_dataset: Make, seen: list[A
     with_pictures(dataset, pa=content(picture()))
     (Path(dataset.dataset_path).parent / "out.png").write_bytes(content(picture(1)))
     config.update(item_image_field="picture", missing_embedding="zeros")
-    found = images.find_pictures(config, dataset, ["10", "20", "30"])
+    found = pictures.find_pictures(config, dataset, ["10", "20", "30"])
     assert set(found) == {"10"}, "no path leads out of the folder"
     config["item_image_field"] = "pictur"
     with pytest.raises(ValueError, match="no field 'pictur'; did you mean 'picture'"):
@@ -176,7 +197,7 @@ def test_no_link_leads_out_of_the_folder(
     folder = Path(dataset.dataset_path) / "images"
     (tmp_path / "secret.png").write_bytes(content(picture(1)))
     (folder / "20.png").symlink_to(tmp_path / "secret.png")
-    assert "20" not in images.find_pictures(config, dataset, ["10", "20", "30"])
+    assert "20" not in pictures.find_pictures(config, dataset, ["10", "20", "30"])
 
 
 def test_no_folder(config: PlainConfig, make_dataset: Make, seen: list[Any]) -> None:

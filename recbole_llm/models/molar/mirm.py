@@ -11,7 +11,7 @@ from functools import cached_property
 
 from recbole_llm.data.training import training_histories
 from recbole_llm.features.encoders.adapters import sees_pictures
-from recbole_llm.features.images import find_pictures
+from recbole_llm.features.pictures import find_pictures
 from recbole_llm.features.prompts import item_file, item_titles
 from recbole_llm.features.settings import ItemSettings
 from recbole_llm.models.molar.settings import MIRMSettings
@@ -53,9 +53,9 @@ class MIRMStage(TuneStage):
         if not sees_pictures(self.source):
             return
         rows, field = self._described
-        for token, file in find_pictures(self.config, self.dataset, list(rows)).items():
+        for token, picture in find_pictures(self.config, self.dataset, list(rows)).items():
             if rows[token][field]:
-                yield Sample("picture", "Describe the item.", rows[token][field], file)
+                yield Sample("picture", "Describe the item.", rows[token][field], picture.file)
 
     def _attributes(self) -> Iterator[Sample]:
         rows, field = self._described

@@ -1,0 +1,180 @@
+"""Pictures of items: finding them, and reading them safely.
+
+A picture is data from anywhere: three formats, a limit of pixels, no animation, no path out of the
+folder. What cannot be used is counted and named, and its item has no picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from hashlib import sha256
+from io import BytesIO
+from logging import getLogger
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from recbole.data.dataset import Dataset
+
+from recbole_llm.core.config import Config
+from recbole_llm.core.errors import did_you_mean, first_names
+from recbole_llm.core.files import expanded
+from recbole_llm.core.lines import bar
+from recbole_llm.features.generated_texts import TextStore
+from recbole_llm.features.prompts import item_file
+from recbole_llm.features.settings import ItemSettings
+from recbole_llm.features.store import cache_dir
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+FORMATS = ("PNG", "JPEG", "WEBP")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+_MAX_BYTES = 1 << 26  # of a file
+_USABLE, _KEPT_AT_ONCE = "usable", 64
+_BAR_FROM = 1_000  # pictures: fewer are looked through in a blink
+
+
+class PictureError(ValueError):
+    """A picture that is not used; the message is one word or two: broken, too large, …"""
+
+
+def read_picture(content: bytes, max_pixels: int) -> Image:
+    """A file's picture: upright, in RGB, on white where it is transparent.
+
+    Raises:
+        PictureError: broken (or of another format), too large, animated.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(BytesIO(content), formats=FORMATS) as image:
+            if image.width * image.height > max_pixels:
+                raise PictureError("too large")
+            if getattr(image, "n_frames", 1) > 1:
+                raise PictureError("animated")
+            upright = ImageOps.exif_transpose(image)
+            if not upright.has_transparency_data:
+                return upright.convert("RGB")
+            rgba = upright.convert("RGBA")
+    except PictureError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise PictureError("too large") from error
+    except Exception as error:  # whatever a crafted file makes the decoders raise
+        raise PictureError("broken") from error
+    white = Image.new("RGBA", rgba.size, "white")
+    return Image.alpha_composite(white, rgba).convert("RGB")
+
+
+class Picture(NamedTuple):
+    """A file that can be used.
+
+    Args:
+        file: where.
+        digest: SHA-256 of its bytes.
+    """
+
+    file: Path
+    digest: str
+
+
+def find_pictures(config: Config, dataset: Dataset, tokens: Sequence[str]) -> dict[str, Picture]:
+    """The usable pictures of items by token; the others are counted and named in the log.
+
+    What a file's bytes are worth is kept in the cache, so that each is decoded for it but once.
+
+    Raises:
+        ValueError: no such folder or field.
+    """
+    candidates = _candidates(config, dataset, tokens)
+    found: dict[str, Picture] = {}
+    problems: dict[str, list[str]] = {}
+    shown = config["show_progress"] is not False and len(tokens) >= _BAR_FROM
+    with closing(_Verdicts(config)) as verdicts:
+        for token in bar(tokens, desc="Pictures", unit="picture", shown=shown):
+            try:
+                digest = verdicts.checked(_bytes(candidates.get(token)))
+                found[token] = Picture(candidates[token], digest)
+            except PictureError as error:
+                problems.setdefault(str(error), []).append(token)
+    parts = [f"{len(names)} {what} ({first_names(names)})" for what, names in problems.items()]
+    log = getLogger("recbole_llm")
+    (log.warning if parts else log.info)(
+        "; ".join([f"pictures of {len(found)} of {len(tokens)} items", *parts])
+    )
+    return found
+
+
+class _Verdicts:
+    """What pictures are worth, by their bytes and the limit of pixels: "usable", or a problem."""
+
+    def __init__(self, config: Config) -> None:
+        self._max_pixels = ItemSettings.of(config).item_image_max_pixels
+        self._store, self._new = TextStore(cache_dir(config)), dict[bytes, str]()
+
+    def checked(self, content: bytes) -> str:
+        """Digest of a usable picture's bytes; PictureError for another."""
+        digest = sha256(content).hexdigest()
+        (key,) = self._store.keys(f"picture of {self._max_pixels} pixels", [digest])
+        verdict = self._new.get(key) or self._store.load([key]).get(key)
+        if verdict is None:
+            verdict = self._new[key] = self._verdict(content)
+            if len(self._new) == _KEPT_AT_ONCE:
+                self._keep()
+        if verdict != _USABLE:
+            raise PictureError(verdict)
+        return digest
+
+    def _verdict(self, content: bytes) -> str:
+        try:
+            read_picture(content, self._max_pixels)
+        except PictureError as error:
+            return str(error)
+        return _USABLE
+
+    def _keep(self) -> None:
+        self._store.add(list(self._new), list(self._new.values()))
+        self._new.clear()
+
+    def close(self) -> None:
+        """Keep what is new."""
+        self._keep()
+        self._store.close()
+
+
+def _bytes(path: Path | None) -> bytes:
+    try:
+        if path is None or not path.is_file():
+            raise PictureError("missing")
+        if path.stat().st_size > _MAX_BYTES:
+            raise PictureError("too large")
+        return path.read_bytes()
+    except OSError as error:
+        raise PictureError("unreadable") from error
+
+
+def _candidates(config: Config, dataset: Dataset, tokens: Iterable[str]) -> dict[str, Path]:
+    """{token: file}, whether it is there or not."""
+    settings, own = ItemSettings.of(config), Path(dataset.dataset_path)
+    field = settings.item_image_field
+    folder = expanded(settings.item_image_folder or (own if field else own / "images"))
+    if not folder.is_dir():
+        raise ValueError(
+            f"item_image_folder: '{folder}' is no folder; set it to that of the pictures"
+        )
+    root = folder.resolve()
+    if field is None:
+        files = sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES)
+        inside = [f for f in files if f.resolve().is_relative_to(root)]  # links may lead out
+        return {file.stem: file for file in reversed(inside)}
+    file = item_file(config, dataset)
+    if field not in file.types:
+        raise ValueError(
+            f"item_image_field: '{file.path}' has no field '{field}'; "
+            f"{did_you_mean(field, file.types, ' ')}it has {file.described()}"
+        )
+    rows = file.by(dataset.iid_field)
+    named = {t: (folder / rows[t][field]).resolve() for t in tokens if t in rows and rows[t][field]}
+    return {token: path for token, path in named.items() if path.is_relative_to(root)}
