@@ -38,8 +38,8 @@ class PADSettings(BackboneSettings, SequentialSettings):
         "hidden_dropout_prob": (0.1, 0.3, 0.5),
     }
 
-    epochs: Count = 40
-    """Epochs of each phase at most; early stopping on validation ends most of them before."""
+    epochs: Count = 200
+    """Epochs of each phase at most; early stopping on validation ends them before, as a rule."""
     learning_rate: Positive = 0.001
     """Learning rate of each phase."""
     stopping_step: Natural = 3
