@@ -64,35 +64,51 @@ def compare(
     check_folder(root, OTHER_FOLDER)
     yield from said
     numbers = _seeds(seeds, entries)
+    untuned: dict[str, str] = {}
     with alone_in(root), open_executor(executor, jobs, ray_address) as opened:
         if tune is not None:
-            entries = yield from _tuned(entries, tune, numbers[0], root, opened)
-        cells = [Cell(entry, seed, root) for seed in numbers for entry in entries]
-        failures = run_cells(cells, opened)
+            entries, untuned = yield from _tuned(entries, tune, numbers[0], root, opened)
+        all_cells = [Cell(entry, seed, root) for seed in numbers for entry in entries]
+        failures = {c: untuned[c.entry.label] for c in all_cells if c.entry.label in untuned}
+        cells = [cell for cell in all_cells if cell not in failures]
+        failures |= run_cells(cells, opened)
     summary = summarise(cells, failures, baseline or labels[0])
     summary.notes = said
     yield from _written(summary, cells, root)
     if failures:
         raise ValueError(
-            f"{len(failures)} of {counted(len(cells), 'run')} failed, see above; the same command "
-            f"tries {'it' if len(failures) == 1 else 'them'} again"
+            f"{len(failures)} of {counted(len(all_cells), 'run')} failed, see above; "
+            f"{_again(len(failures), bool(untuned))}"
         )
 
 
 def _tuned(
     entries: Sequence[Entry], trials: int, seed: int, root: Path, executor: Executor
-) -> Generator[str, None, list[Entry]]:
-    """The entries with the best settings of searches of one budget and seed."""
+) -> Generator[str, None, tuple[list[Entry], dict[str, str]]]:
+    """The entries with the best settings of searches of one budget and seed; and the labels of
+    those whose search failed, with the reason."""
     from recbole_llm.tasks.compare import space, tuning
 
     for entry in entries:
         space.space_of(entry)  # its error is not to wait for the searches before it
-    found = []
+    found, failed = [], {}
     for entry in entries:
-        best, file = tuning.find(entry.with_own({"seed": seed}), trials, root, executor)
+        try:
+            best, file = tuning.find(entry.with_own({"seed": seed}), trials, root, executor)
+        except tuning.NoTrialError as error:
+            yield str(error)
+            failed[entry.label] = str(error).removeprefix(f"{entry.label}: ")
+            found.append(entry)
+            continue
         yield from (f"{entry.label}: {line}" for line in tuning.said(best, file))
         found.append(entry.with_own(best.params))
-    return found
+    return found, failed
+
+
+def _again(failed: int, searches: bool) -> str:
+    """The way out: trials that failed count, so that the same command searches no further."""
+    again = f"the same command tries {'it' if failed == 1 else 'them'} again"
+    return f"{again}, and with a larger --tune it searches on" if searches else again
 
 
 def _written(summary: Summary, cells: Sequence[Cell], root: Path) -> Iterator[str]:
@@ -155,6 +171,8 @@ def _check_own_seeds(entries: Sequence[Entry]) -> None:
 
 def run_cells(cells: Sequence[Cell], executor: Executor) -> Failures:
     """Run the cells that are not done; those that fail, with the reason."""
+    if not cells:  # every search failed
+        return {}
     labels = list(dict.fromkeys(cell.entry.label for cell in cells))
     live = Live(labels, len(cells) // len(labels), executor.at_once)
     failures: Failures = {}

@@ -43,6 +43,10 @@ _TIRED = 100  # settings in a row that were tried before: nothing else is left
 _PRUNED = (75.0, 4, 5)
 
 
+class NoTrialError(ValueError):
+    """Of a search, no trial ended well."""
+
+
 def tune(
     model: str,
     trials: int,
@@ -98,7 +102,7 @@ def find(
     The folder is there, and nobody else searches in it (`alone_in`).
 
     Raises:
-        ValueError: no trial ended well.
+        NoTrialError: no trial ended well.
     """
     if trials < 1:
         raise ValueError(f"trials: expected at least 1, got {trials}")
@@ -227,7 +231,7 @@ def _best(study: Study, entry: Entry) -> FrozenTrial:
         return study.best_trial
     except ValueError:
         errors = {trial.user_attrs.get(_ERROR, "") for trial in _counted(study)}
-        raise ValueError(
+        raise NoTrialError(
             f"{entry.label}: no trial ended well: {'; '.join(filter(None, sorted(errors)))}"
         ) from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 from typing import Any
@@ -270,6 +271,22 @@ def test_compare_tunes_every_model_alike_and_runs_the_best(started: Path) -> Non
     }
     table = Path("comparison/result.json").read_text()
     assert all(f"--learning_rate={rate}" in table for rate in best.values())
+
+
+@pytest.mark.usefixtures("quick_runs")
+def test_a_failed_search_is_reported_and_the_others_carried_on() -> None:
+    models = "--models=GRU4Rec --learning_rate=1e30; SASRec"
+    command = ["compare", models, "--dataset=tiny", "--seeds=2", "--tune=2", "--baseline=SASRec"]
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == 2, done.output
+    failed = "GRU4Rec --learning_rate=1e30, seed 2021 failed: no trial ended well: Training loss"
+    assert f"- {failed} is nan" in done.output
+    assert "error: 2 of 4 runs failed, see above; the same command tries them again, and with a " \
+           "larger --tune it searches on" in done.output  # fmt: skip
+    result = json.loads(Path("comparison/result.json").read_text())
+    assert [row["label"] for row in result["rows"]] == ["SASRec"]
+    alone = CliRunner().invoke(main, ["compare", models.partition(";")[0], *command[2:-1]])
+    assert alone.exit_code == 2 and "error: no run ended well; GRU4Rec" in alone.output
 
 
 def test_bad_numbers_are_refused() -> None:
