@@ -6,7 +6,7 @@ import inspect
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -40,11 +40,13 @@ class Cell:
         entry: the model.
         seed: of this run.
         root: folder of the comparison.
+        folder: where its files are; another one where anything that matters is another.
     """
 
     entry: Entry
     seed: int
     root: Path
+    folder: Path
 
     @property
     def name(self) -> str:
@@ -52,12 +54,6 @@ class Cell:
         return f"{self.entry.label}, seed {self.seed}"
 
     @cached_property
-    def folder(self) -> Path:
-        """Where its files are; another one where anything that matters is another."""
-        name = f"{self.entry.slug}-{self.seed}-{run_key(self.seeded.config)[:10]}"
-        return self.root / "cells" / name
-
-    @property
     def seeded(self) -> Entry:
         """The entry with this seed."""
         return self.entry.with_own({"seed": self.seed})
@@ -71,8 +67,8 @@ class Cell:
 
     @property
     def done(self) -> bool:
-        """Whether it has ended well, and its files are there; the result is written last."""
-        return all((self.folder / name).is_file() for name in ("users.npz", "result.json"))
+        """Whether it has ended well, and its files are there."""
+        return _is_done(self.folder)
 
     @property
     def result(self) -> dict[str, Any]:
@@ -89,6 +85,31 @@ class Cell:
     def checkpoint(self) -> str:
         """File of the trained model."""
         return str(self.folder / "saved" / Path(self.result["checkpoint"]).name)
+
+
+def cells_of(entries: Sequence[Entry], seeds: Sequence[int], root: Path) -> list[Cell]:
+    """A cell of each model with each seed; those of the same settings share a run, which is found
+    again under another label, too."""
+    folders: dict[str, Path] = {}
+    cells = []
+    for seed in seeds:
+        for entry in entries:
+            key = f"{seed}-{run_key(entry.with_own({'seed': seed}).config)[:10]}"
+            if key not in folders:
+                folders[key] = _folder(root / "cells", entry.slug, key)
+            cells.append(Cell(entry, seed, root, folders[key]))
+    return cells
+
+
+def _folder(cells: Path, slug: str, key: str) -> Path:
+    own = cells / f"{slug}-{key}"
+    there = sorted(cells.glob(f"*-{key}"))
+    return min(there, key=lambda folder: (not _is_done(folder), folder != own), default=own)
+
+
+def _is_done(folder: Path) -> bool:
+    """The result is written last."""
+    return all((folder / name).is_file() for name in ("users.npz", "result.json"))
 
 
 def way_on(folder: Path) -> list[str]:

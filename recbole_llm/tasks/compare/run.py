@@ -11,7 +11,7 @@ from recbole_llm.core.errors import one_line, unknown
 from recbole_llm.core.files import OTHER_FOLDER, check_folder, write_json
 from recbole_llm.core.lines import counted, listed
 from recbole_llm.core.stored import needed_again
-from recbole_llm.tasks.compare.cells import Cell, best_score
+from recbole_llm.tasks.compare.cells import Cell, best_score, cells_of
 from recbole_llm.tasks.compare.entries import Entry, agree, parse_models
 from recbole_llm.tasks.compare.executors import Executor, alone_in, open_executor
 from recbole_llm.tasks.compare.live import Live
@@ -68,7 +68,7 @@ def compare(
     with alone_in(root), open_executor(executor, jobs, ray_address) as opened:
         if tune is not None:
             entries, untuned = yield from _tuned(entries, tune, numbers[0], root, opened)
-        all_cells = [Cell(entry, seed, root) for seed in numbers for entry in entries]
+        all_cells = cells_of(entries, numbers, root)
         failures = {c: untuned[c.entry.label] for c in all_cells if c.entry.label in untuned}
         cells = [cell for cell in all_cells if cell not in failures]
         failures |= run_cells(cells, opened)
@@ -177,19 +177,22 @@ def run_cells(cells: Sequence[Cell], executor: Executor) -> Failures:
     live = Live(labels, len(cells) // len(labels), executor.at_once)
     failures: Failures = {}
     try:
+        missing: dict[Path, list[Cell]] = {}
         for cell in cells:
             if cell.done:
                 live.there(cell.entry.label, cell.result["seconds"]["all"], best_score(cell.folder))
-        missing = (_job(cell, live) for cell in cells if not cell.done)
-        with closing(run_jobs(missing, executor, live.show)) as endings:
+            else:
+                missing.setdefault(cell.folder, []).append(cell)
+        jobs = (_job(first, live) for first, *_ in missing.values())
+        with closing(run_jobs(jobs, executor, live.show)) as endings:
             for ended in endings:
-                cell, error = ended.what, ended.error
-                place = (cell.entry.label, f"seed {cell.seed}", ended.seconds)
-                if error is None:
-                    live.ended(*place, best_score(cell.folder))
-                else:
-                    failures[cell] = error
-                    live.failed(*place, f"failed: {error}")
+                for cell in missing[ended.what.folder]:
+                    place = (cell.entry.label, f"seed {cell.seed}", ended.seconds)
+                    if ended.error is None:
+                        live.ended(*place, best_score(cell.folder))
+                    else:
+                        failures[cell] = ended.error
+                        live.failed(*place, f"failed: {ended.error}")
     finally:
         live.close()
     return failures

@@ -113,6 +113,20 @@ def test_runs_are_done_again_only_where_something_that_matters_changed(started: 
 
 
 @pytest.mark.usefixtures("quick_runs")
+def test_labels_of_the_same_settings_share_a_run(started: Path) -> None:
+    done = compare("a b: SASRec; a-b: SASRec; c: SASRec", "--seeds=1")
+    assert done.exit_code == 0, done.output
+    assert started.read_text().splitlines() == ["SASRec 2020"]
+    rows = json.loads(Path("comparison/result.json").read_text())["rows"]
+    assert [row["label"] for row in rows] == ["a b", "a-b", "c"]
+    assert len({folder for row in rows for folder in row["folders"]}) == 1
+    assert compare("renamed: SASRec", "--seeds=1").exit_code == 0
+    assert started.read_text().splitlines() == ["SASRec 2020"]
+    failed = compare("a: SASRec --learning_rate=1e30; b: SASRec --learning_rate=1e30; c: SASRec")
+    assert "error: 4 of 6 runs failed" in failed.output
+
+
+@pytest.mark.usefixtures("quick_runs")
 def test_the_next_command_has_what_no_checkpoint_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("x.pth").touch()
     monkeypatch.setattr(Cell, "checkpoint", "x.pth")
