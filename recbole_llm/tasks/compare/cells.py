@@ -6,17 +6,20 @@ import inspect
 import json
 import math
 import os
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
 from recbole_llm.core.checks import key_marks
 from recbole_llm.core.config import Config
 from recbole_llm.core.digest import digest, file_digest, files_digest, fingerprints
+from recbole_llm.core.errors import one_line
 from recbole_llm.core.marks import Mark
 from recbole_llm.core.plugins import get_plugins
 from recbole_llm.core.registry import PACKAGE, PROPERTIES
@@ -77,9 +80,17 @@ class Cell:
 
     @property
     def users(self) -> dict[str, Any]:
-        """Its metrics by user, and what its few users were shown: plain arrays by name."""
-        with np.load(self.folder / "users.npz") as file:  # refuses what is pickled
-            return {name: file[name] for name in file.files}
+        """Its metrics by user, and what its few users were shown: plain arrays by name.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
+        file = self.folder / "users.npz"
+        try:
+            with np.load(file) as opened:  # refuses what is pickled
+                return {name: opened[name] for name in opened.files}
+        except (ValueError, EOFError, BadZipFile, zlib.error) as error:
+            raise _damaged(file, error) from None
 
     @property
     def checkpoint(self) -> str:
@@ -128,9 +139,13 @@ def read_result(folder: Path) -> dict[str, Any]:
     try:
         return json.loads(file.read_text("utf-8"))
     except ValueError as error:
-        raise ValueError(
-            f"{file} is damaged ({error}): remove it, and the run is done again"
-        ) from None
+        raise _damaged(file, error) from None
+
+
+def _damaged(file: Path, error: Exception) -> ValueError:
+    return ValueError(
+        f"{file} is damaged ({one_line(error)}): remove it, and the run is done again"
+    )
 
 
 def best_score(folder: Path) -> float:

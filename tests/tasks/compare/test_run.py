@@ -181,6 +181,21 @@ def test_a_damaged_result_is_named() -> None:
 
 
 @pytest.mark.usefixtures("quick_runs")
+@pytest.mark.parametrize("part", [0.5, 0.0])
+def test_damaged_metrics_of_users_are_named(part: float) -> None:
+    assert compare(MODELS, "--seeds=1").exit_code == 0
+    (file,) = Path("comparison/cells").glob("GRU4Rec-*/users.npz")
+    whole = file.read_bytes()
+    file.write_bytes(whole[: int(part * len(whole))])
+    done = compare(MODELS, "--seeds=1")
+    assert done.exit_code == 2
+    assert f"error: {file} is damaged (" in done.output
+    assert done.output.endswith("): remove it, and the run is done again\n")
+    file.unlink()
+    assert compare(MODELS, "--seeds=1").exit_code == 0
+
+
+@pytest.mark.usefixtures("quick_runs")
 def test_models_tested_on_other_items_are_refused() -> None:
     done = compare("SASRec; other: SASRec --learning_rate=0.5")
     assert done.exit_code == 2
