@@ -109,10 +109,12 @@ def _parse(text: str, common: Mapping[str, str], files: Sequence[str]) -> Entry:
     if not label:
         raise ValueError(f"models: '{text}': a name is to stand before the colon")
     try:
-        model, *arguments = shlex.split(spec)
-        own = {"model": model, **parse_command_line(arguments)}
+        parts = shlex.split(spec)
+        if not parts or parts[0].startswith("--"):
+            raise ValueError("names no model, such as 'wide: SASRec --hidden_size=128' does")
+        own = {"model": parts[0], **parse_command_line(parts[1:])}
     except ValueError as error:
-        raise ValueError(f"models: '{text}': {error or 'names no model'}") from None
+        raise ValueError(f"models: '{text}': {error}") from None
     return Entry(label, own, common, tuple(files))
 
 

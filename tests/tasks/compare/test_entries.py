@@ -60,7 +60,8 @@ def test_a_semicolon_in_quotes_parts_nothing() -> None:
         ("SASRec --hidden_size", "models: 'SASRec --hidden_size': argument '--hidden_size' has no"),
         ("SASRec; PDA", "PDA: model 'PDA' is unknown; did you mean 'PAD'"),
         ("wide: GRU4Rec --hidden_size=x", "wide: hidden_size: expected an integer"),
-        ("one:", "models: 'one:'"),
+        ("one:", "models: 'one:': names no model, such as 'wide: SASRec --hidden_size=128' does"),
+        ("one: --hidden_size=8", "models: 'one: --hidden_size=8': names no model, such as"),
         (": Pop", "models: ': Pop': a name is to stand before the colon"),
     ],
 )
