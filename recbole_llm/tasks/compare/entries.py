@@ -1,29 +1,19 @@
-"""What is compared: models with their own arguments, all judged alike."""
+"""What is compared: models with their own arguments."""
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 from recbole.utils import ModelType
 
-from recbole_llm.core.checks import key_marks
 from recbole_llm.core.config import Config
-from recbole_llm.core.marks import Mark
-from recbole_llm.core.recbole_data import RecBoleData
 from recbole_llm.core.recbole_evaluation import PROTOCOLS, RecBoleEvaluation
 from recbole_llm.core.schema import parse_command_line
-from recbole_llm.data.create import check_files
-from recbole_llm.data.settings import EngineSettings
-from recbole_llm.evaluation.settings import GroupSettings
 
-_FORCED = ("metrics", "topk", "valid_metric")  # the first model's where nobody says otherwise
-_GROUPS = ["items", "users", "cold"]
 # Up to a semicolon outside of quotes; an apostrophe within a word is none.
 _PART = re.compile(r"""(?:[^;"']|(?<!\w)"[^"]*"|(?<!\w)'[^']*'|["'])+""")
 _ARGUMENTS = re.compile(r"(?:^|\s)--")
@@ -118,36 +108,6 @@ def _parse(text: str, common: Mapping[str, str], files: Sequence[str]) -> Entry:
     return Entry(label, own, common, tuple(files))
 
 
-def agree(entries: Sequence[Entry]) -> tuple[list[Entry], list[str]]:
-    """The entries under one protocol, and what was settled for that, in words.
-
-    Metrics and the one that picks the epoch are the first model's where nobody set them. Splits,
-    candidates and data must be the same already.
-
-    Raises:
-        ValueError: they are not, and the message names the key and both models; or there is no
-            such data set.
-    """
-    first = entries[0]
-    forced = {
-        key: first.config[key] for key in _FORCED if not any(entry.given(key) for entry in entries)
-    }
-    said = [
-        f"{key}: {_words(value)} for all, not the own ones of {', '.join(others)}"
-        for key, value in forced.items()
-        if (others := [entry.label for entry in entries if entry.config[key] != value])
-    ]
-    if not any(entry.given("eval_groups") for entry in entries):
-        forced["eval_groups"] = _GROUPS
-    entries = [entry.with_own(forced) for entry in entries]
-    check_parts(first)
-    check_files(first.config)
-    for entry in entries[1:]:
-        _check_alike(entries[0], entry)
-    _check_rows(entries)
-    return entries, ignored(entries) + said + _history_ranked(entries)
-
-
 def ignored(entries: Sequence[Entry]) -> list[str]:
     """Keys that a model does not know, such as those of another one, in words."""
     messages = {entry.label: entry.config.unknown_keys() for entry in entries}
@@ -166,7 +126,7 @@ def check_parts(entry: Entry, needed: Collection[str] = ("validation", "test")) 
     for part in (part for part in split.lacks() if part in needed):
         raise ValueError(
             f"eval_args: the split of {entry.label} leaves nothing for {part}; give one that "
-            f"does, such as --protocol={_protocols([entry])}"
+            f"does, such as --protocol={protocols_of([entry])}"
         )
 
 
@@ -180,70 +140,10 @@ def file_arguments(files: Sequence[str]) -> list[str]:
     return [f"--config_files={shlex.join(files)}"] if files else []
 
 
-def _protocols(entries: Sequence[Entry]) -> str:
+def protocols_of(entries: Sequence[Entry]) -> str:
     """Those that all of them take: models that read histories take no random split."""
-    return "leave-one-out" if any(map(_reads_histories, entries)) else " or ".join(PROTOCOLS)
+    return "leave-one-out" if any(map(reads_histories, entries)) else " or ".join(PROTOCOLS)
 
 
-def _reads_histories(entry: Entry) -> bool:
+def reads_histories(entry: Entry) -> bool:
     return bool(entry.config["MODEL_TYPE"] == ModelType.SEQUENTIAL)
-
-
-def _history_ranked(entries: Sequence[Entry]) -> list[str]:
-    """RecBole's sequential models cannot leave the history out, and the others do."""
-    if RecBoleEvaluation.of(entries[0].config).eval_args.modes() == {"labeled"}:
-        return []
-    ranked = [entry.label for entry in entries if entry.config["repeatable"]]
-    left_out = [entry.label for entry in entries if not entry.config["repeatable"]]
-    if not ranked or not left_out:
-        return []
-    return [
-        f"items that a user has already are candidates for {', '.join(ranked)}, but not for "
-        f"{', '.join(left_out)}, for which fewer are ranked, and repeated purchases are missed"
-    ]
-
-
-def _check_alike(first: Entry, other: Entry) -> None:
-    judged, theirs = _judging(first.config), _judging(other.config)
-    for key, value in judged.items():
-        if theirs[key] != value:
-            way = f"protocol={_protocols([first, other])}" if key == "eval_args" else f"{key}=…"
-            raise ValueError(
-                f"{key}: the models are judged differently, which no table can compare: "
-                f"{first.label} has {_words(value)}, {other.label} {_words(theirs[key])}; set it "
-                f"for all with --{way}"
-            )
-
-
-def _check_rows(entries: Sequence[Entry]) -> None:
-    """A user's first interaction is no row of a sequential model, so that ratios of its rows are
-    other interactions than those of the other models."""
-    split = RecBoleEvaluation.of(entries[0].config).eval_args.split
-    reads = [_reads_histories(entry) for entry in entries]
-    if split is not None and split.RS is not None and len(set(reads)) > 1:
-        first, other = (entries[reads.index(sequential)].label for sequential in (True, False))
-        raise ValueError(
-            f"eval_args: split RS tests {first}, which reads histories, on other interactions than "
-            f"{other}; compare them with --protocol=leave-one-out, or each kind with its own"
-        )
-
-
-def _judging(config: Config) -> dict[str, Any]:
-    marks = key_marks()
-    plain = {
-        key: value
-        for settings in (RecBoleEvaluation, RecBoleData, EngineSettings, GroupSettings)
-        for key, value in settings.of(config).model_dump(mode="json").items()
-        if marks[key] & Mark.ALIKE
-    }
-    modes = RecBoleEvaluation.of(config).eval_args.modes()
-    plain["eval_args"] = {**plain["eval_args"], "mode": sorted(modes)}
-    plain["metrics"] = [name.lower() for name in plain["metrics"]]
-    folder = os.path.realpath(config["data_path"])
-    return {"dataset": config["dataset"], "data_path": folder, **plain}
-
-
-def _words(value: object) -> str:
-    if isinstance(value, dict):
-        return f"{{{', '.join(f'{k}: {_words(v)}' for k, v in value.items() if v is not None)}}}"
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -11,8 +11,9 @@ from recbole_llm.core.errors import one_line, unknown
 from recbole_llm.core.files import OTHER_FOLDER, check_folder, write_json
 from recbole_llm.core.lines import counted, listed
 from recbole_llm.core.stored import needed_again
+from recbole_llm.tasks.compare.agreement import agree
 from recbole_llm.tasks.compare.cells import Cell, best_score, cells_of
-from recbole_llm.tasks.compare.entries import Entry, agree, parse_models
+from recbole_llm.tasks.compare.entries import Entry, parse_models
 from recbole_llm.tasks.compare.executors import Executor, alone_in, open_executor
 from recbole_llm.tasks.compare.live import Live
 from recbole_llm.tasks.compare.page import write_page

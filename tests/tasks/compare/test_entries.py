@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from recbole_llm import testing
-from recbole_llm.tasks.compare.entries import agree, parse_models
+from recbole_llm.tasks.compare.agreement import agree
+from recbole_llm.tasks.compare.entries import parse_models
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,116 @@
+"""Models of a comparison under one protocol; those that cannot be brought under it are refused."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from recbole_llm.core.checks import key_marks
+from recbole_llm.core.config import Config
+from recbole_llm.core.marks import Mark
+from recbole_llm.core.recbole_data import RecBoleData
+from recbole_llm.core.recbole_evaluation import RecBoleEvaluation
+from recbole_llm.data.create import check_files
+from recbole_llm.data.settings import EngineSettings
+from recbole_llm.evaluation.settings import GroupSettings
+from recbole_llm.tasks.compare.entries import (
+    Entry,
+    check_parts,
+    ignored,
+    protocols_of,
+    reads_histories,
+)
+
+_FORCED = ("metrics", "topk", "valid_metric")  # the first model's where nobody says otherwise
+_GROUPS = ["items", "users", "cold"]
+
+
+def agree(entries: Sequence[Entry]) -> tuple[list[Entry], list[str]]:
+    """The entries under one protocol, and what was settled for that, in words.
+
+    Metrics and the one that picks the epoch are the first model's where nobody set them. Splits,
+    candidates and data must be the same already.
+
+    Raises:
+        ValueError: they are not, and the message names the key and both models; or there is no
+            such data set.
+    """
+    first = entries[0]
+    forced = {
+        key: first.config[key] for key in _FORCED if not any(entry.given(key) for entry in entries)
+    }
+    said = [
+        f"{key}: {_words(value)} for all, not the own ones of {', '.join(others)}"
+        for key, value in forced.items()
+        if (others := [entry.label for entry in entries if entry.config[key] != value])
+    ]
+    if not any(entry.given("eval_groups") for entry in entries):
+        forced["eval_groups"] = _GROUPS
+    entries = [entry.with_own(forced) for entry in entries]
+    check_parts(first)
+    check_files(first.config)
+    for entry in entries[1:]:
+        _check_alike(entries[0], entry)
+    _check_rows(entries)
+    return entries, ignored(entries) + said + _history_ranked(entries)
+
+
+def _history_ranked(entries: Sequence[Entry]) -> list[str]:
+    """RecBole's sequential models cannot leave the history out, and the others do."""
+    if RecBoleEvaluation.of(entries[0].config).eval_args.modes() == {"labeled"}:
+        return []
+    ranked = [entry.label for entry in entries if entry.config["repeatable"]]
+    left_out = [entry.label for entry in entries if not entry.config["repeatable"]]
+    if not ranked or not left_out:
+        return []
+    return [
+        f"items that a user has already are candidates for {', '.join(ranked)}, but not for "
+        f"{', '.join(left_out)}, for which fewer are ranked, and repeated purchases are missed"
+    ]
+
+
+def _check_alike(first: Entry, other: Entry) -> None:
+    judged, theirs = _judging(first.config), _judging(other.config)
+    for key, value in judged.items():
+        if theirs[key] != value:
+            way = f"protocol={protocols_of([first, other])}" if key == "eval_args" else f"{key}=…"
+            raise ValueError(
+                f"{key}: the models are judged differently, which no table can compare: "
+                f"{first.label} has {_words(value)}, {other.label} {_words(theirs[key])}; set it "
+                f"for all with --{way}"
+            )
+
+
+def _check_rows(entries: Sequence[Entry]) -> None:
+    """A user's first interaction is no row of a sequential model, so that ratios of its rows are
+    other interactions than those of the other models."""
+    split = RecBoleEvaluation.of(entries[0].config).eval_args.split
+    reads = [reads_histories(entry) for entry in entries]
+    if split is not None and split.RS is not None and len(set(reads)) > 1:
+        first, other = (entries[reads.index(sequential)].label for sequential in (True, False))
+        raise ValueError(
+            f"eval_args: split RS tests {first}, which reads histories, on other interactions than "
+            f"{other}; compare them with --protocol=leave-one-out, or each kind with its own"
+        )
+
+
+def _judging(config: Config) -> dict[str, Any]:
+    marks = key_marks()
+    plain = {
+        key: value
+        for settings in (RecBoleEvaluation, RecBoleData, EngineSettings, GroupSettings)
+        for key, value in settings.of(config).model_dump(mode="json").items()
+        if marks[key] & Mark.ALIKE
+    }
+    modes = RecBoleEvaluation.of(config).eval_args.modes()
+    plain["eval_args"] = {**plain["eval_args"], "mode": sorted(modes)}
+    plain["metrics"] = [name.lower() for name in plain["metrics"]]
+    folder = os.path.realpath(config["data_path"])
+    return {"dataset": config["dataset"], "data_path": folder, **plain}
+
+
+def _words(value: object) -> str:
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{k}: {_words(v)}' for k, v in value.items() if v is not None)}}}"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
