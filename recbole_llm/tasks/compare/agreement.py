@@ -6,6 +6,8 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from recbole.utils import ModelType
+
 from recbole_llm.core.checks import key_marks
 from recbole_llm.core.config import Config
 from recbole_llm.core.marks import Mark
@@ -45,15 +47,34 @@ def agree(entries: Sequence[Entry]) -> tuple[list[Entry], list[str]]:
         for key, value in forced.items()
         if (others := [entry.label for entry in entries if entry.config[key] != value])
     ]
-    if not any(entry.given("eval_groups") for entry in entries):
-        forced["eval_groups"] = _GROUPS
+    _check_users(entries)
     entries = [entry.with_own(forced) for entry in entries]
+    if not any(entry.given("eval_groups") for entry in entries) and all(map(_has_groups, entries)):
+        entries = [entry.with_own({"eval_groups": _GROUPS}) for entry in entries]
     check_parts(first)
     check_files(first.config)
     for entry in entries[1:]:
         _check_alike(entries[0], entry)
     _check_rows(entries)
     return entries, ignored(entries) + said + _history_ranked(entries)
+
+
+def _has_groups(entry: Entry) -> bool:
+    """Whether its metrics have results by group."""
+    try:
+        GroupSettings.model_validate({"eval_groups": _GROUPS}).check(entry.config)
+    except ValueError:
+        return False
+    return True
+
+
+def _check_users(entries: Sequence[Entry]) -> None:
+    for entry in entries:
+        if entry.config["MODEL_TYPE"] == ModelType.DECISIONTREE:
+            raise ValueError(
+                f"models: {entry.label} is a decision tree, whose predictions name no users, over "
+                f"which the tests of a comparison are; leave it out, or judge it by recbole-llm run"
+            )
 
 
 def _history_ranked(entries: Sequence[Entry]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from recbole.utils import ModelType
 
 from recbole_llm import testing
 from recbole_llm.tasks.compare.agreement import agree
@@ -84,6 +85,21 @@ def test_metrics_are_the_first_models_where_nobody_says_otherwise() -> None:
     assert entries[0].config["eval_groups"] == ["items", "users", "cold"]
     entries, said = agree(parse_models("GRU4Rec; LLMESR", [*COMMON, "--valid_metric=NDCG@10"]))
     assert {entry.config["valid_metric"] for entry in entries} == {"NDCG@10"} and said == []
+
+
+def test_groups_are_reported_where_the_metrics_have_them() -> None:
+    listed = ["--metrics=['ItemCoverage', 'Novelty']", "--valid_metric=Novelty@10"]
+    entries, _ = agree(parse_models("GRU4Rec; SASRec", [*COMMON, *listed]))
+    assert {entry.config["eval_groups"] for entry in entries} == {None}
+    with pytest.raises(ValueError, match="eval_groups: groups need a metric of ranked lists"):
+        agree(parse_models("GRU4Rec; SASRec", [*COMMON, *listed, "--eval_groups=items"]))
+
+
+def test_a_decision_tree_is_refused_before_any_run() -> None:
+    entries = parse_models("Pop; tree: BPR", COMMON)
+    entries[1].config.final_config_dict["MODEL_TYPE"] = ModelType.DECISIONTREE
+    with pytest.raises(ValueError, match="^models: tree is a decision tree, whose predictions"):
+        agree(entries)
 
 
 def test_a_key_that_a_model_does_not_know_is_said() -> None:
