@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -106,18 +107,21 @@ def attach_features(config: Config, dataset: Dataset) -> None:
             features_of(dataset, config)[name]
 
 
-def _settings(config: Config, spec: FeatureSpec) -> str:
-    """Digest of the settings that a feature's vectors depend on."""
+def vector_settings(config: Config, spec: FeatureSpec) -> dict[str, Any]:
+    """The settings that a feature's vectors depend on: {``class.key``: value}."""
     own = [resolve(c) for c in (encoder_spec(config).settings, spec.settings) if c]
     classes = [ItemSettings, PromptSettings, EncoderSettings, StoreSettings, *own]
     marks = key_marks()
-    values = {
+    return {
         f"{cls.__name__}.{key}": value
         for cls in classes
         for key, value in cls.of(config).model_dump(mode="json").items()
         if not marks[key] & Mark.FREE
     }
-    return digest(spec.name, values)
+
+
+def _settings(config: Config, spec: FeatureSpec) -> str:
+    return digest(spec.name, vector_settings(config, spec))
 
 
 def _keep(

@@ -125,6 +125,29 @@ def test_models_that_are_judged_differently_are_refused(models: str, key: str) -
 
 
 @pytest.mark.parametrize(
+    ("metric", "key", "value"),
+    [
+        ("Diversity", "item_prompt", "{{ title }}"),
+        ("Diversity", "item_feature", "item_image"),
+        ("Diversity", "encoder", "bundled"),
+        ("Diversity", "encoder_prefix", "query: "),
+        ("TailPercentage", "tail_ratio", "0.2"),
+    ],
+)
+def test_what_a_metric_reads_must_be_alike_where_it_is_asked_for(
+    metric: str, key: str, value: str
+) -> None:
+    entries = parse_models("GRU4Rec; other: GRU4Rec", ["--dataset=tiny"])
+    entries[1] = entries[1].with_own({key: value})
+    agree(entries)
+    asked = [entry.with_own({"metrics": f"['NDCG', '{metric}']", "valid_metric": "NDCG@10"})
+             for entry in entries]  # fmt: skip
+    with pytest.raises(ValueError, match=f"^{key}: the models are judged diff.* --{key}=…$"):
+        agree(asked)
+    agree([entry.with_own({key: value}) for entry in asked])
+
+
+@pytest.mark.parametrize(
     ("models", "ways"),
     [
         ("GRU4Rec; BPR", "leave-one-out"),  # random is not for models that read histories
