@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from recbole.utils import InputType
 
-from recbole_llm.core.errors import decimal_point
+from recbole_llm.core.errors import decimal_point, did_you_mean
 from recbole_llm.core.marks import FILES, MACHINE, Mark
 from recbole_llm.core.plugins import get_registry
 from recbole_llm.core.recbole_data import RecBoleData
@@ -18,6 +18,7 @@ from recbole_llm.core.recbole_evaluation import RecBoleEvaluation
 from recbole_llm.core.recbole_settings import RecBoleRun, RecBoleTraining
 from recbole_llm.core.registry import ModelSpec, resolve
 from recbole_llm.core.run_settings import RunSettings
+from recbole_llm.core.schema import recbole_keys
 from recbole_llm.core.settings import Settings
 from recbole_llm.core.stock_settings import StockSettings
 
@@ -50,7 +51,14 @@ def declared_keys(config: Config, spec: ModelSpec) -> set[str]:
     return {key for settings in settings_classes(config, spec) for key in settings.model_fields}
 
 
-def keys_of_other_encoders(config: Config, spec: ModelSpec) -> list[str]:
+def unknown_keys(config: Config, spec: ModelSpec) -> dict[str, str]:
+    """The given keys that nothing reads, each with near matches, in words."""
+    known = recbole_keys() | declared_keys(config, spec) | set(config.internal_config_dict)
+    unknown = [key for key in config.external_config_dict if key not in known]
+    return {key: did_you_mean(key, known) for key in unknown}
+
+
+def keys_of_other_encoders(config: Config, spec: ModelSpec) -> dict[str, str]:
     """The given keys that this run's encoder does not read, each with one that does, in words."""
     read = declared_keys(config, spec)
     other = {"encoder_model": "sentence_transformers"} if config["encoder"] == "bundled" else {}
@@ -58,11 +66,11 @@ def keys_of_other_encoders(config: Config, spec: ModelSpec) -> list[str]:
         with suppress(ImportError, ValueError):  # of a plugin that cannot run
             fields = resolve(kind.settings).model_fields if kind.settings else ()
             other |= {key: name for key in fields if key not in read}
-    return [
-        f"'{key}' is read with --encoder={other[key]} alone, not with {config['encoder']}"
+    return {
+        key: f"'{key}' is read with --encoder={other[key]} alone, not with {config['encoder']}"
         for key, value in config.external_config_dict.items()
         if key in other and value is not None
-    ]
+    }
 
 
 def key_marks() -> defaultdict[str, Mark]:

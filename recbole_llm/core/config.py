@@ -19,10 +19,9 @@ from recbole_llm.core import compat, distributed
 from recbole_llm.core.checks import (
     check_negatives,
     check_settings,
-    declared_keys,
     keys_of_other_encoders,
+    unknown_keys,
 )
-from recbole_llm.core.errors import did_you_mean
 from recbole_llm.core.metrics import by_kind
 from recbole_llm.core.plugins import find_model, get_model
 from recbole_llm.core.recbole_evaluation import PROTOCOLS, RecBoleEvaluation
@@ -33,7 +32,6 @@ from recbole_llm.core.schema import (
     learns_labels,
     parse_command_line,
     parse_value,
-    recbole_keys,
 )
 from recbole_llm.core.secrets import take_credentials
 from recbole_llm.core.settings import defaults
@@ -226,12 +224,10 @@ class Config(RecBoleConfig):  # type: ignore[misc]
 
     def unknown_keys(self) -> str:
         """The given keys that are not read, with near matches, as a message; "" for none."""
-        known = recbole_keys() | declared_keys(self, self._spec) | set(self.internal_config_dict)
-        unknown = [key for key in self.external_config_dict if key not in known]
-        near = {key: did_you_mean(key, known) for key in unknown}
-        listed = "; ".join(f"'{key}'{', ' if near[key] else ''}{near[key]}" for key in unknown)
+        unknown = unknown_keys(self, self._spec)
+        listed = "; ".join(f"'{k}'{', ' if near else ''}{near}" for k, near in unknown.items())
         keys = [f"unknown config key{'s' if len(unknown) > 1 else ''}: {listed}"] if unknown else []
-        return "; ".join([*keys, *keys_of_other_encoders(self, self._spec)])
+        return "; ".join([*keys, *keys_of_other_encoders(self, self._spec).values()])
 
 
 def _listed(key: str, value: Any) -> Any:

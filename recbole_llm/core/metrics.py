@@ -32,6 +32,14 @@ def computed_metrics(metrics: Sequence[str], topk: Sequence[int]) -> list[str]:
     return names
 
 
+def spelt(metric: str) -> str:
+    """``MRR@10`` of ``mrr@10``: a metric as its class is called."""
+    from recbole.evaluator.register import metrics_dict
+
+    name, at, k = metric.partition("@")
+    return f"{metrics_dict[name.lower()].__name__}{at}{k}"
+
+
 def as_floats(result: Mapping[str, Any] | None) -> dict[str, float] | None:
     """RecBole's results as plain numbers; of those rounded as float32 the digits that are shown."""
     return None if result is None else {name: float(str(value)) for name, value in result.items()}

@@ -143,7 +143,7 @@ class RecBoleTraining(Settings):
     """Clipping of the gradients."""
     weight_decay: NonNegative = 0.0
     """Weight decay of the optimizer."""
-    loss_decimal_place: Natural = 4
+    loss_decimal_place: Free[Natural] = 4
     """Decimals of the logged loss."""
     require_pow: Flag = False
     """Whether EmbLoss squares."""

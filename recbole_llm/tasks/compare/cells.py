@@ -2,37 +2,22 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import math
-import os
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
 
-from recbole_llm.core.checks import key_marks
-from recbole_llm.core.config import Config
-from recbole_llm.core.digest import digest, file_digest, files_digest, fingerprints
 from recbole_llm.core.errors import one_line
-from recbole_llm.core.marks import Mark
-from recbole_llm.core.plugins import get_plugins
-from recbole_llm.core.registry import PACKAGE, PROPERTIES
-from recbole_llm.core.stored import plain_config
-from recbole_llm.features.attach import reads_of
-from recbole_llm.features.encoders.base import TableSource, create_encoder
-from recbole_llm.report import versions
 from recbole_llm.tasks.compare.entries import Entry, plain_arguments
+from recbole_llm.tasks.compare.keys import run_key
 from recbole_llm.trainers.resume import part_file
-
-# Code that a run's numbers depend on: the steps, the layers below the tasks; of the models its own.
-_CODE = ("core", "layers", "data", "features", "offline", "evaluation", "trainers")
-_UNSEEN = ("python", "system")  # of the versions: another machine may go on
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,54 +137,3 @@ def best_score(folder: Path) -> float:
     """A run's best on validation; NaN where it had none."""
     score = read_result(folder)["best_valid_score"]
     return math.nan if score is None else float(score)
-
-
-def run_key(config: Config) -> str:
-    """Digest of what a run's numbers depend on: settings, data, code, versions, encoder."""
-    settings = plain_config(config, Mark.FREE)
-    data = fingerprints(config["data_path"], config["dataset"])
-    used = {k: v for k, v in versions().items() if k not in _UNSEEN}
-    code = code_digest(config.model_class)
-    return digest(settings, data, used, code, _encoder(config), _named_files(settings))
-
-
-def _named_files(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Digests of the files and folders that settings name: templates, adapters, checkpoints."""
-    marks, found = key_marks(), {}
-    for key, value in settings.items():
-        named = marks[key] & (Mark.LOCAL | Mark.MODEL | Mark.TEMPLATE)
-        if named and isinstance(value, str) and os.path.exists(value):  # a long template is no file
-            path = Path(value)
-            inside = [file for file in path.rglob("*") if file.is_file()]
-            found[key] = files_digest(path, inside) if path.is_dir() else file_digest(path)
-    return found
-
-
-def _encoder(config: Config) -> str | None:
-    """Fingerprint of the item vectors' maker, where a run reads vectors."""
-    if not reads_of(config):
-        return None
-    encoder = create_encoder(config)
-    if isinstance(encoder, TableSource):
-        return encoder.table("item").fingerprint
-    return encoder.fingerprint
-
-
-@cache
-def code_digest(model: type) -> str:
-    """Digest of the code that a model's numbers depend on; RecBole's is known by its version."""
-    files = [file for part in _CODE for file in (PACKAGE / part).rglob("*.py")]
-    files += [*PACKAGE.glob("*.py"), *(PACKAGE / "models").glob("*.py")]
-    prompts = files_digest(PROPERTIES, PROPERTIES.glob("prompt/*.jinja"))
-    own = digest(files_digest(PACKAGE, files), prompts)
-    plugins = sorted(name for name, _ in get_plugins().manager.list_name_plugin())
-    return digest(own, list(_own_code(model)), [p for p in plugins if not p.startswith("recbole")])
-
-
-def _own_code(model: type) -> Iterator[str]:
-    """Of a model's folder, and of those of its bases outside of RecBole and of libraries."""
-    for base in model.__mro__:
-        if base.__module__.partition(".")[0] in ("recbole", "torch", "builtins", "typing", "abc"):
-            continue
-        folder = Path(inspect.getfile(base)).parent
-        yield files_digest(folder, folder.glob("*.py"))

@@ -17,7 +17,7 @@ from recbole_llm.core.files import OTHER_FOLDER, check_folder, write_whole
 from recbole_llm.core.schema import parse_literal
 from recbole_llm.core.settings import Space
 from recbole_llm.models.phased import PhasedRecommender
-from recbole_llm.tasks.compare.cells import best_score, run_key, way_on
+from recbole_llm.tasks.compare.cells import best_score, way_on
 from recbole_llm.tasks.compare.entries import (
     Entry,
     check_parts,
@@ -27,6 +27,7 @@ from recbole_llm.tasks.compare.entries import (
     plain_arguments,
 )
 from recbole_llm.tasks.compare.executors import Executor, alone_in, open_executor
+from recbole_llm.tasks.compare.keys import run_key
 from recbole_llm.tasks.compare.live import Live
 from recbole_llm.tasks.compare.pool import Ended, Job, run_jobs
 from recbole_llm.tasks.compare.space import defaults, distributions, space_of
@@ -44,7 +45,7 @@ _PRUNED = (75.0, 4, 5)
 
 
 class NoTrialError(ValueError):
-    """Of a search, no trial ended well."""
+    """No trial ended well."""
 
 
 def tune(
@@ -147,23 +148,22 @@ def _told(study: Study, label: str, ended: Ended[Trial], folder: Path, live: Liv
 def _study(name: str, entry: Entry, space: Space, root: Path, at_once: int) -> Study:
     """The study of this name, new or where it stood; its first trial is of the defaults."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    config = entry.config
     study = optuna.create_study(
         storage=f"sqlite:///{(root / 'tuning.db').absolute()}",
         study_name=name,
         load_if_exists=True,
-        direction="maximize" if config["valid_metric_bigger"] else "minimize",
+        direction="maximize" if entry.config["valid_metric_bigger"] else "minimize",
         pruner=optuna.pruners.PercentilePruner(*_PRUNED),
     )
     before = len(study.get_trials(deepcopy=False))  # the same seed would draw them once more
     study.sampler = optuna.samplers.TPESampler(
-        seed=config["seed"] + before, constant_liar=at_once > 1
+        seed=entry.config["seed"] + before, constant_liar=at_once > 1
     )
     for trial in _running(study):  # of a process that is gone
         study.tell(trial.number, state=TrialState.FAIL)
         study.enqueue_trial(trial.params, {_PLACE: _place(Path(), trial).name})
     if not study.get_trials(deepcopy=False):
-        study.enqueue_trial(defaults(space, config))
+        study.enqueue_trial(defaults(space, entry.config))
     return study
 
 

@@ -113,6 +113,32 @@ def test_runs_are_done_again_only_where_something_that_matters_changed(started: 
 
 
 @pytest.mark.usefixtures("quick_runs")
+@pytest.mark.parametrize(
+    "other",
+    [
+        "--hiden_size=3",
+        "--loss_decimal_place=2",
+        "--metrics=recall,mrr,ndcg,hit,precision --valid_metric=mrr@10",
+        "--encoder=hash --encoder_prefix='query: ' --item_prompt='{{ title }}'",
+    ],
+)
+def test_settings_that_a_run_does_not_read_do_not_matter(other: str, started: Path) -> None:
+    compare("SASRec", "--seeds=1")
+    done = compare(f"SASRec {other}", "--seeds=1")
+    assert done.exit_code == 0, done.output
+    assert started.read_text().splitlines() == ["SASRec 2020"]
+
+
+@pytest.mark.usefixtures("quick_runs")
+@pytest.mark.parametrize("model", ["LLMESR", "SASRec --metrics=Diversity,MRR"])
+def test_settings_of_vectors_matter_where_they_are_read(model: str, started: Path) -> None:
+    common = ["--seeds=1", "--encoder=hash", "--valid_metric=MRR@10"]
+    for text in ("a", "b"):
+        assert compare(f"{model} --item_prompt='{text} {{{{ title }}}}'", *common).exit_code == 0
+    assert len(started.read_text().splitlines()) == 2
+
+
+@pytest.mark.usefixtures("quick_runs")
 def test_labels_of_the_same_settings_share_a_run(started: Path) -> None:
     done = compare("a b: SASRec; a-b: SASRec; c: SASRec", "--seeds=1")
     assert done.exit_code == 0, done.output

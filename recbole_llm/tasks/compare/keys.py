@@ -1,0 +1,136 @@
+"""What a run's numbers depend on, as a digest: settings that it reads, data, versions, code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib.metadata import packages_distributions, version
+from inspect import getmodule
+from pathlib import Path
+from typing import Any
+
+from recbole_llm.core.checks import key_marks, keys_of_other_encoders, unknown_keys
+from recbole_llm.core.config import Config
+from recbole_llm.core.digest import digest, file_digest, files_digest, fingerprints
+from recbole_llm.core.marks import Mark
+from recbole_llm.core.metrics import spelt
+from recbole_llm.core.plugins import built_in, find_model, get_plugins, get_registry
+from recbole_llm.core.recbole_evaluation import RecBoleEvaluation
+from recbole_llm.core.registry import PACKAGE, PROPERTIES
+from recbole_llm.core.stored import plain_config
+from recbole_llm.features.attach import reads_of, vector_settings
+from recbole_llm.features.encoders.base import TableSource, create_encoder
+from recbole_llm.features.settings import ItemSettings
+from recbole_llm.report import versions
+
+# Code that a run's numbers depend on: the steps, the layers below the tasks; of the models its own.
+_CODE = ("core", "layers", "data", "features", "offline", "evaluation", "trainers")
+_MODELS = PACKAGE / "models"
+_KNOWN = ("recbole", "torch", "builtins", *sys.stdlib_module_names)  # by the versions
+_UNSEEN = ("python", "system")  # of the versions: another machine may go on
+_distributions = cache(packages_distributions)
+
+
+def run_key(config: Config) -> str:
+    """Digest of what a run's numbers depend on: settings, data, code, versions, encoder."""
+    settings = _settings(config)
+    data = fingerprints(config["data_path"], config["dataset"])
+    used = {k: v for k, v in versions().items() if k not in _UNSEEN}
+    code = code_digest(config.model_class)
+    return digest(settings, data, used, code, _encoder(config), _named_files(settings))
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    """All that are not free of consequences; what the run does not read is as by default."""
+    defaults, unread = config.internal_config_dict, _unread(config)
+    settings = RecBoleEvaluation.of(config)
+    read = config.having(
+        **{key: defaults.get(key) for key in unread},
+        metrics=[spelt(metric) for metric in settings.metrics],
+        valid_metric=spelt(settings.valid_metric),
+    )
+    plain = plain_config(read, Mark.FREE)
+    return {k: v for k, v in plain.items() if k not in unread or k in defaults}
+
+
+def _unread(config: Config) -> set[str]:
+    """The keys given that have no consequences for this run."""
+    if config.model_class.__module__.partition(".")[0] not in ("recbole", PACKAGE.name):
+        return set()  # a plugin's model may read what it does not declare
+    spec = find_model(config["model"])
+    unread = {*unknown_keys(config, spec), *keys_of_other_encoders(config, spec)}
+    if not _reads_vectors(config):
+        feature = get_registry().feature(ItemSettings.of(config).item_feature)
+        unread |= {key.partition(".")[2] for key in vector_settings(config, feature)}
+    return unread & set(config.external_config_dict)
+
+
+def _reads_vectors(config: Config) -> bool:
+    metrics = RecBoleEvaluation.of(config).metrics
+    return bool(reads_of(config)) or "diversity" in map(str.lower, metrics)
+
+
+def _named_files(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Digests of the files and folders that settings name: templates, adapters, checkpoints."""
+    marks, found = key_marks(), {}
+    for key, value in settings.items():
+        named = marks[key] & (Mark.LOCAL | Mark.MODEL | Mark.TEMPLATE)
+        if named and isinstance(value, str) and os.path.exists(value):  # a long template is no file
+            path = Path(value)
+            inside = [file for file in path.rglob("*") if file.is_file()]
+            found[key] = files_digest(path, inside) if path.is_dir() else file_digest(path)
+    return found
+
+
+def _encoder(config: Config) -> str | None:
+    """Fingerprint of the item vectors' maker, where a run reads vectors."""
+    if not _reads_vectors(config):
+        return None
+    encoder = create_encoder(config)
+    if isinstance(encoder, TableSource):
+        return encoder.table("item").fingerprint
+    return encoder.fingerprint
+
+
+@cache
+def code_digest(model: type) -> str:
+    """Digest of the code that a model's numbers depend on; RecBole's is known by its version."""
+    files = [file for part in _CODE for file in (PACKAGE / part).rglob("*.py")]
+    files += [*PACKAGE.glob("*.py"), *_MODELS.glob("*.py")]
+    prompts = files_digest(PROPERTIES, PROPERTIES.glob("prompt/*.jinja"))
+    own = digest(files_digest(PACKAGE, files), prompts)
+    bases = [code for base in model.__mro__ if (code := code_of(base.__module__))]
+    return digest(own, bases, sorted(_plugins()))
+
+
+def _plugins() -> Iterator[tuple[str, str]]:
+    """The active plugins of others, and their code."""
+    own = built_in()
+    for name, plugin in get_plugins().manager.list_name_plugin():
+        if plugin is not None and name not in own:
+            module = getmodule(plugin) or getmodule(type(plugin))
+            yield name, code_of(module.__name__) if module else ""
+
+
+def code_of(name: str) -> str:
+    """What a module's code is known by: the version of an installed package, a digest of the files
+    of any other; "" of what other versions tell."""
+    top = name.partition(".")[0]
+    file = getattr(sys.modules.get(name), "__file__", None)
+    if top in _KNOWN or file is None:
+        return ""
+    folder, package = Path(file).resolve().parent, sys.modules.get(top)
+    installed = {"site-packages", "dist-packages"} & set(folder.parts)
+    if top == PACKAGE.name:
+        if _MODELS not in folder.parents:
+            return files_digest(folder, folder.glob("*.py"))
+        folder = _MODELS / folder.relative_to(_MODELS).parts[0]
+    elif installed and top in _distributions():
+        return ", ".join(f"{own} {version(own)}" for own in sorted(set(_distributions()[top])))
+    elif package is None or not hasattr(package, "__path__"):
+        return files_digest(folder, folder.glob("*.py"))  # a single module, and those beside it
+    elif package.__file__ is not None:
+        folder = Path(package.__file__).resolve().parent
+    return files_digest(folder, folder.rglob("*.py"))

@@ -1,0 +1,74 @@
+"""What the code of a run is known by."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+from recbole.model.sequential_recommender import SASRec
+
+from recbole_llm.core.plugins import get_plugins
+from recbole_llm.tasks.compare.keys import code_digest, code_of
+
+
+@pytest.fixture
+def package(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A package of somebody's own, with a model and with code beside it."""
+    folder = Path("theirs")
+    for file, text in {
+        "__init__.py": "",
+        "nets/__init__.py": "",
+        "nets/model.py": "from recbole.model.sequential_recommender import SASRec\n"
+                         "class Net(SASRec): pass\n",
+        "parts/layer.py": "WIDTH = 1\n",
+    }.items():  # fmt: skip
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_text(text)
+    monkeypatch.syspath_prepend(str(Path.cwd()))
+    yield folder
+    for name in [name for name in sys.modules if name.partition(".")[0] == "theirs"]:
+        del sys.modules[name]
+    code_digest.cache_clear()
+
+
+def changed(model: type, file: Path) -> bool:
+    """Whether a line more makes the digest another one."""
+    code_digest.cache_clear()
+    before = code_digest(model)
+    with file.open("a") as opened:
+        opened.write("# another\n")
+    code_digest.cache_clear()
+    return code_digest(model) != before
+
+
+def test_a_models_whole_package_matters(package: Path) -> None:
+    net = import_module("theirs.nets.model").Net
+    assert changed(net, package / "nets/model.py")
+    assert changed(net, package / "parts/layer.py")
+    assert not changed(SASRec, package / "parts/layer.py")
+
+
+@pytest.mark.parametrize("name", ["theirs", "recbole-theirs"])
+def test_the_code_of_active_plugins_matters(package: Path, name: str) -> None:
+    manager = get_plugins().manager
+    plugin = import_module("theirs")
+    code_digest.cache_clear()
+    without = code_digest(SASRec)
+    manager.register(plugin, name)
+    try:
+        assert changed(SASRec, package / "parts/layer.py")
+        assert code_digest(SASRec) != without
+    finally:
+        manager.unregister(plugin)
+
+
+def test_installed_packages_are_known_by_their_versions() -> None:
+    import pluggy
+
+    assert code_of(pluggy.PluginManager.__module__) == f"pluggy {version('pluggy')}"
+    assert code_of(SASRec.__module__) == code_of("abc") == ""
+    assert len(code_of("recbole_llm.core.config")) == 32
