@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
+from html import escape
 from typing import Any
 
 from recbole_llm.tasks.compare.summary import Row, Summary
@@ -34,7 +35,12 @@ def colour(index: int) -> str:
 
 def _lines(label: str) -> str:
     """A label beside an axis, which must not take the width of a phone."""
-    return "<br>".join(textwrap.wrap(label, _LABEL))
+    return "<br>".join(map(plain, textwrap.wrap(label, _LABEL)))
+
+
+def plain(text: str) -> str:
+    """A text that stands there as it is: plotly reads HTML."""
+    return escape(text, quote=False)
 
 
 def figures(summary: Summary) -> Iterator[Figure]:
@@ -99,7 +105,7 @@ def _groups(summary: Summary) -> Figure:
     for i, row in enumerate(summary.rows):
         values = _grouped(row, metric)
         marker = {"color": colour(i)}
-        traces.append({"type": "bar", "name": row.label, "x": list(values),
+        traces.append({"type": "bar", "name": plain(row.label), "x": list(values),
                        "y": list(values.values()), "marker": marker})  # fmt: skip
     note = "Groups of items and users by their training interactions; means over seeds."
     return figure(f"{metric} by group", note, traces, "", metric, barmode="group")
@@ -110,7 +116,7 @@ def _curves(summary: Summary) -> Figure:
     for i, row in enumerate(summary.rows):
         points = [point for training in row.runs[0]["trainings"] for point in training["curve"]]
         traces.append({
-            "type": "scatter", "mode": "lines+markers", "name": row.label,
+            "type": "scatter", "mode": "lines+markers", "name": plain(row.label),
             "x": [seconds for _, seconds, _ in points], "y": [score for *_, score in points],
             "line": {"color": colour(i)}, "marker": {"size": 4},
         })  # fmt: skip
@@ -120,7 +126,7 @@ def _curves(summary: Summary) -> Figure:
 
 def _cost(summary: Summary) -> Figure:
     traces = [
-        {"type": "scatter", "mode": "markers", "name": row.label, "x": [row.seconds],
+        {"type": "scatter", "mode": "markers", "name": plain(row.label), "x": [row.seconds],
          "y": [row.memory], "marker": {"size": 12, "color": colour(i)},
          "text": [f"{row.parameters:,.0f} parameters"]}
         for i, row in enumerate(summary.rows)

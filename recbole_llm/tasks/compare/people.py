@@ -19,7 +19,7 @@ from recbole_llm.features.prompts import item_titles
 from recbole_llm.features.templates import PromptError
 from recbole_llm.models.pad.gate import EXPERTS
 from recbole_llm.tasks.compare.cells import Cell
-from recbole_llm.tasks.compare.figures import Figure, colour, figure
+from recbole_llm.tasks.compare.figures import Figure, colour, figure, plain
 
 _ITEMS = 1000  # of a map
 _HISTORY = 20  # last items of a user
@@ -126,7 +126,7 @@ def _map(
     own = [tokens[row] for row in rows]
     trace = {
         "type": "scattergl", "mode": "markers", "x": x.tolist(), "y": y.tolist(),
-        "text": [catalogue.title(token) for token in own], "hoverinfo": "text",
+        "text": [plain(catalogue.title(token)) for token in own], "hoverinfo": "text",
         "marker": {
             "size": 5, "color": [round(float(np.log10(1 + count[t])), 2) for t in own],
             "colorscale": "Viridis",

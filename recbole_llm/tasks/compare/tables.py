@@ -17,13 +17,17 @@ from recbole_llm.tasks.compare.summary import Row, Spread, Summary
 from recbole_llm.trainers.progress import duration
 
 _NO_TERMINAL = 10_000  # columns of a file or a pipe
+# What Markdown or HTML would read; < before what may begin a tag, & before what may be an entity.
+_MARKDOWN = re.compile(r"[\\`*\[\]|~>]|(?<!\w)_|_(?!\w)|<(?=[A-Za-z/!?])|&(?=#?\w+;)")
+_HTML = {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
 _LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}",
-          "~": r"\textasciitilde{}", "^": r"\^{}", "\\": r"\textbackslash{}"}  # fmt: skip
+          "~": r"\textasciitilde{}", "^": r"\^{}", "\\": r"\textbackslash{}", "<": r"\textless{}",
+          ">": r"\textgreater{}", "|": r"\textbar{}", "†": r"\dag{}", "-": "-{}"}  # fmt: skip
 
 
 def write_tables(summary: Summary, root: Path) -> None:
     """Write ``table.md`` and ``table.tex``."""
-    lines = [*markdown(summary), "", *sentences(summary)]
+    lines = [*markdown(summary), "", *map(_in_markdown, sentences(summary))]
     for name, content in (("table.md", lines), ("table.tex", list(latex(summary)))):
         write_whole(root / name, "\n".join([*content, ""]).encode("utf-8"), OTHER_FOLDER)
 
@@ -50,7 +54,12 @@ def markdown(summary: Summary) -> Iterator[str]:
     """The table; bold is the best, underlined the second."""
     head, *rows = cells_of(summary, "**{}**".format, "<u>{}</u>".format)
     for label, *cells in (head, ["---"] * len(head), *rows):
-        yield f"| {' | '.join([label.replace('|', chr(92) + '|'), *cells])} |"
+        yield f"| {' | '.join([_in_markdown(label), *cells])} |"
+
+
+def _in_markdown(text: str) -> str:
+    """A text that stands there as it is."""
+    return _MARKDOWN.sub(lambda found: _HTML.get(found[0], f"\\{found[0]}"), text)
 
 
 def cells_of(
@@ -85,7 +94,8 @@ def latex(summary: Summary) -> Iterator[str]:
 
 
 def _escaped(text: str) -> str:
-    return re.sub(r"[&%_#${}~^\\]", lambda found: _LATEX[found[0]], text)
+    # Of two hyphens that follow each other LaTeX makes a dash.
+    return re.sub(r"[&%_#${}~^\\<>|†]|-(?=-)", lambda found: _LATEX[found[0]], text)
 
 
 def _marked(
@@ -96,10 +106,12 @@ def _marked(
     between: str,
 ) -> Iterator[str]:
     """A row's numbers, the best two of each column and the significant ones marked."""
+    means = {own.label: own.test for own in summary.rows}
     for metric in summary.metrics:
-        text, order = number(row.test[metric], between), summary.order(metric)
-        if len(summary.rows) > 1 and row.label in order[:2]:
-            text = (best, second)[order.index(row.label)](text)
+        text, mean = number(row.test[metric], between), row.test[metric].mean
+        order = list(dict.fromkeys(means[label][metric].mean for label in summary.order(metric)))
+        if len(summary.rows) > 1 and mean in order[:2]:
+            text = (best, second)[order.index(mean)](text)
         test = summary.tested(row.label, metric)
         yield text + "†" if test is not None and test.significant else text
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from recbole_llm.cli import main
-from recbole_llm.tasks.compare.people import _item_table
+from recbole_llm.tasks.compare.people import _item_table, _map
 
 pytest.importorskip("plotly")
 
@@ -49,6 +51,13 @@ def test_it_needs_nothing_else_and_runs_nothing_of_the_data(page: str) -> None:
     assert "<b>bold" not in page  # but as an escape
     assert not re.search(r"<(?:script|img|link)[^>]+(?:src|href)=", page)
     assert page.count("</script>") == 2
+
+
+def test_titles_of_a_map_are_text() -> None:
+    titles = {"i1": "<b>bold</b>", "i2": "Tom & Jerry"}
+    catalogue: Any = SimpleNamespace(items=["", *titles], counts=[0, 1, 2], title=titles.get)
+    (trace,) = _map("texts", np.eye(2), ["i1", "i2"], {"i1", "i2"}, catalogue)["data"]
+    assert trace["text"] == ["&lt;b&gt;bold&lt;/b&gt;", "Tom &amp; Jerry"]
 
 
 def test_the_table_of_items_is_found_by_its_name_and_rows() -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from recbole_llm.tasks.compare.figures import figures
 from recbole_llm.tasks.compare.summary import Row, Spread, Summary
-from recbole_llm.tasks.compare.tables import screen, sentences
+from recbole_llm.tasks.compare.tables import latex, markdown, screen, sentences, write_tables
 
 
 @pytest.mark.parametrize(
@@ -49,3 +51,46 @@ def test_a_narrow_terminal_has_fewer_metrics(
     assert said == f"{', '.join(left_out)}: in table.md, since this terminal is narrow" * bool(
         left_out
     )
+
+
+def summary_of(means: dict[str, float], **more: Any) -> Summary:
+    rows = [
+        Row(label, [], [1], {"mrr@10": Spread(mean, None)}, {"mrr@10": Spread(mean, None)},
+            5.0, 100.0, 1.0, 1.0, [{"trainings": []}], [])
+        for label, mean in means.items()
+    ]  # fmt: skip
+    return Summary(rows, ["mrr@10"], set(), rows[0].label, "protocol", "data", **more)
+
+
+def test_equal_means_are_marked_alike() -> None:
+    _, _, *rows = markdown(summary_of({"a": 0.1, "b": 0.3, "c": 0.3, "d": 0.2}))
+    assert [row.split(" | ")[2] for row in rows] == [".1000", "**.3000**", "**.3000**",
+                                                     "<u>.2000</u>"]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("label", "in_markdown"),
+    [
+        ("<script>alert(1)</script>", "&lt;script&gt;alert(1)&lt;/script&gt;"),
+        ("*x* [y](z) `_q_` a|b", r"\*x\* \[y\](z) \`\_q\_\` a\|b"),
+        ("SASRec --item_init=llm", "SASRec --item_init=llm"),
+        ("&lt; p < 1 & 2", "&amp;lt; p < 1 & 2"),
+    ],
+)
+def test_markdown_has_labels_as_they_are(label: str, in_markdown: str) -> None:
+    write_tables(summary_of({label: 0.1}, failures={f"{label}, seed 1": "so"}), Path())
+    table = Path("table.md").read_text("utf-8")
+    assert f"| {in_markdown} | 1 | " in table
+    assert f"\n- {in_markdown}, seed 1 failed: so\n" in table
+
+
+def test_latex_has_labels_as_they_are() -> None:
+    rows = list(latex(summary_of({"a --b=<c>|d †---": 0.1})))
+    assert rows[5] == r"a -{}-b=\textless{}c\textgreater{}\textbar{}d \dag{}-{}-{}- & .1000 \\"
+
+
+def test_figures_have_labels_as_they_are() -> None:
+    summary = summary_of({"<b>x</b> & y": 0.1})
+    bars, cost = figures(summary)
+    assert bars["data"][0]["y"] == ["&lt;b&gt;x&lt;/b&gt; &amp; y"]
+    assert cost["data"][0]["name"] == "&lt;b&gt;x&lt;/b&gt; &amp; y"
