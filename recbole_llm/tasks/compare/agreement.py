@@ -62,6 +62,21 @@ def agree(entries: Sequence[Entry]) -> tuple[list[Entry], list[str]]:
     return entries, ignored(entries) + said + _history_ranked(entries)
 
 
+def split_by_seed(entry: Entry, seeds: int, tuned: bool) -> list[str]:
+    """What follows where each seed draws a split of its own, in words."""
+    args = RecBoleEvaluation.of(entry.config).eval_args
+    in_time = args.order == "TO" or (args.split is not None and args.split.TS is not None)
+    if seeds == 1 or in_time or entry.config["benchmark_filename"]:
+        return []
+    said = ["the split is random, and each seed draws another one: ± is of models and splits alike"]
+    if tuned:
+        said.append(
+            "settings were chosen on the split of the first seed, which trains and validates on "
+            "interactions that the other seeds test on: their results may be too good"
+        )
+    return said
+
+
 def _has_groups(entry: Entry) -> bool:
     """Whether its metrics have results by group."""
     try:

@@ -11,7 +11,7 @@ from recbole_llm.core.errors import one_line, unknown
 from recbole_llm.core.files import OTHER_FOLDER, check_folder, write_json
 from recbole_llm.core.lines import counted, listed
 from recbole_llm.core.stored import needed_again
-from recbole_llm.tasks.compare.agreement import agree
+from recbole_llm.tasks.compare.agreement import agree, split_by_seed
 from recbole_llm.tasks.compare.cells import Cell, best_score, cells_of
 from recbole_llm.tasks.compare.entries import Entry, parse_models
 from recbole_llm.tasks.compare.executors import Executor, alone_in, open_executor
@@ -63,8 +63,9 @@ def compare(
     entries, said = agree(entries)
     root = Path(output)
     check_folder(root, OTHER_FOLDER)
-    yield from said
     numbers = _seeds(seeds, entries)
+    said += split_by_seed(entries[0], len(numbers), tune is not None)
+    yield from said
     untuned: dict[str, str] = {}
     with alone_in(root), open_executor(executor, jobs, ray_address) as opened:
         if tune is not None:

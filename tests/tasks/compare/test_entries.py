@@ -6,7 +6,7 @@ import pytest
 from recbole.utils import ModelType
 
 from recbole_llm import testing
-from recbole_llm.tasks.compare.agreement import agree
+from recbole_llm.tasks.compare.agreement import agree, split_by_seed
 from recbole_llm.tasks.compare.entries import parse_models
 
 
@@ -174,3 +174,25 @@ def test_a_protocol_brings_them_together_and_what_is_left_is_said() -> None:
         "items that a user has already are candidates for GRU4Rec, but not for BPR, for which "
         "fewer are ranked, and repeated purchases are missed"
     ]
+
+
+@pytest.mark.parametrize(
+    ("model", "argument", "seeds", "tuned", "notes"),
+    [
+        ("BPR", "--protocol=random", 2, True, 2),
+        ("BPR", "--protocol=random", 2, False, 1),
+        ("BPR", "--eval_args={'split': {'RS': [8, 1, 1]}, 'order': 'RO'}", 2, True, 2),
+        ("BPR", "--protocol=random", 1, True, 0),
+        ("BPR", "--protocol=leave-one-out", 2, True, 0),
+        ("BPR", "--eval_args={'split': {'RS': [8, 1, 1]}, 'order': 'TO'}", 2, True, 0),
+        ("GRU4Rec", "--epochs=1", 2, True, 0),
+    ],
+)
+def test_that_each_seed_draws_a_split_is_said(
+    model: str, argument: str, seeds: int, tuned: bool, notes: int
+) -> None:
+    (entry,) = parse_models(model, [*COMMON, argument])
+    said = split_by_seed(entry, seeds, tuned)
+    assert len(said) == notes
+    assert all("the split is random, and each seed draws another" in line for line in said[:1])
+    assert all("interactions that the other seeds test on" in line for line in said[1:])

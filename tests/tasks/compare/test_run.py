@@ -234,6 +234,8 @@ def test_models_tested_on_other_items_are_refused() -> None:
 def test_what_was_settled_stands_under_the_table() -> None:
     assert compare("GRU4Rec; BPR", "--seeds=1", "--protocol=leave-one-out").exit_code == 0
     assert "- items that a user has already are" in Path("comparison/table.md").read_text()
+    assert compare("BPR; Pop", "--protocol=random").exit_code == 0
+    assert "- the split is random, and each" in Path("comparison/table.md").read_text()
 
 
 @pytest.mark.usefixtures("quick_runs")
