@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from recbole.model.sequential_recommender import SASRec
+from recbole.model.general_recommender import BPR
 
 from recbole_llm.core.plugins import get_plugins
 from recbole_llm.tasks.compare.keys import code_digest, code_of
@@ -22,8 +22,8 @@ def package(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for file, text in {
         "__init__.py": "",
         "nets/__init__.py": "",
-        "nets/model.py": "from recbole.model.sequential_recommender import SASRec\n"
-                         "class Net(SASRec): pass\n",
+        "nets/model.py": "from recbole.model.general_recommender import BPR\n"
+                         "class Net(BPR): pass\n",
         "parts/layer.py": "WIDTH = 1\n",
     }.items():  # fmt: skip
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
@@ -49,7 +49,7 @@ def test_a_models_whole_package_matters(package: Path) -> None:
     net = import_module("theirs.nets.model").Net
     assert changed(net, package / "nets/model.py")
     assert changed(net, package / "parts/layer.py")
-    assert not changed(SASRec, package / "parts/layer.py")
+    assert not changed(BPR, package / "parts/layer.py")
 
 
 @pytest.mark.parametrize("name", ["theirs", "recbole-theirs"])
@@ -57,11 +57,11 @@ def test_the_code_of_active_plugins_matters(package: Path, name: str) -> None:
     manager = get_plugins().manager
     plugin = import_module("theirs")
     code_digest.cache_clear()
-    without = code_digest(SASRec)
+    without = code_digest(BPR)
     manager.register(plugin, name)
     try:
-        assert changed(SASRec, package / "parts/layer.py")
-        assert code_digest(SASRec) != without
+        assert changed(BPR, package / "parts/layer.py")
+        assert code_digest(BPR) != without
     finally:
         manager.unregister(plugin)
 
@@ -70,5 +70,5 @@ def test_installed_packages_are_known_by_their_versions() -> None:
     import pluggy
 
     assert code_of(pluggy.PluginManager.__module__) == f"pluggy {version('pluggy')}"
-    assert code_of(SASRec.__module__) == code_of("abc") == ""
+    assert code_of(BPR.__module__) == code_of("abc") == ""
     assert len(code_of("recbole_llm.core.config")) == 32
