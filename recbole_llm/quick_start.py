@@ -154,9 +154,9 @@ def load_data_and_model(
     dataset, train_data, valid_data, test_data = load_data(config, vocabulary)
     report_changes(dataset)
     _report_split(config, checkpoint, train_data._dataset)
-    checked = check_features(train_data._dataset, checkpoint.get("features"), model_file)
+    compared = check_features(train_data._dataset, checkpoint.get("features"), model_file)
     model = build_model(config, train_data._dataset)
-    load_model_state(model, checkpoint, model_file, checked)
+    load_model_state(model, checkpoint, model_file, compared)
     return config, model, dataset, train_data, valid_data, test_data
 
 

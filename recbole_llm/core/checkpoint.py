@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 # A matrix may have so many rows; "lil", which ItemKNN keeps, has two lists a row.
 _ROWS_A_BYTE = {"csr": 8, "csc": 8, "coo": 8, "lil": 1 / 16}
+WHITENED = " whitened by "  # stands in a fingerprint between the vectors' own and a power
 _EMBEDDINGS = "__embeddings__"  # in other_parameter: the fingerprints of the frozen tables
 _MAX_NODES = 5_000_000  # values in a checkpoint, those that stand twice counted twice
 _MAX_DEPTH = 50
@@ -145,7 +146,7 @@ def load_model_state(
     model: AbstractRecommender,
     checkpoint: Mapping[str, Any],
     file: str | os.PathLike[str],
-    vectors_checked: bool = False,
+    compared: Container[str] = (),
 ) -> None:
     """Put a model into a checkpoint's state.
 
@@ -153,7 +154,7 @@ def load_model_state(
         model: built from the same settings.
         checkpoint: what `load_checkpoint` gave.
         file: where it lay, for messages.
-        vectors_checked: whether the frozen tables were compared row by row before.
+        compared: fingerprints of the tables that were compared row by row before.
 
     Raises:
         ValueError: the checkpoint is of other item vectors, of a model of another shape, or no
@@ -163,8 +164,7 @@ def load_model_state(
     state, other = checkpoint["state_dict"], checkpoint.get("other_parameter") or {}
     if not isinstance(state, dict) or not isinstance(other, dict):
         raise ValueError(f"checkpoint '{file}' holds no weights of a model")
-    if not vectors_checked:
-        check_fingerprints(model, other.get(_EMBEDDINGS, {}))
+    check_fingerprints(model, other.get(_EMBEDDINGS, {}), compared)
     own = getattr(model, "other_parameter_name", ())
     foreign = [str(key) for key in other if key not in own and key != _EMBEDDINGS]
     if foreign:
@@ -220,13 +220,24 @@ def embedding_fingerprints(model: AbstractRecommender) -> dict[str, str]:
     }
 
 
-def check_fingerprints(model: AbstractRecommender, saved: Mapping[str, str]) -> None:
-    """Raise ValueError if the model's frozen vectors are not those of the checkpoint."""
+def check_fingerprints(
+    model: AbstractRecommender, saved: Mapping[str, str], compared: Container[str] = ()
+) -> None:
+    """Raise ValueError if the model's frozen vectors are not those of the checkpoint. Of those that
+    were `compared` row by row, only the whitening counts."""
     current = embedding_fingerprints(model) if saved else {}  # decision trees are no modules
     for name, fingerprint in dict(saved).items():
-        if current.get(name) != fingerprint:
+        was, _, before = str(fingerprint).partition(WHITENED)
+        now, _, power = str(current.get(name)).partition(WHITENED)
+        if was != now and now not in compared:
             raise ValueError(
                 f"the checkpoint was trained on other text embeddings ('{one_line(name)}': "
-                f"{str(fingerprint)[:12]}, now {str(current.get(name))[:12]}); set encoder and "
-                f"item_prompt as they were, or train again"
+                f"{was[:12]}, now {now[:12]}); set encoder and item_prompt as they were, or train "
+                f"again"
+            )
+        if before != power:
+            raise ValueError(
+                f"the checkpoint was trained on text embeddings whitened otherwise "
+                f"('{one_line(name)}': {one_line(before or 0)}, now {power or 0}); set "
+                f"text_whitening or vector_whitening as it was, or train again"
             )

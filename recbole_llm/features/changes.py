@@ -26,7 +26,7 @@ def feature_state(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def check_features(dataset: Dataset, stored: object, file: object) -> bool:
+def check_features(dataset: Dataset, stored: object, file: object) -> set[str]:
     """Compare a data set's features with a checkpoint's, by item.
 
     Args:
@@ -35,19 +35,19 @@ def check_features(dataset: Dataset, stored: object, file: object) -> bool:
         file: the checkpoint, for messages.
 
     Returns:
-        Whether there was something to compare. A few items with other texts are a warning.
+        Fingerprints of the tables that were compared row by row, and which a checkpoint's need not
+        equal. A few items with other texts are a warning.
 
     Raises:
         ValueError: another encoder, or other texts of all items.
     """
-    if not isinstance(stored, dict) or not stored:
-        return False
-    present = attached(dataset)
-    for name, was in stored.items():
+    present, compared = attached(dataset), set()
+    for name, was in stored.items() if isinstance(stored, dict) else ():
         table = present.get(name)
         if table is not None and table.contents is not None:
             _compare(str(name), was, table, file)
-    return all(name in present for name in stored)
+            compared.add(table.fingerprint)
+    return compared
 
 
 def _compare(name: str, was: Any, table: Any, file: object) -> None:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from recbole_llm.core.checkpoint import WHITENED
 from recbole_llm.features.table import EmbeddingTable
 from recbole_llm.layers.embedding import FrozenEmbedding
 
@@ -143,7 +144,12 @@ class WhitenedEmbedding(FrozenEmbedding):
 
     def __init__(self, table: EmbeddingTable, power: float) -> None:
         self.whiten = Whitener(table.matrix, power)
-        super().__init__(self.whiten(table.matrix), table.fingerprint)
+        self._made = f"{WHITENED}{power:g}" if power != 0 else ""
+        super().__init__(self.whiten(table.matrix), table.fingerprint + self._made)
+
+    def alike(self, table: EmbeddingTable) -> FrozenEmbedding:
+        """Other vectors, whitened by the statistics of these."""
+        return FrozenEmbedding(self.whiten(table.matrix), table.fingerprint + self._made)
 
     def append(self, rows: Tensor) -> None:
         """Add vectors [m, D], whitened by the statistics of the first ones."""

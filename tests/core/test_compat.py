@@ -105,6 +105,9 @@ def test_changed_vectors_are_noticed() -> None:
     checkpoint.check_fingerprints(model, {"text": "new"})
     with pytest.raises(ValueError, match="trained on other text embeddings"):
         checkpoint.check_fingerprints(model, {"text": "old"})
+    checkpoint.check_fingerprints(model, {"text": "old"}, {"new"})  # compared row by row
+    with pytest.raises(ValueError, match="whitened otherwise .'text': 0.5, now 0.; set text_whit"):
+        checkpoint.check_fingerprints(model, {"text": "old whitened by 0.5"}, {"new"})
 
 
 @pytest.fixture

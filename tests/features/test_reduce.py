@@ -3,7 +3,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from recbole_llm.features.reduce import Whitener, expected_rows, pca, whitened, whitening
+from recbole_llm.features.reduce import (
+    WhitenedEmbedding,
+    Whitener,
+    expected_rows,
+    pca,
+    whitened,
+    whitening,
+)
+from recbole_llm.features.table import EmbeddingTable
 
 
 def half_zeros(n: int = 40, width: int = 12) -> tuple[np.ndarray, np.ndarray]:
@@ -125,3 +133,11 @@ def test_rows_that_later_texts_let_expect() -> None:
     np.testing.assert_allclose(found, later @ slope + constant, rtol=1e-4, atol=1e-4)
     one = expected_rows(table[:11], matrix[:11], later)  # ten items: a single component
     assert np.linalg.matrix_rank(one - one.mean(0), tol=1e-4) == 1
+
+
+def test_another_whitening_is_another_fingerprint() -> None:
+    matrix = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
+    table = EmbeddingTable(matrix, list("abcdef"), "mine")
+    found = [WhitenedEmbedding(table, power).fingerprint for power in (0, 0.5, 1)]
+    assert found == ["mine", "mine whitened by 0.5", "mine whitened by 1"]
+    assert WhitenedEmbedding(table, 1).alike(table).fingerprint == found[-1]

@@ -10,8 +10,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from torch import Tensor, nn
 
-from recbole_llm import testing
+from recbole_llm import (
+    EmbeddingTable,
+    FeatureSpec,
+    ModelSpec,
+    features_of,
+    hookimpl,
+    testing,
+)
+from recbole_llm.core import plugins
+from recbole_llm.layers.embedding import FrozenEmbedding
+from recbole_llm.models.base import SequenceRecommender
 from recbole_llm.quick_start import load_data_and_model, run_recbole_llm
 from recbole_llm.tasks.recommend import recommend
 
@@ -213,3 +224,46 @@ def test_interactions_of_others_move_no_score(model: str, keys: dict[str, Any]) 
     present = scores(checkpoint)
     others = [t[t["user"].isin(["u1", "u2"])].reset_index(drop=True) for t in (present, expected)]
     pd.testing.assert_frame_equal(*others, rtol=1e-5)
+
+
+def test_other_vectors_of_a_plugin_are_refused_beside_texts_that_are_the_same(
+    request: pytest.FixtureRequest,
+) -> None:
+    value = 1.0
+
+    def reviews(config: Any, dataset: Any) -> EmbeddingTable:
+        matrix = np.full((dataset.item_num, 2), value, np.float32)
+        matrix[0] = 0
+        return EmbeddingTable(matrix, list(dataset.field2id_token["item_id"]), f"made of {value}")
+
+    class TwoTexts(SequenceRecommender):
+        def __init__(self, config: Any, dataset: Any) -> None:
+            super().__init__(config, dataset)
+            tables = [features_of(dataset, config)[name] for name in ("item_text", "reviews")]
+            self.texts = nn.ModuleList([FrozenEmbedding(t.matrix, t.fingerprint) for t in tables])
+            self.item_embedding = nn.Embedding(dataset.item_num, 8)
+
+        def user_states(self, item_seq: Tensor, mask: Tensor) -> Tensor:
+            return self.item_embedding(item_seq)
+
+    spec = ModelSpec("TwoTexts", TwoTexts, reads=("item_text", "reviews"))
+    hooks = {
+        "register_models": staticmethod(hookimpl(lambda register: register(spec))),
+        "register_features": staticmethod(
+            hookimpl(lambda register: register(FeatureSpec("reviews", reviews)))
+        ),
+    }
+    plugins.get_plugins().register(type("Plugin", (), hooks)(), "of reviews")
+    request.addfinalizer(lambda: plugins.get_plugin_manager().unregister(name="of reviews"))
+    checkpoint = trained("TwoTexts")
+    load_data_and_model(checkpoint)
+    value = 2.0
+    with pytest.raises(ValueError, match="other text embeddings .'texts.1': made of 1.0, now"):
+        load_data_and_model(checkpoint)
+
+
+def test_another_whitening_is_refused() -> None:
+    checkpoint = trained("LLMESR", text_whitening=0.5)
+    load_data_and_model(checkpoint)
+    with pytest.raises(ValueError, match="whitened otherwise .*: 0.5, now 0.; set text_whitening"):
+        load_data_and_model(checkpoint, config_dict={"text_whitening": 0.0})

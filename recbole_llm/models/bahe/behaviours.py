@@ -9,6 +9,7 @@ import numpy as np
 from recbole.utils import FeatureSource, FeatureType
 
 from recbole_llm.core.config import Config
+from recbole_llm.core.digest import short_digests
 from recbole_llm.core.errors import did_you_mean
 from recbole_llm.core.tokens import PADDING
 from recbole_llm.data.sequence import SequentialDataset
@@ -126,8 +127,10 @@ def behaviour_text(config: Config, dataset: BehaviourDataset) -> EmbeddingTable:
     table = encode_named(config, texts, "behaviour")
     matrix = np.zeros((len(dataset.behaviours) + 1, table.dimension), np.float32)
     matrix[[int(name) for name in table.tokens]] = table.matrix
+    all_texts = ("", *(b.text for b in dataset.behaviours))
+    contents = short_digests(text.encode("utf-8", "surrogatepass") for text in all_texts)
     names = [str(i) for i in range(len(matrix))]
-    return EmbeddingTable(matrix, names, table.fingerprint, table.source)
+    return EmbeddingTable(matrix, names, table.fingerprint, table.source, contents)
 
 
 def field_numbers(dataset: BehaviourDataset) -> IntArray:

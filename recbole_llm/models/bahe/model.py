@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from recbole_llm.core.config import Config
 from recbole_llm.features.attach import features_of
 from recbole_llm.features.reduce import WhitenedEmbedding
-from recbole_llm.layers.embedding import FrozenEmbedding, of_distinct
+from recbole_llm.layers.embedding import of_distinct
 from recbole_llm.models.bahe.behaviours import BEHAVIOUR, BehaviourDataset, field_numbers
 from recbole_llm.models.bahe.halves import coupled_llm, upper_half
 from recbole_llm.models.bahe.head import MLPHead, TowerHead
@@ -58,8 +58,7 @@ class BAHE(ItemCache, CTRRecommender):
         self.register_buffer("field_of", fields, persistent=False)
         self.behaviours = None
         if dataset.behaviours:
-            table = features["behaviour_text"]
-            self.behaviours = FrozenEmbedding(self.items.whiten(table.matrix), table.fingerprint)
+            self.behaviours = self.items.alike(features["behaviour_text"])
         self._build(config, dataset, settings)
 
     def _build(self, config: Config, dataset: BehaviourDataset, settings: BAHESettings) -> None:
