@@ -12,7 +12,7 @@ from recbole.utils import ModelType, dict2str, set_color
 
 from recbole_llm.core import distributed
 from recbole_llm.core.checkpoint import load_checkpoint, load_model_state, require
-from recbole_llm.core.config import Config
+from recbole_llm.core.config import Config, spec_of_class
 from recbole_llm.core.metrics import as_floats
 from recbole_llm.core.plugins import get_plugin_manager
 from recbole_llm.core.stored import taken
@@ -126,7 +126,8 @@ def load_data_and_model(
 
     Args:
         model_file: the checkpoint.
-        config_file_list, config_dict, argv: the caller's settings, which beat the stored ones.
+        config_file_list, config_dict, argv: the caller's settings, which beat the stored ones. The
+            model's class, if it is not registered, is `config_dict`'s ``model``.
 
     Returns:
         config, model, dataset, train_data, valid_data, test_data.
@@ -136,7 +137,9 @@ def load_data_and_model(
     """
     checkpoint = load_checkpoint(model_file)
     require(checkpoint, ("state_dict", "tokens"), model_file)
-    stored = taken(checkpoint["config"], model_file)
+    given = (config_dict or {}).get("model")
+    spec = spec_of_class(given) if isinstance(given, type) else None
+    stored = taken(checkpoint["config"], model_file, spec)
     config = Config(None, None, config_file_list, config_dict, argv, stored=stored)
     if config["model"] != stored["model"]:
         raise ValueError(f"checkpoint '{model_file}' is of {stored['model']}: leave out model")

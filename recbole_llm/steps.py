@@ -19,13 +19,13 @@ from recbole_llm.core.runtime import configure_runtime, release_heap
 from recbole_llm.core.tokens import Vocabulary
 from recbole_llm.features.item_init import initialise_items
 from recbole_llm.offline.run import prepare_data
-from recbole_llm.trainers.stock import get_trainer
+from recbole_llm.trainers.stock import trainer_of
 
 
 def load_data(config: Config, vocabulary: Vocabulary | None = None) -> tuple[Any, Any, Any, Any]:
     """The data set, with the model's offline work done and its features attached, and its three
     loaders."""
-    get_trainer(config["model"])  # its error is not to wait until texts are encoded
+    trainer_of(config.model_class, config.spec)  # its error is not to wait until texts are encoded
     return prepare_data(config, vocabulary=vocabulary)
 
 
@@ -49,7 +49,7 @@ def build_model(config: Config, train_dataset: Dataset) -> Any:
 
 def build_trainer(config: Config, model: AbstractRecommender) -> Any:
     """The model's trainer."""
-    return get_trainer(config["model"])(config, model)
+    return trainer_of(config.model_class, config.spec)(config, model)
 
 
 def log_flops(config: Config, model: AbstractRecommender, dataset: Dataset) -> None:

@@ -96,6 +96,19 @@ def test_objective_function_has_recboles_signature_and_result() -> None:
     assert set(before) <= set(logging.getLogger().handlers)  # a search has a log of its own
 
 
+def test_a_class_that_is_not_registered_is_trained_searched_and_loaded() -> None:
+    class Mine(BPR):  # type: ignore[misc]
+        pass
+
+    keys = {**QUIET, "embedding_size": 8}
+    file = run_recbole_llm(Mine, "tiny", config_dict=keys)["checkpoint"]
+    trial = objective_function({**keys, "model": Mine, "dataset": "tiny"}, None, saved=False)
+    assert trial["model"] == "Mine"
+    assert type(load_data_and_model(file, config_dict={"model": Mine})[1]) is Mine
+    with pytest.raises(ValueError, match="model 'Mine' is unknown"):
+        load_data_and_model(file)
+
+
 @pytest.mark.parametrize("step", ["__init__", "to"])
 def test_a_model_too_large_is_named(monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     def allocate(*_: object) -> None:

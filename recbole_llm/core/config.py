@@ -54,7 +54,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         default_model: the model where nothing else names one.
         stored: settings of a checkpoint (`recbole_llm.core.stored.taken`), which all others beat.
 
-    ``secrets`` has the addresses with credentials, of which the keys hold the rest.
+    ``spec`` is the model's; ``secrets`` has addresses whose credentials the keys do not hold.
 
     Raises:
         ValueError: unknown model, value of a wrong type, several processes asked for, or
@@ -109,9 +109,9 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         if model is None:
             raise ValueError("no model is given: pass --model=…, or `model` in a config file")
         if not isinstance(model, type):
-            self._spec = find_model(str(model))
+            self.spec = find_model(str(model))
             return str(model), get_model(str(model)), dataset
-        self._spec = _spec_of_class(model)
+        self.spec = spec_of_class(model)
         return model.__name__, model, dataset
 
     def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
@@ -119,10 +119,10 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         own: dict[str, Any] = {}
         for file in self._own_files(model, dataset):
             own.update(read_yaml(file))
-        if self._spec.settings is not None:
-            own.update(defaults(resolve(self._spec.settings, f"model '{model}'")))
-        if self._spec.config is not None:
-            own.update(read_yaml(self._spec.config))
+        if self.spec.settings is not None:
+            own.update(defaults(resolve(self.spec.settings, f"model '{model}'")))
+        if self.spec.config is not None:
+            own.update(read_yaml(self.spec.config))
         self.internal_config_dict.update(own)
         known = (RECBOLE / "properties" / "dataset" / f"{dataset}.yaml").is_file()
         if not known and "load_col" not in own:
@@ -174,7 +174,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             final["eval_args"] = self._eval_args(str(final["protocol"]), final)
         final["model"], final["dataset"] = self.model, self.dataset
         self.final_config_dict = final
-        check_settings(self, self._spec)
+        check_settings(self, self.spec)
         self.secrets = take_credentials(final)
         return final
 
@@ -224,10 +224,10 @@ class Config(RecBoleConfig):  # type: ignore[misc]
 
     def unknown_keys(self) -> str:
         """The given keys that are not read, with near matches, as a message; "" for none."""
-        unknown = unknown_keys(self, self._spec)
+        unknown = unknown_keys(self, self.spec)
         listed = "; ".join(f"'{k}'{', ' if near else ''}{near}" for k, near in unknown.items())
         keys = [f"unknown config key{'s' if len(unknown) > 1 else ''}: {listed}"] if unknown else []
-        return "; ".join([*keys, *keys_of_other_encoders(self, self._spec).values()])
+        return "; ".join([*keys, *keys_of_other_encoders(self, self.spec).values()])
 
 
 def _listed(key: str, value: Any) -> Any:
@@ -237,7 +237,8 @@ def _listed(key: str, value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _spec_of_class(model: type) -> ModelSpec:
+def spec_of_class(model: type) -> ModelSpec:
+    """The spec of a model's class: the registered one of its name, or a plain one."""
     try:
         return find_model(model.__name__)
     except ValueError:

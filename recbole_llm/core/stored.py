@@ -64,12 +64,13 @@ def _plain(value: object) -> Any:
     return str(value) if isinstance(value, Path) else repr(value)
 
 
-def taken(stored: object, file: object) -> dict[str, Any]:
+def taken(stored: object, file: object, spec: ModelSpec | None = None) -> dict[str, Any]:
     """What is taken of a stored configuration.
 
     Args:
         stored: a checkpoint's ``config``.
         file: the checkpoint, for messages.
+        spec: of its model, where that is not registered.
 
     Raises:
         ValueError: it names no model and data set, or unknown ones.
@@ -82,7 +83,7 @@ def taken(stored: object, file: object) -> dict[str, Any]:
     model, dataset = stored["model"], stored["dataset"]
     if {"/", "\\", "\0"} & set(dataset) or dataset in (".", ".."):
         raise ValueError(f"checkpoint '{file}': '{dataset}' is no name of a data set")
-    keys, marks = _allowed(find_model(model), stored), key_marks()
+    keys, marks = _allowed(spec or find_model(model), stored), key_marks()
     settings = {k: v for k, v in stored.items() if k in keys and _believed(marks[k], v)}
     sampling = settings.get("train_neg_sample_args")
     if isinstance(sampling, dict) and sampling.get("distribution") == "none":

@@ -18,7 +18,7 @@ from recbole.utils import get_trainer as get_recbole_trainer
 
 from recbole_llm.core.checkpoint import load_checkpoint
 from recbole_llm.core.plugins import find_model, get_model
-from recbole_llm.core.registry import resolve
+from recbole_llm.core.registry import ModelSpec, resolve
 from recbole_llm.trainers.engine import EngineMixin
 from recbole_llm.trainers.replicas import ReplicaTrainer
 from recbole_llm.trainers.trainer import Trainer
@@ -132,14 +132,19 @@ def get_trainer(name: str) -> type[EngineMixin]:
     Raises:
         ValueError: unknown model, or a plugin's trainer that is RecBole's and not one of these.
     """
-    model, own = get_model(name), find_model(name).trainer
+    return trainer_of(get_model(name), find_model(name))
+
+
+def trainer_of(model: type[Any], spec: ModelSpec) -> type[EngineMixin]:
+    """The trainer class of a model's class, which need not be registered; raises as above."""
+    own = spec.trainer
     if own is None:  # RecBole's choice, as the class of its name here
-        own = globals()[get_recbole_trainer(model.type, name).__name__]
+        own = globals()[get_recbole_trainer(model.type, spec.name).__name__]
     trainer: type[EngineMixin] = resolve(own)
     if not issubclass(trainer, EngineMixin):
         raise ValueError(
-            f"trainer '{trainer.__name__}' of model '{name}' is RecBole's, without this package's "
-            f"evaluation and checkpoints; let it extend Trainer (or KGTrainer, …) of "
+            f"trainer '{trainer.__name__}' of model '{spec.name}' is RecBole's, without this "
+            f"package's evaluation and checkpoints; let it extend Trainer (or KGTrainer, …) of "
             f"{__name__} in place of recbole.trainer's"
         )
     return trainer

@@ -8,7 +8,6 @@ from typing import Any
 
 from recbole_llm.core.checks import settings_classes
 from recbole_llm.core.errors import unknown
-from recbole_llm.core.plugins import find_model
 from recbole_llm.core.schema import parse_literal
 from recbole_llm.core.settings import Between, Space
 from recbole_llm.tasks.compare.entries import Entry
@@ -42,7 +41,7 @@ def space_of(entry: Entry, search: str | None = None) -> Space:
 
 def _offered(entry: Entry) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for settings in settings_classes(entry.config, find_model(entry.config["model"])):
+    for settings in settings_classes(entry.config, entry.config.spec):
         found = {**settings.searched(entry.config), **found}
     return found
 
