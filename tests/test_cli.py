@@ -117,6 +117,18 @@ def test_the_unforeseen_ends_in_one_line_with_the_traceback_in_a_file(
         assert isinstance(shown.exception, KeyError)
 
 
+def test_an_error_without_words_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def calculate_loss(*args: object, **kwargs: object) -> None:
+        raise NotImplementedError
+
+    monkeypatch.setattr("recbole_llm.quick_start.run_recbole_llm", calculate_loss)
+    assert run_main(["--model=BPR"]) == 2
+    (said,) = [s for s in capsys.readouterr().err.splitlines() if s.startswith("error")]
+    assert said.startswith("error: NotImplementedError in ") and said.endswith("calculate_loss")
+
+
 def test_an_interrupt_is_one_line_and_status_130(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

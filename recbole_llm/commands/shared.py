@@ -8,6 +8,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from traceback import walk_tb
 from typing import Any
 
 import click
@@ -58,10 +59,16 @@ def _failed(error: Exception) -> int:
     plugin = plugin_behind(error)
     start = f"error: plugin '{plugin}':" if plugin else "error:"
     if isinstance(error, (ValueError, OSError, NotImplementedError)):
-        _say(f"{start} {error}")
+        _say(f"{start} {str(error) or _where(error)}")
         return 2
     _say(f"{start} {named_error(error)}; {_unforeseen(error, ours=plugin is None)}")
     return 1
+
+
+def _where(error: Exception) -> str:
+    """What there is to say of an error without words, such as RecBole's of a missing method."""
+    *_, (frame, _) = walk_tb(error.__traceback__)
+    return f"{type(error).__name__} in {frame.f_code.co_qualname}"
 
 
 def _say(text: str) -> None:

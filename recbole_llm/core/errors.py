@@ -138,6 +138,14 @@ def check_choice(key: str, value: object, known: Iterable[Any]) -> None:
         raise unknown(key, value, names)
 
 
+def not_given(owner: object, method: str) -> NotImplementedError:
+    """The error for a method that a subclass has to give."""
+    return NotImplementedError(
+        f"{type(owner).__name__} has no {method}, which a model of its kind has to give "
+        f"(docs/plugins.md)"
+    )
+
+
 def named_error(error: BaseException) -> str:
     """``KeyError: 'a'``."""
     return f"{type(error).__name__}: {error}"

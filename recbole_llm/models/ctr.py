@@ -14,6 +14,7 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import Tensor
 
+from recbole_llm.core.errors import not_given
 from recbole_llm.data.ranking_step import FLOAT_BYTES
 from recbole_llm.data.settings import EngineSettings
 from recbole_llm.layers.packing import last_of
@@ -78,7 +79,7 @@ class CTRRecommender(SequentialRecommender):  # type: ignore[misc]
             [*]; the leading dimensions broadcast, so that a user's states [B, 1, D] meet the items
             [1, n] of a catalogue.
         """
-        raise NotImplementedError
+        raise not_given(self, "logits(states, users, items)")
 
     def history(self, interaction: Interaction) -> Tensor:
         """What the users did before their targets, by number, int [B, L]; 0 is padding. Items; a
@@ -95,6 +96,8 @@ class CTRRecommender(SequentialRecommender):  # type: ignore[misc]
         return self._last_states(item_seq)[rows]
 
     def _last_states(self, item_seq: Tensor) -> Tensor:
+        if not hasattr(self, "user_states"):
+            raise not_given(self, "user_states(item_seq, mask) or user_vectors(interaction)")
         mask = item_seq != 0
         return last_of(self.user_states(item_seq, mask), mask)
 

@@ -165,3 +165,14 @@ def test_errors_name_the_key() -> None:
     rows = Interaction({k: v for k, v in PREFIX.interaction.items() if k != "neg_item_id"})
     with pytest.raises(ValueError, match="set train_neg_sample_args"):
         model(loss_type="BPR").calculate_loss(rows)
+
+
+def test_a_method_that_is_not_given_is_named() -> None:
+    class Bare(SequenceRecommender):
+        pass
+
+    bare = Bare(CONFIG, SimpleNamespace(num=lambda field: 5))
+    with pytest.raises(NotImplementedError, match=r"^Bare has no user_states\(.*docs/plugins.md"):
+        bare.calculate_loss(PREFIX)
+    with pytest.raises(NotImplementedError, match=r"^Bare has no item_vectors\(.*docs/plugins.md"):
+        bare.item_vectors()

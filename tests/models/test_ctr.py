@@ -272,3 +272,15 @@ def test_labels_must_be_there_before_anything_long() -> None:
     battery.model = "MeanBehaviour"
     with pytest.raises(ValueError, match="no column 'label' .LABEL_FIELD., which MeanBehaviour"):
         battery.make(threshold=None)
+
+
+def test_a_method_that_is_not_given_is_named() -> None:
+    class Bare(CTRRecommender):
+        pass
+
+    bare = Bare(CONFIG, SimpleNamespace(num=lambda field: 5))  # type: ignore[arg-type]
+    with pytest.raises(NotImplementedError, match="^Bare has no user_states.* or user_vectors"):
+        bare.calculate_loss(PREFIX)
+    bare.user_states = lambda item_seq, mask: item_seq[..., None].float()
+    with pytest.raises(NotImplementedError, match="^Bare has no logits.*docs/plugins.md"):
+        bare.calculate_loss(PREFIX)
