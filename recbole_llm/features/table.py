@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from recbole_llm.core.digest import digest
 from recbole_llm.core.errors import first_names
 
 Matrix = npt.NDArray[np.float32]
@@ -31,7 +33,8 @@ class EmbeddingTable:
         contents: int64 [n], what each vector was made of in short; None: the vectors themselves.
 
     Raises:
-        TableError: not a matrix, not float32, another number of names, duplicated names.
+        TableError: not a matrix, not float32, another number of names, duplicated names, no
+            fingerprint.
     """
 
     matrix: Matrix
@@ -50,6 +53,11 @@ class EmbeddingTable:
             raise TableError(
                 f"an embedding table has {len(self.matrix)} rows but {len(self.tokens)} tokens"
             )
+        if not isinstance(self.fingerprint, str) or not self.fingerprint:
+            raise TableError(
+                f"an embedding table needs a fingerprint, a text that changes with its vectors, "
+                f"got {self.fingerprint!r}"
+            )
         twice = [token for token, times in Counter(self.tokens).items() if times > 1]
         if twice:
             raise TableError(
@@ -67,7 +75,8 @@ class EmbeddingTable:
 
     @classmethod
     def build(cls, matrix: object, tokens: Iterable[Any], fingerprint: str = "") -> EmbeddingTable:
-        """A table from any float array and any tokens, which become float32 and str.
+        """A table from any float array and any tokens, which become float32 and str; without a
+        fingerprint it gets one of its vectors.
 
         Raises:
             TableError: an array of another kind, or what the constructor refuses.
@@ -79,4 +88,6 @@ class EmbeddingTable:
             )
         if array.ndim == 2 and not array.shape[1]:
             raise TableError("its vectors have no numbers")
-        return cls(array.astype(np.float32, copy=False), [str(t) for t in tokens], fingerprint)
+        rows, names = array.astype(np.float32, copy=False), [str(t) for t in tokens]
+        own = fingerprint or digest(names, hashlib.sha256(np.ascontiguousarray(rows)).hexdigest())
+        return cls(rows, names, own)

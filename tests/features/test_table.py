@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -31,3 +33,14 @@ def test_what_is_no_table(matrix: np.ndarray, tokens: list[str], message: str) -
 def test_names_in_messages_are_few() -> None:
     assert first_names("ab") == "'a', 'b'"
     assert first_names("abcdefg") == "'a', 'b', 'c', 'd', 'e', …"
+
+
+@pytest.mark.parametrize("fingerprint", [None, 3, ""])
+def test_a_table_needs_a_fingerprint(fingerprint: Any) -> None:
+    with pytest.raises(TableError, match="needs a fingerprint, .* got "):
+        EmbeddingTable(np.ones((1, 1), np.float32), ["a"], fingerprint)
+
+
+def test_a_table_without_a_fingerprint_gets_that_of_its_vectors() -> None:
+    first, same, other = (EmbeddingTable.build([[x]], ["a"]).fingerprint for x in (1.0, 1.0, 2.0))
+    assert first == same != other

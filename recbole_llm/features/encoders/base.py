@@ -106,7 +106,17 @@ def create_encoder(config: ConfigLike) -> Encoder | TableSource:
             f"encoder '{spec.name}': {type(encoder).__name__} has no {lacking}, which an encoder "
             f"needs (docs/plugins.md)"
         )
+    if not isinstance(encoder, TableSource):
+        _check_fingerprint(spec, encoder.fingerprint)
     return encoder
+
+
+def _check_fingerprint(spec: EncoderSpec, fingerprint: object) -> None:
+    if not isinstance(fingerprint, str) or not fingerprint:
+        raise EncoderError(
+            f"encoder '{spec.name}': its fingerprint is {fingerprint!r}; stored vectors are found "
+            f"by it, so make it a text that changes with them (docs/plugins.md)"
+        )
 
 
 def encoder_spec(config: ConfigLike) -> EncoderSpec:

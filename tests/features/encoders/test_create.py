@@ -103,3 +103,21 @@ def test_each_built_in_kind_names_the_class_of_its_own_keys() -> None:
         },
         "precomputed": {"embedding_path", "user_embedding_path"},
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("fingerprint", [None, 1, ""])
+def test_vectors_are_not_stored_under_no_fingerprint(
+    register: Callable[..., None], fingerprint: object
+) -> None:
+    class Unnamed:
+        def __init__(self) -> None:
+            self.fingerprint = fingerprint
+
+        def encode(self, texts: Any) -> None:
+            raise AssertionError
+
+    register(EncoderSpec("unnamed", lambda config: Unnamed()))
+    with pytest.raises(
+        EncoderError, match=f"^encoder 'unnamed': its fingerprint is {fingerprint!r}; "
+    ):
+        create_encoder(PlainConfig(encoder="unnamed"))
