@@ -16,7 +16,14 @@ from recbole_llm.core.plugins import get_registry
 from recbole_llm.core.recbole_data import RecBoleData
 from recbole_llm.core.recbole_evaluation import RecBoleEvaluation
 from recbole_llm.core.recbole_settings import RecBoleRun, RecBoleTraining
-from recbole_llm.core.registry import ModelSpec, resolve
+from recbole_llm.core.registry import (
+    EncoderSpec,
+    FeatureSpec,
+    ModelSpec,
+    StageSpec,
+    resolve,
+    resolve_settings,
+)
 from recbole_llm.core.run_settings import RunSettings
 from recbole_llm.core.schema import recbole_keys
 from recbole_llm.core.settings import Settings
@@ -37,13 +44,27 @@ def settings_classes(config: Config, spec: ModelSpec) -> list[type[Settings]]:
         ValueError: an unknown encoder, feature or stage.
     """
     registry = get_registry()
-    own = resolve(spec.settings or StockSettings, f"model '{spec.name}'")
-    encoder = registry.encoder(str(config["encoder"] or "sentence_transformers")).settings
-    named = [registry.feature(name).settings for name in spec.reads]
-    named += [registry.stage(name).settings for name in spec.stages]
-    others = [resolve(settings) for settings in (encoder, *named) if settings is not None]
-    shared = registry.shared_settings()
+    own = resolve_settings(spec.settings or StockSettings, f"model '{spec.name}'")
+    encoder = registry.encoder(str(config["encoder"] or "sentence_transformers"))
+    shared, others = registry.shared_settings(), settings_of_parts(encoder, *parts_of(spec))
     return [own, *RECBOLES, RunSettings, *dict.fromkeys((*shared, *others))]
+
+
+def parts_of(spec: ModelSpec) -> list[FeatureSpec | StageSpec]:
+    """The features and stages that a model names.
+
+    Raises:
+        ValueError: an unknown one.
+    """
+    registry = get_registry()
+    features, stages = map(registry.feature, spec.reads), map(registry.stage, spec.stages)
+    return [*features, *stages]
+
+
+def settings_of_parts(*parts: EncoderSpec | FeatureSpec | StageSpec) -> list[type[Settings]]:
+    """Their settings classes, of those that have one."""
+    own = [part for part in parts if part.settings is not None]
+    return [resolve_settings(part.settings, f"{part.kind} '{part.name}'") for part in own]
 
 
 def declared_keys(config: Config, spec: ModelSpec) -> set[str]:

@@ -25,7 +25,7 @@ from recbole_llm.core.checks import (
 from recbole_llm.core.metrics import by_kind
 from recbole_llm.core.plugins import find_model, get_model
 from recbole_llm.core.recbole_evaluation import PROTOCOLS, RecBoleEvaluation
-from recbole_llm.core.registry import PROPERTIES, ModelSpec, resolve
+from recbole_llm.core.registry import PROPERTIES, ModelSpec, resolve_settings
 from recbole_llm.core.schema import (
     RECBOLE,
     item_features,
@@ -120,7 +120,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         for file in self._own_files(model, dataset):
             own.update(read_yaml(file))
         if self.spec.settings is not None:
-            own.update(defaults(resolve(self.spec.settings, f"model '{model}'")))
+            own.update(defaults(resolve_settings(self.spec.settings, f"model '{model}'")))
         if self.spec.config is not None:
             own.update(read_yaml(self.spec.config))
         self.internal_config_dict.update(own)

@@ -19,9 +19,18 @@ import pluggy
 
 from recbole_llm import hookspecs
 from recbole_llm.core.errors import did_you_mean, installing, named_error, one_line, unknown
-from recbole_llm.core.registry import PACKAGE, PROPERTIES, ModelSpec, Registry, Spec, resolve
+from recbole_llm.core.registry import (
+    PACKAGE,
+    PROPERTIES,
+    ModelSpec,
+    Registry,
+    Spec,
+    resolve,
+    resolve_settings,
+)
 
 ENTRY_POINT_GROUP = "recbole_llm"
+STOCK = "recbole_llm.models.stock"
 PARTS = (
     "recbole_llm.data.settings",
     "recbole_llm.evaluation.settings",
@@ -59,6 +68,10 @@ class Plugins:
                 if f"register_{kind}" in own:
                     getattr(plugin, f"register_{kind}")(registered.append)
             self.registry.check(specs, origin=name)
+            _check_stock(specs, name)
+            for own_settings in settings:
+                if isinstance(own_settings, type):
+                    resolve_settings(own_settings, f"plugin '{name}'")
             _register_metrics([metric for metric in metrics if not isinstance(metric, str)])
         except Exception:
             self.manager.unregister(plugin)
@@ -95,6 +108,15 @@ class Plugins:
                 f"{did_you_mean(hook, known, ' ')}known hooks: {', '.join(known)}"
             )
         return own
+
+
+def _check_stock(specs: Sequence[Spec], origin: str) -> None:
+    """Only this package's own versions of RecBole's models take their names."""
+    if origin == STOCK:
+        return
+    for name in (spec.name for spec in specs if isinstance(spec, ModelSpec)):
+        if name in recbole_models():
+            raise ValueError(f"model '{name}' of plugin '{origin}' is one of RecBole's; rename it")
 
 
 def build_plugins() -> Plugins:

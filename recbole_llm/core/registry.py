@@ -136,7 +136,9 @@ class Registry:
     settings: dict[str | type, str] = field(default_factory=dict)
 
     def check(self, specs: Sequence[Spec], origin: str) -> None:
-        """Raise ValueError if a name among a plugin's specs is taken."""
+        """Raise ValueError if a name among a plugin's specs is taken, or one is no sound spec."""
+        for spec in specs:
+            _check_spec(spec, origin)
         taken = dict(self.origins)
         for spec in specs:
             if first := taken.get(f"{spec.kind} {spec.name}"):
@@ -155,7 +157,9 @@ class Registry:
 
     def shared_settings(self) -> list[type[Settings]]:
         """The settings classes that every run checks, in order of their plugins."""
-        return [resolve(own, f"plugin '{plugin}'") for own, plugin in self.settings.items()]
+        return [
+            resolve_settings(own, f"plugin '{plugin}'") for own, plugin in self.settings.items()
+        ]
 
     def encoder(self, name: str) -> EncoderSpec:
         """The encoder kind called ``name``; ValueError with near matches if there is none."""
@@ -168,6 +172,22 @@ class Registry:
     def stage(self, name: str) -> StageSpec:
         """The offline stage called ``name``; ValueError with near matches if there is none."""
         return _found("stage", name, self.stages)
+
+
+def _check_spec(spec: object, origin: str) -> None:
+    if not isinstance(spec, Spec):
+        raise ValueError(  # noqa: TRY004
+            f"plugin '{origin}' registers {spec!r}, which is no ModelSpec, EncoderSpec, "
+            f"FeatureSpec or StageSpec (docs/plugins.md)"
+        )
+    what = f"{spec.kind} '{spec.name}' of plugin '{origin}'"
+    for part in ("reads", "stages", "requires"):
+        if isinstance(value := getattr(spec, part, ()), str):
+            raise ValueError(f"{what}: {part}: write a tuple, ({value!r},), in place of {value!r}")
+    if isinstance(spec, (FeatureSpec, StageSpec)):
+        check_choice(f"{what}: when", spec.when, ("loaded", "split"))
+    if isinstance(spec.settings, type):
+        resolve_settings(spec.settings, what)
 
 
 def _found(kind: str, name: str, table: Mapping[str, T]) -> T:
@@ -201,3 +221,16 @@ def resolve(target: object, what: str = "a plugin") -> Any:
             f"{'; ' if near else ''}{near}"
         )
     return getattr(module, attribute)
+
+
+def resolve_settings(target: object, what: str) -> type[Settings]:
+    """The class of settings that `resolve` finds, or ValueError if it is no such class."""
+    from recbole_llm.core.settings import Settings
+
+    own = resolve(target, what)
+    if not (isinstance(own, type) and issubclass(own, Settings)):
+        raise ValueError(
+            f"{what}: its settings, {getattr(own, '__name__', repr(own))}, are no class that "
+            f"extends recbole_llm.core.settings.Settings"
+        )
+    return own

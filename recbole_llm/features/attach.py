@@ -22,6 +22,7 @@ from recbole_llm.core.digest import digest
 from recbole_llm.core.marks import Mark
 from recbole_llm.core.plugins import get_registry
 from recbole_llm.core.registry import FeatureSpec, resolve
+from recbole_llm.features.built import check_built
 from recbole_llm.features.encoders.base import encoder_spec
 from recbole_llm.features.settings import (
     EncoderSettings,
@@ -60,6 +61,7 @@ class Features:
             return table
         with _random_state_kept():
             table = resolve(spec.build, f"feature '{spec.name}'")(self._config, self._dataset)
+        check_built(spec.name, table, self._dataset)
         return _keep(self._config, self._dataset, spec, table)
 
 

@@ -89,5 +89,7 @@ class EmbeddingTable:
         if array.ndim == 2 and not array.shape[1]:
             raise TableError("its vectors have no numbers")
         rows, names = array.astype(np.float32, copy=False), [str(t) for t in tokens]
-        own = fingerprint or digest(names, hashlib.sha256(np.ascontiguousarray(rows)).hexdigest())
+        own = fingerprint or digest(
+            names, hashlib.sha256(np.ascontiguousarray(rows).data).hexdigest()
+        )
         return cls(rows, names, own)

@@ -71,6 +71,48 @@ def test_a_duplicate_name_is_refused_and_leaves_nothing(fresh: plugins.Plugins) 
     assert not fresh.manager.has_plugin("mine")
 
 
+def test_a_name_of_recboles_is_taken_but_for_the_models_that_come_with_this_package(
+    fresh: plugins.Plugins,
+) -> None:
+    with pytest.raises(ValueError, match="^model 'BPR' of plugin 'mine' is one of RecBole's; rena"):
+        fresh.register(models_of(ModelSpec("BPR", "x:BPR")), "mine")
+    assert "BPR" not in fresh.registry.models and "SASRec" in fresh.registry.models
+    assert not fresh.manager.has_plugin("mine")
+
+
+@pytest.mark.parametrize(
+    ("hook", "registered", "said"),
+    [
+        ("models", "badm:Bad", "plugin 'mine' registers 'badm:Bad', which is no ModelSpec"),
+        ("models", ModelSpec("M", "x:M", reads="item_text"),  # type: ignore[arg-type]
+         r"model 'M' of plugin 'mine': reads: write a tuple, \('item_text',\), in place of"),
+        ("models", ModelSpec("M", "x:M", stages="x"), "'M' .*: stages: write"),  # type: ignore[arg-type]
+        ("models", ModelSpec("M", "x:M", settings=dict),
+         "model 'M' of plugin 'mine': its settings, dict, are no class that extends recbole_llm."),
+        ("features", FeatureSpec("f", "x:f", when="later"),  # type: ignore[arg-type]
+         "feature 'f' of plugin 'mine': when 'later' is unknown; choose from loaded, split"),
+        ("settings", dict, "plugin 'mine': its settings, dict, are no class"),
+    ],
+)  # fmt: skip
+def test_what_is_no_sound_spec_is_refused(
+    fresh: plugins.Plugins, hook: str, registered: Any, said: str
+) -> None:
+    mine = plugin(**{f"register_{hook}": lambda register: register(registered)})
+    with pytest.raises(ValueError, match=said):
+        fresh.register(mine, "mine")
+    assert not fresh.manager.has_plugin("mine")
+
+
+def test_named_settings_that_are_none_are_refused_where_they_are_read(
+    fresh: plugins.Plugins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = ModelSpec("M", "recbole.model.general_recommender:BPR", settings="json:JSONDecoder")
+    fresh.register(models_of(spec), "mine")
+    monkeypatch.setattr(plugins, "get_plugins", lambda: fresh)
+    with pytest.raises(ValueError, match="^model 'M': its settings, JSONDecoder, are no class"):
+        Config("M", "ml-100k")
+
+
 def test_a_misspelt_hook_is_refused(fresh: plugins.Plugins) -> None:
     message = (
         "plugin 'mine' implements the unknown hook 'register_model'; did you mean 'register_mo"

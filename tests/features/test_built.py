@@ -1,0 +1,72 @@
+"""A plugin's tables are checked before a model trains on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from made_texts import PlainConfig
+
+from recbole_llm.core.plugins import get_registry
+from recbole_llm.core.registry import FeatureSpec
+from recbole_llm.features.attach import features_of
+from recbole_llm.features.table import EmbeddingTable
+
+ITEMS = ("[PAD]", "10", "20", "30", "40")
+
+
+def rows(n: int = 5) -> np.ndarray:
+    return np.pad(np.ones((n - 1, 2), np.float32), ((1, 0), (0, 0)))
+
+
+def built(tokens: tuple[str, ...] = ITEMS, matrix: np.ndarray | None = None) -> EmbeddingTable:
+    return EmbeddingTable(rows(len(tokens)) if matrix is None else matrix, tokens, "f")
+
+
+pytestmark = pytest.mark.usefixtures("encoder")
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        (rows(), r"returned a ndarray; return EmbeddingTable\(matrix, tokens, fingerprint\)"),
+        (built((*ITEMS[1:], "[PAD]")), "row 0 is the padding's, .* to be '.PAD.', not '10'"),
+        (built(matrix=rows() + 1), "row 0 is the padding's and is to be zero"),
+        (built(matrix=rows() * np.float32([[0], [1], [1], [np.nan], [1]])), "no finite numbers"),
+        (built(("[PAD]", "20", "10", "30", "40")), r"in another order: .*id_token\['item_id'\]"),
+        (built(ITEMS[:-1]), "lacks rows .'40'.: give a row for each"),
+    ],
+)
+def test_a_table_that_would_train_silently_is_refused(
+    config: PlainConfig, make_dataset: Callable[..., Any], monkeypatch: pytest.MonkeyPatch,
+    table: Any, said: str,
+) -> None:  # fmt: skip
+    read = of_plugin(config, make_dataset, monkeypatch)
+    with pytest.raises(ValueError, match=f"^feature 'mine' of plugin 'acme'.*{said}"):
+        read(table)
+
+
+@pytest.mark.parametrize(
+    "tokens", [ITEMS, ("[PAD]", "u1", "u2", "u3"), ("[PAD]", "30"), ("[PAD]", "x", "10")]
+)
+def test_rows_of_items_users_and_other_things(
+    config: PlainConfig, make_dataset: Callable[..., Any], monkeypatch: pytest.MonkeyPatch,
+    tokens: tuple[str, ...],
+) -> None:  # fmt: skip
+    table = built(tokens)
+    assert of_plugin(config, make_dataset, monkeypatch)(table) is table
+
+
+def of_plugin(config: PlainConfig, make_dataset: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    registry = get_registry()
+    dataset = make_dataset(tokens=ITEMS[1:])
+
+    def read(table: Any) -> Any:
+        spec = FeatureSpec("mine", lambda config, dataset: table)
+        monkeypatch.setitem(registry.features, "mine", spec)
+        monkeypatch.setitem(registry.origins, "feature mine", "acme")
+        return features_of(dataset, config)["mine"]
+
+    return read
