@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from recbole_llm.core.checks import settings_classes
+from recbole_llm.core.checks import declared_keys, settings_classes
 from recbole_llm.core.errors import unknown
 from recbole_llm.core.schema import parse_literal
 from recbole_llm.core.settings import Between, Space
@@ -32,6 +32,8 @@ def space_of(entry: Entry, search: str | None = None) -> Space:
         space = {key: where for key, where in offered.items() if not entry.given(key)}
         if not space:
             raise ValueError(f"{entry.label}: every key that is searched is set; leave some out")
+        for key, where in space.items():
+            _check_offered(key, where, entry)
         return space
     space = dict(_part(part.strip(), entry, offered) for part in search.split(";") if part.strip())
     if not space:
@@ -46,6 +48,39 @@ def _offered(entry: Entry) -> dict[str, Any]:
     return found
 
 
+def _check_offered(key: str, where: object, entry: Entry) -> None:
+    """Refuse what no trial could take of what stands beside a model's keys."""
+    _check_known("search_space", key, entry)
+    if not isinstance(where, (Between, tuple, list)) or where in ((), []):
+        raise ValueError(
+            f"search_space: {entry.label}: {key}: expected (a, b) or Between, got {where!r}"
+        )
+    values = _within(where.low, where.high) if isinstance(where, Between) else where
+    more = "; list whole numbers as (1, 2, 3)" if isinstance(where, Between) else ""
+    try:
+        _taken(key, values, entry)
+    except ValueError as error:
+        raise ValueError(
+            f"search_space: {error}{more}; or set --{key}, which is not searched then"
+        ) from None
+
+
+def _check_known(what: str, key: str, entry: Entry) -> None:
+    known = declared_keys(entry.config, entry.config.spec) | set(entry.config.internal_config_dict)
+    if key not in known:
+        raise unknown(f"{what}: {entry.label}: the key", key, sorted(known))
+
+
+def _taken(key: str, values: Iterable[object], entry: Entry) -> list[Any]:
+    """Values as the configuration has them; each is refused here rather than in a trial."""
+    return [entry.with_own({key: value}).config[key] for value in values]
+
+
+def _within(low: float, high: float) -> tuple[float, ...]:
+    """The ends of a range, and a number with a fraction between them."""
+    return low, high, low + (high - low) / math.pi
+
+
 def _part(text: str, entry: Entry, offered: Space) -> tuple[str, Any]:
     """``key``, ``key=[a,b]`` or ``key=low..high``."""
     key, given, where = (part.strip() for part in text.partition("="))
@@ -56,14 +91,13 @@ def _part(text: str, entry: Entry, offered: Space) -> tuple[str, Any]:
             if key in entry.config:
                 raise ValueError(f"search: {key}: say where, such as --search='{key}=[…,…]'")
             raise unknown("search: the key", key, offered)
+        _check_offered(key, offered[key], entry)
         return key, offered[key]
     ends = _range(where)
-    # Each is refused here rather than in a trial; of a range also what lies between its ends.
-    values = (
-        _choices(key, where) if ends is None else (*ends, ends[0] + (ends[1] - ends[0]) / math.pi)
-    )
+    _check_known("search", key, entry)
+    values = _choices(key, where) if ends is None else _within(*ends)
     try:
-        taken = [entry.with_own({key: value}).config[key] for value in values]
+        taken = _taken(key, values, entry)
     except ValueError as error:
         more = "" if ends is None else "; list whole numbers as [1,2,3]"
         raise ValueError(f"search: {error}{more}") from None

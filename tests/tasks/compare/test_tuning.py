@@ -15,6 +15,7 @@ from recbole_llm import testing
 from recbole_llm.cli import main
 from recbole_llm.commands.shared import split
 from recbole_llm.core.settings import Between
+from recbole_llm.models.stock.settings import SASRecSettings
 from recbole_llm.tasks.compare.entries import parse_models
 from recbole_llm.tasks.compare.live import Live
 from recbole_llm.tasks.compare.space import defaults, distributions, space_of
@@ -95,6 +96,28 @@ def test_a_search_of_named_keys_is_of_them_alone() -> None:
 
 
 @pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        ({"hiden_size": (8, 16)}, "the key 'hiden_size' is unknown; did you mean 'hidden_size"),
+        (
+            {"hidden_size": Between(8, 64)},
+            "hidden_size: expected an integer .*; list whole numbers",
+        ),
+        ({"hidden_size": (8, 0)}, "hidden_size: expected an integer of at least 1, got 0"),
+        ({"hidden_size": 8}, r"hidden_size: expected \(a, b\) or Between, got 8"),
+    ],
+)
+@pytest.mark.parametrize("named", [False, True])
+def test_a_models_own_space_that_cannot_be_is_refused(
+    monkeypatch: pytest.MonkeyPatch, space: Any, message: str, named: bool
+) -> None:
+    monkeypatch.setattr(SASRecSettings, "search_space", space)
+    (entry,) = parse_models("SASRec", ["--dataset=tiny"])
+    with pytest.raises(ValueError, match=f"^search_space: SASRec: {message}"):
+        space_of(entry, next(iter(space)) if named else None)
+
+
+@pytest.mark.parametrize(
     ("search", "message"),
     [
         (
@@ -106,6 +129,10 @@ def test_a_search_of_named_keys_is_of_them_alone() -> None:
         ("n_layers=1..4", "search: SASRec: n_layers: expected an integer of at least 1, got 1.9"),
         ("n_heads=[2,0]", "search: SASRec: n_heads: expected an integer of at least 1, got 0"),
         ("epochs", "search: epochs: say where, such as --search='epochs=[…,…]'"),
+        (
+            "hiden_size=[8,16]",
+            "search: SASRec: the key 'hiden_size' is unknown; did you mean 'hidden",
+        ),
         ("seed", "search: seed is set to 5; leave out --seed"),
         (" ; ", "search: name keys, such as --search="),
     ],
