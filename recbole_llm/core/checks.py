@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ from recbole_llm.core.run_settings import RunSettings
 from recbole_llm.core.schema import recbole_keys
 from recbole_llm.core.settings import Settings
 from recbole_llm.core.stock_settings import StockSettings
+from recbole_llm.core.yaml_files import read_yaml
 
 if TYPE_CHECKING:
     from recbole_llm.core.config import Config
@@ -75,8 +76,18 @@ def declared_keys(config: Config, spec: ModelSpec) -> set[str]:
 def unknown_keys(config: Config, spec: ModelSpec) -> dict[str, str]:
     """The given keys that nothing reads, each with near matches, in words."""
     known = recbole_keys() | declared_keys(config, spec) | set(config.internal_config_dict)
-    unknown = [key for key in config.external_config_dict if key not in known]
-    return {key: did_you_mean(key, known) for key in unknown}
+    return _unknown(config.external_config_dict, known)
+
+
+def unknown_keys_of_file(config: Config, spec: ModelSpec) -> dict[str, str]:
+    """The same of the file of a plugin's model; without a settings class it declares its keys."""
+    if spec.config is None or spec.settings is None:
+        return {}
+    return _unknown(read_yaml(spec.config), recbole_keys() | declared_keys(config, spec))
+
+
+def _unknown(keys: Iterable[str], known: Collection[str]) -> dict[str, str]:
+    return {key: did_you_mean(key, known) for key in keys if key not in known}
 
 
 def keys_of_other_encoders(config: Config, spec: ModelSpec) -> dict[str, str]:

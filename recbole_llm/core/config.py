@@ -21,6 +21,7 @@ from recbole_llm.core.checks import (
     check_settings,
     keys_of_other_encoders,
     unknown_keys,
+    unknown_keys_of_file,
 )
 from recbole_llm.core.metrics import by_kind
 from recbole_llm.core.plugins import find_model, get_model
@@ -223,11 +224,17 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         return copied
 
     def unknown_keys(self) -> str:
-        """The given keys that are not read, with near matches, as a message; "" for none."""
-        unknown = unknown_keys(self, self.spec)
-        listed = "; ".join(f"'{k}'{', ' if near else ''}{near}" for k, near in unknown.items())
-        keys = [f"unknown config key{'s' if len(unknown) > 1 else ''}: {listed}"] if unknown else []
-        return "; ".join([*keys, *keys_of_other_encoders(self, self.spec).values()])
+        """The keys, given or in the file of a plugin's model, that are not read, with near matches,
+        as a message; "" for none."""
+        given, of_file = unknown_keys(self, self.spec), unknown_keys_of_file(self, self.spec)
+        said = [_named_unknown(given), _named_unknown(of_file, f"'{self.spec.config}': ")]
+        others = keys_of_other_encoders(self, self.spec).values()
+        return "; ".join([*filter(None, said), *others])
+
+
+def _named_unknown(near: Mapping[str, str], where: str = "") -> str:
+    listed = "; ".join(f"'{key}'{', ' if like else ''}{like}" for key, like in near.items())
+    return f"{where}unknown config key{'s' if len(near) > 1 else ''}: {listed}" if near else ""
 
 
 def _listed(key: str, value: Any) -> Any:

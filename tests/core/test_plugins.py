@@ -250,11 +250,27 @@ def test_a_yaml_file_of_some_keys_lies_over_the_settings_class(
     fresh.register(models_of(ModelSpec("Mine", model, settings=settings, config=file)), "mine")
     monkeypatch.setattr(plugins, "get_plugins", lambda: fresh)
     config = Config("Mine")
+    assert config.unknown_keys() == ""
     assert (config["hidden_size"], config["train_level"]) == (96, "sequence")
     assert any(line.startswith("--hidden_size=96") for line in describe("Mine"))
     file.unlink()
     with pytest.raises(ValueError, match="config file '.*Mine.yaml' does not exist"):
         Config("Mine")
+
+
+def test_a_misspelt_key_of_the_yaml_file_is_told(
+    fresh: plugins.Plugins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "Mine.yaml"
+    file.write_text("hiden_size: 96\n")
+    settings = "recbole_llm.models.stock.settings:SASRecSettings"
+    model = "recbole_llm.models.stock.sasrec:SASRec"
+    fresh.register(models_of(ModelSpec("Mine", model, settings=settings, config=file)), "mine")
+    monkeypatch.setattr(plugins, "get_plugins", lambda: fresh)
+    said = f"'{file}': unknown config key: 'hiden_size', did you mean 'hidden_size'?"
+    assert Config("Mine").unknown_keys() == said
+    with pytest.raises(ValueError, match="hiden_size.* .strict_config: True."):
+        Config("Mine", config_dict={"strict_config": True})
 
 
 def test_another_projects_package_is_installed_discovered_and_run(tmp_path: Path) -> None:
