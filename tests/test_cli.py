@@ -49,6 +49,15 @@ def test_help_lists_the_models_keys(argv: list[str]) -> None:
     assert "the lists the keys of one" not in output
 
 
+@pytest.mark.parametrize("argv", [["models", "LLMCF"], ["run", "--model=LLMCF", "--help"]])
+def test_the_keys_of_the_stages_that_a_model_names_are_listed_after_its_own(
+    argv: list[str],
+) -> None:
+    output = CliRunner().invoke(main, argv).output
+    assert 0 < output.index("\n--n_examples=") < output.index("\n--generator_temperature=")
+    assert output.count("\n--generator_temperature=") == 1
+
+
 def test_the_keys_that_all_models_share_are_named() -> None:
     lines = CliRunner().invoke(main, ["models", "SASRec"]).output.splitlines()
     start = next(i for i, line in enumerate(lines) if line.startswith("keys of every run"))

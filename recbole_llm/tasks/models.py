@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import click
 
-from recbole_llm.core.checks import RECBOLES
+from recbole_llm.core.checks import RECBOLES, parts_of, settings_of_parts
 from recbole_llm.core.lines import aligned
 from recbole_llm.core.plugins import (
     Plugins,
@@ -18,7 +18,7 @@ from recbole_llm.core.plugins import (
     get_registry,
     recbole_models,
 )
-from recbole_llm.core.registry import ModelSpec, resolve
+from recbole_llm.core.registry import ModelSpec, resolve_settings
 from recbole_llm.core.run_settings import RunSettings
 from recbole_llm.core.schema import RECBOLE, learns_labels
 from recbole_llm.core.settings import KeyInfo, Settings, key_infos
@@ -125,10 +125,19 @@ def _shared_keys(spec: ModelSpec) -> Iterator[str]:
 
 
 def _keys(spec: ModelSpec) -> Iterable[KeyInfo]:
+    """The model's own, and those of the features and stages that it names."""
+    given = read_yaml(spec.config) if spec.config is not None else {}
+    shared = get_registry().shared_settings()
+    others = [own for own in settings_of_parts(*parts_of(spec)) if own not in shared]
+    found: dict[str, KeyInfo] = {}
+    for info in (*_own_keys(spec), *(i for settings in others for i in key_infos(settings))):
+        found.setdefault(info.key, info)
+    return [replace(info, default=given.get(info.key, info.default)) for info in found.values()]
+
+
+def _own_keys(spec: ModelSpec) -> Iterable[KeyInfo]:
     if spec.settings is not None:
-        given = read_yaml(spec.config) if spec.config is not None else {}
-        infos = key_infos(resolve(spec.settings))
-        return [replace(info, default=given.get(info.key, info.default)) for info in infos]
+        return key_infos(resolve_settings(spec.settings, f"model '{spec.name}'"))
     file = RECBOLE / "properties" / "model" / f"{spec.name}.yaml"
     shared = {info.key: info for info in key_infos(StockSettings)}
     values = read_yaml(file) if file.is_file() else {}
