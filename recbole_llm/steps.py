@@ -10,7 +10,7 @@ from recbole.data.transform import construct_transform
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import get_flops, init_seed, set_color
 
-from recbole_llm.core.config import Config
+from recbole_llm.core.config import Config, spec_of_class
 from recbole_llm.core.errors import one_line
 from recbole_llm.core.files import check_folder, remove_left_parts
 from recbole_llm.core.log import init_log
@@ -25,7 +25,7 @@ from recbole_llm.trainers.stock import trainer_of
 def load_data(config: Config, vocabulary: Vocabulary | None = None) -> tuple[Any, Any, Any, Any]:
     """The data set, with the model's offline work done and its features attached, and its three
     loaders."""
-    trainer_of(config.model_class, config.spec)  # its error is not to wait until texts are encoded
+    _trainer_class(config)  # its error is not to wait until texts are encoded
     return prepare_data(config, vocabulary=vocabulary)
 
 
@@ -49,7 +49,14 @@ def build_model(config: Config, train_dataset: Dataset) -> Any:
 
 def build_trainer(config: Config, model: AbstractRecommender) -> Any:
     """The model's trainer."""
-    return trainer_of(config.model_class, config.spec)(config, model)
+    return _trainer_class(config)(config, model)
+
+
+def _trainer_class(config: Config) -> type[Any]:
+    # RecBole's own configuration, which some pass, has no spec.
+    known = isinstance(config, Config)
+    spec = config.spec if known else spec_of_class(config.model_class)
+    return trainer_of(config.model_class, spec)
 
 
 def log_flops(config: Config, model: AbstractRecommender, dataset: Dataset) -> None:
