@@ -14,9 +14,10 @@ from recbole_llm.core import distributed
 from recbole_llm.core.checkpoint import load_checkpoint, load_model_state, require
 from recbole_llm.core.config import Config, spec_of_class
 from recbole_llm.core.metrics import as_floats
+from recbole_llm.core.plugin_errors import parts_noted
 from recbole_llm.core.plugins import get_plugin_manager
 from recbole_llm.core.stored import taken
-from recbole_llm.core.tokens import unpack
+from recbole_llm.core.tokens import Vocabulary, unpack
 from recbole_llm.data.training import training_digest
 from recbole_llm.data.vocabulary import report_changes
 from recbole_llm.features.changes import check_features
@@ -63,6 +64,11 @@ def run_recbole_llm(
     config = Config(model, dataset, config_file_list, config_dict, argv)
     if config["resume"] is not None:
         load_run(config["resume"], config)  # its error is not to wait until texts are encoded
+    with parts_noted(config):
+        return _run(config, saved)
+
+
+def _run(config: Config, saved: bool) -> dict[str, Any]:
     report = Report(config)
     start(config, trains=True)
     logger = getLogger()
@@ -152,6 +158,13 @@ def load_data_and_model(
         vocabulary = unpack(checkpoint["tokens"])
     except ValueError as error:
         raise ValueError(f"checkpoint '{model_file}' {error}") from None
+    with parts_noted(config):
+        return _loaded(config, checkpoint, vocabulary, model_file)
+
+
+def _loaded(
+    config: Config, checkpoint: Mapping[str, Any], vocabulary: Vocabulary, model_file: str
+) -> tuple[Any, ...]:
     start(config)
     getLogger().info(config)
     dataset, train_data, valid_data, test_data = load_data(config, vocabulary)

@@ -54,14 +54,17 @@ def guarded(action: Callable[[], None], debug: bool = False) -> int:
 def _failed(error: Exception) -> int:
     """Say what failed, and in which plugin if in one."""
     from recbole_llm.core.errors import named_error
-    from recbole_llm.core.plugin_errors import plugin_behind
+    from recbole_llm.core.plugin_errors import parts_behind, plugin_behind
 
     plugin = plugin_behind(error)
-    start = f"error: plugin '{plugin}':" if plugin else "error:"
+    behind = f"plugin '{plugin}'" if plugin else ""
+    if not isinstance(error, (ValueError, OSError)):
+        behind = behind or parts_behind(error)
+    start = f"error: {behind}:" if behind else "error:"
     if isinstance(error, (ValueError, OSError, NotImplementedError)):
         _say(f"{start} {str(error) or _where(error)}")
         return 2
-    _say(f"{start} {named_error(error)}; {_unforeseen(error, ours=plugin is None)}")
+    _say(f"{start} {named_error(error)}; {_unforeseen(error, ours=not behind)}")
     return 1
 
 

@@ -206,7 +206,14 @@ def _say_new(count: int) -> None:
 
 def _override(hook: str, config: Config, dataset: Dataset) -> Mapping[str, str] | None:
     caller = getattr(get_plugin_manager().hook, hook)
-    return caller(config=config, dataset=dataset)
+    texts = caller(config=config, dataset=dataset)
+    if texts is None or isinstance(texts, Mapping):
+        return texts
+    plugins = " or ".join(f"'{own.plugin_name}'" for own in caller.get_hookimpls())
+    raise PromptError(
+        f"{hook} of plugin {plugins} returned a {type(texts).__name__}; it is to return "
+        f"{{token: text}}, or None to pass"
+    )
 
 
 def _given(texts: Mapping[str, str], tokens: Sequence[str]) -> Texts:

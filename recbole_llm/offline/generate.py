@@ -23,14 +23,13 @@ from recbole_llm.core.digest import texts_digest
 from recbole_llm.core.lines import bar
 from recbole_llm.core.log import SHOWN
 from recbole_llm.core.plugins import get_registry
-from recbole_llm.core.registry import resolve
 from recbole_llm.core.tokens import PADDING
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.generated_texts import MAX_CHARACTERS, TextStore, clean_text
 from recbole_llm.features.store import cache_dir
 from recbole_llm.features.table import EmbeddingTable
 from recbole_llm.features.text import encode_named
-from recbole_llm.offline.stage import Stage, StageError
+from recbole_llm.offline.stage import Stage, StageError, stage_class
 
 TEXTS = "texts.jsonl"
 BATCH = 16
@@ -213,7 +212,7 @@ def example_text(config: Config, dataset: Dataset) -> EmbeddingTable:
     """
     registry = get_registry()
     spec = registry.models.get(config["model"])
-    classes = [resolve(registry.stage(name).stage) for name in (spec.stages if spec else ())]
+    classes = [stage_class(registry.stage(name)) for name in (spec.stages if spec else ())]
     own = next((cls for cls in classes if issubclass(cls, GenerateStage)), None)
     if own is None:
         raise ValueError(

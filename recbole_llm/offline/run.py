@@ -11,13 +11,13 @@ from recbole.data.dataset import Dataset
 
 from recbole_llm.core import distributed
 from recbole_llm.core.plugins import get_plugin_manager, get_registry
-from recbole_llm.core.registry import StageSpec, resolve
+from recbole_llm.core.registry import StageSpec
 from recbole_llm.core.tokens import Vocabulary
 from recbole_llm.data.create import create_dataset
 from recbole_llm.data.prepare import data_preparation
 from recbole_llm.features.attach import attach_features, reads_of
 from recbole_llm.features.settings import ItemSettings
-from recbole_llm.offline.stage import StageReport
+from recbole_llm.offline.stage import StageReport, stage_class
 
 Say = Callable[[StageReport], None]
 
@@ -46,7 +46,7 @@ def complete(
     """Do the model's stages that are missing, of those that need the loaded or the split data."""
     for spec in stages_of(config):
         if spec.when == when:
-            say(resolve(spec.stage, f"stage '{spec.name}'")(config, dataset).complete())
+            say(stage_class(spec)(config, dataset).complete())
 
 
 def prepare_data(

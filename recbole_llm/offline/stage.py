@@ -26,6 +26,7 @@ from recbole.data.dataset import Dataset
 from recbole_llm.core.digest import digest
 from recbole_llm.core.files import alone, check_folder
 from recbole_llm.core.log import SHOWN
+from recbole_llm.core.registry import StageSpec, resolve
 from recbole_llm.core.versions import installed
 from recbole_llm.features.store import cache_dir
 
@@ -98,7 +99,13 @@ class Stage(ABC):
     @cached_property
     def fingerprint(self) -> str:
         """Changes with any input."""
-        return digest(self.name, _FORMAT, self.inputs())
+        inputs = self.inputs()
+        try:
+            return digest(self.name, _FORMAT, inputs)
+        except TypeError as error:
+            raise StageError(
+                f"stage {self.name}: inputs() is to hold plain data, which JSON can write ({error})"
+            ) from error
 
     @cached_property
     def path(self) -> Path:
@@ -151,9 +158,18 @@ class Stage(ABC):
                 return int(found["units"]), 0
             folder = self.path.with_name(f"{self.path.name}.part")
             folder.mkdir(exist_ok=True)
-            there, done = self.work(folder)
+            there, done = self._units(self.work(folder))
             self._finish(folder, there + done)
             return there, done
+
+    def _units(self, done: object) -> tuple[int, int]:
+        match done:
+            case (int(there), int(now)):
+                return there, now
+        raise StageError(
+            f"stage {self.name}: work() returned {done!r}; it is to return (units that were "
+            f"there, units done)"
+        )
 
     def _say_that_it_waits(self) -> None:
         said = f"stage {self.name}: waiting for another process that does it"
@@ -172,3 +188,21 @@ class Stage(ABC):
         (folder / MANIFEST).write_text(text, encoding="utf-8")
         shutil.rmtree(self.path, ignore_errors=True)  # a folder without a manifest
         os.replace(folder, self.path)
+
+
+def stage_class(spec: StageSpec) -> type[Any]:
+    """The class that a spec names: a `Stage`, or one whose objects can `complete`.
+
+    Raises:
+        StageError: it is no stage, or lacks what one needs.
+    """
+    found: Any = resolve(spec.stage, f"stage '{spec.name}'")
+    what = f"stage '{spec.name}': {getattr(found, '__name__', repr(found))}"
+    if not (isinstance(found, type) and callable(getattr(found, "complete", None))):
+        raise StageError(f"{what} is to extend recbole_llm.offline.stage.Stage")
+    lacking = sorted(getattr(found, "__abstractmethods__", ()))
+    if issubclass(found, Stage) and not isinstance(getattr(found, "name", None), str):
+        lacking.append("name")
+    if lacking:
+        raise StageError(f"{what} has no {', '.join(lacking)}, which a stage needs")
+    return found

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from recbole_llm.core.config import Config
+from recbole_llm.core.plugin_errors import parts_noted
 from recbole_llm.core.plugins import get_registry
-from recbole_llm.core.registry import resolve
 from recbole_llm.data.create import create_dataset
 from recbole_llm.data.prepare import data_preparation
 from recbole_llm.offline.run import prepare_data
-from recbole_llm.offline.stage import StageReport
+from recbole_llm.offline.stage import StageReport, stage_class
 from recbole_llm.steps import start
 
 
@@ -41,6 +41,11 @@ def prepare(
     """
     config = Config(model, dataset, config_file_list, config_dict, argv)
     start(config)
+    with parts_noted(config):
+        return _prepared(config, stage)
+
+
+def _prepared(config: Config, stage: str | None) -> list[StageReport]:
     if stage is None:
         reports: list[StageReport] = []
         prepare_data(config, reports.append)
@@ -48,4 +53,4 @@ def prepare(
     spec, data = get_registry().stage(stage), create_dataset(config)
     if spec.when == "split":
         data = data_preparation(config, data)[0]._dataset
-    return [resolve(spec.stage, f"stage '{stage}'")(config, data).complete()]
+    return [stage_class(spec)(config, data).complete()]

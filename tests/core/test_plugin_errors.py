@@ -79,6 +79,35 @@ def test_an_error_of_this_package_is_no_plugins(register: Register) -> None:
     assert plugin_behind(theirs.value) == "badfour"
 
 
+def test_where_our_code_fails_on_what_a_plugins_model_gave_the_model_is_named(
+    register: Register, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = (
+        "import torch\nfrom recbole_llm import ModelSpec\n"
+        "from recbole_llm.models.base import SequenceRecommender\n"
+        "class Odd(SequenceRecommender):\n"
+        "    def __init__(self, config, dataset):\n"
+        "        super().__init__(config, dataset)\n"
+        "        self.item_embedding = torch.nn.Embedding(dataset.item_num, 4)\n"
+        "    def user_states(self, item_seq, mask): return None\n"
+        f"{HOOK}def register_models(register): register(ModelSpec('Odd', Odd))"
+    )
+    register("badfour", code)
+    assert run_main(("--model=Odd", *BPR[1:])) == 1
+    (said,) = [s for s in capsys.readouterr().err.splitlines() if s.startswith("error")]
+    assert said.startswith("error: model 'Odd' of plugin 'badfour': "), said
+    assert "this is a bug" not in said and "; the traceback is in " in said
+
+
+def test_texts_that_are_no_mapping_are_refused_with_the_hooks_plugin(
+    register: Register, capsys: pytest.CaptureFixture[str]
+) -> None:
+    register("badfour", f"{HOOK}def item_texts(config, dataset): return ['a text']")
+    assert run_main(("--model=AlphaRec", "--encoder=hash", *BPR[1:])) == 2
+    said = "error: item_texts of plugin 'badfour' returned a list; it is to return {token: text}"
+    assert said in capsys.readouterr().err
+
+
 @pytest.fixture
 def broken(monkeypatch: pytest.MonkeyPatch) -> plugins.Plugins:
     """Plugins of which one names metrics that cannot be imported."""

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
+from recbole_llm.core.registry import StageSpec
 from recbole_llm.offline import stage as stage_module
-from recbole_llm.offline.stage import Stage, StageError, StageReport
+from recbole_llm.offline.stage import Stage, StageError, StageReport, stage_class
 
 
 class Counting(Stage):
@@ -134,3 +135,40 @@ def test_a_second_process_waits_for_the_first_and_the_lock_ends_with_it(
     assert made.complete().done == 3
     assert said == ["stage counting: waiting for another process that does it"]
     holder.communicate(timeout=10)
+
+
+@pytest.mark.parametrize("returned", [None, 3, (1, 2, 3), ("1", 2)])
+def test_work_that_does_not_say_what_it_did(tmp_path: Path, returned: object) -> None:
+    class Silent(Counting):
+        def work(self, folder: Path) -> Any:
+            return returned
+
+    silent = Silent({"embedding_cache_dir": str(tmp_path), "n": 1}, SimpleNamespace(name="d"))
+    with pytest.raises(
+        StageError, match="^stage counting: work.. returned .*; it is to return .un"
+    ):
+        silent.complete()
+    assert not silent.path.exists()
+
+
+def test_inputs_that_are_no_plain_data(tmp_path: Path) -> None:
+    with pytest.raises(StageError, match="^stage counting: inputs.. is to hold plain data, .*Path"):
+        stage(tmp_path, of=tmp_path).complete()  # type: ignore[arg-type]
+
+
+class Unnamed(Stage):
+    def inputs(self) -> Mapping[str, Any]:
+        return {}
+
+
+@pytest.mark.parametrize(
+    ("cls", "said"),
+    [
+        (dict, "dict is to extend recbole_llm.offline.stage.Stage"),
+        (Unnamed, "Unnamed has no work, name, which a stage needs"),
+    ],
+)
+def test_what_is_no_stage(cls: type, said: str) -> None:
+    with pytest.raises(StageError, match=f"^stage 'mine': {said}$"):
+        stage_class(StageSpec("mine", cls))
+    assert stage_class(StageSpec("mine", Counting)) is Counting
