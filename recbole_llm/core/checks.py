@@ -90,6 +90,12 @@ def _unknown(keys: Iterable[str], known: Collection[str]) -> dict[str, str]:
     return {key: did_you_mean(key, known) for key in keys if key not in known}
 
 
+def named_unknown(near: Mapping[str, str], where: str = "") -> str:
+    """Unknown keys as a message; "" for none."""
+    listed = "; ".join(f"'{key}'{', ' if like else ''}{like}" for key, like in near.items())
+    return f"{where}unknown config key{'s' if len(near) > 1 else ''}: {listed}" if near else ""
+
+
 def keys_of_other_encoders(config: Config, spec: ModelSpec) -> dict[str, str]:
     """The given keys that this run's encoder does not read, each with one that does, in words."""
     read = declared_keys(config, spec)

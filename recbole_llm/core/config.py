@@ -20,6 +20,7 @@ from recbole_llm.core.checks import (
     check_negatives,
     check_settings,
     keys_of_other_encoders,
+    named_unknown,
     unknown_keys,
     unknown_keys_of_file,
 )
@@ -227,14 +228,9 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         """The keys, given or in the file of a plugin's model, that are not read, with near matches,
         as a message; "" for none."""
         given, of_file = unknown_keys(self, self.spec), unknown_keys_of_file(self, self.spec)
-        said = [_named_unknown(given), _named_unknown(of_file, f"'{self.spec.config}': ")]
+        said = [named_unknown(given), named_unknown(of_file, f"'{self.spec.config}': ")]
         others = keys_of_other_encoders(self, self.spec).values()
         return "; ".join([*filter(None, said), *others])
-
-
-def _named_unknown(near: Mapping[str, str], where: str = "") -> str:
-    listed = "; ".join(f"'{key}'{', ' if like else ''}{like}" for key, like in near.items())
-    return f"{where}unknown config key{'s' if len(near) > 1 else ''}: {listed}" if near else ""
 
 
 def _listed(key: str, value: Any) -> Any:
