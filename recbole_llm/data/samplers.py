@@ -207,7 +207,8 @@ def create_samplers(config: Config, built: Sequence[Any]) -> tuple[Any, Any, Any
         if phase != "train" and base.alpha != 1.0:
             base = base.with_alpha(1.0)  # training's is no measure of candidates
         sampler = base.set_phase(phase)
-        if without[phase] and config["repeatable"]:
+        draws = args["sample_num"] != "none"  # of full ranking
+        if without[phase] and draws and config["repeatable"]:
             sampler = sampler.without_used(built[:number])
         samplers.append(sampler)
     return samplers[0], samplers[1], samplers[2]
