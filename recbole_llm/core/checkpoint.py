@@ -238,6 +238,7 @@ def check_fingerprints(
         if before != power:
             raise ValueError(
                 f"the checkpoint was trained on text embeddings whitened otherwise "
-                f"('{one_line(name)}': {one_line(before or 0)}, now {power or 0}); set "
-                f"text_whitening or vector_whitening as it was, or train again"
+                f"('{one_line(name)}': {one_line(before or 'not noted by an older version')}, now "
+                f"{power or 'none'}); set text_whitening or vector_whitening as it was, or train "
+                f"again"
             )

@@ -129,22 +129,31 @@ def folder_written_whole(folder: str | os.PathLike[str], way_out: str) -> Iterat
 def files_moved_together(folder: str | os.PathLike[str], last: str, way_out: str) -> Iterator[Path]:
     """A folder to write files to, which move into another once the block ends well.
 
-    Whatever else lies there stays. A killed process or an error leaves the old files; but while
-    they move the file `last`, by which they are known, is not there. Errors as of `written_whole`.
+    Whatever else lies there stays. A killed process or an error of the block leaves the old files;
+    but while they move the file `last`, by which they are known, is not there. Errors as of
+    `written_whole`.
     """
     target = Path(folder)
     part = target / f"new{_suffix(os.getpid())}"
     try:
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir()
+        with _refused(folder, way_out):
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir()
         yield part
-        (target / last).unlink(missing_ok=True)
-        for file in sorted(part.iterdir(), key=lambda file: file.name == last):
-            os.replace(file, target / file.name)
-    except OSError as error:
-        raise ValueError(f"'{folder}' cannot be written ({_reason(error)}); {way_out}") from error
+        with _refused(folder, way_out):
+            (target / last).unlink(missing_ok=True)
+            for file in sorted(part.iterdir(), key=lambda file: file.name == last):
+                os.replace(file, target / file.name)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+@contextmanager
+def _refused(path: str | os.PathLike[str], way_out: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(f"'{path}' cannot be written ({_reason(error)}); {way_out}") from error
 
 
 def _reason(error: BaseException) -> str:

@@ -25,7 +25,6 @@ from recbole_llm.evaluation.by_user import ByUser, labels_by_user, user_aucs
 from recbole_llm.evaluation.group_metrics import EvaluatorByGroup
 from recbole_llm.evaluation.groups import GROUPS, USERS, Group, make_groups
 from recbole_llm.evaluation.settings import GroupSettings
-from recbole_llm.evaluation.ties import nan_last
 
 ITEMS = "group.items"
 ROWS = ("rec.score", "data.label", USERS, ITEMS)
@@ -84,10 +83,12 @@ class PointwiseCollector(Collector):  # type: ignore[misc]
 
 
 def _numbers(scores: Tensor) -> Tensor:
-    """Predictions that are no numbers as the lowest, as rankings have them; they are warned of."""
+    """Predictions, of which none may be NaN: RecBole's AUC would rank those first."""
     if count := int(scores.isnan().sum()):
-        getLogger().warning(f"{count:,} of {len(scores):,} predictions are NaN; they come last")
-        return nan_last(scores)
+        raise ValueError(
+            f"{count:,} of {len(scores):,} predictions are NaN: the model has diverged; lower "
+            f"learning_rate"
+        )
     return scores
 
 

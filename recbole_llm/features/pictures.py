@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 FORMATS = ("PNG", "JPEG", "WEBP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 _MAX_BYTES = 1 << 26  # of a file
-_USABLE, _KEPT_AT_ONCE = "usable", 64
+_KEPT_AT_ONCE = 64
 _BAR_FROM = 1_000  # pictures: fewer are looked through in a blink
 
 
@@ -83,7 +83,7 @@ class Picture(NamedTuple):
 def find_pictures(config: Config, dataset: Dataset, tokens: Sequence[str]) -> dict[str, Picture]:
     """The usable pictures of items by token; the others are counted and named in the log.
 
-    What a file's bytes are worth is kept in the cache, so that each is decoded for it but once.
+    Those that are usable are noted in the cache by their bytes, so that each is decoded but once.
 
     Raises:
         ValueError: no such folder or field.
@@ -92,10 +92,10 @@ def find_pictures(config: Config, dataset: Dataset, tokens: Sequence[str]) -> di
     found: dict[str, Picture] = {}
     problems: dict[str, list[str]] = {}
     shown = config["show_progress"] is not False and len(tokens) >= _BAR_FROM
-    with closing(_Verdicts(config)) as verdicts:
+    with closing(_Usable(config)) as usable:
         for token in bar(tokens, desc="Pictures", unit="picture", shown=shown):
             try:
-                digest = verdicts.checked(_bytes(candidates.get(token)))
+                digest = usable.checked(_bytes(candidates.get(token)))
                 found[token] = Picture(candidates[token], digest)
             except PictureError as error:
                 problems.setdefault(str(error), []).append(token)
@@ -107,41 +107,35 @@ def find_pictures(config: Config, dataset: Dataset, tokens: Sequence[str]) -> di
     return found
 
 
-class _Verdicts:
-    """What pictures are worth, by their bytes and the limit of pixels: "usable", or a problem."""
+class _Usable:
+    """Which pictures have been decoded before, by their bytes and the limit of pixels; what is
+    broken here may not be elsewhere, so that it is tried again."""
 
     def __init__(self, config: Config) -> None:
         self._max_pixels = ItemSettings.of(config).item_image_max_pixels
-        self._store, self._new = TextStore(cache_dir(config)), dict[bytes, str]()
+        self._store, self._new = TextStore(cache_dir(config)), set[bytes]()
 
     def checked(self, content: bytes) -> str:
         """Digest of a usable picture's bytes; PictureError for another."""
         digest = sha256(content).hexdigest()
         (key,) = self._store.keys(f"picture of {self._max_pixels} pixels", [digest])
-        verdict = self._new.get(key) or self._store.load([key]).get(key)
-        if verdict is None:
-            verdict = self._new[key] = self._verdict(content)
+        if key not in self._new and key not in self._store.present([key]):
+            read_picture(content, self._max_pixels)
+            self._new.add(key)
             if len(self._new) == _KEPT_AT_ONCE:
                 self._keep()
-        if verdict != _USABLE:
-            raise PictureError(verdict)
         return digest
 
-    def _verdict(self, content: bytes) -> str:
-        try:
-            read_picture(content, self._max_pixels)
-        except PictureError as error:
-            return str(error)
-        return _USABLE
-
     def _keep(self) -> None:
-        self._store.add(list(self._new), list(self._new.values()))
+        self._store.add(list(self._new), ["usable"] * len(self._new))
         self._new.clear()
 
     def close(self) -> None:
         """Keep what is new."""
-        self._keep()
-        self._store.close()
+        try:
+            self._keep()
+        finally:
+            self._store.close()
 
 
 def _bytes(path: Path | None) -> bytes:

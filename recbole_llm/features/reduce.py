@@ -144,12 +144,12 @@ class WhitenedEmbedding(FrozenEmbedding):
 
     def __init__(self, table: EmbeddingTable, power: float) -> None:
         self.whiten = Whitener(table.matrix, power)
-        self._made = f"{WHITENED}{power:g}" if power != 0 else ""
-        super().__init__(self.whiten(table.matrix), table.fingerprint + self._made)
+        self._suffix = f"{WHITENED}{power:g}"
+        super().__init__(self.whiten(table.matrix), table.fingerprint + self._suffix)
 
     def alike(self, table: EmbeddingTable) -> FrozenEmbedding:
         """Other vectors, whitened by the statistics of these."""
-        return FrozenEmbedding(self.whiten(table.matrix), table.fingerprint + self._made)
+        return FrozenEmbedding(self.whiten(table.matrix), table.fingerprint + self._suffix)
 
     def append(self, rows: Tensor) -> None:
         """Add vectors [m, D], whitened by the statistics of the first ones."""

@@ -31,7 +31,7 @@ class ChatGenerator:
     def __init__(self, settings: GeneratorSettings, draw: int) -> None:
         self.settings, self.draw, self.tokens = settings, draw, 0
         self.batch_size = _ROUNDS * settings.generator_concurrency
-        self._answered = False
+        self.answered = False  # a prompt, now or before
         if settings.generator_model is None:
             raise EncoderError("set generator_model to the model's name at the endpoint")
         url = settings.generator_base_url
@@ -68,7 +68,7 @@ class ChatGenerator:
         answers = {p: future.result() for p, future in asked.items() if p not in errors}
         self.tokens += sum(tokens for _, tokens in answers.values())
         texts = {prompt: text for prompt, (text, _) in answers.items()}
-        self._answered = self._answered or bool(texts)
+        self.answered = self.answered or bool(texts)
         texts |= self._empty(errors)
         if failed := [error for prompt, error in errors.items() if prompt not in texts]:
             raise Unfinished(failed[0], texts) from failed[0]
@@ -77,7 +77,7 @@ class ChatGenerator:
     def _empty(self, errors: Mapping[str, BaseException]) -> dict[str, str]:
         """Empty texts of refused prompts, if others were answered: else the request is wrong."""
         refused = {p: error for p, error in errors.items() if isinstance(error, Refused)}
-        if not refused or not self._answered:
+        if not refused or not self.answered:
             return {}
         getLogger("recbole_llm").warning(
             f"{len(refused):,} prompts that are refused have an empty text: "

@@ -91,6 +91,8 @@ def generate_texts(
     keys = dict(zip(unique, store.keys(generator.fingerprint, unique), strict=True))
     known = store.present(list(keys.values()))
     todo = [p for p in unique if keys[p] not in known]
+    if known and hasattr(generator, "answered"):
+        generator.answered = True
     shown, size = progress and bool(todo), getattr(generator, "batch_size", BATCH)
     if todo and hasattr(generator, "cost"):
         getLogger("recbole_llm").info(f"{title}: {generator.cost(todo)}", extra=SHOWN)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from recbole_llm.trainers.engine import EngineMixin
 from recbole_llm.trainers.progress import Progress
 
 KEY = "run"  # of the state in a checkpoint
+_ATOMIC = (".inter", ".user", ".item", ".kg", ".link", ".net")
 _PARTS = ("state_dict", "optimizer", "epoch", "cur_step", "best_valid_score")
 _STATE = ("file", "files", "best", "result", "losses", "trainings", "optimizers", "model", "random")
 
@@ -112,7 +114,6 @@ class ResumableMixin(AbstractTrainer):  # type: ignore[misc]
     progress: Progress
     _stood: dict[str, Any] | None = None  # a resumed run's state, until it trains
     _data_state: dict[str, Any]
-    _files: dict[str, str]
 
     def keep_last(self) -> None:
         """Keep a file that a stopped run goes on from."""
@@ -137,14 +138,21 @@ class ResumableMixin(AbstractTrainer):  # type: ignore[misc]
     def keep_names(self, train_data: AbstractDataLoader) -> None:
         """As the base class's; a resumed run has to have the data that it began with."""
         super().keep_names(train_data)
+        if self._stood is None:
+            return
         # Times, labels, fields and what is held out count, too.
-        self._files = fingerprints(self.config["data_path"], self.config["dataset"])
         now = self._data_state.get("trained_on"), self._files
-        if self._stood is not None and (self._trained_on, self._stood["files"]) != now:
+        if (self._trained_on, self._stood["files"]) != now:
             raise ValueError(
                 f"resume: '{self.last_file}' is of a run on other data, since the files changed; "
                 f"use them as they were, or start anew"
             )
+
+    @cached_property
+    def _files(self) -> dict[str, str]:
+        """Digests of the atomic files."""
+        found = fingerprints(self.config["data_path"], self.config["dataset"])
+        return {name: own for name, own in found.items() if name.endswith(_ATOMIC)}
 
     def _prepare(self, train_data: AbstractDataLoader) -> None:
         super()._prepare(train_data)

@@ -13,7 +13,13 @@ import torch
 
 from recbole_llm.core.checkpoint import load_checkpoint, save_atomically
 from recbole_llm.core.config import Config
-from recbole_llm.core.files import _suffix, check_folder, remove_left_parts, written_whole
+from recbole_llm.core.files import (
+    _suffix,
+    check_folder,
+    files_moved_together,
+    remove_left_parts,
+    written_whole,
+)
 from recbole_llm.core.log import init_log
 from recbole_llm.core.secrets import without_credentials
 from recbole_llm.core.stored import plain_config
@@ -45,6 +51,24 @@ def test_an_error_while_writing_leaves_the_old_file_and_nothing_else() -> None:
         file.write(b"half")
         raise KeyError
     assert Path("a").read_text() == "old" and os.listdir() == ["a"]
+
+
+def test_files_move_together_or_not_at_all() -> None:
+    Path("d").mkdir()
+    for name in ("a", "last", "mine"):
+        Path("d", name).write_text("old")
+    with pytest.raises(FileNotFoundError), files_moved_together("d", "last", "way out") as part:
+        (part / "a").write_text("new")
+        Path("no such file").read_text()  # which is not the folder's fault
+    assert [Path("d", name).read_text() for name in sorted(os.listdir("d"))] == ["old"] * 3
+    with files_moved_together("d", "last", "way out") as part:
+        for name in ("a", "last"):
+            (part / name).write_text("new")
+    found = {name: Path("d", name).read_text() for name in sorted(os.listdir("d"))}
+    assert found == {"a": "new", "last": "new", "mine": "old"}
+    with pytest.raises(ValueError, match="'none/d' cannot be written .*; way out"):
+        with files_moved_together("none/d", "last", "way out"):
+            pass
 
 
 def test_a_file_is_not_written_through_a_link_that_lies_in_the_way() -> None:

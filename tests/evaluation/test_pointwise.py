@@ -69,15 +69,10 @@ def test_gauc_by_hand() -> None:
     assert result["logloss"] == pytest.approx(log_loss(*range(8)), abs=1e-6)
 
 
-def test_predictions_that_are_no_numbers_come_last(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_predictions_that_are_no_numbers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(globals(), "SCORES", [*SCORES[:3], math.nan, *SCORES[4:]])
-    with caplog.at_level(logging.WARNING):
-        result = evaluate(metrics=["AUC", "GAUC"])
-    assert "1 of 8 predictions are NaN; they come last" in caplog.text
-    assert result["auc"] == pytest.approx((3 + 0 + 2.5) / 15, abs=1e-6)
-    assert result["gauc"] == pytest.approx((3 * 0.5 + 2 * 0 + 2 * 0.5) / 7, abs=1e-6)
+    with pytest.raises(ValueError, match="1 of 8 predictions are NaN: the model has diverged"):
+        evaluate()
 
 
 def test_groups_by_hand() -> None:

@@ -139,5 +139,5 @@ def test_another_whitening_is_another_fingerprint() -> None:
     matrix = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
     table = EmbeddingTable(matrix, list("abcdef"), "mine")
     found = [WhitenedEmbedding(table, power).fingerprint for power in (0, 0.5, 1)]
-    assert found == ["mine", "mine whitened by 0.5", "mine whitened by 1"]
+    assert found == [f"mine whitened by {power}" for power in (0, 0.5, 1)]
     assert WhitenedEmbedding(table, 1).alike(table).fingerprint == found[-1]

@@ -170,6 +170,16 @@ def test_a_prompt_that_is_refused_beside_others_has_an_empty_text(
     assert first.generate(PROMPTS[:1]) == [""]
 
 
+def test_a_run_that_goes_on_takes_a_refusal_as_the_first_run_would(
+    server: FakeEndpoint, tmp_path: Path
+) -> None:
+    with closing(TextStore(tmp_path)) as store:
+        generate_texts(chat(server)[0], store, PROMPTS[:3], progress=False)
+        server.failures[:] = [400]
+        texts, made = generate_texts(chat(server)[0], store, PROMPTS, progress=False)
+    assert made == 1 and texts == [*(f"about {p}" for p in PROMPTS[:3]), ""]
+
+
 def test_an_endpoint_that_refuses_all_is_asked_wrongly(server: FakeEndpoint) -> None:
     first, _ = chat(server)
     server.failures[:] = [400] * len(PROMPTS)

@@ -184,6 +184,11 @@ def test_a_run_on_other_data_is_refused(file: str, change: str) -> None:
         run(resume=file)
 
 
+def test_files_that_no_run_reads_may_change(file: str) -> None:
+    Path("dataset/tiny/tiny.txt").write_text("a note")
+    assert run(resume=file)["checkpoint"]
+
+
 def test_it_names_no_file_outside_its_folder(file: str) -> None:
     content = load_checkpoint(file)
     content[KEY]["file"] = "../outside.pth"

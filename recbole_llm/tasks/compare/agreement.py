@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from recbole.utils import ModelType
@@ -11,11 +11,13 @@ from recbole.utils import ModelType
 from recbole_llm.core.checks import key_marks
 from recbole_llm.core.config import Config
 from recbole_llm.core.marks import Mark
+from recbole_llm.core.metrics import read_by
 from recbole_llm.core.plugins import get_registry
 from recbole_llm.core.recbole_data import RecBoleData
 from recbole_llm.core.recbole_evaluation import RecBoleEvaluation
 from recbole_llm.data.create import check_files
 from recbole_llm.data.settings import EngineSettings
+from recbole_llm.evaluation.beyond import VECTORS
 from recbole_llm.evaluation.settings import GroupSettings
 from recbole_llm.features.attach import vector_settings
 from recbole_llm.features.settings import ItemSettings
@@ -150,10 +152,10 @@ def _judging(config: Config) -> dict[str, Any]:
     return {"dataset": config["dataset"], "data_path": folder, **plain, **of_metrics}
 
 
-def _read_by_metrics(config: Config, metrics: Collection[str]) -> dict[str, Any]:
+def _read_by_metrics(config: Config, metrics: Sequence[str]) -> dict[str, Any]:
     """Settings that some metrics read; the encoder before its own keys, which others lack."""
     found: dict[str, Any] = {}
-    if "diversity" in metrics:
+    if read_by(metrics, VECTORS):
         spec = get_registry().feature(ItemSettings.of(config).item_feature)
         named = {k.partition(".")[2]: v for k, v in vector_settings(config, spec).items()}
         found |= {key: value for key, value in named.items() if "user" not in key}

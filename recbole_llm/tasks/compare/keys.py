@@ -15,11 +15,12 @@ from recbole_llm.core.checks import key_marks, keys_of_other_encoders, unknown_k
 from recbole_llm.core.config import Config
 from recbole_llm.core.digest import digest, file_digest, files_digest, fingerprints
 from recbole_llm.core.marks import Mark
-from recbole_llm.core.metrics import spelt
+from recbole_llm.core.metrics import read_by, spelt
 from recbole_llm.core.plugins import built_in, find_model, get_plugins, get_registry
 from recbole_llm.core.recbole_evaluation import RecBoleEvaluation
 from recbole_llm.core.registry import PACKAGE, PROPERTIES
 from recbole_llm.core.stored import plain_config
+from recbole_llm.evaluation.beyond import VECTORS
 from recbole_llm.features.attach import reads_of, vector_settings
 from recbole_llm.features.encoders.base import TableSource, create_encoder
 from recbole_llm.features.settings import ItemSettings
@@ -60,7 +61,9 @@ def _unread(config: Config) -> set[str]:
     if config.model_class.__module__.partition(".")[0] not in ("recbole", PACKAGE.name):
         return set()  # a plugin's model may read what it does not declare
     spec = find_model(config["model"])
-    unread = {*unknown_keys(config, spec), *keys_of_other_encoders(config, spec)}
+    unread = set(keys_of_other_encoders(config, spec))
+    if next(_plugins(), None) is None:  # whose metrics and hooks may read any key
+        unread |= set(unknown_keys(config, spec))
     if not _reads_vectors(config):
         feature = get_registry().feature(ItemSettings.of(config).item_feature)
         unread |= {key.partition(".")[2] for key in vector_settings(config, feature)}
@@ -68,8 +71,7 @@ def _unread(config: Config) -> set[str]:
 
 
 def _reads_vectors(config: Config) -> bool:
-    metrics = RecBoleEvaluation.of(config).metrics
-    return bool(reads_of(config)) or "diversity" in map(str.lower, metrics)
+    return bool(reads_of(config)) or read_by(RecBoleEvaluation.of(config).metrics, VECTORS)
 
 
 def _named_files(settings: Mapping[str, Any]) -> dict[str, str]:

@@ -197,7 +197,7 @@ def run_cells(cells: Sequence[Cell], executor: Executor) -> Failures:
                         live.failed(*place, f"failed: {ended.error}")
     finally:
         live.close()
-    return failures
+    return {cell: failures[cell] for cell in cells if cell in failures}
 
 
 def _job(cell: Cell, live: Live) -> Job[Cell]:

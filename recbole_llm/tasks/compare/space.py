@@ -8,6 +8,7 @@ from typing import Any
 
 from recbole_llm.core.checks import declared_keys, settings_classes
 from recbole_llm.core.errors import unknown
+from recbole_llm.core.registry import PACKAGE
 from recbole_llm.core.schema import parse_literal
 from recbole_llm.core.settings import Between, Space
 from recbole_llm.tasks.compare.entries import Entry
@@ -32,8 +33,8 @@ def space_of(entry: Entry, search: str | None = None) -> Space:
         space = {key: where for key, where in offered.items() if not entry.given(key)}
         if not space:
             raise ValueError(f"{entry.label}: every key that is searched is set; leave some out")
-        for key, where in space.items():
-            _check_offered(key, where, entry)
+        for key in _of_plugins(entry) & set(space):
+            _check_offered(key, space[key], entry)
         return space
     space = dict(_part(part.strip(), entry, offered) for part in search.split(";") if part.strip())
     if not space:
@@ -46,6 +47,13 @@ def _offered(entry: Entry) -> dict[str, Any]:
     for settings in settings_classes(entry.config, entry.config.spec):
         found = {**settings.searched(entry.config), **found}
     return found
+
+
+def _of_plugins(entry: Entry) -> set[str]:
+    """The keys whose places others than this package chose; its own are known to be sound."""
+    classes = settings_classes(entry.config, entry.config.spec)
+    theirs = [own for own in classes if own.__module__.partition(".")[0] != PACKAGE.name]
+    return {key for own in theirs for key in own.searched(entry.config)}
 
 
 def _check_offered(key: str, where: object, entry: Entry) -> None:
@@ -77,7 +85,8 @@ def _taken(key: str, values: Iterable[object], entry: Entry) -> list[Any]:
 
 
 def _within(low: float, high: float) -> tuple[float, ...]:
-    """The ends of a range, and a number with a fraction between them."""
+    """The ends of a range, and a number with a fraction between them, which a key of whole numbers
+    refuses."""
     return low, high, low + (high - low) / math.pi
 
 

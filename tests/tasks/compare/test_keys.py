@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 from recbole.model.general_recommender import BPR
 
+from recbole_llm.core.config import Config
 from recbole_llm.core.plugins import get_plugins
+from recbole_llm.tasks.compare import keys
 from recbole_llm.tasks.compare.keys import code_digest, code_of
+from recbole_llm.testing import write_tiny_dataset
 
 
 @pytest.fixture
@@ -72,3 +75,19 @@ def test_installed_packages_are_known_by_their_versions() -> None:
     assert code_of(pluggy.PluginManager.__module__) == f"pluggy {version('pluggy')}"
     assert code_of(BPR.__module__) == code_of("abc") == ""
     assert len(code_of("recbole_llm.core.config")) == 32
+
+
+@pytest.mark.parametrize("theirs", [(), (("acme", ""),)])
+def test_unknown_keys_count_where_a_plugin_may_read_them(
+    monkeypatch: pytest.MonkeyPatch, theirs: tuple[tuple[str, str], ...]
+) -> None:
+    write_tiny_dataset("dataset")
+    monkeypatch.setattr(keys, "_plugins", lambda: iter(theirs))
+    given = {"data_path": "dataset", "hiden_size": 3}
+    odd, plain = (
+        keys._settings(
+            Config("BPR", "tiny", config_dict=given if own else {"data_path": "dataset"})
+        )
+        for own in (True, False)
+    )
+    assert (odd == plain) == (not theirs)

@@ -116,7 +116,6 @@ def test_runs_are_done_again_only_where_something_that_matters_changed(started: 
 @pytest.mark.parametrize(
     "other",
     [
-        "--hiden_size=3",
         "--loss_decimal_place=2",
         "--metrics=recall,mrr,ndcg,hit,precision --valid_metric=mrr@10",
         "--encoder=hash --encoder_prefix='query: ' --item_prompt='{{ title }}'",

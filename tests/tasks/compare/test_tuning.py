@@ -112,6 +112,7 @@ def test_a_models_own_space_that_cannot_be_is_refused(
     monkeypatch: pytest.MonkeyPatch, space: Any, message: str, named: bool
 ) -> None:
     monkeypatch.setattr(SASRecSettings, "search_space", space)
+    monkeypatch.setattr(SASRecSettings, "__module__", "theirs.settings")  # a plugin's
     (entry,) = parse_models("SASRec", ["--dataset=tiny"])
     with pytest.raises(ValueError, match=f"^search_space: SASRec: {message}"):
         space_of(entry, next(iter(space)) if named else None)
