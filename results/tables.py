@@ -186,6 +186,8 @@ SEQUENTIAL = (
     Row("SASRec, item_init, H 128, `item_init_std` .3", "baseline-item-init", "std .3"),
     Row("SASRec, item_init, H 192, `item_init_std` .3", "baseline-item-init", "std .3, H 192"),
     Row("PAD", "prime-pantry"),
+    Row("PAD, H 192", "pad-wide"),
+    Row("PAD, H 192, ID expert alone", "pad-wide", "PAD, ID expert"),
     Row("LLM-ESR", "prime-pantry"),
 )
 GENERAL = (
@@ -201,6 +203,7 @@ README_SEQUENTIAL = (
     Row("`SASRec --item_init=llm --item_init_std=0.02`", "prime-pantry", "SASRec, item_init"),
     Row("the same, H 192, `--item_init_std=0.3`", "baseline-item-init", "std .3, H 192"),
     Row("`PAD`", "prime-pantry", "PAD"),
+    Row("`PAD`, H 192", "pad-wide", "PAD, H 192"),
     Row("`LLMESR`", "prime-pantry", "LLM-ESR"),
 )
 ML_100K = [
@@ -222,6 +225,7 @@ TOYS = (
     Row("SASRec", "sequential-toys"),
     Row("SASRec, item_init, H 192, `item_init_std` .3", "sequential-toys", "SASRec, item_init"),
     Row("PAD", "sequential-toys"),
+    Row("PAD, H 192", "sequential-toys"),
     Row("LLM-ESR", "sequential-toys"),
     Row("LLM-ESR, no distillation", "sequential-toys"),
 )
