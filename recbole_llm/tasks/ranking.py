@@ -141,9 +141,10 @@ class Ranker:
             ValueError: no id, or unknown ones; near matches are listed.
         """
         known = self.user_ids if kind == "user" else self.item_ids
-        names = [str(token) for token in _listed(tokens) if token is not None]
-        if not names:
-            raise ValueError(f"{kind}s: no id given")
+        given = list(_listed(tokens))
+        if not given or any(token is None for token in given):
+            raise ValueError(f"{kind}s: {'None is no id' if given else 'no id given'}")
+        names = [str(token) for token in given]
         unknown = [name for name in names if not known.get(name)]  # 0 is the padding
         if unknown:
             near = [f" '{name}' is unknown{_near(name, known)}" for name in unknown[:_LISTED]]

@@ -254,6 +254,7 @@ def test_errors_name_the_fault_and_the_way_out() -> None:
     assert "give one of users, items" in _error(bpr, users="u1", items=["i1"])
     assert "k: expected a positive int, got 0" in _error(bpr, users="u1", k=0)
     assert "users: no id given" in _error(bpr, users=[])
+    assert "users: None is no id" in _error(bpr, users=["u1", None])
     alpha = Recommender.of(_untrained("AlphaRec", train_neg_sample_args=None))
     assert "query_weight: expected a number from 0 to 1" in _error(alpha, query="x", query_weight=2)
     for query in (" ", 5):
