@@ -73,6 +73,8 @@ def seconds_of(work: Work) -> float:
 class Slow(HashEncoder):
     """Writes what it encodes or answers into a log; slow enough to be killed."""
 
+    batch_size = BATCH  # of its answers
+
     def __init__(self, log: Path) -> None:
         super().__init__(8)
         self.log = log
@@ -158,7 +160,7 @@ def encoding_together(kills: int, folder: Path) -> Tally:
 class Opinions(GenerateStage):
     """A text an item."""
 
-    name, batch_size = "opinions", BATCH
+    name = "opinions"
 
     def prompts(self) -> Mapping[str, str]:
         return {text: f"What of {text}?" for text in ITEMS}
