@@ -16,12 +16,15 @@ from recbole.data.interaction import Interaction
 from recbole_llm.core.config import Config
 from recbole_llm.data.dataset import Dataset, FileDataset
 
+HAS_TS = hasattr(stock.Dataset, "time_based_split")  # RecBole 1.2.0 has none
+
 
 class StockSplits:
     """RecBole's splits, whatever stands behind this class."""
 
     split_by_ratio = stock.Dataset.split_by_ratio
-    time_based_split = getattr(stock.Dataset, "time_based_split", None)
+    if HAS_TS:
+        time_based_split = stock.Dataset.time_based_split
     _grouped_index = stock.Dataset._grouped_index
     _split_index_by_leave_one_out = stock.Dataset._split_index_by_leave_one_out
 
