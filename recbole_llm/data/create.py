@@ -21,6 +21,7 @@ from recbole_llm.core.yaml_files import read_yaml
 from recbole_llm.data.check import conversion
 from recbole_llm.data.dataset import dataset_class
 from recbole_llm.data.files import read_types, written
+from recbole_llm.data.grouped_splits import GroupedSplits
 from recbole_llm.data.settings import EngineSettings
 from recbole_llm.data.vocabulary import VocabularyDataset, check_vocabulary
 
@@ -66,11 +67,18 @@ def create_dataset(config: Config, vocabulary: Vocabulary | None = None) -> Any:
 def _class_of(config: Config) -> type[Any]:
     """The model's, whose interactions are where the configuration says."""
     spec = get_registry().models.get(config["model"])
+    settings = EngineSettings.of(config)
     if spec is not None and spec.dataset is not None:
         cls = resolve(spec.dataset)
     else:
         cls = dataset_class(config["model"], config["MODEL_TYPE"])
-    if EngineSettings.of(config).interactions == "memory":
+    if settings.split_seed is not None and not issubclass(cls, GroupedSplits):
+        raise ValueError(
+            f"split_seed: {config['model']} has a data set of its own, {cls.__name__}, which draws "
+            f"splits by seed; leave it out, or derive that class from {GroupedSplits.__module__}:"
+            f"{GroupedSplits.__name__}"
+        )
+    if settings.interactions == "memory":
         return cls
     from recbole_llm.data.disk import DiskDataset
 

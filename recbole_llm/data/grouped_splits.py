@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
+import torch
 
+from recbole_llm.core.config import Config
 from recbole_llm.data.interaction import SequenceInteraction, take
+from recbole_llm.data.settings import EngineSettings
 from recbole_llm.data.split import Groups, IntArray, order_key
 
 
@@ -17,11 +20,22 @@ class GroupedSplits:
     Rows, their order and their rounding are RecBole's.
     """
 
+    config: Config
     inter_feat: Any
     time_field: str
     copy: Any
     _calcu_split_ids: Any
     _drop_unused_col: Any
+
+    def shuffle(self) -> None:
+        """Put the rows in an order drawn by `split_seed`, or by the run's seed as RecBole does."""
+        seed = EngineSettings.of(self.config).split_seed
+        if seed is None:
+            super().shuffle()  # type: ignore[misc]
+            return
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            super().shuffle()  # type: ignore[misc]
 
     def _grouped_index(self, group_by_list: object) -> Groups:
         return Groups.of(np.asarray(group_by_list))

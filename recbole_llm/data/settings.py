@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from recbole_llm.core.marks import Alike, Free
+from recbole_llm.core.recbole_evaluation import RecBoleEvaluation
 from recbole_llm.core.settings import ConfigLike, Count, Flag, NonNegative, Settings
 from recbole_llm.hookspecs import hookimpl
 
@@ -44,6 +45,9 @@ class EngineSettings(Settings):
     negatives_exclude: Literal["target", "history"] = "target"
     """What sequential models never draw as a training negative: the target alone (RecBole), or the
     user's whole training history (the authors of PAD and LLM-ESR)."""
+    split_seed: Alike[Annotated[int, Field(ge=0, lt=2**32)] | None] = None
+    """Seed of a random split (eval_args: order RO), so that runs with other seeds share it. None:
+    seed."""
     item_catalogue: Alike[Literal["interactions", "item_file"]] = "interactions"
     """The items that training and evaluation rank: those with interactions (RecBole), or all of the
     .item file besides. A checkpoint keeps the items that it was trained with."""
@@ -70,6 +74,11 @@ class EngineSettings(Settings):
 
     def check(self, config: ConfigLike) -> None:
         """Windows that fit the histories, and a model and data that suit whole sequences."""
+        if self.split_seed is not None and not splits_at_random(config):
+            raise ValueError(
+                "split_seed: this split is not drawn at random; leave it out, or split at random: "
+                "--protocol=random"
+            )
         length = config["MAX_ITEM_LIST_LENGTH"]
         if isinstance(self.window_stride, int) and self.window_stride > length:
             raise ValueError(
@@ -141,6 +150,13 @@ def _check_sparse(config: ConfigLike) -> None:
     for key in ("weight_decay", "clip_grad_norm", "enable_scaler"):
         if config[key]:
             raise ValueError(f"{key}: needs the gradients of all items; set item_table: dense")
+
+
+def splits_at_random(config: ConfigLike) -> bool:
+    """Whether a seed decides which interactions are for training, validation and test."""
+    args = RecBoleEvaluation.of(config).eval_args
+    in_time = args.order == "TO" or (args.split is not None and args.split.TS is not None)
+    return not in_time and not config["benchmark_filename"]
 
 
 def supports_sequence_level(model: type | None) -> bool:

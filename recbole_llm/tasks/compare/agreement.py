@@ -16,7 +16,7 @@ from recbole_llm.core.plugins import get_registry
 from recbole_llm.core.recbole_data import RecBoleData
 from recbole_llm.core.recbole_evaluation import RecBoleEvaluation
 from recbole_llm.data.create import check_files
-from recbole_llm.data.settings import EngineSettings
+from recbole_llm.data.settings import EngineSettings, splits_at_random
 from recbole_llm.evaluation.beyond import VECTORS
 from recbole_llm.evaluation.settings import GroupSettings
 from recbole_llm.features.attach import vector_settings
@@ -66,9 +66,8 @@ def agree(entries: Sequence[Entry]) -> tuple[list[Entry], list[str]]:
 
 def split_by_seed(entry: Entry, seeds: int, tuned: bool) -> list[str]:
     """What follows where each seed draws a split of its own, in words."""
-    args = RecBoleEvaluation.of(entry.config).eval_args
-    in_time = args.order == "TO" or (args.split is not None and args.split.TS is not None)
-    if seeds == 1 or in_time or entry.config["benchmark_filename"]:
+    fixed = EngineSettings.of(entry.config).split_seed is not None
+    if seeds == 1 or fixed or not splits_at_random(entry.config):
         return []
     said = ["the split is random, and each seed draws another one: ± is of models and splits alike"]
     if tuned:

@@ -183,6 +183,7 @@ def test_a_protocol_brings_them_together_and_what_is_left_is_said() -> None:
         ("BPR", "--protocol=random", 2, False, 1),
         ("BPR", "--eval_args={'split': {'RS': [8, 1, 1]}, 'order': 'RO'}", 2, True, 2),
         ("BPR", "--protocol=random", 1, True, 0),
+        ("BPR --protocol=random", "--split_seed=0", 2, True, 0),
         ("BPR", "--protocol=leave-one-out", 2, True, 0),
         ("BPR", "--eval_args={'split': {'RS': [8, 1, 1]}, 'order': 'TO'}", 2, True, 0),
         ("GRU4Rec", "--epochs=1", 2, True, 0),
