@@ -37,7 +37,7 @@ from recbole_llm.tasks.ranking import Batch, Ranker
 from recbole_llm.tasks.scorer import Scorer, TextUserScorer
 from recbole_llm.tasks.sequential_scorer import SequentialScorer
 from recbole_llm.tasks.standalone import Standalone
-from recbole_llm.tasks.whom import NEW_USER, Histories, Ids, Wanted
+from recbole_llm.tasks.whom import Histories, Ids, Wanted
 
 _LISTED = 5  # ids in a message
 _TRAINED = " (models that know items by text, such as PAD, also rank later items)"
@@ -168,18 +168,19 @@ class Recommender(Ranker):
         """Scores of users, as many at a time as ``eval_memory_mib`` holds."""
         scorer: Any = self.scorer
         query = None if wanted.query is None else (self.encode(wanted.query[0]), wanted.query[1])
-        if wanted.known is None:
-            for name, own in (wanted.new or {NEW_USER: np.zeros(0, np.int64)}).items():
-                scores = scorer.query([own], *query) if query else scorer.new(own)
-                yield [name], [own], scores.detach().cpu().numpy()
-            return
         budget = EngineSettings.of(self.config).ranking_bytes
         step = max(1, budget // user_bytes(self.config, self.dataset))
-        for start in range(0, len(wanted.known), step):
-            batch = wanted.known[start : start + step]
-            owns = [scorer.histories[user].numpy() for user in batch]
-            scores = scorer.query(owns, *query) if query else scorer.known(batch)
-            names = [str(name) for name in self.user_tokens[batch]]
+        new = list(wanted.histories.items())
+        for start in range(0, wanted.count, step):
+            part = slice(start, start + step)
+            if wanted.known is None:
+                names, owns = [name for name, _ in new[part]], [own for _, own in new[part]]
+                scores = scorer.query(owns, *query) if query else scorer.new(owns)
+            else:
+                batch = wanted.known[part]
+                names = [str(name) for name in self.user_tokens[batch]]
+                owns = [scorer.histories[user].numpy() for user in batch]
+                scores = scorer.query(owns, *query) if query else scorer.known(batch)
             yield names, owns, scores.detach().cpu().numpy()
 
     def encode(self, query: str) -> Tensor:

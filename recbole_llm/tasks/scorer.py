@@ -50,8 +50,8 @@ class Scorer:
         rows = Interaction({self.dataset.uid_field: torch.from_numpy(users)})
         return self.catalogue(self.dataset.join(rows))
 
-    def new(self, items: IntArray) -> Tensor:
-        """Scores of a new user with these items in order of time, [1, n]."""
+    def new(self, histories: Sequence[IntArray]) -> Tensor:
+        """Scores of new users with these items in order of time, [B, n]."""
         raise ValueError(
             f"items: {self.config['model']} learns about each user in training and cannot score a "
             f"new one; sequential models and AlphaRec can"
@@ -101,8 +101,8 @@ class TextUserScorer(Scorer):
     def known(self, users: IntArray) -> Tensor:
         return self.model.score_users(self._ids([self.histories[u].numpy() for u in users]))
 
-    def new(self, items: IntArray) -> Tensor:
-        return self.model.score_users(self._ids([items]))
+    def new(self, histories: Sequence[IntArray]) -> Tensor:
+        return self.model.score_users(self._ids(histories))
 
     def query(self, histories: Sequence[IntArray], query: Tensor, weight: float) -> Tensor:
         """Scores of users with these items who also ask for something, [B, n]."""

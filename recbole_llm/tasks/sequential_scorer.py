@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,20 +52,22 @@ class SequentialScorer(Scorer):
         lengths = np.minimum(ends - self.starts[users], self.length)
         return self.catalogue(self._rows(self.columns, ends, lengths))
 
-    def new(self, items: IntArray) -> Tensor:
-        items = items[-self.length :]
-        count, item, time = len(items), self.dataset.iid_field, self.dataset.time_field
-        # Nothing is known of the new user's events but their items and order.
+    def new(self, histories: Sequence[IntArray]) -> Tensor:
+        owns = [items[-self.length :] for items in histories]
+        lengths = np.array([len(items) for items in owns])
+        ends, item, time = lengths.cumsum(), self.dataset.iid_field, self.dataset.time_field
+        count = int(ends[-1])
+        # Nothing is known of the new users' events but their items and order.
         events = {
-            field: column.new_zeros(self.length, *column.shape[1:])
+            field: column.new_zeros(count + self.length, *column.shape[1:])
             for field, column in self.columns.items()
             if field != self.dataset.uid_field
         }
-        events[item][:count] = torch.from_numpy(items)
-        order = torch.arange(count, dtype=events[time].dtype)
+        events[item][:count] = torch.from_numpy(np.concatenate(owns))
+        order = torch.from_numpy(np.arange(count) - np.repeat(ends - lengths, lengths))
         events[time][:count] = order.view(-1, *[1] * (events[time].dim() - 1))
         try:
-            return self.catalogue(self._rows(events, np.array([count]), np.array([count])))
+            return self.catalogue(self._rows(events, ends, lengths))
         except KeyError as error:
             raise ValueError(
                 f"items: {self.config['model']} reads {error} of its users, which a new user does "

@@ -31,7 +31,12 @@ class Wanted:
     @property
     def count(self) -> int:
         """Users."""
-        return len(self.known) if self.known is not None else len(self.new or {NEW_USER: ()})
+        return len(self.histories if self.known is None else self.known)
+
+    @property
+    def histories(self) -> Mapping[str, Ids]:
+        """Of new users, by name; with nobody but a query one user without items."""
+        return self.new or {NEW_USER: np.zeros(0, np.int64)}
 
 
 def check_whom(

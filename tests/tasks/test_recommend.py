@@ -181,6 +181,24 @@ def test_a_new_user_with_a_known_users_items_gets_the_same(model: str) -> None:
     np.testing.assert_allclose(new["score"], known["score"], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("model", ["SASRec", "AlphaRec"])
+def test_new_users_are_scored_together_each_as_alone(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = SEQUENTIAL if model == "SASRec" else {"train_neg_sample_args": None}
+    recommender = Recommender.of(_untrained(model, **keys))
+    alone = [recommend(recommender, items=own, k=6) for own in _histories().values()]
+    scorer: Any = recommender.scorer
+    asked = []
+    monkeypatch.setattr(scorer, "new", lambda owns, new=scorer.new: asked.append(owns) or new(owns))
+    together = recommend(recommender, histories=_histories(), k=6)
+    assert [len(owns) for owns in asked] == [len(_histories())]
+    for name, one in zip(_histories(), alone, strict=True):
+        rows = together[together["user"] == name]
+        assert list(rows["item"]) == list(one["item"])
+        np.testing.assert_allclose(rows["score"], one["score"], rtol=1e-4, atol=1e-6)
+
+
 def test_a_query_moves_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
     monkeypatch.setattr(
