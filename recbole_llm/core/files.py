@@ -109,18 +109,16 @@ def folder_written_whole(folder: str | os.PathLike[str], way_out: str) -> Iterat
     target = Path(folder)
     part = target.with_name(f"{target.name}{_suffix(os.getpid())}")
     try:
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir()
-        yield part
-        for file in part.rglob("*"):
-            if file.is_file():
+        with _refused(folder, way_out):
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir()
+            yield part
+            for file in filter(Path.is_file, part.rglob("*")):
                 with file.open("rb+") as opened:
                     os.fsync(opened.fileno())
-        if target.exists():
-            shutil.rmtree(target)
-        os.replace(part, target)
-    except OSError as error:
-        raise ValueError(f"'{folder}' cannot be written ({_reason(error)}); {way_out}") from error
+            if target.exists():
+                shutil.rmtree(target)
+            os.replace(part, target)
     finally:
         shutil.rmtree(part, ignore_errors=True)
 

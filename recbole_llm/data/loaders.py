@@ -20,7 +20,7 @@ from recbole.data.interaction import Interaction
 from recbole.sampler.sampler import AbstractSampler
 from recbole.utils import ModelType
 from torch import Tensor
-from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
+from torch.utils.data import DataLoader, RandomSampler
 
 from recbole_llm.core import distributed, randomness
 
@@ -42,23 +42,20 @@ class Positions:
 
 
 class IndexBatches:
-    """A torch batch sampler: the sampler's order, in index tensors of ``size``."""
+    """A torch batch sampler: the order of the sampler that torch makes, in index tensors."""
 
     def __init__(self, sampler: Any, size: int) -> None:
         self.sampler = sampler
         self.size = size
 
     def __iter__(self) -> Iterator[Tensor]:
-        sampler = self.sampler
-        if type(sampler) is SequentialSampler:
-            yield from torch.split(torch.arange(len(sampler)), self.size)
-        elif type(sampler) is RandomSampler and sampler.generator is not None:
+        if isinstance(self.sampler, RandomSampler):
             # As torch's sampler draws: the permutation at the first batch (the loader takes its
             # base seed from the generator before), and at the end one of which it uses nothing.
             yield from torch.split(self._permutation(), self.size)
             self._permutation()
         else:
-            yield from torch.split(torch.tensor(list(sampler), dtype=torch.int64), self.size)
+            yield from torch.split(torch.arange(len(self.sampler)), self.size)
 
     def __len__(self) -> int:
         return -(-len(self.sampler) // self.size)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from recbole_llm.core.digest import file_digest
 from recbole_llm.core.errors import needing, one_line
 from recbole_llm.core.files import (
     OTHER_FOLDER,
@@ -31,7 +32,7 @@ from recbole_llm.models.base import SequenceTraining
 from recbole_llm.report import versions
 from recbole_llm.tasks.onnx_encoder import StandaloneModel, disagreement, onnx_encoder
 from recbole_llm.tasks.recommend import Recommender
-from recbole_llm.tasks.standalone import FILES, FORMAT, sha256_of
+from recbole_llm.tasks.standalone import FILES, FORMAT
 
 EXPORTED = "PAD, LLM-ESR, Molar, SASRec, GRU4Rec, AlphaRec and other SequenceRecommenders"
 _README_FILE = "README.md"
@@ -191,7 +192,7 @@ def _write_settings(
         "format": FORMAT, "model": source.name, "dataset": config["dataset"],
         "longest_history": longest, "ordered": ordered, "settings": config,
         "exported": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "versions": versions(),
-        "sha256": {file.name: sha256_of(file.read_bytes()) for file in sorted(part.iterdir())},
+        "sha256": {file.name: file_digest(file) for file in sorted(part.iterdir())},
     }  # fmt: skip
     read = _IN_ORDER.format(longest) if ordered else _IN_ANY_ORDER
     readme = _README.format(**content, folder=name, files=FILES, read=read)

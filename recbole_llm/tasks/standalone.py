@@ -41,11 +41,6 @@ class _Files(NamedTuple):
 FILES = _Files()
 
 
-def sha256_of(content: bytes) -> str:
-    """Digest of a file's content, by which the files of an export are known to belong together."""
-    return sha256(content).hexdigest()
-
-
 class Standalone(Ranker):
     """A model that ``recbole-llm export`` wrote.
 
@@ -93,7 +88,7 @@ class Standalone(Ranker):
     def _content(self, name: str) -> bytes:
         """What is in a file, which must be the one that was exported with the others."""
         content = (self.folder / name).read_bytes()
-        if sha256_of(content) != self._digests[name]:
+        if sha256(content).hexdigest() != self._digests[name]:
             raise ValueError(f"{name} is not the one that belongs to {FILES.settings}")
         return content
 

@@ -62,7 +62,7 @@ def changed(model: nn.Module, before: Marks) -> list[tuple[str, str, Any]]:
     found = []
     for key, value in _states(model):
         old, version = before.get(key, (None, None))
-        same = value is old if _tensor(value) else value == old
+        same = value is old if isinstance(value, Tensor) else value == old
         if not same or _version(value) != version:
             found.append((*key, value))
     return found
@@ -75,7 +75,8 @@ def restore_changed(model: nn.Module, values: Sequence[tuple[str, str, Any]]) ->
         before: Any = present.get((module, name))
         if type(before) is not type(value):
             raise ValueError(f"resume: the model has no '{module}.{name}' of this kind")
-        setattr(modules[module], name, value.to(before.device) if _tensor(before) else value)
+        moved = value.to(before.device) if isinstance(before, Tensor) else value
+        setattr(modules[module], name, moved)
 
 
 def _states(model: nn.Module) -> Iterator[tuple[tuple[str, str], Any]]:
@@ -85,14 +86,10 @@ def _states(model: nn.Module) -> Iterator[tuple[tuple[str, str], Any]]:
         outside = module._non_persistent_buffers_set
         buffers = {name: value for name, value in module._buffers.items() if name in outside}
         for name, value in {**vars(module), **buffers}.items():
-            plain = type(value) in (int, float) or _tensor(value)
+            plain = type(value) in (int, float) or isinstance(value, Tensor)
             if plain and not name.startswith("_") and (module_name or name not in saved):
                 yield (module_name, name), value
 
 
 def _version(value: Any) -> int:
-    return value._version if _tensor(value) else 0  # grows with each change in place
-
-
-def _tensor(value: object) -> bool:
-    return isinstance(value, Tensor)
+    return value._version if isinstance(value, Tensor) else 0  # grows with each change in place

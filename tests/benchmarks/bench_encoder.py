@@ -70,7 +70,7 @@ def encode_ours(texts: list[str], folder: Path, dtype: str) -> tuple[Times, np.n
 
 def child(arguments: argparse.Namespace) -> None:
     """One measurement; the vectors go to a file for the comparison."""
-    from recbole_llm.features.encoders.bundled import bundled_folder
+    from recbole_llm.features.encoders.sentence_transformer import bundled_folder
 
     folder: Path | None = arguments.model or bundled_folder()
     if folder is None:

@@ -20,8 +20,7 @@ from recbole_llm.core import cluster
 from recbole_llm.features import actors
 from recbole_llm.features.actors import by_actors, encode_of
 from recbole_llm.features.encoders.base import EncoderError
-from recbole_llm.features.encoders.bundled import bundled_folder
-from recbole_llm.features.encoders.sentence_transformer import encoder_of
+from recbole_llm.features.encoders.sentence_transformer import bundled_folder, encoder_of
 from recbole_llm.features.pipeline import Encode, encode_texts, one_by_one
 from recbole_llm.features.settings import EncoderSettings
 from recbole_llm.features.table import Matrix

@@ -19,12 +19,12 @@ from click.testing import CliRunner
 import recbole_llm
 from recbole_llm import Recommender, recommend, run_recbole_llm, testing
 from recbole_llm.cli import main
+from recbole_llm.core.digest import file_digest
 from recbole_llm.core.files import _suffix
 from recbole_llm.tasks import export
 from recbole_llm.tasks.onnx_encoder import onnx_encoder
 from recbole_llm.tasks.output import kind_of, write
 from recbole_llm.tasks.recommend_files import read_histories, read_ids
-from recbole_llm.tasks.standalone import sha256_of
 
 KEYS = {
     "data_path": "dataset", "epochs": 1, "show_progress": False, "log_flops": False,
@@ -375,7 +375,7 @@ def test_exported_models_that_cannot_be(inside: dict[str, Any]) -> None:
         with pytest.raises(ValueError, match=r"users\.npz is not the one that belongs to settings"):
             Recommender.load("d")
         settings = json.loads(Path("d/settings.json").read_text())
-        settings["sha256"]["users.npz"] = sha256_of(Path("d/users.npz").read_bytes())
+        settings["sha256"]["users.npz"] = file_digest(Path("d/users.npz"))
         Path("d/settings.json").write_text(json.dumps(settings))
         with pytest.raises(ValueError, match="does not say where histories begin and end"):
             Recommender.load("d")

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 
 from recbole_llm.core.errors import extra
 from recbole_llm.features.encoders.base import EncoderError
-from recbole_llm.features.encoders.locate import pinned
+from recbole_llm.features.encoders.locate import in_package, pinned
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -98,16 +97,16 @@ class EfficientNetLite0(nn.Module):
 
 
 def weights_file() -> Path:
-    """The package's file; its code is never imported.
+    """The package's file.
 
     Raises:
         EncoderError: the package is missing, or the file is not the pinned one.
     """
-    spec = find_spec(PACKAGE.replace("-", "_"))
-    if spec is None or spec.origin is None:
+    file = in_package(PACKAGE.replace("-", "_"), _FILE)
+    if file is None:
         raise EncoderError(f"it needs a package: {extra('images')}")
     way_out = f"reinstall with pip install --force-reinstall {PACKAGE}=={VERSION}"
-    return pinned(Path(spec.origin).parent / _FILE, SHA256, way_out)
+    return pinned(file, SHA256, way_out)
 
 
 def load_efficientnet() -> EfficientNetLite0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from logging import getLogger
 from pathlib import Path
 
@@ -61,6 +62,12 @@ def hub_folder(name: str, revision: str | None, key: str = "encoder_model") -> P
             f"from the hub ({type(error).__name__}); set {key} to a local folder"
             + (f", or set encoder: bundled, for which {extra('offline')}" if bundled else "")
         ) from error
+
+
+def in_package(module: str, file: str) -> Path | None:
+    """Where a file of an installed package is, whose code is never imported; None without it."""
+    spec = find_spec(module)
+    return None if spec is None or spec.origin is None else Path(spec.origin).parent / file
 
 
 def pinned(file: Path, sha256: str, way_out: str) -> Path:

