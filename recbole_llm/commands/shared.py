@@ -159,6 +159,6 @@ def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def names(text: str) -> list[str]:
-    """Of a list with commas; a name that has commas itself stands in double quotes."""
-    (found,) = csv.reader([text], skipinitialspace=True)
-    return [name.strip() for name in found if name.strip()]
+    """Of a list with commas or line ends; a name that has commas itself stands in double quotes."""
+    rows = csv.reader(text.splitlines(), skipinitialspace=True)
+    return [name.strip() for row in rows for name in row if name.strip()]

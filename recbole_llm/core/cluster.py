@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -75,7 +76,7 @@ def _no_cluster(address: str, why: Exception) -> ValueError:
 def check_installed() -> None:
     """Raise ValueError where Ray is not installed, or too old."""
     found = installed(["ray"]).get("ray", "none")
-    if found == "none" or tuple(map(int, found.split(".")[:2])) < _OLDEST:
+    if found == "none" or tuple(map(int, re.findall(r"\d+", found)[:2])) < _OLDEST:
         oldest = ".".join(map(str, _OLDEST))
         raise ValueError(
             f"executor: 'ray' needs the package ray>={oldest} (here: {found}): {extra('ray')}"

@@ -52,7 +52,13 @@ class InteractionFile:
             )
         types = read_types(self.path, self.separator, self.encoding)
         with self.path.open("rb") as file:
-            digest.update(file.readline())
+            header = file.readline()
+            if b"\r" in header.rstrip(b"\r\n"):
+                raise ValueError(
+                    f"'{self.path}' ends its lines by carriage returns alone, which cannot be read "
+                    f"in parts; save it with line feeds"
+                )
+            digest.update(header)
             line = 2
             while raw := file.read(BLOCK) + file.readline():
                 digest.update(raw)

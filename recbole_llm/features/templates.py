@@ -40,7 +40,23 @@ class _Strict(jinja2.StrictUndefined):
         return str(self._undefined_name)
 
 
-_ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=_Strict)
+class _Environment(ImmutableSandboxedEnvironment):
+    """In which ``item.values`` is the field of that name, and no method is printed."""
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        if isinstance(obj, Mapping) and attribute in obj:
+            return obj[attribute]
+        return super().getattr(obj, attribute)
+
+
+def _printed(value: Any) -> Any:
+    """What a template prints; a method is a misspelt field, whose text differs in each process."""
+    if callable(value) and not isinstance(value, (jinja2.Undefined, str)):
+        raise _UnknownField(getattr(value, "__name__", type(value).__name__))
+    return value
+
+
+_ENVIRONMENT = _Environment(undefined=_Strict, finalize=_printed)
 
 
 class Template:
@@ -97,7 +113,8 @@ class Template:
         try:
             return self._template.render(values).strip()
         except _UnknownField as error:
-            known = {**values, **values.get("item", {})}
+            item = values.get("item")
+            known = {*values, *(item if isinstance(item, Mapping) else ())}
             raise self._unknown(str(error), known) from None
         except Exception as error:  # whatever an expression in a template may raise
             raise PromptError(f"{self.key}: {self.origin} fails: {one_line(error)}") from error

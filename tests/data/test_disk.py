@@ -283,6 +283,14 @@ TIMES = st.sampled_from(["1", "-0", "1e3", "1_0", " 7", "0.1", "16777217"])
 WORDS = st.text(st.sampled_from("aé\"' ,;#1"), min_size=1, max_size=4)
 
 
+def test_lines_that_end_by_carriage_returns_alone_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.inter"
+    path.write_bytes(f"{HEADER}\ru\ti\t1\r".encode())
+    source = InteractionFile(path, "user_id", "item_id", "timestamp")
+    with pytest.raises(ValueError, match="carriage returns alone, which cannot be read in parts"):
+        list(source.blocks(hashlib.sha256()))
+
+
 @given(
     rows=st.lists(st.tuples(WORDS, WORDS, TIMES), min_size=1, max_size=12),
     size=st.integers(1, 80),

@@ -58,6 +58,28 @@ def test_an_unknown_field_of_item_is_named_however_it_is_used(source: str) -> No
         template(source).render({"item": {"title": "x"}})
 
 
+@pytest.mark.parametrize(
+    ("source", "values", "there"),
+    [
+        ("{{ item.title }}", {"item": "Dark tea"}, "item"),  # a method of texts
+        ("{{ item.items }}", {"item": {"title": "x"}}, "item, title"),  # of dictionaries
+        ("{{ item.rating.x }}", {"item": "Dark tea", "rating": 3}, "item, rating"),
+    ],
+)
+def test_a_method_or_an_attribute_of_a_text_is_no_field(
+    source: str, values: dict[str, object], there: str
+) -> None:
+    with pytest.raises(PromptError, match=f"uses the field .*, which is not there; .*: {there}$"):
+        template(source).render(values)
+
+
+def test_fields_named_as_methods_are_fields_and_methods_can_be_called() -> None:
+    item = {"values": "many", "copy": "no"}
+    assert template("{{ item.values }}, {{ item.copy }}").render({"item": item}) == "many, no"
+    listed = "{% for name, value in item.items() %}{{ name.upper() }}: {{ value }}; {% endfor %}"
+    assert template(listed).render({"item": item}) == "VALUES: many; COPY: no;"
+
+
 def test_other_failures_name_the_template() -> None:
     with pytest.raises(PromptError, match="item_prompt: the template '.*' fails: .*zero"):
         template("{{ 1 / 0 }}").render({})
