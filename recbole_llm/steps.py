@@ -15,9 +15,12 @@ from recbole_llm.core.errors import one_line
 from recbole_llm.core.files import check_folder, remove_left_parts
 from recbole_llm.core.log import init_log
 from recbole_llm.core.plugins import missing_packages_named
+from recbole_llm.core.run_settings import RunSettings
 from recbole_llm.core.runtime import configure_runtime, release_heap
 from recbole_llm.core.tokens import Vocabulary
 from recbole_llm.features.item_init import initialise_items
+from recbole_llm.layers.backbones.base import scale_scores
+from recbole_llm.models.base import SequenceTraining
 from recbole_llm.offline.run import prepare_data
 from recbole_llm.trainers.stock import trainer_of
 
@@ -35,7 +38,8 @@ def build_model(config: Config, train_dataset: Dataset) -> Any:
     with missing_packages_named(config["model"]):
         try:
             model = config.model_class(config, train_dataset)
-            initialise_items(config, model, train_dataset)
+            if initialise_items(config, model, train_dataset):
+                _scale_scores(config, model)
             release_heap(config)
             model = model.to(config["device"])
         except (RuntimeError, MemoryError) as error:
@@ -45,6 +49,13 @@ def build_model(config: Config, train_dataset: Dataset) -> Any:
                 f"{config['model']} does not fit into memory ({one_line(error)}); make it smaller"
             ) from error
     return model
+
+
+def _scale_scores(config: Config, model: Any) -> None:
+    """Of a model whose item table starts from texts, as ``item_init_score_std`` says."""
+    norm = model.output_norm() if isinstance(model, SequenceTraining) else None
+    if norm is not None:
+        scale_scores(norm, model.item_vectors(), RunSettings.of(config).item_init_score_std)
 
 
 def build_trainer(config: Config, model: AbstractRecommender) -> Any:

@@ -10,6 +10,7 @@ from recbole_llm.core.settings import (
     ConfigLike,
     Count,
     Flag,
+    NonNegative,
     Positive,
     Settings,
     Share,
@@ -54,6 +55,9 @@ class RunSettings(Settings):
     """Standard deviation of that start. None: .1 for sequential models, whose own random start
     (SASRec: .02) is too small to keep what the texts say, and that of their own for all others; for
     SASRec .3 ranks a little better still (results/quality.md)."""
+    item_init_score_std: NonNegative = 1.0
+    """Standard deviation of scores before training with that start, by the weight of the norm that
+    states come out of, where there is one (SASRec, LLMCFRetrieval); 0: that weight is 1."""
     item_init_whitening: Share = 0
     """How far the directions of the item vectors are evened out before: 0 not at all, 1 fully."""
     fused_optimizer: Flag = True

@@ -22,6 +22,7 @@ from recbole_llm.core.digest import digest
 from recbole_llm.core.marks import Mark
 from recbole_llm.core.plugins import get_registry
 from recbole_llm.core.registry import FeatureSpec, resolve
+from recbole_llm.core.stored import plain_config
 from recbole_llm.features.built import check_built
 from recbole_llm.features.encoders.base import encoder_spec
 from recbole_llm.features.settings import (
@@ -123,7 +124,11 @@ def vector_settings(config: Config, spec: FeatureSpec) -> dict[str, Any]:
 
 
 def _settings(config: Config, spec: FeatureSpec) -> str:
-    return digest(spec.name, vector_settings(config, spec))
+    """Of a feature of the training split, whose builder may read any key, all settings count."""
+    read = vector_settings(config, spec)
+    if spec.when == "split":
+        read |= plain_config(config, without=Mark.FREE)
+    return digest(spec.name, read)
 
 
 def _keep(

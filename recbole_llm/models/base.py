@@ -87,6 +87,10 @@ class SequenceTraining(FactorModel):
     NEG_ITEM_SEQ: str
     n_negatives: int  # of a target
 
+    def output_norm(self) -> nn.Module | None:
+        """The norm that user states come out of, by which `item_init` scales scores; None: no."""
+        return None
+
     def name_sequence_fields(self, config: Config) -> None:
         """Set the names of the fields that sequence rows add."""
         self.POS_ITEM_SEQ = "pos_" + self.ITEM_SEQ

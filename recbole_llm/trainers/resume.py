@@ -163,8 +163,9 @@ class ResumableMixin(AbstractTrainer):  # type: ignore[misc]
     ) -> Any:
         stood, self._stood = self._stood, None
         if stood is not None:
-            run_state.restore_changed(self.model, stood["model"])
-            run_state.set_random_state(stood["random"][distributed.rank()], self._loaders)
+            rank = distributed.rank()
+            run_state.restore_changed(self.model, stood["model"][rank])
+            run_state.set_random_state(stood["random"][rank], self._loaders)
         elif self.last_file is not None:
             run = self._run_state()  # which all processes have a part of
             if distributed.is_main():
@@ -210,7 +211,7 @@ class ResumableMixin(AbstractTrainer):  # type: ignore[misc]
             "losses": dict(self.train_loss_dict),
             "trainings": self.progress.state(),
             "optimizers": {name: optimizer.state_dict() for name, optimizer in more.items()},
-            "model": run_state.changed(self.model, self._marks),
+            "model": distributed.gathered(run_state.changed(self.model, self._marks)),
             "random": distributed.gathered(run_state.random_state(self._loaders)),
         }
 

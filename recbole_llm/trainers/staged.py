@@ -103,9 +103,22 @@ class StagedTrainer(Trainer):
             raise ValueError(f"'{file}' is of the last phase, '{reached}': no other starts from it")
         if KEY in checkpoint:
             raise ValueError(f"'{file}' is of a stopped run, which --resume={file} goes on with")
-        load_model_state(self.model, checkpoint, file)
+        load_model_state(self.model, self._with_own_starts(checkpoint), file)
         self._resumed_tokens = checkpoint.get("tokens")
         self.logger.info(f"phase {self.phases[self._first].name} starts from {reached}, {file}")
+
+    def _with_own_starts(self, checkpoint: dict[str, Any]) -> dict[str, Any]:
+        """The checkpoint, but what its phases did not train starts as this run's settings say."""
+        state = checkpoint.get("state_dict")
+        if not isinstance(state, dict):
+            return checkpoint
+        present, trained = self.model.phase, set()
+        for phase in self.phases[: self._first]:
+            self.model.phase = phase.name
+            trained |= {id(parameter) for parameter in self.model.phase_parameters()}
+        self.model.phase = present
+        own = {n: p.detach() for n, p in self.model.named_parameters() if id(p) not in trained}
+        return {**checkpoint, "state_dict": {**state, **own}}
 
     def resume_checkpoint(self, resume_file: str | os.PathLike[str]) -> None:
         """Go on where a stopped run stood: a phase's best weights do not say where that is."""
@@ -166,7 +179,7 @@ class StagedTrainer(Trainer):
         self.train_loss_dict = {}
         self.tensorboard = _PhaseWriter(self._writer, phase.name)
         self.saved_model_file = part_file(run_file, phase.name)
-        self._log_begin(phase, sum(p.numel() for p in parameters))
+        self._log_begin(phase, sum(p.numel() for p in parameters if p.requires_grad))
         if resumed is not None:
             super()._stand(resumed)
             if self.best_valid_result is not None:

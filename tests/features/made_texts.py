@@ -41,6 +41,10 @@ class PlainConfig(dict[str, Any]):
     def __missing__(self, key: str) -> None:
         return None
 
+    @property
+    def final_config_dict(self) -> dict[str, Any]:
+        return self
+
 
 def encoder_settings(**keys: Any) -> EncoderSettings:
     """The settings ``encoder_<key>``, on the CPU."""

@@ -100,6 +100,19 @@ def test_other_settings_make_another_table(
     )
 
 
+def test_a_feature_of_the_split_is_made_anew_for_any_other_setting(
+    config: PlainConfig, make_dataset: Make, encoder: CountingEncoder
+) -> None:
+    dataset = make_dataset()
+    first = attach.features_of(dataset, config)["user_text"]
+    assert attach.features_of(dataset, config)["user_text"] is first
+    config["thought_examples"] = 7  # such as a generator's, which no encoder reads
+    assert attach.features_of(dataset, config)["user_text"] is not first
+    items = attach.item_embeddings(config, dataset)
+    config["thought_examples"] = 8
+    assert attach.item_embeddings(config, dataset) is items
+
+
 def test_a_table_put_there_by_hand_stays(config: PlainConfig, make_dataset: Make) -> None:
     dataset = make_dataset()
     table = EmbeddingTable.build(np.ones((4, 2)), ["[PAD]", "10", "20", "30"])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from torch import Tensor, nn
 
 from recbole_llm.layers.dropout import Dropout
@@ -11,6 +14,10 @@ from recbole_llm.layers.packing import last_of
 
 class SequenceBackbone(nn.Module):
     """Reads histories of item vectors; see the package for the interface."""
+
+    def output_norm(self) -> nn.Module | None:
+        """The norm that states come out of, with a weight; None: there is none."""
+        return None
 
     def last(self, emb: Tensor, mask: Tensor) -> Tensor:
         """Output at the last real slot alone: emb [B, L, H], mask bool [B, L] -> [B, H]; to be
@@ -22,6 +29,29 @@ class SequenceBackbone(nn.Module):
         [T, H]; to be overridden where they cost less than all of them."""
         states: Tensor = self(emb, mask)
         return states[wanted]
+
+
+@torch.no_grad()
+def scale_scores(norm: Any, items: Tensor, std: float) -> None:
+    """Scale a norm such that scores have a standard deviation before training.
+
+    An untrained backbone's state is close to the norm of its last item. The scores of such states
+    vary by √H times what the items' numbers do, and more. Far above 1 the softmax is sure and
+    wrong: training first goes back to what is popular, which may take more epochs than early
+    stopping waits, and forgets what the item vectors say.
+
+    Args:
+        norm: which states come out of, [*, H] -> [*, H]; None, or one that is not trained, stays as
+            it is.
+        items: item vectors, [n, H].
+        std: of the scores; 0: the norm stays as it is.
+    """
+    if norm is None or not norm.weight.requires_grad or std == 0:
+        return
+    states = norm(items)
+    square = ((states.t() @ states) * (items.t() @ items)).sum()  # of all pairs' scores
+    if square > 0:
+        norm.weight *= std * len(items) / square.sqrt()
 
 
 class Expert(nn.Module):

@@ -162,6 +162,11 @@ class TransformerBackbone(SequenceBackbone):
             self.output_net = nn.Sequential(dense, nn.GELU(), norm)
             initialise(self.output_net, initializer_range)
 
+    def output_norm(self) -> nn.LayerNorm:
+        """The last of all."""
+        norms = [module for module in self.modules() if isinstance(module, nn.LayerNorm)]
+        return norms[-1]
+
     def forward(self, emb: Tensor, mask: Tensor) -> Tensor:
         """emb [B, L, H], mask bool [B, L] (True = real) -> [B, L, H]; zeros at padding."""
         layout, allowed = self._layout(mask)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -22,7 +24,11 @@ class DUEG(SequenceBackbone):
 
     def __init__(self, decoder: nn.Module) -> None:
         super().__init__()
-        self.decoder = decoder
+        self.decoder: Any = decoder
+
+    def output_norm(self) -> nn.Module:
+        norm: nn.Module = self.decoder.output_norm()
+        return norm
 
     def forward(self, emb: Tensor, mask: Tensor) -> Tensor:
         """emb [B, L, H], mask bool [B, L] -> states [B, L, H], zeros at padding."""

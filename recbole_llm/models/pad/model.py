@@ -21,7 +21,7 @@ from recbole_llm.data.training import item_counts
 from recbole_llm.features.attach import item_embeddings
 from recbole_llm.features.item_init import append_items, fill_table
 from recbole_llm.layers.backbones import backbone_from_settings
-from recbole_llm.layers.backbones.base import Expert
+from recbole_llm.layers.backbones.base import Expert, scale_scores
 from recbole_llm.layers.embedding import FrozenEmbedding, of_distinct
 from recbole_llm.models.pad.experts import AlignedItems, gelu_net, id_embedding
 from recbole_llm.models.pad.gate import EXPERTS, FrequencyGate, frequency_bins
@@ -177,4 +177,6 @@ def _experts(settings: PADSettings, n_items: int, text: FrozenEmbedding) -> dict
         "llm": nn.Sequential(content(), gelu_net(post(size), dropout)),
     }
     length = settings.MAX_ITEM_LIST_LENGTH
-    return {name: Expert(items[name], backbone_from_settings(settings, length)) for name in EXPERTS}
+    backbones = {name: backbone_from_settings(settings, length) for name in EXPERTS}
+    scale_scores(backbones["id"].output_norm(), ids.weight, settings.score_std)
+    return {name: Expert(items[name], backbones[name]) for name in EXPERTS}

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from recbole.data.dataset import Dataset
 from recbole.model.sequential_recommender.sasrec import SASRec as StockSASRec
-from torch import Tensor
+from torch import Tensor, nn
 
 from recbole_llm.core.config import Config
 from recbole_llm.layers.backbones.transformer import TransformerBackbone
@@ -22,6 +22,9 @@ class SASRec(StockAdapter, StockSASRec):  # type: ignore[misc]
         super().__init__(config, dataset)
         # In a list, so that the stock modules are not registered a second time.
         self._backbone = [backbone_of(self)]
+
+    def output_norm(self) -> nn.Module:
+        return self._backbone[0].output_norm()
 
     def user_states(self, item_seq: Tensor, mask: Tensor) -> Tensor:
         """int [B, L], bool [B, L] -> [B, L, H]."""

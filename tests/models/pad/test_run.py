@@ -109,6 +109,17 @@ def test_phases_up_to_pad_pretrained_come_from_the_checkpoint(log: Log) -> None:
                 torch.testing.assert_close(before[name], after[other], rtol=0, atol=1e-20)
 
 
+def test_what_pad_pretrained_did_not_train_starts_as_the_settings_say() -> None:
+    pretrained = run()["checkpoint"].replace(".pth", "-pretrain.pth")
+    rest = {"align_epochs": 0, "disentangle_epochs": 0}
+    again = run(pad_pretrained=pretrained, seed=7, mo_dnn_layers=2, **rest)
+    before, after = (load_checkpoint(f)["state_dict"] for f in (pretrained, again["checkpoint"]))
+    assert torch.equal(before["experts.id.items.weight"], after["experts.id.items.weight"])
+    backbones = [n for n in before if n.startswith("experts.llm.backbone") and "dense" in n]
+    weights = [n for n in backbones if n.endswith("weight")]
+    assert weights and not any(torch.equal(before[name], after[name]) for name in weights)
+
+
 def test_a_model_loads_without_the_checkpoint_that_it_started_from() -> None:
     first = run()["checkpoint"].replace(".pth", "-pretrain.pth")
     start = Path("start.pth")

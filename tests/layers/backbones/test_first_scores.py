@@ -1,0 +1,87 @@
+"""The norm that states come out of, and the scores that it gives before training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from recbole_llm.layers.backbones import BACKBONES
+from recbole_llm.layers.backbones.base import scale_scores
+from recbole_llm.layers.backbones.transformer import TransformerBackbone
+from recbole_llm.layers.decoder import CausalDecoder, small_decoder
+
+SIZE = 16
+
+
+def _silenced(norm: Any) -> None:
+    """After this the norm gives zeros, whatever it reads."""
+    nn.init.zeros_(norm.weight)
+    if getattr(norm, "bias", None) is not None:
+        nn.init.zeros_(norm.bias)
+
+
+@pytest.mark.parametrize("options", [{}, {"original": True, "input_norm": False},
+                                     {"output_net": True}])  # fmt: skip
+def test_all_states_of_a_transformer_come_out_of_that_norm(options: dict[str, Any]) -> None:
+    backbone = TransformerBackbone(SIZE, 5, **options).eval()
+    emb, mask = torch.randn(3, 5, SIZE), torch.ones(3, 5, dtype=torch.bool)
+    assert backbone.last(emb, mask).any()
+    _silenced(backbone.output_norm())
+    assert not backbone(emb, mask).any()
+    assert not backbone.last(emb, mask).any()
+    assert not backbone.at(emb, mask, mask).any()
+
+
+def test_the_other_backbones_have_none() -> None:
+    for name in ("GRU4Rec", "Caser"):
+        assert BACKBONES[name](hidden_size=SIZE, max_length=5).output_norm() is None
+
+
+@pytest.mark.parametrize("kind", ["GPT2", "Llama", "GPTNeoX"])
+def test_all_states_of_a_decoder_come_out_of_that_norm(kind: str) -> None:
+    import transformers
+
+    if kind == "GPT2":
+        model: Any = small_decoder(SIZE, 2, 2, SIZE, 5)
+    else:
+        keys = {"vocab_size": 9, "hidden_size": SIZE, "intermediate_size": SIZE,
+                "num_attention_heads": 2, "num_hidden_layers": 2}  # fmt: skip
+        model = getattr(transformers, f"{kind}Model")(
+            getattr(transformers, f"{kind}Config")(**keys)
+        )
+    decoder = CausalDecoder(model).eval()
+    vectors = torch.randn(2, 5, SIZE)
+    assert decoder(vectors).any()
+    _silenced(decoder.output_norm())
+    assert not decoder(vectors).any()
+
+
+@pytest.mark.parametrize("weight", [1.0, 3.0])
+def test_scores_of_the_items_own_states_vary_as_wanted(weight: float) -> None:
+    torch.manual_seed(0)
+    norm, items = nn.LayerNorm(64), torch.randn(500, 64) * torch.linspace(0.6, 0.0, 64)
+    nn.init.constant_(norm.weight, weight)
+    with torch.no_grad():
+        assert float((norm(items) @ items.t()).square().mean().sqrt()) > weight
+        scale_scores(norm, items, 0.5)
+        scores = norm(items) @ items.t()
+    assert float(scores.square().mean().sqrt()) == pytest.approx(0.5, rel=1e-3)
+
+
+def test_by_hand() -> None:
+    norm = nn.LayerNorm(2)
+    scale_scores(norm, torch.tensor([[3.0, 5.0], [0.0, 0.0]]), 0.5)
+    # The first item's state is (-1, 1), and scores 2 with itself: the mean square of four is 1.
+    torch.testing.assert_close(norm.weight.detach(), torch.full((2,), 0.5))
+
+
+@pytest.mark.parametrize("case", ["off", "frozen", "no items"])
+def test_what_stays_as_it_is(case: str) -> None:
+    norm = nn.LayerNorm(2).requires_grad_(case != "frozen")
+    items = torch.zeros(3, 2) if case == "no items" else torch.ones(3, 2)
+    scale_scores(norm, items, 0.0 if case == "off" else 0.5)
+    assert torch.equal(norm.weight, torch.ones(2))
+    scale_scores(None, items, 0.5)

@@ -1,0 +1,46 @@
+"""What a model's untrained states and items score: near what the keys ask for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from recbole_llm import testing
+from recbole_llm.core.config import Config
+from recbole_llm.steps import build_model, load_data
+
+QUIET = {"show_progress": False, "log_flops": False, "encoder": "hash", "loss_type": "CE"}
+KEYS = {
+    "PAD": ("score_std", {}),
+    "LLMESR": ("score_std", {"alpha": 0}),
+    "Molar": ("score_std", {"item_std": 0.3, "fusion": "no_alignment"}),
+    "SASRec": ("item_init_score_std", {"item_init": "llm", "item_init_std": 0.3}),
+}
+
+
+def _deviation(model: str, std: float) -> float:
+    """Of the scores of all real items for some states, over items, on average."""
+    key, keys = KEYS[model]
+    testing.write_tiny_dataset("dataset")
+    config = Config(model, "tiny", config_dict={**QUIET, **keys, key: std, "data_path": "dataset"})
+    _, train, _, _ = load_data(config)
+    made: Any = build_model(config, train._dataset).eval()
+    if model == "PAD":
+        made.phase = "pretrain"
+    histories = torch.arange(1, 41).view(10, 4)
+    with torch.no_grad():
+        scores = made.last_states(histories) @ made.item_vectors()[1:].t()
+    return float(scores.std(1).mean())
+
+
+@pytest.mark.parametrize("model", KEYS)
+@pytest.mark.parametrize("std", [0.1, 1.0])
+def test_first_scores_vary_as_the_key_says(model: str, std: float) -> None:
+    assert _deviation(model, std) == pytest.approx(std, rel=0.3)
+
+
+@pytest.mark.parametrize("model", KEYS)
+def test_zero_leaves_the_norm(model: str) -> None:
+    assert _deviation(model, 0) > 0.7
