@@ -178,5 +178,7 @@ def _experts(settings: PADSettings, n_items: int, text: FrozenEmbedding) -> dict
     }
     length = settings.MAX_ITEM_LIST_LENGTH
     backbones = {name: backbone_from_settings(settings, length) for name in EXPERTS}
-    scale_scores(backbones["id"].output_norm(), ids.weight, settings.score_std)
+    for name in ("id", "llm"):  # the aligned expert's is a copy of the ID expert's in due time
+        vectors = items[name](torch.arange(n_items))
+        scale_scores(backbones[name].output_norm(), vectors, settings.score_std)
     return {name: Expert(items[name], backbones[name]) for name in EXPERTS}
