@@ -57,6 +57,7 @@ def written_whole(file: str | os.PathLike[str], way_out: str) -> Iterator[Binary
         ValueError: in one line: the file, the reason, the way out.
     """
     target = Path(file)
+    _check_place(target, way_out)
     part = target.with_name(f"{target.name}{_suffix(os.getpid())}")
     raw, in_block = None, False
     try:
@@ -183,14 +184,16 @@ def check_folder(folder: str | os.PathLike[str], way_out: str) -> None:
 
 
 def check_file(file: str | os.PathLike[str], way_out: str) -> None:
-    """`check_folder` of the folder of a file, which is to be written after long work.
-
-    Raises:
-        ValueError: in one line; the file may also be a folder.
-    """
-    if Path(file).is_dir():
-        raise ValueError(f"'{file}' is a folder, where a file is to be written; {way_out}")
+    """Raise ValueError, in one line, unless a file can be written there after long work."""
+    _check_place(Path(file), way_out)
     check_folder(Path(file).parent, way_out)
+
+
+def _check_place(target: Path, way_out: str) -> None:
+    """Refuse a folder, and a device or a pipe such as /dev/null, which the file would replace."""
+    if target.exists() and not target.is_file():
+        found = "a folder" if target.is_dir() else "a device or a pipe"
+        raise ValueError(f"'{target}' is {found}, where a file is to be written; {way_out}")
 
 
 @contextmanager

@@ -15,9 +15,11 @@ from recbole_llm.core.checkpoint import load_checkpoint, save_atomically
 from recbole_llm.core.config import Config
 from recbole_llm.core.files import (
     _suffix,
+    check_file,
     check_folder,
     files_moved_together,
     remove_left_parts,
+    write_whole,
     written_whole,
 )
 from recbole_llm.core.log import init_log
@@ -51,6 +53,14 @@ def test_an_error_while_writing_leaves_the_old_file_and_nothing_else() -> None:
         file.write(b"half")
         raise KeyError
     assert Path("a").read_text() == "old" and os.listdir() == ["a"]
+
+
+def test_a_pipe_is_not_replaced_by_a_file() -> None:
+    os.mkfifo("pipe")
+    for write in (lambda: write_whole("pipe", b"x", "stop"), lambda: check_file("pipe", "stop")):
+        with pytest.raises(ValueError, match="'pipe' is a device or a pipe, where a file .*; stop"):
+            write()
+    assert Path("pipe").is_fifo()
 
 
 def test_files_move_together_or_not_at_all() -> None:

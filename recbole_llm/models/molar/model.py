@@ -54,8 +54,9 @@ class Molar(PhasedRecommender):
         net = settings.item_hidden_size, settings.decoder_dropout_prob
         items = ContentItems(vectors, decoder.width, settings.item_std, *net, fused)
         content = Expert(items, DUEG(decoder), settings.item_dropout_prob)
-        made = items(torch.arange(self.n_items))
-        scale_scores(content.backbone.output_norm(), made, settings.score_std)
+        if settings.score_std:
+            made = items(torch.arange(self.n_items, device=vectors.weight.device))
+            scale_scores(content.backbone.output_norm(), made, settings.score_std)
         self.towers: Any = nn.ModuleDict({"content": content})
         if self.aligned:
             self.towers["id"] = _ids(settings, self.n_items)

@@ -178,7 +178,10 @@ def _experts(settings: PADSettings, n_items: int, text: FrozenEmbedding) -> dict
     }
     length = settings.MAX_ITEM_LIST_LENGTH
     backbones = {name: backbone_from_settings(settings, length) for name in EXPERTS}
-    for name in ("id", "llm"):  # the aligned expert's is a copy of the ID expert's in due time
-        vectors = items[name](torch.arange(n_items))
-        scale_scores(backbones[name].output_norm(), vectors, settings.score_std)
-    return {name: Expert(items[name], backbones[name]) for name in EXPERTS}
+    experts = {name: Expert(items[name], backbones[name]) for name in EXPERTS}
+    if settings.score_std:
+        every = torch.arange(n_items, device=ids.weight.device)
+        for name in ("id", "llm"):  # the aligned expert's norm is a copy in due time
+            norm, vectors = backbones[name].output_norm(), items[name](every)
+            scale_scores(norm, vectors, settings.score_std)
+    return experts
