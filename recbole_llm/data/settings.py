@@ -13,6 +13,8 @@ from recbole_llm.core.settings import ConfigLike, Count, Flag, NonNegative, Sett
 from recbole_llm.hookspecs import hookimpl
 
 LONGEST_ON_DISK = 2**16  # items of a history that is read from disk
+# Keys that RecBole's transformations read, and that it gives no default.
+_SHARES = {"crop_itemseq": "eta", "reorder_itemseq": "beta"}
 # The columns that may be named; of the last two sequential models read none.
 _ON_DISK = ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD", "RATING_FIELD", "LABEL_FIELD")
 _IN_MEMORY = (
@@ -84,6 +86,12 @@ class EngineSettings(Settings):
             raise ValueError(
                 f"window_stride: expected 1 to MAX_ITEM_LIST_LENGTH ({length}), got "
                 f"{self.window_stride}"
+            )
+        share = _SHARES.get(str(config["transform"]))
+        if share is not None and config[share] is None:
+            raise ValueError(
+                f"{share}: transform: {config['transform']} needs it, the share of a history that "
+                f"it takes; set such as --{share}=0.6"
             )
         if self.train_level == "sequence":
             _check_sequence_level(config)

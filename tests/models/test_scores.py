@@ -56,3 +56,17 @@ def test_lightgcn_scores_as_stock() -> None:
     model.train().calculate_loss(next(iter(train)))  # forgets what evaluation has kept
     model.user_embedding.weight.data.zero_()
     assert not model.eval().full_sort_predict(rows).equal(stock.full_sort_predict(rows))
+
+
+def test_lightgcn_propagates_in_float32_under_autocast() -> None:
+    """Sparse products know no bfloat16: the gradients of RecBole's model fail there."""
+    battery = ModelTests()
+    battery.model = "LightGCN"
+    _, model, (train, _, _) = battery.make()
+    losses, gradients = [], []
+    for low in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=low):
+            losses.append(model.train().calculate_loss(next(iter(train))))
+        gradients.append(torch.autograd.grad(losses[-1], model.item_embedding.weight)[0])
+    torch.testing.assert_close(losses[1].float(), losses[0], rtol=0.02, atol=0.01)
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=0, atol=1e-3)

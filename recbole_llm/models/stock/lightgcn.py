@@ -16,6 +16,12 @@ class LightGCN(FactorModel, StockLightGCN):  # type: ignore[misc]
     restore_user_e: Tensor | None
     restore_item_e: Tensor | None
 
+    def forward(self) -> tuple[Tensor, Tensor]:
+        """Vectors of all users and items; in float32, since sparse products know no bfloat16."""
+        with torch.autocast(self.device.type, enabled=False):
+            vectors: tuple[Tensor, Tensor] = super().forward()
+        return vectors
+
     @torch.no_grad()
     def score_factors(self, interaction: Interaction) -> tuple[Tensor, Tensor]:
         """Vectors of users [B, D] and items [n, D], see `FactorModel`."""
