@@ -14,7 +14,7 @@ from recbole_llm.hookspecs import hookimpl
 
 LONGEST_ON_DISK = 2**16  # items of a history that is read from disk
 # Keys that RecBole's transformations read, and that it gives no default.
-_SHARES = {"crop_itemseq": "eta", "reorder_itemseq": "beta"}
+_SHARES = {"mask_itemseq": "mask_ratio", "crop_itemseq": "eta", "reorder_itemseq": "beta"}
 # The columns that may be named; of the last two sequential models read none.
 _ON_DISK = ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD", "RATING_FIELD", "LABEL_FIELD")
 _IN_MEMORY = (

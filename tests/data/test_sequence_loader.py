@@ -154,6 +154,7 @@ def test_epochs_are_reproducible_and_differ(made: MakeConfig) -> None:
         ({"window_stride": 0}, "window_stride"),
         ({"transform": "crop_itemseq", "eta": 0.5}, "transform.*train_level: prefix"),
         ({"transform": "reorder_itemseq"}, "beta: transform: reorder_itemseq needs it, the share"),
+        ({"transform": "mask_itemseq"}, "mask_ratio: transform: mask_itemseq needs it, the share"),
         ({**BPR, "train_neg_sample_args": {**BPR["train_neg_sample_args"], "dynamic": True}},  # type: ignore[dict-item]
          "dynamic"),
     ],
