@@ -57,7 +57,7 @@ class RunSettings(Settings):
     SASRec .3 ranks a little better still (results/quality.md)."""
     item_init_score_std: NonNegative = 1.0
     """Standard deviation of scores before training with that start, by the weight of the norm that
-    states come out of, where there is one (SASRec, LLMCFRetrieval); 0: that weight is 1."""
+    states come out of, where there is one (SASRec); 0: that weight is 1."""
     item_init_whitening: Share = 0
     """How far the directions of the item vectors are evened out before: 0 not at all, 1 fully."""
     fused_optimizer: Flag = True

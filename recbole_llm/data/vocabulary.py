@@ -49,6 +49,7 @@ class VocabularyDataset:
     field2type: Mapping[str, FeatureType]
     field2id_token: dict[str, Names]
     inter_feat: Any
+    item_feat: Any
     uid_field: str
     iid_field: str
     file_size_list: list[int]
@@ -65,10 +66,22 @@ class VocabularyDataset:
         tensors. Here there is nothing of this kind."""
 
     def _remap_ID_all(self) -> None:
+        if self.config["item_catalogue"] != "item_file":
+            self._leave_out_unseen_items()
         for field in self.vocabulary:
             if field in self.field2source:
                 self._leave_out(field, Index(self.vocabulary[field][1:]))
         super()._remap_ID_all()  # type: ignore[misc]
+
+    def _leave_out_unseen_items(self) -> None:
+        """Items without interactions, which RecBole numbers, and ranks, where a model loads columns
+        of the ``.item`` file: models of one data set would rank different catalogues."""
+        if self.item_feat is None or self.iid_field not in self.item_feat:
+            return
+        known = {*self.inter_feat[self.iid_field], *self.vocabulary.get(self.iid_field, ())}
+        kept = self.item_feat[self.iid_field].isin(known)
+        self.item_feat.drop(self.item_feat.index[~kept], inplace=True)
+        self.item_feat.reset_index(drop=True, inplace=True)
 
     def _leave_out(self, field: str, known: Index) -> None:
         """Leave out what is not known: rows of ids, entries of lists, values of features."""
@@ -107,7 +120,10 @@ class VocabularyDataset:
             first = self.first_tokens(field)
             if field in (self.uid_field, self.iid_field):
                 present = self._concat_remaped_tokens(remap_list)[0]  # type: ignore[attr-defined]
-                self.lost[field] = first[~Index(first).isin(present)].tolist()
+                there = Index(first).isin(present)
+                if field == self.iid_field and self.config["item_catalogue"] == "item_file":
+                    there |= Index(first).isin(listed_items(self.config, self) or ())
+                self.lost[field] = first[~there].tolist()
             # RecBole numbers the columns of the list one after the other.
             column = DataFrame({field: first}, dtype=object)
             remap_list = [(column, field, FeatureType.TOKEN), *remap_list]

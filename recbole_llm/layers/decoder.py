@@ -55,10 +55,6 @@ class CausalDecoder(nn.Module):
         """H, the length of its vectors."""
         return int(self.model.config.hidden_size)
 
-    def output_norm(self) -> nn.Module:
-        """The norm after its last block."""
-        return [m for m in self.model.modules() if type(m).__name__.endswith("Norm")][-1]
-
     def forward(self, vectors: Tensor, lengths: Tensor | None = None) -> Tensor:
         """States after every position: [B, L, H] -> [B, L, H].
 

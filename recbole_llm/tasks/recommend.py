@@ -131,8 +131,7 @@ class Recommender(Ranker):
         dataset)."""
         if isinstance(source, tuple):
             return cls(*source)
-        loaded = load_data_and_model(str(source), config_file_list, config_dict, argv)
-        return cls(*loaded[:3])
+        return cls(*load_data_and_model(str(source), config_file_list, config_dict, argv)[:3])
 
     @staticmethod
     def load(folder: str | Path) -> Standalone:

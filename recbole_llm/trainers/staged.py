@@ -157,6 +157,8 @@ class StagedTrainer(Trainer):
             self.phase_name = phase.name
             self._train(train_data, valid_data, verbose, saved, show_progress, callback_fn)
             self._end(phase)
+            if phase is self.phases[0]:
+                self._warn_of_plateau(phase)
         self._restore(run_file, saved)
         if self.best_valid_result is None and valid_data and self.config["eval_step"] > 0:
             self.eval_collector.data_collect(train_data)  # nothing was left to do, or to improve
@@ -206,6 +208,18 @@ class StagedTrainer(Trainer):
             set_color(f"phase {phase.name} finished", "green")
             + f", best valid {self.config['valid_metric']}: {self.best_valid_score:.4f}"
         )
+
+    def _warn_of_plateau(self, phase: Phase) -> None:
+        """Say that the phase, and so what later phases start from, stayed as it began."""
+        training = self.progress.trainings[-1]
+        stopped = training.epoch < phase.epochs
+        if stopped and training.curve and training.best_epoch == training.curve[0][0]:
+            self.logger.warning(
+                f"phase {phase.name} stopped after epoch {training.epoch} and was not better than "
+                f"in epoch {training.best_epoch}, its first validation: raise "
+                f"{phase.name}_stopping_step ({phase.stopping_step}) if more epochs would leave a "
+                f"plateau"
+            )
 
     def _restore(self, run_file: str, saved: bool) -> None:
         """Back to the run's own checkpoint and log."""

@@ -14,8 +14,6 @@ from recbole_llm.steps import build_model, load_data
 QUIET = {"show_progress": False, "log_flops": False, "encoder": "hash", "loss_type": "CE"}
 KEYS = {
     "PAD": ("score_std", {}),
-    "LLMESR": ("score_std", {"alpha": 0}),
-    "Molar": ("score_std", {"item_std": 0.3, "fusion": "no_alignment"}),
     "SASRec": ("item_init_score_std", {"item_init": "llm", "item_init_std": 0.3}),
 }
 

@@ -314,6 +314,26 @@ def test_amazon_reviews_of_both_years() -> None:
         assert texts == [["B1"], ["Tea green"], ["Kado"], ["Food Tea"]]
 
 
+@pytest.mark.parametrize("ids", ["asin", "parent_asin", "movieId"])
+def test_a_shop_that_calls_its_ids_as_amazon_does_keeps_its_columns(ids: str) -> None:
+    orders = pd.DataFrame({"user": ["u"], ids: ["B1"]})
+    products = pd.DataFrame({ids: ["B1"], "title": ["Tea"], "price": ["9.5"], "colour": ["green"]})
+    summary = recbole_llm.from_pandas(orders, "dataset/own", items=products)
+    assert [name.partition(":")[0] for name in columns("dataset/own/own.item")] == [
+        "item_id", "title", "price", "colour",
+    ]  # fmt: skip
+    assert "unused" not in str(summary)
+
+
+def test_columns_of_items_that_are_not_taken_are_named() -> None:
+    orders = pd.DataFrame({"user": ["u"], "asin": ["B1"]})
+    meta = pd.DataFrame({"asin": ["B1"], "title": ["Tea"], "also_buy": [""], "price": ["9.5"]})
+    summary = recbole_llm.from_pandas(orders, "dataset/amazon", items=meta)
+    assert "unused   of items: also_buy, price (--text=…" in str(summary)
+    summary = recbole_llm.from_pandas(orders, "dataset/some", items=meta, text=["price"])
+    assert "unused   of items: title, also_buy (--text=…" in str(summary)
+
+
 @given(st.lists(st.lists(st.integers(0, 5), max_size=6), max_size=4))
 def test_repeated_rows_are_seen_across_chunks(chunks: list[list[int]]) -> None:
     seen, known = _Seen(), set[int]()

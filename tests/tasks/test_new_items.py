@@ -179,6 +179,26 @@ def test_the_item_file_as_catalogue(model: str) -> None:
     assert scores(checkpoint).shape == (40, 121 if model == "PAD" else 120)
 
 
+@pytest.mark.parametrize("columns", [{}, {"item": ["item_id", "genre"]}])
+def test_all_models_rank_the_items_with_interactions(
+    columns: dict[str, list[str]], caplog: pytest.LogCaptureFixture
+) -> None:
+    """RecBole numbers, and ranks, all items of the file where a model loads a column of it."""
+    add_twins()
+    columns = {"inter": ["user_id", "item_id", "timestamp"], **columns}
+    checkpoint = trained("BPR", load_col=columns)["checkpoint"]
+    assert scores(checkpoint).shape == (40, 60)
+    assert "since the checkpoint" not in caplog.text
+
+
+def test_items_of_a_catalogue_are_not_called_lost(caplog: pytest.LogCaptureFixture) -> None:
+    add_twins()
+    checkpoint = trained("BPR", item_catalogue="item_file")["checkpoint"]
+    with caplog.at_level(logging.WARNING):
+        load_data_and_model(checkpoint)
+    assert "since the checkpoint" not in caplog.text
+
+
 def test_no_item_file_to_take_as_catalogue() -> None:
     (FOLDER / "tiny.item").unlink()
     with pytest.raises(ValueError, match="item_catalogue: item_file: .* has no .item file"):

@@ -77,6 +77,21 @@ def test_the_test_is_of_the_best_weights(stage: Any) -> None:
     assert in_memory["ndcg@10"] == trainer.best_valid_score
 
 
+@pytest.mark.parametrize(
+    ("scores", "warned"), [([2, 1, 1], True), ([1, 2, 1, 1], False), ([1, 1, 2, 1], False)]
+)
+def test_a_first_phase_that_never_got_better_is_named(
+    stage: Any, scores: list[float], warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = stage()
+    trainer = run.trainer(Phase("first", 4, 0.05, 1), Phase("second", 1, 0.05, 1))
+    scripted(trainer, *scores, 9)
+    trainer.fit(run.train, run.valid, verbose=False)
+    text = "phase first stopped after epoch 3 and was not better than in epoch 1"
+    assert (text in caplog.text) is warned
+    assert "phase second stopped" not in caplog.text
+
+
 def test_each_phase_has_its_own_settings(stage: Any) -> None:
     run = stage(epochs=4, first_epochs=2, second_learning_rate=0.5, second_stopping_step=0)
     first = Phase.from_config(run.config, "first", "one")

@@ -36,9 +36,6 @@ class LLMCFRetrieval(SequenceRecommender):
         self.memory = Memory(config, dataset, both_labels=False)
         self.network = in_context(settings, 3 * size, self.memory.text.dimension, size)
 
-    def output_norm(self) -> nn.Module | None:
-        return self.backbone.output_norm()
-
     def user_states(self, item_seq: Tensor, mask: Tensor) -> Tensor:
         """States of users who are new after every position: int [B, L] -> [B, L, H]."""
         users = torch.zeros_like(item_seq[:, 0])

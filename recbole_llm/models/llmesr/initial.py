@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import nn
 
 from recbole_llm.features.reduce import pca
-from recbole_llm.layers.backbones.base import scale_scores
 from recbole_llm.models.llmesr.layers import DualView
 from recbole_llm.models.llmesr.settings import LLMESRSettings
 
@@ -52,7 +49,3 @@ def initialise(network: DualView, settings: LLMESRSettings) -> None:
                 nn.init.eye_(part.weight)
             attention.query.weight *= SHARPNESS
             attention.key.weight *= SHARPNESS
-    views = torch.split(network.item_vectors(), table.shape[1], dim=1)  # whose scores add up
-    backbones: Any = network.backbones
-    for backbone, vectors in zip(backbones, views):
-        scale_scores(backbone.output_norm(), vectors, settings.score_std / len(views))

@@ -41,9 +41,6 @@ class LLMESRSettings(BackboneSettings, SequentialSettings):
     pca_init: Flag = True
     """Whether the collaborative item embeddings start from principal components of the item
     vectors; False: at random (w/ Random Init)."""
-    score_std: NonNegative = 0
-    """Standard deviation of scores before training, by the weight of the norms that states come out
-    of (SASRec and BERT4Rec); 0: that weight is 1 (authors)."""
     item_std: Positive = 0.1
     """Standard deviation of the initial collaborative item embeddings; authors: that of the
     components, about 0.1 for vectors of length 1."""

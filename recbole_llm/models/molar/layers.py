@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -24,11 +22,7 @@ class DUEG(SequenceBackbone):
 
     def __init__(self, decoder: nn.Module) -> None:
         super().__init__()
-        self.decoder: Any = decoder
-
-    def output_norm(self) -> nn.Module:
-        norm: nn.Module = self.decoder.output_norm()
-        return norm
+        self.decoder = decoder
 
     def forward(self, emb: Tensor, mask: Tensor) -> Tensor:
         """emb [B, L, H], mask bool [B, L] -> states [B, L, H], zeros at padding."""

@@ -16,7 +16,6 @@ from recbole_llm.core.settings import (
     FieldName,
     ModelName,
     Natural,
-    NonNegative,
     Positive,
     Share,
     Space,
@@ -90,9 +89,6 @@ class MolarSettings(MIRMSettings, DecoderSettings, BackboneSettings, SequentialS
 
     vector_whitening: Share = 0.5
     """0: the content vectors as they are; up to 1: their directions are evened out first."""
-    score_std: NonNegative = 0
-    """Standard deviation of the decoder's scores before training, by the weight of its last norm;
-    0: that norm stays as it is."""
     item_std: Positive = 0.05
     """Standard deviation of the projected content vectors at the start."""
     item_hidden_size: Natural = 384

@@ -48,9 +48,8 @@ class PADSettings(BackboneSettings, SequentialSettings):
     """Epochs of phase 1 (ID expert alone); 0 leaves the phase out, None: epochs."""
     pretrain_learning_rate: Positive | None = None
     """Learning rate of phase 1; None: learning_rate."""
-    pretrain_stopping_step: Natural | None = 10
-    """Stopping step of phase 1, which may begin on a plateau of several epochs; None:
-    stopping_step."""
+    pretrain_stopping_step: Natural | None = None
+    """Stopping step of phase 1; None: stopping_step."""
     align_epochs: Natural | None = None
     """Epochs of phase 2 (aligned expert); 0 leaves the phase out, None: epochs."""
     align_learning_rate: Positive | None = None

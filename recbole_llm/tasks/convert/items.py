@@ -72,6 +72,7 @@ class Items:
         texts = others if known is None else list(known)
         for name in texts:
             there("text", name, names, self.source)
+        self.summary.unused_of_items = [n for n in others if n not in texts] if self.apart else []
         self.kinds = {name: self._kind(name, chunk[name]) for name in texts}
         own = {self.item: "item_id:token"} if self.apart else {}
         self.summary.of_items = {**own, **dict(zip(self.kinds, self._fields()))}

@@ -48,14 +48,22 @@ _MOVIELENS = (
     _Layout("ratings.dat", "movies.dat", "::", "::", ("movieId", "title", "genres"), "latin-1"),
     _Layout("u.data", "u.item", "\t", "|", _MOVIES_100K, "latin-1"),
 )
-# Columns of the items that say something, by one that only this layout has. Amazon's metadata of
-# 2018 and of 2023 have pictures, prices in words and lists of other products besides.
-_TEXTS = {
-    "parent_asin": ("title", "store", "main_category", "categories"),
-    "also_buy": ("title", "brand", "category"),
-    "asin": ("title", "brand", "category", "categories"),
-    "movieId": ("title", "genres"),
-}
+# The column of ids, some of which one at least a table of the layout has (a shop may call its ids
+# so, too), and those that say something. Amazon's metadata of 2014, 2018 and 2023 have pictures,
+# prices in words and lists of other products besides.
+_TEXTS = (
+    (
+        "parent_asin",
+        {"main_category", "store", "average_rating", "rating_number", "bought_together"},
+        ("title", "store", "main_category", "categories"),
+    ),
+    (
+        "asin",
+        {"also_buy", "also_view", "main_cat", "imageURL", "imUrl", "salesRank", "related"},
+        ("title", "brand", "category", "categories"),
+    ),
+    ("movieId", {"genres"}, ("title", "genres")),
+)
 
 
 def movielens(folder: Path) -> tuple[Source, Source]:
@@ -81,5 +89,7 @@ def movielens(folder: Path) -> tuple[Source, Source]:
 
 def text_columns(columns: Collection[str]) -> list[str] | None:
     """The columns of texts where the layout is known; None where it is not."""
-    known = next((texts for mark, texts in _TEXTS.items() if mark in columns), None)
-    return None if known is None else [name for name in known if name in columns]
+    own = set(columns)
+    known = (texts for ids, others, texts in _TEXTS if ids in own and others & own)
+    texts = next(known, None)
+    return None if texts is None else [name for name in texts if name in own]

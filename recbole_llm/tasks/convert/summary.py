@@ -54,6 +54,7 @@ class Summary:
         folder: of the data set.
         columns, of_items: {column: what it became} in either file.
         given: the columns of the interactions.
+        unused_of_items: columns of a table of items that became no field.
         users, items, interactions: how many.
         unwanted: interactions with a label below 1.
         first, last: Unix seconds; NaN without times.
@@ -69,6 +70,7 @@ class Summary:
     columns: dict[str, str] = field(default_factory=dict)
     of_items: dict[str, str] = field(default_factory=dict)
     given: Sequence[str] = ()
+    unused_of_items: Sequence[str] = ()
     users: int = 0
     items: int = 0
     interactions: int = 0
@@ -103,6 +105,7 @@ class Summary:
             ("columns", ", ".join(f"{a} → {b}" for a, b in self.columns.items())),
             ("of items", ", ".join(f"{a} → {b}" for a, b in self.of_items.items())),
             ("unused", ", ".join(name for name in self.given if name not in used)),
+            ("unused", self._unused_of_items()),
             ("size", ", ".join(counted(number, what) for number, what in counts)),
             ("times", times if timed else timeless),
             ("texts", self._texts() if items else ""),
@@ -123,6 +126,10 @@ class Summary:
             f"{counted(self.unwanted, 'row')} of label 0: without --val_interval a run takes them "
             f"for interactions like all others; docs/own-data.md says how labels are predicted"
         )
+
+    def _unused_of_items(self) -> str:
+        names = ", ".join(self.unused_of_items)
+        return f"of items: {names} (--text=… says which columns are taken)" if names else ""
 
     def _texts(self) -> str:
         became = (kind.partition(":")[::2] for kind in self.of_items.values())

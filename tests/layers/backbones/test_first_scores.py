@@ -11,7 +11,6 @@ from torch import nn
 from recbole_llm.layers.backbones import BACKBONES
 from recbole_llm.layers.backbones.base import scale_scores
 from recbole_llm.layers.backbones.transformer import TransformerBackbone
-from recbole_llm.layers.decoder import CausalDecoder, small_decoder
 
 SIZE = 16
 
@@ -38,25 +37,6 @@ def test_all_states_of_a_transformer_come_out_of_that_norm(options: dict[str, An
 def test_the_other_backbones_have_none() -> None:
     for name in ("GRU4Rec", "Caser"):
         assert BACKBONES[name](hidden_size=SIZE, max_length=5).output_norm() is None
-
-
-@pytest.mark.parametrize("kind", ["GPT2", "Llama", "GPTNeoX"])
-def test_all_states_of_a_decoder_come_out_of_that_norm(kind: str) -> None:
-    import transformers
-
-    if kind == "GPT2":
-        model: Any = small_decoder(SIZE, 2, 2, SIZE, 5)
-    else:
-        keys = {"vocab_size": 9, "hidden_size": SIZE, "intermediate_size": SIZE,
-                "num_attention_heads": 2, "num_hidden_layers": 2}  # fmt: skip
-        model = getattr(transformers, f"{kind}Model")(
-            getattr(transformers, f"{kind}Config")(**keys)
-        )
-    decoder = CausalDecoder(model).eval()
-    vectors = torch.randn(2, 5, SIZE)
-    assert decoder(vectors).any()
-    _silenced(decoder.output_norm())
-    assert not decoder(vectors).any()
 
 
 @pytest.mark.parametrize("weight", [1.0, 3.0])
