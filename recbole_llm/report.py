@@ -26,6 +26,7 @@ from recbole_llm.core.stored import needed_again, plain_config
 from recbole_llm.core.versions import installed
 from recbole_llm.data.interaction import SequenceInteraction
 from recbole_llm.evaluation.protocol import protocol
+from recbole_llm.features import ENCODED
 from recbole_llm.features.attach import attached
 from recbole_llm.trainers.engine import EngineMixin
 from recbole_llm.trainers.progress import duration
@@ -170,9 +171,10 @@ def _texts(config: Config, train_dataset: Dataset) -> str:
     parts = []
     for kind, table in tables.items():
         there = int(np.any(table.matrix[1:], axis=1).sum())
-        what = kind.replace("_", " ")
-        parts.append(f"{what} of {there:,} of {len(table) - 1:,}, {table.dimension} numbers each")
-    return f"{'; '.join(parts)} ({maker})"
+        what, own = kind.replace("_", " "), f" ({maker})" if kind in ENCODED else ""
+        size = f"{len(table) - 1:,}, {table.dimension} numbers each"
+        parts.append(f"{what} of {there:,} of {size}{own}")
+    return "; ".join(parts)
 
 
 def _table(result: Mapping[str, Any]) -> Iterator[str]:

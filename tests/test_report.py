@@ -15,6 +15,7 @@ from recbole_llm import report, testing
 from recbole_llm.commands.shared import names
 from recbole_llm.core.config import Config
 from recbole_llm.data.create import create_dataset
+from recbole_llm.features.table import EmbeddingTable
 
 LEAVE_ONE_OUT = "leave-one-out (each user's last two for valid and test), all 60 items ranked, "
 
@@ -43,6 +44,14 @@ def test_a_run_on_the_screen(capsys: pytest.CaptureFixture[str]) -> None:
     assert Path(places["tensorboard"]).is_dir()
     assert places["next"].startswith(f"recbole-llm recommend --checkpoint={places['checkpoint']}")
     assert len(lines) < 25
+
+
+def test_the_encoder_is_named_beside_what_it_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = EmbeddingTable(np.ones((3, 2), np.float32), ["[PAD]", "a", "b"], "f")
+    monkeypatch.setattr(report, "attached", lambda _: {"item_text": table, "reviews": table})
+    said = report._texts(Config("SASRec", "tiny", config_dict={"encoder": "hash"}), None)  # type: ignore[arg-type]
+    each = "of 2 of 2, 2 numbers each"
+    assert said == f"item text {each} (hash); reviews {each}"
 
 
 @pytest.mark.parametrize("model", ["SASRec", "BPR"])

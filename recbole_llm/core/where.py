@@ -1,7 +1,8 @@
 """Conditions on the fields of items, such as ``category == 'tea' and price < 5``.
 
 An expression is parsed, never evaluated: names of fields, texts, numbers and lists of these,
-compared by ``== != < <= > >=``, ``in`` and ``not in``, joined by ``and``, ``or`` and ``not``.
+compared by ``== != < <= > >=``, ``in`` and ``not in``, joined by ``and``, ``or`` and ``not``. A
+field whose name is a keyword, or has spaces, stands in backquotes.
 
 >>> matching("category == 'tea' and price < 5", {"category": ["tea", "ware"], "price": ["3", "9"]})
 array([ True, False])
@@ -10,6 +11,7 @@ array([ True, False])
 from __future__ import annotations
 
 import ast
+import keyword
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -23,6 +25,8 @@ from recbole_llm.core.errors import one_line, unknown
 
 Mask = npt.NDArray[np.bool_]
 _LONGEST = 10_000  # characters
+# Backquotes in texts are part of them.
+_BACKQUOTED = re.compile(r"""('(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*")|`([^`]+)`""")
 _ONE_SIGN = re.compile(r"(?<![=!<>])=(?!=)")
 _ORDER: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Lt: np.less,
@@ -51,12 +55,35 @@ def matching(expression: str, fields: Mapping[str, Sequence[str]]) -> Mask:
     try:
         if len(expression) > _LONGEST:
             raise _wrong(f"longer than {_LONGEST:,} characters")
-        tree = ast.parse(expression.strip(), mode="eval").body
-        return _mask(tree, fields)
+        plain, fields = _without_backquotes(expression.strip(), fields)
+        return _mask(ast.parse(plain, mode="eval").body, fields)
     except (SyntaxError, RecursionError, MemoryError, OverflowError) as error:
         reason = getattr(error, "msg", type(error).__name__)
         once = "; equality is ==" if _ONE_SIGN.search(expression) else ""
-        raise _wrong(f"cannot be read ({reason}){once}") from None
+        words = [f"`{name}`" for name in fields if keyword.iskeyword(name) and name in expression]
+        quote = f"; a field of that name stands in backquotes: {words[0]}" if words else ""
+        raise _wrong(f"cannot be read ({reason}){once}{quote}") from None
+
+
+def _without_backquotes(
+    expression: str, fields: Mapping[str, Sequence[str]]
+) -> tuple[str, Mapping[str, Sequence[str]]]:
+    """The expression with names that Python reads, and the fields under these names, too."""
+    renamed: dict[str, str] = {}
+
+    def plain(found: re.Match[str]) -> str:
+        text, name = found.groups()
+        if name not in fields:
+            return str(text or name)
+        if name not in renamed:
+            own = re.sub(r"\W", "_", name) + "_"
+            while own in fields or own in renamed.values():
+                own += "_"
+            renamed[name] = own
+        return renamed[name]
+
+    replaced = _BACKQUOTED.sub(plain, expression)
+    return replaced, {**fields, **{own: fields[name] for name, own in renamed.items()}}
 
 
 def _wrong(what: str) -> ValueError:

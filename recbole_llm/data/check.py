@@ -85,6 +85,8 @@ def header_types(path: Path, line: str, separator: str) -> dict[str, str]:
         found += f"{_SEPARATORS.get(separator, repr(separator))}: its header is '{line[:80]}'; "
         if _typed(line.split(other[0])):
             raise ValueError(f"{found}set --field_separator='{other[0]}'")
+        if _typed(line.split()):
+            raise ValueError(f"{found}put one tab between columns, in all lines")
         raise ValueError(f"{found}make a data set of it with: {conversion(path)}")
     if parts[-1] == "" and len(parts) > 1:
         raise ValueError(f"'{path}' line 1 ends with a separator; delete it, in all lines")

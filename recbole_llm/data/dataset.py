@@ -90,8 +90,8 @@ class FileDataset(GroupedSplits, VocabularyDataset):
             if field not in self.field2type:
                 near = did_you_mean(field, self.field2type, " ")
                 raise ValueError(
-                    f"val_interval: field '{field}' is not there; {near}there "
-                    f"are {', '.join(self.field2type)}, and what load_col loads of further files"
+                    f"val_interval: no field '{field}' is loaded; {near}loaded "
+                    f"are {', '.join(self.field2type)} (load_col loads others)"
                 )
         super()._filter_by_field_value()  # type: ignore[misc]
         for field in _filters_alone(self.config) & set(self.inter_feat):

@@ -122,10 +122,10 @@ def _loaded(checkpoint: str | Path, *settings: Any) -> Recommender:
     model: Any = source.scorer.model
     ordered = isinstance(model, SequenceTraining)
     if not isinstance(model, StandaloneModel) and not (ordered and model.reads_history_alone):
-        raise ValueError(
-            f"{source.name} cannot be exported: its score is no product of a history's vector and "
-            f"an item's; {EXPORTED} can"
-        )
+        why = "a user's state depends on more than the history"
+        if not ordered:
+            why = "its score is no product of a history's vector and an item's"
+        raise ValueError(f"{source.name} cannot be exported: {why}; {EXPORTED} can")
     return source
 
 
@@ -237,7 +237,8 @@ The score of an item is the product of its vector and the state of the user's hi
 | `{files.settings}` | settings and versions |
 
 The encoder takes `items`, int64 [B, L], of B users with L items each: places in the list of items,
-counted from 1, {read} It gives `state`, float32 [B, D].
+counted from 1, {read} There is no padding: histories of another length are another batch. It gives
+`state`, float32 [B, D].
 """
 _IN_ORDER = "the oldest first. L is at most {}."
 _IN_ANY_ORDER = "in any order, each once. L is any number from 1."

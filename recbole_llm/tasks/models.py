@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import textwrap
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from typing import TYPE_CHECKING, cast
 
 import click
 
@@ -21,9 +23,13 @@ from recbole_llm.core.plugins import (
 from recbole_llm.core.registry import ModelSpec, resolve_settings
 from recbole_llm.core.run_settings import RunSettings
 from recbole_llm.core.schema import RECBOLE, learns_labels
-from recbole_llm.core.settings import KeyInfo, Settings, key_infos
+from recbole_llm.core.settings import Between, KeyInfo, Settings, key_infos
 from recbole_llm.core.stock_settings import StockSettings
 from recbole_llm.core.yaml_files import read_yaml
+from recbole_llm.tasks.compare.space import offered_space
+
+if TYPE_CHECKING:
+    from recbole_llm.core.config import Config
 
 _WIDTH = 98
 
@@ -108,10 +114,22 @@ def describe(name: str) -> Iterator[str]:
     yield ""
     yield from _table(_keys(spec))
     yield ""
+    yield click.style("searched by tune", bold=True)
+    yield from _searched(spec)
+    yield ""
     yield click.style("keys of every run", bold=True) + (
         ", which properties/*.yaml and RecBole's documentation explain"
     )
     yield from _shared_keys(spec)
+
+
+def _searched(spec: ModelSpec) -> Iterator[str]:
+    """The keys of a search under the defaults, and where."""
+    own = {info.key: info.default for info in _keys(spec)}
+    config = cast("Config", defaultdict(lambda: None, own))
+    for key, where in offered_space(config, spec).items():
+        ends = f"{where.low:g} to {where.high:g}" if isinstance(where, Between) else ""
+        yield f"  {key}: {ends or ', '.join(map(str, where))}"
 
 
 def _shared_keys(spec: ModelSpec) -> Iterator[str]:

@@ -194,9 +194,10 @@ class ResumableMixin(AbstractTrainer):  # type: ignore[misc]
         self._continue(checkpoint)
         self._restore_run(checkpoint[KEY])
         best = f"{self.config['valid_metric']} {self.best_valid_score:.4f}"
+        phase = f"phase {self.phase_name}, " if self.phase_name else ""
         self.logger.info(
-            set_color("Resumed", "blue") + f" from {self.last_file}: epoch {self.start_epoch} is "
-            f"next, best so far {best if self.best_valid_result else 'none'}",
+            set_color("Resumed", "blue") + f" from {self.last_file}: {phase}epoch "
+            f"{self.start_epoch} is next, best so far {best if self.best_valid_result else 'none'}",
             extra=SHOWN,
         )
 

@@ -153,8 +153,8 @@ class StagedTrainer(Trainer):
             if phase.epochs <= 0:
                 self.logger.info(f"phase {phase.name} is left out ({phase.name}_epochs: 0)")
                 continue
-            self._begin(phase, run_file)
             self.phase_name = phase.name
+            self._begin(phase, run_file)
             self._train(train_data, valid_data, verbose, saved, show_progress, callback_fn)
             self._end(phase)
             if phase is self.phases[0]:

@@ -252,7 +252,9 @@ def test_a_yaml_file_of_some_keys_lies_over_the_settings_class(
     config = Config("Mine")
     assert config.unknown_keys() == ""
     assert (config["hidden_size"], config["train_level"]) == (96, "sequence")
-    assert any(line.startswith("--hidden_size=96") for line in describe("Mine"))
+    said = list(describe("Mine"))
+    assert any(line.startswith("--hidden_size=96") for line in said)
+    assert "  hidden_size: 64, 128" in said and "  learning_rate: 0.0001 to 0.01" in said
     file.unlink()
     with pytest.raises(ValueError, match="config file '.*Mine.yaml' does not exist"):
         Config("Mine")

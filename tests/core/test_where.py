@@ -15,6 +15,8 @@ FIELDS = {
     "category": ["tea", "black tea", "mug", ""],
     "price": ["3", "9.50", "", "-1"],
     "year": ["1995", "2001", "1995", "n/a"],
+    "class": ["a", "`b`", "a", ""],
+    "unit price": ["1", "2", "3", "4"],
     "Preis": ["", "47,92 €", "3,50 €", ""],
 }
 
@@ -40,6 +42,8 @@ FIELDS = {
         ("not (category == 'tea' or price > 5)", [2, 3]),
         ("category == category", [0, 1, 2, 3]),
         ("category >= 'm'", [0, 2]),
+        ("`class` == 'a' and `unit price` > 1", [2]),
+        ("`class` == '`b`' or `category` == `category` and `class` == ''", [1, 3]),
     ],
 )
 def test_which_items_match(expression: str, items: list[int]) -> None:
@@ -53,8 +57,11 @@ def test_which_items_match(expression: str, items: list[int]) -> None:
         ("category = 'tea'", "cannot be read (invalid syntax); equality is =="),
         (
             "category == tea",
-            "choose from category, price, year, Preis; a text stands in quotes: 'tea'",
+            "category, price, year, class, unit price, Preis; a text stands in quotes: 'tea'",
         ),
+        ("class == 'a'", "(invalid syntax); a field of that name stands in backquotes: `class`"),
+        ("`clas` == 'a'", "where: the field 'clas' is unknown; did you mean 'class'?"),
+        ("`class` < 3", "where: 'class_' holds texts such as 'a', not numbers"),
         ("'category' == 'tea'", "'category' and 'tea' are both no field"),
         ("category", "'category' is no comparison"),
         ("__import__('os').system('true') == 0", "is no field, text, number or list"),

@@ -79,6 +79,7 @@ HEADERS = {
     "user_id:token\titem_id:token\ttimestamp:float\t": "line 1 ends with a separator",
     "user_id:token,item_id:token,rating:float,timestamp:float": "separated by commas, not by tabs",
     "user_id,item_id,rating,timestamp": "separated by commas, not by tabs",
+    "user_id:token  item_id:token": "put one tab between columns, in all lines",
 }
 
 
@@ -248,4 +249,4 @@ def test_a_filter_reads_its_column_and_leaves_it_out_again(tmp_path: Path, model
 def test_a_filter_of_a_field_that_is_not_there(tmp_path: Path) -> None:
     write_tiny_dataset(tmp_path)
     said = refusal(config(tmp_path, val_interval={"ratings": "[1,inf)"}))
-    assert said.startswith("val_interval: field 'ratings' is not there; did you mean 'rating'?")
+    assert said.startswith("val_interval: no field 'ratings' is loaded; did you mean 'rating'?")

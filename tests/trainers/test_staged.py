@@ -244,6 +244,19 @@ def test_a_phase_can_be_started_anew_from_another_run(stage: Any) -> None:
         run.trainer(seed=1).resume_checkpoint(first)
 
 
+def test_the_log_names_the_phase_that_goes_on(stage: Any, caplog: pytest.LogCaptureFixture) -> None:
+    run = stage()
+    trainer = run.trainer()
+    trainer.keep_last()
+    with pytest.raises(Stop):
+        trainer.fit(run.train, run.valid, callback_fn=recording(trainer, ("second", 0))[0])
+    caplog.set_level(logging.INFO)
+    again = run.trainer()
+    again.resume_run(str(trainer.last_file))
+    again.fit(run.train, run.valid, verbose=False)
+    assert f"from {trainer.last_file}: phase second, epoch 0 is next, best so far" in caplog.text
+
+
 def test_a_phase_does_not_start_from_a_stopped_run(stage: Any) -> None:
     run = stage()
     trainer = run.trainer()

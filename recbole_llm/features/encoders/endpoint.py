@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _NO_KEY = "none"  # servers of one's own want a header, whatever is in it
 _LONGEST_PAUSE = 8.0  # seconds between retries
+_UNAUTHORIZED = 401
 _REFUSALS = (400, 413, 422)  # HTTP: bad request, too large, unprocessable
 
 
@@ -95,7 +96,10 @@ class Endpoint:
             raise self._failed(error) from error
         except Exception as error:  # whatever the client and its transport may raise
             reason = f"{type(error).__name__}: {error}"
-            if getattr(error, "status_code", None) in _REFUSALS:
+            status = getattr(error, "status_code", None)
+            if status == _UNAUTHORIZED and self.key == _NO_KEY:
+                reason += f"; the variable that {self.prefix}_api_key_env names holds no API key"
+            if status in _REFUSALS:
                 raise Refused(self._said(reason)) from error
             raise self._failed(reason) from error
 

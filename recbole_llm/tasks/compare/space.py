@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from recbole_llm.core.checks import declared_keys, settings_classes
+from recbole_llm.core.config import Config
 from recbole_llm.core.errors import unknown
-from recbole_llm.core.registry import PACKAGE
+from recbole_llm.core.registry import PACKAGE, ModelSpec
 from recbole_llm.core.schema import parse_literal
 from recbole_llm.core.settings import Between, Space
 from recbole_llm.tasks.compare.entries import Entry
@@ -28,7 +29,7 @@ def space_of(entry: Entry, search: str | None = None) -> Space:
         ValueError: in one line: nothing to search, an unknown or a set key, or a value that the
             key does not take.
     """
-    offered = _offered(entry)
+    offered = offered_space(entry.config, entry.config.spec)
     if search is None:
         space = {key: where for key, where in offered.items() if not entry.given(key)}
         if not space:
@@ -42,10 +43,11 @@ def space_of(entry: Entry, search: str | None = None) -> Space:
     return space
 
 
-def _offered(entry: Entry) -> dict[str, Any]:
+def offered_space(config: Config, spec: ModelSpec) -> dict[str, Any]:
+    """Where a model's settings classes say that its settings are searched."""
     found: dict[str, Any] = {}
-    for settings in settings_classes(entry.config, entry.config.spec):
-        found = {**settings.searched(entry.config), **found}
+    for settings in settings_classes(config, spec):
+        found = {**settings.searched(config), **found}
     return found
 
 

@@ -81,6 +81,18 @@ def test_refusals_are_not_retried(server: FakeEndpoint) -> None:
     assert len(server.requests) == 1
 
 
+@pytest.mark.parametrize("key", ["", "secret"])
+def test_a_missing_key_is_named(
+    server: FakeEndpoint, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    server.failures = [401]
+    with pytest.raises(EncoderError) as refused:
+        create(server).encode(["a"])
+    said = "the variable that encoder_api_key_env names holds no API key"
+    assert (said in str(refused.value)) is not bool(key)
+
+
 def test_too_few_vectors(server: FakeEndpoint) -> None:
     server.reply = lambda body: embeddings({"input": body["input"][:1]})
     with pytest.raises(EncoderError, match="answered with 1 vectors for 2 texts"):
