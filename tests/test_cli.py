@@ -126,6 +126,19 @@ def test_the_unforeseen_ends_in_one_line_with_the_traceback_in_a_file(
         assert isinstance(shown.exception, KeyError)
 
 
+def test_commands_other_than_recommend_want_the_whole_package(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise ModuleNotFoundError("No module named 'colorlog'")
+
+    monkeypatch.setattr("recbole_llm.quick_start.run_recbole_llm", fail)
+    monkeypatch.setattr("recbole_llm.commands.shared.find_spec", lambda name: name != "torch")
+    assert run_main(["--model=BPR"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: torch not installed: ") and len(said.splitlines()) == 1
+
+
 def test_an_error_without_words_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

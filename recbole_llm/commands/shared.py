@@ -8,6 +8,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from importlib.util import find_spec
 from traceback import walk_tb
 from typing import Any
 
@@ -16,6 +17,11 @@ import click
 # ``--date_format`` is ``--date-format``, since keys have underscores.
 OPTIONS: dict[str, Any] = {"token_normalize_func": lambda name: name.replace("_", "-")}
 ARGS: dict[str, Any] = {**OPTIONS, "ignore_unknown_options": True, "allow_extra_args": True}
+_NEEDED = ("recbole", "torch")
+_SERVING_ALONE = (
+    "not installed: this environment has the packages of recommend --model=FOLDER alone; "
+    "install this package with all that it requires"
+)
 arguments = click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 
 
@@ -47,6 +53,9 @@ def guarded(action: Callable[[], None], debug: bool = False) -> int:
     except Exception as error:
         if debug:
             raise
+        if isinstance(error, ImportError) and (missing := [m for m in _NEEDED if not find_spec(m)]):
+            click.secho(f"error: {' and '.join(missing)} {_SERVING_ALONE}", fg="red", err=True)
+            return 2
         return _failed(error)
     return 0
 
