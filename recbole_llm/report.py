@@ -22,6 +22,7 @@ from recbole_llm.core.files import OTHER_FILE, check_file, write_json
 from recbole_llm.core.lines import counted, listed
 from recbole_llm.core.log import FOLDER, SHOWN, log_file
 from recbole_llm.core.marks import Mark
+from recbole_llm.core.plugins import list_models, recbole_models
 from recbole_llm.core.stored import needed_again, plain_config
 from recbole_llm.core.versions import installed
 from recbole_llm.data.interaction import SequenceInteraction
@@ -203,11 +204,15 @@ def places_of(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def next_line(dataset: Dataset, result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """What to do with the checkpoint."""
-    if "checkpoint" in result:
-        user = dataset.field2id_token[dataset.uid_field][1]
-        own = [f"--checkpoint={result['checkpoint']}", f"--users={listed(user)}"]
-        given = shlex.join([*own, *needed_again(dataset.config)])
-        yield "next", f"recbole-llm recommend {given}"
+    if "checkpoint" not in result:
+        return
+    file, model = result["checkpoint"], dataset.config["model"]
+    if model not in {*list_models(), *recbole_models()}:  # a class, which no command can name
+        yield "next", f"load_data_and_model({file!r}, config_dict={{'model': {model}}})"
+        return
+    user = dataset.field2id_token[dataset.uid_field][1]
+    own = [f"--checkpoint={file}", f"--users={listed(user)}"]
+    yield "next", f"recbole-llm recommend {shlex.join([*own, *needed_again(dataset.config)])}"
 
 
 def say_pairs(pairs: Pairs) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from commands import run_main
+from recbole.model.general_recommender import BPR
 
 from recbole_llm import report, testing
 from recbole_llm.commands.shared import names
@@ -72,6 +73,15 @@ def test_the_next_command_has_what_no_checkpoint_keeps() -> None:
         "recbole-llm recommend --checkpoint=x.pth --users=u0 '--embedding_path=my vectors.npz' "
         "--encoder_model=./folder"
     )
+
+
+def test_the_next_step_with_a_class_is_in_python() -> None:
+    class Own(BPR):
+        pass
+
+    dataset = create_dataset(Config(Own, "tiny"))
+    ((_, line),) = report.next_line(dataset, {"checkpoint": "x.pth"})
+    assert line == "load_data_and_model('x.pth', config_dict={'model': Own})"
 
 
 def test_the_next_command_takes_an_id_with_commas_for_one() -> None:
