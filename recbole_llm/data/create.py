@@ -112,9 +112,22 @@ def check_files(config: Config) -> None:
         if not (folder / file).is_file():
             raise ValueError(f"dataset '{name}': '{folder / file}' does not exist{_tables(folder)}")
         _check_columns(config, folder / file)
+    if config["MODEL_TYPE"] == ModelType.KNOWLEDGE:
+        _check_graph(config, folder)
     features = item_features(config["model"], config)
     if features and (folder / f"{name}.item").is_file():
         _check_item_features(config, folder / f"{name}.item", features)
+
+
+def _check_graph(config: Config, folder: Path) -> None:
+    absent = [f for f in (f"{config['dataset']}.{kind}" for kind in ("kg", "link"))
+              if not (folder / f).is_file()]  # fmt: skip
+    if absent:
+        raise ValueError(
+            f"dataset '{config['dataset']}': {config['model']} reads a knowledge graph, and "
+            f"{' and '.join(absent)} {'are' if len(absent) > 1 else 'is'} not in '{folder}': "
+            f"triples of entities, and the entity of each item, as RecBole's atomic files have them"
+        )
 
 
 def _check_place(folder: Path, name: str) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import isfinite, nan
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ from recbole.utils import ModelType, early_stopping, set_color
 
 from recbole_llm.core import distributed, randomness
 from recbole_llm.core.checkpoint import save_atomically
+from recbole_llm.core.errors import one_line
 from recbole_llm.core.log import run_name
 from recbole_llm.core.plugins import get_plugin_manager
 from recbole_llm.core.stored import plain_config
@@ -26,6 +30,8 @@ from recbole_llm.evaluation.parts import evaluation_parts
 from recbole_llm.features.changes import feature_state
 from recbole_llm.trainers.progress import Progress
 from recbole_llm.trainers.replicas import align_statistics
+
+_PRECISION = re.compile("BFloat16|Half|dtype")  # in torch's words on operands that do not fit
 
 
 class EngineMixin(AbstractTrainer):  # type: ignore[misc]
@@ -83,7 +89,8 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
         self, train_data: AbstractDataLoader, epoch_idx: int, *args: Any, **kwargs: Any
     ) -> Any:
         optimizer: torch.optim.Optimizer | None = getattr(self, "optimizer", None)
-        with self.progress.epoch(epoch_idx, len(train_data), optimizer):
+        seen = self.progress.epoch(epoch_idx, len(train_data), optimizer)
+        with seen, _mixed_precision_named(self.config):
             loss = super()._train_epoch(train_data, epoch_idx, *args, **kwargs)
         align_statistics(self.model)
         return distributed.mean(loss)
@@ -153,6 +160,24 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
             "cur_step": self.cur_step,
             "best_valid_score": self.best_valid_score,
         }
+
+
+@contextmanager
+def _mixed_precision_named(config: Config) -> Iterator[None]:
+    """Name ``enable_amp`` where a model's operations do not take the precision that it gives them.
+
+    Raises:
+        ValueError: such a model, of which RecBole has some.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not config["enable_amp"] or not _PRECISION.search(str(error)):
+            raise
+        raise ValueError(
+            f"enable_amp: {config['model']} does not train in mixed precision "
+            f"({one_line(error)}); leave it out"
+        ) from error
 
 
 def data_set_of(data: object) -> Dataset | None:

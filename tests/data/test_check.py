@@ -250,3 +250,12 @@ def test_a_filter_of_a_field_that_is_not_there(tmp_path: Path) -> None:
     write_tiny_dataset(tmp_path)
     said = refusal(config(tmp_path, val_interval={"ratings": "[1,inf)"}))
     assert said.startswith("val_interval: no field 'ratings' is loaded; did you mean 'rating'?")
+
+
+def test_a_knowledge_graph_that_is_not_there(tmp_path: Path) -> None:
+    folder = write_tiny_dataset(tmp_path)
+    (folder / "tiny.link").unlink()
+    said = "tiny': CKE reads a knowledge graph, and tiny.link is not in"
+    assert said in refusal(config(tmp_path, "CKE"))
+    (folder / "tiny.kg").unlink()
+    assert "and tiny.kg and tiny.link are not in" in refusal(config(tmp_path, "CKE"))

@@ -17,7 +17,7 @@ from recbole.trainer import Trainer as RecBoleTrainer
 from recbole_llm.core import distributed
 from recbole_llm.core.checkpoint import load_checkpoint
 from recbole_llm.core.config import Config
-from recbole_llm.quick_start import build_model, load_data
+from recbole_llm.quick_start import build_model, load_data, run_recbole_llm
 from recbole_llm.testing import write_tiny_dataset
 from recbole_llm.trainers.trainer import Trainer
 
@@ -211,3 +211,18 @@ def test_the_keys_are_recboles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "save", lambda state, *_, **__: written.update(state))
     RecBoleTrainer._save_checkpoint(one, 0, verbose=False)
     assert set(one._checkpoint(0)) == set(written)
+
+
+def test_a_model_that_knows_one_precision_alone_is_named() -> None:
+    write_tiny_dataset("dataset")
+    keys = {"enable_amp": True, "epochs": 1, "show_progress": False, "log_flops": False}
+    with pytest.raises(ValueError, match=r"^enable_amp: NGCF does not train in mixed precision \("):
+        run_recbole_llm("NGCF", "tiny", config_dict=keys, saved=False)
+
+
+def test_other_errors_of_training_stay_what_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = trainer(enable_amp=True)
+    failing = Mock(side_effect=RuntimeError("out of memory"))
+    monkeypatch.setattr(RecBoleTrainer, "_train_epoch", failing)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        one._train_epoch([], 0)
