@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-Marks = dict[tuple[str, str], tuple[Any, int | None]]
+Marks = dict[tuple[str, str], tuple[Any, int]]
 _PARTS = ("general_dataloader", "kg_dataloader")  # of RecBole's loader of knowledge graphs
 
 
@@ -56,15 +57,18 @@ def marks(model: nn.Module) -> Marks:
 def changed(model: nn.Module, before: Marks) -> list[tuple[str, str, Any]]:
     """What has another value than when the marks were made: module, name, value.
 
-    VAEs count their steps, KGAT recomputes its adjacency, LLM-ESR's bank fills: none of it is in
-    RecBole's ``state_dict`` or ``other_parameter``.
+    VAEs count their steps, KGAT recomputes its adjacency, LLM-ESR's bank fills, LINE shuffles a
+    list: none of it is in RecBole's ``state_dict`` or ``other_parameter``. What a model makes only
+    in training, such as SGL's subgraphs of an epoch, it makes anew.
     """
     found = []
     for key, value in _states(model):
-        old, version = before.get(key, (None, None))
-        same = value is old if isinstance(value, Tensor) else value == old
+        if key not in before:
+            continue
+        old, version = before[key]
+        same = value == old if isinstance(value, (int, float)) else value is old
         if not same or _version(value) != version:
-            found.append((*key, value))
+            found.append((*key, torch.tensor(value) if isinstance(value, np.ndarray) else value))
     return found
 
 
@@ -73,23 +77,31 @@ def restore_changed(model: nn.Module, values: Sequence[tuple[str, str, Any]]) ->
     modules, present = dict(model.named_modules()), dict(_states(model))
     for module, name, value in values:
         before: Any = present.get((module, name))
-        if type(before) is not type(value):
+        if isinstance(before, np.ndarray) and isinstance(value, Tensor):
+            before, value = value, value.numpy()
+        elif type(before) is not type(value):
             raise ValueError(f"resume: the model has no '{module}.{name}' of this kind")
-        moved = value.to(before.device) if isinstance(before, Tensor) else value
+        moved = value.to(before.device) if isinstance(value, Tensor) else value
         setattr(modules[module], name, moved)
 
 
 def _states(model: nn.Module) -> Iterator[tuple[tuple[str, str], Any]]:
-    """Public numbers and tensors, buffers among them, that no checkpoint holds."""
+    """Public numbers, arrays and tensors, buffers among them, that no checkpoint holds."""
     saved = set(getattr(model, "other_parameter_name", ()))
     for module_name, module in model.named_modules():
         outside = module._non_persistent_buffers_set
         buffers = {name: value for name, value in module._buffers.items() if name in outside}
         for name, value in {**vars(module), **buffers}.items():
-            plain = type(value) in (int, float) or isinstance(value, Tensor)
+            if isinstance(value, np.ndarray):
+                plain = value.dtype.kind in "biuf"
+            else:
+                plain = type(value) in (int, float) or isinstance(value, Tensor)
             if plain and not name.startswith("_") and (module_name or name not in saved):
                 yield (module_name, name), value
 
 
 def _version(value: Any) -> int:
-    return value._version if isinstance(value, Tensor) else 0  # grows with each change in place
+    """What tells a change in place."""
+    if isinstance(value, np.ndarray):
+        return crc32(np.ascontiguousarray(value).data)
+    return value._version if isinstance(value, Tensor) else 0

@@ -280,24 +280,30 @@ class Counting(nn.Module):
         super().__init__()
         self.update, self.rate, self.kept = 0, 0.5, 1
         self.adjacency = torch.eye(2).to_sparse()
+        self.order, self.names = np.arange(4), np.array(["a"])
         self._cache = torch.zeros(2)
         self.inner = nn.Linear(2, 2)
         self.inner.register_buffer("bank", torch.zeros(3), persistent=False)
         self.inner.register_buffer("constant", torch.ones(3), persistent=False)
 
 
-def test_what_training_changes_beyond_the_state_dict() -> None:
+def test_what_training_changes_beyond_the_state_dict(tmp_path: Path) -> None:
     model, fresh = Counting(), Counting()
     before = run_state.marks(model)
     assert run_state.changed(model, before) == []
     model.update += 3
     model.kept, model._cache = 2, torch.ones(2)  # in other_parameter; made anew when needed
     model.adjacency = (2 * torch.eye(2)).to_sparse()
+    model.order[:2], model.names[0] = [1, 0], "b"
+    model.graph = torch.eye(2)  # made in training
     model.inner.bank[1] = 7
     found = run_state.changed(model, before)
-    assert [key[:2] for key in found] == [("", "update"), ("", "adjacency"), ("inner", "bank")]
-    run_state.restore_changed(fresh, found)
+    own = [("", "update"), ("", "adjacency"), ("", "order"), ("inner", "bank")]
+    assert [key[:2] for key in found] == own
+    save_atomically({"config": {}, "found": found}, tmp_path / "state.pth")
+    run_state.restore_changed(fresh, load_checkpoint(tmp_path / "state.pth")["found"])
     assert fresh.update == 3 and fresh.adjacency.to_dense()[0, 0] == 2
+    assert isinstance(fresh.order, np.ndarray) and fresh.order.tolist() == [1, 0, 2, 3]
     assert fresh.inner.bank.tolist() == [0, 7, 0] and "bank" in fresh.inner._buffers
     with pytest.raises(ValueError, match="resume: the model has no 'inner.weird' of this kind"):
         run_state.restore_changed(fresh, [("inner", "weird", 1)])
