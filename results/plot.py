@@ -22,7 +22,8 @@ SHARED = "baseline-item-init"  # its machines had other work, so that the times 
 TEXT = {"light": "#1f2328", "dark": "#e6edf3"}
 GROUND = {"light": "#ffffff", "dark": "#0d1117"}
 COLOURS = {"SASRec": "#1f83c9", "PAD": "#d55e00", "LLM-ESR": "#0c9f73"}
-ROWS = [row for row in SEQUENTIAL if row.file != "pad-wide"]  # whose times are of another machine
+OTHER_MACHINE = ("pad-wide", "first-scores")
+ROWS = [row for row in SEQUENTIAL if row.file not in OTHER_MACHINE]
 # The label's place beside its point, in points: right or left, up or down.
 PLACES = {
     "SASRec": (7, 5),

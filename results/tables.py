@@ -177,6 +177,8 @@ RECALL = Column("test Recall@10", tested("recall@10"), True, True)
 EPOCH = Column("best epoch", best_epoch, digits=0)
 GROUPS = ("head items", "tail items", "cold items", "warm items", "head users", "tail users")
 
+FIRST_SCORES = "SASRec, item_init, H 192, first scores 1"
+
 SEQUENTIAL = (
     Row("SASRec", "prime-pantry"),
     Row("SASRec, item_init, `item_init_std` .02", "prime-pantry", "SASRec, item_init"),
@@ -185,10 +187,19 @@ SEQUENTIAL = (
     ),
     Row("SASRec, item_init, H 128, `item_init_std` .3", "baseline-item-init", "std .3"),
     Row("SASRec, item_init, H 192, `item_init_std` .3", "baseline-item-init", "std .3, H 192"),
+    Row("the same, `item_init_score_std` 1", "first-scores", FIRST_SCORES),
     Row("PAD", "prime-pantry"),
     Row("PAD, H 192", "pad-wide"),
     Row("PAD, H 192, ID expert alone", "pad-wide", "PAD, ID expert"),
     Row("LLM-ESR", "prime-pantry"),
+)
+FIRST = (
+    Row("Prime Pantry, 0", "baseline-item-init", "std .3, H 192"),
+    Row("Prime Pantry, 1 (default)", "first-scores", FIRST_SCORES),
+    *(
+        Row(f"ml-100k, {std}", "first-scores", f"SASRec, item_init, ml-100k, first scores {std[0]}")
+        for std in ("0", "1 (default)")
+    ),
 )
 GENERAL = (
     Row("AlphaRec, prime-pantry", "general"),
@@ -201,7 +212,7 @@ GENERAL = (
 README_SEQUENTIAL = (
     Row("`SASRec`", "prime-pantry", "SASRec"),
     Row("`SASRec --item_init=llm --item_init_std=0.02`", "prime-pantry", "SASRec, item_init"),
-    Row("the same, H 192, `--item_init_std=0.3`", "baseline-item-init", "std .3, H 192"),
+    Row("the same, H 192, `--item_init_std=0.3`", "first-scores", FIRST_SCORES),
     Row("`PAD`", "prime-pantry", "PAD"),
     Row("`PAD`, H 192", "pad-wide", "PAD, H 192"),
     Row("`LLMESR`", "prime-pantry", "LLM-ESR"),
@@ -321,6 +332,11 @@ MOLAR = [
 TAIL = Column("tail items", tested("ndcg@10 (tail items)"), best=True)
 TABLES = {
     "readme-sequential": Table(README_SEQUENTIAL, (TEST, TAIL), "leave-one-out"),
+    "first-scores": Table(
+        FIRST,
+        (*(replace(c, best=False) for c in (VALID, TEST, TAIL)), EPOCH),
+        "data set, `item_init_score_std`",
+    ),
     "readme-general": Table(README_GENERAL, (TEST,), "random split"),
     "sequential": Table(SEQUENTIAL, (VALID, TEST, RECALL, EPOCH)),
     "groups": Table(SEQUENTIAL, [group(g) for g in GROUPS], seeds=False, above=sizes()),
