@@ -264,6 +264,7 @@ def test_output_that_nobody_reads_is_no_success() -> None:
         ("u1, u2,,", ["u1", "u2"]),
         ('"Doe, Jane",u2', ["Doe, Jane", "u2"]),
         ('7" vinyl,x', ['7" vinyl', "x"]),
+        ("a\r\nb\nc\u2028d", ["a", "b", "c\u2028d"]),
         ("", []),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import functools
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -169,5 +170,5 @@ def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def names(text: str) -> list[str]:
     """Of a list with commas or line ends; a name that has commas itself stands in double quotes."""
-    rows = csv.reader(text.splitlines(), skipinitialspace=True)
+    rows = csv.reader(re.split(r"\r?\n", text), skipinitialspace=True)  # others are in ids
     return [name.strip() for row in rows for name in row if name.strip()]

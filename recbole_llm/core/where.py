@@ -27,6 +27,8 @@ Mask = npt.NDArray[np.bool_]
 _LONGEST = 10_000  # characters
 # Backquotes in texts are part of them.
 _BACKQUOTED = re.compile(r"""('(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*")|`([^`]+)`""")
+_FIELD = "backquoted"
+_NUMBERED = re.compile(rf"_{_FIELD}(\d+)_")
 _ONE_SIGN = re.compile(r"(?<![=!<>])=(?!=)")
 _ORDER: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Lt: np.less,
@@ -39,7 +41,8 @@ _ORDER: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
 def matching(expression: str, fields: Mapping[str, Sequence[str]]) -> Mask:
     """Which items an expression holds for, bool [n].
 
-    A field compared with a number is read as numbers (what is none never matches), else as text.
+    A field compared with a number, or with another field where both hold numbers alone, is read as
+    numbers (what is none never matches), else as text.
     ``'tea' in category`` asks whether the field has the text, ``category in ['tea', 'mug']``
     whether it is one of them.
 
@@ -55,8 +58,7 @@ def matching(expression: str, fields: Mapping[str, Sequence[str]]) -> Mask:
     try:
         if len(expression) > _LONGEST:
             raise _wrong(f"longer than {_LONGEST:,} characters")
-        plain, fields = _without_backquotes(expression.strip(), fields)
-        return _mask(ast.parse(plain, mode="eval").body, fields)
+        return _mask(_parsed(expression.strip()), fields)
     except (SyntaxError, RecursionError, MemoryError, OverflowError) as error:
         reason = getattr(error, "msg", type(error).__name__)
         once = "; equality is ==" if _ONE_SIGN.search(expression) else ""
@@ -65,25 +67,22 @@ def matching(expression: str, fields: Mapping[str, Sequence[str]]) -> Mask:
         raise _wrong(f"cannot be read ({reason}){once}{quote}") from None
 
 
-def _without_backquotes(
-    expression: str, fields: Mapping[str, Sequence[str]]
-) -> tuple[str, Mapping[str, Sequence[str]]]:
-    """The expression with names that Python reads, and the fields under these names, too."""
-    renamed: dict[str, str] = {}
+def _parsed(expression: str) -> ast.expr:
+    """The expression's tree, in which names that stand in backquotes are as they are."""
+    names: list[str] = []
 
     def plain(found: re.Match[str]) -> str:
         text, name = found.groups()
-        if name not in fields:
-            return str(text or name)
-        if name not in renamed:
-            own = re.sub(r"\W", "_", name) + "_"
-            while own in fields or own in renamed.values():
-                own += "_"
-            renamed[name] = own
-        return renamed[name]
+        if text is not None:
+            return str(text)
+        names.append(name)
+        return f"_{_FIELD}{len(names) - 1}_"
 
-    replaced = _BACKQUOTED.sub(plain, expression)
-    return replaced, {**fields, **{own: fields[name] for name, own in renamed.items()}}
+    tree = ast.parse(_BACKQUOTED.sub(plain, expression), mode="eval").body
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and (number := _NUMBERED.fullmatch(node.id)):
+            node.id = names[int(number[1])]
+    return tree
 
 
 def _wrong(what: str) -> ValueError:
@@ -120,7 +119,7 @@ def _compared(
     if isinstance(a, list) or isinstance(b, list):
         raise _wrong("a list goes with 'in'")
     there: Any = True
-    if _is_number(a) or _is_number(b):
+    if _is_number(a) or _is_number(b) or (_of_numbers(a) and _of_numbers(b)):
         a, b = _numbers(a), _numbers(b)
         there = np.isfinite(a) & np.isfinite(b)
     if isinstance(operator, (ast.Eq, ast.NotEq)):
@@ -179,6 +178,14 @@ def _inside(a: Any, b: Any, size: int) -> Mask:
     if isinstance(a, str) and isinstance(b, np.ndarray):
         return np.fromiter((a in text for text in b), bool, size)
     raise _wrong("'in' asks for a text in a field, or for a field in a list")
+
+
+def _of_numbers(value: Any) -> bool:
+    """Whether a column has numbers, and no other texts."""
+    if not isinstance(value, np.ndarray):
+        return False
+    numbers = np.isfinite(_numbers(value))
+    return bool(numbers.any()) and not any(text.strip() for text in value[~numbers])
 
 
 def _is_number(value: object) -> bool:

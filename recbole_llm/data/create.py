@@ -25,6 +25,10 @@ from recbole_llm.data.grouped_splits import GroupedSplits
 from recbole_llm.data.settings import EngineSettings
 from recbole_llm.data.vocabulary import VocabularyDataset, check_vocabulary
 
+_GRAPH = {
+    "kg": ("HEAD_ENTITY_ID_FIELD", "RELATION_ID_FIELD", "TAIL_ENTITY_ID_FIELD"),
+    "link": ("ITEM_ID_FIELD", "ENTITY_ID_FIELD"),
+}
 _TABLES = (".csv", ".tsv", ".parquet", ".json", ".jsonl", ".gz", ".txt")
 
 
@@ -59,8 +63,8 @@ def create_dataset(config: Config, vocabulary: Vocabulary | None = None) -> Any:
             raise
         raise ValueError(
             f"dataset '{config['dataset']}': no interactions are left after filtering; loosen "
-            f"user_inter_num_interval, item_inter_num_interval or val_interval, or, where none is "
-            f"set, see that the .inter file has rows"
+            f"user_inter_num_interval, item_inter_num_interval or val_interval; else see that the "
+            f".inter file has rows, and that .item and .user files spell ids as it does"
         ) from error
 
 
@@ -120,14 +124,18 @@ def check_files(config: Config) -> None:
 
 
 def _check_graph(config: Config, folder: Path) -> None:
-    absent = [f for f in (f"{config['dataset']}.{kind}" for kind in ("kg", "link"))
-              if not (folder / f).is_file()]  # fmt: skip
-    if absent:
-        raise ValueError(
-            f"dataset '{config['dataset']}': {config['model']} reads a knowledge graph, and "
-            f"{' and '.join(absent)} {'are' if len(absent) > 1 else 'is'} not in '{folder}': "
-            f"triples of entities, and the entity of each item, as RecBole's atomic files have them"
-        )
+    for kind, keys in _GRAPH.items():
+        file = folder / f"{config['dataset']}.{kind}"
+        if not file.is_file():
+            raise ValueError(
+                f"'{file}' does not exist; {config['model']} reads a knowledge graph: triples of "
+                f"entities (.kg), and the entity of each item (.link)"
+            )
+        for key in (key for key in keys if _left_out(config, kind, config[key])):
+            raise ValueError(
+                f"load_col: leaves out the column '{config[key]}' ({key}) of the .{kind} file, "
+                f"which {config['model']} needs"
+            )
 
 
 def _check_place(folder: Path, name: str) -> None:
@@ -219,7 +227,7 @@ def _check_order(config: Config) -> None:
     args, time = config["eval_args"], config["TIME_FIELD"]
     if args["order"] != "TO" and "TS" in (args["split"] or ()):
         raise ValueError(
-            "eval_args: split TS needs order: TO; RecBole cuts shuffled interactions (RO) elsewhere"
+            "eval_args: split TS needs order: TO; shuffled rows (RO) have no cut in time"
         )
     if "TS" in (args["split"] or ()) and not hasattr(Dataset, "time_based_split"):
         raise ValueError(
@@ -237,6 +245,6 @@ def _needs_label(config: Config) -> bool:
     """Whether labels must be in the file: they come neither from a threshold nor from negatives."""
     if not learns_labels(config.model_class):
         return False
-    negatives = config["train_neg_sample_args"]["distribution"] != "none"
     rated = "labeled" in config["eval_args"]["mode"].values()
-    return not config["threshold"] and (rated or not negatives)
+    plain = config["train_neg_sample_args"]["distribution"] == "none"
+    return not config["threshold"] and (rated or plain)

@@ -17,12 +17,14 @@ from recbole.utils import FeatureSource, FeatureType, ModelType
 from recbole_llm.core.compat_pandas import Frame
 from recbole_llm.core.config import Config
 from recbole_llm.core.errors import did_you_mean
+from recbole_llm.core.lines import counted
 from recbole_llm.core.registry import resolve
 from recbole_llm.data.check import numbers
 from recbole_llm.data.files import ObjectArray, Table, written
 from recbole_llm.data.grouped_splits import GroupedSplits
 from recbole_llm.data.interaction import single_precision, take
-from recbole_llm.data.vocabulary import KnowledgeVocabularyDataset, VocabularyDataset
+from recbole_llm.data.knowledge_vocabulary import KnowledgeVocabularyDataset
+from recbole_llm.data.vocabulary import VocabularyDataset
 
 ID_KEYS = (
     "USER_ID_FIELD", "ITEM_ID_FIELD", "HEAD_ENTITY_ID_FIELD", "TAIL_ENTITY_ID_FIELD",
@@ -96,6 +98,17 @@ class FileDataset(GroupedSplits, VocabularyDataset):
         super()._filter_by_field_value()  # type: ignore[misc]
         for field in _filters_alone(self.config) & set(self.inter_feat):
             self._del_col(self.inter_feat, field)  # type: ignore[attr-defined]
+
+    def _filter_inter_by_user_or_item(self) -> None:
+        """Filter as RecBole does, and say how many rows that are: a model that loads no columns of
+        users and items keeps them."""
+        before = len(self.inter_feat)
+        super()._filter_inter_by_user_or_item()  # type: ignore[misc]
+        if lost := before - len(self.inter_feat):
+            self.logger.warning(
+                f"{counted(lost, 'interaction')} of users or items without a row in the .user or "
+                f".item file, left out (filter_inter_by_user_or_item)"
+            )
 
     def _column(self, table: Table, field: str, kind: FeatureType) -> tuple[Any, int]:
         """A column's values, and how long they are at most."""

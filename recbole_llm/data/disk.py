@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from contextlib import nullcontext
 from logging import getLogger
 from pathlib import Path
 from time import perf_counter
@@ -15,6 +17,7 @@ from torch import Tensor
 from recbole_llm.core import distributed
 from recbole_llm.core.compat_pandas import Frame
 from recbole_llm.core.config import Config
+from recbole_llm.core.files import alone
 from recbole_llm.core.log import SHOWN
 from recbole_llm.core.tokens import Vocabulary
 from recbole_llm.data.blocks import InteractionFile
@@ -155,12 +158,22 @@ def column_folder(config: Config) -> ColumnFolder:
         *written(config),
     )
     folder = path / f"{name}.sorted"
+
+    def wait() -> None:
+        getLogger().info(f"waiting for another run, which sorts '{source.path}'", extra=SHOWN)
+
     with distributed.main_first():
         found = ColumnFolder.of(folder, source)
         if found is not None:
             return found
-        start = perf_counter()
-        made = sort_on_disk(source, folder, EngineSettings.of(config).sort_memory_mib)
+        writable = os.access(path, os.W_OK)  # if not, sorting says so
+        with alone(path / f".{name}.sorted.lock", wait) if writable else nullcontext():
+            return ColumnFolder.of(folder, source) or _sorted(config, source, folder)
+
+
+def _sorted(config: Config, source: InteractionFile, folder: Path) -> ColumnFolder:
+    start = perf_counter()
+    made = sort_on_disk(source, folder, EngineSettings.of(config).sort_memory_mib)
     getLogger().info(
         f"sorted {made.interactions:,} interactions into '{folder}' in "
         f"{perf_counter() - start:.0f} s",

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from itertools import chain
 from logging import getLogger
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,6 @@ class VocabularyDataset:
     field2type: Mapping[str, FeatureType]
     field2id_token: dict[str, Names]
     inter_feat: Any
-    item_feat: Any
     uid_field: str
     iid_field: str
     file_size_list: list[int]
@@ -75,13 +75,27 @@ class VocabularyDataset:
 
     def _leave_out_unseen_items(self) -> None:
         """Items without interactions, which RecBole numbers, and ranks, where a model loads columns
-        of the ``.item`` file: models of one data set would rank different catalogues."""
-        if self.item_feat is None or self.iid_field not in self.item_feat:
-            return
-        known = {*self.inter_feat[self.iid_field], *self.vocabulary.get(self.iid_field, ())}
-        kept = self.item_feat[self.iid_field].isin(known)
-        self.item_feat.drop(self.item_feat.index[~kept], inplace=True)
-        self.item_feat.reset_index(drop=True, inplace=True)
+        of the ``.item`` file or of another: models of one data set would rank different
+        catalogues."""
+        seen = self._seen_items()
+        for field in self.alias["item_id"]:
+            for feat in self.field2feats(field):  # type: ignore[attr-defined]
+                if feat is self.inter_feat or field not in feat or self._is_list(field):
+                    continue
+                feat.drop(feat.index[~feat[field].isin(seen)], inplace=True)
+                feat.reset_index(drop=True, inplace=True)
+
+    def _seen_items(self) -> set[str]:
+        """Those of interactions, their lists included, and of the vocabulary."""
+        seen = set(self.vocabulary.get(self.iid_field, ()))
+        for field in self.alias["item_id"]:
+            if field in self.inter_feat:
+                values = self.inter_feat[field]
+                seen.update(chain.from_iterable(values) if self._is_list(field) else values)
+        return seen
+
+    def _is_list(self, field: str) -> bool:
+        return self.field2type[field] == FeatureType.TOKEN_SEQ
 
     def _leave_out(self, field: str, known: Index) -> None:
         """Leave out what is not known: rows of ids, entries of lists, values of features."""
@@ -89,7 +103,7 @@ class VocabularyDataset:
         for feat in self.field2feats(field):  # type: ignore[attr-defined]
             if field not in feat:
                 continue
-            if self.field2type[field] == FeatureType.TOKEN_SEQ:
+            if self._is_list(field):
                 words = set(known)
                 feat[field] = [np.array([t for t in row if t in words], str) for row in feat[field]]
                 continue
@@ -148,45 +162,6 @@ class VocabularyDataset:
     def first_tokens(self, field: str) -> Names:
         """The tokens that a field's numbers begin with, from 1."""
         return self.vocabulary[field][1:]
-
-
-class KnowledgeVocabularyDataset(VocabularyDataset):
-    """The same for RecBole's data sets of knowledge graphs, which number items and entities
-    together, after they were numbered each, and add relations of their own."""
-
-    item2entity: dict[str, str]
-    entity2item: dict[str, str]
-    head_entity_field: str
-    relation_field: str
-    kg_reverse_r: bool
-
-    def _get_rec_item_token(self) -> set[str]:
-        present: set[str] = super()._get_rec_item_token()  # type: ignore[misc]
-        return present | set(self.vocabulary.get(self.iid_field, ())) | set(self.listed)
-
-    def _get_entity_token(self) -> set[str]:
-        present: set[str] = super()._get_entity_token()  # type: ignore[misc]
-        return present | set(self.vocabulary.get(self.head_entity_field, ()))
-
-    def _remap_ID_all(self) -> None:
-        if self.vocabulary:
-            items = set(self.vocabulary[self.iid_field])
-            for item in [item for item in self.item2entity if item not in items]:
-                self.entity2item.pop(self.item2entity.pop(item), None)
-        super()._remap_ID_all()
-
-    def first_tokens(self, field: str) -> Names:
-        """Without what RecBole adds: items without an entity, reverse and further relations."""
-        tokens = super().first_tokens(field)
-        if field == self.relation_field:
-            own = len(tokens) - 1  # the last is [UI-Relation]
-            return tokens[: own // 2 if self.kg_reverse_r else own]
-        if field in self.alias["entity_id"]:
-            items = self.vocabulary[self.iid_field][1:]
-            unlinked = np.zeros(len(tokens), bool)
-            unlinked[: len(items)] = [item not in self.item2entity for item in items]
-            return tokens[~unlinked]
-        return tokens
 
 
 def check_vocabulary(numbered: Mapping[str, Sequence[str] | Names], wanted: Vocabulary) -> None:

@@ -165,7 +165,16 @@ class Ranker:
             if mask:
                 rows = np.repeat(np.arange(len(own)), [len(items) for items in own])
                 scores[rows, np.concatenate(own)] = -np.inf
-            yield self._frame(names, *self.top(scores, min(k, scores.shape[1])))
+            yield self._frame(names, *self._top_finite(scores, min(k, scores.shape[1])))
+
+    def _top_finite(self, scores: Scores, k: int) -> tuple[Scores, Ids]:
+        """The k best, where a score that is none is the lowest, as in evaluation."""
+        best, ids = self.top(scores, k)
+        if not (np.isnan(best) | (best == np.inf)).any():  # they would be first
+            return best, ids
+        largest = float(np.finfo(scores.dtype).max)
+        np.nan_to_num(scores, copy=False, nan=-np.inf, posinf=largest, neginf=-np.inf)
+        return self.top(scores, k)
 
     def top(self, scores: Scores, k: int) -> tuple[Scores, Ids]:
         """The k best of each row with their ids, [B, k] each, the best first."""

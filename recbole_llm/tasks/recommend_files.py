@@ -113,7 +113,7 @@ def read_histories(file: str) -> dict[str, list[str]]:
             row = json.loads(line)
             items = [_id(item) for item in list.copy(row["items"])]
             user = _id(row.get("user", number))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ValueError(
                 f"'{file}' line {number} is not of the form "
                 f'{{"user": "anna", "items": ["A1", "B2"]}}'
@@ -174,7 +174,7 @@ def _lines(file: str) -> list[str]:
     if not _is_there(file):
         raise absent("the file", path)
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         raise ValueError(f"'{file}' is no UTF-8 text") from error
     return text.split("\n")  # alone: ids may have other characters that end lines elsewhere

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 Marks = dict[tuple[str, str], tuple[Any, int]]
+_WIDEST = 8  # bytes of a number that torch has
 _PARTS = ("general_dataloader", "kg_dataloader")  # of RecBole's loader of knowledge graphs
 
 
@@ -79,7 +80,7 @@ def restore_changed(model: nn.Module, values: Sequence[tuple[str, str, Any]]) ->
         before: Any = present.get((module, name))
         if isinstance(before, np.ndarray) and isinstance(value, Tensor):
             before, value = value, value.numpy()
-        elif type(before) is not type(value):
+        elif _kind(before) is not _kind(value):
             raise ValueError(f"resume: the model has no '{module}.{name}' of this kind")
         moved = value.to(before.device) if isinstance(value, Tensor) else value
         setattr(modules[module], name, moved)
@@ -92,12 +93,21 @@ def _states(model: nn.Module) -> Iterator[tuple[tuple[str, str], Any]]:
         outside = module._non_persistent_buffers_set
         buffers = {name: value for name, value in module._buffers.items() if name in outside}
         for name, value in {**vars(module), **buffers}.items():
-            if isinstance(value, np.ndarray):
-                plain = value.dtype.kind in "biuf"
-            else:
-                plain = type(value) in (int, float) or isinstance(value, Tensor)
-            if plain and not name.startswith("_") and (module_name or name not in saved):
-                yield (module_name, name), value
+            public = not name.startswith("_") and (module_name or name not in saved)
+            plain = value.item() if isinstance(value, np.number) else value
+            if public and _kind(plain) is not None:
+                yield (module_name, name), plain
+
+
+def _kind(value: Any) -> type | None:
+    """Number, array or tensor, of those that a checkpoint can hold; None: something else."""
+    if isinstance(value, np.ndarray):
+        of = value.dtype
+        held = of.kind in "biuf" and of.isnative and of.itemsize <= _WIDEST
+        return np.ndarray if held else None
+    if isinstance(value, Tensor):
+        return Tensor
+    return float if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
 def _version(value: Any) -> int:

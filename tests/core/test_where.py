@@ -17,6 +17,7 @@ FIELDS = {
     "year": ["1995", "2001", "1995", "n/a"],
     "class": ["a", "`b`", "a", ""],
     "unit price": ["1", "2", "3", "4"],
+    "2020 m²": ["9", "10", "", "4"],
     "Preis": ["", "47,92 €", "3,50 €", ""],
 }
 
@@ -43,6 +44,10 @@ FIELDS = {
         ("category == category", [0, 1, 2, 3]),
         ("category >= 'm'", [0, 2]),
         ("`class` == 'a' and `unit price` > 1", [2]),
+        ("`2020 m²` > 9", [1]),
+        ("price < `2020 m²`", [0, 1, 3]),
+        ("`unit price` == `2020 m²`", [3]),
+        ("category < `unit price`", [3]),
         ("`class` == '`b`' or `category` == `category` and `class` == ''", [1, 3]),
     ],
 )
@@ -57,11 +62,11 @@ def test_which_items_match(expression: str, items: list[int]) -> None:
         ("category = 'tea'", "cannot be read (invalid syntax); equality is =="),
         (
             "category == tea",
-            "category, price, year, class, unit price, Preis; a text stands in quotes: 'tea'",
+            "price, year, class, unit price, 2020 m², Preis; a text stands in quotes: 'tea'",
         ),
         ("class == 'a'", "(invalid syntax); a field of that name stands in backquotes: `class`"),
         ("`clas` == 'a'", "where: the field 'clas' is unknown; did you mean 'class'?"),
-        ("`class` < 3", "where: 'class_' holds texts such as 'a', not numbers"),
+        ("`class` < 3", "where: 'class' holds texts such as 'a', not numbers"),
         ("'category' == 'tea'", "'category' and 'tea' are both no field"),
         ("category", "'category' is no comparison"),
         ("__import__('os').system('true') == 0", "is no field, text, number or list"),

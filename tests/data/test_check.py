@@ -255,7 +255,16 @@ def test_a_filter_of_a_field_that_is_not_there(tmp_path: Path) -> None:
 def test_a_knowledge_graph_that_is_not_there(tmp_path: Path) -> None:
     folder = write_tiny_dataset(tmp_path)
     (folder / "tiny.link").unlink()
-    said = "tiny': CKE reads a knowledge graph, and tiny.link is not in"
+    said = f"'{folder / 'tiny.link'}' does not exist; CKE reads a knowledge graph: triples"
     assert said in refusal(config(tmp_path, "CKE"))
-    (folder / "tiny.kg").unlink()
-    assert "and tiny.kg and tiny.link are not in" in refusal(config(tmp_path, "CKE"))
+
+
+def test_columns_of_a_knowledge_graph_that_are_left_out(tmp_path: Path) -> None:
+    write_tiny_dataset(tmp_path)
+    inter, graph = ["user_id", "item_id"], ["head_id", "relation_id", "tail_id"]
+    columns = {"inter": inter, "link": ["item_id", "entity_id"], "kg": graph[:2]}
+    said = "load_col: leaves out the column 'tail_id' (TAIL_ENTITY_ID_FIELD) of the .kg file"
+    assert said in refusal(config(tmp_path, "CKE", load_col=columns))
+    said = "load_col: leaves out the column 'item_id' (ITEM_ID_FIELD) of the .link file"
+    columns = {"inter": inter, "kg": graph}
+    assert said in refusal(config(tmp_path, "CKE", load_col=columns))

@@ -8,8 +8,11 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -25,7 +28,7 @@ from recbole_llm.data import blocks, sort_on_disk
 from recbole_llm.data.blocks import InteractionFile
 from recbole_llm.data.column_folder import ColumnFolder
 from recbole_llm.data.create import create_dataset
-from recbole_llm.data.disk import DiskDataset
+from recbole_llm.data.disk import DiskDataset, column_folder
 from recbole_llm.data.grouped_splits import leave_one_out_ends
 from recbole_llm.data.prepare import data_preparation
 from recbole_llm.data.runs import Runs
@@ -218,6 +221,30 @@ def test_a_folder_is_kept_until_the_file_changes(
     assert len(made) == 5
 
 
+def test_runs_that_begin_together_sort_once(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, real, together = [], sort_on_disk.sort_on_disk, Barrier(2)
+
+    def slow(*args: Any) -> ColumnFolder:
+        made.append(args)
+        time.sleep(0.5)
+        return real(*args)
+
+    def load() -> None:
+        config = make()
+        together.wait()
+        column_folder(config)
+
+    monkeypatch.setattr("recbole_llm.data.disk.sort_on_disk", slow)
+    with ThreadPoolExecutor(2) as pool:
+        for one in [pool.submit(load), pool.submit(load)]:
+            one.result()
+    assert len(made) == 1
+
+
+def shown(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+
+
 def test_an_error_leaves_what_was_there(make: Make, tmp_path: Path) -> None:
     create_dataset(make())
     folder = tmp_path / "made" / "made.sorted"
@@ -227,7 +254,7 @@ def test_an_error_leaves_what_was_there(make: Make, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="line 605.*'soon' in timestamp:float is not a number"):
         create_dataset(make())
     assert sorted((file.name, file.read_bytes()) for file in folder.iterdir()) == before
-    assert sorted(path.name for path in folder.parent.iterdir()) == ["made.inter", "made.sorted"]
+    assert shown(folder.parent) == ["made.inter", "made.sorted"]
 
 
 def test_a_killed_preparation_is_not_taken_for_whole(make: Make, tmp_path: Path) -> None:
@@ -249,7 +276,7 @@ def test_a_killed_preparation_is_not_taken_for_whole(make: Make, tmp_path: Path)
     left = {path.name for path in file.parent.iterdir()} - {"made.inter"}
     assert len(left) == 1 and left.pop().endswith("recbole-llm-part")
     create_dataset(make())
-    assert sorted(path.name for path in file.parent.iterdir()) == ["made.inter", "made.sorted"]
+    assert shown(file.parent) == ["made.inter", "made.sorted"]
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_llm.tasks.ranking import Ranker
+from recbole_llm.tasks.ranking import Batch, Ranker
+from recbole_llm.tasks.whom import Wanted
 
 
 @given(
@@ -21,3 +25,31 @@ def test_the_best_are_those_of_a_full_sort(n: int, k: int, levels: int, seed: in
     np.testing.assert_array_equal(best, -np.sort(-scores, axis=1)[:, :k])
     np.testing.assert_array_equal(np.take_along_axis(scores, ids, 1), best)
     assert all(len(set(row)) == k for row in ids.tolist())
+
+
+class _Scored(Ranker):
+    """Of one user, with these scores."""
+
+    def __init__(self, scores: list[float]) -> None:
+        self.scores = np.array([scores], np.float32)
+        self.item_tokens = np.array(["", *"abcd"], dtype=object)
+
+    titles: dict[str, str] = {}  # noqa: RUF012
+
+    def batches(self, wanted: Wanted) -> Iterator[Batch]:
+        yield ["u"], [np.zeros(0, np.int64)], self.scores
+
+
+@pytest.mark.parametrize(
+    ("scores", "items"),
+    [
+        ([0, 0.3, np.nan, 0.5, 0.4], "cd"),
+        ([0, 0.3, np.inf, 0.5, 0.4], "bc"),
+        ([0, np.nan, np.nan, np.nan, 0.4], "d"),
+    ],
+)
+def test_a_score_that_is_none_is_the_lowest(scores: list[float], items: str) -> None:
+    allowed = np.array([False, True, True, True, True])
+    (frame,) = _Scored(scores).stream(None, 2, False, allowed)  # type: ignore[arg-type]
+    assert list(frame["item"]) == list(items)
+    assert list(frame["rank"]) == list(range(1, len(items) + 1))

@@ -285,12 +285,15 @@ def test_parquet_has_the_same_types_whatever_is_written() -> None:
 
 
 def test_ids_may_have_what_ends_lines_elsewhere(tmp_path: Path) -> None:
-    names = ["a\u2028b", "c\x85", "d\x1ce", "f g"]
+    names = ["a\u2028b", "c\x85", "d\x1ce", "f g", "h\ri"]
     file = tmp_path / "ids.txt"
-    file.write_text("\r\n".join(names) + "\n", encoding="utf-8")
+    file.write_bytes(("\r\n".join(names) + "\n").encode())
     assert read_ids(str(file)) == names
     file.write_text(json.dumps({"user": "u", "items": names}, ensure_ascii=False), encoding="utf-8")
     assert read_histories(str(file)) == {"u": names}
+    file.write_text("[" * 100_000, encoding="utf-8")
+    with pytest.raises(ValueError, match="line 1 is not of the form"):
+        read_histories(str(file))
 
 
 @pytest.mark.parametrize(

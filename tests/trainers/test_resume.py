@@ -281,6 +281,7 @@ class Counting(nn.Module):
         self.update, self.rate, self.kept = 0, 0.5, 1
         self.adjacency = torch.eye(2).to_sparse()
         self.order, self.names = np.arange(4), np.array(["a"])
+        self.heat, self.wide, self.on = 1, np.zeros(2, np.longdouble), True
         self._cache = torch.zeros(2)
         self.inner = nn.Linear(2, 2)
         self.inner.register_buffer("bank", torch.zeros(3), persistent=False)
@@ -296,13 +297,16 @@ def test_what_training_changes_beyond_the_state_dict(tmp_path: Path) -> None:
     model.adjacency = (2 * torch.eye(2)).to_sparse()
     model.order[:2], model.names[0] = [1, 0], "b"
     model.graph = torch.eye(2)  # made in training
+    model.heat, model.on = np.float64(0.5), False
+    model.wide[0] = 1
     model.inner.bank[1] = 7
     found = run_state.changed(model, before)
-    own = [("", "update"), ("", "adjacency"), ("", "order"), ("inner", "bank")]
+    own = [("", "update"), ("", "adjacency"), ("", "order"), ("", "heat"), ("inner", "bank")]
     assert [key[:2] for key in found] == own
     save_atomically({"config": {}, "found": found}, tmp_path / "state.pth")
     run_state.restore_changed(fresh, load_checkpoint(tmp_path / "state.pth")["found"])
     assert fresh.update == 3 and fresh.adjacency.to_dense()[0, 0] == 2
+    assert fresh.heat == 0.5
     assert isinstance(fresh.order, np.ndarray) and fresh.order.tolist() == [1, 0, 2, 3]
     assert fresh.inner.bank.tolist() == [0, 7, 0] and "bank" in fresh.inner._buffers
     with pytest.raises(ValueError, match="resume: the model has no 'inner.weird' of this kind"):
