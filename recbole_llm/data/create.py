@@ -226,9 +226,7 @@ def _check_order(config: Config) -> None:
     """Refuse orders in which later rows would come first, and splits that RecBole lacks."""
     args, time = config["eval_args"], config["TIME_FIELD"]
     if args["order"] != "TO" and "TS" in (args["split"] or ()):
-        raise ValueError(
-            "eval_args: split TS needs order: TO; shuffled rows (RO) have no cut in time"
-        )
+        raise ValueError("eval_args: split TS needs order: TO; RO shuffles what TS cuts by time")
     if "TS" in (args["split"] or ()) and not hasattr(Dataset, "time_based_split"):
         raise ValueError(
             "eval_args: split TS came with RecBole 1.2.1, and an older one is installed; split by "
