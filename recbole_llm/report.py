@@ -118,6 +118,9 @@ def sizes(dataset: Dataset) -> dict[str, int]:
         interactions = len(inter.interaction.source.position)
     else:
         interactions = len(inter)
+        histories = getattr(dataset, "item_list_length_field", None)  # RecBole's, such as DIEN's
+        if histories in inter and not dataset.config["benchmark_filename"]:
+            interactions += len(torch.unique(inter[dataset.uid_field]))  # first ones are no rows
     return {"users": int(users), "items": int(items), "interactions": interactions}
 
 

@@ -17,6 +17,7 @@ from recbole_llm.commands.shared import names
 from recbole_llm.core.config import Config
 from recbole_llm.data.create import create_dataset
 from recbole_llm.features.table import EmbeddingTable
+from recbole_llm.quick_start import load_data
 
 LEAVE_ONE_OUT = "leave-one-out (each user's last two for valid and test), all 60 items ranked, "
 
@@ -53,6 +54,12 @@ def test_the_encoder_is_named_beside_what_it_made(monkeypatch: pytest.MonkeyPatc
     said = report._texts(Config("SASRec", "tiny", config_dict={"encoder": "hash"}), None)  # type: ignore[arg-type]
     each = "of 2 of 2, 2 numbers each"
     assert said == f"item text {each} (hash); reviews {each}"
+
+
+def test_first_interactions_of_recboles_own_rows_are_counted() -> None:
+    lines = Path("dataset/tiny/tiny.inter").read_text().splitlines()
+    dataset = load_data(Config("DIEN", "tiny"))[0]
+    assert report.sizes(dataset) == {"users": 40, "items": 60, "interactions": len(lines) - 1}
 
 
 @pytest.mark.parametrize("model", ["SASRec", "BPR"])

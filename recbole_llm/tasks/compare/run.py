@@ -18,7 +18,7 @@ from recbole_llm.tasks.compare.executors import Executor, alone_in, open_executo
 from recbole_llm.tasks.compare.live import Live
 from recbole_llm.tasks.compare.page import write_page
 from recbole_llm.tasks.compare.pool import Job, run_jobs
-from recbole_llm.tasks.compare.summary import Summary, summarise
+from recbole_llm.tasks.compare.summary import Summary, other_sizes, summarise
 from recbole_llm.tasks.compare.tables import screen, write_tables
 
 Failures = dict[Cell, str]
@@ -75,7 +75,7 @@ def compare(
         cells = [cell for cell in all_cells if cell not in failures]
         failures |= run_cells(cells, opened)
     summary = summarise(cells, failures, baseline or labels[0])
-    summary.notes = said
+    summary.notes = [*said, *other_sizes(summary.rows)]
     yield from _written(summary, cells, root)
     if failures:
         raise ValueError(

@@ -122,6 +122,23 @@ def summarise(cells: Sequence[Cell], failures: Mapping[Cell, str], baseline: str
     return summary
 
 
+def other_sizes(rows: Sequence[Row]) -> list[str]:
+    """The models that read less or more of the data than the first one, in words."""
+    first, *others = [(row.label, row.runs[0]["data"]["size"]) for row in rows]
+    found = []
+    for label, own in others:
+        apart = [what for what, number in own.items() if number != first[1].get(what)]
+        if apart:
+            here, there = (
+                ", ".join(f"{size[what]:,} {what}" for what in apart) for size in (own, first[1])
+            )
+            found.append(
+                f"{label} has {here}, {first[0]} {there}: filters, or rows that the .item or .user "
+                f"file lacks, leave out others"
+            )
+    return found
+
+
 def _row(label: str, cells: Sequence[Cell]) -> Row:
     runs = [cell.result for cell in cells]
     epochs = [run["best_epoch"] for run in runs]

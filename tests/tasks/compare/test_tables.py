@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from recbole_llm.tasks.compare.figures import figures
-from recbole_llm.tasks.compare.summary import Row, Spread, Summary
+from recbole_llm.tasks.compare.summary import Row, Spread, Summary, other_sizes
 from recbole_llm.tasks.compare.tables import latex, markdown, screen, sentences, write_tables
 
 
@@ -28,6 +28,15 @@ def test_the_legend_is_of_the_marks_that_stand_there(p: float, legend: str) -> N
     summary = Summary(rows, ["mrr@10"], set(), "A", "protocol", "data", cast("Any", [test]))
     means, said, *_ = sentences(summary)
     assert said.startswith(legend) and "over 1 seed;" in means
+
+
+def test_models_that_read_other_rows_are_named() -> None:
+    def row(label: str, users: int, items: int) -> Any:
+        size = {"users": users, "items": items, "interactions": 9}
+        return SimpleNamespace(label=label, runs=[{"data": {"size": size}}])
+
+    (said,) = other_sizes([row("A", 1000, 5), row("B", 1000, 5), row("C", 999, 4)])
+    assert said.startswith("C has 999 users, 4 items, A 1,000 users, 5 items: filters, or rows")
 
 
 @pytest.mark.parametrize(
