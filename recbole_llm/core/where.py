@@ -27,8 +27,6 @@ Mask = npt.NDArray[np.bool_]
 _LONGEST = 10_000  # characters
 # Backquotes in texts are part of them.
 _BACKQUOTED = re.compile(r"""('(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*")|`([^`]+)`""")
-_FIELD = "backquoted"
-_NUMBERED = re.compile(rf"_{_FIELD}(\d+)_")
 _ONE_SIGN = re.compile(r"(?<![=!<>])=(?!=)")
 _ORDER: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Lt: np.less,
@@ -69,19 +67,20 @@ def matching(expression: str, fields: Mapping[str, Sequence[str]]) -> Mask:
 
 def _parsed(expression: str) -> ast.expr:
     """The expression's tree, in which names that stand in backquotes are as they are."""
-    names: list[str] = []
+    names: dict[str, str] = {}
 
     def plain(found: re.Match[str]) -> str:
         text, name = found.groups()
         if text is not None:
             return str(text)
-        names.append(name)
-        return f"_{_FIELD}{len(names) - 1}_"
+        own = f"_backquoted_{len(names)}"
+        names[own] = name
+        return own
 
     tree = ast.parse(_BACKQUOTED.sub(plain, expression), mode="eval").body
     for node in ast.walk(tree):
-        if isinstance(node, ast.Name) and (number := _NUMBERED.fullmatch(node.id)):
-            node.id = names[int(number[1])]
+        if isinstance(node, ast.Name):
+            node.id = names.get(node.id, node.id)
     return tree
 
 
