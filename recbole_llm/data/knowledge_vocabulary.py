@@ -8,7 +8,7 @@ from recbole_llm.data.vocabulary import Names, VocabularyDataset
 
 
 class KnowledgeVocabularyDataset(VocabularyDataset):
-    """The same for RecBole's data sets of knowledge graphs, which number items and entities
+    """A `VocabularyDataset` for RecBole's knowledge graphs, which number items and entities
     together, after they were numbered each, and add relations of their own."""
 
     item2entity: dict[str, str]
