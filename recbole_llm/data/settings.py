@@ -87,6 +87,8 @@ class EngineSettings(Settings):
                 f"window_stride: expected 1 to MAX_ITEM_LIST_LENGTH ({length}), got "
                 f"{self.window_stride}"
             )
+        if config["model"] == "BERT4Rec" and config["transform"] != "mask_itemseq":
+            raise ValueError("transform: BERT4Rec learns masked items; leave it at mask_itemseq")
         share = _SHARES.get(str(config["transform"]))
         if share is not None and config[share] is None:
             raise ValueError(

@@ -11,6 +11,7 @@ import torch
 from made_data import MakeConfig, RecBoleDataset, leave_one_out
 from torch import Tensor
 
+from recbole_llm.core.config import Config
 from recbole_llm.data.prepare import data_preparation
 from recbole_llm.data.sequence import SequentialDataset
 from recbole_llm.data.sequence_loader import SequenceTrainDataLoader
@@ -162,6 +163,12 @@ def test_epochs_are_reproducible_and_differ(made: MakeConfig) -> None:
 def test_what_it_cannot_do(made: MakeConfig, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         train_loader(made, **changes)
+
+
+def test_a_model_of_masked_items_keeps_them() -> None:
+    Config("BERT4Rec", "ml-100k")
+    with pytest.raises(ValueError, match="transform: BERT4Rec learns masked items"):
+        Config("BERT4Rec", "ml-100k", config_dict={"transform": "inverse_itemseq"})
 
 
 def test_recboles_data_set_is_refused(made: MakeConfig) -> None:
