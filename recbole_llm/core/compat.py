@@ -44,6 +44,9 @@ def apply() -> None:
     warnings.filterwarnings("ignore", "(?s).*chained assignment", Warning, "recbole")
     # RecBole makes tensors of read-only columns of pandas 3, and copies them before any change.
     warnings.filterwarnings("ignore", ".*NumPy array is not writable", UserWarning, "recbole")
+    # Graph models make sparse tensors by an old name of torch's; goes with a RecBole that does not.
+    warnings.filterwarnings("ignore", "torch.sparse.SparseTensor", UserWarning, "recbole")
+    warnings.filterwarnings("ignore", "Creating a tensor from a list", UserWarning, "recbole")
     Config.compatibility_settings = lambda self: _set_numpy_names()
     _restore_dok_update()
     Dataset._download = _alone_too(Dataset._download)
