@@ -61,9 +61,9 @@ class MolarSettings(MIRMSettings, DecoderSettings, BackboneSettings, SequentialS
     """Weight of the alignment loss."""
     temperature: Positive = 0.1
     """Temperature of the alignment loss."""
-    loss_type: Literal["BCE", "NCE", "CE", "BPR", "SSM"] = "BCE"  # type: ignore[assignment]
-    """Recommendation loss: BCE (paper), NCE (authors' code: the batch's negatives pooled, by
-    cosine), CE, BPR or SSM; all but CE have negatives of train_neg_sample_args."""
+    loss_type: Literal["CE", "BCE", "NCE", "BPR", "SSM"] = "CE"  # type: ignore[assignment]
+    """Recommendation loss: CE (over the catalogue), BCE (paper), NCE (authors' code: the batch's
+    negatives pooled, by cosine), BPR or SSM; all but CE have negatives of train_neg_sample_args."""
     same_item: Share = 0.99
     """NCE: cosine to the target from which a negative is dropped as the target itself; authors:
     0.99."""
