@@ -74,7 +74,7 @@ def test_three_processes_are_as_one() -> None:
 def test_the_first_process_sorts_interactions_for_all() -> None:
     write_tiny_dataset("dataset")
     (two,), _ = together([{**SASREC, "interactions": "disk"}])
-    assert [path.name for path in Path("dataset/tiny").glob("*.sorted*")] == ["tiny.sorted"]
+    assert [path.name for path in Path("dataset/tiny").glob("tiny.sorted*")] == ["tiny.sorted"]
     (one,) = do([SASREC])
     assert two["losses"] == pytest.approx(one["losses"], rel=1e-5)
     assert two["test_result"] == pytest.approx(one["test_result"], abs=1e-6)
