@@ -77,13 +77,13 @@ class VocabularyDataset:
         """Items without interactions, which RecBole numbers, and ranks, where a model loads columns
         of the ``.item`` file or of another: models of one data set would rank different
         catalogues."""
-        seen = self._seen_items()
-        for field in self.alias["item_id"]:
-            for feat in self.field2feats(field):  # type: ignore[attr-defined]
-                if feat is self.inter_feat or field not in feat or self._is_list(field):
-                    continue
-                feat.drop(feat.index[~feat[field].isin(seen)], inplace=True)
-                feat.reset_index(drop=True, inplace=True)
+        ids = [field for field in self.alias["item_id"] if not self._is_list(field)]
+        named = [(feat, field) for field in ids for feat in self.field2feats(field)]  # type: ignore[attr-defined]
+        others = [(f, field) for f, field in named if f is not self.inter_feat and field in f]
+        seen = self._seen_items() if others else set()
+        for feat, field in others:
+            feat.drop(feat.index[~feat[field].isin(seen)], inplace=True)
+            feat.reset_index(drop=True, inplace=True)
 
     def _seen_items(self) -> set[str]:
         """Those of interactions, their lists included, and of the vocabulary."""
@@ -91,7 +91,9 @@ class VocabularyDataset:
         for field in self.alias["item_id"]:
             if field in self.inter_feat:
                 values = self.inter_feat[field]
-                seen.update(chain.from_iterable(values) if self._is_list(field) else values)
+                seen.update(
+                    chain.from_iterable(values) if self._is_list(field) else values.unique()
+                )
         return seen
 
     def _is_list(self, field: str) -> bool:
