@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from pydantic.fields import FieldInfo
 from recbole.utils import InputType
 
 from recbole_llm.core.errors import decimal_point, did_you_mean
@@ -28,6 +29,7 @@ from recbole_llm.core.run_settings import RunSettings
 from recbole_llm.core.schema import recbole_keys
 from recbole_llm.core.settings import Settings
 from recbole_llm.core.stock_settings import StockSettings
+from recbole_llm.core.type_names import is_text
 from recbole_llm.core.yaml_files import read_yaml
 
 if TYPE_CHECKING:
@@ -113,18 +115,28 @@ def keys_of_other_encoders(config: Config, spec: ModelSpec) -> dict[str, str]:
 
 def key_marks() -> defaultdict[str, Mark]:
     """The marks of every key, whatever the model; no mark for a key that is unknown."""
+    marks = defaultdict(lambda: Mark(0), dict.fromkeys(FILES, Mark.LOCAL))
+    marks.update(dict.fromkeys(MACHINE, Mark.LOCAL | Mark.FREE))
+    for key, field in _all_keys():
+        for mark in (m for m in field.metadata if isinstance(m, Mark)):
+            marks[key] |= mark
+    return marks
+
+
+def text_keys() -> set[str]:
+    """The keys, whatever the model, whose values are texts: names, folders, revisions."""
+    texts = {key for key, field in _all_keys() if is_text(field)}
+    return texts | {"model", "dataset", *FILES}
+
+
+def _all_keys() -> Iterator[tuple[str, FieldInfo]]:
     registry = get_registry()
     tables = registry.models, registry.encoders, registry.features, registry.stages
     specs = (spec for table in tables for spec in table.values())
     named = dict.fromkeys(spec.settings for spec in specs if spec.settings)  # in one order always
-    marks = defaultdict(lambda: Mark(0), dict.fromkeys(FILES, Mark.LOCAL))
-    marks.update(dict.fromkeys(MACHINE, Mark.LOCAL | Mark.FREE))
     for settings in (*RECBOLES, RunSettings, *registry.settings, *named):
         with suppress(ImportError, ValueError):  # of a plugin that cannot run then
-            for key, field in resolve(settings).model_fields.items():
-                for mark in (m for m in field.metadata if isinstance(m, Mark)):
-                    marks[key] |= mark
-    return marks
+            yield from resolve_settings(settings, "").model_fields.items()
 
 
 def check_settings(config: Config, spec: ModelSpec) -> None:

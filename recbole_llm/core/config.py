@@ -21,6 +21,7 @@ from recbole_llm.core.checks import (
     check_settings,
     keys_of_other_encoders,
     named_unknown,
+    text_keys,
     unknown_keys,
     unknown_keys_of_file,
 )
@@ -33,7 +34,7 @@ from recbole_llm.core.schema import (
     item_features,
     learns_labels,
     parse_command_line,
-    parse_value,
+    parse_values,
 )
 from recbole_llm.core.secrets import take_credentials
 from recbole_llm.core.settings import defaults
@@ -86,7 +87,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             raise ValueError(f"{message} (strict_config: True)")
 
     def _convert_config_dict(self, config_dict: dict[str, Any]) -> dict[str, Any]:
-        return {key: parse_value(key, value) for key, value in config_dict.items()}
+        return parse_values(config_dict, text_keys())
 
     def _build_yaml_loader(self) -> type[ConfigLoader]:
         return ConfigLoader

@@ -56,8 +56,8 @@ def written_whole(file: str | os.PathLike[str], way_out: str) -> Iterator[Binary
     Raises:
         ValueError: in one line: the file, the reason, the way out.
     """
-    target = Path(file)
-    _check_place(target, way_out)
+    _check_place(Path(file), way_out)
+    target = Path(os.path.realpath(file))  # a link stays one, to the new content
     part = target.with_name(f"{target.name}{_suffix(os.getpid())}")
     raw, in_block = None, False
     try:

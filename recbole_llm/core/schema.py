@@ -5,9 +5,10 @@ from __future__ import annotations
 import ast
 import re
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 import recbole
@@ -79,12 +80,12 @@ def parse_literal(text: str) -> Any:
         return text
 
 
-def parse_value(key: str, value: object) -> object:
-    """The value of a key as `parse_literal` reads it; a revision as it is written, since 1.10 is
-    another than 1.1."""
-    if not isinstance(value, str) or (key.endswith("_revision") and value != "None"):
-        return value
-    return parse_literal(value)
+def parse_values(values: Mapping[str, Any], texts: Collection[str]) -> dict[str, Any]:
+    """Values of keys as `parse_literal` reads them; those of `texts` as they are written, since
+    the revision 1.10 is another than 1.1, and the data set 2024_01 no number."""
+    parsed = {k: parse_literal(v) if isinstance(v, str) else v for k, v in values.items()}
+    written = {k for k, v in parsed.items() if k in texts and not isinstance(v, (str, NoneType))}
+    return {key: values[key] if key in written else value for key, value in parsed.items()}
 
 
 @cache

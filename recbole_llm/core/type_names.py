@@ -25,6 +25,12 @@ def type_name(field: FieldInfo) -> str:
     return _named(field.annotation, field.metadata)
 
 
+def is_text(field: FieldInfo) -> bool:
+    """Whether a field is a text of any kind, or None."""
+    parts = type_name(field).removesuffix(" or None")
+    return parts == _WORDS[str] or parts.startswith(f"{_WORDS[str]} that is not")
+
+
 def choices(field: FieldInfo) -> list[str]:
     """The names that a field may have, where it is a choice."""
     return [str(choice) for choice in _literals(field.annotation)]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterable, Sequence
+import csv
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -121,6 +123,33 @@ def check_quotes(path: Path, line: int, values: Iterable[str], separator: str) -
                 f"'{path}' line {line} opens a quote at '{value[:30].splitlines()[0]}' that is "
                 f"not closed in its field; close it, or delete the quote"
             )
+
+
+def check_of_one_file(
+    fields: Sequence[str], others: Mapping[str, str], kind: str, name: str
+) -> None:
+    """Refuse a field that another file of a data set has too: columns of users and items would
+    take the place of the interactions' in filters and in batches.
+
+    Args:
+        fields: of the file.
+        others: {field: kind of file} of those that were read before.
+        kind: of this file.
+        name: of the data set.
+    """
+    for field in (field for field in fields if field in others):
+        raise ValueError(
+            f"data set '{name}': '{field}' is a column of the .{others[field]} and of the .{kind} "
+            f"file; rename it in one, or load one alone, by "
+            f"--load_col=\"{{'{others[field]}': [...], '{kind}': [...]}}\""
+        )
+
+
+def csv_rows(lines: Iterable[str], **form: Any) -> Any:
+    """``csv.reader``, for values of any length: a text may have more than its 128 KiB, and a quote
+    that is left open is told by what it swallowed."""
+    csv.field_size_limit(2**31 - 1)
+    return csv.reader(lines, **form)
 
 
 def numbers(path: Path, field: str, values: Array, lines: Array) -> npt.NDArray[np.float64]:

@@ -19,7 +19,7 @@ from recbole_llm.core.config import Config
 from recbole_llm.core.errors import did_you_mean
 from recbole_llm.core.lines import counted
 from recbole_llm.core.registry import resolve
-from recbole_llm.data.check import numbers
+from recbole_llm.data.check import check_of_one_file, numbers
 from recbole_llm.data.files import ObjectArray, Table, written
 from recbole_llm.data.grouped_splits import GroupedSplits
 from recbole_llm.data.interaction import single_precision, take
@@ -55,6 +55,7 @@ class FileDataset(GroupedSplits, VocabularyDataset):
     field2source: dict[str, FeatureSource | str]
     field2seqlen: dict[str, int]
     field2bucketnum: dict[str, int]
+    dataset_name: str
 
     def _load_feat(self, filepath: str, source: FeatureSource | str) -> DataFrame | None:
         """A file's loaded columns, and their types, sources and lengths, as RecBole notes them."""
@@ -68,6 +69,10 @@ class FileDataset(GroupedSplits, VocabularyDataset):
         if not fields:
             self.logger.warning(f"No columns has been loaded from [{source}]")
             return None
+        if isinstance(source, FeatureSource):
+            known, ids = self.field2source.items(), _id_fields(self.config)
+            others = {f: s.value for f, s in known if isinstance(s, FeatureSource) and f not in ids}
+            check_of_one_file(fields, others, source.value, self.dataset_name)
         own = {FeatureSource.USER: self.uid_field, FeatureSource.ITEM: self.iid_field}.get(source)
         if own in table.types:
             table.check_distinct(own)  # RecBole keeps the first row

@@ -16,7 +16,14 @@ import numpy.typing as npt
 from recbole_llm.core.errors import first_names
 from recbole_llm.core.settings import ConfigLike
 from recbole_llm.core.tokens import PADDING
-from recbole_llm.data.check import at_lines, check_quotes, decoded, header_types, numbers
+from recbole_llm.data.check import (
+    at_lines,
+    check_quotes,
+    csv_rows,
+    decoded,
+    header_types,
+    numbers,
+)
 from recbole_llm.data.split import IntArray
 
 ObjectArray = npt.NDArray[np.object_]
@@ -174,7 +181,7 @@ def _plain(body: str, separator: str, first: int) -> tuple[IntArray, IntArray, l
 def _quoted(
     path: Path, body: str, separator: str, first: int
 ) -> tuple[IntArray, IntArray, list[str]]:
-    reader = csv.reader(io.StringIO(body, newline="\n"), delimiter=separator)
+    reader = csv_rows(io.StringIO(body, newline="\n"), delimiter=separator)
     line = first
     lines, counts, flat = [], [], []
     try:
@@ -185,6 +192,6 @@ def _quoted(
                 counts.append(len(record))
                 flat += record
             line = reader.line_num + first
-    except csv.Error as error:  # a value of more than 128 KiB
+    except csv.Error as error:
         raise ValueError(f"'{path}' line {line}: {error}; is a quote left open?") from error
     return np.array(lines, dtype=np.int64), np.array(counts, dtype=np.int64), flat

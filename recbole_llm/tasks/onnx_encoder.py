@@ -113,13 +113,14 @@ def disagreement(folder: Path, model: Any, histories: Sequence[Ids], longest: in
     Raises:
         ValueError: it is too large for the folder to be of use.
     """
-    written, encoder, worst = Standalone(folder), _UserEncoder(model).eval(), 0.0
+    written, encoder, differences = Standalone(folder), _UserEncoder(model).eval(), []
     for items in histories:
         items = items[-longest:]
         with torch.no_grad():
             wanted = encoder(torch.from_numpy(items)[None]).numpy()
         found = written.states([items])
-        worst = max(worst, float(np.abs(found - wanted).max() / max(np.abs(wanted).max(), 1e-12)))
+        differences.append(np.abs(found - wanted).max() / max(np.abs(wanted).max(), 1e-12))
+    worst = float(np.max(differences, initial=0.0))  # NaN, where one is
     if not worst <= _CLOSE:
         raise ValueError(f"the exported encoder differs from the model by {worst:.1e}; not usable")
     return worst

@@ -148,7 +148,7 @@ def test_malformed_arguments(argv: list[str], message: str) -> None:
         ("--eval_args=full", "eval_args: expected a dict, got 'full'"),
         ("--metrics={}", "metrics: expected a list that is not empty, each a text, got {}"),
         ("--metrics=[]", "metrics: expected a list that is not empty, each a text, got \\[\\]"),
-        ("--valid_metric=[5]", "valid_metric: expected a text that is not empty, got \\[5\\]"),
+        ("--valid_metric=[5]", "valid_metric '\\[5\\]' is not computed"),
         ("--learner=foo", "learner 'foo' is unknown; choose from adam, adamw"),
         ("--weight_decay=nan", "weight_decay: expected a number of at least 0, got 'nan'"),
         (
@@ -280,6 +280,16 @@ def test_a_revision_is_read_as_it_is_written(revision: str) -> None:
     passed = Config("PAD", config_dict={"encoder_revision": revision})
     assert told["encoder_revision"] == passed["encoder_revision"] == revision
     assert Config("PAD", argv=["--encoder_revision=None"])["encoder_revision"] is None
+
+
+@pytest.mark.parametrize("name", ["2024_01", "1e5", "0x10", "007", "(1)", "True"])
+def test_names_of_data_sets_and_folders_are_read_as_they_are_written(name: str) -> None:
+    told = Config("BPR", argv=[f"--dataset={name}", f"--data_path={name}", f"--output={name}"])
+    passed = Config("BPR", name, config_dict={"data_path": name, "output": name})
+    for config in (told, passed):
+        assert config["dataset"] == config["output"] == name
+        assert str(config["data_path"]).endswith(f"{name}/{name}")
+    assert Config("BPR", argv=["--output='a b'"])["output"] == "a b"
 
 
 def test_none_and_an_int_for_a_float_are_accepted() -> None:

@@ -89,6 +89,14 @@ def test_a_file_is_not_written_through_a_link_that_lies_in_the_way() -> None:
     assert Path("victim").read_text() == "precious" and Path("a").read_bytes() == b"new"
 
 
+def test_a_link_leads_to_the_new_content() -> None:
+    Path("real").write_text("old")
+    Path("link").symlink_to("real")
+    with written_whole("link", "way out") as file:
+        file.write(b"new")
+    assert Path("link").is_symlink() and Path("real").read_bytes() == b"new"
+
+
 def test_what_killed_processes_left_is_removed_and_nothing_else() -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()

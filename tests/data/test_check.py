@@ -268,3 +268,15 @@ def test_columns_of_a_knowledge_graph_that_are_left_out(tmp_path: Path) -> None:
     said = "load_col: leaves out the column 'item_id' (ITEM_ID_FIELD) of the .link file"
     columns = {"inter": inter, "kg": graph}
     assert said in refusal(config(tmp_path, "CKE", load_col=columns))
+
+
+def test_a_column_of_two_files_is_refused() -> None:
+    folder = write_tiny_dataset("dataset")
+    file = folder / "tiny.item"
+    file.write_text(file.read_text().replace("price:", "rating:"))
+    both = {"inter": ["user_id", "item_id", "rating"], "item": ["item_id", "rating"]}
+    keys = {"data_path": "dataset", "load_col": both}
+    with pytest.raises(ValueError, match="'rating' is a column of the .inter and of the .item fil"):
+        create_dataset(Config("BPR", "tiny", config_dict=keys))
+    both["inter"].remove("rating")
+    create_dataset(Config("BPR", "tiny", config_dict=keys))

@@ -17,11 +17,11 @@ import recbole_llm
 from recbole_llm.cli import main
 from recbole_llm.data.files import Table
 from recbole_llm.tasks.convert import sources
-from recbole_llm.tasks.convert.columns import Times
 from recbole_llm.tasks.convert.interactions import _Seen
 from recbole_llm.tasks.convert.run import convert
 from recbole_llm.tasks.convert.sources import FrameSource
 from recbole_llm.tasks.convert.summary import Roles
+from recbole_llm.tasks.convert.times import Times
 
 ORDERS = """\
 order;customer;sku;date;price

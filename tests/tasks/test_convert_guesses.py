@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from recbole_llm.cli import main
 from recbole_llm.data.files import Table
+from recbole_llm.tasks.convert import sources
 
 
 def said(orders: str, *arguments: str, items: str = "", code: int = 0) -> str:
@@ -131,3 +132,57 @@ def test_a_damaged_parquet_file_is_the_one_that_is_named() -> None:
     Path("o.parquet").write_bytes(content)
     done = CliRunner().invoke(main, ["convert", "o.parquet", "--output=d/s"])
     assert done.exit_code == 2 and "'o.parquet' is damaged" in done.output
+
+
+@pytest.mark.parametrize(
+    "dates",
+    [
+        ["12:30 03.04.2017", "10:00 25.04.2017"],
+        [" 03.04.2017", " 25.04.2017"],
+        ["Mon 03/04/2017", "Tue 25/04/2017"],
+        ["03 04 2017", "25 04 2017"],
+    ],
+)
+def test_the_day_is_first_in_all_dates_wherever_they_stand(dates: list[str]) -> None:
+    rows = [f"u\t{item}\t{date}" for item, date in zip("ab", dates)]
+    said("\n".join(["user\titem\tdate", *rows, ""]))
+    days = [float(t) // 86400 for t in column("inter", "timestamp")]
+    assert days == [17259, 17281]  # 3 and 25 April 2017
+
+
+@pytest.mark.parametrize("date", ["12:30 03.04.2017", "Mon 03/04/2017"])
+def test_dates_behind_something_else_may_be_unclear_too(date: str) -> None:
+    output = said(f"user\titem\tdate\nu\ta\t{date}\n", code=2)
+    form = "%H:%M %d.%m.%Y" if "." in date else "%a %d/%m/%Y"
+    assert f"dates such as '{date}', which may be day/month" in output
+    assert f"--date-format='{form}'" in output
+
+
+def test_the_end_of_a_date_with_the_year_first_is_no_day_and_month() -> None:
+    said("user,item,date\nu,a,2017-04-03 10:11:12\nu,b,2017 04 03 10:00\n")
+    assert [float(t) // 86400 for t in column("inter", "timestamp")] == [17259, 17259]
+
+
+def test_times_with_a_decimal_comma_are_numbers() -> None:
+    said("user\titem\ttimestamp\nu\ta\t0,5\nu\tb\t2,25\nu\tc\t100,5\n")
+    assert [float(t) for t in column("inter", "timestamp")] == [0.5, 2.25, 100.5]
+    output = said("user\titem\ttimestamp\nu\ta\t1,250 EUR\nu\tb\t2,250 EUR\n", code=2)
+    assert "has times that are numbers, and '1,250 EUR' may be 1.250 or 1250" in output
+
+
+def test_rows_repeat_though_a_later_chunk_has_further_columns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sources, "CHUNK", 2)
+    rows = ['{"user": "u", "item": "a"}', '{"user": "u", "item": "b"}']
+    later = ['{"user": "u", "item": "a", "gift": "yes"}', '{"user": "u", "item": "b"}']
+    Path("o.jsonl").write_text("\n".join([*rows, *later, ""]))
+    done = CliRunner().invoke(main, ["convert", "o.jsonl", "--output=d/s"])
+    assert "since they repeat another row: 1 (line 4)" in done.output
+    assert column("inter", "item_id") == ["a", "b", "a"]
+
+
+def test_texts_of_any_length_are_converted_and_read() -> None:
+    long = "tea " * 50_000
+    said("user,item\nu,a\n", items=f'item,title,text\na,"12"" record",{long}\n')
+    assert column("item", "text") == [long.strip()]

@@ -21,8 +21,8 @@ from recbole_llm import Recommender, recommend, run_recbole_llm, testing
 from recbole_llm.cli import main
 from recbole_llm.core.digest import file_digest
 from recbole_llm.core.files import _suffix
-from recbole_llm.tasks import export
-from recbole_llm.tasks.onnx_encoder import onnx_encoder
+from recbole_llm.tasks import export, onnx_encoder
+from recbole_llm.tasks.onnx_encoder import onnx_encoder as encoder_of
 from recbole_llm.tasks.output import kind_of, write
 from recbole_llm.tasks.recommend_files import read_histories, read_ids
 
@@ -425,6 +425,21 @@ def test_an_export_that_is_cut_off_leaves_the_model_that_was_there(
         assert Recommender.load("cut").name == "PAD" and sorted(os.listdir("cut")) == names
 
 
+def test_states_that_are_no_numbers_are_seen_in_the_check_of_an_encoder(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Model(torch.nn.Module):
+        def last_states(self, items: torch.Tensor) -> torch.Tensor:
+            return torch.full((1, 4), torch.nan if items.shape[1] == 1 else 1.0)
+
+    written = SimpleNamespace(states=lambda items: np.ones((1, 4), np.float32))
+    monkeypatch.setattr(onnx_encoder, "Standalone", lambda folder: written)
+    histories = [np.array([1, 2]), np.array([1]), np.array([2, 1])]
+    with pytest.raises(ValueError, match="differs from the model by nan; not usable"):
+        onnx_encoder.disagreement(Path("x"), Model(), histories, 50)
+    assert onnx_encoder.disagreement(Path("x"), Model(), histories[:1], 50) == 0
+
+
 def test_files_of_two_exports_are_not_taken_for_one(inside: dict[str, Any]) -> None:
     for name in ("PAD", "SASRec"):
         recbole_llm.export(inside[name], f"two-{name}")
@@ -499,7 +514,7 @@ class _Branching(torch.nn.Module):
 def test_a_model_that_cannot_be_traced_says_why() -> None:
     said = r"_Branching cannot be written as ONNX \(\w+: .+\); its user_states must be traceable"
     with pytest.raises(ValueError, match=said) as caught:
-        onnx_encoder(_Branching(), 8)
+        encoder_of(_Branching(), 8)
     assert "\n" not in str(caught.value)
 
 

@@ -7,12 +7,13 @@ from collections.abc import Container
 import numpy as np
 from pandas import DataFrame, Series, to_numeric
 
-from recbole_llm.tasks.convert.columns import OPTIONAL, Floats, Times, find, require, there
+from recbole_llm.tasks.convert.columns import OPTIONAL, find, require, there
 from recbole_llm.tasks.convert.numbers import Found, Numbers, numbers_in
 from recbole_llm.tasks.convert.rows import field_name
 from recbole_llm.tasks.convert.sources import Source
 from recbole_llm.tasks.convert.summary import Roles
 from recbole_llm.tasks.convert.texts import LINE
+from recbole_llm.tasks.convert.times import Floats, Times
 
 _FIELDS = {
     "user": "user_id:token", "item": "item_id:token", "rating": "rating:float",

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import IO
 
+from recbole_llm.data.check import csv_rows
+
 NAMELESS = re.compile(r"Unnamed: \d+")  # as pandas calls the index that it wrote before
 _SEPARATORS = ("\t", ",", ";", "|")
 _FOR_EXCEL = re.compile(r'"?sep=.?"?\s*', re.IGNORECASE)  # a line that names the separator
@@ -37,7 +39,7 @@ def numbered(
     if len(separator) > 1:  # MovieLens has "::", which is nothing to the csv module
         yield from enumerate((line.rstrip("\r\n").split(separator) for line in file), before + 1)
         return
-    reader = csv.reader(
+    reader = csv_rows(
         file,
         delimiter=separator,
         quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
@@ -11,12 +12,12 @@ from pandas import DataFrame, Series, util
 
 from recbole_llm.core.files import OTHER_FOLDER, written_whole
 from recbole_llm.core.tokens import PADDING
-from recbole_llm.tasks.convert.columns import Floats
 from recbole_llm.tasks.convert.fields import Fields
 from recbole_llm.tasks.convert.rows import as_lines, unbroken
 from recbole_llm.tasks.convert.sources import Problems, Source
 from recbole_llm.tasks.convert.summary import Roles, Summary
 from recbole_llm.tasks.convert.texts import LINE
+from recbole_llm.tasks.convert.times import Floats
 
 
 class _CostsRows(Exception):
@@ -106,8 +107,7 @@ class Interactions:
                 values = fields.values(role, rows[role])
                 kept &= self._readable(role, values, rows[role], lines, kept, fields)
                 rows[role] = values
-        own = chunk.drop(columns=LINE)[kept].astype(str)  # of every column of the file
-        again = self.seen.add(util.hash_pandas_object(own, index=False).to_numpy())
+        again = self.seen.add(_hashes(chunk.drop(columns=LINE)[kept].astype(str)))
         rows = rows[kept][
             self._without("left out, since they repeat another row", again, lines[kept], True)
         ]
@@ -159,6 +159,17 @@ class Interactions:
             times = rows["time"]
             self.summary.first = float(np.fmin(self.summary.first, times.min()))
             self.summary.last = float(np.fmax(self.summary.last, times.max()))
+
+
+def _hashes(rows: DataFrame) -> Any:
+    """One number a row, uint64 [N], of what every column of the file says; an empty value is like
+    none, since later chunks of JSON lines may have further columns."""
+    total = np.zeros(len(rows), np.uint64)
+    for name, texts in rows.items():
+        key = hashlib.md5(str(name).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        values = util.hash_array(texts.to_numpy(object), hash_key=key)
+        total += np.where(texts == "", np.uint64(0), values)
+    return total
 
 
 class _Seen:

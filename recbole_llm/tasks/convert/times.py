@@ -1,0 +1,190 @@
+"""Times in whatever form they are written."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pandas import Series, to_datetime, to_numeric
+
+from recbole_llm.core.errors import one_line
+from recbole_llm.tasks.convert.columns import NONE
+from recbole_llm.tasks.convert.numbers import Numbers, numbers_in
+from recbole_llm.tasks.convert.sources import Source
+
+_UNITS = ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3))  # from this size on, so many make a second
+_CLOCK = re.compile(r"\s*\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?\s*([AaPp]\.?[Mm]\.?)?\s*")
+# A day and a month beside a year, wherever they stand; not the end of 2024-01-02 or of a clock.
+_SLASHES = re.compile(r"(?<![\d:])(?<!\d{4}[/. -])(\d{1,2})([/. -])(\d{1,2})\2(\d{4}|\d{2})(?!\d)")
+_YEAR_FIRST = re.compile(r"\s*\d{4}\D")  # which is never the day or the month
+_ZONE = re.compile(r"\s*(?:GMT|UTC)([+-]\d{2}:?\d{2})(\s*\(.*\))?\s*$")  # as JavaScript writes it
+_EARLIEST = 1e8  # seconds or parts of one, by which it is told what a number of another unit is
+_CLOCKS = ("", " %H:%M", " %H:%M:%S", "T%H:%M", "T%H:%M:%S")
+_BEFORE = ("%H:%M ", "%H:%M:%S ", "%a ", "%a, ", "%A ", "%A, ")
+_PACKED = {  # dates that look like numbers
+    "%Y%m%d": re.compile(r"(19|20)\d{6}"), "%Y%m%d%H%M%S": re.compile(r"(19|20)\d{12}"),
+}  # fmt: skip
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass
+class Times:
+    """Texts to Unix seconds, all in the form that the first of them have.
+
+    Args:
+        form: a format of ``strptime``; None: found out.
+        numbers: how they are written; None: they are dates.
+        unit: numbers that make a second.
+        day_first: of dates.
+    """
+
+    form: str | None = None
+    numbers: Numbers | None = None
+    unit: float = 1.0
+    day_first: bool = False
+
+    @classmethod
+    def of(cls, texts: Series, form: str | None, source: Source) -> Times:
+        """The form of some texts.
+
+        Raises:
+            ValueError: dates that could mean two days, times of day, or no times at all.
+        """
+        texts = texts.str.strip()
+        texts = texts[texts != ""]
+        if form is not None:
+            _check_form(form, source)
+        if form is not None or not len(texts):
+            return cls(form)
+        for packed, look in _PACKED.items():
+            if texts.str.fullmatch(look).all():
+                return cls(packed)
+        if texts.str.fullmatch(_CLOCK).all():
+            raise ValueError(
+                f"{source.option('time')}: '{source}' has times of day such as "
+                f"'{one_line(texts.iloc[0], 40)}', without a date; name the column of dates with "
+                f"{source.option('time', '…')}, or {source.option('time', NONE)}"
+            )
+        if (written := _numbers(texts, source)) is not None:
+            middle = np.nanmedian(np.abs(_values(texts, written)), keepdims=True)
+            return cls(numbers=written, unit=float(_units(middle)[0]))
+        found = cls(day_first=_day_first(texts, source))
+        if np.isnan(found.seconds(texts)).all():
+            raise ValueError(
+                f"{source.option('time')}: '{source}' has times such as "
+                f"'{one_line(texts.iloc[0], 40)}', which are neither numbers nor dates; give their "
+                f"form, such as {source.option('date_format', '%d.%m.%y')}"
+            )
+        return found
+
+    def seconds(self, texts: Series) -> Floats:
+        """Unix seconds, NaN where a text is no time or one in another unit, [N]; dates without a
+        zone are UTC."""
+        texts = texts.str.strip()
+        if self.numbers is not None:
+            numbers = _values(texts, self.numbers)
+            sizes = np.abs(numbers)
+            other = (_units(sizes) != self.unit) & (sizes >= _EARLIEST)
+            return np.where(other, np.nan, numbers / self.unit)
+        dates = Series(texts.to_numpy(), dtype=object)
+        if self.form is not None:
+            return _seconds(dates, format=self.form)
+        dates = dates.str.replace(_ZONE, r"\1", regex=True)
+        day_first = self.day_first & ~dates.str.match(_YEAR_FIRST).to_numpy(bool)
+        seconds = np.empty(len(dates))
+        for which in (True, False):
+            rows = day_first == which
+            seconds[rows] = _seconds(dates[rows], format="mixed", dayfirst=which)
+        return seconds
+
+
+def _numbers(texts: Series, source: Source) -> Numbers | None:
+    """How times that are numbers are written; None: most are none.
+
+    Raises:
+        ValueError: they may mean two numbers.
+    """
+    if to_numeric(texts, errors="coerce").notna().mean() > 0.5:
+        return Numbers(".")
+    found = numbers_in(texts)
+    if found.most and found.numbers is None:
+        raise ValueError(
+            f"{source.option('time')}: '{source}' has times that are numbers, and {found.doubt}; "
+            f"write them with a decimal point and digits alone"
+        )
+    return found.numbers if found.most else None
+
+
+def _values(texts: Series, written: Numbers) -> Floats:
+    """Texts as numbers, NaN where one is none, [N]."""
+    if written == Numbers("."):
+        return np.asarray(to_numeric(texts, errors="coerce"), np.float64)
+    return np.array([float(written.plain(text) or "nan") for text in texts])
+
+
+def _seconds(texts: Series, **form: Any) -> Floats:
+    """Unix seconds of dates, NaN where a text is none, [N]."""
+    dates = to_datetime(texts, utc=True, errors="coerce", **form)
+    # Nanoseconds would end in 2262, and some tables say never by 9999-12-31.
+    microseconds = dates.dt.as_unit("us").astype("int64").to_numpy()
+    return np.where(dates.isna(), np.nan, microseconds / 1e6)
+
+
+def _units(sizes: Floats) -> Floats:
+    """How many make a second, of numbers of these sizes, [N]."""
+    found = np.ones(len(sizes))
+    for least, unit in reversed(_UNITS):
+        found[sizes >= least] = unit
+    return found
+
+
+def _check_form(form: str, source: Source) -> None:
+    try:
+        datetime.strptime("", form)
+    except ValueError as error:
+        if "does not match" not in str(error) and "unconverted" not in str(error):
+            option = source.option("date_format")
+            raise ValueError(f"{option}: {error}; such as %d.%m.%Y") from None
+
+
+def _day_first(texts: Series, source: Source) -> bool:
+    parts = [found.group(1, 3, 4) for text in texts if (found := _SLASHES.search(text))]
+    if not parts:
+        return False
+    first, second = (max(int(part[i]) for part in parts) for i in (0, 1))
+    # Days of a month are seldom all above 12, years of two digits are.
+    years = all(int(part[0]) > 12 and len(part[2]) == 2 for part in parts)
+    if years or (first > 12) == (second > 12):
+        text = next(text for text in texts if _SLASHES.search(text))
+        day, other = _form(text, "%d", "%m"), _form(text, "%m", "%d")
+        kinds = "day/month or month/day"
+        if years:
+            other = day.translate(str.maketrans("dy", "yd"))
+            kinds = "day/month/year or year/month/day"
+        raise ValueError(
+            f"{source.option('time')}: '{source}' has dates such as '{text}', which may be "
+            f"{kinds}; say which with {source.option('date_format', day)}, or '{other}'"
+        )
+    return first > 12
+
+
+def _form(text: str, one: str, two: str) -> str:
+    """The form of a text with a date of numbers."""
+    found = _SLASHES.search(text)
+    assert found is not None
+    year = "%Y" if len(found[4]) == 4 else "%y"
+    date = f"{one}{found[2]}{two}{found[2]}{year}"
+    forms = [date + clock for clock in _CLOCKS] + [before + date for before in _BEFORE]
+    return next((form for form in forms if _fits(text, form)), date)
+
+
+def _fits(text: str, form: str) -> bool:
+    try:
+        datetime.strptime(text.strip(), form)
+    except ValueError:
+        return False
+    return True
