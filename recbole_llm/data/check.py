@@ -126,22 +126,23 @@ def check_quotes(path: Path, line: int, values: Iterable[str], separator: str) -
 
 
 def check_of_one_file(
-    fields: Sequence[str], others: Mapping[str, str], kind: str, name: str
+    fields: Sequence[str], others: Mapping[str, Any], source: Any, name: str
 ) -> None:
     """Refuse a field that another file of a data set has too: columns of users and items would
     take the place of the interactions' in filters and in batches.
 
     Args:
         fields: of the file.
-        others: {field: kind of file} of those that were read before.
-        kind: of this file.
+        others: {field: source} of the other files, as RecBole names them.
+        source: the file's.
         name: of the data set.
     """
     for field in (field for field in fields if field in others):
+        before, kind = (getattr(of, "value", of) for of in (others[field], source))
         raise ValueError(
-            f"data set '{name}': '{field}' is a column of the .{others[field]} and of the .{kind} "
-            f"file; rename it in one, or load one alone, by "
-            f"--load_col=\"{{'{others[field]}': [...], '{kind}': [...]}}\""
+            f"data set '{name}': '{field}' is a column of the .{before} and of the .{kind} file; "
+            f"rename it in one, or load one alone, by "
+            f"--load_col=\"{{'{before}': [...], '{kind}': [...]}}\""
         )
 
 

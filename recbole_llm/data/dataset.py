@@ -69,10 +69,10 @@ class FileDataset(GroupedSplits, VocabularyDataset):
         if not fields:
             self.logger.warning(f"No columns has been loaded from [{source}]")
             return None
-        if isinstance(source, FeatureSource):
+        if source in (FeatureSource.USER, FeatureSource.ITEM):
             known, ids = self.field2source.items(), _id_fields(self.config)
-            others = {f: s.value for f, s in known if isinstance(s, FeatureSource) and f not in ids}
-            check_of_one_file(fields, others, source.value, self.dataset_name)
+            others = {f: s for f, s in known if s != source and f not in ids}
+            check_of_one_file(fields, others, source, self.dataset_name)
         own = {FeatureSource.USER: self.uid_field, FeatureSource.ITEM: self.iid_field}.get(source)
         if own in table.types:
             table.check_distinct(own)  # RecBole keeps the first row

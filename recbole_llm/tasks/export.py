@@ -32,7 +32,7 @@ from recbole_llm.models.base import SequenceTraining
 from recbole_llm.report import versions
 from recbole_llm.tasks.onnx_encoder import StandaloneModel, disagreement, onnx_encoder
 from recbole_llm.tasks.recommend import Recommender
-from recbole_llm.tasks.standalone import FILES, FORMAT
+from recbole_llm.tasks.standalone import FILES, FORMAT, Lists
 
 EXPORTED = "PAD, LLM-ESR, Molar, SASRec, GRU4Rec, AlphaRec and other SequenceRecommenders"
 _README_FILE = "README.md"
@@ -174,13 +174,15 @@ def _write_weights(folder: Path, model: nn.Module) -> None:
 
 
 def _write_histories(folder: Path, source: Recommender) -> None:
-    users = source.known_ids(None)
-    owns = [source.scorer.ordered_history(user) for user in users]
-    starts = np.cumsum([0, *map(len, owns)])
+    users, scorer = source.known_ids(None), source.scorer
+    owns = [scorer.ordered_history(user) for user in users]
+    others = [np.setdiff1d(scorer.had[user], own) for user, own in zip(users, owns, strict=True)]
     tokens = characters([str(source.user_tokens[user]) for user in users])
-    items = np.concatenate([*owns, np.zeros(0, np.int64)]).astype(np.int32)
+    read, besides = Lists.of(owns), Lists.of(others)
+    arrays = {"starts": read.starts, "items": read.items, **tokens}
+    arrays |= {"other_starts": besides.starts, "other_items": besides.items}
     with written_whole(folder / FILES.users, OTHER_FOLDER) as file:
-        np.savez(file, starts=starts, items=items, **tokens)  # type: ignore[arg-type]
+        np.savez(file, **arrays)
 
 
 def _write_settings(

@@ -50,8 +50,8 @@ class Ranker:
         """{field: value of each item}."""
         return {}
 
-    def known_ids(self, users: Iterable[Any] | None) -> Ids:
-        """Internal ids of users; None: of all that can be scored."""
+    def known_ids(self, users: Iterable[Any] | None, asked: bool = False) -> Ids:
+        """Internal ids of users; None: of all that can be scored, or that ask for something."""
         raise NotImplementedError
 
     def batches(self, wanted: Wanted) -> Iterator[Batch]:
@@ -93,7 +93,8 @@ class Ranker:
         asked = None if query is None else (query, query_weight)
         if users is not None:
             everyone = isinstance(users, str) and users == "all"
-            return Wanted(self.known_ids(None if everyone else _listed(users)), None, asked)
+            ids = self.known_ids(None if everyone else _listed(users), query is not None)
+            return Wanted(ids, None, asked)
         if items is not None:
             histories = {NEW_USER: list(_listed(items))}
         elif histories is not None:

@@ -22,6 +22,7 @@ from recbole.utils import ModelType
 from torch import Tensor
 
 from recbole_llm.core.config import Config
+from recbole_llm.core.errors import first_names
 from recbole_llm.core.tokens import vocabulary_of
 from recbole_llm.data.create import create_dataset
 from recbole_llm.data.disk import DiskDataset
@@ -39,7 +40,6 @@ from recbole_llm.tasks.sequential_scorer import SequentialScorer
 from recbole_llm.tasks.standalone import Standalone
 from recbole_llm.tasks.whom import Histories, Ids, Wanted
 
-_LISTED = 5  # ids in a message
 _TRAINED = " (models that know items by text, such as PAD, also rank later items)"
 
 
@@ -138,17 +138,15 @@ class Recommender(Ranker):
         """An exported model (``recbole-llm export``), which needs no data set."""
         return Standalone(folder)
 
-    def known_ids(self, users: Iterable[Any] | None) -> Ids:
-        """Internal ids of users; None: of all that can be scored."""
+    def known_ids(self, users: Iterable[Any] | None, asked: bool = False) -> Ids:
+        """Internal ids of users; None: of all that can be scored, or that ask for something."""
         ids = np.arange(1, len(self.user_tokens)) if users is None else self.ids("user", users)
-        if not self.scorer.needs_history:
+        if asked or not self.scorer.needs_history:
             return ids
         empty = self.scorer.histories.counts()[ids] == 0
         if empty.any() and users is not None:
-            raise ValueError(
-                f"users: {', '.join(map(str, self.user_tokens[ids[empty]][:_LISTED]))} have no "
-                f"interactions, from which {self.name} recommends"
-            )
+            names = first_names(self.user_tokens[ids[empty]])
+            raise ValueError(f"users: {names} have no interactions, which {self.name} reads")
         return ids[~empty]
 
     def wanted(self, *args: Any, **kwargs: Any) -> Wanted:
@@ -178,8 +176,9 @@ class Recommender(Ranker):
             else:
                 batch = wanted.known[part]
                 names = [str(name) for name in self.user_tokens[batch]]
-                owns = [scorer.histories[user].numpy() for user in batch]
-                scores = scorer.query(owns, *query) if query else scorer.known(batch)
+                read = [scorer.histories[user].numpy() for user in batch]
+                scores = scorer.query(read, *query) if query else scorer.known(batch)
+                owns = [scorer.had[user].numpy() for user in batch]
             yield names, owns, scores.detach().cpu().numpy()
 
     def encode(self, query: str) -> Tensor:

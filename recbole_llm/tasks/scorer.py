@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -13,6 +14,9 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from torch import Tensor
 
 from recbole_llm.core.config import Config
+from recbole_llm.core.tokens import vocabulary_of
+from recbole_llm.data.create import create_dataset
+from recbole_llm.data.disk import DiskDataset
 from recbole_llm.data.split import IntArray
 from recbole_llm.data.training import training_interactions
 from recbole_llm.data.user_items import UserItems
@@ -38,6 +42,20 @@ class Scorer:
     def _histories(self) -> UserItems:
         """Items of all interactions: training, validation and test."""
         users, items = training_interactions(self.dataset)
+        keys = np.unique(users * self.n_items + items)
+        return UserItems(keys, int(self.dataset.user_num), self.n_items)
+
+    @cached_property
+    def had(self) -> UserItems:
+        """What histories have, and the items of interactions that val_interval left out of them: a
+        user who rated something low knows it, too."""
+        if not self.config["val_interval"] or isinstance(self.dataset, DiskDataset):
+            return self.histories
+        every = self.config.having(
+            val_interval=None, user_inter_num_interval=None, item_inter_num_interval=None
+        )
+        whole = create_dataset(every, vocabulary=vocabulary_of(self.dataset))
+        users, items = (whole.inter_feat[f].to_numpy() for f in (whole.uid_field, whole.iid_field))
         keys = np.unique(users * self.n_items + items)
         return UserItems(keys, int(self.dataset.user_num), self.n_items)
 
@@ -91,6 +109,7 @@ class Scorer:
 class TextUserScorer(Scorer):
     """A model that needs to have seen neither the user nor the latest interactions."""
 
+    needs_history = True
     model: TextUserModel
 
     def __init__(self, config: Config, model: AbstractRecommender, dataset: Dataset) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from itertools import islice
@@ -23,7 +24,7 @@ from recbole_llm.core.tokens import PADDING, names_of
 from recbole_llm.tasks.ranking import Batch, Ranker
 from recbole_llm.tasks.whom import Ids, Wanted
 
-FORMAT = 2
+FORMAT = 3
 _STEP_BYTES = 8 * 2**20  # of scores at once: what caches hold is ranked quickest
 
 
@@ -39,6 +40,36 @@ class _Files(NamedTuple):
 
 
 FILES = _Files()
+
+
+@dataclass(frozen=True)
+class Lists:
+    """A list of items a user, one after another.
+
+    Args:
+        starts: where each begins, and their number, int [users + 1].
+        items: internal ids, int32 [*].
+    """
+
+    starts: Ids
+    items: Any
+
+    @classmethod
+    def of(cls, lists: Sequence[Ids]) -> Lists:
+        """From a list a user."""
+        starts = np.cumsum([0, *map(len, lists)])
+        return cls(starts, np.concatenate([*lists, np.zeros(0, np.int64)]).astype(np.int32))
+
+    def check(self, users: int, n_items: int) -> None:
+        """Refuse lists that do not fit so many users and items."""
+        sizes = np.diff(self.starts, prepend=0, append=len(self.items))
+        if len(sizes) != users + 2 or sizes.min() < 0 or sizes[0] or sizes[-1]:
+            raise ValueError(f"{FILES.users} does not say where histories begin and end")
+        if self.items.size and not 0 < self.items.min() <= self.items.max() <= n_items:
+            raise ValueError(f"{FILES.users} names items that are not there")
+
+    def __getitem__(self, user: Any) -> Any:
+        return self.items[self.starts[user] : self.starts[user + 1]].astype(np.int64)
 
 
 class Standalone(Ranker):
@@ -94,17 +125,15 @@ class Standalone(Ranker):
 
     def _read_users(self) -> None:
         self.user_tokens: list[str] = []
-        self._starts, self._items = np.zeros(1, np.int64), np.zeros(0, np.int32)
+        self._histories = self._others = Lists.of([])
         if FILES.users not in self._digests:
             return
         with np.load(io.BytesIO(self._content(FILES.users)), allow_pickle=False) as arrays:
             self.user_tokens = names_of(arrays["utf8"], arrays["lengths"])
-            self._starts, self._items = arrays["starts"], arrays["items"]
-        sizes = np.diff(self._starts, prepend=0, append=len(self._items))
-        if len(sizes) != len(self.user_tokens) + 2 or sizes.min() < 0 or sizes[0] or sizes[-1]:
-            raise ValueError(f"{FILES.users} does not say where histories begin and end")
-        if self._items.size and not 0 < self._items.min() <= self._items.max() <= len(self.vectors):
-            raise ValueError(f"{FILES.users} names items that are not there")
+            self._histories = Lists(arrays["starts"], arrays["items"])
+            self._others = Lists(arrays["other_starts"], arrays["other_items"])
+        for lists in (self._histories, self._others):
+            lists.check(len(self.user_tokens), len(self.vectors))
 
     @cached_property
     def user_ids(self) -> Mapping[str, int]:  # type: ignore[override]
@@ -155,7 +184,7 @@ class Standalone(Ranker):
             states[rows] = self.encoder.run(None, {"items": given})[0]
         return states
 
-    def known_ids(self, users: Iterable[Any] | None) -> Ids:
+    def known_ids(self, users: Iterable[Any] | None, asked: bool = False) -> Ids:
         """Internal ids of users whose histories were exported; None: of all."""
         if not len(self.user_tokens):
             raise ValueError("users: the model was exported without histories; give items")
@@ -174,15 +203,16 @@ class Standalone(Ranker):
         step = max(1, _STEP_BYTES // (4 * len(self.item_tokens)))
         people = self._people(wanted)
         while batch := list(islice(people, step)):
-            names, owns = [name for name, _ in batch], [own for _, own in batch]
+            names, owns = [name for name, _, _ in batch], [own for _, own, _ in batch]
             scores = np.full((len(batch), len(self.item_tokens)), -np.inf, np.float32)
             np.matmul(self.states(owns), self.vectors.T, out=scores[:, 1:])
-            yield names, owns, scores
+            yield names, [np.concatenate([own, other]) for _, own, other in batch], scores
 
-    def _people(self, wanted: Wanted) -> Iterator[tuple[str, Ids]]:
+    def _people(self, wanted: Wanted) -> Iterator[tuple[str, Ids, Ids]]:
+        """Names, histories, and what users have besides."""
         if wanted.known is None:
-            yield from (wanted.new or {}).items()
+            nothing = np.zeros(0, np.int64)
+            yield from ((name, own, nothing) for name, own in (wanted.new or {}).items())
             return
-        for user in wanted.known:
-            own = self._items[self._starts[user - 1] : self._starts[user]]
-            yield self.user_tokens[user - 1], own.astype(np.int64)
+        for user in wanted.known - 1:
+            yield self.user_tokens[user], self._histories[user], self._others[user]

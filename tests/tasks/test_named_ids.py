@@ -125,6 +125,15 @@ def test_lost_users_and_items_keep_their_row(model: str, caplog: pytest.LogCaptu
     pd.testing.assert_frame_equal(*frames, rtol=1e-5)
 
 
+def test_a_lost_user_of_a_text_model_gets_recommendations_for_a_query_alone() -> None:
+    checkpoint = trained("AlphaRec")
+    change(INTER, lambda rows: [r for r in rows if r[:3] != "u4\t"])
+    with pytest.raises(ValueError, match="users: 'u4' have no interactions, which AlphaRec"):
+        recommend(checkpoint, ["u4"])
+    assert "u4" not in set(recommend(checkpoint, "all", k=1)["user"])
+    assert len(recommend(checkpoint, ["u4"], k=3, query="drama")) == 3
+
+
 @pytest.mark.parametrize(("order", "warned"), [("TO", False), ("RO", True)])
 def test_a_split_by_the_order_of_the_file_is_said(
     order: str, warned: bool, caplog: pytest.LogCaptureFixture

@@ -252,7 +252,7 @@ def test_users_without_interactions() -> None:
         file.write("nobody\t30\tF\n")
     load = {"load_col": {**CONTEXT["load_col"]}}
     sequential = Recommender.of(_untrained("SASRec", **SEQUENTIAL, **load))
-    assert "users: nobody have no interactions" in _error(sequential, users=["u1", "nobody"])
+    assert "users: 'nobody' have no interactions" in _error(sequential, users=["u1", "nobody"])
     assert "nobody" not in set(recommend(sequential, users="all", k=1)["user"])
     general = _untrained("BPR", **load)
     assert "nobody" in set(recommend(general, users="all", k=1)["user"])

@@ -425,6 +425,28 @@ def test_an_export_that_is_cut_off_leaves_the_model_that_was_there(
         assert Recommender.load("cut").name == "PAD" and sorted(os.listdir("cut")) == names
 
 
+@pytest.mark.parametrize("model", ["SASRec", "AlphaRec", "BPR"])
+def test_items_of_interactions_that_a_filter_left_out_are_not_recommended(model: str) -> None:
+    testing.write_tiny_dataset("dataset")
+    keys = {**KEYS, "val_interval": {"rating": "[3,inf)"}}
+    checkpoint = run_recbole_llm(model, "tiny", config_dict=keys)["checkpoint"]
+    rows = pd.read_csv("dataset/tiny/tiny.inter", sep="\t")
+    had = set(zip(rows["user_id:token"], rows["item_id:token"]))
+    known = Recommender.of(checkpoint)
+    recommenders: list[Any] = [known]
+    if model != "BPR":
+        recbole_llm.export(checkpoint, "folder")
+        recommenders.append(Recommender.load("folder"))
+    for recommender in recommenders:
+        found = recommender.recommend("all", k=100)
+        assert not had & set(zip(found["user"], found["item"]))
+        kept = recommender.recommend("all", k=100, mask_history=False)
+        assert had <= set(zip(kept["user"], kept["item"]))
+    liked = rows[rows["rating:float"] >= 3].drop_duplicates(["user_id:token", "item_id:token"])
+    read = [len(own) for own in known.scorer.histories[range(1, len(known.user_tokens))]]
+    assert sum(read) == len(liked) < len(had)
+
+
 def test_states_that_are_no_numbers_are_seen_in_the_check_of_an_encoder(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
