@@ -1,9 +1,10 @@
 """Metrics of each test user: what tests over users compare, as a file of plain arrays.
 
 A user's value is such that the mean over users is the metric. Where each user has one row, as in
-full ranking, it is the row's. Elsewhere it is the metric plus the user's share of what the rows
-deviate from it: of AUC by the placements of DeLong et al. (Biometrics 1988), summed by user as
-Obuchowski (Biometrics 1997) does for clustered data.
+full ranking, it is the row's. Elsewhere it is what the user's rows add to the metric, times the
+number of users: 0 of a user without rows, so that two models do not differ for that user. Of AUC
+these are the placements of DeLong et al. (Biometrics 1988), summed by user as Obuchowski
+(Biometrics 1997) does for clustered data.
 """
 
 from __future__ import annotations
@@ -159,28 +160,28 @@ def shares(
         weights: [R]; None: all alike.
         n_users: U; None: that of the users who have rows.
     """
-    values = np.asarray(values, np.float64)
     weights = np.ones(len(values)) if weights is None else np.asarray(weights, np.float64)
     count = int(users.max()) + 1 if n_users is None else n_users
-    mean = np.average(values, weights=weights) if len(values) else np.nan
-    deviation = np.bincount(users, weights * (values - mean), minlength=count)
-    return np.asarray(mean + deviation * (count / weights.sum()))
+    sums = np.bincount(users, weights * np.asarray(values, np.float64), minlength=count)
+    return np.asarray(sums * (count / weights.sum()))
 
 
 def auc_shares(users: IntArray, scores: FloatArray, positive: npt.NDArray[np.bool_]) -> FloatArray:
     """Of the AUC over all rows, each user's value, float [U]; their mean is the AUC.
+
+    A pair of rows counts in the placements of both, so the mean of the users' placements is twice
+    the AUC. One AUC is taken off by the users' shares of the rows.
 
     Args:
         users: 0 to U - 1, int [N].
         scores: [N]; ties count as half in order.
         positive: bool [N], of both kinds.
     """
-    placements = np.empty(len(scores))
+    total = np.zeros(users.max() + 1)
     for own, sign in ((positive, 1), (~positive, -1)):
         others = np.sort(sign * scores[~own])
         below = np.searchsorted(others, sign * scores[own], "left")
         through = np.searchsorted(others, sign * scores[own], "right")
-        placements[own] = (below + through) / (2 * len(others))
-    parts = [shares(users[own], placements[own], None, users.max() + 1)
-             for own in (positive, ~positive)]  # fmt: skip
-    return parts[0] + parts[1] - placements[positive].mean()
+        placements = (below + through) / (2 * len(others))
+        total += shares(users[own], placements - placements.mean() / 2, None, len(total))
+    return total

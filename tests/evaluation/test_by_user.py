@@ -9,6 +9,7 @@ import pytest
 
 from recbole_llm import run_recbole_llm, testing
 from recbole_llm.evaluation.by_user import auc_shares, labels_by_user, shares
+from recbole_llm.evaluation.significance import paired_difference
 
 QUICK = {"epochs": 1, "show_progress": False, "log_flops": False, "metric_decimal_place": 12}
 
@@ -18,24 +19,49 @@ def test_shares_of_users_with_one_row_are_the_rows() -> None:
 
 
 def test_shares_by_hand() -> None:
-    """Rows 1, 0 of user 0 and 0 of user 1: mean 1/3; deviations sum to 1/3 and -1/3, times 2/3."""
+    """Rows 1, 0 of user 0 and 0 of user 1: they add 1/3 and 0 to the mean, times 2 users."""
     found = shares(np.array([0, 0, 1]), np.array([1.0, 0.0, 0.0]))
-    assert found == pytest.approx([1 / 3 + 2 / 9, 1 / 3 - 2 / 9])
-    weighted = shares(np.array([0, 1]), np.array([1.0, 0.0]), np.array([3, 1]), 3)
-    assert weighted.mean() == pytest.approx(0.75) and weighted[2] == pytest.approx(0.75)
+    assert found == pytest.approx([2 / 3, 0])
+    weighted = shares(np.array([0, 1]), np.array([1.0, 0.5]), np.array([3, 1]), 3)
+    assert weighted == pytest.approx([9 / 4, 3 / 8, 0]) and weighted.mean() == 7 / 8
 
 
 def test_auc_by_hand() -> None:
     """User 0 has .9 clicked and .6 not, user 1 .5 clicked and .1 not: 3 of 4 pairs are in order.
 
     Placements: .9 above both others 1, .5 above one of two .5; .6 below one of two .5, .1 below
-    both 1. User 0: .75 + 2 · ((1 - .75) / 2 + (.5 - .75) / 2), and so for user 1.
+    both 1. User 0: 2 · ((1 - .375) / 2 + (.5 - .375) / 2), and so for user 1.
     """
     users, positive = np.array([0, 0, 1, 1]), np.array([True, False, True, False])
     found = auc_shares(users, np.array([0.9, 0.6, 0.5, 0.1]), positive)
     assert found == pytest.approx([0.75, 0.75])
     better = auc_shares(users, np.array([0.9, 0.1, 0.5, 0.6]), positive)
     assert better.mean() == pytest.approx(0.75) and better == pytest.approx([1.25, 0.25])
+
+
+def test_users_without_both_classes_are_no_evidence_in_gauc() -> None:
+    """Of 100 users three have an AUC; of their 8 patterns of signs two are as extreme."""
+    users = np.concatenate([np.arange(100), np.arange(3)])
+    labels = np.concatenate([np.zeros(100), np.ones(3)])
+    right, wrong = labels - labels * [[0.0], [2.0]]  # clicks above, and below the others
+    both = [labels_by_user(users, users, scores, labels, ["gauc"]) for scores in (right, wrong)]
+    found = paired_difference(*(one.values["gauc"] for one in both))
+    assert found.mean == 1.0 and found.users == (3, 100) and found.p == 2 / 8
+
+
+# A pair of two users counts for both of them in the AUC, so that users are not independent there.
+@pytest.mark.parametrize(("metric", "most"), [("auc", 12), ("logloss", 4)])
+def test_one_user_with_most_of_the_rows_is_no_evidence(metric: str, most: int) -> None:
+    """Models that are alike but for noise of each user: one user has 300 of 360 rows."""
+    users = np.concatenate([np.zeros(300, int), np.arange(1, 61)])
+    rng, low = np.random.default_rng(3), 0
+    for _ in range(40):
+        labels = rng.integers(0, 2, 360)
+        skill = rng.normal(0, 0.1, (2, 61))[:, users]
+        scores = 0.5 + skill * (2 * labels - 1) + rng.normal(0, 0.1, (2, 360))
+        both = [labels_by_user(users, users, s.clip(0.01, 0.99), labels, [metric]) for s in scores]
+        low += paired_difference(*(one.values[metric] for one in both)).p < 0.05
+    assert low <= most  # of 40; deviations from the mean difference give nearly 40
 
 
 def test_ties_of_the_auc_count_half() -> None:
