@@ -98,7 +98,7 @@ def said(best: FrozenTrial, file: Path) -> Iterator[str]:
 def find(
     entry: Entry, trials: int, root: Path, executor: Executor, search: str | None = None
 ) -> tuple[FrozenTrial, Path]:
-    """The best trial of a search that is carried to so many trials, and the file of its settings.
+    """The best of the first so many trials of a search, and the file of its settings.
 
     The folder is there, and nobody else searches in it (`alone_in`).
 
@@ -121,8 +121,9 @@ def find(
                 _told(study, entry.label, ended, folder, live)
     finally:
         live.close()
-    best = _best(study, entry)
-    return best, _write(root / "tuned" / f"{name}.yaml", entry, best, len(_counted(study)))
+    first = _counted(study)[:trials]  # an earlier search in the folder may have made more
+    best = _best(first, entry)
+    return best, _write(root / "tuned" / f"{name}.yaml", entry, best, len(first))
 
 
 def _told(study: Study, label: str, ended: Ended[Trial], folder: Path, live: Live) -> None:
@@ -179,7 +180,7 @@ def _jobs(
     study: Study, entry: Entry, space: Space, folder: Path, trials: int, live: Live
 ) -> Iterator[Job[Trial]]:
     """A new trial each time that one is asked for, as long as there are not enough."""
-    for trial in _counted(study):
+    for trial in _counted(study)[:trials]:
         score = trial.value if trial.state == TrialState.COMPLETE else None
         seconds = trial.duration.total_seconds() if trial.duration else 0.0
         live.there(entry.label, seconds, score)
@@ -226,14 +227,13 @@ def _is_counted(trial: FrozenTrial) -> bool:
     return trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or _ERROR in trial.user_attrs
 
 
-def _best(study: Study, entry: Entry) -> FrozenTrial:
-    try:
-        return study.best_trial
-    except ValueError:
-        errors = {trial.user_attrs.get(_ERROR, "") for trial in _counted(study)}
-        raise NoTrialError(
-            f"{entry.label}: no trial ended well: {'; '.join(filter(None, sorted(errors)))}"
-        ) from None
+def _best(trials: Sequence[FrozenTrial], entry: Entry) -> FrozenTrial:
+    done = [(t.values[0], t) for t in trials if t.state == TrialState.COMPLETE]
+    if not done:
+        errors = sorted({trial.user_attrs.get(_ERROR, "") for trial in trials} - {""})
+        raise NoTrialError(f"{entry.label}: no trial ended well: {'; '.join(errors)}")
+    best = max if entry.config["valid_metric_bigger"] else min
+    return best(done, key=lambda pair: pair[0])[1]
 
 
 def _write(file: Path, entry: Entry, best: FrozenTrial, trials: int) -> Path:

@@ -302,6 +302,23 @@ def test_compare_tunes_every_model_alike_and_runs_the_best(started: Path) -> Non
 
 
 @pytest.mark.usefixtures("quick_runs")
+def test_a_longer_search_before_is_no_advantage(started: Path) -> None:
+    """The best of the first two trials, as for any model, and not of all four."""
+    search = "--search=learning_rate=[0.1,0.2,0.3,0.4]"
+    common = ["--n_layers=1", "--hidden_size=64", search]
+    found = []
+    for count in (2, 4, 2):
+        done = tune(f"--trials={count}", *common)
+        assert done.exit_code == 0, done.output
+        (file,) = Path("tuning/tuned").glob("SASRec-*.yaml")
+        found.append(file.read_text())
+        assert f"best of {count} trials" in found[-1]
+    assert found[0] == found[2] != found[1]
+    assert yaml.safe_load(found[1])["learning_rate"] == 0.4
+    assert len(started.read_text().splitlines()) == 4
+
+
+@pytest.mark.usefixtures("quick_runs")
 def test_a_failed_search_is_reported_and_the_others_carried_on() -> None:
     models = "--models=GRU4Rec --learning_rate=1e30; SASRec"
     command = ["compare", models, "--dataset=tiny", "--seeds=2", "--tune=2", "--baseline=SASRec"]
