@@ -37,8 +37,8 @@ class RecBoleRun(Settings):
 
     gpu_id: Local[Free[Annotated[list[int], BeforeValidator(as_list)] | Text]] = "0"
     """Ids of GPUs."""
-    worker: Local[Free[Natural]] = 0
-    """Worker processes of the loaders."""
+    worker: Local[Natural] = 0
+    """Worker processes of the loaders; what is drawn at random depends on their number."""
     use_gpu: Local[Free[Flag]] = True
     """Whether to use a GPU where there is one."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 2020

@@ -34,7 +34,10 @@ from recbole_llm.trainers.progress import Progress
 KEY = "run"  # of the state in a checkpoint
 _ATOMIC = (".inter", ".user", ".item", ".kg", ".link", ".net")
 _PARTS = ("state_dict", "optimizer", "epoch", "cur_step", "best_valid_score")
-_STATE = ("file", "files", "best", "result", "losses", "trainings", "optimizers", "model", "random")
+_STATE = (
+    "file", "files", "worker", "best", "result", "losses", "trainings", "optimizers", "model",
+    "random",
+)  # fmt: skip
 
 
 def part_file(run_file: str, part: str) -> str:
@@ -59,7 +62,9 @@ def load_run(file: str, config: Config) -> dict[str, Any]:
         )
     require(checkpoint, _PARTS, file)
     require(state, _STATE, file)
-    _check_same(checkpoint["config"], plain_config(config, NEVER | Mark.FREE), file)
+    loaders = {"worker": state["worker"]}, {"worker": config["worker"]}
+    settings = plain_config(config, NEVER | Mark.FREE)
+    _check_same(checkpoint["config"] | loaders[0], settings | loaders[1], file)
     then, now = len(state["random"]), distributed.world_size()
     if then != now:
         raise ValueError(f"resume: '{file}' is of a run of {then} processes, not {now}")
@@ -206,6 +211,7 @@ class ResumableMixin(AbstractTrainer):  # type: ignore[misc]
         return {
             "file": Path(self.run_file).name,
             "files": self._files,
+            "worker": self.config["worker"],  # of this machine, so not among the settings
             "best": Path(self.saved_model_file).name,
             # RecBole rounds some metrics as float32, which a Python float would not give back.
             "result": result and {k: np.asarray(v) for k, v in result.items()},

@@ -135,6 +135,7 @@ def test_the_log_says_how_to_resume_and_from_where(
 @pytest.mark.parametrize(("changes", "message"), [
     ({"learning_rate": 0.5}, r"learning_rate: 0.001 \(now 0.5\); repeat that run's command"),
     ({"seed": 1, "epochs": 9, "topk": [10, 5], "weight_decay": 1}, "epochs: 4 .* and 1 more"),
+    ({"worker": 2}, r"is of a run with worker: 0 \(now 2\); repeat that run's command"),
     ({"model": "LightGCN"}, r"is of a run with model: 'BPR' \(now 'LightGCN'\); repeat"),
     ({"dataset": "ml-100k"}, r"is of a run with dataset: 'tiny' \(now 'ml-100k'\); repeat"),
 ])  # fmt: skip

@@ -14,6 +14,8 @@ from recbole.model.general_recommender import BPR
 from recbole_llm.core.config import Config
 from recbole_llm.core.plugins import get_plugins
 from recbole_llm.tasks.compare import keys
+from recbole_llm.tasks.compare.cells import cells_of
+from recbole_llm.tasks.compare.entries import parse_models
 from recbole_llm.tasks.compare.keys import code_digest, code_of
 from recbole_llm.testing import write_tiny_dataset
 
@@ -75,6 +77,13 @@ def test_installed_packages_are_known_by_their_versions() -> None:
     assert code_of(pluggy.PluginManager.__module__) == f"pluggy {version('pluggy')}"
     assert code_of(BPR.__module__) == code_of("abc") == ""
     assert len(code_of("recbole_llm.core.config")) == 32
+
+
+def test_loaders_of_other_workers_are_other_runs() -> None:
+    write_tiny_dataset("dataset")
+    entries = parse_models("one: BPR; two: BPR --worker=2; three: BPR", ["--dataset=tiny"])
+    one, two, three = (cell.folder for cell in cells_of(entries, [1], Path("comparison")))
+    assert one == three != two
 
 
 @pytest.mark.parametrize("theirs", [(), (("acme", ""),)])
