@@ -20,10 +20,11 @@ from recbole_llm.evaluation.blocks import BlockScores
 from recbole_llm.evaluation.groups import GROUPS, PAIRS, USERS, Group, make_groups
 from recbole_llm.evaluation.positives import Positives, chunks, mean_ranks
 from recbole_llm.evaluation.settings import GroupSettings
-from recbole_llm.evaluation.ties import nan_last, shuffled_ties
+from recbole_llm.evaluation.ties import LAST, nan_last, shuffled_ties
 from recbole_llm.features.attach import item_embeddings
 
 _COUNTER = "data.count_items"  # what RecBole's metrics read of training
+_ITEMS = "data.num_items"  # of the catalogue
 
 
 class RankingCollector(Collector):  # type: ignore[misc]
@@ -57,6 +58,8 @@ class RankingCollector(Collector):  # type: ignore[misc]
         self._name_items(dataset)
         if self.active:
             self.groups = make_groups(self.config, dataset)
+        if self.register.need(_ITEMS):  # RecBole counts the padding, which no list has
+            self.data_struct.set(_ITEMS, dataset.item_num - 1)
         if self.register.need(COUNTS):
             self.data_struct.set(COUNTS, item_counts(dataset))
         if self.register.need(_COUNTER):  # RecBole's lacks the first items of sequences
@@ -209,6 +212,7 @@ class RankingCollector(Collector):  # type: ignore[misc]
             keys = torch.arange(scores.shape[1])
             if self._tokens is not None:
                 keys = torch.from_numpy(short_digests(str(t).encode() for t in self._tokens))
+            keys[0] = LAST  # the padding: an item that may not be recommended goes before it
             self._item_keys = keys.to(scores.device)
         return self._item_keys
 

@@ -13,6 +13,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+LAST = torch.iinfo(torch.int64).max  # key of what comes after all that it ties with
+
 
 def nan_last(scores: Tensor) -> Tensor:
     """Scores of which none is NaN: those are as low as masked items'."""
@@ -46,7 +48,7 @@ def shuffled_ties(scores: Tensor, k: int, rows: Tensor, item_keys: Tensor) -> Te
 
 def draws(item_keys: Tensor, rows: Tensor) -> Tensor:
     """What orders tied items in a row: int64 [*], of items' keys and rows' numbers."""
-    return _mixed(item_keys + _mixed(rows))
+    return torch.where(item_keys == LAST, LAST, _mixed(item_keys + _mixed(rows)))
 
 
 def _mixed(x: Tensor) -> Tensor:

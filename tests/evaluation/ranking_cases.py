@@ -36,10 +36,16 @@ def evaluation(metrics: list[str] = METRICS, topk: tuple[int, ...] = (1, 3, 5)) 
 
 
 class MendedCollector(Collector):  # type: ignore[misc]
-    """RecBole's, but for RecBole 1.2.1's ``.cpu()`` on plain numbers."""
+    """RecBole's, but for RecBole 1.2.1's ``.cpu()`` on plain numbers, and the padding, which it
+    counts among the items."""
 
     active = False
     get_data_struct = RankingCollector.get_data_struct
+
+    def data_collect(self, train_data: Any) -> None:
+        super().data_collect(train_data)
+        if self.register.need("data.num_items"):
+            self.data_struct.set("data.num_items", train_data._dataset.item_num - 1)
 
 
 def train_data(n: int, tokens: list[str] | None = None) -> Any:

@@ -10,7 +10,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ranking_cases import METRICS, TOPK_METRICS, MendedCollector, evaluation, masked, results
+from ranking_cases import (
+    METRICS,
+    TOPK_METRICS,
+    MendedCollector,
+    evaluation,
+    masked,
+    results,
+    train_data,
+)
 from recbole.data.dataset import Dataset
 from recbole.data.dataset import SequentialDataset as RecBoleDataset
 from recbole.data.utils import data_preparation as recbole_preparation
@@ -19,6 +27,7 @@ from recbole.utils import get_model, get_trainer, init_seed
 from recbole_llm.core.config import Config
 from recbole_llm.data.prepare import data_preparation
 from recbole_llm.data.sequence import SequentialDataset
+from recbole_llm.evaluation.blocks import BlockScores
 from recbole_llm.evaluation.ranking import RankingCollector
 from recbole_llm.quick_start import build_trainer, load_data
 from recbole_llm.testing import write_tiny_dataset
@@ -108,6 +117,34 @@ def check_model(model: str, dataset: str, trained: bool, **changes: Any) -> None
     # Another number of users a step rounds the scores otherwise, in their last bit: of the ranks
     # of all positives, which GAUC sums, one in a hundred thousand may move by one.
     assert metrics[1] == pytest.approx(metrics[0], abs=1e-6)
+
+
+def test_coverage_and_gini_are_of_the_catalogue_without_the_padding() -> None:
+    """Four items, of which the first places of three users have 1, 1 and 2."""
+    scores = masked(torch.tensor([[0.0, 4, 3, 2, 1], [0, 4, 3, 2, 1], [0, 3, 4, 2, 1]]))
+    config = evaluation(["ItemCoverage", "GiniIndex"], topk=(1, 4))
+    got = results(RankingCollector, scores, [(0, 1), (1, 1), (2, 1)], config=config)
+    assert got == {
+        "itemcoverage@1": 2 / 4, "itemcoverage@4": 1.0,
+        "giniindex@1": pytest.approx((1 * 1 + 3 * 2) / (4 * 3)), "giniindex@4": 0.0,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("by_blocks", [False, True])
+def test_no_list_that_is_filled_up_has_the_padding(by_blocks: bool) -> None:
+    """Thirty users have one item left of four, and lists of four."""
+    seen = [(user, item) for user in range(30) for item in (1, 2, 3)]
+    rows, items = torch.tensor(seen).T
+    scores: Any = masked(torch.zeros(30, 5))
+    scores[rows, items] = -torch.inf
+    if by_blocks:
+        scores = BlockScores(torch.ones(30, 1), torch.ones(5, 1), (rows, items), 2)
+    collector = RankingCollector(evaluation(["ItemCoverage"], topk=(4,)))
+    collector.data_collect(train_data(5))
+    collector.eval_batch_collect(scores, None, torch.arange(30), torch.full((30,), 4))
+    lists = collector.get_data_struct().get("rec.items")
+    assert lists[:, 0].unique().tolist() == [4]
+    assert lists.sort(1).values.unique(dim=0).tolist() == [[1, 2, 3, 4]]
 
 
 def test_repeated_positives_count_once() -> None:
