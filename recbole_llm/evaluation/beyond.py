@@ -9,8 +9,22 @@ import numpy as np
 from recbole.evaluator.base_metric import TopkMetric
 from recbole.evaluator.collector import DataStruct
 
+from recbole_llm.core.config import Config
+from recbole_llm.core.metrics import read_by
+from recbole_llm.core.recbole_evaluation import RecBoleEvaluation
+from recbole_llm.features.attach import reads_of
+from recbole_llm.features.settings import ItemSettings
+
 COUNTS, VECTORS = "data.training_counts", "data.item_vectors"  # what the collector takes for them
 _ROWS = 256  # whose vectors are read at once
+
+
+def features_read(config: Config) -> tuple[str, ...]:
+    """Names of the features that a run reads: `reads_of`, and the items' vectors for a metric."""
+    names = reads_of(config)
+    if read_by(RecBoleEvaluation.of(config).metrics, VECTORS):
+        names = (*names, ItemSettings.of(config).item_feature)
+    return tuple(dict.fromkeys(names))
 
 
 class _ListMetric(TopkMetric):  # type: ignore[misc]

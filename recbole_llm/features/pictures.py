@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import closing
+from functools import cache
 from hashlib import sha256
 from io import BytesIO
 from logging import getLogger
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, NamedTuple
 
 from recbole.data.dataset import Dataset
 
 from recbole_llm.core.config import Config
+from recbole_llm.core.digest import digest
 from recbole_llm.core.errors import did_you_mean, first_names
 from recbole_llm.core.files import expanded
 from recbole_llm.core.lines import bar
@@ -107,6 +110,36 @@ def find_pictures(config: Config, dataset: Dataset, tokens: Sequence[str]) -> di
     return found
 
 
+def pictures_digest(config: Config) -> str:
+    """Digest of the pictures of all items, by their bytes, before the data is loaded; none is
+    decoded.
+
+    Raises:
+        ValueError: no such folder or field.
+    """
+    dataset = SimpleNamespace(
+        dataset_path=config["data_path"],
+        dataset_name=config["dataset"],
+        iid_field=config["ITEM_ID_FIELD"],
+    )
+    files = _candidates(config, dataset)
+    return digest({token: _content(file) for token, file in files.items()})
+
+
+def _content(path: Path) -> str:
+    """Digest of a picture's bytes; "" of what counts as missing."""
+    try:
+        now = path.stat()
+        return _content_then(path, now.st_size, now.st_mtime_ns)
+    except (OSError, PictureError):
+        return ""
+
+
+@cache  # a comparison asks for each of its runs
+def _content_then(path: Path, size: int, changed: int) -> str:
+    return sha256(_bytes(path)).hexdigest()
+
+
 class _Usable:
     """Which pictures have been decoded before, by their bytes and the limit of pixels; what is
     broken here may not be elsewhere, so that it is tried again."""
@@ -149,8 +182,10 @@ def _bytes(path: Path | None) -> bytes:
         raise PictureError("unreadable") from error
 
 
-def _candidates(config: Config, dataset: Dataset, tokens: Iterable[str]) -> dict[str, Path]:
-    """{token: file}, whether it is there or not."""
+def _candidates(
+    config: Config, dataset: Dataset, tokens: Iterable[str] | None = None
+) -> dict[str, Path]:
+    """{token: file}, whether it is there or not; tokens None: of all items."""
     settings, own = ItemSettings.of(config), Path(dataset.dataset_path)
     field = settings.item_image_field
     folder = expanded(settings.item_image_folder or (own if field else own / "images"))
@@ -170,5 +205,6 @@ def _candidates(config: Config, dataset: Dataset, tokens: Iterable[str]) -> dict
             f"{did_you_mean(field, file.types, ' ')}it has {file.described()}"
         )
     rows = file.by(dataset.iid_field)
-    named = {t: (folder / rows[t][field]).resolve() for t in tokens if t in rows and rows[t][field]}
+    wanted = [t for t in (rows if tokens is None else tokens) if t in rows and rows[t][field]]
+    named = {t: (folder / rows[t][field]).resolve() for t in wanted}
     return {token: path for token, path in named.items() if path.is_relative_to(root)}

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from recbole.config import Config
 from recbole.data.dataloader import AbstractDataLoader
+from recbole.data.dataset import Dataset
 from recbole.trainer.trainer import AbstractTrainer
 from recbole.utils import set_color
 
@@ -26,9 +27,12 @@ from recbole_llm.core.errors import and_more
 from recbole_llm.core.log import SHOWN
 from recbole_llm.core.marks import Mark
 from recbole_llm.core.plain import decode
+from recbole_llm.core.plugins import get_registry
 from recbole_llm.core.stored import NEVER, plain_config
+from recbole_llm.evaluation.beyond import features_read
+from recbole_llm.features.attach import features_of
 from recbole_llm.trainers import run_state
-from recbole_llm.trainers.engine import EngineMixin
+from recbole_llm.trainers.engine import EngineMixin, data_set_of
 from recbole_llm.trainers.progress import Progress
 
 KEY = "run"  # of the state in a checkpoint
@@ -119,6 +123,7 @@ class ResumableMixin(AbstractTrainer):  # type: ignore[misc]
     progress: Progress
     _stood: dict[str, Any] | None = None  # a resumed run's state, until it trains
     _data_state: dict[str, Any]
+    _dataset: Dataset | None = None
 
     def keep_last(self) -> None:
         """Keep a file that a stopped run goes on from."""
@@ -143,21 +148,28 @@ class ResumableMixin(AbstractTrainer):  # type: ignore[misc]
     def keep_names(self, train_data: AbstractDataLoader) -> None:
         """As the base class's; a resumed run has to have the data that it began with."""
         super().keep_names(train_data)
+        self._dataset = data_set_of(train_data)
         if self._stood is None:
             return
         # Times, labels, fields and what is held out count, too.
         now = self._data_state.get("trained_on"), self._files
         if (self._trained_on, self._stood["files"]) != now:
             raise ValueError(
-                f"resume: '{self.last_file}' is of a run on other data, since the files changed; "
-                f"use them as they were, or start anew"
+                f"resume: '{self.last_file}' is of a run on other data, since the files or "
+                f"pictures changed; use them as they were, or start anew"
             )
 
     @cached_property
     def _files(self) -> dict[str, str]:
-        """Digests of the atomic files."""
+        """Digests of the atomic files, and of the items' vectors, which other files are read for:
+        pictures, templates, vectors themselves."""
         found = fingerprints(self.config["data_path"], self.config["dataset"])
-        return {name: own for name, own in found.items() if name.endswith(_ATOMIC)}
+        atomic = {name: own for name, own in found.items() if name.endswith(_ATOMIC)}
+        if self._dataset is None:
+            return atomic
+        known, features = get_registry(), features_of(self._dataset, self.config)
+        loaded = [n for n in features_read(self.config) if known.feature(n).when == "loaded"]
+        return atomic | {name: features[name].fingerprint for name in loaded}
 
     def _prepare(self, train_data: AbstractDataLoader) -> None:
         super()._prepare(train_data)

@@ -15,10 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from made_pictures import picture
 from recbole.model.general_recommender import BPR
 from torch import nn
 
 from recbole_llm.core.checkpoint import load_checkpoint, save_atomically
+from recbole_llm.core.plugins import get_registry
+from recbole_llm.core.registry import EncoderSpec
 from recbole_llm.quick_start import run_recbole_llm
 from recbole_llm.tasks.zero_shot import zero_shot
 from recbole_llm.testing import write_tiny_dataset
@@ -183,6 +186,37 @@ def test_a_run_on_other_data_is_refused(file: str, change: str) -> None:
     path.write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match=f"resume: '{file}' is of a run on other data, since the"):
         run(resume=file)
+
+
+class Seeing:
+    """Pixels of pictures."""
+
+    fingerprint, reads_text = "seeing", False
+
+    def encode_contents(self, texts: Any, images: Any) -> Any:
+        return np.stack([np.asarray(image, np.float32).ravel() for image in images])
+
+
+def draw(seed: int) -> None:
+    Path("dataset/tiny/images").mkdir(exist_ok=True)
+    for i in range(60):
+        picture(seed + i, size=(9, 9)).save(f"dataset/tiny/images/i{i}.png")
+
+
+@pytest.mark.parametrize("reads", [{"item_init": "llm"}, {"metrics": ["NDCG", "Diversity"]}])
+def test_a_run_on_other_pictures_is_refused(
+    break_at: Break, monkeypatch: pytest.MonkeyPatch, reads: dict[str, Any]
+) -> None:
+    spec = EncoderSpec("seeing", lambda config: Seeing())
+    monkeypatch.setitem(get_registry().encoders, "seeing", spec)
+    keys = {**reads, "encoder": "seeing", "item_feature": "item_image", "embedding_cache_dir": "c"}
+    draw(0)
+    file = stopped(break_at, **keys)
+    draw(100)
+    with pytest.raises(ValueError, match=f"resume: '{file}' is of a run on other data, since the"):
+        run(resume=file, **keys)
+    draw(0)
+    assert run(resume=file, **keys)["checkpoint"]
 
 
 def test_files_that_no_run_reads_may_change(file: str) -> None:

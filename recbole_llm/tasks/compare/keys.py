@@ -15,14 +15,15 @@ from recbole_llm.core.checks import key_marks, keys_of_other_encoders, unknown_k
 from recbole_llm.core.config import Config
 from recbole_llm.core.digest import digest, file_digest, files_digest, fingerprints
 from recbole_llm.core.marks import Mark
-from recbole_llm.core.metrics import read_by, spelt
+from recbole_llm.core.metrics import spelt
 from recbole_llm.core.plugins import built_in, find_model, get_plugins, get_registry
 from recbole_llm.core.recbole_evaluation import RecBoleEvaluation
 from recbole_llm.core.registry import PACKAGE, PROPERTIES
 from recbole_llm.core.stored import plain_config
-from recbole_llm.evaluation.beyond import VECTORS
-from recbole_llm.features.attach import reads_of, vector_settings
-from recbole_llm.features.encoders.base import TableSource, create_encoder
+from recbole_llm.evaluation.beyond import features_read
+from recbole_llm.features.attach import vector_settings
+from recbole_llm.features.encoders.base import PictureEncoder, TableSource, create_encoder
+from recbole_llm.features.pictures import pictures_digest
 from recbole_llm.features.settings import ItemSettings
 from recbole_llm.report import versions
 
@@ -30,6 +31,7 @@ from recbole_llm.report import versions
 _CODE = ("core", "layers", "data", "features", "offline", "evaluation", "trainers")
 _MODELS = PACKAGE / "models"
 _KNOWN = ("recbole", "torch", "builtins", *sys.stdlib_module_names)  # by the versions
+_PICTURED = {"item_image", "item_multimodal"}  # features
 _UNSEEN = ("python", "system")  # of the versions: another machine may go on
 _distributions = cache(packages_distributions)
 
@@ -64,14 +66,10 @@ def _unread(config: Config) -> set[str]:
     unread = set(keys_of_other_encoders(config, spec))
     if next(_plugins(), None) is None:  # whose metrics and hooks may read any key
         unread |= set(unknown_keys(config, spec))
-    if not _reads_vectors(config):
+    if not features_read(config):
         feature = get_registry().feature(ItemSettings.of(config).item_feature)
         unread |= {key.partition(".")[2] for key in vector_settings(config, feature)}
     return unread & set(config.external_config_dict)
-
-
-def _reads_vectors(config: Config) -> bool:
-    return bool(reads_of(config)) or read_by(RecBoleEvaluation.of(config).metrics, VECTORS)
 
 
 def _named_files(settings: Mapping[str, Any]) -> dict[str, str]:
@@ -87,12 +85,15 @@ def _named_files(settings: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _encoder(config: Config) -> str | None:
-    """Fingerprint of the item vectors' maker, where a run reads vectors."""
-    if not _reads_vectors(config):
+    """Fingerprint of the item vectors' maker, where a run reads vectors, with its pictures."""
+    read = features_read(config)
+    if not read:
         return None
     encoder = create_encoder(config)
     if isinstance(encoder, TableSource):
         return encoder.table("item").fingerprint
+    if _PICTURED.intersection(read) and isinstance(encoder, PictureEncoder):
+        return digest(encoder.fingerprint, pictures_digest(config))
     return encoder.fingerprint
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from recbole.model.general_recommender import BPR
@@ -16,7 +18,7 @@ from recbole_llm.core.plugins import get_plugins
 from recbole_llm.tasks.compare import keys
 from recbole_llm.tasks.compare.cells import cells_of
 from recbole_llm.tasks.compare.entries import parse_models
-from recbole_llm.tasks.compare.keys import code_digest, code_of
+from recbole_llm.tasks.compare.keys import code_digest, code_of, run_key
 from recbole_llm.testing import write_tiny_dataset
 
 
@@ -77,6 +79,37 @@ def test_installed_packages_are_known_by_their_versions() -> None:
     assert code_of(pluggy.PluginManager.__module__) == f"pluggy {version('pluggy')}"
     assert code_of(BPR.__module__) == code_of("abc") == ""
     assert len(code_of("recbole_llm.core.config")) == 32
+
+
+@pytest.mark.parametrize(
+    "reads", [{"item_init": "llm"}, {"metrics": ["NDCG", "Diversity"], "valid_metric": "NDCG@10"}]
+)
+@pytest.mark.parametrize("field", [None, "genre"])
+def test_pictures_that_a_run_reads_matter(
+    monkeypatch: pytest.MonkeyPatch, reads: dict[str, Any], field: str | None
+) -> None:
+    folder = write_tiny_dataset("dataset")
+    seeing = SimpleNamespace(fingerprint="seeing", reads_text=False, encode_contents=zip)
+    monkeypatch.setattr(keys, "create_encoder", lambda config: seeing)
+    item = (folder / "tiny.item").read_text().splitlines()[2].split("\t")
+    file = folder / "images" / f"{item[0]}.png" if field is None else folder / item[2]
+    file.parent.mkdir(exist_ok=True)
+    pictured = {"data_path": "dataset", "item_feature": "item_image", "item_image_field": field}
+
+    def key(**own: Any) -> str:
+        return run_key(Config("BPR", "tiny", config_dict={"data_path": "dataset", **own}))
+
+    found = []
+    for content in (b"one", b"another", b"one"):
+        file.write_bytes(content)
+        found.append(key(**pictured, **reads))
+        plain = {key(), key(**pictured)}  # of runs that read none
+    assert found[0] == found[2] != found[1]
+    file.write_bytes(b"another")
+    assert plain == {key(), key(**pictured)}
+    if field is None:  # as the run finds it
+        file.rename(file.with_suffix(".webp"))
+        assert key(**pictured, **reads) == found[1]
 
 
 def test_loaders_of_other_workers_are_other_runs() -> None:
