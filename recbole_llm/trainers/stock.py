@@ -49,7 +49,20 @@ class RecVAETrainer(Trainer, recbole_trainers.RecVAETrainer, ReplicaTrainer):  #
 
 
 class NCLTrainer(Trainer, recbole_trainers.NCLTrainer):  # type: ignore[misc]
-    """NCL's."""
+    """NCL's.
+
+    Raises:
+        ValueError: more clusters than users or items.
+    """
+
+    def __init__(self, config: Config, model: AbstractRecommender) -> None:
+        super().__init__(config, model)
+        fewest = min(model.n_users, model.n_items)
+        if config["num_clusters"] > fewest:
+            raise ValueError(
+                f"num_clusters: {config['num_clusters']} clusters of {fewest - 1} users or items; "
+                f"set --num_clusters={max(1, fewest // 10)}"
+            )
 
     def keep_last(self) -> None:
         """Keep nothing: its clusters are made between epochs, out of reach."""

@@ -108,6 +108,13 @@ def test_every_step_is_by_a_loss_that_processes_can_share(
     assert trainer._replicas is None
 
 
+def test_more_clusters_than_items_are_refused() -> None:
+    with pytest.raises(
+        ValueError, match="num_clusters: 1000 clusters of 40 users or items; set --n"
+    ):
+        run_recbole_llm("NCL", "tiny", config_dict=QUIET)
+
+
 def test_kgats_losses_can_be_shared() -> None:
     """Its package is not among the tests'."""
     bases = stock.KGATTrainer.__mro__
