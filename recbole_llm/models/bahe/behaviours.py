@@ -9,7 +9,6 @@ import numpy as np
 from recbole.utils import FeatureSource, FeatureType
 
 from recbole_llm.core.config import Config
-from recbole_llm.core.digest import short_digests
 from recbole_llm.core.errors import did_you_mean
 from recbole_llm.core.tokens import PADDING
 from recbole_llm.data.sequence import SequentialDataset
@@ -123,14 +122,14 @@ class BehaviourDataset(SequentialDataset):
 def behaviour_text(config: Config, dataset: BehaviourDataset) -> EmbeddingTable:
     """Build the feature ``behaviour_text``: [m + 1, D], by the numbers of the column `BEHAVIOUR`;
     zeros for the padding and for behaviours without a text."""
+    # A number says nothing beyond its text, which the files may gain, lose or reorder: no weight
+    # depends on it. So the table is known by what makes its vectors alone.
     texts = {str(i): b.text for i, b in enumerate(dataset.behaviours, start=1) if b.text}
     table = encode_named(config, texts, "behaviour")
     matrix = np.zeros((len(dataset.behaviours) + 1, table.dimension), np.float32)
     matrix[[int(name) for name in table.tokens]] = table.matrix
-    all_texts = ("", *(b.text for b in dataset.behaviours))
-    contents = short_digests(text.encode("utf-8", "surrogatepass") for text in all_texts)
     names = [str(i) for i in range(len(matrix))]
-    return EmbeddingTable(matrix, names, table.fingerprint, table.source, contents)
+    return EmbeddingTable(matrix, names, table.source, table.source)
 
 
 def field_numbers(dataset: BehaviourDataset) -> IntArray:
