@@ -35,6 +35,7 @@ class BehaviourDataset(SequentialDataset):
 
     The column `BEHAVIOUR` numbers ``behaviours`` from 1; 0 is the item alone. A behaviour says how
     the user took the item, such as the rating, so it is read of histories and never of targets.
+    With a behaviour field an item alone is of none of them, and is not read either.
     ``behaviour_fields`` are the fields that there may be: those of a vocabulary, which a
     checkpoint keeps, so that files may gain and lose some.
     """
@@ -43,12 +44,12 @@ class BehaviourDataset(SequentialDataset):
     behaviours: tuple[Behaviour, ...] = ()
     behaviour_fields: tuple[str, ...] = ("",)
 
-    def _set_label_by_threshold(self) -> None:
-        # Now, since the column that labels are made of is dropped by it.
+    def _fill_nan(self) -> None:
+        # Before it, since missing numbers become the mean of all interactions, held-out ones too.
         settings = BAHESettings.of(self.config)
         if settings.behaviour_prompt is not None or settings.behaviour_field is not None:
             self._name_behaviours(settings)
-        super()._set_label_by_threshold()
+        super()._fill_nan()
 
     def _name_behaviours(self, settings: BAHESettings) -> None:
         texts = item_texts(self.config, self)
@@ -81,7 +82,7 @@ class BehaviourDataset(SequentialDataset):
             return ("",)
         if self.field2type[own] == FeatureType.TOKEN:
             return tuple(sorted(str(name) for name in self.field2id_token[own][1:]))
-        names = [PADDING, *sorted({behaviour.field for behaviour in found})]
+        names = [PADDING, *sorted({behaviour.field for behaviour in found} - {""})]
         tokens = self.vocabulary.get(_NUMBERS, np.array(names, dtype=object))
         self.field2id_token[_NUMBERS] = tokens
         return tuple(str(name) for name in tokens[1:])
@@ -107,16 +108,17 @@ class BehaviourDataset(SequentialDataset):
     def _behaviour(
         self, own: str | None, template: Template | None, row: dict[str, Any], texts: Texts
     ) -> Behaviour:
-        values = {
-            field: str(self.field2id_token[field][int(value)])
-            if self.field2type[field] == FeatureType.TOKEN
-            else value
-            for field, value in row.items()
-        }
+        values = {field: self._value(field, value) for field, value in row.items()}
         text = texts.get(values[self.iid_field], "")
         if template is not None:
             text = template.render({**values, "item": text})
         return Behaviour("" if own is None else str(values[own]), text)
+
+    def _value(self, field: str, value: float) -> Any:
+        """What a template sees; "" of a value that is missing, as in those of items."""
+        if self.field2type[field] == FeatureType.FLOAT:
+            return "" if np.isnan(value) else value
+        return str(self.field2id_token[field][int(value)]) if value else ""
 
 
 def behaviour_text(config: Config, dataset: BehaviourDataset) -> EmbeddingTable:
@@ -133,6 +135,8 @@ def behaviour_text(config: Config, dataset: BehaviourDataset) -> EmbeddingTable:
 
 
 def field_numbers(dataset: BehaviourDataset) -> IntArray:
-    """The behaviour field of each behaviour, int [m + 1]."""
+    """The behaviour field of each behaviour, int [m + 1]; -1, which is none, of an item alone where
+    there are fields."""
     names = dataset.behaviour_fields
-    return np.array([0, *(names.index(b.field) for b in dataset.behaviours)], dtype=np.int64)
+    alone = 0 if names == ("",) else -1
+    return np.array([alone, *(names.index(b.field) for b in dataset.behaviours)], dtype=np.int64)

@@ -66,10 +66,10 @@ class BAHESettings(DecoderSettings, TowerSettings, CTRSettings):
 
     behaviour_prompt: Prompt = None
     """Template of a behaviour's text over `item` (the item's text) and the fields of the
-    interaction. None: the item's text."""
+    interaction, of which missing ones are empty. None: the item's text."""
     behaviour_field: FieldName | None = None
     """Field of the interactions, such as an action, that parts a history into behaviour fields,
-    read in parallel and concatenated. None: one."""
+    read in parallel and concatenated; an interaction without it is left out. None: one."""
 
     coupled: Flag = False
     """The baseline that BAHE replaces: both halves, trained, over the text of the whole history

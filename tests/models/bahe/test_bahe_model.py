@@ -53,6 +53,19 @@ class TestBAHEOfRatedBehaviours(CTRModelTests):
     model = "BAHE"
     config = {**OF_DECODER, **RATED, "user_pooling": "mean"}
 
+    def test_no_state_sees_a_later_item(self) -> None:
+        """Of behaviours, since an item alone is of no field."""
+        _, model, _ = self.make()
+        items = -torch.arange(1, 9)[None]
+        with torch.no_grad():
+            before = model.user_states(items, items != 0)
+            for first in range(1, 8):
+                changed = items.clone()
+                changed[:, first:] -= 20
+                after = model.user_states(changed, changed != 0)
+                assert before[:, :first].allclose(after[:, :first], atol=1e-6)
+                assert not before[:, first].allclose(after[:, first], atol=1e-4)
+
 
 class TestBAHEWithATower(CTRModelTests):
     model = "BAHE"

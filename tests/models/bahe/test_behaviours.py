@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from made_decoder import write_decoder
 
-from recbole_llm import load_data_and_model, run_recbole_llm
+from recbole_llm import Config, load_data_and_model, run_recbole_llm
+from recbole_llm.quick_start import build_model, load_data
 from recbole_llm.testing import write_tiny_dataset
 
 QUIET: dict[str, Any] = {"data_path": "dataset", "show_progress": False, "decoder_model": "decoder"}
@@ -51,3 +53,42 @@ def test_a_checkpoint_outlives_new_and_reordered_behaviours(keys: dict[str, Any]
         counts.append(len(train._dataset.behaviours))
         assert len(model.behaviours.weight) == counts[-1] + 1
     assert counts == [len(acted), len(acted) + 1]
+
+
+def missing(*columns: str, rows: list[str], **keys: Any) -> Any:
+    """The model, and the data set of such interactions."""
+    write(*columns, rows=rows)
+    config = Config("BAHE", "own", config_dict={**QUIET, **SMALL, **keys})
+    _, train, _, _ = load_data(config)
+    return build_model(config, train.dataset).eval(), train.dataset
+
+
+def test_missing_values_are_empty_texts() -> None:
+    """And no mean of all interactions, among which are those that are held out."""
+    rows = [
+        f"{row}\t{('', 'buy')[i % 2]}\t{('', '5')[i % 2]}" for i, row in enumerate(interactions())
+    ]
+    keys = {"behaviour_prompt": "{{ action }}|{{ stars }}|{{ item }}"}
+    _, dataset = missing("action:token", "stars:float", rows=rows, **keys)
+    assert {tuple(text.split("|")[:2]) for _, text in dataset.behaviours} == {
+        ("", ""),
+        ("buy", "5.0"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("column", "actions"), [("action:token", ("buy", "view")), ("action:float", ("1.0", "2.0"))]
+)
+def test_an_interaction_without_a_behaviour_field_is_of_none(
+    column: str, actions: tuple[str, str]
+) -> None:
+    rows = [f"{row}\t{(*actions, '')[i % 3]}" for i, row in enumerate(interactions())]
+    model, dataset = missing(column, rows=rows, behaviour_field="action")
+    assert dataset.behaviour_fields == actions
+    assert {b.field for b in dataset.behaviours} == set(actions)
+    assert (dataset.inter_feat["behaviour_id"] == 0).any()
+    known = torch.tensor([[-1, -2, -3]])
+    some = torch.tensor([[-1, 5, -2, -3]])  # item 5 alone, as of an interaction without a field
+    with torch.no_grad():
+        states = model.user_states(some, some != 0)[:, [0, 2, 3]]
+        torch.testing.assert_close(states, model.user_states(known, known != 0))
