@@ -17,7 +17,7 @@ from recbole_llm.core.settings import (
 )
 from recbole_llm.features.encoders.settings import CausalLMSettings
 from recbole_llm.features.encoders.smollm import NAMES
-from recbole_llm.features.settings import EncoderSettings
+from recbole_llm.features.settings import EncoderSettings, ItemSettings
 from recbole_llm.models.settings import CTRSettings, DecoderSettings, TowerSettings
 
 if TYPE_CHECKING:
@@ -90,6 +90,8 @@ class BAHESettings(DecoderSettings, TowerSettings, CTRSettings):
 
     def check(self, config: ConfigLike) -> None:
         """Raise ValueError for keys that do not go together, and for templates as of prompts."""
+        if (feature := ItemSettings.of(config).item_feature) != "item_text":
+            raise ValueError(f"item_feature: BAHE reads texts, not {feature}; leave it out")
         named = (self.behaviour_prompt or self.behaviour_field) is not None
         if self.coupled:
             self._check_coupled(config, named)

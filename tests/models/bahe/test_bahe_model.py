@@ -251,6 +251,10 @@ def test_what_is_trained(tuning: str, trained: bool) -> None:
         ({"coupled": True, "train_level": "prefix", "encoder": "hash"}, "set encoder: causal_lm"),
         ({"behaviour_field": "ratting"}, "behaviour_field: .* 'ratting'; did you mean 'rating'"),
         ({"behaviour_prompt": "{{ ratting }}"}, "behaviour_prompt: .* did you mean 'rating'"),
+        (
+            {"item_feature": "item_multimodal", "encoder": "multimodal"},
+            "item_feature: BAHE reads texts, not item_multimodal; leave it out",
+        ),
         ({"tuning": "lorra"}, "tuning 'lorra' is unknown; did you mean 'lora'"),
         ({"head": "DIN", **RATED}, "head: DIN reads items; leave behaviour_prompt and _field out"),
         ({"head": "DIN", "batch_norm": False}, "batch_norm: head: DIN does not read it; leave"),
