@@ -8,7 +8,9 @@ import torch
 from recbole.data.dataset import Dataset
 
 from recbole_llm.core.config import Config
+from recbole_llm.features.encoders.adapters import with_adapter
 from recbole_llm.features.encoders.decoders import Source
+from recbole_llm.features.encoders.smollm import NAMES
 from recbole_llm.features.prompts import Texts, item_texts
 from recbole_llm.features.settings import EncoderSettings
 from recbole_llm.features.store import cache_dir
@@ -24,7 +26,7 @@ def upper_half(config: Config) -> CausalDecoder:
         ValueError: the decoder is nowhere to be had, or cannot be split so.
     """
     settings = BAHESettings.of(config)
-    model: Any = _source(config).model(torch.float32)
+    model = _model(config, _source(config))
     first = settings.first_block(config, depth_of(model))
     return _decoder(settings, model, first, settings.high_layers)
 
@@ -32,7 +34,7 @@ def upper_half(config: Config) -> CausalDecoder:
 def coupled_llm(config: Config, dataset: Dataset) -> CoupledLLM:
     """Both halves in one, over the texts of the items."""
     settings, source = BAHESettings.of(config), _source(config)
-    model: Any = source.model(torch.float32)
+    model = _model(config, source)
     first = settings.first_block(config, depth_of(model))
     count = None if settings.high_layers is None else first + settings.high_layers
     words = model.get_input_embeddings()
@@ -46,6 +48,13 @@ def _source(config: Config) -> Source:
     own, revision = BAHESettings.of(config), EncoderSettings.of(config).encoder_revision
     key = "decoder_model" if own.decoder_model else "encoder_model"
     return Source.of(own.decoder_name(config), revision, cache_dir(config), key)
+
+
+def _model(config: Config, source: Source) -> Any:
+    """The decoder, with the encoder's adapter where it is the encoder's model."""
+    encoder, name = EncoderSettings.of(config), BAHESettings.of(config).decoder_name(config)
+    same = encoder.encoder == "causal_lm" and name == (encoder.encoder_model or NAMES[0])
+    return with_adapter(source, torch.float32, encoder.encoder_adapter if same else None)
 
 
 def _decoder(settings: BAHESettings, model: Any, first: int, count: int | None) -> CausalDecoder:

@@ -1,0 +1,44 @@
+"""The halves of a decoder that has an adapter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from made_decoder import write_decoder
+
+from recbole_llm.core.config import Config
+from recbole_llm.data.create import create_dataset
+from recbole_llm.models.bahe.halves import coupled_llm, upper_half
+from recbole_llm.testing import write_tiny_dataset
+
+
+@pytest.fixture
+def adapted() -> Any:
+    """The layers of a decoder with the adapter in the folder `adapter`."""
+    pytest.importorskip("peft")
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    whole = AutoModelForCausalLM.from_pretrained(write_decoder())
+    kind = LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False)
+    model = get_peft_model(whole, kind)
+    model.save_pretrained("adapter")
+    return model.merge_and_unload().model.layers
+
+
+@pytest.mark.parametrize("decoder", [None, "decoder", "other"])
+def test_both_halves_have_the_encoders_adapter(adapted: Any, decoder: str | None) -> None:
+    """But not a decoder that is another model."""
+    write_decoder("other")
+    write_tiny_dataset("dataset")
+    keys = {"encoder_model": "decoder", "encoder_adapter": "adapter", "encoder_layer": 1}
+    own = {"high_layers": 1, "decoder_model": decoder, "data_path": "dataset"}
+    config = Config("BAHE", "tiny", config_dict={**keys, **own})
+    merged = adapted[1].mlp.up_proj.weight
+    upper = upper_half(config).model.layers[0].mlp.up_proj.weight
+    coupled = coupled_llm(config, create_dataset(config)).decoder.model.layers[1].mlp.up_proj
+    for weight in (upper, coupled.weight):
+        assert torch.allclose(weight, merged, atol=1e-6) == (decoder != "other")
+        assert weight.requires_grad
