@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 RECBOLES = (RecBoleRun, RecBoleTraining, RecBoleEvaluation, RecBoleData)
 _NUMBER = (int, float)
+# Encoders that take no adapter; a plugin's may.
+_UNTUNED = ("sentence_transformers", "bundled", "image", "openai", "precomputed")
 
 
 def settings_classes(config: Config, spec: ModelSpec) -> list[type[Settings]]:
@@ -102,6 +104,8 @@ def keys_of_other_encoders(config: Config, spec: ModelSpec) -> dict[str, str]:
     """The given keys that this run's encoder does not read, each with one that does, in words."""
     read = declared_keys(config, spec)
     other = {"encoder_model": "sentence_transformers"} if config["encoder"] == "bundled" else {}
+    if config["encoder"] in _UNTUNED:
+        other["encoder_adapter"] = "causal_lm or multimodal"
     for name, kind in get_registry().encoders.items():
         with suppress(ImportError, ValueError):  # of a plugin that cannot run
             fields = resolve(kind.settings).model_fields if kind.settings else ()

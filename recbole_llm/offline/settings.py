@@ -7,7 +7,16 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from recbole_llm.core.marks import Free, Local
-from recbole_llm.core.settings import Count, FieldName, ModelName, Natural, Positive, Settings, Text
+from recbole_llm.core.settings import (
+    ConfigLike,
+    Count,
+    FieldName,
+    ModelName,
+    Natural,
+    Positive,
+    Settings,
+    Text,
+)
 from recbole_llm.features.encoders.settings import Address
 
 
@@ -63,6 +72,14 @@ class GeneratorSettings(Settings):
 
     generator_timeout: Free[Positive] = 120
     """openai: seconds a request may take."""
+
+    def check(self, config: ConfigLike) -> None:
+        """Raise ValueError for an adapter of a model that is not here."""
+        if self.generator == "openai" and self.generator_adapter is not None:
+            raise ValueError(
+                "generator_adapter: an endpoint (generator: openai) takes none; leave it out, or "
+                "set generator: transformers"
+            )
 
 
 class TuneSettings(Settings):

@@ -19,6 +19,7 @@ from typing import Any
 
 from recbole_llm.core.digest import digest, file_digest
 from recbole_llm.core.log import SHOWN
+from recbole_llm.features.encoders.adapters import sees_pictures
 from recbole_llm.features.encoders.decoders import Source
 from recbole_llm.features.encoders.smollm import NAMES
 from recbole_llm.features.settings import EncoderSettings, ItemSettings
@@ -112,6 +113,13 @@ class TuneStage(Stage):
         return there, done
 
     @property
+    def _kind(self) -> str:
+        """What a run needs beside the adapter: the default encoder reads none."""
+        if self.tuned != "encoder":
+            return ""
+        return f"--encoder={'multimodal' if sees_pictures(self.source) else 'causal_lm'} "
+
+    @property
     def _max_pixels(self) -> int:
         return ItemSettings.of(self.config).item_image_max_pixels
 
@@ -129,7 +137,8 @@ class TuneStage(Stage):
             raise StageError(f"'{file}' is damaged ({error!r}); delete '{self.path}'") from error
         getLogger("recbole_llm").info(
             f"{self.name}: held-out loss (nats per token of an answer): {said}\n"
-            f"{self.name}: its adapter is for --{self.tuned}_adapter={self.path / ADAPTER}",
+            f"{self.name}: its adapter is for {self._kind}--{self.tuned}_adapter="
+            f"{self.path / ADAPTER}",
             extra=SHOWN,
         )
         return report

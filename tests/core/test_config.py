@@ -314,6 +314,17 @@ def test_a_key_of_another_encoder_is_named(key: str, value: object, kind: str) -
     assert Config("PAD", config_dict={"encoder": "bundled", key: None}).unknown_keys() == ""
 
 
+def test_an_adapter_that_the_encoder_does_not_read_is_named() -> None:
+    own = {"encoder_adapter": "x"}
+    said = Config("PAD", config_dict=own).unknown_keys()
+    assert said == (
+        "'encoder_adapter' is read with --encoder=causal_lm or multimodal alone, not with "
+        "sentence_transformers"
+    )
+    for encoder in ("causal_lm", "multimodal", "hash"):
+        assert Config("PAD", config_dict={**own, "encoder": encoder}).unknown_keys() == ""
+
+
 def test_an_unknown_key_is_an_error_when_strict() -> None:
     with pytest.raises(ValueError, match="'lerning_rate', did you mean 'learning_rate'"):
         Config("BPR", config_dict={"lerning_rate": 0.1, "strict_config": True})

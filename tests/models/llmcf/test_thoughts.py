@@ -163,6 +163,11 @@ def test_keys_are_checked_at_once(key: str, value: Any, message: str) -> None:
         config(**{key: value})
 
 
+def test_an_endpoint_takes_no_adapter() -> None:
+    with pytest.raises(ValueError, match="generator_adapter: an endpoint .* takes none; leave it"):
+        config(generator="openai", generator_model="m", generator_adapter="x")
+
+
 def test_titles_are_data() -> None:
     """Templates in titles are not rendered."""
     testing.write_tiny_dataset("dataset")
