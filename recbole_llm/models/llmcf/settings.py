@@ -54,10 +54,10 @@ class ThoughtSettings(Settings):
         dataset = str(config["dataset"])
         template = find_template(self.thought_prompt, "thought_prompt", "thought", dataset)
         template.check(PROMPT_FIELDS)
-        if self.thoughts == "llm" and config["encoder"] == "precomputed":
+        if self.thoughts == "llm" and config["encoder"] in ("precomputed", "image"):
             raise ValueError(
-                "encoder: precomputed cannot encode what the language model writes; choose another "
-                "encoder, or set thoughts: item_text"
+                f"encoder: {config['encoder']} cannot encode what the language model writes; "
+                f"choose another encoder, or set thoughts: item_text"
             )
 
 

@@ -156,6 +156,7 @@ def test_scores_by_hand() -> None:
         ("generator_base_url", "nowhere", "generator_base_url: expected an address"),
         ("context_heads", 3, "context_heads: twice 3 does not divide context_size 32"),
         ("encoder", "precomputed", "encoder: precomputed cannot encode"),
+        ("encoder", "image", "encoder: image cannot encode .* set thoughts: item_text"),
     ],
 )
 def test_keys_are_checked_at_once(key: str, value: Any, message: str) -> None:
