@@ -19,7 +19,7 @@ import numpy as np
 from recbole.config import Config
 from recbole.data.dataset import Dataset
 
-from recbole_llm.core.digest import texts_digest
+from recbole_llm.core.digest import digest, texts_digest
 from recbole_llm.core.lines import bar
 from recbole_llm.core.log import SHOWN
 from recbole_llm.core.plugins import get_registry
@@ -54,7 +54,7 @@ class Generator(Protocol):
     One that counts its tokens (``tokens``, generated so far) has them shown by the second; one with
     ``cost(prompts)`` has the line that it gives logged before it starts. ``batch_size`` prompts
     (`BATCH`, where it has none) are asked at once and then kept: the most that a killed run
-    repeats.
+    repeats. One whose text on a prompt depends on the prompts beside it has ``together = True``.
     """
 
     @property
@@ -74,6 +74,8 @@ def generate_texts(
 ) -> tuple[list[str], int]:
     """Texts of prompts; those that the store lacks are generated, and stored batch by batch.
 
+    They are the same whatever was stored before.
+
     Args:
         generator: called with the prompts that have no text yet, each once.
         store: read before and written after each batch.
@@ -88,12 +90,13 @@ def generate_texts(
         StageError: the generator gives another number of texts, or something else than texts.
     """
     unique = list(dict.fromkeys(prompts))
-    keys = dict(zip(unique, store.keys(generator.fingerprint, unique), strict=True))
+    size = getattr(generator, "batch_size", BATCH)
+    keys = _keys(generator, store, unique, size)
     known = store.present(list(keys.values()))
     todo = [p for p in unique if keys[p] not in known]
     if known and hasattr(generator, "answered"):
         generator.answered = True
-    shown, size = progress and bool(todo), getattr(generator, "batch_size", BATCH)
+    shown = progress and bool(todo)
     if todo and hasattr(generator, "cost"):
         getLogger("recbole_llm").info(f"{title}: {generator.cost(todo)}", extra=SHOWN)
     with bar(total=len(todo), desc=title, unit="text", shown=shown) as told:
@@ -109,6 +112,24 @@ def generate_texts(
     texts = store.load(list(keys.values()))
     _tell_empty(title, [texts[key] for key in keys.values()])
     return [texts[keys[p]] for p in prompts], len(todo)
+
+
+def _keys(
+    generator: Generator, store: TextStore, prompts: list[str], size: int
+) -> dict[str, bytes]:
+    """The store's key of each prompt; that of its whole batch where these are written together.
+
+    Such a batch is in the store as a whole or not at all, so that what is left to do has the
+    batches of all prompts.
+    """
+    if not getattr(generator, "together", False):
+        return dict(zip(prompts, store.keys(generator.fingerprint, prompts), strict=True))
+    keys: dict[str, bytes] = {}
+    for start in range(0, len(prompts), size):
+        batch = prompts[start : start + size]
+        name = digest(generator.fingerprint, batch)
+        keys |= zip(batch, store.keys(name, batch), strict=True)
+    return keys
 
 
 def _tell_empty(title: str, texts: list[str]) -> None:

@@ -118,6 +118,8 @@ class LocalGenerator:
         draw: which of several texts on the same prompt.
     """
 
+    together = True
+
     def __init__(self, model: LocalModel, draw: int) -> None:
         self.model, self.tokens = model, 0
         self.batch_size = model.settings.generator_batch_size

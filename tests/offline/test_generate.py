@@ -90,6 +90,26 @@ def test_a_broken_run_goes_on_where_it_was(store: TextStore) -> None:
     assert texts == [f"about {p}" for p in prompts]
 
 
+class Chorus(Echo):
+    """Its texts depend on the prompts beside them."""
+
+    together = True
+
+    def generate(self, prompts: Sequence[str]) -> Sequence[str]:
+        return [f"{text} of {prompts}" for text in super().generate(prompts)]
+
+
+@pytest.mark.parametrize("before", [[], ["p1"], ["p0", "p1"], ["p0", "p1", "p2"]])
+def test_what_was_stored_before_changes_no_text(store: TextStore, before: list[str]) -> None:
+    prompts = [f"p{i}" for i in range(8)]
+    generate_texts(Chorus(), store, before, progress=False)
+    chorus = Chorus()
+    texts, done = generate_texts(chorus, store, prompts, progress=False)
+    batches = [prompts[:3], prompts[3:6], prompts[6:]]
+    assert texts == [f"about {p} of {batch}" for batch in batches for p in batch]
+    assert done == len(chorus.asked) == (5 if len(before) == 3 else 8)
+
+
 def test_another_generator_is_not_served_these_texts(store: TextStore) -> None:
     generate_texts(Echo(), store, ["a"], progress=False)
     other = Echo()

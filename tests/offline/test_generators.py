@@ -58,6 +58,15 @@ def test_texts_are_sampled_and_depend_on_seed_and_draw_alone(decoder: Path) -> N
     assert "4 texts by" in first.cost(PROMPTS) and "at most 24 to write" in first.cost(PROMPTS)
 
 
+def test_texts_do_not_depend_on_those_that_are_stored(decoder: Path, tmp_path: Path) -> None:
+    found = []
+    for stored in ([], PROMPTS[1:3]):
+        with closing(TextStore(tmp_path / str(len(stored)))) as store:
+            generate_texts(local(decoder)[0], store, stored, progress=False)
+            found.append(generate_texts(local(decoder)[0], store, PROMPTS, progress=False)[0])
+    assert found[0] == found[1]
+
+
 def test_the_fingerprint_covers_what_changes_texts(decoder: Path, tmp_path: Path) -> None:
     generators = local(decoder)
     adapter = tmp_path / "adapter"
