@@ -20,6 +20,7 @@ from recbole_llm.models.llmcf.settings import ContextSettings, ThoughtSettings
 
 _STORED = (*Examples._fields[1:], "thoughts")  # in a checkpoint
 NONE = -1  # in place of an example that there is none of
+FLOATS = 2**24  # similarities, or numbers of texts, at once in a search
 # Of a 31-bit mix of a query's ids and an example's number (ablation `retrieval: random`).
 _MIX = (73_856_093, 19_349_663, 83_492_791)
 
@@ -122,6 +123,17 @@ class Memory(nn.Module):
         Returns:
             Rows of the examples, int [*, K]; -1 where there are too few.
         """
+        if items is not None:  # who ranks a catalogue bounds the pairs
+            return self._found(users, lengths, history_text, items)
+        rows = max(FLOATS // max(len(self.users), 1), 1)
+        owners, counts, texts = (torch.split(x, rows) for x in (users, lengths, history_text))
+        blocks = zip(owners, counts, texts, strict=True)
+        return torch.cat([self._found(*block, None) for block in blocks])
+
+    def _found(
+        self, users: Tensor, lengths: Tensor, history_text: Tensor, items: Tensor | None
+    ) -> Tensor:
+        """As of `search`, at once."""
         excluded = (users[..., None] == self.users) & (self.lengths >= lengths[..., None])
         if self.random:
             scores = self._mixed(users, lengths, items)

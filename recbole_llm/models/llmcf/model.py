@@ -18,11 +18,10 @@ from recbole_llm.data.interaction import take
 from recbole_llm.models.ctr import CTRRecommender
 from recbole_llm.models.ctr_towers import build_tower
 from recbole_llm.models.llmcf.context import in_context
-from recbole_llm.models.llmcf.memory import Memory
+from recbole_llm.models.llmcf.memory import FLOATS, Memory
 from recbole_llm.models.llmcf.settings import LLMCFSettings
 
 CONTEXT = "context_examples"  # column of the training rows: their examples
-FLOATS = 2**24  # similarities, or numbers of texts, at once in the search before training
 
 
 class LLMCF(CTRRecommender):

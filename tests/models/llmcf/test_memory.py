@@ -95,6 +95,19 @@ def test_retrieval_is_by_the_history_and_never_by_the_target() -> None:
         check(memory, rows[i], None, found[i])
 
 
+def test_many_histories_are_sought_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, model, loaders = _MadeRetrieval().make()
+    rows = take(loaders[0]._dataset.inter_feat, np.arange(40))
+    history, own = rows["item_id_list"], model.memory
+    query = rows["user_id"], (history != 0).sum(1), own.mean_text(history)
+    whole, similar, sizes = own.search(*query), own._similarities, []
+    name = "recbole_llm.models.llmcf.memory.FLOATS"
+    monkeypatch.setattr(name, 7 * len(own.users), raising=False)
+    monkeypatch.setattr(own, "_similarities", lambda *q: sizes.append(len(q[0])) or similar(*q))
+    assert own.search(*query).equal(whole)
+    assert sizes == [7, 7, 7, 7, 7, 5]
+
+
 @pytest.mark.parametrize("made", [_Made, _MadeRetrieval])
 def test_the_search_is_exact_under_autocast(made: type[ModelTests]) -> None:
     """Training under enable_amp has the contexts of evaluation, which is in single precision."""
