@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from recbole_llm.core.digest import digest
 from recbole_llm.core.settings import ConfigLike
 from recbole_llm.features.encoders.adapters import adapter_digest, with_adapter
-from recbole_llm.features.encoders.base import Encoder
+from recbole_llm.features.encoders.base import Encoder, EncoderError
 from recbole_llm.features.encoders.batching import token_batches
 from recbole_llm.features.encoders.decoders import Source
 from recbole_llm.features.encoders.settings import CausalLMSettings
@@ -21,7 +21,7 @@ from recbole_llm.features.encoders.smollm import NAMES
 from recbole_llm.features.settings import EncoderSettings
 from recbole_llm.features.table import Matrix
 
-_MAX_LENGTH = 512  # tokens; decoders have no length that they were trained to embed
+_MAX_LENGTH = 512  # tokens at most; decoders have no length that they were trained to embed
 
 
 def create(config: ConfigLike) -> Encoder:
@@ -56,7 +56,7 @@ class CausalEncoder:
         self, source: Source, settings: EncoderSettings, pooling: str = "mean", layer: int = -1
     ) -> None:
         self.source, self.settings, self.pooling, self.layer = source, settings, pooling, layer
-        self.max_tokens = settings.encoder_max_length or _MAX_LENGTH
+        self.max_tokens = _max_tokens(source, settings.encoder_max_length)
         adapted = adapter_digest(settings.encoder_adapter)
         self.fingerprint = digest(
             "causal_lm", source.digest, pooling, self.layer, settings.encoder_prefix,
@@ -133,6 +133,23 @@ class CausalEncoder:
     @cached_property
     def _tokenizer(self) -> Any:
         return self.source.tokenizer()
+
+
+def _max_tokens(source: Source, asked: int | None) -> int:
+    """Tokens a text is cut to.
+
+    Raises:
+        EncoderError: more are asked for than the model has positions for.
+    """
+    longest = source.longest()
+    if longest is None:
+        return asked or _MAX_LENGTH
+    if asked is not None and asked > longest:
+        raise EncoderError(
+            f"encoder_max_length: '{source.path}' reads {longest} tokens at most, got {asked}; set "
+            f"{longest} or less"
+        )
+    return asked or min(longest, _MAX_LENGTH)
 
 
 def layer_index(layer: int, depth: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from importlib.util import find_spec
 from logging import getLogger
@@ -78,6 +79,18 @@ class Source:
         if self.gguf is not None:
             return file_digest(self.path)
         return files_digest(self.folder, model_files(self.folder, _READ))
+
+    def longest(self) -> int | None:
+        """Tokens that the model has positions for; None where no config.json says so."""
+        if self.gguf is not None:  # which takes seconds to read
+            return None
+        try:
+            config = json.loads((self.folder / "config.json").read_text("utf-8"))
+            said = config.get("text_config", config)
+            counts = [said.get(key) for key in ("max_position_embeddings", "n_positions")]
+        except (ValueError, AttributeError):  # transformers says so when it reads it
+            return None
+        return next((n for n in counts if isinstance(n, int) and n > 0), None)
 
     def tokenizer(self) -> Any:
         """Its tokenizer; EncoderError where transformers cannot read it."""

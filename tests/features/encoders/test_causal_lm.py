@@ -143,6 +143,15 @@ def test_options_that_do_not_fit(decoder_folder: Make, keys: dict[str, Any], mes
         encode(decoder_folder(), **keys)
 
 
+def test_a_text_is_cut_to_the_models_positions(decoder_folder: Make) -> None:
+    folder = decoder_folder("gpt2")  # which has 64
+    words = ["red", "story"] * 50
+    long, cut = encode(folder, [" ".join(words), " ".join(words[:64])])
+    np.testing.assert_array_equal(long, cut)
+    with pytest.raises(EncoderError, match="encoder_max_length: .* reads 64 tokens .* got 65; set"):
+        encode(folder, max_length=65)
+
+
 def test_folders_and_files_that_are_no_model(tmp_path: Path) -> None:
     with pytest.raises(EncoderError, match="is no model folder: it has no config.json"):
         encode(tmp_path)
