@@ -69,6 +69,13 @@ class RunSettings(Settings):
     """Threads of torch on the CPU; None: the physical cores this process may use, or
     OMP_NUM_THREADS."""
 
+    def check(self, config: ConfigLike) -> None:
+        """A protocol splits what no file has split."""
+        if self.protocol is not None and config["benchmark_filename"]:
+            raise ValueError(
+                "protocol: benchmark_filename names files that are split already; leave one out"
+            )
+
     @classmethod
     def searched(cls, config: ConfigLike) -> Space:
         """The start of the item table, where it is from texts."""

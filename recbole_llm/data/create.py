@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from logging import getLogger
 from pathlib import Path
 from typing import Any
@@ -15,20 +14,16 @@ from recbole_llm.core.config import Config
 from recbole_llm.core.errors import did_you_mean
 from recbole_llm.core.plugins import get_registry
 from recbole_llm.core.registry import resolve
-from recbole_llm.core.schema import ITEM_FEATURES, RECBOLE, item_features, learns_labels
+from recbole_llm.core.schema import RECBOLE, item_features
 from recbole_llm.core.tokens import Vocabulary
 from recbole_llm.core.yaml_files import read_yaml
 from recbole_llm.data.check import conversion
+from recbole_llm.data.columns import check_columns, check_graph, check_item_features
 from recbole_llm.data.dataset import dataset_class
-from recbole_llm.data.files import read_types, written
 from recbole_llm.data.grouped_splits import GroupedSplits
 from recbole_llm.data.settings import EngineSettings
 from recbole_llm.data.vocabulary import VocabularyDataset, check_vocabulary
 
-_GRAPH = {
-    "kg": ("HEAD_ENTITY_ID_FIELD", "RELATION_ID_FIELD", "TAIL_ENTITY_ID_FIELD"),
-    "link": ("ITEM_ID_FIELD", "ENTITY_ID_FIELD"),
-}
 _TABLES = (".csv", ".tsv", ".parquet", ".json", ".jsonl", ".gz", ".txt")
 
 
@@ -115,27 +110,12 @@ def check_files(config: Config) -> None:
     for file in wanted:
         if not (folder / file).is_file():
             raise ValueError(f"dataset '{name}': '{folder / file}' does not exist{_tables(folder)}")
-        _check_columns(config, folder / file)
+        check_columns(config, folder / file)
     if config["MODEL_TYPE"] == ModelType.KNOWLEDGE:
-        _check_graph(config, folder)
+        check_graph(config, folder)
     features = item_features(config["model"], config)
     if features and (folder / f"{name}.item").is_file():
-        _check_item_features(config, folder / f"{name}.item", features)
-
-
-def _check_graph(config: Config, folder: Path) -> None:
-    for kind, keys in _GRAPH.items():
-        file = folder / f"{config['dataset']}.{kind}"
-        if not file.is_file():
-            raise ValueError(
-                f"'{file}' does not exist; {config['model']} reads a knowledge graph: triples of "
-                f"entities (.kg), and the entity of each item (.link)"
-            )
-        for key in (key for key in keys if _left_out(config, kind, config[key])):
-            raise ValueError(
-                f"load_col: leaves out the column '{config[key]}' ({key}) of the .{kind} file, "
-                f"which {config['model']} needs"
-            )
+        check_item_features(config, folder / f"{name}.item", features)
 
 
 def _check_place(folder: Path, name: str) -> None:
@@ -159,69 +139,6 @@ def _tables(folder: Path) -> str:
     return f"; make it of your table: {conversion(found[0])}" if found else ""
 
 
-def _check_item_features(config: Config, file: Path, features: Sequence[str]) -> None:
-    model = config["model"]
-    columns = read_types(file, *written(config))
-    for feature in features:
-        if feature not in columns:
-            raise ValueError(
-                f"'{file}' has no column '{feature}', which {model} reads of the items; its "
-                f"columns are {', '.join(columns)}: name others with --{ITEM_FEATURES[model]}=…"
-            )
-        if _left_out(config, "item", feature):
-            raise ValueError(
-                f"load_col: leaves out the items' column '{feature}', which {model} reads"
-            )
-
-
-def _left_out(config: Config, file: str, column: str) -> bool:
-    load_col = config["load_col"]
-    loaded = "*" if load_col is None else load_col.get(file, ())
-    return loaded != "*" and column not in loaded
-
-
-def _check_columns(config: Config, file: Path) -> None:
-    types = read_types(file, *written(config))
-    needed = ["USER_ID_FIELD", "ITEM_ID_FIELD"]
-    in_order = config["MODEL_TYPE"] == ModelType.SEQUENTIAL or config["eval_args"]["order"] == "TO"
-    if in_order and not config["benchmark_filename"]:
-        needed.append("TIME_FIELD")
-    for key in needed:
-        if config[key] not in types:
-            raise ValueError(
-                f"'{file}' has no column '{config[key]}' ({key}), which {config['model']} needs; "
-                f"its columns are {', '.join(types)}: name the right one with --{key}=…"
-            )
-        if _left_out(config, "inter", config[key]):
-            raise ValueError(
-                f"load_col: leaves out the interactions' column '{config[key]}' ({key}), which "
-                f"{config['model']} needs"
-            )
-    histories = f"{config['ITEM_ID_FIELD']}{config['LIST_SUFFIX']}"
-    ready_made = config["MODEL_TYPE"] == ModelType.SEQUENTIAL and config["benchmark_filename"]
-    if ready_made and histories not in types:
-        raise ValueError(
-            f"'{file}' has no column '{histories}', where ready-made splits of sequential models "
-            f"have histories; add it, with alias_of_item_id: [{histories}], or leave out "
-            f"benchmark_filename"
-        )
-    kinds = {"USER_ID_FIELD": "token", "ITEM_ID_FIELD": "token", "TIME_FIELD": "float"}
-    for key, kind in kinds.items():
-        if types.get(config[key], kind) != kind:
-            raise ValueError(
-                f"{key}: '{config[key]}' of '{file}' is of type {types[config[key]]}, not {kind}; "
-                f"name another column, or correct the header"
-            )
-    label = config["LABEL_FIELD"]
-    if _needs_label(config) and label not in types:
-        raise ValueError(
-            f"'{file}' has no column '{label}' (LABEL_FIELD), which {config['model']} learns; its "
-            f"columns are {', '.join(types)}: name the right one with --LABEL_FIELD=…, or make "
-            f"labels of ratings, with --threshold=\"{{'rating': 4}}\"; with train_neg_sample_args "
-            f"and a ranking eval_args.mode (full, uni100) none are needed"
-        )
-
-
 def _check_order(config: Config) -> None:
     """Refuse orders in which later rows would come first, and splits that RecBole lacks."""
     args, time = config["eval_args"], config["TIME_FIELD"]
@@ -237,12 +154,3 @@ def _check_order(config: Config) -> None:
             f"discretization: '{time}' is TIME_FIELD, whose buckets do not order interactions; "
             f"leave it out, or set eval_args.order: RO"
         )
-
-
-def _needs_label(config: Config) -> bool:
-    """Whether labels must be in the file: they come neither from a threshold nor from negatives."""
-    if not learns_labels(config.model_class):
-        return False
-    rated = "labeled" in config["eval_args"]["mode"].values()
-    plain = config["train_neg_sample_args"]["distribution"] == "none"
-    return not config["threshold"] and (rated or plain)

@@ -26,6 +26,15 @@ class SequentialDataset(FileDataset, RecBoleSequentialDataset):  # type: ignore[
     lists themselves, are RecBole's business altogether.
     """
 
+    def _benchmark_presets(self) -> None:
+        super()._benchmark_presets()
+        longest, read = self.field2seqlen[self.item_id_list_field], "MAX_ITEM_LIST_LENGTH"
+        if longest > self.config[read]:
+            raise ValueError(
+                f"{read}: histories of data set '{self.dataset_name}' have up to {longest} items, "
+                f"and {self.config[read]} are read; set {longest}, or shorten them in the files"
+            )
+
     def data_augmentation(self) -> None:
         """Sort the interactions once, and make every one that has a history a row."""
         self._aug_presets()

@@ -157,6 +157,11 @@ def _check_sparse(config: ConfigLike) -> None:
             "item; with item_table=sparse sample some: --loss_type=SSM "
             "--train_neg_sample_args=\"{'distribution': 'uniform', 'sample_num': 100}\""
         )
+    if str(config["learner"]).lower() not in ("adam", "adamw"):
+        raise ValueError(
+            f"learner: with item_table: sparse the table learns by Adam, not by "
+            f"{config['learner']}; leave it at adam, or set item_table: dense"
+        )
     for key in ("weight_decay", "clip_grad_norm", "enable_scaler"):
         if config[key]:
             raise ValueError(f"{key}: needs the gradients of all items; set item_table: dense")

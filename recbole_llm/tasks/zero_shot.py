@@ -68,6 +68,7 @@ def zero_shot(
     start(configs[0], trains=True)
     unseen = Task(configs[-1])  # before the training, which its errors would waste
     tasks = [Task(config) for config in configs[:-1]]
+    _check_parts(tasks, unseen)
     _check_widths([*tasks, unseen], part)
     _warn_of_shared_vectors([*tasks, unseen])
     say_begin([task.dataset for task in tasks], unseen.dataset, unseen.config, part)
@@ -165,6 +166,15 @@ def _train(tasks: Sequence[Task], part: str) -> tuple[float, dict[str, Any]]:
     if trainer.best_state is not None:
         mixed.load_state_dict(trainer.best_state)
     return score, best
+
+
+def _check_parts(tasks: Sequence[Task], unseen: Task) -> None:
+    for task, part in [*((task, "valid") for task in tasks), (unseen, "test")]:
+        if not len(getattr(task, part)):
+            raise ValueError(
+                f"eval_args: the split of data set '{task.name}' leaves nothing for {part}; "
+                f"zero-shot needs it"
+            )
 
 
 def _check_widths(tasks: Sequence[Task], part: str) -> None:

@@ -135,6 +135,25 @@ def test_benchmark_files_are_recboles(tmp_path: Path) -> None:
         assert_same_rows(want[np.array([0])], have[np.array([0])])
 
 
+def test_ready_made_histories_are_loaded_and_read_whole(tmp_path: Path) -> None:
+    (tmp_path / "bench").mkdir()
+    for part in ("train", "valid", "test"):
+        file = tmp_path / "bench" / f"bench.{part}.inter"
+        file.write_text("user_id:token\titem_id:token\titem_id_list:token_seq\nu1\ti1\ti2 i3 i1\n")
+    names = {"data_path": str(tmp_path), "benchmark_filename": ["train", "valid", "test"]}
+    with pytest.raises(ValueError, match="leaves out the interactions' column 'item_id_list'") as e:
+        create_dataset(Config("SASRec", "bench", config_dict=names))
+    said = [word.replace('"', "") for word in str(e.value).partition("; set ")[2].split(" --load")]
+    argv = [said[0], f"--load{said[1]}", "--train_level=prefix"]
+    create_dataset(Config("SASRec", "bench", config_dict=names, argv=argv))
+    with pytest.raises(ValueError, match="MAX_ITEM_LIST_LENGTH: histories .* up to 3 items, and 2"):
+        create_dataset(
+            Config("SASRec", "bench", config_dict={**names, "MAX_ITEM_LIST_LENGTH": 2}, argv=argv)
+        )
+    with pytest.raises(ValueError, match="protocol: benchmark_filename names files that are split"):
+        Config("SASRec", "bench", config_dict=names, argv=[*argv, "--protocol=leave-one-out"])
+
+
 def test_benchmark_files_without_histories_are_refused(tmp_path: Path) -> None:
     (tmp_path / "bench").mkdir()
     for part in ("train", "valid", "test"):

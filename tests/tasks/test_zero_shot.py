@@ -49,6 +49,17 @@ def test_trains_on_two_and_recommends_on_a_third() -> None:
     assert len(recommend(result["checkpoint"], users="u1", k=3)) == 3
 
 
+@pytest.mark.parametrize(
+    ("shares", "name", "part"), [([8, 0, 2], "one", "valid"), ([8, 2, 0], "unseen", "test")]
+)
+def test_splits_without_a_part_that_is_needed_are_refused(
+    shares: list[int], name: str, part: str
+) -> None:
+    keys = {**QUIET, "eval_args": {"split": {"RS": shares}}}
+    with pytest.raises(ValueError, match=f"of data set '{name}' leaves nothing for {part}"):
+        zero_shot(["one"], "unseen", config_dict=keys)
+
+
 def test_a_catalogue_in_blocks_is_ranked_by_the_references_too() -> None:
     testing.write_tiny_dataset("dataset", "large", n_items=1500, n_users=300)
     whole = zero_shot(["one"], "large", config_dict=QUIET)

@@ -51,6 +51,7 @@ def test_a_step_touches_the_rows_that_it_read() -> None:
     ("SASRec", {"loss_type": "CE", "train_neg_sample_args": None},
      "loss_type: CE scores every item for every target.*--loss_type=SSM"),
     ("SASRec", {"weight_decay": 0.1}, "weight_decay: needs the gradients of all items"),
+    ("SASRec", {"learner": "SGD"}, "learner: with item_table: sparse the table learns by Adam"),
     ("LightGCN", {}, "item_table: LightGCN has no sparse one"),
 ])  # fmt: skip
 def test_what_touches_all_rows_is_refused(

@@ -1,0 +1,127 @@
+"""Whether a data set's files have the columns that a model reads, and load_col takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from recbole.utils import ModelType
+
+from recbole_llm.core.config import Config
+from recbole_llm.core.schema import ITEM_FEATURES, learns_labels
+from recbole_llm.data.files import read_types, written
+
+_GRAPH = {
+    "kg": ("HEAD_ENTITY_ID_FIELD", "RELATION_ID_FIELD", "TAIL_ENTITY_ID_FIELD"),
+    "link": ("ITEM_ID_FIELD", "ENTITY_ID_FIELD"),
+}
+_KINDS = {"USER_ID_FIELD": "token", "ITEM_ID_FIELD": "token", "TIME_FIELD": "float"}
+
+
+def check_columns(config: Config, file: Path) -> None:
+    """Refuse a file of interactions without what the model reads of them.
+
+    Raises:
+        ValueError: a column is not there, of another type, or not loaded.
+    """
+    types = read_types(file, *written(config))
+    needed = ["USER_ID_FIELD", "ITEM_ID_FIELD"]
+    in_order = config["MODEL_TYPE"] == ModelType.SEQUENTIAL or config["eval_args"]["order"] == "TO"
+    if in_order and not config["benchmark_filename"]:
+        needed.append("TIME_FIELD")
+    for key in needed:
+        if config[key] not in types:
+            raise ValueError(
+                f"'{file}' has no column '{config[key]}' ({key}), which {config['model']} needs; "
+                f"its columns are {', '.join(types)}: name the right one with --{key}=…"
+            )
+        if _left_out(config, "inter", config[key]):
+            raise ValueError(
+                f"load_col: leaves out the interactions' column '{config[key]}' ({key}), which "
+                f"{config['model']} needs"
+            )
+    if config["MODEL_TYPE"] == ModelType.SEQUENTIAL and config["benchmark_filename"]:
+        _check_histories(config, file, types)
+    for key, kind in _KINDS.items():
+        if types.get(config[key], kind) != kind:
+            raise ValueError(
+                f"{key}: '{config[key]}' of '{file}' is of type {types[config[key]]}, not {kind}; "
+                f"name another column, or correct the header"
+            )
+    if _needs_label(config):
+        _check_label(config, file, types)
+
+
+def _check_histories(config: Config, file: Path, types: Mapping[str, str]) -> None:
+    """Of ready-made splits of sequential models."""
+    histories = f"{config['ITEM_ID_FIELD']}{config['LIST_SUFFIX']}"
+    read = [config["USER_ID_FIELD"], histories, config["ITEM_ID_FIELD"]]
+    keys = f'--alias_of_item_id="{[histories]}" --load_col="{{\'inter\': {read}}}"'
+    if histories not in types:
+        raise ValueError(
+            f"'{file}' has no column '{histories}', where ready-made splits of sequential models "
+            f"have histories; add it, with {keys}, or leave out benchmark_filename"
+        )
+    if _left_out(config, "inter", histories):
+        raise ValueError(
+            f"load_col: leaves out the interactions' column '{histories}', where ready-made splits "
+            f"have histories; set {keys}"
+        )
+
+
+def _check_label(config: Config, file: Path, types: Mapping[str, str]) -> None:
+    label = config["LABEL_FIELD"]
+    if label not in types:
+        raise ValueError(
+            f"'{file}' has no column '{label}' (LABEL_FIELD), which {config['model']} learns; its "
+            f"columns are {', '.join(types)}: name the right one with --LABEL_FIELD=…, or make "
+            f"labels of ratings, with --threshold=\"{{'rating': 4}}\"; with train_neg_sample_args "
+            f"and a ranking eval_args.mode (full, uni100) none are needed"
+        )
+
+
+def _needs_label(config: Config) -> bool:
+    """Whether labels must be in the file: they come neither from a threshold nor from negatives."""
+    if not learns_labels(config.model_class):
+        return False
+    rated = "labeled" in config["eval_args"]["mode"].values()
+    plain = config["train_neg_sample_args"]["distribution"] == "none"
+    return not config["threshold"] and (rated or plain)
+
+
+def check_item_features(config: Config, file: Path, features: Sequence[str]) -> None:
+    """Refuse a file of items without the columns that the model reads by name."""
+    model = config["model"]
+    columns = read_types(file, *written(config))
+    for feature in features:
+        if feature not in columns:
+            raise ValueError(
+                f"'{file}' has no column '{feature}', which {model} reads of the items; its "
+                f"columns are {', '.join(columns)}: name others with --{ITEM_FEATURES[model]}=…"
+            )
+        if _left_out(config, "item", feature):
+            raise ValueError(
+                f"load_col: leaves out the items' column '{feature}', which {model} reads"
+            )
+
+
+def check_graph(config: Config, folder: Path) -> None:
+    """Refuse a data set without a knowledge graph, or of which not all is loaded."""
+    for kind, keys in _GRAPH.items():
+        file = folder / f"{config['dataset']}.{kind}"
+        if not file.is_file():
+            raise ValueError(
+                f"'{file}' does not exist; {config['model']} reads a knowledge graph: triples of "
+                f"entities (.kg), and the entity of each item (.link)"
+            )
+        for key in (key for key in keys if _left_out(config, kind, config[key])):
+            raise ValueError(
+                f"load_col: leaves out the column '{config[key]}' ({key}) of the .{kind} file, "
+                f"which {config['model']} needs"
+            )
+
+
+def _left_out(config: Config, file: str, column: str) -> bool:
+    load_col = config["load_col"]
+    loaded = "*" if load_col is None else load_col.get(file, ())
+    return loaded != "*" and column not in loaded
