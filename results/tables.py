@@ -237,6 +237,7 @@ TOYS = (
     Row("SASRec, item_init, H 192, `item_init_std` .3", "sequential-toys", "SASRec, item_init"),
     Row("PAD", "sequential-toys"),
     Row("PAD, H 192", "sequential-toys"),
+    Row("the same, `pretrain_stopping_step` 10", "pad-toys", "PAD, H 192"),
     Row("LLM-ESR", "sequential-toys"),
     Row("LLM-ESR, no distillation", "sequential-toys"),
 )
