@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
 RECBOLES = (RecBoleRun, RecBoleTraining, RecBoleEvaluation, RecBoleData)
 _NUMBER = (int, float)
-# Encoders that take no adapter; a plugin's may.
-_UNTUNED = ("sentence_transformers", "bundled", "image", "openai", "precomputed")
 
 
 def settings_classes(config: Config, spec: ModelSpec) -> list[type[Settings]]:
@@ -103,15 +101,17 @@ def named_unknown(near: Mapping[str, str], where: str = "") -> str:
 def keys_of_other_encoders(config: Config, spec: ModelSpec) -> dict[str, str]:
     """The given keys that this run's encoder does not read, each with one that does, in words."""
     read = declared_keys(config, spec)
-    other = {"encoder_model": "sentence_transformers"} if config["encoder"] == "bundled" else {}
-    if config["encoder"] in _UNTUNED:
-        other["encoder_adapter"] = "causal_lm or multimodal"
+    other: dict[str, list[str]] = {}
+    if config["encoder"] == "bundled":
+        other["encoder_model"] = ["sentence_transformers"]
     for name, kind in get_registry().encoders.items():
         with suppress(ImportError, ValueError):  # of a plugin that cannot run
             fields = resolve(kind.settings).model_fields if kind.settings else ()
-            other |= {key: name for key in fields if key not in read}
+            for key in (key for key in fields if key not in read):
+                other.setdefault(key, []).append(name)
     return {
-        key: f"'{key}' is read with --encoder={other[key]} alone, not with {config['encoder']}"
+        key: f"'{key}' is read with --encoder={' or '.join(other[key])} alone, not with "
+        f"{config['encoder']}"
         for key, value in config.external_config_dict.items()
         if key in other and value is not None
     }

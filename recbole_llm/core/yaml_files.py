@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Hashable
+from collections.abc import Container, Hashable
 from pathlib import Path
 from typing import Any
 
@@ -95,13 +95,19 @@ def _fault(error: Exception) -> str:
 
 
 def render(*classes: type[Settings]) -> str:
-    """Settings classes as a file of defaults, each key under its type and meaning."""
-    return "\n".join(map(_render, classes))
+    """Settings classes as a file of defaults, each key under its type and meaning; one that several
+    have stands with the first of them."""
+    written: set[str] = set()
+    parts = []
+    for settings in classes:
+        parts.append(_render(settings, written))
+        written |= set(settings.model_fields)
+    return "\n".join(parts)
 
 
-def _render(settings: type[Settings]) -> str:
+def _render(settings: type[Settings], written: Container[str]) -> str:
     parts = [_comment(" ".join((settings.__doc__ or "").split()))]
-    for info in key_infos(settings):
+    for info in (info for info in key_infos(settings) if info.key not in written):
         meaning = _comment(f"({info.type}) {info.meaning}")
         parts.append(f"{meaning}\n{info.key}: {_value(info.default)}")
     return "\n\n".join(parts) + "\n"

@@ -35,11 +35,7 @@ def check_columns(config: Config, file: Path) -> None:
                 f"'{file}' has no column '{config[key]}' ({key}), which {config['model']} needs; "
                 f"its columns are {', '.join(types)}: name the right one with --{key}=…"
             )
-        if _left_out(config, "inter", config[key]):
-            raise ValueError(
-                f"load_col: leaves out the interactions' column '{config[key]}' ({key}), which "
-                f"{config['model']} needs"
-            )
+        _check_loaded(config, "inter", key)
     if config["MODEL_TYPE"] == ModelType.SEQUENTIAL and config["benchmark_filename"]:
         _check_histories(config, file, types)
     for key, kind in _KINDS.items():
@@ -114,11 +110,16 @@ def check_graph(config: Config, folder: Path) -> None:
                 f"'{file}' does not exist; {config['model']} reads a knowledge graph: triples of "
                 f"entities (.kg), and the entity of each item (.link)"
             )
-        for key in (key for key in keys if _left_out(config, kind, config[key])):
-            raise ValueError(
-                f"load_col: leaves out the column '{config[key]}' ({key}) of the .{kind} file, "
-                f"which {config['model']} needs"
-            )
+        for key in keys:
+            _check_loaded(config, kind, key)
+
+
+def _check_loaded(config: Config, file: str, key: str) -> None:
+    if _left_out(config, file, config[key]):
+        raise ValueError(
+            f"load_col: leaves out the column '{config[key]}' ({key}) of the .{file} file, which "
+            f"{config['model']} needs"
+        )
 
 
 def _left_out(config: Config, file: str, column: str) -> bool:

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from recbole_llm.core.marks import Alike, Free
 from recbole_llm.core.recbole_evaluation import RecBoleEvaluation
+from recbole_llm.core.recbole_settings import RecBoleTraining
 from recbole_llm.core.settings import ConfigLike, Count, Flag, NonNegative, Settings
 from recbole_llm.hookspecs import hookimpl
 
@@ -157,10 +158,11 @@ def _check_sparse(config: ConfigLike) -> None:
             "item; with item_table=sparse sample some: --loss_type=SSM "
             "--train_neg_sample_args=\"{'distribution': 'uniform', 'sample_num': 100}\""
         )
-    if str(config["learner"]).lower() not in ("adam", "adamw"):
+    learner = RecBoleTraining.of(config).learner
+    if learner not in ("adam", "adamw"):
         raise ValueError(
-            f"learner: with item_table: sparse the table learns by Adam, not by "
-            f"{config['learner']}; leave it at adam, or set item_table: dense"
+            f"learner: with item_table: sparse the table learns by Adam, not by {learner}; leave "
+            f"it at adam, or set item_table: dense"
         )
     for key in ("weight_decay", "clip_grad_norm", "enable_scaler"):
         if config[key]:

@@ -106,10 +106,6 @@ class EncoderSettings(Settings):
     encoder_revision: Text | None = None
     """Commit, tag or branch of the model at the hub."""
 
-    encoder_adapter: Local[Again[Text | None]] = None
-    """Folder of a low-rank adapter (LoRA) that is merged into the model, such as a stage's that
-    tunes one (causal_lm, multimodal)."""
-
     encoder_prefix: Text | None = None
     """Goes before every text, such as 'query: '; None: the model's own default prompt."""
 

@@ -176,7 +176,7 @@ def _write_weights(folder: Path, model: nn.Module) -> None:
 def _write_histories(folder: Path, source: Recommender) -> None:
     users, scorer = source.known_ids(None), source.scorer
     owns = [scorer.ordered_history(user) for user in users]
-    others = [np.setdiff1d(scorer.had[user], own) for user, own in zip(users, owns, strict=True)]
+    others = [scorer.left_out(user) for user in users]
     tokens = characters([str(source.user_tokens[user]) for user in users])
     read, besides = Lists.of(owns), Lists.of(others)
     arrays = {"starts": read.starts, "items": read.items, **tokens}

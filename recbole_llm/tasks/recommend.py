@@ -176,9 +176,8 @@ class Recommender(Ranker):
             else:
                 batch = wanted.known[part]
                 names = [str(name) for name in self.user_tokens[batch]]
-                read = [scorer.histories[user].numpy() for user in batch]
-                scores = scorer.query(read, *query) if query else scorer.known(batch)
                 owns = [scorer.had[user].numpy() for user in batch]
+                scores = scorer.known_asking(batch, *query) if query else scorer.known(batch)
             yield names, owns, scores.detach().cpu().numpy()
 
     def encode(self, query: str) -> Tensor:

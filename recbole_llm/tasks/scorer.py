@@ -16,7 +16,6 @@ from torch import Tensor
 from recbole_llm.core.config import Config
 from recbole_llm.core.tokens import vocabulary_of
 from recbole_llm.data.create import create_dataset
-from recbole_llm.data.disk import DiskDataset
 from recbole_llm.data.split import IntArray
 from recbole_llm.data.training import training_interactions
 from recbole_llm.data.user_items import UserItems
@@ -41,7 +40,9 @@ class Scorer:
 
     def _histories(self) -> UserItems:
         """Items of all interactions: training, validation and test."""
-        users, items = training_interactions(self.dataset)
+        return self._user_items(*training_interactions(self.dataset))
+
+    def _user_items(self, users: IntArray, items: IntArray) -> UserItems:
         keys = np.unique(users * self.n_items + items)
         return UserItems(keys, int(self.dataset.user_num), self.n_items)
 
@@ -49,15 +50,20 @@ class Scorer:
     def had(self) -> UserItems:
         """What histories have, and the items of interactions that val_interval left out of them: a
         user who rated something low knows it, too."""
-        if not self.config["val_interval"] or isinstance(self.dataset, DiskDataset):
+        if not self.config["val_interval"]:
             return self.histories
         every = self.config.having(
             val_interval=None, user_inter_num_interval=None, item_inter_num_interval=None
         )
         whole = create_dataset(every, vocabulary=vocabulary_of(self.dataset))
         users, items = (whole.inter_feat[f].to_numpy() for f in (whole.uid_field, whole.iid_field))
-        keys = np.unique(users * self.n_items + items)
-        return UserItems(keys, int(self.dataset.user_num), self.n_items)
+        return self._user_items(users, items)
+
+    def left_out(self, user: int) -> IntArray:
+        """Items that a user had and the history lacks."""
+        if self.had is self.histories:
+            return np.zeros(0, np.int64)
+        return np.setdiff1d(self.had[user].numpy(), self.histories[user].numpy())
 
     def ordered_history(self, user: int) -> IntArray:
         """Items of a user, in order of time where the model reads it."""
@@ -118,7 +124,11 @@ class TextUserScorer(Scorer):
         self.model.set_interactions(*training_interactions(self.dataset))
 
     def known(self, users: IntArray) -> Tensor:
-        return self.model.score_users(self._ids([self.histories[u].numpy() for u in users]))
+        return self.model.score_users(self._ids(self._of(users)))
+
+    def known_asking(self, users: IntArray, query: Tensor, weight: float) -> Tensor:
+        """Scores of users by internal id who also ask for something, [B, n]."""
+        return self.query(self._of(users), query, weight)
 
     def new(self, histories: Sequence[IntArray]) -> Tensor:
         return self.model.score_users(self._ids(histories))
@@ -126,6 +136,9 @@ class TextUserScorer(Scorer):
     def query(self, histories: Sequence[IntArray], query: Tensor, weight: float) -> Tensor:
         """Scores of users with these items who also ask for something, [B, n]."""
         return self.model.score_users(self._ids(histories), query.to(self.device), weight)
+
+    def _of(self, users: IntArray) -> list[IntArray]:
+        return [self.histories[user].numpy() for user in users]
 
     def _ids(self, histories: Sequence[IntArray]) -> list[Tensor]:
         return [torch.from_numpy(items).to(self.device) for items in histories]

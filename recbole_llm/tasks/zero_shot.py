@@ -58,7 +58,8 @@ def zero_shot(
 
     Raises:
         ValueError: no data set to train on, the unseen one among them, a model that does not
-            transfer, or data sets whose text vectors differ in width.
+            transfer, a split without a part that is needed, or data sets whose text vectors
+            differ in width.
     """
     began = time.perf_counter()
     configs = _configs(train, test, config_file_list, dict(config_dict or {}), argv)

@@ -66,9 +66,8 @@ def load_run(file: str, config: Config) -> dict[str, Any]:
         )
     require(checkpoint, _PARTS, file)
     require(state, _STATE, file)
-    loaders = {"worker": state["worker"]}, {"worker": config["worker"]}
-    settings = plain_config(config, NEVER | Mark.FREE)
-    _check_same(checkpoint["config"] | loaders[0], settings | loaders[1], file)
+    told = plain_config(config, NEVER | Mark.FREE) | {"worker": config["worker"]}
+    _check_same(checkpoint["config"] | {"worker": state["worker"]}, told, file)
     then, now = len(state["random"]), distributed.world_size()
     if then != now:
         raise ValueError(f"resume: '{file}' is of a run of {then} processes, not {now}")

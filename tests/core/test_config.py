@@ -321,7 +321,7 @@ def test_an_adapter_that_the_encoder_does_not_read_is_named() -> None:
         "'encoder_adapter' is read with --encoder=causal_lm or multimodal alone, not with "
         "sentence_transformers"
     )
-    for encoder in ("causal_lm", "multimodal", "hash"):
+    for encoder in ("causal_lm", "multimodal"):
         assert Config("PAD", config_dict={**own, "encoder": encoder}).unknown_keys() == ""
 
 

@@ -135,12 +135,17 @@ def test_benchmark_files_are_recboles(tmp_path: Path) -> None:
         assert_same_rows(want[np.array([0])], have[np.array([0])])
 
 
-def test_ready_made_histories_are_loaded_and_read_whole(tmp_path: Path) -> None:
-    (tmp_path / "bench").mkdir()
+def ready_made(folder: Path, content: str) -> dict[str, Any]:
+    """The keys of a data set `bench` whose three parts have this content."""
+    (folder / "bench").mkdir()
     for part in ("train", "valid", "test"):
-        file = tmp_path / "bench" / f"bench.{part}.inter"
-        file.write_text("user_id:token\titem_id:token\titem_id_list:token_seq\nu1\ti1\ti2 i3 i1\n")
-    names = {"data_path": str(tmp_path), "benchmark_filename": ["train", "valid", "test"]}
+        (folder / "bench" / f"bench.{part}.inter").write_text(content)
+    return {"data_path": str(folder), "benchmark_filename": ["train", "valid", "test"]}
+
+
+def test_ready_made_histories_are_loaded_and_read_whole(tmp_path: Path) -> None:
+    header = "user_id:token\titem_id:token\titem_id_list:token_seq"
+    names = ready_made(tmp_path, f"{header}\nu1\ti1\ti2 i3 i1\n")
     with pytest.raises(ValueError, match="leaves out the interactions' column 'item_id_list'") as e:
         create_dataset(Config("SASRec", "bench", config_dict=names))
     said = [word.replace('"', "") for word in str(e.value).partition("; set ")[2].split(" --load")]
@@ -155,11 +160,7 @@ def test_ready_made_histories_are_loaded_and_read_whole(tmp_path: Path) -> None:
 
 
 def test_benchmark_files_without_histories_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "bench").mkdir()
-    for part in ("train", "valid", "test"):
-        file = tmp_path / "bench" / f"bench.{part}.inter"
-        file.write_text("user_id:token\titem_id:token\nu1\ti1\n")
-    names = {"data_path": str(tmp_path), "benchmark_filename": ["train", "valid", "test"]}
+    names = ready_made(tmp_path, "user_id:token\titem_id:token\nu1\ti1\n")
     with pytest.raises(ValueError, match="no column 'item_id_list', where ready-made splits"):
         create_dataset(Config("SASRec", "bench", config_dict=names))
 

@@ -35,7 +35,7 @@ def create(config: ConfigLike) -> Encoder:
     """
     settings, own = EncoderSettings.placed(config), CausalLMSettings.of(config)
     source = Source.of_encoder(config, "causal_lm", settings.encoder_model or NAMES[0])
-    return CausalEncoder(source, settings, own.encoder_pooling, own.encoder_layer)
+    return CausalEncoder(source, settings, own)
 
 
 class CausalEncoder:
@@ -47,19 +47,16 @@ class CausalEncoder:
     Args:
         source: the model's files.
         settings: how.
-        pooling: ``mean`` over the tokens, or the ``last_token``.
-        layer: hidden states to take: 0 the embeddings, k the output of block k; negative from
-            the end, -1 the output of the last block after the final norm.
+        own: the keys of this kind.
     """
 
-    def __init__(
-        self, source: Source, settings: EncoderSettings, pooling: str = "mean", layer: int = -1
-    ) -> None:
-        self.source, self.settings, self.pooling, self.layer = source, settings, pooling, layer
+    def __init__(self, source: Source, settings: EncoderSettings, own: CausalLMSettings) -> None:
+        self.source, self.settings, self.own = source, settings, own
+        self.pooling, self.layer = own.encoder_pooling, own.encoder_layer
         self.max_tokens = _max_tokens(source, settings.encoder_max_length)
-        adapted = adapter_digest(settings.encoder_adapter)
+        adapted = adapter_digest(own.encoder_adapter)
         self.fingerprint = digest(
-            "causal_lm", source.digest, pooling, self.layer, settings.encoder_prefix,
+            "causal_lm", source.digest, self.pooling, self.layer, settings.encoder_prefix,
             bool(settings.encoder_normalize), self.max_tokens, settings.encoder_dtype,
             *([adapted] if adapted else []),
         )  # fmt: skip
@@ -123,7 +120,7 @@ class CausalEncoder:
     def _parts(self) -> tuple[nn.Module, int | None]:
         """The model, and which of its hidden states to take; None: the last."""
         settings = self.settings
-        model = with_adapter(self.source, settings.torch_dtype, settings.encoder_adapter)
+        model = with_adapter(self.source, settings.torch_dtype, self.own.encoder_adapter)
         depth = int(model.config.num_hidden_layers)  # type: ignore[union-attr, arg-type]
         layer = layer_index(self.layer, depth)
         last = layer == depth or drop_blocks(model, layer)

@@ -88,7 +88,7 @@ class Source:
             config = json.loads((self.folder / "config.json").read_text("utf-8"))
             said = config.get("text_config", config)
             counts = [said.get(key) for key in ("max_position_embeddings", "n_positions")]
-        except (ValueError, AttributeError):  # transformers says so when it reads it
+        except (OSError, ValueError, AttributeError):  # transformers says so when it reads it
             return None
         return next((n for n in counts if isinstance(n, int) and n > 0), None)
 

@@ -63,13 +63,13 @@ class MultimodalEncoder:
         self.fingerprint = digest(
             "multimodal", source.digest, own.encoder_fusion, own.encoder_token,
             settings.encoder_prefix, bool(settings.encoder_normalize), settings.encoder_max_length,
-            settings.encoder_dtype, adapter_digest(settings.encoder_adapter),
+            settings.encoder_dtype, adapter_digest(own.encoder_adapter),
         )  # fmt: skip
 
     @cached_property
     def _network(self) -> Network:
         settings, own = self._settings, self._own
-        model: Any = with_adapter(self._source, settings.torch_dtype, settings.encoder_adapter)
+        model: Any = with_adapter(self._source, settings.torch_dtype, own.encoder_adapter)
         model.to(settings.encoder_device).eval()
         processor = self._source.part("AutoProcessor")
         if hasattr(model, "get_text_features"):

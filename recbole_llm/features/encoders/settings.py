@@ -26,7 +26,15 @@ def _address(value: str) -> str:
 Address = Annotated[Text, AfterValidator(_address)]
 
 
-class CausalLMSettings(Settings):
+class AdapterSettings(Settings):
+    """Of the encoders whose model a stage can tune."""
+
+    encoder_adapter: Local[Again[Text | None]] = None
+    """causal_lm, multimodal: folder of a low-rank adapter (LoRA) that is merged into the model,
+    such as a stage's that tunes one."""
+
+
+class CausalLMSettings(AdapterSettings):
     """encoder: causal_lm."""
 
     encoder_pooling: Literal["mean", "last_token"] = "mean"
@@ -37,7 +45,7 @@ class CausalLMSettings(Settings):
     block's after the final norm."""
 
 
-class MultimodalSettings(Settings):
+class MultimodalSettings(AdapterSettings):
     """encoder: multimodal."""
 
     encoder_fusion: Literal["concatenate", "average"] = "concatenate"

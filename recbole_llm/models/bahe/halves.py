@@ -10,6 +10,7 @@ from recbole.data.dataset import Dataset
 from recbole_llm.core.config import Config
 from recbole_llm.features.encoders.adapters import with_adapter
 from recbole_llm.features.encoders.decoders import Source
+from recbole_llm.features.encoders.settings import CausalLMSettings
 from recbole_llm.features.encoders.smollm import NAMES
 from recbole_llm.features.prompts import Texts, item_texts
 from recbole_llm.features.settings import EncoderSettings
@@ -54,7 +55,8 @@ def _model(config: Config, source: Source) -> Any:
     """The decoder, with the encoder's adapter where it is the encoder's model."""
     encoder, name = EncoderSettings.of(config), BAHESettings.of(config).decoder_name(config)
     same = encoder.encoder == "causal_lm" and name == (encoder.encoder_model or NAMES[0])
-    return with_adapter(source, torch.float32, encoder.encoder_adapter if same else None)
+    adapter = CausalLMSettings.of(config).encoder_adapter if same else None
+    return with_adapter(source, torch.float32, adapter)
 
 
 def _decoder(settings: BAHESettings, model: Any, first: int, count: int | None) -> CausalDecoder:

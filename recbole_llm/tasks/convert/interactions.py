@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
@@ -10,6 +9,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from pandas import DataFrame, Series, util
 
+from recbole_llm.core.digest import digest
 from recbole_llm.core.files import OTHER_FOLDER, written_whole
 from recbole_llm.core.tokens import PADDING
 from recbole_llm.tasks.convert.fields import Fields
@@ -166,8 +166,7 @@ def _hashes(rows: DataFrame) -> Any:
     none, since later chunks of JSON lines may have further columns."""
     total = np.zeros(len(rows), np.uint64)
     for name, texts in rows.items():
-        key = hashlib.md5(str(name).encode("utf-8", "surrogatepass")).hexdigest()[:16]
-        values = util.hash_array(texts.to_numpy(object), hash_key=key)
+        values = util.hash_array(texts.to_numpy(object), hash_key=digest(str(name))[:16])
         total += np.where(texts == "", np.uint64(0), values)
     return total
 

@@ -95,8 +95,8 @@ def test_each_built_in_kind_names_the_class_of_its_own_keys() -> None:
     register_encoders(specs.append)
     own = {spec.name: set(resolve(spec.settings).model_fields) for spec in specs if spec.settings}
     assert own == {
-        "causal_lm": {"encoder_pooling", "encoder_layer"},
-        "multimodal": {"encoder_fusion", "encoder_token"},
+        "causal_lm": {"encoder_adapter", "encoder_pooling", "encoder_layer"},
+        "multimodal": {"encoder_adapter", "encoder_fusion", "encoder_token"},
         "openai": {
             "encoder_base_url", "encoder_api_key_env", "encoder_request_size",
             "encoder_max_retries", "encoder_timeout",
