@@ -13,6 +13,7 @@ from recbole.utils import ModelType, dict2str, set_color
 from recbole_llm.core import distributed
 from recbole_llm.core.checkpoint import load_checkpoint, load_model_state, require
 from recbole_llm.core.config import Config, spec_of_class
+from recbole_llm.core.log import close_log
 from recbole_llm.core.metrics import as_floats
 from recbole_llm.core.plugin_errors import parts_noted
 from recbole_llm.core.plugins import get_plugin_manager
@@ -65,7 +66,9 @@ def run_recbole_llm(
     if config["resume"] is not None:
         load_run(config["resume"], config)  # its error is not to wait until texts are encoded
     with parts_noted(config):
-        return _run(config, saved)
+        result = _run(config, saved)
+    close_log()  # not after an error, whose traceback may be added to it
+    return result
 
 
 def _run(config: Config, saved: bool) -> dict[str, Any]:
@@ -110,11 +113,13 @@ def objective_function(
         model, best_valid_score, valid_score_bigger, best_valid_result, test_result.
     """
     config = Config(config_file_list=config_file_list, config_dict=config_dict)
-    config["state"], config["show_progress"] = "ERROR", False
+    config["state"], config["show_progress"] = "WARNING", False
     start(config, trains=True)
     _, *loaders = load_data(config)
     trainer = build_trainer(config, build_model(config, loaders[0]._dataset))
-    return {"model": config["model"], **_fit_and_test(config, trainer, loaders, saved, False)}
+    result = _fit_and_test(config, trainer, loaders, saved, verbose=False)
+    close_log()
+    return {"model": config["model"], **result}
 
 
 def load_data_and_model(

@@ -93,7 +93,25 @@ def test_objective_function_has_recboles_signature_and_result() -> None:
     before = logging.getLogger().handlers[:]
     trial = objective_function({**QUIET, "model": "BPR", "dataset": "tiny"}, None, saved=False)
     assert trial["model"] == "BPR" and "recall@10" in trial["test_result"]
-    assert set(before) <= set(logging.getLogger().handlers)  # a search has a log of its own
+    assert logging.getLogger().handlers == before  # a search has a log of its own
+
+
+@pytest.mark.usefixtures("own_logging")
+def test_a_run_takes_its_log_away_at_its_end() -> None:
+    root = logging.getLogger()
+    run()
+    assert (root.handlers, root.level) == ([], logging.WARNING)
+    root.warning("of the process")
+    (file,) = Path("log").iterdir()
+    assert "of the process" not in file.read_text()
+
+
+@pytest.mark.usefixtures("own_logging")
+def test_a_search_names_a_misspelt_key(capsys: pytest.CaptureFixture[str]) -> None:
+    keys = {**QUIET, "model": "BPR", "dataset": "tiny", "embeding_size": 8}
+    objective_function(keys, None, saved=False)
+    assert "unknown config key: 'embeding_size'" in capsys.readouterr().err
+    assert (logging.getLogger().handlers, logging.getLogger().level) == ([], logging.WARNING)
 
 
 def test_a_class_that_is_not_registered_is_trained_searched_and_loaded() -> None:

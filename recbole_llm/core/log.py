@@ -101,12 +101,8 @@ def init_log(config: Config, to_file: bool = True) -> None:
         config: its ``state`` is the level of both, ``verbose`` shows all of it on the screen.
         to_file: whether a file is written.
     """
+    close_log()  # of a run that failed, or of a model that was loaded
     root = logging.getLogger()
-    for handler in root.handlers[:]:
-        if isinstance(handler, (Screen, _File)):  # of a run before
-            root.removeHandler(handler)
-            handler.close()
-            root.setLevel(logging.WARNING)  # as it was
     if not root.handlers:
         main = distributed.is_main()
         root.setLevel(str(config["state"] or "info").upper() if main else logging.ERROR)
@@ -115,6 +111,16 @@ def init_log(config: Config, to_file: bool = True) -> None:
             _add_file(root, config)
     for handler in root.handlers:
         handler.addFilter(_strip_credentials)
+
+
+def close_log() -> None:
+    """End the log of a run: what the process logs afterwards is not the run's."""
+    root = logging.getLogger()
+    for handler in root.handlers[:]:
+        if isinstance(handler, (Screen, _File)):
+            root.removeHandler(handler)
+            handler.close()
+            root.setLevel(logging.WARNING)  # as it was
 
 
 def _add_file(root: logging.Logger, config: Config) -> None:

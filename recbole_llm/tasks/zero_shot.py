@@ -18,6 +18,7 @@ from recbole_llm.core.config import Config
 from recbole_llm.core.errors import first_names
 from recbole_llm.core.files import OTHER_FILE, check_file, expanded
 from recbole_llm.core.lines import counted
+from recbole_llm.core.log import close_log
 from recbole_llm.core.marks import Mark
 from recbole_llm.core.schema import parse_command_line
 from recbole_llm.data.create import check_files
@@ -89,6 +90,7 @@ def zero_shot(
     if saved:
         result["checkpoint"] = unseen.trainer.saved_model_file
     say_end(unseen.config, unseen.train.dataset, result, time.perf_counter() - began)
+    close_log()
     return result
 
 
