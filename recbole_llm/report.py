@@ -52,6 +52,9 @@ class Report:
         for key in ("output", "user_metrics"):
             if config[key] is not None:
                 check_file(config[key], f"name another file with --{key}")
+        by_user = config["user_metrics"]
+        if by_user is not None and not by_user.endswith(".npz"):
+            raise ValueError(f"user_metrics: '{by_user}' is written in NumPy's form; name it ….npz")
 
     def begin(self, dataset: Dataset, train_data: Any, model: torch.nn.Module) -> None:
         """Say what is trained on what, and how it will be judged."""
@@ -61,8 +64,9 @@ class Report:
             [
                 ("data", data_line(dataset)),
                 ("model", _model(self.config, model)),
-                ("text", _texts(self.config, train_data._dataset)),
+                ("reads", _texts(self.config, train_data._dataset)),
                 ("protocol", protocol(self.config, dataset)),
+                ("epoch", f"the best by {self.config['valid_metric']} on validation"),
             ]
         )
 
@@ -76,6 +80,7 @@ class Report:
         by_user = trainer.evaluator.by_user
         if self.config["user_metrics"] is not None and by_user is not None:
             by_user.save(self.config["user_metrics"], self.dataset)
+            places.append(("by user", self.config["user_metrics"]))
         if self.config["output"] is not None:
             content = {**self._content(trainer), **result, "log": log_file()}
             write_json(self.config["output"], content, OTHER_FILE)
@@ -168,13 +173,16 @@ def _trained(model: torch.nn.Module) -> int:
 def _texts(config: Config, train_dataset: Dataset) -> str:
     tables = attached(train_dataset)
     if not tables:
-        return f"{config['model']} reads no text"
+        return "no texts or pictures"
     names = {"bundled": None, "precomputed": config["embedding_path"]}
     name = names.get(config["encoder"], config["encoder_model"])
     maker = config["encoder"] + (f" {name}" if name else "")
     parts = []
     for kind, table in tables.items():
-        there = int(np.any(table.matrix[1:], axis=1).sum())
+        known = np.any(table.matrix, axis=1)
+        if table.contents is not None:  # 0 of rows that missing_embedding fills
+            known &= table.contents != 0
+        there = int(known[1:].sum())
         what, own = kind.replace("_", " "), f" ({maker})" if kind in ENCODED else ""
         size = f"{len(table) - 1:,}, {table.dimension} numbers each"
         parts.append(f"{what} of {there:,} of {size}{own}")

@@ -162,6 +162,19 @@ def test_an_interrupt_is_one_line_and_status_130(
     assert capsys.readouterr().err == "interrupted\n"
 
 
+def test_an_interrupt_that_pydantic_tells_as_its_own_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from pydantic_core import SchemaError
+
+    def interrupt(*args: object, **kwargs: object) -> None:
+        raise SchemaError('Error building "function-after" validator: KeyboardInterrupt: ')
+
+    monkeypatch.setattr("recbole_llm.quick_start.run_recbole_llm", interrupt)
+    assert run_main(["--model=BPR"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
 def test_an_interrupt_says_how_to_go_on(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,10 +16,11 @@ from recbole_llm import report, testing
 from recbole_llm.commands.shared import names
 from recbole_llm.core.config import Config
 from recbole_llm.data.create import create_dataset
+from recbole_llm.features.align import align
 from recbole_llm.features.table import EmbeddingTable
 from recbole_llm.quick_start import load_data
 
-LEAVE_ONE_OUT = "leave-one-out (each user's last two for valid and test), all 60 items ranked, "
+LEAVE_ONE_OUT = "leave-one-out (each user's last two for valid and test), all 60 items ranked"
 
 
 @pytest.fixture(autouse=True)
@@ -34,10 +35,11 @@ def test_a_run_on_the_screen(capsys: pytest.CaptureFixture[str]) -> None:
     interactions = len(Path("dataset/tiny/tiny.inter").read_text().splitlines()) - 1
     assert lines[1] == f"data      tiny: 40 users, 60 items, {interactions} interactions"
     assert lines[2].startswith("model     SASRec: ") and "parameters, trained on" in lines[2]
-    assert lines[3] == "text      item text of 60 of 60, 16 numbers each (hash)"
-    assert lines[4] == f"protocol  {LEAVE_ONE_OUT}MRR@10 on validation picks the epoch"
-    assert lines[5].startswith("training    2 epochs in ")
-    table = lines[lines.index(f"SASRec: {LEAVE_ONE_OUT}MRR@10 on validation picks the epoch") :]
+    assert lines[3] == "reads     item text of 60 of 60, 16 numbers each (hash)"
+    assert lines[4] == f"protocol  {LEAVE_ONE_OUT}"
+    assert lines[5] == "epoch     the best by MRR@10 on validation"
+    assert lines[6].startswith("training    2 epochs in ")
+    table = lines[lines.index(f"SASRec: {LEAVE_ONE_OUT}") :]
     result = json.loads(Path("out/r.json").read_text())
     ndcg = [result[key]["ndcg@10"] for key in ("best_valid_result", "test_result")]
     assert [float(number) for number in table[4].split()[1:]] == ndcg
@@ -54,6 +56,15 @@ def test_the_encoder_is_named_beside_what_it_made(monkeypatch: pytest.MonkeyPatc
     said = report._texts(Config("SASRec", "tiny", config_dict={"encoder": "hash"}), None)  # type: ignore[arg-type]
     each = "of 2 of 2, 2 numbers each"
     assert said == f"item text {each} (hash); reviews {each}"
+
+
+def test_rows_that_missing_embedding_fills_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = align(
+        EmbeddingTable(np.ones((1, 2), np.float32), ["a"], "f"), ["[PAD]", "a", "b"], "mean"
+    )
+    monkeypatch.setattr(report, "attached", lambda _: {"item_text": table})
+    said = report._texts(Config("SASRec", "tiny", config_dict={"encoder": "hash"}), None)  # type: ignore[arg-type]
+    assert said == "item text of 1 of 2, 2 numbers each (hash)"
 
 
 def test_first_interactions_of_recboles_own_rows_are_counted() -> None:
@@ -124,6 +135,8 @@ def test_the_output_is_tried_before_the_work(capsys: pytest.CaptureFixture[str])
     Path("file").touch()
     assert run_main(["--model=BPR", "--dataset=tiny", "--output=file/r.json"]) == 2
     assert "folder 'file' cannot be written" in capsys.readouterr().err
+    assert run_main(["--model=BPR", "--dataset=tiny", "--user_metrics=users.csv"]) == 2
+    assert "'users.csv' is written in NumPy's form; name it ….npz" in capsys.readouterr().err
     Path("results").mkdir()
     for key in ("output", "user_metrics"):
         assert run_main(["--model=BPR", "--dataset=tiny", f"--{key}=results"]) == 2
@@ -146,5 +159,4 @@ def test_the_output_is_tried_before_the_work(capsys: pytest.CaptureFixture[str])
 )  # fmt: skip
 def test_protocols_in_words(args: dict[str, Any], said: str) -> None:
     config = Config("BPR", "tiny", config_dict={"eval_args": args} if args else {})
-    text = report.protocol(config, create_dataset(config))
-    assert text == f"{said}, MRR@10 on validation picks the epoch"
+    assert report.protocol(config, create_dataset(config)) == said

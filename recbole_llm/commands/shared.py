@@ -54,6 +54,9 @@ def guarded(action: Callable[[], None], debug: bool = False) -> int:
     except Exception as error:
         if debug:
             raise
+        if type(error).__name__ == "SchemaError" and "KeyboardInterrupt" in str(error):
+            _say("interrupted")  # while pydantic built a class, as transformers' are
+            return 130
         if isinstance(error, ImportError) and (missing := [m for m in _NEEDED if not find_spec(m)]):
             click.secho(f"error: {' and '.join(missing)} {_SERVING_ALONE}", fg="red", err=True)
             return 2

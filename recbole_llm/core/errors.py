@@ -89,6 +89,8 @@ def absent(what: str, file: str | os.PathLike[str], pattern: str = "") -> ValueE
         pattern: of the files that may be meant; where none is called alike, the newest are named.
     """
     path = Path(file)
+    if not os.fspath(file):
+        return ValueError(f"{what}: the name of the file is empty")
     if path.exists():
         found = "a folder" if path.is_dir() else "a pipe or a device"
         return ValueError(f"{what} '{file}' is {found}, not a file")

@@ -11,12 +11,11 @@ from recbole_llm.core.recbole_evaluation import EvalArgs, RecBoleEvaluation
 
 
 def protocol(config: Config, dataset: Dataset) -> str:
-    """How interactions are split, what is ranked, and what picks the epoch."""
-    settings = RecBoleEvaluation.of(config)
+    """How interactions are split, and what is ranked."""
+    args = RecBoleEvaluation.of(config).eval_args
     items = int(dataset.item_num) - 1
-    judged = [_mode(mode, items) for mode in sorted(settings.eval_args.modes())]
-    parts = [_split(config, settings.eval_args), " / ".join(judged)]
-    return ", ".join([*parts, f"{settings.valid_metric} on validation picks the epoch"])
+    judged = [_mode(mode, items) for mode in sorted(args.modes())]
+    return f"{_split(config, args)}, {' / '.join(judged)}"
 
 
 def _split(config: Config, args: EvalArgs) -> str:

@@ -51,7 +51,8 @@ def item_texts(config: Config, dataset: Dataset, tokens: Sequence[str] | None = 
     if every:
         _say_new(len(rows.keys() - set(tokens)))
     template = PromptSettings.of(config).item_template(config["dataset"])
-    labels = {f: f.replace("_", " ") for f in file.text_fields(without=(dataset.iid_field,))}
+    untold = (dataset.iid_field, config["item_image_field"])
+    labels = {f: f.replace("_", " ") for f in file.text_fields(without=untold)}
     if "fields" in template.variables() and not labels:
         raise PromptError(
             f"'{file.path}' has no text field (token or token_seq) besides the id; it has "

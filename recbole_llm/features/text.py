@@ -179,9 +179,14 @@ def _check_texts(dataset: Dataset, kind: _Kind, texts: Texts, policy: str) -> No
     if kind.feature == "item_image":
         key, keeper = "item_image_folder", "pictures"
     if not texts:
+        by = (
+            "item_image_field or the files' names"
+            if keeper == "pictures"
+            else f"ids in the {keeper}"
+        )
         raise ValueError(
-            f"dataset '{dataset.dataset_name}': not one {kind.name} has a {what}; check {key} and "
-            f"the tokens of its {kind.name} file"
+            f"dataset '{dataset.dataset_name}': not one {kind.name} has a {what}; check {key}, and "
+            f"the {by}"
         )
     missing = [token for token in tokens if token not in texts]
     if missing and policy == "error":

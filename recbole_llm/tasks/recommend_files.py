@@ -100,10 +100,11 @@ def read_ids(file: str, least: int = 1) -> list[str]:
 
 
 def read_histories(file: str) -> dict[str, list[str]]:
-    """New users, a JSON object a line: ``{"user": "anna", "items": ["A1", "B2"]}``.
+    """New users, a JSON object a line: ``{"user": "anna", "items": ["A1", "B2"]}``; not all of
+    them need have items.
 
     Raises:
-        ValueError: no such file, a line of another form, or a user twice.
+        ValueError: no such file, a line of another form, a user twice, or nobody with items.
     """
     found: dict[str, list[str]] = {}
     for number, line in enumerate(_lines(file), start=1):
@@ -118,11 +119,10 @@ def read_histories(file: str) -> dict[str, list[str]]:
                 f"'{file}' line {number} is not of the form "
                 f'{{"user": "anna", "items": ["A1", "B2"]}}'
             ) from error
-        if user in found or not items:
-            fault = f"the user '{user}' again" if user in found else f"no items of '{user}'"
-            raise ValueError(f"'{file}' line {number} has {fault}")
+        if user in found:
+            raise ValueError(f"'{file}' line {number} has the user '{user}' again")
         found[user] = items
-    if not found:
+    if not any(found.values()):
         raise ValueError(f"'{file}' holds no histories")
     return found
 
@@ -149,7 +149,7 @@ def known_histories(histories: Mapping[str, Sequence[str]], ranker: Ranker) -> d
         else:
             problems.add("users without a known item, left out", [user])
     if not found:
-        ranker.ids("item", next(iter(histories.values())))  # names them, with near matches
+        ranker.ids("item", next(filter(None, histories.values())))  # names them, with near matches
     _tell(problems)
     return found
 

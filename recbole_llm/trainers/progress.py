@@ -45,10 +45,11 @@ class Training:
     valid_seconds: float = 0.0
     curve: list[tuple[int, float, float]] = field(default_factory=list)
 
-    def left(self) -> float:
-        """Seconds that the epochs left take at most; 0 before the first is done."""
+    def left(self, part: float = 1.0) -> float:
+        """Seconds that is left at most, with this part of the present epoch behind; 0 before the
+        first epoch is done."""
         spent = self.train_seconds + self.valid_seconds
-        return spent / max(self.done, 1) * (self.limit - self.epoch)
+        return spent / max(self.done, 1) * (self.limit - self.epoch + 1 - part)
 
 
 class Progress:
@@ -109,14 +110,15 @@ class Progress:
         """Within it an epoch is trained, whose steps are the optimizer's."""
         now = self._now()
         now.epoch = index + 1
-        self._show(now, "")
+        self._show(now, "", 0.0)
         step = 0
 
         def count(*_: object) -> None:
             nonlocal step
             step += 1
             if time.monotonic() - self._last > _EVERY:
-                self._show(now, f"{min(step / max(steps, 1), 1):.0%}")
+                part = min(step / max(steps, 1), 1)
+                self._show(now, f"{part:.0%}", part)
 
         hook = None if optimizer is None else optimizer.register_step_post_hook(count)
         start = time.perf_counter()
@@ -153,12 +155,12 @@ class Progress:
             self.trainings.append(Training("", 1, 0))
         return self.trainings[-1]
 
-    def _show(self, now: Training, doing: str) -> None:
+    def _show(self, now: Training, doing: str, part: float = 1.0) -> None:
         self._last = time.monotonic()
         if self._bar is not None and not self._bar.disable:
-            self._bar.set_description_str(self._line(now, doing))
+            self._bar.set_description_str(self._line(now, doing, part))
 
-    def _line(self, now: Training, doing: str) -> str:
+    def _line(self, now: Training, doing: str, part: float = 1.0) -> str:
         parts = [" ".join(filter(None, (now.name, f"epoch {now.epoch} of at most {now.limit}")))]
         parts += [doing] if doing else []
         if now.best_epoch:
@@ -167,7 +169,7 @@ class Progress:
         if now.worse:
             parts.append(f"stops after {now.patience - now.worse + 1} more without a better one")
         if now.done:
-            parts.append(f"at most {duration(now.left())} left")
+            parts.append(f"at most {duration(now.left(part))} left")
         return " | ".join(parts)
 
     def _summary(self, now: Training) -> str:

@@ -209,11 +209,13 @@ class ResumableMixin(AbstractTrainer):  # type: ignore[misc]
     def _stand(self, checkpoint: dict[str, Any]) -> None:
         self._continue(checkpoint)
         self._restore_run(checkpoint[KEY])
-        best = f"{self.config['valid_metric']} {self.best_valid_score:.4f}"
+        best = "none"
+        if self.best_valid_result:
+            best = f"{self.config['valid_metric']} {self.best_valid_score:.4f}"
         phase = f"phase {self.phase_name}, " if self.phase_name else ""
         self.logger.info(
             set_color("Resumed", "blue") + f" from {self.last_file}: {phase}epoch "
-            f"{self.start_epoch} is next, best so far {best if self.best_valid_result else 'none'}",
+            f"{self.start_epoch + 1} is next, best so far {best}",
             extra=SHOWN,
         )
 

@@ -26,6 +26,7 @@ def test_a_file_that_is_not_there_has_the_near_names_of_its_folder() -> None:
     said = str(absent("config file", "tables/ordes.csv"))
     assert said == "config file 'tables/ordes.csv' does not exist; did you mean 'orders.csv'?"
     assert str(absent("the file", "tables")) == "the file 'tables' is a folder, not a file"
+    assert str(absent("checkpoint", "")) == "checkpoint: the name of the file is empty"
     assert str(absent("the file", "nowhere/x.csv")) == "the file 'nowhere/x.csv' does not exist"
 
 

@@ -35,6 +35,11 @@ def test_default_item_texts(config: PlainConfig, make_dataset: Make) -> None:
     }
 
 
+def test_the_column_of_pictures_is_not_told(config: PlainConfig, make_dataset: Make) -> None:
+    config["item_image_field"] = "genre"
+    assert prompts.item_texts(config, make_dataset())["20"] == "movie title: Heat"
+
+
 def test_a_template_sees_every_column_as_text(config: PlainConfig, make_dataset: Make) -> None:
     config["item_prompt"] = "{{ movie_title }} costs {{ price }} ({{ item['item_id'] }})"
     assert prompts.item_texts(config, make_dataset())["10"] == "Toy Story costs 1.5 (10)"

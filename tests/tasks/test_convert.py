@@ -76,7 +76,7 @@ def test_a_shop(shop: None, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None
     assert said["size"] == "3 users, 4 items, 4 interactions"
     assert said["times"] == "2024-01-05 to 2024-03-02"
     assert said["texts"] == "of 3 of 4 items, from title, category"
-    assert said["next"] == "recbole-llm run --model=PAD --dataset=shop"
+    assert said["next"] == "recbole-llm run --model=PAD --dataset=shop --missing_embedding=mean"
     minded = [line[9:] for line in done.output.splitlines() if line.startswith("mind")]
     assert sorted(minded) == sorted(
         [
@@ -193,8 +193,11 @@ def test_what_cannot_be_known_is_asked(shop: None) -> None:
         return done.output
 
     assert "may be day/month or month/day" in error("user,item,date\na,b,03/04/2024\n")
+    said = error("user,item,date\na,b,22/04/2024\na,c,04/22/2024\n")
+    assert "such as '22/04/2024' and '04/22/2024', which have no form in common" in said
+    assert "--date-format=%d/%m/%Y" in said
     assert "has times such as 'soon'" in error("user,item,date\na,b,soon\n")
-    assert "no column of 't.csv' says that it is the user; name it with --user" in error(
+    assert "'t.csv' has no column whose name is known for the user; name it with --user" in error(
         "item,date\n1,2\n"
     )
     assert "--item: 't.csv' has no column 'prodct'; did you mean 'product'?" in error(

@@ -158,6 +158,12 @@ def test_dates_behind_something_else_may_be_unclear_too(date: str) -> None:
     assert f"--date-format='{form}'" in output
 
 
+def test_a_date_that_cannot_be_says_nothing_of_the_others() -> None:
+    said("user,item,date\nu,a,22.09.2024 21:10\nu,b,32.13.2024 10:00\nu,c,03.04.2024 09:00\n")
+    days = [float(t) // 86400 for t in column("inter", "timestamp")]
+    assert days == [19988, 19816]  # 22 September and 3 April 2024
+
+
 def test_the_end_of_a_date_with_the_year_first_is_no_day_and_month() -> None:
     said("user,item,date\nu,a,2017-04-03 10:11:12\nu,b,2017 04 03 10:00\n")
     assert [float(t) // 86400 for t in column("inter", "timestamp")] == [17259, 17259]

@@ -67,10 +67,10 @@ def test_the_encoding_that_is_likely_is_named() -> None:
 def test_all_roles_that_are_missing_are_named_at_once() -> None:
     Path("o.csv").write_text("Kunde,Artikel,Zeit\nu,a,2024-01-01\n")
     output = said("o.csv")
-    assert "says that it is the user or the item or the time (which may be left out); " in output
+    assert "name is known for the user or the item or the time (which may be left out); " in output
     assert "name them with --user=…, --item=…, --time=…: its columns are Kunde, Artikel" in output
     output = said("o.csv", "--user=Kunde", "--time=none")
-    assert "says that it is the item; name it with --item=…: its columns are Kunde" in output
+    assert "known for the item; name it with --item=…: its columns are Kunde" in output
 
 
 @pytest.mark.parametrize(

@@ -164,14 +164,14 @@ def test_the_file_of_the_output_is_no_folder() -> None:
 
 
 def test_unknown_items_of_histories_are_left_out_and_named(inside: dict[str, Any]) -> None:
-    histories = {"anna": ["i1", "i99", "i5"], "bob": ["x"], "carl": ["i2"]}
+    histories = {"bob": ["x"], "eve": [], "anna": ["i1", "i99", "i5"], "carl": ["i2"]}
     lines = [json.dumps({"user": name, "items": own}) for name, own in histories.items()]
     Path("new.jsonl").write_text("\n".join(lines))
     command = ["recommend", f"--checkpoint={inside['SASRec']}", "--output=n.csv", "-k", "2"]
     done = CliRunner().invoke(main, [*command, "--histories=new.jsonl"])
     assert done.exit_code == 0, done.output
-    assert "mind: unknown items of histories, left out: 2 (i99, x)" in done.output
-    assert "mind: users without a known item, left out: 1 (bob)" in done.output
+    assert "mind: unknown items of histories, left out: 2 (x, i99)" in done.output
+    assert "mind: users without a known item, left out: 2 (bob, eve)" in done.output
     table = pd.read_csv("n.csv")
     assert table["user"].unique().tolist() == ["anna", "carl"]
     known = recommend(inside["SASRec"], histories={"anna": ["i1", "i5"]}, k=2)
@@ -193,7 +193,7 @@ def test_unknown_items_of_histories_are_left_out_and_named(inside: dict[str, Any
         ('{"user": null, "items": ["i1"]}', "line 1 is not of the form"),
         ('{"user": "a", "items": "12"}', "line 1 is not of the form"),
         ('{"user": "a", "items": ["i1", true]}', "line 1 is not of the form"),
-        ('{"user": "a", "items": []}', "line 1 has no items of 'a'"),
+        ('{"user": "a", "items": []}', "holds no histories"),
         ("", "holds no histories"),
     ],
 )

@@ -26,6 +26,7 @@ def test_the_time_left_is_that_of_the_epochs_so_far() -> None:
     training = Training("", limit=10, patience=3, epoch=4, done=2)  # resumed at epoch 3
     training.train_seconds, training.valid_seconds = 6.0, 2.0
     assert training.left() == 24.0  # 4 s an epoch, 6 epochs
+    assert training.left(0.25) == 27.0  # and three quarters of the fourth
 
 
 def test_what_the_line_says(caplog: pytest.LogCaptureFixture) -> None:

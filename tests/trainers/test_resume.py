@@ -132,7 +132,7 @@ def test_the_log_says_how_to_resume_and_from_where(
     caplog.clear()
     run(checkpoint_dir="stopped", resume=file)
     text = re.sub(r"\x1b\[[\d;]*m", "", caplog.text)
-    assert re.search(f"Resumed from {file}: epoch 2 is next, best so far NDCG@10 0.\\d+\n", text)
+    assert re.search(f"Resumed from {file}: epoch 3 is next, best so far NDCG@10 0.\\d+\n", text)
 
 
 @pytest.mark.parametrize(("changes", "message"), [

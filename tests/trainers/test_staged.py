@@ -254,7 +254,7 @@ def test_the_log_names_the_phase_that_goes_on(stage: Any, caplog: pytest.LogCapt
     again = run.trainer()
     again.resume_run(str(trainer.last_file))
     again.fit(run.train, run.valid, verbose=False)
-    assert f"from {trainer.last_file}: phase second, epoch 0 is next, best so far" in caplog.text
+    assert f"from {trainer.last_file}: phase second, epoch 1 is next, best so far" in caplog.text
 
 
 def test_a_phase_does_not_start_from_a_stopped_run(stage: Any) -> None:

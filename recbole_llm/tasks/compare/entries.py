@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 from recbole.utils import ModelType
 
@@ -53,6 +54,11 @@ class Entry:
             return Config(config_file_list=self.files, argv=self.argv)
         except ValueError as error:
             raise ValueError(f"{self.label}: {error}") from error
+
+    @property
+    def better(self) -> Any:
+        """`max`, or `min` where the metric that picks the epoch is better when it is smaller."""
+        return max if self.config["valid_metric_bigger"] else min
 
     def given(self, key: str) -> bool:
         """Whether somebody set a key, rather than the defaults."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from tqdm import tqdm
@@ -16,6 +16,7 @@ from recbole_llm.trainers.progress import duration
 class _Line:
     label: str
     runs: int
+    best: Callable[[Iterable[float]], float] | None
     scores: list[float] = field(default_factory=list)  # on validation, of the runs that are done
     failed: int = 0
     seconds: list[float] = field(default_factory=list)  # of the runs that are done
@@ -30,7 +31,8 @@ class _Line:
         if self.failed:
             parts.append(f"{self.failed} without result")
         if self.scores:
-            parts.append(f"best {statistics.mean(self.scores):.4f}")
+            name, of_all = ("best", self.best) if self.best else ("mean", statistics.mean)
+            parts.append(f"{name} {of_all(self.scores):.4f}")
         parts += [f"{name}: {said}" for name, (_, said) in self.running.items()]
         return ", ".join(parts)
 
@@ -43,10 +45,18 @@ class Live:
         runs: of each model.
         at_once: runs.
         what: what a run is called.
+        best: of several scores, the one to show; None: their mean.
     """
 
-    def __init__(self, labels: Sequence[str], runs: int, at_once: int, what: str = "run") -> None:
-        self._lines = {label: _Line(label, runs) for label in labels}
+    def __init__(
+        self,
+        labels: Sequence[str],
+        runs: int,
+        at_once: int,
+        what: str = "run",
+        best: Callable[[Iterable[float]], float] | None = None,
+    ) -> None:
+        self._lines = {label: _Line(label, runs, best) for label in labels}
         self._at_once, self._what = at_once, what
         count, width = len(labels) + 1, max(map(len, labels))
         self._width = min(width, 40)

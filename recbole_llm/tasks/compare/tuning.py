@@ -112,7 +112,7 @@ def find(
     if search is not None:  # a study has one space
         name += f"-{digest(str(sorted(space.items())))[:6]}"
     study = _study(name, entry, space, root, executor.at_once)
-    live = Live([entry.label], trials, executor.at_once, "trial")
+    live = Live([entry.label], trials, executor.at_once, "trial", entry.better)
     folder = root / "trials" / name
     try:
         jobs = _jobs(study, entry, space, folder, trials, live)
@@ -232,8 +232,8 @@ def _best(trials: Sequence[FrozenTrial], entry: Entry) -> FrozenTrial:
     if not done:
         errors = sorted({trial.user_attrs.get(_ERROR, "") for trial in trials} - {""})
         raise NoTrialError(f"{entry.label}: no trial ended well: {'; '.join(errors)}")
-    best = max if entry.config["valid_metric_bigger"] else min
-    return best(done, key=lambda pair: pair[0])[1]
+    found: tuple[float, FrozenTrial] = entry.better(done, key=lambda pair: pair[0])
+    return found[1]
 
 
 def _write(file: Path, entry: Entry, best: FrozenTrial, trials: int) -> Path:

@@ -72,7 +72,7 @@ def require(roles: Mapping[str, str | None], columns: Sequence[str], source: Sou
     options = ", ".join(source.option(role, "…") for role in lacking)
     optional = " (which may be left out)" if "time" in lacking else ""
     raise ValueError(
-        f"no column of '{source}' says that it is the {' or the '.join(lacking)}{optional}; name "
-        f"{'it' if len(lacking) == 1 else 'them'} with {options}: its columns are "
+        f"'{source}' has no column whose name is known for the {' or the '.join(lacking)}"
+        f"{optional}; name {'it' if len(lacking) == 1 else 'them'} with {options}: its columns are "
         f"{', '.join(columns)}"
     )

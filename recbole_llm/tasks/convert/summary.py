@@ -96,6 +96,8 @@ class Summary:
         told = self.described and self.listed > self.blank  # PAD needs words about items
         model = "BPR" if not timed else "PAD" if told else "SASRec"
         arguments = [f"--model={model}", f"--dataset={folder.name}"]
+        if model == "PAD" and (self.described or 0) < self.items:
+            arguments.append("--missing_embedding=mean")  # it refuses items without a text
         if folder.parent != Path("dataset"):
             arguments.append(f"--data_path={folder.parent}")
         if 0 < self.unwanted < self.interactions:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import datetime
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -152,14 +153,22 @@ def _check_form(form: str, source: Source) -> None:
 
 
 def _day_first(texts: Series, source: Source) -> bool:
-    parts = [found.group(1, 3, 4) for text in texts if (found := _SLASHES.search(text))]
-    if not parts:
+    found = ((text, part.groups()) for text in texts if (part := _SLASHES.search(text)))
+    # No date at all, such as 32.13., says nothing of the others.
+    dates = [(t, int(p[0]), int(p[2]), p[3]) for t, p in found if min(int(p[0]), int(p[2])) <= 12]
+    if not dates:
         return False
-    first, second = (max(int(part[i]) for part in parts) for i in (0, 1))
+    text = dates[0][0]
+    first, second = (max(dates, key=itemgetter(i)) for i in (1, 2))
     # Days of a month are seldom all above 12, years of two digits are.
-    years = all(int(part[0]) > 12 and len(part[2]) == 2 for part in parts)
-    if years or (first > 12) == (second > 12):
-        text = next(text for text in texts if _SLASHES.search(text))
+    years = all(day > 12 and len(year) == 2 for _, day, _, year in dates)
+    if not years and first[1] > 12 and second[2] > 12:
+        raise ValueError(
+            f"{source.option('time')}: '{source}' has dates such as '{first[0]}' and "
+            f"'{second[0]}', which have no form in common; correct them, or name the form of those "
+            f"to keep with {source.option('date_format', _form(first[0], '%d', '%m'))}"
+        )
+    if years or first[1] <= 12 >= second[2]:
         day, other = _form(text, "%d", "%m"), _form(text, "%m", "%d")
         kinds = "day/month or month/day"
         if years:
@@ -169,7 +178,7 @@ def _day_first(texts: Series, source: Source) -> bool:
             f"{source.option('time')}: '{source}' has dates such as '{text}', which may be "
             f"{kinds}; say which with {source.option('date_format', day)}, or '{other}'"
         )
-    return first > 12
+    return first[1] > 12
 
 
 def _form(text: str, one: str, two: str) -> str:

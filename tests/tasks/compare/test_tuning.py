@@ -246,6 +246,19 @@ def test_a_search_needs_validation() -> None:
     assert done.exit_code == 2 and "leaves nothing for validation" in done.output
 
 
+@pytest.mark.parametrize(("bigger", "shown"), [(True, "best 0.3000"), (False, "best 0.1000")])
+def test_the_best_trial_is_shown_and_of_runs_the_mean(bigger: bool, shown: str) -> None:
+    (entry,) = parse_models("SASRec", ["--dataset=tiny"])
+    entry.config["valid_metric_bigger"] = bigger
+    for live, said in (
+        (Live(["a"], 3, 1, "trial", entry.better), shown),
+        (Live(["a"], 3, 1), "mean 0.2000"),
+    ):
+        for score in (0.3, 0.1):
+            live.there("a", 1.0, score)
+        assert str(live._lines["a"]) == f"2 of 3 done, {said}"
+
+
 def test_a_trial_that_lags_behind_is_stopped_once_that_is_safe() -> None:
     """Four trials end at .2; the fifth is stopped at .1 from its fifth validation on."""
     (entry,) = parse_models("SASRec", ["--dataset=tiny"])
