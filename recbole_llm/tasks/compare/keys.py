@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
-from importlib.metadata import packages_distributions, version
+from importlib.metadata import distribution, packages_distributions
 from inspect import getmodule
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,13 @@ from recbole_llm.core.config import Config
 from recbole_llm.core.digest import digest, file_digest, files_digest, fingerprints
 from recbole_llm.core.marks import Mark
 from recbole_llm.core.metrics import spelt
-from recbole_llm.core.plugins import built_in, find_model, get_plugins, get_registry
+from recbole_llm.core.plugins import (
+    ENTRY_POINT_GROUP,
+    built_in,
+    find_model,
+    get_plugins,
+    get_registry,
+)
 from recbole_llm.core.recbole_evaluation import RecBoleEvaluation
 from recbole_llm.core.registry import PACKAGE, PROPERTIES
 from recbole_llm.core.stored import plain_config
@@ -118,8 +124,8 @@ def _plugins() -> Iterator[tuple[str, str]]:
 
 
 def code_of(name: str) -> str:
-    """What a module's code is known by: the version of an installed package, a digest of the files
-    of any other; "" of what other versions tell."""
+    """What a module's code is known by: the version of an installed package that is no plugin, a
+    digest of the files of any other; "" of what other versions tell."""
     top = name.partition(".")[0]
     file = getattr(sys.modules.get(name), "__file__", None)
     if top in _KNOWN or file is None:
@@ -131,9 +137,21 @@ def code_of(name: str) -> str:
             return files_digest(folder, folder.glob("*.py"))
         folder = _MODELS / folder.relative_to(_MODELS).parts[0]
     elif installed and top in _distributions():
-        return ", ".join(f"{own} {version(own)}" for own in sorted(set(_distributions()[top])))
+        return ", ".join(_installed(own) for own in sorted(set(_distributions()[top])))
     elif package is None or not hasattr(package, "__path__"):
         return files_digest(folder, folder.glob("*.py"))  # a single module, and those beside it
     elif package.__file__ is not None:
         folder = Path(package.__file__).resolve().parent
     return files_digest(folder, folder.rglob("*.py"))
+
+
+def _installed(name: str) -> str:
+    """Name and version of what is installed; of a plugin, whose author may install it again without
+    another version, also a digest of its files."""
+    found = distribution(name)
+    known = f"{name} {found.version}"
+    if not found.entry_points.select(group=ENTRY_POINT_GROUP):
+        return known
+    files = [Path(str(file.locate())) for file in found.files or () if file.suffix == ".py"]
+    folder = Path(str(found.locate_file("")))
+    return f"{known} {files_digest(folder, filter(Path.is_file, files))}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from importlib import import_module
-from importlib.metadata import version
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -71,6 +71,31 @@ def test_the_code_of_active_plugins_matters(package: Path, name: str) -> None:
         assert code_digest(BPR) != without
     finally:
         manager.unregister(plugin)
+
+
+@pytest.mark.parametrize(("group", "seen"), [("recbole_llm", True), ("others", False)])
+def test_an_installed_plugins_files_matter_under_one_version(
+    monkeypatch: pytest.MonkeyPatch, group: str, seen: bool
+) -> None:
+    """Its model lies beside the module that the entry point names."""
+    installed = Path("site-packages").absolute()
+    info = installed / "net_rec-1.0.dist-info"
+    info.mkdir(parents=True)
+    (installed / "theirs.py").write_text("")
+    (installed / "theirs_model.py").write_text("class Net: pass\n")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: net-rec\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[{group}]\nnet = theirs\n")
+    (info / "RECORD").write_text("gone.py,,\ntheirs.py,,\ntheirs_model.py,,\n")
+    monkeypatch.syspath_prepend(str(installed))
+    monkeypatch.setattr(keys, "_distributions", packages_distributions)
+    try:
+        net = import_module("theirs_model").Net
+        assert changed(net, installed / "theirs_model.py") == seen
+        assert changed(net, installed / "theirs.py") == seen
+        assert code_of("theirs_model").startswith("net-rec 1.0")
+    finally:
+        del sys.modules["theirs_model"]
+        code_digest.cache_clear()
 
 
 def test_installed_packages_are_known_by_their_versions() -> None:
