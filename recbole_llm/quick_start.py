@@ -15,10 +15,9 @@ from recbole_llm.core.checkpoint import load_checkpoint, load_model_state, requi
 from recbole_llm.core.config import Config, spec_of_class
 from recbole_llm.core.log import close_log
 from recbole_llm.core.metrics import as_floats
-from recbole_llm.core.plugin_errors import parts_noted
 from recbole_llm.core.plugins import get_plugin_manager
 from recbole_llm.core.stored import taken
-from recbole_llm.core.tokens import Vocabulary, unpack
+from recbole_llm.core.tokens import unpack
 from recbole_llm.data.training import training_digest
 from recbole_llm.data.vocabulary import report_changes
 from recbole_llm.features.changes import check_features
@@ -65,13 +64,6 @@ def run_recbole_llm(
     config = Config(model, dataset, config_file_list, config_dict, argv)
     if config["resume"] is not None:
         load_run(config["resume"], config)  # its error is not to wait until texts are encoded
-    with parts_noted(config):
-        result = _run(config, saved)
-    close_log()  # not after an error, whose traceback may be added to it
-    return result
-
-
-def _run(config: Config, saved: bool) -> dict[str, Any]:
     report = Report(config)
     start(config, trains=True)
     logger = getLogger()
@@ -92,6 +84,7 @@ def _run(config: Config, saved: bool) -> dict[str, Any]:
         report.end(trainer, result)
         if distributed.is_main():
             get_plugin_manager().hook.on_result(config=config, result=result)
+    close_log()  # not after an error, whose traceback may be added to it
     return result
 
 
@@ -163,13 +156,6 @@ def load_data_and_model(
         vocabulary = unpack(checkpoint["tokens"])
     except ValueError as error:
         raise ValueError(f"checkpoint '{model_file}' {error}") from None
-    with parts_noted(config):
-        return _loaded(config, checkpoint, vocabulary, model_file)
-
-
-def _loaded(
-    config: Config, checkpoint: Mapping[str, Any], vocabulary: Vocabulary, model_file: str
-) -> tuple[Any, ...]:
     start(config)
     getLogger().info(config)
     dataset, train_data, valid_data, test_data = load_data(config, vocabulary)

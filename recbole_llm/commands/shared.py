@@ -67,17 +67,14 @@ def guarded(action: Callable[[], None], debug: bool = False) -> int:
 def _failed(error: Exception) -> int:
     """Say what failed, and in which plugin if in one."""
     from recbole_llm.core.errors import named_error
-    from recbole_llm.core.plugin_errors import parts_behind, plugin_behind
+    from recbole_llm.core.plugin_errors import plugin_behind
 
     plugin = plugin_behind(error)
-    behind = f"plugin '{plugin}'" if plugin else ""
-    if not isinstance(error, (ValueError, OSError)):
-        behind = behind or parts_behind(error)
-    start = f"error: {behind}:" if behind else "error:"
+    start = f"error: plugin '{plugin}':" if plugin else "error:"
     if isinstance(error, (ValueError, OSError, NotImplementedError)):
         _say(f"{start} {str(error) or _where(error)}")
         return 2
-    _say(f"{start} {named_error(error)}; {_unforeseen(error, ours=not behind)}")
+    _say(f"{start} {named_error(error)}; {_unforeseen(error, ours=plugin is None)}")
     return 1
 
 
@@ -101,6 +98,7 @@ def _say(text: str) -> None:
 
 def _unforeseen(error: Exception, ours: bool) -> str:
     from recbole_llm.core.log import save_traceback
+    from recbole_llm.core.plugin_errors import plugins_there
 
     try:
         where, what = f"the traceback is in {save_traceback(error)}", "; report it with that file"
@@ -108,7 +106,8 @@ def _unforeseen(error: Exception, ours: bool) -> str:
         where, what = "run it again with --debug", ", and report it with the traceback"
     if not ours:
         return where
-    return f"this is a bug or an unexpected situation: {where}{what} to the project's issue tracker"
+    bug = f"this is a bug or an unexpected situation{plugins_there()}"
+    return f"{bug}: {where}{what} to the project's issue tracker"
 
 
 def command(action: Callable[..., Iterable[object] | None]) -> Callable[..., None]:

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import entry_points, packages_distributions
 from itertools import takewhile
 from traceback import walk_tb
 from types import ModuleType
-from typing import TYPE_CHECKING
 
+from recbole_llm.core.errors import first_names
 from recbole_llm.core.plugins import ENTRY_POINT_GROUP, get_plugins
 
-if TYPE_CHECKING:
-    from recbole_llm.core.config import Config
-
 _OURS = "recbole_llm"
-_WITH = "with "  # begins a note of `parts_noted`
 
 
 def plugin_behind(error: BaseException) -> str | None:
@@ -33,35 +27,14 @@ def plugin_behind(error: BaseException) -> str | None:
     return next((owners[package] for package in deeper if package in owners), None)
 
 
-@contextmanager
-def parts_noted(config: Config) -> Iterator[None]:
-    """Within it, an error has a note of the model, encoder, features and stages that plugins
-    brought; for where the code that fails is this package's, since theirs gave it something odd."""
-    try:
-        yield
-    except Exception as error:
-        if parts := _of_plugins(config):
-            error.add_note(f"{_WITH}{', '.join(parts)}")
-        raise
-
-
-def parts_behind(error: BaseException) -> str:
-    """What `parts_noted` noted: ``model 'Mine' of plugin 'acme'``; "" for nothing."""
-    notes = getattr(error, "__notes__", ())
-    return next((note.removeprefix(_WITH) for note in notes if note.startswith(_WITH)), "")
-
-
-def _of_plugins(config: Config) -> list[str]:
-    spec, origins = config.spec, get_plugins().registry.origins
-    named = [("model", spec.name), ("encoder", config["encoder"])]
-    named += [("feature", name) for name in spec.reads]
-    named += [("stage", name) for name in spec.stages]
-    found = {(kind, name): origins.get(f"{kind} {name}", _OURS) for kind, name in named}
-    return [
-        f"{kind} '{name}' of plugin '{plugin}'"
-        for (kind, name), plugin in found.items()
-        if _package(plugin) != _OURS
-    ]
+def plugins_there() -> str:
+    """`` with plugin 'acme'`` where others' are loaded: what they gave this package's code may be
+    odd, but which of them gave it is not known."""
+    if not get_plugins.cache_info().currsize:
+        return ""
+    names = (name for name, _ in get_plugins().manager.list_name_plugin())
+    named = [name for name in names if _package(name) != _OURS]
+    return f" with plugin{'s' if len(named) > 1 else ''} {first_names(named)}" if named else ""
 
 
 def _owners() -> dict[str, str]:

@@ -9,9 +9,11 @@ over the whole catalogue.
 from __future__ import annotations
 
 import contextlib
+import reprlib
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from logging import getLogger
+from numbers import Real
 
 import torch
 from recbole.evaluator import Evaluator
@@ -21,6 +23,7 @@ from recbole.evaluator.collector import Collector, DataStruct
 from recbole_llm.core import distributed
 from recbole_llm.core.lines import aligned
 from recbole_llm.core.log import SHOWN
+from recbole_llm.core.plugins import get_registry
 from recbole_llm.evaluation.by_user import ByUser, ranking_by_user
 from recbole_llm.evaluation.groups import GROUPS, Group
 
@@ -48,7 +51,8 @@ class EvaluatorByGroup(Evaluator):  # type: ignore[misc]
         result: OrderedDict[str, float] = OrderedDict()
         if everyone is not None:
             whole = _together(dataobject, everyone)
-            result = super().evaluate(whole)
+            for metric in self.metric_class.values():
+                result.update(_numbers(metric, metric.calculate_metric(whole)))
             if GROUPS in whole:
                 groups = whole.get(GROUPS)
                 result.update(log_groups({group: self._results(group, whole) for group in groups}))
@@ -61,6 +65,19 @@ class EvaluatorByGroup(Evaluator):  # type: ignore[misc]
 
     def _users(self, collected: DataStruct) -> ByUser:
         raise NotImplementedError
+
+
+def _numbers(metric: object, found: object) -> Mapping[str, float]:
+    """What a metric returned; ValueError, with its plugin, where that is no {name: number}."""
+    if isinstance(found, Mapping) and all(isinstance(value, Real) for value in found.values()):
+        return found
+    name = type(metric).__name__
+    plugin = get_registry().origins.get(f"metric {name}")
+    of = f" of plugin '{plugin}'" if plugin else ""
+    raise ValueError(
+        f"metric '{name}'{of}: calculate_metric returned {reprlib.repr(found)}; it is to return "
+        f"{{name: number}}, such as {{'{name.lower()}@10': 0.5}}"
+    )
 
 
 class GroupEvaluator(EvaluatorByGroup):

@@ -7,7 +7,6 @@ from itertools import islice
 
 from recbole_llm.core.config import Config
 from recbole_llm.core.lines import counted
-from recbole_llm.core.plugin_errors import parts_noted
 from recbole_llm.data.create import create_dataset
 from recbole_llm.features.prompts import item_texts
 from recbole_llm.features.settings import ItemSettings
@@ -31,8 +30,7 @@ def encode(files: Sequence[str] = (), argv: Sequence[str] = ()) -> Iterator[str]
     config = Config(config_file_list=files, argv=argv, default_model=DEFAULT_MODEL)
     start(config)
     stage = EncodeStage(config, create_dataset(config))
-    with parts_noted(config):
-        report, encoded = stage.complete(), stage.encoded
+    report, encoded = stage.complete(), stage.encoded
     read = ItemSettings.of(config).item_feature
     if encoded.encoding is not None and read != "item_image":
         for token, text in islice(item_texts(config, stage.dataset).items(), _SHOWN):

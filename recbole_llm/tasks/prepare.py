@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from recbole_llm.core.config import Config
-from recbole_llm.core.plugin_errors import parts_noted
 from recbole_llm.core.plugins import get_registry
 from recbole_llm.data.create import create_dataset
 from recbole_llm.data.prepare import data_preparation
@@ -41,11 +40,6 @@ def prepare(
     """
     config = Config(model, dataset, config_file_list, config_dict, argv)
     start(config)
-    with parts_noted(config):
-        return _prepared(config, stage)
-
-
-def _prepared(config: Config, stage: str | None) -> list[StageReport]:
     if stage is None:
         reports: list[StageReport] = []
         prepare_data(config, reports.append)

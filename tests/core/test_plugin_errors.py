@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 from commands import run_main
 
@@ -79,9 +80,10 @@ def test_an_error_of_this_package_is_no_plugins(register: Register) -> None:
     assert plugin_behind(theirs.value) == "badfour"
 
 
-def test_where_our_code_fails_on_what_a_plugins_model_gave_the_model_is_named(
+def test_where_our_code_fails_no_plugin_is_blamed_and_those_that_are_there_are_told(
     register: Register, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """The model gives something odd here, which might as well come from another plugin."""
     code = (
         "import torch\nfrom recbole_llm import ModelSpec\n"
         "from recbole_llm.models.base import SequenceRecommender\n"
@@ -93,10 +95,43 @@ def test_where_our_code_fails_on_what_a_plugins_model_gave_the_model_is_named(
         f"{HOOK}def register_models(register): register(ModelSpec('Odd', Odd))"
     )
     register("badfour", code)
+    register("good", f"{HOOK}def on_result(config, result): pass")
     assert run_main(("--model=Odd", *BPR[1:])) == 1
     (said,) = [s for s in capsys.readouterr().err.splitlines() if s.startswith("error")]
-    assert said.startswith("error: model 'Odd' of plugin 'badfour': "), said
-    assert "this is a bug" not in said and "; the traceback is in " in said
+    assert said.startswith("error: TypeError: "), said
+    assert "an unexpected situation with plugins 'badfour', 'good': the traceback is in " in said
+
+
+def test_a_metric_that_returns_no_numbers_is_named_with_its_plugin(
+    register: Register, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not with the plugin of the model."""
+    from recbole.evaluator.register import metrics_dict
+
+    register(
+        "badmetric",
+        "from recbole.evaluator.base_metric import TopkMetric\n"
+        "class Wrong(TopkMetric):\n"
+        "    def calculate_metric(self, dataobject): return self.returned\n"
+        f"{HOOK}def register_metrics(register): register(Wrong)",
+    )
+    register(
+        "innocent",
+        "from recbole.model.general_recommender import BPR\nfrom recbole_llm import ModelSpec\n"
+        "class Fine(BPR): pass\n"
+        f"{HOOK}def register_models(register): register(ModelSpec('Fine', Fine))",
+    )
+    asked = ("--metrics=Wrong,NDCG", "--valid_metric=NDCG@10", "--embedding_size=8")
+    for returned in (3.0, {"wrong@10": "much"}):
+        metrics_dict["wrong"].returned = returned
+        assert run_main(("--model=Fine", *BPR[1:], *asked)) == 2
+        assert (
+            f"error: metric 'Wrong' of plugin 'badmetric': calculate_metric returned {returned}; "
+            "it is to return {name: number}, such as {'wrong@10': 0.5}\n"
+        ) in capsys.readouterr().err
+    metrics_dict["wrong"].returned = {"wrong@10": np.float32(0.5)}
+    assert run_main(("--model=Fine", *BPR[1:], *asked)) == 0
+    del metrics_dict["wrong"]
 
 
 def test_texts_that_are_no_mapping_are_refused_with_the_hooks_plugin(
