@@ -16,9 +16,9 @@ from recbole.data.dataset import Dataset
 from recbole_llm.core.config import Config
 from recbole_llm.core.errors import did_you_mean
 from recbole_llm.core.lines import bar
-from recbole_llm.core.plugins import get_plugin_manager
 from recbole_llm.data.files import Table, written
 from recbole_llm.data.training import training_histories
+from recbole_llm.features.given_texts import check_tokens, given_texts
 from recbole_llm.features.lengths import TokenLimit, keep_newest
 from recbole_llm.features.settings import PromptSettings
 from recbole_llm.features.templates import PromptError
@@ -43,8 +43,10 @@ def item_texts(config: Config, dataset: Dataset, tokens: Sequence[str] | None = 
     """
     every = tokens is None
     tokens = _tokens(dataset, dataset.iid_field) if tokens is None else tokens
-    given = _override("item_texts", config, dataset)
+    given = given_texts("item_texts", config, dataset)
     if given is not None:
+        if every:  # new items may have no text
+            check_tokens("item_texts", given, tokens)
         return _given(given, tokens)
     file = item_file(config, dataset)
     rows = file.by(dataset.iid_field)
@@ -83,8 +85,9 @@ def user_texts(config: Config, train_dataset: Dataset, limit: TokenLimit | None 
         ValueError: the data set is not split yet, no titles, a template that does not fit.
     """
     tokens = _tokens(train_dataset, train_dataset.uid_field)
-    given = _override("user_texts", config, train_dataset)
+    given = given_texts("user_texts", config, train_dataset)
     if given is not None:
+        check_tokens("user_texts", given, tokens)
         return _given(given, tokens)
     template = PromptSettings.of(config).user_template(config["dataset"])
     rows, titles = _items(config, train_dataset)
@@ -139,9 +142,9 @@ def item_rows(config: Config, dataset: Dataset) -> dict[str, dict[str, str]]:
 
 def _items(config: Config, dataset: Dataset) -> tuple[dict[str, dict[str, str]], Texts]:
     """Rows and titles by item token; titles of the `item_texts` hook where a plugin gives them."""
-    given = _override("item_texts", config, dataset)
+    given = given_texts("item_texts", config, dataset)
     if given is not None:
-        return {}, dict(given)
+        return {}, given
     file = item_file(config, dataset)
     field = _title_field(config, file, dataset.iid_field)
     rows = file.by(dataset.iid_field)
@@ -203,18 +206,6 @@ def _say_new(count: int) -> None:
             f"text recommend them (recommend_new_items), training and evaluation leave them out "
             f"(item_catalogue)"
         )
-
-
-def _override(hook: str, config: Config, dataset: Dataset) -> Mapping[str, str] | None:
-    caller = getattr(get_plugin_manager().hook, hook)
-    texts = caller(config=config, dataset=dataset)
-    if texts is None or isinstance(texts, Mapping):
-        return texts
-    plugins = " or ".join(f"'{own.plugin_name}'" for own in caller.get_hookimpls())
-    raise PromptError(
-        f"{hook} of plugin {plugins} returned a {type(texts).__name__}; it is to return "
-        f"{{token: text}}, or None to pass"
-    )
 
 
 def _given(texts: Mapping[str, str], tokens: Sequence[str]) -> Texts:

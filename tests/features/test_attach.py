@@ -29,7 +29,7 @@ TOY = "movie title: Toy Story; genre: comedy"
 
 @pytest.fixture(autouse=True)
 def _no_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prompts, "_override", lambda hook, config, dataset: None)
+    monkeypatch.setattr(prompts, "given_texts", lambda hook, config, dataset: None)
 
 
 @pytest.fixture(autouse=True)

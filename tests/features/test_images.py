@@ -28,7 +28,7 @@ PLENTY = 10_000
 
 @pytest.fixture(autouse=True)
 def _no_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prompts, "_override", lambda hook, config, dataset: None)
+    monkeypatch.setattr(prompts, "given_texts", lambda hook, config, dataset: None)
 
 
 def content(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:

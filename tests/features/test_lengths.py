@@ -53,7 +53,7 @@ def test_only_texts_that_may_be_too_long_are_tokenized() -> None:
 @pytest.fixture
 def users(monkeypatch: pytest.MonkeyPatch, encoder: CountingEncoder) -> CountingEncoder:
     """u1 has all four items, u3 the first alone; the encoder reads ten tokens."""
-    monkeypatch.setattr(prompts, "_override", lambda hook, config, dataset: None)
+    monkeypatch.setattr(prompts, "given_texts", lambda hook, config, dataset: None)
     history = np.array([1, 1, 1, 1, 3]), np.array([1, 2, 3, 4, 1])
     monkeypatch.setattr(training, "training_interactions", lambda dataset: history)
     words = Words(10)

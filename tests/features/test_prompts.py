@@ -5,19 +5,46 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import pluggy
 import pytest
 from made_texts import PlainConfig
 
+from recbole_llm import hookimpl, hookspecs
 from recbole_llm.data import training
-from recbole_llm.features import prompts
+from recbole_llm.features import given_texts, prompts
 from recbole_llm.features.templates import PromptError
 
 Make = Callable[..., Any]
 
 
+@pytest.fixture
+def manager(monkeypatch: pytest.MonkeyPatch) -> pluggy.PluginManager:
+    """Of plugins of the tests alone."""
+    found = pluggy.PluginManager(hookspecs.PROJECT)
+    found.add_hookspecs(hookspecs)
+    monkeypatch.setattr(given_texts, "get_plugin_manager", lambda: found)
+    return found
+
+
 @pytest.fixture(autouse=True)
-def _no_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prompts, "_override", lambda hook, config, dataset: None)
+def _no_plugins(manager: pluggy.PluginManager) -> None:
+    """Unless a test registers some."""
+
+
+class Giving:
+    """A plugin that gives texts."""
+
+    def __init__(self, **texts: Any) -> None:
+        self.texts = texts
+
+    @hookimpl
+    def item_texts(self, config: Any, dataset: Any) -> Any:
+        return self.texts.get("item_texts")
+
+    @hookimpl
+    def user_texts(self, config: Any, dataset: Any) -> Any:
+        return self.texts.get("user_texts")
 
 
 @pytest.fixture
@@ -132,13 +159,50 @@ def test_the_title_field_can_be_chosen(config: PlainConfig, make_dataset: Make) 
         prompts.user_texts(config, make_dataset())
 
 
+@pytest.mark.usefixtures("histories")
 def test_texts_of_plugins_replace_both(
-    config: PlainConfig, make_dataset: Make, histories: None, monkeypatch: pytest.MonkeyPatch
+    config: PlainConfig, make_dataset: Make, manager: pluggy.PluginManager
 ) -> None:
     given = {"item_texts": {"10": "ten", "20": "", "x": "y"}, "user_texts": {"u1": "first"}}
-    monkeypatch.setattr(prompts, "_override", lambda hook, config, dataset: given.get(hook))
+    plugin = Giving(**given)
+    manager.register(plugin, "acme")
     dataset = make_dataset(items=None)
     assert prompts.item_texts(config, dataset) == {"10": "ten"}
     assert prompts.user_texts(config, dataset) == {"u1": "first"}
-    del given["user_texts"]
+    del plugin.texts["user_texts"]
     assert prompts.user_texts(config, dataset) == {"u1": "The user's items, oldest first: ten; ten"}
+
+
+@pytest.mark.usefixtures("histories")
+@pytest.mark.parametrize("missing", [None, float("nan"), np.float64("nan"), pd.NA])
+def test_texts_that_a_plugin_lacks_are_missing(
+    config: PlainConfig, make_dataset: Make, manager: pluggy.PluginManager, missing: object
+) -> None:
+    manager.register(Giving(item_texts={"10": "ten", "20": missing}), "acme")
+    dataset = make_dataset(items=None)
+    assert prompts.item_texts(config, dataset) == {"10": "ten"}
+    assert prompts.user_texts(config, dataset) == {"u1": "The user's items, oldest first: ten; ten"}
+
+
+@pytest.mark.parametrize("hook", ["item_texts", "user_texts"])
+@pytest.mark.parametrize(
+    ("texts", "said"),
+    [
+        ({"10": "ten", "20": 7}, "the text of '20' is of type int, not str"),
+        ({10: "ten", 20: "x"}, "not one key is a token of the data set: keys are like 10, tokens"),
+    ],
+)
+def test_texts_of_a_plugin_that_cannot_be_used_are_refused_with_its_name(
+    config: PlainConfig,
+    make_dataset: Make,
+    manager: pluggy.PluginManager,
+    hook: str,
+    texts: dict[Any, Any],
+    said: str,
+) -> None:
+    manager.register(Giving(**{hook: texts}), "acme")
+    dataset = make_dataset(items=None)
+    with pytest.raises(PromptError, match=f"^{hook} of plugin 'acme': {said}"):
+        getattr(prompts, hook)(config, dataset)
+    if hook == "item_texts" and 10 in texts:  # of items that came later
+        assert prompts.item_texts(config, dataset, ["40"]) == {}
