@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from recbole_llm.core.marks import Done, Free, Local
+from recbole_llm.core.marks import Alike, Done, Free, Local
 from recbole_llm.core.settings import (
     Between,
     ConfigLike,
@@ -29,7 +29,7 @@ class RunSettings(Settings):
 
     strict_config: Free[Flag] = False
     """Whether an unknown config key is an error instead of a warning."""
-    protocol: Done[Literal["leave-one-out", "random"] | None] = None
+    protocol: Done[Alike[Literal["leave-one-out", "random"] | None]] = None
     """How interactions are split, in place of eval_args: 'leave-one-out' tests on each user's last
     item and validates on the one before; 'random' splits each user's interactions 80 : 10 : 10,
     which models of sequences cannot take. None: as the model's type does."""

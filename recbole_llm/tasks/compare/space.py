@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from recbole_llm.core.checks import declared_keys, settings_classes
+from recbole_llm.core.checks import declared_keys, key_marks, settings_classes
 from recbole_llm.core.config import Config
 from recbole_llm.core.errors import unknown
+from recbole_llm.core.marks import Mark
 from recbole_llm.core.registry import PACKAGE, ModelSpec
 from recbole_llm.core.schema import parse_literal
 from recbole_llm.core.settings import Between, Space
@@ -76,6 +77,17 @@ def _check_offered(key: str, where: object, entry: Entry) -> None:
 
 
 def _check_known(what: str, key: str, entry: Entry) -> None:
+    """Refuse a key that is unknown, and one that is no setting of the model."""
+    marks = key_marks()[key]
+    if marks & Mark.ALIKE:
+        raise ValueError(
+            f"{what}: {key} says how models are judged, and on which data: trials that differ in "
+            f"it cannot be compared; give one value with --{key}"
+        )
+    if marks & Mark.FREE:
+        raise ValueError(
+            f"{what}: {key} is of where and how a run is done, and no setting of a model"
+        )
     known = declared_keys(entry.config, entry.config.spec) | set(entry.config.internal_config_dict)
     if key not in known:
         raise unknown(f"{what}: {entry.label}: the key", key, sorted(known))
@@ -104,8 +116,8 @@ def _part(text: str, entry: Entry, offered: Space) -> tuple[str, Any]:
             raise unknown("search: the key", key, offered)
         _check_offered(key, offered[key], entry)
         return key, offered[key]
-    ends = _range(where)
     _check_known("search", key, entry)
+    ends = _range(where)
     values = _choices(key, where) if ends is None else _within(*ends)
     try:
         taken = _taken(key, values, entry)

@@ -119,6 +119,37 @@ def test_a_models_own_space_that_cannot_be_is_refused(
 
 
 @pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("valid_metric=['NDCG@10','MRR@10']", "valid_metric says how models are judged, and on wh"),
+        ("eval_args=[{'mode':'full'},{'mode':'uni100'}]", "eval_args says how models are judged"),
+        ("protocol=['leave-one-out','random']", "protocol says how models are judged"),
+        ("split_seed=1..9", "split_seed says how models are judged"),
+        ("resume=['a','b']", "resume is of where and how a run is done, and no setting"),
+        ("checkpoint_dir=['a','b']", "checkpoint_dir is of where and how"),
+        ("output=['a','b']", "output is of where and how"),
+        ("data_path=['a','b']", "data_path is of where and how"),
+    ],
+)
+def test_keys_that_are_no_settings_of_a_model_are_not_searched(
+    monkeypatch: pytest.MonkeyPatch, key: str, message: str
+) -> None:
+    (entry,) = parse_models("SASRec", ["--dataset=tiny"])
+    with pytest.raises(ValueError, match=f"^search: {message}"):
+        space_of(entry, key)
+    monkeypatch.setattr(SASRecSettings, "search_space", {key.partition("=")[0]: ("a", "b")})
+    monkeypatch.setattr(SASRecSettings, "__module__", "theirs.settings")  # a plugin's
+    with pytest.raises(ValueError, match=f"^search_space: {message}"):
+        space_of(entry)
+
+
+def test_files_that_numbers_depend_on_may_be_searched() -> None:
+    (entry,) = parse_models("PAD", ["--dataset=tiny", "--encoder=precomputed"])
+    space = space_of(entry, "embedding_path=['a.npz','b.npz']")
+    assert space == {"embedding_path": ("a.npz", "b.npz")}
+
+
+@pytest.mark.parametrize(
     ("search", "message"),
     [
         (
