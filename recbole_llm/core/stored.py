@@ -86,8 +86,10 @@ def taken(stored: object, file: object, spec: ModelSpec | None = None) -> dict[s
     keys, marks = _allowed(spec or find_model(model), stored), key_marks()
     settings = {k: v for k, v in stored.items() if k in keys and _believed(marks[k], v)}
     sampling = settings.get("train_neg_sample_args")
-    if isinstance(sampling, dict) and sampling.get("distribution") == "none":
-        settings["train_neg_sample_args"] = None  # as the user wrote it
+    none = isinstance(sampling, dict) and sampling.get("distribution") == "none"
+    # RecBole's own Config has negatives drawn beside CE, which a model of this package's ignores.
+    if none or settings.get("loss_type") == "CE":
+        settings["train_neg_sample_args"] = None  # as the user wrote it, or may leave it out
     folder = Path(stored["data_path"])  # of the data set, which Config adds itself
     own = {"model": model, "dataset": dataset, "data_path": str(folder.parent)}
     return {**settings, **own}

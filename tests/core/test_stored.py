@@ -9,12 +9,15 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
+from recbole.config import Config as RecBoleConfig
 
 from recbole_llm.core.checks import key_marks
 from recbole_llm.core.config import Config
-from recbole_llm.core.plugins import list_models
+from recbole_llm.core.plugins import default_config_files, get_model, list_models
 from recbole_llm.core.registry import ModelSpec
+from recbole_llm.core.settings import defaults
 from recbole_llm.core.stored import NEVER, needed_again, plain_config, taken
+from recbole_llm.models.pad.settings import PADSettings
 
 OF_RECBOLE = ("SASRecF", "DIN", "DIEN", "FM", "CKE", "KGAT", "MultiVAE", "EASE", "Pop", "S3Rec")
 
@@ -53,6 +56,19 @@ def test_the_users_own_settings_beat_the_stored_ones() -> None:
     config = Config(None, None, ["a.yaml"], {"epochs": 9}, ["--topk=[10]"], stored=own)
     assert (config["seed"], config["epochs"], config["topk"]) == (3, 9, [10])
     assert config["data_path"] == str(Path("mine/shop"))
+
+
+@pytest.mark.parametrize(("loss", "drawn"), [("CE", False), ("BPR", True)])
+def test_negatives_that_recboles_config_drew_beside_cross_entropy_are_not_taken(
+    monkeypatch: pytest.MonkeyPatch, loss: str, drawn: bool
+) -> None:
+    """It refuses them with RecBole's models alone."""
+    monkeypatch.setattr("sys.argv", ["x"])
+    given = {**defaults(PADSettings), "loss_type": loss, "data_path": "there"}
+    config = RecBoleConfig(get_model("PAD"), "shop", default_config_files("PAD"), given)
+    assert config["train_neg_sample_args"]["distribution"] == "uniform"
+    again = Config(stored=taken(plain_config(config), "x.pth"))
+    assert (again["train_neg_sample_args"]["distribution"] == "uniform") == drawn
 
 
 def test_the_loss_of_a_plugin_without_settings_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
