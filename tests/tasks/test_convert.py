@@ -96,7 +96,7 @@ def test_the_summary_counts_items_without_orders_and_texts_and_names_replaced_fi
     items = pd.DataFrame({"item": ["a", "b", "c", "d"], "title": ["tea", "", "mug", ""]})
     items["price"] = [1.5, 2.5, 3.5, 4.5]  # is no text
     summary = recbole_llm.from_pandas(orders, "dataset/s", items=items)
-    said = "of 2 of 2 items, from title; 2 more items without interactions; 2 rows without text"
+    said = "of 1 of 2 items, from title; 2 more items without interactions; 2 rows without text"
     assert f"texts    {said}" in summary.lines()
     assert not any(line.startswith("replaced") for line in summary.lines())
     again = recbole_llm.from_pandas(orders, "dataset/s", items=items)

@@ -169,3 +169,31 @@ def test_a_byte_order_mark_is_no_part_of_a_name() -> None:
 def test_a_table_that_is_not_there_leaves_no_folder() -> None:
     done = CliRunner().invoke(main, ["convert", "missing.csv", "--output=d/new"])
     assert done.exit_code == 2 and not Path("d/new").exists()
+
+
+def test_ids_that_are_written_without_their_tabs_and_line_ends_are_told() -> None:
+    """Two that were different may be one now."""
+    users = ["a\tb", "a b", "c\rd", "e"]
+    orders = pd.DataFrame({"user": users, "item": ["x\ny", "z", "z", "z"], "shop": ["s\t1"] * 4})
+    items = pd.DataFrame({"item": ["x\ny", "z"], "title": ["Tea", "Mug"]})
+    lines = recbole_llm.from_pandas(orders, "d/s", items=items, keep=["shop"]).lines()
+    minded = [line[9:] for line in lines if line.startswith("mind")]
+    assert "tabs or line ends in 'user', spaces now: 2 (line 1: 'a b', line 3: 'c d')" in minded
+    assert "tabs or line ends in 'item', spaces now: 1 (line 1: 'x y')" in minded
+    assert any(said.startswith("tabs or line ends in 'shop', spaces now: 4 (") for said in minded)
+    assert any(said.endswith("tabs or line ends in ids, spaces now: 1 ('x y')") for said in minded)
+    orders["title"] = ["Tea", "Mug", "Mug", "Mug"]
+    one_table = recbole_llm.from_pandas(orders, "d/s", text=["title"]).lines()
+    assert sum("'x y'" in line for line in one_table) == 1
+
+
+def test_items_without_text_are_not_counted_among_the_texts() -> None:
+    orders = pd.DataFrame({"user": ["u", "v"], "item": ["x", "y"], "time": [1, 2]})
+    for titles, said, model in (
+        (["Tea", None], "of 1 of 2 items, from title; 1 row without text", "PAD"),
+        ([None, None], "of 0 of 2 items, from title; 2 rows without text", "SASRec"),
+    ):
+        items = pd.DataFrame({"item": ["x", "y"], "title": titles})
+        lines = recbole_llm.from_pandas(orders, "d/s", items=items).lines()
+        assert f"texts    {said}" in lines
+        assert f"--model={model} " in lines[-1]

@@ -13,7 +13,7 @@ from recbole_llm.core.digest import digest
 from recbole_llm.core.files import OTHER_FOLDER, written_whole
 from recbole_llm.core.tokens import PADDING
 from recbole_llm.tasks.convert.fields import Fields
-from recbole_llm.tasks.convert.rows import as_lines, unbroken
+from recbole_llm.tasks.convert.rows import BREAKS, as_lines, unbroken
 from recbole_llm.tasks.convert.sources import Problems, Source
 from recbole_llm.tasks.convert.summary import Roles, Summary
 from recbole_llm.tasks.convert.texts import LINE
@@ -97,7 +97,10 @@ class Interactions:
         kept = np.ones(len(rows), bool)
         for role in rows.columns:
             if role in ("user", "item") or role.endswith(":token"):
+                broken = rows[role].str.contains(BREAKS)
                 rows[role] = [unbroken(text) for text in rows[role]]
+                what = f"tabs or line ends in '{fields.columns[role]}', spaces now"
+                self._without(what, broken, lines, kept, rows[role])
         for role in ("user", "item"):
             kept &= self._without(
                 f"left out, since they have no {role}", rows[role].isin(["", PADDING]), lines, kept

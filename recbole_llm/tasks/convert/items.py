@@ -38,6 +38,7 @@ class Items:
     kinds: dict[str, str] = field(default_factory=dict)  # {column: type}
     numbers: dict[str, Numbers] = field(default_factory=dict)  # {column: its own form of numbers}
     seen: set[str] = field(default_factory=set)
+    blank: set[str] = field(default_factory=set)  # items whose row has no text
 
     def write(self) -> None:
         """Write the ``.item`` file."""
@@ -51,8 +52,9 @@ class Items:
                     file.write(f"{header}\n".encode())
                 file.write(as_lines(self._rows(chunk)))
                 self.progress(len(chunk))
-        self.summary.described = len(self.bought & self.seen)
-        self.summary.listed = len(self.seen - {"", PADDING})
+        self.summary.described = len((self.bought & self.seen) - self.blank)
+        self.summary.unbought = len(self.seen - self.bought - {"", PADDING})
+        self.summary.blank = len(self.blank)
         without = sorted(self.bought - self.seen)
         self.problems.add("items with interactions but no row", without)
         found = [*(self.source.problems if self.apart else ()), *self.problems]
@@ -86,14 +88,14 @@ class Items:
         return [f"{own}:{kind}" for own, kind in fields.items()]
 
     def _rows(self, chunk: DataFrame) -> DataFrame:
-        ids = [unbroken(text) for text in chunk[self.item]]
+        ids = [self._safe(text, "ids" if self.apart else "") for text in chunk[self.item]]
         columns = [ids]  # without names: a column may be called as the ids are
         for name, kind in self.kinds.items():
             texts = chunk[name]
             if kind == "float":
                 columns.append([self._number(text, self.numbers.get(name)) for text in texts])
             else:
-                columns.append([self._safe(text) for text in texts])
+                columns.append([self._safe(text, "texts") for text in texts])
         kept = []
         for token in ids:
             kept.append(token not in ("", PADDING) and token not in self.seen)
@@ -103,7 +105,7 @@ class Items:
             self.problems.add("left out: an item that has a row already, or none", again)
         rows = DataFrame(dict(enumerate(columns)))[kept]
         words = [i for i, kind in enumerate(self.kinds.values(), 1) if kind != "float"]
-        self.summary.blank += int((rows[words] == "").all(axis=1).sum())
+        self.blank.update(rows[0][(rows[words] == "").all(axis=1)])
         return rows
 
     def _number(self, text: str, numbers: Numbers | None) -> str:
@@ -120,10 +122,11 @@ class Items:
             self.problems.add(what, [repr(text.strip()[:20])])
         return number or ""
 
-    def _safe(self, text: str) -> str:
+    def _safe(self, text: str, what: str) -> str:
+        """A text without breaks, which are told; "": those of interactions were told there."""
         safe = unbroken(text)
-        if BREAKS.search(text):
-            self.problems.add("tabs or line ends in texts, spaces now", [repr(safe[:20])])
+        if what and BREAKS.search(text):
+            self.problems.add(f"tabs or line ends in {what}, spaces now", [repr(safe[:20])])
         return safe
 
     def _kind(self, name: str, column: Any) -> str:

@@ -59,8 +59,8 @@ class Summary:
         unwanted: interactions with a label below 1.
         first, last: Unix seconds; NaN without times.
         one_table: whether the interactions' table describes the items, too.
-        described: items with interactions that have a row in the ``.item`` file; None without one.
-        listed, blank: rows of the ``.item`` file, and those without any text.
+        described: items with interactions that have a text in the ``.item`` file; None without one.
+        unbought, blank: rows of that file without interactions, and those without any text.
         replaced: names of files that were there before.
         problems: of the interactions, then of the items.
         time_option: how the column of times is named.
@@ -79,7 +79,7 @@ class Summary:
     last: float = float("nan")
     one_table: bool = False
     described: int | None = None
-    listed: int = 0
+    unbought: int = 0
     blank: int = 0
     replaced: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -93,8 +93,7 @@ class Summary:
         counts = (self.users, "user"), (self.items, "item"), (self.interactions, "interaction")
         times = f"{_day(self.first)} to {_day(self.last)}"
         timeless = f"none: sequential models need them ({self.time_option})"
-        told = self.described and self.listed > self.blank  # PAD needs words about items
-        model = "BPR" if not timed else "PAD" if told else "SASRec"
+        model = "BPR" if not timed else "PAD" if self.described else "SASRec"  # PAD needs words
         arguments = [f"--model={model}", f"--dataset={folder.name}"]
         if model == "PAD" and (self.described or 0) < self.items:
             arguments.append("--missing_embedding=mean")  # it refuses items without a text
@@ -138,8 +137,8 @@ class Summary:
         read = [name for name, kind in became if kind in _TEXTS and name != "item_id"]
         source = f", from {', '.join(read)}" if read else ""
         parts = [f"of {self.described:,} of {self.items:,} items{source}"]
-        without = self.listed - (self.described or 0)
-        parts += [f"{counted(without, 'more item')} without interactions"] if without else []
+        more = self.unbought
+        parts += [f"{counted(more, 'more item')} without interactions"] if more else []
         parts += [f"{counted(self.blank, 'row')} without text"] if self.blank else []
         return "; ".join(parts)
 
