@@ -127,10 +127,11 @@ class Settings(BaseModel):
         """Raise ValueError where these settings and those of other parts do not go together."""
 
 
-def check_divides(key: str, part: int, of: str, whole: int) -> None:
-    """Raise ValueError unless the value of a key divides that of another."""
-    if whole % part:
-        raise ValueError(f"{key}: {part} does not divide {of} {whole}")
+def check_divides(settings: Settings, key: str, of: str, *, twice: bool = False) -> None:
+    """Raise ValueError unless the value of a key, or twice that, divides that of another."""
+    part, whole = getattr(settings, key), getattr(settings, of)
+    if whole % (2 * part if twice else part):
+        raise ValueError(f"{key}: {'twice ' * twice}{part} does not divide {of} {whole}")
 
 
 class Nested(Settings):

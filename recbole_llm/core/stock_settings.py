@@ -78,5 +78,5 @@ class StockSettings(Settings):
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:
         if self.n_heads and self.hidden_size:
-            check_divides("n_heads", self.n_heads, "hidden_size", self.hidden_size)
+            check_divides(self, "n_heads", "hidden_size")
         return self

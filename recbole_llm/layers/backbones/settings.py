@@ -39,7 +39,7 @@ class TransformerSettings(Settings):
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:
         if getattr(self, "backbone", "SASRec") in TRANSFORMERS:
-            check_divides("n_heads", self.n_heads, "hidden_size", self.hidden_size)
+            check_divides(self, "n_heads", "hidden_size")
         return self
 
 

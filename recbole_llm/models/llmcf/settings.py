@@ -19,6 +19,7 @@ from recbole_llm.core.settings import (
     Settings,
     Space,
     Text,
+    check_divides,
 )
 from recbole_llm.layers.backbones.settings import BACKBONES, BackboneSettings
 from recbole_llm.models.settings import PointwiseSettings, SequentialSettings, TowerSettings
@@ -124,7 +125,7 @@ class LLMCFSettings(
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:
-        _check_heads("context_size", self.context_size, self.context_heads)
+        check_divides(self, "context_heads", "context_size", twice=True)
         return self
 
 
@@ -145,10 +146,5 @@ class LLMCFRetrievalSettings(
 
     @model_validator(mode="after")
     def _context_heads_divide(self) -> Self:
-        _check_heads("hidden_size", self.hidden_size, self.context_heads)
+        check_divides(self, "context_heads", "hidden_size", twice=True)
         return self
-
-
-def _check_heads(key: str, size: int, heads: int) -> None:
-    if size % (2 * heads):
-        raise ValueError(f"context_heads: twice {heads} does not divide {key} {size}")

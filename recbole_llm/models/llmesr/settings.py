@@ -94,7 +94,7 @@ class LLMESRSettings(BackboneSettings, SequentialSettings):
 
     @model_validator(mode="after")
     def _cross_heads_divide(self) -> Self:
-        check_divides("cross_heads", self.cross_heads, "hidden_size", self.hidden_size)
+        check_divides(self, "cross_heads", "hidden_size")
         return self
 
     def check(self, config: ConfigLike) -> None:

@@ -117,7 +117,7 @@ class MolarSettings(MIRMSettings, DecoderSettings, BackboneSettings, SequentialS
 
     @model_validator(mode="after")
     def _decoder_heads_divide(self) -> Self:
-        check_divides("decoder_heads", self.decoder_heads, "decoder_size", self.decoder_size)
+        check_divides(self, "decoder_heads", "decoder_size")
         return self
 
     @model_validator(mode="after")
