@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from recbole_llm.core.errors import absent
 from recbole_llm.core.settings import (
     Count,
     Dropout,
@@ -16,8 +18,17 @@ from recbole_llm.core.settings import (
     OneOrMore,
     Positive,
     Settings,
+    Text,
 )
 
+
+def _there(file: str | None) -> str | None:
+    if file is not None and not Path(file).is_file():
+        raise absent("checkpoint", file)
+    return file
+
+
+Checkpoint = Annotated[Text | None, AfterValidator(_there)]
 Loss = Literal["CE", "BCE", "BPR", "SSM"]
 
 

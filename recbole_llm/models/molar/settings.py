@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import ClassVar, Literal, Self
 
 from pydantic import model_validator
 
-from recbole_llm.core.errors import absent
 from recbole_llm.core.marks import Local
 from recbole_llm.core.settings import (
     Between,
@@ -19,11 +17,10 @@ from recbole_llm.core.settings import (
     Positive,
     Share,
     Space,
-    Text,
     check_divides,
 )
 from recbole_llm.layers.backbones.settings import BackboneSettings
-from recbole_llm.models.settings import DecoderSettings, SequentialSettings
+from recbole_llm.models.settings import Checkpoint, DecoderSettings, SequentialSettings
 from recbole_llm.offline.settings import TuneSettings
 
 PHASES = ("id", "content")
@@ -106,7 +103,7 @@ class MolarSettings(MIRMSettings, DecoderSettings, BackboneSettings, SequentialS
     """Learning rate of that phase; None: learning_rate."""
     id_stopping_step: Natural | None = None
     """Stopping step of that phase; None: stopping_step."""
-    id_pretrained: Local[Text | None] = None
+    id_pretrained: Local[Checkpoint] = None
     """Checkpoint of that phase (saved/Molar-…-id.pth) to use in its place."""
     content_epochs: Count | None = None
     """Epochs of the content model's phase; None: epochs."""
@@ -134,12 +131,8 @@ class MolarSettings(MIRMSettings, DecoderSettings, BackboneSettings, SequentialS
         return self
 
     @model_validator(mode="after")
-    def _checkpoint_exists(self) -> Self:
-        if self.id_pretrained is None:
-            return self
-        if not Path(self.id_pretrained).is_file():
-            raise absent("id_pretrained: checkpoint", self.id_pretrained)
-        if not self.has_id_phase:
+    def _id_phase_to_replace(self) -> Self:
+        if self.id_pretrained is not None and not self.has_id_phase:
             raise ValueError("id_pretrained: needs fusion: post_alignment and id_model: frozen")
         return self
 

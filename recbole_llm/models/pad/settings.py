@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from recbole_llm.core.errors import absent
 from recbole_llm.core.marks import Local
 from recbole_llm.core.settings import (
     Between,
@@ -19,10 +17,9 @@ from recbole_llm.core.settings import (
     NonNegative,
     Positive,
     Space,
-    Text,
 )
 from recbole_llm.layers.backbones.settings import Activation, BackboneSettings
-from recbole_llm.models.settings import SequentialSettings
+from recbole_llm.models.settings import Checkpoint, SequentialSettings
 
 PHASES = ("pretrain", "align", "disentangle")
 
@@ -62,7 +59,7 @@ class PADSettings(BackboneSettings, SequentialSettings):
     """Learning rate of phase 3; None: learning_rate."""
     disentangle_stopping_step: Natural | None = None
     """Stopping step of phase 3; None: stopping_step."""
-    pad_pretrained: Local[Text | None] = None
+    pad_pretrained: Local[Checkpoint] = None
     """Checkpoint of a phase (saved/PAD-…-<phase>.pth) that the next phase starts from, in
     place of the phases up to it; a stopped run goes on with resume."""
 
@@ -120,11 +117,4 @@ class PADSettings(BackboneSettings, SequentialSettings):
         edges = self.bin_edges
         if edges and (edges[0] != 0 or any(a >= b for a, b in pairwise(edges))):
             raise ValueError(f"bin_edges: must rise from 0, got {edges}")
-        return self
-
-    @model_validator(mode="after")
-    def _start_exists(self) -> Self:
-        checkpoint = self.pad_pretrained
-        if checkpoint is not None and not Path(checkpoint).is_file():
-            raise absent("pad_pretrained: checkpoint", checkpoint)
         return self
