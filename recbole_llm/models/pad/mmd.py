@@ -8,8 +8,7 @@ if the two distributions are the same. Linear and cosine kernels see the means a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from itertools import pairwise
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,19 +17,20 @@ from torch import Tensor
 
 from recbole_llm.layers.losses import info_nce
 
-# Bandwidths as multiples of the mean distance: 2^u, u = -3 ... 1 (authors' code).
+# Bandwidths as multiples of the mean (squared) distance: 2^u, u = -3 ... 1 (authors' code); each
+# is twice the one before it, which `_exponentials` relies on.
 BANDWIDTHS = (0.125, 0.25, 0.5, 1.0, 2.0)
+TEMPERATURE = 0.2  # of infonce
 # The sum of all kernels between the rows of a and of b: ([p, H], [q, H]) -> [p, q].
 Kernel = Callable[[Tensor, Tensor], Tensor]
 
 
-def alignment_loss(x: Tensor, y: Tensor, measure: str = "gaussian", tau: float = 0.2) -> Tensor:
+def alignment_loss(x: Tensor, y: Tensor, measure: str = "gaussian") -> Tensor:
     """Distance between the rows of x and of y.
 
     Args:
         x, y: vectors of the same items, [m, H]; gradients flow into both.
         measure: a name in ``MEASURES``.
-        tau: temperature of ``infonce``.
 
     Returns:
         a scalar; zero, with zero gradients, for m < 2, where no estimator is defined.
@@ -40,12 +40,10 @@ def alignment_loss(x: Tensor, y: Tensor, measure: str = "gaussian", tau: float =
     # In bfloat16 the distances of near vectors, and with them the gradients, would be rounding.
     with torch.autocast(x.device.type, enabled=False):
         x, y = (v.to(torch.promote_types(v.dtype, torch.float32)) for v in (x, y))
-        return info_nce(x, y, tau) if measure == "infonce" else mk_mmd(x, y, measure)
+        return info_nce(x, y, TEMPERATURE) if measure == "infonce" else mk_mmd(x, y, measure)
 
 
-def mk_mmd(
-    x: Tensor, y: Tensor, kernel: str = "gaussian", bandwidths: Sequence[float] = BANDWIDTHS
-) -> Tensor:
+def mk_mmd(x: Tensor, y: Tensor, kernel: str = "gaussian") -> Tensor:
     """Multi-kernel MMD of two sets of m >= 2 vectors each (PAD, section 3.2; tllib ``dan.py``).
 
     With k the sum of the kernels: mean_{i!=j} k(x_i, x_j) + mean_{i!=j} k(y_i, y_j)
@@ -55,14 +53,7 @@ def mk_mmd(
     Args:
         x, y: [m, H].
         kernel: ``gaussian``, ``laplace``, ``linear`` or ``cosine``.
-        bandwidths: of gaussian and laplace, as multiples of the mean (squared) distance; each is
-            twice the one before it.
-
-    Raises:
-        ValueError: bandwidths that do not double.
     """
-    if any(wide != 2 * narrow for narrow, wide in pairwise(bandwidths)):
-        raise ValueError(f"bandwidths: each is twice the one before it, got {list(bandwidths)}")
     m = len(x)
     if kernel == "cosine":
         x, y = F.normalize(x, dim=-1), F.normalize(y, dim=-1)
@@ -71,19 +62,19 @@ def mk_mmd(
     x, y = x - z.mean(0), y - z.mean(0)
     # The bandwidth of coinciding rows is zero; a floor far below any true one makes 0/0 zero.
     floor = torch.finfo(z.dtype).eps * z.square().sum(-1).mean() + torch.finfo(z.dtype).tiny ** 0.5
-    k = _KERNELS[kernel](x, y, bandwidths, floor)
+    k = _KERNELS[kernel](x, y, floor)
     within = _off_diagonal_sum(k(x, x)) + _off_diagonal_sum(k(y, y))
     return within / (m * (m - 1)) - 2 * k(x, y).mean() + 2 / (m - 1)
 
 
-def _gaussian(x: Tensor, y: Tensor, bandwidths: Sequence[float], floor: Tensor) -> Kernel:
+def _gaussian(x: Tensor, y: Tensor, floor: Tensor) -> Kernel:
     # x and y are centred, so the mean over all pairs of |z_i - z_j|^2 is twice the mean |z|^2.
     mean = 2 * torch.cat([x, y]).detach().square().sum(-1).mean()
-    widest = 2 * bandwidths[-1] * torch.maximum(mean, floor)
-    return lambda a, b: _exponentials(_squared_distance(a, b), widest, len(bandwidths))
+    widest = 2 * BANDWIDTHS[-1] * torch.maximum(mean, floor)
+    return lambda a, b: _exponentials(_squared_distance(a, b), widest)
 
 
-def _laplace(x: Tensor, y: Tensor, bandwidths: Sequence[float], floor: Tensor) -> Kernel:
+def _laplace(x: Tensor, y: Tensor, floor: Tensor) -> Kernel:
     def distance(a: Tensor, b: Tensor) -> Tensor:
         squared = _squared_distance(a, b)
         apart = squared > floor  # the root's gradient is infinite at 0
@@ -92,10 +83,10 @@ def _laplace(x: Tensor, y: Tensor, bandwidths: Sequence[float], floor: Tensor) -
     with torch.no_grad():
         z = torch.cat([x, y])
         mean = torch.maximum(distance(z, z).mean(), floor.sqrt())
-    return lambda a, b: _exponentials(distance(a, b), bandwidths[-1] * mean, len(bandwidths))
+    return lambda a, b: _exponentials(distance(a, b), BANDWIDTHS[-1] * mean)
 
 
-def _linear(x: Tensor, y: Tensor, bandwidths: Sequence[float], floor: Tensor) -> Kernel:
+def _linear(x: Tensor, y: Tensor, floor: Tensor) -> Kernel:
     return lambda a, b: a @ b.T
 
 
@@ -125,8 +116,8 @@ class _Exponentials(torch.autograd.Function):
         return grads[0] * slope, None, None
 
 
-def _exponentials(distance: Tensor, widest: Tensor, count: int) -> Tensor:
-    return _Exponentials.apply(distance, widest, count)  # type: ignore[no-untyped-call]
+def _exponentials(distance: Tensor, widest: Tensor) -> Tensor:
+    return _Exponentials.apply(distance, widest, len(BANDWIDTHS))  # type: ignore[no-untyped-call]
 
 
 def _off_diagonal_sum(matrix: Tensor) -> Tensor:

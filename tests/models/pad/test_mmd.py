@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from recbole_llm.models.pad.mmd import MEASURES, alignment_loss, mk_mmd
+from recbole_llm.models.pad import mmd
+from recbole_llm.models.pad.mmd import BANDWIDTHS, MEASURES, TEMPERATURE, alignment_loss, mk_mmd
 
 KERNELS = ("gaussian", "laplace", "linear", "cosine")
 
@@ -21,9 +23,16 @@ def normal(seed: int, m: int = 6, width: int = 4, shift: float = 0.0) -> Tensor:
     return torch.randn(m, width, generator=generator, dtype=torch.float64) + shift
 
 
-def with_gradients(x: np.ndarray, y: np.ndarray, alphas: np.ndarray) -> tuple[Tensor, ...]:
+def single(width: float, x: Tensor, y: Tensor, kernel: str = "gaussian") -> Tensor:
+    """With one bandwidth."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mmd, "BANDWIDTHS", (width,))
+        return mk_mmd(x, y, kernel)
+
+
+def with_gradients(x: np.ndarray, y: np.ndarray) -> tuple[Tensor, ...]:
     a, b = (torch.tensor(side, dtype=torch.float64, requires_grad=True) for side in (x, y))
-    loss = mk_mmd(a, b, bandwidths=list(alphas))
+    loss = mk_mmd(a, b)
     loss.backward()
     assert a.grad is not None and b.grad is not None
     return loss.detach(), a.grad, b.grad
@@ -31,7 +40,8 @@ def with_gradients(x: np.ndarray, y: np.ndarray, alphas: np.ndarray) -> tuple[Te
 
 def test_equals_the_authors_loss_and_gradients(golden: Any) -> None:
     arrays, _ = golden("mkmmd")
-    loss, grad_x, grad_y = with_gradients(arrays["x"], arrays["y"], arrays["alphas"])
+    assert arrays["alphas"].tolist() == list(BANDWIDTHS)
+    loss, grad_x, grad_y = with_gradients(arrays["x"], arrays["y"])
     np.testing.assert_allclose(loss, arrays["loss"], atol=1e-8)
     np.testing.assert_allclose(grad_x, arrays["grad_x"], atol=1e-8)
     np.testing.assert_allclose(grad_y, arrays["grad_y"], atol=1e-8)
@@ -40,21 +50,20 @@ def test_equals_the_authors_loss_and_gradients(golden: Any) -> None:
 def test_equals_the_authors_kernel_by_kernel(golden: Any) -> None:
     arrays, _ = golden("mkmmd")
     x, y = torch.tensor(arrays["x"]), torch.tensor(arrays["y"])
-    ours = [mk_mmd(x, y, bandwidths=[a]) - arrays["constant"] for a in arrays["alphas"]]
+    ours = [single(a, x, y) - arrays["constant"] for a in arrays["alphas"]]
     np.testing.assert_allclose(ours, arrays["per_kernel"], atol=1e-8)
 
 
 def test_equals_the_authors_on_one_set_in_two_orders(golden: Any) -> None:
     arrays, _ = golden("mkmmd")
     x = arrays["x"]
-    loss, grad, _ = with_gradients(x, x[::-1].copy(), arrays["alphas"])
+    loss, grad, _ = with_gradients(x, x[::-1].copy())
     np.testing.assert_allclose(loss, arrays["loss_same_set"], atol=1e-8)
     np.testing.assert_allclose(grad, arrays["grad_same_set"], atol=1e-8)
 
 
 def test_bandwidths_double() -> None:
-    with pytest.raises(ValueError, match=r"twice the one before it, got \[0\.5, 1\.5\]"):
-        mk_mmd(normal(0), normal(1), bandwidths=[0.5, 1.5])
+    assert all(wide == 2 * narrow for narrow, wide in pairwise(BANDWIDTHS))
 
 
 def test_gaussian_by_hand() -> None:
@@ -62,7 +71,7 @@ def test_gaussian_by_hand() -> None:
     x, y = torch.tensor([[0.0], [1.0]]), torch.tensor([[0.0], [2.0]])
     k = [np.exp(-d / (2 * 22 / 16)) for d in (1, 4, 0, 4, 1, 1)]  # xx, yy, then xy
     expected = k[0] + k[1] - 2 * sum(k[2:]) / 4 + 2
-    assert mk_mmd(x, y, bandwidths=[1.0]).item() == pytest.approx(expected, abs=1e-6)
+    assert single(1.0, x, y).item() == pytest.approx(expected, abs=1e-6)
 
 
 def test_linear_is_the_distance_of_the_means_without_bias() -> None:
@@ -76,13 +85,13 @@ def test_laplace_by_hand() -> None:
     x, y = torch.tensor([[0.0], [1.0]]), torch.tensor([[0.0], [2.0]])
     k = [np.exp(-d / (14 / 16)) for d in (1, 2, 0, 2, 1, 1)]  # mean distance 2(1+2+0+2+1+1)/16
     expected = k[0] + k[1] - 2 * sum(k[2:]) / 4 + 2
-    assert mk_mmd(x, y, "laplace", [1.0]).item() == pytest.approx(expected, abs=1e-6)
+    assert single(1.0, x, y, "laplace").item() == pytest.approx(expected, abs=1e-6)
 
 
 def test_infonce_by_hand() -> None:
     x, y = torch.eye(2), torch.tensor([[3.0, 0.0], [0.0, 2.0]])
-    expected = np.log(1 + np.exp(-1 / 0.5))
-    assert alignment_loss(x, y, "infonce", tau=0.5).item() == pytest.approx(expected, abs=1e-6)
+    expected = np.log(1 + np.exp(-1 / TEMPERATURE))
+    assert alignment_loss(x, y, "infonce").item() == pytest.approx(expected, abs=1e-6)
 
 
 def test_only_characteristic_kernels_see_more_than_the_mean() -> None:
@@ -130,7 +139,7 @@ def test_gaussian_does_not_depend_on_origin_or_unit(seed: int, shift: float) -> 
 def test_never_below_zero_for_one_kernel_and_near_its_constant_for_one_set(seed: int) -> None:
     x = normal(seed, 40)
     for width in (0.125, 2.0):
-        assert mk_mmd(x, x, bandwidths=[width]) >= 0
+        assert single(width, x, x) >= 0
     assert abs(mk_mmd(normal(seed, 400), normal(seed + 1, 400)) - 2 / 399) < 0.1
 
 
