@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,23 +62,15 @@ class StagedTrainer(Trainer):
 
     Args:
         config: RecBole's configuration.
-        model: with ``phase``, `begin_phase` and `phase_parameters`, as a `PhasedRecommender`.
-        phases: in order; None: those of the model's `phase_summaries`.
+        model: a `PhasedRecommender`, or one with the same methods.
     """
 
     tensorboard: Any
 
-    def __init__(
-        self,
-        config: Config,
-        model: AbstractRecommender,
-        phases: Sequence[Phase] | None = None,
-    ) -> None:
+    def __init__(self, config: Config, model: AbstractRecommender) -> None:
         super().__init__(config, model)
-        if phases is None:
-            said = model.phase_summaries().items()
-            phases = [Phase.from_config(config, name, summary) for name, summary in said]
-        self.phases = list(phases)
+        said = model.phase_summaries().items()
+        self.phases = [Phase.from_config(config, name, summary) for name, summary in said]
         self._first = 0
         self._resumed: dict[str, Any] | None = None
         self._best_state: dict[str, Any] | None = None
