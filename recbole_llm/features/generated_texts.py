@@ -16,15 +16,15 @@ _KEPT = "\n\t"
 _DIRECTIONS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
-def clean_text(text: str, longest: int = MAX_CHARACTERS) -> str:
-    """A text of at most `longest` characters, without control characters and lone surrogates.
+def clean_text(text: str) -> str:
+    """A text of at most `MAX_CHARACTERS`, without control characters and lone surrogates.
 
     >>> clean_text("a\\x00b\\r\\nc\\ud800 ")
     'ab\\nc'
     """
-    lines = text[: 2 * longest].replace("\r\n", "\n").replace("\r", "\n")
+    lines = text[: 2 * MAX_CHARACTERS].replace("\r\n", "\n").replace("\r", "\n")
     plain = (c for c in lines if c in _KEPT or unicodedata.category(c) not in ("Cc", "Cs"))
-    return "".join(c for c in plain if c not in _DIRECTIONS).strip()[:longest].rstrip()
+    return "".join(c for c in plain if c not in _DIRECTIONS).strip()[:MAX_CHARACTERS].rstrip()
 
 
 class TextStore(Store):

@@ -17,15 +17,12 @@ NONE = -1  # in place of a neighbour that does not exist
 
 
 def nearest_neighbours(
-    vectors: FloatArray,
-    k: int,
-    candidates: npt.NDArray[np.bool_] | None = None,
-    exact_up_to: int = EXACT_UP_TO,
+    vectors: FloatArray, k: int, candidates: npt.NDArray[np.bool_] | None = None
 ) -> IntArray:
     """The k rows with the highest cosine to each row, the row itself excluded.
 
     Memory beyond the vectors and one normalised copy is O(n k): queries go in blocks. Results
-    are the same on every run. Above `exact_up_to` candidates the search is approximate: each
+    are the same on every run. Above `EXACT_UP_TO` candidates the search is approximate: each
     query looks into the `PROBES` nearest of about 4 sqrt(n) clusters, which is feasible for
     millions of rows.
 
@@ -34,7 +31,6 @@ def nearest_neighbours(
         k: neighbours a row.
         candidates: bool [n], the rows that have and may be neighbours; None: all. Rows of
             zeros have no direction and never take part.
-        exact_up_to: the largest number of candidates that is searched exactly.
 
     Returns:
         Row numbers int32 [n, k], nearest first; -1 where there is none (rows that are no
@@ -55,7 +51,7 @@ def nearest_neighbours(
     if width < 1:
         return found
     units = np.ascontiguousarray(vectors[rows] / norms[rows, None], dtype=np.float32)
-    index = _index(units, exact=len(rows) <= exact_up_to)
+    index = _index(units, exact=len(rows) <= EXACT_UP_TO)
     for start in range(0, len(rows), BLOCK):
         queries = np.arange(start, min(start + BLOCK, len(rows)))
         _, nearest = index.search(units[queries], width + 1)  # int64 [B, width + 1]

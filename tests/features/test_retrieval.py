@@ -66,15 +66,16 @@ def test_nobody_else(n: int) -> None:
     assert (nearest_neighbours(np.ones((n, 3)), 2) == -1).all()
 
 
-def test_inverted_file_is_close_to_exact_and_repeatable() -> None:
+def test_inverted_file_is_close_to_exact_and_repeatable(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(2)
     centres = rng.normal(size=(30, 16))
     vectors = centres[rng.integers(0, 30, 3000)] + 0.3 * rng.normal(size=(3000, 16))
     exact = nearest_neighbours(vectors, 10)
-    found = nearest_neighbours(vectors, 10, exact_up_to=1000)
+    monkeypatch.setattr(retrieval, "EXACT_UP_TO", 1000)
+    found = nearest_neighbours(vectors, 10)
     recall = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(exact, found, strict=True)])
     assert recall > 0.9
-    assert (found == nearest_neighbours(vectors, 10, exact_up_to=1000)).all()
+    assert (found == nearest_neighbours(vectors, 10)).all()
 
 
 @pytest.mark.parametrize(
