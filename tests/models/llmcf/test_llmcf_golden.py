@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from authors_transformer import AuthorsTransformer
 from torch import Tensor
 
-from recbole_llm.layers.backbones import BACKBONES
 from recbole_llm.models.llmcf.context import InContext
 from recbole_llm.models.llmcf.decoder import Decoder, rotary_table
 
@@ -128,10 +128,10 @@ def test_context_on_sasrec(golden: Any) -> None:
 def _sasrec(arrays: Arrays, config: dict[str, Any]) -> torch.nn.Module:
     """Ours with the authors' weights; positions are added inside, inputs are not normalised."""
     size = config["hidden"]
-    backbone = BACKBONES["SASRec"](
+    backbone = AuthorsTransformer(
         size, config["max_len"], n_layers=config["num_blocks"],
         n_heads=config["num_heads"], inner_size=size, hidden_act="relu", layer_norm_eps=1e-8,
-        original=True, input_norm=False, attend_padding=True,
+        original=True, input_norm=False,
     ).double()  # fmt: skip
     names = {
         "attention_layernorms.0": "blocks.0.attention_norm",

@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from authors_transformer import AuthorsTransformer
 from torch import Tensor
 
 from recbole_llm.layers import losses
+from recbole_llm.layers.backbones import BACKBONES
 from recbole_llm.layers.embedding import FrozenEmbedding
 from recbole_llm.models.llmesr.layers import DualView
 from recbole_llm.models.llmesr.settings import LLMESRSettings
@@ -29,10 +31,11 @@ def _network(arrays: Arrays, config: dict[str, Any], version: str) -> DualView:
         hidden_size=size, inner_size=size, n_layers=config["trm_num"], n_heads=config["num_heads"],
         cross_heads=config["cross_att_heads"], MAX_ITEM_LIST_LENGTH=length,
     )  # fmt: skip
-    network = DualView(settings, FrozenEmbedding(arrays["param.llm_item_emb.weight"])).double()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(BACKBONES, "SASRec", AuthorsTransformer)
+        network = DualView(settings, FrozenEmbedding(arrays["param.llm_item_emb.weight"])).double()
     (backbone,) = network.backbones
-    backbone.attend_padding = True  # matters in the fixture's left-padded rows alone
-    backbone.bidirectional = version == "official"
+    backbone.causal = version != "official"
     network.causal = version == "fullcausal"
     network.load_state_dict(_state(arrays, config["trm_num"], length))
     return network.eval()
