@@ -27,73 +27,15 @@ _INDEXED = ("aten::index", "aten::index_put_", "aten::_index_put_impl_", "aten::
 _COPIES = ("aten::_to_copy", "aten::copy_")
 
 
-class Elsewhere(Tensor):
-    """A tensor of the emulated device; `inner` is the CPU tensor that it stands for."""
-
-    inner: Tensor  # type: ignore[assignment]
-
-    @staticmethod
-    def __new__(cls, inner: Tensor) -> Elsewhere:
-        made: Elsewhere = Tensor._make_wrapper_subclass(
-            cls,
-            inner.size(),
-            strides=inner.stride(),
-            storage_offset=inner.storage_offset(),
-            dtype=inner.dtype,
-            layout=inner.layout,
-            requires_grad=inner.requires_grad,
-            device=DEVICE,
-        )
-        made.inner = inner
-        return made
-
-    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
-
-    @classmethod
-    def __torch_dispatch__(  # type: ignore[override]
-        cls,
-        func: Any,
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        return _run(func, args, kwargs or {})
-
-    def __repr__(self, *, tensor_contents: object = None) -> str:  # type: ignore[override]
-        return f"Elsewhere({self.inner!r})"
-
-
-class _Dispatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Sends to the emulated device what is made on it."""
-
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        return _run(func, args, kwargs or {})
-
-
-class _Literals(TorchFunctionMode):
-    """``torch.tensor(numbers, device=…)``, which never reaches the dispatcher."""
-
-    def __torch_function__(
-        self,
-        func: Any,
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        given = dict(kwargs or {})
-        if func is torch.tensor and torch.device(given.get("device") or "cpu").type == DEVICE.type:
-            return func(*args, **{**given, "device": "cpu"}).to(DEVICE)
-        return func(*args, **given)
-
-
-def _run(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+def _run(
+    dispatcher: object,
+    func: Any,
+    types: Sequence[type],
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+) -> Any:
     """One operator on the CPU, its results on the device of its arguments or the one asked for."""
+    kwargs = kwargs or {}
     name = func._schema.name
     tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
     there = [t for t in tensors if isinstance(t, Elsewhere)]
@@ -117,6 +59,55 @@ def _run(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         return own[id(value)] if id(value) in own else Elsewhere(value)
 
     return tree_map(placed, result)
+
+
+class Elsewhere(Tensor):
+    """A tensor of the emulated device; `inner` is the CPU tensor that it stands for."""
+
+    inner: Tensor  # type: ignore[assignment]
+
+    @staticmethod
+    def __new__(cls, inner: Tensor) -> Elsewhere:
+        made: Elsewhere = Tensor._make_wrapper_subclass(
+            cls,
+            inner.size(),
+            strides=inner.stride(),
+            storage_offset=inner.storage_offset(),
+            dtype=inner.dtype,
+            layout=inner.layout,
+            requires_grad=inner.requires_grad,
+            device=DEVICE,
+        )
+        made.inner = inner
+        return made
+
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
+    __torch_dispatch__: Any = classmethod(_run)
+
+    def __repr__(self, *, tensor_contents: object = None) -> str:  # type: ignore[override]
+        return f"Elsewhere({self.inner!r})"
+
+
+class _Dispatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Sends to the emulated device what is made on it."""
+
+    __torch_dispatch__ = _run
+
+
+class _Literals(TorchFunctionMode):
+    """``torch.tensor(numbers, device=…)``, which never reaches the dispatcher."""
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        given = dict(kwargs or {})
+        if func is torch.tensor and torch.device(given.get("device") or "cpu").type == DEVICE.type:
+            return func(*args, **{**given, "device": "cpu"}).to(DEVICE)
+        return func(*args, **given)
 
 
 @contextlib.contextmanager
