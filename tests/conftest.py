@@ -73,6 +73,12 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.fixture
+def tiny(_own_folder: None) -> Path:
+    """The data set `tiny` in the test's own folder."""
+    return testing.write_tiny_dataset("dataset")
+
+
 @pytest.fixture(autouse=True)
 def _process_kept() -> Iterator[None]:
     """A run sets the level of the root logger, and the number of threads."""

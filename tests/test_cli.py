@@ -12,17 +12,12 @@ import pytest
 from click.testing import CliRunner
 from commands import run_main
 
-from recbole_llm import testing
 from recbole_llm.cli import main
 from recbole_llm.commands.shared import names
 
+pytestmark = pytest.mark.usefixtures("tiny")
 ROOT = Path(__file__).parents[1]
 CACHE = ("--embedding_cache_dir=cache",)
-
-
-@pytest.fixture(autouse=True)
-def _tiny() -> None:
-    testing.write_tiny_dataset("dataset")
 
 
 def test_models_lists_models_encoders_plugins_and_their_origins() -> None:

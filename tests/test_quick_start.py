@@ -15,14 +15,9 @@ from recbole.trainer import Trainer
 
 from recbole_llm import load_data_and_model, objective_function, run_recbole_llm
 from recbole_llm.core import plugins
-from recbole_llm.testing import write_tiny_dataset
 
+pytestmark = pytest.mark.usefixtures("tiny")
 QUIET = {"epochs": 1, "show_progress": False, "log_flops": False, "data_path": "dataset"}
-
-
-@pytest.fixture(autouse=True)
-def _tiny() -> None:
-    write_tiny_dataset("dataset")
 
 
 def run(model: str = "BPR", dataset: str = "tiny", **config: Any) -> dict[str, Any]:

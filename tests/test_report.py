@@ -12,7 +12,7 @@ import pytest
 from commands import run_main
 from recbole.model.general_recommender import BPR
 
-from recbole_llm import report, testing
+from recbole_llm import report
 from recbole_llm.commands.shared import names
 from recbole_llm.core.config import Config
 from recbole_llm.data.create import create_dataset
@@ -20,12 +20,8 @@ from recbole_llm.features.align import align
 from recbole_llm.features.table import EmbeddingTable
 from recbole_llm.quick_start import load_data
 
+pytestmark = pytest.mark.usefixtures("own_logging", "tiny")
 LEAVE_ONE_OUT = "leave-one-out (each user's last two for valid and test), all 60 items ranked"
-
-
-@pytest.fixture(autouse=True)
-def _tiny(own_logging: None) -> None:
-    testing.write_tiny_dataset("dataset")
 
 
 def test_a_run_on_the_screen(capsys: pytest.CaptureFixture[str]) -> None:

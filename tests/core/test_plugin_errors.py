@@ -14,19 +14,15 @@ import numpy as np
 import pytest
 from commands import run_main
 
-from recbole_llm import Config, testing
+from recbole_llm import Config
 from recbole_llm.core import plugins
 from recbole_llm.core.plugin_errors import plugin_behind
 
+pytestmark = pytest.mark.usefixtures("tiny")
 ROOT = Path(__file__).parents[2]
 BPR = ("--model=BPR", "--dataset=tiny", "--epochs=1", "--log_flops=False", "--show_progress=False")
 HOOK = "from recbole_llm import hookimpl\n@hookimpl\n"
 Register = Callable[[str, str], None]
-
-
-@pytest.fixture(autouse=True)
-def _tiny() -> None:
-    testing.write_tiny_dataset("dataset")
 
 
 @pytest.fixture

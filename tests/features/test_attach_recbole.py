@@ -18,10 +18,7 @@ from recbole_llm.data.prepare import data_preparation
 from recbole_llm.features.attach import encode_dataset, features_of, item_embeddings
 from recbole_llm.features.prompts import item_texts, user_texts
 
-
-@pytest.fixture(autouse=True)
-def _tiny() -> None:
-    testing.write_tiny_dataset("dataset")
+pytestmark = pytest.mark.usefixtures("tiny")
 
 
 def configure(model: str = "BPR", **keys: Any) -> Config:

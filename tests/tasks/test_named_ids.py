@@ -12,20 +12,14 @@ import pandas as pd
 import pytest
 from torch import Tensor, nn
 
-from recbole_llm import (
-    EmbeddingTable,
-    FeatureSpec,
-    ModelSpec,
-    features_of,
-    hookimpl,
-    testing,
-)
+from recbole_llm import EmbeddingTable, FeatureSpec, ModelSpec, features_of, hookimpl
 from recbole_llm.core import plugins
 from recbole_llm.layers.embedding import FrozenEmbedding
 from recbole_llm.models.base import SequenceRecommender
 from recbole_llm.quick_start import load_data_and_model, run_recbole_llm
 from recbole_llm.tasks.recommend import recommend
 
+pytestmark = pytest.mark.usefixtures("tiny")
 TIMED = {"eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": "full"}}
 QUIET = {
     "show_progress": False, "log_flops": False, "data_path": "dataset", "encoder": "hash",
@@ -45,11 +39,6 @@ KINDS: list[tuple[str, dict[str, Any]]] = [
     ("DeepFM", CONTEXT), ("DIN", CONTEXT), ("CKE", {}), ("CFKG", {"kg_reverse_r": True}),
     ("ItemKNN", {}),
 ]  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _tiny() -> None:
-    testing.write_tiny_dataset("dataset")
 
 
 def trained(model: str = "SASRec", **keys: Any) -> str:

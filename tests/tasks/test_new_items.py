@@ -12,10 +12,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from recbole_llm import testing
 from recbole_llm.quick_start import load_data_and_model, run_recbole_llm
 from recbole_llm.tasks.recommend import Recommender, recommend
 
+pytestmark = pytest.mark.usefixtures("tiny")
 QUIET = {
     "show_progress": False, "log_flops": False, "data_path": "dataset", "encoder": "hash",
     "epochs": 1, "MAX_ITEM_LIST_LENGTH": 8, "embedding_size": 8, "hidden_size": 8, "n_layers": 1,
@@ -24,11 +24,6 @@ QUIET = {
 }  # fmt: skip
 TEXT_MODELS = ["AlphaRec", "PAD", "LLMESR"]
 FOLDER = Path("dataset/tiny")
-
-
-@pytest.fixture(autouse=True)
-def _tiny() -> None:
-    testing.write_tiny_dataset("dataset")
 
 
 def trained(model: str, **keys: Any) -> dict[str, Any]:

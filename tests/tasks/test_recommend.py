@@ -13,7 +13,6 @@ import torch
 from click.testing import CliRunner
 from recbole.data.interaction import Interaction
 
-from recbole_llm import testing
 from recbole_llm.cli import main
 from recbole_llm.core.config import Config
 from recbole_llm.features.encoders.base import create_encoder
@@ -25,6 +24,7 @@ from recbole_llm.quick_start import (
 )
 from recbole_llm.tasks.recommend import Recommender, recommend
 
+pytestmark = pytest.mark.usefixtures("tiny")
 QUIET = {
     "show_progress": False,
     "log_flops": False,
@@ -37,11 +37,6 @@ CONTEXT = {"load_col": {"inter": ["user_id", "item_id", "rating", "timestamp"],
                         "user": ["user_id", "age"], "item": ["item_id", "genre", "price"]},
            "numerical_features": ["price"], "threshold": {"rating": 3}}  # fmt: skip
 SEQUENTIAL = {"loss_type": "CE", "train_neg_sample_args": None}
-
-
-@pytest.fixture(autouse=True)
-def _tiny() -> None:
-    testing.write_tiny_dataset("dataset")
 
 
 def _untrained(model: str, **keys: Any) -> tuple[Any, Any, Any]:

@@ -18,17 +18,12 @@ from recbole_llm.core.checkpoint import load_checkpoint, save_atomically
 from recbole_llm.core.config import Config
 from recbole_llm.core.plugins import get_model, list_models, recbole_models
 from recbole_llm.quick_start import build_model, build_trainer, load_data, start
-from recbole_llm.testing import write_tiny_dataset
 from recbole_llm.trainers import replicas, stock
 from recbole_llm.trainers.engine import EngineMixin
 from recbole_llm.trainers.replicas import ReplicaTrainer
 
+pytestmark = pytest.mark.usefixtures("tiny")
 QUIET = {"epochs": 1, "show_progress": False, "log_flops": False, "data_path": "dataset"}
-
-
-@pytest.fixture(autouse=True)
-def _tiny() -> None:
-    write_tiny_dataset("dataset")
 
 
 @pytest.fixture

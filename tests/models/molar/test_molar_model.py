@@ -14,8 +14,8 @@ from torch import Tensor
 
 from recbole_llm import load_data_and_model, run_recbole_llm
 from recbole_llm.layers.losses import info_nce
-from recbole_llm.testing import write_tiny_dataset
 
+pytestmark = pytest.mark.usefixtures("tiny")
 SEQUENCES = Interaction(
     {
         "user_id": torch.tensor([1, 2, 1]),
@@ -28,12 +28,6 @@ TINY = {
     "encoder": "hash", "data_path": "dataset", "epochs": 2, "show_progress": False,
     "log_flops": False, "MAX_ITEM_LIST_LENGTH": 10,
 }  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _tiny() -> None:
-
-    write_tiny_dataset("dataset")
 
 
 def parts(loss: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:

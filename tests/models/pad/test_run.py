@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from recbole_llm import get_trainer, testing
+from recbole_llm import get_trainer
 from recbole_llm.core.checkpoint import load_checkpoint
 from recbole_llm.core.config import Config
 from recbole_llm.models.pad.settings import PHASES
@@ -23,6 +23,7 @@ from recbole_llm.quick_start import (
     run_recbole_llm,
 )
 
+pytestmark = pytest.mark.usefixtures("tiny")
 Log = Callable[[], str]
 SMALL = {
     "encoder": "hash",
@@ -37,11 +38,6 @@ SMALL = {
     "log_flops": False,
     "show_progress": False,
 }
-
-
-@pytest.fixture(autouse=True)
-def tiny() -> Path:
-    return testing.write_tiny_dataset("dataset", "tiny")
 
 
 def run(**changes: Any) -> dict[str, Any]:

@@ -5,14 +5,10 @@ from __future__ import annotations
 import pytest
 from recbole.utils import ModelType
 
-from recbole_llm import testing
 from recbole_llm.tasks.compare.agreement import agree, split_by_seed
 from recbole_llm.tasks.compare.entries import parse_models
 
-
-@pytest.fixture(autouse=True)
-def _tiny() -> None:
-    testing.write_tiny_dataset("dataset")
+pytestmark = pytest.mark.usefixtures("tiny")
 
 
 COMMON = ["--dataset=tiny", "--encoder=hash"]

@@ -11,7 +11,6 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from recbole_llm import testing
 from recbole_llm.cli import main
 from recbole_llm.commands.shared import split
 from recbole_llm.core.settings import Between
@@ -23,14 +22,10 @@ from recbole_llm.tasks.compare.space import defaults, distributions, space_of
 optuna = pytest.importorskip("optuna")
 from recbole_llm.tasks.compare import tuning  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("tiny")
 OURS = ["PAD", "LLMESR", "AlphaRec", "Molar", "BAHE", "LLMCF", "LLMCFRetrieval"]
 STOCK = ["SASRec", "GRU4Rec", "LightGCN", "DIN", "DeepFM", "DCN", "NeuMF", "Caser", "WideDeep",
          "SpectralCF", "PNN"]  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _tiny() -> None:
-    testing.write_tiny_dataset("dataset")
 
 
 def tune(*arguments: str) -> Result:
