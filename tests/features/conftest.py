@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +13,9 @@ import pytest
 from made_texts import ITEMS, CountingEncoder, PlainConfig
 
 from recbole_llm.core.registry import EncoderSpec, Registry
+from recbole_llm.features import prompts
 from recbole_llm.features.encoders import base, register_encoders
+from recbole_llm.features.vectors import EmbeddingStore
 
 
 @pytest.fixture
@@ -60,3 +63,15 @@ def encoder(monkeypatch: pytest.MonkeyPatch) -> CountingEncoder:
     registry.add([*specs, EncoderSpec("counting", lambda config: counting)], "test")
     monkeypatch.setattr(base, "get_registry", lambda: registry)
     return counting
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[EmbeddingStore]:
+    with closing(EmbeddingStore(tmp_path)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def no_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No plugin writes texts of its own."""
+    monkeypatch.setattr(prompts, "given_texts", lambda hook, config, dataset: None)

@@ -16,20 +16,16 @@ from made_texts import ITEMS, CountingEncoder, PlainConfig
 from recbole_llm.core.plugins import get_registry
 from recbole_llm.core.registry import FeatureSpec, ModelSpec
 from recbole_llm.data import training
-from recbole_llm.features import attach, prompts, text
+from recbole_llm.features import attach, text
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.store import StoreError
 from recbole_llm.features.table import EmbeddingTable, TableError
 from recbole_llm.testing import HashEncoder
 
+pytestmark = pytest.mark.usefixtures("no_plugins")
 Make = Callable[..., Any]
 BABE, HEAT = "movie title: Babe", "movie title: Heat; genre: crime"
 TOY = "movie title: Toy Story; genre: comedy"
-
-
-@pytest.fixture(autouse=True)
-def _no_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prompts, "given_texts", lambda hook, config, dataset: None)
 
 
 @pytest.fixture(autouse=True)

@@ -17,18 +17,14 @@ from made_pictures import picture, tiny_dual, tiny_vit
 from made_texts import ITEMS, PlainConfig
 from PIL import Image
 
-from recbole_llm.features import attach, pictures, prompts, text
+from recbole_llm.features import attach, pictures, text
 from recbole_llm.features.encoders import vision
 from recbole_llm.features.pictures import PictureError, read_picture
 from recbole_llm.features.table import TableError
 
+pytestmark = pytest.mark.usefixtures("no_plugins")
 Make = Callable[..., Any]
 PLENTY = 10_000
-
-
-@pytest.fixture(autouse=True)
-def _no_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prompts, "given_texts", lambda hook, config, dataset: None)
 
 
 def content(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -21,12 +20,6 @@ from recbole_llm.testing import HashEncoder
 
 SCRIPT = Path(__file__).with_name("killed_run.py")
 N, BATCH = 100, 10
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[EmbeddingStore]:
-    with closing(EmbeddingStore(tmp_path)) as opened:
-        yield opened
 
 
 def test_each_text_is_encoded_once(store: EmbeddingStore) -> None:

@@ -18,18 +18,13 @@ from recbole_llm.features.templates import PromptError
 Make = Callable[..., Any]
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def manager(monkeypatch: pytest.MonkeyPatch) -> pluggy.PluginManager:
-    """Of plugins of the tests alone."""
+    """Without plugins, but for those that a test registers."""
     found = pluggy.PluginManager(hookspecs.PROJECT)
     found.add_hookspecs(hookspecs)
     monkeypatch.setattr(given_texts, "get_plugin_manager", lambda: found)
     return found
-
-
-@pytest.fixture(autouse=True)
-def _no_plugins(manager: pluggy.PluginManager) -> None:
-    """Unless a test registers some."""
 
 
 class Giving:

@@ -4,7 +4,6 @@ import logging
 import os
 import sqlite3
 import tempfile
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -16,12 +15,6 @@ from recbole_llm.features.store import StoreError, cache_dir
 from recbole_llm.features.vectors import EmbeddingStore
 
 VECTORS = np.array([[1, 2, 3], [0.1, -0.5, 1e-3]], np.float32)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[EmbeddingStore]:
-    with closing(EmbeddingStore(tmp_path)) as opened:
-        yield opened
 
 
 def test_vectors_come_back_in_the_order_asked_for(store: EmbeddingStore) -> None:
