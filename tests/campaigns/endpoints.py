@@ -17,11 +17,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import numpy as np
+from outcomes import Outcome, report
 
 from recbole_llm.features.encoders import openai_api
 from recbole_llm.features.encoders.base import EncoderError
@@ -229,16 +229,6 @@ class Handler(BaseHTTPRequestHandler):
         """Quiet."""
 
 
-@dataclass
-class Outcome:
-    """What became of a case; `faults` is empty where it is as it should be."""
-
-    name: str
-    said: str
-    stored: int
-    faults: list[str]
-
-
 @contextlib.contextmanager
 def serving() -> Iterator[Server]:
     server = Server(("127.0.0.1", 0), Handler)
@@ -276,7 +266,7 @@ def run_case(server: Server, name: str, answer: Answer, kept: tuple[str, ...] | 
     faults = _faults(said, rows, kept, answer)
     if time.monotonic() - start > DEADLINE:
         faults.append(f"it took {time.monotonic() - start:.0f} s")
-    return Outcome(name, said, len(rows), faults)
+    return Outcome(name, f"{len(rows)} stored; {said or 'nothing said'}", faults)
 
 
 def _faults(
@@ -312,16 +302,5 @@ def run() -> list[Outcome]:
         os.environ.update(before)
 
 
-def report(outcomes: list[Outcome]) -> str:
-    """A line per case, and the counts."""
-    lines = [
-        f"{'BAD ' if o.faults else 'ok  '}{o.name}: {o.stored} stored; {o.said or 'nothing said'}"
-        + "".join(f" [{fault}]" for fault in o.faults)
-        for o in outcomes
-    ]
-    bad = sum(bool(o.faults) for o in outcomes)
-    return "\n".join([*lines, f"{len(outcomes)} endpoints, {bad} not as they should be"])
-
-
 if __name__ == "__main__":
-    print(report(run()))
+    print(report(run(), "endpoints"))

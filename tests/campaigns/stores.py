@@ -15,11 +15,11 @@ import tempfile
 import zipfile
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from outcomes import Outcome, report
 from safetensors.numpy import save_file
 
 from recbole_llm.features.generated_texts import TextStore
@@ -210,15 +210,6 @@ STORES: dict[str, Callable[[Path], None]] = {
 }  # fmt: skip
 
 
-@dataclass
-class Outcome:
-    """What became of a file; `faults` is empty where it is as it should be."""
-
-    name: str
-    said: str
-    faults: list[str]
-
-
 def read_file(folder: Path, suffix: str, content: bytes) -> None:
     file = folder / f"x{suffix}"
     file.write_bytes(content)
@@ -268,15 +259,5 @@ def run() -> list[Outcome]:
     return files + stores
 
 
-def report(outcomes: list[Outcome]) -> str:
-    """A line per file, and the counts."""
-    lines = [
-        f"{'BAD ' if o.faults else 'ok  '}{o.name}: {o.said}" + "".join(f" [{f}]" for f in o.faults)
-        for o in outcomes
-    ]
-    bad = sum(bool(o.faults) for o in outcomes)
-    return "\n".join([*lines, f"{len(outcomes)} files, {bad} not as they should be"])
-
-
 if __name__ == "__main__":
-    print(report(run()))
+    print(report(run(), "files"))

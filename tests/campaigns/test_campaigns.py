@@ -10,20 +10,21 @@ import bad_configs
 import endpoints
 import pytest
 import stores
+from outcomes import report
 
 
 @pytest.mark.slow
 def test_misbehaving_endpoints() -> None:
     pytest.importorskip("openai")
     outcomes = endpoints.run()
-    print(endpoints.report(outcomes))
+    print(report(outcomes, "endpoints"))
     assert len(outcomes) >= 45
     assert [o for o in outcomes if o.faults] == []
 
 
 def test_crafted_files_and_stores() -> None:
     outcomes = stores.run()
-    print(stores.report(outcomes))
+    print(report(outcomes, "files"))
     assert len(outcomes) >= 25
     assert [o for o in outcomes if o.faults] == []
 
