@@ -57,11 +57,11 @@ class Progress:
 
     Args:
         metric: that picks the best epoch.
-        shown: whether there is a line on the screen, where that is a terminal.
     """
 
-    def __init__(self, metric: str = "", shown: bool = False) -> None:
-        self.metric, self.shown = metric, shown
+    def __init__(self, metric: str) -> None:
+        self.metric = metric
+        self.shown = False  # whether there is a line on the screen, where that is a terminal
         self.trainings: list[Training] = []
         self.before = 0.0  # seconds of a resumed run's trainings until it was stopped
         self._stopped: Training | None = None  # until it goes on

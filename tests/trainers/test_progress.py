@@ -30,7 +30,8 @@ def test_the_time_left_is_that_of_the_epochs_so_far() -> None:
 
 
 def test_what_the_line_says(caplog: pytest.LogCaptureFixture) -> None:
-    progress = Progress("NDCG@10", shown=True)
+    progress = Progress("NDCG@10")
+    progress.shown = True
     weight = torch.zeros(1, requires_grad=True)
     optimizer = torch.optim.SGD([weight])
     with caplog.at_level(logging.INFO), progress.training("align", 0, 20, 2, NONE):
