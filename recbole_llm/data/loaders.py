@@ -166,3 +166,8 @@ class KnowledgeBasedDataLoader(RecBoleKnowledgeBasedDataLoader):  # type: ignore
         super().__init__(config, dataset, sampler, kg_sampler, shuffle=shuffle)
         self.general_dataloader = TrainDataLoader(config, dataset, sampler, shuffle=shuffle)
         self.kg_dataloader = KGDataLoader(config, dataset, kg_sampler, True)
+
+    @property
+    def dataset(self) -> Dataset:
+        """The training data, which RecBole's collectors read of every training loader."""
+        return self._dataset

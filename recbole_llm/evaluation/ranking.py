@@ -53,7 +53,7 @@ class RankingCollector(Collector):  # type: ignore[misc]
     def data_collect(self, train_data: AbstractDataLoader) -> None:
         """Take what the metrics need from the training data."""
         super().data_collect(train_data)
-        dataset = train_data._dataset  # a knowledge model's loader has no `dataset`
+        dataset = train_data._dataset
         self._check_topk(dataset.item_num)
         self._name_items(dataset)
         if self.active:

@@ -54,3 +54,16 @@ def test_they_are_metrics_of_any_run_and_of_its_users() -> None:
     with np.load("users.npz") as users:
         for name in ("novelty@5", "serendipity@5", "diversity@5"):
             assert users[f"metric {name}"].mean() == pytest.approx(result[name], abs=1e-4)
+
+
+def test_metrics_of_the_catalogue_are_those_of_knowledge_models_too() -> None:
+    """RecBole's loader of these models has no `dataset`, which it reads counts of items from."""
+    testing.write_tiny_dataset("dataset")
+    settings = {
+        "metrics": ["ItemCoverage", "GiniIndex", "AveragePopularity", "TailPercentage"],
+        "valid_metric": "ItemCoverage@5", "topk": [5], "epochs": 1, "show_progress": False,
+        "log_flops": False,
+    }  # fmt: skip
+    result = run_recbole_llm("CKE", "tiny", config_dict=settings)["test_result"]
+    assert 0 < result["itemcoverage@5"] <= 1 and 0 < result["giniindex@5"] < 1
+    assert result["averagepopularity@5"] > 1 and 0 <= result["tailpercentage@5"] <= 1
