@@ -143,8 +143,11 @@ def _all_keys() -> Iterator[tuple[str, FieldInfo]]:
             yield from resolve_settings(settings, "").model_fields.items()
 
 
-def check_settings(config: Config, spec: ModelSpec) -> None:
+def check_settings(config: Config, spec: ModelSpec) -> dict[str, Any]:
     """Refuse values that cannot work.
+
+    Returns:
+        the lists that single values stand for, by key; RecBole would read a name letter by letter.
 
     Raises:
         ValueError: in one line: the key, what it may be, and what it is.
@@ -152,11 +155,13 @@ def check_settings(config: Config, spec: ModelSpec) -> None:
     classes = settings_classes(config, spec)
     given = config.external_config_dict
     _check_finite(given)
-    _check_like_defaults(given, config.internal_config_dict, declared_keys(config, spec))
+    listed = _check_like_defaults(given, config.internal_config_dict, declared_keys(config, spec))
     built = [settings.of(config) for settings in classes]
     for settings in built:
         settings.check(config)
+        listed |= {key: value for key, value in settings if isinstance(value, list)}
     _check_processes(given)
+    return {k: v for k, v in listed.items() if k in config and not isinstance(config[k], list)}
 
 
 def check_negatives(config: Config) -> None:
@@ -191,8 +196,10 @@ def _check_finite(values: Mapping[str, Any], inside: str = "") -> None:
 
 def _check_like_defaults(
     given: Mapping[str, Any], defaults: Mapping[str, Any], declared: set[str]
-) -> None:
-    """A key of a stock model that no class declares has a value of its default's type."""
+) -> dict[str, Any]:
+    """A key of a stock model that no class declares has a value of its default's type; the lists,
+    where that is one."""
+    listed = {}
     for key, value in given.items():
         default = defaults.get(key)
         if key in declared or value is None or default is None:
@@ -202,6 +209,9 @@ def _check_like_defaults(
             raise ValueError(
                 f"{key}: expected a value like its default {default!r}, got {value!r}{hint}"
             )
+        if isinstance(default, list):
+            listed[key] = [value] if isinstance(value, (str, int)) else list(value)
+    return listed
 
 
 def _alike(value: object, default: object) -> bool:

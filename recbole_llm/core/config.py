@@ -177,7 +177,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             final["eval_args"] = self._eval_args(str(final["protocol"]), final)
         final["model"], final["dataset"] = self.model, self.dataset
         self.final_config_dict = final
-        check_settings(self, self.spec)
+        final.update(check_settings(self, self.spec))
         self.secrets = take_credentials(final)
         return final
 

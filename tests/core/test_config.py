@@ -80,6 +80,21 @@ def test_lists_need_no_brackets_on_the_command_line() -> None:
     assert Config("BPR", argv=["--topk=5", "--valid_metric=MRR@5"])["topk"] == [5]
 
 
+@pytest.mark.parametrize(
+    ("model", "key"),
+    [
+        ("DeepFM", "normalize_field"),
+        ("DeepFM", "numerical_features"),
+        ("BPR", "alias_of_item_id"),
+        ("SASRecF", "selected_features"),
+    ],
+)
+def test_one_name_stands_for_a_list_of_one(model: str, key: str) -> None:
+    assert Config(model, argv=[f"--{key}=price"])[key] == ["price"]
+    assert Config(model, config_dict={key: ("price", "age")})[key] == ["price", "age"]
+    assert Config(model, config_dict={key: ["price"]})[key] == ["price"]
+
+
 @pytest.mark.parametrize("model", ["BPR", "AlphaRec", "SASRec"])
 def test_one_key_puts_models_on_the_same_protocol(model: str) -> None:
     config = Config(model, argv=["--protocol=leave-one-out"])
