@@ -27,7 +27,18 @@ def _as_text(value: object) -> object:
     return str(value) if isinstance(value, (list, tuple, int, float)) else value
 
 
+def _kept(value: object) -> object:
+    """An interval of numbers, or tokens; which of them two numbers are the column's type says."""
+    try:
+        return _intervals(str(value))
+    except ValueError as error:
+        if isinstance(value, (list, tuple)) and value:
+            return [str(part) for part in value]
+        raise ValueError(f"{error}; of a token column, list what is kept: ['a', 'b']") from None
+
+
 Interval = Annotated[str, AfterValidator(_intervals), BeforeValidator(_as_text)]
+Kept = Annotated[str | list[str], BeforeValidator(_kept)]
 Columns = dict[str, Names | Literal["*"]]
 Fields = Annotated[list[FieldName], OneOrMore]
 
@@ -67,8 +78,8 @@ class RecBoleData(Settings):
     """Suffixes of further files."""
     rm_dup_inter: Alike[Literal["first", "last"] | None] = None
     """Which of repeated interactions is kept."""
-    val_interval: Alike[dict[str, Interval] | None] = None
-    """{field: interval of the values to keep}."""
+    val_interval: Alike[dict[str, Kept] | None] = None
+    """{field: the values to keep: an interval of a float column, a list of a token column's}."""
     filter_inter_by_user_or_item: Alike[Flag] = True
     """Whether interactions are filtered by their numbers."""
     user_inter_num_interval: Alike[Interval | None] = "[0,inf)"

@@ -16,11 +16,10 @@ from recbole.utils import FeatureSource, FeatureType, ModelType
 
 from recbole_llm.core.compat_pandas import Frame
 from recbole_llm.core.config import Config
-from recbole_llm.core.errors import did_you_mean
-from recbole_llm.core.lines import counted
 from recbole_llm.core.registry import resolve
 from recbole_llm.data.check import check_of_one_file, numbers
 from recbole_llm.data.files import ObjectArray, Table, written
+from recbole_llm.data.filters import Filters, filters_alone
 from recbole_llm.data.grouped_splits import GroupedSplits
 from recbole_llm.data.interaction import single_precision, take
 from recbole_llm.data.knowledge_vocabulary import KnowledgeVocabularyDataset
@@ -33,7 +32,7 @@ ID_KEYS = (
 ALIASES = ("user_id", "item_id", "entity_id", "relation_id")
 
 
-class FileDataset(GroupedSplits, VocabularyDataset):
+class FileDataset(Filters, GroupedSplits, VocabularyDataset):
     """Stands before a data set class of RecBole, in ``class X(FileDataset, RecBoleX)``.
 
     RecBole reads through pandas, to which ids such as ``NA`` or ``None`` are missing, and numbers
@@ -65,7 +64,7 @@ class FileDataset(GroupedSplits, VocabularyDataset):
         table = Table.read(Path(filepath), *written(self.config))
         fields = [f for f in table.types if (load is None or f in load) and f not in (unload or ())]
         if source == FeatureSource.INTERACTION:
-            fields += [f for f in table.types if f in _filters_alone(self.config)]
+            fields += [f for f in table.types if f in filters_alone(self.config)]
         if not fields:
             self.logger.warning(f"No columns has been loaded from [{source}]")
             return None
@@ -86,34 +85,6 @@ class FileDataset(GroupedSplits, VocabularyDataset):
                 if kind in (FeatureType.FLOAT, FeatureType.FLOAT_SEQ):
                     self.field2bucketnum[field] = 2
         return Frame(columns)
-
-    def _filter_by_field_value(self) -> None:
-        """Filter the rows as RecBole does, then drop the columns that were loaded for that alone.
-
-        Raises:
-            ValueError: it names a field that no loaded file has.
-        """
-        for field in self.config["val_interval"] or {}:
-            if field not in self.field2type:
-                near = did_you_mean(field, self.field2type, " ")
-                raise ValueError(
-                    f"val_interval: no field '{field}' is loaded; {near}loaded "
-                    f"are {', '.join(self.field2type)} (load_col loads others)"
-                )
-        super()._filter_by_field_value()  # type: ignore[misc]
-        for field in _filters_alone(self.config) & set(self.inter_feat):
-            self._del_col(self.inter_feat, field)  # type: ignore[attr-defined]
-
-    def _filter_inter_by_user_or_item(self) -> None:
-        """Filter as RecBole does, and say how many rows that are: a model that loads no columns of
-        users and items keeps them."""
-        before = len(self.inter_feat)
-        super()._filter_inter_by_user_or_item()  # type: ignore[misc]
-        if lost := before - len(self.inter_feat):
-            self.logger.warning(
-                f"{counted(lost, 'interaction')} of users or items without a row in the .user or "
-                f".item file, left out (filter_inter_by_user_or_item)"
-            )
 
     def _column(self, table: Table, field: str, kind: FeatureType) -> tuple[Any, int]:
         """A column's values, and how long they are at most."""
@@ -226,14 +197,6 @@ def _id_fields(config: Config) -> set[str]:
     """The columns that hold ids: those that keys name, and their aliases."""
     aliases = [field for name in ALIASES for field in config[f"alias_of_{name}"] or ()]
     return {config[key] for key in ID_KEYS} | set(aliases)
-
-
-def _filters_alone(config: Config) -> set[str]:
-    """The fields that ``val_interval`` names and no file is to load."""
-    loaded, filtered = config["load_col"], config["benchmark_filename"] is None
-    if loaded is None or loaded.get("inter") == "*" or not filtered:
-        return set()
-    return set(config["val_interval"] or ()).difference(*loaded.values())
 
 
 def _sequences(

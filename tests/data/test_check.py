@@ -246,6 +246,33 @@ def test_a_filter_reads_its_column_and_leaves_it_out_again(tmp_path: Path, model
     assert "clicked" not in dataset.inter_feat and "clicked" not in dataset.field2type
 
 
+@pytest.mark.parametrize("years", [["1990", "1993"], [1990, 1993], (1990, 1993)])
+def test_a_filter_lists_the_tokens_to_keep(tmp_path: Path, years: list[Any]) -> None:
+    """Two numbers are tokens where the column is of tokens."""
+    write_tiny_dataset(tmp_path)
+    keys = {"load_col": None, "val_interval": {"release_year": years, "gender": ["M"]}}
+    dataset = create_dataset(config(tmp_path, "BPR", **keys))
+    items, users = (dataset.field2id_token[f][1:].tolist() for f in ("item_id", "user_id"))
+    assert 0 < len(items) <= 6 and {int(item[1:]) % 20 for item in items} <= {0, 3}
+    assert 0 < len(users) <= 20 and all(int(user[1:]) % 2 for user in users)
+
+
+@pytest.mark.parametrize(
+    ("field", "values", "message"),
+    [
+        ("gender", "[0,1]", "'gender' is a token column, which has no interval; list the tokens"),
+        ("price", ["a"], "'price' is a float column, of which no tokens are listed; give an in"),
+        ("title", ["The"], "'title' is a column of sequences (token_seq), by which no row is kept"),
+    ],
+)
+def test_a_filter_in_the_form_of_another_type(
+    tmp_path: Path, field: str, values: Any, message: str
+) -> None:
+    write_tiny_dataset(tmp_path)
+    keys = {"load_col": None, "val_interval": {field: values}}
+    assert refusal(config(tmp_path, "BPR", **keys)).startswith(f"val_interval: {message}")
+
+
 def test_a_filter_of_a_field_that_is_not_there(tmp_path: Path) -> None:
     write_tiny_dataset(tmp_path)
     said = refusal(config(tmp_path, val_interval={"ratings": "[1,inf)"}))

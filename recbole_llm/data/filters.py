@@ -1,0 +1,86 @@
+"""Which interactions stay: RecBole's filters, told what they mean for columns of each type."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from recbole.utils import FeatureType
+
+from recbole_llm.core.config import Config
+from recbole_llm.core.errors import did_you_mean
+from recbole_llm.core.lines import counted
+from recbole_llm.core.recbole_data import RecBoleData
+
+
+class Filters:
+    """Stands before a data set class of RecBole."""
+
+    config: Config
+    inter_feat: Any
+    logger: Any
+    field2type: dict[str, FeatureType]
+    field2feats: Any
+    _parse_intervals_str: Any
+    _within_intervals: Any
+    _del_col: Any
+
+    def _filter_by_field_value(self) -> None:
+        """Filter the rows by ``val_interval``, then drop the columns that were loaded for that
+        alone.
+
+        Raises:
+            ValueError: it names a field that no loaded file has, or in the form of another type.
+        """
+        for field, values in (self.config["val_interval"] or {}).items():
+            if field not in self.field2type:
+                near = did_you_mean(field, self.field2type, " ")
+                raise ValueError(
+                    f"val_interval: no field '{field}' is loaded; {near}loaded "
+                    f"are {', '.join(self.field2type)} (load_col loads others)"
+                )
+            for feat in self.field2feats(field):
+                feat.drop(feat.index[~self._kept(field, values, feat[field])], inplace=True)
+        for field in filters_alone(self.config) & set(self.inter_feat):
+            self._del_col(self.inter_feat, field)
+
+    def _kept(self, field: str, values: object, column: Any) -> Any:
+        """Whether each value of a column is kept: numbers in an interval, tokens of a list."""
+        kind = self.field2type[field]
+        if kind == FeatureType.TOKEN:
+            if not isinstance(values, (list, tuple)):
+                raise ValueError(
+                    f"val_interval: '{field}' is a token column, which has no interval; list the "
+                    f"tokens to keep, such as {{'{field}': ['a', 'b']}}"
+                )
+            return column.isin([str(value) for value in values])
+        if kind != FeatureType.FLOAT:
+            raise ValueError(
+                f"val_interval: '{field}' is a column of sequences ({kind.value}), by which no row "
+                f"is kept; name a float or a token column"
+            )
+        interval = (RecBoleData.of(self.config).val_interval or {})[field]
+        if not isinstance(interval, str):
+            raise ValueError(
+                f"val_interval: '{field}' is a float column, of which no tokens are listed; give "
+                f"an interval, such as {{'{field}': '[4,inf)'}}"
+            )
+        return self._within_intervals(column.values, self._parse_intervals_str(interval))
+
+    def _filter_inter_by_user_or_item(self) -> None:
+        """Filter as RecBole does, and say how many rows that are: a model that loads no columns of
+        users and items keeps them."""
+        before = len(self.inter_feat)
+        super()._filter_inter_by_user_or_item()  # type: ignore[misc]
+        if lost := before - len(self.inter_feat):
+            self.logger.warning(
+                f"{counted(lost, 'interaction')} of users or items without a row in the .user or "
+                f".item file, left out (filter_inter_by_user_or_item)"
+            )
+
+
+def filters_alone(config: Config) -> set[str]:
+    """The fields that ``val_interval`` names and no file is to load."""
+    loaded, filtered = config["load_col"], config["benchmark_filename"] is None
+    if loaded is None or loaded.get("inter") == "*" or not filtered:
+        return set()
+    return set(config["val_interval"] or ()).difference(*loaded.values())
