@@ -54,9 +54,12 @@ def data_preparation(config: Config, dataset: Dataset) -> tuple[Any, Any, Any]:
         args = config["train_neg_sample_args"]
         train = (*train, KGSampler(dataset, args["distribution"], args["alpha"]))
         shuffle = True
+    of_valid = config
+    if samplers[1] is None:  # whose phase RecBole's loader asks for, and takes test's key without
+        of_valid = config.having(test_neg_sample_args=config["valid_neg_sample_args"])
     loaders = (
         get_dataloader(config, "train", settings.train_level)(*train, shuffle=shuffle),
-        get_dataloader(config, "valid")(config, built[1], samplers[1], shuffle=False),
+        get_dataloader(config, "valid")(of_valid, built[1], samplers[1], shuffle=False),
         get_dataloader(config, "test")(config, built[2], samplers[2], shuffle=False),
     )
     _log(config)

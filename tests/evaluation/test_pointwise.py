@@ -22,6 +22,7 @@ from recbole_llm.core import distributed
 from recbole_llm.evaluation.group_metrics import rows_of, without_groups
 from recbole_llm.evaluation.parts import evaluation_parts
 from recbole_llm.evaluation.pointwise import grouped_auc
+from recbole_llm.quick_start import load_data
 from recbole_llm.testing import write_tiny_dataset
 
 # User 1: the positive beats one of two negatives: AUC 1/2, 3 rows. User 2: 1, 2 rows. User 3 has
@@ -217,3 +218,19 @@ def test_stock_models_report_groups(model: str, how: dict[str, Any]) -> None:
     assert list(plain["test_result"]) == ["auc", "logloss", "gauc"]
     assert test["users (head users)"] + test["users (tail users)"] == 40
     assert {"auc (head users)", "gauc (tail users)", "logloss (tail items)"} <= set(test)
+
+
+@pytest.mark.parametrize("modes", [("labeled", "uni5"), ("uni5", "labeled")])
+def test_labels_on_one_part_and_sampled_candidates_on_the_other(modes: tuple[str, str]) -> None:
+    """Each part has its own rows: interactions, or six for each of them."""
+    write_tiny_dataset("dataset")
+    args = {"split": {"RS": [8, 1, 1]}, "mode": dict(zip(("valid", "test"), modes))}
+    keys = {
+        "metrics": ["AUC"], "valid_metric": "AUC", "eval_args": args, "threshold": {"rating": 3},
+        "train_neg_sample_args": None, "epochs": 1, "show_progress": False, "log_flops": False,
+    }  # fmt: skip
+    assert run_recbole_llm("DeepFM", "tiny", config_dict=keys)["test_result"]["auc"] > 0
+    parts = load_data(Config("DeepFM", "tiny", config_dict=keys))[-2:]
+    for mode, part in zip(modes, parts, strict=True):
+        rows = sum(len(batch[0]) for batch in part)
+        assert rows == len(part._dataset) * (1 if mode == "labeled" else 6)
