@@ -8,7 +8,16 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from recbole_llm.core.marks import Alike, Mark
-from recbole_llm.core.settings import Count, FieldName, Flag, Names, OneOrMore, Settings, Text
+from recbole_llm.core.settings import (
+    ConfigLike,
+    Count,
+    FieldName,
+    Flag,
+    Names,
+    OneOrMore,
+    Settings,
+    Text,
+)
 
 _NUMBER = r"[-+]?(?:(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|inf)"
 _INTERVAL = re.compile(rf"[\[(]\s*({_NUMBER})\s*,\s*({_NUMBER})\s*[\])]")
@@ -130,3 +139,17 @@ class RecBoleData(Settings):
     """Suffixes of ready-made splits: of training, validation and test."""
     encoding: Text | None = None
     """Encoding of atomic files."""
+
+    def check(self, config: ConfigLike) -> None:
+        """Nothing that RecBole would pass over without a word."""
+        if self.benchmark_filename is None:
+            return
+        filters = {"val_interval": self.val_interval, "rm_dup_inter": self.rm_dup_inter}
+        for key in ("user_inter_num_interval", "item_inter_num_interval"):
+            filters[key] = None if getattr(self, key) == "[0,inf)" else getattr(self, key)
+        for key, value in filters.items():
+            if value:
+                raise ValueError(
+                    f"{key}: without effect on ready-made splits, which are read as they are; "
+                    f"filter the files, or leave out {key} or benchmark_filename"
+                )

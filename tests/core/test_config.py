@@ -251,6 +251,24 @@ def test_what_would_break_in_the_run_is_refused(keys: dict[str, Any], message: s
         Config("BPR", config_dict=keys)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("val_interval", {"rating": "[4,inf)"}),
+        ("rm_dup_inter", "last"),
+        ("user_inter_num_interval", "[5,inf)"),
+        ("item_inter_num_interval", [5, 100]),
+    ],
+)
+def test_filters_of_ready_made_splits(key: str, value: Any) -> None:
+    """RecBole skips them; a stored configuration has those that keep all."""
+    split = {"benchmark_filename": ["train", "valid", "test"]}
+    with pytest.raises(ValueError, match=f"^{key}: without effect on ready-made splits"):
+        Config("BPR", config_dict={**split, key: value})
+    every = dict.fromkeys(("user_inter_num_interval", "item_inter_num_interval"), "[0,inf)")
+    Config("BPR", config_dict={**split, **every, "val_interval": None})
+
+
 @pytest.mark.parametrize("model", ["MultiDAE", "ENMF", "SASRec", "SINE", "AlphaRec", "EASE"])
 def test_models_that_draw_no_negatives(model: str) -> None:
     Config(model, config_dict={"train_neg_sample_args": None})
