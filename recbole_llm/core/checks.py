@@ -164,7 +164,22 @@ def check_settings(config: Config, spec: ModelSpec) -> dict[str, Any]:
     return {k: v for k, v in listed.items() if k in config and not isinstance(config[k], list)}
 
 
-def check_negatives(config: Config) -> None:
+def check_derived(config: Config) -> None:
+    """Refuse values that contradict what RecBole derives.
+
+    Raises:
+        ValueError: no negatives for a model that reads them, or another direction of a metric.
+    """
+    bigger = config["valid_metric_bigger"]  # of the metric's class, a plugin's too
+    if config.external_config_dict.get("valid_metric_bigger") not in (None, bigger):
+        raise ValueError(
+            f"valid_metric_bigger: {'more' if bigger else 'less'} of {config['valid_metric']} is "
+            f"better, as its class says; leave the key out"
+        )
+    _check_negatives(config)
+
+
+def _check_negatives(config: Config) -> None:
     """RecBole's pairwise models read a negative for each target; others may draw their own.
 
     Raises:

@@ -17,7 +17,7 @@ from recbole.utils import InputType, ModelType
 
 from recbole_llm.core import compat, distributed
 from recbole_llm.core.checks import (
-    check_negatives,
+    check_derived,
     check_settings,
     keys_of_other_encoders,
     named_unknown,
@@ -82,7 +82,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         if self["MODEL_INPUT_TYPE"] is None and self["loss_type"] in _PAIRWISE_LOSSES:
             # RecBole derives it from the losses CE and BPR only.
             self.final_config_dict["MODEL_INPUT_TYPE"] = InputType.PAIRWISE
-        check_negatives(self)
+        check_derived(self)
         if self["strict_config"] and (message := self.unknown_keys()):
             raise ValueError(f"{message} (strict_config: True)")
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from recbole_llm.core.errors import unknown
-from recbole_llm.core.marks import Alike
+from recbole_llm.core.marks import Alike, Done
 from recbole_llm.core.metrics import by_kind, computed_metrics
 from recbole_llm.core.plugins import get_plugins
 from recbole_llm.core.settings import (
@@ -128,7 +128,7 @@ class RecBoleEvaluation(Settings):
     """Lengths of the ranked lists."""
     valid_metric: Alike[FieldName] = "MRR@10"
     """Metric that picks the best epoch."""
-    valid_metric_bigger: Alike[Flag] = True
+    valid_metric_bigger: Done[Alike[Flag]] = True
     """Whether more of it is better."""
     eval_batch_size: Count = 4096
     """Rows, or scores, in a step."""

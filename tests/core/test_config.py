@@ -15,6 +15,7 @@ from recbole_llm.core.config import Config
 from recbole_llm.core.plugins import recbole_models
 from recbole_llm.core.schema import RECBOLE, parse_command_line, parse_literal
 from recbole_llm.core.stock_settings import StockSettings
+from recbole_llm.core.stored import plain_config
 from recbole_llm.core.yaml_files import read_yaml
 
 
@@ -267,6 +268,17 @@ def test_filters_of_ready_made_splits(key: str, value: Any) -> None:
         Config("BPR", config_dict={**split, key: value})
     every = dict.fromkeys(("user_inter_num_interval", "item_inter_num_interval"), "[0,inf)")
     Config("BPR", config_dict={**split, **every, "val_interval": None})
+
+
+def test_a_metric_says_which_direction_is_better() -> None:
+    """RecBole overwrites the key; a checkpoint's is that of another metric perhaps."""
+    with pytest.raises(ValueError, match="^valid_metric_bigger: more of MRR@10 is better"):
+        Config("BPR", argv=["--valid_metric_bigger=False"])
+    loss = ["--metrics=LogLoss", "--valid_metric=LogLoss", "--eval_args={'mode': 'uni5'}"]
+    with pytest.raises(ValueError, match="^valid_metric_bigger: less of LogLoss is better"):
+        Config("BPR", argv=[*loss, "--valid_metric_bigger=True"])
+    assert not Config("BPR", argv=[*loss, "--valid_metric_bigger=False"])["valid_metric_bigger"]
+    assert "valid_metric_bigger" not in plain_config(Config("BPR", argv=loss))
 
 
 @pytest.mark.parametrize("model", ["MultiDAE", "ENMF", "SASRec", "SINE", "AlphaRec", "EASE"])
