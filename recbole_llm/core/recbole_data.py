@@ -46,8 +46,24 @@ def _kept(value: object) -> object:
         raise ValueError(f"{error}; of a token column, list what is kept: ['a', 'b']") from None
 
 
+def _buckets(fields: dict[str, dict[str, str | int]]) -> dict[str, dict[str, str | int]]:
+    for field, how in fields.items():
+        method, bucket = how.get("method"), how.get("bucket")
+        if method not in ("ED", "LD"):
+            raise ValueError(
+                f"'{field}' has the method {method!r}; choose ED, buckets of one width, or LD, of "
+                f"logarithms"
+            )
+        if method == "ED" and not (isinstance(bucket, int) and bucket > 0):
+            raise ValueError(
+                f"'{field}' needs its number of buckets: {{'method': 'ED', 'bucket': 10}}"
+            )
+    return fields
+
+
 Interval = Annotated[str, AfterValidator(_intervals), BeforeValidator(_as_text)]
 Kept = Annotated[str | list[str], BeforeValidator(_kept)]
+Buckets = Annotated[dict[str, dict[str, str | int]], AfterValidator(_buckets)]
 Columns = dict[str, Names | Literal["*"]]
 Fields = Annotated[list[FieldName], OneOrMore]
 
@@ -109,7 +125,7 @@ class RecBoleData(Settings):
     """Float fields that are scaled to 0..1."""
     normalize_all: Flag | None = None
     """Whether all float fields are."""
-    discretization: dict[str, dict[str, str | int]] | None = None
+    discretization: Buckets | None = None
     """{field: {method: ED or LD, bucket: number}}."""
     ITEM_LIST_LENGTH_FIELD: FieldName = "item_length"
     """Field of the lengths of histories."""
@@ -141,7 +157,15 @@ class RecBoleData(Settings):
     """Encoding of atomic files."""
 
     def check(self, config: ConfigLike) -> None:
-        """Nothing that RecBole would pass over without a word."""
+        """Keys that go together, and none that RecBole would pass over without a word."""
+        if self.normalize_all and self.normalize_field is not None:
+            raise ValueError("normalize_all: scales all fields of normalize_field too; give one")
+        both = set(self.load_col or ()) & set(self.unload_col or ())
+        if both:
+            raise ValueError(
+                f"unload_col: load_col says already what is loaded of .{min(both)}; leave one out "
+                f"(all columns but some: --load_col=None beside unload_col)"
+            )
         if self.benchmark_filename is None:
             return
         filters = {"val_interval": self.val_interval, "rm_dup_inter": self.rm_dup_inter}

@@ -281,6 +281,22 @@ def test_a_metric_says_which_direction_is_better() -> None:
     assert "valid_metric_bigger" not in plain_config(Config("BPR", argv=loss))
 
 
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"discretization": {"p": {"method": "ED"}}}, "discretization: 'p' needs its number of b"),
+        ({"discretization": {"p": {"method": "X"}}}, "discretization: 'p' has the method 'X'; cho"),
+        ({"normalize_all": True, "normalize_field": ["p"]}, "normalize_all: scales all fields of"),
+        ({"unload_col": {"inter": ["p"]}}, "unload_col: load_col says already what is loaded of"),
+    ],
+)
+def test_keys_of_columns_that_do_not_go_together(keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}"):
+        Config("DeepFM", config_dict=keys)
+    Config("DeepFM", config_dict={"load_col": None, "unload_col": {"inter": ["p"]}})
+    Config("DeepFM", config_dict={"discretization": {"p": {"method": "LD"}}})
+
+
 @pytest.mark.parametrize("model", ["MultiDAE", "ENMF", "SASRec", "SINE", "AlphaRec", "EASE"])
 def test_models_that_draw_no_negatives(model: str) -> None:
     Config(model, config_dict={"train_neg_sample_args": None})
