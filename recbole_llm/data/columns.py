@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from recbole.utils import ModelType
+from recbole.utils import FeatureType, ModelType
 
 from recbole_llm.core.config import Config
 from recbole_llm.core.schema import ITEM_FEATURES, learns_labels
@@ -43,6 +43,13 @@ def check_columns(config: Config, file: Path) -> None:
             raise ValueError(
                 f"{key}: '{config[key]}' of '{file}' is of type {types[config[key]]}, not {kind}; "
                 f"name another column, or correct the header"
+            )
+    for field in config["threshold"] or ():
+        if types.get(field) != "float":
+            floats = ", ".join(name for name, kind in types.items() if kind == "float")
+            raise ValueError(
+                f"threshold: '{field}' is no float column of '{file}', of which labels are made; "
+                f"those are {floats or 'none'}"
             )
     if _needs_label(config):
         _check_label(config, file, types)
@@ -99,6 +106,39 @@ def check_item_features(config: Config, file: Path, features: Sequence[str]) -> 
             raise ValueError(
                 f"load_col: leaves out the items' column '{feature}', which {model} reads"
             )
+        _check_embedded(config, feature, columns[feature])
+
+
+def _check_embedded(config: Config, feature: str, kind: str) -> None:
+    """Of RecBole's layer of item features; it embeds numbers only where they are named."""
+    model, key = config["model"], ITEM_FEATURES[config["model"]]
+    if not kind.startswith("float"):
+        return
+    if model == "S3Rec" or (model == "SASRecF" and kind == "float_seq"):
+        raise ValueError(f"{key}: '{feature}' is of type {kind}, which {model} cannot read")
+    if feature not in config["numerical_features"]:
+        raise ValueError(
+            f"{key}: '{feature}' is of type {kind}, embedded only as a numerical feature; "
+            f'set --numerical_features="{[*config["numerical_features"], feature]}"'
+        )
+
+
+def check_numbers(config: Config, types: Mapping[str, FeatureType]) -> None:
+    """Refuse fields that are to be read as numbers and are not loaded, or no numbers.
+
+    Raises:
+        ValueError: in one line: the key, the field, its type.
+    """
+    numbers = FeatureType.FLOAT, FeatureType.FLOAT_SEQ
+    for key in ("normalize_field", "numerical_features", "discretization"):
+        for field in config[key] or ():
+            if field not in types:
+                raise ValueError(
+                    f"{key}: no field '{field}' is loaded; loaded are {', '.join(types)} (load_col "
+                    f"loads others)"
+                )
+            if types[field] not in numbers and key != "normalize_field":  # which warns of it
+                raise ValueError(f"{key}: '{field}' is of type {types[field].value}, not float")
 
 
 def check_graph(config: Config, folder: Path) -> None:

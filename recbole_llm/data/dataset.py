@@ -18,8 +18,9 @@ from recbole_llm.core.compat_pandas import Frame
 from recbole_llm.core.config import Config
 from recbole_llm.core.registry import resolve
 from recbole_llm.data.check import check_of_one_file, numbers
+from recbole_llm.data.columns import check_numbers
 from recbole_llm.data.files import ObjectArray, Table, written
-from recbole_llm.data.filters import Filters, filters_alone
+from recbole_llm.data.filters import Filters, columns_alone
 from recbole_llm.data.grouped_splits import GroupedSplits
 from recbole_llm.data.interaction import single_precision, take
 from recbole_llm.data.knowledge_vocabulary import KnowledgeVocabularyDataset
@@ -64,7 +65,7 @@ class FileDataset(Filters, GroupedSplits, VocabularyDataset):
         table = Table.read(Path(filepath), *written(self.config))
         fields = [f for f in table.types if (load is None or f in load) and f not in (unload or ())]
         if source == FeatureSource.INTERACTION:
-            fields += [f for f in table.types if f in filters_alone(self.config)]
+            fields += [f for f in table.types if f in columns_alone(self.config)]
         if not fields:
             self.logger.warning(f"No columns has been loaded from [{source}]")
             return None
@@ -105,6 +106,10 @@ class FileDataset(Filters, GroupedSplits, VocabularyDataset):
         length = length if limit is None else min(limit, length)
         arrays = _sequences(table, field, kind, lists)
         return [array[:limit] for array in arrays], length
+
+    def _normalize(self) -> None:
+        check_numbers(self.config, self.field2type)
+        super()._normalize()  # type: ignore[misc]
 
     def _user_item_feat_preparation(self) -> None:
         super()._user_item_feat_preparation()  # type: ignore[misc]

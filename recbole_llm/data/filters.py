@@ -40,7 +40,8 @@ class Filters:
                 )
             for feat in self.field2feats(field):
                 feat.drop(feat.index[~self._kept(field, values, feat[field])], inplace=True)
-        for field in filters_alone(self.config) & set(self.inter_feat):
+        labels = set(self.config["threshold"] or ())  # which RecBole drops when it has made them
+        for field in (columns_alone(self.config) - labels) & set(self.inter_feat):
             self._del_col(self.inter_feat, field)
 
     def _kept(self, field: str, values: object, column: Any) -> Any:
@@ -78,9 +79,10 @@ class Filters:
             )
 
 
-def filters_alone(config: Config) -> set[str]:
-    """The fields that ``val_interval`` names and no file is to load."""
-    loaded, filtered = config["load_col"], config["benchmark_filename"] is None
-    if loaded is None or loaded.get("inter") == "*" or not filtered:
+def columns_alone(config: Config) -> set[str]:
+    """The fields that ``val_interval`` and ``threshold`` name and no file is to load."""
+    loaded = config["load_col"]
+    if loaded is None or loaded.get("inter") == "*":
         return set()
-    return set(config["val_interval"] or ()).difference(*loaded.values())
+    named = {*(config["val_interval"] or ()), *(config["threshold"] or ())}
+    return named.difference(*loaded.values())

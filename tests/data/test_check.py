@@ -273,6 +273,51 @@ def test_a_filter_in_the_form_of_another_type(
     assert refusal(config(tmp_path, "BPR", **keys)).startswith(f"val_interval: {message}")
 
 
+def test_a_threshold_reads_its_column_and_leaves_it_out_again(tmp_path: Path) -> None:
+    write_tiny_dataset(tmp_path)
+    columns = {"inter": ["user_id", "item_id", "timestamp"]}
+    dataset = create_dataset(config(tmp_path, "DeepFM", load_col=columns))
+    assert set(dataset.inter_feat) == {"user_id", "item_id", "timestamp", "label"}
+    assert set(dataset.inter_feat["label"]) == {0, 1}
+    for field in ("gender", "item_id"):
+        said = refusal(config(tmp_path, "DeepFM", threshold={field: 1}))
+        assert said.startswith(f"threshold: '{field}' is no float column of '")
+        assert said.endswith("of which labels are made; those are rating, timestamp")
+
+
+@pytest.mark.parametrize(
+    ("model", "keys", "message"),
+    [
+        ("SASRecF", {"selected_features": ["price"]}, "selected_features: 'price' is of type float"
+         ", embedded only as a numerical feature; set --numerical_features=\"['price']\""),
+        ("SASRecF", {"selected_features": ["size"], "numerical_features": ["size"]},
+         "selected_features: 'size' is of type float_seq, which SASRecF cannot read"),
+        ("S3Rec", {"item_attribute": "price", "train_stage": "pretrain"},
+         "item_attribute: 'price' is of type float, which S3Rec cannot read"),
+        ("DeepFM", {"numerical_features": ["gender"]}, "numerical_features: 'gender' is of type"),
+        ("DeepFM", {"numerical_features": ["pric"]}, "numerical_features: no field 'pric' is loa"),
+        ("DeepFM", {"discretization": {"gender": {"method": "LD"}}},
+         "discretization: 'gender' is of type token, not float"),
+        ("DeepFM", {"normalize_field": ["pric"]}, "normalize_field: no field 'pric' is loaded"),
+    ],
+)  # fmt: skip
+def test_features_of_an_unsuitable_type(
+    tmp_path: Path, model: str, keys: dict[str, Any], message: str
+) -> None:
+    file = write_tiny_dataset(tmp_path) / "tiny.item"
+    header, *rows = file.read_text(encoding="utf-8").splitlines()
+    lines = [f"{header}\tsize:float_seq", *(f"{row}\t1 2" for row in rows)]
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert refusal(config(tmp_path, model, load_col=None, **keys)).startswith(message)
+
+
+@pytest.mark.parametrize("model", ["GRU4RecF", "FDSA"])
+def test_numbers_that_models_of_features_embed(tmp_path: Path, model: str) -> None:
+    write_tiny_dataset(tmp_path)
+    named = {"selected_features": ["price"], "numerical_features": ["price"]}
+    assert "price" in create_dataset(config(tmp_path, model, **named)).item_feat
+
+
 def test_a_filter_of_a_field_that_is_not_there(tmp_path: Path) -> None:
     write_tiny_dataset(tmp_path)
     said = refusal(config(tmp_path, val_interval={"ratings": "[1,inf)"}))
