@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 
-@distributed.lost_processes_named()
+@distributed.together()
 def run_recbole_llm(
     model: str | type | None = None,
     dataset: str | None = None,
@@ -60,7 +60,6 @@ def run_recbole_llm(
         best_valid_score, valid_score_bigger, best_valid_result, test_result (RecBole's keys) and,
         when saved, checkpoint (its path).
     """
-    distributed.join()
     config = Config(model, dataset, config_file_list, config_dict, argv)
     if config["resume"] is not None:
         load_run(config["resume"], config)  # its error is not to wait until texts are encoded
@@ -83,7 +82,8 @@ def run_recbole_llm(
         _log_result(result)
         report.end(trainer, result)
         if distributed.is_main():
-            get_plugin_manager().hook.on_result(config=config, result=result)
+            with distributed.apart():  # a hook may load the model
+                get_plugin_manager().hook.on_result(config=config, result=result)
     close_log()  # not after an error, whose traceback may be added to it
     return result
 

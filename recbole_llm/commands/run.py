@@ -24,7 +24,7 @@ _MODELS = "recbole-llm models lists the models; run --model=NAME --help lists th
 def train(argv: Sequence[str]) -> None:
     """What `run` does but for its help."""
     arguments, files = split(argv)
-    from recbole_llm.core.distributed import before_torch
+    from recbole_llm.core.torchrun import before_torch
 
     before_torch()
     from recbole_llm.quick_start import run_recbole_llm

@@ -85,14 +85,13 @@ def _where(error: Exception) -> str:
 
 
 def _say(text: str) -> None:
-    from recbole_llm.core import distributed
+    from recbole_llm.core import torchrun
     from recbole_llm.core.errors import one_line
     from recbole_llm.core.secrets import without_credentials
 
-    if not distributed.first_to_say():
+    if not torchrun.first_to_say():
         return
-    if not distributed.is_main():
-        text = f"process {distributed.rank()}: {text}"
+    text = f"{torchrun.said_by()}{text}"
     click.secho(one_line(without_credentials(text), 2000), fg="red", err=True)
 
 

@@ -3,88 +3,56 @@
 RecBole's own hooks for several processes stay off (``single_spec`` is True): they are nccl only,
 average metrics that were rounded before, and clip gradients before they are summed.
 
-All functions may be called by a process on its own, where they do nothing.
+All functions may be called by a process on its own, where they do nothing. Each process is on its
+own but within `together`, so that one can load a model while the others do something else.
 """
 
 from __future__ import annotations
 
-import atexit
-import os
-import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+
+from recbole_llm.core.torchrun import ALONE, Place, join, lost_processes_named
 
 if TYPE_CHECKING:
     import torch
 
 T = TypeVar("T")
 Batch = TypeVar("Batch", bound="Sequence[Any] | torch.Tensor")
-_NEEDED = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-_PATIENCE = timedelta(days=1)  # others wait that long while the first encodes a catalogue
-_SAID = "recbole_llm/said"
-# Of gloo, of nccl, of torch's store: what a process reads from another that is gone.
-_LOST = ("gloo", "Connection closed", "Connection reset", "Broken pipe", "NCCL", "TCPStore")
+_here = ALONE  # but within `together`
 
 
-class LostProcess(ValueError):
-    """Another process of the run has ended, or all are to end."""
-
-
-class _Place(NamedTuple):
-    rank: int
-    local_rank: int
-    world_size: int
-
-
-_here = _Place(0, 0, 1)  # until `join`
-
-
-def started_together() -> bool:
-    """Whether something like ``torchrun`` started this process among others."""
-    return int(os.environ.get("WORLD_SIZE") or 1) > 1
-
-
-def before_torch() -> None:
-    """Keep torch from the warning that a model used all of its parameters, where one might not."""
-    if started_together():
-        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-
-
-def join() -> None:
-    """Join the processes that ``torchrun`` started together; once.
+@contextmanager
+def together() -> Iterator[None]:
+    """Within it the processes that ``torchrun`` started are one run, and all of them are in it.
 
     Raises:
-        ValueError: WORLD_SIZE is set, and the rest of what ``torchrun`` sets is not.
-        LostProcess: the others are not there.
+        ValueError: as of `join`.
+        LostProcess: another process is gone.
     """
+    with _placed(join()), lost_processes_named():
+        yield
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """Within it this process is on its own, also in a run."""
+    with _placed(ALONE):
+        yield
+
+
+@contextmanager
+def _placed(place: Place) -> Iterator[None]:
     global _here
-    if not started_together() or world_size() > 1:
-        return
-    from torch import distributed
-
-    missing = [name for name in _NEEDED if name not in os.environ]
-    if missing:
-        raise ValueError(
-            f"WORLD_SIZE={os.environ['WORLD_SIZE']} is set, {', '.join(missing)} not: start with "
-            f"torchrun --nproc_per_node=N -m recbole_llm run …, or unset WORLD_SIZE"
-        )
-    with lost_processes_named():
-        distributed.init_process_group("gloo", timeout=_PATIENCE)
-    own = distributed.get_rank(), int(os.environ["LOCAL_RANK"])
-    _here = _Place(*own, distributed.get_world_size())
-    atexit.register(distributed.destroy_process_group)
-    signal.signal(signal.SIGTERM, _stop)
-
-
-def _stop(*_: object) -> None:
-    """torchrun ends the processes that are left with SIGTERM."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise LostProcess("another process of this run has ended, or the run was stopped")
+    before, _here = _here, place
+    try:
+        yield
+    finally:
+        _here = before
 
 
 def world_size() -> int:
@@ -201,28 +169,3 @@ def gradient_group(device: torch.device) -> Any:
     from torch import distributed
 
     return distributed.new_group(backend="nccl") if device.type == "cuda" else None
-
-
-@contextmanager
-def lost_processes_named() -> Iterator[None]:
-    """Turn what torch says where another process is gone into `LostProcess`."""
-    try:
-        yield
-    except RuntimeError as error:
-        if not started_together() or not any(s in str(error) for s in _LOST):
-            raise
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # this process is ending already
-        raise LostProcess("another process of this run has ended") from error
-
-
-def first_to_say() -> bool:
-    """Whether no process of this run has said yet why it ends."""
-    if world_size() == 1:
-        return True
-    from torch import distributed
-
-    try:
-        store = distributed.distributed_c10d._get_default_store()
-        return bool(store.add(_SAID, 1) == 1)
-    except RuntimeError:  # the store went with its process
-        return True

@@ -20,7 +20,7 @@ from recbole.data.dataset import Dataset
 from recbole.trainer.trainer import AbstractTrainer
 from recbole.utils import set_color
 
-from recbole_llm.core import distributed
+from recbole_llm.core import distributed, torchrun
 from recbole_llm.core.checkpoint import load_checkpoint, load_model_state, require, save_atomically
 from recbole_llm.core.digest import fingerprints
 from recbole_llm.core.errors import and_more
@@ -100,9 +100,9 @@ def resumable(trainer: EngineMixin, wanted: bool = True) -> Iterator[None]:
     if wanted:
         trainer.keep_last()
     try:
-        with distributed.lost_processes_named():
+        with torchrun.lost_processes_named():
             yield
-    except (KeyboardInterrupt, distributed.LostProcess) as error:
+    except (KeyboardInterrupt, torchrun.LostProcess) as error:
         if trainer.last_file is None or not Path(trainer.last_file).is_file():
             raise
         way_on = f"the same command with --resume={trainer.last_file} goes on"

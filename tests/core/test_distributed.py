@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_llm.core import distributed, randomness
+from recbole_llm.core import distributed, randomness, torchrun
 from recbole_llm.core.config import Config
 from recbole_llm.data.create import create_dataset
 from recbole_llm.data.loaders import own_rows
@@ -21,7 +21,7 @@ Stand = Callable[[int, int], None]
 def stand(monkeypatch: pytest.MonkeyPatch) -> Stand:
     """``stand(rank, size)``: this is one process of so many, as far as it knows."""
     return lambda rank, size: monkeypatch.setattr(
-        distributed, "_here", distributed._Place(rank, rank, size)
+        distributed, "_here", distributed.Place(rank, rank, size)
     )
 
 
@@ -95,16 +95,16 @@ def test_who_starts_processes_says_which_is_which(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.delenv("RANK", raising=False)
     with pytest.raises(ValueError, match="WORLD_SIZE=2 is set, RANK.* start with torchrun"):
-        distributed.join()
+        torchrun.join()
 
 
 def test_the_loss_of_a_process_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     closed = RuntimeError("[../gloo/transport/tcp/pair.cc:534] Connection closed by peer")
-    with pytest.raises(RuntimeError, match="closed by peer"), distributed.lost_processes_named():
+    with pytest.raises(RuntimeError, match="closed by peer"), torchrun.lost_processes_named():
         raise closed
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(distributed.LostProcess, match="another process of this run has ended"):
-        with distributed.lost_processes_named():
+    with pytest.raises(torchrun.LostProcess, match="another process of this run has ended"):
+        with torchrun.lost_processes_named():
             raise closed
-    with pytest.raises(RuntimeError, match="size mismatch"), distributed.lost_processes_named():
+    with pytest.raises(RuntimeError, match="size mismatch"), torchrun.lost_processes_named():
         raise RuntimeError("size mismatch")

@@ -15,7 +15,6 @@ from typing import Any
 
 from recbole_llm import testing
 from recbole_llm.commands.shared import guarded
-from recbole_llm.core import distributed
 from recbole_llm.core.plugins import get_model, get_plugins, list_encoders
 from recbole_llm.quick_start import run_recbole_llm
 from recbole_llm.trainers.engine import EngineMixin
@@ -59,12 +58,12 @@ def die_at(batch: int, model: Any) -> None:
 
 def main(runs_file: str, results_file: str, batch: str = "0") -> None:
     """In each process."""
-    distributed.join()
+    rank, processes = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     runs = json.loads(Path(runs_file).read_text())
-    if distributed.rank() == distributed.world_size() - 1 and int(batch):
+    if rank == processes - 1 and int(batch):
         die_at(int(batch), get_model(runs[0]["model"]))
     results = do(runs)
-    if distributed.is_main():
+    if not rank:
         Path(results_file).write_text(json.dumps(results))
 
 

@@ -1,0 +1,110 @@
+"""What ``torchrun`` starts: processes that are joined once, and say together why they end."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import NamedTuple
+
+_NEEDED = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+_PATIENCE = timedelta(days=1)  # others wait that long while the first encodes a catalogue
+_SAID = "recbole_llm/said"
+# Of gloo, of nccl, of torch's store: what a process reads from another that is gone.
+_LOST = ("gloo", "Connection closed", "Connection reset", "Broken pipe", "NCCL", "TCPStore")
+
+
+class LostProcess(ValueError):
+    """Another process of the run has ended, or all are to end."""
+
+
+class Place(NamedTuple):
+    """A process among those that work together."""
+
+    rank: int
+    local_rank: int
+    world_size: int
+
+
+ALONE = Place(0, 0, 1)
+_joined = ALONE
+
+
+def started_together() -> bool:
+    """Whether something like ``torchrun`` started this process among others."""
+    return int(os.environ.get("WORLD_SIZE") or 1) > 1
+
+
+def before_torch() -> None:
+    """Keep torch from the warning that a model used all of its parameters, where one might not."""
+    if started_together():
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+
+
+def join() -> Place:
+    """Join the processes that ``torchrun`` started together; once.
+
+    Returns:
+        this one's place among them.
+
+    Raises:
+        ValueError: WORLD_SIZE is set, and the rest of what ``torchrun`` sets is not.
+        LostProcess: the others are not there.
+    """
+    global _joined
+    if not started_together() or _joined != ALONE:
+        return _joined
+    from torch import distributed
+
+    missing = [name for name in _NEEDED if name not in os.environ]
+    if missing:
+        raise ValueError(
+            f"WORLD_SIZE={os.environ['WORLD_SIZE']} is set, {', '.join(missing)} not: start with "
+            f"torchrun --nproc_per_node=N -m recbole_llm run …, or unset WORLD_SIZE"
+        )
+    with lost_processes_named():
+        distributed.init_process_group("gloo", timeout=_PATIENCE)
+    own = distributed.get_rank(), int(os.environ["LOCAL_RANK"])
+    _joined = Place(*own, distributed.get_world_size())
+    atexit.register(distributed.destroy_process_group)
+    signal.signal(signal.SIGTERM, _stop)
+    return _joined
+
+
+def _stop(*_: object) -> None:
+    """torchrun ends the processes that are left with SIGTERM."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise LostProcess("another process of this run has ended, or the run was stopped")
+
+
+@contextmanager
+def lost_processes_named() -> Iterator[None]:
+    """Turn what torch says where another process is gone into `LostProcess`."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not started_together() or not any(s in str(error) for s in _LOST):
+            raise
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # this process is ending already
+        raise LostProcess("another process of this run has ended") from error
+
+
+def first_to_say() -> bool:
+    """Whether no process has said yet why it ends, of those that joined."""
+    if _joined == ALONE:
+        return True
+    from torch import distributed
+
+    try:
+        store = distributed.distributed_c10d._get_default_store()
+        return bool(store.add(_SAID, 1) == 1)
+    except RuntimeError:  # the store went with its process
+        return True
+
+
+def said_by() -> str:
+    """``process 1: ``, where a line of another process than the first starts with it."""
+    return f"process {_joined.rank}: " if _joined.rank else ""

@@ -1,0 +1,60 @@
+"""Scripts that torchrun starts: what a process does between runs, and after one that failed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from recbole_llm.testing import write_tiny_dataset
+
+# A process that waits in vain ends by itself; torchrun, if it was killed, would leave it behind.
+_BEGIN = """
+import faulthandler, json, os
+faulthandler.dump_traceback_later(240, exit=True)
+from recbole_llm import Recommender, objective_function, run_recbole_llm, testing
+from recbole_llm.core.plugins import get_plugins
+
+get_plugins().register(testing, testing.__name__)
+rank, said = int(os.environ["RANK"]), []
+own = {
+    "data_path": "dataset", "dataset": "tiny", "epochs": 1, "show_progress": False,
+    "hidden_size": 8, "inner_size": 8, "encoder": "hash", "log_flops": False,
+}
+"""
+_END = """
+with open(f"said-{rank}.json", "w") as file:
+    json.dump(said, file)
+"""
+
+
+def scripted(body: str) -> tuple[Any, Any]:
+    """What each of two processes appended to `said`."""
+    write_tiny_dataset("dataset")
+    Path("script.py").write_text(f"{_BEGIN}{body}{_END}")
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    done = subprocess.run([*start, "script.py"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    first, second = (json.loads(Path(f"said-{rank}.json").read_text()) for rank in range(2))
+    return first, second
+
+
+def test_between_runs_each_process_is_on_its_own() -> None:
+    """The first recommends while the other trains a model, and both do the next run together."""
+    first, second = scripted("""
+result = run_recbole_llm(model="SASRec", config_dict=own)
+if rank == 0:
+    made = Recommender.of(result["checkpoint"]).recommend(["u1"], k=2)
+    said.append(len(made))
+else:
+    with open("own.yaml", "w") as file:
+        json.dump({**own, "model": "SASRec", "seed": 1}, file)
+    tried = objective_function(config_file_list=["own.yaml"])
+    said.append(os.path.isfile(tried["checkpoint"]))
+said.append(run_recbole_llm(model="SASRec", config_dict=own)["test_result"])
+said.append(result["test_result"])
+""")
+    assert (first[0], second[0]) == (2, True)
+    assert first[1] == second[1] == first[2] == second[2]
