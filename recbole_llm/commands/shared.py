@@ -68,7 +68,10 @@ def _failed(error: Exception) -> int:
     """Say what failed, and in which plugin if in one."""
     from recbole_llm.core.errors import named_error
     from recbole_llm.core.plugin_errors import plugin_behind
+    from recbole_llm.core.torchrun import FailedFirst
 
+    if isinstance(error, FailedFirst):  # that process says it
+        return 2
     plugin = plugin_behind(error)
     start = f"error: plugin '{plugin}':" if plugin else "error:"
     if isinstance(error, (ValueError, OSError, NotImplementedError)):

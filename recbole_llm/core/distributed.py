@@ -10,13 +10,21 @@ own but within `together`, so that one can load a model while the others do some
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from recbole_llm.core.torchrun import ALONE, Place, join, lost_processes_named
+from recbole_llm.core.errors import one_line
+from recbole_llm.core.torchrun import (
+    ALONE,
+    FailedFirst,
+    LostProcess,
+    Place,
+    join,
+    lost_processes_named,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -102,12 +110,28 @@ def wait() -> None:
 
 @contextmanager
 def main_first() -> Iterator[None]:
-    """What is within it the first process does alone, and the others after it."""
-    if not is_main():
-        wait()
-    yield
+    """What is within it the first process does alone, and the others after it, each apart.
+
+    Raises:
+        FailedFirst: in the others, where it raised in the first.
+    """
+    if world_size() == 1:
+        yield
+        return
+    if not is_main() and (reason := from_main("")):
+        raise FailedFirst(f"the first process of this run failed: {reason}")
+    try:
+        with apart():
+            yield
+    except LostProcess:  # nobody is there to tell
+        raise
+    except Exception as error:
+        if is_main():
+            with suppress(RuntimeError):  # of a process that is gone; this error is the first
+                from_main(one_line(str(error) or type(error).__name__, 2000))
+        raise
     if is_main():
-        wait()
+        from_main("")
 
 
 def from_main(value: T) -> T:

@@ -21,6 +21,10 @@ class LostProcess(ValueError):
     """Another process of the run has ended, or all are to end."""
 
 
+class FailedFirst(ValueError):
+    """The first process of the run failed at what it does for all."""
+
+
 class Place(NamedTuple):
     """A process among those that work together."""
 

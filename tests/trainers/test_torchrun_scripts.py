@@ -58,3 +58,17 @@ said.append(result["test_result"])
 """)
     assert (first[0], second[0]) == (2, True)
     assert first[1] == second[1] == first[2] == second[2]
+
+
+def test_a_script_goes_on_after_a_run_that_failed() -> None:
+    """The first process fails at what it does for all; the others say so, and all train next."""
+    first, second = scripted("""
+for more in ({"item_init": "llm", "embedding_cache_dir": "/proc/nowhere"}, {}):
+    try:
+        said.append(run_recbole_llm(model="SASRec", config_dict={**own, **more})["test_result"])
+    except ValueError as error:
+        said.append(str(error))
+""")
+    assert "'/proc/nowhere" in first[0]
+    assert second[0] == f"the first process of this run failed: {first[0]}"
+    assert first[1] == second[1] and "ndcg@10" in first[1]
