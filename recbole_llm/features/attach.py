@@ -17,6 +17,7 @@ import torch
 from recbole.config import Config
 from recbole.data.dataset import Dataset
 
+from recbole_llm.core import distributed
 from recbole_llm.core.checks import key_marks
 from recbole_llm.core.digest import digest
 from recbole_llm.core.marks import Mark
@@ -37,6 +38,8 @@ from recbole_llm.features.text import Encoded, encode_items
 
 class Features:
     """The features of a data set, each built when it is first asked for.
+
+    Where several processes are one run, all of them ask, and the first builds before the others.
 
     Args:
         config: the configuration.
@@ -60,9 +63,9 @@ class Features:
         spec = get_registry().feature(name)
         if table is not None and made_under == _settings(self._config, spec):
             return table
-        with _random_state_kept():
+        with distributed.main_first(), _random_state_kept():  # the others find what is stored
             table = resolve(spec.build, f"feature '{spec.name}'")(self._config, self._dataset)
-        check_built(spec.name, table, self._dataset)
+            check_built(spec.name, table, self._dataset)
         return _keep(self._config, self._dataset, spec, table)
 
 

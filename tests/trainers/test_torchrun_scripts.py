@@ -72,3 +72,21 @@ for more in ({"item_init": "llm", "embedding_cache_dir": "/proc/nowhere"}, {}):
     assert "'/proc/nowhere" in first[0]
     assert second[0] == f"the first process of this run failed: {first[0]}"
     assert first[1] == second[1] and "ndcg@10" in first[1]
+
+
+def test_the_first_process_alone_encodes_users() -> None:
+    """Their texts are made of the training split, after the items' texts are encoded."""
+    first, second = scripted("""
+import time
+
+encode = testing.HashEncoder.encode
+
+def noted(self, texts):
+    said.append(len(texts))
+    time.sleep(1)
+    return encode(self, texts)
+
+testing.HashEncoder.encode = noted
+run_recbole_llm(model="LLMESR", config_dict=own)
+""")
+    assert len(first) == 2 and second == []  # items, then users
