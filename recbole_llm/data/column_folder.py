@@ -31,8 +31,6 @@ COLUMNS: Mapping[str, np.dtype[Any]] = {
     "position": np.dtype(np.int32),  # number of earlier interactions of the same user
 }
 
-_OTHERS = {"starts", "user_utf8", "user_lengths", "item_utf8", "item_lengths"}
-
 
 @dataclass(frozen=True)
 class ColumnFolder:
@@ -48,21 +46,15 @@ class ColumnFolder:
 
     @classmethod
     def of(cls, path: Path, source: InteractionFile) -> ColumnFolder | None:
-        """The folder, if there is one that was made of the file as it is now."""
+        """The folder, if there is one that was made of the file as it is now, and no file of it is
+        missing or cut short."""
         try:
             about = json.loads((path / ABOUT).read_text(encoding="utf-8"))
-            found = cls(path, int(about["interactions"]))
+            whole = dict(about["sizes"]).items() <= sizes(path).items()  # others may lie there
             same = about["made_of"] == made_of(source) and _unchanged(source.path, about)
-            return found if same and found.whole() else None
+            return cls(path, int(about["interactions"])) if same and whole else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
-
-    def whole(self) -> bool:
-        """Whether no file is missing, and every column has its length."""
-        sizes = {file.name: file.stat().st_size for file in self.path.iterdir()}
-        rows = self.interactions + PADDING_ROWS
-        columns = all(sizes.get(n) == rows * kind.itemsize for n, kind in COLUMNS.items())
-        return columns and sizes.keys() >= _OTHERS
 
     def column(self, name: str) -> Tensor:
         """A column with `PADDING_ROWS` zeros behind it, [N + P]; memory for what is read alone."""
@@ -81,6 +73,11 @@ class ColumnFolder:
             "lengths": torch.from_numpy(np.fromfile(self.path / f"{name}_lengths", np.int32)),
         }
         return unpack({name: packed})[name]
+
+
+def sizes(path: Path) -> dict[str, int]:
+    """Bytes of the files of a folder: {name: size}."""
+    return {file.name: file.stat().st_size for file in path.iterdir() if file.is_file()}
 
 
 def made_of(source: InteractionFile) -> dict[str, Any]:

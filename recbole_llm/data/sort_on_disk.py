@@ -15,7 +15,14 @@ from recbole_llm.core.errors import needing, one_line
 from recbole_llm.core.files import check_folder, folder_written_whole, remove_left_parts
 from recbole_llm.core.tokens import PADDING
 from recbole_llm.data.blocks import InteractionFile
-from recbole_llm.data.column_folder import ABOUT, COLUMNS, PADDING_ROWS, ColumnFolder, made_of
+from recbole_llm.data.column_folder import (
+    ABOUT,
+    COLUMNS,
+    PADDING_ROWS,
+    ColumnFolder,
+    made_of,
+    sizes,
+)
 from recbole_llm.data.split import positions
 
 if TYPE_CHECKING:
@@ -85,8 +92,9 @@ def _write(database: Any, source: InteractionFile, folder: Path) -> None:
         "changed_ns": state.st_mtime_ns,
         "sha256": digest.hexdigest(),
     }
-    sizes = {name: _write_names(database, name, folder) for name in ("user", "item")}
-    _write_rows(database, count, sizes["user"], folder)
+    names = {name: _write_names(database, name, folder) for name in ("user", "item")}
+    _write_rows(database, count, names["user"], folder)
+    content["sizes"] = sizes(folder)
     (folder / ABOUT).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 

@@ -221,6 +221,25 @@ def test_a_folder_is_kept_until_the_file_changes(
     assert len(made) == 5
 
 
+@pytest.mark.parametrize("name", ["starts", "item_utf8", "item_lengths", "position"])
+def test_a_file_that_was_cut_short_is_made_anew(make: Make, tmp_path: Path, name: str) -> None:
+    users = create_dataset(make()).build()[0].inter_feat.interaction["user_id"].tolist()
+    file = tmp_path / "made" / "made.sorted" / name
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 16 * 8])  # of whole numbers, half
+    again = create_dataset(make())
+    assert file.read_bytes() == content
+    assert again.build()[0].inter_feat.interaction["user_id"].tolist() == users
+
+
+def test_a_file_beside_the_columns_is_no_damage(make: Make, tmp_path: Path) -> None:
+    create_dataset(make())
+    file = tmp_path / "made" / "made.sorted" / ".DS_Store"
+    file.write_bytes(b"x")
+    create_dataset(make())
+    assert file.exists()
+
+
 def test_runs_that_begin_together_sort_once(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     made, real, together = [], sort_on_disk.sort_on_disk, Barrier(2)
 
