@@ -159,7 +159,10 @@ class RecBoleData(Settings):
     def check(self, config: ConfigLike) -> None:
         """Keys that go together, and none that RecBole would pass over without a word."""
         if self.normalize_all and self.normalize_field is not None:
-            raise ValueError("normalize_all: scales all fields of normalize_field too; give one")
+            raise ValueError(
+                "normalize_all: True scales the fields of normalize_field too; leave those out, or "
+                "set --normalize_all=False"
+            )
         both = set(self.load_col or ()) & set(self.unload_col or ())
         if both:
             raise ValueError(

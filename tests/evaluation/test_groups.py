@@ -251,7 +251,7 @@ def test_the_table_aligns() -> None:
     })  # fmt: skip
     assert text.splitlines() == [
         "group       size  users  ndcg@10",
-        "head items    20      3      0.5",
+        "head items    20      3   0.5000",
         "cold items     5      0        -",
     ]
 

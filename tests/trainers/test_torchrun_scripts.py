@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from recbole_llm.testing import write_tiny_dataset
 
 # A process that waits in vain ends by itself; torchrun, if it was killed, would leave it behind.
@@ -22,6 +24,7 @@ rank, said = int(os.environ["RANK"]), []
 own = {
     "data_path": "dataset", "dataset": "tiny", "epochs": 1, "show_progress": False,
     "hidden_size": 8, "inner_size": 8, "encoder": "hash", "log_flops": False,
+    "embedding_cache_dir": "cache",
 }
 """
 _END = """
@@ -41,6 +44,7 @@ def scripted(body: str) -> tuple[Any, Any]:
     return first, second
 
 
+@pytest.mark.slow
 def test_between_runs_each_process_is_on_its_own() -> None:
     """The first recommends while the other trains a model, and both do the next run together."""
     first, second = scripted("""
@@ -74,6 +78,7 @@ for more in ({"item_init": "llm", "embedding_cache_dir": "/proc/nowhere"}, {}):
     assert first[1] == second[1] and "ndcg@10" in first[1]
 
 
+@pytest.mark.slow
 def test_the_first_process_alone_encodes_users() -> None:
     """Their texts are made of the training split, after the items' texts are encoded."""
     first, second = scripted("""
