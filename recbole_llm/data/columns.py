@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from recbole.utils import FeatureType, ModelType
@@ -131,14 +131,35 @@ def check_numbers(config: Config, types: Mapping[str, FeatureType]) -> None:
     """
     numbers = FeatureType.FLOAT, FeatureType.FLOAT_SEQ
     for key in ("normalize_field", "numerical_features", "discretization"):
-        for field in config[key] or ():
-            if field not in types:
-                raise ValueError(
-                    f"{key}: no field '{field}' is loaded; loaded are {', '.join(types)} (load_col "
-                    f"loads others)"
-                )
+        for field in _loaded(config, types, key):
             if types[field] not in numbers and key != "normalize_field":  # which warns of it
                 raise ValueError(f"{key}: '{field}' is of type {types[field].value}, not float")
+            if key == "discretization" and field not in config["numerical_features"]:
+                raise ValueError(f"{key}: '{field}' is not among the numerical_features; add it")
+
+
+def check_aliases(config: Config, types: Mapping[str, FeatureType]) -> None:
+    """Refuse aliases of ids that are not loaded, or no tokens.
+
+    Raises:
+        ValueError: in one line: the key, the field, its type.
+    """
+    tokens = FeatureType.TOKEN, FeatureType.TOKEN_SEQ
+    for key in ("alias_of_user_id", "alias_of_item_id"):
+        for field in _loaded(config, types, key):
+            if types[field] not in tokens:
+                raise ValueError(f"{key}: '{field}' is of type {types[field].value}, not token")
+
+
+def _loaded(config: Config, types: Mapping[str, FeatureType], key: str) -> Iterator[str]:
+    """The fields that a key names; ValueError where one of them is not loaded."""
+    for field in config[key] or ():
+        if field not in types:
+            raise ValueError(
+                f"{key}: no field '{field}' is loaded; loaded are {', '.join(types)} (load_col "
+                f"loads others)"
+            )
+        yield field
 
 
 def check_graph(config: Config, folder: Path) -> None:

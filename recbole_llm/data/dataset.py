@@ -18,7 +18,7 @@ from recbole_llm.core.compat_pandas import Frame
 from recbole_llm.core.config import Config
 from recbole_llm.core.registry import resolve
 from recbole_llm.data.check import check_of_one_file, numbers
-from recbole_llm.data.columns import check_numbers
+from recbole_llm.data.columns import check_aliases, check_numbers
 from recbole_llm.data.files import ObjectArray, Table, written
 from recbole_llm.data.filters import Filters, columns_alone
 from recbole_llm.data.grouped_splits import GroupedSplits
@@ -106,6 +106,10 @@ class FileDataset(Filters, GroupedSplits, VocabularyDataset):
         length = length if limit is None else min(limit, length)
         arrays = _sequences(table, field, kind, lists)
         return [array[:limit] for array in arrays], length
+
+    def _init_alias(self) -> None:
+        check_aliases(self.config, self.field2type)
+        super()._init_alias()
 
     def _normalize(self) -> None:
         check_numbers(self.config, self.field2type)

@@ -298,7 +298,11 @@ def test_a_threshold_reads_its_column_and_leaves_it_out_again(tmp_path: Path) ->
         ("DeepFM", {"numerical_features": ["pric"]}, "numerical_features: no field 'pric' is loa"),
         ("DeepFM", {"discretization": {"gender": {"method": "LD"}}},
          "discretization: 'gender' is of type token, not float"),
+        ("DeepFM", {"discretization": {"price": {"method": "LD"}}},
+         "discretization: 'price' is not among the numerical_features; add it"),
         ("DeepFM", {"normalize_field": ["pric"]}, "normalize_field: no field 'pric' is loaded"),
+        ("BPR", {"alias_of_item_id": ["prev"]}, "alias_of_item_id: no field 'prev' is loaded"),
+        ("BPR", {"alias_of_user_id": ["price"]}, "alias_of_user_id: 'price' is of type float, not"),
     ],
 )  # fmt: skip
 def test_features_of_an_unsuitable_type(
