@@ -232,6 +232,10 @@ GRU4REC = [
     Row(name, "sequential-ml-100k-gru4rec")
     for name in ("GRU4Rec, item_init", "GRU4Rec, item_init, as wide", "LLM-ESR, GRU4Rec")
 ]
+ALPHA = [
+    Row(name, "llmesr-alpha-ml-100k")
+    for name in ("LLM-ESR", "LLM-ESR, alpha .01", "LLM-ESR, no distillation")
+]
 TOYS = (
     Row("SASRec", "sequential-toys"),
     Row("SASRec, item_init, H 192, `item_init_std` .3", "sequential-toys", "SASRec, item_init"),
@@ -343,6 +347,7 @@ TABLES = {
     "groups": Table(SEQUENTIAL, [group(g) for g in GROUPS], seeds=False, above=sizes()),
     "sequential-ml-100k": Table(ML_100K, (VALID, TEST, RECALL, TAIL, EPOCH)),
     "sequential-ml-100k-gru4rec": Table(GRU4REC, (VALID, TEST, RECALL, TAIL, EPOCH)),
+    "llmesr-alpha-ml-100k": Table(ALPHA, (VALID, TEST, RECALL, TAIL, EPOCH)),
     "sequential-toys": Table(TOYS, (VALID, TEST, RECALL, TAIL, EPOCH)),
     "general": Table(GENERAL, (*(replace(c, best=False) for c in (VALID, TEST, RECALL)), EPOCH)),
     "llmcf-clicks": Table(LLMCF, CLICK_COLUMNS),
