@@ -109,7 +109,7 @@ class FileDataset(Filters, GroupedSplits, VocabularyDataset):
 
     def _init_alias(self) -> None:
         check_aliases(self.config, self.field2type)
-        super()._init_alias()
+        super()._init_alias()  # type: ignore[misc]
 
     def _normalize(self) -> None:
         check_numbers(self.config, self.field2type)
