@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from commands import run_main
+from pydantic_core import SchemaError
 
 from recbole_llm.cli import main
 from recbole_llm.commands.shared import names
@@ -146,24 +147,18 @@ def test_an_error_without_words_is_named(
     assert said.startswith("error: NotImplementedError in ") and said.endswith("calculate_loss")
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        KeyboardInterrupt(),
+        SchemaError('Error building "function-after" validator: KeyboardInterrupt: '),
+    ],
+)  # the second is how pydantic tells it
 def test_an_interrupt_is_one_line_and_status_130(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: BaseException
 ) -> None:
     def interrupt(*args: object, **kwargs: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("recbole_llm.quick_start.run_recbole_llm", interrupt)
-    assert run_main(["--model=BPR"]) == 130
-    assert capsys.readouterr().err == "interrupted\n"
-
-
-def test_an_interrupt_that_pydantic_tells_as_its_own_error(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from pydantic_core import SchemaError
-
-    def interrupt(*args: object, **kwargs: object) -> None:
-        raise SchemaError('Error building "function-after" validator: KeyboardInterrupt: ')
+        raise error
 
     monkeypatch.setattr("recbole_llm.quick_start.run_recbole_llm", interrupt)
     assert run_main(["--model=BPR"]) == 130

@@ -8,6 +8,7 @@ from pathlib import Path
 from recbole.utils import FeatureType, ModelType
 
 from recbole_llm.core.config import Config
+from recbole_llm.core.errors import did_you_mean
 from recbole_llm.core.schema import ITEM_FEATURES, learns_labels
 from recbole_llm.data.files import read_types, written
 
@@ -131,7 +132,7 @@ def check_numbers(config: Config, types: Mapping[str, FeatureType]) -> None:
     """
     numbers = FeatureType.FLOAT, FeatureType.FLOAT_SEQ
     for key in ("normalize_field", "numerical_features", "discretization"):
-        for field in _loaded(config, types, key):
+        for field in loaded(config, types, key):
             if types[field] not in numbers and key != "normalize_field":  # which warns of it
                 raise ValueError(f"{key}: '{field}' is of type {types[field].value}, not float")
             if key == "discretization" and field not in config["numerical_features"]:
@@ -146,18 +147,18 @@ def check_aliases(config: Config, types: Mapping[str, FeatureType]) -> None:
     """
     tokens = FeatureType.TOKEN, FeatureType.TOKEN_SEQ
     for key in ("alias_of_user_id", "alias_of_item_id"):
-        for field in _loaded(config, types, key):
+        for field in loaded(config, types, key):
             if types[field] not in tokens:
                 raise ValueError(f"{key}: '{field}' is of type {types[field].value}, not token")
 
 
-def _loaded(config: Config, types: Mapping[str, FeatureType], key: str) -> Iterator[str]:
+def loaded(config: Config, types: Mapping[str, FeatureType], key: str) -> Iterator[str]:
     """The fields that a key names; ValueError where one of them is not loaded."""
     for field in config[key] or ():
         if field not in types:
             raise ValueError(
-                f"{key}: no field '{field}' is loaded; loaded are {', '.join(types)} (load_col "
-                f"loads others)"
+                f"{key}: no field '{field}' is loaded; {did_you_mean(field, types, ' ')}loaded "
+                f"are {', '.join(types)} (load_col loads others)"
             )
         yield field
 

@@ -7,9 +7,9 @@ from typing import Any
 from recbole.utils import FeatureType
 
 from recbole_llm.core.config import Config
-from recbole_llm.core.errors import did_you_mean
 from recbole_llm.core.lines import counted
 from recbole_llm.core.recbole_data import RecBoleData
+from recbole_llm.data.columns import loaded
 
 
 class Filters:
@@ -31,13 +31,8 @@ class Filters:
         Raises:
             ValueError: it names a field that no loaded file has, or in the form of another type.
         """
-        for field, values in (self.config["val_interval"] or {}).items():
-            if field not in self.field2type:
-                near = did_you_mean(field, self.field2type, " ")
-                raise ValueError(
-                    f"val_interval: no field '{field}' is loaded; {near}loaded "
-                    f"are {', '.join(self.field2type)} (load_col loads others)"
-                )
+        for field in loaded(self.config, self.field2type, "val_interval"):
+            values = self.config["val_interval"][field]
             for feat in self.field2feats(field):
                 feat.drop(feat.index[~self._kept(field, values, feat[field])], inplace=True)
         labels = set(self.config["threshold"] or ())  # which RecBole drops when it has made them
@@ -81,8 +76,8 @@ class Filters:
 
 def columns_alone(config: Config) -> set[str]:
     """The fields that ``val_interval`` and ``threshold`` name and no file is to load."""
-    loaded = config["load_col"]
-    if loaded is None or loaded.get("inter") == "*":
+    columns = config["load_col"]
+    if columns is None or columns.get("inter") == "*":
         return set()
     named = {*(config["val_interval"] or ()), *(config["threshold"] or ())}
-    return named.difference(*loaded.values())
+    return named.difference(*columns.values())

@@ -176,17 +176,14 @@ def _check_texts(dataset: Dataset, kind: _Kind, texts: Texts, policy: str) -> No
     tokens = kind.tokens(dataset)[1:]
     what = {"item_image": "picture", "item_multimodal": "text or picture"}.get(kind.feature, "text")
     key, keeper = f"{kind.name}_prompt", f"{kind.name} file"
+    names = f"the ids in the {keeper}"
     if kind.feature == "item_image":
         key, keeper = "item_image_folder", "pictures"
+        names = "item_image_field or the files' names"
     if not texts:
-        by = (
-            "item_image_field or the files' names"
-            if keeper == "pictures"
-            else f"ids in the {keeper}"
-        )
         raise ValueError(
             f"dataset '{dataset.dataset_name}': not one {kind.name} has a {what}; check {key}, and "
-            f"the {by}"
+            f"{names}"
         )
     missing = [token for token in tokens if token not in texts]
     if missing and policy == "error":

@@ -65,8 +65,6 @@ def zero_shot(
     began = time.perf_counter()
     configs = _configs(train, test, config_file_list, dict(config_dict or {}), argv)
     part = transferable_part(configs[0])
-    for config in configs:
-        check_files(config)
     start(configs[0], trains=True)
     unseen = Task(configs[-1])  # before the training, which its errors would waste
     tasks = [Task(config) for config in configs[:-1]]
@@ -231,6 +229,8 @@ def _configs(
         raise ValueError("resume: zero-shot runs cannot be resumed")
     if configs[0]["output"] is not None:
         check_file(configs[0]["output"], OTHER_FILE)
+    for config in configs:
+        check_files(config)
     return configs
 
 
