@@ -412,7 +412,7 @@ def test_an_exported_model_needs_neither_torch_nor_recbole(inside: dict[str, Any
 def test_an_export_that_is_cut_off_leaves_the_model_that_was_there(
     inside: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recbole_llm.export(inside["PAD"], "cut")
+    recbole_llm.export(inside["AlphaRec"], "cut")
     names = sorted(os.listdir("cut"))
 
     def interrupt(*_: object) -> None:
@@ -422,7 +422,7 @@ def test_an_export_that_is_cut_off_leaves_the_model_that_was_there(
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(export, step, interrupt)
             recbole_llm.export(inside["SASRec"], "cut", histories=False)
-        assert Recommender.load("cut").name == "PAD" and sorted(os.listdir("cut")) == names
+        assert Recommender.load("cut").name == "AlphaRec" and sorted(os.listdir("cut")) == names
 
 
 @pytest.mark.parametrize("model", ["SASRec", "AlphaRec", "BPR"])
@@ -463,17 +463,17 @@ def test_states_that_are_no_numbers_are_seen_in_the_check_of_an_encoder(
 
 
 def test_files_of_two_exports_are_not_taken_for_one(inside: dict[str, Any]) -> None:
-    for name in ("PAD", "SASRec"):
+    for name in ("AlphaRec", "SASRec"):
         recbole_llm.export(inside[name], f"two-{name}")
     served = Recommender.load("two-SASRec")
     for file in ("user_encoder.onnx", "items.safetensors", "items.json"):
         shutil.copytree("two-SASRec", "mixed", dirs_exist_ok=True)
-        shutil.copy(f"two-PAD/{file}", "mixed")
+        shutil.copy(f"two-AlphaRec/{file}", "mixed")
         if Path("mixed", file).read_bytes() != Path("two-SASRec", file).read_bytes():
             with pytest.raises(ValueError, match=f"{file} is not the one that belongs to settings"):
                 Recommender.load("mixed")
     before = Recommender.load("two-SASRec").recommend("u1")
-    recbole_llm.export(inside["PAD"], "two-SASRec")  # while it is served
+    recbole_llm.export(inside["AlphaRec"], "two-SASRec")  # while it is served
     pd.testing.assert_frame_equal(served.recommend("u1"), before)
 
 
@@ -487,11 +487,11 @@ def test_an_export_takes_no_other_project_s_files(name: str) -> None:
 
 
 def test_an_exported_model_in_the_place_of_another_is_said(inside: dict[str, Any]) -> None:
-    assert not [line for line in recbole_llm.export(inside["PAD"], "r") if "replaced" in line]
+    assert not [line for line in recbole_llm.export(inside["AlphaRec"], "r") if "replaced" in line]
     lines = recbole_llm.export(inside["SASRec"], "r")
-    assert lines[1].startswith("replaced PAD, trained on tiny, of 2")
+    assert lines[1].startswith("replaced AlphaRec, trained on tiny, of 2")
     Path("r/settings.json").write_text("{}")
-    assert "replaced what was there before" in recbole_llm.export(inside["SASRec"], "r")
+    assert "replaced what was there before" in recbole_llm.export(inside["AlphaRec"], "r")
 
 
 def test_a_half_written_export_and_hidden_files_stand_in_no_way() -> None:
