@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
-from importlib.metadata import distribution, packages_distributions
 from inspect import getmodule
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,7 @@ from recbole_llm.core.config import Config
 from recbole_llm.core.digest import digest, file_digest, files_digest, fingerprints
 from recbole_llm.core.marks import Mark
 from recbole_llm.core.metrics import spelt
-from recbole_llm.core.plugins import (
-    ENTRY_POINT_GROUP,
-    built_in,
-    find_model,
-    get_plugins,
-    get_registry,
-)
+from recbole_llm.core.plugins import built_in, find_model, get_plugins, get_registry
 from recbole_llm.core.recbole_evaluation import RecBoleEvaluation
 from recbole_llm.core.registry import PACKAGE, PROPERTIES
 from recbole_llm.core.stored import plain_config
@@ -39,7 +32,6 @@ _MODELS = PACKAGE / "models"
 _KNOWN = ("recbole", "torch", "builtins", *sys.stdlib_module_names)  # by the versions
 _PICTURED = {"item_image", "item_multimodal"}  # features
 _UNSEEN = ("python", "system")  # of the versions: another machine may go on
-_distributions = cache(packages_distributions)
 
 
 def run_key(config: Config) -> str:
@@ -124,34 +116,20 @@ def _plugins() -> Iterator[tuple[str, str]]:
 
 
 def code_of(name: str) -> str:
-    """What a module's code is known by: the version of an installed package that is no plugin, a
-    digest of the files of any other; "" of what other versions tell."""
+    """Digest of a module's code and of what may belong to it: its package, or of a single module
+    the files beside it; "" of what the versions tell."""
     top = name.partition(".")[0]
     file = getattr(sys.modules.get(name), "__file__", None)
     if top in _KNOWN or file is None:
         return ""
     folder, package = Path(file).resolve().parent, sys.modules.get(top)
-    installed = {"site-packages", "dist-packages"} & set(folder.parts)
     if top == PACKAGE.name:
         if _MODELS not in folder.parents:
             return files_digest(folder, folder.glob("*.py"))
         folder = _MODELS / folder.relative_to(_MODELS).parts[0]
-    elif installed and top in _distributions():
-        return ", ".join(_installed(own) for own in sorted(set(_distributions()[top])))
     elif package is None or not hasattr(package, "__path__"):
-        return files_digest(folder, folder.glob("*.py"))  # a single module, and those beside it
+        installed = folder.name in ("site-packages", "dist-packages")  # beside those of others
+        return files_digest(folder, [Path(file).resolve()] if installed else folder.glob("*.py"))
     elif package.__file__ is not None:
         folder = Path(package.__file__).resolve().parent
     return files_digest(folder, folder.rglob("*.py"))
-
-
-def _installed(name: str) -> str:
-    """Name and version of what is installed; of a plugin, whose author may install it again without
-    another version, also a digest of its files."""
-    found = distribution(name)
-    known = f"{name} {found.version}"
-    if not found.entry_points.select(group=ENTRY_POINT_GROUP):
-        return known
-    files = [Path(str(file.locate())) for file in found.files or () if file.suffix == ".py"]
-    folder = Path(str(found.locate_file("")))
-    return f"{known} {files_digest(folder, filter(Path.is_file, files))}"
