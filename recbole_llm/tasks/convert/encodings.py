@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import codecs
-import re
 from typing import IO
 
-from pandas import DataFrame
-
 _BLOCK = 1 << 20  # bytes
-_C1 = re.compile("[\x80-\x9f]")  # control characters that no one writes; cp1252 has signs there
-_SHOWN = 3
 _STARTS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # of .xlsx and .zip, and of .xls
 
 
@@ -63,22 +58,3 @@ def wrong(file: object, encoding: str, error: UnicodeDecodeError) -> ValueError:
         f"'{file}' is not {encoding.removesuffix('-sig')}; name its encoding, such as "
         f"--encoding={other}"
     )
-
-
-def controls(chunk: DataFrame, encoding: str) -> tuple[str, list[str], int]:
-    """Texts in which a wrong encoding put control characters: what to say of them, some of them,
-    and how many there are.
-
-    Args:
-        chunk: columns of texts.
-        encoding: that they were read by.
-    """
-    found: list[str] = []
-    for name in chunk:
-        texts = chunk[name].to_numpy(object).tolist()  # quicker than a Series of Arrow's texts
-        joined = "\n".join(texts)
-        if not joined.isascii() and _C1.search(joined):
-            found += [text for text in texts if _C1.search(text)]
-    advice = " (--encoding=cp1252)" if codecs.lookup(encoding).name == "iso8859-1" else ""
-    what = f"texts with control characters, as of cp1252 that was read as latin-1{advice}"
-    return what, [repr(text[:30]) for text in found[:_SHOWN]], len(found)

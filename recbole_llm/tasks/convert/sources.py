@@ -87,9 +87,7 @@ class Source:
     def chunks(self) -> Iterator[DataFrame]:
         """The rows, some at a time: columns of texts, "" where there is none, and `LINE`."""
         try:
-            for chunk in self._read():
-                self.problems.add(*encodings.controls(chunk.drop(columns=LINE), self.encoding))
-                yield chunk
+            yield from self._read()
         except UnicodeDecodeError as error:
             raise encodings.wrong(self.path, self.encoding, error) from error
         except csv.Error as error:
@@ -226,6 +224,4 @@ class FrameSource(Source):
             part = self.frame.iloc[start : start + CHUNK].copy()
             part.columns = [str(column) for column in part.columns]
             part[LINE] = np.arange(start + 1, start + 1 + len(part))
-            texts = as_texts(part)
-            self.problems.add(*encodings.controls(texts.drop(columns=LINE), "utf-8"))
-            yield texts
+            yield as_texts(part)
