@@ -27,7 +27,7 @@ from recbole_llm.core.registry import (
 )
 from recbole_llm.core.run_settings import RunSettings
 from recbole_llm.core.schema import recbole_keys
-from recbole_llm.core.settings import Settings
+from recbole_llm.core.settings import Settings, listed
 from recbole_llm.core.stock_settings import StockSettings
 from recbole_llm.core.type_names import is_text
 from recbole_llm.core.yaml_files import read_yaml
@@ -94,8 +94,8 @@ def _unknown(keys: Iterable[str], known: Collection[str]) -> dict[str, str]:
 
 def named_unknown(near: Mapping[str, str], where: str = "") -> str:
     """Unknown keys as a message; "" for none."""
-    listed = "; ".join(f"'{key}'{', ' if like else ''}{like}" for key, like in near.items())
-    return f"{where}unknown config key{'s' if len(near) > 1 else ''}: {listed}" if near else ""
+    named = "; ".join(f"'{key}'{', ' if like else ''}{like}" for key, like in near.items())
+    return f"{where}unknown config key{'s' if len(near) > 1 else ''}: {named}" if near else ""
 
 
 def keys_of_other_encoders(config: Config, spec: ModelSpec) -> dict[str, str]:
@@ -155,13 +155,13 @@ def check_settings(config: Config, spec: ModelSpec) -> dict[str, Any]:
     classes = settings_classes(config, spec)
     given = config.external_config_dict
     _check_finite(given)
-    listed = _check_like_defaults(given, config.internal_config_dict, declared_keys(config, spec))
+    lists = _check_like_defaults(given, config.internal_config_dict, declared_keys(config, spec))
     built = [settings.of(config) for settings in classes]
     for settings in built:
         settings.check(config)
-        listed |= {key: value for key, value in settings if isinstance(value, list)}
+        lists |= {key: value for key, value in settings if isinstance(value, list)}
     _check_processes(given)
-    return {k: v for k, v in listed.items() if k in config and not isinstance(config[k], list)}
+    return {k: v for k, v in lists.items() if k in config and not isinstance(config[k], list)}
 
 
 def check_derived(config: Config) -> None:
@@ -214,7 +214,7 @@ def _check_like_defaults(
 ) -> dict[str, Any]:
     """A key of a stock model that no class declares has a value of its default's type; the lists,
     where that is one."""
-    listed = {}
+    lists = {}
     for key, value in given.items():
         default = defaults.get(key)
         if key in declared or value is None or default is None:
@@ -225,8 +225,8 @@ def _check_like_defaults(
                 f"{key}: expected a value like its default {default!r}, got {value!r}{hint}"
             )
         if isinstance(default, list):
-            listed[key] = [value] if isinstance(value, (str, int)) else list(value)
-    return listed
+            lists[key] = listed(value)
+    return lists
 
 
 def _alike(value: object, default: object) -> bool:

@@ -37,11 +37,10 @@ from recbole_llm.core.schema import (
     parse_values,
 )
 from recbole_llm.core.secrets import take_credentials
-from recbole_llm.core.settings import defaults
+from recbole_llm.core.settings import as_list, defaults
 from recbole_llm.core.yaml_files import ConfigLoader, read_yaml
 
 DEFAULT_DATASET = "ml-100k"  # ships in recbole
-_LISTS = ("metrics", "eval_groups")  # of names
 _PAIRWISE_LOSSES = ("BPR", "BCE", "SSM")
 
 
@@ -100,7 +99,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
 
     def _load_cmd_line(self) -> dict[str, Any]:
         pairs = self._convert_config_dict(dict(parse_command_line(self._argv)))
-        return {key: _listed(key, value) for key, value in pairs.items()}
+        return {key: as_list(value) for key, value in pairs.items()}
 
     def _get_model_and_dataset(
         self, model: str | type | None, dataset: str | None
@@ -232,13 +231,6 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         said = [named_unknown(given), named_unknown(of_file, f"'{self.spec.config}': ")]
         others = keys_of_other_encoders(self, self.spec).values()
         return "; ".join([*filter(None, said), *others])
-
-
-def _listed(key: str, value: Any) -> Any:
-    """``5,10`` and ``NDCG,Recall`` as the lists that they mean."""
-    if isinstance(value, str) and key in _LISTS:
-        return [part.strip() for part in value.split(",")]
-    return list(value) if isinstance(value, tuple) else value
 
 
 def spec_of_class(model: type) -> ModelSpec:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import recbole
 
+from recbole_llm.core.settings import listed
+
 if TYPE_CHECKING:
     from recbole.model.abstract_recommender import AbstractRecommender
 
@@ -58,7 +60,9 @@ def item_features(model: str, settings: Any) -> list[str]:
     """The columns of the items that a model reads by name; settings, a configuration or a dict."""
     key = ITEM_FEATURES.get(model)
     value = None if key is None else settings[key]
-    return [value] if isinstance(value, str) else list(value or ())
+    if key is None or value is None:
+        return []
+    return [value] if key == "item_attribute" else list(listed(value))
 
 
 def learns_labels(model: type[AbstractRecommender]) -> bool:

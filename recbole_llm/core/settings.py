@@ -51,8 +51,11 @@ def as_list(value: object) -> object:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _listed(value: object) -> object:
-    single = isinstance(value, (str, int)) and not isinstance(value, bool)
+def listed(value: object) -> Any:
+    """What stands for a list: names with commas between them, a single value, a tuple."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",")]
+    single = isinstance(value, int) and not isinstance(value, bool)
     return [value] if single else as_list(value)
 
 
@@ -65,7 +68,7 @@ NonNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 Names = Annotated[list[Text], BeforeValidator(as_list)]
-OneOrMore = BeforeValidator(_listed)  # of a list, for which a single value stands too
+OneOrMore = BeforeValidator(listed)
 FieldName = Annotated[Text, Field(min_length=1)]
 ModelName = Annotated[Text | None, Mark.MODEL | Mark.AGAIN]
 Prompt = Annotated[Text | None, Mark.TEMPLATE | Mark.AGAIN]

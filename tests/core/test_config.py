@@ -93,7 +93,8 @@ def test_lists_need_no_brackets_on_the_command_line() -> None:
 def test_one_name_stands_for_a_list_of_one(model: str, key: str) -> None:
     own = ["--normalize_all=False"]  # which ml-100k's file sets
     assert Config(model, argv=[f"--{key}=price", *own])[key] == ["price"]
-    for value in (("price", "age"), ["price", "age"]):
+    assert Config(model, argv=[f"--{key}=price, age", *own])[key] == ["price", "age"]
+    for value in (("price", "age"), ["price", "age"], "price,age"):
         assert Config(model, config_dict={key: value}, argv=own)[key] == ["price", "age"]
 
 
