@@ -120,6 +120,8 @@ def test_a_models_own_space_that_cannot_be_is_refused(
         ("eval_args=[{'mode':'full'},{'mode':'uni100'}]", "eval_args says how models are judged"),
         ("protocol=['leave-one-out','random']", "protocol says how models are judged"),
         ("split_seed=1..9", "split_seed says how models are judged"),
+        ("repeatable=[True,False]", "repeatable says how models are judged"),
+        ("seed=[1,2]", "seed is of where and how a run is done, and no setting"),
         ("resume=['a','b']", "resume is of where and how a run is done, and no setting"),
         ("checkpoint_dir=['a','b']", "checkpoint_dir is of where and how"),
         ("output=['a','b']", "output is of where and how"),
