@@ -10,6 +10,7 @@ from recbole.data.transform import construct_transform
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import get_flops, init_seed, set_color
 
+from recbole_llm.core.compat import prints_logged
 from recbole_llm.core.config import Config, spec_of_class
 from recbole_llm.core.errors import one_line
 from recbole_llm.core.files import check_folder, remove_left_parts
@@ -35,7 +36,8 @@ def load_data(config: Config, vocabulary: Vocabulary | None = None) -> tuple[Any
 def build_model(config: Config, train_dataset: Dataset) -> Any:
     """The model on its device, seeded; its item table as ``item_init`` says."""
     init_seed(config["seed"], config["reproducibility"])
-    with missing_packages_named(config["model"]):
+    name = config["model"]
+    with missing_packages_named(name), prints_logged(name):
         try:
             model = config.model_class(config, train_dataset)
             if initialise_items(config, model, train_dataset):
@@ -46,7 +48,7 @@ def build_model(config: Config, train_dataset: Dataset) -> Any:
             if "allocate" not in str(error):
                 raise
             raise ValueError(
-                f"{config['model']} does not fit into memory ({one_line(error)}); make it smaller"
+                f"{name} does not fit into memory ({one_line(error)}); make it smaller"
             ) from error
     return model
 

@@ -15,6 +15,8 @@ from recbole.trainer import Trainer
 
 from recbole_llm import load_data_and_model, objective_function, run_recbole_llm
 from recbole_llm.core import plugins
+from recbole_llm.core.config import Config
+from recbole_llm.steps import build_model, load_data
 
 pytestmark = pytest.mark.usefixtures("tiny")
 QUIET = {"epochs": 1, "show_progress": False, "log_flops": False, "data_path": "dataset"}
@@ -130,6 +132,23 @@ def test_a_model_too_large_is_named(monkeypatch: pytest.MonkeyPatch, step: str) 
     monkeypatch.setattr(BPR, step, allocate)
     with pytest.raises(ValueError, match=r"BPR does not fit into memory \(CUDA out of memory"):
         run_recbole_llm("BPR", "tiny", config_dict=QUIET, saved=False)
+
+
+def test_what_a_model_prints_as_it_is_built_is_in_the_log(
+    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The lists of `recommend` are written to the same place."""
+    config = Config("FEARec", "tiny", config_dict=QUIET)
+    train = load_data(config)[1]
+    with caplog.at_level("INFO"):
+        build_model(config, train._dataset)
+    assert "modes_q=" in caplog.text and capsys.readouterr().out == ""
+
+
+def test_a_model_that_ends_the_process_is_an_error() -> None:
+    said = "SASRecCPR cannot be built with these settings; it says: current softmax-cpr code does"
+    with pytest.raises(ValueError, match=said):
+        run("SASRecCPR", loss_type="BPR")
 
 
 def test_on_result_is_called(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from importlib.util import find_spec
+from logging import getLogger
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -95,6 +97,26 @@ def anomaly_detection_kept() -> contextlib.AbstractContextManager[None]:
     import torch
 
     return torch.autograd.set_detect_anomaly(torch.is_anomaly_enabled())  # restores it at the end
+
+
+@contextlib.contextmanager
+def prints_logged(name: str) -> Iterator[None]:
+    """Some models print as they are built, between the lines that a command writes (FEARec), or
+    then end the process with status 0 (SASRecCPR). Goes with RecBole's print() and sys.exit().
+
+    Raises:
+        ValueError: the model called `name` ended the process.
+    """
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(printed):
+            yield
+    except SystemExit:
+        said = printed.getvalue().strip()
+        raise ValueError(f"{name} cannot be built with these settings; it says: {said}") from None
+    finally:
+        for line in printed.getvalue().splitlines():
+            getLogger().info(line)
 
 
 @contextlib.contextmanager
