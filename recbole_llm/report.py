@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from recbole.data.dataset import Dataset
+from recbole.utils import ModelType
 
 from recbole_llm.core import distributed
 from recbole_llm.core.config import Config
@@ -158,15 +159,19 @@ def data_line(dataset: Dataset) -> str:
     return f"{dataset.dataset_name}: {counts}"
 
 
-def _model(config: Config, model: torch.nn.Module) -> str:
+def _model(config: Config, model: object) -> str:
     device = config["device"]
     cpu = f"the CPU, {counted(torch.get_num_threads(), 'thread')}"
     where = cpu if device.type == "cpu" else str(device)
-    trained = counted(_trained(model), "parameter")
+    parameters = _trained(model)
+    trained = "trees" if parameters is None else counted(parameters, "parameter")
     return f"{config['model']}: {trained}, trained on {where}"
 
 
-def _trained(model: torch.nn.Module) -> int:
+def _trained(model: object) -> int | None:
+    """Numbers that are trained; None for decision trees, which are other libraries' objects."""
+    if not isinstance(model, torch.nn.Module):
+        return None
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
@@ -215,7 +220,8 @@ def places_of(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def next_line(dataset: Dataset, result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """What to do with the checkpoint."""
-    if "checkpoint" not in result:
+    trees = dataset.config["MODEL_TYPE"] == ModelType.DECISIONTREE  # which cannot recommend
+    if "checkpoint" not in result or trees:
         return
     file, model = result["checkpoint"], dataset.config["model"]
     if model not in {*list_models(), *recbole_models()}:  # a class, which no command can name

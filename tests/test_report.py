@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -18,7 +21,7 @@ from recbole_llm.core.config import Config
 from recbole_llm.data.create import create_dataset
 from recbole_llm.features.align import align
 from recbole_llm.features.table import EmbeddingTable
-from recbole_llm.quick_start import load_data
+from recbole_llm.quick_start import build_model, load_data, start
 
 pytestmark = pytest.mark.usefixtures("own_logging", "tiny")
 LEAVE_ONE_OUT = "leave-one-out (each user's last two for valid and test), all 60 items ranked"
@@ -44,6 +47,36 @@ def test_a_run_on_the_screen(capsys: pytest.CaptureFixture[str]) -> None:
     assert Path(places["tensorboard"]).is_dir()
     assert places["next"].startswith(f"recbole-llm recommend --checkpoint={places['checkpoint']}")
     assert len(lines) < 25
+
+
+@pytest.fixture
+def trees(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """In the place of the packages of decision trees, which need not be installed."""
+    for name in ("xgboost", "lightgbm"):
+        fake = ModuleType(name)
+        fake.Booster = type("Booster", (), {"__init__": lambda *_, **__: None})  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, name, fake)
+    yield
+    for name in [name for name in sys.modules if "exlib_recommender" in name]:
+        del sys.modules[name]
+
+
+@pytest.mark.usefixtures("trees")
+@pytest.mark.parametrize(
+    ("model", "params"), [("XGBoost", "xgb_params"), ("LightGBM", "lgb_params")]
+)
+def test_decision_trees_have_recboles_defaults_and_no_parameters(
+    model: str, params: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = {"threshold": {"rating": 3}, "data_path": "dataset"}
+    config = Config(model, "tiny", config_dict=labels)
+    assert config[params]["objective"].startswith("binary")
+    start(config)
+    data = load_data(config)
+    own = report.Report(config)
+    own.begin(*data[:2], build_model(config, data[1]._dataset))
+    assert own.parameters is None and f"{model}: trees, trained on" in capsys.readouterr().err
+    assert not list(report.next_line(data[0], {"checkpoint": "saved/trees.pth"}))
 
 
 def test_the_encoder_is_named_beside_what_it_made(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -154,7 +154,9 @@ class Config(RecBoleConfig):  # type: ignore[misc]
 
     def _own_files(self, model: str, dataset: str) -> list[Path]:
         files = [*sorted(PROPERTIES.glob("*.yaml")), PROPERTIES / "dataset" / f"{dataset}.yaml"]
-        files.append(RECBOLE / "properties" / "model" / f"{model}.yaml")
+        # RecBole's own Config does not find xgboost.yaml and lightgbm.yaml, for XGBoost, LightGBM.
+        names = dict.fromkeys((model.lower(), model))
+        files += [RECBOLE / "properties" / "model" / f"{name}.yaml" for name in names]
         return [f for f in files if f.is_file()]
 
     def _get_final_config_dict(self) -> dict[str, Any]:
