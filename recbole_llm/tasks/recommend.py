@@ -35,7 +35,7 @@ from recbole_llm.models.base import TextItemModel, TextUserModel
 from recbole_llm.quick_start import load_data_and_model
 from recbole_llm.tasks.new_items import with_new_items
 from recbole_llm.tasks.ranking import Batch, Ranker
-from recbole_llm.tasks.scorer import Scorer, TextUserScorer
+from recbole_llm.tasks.scorer import Scorer, TextUserScorer, check_asked
 from recbole_llm.tasks.sequential_scorer import SequentialScorer
 from recbole_llm.tasks.standalone import Standalone
 from recbole_llm.tasks.whom import Histories, Ids, Wanted
@@ -152,14 +152,11 @@ class Recommender(Ranker):
     def wanted(self, *args: Any, **kwargs: Any) -> Wanted:
         """For whom; the query is one that the model can take, with its weight."""
         wanted = super().wanted(*args, **kwargs)
+        if wanted.known is None or wanted.query is not None:
+            check_asked(self.name, type(self.scorer.model), wanted.query is not None)
         if wanted.query is None:
             return wanted
-        query = wanted.query[0], query_weight(self.config, *wanted.query)
-        if not isinstance(self.scorer, TextUserScorer):
-            raise ValueError(
-                f"query: {self.name} has no text of the user that a query could move; AlphaRec has"
-            )
-        return replace(wanted, query=query)
+        return replace(wanted, query=(wanted.query[0], query_weight(self.config, *wanted.query)))
 
     def batches(self, wanted: Wanted) -> Iterator[Batch]:
         """Scores of users, as many at a time as ``eval_memory_mib`` holds."""

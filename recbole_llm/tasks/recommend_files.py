@@ -44,6 +44,9 @@ def recommend_to_file(
     only = None if candidates is None else read_ids(candidates)
     never = None if exclude is None else read_ids(exclude, least=0)
     new = None if histories is None else read_histories(histories)
+    query = whom.get("query") is not None
+    if checkpoint is not None and (whom.get("users") is None or query):
+        _check_asked(checkpoint, query)
     say_meanwhile(f"loading {checkpoint or folder}")
     ranker = _loaded(checkpoint, folder, config_file_list, argv)
     new = None if new is None else known_histories(new, ranker)
@@ -60,6 +63,16 @@ def recommend_to_file(
     if output is not None:
         found = f"{counted(wanted.count, 'user')}, {counted(rows, 'recommendation')}"
         print(f"{found} → {output}", file=sys.stderr)
+
+
+def _check_asked(checkpoint: str, query: bool) -> None:
+    """Refuse, before data and texts are loaded, what no model of the checkpoint's class can do."""
+    from recbole_llm.core.checkpoint import load_checkpoint
+    from recbole_llm.core.plugins import get_model
+    from recbole_llm.tasks.scorer import check_asked
+
+    name = str(load_checkpoint(checkpoint)["config"].get("model"))
+    check_asked(name, get_model(name), query)
 
 
 def _loaded(

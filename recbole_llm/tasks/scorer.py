@@ -11,6 +11,7 @@ import torch
 from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import AbstractRecommender
+from recbole.utils import ModelType
 from torch import Tensor
 
 from recbole_llm.core.config import Config
@@ -20,6 +21,22 @@ from recbole_llm.data.split import IntArray
 from recbole_llm.data.training import training_interactions
 from recbole_llm.data.user_items import UserItems
 from recbole_llm.models.base import TextUserModel
+
+
+def check_asked(name: str, model: type[AbstractRecommender], query: bool) -> None:
+    """Raise ValueError where no model of this class takes a query, or users whom it was not trained
+    on; which of the sequential ones read the user's id is known when they are asked."""
+    if issubclass(model, TextUserModel):
+        return
+    if query:
+        raise ValueError(
+            f"query: {name} has no text of the user that a query could move; AlphaRec has"
+        )
+    if model.type != ModelType.SEQUENTIAL:
+        raise ValueError(
+            f"items: {name} learns about each user in training and cannot score a new one; "
+            f"sequential models and AlphaRec can"
+        )
 
 
 class Scorer:
@@ -76,10 +93,7 @@ class Scorer:
 
     def new(self, histories: Sequence[IntArray]) -> Tensor:
         """Scores of new users with these items in order of time, [B, n]."""
-        raise ValueError(
-            f"items: {self.config['model']} learns about each user in training and cannot score a "
-            f"new one; sequential models and AlphaRec can"
-        )
+        raise NotImplementedError  # `check_asked` refuses them
 
     @torch.no_grad()
     def catalogue(self, rows: Interaction) -> Tensor:

@@ -52,6 +52,21 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return {"folder": folder, **done}
 
 
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (["--items=i1"], "items: BPR learns about each user in training"),
+        (["--users=u1", "--query=tea"], "query: BPR has no text of the user"),
+    ],
+)
+def test_what_no_such_model_can_do_is_refused_before_the_data_is_read(
+    inside: dict[str, Any], asked: list[str], said: str
+) -> None:
+    given = [f"--checkpoint={inside['BPR']}", "--data_path=nowhere", *asked]
+    done = CliRunner().invoke(main, ["recommend", *given])
+    assert done.exit_code == 2 and said in done.output
+
+
 @pytest.fixture
 def inside(trained: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.chdir(trained["folder"])
