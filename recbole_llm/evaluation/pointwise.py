@@ -134,26 +134,15 @@ class GAUC(LossMetric):  # type: ignore[misc]
 
     metric_need = [*LossMetric.metric_need, USERS]
 
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.decides = str(config["valid_metric"]).lower() == "gauc"
-
     def calculate_metric(self, dataobject: DataStruct) -> dict[str, float]:
-        """``{"gauc": …}``; nan, with a warning, where no user has both classes.
-
-        Raises:
-            ValueError: it has no value, and is the ``valid_metric``, which picks the best epoch.
-        """
+        """``{"gauc": …}``; nan, with a warning, where no user has both classes."""
         scores, labels = self.used_info(dataobject)
         value = grouped_auc(dataobject.get(USERS).view(-1).numpy(), scores, labels)
         if np.isnan(value):
-            message = (
+            getLogger().warning(
                 "GAUC has no value: no user has rows of both classes; leave users several rows "
                 "(eval_args: split), or sample negatives (eval_args: mode uni100)"
             )
-            if self.decides:
-                raise ValueError(f"valid_metric: {message}")
-            getLogger().warning(message)
         return {"gauc": round(value, self.decimal_place)}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from math import isfinite, nan
+from math import isfinite, isnan, nan
 from pathlib import Path
 from typing import Any
 
@@ -124,8 +124,15 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
         with its weights in place and before they are saved; does nothing here."""
 
     def _valid_epoch(self, *args: Any, **kwargs: Any) -> tuple[float, Any]:
+        """Score and result on the validation data; ValueError where the score is none."""
         with self.progress.validation():
             score, result = self._validate(*args, **kwargs)
+        if isnan(score):
+            raise ValueError(
+                f"valid_metric: {self.config['valid_metric']} has no value on validation, and "
+                f"no epoch is the best; leave it rows of both labels (threshold, or eval_args: "
+                f"split), sample negatives (eval_args: mode uni100), or choose another valid_metric"
+            )
         # RecBole's own rule, which its fit applies to the same score right after this.
         *_, improved = early_stopping(
             score, self.best_valid_score, 0, 0, bigger=self.valid_metric_bigger

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from recbole.data.dataloader import AbstractDataLoader
+from torch.nn.utils import clip_grad_norm_
 
 from recbole_llm.core import distributed, randomness
 from recbole_llm.core.checkpoint import load_checkpoint, load_model_state, model_state, require
@@ -23,6 +24,7 @@ from recbole_llm.trainers.resume import ResumableMixin
 class Trainer(ResumableMixin, EngineMixin, ReplicaTrainer):
     """RecBole's trainer with the engine, fused Adam, and checkpoints that hold nothing pickled."""
 
+    enable_scaler: bool
     _items_a_block: int | None = None  # of the loader; see `recbole_llm.data.ranking_step`
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
@@ -32,9 +34,16 @@ class Trainer(ResumableMixin, EngineMixin, ReplicaTrainer):
         optimizer: torch.optim.Optimizer = super()._build_optimizer(**kwargs)
         if self.config["fused_optimizer"]:
             fuse(optimizer)
+        if self.enable_scaler and self.config["clip_grad_norm"]:
+            # RecBole clips gradients that are still scaled, to a norm some 65,536 times too small.
+            self.clip_grad_norm = None
+            optimizer.register_step_pre_hook(self._clip)
         if table is None:
             return optimizer
         return TableAndRest(optimizer, table.weight, self.learning_rate)
+
+    def _clip(self, *_: object) -> None:
+        clip_grad_norm_(self.model.parameters(), **self.config["clip_grad_norm"])
 
     def _checkpoint(self, epoch: int) -> dict[str, Any]:
         state = {**super()._checkpoint(epoch), **model_state(self.model)}

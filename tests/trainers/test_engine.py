@@ -4,6 +4,7 @@ improvements, checkpoints of plain data."""
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 from unittest.mock import Mock
@@ -218,6 +219,39 @@ def test_a_model_that_knows_one_precision_alone_is_named() -> None:
     keys = {"enable_amp": True, "epochs": 1, "show_progress": False, "log_flops": False}
     with pytest.raises(ValueError, match=r"^enable_amp: NGCF does not train in mixed precision \("):
         run_recbole_llm("NGCF", "tiny", config_dict=keys, saved=False)
+
+
+@pytest.mark.parametrize("metric", ["AUC", "GAUC"])
+def test_a_validation_without_a_value_is_named(metric: str) -> None:
+    """All ratings reach the threshold; no epoch could be the best one."""
+    write_tiny_dataset("dataset")
+    keys = {
+        "threshold": {"rating": 1},
+        "train_neg_sample_args": None,
+        "eval_args": {"split": {"RS": [6, 2, 2]}, "order": "TO", "mode": "labeled"},
+        "metrics": ["AUC", "GAUC"],
+        "valid_metric": metric,
+        "show_progress": False,
+        "log_flops": False,
+    }
+    with pytest.raises(ValueError, match=f"^valid_metric: {metric} has no value on validation"):
+        run_recbole_llm("LR", "tiny", config_dict=keys)
+
+
+def test_scaled_gradients_are_clipped_at_their_own_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda.amp, "GradScaler", partial(torch.amp.GradScaler, "cpu"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # else RecBole scales nothing
+    inputs = torch.arange(10.0).view(2, 5)
+    weights = []
+    for scaled in (False, True):
+        keys = {"learner": "sgd", "clip_grad_norm": {"max_norm": 0.5}, "use_gpu": False}
+        one = trainer(**keys, enable_scaler=scaled)
+        one.model.calculate_loss = lambda x, layer=one.model.layer: layer(x).square().sum()
+        for _ in range(2):  # phases have a new optimizer
+            one.optimizer = one._build_optimizer()
+            one._train_epoch([inputs] * 3, 0)
+        weights.append(one.model.layer.weight.detach())
+    torch.testing.assert_close(weights[1], weights[0])
 
 
 def test_other_errors_of_training_stay_what_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
