@@ -57,9 +57,11 @@ class CTRHead(nn.Module):
 def without_batch_of_one(mlp: nn.Module, inputs: Tensor) -> Tensor:
     """mlp(inputs), [N, W] -> [N, W']; a single row is not normalised over the batch.
 
-    One row has no variance over the batch, and RecBole's last batch may be one row.
+    One row has no variance over the batch, and RecBole's last batch may be one row. Where the
+    statistics are of all processes there are more rows, and the others wait for this one.
     """
-    alone = mlp.training and len(inputs) == 1
+    synced = any(isinstance(part, nn.SyncBatchNorm) for part in mlp.modules())
+    alone = mlp.training and len(inputs) == 1 and not synced
     mlp.train(mlp.training and not alone)
     hidden: Tensor = mlp(inputs)
     mlp.train(mlp.training or alone)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from recbole_llm import Config, ModelSpec, recommend
 from recbole_llm.core.plugins import get_registry
 from recbole_llm.models.ctr import CTRRecommender
-from recbole_llm.models.ctr_layers import CTRHead, FieldEmbedding
+from recbole_llm.models.ctr_layers import CTRHead, FieldEmbedding, without_batch_of_one
 from recbole_llm.models.settings import CTRSettings
 from recbole_llm.testing import CTRModelTests, write_tiny_dataset
 
@@ -206,6 +206,14 @@ def test_head_learns_from_a_batch_of_one_row() -> None:
     assert head.training and head.mlp.training
     after = [head.mlp[0].running_mean, head.mlp[1].mlp_layers[2].running_mean]
     assert all(a.equal(b) for a, b in zip(after, before, strict=True))
+
+
+def test_statistics_of_all_processes_count_a_batch_of_one_row() -> None:
+    """The others wait for its numbers; alone it would have had none."""
+    norm, training = nn.SyncBatchNorm(2), []
+    norm.forward = lambda inputs: training.append(norm.training) or inputs  # of GPUs alone
+    without_batch_of_one(norm, torch.ones(1, 2))
+    assert training == [True]
 
 
 def test_head_hears_all_inputs_whatever_their_scale() -> None:
