@@ -124,10 +124,10 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
         with its weights in place and before they are saved; does nothing here."""
 
     def _valid_epoch(self, *args: Any, **kwargs: Any) -> tuple[float, Any]:
-        """Score and result on the validation data; ValueError where the score is none."""
+        """Score and result on the validation data; ValueError where the first score is none."""
         with self.progress.validation():
             score, result = self._validate(*args, **kwargs)
-        if isnan(score):
+        if isnan(score) and not isfinite(self.best_valid_score):
             raise ValueError(
                 f"valid_metric: {self.config['valid_metric']} has no value on validation, and "
                 f"no epoch is the best; leave it rows of both labels (threshold, or eval_args: "
