@@ -7,14 +7,17 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 from commands import run_main
 from pydantic_core import SchemaError
 
+from recbole_llm import hookimpl
 from recbole_llm.cli import main
 from recbole_llm.commands.shared import names
+from recbole_llm.core.plugins import get_plugins
 
 pytestmark = pytest.mark.usefixtures("tiny")
 ROOT = Path(__file__).parents[1]
@@ -215,6 +218,26 @@ def test_prepare_does_what_is_missing_and_says_what_is_there() -> None:
     )
     init = ["prepare", "--model=BPR", "--dataset=tiny", "--item_init=llm", "--encoder=hash", *CACHE]
     assert "encode: there already (60 texts)" in CliRunner().invoke(main, init).output
+
+
+@pytest.mark.parametrize("asked", [["encode"], ["prepare", "--model=BPR", "--stage=encode"]])
+def test_offline_work_reads_the_data_set_as_plugins_prepared_it(asked: list[str]) -> None:
+    seen: list[Any] = []
+
+    class Prepares:
+        @hookimpl
+        def prepare_dataset(self, dataset: Any) -> None:
+            seen.append(dataset)
+
+    manager, plugin = get_plugins().manager, Prepares()
+    manager.register(plugin)
+    try:
+        arguments = [*asked, "--dataset=tiny", "--encoder=hash", *CACHE]
+        result = CliRunner().invoke(main, arguments)
+    finally:
+        manager.unregister(plugin)
+    assert result.exit_code == 0, result.output
+    assert [dataset.dataset_name for dataset in seen] == ["tiny"]
 
 
 def test_a_run_encodes_what_is_missing() -> None:

@@ -49,6 +49,18 @@ def complete(
             say(stage_class(spec)(config, dataset).complete())
 
 
+def load_dataset(config: Config, vocabulary: Vocabulary | None = None) -> Dataset:
+    """The data set before it is split, as the plugins prepared it.
+
+    Args:
+        config: the configuration.
+        vocabulary: a checkpoint's tokens, to number the data set by.
+    """
+    dataset = create_dataset(config, vocabulary=vocabulary)
+    get_plugin_manager().hook.prepare_dataset(config=config, dataset=dataset)
+    return dataset
+
+
 def prepare_data(
     config: Config, say: Say = _log, vocabulary: Vocabulary | None = None
 ) -> tuple[Any, Any, Any, Any]:
@@ -62,8 +74,7 @@ def prepare_data(
     Returns:
         the data set and its loaders for training, validation and test.
     """
-    dataset = create_dataset(config, vocabulary=vocabulary)
-    get_plugin_manager().hook.prepare_dataset(config=config, dataset=dataset)
+    dataset = load_dataset(config, vocabulary)
     with distributed.main_first():  # the others find the work done
         complete(config, dataset, "loaded", say)
         attach_features(config, dataset)

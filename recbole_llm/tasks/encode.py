@@ -7,10 +7,10 @@ from itertools import islice
 
 from recbole_llm.core.config import Config
 from recbole_llm.core.lines import counted
-from recbole_llm.data.create import create_dataset
 from recbole_llm.features.prompts import item_texts
 from recbole_llm.features.settings import ItemSettings
 from recbole_llm.offline.encode import EncodeStage
+from recbole_llm.offline.run import load_dataset
 from recbole_llm.steps import start
 
 _SHOWN = 3  # items whose texts are shown
@@ -29,7 +29,7 @@ def encode(files: Sequence[str] = (), argv: Sequence[str] = ()) -> Iterator[str]
     """
     config = Config(config_file_list=files, argv=argv, default_model=DEFAULT_MODEL)
     start(config)
-    stage = EncodeStage(config, create_dataset(config))
+    stage = EncodeStage(config, load_dataset(config))
     report, encoded = stage.complete(), stage.encoded
     read = ItemSettings.of(config).item_feature
     if encoded.encoding is not None and read != "item_image":

@@ -7,9 +7,8 @@ from typing import Any
 
 from recbole_llm.core.config import Config
 from recbole_llm.core.plugins import get_registry
-from recbole_llm.data.create import create_dataset
 from recbole_llm.data.prepare import data_preparation
-from recbole_llm.offline.run import prepare_data
+from recbole_llm.offline.run import load_dataset, prepare_data
 from recbole_llm.offline.stage import StageReport, stage_class
 from recbole_llm.steps import start
 
@@ -44,7 +43,7 @@ def prepare(
         reports: list[StageReport] = []
         prepare_data(config, reports.append)
         return reports
-    spec, data = get_registry().stage(stage), create_dataset(config)
+    spec, data = get_registry().stage(stage), load_dataset(config)
     if spec.when == "split":
         data = data_preparation(config, data)[0]._dataset
     return [stage_class(spec)(config, data).complete()]
