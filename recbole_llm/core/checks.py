@@ -9,7 +9,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from pydantic.fields import FieldInfo
-from recbole.utils import InputType
 
 from recbole_llm.core.errors import decimal_point, did_you_mean
 from recbole_llm.core.marks import FILES, MACHINE, Mark
@@ -162,41 +161,6 @@ def check_settings(config: Config, spec: ModelSpec) -> dict[str, Any]:
         lists |= {key: value for key, value in settings if isinstance(value, list)}
     _check_processes(given)
     return {k: v for k, v in lists.items() if k in config and not isinstance(config[k], list)}
-
-
-def check_derived(config: Config) -> None:
-    """Refuse values that contradict what RecBole derives.
-
-    Raises:
-        ValueError: no negatives for a model that reads them, or another direction of a metric.
-    """
-    bigger = config["valid_metric_bigger"]  # of the metric's class, a plugin's too
-    if config.external_config_dict.get("valid_metric_bigger") not in (None, bigger):
-        raise ValueError(
-            f"valid_metric_bigger: {'more' if bigger else 'less'} of {config['valid_metric']} is "
-            f"better, as its class says; leave the key out"
-        )
-    _check_negatives(config)
-
-
-def _check_negatives(config: Config) -> None:
-    """RecBole's pairwise models read a negative for each target; others may draw their own.
-
-    Raises:
-        ValueError: one of these has none.
-    """
-    from recbole.data import dataloader, utils
-
-    of_recbole = config.model_class.__module__.startswith("recbole.")
-    drawn = (config["train_neg_sample_args"] or {}).get("distribution") not in (None, "none")
-    pairwise = config["MODEL_INPUT_TYPE"] == InputType.PAIRWISE and config["loss_type"] != "CE"
-    if not of_recbole or drawn or not pairwise:
-        return
-    if utils.get_dataloader(config, "train") is not dataloader.UserDataLoader:  # of autoencoders
-        raise ValueError(
-            f"train_neg_sample_args: {config['model']} compares each item with a negative one, and "
-            f"none are drawn; leave the key out"
-        )
 
 
 def _check_finite(values: Mapping[str, Any], inside: str = "") -> None:

@@ -17,7 +17,6 @@ from recbole.utils import InputType, ModelType
 
 from recbole_llm.core import compat, distributed
 from recbole_llm.core.checks import (
-    check_derived,
     check_settings,
     keys_of_other_encoders,
     named_unknown,
@@ -25,6 +24,7 @@ from recbole_llm.core.checks import (
     unknown_keys,
     unknown_keys_of_file,
 )
+from recbole_llm.core.derived import check_derived
 from recbole_llm.core.metrics import by_kind
 from recbole_llm.core.plugins import find_model, get_model
 from recbole_llm.core.recbole_evaluation import PROTOCOLS, RecBoleEvaluation

@@ -255,6 +255,32 @@ def test_what_would_break_in_the_run_is_refused(keys: dict[str, Any], message: s
 
 
 @pytest.mark.parametrize(
+    ("model", "loss", "known"),
+    [("STAMP", "XYZ", "CE or BPR"), ("NARM", "BCE", "CE or BPR"), ("CORE", "BPR", "CE")],
+)
+def test_a_loss_that_a_model_of_recbole_lacks_is_refused(model: str, loss: str, known: str) -> None:
+    with pytest.raises(
+        ValueError, match=f"^loss_type: expected {known} with {model}, got '{loss}'"
+    ):
+        Config(model, config_dict={"loss_type": loss})
+
+
+def test_losses_that_models_of_recbole_have_are_taken() -> None:
+    for model in ("STAMP", "SASRec", "SINE"):
+        assert Config(model, config_dict={"loss_type": "BPR"})["loss_type"] == "BPR"
+    assert Config("SASRec", config_dict={"loss_type": "BCE"})["loss_type"] == "BCE"
+    assert Config("SINE", config_dict={"loss_type": "NLL"})["loss_type"] == "NLL"
+
+
+@pytest.mark.parametrize("model", ["SASRecCPR", "GRU4RecCPR"])
+@pytest.mark.parametrize("mode", ["uni20", {"valid": "full", "test": "pop20"}])
+def test_sampled_candidates_for_a_model_that_cannot_score_them(model: str, mode: Any) -> None:
+    Config(model)
+    with pytest.raises(ValueError, match=f"^eval_args: {model} scores all items at once"):
+        Config(model, config_dict={"eval_args": {"mode": mode}})
+
+
+@pytest.mark.parametrize(
     ("key", "value"),
     [
         ("val_interval", {"rating": "[4,inf)"}),

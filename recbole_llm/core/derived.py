@@ -1,0 +1,72 @@
+"""Values that contradict what RecBole derives from the class of a model or of a metric."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from recbole.utils import InputType
+
+from recbole_llm.core.recbole_evaluation import RecBoleEvaluation
+
+if TYPE_CHECKING:
+    from recbole_llm.core.config import Config
+
+_LOSSES = ("CE", "BPR")  # of RecBole's sequential models
+_FEWER = {"CORE": ("CE",)}
+_WHOLE_CATALOGUE = ("GRU4RecCPR", "SASRecCPR")  # their predict() ends in `assert False`
+
+
+def check_derived(config: Config) -> None:
+    """Refuse values that contradict what RecBole derives.
+
+    Raises:
+        ValueError: no negatives for a model that reads them, another direction of a metric, a loss
+            that a model lacks, or sampled candidates for one that cannot score them.
+    """
+    bigger = config["valid_metric_bigger"]  # of the metric's class, a plugin's too
+    if config.external_config_dict.get("valid_metric_bigger") not in (None, bigger):
+        raise ValueError(
+            f"valid_metric_bigger: {'more' if bigger else 'less'} of {config['valid_metric']} is "
+            f"better, as its class says; leave the key out"
+        )
+    _check_negatives(config)
+    if config.model_class.__module__.startswith("recbole."):
+        _check_loss(config)
+        _check_candidates(config)
+
+
+def _check_negatives(config: Config) -> None:
+    """RecBole's pairwise models read a negative for each target; others may draw their own.
+
+    Raises:
+        ValueError: one of these has none.
+    """
+    from recbole.data import dataloader, utils
+
+    of_recbole = config.model_class.__module__.startswith("recbole.")
+    drawn = (config["train_neg_sample_args"] or {}).get("distribution") not in (None, "none")
+    pairwise = config["MODEL_INPUT_TYPE"] == InputType.PAIRWISE and config["loss_type"] != "CE"
+    if not of_recbole or drawn or not pairwise:
+        return
+    if utils.get_dataloader(config, "train") is not dataloader.UserDataLoader:  # of autoencoders
+        raise ValueError(
+            f"train_neg_sample_args: {config['model']} compares each item with a negative one, and "
+            f"none are drawn; leave the key out"
+        )
+
+
+def _check_loss(config: Config) -> None:
+    """Where a class names no input type, RecBole derives it from the loss."""
+    name, loss = config["model"], config["loss_type"]
+    known = _FEWER.get(name, _LOSSES)
+    if not hasattr(config.model_class, "input_type") and loss not in known:
+        raise ValueError(f"loss_type: expected {' or '.join(known)} with {name}, got {loss!r}")
+
+
+def _check_candidates(config: Config) -> None:
+    modes = RecBoleEvaluation.of(config).eval_args.modes()
+    if config["model"] in _WHOLE_CATALOGUE and modes != {"full"}:
+        raise ValueError(
+            f"eval_args: {config['model']} scores all items at once, and no candidates alone; set "
+            f"mode: full"
+        )
