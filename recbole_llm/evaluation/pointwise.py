@@ -134,11 +134,16 @@ class GAUC(LossMetric):  # type: ignore[misc]
 
     metric_need = [*LossMetric.metric_need, USERS]
 
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.told = False  # one warning, not one after each epoch
+
     def calculate_metric(self, dataobject: DataStruct) -> dict[str, float]:
         """``{"gauc": …}``; nan, with a warning, where no user has both classes."""
         scores, labels = self.used_info(dataobject)
         value = grouped_auc(dataobject.get(USERS).view(-1).numpy(), scores, labels)
-        if np.isnan(value):
+        if np.isnan(value) and not self.told:
+            self.told = True
             getLogger().warning(
                 "GAUC has no value: no user has rows of both classes; leave users several rows "
                 "(eval_args: split), or sample negatives (eval_args: mode uni100)"
