@@ -29,24 +29,19 @@ def check_derived(config: Config) -> None:
             f"valid_metric_bigger: {'more' if bigger else 'less'} of {config['valid_metric']} is "
             f"better, as its class says; leave the key out"
         )
-    _check_negatives(config)
     if config.model_class.__module__.startswith("recbole."):
+        _check_negatives(config)
         _check_loss(config)
         _check_candidates(config)
 
 
 def _check_negatives(config: Config) -> None:
-    """RecBole's pairwise models read a negative for each target; others may draw their own.
-
-    Raises:
-        ValueError: one of these has none.
-    """
+    """Pairwise models read a negative for each target."""
     from recbole.data import dataloader, utils
 
-    of_recbole = config.model_class.__module__.startswith("recbole.")
     drawn = (config["train_neg_sample_args"] or {}).get("distribution") not in (None, "none")
     pairwise = config["MODEL_INPUT_TYPE"] == InputType.PAIRWISE and config["loss_type"] != "CE"
-    if not of_recbole or drawn or not pairwise:
+    if drawn or not pairwise:
         return
     if utils.get_dataloader(config, "train") is not dataloader.UserDataLoader:  # of autoencoders
         raise ValueError(

@@ -13,11 +13,11 @@ from recbole_llm.core.checkpoint import load_checkpoint
 from recbole_llm.core.config import Config
 from recbole_llm.core.digest import short_digests
 from recbole_llm.core.tokens import unpack
-from recbole_llm.data.create import create_dataset
 from recbole_llm.features.attach import features_of, reads_of
 from recbole_llm.features.prompts import item_titles
 from recbole_llm.features.templates import PromptError
 from recbole_llm.models.pad.gate import EXPERTS
+from recbole_llm.offline.run import load_dataset
 from recbole_llm.tasks.compare.cells import Cell
 from recbole_llm.tasks.compare.figures import Figure, colour, figure, plain
 
@@ -34,7 +34,7 @@ class Catalogue:
     """
 
     def __init__(self, config: Config) -> None:
-        self.config, self.dataset = config, create_dataset(config)
+        self.config, self.dataset = config, load_dataset(config)
         self.items = [str(token) for token in self.dataset.field2id_token[self.dataset.iid_field]]
         self.users = [str(token) for token in self.dataset.field2id_token[self.dataset.uid_field]]
         inter, time = self.dataset.inter_feat, self.dataset.time_field
