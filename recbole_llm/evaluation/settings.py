@@ -9,7 +9,7 @@ from pydantic import Field
 
 from recbole_llm.core.marks import Alike
 from recbole_llm.core.metrics import by_kind
-from recbole_llm.core.settings import ConfigLike, Natural, OneOrMore, Settings
+from recbole_llm.core.settings import ConfigLike, Natural, OneOrMore, Settings, listed
 from recbole_llm.hookspecs import hookimpl
 
 
@@ -34,8 +34,7 @@ class GroupSettings(Settings):
 
         if not self.eval_groups:
             return
-        metrics = config["metrics"]
-        ranked, of_labels = by_kind([metrics] if isinstance(metrics, str) else metrics)
+        ranked, of_labels = by_kind(listed(config["metrics"]))
         needs = [metric_information[metric.lower()] for metric in ranked]
         if not of_labels and ["rec.topk"] not in needs:
             raise ValueError("eval_groups: groups need a metric of ranked lists, such as NDCG")
