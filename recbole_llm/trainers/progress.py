@@ -102,7 +102,7 @@ class Progress:
         finally:
             bar.close()
             self._bar = None
-        if self.shown:
+        if self.shown and now.epoch:  # decision trees have no epochs
             getLogger().info(self._summary(now), extra=SHOWN)
 
     @contextmanager

@@ -51,10 +51,14 @@ def test_what_the_line_says(caplog: pytest.LogCaptureFixture) -> None:
     assert not optimizer._optimizer_step_post_hooks  # no epoch leaves anything behind
 
 
-def test_nothing_is_said_unless_shown(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(("shown", "epoch"), [(False, 1), (True, 0)])
+def test_nothing_is_said_unless_shown_or_where_no_epoch_was_trained(
+    shown: bool, epoch: int, caplog: pytest.LogCaptureFixture
+) -> None:
     progress = Progress("NDCG@10")
+    progress.shown = shown
     with caplog.at_level(logging.INFO), progress.training("", 0, 1, 0, NONE):
-        pass
+        progress.trainings[0].epoch = epoch
     assert caplog.text == "" and progress.trainings[0].best_epoch == 0
 
 
