@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
@@ -117,6 +118,12 @@ def prints_logged(name: str) -> Iterator[None]:
     finally:
         for line in printed.getvalue().splitlines():
             getLogger().info(line)
+
+
+def worker_start(workers: int) -> str | None:
+    """How a loader starts its workers; None: as Python does. Since Python 3.14 that is no fork on
+    Linux, and RecBole's data sets get to no worker in another way. Goes with ones that do."""
+    return "fork" if workers and sys.platform == "linux" else None
 
 
 @contextlib.contextmanager

@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, RandomSampler
 
 from recbole_llm.core import distributed, randomness
+from recbole_llm.core.compat import worker_start
 
 
 class Positions:
@@ -98,7 +99,9 @@ class SharedDataLoader(DataLoader[Any]):
     config: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, worker_init_fn=randomness.part_worker, **kwargs)  # type: ignore[misc]
+        kwargs["worker_init_fn"] = randomness.part_worker
+        kwargs["multiprocessing_context"] = worker_start(kwargs["num_workers"])
+        super().__init__(*args, **kwargs)
 
     @property
     def _index_sampler(self) -> Any:

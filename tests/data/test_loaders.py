@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -232,6 +234,15 @@ class TestFullSort:
             general_config(tmp_path, eval_memory_mib=-1)
 
 
+@pytest.fixture
+def _no_fork_by_default() -> Iterator[None]:
+    before = multiprocessing.get_start_method()
+    multiprocessing.set_start_method("forkserver", force=True)  # as Python 3.14 has it
+    yield
+    multiprocessing.set_start_method(before, force=True)
+
+
+@pytest.mark.usefixtures("_no_fork_by_default")
 def test_worker_processes_give_the_same(made: MakeConfig) -> None:
     batches = []
     for workers in (0, 1):
