@@ -16,7 +16,6 @@ from recbole_llm.core.errors import first_names
 from recbole_llm.core.lines import counted
 from recbole_llm.core.log import SHOWN
 from recbole_llm.core.tokens import Vocabulary, vocabulary_of
-from recbole_llm.data.create import create_dataset
 from recbole_llm.data.disk import DiskDataset
 from recbole_llm.data.settings import EngineSettings
 from recbole_llm.data.vocabulary import VocabularyDataset, new_items
@@ -25,6 +24,7 @@ from recbole_llm.features.settings import ItemSettings
 from recbole_llm.features.table import EmbeddingTable
 from recbole_llm.features.text import encode_new_items
 from recbole_llm.models.base import TextItemModel
+from recbole_llm.offline.run import load_dataset
 
 
 def with_new_items(
@@ -60,7 +60,7 @@ def with_new_items(
     # Who and what is known is settled: bounds on how often users and items occur would take new
     # items out of histories again.
     unfiltered = config.having(user_inter_num_interval=None, item_inter_num_interval=None)
-    source = create_dataset(unfiltered, vocabulary=_grown(dataset, vectors.tokens))
+    source = load_dataset(unfiltered, vocabulary=_grown(dataset, vectors.tokens))
     source.number_as(dataset)
     tensors = copy.copy(source)
     tensors._change_feat_format()

@@ -24,7 +24,6 @@ from torch import Tensor
 from recbole_llm.core.config import Config
 from recbole_llm.core.errors import first_names
 from recbole_llm.core.tokens import vocabulary_of
-from recbole_llm.data.create import create_dataset
 from recbole_llm.data.disk import DiskDataset
 from recbole_llm.data.ranking_step import user_bytes
 from recbole_llm.data.settings import EngineSettings
@@ -32,6 +31,7 @@ from recbole_llm.features.encoders.base import Encoder, TableSource, create_enco
 from recbole_llm.features.prompts import item_rows, item_titles
 from recbole_llm.features.templates import PromptError
 from recbole_llm.models.base import TextItemModel, TextUserModel
+from recbole_llm.offline.run import load_dataset
 from recbole_llm.quick_start import load_data_and_model
 from recbole_llm.tasks.new_items import with_new_items
 from recbole_llm.tasks.ranking import Batch, Ranker
@@ -225,7 +225,7 @@ def make_scorer(config: Config, model: AbstractRecommender, dataset: Dataset) ->
     if isinstance(dataset, DiskDataset):
         source = dataset
     elif source is None:  # the split has replaced the interactions of `dataset` by rows with lists
-        source = create_dataset(config, vocabulary=vocabulary_of(dataset))
+        source = load_dataset(config, vocabulary=vocabulary_of(dataset))
     return SequentialScorer(config, model, dataset, source)
 
 

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from recbole_llm.core.config import Config
 from recbole_llm.core.tokens import vocabulary_of
-from recbole_llm.data.create import create_dataset
 from recbole_llm.data.split import IntArray
 from recbole_llm.data.training import training_interactions
 from recbole_llm.data.user_items import UserItems
 from recbole_llm.models.base import TextUserModel
+from recbole_llm.offline.run import load_dataset
 
 
 def check_asked(name: str, model: type[AbstractRecommender], query: bool) -> None:
@@ -72,7 +72,7 @@ class Scorer:
         every = self.config.having(
             val_interval=None, user_inter_num_interval=None, item_inter_num_interval=None
         )
-        whole = create_dataset(every, vocabulary=vocabulary_of(self.dataset))
+        whole = load_dataset(every, vocabulary=vocabulary_of(self.dataset))
         users, items = (whole.inter_feat[f].to_numpy() for f in (whole.uid_field, whole.iid_field))
         return self._user_items(users, items)
 

@@ -13,7 +13,10 @@ import pytest
 from click.testing import CliRunner
 
 from recbole_llm.cli import main
-from recbole_llm.tasks.compare.people import _item_table, _map
+from recbole_llm.core.config import Config
+from recbole_llm.core.plugins import get_plugins
+from recbole_llm.hookspecs import hookimpl
+from recbole_llm.tasks.compare.people import Catalogue, _item_table, _map
 
 pytest.importorskip("plotly")
 
@@ -51,6 +54,21 @@ def test_it_needs_nothing_else_and_runs_nothing_of_the_data(page: str) -> None:
     assert "<b>bold" not in page  # but as an escape
     assert not re.search(r"<(?:script|img|link)[^>]+(?:src|href)=", page)
     assert page.count("</script>") == 2
+
+
+def test_its_histories_are_those_that_plugins_left(tiny: Path) -> None:
+    class First:
+        @hookimpl
+        def prepare_dataset(self, dataset: Any) -> None:
+            dataset.inter_feat = dataset.inter_feat[:100]
+
+    plugin, manager = First(), get_plugins().manager
+    manager.register(plugin)
+    try:
+        catalogue = Catalogue(Config("SASRec", "tiny", config_dict={"data_path": "dataset"}))
+    finally:
+        manager.unregister(plugin)
+    assert catalogue.counts.sum() == 100
 
 
 def test_titles_of_a_map_are_text() -> None:
