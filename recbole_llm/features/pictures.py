@@ -11,7 +11,7 @@ from contextlib import closing
 from functools import cache
 from hashlib import sha256
 from io import BytesIO
-from logging import getLogger
+from logging import INFO, WARNING, getLogger
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, NamedTuple
@@ -103,10 +103,11 @@ def find_pictures(config: Config, dataset: Dataset, tokens: Sequence[str]) -> di
             except PictureError as error:
                 problems.setdefault(str(error), []).append(token)
     parts = [f"{len(names)} {what} ({first_names(names)})" for what, names in problems.items()]
-    log = getLogger("recbole_llm")
-    (log.warning if parts else log.info)(
-        "; ".join([f"pictures of {len(found)} of {len(tokens)} items", *parts])
-    )
+    # Of items that are pictures alone `align` warns, and says what becomes of them.
+    alone = ItemSettings.of(config).item_feature == "item_image"
+    quiet = not problems or (alone and set(problems) == {"missing"})
+    said = "; ".join([f"pictures of {len(found)} of {len(tokens)} items", *parts])
+    getLogger("recbole_llm").log(INFO if quiet else WARNING, said)
     return found
 
 

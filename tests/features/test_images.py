@@ -150,6 +150,20 @@ def test_unusable_pictures_are_counted_named_and_handled_as_missing_texts(
     assert table.matrix.any(1).tolist() == [False, True, False, False]
 
 
+def test_one_warning_tells_of_missing_pictures(
+    config: PlainConfig, make_dataset: Make, seen: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    dataset = make_dataset()
+    with_pictures(dataset, p10=content(picture()))
+    config.update(item_feature="item_image", missing_embedding="zeros")
+    with caplog.at_level(logging.WARNING):
+        text.item_image(config, dataset)
+    assert len(caplog.messages) == 1 and "2 missing ('20', '30'); miss" in caplog.messages[0]
+    config["item_feature"] = "item_multimodal"  # such items have a text
+    pictures.find_pictures(config, dataset, ["10", "20"])
+    assert "pictures of 1 of 2 items; 1 missing ('20')" in caplog.messages[1]
+
+
 def test_usable_pictures_are_decoded_once(
     config: PlainConfig, make_dataset: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
