@@ -104,7 +104,7 @@ class EncoderSettings(Settings):
     SmolLM2-135M-Instruct (causal_lm), efficientnet-lite0 (image)."""
 
     encoder_revision: Text | None = None
-    """Commit, tag or branch of the model at the hub."""
+    """Commit, tag or branch of encoder_model at the hub."""
 
     encoder_prefix: Text | None = None
     """Goes before every text, such as 'query: '; None: the model's own default prompt."""

@@ -32,7 +32,7 @@ class GeneratorSettings(Settings):
     SmolLM2-135M-Instruct (transformers)."""
 
     generator_revision: Text | None = None
-    """Commit, tag or branch of the model at the hub."""
+    """Commit, tag or branch of generator_model at the hub."""
 
     generator_adapter: Local[Text | None] = None
     """transformers: folder of a LoRA adapter that goes on the model (peft)."""

@@ -74,9 +74,11 @@ class TuneStage(Stage):
     @cached_property
     def source(self) -> Source:
         """The model that is tuned."""
+        own = self.config[f"{self.tuned}_model"] or NAMES[0]
         key = "tune_model" if self.settings.tune_model else f"{self.tuned}_model"
-        revision = self.config[f"{self.tuned}_revision"]
-        return Source.of(self.config[key] or NAMES[0], revision, cache_dir(self.config), key)
+        name = self.settings.tune_model or own
+        revision = self.config[f"{self.tuned}_revision"] if name == own else None
+        return Source.of(name, revision, cache_dir(self.config), key)
 
     @cached_property
     def parts(self) -> tuple[list[Sample], list[Sample]]:

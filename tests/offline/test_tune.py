@@ -14,7 +14,7 @@ import torch
 from made_pictures import picture, tiny_qwen2_vl
 from made_texts import PlainConfig
 
-from recbole_llm.features.encoders import causal_lm, multimodal
+from recbole_llm.features.encoders import causal_lm, decoders, multimodal
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.offline import tuner
 from recbole_llm.offline.stage import StageError
@@ -65,6 +65,16 @@ def weights(made: Tuned) -> dict[str, torch.Tensor]:
     from safetensors.torch import load_file
 
     return load_file(made.path / "adapter" / "adapter_model.safetensors")
+
+
+@pytest.mark.parametrize("named, revision", [(None, "v1"), ("a/b", "v1"), ("c/d", None)])
+def test_a_revision_is_of_the_model_that_it_was_given_for(
+    writer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str, revision: str
+) -> None:
+    asked: list[str | None] = []
+    monkeypatch.setattr(decoders, "hub_folder", lambda n, at, key: asked.append(at) or writer)
+    keys = {"encoder_model": "a/b", "encoder_revision": "v1", "tune_model": named}
+    assert stage(writer, tmp_path, **keys).source.folder == writer and asked == [revision]
 
 
 def test_held_out_samples_are_of_every_task_and_not_learnt() -> None:

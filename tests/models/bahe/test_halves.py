@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from made_decoder import write_decoder
 
 from recbole_llm.core.config import Config
 from recbole_llm.data.create import create_dataset
+from recbole_llm.features.encoders import decoders
 from recbole_llm.models.bahe.halves import coupled_llm, upper_half
 from recbole_llm.testing import write_tiny_dataset
 
@@ -26,6 +28,26 @@ def adapted() -> Any:
     model = get_peft_model(whole, kind)
     model.save_pretrained("adapter")
     return model.merge_and_unload().model.layers
+
+
+@pytest.mark.parametrize(
+    "keys, revision",
+    [
+        ({"encoder_model": "a/b"}, "v1"),
+        ({"encoder_model": "a/b", "decoder_model": "a/b"}, "v1"),
+        ({"encoder_model": "a/b", "decoder_model": "c/d"}, None),
+        ({"encoder": "hash", "decoder_model": "c/d"}, None),
+    ],
+)
+def test_the_encoders_revision_is_not_of_another_decoder(
+    keys: dict[str, Any], revision: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str | None] = []
+    folder = Path(write_decoder())
+    monkeypatch.setattr(decoders, "hub_folder", lambda n, at, key: asked.append(at) or folder)
+    own = {"encoder_revision": "v1", "encoder_layer": 1}
+    upper_half(Config("BAHE", "tiny", config_dict={**keys, **own}))
+    assert asked == [revision]
 
 
 @pytest.mark.parametrize("decoder", [None, "decoder", "other"])
