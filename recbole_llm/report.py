@@ -119,7 +119,7 @@ class Report:
 
 def sizes(dataset: Dataset) -> dict[str, int]:
     """Users, items and interactions of a loaded data set, after filters."""
-    users, items, inter = dataset.user_num - 1, dataset.item_num - 1, dataset.inter_feat
+    users, items, inter = _users(dataset), dataset.item_num - 1, dataset.inter_feat
     if isinstance(inter, SequenceInteraction):  # it has a row a target
         interactions = len(inter.interaction.source.position)
     else:
@@ -127,7 +127,17 @@ def sizes(dataset: Dataset) -> dict[str, int]:
         histories = getattr(dataset, "item_list_length_field", None)  # RecBole's, such as DIEN's
         if histories in inter and not dataset.config["benchmark_filename"]:
             interactions += len(torch.unique(inter[dataset.uid_field]))  # first ones are no rows
-    return {"users": int(users), "items": int(items), "interactions": interactions}
+    return {"users": users, "items": int(items), "interactions": interactions}
+
+
+def _users(dataset: Dataset) -> int:
+    """How many have interactions; a ``.user`` file that is loaded may have more."""
+    if dataset.user_feat is None:
+        return int(dataset.user_num - 1)
+    inter = dataset.inter_feat
+    rows = inter.interaction.source.columns if isinstance(inter, SequenceInteraction) else inter
+    users = np.asarray(rows[dataset.uid_field])
+    return len(np.unique(users[users > 0]))
 
 
 def changed_settings(config: Config) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 from recbole.data.dataset import Dataset
 from recbole.data.transform import construct_transform
 from recbole.model.abstract_recommender import AbstractRecommender
-from recbole.utils import get_flops, init_seed, set_color
+from recbole.utils import ModelType, get_flops, init_seed, set_color
 
 from recbole_llm.core.compat import prints_logged
 from recbole_llm.core.config import Config, spec_of_class
@@ -73,7 +73,10 @@ def _trainer_class(config: Config) -> type[Any]:
 
 
 def log_flops(config: Config, model: AbstractRecommender, dataset: Dataset) -> None:
-    """RecBole's count of the operations of one prediction; some of its models cannot predict."""
+    """RecBole's count of the operations of one prediction; some of its models cannot predict, and
+    of decision trees it counts none."""
+    if config["MODEL_TYPE"] == ModelType.DECISIONTREE:
+        return
     transform = construct_transform(config)
     try:
         flops = get_flops(model, dataset, config["device"], getLogger(), transform)

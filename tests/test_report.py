@@ -18,10 +18,11 @@ from recbole.model.general_recommender import BPR
 from recbole_llm import report
 from recbole_llm.commands.shared import names
 from recbole_llm.core.config import Config
+from recbole_llm.core.log import log_file
 from recbole_llm.data.create import create_dataset
 from recbole_llm.features.align import align
 from recbole_llm.features.table import EmbeddingTable
-from recbole_llm.quick_start import build_model, load_data, start
+from recbole_llm.quick_start import build_model, load_data, log_flops, start
 
 pytestmark = pytest.mark.usefixtures("own_logging", "tiny")
 LEAVE_ONE_OUT = "leave-one-out (each user's last two for valid and test), all 60 items ranked"
@@ -71,11 +72,15 @@ def test_decision_trees_have_recboles_defaults_and_no_parameters(
     labels = {"threshold": {"rating": 3}, "data_path": "dataset"}
     config = Config(model, "tiny", config_dict=labels)
     assert config[params]["objective"].startswith("binary")
-    start(config)
+    start(config, trains=True)
     data = load_data(config)
     own = report.Report(config)
-    own.begin(*data[:2], build_model(config, data[1]._dataset))
-    assert own.parameters is None and f"{model}: trees, trained on" in capsys.readouterr().err
+    network = build_model(config, data[1]._dataset)
+    own.begin(*data[:2], network)
+    log_flops(config, network, data[0])
+    written = Path(log_file() or "").read_text(encoding="utf-8")
+    assert f"{model}: trees" in written and "FLOPs" not in written
+    assert own.parameters is None and f"{model}: trees, trained on" in capsys.readouterr().out
     assert not list(report.next_line(data[0], {"checkpoint": "saved/trees.pth"}))
 
 
@@ -100,6 +105,15 @@ def test_first_interactions_of_recboles_own_rows_are_counted() -> None:
     lines = Path("dataset/tiny/tiny.inter").read_text().splitlines()
     dataset = load_data(Config("DIEN", "tiny"))[0]
     assert report.sizes(dataset) == {"users": 40, "items": 60, "interactions": len(lines) - 1}
+
+
+@pytest.mark.parametrize("model", ["FM", "DIEN", "SASRec", "BPR"])
+def test_users_without_interactions_are_not_counted(model: str) -> None:
+    with Path("dataset/tiny/tiny.user").open("a", encoding="utf-8") as file:
+        file.write("idle\t30\tM\n")
+    columns = {"inter": ["user_id", "item_id", "rating", "timestamp"], "user": ["user_id", "age"]}
+    keys = {"load_col": columns, "threshold": {"rating": 3}, "data_path": "dataset"}
+    assert report.sizes(load_data(Config(model, "tiny", config_dict=keys))[0])["users"] == 40
 
 
 @pytest.mark.parametrize("model", ["SASRec", "BPR"])

@@ -26,6 +26,7 @@ _EXTRAS = {  # of setup.cfg: the modules that an extra brings
     "disk": ("duckdb",),
     "ray": ("ray",),
 }
+TREES = ("lightgbm", "xgboost")  # RecBole's model of either imports both
 
 
 def near_matches(name: str, known: Iterable[Any]) -> list[str]:

@@ -18,7 +18,7 @@ from typing import Any
 import pluggy
 
 from recbole_llm import hookspecs
-from recbole_llm.core.errors import did_you_mean, installing, named_error, one_line, unknown
+from recbole_llm.core.errors import TREES, did_you_mean, installing, named_error, one_line, unknown
 from recbole_llm.core.registry import (
     PACKAGE,
     PROPERTIES,
@@ -223,9 +223,11 @@ def missing_packages_named(model: str) -> Iterator[None]:
         package = str(error.name).partition(".")[0]
         if find_spec(package) is not None:
             raise
+        wanted = TREES if package in TREES else (package,)
+        lacking = [name for name in wanted if find_spec(name) is None]
         raise ValueError(
-            f"model '{model}' needs the package '{error.name}', which is not installed: "
-            f"{installing(package)}"
+            f"model '{model}' needs {' and '.join(lacking)}, not installed here: "
+            f"{installing(*lacking)}"
         ) from error
 
 

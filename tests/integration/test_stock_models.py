@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from recbole.data.interaction import Interaction
 from recbole.model.general_recommender import BPR
 
 from recbole_llm import load_data_and_model, run_recbole_llm
+from recbole_llm.core.errors import TREES
 from recbole_llm.core.plugins import recbole_models
 from recbole_llm.testing import write_tiny_dataset
 
@@ -84,14 +86,17 @@ def test_every_other_model(model: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "package"), [("LightGBM", "lightgbm"), ("XGBoost", "lightgbm"), ("KGAT", "dgl")]
+    ("model", "packages"),
+    [("LightGBM", TREES), ("XGBoost", TREES), ("KGAT", ["dgl"])],
 )
-def test_a_model_that_needs_a_further_library_says_which(
-    model: str, package: str, monkeypatch: pytest.MonkeyPatch
+def test_a_model_that_needs_further_libraries_says_which(
+    model: str, packages: Sequence[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_tiny_dataset("dataset")
-    monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ValueError, match=f"'{model}' needs the package '{package}'"):
+    for package in packages:
+        monkeypatch.setitem(sys.modules, package, None)
+    said = f"'{model}' needs {' and '.join(packages)}, .*: pip install {' '.join(packages)}$"
+    with pytest.raises(ValueError, match=said):
         run_recbole_llm(model, "tiny", config_dict=settings(model))
 
 

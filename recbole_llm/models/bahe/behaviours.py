@@ -100,7 +100,8 @@ class BehaviourDataset(SequentialDataset):
         if own is not None and own not in known:
             raise ValueError(
                 f"behaviour_field: the interactions have no field '{own}'; "
-                f"{did_you_mean(own, known, ' ')}loaded are: {', '.join(known)} (load_col)"
+                f"{did_you_mean(own, known, ' ')}loaded are: {', '.join(known)} (load_col); of "
+                f"tables `recbole-llm convert … --keep={own}` brings it"
             )
         read = {own} if template is None else {own, *template.variables()}
         return [f for f in known if f in read and f != self.iid_field]

@@ -249,7 +249,10 @@ def test_what_is_trained(tuning: str, trained: bool) -> None:
         ({"high_layers": 3}, "LlamaModel cannot be split: it has 3 blocks, of which 2 to 4"),
         ({"coupled": True}, "coupled: reads the target .* set train_level: prefix"),
         ({"coupled": True, "train_level": "prefix", "encoder": "hash"}, "set encoder: causal_lm"),
-        ({"behaviour_field": "ratting"}, "behaviour_field: .* 'ratting'; did you mean 'rating'"),
+        (
+            {"behaviour_field": "ratting"},
+            "behaviour_field: .* 'ratting'; did you mean 'rating'.*--keep=rat",
+        ),
         ({"behaviour_prompt": "{{ ratting }}"}, "behaviour_prompt: .* did you mean 'rating'"),
         (
             {"item_feature": "item_multimodal", "encoder": "multimodal"},
