@@ -138,7 +138,8 @@ def _max_tokens(source: Source, asked: int | None) -> int:
     Raises:
         EncoderError: more are asked for than the model has positions for.
     """
-    longest = source.longest()
+    short = (asked or 0) <= _MAX_LENGTH  # no GGUF file is read for it, which takes seconds
+    longest = None if source.gguf and short else source.longest()
     if longest is None:
         return asked or _MAX_LENGTH
     if asked is not None and asked > longest:

@@ -81,9 +81,10 @@ class Source:
         return files_digest(self.folder, model_files(self.folder, _READ))
 
     def longest(self) -> int | None:
-        """Tokens that the model has positions for; None where no config.json says so."""
-        if self.gguf is not None:  # which takes seconds to read
-            return None
+        """Tokens that the model has positions for; None where its files do not say so. A GGUF file
+        takes seconds to read."""
+        if self.gguf is not None:
+            return _gguf_positions(self.path)
         try:
             config = json.loads((self.folder / "config.json").read_text("utf-8"))
             said = config.get("text_config", config)
@@ -118,6 +119,19 @@ class Source:
                 f"{self.key} '{self.path}' cannot be loaded by transformers "
                 f"({type(error).__name__}: {error})"
             ) from error
+
+
+def _gguf_positions(path: Path) -> int | None:
+    from gguf import GGUFReader
+
+    try:
+        fields = GGUFReader(path).fields
+        kind = fields["general.architecture"].contents()
+        return int(fields[f"{kind}.context_length"].contents())
+    except (
+        Exception
+    ):  # whatever a broken file makes it raise; transformers says so when it reads it
+        return None
 
 
 def _unpacked() -> dict[str, Any]:

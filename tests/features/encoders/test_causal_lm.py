@@ -152,6 +152,25 @@ def test_a_text_is_cut_to_the_models_positions(decoder_folder: Make) -> None:
         encode(folder, max_length=65)
 
 
+def test_a_gguf_files_positions_bound_a_text(tmp_path: Path) -> None:
+    gguf = pytest.importorskip("gguf")
+    pytest.importorskip("accelerate")
+    file = tmp_path / "x.gguf"
+    writer = gguf.GGUFWriter(file, "llama")
+    writer.add_context_length(2048)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+    def encoder(longest: int) -> causal_lm.CausalEncoder:
+        return causal_lm.create(PlainConfig(encoder_model=str(file), encoder_max_length=longest))
+
+    assert encoder(2048).max_tokens == 2048
+    with pytest.raises(EncoderError, match=r"x\.gguf' reads 2048 tokens at most, got 2049; set 20"):
+        encoder(2049)
+
+
 def test_folders_and_files_that_are_no_model(tmp_path: Path) -> None:
     with pytest.raises(EncoderError, match="is no model folder: it has no config.json"):
         encode(tmp_path)
