@@ -71,6 +71,15 @@ def test_three_processes_are_as_one() -> None:
 
 
 @pytest.mark.slow
+def test_examples_in_context_are_those_of_one_process() -> None:
+    """LLM-CF's, with items' texts in place of what a language model writes."""
+    write_tiny_dataset("dataset")
+    texts = {"thoughts": "item_text", "thought_examples": 30}
+    clicks = {**QUIET, **LABELS, **texts, "model": "LLMCF", "backbone": "DeepFM"}
+    check_same([clicks, {**SASREC, **texts, "model": "LLMCFRetrieval"}])
+
+
+@pytest.mark.slow
 def test_the_first_process_sorts_interactions_for_all() -> None:
     write_tiny_dataset("dataset")
     (two,), _ = together([{**SASREC, "interactions": "disk"}])
