@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +52,17 @@ class Catalogue:
         """What it is called."""
         return self.titles.get(item) or item
 
-    def history(self, user: str, without: set[str]) -> list[str]:
-        """A user's last items, in order of time, without those that are held out."""
-        names = [self.items[i] for i in self._items[self._users == self.users.index(user)]]
-        return [name for name in names if name not in without][-_HISTORY:]
+    def history(self, user: str, held: Iterable[str]) -> list[str]:
+        """A user's last items, in order of time, without the interactions that are held out: the
+        last with each of these items, since a user may have had them before."""
+        left, names = Counter(held), []
+        for i in self._items[self._users == self.users.index(user)][::-1]:
+            name = self.items[i]
+            if left[name] > 0:
+                left[name] -= 1
+            else:
+                names.append(name)
+        return names[:_HISTORY][::-1]
 
 
 def browser(cells: Sequence[Cell], catalogue: Catalogue) -> list[dict[str, Any]]:
@@ -63,7 +71,7 @@ def browser(cells: Sequence[Cell], catalogue: Catalogue) -> list[dict[str, Any]]
     first = next(iter(shown.values()))
     found = []
     for user in first["shown_users"][:_USERS]:
-        held = set(first["target_items"][first["target_users"] == user].tolist())
+        held = first["target_items"][first["target_users"] == user].tolist()
         lists = [
             {
                 "label": label,
@@ -76,7 +84,7 @@ def browser(cells: Sequence[Cell], catalogue: Catalogue) -> list[dict[str, Any]]
             if (users["shown_users"] == user).any()
         ]
         history = [catalogue.title(item) for item in catalogue.history(str(user), held)]
-        targets = [catalogue.title(item) for item in sorted(held)]
+        targets = [catalogue.title(item) for item in sorted(set(held))]
         found.append({"user": str(user), "history": history, "held": targets, "lists": lists})
     return found
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from recbole_llm import testing
 from recbole_llm.cli import main
 from recbole_llm.core.config import Config
 from recbole_llm.core.plugins import get_plugins
@@ -85,3 +86,14 @@ def test_the_table_of_items_is_found_by_its_name_and_rows() -> None:
              "item_embedding.weight": torch.arange(24.0).view(6, 4)}  # fmt: skip
     assert np.array_equal(_item_table(state, 5), np.arange(20.0).reshape(5, 4))
     assert _item_table({"head": torch.ones(5, 4)}, 5) is None
+
+
+def test_a_held_out_item_that_was_bought_before_stays_in_the_history() -> None:
+    testing.write_tiny_dataset("dataset")
+    rows = Path("dataset/tiny/tiny.inter").read_text().splitlines(keepends=True)
+    times = enumerate(["i5", "i7", "i5", "i9", "i5"])
+    own = [f"twice\t{item}\t3\t{2000 + time}\n" for time, item in times]
+    Path("dataset/tiny/tiny.inter").write_text("".join([*rows, *own]))
+    catalogue = Catalogue(Config(argv=["--model=SASRec", "--dataset=tiny"]))
+    assert catalogue.history("twice", ["i5"]) == ["i5", "i7", "i5", "i9"]
+    assert catalogue.history("twice", ["i5", "i9"]) == ["i5", "i7", "i5"]
