@@ -69,8 +69,9 @@ def user_texts(config: Config, dataset: Dataset) -> Mapping[str, str] | None:
 
 
 @hookspec
-def on_validation(config: Config, score: float) -> None:
-    """Receive the score of a validation, by ``valid_metric``, as soon as it is there."""
+def on_validation(config: Config, score: float, number: int) -> None:
+    """Receive the score of a validation, by ``valid_metric``, as soon as it is there, and its
+    number in the run, from 1; a resumed run repeats that of an epoch that it trains again."""
 
 
 @hookspec

@@ -138,7 +138,8 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
             score, self.best_valid_score, 0, 0, bigger=self.valid_metric_bigger
         )
         self.progress.validated(score, improved)
-        get_plugin_manager().hook.on_validation(config=self.config, score=float(score))
+        told = {"score": float(score), "number": self.progress.validations}
+        get_plugin_manager().hook.on_validation(config=self.config, **told)
         if improved:
             self.on_improvement()
         return score, result

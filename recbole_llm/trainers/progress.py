@@ -139,6 +139,11 @@ class Progress:
         yield
         now.valid_seconds += time.perf_counter() - start
 
+    @property
+    def validations(self) -> int:
+        """How many there were, in all trainings, with those before a stop."""
+        return sum(len(training.curve) for training in self.trainings)
+
     def validated(self, score: float, improved: bool) -> None:
         """The score of the present epoch, and whether it is the best."""
         now = self._now()

@@ -20,9 +20,10 @@ from recbole.model.general_recommender import BPR
 from torch import nn
 
 from recbole_llm.core.checkpoint import load_checkpoint, save_atomically
-from recbole_llm.core.plugins import get_registry
+from recbole_llm.core.plugins import get_plugins, get_registry
 from recbole_llm.core.registry import EncoderSpec
 from recbole_llm.quick_start import run_recbole_llm
+from recbole_llm.tasks.compare.child import Scores
 from recbole_llm.tasks.zero_shot import zero_shot
 from recbole_llm.testing import write_tiny_dataset
 from recbole_llm.trainers import run_state
@@ -120,6 +121,32 @@ def test_what_is_said_of_a_resumed_run_is_of_the_whole(
     assert len(straight["curve"]) == 3 and resumed["epochs"] == 6
     seconds = [seconds for _, seconds, _ in resumed["curve"]]
     assert seconds == sorted(seconds) and told[1]["seconds"]["training"] > 0
+
+
+def test_a_score_that_a_resumed_run_gives_again_is_heard_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A run may be stopped after a validation, but before its state is kept."""
+    write_tiny_dataset("dataset")
+
+    def stop(self: EngineMixin) -> None:
+        if self.progress.trainings[-1].best_epoch == 2:
+            raise Stop
+
+    keys = {"checkpoint_dir": "stopped", "epochs": 3, "learning_rate": 0.05}
+    get_plugins().register(Scores("scores.txt"), "scores")
+    try:
+        with monkeypatch.context() as patch, pytest.raises(Stop):
+            patch.setattr(EngineMixin, "on_improvement", stop)
+            run(**keys)
+        first = Path("scores.txt").read_text().splitlines()
+        (file,) = Path("stopped").glob("*-last.pth")
+        run(**keys, resume=str(file), output="result.json")
+    finally:
+        get_plugins().manager.unregister(name="scores")
+    (training,) = json.loads(Path("result.json").read_text())["trainings"]
+    scores = [float(line) for line in Path("scores.txt").read_text().splitlines()]
+    assert len(first) == 2 and scores == [score for *_, score in training["curve"]]
 
 
 def test_the_log_says_how_to_resume_and_from_where(

@@ -5,26 +5,31 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 from recbole_llm.hookspecs import hookimpl
 
 
 class Scores:
-    """Writes each validation's score as a line of a file.
+    """Writes each validation's score as a line of a file, in the order of their numbers.
 
     Args:
-        file: it is appended to.
+        file: it goes on where the validations before end.
     """
 
     def __init__(self, file: str | os.PathLike[str]) -> None:
         self.file = Path(file)
 
     @hookimpl
-    def on_validation(self, score: float) -> None:
+    def on_validation(self, score: float, number: int) -> None:
         """Write it."""
-        with self.file.open("a", encoding="utf-8") as file:
-            file.write(f"{score!r}\n")
+        with self.file.open("a+b") as file:
+            file.seek(0)
+            # A run that was stopped after a validation, but before its state was kept, repeats it.
+            before = b"".join(islice(file, number - 1))
+            file.truncate(len(before))
+            file.write(f"{score!r}\n".encode())
 
 
 def begin(scores: str) -> None:
