@@ -32,3 +32,8 @@ FILES = (
     "pre_model_path", "pretrain_path", "mf_pretrain_path", "mlp_pretrain_path", "warm_up",
     "xgb_model",
 )  # fmt: skip
+# Of those, the ones that a stage of a model starts from: the key of the stage, and such stages.
+STARTS = {
+    "pre_model_path": ("train_stage", ("critic_pretrain", "finetune")),
+    "warm_up": ("phase", ("distillation", "finetuning")),
+}

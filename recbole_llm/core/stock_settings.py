@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BeforeValidator, model_validator
 
+from recbole_llm.core.errors import absent
+from recbole_llm.core.marks import STARTS
 from recbole_llm.core.settings import (
     Between,
     ConfigLike,
@@ -74,6 +77,20 @@ class StockSettings(Settings):
             if isinstance(value, kind) and not (isinstance(where, Between) and value <= 0):
                 found[key] = with_default(where, value)
         return found
+
+    def check(self, config: ConfigLike) -> None:
+        """Refuse a stage that starts from the weights of a file which is not there."""
+        for key, (stage, later) in STARTS.items():
+            if stage not in config or config[stage] not in later:
+                continue
+            file = str(config[key] or "")
+            if not file:
+                raise ValueError(
+                    f"{key}: {stage}={config[stage]} starts from a checkpoint of the stage before; "
+                    f"name it with --{key}=…"
+                )
+            if not Path(file).is_file():
+                raise absent(key, file, "*.pth")
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from recbole_llm.core.checks import declared_keys, key_marks
-from recbole_llm.core.marks import Mark
+from recbole_llm.core.marks import STARTS, Mark
 from recbole_llm.core.plugins import find_model
 from recbole_llm.core.registry import ModelSpec
 from recbole_llm.core.schema import RECBOLE
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 NEVER = Mark.LOCAL | Mark.DONE  # in a checkpoint, and never taken of one
 _EVALUATED = frozenset(("teacher",))  # KD_DAGFM passes it to eval()
+_UNSTARTED = {"train_method": "no_pretrain", "use_pretrain": False}  # of ConvNCF, NeuMF
 _NAME = re.compile(r"[\w@.+-]{1,100}")
 # What of a stranger's template cannot run long: fields, with at most one filter without arguments.
 _PLAIN_FIELD = re.compile(r"\{\{ *\w+(\.\w+|\[\d+\])? *(\| *\w+ *)?\}\}")
@@ -90,9 +91,17 @@ def taken(stored: object, file: object, spec: ModelSpec | None = None) -> dict[s
     # RecBole's own Config has negatives drawn beside CE, which a model of this package's ignores.
     if none or settings.get("loss_type") == "CE":
         settings["train_neg_sample_args"] = None  # as the user wrote it, or may leave it out
+    settings |= _started(settings, str(file))
     folder = Path(stored["data_path"])  # of the data set, which Config adds itself
     own = {"model": model, "dataset": dataset, "data_path": str(folder.parent)}
     return {**settings, **own}
+
+
+def _started(settings: Mapping[str, Any], file: str) -> dict[str, Any]:
+    """Of a model that began with the weights of another file, which no checkpoint is believed
+    about, and which its own weights replace: it is built from them, or without any."""
+    own = {key: file for key, (stage, later) in STARTS.items() if settings.get(stage) in later}
+    return own | {key: value for key, value in _UNSTARTED.items() if key in settings}
 
 
 def _allowed(spec: ModelSpec, stored: Mapping[str, Any]) -> set[str]:

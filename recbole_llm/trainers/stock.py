@@ -76,6 +76,16 @@ class PretrainTrainer(Trainer, recbole_trainers.PretrainTrainer):  # type: ignor
         if self.config["train_stage"] == "finetune":
             super().keep_last()
 
+    def pretrain(self, *args: Any, **kwargs: Any) -> Any:
+        """As RecBole's, which keeps nothing of the epochs after the last multiple of `save_step`,
+        and nothing at all of fewer epochs."""
+        found = super().pretrain(*args, **kwargs)
+        if self.pretrain_epochs % self.save_step:
+            name = f"{self.config['model']}-{self.config['dataset']}-{self.pretrain_epochs}.pth"
+            last = Path(self.checkpoint_dir) / name
+            self.save_pretrained_model(self.pretrain_epochs - 1, str(last))
+        return found
+
     def save_pretrained_model(self, epoch: int, saved_model_file: str) -> None:
         """Save a pretraining stage's checkpoint, which becomes the run's."""
         self._save_checkpoint(epoch, verbose=False, saved_model_file=saved_model_file)

@@ -84,6 +84,23 @@ def test_keys_that_are_never_taken(key: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("model", "given", "found"),
+    [
+        ("RaCT", {"train_stage": "finetune"}, {"pre_model_path": "x.pth"}),
+        ("S3Rec", {"train_stage": "pretrain"}, {"pre_model_path": None}),
+        ("KD_DAGFM", {"phase": "distillation"}, {"warm_up": "x.pth"}),
+        ("ConvNCF", {"train_method": "after_pretrain"}, {"train_method": "no_pretrain"}),
+        ("NeuMF", {"use_pretrain": True}, {"use_pretrain": False}),
+    ],
+)
+def test_a_model_that_began_with_weights_of_a_file_is_built_without_it(
+    model: str, given: dict[str, Any], found: dict[str, Any]
+) -> None:
+    own = taken(stored(model, **given, pre_model_path="/elsewhere", warm_up="/elsewhere"), "x.pth")
+    assert {key: own.get(key) for key in found} == found
+
+
+@pytest.mark.parametrize(
     ("model", "key", "value"),
     [
         ("KD_DAGFM", "teacher", "__import__('os').system('touch executed')"),

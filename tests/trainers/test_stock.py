@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import recbole.trainer
+import torch
 from recbole.utils import get_trainer as get_recbole_trainer
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 import recbole_llm
-from recbole_llm import ModelSpec, get_trainer, run_recbole_llm
+from recbole_llm import ModelSpec, get_trainer, load_data_and_model, run_recbole_llm
 from recbole_llm.core import plugins
 from recbole_llm.core.checkpoint import load_checkpoint, save_atomically
 from recbole_llm.core.config import Config
@@ -123,7 +125,33 @@ def test_a_pretraining_stage_leaves_plain_data_from_which_the_next_one_starts() 
     assert first == "saved/S3Rec-tiny-1.pth"
     assert load_checkpoint(first)["epoch"] == 0
     keys |= {"train_stage": "finetune", "pre_model_path": first, "train_neg_sample_args": None}
-    assert run_recbole_llm("S3Rec", "tiny", config_dict=keys)["best_valid_result"]
+    done = run_recbole_llm("S3Rec", "tiny", config_dict=keys)
+    assert done["best_valid_result"]
+    Path(first).unlink()  # a trained model needs it no more
+    _, again, *_ = load_data_and_model(done["checkpoint"])
+    saved = load_checkpoint(done["checkpoint"])["state_dict"]
+    assert all(torch.equal(saved[name], value) for name, value in again.state_dict().items())
+
+
+def test_the_last_epoch_of_a_pretraining_stage_is_kept() -> None:
+    """RecBole keeps every fiftieth."""
+    small = {"MAX_ITEM_LIST_LENGTH": 5, "hidden_size": 8, "n_layers": 1, "item_attribute": "genre"}
+    keys = {**QUIET, **small, "pretrain_epochs": 3, "save_step": 2}
+    assert run_recbole_llm("S3Rec", "tiny", config_dict=keys)["checkpoint"].endswith("-3.pth")
+    assert sorted(file.name[-5:] for file in Path("saved").iterdir()) == ["2.pth", "3.pth"]
+
+
+@pytest.mark.parametrize(
+    ("model", "keys", "message"),
+    [
+        ("S3Rec", {}, "pre_model_path: train_stage=finetune starts from a checkpoint of the stage "
+         "before; name it with --pre_model_path=…"),
+        ("RaCT", {"pre_model_path": "x.pth"}, "pre_model_path 'x.pth' does not exist"),
+    ],
+)  # fmt: skip
+def test_a_stage_without_the_one_before(model: str, keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        run_recbole_llm(model, "tiny", config_dict={**QUIET, "train_stage": "finetune", **keys})
 
 
 class Trees(stock.DecisionTreeTrainer):
