@@ -105,8 +105,9 @@ def _history_ranked(entries: Sequence[Entry]) -> list[str]:
     if not ranked or not left_out:
         return []
     return [
-        f"items that a user has already are candidates for {', '.join(ranked)}, but not for "
-        f"{', '.join(left_out)}, for which fewer are ranked, and repeated purchases are missed"
+        f"items that a user has already are candidates for {', '.join(ranked)}; for "
+        f"{', '.join(left_out)} only those that are held out again: fewer are ranked, and repeated "
+        f"purchases are easier to find"
     ]
 
 

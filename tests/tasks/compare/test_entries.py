@@ -167,8 +167,8 @@ def test_models_whose_rows_are_split_at_other_places_are_refused() -> None:
 def test_a_protocol_brings_them_together_and_what_is_left_is_said() -> None:
     _, said = agree(parse_models("GRU4Rec; BPR", [*COMMON, "--protocol=leave-one-out"]))
     assert said == [
-        "items that a user has already are candidates for GRU4Rec, but not for BPR, for which "
-        "fewer are ranked, and repeated purchases are missed"
+        "items that a user has already are candidates for GRU4Rec; for BPR only those that are "
+        "held out again: fewer are ranked, and repeated purchases are easier to find"
     ]
 
 
