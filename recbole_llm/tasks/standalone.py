@@ -85,7 +85,10 @@ class Standalone(Ranker):
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         if self.folder.is_file():
-            raise ValueError(f"'{folder}' is a file; of a checkpoint write --checkpoint={folder}")
+            raise ValueError(
+                f"'{folder}' is a file; of a checkpoint write --checkpoint={folder}, from Python "
+                f"Recommender.of('{folder}')"
+            )
         if not (self.folder / FILES.settings).is_file():
             raise ValueError(
                 f"'{folder}' holds no exported model; make one with recbole-llm export"

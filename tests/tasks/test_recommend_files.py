@@ -373,6 +373,13 @@ def test_small_catalogues_and_short_histories_are_exported(model: str, longest: 
     np.testing.assert_allclose(alone["score"], wanted["score"], rtol=1e-4, atol=1e-5)
 
 
+def test_a_checkpoint_is_no_exported_model(tmp_path: Path) -> None:
+    file = tmp_path / "SASRec.pth"
+    file.touch()
+    with pytest.raises(ValueError, match=r"is a file; .*, from Python Recommender\.of\('/"):
+        Recommender.load(file)
+
+
 def test_exported_models_that_cannot_be(inside: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="BPR cannot be exported: its score is no product"):
         recbole_llm.export(inside["BPR"], "b")
