@@ -37,7 +37,12 @@ _SCREEN_FORMAT = ("%(log_color)s%(asctime)-15s %(levelname)s  %(message)s", "%d 
 
 def _strip_credentials(record: logging.LogRecord) -> bool:
     """A filter that lets every record pass."""
-    said = record.getMessage()
+    try:
+        said = record.getMessage()
+    except (TypeError, ValueError, KeyError):  # no place for its arguments: RaCT's has none
+        own = record.args if isinstance(record.args, tuple) else (record.args,)
+        said = " ".join(map(str, (record.msg, *own)))
+        record.msg, record.args = said, ()
     if without_credentials(said) != said:
         record.msg, record.args = without_credentials(said), ()
     return True

@@ -45,6 +45,15 @@ def test_a_quiet_screen_has_results_and_warnings_and_the_file_all(
     assert file.parent == Path("log").resolve() and file.name.startswith("BPR-ml-100k-")
 
 
+def test_a_record_without_a_place_for_its_arguments_ends_no_run() -> None:
+    init_log(Config("BPR"))
+    logging.getLogger().info("Load pretrained model from", "a%b.pth")  # as RecBole's RaCT does
+    logging.getLogger().info("%d of them", "http://me:word@host/x")
+    text = Path(str(log_file())).read_text(encoding="utf-8")
+    assert "Load pretrained model from a%b.pth\n" in text
+    assert "%d of them http://host/x\n" in text
+
+
 def test_verbose_shows_what_the_file_holds(capsys: pytest.CaptureFixture[str]) -> None:
     init_log(Config("BPR", argv=["--verbose"]))
     said()
