@@ -27,7 +27,7 @@ from recbole_llm.core.plugins import list_models, recbole_models
 from recbole_llm.core.stored import needed_again, plain_config
 from recbole_llm.core.versions import installed
 from recbole_llm.data.interaction import SequenceInteraction
-from recbole_llm.evaluation.protocol import protocol
+from recbole_llm.evaluation.protocol import protocol, repeats
 from recbole_llm.features import ENCODED
 from recbole_llm.features.attach import attached
 from recbole_llm.trainers.engine import EngineMixin
@@ -67,6 +67,7 @@ class Report:
                 ("model", _model(self.config, model)),
                 ("reads", _texts(self.config, train_data._dataset)),
                 ("protocol", protocol(self.config, dataset)),
+                ("repeats", repeats(self.config, dataset)),
                 ("epoch", f"the best by {self.config['valid_metric']} on validation"),
             ]
         )
@@ -245,5 +246,5 @@ def next_line(dataset: Dataset, result: Mapping[str, Any]) -> Iterator[tuple[str
 def say_pairs(pairs: Pairs) -> None:
     """Lines with names in front, on the screen and in the log."""
     width = max(len(name) for name, _ in pairs)
-    lines = [f"{name:{width}}  {text}" for name, text in pairs]
+    lines = [f"{name:{width}}  {text}" for name, text in pairs if text]
     getLogger().info("\n".join(["", *lines]), extra=SHOWN)

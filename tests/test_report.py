@@ -20,6 +20,7 @@ from recbole_llm.commands.shared import names
 from recbole_llm.core.config import Config
 from recbole_llm.core.log import log_file
 from recbole_llm.data.create import create_dataset
+from recbole_llm.evaluation.protocol import repeats
 from recbole_llm.features.align import align
 from recbole_llm.features.table import EmbeddingTable
 from recbole_llm.quick_start import build_model, load_data, log_flops, start
@@ -203,3 +204,26 @@ def test_the_output_is_tried_before_the_work(capsys: pytest.CaptureFixture[str])
 def test_protocols_in_words(args: dict[str, Any], said: str) -> None:
     config = Config("BPR", "tiny", config_dict={"eval_args": args} if args else {})
     assert report.protocol(config, create_dataset(config)) == said
+
+
+@pytest.mark.parametrize(
+    ("model", "times", "keys", "said"),
+    [
+        ("BPR", 2, {}, "2 of {} interactions are with an item that the user has already; "),
+        ("BPR", 0, {}, ""),
+        ("BPR", 2, {"rm_dup_inter": "first"}, ""),
+        ("SASRec", 2, {}, ""),
+        ("FM", 2, {"threshold": {"rating": 3}}, ""),
+    ],
+)
+def test_repeats_are_told_where_they_are_easy_to_find(
+    model: str, times: int, keys: dict[str, Any], said: str
+) -> None:
+    file = Path("dataset/tiny/tiny.inter")
+    lines = file.read_text().splitlines()
+    pairs = {tuple(line.split("\t")[:2]): line for line in lines}
+    again = list(pairs.values())[1 : times + 1]
+    file.write_text("\n".join([*pairs.values(), *again]) + "\n")
+    config = Config(model, "tiny", config_dict=keys)
+    found = repeats(config, create_dataset(config))
+    assert found.startswith(said.format(len(pairs) - 1 + times)) and bool(found) == bool(said)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from recbole.data.dataset import Dataset
+from recbole.utils import ModelType
 
 from recbole_llm.core.config import Config
 from recbole_llm.core.recbole_evaluation import EvalArgs, RecBoleEvaluation
@@ -16,6 +18,23 @@ def protocol(config: Config, dataset: Dataset) -> str:
     items = int(dataset.item_num) - 1
     judged = [_mode(mode, items) for mode in sorted(args.modes())]
     return f"{_split(config, args)}, {' / '.join(judged)}"
+
+
+def repeats(config: Config, dataset: Dataset) -> str:
+    """What it means that users have some items several times, for models that rank what is new to
+    a user: RecBole takes the held-out items off that, also one that training has; "" without."""
+    ranked = "labeled" not in RecBoleEvaluation.of(config).eval_args.modes()
+    if config["MODEL_TYPE"] == ModelType.SEQUENTIAL or not ranked:
+        return ""
+    inter = dataset.inter_feat
+    users, items = (np.asarray(inter[f]) for f in (dataset.uid_field, dataset.iid_field))
+    again = len(inter) - len(np.unique(users.astype(np.int64) * dataset.item_num + items))
+    if not again:
+        return ""
+    return (
+        f"{again:,} of {len(inter):,} interactions are with an item that the user has already; "
+        f"held out, they are easy to find (rm_dup_inter=first leaves them out)"
+    )
 
 
 def _split(config: Config, args: EvalArgs) -> str:
