@@ -334,6 +334,7 @@ MOLAR = [
     Row(name, "molar-prime-pantry")
     for name in ("Molar", "Molar, no alignment", "Molar, early fusion", "SASRec, item_init")
 ]
+SMOLLM2 = [Row(name, "molar-smollm2") for name in ("Molar", "SASRec, item_init")]
 TAIL = Column("tail items", tested("ndcg@10 (tail items)"), best=True)
 TABLES = {
     "readme-sequential": Table(README_SEQUENTIAL, (TEST, TAIL), "leave-one-out"),
@@ -354,6 +355,7 @@ TABLES = {
     "llmcf-retrieval": Table(RETRIEVAL, (VALID, TEST, RECALL, TAIL, EPOCH)),
     "llmcf-retrieval-ablations": Table(RETRIEVAL_ABLATIONS, (VALID, TEST, RECALL, TAIL, EPOCH)),
     "molar": Table(MOLAR, (VALID, TEST, RECALL, EPOCH)),
+    "molar-smollm2": Table(SMOLLM2, (VALID, TEST, RECALL, EPOCH)),
     "clicks-labels": Table(CLICKS, CLICK_COLUMNS),
     **{
         f"clicks-{data}": Table(rows, CLICK_COLUMNS) for data, rows in SAMPLED.items()
