@@ -120,7 +120,7 @@ def _curves(summary: Summary) -> Figure:
             "x": [seconds for _, seconds, _ in points], "y": [score for *_, score in points],
             "line": {"color": colour(i)}, "marker": {"size": 4},
         })  # fmt: skip
-    note = "Validation after each epoch, against seconds of training and validation; first seed."
+    note = "Validation after each epoch, against seconds of training and validation; first run."
     return figure("Learning", note, traces, "seconds", str(summary.rows[0].runs[0]["valid_metric"]))
 
 

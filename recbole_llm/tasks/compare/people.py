@@ -71,15 +71,9 @@ def browser(cells: Sequence[Cell], catalogue: Catalogue) -> list[dict[str, Any]]
     first = next(iter(shown.values()))
     found = []
     for user in first["shown_users"][:_USERS]:
-        held = first["target_items"][first["target_users"] == user].tolist()
+        held = _held(first, user)
         lists = [
-            {
-                "label": label,
-                "items": [
-                    {"title": catalogue.title(item), "held": item in held}
-                    for item in users["shown_items"][users["shown_users"] == user][0].tolist()
-                ],
-            }
+            {"label": label, "items": _listed(users, user, catalogue)}
             for label, users in shown.items()
             if (users["shown_users"] == user).any()
         ]
@@ -87,6 +81,17 @@ def browser(cells: Sequence[Cell], catalogue: Catalogue) -> list[dict[str, Any]]
         targets = [catalogue.title(item) for item in sorted(set(held))]
         found.append({"user": str(user), "history": history, "held": targets, "lists": lists})
     return found
+
+
+def _held(users: Mapping[str, Any], user: str) -> list[str]:
+    """The items that a run holds out of a user's."""
+    return list(users["target_items"][users["target_users"] == user].tolist())
+
+
+def _listed(users: Mapping[str, Any], user: str, catalogue: Catalogue) -> list[dict[str, Any]]:
+    """What a run recommends to a user, and whether it holds that out: each may have its split."""
+    held, items = _held(users, user), users["shown_items"][users["shown_users"] == user][0]
+    return [{"title": catalogue.title(item), "held": item in held} for item in items.tolist()]
 
 
 def maps(cells: Sequence[Cell], catalogue: Catalogue) -> Iterator[Figure]:

@@ -161,8 +161,8 @@ def _study(name: str, entry: Entry, space: Space, root: Path, at_once: int) -> S
         seed=entry.config["seed"] + before, constant_liar=at_once > 1
     )
     for trial in _running(study):  # of a process that is gone
-        study.tell(trial.number, state=TrialState.FAIL)
         study.enqueue_trial(trial.params, {_PLACE: _place(Path(), trial).name})
+        study.tell(trial.number, state=TrialState.FAIL)  # after it: a kill here loses nothing
     if not study.get_trials(deepcopy=False):
         study.enqueue_trial(defaults(space, entry.config))
     return study

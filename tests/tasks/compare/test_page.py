@@ -17,7 +17,7 @@ from recbole_llm.cli import main
 from recbole_llm.core.config import Config
 from recbole_llm.core.plugins import get_plugins
 from recbole_llm.hookspecs import hookimpl
-from recbole_llm.tasks.compare.people import Catalogue, _item_table, _map
+from recbole_llm.tasks.compare.people import Catalogue, _item_table, _map, browser
 
 pytest.importorskip("plotly")
 
@@ -70,6 +70,18 @@ def test_its_histories_are_those_that_plugins_left(tiny: Path) -> None:
     finally:
         manager.unregister(plugin)
     assert catalogue.counts.sum() == 100
+
+
+def test_a_list_marks_what_its_own_run_holds_out() -> None:
+    def cell(label: str, held: str) -> Any:
+        one = {"shown_users": ["u"], "shown_items": [["i1", "i2"]], "target_users": ["u"]}
+        users = {key: np.array(value) for key, value in {**one, "target_items": [held]}.items()}
+        return SimpleNamespace(entry=SimpleNamespace(label=label), users=users)
+
+    catalogue: Any = SimpleNamespace(title=str, history=lambda *_: [])
+    (shown,) = browser([cell("one", "i1"), cell("other", "i2")], catalogue)
+    marks = {own["label"]: [item["held"] for item in own["items"]] for own in shown["lists"]}
+    assert marks == {"one": [True, False], "other": [False, True]}
 
 
 def test_titles_of_a_map_are_text() -> None:
