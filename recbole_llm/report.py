@@ -26,7 +26,7 @@ from recbole_llm.core.marks import Mark
 from recbole_llm.core.plugins import list_models, recbole_models
 from recbole_llm.core.stored import needed_again, plain_config
 from recbole_llm.core.versions import installed
-from recbole_llm.data.interaction import SequenceInteraction
+from recbole_llm.data.sizes import data_line, sizes
 from recbole_llm.evaluation.protocol import protocol, repeats
 from recbole_llm.features import ENCODED
 from recbole_llm.features.attach import attached
@@ -95,6 +95,7 @@ class Report:
             "model": config["model"],
             "dataset": config["dataset"],
             "protocol": protocol(config, self.dataset),
+            "repeats": repeats(config, self.dataset),
             "valid_metric": config["valid_metric"],
             "parameters": self.parameters,
             "best_epoch": trainings[-1].best_epoch if trainings else None,
@@ -118,29 +119,6 @@ class Report:
         }
 
 
-def sizes(dataset: Dataset) -> dict[str, int]:
-    """Users, items and interactions of a loaded data set, after filters."""
-    users, items, inter = _users(dataset), dataset.item_num - 1, dataset.inter_feat
-    if isinstance(inter, SequenceInteraction):  # it has a row a target
-        interactions = len(inter.interaction.source.position)
-    else:
-        interactions = len(inter)
-        histories = getattr(dataset, "item_list_length_field", None)  # RecBole's, such as DIEN's
-        if histories in inter and not dataset.config["benchmark_filename"]:
-            interactions += len(torch.unique(inter[dataset.uid_field]))  # first ones are no rows
-    return {"users": users, "items": int(items), "interactions": interactions}
-
-
-def _users(dataset: Dataset) -> int:
-    """How many have interactions; a ``.user`` file that is loaded may have more."""
-    if dataset.user_feat is None:
-        return int(dataset.user_num - 1)
-    inter = dataset.inter_feat
-    rows = inter.interaction.source.columns if isinstance(inter, SequenceInteraction) else inter
-    users = np.asarray(rows[dataset.uid_field])
-    return len(np.unique(users[users > 0]))
-
-
 def changed_settings(config: Config) -> dict[str, Any]:
     """The settings that somebody set to another value than the defaults."""
     given, defaults = config.external_config_dict, config.internal_config_dict
@@ -162,12 +140,6 @@ def peak_memory() -> int | None:
         return None
     unit = 1 if sys.platform == "darwin" else 1024
     return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20)
-
-
-def data_line(dataset: Dataset) -> str:
-    """Name and size of a data set."""
-    counts = ", ".join(counted(number, what[:-1]) for what, number in sizes(dataset).items())
-    return f"{dataset.dataset_name}: {counts}"
 
 
 def _model(config: Config, model: object) -> str:
@@ -245,6 +217,7 @@ def next_line(dataset: Dataset, result: Mapping[str, Any]) -> Iterator[tuple[str
 
 def say_pairs(pairs: Pairs) -> None:
     """Lines with names in front, on the screen and in the log."""
-    width = max(len(name) for name, _ in pairs)
-    lines = [f"{name:{width}}  {text}" for name, text in pairs if text]
+    told = [(name, text) for name, text in pairs if text]
+    width = max(len(name) for name, _ in told)
+    lines = [f"{name:{width}}  {text}" for name, text in told]
     getLogger().info("\n".join(["", *lines]), extra=SHOWN)

@@ -20,6 +20,7 @@ from recbole_llm.commands.shared import names
 from recbole_llm.core.config import Config
 from recbole_llm.core.log import log_file
 from recbole_llm.data.create import create_dataset
+from recbole_llm.data.sizes import data_line, sizes
 from recbole_llm.evaluation.protocol import repeats
 from recbole_llm.features.align import align
 from recbole_llm.features.table import EmbeddingTable
@@ -105,7 +106,7 @@ def test_rows_that_missing_embedding_fills_are_not_there(monkeypatch: pytest.Mon
 def test_first_interactions_of_recboles_own_rows_are_counted() -> None:
     lines = Path("dataset/tiny/tiny.inter").read_text().splitlines()
     dataset = load_data(Config("DIEN", "tiny"))[0]
-    assert report.sizes(dataset) == {"users": 40, "items": 60, "interactions": len(lines) - 1}
+    assert sizes(dataset) == {"users": 40, "items": 60, "interactions": len(lines) - 1}
 
 
 @pytest.mark.parametrize("model", ["FM", "DIEN", "SASRec", "BPR"])
@@ -114,14 +115,14 @@ def test_users_without_interactions_are_not_counted(model: str) -> None:
         file.write("idle\t30\tM\n")
     columns = {"inter": ["user_id", "item_id", "rating", "timestamp"], "user": ["user_id", "age"]}
     keys = {"load_col": columns, "threshold": {"rating": 3}, "data_path": "dataset"}
-    assert report.sizes(load_data(Config(model, "tiny", config_dict=keys))[0])["users"] == 40
+    assert sizes(load_data(Config(model, "tiny", config_dict=keys))[0])["users"] == 40
 
 
 @pytest.mark.parametrize("model", ["SASRec", "BPR"])
 def test_users_of_one_interaction_are_counted_with_it(model: str) -> None:
     file = Path("dataset/tiny/tiny.inter")
     file.write_text(f"{file.read_text()}one\ti1\t3\t5\n")
-    counts = report.data_line(create_dataset(Config(model, "tiny")))
+    counts = data_line(create_dataset(Config(model, "tiny")))
     interactions = len(file.read_text().splitlines()) - 1
     assert counts == f"tiny: 41 users, 60 items, {interactions} interactions"
 

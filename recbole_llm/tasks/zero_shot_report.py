@@ -12,15 +12,9 @@ from recbole_llm.core.config import Config
 from recbole_llm.core.files import OTHER_FILE, write_json
 from recbole_llm.core.lines import aligned
 from recbole_llm.core.log import SHOWN
-from recbole_llm.evaluation.protocol import protocol
-from recbole_llm.report import (
-    changed_settings,
-    data_line,
-    next_line,
-    places_of,
-    say_pairs,
-    versions,
-)
+from recbole_llm.data.sizes import data_line
+from recbole_llm.evaluation.protocol import protocol, repeats
+from recbole_llm.report import changed_settings, next_line, places_of, say_pairs, versions
 from recbole_llm.trainers.progress import duration
 
 
@@ -30,6 +24,7 @@ def say_begin(trained: Sequence[Dataset], unseen: Dataset, config: Config, part:
         [
             *(("train", data_line(dataset)) for dataset in trained),
             ("unseen", data_line(unseen)),
+            ("repeats", repeats(config, unseen)),
             ("model", f"{config['model']}, whose {part} is trained, and applied as it is"),
         ]
     )

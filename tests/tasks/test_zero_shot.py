@@ -232,7 +232,7 @@ def test_what_is_said_and_written(own_logging: None, capsys: pytest.CaptureFixtu
     assert {name: kept[name] for name in result} == result
     lines = capsys.readouterr().out.splitlines()
     count = len(Path("dataset/unseen/unseen.inter").read_text().splitlines()) - 1
-    assert f"unseen  unseen: 40 users, 60 items, {count} interactions" in lines
+    assert f"unseen   unseen: 40 users, 60 items, {count} interactions" in lines
     for name, metrics in (("zero-shot", result["test_result"]), *result["references"].items()):
         (row,) = (line for line in lines if line.startswith(f"{name}  "))
         assert f"{metrics['ndcg@10']:.4f}" in row.split()

@@ -75,7 +75,8 @@ def compare(
         cells = [cell for cell in all_cells if cell not in failures]
         failures |= run_cells(cells, opened)
     summary = summarise(cells, failures, baseline or labels[0])
-    summary.notes = [*said, *other_sizes(summary.rows)]
+    repeats = dict.fromkeys(row.runs[0]["repeats"] for row in summary.rows)
+    summary.notes = [*said, *other_sizes(summary.rows), *filter(None, repeats)]
     yield from _written(summary, cells, root)
     if failures:
         raise ValueError(

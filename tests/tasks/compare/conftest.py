@@ -46,7 +46,8 @@ output.write_text(json.dumps({
     "valid_metric": "MRR@10", "best_epoch": 2,
     "test_result": {"mrr@10": values.mean(), "mrr@10 (tail items)": 0.5},
     "dataset": "tiny", "data": {"size": {"users": 30, "items": 20}},
-    "protocol": "leave-one-out", "seconds": {"all": 1.0}, "peak_memory_mib": 100, "parameters": 5,
+    "protocol": "leave-one-out", "repeats": "2 again" if model == "BPR" else "",
+    "seconds": {"all": 1.0}, "peak_memory_mib": 100, "parameters": 5,
     "checkpoint": "saved/x.pth", "trainings": [{"curve": [[1, 0.5, 0.1], [2, 1.0, 0.2]]}],
 }))
 """

@@ -238,6 +238,14 @@ def test_what_was_settled_stands_under_the_table() -> None:
 
 
 @pytest.mark.usefixtures("quick_runs")
+def test_repeated_purchases_are_told_once_under_the_table() -> None:
+    assert compare("BPR; wide: BPR --embedding_size=128").exit_code == 0
+    assert Path("comparison/table.md").read_text().count("2 again") == 1
+    assert compare("SASRec; GRU4Rec").exit_code == 0
+    assert "2 again" not in Path("comparison/table.md").read_text()
+
+
+@pytest.mark.usefixtures("quick_runs")
 def test_users_that_one_model_was_not_tested_on_are_left_out_and_counted() -> None:
     """As those of two interactions under leave-one-out, with a sequential and a general model."""
     done = compare("SASRec; GRU4Rec", "--seeds=1")

@@ -1,0 +1,39 @@
+"""How large a data set is, after filters."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from recbole.data.dataset import Dataset
+
+from recbole_llm.core.lines import counted
+from recbole_llm.data.interaction import SequenceInteraction
+
+
+def data_line(dataset: Dataset) -> str:
+    """Name and size of a data set."""
+    counts = ", ".join(counted(number, what[:-1]) for what, number in sizes(dataset).items())
+    return f"{dataset.dataset_name}: {counts}"
+
+
+def sizes(dataset: Dataset) -> dict[str, int]:
+    """Users, items and interactions of a loaded data set."""
+    users, items, inter = _users(dataset), dataset.item_num - 1, dataset.inter_feat
+    if isinstance(inter, SequenceInteraction):  # it has a row a target
+        interactions = len(inter.interaction.source.position)
+    else:
+        interactions = len(inter)
+        histories = getattr(dataset, "item_list_length_field", None)  # RecBole's, such as DIEN's
+        if histories in inter and not dataset.config["benchmark_filename"]:
+            interactions += len(torch.unique(inter[dataset.uid_field]))  # first ones are no rows
+    return {"users": users, "items": int(items), "interactions": interactions}
+
+
+def _users(dataset: Dataset) -> int:
+    """How many have interactions; a ``.user`` file that is loaded may have more."""
+    if dataset.user_feat is None:
+        return int(dataset.user_num - 1)
+    inter = dataset.inter_feat
+    rows = inter.interaction.source.columns if isinstance(inter, SequenceInteraction) else inter
+    users = np.asarray(rows[dataset.uid_field])
+    return len(np.unique(users[users > 0]))
