@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 RECBOLES = (RecBoleRun, RecBoleTraining, RecBoleEvaluation, RecBoleData)
 _NUMBER = (int, float)
+# Keys of all encoders that these do not read: none of them cuts texts.
+_SHARED_UNREAD = dict.fromkeys(("openai", "precomputed"), ("encoder_max_length",))
 
 
 def settings_classes(config: Config, spec: ModelSpec) -> list[type[Settings]]:
@@ -108,12 +110,15 @@ def keys_of_other_encoders(config: Config, spec: ModelSpec) -> dict[str, str]:
             fields = resolve(kind.settings).model_fields if kind.settings else ()
             for key in (key for key in fields if key not in read):
                 other.setdefault(key, []).append(name)
-    return {
-        key: f"'{key}' is read with --encoder={' or '.join(other[key])} alone, not with "
+    said = {
+        key: f"'{key}' is read with --encoder={' or '.join(names)} alone, not with "
         f"{config['encoder']}"
-        for key, value in config.external_config_dict.items()
-        if key in other and value is not None
+        for key, names in other.items()
     }
+    shared = _SHARED_UNREAD.get(config["encoder"], ())
+    said |= {key: f"'{key}' is not read with --encoder={config['encoder']}" for key in shared}
+    given = config.external_config_dict
+    return {key: said[key] for key, value in given.items() if key in said and value is not None}
 
 
 def key_marks() -> defaultdict[str, Mark]:

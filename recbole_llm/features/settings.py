@@ -115,7 +115,7 @@ class EncoderSettings(Settings):
 
     encoder_max_length: Annotated[int, Field(ge=3)] | None = None
     """Tokens a text is cut to, the two that a model may put around it among them; None: the
-    model's limit (causal_lm: 512 at most)."""
+    model's limit (causal_lm: 512 at most). An endpoint (openai) cuts as it likes."""
 
     encoder_dtype: Dtype = "float32"
     """Precision of the computation. bfloat16 is faster where the CPU has it (MiniLM: cosine to

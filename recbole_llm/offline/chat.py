@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from logging import getLogger
 from typing import Any
 
 from recbole_llm.core.digest import digest
+from recbole_llm.core.log import SHOWN
 from recbole_llm.core.secrets import without_credentials
 from recbole_llm.features.encoders.answers import shown
 from recbole_llm.features.encoders.base import EncoderError
@@ -60,10 +61,10 @@ class ChatGenerator:
 
         Raises:
             Unfinished: the endpoint fails after all retries, answers with something else, or has
-                refused all prompts so far; those that it refuses beside others are empty texts.
+                refused all prompts so far; those that it refuses beside others are empty texts. Or
+                it was interrupted, which is its cause.
         """
-        with ThreadPoolExecutor(self.settings.generator_concurrency) as pool:
-            asked = {prompt: pool.submit(self._answer, prompt) for prompt in prompts}
+        asked = self._ask(prompts)
         errors = {p: error for p, future in asked.items() if (error := future.exception())}
         answers = {p: future.result() for p, future in asked.items() if p not in errors}
         self.tokens += sum(tokens for _, tokens in answers.values())
@@ -73,6 +74,23 @@ class ChatGenerator:
         if failed := [error for prompt, error in errors.items() if prompt not in texts]:
             raise Unfinished(failed[0], texts) from failed[0]
         return [texts[prompt] for prompt in prompts]
+
+    def _ask(self, prompts: Sequence[str]) -> dict[str, Future[tuple[str, int]]]:
+        """Each prompt's answer; Unfinished with those that arrived if it is interrupted."""
+        with ThreadPoolExecutor(self.settings.generator_concurrency) as pool:
+            asked = {prompt: pool.submit(self._answer, prompt) for prompt in prompts}
+            try:
+                wait(asked.values())
+            except KeyboardInterrupt as stop:
+                under_way = sum(future.running() for future in asked.values())
+                getLogger("recbole_llm").info(
+                    f"interrupted; keeping the answers to {under_way} requests that are under way",
+                    extra=SHOWN,
+                )
+                pool.shutdown(cancel_futures=True)
+                done = {p: f for p, f in asked.items() if not (f.cancelled() or f.exception())}
+                raise Unfinished(stop, {p: f.result()[0] for p, f in done.items()}) from stop
+        return asked
 
     def _empty(self, errors: Mapping[str, BaseException]) -> dict[str, str]:
         """Empty texts of refused prompts, if others were answered: else the request is wrong."""

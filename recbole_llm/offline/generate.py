@@ -36,11 +36,9 @@ BATCH = 16
 
 
 class Unfinished(EncoderError):
-    """A prompt of several failed.
+    """A prompt of several failed for a `reason`, or was interrupted, if its cause is that.
 
-    Args:
-        reason: why.
-        texts: of the prompts that were answered, which are kept.
+    `texts` are those of the prompts that were answered, and are kept.
     """
 
     def __init__(self, reason: object, texts: Mapping[str, str]) -> None:
@@ -106,6 +104,8 @@ def generate_texts(
                 store.add([keys[p] for p in batch], _answers(generator, batch))
             except Unfinished as error:
                 store.add([keys[p] for p in error.texts], list(error.texts.values()))
+                if isinstance(error.__cause__, KeyboardInterrupt):
+                    raise error.__cause__ from None
                 raise
             told.update(len(batch))
             _show_speed(told, generator)

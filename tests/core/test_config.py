@@ -407,6 +407,13 @@ def test_a_key_of_another_encoder_is_named(key: str, value: object, kind: str) -
     assert Config("PAD", config_dict={"encoder": "bundled", key: None}).unknown_keys() == ""
 
 
+def test_a_length_that_an_endpoint_does_not_mind_is_named() -> None:
+    own = {"encoder": "openai", "encoder_model": "m", "encoder_max_length": 5}
+    said = Config("PAD", config_dict=own).unknown_keys()
+    assert said == "'encoder_max_length' is not read with --encoder=openai"
+    assert Config("PAD", config_dict={"encoder_max_length": 5}).unknown_keys() == ""
+
+
 def test_an_adapter_that_the_encoder_does_not_read_is_named() -> None:
     own = {"encoder_adapter": "x"}
     said = Config("PAD", config_dict=own).unknown_keys()

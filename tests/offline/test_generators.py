@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -16,7 +19,7 @@ from tokenizers.processors import TemplateProcessing
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.generated_texts import TextStore
 from recbole_llm.offline.chat import read_chat
-from recbole_llm.offline.generate import generate_texts
+from recbole_llm.offline.generate import Unfinished, generate_texts
 from recbole_llm.offline.generators import computing_dtype, create_generators
 
 PROMPTS = [f"the {WORDS[5 + i]} of the {WORDS[6 + i]}" for i in range(4)]
@@ -187,6 +190,46 @@ def test_a_run_that_goes_on_takes_a_refusal_as_the_first_run_would(
         server.failures[:] = [400]
         texts, made = generate_texts(chat(server)[0], store, PROMPTS, progress=False)
     assert made == 1 and texts == [*(f"about {p}" for p in PROMPTS[:3]), ""]
+
+
+def test_answers_to_what_was_asked_before_an_interrupt_are_kept(
+    server: FakeEndpoint, tmp_path: Path
+) -> None:
+    def interrupting(body: dict[str, Any]) -> dict[str, Any]:
+        if len(server.requests) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.3)
+        return chatter(body)
+
+    first, _ = chat(server, concurrency=2)
+    prompts = [f"p{i}" for i in range(8)]
+    server.reply = interrupting
+    with closing(TextStore(tmp_path)) as store:
+        with pytest.raises(KeyboardInterrupt):
+            generate_texts(first, store, prompts, progress=False)
+        asked = len(server.requests)
+        assert len(store) == asked
+        texts, made = generate_texts(first, store, prompts, progress=False)
+    assert made == 8 - asked and len(server.requests) == 8
+    assert texts == [f"about {p}" for p in prompts]
+
+
+def test_an_interrupt_lets_no_request_begin(server: FakeEndpoint) -> None:
+    def interrupting(body: dict[str, Any]) -> dict[str, Any]:
+        if len(server.requests) == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.3)
+        return chatter(body)
+
+    first, _ = chat(server, concurrency=1)
+    server.reply = interrupting
+    with pytest.raises(Unfinished) as caught:
+        first.generate(PROMPTS)
+    assert isinstance(caught.value.__cause__, KeyboardInterrupt)
+    assert list(caught.value.texts.values()) == [
+        f"about {p}" for p in PROMPTS[: len(server.requests)]
+    ]
+    assert len(server.requests) < len(PROMPTS)
 
 
 def test_an_endpoint_that_refuses_all_is_asked_wrongly(server: FakeEndpoint) -> None:

@@ -12,12 +12,13 @@ from recbole_llm.core.secrets import without_credentials
 from recbole_llm.core.settings import ConfigLike
 from recbole_llm.features.encoders.answers import read_answer
 from recbole_llm.features.encoders.base import Encoder, EncoderError
-from recbole_llm.features.encoders.endpoint import Endpoint, api_key
+from recbole_llm.features.encoders.endpoint import Endpoint, Refused, api_key
 from recbole_llm.features.encoders.settings import EndpointSettings
 from recbole_llm.features.settings import EncoderSettings
 from recbole_llm.features.table import Matrix
 
 _MAX_BYTES = 1 << 20  # of an answer, per text, and as many for the rest
+_SHOWN = 60  # characters of a text in a message
 
 
 def create(config: ConfigLike) -> Encoder:
@@ -67,6 +68,7 @@ class OpenAIEncoder:
         """Float32 [len(texts), D]; a row is not finite where the endpoint gave no usable vector.
 
         Raises:
+            Refused: the endpoint does not take the texts, such as one that is too long for it.
             EncoderError: the endpoint fails after all retries, or answers with something else.
         """
         size, prefix = self.request_size, self.settings.encoder_prefix or ""
@@ -80,11 +82,19 @@ class OpenAIEncoder:
         return vectors
 
     def _request(self, texts: list[str]) -> Matrix:
-        vectors = self.endpoint.answer(
-            lambda: self._asked(texts),
-            _MAX_BYTES * (len(texts) + 1),
-            lambda body: read_answer(body, len(texts), self._width),
-        )
+        try:
+            vectors = self.endpoint.answer(
+                lambda: self._asked(texts),
+                _MAX_BYTES * (len(texts) + 1),
+                lambda body: read_answer(body, len(texts), self._width),
+            )
+        except Refused as error:
+            longest = max(texts, key=len)
+            raise Refused(
+                f"{error}; it was sent {len(texts)} texts, the longest of {len(longest):,} "
+                f"characters ({longest[:_SHOWN]!r}): if that is too much, set encoder_request_size "
+                f"or what makes the texts (item_prompt, user_prompt_max_items) to less"
+            ) from error
         self._width = vectors.shape[1]
         return vectors
 

@@ -93,6 +93,15 @@ def test_a_missing_key_is_named(
     assert (said in str(refused.value)) is not bool(key)
 
 
+def test_texts_that_are_refused_are_named_with_the_way_out(server: FakeEndpoint) -> None:
+    server.failures, server.said = [400], "maximum context length is 512 tokens"
+    with pytest.raises(
+        EncoderError,
+        match="context length .*sent 2 texts, the longest of 99 characters .'xxx.*item_prompt",
+    ):
+        create(server).encode(["a", "x" * 99])
+
+
 def test_too_few_vectors(server: FakeEndpoint) -> None:
     server.reply = lambda body: embeddings({"input": body["input"][:1]})
     with pytest.raises(EncoderError, match="answered with 1 vectors for 2 texts"):
