@@ -5,7 +5,8 @@
 ``.npz``           arrays ``vectors`` [n, D] and ``tokens`` [n] (numbers or strings)
 ``.safetensors``   tensor ``vectors``; names as JSON in the metadata's ``tokens``,
                    or in a ``.tokens`` file
-``.parquet``       column ``token``; a list column ``vector``, or one number per column
+``.parquet``       column ``token``; a list column ``vector`` (others are left out), or one
+                   number per column; an index that pandas wrote beside them is left out
 ``.csv``           a header; column ``token`` or the first one; one number per column
 ``.pt``, ``.pth``  {"tokens": [...], "vectors": tensor}, or {token: vector}
 any other          RecBole's atomic format: ``iid:token <tab> emb:float_seq``
@@ -93,7 +94,16 @@ def _read_npz(path: Path) -> Named:
             raise TableError(
                 f"it has the arrays {first_names(file.files)}; 'vectors' and 'tokens' are needed"
             )
-        return file["vectors"], file["tokens"].tolist()
+        try:
+            tokens = file["tokens"]
+        except ValueError:  # objects, whose error says how to load them all the same
+            raise TableError(
+                "its tokens are Python objects, which are never unpickled; write them as "
+                "np.array(tokens, str)"
+            ) from None
+        if tokens.dtype.kind == "S":
+            tokens = np.char.decode(tokens, "utf-8")
+        return file["vectors"], tokens.tolist()
 
 
 def _read_safetensors(path: Path) -> Named:
@@ -112,13 +122,16 @@ def _read_parquet(path: Path) -> Named:
     import pyarrow.parquet as pq
 
     table = pq.read_table(path)
-    names = table.column_names
+    # The index of a data frame whose rows were chosen or shuffled is no number of a vector.
+    names = [name for name in table.column_names if not name.startswith("__index_level_")]
     key = "token" if "token" in names else names[0]
-    rest = [name for name in names if name != key]
+    rest = ["vector"] if "vector" in names else [name for name in names if name != key]
     if len(rest) == 1:
         rows = table.column(rest[0]).to_pylist()
         return _rectangle(table.column(key).to_pylist(), rows)
     columns = [table.column(name).to_numpy() for name in rest]
+    if other := [name for name, c in zip(rest, columns, strict=True) if c.dtype.kind not in "fiu"]:
+        raise TableError(f"columns that are no numbers: {first_names(other)}; leave them out")
     return np.stack(columns, axis=1), table.column(key).to_pylist()
 
 
@@ -127,6 +140,11 @@ def _read_csv(path: Path) -> Named:
 
     key = pd.read_csv(path, nrows=0).columns
     name = "token" if "token" in key else key[0]
+    if "token" in key and any(column.startswith("Unnamed: ") for column in key):
+        raise TableError(
+            "it has a column without a name beside 'token', such as the index of a data frame; "
+            "write it without (to_csv(…, index=False))"
+        )
     frame = pd.read_csv(path, dtype={name: str}, keep_default_na=False)
     numbers = frame.drop(columns=name)
     return numbers.to_numpy(np.float32), frame[name].tolist()
@@ -166,7 +184,7 @@ def _read_atomic(path: Path, form: Form) -> Named:
 
 def _rectangle(tokens: list[Any], rows: list[Any]) -> Named:
     """Rows of numbers as a matrix, or an error that names those of another width."""
-    widths = [len(row) for row in rows]
+    widths = [0 if row is None else len(row) for row in rows]
     usual = max(set(widths), key=widths.count) if widths else 0
     odd = [token for token, width in zip(tokens, widths, strict=True) if width != usual]
     if odd:

@@ -112,6 +112,7 @@ def npz(path: Path, **arrays: np.ndarray) -> None:
     [
         ("v.csv", b"token,x\na,1\nb,\n", "cannot be read as .csv"),
         ("v.csv", b"token,x\na,1\nb,1,2\n", "cannot be read as .csv"),
+        ("v.csv", b",token,x\n0,a,1\n1,b,2\n", "a column without a name beside 'token'"),
         ("v.npz", b"not a zip", "cannot be read as .npz"),
         ("v.pt", b"not a pickle", "cannot be read as .pt"),
         ("v.parquet", b"PAR", "cannot be read as .parquet"),
@@ -143,7 +144,42 @@ def test_tables_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(TableError, match="width 2, encoder_dimensions is 3"):
         read_table(file, dimensions=3)
     npz(file, vectors=VECTORS, tokens=np.array(TOKENS, object))
-    with pytest.raises(TableError, match="allow_pickle"):
+    with pytest.raises(TableError, match=r"are Python objects, .* as np\.array\(tokens, str\)"):
+        read_table(file)
+
+
+def test_tokens_of_bytes_are_read_as_text(tmp_path: Path) -> None:
+    names = np.char.encode(np.array(TOKENS), "utf-8")
+    npz(tmp_path / "v.npz", vectors=VECTORS, tokens=names)
+    assert list(read_table(tmp_path / "v.npz").tokens) == TOKENS
+
+
+@pytest.mark.parametrize("write", [parquet_list, parquet_wide])
+def test_the_index_of_a_shuffled_frame_is_no_number_of_a_vector(
+    tmp_path: Path, write: Callable[[Path], None]
+) -> None:
+    import pandas as pd
+
+    write(tmp_path / "v.parquet")
+    pd.read_parquet(tmp_path / "v.parquet").iloc[[2, 0, 1]].to_parquet(tmp_path / "v.parquet")
+    table = read_table(tmp_path / "v.parquet")
+    assert list(table.tokens) == ["ü", "10", "a b"]
+    np.testing.assert_array_equal(table.matrix, VECTORS[[2, 0, 1]])
+
+
+def test_columns_of_parquet_beside_the_vectors(tmp_path: Path) -> None:
+    import pandas as pd
+
+    file = tmp_path / "v.parquet"
+    parquet_list(file)
+    pd.read_parquet(file).assign(title="x").to_parquet(file)
+    np.testing.assert_array_equal(read_table(file).matrix, VECTORS)
+    parquet_wide(file)
+    pd.read_parquet(file).assign(title="x").to_parquet(file)
+    with pytest.raises(TableError, match="columns that are no numbers: 'title'; leave them out"):
+        read_table(file)
+    pd.DataFrame({"token": TOKENS, "vector": [[1.0], None, [2.0]]}).to_parquet(file)
+    with pytest.raises(TableError, match="1 of 3 vectors are not 1 wide: 'a b'"):
         read_table(file)
 
 
