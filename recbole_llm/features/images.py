@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from recbole.data.dataset import Dataset
 
 from recbole_llm.core.config import Config
+from recbole_llm.core.errors import one_line
 from recbole_llm.features.encoders.base import Encoder, EncoderError, PictureEncoder
 from recbole_llm.features.pictures import find_pictures, read_picture
 from recbole_llm.features.prompts import Texts, item_texts
@@ -43,7 +44,33 @@ class _Contents:
         self._encoder, self._contents, self._max_pixels = encoder, contents, max_pixels
 
     def encode(self, texts: Sequence[str]) -> Matrix:
-        """Keys to vectors, float32 [len(texts), D]."""
+        """Keys to vectors, float32 [len(texts), D].
+
+        Raises:
+            EncoderError: the model does not take a picture, which is named.
+        """
+        try:
+            return self._encoded(texts)
+        except EncoderError:
+            raise
+        except ValueError:
+            for key in texts:
+                self._try_alone(key)
+            raise
+
+    def _try_alone(self, key: str) -> None:
+        file = self._contents[key][1]
+        try:
+            self._encoded([key])
+        except ValueError as error:
+            if file is None:
+                raise
+            raise EncoderError(
+                f"picture '{file}' cannot be encoded ({one_line(error)}); replace it, or remove it "
+                f"and set missing_embedding to zeros or mean"
+            ) from error
+
+    def _encoded(self, texts: Sequence[str]) -> Matrix:
         contents = [self._contents[key] for key in texts]
         images = [self._open(key, file) for key, (_, file) in zip(texts, contents, strict=True)]
         texts_read = [text for text, _ in contents]

@@ -15,6 +15,7 @@ from logging import INFO, WARNING, getLogger
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, NamedTuple
+from warnings import catch_warnings
 
 from recbole.data.dataset import Dataset
 
@@ -52,12 +53,16 @@ def read_picture(content: bytes, max_pixels: int) -> Image:
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(BytesIO(content), formats=FORMATS) as image:
+        # What Pillow warns of (a size, EXIF data) is a picture that is used, or refused here.
+        with (
+            catch_warnings(action="ignore"),
+            Image.open(BytesIO(content), formats=FORMATS) as image,
+        ):
             if image.width * image.height > max_pixels:
                 raise PictureError("too large")
             if getattr(image, "n_frames", 1) > 1:
                 raise PictureError("animated")
-            upright = ImageOps.exif_transpose(image)
+            upright = _of_bytes(ImageOps.exif_transpose(image))
             if not upright.has_transparency_data:
                 return upright.convert("RGB")
             rgba = upright.convert("RGBA")
@@ -69,6 +74,15 @@ def read_picture(content: bytes, max_pixels: int) -> Image:
         raise PictureError("broken") from error
     white = Image.new("RGBA", rgba.size, "white")
     return Image.alpha_composite(white, rgba).convert("RGB")
+
+
+def _of_bytes(image: Image) -> Image:
+    """A grey picture of 16 bits in 8, to which Pillow does not scale but cut it."""
+    if not image.mode.startswith("I"):
+        return image
+    grey = image.convert("I").point(lambda value: value / 256).convert("L")
+    grey.info.pop("transparency", None)  # a value of 16 bits
+    return grey
 
 
 class Picture(NamedTuple):

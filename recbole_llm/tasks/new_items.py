@@ -26,6 +26,10 @@ from recbole_llm.features.text import encode_new_items
 from recbole_llm.models.base import TextItemModel
 from recbole_llm.offline.run import load_dataset
 
+_READ = {
+    "item_text": "text", "item_image": "picture", "item_multimodal": "text or picture",
+}  # fmt: skip
+
 
 def with_new_items(
     config: Config, model: AbstractRecommender, dataset: Dataset
@@ -55,8 +59,9 @@ def with_new_items(
     found = set(vectors.tokens)
     without = [token for token in tokens if token not in found]
     if without:
-        _say(without, "not recommended: no text or vector")
-    _say(list(vectors.tokens), f"{config['model']} scores them by their texts")
+        _say(without, f"not recommended: no {_READ[feature]} or vector")
+    read = _READ[feature].replace(" or ", "s and ")
+    _say(list(vectors.tokens), f"{config['model']} scores them by their {read}s")
     # Who and what is known is settled: bounds on how often users and items occur would take new
     # items out of histories again.
     unfiltered = config.having(user_inter_num_interval=None, item_inter_num_interval=None)

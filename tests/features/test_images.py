@@ -6,6 +6,7 @@ import contextlib
 import io
 import logging
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from made_pictures import picture, tiny_dual, tiny_vit
 from made_texts import ITEMS, PlainConfig
 from PIL import Image
 
-from recbole_llm.features import attach, pictures, text
+from recbole_llm.features import attach, images, pictures, text
 from recbole_llm.features.encoders import vision
+from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.pictures import PictureError, read_picture
 from recbole_llm.features.table import TableError
 
@@ -45,6 +47,24 @@ def test_formats(kind: str) -> None:
 def test_modes(mode: str) -> None:
     made = Image.new("I;16", (3, 2)) if mode == "I;16" else picture(size=(3, 2)).convert(mode)
     assert read_picture(content(made), PLENTY).mode == "RGB"
+
+
+@pytest.mark.parametrize("options", [{}, {"transparency": 40_000}])
+def test_16_bits_of_grey_are_scaled(options: dict[str, Any]) -> None:
+    """Pillow cuts them at 255, so that such a picture is white."""
+    made = Image.fromarray(np.array([[0, 0x1234, 0x80FF, 0xFFFF]], np.uint16))
+    read = np.asarray(read_picture(content(made, **options), PLENTY))
+    assert read[0, :, 0].tolist() == [0, 0x12, 0x80, 0xFF]
+
+
+def test_nothing_is_printed_of_a_picture_that_pillow_warns_of(
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    broken = b"Exif\0\0MM\0*\0\0\0\x08\0\x05short"
+    read_picture(content(picture(), "JPEG", exif=broken), PLENTY)
+    with pytest.raises(PictureError, match="too large"):
+        read_picture(content(Image.new("1", (10_000, 9_000))), PLENTY)
+    assert not list(recwarn)
 
 
 def test_transparent_pictures_are_on_white() -> None:
@@ -257,3 +277,23 @@ def test_models_read_what_item_feature_names(
     table = attach.item_embeddings(config, dataset)
     assert attach.attached(dataset)["item_image"] is table
     assert dataset._preloaded_weight["item_id"] is table.matrix
+
+
+def test_a_picture_that_the_model_does_not_take_is_named(tmp_path: Path) -> None:
+    class Narrow:
+        fingerprint, reads_text = "narrow", False
+
+        def encode_contents(self, texts: Any, images: list[Image.Image]) -> Any:
+            if any(image.width > 200 * image.height for image in images):
+                raise ValueError("absolute aspect ratio must be smaller than 200")
+            return np.ones((len(images), 2), np.float32)
+
+    sizes = {"a": (9, 9), "b": (900, 2), "c": (9, 9)}
+    files = {name: tmp_path / f"{name}.png" for name in sizes}
+    for number, name in enumerate(sizes):
+        files[name].write_bytes(content(picture(number, sizes[name])))
+    keys = {sha256(file.read_bytes()).hexdigest(): (None, file) for file in files.values()}
+    contents = images._Contents(Narrow(), keys, PLENTY)
+    said = "picture '.*b.png' cannot be encoded .absolute aspect .*missing_embedding"
+    with pytest.raises(EncoderError, match=said):
+        contents.encode(list(keys))
