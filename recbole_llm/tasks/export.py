@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from recbole_llm.core.checkpoint import load_checkpoint
 from recbole_llm.core.digest import file_digest
 from recbole_llm.core.errors import needing, one_line
 from recbole_llm.core.files import (
@@ -26,15 +27,20 @@ from recbole_llm.core.files import (
 )
 from recbole_llm.core.lines import listed, say_meanwhile
 from recbole_llm.core.marks import Mark
+from recbole_llm.core.plugins import get_model
 from recbole_llm.core.stored import NEVER, plain_config
 from recbole_llm.core.tokens import characters
 from recbole_llm.models.base import SequenceTraining
 from recbole_llm.report import versions
-from recbole_llm.tasks.onnx_encoder import StandaloneModel, disagreement, onnx_encoder
+from recbole_llm.tasks.onnx_encoder import (
+    StandaloneModel,
+    check_exportable,
+    disagreement,
+    onnx_encoder,
+)
 from recbole_llm.tasks.recommend import Recommender
 from recbole_llm.tasks.standalone import FILES, FORMAT, Lists
 
-EXPORTED = "PAD, LLM-ESR, Molar, SASRec, GRU4Rec, AlphaRec and other SequenceRecommenders"
 _README_FILE = "README.md"
 _CHECKED = 20  # histories on which the exported encoder must agree with torch
 
@@ -68,8 +74,10 @@ def export(
         import onnxscript  # noqa: F401
     remove_left_parts(folder)
     _check_free(folder)
+    _check_class(checkpoint, config_dict or {})
     with tried_folder(folder, OTHER_FOLDER):  # before the work
-        source = _loaded(checkpoint, config_file_list, config_dict, argv)
+        say_meanwhile(f"loading {checkpoint}")
+        source = Recommender.of(checkpoint, config_file_list, config_dict, argv)
         model: Any = source.scorer.model.to("cpu").eval()
         ordered = isinstance(model, SequenceTraining)
         longest = int(source.config["MAX_ITEM_LIST_LENGTH"]) if ordered else 0
@@ -115,18 +123,11 @@ def _described(folder: Path) -> str | None:
         return "what was there before"
 
 
-def _loaded(checkpoint: str | Path, *settings: Any) -> Recommender:
-    """The trained model, of a kind that can be exported."""
-    say_meanwhile(f"loading {checkpoint}")
-    source = Recommender.of(checkpoint, *settings)
-    model: Any = source.scorer.model
-    ordered = isinstance(model, SequenceTraining)
-    if not isinstance(model, StandaloneModel) and not (ordered and model.reads_history_alone):
-        why = "a user's state depends on more than the history"
-        if not ordered:
-            why = "its score is no product of a history's vector and an item's"
-        raise ValueError(f"{source.name} cannot be exported: {why}; {EXPORTED} can")
-    return source
+def _check_class(checkpoint: str | Path, config_dict: Mapping[str, Any]) -> None:
+    """Refuse a model that cannot be exported by its class, before data and decoders are loaded."""
+    name = str(load_checkpoint(checkpoint)["config"].get("model"))
+    given = config_dict.get("model")  # of a class that no plugin registers
+    check_exportable(name, given if isinstance(given, type) else get_model(name))
 
 
 def _said(

@@ -15,9 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from recbole_llm.core.errors import one_line
+from recbole_llm.models.base import SequenceTraining
 from recbole_llm.tasks.standalone import Standalone
 from recbole_llm.tasks.whom import Ids
 
+EXPORTED = "PAD, LLM-ESR, Molar, SASRec, GRU4Rec, AlphaRec and other SequenceRecommenders"
 _CLOSE = 1e-5
 _BACKBONES = "other backbones may, such as SASRec"
 _TRACEABLE = (
@@ -51,6 +53,17 @@ class _UserEncoder(nn.Module):
         if isinstance(self.model, StandaloneModel):
             return self.model.history_vector(items)
         return self.model.last_states(items)
+
+
+def check_exportable(name: str, kind: type[Any]) -> None:
+    """Raise ValueError for a class of models that no folder can stand for."""
+    ordered = issubclass(kind, SequenceTraining)
+    if issubclass(kind, StandaloneModel) or (ordered and kind.reads_history_alone):
+        return
+    why = "a user's state depends on more than the history"
+    if not ordered:
+        why = "its score is no product of a history's vector and an item's"
+    raise ValueError(f"{name} cannot be exported: {why}; {EXPORTED} can")
 
 
 def onnx_encoder(model: Any, longest: int) -> bytes:

@@ -380,6 +380,19 @@ def test_a_checkpoint_is_no_exported_model(tmp_path: Path) -> None:
         Recommender.load(file)
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_no_data_is_loaded_of_models_whose_class_cannot_be_exported(
+    inside: dict[str, Any], monkeypatch: pytest.MonkeyPatch, named: bool
+) -> None:
+    def loaded(*_: object) -> None:
+        raise AssertionError("the class alone tells")
+
+    monkeypatch.setattr(Recommender, "of", loaded)
+    given = {} if named else {"model": recbole_llm.get_model("BPR")}  # as of one not registered
+    with pytest.raises(ValueError, match="BPR cannot be exported: its score is no product"):
+        recbole_llm.export(inside["BPR"], "b", config_dict=given)
+
+
 def test_exported_models_that_cannot_be(inside: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="BPR cannot be exported: its score is no product"):
         recbole_llm.export(inside["BPR"], "b")
