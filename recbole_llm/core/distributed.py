@@ -24,6 +24,7 @@ from recbole_llm.core.torchrun import (
     Place,
     join,
     lost_processes_named,
+    started_together,
 )
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Batch = TypeVar("Batch", bound="Sequence[Any] | torch.Tensor")
 _here = ALONE  # but within `together`
+_running = False  # whether this process is within `together`
 
 
 @contextmanager
@@ -39,11 +41,22 @@ def together() -> Iterator[None]:
     """Within it the processes that ``torchrun`` started are one run, and all of them are in it.
 
     Raises:
-        ValueError: as of `join`.
+        ValueError: as of `join`, or a process in a run begins another, in which the others are not.
         LostProcess: another process is gone.
     """
+    global _running
+    if _running and started_together():
+        raise ValueError(
+            "run_recbole_llm: this process is in a run of several, and another run needs all of "
+            "them; call it after this run, or in its place objective_function, which trains in "
+            "this process alone"
+        )
     with _placed(join()), lost_processes_named():
-        yield
+        before, _running = _running, True
+        try:
+            yield
+        finally:
+            _running = before
 
 
 @contextmanager

@@ -95,3 +95,26 @@ testing.HashEncoder.encode = noted
 run_recbole_llm(model="LLMESR", config_dict=own)
 """)
     assert len(first) == 2 and second == []  # items, then users
+
+
+def test_a_hook_that_begins_another_run_is_refused() -> None:
+    """It would wait for the others, which are not in the hook; what trains alone is not refused."""
+    first, second = scripted("""
+from recbole_llm import hookimpl
+
+class Again:
+    @hookimpl
+    def on_result(self, config, result):
+        with open("own.yaml", "w") as file:
+            json.dump({**own, "model": "SASRec", "seed": 1}, file)
+        said.append(os.path.isfile(objective_function(config_file_list=["own.yaml"])["checkpoint"]))
+        run_recbole_llm(model="SASRec", config_dict=own)
+
+get_plugins().register(Again(), "again")
+try:
+    run_recbole_llm(model="SASRec", config_dict=own)
+except ValueError as error:
+    said.append(str(error))
+""")
+    assert first[0] is True and second == []
+    assert first[1].startswith("run_recbole_llm: this process is in a run of several, and another")
