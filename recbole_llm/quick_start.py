@@ -16,6 +16,7 @@ from recbole_llm.core.config import Config, spec_of_class
 from recbole_llm.core.log import close_log
 from recbole_llm.core.metrics import as_floats
 from recbole_llm.core.plugins import get_plugin_manager
+from recbole_llm.core.runtime import one_thread
 from recbole_llm.core.stored import taken
 from recbole_llm.core.tokens import unpack
 from recbole_llm.data.training import training_digest
@@ -36,6 +37,7 @@ __all__ = [
 ]
 
 
+@one_thread()
 @distributed.together()
 def run_recbole_llm(
     model: str | type | None = None,
@@ -95,6 +97,7 @@ def _log_result(result: Mapping[str, Any]) -> None:
         logger.info(set_color(name, "yellow") + ": " + dict2str(result[key] or {}))
 
 
+@one_thread()
 def objective_function(
     config_dict: Mapping[str, Any] | None = None,
     config_file_list: Sequence[str] | None = None,

@@ -13,7 +13,7 @@ import torch
 from recbole.model.general_recommender import BPR
 from recbole.trainer import Trainer
 
-from recbole_llm import load_data_and_model, objective_function, run_recbole_llm
+from recbole_llm import hookimpl, load_data_and_model, objective_function, run_recbole_llm
 from recbole_llm.core import plugins
 from recbole_llm.core.config import Config
 from recbole_llm.steps import build_model, load_data
@@ -153,8 +153,6 @@ def test_a_model_that_ends_the_process_is_an_error() -> None:
 
 
 def test_on_result_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
-    from recbole_llm import hookimpl
-
     seen: list[dict[str, Any]] = []
 
     class Listener:
@@ -169,6 +167,35 @@ def test_on_result_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
         assert run() == seen[0]
     finally:
         manager.unregister(listener)
+
+
+def test_a_second_thread_that_trains_is_refused() -> None:
+    """Both would draw the process's random numbers, and neither have its seed's."""
+    said: list[str] = []
+
+    def other() -> None:
+        for train in (run_recbole_llm, objective_function):
+            try:
+                train(config_dict={**QUIET, "model": "BPR", "dataset": "tiny"})
+            except ValueError as error:
+                said.append(str(error))
+
+    class Hook:
+        @hookimpl
+        def on_result(self, config: Any, result: Any) -> None:
+            if threading.current_thread() is not threading.main_thread():
+                return
+            thread = threading.Thread(target=other)
+            thread.start()
+            thread.join()
+
+    hook, manager = Hook(), plugins.get_plugin_manager()
+    manager.register(hook)
+    try:
+        run()
+    finally:
+        manager.unregister(hook)
+    assert len(said) == 2 and all(s.startswith("another thread of this proc") for s in said)
 
 
 def test_an_unknown_data_set_lists_near_matches() -> None:

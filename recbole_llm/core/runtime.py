@@ -5,7 +5,9 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from logging import getLogger
 from pathlib import Path
@@ -108,3 +110,25 @@ def _set_threads(wanted: int | None) -> str:
     if threads != torch.get_num_threads():
         torch.set_num_threads(threads)
     return f"{threads} threads" + (" (cpu_threads)" if wanted else "")
+
+
+_training = threading.RLock()  # a hook of a run may begin another in its thread
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Within it this thread alone trains.
+
+    Raises:
+        ValueError: another thread does.
+    """
+    if not _training.acquire(blocking=False):
+        raise ValueError(
+            "another thread of this process trains already, and random numbers and logs are the "
+            "process's: train one model after another, or each in a process of its own "
+            "(recbole-llm compare --jobs)"
+        )
+    try:
+        yield
+    finally:
+        _training.release()
