@@ -18,11 +18,25 @@ class Filters:
     config: Config
     inter_feat: Any
     logger: Any
+    uid_field: str
+    iid_field: str
+    time_field: str
     field2type: dict[str, FeatureType]
     field2feats: Any
     _parse_intervals_str: Any
     _within_intervals: Any
     _del_col: Any
+
+    def _remove_duplication(self) -> None:
+        """Keep the first or last of repeated interactions, and rows of the same time in the file's
+        order: RecBole's sort shuffles these, in a way that depends on the CPU, and with them a
+        split by seed and who comes last. Goes with a RecBole that sorts stably."""
+        keep, rows, time = self.config["rm_dup_inter"], self.inter_feat, self.time_field
+        if keep is None or time not in rows:
+            super()._remove_duplication()  # type: ignore[misc]
+            return
+        rows.sort_values(time, kind="stable", inplace=True)
+        rows.drop_duplicates([self.uid_field, self.iid_field], keep=keep, inplace=True)
 
     def _filter_by_field_value(self) -> None:
         """Filter the rows by ``val_interval``, then drop the columns that were loaded for that

@@ -69,6 +69,19 @@ def test_a_history_written_backwards_is_read_forwards(tmp_path: Path, model: str
     assert held_out(recboles) == {"u1": ("c", "d"), "u2": ("b", "a")}
 
 
+@pytest.mark.parametrize("model", ["SASRec", "BPR"])
+@pytest.mark.parametrize("keep", ["first", "last"])
+def test_rows_of_one_time_stay_in_order_without_repeated_ones(
+    tmp_path: Path, model: str, keep: str
+) -> None:
+    """RecBole's sort shuffles ties among more than 16 rows, as the CPU has it."""
+    rows = [(f"u{n % 3}", f"i{n % 200}", n // 50) for n in range(600)]
+    write_events(tmp_path, [*rows, ("u0", "i0", 0)])
+    expected = {"u0": ("i194", "i197"), "u1": ("i195", "i198"), "u2": ("i196", "i199")}
+    for extra in {}, {"rm_dup_inter": keep}:
+        assert held_out(events_config(tmp_path, model, **extra)) == expected
+
+
 def test_recboles_own_sequential_data_set_follows(tmp_path: Path) -> None:
     """DIEN's copies its histories itself."""
     write_events(tmp_path, BACKWARDS)
