@@ -10,7 +10,7 @@ from recbole.data.transform import construct_transform
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import ModelType, get_flops, init_seed, set_color
 
-from recbole_llm.core.compat import prints_logged
+from recbole_llm.core.compat import import_late_packages, prints_logged
 from recbole_llm.core.config import Config, spec_of_class
 from recbole_llm.core.errors import one_line
 from recbole_llm.core.files import check_folder, remove_left_parts
@@ -38,6 +38,7 @@ def build_model(config: Config, train_dataset: Dataset) -> Any:
     init_seed(config["seed"], config["reproducibility"])
     name = config["model"]
     with missing_packages_named(name), prints_logged(name):
+        import_late_packages(name)
         try:
             model = config.model_class(config, train_dataset)
             if initialise_items(config, model, train_dataset):

@@ -87,7 +87,13 @@ def test_every_other_model(model: str) -> None:
 
 @pytest.mark.parametrize(
     ("model", "packages"),
-    [("LightGBM", TREES), ("XGBoost", TREES), ("KGAT", ["dgl"])],
+    [
+        ("LightGBM", TREES),
+        ("XGBoost", TREES),
+        ("KGAT", ["dgl"]),
+        ("KGIN", ["torch_scatter"]),
+        ("MCCLK", ["torch_scatter"]),
+    ],
 )
 def test_a_model_that_needs_further_libraries_says_which(
     model: str, packages: Sequence[str], monkeypatch: pytest.MonkeyPatch
@@ -95,9 +101,27 @@ def test_a_model_that_needs_further_libraries_says_which(
     write_tiny_dataset("dataset")
     for package in packages:
         monkeypatch.setitem(sys.modules, package, None)
-    said = f"'{model}' needs {' and '.join(packages)}, .*: pip install {' '.join(packages)}$"
+    installed = " ".join(packages).replace("_", "-")
+    said = f"'{model}' needs {' and '.join(packages)}, .*: pip install {installed}$"
     with pytest.raises(ValueError, match=said):
         run_recbole_llm(model, "tiny", config_dict=settings(model))
+
+
+def test_ripplenet_ranks_for_users_without_training_interactions() -> None:
+    file = write_tiny_dataset("dataset") / "tiny.inter"
+    header, *rows = (line.split("\t") for line in file.read_text().splitlines())
+    late = [[*row[:3], "9000"] if row[0] in ("u3", "u7") else row for row in rows]
+    file.write_text("\n".join("\t".join(row) for row in [header, *late]) + "\n")
+    args = {"split": {"RS": [8, 1, 1]}, "order": "TO", "group_by": "none", "mode": "full"}
+    changes = {**settings("RippleNet"), "eval_args": args}
+    result = run_recbole_llm("RippleNet", "tiny", config_dict=changes)
+    _, model, _, train, _, test = load_data_and_model(result["checkpoint"])
+    trained = set(train.dataset.inter_feat["user_id"].tolist())
+    new = set(test.dataset.inter_feat["user_id"].tolist()) - trained
+    assert new
+    users = torch.tensor(sorted(new))
+    scores = model.full_sort_predict(Interaction({"user_id": users}))
+    assert scores.isfinite().all()
 
 
 def test_groups_and_counts_of_items_are_known_in_a_pretraining_stage() -> None:

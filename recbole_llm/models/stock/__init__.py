@@ -1,5 +1,6 @@
 """RecBole's own models where this package makes them faster, SASRec and GRU4Rec, trained at every
-position at once, and LightGCN, evaluated through the faster product; and right, Pop."""
+position at once, and LightGCN, evaluated through the faster product; and where it mends them, Pop
+and RippleNet."""
 
 from __future__ import annotations
 
@@ -33,5 +34,12 @@ def register_models(register: Callable[[ModelSpec], None]) -> None:
             "Pop",
             "recbole_llm.models.stock.pop:Pop",
             summary="RecBole's Pop, which counts every training interaction",
+        )
+    )
+    register(
+        ModelSpec(
+            "RippleNet",
+            "recbole_llm.models.stock.ripplenet:RippleNet",
+            summary="RecBole's RippleNet, also for users without training interactions",
         )
     )
