@@ -200,6 +200,9 @@ def test_the_output_is_tried_before_the_work(capsys: pytest.CaptureFixture[str])
         ({"split": {"LS": "valid_and_test"}, "order": "RO", "mode": "uni20"},
          "leave-one-out (each user's last two of a random order for valid and test), "
          "ranked among 20 sampled items"),
+        # RecBole leaves out each user's last whatever group_by is.
+        ({"split": {"LS": "test_only"}, "order": "TO", "group_by": "none"},
+         "leave-one-out (each user's last for test only), all 60 items ranked"),
     ],
 )  # fmt: skip
 def test_protocols_in_words(args: dict[str, Any], said: str) -> None:

@@ -44,7 +44,7 @@ def _split(config: Config, args: EvalArgs) -> str:
     if split is not None and split.LS is not None:
         which = {"valid_and_test": "last two", "valid_only": "last", "test_only": "last"}[split.LS]
         which = which if args.order == "TO" else f"{which} of a random order"
-        return f"leave-one-out ({whose}{which} for {split.LS.replace('_', ' ')})"
+        return f"leave-one-out (each user's {which} for {split.LS.replace('_', ' ')})"
     if split is not None and split.TS is not None:
         return f"split {_ratio(split.TS)} at a point in time, validation by user"
     ratios = _ratio(split.RS if split is not None and split.RS is not None else [0.8, 0.1, 0.1])
