@@ -192,6 +192,15 @@ def test_a_run_that_goes_on_takes_a_refusal_as_the_first_run_would(
     assert made == 1 and texts == [*(f"about {p}" for p in PROMPTS[:3]), ""]
 
 
+@pytest.fixture
+def _interruptible() -> Iterator[None]:
+    """Workers of pytest-xdist, and processes in the background, ignore SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interruptible")
 def test_answers_to_what_was_asked_before_an_interrupt_are_kept(
     server: FakeEndpoint, tmp_path: Path
 ) -> None:
@@ -214,6 +223,7 @@ def test_answers_to_what_was_asked_before_an_interrupt_are_kept(
     assert texts == [f"about {p}" for p in prompts]
 
 
+@pytest.mark.usefixtures("_interruptible")
 def test_an_interrupt_lets_no_request_begin(server: FakeEndpoint) -> None:
     def interrupting(body: dict[str, Any]) -> dict[str, Any]:
         if len(server.requests) == 1:
