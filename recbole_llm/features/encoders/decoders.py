@@ -128,9 +128,7 @@ def _gguf_positions(path: Path) -> int | None:
         fields = GGUFReader(path).fields
         kind = fields["general.architecture"].contents()
         return int(fields[f"{kind}.context_length"].contents())
-    except (
-        Exception
-    ):  # whatever a broken file makes it raise; transformers says so when it reads it
+    except Exception:  # of any kind, of a broken file, which transformers names as it reads it
         return None
 
 
