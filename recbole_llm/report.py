@@ -60,14 +60,14 @@ class Report:
     def begin(self, dataset: Dataset, train_data: Any, model: torch.nn.Module) -> None:
         """Say what is trained on what, and how it will be judged."""
         self.dataset, self.prepared = dataset, time.perf_counter()
-        self.parameters = _trained(model)
+        self.parameters, self.repeats = _trained(model), repeats(self.config, dataset)
         say_pairs(
             [
                 ("data", data_line(dataset)),
                 ("model", _model(self.config, model)),
                 ("reads", _texts(self.config, train_data._dataset)),
                 ("protocol", protocol(self.config, dataset)),
-                ("repeats", repeats(self.config, dataset)),
+                ("repeats", self.repeats),
                 ("epoch", f"the best by {self.config['valid_metric']} on validation"),
             ]
         )
@@ -95,7 +95,7 @@ class Report:
             "model": config["model"],
             "dataset": config["dataset"],
             "protocol": protocol(config, self.dataset),
-            "repeats": repeats(config, self.dataset),
+            "repeats": self.repeats,
             "valid_metric": config["valid_metric"],
             "parameters": self.parameters,
             "best_epoch": trainings[-1].best_epoch if trainings else None,

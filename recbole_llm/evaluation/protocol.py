@@ -21,8 +21,11 @@ def protocol(config: Config, dataset: Dataset) -> str:
 
 
 def repeats(config: Config, dataset: Dataset) -> str:
-    """What it means that users have some items several times, for models that rank what is new to
-    a user: RecBole takes the held-out items off that, also one that training has; "" without."""
+    """How many interactions repeat an item of their user, and what follows; "" without any.
+
+    It follows for models that rank what a user does not have yet: RecBole leaves a held-out item
+    among the candidates, even one that training has.
+    """
     ranked = "labeled" not in RecBoleEvaluation.of(config).eval_args.modes()
     if config["MODEL_TYPE"] == ModelType.SEQUENTIAL or not ranked:
         return ""

@@ -82,12 +82,12 @@ class ChatGenerator:
             try:
                 wait(asked.values())
             except KeyboardInterrupt as stop:
+                pool.shutdown(wait=False, cancel_futures=True)  # no further request begins
                 under_way = sum(future.running() for future in asked.values())
                 getLogger("recbole_llm").info(
                     f"interrupted; keeping the answers to {under_way} requests that are under way",
                     extra=SHOWN,
                 )
-                pool.shutdown(cancel_futures=True)
                 done = {p: f for p, f in asked.items() if not (f.cancelled() or f.exception())}
                 raise Unfinished(stop, {p: f.result()[0] for p, f in done.items()}) from stop
         return asked

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from tokenizers.processors import TemplateProcessing
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.generated_texts import TextStore
 from recbole_llm.offline.chat import read_chat
-from recbole_llm.offline.generate import Unfinished, generate_texts
+from recbole_llm.offline.generate import generate_texts
 from recbole_llm.offline.generators import computing_dtype, create_generators
 
 PROMPTS = [f"the {WORDS[5 + i]} of the {WORDS[6 + i]}" for i in range(4)]
@@ -193,53 +193,42 @@ def test_a_run_that_goes_on_takes_a_refusal_as_the_first_run_would(
 
 
 @pytest.fixture
-def _interruptible() -> Iterator[None]:
-    """Workers of pytest-xdist, and processes in the background, ignore SIGINT."""
+def interrupt(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], None]]:
+    """Interrupts this process, and waits until the generator has heard of it."""
+
+    def sent() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        deadline = time.monotonic() + 60
+        while "interrupted" not in caplog.text and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    caplog.set_level("INFO", "recbole_llm")
+    # Workers of pytest-xdist, and processes in the background, ignore it.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
+    yield sent
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.usefixtures("_interruptible")
-def test_answers_to_what_was_asked_before_an_interrupt_are_kept(
-    server: FakeEndpoint, tmp_path: Path
+@pytest.mark.parametrize("concurrency", [1, 2])
+def test_an_interrupt_keeps_what_was_asked_and_lets_no_request_begin(
+    server: FakeEndpoint, tmp_path: Path, interrupt: Callable[[], None], concurrency: int
 ) -> None:
     def interrupting(body: dict[str, Any]) -> dict[str, Any]:
         if len(server.requests) == 3:
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(0.3)
+            interrupt()
         return chatter(body)
 
-    first, _ = chat(server, concurrency=2)
-    prompts = [f"p{i}" for i in range(8)]
+    first, _ = chat(server, concurrency=concurrency)
+    prompts = [f"p{i}" for i in range(16)]
     server.reply = interrupting
     with closing(TextStore(tmp_path)) as store:
         with pytest.raises(KeyboardInterrupt):
             generate_texts(first, store, prompts, progress=False)
         asked = len(server.requests)
-        assert len(store) == asked
+        assert len(store) == asked < 16
         texts, made = generate_texts(first, store, prompts, progress=False)
-    assert made == 8 - asked and len(server.requests) == 8
+    assert made == 16 - asked and len(server.requests) == 16
     assert texts == [f"about {p}" for p in prompts]
-
-
-@pytest.mark.usefixtures("_interruptible")
-def test_an_interrupt_lets_no_request_begin(server: FakeEndpoint) -> None:
-    def interrupting(body: dict[str, Any]) -> dict[str, Any]:
-        if len(server.requests) == 1:
-            os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(0.3)
-        return chatter(body)
-
-    first, _ = chat(server, concurrency=1)
-    server.reply = interrupting
-    with pytest.raises(Unfinished) as caught:
-        first.generate(PROMPTS)
-    assert isinstance(caught.value.__cause__, KeyboardInterrupt)
-    assert list(caught.value.texts.values()) == [
-        f"about {p}" for p in PROMPTS[: len(server.requests)]
-    ]
-    assert len(server.requests) < len(PROMPTS)
 
 
 def test_an_endpoint_that_refuses_all_is_asked_wrongly(server: FakeEndpoint) -> None:
