@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
 RECBOLES = (RecBoleRun, RecBoleTraining, RecBoleEvaluation, RecBoleData)
 _NUMBER = (int, float)
-# Keys of all encoders that these do not read: none of them cuts texts.
-_SHARED_UNREAD = dict.fromkeys(("openai", "precomputed"), ("encoder_max_length",))
 
 
 def settings_classes(config: Config, spec: ModelSpec) -> list[type[Settings]]:
@@ -105,7 +103,8 @@ def keys_of_other_encoders(config: Config, spec: ModelSpec) -> dict[str, str]:
     other: dict[str, list[str]] = {}
     if config["encoder"] == "bundled":
         other["encoder_model"] = ["sentence_transformers"]
-    for name, kind in get_registry().encoders.items():
+    encoders = get_registry().encoders
+    for name, kind in encoders.items():
         with suppress(ImportError, ValueError):  # of a plugin that cannot run
             fields = resolve(kind.settings).model_fields if kind.settings else ()
             for key in (key for key in fields if key not in read):
@@ -115,8 +114,9 @@ def keys_of_other_encoders(config: Config, spec: ModelSpec) -> dict[str, str]:
         f"{config['encoder']}"
         for key, names in other.items()
     }
-    shared = _SHARED_UNREAD.get(config["encoder"], ())
-    said |= {key: f"'{key}' is not read with --encoder={config['encoder']}" for key in shared}
+    own = encoders.get(config["encoder"])
+    unread = own.unread if own else ()
+    said |= {key: f"'{key}' is not read with --encoder={config['encoder']}" for key in unread}
     given = config.external_config_dict
     return {key: said[key] for key, value in given.items() if key in said and value is not None}
 

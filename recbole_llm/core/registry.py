@@ -65,6 +65,7 @@ class EncoderSpec:
         summary: one line for listings.
         requires: top-level modules that must be importable for this kind to work.
         settings: class of the kind's own keys, a ``recbole_llm.core.settings.Settings``.
+        unread: keys of all encoders that mean nothing to this kind, of which a run warns.
     """
 
     kind: ClassVar[str] = "encoder"
@@ -73,6 +74,7 @@ class EncoderSpec:
     summary: str = ""
     requires: tuple[str, ...] = ()
     settings: str | type | None = None
+    unread: tuple[str, ...] = ()
 
     def missing(self) -> list[str]:
         """Names of required modules that are not installed."""

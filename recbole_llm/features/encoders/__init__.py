@@ -49,12 +49,14 @@ KINDS = (
         "any OpenAI-compatible embeddings endpoint",
         ("openai",),
         f"{_SETTINGS}:EndpointSettings",
+        unread=("encoder_max_length",),  # the endpoint cuts texts as it likes
     ),
     EncoderSpec(
         "precomputed",
         f"{_HERE}.precomputed:create",
         "vectors from a file, rows named by token",
         settings=f"{_SETTINGS}:PrecomputedSettings",
+        unread=("encoder_max_length",),
     ),
 )
 
