@@ -14,7 +14,8 @@ from recbole_llm.commands.shared import ARGS, OPTIONS, command, configured, name
 @click.argument("interactions", type=click.Path())
 @click.option("--output", required=True, help="Folder of the data set, such as dataset/shop.")
 @click.option("--items", type=click.Path(), help="Table of the items, one item in each row.")
-@click.option("--user", help="Column of users.")
+@click.option("--users", type=click.Path(), help="Table of the users, one user in each row.")
+@click.option("--user", help="Column of users, in both tables.")
 @click.option("--item", help="Column of items, in both tables.")
 @click.option("--time", help="Column of times: numbers, or any dates. 'none' takes no column.")
 @click.option("--rating", help="Column of ratings. 'none' takes no column.")
@@ -24,6 +25,7 @@ from recbole_llm.commands.shared import ARGS, OPTIONS, command, configured, name
     help="Further columns of INTERACTIONS: ids or words, or numbers: action,price:float.",
 )
 @click.option("--text", help="Columns that describe an item, separated by commas.")
+@click.option("--user-text", help="Columns of --users to take; without it all.")
 @click.option("--date-format", help="Form of the dates where it is unclear, such as %d.%m.%Y.")
 @click.option(
     "--encoding",
@@ -32,7 +34,12 @@ from recbole_llm.commands.shared import ARGS, OPTIONS, command, configured, name
 )
 @command
 def convert(
-    interactions: str, output: str, text: str | None, keep: str | None, **options: Any
+    interactions: str,
+    output: str,
+    text: str | None,
+    user_text: str | None,
+    keep: str | None,
+    **options: Any,
 ) -> Iterable[object]:
     """Make a data set of your own tables: convert orders.csv --items=… --output=dataset/shop.
 
@@ -46,11 +53,13 @@ def convert(
     from recbole_llm.tasks.convert.run import convert as do
     from recbole_llm.tasks.convert.summary import Roles
 
-    items, encoding = options.pop("items"), options.pop("encoding")
-    kept = names(keep or "")
-    roles = Roles(text=None if text is None else names(text), keep=kept, **options)
+    tables = {name: options.pop(name) for name in ("items", "users", "encoding")}
+    texts, user_texts = (None if given is None else names(given) for given in (text, user_text))
+    roles = Roles(text=texts, user_text=user_texts, keep=names(keep or ""), **options)
     with tqdm(unit=" rows", leave=False, disable=None) as bar:
-        summary = do(interactions, output, items, roles, encoding, lambda rows: bar.update(rows))
+        summary = do(
+            interactions, output, roles=roles, progress=lambda rows: bar.update(rows), **tables
+        )
     return summary.lines()
 
 

@@ -428,10 +428,10 @@ def test_both_files_or_none(shop: None) -> None:
     before = Path("dataset/shop/shop.inter").read_text()
     Path("orders.csv").write_text(f"{ORDERS}9;dora;A1;2024-04-01;1.0\n")
     with pytest.raises(ValueError, match="--text: 'products.csv' has no column 'colour'"):
-        convert("orders.csv", "dataset/shop", "products.csv", Roles(text=["colour"]))
+        convert("orders.csv", "dataset/shop", "products.csv", roles=Roles(text=["colour"]))
     assert Path("dataset/shop/shop.inter").read_text() == before
     with pytest.raises(ValueError, match="has no column 'colour'"):
-        convert("orders.csv", "dataset/new", "products.csv", Roles(text=["colour"]))
+        convert("orders.csv", "dataset/new", "products.csv", roles=Roles(text=["colour"]))
     assert not Path("dataset/new").exists()
 
 

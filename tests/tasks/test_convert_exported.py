@@ -68,7 +68,8 @@ def test_an_index_says_nothing_of_an_item() -> None:
     Path("p.csv").write_text(",item,title\n0,a,Green tea\n1,b,Mug\n")
     summary = converted(",user,item\n0,u,a\n1,u,a\n", items="p.csv")
     assert summary.interactions == 2  # the index tells two rows apart
-    assert summary.of_items == {"item": "item_id:token", "title": "title:token_seq"}
+    assert summary.of_items is not None
+    assert summary.of_items.columns == {"item": "item_id:token", "title": "title:token_seq"}
     assert "'p.csv': columns without a name, left out: 1 (Unnamed: 0)" in summary.problems
     recbole_llm.from_pandas(pd.read_csv("o.csv"), "d/s", pd.read_csv("p.csv"))
     assert list(Table.read(Path("d/s/s.item")).types) == ["item_id", "title"]

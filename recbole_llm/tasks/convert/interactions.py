@@ -47,16 +47,14 @@ class Interactions:
         self.summary.interactions = self.summary.unwanted = 0
         self.summary.first = self.summary.last = float("nan")
 
-    @property
-    def item_column(self) -> str:
-        """The column that names the items."""
+    def column(self, role: str) -> str:
+        """The column of a role that every table has."""
         assert self.fields is not None
-        return self.fields.columns["item"]
+        return self.fields.columns[role]
 
     @contextmanager
-    def written(self) -> Iterator[set[str]]:
-        """Write the ``.inter`` file. The block gets its items, and the file is put in place when
-        the block ends well."""
+    def written(self) -> Iterator[None]:
+        """Write the ``.inter`` file, which is put in place when the block ends well."""
         folder = self.summary.folder
         with written_whole(folder / f"{folder.name}.inter", OTHER_FOLDER) as file:
             while not self._write(file):  # a guess may prove wrong in a late chunk only
@@ -69,7 +67,7 @@ class Interactions:
                 raise ValueError(f"'{self.source}': not one row can be used: {found}")
             summary.users, summary.items = len(self.users), len(self.items)
             summary.problems += [*self.source.problems, *self.wrong.values(), *self.problems]
-            yield self.items
+            yield
 
     def _write(self, file: BinaryIO) -> bool:
         """One pass; False where it ends at a guess that is wrong."""

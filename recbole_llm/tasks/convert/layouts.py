@@ -33,7 +33,7 @@ class _Movies(Source):
 
 
 class _Layout(NamedTuple):
-    """The two files of a ``ml-*`` folder, and how they are written."""
+    """The files of a ``ml-*`` folder, and how they are written."""
 
     ratings: str
     movies: str
@@ -41,13 +41,21 @@ class _Layout(NamedTuple):
     movie_separator: str | None = None
     movie_names: tuple[str, ...] | None = None
     encoding: str = "utf-8-sig"
+    users: str = ""
+    user_names: tuple[str, ...] = ()
 
 
 _MOVIELENS = (
     _Layout("ratings.csv", "movies.csv"),
-    _Layout("ratings.dat", "movies.dat", "::", "::", ("movieId", "title", "genres"), "latin-1"),
-    _Layout("u.data", "u.item", "\t", "|", _MOVIES_100K, "latin-1"),
-)
+    _Layout(
+        "ratings.dat", "movies.dat", "::", "::", ("movieId", "title", "genres"), "latin-1",
+        "users.dat", ("userId", "gender", "age", "occupation", "zip_code"),
+    ),
+    _Layout(
+        "u.data", "u.item", "\t", "|", _MOVIES_100K, "latin-1",
+        "u.user", ("userId", "age", "gender", "occupation", "zip_code"),
+    ),
+)  # fmt: skip
 # The column of ids, some of which one at least a table of the layout has (a shop may call its ids
 # so, too), and those that say something. Amazon's metadata of 2014, 2018 and 2023 have pictures,
 # prices in words and lists of other products besides.
@@ -66,8 +74,8 @@ _TEXTS = (
 )
 
 
-def movielens(folder: Path) -> tuple[Source, Source]:
-    """Interactions and items of a folder of MovieLens.
+def movielens(folder: Path) -> tuple[Source, Source, Source | None]:
+    """Interactions, items and, where they are described, users of a folder of MovieLens.
 
     Raises:
         ValueError: the folder is of another kind.
@@ -76,9 +84,11 @@ def movielens(folder: Path) -> tuple[Source, Source]:
         ratings, movies = folder / one.ratings, folder / one.movies
         if ratings.is_file() and movies.is_file():
             names = _RATINGS if one.movie_names else None
+            users, as_movies = folder / one.users, (one.movie_separator, one.user_names)
             return (
                 Source(ratings, one.separator, names, one.encoding),
                 _Movies(movies, one.movie_separator, one.movie_names, one.encoding),
+                Source(users, *as_movies, one.encoding) if users.is_file() else None,
             )
     known = ", ".join(f"{one.ratings} with {one.movies}" for one in _MOVIELENS)
     raise ValueError(

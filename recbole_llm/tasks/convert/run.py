@@ -14,24 +14,26 @@ from typing import Any
 from pandas import DataFrame
 
 from recbole_llm.core.files import OTHER_FOLDER, remove_left_parts, tried_folder
+from recbole_llm.tasks.convert.described import Described
 from recbole_llm.tasks.convert.interactions import Interactions
-from recbole_llm.tasks.convert.items import Items
 from recbole_llm.tasks.convert.layouts import movielens
 from recbole_llm.tasks.convert.sources import FrameSource, Source
 from recbole_llm.tasks.convert.summary import Roles, Summary
 
 ENCODING = "utf-8-sig"
+FILES = ("inter", "item", "user")  # kinds of atomic files
 
 
 def convert(
     interactions: str | Path | Source,
     output: str | Path,
     items: str | Path | Source | None = None,
+    users: str | Path | Source | None = None,
     roles: Roles | None = None,
     encoding: str = ENCODING,
     progress: Callable[[int], None] = lambda rows: None,
 ) -> Summary:
-    """Write a table of interactions, and one of items, as a data set of atomic files.
+    """Write a table of interactions, and those of items and users, as a data set of atomic files.
 
     Rows without a user, an item, a readable time or, where such a column is named, a readable
     rating are left out and counted, and so are those that repeat another in every column. A column
@@ -42,6 +44,7 @@ def convert(
         interactions: CSV, JSON lines or Parquet; or a folder of MovieLens.
         output: the data set's folder, whose name is the data set's.
         items: one row an item; None: the `text` columns of the interactions, if any.
+        users: one row a user; None: nothing describes them.
         roles: which column is what.
         encoding: of text files that are not UTF-8.
         progress: told after each chunk how many rows were read.
@@ -53,33 +56,42 @@ def convert(
     told = interactions if isinstance(interactions, Source) else Source
     folder, roles = _named(output, told.option("output")), roles or Roles()
     if not isinstance(interactions, Source) and Path(interactions).is_dir():
-        if items is not None:
-            raise ValueError("--items: a folder of MovieLens has its own items; leave it out")
+        for option, table in {"items": items, "users": users}.items():
+            if table is not None:
+                raise ValueError(f"--{option}: a folder of MovieLens has its own; leave it out")
         if encoding != ENCODING:
             raise ValueError("--encoding: that of a folder of MovieLens is known; leave it out")
-        interactions, items = movielens(Path(interactions))
-    source = (
-        interactions
-        if isinstance(interactions, Source)
-        else Source(interactions, encoding=encoding)
-    )
-    if items is not None and not isinstance(items, Source):
-        items = Source(items, encoding=encoding)
-    files = (folder / f"{folder.name}.{kind}" for kind in ("inter", "item"))
-    summary = Summary(folder, replaced=[file.name for file in files if file.exists()])
-    summary.time_option = source.option("time", "…")
+        interactions, items, users = movielens(Path(interactions))
+    source, items, users = (_source(table, encoding) for table in (interactions, items, users))
+    assert source is not None
+    summary = Summary(folder, time_option=source.option("time", "…"))
+    there = [kind for kind in FILES if (folder / f"{folder.name}.{kind}").exists()]
     described = items or (source if roles.text else None)
     rows = Interactions(source, roles, summary, progress)
-    with tried_folder(folder, OTHER_FOLDER), rows.written() as known:
+    with tried_folder(folder, OTHER_FOLDER), rows.written():
         remove_left_parts(folder)  # of killed conversions; else they count as files of the data
+        # The column that orders name an id by comes first: a table may have other ids, too.
+        like = replace(roles, item=rows.column("item"), user=rows.column("user"))
         if described is not None:
-            # The column that orders name an item by comes first: a table may have other ids, too.
-            like = replace(roles, item=roles.item or rows.item_column)
-            Items(described, like, summary, known, progress, items is not None).write()
-    if described is None and f"{folder.name}.item" in summary.replaced:
-        summary.replaced.remove(f"{folder.name}.item")
-        summary.problems.append(f"{folder.name}.item was there before, and stays as it is")
+            of_items = Described("item", described, like, rows.items, progress, bool(items))
+            summary.of_items = of_items.write(folder)
+            summary.problems += summary.of_items.problems
+        if users is not None:
+            summary.of_users = Described("user", users, like, rows.users, progress).write(folder)
+            summary.problems += summary.of_users.problems
+    for kind in there:
+        name = f"{folder.name}.{kind}"
+        if kind in summary.written():
+            summary.replaced.append(name)
+        else:
+            summary.problems.append(f"{name} was there before, and stays as it is")
     return summary
+
+
+def _source(table: str | Path | Source | None, encoding: str) -> Source | None:
+    if table is None or isinstance(table, Source):
+        return table
+    return Source(table, encoding=encoding)
 
 
 def _named(output: str | Path, option: str) -> Path:
@@ -96,6 +108,7 @@ def from_pandas(
     interactions: DataFrame,
     output: str | Path,
     items: DataFrame | None = None,
+    users: DataFrame | None = None,
     **roles: Any,
 ) -> Summary:
     """Write data frames as a data set of atomic files, as `convert` does files.
@@ -104,17 +117,21 @@ def from_pandas(
         interactions: a row an interaction.
         output: the data set's folder, such as ``dataset/shop``.
         items: a row an item.
-        roles: fields of `Roles`: user, item, time, rating, label, keep, text, date_format.
+        users: a row a user.
+        roles: fields of `Roles`: user, item, time, rating, label, keep, text, user_text,
+            date_format.
     """
-    table = None if items is None else FrameSource(items, "items")
+    about_items = None if items is None else FrameSource(items, "items")
+    about_users = None if users is None else FrameSource(users, "users")
     given = Roles(**{role: _names(role, value) for role, value in roles.items()})
-    return convert(FrameSource(interactions, "interactions"), output, table, given)
+    source = FrameSource(interactions, "interactions")
+    return convert(source, output, about_items, about_users, given)
 
 
 def _names(role: str, value: Any) -> Any:
     """Of a role's columns: a text, or of several a list; a data frame's names may be numbers."""
     if value is None or role == "date_format":
         return value
-    if role not in ("keep", "text"):
+    if role not in ("keep", "text", "user_text"):
         return str(value)
     return [value] if isinstance(value, str) else [str(name) for name in value]

@@ -22,11 +22,12 @@ class Roles:
 
     Args:
         user, item, time, rating, label: columns of the interactions; the items' file has `item`
-            too, or one that is named alike. ``none`` for time, rating or label: no column is
-            guessed to be it.
+            too, and the users' `user`, or one that is named alike. ``none`` for time, rating or
+            label: no column is guessed to be it.
         keep: further columns of the interactions, ids or words; numbers as ``name:float``, whose
             unreadable values are left empty.
         text: columns that describe an item; None: all of the items' file.
+        user_text: columns that describe a user; None: all of the users' file.
         date_format: of the times, as of ``strptime``; None: found out.
     """
 
@@ -37,6 +38,7 @@ class Roles:
     label: str | None = None
     keep: Sequence[str] = ()
     text: Sequence[str] | None = None
+    user_text: Sequence[str] | None = None
     date_format: str | None = None
 
     def named(self) -> set[str]:
@@ -47,40 +49,55 @@ class Roles:
 
 
 @dataclass
+class Descriptions:
+    """What became of a table of items, or of users.
+
+    Args:
+        columns: {column: what it became}.
+        unused: columns of a table of its own that became no field.
+        apart: False: the interactions' table describes them, too.
+        described: how many with interactions have a text.
+        unknown, blank: rows without interactions, and those without any text.
+        problems: what was wrong with it.
+    """
+
+    columns: dict[str, str] = field(default_factory=dict)
+    unused: Sequence[str] = ()
+    apart: bool = True
+    described: int = 0
+    unknown: int = 0
+    blank: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+@dataclass
 class Summary:
     """What was written.
 
     Args:
         folder: of the data set.
-        columns, of_items: {column: what it became} in either file.
+        columns: {column: what it became} of the interactions.
         given: the columns of the interactions.
-        unused_of_items: columns of a table of items that became no field.
+        of_items, of_users: what describes them; None: no such file was written.
         users, items, interactions: how many.
         unwanted: interactions with a label below 1.
         first, last: Unix seconds; NaN without times.
-        one_table: whether the interactions' table describes the items, too.
-        described: items with interactions that have a text in the ``.item`` file; None without one.
-        unbought, blank: rows of that file without interactions, and those without any text.
         replaced: names of files that were there before.
-        problems: of the interactions, then of the items.
+        problems: of the interactions, of the items, of the users, and of the files.
         time_option: how the column of times is named.
     """
 
     folder: Path
     columns: dict[str, str] = field(default_factory=dict)
-    of_items: dict[str, str] = field(default_factory=dict)
     given: Sequence[str] = ()
-    unused_of_items: Sequence[str] = ()
+    of_items: Descriptions | None = None
+    of_users: Descriptions | None = None
     users: int = 0
     items: int = 0
     interactions: int = 0
     unwanted: int = 0
     first: float = float("nan")
     last: float = float("nan")
-    one_table: bool = False
-    described: int | None = None
-    unbought: int = 0
-    blank: int = 0
     replaced: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     time_option: str = "--time=…"
@@ -88,34 +105,42 @@ class Summary:
     def lines(self) -> list[str]:
         """A table, and what to do next."""
         folder, timed = self.folder, bool(np.isfinite(self.first))
-        items = "" if self.described is None else f", {folder.name}.item"
-        used = {**self.columns, **(self.of_items if self.one_table else {})}
+        files = ", ".join(f"{folder.name}.{kind}" for kind in self.written())
+        items, users = (table or Descriptions() for table in (self.of_items, self.of_users))
+        used = {**self.columns, **({} if items.apart else items.columns)}
         counts = (self.users, "user"), (self.items, "item"), (self.interactions, "interaction")
         times = f"{_day(self.first)} to {_day(self.last)}"
         timeless = f"none: sequential models need them ({self.time_option})"
-        model = "BPR" if not timed else "PAD" if self.described else "SASRec"  # PAD needs words
+        model = "BPR" if not timed else "PAD" if items.described else "SASRec"  # PAD needs words
         arguments = [f"--model={model}", f"--dataset={folder.name}"]
-        if model == "PAD" and (self.described or 0) < self.items:
+        if model == "PAD" and items.described < self.items:
             arguments.append("--missing_embedding=mean")  # it refuses items without a text
         if folder.parent != Path("dataset"):
             arguments.append(f"--data_path={folder.parent}")
         if 0 < self.unwanted < self.interactions:
             arguments.append('--val_interval={"label": "[1,inf)"}')
         rows = [
-            ("written", f"{folder}/{folder.name}.inter{items}"),
-            ("columns", ", ".join(f"{a} → {b}" for a, b in self.columns.items())),
-            ("of items", ", ".join(f"{a} → {b}" for a, b in self.of_items.items())),
+            ("written", f"{folder}/{files}"),
+            ("columns", _became(self.columns)),
+            ("of items", _became(items.columns)),
+            ("of users", _became(users.columns)),
             ("unused", ", ".join(name for name in self.given if name not in used)),
-            ("unused", self._unused_of_items()),
+            ("unused", _unused("items", items, "--text")),
+            ("unused", _unused("users", users, "--user-text")),
             ("size", ", ".join(counted(number, what) for number, what in counts)),
             ("times", times if timed else timeless),
-            ("texts", self._texts() if items else ""),
+            ("texts", self._texts(self.of_items) if self.of_items else ""),
             ("replaced", ", ".join(self.replaced)),
             *(("mind", problem) for problem in self.problems),
             ("mind", self._labels()),
             ("next", f"recbole-llm run {shlex.join(arguments)}"),
         ]
         return [f"{name:8} {text}" for name, text in rows if text]
+
+    def written(self) -> list[str]:
+        """The kinds of atomic files: ``inter``, ``item``, ``user``."""
+        tables = {"item": self.of_items, "user": self.of_users}
+        return ["inter", *(kind for kind, table in tables.items() if table)]
 
     def __str__(self) -> str:
         return "\n".join(self.lines())
@@ -128,19 +153,24 @@ class Summary:
             f"for interactions like all others; docs/own-data.md says how labels are predicted"
         )
 
-    def _unused_of_items(self) -> str:
-        names = ", ".join(self.unused_of_items)
-        return f"of items: {names} (--text=… says which columns are taken)" if names else ""
-
-    def _texts(self) -> str:
-        became = (kind.partition(":")[::2] for kind in self.of_items.values())
+    def _texts(self, items: Descriptions) -> str:
+        became = (kind.partition(":")[::2] for kind in items.columns.values())
         read = [name for name, kind in became if kind in _TEXTS and name != "item_id"]
         source = f", from {', '.join(read)}" if read else ""
-        parts = [f"of {self.described:,} of {self.items:,} items{source}"]
-        more = self.unbought
+        parts = [f"of {items.described:,} of {self.items:,} items{source}"]
+        more = items.unknown
         parts += [f"{counted(more, 'more item')} without interactions"] if more else []
-        parts += [f"{counted(self.blank, 'row')} without text"] if self.blank else []
+        parts += [f"{counted(items.blank, 'row')} without text"] if items.blank else []
         return "; ".join(parts)
+
+
+def _became(columns: dict[str, str]) -> str:
+    return ", ".join(f"{column} → {field}" for column, field in columns.items())
+
+
+def _unused(what: str, table: Descriptions, option: str) -> str:
+    names = ", ".join(table.unused)
+    return f"of {what}: {names} ({option}=… says which columns are taken)" if names else ""
 
 
 def _day(seconds: float) -> str:

@@ -1,11 +1,12 @@
-"""One pass over a table of items, written as an atomic file."""
+"""One pass over a table of items or of users, written as an atomic file."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from pandas import DataFrame
 
@@ -17,78 +18,97 @@ from recbole_llm.tasks.convert.layouts import text_columns
 from recbole_llm.tasks.convert.numbers import Numbers, numbers_in
 from recbole_llm.tasks.convert.rows import BREAKS, as_lines, field_name, unbroken
 from recbole_llm.tasks.convert.sources import Problems, Source
-from recbole_llm.tasks.convert.summary import Roles, Summary
+from recbole_llm.tasks.convert.summary import Descriptions, Roles
 from recbole_llm.tasks.convert.texts import LINE
 
+_A = {"item": "an item", "user": "a user"}
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
 
 @dataclass
-class Items:
-    """One pass over the items."""
+class Described:
+    """One pass over the rows that describe items, or users.
 
+    Args:
+        of: what a row describes.
+        source: the table.
+        roles: which column is what.
+        known: the ids that have interactions.
+        progress: told after each chunk how many rows were read.
+        apart: whether the table is one of its own, with one row an id.
+    """
+
+    of: Literal["item", "user"]
     source: Source
     roles: Roles
-    summary: Summary
-    bought: set[str]
+    known: set[str]
     progress: Callable[[int], None]
-    apart: bool  # a table of their own, with one row an item
+    apart: bool = True
+    found: Descriptions = field(default_factory=Descriptions)
     problems: Problems = field(default_factory=Problems)
-    item: str = ""  # the column of the ids
+    id: str = ""  # the column of the ids
     kinds: dict[str, str] = field(default_factory=dict)  # {column: type}
     numbers: dict[str, Numbers] = field(default_factory=dict)  # {column: its own form of numbers}
     seen: set[str] = field(default_factory=set)
-    blank: set[str] = field(default_factory=set)  # items whose row has no text
+    blank: set[str] = field(default_factory=set)  # ids whose row has no text
 
-    def write(self) -> None:
-        """Write the ``.item`` file."""
-        folder = self.summary.folder
+    def write(self, folder: Path) -> Descriptions:
+        """Write the ``.item`` or ``.user`` file."""
         self.source.problems = Problems()  # what was wrong with interactions was said
-        with written_whole(folder / f"{folder.name}.item", OTHER_FOLDER) as file:
+        with written_whole(folder / f"{folder.name}.{self.of}", OTHER_FOLDER) as file:
             for chunk in self.source.chunks():
-                if not self.item:
+                if not self.id:
                     self._begin(chunk)
-                    header = "\t".join(["item_id:token", *self._fields()])
+                    header = "\t".join([f"{self.of}_id:token", *self._fields()])
                     file.write(f"{header}\n".encode())
                 file.write(as_lines(self._rows(chunk)))
                 self.progress(len(chunk))
-        self.summary.described = len((self.bought & self.seen) - self.blank)
-        self.summary.unbought = len(self.seen - self.bought - {"", PADDING})
-        self.summary.blank = len(self.blank)
-        without = sorted(self.bought - self.seen)
-        self.problems.add("items with interactions but no row", without)
-        found = [*(self.source.problems if self.apart else ()), *self.problems]
-        self.summary.problems += [f"'{self.source}': {what}" for what in found]
+        found, without = self.found, sorted(self.known - self.seen)
+        found.described = len((self.known & self.seen) - self.blank)
+        found.unknown = len(self.seen - self.known - {"", PADDING})
+        found.blank = len(self.blank)
+        self.problems.add(f"{self.of}s with interactions but no row", without)
+        problems = [*(self.source.problems if self.apart else ()), *self.problems]
+        found.problems += [f"'{self.source}': {what}" for what in problems]
+        return found
 
     def _begin(self, chunk: DataFrame) -> None:
         names = [str(name) for name in chunk if name != LINE]
-        given = self.roles.item if self.roles.item in names else None
-        if not (given or find("item", None, names, self.source)):
+        given: str | None = getattr(self.roles, self.of)
+        if given not in names:
+            given = None
+        if not (given or find(self.of, None, names, self.source)):
             given = next((name for name in names if plain(name) == "id"), None)
-        require({"item": given}, names, self.source)
-        self.item = find("item", given, names, self.source) or ""
-        known = text_columns(names) if self.roles.text is None else self.roles.text
+        require({self.of: given}, names, self.source)
+        self.id = find(self.of, given, names, self.source) or ""
+        option, known = self._told(names)
         nameless = [name for name in names if NAMELESS.fullmatch(name)] if known is None else []
         self.problems.add("columns without a name, left out", nameless)
-        others = [name for name in names if name != self.item and name not in nameless]
+        others = [name for name in names if name != self.id and name not in nameless]
         texts = others if known is None else list(known)
         for name in texts:
-            there("text", name, names, self.source)
-        self.summary.unused_of_items = [n for n in others if n not in texts] if self.apart else []
+            there(option, name, names, self.source)
         self.kinds = {name: self._kind(name, chunk[name]) for name in texts}
-        own = {self.item: "item_id:token"} if self.apart else {}
-        self.summary.of_items = {**own, **dict(zip(self.kinds, self._fields()))}
-        self.summary.one_table = not self.apart
+        own = {self.id: f"{self.of}_id:token"} if self.apart else {}
+        self.found.columns = {**own, **dict(zip(self.kinds, self._fields()))}
+        self.found.apart = self.apart
+        self.found.unused = [name for name in others if name not in texts] if self.apart else []
+
+    def _told(self, names: list[str]) -> tuple[str, Sequence[str] | None]:
+        """The option that names the columns to take, and those that it or a known layout names."""
+        if self.of == "user":
+            return "user_text", self.roles.user_text
+        return "text", text_columns(names) if self.roles.text is None else self.roles.text
 
     def _fields(self) -> list[str]:
         """The fields of the columns, in order, with their types."""
         fields: dict[str, str] = {}
         for name, kind in self.kinds.items():
-            fields[field_name(name, ("item_id", *fields))] = kind
+            fields[field_name(name, (f"{self.of}_id", *fields))] = kind
         return [f"{own}:{kind}" for own, kind in fields.items()]
 
     def _rows(self, chunk: DataFrame) -> DataFrame:
-        ids = [self._safe(text, "ids" if self.apart else "") for text in chunk[self.item]]
+        ids = [self._safe(text, "ids" if self.apart else "") for text in chunk[self.id]]
         columns = [ids]  # without names: a column may be called as the ids are
         for name, kind in self.kinds.items():
             texts = chunk[name]
@@ -102,7 +122,7 @@ class Items:
             self.seen.add(token)
         if self.apart:
             again = [token for token, new in zip(ids, kept) if not new]
-            self.problems.add("left out: an item that has a row already, or none", again)
+            self.problems.add(f"left out: {_A[self.of]} that has a row already, or none", again)
         rows = DataFrame(dict(enumerate(columns)))[kept]
         words = [i for i, kind in enumerate(self.kinds.values(), 1) if kind != "float"]
         self.blank.update(rows[0][(rows[words] == "").all(axis=1)])
@@ -141,7 +161,7 @@ class Items:
             return "float"
         if found.exact and found.most:
             why = found.doubt or f"'{unbroken(found.other)[:20]}' is none"
-            self.summary.problems.append(
+            self.found.problems.append(
                 f"'{self.source}': '{name}' stays text, though it looks like numbers: {why}"
             )
-        return "token_seq" if any(" " in text.strip() for text in filled) else "token"
+        return "token_seq" if any(" " in unbroken(text) for text in filled) else "token"
