@@ -93,6 +93,17 @@ def test_a_column_of_users_that_is_not_there_is_named() -> None:
     assert not Path("d/s").exists()
 
 
+def test_all_files_or_none() -> None:
+    Path("products.csv").write_text("sku,title\nA1,Green tea\n")
+    run("--items=products.csv", "--users=customers.csv")
+    files = {file: file.read_bytes() for file in Path("dataset/shop").iterdir()}
+    Path("products.csv").write_text("sku,title\nB2,Mug\n")
+    Path("customers.csv").write_text("town\nOslo\n")
+    with pytest.raises(ValueError, match="'customers.csv' has no column .* --user=…"):
+        convert("orders.csv", "dataset/shop", "products.csv", "customers.csv")
+    assert {file: file.read_bytes() for file in Path("dataset/shop").iterdir()} == files
+
+
 def test_users_of_a_data_frame() -> None:
     table = pd.DataFrame({"client": ["bob"], "age": [7]})
     summary = recbole_llm.from_pandas(pd.read_csv("orders.csv"), "d/s", users=table)

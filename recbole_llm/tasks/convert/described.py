@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -52,8 +53,9 @@ class Described:
     seen: set[str] = field(default_factory=set)
     blank: set[str] = field(default_factory=set)  # ids whose row has no text
 
-    def write(self, folder: Path) -> Descriptions:
-        """Write the ``.item`` or ``.user`` file."""
+    @contextmanager
+    def written(self, folder: Path) -> Iterator[Descriptions]:
+        """Write the ``.item`` or ``.user`` file, which is put in place when the block ends well."""
         self.source.problems = Problems()  # what was wrong with interactions was said
         with written_whole(folder / f"{folder.name}.{self.of}", OTHER_FOLDER) as file:
             for chunk in self.source.chunks():
@@ -63,6 +65,10 @@ class Described:
                     file.write(f"{header}\n".encode())
                 file.write(as_lines(self._rows(chunk)))
                 self.progress(len(chunk))
+            self._sum_up()
+            yield self.found
+
+    def _sum_up(self) -> None:
         found, without = self.found, sorted(self.known - self.seen)
         found.described = len((self.known & self.seen) - self.blank)
         found.unknown = len(self.seen - self.known - {"", PADDING})
@@ -70,7 +76,6 @@ class Described:
         self.problems.add(f"{self.of}s with interactions but no row", without)
         problems = [*(self.source.problems if self.apart else ()), *self.problems]
         found.problems += [f"'{self.source}': {what}" for what in problems]
-        return found
 
     def _begin(self, chunk: DataFrame) -> None:
         names = [str(name) for name in chunk if name != LINE]

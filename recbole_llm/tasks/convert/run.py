@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -68,16 +69,17 @@ def convert(
     there = [kind for kind in FILES if (folder / f"{folder.name}.{kind}").exists()]
     described = items or (source if roles.text else None)
     rows = Interactions(source, roles, summary, progress)
-    with tried_folder(folder, OTHER_FOLDER), rows.written():
+    with tried_folder(folder, OTHER_FOLDER), rows.written(), ExitStack() as written:
         remove_left_parts(folder)  # of killed conversions; else they count as files of the data
         # The column that orders name an id by comes first: a table may have other ids, too.
         like = replace(roles, item=rows.column("item"), user=rows.column("user"))
         if described is not None:
             of_items = Described("item", described, like, rows.items, progress, bool(items))
-            summary.of_items = of_items.write(folder)
+            summary.of_items = written.enter_context(of_items.written(folder))
             summary.problems += summary.of_items.problems
         if users is not None:
-            summary.of_users = Described("user", users, like, rows.users, progress).write(folder)
+            of_users = Described("user", users, like, rows.users, progress)
+            summary.of_users = written.enter_context(of_users.written(folder))
             summary.problems += summary.of_users.problems
     for kind in there:
         name = f"{folder.name}.{kind}"
