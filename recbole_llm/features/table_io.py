@@ -16,7 +16,7 @@ any other          RecBole's atomic format: ``iid:token <tab> emb:float_seq``
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -130,8 +130,7 @@ def _read_parquet(path: Path) -> Named:
         rows = table.column(rest[0]).to_pylist()
         return _rectangle(table.column(key).to_pylist(), rows)
     columns = [table.column(name).to_numpy() for name in rest]
-    if other := [name for name, c in zip(rest, columns, strict=True) if c.dtype.kind not in "fiu"]:
-        raise TableError(f"columns that are no numbers: {first_names(other)}; leave them out")
+    _refuse([name for name, c in zip(rest, columns, strict=True) if c.dtype.kind not in "fiu"])
     return np.stack(columns, axis=1), table.column(key).to_pylist()
 
 
@@ -146,8 +145,19 @@ def _read_csv(path: Path) -> Named:
             "write it without (to_csv(…, index=False))"
         )
     frame = pd.read_csv(path, dtype={name: str}, keep_default_na=False)
-    numbers = frame.drop(columns=name)
+    numbers = frame.drop(columns=name).apply(pd.to_numeric, errors="coerce")
+    _refuse(numbers.columns[numbers.isna().all()].tolist())
+    if (broken := frame[name][numbers.isna().any(axis=1)]).size:
+        raise TableError(
+            f"{len(broken)} of {len(frame)} vectors lack a number: {first_names(broken)}"
+        )
     return numbers.to_numpy(np.float32), frame[name].tolist()
+
+
+def _refuse(columns: Sequence[str]) -> None:
+    """Refuse columns that hold no part of a vector."""
+    if columns:
+        raise TableError(f"columns that are no numbers: {first_names(columns)}; leave them out")
 
 
 def _read_pt(path: Path) -> Named:

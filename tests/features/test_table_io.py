@@ -110,7 +110,8 @@ def npz(path: Path, **arrays: np.ndarray) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("v.csv", b"token,x\na,1\nb,\n", "cannot be read as .csv"),
+        ("v.csv", b"token,x\na,1\nb,\n", "1 of 2 vectors lack a number: 'b'"),
+        ("v.csv", b"token,x,name\na,1,A\nb,2,B\n", "columns that are no numbers: 'name'; leave"),
         ("v.csv", b"token,x\na,1\nb,1,2\n", "cannot be read as .csv"),
         ("v.csv", b",token,x\n0,a,1\n1,b,2\n", "a column without a name beside 'token'"),
         ("v.npz", b"not a zip", "cannot be read as .npz"),
