@@ -76,7 +76,7 @@ def run_recbole_llm(
     if config["log_flops"]:
         log_flops(config, network, data[0])
     trainer = build_trainer(config, network)
-    report.begin(*data[:2], network)
+    report.begin(*data[:2], trainer)
     if config["resume"] is not None:
         trainer.resume_run(config["resume"])
     with resumable(trainer, saved):

@@ -57,18 +57,18 @@ class Report:
         if by_user is not None and not by_user.endswith(".npz"):
             raise ValueError(f"user_metrics: '{by_user}' is written in NumPy's form; name it ….npz")
 
-    def begin(self, dataset: Dataset, train_data: Any, model: torch.nn.Module) -> None:
+    def begin(self, dataset: Dataset, train_data: Any, trainer: EngineMixin) -> None:
         """Say what is trained on what, and how it will be judged."""
         self.dataset, self.prepared = dataset, time.perf_counter()
-        self.parameters, self.repeats = _trained(model), repeats(self.config, dataset)
+        self.parameters, self.repeats = _trained(trainer.model), repeats(self.config, dataset)
         say_pairs(
             [
                 ("data", data_line(dataset)),
-                ("model", _model(self.config, model)),
+                ("model", _model(self.config, trainer.model)),
                 ("reads", _texts(self.config, train_data._dataset)),
                 ("protocol", protocol(self.config, dataset)),
                 ("repeats", self.repeats),
-                ("epoch", f"the best by {self.config['valid_metric']} on validation"),
+                ("epoch", _epoch(trainer)),
             ]
         )
 
@@ -87,7 +87,7 @@ class Report:
             content = {**self._content(trainer), **result, "log": log_file()}
             write_json(self.config["output"], content, OTHER_FILE)
             places.append(("result", self.config["output"]))
-        say_pairs([*places, *places_of(result), *next_line(self.dataset, result)])
+        say_pairs([*places, *places_of(result), *next_line(self.dataset, result, trainer)])
 
     def _content(self, trainer: EngineMixin) -> dict[str, Any]:
         config, trainings = self.config, trainer.progress.trainings
@@ -158,6 +158,13 @@ def _trained(model: object) -> int | None:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
+def _epoch(trainer: EngineMixin) -> str:
+    if trainer.stage_after is None:
+        return f"the best by {trainer.config['valid_metric']} on validation"
+    stage = trainer.config["train_stage"]
+    return f"the last of {trainer.epochs:,}; train_stage={stage} is without validation"
+
+
 def _texts(config: Config, train_dataset: Dataset) -> str:
     tables = attached(train_dataset)
     if not tables:
@@ -201,12 +208,18 @@ def places_of(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "tensorboard", f"log_tensorboard/{Path(log).name.split('.')[0]}"
 
 
-def next_line(dataset: Dataset, result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def next_line(
+    dataset: Dataset, result: Mapping[str, Any], trainer: EngineMixin | None = None
+) -> Iterator[tuple[str, str]]:
     """What to do with the checkpoint."""
     trees = dataset.config["MODEL_TYPE"] == ModelType.DECISIONTREE  # which cannot recommend
     if "checkpoint" not in result or trees:
         return
     file, model = result["checkpoint"], dataset.config["model"]
+    if trainer is not None and trainer.stage_after is not None:
+        own = [f"--train_stage={trainer.stage_after}", f"--pre_model_path={file}"]
+        yield "next", f"the same command with {shlex.join(own)}"
+        return
     if model not in {*list_models(), *recbole_models()}:  # a class, which no command can name
         yield "next", f"load_data_and_model({file!r}, config_dict={{'model': {model}}})"
         return

@@ -24,7 +24,7 @@ from recbole_llm.data.sizes import data_line, sizes
 from recbole_llm.evaluation.protocol import repeats
 from recbole_llm.features.align import align
 from recbole_llm.features.table import EmbeddingTable
-from recbole_llm.quick_start import build_model, load_data, log_flops, start
+from recbole_llm.quick_start import build_model, build_trainer, load_data, log_flops, start
 
 pytestmark = pytest.mark.usefixtures("own_logging", "tiny")
 LEAVE_ONE_OUT = "leave-one-out (each user's last two for valid and test), all 60 items ranked"
@@ -78,7 +78,7 @@ def test_decision_trees_have_recboles_defaults_and_no_parameters(
     data = load_data(config)
     own = report.Report(config)
     network = build_model(config, data[1]._dataset)
-    own.begin(*data[:2], network)
+    own.begin(*data[:2], build_trainer(config, network))
     log_flops(config, network, data[0])
     written = Path(log_file() or "").read_text(encoding="utf-8")
     assert f"{model}: trees" in written and "FLOPs" not in written

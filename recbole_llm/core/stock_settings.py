@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import BeforeValidator, model_validator
 
 from recbole_llm.core.errors import absent
-from recbole_llm.core.marks import STARTS
+from recbole_llm.core.marks import PRETRAINING, STARTS
 from recbole_llm.core.settings import (
     Between,
     ConfigLike,
@@ -79,7 +79,8 @@ class StockSettings(Settings):
         return found
 
     def check(self, config: ConfigLike) -> None:
-        """Refuse a stage that starts from the weights of a file which is not there."""
+        """Refuse a stage that starts from the weights of a file which is not there, and epochs for
+        one that counts others."""
         for key, (stage, later) in STARTS.items():
             if stage not in config or config[stage] not in later:
                 continue
@@ -91,9 +92,26 @@ class StockSettings(Settings):
                 )
             if not Path(file).is_file():
                 raise absent(key, file, "*.pth")
+        _check_pretraining(config)
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:
         if self.n_heads and self.hidden_size:
             check_divides(self, "n_heads", "hidden_size")
         return self
+
+
+def _check_pretraining(config: ConfigLike) -> None:
+    if "train_stage" not in config or config["train_stage"] not in PRETRAINING:
+        return
+    for key in ("pretrain_epochs", "save_step"):
+        value = config[key] if key in config else 1
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{key}: expected a whole number of at least 1, got {value!r}")
+    given = getattr(config, "external_config_dict", {})
+    if "epochs" in given and "pretrain_epochs" not in given and "pretrain_epochs" in config:
+        raise ValueError(
+            f"epochs: train_stage={config['train_stage']} trains pretrain_epochs, which are "
+            f"{config['pretrain_epochs']}, and epochs are of the last stage; add "
+            f"--pretrain_epochs={given['epochs']}"
+        )

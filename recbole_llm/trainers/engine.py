@@ -45,6 +45,7 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
     best_valid_score: float
     valid_metric_bigger: bool
     start_epoch, epochs, stopping_step, eval_step, cur_step = 0, 1, 0, 1, 0
+    stage_after: str | None = None  # of a pretraining stage, which validates nothing
     phase_name = ""  # of the training that runs, where there are several
     last_file: str | None = None  # where the state before each epoch is kept; None: nowhere
 

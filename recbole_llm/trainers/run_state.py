@@ -76,14 +76,21 @@ def changed(model: nn.Module, before: Marks) -> list[tuple[str, str, Any]]:
 def restore_changed(model: nn.Module, values: Sequence[tuple[str, str, Any]]) -> None:
     """Put the values of `changed` into a model of the same shape."""
     modules, present = dict(model.named_modules()), dict(_states(model))
+    own = next((p.device for p in model.parameters()), None)
     for module, name, value in values:
         before: Any = present.get((module, name))
         if isinstance(before, np.ndarray) and isinstance(value, Tensor):
             before, value = value, value.numpy()
-        elif _kind(before) is not _kind(value):
+        elif _kind(before) is not _kind(value) and not _begun(before, value):
             raise ValueError(f"resume: the model has no '{module}.{name}' of this kind")
-        moved = value.to(before.device) if isinstance(value, Tensor) else value
+        device = before.device if isinstance(before, Tensor) else own
+        moved = value.to(device) if isinstance(value, Tensor) else value
         setattr(modules[module], name, moved)
+
+
+def _begun(before: object, value: object) -> bool:
+    """Of RaCT, which has a 0 until its first batch, and a tensor from then on."""
+    return _kind(before) is float and isinstance(value, Tensor)
 
 
 def _states(model: nn.Module) -> Iterator[tuple[tuple[str, str], Any]]:

@@ -17,10 +17,12 @@ from recbole.trainer import trainer as recbole_trainers
 from recbole.utils import get_trainer as get_recbole_trainer
 
 from recbole_llm.core.checkpoint import load_checkpoint
+from recbole_llm.core.marks import PRETRAINING
 from recbole_llm.core.plugins import find_model, get_model
 from recbole_llm.core.registry import ModelSpec, resolve
 from recbole_llm.trainers.engine import EngineMixin
 from recbole_llm.trainers.replicas import ReplicaTrainer
+from recbole_llm.trainers.resume import part_file
 from recbole_llm.trainers.trainer import Trainer
 
 
@@ -69,27 +71,33 @@ class NCLTrainer(Trainer, recbole_trainers.NCLTrainer):  # type: ignore[misc]
 
 
 class PretrainTrainer(Trainer, recbole_trainers.PretrainTrainer):  # type: ignore[misc]
-    """Base of the trainers with pretraining stages."""
+    """Base of the trainers with pretraining stages, whose last epoch is the run's checkpoint.
 
-    def keep_last(self) -> None:
-        """Keep a file but for pretraining, which changes the name of the run's checkpoint."""
-        if self.config["train_stage"] == "finetune":
-            super().keep_last()
+    RecBole keeps every ``save_step``-th epoch alone, and names it by model, data set and number:
+    another stage, seed or setting overwrites it.
+    """
 
-    def pretrain(self, *args: Any, **kwargs: Any) -> Any:
-        """As RecBole's, which keeps nothing of the epochs after the last multiple of `save_step`,
-        and nothing at all of fewer epochs."""
-        found = super().pretrain(*args, **kwargs)
-        if self.pretrain_epochs % self.save_step:
-            name = f"{self.config['model']}-{self.config['dataset']}-{self.pretrain_epochs}.pth"
-            last = Path(self.checkpoint_dir) / name
-            self.save_pretrained_model(self.pretrain_epochs - 1, str(last))
-        return found
+    def __init__(self, config: Config, model: AbstractRecommender) -> None:
+        super().__init__(config, model)
+        self.stage_after = PRETRAINING.get(model.train_stage)
+        if self.stage_after is not None:
+            self.epochs = self.pretrain_epochs
+            self.kept_every: int = config["save_step"]
+            self.save_step = self.pretrain_epochs + 1  # RecBole saves none
 
-    def save_pretrained_model(self, epoch: int, saved_model_file: str) -> None:
-        """Save a pretraining stage's checkpoint, which becomes the run's."""
-        self._save_checkpoint(epoch, verbose=False, saved_model_file=saved_model_file)
-        self.saved_model_file = saved_model_file
+    def _train_epoch(
+        self, train_data: AbstractDataLoader, epoch_idx: int, *args: Any, **kwargs: Any
+    ) -> Any:
+        loss = super()._train_epoch(train_data, epoch_idx, *args, **kwargs)
+        done = epoch_idx + 1
+        if self.stage_after is None:
+            return loss
+        if done == self.pretrain_epochs:
+            self._save_checkpoint(epoch_idx)
+        elif done % self.kept_every == 0:
+            file = part_file(self.saved_model_file, str(done))
+            self._save_checkpoint(epoch_idx, saved_model_file=file)
+        return loss
 
 
 class S3RecTrainer(PretrainTrainer, recbole_trainers.S3RecTrainer):  # type: ignore[misc]

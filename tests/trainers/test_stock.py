@@ -118,11 +118,15 @@ def test_kgats_losses_can_be_shared() -> None:
     assert bases.index(recbole.trainer.KGATTrainer) < bases.index(ReplicaTrainer)
 
 
+S3REC = {
+    **QUIET, "MAX_ITEM_LIST_LENGTH": 5, "hidden_size": 8, "n_layers": 1, "item_attribute": "genre",
+}  # fmt: skip
+RACT = {**QUIET, "mlp_hidden_size": [8], "latent_dimension": 4, "metrics_k": 5}
+
+
 def test_a_pretraining_stage_leaves_plain_data_from_which_the_next_one_starts() -> None:
-    small = {"MAX_ITEM_LIST_LENGTH": 5, "hidden_size": 8, "n_layers": 1, "item_attribute": "genre"}
-    keys = {**QUIET, **small, "pretrain_epochs": 1, "save_step": 1}
+    keys = {**S3REC, "pretrain_epochs": 1}
     first = run_recbole_llm("S3Rec", "tiny", config_dict=keys)["checkpoint"]
-    assert first == "saved/S3Rec-tiny-1.pth"
     assert load_checkpoint(first)["epoch"] == 0
     keys |= {"train_stage": "finetune", "pre_model_path": first, "train_neg_sample_args": None}
     done = run_recbole_llm("S3Rec", "tiny", config_dict=keys)
@@ -135,10 +139,76 @@ def test_a_pretraining_stage_leaves_plain_data_from_which_the_next_one_starts() 
 
 def test_the_last_epoch_of_a_pretraining_stage_is_kept() -> None:
     """RecBole keeps every fiftieth."""
-    small = {"MAX_ITEM_LIST_LENGTH": 5, "hidden_size": 8, "n_layers": 1, "item_attribute": "genre"}
-    keys = {**QUIET, **small, "pretrain_epochs": 3, "save_step": 2}
-    assert run_recbole_llm("S3Rec", "tiny", config_dict=keys)["checkpoint"].endswith("-3.pth")
-    assert sorted(file.name[-5:] for file in Path("saved").iterdir()) == ["2.pth", "3.pth"]
+    keys = {**S3REC, "pretrain_epochs": 3, "save_step": 2}
+    last = Path(run_recbole_llm("S3Rec", "tiny", config_dict=keys)["checkpoint"])
+    assert load_checkpoint(last)["epoch"] == 2
+    second = last.with_name(f"{last.stem}-2.pth")
+    assert sorted(Path("saved").iterdir()) == sorted([second, last])
+    assert load_checkpoint(second)["epoch"] == 1
+
+
+def test_no_stage_overwrites_another() -> None:
+    """RecBole names them by model, data set and epochs."""
+    keys, files = {**RACT, "pretrain_epochs": 2}, []
+    for stage in ("actor_pretrain", "critic_pretrain"):
+        more = {"train_stage": stage, "pre_model_path": files[0] if files else ""}
+        files.append(run_recbole_llm("RaCT", "tiny", config_dict={**keys, **more})["checkpoint"])
+    then = [load_checkpoint(file)["config"]["train_stage"] for file in files]
+    assert then == ["actor_pretrain", "critic_pretrain"]
+
+
+def test_a_pretraining_stage_says_what_it_is_and_what_comes_next(
+    own_logging: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys = {**S3REC, "pretrain_epochs": 2}
+    file = run_recbole_llm("S3Rec", "tiny", config_dict=keys)["checkpoint"]
+    said = capsys.readouterr().out
+    assert "epoch     the last of 2; train_stage=pretrain is without validation\n" in said
+    on = f"--train_stage=finetune --pre_model_path={file}"
+    assert f"next         the same command with {on}\n" in said
+
+
+class Stopped(Exception):
+    pass
+
+
+@pytest.mark.parametrize(("name", "keys"), [("S3Rec", S3REC), ("RaCT", RACT)])
+def test_a_stopped_pretraining_goes_on(
+    name: str, keys: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = {**keys, "pretrain_epochs": 3}
+    whole = load_checkpoint(run_recbole_llm(name, "tiny", config_dict=keys)["checkpoint"])
+    train = EngineMixin._train_epoch
+
+    def stops(self: Any, data: Any, epoch: int, *args: Any, **kwargs: Any) -> Any:
+        if epoch == 1:
+            raise Stopped
+        return train(self, data, epoch, *args, **kwargs)
+
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(EngineMixin, "_train_epoch", stops)
+        run_recbole_llm(name, "tiny", config_dict=keys)
+    (last,) = Path("saved").glob("*-last.pth")
+    done = run_recbole_llm(name, "tiny", config_dict={**keys, "resume": str(last)})
+    again = load_checkpoint(done["checkpoint"])
+    assert again["epoch"] == 2 and not last.is_file()
+    same = (torch.equal(whole["state_dict"][k], v) for k, v in again["state_dict"].items())
+    assert all(same)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({}, "epochs: train_stage=pretrain trains pretrain_epochs, which are 500, and epochs are "
+         "of the last stage; add --pretrain_epochs=1"),
+        ({"pretrain_epochs": 0}, "pretrain_epochs: expected a whole number of at least 1, got 0"),
+        ({"pretrain_epochs": 2, "save_step": 0},
+         "save_step: expected a whole number of at least 1, got 0"),
+    ],
+)  # fmt: skip
+def test_epochs_of_a_pretraining_stage(keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        Config("S3Rec", "tiny", config_dict={**QUIET, **keys})
 
 
 @pytest.mark.parametrize(
