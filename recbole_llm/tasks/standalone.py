@@ -198,7 +198,9 @@ class Standalone(Ranker):
         """For whom; an exported model takes no query."""
         wanted = super().wanted(*args, **kwargs)
         if wanted.query is not None:
-            raise ValueError("query: an exported model has no text encoder; use its checkpoint")
+            raise ValueError(
+                "query: an exported model has no text encoder; a checkpoint of AlphaRec has"
+            )
         return wanted
 
     def batches(self, wanted: Wanted) -> Iterator[Batch]:

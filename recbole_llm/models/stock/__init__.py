@@ -1,6 +1,6 @@
 """RecBole's own models where this package makes them faster, SASRec and GRU4Rec, trained at every
-position at once, and LightGCN, evaluated through the faster product; and where it mends them, Pop
-and RippleNet."""
+position at once, and LightGCN, evaluated through the faster product; and where it mends them, Pop,
+RippleNet and KTUP."""
 
 from __future__ import annotations
 
@@ -41,5 +41,12 @@ def register_models(register: Callable[[ModelSpec], None]) -> None:
             "RippleNet",
             "recbole_llm.models.stock.ripplenet:RippleNet",
             summary="RecBole's RippleNet, also for users without training interactions",
+        )
+    )
+    register(
+        ModelSpec(
+            "KTUP",
+            "recbole_llm.models.stock.ktup:KTUP",
+            summary="RecBole's KTUP, whose scores of a checkpoint stay the same",
         )
     )
