@@ -149,6 +149,11 @@ def _check_order(config: Config) -> None:
             "eval_args: split TS came with RecBole 1.2.1, and an older one is installed; split by "
             "RS with order: TO, or by LS"
         )
+    if args["order"] != "TO" and config["MODEL_TYPE"] == ModelType.SEQUENTIAL:
+        raise ValueError(
+            f"eval_args: order: {args['order']} shuffles interactions, which {config['model']} "
+            f"reads in order of time; set order: TO"
+        )
     if args["order"] == "TO" and time in (config["discretization"] or ()):
         raise ValueError(
             f"discretization: '{time}' is TIME_FIELD, whose buckets do not order interactions; "

@@ -60,8 +60,7 @@ def with_new_items(
     without = [token for token in tokens if token not in found]
     if without:
         _say(without, f"not recommended: no {_READ[feature]} or vector")
-    read = _READ[feature].replace(" or ", "s and ")
-    _say(list(vectors.tokens), f"{config['model']} scores them by their {read}s")
+    _say(list(vectors.tokens), f"scored by {_READ[feature]}")
     # Who and what is known is settled: bounds on how often users and items occur would take new
     # items out of histories again.
     unfiltered = config.having(user_inter_num_interval=None, item_inter_num_interval=None)

@@ -227,6 +227,13 @@ def test_a_split_by_time_is_not_of_shuffled_interactions(tmp_path: Path) -> None
         create_dataset(events_config(tmp_path, "BPR", eval_args=args))
 
 
+def test_histories_are_not_shuffled(tmp_path: Path) -> None:
+    write_events(tmp_path, BACKWARDS)
+    args = leave_one_out(order="RO")
+    with pytest.raises(ValueError, match="RO shuffles .* SASRec reads in order .* set order: TO"):
+        create_dataset(events_config(tmp_path, "SASRec", eval_args=args))
+
+
 def test_a_split_that_recbole_lacks_is_refused(tmp_path: Path) -> None:
     if HAS_TS:
         pytest.skip("RecBole 1.2.1 has it")

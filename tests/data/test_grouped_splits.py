@@ -8,7 +8,7 @@ import pytest
 import torch
 from made_data import HAS_TS, MakeConfig, RecBoleGeneral, assert_same_rows, leave_one_out
 from recbole.data import dataset as stock
-from recbole.utils import init_seed
+from recbole.utils import ModelType, init_seed
 
 from recbole_llm.data import create
 from recbole_llm.data.dataset import Dataset
@@ -72,6 +72,7 @@ def test_a_split_seed_of_a_data_set_that_draws_its_own_is_refused(
     made: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = made(eval_args=leave_one_out(order="RO"), split_seed=7)
+    config["MODEL_TYPE"] = ModelType.GENERAL
     monkeypatch.setattr(create, "dataset_class", lambda model, kind: stock.Dataset)
     with pytest.raises(ValueError, match="split_seed: .* has a data set of its own, Dataset, "):
         create.create_dataset(config)

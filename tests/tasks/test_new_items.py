@@ -105,6 +105,7 @@ def test_an_item_without_text_is_left_out_by_name(caplog: pytest.LogCaptureFixtu
         found = scores(checkpoint, "u1")
     assert found.shape == (1, 61) and "late" in found
     assert "1 new item of the item file ('mute'): not recommended: no text" in caplog.text
+    assert "1 new item of the item file ('late'): scored by text" in caplog.text
 
 
 @pytest.mark.parametrize("model", TEXT_MODELS)
