@@ -135,6 +135,11 @@ def check_numbers(config: Config, types: Mapping[str, FeatureType]) -> None:
         for field in loaded(config, types, key):
             if types[field] not in numbers and key != "normalize_field":  # which warns of it
                 raise ValueError(f"{key}: '{field}' is of type {types[field].value}, not float")
+            lists = key == "numerical_features" and types[field] == FeatureType.FLOAT_SEQ
+            if lists and config["model"] == "FwFM":  # which numbers its fields without them
+                raise ValueError(
+                    f"{key}: '{field}' is of type float_seq, which FwFM cannot read; leave it out"
+                )
             if key == "discretization" and field not in config["numerical_features"]:
                 raise ValueError(f"{key}: '{field}' is not among the numerical_features; add it")
 

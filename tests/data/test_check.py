@@ -296,6 +296,8 @@ def test_a_threshold_reads_its_column_and_leaves_it_out_again(tmp_path: Path) ->
          "selected_features: 'size' is of type float_seq, which SASRecF cannot read"),
         ("S3Rec", {"item_attribute": "price", "train_stage": "pretrain"},
          "item_attribute: 'price' is of type float, which S3Rec cannot read"),
+        ("FwFM", {"numerical_features": ["size"], "threshold": {"rating": 3}},
+         "numerical_features: 'size' is of type float_seq, which FwFM cannot read; leave it out"),
         ("DeepFM", {"numerical_features": ["gender"]}, "numerical_features: 'gender' is of type"),
         ("DeepFM", {"numerical_features": ["pric"]}, "numerical_features: no field 'pric' is loa"),
         ("DeepFM", {"discretization": {"gender": {"method": "LD"}}},
