@@ -24,6 +24,7 @@ from recbole_llm.features.settings import ItemSettings
 from recbole_llm.tasks.compare.entries import (
     Entry,
     check_parts,
+    check_stage,
     ignored,
     protocols_of,
     reads_histories,
@@ -89,6 +90,7 @@ def _has_groups(entry: Entry) -> bool:
 
 def _check_users(entries: Sequence[Entry]) -> None:
     for entry in entries:
+        check_stage(entry)
         if entry.config["MODEL_TYPE"] == ModelType.DECISIONTREE:
             raise ValueError(
                 f"models: {entry.label} is a decision tree, whose predictions name no users, over "

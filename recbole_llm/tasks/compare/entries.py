@@ -12,6 +12,7 @@ from typing import Any
 from recbole.utils import ModelType
 
 from recbole_llm.core.config import Config
+from recbole_llm.core.marks import PRETRAINING
 from recbole_llm.core.recbole_evaluation import PROTOCOLS, RecBoleEvaluation
 from recbole_llm.core.schema import parse_command_line
 
@@ -124,8 +125,9 @@ def check_parts(entry: Entry, needed: Collection[str] = ("validation", "test")) 
     """A split that has what a comparison, or a search, judges by.
 
     Raises:
-        ValueError: it has not.
+        ValueError: it has not, or the model's stage validates nothing.
     """
+    check_stage(entry)
     split = RecBoleEvaluation.of(entry.config).eval_args.split
     if split is None or entry.config["benchmark_filename"]:
         return
@@ -133,6 +135,16 @@ def check_parts(entry: Entry, needed: Collection[str] = ("validation", "test")) 
         raise ValueError(
             f"eval_args: the split of {entry.label} leaves nothing for {part}; give one that "
             f"does, such as --protocol={protocols_of([entry])}"
+        )
+
+
+def check_stage(entry: Entry) -> None:
+    """Refuse a pretraining stage, of which no epoch is the best and nothing can be chosen."""
+    stage = entry.config["train_stage"]
+    if stage in PRETRAINING:
+        raise ValueError(
+            f"train_stage: {stage} of {entry.label} is without validation; run it and the stages "
+            f"after it by recbole-llm run, and name --train_stage=finetune --pre_model_path=… here"
         )
 
 

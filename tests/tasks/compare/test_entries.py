@@ -6,7 +6,7 @@ import pytest
 from recbole.utils import ModelType
 
 from recbole_llm.tasks.compare.agreement import agree, split_by_seed
-from recbole_llm.tasks.compare.entries import parse_models
+from recbole_llm.tasks.compare.entries import check_parts, parse_models
 
 pytestmark = pytest.mark.usefixtures("tiny")
 
@@ -89,6 +89,15 @@ def test_groups_are_reported_where_the_metrics_have_them() -> None:
     assert {entry.config["eval_groups"] for entry in entries} == {None}
     with pytest.raises(ValueError, match="eval_groups: groups need a metric of ranked lists"):
         agree(parse_models("GRU4Rec; SASRec", [*COMMON, *listed, "--eval_groups=items"]))
+
+
+def test_a_pretraining_stage_is_refused_before_any_run() -> None:
+    message = "^train_stage: actor_pretrain of RaCT is without validation; run it and the stages"
+    entries = parse_models("Pop; RaCT", [*COMMON, "--pretrain_epochs=1"])
+    with pytest.raises(ValueError, match=message):
+        agree(entries)
+    with pytest.raises(ValueError, match=message):  # as a search does
+        check_parts(entries[1])
 
 
 def test_a_decision_tree_is_refused_before_any_run() -> None:
