@@ -12,11 +12,12 @@ from recbole.utils import ModelType, dict2str, set_color
 
 from recbole_llm.core import distributed
 from recbole_llm.core.checkpoint import load_checkpoint, load_model_state, require
-from recbole_llm.core.config import Config, spec_of_class
+from recbole_llm.core.config import Config
 from recbole_llm.core.log import close_log
 from recbole_llm.core.metrics import as_floats
 from recbole_llm.core.plugins import get_plugin_manager
 from recbole_llm.core.runtime import one_thread
+from recbole_llm.core.specs import spec_of_class
 from recbole_llm.core.stored import taken
 from recbole_llm.core.tokens import unpack
 from recbole_llm.data.training import training_digest

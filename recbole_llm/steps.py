@@ -11,13 +11,14 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import ModelType, get_flops, init_seed, set_color
 
 from recbole_llm.core.compat import import_late_packages, prints_logged
-from recbole_llm.core.config import Config, spec_of_class
+from recbole_llm.core.config import Config
 from recbole_llm.core.errors import one_line
 from recbole_llm.core.files import check_folder, remove_left_parts
 from recbole_llm.core.log import init_log
 from recbole_llm.core.plugins import missing_packages_named
 from recbole_llm.core.run_settings import RunSettings
 from recbole_llm.core.runtime import configure_runtime, release_heap
+from recbole_llm.core.specs import spec_of
 from recbole_llm.core.tokens import Vocabulary
 from recbole_llm.features.item_init import initialise_items
 from recbole_llm.layers.backbones.base import scale_scores
@@ -67,10 +68,7 @@ def build_trainer(config: Config, model: AbstractRecommender) -> Any:
 
 
 def _trainer_class(config: Config) -> type[Any]:
-    # RecBole's own configuration, which some pass, has no spec.
-    known = isinstance(config, Config)
-    spec = config.spec if known else spec_of_class(config.model_class)
-    return trainer_of(config.model_class, spec)
+    return trainer_of(config.model_class, spec_of(config))
 
 
 def log_flops(config: Config, model: AbstractRecommender, dataset: Dataset) -> None:

@@ -28,7 +28,7 @@ from recbole_llm.core.derived import check_derived
 from recbole_llm.core.metrics import by_kind
 from recbole_llm.core.plugins import find_model, get_model
 from recbole_llm.core.recbole_evaluation import PROTOCOLS, RecBoleEvaluation
-from recbole_llm.core.registry import PROPERTIES, ModelSpec, resolve_settings
+from recbole_llm.core.registry import PROPERTIES, resolve_settings
 from recbole_llm.core.schema import (
     RECBOLE,
     item_features,
@@ -38,6 +38,7 @@ from recbole_llm.core.schema import (
 )
 from recbole_llm.core.secrets import take_credentials
 from recbole_llm.core.settings import as_list, defaults
+from recbole_llm.core.specs import spec_of_class
 from recbole_llm.core.yaml_files import ConfigLoader, read_yaml
 
 DEFAULT_DATASET = "ml-100k"  # ships in recbole
@@ -148,14 +149,15 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             triple = ("HEAD_ENTITY_ID_FIELD", "RELATION_ID_FIELD", "TAIL_ENTITY_ID_FIELD")
             columns["kg"] = fields(*triple)
             columns["link"] = fields(item, "ENTITY_ID_FIELD")
-        if features := item_features(model_class.__name__, defaults):
+        if features := item_features(self.spec.name, defaults):
             columns["item"] = [*fields(item), *features]
         return columns
 
     def _own_files(self, model: str, dataset: str) -> list[Path]:
         files = [*sorted(PROPERTIES.glob("*.yaml")), PROPERTIES / "dataset" / f"{dataset}.yaml"]
         # RecBole's own Config does not find xgboost.yaml and lightgbm.yaml, for XGBoost, LightGBM.
-        names = dict.fromkeys((model.lower(), model))
+        known = self.spec.name  # of the model that an unregistered class extends
+        names = dict.fromkeys((known.lower(), known, model.lower(), model))
         files += [RECBOLE / "properties" / "model" / f"{name}.yaml" for name in names]
         return [f for f in files if f.is_file()]
 
@@ -233,11 +235,3 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         said = [named_unknown(given), named_unknown(of_file, f"'{self.spec.config}': ")]
         others = keys_of_other_encoders(self, self.spec).values()
         return "; ".join([*filter(None, said), *others])
-
-
-def spec_of_class(model: type) -> ModelSpec:
-    """The spec of a model's class: the registered one of its name, or a plain one."""
-    try:
-        return find_model(model.__name__)
-    except ValueError:
-        return ModelSpec(model.__name__, model)

@@ -10,6 +10,7 @@ from recbole.utils import FeatureType, ModelType
 from recbole_llm.core.config import Config
 from recbole_llm.core.errors import did_you_mean
 from recbole_llm.core.schema import ITEM_FEATURES, learns_labels
+from recbole_llm.core.specs import spec_of
 from recbole_llm.data.files import read_types, written
 
 _GRAPH = {
@@ -95,7 +96,7 @@ def _needs_label(config: Config) -> bool:
 
 def check_item_features(config: Config, file: Path, features: Sequence[str]) -> None:
     """Refuse a file of items without the columns that the model reads by name."""
-    model = config["model"]
+    model = spec_of(config).name
     columns = read_types(file, *written(config))
     for feature in features:
         if feature not in columns:
@@ -112,7 +113,8 @@ def check_item_features(config: Config, file: Path, features: Sequence[str]) -> 
 
 def _check_embedded(config: Config, feature: str, kind: str) -> None:
     """Of RecBole's layer of item features; it embeds numbers only where they are named."""
-    model, key = config["model"], ITEM_FEATURES[config["model"]]
+    model = spec_of(config).name
+    key = ITEM_FEATURES[model]
     if not kind.startswith("float"):
         return
     if model == "S3Rec" or (model == "SASRecF" and kind == "float_seq"):

@@ -12,9 +12,9 @@ from recbole.utils import ModelType
 
 from recbole_llm.core.config import Config
 from recbole_llm.core.errors import did_you_mean
-from recbole_llm.core.plugins import get_registry
 from recbole_llm.core.registry import resolve
 from recbole_llm.core.schema import RECBOLE, item_features
+from recbole_llm.core.specs import spec_of
 from recbole_llm.core.tokens import Vocabulary
 from recbole_llm.core.yaml_files import read_yaml
 from recbole_llm.data.check import conversion
@@ -65,12 +65,12 @@ def create_dataset(config: Config, vocabulary: Vocabulary | None = None) -> Any:
 
 def _class_of(config: Config) -> type[Any]:
     """The model's, whose interactions are where the configuration says."""
-    spec = get_registry().models.get(config["model"])
+    spec = spec_of(config)
     settings = EngineSettings.of(config)
-    if spec is not None and spec.dataset is not None:
+    if spec.dataset is not None:
         cls = resolve(spec.dataset)
     else:
-        cls = dataset_class(config["model"], config["MODEL_TYPE"])
+        cls = dataset_class(spec.name, config["MODEL_TYPE"])
     if settings.split_seed is not None and not issubclass(cls, GroupedSplits):
         raise ValueError(
             f"split_seed: {config['model']} has a data set of its own, {cls.__name__}, which draws "
@@ -113,7 +113,7 @@ def check_files(config: Config) -> None:
         check_columns(config, folder / file)
     if config["MODEL_TYPE"] == ModelType.KNOWLEDGE:
         check_graph(config, folder)
-    features = item_features(config["model"], config)
+    features = item_features(spec_of(config).name, config)
     if features and (folder / f"{name}.item").is_file():
         check_item_features(config, folder / f"{name}.item", features)
 

@@ -23,6 +23,7 @@ from recbole_llm.core.digest import digest
 from recbole_llm.core.marks import Mark
 from recbole_llm.core.plugins import get_registry
 from recbole_llm.core.registry import FeatureSpec, resolve
+from recbole_llm.core.specs import spec_of
 from recbole_llm.core.stored import plain_config
 from recbole_llm.features.built import check_built
 from recbole_llm.features.encoders.base import encoder_spec
@@ -98,8 +99,7 @@ def encode_dataset(config: Config, dataset: Dataset) -> Encoded:
 def reads_of(config: Config) -> tuple[str, ...]:
     """Names of the features that a configuration's run reads: the model's, and `item_init`'s.
     For ``item_text`` stands what `item_feature` names."""
-    spec = get_registry().models.get(config["model"])
-    reads = () if spec is None else spec.reads
+    reads = spec_of(config).reads
     if config["item_init"] == "llm":
         reads = (*reads, "item_text")
     own = ItemSettings.of(config).item_feature

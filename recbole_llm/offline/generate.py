@@ -23,6 +23,7 @@ from recbole_llm.core.digest import digest, texts_digest
 from recbole_llm.core.lines import bar
 from recbole_llm.core.log import SHOWN
 from recbole_llm.core.plugins import get_registry
+from recbole_llm.core.specs import spec_of
 from recbole_llm.core.tokens import PADDING
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.generated_texts import MAX_CHARACTERS, TextStore, clean_text
@@ -234,8 +235,7 @@ def example_text(config: Config, dataset: Dataset) -> EmbeddingTable:
         ValueError: the model has no such stage.
     """
     registry = get_registry()
-    spec = registry.models.get(config["model"])
-    classes = [stage_class(registry.stage(name)) for name in (spec.stages if spec else ())]
+    classes = [stage_class(registry.stage(name)) for name in spec_of(config).stages]
     own = next((cls for cls in classes if issubclass(cls, GenerateStage)), None)
     if own is None:
         raise ValueError(

@@ -12,6 +12,7 @@ from recbole.data.dataset import Dataset
 from recbole_llm.core import distributed
 from recbole_llm.core.plugins import get_plugin_manager, get_registry
 from recbole_llm.core.registry import StageSpec
+from recbole_llm.core.specs import spec_of
 from recbole_llm.core.tokens import Vocabulary
 from recbole_llm.data.create import create_dataset
 from recbole_llm.data.prepare import data_preparation
@@ -33,8 +34,7 @@ def stages_of(config: Config) -> list[StageSpec]:
         ValueError: a stage that nobody registered; near matches are listed.
     """
     registry = get_registry()
-    spec = registry.models.get(config["model"])
-    names = () if spec is None else spec.stages
+    names = spec_of(config).stages
     if ItemSettings.of(config).item_feature in reads_of(config):
         names = names if "encode" in names else ("encode", *names)
     return [registry.stage(name) for name in names]

@@ -1,0 +1,57 @@
+"""Classes that are not registered, and extend a model that is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from recbole.config import Config as RecBoleConfig
+
+from recbole_llm import default_config_files, get_model, load_data_and_model, run_recbole_llm
+from recbole_llm.core.config import Config
+from recbole_llm.core.registry import ModelSpec
+from recbole_llm.core.specs import spec_of, spec_of_class
+from recbole_llm.features.attach import reads_of
+from recbole_llm.offline.run import stages_of
+from recbole_llm.trainers.stock import trainer_of
+
+MODELS = ("SASRec", "PAD", "LLMCF", "AlphaRec", "BPR", "S3Rec", "BERT4Rec")
+QUIET = {"epochs": 1, "show_progress": False, "log_flops": False, "data_path": "dataset"}
+
+
+def mine(model: str) -> type[Any]:
+    return type("Mine", (get_model(model),), {})
+
+
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize("model", MODELS)
+def test_a_class_has_keys_parts_and_trainer_of_the_model_that_it_extends(model: str) -> None:
+    own, theirs = Config(mine(model), "tiny"), Config(model, "tiny")
+    named = {"model": "Mine"}
+    assert own.final_config_dict == {**theirs.final_config_dict, **named}
+    assert (reads_of(own), stages_of(own)) == (reads_of(theirs), stages_of(theirs))
+    assert trainer_of(mine(model), own.spec) is trainer_of(get_model(model), theirs.spec)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_class_that_extends_a_model_trains_as_it() -> None:
+    extended = mine("SASRec")
+    result = run_recbole_llm(extended, "tiny", config_dict=QUIET)
+    plain = run_recbole_llm("SASRec", "tiny", config_dict=QUIET)
+    assert result["test_result"] == plain["test_result"]
+    loaded = load_data_and_model(result["checkpoint"], config_dict={"model": extended})[1]
+    assert type(loaded) is extended and loaded.hidden_size == 64
+
+
+def test_a_class_of_a_class_and_one_that_extends_no_model() -> None:
+    further, alone = type("Further", (mine("PAD"),), {}), type("Alone", (), {})
+    assert spec_of_class(further).reads == spec_of_class(get_model("PAD")).reads
+    assert spec_of_class(further).model is further
+    assert spec_of_class(alone) == ModelSpec("Alone", alone)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_recboles_own_configuration_has_the_spec_of_its_class() -> None:
+    model = get_model("PAD")
+    config = RecBoleConfig(model, "tiny", default_config_files("PAD"), {"data_path": "dataset"})
+    assert spec_of(config).name == "PAD"
