@@ -11,6 +11,7 @@ from logging import getLogger
 
 import numpy as np
 
+from recbole_llm.core.errors import one_line
 from recbole_llm.core.lines import bar
 from recbole_llm.features.encoders.base import Encoder, EncoderError
 from recbole_llm.features.table import Matrix
@@ -50,8 +51,15 @@ class EncodeReport:
 
 def encode_batch(encoder: Encoder, texts: list[str]) -> Matrix:
     """What an encoder gives for texts, as float32."""
-    with np.errstate(over="ignore"):  # what is beyond float32 is not finite, and refused
-        return np.asarray(encoder.encode(texts), np.float32)
+    given = encoder.encode(texts)
+    try:
+        with np.errstate(over="ignore"):  # what is beyond float32 is not finite, and refused
+            return np.asarray(given, np.float32)
+    except (TypeError, ValueError, RuntimeError) as error:  # the last of a tensor with gradients
+        raise EncoderError(
+            f"the encoder returned a {type(given).__name__} that is no array of numbers "
+            f"[{len(texts)}, D] ({one_line(error)})"
+        ) from error
 
 
 def one_by_one(

@@ -8,9 +8,11 @@ import time
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from made_texts import CountingEncoder
 
 from recbole_llm.features.encoders.base import EncoderError
@@ -69,6 +71,18 @@ def test_a_bad_encoder_is_found_out(
     with pytest.raises(EncoderError, match=message):
         encode_texts(encoder, store, ["a", "bb"], progress=False)
     assert len(store) == 0
+
+
+@pytest.mark.parametrize(
+    "given", [[["a"]], np.array([{}], object), torch.ones(1, 2).requires_grad_()]
+)
+def test_what_is_no_array_of_numbers_is_named(
+    store: EmbeddingStore, given: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = HashEncoder(4)
+    monkeypatch.setattr(encoder, "encode", lambda texts: given)
+    with pytest.raises(EncoderError, match="returned a .* that is no array of numbers .1, D. "):
+        encode_texts(encoder, store, ["a"], progress=False)
 
 
 def giving(rows: dict[str, list[float]]) -> HashEncoder:
