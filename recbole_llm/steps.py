@@ -12,10 +12,9 @@ from recbole.utils import ModelType, get_flops, init_seed, set_color
 
 from recbole_llm.core.compat import import_late_packages, prints_logged
 from recbole_llm.core.config import Config
-from recbole_llm.core.errors import one_line
+from recbole_llm.core.errors import missing_packages_named, one_line
 from recbole_llm.core.files import check_folder, remove_left_parts
 from recbole_llm.core.log import init_log
-from recbole_llm.core.plugins import missing_packages_named
 from recbole_llm.core.run_settings import RunSettings
 from recbole_llm.core.runtime import configure_runtime, release_heap
 from recbole_llm.core.specs import spec_of

@@ -60,7 +60,10 @@ def parts_of(spec: ModelSpec) -> list[FeatureSpec | StageSpec]:
     """
     registry = get_registry()
     features, stages = map(registry.feature, spec.reads), map(registry.stage, spec.stages)
-    return [*features, *stages]
+    try:
+        return [*features, *stages]
+    except ValueError as error:
+        raise ValueError(f"model '{spec.name}': {error}") from None
 
 
 def settings_of_parts(*parts: EncoderSpec | FeatureSpec | StageSpec) -> list[type[Settings]]:

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,23 @@ def needing(what: str, error: type[ValueError] = ValueError) -> Iterator[None]:
             raise error(f"{what}: {one_line(missing)}") from missing
         way_out = installing(str(missing.name).partition(".")[0])
         raise error(f"{what} needs the package '{missing.name}': {way_out}") from missing
+
+
+@contextmanager
+def missing_packages_named(model: str) -> Iterator[None]:
+    """Within it, a package that a model imports and that is not there is one clear ValueError."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = str(error.name).partition(".")[0]
+        if find_spec(package) is not None:
+            raise
+        wanted = TREES if package in TREES else (package,)
+        lacking = [name for name in wanted if find_spec(name) is None]
+        raise ValueError(
+            f"model '{model}' needs {' and '.join(lacking)}, not installed here: "
+            f"{installing(*lacking)}"
+        ) from error
 
 
 def check_choice(key: str, value: object, known: Iterable[Any]) -> None:

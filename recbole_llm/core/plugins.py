@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
@@ -18,7 +17,13 @@ from typing import Any
 import pluggy
 
 from recbole_llm import hookspecs
-from recbole_llm.core.errors import TREES, did_you_mean, installing, named_error, one_line, unknown
+from recbole_llm.core.errors import (
+    did_you_mean,
+    missing_packages_named,
+    named_error,
+    one_line,
+    unknown,
+)
 from recbole_llm.core.registry import (
     PACKAGE,
     PROPERTIES,
@@ -70,10 +75,10 @@ class Plugins:
             self.registry.check(specs, origin=name)
             _check_stock(specs, name)
             for own_settings in settings:
-                if isinstance(own_settings, type):
+                if not isinstance(own_settings, str):
                     resolve_settings(own_settings, f"plugin '{name}'")
             _register_metrics([metric for metric in metrics if not isinstance(metric, str)])
-        except Exception:
+        except BaseException:
             self.manager.unregister(plugin)
             raise
         self.registry.add(specs, origin=name)
@@ -102,6 +107,11 @@ class Plugins:
         """Names of the hooks that a plugin implements; ValueError for one that does not exist."""
         known = sorted(n for n, hook in vars(self.manager.hook).items() if hook.has_spec())
         own = {hook.name for hook in self.manager.get_hookcallers(plugin) or ()}
+        if not own:
+            raise ValueError(
+                f"plugin '{name}' implements no hook: put @hookimpl before its functions; known "
+                f"hooks: {', '.join(known)}"
+            )
         for hook in sorted(own.difference(known)):
             raise ValueError(
                 f"plugin '{name}' implements the unknown hook '{hook}'; "
@@ -130,8 +140,8 @@ def build_plugins() -> Plugins:
     for entry_point in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda e: e.name):
         try:
             plugins.register(entry_point.load(), entry_point.name)
-        except Exception as error:
-            reason = plugins.failed[entry_point.name] = named_error(error)
+        except (Exception, SystemExit) as error:
+            reason = plugins.failed[entry_point.name] = one_line(named_error(error), 500)
             getLogger("recbole_llm").error(
                 "plugin '%s' (%s) was left out: %s", entry_point.name, entry_point.value, reason
             )
@@ -211,24 +221,12 @@ def get_model(name: str) -> type[Any]:
         plugin = get_registry().origins.get(f"model {name}")
         of = f" of plugin '{plugin}'" if plugin else ""
         cls: type[Any] = resolve(spec.model, f"model '{name}'{of}")
-    return cls
-
-
-@contextmanager
-def missing_packages_named(model: str) -> Iterator[None]:
-    """Within it, a package that a model imports and that is not there is one clear ValueError."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        package = str(error.name).partition(".")[0]
-        if find_spec(package) is not None:
-            raise
-        wanted = TREES if package in TREES else (package,)
-        lacking = [name for name in wanted if find_spec(name) is None]
+    if not (isinstance(cls, type) and hasattr(cls, "type")):  # RecBole's ModelType
         raise ValueError(
-            f"model '{model}' needs {' and '.join(lacking)}, not installed here: "
-            f"{installing(*lacking)}"
-        ) from error
+            f"model '{name}'{of}: {cls!r} is no class of a model that RecBole trains "
+            f"(docs/plugins.md)"
+        )
+    return cls
 
 
 def default_config_files(name: str) -> list[str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from recbole_llm.core.errors import check_choice, did_you_mean
+from recbole_llm.core.spec_fields import check_fields
 
 if TYPE_CHECKING:
     from recbole_llm.core.settings import Settings
@@ -182,10 +183,8 @@ def _check_spec(spec: object, origin: str) -> None:
             f"plugin '{origin}' registers {spec!r}, which is no ModelSpec, EncoderSpec, "
             f"FeatureSpec or StageSpec (docs/plugins.md)"
         )
+    check_fields(spec, origin)
     what = f"{spec.kind} '{spec.name}' of plugin '{origin}'"
-    for part in ("reads", "stages", "requires"):
-        if isinstance(value := getattr(spec, part, ()), str):
-            raise ValueError(f"{what}: {part}: write a tuple, ({value!r},), in place of {value!r}")
     if isinstance(spec, (FeatureSpec, StageSpec)):
         check_choice(f"{what}: when", spec.when, ("loaded", "split"))
     if isinstance(spec.settings, type):

@@ -68,7 +68,11 @@ def _class_of(config: Config) -> type[Any]:
     spec = spec_of(config)
     settings = EngineSettings.of(config)
     if spec.dataset is not None:
-        cls = resolve(spec.dataset)
+        cls = resolve(spec.dataset, f"data set of model '{spec.name}'")
+        if not (isinstance(cls, type) and issubclass(cls, Dataset)):
+            raise ValueError(
+                f"data set of model '{spec.name}': {cls!r} extends no data set of RecBole's"
+            )
     else:
         cls = dataset_class(spec.name, config["MODEL_TYPE"])
     if settings.split_seed is not None and not issubclass(cls, GroupedSplits):

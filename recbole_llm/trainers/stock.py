@@ -171,10 +171,11 @@ def trainer_of(model: type[Any], spec: ModelSpec) -> type[EngineMixin]:
     own = spec.trainer
     if own is None:  # RecBole's choice, as the class of its name here
         own = globals()[get_recbole_trainer(model.type, spec.name).__name__]
-    trainer: type[EngineMixin] = resolve(own)
-    if not issubclass(trainer, EngineMixin):
+    trainer: type[EngineMixin] = resolve(own, f"trainer of model '{spec.name}'")
+    if not (isinstance(trainer, type) and issubclass(trainer, EngineMixin)):
+        called = getattr(trainer, "__name__", repr(trainer))
         raise ValueError(
-            f"trainer '{trainer.__name__}' of model '{spec.name}' is RecBole's, without this "
+            f"trainer '{called}' of model '{spec.name}' lacks this "
             f"package's evaluation and checkpoints; let it extend Trainer (or KGTrainer, …) of "
             f"{__name__} in place of recbole.trainer's"
         )

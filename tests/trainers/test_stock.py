@@ -299,7 +299,7 @@ def test_a_plugins_trainer_of_recboles_is_refused_before_the_data_is_loaded(
     register("WithTheirs", Theirs)
     monkeypatch.setattr("recbole_llm.steps.prepare_data", lambda *_: pytest.fail("loaded"))
     message = (
-        "trainer 'Theirs' of model 'WithTheirs' is RecBole's.*"
+        "trainer 'Theirs' of model 'WithTheirs' lacks this.*"
         "let it extend Trainer .* of recbole_llm.trainers.stock in place of"
     )
     with pytest.raises(ValueError, match=message):
