@@ -37,8 +37,8 @@ with needing("tuning"):
     from optuna import Study
     from optuna.trial import FrozenTrial, Trial, TrialState
 
-_ERROR = "error"  # attribute of a trial that failed by itself
-_PLACE = "folder"  # of one that goes on where another was cut off
+    from recbole_llm.tasks.compare.trials import ERROR, PLACE, counted, is_repeated, place, running
+
 _TIRED = 100  # settings in a row that were tried before: nothing else is left
 # Per cent that go on, trials before any is pruned, its first validation: slow starters may win.
 _PRUNED = (75.0, 4, 5)
@@ -114,6 +114,7 @@ def find(
     study = _study(name, entry, space, root, executor.at_once)
     live = Live([entry.label], trials, executor.at_once, "trial", entry.better)
     folder = root / "trials" / name
+    _left(study, folder)
     try:
         jobs = _jobs(study, entry, space, folder, trials, live)
         with closing(run_jobs(jobs, executor, live.show)) as endings:
@@ -121,7 +122,7 @@ def find(
                 _told(study, entry.label, ended, folder, live)
     finally:
         live.close()
-    first = _counted(study)[:trials]  # an earlier search in the folder may have made more
+    first = counted(study)[:trials]  # an earlier search in the folder may have made more
     best = _best(first, entry)
     return best, _write(root / "tuned" / f"{name}.yaml", entry, best, len(first))
 
@@ -129,7 +130,7 @@ def find(
 def _told(study: Study, label: str, ended: Ended[Trial], folder: Path, live: Live) -> None:
     """The study and the table hear how a trial ended."""
     trial, name, error = ended.what, f"trial {ended.what.number}", ended.error
-    own = _place(folder, trial)
+    own = place(folder, trial)
     shutil.rmtree(own / "saved", ignore_errors=True)  # its score is all that is wanted
     if error is None and ended.stopped:
         study.tell(trial, state=TrialState.PRUNED)
@@ -141,7 +142,7 @@ def _told(study: Study, label: str, ended: Ended[Trial], folder: Path, live: Liv
         live.ended(label, name, ended.seconds, score)
         return
     error = error or f"its best score on validation is {score}"
-    trial.set_user_attr(_ERROR, error)
+    trial.set_user_attr(ERROR, error)
     study.tell(trial, state=TrialState.FAIL)
     live.ended(label, name, ended.seconds, None, f"failed: {error}")
 
@@ -160,46 +161,38 @@ def _study(name: str, entry: Entry, space: Space, root: Path, at_once: int) -> S
     study.sampler = optuna.samplers.TPESampler(
         seed=entry.config["seed"] + before, constant_liar=at_once > 1
     )
-    for trial in _running(study):  # of a process that is gone
-        study.enqueue_trial(trial.params, {_PLACE: _place(Path(), trial).name})
-        study.tell(trial.number, state=TrialState.FAIL)  # after it: a kill here loses nothing
-    if not study.get_trials(deepcopy=False):
+    if not before:
         study.enqueue_trial(defaults(space, entry.config))
     return study
 
 
-def _place(folder: Path, trial: Trial | FrozenTrial) -> Path:
-    return folder / trial.user_attrs.get(_PLACE, str(trial.number))
-
-
-def _running(study: Study) -> list[FrozenTrial]:
-    return study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+def _left(study: Study, folder: Path) -> None:
+    """Trials of a command that is gone: those that had ended count, the others go on in theirs."""
+    for trial in running(study):
+        own = place(folder, trial)
+        score = best_score(own) if (own / "result.json").is_file() else math.nan
+        if math.isfinite(score):
+            shutil.rmtree(own / "saved", ignore_errors=True)
+            study.tell(trial.number, score)
+            continue
+        study.enqueue_trial(trial.params, {PLACE: own.name})
+        study.tell(trial.number, state=TrialState.FAIL)  # after it: a kill here loses nothing
 
 
 def _jobs(
     study: Study, entry: Entry, space: Space, folder: Path, trials: int, live: Live
 ) -> Iterator[Job[Trial]]:
     """A new trial each time that one is asked for, as long as there are not enough."""
-    for trial in _counted(study)[:trials]:
+    for trial in counted(study)[:trials]:
         score = trial.value if trial.state == TrialState.COMPLETE else None
         seconds = trial.duration.total_seconds() if trial.duration else 0.0
         live.there(entry.label, seconds, score)
     repeated = 0
-    while len(_counted(study)) + len(_running(study)) < trials and repeated < _TIRED:
+    while len(counted(study)) + len(running(study)) < trials and repeated < _TIRED:
         new = study.ask(distributions(space))
-        repeated = repeated + 1 if _is_repeated(study, new) else 0
+        repeated = repeated + 1 if is_repeated(study, new) else 0
         if not repeated:
-            yield _job(new, entry, _place(folder, new), live)
-
-
-def _is_repeated(study: Study, new: Trial) -> bool:
-    """Whether these settings were tried before, or are now: one seed gives one score."""
-    for trial in study.get_trials(deepcopy=False):
-        running = trial.state == TrialState.RUNNING and trial.number != new.number
-        if trial.params == new.params and (running or _is_counted(trial)):
-            study.tell(new, state=TrialState.FAIL)
-            return True
-    return False
+            yield _job(new, entry, place(folder, new), live)
 
 
 def _job(trial: Trial, entry: Entry, folder: Path, live: Live) -> Job[Trial]:
@@ -218,19 +211,10 @@ def _job(trial: Trial, entry: Entry, folder: Path, live: Live) -> Job[Trial]:
     return Job(trial, ["trial", *arguments, *way_on(folder)], folder, heard, gpu)
 
 
-def _counted(study: Study) -> list[FrozenTrial]:
-    return [trial for trial in study.get_trials(deepcopy=False) if _is_counted(trial)]
-
-
-def _is_counted(trial: FrozenTrial) -> bool:
-    """Whether a trial used up some of the budget: not if it was cut off, or never begun."""
-    return trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or _ERROR in trial.user_attrs
-
-
 def _best(trials: Sequence[FrozenTrial], entry: Entry) -> FrozenTrial:
     done = [(t.values[0], t) for t in trials if t.state == TrialState.COMPLETE]
     if not done:
-        errors = sorted({trial.user_attrs.get(_ERROR, "") for trial in trials} - {""})
+        errors = sorted({trial.user_attrs.get(ERROR, "") for trial in trials} - {""})
         raise NoTrialError(f"{entry.label}: no trial ended well: {'; '.join(errors)}")
     found: tuple[float, FrozenTrial] = entry.better(done, key=lambda pair: pair[0])
     return found[1]

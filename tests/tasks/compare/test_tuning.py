@@ -248,6 +248,29 @@ def test_what_was_cut_off_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> Non
     assert not last.parent.exists()
 
 
+@pytest.mark.usefixtures("quick_runs")
+def test_what_ended_unheard_is_not_done_again(
+    started: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    told = tuning._told
+    monkeypatch.setattr(tuning, "_told", killed)
+    assert tune("--trials=1").exit_code == 130
+    (folder,) = Path("tuning/trials").glob("SASRec-*/0")
+    assert (folder / "result.json").is_file() and trials()[0].state.name == "RUNNING"
+    (folder / "saved").mkdir(exist_ok=True)
+    monkeypatch.setattr(tuning, "_told", told)
+    done = tune("--trials=2")
+    assert done.exit_code == 0, done.output
+    first, second = trials()
+    assert (first.state.name, first.value) == ("COMPLETE", first.params["learning_rate"])
+    assert second.state.name == "COMPLETE" and second.params != first.params
+    assert len(started.read_text().splitlines()) == 2
+    assert not (folder / "saved").exists()
+
+
 def test_a_search_that_goes_on_draws_other_settings() -> None:
     (entry,) = parse_models("SASRec", ["--dataset=tiny"])
     space = {"learning_rate": Between(1e-4, 1e-2)}
@@ -312,7 +335,7 @@ def test_no_settings_are_tried_twice(started: Path) -> None:
     done = tune("--trials=6", "--search=n_layers=[1,2]", "--learning_rate=0.5", "--jobs=2")
     assert done.exit_code == 0, done.output
     assert len(started.read_text().splitlines()) == 2
-    kept = [trial for trial in trials() if tuning._is_counted(trial)]
+    kept = [trial for trial in trials() if tuning.is_counted(trial)]
     assert sorted(trial.params["n_layers"] for trial in kept) == ["1", "2"]
     (file,) = Path("tuning/tuned").glob("*.yaml")
     assert "best of 2 trials" in file.read_text()
