@@ -13,12 +13,16 @@ from recbole_llm.core.log import SHOWN
 from recbole_llm.core.secrets import without_credentials
 from recbole_llm.features.encoders.answers import shown
 from recbole_llm.features.encoders.base import EncoderError
-from recbole_llm.features.encoders.endpoint import Endpoint, Refused, api_key
+from recbole_llm.features.encoders.endpoint import Endpoint, Refused, api_key, pause
 from recbole_llm.offline.generate import Unfinished
 from recbole_llm.offline.settings import GeneratorSettings
 
 _MAX_BYTES = 1 << 20  # of an endpoint's answer
 _ROUNDS = 4  # prompts for each request at once, between two commits
+
+
+class _NoTextError(EncoderError):
+    """An answer that is none of the chat API's, such as a gateway's page."""
 
 
 class ChatGenerator:
@@ -104,7 +108,19 @@ class ChatGenerator:
         return dict.fromkeys(refused, "")
 
     def _answer(self, prompt: str) -> tuple[str, int]:
-        return self.endpoint.answer(lambda: self._asked(prompt), _MAX_BYTES, read_chat)
+        """Of an endpoint that has answered, an answer that is none is asked for again."""
+        for attempt in range(self.settings.generator_max_retries + 1):
+            try:
+                answer = self.endpoint.answer(lambda: self._asked(prompt), _MAX_BYTES, read_chat)
+            except EncoderError as error:
+                last = attempt == self.settings.generator_max_retries
+                if last or not self.answered or not isinstance(error.__cause__, _NoTextError):
+                    raise
+                pause(attempt)
+            else:
+                self.answered = True
+                return answer
+        raise AssertionError("unreachable")
 
     def _asked(self, prompt: str) -> Any:
         own = self.settings
@@ -127,9 +143,9 @@ def read_chat(body: bytes) -> tuple[str, int]:
         usage = answer.get("usage")
         tokens = usage.get("completion_tokens") if isinstance(usage, dict) else 0
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
-        raise EncoderError(
+        raise _NoTextError(
             f"it answered with no text in choices[0].message.content: {shown(body)}"
         ) from None
     if text is not None and not isinstance(text, str):
-        raise EncoderError("its text is no text")
+        raise _NoTextError("its text is no text")
     return text or "", tokens if isinstance(tokens, int) else 0

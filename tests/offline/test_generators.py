@@ -169,6 +169,28 @@ def test_answers_beside_one_that_fails_are_kept(server: FakeEndpoint, tmp_path: 
     assert len(server.requests) == 5
 
 
+def test_an_answer_that_is_none_is_asked_for_again_beside_others(
+    server: FakeEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("recbole_llm.offline.chat.pause", lambda attempt: None)
+    odd = {2, 3}  # numbers of requests
+
+    def sometimes(body: dict[str, Any]) -> dict[str, Any]:
+        return {"choices": []} if len(server.requests) in odd else chatter(body)
+
+    server.reply = sometimes
+    first, second = chat(server, concurrency=1, max_retries=2)
+    assert first.generate(PROMPTS) == [f"about {p}" for p in PROMPTS]
+    assert len(server.requests) == len(PROMPTS) + 2
+    odd |= set(range(100))
+    with pytest.raises(EncoderError, match="no text in choices"):
+        first.generate(PROMPTS[:1])
+    assert len(server.requests) == len(PROMPTS) + 5
+    with pytest.raises(EncoderError, match="no text in choices"):
+        second.generate(PROMPTS[:1])  # which has answered nothing: it may be no chat endpoint
+    assert len(server.requests) == len(PROMPTS) + 6
+
+
 def test_a_prompt_that_is_refused_beside_others_has_an_empty_text(
     server: FakeEndpoint, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -28,6 +28,11 @@ class Refused(EncoderError):
     """The endpoint does not take a request, and would not if it were asked again."""
 
 
+def pause(attempt: int) -> None:
+    """Wait before the next of several attempts, which are numbered from 0."""
+    time.sleep(min(0.5 * 2**attempt, _LONGEST_PAUSE))
+
+
 def api_key(variable: str, base_url: str | None, prefix: str) -> str:
     """The key in an environment variable; a server of one's own needs none.
 
@@ -115,7 +120,7 @@ class Endpoint:
             except Exception:
                 if attempt == self.max_retries:
                     raise
-                time.sleep(min(0.5 * 2**attempt, _LONGEST_PAUSE))
+                pause(attempt)
         raise AssertionError("unreachable")
 
     def _read(self, request: Callable[[], Any], longest: int) -> bytes:
