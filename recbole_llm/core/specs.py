@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from recbole_llm.core.plugins import find_model
+from recbole_llm.core.plugins import find_model, get_registry
 from recbole_llm.core.registry import ModelSpec
 
 if TYPE_CHECKING:
@@ -24,9 +24,10 @@ def spec_of_class(model: type) -> ModelSpec:
 
 
 def spec_of(config: Config) -> ModelSpec:
-    """The spec of a configuration's model; RecBole's own configuration, which some pass, has none.
+    """The spec of a configuration's model, which RecBole's own configuration does not hold.
 
     Its name is that of the known model where a class is not registered and extends one.
     """
-    own: ModelSpec | None = vars(config).get("spec")
+    registered = get_registry().models.get(config["model"])
+    own: ModelSpec | None = registered or vars(config).get("spec")
     return spec_of_class(config.model_class) if own is None else own

@@ -38,6 +38,8 @@ ITEMS = """item_id:token\tmovie_title:token_seq\tgenre:token\tprice:float\tvecto
 class PlainConfig(dict[str, Any]):
     """Missing keys are None, as in RecBole's."""
 
+    model_class = object  # of no known model
+
     def __missing__(self, key: str) -> None:
         return None
 
