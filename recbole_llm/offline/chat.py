@@ -14,7 +14,7 @@ from recbole_llm.core.secrets import without_credentials
 from recbole_llm.features.encoders.answers import shown
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.encoders.endpoint import Endpoint, Refused, api_key, pause
-from recbole_llm.offline.generate import Unfinished
+from recbole_llm.offline.ask import Unfinished
 from recbole_llm.offline.settings import GeneratorSettings
 
 _MAX_BYTES = 1 << 20  # of an endpoint's answer

@@ -1,7 +1,7 @@
 """Texts that a language model writes, kept in the store: the base of such stages.
 
-A method says what is asked (``prompts``) and who answers (``generators``); batching, resuming,
-cleaning and the artifact are here. Texts are data: bounded, cleaned, never interpreted.
+A method says what is asked (``prompts``) and who answers (``generators``); the artifact is here.
+Texts are data: bounded, cleaned, never interpreted.
 """
 
 from __future__ import annotations
@@ -11,150 +11,25 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from functools import cached_property
-from logging import getLogger
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from recbole.config import Config
 from recbole.data.dataset import Dataset
 
-from recbole_llm.core.digest import digest, texts_digest
-from recbole_llm.core.lines import bar
-from recbole_llm.core.log import SHOWN
+from recbole_llm.core.digest import texts_digest
 from recbole_llm.core.plugins import get_registry
 from recbole_llm.core.specs import spec_of
 from recbole_llm.core.tokens import PADDING
-from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.generated_texts import MAX_CHARACTERS, TextStore, clean_text
 from recbole_llm.features.store import cache_dir
 from recbole_llm.features.table import EmbeddingTable
 from recbole_llm.features.text import encode_named
+from recbole_llm.offline.ask import Generator, generate_texts
 from recbole_llm.offline.stage import Stage, StageError, stage_class
 
 TEXTS = "texts.jsonl"
-BATCH = 16
-
-
-class Unfinished(EncoderError):
-    """A prompt of several failed for a `reason`, or was interrupted, if its cause is that.
-
-    `texts` are those of the prompts that were answered, and are kept.
-    """
-
-    def __init__(self, reason: object, texts: Mapping[str, str]) -> None:
-        super().__init__(str(reason))
-        self.texts = texts
-
-
-class Generator(Protocol):
-    """Prompts to texts. Making one is cheap; a model is loaded by the first ``generate``.
-
-    One that counts its tokens (``tokens``, generated so far) has them shown by the second; one with
-    ``cost(prompts)`` has the line that it gives logged before it starts. ``batch_size`` prompts
-    (`BATCH`, where it has none) are asked at once and then kept: the most that a killed run
-    repeats. One whose text on a prompt depends on the prompts beside it has ``together = True``.
-    """
-
-    @property
-    def fingerprint(self) -> str:
-        """Changes whenever any text could change."""
-
-    def generate(self, prompts: Sequence[str]) -> Sequence[str]:
-        """One text per prompt, in order; `Unfinished` where some are there and others fail."""
-
-
-def generate_texts(
-    generator: Generator,
-    store: TextStore,
-    prompts: Sequence[str],
-    title: str = "Generating",
-    progress: bool = True,
-) -> tuple[list[str], int]:
-    """Texts of prompts; those that the store lacks are generated, and stored batch by batch.
-
-    They are the same whatever was stored before.
-
-    Args:
-        generator: called with the prompts that have no text yet, each once.
-        store: read before and written after each batch.
-        prompts: in any order, repeated or not.
-        title: of the progress bar.
-        progress: whether to show it.
-
-    Returns:
-        the texts, cleaned, in the order of the prompts; the number of texts generated now.
-
-    Raises:
-        StageError: the generator gives another number of texts, or something else than texts.
-    """
-    unique = list(dict.fromkeys(prompts))
-    size = getattr(generator, "batch_size", BATCH)
-    keys = _keys(generator, store, unique, size)
-    known = store.present(list(keys.values()))
-    todo = [p for p in unique if keys[p] not in known]
-    if known and hasattr(generator, "answered"):
-        generator.answered = True
-    shown = progress and bool(todo)
-    if todo and hasattr(generator, "cost"):
-        getLogger("recbole_llm").info(f"{title}: {generator.cost(todo)}", extra=SHOWN)
-    with bar(total=len(todo), desc=title, unit="text", shown=shown) as told:
-        for start in range(0, len(todo), size):
-            batch = todo[start : start + size]
-            try:
-                store.add([keys[p] for p in batch], _answers(generator, batch))
-            except Unfinished as error:
-                store.add([keys[p] for p in error.texts], list(error.texts.values()))
-                if isinstance(error.__cause__, KeyboardInterrupt):
-                    raise error.__cause__ from None
-                raise
-            told.update(len(batch))
-            _show_speed(told, generator)
-    texts = store.load(list(keys.values()))
-    _tell_empty(title, [texts[key] for key in keys.values()])
-    return [texts[keys[p]] for p in prompts], len(todo)
-
-
-def _keys(
-    generator: Generator, store: TextStore, prompts: list[str], size: int
-) -> dict[str, bytes]:
-    """The store's key of each prompt; that of its whole batch where these are written together.
-
-    Such a batch is in the store as a whole or not at all, so that what is left to do has the
-    batches of all prompts.
-    """
-    if not getattr(generator, "together", False):
-        return dict(zip(prompts, store.keys(generator.fingerprint, prompts), strict=True))
-    keys: dict[str, bytes] = {}
-    for start in range(0, len(prompts), size):
-        batch = prompts[start : start + size]
-        name = digest(generator.fingerprint, batch)
-        keys |= zip(batch, store.keys(name, batch), strict=True)
-    return keys
-
-
-def _tell_empty(title: str, texts: list[str]) -> None:
-    if empty := texts.count(""):
-        getLogger("recbole_llm").warning(
-            f"{title}: {empty:,} of {len(texts):,} texts are empty, as of a model that refuses, or "
-            f"whose generator_max_new_tokens end while it thinks"
-        )
-
-
-def _show_speed(told: Any, generator: Generator) -> None:
-    tokens, seconds = getattr(generator, "tokens", 0), told.format_dict["elapsed"]
-    if tokens and seconds:
-        told.set_postfix_str(f"{tokens / seconds:.0f} tokens/s", refresh=False)
-
-
-def _answers(generator: Generator, prompts: list[str]) -> list[str]:
-    texts = generator.generate(prompts)
-    if isinstance(texts, str) or len(texts) != len(prompts):
-        raise StageError(f"the generator gave {len(texts)} texts for {len(prompts)} prompts")
-    wrong = [type(t).__name__ for t in texts if not isinstance(t, str)]
-    if wrong:
-        raise StageError(f"the generator gave a {wrong[0]} in place of a text")
-    return list(texts)
 
 
 class GenerateStage(Stage):

@@ -14,8 +14,8 @@ from recbole_llm.features.encoders.adapters import adapted_writer, adapter_diges
 from recbole_llm.features.encoders.decoders import Source, without_special
 from recbole_llm.features.encoders.smollm import NAMES
 from recbole_llm.features.store import cache_dir
+from recbole_llm.offline.ask import Generator
 from recbole_llm.offline.chat import ChatGenerator
-from recbole_llm.offline.generate import Generator
 from recbole_llm.offline.settings import GeneratorSettings
 
 

@@ -16,7 +16,8 @@ from recbole_llm.core import plugins
 from recbole_llm.core.registry import ModelSpec, StageSpec
 from recbole_llm.data.training import training_interactions
 from recbole_llm.features.generated_texts import TextStore
-from recbole_llm.offline.generate import GenerateStage, generate_texts
+from recbole_llm.offline.ask import generate_texts
+from recbole_llm.offline.generate import GenerateStage
 from recbole_llm.offline.run import prepare_data, stages_of
 from recbole_llm.offline.stage import StageError
 from recbole_llm.testing import HashEncoder

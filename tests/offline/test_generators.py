@@ -18,8 +18,8 @@ from tokenizers.processors import TemplateProcessing
 
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.generated_texts import TextStore
+from recbole_llm.offline.ask import generate_texts
 from recbole_llm.offline.chat import read_chat
-from recbole_llm.offline.generate import generate_texts
 from recbole_llm.offline.generators import computing_dtype, create_generators
 
 PROMPTS = [f"the {WORDS[5 + i]} of the {WORDS[6 + i]}" for i in range(4)]
@@ -189,6 +189,26 @@ def test_an_answer_that_is_none_is_asked_for_again_beside_others(
     with pytest.raises(EncoderError, match="no text in choices"):
         second.generate(PROMPTS[:1])  # which has answered nothing: it may be no chat endpoint
     assert len(server.requests) == len(PROMPTS) + 6
+
+
+def test_a_prompt_that_fails_does_not_keep_later_ones_waiting(
+    server: FakeEndpoint, tmp_path: Path
+) -> None:
+    server.reply = lambda body: (
+        {"choices": []} if body["messages"][0]["content"] == "prompt 1" else chatter(body)
+    )
+    first, _ = chat(server, max_retries=0, concurrency=1)
+    prompts = [f"prompt {number}" for number in range(3 * first.batch_size)]
+    with closing(TextStore(tmp_path)) as store:
+        for asked in (len(prompts), 1):
+            before = len(server.requests)
+            with pytest.raises(EncoderError, match="no text in choices"):
+                generate_texts(first, store, prompts, progress=False)
+            assert len(server.requests) - before == asked
+        server.failures[:] = [500] * len(prompts)
+        with pytest.raises(EncoderError, match="failed"):  # and is asked no further
+            generate_texts(first, store, [f"new {prompt}" for prompt in prompts], progress=False)
+    assert len(server.failures) == 2 * first.batch_size
 
 
 def test_a_prompt_that_is_refused_beside_others_has_an_empty_text(
