@@ -16,10 +16,11 @@ def _address(value: str) -> str:
     try:
         parts = urlsplit(value)
         known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        known = known and not (parts.query or parts.fragment)  # the client appends paths
     except ValueError:  # a port that is no number
         known = False
     if not known:
-        raise ValueError("expected an address such as http://localhost:8000/v1")
+        raise ValueError("expected an address such as http://localhost:8000/v1, without a query")
     return value
 
 
