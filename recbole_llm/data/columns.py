@@ -12,6 +12,7 @@ from recbole_llm.core.errors import did_you_mean
 from recbole_llm.core.schema import ITEM_FEATURES, learns_labels
 from recbole_llm.core.specs import spec_of
 from recbole_llm.data.files import read_types, written
+from recbole_llm.data.settings import EngineSettings
 
 _GRAPH = {
     "kg": ("HEAD_ENTITY_ID_FIELD", "RELATION_ID_FIELD", "TAIL_ENTITY_ID_FIELD"),
@@ -71,6 +72,11 @@ def _check_histories(config: Config, file: Path, types: Mapping[str, str]) -> No
         raise ValueError(
             f"load_col: leaves out the interactions' column '{histories}', where ready-made splits "
             f"have histories; set {keys}"
+        )
+    if EngineSettings.of(config).train_level == "sequence":
+        raise ValueError(
+            "train_level: sequence needs the interactions themselves, and ready-made splits have "
+            "lists of them; set --train_level=prefix"
         )
 
 

@@ -140,11 +140,6 @@ def _check_sequence_level(config: ConfigLike) -> None:
         raise ValueError(
             f"transform: {config['transform']} changes prefix rows; with it set train_level: prefix"
         )
-    if config["benchmark_filename"]:
-        raise ValueError(
-            "train_level: sequence needs the interactions before each, and benchmark_filename "
-            "names files that have lists of them; set --train_level=prefix"
-        )
     sampling = config["train_neg_sample_args"]
     if isinstance(sampling, dict) and sampling.get("dynamic", False):
         raise ValueError(

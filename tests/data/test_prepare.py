@@ -110,16 +110,6 @@ def test_level_that_the_model_does_not_have() -> None:
         Config("BERT4Rec", "tiny", config_dict={"train_level": "sequence"})
 
 
-def test_ready_made_histories_are_refused_before_texts_are_encoded() -> None:
-    keys = {
-        "benchmark_filename": ["train", "valid", "test"], "alias_of_item_id": ["item_id_list"],
-        "load_col": {"inter": ["user_id", "item_id_list", "item_id"]},
-    }  # fmt: skip
-    with pytest.raises(ValueError, match="benchmark_filename names .* set --train_level=prefix$"):
-        Config("PAD", "tiny", config_dict=keys)
-    assert Config("PAD", "tiny", config_dict={**keys, "train_level": "prefix"})
-
-
 def test_empty_training_split(tmp_path: Path, made: MakeConfig) -> None:
     write_tiny_dataset(tmp_path)
     first_alone = {"data_path": str(tmp_path), "val_interval": {"timestamp": "[1000,1000]"}}

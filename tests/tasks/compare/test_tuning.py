@@ -21,6 +21,7 @@ from recbole_llm.tasks.compare.space import defaults, distributions, space_of
 
 optuna = pytest.importorskip("optuna")
 from recbole_llm.tasks.compare import tuning  # noqa: E402
+from recbole_llm.tasks.compare.trials import is_counted  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("tiny")
 OURS = ["PAD", "LLMESR", "AlphaRec", "Molar", "BAHE", "LLMCF", "LLMCFRetrieval"]
@@ -335,7 +336,7 @@ def test_no_settings_are_tried_twice(started: Path) -> None:
     done = tune("--trials=6", "--search=n_layers=[1,2]", "--learning_rate=0.5", "--jobs=2")
     assert done.exit_code == 0, done.output
     assert len(started.read_text().splitlines()) == 2
-    kept = [trial for trial in trials() if tuning.is_counted(trial)]
+    kept = [trial for trial in trials() if is_counted(trial)]
     assert sorted(trial.params["n_layers"] for trial in kept) == ["1", "2"]
     (file,) = Path("tuning/tuned").glob("*.yaml")
     assert "best of 2 trials" in file.read_text()
