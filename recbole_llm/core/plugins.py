@@ -194,6 +194,11 @@ def recbole_models() -> dict[str, str]:
     return found
 
 
+def stock_spec(name: str) -> ModelSpec:
+    """The spec of one of RecBole's own models, whether or not a registered one has its name."""
+    return ModelSpec(name, f"{recbole_models()[name]}:{name}", summary="RecBole's")
+
+
 def find_model(name: str) -> ModelSpec:
     """The spec of a registered or a stock RecBole model.
 
@@ -205,7 +210,7 @@ def find_model(name: str) -> ModelSpec:
         return plugins.registry.models[name]
     stock = recbole_models()
     if name in stock:
-        return ModelSpec(name, f"{stock[name]}:{name}", summary="RecBole's")
+        return stock_spec(name)
     known = {*plugins.registry.models, *stock}
     broken = "".join(f"; plugin '{p}' was left out ({why})" for p, why in plugins.failed.items())
     raise unknown("model", name, sorted(known), f"`recbole-llm models` lists all{broken}")

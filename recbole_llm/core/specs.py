@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from recbole_llm.core.plugins import find_model, get_registry
+from recbole_llm.core.plugins import find_model, get_registry, recbole_models, stock_spec
 from recbole_llm.core.registry import ModelSpec
 
 if TYPE_CHECKING:
@@ -14,12 +15,13 @@ if TYPE_CHECKING:
 
 
 def spec_of_class(model: type) -> ModelSpec:
-    """The spec of its name; else that of the nearest known model that it extends, whose keys, parts
-    and trainer it takes; else a plain one."""
+    """The spec of the model that it is, or of the nearest one that it extends, whose keys, parts
+    and trainer it takes; else that of its name; else a plain one."""
     for base in model.__mro__:
-        with suppress(ValueError):
-            spec = find_model(base.__name__)
+        if (spec := _spec_with(base)) is not None:
             return spec if base is model else replace(spec, model=model)
+    with suppress(ValueError):
+        return find_model(model.__name__)
     return ModelSpec(model.__name__, model)
 
 
@@ -28,6 +30,22 @@ def spec_of(config: Config) -> ModelSpec:
 
     Its name is that of the known model where a class is not registered and extends one.
     """
-    registered = get_registry().models.get(config["model"])
-    own: ModelSpec | None = registered or vars(config).get("spec")
+    own: ModelSpec | None = vars(config).get("spec") or get_registry().models.get(config["model"])
     return spec_of_class(config.model_class) if own is None else own
+
+
+def _spec_with(model: type) -> ModelSpec | None:
+    """The spec whose class it is, by whatever name; None: it is no known model's."""
+    for spec in get_registry().models.values():
+        if _imported(spec.model) is model:
+            return spec
+    name = model.__name__
+    return stock_spec(name) if recbole_models().get(name) == model.__module__ else None
+
+
+def _imported(target: str | type) -> object:
+    """The class of a spec; None where nobody has imported it, so that nothing can extend it."""
+    if not isinstance(target, str):
+        return target
+    module, _, name = target.partition(":")
+    return getattr(sys.modules.get(module), name, None)

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 from recbole.config import Config as RecBoleConfig
+from recbole.model.sequential_recommender.sasrec import SASRec as StockSASRec
 
 from recbole_llm import default_config_files, get_model, load_data_and_model, run_recbole_llm
 from recbole_llm.core.config import Config
+from recbole_llm.core.plugins import find_model, get_registry
 from recbole_llm.core.registry import ModelSpec
 from recbole_llm.core.specs import spec_of, spec_of_class
 from recbole_llm.features.attach import reads_of
@@ -55,3 +57,29 @@ def test_recboles_own_configuration_has_the_spec_of_its_class() -> None:
     model = get_model("PAD")
     config = RecBoleConfig(model, "tiny", default_config_files("PAD"), {"data_path": "dataset"})
     assert spec_of(config).name == "PAD"
+
+
+def test_a_class_of_a_plugins_model_has_the_spec_of_its_class_by_whatever_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    net = type("Net", (get_model("LightGCN"),), {})
+    spec = ModelSpec("mynet", net, reads=("item_text",))
+    monkeypatch.setitem(get_registry().models, "mynet", spec)
+    assert spec_of_class(net) is spec
+    further = spec_of_class(type("Further", (net,), {}))
+    assert (further.name, further.reads) == ("mynet", ("item_text",))
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_class_that_extends_a_model_and_has_the_name_of_another_is_the_first() -> None:
+    own = type("PAD", (get_model("BPR"),), {})
+    config = Config(own, "tiny", config_dict=QUIET)
+    assert (config.spec.name, spec_of(config).name) == ("BPR", "BPR")
+    assert (reads_of(config), stages_of(config)) == ((), [])
+    assert spec_of_class(type("PAD", (), {})) == find_model("PAD")  # a module that runs as a script
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_class_that_extends_recboles_own_sasrec_trains_as_recboles() -> None:
+    own = type("Mine", (StockSASRec,), {})
+    assert "recall@10" in run_recbole_llm(own, "tiny", config_dict=QUIET)["test_result"]
