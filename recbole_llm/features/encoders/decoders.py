@@ -127,9 +127,11 @@ class Source:
             try:
                 return maker.from_pretrained(folder, **where, **arguments)
             except Exception as error:  # whatever a broken folder makes the library raise
+                copied = self.gguf is not None and not where
+                way_out = f"; remove '{folder}', its copy, which is made anew" if copied else ""
                 raise EncoderError(
                     f"{self.key} '{self.path}' cannot be loaded by transformers "
-                    f"({type(error).__name__}: {error})"
+                    f"({type(error).__name__}: {error}){way_out}"
                 ) from error
 
     def _place(self) -> tuple[Path, dict[str, str]]:

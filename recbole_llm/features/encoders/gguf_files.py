@@ -9,7 +9,9 @@ from typing import Any
 
 import torch
 
-from recbole_llm.core.files import alone, folder_written_whole, tried_folder
+from recbole_llm.core.errors import named_error
+from recbole_llm.core.files import alone, folder_written_whole, remove_left_parts, tried_folder
+from recbole_llm.features.encoders.base import EncoderError
 
 _WAY_OUT = "free space there, or set embedding_cache_dir to another folder"
 
@@ -62,10 +64,17 @@ def plain_copy(file: Path, cache: Path) -> Path:
     Args:
         file: the GGUF file.
         cache: folder of downloads; the copy goes to its ``models/``.
+
+    Raises:
+        EncoderError: transformers cannot read the file.
+        ValueError: there is no copy, and none can be written.
     """
     target = cache / "models" / f"{file.stem}.transformers-{_major()}"
+    if target.is_dir():  # whole; the cache may be one that is only read
+        return target
     with tried_folder(target.parent, _WAY_OUT), alone(f"{target}.lock", _wait):
         if not target.is_dir():
+            remove_left_parts(target.parent)  # as large as the copy
             getLogger("recbole_llm").info("Encoder: unpacking '%s' once", file)
             with folder_written_whole(target, _WAY_OUT) as part:
                 _unpack(file, part)
@@ -78,11 +87,20 @@ def _wait() -> None:
 
 def _unpack(file: Path, folder: Path) -> None:
     import transformers
+    from safetensors import SafetensorError
 
     where = {"gguf_file": file.name}
-    tokenizer: Any = transformers.AutoTokenizer.from_pretrained(file.parent, **where)
+    try:
+        tokenizer: Any = transformers.AutoTokenizer.from_pretrained(file.parent, **where)
+        model: Any = transformers.AutoModelForCausalLM.from_pretrained(
+            file.parent, **where, **unpacked(), **{dtype_key(): torch.float32}
+        )
+    except Exception as error:  # whatever a broken file, or an old gguf, makes the library raise
+        raise EncoderError(
+            f"'{file}' cannot be loaded by transformers ({named_error(error)})"
+        ) from error
     tokenizer.save_pretrained(folder)
-    model: Any = transformers.AutoModelForCausalLM.from_pretrained(
-        file.parent, **where, **unpacked(), **{dtype_key(): torch.float32}
-    )
-    model.save_pretrained(folder)
+    try:
+        model.save_pretrained(folder)
+    except SafetensorError as error:  # of a full disk
+        raise OSError(str(error)) from error

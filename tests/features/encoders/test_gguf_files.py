@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+import transformers
 from made_texts import WORDS, write_tokenizer
+from safetensors import SafetensorError
 
 from recbole_llm.features.encoders import gguf_files
+from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.encoders.decoders import Source
 from recbole_llm.features.encoders.smollm import smollm_gguf
 
@@ -57,6 +62,51 @@ def test_an_unpacking_that_fails_leaves_nothing(
     assert not [file for file in (tmp_path / "models").iterdir() if file.is_dir()]
     monkeypatch.setattr(gguf_files, "_unpack", unpack)
     assert (gguf_files.plain_copy(tmp_path / "x.gguf", tmp_path) / "model.safetensors").is_file()
+
+
+def test_a_copy_that_is_there_is_read_where_nothing_can_be_written(tmp_path: Path) -> None:
+    copy = tmp_path / "models" / f"x.transformers-{transformers.__version__.partition('.')[0]}"
+    copy.mkdir(parents=True)
+    assert gguf_files.plain_copy(tmp_path / "x.gguf", tmp_path) == copy
+    assert list(copy.parent.iterdir()) == [copy]  # no lock, and no file to try
+
+
+def test_a_copy_that_lacks_files_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gguf_files, "_unpack", unpack)
+    copy = gguf_files.plain_copy(tmp_path / "x.gguf", tmp_path)
+    (copy / "model.safetensors").unlink()
+    with pytest.raises(EncoderError, match=f"remove '{copy}', its copy, which is made anew"):
+        Source(tmp_path, "x.gguf", cache=tmp_path).model(torch.float32)
+
+
+def test_what_a_killed_unpacking_left_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = tmp_path / "models" / f"x.transformers-5.{platform.node()}-999999999.recbole-llm-part"
+    left.mkdir(parents=True)
+    monkeypatch.setattr(gguf_files, "_unpack", unpack)
+    gguf_files.plain_copy(tmp_path / "x.gguf", tmp_path)
+    assert not left.exists()
+
+
+def test_a_file_that_transformers_cannot_read_is_no_full_disk(tmp_path: Path) -> None:
+    (tmp_path / "x.gguf").write_bytes(b"GGUF")
+    with pytest.raises(EncoderError, match=r"x.gguf' cannot be loaded by transformers \("):
+        Source(tmp_path, "x.gguf", cache=tmp_path).tokenizer()
+
+
+def test_a_disk_that_is_full_of_weights_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(folder: Path) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device")
+
+    for name, save in (("AutoTokenizer", Path.exists), ("AutoModelForCausalLM", full)):
+        made = SimpleNamespace(save_pretrained=save)
+        loader = getattr(transformers, name)
+        monkeypatch.setattr(loader, "from_pretrained", lambda *_, made=made, **__: made)
+    with pytest.raises(ValueError, match="cannot be written .*No space left.*; free space there"):
+        gguf_files.plain_copy(tmp_path / "x.gguf", tmp_path)
 
 
 @pytest.mark.slow
