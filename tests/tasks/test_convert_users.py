@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 
 import pandas as pd
@@ -102,6 +103,37 @@ def test_all_files_or_none() -> None:
     with pytest.raises(ValueError, match="'customers.csv' has no column .* --user=…"):
         convert("orders.csv", "dataset/shop", "products.csv", "customers.csv")
     assert {file: file.read_bytes() for file in Path("dataset/shop").iterdir()} == files
+
+
+@pytest.mark.skipif(platform.system() == "Windows", reason="no limit of a file's size")
+def test_no_file_is_replaced_where_the_last_does_not_fit() -> None:
+    import resource
+
+    many = "".join(f"u{i},A1,{i}\n" for i in range(150))
+    Path("orders.csv").write_text("customer,sku,timestamp\n" + many)
+    run("--users=customers.csv")
+    before = users()
+    Path("customers.csv").write_text("customer,city\nu1,Rome\n")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, limits[1]))
+    try:
+        with pytest.raises(ValueError, match=r"shop\.inter' cannot be written"):
+            convert("orders.csv", "dataset/shop", users="customers.csv")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert users() == before
+
+
+def test_columns_of_no_table_of_users_are_refused() -> None:
+    options = ["convert", "orders.csv", "--output=dataset/shop", "--user-text=city"]
+    done = CliRunner().invoke(main, options)
+    assert done.exit_code == 2 and not Path("dataset").exists()
+    assert (
+        "--user-text: there is no table of users; leave it out, or name one with --users=…"
+    ) in done.output
+    frame = pd.read_csv("orders.csv")
+    with pytest.raises(ValueError, match="user_text: there is no table.* with users=…"):
+        recbole_llm.from_pandas(frame, "dataset/shop", user_text="city")
 
 
 def test_users_of_a_data_frame() -> None:

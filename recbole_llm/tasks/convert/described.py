@@ -66,6 +66,7 @@ class Described:
                 file.write(as_lines(self._rows(chunk)))
                 self.progress(len(chunk))
             self._sum_up()
+            file.flush()  # a full disk is known before any of the files is in place
             yield self.found
 
     def _sum_up(self) -> None:

@@ -67,6 +67,7 @@ class Interactions:
                 raise ValueError(f"'{self.source}': not one row can be used: {found}")
             summary.users, summary.items = len(self.users), len(self.items)
             summary.problems += [*self.source.problems, *self.wrong.values(), *self.problems]
+            file.flush()  # a full disk is known before any of the files is in place
             yield
 
     def _write(self, file: BinaryIO) -> bool:

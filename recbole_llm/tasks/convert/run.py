@@ -65,6 +65,11 @@ def convert(
         interactions, items, users = movielens(Path(interactions))
     source, items, users = (_source(table, encoding) for table in (interactions, items, users))
     assert source is not None
+    if roles.user_text is not None and users is None:
+        raise ValueError(
+            f"{source.option('user_text')}: there is no table of users; leave it out, or name one "
+            f"with {source.option('users', '…')}"
+        )
     summary = Summary(folder, time_option=source.option("time", "…"))
     there = [kind for kind in FILES if (folder / f"{folder.name}.{kind}").exists()]
     described = items or (source if roles.text else None)
