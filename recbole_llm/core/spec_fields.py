@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from os import PathLike
+from types import NoneType
 from typing import Any
 
 _NAME = re.compile(r"[\w.+-]+")
@@ -10,6 +12,7 @@ _TARGET = re.compile(r"\w+(\.\w+)*:\w+")
 _NAMES = ("reads", "stages", "requires", "unread")
 _CLASSES = ("model", "dataset", "trainer", "settings", "stage")
 _CALLABLES = ("factory", "build")
+_REQUIRED = ("model", "stage", *_CALLABLES)
 
 
 def check_fields(spec: Any, origin: str) -> None:
@@ -22,8 +25,15 @@ def check_fields(spec: Any, origin: str) -> None:
     what = f"{spec.kind} '{spec.name}' of plugin '{origin}'"
     for part in _NAMES:
         _check_names(f"{what}: {part}", getattr(spec, part, ()))
-    for part in (*_CLASSES, *_CALLABLES):
-        _check_target(f"{what}: {part}", getattr(spec, part, None), part in _CLASSES)
+    for part in filter(vars(spec).__contains__, (*_CLASSES, *_CALLABLES)):
+        value = getattr(spec, part)
+        if value is not None or part in _REQUIRED:
+            _check_target(f"{what}: {part}", value, part in _CLASSES)
+    for part in ("summary", "paper"):
+        if not isinstance(value := getattr(spec, part, ""), str):
+            raise ValueError(f"{what}: {part}: expected a text, got {value!r}")  # noqa: TRY004
+    if not isinstance(value := getattr(spec, "config", None), (str, PathLike, NoneType)):
+        raise ValueError(f"{what}: config: expected a YAML file, got {value!r}")  # noqa: TRY004
 
 
 def _check_names(what: str, value: object) -> None:
@@ -37,6 +47,6 @@ def _check_target(what: str, value: object, is_class: bool) -> None:
     if isinstance(value, str):
         if not _TARGET.fullmatch(value):
             raise ValueError(f"{what}: expected 'package.module:Name', got {value!r}")
-    elif value is not None and not (isinstance(value, type) if is_class else callable(value)):
+    elif not (isinstance(value, type) if is_class else callable(value)):
         kind = "class" if is_class else "function or class"
         raise ValueError(f"{what}: expected a {kind}, or 'package.module:Name', got {value!r}")

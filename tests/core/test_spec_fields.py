@@ -38,7 +38,11 @@ TARGET = "expected 'package.module:Name', got"
         (ModelSpec("M", BPR, reads=None), "reads: expected a tuple of names, got None"),  # type: ignore[arg-type]
         (ModelSpec("M", BPR, stages=(1,)), "stages: expected a tuple of names"),  # type: ignore[arg-type]
         (EncoderSpec("e", 4), "factory: expected a function or class"),  # type: ignore[arg-type]
-        (FeatureSpec("f", None, settings="s"), f"settings: {TARGET} 's'"),  # type: ignore[arg-type]
+        (FeatureSpec("f", "x:b", settings="s"), f"settings: {TARGET} 's'"),
+        (FeatureSpec("f", None), "build: expected a function or class, .* got None"),  # type: ignore[arg-type]
+        (ModelSpec("M", None), "model: expected a class, .* got None"),  # type: ignore[arg-type]
+        (ModelSpec("M", BPR, summary=None), "summary: expected a text, got None"),  # type: ignore[arg-type]
+        (ModelSpec("M", BPR, config=5), "config: expected a YAML file, got 5"),  # type: ignore[arg-type]
         (StageSpec("s", "x"), f"stage 's' of plugin 'acme': stage: {TARGET} 'x'"),
     ],
 )  # fmt: skip
