@@ -204,6 +204,8 @@ def _job(trial: Trial, entry: Entry, folder: Path, live: Live) -> Job[Trial]:
         live.heard(entry.label, f"trial {trial.number}", number, score)
         return prunes and trial.should_prune()
 
+    if PLACE not in trial.user_attrs:  # what lies there is of a study that was removed
+        shutil.rmtree(folder, ignore_errors=True)
     live.started(entry.label, f"trial {trial.number}")
     files = [f"--output={folder / 'result.json'}", f"--checkpoint_dir={folder / 'saved'}"]
     arguments = [*plain_arguments(entry.with_own(trial.params)), *files]

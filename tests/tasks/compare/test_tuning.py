@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -270,6 +271,25 @@ def test_what_ended_unheard_is_not_done_again(
     assert second.state.name == "COMPLETE" and second.params != first.params
     assert len(started.read_text().splitlines()) == 2
     assert not (folder / "saved").exists()
+
+
+@pytest.mark.usefixtures("quick_runs")
+def test_a_new_study_takes_nothing_of_a_removed_ones_trials(
+    started: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(jobs: Iterator[Any], *_: Any) -> Iterator[Any]:
+        next(jobs)
+        raise KeyboardInterrupt
+        yield
+
+    assert tune("--trials=1").exit_code == 0
+    Path("tuning/tuning.db").unlink()
+    with monkeypatch.context() as patched:
+        patched.setattr(tuning, "run_jobs", killed)
+        assert tune("--trials=1").exit_code == 130
+    assert tune("--trials=1").exit_code == 0
+    assert [trial.state.name for trial in trials()] == ["FAIL", "COMPLETE"]
+    assert len(started.read_text().splitlines()) == 2
 
 
 def test_a_search_that_goes_on_draws_other_settings() -> None:
