@@ -79,8 +79,8 @@ class StockSettings(Settings):
         return found
 
     def check(self, config: ConfigLike) -> None:
-        """Refuse a stage that starts from the weights of a file which is not there, and epochs for
-        one that counts others."""
+        """Refuse a stage that starts from the weights of a file which is not there, and `epochs`
+        for a pretraining stage, which trains `pretrain_epochs`."""
         for key, (stage, later) in STARTS.items():
             if stage not in config or config[stage] not in later:
                 continue

@@ -199,7 +199,7 @@ class Standalone(Ranker):
         wanted = super().wanted(*args, **kwargs)
         if wanted.query is not None:
             raise ValueError(
-                "query: an exported model has no text encoder; a checkpoint of AlphaRec has"
+                "query: an exported model has no text encoder; a checkpoint of AlphaRec has one"
             )
         return wanted
 

@@ -73,8 +73,8 @@ class NCLTrainer(Trainer, recbole_trainers.NCLTrainer):  # type: ignore[misc]
 class PretrainTrainer(Trainer, recbole_trainers.PretrainTrainer):  # type: ignore[misc]
     """Base of the trainers with pretraining stages, whose last epoch is the run's checkpoint.
 
-    RecBole keeps every ``save_step``-th epoch alone, and names it by model, data set and number:
-    another stage, seed or setting overwrites it.
+    RecBole keeps only every ``save_step``-th epoch, and names it by model, data set and number, so
+    that another stage, seed or setting overwrites it.
     """
 
     def __init__(self, config: Config, model: AbstractRecommender) -> None:

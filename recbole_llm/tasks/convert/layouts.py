@@ -84,11 +84,13 @@ def movielens(folder: Path) -> tuple[Source, Source, Source | None]:
         ratings, movies = folder / one.ratings, folder / one.movies
         if ratings.is_file() and movies.is_file():
             names = _RATINGS if one.movie_names else None
-            users, as_movies = folder / one.users, (one.movie_separator, one.user_names)
+            users = folder / one.users
             return (
                 Source(ratings, one.separator, names, one.encoding),
                 _Movies(movies, one.movie_separator, one.movie_names, one.encoding),
-                Source(users, *as_movies, one.encoding) if users.is_file() else None,
+                Source(users, one.movie_separator, one.user_names, one.encoding)
+                if users.is_file()
+                else None,
             )
     known = ", ".join(f"{one.ratings} with {one.movies}" for one in _MOVIELENS)
     raise ValueError(
