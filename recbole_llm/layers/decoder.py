@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from recbole_llm.core.errors import needing
+from recbole_llm.layers.exporting import is_exporting
 
 _POSITIONS = 8192  # of a pass without gradients
 _BLOCKS = ("layers", "h")  # Llama-style and GPT-2-style decoders call them so
@@ -64,7 +65,7 @@ class CausalDecoder(nn.Module):
             lengths: of the sequences, int [B], 0…L. With them rows of like length are read
                 together, since a decoder computes all padding, and states of padding are zeros.
         """
-        if torch.compiler.is_exporting():  # of rows without padding, of any number and length
+        if is_exporting():  # of rows without padding, of any number and length
             return self.model(inputs_embeds=vectors, use_cache=False).last_hidden_state
         if lengths is None:
             return self._read(vectors)

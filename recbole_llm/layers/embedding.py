@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from recbole_llm.layers.exporting import is_exporting
+
 
 class FrozenEmbedding(nn.Module):
     """Look-up in a constant table, such as the LLM's vectors of the items.
@@ -52,7 +54,7 @@ class FrozenEmbedding(nn.Module):
 
 def of_distinct(vectors: Callable[[Tensor], Tensor], ids: Tensor) -> Tensor:
     """vectors(ids), int [*] -> [*, H], with each distinct id's vector computed once."""
-    if torch.compiler.is_exporting():  # the number of distinct ids is no shape of a graph
+    if is_exporting():  # the number of distinct ids is no shape of a graph
         return vectors(ids)
     distinct, which = torch.unique(ids, return_inverse=True)
     return nn.functional.embedding(which, vectors(distinct))

@@ -21,6 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from recbole_llm.layers.exporting import is_exporting
+
 TILE = 64
 
 
@@ -55,7 +57,7 @@ def _onednn(x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _use_onednn(x: Tensor) -> bool:
-    if torch.compiler.is_exporting():
+    if is_exporting():
         return False
     return (
         x.dtype == torch.float32

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from recbole_llm.layers.exporting import is_exporting
 from recbole_llm.layers.matmul import TILE
 
 
 def is_right_padded(mask: Tensor) -> bool:
     """True when every row of `mask` [B, L] is real slots followed by padding."""
-    if torch.compiler.is_exporting():  # to ONNX, which serves histories without padding
+    if is_exporting():  # to ONNX, which serves histories without padding
         return True
     return not bool((mask[:, 1:] & ~mask[:, :-1]).any())
 
@@ -63,7 +64,7 @@ class Layout:
         self.mask = mask
         self.rows, self.length = mask.shape
         self.right_padded = is_right_padded(mask)
-        if torch.compiler.is_exporting():
+        if is_exporting():
             real = torch.arange(mask.numel(), device=mask.device)
         else:
             real = mask.flatten().nonzero().squeeze(1)  # [T]
@@ -87,7 +88,7 @@ class Layout:
     @property
     def position(self) -> Tensor:
         """Slot number in its row of each token, int [T']."""
-        if torch.compiler.is_exporting():  # ONNX has no remainder by a length that varies
+        if is_exporting():  # ONNX has no remainder by a length that varies
             return torch.arange(self.length, device=self.slot.device).repeat(self.rows)
         return self.slot % self.length
 
@@ -112,7 +113,7 @@ class Layout:
 
 def rounded(count: int) -> int:
     """Rows that a matrix of `count` should have: the next multiple of TILE, from TILE on."""
-    if torch.compiler.is_exporting():
+    if is_exporting():
         return count
     return count if count < TILE else -(-count // TILE) * TILE
 

@@ -79,11 +79,11 @@ def onnx_encoder(model: Any, longest: int) -> bytes:
     length = min(3, longest or 3)
     example = (torch.arange(2 * length) % (model.n_items - 1) + 1).view(2, length)
     encoder = _UserEncoder(model).eval()
-    encoder(example)  # what a model keeps between calls is computed, and so is no part of the graph
+    recurrent = _runs_recurrent(encoder, example)
     try:
         with warnings.catch_warnings(), _errors_only("torch.onnx"), _errors_only("onnx_ir"):
             warnings.simplefilter("ignore")
-            return _onnx(encoder, example, longest)
+            return _onnx(encoder, example, longest, recurrent)
     except Exception as error:  # whatever torch's exporters cannot express
         of_ours = type(model).__module__.startswith("recbole_llm.")
         raise ValueError(
@@ -104,9 +104,21 @@ def _errors_only(name: str) -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _onnx(encoder: nn.Module, example: Tensor, longest: int) -> bytes:
+def _runs_recurrent(encoder: nn.Module, example: Tensor) -> bool:
+    """Whether recurrent layers take part; a model may have others, such as those of Molar's ID
+    model. What a model keeps between calls is computed by then, and so is no part of the graph."""
+    ran: list[nn.Module] = []
+    layers = [part for part in encoder.modules() if isinstance(part, nn.RNNBase)]
+    hooks = [layer.register_forward_hook(lambda part, *_: ran.append(part)) for layer in layers]
+    encoder(example)
+    for hook in hooks:
+        hook.remove()
+    return bool(ran)
+
+
+def _onnx(encoder: nn.Module, example: Tensor, longest: int, recurrent: bool) -> bytes:
     names: dict[str, Any] = {"input_names": ["items"], "output_names": ["state"]}
-    if any(isinstance(part, nn.RNNBase) for part in encoder.modules()):
+    if recurrent:
         # torch.export unrolls recurrent layers for the length of the example.
         file: Any = io.BytesIO()
         axes = {"items": {0: "users", 1: "length"}}

@@ -373,6 +373,28 @@ def test_small_catalogues_and_short_histories_are_exported(model: str, longest: 
     np.testing.assert_allclose(alone["score"], wanted["score"], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("model", "backbone"),
+    [("LLMESR", "GRU4Rec"), ("LLMESR", "Caser"), ("PAD", "GRU4Rec"), ("Molar", "GRU4Rec")],
+)
+def test_other_backbones_are_exported(inside: dict[str, Any], model: str, backbone: str) -> None:
+    keys: dict[str, Any] = {**KEYS, "backbone": backbone, "hidden_size": 16}
+    if model == "Molar":
+        keys |= {"decoder_size": 16, "decoder_inner": 16}
+    checkpoint = run_recbole_llm(model, "tiny", config_dict=keys)["checkpoint"]
+    folder = f"{model}-{backbone}"
+    recbole_llm.export(checkpoint, folder)
+    new, k = {"a": ["i1"], "b": ["i2", "i5", "i9"], "c": [f"i{i}" for i in range(1, 12)]}, 60
+    for asked in ({"users": "all"}, {"histories": new}):
+        frames = [
+            r.recommend(k=k, **asked)
+            for r in (Recommender.of(checkpoint), Recommender.load(folder))
+        ]
+        wanted, own = (f.sort_values(["user", "item"], ignore_index=True) for f in frames)
+        assert (own["item"] == wanted["item"]).all()
+        np.testing.assert_allclose(own["score"], wanted["score"], rtol=1e-4, atol=1e-5)
+
+
 def test_a_checkpoint_is_no_exported_model(tmp_path: Path) -> None:
     file = tmp_path / "SASRec.pth"
     file.touch()

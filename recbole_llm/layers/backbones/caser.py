@@ -67,7 +67,8 @@ class CaserBackbone(SequenceBackbone):
         """[B, L, H] -> [B, L, nh window]."""
         padded = F.pad(emb.transpose(1, 2), (self.window - 1, 0))  # [B, H, window - 1 + L]
         pooled = []
-        for conv in self.horizontal:
-            places = F.relu(conv(padded))  # [B, nh, L + window - height]
-            pooled.append(F.max_pool1d(places, places.shape[2] - emb.shape[1] + 1, stride=1))
-        return torch.cat(pooled, dim=1).transpose(1, 2)
+        for height, conv in enumerate(self.horizontal, start=1):
+            places = F.relu(conv(padded)).unsqueeze(2)  # [B, nh, 1, L + window - height]
+            # The same as max_pool1d, which torch.export fixes to one length.
+            pooled.append(F.max_pool2d(places, (1, self.window - height + 1), stride=1))
+        return torch.cat(pooled, dim=1).squeeze(2).transpose(1, 2)

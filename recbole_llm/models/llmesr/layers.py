@@ -139,7 +139,7 @@ class DualView(nn.Module):
 
     def _streams(self, layout: Layout, item_seq: Tensor) -> list[Tensor]:
         """sqrt(H) * item + position of every real slot, [T, H] a view."""
-        positions = self.position_embedding(layout.pack(layout.mask.cumsum(1)))
+        positions = self.position_embedding(layout.pack(layout.mask.long().cumsum(1)))
         vectors = self._vectors(layout.pack(item_seq))
         return [self.dropout(self.scale * x + positions) for x in vectors]
 
