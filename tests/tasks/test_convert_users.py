@@ -94,6 +94,18 @@ def test_a_column_of_users_that_is_not_there_is_named() -> None:
     assert not Path("d/s").exists()
 
 
+@pytest.mark.parametrize("of", ["users", "items"])
+def test_a_table_without_rows_is_refused(of: str) -> None:
+    Path("none.csv").write_text("customer,sku,city\n")
+    with pytest.raises(ValueError, match=rf"^'none.csv' has no rows; leave --{of} out$"):
+        convert("orders.csv", "dataset/shop", **{of: "none.csv"})
+    with pytest.raises(ValueError, match=rf"^'{of}' has no rows; leave {of} out$"):
+        recbole_llm.from_pandas(
+            pd.read_csv("orders.csv"), "dataset/shop", **{of: pd.DataFrame(columns=["sku"])}
+        )
+    assert not Path("dataset/shop").exists()
+
+
 def test_all_files_or_none() -> None:
     Path("products.csv").write_text("sku,title\nA1,Green tea\n")
     run("--items=products.csv", "--users=customers.csv")

@@ -65,6 +65,9 @@ class Described:
                     file.write(f"{header}\n".encode())
                 file.write(as_lines(self._rows(chunk)))
                 self.progress(len(chunk))
+            if not self.id:
+                option = self.source.option(f"{self.of}s")
+                raise ValueError(f"'{self.source}' has no rows; leave {option} out")
             self._sum_up()
             file.flush()  # a full disk is known before any of the files is in place
             yield self.found
