@@ -114,10 +114,20 @@ class Standalone(Ranker):
         self.item_ids = {token: i for i, token in enumerate(self.item_tokens)}
         self._titles, self._fields = items["titles"], items["fields"]
         self.vectors = load(self._content(FILES.vectors))["vectors"]  # [n - 1, D]
-        if len(self.vectors) != len(items["tokens"]) or self.vectors.dtype != np.float32:
-            raise ValueError(f"{FILES.vectors} does not fit {FILES.items}")
+        self._check_items(len(items["tokens"]))
         self._encoder = self._content(FILES.encoder)
         self._read_users()
+
+    def _check_items(self, number: int) -> None:
+        if self.longest < 0:
+            raise ValueError(f"longest_history is {self.longest}")
+        if self.vectors.ndim != 2 or len(self.vectors) != number:
+            raise ValueError(f"{FILES.vectors} does not fit {FILES.items}")
+        if self.vectors.dtype != np.float32:
+            raise ValueError(f"{FILES.vectors} holds no float32")
+        columns = [self._titles or [""] * number, *self._fields.values()]
+        if any(not isinstance(column, list) or len(column) != number for column in columns):
+            raise ValueError(f"{FILES.items} has titles or fields of other items")
 
     def _content(self, name: str) -> bytes:
         """What is in a file, which must be the one that was exported with the others."""

@@ -415,6 +415,31 @@ def test_no_data_is_loaded_of_models_whose_class_cannot_be_exported(
         recbole_llm.export(inside["BPR"], "b", config_dict=given)
 
 
+@pytest.mark.parametrize(
+    ("part", "value", "said"),
+    [
+        ("longest_history", -3, "longest_history is -3"),
+        ("titles", ["A"], "titles or fields of other items"),
+        ("fields", {"genre": 5}, "titles or fields of other items"),
+        ("fields", None, "has no attribute 'values'"),
+    ],
+)
+def test_an_exported_model_whose_parts_do_not_fit_is_damaged(
+    inside: dict[str, Any], part: str, value: object, said: str
+) -> None:
+    recbole_llm.export(inside["SASRec"], "d")
+    settings, items = Path("d/settings.json"), Path("d/items.json")
+    for file in (items, settings):
+        content = json.loads(file.read_text())
+        if part in content:
+            content[part] = value
+        if file == settings:
+            content["sha256"]["items.json"] = file_digest(items)
+        file.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=f"exported model 'd' is damaged .*{said}.*; export it"):
+        Recommender.load("d")
+
+
 def test_exported_models_that_cannot_be(inside: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="BPR cannot be exported: its score is no product"):
         recbole_llm.export(inside["BPR"], "b")
