@@ -23,7 +23,7 @@ from recbole_llm.core.files import OTHER_FILE, check_file, write_json
 from recbole_llm.core.lines import counted, listed
 from recbole_llm.core.log import FOLDER, SHOWN, log_file
 from recbole_llm.core.marks import Mark
-from recbole_llm.core.plugins import list_models, recbole_models
+from recbole_llm.core.plugins import get_model, list_models, recbole_models
 from recbole_llm.core.stored import needed_again, plain_config
 from recbole_llm.core.versions import installed
 from recbole_llm.data.sizes import data_line, sizes
@@ -220,12 +220,19 @@ def next_line(
         own = [f"--train_stage={trainer.stage_after}", f"--pre_model_path={file}"]
         yield "next", f"the same command with {shlex.join(own)}"
         return
-    if model not in {*list_models(), *recbole_models()}:  # a class, which no command can name
+    if not _is_named(dataset.config):  # a class, which no command can name
         yield "next", f"load_data_and_model({file!r}, config_dict={{'model': {model}}})"
         return
     user = dataset.field2id_token[dataset.uid_field][1]
     own = [f"--checkpoint={file}", f"--users={listed(user)}"]
     yield "next", f"recbole-llm recommend {shlex.join([*own, *needed_again(dataset.config)])}"
+
+
+def _is_named(config: Config) -> bool:
+    """Whether the name of the model stands for its class, and not for another of that name."""
+    name = config["model"]
+    known = name in {*list_models(), *recbole_models()}
+    return known and get_model(name) is config.model_class
 
 
 def say_pairs(pairs: Pairs) -> None:

@@ -138,13 +138,11 @@ def test_the_next_command_has_what_no_checkpoint_keeps() -> None:
     )
 
 
-def test_the_next_step_with_a_class_is_in_python() -> None:
-    class Own(BPR):
-        pass
-
-    dataset = create_dataset(Config(Own, "tiny"))
+@pytest.mark.parametrize("name", ["Own", "SASRec"])  # known by no name, or as another's
+def test_the_next_step_with_a_class_is_in_python(name: str) -> None:
+    dataset = create_dataset(Config(type(name, (BPR,), {}), "tiny"))
     ((_, line),) = report.next_line(dataset, {"checkpoint": "x.pth"})
-    assert line == "load_data_and_model('x.pth', config_dict={'model': Own})"
+    assert line == f"load_data_and_model('x.pth', config_dict={{'model': {name}}})"
 
 
 def test_the_next_command_takes_an_id_with_commas_for_one() -> None:

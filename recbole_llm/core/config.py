@@ -118,9 +118,10 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         return model.__name__, model, dataset
 
     def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
-        super()._load_internal_config_dict(model, model_class, dataset)
+        name = self.spec.name  # of the model that an unregistered class extends
+        super()._load_internal_config_dict(name, model_class, dataset)
         own: dict[str, Any] = {}
-        for file in self._own_files(model, dataset):
+        for file in self._own_files(name, dataset):
             own.update(read_yaml(file))
         if self.spec.settings is not None:
             own.update(defaults(resolve_settings(self.spec.settings, f"model '{model}'")))
@@ -157,7 +158,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         files = [*sorted(PROPERTIES.glob("*.yaml")), PROPERTIES / "dataset" / f"{dataset}.yaml"]
         # RecBole's own Config does not find xgboost.yaml and lightgbm.yaml, for XGBoost, LightGBM.
         known = self.spec.name  # of the model that an unregistered class extends
-        names = dict.fromkeys((known.lower(), known, model.lower(), model))
+        names = dict.fromkeys((known.lower(), known))
         files += [RECBOLE / "properties" / "model" / f"{name}.yaml" for name in names]
         return [f for f in files if f.is_file()]
 
