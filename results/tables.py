@@ -202,8 +202,8 @@ FIRST = (
     ),
 )
 GENERAL = (
-    Row("AlphaRec, prime-pantry", "general"),
-    Row("LightGCN, prime-pantry", "general"),
+    Row("AlphaRec, prime-pantry", "general-prime-pantry", "AlphaRec"),
+    Row("LightGCN, prime-pantry", "general-prime-pantry", "LightGCN"),
     Row("AlphaRec, ml-100k", "general"),
     Row("LightGCN, ml-100k", "general"),
     Row("AlphaRec, linear map, prime-pantry", "general"),
@@ -246,9 +246,9 @@ TOYS = (
     Row("LLM-ESR, no distillation", "sequential-toys"),
 )
 README_GENERAL = (
-    Row("`LightGCN`", "general", "LightGCN, prime-pantry"),
+    Row("`LightGCN`", "general-prime-pantry", "LightGCN"),
     Row("`LightGCN --item_init=llm`", "general", "LightGCN, item_init, prime-pantry"),
-    Row("`AlphaRec`", "general", "AlphaRec, prime-pantry"),
+    Row("`AlphaRec`", "general-prime-pantry", "AlphaRec"),
 )
 CLICKS = [
     *(Row(n, "clicks-labels") for n in ("BAHE", "DIN", "DIN, item_init", "DeepFM", "DCN")),
