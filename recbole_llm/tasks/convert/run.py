@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pandas import DataFrame
 
@@ -23,6 +23,12 @@ from recbole_llm.tasks.convert.summary import Roles, Summary
 
 ENCODING = "utf-8-sig"
 FILES = ("inter", "item", "user")  # kinds of atomic files
+
+
+class _Tables(NamedTuple):
+    interactions: Source
+    items: Source | None
+    users: Source | None
 
 
 def convert(
@@ -56,36 +62,16 @@ def convert(
     """
     told = interactions if isinstance(interactions, Source) else Source
     folder, roles = _named(output, told.option("output")), roles or Roles()
-    if not isinstance(interactions, Source) and Path(interactions).is_dir():
-        for option, table in {"items": items, "users": users}.items():
-            if table is not None:
-                raise ValueError(f"--{option}: a folder of MovieLens has its own; leave it out")
-        if encoding != ENCODING:
-            raise ValueError("--encoding: that of a folder of MovieLens is known; leave it out")
-        interactions, items, users = movielens(Path(interactions))
-    source, items, users = (_source(table, encoding) for table in (interactions, items, users))
-    assert source is not None
-    if roles.user_text is not None and users is None:
+    tables = _sources(interactions, items, users, encoding)
+    if roles.user_text is not None and tables.users is None:
         raise ValueError(
-            f"{source.option('user_text')}: there is no table of users; leave it out, or name one "
-            f"with {source.option('users', '…')}"
+            f"{told.option('user_text')}: there is no table of users; leave it out, or name one "
+            f"with {told.option('users', '…')}"
         )
-    summary = Summary(folder, time_option=source.option("time", "…"))
+    summary = Summary(folder, time_option=told.option("time", "…"))
     there = [kind for kind in FILES if (folder / f"{folder.name}.{kind}").exists()]
-    described = items or (source if roles.text else None)
-    rows = Interactions(source, roles, summary, progress)
-    with tried_folder(folder, OTHER_FOLDER), rows.written(), ExitStack() as written:
-        remove_left_parts(folder)  # of killed conversions; else they count as files of the data
-        # The column that orders name an id by comes first: a table may have other ids, too.
-        like = replace(roles, item=rows.column("item"), user=rows.column("user"))
-        if described is not None:
-            of_items = Described("item", described, like, rows.items, progress, bool(items))
-            summary.of_items = written.enter_context(of_items.written(folder))
-            summary.problems += summary.of_items.problems
-        if users is not None:
-            of_users = Described("user", users, like, rows.users, progress)
-            summary.of_users = written.enter_context(of_users.written(folder))
-            summary.problems += summary.of_users.problems
+    with tried_folder(folder, OTHER_FOLDER):
+        _write(tables, roles, summary, progress)
     for kind in there:
         name = f"{folder.name}.{kind}"
         if kind in summary.written():
@@ -95,10 +81,48 @@ def convert(
     return summary
 
 
-def _source(table: str | Path | Source | None, encoding: str) -> Source | None:
-    if table is None or isinstance(table, Source):
-        return table
-    return Source(table, encoding=encoding)
+def _write(
+    tables: _Tables, roles: Roles, summary: Summary, progress: Callable[[int], None]
+) -> None:
+    """Write all files, or none."""
+    folder = summary.folder
+    items = tables.items or (tables.interactions if roles.text else None)
+    rows = Interactions(tables.interactions, roles, summary, progress)
+    with rows.written(), ExitStack() as written:
+        remove_left_parts(folder)  # of killed conversions; else they count as files of the data
+        # The column that orders name an id by comes first: a table may have other ids, too.
+        like = replace(roles, item=rows.column("item"), user=rows.column("user"))
+        if items is not None:
+            apart = tables.items is not None
+            of_items = Described("item", items, like, rows.items, progress, apart)
+            summary.of_items = written.enter_context(of_items.written(folder))
+            summary.problems += summary.of_items.problems
+        if tables.users is not None:
+            of_users = Described("user", tables.users, like, rows.users, progress)
+            summary.of_users = written.enter_context(of_users.written(folder))
+            summary.problems += summary.of_users.problems
+
+
+def _sources(
+    interactions: str | Path | Source,
+    items: str | Path | Source | None,
+    users: str | Path | Source | None,
+    encoding: str,
+) -> _Tables:
+    """What is read; of a folder of MovieLens all of its files."""
+    if not isinstance(interactions, Source) and Path(interactions).is_dir():
+        for option, table in {"items": items, "users": users}.items():
+            if table is not None:
+                raise ValueError(f"--{option}: a folder of MovieLens has its own; leave it out")
+        if encoding != ENCODING:
+            raise ValueError("--encoding: that of a folder of MovieLens is known; leave it out")
+        return _Tables(*movielens(Path(interactions)))
+
+    def source(table: str | Path | Source) -> Source:
+        return table if isinstance(table, Source) else Source(table, encoding=encoding)
+
+    described = (None if table is None else source(table) for table in (items, users))
+    return _Tables(source(interactions), *described)
 
 
 def _named(output: str | Path, option: str) -> Path:
