@@ -205,10 +205,9 @@ def find_model(name: str) -> ModelSpec:
     Raises:
         ValueError: unknown name; the message lists near matches and plugins that failed to load.
     """
-    plugins = get_plugins()
+    plugins, stock = get_plugins(), recbole_models()
     if name in plugins.registry.models:
         return plugins.registry.models[name]
-    stock = recbole_models()
     if name in stock:
         return stock_spec(name)
     known = {*plugins.registry.models, *stock}
@@ -227,10 +226,7 @@ def get_model(name: str) -> type[Any]:
         of = f" of plugin '{plugin}'" if plugin else ""
         cls: type[Any] = resolve(spec.model, f"model '{name}'{of}")
     if not (isinstance(cls, type) and hasattr(cls, "type")):  # RecBole's ModelType
-        raise ValueError(
-            f"model '{name}'{of}: {cls!r} is no class of a model that RecBole trains "
-            f"(docs/plugins.md)"
-        )
+        raise ValueError(f"model '{name}'{of}: {cls!r} is no class of a model (docs/plugins.md)")
     return cls
 
 
