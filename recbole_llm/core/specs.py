@@ -36,11 +36,11 @@ def spec_of(config: Config) -> ModelSpec:
 
 def _spec_with(model: type) -> ModelSpec | None:
     """The spec whose class it is, by whatever name; None: it is no known model's."""
-    for spec in get_registry().models.values():
-        if _imported(spec.model) is model:
-            return spec
     name = model.__name__
-    return stock_spec(name) if recbole_models().get(name) == model.__module__ else None
+    if recbole_models().get(name) == model.__module__:
+        return stock_spec(name)  # whoever else registered RecBole's class under a name of its own
+    specs = get_registry().models.values()
+    return next((spec for spec in specs if _imported(spec.model) is model), None)
 
 
 def _imported(target: str | type) -> object:

@@ -226,7 +226,7 @@ def test_lines_of_the_artifact_are_pairs(config: Config) -> None:
 def test_a_model_without_such_a_stage(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     train = prepare_data(config)[1]._dataset
     spec = ModelSpec("Opinionated", "x:Y", reads=("example_text",))
-    monkeypatch.setitem(plugins.get_registry().models, "Opinionated", spec)
+    monkeypatch.setattr(train.config, "spec", spec)
     with pytest.raises(ValueError, match="'example_text': Opinionated has no stage that generates"):
         features_of(train)["example_text"]
 

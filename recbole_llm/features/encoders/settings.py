@@ -16,11 +16,10 @@ def _address(value: str) -> str:
     try:
         parts = urlsplit(value)
         known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-        known = known and not (parts.query or parts.fragment)  # the client appends paths
     except ValueError:  # a port that is no number
         known = False
     if not known:
-        raise ValueError("expected an address such as http://localhost:8000/v1, without a query")
+        raise ValueError("expected an address such as http://localhost:8000/v1")
     return value
 
 

@@ -124,11 +124,11 @@ def test_an_error_names_neither_key_nor_password(
     server: FakeEndpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
-    url = server.url.replace("//", "//me:pass%21word@")
+    url = server.url.replace("//", "//me:pass%21word@") + "?token=t0ken"
     server.failures, server.said = [401], "bad key sk-secret of me:pass!word"
     with pytest.raises(EncoderError, match=r"bad key \*\*\* of .*") as caught:
         create(server, base_url=url).encode(["a"])
-    for secret in ("sk-secret", "pass!word", "pass%21word"):
+    for secret in ("sk-secret", "pass!word", "pass%21word", "t0ken"):
         assert secret not in str(caught.value)
 
 
