@@ -120,6 +120,9 @@ class Config(RecBoleConfig):  # type: ignore[misc]
     def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
         name = self.spec.name  # of the model that an unregistered class extends
         super()._load_internal_config_dict(name, model_class, dataset)
+        if name in ("GRU4RecKG", "KSR"):  # RecBole leaves them the random split of general models
+            of_type = read_yaml(RECBOLE / "properties/quick_start_config/sequential.yaml")
+            self.internal_config_dict["eval_args"] = of_type["eval_args"]
         own: dict[str, Any] = {}
         for file in self._own_files(name, dataset):
             own.update(read_yaml(file))

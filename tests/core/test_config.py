@@ -229,6 +229,12 @@ def test_part_of_eval_args_leaves_the_rest_to_the_models_type() -> None:
     assert config["eval_args"]["mode"] == {"valid": "uni5", "test": "uni5"}
 
 
+@pytest.mark.parametrize("model", ["GRU4RecKG", "KSR"])
+def test_sequential_models_that_recbole_gives_no_order_leave_one_out(model: str) -> None:
+    args = Config(model, "ml-100k")["eval_args"]
+    assert (args["order"], args["split"]) == ("TO", {"LS": "valid_and_test"})
+
+
 def test_a_protocol_beats_a_checkpoints_split_and_not_a_given_one() -> None:
     stored = {"eval_args": {"split": {"RS": [8, 1, 1]}, "order": "RO"}}
     keys = {"protocol": "leave-one-out"}

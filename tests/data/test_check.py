@@ -24,8 +24,6 @@ def config(folder: Path, model: str = "SASRec", **changes: Any) -> Config:
     settings: dict[str, Any] = {"data_path": str(folder)}
     if model in ("DeepFM", "DIEN"):
         settings |= CTR
-    if model == "GRU4RecKG":  # whose default of RecBole's, RO, it refuses
-        settings["eval_args"] = {"order": "TO"}
     return Config(model, "tiny", config_dict={**settings, **changes})
 
 
