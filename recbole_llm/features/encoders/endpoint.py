@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import parse_qsl, urlsplit
 
 from recbole_llm.core.errors import one_line
 from recbole_llm.core.secrets import without_credentials
@@ -76,9 +77,13 @@ class Endpoint:
         """OpenAI's client."""
         from openai import OpenAI
 
+        # The client appends paths to an address as it is; a query (Azure's api-version, a
+        # token) belongs behind them.
+        address = urlsplit(self.base_url or "")
         return OpenAI(
             api_key=self.key,
-            base_url=self.base_url,
+            base_url=address._replace(query="", fragment="").geturl() or None,
+            default_query=dict(parse_qsl(address.query, keep_blank_values=True)),
             max_retries=self.max_retries,
             timeout=self.timeout,
         )

@@ -59,6 +59,11 @@ def test_the_key_prefix_dimensions_and_norm(
     assert (body["input"], body["dimensions"]) == (["q: ab"], 2)
 
 
+def test_the_query_of_an_address_is_that_of_each_request(server: FakeEndpoint) -> None:
+    create(server, base_url=f"{server.url}?api-version=2024-10-21&token=a%2Fb").encode(["a"])
+    assert server.requests[0][0] == "/v1/embeddings?api-version=2024-10-21&token=a%2Fb"
+
+
 def test_failures_are_retried(server: FakeEndpoint) -> None:
     server.failures = [500, 429]
     np.testing.assert_array_equal(create(server).encode(["a"]), [[1, 97]])
