@@ -7,7 +7,7 @@ from os import PathLike
 from types import NoneType
 from typing import Any
 
-_NAME = re.compile(r"[\w.+-]+")
+_NAME = re.compile(r"\w[\w.+-]*")
 _TARGET = re.compile(r"\w+(\.\w+)*:\w+")
 _NAMES = ("reads", "stages", "requires", "unread")
 _CLASSES = ("model", "dataset", "trainer", "settings", "stage")
@@ -20,7 +20,7 @@ def check_fields(spec: Any, origin: str) -> None:
     if not isinstance(spec.name, str) or not _NAME.fullmatch(spec.name):
         raise ValueError(
             f"plugin '{origin}' registers the {spec.kind} {spec.name!r}, which is no name: take "
-            f"letters, digits, _ . + and -, since files are called by it"
+            f"letters, digits and _, then . + and -, too, since files are called by it"
         )
     what = f"{spec.kind} '{spec.name}' of plugin '{origin}'"
     for part in _NAMES:

@@ -28,6 +28,8 @@ TARGET = "expected 'package.module:Name', got"
         (ModelSpec(3, BPR), f"plugin 'acme' registers the model 3, {NAME}"),  # type: ignore[arg-type]
         (ModelSpec(["a"], BPR), f"registers the model .'a'., {NAME}"),  # type: ignore[arg-type]
         (ModelSpec("a/b", BPR), f"registers the model 'a/b', {NAME}"),
+        (ModelSpec("..", BPR), f"registers the model '..', {NAME}"),
+        (StageSpec("-x", "x:s"), f"registers the stage '-x', {NAME}"),
         (EncoderSpec("", "x:e"), f"registers the encoder '', {NAME}"),
         (ModelSpec("M", 5), "^model 'M' of plugin 'acme': model: expected a class, or 'package"),  # type: ignore[arg-type]
         (ModelSpec("M", "module"), f"model: {TARGET} 'module'"),
