@@ -157,7 +157,11 @@ class RepeatableSampler(_Draws, RecBoleRepeatableSampler):  # type: ignore[misc]
         used = [users * n + items for users, items in training_parts(self.train_split)]
         for part in parts[1:]:
             held_out = part.inter_feat
-            used.append(held_out[part.uid_field].numpy() * n + held_out[part.iid_field].numpy())
+            users, items = (held_out[f].numpy() for f in (part.uid_field, part.iid_field))
+            used.append(users * n + items)
+            if part.config["benchmark_filename"]:  # whose users may be new to training
+                lists = held_out[getattr(part, f"{part.iid_field}_list_field")].numpy()  # [R, L]
+                used.append((users[:, None] * n + lists)[lists != 0])
         sampler, keys = copy.copy(self), np.unique(np.concatenate(used))
         _check_left(np.bincount(keys[np.isin(keys % n, drawn)] // n), len(drawn))
         sampler.excluded = UserItems(keys, self.train_split.user_num, n)

@@ -149,6 +149,29 @@ def test_candidates_are_fixed(made: MakeConfig, mode: str, extra: dict[str, Any]
         assert candidates(2, size)[1].equal(test)
 
 
+def test_no_candidate_is_in_the_ready_made_history_of_a_user_new_to_training(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    items = [f"i{number}" for number in range(1, 31)]
+    for part, users in {"train": "abc", "valid": "de", "test": "fg"}.items():
+        rows = [f"{user}\t{items[-1]}\t{' '.join(items[:20])}" for user in users]
+        if part == "train":
+            rows = [f"{users[i % 3]}\t{item}\t{items[i - 3]}" for i, item in enumerate(items)]
+        header = "user_id:token\titem_id:token\titem_id_list:token_seq"
+        (folder / f"parts.{part}.inter").write_text("\n".join([header, *rows]) + "\n")
+    config = Config("SASRec", "parts", config_dict={
+        "data_path": str(tmp_path), "benchmark_filename": ["train", "valid", "test"],
+        "alias_of_item_id": ["item_id_list"], "train_level": "prefix",
+        "load_col": {"inter": ["user_id", "item_id", "item_id_list"]},
+        "eval_args": leave_one_out(mode="uni8"),
+    })  # fmt: skip
+    for loader in loaders_of(config, SequentialDataset, data_preparation)[1:]:
+        for rows, *_ in loader:
+            assert not (rows["item_id"][:, None] == rows["item_id_list"]).any()
+
+
 @pytest.mark.parametrize("mode", ["uni5", "pop5"])
 def test_candidates_are_the_same_for_sequential_and_other_models(tmp_path: Path, mode: str) -> None:
     """None of them is an item that the user had up to then."""
