@@ -97,6 +97,11 @@ class BAHESettings(DecoderSettings, TowerSettings, CTRSettings):
             self._check_coupled(config, named)
         if self.head == "DIN" and named:
             raise ValueError("head: DIN reads items; leave behaviour_prompt and _field out")
+        if named and config["benchmark_filename"]:
+            raise ValueError(
+                "benchmark_filename: ready-made splits have lists of items, and not what "
+                "behaviour_prompt and _field read of a history; leave these out"
+            )
         unread = {"MLP": (), "DIN": _OF_LAYERS}.get(self.head, (*_OF_LAYERS, "pooling_mode"))
         for key in unread:
             if getattr(self, key) != type(self).model_fields[key].default:

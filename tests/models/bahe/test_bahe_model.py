@@ -260,6 +260,10 @@ def test_what_is_trained(tuning: str, trained: bool) -> None:
         ),
         ({"tuning": "lorra"}, "tuning 'lorra' is unknown; did you mean 'lora'"),
         ({"head": "DIN", **RATED}, "head: DIN reads items; leave behaviour_prompt and _field out"),
+        (
+            {"benchmark_filename": ["a", "b", "c"], **RATED},
+            "benchmark_filename: ready-made splits have lists of items, and not what behaviour_pr",
+        ),
         ({"head": "DIN", "batch_norm": False}, "batch_norm: head: DIN does not read it; leave"),
         ({"head": "DCN", "pooling_mode": "max"}, "pooling_mode: head: DCN does not read it"),
         (
