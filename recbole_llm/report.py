@@ -212,8 +212,9 @@ def next_line(
     dataset: Dataset, result: Mapping[str, Any], trainer: EngineMixin | None = None
 ) -> Iterator[tuple[str, str]]:
     """What to do with the checkpoint."""
-    trees = dataset.config["MODEL_TYPE"] == ModelType.DECISIONTREE  # which cannot recommend
-    if "checkpoint" not in result or trees:
+    kind = dataset.config["MODEL_TYPE"]
+    lists = kind == ModelType.SEQUENTIAL and dataset.config["benchmark_filename"]
+    if "checkpoint" not in result or kind == ModelType.DECISIONTREE or lists:  # cannot recommend
         return
     file, model = result["checkpoint"], dataset.config["model"]
     if trainer is not None and trainer.stage_after is not None:

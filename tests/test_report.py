@@ -154,6 +154,13 @@ def test_the_next_command_takes_an_id_with_commas_for_one() -> None:
         assert names(given.removeprefix("--users=")) == [user]
 
 
+def test_ready_made_lists_have_no_next_command() -> None:
+    """`recommend` needs the interactions themselves."""
+    dataset = create_dataset(Config("SASRec", "tiny"))
+    dataset.config["benchmark_filename"] = ["train", "valid", "test"]
+    assert not list(report.next_line(dataset, {"checkpoint": "x.pth"}))
+
+
 def test_settings_that_a_checkpoint_leaves_out_are_in_the_result() -> None:
     given = {"item_init": "llm", "encoder": "hash", "protocol": "leave-one-out"}
     config = Config("BPR", "tiny", argv=[f"--{key}={value}" for key, value in given.items()])
