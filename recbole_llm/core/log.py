@@ -10,7 +10,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,10 +90,29 @@ class _Plain(logging.Formatter):
 class _File(logging.FileHandler):
     """A run's log file."""
 
+    _failed = False
+
     def __init__(self, file: Path) -> None:
         super().__init__(file, encoding="utf-8", errors="replace")
         self.setFormatter(logging.Formatter(*_FILE_FORMAT))
         self.addFilter(RemoveColorFilter())
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Say once that the disk is full: logging prints a traceback of each record."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self._failed:
+            self._failed = True
+            logging.getLogger("recbole_llm").warning(
+                f"log file '{self.baseFilename}' cannot be written ({error.strerror}); the run "
+                f"goes on, and the log lacks lines"
+            )
+
+    def close(self) -> None:
+        """As logging's, which writes what is left."""
+        with suppress(OSError):
+            super().close()
 
 
 def init_log(config: Config, to_file: bool = True) -> None:

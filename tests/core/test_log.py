@@ -12,6 +12,7 @@ from recbole_llm.core.config import Config
 from recbole_llm.core.log import (
     SHOWN,
     Screen,
+    close_log,
     init_log,
     log_file,
     run_name,
@@ -101,6 +102,20 @@ def test_without_a_log_folder_the_log_is_on_the_screen(capsys: pytest.CaptureFix
     text = Path(file).read_text()
     Path(file).unlink()
     assert "ValueError: http://host/ was here" in text
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_log_on_a_full_disk_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("log").mkdir()
+    init_log(Config("BPR"))
+    file = next(h for h in logging.getLogger().handlers if isinstance(h, logging.FileHandler))
+    file.close()
+    file.baseFilename = "/dev/full"  # opened by the next record
+    for _ in range(3):
+        logging.getLogger().info("a detail")
+    close_log()
+    told = "warning: log file '/dev/full' cannot be written (No space left on device); the run "
+    assert capsys.readouterr().err == f"{told}goes on, and the log lacks lines\n"
 
 
 def test_names_carry_model_data_and_settings(monkeypatch: pytest.MonkeyPatch) -> None:
