@@ -208,13 +208,17 @@ def places_of(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "tensorboard", f"log_tensorboard/{Path(log).name.split('.')[0]}"
 
 
+def recommends(config: Config) -> bool:
+    """Whether `recommend` takes a checkpoint: no trees, and no ready-made lists of items."""
+    lists = config["MODEL_TYPE"] == ModelType.SEQUENTIAL and config["benchmark_filename"]
+    return config["MODEL_TYPE"] != ModelType.DECISIONTREE and not lists
+
+
 def next_line(
     dataset: Dataset, result: Mapping[str, Any], trainer: EngineMixin | None = None
 ) -> Iterator[tuple[str, str]]:
     """What to do with the checkpoint."""
-    kind = dataset.config["MODEL_TYPE"]
-    lists = kind == ModelType.SEQUENTIAL and dataset.config["benchmark_filename"]
-    if "checkpoint" not in result or kind == ModelType.DECISIONTREE or lists:  # cannot recommend
+    if "checkpoint" not in result or not recommends(dataset.config):
         return
     file, model = result["checkpoint"], dataset.config["model"]
     if trainer is not None and trainer.stage_after is not None:

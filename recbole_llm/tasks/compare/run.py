@@ -11,6 +11,7 @@ from recbole_llm.core.errors import one_line, unknown
 from recbole_llm.core.files import OTHER_FOLDER, check_folder, write_json
 from recbole_llm.core.lines import counted, listed
 from recbole_llm.core.stored import needed_again
+from recbole_llm.report import recommends
 from recbole_llm.tasks.compare.agreement import agree, split_by_seed
 from recbole_llm.tasks.compare.cells import Cell, best_score, cells_of
 from recbole_llm.tasks.compare.entries import Entry, parse_models
@@ -137,7 +138,7 @@ def _next(summary: Summary, cells: Sequence[Cell]) -> Iterator[str]:
     """How to recommend with the best model, as trained with its first seed."""
     best = next(iter(summary.order(summary.metrics[0])), summary.rows[0].label)
     cell = next(cell for cell in cells if cell.entry.label == best and cell.done)
-    if Path(cell.checkpoint).is_file():
+    if Path(cell.checkpoint).is_file() and recommends(cell.seeded.config):
         own = [f"--checkpoint={cell.checkpoint}", f"--users={listed(cell.users['users'][0])}"]
         arguments = shlex.join([*own, *needed_again(cell.seeded.config)])
         yield f"next     recbole-llm recommend {arguments}"

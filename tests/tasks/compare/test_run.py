@@ -162,6 +162,23 @@ def test_the_next_command_has_what_no_checkpoint_keeps(monkeypatch: pytest.Monke
 
 
 @pytest.mark.usefixtures("quick_runs")
+def test_ready_made_lists_have_no_next_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`recommend` needs the interactions themselves."""
+    Path("x.pth").touch()
+    monkeypatch.setattr(Cell, "checkpoint", "x.pth")
+    for part in ("train", "valid", "test"):
+        rows = "user_id:token\titem_id:token\titem_id_list:token_seq\nu1\ti1\ti2 i3\n"
+        Path(f"dataset/tiny/tiny.{part}.inter").write_text(rows)
+    done = compare(
+        "SASRec", "--seeds=1", "--benchmark_filename=['train','valid','test']",
+        "--alias_of_item_id=['item_id_list']", "--train_level=prefix",
+        "--load_col={'inter':['user_id','item_id','item_id_list']}",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert "next  " not in done.output
+
+
+@pytest.mark.usefixtures("quick_runs")
 def test_a_file_that_a_setting_names_is_known_by_what_it_holds(started: Path) -> None:
     Path("titles.jinja").write_text("{{ title }}")
     texts = "PAD --encoder=hash --item_prompt=titles.jinja"
