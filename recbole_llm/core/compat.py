@@ -54,7 +54,6 @@ def apply() -> None:
     _restore_dok_update()
     Dataset._download = _alone_too(Dataset._download)
     _keep_tensorboard_to_main()
-    _silence_tensorboards_thread()
 
 
 def _set_numpy_names() -> None:
@@ -88,46 +87,7 @@ def _keep_tensorboard_to_main() -> None:
     get = trainer.get_tensorboard
     ignored = ("add_scalar", "add_hparams", "close")
     nothing = SimpleNamespace(**dict.fromkeys(ignored, lambda *_: None))
-    trainer.get_tensorboard = lambda logger: (
-        _Board(get(logger)) if distributed.is_main() else nothing
-    )
-
-
-class _Board:
-    """RecBole's writer of a run, which ends no run on a full disk; that is told once."""
-
-    def __init__(self, writer: Any) -> None:
-        self._writer, self._failed = writer, False
-
-    def __getattr__(self, name: str) -> Any:
-        value = getattr(self._writer, name)
-        return functools.partial(self._attempt, value) if callable(value) else value
-
-    def _attempt(self, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        try:
-            return method(*args, **kwargs)
-        except OSError as error:
-            if not self._failed:
-                self._failed = True
-                getLogger("recbole_llm").warning(
-                    f"'{self._writer.log_dir}' cannot be written ({error.strerror}); the run goes "
-                    f"on, and TensorBoard lacks values"
-                )
-
-
-def _silence_tensorboards_thread() -> None:
-    # It prints the traceback of an error that it keeps, too, for whoever writes next. Goes with a
-    # tensorboard that does the second alone.
-    from tensorboard.summary.writer import event_file_writer
-
-    thread = event_file_writer._AsyncWriterThread
-    run = thread.run
-
-    def quiet(self: Any) -> None:
-        with contextlib.suppress(OSError):
-            run(self)
-
-    thread.run = quiet
+    trainer.get_tensorboard = lambda logger: get(logger) if distributed.is_main() else nothing
 
 
 # Imported in the first step of training; goes with models that import it at the top.
