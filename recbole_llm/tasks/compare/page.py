@@ -10,6 +10,7 @@ from pathlib import Path
 from recbole_llm.core.files import OTHER_FOLDER, write_whole
 from recbole_llm.data.settings import EngineSettings
 from recbole_llm.features.attach import reads_of
+from recbole_llm.report import recommends
 from recbole_llm.tasks.compare.cells import Cell
 from recbole_llm.tasks.compare.figures import figures
 from recbole_llm.tasks.compare.people import Catalogue, browser, gates, maps
@@ -33,7 +34,9 @@ def write_page(summary: Summary, cells: Sequence[Cell], root: Path) -> str:
     )
     drawn, ranked = [*figures(summary), *gates(first)], []
     if EngineSettings.of(catalogue.config).interactions == "memory":  # else no history is there
-        ranked = [cell for cell in first if cell.users["shown_users"].size]
+        # Histories of ready-made lists are not among the interactions.
+        listed = [cell for cell in first if recommends(cell.seeded.config)]
+        ranked = [cell for cell in listed if cell.users["shown_users"].size]
         drawn += maps(first, catalogue)
     template = Environment(autoescape=True, undefined=StrictUndefined).from_string(
         _TEMPLATE.read_text(encoding="utf-8")

@@ -57,6 +57,21 @@ def test_it_needs_nothing_else_and_runs_nothing_of_the_data(page: str) -> None:
     assert page.count("</script>") == 2
 
 
+def test_it_has_no_users_of_ready_made_lists(quick_runs: None) -> None:
+    """Their histories are not among the interactions."""
+    for part in ("train", "valid", "test"):
+        rows = "user_id:token\titem_id:token\titem_id_list:token_seq\nu1\ti1\ti2 i3\n"
+        Path(f"dataset/tiny/tiny.{part}.inter").write_text(rows)
+    options = [
+        "--benchmark_filename=['train','valid','test']", "--alias_of_item_id=['item_id_list']",
+        "--load_col={'inter':['user_id','item_id','item_id_list']}", "--train_level=prefix",
+    ]  # fmt: skip
+    command = ["compare", "--models=SASRec", "--dataset=tiny", "--seeds=1", *options]
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == 0, done.output
+    assert "users = [];" in Path("comparison/page.html").read_text(encoding="utf-8")
+
+
 def test_its_histories_are_those_that_plugins_left(tiny: Path) -> None:
     class First:
         @hookimpl
