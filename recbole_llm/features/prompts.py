@@ -6,7 +6,8 @@ history. The hooks ``item_texts`` and ``user_texts`` replace either.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
+from keyword import iskeyword
 from logging import getLogger
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ def item_texts(config: Config, dataset: Dataset, tokens: Sequence[str] | None = 
         _say_new(len(rows.keys() - set(tokens)))
     template = PromptSettings.of(config).item_template(config["dataset"])
     untold = (dataset.iid_field, config["item_image_field"])
-    labels = {f: f.replace("_", " ") for f in file.text_fields(without=untold)}
+    labels = {f: _label(f, file.types) for f in file.text_fields(without=untold)}
     if "fields" in template.variables() and not labels:
         raise PromptError(
             f"'{file.path}' has no text field (token or token_seq) besides the id; it has "
@@ -68,6 +69,12 @@ def item_texts(config: Config, dataset: Dataset, tokens: Sequence[str] | None = 
         fields = {label: row[field] for field, label in labels.items() if row[field]}
         texts[token] = template.render({**row, "item": row, "fields": fields})
     return {token: content for token, content in texts.items() if content}
+
+
+def _label(field: str, fields: Container[str]) -> str:
+    """A field's name in words, without the ``_`` that `convert` puts behind a keyword."""
+    word = field.removesuffix("_")
+    return (word if iskeyword(word) and word not in fields else field).replace("_", " ")
 
 
 def user_texts(config: Config, train_dataset: Dataset, limit: TokenLimit | None = None) -> Texts:

@@ -57,6 +57,12 @@ def test_default_item_texts(config: PlainConfig, make_dataset: Make) -> None:
     }
 
 
+def test_a_keyword_is_told_without_its_underscore(config: PlainConfig, make_dataset: Make) -> None:
+    items = "item_id:token\tclass_:token\tin:token\tin_:token\n1\ta\tb\tc\n"
+    texts = prompts.item_texts(config, make_dataset(items, tokens=("1",)))
+    assert texts == {"1": "class: a; in: b; in : c"}
+
+
 def test_the_column_of_pictures_is_not_told(config: PlainConfig, make_dataset: Make) -> None:
     config["item_image_field"] = "genre"
     assert prompts.item_texts(config, make_dataset())["20"] == "movie title: Heat"
