@@ -10,6 +10,7 @@ from pathlib import Path
 from recbole_llm.core.errors import one_line, unknown
 from recbole_llm.core.files import OTHER_FOLDER, check_folder, write_json
 from recbole_llm.core.lines import counted, listed
+from recbole_llm.core.log import close_log, init_log
 from recbole_llm.core.stored import needed_again
 from recbole_llm.report import recommends
 from recbole_llm.tasks.compare.agreement import agree, split_by_seed
@@ -128,10 +129,13 @@ def _written(summary: Summary, cells: Sequence[Cell], root: Path) -> Iterator[st
 
 def _page(summary: Summary, cells: Sequence[Cell], root: Path) -> str:
     """The page's name, or why there is none: the tables are not to fail with it."""
+    init_log(cells[0].seeded.config, to_file=False)  # the page loads data, which may warn
     try:
         return write_page(summary, cells, root)
     except (ValueError, OSError) as error:
         return f"no page.html: {one_line(error)}"
+    finally:
+        close_log()
 
 
 def _next(summary: Summary, cells: Sequence[Cell]) -> Iterator[str]:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from logging import getLogger
 from pathlib import Path
 
 import numpy as np
@@ -317,6 +318,19 @@ def test_a_page_that_fails_is_a_line_and_the_tables_are_there(
     assert done.exit_code == 0, done.output
     assert "page     no page.html: 'tiny.item': several rows of one item_id differ" in done.output
     assert Path("comparison/table.md").is_file()
+
+
+@pytest.mark.usefixtures("quick_runs", "own_logging")
+def test_a_warning_of_the_page_is_marked_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def warn(*_: object) -> str:
+        getLogger("recbole_llm").warning("item embeddings cover 7 of 8")
+        return "page.html"
+
+    monkeypatch.setattr(run, "write_page", warn)
+    done = compare(MODELS)
+    assert done.exit_code == 0, done.output
+    assert "\nwarning: item embeddings cover 7 of 8\npage     page.html\n" in done.output
+    assert not getLogger().handlers
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="locks of POSIX systems")
