@@ -39,6 +39,11 @@ def recommend_to_file(
     """Recommend from a checkpoint or an exported folder; the options are the command's."""
     if (checkpoint is None) == (folder is None):
         raise ValueError("name a model: --checkpoint=FILE, or --model=FOLDER of an exported one")
+    if checkpoint is not None and Path(checkpoint).is_dir():
+        raise ValueError(
+            f"checkpoint '{checkpoint}' is a folder; of an exported model write "
+            f"--model={checkpoint}"
+        )
     kind = kind_of(kind, output)
     check_whom(histories=histories, **whom)
     only = None if candidates is None else read_ids(candidates)

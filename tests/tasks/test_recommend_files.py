@@ -131,6 +131,7 @@ def test_only_some_items(inside: dict[str, Any]) -> None:
         (["--checkpoint=gone.pth"], "error: say for whom"),  # before anything is loaded
         (["--checkpoint=gone.pth", "--users=u1", "--items=i1"], "error: give one of users, items"),
         (["--model={SASRec}", "--users=u1"], "is a file; of a checkpoint write --checkpoint="),
+        (["--checkpoint=.", "--users=u1"], "is a folder; of an exported model write --model=."),
         (["--model=exported", "--users=u1", "--topk=5"], "takes no settings: leave out --topk=5"),
         (["--checkpoint={SASRec}", "--users=u99"], "ids are those of user_id in data set 'tiny'"),
     ],
