@@ -214,7 +214,7 @@ def test_prepare_does_what_is_missing_and_says_what_is_there() -> None:
     assert (
         CliRunner()
         .invoke(main, ["prepare", "--model=BPR", "--dataset=tiny"])
-        .output.endswith("the model has no offline stages\n")
+        .output.endswith("the data set is ready; the model has no offline stages\n")
     )
     init = ["prepare", "--model=BPR", "--dataset=tiny", "--item_init=llm", "--encoder=hash", *CACHE]
     assert "encode: there already (60 texts)" in CliRunner().invoke(main, init).output

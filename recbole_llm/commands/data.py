@@ -86,4 +86,4 @@ def prepare(**options: Any) -> Iterable[object]:
     """Do a model's offline work: prepare --model=PAD --dataset=ml-100k [--key=value …]."""
     from recbole_llm.tasks.prepare import prepare as do
 
-    return do(**options) or ["the model has no offline stages"]
+    return do(**options) or ["the data set is ready; the model has no offline stages"]

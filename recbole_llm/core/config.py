@@ -25,6 +25,7 @@ from recbole_llm.core.checks import (
     unknown_keys_of_file,
 )
 from recbole_llm.core.derived import check_derived
+from recbole_llm.core.errors import near_matches
 from recbole_llm.core.metrics import by_kind
 from recbole_llm.core.plugins import find_model, get_model
 from recbole_llm.core.recbole_evaluation import PROTOCOLS, RecBoleEvaluation
@@ -110,7 +111,11 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         model = told.get("model") or model or known.get("model") or self._default_model
         dataset = str(told.get("dataset") or dataset or known.get("dataset") or DEFAULT_DATASET)
         if model is None:
-            raise ValueError("no model is given: pass --model=…, or `model` in a config file")
+            misspelt = [key for key in (*told, *known) if near_matches(key, ["model"])]
+            meant = f"; '{misspelt[0]}' is unknown" if misspelt else ""
+            raise ValueError(
+                f"no model is given: pass --model=…, or `model` in a config file{meant}"
+            )
         if not isinstance(model, type):
             self.spec = find_model(str(model))
             return str(model), get_model(str(model)), dataset

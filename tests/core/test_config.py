@@ -447,8 +447,10 @@ def test_an_unknown_model_lists_near_matches() -> None:
 
 
 def test_no_model() -> None:
-    with pytest.raises(ValueError, match="no model is given: pass --model"):
-        Config()
+    with pytest.raises(ValueError, match="no model is given: pass --model=…, or .* file$"):
+        Config(argv=["--epochs=3"])
+    with pytest.raises(ValueError, match="config file; 'modle' is unknown$"):
+        Config(argv=["--epochs=3", "--modle=SASRec"])
 
 
 def test_a_missing_or_broken_config_file(tmp_path: Path) -> None:
