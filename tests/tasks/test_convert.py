@@ -40,6 +40,7 @@ A1,"Green tea, ""Sencha\"\"",tea,3.50
 B2,"Black\ttea\r\nloose",tea,2.25
 C3,Mug,ware,
 C3,Mug again,ware,4.0
+,Saucer,ware,2.0
 """
 
 
@@ -85,7 +86,8 @@ def test_a_shop(shop: None, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None
             "left out, since their time cannot be read: 1 (line 5: 'yesterday')",
             "left out, since they repeat another row: 1 (line 4)",
             "'products.csv': tabs or line ends in texts, spaces now: 1 ('Black tea loose')",
-            "'products.csv': left out: an item that has a row already, or none: 1 (C3)",
+            "'products.csv': left out: an item that has a row already: 1 (C3)",
+            "'products.csv': left out, since they have no item: 1 (line 7)",
             "'products.csv': items with interactions but no row: 1 (D4)",
         ]
     )

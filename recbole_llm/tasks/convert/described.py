@@ -125,13 +125,20 @@ class Described:
                 columns.append([self._number(text, self.numbers.get(name)) for text in texts])
             else:
                 columns.append([self._safe(text, "texts") for text in texts])
-        kept = []
-        for token in ids:
-            kept.append(token not in ("", PADDING) and token not in self.seen)
+        kept: list[bool] = []
+        again: list[str] = []
+        without: list[str] = []
+        for token, line in zip(ids, chunk[LINE]):
+            named = token not in ("", PADDING)
+            kept.append(named and token not in self.seen)
+            if not named:
+                without.append(f"line {line}")
+            elif token in self.seen:
+                again.append(token)
             self.seen.add(token)
         if self.apart:
-            again = [token for token, new in zip(ids, kept) if not new]
-            self.problems.add(f"left out: {_A[self.of]} that has a row already, or none", again)
+            self.problems.add(f"left out: {_A[self.of]} that has a row already", again)
+            self.problems.add(f"left out, since they have no {self.of}", without)
         rows = DataFrame(dict(enumerate(columns)))[kept]
         words = [i for i, kind in enumerate(self.kinds.values(), 1) if kind != "float"]
         self.blank.update(rows[0][(rows[words] == "").all(axis=1)])
