@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -125,10 +125,17 @@ class Described:
                 columns.append([self._number(text, self.numbers.get(name)) for text in texts])
             else:
                 columns.append([self._safe(text, "texts") for text in texts])
+        rows = DataFrame(dict(enumerate(columns)))[self._kept(ids, chunk[LINE])]
+        words = [i for i, kind in enumerate(self.kinds.values(), 1) if kind != "float"]
+        self.blank.update(rows[0][(rows[words] == "").all(axis=1)])
+        return rows
+
+    def _kept(self, ids: Sequence[str], lines: Iterable[object]) -> list[bool]:
+        """A mask of the rows that are the first of an id."""
         kept: list[bool] = []
         again: list[str] = []
         without: list[str] = []
-        for token, line in zip(ids, chunk[LINE]):
+        for token, line in zip(ids, lines):
             named = token not in ("", PADDING)
             kept.append(named and token not in self.seen)
             if not named:
@@ -139,10 +146,7 @@ class Described:
         if self.apart:
             self.problems.add(f"left out: {_A[self.of]} that has a row already", again)
             self.problems.add(f"left out, since they have no {self.of}", without)
-        rows = DataFrame(dict(enumerate(columns)))[kept]
-        words = [i for i, kind in enumerate(self.kinds.values(), 1) if kind != "float"]
-        self.blank.update(rows[0][(rows[words] == "").all(axis=1)])
-        return rows
+        return kept
 
     def _number(self, text: str, numbers: Numbers | None) -> str:
         """The type of a column is that of its beginning."""
