@@ -18,6 +18,7 @@ from recbole_llm.core.log import init_log
 from recbole_llm.core.run_settings import RunSettings
 from recbole_llm.core.runtime import configure_runtime, release_heap
 from recbole_llm.core.specs import spec_of
+from recbole_llm.core.starts import check_start_numbers
 from recbole_llm.core.tokens import Vocabulary
 from recbole_llm.features.item_init import initialise_items
 from recbole_llm.layers.backbones.base import scale_scores
@@ -39,6 +40,7 @@ def build_model(config: Config, train_dataset: Dataset) -> Any:
     name = config["model"]
     with missing_packages_named(name), prints_logged(name):
         import_late_packages(name)
+        check_start_numbers(config, train_dataset)
         try:
             model = config.model_class(config, train_dataset)
             if initialise_items(config, model, train_dataset):

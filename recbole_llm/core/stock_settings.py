@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BeforeValidator, model_validator
 
-from recbole_llm.core.errors import absent
-from recbole_llm.core.marks import PRETRAINING, STARTS
+from recbole_llm.core.marks import PRETRAINING
 from recbole_llm.core.settings import (
     Between,
     ConfigLike,
@@ -22,6 +20,7 @@ from recbole_llm.core.settings import (
     check_divides,
     with_default,
 )
+from recbole_llm.core.starts import check_start_file
 
 Numbers = NonNegative | list[NonNegative]
 
@@ -79,19 +78,9 @@ class StockSettings(Settings):
         return found
 
     def check(self, config: ConfigLike) -> None:
-        """Refuse a stage that starts from the weights of a file which is not there, and `epochs`
-        for a pretraining stage, which trains `pretrain_epochs`."""
-        for key, (stage, later) in STARTS.items():
-            if stage not in config or config[stage] not in later:
-                continue
-            file = str(config[key] or "")
-            if not file:
-                raise ValueError(
-                    f"{key}: {stage}={config[stage]} starts from a checkpoint of the stage before; "
-                    f"name it with --{key}=…"
-                )
-            if not Path(file).is_file():
-                raise absent(key, file, "*.pth")
+        """Refuse a stage that starts from the weights of a file which is not there or not fit for
+        it, and `epochs` for a pretraining stage, which trains `pretrain_epochs`."""
+        check_start_file(config)
         _check_pretraining(config)
 
     @model_validator(mode="after")

@@ -21,7 +21,13 @@ from recbole.trainer.trainer import AbstractTrainer
 from recbole.utils import set_color
 
 from recbole_llm.core import distributed, torchrun
-from recbole_llm.core.checkpoint import load_checkpoint, load_model_state, require, save_atomically
+from recbole_llm.core.checkpoint import (
+    STOPPED,
+    load_checkpoint,
+    load_model_state,
+    require,
+    save_atomically,
+)
 from recbole_llm.core.digest import fingerprints
 from recbole_llm.core.errors import and_more
 from recbole_llm.core.log import SHOWN
@@ -35,7 +41,6 @@ from recbole_llm.trainers import run_state
 from recbole_llm.trainers.engine import EngineMixin, data_set_of
 from recbole_llm.trainers.progress import Progress
 
-KEY = "run"  # of the state in a checkpoint
 _ATOMIC = (".inter", ".user", ".item", ".kg", ".link", ".net")
 _PARTS = ("state_dict", "optimizer", "epoch", "cur_step", "best_valid_score")
 _STATE = (
@@ -58,7 +63,7 @@ def load_run(file: str, config: Config) -> dict[str, Any]:
             model, data set or settings, or one whose run's best weights are not beside it.
     """
     checkpoint = load_checkpoint(file)
-    state = checkpoint.get(KEY)
+    state = checkpoint.get(STOPPED)
     if not isinstance(state, dict):
         raise ValueError(
             f"resume: '{file}' holds a model but not where its run stood; that is in "
@@ -185,7 +190,7 @@ class ResumableMixin(AbstractTrainer):  # type: ignore[misc]
         elif self.last_file is not None:
             run = self._run_state()  # which all processes have a part of
             if distributed.is_main():
-                save_atomically({**self._checkpoint(epoch_idx - 1), KEY: run}, self.last_file)
+                save_atomically({**self._checkpoint(epoch_idx - 1), STOPPED: run}, self.last_file)
         return super()._train_epoch(train_data, epoch_idx, *args, **kwargs)
 
     def resume_run(self, file: str) -> None:
@@ -200,7 +205,7 @@ class ResumableMixin(AbstractTrainer):  # type: ignore[misc]
         checkpoint = load_run(file, self.config)
         load_model_state(self.model, checkpoint, file)
         self._resumed_tokens = checkpoint.get("tokens")
-        self._trained_on, self._stood = checkpoint.get("trained_on"), checkpoint[KEY]
+        self._trained_on, self._stood = checkpoint.get("trained_on"), checkpoint[STOPPED]
         own = _beside(file, self._stood["file"])
         self.run_file = self.saved_model_file = str(own)
         self.last_file = file
@@ -208,7 +213,7 @@ class ResumableMixin(AbstractTrainer):  # type: ignore[misc]
 
     def _stand(self, checkpoint: dict[str, Any]) -> None:
         self._continue(checkpoint)
-        self._restore_run(checkpoint[KEY])
+        self._restore_run(checkpoint[STOPPED])
         best = "none"
         if self.best_valid_result:
             best = f"{self.config['valid_metric']} {self.best_valid_score:.4f}"

@@ -14,9 +14,14 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import set_color
 
 from recbole_llm.core import distributed
-from recbole_llm.core.checkpoint import load_checkpoint, load_model_state, save_atomically
+from recbole_llm.core.checkpoint import (
+    STOPPED,
+    load_checkpoint,
+    load_model_state,
+    save_atomically,
+)
 from recbole_llm.core.config import Config
-from recbole_llm.trainers.resume import KEY, part_file
+from recbole_llm.trainers.resume import part_file
 from recbole_llm.trainers.trainer import Trainer
 
 Result = tuple[float, Any]
@@ -93,7 +98,7 @@ class StagedTrainer(Trainer):
         self._first = self._index(reached, file) + 1
         if self._first == len(self.phases):
             raise ValueError(f"'{file}' is of the last phase, '{reached}': no other starts from it")
-        if KEY in checkpoint:
+        if STOPPED in checkpoint:
             raise ValueError(f"'{file}' is of a stopped run, which --resume={file} goes on with")
         load_model_state(self.model, self._with_own_starts(checkpoint), file)
         self._resumed_tokens = checkpoint.get("tokens")

@@ -19,7 +19,7 @@ from made_pictures import picture
 from recbole.model.general_recommender import BPR
 from torch import nn
 
-from recbole_llm.core.checkpoint import load_checkpoint, save_atomically
+from recbole_llm.core.checkpoint import STOPPED, load_checkpoint, save_atomically
 from recbole_llm.core.plugins import get_plugins, get_registry
 from recbole_llm.core.registry import EncoderSpec
 from recbole_llm.quick_start import run_recbole_llm
@@ -28,7 +28,7 @@ from recbole_llm.tasks.zero_shot import zero_shot
 from recbole_llm.testing import write_tiny_dataset
 from recbole_llm.trainers import run_state
 from recbole_llm.trainers.engine import EngineMixin
-from recbole_llm.trainers.resume import KEY, part_file
+from recbole_llm.trainers.resume import part_file
 from recbole_llm.trainers.stock import NCLTrainer, XGBoostTrainer
 
 POINTS = Path(__file__).parents[1] / "campaigns" / "kill_points.py"
@@ -253,14 +253,14 @@ def test_files_that_no_run_reads_may_change(file: str) -> None:
 
 def test_it_names_no_file_outside_its_folder(file: str) -> None:
     content = load_checkpoint(file)
-    content[KEY]["file"] = "../outside.pth"
+    content[STOPPED]["file"] = "../outside.pth"
     save_atomically(content, file)
     assert Path(run(resume=file)["checkpoint"]) == Path("stopped/outside.pth")
 
 
 def test_the_time_before_the_stop_counts(file: str) -> None:
     content = load_checkpoint(file)
-    content[KEY]["trainings"][-1]["valid_seconds"] = 1000.0
+    content[STOPPED]["trainings"][-1]["valid_seconds"] = 1000.0
     save_atomically(content, file)
     run(resume=file, output="result.json")
     seconds = json.loads(Path("result.json").read_text())["seconds"]
