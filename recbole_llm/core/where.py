@@ -11,6 +11,7 @@ array([ True, False])
 from __future__ import annotations
 
 import ast
+import keyword
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -55,10 +56,20 @@ def matching(expression: str, fields: Fields) -> Mask:
         return _mask(_parsed(expression.strip()), fields)
     except (SyntaxError, RecursionError, MemoryError, OverflowError) as error:
         reason = getattr(error, "msg", type(error).__name__)
-        raise _wrong(
-            f"cannot be read ({reason}); equality is ==, and a field whose name is a keyword, or "
-            f"has spaces, stands in backquotes"
-        ) from None
+        raise _wrong(f"cannot be read ({reason}); {_way_out(expression, fields)}") from None
+
+
+def _way_out(expression: str, fields: Fields) -> str:
+    """The field that a keyword may mean, by its name or by the one that `convert` gives it; else
+    what is often written otherwise."""
+    for word in re.findall(r"\w+", _BACKQUOTED.sub(" ", expression)):
+        if keyword.iskeyword(word) and word in fields:
+            return f"the field '{word}' stands in backquotes, since its name is a keyword"
+        if keyword.iskeyword(word) and f"{word}_" in fields:
+            return f"'{word}' is a keyword; the field's name is '{word}_'"
+    return (
+        "equality is ==, and a field whose name is a keyword, or has spaces, stands in backquotes"
+    )
 
 
 def _parsed(expression: str) -> ast.expr:
