@@ -21,7 +21,7 @@ from recbole_llm.core.config import Config
 from recbole_llm.core.digest import fingerprints
 from recbole_llm.core.files import OTHER_FILE, check_file, write_json
 from recbole_llm.core.lines import counted, listed
-from recbole_llm.core.log import FOLDER, SHOWN, log_file
+from recbole_llm.core.log import SHOWN, log_place
 from recbole_llm.core.marks import Mark
 from recbole_llm.core.plugins import get_model, list_models, recbole_models
 from recbole_llm.core.stored import needed_again, plain_config
@@ -84,7 +84,7 @@ class Report:
             by_user.save(self.config["user_metrics"], self.dataset)
             places.append(("by user", self.config["user_metrics"]))
         if self.config["output"] is not None:
-            content = {**self._content(trainer), **result, "log": log_file()}
+            content = {**self._content(trainer), **result, "log": log_place()}
             write_json(self.config["output"], content, OTHER_FILE)
             places.append(("result", self.config["output"]))
         say_pairs([*places, *places_of(result), *next_line(self.dataset, result, trainer)])
@@ -200,11 +200,11 @@ def _cell(value: float | None) -> str:
 
 def places_of(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Where the files of a run are."""
-    log = log_file()
+    log = log_place()
     if "checkpoint" in result:
         yield "checkpoint", result["checkpoint"]
     if log is not None:
-        yield "log", f"{FOLDER}/{Path(log).name}"
+        yield "log", log
         yield "tensorboard", f"log_tensorboard/{Path(log).name.split('.')[0]}"
 
 

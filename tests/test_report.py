@@ -47,6 +47,7 @@ def test_a_run_on_the_screen(capsys: pytest.CaptureFixture[str]) -> None:
     assert [float(number) for number in table[4].split()[1:]] == ndcg
     places = dict(line.split(None, 1) for line in table[8:])
     assert Path(places["checkpoint"]).is_file() and Path(places["log"]).is_file()
+    assert (result["checkpoint"], result["log"]) == (places["checkpoint"], places["log"])
     assert Path(places["tensorboard"]).is_dir()
     assert places["next"].startswith(f"recbole-llm recommend --checkpoint={places['checkpoint']}")
     assert len(lines) < 25

@@ -177,6 +177,14 @@ def log_file() -> str | None:
     return next((name for name in files if Path(name).is_file()), None)
 
 
+def log_place() -> str | None:
+    """The file that is logged to, as one in the present folder is named from there."""
+    name = log_file()
+    if name is None or not Path(name).is_relative_to(Path.cwd()):
+        return name
+    return str(Path(name).relative_to(Path.cwd()))
+
+
 @contextmanager
 def without_bars() -> Iterator[None]:
     """Within it transformers shows no bars of its own, unless the run is verbose."""
