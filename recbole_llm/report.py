@@ -223,7 +223,8 @@ def next_line(
     file, model = result["checkpoint"], dataset.config["model"]
     if trainer is not None and trainer.stage_after is not None:
         own = [f"--train_stage={trainer.stage_after}", f"--pre_model_path={file}"]
-        yield "next", f"the same command with {shlex.join(own)}"
+        ended = "without --resume, " if dataset.config["resume"] else ""
+        yield "next", f"the same command {ended}with {shlex.join(own)}"
         return
     if not _is_named(dataset.config):  # a class, which no command can name
         yield "next", f"load_data_and_model({file!r}, config_dict={{'model': {model}}})"

@@ -174,7 +174,11 @@ class Stopped(Exception):
 
 @pytest.mark.parametrize(("name", "keys"), [("S3Rec", S3REC), ("RaCT", RACT)])
 def test_a_stopped_pretraining_goes_on(
-    name: str, keys: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    name: str,
+    keys: dict[str, Any],
+    own_logging: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     keys = {**keys, "pretrain_epochs": 3}
     whole = load_checkpoint(run_recbole_llm(name, "tiny", config_dict=keys)["checkpoint"])
@@ -190,6 +194,7 @@ def test_a_stopped_pretraining_goes_on(
         run_recbole_llm(name, "tiny", config_dict=keys)
     (last,) = Path("saved").glob("*-last.pth")
     done = run_recbole_llm(name, "tiny", config_dict={**keys, "resume": str(last)})
+    assert "the same command without --resume, with --train_stage=" in capsys.readouterr().out
     again = load_checkpoint(done["checkpoint"])
     assert again["epoch"] == 2 and not last.is_file()
     same = (torch.equal(whole["state_dict"][k], v) for k, v in again["state_dict"].items())

@@ -125,7 +125,7 @@ def check_parts(entry: Entry, needed: Collection[str] = ("validation", "test")) 
     """A split that has what a comparison, or a search, judges by.
 
     Raises:
-        ValueError: it has not, or the model's stage validates nothing.
+        ValueError: it has not, the model's stage validates nothing, or a run is to be resumed.
     """
     check_stage(entry)
     split = RecBoleEvaluation.of(entry.config).eval_args.split
@@ -139,7 +139,12 @@ def check_parts(entry: Entry, needed: Collection[str] = ("validation", "test")) 
 
 
 def check_stage(entry: Entry) -> None:
-    """Refuse a pretraining stage, of which no epoch is the best and nothing can be chosen."""
+    """Refuse a pretraining stage, of which no epoch is the best and nothing can be chosen, and a
+    run to resume, from which each run would go on."""
+    if entry.config["resume"]:
+        raise ValueError(
+            "resume: the runs of this command go on by themselves; repeat it without --resume"
+        )
     stage = entry.config["train_stage"]
     if stage in PRETRAINING:
         raise ValueError(

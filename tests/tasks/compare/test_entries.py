@@ -202,3 +202,10 @@ def test_that_each_seed_draws_a_split_is_said(
     assert len(said) == notes
     assert all("the split is random, and each seed draws another" in line for line in said[:1])
     assert all("interactions that the other seeds test on" in line for line in said[1:])
+
+
+def test_a_run_to_resume_is_refused_before_any_run() -> None:
+    """Each run would go on from it, whatever its seed or settings."""
+    message = "^resume: the runs of this command go on by themselves; repeat it without --resume$"
+    with pytest.raises(ValueError, match=message):
+        check_parts(parse_models("Pop", [*COMMON, "--resume=x.pth"])[0])
