@@ -27,7 +27,7 @@ from recbole_llm.core.plugins import get_model, list_models, recbole_models
 from recbole_llm.core.stored import needed_again, plain_config
 from recbole_llm.core.versions import installed
 from recbole_llm.data.sizes import data_line, sizes
-from recbole_llm.evaluation.protocol import protocol, repeats
+from recbole_llm.evaluation.protocol import protocol, repeats, validated
 from recbole_llm.features import ENCODED
 from recbole_llm.features.attach import attached
 from recbole_llm.trainers.engine import EngineMixin
@@ -159,10 +159,11 @@ def _trained(model: object) -> int | None:
 
 
 def _epoch(trainer: EngineMixin) -> str:
-    if trainer.stage_after is None:
-        return f"the best by {trainer.config['valid_metric']} on validation"
-    stage = trainer.config["train_stage"]
-    return f"the last of {trainer.epochs:,}; train_stage={stage} is without validation"
+    if trainer.stage_after is not None:
+        stage = trainer.config["train_stage"]
+        return f"the last of {trainer.epochs:,}; train_stage={stage} is without validation"
+    best = f"the best by {trainer.config['valid_metric']} on validation"
+    return best if validated(trainer.config) else "the last: nothing is validated"
 
 
 def _texts(config: Config, train_dataset: Dataset) -> str:

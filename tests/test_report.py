@@ -15,8 +15,9 @@ import pytest
 from commands import run_main
 from recbole.model.general_recommender import BPR
 
-from recbole_llm import report
+from recbole_llm import report, run_recbole_llm
 from recbole_llm.commands.shared import names
+from recbole_llm.core.checkpoint import load_checkpoint
 from recbole_llm.core.config import Config
 from recbole_llm.core.log import log_file
 from recbole_llm.data.create import create_dataset
@@ -206,6 +207,9 @@ def test_the_output_is_tried_before_the_work(capsys: pytest.CaptureFixture[str])
         ({"split": {"LS": "valid_and_test"}, "order": "RO", "mode": "uni20"},
          "leave-one-out (each user's last two of a random order for valid and test), "
          "ranked among 20 sampled items"),
+        ({"mode": {"valid": "uni20", "test": "full"}},
+         "random split (each user's interactions 80 : 10 : 10), ranked among 20 sampled items on "
+         "validation, all 60 items ranked on test"),
         # RecBole leaves out each user's last whatever group_by is.
         ({"split": {"LS": "test_only"}, "order": "TO", "group_by": "none"},
          "leave-one-out (each user's last for test only), all 60 items ranked"),
@@ -237,3 +241,14 @@ def test_repeats_are_told_where_they_are_easy_to_find(
     config = Config(model, "tiny", config_dict=keys)
     found = repeats(config, create_dataset(config))
     assert found.startswith(said.format(len(pairs) - 1 + times)) and bool(found) == bool(said)
+
+
+@pytest.mark.parametrize(
+    "keys", [{"eval_step": 0}, {"eval_args": {"split": {"LS": "test_only"}, "order": "TO"}}]
+)
+def test_without_validation_the_last_epoch_is_tested(
+    keys: dict[str, Any], own_logging: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = run_recbole_llm("BPR", "tiny", config_dict={"epochs": 2, **keys})
+    assert "epoch     the last: nothing is validated\n" in capsys.readouterr().out
+    assert load_checkpoint(result["checkpoint"])["epoch"] == 1

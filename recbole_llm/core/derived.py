@@ -59,7 +59,7 @@ def _check_loss(config: Config) -> None:
 
 
 def _check_candidates(config: Config) -> None:
-    modes = RecBoleEvaluation.of(config).eval_args.modes()
+    modes = set(RecBoleEvaluation.of(config).eval_args.modes())
     if config["model"] in _WHOLE_CATALOGUE and modes != {"full"}:
         raise ValueError(
             f"eval_args: {config['model']} scores all items at once, and no candidates alone; set "

@@ -105,12 +105,12 @@ class EvalArgs(Nested):
     mode: Modes | Mode = "full"
     """Full ranking, sampled negatives, or labels."""
 
-    def modes(self) -> set[str]:
+    def modes(self) -> tuple[str, str]:
         """The modes of validation and test; RecBole's rule where one alone is given."""
         if isinstance(self.mode, str):
-            return {self.mode}
+            return self.mode, self.mode
         first = self.mode.valid or self.mode.test or "full"
-        return {self.mode.valid or first, self.mode.test or first}
+        return self.mode.valid or first, self.mode.test or first
 
 
 class RecBoleEvaluation(Settings):

@@ -16,8 +16,16 @@ def protocol(config: Config, dataset: Dataset) -> str:
     """How interactions are split, and what is ranked."""
     args = RecBoleEvaluation.of(config).eval_args
     items = int(dataset.item_num) - 1
-    judged = [_mode(mode, items) for mode in sorted(args.modes())]
-    return f"{_split(config, args)}, {' / '.join(judged)}"
+    valid, test = (_mode(mode, items) for mode in args.modes())
+    judged = test if valid == test else f"{valid} on validation, {test} on test"
+    return f"{_split(config, args)}, {judged}"
+
+
+def validated(config: Config) -> bool:
+    """Whether a run validates, so that one epoch is the best."""
+    split = RecBoleEvaluation.of(config).eval_args.split
+    lacks = split is not None and "validation" in split.lacks()
+    return config["eval_step"] > 0 and (bool(config["benchmark_filename"]) or not lacks)
 
 
 def repeats(config: Config, dataset: Dataset) -> str:

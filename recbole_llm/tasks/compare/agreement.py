@@ -100,7 +100,7 @@ def _check_users(entries: Sequence[Entry]) -> None:
 
 def _history_ranked(entries: Sequence[Entry]) -> list[str]:
     """RecBole's sequential models cannot leave the history out, and the others do."""
-    if RecBoleEvaluation.of(entries[0].config).eval_args.modes() == {"labeled"}:
+    if set(RecBoleEvaluation.of(entries[0].config).eval_args.modes()) == {"labeled"}:
         return []
     ranked = [entry.label for entry in entries if entry.config["repeatable"]]
     left_out = [entry.label for entry in entries if not entry.config["repeatable"]]
@@ -147,7 +147,7 @@ def _judging(config: Config) -> dict[str, Any]:
         if marks[key] & Mark.ALIKE
     }
     modes = RecBoleEvaluation.of(config).eval_args.modes()
-    plain["eval_args"] = {**plain["eval_args"], "mode": sorted(modes)}
+    plain["eval_args"] = {**plain["eval_args"], "mode": list(dict.fromkeys(modes))}
     plain["metrics"] = [name.lower() for name in plain["metrics"]]
     folder = os.path.realpath(config["data_path"])
     of_metrics = _read_by_metrics(config, plain["metrics"])

@@ -209,3 +209,12 @@ def test_a_run_to_resume_is_refused_before_any_run() -> None:
     message = "^resume: the runs of this command go on by themselves; repeat it without --resume$"
     with pytest.raises(ValueError, match=message):
         check_parts(parse_models("Pop", [*COMMON, "--resume=x.pth"])[0])
+
+
+def test_modes_of_validation_and_test_are_not_exchanged() -> None:
+    one = "--eval_args=\"{'mode': {'valid': 'uni20', 'test': 'full'}}\""
+    other = "--eval_args=\"{'mode': {'valid': 'full', 'test': 'uni20'}}\""
+    with pytest.raises(ValueError, match="^eval_args: the models are judged differently"):
+        agree(parse_models(f"Pop {one}; BPR {other}", COMMON))
+    entries, _ = agree(parse_models(f"Pop {one}; BPR {one}", COMMON))
+    assert len(entries) == 2
