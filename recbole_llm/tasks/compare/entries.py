@@ -139,11 +139,16 @@ def check_parts(entry: Entry, needed: Collection[str] = ("validation", "test")) 
 
 
 def check_stage(entry: Entry) -> None:
-    """Refuse a pretraining stage, of which no epoch is the best and nothing can be chosen, and a
-    run to resume, from which each run would go on."""
+    """Refuse a pretraining stage and a run without validation, of which no epoch is the best and
+    nothing can be chosen, and a run to resume, from which each run would go on."""
     if entry.config["resume"]:
         raise ValueError(
             "resume: the runs of this command go on by themselves; repeat it without --resume"
+        )
+    if entry.config["eval_step"] <= 0:
+        raise ValueError(
+            f"eval_step: {entry.config['eval_step']} of {entry.label} validates nothing, and the "
+            f"best epoch is chosen by validation; set --eval_step=1"
         )
     stage = entry.config["train_stage"]
     if stage in PRETRAINING:

@@ -218,3 +218,8 @@ def test_modes_of_validation_and_test_are_not_exchanged() -> None:
         agree(parse_models(f"Pop {one}; BPR {other}", COMMON))
     entries, _ = agree(parse_models(f"Pop {one}; BPR {one}", COMMON))
     assert len(entries) == 2
+
+
+def test_runs_without_validation_are_refused_before_any_run() -> None:
+    with pytest.raises(ValueError, match="^eval_step: 0 of BPR validates nothing, and the best"):
+        agree(parse_models("Pop; BPR: BPR --eval_step=0", COMMON))
