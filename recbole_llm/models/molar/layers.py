@@ -11,6 +11,7 @@ from recbole_llm.layers.backbones.base import SequenceBackbone
 from recbole_llm.layers.dropout import Dropout
 from recbole_llm.layers.embedding import FrozenEmbedding
 from recbole_llm.layers.packing import run_left_aligned
+from recbole_llm.models.molar.codes import ProductCodes
 
 
 class DUEG(SequenceBackbone):
@@ -24,6 +25,11 @@ class DUEG(SequenceBackbone):
         super().__init__()
         self.decoder = decoder
 
+    def output_norm(self) -> nn.Module | None:
+        """The decoder's last norm, of GPT-2's or of Llama's name; None: it has none."""
+        model = self.decoder.model
+        return getattr(model, "ln_f", None) or getattr(model, "norm", None)
+
     def forward(self, emb: Tensor, mask: Tensor) -> Tensor:
         """emb [B, L, H], mask bool [B, L] -> states [B, L, H], zeros at padding."""
         lengths = mask.sum(1)
@@ -31,7 +37,7 @@ class DUEG(SequenceBackbone):
 
 
 class ContentItems(nn.Module):
-    """Content vectors W T_i + b + net(T_i); in early fusion plus an ID embedding.
+    """Content vectors W T_i + b + net(T_i) + codes(T_i); in early fusion plus an ID embedding.
 
     Args:
         vectors: T, frozen, [n, D].
@@ -40,6 +46,8 @@ class ContentItems(nn.Module):
             principal components of T; what they do not fill is random.
         hidden_size: of the net, whose one hidden layer is of GELUs; 0: there is none.
         dropout: on the hidden layer.
+        codes: of an item, see `ProductCodes`; 0: none.
+        code_dropout: on them.
         fused: whether IDs take part.
     """
 
@@ -50,6 +58,8 @@ class ContentItems(nn.Module):
         std: float,
         hidden_size: int = 0,
         dropout: float = 0.0,
+        codes: int = 0,
+        code_dropout: float = 0.0,
         fused: bool = False,
     ) -> None:
         super().__init__()
@@ -61,6 +71,7 @@ class ContentItems(nn.Module):
         nn.init.zeros_(self.projection.bias)
         components.project(self.projection, std / components.spread())
         self.net = _net(vectors, hidden_size, size, dropout) if hidden_size else None
+        self.codes = ProductCodes(vectors.weight, size, codes, code_dropout) if codes else None
         self.ids = nn.Embedding(len(vectors.weight), size, padding_idx=0) if fused else None
         if self.ids is not None:
             nn.init.zeros_(self.ids.weight)  # from where the text starts, as `item_init` does
@@ -71,11 +82,15 @@ class ContentItems(nn.Module):
         made: Tensor = self.projection(content)
         if self.net is not None:
             made = made + self.net(content)
+        if self.codes is not None:
+            made = made + self.codes(ids)
         return made if self.ids is None else made + self.ids(ids)
 
     def append(self, vectors: Tensor) -> None:
         """Take items that came after training, [m, D]."""
         append_items(self.vectors, vectors, *([] if self.ids is None else [self.ids]))
+        if self.codes is not None:
+            self.codes.append(self.vectors.weight[-len(vectors) :])
 
 
 @torch.no_grad()

@@ -21,7 +21,7 @@ from recbole_llm.features.encoders.decoders import Source
 from recbole_llm.features.reduce import WhitenedEmbedding
 from recbole_llm.features.store import cache_dir
 from recbole_llm.layers.backbones import backbone_from_settings
-from recbole_llm.layers.backbones.base import Expert
+from recbole_llm.layers.backbones.base import Expert, scale_scores
 from recbole_llm.layers.decoder import CausalDecoder, depth_of, small_decoder
 from recbole_llm.layers.embedding import of_distinct
 from recbole_llm.layers.losses import info_nce
@@ -52,8 +52,12 @@ class Molar(PhasedRecommender):
         vectors = WhitenedEmbedding(table, settings.vector_whitening)
         decoder, fused = _decoder(config, settings), settings.fusion == "early_fusion"
         net = settings.item_hidden_size, settings.decoder_dropout_prob
-        items = ContentItems(vectors, decoder.width, settings.item_std, *net, fused)
+        codes = settings.item_codes, settings.item_code_dropout_prob
+        items = ContentItems(vectors, decoder.width, settings.item_std, *net, *codes, fused)
         content = Expert(items, DUEG(decoder), settings.item_dropout_prob)
+        if settings.score_std:
+            every = items(torch.arange(self.n_items))
+            scale_scores(content.backbone.output_norm(), every, settings.score_std)
         self.towers: Any = nn.ModuleDict({"content": content})
         if self.aligned:
             self.towers["id"] = _ids(settings, self.n_items)

@@ -14,6 +14,7 @@ from recbole_llm.core.settings import (
     FieldName,
     ModelName,
     Natural,
+    NonNegative,
     Positive,
     Share,
     Space,
@@ -90,6 +91,14 @@ class MolarSettings(MIRMSettings, DecoderSettings, BackboneSettings, SequentialS
     """Standard deviation of the projected content vectors at the start."""
     item_hidden_size: Natural = 384
     """Hidden width of the net beside that projection, which is zero at the start; 0: none."""
+    item_codes: Natural = 0
+    """Codes of a content vector (product quantization), each with a learnt vector that is added to
+    the item's; 0: none."""
+    item_code_dropout_prob: Dropout = 0.2
+    """Share of an item's codes that a training step leaves out."""
+    score_std: NonNegative = 0
+    """Standard deviation of the content model's scores before training, by the weight of the
+    decoder's last norm; 0: that weight is as the decoder has it."""
 
     epochs: Count = 40
     """Epochs of each phase at most; early stopping on validation ends most of them before."""
