@@ -21,7 +21,6 @@ from recbole_llm.core.specs import spec_of
 from recbole_llm.core.starts import check_start_numbers
 from recbole_llm.core.tokens import Vocabulary
 from recbole_llm.features.item_init import initialise_items
-from recbole_llm.layers.backbones.base import scale_scores
 from recbole_llm.models.base import SequenceTraining
 from recbole_llm.offline.run import prepare_data
 from recbole_llm.trainers.stock import trainer_of
@@ -43,8 +42,10 @@ def build_model(config: Config, train_dataset: Dataset) -> Any:
         check_start_numbers(config, train_dataset)
         try:
             model = config.model_class(config, train_dataset)
-            if initialise_items(config, model, train_dataset):
-                _scale_scores(config, model)
+            if initialise_items(config, model, train_dataset) and isinstance(
+                model, SequenceTraining
+            ):
+                model.scale_first_scores(RunSettings.of(config).item_init_score_std)
             release_heap(config)
             model = model.to(config["device"])
         except (RuntimeError, MemoryError) as error:
@@ -54,13 +55,6 @@ def build_model(config: Config, train_dataset: Dataset) -> Any:
                 f"{name} does not fit into memory ({one_line(error)}); make it smaller"
             ) from error
     return model
-
-
-def _scale_scores(config: Config, model: Any) -> None:
-    """Of a model whose item table starts from texts, as ``item_init_score_std`` says."""
-    norm = model.output_norm() if isinstance(model, SequenceTraining) else None
-    if norm is not None:
-        scale_scores(norm, model.item_vectors(), RunSettings.of(config).item_init_score_std)
 
 
 def build_trainer(config: Config, model: AbstractRecommender) -> Any:

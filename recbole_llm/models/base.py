@@ -18,6 +18,7 @@ from recbole_llm.core.settings import ConfigLike
 from recbole_llm.data.ranking_step import FactorModel
 from recbole_llm.data.split import IntArray
 from recbole_llm.layers import losses
+from recbole_llm.layers.backbones.base import scale_scores
 from recbole_llm.layers.packing import last_of
 
 SAMPLED_LOSSES = {"BCE": losses.bce, "BPR": losses.bpr, "SSM": losses.sampled_softmax}
@@ -90,6 +91,13 @@ class SequenceTraining(FactorModel):
     def output_norm(self) -> nn.Module | None:
         """The norm that user states come out of, by which `item_init` scales scores; None: no."""
         return None
+
+    def scale_first_scores(self, std: float) -> None:
+        """Give the scores of a model whose item table starts from texts a standard deviation,
+        before training."""
+        norm = self.output_norm()
+        if norm is not None:
+            scale_scores(norm, self.item_vectors(), std)
 
     def name_sequence_fields(self, config: Config) -> None:
         """Set the names of the fields that sequence rows add."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from recbole_llm.features.reduce import has_vector
 from recbole_llm.features.table import Matrix
 from recbole_llm.layers.dropout import Dropout
+from recbole_llm.layers.exporting import is_exporting
 
 _VALUES = 256  # of a code at most, so that it fills one byte
 
@@ -59,7 +60,10 @@ class ProductCodes(nn.Module):
         rows = self.codes[flat].long() + first  # [m, M]
         weights = self.known[flat, None].to(self.table.weight).expand(rows.shape)
         weights = self.dropout(weights)
-        made = F.embedding_bag(rows, self.table.weight, per_sample_weights=weights, mode="sum")
+        if is_exporting():  # where a bag becomes a loop
+            made = (self.table(rows) * weights[..., None]).sum(1)
+        else:
+            made = F.embedding_bag(rows, self.table.weight, per_sample_weights=weights, mode="sum")
         return made.view(*ids.shape, -1) / math.sqrt(self.count)
 
     def append(self, content: Tensor) -> None:

@@ -96,6 +96,12 @@ class Molar(PhasedRecommender):
             self.towers["id"].eval()
         return self
 
+    def scale_first_scores(self, std: float) -> None:
+        """As `item_init` asks, which starts the table of the ID model from texts."""
+        if self.aligned:
+            ids = self.towers["id"]
+            scale_scores(ids.backbone.output_norm(), ids.items.weight, std)
+
     def user_states(self, item_seq: Tensor, mask: Tensor) -> Tensor:
         """int [B, L], bool [B, L] -> [B, L, H], of the phase's model."""
         return self._scored(self.towers[self.phase](item_seq, mask))

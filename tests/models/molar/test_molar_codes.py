@@ -95,6 +95,18 @@ def test_molar_scores_later_items_by_their_codes(make_molar: Any) -> None:
     torch.testing.assert_close(model.item_vectors()[21:], before[3:5], atol=1e-5, rtol=1e-5)
 
 
+def test_item_init_scales_the_id_model_alone(make_molar: Any) -> None:
+    model, plain = make_molar(), make_molar()
+    torch.nn.init.normal_(model.towers["id"].items.weight[1:], std=0.3)
+    model.scale_first_scores(2.0)
+    ids, items = model.towers["id"].backbone.output_norm(), model.towers["id"].items.weight
+    assert (ids(items) @ items.t()).square().mean().sqrt().item() == pytest.approx(2, rel=1e-5)
+    assert model.towers["content"].backbone.output_norm().weight.equal(
+        plain.towers["content"].backbone.output_norm().weight
+    )
+    make_molar(fusion="no_alignment").scale_first_scores(2.0)
+
+
 def test_first_scores_are_as_far_apart_as_asked(make_molar: Any) -> None:
     model = make_molar(score_std=2.0, item_std=0.3)
     items = model.towers["content"].items(torch.arange(21))
