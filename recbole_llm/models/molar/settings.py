@@ -46,7 +46,8 @@ class MolarSettings(MIRMSettings, DecoderSettings, BackboneSettings, SequentialS
         "temperature": Between(0.02, 0.5),
         "vector_whitening": (0.0, 0.5, 1.0),
         "item_std": Between(0.01, 0.5),
-        "item_hidden_size": (384, 768),
+        "item_hidden_size": (0, 384, 768),
+        "item_codes": (0, 24, 48),
     }
 
     fusion: Literal["post_alignment", "early_fusion", "no_alignment"] = "post_alignment"
