@@ -27,3 +27,8 @@ class TestMolarWithPooledNCE(SequentialModelTests):
     model = "Molar"
     emulated = False
     config = {"loss_type": "NCE", "id_model": "joint", "backbone": "GRU4Rec"}
+
+
+class TestMolarWithCodes(SequentialModelTests):
+    model = "Molar"
+    config = {"item_codes": 8, "item_hidden_size": 0, "score_std": 1, "item_init": "llm"}
