@@ -238,8 +238,7 @@ def next_line(
 def _is_named(config: Config) -> bool:
     """Whether the name of the model stands for its class, and not for another of that name."""
     name = config["model"]
-    known = name in {*list_models(), *recbole_models()}
-    return known and get_model(name) is config.model_class
+    return name in {*list_models(), *recbole_models()} and get_model(name) is config.model_class
 
 
 def say_pairs(pairs: Pairs) -> None:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 # A matrix may have so many rows; "lil", which ItemKNN keeps, has two lists a row.
 _ROWS_A_BYTE = {"csr": 8, "csc": 8, "coo": 8, "lil": 1 / 16}
-STOPPED = "run"  # in a checkpoint: where the run stood, until it has ended
 WHITENED = " whitened by "  # stands in a fingerprint between the vectors' own and a power
 _EMBEDDINGS = "__embeddings__"  # in other_parameter: the fingerprints of the frozen tables
 _MAX_NODES = 5_000_000  # values in a checkpoint, those that stand twice counted twice

@@ -37,6 +37,7 @@ STARTS = {
     "pre_model_path": ("train_stage", ("critic_pretrain", "finetune")),
     "warm_up": ("phase", ("distillation", "finetuning")),
 }
+STOPPED = "run"  # key of a checkpoint: where a run stood that has not ended
 # Stages (train_stage) that validate nothing and train pretrain_epochs, with the stage after each.
 PRETRAINING = {
     "pretrain": "finetune", "actor_pretrain": "critic_pretrain", "critic_pretrain": "finetune",

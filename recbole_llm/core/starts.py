@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recbole_llm.core.checkpoint import STOPPED, load_checkpoint
+from recbole_llm.core.checkpoint import load_checkpoint
 from recbole_llm.core.errors import absent
-from recbole_llm.core.marks import STARTS
+from recbole_llm.core.marks import STARTS, STOPPED
 from recbole_llm.core.settings import ConfigLike
 from recbole_llm.core.tokens import check_numbers, pack, vocabulary_of
 

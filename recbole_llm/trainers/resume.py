@@ -21,17 +21,11 @@ from recbole.trainer.trainer import AbstractTrainer
 from recbole.utils import set_color
 
 from recbole_llm.core import distributed, torchrun
-from recbole_llm.core.checkpoint import (
-    STOPPED,
-    load_checkpoint,
-    load_model_state,
-    require,
-    save_atomically,
-)
+from recbole_llm.core.checkpoint import load_checkpoint, load_model_state, require, save_atomically
 from recbole_llm.core.digest import fingerprints
 from recbole_llm.core.errors import and_more
 from recbole_llm.core.log import SHOWN
-from recbole_llm.core.marks import Mark
+from recbole_llm.core.marks import STOPPED, Mark
 from recbole_llm.core.plain import decode
 from recbole_llm.core.plugins import get_registry
 from recbole_llm.core.stored import NEVER, plain_config

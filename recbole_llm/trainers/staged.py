@@ -14,13 +14,9 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import set_color
 
 from recbole_llm.core import distributed
-from recbole_llm.core.checkpoint import (
-    STOPPED,
-    load_checkpoint,
-    load_model_state,
-    save_atomically,
-)
+from recbole_llm.core.checkpoint import load_checkpoint, load_model_state, save_atomically
 from recbole_llm.core.config import Config
+from recbole_llm.core.marks import STOPPED
 from recbole_llm.trainers.resume import part_file
 from recbole_llm.trainers.trainer import Trainer
 

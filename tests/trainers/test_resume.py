@@ -19,7 +19,8 @@ from made_pictures import picture
 from recbole.model.general_recommender import BPR
 from torch import nn
 
-from recbole_llm.core.checkpoint import STOPPED, load_checkpoint, save_atomically
+from recbole_llm.core.checkpoint import load_checkpoint, save_atomically
+from recbole_llm.core.marks import STOPPED
 from recbole_llm.core.plugins import get_plugins, get_registry
 from recbole_llm.core.registry import EncoderSpec
 from recbole_llm.quick_start import run_recbole_llm
