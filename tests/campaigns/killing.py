@@ -22,6 +22,7 @@ from recbole.trainer import Trainer as RecBoleTrainer
 from recbole_llm import testing
 from recbole_llm.core import plugins
 from recbole_llm.core.checkpoint import load_checkpoint
+from recbole_llm.hookspecs import hookimpl
 from recbole_llm.quick_start import run_recbole_llm
 
 LOG = "epochs.log"  # of the processes that trained in a folder, one after the other
@@ -55,6 +56,7 @@ def prepare(folder: Path) -> None:
     testing.write_tiny_dataset(folder / "dataset")
     if "hash" not in plugins.list_encoders():
         plugins.get_plugins().register(testing, testing.__name__)
+        plugins.get_plugins().register(Ends(), __name__)
     os.environ["RECBOLE_LLM_CACHE"] = str(folder / "cache")
 
 
@@ -106,8 +108,19 @@ def train(case: str, folder: Path) -> None:
     config = {**SMALL, **CASES[case], "resume": resumed[0] if resumed else None}
     model = config.pop("model")
     result = run_recbole_llm(model, "tiny", config_dict=config)
-    _note("end")
     Path("result.json").write_text(json.dumps(result), encoding="utf-8")
+
+
+class Ends:
+    """Notes the end of a run while its file to resume from is still there.
+
+    A note after the run would be too late for a kill between the two: the epochs of the next run,
+    which starts anew, would count as lost.
+    """
+
+    @hookimpl
+    def on_result(self) -> None:
+        _note("end")
 
 
 def _note(line: str) -> None:
