@@ -99,8 +99,12 @@ def _check_users(entries: Sequence[Entry]) -> None:
 
 
 def _history_ranked(entries: Sequence[Entry]) -> list[str]:
-    """RecBole's sequential models cannot leave the history out, and the others do."""
-    if set(RecBoleEvaluation.of(entries[0].config).eval_args.modes()) == {"labeled"}:
+    """RecBole's sequential models cannot leave the history out, and the others do. Fixed candidates
+    are without it for all."""
+    config = entries[0].config
+    drawn = EngineSettings.of(config).eval_candidates == "drawn"
+    modes = set(RecBoleEvaluation.of(config).eval_args.modes()) - {"labeled"}
+    if "full" not in modes and not (modes and drawn):
         return []
     ranked = [entry.label for entry in entries if entry.config["repeatable"]]
     left_out = [entry.label for entry in entries if not entry.config["repeatable"]]

@@ -182,6 +182,25 @@ def test_a_protocol_brings_them_together_and_what_is_left_is_said() -> None:
 
 
 @pytest.mark.parametrize(
+    ("mode", "candidates", "notes"),
+    [
+        ("'uni20'", "fixed", 0),
+        ("'uni20'", "drawn", 1),
+        ("{'valid': 'uni20', 'test': 'full'}", "fixed", 1),
+    ],
+)
+def test_fixed_candidates_are_without_the_history_for_all(
+    mode: str, candidates: str, notes: int
+) -> None:
+    split = "'split': {'LS': 'valid_and_test'}, 'order': 'TO'"
+    judged = f"--eval_args={{{split}, 'mode': {mode}}}"
+    arguments = [*COMMON, judged, f"--eval_candidates={candidates}"]
+    _, said = agree(parse_models("GRU4Rec; BPR", arguments))
+    assert len(said) == notes
+    assert all("has already are candidates for GRU4Rec; for BPR only" in line for line in said)
+
+
+@pytest.mark.parametrize(
     ("model", "argument", "seeds", "tuned", "notes"),
     [
         ("BPR", "--protocol=random", 2, True, 2),
