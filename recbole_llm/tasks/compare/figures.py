@@ -10,7 +10,9 @@ from typing import Any
 from recbole_llm.tasks.compare.summary import Row, Summary
 
 Figure = dict[str, Any]
-_LABEL = 16  # characters of a line
+_BESIDE, _BELOW = 16, 44  # characters of a label's line beside an axis, in a legend
+_WHISKER = "#000000"  # else plotly looks for one colour where the bars have several
+_HEIGHT, _LINE = 380, 18  # of a figure, of a line of a label, in pixels
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999999", "#000000")
 
 
@@ -25,7 +27,20 @@ def figure(
     """A figure: title and note stand above it, as text of the page."""
     axes = {"xaxis": {"title": {"text": x}, "automargin": True},
             "yaxis": {"title": {"text": y}, "automargin": True}}  # fmt: skip
-    return {"title": title, "note": note, "data": list(traces), "layout": {**axes, **layout}}
+    return {"title": title, "note": note, "height": _height(traces), "data": list(traces),
+            "layout": {**axes, **layout}}  # fmt: skip
+
+
+def _height(traces: Sequence[Mapping[str, Any]]) -> int:
+    """With room for labels of many lines, beside the axis and in the legend."""
+    beside = [_count(y) for trace in traces for y in trace["y"] if isinstance(y, str)]
+    below = [_count(trace["name"]) for trace in traces if "name" in trace]
+    rows = len(beside) * max(beside, default=0)
+    return max(_HEIGHT, 100 + _LINE * rows, 290 + _LINE * sum(below))
+
+
+def _count(label: str) -> int:
+    return label.count("<br>") + 1
 
 
 def colour(index: int) -> str:
@@ -33,9 +48,9 @@ def colour(index: int) -> str:
     return COLOURS[index % len(COLOURS)]
 
 
-def _lines(label: str) -> str:
-    """A label beside an axis, which must not take the width of a phone."""
-    return "<br>".join(map(plain, textwrap.wrap(label, _LABEL)))
+def _lines(label: str, width: int = _BESIDE) -> str:
+    """A label in lines, which must not take the width of a phone."""
+    return "<br>".join(map(plain, textwrap.wrap(label, width)))
 
 
 def plain(text: str) -> str:
@@ -61,7 +76,8 @@ def _bars(summary: Summary) -> Figure:
     bar = {
         "type": "bar", "orientation": "h", "y": labels[::-1],
         "x": [spread.mean for spread in spreads][::-1],
-        "error_x": {"type": "data", "array": [spread.sd or 0 for spread in spreads][::-1]},
+        "error_x": {"type": "data", "color": _WHISKER,
+                    "array": [spread.sd or 0 for spread in spreads][::-1]},
         "marker": {"color": [colour(i) for i in range(len(labels))][::-1]},
     }  # fmt: skip
     note = "Mean over seeds; whiskers: one standard deviation over seeds."
@@ -75,7 +91,7 @@ def _differences(summary: Summary) -> Figure:
         "type": "scatter", "mode": "markers",
         "y": [_lines(test.label) for test in tests], "x": means,
         "error_x": {
-            "type": "data", "symmetric": False,
+            "type": "data", "color": _WHISKER, "symmetric": False,
             "array": [t.difference.high - t.difference.mean for t in tests],
             "arrayminus": [t.difference.mean - t.difference.low for t in tests],
         },
@@ -105,7 +121,7 @@ def _groups(summary: Summary) -> Figure:
     for i, row in enumerate(summary.rows):
         values = _grouped(row, metric)
         marker = {"color": colour(i)}
-        traces.append({"type": "bar", "name": plain(row.label), "x": list(values),
+        traces.append({"type": "bar", "name": _lines(row.label, _BELOW), "x": list(values),
                        "y": list(values.values()), "marker": marker})  # fmt: skip
     note = "Groups of items and users by their training interactions; means over seeds."
     return figure(f"{metric} by group", note, traces, "", metric, barmode="group")
@@ -116,7 +132,7 @@ def _curves(summary: Summary) -> Figure:
     for i, row in enumerate(summary.rows):
         points = [point for training in row.runs[0]["trainings"] for point in training["curve"]]
         traces.append({
-            "type": "scatter", "mode": "lines+markers", "name": plain(row.label),
+            "type": "scatter", "mode": "lines+markers", "name": _lines(row.label, _BELOW),
             "x": [seconds for _, seconds, _ in points], "y": [score for *_, score in points],
             "line": {"color": colour(i)}, "marker": {"size": 4},
         })  # fmt: skip
@@ -126,8 +142,8 @@ def _curves(summary: Summary) -> Figure:
 
 def _cost(summary: Summary) -> Figure:
     traces = [
-        {"type": "scatter", "mode": "markers", "name": plain(row.label), "x": [row.seconds],
-         "y": [row.memory], "marker": {"size": 12, "color": colour(i)},
+        {"type": "scatter", "mode": "markers", "name": _lines(row.label, _BELOW),
+         "x": [row.seconds], "y": [row.memory], "marker": {"size": 12, "color": colour(i)},
          "text": [f"{row.parameters:,.0f} parameters"]}
         for i, row in enumerate(summary.rows)
     ]  # fmt: skip

@@ -103,3 +103,15 @@ def test_figures_have_labels_as_they_are() -> None:
     bars, cost = figures(summary)
     assert bars["data"][0]["y"] == ["&lt;b&gt;x&lt;/b&gt; &amp; y"]
     assert cost["data"][0]["name"] == "&lt;b&gt;x&lt;/b&gt; &amp; y"
+
+
+def test_figures_have_room_for_labels_of_many_words() -> None:
+    label = "SASRec " + " ".join(f"--hidden_dropout_prob=0.{i}" for i in range(9))
+    bars, cost = figures(summary_of({label: 0.1, f"{label} --epochs=2": 0.2, "Pop": 0.3}))
+    beside, below = bars["data"][0]["y"], [trace["name"] for trace in cost["data"]]
+    for names, width in ((beside, 16), (below, 44)):
+        assert all(len(line) <= width for name in names for line in name.split("<br>"))
+    rows = max(name.count("<br>") + 1 for name in beside)
+    assert bars["height"] >= 3 * rows * 18  # each has as much as the longest
+    assert cost["height"] >= 200 + 18 * sum(name.count("<br>") + 1 for name in below)
+    assert [f["height"] for f in figures(summary_of({"SASRec": 0.1, "Pop": 0.2}))] == [380, 380]
