@@ -174,11 +174,12 @@ def check_folder(folder: str | os.PathLike[str], way_out: str) -> None:
     probe = Path(folder) / f"try{_suffix(os.getpid())}"
     try:
         probe.parent.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"x")
-        probe.unlink()
+        try:
+            probe.write_bytes(b"x")
+        finally:  # a full disk leaves an empty file
+            probe.unlink(missing_ok=True)
     except OSError as error:
-        here = (p for p in (probe.parent, *probe.parent.parents) if p.exists())
-        first = next(here, probe.parent)
+        first = next(filter(Path.exists, probe.parents), probe.parent)
         reason = _reason(error) if first.is_dir() else f"'{first}' is a file"
         raise ValueError(f"folder '{folder}' cannot be written ({reason}); {way_out}") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import subprocess
@@ -115,6 +116,19 @@ def test_a_folder_that_cannot_be_written_is_named() -> None:
         check_folder("file/saved", "way out")
     check_folder("new/folder", "way out")
     assert os.listdir("new/folder") == []
+
+
+def test_a_full_disk_is_named_and_nothing_is_left_of_the_try(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def write(self: Path, data: bytes) -> int:
+        self.touch()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", write)
+    with pytest.raises(ValueError, match="folder 'full' cannot be written .*; way out"):
+        check_folder("full", "way out")
+    assert os.listdir("full") == []
 
 
 @pytest.mark.parametrize("key", ["checkpoint_dir", "log_tensorboard"])
