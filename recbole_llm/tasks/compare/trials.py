@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from optuna import Study
+from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
+
+from recbole_llm.core.errors import one_line
+from recbole_llm.core.files import OTHER_FOLDER
 
 ERROR = "error"  # attribute of a trial that failed by itself
 PLACE = "folder"  # of one that goes on where another was cut off
+
+
+@contextmanager
+def kept_in(file: Path) -> Iterator[None]:
+    """Within it trials are read and written there; ValueError, in one line, where that fails."""
+    try:
+        yield
+    except (StorageInternalError, SQLAlchemyError) as error:
+        cause = error if isinstance(error, SQLAlchemyError) else error.__cause__
+        reason = one_line(getattr(cause, "orig", None) or cause or error)
+        raise ValueError(
+            f"'{file}', where the trials are, cannot be read or written ({reason}); free some "
+            f"space if the disk is full; if the file is damaged remove it, and the search begins "
+            f"anew; or {OTHER_FOLDER}"
+        ) from error
 
 
 def place(folder: Path, trial: Trial | FrozenTrial) -> Path:

@@ -37,8 +37,17 @@ with needing("tuning"):
     from optuna import Study
     from optuna.trial import FrozenTrial, Trial, TrialState
 
-    from recbole_llm.tasks.compare.trials import ERROR, PLACE, counted, is_repeated, place, running
+    from recbole_llm.tasks.compare.trials import (
+        ERROR,
+        PLACE,
+        counted,
+        is_repeated,
+        kept_in,
+        place,
+        running,
+    )
 
+_KEPT = "tuning.db"  # the file of all trials
 _TIRED = 100  # settings in a row that were tried before: nothing else is left
 # Per cent that go on, trials before any is pruned, its first validation: slow starters may win.
 _PRUNED = (75.0, 4, 5)
@@ -111,18 +120,16 @@ def find(
     space, name = space_of(entry, search), f"{entry.slug}-{run_key(entry.config)[:10]}"
     if search is not None:  # a study has one space
         name += f"-{digest(str(sorted(space.items())))[:6]}"
-    study = _study(name, entry, space, root, executor.at_once)
     live = Live([entry.label], trials, executor.at_once, "trial", entry.better)
     folder = root / "trials" / name
-    _left(study, folder)
-    try:
+    with kept_in(root / _KEPT), closing(live):
+        study = _study(name, entry, space, root, executor.at_once)
+        _left(study, folder)
         jobs = _jobs(study, entry, space, folder, trials, live)
         with closing(run_jobs(jobs, executor, live.show)) as endings:
             for ended in endings:
                 _told(study, entry.label, ended, folder, live)
-    finally:
-        live.close()
-    first = counted(study)[:trials]  # an earlier search in the folder may have made more
+        first = counted(study)[:trials]  # an earlier search in the folder may have made more
     best = _best(first, entry)
     return best, _write(root / "tuned" / f"{name}.yaml", entry, best, len(first))
 
@@ -151,7 +158,7 @@ def _study(name: str, entry: Entry, space: Space, root: Path, at_once: int) -> S
     """The study of this name, new or where it stood; its first trial is of the defaults."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
-        storage=f"sqlite:///{(root / 'tuning.db').absolute()}",
+        storage=f"sqlite:///{(root / _KEPT).absolute()}",
         study_name=name,
         load_if_exists=True,
         direction="maximize" if entry.config["valid_metric_bigger"] else "minimize",

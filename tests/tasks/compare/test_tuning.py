@@ -292,6 +292,17 @@ def test_a_new_study_takes_nothing_of_a_removed_ones_trials(
     assert len(started.read_text().splitlines()) == 2
 
 
+def test_a_damaged_file_of_trials_is_named() -> None:
+    Path("tuning").mkdir()
+    Path("tuning/tuning.db").write_text("no database\n" * 10)
+    done = tune("--trials=1")
+    assert done.exit_code == 2
+    assert done.output.startswith(
+        "error: 'tuning/tuning.db', where the trials are, cannot be read or written (file is not a "
+        "database); free some space if the disk is full; if the file is damaged remove it"
+    )
+
+
 def test_a_search_that_goes_on_draws_other_settings() -> None:
     (entry,) = parse_models("SASRec", ["--dataset=tiny"])
     space = {"learning_rate": Between(1e-4, 1e-2)}
