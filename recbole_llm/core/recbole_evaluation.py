@@ -136,9 +136,16 @@ class RecBoleEvaluation(Settings):
     """Decimals of the results."""
 
     def check(self, config: ConfigLike) -> None:
-        """Metrics that exist, of one kind, that fit the mode; a valid_metric among them."""
+        """Metrics that exist, of one kind, that fit the mode; a valid_metric among them; a model
+        that can leave the history out, where it is to."""
         from recbole.evaluator.register import metric_types, metrics_dict
+        from recbole.utils import ModelType
 
+        if config["MODEL_TYPE"] == ModelType.SEQUENTIAL and not self.repeatable:
+            raise ValueError(
+                f"repeatable: False leaves out what a user has already, which evaluation cannot do "
+                f"for sequential models such as {config['model']}; leave the key out"
+            )
         plugins = get_plugins()
         plugins.import_metrics()
         for metric in self.metrics:

@@ -365,6 +365,13 @@ def test_evaluations_that_cannot_work_are_refused(arguments: list[str], message:
     assert Config("BPR", argv=["--metrics=['GAUC']", "--valid_metric=gauc"])["topk"] == [10]
 
 
+@pytest.mark.parametrize("model", ["SASRec", "PAD", "DIN"])
+def test_sequential_models_cannot_leave_the_history_out(model: str) -> None:
+    with pytest.raises(ValueError, match=f"^repeatable: False .* such as {model}; leave the key"):
+        Config(model, argv=["--repeatable=False"])
+    assert not Config("BPR", argv=["--repeatable=False"])["repeatable"]
+
+
 @pytest.mark.parametrize(
     "arguments", [["--metrics=NDCG,Novelty", "--topk=5,6"], ["--metrics=NDCG", "--topk=5,50"]]
 )
