@@ -206,10 +206,10 @@ def test_the_output_is_tried_before_the_work(capsys: pytest.CaptureFixture[str])
          "split 70 : 10 : 20 of interactions in order of time, all 60 items ranked"),
         ({"split": {"LS": "valid_and_test"}, "order": "RO", "mode": "uni20"},
          "leave-one-out (each user's last two of a random order for valid and test), "
-         "ranked among 20 sampled items"),
+         "ranked among 20 sampled items for each one held out"),
         ({"mode": {"valid": "uni20", "test": "full"}},
-         "random split (each user's interactions 80 : 10 : 10), ranked among 20 sampled items on "
-         "validation, all 60 items ranked on test"),
+         "random split (each user's interactions 80 : 10 : 10), ranked among 20 sampled items for "
+         "each one held out on validation, all 60 items ranked on test"),
         # RecBole leaves out each user's last whatever group_by is.
         ({"split": {"LS": "test_only"}, "order": "TO", "group_by": "none"},
          "leave-one-out (each user's last for test only), all 60 items ranked"),

@@ -71,4 +71,6 @@ def _ratio(ratios: Sequence[float]) -> str:
 def _mode(mode: str, items: int) -> str:
     if mode == "full":
         return f"all {items:,} items ranked"
-    return "labels predicted" if mode == "labeled" else f"ranked among {mode[3:]} sampled items"
+    if mode == "labeled":
+        return "labels predicted"
+    return f"ranked among {mode[3:]} sampled items for each one held out"

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from recbole_llm.core.files import OTHER_FOLDER, write_whole
+from recbole_llm.core.recbole_evaluation import RecBoleEvaluation
 from recbole_llm.data.settings import EngineSettings
 from recbole_llm.features.attach import reads_of
 from recbole_llm.report import recommends
@@ -48,6 +49,7 @@ def write_page(summary: Summary, cells: Sequence[Cell], root: Path) -> str:
         figures=drawn,
         today=datetime.now(UTC).date().isoformat(),
         users=browser(ranked, catalogue) if ranked else [],
+        sampled=RecBoleEvaluation.of(catalogue.config).eval_args.modes()[1] != "full",
         plotly=get_plotlyjs(),
     )
     write_whole(root / "page.html", html.encode("utf-8"), OTHER_FOLDER)

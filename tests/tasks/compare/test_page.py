@@ -57,6 +57,16 @@ def test_it_needs_nothing_else_and_runs_nothing_of_the_data(page: str) -> None:
     assert page.count("</script>") == 2
 
 
+def test_it_says_where_lists_are_of_sampled_candidates(page: str, quick_runs: None) -> None:
+    said = "Lists are of the sampled candidates alone, not of all items."
+    assert said not in page
+    judged = "{'split': {'LS': 'valid_and_test'}, 'order': 'TO', 'mode': 'uni5'}"
+    command = ["compare", "--models=SASRec", "--dataset=tiny", "--seeds=1", "--topk=5"]
+    done = CliRunner().invoke(main, [*command, "--valid_metric=MRR@5", f"--eval_args={judged}"])
+    assert done.exit_code == 0, done.output
+    assert said in Path("comparison/page.html").read_text(encoding="utf-8")
+
+
 def test_it_has_no_users_of_ready_made_lists(quick_runs: None) -> None:
     """Their histories are not among the interactions."""
     for part in ("train", "valid", "test"):
