@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from recbole_llm.core.errors import first_names
 from recbole_llm.data.vocabulary import Names, VocabularyDataset
 
 
@@ -28,6 +29,7 @@ class KnowledgeVocabularyDataset(VocabularyDataset):
     def _remap_ID_all(self) -> None:
         if self.vocabulary:
             self._unlink(set(self.vocabulary[self.iid_field]))
+            self._check_links()
         super()._remap_ID_all()
 
     def _leave_out_unseen_items(self) -> None:
@@ -38,6 +40,17 @@ class KnowledgeVocabularyDataset(VocabularyDataset):
         """Leave out the links of other items, which get no number."""
         for item in [item for item in self.item2entity if item not in kept]:
             self.entity2item.pop(self.item2entity.pop(item), None)
+
+    def _check_links(self) -> None:
+        """Refuse other links than the checkpoint's, by which items and entities are numbered."""
+        items, entities = (self.vocabulary[f] for f in (self.iid_field, self.head_entity_field))
+        then = zip(items[1:], entities[1:])  # of an item without an entity, the item
+        other = [item for item, entity in then if self.item2entity.get(item, item) != entity]
+        if other:
+            raise ValueError(
+                f"'{self.dataset_name}.link': items {first_names(other)} had other entities, or "
+                f"none, when the checkpoint was trained; link them as they were, or train again"
+            )
 
     def first_tokens(self, field: str) -> Names:
         """Without what RecBole adds: items without an entity, reverse and further relations."""

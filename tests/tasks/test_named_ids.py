@@ -114,6 +114,13 @@ def test_lost_users_and_items_keep_their_row(model: str, caplog: pytest.LogCaptu
     pd.testing.assert_frame_equal(*frames, rtol=1e-5)
 
 
+def test_items_that_lost_their_entities_are_named() -> None:
+    checkpoint = trained("CKE")
+    change(Path("dataset/tiny/tiny.link"), lambda rows: [r for r in rows if r[:3] != "i7\t"])
+    with pytest.raises(ValueError, match=r"^'tiny.link': items 'i7' had other entities, or none"):
+        recommend(checkpoint, "u1")
+
+
 def test_a_lost_user_of_a_text_model_gets_recommendations_for_a_query_alone() -> None:
     checkpoint = trained("AlphaRec")
     change(INTER, lambda rows: [r for r in rows if r[:3] != "u4\t"])
