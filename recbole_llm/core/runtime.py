@@ -15,6 +15,7 @@ from pathlib import Path
 import loky
 import torch
 
+from recbole_llm.core.lines import counted
 from recbole_llm.core.run_settings import RunSettings
 from recbole_llm.core.settings import ConfigLike
 
@@ -104,12 +105,12 @@ def _process() -> ctypes.CDLL:
 
 def _set_threads(wanted: int | None) -> str:
     if wanted is None and "OMP_NUM_THREADS" in os.environ:
-        return f"{torch.get_num_threads()} threads (OMP_NUM_THREADS)"
+        return f"{counted(torch.get_num_threads(), 'thread')} (OMP_NUM_THREADS)"
     # Hardware threads of one core share its arithmetic units: more threads than cores are slower.
     threads = wanted or loky.cpu_count(only_physical_cores=True)
     if threads != torch.get_num_threads():
         torch.set_num_threads(threads)
-    return f"{threads} threads" + (" (cpu_threads)" if wanted else "")
+    return counted(threads, "thread") + (" (cpu_threads)" if wanted else "")
 
 
 _training = threading.RLock()  # a hook of a run may begin another in its thread

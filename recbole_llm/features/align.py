@@ -11,6 +11,7 @@ from pandas import Index
 
 from recbole_llm.core.digest import digest, short_digests
 from recbole_llm.core.errors import first_names
+from recbole_llm.core.lines import counted
 from recbole_llm.features.settings import Policy
 from recbole_llm.features.table import EmbeddingTable, Matrix, TableError
 
@@ -87,7 +88,7 @@ def _report(
             names = first_names(wanted[i] for i in mask.nonzero()[0].tolist())
             parts.append(f"{int(mask.sum())} {what} ({names})")
     if extra:
-        parts.append(f"{extra} rows of other {kind}s left out")
+        parts.append(f"{counted(extra, 'row')} of other {kind}s left out")
     said = "; ".join(parts)
     if total and uncovered == total:
         raise TableError(f"{said}; not one {kind} has a vector: are the tokens right?")

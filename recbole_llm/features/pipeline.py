@@ -12,7 +12,7 @@ from logging import getLogger
 import numpy as np
 
 from recbole_llm.core.errors import one_line
-from recbole_llm.core.lines import bar
+from recbole_llm.core.lines import bar, counted
 from recbole_llm.features.encoders.base import Encoder, EncoderError
 from recbole_llm.features.table import Matrix
 from recbole_llm.features.vectors import EmbeddingStore
@@ -44,7 +44,7 @@ class EncodeReport:
     def __str__(self) -> str:
         refused = f", {self.refused} of these refused" if self.refused else ""
         return (
-            f"{self.texts} texts, {self.unique} unique, {self.cached} cached, "
+            f"{counted(self.texts, 'text')}, {self.unique} unique, {self.cached} cached, "
             f"{self.encoded} encoded in {self.seconds:.1f} s{refused}"
         )
 

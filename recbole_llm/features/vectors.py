@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from recbole_llm.core.lines import counted
 from recbole_llm.core.settings import ConfigLike
 from recbole_llm.features.settings import StoreSettings
 from recbole_llm.features.store import Store, StoreError, cache_dir, content_keys
@@ -79,7 +80,8 @@ class EmbeddingStore(Store):
             out[position[key]] = np.frombuffer(content, self.dtype)
             found += 1
         if found != len(keys):
-            raise StoreError(f"embedding cache '{self.path}' lacks {len(keys) - found} vectors")
+            lacking = counted(len(keys) - found, "vector")
+            raise StoreError(f"embedding cache '{self.path}' lacks {lacking}")
         return np.zeros((0, 0), np.float32) if out is None else out
 
     def _of_two_widths(self, one: int, other: int) -> StoreError:

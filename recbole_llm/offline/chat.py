@@ -9,6 +9,7 @@ from logging import getLogger
 from typing import Any
 
 from recbole_llm.core.digest import digest
+from recbole_llm.core.lines import counted
 from recbole_llm.core.log import SHOWN
 from recbole_llm.core.secrets import without_credentials
 from recbole_llm.features.encoders.answers import shown
@@ -56,8 +57,8 @@ class ChatGenerator:
         """What writing about the prompts takes, in words."""
         most = len(prompts) * self.settings.generator_max_new_tokens
         return (
-            f"{len(prompts):,} requests to '{self.model}': {sum(map(len, prompts)):,} characters "
-            f"to read, at most {most:,} tokens to write"
+            f"{counted(len(prompts), 'request')} to '{self.model}': {sum(map(len, prompts)):,} "
+            f"characters to read, at most {most:,} tokens to write"
         )
 
     def generate(self, prompts: Sequence[str]) -> list[str]:
@@ -89,7 +90,8 @@ class ChatGenerator:
                 pool.shutdown(wait=False, cancel_futures=True)  # no further request begins
                 under_way = sum(future.running() for future in asked.values())
                 getLogger("recbole_llm").info(
-                    f"interrupted; keeping the answers to {under_way} requests that are under way",
+                    f"interrupted; keeping the answers to {counted(under_way, 'request')} "
+                    f"under way",
                     extra=SHOWN,
                 )
                 done = {p: f for p, f in asked.items() if not (f.cancelled() or f.exception())}
@@ -102,7 +104,7 @@ class ChatGenerator:
         if not refused or not self.answered:
             return {}
         getLogger("recbole_llm").warning(
-            f"{len(refused):,} prompts that are refused have an empty text: "
+            f"an empty text for {counted(len(refused), 'prompt')}, refused: "
             f"{next(iter(refused.values()))}"
         )
         return dict.fromkeys(refused, "")

@@ -10,6 +10,7 @@ import torch
 from recbole.config import Config
 
 from recbole_llm.core.digest import digest
+from recbole_llm.core.lines import counted
 from recbole_llm.features.encoders.adapters import adapted_writer, adapter_digest
 from recbole_llm.features.encoders.decoders import Source, without_special
 from recbole_llm.features.encoders.smollm import NAMES
@@ -131,8 +132,8 @@ class LocalGenerator:
         read = sum(len(ids) for ids in model.tokens(prompts)["input_ids"])
         most = len(prompts) * model.settings.generator_max_new_tokens
         return (
-            f"{len(prompts):,} texts by {model.source.path.name} in {model.dtype}: {read:,} "
-            f"tokens to read, at most {most:,} to write"
+            f"{counted(len(prompts), 'text')} by {model.source.path.name} in {model.dtype}: "
+            f"{read:,} tokens to read, at most {most:,} to write"
         )
 
     def generate(self, prompts: Sequence[str]) -> list[str]:

@@ -25,7 +25,7 @@ from recbole_llm.core.files import (
     write_whole,
     written_whole,
 )
-from recbole_llm.core.lines import listed, say_meanwhile
+from recbole_llm.core.lines import counted, listed, say_meanwhile
 from recbole_llm.core.marks import Mark
 from recbole_llm.core.plugins import get_model
 from recbole_llm.core.stored import NEVER, plain_config
@@ -134,7 +134,7 @@ def _said(
     folder: Path, source: Recommender, worst: float, histories: bool, replaced: str | None
 ) -> Iterator[str]:
     files = ", ".join(sorted(name for name in (_README_FILE, *FILES) if (folder / name).exists()))
-    yield f"{source.name} with {len(source.item_tokens) - 1:,} items in {folder}/: {files}"
+    yield f"{source.name} with {counted(len(source.item_tokens) - 1, 'item')} in {folder}/: {files}"
     if replaced is not None:
         yield f"replaced {replaced}"
     yield f"checked: user states are those of the checkpoint up to {worst:.0e}"

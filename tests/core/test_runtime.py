@@ -79,7 +79,7 @@ def test_threads_follow_config_then_environment(environment: pytest.MonkeyPatch)
     assert torch.get_num_threads() == 3
     environment.setenv("OMP_NUM_THREADS", "7")
     assert "CPU: 3 threads (OMP_NUM_THREADS)" in runtime.configure_runtime()
-    assert "CPU: 1 threads (cpu_threads)" in runtime.configure_runtime({"cpu_threads": 1})
+    assert "CPU: 1 thread (cpu_threads)" in runtime.configure_runtime({"cpu_threads": 1})
 
 
 def test_threads_are_the_physical_cores(environment: pytest.MonkeyPatch) -> None:

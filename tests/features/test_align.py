@@ -22,7 +22,7 @@ def test_rows_follow_the_tokens(caplog: pytest.LogCaptureFixture) -> None:
         aligned = align(table("c", "a", "b"), ["[PAD]", "b", "c"])
     np.testing.assert_array_equal(aligned.matrix, [[0, 0], [3, 4], [5, 12]])
     assert aligned.tokens == ["[PAD]", "b", "c"]
-    assert "item embeddings cover 2 of 2; 1 rows of other items left out" in caplog.text
+    assert "item embeddings cover 2 of 2; 1 row of other items left out" in caplog.text
 
 
 def test_a_row_for_padding_is_not_used() -> None:

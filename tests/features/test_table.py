@@ -22,7 +22,7 @@ def test_any_floats_and_tokens() -> None:
         (np.zeros((2, 2)), ["a"], "2 rows but 1 tokens"),
         (np.zeros(2), ["a", "b"], r"needs a float32 matrix \[n, D\], got float32 of shape \(2,\)"),
         (np.zeros((2, 2), int), ["a", "b"], "must be floating-point numbers, got dtype int64"),
-        (np.zeros((4, 1)), list("abab"), "2 tokens have more than one row: 'a', 'b'"),
+        (np.zeros((4, 1)), list("abab"), "2 tokens with more than one row: 'a', 'b'"),
     ],
 )
 def test_what_is_no_table(matrix: np.ndarray, tokens: list[str], message: str) -> None:

@@ -139,7 +139,7 @@ def test_tables_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(TableError, match="arrays 'vectors', 'names'; 'vectors' and 'tokens'"):
         read_table(file)
     npz(file, vectors=VECTORS, tokens=np.array(["a", "b", "a"]))
-    with pytest.raises(TableError, match=r"v\.npz': 1 tokens have more than one row: 'a'"):
+    with pytest.raises(TableError, match=r"v\.npz': 1 token with more than one row: 'a'"):
         read_table(file)
     npz(file, vectors=VECTORS, tokens=np.array(TOKENS))
     with pytest.raises(TableError, match="width 2, encoder_dimensions is 3"):

@@ -218,7 +218,7 @@ def test_a_prompt_that_is_refused_beside_others_has_an_empty_text(
     server.failures[:] = [400]
     assert first.generate(PROMPTS) == ["", *(f"about {p}" for p in PROMPTS[1:])]
     (record,) = caplog.records
-    assert record.getMessage().startswith("1 prompts that are refused have an empty text: the end")
+    assert record.getMessage().startswith("an empty text for 1 prompt, refused: the end")
     assert len(server.requests) == 4  # it was not asked again
     server.failures[:] = [422]
     assert first.generate(PROMPTS[:1]) == [""]

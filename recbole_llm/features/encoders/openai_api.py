@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from recbole_llm.core.digest import digest
+from recbole_llm.core.lines import counted
 from recbole_llm.core.secrets import without_credentials
 from recbole_llm.core.settings import ConfigLike
 from recbole_llm.features.encoders.answers import read_answer
@@ -91,9 +92,10 @@ class OpenAIEncoder:
         except Refused as error:
             longest = max(texts, key=len)
             raise Refused(
-                f"{error}; it was sent {len(texts)} texts, the longest of {len(longest):,} "
-                f"characters ({longest[:_SHOWN]!r}): if that is too much, set encoder_request_size "
-                f"or what makes the texts (item_prompt, user_prompt_max_items) to less"
+                f"{error}; it was sent {counted(len(texts), 'text')}, the longest of "
+                f"{len(longest):,} characters ({longest[:_SHOWN]!r}): if that is too much, "
+                f"set encoder_request_size or what makes the texts (item_prompt, "
+                f"user_prompt_max_items) to less"
             ) from error
         self._width = vectors.shape[1]
         return vectors

@@ -7,6 +7,7 @@ import torch
 from scipy.sparse import csr_matrix
 from torch import Tensor, nn
 
+from recbole_llm.core.lines import counted
 from recbole_llm.models.alpharec.sparse import linear_operator, weighted_sums
 
 
@@ -129,8 +130,8 @@ class InteractionGraph(nn.Module):
         """
         if self.full:
             raise ValueError(
-                f"{self.full} users have every item in the training data, so no negatives are "
-                f"left for them; filter them out with user_inter_num_interval"
+                f"every item is in the training data of {counted(self.full, 'user')}, so no "
+                f"negatives are left there; filter with user_inter_num_interval"
             )
         users = users.unsqueeze(1)  # [B, 1]
         free = self.n_items - 1 - self.user_degrees[users]

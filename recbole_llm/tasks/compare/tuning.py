@@ -231,8 +231,8 @@ def _best(trials: Sequence[FrozenTrial], entry: Entry) -> FrozenTrial:
 
 def _write(file: Path, entry: Entry, best: FrozenTrial, trials: int) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
-    metric = entry.config["valid_metric"]
-    about = f"# {entry.label}: best of {trials} trials, {metric} {best.value:.4f} on validation"
+    metric, of = entry.config["valid_metric"], f"{trials} trial{'s' if trials > 1 else ''}"
+    about = f"# {entry.label}: best of {of}, {metric} {best.value:.4f} on validation"
     settings = {key: parse_literal(str(value)) for key, value in best.params.items()}
     write_whole(file, f"{about}\n{yaml.safe_dump(settings)}".encode(), OTHER_FOLDER)
     return file
