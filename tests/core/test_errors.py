@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from recbole_llm.core import errors
 from recbole_llm.core.errors import (
     _EXTRAS,
     absent,
@@ -73,12 +74,20 @@ def test_an_extra_that_brings_a_package_is_named() -> None:
     assert installing("gguf", "accelerate") == "pip install 'recbole-llm[gguf]'"
     assert installing("peft", "no_such") == "pip install 'recbole-llm[lora]' no-such"
     assert installing("no_such") == "pip install no-such"
+
     with pytest.raises(ValueError, match=r"'pyarrow\.x': pip install 'recbole-llm\[parquet\]'$"):
         with needing("a file"):
             raise ImportError(name="pyarrow.x")
     with pytest.raises(ValueError, match=r"^a file: torch is too old$"):
         with needing("a file"):
             raise ImportError("torch is too old")
+
+
+def test_where_models_are_served_alone_no_extra_brings_the_rest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(errors, "find_spec", lambda name: None)
+    assert installing("pyarrow") == "pip install pyarrow"
 
 
 def test_the_extras_bring_the_packages_that_messages_say() -> None:
