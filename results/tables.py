@@ -338,7 +338,9 @@ MOLAR = [
     for name in ("Molar", "Molar, no alignment", "Molar, early fusion", "SASRec, item_init")
 ]
 SMOLLM2 = [Row(name, "molar-smollm2") for name in ("Molar", "SASRec, item_init")]
-MOLAR_CODES = [Row(name, "molar-codes") for name in ("Molar", "Molar, no alignment")]
+MOLAR_CODES = [
+    Row(name, "molar-codes") for name in ("Molar", "Molar, no alignment", "SASRec, item_init")
+]
 TAIL = Column("tail items", tested("ndcg@10 (tail items)"), best=True)
 TABLES = {
     "readme-sequential": Table(README_SEQUENTIAL, (TEST, TAIL), "leave-one-out"),
