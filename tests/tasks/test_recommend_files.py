@@ -591,7 +591,7 @@ def test_an_export_names_its_own_files_alone() -> None:
         Path("o", name).touch()
     source: Any = SimpleNamespace(name="PAD", item_tokens=["", "i1"], user_tokens=["", "u1"])
     line = next(export._said(Path("o"), source, 0.0, True, None))
-    assert line == "PAD with 1 items in o/: items.json, settings.json"
+    assert line == "PAD with 1 item in o/: items.json, settings.json"
 
 
 @pytest.mark.parametrize(
