@@ -112,9 +112,8 @@ def extra(name: str) -> str:
 def installing(*modules: str) -> str:
     """The command that installs the packages of modules: by an extra where one brings them. An
     environment of exported models alone, without RecBole, gets no more than they are."""
-    if find_spec("recbole") is None:
-        return " ".join(("pip install", *modules))
-    brought = {module: name for name, own in _EXTRAS.items() for module in own}
+    offered = _EXTRAS if find_spec("recbole") else {}
+    brought = {module: name for name, own in offered.items() for module in own}
     extras = list(dict.fromkeys(brought[m] for m in modules if m in brought))
     others = [m.replace("_", "-") for m in modules if m not in brought]
     wanted = [f"'recbole-llm[{','.join(extras)}]'"] if extras else []

@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, BinaryIO
 
 from recbole_llm.core.errors import one_line
@@ -171,15 +172,13 @@ def check_folder(folder: str | os.PathLike[str], way_out: str) -> None:
     Raises:
         ValueError: in one line: the folder, the reason, the way out.
     """
-    probe = Path(folder) / f"try{_suffix(os.getpid())}"
+    place = Path(folder)
     try:
-        probe.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            probe.write_bytes(b"x")
-        finally:  # a full disk leaves an empty file
-            probe.unlink(missing_ok=True)
+        place.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=place, buffering=0) as probe:
+            probe.write(b"x")
     except OSError as error:
-        first = next(filter(Path.exists, probe.parents), probe.parent)
+        first = next(filter(Path.exists, (place, *place.parents)), place)
         reason = _reason(error) if first.is_dir() else f"'{first}' is a file"
         raise ValueError(f"folder '{folder}' cannot be written ({reason}); {way_out}") from error
 

@@ -74,7 +74,6 @@ def test_an_extra_that_brings_a_package_is_named() -> None:
     assert installing("gguf", "accelerate") == "pip install 'recbole-llm[gguf]'"
     assert installing("peft", "no_such") == "pip install 'recbole-llm[lora]' no-such"
     assert installing("no_such") == "pip install no-such"
-
     with pytest.raises(ValueError, match=r"'pyarrow\.x': pip install 'recbole-llm\[parquet\]'$"):
         with needing("a file"):
             raise ImportError(name="pyarrow.x")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -118,16 +118,14 @@ def test_a_folder_that_cannot_be_written_is_named() -> None:
     assert os.listdir("new/folder") == []
 
 
-def test_a_full_disk_is_named_and_nothing_is_left_of_the_try(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def write(self: Path, data: bytes) -> int:
-        self.touch()
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(Path, "write_bytes", write)
-    with pytest.raises(ValueError, match="folder 'full' cannot be written .*; way out"):
-        check_folder("full", "way out")
+def test_a_folder_that_takes_no_content_is_named_and_nothing_is_left_of_the_try() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))  # as on a full disk
+    try:
+        with pytest.raises(ValueError, match="folder 'full' cannot be written .*; way out"):
+            check_folder("full", "way out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert os.listdir("full") == []
 
 

@@ -130,8 +130,8 @@ class InteractionGraph(nn.Module):
         """
         if self.full:
             raise ValueError(
-                f"every item is in the training data of {counted(self.full, 'user')}, so no "
-                f"negatives are left there; filter with user_inter_num_interval"
+                f"every item is in the training data of {counted(self.full, 'user')}, for whom no "
+                f"negatives are left; leave such users out with user_inter_num_interval"
             )
         users = users.unsqueeze(1)  # [B, 1]
         free = self.n_items - 1 - self.user_degrees[users]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import yaml
 
+from recbole_llm.core import lines
 from recbole_llm.core.digest import digest
 from recbole_llm.core.errors import needing
 from recbole_llm.core.files import OTHER_FOLDER, check_folder, write_whole
@@ -231,8 +232,8 @@ def _best(trials: Sequence[FrozenTrial], entry: Entry) -> FrozenTrial:
 
 def _write(file: Path, entry: Entry, best: FrozenTrial, trials: int) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
-    metric, of = entry.config["valid_metric"], f"{trials} trial{'s' if trials > 1 else ''}"
-    about = f"# {entry.label}: best of {of}, {metric} {best.value:.4f} on validation"
+    metric, tried = entry.config["valid_metric"], lines.counted(trials, "trial")
+    about = f"# {entry.label}: best of {tried}, {metric} {best.value:.4f} on validation"
     settings = {key: parse_literal(str(value)) for key, value in best.params.items()}
     write_whole(file, f"{about}\n{yaml.safe_dump(settings)}".encode(), OTHER_FOLDER)
     return file
