@@ -74,10 +74,26 @@ def test_bad_settings_are_named_before_texts_are_encoded(model: str, key: str, v
         run(model, **{key: value, "encoder": "precomputed", "embedding_path": "none.npz"})
 
 
-def test_too_long_lists_are_an_error_before_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Trainer, "_train_epoch", lambda *_, **__: pytest.fail("trained"))
-    with pytest.raises(ValueError, match="topk: 100 is more than the 60 items .* set --topk=60"):
-        run(topk=[100], valid_metric="MRR@100")
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (
+            {"topk": [100], "valid_metric": "MRR@100"},
+            "topk: 100 is more than the 60 items .* set --topk=60",
+        ),
+        (
+            {"eval_args": {"mode": {"valid": "full", "test": "uni60"}}},
+            "mode: 60 sampled negatives are more than the other items of a catalogue of 60",
+        ),
+        ({"eval_args": {"mode": "pop99999999999"}}, "set mode: full"),
+    ],
+)
+def test_what_the_catalogue_is_too_small_for_is_named_before_texts_are_encoded(
+    more: dict[str, Any], message: str
+) -> None:
+    nowhere = {"encoder": "precomputed", "embedding_path": "none.npz"}
+    with pytest.raises(ValueError, match=message):
+        run("PAD", **more, **nowhere)
 
 
 def test_nothing_is_saved_unless_asked() -> None:

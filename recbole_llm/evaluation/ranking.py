@@ -19,7 +19,7 @@ from recbole_llm.evaluation.beyond import COUNTS, VECTORS
 from recbole_llm.evaluation.blocks import BlockScores
 from recbole_llm.evaluation.groups import GROUPS, PAIRS, USERS, Group, make_groups
 from recbole_llm.evaluation.positives import Positives, chunks, mean_ranks
-from recbole_llm.evaluation.settings import GroupSettings
+from recbole_llm.evaluation.settings import GroupSettings, check_topk
 from recbole_llm.evaluation.ties import LAST, nan_last, shuffled_ties
 from recbole_llm.features.attach import item_embeddings
 
@@ -54,7 +54,7 @@ class RankingCollector(Collector):  # type: ignore[misc]
         """Take what the metrics need from the training data."""
         super().data_collect(train_data)
         dataset = train_data._dataset
-        self._check_topk(dataset.item_num)
+        check_topk(self.topk, dataset.item_num - 1)  # one is the padding
         self._name_items(dataset)
         if self.active:
             self.groups = make_groups(self.config, dataset)
@@ -100,7 +100,7 @@ class RankingCollector(Collector):  # type: ignore[misc]
                 "eval_groups: groups are made from training interactions; call "
                 "trainer.eval_collector.data_collect(train_data) before trainer.evaluate"
             )
-        self._check_topk(scores_tensor.shape[1])
+        check_topk(self.topk, scores_tensor.shape[1] - 1)
         rows, items = (ids.to(scores_tensor.device) for ids in (positive_u, positive_i))
         positives = Positives(scores_tensor.shape, rows, items)
         if isinstance(scores_tensor, BlockScores):
@@ -146,13 +146,6 @@ class RankingCollector(Collector):  # type: ignore[misc]
             self.data_struct.update_tensor("rec.meanrank", mean_ranks(scores, positives))
         if self.register.need("rec.score"):
             self.data_struct.update_tensor("rec.score", scores)
-
-    def _check_topk(self, n: int) -> None:
-        if max(self.topk) >= n:  # one is the padding
-            raise ValueError(
-                f"topk: {max(self.topk)} is more than the {n - 1} items of the catalogue; set "
-                f"--topk={n - 1}"
-            )
 
     def _collect_hits(self, positives: Positives, k: int, rows: Tensor, lists: Tensor) -> None:
         """Hits of each row's first k places, and its number of positives: int64 [B, k + 1]."""

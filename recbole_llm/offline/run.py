@@ -16,6 +16,7 @@ from recbole_llm.core.specs import spec_of
 from recbole_llm.core.tokens import Vocabulary
 from recbole_llm.data.create import create_dataset
 from recbole_llm.data.prepare import data_preparation
+from recbole_llm.evaluation.settings import check_catalogue
 from recbole_llm.features.attach import attach_features, reads_of
 from recbole_llm.features.settings import ItemSettings
 from recbole_llm.offline.stage import StageReport, stage_class
@@ -75,6 +76,7 @@ def prepare_data(
         the data set and its loaders for training, validation and test.
     """
     dataset = load_dataset(config, vocabulary)
+    check_catalogue(config, dataset.item_num - 1)  # one is the padding
     with distributed.main_first():  # the others find the work done
         complete(config, dataset, "loaded", say)
         attach_features(config, dataset)

@@ -15,7 +15,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from recbole_llm.core.errors import one_line
-from recbole_llm.tasks.compare.entries import Entry, plain_arguments
+from recbole_llm.tasks.compare.entries import OWN_FILES, Entry, plain_arguments
 from recbole_llm.tasks.compare.keys import run_key
 from recbole_llm.trainers.resume import part_file
 
@@ -49,8 +49,7 @@ class Cell:
     @property
     def arguments(self) -> list[str]:
         """Of ``recbole-llm run``; a run that was stopped goes on where it stood."""
-        files = {"output": "result.json", "user_metrics": "users.npz", "checkpoint_dir": "saved"}
-        own = [f"--{key}={self.folder / name}" for key, name in files.items()]
+        own = [f"--{key}={self.folder / name}" for key, name in OWN_FILES.items()]
         return [*plain_arguments(self.seeded), *own, *way_on(self.folder)]
 
     @property

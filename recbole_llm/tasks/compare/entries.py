@@ -19,6 +19,7 @@ from recbole_llm.core.schema import parse_command_line
 # Up to a semicolon outside of quotes; an apostrophe within a word is none.
 _PART = re.compile(r"""(?:[^;"']|(?<!\w)"[^"]*"|(?<!\w)'[^']*'|["'])+""")
 _ARGUMENTS = re.compile(r"(?:^|\s)--")
+OWN_FILES = {"output": "result.json", "user_metrics": "users.npz", "checkpoint_dir": "saved"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,11 +141,17 @@ def check_parts(entry: Entry, needed: Collection[str] = ("validation", "test")) 
 
 def check_stage(entry: Entry) -> None:
     """Refuse a pretraining stage and a run without validation, of which no epoch is the best and
-    nothing can be chosen, and a run to resume, from which each run would go on."""
+    nothing can be chosen, a run to resume, from which each run would go on, and files of a run."""
     if entry.config["resume"]:
         raise ValueError(
             "resume: the runs of this command go on by themselves; repeat it without --resume"
         )
+    for key in OWN_FILES:
+        if key in {**entry.common, **entry.own}:
+            raise ValueError(
+                f"{key}: each run has its files in a folder of its own; name the folder of all of "
+                f"them with --output=… of this command, and leave {key} out"
+            )
     if entry.config["eval_step"] <= 0:
         raise ValueError(
             f"eval_step: {entry.config['eval_step']} of {entry.label} validates nothing, and the "

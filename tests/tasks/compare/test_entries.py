@@ -230,6 +230,16 @@ def test_a_run_to_resume_is_refused_before_any_run() -> None:
         check_parts(parse_models("Pop", [*COMMON, "--resume=x.pth"])[0])
 
 
+@pytest.mark.parametrize("key", ["checkpoint_dir", "user_metrics", "output"])
+def test_files_of_single_runs_are_refused(key: str) -> None:
+    """Each run has its own; they would be overridden without a word."""
+    message = f"^{key}: each run has its files in a folder of its own; name the folder of all"
+    with pytest.raises(ValueError, match=message):
+        check_parts(parse_models(f"Pop --{key}=x", COMMON)[0])
+    with pytest.raises(ValueError, match=message):
+        check_parts(parse_models("Pop", [*COMMON, f"--{key}=x"])[0])
+
+
 def test_modes_of_validation_and_test_are_not_exchanged() -> None:
     one = "--eval_args=\"{'mode': {'valid': 'uni20', 'test': 'full'}}\""
     other = "--eval_args=\"{'mode': {'valid': 'full', 'test': 'uni20'}}\""
