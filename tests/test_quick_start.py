@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import torch
 from recbole.model.general_recommender import BPR
-from recbole.trainer import Trainer
 
 from recbole_llm import hookimpl, load_data_and_model, objective_function, run_recbole_llm
 from recbole_llm.core import plugins
