@@ -100,6 +100,8 @@ def encode_texts(
     keys = dict(zip(unique, store.keys(encoder.fingerprint, unique), strict=True))
     known = store.present(list(keys.values()))
     todo = [t for t in unique if keys[t] not in known]
+    if todo:
+        store.require_writable()
     encoded, width = 0, store.width(list(known))
     refused: list[str] = []
     batch_size = min(batch_size, getattr(encoder, "request_size", batch_size))

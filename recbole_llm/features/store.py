@@ -43,11 +43,13 @@ def cache_dir(config: ConfigLike) -> Path:
 class Store:
     """A table of the file of a cache folder, open; subclasses say what its rows hold.
 
+    A file in a folder that cannot be written, such as a shared one, is read.
+
     Args:
         folder: made if it is not there.
 
     Raises:
-        StoreError: the folder cannot be written, or the file is damaged.
+        StoreError: there is no file and the folder cannot be written, or the file is damaged.
     """
 
     table: ClassVar[str]
@@ -55,7 +57,9 @@ class Store:
 
     def __init__(self, folder: str | Path) -> None:
         self.path = Path(folder) / FILE_NAME
-        self._make_folder()
+        self.read_only = self._only_readable()
+        if not self.read_only:
+            self._make_folder()
         self._connection = self._open()
 
     def close(self) -> None:
@@ -72,8 +76,16 @@ class Store:
         """Those of the keys that have a row."""
         return {row[0] for row in self._select("key", keys)}
 
+    def require_writable(self) -> None:
+        """StoreError where nothing can be added."""
+        if self.read_only:
+            raise self._unwritable("permission denied")
+
     def _insert(self, keys: Sequence[bytes], contents: Sequence[bytes]) -> None:
         """Store a batch at once, or nothing of it; keys that are there stay."""
+        if not keys:
+            return
+        self.require_writable()
         rows = [(k, zlib.crc32(c), c) for k, c in zip(keys, contents, strict=True)]
         insert = f"INSERT OR IGNORE INTO {self.table} VALUES (?,?,?)"
         with self._guarded():
@@ -97,18 +109,28 @@ class Store:
                 rows = self._connection.execute(query, part).fetchall()
             yield from rows
 
+    def _only_readable(self) -> bool:
+        """Whether a file is complete, without a log of writes, where none can be written."""
+        log = self.path.with_name(f"{FILE_NAME}-wal")
+        return self.path.is_file() and not _can_write(self.path.parent) and not log.exists()
+
     def _make_folder(self) -> None:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise self._unwritable(error) from error
-        if not os.access(self.path.parent, os.W_OK | os.X_OK):
+        if not _can_write(self.path.parent):
             raise self._unwritable("permission denied")
 
     def _open(self) -> sqlite3.Connection:
         with self._guarded():
+            # Of an immutable file SQLite needs no locks beside it, which could not be made.
+            query = "?immutable=1" if self.read_only else ""
             connection = sqlite3.connect(
-                self.path, min(_SLICE_SECONDS, _BUSY_SECONDS), isolation_level=None
+                f"{self.path.absolute().as_uri()}{query}",
+                min(_SLICE_SECONDS, _BUSY_SECONDS),
+                isolation_level=None,
+                uri=True,
             )
             try:
                 self._prepare(connection)
@@ -118,16 +140,22 @@ class Store:
             return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        self._patiently(lambda: connection.execute("PRAGMA journal_mode=WAL"))
-        connection.execute("PRAGMA synchronous=NORMAL")
         connection.execute("PRAGMA trusted_schema=OFF")  # the file's schema runs no functions
+        if not self.read_only:
+            self._patiently(lambda: connection.execute("PRAGMA journal_mode=WAL"))
+            connection.execute("PRAGMA synchronous=NORMAL")
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version not in (0, _VERSION):
             raise StoreError(
                 f"embedding cache '{self.path}' has format {version}, this version reads "
                 f"{_VERSION}; set embedding_cache_dir to another folder"
             )
-        # Fails here, not after encoding, if it is read-only.
+        if not self.read_only:
+            self._create(connection)
+        self._check_schema(connection)
+
+    def _create(self, connection: sqlite3.Connection) -> None:
+        """Make the table; fails here, not after encoding, if the file is read-only."""
         self._patiently(lambda: connection.execute("BEGIN IMMEDIATE"))
         connection.execute(
             f"CREATE TABLE IF NOT EXISTS {self.table} "
@@ -135,11 +163,12 @@ class Store:
         )
         connection.execute(f"PRAGMA user_version={_VERSION}")
         connection.execute("COMMIT")
-        self._check_schema(connection)
 
     def _check_schema(self, connection: sqlite3.Connection) -> None:
         """A file of another making may hold a view or triggers of these names."""
         columns = [row[1] for row in connection.execute(f"PRAGMA table_info({self.table})")]
+        if not columns:
+            self.require_writable()
         foreign = connection.execute(
             "SELECT name FROM sqlite_master WHERE type IN ('view', 'trigger')"
         ).fetchone()
@@ -193,6 +222,10 @@ class Store:
             f"embedding cache '{self.path}' is damaged ({reason}); delete the file (what it holds "
             f"is made again), or set embedding_cache_dir to another folder"
         )
+
+
+def _can_write(folder: Path) -> bool:
+    return os.access(folder, os.W_OK | os.X_OK)
 
 
 def content_keys(base: str, contents: Iterable[str]) -> list[bytes]:

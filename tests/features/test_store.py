@@ -4,13 +4,17 @@ import logging
 import os
 import sqlite3
 import tempfile
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from recbole_llm.features import store as store_module
+from recbole_llm.features.generated_texts import TextStore
+from recbole_llm.features.pipeline import encode_texts
 from recbole_llm.features.store import StoreError, cache_dir
 from recbole_llm.features.vectors import EmbeddingStore
 
@@ -134,8 +138,8 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
         EmbeddingStore(tmp_path / "file" / "sub")
 
 
-def refusal_as_nobody(folder: str) -> str:
-    """What opening the store says in a child process that, unlike root, must mind permissions."""
+def said_as_nobody(folder: str, act: Callable[[EmbeddingStore], object]) -> str:
+    """What using the store says in a child process that, unlike root, must mind permissions."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -143,8 +147,7 @@ def refusal_as_nobody(folder: str) -> str:
             if os.geteuid() == 0:
                 os.setgid(65534)
                 os.setuid(65534)
-            EmbeddingStore(folder)
-            os.write(writing, b"it opened")
+            os.write(writing, repr(act(EmbeddingStore(folder))).encode())
         except BaseException as error:  # noqa: BLE001 - the parent judges
             os.write(writing, f"{type(error).__name__}: {error}".encode())
         finally:
@@ -155,20 +158,45 @@ def refusal_as_nobody(folder: str) -> str:
         return pipe.read()
 
 
+def encoded(store: EmbeddingStore, *texts: str) -> list[list[float]]:
+    def encoder(asked: list[str]) -> np.ndarray:
+        assert os.access(store.path.parent, os.W_OK), "encoded in vain"
+        return np.array([[len(text), 0.5] for text in asked], np.float32)
+
+    made = SimpleNamespace(encode=encoder, fingerprint="f")
+    return encode_texts(made, store, texts, progress=False)[0].tolist()
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="permissions of POSIX systems")
-@pytest.mark.parametrize("with_store", [False, True])
-def test_a_read_only_folder(with_store: bool) -> None:
+@pytest.mark.parametrize(
+    ("before", "asked", "answer"),
+    [
+        ("nothing", ["ab"], None),
+        ("texts", ["ab"], None),
+        ("vectors", ["ab", "abc"], None),
+        ("a log", ["ab"], None),
+        ("vectors", ["ab", "ab"], [[2.0, 0.5], [2.0, 0.5]]),
+    ],
+)
+def test_a_read_only_folder(before: str, asked: list[str], answer: object) -> None:
     with tempfile.TemporaryDirectory() as folder:  # pytest's own folders are closed to others
-        if with_store:
-            EmbeddingStore(folder).close()
+        if before == "texts":
+            TextStore(folder).close()
+        elif before != "nothing":
+            with closing(EmbeddingStore(folder)) as store:
+                encoded(store, "ab")
+        if before == "a log":  # of a writer that was killed, or that is at work
+            Path(folder, "embeddings.sqlite-wal").touch()
         for file in Path(folder).iterdir():
             file.chmod(0o444)
         os.chmod(folder, 0o555)
-        message = refusal_as_nobody(folder)
+        said = said_as_nobody(folder, lambda store: encoded(store, *asked))
         os.chmod(folder, 0o755)
-    expected = f"StoreError: embedding cache '{folder}/embeddings.sqlite' cannot be written (permis"
-    assert message.startswith(expected)
-    assert "set embedding_cache_dir or the environment variable RECBOLE_LLM_CACHE" in message
+    refusal = (
+        f"StoreError: embedding cache '{folder}/embeddings.sqlite' cannot be written (permission "
+        f"denied); set embedding_cache_dir or the environment variable RECBOLE_LLM_CACHE to a"
+    )
+    assert said.startswith(refusal) if answer is None else said == repr(answer)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="permissions of POSIX systems")
@@ -177,7 +205,7 @@ def test_a_read_only_file_in_a_folder_that_is_not() -> None:
         EmbeddingStore(folder).close()
         Path(folder, "embeddings.sqlite").chmod(0o444)
         os.chmod(folder, 0o777)
-        message = refusal_as_nobody(folder)
+        message = said_as_nobody(folder, len)
     assert "cannot be written (attempt to write a readonly database); set embedding" in message
 
 
