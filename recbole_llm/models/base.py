@@ -226,10 +226,19 @@ class SequenceRecommender(ItemCache, SequenceTraining, SequentialRecommender):  
         """The row of each history's last state, and its user: int [B] each."""
         users = interaction[self.USER_ID]
         if self.POS_ITEM_SEQ in interaction:
-            return (interaction[self.POS_ITEM_SEQ] != 0).sum(1).cumsum(0) - 1, users
-        # RecBole's loader repeats the whole batch for each further negative.
-        count = len(rows.states)
-        return torch.arange(count, device=users.device), users[:count]
+            return self._row_counts(interaction).cumsum(0) - 1, users
+        users = self.owners(interaction, rows)
+        return torch.arange(len(users), device=users.device), users
+
+    def owners(self, interaction: Interaction, rows: TrainingRows) -> Tensor:
+        """The user of each row, int [T]."""
+        users = interaction[self.USER_ID]
+        if self.POS_ITEM_SEQ in interaction:
+            return users.repeat_interleave(self._row_counts(interaction))
+        return users[: len(rows.states)]  # RecBole's loader repeats the batch for each negative
+
+    def _row_counts(self, interaction: Interaction) -> Tensor:
+        return (interaction[self.POS_ITEM_SEQ] != 0).sum(1)  # [B]
 
     def _scored_items(self) -> Tensor:
         """All item vectors [n, D], kept while the model stays in eval mode."""

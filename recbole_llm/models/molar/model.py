@@ -128,12 +128,14 @@ class Molar(PhasedRecommender):
         loss = self.recommendation_loss(rows)
         if self.phase == "id" or not self.aligned:
             return loss
-        last, users = self.ends(interaction, rows)
         with self._as_phase("id"), torch.set_grad_enabled(self.joint):
             id_rows = self.training_rows(interaction)
             parts = (loss, self.recommendation_loss(id_rows)) if self.joint else (loss,)
-        content = self.to_ids(rows.states[last])
-        aligned = info_nce(content, id_rows.states[last], self.temperature, users)
+        content, ids, users = rows.states, id_rows.states, self.owners(interaction, rows)
+        if self.settings.alignment_positions == "last":
+            last, users = self.ends(interaction, rows)
+            content, ids = content[last], ids[last]
+        aligned = info_nce(self.to_ids(content), ids, self.temperature, users)
         return (*parts, self.alignment_weight * aligned)
 
     def recommendation_loss(self, rows: TrainingRows) -> Tensor:

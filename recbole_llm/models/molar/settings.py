@@ -58,6 +58,9 @@ class MolarSettings(MIRMSettings, DecoderSettings, BackboneSettings, SequentialS
     recommendation loss beside the content model's."""
     alignment_weight: Positive = 0.1
     """Weight of the alignment loss."""
+    alignment_positions: Literal["all", "last"] = "all"
+    """Where the user states are aligned: at all positions that the recommendation loss is at, or at
+    each history's last one. Other positions of the same user are no negatives."""
     temperature: Positive = 0.1
     """Temperature of the alignment loss."""
     loss_type: Literal["CE", "BCE", "NCE", "BPR", "SSM"] = "CE"  # type: ignore[assignment]

@@ -77,15 +77,21 @@ def test_a_net_learns_what_the_projection_cannot(make_molar: Any) -> None:
     assert make_molar(item_hidden_size=0).towers["content"].items.net is None
 
 
-def test_losses_of_each_phase(make_molar: Any) -> None:
-    model = make_molar(alignment_weight=0.5, temperature=0.2).eval()
+@pytest.mark.parametrize("positions", ["all", "last"])
+def test_losses_of_each_phase(positions: str, make_molar: Any) -> None:
+    """All positions are those of the histories that end there."""
+    histories, users = SEQUENCES["item_id_list"], SEQUENCES["user_id"]
+    if positions == "all":
+        histories = torch.tensor([[3, 0, 0], [3, 5, 0], [3, 5, 7], [2, 0, 0], [2, 9, 0], [4, 0, 0]])
+        users = torch.tensor([1, 1, 1, 2, 2, 1])
+    given = {"alignment_weight": 0.5, "temperature": 0.2, "alignment_positions": positions}
+    model = make_molar(**given).eval()
     model.begin_phase("id")
     assert len(parts(model.calculate_loss(SEQUENCES))) == 1
-    id_states = model.last_states(SEQUENCES["item_id_list"])
+    id_states = model.last_states(histories)
     model.begin_phase("content")
     loss, aligned = parts(model.calculate_loss(SEQUENCES))
-    content = model.to_ids(model.last_states(SEQUENCES["item_id_list"]))
-    expected = info_nce(content, id_states, 0.2, SEQUENCES["user_id"])
+    expected = info_nce(model.to_ids(model.last_states(histories)), id_states, 0.2, users)
     torch.testing.assert_close(aligned, 0.5 * expected)
     alone = make_molar(fusion="no_alignment").eval()
     torch.testing.assert_close(parts(alone.calculate_loss(SEQUENCES)), (loss,))
