@@ -198,13 +198,15 @@ def _check_place(target: Path, way_out: str) -> None:
 
 @contextmanager
 def tried_folder(folder: str | os.PathLike[str], way_out: str) -> Iterator[None]:
-    """Within it a folder is there, as of `check_folder`; an error leaves no empty one behind."""
-    check_folder(folder, way_out)
+    """Within it a folder is there, as of `check_folder`; an error leaves no empty one it made."""
+    made = [place for place in (Path(folder), *Path(folder).parents) if not place.exists()]
     try:
+        check_folder(folder, way_out)
         yield
     except BaseException:
-        with suppress(OSError):  # it holds files
-            Path(folder).rmdir()
+        with suppress(OSError):  # one holds files
+            for place in made:
+                place.rmdir()
         raise
 
 
@@ -231,11 +233,7 @@ def alone(file: str | os.PathLike[str], busy: Callable[[], None]) -> Iterator[No
 
 
 def remove_left_parts(folder: str | os.PathLike[str]) -> list[str]:
-    """Remove what this package's killed processes on this machine left half-written.
-
-    Returns:
-        names of the removed files and folders.
-    """
+    """Remove what this package's killed processes on this machine left half-written; its names."""
     import psutil
 
     pattern = re.compile(re.escape(_suffix("#")).replace(r"\#", r"(\d+)") + "$")

@@ -83,18 +83,18 @@ def export(
         longest = int(source.config["MAX_ITEM_LIST_LENGTH"]) if ordered else 0
         with torch.no_grad():
             encoder = onnx_encoder(model, longest)
-    say_meanwhile(f"writing {folder}")
-    replaced = _described(folder)
-    with torch.no_grad(), files_moved_together(folder, FILES.settings, OTHER_FOLDER) as part:
-        _write(part / FILES.encoder, encoder)
-        _write_items(part, source, _vectors(model))
-        _write_weights(part, model)
-        if histories:
-            _write_histories(part, source)
-        _write_settings(part, folder.name, source, longest, ordered)
-        users = source.known_ids(None)[:_CHECKED]
-        example = [source.scorer.ordered_history(user) for user in users]
-        worst = disagreement(part, model, example, longest)
+        say_meanwhile(f"writing {folder}")
+        replaced = _described(folder)
+        with torch.no_grad(), files_moved_together(folder, FILES.settings, OTHER_FOLDER) as part:
+            _write(part / FILES.encoder, encoder)
+            _write_items(part, source, _vectors(model))
+            _write_weights(part, model)
+            if histories:
+                _write_histories(part, source)
+            _write_settings(part, folder.name, source, longest, ordered)
+            users = source.known_ids(None)[:_CHECKED]
+            example = [source.scorer.ordered_history(user) for user in users]
+            worst = disagreement(part, model, example, longest)
     if not histories:
         (folder / FILES.users).unlink(missing_ok=True)  # another model's
     return list(_said(folder, source, worst, histories, replaced))

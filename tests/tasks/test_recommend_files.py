@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -246,6 +247,17 @@ def test_an_exported_model_stands_alone(
         found["title"].str.startswith("The horror"), pd.Series(True, found.index, name="title"),
         check_dtype=False,
     )  # fmt: skip
+
+
+def test_a_full_disk_leaves_no_folder_of_an_export(inside: dict[str, Any]) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, hard))  # as on a full disk
+    try:
+        with pytest.raises(ValueError, match="full/.* cannot be written .*; name another folder"):
+            recbole_llm.export(inside["SASRec"], "full")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not Path("full").exists()
 
 
 def test_what_lies_in_the_folder(inside: dict[str, Any]) -> None:
