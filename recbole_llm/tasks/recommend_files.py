@@ -44,6 +44,7 @@ def recommend_to_file(
             f"checkpoint '{checkpoint}' is a folder; of an exported model write "
             f"--model={checkpoint}"
         )
+    output = None if output == "-" else output  # the screen
     kind = kind_of(kind, output)
     check_whom(histories=histories, **whom)
     only = None if candidates is None else read_ids(candidates)

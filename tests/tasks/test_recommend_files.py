@@ -260,6 +260,11 @@ def test_a_full_disk_leaves_no_folder_of_an_export(inside: dict[str, Any]) -> No
     assert not Path("full").exists()
 
 
+def test_a_dash_is_the_screen() -> None:
+    asked = ["recommend", "--checkpoint=none.pth", "--users=u1", "--output=-", "--format=parquet"]
+    assert "parquet needs a file" in CliRunner().invoke(main, asked).output
+
+
 def test_what_lies_in_the_folder(inside: dict[str, Any]) -> None:
     import faiss
     from safetensors.numpy import load_file
