@@ -19,6 +19,8 @@ _PATIENCE = 10.0  # seconds
 # Of a Ray that is started here: workers are as nice as this process, not of niceness 15, which
 # starves them beside other work; and no reports of usage go out.
 _OF_OWN = {"RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+# How often Ray tries to join a cluster, since 2.60: 20 times, of 40 s where something else answers.
+_TRIES = "RAY_gcs_server_port_wait_time_s"
 # Environment of this process that its work elsewhere is to have too, by how it begins.
 _CARRIED = ("RECBOLE_LLM_", "OMP_")
 
@@ -32,7 +34,7 @@ def connected(address: str | None = None) -> Iterator[ModuleType]:
             machine, which is started and ends with this. A program that is connected stays so.
 
     Raises:
-        ValueError: Ray is not installed or too old, or no cluster answers there.
+        ValueError: Ray is not installed or too old, or no cluster answers there, or it refuses.
     """
     check_installed()
     where = address or os.environ.get("RAY_ADDRESS") or "local"
@@ -42,17 +44,33 @@ def connected(address: str | None = None) -> Iterator[ModuleType]:
     if ray.is_initialized():
         yield ray
         return
-    own = {"include_dashboard": False} if where == "local" else {}
     for name, value in _OF_OWN.items():
         os.environ.setdefault(name, value)
-    try:
-        ray.init(where, log_to_driver=False, logging_level="ERROR", **own)
-    except ConnectionError as error:
-        raise _no_cluster(where, error) from error
+    _connect(ray, where)
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _connect(ray: ModuleType, where: str) -> None:
+    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    if where == "local":
+        ray.init(where, include_dashboard=False, **quiet)
+        return
+    tries = os.environ.get(_TRIES)
+    os.environ[_TRIES] = tries or "1"
+    try:
+        ray.init(where, **quiet)
+    except ConnectionError as error:
+        raise _no_cluster(where, error) from error
+    except (RuntimeError, ray.exceptions.RayError) as error:  # other versions, no token
+        raise ValueError(
+            f"ray_address: the cluster at '{where}' does not take this process: {one_line(error)}"
+        ) from error
+    finally:
+        if tries is None:  # it is the patience of a Ray that is started here, too
+            del os.environ[_TRIES]
 
 
 def _check_address(address: str) -> None:

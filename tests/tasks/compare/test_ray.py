@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from click.testing import CliRunner, Result
@@ -79,6 +81,32 @@ def test_a_cluster_that_is_not_there(
     with pytest.raises(ValueError, match=f"ray_address: no Ray cluster at '{address}' .*{why}"):
         with open_executor("ray", 1, address):
             pass
+
+
+class RayError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("why", [RuntimeError("Version mismatch:\nRay"), RayError("no\ntoken")])
+def test_a_cluster_that_refuses(why: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of another version, or where this process lacks the token."""
+    tries = []
+
+    def init(*args: object, **own: object) -> None:
+        tries.append(os.environ.get(cluster._TRIES))
+        raise why
+
+    exceptions = SimpleNamespace(RayError=RayError)
+    ray = SimpleNamespace(is_initialized=lambda: False, init=init, exceptions=exceptions)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setattr(cluster, "check_installed", lambda: None)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        said = f"ray_address: the cluster at '{address}' does not take this process: "
+        with pytest.raises(ValueError, match=said + " ".join(str(why).split())):
+            with open_executor("ray", 1, address):
+                pass
+    assert tries == ["1"] and cluster._TRIES not in os.environ
 
 
 @pytest.mark.slow
