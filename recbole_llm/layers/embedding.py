@@ -58,3 +58,9 @@ def of_distinct(vectors: Callable[[Tensor], Tensor], ids: Tensor) -> Tensor:
         return vectors(ids)
     distinct, which = torch.unique(ids, return_inverse=True)
     return nn.functional.embedding(which, vectors(distinct))
+
+
+def of_distinct_rows(states: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
+    """states(rows), int [B, L] -> [B, H], with each distinct row's state computed once."""
+    distinct, which = torch.unique(rows, dim=0, return_inverse=True)
+    return states(distinct)[which]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from recbole.data.dataset import Dataset
@@ -19,7 +19,9 @@ from recbole_llm.data.ranking_step import FactorModel
 from recbole_llm.data.split import IntArray
 from recbole_llm.layers import losses
 from recbole_llm.layers.backbones.base import scale_scores
+from recbole_llm.layers.embedding import of_distinct_rows
 from recbole_llm.layers.packing import last_of
+from recbole_llm.models.item_cache import ItemCache
 
 SAMPLED_LOSSES = {"BCE": losses.bce, "BPR": losses.bpr, "SSM": losses.sampled_softmax}
 LOSS_TYPES = ("CE", *SAMPLED_LOSSES)
@@ -80,6 +82,7 @@ class SequenceTraining(FactorModel):
     reads_history_alone = True  # whether a user's state depends on nothing else
     softmax_over_padding = False  # whether CE's softmax runs over the padding item too
     item_embedding: nn.Embedding
+    ITEM_ID: str
     ITEM_SEQ: str
     ITEM_SEQ_LEN: str
     POS_ITEM_ID: str
@@ -132,6 +135,13 @@ class SequenceTraining(FactorModel):
         a model that reads more of a row than its items."""
         return self.last_states(interaction[self.ITEM_SEQ])
 
+    def states_of_pairs(self, interaction: Interaction) -> Tensor:
+        """As `last_states_of`, with equal histories read once: a user's sampled candidates share
+        one."""
+        if not self.reads_history_alone:
+            return self.last_states_of(interaction)
+        return of_distinct_rows(self.last_states, interaction[self.ITEM_SEQ])
+
     def supervised_states(self, interaction: Interaction, supervised: Tensor) -> Tensor:
         """States at some positions of the rows: bool [B, L] -> [T, D], row by row."""
         item_seq = interaction[self.ITEM_SEQ]
@@ -176,20 +186,6 @@ class SequenceTraining(FactorModel):
         return self.recommendation_loss(self.training_rows(interaction))
 
 
-class ItemCache:
-    """Keeps the vectors of all items in eval mode; comes first among the bases."""
-
-    _cached_items: Tensor | None = None
-
-    def train(self, mode: bool = True) -> Self:
-        self._cached_items = None
-        return super().train(mode)  # type: ignore[misc]
-
-    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        self._cached_items = None
-        return super().load_state_dict(*args, **kwargs)  # type: ignore[misc]
-
-
 class SequenceRecommender(ItemCache, SequenceTraining, SequentialRecommender):  # type: ignore[misc]
     """A sequential recommender whose score is <user state, item vector>.
 
@@ -214,7 +210,7 @@ class SequenceRecommender(ItemCache, SequenceTraining, SequentialRecommender):  
     @torch.no_grad()
     def predict(self, interaction: Interaction) -> Tensor:
         """Scores of each row's `item_id`, [B]."""
-        state = self.last_states_of(interaction)
+        state = self.states_of_pairs(interaction)
         return (state * self._scored_items()[interaction[self.ITEM_ID]]).sum(-1)
 
     @torch.no_grad()

@@ -126,6 +126,18 @@ def test_predictions() -> None:
     assert scores.tolist() == [[2, 5, 8, 11, 14], [1, 4, 7, 10, 13]]
 
 
+@pytest.mark.parametrize(("alone", "read"), [(True, [2]), (False, [6])])
+def test_histories_of_sampled_candidates_are_read_once(alone: bool, read: list[int]) -> None:
+    network, rows = model().eval(), []
+    user_states = network.user_states
+    network.user_states = lambda seq, mask: (rows.append(len(seq)), user_states(seq, mask))[1]
+    network.reads_history_alone = alone
+    candidates = Interaction({**PREFIX.interaction, "item_id": torch.tensor([2, 4])}).repeat(3)
+    candidates["item_id"] = torch.tensor([2, 4, 1, 3, 0, 2])
+    assert network.predict(candidates).tolist() == [8, 13, 5, 10, 2, 7]
+    assert rows == read
+
+
 def test_left_padded_rows_predict_from_their_last_item() -> None:
     rows = Interaction(
         {

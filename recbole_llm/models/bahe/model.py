@@ -22,8 +22,8 @@ from recbole_llm.models.bahe.behaviours import BEHAVIOUR, BehaviourDataset, fiel
 from recbole_llm.models.bahe.halves import coupled_llm, upper_half
 from recbole_llm.models.bahe.head import MLPHead, TowerHead
 from recbole_llm.models.bahe.settings import BAHESettings
-from recbole_llm.models.base import ItemCache
 from recbole_llm.models.ctr import CTRRecommender
+from recbole_llm.models.item_cache import ItemCache
 
 
 def _quick(layer: nn.Linear) -> nn.Linear:

@@ -37,6 +37,12 @@ class StockAdapter(SequenceTraining):
         states = self.forward(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN])
         return states, self.item_embedding.weight
 
+    @torch.no_grad()
+    def predict(self, interaction: Interaction) -> Tensor:
+        """Scores of each row's `item_id`, [B]."""
+        items = self.item_embedding(interaction[self.ITEM_ID])
+        return (self.states_of_pairs(interaction) * items).sum(-1)
+
     def calculate_loss(self, interaction: Interaction) -> Tensor:
         """Mean loss over a batch's targets, scalar."""
         if self.POS_ITEM_SEQ in interaction or self.loss_type not in STOCK_LOSSES:
