@@ -50,8 +50,10 @@ def check_topk(topk: Sequence[int], n_items: int) -> None:
 
 
 def check_catalogue(config: ConfigLike, n_items: int) -> None:
-    """Refuse lists and sampled candidates that the catalogue is too small for, before texts are
-    encoded."""
+    """Refuse lists and sampled candidates that the catalogue is too small to rank, before texts
+    are encoded. Metrics of labels may draw an item more than once."""
+    if not by_kind(listed(config["metrics"]))[0]:
+        return
     for phase in ("valid", "test"):
         drawn = config[f"{phase}_neg_sample_args"]
         if drawn["distribution"] == "none":  # labelled
