@@ -341,6 +341,7 @@ SMOLLM2 = [Row(name, "molar-smollm2") for name in ("Molar", "SASRec, item_init")
 MOLAR_CODES = [
     Row(name, "molar-codes") for name in ("Molar", "Molar, no alignment", "SASRec, item_init")
 ]
+MOLAR_PLAIN = [Row(name, "molar-plain") for name in ("projection", "projection, no alignment")]
 TAIL = Column("tail items", tested("ndcg@10 (tail items)"), best=True)
 TABLES = {
     "readme-sequential": Table(README_SEQUENTIAL, (TEST, TAIL), "leave-one-out"),
@@ -362,6 +363,7 @@ TABLES = {
     "llmcf-retrieval-ablations": Table(RETRIEVAL_ABLATIONS, (VALID, TEST, RECALL, TAIL, EPOCH)),
     "molar": Table(MOLAR, (VALID, TEST, RECALL, EPOCH)),
     "molar-codes": Table(MOLAR_CODES, (VALID, TEST, RECALL, TAIL, EPOCH)),
+    "molar-plain": Table(MOLAR_PLAIN, (VALID, TEST, RECALL, TAIL, EPOCH)),
     "molar-smollm2": Table(SMOLLM2, (VALID, TEST, RECALL, EPOCH)),
     "clicks-labels": Table(CLICKS, CLICK_COLUMNS),
     **{

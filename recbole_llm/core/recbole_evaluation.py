@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -21,6 +22,7 @@ from recbole_llm.core.settings import (
     NonNegative,
     OneOrMore,
     Settings,
+    listed,
 )
 
 PROTOCOLS = {  # what the key `protocol` stands for
@@ -191,4 +193,30 @@ class RecBoleEvaluation(Settings):
                 f"topk: a list of {longest} is filled with items that are no candidates where "
                 f"there are {candidates} of them, which {', '.join(whole)} would read; set "
                 f"--topk={candidates}, or a mode with more negatives"
+            )
+
+
+def check_topk(topk: Sequence[int], n_items: int) -> None:
+    """Refuse lists longer than the catalogue."""
+    if max(topk) > n_items:
+        raise ValueError(
+            f"topk: {max(topk)} is more than the {n_items} items of the catalogue; set "
+            f"--topk={n_items}"
+        )
+
+
+def check_catalogue(config: ConfigLike, n_items: int) -> None:
+    """Refuse lists and sampled candidates that the catalogue is too small to rank, before texts
+    are encoded. Metrics of labels may draw an item more than once."""
+    if not by_kind(listed(config["metrics"]))[0]:
+        return
+    for phase in ("valid", "test"):
+        drawn = config[f"{phase}_neg_sample_args"]
+        if drawn["distribution"] == "none":  # labelled
+            continue
+        check_topk(config["topk"], n_items)
+        if drawn["sample_num"] != "none" and drawn["sample_num"] >= n_items:
+            raise ValueError(
+                f"eval_args: mode: {drawn['sample_num']} sampled negatives are more than the "
+                f"other items of a catalogue of {n_items}; set mode: full"
             )

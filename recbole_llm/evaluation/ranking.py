@@ -14,12 +14,13 @@ from torch import Tensor
 
 from recbole_llm.core.config import Config
 from recbole_llm.core.digest import short_digests
+from recbole_llm.core.recbole_evaluation import check_topk
 from recbole_llm.data.training import item_counts
 from recbole_llm.evaluation.beyond import COUNTS, VECTORS
 from recbole_llm.evaluation.blocks import BlockScores
 from recbole_llm.evaluation.groups import GROUPS, PAIRS, USERS, Group, make_groups
 from recbole_llm.evaluation.positives import Positives, chunks, mean_ranks
-from recbole_llm.evaluation.settings import GroupSettings, check_topk
+from recbole_llm.evaluation.settings import GroupSettings
 from recbole_llm.evaluation.ties import LAST, nan_last, shuffled_ties
 from recbole_llm.features.attach import item_embeddings
 

@@ -1,8 +1,8 @@
-"""Keys of results by group, and the length of lists."""
+"""Keys of results by group."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -38,32 +38,6 @@ class GroupSettings(Settings):
         needs = [metric_information[metric.lower()] for metric in ranked]
         if not of_labels and ["rec.topk"] not in needs:
             raise ValueError("eval_groups: groups need a metric of ranked lists, such as NDCG")
-
-
-def check_topk(topk: Sequence[int], n_items: int) -> None:
-    """Refuse lists longer than the catalogue."""
-    if max(topk) > n_items:
-        raise ValueError(
-            f"topk: {max(topk)} is more than the {n_items} items of the catalogue; set "
-            f"--topk={n_items}"
-        )
-
-
-def check_catalogue(config: ConfigLike, n_items: int) -> None:
-    """Refuse lists and sampled candidates that the catalogue is too small to rank, before texts
-    are encoded. Metrics of labels may draw an item more than once."""
-    if not by_kind(listed(config["metrics"]))[0]:
-        return
-    for phase in ("valid", "test"):
-        drawn = config[f"{phase}_neg_sample_args"]
-        if drawn["distribution"] == "none":  # labelled
-            continue
-        check_topk(config["topk"], n_items)
-        if drawn["sample_num"] != "none" and drawn["sample_num"] >= n_items:
-            raise ValueError(
-                f"eval_args: mode: {drawn['sample_num']} sampled negatives are more than the "
-                f"other items of a catalogue of {n_items}; set mode: full"
-            )
 
 
 @hookimpl

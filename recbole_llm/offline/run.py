@@ -11,12 +11,12 @@ from recbole.data.dataset import Dataset
 
 from recbole_llm.core import distributed
 from recbole_llm.core.plugins import get_plugin_manager, get_registry
+from recbole_llm.core.recbole_evaluation import check_catalogue
 from recbole_llm.core.registry import StageSpec
 from recbole_llm.core.specs import spec_of
 from recbole_llm.core.tokens import Vocabulary
 from recbole_llm.data.create import create_dataset
 from recbole_llm.data.prepare import data_preparation
-from recbole_llm.evaluation.settings import check_catalogue
 from recbole_llm.features.attach import attach_features, reads_of
 from recbole_llm.features.settings import ItemSettings
 from recbole_llm.offline.stage import StageReport, stage_class
