@@ -95,11 +95,6 @@ def test_what_the_catalogue_is_too_small_for_is_named_before_texts_are_encoded(
         run("PAD", **more, **nowhere)
 
 
-def test_metrics_of_labels_need_no_more_items_than_are_drawn() -> None:
-    drawn = {"eval_args": {"mode": "uni100"}, "metrics": ["AUC"], "valid_metric": "AUC"}
-    assert 0 <= run("DIN", **drawn)["test_result"]["auc"] <= 1
-
-
 def test_nothing_is_saved_unless_asked() -> None:
     result = run_recbole_llm("BPR", "tiny", config_dict=QUIET, saved=False)
     assert "checkpoint" not in result

@@ -233,7 +233,7 @@ def alone(file: str | os.PathLike[str], busy: Callable[[], None]) -> Iterator[No
 
 
 def remove_left_parts(folder: str | os.PathLike[str]) -> list[str]:
-    """Remove what this package's killed processes on this machine left half-written; its names."""
+    """Remove what killed processes of this package left half-written on this machine; name it."""
     import psutil
 
     pattern = re.compile(re.escape(_suffix("#")).replace(r"\#", r"(\d+)") + "$")

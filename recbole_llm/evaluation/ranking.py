@@ -55,7 +55,6 @@ class RankingCollector(Collector):  # type: ignore[misc]
         """Take what the metrics need from the training data."""
         super().data_collect(train_data)
         dataset = train_data._dataset
-        check_topk(self.topk, dataset.item_num - 1)  # one is the padding
         self._name_items(dataset)
         if self.active:
             self.groups = make_groups(self.config, dataset)
@@ -101,7 +100,7 @@ class RankingCollector(Collector):  # type: ignore[misc]
                 "eval_groups: groups are made from training interactions; call "
                 "trainer.eval_collector.data_collect(train_data) before trainer.evaluate"
             )
-        check_topk(self.topk, scores_tensor.shape[1] - 1)
+        check_topk(self.topk, scores_tensor.shape[1] - 1)  # one is the padding
         rows, items = (ids.to(scores_tensor.device) for ids in (positive_u, positive_i))
         positives = Positives(scores_tensor.shape, rows, items)
         if isinstance(scores_tensor, BlockScores):

@@ -141,9 +141,6 @@ class Store:
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         connection.execute("PRAGMA trusted_schema=OFF")  # the file's schema runs no functions
-        if not self.read_only:
-            self._patiently(lambda: connection.execute("PRAGMA journal_mode=WAL"))
-            connection.execute("PRAGMA synchronous=NORMAL")
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version not in (0, _VERSION):
             raise StoreError(
@@ -156,6 +153,8 @@ class Store:
 
     def _create(self, connection: sqlite3.Connection) -> None:
         """Make the table; fails here, not after encoding, if the file is read-only."""
+        self._patiently(lambda: connection.execute("PRAGMA journal_mode=WAL"))
+        connection.execute("PRAGMA synchronous=NORMAL")
         self._patiently(lambda: connection.execute("BEGIN IMMEDIATE"))
         connection.execute(
             f"CREATE TABLE IF NOT EXISTS {self.table} "

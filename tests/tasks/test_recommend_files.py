@@ -260,9 +260,12 @@ def test_a_full_disk_leaves_no_folder_of_an_export(inside: dict[str, Any]) -> No
     assert not Path("full").exists()
 
 
-def test_a_dash_is_the_screen() -> None:
-    asked = ["recommend", "--checkpoint=none.pth", "--users=u1", "--output=-", "--format=parquet"]
-    assert "parquet needs a file" in CliRunner().invoke(main, asked).output
+def test_a_dash_is_the_screen(inside: dict[str, Any]) -> None:
+    asked = [f"--checkpoint={inside['BPR']}", "--users=u1", "-k", "3", "--format=csv"]
+    assert call(*asked, "--output=-") == call(*asked)
+    assert not Path("-").exists()
+    done = CliRunner().invoke(main, ["recommend", *asked[:-1], "--output=-", "--format=parquet"])
+    assert "parquet needs a file" in done.output
 
 
 def test_what_lies_in_the_folder(inside: dict[str, Any]) -> None:
