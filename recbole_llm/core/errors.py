@@ -170,8 +170,8 @@ def not_given(owner: object, method: str) -> NotImplementedError:
 
 
 def named_error(error: BaseException) -> str:
-    """``KeyError: 'a'``."""
-    return f"{type(error).__name__}: {error}"
+    """``KeyError: 'a'``, in one line."""
+    return one_line(f"{type(error).__name__}: {error}", 500)
 
 
 def one_line(reason: object, longest: int = 200) -> str:

@@ -141,7 +141,7 @@ def build_plugins() -> Plugins:
         try:
             plugins.register(entry_point.load(), entry_point.name)
         except (Exception, SystemExit) as error:
-            reason = plugins.failed[entry_point.name] = one_line(named_error(error), 500)
+            reason = plugins.failed[entry_point.name] = named_error(error)
             getLogger("recbole_llm").error(
                 "plugin '%s' (%s) was left out: %s", entry_point.name, entry_point.value, reason
             )

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 FORMATS = ("PNG", "JPEG", "WEBP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 _MAX_BYTES = 1 << 26  # of a file
-_KEPT_AT_ONCE = 64
 _BAR_FROM = 1_000  # pictures: fewer are looked through in a blink
 
 
@@ -109,10 +108,11 @@ def find_pictures(config: Config, dataset: Dataset, tokens: Sequence[str]) -> di
     found: dict[str, Picture] = {}
     problems: dict[str, list[str]] = {}
     shown = config["show_progress"] is not False and len(tokens) >= _BAR_FROM
-    with closing(_Usable(config)) as usable:
+    max_pixels = ItemSettings.of(config).item_image_max_pixels
+    with closing(TextStore(cache_dir(config))) as usable:
         for token in bar(tokens, desc="Pictures", unit="picture", shown=shown):
             try:
-                digest = usable.checked(_bytes(candidates.get(token)))
+                digest = _checked(_bytes(candidates.get(token)), max_pixels, usable)
                 found[token] = Picture(candidates[token], digest)
             except PictureError as error:
                 problems.setdefault(str(error), []).append(token)
@@ -155,35 +155,17 @@ def _content_then(path: Path, size: int, changed: int) -> str:
     return sha256(_bytes(path)).hexdigest()
 
 
-class _Usable:
-    """Which pictures have been decoded before, by their bytes and the limit of pixels; what is
-    broken here may not be elsewhere, so that it is tried again."""
+def _checked(content: bytes, max_pixels: int, usable: TextStore) -> str:
+    """Digest of a usable picture's bytes; PictureError for another.
 
-    def __init__(self, config: Config) -> None:
-        self._max_pixels = ItemSettings.of(config).item_image_max_pixels
-        self._store, self._new = TextStore(cache_dir(config)), set[bytes]()
-
-    def checked(self, content: bytes) -> str:
-        """Digest of a usable picture's bytes; PictureError for another."""
-        digest = sha256(content).hexdigest()
-        (key,) = self._store.keys(f"picture of {self._max_pixels} pixels", [digest])
-        if key not in self._new and key not in self._store.present([key]):
-            read_picture(content, self._max_pixels)
-            self._new.add(key)
-            if len(self._new) == _KEPT_AT_ONCE:
-                self._keep()
-        return digest
-
-    def _keep(self) -> None:
-        self._store.add(list(self._new), ["usable"] * len(self._new))
-        self._new.clear()
-
-    def close(self) -> None:
-        """Keep what is new."""
-        try:
-            self._keep()
-        finally:
-            self._store.close()
+    What is broken here may not be elsewhere, so that it is tried again.
+    """
+    digest = sha256(content).hexdigest()
+    keys = usable.keys(f"picture of {max_pixels} pixels", [digest])
+    if not usable.present(keys):
+        read_picture(content, max_pixels)
+        usable.add(keys, ["usable"])
+    return digest
 
 
 def _bytes(path: Path | None) -> bytes:

@@ -1,17 +1,4 @@
-"""Files of named vectors.
-
-=================  ================================================================
-``.npy``           float [n, D]; names in ``<same name>.tokens``, one per line
-``.npz``           arrays ``vectors`` [n, D] and ``tokens`` [n] (numbers or strings)
-``.safetensors``   tensor ``vectors``; names as JSON in the metadata's ``tokens``,
-                   or in a ``.tokens`` file
-``.parquet``       column ``token``; a list column ``vector`` (others are left out), or one
-                   number per column; an index that pandas wrote beside them is left out
-``.csv``           a header; column ``token`` or the first one; one number per column
-``.pt``, ``.pth``  {"tokens": [...], "vectors": tensor}, or {token: vector}
-any other          RecBole's atomic format: ``iid:token <tab> emb:float_seq``
-=================  ================================================================
-"""
+"""Files of named vectors, in the forms of docs/encoders.md."""
 
 from __future__ import annotations
 
@@ -37,7 +24,7 @@ def read_table(
     """The table in a file; its fingerprint covers the file's bytes.
 
     Args:
-        path: see the module.
+        path: its suffix says the form.
         form: of atomic files.
         dimensions: width that the vectors must have, if any.
 
@@ -119,14 +106,15 @@ def _read_safetensors(path: Path) -> Named:
 
 
 def _read_parquet(path: Path) -> Named:
-    import pyarrow.parquet as pq
+    import pyarrow
+    import pyarrow.parquet
 
-    table = pq.read_table(path)
+    table = pyarrow.parquet.read_table(path)
     # The index of a data frame whose rows were chosen or shuffled is no number of a vector.
     names = [name for name in table.column_names if not name.startswith("__index_level_")]
     key = "token" if "token" in names else names[0]
     rest = ["vector"] if "vector" in names else [name for name in names if name != key]
-    if len(rest) == 1:
+    if len(rest) == 1 and pyarrow.types.is_nested(table.schema.field(rest[0]).type):
         rows = table.column(rest[0]).to_pylist()
         return _rectangle(table.column(key).to_pylist(), rows)
     columns = [table.column(name).to_numpy() for name in rest]
@@ -145,6 +133,8 @@ def _read_csv(path: Path) -> Named:
             "write it without (to_csv(…, index=False))"
         )
     frame = pd.read_csv(path, dtype={name: str}, keep_default_na=False)
+    if frame.empty:
+        raise TableError("it has no rows")
     numbers = frame.drop(columns=name).apply(pd.to_numeric, errors="coerce")
     _refuse(numbers.columns[numbers.isna().all()].tolist())
     if (broken := frame[name][numbers.isna().any(axis=1)]).size:
@@ -174,7 +164,9 @@ def _read_pt(path: Path) -> Named:
     if not isinstance(content, dict):
         raise TableError("it holds no dict: write {'tokens': [...], 'vectors': tensor}")
     if set(content) == {"tokens", "vectors"}:
-        return content["vectors"].float().numpy(), content["tokens"]
+        tokens = content["tokens"]
+        named = tokens.tolist() if isinstance(tokens, torch.Tensor) else tokens
+        return content["vectors"].detach().float().numpy(), named
     rows = [torch.as_tensor(row).float().tolist() for row in content.values()]
     return _rectangle(list(content), rows)
 

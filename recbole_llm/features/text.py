@@ -16,7 +16,7 @@ from recbole_llm.core.digest import digest, short_digests, texts_digest
 from recbole_llm.core.errors import first_names
 from recbole_llm.features.actors import encode_of
 from recbole_llm.features.align import align
-from recbole_llm.features.encoders.base import Encoder, HiddenStates, TableSource, create_encoder
+from recbole_llm.features.encoders.base import Encoder, TableSource, create_encoder
 from recbole_llm.features.images import items_read
 from recbole_llm.features.lengths import TokenLimit, report_cut
 from recbole_llm.features.pipeline import EncodeReport, encode_texts
@@ -56,7 +56,8 @@ def user_text(config: Config, dataset: Dataset) -> EmbeddingTable:
 
 def item_states(config: Config, dataset: Dataset) -> EmbeddingTable:
     """Build the feature ``item_states``: a decoder's hidden states over the items' texts."""
-    if not isinstance(create_encoder(config), (HiddenStates, TableSource)):
+    encoder = create_encoder(config)
+    if not (isinstance(encoder, TableSource) or hasattr(encoder, "layer")):
         raise ValueError(  # noqa: TRY004
             f"encoder: '{EncoderSettings.of(config).encoder}' has no hidden states, which "
             f"'item_states' are; set encoder: causal_lm, and encoder_layer"

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from recbole_llm.core.errors import needing
+from recbole_llm.core.errors import needing, one_line
 from recbole_llm.layers.exporting import is_exporting
 
 _POSITIONS = 8192  # of a pass without gradients
@@ -175,7 +175,7 @@ def _check_causal(model: Any) -> None:
     try:
         states = model(inputs_embeds=vectors, use_cache=False).last_hidden_state
     except (TypeError, ValueError, AttributeError, RuntimeError) as error:
-        raise _unsplittable(model, f"it does not take vectors ({error})") from error
+        raise _unsplittable(model, f"it does not take vectors ({one_line(error)})") from error
     model.train(training)
     if not states[0, 0].allclose(states[1, 0], atol=1e-4):
         raise _unsplittable(model, "it is not causal: a state sees what comes after it")

@@ -136,6 +136,8 @@ def _show_speed(told: Any, generator: Generator) -> None:
 
 def _answers(generator: Generator, prompts: list[str]) -> list[str]:
     texts = generator.generate(prompts)
+    if not isinstance(texts, Sequence):
+        raise StageError(f"the generator gave a {type(texts).__name__} in place of texts")
     if isinstance(texts, str) or len(texts) != len(prompts):
         raise StageError(f"the generator gave {len(texts)} texts for {len(prompts)} prompts")
     wrong = [type(t).__name__ for t in texts if not isinstance(t, str)]

@@ -113,6 +113,7 @@ def npz(path: Path, **arrays: np.ndarray) -> None:
         ("v.csv", b"token,x\na,1\nb,\n", "1 of 2 vectors lack a number: 'b'"),
         ("v.csv", b"token,x,name\na,1,A\nb,2,B\n", "columns that are no numbers: 'name'; leave"),
         ("v.csv", b"token,x\na,1\nb,1,2\n", "cannot be read as .csv"),
+        ("v.csv", b"token,x,y\n", "it has no rows"),
         ("v.csv", b",token,x\n0,a,1\n1,b,2\n", "a column without a name beside 'token'"),
         ("v.npz", b"not a zip", "cannot be read as .npz"),
         ("v.pt", b"not a pickle", "cannot be read as .pt"),
@@ -182,6 +183,21 @@ def test_columns_of_parquet_beside_the_vectors(tmp_path: Path) -> None:
     pd.DataFrame({"token": TOKENS, "vector": [[1.0], None, [2.0]]}).to_parquet(file)
     with pytest.raises(TableError, match="1 of 3 vectors are not 1 wide: 'a b'"):
         read_table(file)
+
+
+def test_one_number_an_item_in_parquet(tmp_path: Path) -> None:
+    import pandas as pd
+
+    pd.DataFrame({"token": TOKENS, "x": VECTORS[:, 0]}).to_parquet(tmp_path / "v.parquet")
+    np.testing.assert_array_equal(read_table(tmp_path / "v.parquet").matrix, VECTORS[:, :1])
+
+
+def test_a_models_own_weight_named_by_a_tensor(tmp_path: Path) -> None:
+    weight = torch.nn.Parameter(torch.from_numpy(VECTORS))
+    torch.save({"tokens": torch.tensor([3, 1, 2]), "vectors": weight}, tmp_path / "v.pt")
+    table = read_table(tmp_path / "v.pt")
+    assert list(table.tokens) == ["3", "1", "2"]
+    np.testing.assert_array_equal(table.matrix, VECTORS)
 
 
 def test_names_beside_are_asked_for(tmp_path: Path) -> None:

@@ -124,6 +124,7 @@ def test_another_generator_is_not_served_these_texts(store: TextStore) -> None:
         (["one"], "gave 1 texts for 2 prompts"),
         ("ab", "gave 2 texts for 2 prompts"),
         (["a", None], "gave a NoneType in place of a text"),
+        (None, "gave a NoneType in place of texts"),
     ],
 )
 def test_a_bad_generator_is_found_out_and_nothing_stored(

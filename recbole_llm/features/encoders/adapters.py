@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from recbole_llm.core.digest import files_digest
-from recbole_llm.core.errors import needing
+from recbole_llm.core.errors import named_error, needing, one_line
 from recbole_llm.core.files import expanded
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.encoders.decoders import Source
@@ -55,7 +55,7 @@ def adapter_digest(folder: str | None, key: str = "encoder_adapter") -> str | No
     try:
         kind = json.loads(files[0].read_text("utf-8")).get("peft_type")
     except (ValueError, AttributeError) as error:
-        raise EncoderError(f"{key}: '{files[0]}' is damaged ({error})") from error
+        raise EncoderError(f"{key}: '{files[0]}' is damaged ({one_line(error)})") from error
     if kind != "LORA":
         raise EncoderError(f"{key}: '{folder}' is of kind {kind}, not LORA")
     return files_digest(path, files)
@@ -90,7 +90,7 @@ def adapted_writer(source: Source, dtype: torch.dtype, folder: str, key: str) ->
         return adapted.merge_and_unload()
     except Exception as error:  # whatever a file makes the library raise
         raise EncoderError(
-            f"{key}: '{folder}' does not fit {source.path} ({type(error).__name__}: {error})"
+            f"{key}: '{folder}' does not fit {source.path} ({named_error(error)})"
         ) from error
 
 

@@ -71,13 +71,6 @@ class TokenLimited(Protocol):
         """Tokens of each text, uncut, with what goes around it."""
 
 
-@runtime_checkable
-class HiddenStates(Protocol):
-    """An encoder whose vectors are hidden states of a decoder."""
-
-    layer: int
-
-
 _PARTS = ("fingerprint", "encode")
 
 
@@ -98,8 +91,9 @@ def create_encoder(config: ConfigLike) -> Encoder | TableSource:
         raise _unavailable(spec, str(error)) from error
     except EncoderError as error:
         raise EncoderError(f"encoder '{spec.name}' cannot be loaded: {error}") from error
-    kinds = (_PARTS, ("fingerprint", "encode_contents"), ("table",))
     parts = set(dir(type(encoder))) | set(vars(encoder))
+    of_pictures = "encode_contents" if getattr(encoder, "reads_text", True) is False else "encode"
+    kinds = (_PARTS, ("fingerprint", of_pictures), ("table",))
     if not any(parts.issuperset(kind) for kind in kinds):
         lacking = ", ".join(sorted(set(_PARTS) - parts))
         raise EncoderError(

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from recbole_llm.core.digest import file_digest, files_digest
-from recbole_llm.core.errors import extra
+from recbole_llm.core.errors import extra, named_error
 from recbole_llm.core.log import without_bars
 from recbole_llm.core.settings import ConfigLike
 from recbole_llm.features.encoders.base import EncoderError
@@ -131,7 +131,7 @@ class Source:
                 way_out = f"; remove '{folder}', its copy, which is made anew" if copied else ""
                 raise EncoderError(
                     f"{self.key} '{self.path}' cannot be loaded by transformers "
-                    f"({type(error).__name__}: {error}){way_out}"
+                    f"({named_error(error)}){way_out}"
                 ) from error
 
     def _place(self) -> tuple[Path, dict[str, str]]:

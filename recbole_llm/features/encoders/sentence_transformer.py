@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recbole_llm.core.digest import digest, files_digest
-from recbole_llm.core.errors import extra
+from recbole_llm.core.errors import extra, named_error
 from recbole_llm.core.settings import ConfigLike
 from recbole_llm.features.encoders.base import Encoder, EncoderError
 from recbole_llm.features.encoders.locate import (
@@ -171,7 +171,7 @@ class LibraryEncoder:
         except Exception as error:  # whatever a broken folder makes the library raise
             raise EncoderError(
                 f"encoder_model '{self.folder}' cannot be loaded by sentence-transformers "
-                f"({type(error).__name__}: {error})"
+                f"({named_error(error)})"
             ) from error
         wanted = self.settings.encoder_max_length
         if wanted is not None:

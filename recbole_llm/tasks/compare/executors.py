@@ -47,11 +47,13 @@ def open_executor(
         ray_address: see `recbole_llm.core.cluster.connected`.
 
     Raises:
-        ValueError: unknown name, no runs at once, or of Ray.
+        ValueError: unknown name, no runs at once, a cluster without ``ray``, or of Ray.
     """
     check_choice("executor", name, EXECUTORS)
     if at_once < 1:
         raise ValueError(f"jobs: expected at least 1, got {at_once}")
+    if name == "local" and ray_address:
+        raise ValueError(f"ray_address: '{ray_address}' needs --executor=ray")
     if name == "local":
         yield Local(at_once)
         return

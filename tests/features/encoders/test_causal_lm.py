@@ -177,6 +177,9 @@ def test_folders_and_files_that_are_no_model(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     with pytest.raises(EncoderError, match="cannot be loaded by transformers"):
         encode(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "nobody\'s"}')
+    with pytest.raises(EncoderError, match="^[^\n]*cannot be loaded by transformers[^\n]*$"):
+        encode(tmp_path)
     (tmp_path / "x.gguf").write_bytes(b"GGUF")
     with pytest.raises(
         EncoderError, match=r"x\.gguf' cannot be loaded by tr|a GGUF file needs a pa"

@@ -77,6 +77,27 @@ def test_what_is_no_encoder_says_what_it_lacks(register: Callable[..., None]) ->
         create_encoder(PlainConfig(encoder="half"))
 
 
+def test_an_encoder_of_pictures_and_texts_encodes_texts_alone_too(
+    register: Callable[..., None],
+) -> None:
+    class Pictures:
+        fingerprint, reads_text = "pictures", False
+
+        def encode_contents(self, texts: Any, images: Any) -> None:
+            raise AssertionError
+
+    class Both(Pictures):
+        reads_text = True
+
+    register(
+        EncoderSpec("pictures", lambda config: Pictures()),
+        EncoderSpec("both", lambda config: Both()),
+    )
+    assert isinstance(create_encoder(PlainConfig(encoder="pictures")), Pictures)
+    with pytest.raises(EncoderError, match="encoder 'both': Both has no encode, which an encoder"):
+        create_encoder(PlainConfig(encoder="both"))
+
+
 def test_a_plugins_encoder_gets_the_configuration(register: Callable[..., None]) -> None:
     made = HashEncoder()
     register(EncoderSpec("mine", lambda config: config["x"]))

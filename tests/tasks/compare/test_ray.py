@@ -70,6 +70,12 @@ def test_an_unknown_executor() -> None:
             pass
 
 
+def test_a_cluster_without_ray_is_refused() -> None:
+    with pytest.raises(ValueError, match="ray_address: 'head:6379' needs --executor=ray"):
+        with open_executor("local", 1, "head:6379"):
+            pass
+
+
 @pytest.mark.parametrize(
     ("address", "why"),
     [("127.0.0.1:1", "Connection refused"), ("nonsense", "invalid literal for int")],
