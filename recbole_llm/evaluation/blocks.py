@@ -73,6 +73,11 @@ class BlockScores:
         return block
 
 
+def first_places(scores: Tensor, k: int, numbers: Tensor, item_keys: Keys) -> Tensor:
+    """The first k items of each row of whole scores [B, n]; otherwise as `BlockScores.lists`."""
+    return _in_order(*_first_of(scores, k, 0, numbers, item_keys), numbers, item_keys)[1]
+
+
 def _first_of(
     block: Tensor, k: int, first: int, numbers: Tensor, item_keys: Keys
 ) -> tuple[Tensor, Tensor]:

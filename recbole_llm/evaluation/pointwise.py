@@ -7,7 +7,6 @@ items says how well their rows are told apart from each other.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from logging import getLogger
 from typing import Any
 
@@ -16,21 +15,22 @@ import torch
 from recbole.data.dataloader import AbstractDataLoader
 from recbole.data.interaction import Interaction
 from recbole.evaluator.base_metric import LossMetric
-from recbole.evaluator.collector import Collector, DataStruct
+from recbole.evaluator.collector import DataStruct
 from torch import Tensor
 
 from recbole_llm.core.config import Config
 from recbole_llm.data.split import IntArray
 from recbole_llm.evaluation.by_user import ByUser, labels_by_user, user_aucs
+from recbole_llm.evaluation.collector import BatchCollector
 from recbole_llm.evaluation.group_metrics import EvaluatorByGroup
-from recbole_llm.evaluation.groups import GROUPS, USERS, Group, make_groups
+from recbole_llm.evaluation.groups import USERS, Group, make_groups
 from recbole_llm.evaluation.settings import GroupSettings
 
 ITEMS = "group.items"
 ROWS = ("rec.score", "data.label", USERS, ITEMS)
 
 
-class PointwiseCollector(Collector):  # type: ignore[misc]
+class PointwiseCollector(BatchCollector):
     """Scores, labels, users and items of the evaluated rows; the groups, while `active`."""
 
     def __init__(self, config: Config) -> None:
@@ -38,9 +38,6 @@ class PointwiseCollector(Collector):  # type: ignore[misc]
         self.grouped = bool(config["eval_groups"])
         if self.grouped:
             GroupSettings.of(config).check(config)
-        self.active = True
-        self.groups: list[Group] | None = None
-        self._batches: dict[str, list[Tensor]] = defaultdict(list)
 
     def data_collect(self, train_data: AbstractDataLoader) -> None:
         """Take what the metrics need from the training data, and make the groups."""
@@ -55,7 +52,7 @@ class PointwiseCollector(Collector):  # type: ignore[misc]
         fields = (self.config[f"{name}_FIELD"] for name in ("LABEL", "USER_ID", "ITEM_ID"))
         columns = [scores_tensor, *(interaction[field] for field in fields)]
         for key, column in zip(ROWS, columns, strict=True):
-            self._batches[key].append(column.detach().view(-1))
+            self.keep(key, column.view(-1))
 
     def eval_collect(self, eval_pred: Tensor, data_label: Tensor) -> None:
         """Collect all rows of a decision tree, which names neither users nor items."""
@@ -66,30 +63,18 @@ class PointwiseCollector(Collector):  # type: ignore[misc]
                 f"out"
             )
         for key, column in zip(ROWS, (eval_pred, data_label)):
-            self._batches[key].append(torch.as_tensor(column).view(-1))
+            self.keep(key, torch.as_tensor(column).view(-1))
 
     def get_data_struct(self) -> DataStruct:
-        """What was collected, on the CPU; the next evaluation starts anew."""
-        collected = DataStruct()
-        for key, value in self.data_struct._data_dict.items():
-            collected.set(key, value)
-        for key, parts in self._batches.items():
-            column = torch.cat(parts).cpu()
-            collected.set(key, _numbers(column) if key == "rec.score" else column)
-        self._batches.clear()
-        if self.active:
-            collected.set(GROUPS, self.groups or [])
+        """What was collected, of which no score may be NaN: RecBole's AUC would rank it first."""
+        collected = super().get_data_struct()
+        scores = collected.get("rec.score")
+        if count := int(scores.isnan().sum()):
+            raise ValueError(
+                f"{count:,} of {len(scores):,} predictions are NaN: the model has diverged; lower "
+                f"learning_rate"
+            )
         return collected
-
-
-def _numbers(scores: Tensor) -> Tensor:
-    """Predictions, of which none may be NaN: RecBole's AUC would rank those first."""
-    if count := int(scores.isnan().sum()):
-        raise ValueError(
-            f"{count:,} of {len(scores):,} predictions are NaN: the model has diverged; lower "
-            f"learning_rate"
-        )
-    return scores
 
 
 class PointwiseEvaluator(EvaluatorByGroup):

@@ -9,7 +9,7 @@ import torch
 from recbole.data.dataloader import AbstractDataLoader
 from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
-from recbole.evaluator.collector import Collector, DataStruct
+from recbole.evaluator.collector import DataStruct
 from torch import Tensor
 
 from recbole_llm.core.config import Config
@@ -17,18 +17,19 @@ from recbole_llm.core.digest import short_digests
 from recbole_llm.core.recbole_evaluation import check_topk
 from recbole_llm.data.training import item_counts
 from recbole_llm.evaluation.beyond import COUNTS, VECTORS
-from recbole_llm.evaluation.blocks import BlockScores
-from recbole_llm.evaluation.groups import GROUPS, PAIRS, USERS, Group, make_groups
-from recbole_llm.evaluation.positives import Positives, chunks, mean_ranks
+from recbole_llm.evaluation.blocks import BlockScores, first_places
+from recbole_llm.evaluation.collector import BatchCollector
+from recbole_llm.evaluation.groups import PAIRS, USERS, make_groups
+from recbole_llm.evaluation.positives import Positives, mean_ranks
 from recbole_llm.evaluation.settings import GroupSettings
-from recbole_llm.evaluation.ties import LAST, nan_last, shuffled_ties
+from recbole_llm.evaluation.ties import LAST, nan_last
 from recbole_llm.features.attach import item_embeddings
 
 _COUNTER = "data.count_items"  # what RecBole's metrics read of training
 _ITEMS = "data.num_items"  # of the catalogue
 
 
-class RankingCollector(Collector):  # type: ignore[misc]
+class RankingCollector(BatchCollector):
     """RecBole's ``Collector`` for full and sampled ranking.
 
     Without ties it collects what RecBole's does, but makes no matrices of users by items and
@@ -46,7 +47,6 @@ class RankingCollector(Collector):  # type: ignore[misc]
         GroupSettings.of(config).check(config)
         self._wants_users = config["user_metrics"] is not None
         self.active = self._wants_users or bool(config["eval_groups"])
-        self.groups: list[Group] | None = None
         self._row = 0  # of the evaluation, of the next batch's first
         self._item_keys: Tensor | None = None
         self._tokens: Any = None
@@ -109,13 +109,13 @@ class RankingCollector(Collector):  # type: ignore[misc]
             self._collect_whole(scores_tensor, positives)
         if self.register.need("data.label"):
             label = interaction[self.config["LABEL_FIELD"]]
-            self.data_struct.update_tensor("data.label", label.to(self.device))
+            self.keep("data.label", label)
         if self.active:
             candidates = interaction[self.config["USER_ID_FIELD"]]
             users = row_users(candidates, positive_u, len(scores_tensor))
             pairs = torch.stack([users[positive_u.cpu()], positive_i.cpu()], dim=1)
-            self.data_struct.update_tensor(USERS, users)
-            self.data_struct.update_tensor(PAIRS, pairs)
+            self.keep(USERS, users)
+            self.keep(PAIRS, pairs)
         self._row += len(scores_tensor)
 
     def _collect_blocks(self, scores: BlockScores, positives: Positives) -> None:
@@ -123,51 +123,40 @@ class RankingCollector(Collector):  # type: ignore[misc]
         k, rows = max(self.topk), torch.arange(len(scores), device=scores.device)
         lists = scores.lists(k, rows + self._row, lambda: self._keys(scores))
         if self._needs_lists():
-            self.data_struct.update_tensor("rec.items", lists)
+            self.keep("rec.items", lists)
         if self.register.need("rec.topk"):
             self._collect_hits(positives, k, rows, lists)
 
     def _collect_whole(self, scores: Tensor, positives: Positives) -> None:
         k = max(self.topk)
         mean_rank = self.register.need("rec.meanrank")
-        if mean_rank and scores.isnan().any():
+        if (mean_rank or self._needs_lists()) and scores.isnan().any():
             scores = nan_last(scores)
         if mean_rank or self.register.need("rec.topk"):
             positives.rank(scores, None if mean_rank else k)
         lists = None
         if self._needs_lists():
-            lists = self._lists(scores, k)
-            self.data_struct.update_tensor("rec.items", lists)
+            lists = self._first_places(scores, k, torch.arange(len(scores), device=scores.device))
+            self.keep("rec.items", lists)
         if self.register.need("rec.topk"):
             rows = positives.tied(k)
-            read = self._drawn(scores, k, rows) if lists is None else lists[rows]
+            read = self._first_places(scores[rows], k, rows) if lists is None else lists[rows]
             self._collect_hits(positives, k, rows, read)
         if mean_rank:
-            self.data_struct.update_tensor("rec.meanrank", mean_ranks(scores, positives))
+            self.keep("rec.meanrank", mean_ranks(scores, positives))
         if self.register.need("rec.score"):
-            self.data_struct.update_tensor("rec.score", scores)
+            self.keep("rec.score", scores)
 
     def _collect_hits(self, positives: Positives, k: int, rows: Tensor, lists: Tensor) -> None:
         """Hits of each row's first k places, and its number of positives: int64 [B, k + 1]."""
         for key, wanted in self._hits_of(positives).items():
             hits = wanted.hits(k, rows, lists).long()
-            self.data_struct.update_tensor(key, torch.cat((hits, wanted.counts[:, None]), dim=1))
+            self.keep(key, torch.cat((hits, wanted.counts[:, None]), dim=1))
 
     def get_data_struct(self) -> DataStruct:
-        """What was collected, on the CPU; the next evaluation starts anew."""
-        # RecBole 1.2.1 calls .cpu() on counts too, which are plain numbers: ItemCoverage,
-        # AveragePopularity, GiniIndex and TailPercentage crash there.
-        collected = DataStruct()
-        for key, value in list(self.data_struct._data_dict.items()):
-            if isinstance(value, Tensor):  # of rows; the rest is of the training data
-                collected.set(key, value.cpu())
-                del self.data_struct[key]
-            else:
-                collected.set(key, value)
-        if self.active:
-            collected.set(GROUPS, self.groups)
+        """What was collected; the next evaluation starts anew."""
         self._row = 0
-        return collected
+        return super().get_data_struct()
 
     def _needs_lists(self) -> bool:
         """Whether the items of the lists are kept, not their hits alone."""
@@ -179,25 +168,9 @@ class RankingCollector(Collector):  # type: ignore[misc]
         of_groups = {group.topk_key: positives.of_items(group.members) for group in of_items}
         return {"rec.topk": positives, **of_groups}
 
-    def _lists(self, scores: Tensor, k: int) -> Tensor:
-        """The first k items of each row, int64 [B, k]."""
-        n = scores.shape[1]
-        values, items = torch.topk(scores, min(k + 1, n), dim=-1)  # one more shows a tie at the end
-        if values.isnan().any():  # topk puts it first, a rank last
-            return self._lists(nan_last(scores), k)
-        tied = (values[:, 1:] == values[:, :-1]).any(1).nonzero().view(-1)  # [T]
-        items = items[:, :k].contiguous()
-        items[tied] = self._drawn(scores, k, tied)
-        return items
-
-    def _drawn(self, scores: Tensor, k: int, rows: Tensor) -> Tensor:
-        """The first k items of rows with ties: int64 [T] -> [T, k], always the same ones."""
-        if not len(rows):
-            return rows.new_empty(0, k)
-        keys = self._keys(scores)
-        parts = chunks(rows, scores.shape[1])
-        lists = [shuffled_ties(scores[part], k, part + self._row, keys) for part in parts]
-        return torch.cat(lists)
+    def _first_places(self, scores: Tensor, k: int, rows: Tensor) -> Tensor:
+        """The first k items of these rows of the batch, whose scores are [B, n]: int64 [B, k]."""
+        return first_places(scores, k, rows + self._row, lambda: self._keys(scores))
 
     def _keys(self, scores: Tensor | BlockScores) -> Tensor:
         """What tells an item apart whatever its number: a hash of its token, int64 [n]."""

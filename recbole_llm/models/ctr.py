@@ -17,6 +17,7 @@ from torch import Tensor
 from recbole_llm.core.errors import not_given
 from recbole_llm.data.ranking_step import FLOAT_BYTES
 from recbole_llm.data.settings import EngineSettings
+from recbole_llm.layers.embedding import of_distinct_rows
 from recbole_llm.layers.packing import last_of
 from recbole_llm.models.base import negatives_of_a_target
 from recbole_llm.models.ctr_layers import CTRHead
@@ -92,8 +93,7 @@ class CTRRecommender(SequentialRecommender):  # type: ignore[misc]
         if self.training:
             return self._last_states(item_seq)
         # Candidates of sampled evaluation repeat their user's history, which is encoded once.
-        item_seq, rows = torch.unique(item_seq, dim=0, return_inverse=True)
-        return self._last_states(item_seq)[rows]
+        return of_distinct_rows(self._last_states, item_seq)
 
     def _last_states(self, item_seq: Tensor) -> Tensor:
         if not hasattr(self, "user_states"):

@@ -197,10 +197,10 @@ class StagedTrainer(Trainer):
         if self._best_state is not None:  # None without validation: the last weights count
             self.model.load_state_dict(self._best_state)
             self._best_state = None
-        self.logger.info(
-            set_color(f"phase {phase.name} finished", "green")
-            + f", best valid {self.config['valid_metric']}: {self.best_valid_score:.4f}"
-        )
+        said = set_color(f"phase {phase.name} finished", "green")
+        if self.best_valid_result is not None:
+            said += f", best valid {self.config['valid_metric']}: {self.best_valid_score:.4f}"
+        self.logger.info(said)
 
     def _warn_of_plateau(self, phase: Phase) -> None:
         """Say that the phase, and so what later phases start from, stayed as it began."""

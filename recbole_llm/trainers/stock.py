@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -16,7 +15,6 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.trainer import trainer as recbole_trainers
 from recbole.utils import get_trainer as get_recbole_trainer
 
-from recbole_llm.core.checkpoint import load_checkpoint
 from recbole_llm.core.marks import PRETRAINING
 from recbole_llm.core.plugins import find_model, get_model
 from recbole_llm.core.registry import ModelSpec, resolve
@@ -125,28 +123,6 @@ class DecisionTreeTrainer(EngineMixin, recbole_trainers.DecisionTreeTrainer):  #
         trees = bytearray(Path(self.temp_best_file).read_bytes())
         state = torch.frombuffer(trees, dtype=torch.uint8)
         return {**super()._checkpoint(epoch), "state_dict": state, "other_parameter": None}
-
-    def evaluate(
-        self,
-        eval_data: AbstractDataLoader,
-        load_best_model: bool = True,
-        model_file: str | None = None,
-        show_progress: bool = False,
-    ) -> Any:
-        """Metrics of the trees, or of a checkpoint's; arguments and result as RecBole's.
-
-        Raises:
-            ValueError: no checkpoint of trees.
-        """
-        if not load_best_model or model_file is None:
-            return super().evaluate(eval_data, load_best_model, None, show_progress)
-        trees = load_checkpoint(model_file).get("state_dict")
-        if not isinstance(trees, torch.Tensor) or trees.dtype != torch.uint8:
-            raise ValueError(f"checkpoint '{model_file}' holds no trees")
-        with TemporaryDirectory() as folder:
-            file = Path(folder) / "trees.json"
-            file.write_bytes(trees.numpy().tobytes())
-            return super().evaluate(eval_data, True, str(file), show_progress)
 
 
 class XGBoostTrainer(DecisionTreeTrainer, recbole_trainers.XGBoostTrainer):  # type: ignore[misc]

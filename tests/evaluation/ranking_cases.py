@@ -10,11 +10,9 @@ import numpy as np
 import torch
 from recbole.data.interaction import Interaction
 from recbole.evaluator import Evaluator
-from recbole.evaluator.collector import Collector
+from recbole.evaluator.collector import Collector, DataStruct
 from recbole.utils import EvaluatorType
 from torch import Tensor
-
-from recbole_llm.evaluation.ranking import RankingCollector
 
 TOPK_METRICS = ["Recall", "MRR", "NDCG", "Hit", "Precision", "MAP"]
 ITEM_METRICS = [
@@ -40,12 +38,19 @@ class MendedCollector(Collector):  # type: ignore[misc]
     counts among the items."""
 
     active = False
-    get_data_struct = RankingCollector.get_data_struct
 
     def data_collect(self, train_data: Any) -> None:
         super().data_collect(train_data)
         if self.register.need("data.num_items"):
             self.data_struct.set("data.num_items", train_data._dataset.item_num - 1)
+
+    def get_data_struct(self) -> DataStruct:
+        collected = DataStruct()
+        for key, value in list(self.data_struct._data_dict.items()):
+            collected.set(key, value)
+            if isinstance(value, torch.Tensor):
+                del self.data_struct[key]
+        return collected
 
 
 def train_data(n: int, tokens: list[str] | None = None) -> Any:

@@ -146,10 +146,12 @@ def test_a_phase_of_no_epochs_is_left_out(stage: Any, caplog: Any) -> None:
     assert Path(trainer.saved_model_file).is_file()
 
 
-def test_without_validation_the_last_weights_count(stage: Any) -> None:
+def test_without_validation_the_last_weights_count(stage: Any, caplog: Any) -> None:
     run = stage()
     trainer = run.trainer()
-    assert trainer.fit(run.train, None, verbose=False) == (float("-inf"), None)
+    with caplog.at_level(logging.INFO):
+        assert trainer.fit(run.train, None) == (float("-inf"), None)
+    assert caplog.text.count("finished") >= 2 and "best valid" not in caplog.text
     state = {k: v.clone() for k, v in trainer.model.state_dict().items()}
     trainer.evaluate(run.test)
     assert same(state, trainer.model.state_dict())

@@ -16,7 +16,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 import recbole_llm
 from recbole_llm import ModelSpec, get_trainer, load_data_and_model, run_recbole_llm
 from recbole_llm.core import plugins
-from recbole_llm.core.checkpoint import load_checkpoint, save_atomically
+from recbole_llm.core.checkpoint import load_checkpoint
 from recbole_llm.core.config import Config
 from recbole_llm.core.plugins import get_model, list_models, recbole_models
 from recbole_llm.quick_start import build_model, build_trainer, load_data, start
@@ -244,7 +244,7 @@ class Booster:
         Path(file).write_text("tree\n")
 
 
-def test_a_decision_trees_checkpoint_is_plain_data(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decision_trees_checkpoint_is_plain_data() -> None:
     keys = {**QUIET, "metrics": ["AUC"], "valid_metric": "AUC", "eval_args": {"mode": "labeled"}}
     config = recbole_llm.Config("DeepFM", "tiny", config_dict={**keys, "threshold": {"rating": 3}})
     trainer = Trees(config, Booster())
@@ -255,18 +255,6 @@ def test_a_decision_trees_checkpoint_is_plain_data(monkeypatch: pytest.MonkeyPat
     checkpoint = load_checkpoint(trainer.saved_model_file)
     assert bytes(checkpoint["state_dict"].numpy()) == b"tree\n"
     assert checkpoint["best_valid_score"] == 0.5 and checkpoint["other_parameter"] is None
-    read = {}
-
-    def evaluate(self: Any, data: Any, best: bool, file: str, progress: bool) -> None:
-        read[Path(file).suffix] = Path(file).read_text()
-
-    monkeypatch.setattr(EngineMixin, "evaluate", evaluate, raising=False)
-    trainer.evaluate(valid, model_file=trainer.saved_model_file)
-    assert read == {".json": "tree\n"}
-    Path("evil.json").write_text("tree\n")
-    save_atomically({**checkpoint, "state_dict": "evil.json"}, "x.pth")
-    with pytest.raises(ValueError, match="checkpoint 'x.pth' holds no trees"):
-        trainer.evaluate(valid, model_file="x.pth")
 
 
 # --- trainers of plugins ---------------------------------------------------------------------

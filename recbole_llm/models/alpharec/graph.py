@@ -33,7 +33,6 @@ class InteractionGraph(nn.Module):
     edge_by_item: Tensor  # the same, in the order of item_users
     mean_by_user: Tensor  # 1 / d_u, [m]
     mean_by_item: Tensor  # 1 / d_u, [m]
-    response: Tensor  # what the convolution makes of ones, [N + n]
     gap_keys: Tensor  # for `negatives`, int [m]
     active: Tensor  # int [*], users with at least one item
 
@@ -64,7 +63,6 @@ class InteractionGraph(nn.Module):
         of_edge = user_degrees[by_item.indices]
         self._keep("mean_by_item", 1.0 / of_edge)
         self._keep("edge_by_item", 1.0 / np.sqrt(of_edge * np.repeat(item_degrees, item_degrees)))
-        self._keep("response", self._convolve(torch.ones(n_users + n_items, 1))[:, 0])
         self.full = int((user_degrees >= n_items - 1).sum())  # users with every item
         self._keep("active", user_degrees.nonzero()[0])
         # How many free items precede each taken one (ids start at 1): sorted within a user.

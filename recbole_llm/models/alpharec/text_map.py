@@ -76,19 +76,14 @@ class MLPMap(nn.Module):
     def on_graph(self, text: Tensor, graph: InteractionGraph) -> Tensor:
         """Convolution of f(user means) and f(text): text [n, D] -> [N + n, out_size].
 
-        Exact, but in a cheaper order. Means and convolution are linear, so W1 is applied to the
-        items before the means are taken (N user texts of D numbers never exist), and the
-        convolution goes before or after W2, wherever the vectors are narrower; b2 is then
-        weighted by what the convolution makes of a constant.
+        Exact, but in a cheaper order: means are linear, so W1 is applied to the items before they
+        are taken, and N user texts of D numbers never exist.
         """
         weight, bias = self.hidden.folded()
         items = F.linear(text, weight)  # [n, hidden_size]
         assert bias is not None
         nodes = F.leaky_relu(torch.cat([graph.user_means(items), items]) + bias, SLOPE)
-        if self.out.in_features >= self.out.out_features:
-            return graph.convolve(self.out(nodes))
-        vectors = F.linear(graph.convolve(nodes), self.out.weight)
-        return vectors + graph.response.unsqueeze(1) * self.out.bias
+        return graph.convolve(self.out(nodes))
 
 
 class LinearMap(TextLinear):

@@ -22,31 +22,11 @@ def register_models(register: Callable[[ModelSpec], None]) -> None:
                 summary=f"RecBole's {name}, trained at every position at once",
             )
         )
-    register(
-        ModelSpec(
-            "LightGCN",
-            "recbole_llm.models.stock.lightgcn:LightGCN",
-            summary="RecBole's LightGCN, evaluated through the faster product",
-        )
-    )
-    register(
-        ModelSpec(
-            "Pop",
-            "recbole_llm.models.stock.pop:Pop",
-            summary="RecBole's Pop, which counts every training interaction",
-        )
-    )
-    register(
-        ModelSpec(
-            "RippleNet",
-            "recbole_llm.models.stock.ripplenet:RippleNet",
-            summary="RecBole's RippleNet, also for users without training interactions",
-        )
-    )
-    register(
-        ModelSpec(
-            "KTUP",
-            "recbole_llm.models.stock.ktup:KTUP",
-            summary="RecBole's KTUP, whose scores of a checkpoint stay the same",
-        )
-    )
+    for name, what in (
+        ("LightGCN", "evaluated through the faster product"),
+        ("Pop", "which counts every training interaction"),
+        ("RippleNet", "also for users without training interactions"),
+        ("KTUP", "whose scores of a checkpoint stay the same"),
+    ):
+        module = f"recbole_llm.models.stock.{name.lower()}"
+        register(ModelSpec(name, f"{module}:{name}", summary=f"RecBole's {name}, {what}"))
