@@ -137,6 +137,17 @@ def item_titles(config: Config, dataset: Dataset) -> Texts:
     return _items(config, dataset)[1]
 
 
+def titles_if_any(config: Config, dataset: Dataset) -> Texts:
+    """`item_titles`, or nothing where no text field names the items; ValueError where the field
+    `item_title_field` is not there."""
+    try:
+        return item_titles(config, dataset)
+    except PromptError:
+        if PromptSettings.of(config).item_title_field is not None:
+            raise
+        return {}
+
+
 def item_file(config: Config, dataset: Dataset) -> Table:
     """The data set's ``.item`` file; ValueError where there is none."""
     return _atomic(config, dataset, "item")

@@ -28,8 +28,7 @@ from recbole_llm.data.disk import DiskDataset
 from recbole_llm.data.ranking_step import user_bytes
 from recbole_llm.data.settings import EngineSettings
 from recbole_llm.features.encoders.base import Encoder, TableSource, create_encoder
-from recbole_llm.features.prompts import item_rows, item_titles
-from recbole_llm.features.templates import PromptError
+from recbole_llm.features.prompts import item_rows, titles_if_any
 from recbole_llm.models.base import TextItemModel, TextUserModel
 from recbole_llm.offline.run import load_dataset
 from recbole_llm.quick_start import load_data_and_model
@@ -193,10 +192,7 @@ class Recommender(Ranker):
     @cached_property
     def titles(self) -> Mapping[str, str]:
         """Titles by item token; none where the data set describes no items."""
-        try:
-            return item_titles(self.config, self.dataset)
-        except PromptError:
-            return {}
+        return titles_if_any(self.config, self.dataset)
 
     @cached_property
     def fields(self) -> Mapping[str, Sequence[str]]:

@@ -108,13 +108,14 @@ def test_a_title_field_that_is_not_there(
 ) -> None:
     config["item_title_field"] = field
     with pytest.raises(PromptError, match=re.escape(f"has no field '{field}'; {near} ")):
-        prompts.item_titles(config, make_dataset())
+        prompts.titles_if_any(config, make_dataset())
 
 
 def test_an_item_file_without_text_fields(config: PlainConfig, make_dataset: Make) -> None:
     dataset = make_dataset("item_id:token\tprice:float\n10\t1\n", tokens=("10",))
     with pytest.raises(PromptError, match=r"has no text field .* it has item_id:token, price:floa"):
         prompts.item_texts(config, dataset)
+    assert prompts.titles_if_any(config, dataset) == {}
     config["item_prompt"] = "price {{ price }}"
     assert prompts.item_texts(config, dataset) == {"10": "price 1"}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from recbole_llm.tasks.convert.interactions import _Seen
 from recbole_llm.tasks.convert.run import convert
 from recbole_llm.tasks.convert.sources import FrameSource
 from recbole_llm.tasks.convert.summary import Roles
+from recbole_llm.tasks.convert.texts import text_of
 from recbole_llm.tasks.convert.times import Times
 
 ORDERS = """\
@@ -122,7 +124,8 @@ def test_every_format_gives_the_same(shop: None) -> None:
     frame["day"] = [4, 5, 5, None, 6, 7, 8]  # floats by a missing value
     frame.to_parquet("orders.parquet")
     rows = [json.dumps(row) for row in frame.replace({np.nan: None}).to_dict("records")]
-    lines = "\n".join([*rows[:2], "{broken", "", *rows[2:]])
+    deep = '{"a":' + "[" * 100_000
+    lines = "\n".join([*rows[:2], "{broken", "", *rows[2:], deep])
     Path("orders.jsonl").write_text(lines, encoding="utf-8")
     with gzip.open("orders.csv.gz", "wt") as file:
         file.write(frame.to_csv(index=False))
@@ -134,7 +137,7 @@ def test_every_format_gives_the_same(shop: None) -> None:
     assert found[0] == found[1] == found[2]
     assert found[0]["timestamp:float"] == ["4", "5", "7", "8"]
     json_lines = convert("orders.jsonl", "dataset/x", roles=roles)
-    assert "lines that are no JSON object: 1 (line 3)" in json_lines.problems
+    assert "lines that are no JSON object: 2 (line 3, line 10)" in json_lines.problems
     recbole_llm.from_pandas(frame, "dataset/frame", time="day")
     assert columns("dataset/frame/frame.inter") == found[0]
     assert summary.interactions == 4
@@ -252,6 +255,14 @@ def test_a_later_chunk_may_lack_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
     assert any("since their rating cannot be read: 1 (line 2)" in said for said in summary.lines())
 
 
+def test_objects_within_a_value_are_text() -> None:
+    day = datetime(2024, 3, 1)
+    assert text_of({"day": day, "all": np.array([1, 2])}) == (
+        '{"day": "2024-03-01 00:00:00", "all": "1 2"}'
+    )
+    assert text_of({"cut": "\ud83d"}) == '{"cut": "?"}'
+
+
 def test_files_that_cannot_be_read_say_why() -> None:
     def error(*arguments: str) -> str:
         done = CliRunner().invoke(main, ["convert", *arguments, "--output=dataset/t"])
@@ -260,7 +271,8 @@ def test_files_that_cannot_be_read_say_why() -> None:
 
     text = "user,item,time\n" + "anna,tea,1\n" * 1000
     Path("t.csv").write_text(text)
-    assert "--encoding: 'latin9x' is unknown" in error("t.csv", "--encoding=latin9x")
+    for unknown in ("latin9x", "hex"):
+        assert f"--encoding: '{unknown}' is unknown" in error("t.csv", f"--encoding={unknown}")
     Path("cut.csv.gz").write_bytes(gzip.compress(text.encode())[:-20])
     assert "'cut.csv.gz' is cut off, or no gzip file" in error("cut.csv.gz")
     Path("none.csv.gz").write_text(text)

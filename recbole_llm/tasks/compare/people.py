@@ -15,8 +15,7 @@ from recbole_llm.core.config import Config
 from recbole_llm.core.digest import short_digests
 from recbole_llm.core.tokens import unpack
 from recbole_llm.features.attach import features_of, reads_of
-from recbole_llm.features.prompts import item_titles
-from recbole_llm.features.templates import PromptError
+from recbole_llm.features.prompts import titles_if_any
 from recbole_llm.models.pad.gate import EXPERTS
 from recbole_llm.offline.run import load_dataset
 from recbole_llm.tasks.compare.cells import Cell
@@ -43,10 +42,7 @@ class Catalogue:
         self._users = np.asarray(inter[self.dataset.uid_field])[order]
         self._items = np.asarray(inter[self.dataset.iid_field])[order]
         self.counts = np.bincount(self._items, minlength=len(self.items))
-        try:
-            self.titles: Mapping[str, str] = item_titles(config, self.dataset)
-        except PromptError:
-            self.titles = {}
+        self.titles = titles_if_any(config, self.dataset)
 
     def title(self, item: str) -> str:
         """What it is called."""
@@ -70,7 +66,9 @@ def browser(cells: Sequence[Cell], catalogue: Catalogue) -> list[dict[str, Any]]
     shown = {cell.entry.label: cell.users for cell in cells}
     first = next(iter(shown.values()))
     found = []
-    for user in first["shown_users"][:_USERS]:
+    # A model that reads fields of users may lack those without a row there.
+    known = np.isin(first["shown_users"], catalogue.users)
+    for user in first["shown_users"][known][:_USERS]:
         held = _held(first, user)
         lists = [
             {"label": label, "items": _listed(users, user, catalogue)}

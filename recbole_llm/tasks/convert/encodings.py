@@ -41,7 +41,7 @@ def is_utf_8(file: IO[bytes], named: str) -> bool:
 def check_known(encoding: str) -> None:
     """Refuse the name of no encoding."""
     try:
-        codecs.lookup(encoding)
+        "".encode(encoding)  # codecs.lookup knows those that are not of text, too, such as hex
     except LookupError:
         raise ValueError(
             f"--encoding: '{encoding}' is unknown; utf-8, utf-16, cp1252 and latin-1 are usual"

@@ -33,7 +33,7 @@ def text_of(value: object) -> str:
     if isinstance(value, (list, tuple, np.ndarray)):
         return " ".join(text_of(part) for part in value)
     if isinstance(value, dict):
-        return json.dumps(value, ensure_ascii=False)
+        return _encodable(json.dumps(value, ensure_ascii=False, default=text_of))
     text = str(value)
     return "" if text in ("<NA>", "NaT", "nan") else text
 

@@ -99,11 +99,13 @@ def test_its_histories_are_those_that_plugins_left(tiny: Path) -> None:
 
 def test_a_list_marks_what_its_own_run_holds_out() -> None:
     def cell(label: str, held: str) -> Any:
-        one = {"shown_users": ["u"], "shown_items": [["i1", "i2"]], "target_users": ["u"]}
+        lists = {"shown_users": ["lost", "u"], "shown_items": [["i1", "i2"]] * 2}
+        one = {**lists, "target_users": ["u"]}
         users = {key: np.array(value) for key, value in {**one, "target_items": [held]}.items()}
         return SimpleNamespace(entry=SimpleNamespace(label=label), users=users)
 
-    catalogue: Any = SimpleNamespace(title=str, history=lambda *_: [])
+    # A model that reads fields of users lacks those without a row there.
+    catalogue: Any = SimpleNamespace(title=str, history=lambda *_: [], users=["[PAD]", "u"])
     (shown,) = browser([cell("one", "i1"), cell("other", "i2")], catalogue)
     marks = {own["label"]: [item["held"] for item in own["items"]] for own in shown["lists"]}
     assert marks == {"one": [True, False], "other": [False, True]}
