@@ -136,7 +136,8 @@ class Share:
             return sum(count // each for count in cpus)
 
         share = next((n for n in range(most, 0, -1) if room(n) >= at_once), 1)
-        threads = int(os.environ.get("OMP_NUM_THREADS", share))
+        given = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]  # of nested regions, too
+        threads = int(given) if given.isdecimal() else share
         own = min(threads, most)
         return cls(threads, own, 1 / math.ceil(at_once / gpus) if gpus else 0, room(own))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import os
 import platform
 import re
@@ -88,16 +87,9 @@ def write_whole(file: str | os.PathLike[str], content: bytes, way_out: str) -> N
 
 def write_json(file: str | os.PathLike[str], content: object, way_out: str) -> None:
     """`write_whole` of JSON, which has no infinite numbers and no NaN: they are null."""
-    text = json.dumps(_finite(content), indent=1, ensure_ascii=False, allow_nan=False)
+    finite = json.loads(json.dumps(content), parse_constant=lambda _: None)
+    text = json.dumps(finite, indent=1, ensure_ascii=False, allow_nan=False)
     write_whole(file, f"{text}\n".encode(), way_out)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @contextmanager
@@ -106,7 +98,7 @@ def folder_written_whole(folder: str | os.PathLike[str], way_out: str) -> Iterat
 
     A killed process leaves the old folder, the new one, or none, and its part for
     `remove_left_parts`; an error the old one and nothing beside. Args and errors as of
-    `written_whole`.
+    `written_whole`; an OSError of the block is taken for one of writing there.
     """
     target = Path(folder)
     part = target.with_name(f"{target.name}{_suffix(os.getpid())}")

@@ -10,7 +10,7 @@ from recbole_llm.core.checkpoint import load_checkpoint
 from recbole_llm.core.errors import absent
 from recbole_llm.core.marks import STARTS, STOPPED
 from recbole_llm.core.settings import ConfigLike
-from recbole_llm.core.tokens import check_numbers, pack, vocabulary_of
+from recbole_llm.core.tokens import check_numbers, vocabulary_of
 
 if TYPE_CHECKING:
     from recbole.data.dataset import Dataset
@@ -29,8 +29,8 @@ def check_start_file(config: ConfigLike) -> None:
             raise absent(key, file, "*.pth")
         checkpoint = load_checkpoint(file)
         then = checkpoint["config"]
-        names = {c.__name__ for c in getattr(config, "model_class", object).__mro__}
-        if then.get("model") not in names | {config["model"]}:
+        names = [c.__name__ for c in getattr(config, "model_class", object).__mro__]
+        if then.get("model") not in [*names, config["model"]]:
             raise ValueError(
                 f"{key}: '{file}' is of {then.get('model')}; name a checkpoint of "
                 f"{config['model']}, of the stage before"
@@ -48,7 +48,7 @@ def check_start_numbers(config: ConfigLike, dataset: Dataset) -> None:
     for key, _ in _started(config):
         stored = load_checkpoint(config[key]).get("tokens")
         try:
-            check_numbers(pack(vocabulary_of(dataset)), stored)
+            check_numbers(vocabulary_of(dataset), stored)
         except ValueError as error:
             raise ValueError(f"{key}: '{config[key]}': {error}") from None
 

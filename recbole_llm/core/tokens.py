@@ -86,21 +86,24 @@ def _unpack(field: str, packed: Any) -> npt.NDArray[Any]:
     return np.array(names, dtype=object)
 
 
-def check_numbers(present: Packed, stored: Packed | None) -> None:
-    """Raise ValueError where ids of the data would mean others in a checkpoint, by the fields that
-    both have; None: the checkpoint names none."""
-    if stored is None or all(_same(present, stored, f) for f in present.keys() & stored.keys()):
+def check_numbers(present: Vocabulary, stored: object) -> None:
+    """Refuse a checkpoint in which ids of the data would mean others.
+
+    Args:
+        present: the data's.
+        stored: the checkpoint's, packed; None where it names none.
+
+    Raises:
+        ValueError: a field that both have has other tokens, or what is stored is damaged.
+    """
+    if stored is None:
         return
-    raise ValueError(
-        "the data set's users or items are others, or in another order, than those of the "
-        "checkpoint; use the files as they were, or load_data_and_model, which goes by name"
-    )
-
-
-def _same(packed: Packed, other: Packed, field: str) -> bool:
-    from torch import equal
-
-    one, two = packed[field], other[field]
-    one = packed[one] if isinstance(one, str) else one
-    two = other[two] if isinstance(two, str) else two
-    return equal(one["lengths"], two["lengths"]) and equal(one["utf8"], two["utf8"])
+    try:
+        then = unpack(stored)
+    except ValueError as error:
+        raise ValueError(f"the checkpoint {error}") from None
+    if not all(np.array_equal(present[f], then[f]) for f in present.keys() & then.keys()):
+        raise ValueError(
+            "the data set's users or items are others, or in another order, than those of the "
+            "checkpoint; use the files as they were, or load_data_and_model, which goes by name"
+        )

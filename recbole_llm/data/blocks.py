@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recbole_llm.core.tokens import PADDING
-from recbole_llm.data.check import LARGEST, decoded
+from recbole_llm.data.check import LARGEST, decoded, is_wide
 from recbole_llm.data.files import Table, read_types
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class InteractionFile:
         Raises:
             ValueError: see `recbole_llm.data.check`.
         """
-        if self.encoding.lower().startswith(("utf-16", "utf-32")):
+        if is_wide(self.encoding):
             raise ValueError(
                 f"encoding: {self.encoding} cannot be read in parts; save '{self.path}' as UTF-8"
             )

@@ -35,6 +35,14 @@ def at_lines(numbers: Iterable[int]) -> str:
     return f"line{'s' if len(lines) > 1 else ''} {shown}"
 
 
+def is_wide(encoding: str) -> bool:
+    """Whether its characters take two or four bytes; ValueError for the name of no encoding."""
+    try:
+        return codecs.lookup(encoding).name.startswith(("utf-16", "utf-32"))
+    except LookupError as error:
+        raise ValueError(f"encoding: '{encoding}' is unknown; such as utf-8, latin-1") from error
+
+
 def decoded(path: Path, raw: bytes, encoding: str, first: int = 1) -> str:
     """The text of a file, lines ended by newlines alone, without a byte order mark.
 
@@ -50,11 +58,7 @@ def decoded(path: Path, raw: bytes, encoding: str, first: int = 1) -> str:
     for magic, kind in _ZIPPED.items():
         if first == 1 and raw.startswith(magic):
             raise ValueError(f"'{path}' is compressed ({kind}); unpack it")
-    try:
-        wide = codecs.lookup(encoding).name.startswith(("utf-16", "utf-32"))
-    except LookupError as error:
-        raise ValueError(f"encoding: '{encoding}' is unknown; such as utf-8, latin-1") from error
-    if not wide and (first == 1 and raw.startswith(_UTF_16) or b"\0" in raw):
+    if not is_wide(encoding) and (first == 1 and raw.startswith(_UTF_16) or b"\0" in raw):
         raise ValueError(
             f"'{path}' is no {encoding} text (UTF-16, or binary); save it as UTF-8, or set "
             f"--encoding=utf-16"

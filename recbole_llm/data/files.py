@@ -22,6 +22,7 @@ from recbole_llm.data.check import (
     csv_rows,
     decoded,
     header_types,
+    is_wide,
     numbers,
 )
 from recbole_llm.data.split import IntArray
@@ -160,7 +161,7 @@ def read_types(path: Path, separator: str = "\t", encoding: str = "utf-8") -> di
     """``{field: type}`` of a file's header; ValueError as of `Table.read`."""
     with path.open("rb") as file:
         start = file.read(2**16)  # the end may cut a character, or a line, in two
-    if encoding.lower().startswith(("utf-16", "utf-32")):
+    if is_wide(encoding):
         whole = codecs.getincrementaldecoder(encoding)("ignore").decode(start)
         start = whole.encode(encoding)
     else:
@@ -181,7 +182,9 @@ def _plain(body: str, separator: str, first: int) -> tuple[IntArray, IntArray, l
 def _quoted(
     path: Path, body: str, separator: str, first: int
 ) -> tuple[IntArray, IntArray, list[str]]:
-    reader = csv_rows(io.StringIO(body, newline="\n"), delimiter=separator)
+    returns = "\r" in body  # which end a row to the csv module; no text has the character 0
+    plain = body.replace("\r", "\0") if returns else body
+    reader = csv_rows(io.StringIO(plain, newline="\n"), delimiter=separator)
     line = first
     lines, counts, flat = [], [], []
     try:
@@ -194,4 +197,6 @@ def _quoted(
             line = reader.line_num + first
     except csv.Error as error:
         raise ValueError(f"'{path}' line {line}: {error}; is a quote left open?") from error
+    if returns:
+        flat = [value.replace("\0", "\r") for value in flat]
     return np.array(lines, dtype=np.int64), np.array(counts, dtype=np.int64), flat

@@ -101,10 +101,10 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
         dataset = data_set_of(train_data)
         if dataset is None:
             return
-        tokens = pack(vocabulary_of(dataset))
-        check_numbers(tokens, self._resumed_tokens)
+        vocabulary = vocabulary_of(dataset)
+        check_numbers(vocabulary, self._resumed_tokens)
         self._data_state = {
-            "tokens": tokens,
+            "tokens": pack(vocabulary),
             "features": feature_state(dataset),
             "trained_on": training_digest(dataset),
         }

@@ -11,7 +11,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from recbole_llm.core import distributed, randomness
 from recbole_llm.core.checkpoint import load_checkpoint, load_model_state, model_state, require
-from recbole_llm.core.tokens import check_numbers, pack, vocabulary_of
+from recbole_llm.core.tokens import check_numbers, vocabulary_of
 from recbole_llm.data.ranking_step import has_factors
 from recbole_llm.evaluation.blocks import BlockScores
 from recbole_llm.evaluation.ranking import RankingCollector
@@ -92,7 +92,7 @@ class Trainer(ResumableMixin, EngineMixin, ReplicaTrainer):
             distributed.wait()  # until it is saved
             checkpoint, dataset = load_checkpoint(file), data_set_of(eval_data)
             if dataset is not None and model_file is not None:  # else it was saved here
-                check_numbers(pack(vocabulary_of(dataset)), checkpoint.get("tokens"))
+                check_numbers(vocabulary_of(dataset), checkpoint.get("tokens"))
             load_model_state(self.model, checkpoint, file)
             self.logger.info(f"Loading model structure and parameters from {file}")
         if eval_data and isinstance(self.eval_collector, RankingCollector):

@@ -198,7 +198,7 @@ def test_numbers_of_sequences(tmp_path: Path) -> None:
         numbers(file, "size", flat, np.array([2, 2, 4, 4]))
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-le", "utf-32"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf_16_be", "utf-32"])
 @pytest.mark.parametrize("end", ["\n", "\r", "\r\n"])
 def test_types_are_read_off_the_start_of_a_long_file(
     tmp_path: Path, encoding: str, end: str
@@ -219,6 +219,13 @@ def test_a_quoted_value_may_hold_line_ends(tmp_path: Path) -> None:
     table = Table.read(file)
     assert table.columns["title"].tolist() == ["two\nlines", 'say "hi" ', '5" pipe']
     assert table.lines.tolist() == [2, 4, 5]
+
+
+def test_a_carriage_return_is_part_of_a_title_also_beside_quotes(tmp_path: Path) -> None:
+    file = tmp_path / "x.item"
+    rows = ["a\tone\rtwo", 'b\t"3""\r"', "c\t"]
+    file.write_text("\n".join(["item_id:token\ttitle:token_seq", *rows]), newline="")
+    assert Table.read(file).columns["title"].tolist() == ["one\rtwo", '3"\r', ""]
 
 
 def test_separators_of_several_characters(tmp_path: Path) -> None:

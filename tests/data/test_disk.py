@@ -333,6 +333,9 @@ def test_lines_that_end_by_carriage_returns_alone_are_refused(tmp_path: Path) ->
     path = tmp_path / "a.inter"
     path.write_bytes(f"{HEADER}\ru\ti\t1\r".encode())
     source = InteractionFile(path, "user_id", "item_id", "timestamp")
+    wide = InteractionFile(path, "user_id", "item_id", "timestamp", encoding="utf16")
+    with pytest.raises(ValueError, match="encoding: utf16 cannot be read in parts; save"):
+        list(wide.blocks(hashlib.sha256()))
     with pytest.raises(ValueError, match="carriage returns alone, which cannot be read in parts"):
         list(source.blocks(hashlib.sha256()))
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from recbole_llm import EmbeddingTable, FeatureSpec, ModelSpec, features_of, hookimpl
 from recbole_llm.core import plugins
+from recbole_llm.core.tokens import check_numbers
 from recbole_llm.layers.embedding import FrozenEmbedding
 from recbole_llm.models.base import SequenceRecommender
 from recbole_llm.quick_start import load_data_and_model, run_recbole_llm
@@ -189,6 +190,14 @@ def test_another_encoder_is_refused() -> None:
 
 
 # --- trainers --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stored", [{"user_id": {}}, {"user_id": "x"}, ["user_id"]])
+def test_damaged_tokens_of_a_checkpoint_are_named(stored: object) -> None:
+    present = {"user_id": np.array(["[PAD]", "u1"], dtype=object)}
+    with pytest.raises(ValueError, match="the checkpoint holds (damaged|no) tokens of"):
+        check_numbers(present, stored)
+    check_numbers(present, None)
 
 
 @pytest.mark.parametrize("call", ["evaluate", "resume"])
