@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from recbole_llm.core.config import Config
 from recbole_llm.layers.backbones import backbone_from_settings
+from recbole_llm.layers.embedding import of_distinct_rows
 from recbole_llm.layers.packing import last_slots
 from recbole_llm.models.base import SequenceRecommender
 from recbole_llm.models.llmcf.context import in_context
@@ -46,10 +47,12 @@ class LLMCFRetrieval(SequenceRecommender):
 
     def last_states_of(self, interaction: Interaction) -> Tensor:
         """State after the last real item, [B, H]."""
-        item_seq = interaction[self.ITEM_SEQ]
-        slots = torch.arange(item_seq.shape[1], device=item_seq.device)
-        where = slots == last_slots(item_seq != 0)[:, None]
-        return self._states(self._users(interaction), item_seq, where)
+        return self._last_states(self._users(interaction), interaction[self.ITEM_SEQ])
+
+    def states_of_pairs(self, interaction: Interaction) -> Tensor:
+        """As `last_states_of`, with equal users and histories read once."""
+        rows = torch.cat([self._users(interaction)[:, None], interaction[self.ITEM_SEQ]], dim=1)
+        return of_distinct_rows(lambda rows: self._last_states(rows[:, 0], rows[:, 1:]), rows)
 
     def supervised_states(self, interaction: Interaction, supervised: Tensor) -> Tensor:
         """States at some positions: bool [B, L] -> [T, H]."""
@@ -59,6 +62,11 @@ class LLMCFRetrieval(SequenceRecommender):
         """Recommendation loss plus weight times the reconstruction loss, scalar."""
         loss = super().calculate_loss(interaction)
         return loss + self.weight * self.network.reconstruction
+
+    def _last_states(self, users: Tensor, item_seq: Tensor) -> Tensor:
+        slots = torch.arange(item_seq.shape[1], device=item_seq.device)
+        where = slots == last_slots(item_seq != 0)[:, None]
+        return self._states(users, item_seq, where)
 
     def _users(self, interaction: Interaction) -> Tensor:
         """Users of the rows, int [B]; 0 for new ones."""

@@ -245,3 +245,20 @@ def test_a_batch_whose_queries_have_no_examples() -> None:
     own = rows[(rows["user_id"] == model.memory.users[0]).nonzero().view(-1)]
     own["item_id_list"][:, model.memory.lengths[0] :] = 0
     assert model.full_sort_predict(own).isfinite().all()
+
+
+def test_equal_histories_of_one_user_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, model, loaders = _MadeRetrieval().make()
+    rows = next(iter(loaders[2]))[0][:2]
+    rows["item_id_list"][1] = rows["item_id_list"][0]  # of two users, who are told apart
+    expected = model.full_sort_predict(rows)
+    read: list[int] = []
+    states = model._states
+    monkeypatch.setattr(
+        model, "_states", lambda users, *rest: (read.append(len(users)), states(users, *rest))[1]
+    )
+    candidates = take(rows, torch.tensor([0, 1, 0, 1, 0]))
+    candidates["item_id"] = torch.tensor([1, 2, 3, 4, 5])
+    found = model.predict(candidates)
+    torch.testing.assert_close(found, expected[[0, 1, 0, 1, 0], [1, 2, 3, 4, 5]])
+    assert read == [2] and not expected[0].equal(expected[1])
