@@ -35,11 +35,9 @@ def by_actors(
     batch. Without batches, nothing is started.
 
     Args:
-        jobs: actors.
         address: of the cluster; see `recbole_llm.core.cluster.connected`.
         gpu: whether each takes one.
         encoder: it is sent to each of them before its model is loaded.
-        batches: texts.
 
     Raises:
         ValueError: there are too few CPUs for as many.

@@ -31,8 +31,6 @@ def align(
         table: rows in any order.
         tokens: wanted order; the first is RecBole's ``[PAD]``, whose row is zero.
         policy: what an unusable row becomes: ``error``, ``zeros``, or the ``mean`` of the others.
-        kind: ``item`` or ``user``, for messages.
-        policy_key: config key of the policy, for messages.
 
     Returns:
         The aligned table [len(tokens), D].

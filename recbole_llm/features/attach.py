@@ -38,13 +38,10 @@ from recbole_llm.features.text import Encoded, encode_items
 
 
 class Features:
-    """The features of a data set, each built when it is first asked for.
+    """The features of a data set, each built when it is first asked for; features of
+    ``when="split"`` need the training split.
 
     Where several processes are one run, all of them ask, and the first builds before the others.
-
-    Args:
-        config: the configuration.
-        dataset: loaded, or the training split, which features of ``when="split"`` need.
     """
 
     def __init__(self, config: Config, dataset: Dataset) -> None:

@@ -16,11 +16,6 @@ from recbole_llm.features.table import EmbeddingTable, Matrix
 def check_built(name: str, table: object, dataset: Dataset) -> None:
     """Refuse a plugin's table that a model would train on with wrong or no vectors.
 
-    Args:
-        name: of the feature.
-        table: what its function returned.
-        dataset: the function's.
-
     Raises:
         ValueError: no table; a first row that is not the padding's zeros; numbers that are none;
             rows of the items or users that lack some, or are in another order.

@@ -32,7 +32,6 @@ def check_features(dataset: Dataset, stored: object, file: object) -> set[str]:
     Args:
         dataset: numbered as the checkpoint is.
         stored: what `feature_state` gave when the model was trained.
-        file: the checkpoint, for messages.
 
     Returns:
         Fingerprints of the tables that were compared row by row, and which a checkpoint's need not

@@ -24,13 +24,7 @@ _AT_ONCE = 16  # decoded pictures
 
 
 class _Contents:
-    """An encoder of texts to the pipeline: each "text" is the key of an item's content.
-
-    Args:
-        encoder: of pictures.
-        contents: {key: (text, file)}, either of which may be missing.
-        max_pixels: of a picture.
-    """
+    """An encoder of texts to the pipeline: each "text" is the key of an item's content."""
 
     request_size = _AT_ONCE
 
@@ -95,10 +89,7 @@ def items_read(
     """What an encoder reads of each item, by token, and the encoder that takes it.
 
     Args:
-        config: the configuration.
-        dataset: the data set.
         feature: item_text, item_image or item_multimodal.
-        encoder: the configuration's.
         tokens: the items; None: all that have an id.
 
     Raises:

@@ -33,7 +33,6 @@ def initialise_items(config: Config, model: nn.Module, dataset: Dataset) -> list
             the item vectors), ``item_init_std`` and ``item_init_whitening``.
         model: freshly built; its tables keep row 0 (padding), rows beyond the items (BERT4Rec's
             mask token), and columns that the vectors cannot fill.
-        dataset: whose item ids the tables have.
 
     Returns:
         Names of the tables.
@@ -69,7 +68,6 @@ def item_tables(model: nn.Module, field: str, n_items: int) -> dict[str, Tensor]
     Args:
         model: its tables of items alone, and the items' rows of tables that RecBole's
             context-aware models, and DIN, have for all fields.
-        field: the items' ids.
         n_items: n, with the padding.
     """
     own = {
@@ -133,7 +131,6 @@ def fill_table(
         table: [n or n + 1, H].
         matrix: [n, D]; row 0, the padding item, is zero, and so are items without a vector,
             which start at the mean, 0.
-        key: the configuration's, for messages.
         std: standard deviation of what is put in; None: the table's own.
 
     Returns:

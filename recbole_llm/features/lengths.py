@@ -13,12 +13,7 @@ _CLOSE = 0.05  # share of the limit within which an estimate is not trusted
 
 
 class TokenLimit:
-    """The tokens of a text that an encoder reads.
-
-    Args:
-        encoder: knows its limit.
-        tokens: the limit.
-    """
+    """The tokens of a text that an encoder reads."""
 
     def __init__(self, encoder: TokenLimited, tokens: int) -> None:
         self.tokens, self._encoder = tokens, encoder
@@ -75,10 +70,6 @@ def keep_newest(
         render: a user's text from the user's name and the number of newest items.
         texts: {user: text} with all items.
         histories: {user: number of items}.
-        limit: of the encoder.
-
-    Returns:
-        {user: shorter text}.
     """
     names = list(texts)
     long = {names[i]: histories[names[i]] for i in limit.too_long(list(texts.values()))}

@@ -85,15 +85,10 @@ def _of_bytes(image: Image) -> Image:
 
 
 class Picture(NamedTuple):
-    """A file that can be used.
-
-    Args:
-        file: where.
-        digest: SHA-256 of its bytes.
-    """
+    """A file that can be used."""
 
     file: Path
-    digest: str
+    digest: str  # SHA-256 of its bytes
 
 
 def find_pictures(config: Config, dataset: Dataset, tokens: Sequence[str]) -> dict[str, Picture]:

@@ -23,23 +23,14 @@ Encode = Callable[[Encoder, Iterator[list[str]]], Iterator[tuple[list[str], Matr
 
 @dataclass(frozen=True)
 class EncodeReport:
-    """What an encoding run did.
-
-    Args:
-        texts: how many were asked for.
-        unique: how many of them differ.
-        cached: unique texts whose vector was there.
-        encoded: unique texts that this process encoded.
-        refused: unique texts whose vector is not finite or all zeros; it is not stored.
-        seconds: of wall time.
-    """
+    """What an encoding run did."""
 
     texts: int
-    unique: int
-    cached: int
-    encoded: int
-    refused: int
-    seconds: float
+    unique: int  # how many of them differ
+    cached: int  # unique texts whose vector was there
+    encoded: int  # unique texts that this process encoded
+    refused: int  # unique texts whose vector is not finite or all zeros; it is not stored
+    seconds: float  # of wall time
 
     def __str__(self) -> str:
         refused = f", {self.refused} of these refused" if self.refused else ""
@@ -87,8 +78,6 @@ def encode_texts(
         texts: in any order, repeated or not.
         batch_size: texts between two commits, the most that a killed run has to repeat; an
             encoder that asks an endpoint may have a smaller ``request_size``.
-        title: of the progress bar.
-        progress: whether to show it.
         encode: how batches are encoded; they are the same whatever it is.
 
     Raises:

@@ -32,8 +32,6 @@ def item_texts(config: Config, dataset: Dataset, tokens: Sequence[str] | None = 
     """A text for each item of the data set that has one.
 
     Args:
-        config: the configuration.
-        dataset: the data set.
         tokens: the items; None: all that have an id.
 
     Returns:
@@ -78,15 +76,8 @@ def _label(field: str, fields: Container[str]) -> str:
 
 
 def user_texts(config: Config, train_dataset: Dataset, limit: TokenLimit | None = None) -> Texts:
-    """A text for each user with training interactions, from these alone.
-
-    Args:
-        config: the configuration.
-        train_dataset: the training split.
-        limit: of the encoder, to which a text is shortened by the user's oldest items.
-
-    Returns:
-        {user token: text}.
+    """Texts of the users with training interactions, from these alone, by token; a text over the
+    limit is shortened by the user's oldest items.
 
     Raises:
         ValueError: the data set is not split yet, no titles, a template that does not fit.

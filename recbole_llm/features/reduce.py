@@ -52,10 +52,9 @@ def has_vector(matrix: Rows) -> npt.NDArray[np.bool_]:
 
 
 def pca(matrix: Rows, dim: int | None = None) -> Components:
-    """Principal components of the rows that are vectors.
+    """Principal components of the rows of a matrix [n, D] that are vectors.
 
     Args:
-        matrix: [n, D].
         dim: components to keep, if there are so many: min(vectors, D); None: all.
 
     Raises:
@@ -109,13 +108,10 @@ def whitening(
 
 
 class Whitener:
-    """`whitening` by the statistics of one matrix, for its rows and for later ones.
+    """`whitening` by the statistics of one matrix [n, D], for its rows and for later ones.
 
-    Rows come out as long on average as they were about their mean; zero rows stay zero.
-
-    Args:
-        matrix: [n, D].
-        power: 0 leaves rows as they are, mean and all.
+    Rows come out as long on average as they were about their mean; zero rows stay zero. A power of
+    0 leaves rows as they are, mean and all.
     """
 
     def __init__(self, matrix: Float32, power: float) -> None:
@@ -135,12 +131,7 @@ class Whitener:
 
 
 class WhitenedEmbedding(FrozenEmbedding):
-    """A table's vectors after `Whitener`, by their own statistics; so are rows that come later.
-
-    Args:
-        table: [n, D].
-        power: of `Whitener`.
-    """
+    """A table's vectors after `Whitener`, by their own statistics; so are rows that come later."""
 
     def __init__(self, table: EmbeddingTable, power: float) -> None:
         self.whiten = Whitener(table.matrix, power)

@@ -43,10 +43,8 @@ def cache_dir(config: ConfigLike) -> Path:
 class Store:
     """A table of the file of a cache folder, open; subclasses say what its rows hold.
 
-    A file in a folder that cannot be written, such as a shared one, is read.
-
-    Args:
-        folder: made if it is not there.
+    The folder is made if it is not there. A file in a folder that cannot be written, such as a
+    shared one, is read.
 
     Raises:
         StoreError: there is no file and the folder cannot be written, or the file is damaged.

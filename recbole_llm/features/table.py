@@ -26,22 +26,16 @@ class TableError(ValueError):
 class EmbeddingTable:
     """Vectors by name.
 
-    Args:
-        matrix: float32 [n, D].
-        tokens: one name per row, a token in RecBole's sense: the id as the files write it.
-        fingerprint: changes whenever a vector could change.
-        source: fingerprint of what makes the vectors, whatever it reads; "" where unknown.
-        contents: int64 [n], what each vector was made of in short; None: the vectors themselves.
-
     Raises:
         TableError: not a matrix, not float32, another number of names, duplicated names, no
             fingerprint.
     """
 
-    matrix: Matrix
-    tokens: Sequence[str]
-    fingerprint: str
-    source: str = ""
+    matrix: Matrix  # float32 [n, D]
+    tokens: Sequence[str]  # one per row, a token in RecBole's sense: the id as the files write it
+    fingerprint: str  # changes whenever a vector could change
+    source: str = ""  # fingerprint of what makes the vectors, whatever it reads; "" where unknown
+    # int64 [n], what each vector was made of in short; None: the vectors themselves
     contents: npt.NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:

@@ -63,11 +63,6 @@ class Template:
     """A jinja2 template in jinja2's sandbox; of a checkpoint only plain ones come here
     (`recbole_llm.core.stored`).
 
-    Args:
-        source: its text.
-        origin: where it comes from, for messages.
-        key: config key that chooses it, for messages.
-
     Raises:
         PromptError: the text is not valid jinja2.
     """
@@ -132,9 +127,7 @@ def find_template(value: str | None, key: str, kind: str, dataset: str) -> Templ
     Args:
         value: a template, the path of a ``.jinja`` file, the name of a file in properties/prompt
             without ``.jinja``, or None: ``<dataset>.<kind>`` there, else ``<kind>``.
-        key: the config key.
         kind: ``item``, ``user``, ``thought`` or ``behaviour``.
-        dataset: name of the data set.
 
     Raises:
         PromptError: it is none of these, or not valid.

@@ -66,13 +66,8 @@ def item_states(config: Config, dataset: Dataset) -> EmbeddingTable:
 
 
 def encode_items(config: Config, dataset: Dataset, feature: str | None = None) -> Encoded:
-    """The items' vectors with a report; what was encoded before is read from the store.
-
-    Args:
-        config: the configuration.
-        dataset: the data set.
-        feature: which of them; None: that of `item_feature`.
-    """
+    """The items' vectors of a feature (None: of `item_feature`) with a report; what was encoded
+    before is read from the store."""
     return _encoded(config, dataset, _Kind(feature or ItemSettings.of(config).item_feature))
 
 
@@ -110,13 +105,7 @@ def _encoded(config: Config, dataset: Dataset, kind: _Kind) -> Encoded:
 def encode_new_items(config: Config, dataset: Dataset, tokens: Sequence[str]) -> EmbeddingTable:
     """Vectors of items that have no id, of those that have a usable one: [m, D], m of the tokens.
 
-    Args:
-        config: the configuration.
-        dataset: the data set, whose ``.item`` file describes them.
-        tokens: the items.
-
-    Raises:
-        ValueError: as of `encode_items`.
+    The data set's ``.item`` file describes them.
     """
     encoder = create_encoder(config)
     if isinstance(encoder, TableSource):

@@ -16,12 +16,8 @@ from recbole_llm.features.table import Matrix
 
 
 class EmbeddingStore(Store):
-    """The vectors of a cache folder.
-
-    Args:
-        folder: as of `Store`.
-        dtype: precision of new vectors, float32 or float16; of either, only its own are seen.
-    """
+    """The vectors of a cache folder; new ones have the precision `dtype`, float32 or float16; of
+    either, only its own are seen."""
 
     table, column = "vectors", "vector"
 

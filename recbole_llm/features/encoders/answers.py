@@ -24,8 +24,6 @@ def read_answer(body: bytes, count: int, width: int | None = None) -> Matrix:
     costs the others nothing. An answer that does not say which vector is which text's is refused.
 
     Args:
-        body: the answer.
-        count: number of texts that were sent.
         width: that the vectors must have; None: the one that most of them have.
 
     Returns:

@@ -11,8 +11,6 @@ def token_batches(lengths: Sequence[int], budget: int, padded: bool = False) -> 
     A sequence longer than the budget is a batch of its own.
 
     Args:
-        lengths: of the sequences, tokens.
-        budget: tokens of a batch.
         padded: whether a batch is padded to its longest sequence, and the padding counts too.
     """
     batch: list[int] = []

@@ -43,11 +43,6 @@ class CausalEncoder:
 
     Texts are padded on the right whatever the tokenizer prefers: behind a causal mask no real
     token sees the padding, and positions start at 0.
-
-    Args:
-        source: the model's files.
-        settings: how.
-        own: the keys of this kind.
     """
 
     def __init__(self, source: Source, settings: EncoderSettings, own: CausalLMSettings) -> None:

@@ -40,19 +40,12 @@ def without_special(tokenizer: Any, text: str) -> str:
 
 @dataclass(frozen=True)
 class Source:
-    """A transformers folder, or a GGUF file in one.
-
-    Args:
-        folder: of the model, or of the file.
-        gguf: the file's name.
-        key: of the configuration, which named it.
-        cache: where a plain copy of the GGUF file is kept, which is read in its place; None: none.
-    """
+    """A transformers folder, or a GGUF file in one."""
 
     folder: Path
-    gguf: str | None = None
-    key: str = "encoder_model"
-    cache: Path | None = None
+    gguf: str | None = None  # the file's name
+    key: str = "encoder_model"  # the config key that named it
+    cache: Path | None = None  # keeps a plain copy of the GGUF file, read in its place; None: none
 
     @classmethod
     def of(cls, name: str, revision: str | None, cache: Path, key: str = "encoder_model") -> Source:

@@ -51,26 +51,15 @@ def api_key(variable: str, base_url: str | None, prefix: str) -> str:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """An address that is asked for answers.
-
-    Args:
-        model: name at the endpoint, for messages.
-        base_url: address; None: OpenAI's.
-        key: API key.
-        max_retries: of a request; the client does them itself until an answer begins, with
-            growing pauses or those that the endpoint asks for.
-        timeout: seconds of a request.
-        prefix: of the config keys, for messages.
-        kept: what the cache keeps of an unfinished run, for messages.
-    """
+    """An address that is asked for answers."""
 
     model: str
-    base_url: str | None
+    base_url: str | None  # None: OpenAI's
     key: str = field(repr=False)
-    max_retries: int
-    timeout: float
-    prefix: str
-    kept: str
+    max_retries: int  # the client does them itself until an answer begins
+    timeout: float  # seconds of a request
+    prefix: str  # of the config keys, for messages
+    kept: str  # what the cache keeps of an unfinished run, for messages
 
     @cached_property
     def client(self) -> OpenAI:

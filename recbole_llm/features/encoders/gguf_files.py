@@ -55,15 +55,11 @@ def unpacked() -> dict[str, Any]:
 
 
 def plain_copy(file: Path, cache: Path) -> Path:
-    """A folder with the tokenizer and the same weights in float32, made once.
+    """A folder in the cache's ``models/`` with the tokenizer and the weights in float32, made once.
 
     transformers parses a GGUF file anew for the tokenizer, the configuration and the weights, and
     takes half a minute for one of 135 M parameters. The copy is of transformers' major version,
     since an older one does not know its tokenizers.
-
-    Args:
-        file: the GGUF file.
-        cache: folder of downloads; the copy goes to its ``models/``.
 
     Raises:
         EncoderError: transformers cannot read the file.

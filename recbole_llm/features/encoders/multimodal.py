@@ -48,13 +48,7 @@ def create(config: ConfigLike) -> MultimodalEncoder:
 
 
 class MultimodalEncoder:
-    """Vectors of texts, pictures, or both.
-
-    Args:
-        source: the model's files.
-        settings: how.
-        own: the keys of this kind.
-    """
+    """Vectors of texts, pictures, or both."""
 
     reads_text = True
 
@@ -94,7 +88,6 @@ class ChatEncoder:
     Args:
         model: a base model of image and text, such as Qwen2-VL's.
         processor: its own, with a chat template.
-        settings: how.
         token: put at the end; its state is the vector. None: the state of the last token.
     """
 
@@ -138,8 +131,6 @@ class DualEncoder:
 
     Args:
         model: with ``get_text_features`` and ``get_image_features``.
-        processor: its own.
-        settings: how.
         fusion: ``concatenate``: text, then picture, zeros for what is missing; ``average`` of what
             is there.
     """

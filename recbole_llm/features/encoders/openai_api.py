@@ -41,12 +41,6 @@ class OpenAIEncoder:
 
     The fingerprint covers the address and the model's name; a server that changes the model
     behind a name is noticed only where the width changes.
-
-    Args:
-        model: name at the endpoint.
-        settings: width to ask for, prefix, normalisation.
-        own: address, retries, timeout, texts of a request.
-        key: API key.
     """
 
     def __init__(

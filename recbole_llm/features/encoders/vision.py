@@ -44,13 +44,7 @@ def create(config: ConfigLike) -> VisionEncoder:
 
 
 class VisionEncoder:
-    """Vectors of pictures.
-
-    Args:
-        weights: digest of the model.
-        settings: how.
-        load: makes the model.
-    """
+    """Vectors of pictures; `weights` is the model's digest."""
 
     reads_text = False
 

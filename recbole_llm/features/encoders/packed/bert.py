@@ -32,14 +32,8 @@ class _Layer:
 
 
 class PackedBert:
-    """A BERT for inference.
-
-    Args:
-        config: transformers' ``config.json``.
-        weights: its state dict, with or without the prefix ``bert.``.
-        dtype: of the products; everything else is float32.
-        device: where to compute.
-    """
+    """A BERT for inference, of transformers' ``config.json`` and a state dict, with or without the
+    prefix ``bert.``; `dtype` is that of the products, everything else is float32."""
 
     def __init__(
         self, config: Mapping[str, Any], weights: Mapping[str, Tensor], dtype: torch.dtype,

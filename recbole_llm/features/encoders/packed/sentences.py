@@ -29,13 +29,8 @@ _POOLINGS = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean"
 
 
 class SentenceBert:
-    """An encoder of a model folder in sentence-transformers' layout.
-
-    Args:
-        folder: the model.
-        plan: what it computes.
-        settings: how; what they leave to the model is the plan's.
-    """
+    """An encoder of a model folder in sentence-transformers' layout; what the settings leave to the
+    model is the plan's."""
 
     def __init__(self, folder: Path, plan: _Plan, settings: EncoderSettings) -> None:
         self.folder, self.plan, self.settings = folder, plan, settings
