@@ -33,27 +33,18 @@ _WAY_OUT = "name another file with --user_metrics"
 
 @dataclass(frozen=True)
 class ByUser:
-    """What an evaluation leaves of its users, in internal ids.
+    """What an evaluation leaves of its users, in internal ids."""
 
-    Args:
-        users: ascending, int [U].
-        values: {``ndcg@10``: float [U]}, before rounding.
-        pairs: users and the items that they were tested on, int [P, 2].
-        row_users, lists: of rankings, the user of each row and its best items, int [R], [R, k].
-    """
-
-    users: IntArray
-    values: Mapping[str, FloatArray]
-    pairs: IntArray
+    users: IntArray  # ascending, int [U]
+    values: Mapping[str, FloatArray]  # {``ndcg@10``: float [U]}, before rounding
+    pairs: IntArray  # users and the items that they were tested on, int [P, 2]
+    # of rankings, the user of each row, int [R]
     row_users: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
+    # of rankings, the best items of each row, int [R, k]
     lists: IntArray = field(default_factory=lambda: np.zeros((0, 0), np.int64))
 
     def save(self, file: str | os.PathLike[str], dataset: Dataset) -> None:
         """Write it in external ids, as .npz: users, tested, one array a metric, shown lists.
-
-        Args:
-            file: the file.
-            dataset: whose ids these are.
 
         Raises:
             ValueError: it cannot be written.

@@ -24,17 +24,11 @@ BoolArray: TypeAlias = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Some of the users or of the items.
+    """Some of the users or of the items."""
 
-    Args:
-        name: such as ``tail items``.
-        of_items: whether it is a group of items, not of users.
-        members: bool [n_items] or [n_users]; never the padding.
-    """
-
-    name: str
-    of_items: bool
-    members: Tensor
+    name: str  # such as ``tail items``
+    of_items: bool  # not of users
+    members: Tensor  # bool [n_items] or [n_users]; never the padding
 
     @property
     def topk_key(self) -> str:

@@ -37,9 +37,6 @@ class RankingCollector(BatchCollector):
     see `recbole_llm.evaluation.ties`; mean ranks (GAUC) take the average rank, as RecBole's do.
     For AUC and LogLoss see `recbole_llm.evaluation.pointwise`. While `active` it also keeps what
     groups and metrics by user need, where ``eval_groups`` or ``user_metrics`` ask for them.
-
-    Args:
-        config: the configuration.
     """
 
     def __init__(self, config: Config) -> None:
@@ -91,7 +88,6 @@ class RankingCollector(BatchCollector):
         Args:
             scores_tensor: scores of the catalogue, -inf where an item may not be ranked, [B, n];
                 by blocks where metrics need no more than the first places.
-            interaction: the batch.
             positive_u: row of each positive, int [P].
             positive_i: item of each positive, int [P].
         """
@@ -189,7 +185,6 @@ def row_users(users: Tensor, positive_rows: Tensor, n_rows: int) -> Tensor:
     Args:
         users: user of each row; or, where negatives are sampled, of each of its candidates.
         positive_rows: row of each positive, ascending, int [P].
-        n_rows: rows.
     """
     users, positive_rows = users.cpu(), positive_rows.cpu()
     if len(users) == n_rows:

@@ -58,12 +58,8 @@ class PopularityReference(nn.Module):
 
 
 class TextReference(nn.Module):
-    """Cosine of the mean text vector of the user's training items and an item's text vector.
-
-    Args:
-        matrix: item vectors, [n, D].
-        train_dataset: the training interactions.
-    """
+    """Cosine of the mean text vector of the user's training items and an item's text vector, rows
+    of `matrix` [n, D]."""
 
     users: Tensor  # [n_users, D], unit vectors
     items: Tensor  # [n, D], unit vectors

@@ -18,20 +18,13 @@ _OPTIONS: dict[str, Any] = {"n_resamples": RESAMPLES, "batch": _BATCH, "vectoriz
 
 @dataclass(frozen=True)
 class Difference:
-    """Of two models, as a mean over users.
+    """Of two models, as a mean over users."""
 
-    Args:
-        mean: the first model's metric minus the second's.
-        low, high: 95 % interval, by the bootstrap over users.
-        p: that signs as uneven come about by chance, two-sided.
-        users: how many differ, and how many there are.
-    """
-
-    mean: float
-    low: float
+    mean: float  # the first model's metric minus the second's
+    low: float  # 95 % interval, by the bootstrap over users
     high: float
-    p: float
-    users: tuple[int, int]
+    p: float  # that signs as uneven come about by chance, two-sided
+    users: tuple[int, int]  # how many differ, and how many there are
 
 
 def paired_difference(first: FloatArray, second: FloatArray, seed: int = 0) -> Difference:
@@ -39,7 +32,6 @@ def paired_difference(first: FloatArray, second: FloatArray, seed: int = 0) -> D
 
     Args:
         first, second: value of each user, [U], in the same order.
-        seed: of the resamples.
 
     Returns:
         the difference; p is 1 where no user differs, or a single one.

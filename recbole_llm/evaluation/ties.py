@@ -26,7 +26,6 @@ def shuffled_ties(scores: Tensor, k: int, rows: Tensor, item_keys: Tensor) -> Te
 
     Args:
         scores: [B, n].
-        k: length of the list.
         rows: number of each row in the evaluation, int64 [B].
         item_keys: what the draw knows of an item, int64 [n]: a hash of its token, so that
             renumbering the items changes nothing.

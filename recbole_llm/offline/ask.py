@@ -59,8 +59,6 @@ def generate_texts(
         generator: called with the prompts that have no text yet, each once.
         store: read before and written after each batch.
         prompts: in any order, repeated or not.
-        title: of the progress bar.
-        progress: whether to show it.
 
     Returns:
         the texts, cleaned, in the order of the prompts; the number of texts generated now.

@@ -27,12 +27,8 @@ class _NoTextError(EncoderError):
 
 
 class ChatGenerator:
-    """Texts from an endpoint that speaks OpenAI's chat API; answers are bounded and checked.
-
-    Args:
-        settings: model, address, bounds, concurrency.
-        draw: which of several texts on the same prompt.
-    """
+    """Texts from an endpoint that speaks OpenAI's chat API; answers are bounded and checked. `draw`
+    says which of several texts on the same prompt."""
 
     def __init__(self, settings: GeneratorSettings, draw: int) -> None:
         self.settings, self.draw, self.tokens = settings, draw, 0

@@ -48,13 +48,7 @@ def computing_dtype(name: str, device: torch.device) -> torch.dtype:
 
 
 class LocalModel:
-    """A decoder of transformers, loaded when it is first used.
-
-    Args:
-        source: its files.
-        settings: how it generates.
-        device: where it computes.
-    """
+    """A decoder of transformers, loaded when it is first used."""
 
     def __init__(self, source: Source, settings: GeneratorSettings, device: torch.device) -> None:
         self.source, self.settings, self.device = source, settings, device
@@ -109,14 +103,10 @@ class LocalModel:
 
 
 class LocalGenerator:
-    """Texts of a decoder of transformers, sampled.
+    """Texts of a decoder of transformers, sampled; `draw` says which of several on the same prompt.
 
     A batch's random numbers depend on the prompts in it, so that a run that goes on after a stop
     writes the texts that it would have written. `tokens` counts those written.
-
-    Args:
-        model: the model.
-        draw: which of several texts on the same prompt.
     """
 
     together = True

@@ -51,12 +51,8 @@ def complete(
 
 
 def load_dataset(config: Config, vocabulary: Vocabulary | None = None) -> Dataset:
-    """The data set before it is split, as the plugins prepared it.
-
-    Args:
-        config: the configuration.
-        vocabulary: a checkpoint's tokens, to number the data set by.
-    """
+    """The data set before it is split, as the plugins prepared it; numbered by a checkpoint's
+    `vocabulary`, if given."""
     dataset = create_dataset(config, vocabulary=vocabulary)
     get_plugin_manager().hook.prepare_dataset(config=config, dataset=dataset)
     return dataset
@@ -68,7 +64,6 @@ def prepare_data(
     """Load the data set, do the offline work, attach the features, split.
 
     Args:
-        config: the configuration.
         say: told of each stage, whether it was there or is done now.
         vocabulary: a checkpoint's tokens, to number the data set by.
 

@@ -42,21 +42,13 @@ class StageError(ValueError):
 
 @dataclass(frozen=True)
 class StageReport:
-    """What there is of a stage.
-
-    Args:
-        name: of the stage.
-        there: units that were done before.
-        done: units that this run did.
-        unit: what they are, such as ``texts``.
-        seconds: of wall time.
-    """
+    """What there is of a stage."""
 
     name: str
-    there: int
-    done: int
-    unit: str
-    seconds: float
+    there: int  # units that were done before
+    done: int  # units that this run did
+    unit: str  # what they are, such as ``texts``
+    seconds: float  # of wall time
 
     def __str__(self) -> str:
         if not self.done:
@@ -66,12 +58,9 @@ class StageReport:
 
 
 class Stage(ABC):
-    """A piece of offline work on one data set.
+    """A piece of offline work on a data set, the loaded one or the training split by its spec.
 
-    Args:
-        config: the configuration.
-        dataset: the loaded data set, or the training split, as the stage's spec says. All that
-            is derived from interactions is derived from the training split's alone.
+    All that is derived from interactions is derived from the training split's alone.
     """
 
     name: ClassVar[str]

@@ -27,30 +27,16 @@ Losses = dict[str, float]
 
 @dataclass(frozen=True)
 class Sample:
-    """One thing to learn: the answer, given the prompt.
+    """One thing to learn: the answer, given the prompt."""
 
-    Args:
-        task: what losses are averaged over.
-        prompt: the user's message.
-        answer: what the model should say.
-        image: a picture that goes before the prompt.
-    """
-
-    task: str
+    task: str  # what losses are averaged over
     prompt: str
     answer: str
-    image: Path | None = None
+    image: Path | None = None  # goes before the prompt
 
 
 class Tuner:
-    """A model with adapters, and the training of these.
-
-    Args:
-        source: the model's files.
-        settings: how.
-        device: where.
-        max_pixels: of a picture.
-    """
+    """A model with adapters, and the training of these."""
 
     before: Losses
 

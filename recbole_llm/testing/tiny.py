@@ -18,9 +18,7 @@ def write_tiny_dataset(
 
     Args:
         folder: the ``data_path``; the files go to ``folder/name/``.
-        name: data set name.
         n_users, n_items: sizes; histories have 5 to 20 items.
-        seed: of everything random.
 
     Returns:
         The data set's folder with .inter, .item, .user, .kg and .link files.

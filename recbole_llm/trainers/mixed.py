@@ -41,11 +41,8 @@ class MixedModel(AbstractRecommender):  # type: ignore[misc]
 
 
 class MixedLoader:
-    """Batches with rows of every data set.
-
-    Args:
-        loaders: training loaders, whose batch sizes are in proportion to their data sets' sizes.
-    """
+    """Batches with rows of every data set, from training loaders whose batch sizes are in
+    proportion to their data sets' sizes."""
 
     def __init__(self, loaders: Sequence[Any]) -> None:
         self.loaders = list(loaders)

@@ -23,16 +23,11 @@ def fuse(optimizer: Optimizer) -> None:
 
 
 class TableAndRest(Optimizer):
-    """Updates a table's rows of a step by SparseAdam, and the other parameters as before.
+    """Updates a table's rows of a step by SparseAdam, and the other parameters by `rest`.
 
     Adam touches all n rows in each step, and holds n gradients; SparseAdam, torch's own, touches
     those that the step read. It updates a row's moments only then, so that the two are not the
     same training.
-
-    Args:
-        rest: the optimizer of the other parameters.
-        table: the table, [n, D].
-        learning_rate: of the table.
     """
 
     def __init__(self, rest: Optimizer, table: Tensor, learning_rate: float) -> None:

@@ -19,30 +19,20 @@ _EVERY = 0.2  # seconds between two updates of the line
 
 @dataclass
 class Training:
-    """One training, such as a phase: epochs count from 1.
+    """One training, such as a phase: epochs count from 1."""
 
-    Args:
-        name: of the phase; "" where there is one training.
-        limit: epochs at most.
-        patience: validations without improvement after which it stops.
-        epoch: the present one, then the last.
-        best_epoch: 0 before the first validation.
-        best_score: at that epoch.
-        train_seconds, valid_seconds: spent.
-        curve: epoch, seconds spent and score of each validation.
-    """
-
-    name: str
-    limit: int
-    patience: int
-    epoch: int = 0
-    best_epoch: int = 0
-    best_score: float = float("nan")
+    name: str  # of the phase; "" where there is one training
+    limit: int  # epochs at most
+    patience: int  # validations without improvement after which it stops
+    epoch: int = 0  # the present one, then the last
+    best_epoch: int = 0  # 0 before the first validation
+    best_score: float = float("nan")  # at that epoch
     score: float = float("nan")
     done: int = 0  # epochs that the seconds are of
     worse: int = 0  # validations since the best
     train_seconds: float = 0.0
     valid_seconds: float = 0.0
+    # epoch, seconds spent and score of each validation
     curve: list[tuple[int, float, float]] = field(default_factory=list)
 
     def left(self, part: float = 1.0) -> float:
@@ -53,11 +43,7 @@ class Training:
 
 
 class Progress:
-    """Told by a trainer where it stands.
-
-    Args:
-        metric: that picks the best epoch.
-    """
+    """Told by a trainer where it stands; `metric` picks the best epoch."""
 
     def __init__(self, metric: str) -> None:
         self.metric = metric

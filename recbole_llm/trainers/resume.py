@@ -188,10 +188,7 @@ class ResumableMixin(AbstractTrainer):  # type: ignore[misc]
         return super()._train_epoch(train_data, epoch_idx, *args, **kwargs)
 
     def resume_run(self, file: str) -> None:
-        """Go on where a stopped run stood, as if it had not been stopped.
-
-        Args:
-            file: what `keep_last` kept; it is kept on.
+        """Go on from what `keep_last` kept, as if not stopped; the file is kept on.
 
         Raises:
             ValueError: `load_run` refuses it.

@@ -26,21 +26,13 @@ Callback = Callable[[int, float], None]
 
 @dataclass(frozen=True)
 class Phase:
-    """One phase of a training.
+    """One phase of a training."""
 
-    Args:
-        name: what the model's ``begin_phase`` and ``phase`` know it by.
-        epochs: at most; 0 leaves the phase out.
-        learning_rate: of its optimizer.
-        stopping_step: evaluations without improvement on validation that it goes on for.
-        summary: what the phase does, one line for the log.
-    """
-
-    name: str
-    epochs: int
+    name: str  # what the model's ``begin_phase`` and ``phase`` know it by
+    epochs: int  # at most; 0 leaves the phase out
     learning_rate: float
-    stopping_step: int
-    summary: str = ""
+    stopping_step: int  # evaluations without improvement on validation that it goes on for
+    summary: str = ""  # what the phase does, one line for the log
 
     @classmethod
     def from_config(cls, config: Config, name: str, summary: str = "") -> Phase:
@@ -55,15 +47,11 @@ class Phase:
 
 
 class StagedTrainer(Trainer):
-    """The trainer, run once for each phase.
+    """The trainer, run once for each phase of a `PhasedRecommender` or a model with its methods.
 
     A phase has a new optimizer over its own parameters, stops early on validation, and ends with
     its best weights, from which the next one starts. Its checkpoint is the run's with the
     phase's name: ``saved/PAD-…-align.pth``; the last phase's is copied to the run's own.
-
-    Args:
-        config: RecBole's configuration.
-        model: a `PhasedRecommender`, or one with the same methods.
     """
 
     tensorboard: Any
