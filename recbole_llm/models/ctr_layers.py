@@ -75,7 +75,6 @@ class FieldEmbedding(ContextSeqEmbAbstractLayer):  # type: ignore[misc]
     among ``numerical_features``.
 
     Args:
-        side: whose fields.
         dataset: the training split.
         embedding_size: E, width of each field's embedding.
         pooling_mode: how a sequence becomes one vector: mean, max or sum.

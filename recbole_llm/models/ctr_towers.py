@@ -29,12 +29,8 @@ _SOURCES = frozenset(
 
 
 class FedMLP(MLPLayers):  # type: ignore[misc]
-    """One of RecBole's MLPs that reads `feature` [N, C] behind its own input.
-
-    Args:
-        mlp: whose sizes it has, but for the wider input.
-        width: C.
-    """
+    """One of RecBole's MLPs, of `mlp`'s sizes, that reads `feature` [N, `width`] behind its own
+    input."""
 
     def __init__(self, mlp: MLPLayers, width: int) -> None:
         sizes = [mlp.layers[0] + width, *mlp.layers[1:]]
@@ -52,7 +48,6 @@ class Tower(nn.Module):
     """A CTR model of RecBole's: logits of pairs, and its own embeddings of users and items.
 
     Args:
-        net: the model.
         mlp: name of its MLP, which is made wider.
         width: C, length of the further feature.
     """

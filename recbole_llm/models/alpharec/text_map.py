@@ -27,7 +27,6 @@ class TextLinear(nn.Linear):
         text: text vectors, float [n, D]; rows of zeros have no say.
         size: of the result.
         power: of `whitening`; 0: none.
-        bias: whether there is one.
     """
 
     matrix: Tensor | None  # [D, D]

@@ -19,8 +19,6 @@ class CoupledLLM(nn.Module):
     baseline cheaper.
 
     Args:
-        words: the LLM's word embeddings.
-        decoder: its blocks.
         tokens: the words of each item, padding first.
         max_tokens: words that are read; the oldest behaviours are left out, and then the target's
             last words.

@@ -44,7 +44,6 @@ class DecoderBlock(nn.Module):
         """[N, T, H] -> [N, P, H].
 
         Args:
-            x: [N, T, H].
             turns: of the positions, as of `rotary_table`.
             allowed: whom each wanted position sees, bool [N or 1, 1, P, T]; None: plain causality.
             at: the P positions whose states are wanted, int [P]; None: all T.
@@ -71,13 +70,7 @@ class DecoderBlock(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Causal pre-norm decoder with rotary positions.
-
-    Args:
-        size: H.
-        n_heads: heads; 2 * n_heads divides H.
-        n_layers: blocks.
-    """
+    """Causal pre-norm decoder with rotary positions; 2 * n_heads divides the size H."""
 
     def __init__(self, size: int, n_heads: int = 2, n_layers: int = 2) -> None:
         super().__init__()

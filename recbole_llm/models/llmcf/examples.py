@@ -20,21 +20,13 @@ MIN_LIKED = 0.5  # labels are 0 or 1
 
 
 class Examples(NamedTuple):
-    """E training examples; those with label 1 come first.
+    """E training examples; those with label 1 come first."""
 
-    Args:
-        names: unique, in terms of tokens.
-        users: int [E].
-        histories: items before the target, padded with 0 on the right, int [E, L].
-        items: the targets, int [E].
-        labels: whether they were chosen, int [E].
-    """
-
-    names: list[str]
-    users: IntArray
-    histories: IntArray
-    items: IntArray
-    labels: IntArray
+    names: list[str]  # unique, in terms of tokens
+    users: IntArray  # int [E]
+    histories: IntArray  # items before the target, padded with 0 on the right, int [E, L]
+    items: IntArray  # the targets, int [E]
+    labels: IntArray  # whether they were chosen, int [E]
 
     def of(self, rows: Any) -> Examples:
         """Some of them, int [E']."""
@@ -52,7 +44,6 @@ def training_examples(
     has no training interaction with. A model that ranks a catalogue has targets that were chosen.
 
     Args:
-        config: the configuration.
         dataset: the training split.
         count, seed: how many, and how they are drawn; None: `thought_examples`, `thought_seed`.
     """

@@ -37,7 +37,6 @@ class Memory(nn.Module):
     that is numbered by a checkpoint has none until the checkpoint is loaded.
 
     Args:
-        config: the configuration.
         dataset: the training split.
         both_labels: whether half of a context has label 1 and half 0, and the target's text counts
             (clicks); else all examples are alike, and histories alone count (retrieval).
@@ -173,7 +172,6 @@ class Memory(nn.Module):
         """The feature w of queries; each distinct example is encoded once.
 
         Args:
-            network: the in-context transformer.
             query: behaviour tokens of the queries, [N, H].
             chosen: their examples, int [N, K].
             behaviours: tokens of users [U], histories [U, L] and items [U] -> [U, H].

@@ -57,7 +57,6 @@ class SelfDistillation(nn.Module):
     F_u is the state at u's last training position: the one that predicts u's last training item.
 
     Args:
-        histories: training histories.
         neighbours: similar users, int [n_users, N]; -1 = none.
         size: S, length of a state.
         max_length: items of a history that a teacher reads.

@@ -57,12 +57,7 @@ class CrossAttention(SelfAttention):
 
 class DualView(nn.Module):
     """Semantic and collaborative streams, cross-attention both ways, a backbone on each (or one,
-    which the views share).
-
-    Args:
-        settings: views, sizes and ablations.
-        text: frozen text vectors of the items, [n, D].
-    """
+    which the views share)."""
 
     def __init__(self, settings: LLMESRSettings, text: FrozenEmbedding) -> None:
         super().__init__()

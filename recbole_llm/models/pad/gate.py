@@ -49,7 +49,6 @@ class FrequencyGate(nn.Module):
 
     Args:
         bins: bin of each item, int64 [n], 0 for padding.
-        n_bins: number of bins.
         gamma_2: initial logit of the aligned expert in bin 0; it falls by 1 over the bins.
     """
 
