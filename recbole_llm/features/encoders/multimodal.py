@@ -96,7 +96,6 @@ class ChatEncoder:
     ) -> None:
         self._model, self._processor, self._settings = model, processor, settings
         self._token = token
-        processor.tokenizer.padding_side = "right"
         if token is not None and token not in processor.tokenizer.get_vocab():
             raise EncoderError(f"encoder_token: the model's tokenizer has no token '{token}'")
 
