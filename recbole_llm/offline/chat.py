@@ -14,7 +14,7 @@ from recbole_llm.core.log import SHOWN
 from recbole_llm.core.secrets import without_credentials
 from recbole_llm.features.encoders.answers import shown
 from recbole_llm.features.encoders.base import EncoderError
-from recbole_llm.features.encoders.endpoint import Endpoint, Refused, api_key, pause
+from recbole_llm.features.encoders.endpoint import Endpoint, Refused, api_key
 from recbole_llm.offline.ask import Unfinished
 from recbole_llm.offline.settings import GeneratorSettings
 
@@ -107,18 +107,14 @@ class ChatGenerator:
 
     def _answer(self, prompt: str) -> tuple[str, int]:
         """Of an endpoint that has answered, an answer that is none is asked for again."""
-        for attempt in range(self.settings.generator_max_retries + 1):
-            try:
-                answer = self.endpoint.answer(lambda: self._asked(prompt), _MAX_BYTES, read_chat)
-            except EncoderError as error:
-                last = attempt == self.settings.generator_max_retries
-                if last or not self.answered or not isinstance(error.__cause__, _NoTextError):
-                    raise
-                pause(attempt)
-            else:
-                self.answered = True
-                return answer
-        raise AssertionError("unreachable")
+        answer = self.endpoint.answer(
+            lambda: self._asked(prompt),
+            _MAX_BYTES,
+            read_chat,
+            again=lambda error: self.answered and isinstance(error, _NoTextError),
+        )
+        self.answered = True
+        return answer
 
     def _asked(self, prompt: str) -> Any:
         own = self.settings

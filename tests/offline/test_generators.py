@@ -172,7 +172,7 @@ def test_answers_beside_one_that_fails_are_kept(server: FakeEndpoint, tmp_path: 
 def test_an_answer_that_is_none_is_asked_for_again_beside_others(
     server: FakeEndpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("recbole_llm.offline.chat.pause", lambda attempt: None)
+    monkeypatch.setattr("recbole_llm.features.encoders.endpoint._LONGEST_PAUSE", 0.0)
     odd = {2, 3}  # numbers of requests
 
     def sometimes(body: dict[str, Any]) -> dict[str, Any]:

@@ -29,11 +29,6 @@ class Refused(EncoderError):
     """The endpoint does not take a request, and would not if it were asked again."""
 
 
-def pause(attempt: int) -> None:
-    """Wait before the next of several attempts, which are numbered from 0."""
-    time.sleep(min(0.5 * 2**attempt, _LONGEST_PAUSE))
-
-
 def api_key(variable: str, base_url: str | None, prefix: str) -> str:
     """The key in an environment variable; a server of one's own needs none.
 
@@ -77,45 +72,34 @@ class Endpoint:
             timeout=self.timeout,
         )
 
-    def answer(self, request: Callable[[], Any], longest: int, read: Callable[[bytes], T]) -> T:
-        """What is read of the answer.
+    def answer(
+        self,
+        request: Callable[[], Any],
+        longest: int,
+        read: Callable[[bytes], T],
+        again: Callable[[Exception], bool] = lambda error: False,
+    ) -> T:
+        """What is read of the answer; one that breaks off is asked for again.
 
         Args:
             request: opens a streaming response of the client.
             longest: bytes that an answer may have.
             read: makes something of its bytes, or raises EncoderError.
+            again: whether to ask again after an error of `read`.
 
         Raises:
             Refused: the endpoint does not take the request.
             EncoderError: it fails after all retries, or answers with something else.
         """
-        try:
-            return read(self._body(request, longest))
-        except EncoderError as error:
-            raise self._failed(error) from error
-        except Exception as error:  # whatever the client and its transport may raise
-            reason = f"{type(error).__name__}: {error}"
-            status = getattr(error, "status_code", None)
-            if status == _UNAUTHORIZED and self.key == _NO_KEY:
-                reason += f"; the variable that {self.prefix}_api_key_env names holds no API key"
-            if status in _REFUSALS:
-                raise Refused(self._said(reason)) from error
-            raise self._failed(reason) from error
-
-    def _body(self, request: Callable[[], Any], longest: int) -> bytes:
-        """The answer's bytes; an answer that breaks off is asked for again."""
-        from openai import OpenAIError
-
-        for attempt in range(self.max_retries + 1):
+        attempt = 0
+        while True:
             try:
-                return self._read(request, longest)
-            except (EncoderError, OpenAIError):  # the client has done its own retries
-                raise
-            except Exception:
-                if attempt == self.max_retries:
-                    raise
-                pause(attempt)
-        raise AssertionError("unreachable")
+                return read(self._read(request, longest))
+            except Exception as error:  # whatever the client and its transport may raise
+                if attempt == self.max_retries or not (_broke_off(error) or again(error)):
+                    raise self._named(error) from error
+            time.sleep(min(0.5 * 2**attempt, _LONGEST_PAUSE))
+            attempt += 1
 
     def _read(self, request: Callable[[], Any], longest: int) -> bytes:
         end = time.monotonic() + self.timeout
@@ -133,6 +117,15 @@ class Endpoint:
                     )
         return bytes(body)
 
+    def _named(self, error: Exception) -> EncoderError:
+        if isinstance(error, EncoderError):
+            return self._failed(error)
+        reason = f"{type(error).__name__}: {error}"
+        status = getattr(error, "status_code", None)
+        if status == _UNAUTHORIZED and self.key == _NO_KEY:
+            reason += f"; the variable that {self.prefix}_api_key_env names holds no API key"
+        return Refused(self._said(reason)) if status in _REFUSALS else self._failed(reason)
+
     def _failed(self, reason: object) -> EncoderError:
         return EncoderError(
             f"{self._said(reason)}; {self.kept} that arrived before are cached, so run again once "
@@ -147,3 +140,12 @@ class Endpoint:
             if secret != _NO_KEY:
                 said = said.replace(secret, "***")
         return f"the endpoint '{where}' failed for model '{self.model}' ({one_line(said)})"
+
+
+def _broke_off(error: Exception) -> bool:
+    """Whether an answer did; until one begins, the client does its own retries."""
+    if isinstance(error, (EncoderError, ImportError)):
+        return False
+    from openai import OpenAIError
+
+    return not isinstance(error, OpenAIError)
