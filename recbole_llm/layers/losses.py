@@ -21,32 +21,19 @@ SAFE_EXPONENT = 100.0  # 2**100 times a million items still fits float32
 
 
 def bce(pos: Tensor, neg: Tensor) -> Tensor:
-    """Binary cross entropy: mean softplus(-pos) + mean softplus(neg).
-
-    Args:
-        pos: logits of the targets, [T].
-        neg: logits of the negatives, [T, k].
-    """
+    """Binary cross entropy: mean softplus(-pos) + mean softplus(neg), of logits [T] and [T, k]."""
     return F.softplus(-pos).mean() + F.softplus(neg).mean()
 
 
 def bpr(pos: Tensor, neg: Tensor) -> Tensor:
-    """Bayesian personalised ranking (Rendle et al. 2009): mean -log sigmoid(pos - neg).
-
-    Args:
-        pos: logits of the targets, [T].
-        neg: logits of the negatives, [T, k].
-    """
+    """Bayesian personalised ranking (Rendle et al. 2009): mean -log sigmoid(pos - neg), of logits
+    [T] and [T, k]."""
     return F.softplus(neg - pos.unsqueeze(1)).mean()
 
 
 def sampled_softmax(pos: Tensor, neg: Tensor) -> Tensor:
-    """Cross entropy of the target among itself and its uniformly drawn negatives.
-
-    Args:
-        pos: logits of the targets, [T].
-        neg: logits of the negatives, [T, k].
-    """
+    """Cross entropy of the target among itself and its uniformly drawn negatives, by their logits
+    [T] and [T, k]."""
     logits = torch.cat([pos.unsqueeze(1), neg], dim=1)  # [T, 1 + k]
     return (torch.logsumexp(logits, dim=1) - pos).mean()
 
