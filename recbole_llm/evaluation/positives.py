@@ -82,7 +82,6 @@ class Positives:
         """Which of each row's first k places hold positives.
 
         Args:
-            k: length of the list.
             rows: the rows that are read off their list, `tied` ones at least, int64 [T].
             lists: the items of these rows' first k places, int64 [T, k].
 

@@ -15,7 +15,6 @@ class GRU4RecBackbone(SequenceBackbone):
     Args:
         hidden_size: H, of inputs and outputs.
         max_length: unused; every backbone takes it.
-        n_layers: GRU layers.
         gru_hidden_size: width of the GRU; None: 2 H, RecBole's proportion.
         hidden_dropout_prob: on the inputs.
     """
