@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -145,6 +147,15 @@ def chat(server: FakeEndpoint, **keys: Any) -> Any:
     names = {f"generator_{key}": value for key, value in keys.items()}
     own = {"generator": "openai", "generator_model": "m", "generator_base_url": server.url}
     return create_generators(PlainConfig({**own, **names}), 2)
+
+
+def test_an_endpoint_without_its_package_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "openai", None)
+    nowhere: Any = SimpleNamespace(url="http://127.0.0.1:9/v1")
+    with pytest.raises(EncoderError, match=r"package 'openai': pip install '.*\[openai\]'"):
+        chat(nowhere)[0].generate(PROMPTS)
 
 
 def test_an_endpoint_is_asked_and_asked_again(server: FakeEndpoint) -> None:

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
-from recbole_llm.core.errors import one_line
+from recbole_llm.core.errors import needing, one_line
 from recbole_llm.core.secrets import without_credentials
 from recbole_llm.features.encoders.answers import credentials
 from recbole_llm.features.encoders.base import EncoderError
@@ -59,8 +59,8 @@ class Endpoint:
     @cached_property
     def client(self) -> OpenAI:
         """OpenAI's client."""
-        from openai import OpenAI
-
+        with needing("an endpoint", EncoderError):
+            from openai import OpenAI
         # The client appends paths to an address as it is; a query (Azure's api-version, a
         # token) belongs behind them.
         address = urlsplit(self.base_url or "")
@@ -144,7 +144,7 @@ class Endpoint:
 
 def _broke_off(error: Exception) -> bool:
     """Whether an answer did; until one begins, the client does its own retries."""
-    if isinstance(error, (EncoderError, ImportError)):
+    if isinstance(error, EncoderError):
         return False
     from openai import OpenAIError
 
