@@ -201,7 +201,7 @@ FIRST = (
         for std in ("0", "1 (default)")
     ),
 )
-PANTRY, FILMS = "general-prime-pantry", "general-ml-100k"
+PANTRY, FILMS, TOYS_GENERAL = "general-prime-pantry", "general-ml-100k", "general-toys"
 GENERAL = (
     Row("AlphaRec, prime-pantry", PANTRY, "AlphaRec"),
     Row("AlphaRec, linear map, prime-pantry", PANTRY, "AlphaRec, linear map"),
@@ -211,6 +211,12 @@ GENERAL = (
     Row("AlphaRec, ml-100k", FILMS, "AlphaRec"),
     Row("LightGCN, tuned, ml-100k", FILMS, "LightGCN, tuned"),
     Row("LightGCN, RecBole's defaults, ml-100k", FILMS, "LightGCN"),
+    Row("AlphaRec, amazon-toys", TOYS_GENERAL, "AlphaRec"),
+    Row(
+        "LightGCN, tuned on prime-pantry, amazon-toys",
+        TOYS_GENERAL,
+        "LightGCN, tuned on prime-pantry",
+    ),
 )
 README_SEQUENTIAL = (
     Row("`SASRec`", "prime-pantry", "SASRec"),
