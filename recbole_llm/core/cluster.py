@@ -103,19 +103,12 @@ def check_installed() -> None:
 
 @dataclass(frozen=True)
 class Share:
-    """What a piece of work gets.
+    """What a piece of work gets."""
 
-    Args:
-        threads: to compute with.
-        cpus: that Ray sets aside for it.
-        gpus: the same; a part of one where there are fewer than pieces of work.
-        room: how many have so many CPUs at once.
-    """
-
-    threads: int
-    cpus: int
-    gpus: float
-    room: int
+    threads: int  # to compute with
+    cpus: int  # that Ray sets aside for it
+    gpus: float  # the same; a part of one where there are fewer than pieces of work
+    room: int  # how many have so many CPUs at once
 
     @classmethod
     def of(cls, nodes: Sequence[Mapping[str, float]], at_once: int) -> Share:

@@ -145,19 +145,12 @@ class Nested(Settings):
 
 @dataclass(frozen=True)
 class KeyInfo:
-    """A config key, for listings and YAML files.
-
-    Args:
-        key: its name.
-        type: what it may be, in words.
-        default: its value where nobody sets it.
-        meaning: one paragraph.
-    """
+    """A config key, for listings and YAML files."""
 
     key: str
-    type: str
-    default: object
-    meaning: str
+    type: str  # what it may be, in words
+    default: object  # the value where nobody sets it
+    meaning: str  # one paragraph
 
 
 def key_infos(settings: type[Settings]) -> Iterator[KeyInfo]:

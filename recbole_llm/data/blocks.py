@@ -21,17 +21,10 @@ NAMES = ("user", "item", "time")
 
 @dataclass(frozen=True)
 class InteractionFile:
-    """An ``.inter`` file.
-
-    Args:
-        path: the file.
-        user, item, time: its columns.
-        separator: of columns.
-        encoding: of the text.
-    """
+    """An ``.inter`` file."""
 
     path: Path
-    user: str
+    user: str  # a column, as item and time are
     item: str
     time: str
     separator: str = "\t"

@@ -34,15 +34,10 @@ COLUMNS: Mapping[str, np.dtype[Any]] = {
 
 @dataclass(frozen=True)
 class ColumnFolder:
-    """Interactions sorted by user, time and place in the file.
-
-    Args:
-        path: the folder.
-        interactions: N, how many.
-    """
+    """Interactions sorted by user, time and place in the file."""
 
     path: Path
-    interactions: int
+    interactions: int  # N, how many
 
     @classmethod
     def of(cls, path: Path, source: InteractionFile) -> ColumnFolder | None:

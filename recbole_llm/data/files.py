@@ -37,19 +37,12 @@ MISSING = {
 
 @dataclass(frozen=True)
 class Table:
-    """A file's columns.
-
-    Args:
-        path: the file.
-        types: {field: token, token_seq, float or float_seq}, in the file's order.
-        columns: {field: values as strings, object [N]}.
-        lines: number of the line that each record begins in, int64 [N].
-    """
+    """A file's columns."""
 
     path: Path
-    types: dict[str, str]
-    columns: dict[str, ObjectArray]
-    lines: IntArray
+    types: dict[str, str]  # {field: token, token_seq, float or float_seq}, in the file's order
+    columns: dict[str, ObjectArray]  # {field: values as strings, object [N]}
+    lines: IntArray  # number of the line that each record begins in, int64 [N]
 
     @classmethod
     def read(cls, path: Path, separator: str = "\t", encoding: str = "utf-8") -> Table:

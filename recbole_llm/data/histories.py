@@ -19,19 +19,14 @@ Column = Callable[[Tensor], Tensor] | Tensor
 
 @dataclass(frozen=True)
 class SortedInteractions:
-    """All interactions, sorted by user and time; never changed once made.
+    """All interactions, sorted by user and time; never changed once made."""
 
-    Args:
-        columns: field -> [N + L, *]; the last L rows are zeros, so that a window of L that
-            starts anywhere lies inside.
-        position: number of earlier interactions of the same user, int32 [N].
-        max_length: L.
-        exact: field -> float64 [N, *], of fields that float32 would put in another order.
-    """
-
+    # field -> [N + L, *]; the last L rows are zeros, so that a window of L that starts anywhere
+    # lies inside
     columns: Mapping[str, Tensor]
-    position: Tensor
-    max_length: int
+    position: Tensor  # number of earlier interactions of the same user, int32 [N]
+    max_length: int  # L
+    # field -> float64 [N, *], of fields that float32 would put in another order
     exact: Mapping[str, Tensor] = field(default_factory=dict)
 
     def target(self, field: str, rows: Tensor) -> Tensor:

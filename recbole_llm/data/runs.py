@@ -15,19 +15,12 @@ from recbole_llm.data.split import IntArray, ranges
 
 @dataclass(frozen=True)
 class Runs:
-    """Stretches of targets that follow one another in a history, in order of position.
+    """Stretches of targets that follow one another in a history, in order of position."""
 
-    Args:
-        begin: position of the first interaction of each stretch's history, int64 [G].
-        low: position of its first target, int64 [G].
-        high: position of its last target, int64 [G]; begin <= low <= high.
-        order: the order that rows have their stretches in, int64 [G]; None: that of positions.
-    """
-
-    begin: IntArray
-    low: IntArray
-    high: IntArray
-    order: IntArray | None = None
+    begin: IntArray  # position of the first interaction of each stretch's history, int64 [G]
+    low: IntArray  # position of its first target, int64 [G]
+    high: IntArray  # position of its last target, int64 [G]; begin <= low <= high
+    order: IntArray | None = None  # in which rows have the stretches, int64 [G]; None: by position
 
     @classmethod
     def of(cls, rows: IntArray, position: IntArray) -> Runs:

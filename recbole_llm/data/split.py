@@ -58,15 +58,10 @@ def _ordered_bits(keys: Any) -> Any | None:
 
 @dataclass(frozen=True)
 class Groups:
-    """Rows with the same key, groups in order of first appearance, rows in their own order.
+    """Rows with the same key, groups in order of first appearance, rows in their own order."""
 
-    Args:
-        rows: rows of all groups one after another, int [R].
-        sizes: rows of each group, int [G].
-    """
-
-    rows: IntArray
-    sizes: IntArray
+    rows: IntArray  # of all groups one after another, int [R]
+    sizes: IntArray  # rows of each group, int [G]
 
     @classmethod
     def of(cls, keys: IntArray) -> Groups:

@@ -21,17 +21,11 @@ _AT_ONCE = 2**18  # runs whose windows are laid at once: few arrays of all windo
 
 @dataclass(frozen=True)
 class Windows:
-    """Stretches of histories; positions are those of the sorted interactions.
+    """Stretches of histories; positions are those of the sorted interactions."""
 
-    Args:
-        start: first input of each window, int64 [W].
-        end: last target, one past the last input, int64 [W].
-        first: first supervised target, int64 [W]; start < first <= end.
-    """
-
-    start: Tensor
-    end: Tensor
-    first: Tensor
+    start: Tensor  # first input of each window, int64 [W]
+    end: Tensor  # last target, one past the last input, int64 [W]
+    first: Tensor  # first supervised target, int64 [W]; start < first <= end
 
     @property
     def targets(self) -> Tensor:

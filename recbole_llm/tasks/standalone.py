@@ -44,15 +44,10 @@ FILES = _Files()
 
 @dataclass(frozen=True)
 class Lists:
-    """A list of items a user, one after another.
+    """A list of items a user, one after another."""
 
-    Args:
-        starts: where each begins, and their number, int [users + 1].
-        items: internal ids, int32 [*].
-    """
-
-    starts: Ids
-    items: Any
+    starts: Ids  # where each begins, and their number, int [users + 1]
+    items: Any  # internal ids, int32 [*]
 
     @classmethod
     def of(cls, lists: Sequence[Ids]) -> Lists:

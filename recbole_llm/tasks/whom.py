@@ -16,17 +16,11 @@ Histories = Mapping[str, Sequence[Any]]
 
 @dataclass(frozen=True)
 class Wanted:
-    """For whom: one of the three.
+    """For whom: one of the three."""
 
-    Args:
-        known: internal ids of known users.
-        new: {name: internal ids of a new user's items, oldest first}.
-        query: text, and its weight or None.
-    """
-
-    known: Ids | None = None
-    new: Mapping[str, Ids] | None = None
-    query: tuple[str, float | None] | None = None
+    known: Ids | None = None  # internal ids of known users
+    new: Mapping[str, Ids] | None = None  # {name: internal ids of a new user's items, oldest first}
+    query: tuple[str, float | None] | None = None  # text, and its weight or None
 
     @property
     def count(self) -> int:

@@ -22,19 +22,12 @@ from recbole_llm.trainers.resume import part_file
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """One run.
-
-    Args:
-        entry: the model.
-        seed: of this run.
-        root: folder of the comparison.
-        folder: where its files are; another one where anything that matters is another.
-    """
+    """One run of a model."""
 
     entry: Entry
     seed: int
-    root: Path
-    folder: Path
+    root: Path  # folder of the comparison
+    folder: Path  # where its files are; another one where anything that matters is another
 
     @property
     def name(self) -> str:

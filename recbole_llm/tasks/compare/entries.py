@@ -24,19 +24,12 @@ OWN_FILES = {"output": "result.json", "user_metrics": "users.npz", "checkpoint_d
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """A line of the table.
-
-    Args:
-        label: its name there.
-        own: arguments of this model alone, ``model`` among them.
-        common: arguments of all models, which its own beat.
-        files: configuration files.
-    """
+    """A line of the table."""
 
     label: str
-    own: Mapping[str, str]
-    common: Mapping[str, str]
-    files: tuple[str, ...] = ()
+    own: Mapping[str, str]  # arguments of this model alone, ``model`` among them
+    common: Mapping[str, str]  # arguments of all models, which its own beat
+    files: tuple[str, ...] = ()  # of configuration
 
     @property
     def argv(self) -> list[str]:

@@ -17,23 +17,14 @@ _BOTH = ("ours", "theirs")
 
 @dataclass(frozen=True)
 class Tested:
-    """A model against the baseline: in a metric, over users, corrected for the other models.
-
-    Args:
-        label: of the model.
-        metric: its name.
-        difference: over users, averaged over seeds first.
-        p: its p value after Holm's correction.
-        seeds: that both have.
-        left_out: users that one of the two was not tested on, at most of a seed.
-    """
+    """A model against the baseline: in a metric, over users, corrected for the other models."""
 
     label: str
     metric: str
-    difference: Difference
-    p: float
-    seeds: int
-    left_out: int = 0
+    difference: Difference  # over users, averaged over seeds first
+    p: float  # after Holm's correction
+    seeds: int  # that both have
+    left_out: int = 0  # users that one of the two was not tested on, at most of a seed
 
     @property
     def significant(self) -> bool:

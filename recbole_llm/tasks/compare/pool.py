@@ -16,26 +16,18 @@ from recbole_llm.tasks.compare.executors import Executor, Started
 T = TypeVar("T")
 SCORES, OUTPUT = "scores.txt", "output.txt"  # of a run, in its folder
 _PAUSE = 0.2  # seconds between two looks
-Heard = Callable[[int, float], bool]
+Heard = Callable[[int, float], bool]  # a validation's number from 1, its score; True stops the run
 
 
 @dataclass(frozen=True)
 class Job(Generic[T]):
-    """What is to run.
+    """What is to run."""
 
-    Args:
-        what: the caller's own.
-        command: subcommand and arguments of ``recbole-llm``.
-        folder: of its files, which is made.
-        heard: told of each validation, its number from 1 and its score; True stops the run.
-        gpu: whether it may use one.
-    """
-
-    what: T
-    command: Sequence[str]
-    folder: Path
-    heard: Heard = lambda number, score: False
-    gpu: bool = True
+    what: T  # the caller's own
+    command: Sequence[str]  # subcommand and arguments of ``recbole-llm``
+    folder: Path  # of its files; it is made
+    heard: Heard = lambda number, score: False  # told of each validation
+    gpu: bool = True  # whether it may use one
 
 
 @dataclass(frozen=True)

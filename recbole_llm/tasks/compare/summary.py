@@ -30,55 +30,34 @@ class Spread:
 
 @dataclass(frozen=True)
 class Row:
-    """A model.
-
-    Args:
-        label: its name.
-        arguments: its command line.
-        seeds: of the runs that ended well.
-        valid, test: metrics.
-        seconds, memory, parameters, best_epoch: means over seeds.
-        runs: each run's result, as it wrote it.
-        folders: of the runs, beside ``result.json``.
-    """
+    """A model."""
 
     label: str
-    arguments: list[str]
-    seeds: list[int]
-    valid: dict[str, Spread]
-    test: dict[str, Spread]
-    seconds: float
+    arguments: list[str]  # its command line
+    seeds: list[int]  # of the runs that ended well
+    valid: dict[str, Spread]  # by metric
+    test: dict[str, Spread]  # the same
+    seconds: float  # mean over seeds, as memory, parameters and best_epoch
     memory: float | None
     parameters: float
     best_epoch: float | None
-    runs: list[dict[str, Any]]
-    folders: list[str]
+    runs: list[dict[str, Any]]  # each run's result, as it wrote it
+    folders: list[str]  # of the runs, beside ``result.json``
 
 
 @dataclass
 class Summary:
-    """A comparison.
+    """A comparison."""
 
-    Args:
-        rows: models with a run that ended well, in the order given.
-        metrics: of the table, the one that picks epochs first.
-        smaller: those of which less is better.
-        baseline: label.
-        tests: of each other model and metric.
-        failures: {run: reason}.
-        protocol: in words.
-        dataset: its name and its size, in words.
-        notes: how the models were judged otherwise than by themselves, in words.
-    """
-
-    rows: list[Row]
-    metrics: list[str]
-    smaller: set[str]
-    baseline: str
-    protocol: str
-    dataset: str
-    tests: list[Tested] = field(default_factory=list)
-    failures: dict[str, str] = field(default_factory=dict)
+    rows: list[Row]  # models with a run that ended well, in the order given
+    metrics: list[str]  # of the table, the one that picks epochs first
+    smaller: set[str]  # metrics of which less is better
+    baseline: str  # label
+    protocol: str  # in words
+    dataset: str  # its name and its size, in words
+    tests: list[Tested] = field(default_factory=list)  # of each other model and metric
+    failures: dict[str, str] = field(default_factory=dict)  # {run: reason}
+    # How the models were judged otherwise than by themselves, in words.
     notes: list[str] = field(default_factory=list)
 
     def tested(self, label: str, metric: str) -> Tested | None:

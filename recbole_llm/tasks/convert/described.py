@@ -28,23 +28,14 @@ _NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
 @dataclass
 class Described:
-    """One pass over the rows that describe items, or users.
+    """One pass over the rows that describe items, or users."""
 
-    Args:
-        of: what a row describes.
-        source: the table.
-        roles: which column is what.
-        known: the ids that have interactions.
-        progress: told after each chunk how many rows were read.
-        apart: whether the table is one of its own, with one row an id.
-    """
-
-    of: Literal["item", "user"]
+    of: Literal["item", "user"]  # what a row describes
     source: Source
     roles: Roles
-    known: set[str]
-    progress: Callable[[int], None]
-    apart: bool = True
+    known: set[str]  # ids that have interactions
+    progress: Callable[[int], None]  # told after each chunk how many rows were read
+    apart: bool = True  # whether the table is one of its own, with one row an id
     found: Descriptions = field(default_factory=Descriptions)
     problems: Problems = field(default_factory=Problems)
     id: str = ""  # the column of the ids

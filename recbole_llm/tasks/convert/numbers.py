@@ -36,15 +36,10 @@ _DIGITS = {
 
 @dataclass(frozen=True)
 class Numbers:
-    """How the numbers of a column are written.
+    """How the numbers of a column are written."""
 
-    Args:
-        decimal: point or comma.
-        unit: the currency, or %, that stands beside them; a currency need not stand everywhere.
-    """
-
-    decimal: str
-    unit: str = ""
+    decimal: str  # point or comma
+    unit: str = ""  # currency or % beside them; a currency need not stand everywhere
 
     def plain(self, text: str) -> str | None:
         """A number with a decimal point and digits alone; None where it is written otherwise."""
@@ -55,21 +50,13 @@ class Numbers:
 
 @dataclass(frozen=True)
 class Found:
-    """What a look at a column's texts finds.
+    """What a look at a column's texts finds."""
 
-    Args:
-        numbers: how those that are numbers are written; None: there are none, or there is a doubt.
-        doubt: why they cannot be read in one way; "" where they can.
-        other: the first text that is no number; "" where all are.
-        most: whether more than half of the texts are numbers.
-        exact: whether one has decimals or a unit: other digits may be ids, years or codes.
-    """
-
-    numbers: Numbers | None = None
-    doubt: str = ""
-    other: str = ""
-    most: bool = False
-    exact: bool = False
+    numbers: Numbers | None = None  # how numbers are written; None: there are none, or a doubt
+    doubt: str = ""  # why they cannot be read in one way; "": they can
+    other: str = ""  # the first text that is no number; "": all are
+    most: bool = False  # whether more than half of the texts are numbers
+    exact: bool = False  # one has decimals or a unit: other digits may be ids, years or codes
 
 
 @dataclass(frozen=True)

@@ -50,57 +50,35 @@ class Roles:
 
 @dataclass
 class Descriptions:
-    """What became of a table of items, or of users.
+    """What became of a table of items, or of users."""
 
-    Args:
-        columns: {column: what it became}.
-        unused: columns of a table of its own that became no field.
-        apart: False: the interactions' table describes them, too.
-        described: how many with interactions have a text.
-        unknown, blank: rows without interactions, and those without any text.
-        problems: what was wrong with it.
-    """
-
-    columns: dict[str, str] = field(default_factory=dict)
-    unused: Sequence[str] = ()
-    apart: bool = True
-    described: int = 0
-    unknown: int = 0
-    blank: int = 0
+    columns: dict[str, str] = field(default_factory=dict)  # {column: what it became}
+    unused: Sequence[str] = ()  # columns of a table of its own that became no field
+    apart: bool = True  # False: the interactions' table describes them, too
+    described: int = 0  # how many with interactions have a text
+    unknown: int = 0  # rows without interactions
+    blank: int = 0  # rows without any text
     problems: list[str] = field(default_factory=list)
 
 
 @dataclass
 class Summary:
-    """What was written.
-
-    Args:
-        folder: of the data set.
-        columns: {column: what it became} of the interactions.
-        given: the columns of the interactions.
-        of_items, of_users: what describes them; None: no such file was written.
-        users, items, interactions: how many.
-        unwanted: interactions with a label below 1.
-        first, last: Unix seconds; NaN without times.
-        replaced: names of files that were there before.
-        problems: of the interactions, of the items, of the users, and of the files.
-        time_option: how the column of times is named.
-    """
+    """What was written."""
 
     folder: Path
-    columns: dict[str, str] = field(default_factory=dict)
-    given: Sequence[str] = ()
-    of_items: Descriptions | None = None
-    of_users: Descriptions | None = None
+    columns: dict[str, str] = field(default_factory=dict)  # {interactions' column: what it became}
+    given: Sequence[str] = ()  # the columns of the interactions
+    of_items: Descriptions | None = None  # None: no such file was written
+    of_users: Descriptions | None = None  # None: no such file was written
     users: int = 0
     items: int = 0
     interactions: int = 0
-    unwanted: int = 0
-    first: float = float("nan")
-    last: float = float("nan")
-    replaced: list[str] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-    time_option: str = "--time=…"
+    unwanted: int = 0  # interactions with a label below 1
+    first: float = float("nan")  # Unix seconds; NaN without times
+    last: float = float("nan")  # the same
+    replaced: list[str] = field(default_factory=list)  # names of files that were there before
+    problems: list[str] = field(default_factory=list)  # of interactions, items, users and files
+    time_option: str = "--time=…"  # how the column of times is named
 
     def lines(self) -> list[str]:
         """A table, and what to do next."""

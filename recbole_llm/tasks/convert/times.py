@@ -34,19 +34,12 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass
 class Times:
-    """Texts to Unix seconds, all in the form that the first of them have.
+    """Texts to Unix seconds, all in the form that the first of them have."""
 
-    Args:
-        form: a format of ``strptime``; None: found out.
-        numbers: how they are written; None: they are dates.
-        unit: numbers that make a second.
-        day_first: of dates.
-    """
-
-    form: str | None = None
-    numbers: Numbers | None = None
-    unit: float = 1.0
-    day_first: bool = False
+    form: str | None = None  # a format of ``strptime``; None: found out
+    numbers: Numbers | None = None  # how they are written; None: they are dates
+    unit: float = 1.0  # numbers that make a second
+    day_first: bool = False  # of dates
 
     @classmethod
     def of(cls, texts: Series, form: str | None, source: Source) -> Times:
