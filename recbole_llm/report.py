@@ -41,9 +41,6 @@ Pairs = Sequence[tuple[str, str]]
 class Report:
     """A run's, from its start.
 
-    Args:
-        config: the configuration.
-
     Raises:
         ValueError: the file of the result cannot be written.
     """

@@ -83,7 +83,6 @@ def start(config: Config, trains: bool = False) -> None:
     """Seed, log and set this process up as a configuration says.
 
     Args:
-        config: the configuration.
         trains: whether a training follows, which writes its checkpoints hours later.
 
     Raises:

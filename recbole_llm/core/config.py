@@ -50,9 +50,6 @@ class Config(RecBoleConfig):  # type: ignore[misc]
     """RecBole's configuration; the arguments are RecBole's, plus ``argv``.
 
     Args:
-        model: model name or class.
-        dataset: data set name.
-        config_file_list: YAML files.
         config_dict: parameters; strings are parsed as literals.
         argv: ``--key=value`` arguments. ``sys.argv`` is not read: pass it to have it.
         default_model: the model where nothing else names one.

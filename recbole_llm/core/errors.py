@@ -51,8 +51,6 @@ def unknown(what: str, value: object, known: Iterable[Any], advice: str = "") ->
 
     Args:
         what: the config key, or the kind of thing, that the value names.
-        value: the name that was given.
-        known: the names there are.
         advice: the way out where it is not to choose a known name.
     """
     names = [str(k) for k in known]
@@ -87,7 +85,6 @@ def absent(what: str, file: str | os.PathLike[str], pattern: str = "") -> ValueE
 
     Args:
         what: the file is, or the key that names it.
-        file: its name.
         pattern: of the files that may be meant; where none is called alike, the newest are named.
     """
     path = Path(file)
@@ -122,12 +119,7 @@ def installing(*modules: str) -> str:
 
 @contextmanager
 def needing(what: str, error: type[ValueError] = ValueError) -> Iterator[None]:
-    """Imports of what few need: a missing package is named with the command that installs it.
-
-    Args:
-        what: needs it.
-        error: the class to raise.
-    """
+    """Imports of what few need: a missing package is named with the command that installs it."""
     try:
         yield
     except ImportError as missing:

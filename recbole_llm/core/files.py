@@ -50,7 +50,6 @@ def written_whole(file: str | os.PathLike[str], way_out: str) -> Iterator[Binary
     Errors of the block that are not the file's pass through.
 
     Args:
-        file: the file.
         way_out: what to do where it cannot be written.
 
     Raises:

@@ -123,7 +123,6 @@ def init_log(config: Config, to_file: bool = True) -> None:
 
     Args:
         config: its ``state`` is the level of both, ``verbose`` shows all of it on the screen.
-        to_file: whether a file is written.
     """
     close_log()  # of a run that failed, or of a model that was loaded
     root = logging.getLogger()
@@ -204,10 +203,7 @@ def without_bars() -> Iterator[None]:
 
 
 def save_traceback(error: BaseException) -> str:
-    """Write an error's traceback to the log file, or to a file of its own where there is none.
-
-    Returns:
-        the file.
+    """Write an error's traceback to the log file, or one of its own where there is none; its name.
 
     Raises:
         OSError: neither can be written.

@@ -199,10 +199,6 @@ def _found(kind: str, name: str, table: Mapping[str, T]) -> T:
 def resolve(target: object, what: str = "a plugin") -> Any:
     """The object that ``"package.module:attribute"`` names; anything else as it is.
 
-    Args:
-        target: the name, or the object.
-        what: names it, for messages.
-
     Raises:
         ValueError: there is no such module, or nothing of that name in it.
     """

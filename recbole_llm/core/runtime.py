@@ -30,17 +30,11 @@ _OTHER_ALLOCATORS = ("jemalloc", "tcmalloc", "mimalloc", "hoard", "asan")
 
 
 def configure_runtime(config: ConfigLike | None = None) -> str:
-    """Set the allocator and the number of threads for this process; say so in one log line.
+    """Set the allocator and the number of threads for this process; log and return one line on it.
 
-    May be called any number of times. Threads: the config's, else those of OMP_NUM_THREADS, else
-    one per physical core that affinity and cgroup allow. RECBOLE_LLM_MALLOC=0 and glibc's own
-    MALLOC_* and GLIBC_TUNABLES leave the allocator alone.
-
-    Args:
-        config: the keys `tune_malloc` (bool) and `cpu_threads` (int or None), where present.
-
-    Returns:
-        The line that was logged.
+    May be called any number of times. Threads: those of `cpu_threads`, else of OMP_NUM_THREADS,
+    else one per physical core that affinity and cgroup allow. `tune_malloc: False`,
+    RECBOLE_LLM_MALLOC=0 and glibc's own MALLOC_* and GLIBC_TUNABLES leave the allocator alone.
     """
     settings = RunSettings.of({} if config is None else config)
     threads = _set_threads(settings.cpu_threads)
@@ -51,11 +45,7 @@ def configure_runtime(config: ConfigLike | None = None) -> str:
 
 
 def keep_heap() -> str:
-    """Tell glibc to keep freed memory for the next step; on anything else do nothing.
-
-    Returns:
-        What was done, or why nothing was.
-    """
+    """Have glibc keep freed memory for the next step; says what was done, or why nothing was."""
     reason = _reason_to_leave_malloc(os.environ)
     return f"left alone ({reason})" if reason else _tune_glibc()
 

@@ -18,13 +18,8 @@ def without_credentials(text: str) -> str:
 
 
 def take_credentials(values: dict[str, Any]) -> dict[str, str]:
-    """Replace the addresses among a configuration's values by those without credentials.
-
-    Args:
-        values: {key: value}; keys of addresses end in ``_url``.
-
-    Returns:
-        {key: address as it was} of those that had any.
+    """Replace addresses, the values of keys in ``_url``, by those without credentials;
+    {key: address as it was} of those that had any.
     """
     full = {k: v for k, v in values.items() if k.endswith("_url") and isinstance(v, str)}
     full = {k: v for k, v in full.items() if without_credentials(v) != v}

@@ -66,11 +66,9 @@ def _plain(value: object) -> Any:
 
 
 def taken(stored: object, file: object, spec: ModelSpec | None = None) -> dict[str, Any]:
-    """What is taken of a stored configuration.
+    """What is taken of a checkpoint's configuration.
 
     Args:
-        stored: a checkpoint's ``config``.
-        file: the checkpoint, for messages.
         spec: of its model, where that is not registered.
 
     Raises:

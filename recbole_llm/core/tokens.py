@@ -90,7 +90,6 @@ def check_numbers(present: Vocabulary, stored: object) -> None:
     """Refuse a checkpoint in which ids of the data would mean others.
 
     Args:
-        present: the data's.
         stored: the checkpoint's, packed; None where it names none.
 
     Raises:

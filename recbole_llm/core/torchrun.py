@@ -51,9 +51,6 @@ def before_torch() -> None:
 def join() -> Place:
     """Join the processes that ``torchrun`` started together; once.
 
-    Returns:
-        this one's place among them.
-
     Raises:
         ValueError: WORLD_SIZE is set, and the rest of what ``torchrun`` sets is not.
         LostProcess: the others are not there.

@@ -44,7 +44,6 @@ def matching(expression: str, fields: Fields) -> Mask:
     whether it is one of them.
 
     Args:
-        expression: the condition.
         fields: {name: value of each item}.
 
     Raises:

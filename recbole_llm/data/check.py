@@ -47,9 +47,7 @@ def decoded(path: Path, raw: bytes, encoding: str, first: int = 1) -> str:
     """The text of a file, lines ended by newlines alone, without a byte order mark.
 
     Args:
-        path: the file.
         raw: its bytes, or those of some of its lines.
-        encoding: of the text.
         first: number of the line that they begin with.
 
     Raises:
@@ -136,9 +134,7 @@ def check_of_one_file(
     take the place of the interactions' in filters and in batches.
 
     Args:
-        fields: of the file.
         others: {field: source} of the other files, as RecBole names them.
-        source: the file's.
         name: of the data set.
     """
     for field in (field for field in fields if field in others):

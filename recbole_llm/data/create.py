@@ -31,7 +31,6 @@ def create_dataset(config: Config, vocabulary: Vocabulary | None = None) -> Any:
     """Load the data set from its atomic files.
 
     Args:
-        config: the configuration.
         vocabulary: the tokens to number the data set by, a checkpoint's or another data set's.
 
     Raises:

@@ -42,7 +42,6 @@ class DiskDataset(SequentialDataset):
     more). Times put interactions in order and are no feature; further columns are not loaded.
 
     Args:
-        config: the configuration.
         vocabulary: a checkpoint's, which must be the file's.
 
     Raises:

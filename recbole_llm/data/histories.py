@@ -41,9 +41,7 @@ class SortedInteractions:
         """Values before each target, zero-padded on the right: int [B] -> [B, L, *].
 
         Args:
-            field: the field.
             width: S as the data set declares it, for sequence-valued fields.
-            rows: positions of the targets.
         """
         length = self.lengths(rows)  # [B]
         return windows(self.columns[field], rows - length, length, self.max_length, width)

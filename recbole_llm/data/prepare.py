@@ -31,14 +31,7 @@ OURS = {
 
 
 def data_preparation(config: Config, dataset: Dataset) -> tuple[Any, Any, Any]:
-    """Split the data set and make its loaders.
-
-    Args:
-        config: the configuration.
-        dataset: the data set, as `create_dataset` gave it.
-
-    Returns:
-        loaders for training, validation and test.
+    """Split a data set of `create_dataset`; loaders for training, validation and test.
 
     Raises:
         ValueError: the model cannot train at ``train_level``, or nothing is left to train on.

@@ -44,8 +44,6 @@ class SequenceTrainDataLoader(TrainDataLoader):
     Args:
         config: reads ``window_stride`` besides RecBole's keys.
         dataset: train split of our `SequentialDataset`.
-        sampler: the negative sampler, or None.
-        shuffle: whether windows are shuffled each epoch.
 
     Raises:
         ValueError: a data set or settings that sequence-level training cannot follow.

@@ -47,7 +47,6 @@ def sort_on_disk(source: InteractionFile, folder: Path, memory_mib: int) -> Colu
     for blocks of rows and the libraries (measured: results/scale.md).
 
     Args:
-        source: the file.
         folder: takes the place of what is there.
         memory_mib: for sorting.
 

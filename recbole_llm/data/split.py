@@ -85,9 +85,6 @@ class Groups:
         Args:
             ends: for each part, where it ends in each group, int [G]; a part begins where the
                 one before ends.
-
-        Returns:
-            the rows of each part.
         """
         bounds = pairwise([np.zeros_like(self.sizes), *ends])
         return [self.rows[ranges(self.starts + a, b - a)] for a, b in bounds]

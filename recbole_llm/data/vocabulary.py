@@ -35,7 +35,6 @@ class VocabularyDataset:
     out, a gained category counts as missing.
 
     Args:
-        config: the configuration.
         vocabulary: the checkpoint's; None: the order of the files.
 
     Raises:

@@ -44,22 +44,15 @@ def default_stride(max_length: int) -> int:
 def cut_windows(columns: SequenceColumns, stride: int) -> Windows:
     """Cover the targets of a train split with windows, each target supervised in exactly one.
 
-    Windows are laid from the latest target backwards. A window that does not reach the start
-    of the history has L inputs and supervises its last S targets, which thus see L-S+1…L items;
-    the one that does reach it supervises all that is left, each target seeing its full history.
-    So with S = L//4 + 1 every target has at least 3L/4 items of context where the history has
-    them, 7L/8 on average in long histories, at 4 computed positions a target; S = 1 gives every
-    target RecBole's context, at L positions a target. S = L//2 + 1, at 2 positions, ranked worse
-    on ml-100k (results/quality.md). Laid from the end, the short window is the oldest, which
-    cuts cost (laid from the start there is a full window more), and the latest targets, those
-    closest to what is evaluated, never are in a short one.
-
-    Args:
-        columns: rows of the train split.
-        stride: S.
-
-    Returns:
-        the windows, in order of user and time.
+    They come in order of user and time, and are laid from the latest target backwards. A window
+    that does not reach the start of the history has L inputs and supervises its last S targets (S
+    is `stride`), which thus see L-S+1…L items; the one that does reach it supervises all that is
+    left, each target seeing its full history. So with S = L//4 + 1 every target has at least 3L/4
+    items of context where the history has them, 7L/8 on average in long histories, at 4 computed
+    positions a target; S = 1 gives every target RecBole's context, at L positions a target. S =
+    L//2 + 1, at 2 positions, ranked worse on ml-100k (results/quality.md). Laid from the end, the
+    short window is the oldest, which cuts cost (laid from the start there is a full window more),
+    and the latest targets, those closest to what is evaluated, never are in a short one.
     """
     length = columns.source.max_length
     parts = [_of_runs(runs, length, stride) for runs in columns.runs().parts(_AT_ONCE)]
@@ -93,10 +86,8 @@ class WindowBatches:
     (results/performance.md).
 
     Args:
-        windows: the windows.
         batch_targets: targets a batch, T/batches on average; a window is never cut.
         shuffle: whether the order is random; else windows keep theirs.
-        generator: source of the order.
     """
 
     def __init__(

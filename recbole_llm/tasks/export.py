@@ -57,7 +57,6 @@ def export(
 
     Args:
         checkpoint: of a model of this package: sequential, or AlphaRec.
-        output: the folder.
         histories: whether users' interactions go with it, from which known users are scored.
         config_file_list, config_dict, argv: settings that beat the checkpoint's.
 

@@ -37,7 +37,6 @@ def with_new_items(
     """A model and its data set with the ``.item`` file's further items, behind those of training.
 
     Args:
-        config: the model's.
         model: trained; it is copied before it takes items.
         dataset: whose ids the model has.
 

@@ -21,18 +21,11 @@ def prepare(
     argv: Sequence[str] = (),
     stage: str | None = None,
 ) -> list[StageReport]:
-    """Do a model's stages that are missing; a run does the same.
+    """Do a model's stages that are missing, and report on each; a run does the same.
 
     Args:
-        model: model name.
-        dataset: data set name.
-        config_file_list: YAML files.
-        config_dict: parameters.
-        argv: ``--key=value`` arguments, which beat the rest.
+        model, dataset, config_file_list, config_dict, argv: as `run_recbole_llm` takes them.
         stage: a stage by name, which alone is done; None: those of the model.
-
-    Returns:
-        a report of each stage, in order.
 
     Raises:
         ValueError: in one line: settings, files, or a stage at fault.

@@ -91,11 +91,7 @@ def recommend(
 
 
 class Recommender(Ranker):
-    """A trained model with its data, ready to recommend.
-
-    Args:
-        config, model, dataset: as `load_data_and_model` returns them.
-    """
+    """A trained model with its data, as `load_data_and_model` returns them, ready to recommend."""
 
     def __init__(self, config: Config, model: AbstractRecommender, dataset: Dataset) -> None:
         self.config, self.name = config, str(config["model"])

@@ -43,7 +43,6 @@ class Scorer:
     """A trained general or context-aware model, whose users are those of its training.
 
     Args:
-        config: the model's.
         model: in eval mode.
         dataset: the whole data set, as `data_preparation` leaves it.
     """

@@ -70,9 +70,6 @@ class Lists:
 class Standalone(Ranker):
     """A model that ``recbole-llm export`` wrote.
 
-    Args:
-        folder: where.
-
     Raises:
         ValueError: no such folder, or one whose files are missing, damaged or do not fit.
     """

@@ -35,9 +35,7 @@ def say_end(config: Config, unseen: Dataset, result: Mapping[str, Any], seconds:
 
     Args:
         config: the unseen data set's.
-        unseen: that data set.
         result: what `zero_shot` returns.
-        seconds: that it took.
     """
     rows = {"zero-shot": result["test_result"], **result["references"]}
     names = [name for name in result["test_result"] if not name.endswith(")")]  # no groups

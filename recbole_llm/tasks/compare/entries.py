@@ -69,8 +69,7 @@ def parse_models(text: str, common: Sequence[str] = (), files: Sequence[str] = (
 
     Args:
         text: models, separated by semicolons, each with arguments, and a name before a colon.
-        common: arguments of all.
-        files: configuration files of all.
+        common, files: arguments and configuration files of all.
 
     Raises:
         ValueError: no model, or two of one name.

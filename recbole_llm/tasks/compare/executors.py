@@ -62,23 +62,13 @@ def open_executor(
 
 
 class Local:
-    """Processes of this machine, among which its cores are shared.
-
-    Args:
-        at_once: how many are to run together.
-    """
+    """Processes of this machine, among which its cores are shared."""
 
     def __init__(self, at_once: int) -> None:
         self.at_once = at_once
 
     def start(self, command: Sequence[str], output: Path, gpu: bool) -> subprocess.Popen[bytes]:
-        """Start a process; its GPU is the one that the run's `gpu_id` names.
-
-        Args:
-            command: program and arguments.
-            output: file of what it says.
-            gpu: whether it may use one.
-        """
+        """A process that writes to a file; its GPU is the one that the run's `gpu_id` names."""
         threads = max(1, (os.cpu_count() or 1) // self.at_once)
         return _process(command, output, {"OMP_NUM_THREADS": str(threads), **os.environ})
 
@@ -99,7 +89,6 @@ class Ray:
 
     Args:
         ray: the module, connected.
-        at_once: how many are to run together.
     """
 
     def __init__(self, ray: ModuleType, at_once: int) -> None:

@@ -41,9 +41,7 @@ class Live:
     """A table on the screen, where that is a terminal, in place of which others get lines.
 
     Args:
-        labels: of the models.
         runs: of each model.
-        at_once: runs.
         what: what a run is called.
         best: of several scores, the one to show; None: their mean.
     """

@@ -77,7 +77,6 @@ def run_jobs(
     """Run jobs, some at once; each is asked for only when there is room for it.
 
     Args:
-        jobs: in order.
         executor: carries them out, and says how many at once.
         tick: called several times a second.
 

@@ -62,8 +62,6 @@ def require(roles: Mapping[str, str | None], columns: Sequence[str], source: Sou
 
     Args:
         roles: {role: the column that is named}.
-        columns: of the table.
-        source: the table.
     """
     lacking = [role for role, given in roles.items() if not find(role, given, columns, source)]
     if set(lacking) <= set(OPTIONAL):

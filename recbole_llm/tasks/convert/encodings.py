@@ -21,7 +21,6 @@ def is_utf_8(file: IO[bytes], named: str) -> bool:
     """Whether a file is UTF-8 after all, which other texts hardly happen to look like.
 
     Args:
-        file: the file.
         named: its encoding, as the user says. ASCII alone does not speak against it, since those
             such as ISO-2022 look like that; but a wide one, such as UTF-16, has zeros.
     """

@@ -29,8 +29,6 @@ class Fields:
 
     Args:
         chunk: the first rows.
-        roles: which column is what.
-        source: the table.
         without: optional roles that are not to be guessed.
     """
 

@@ -52,7 +52,6 @@ def convert(
         output: the data set's folder, whose name is the data set's.
         items: one row an item; None: the `text` columns of the interactions, if any.
         users: one row a user; None: nothing describes them.
-        roles: which column is what.
         encoding: of text files that are not UTF-8.
         progress: told after each chunk how many rows were read.
 
