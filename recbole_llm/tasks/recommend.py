@@ -156,7 +156,9 @@ class Recommender(Ranker):
     def batches(self, wanted: Wanted) -> Iterator[Batch]:
         """Scores of users, as many at a time as ``eval_memory_mib`` holds."""
         scorer: Any = self.scorer
-        query = None if wanted.query is None else (self.encode(wanted.query[0]), wanted.query[1])
+        query: tuple[Any, ...] = ()
+        if wanted.query is not None:
+            query = self.encode(wanted.query[0]).to(scorer.device), wanted.query[1]
         budget = EngineSettings.of(self.config).ranking_bytes
         step = max(1, budget // user_bytes(self.config, self.dataset))
         new = list(wanted.histories.items())
@@ -164,12 +166,12 @@ class Recommender(Ranker):
             part = slice(start, start + step)
             if wanted.known is None:
                 names, owns = [name for name, _ in new[part]], [own for _, own in new[part]]
-                scores = scorer.query(owns, *query) if query else scorer.new(owns)
+                scores = scorer.new(owns, *query)
             else:
                 batch = wanted.known[part]
                 names = [str(name) for name in self.user_tokens[batch]]
                 owns = [scorer.had[user].numpy() for user in batch]
-                scores = scorer.known_asking(batch, *query) if query else scorer.known(batch)
+                scores = scorer.known(batch, *query)
             yield names, owns, scores.detach().cpu().numpy()
 
     def encode(self, query: str) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -136,22 +137,11 @@ class TextUserScorer(Scorer):
         super().__init__(config, copy.deepcopy(model), dataset)
         self.model.set_interactions(*training_interactions(self.dataset))
 
-    def known(self, users: IntArray) -> Tensor:
-        return self.model.score_users(self._ids(self._of(users)))
+    def known(self, users: IntArray, *query: Any) -> Tensor:
+        """Scores of users, who may also ask for something: a vector [D], and its weight; [B, n]."""
+        return self.new([self.histories[user].numpy() for user in users], *query)
 
-    def known_asking(self, users: IntArray, query: Tensor, weight: float) -> Tensor:
-        """Scores of users by internal id who also ask for something, [B, n]."""
-        return self.query(self._of(users), query, weight)
-
-    def new(self, histories: Sequence[IntArray]) -> Tensor:
-        return self.model.score_users(self._ids(histories))
-
-    def query(self, histories: Sequence[IntArray], query: Tensor, weight: float) -> Tensor:
-        """Scores of users with these items who also ask for something, [B, n]."""
-        return self.model.score_users(self._ids(histories), query.to(self.device), weight)
-
-    def _of(self, users: IntArray) -> list[IntArray]:
-        return [self.histories[user].numpy() for user in users]
-
-    def _ids(self, histories: Sequence[IntArray]) -> list[Tensor]:
-        return [torch.from_numpy(items).to(self.device) for items in histories]
+    def new(self, histories: Sequence[IntArray], *query: Any) -> Tensor:
+        """Scores of users with these items, who may ask as well; [B, n]."""
+        items = [torch.from_numpy(own).to(self.device) for own in histories]
+        return self.model.score_users(items, *query)
