@@ -5,8 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -80,9 +79,12 @@ def onnx_encoder(model: Any, longest: int) -> bytes:
     example = (torch.arange(2 * length) % (model.n_items - 1) + 1).view(2, length)
     encoder = _UserEncoder(model).eval()
     recurrent = _runs_recurrent(encoder, example)
+    levels = {of: of.level for of in map(logging.getLogger, ("torch.onnx", "onnx_ir"))}
     try:
-        with warnings.catch_warnings(), _errors_only("torch.onnx"), _errors_only("onnx_ir"):
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            for logger in levels:  # what exporters warn of is not the user's matter
+                logger.setLevel(logging.ERROR)
             return _onnx(encoder, example, longest, recurrent)
     except Exception as error:  # whatever torch's exporters cannot express
         of_ours = type(model).__module__.startswith("recbole_llm.")
@@ -90,18 +92,9 @@ def onnx_encoder(model: Any, longest: int) -> bytes:
             f"the user encoder of {type(model).__name__} cannot be written as ONNX "
             f"({type(error).__name__}: {one_line(error)}); {_BACKBONES if of_ours else _TRACEABLE}"
         ) from error
-
-
-@contextmanager
-def _errors_only(name: str) -> Iterator[None]:
-    """Within it a logger says errors alone: what exporters warn of is not the user's matter."""
-    logger = logging.getLogger(name)
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
     finally:
-        logger.setLevel(level)
+        for logger, level in levels.items():
+            logger.setLevel(level)
 
 
 def _runs_recurrent(encoder: nn.Module, example: Tensor) -> bool:
