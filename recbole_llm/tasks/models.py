@@ -98,8 +98,8 @@ def _added(plugins: Plugins, plugin: str) -> str:
     return "; ".join([*parts, *(["settings"] if "register_settings" in called else [])])
 
 
-def _wrapped(line: str) -> list[str]:
-    return textwrap.wrap(line, _WIDTH, initial_indent="  ", subsequent_indent="    ")
+def _wrapped(line: str, indent: str = "  ") -> list[str]:
+    return textwrap.wrap(line, _WIDTH, initial_indent=indent, subsequent_indent="    ")
 
 
 def describe(name: str) -> Iterator[str]:
@@ -170,6 +170,4 @@ def _table(keys: Iterable[KeyInfo]) -> Iterator[str]:
     for info in keys:
         kind = f" ({info.type})" if info.type else ""
         yield f"--{info.key}={info.default}{kind}"
-        yield from textwrap.wrap(
-            info.meaning, _WIDTH, initial_indent="    ", subsequent_indent="    "
-        )
+        yield from _wrapped(info.meaning, "    ")
