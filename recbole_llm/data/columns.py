@@ -18,6 +18,7 @@ _GRAPH = {
     "kg": ("HEAD_ENTITY_ID_FIELD", "RELATION_ID_FIELD", "TAIL_ENTITY_ID_FIELD"),
     "link": ("ITEM_ID_FIELD", "ENTITY_ID_FIELD"),
 }
+Types = Mapping[str, FeatureType]
 _KINDS = {"USER_ID_FIELD": "token", "ITEM_ID_FIELD": "token", "TIME_FIELD": "float"}
 
 
@@ -132,17 +133,11 @@ def _check_embedded(config: Config, feature: str, kind: str) -> None:
         )
 
 
-def check_numbers(config: Config, types: Mapping[str, FeatureType]) -> None:
-    """Refuse fields that are to be read as numbers and are not loaded, or no numbers.
-
-    Raises:
-        ValueError: in one line: the key, the field, its type.
-    """
-    numbers = FeatureType.FLOAT, FeatureType.FLOAT_SEQ
+def check_numbers(config: Config, types: Types) -> None:
+    """Refuse fields that are to be read as numbers and are not loaded, or no numbers."""
     for key in ("normalize_field", "numerical_features", "discretization"):
-        for field in loaded(config, types, key):
-            if types[field] not in numbers and key != "normalize_field":  # which warns of it
-                raise ValueError(f"{key}: '{field}' is of type {types[field].value}, not float")
+        due = "" if key == "normalize_field" else "float"  # that one warns of others
+        for field in loaded(config, types, key, due):
             lists = key == "numerical_features" and types[field] == FeatureType.FLOAT_SEQ
             if lists and config["model"] == "FwFM":  # which numbers its fields without them
                 raise ValueError(
@@ -152,27 +147,22 @@ def check_numbers(config: Config, types: Mapping[str, FeatureType]) -> None:
                 raise ValueError(f"{key}: '{field}' is not among the numerical_features; add it")
 
 
-def check_aliases(config: Config, types: Mapping[str, FeatureType]) -> None:
-    """Refuse aliases of ids that are not loaded, or no tokens.
-
-    Raises:
-        ValueError: in one line: the key, the field, its type.
-    """
-    tokens = FeatureType.TOKEN, FeatureType.TOKEN_SEQ
+def check_aliases(config: Config, types: Types) -> None:
+    """Refuse aliases of ids that are not loaded, or no tokens."""
     for key in ("alias_of_user_id", "alias_of_item_id"):
-        for field in loaded(config, types, key):
-            if types[field] not in tokens:
-                raise ValueError(f"{key}: '{field}' is of type {types[field].value}, not token")
+        list(loaded(config, types, key, "token"))
 
 
-def loaded(config: Config, types: Mapping[str, FeatureType], key: str) -> Iterator[str]:
-    """The fields that a key names; ValueError where one of them is not loaded."""
+def loaded(config: Config, types: Types, key: str, due: str = "") -> Iterator[str]:
+    """The fields that a key names; ValueError where one is not loaded, or its type is not due."""
     for field in config[key] or ():
         if field not in types:
             raise ValueError(
                 f"{key}: no field '{field}' is loaded; {did_you_mean(field, types, ' ')}loaded "
                 f"are {', '.join(types)} (load_col loads others)"
             )
+        if not (kind := types[field].value).startswith(due):
+            raise ValueError(f"{key}: '{field}' is of type {kind}, not {due}")
         yield field
 
 
