@@ -66,14 +66,10 @@ def windows(
         longest: L.
         width: S as the data set declares it, for sequence-valued fields.
     """
-    inner = values.shape[1:]
-    every = values.as_strided(
-        (len(values) - longest + 1, longest, *inner),
-        (values.stride(0), values.stride(0), *values.stride()[1:]),
-    )
+    every = values.unfold(0, longest, 1).movedim(-1, 1)
     out = every.index_select(0, starts)  # [B, L, *]
     padding = torch.arange(longest) >= lengths[:, None]  # [B, L]
-    out.masked_fill_(padding.view(*padding.shape, *(1 for _ in inner)), 0)
+    out.masked_fill_(padding.view(*padding.shape, *[1] * (values.dim() - 1)), 0)
     return out if width is None else _widened(out, width)
 
 
