@@ -1,8 +1,8 @@
 """RecBole's ``Config`` with plugin models, safe literals and checked keys.
 
 Precedence, lowest first: RecBole's overall, model, data set and model-type files; this package's
-``properties/*.yaml`` and data set file; the model's own file once more, so that it beats its
-type's; then the user's files, ``config_dict`` and command line.
+``properties/*.yaml``; the model's own file once more, so that it beats its type's; then the user's
+files, ``config_dict`` and command line.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             of_type = read_yaml(RECBOLE / "properties/quick_start_config/sequential.yaml")
             self.internal_config_dict["eval_args"] = of_type["eval_args"]
         own: dict[str, Any] = {}
-        for file in self._own_files(name, dataset):
+        for file in self._own_files(name):
             own.update(read_yaml(file))
         if self.spec.settings is not None:
             own.update(defaults(resolve_settings(self.spec.settings, f"model '{model}'")))
@@ -159,13 +159,11 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             columns["item"] = [*fields(item), *features]
         return columns
 
-    def _own_files(self, model: str, dataset: str) -> list[Path]:
-        files = [*sorted(PROPERTIES.glob("*.yaml")), PROPERTIES / "dataset" / f"{dataset}.yaml"]
+    def _own_files(self, model: str) -> list[Path]:
         # RecBole's own Config does not find xgboost.yaml and lightgbm.yaml, for XGBoost, LightGBM.
-        known = self.spec.name  # of the model that an unregistered class extends
-        names = dict.fromkeys((known.lower(), known))
-        files += [RECBOLE / "properties" / "model" / f"{name}.yaml" for name in names]
-        return [f for f in files if f.is_file()]
+        names = dict.fromkeys((model.lower(), model))
+        files = [RECBOLE / "properties" / "model" / f"{name}.yaml" for name in names]
+        return [*sorted(PROPERTIES.glob("*.yaml")), *(f for f in files if f.is_file())]
 
     def _get_final_config_dict(self) -> dict[str, Any]:
         final: dict[str, Any] = super()._get_final_config_dict()
