@@ -21,7 +21,8 @@ def kind_of(kind: str | None, file: str | None) -> str:
     """The form that is asked for, or that the file's name says; before the work.
 
     Raises:
-        ValueError: Parquet without a file or without pyarrow, or a folder that cannot be written.
+        ValueError: Parquet without a file or without pyarrow, a folder that cannot be written, or a
+            closed output.
     """
     if kind is not None:
         check_choice("format", kind, KINDS)
@@ -34,6 +35,8 @@ def kind_of(kind: str | None, file: str | None) -> str:
     kind = kind or (suffix if suffix in KINDS else "csv")
     if file is not None:
         check_file(file, OTHER_FILE)
+    elif sys.stdout is None:  # a shell's >&-
+        raise ValueError(f"the output is closed; {OTHER_FILE}")
     if kind == "parquet":
         if file is None:
             raise ValueError("format: parquet needs a file: --output=recommendations.parquet")

@@ -180,6 +180,12 @@ def test_the_file_of_the_output_is_no_folder() -> None:
         kind_of(None, "results")
 
 
+def test_a_closed_output_is_told_before_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout", None)  # a shell's >&-
+    with pytest.raises(ValueError, match="the output is closed; name another file with --output"):
+        kind_of("csv", None)
+
+
 def test_unknown_items_of_histories_are_left_out_and_named(inside: dict[str, Any]) -> None:
     histories = {"bob": ["x"], "eve": [], "anna": ["i1", "i99", "i5"], "carl": ["i2"]}
     lines = [json.dumps({"user": name, "items": own}) for name, own in histories.items()]
