@@ -14,7 +14,7 @@ from recbole.data import dataset as stock
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType, ModelType
 
-from recbole_llm.core.compat_pandas import Frame
+from recbole_llm.core.compat_pandas import Frame, as_objects
 from recbole_llm.core.config import Config
 from recbole_llm.core.registry import resolve
 from recbole_llm.data.check import check_of_one_file, numbers
@@ -91,14 +91,14 @@ class FileDataset(Filters, GroupedSplits, VocabularyDataset):
         """A column's values, and how long they are at most."""
         is_id = field in _id_fields(self.config)
         if is_id and kind == FeatureType.TOKEN:
-            return table.ids(field), 1
+            return as_objects(table.ids(field)), 1
         if kind == FeatureType.FLOAT:
             read = table.times if field == self.time_field else table.numbers
             return read(field), 1
         text = table.columns[field]
         missing = text == "" if is_id else table.missing(field)
         if kind == FeatureType.TOKEN:
-            return np.where(missing, np.nan, text), 1
+            return as_objects(np.where(missing, np.nan, text)), 1
         lists = [value.split(self.config["seq_separator"]) for value in np.where(missing, "", text)]
         lists = [[part for part in parts if part] for parts in lists]
         limit = (self.config["seq_len"] or {}).get(field)

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pandas import DataFrame, Index, Series
+from pandas import DataFrame, Series
 from recbole.config import Config
 from recbole.data.dataset import Dataset
 from recbole.utils import FeatureType
 
+from recbole_llm.core.compat_pandas import among
 from recbole_llm.core.errors import first_names
 from recbole_llm.core.settings import ConfigLike
 from recbole_llm.core.tokens import Vocabulary
@@ -69,7 +70,7 @@ class VocabularyDataset:
             self._leave_out_unseen_items()
         for field in self.vocabulary:
             if field in self.field2source:
-                self._leave_out(field, Index(self.vocabulary[field][1:]))
+                self._leave_out(field, self.vocabulary[field][1:])
         super()._remap_ID_all()  # type: ignore[misc]
 
     def _leave_out_unseen_items(self) -> None:
@@ -81,7 +82,7 @@ class VocabularyDataset:
         others = [(f, field) for f, field in named if f is not self.inter_feat and field in f]
         seen = self._seen_items() if others else set()
         for feat, field in others:
-            feat.drop(feat.index[~feat[field].isin(seen)], inplace=True)
+            feat.drop(feat.index[~among(feat[field], seen)], inplace=True)
             feat.reset_index(drop=True, inplace=True)
 
     def _seen_items(self) -> set[str]:
@@ -98,7 +99,7 @@ class VocabularyDataset:
     def _is_list(self, field: str) -> bool:
         return self.field2type[field] == FeatureType.TOKEN_SEQ
 
-    def _leave_out(self, field: str, known: Index) -> None:
+    def _leave_out(self, field: str, known: Names) -> None:
         """Leave out what is not known: rows of ids, entries of lists, values of features."""
         is_id = any(field in names for names in self.alias.values())
         for feat in self.field2feats(field):  # type: ignore[attr-defined]
@@ -108,7 +109,7 @@ class VocabularyDataset:
                 words = set(known)
                 feat[field] = [np.array([t for t in row if t in words], str) for row in feat[field]]
                 continue
-            new = ~(feat[field].isin(known) | feat[field].isna())
+            new = ~(among(feat[field], known) | feat[field].isna())
             if new.any():
                 before = self.gained.get(field, [])
                 self.gained[field] = list(dict.fromkeys([*before, *feat.loc[new, field]]))
@@ -135,9 +136,9 @@ class VocabularyDataset:
             first = self.first_tokens(field)
             if field in (self.uid_field, self.iid_field):
                 present = self._concat_remaped_tokens(remap_list)[0]  # type: ignore[attr-defined]
-                there = Index(first).isin(present)
+                there = among(first, present)
                 if field == self.iid_field and self.config["item_catalogue"] == "item_file":
-                    there |= Index(first).isin(listed_items(self.config, self) or ())
+                    there |= among(first, listed_items(self.config, self) or ())
                 self.lost[field] = first[~there].tolist()
             # RecBole numbers the columns of the list one after the other.
             column = DataFrame({field: first}, dtype=object)

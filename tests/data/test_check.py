@@ -9,11 +9,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from recbole_llm.core.compat_pandas import among
 from recbole_llm.core.config import Config
 from recbole_llm.data.check import at_lines, numbers
 from recbole_llm.data.create import create_dataset
 from recbole_llm.data.files import Table, read_types
+from recbole_llm.data.vocabulary import VocabularyDataset
 from recbole_llm.testing import write_tiny_dataset
 
 KINDS = ["SASRec", "BPR", "DeepFM", "CKE", "GRU4RecKG", "DIEN"]
@@ -365,3 +369,27 @@ def test_a_column_of_two_files_is_refused() -> None:
         create_dataset(Config("BPR", "tiny", config_dict=keys))
     both["inter"].remove("rating")
     create_dataset(Config("BPR", "tiny", config_dict=keys))
+
+
+def test_ids_are_objects_until_they_are_numbered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As under pandas 2: RecBole takes them one by one, at which pandas 3's strings are slow."""
+    seen, number = [], VocabularyDataset._remap_ID_all
+
+    def noted(self: Any) -> None:
+        seen.extend(self.inter_feat[field].dtype for field in ("user_id", "item_id"))
+        number(self)
+
+    monkeypatch.setattr(VocabularyDataset, "_remap_ID_all", noted)
+    write_tiny_dataset(tmp_path)
+    create_dataset(config(tmp_path))
+    assert seen == [object, object]
+
+
+@given(values=st.lists(st.none() | st.text(max_size=2)), known=st.lists(st.text(max_size=2)))
+def test_known_values_are_told_whatever_holds_them(values: list[Any], known: list[str]) -> None:
+    expected = [value in known for value in values]
+    for column in (pd.Series(values, dtype=object), pd.Series(values)):
+        assert among(column, known).tolist() == expected
+        assert among(column, set(known)).tolist() == expected
