@@ -150,7 +150,8 @@ def check_numbers(config: Config, types: Types) -> None:
 def check_aliases(config: Config, types: Types) -> None:
     """Refuse aliases of ids that are not loaded, or no tokens."""
     for key in ("alias_of_user_id", "alias_of_item_id"):
-        list(loaded(config, types, key, "token"))
+        for _ in loaded(config, types, key, "token"):  # which refuses others
+            pass
 
 
 def loaded(config: Config, types: Types, key: str, due: str = "") -> Iterator[str]:

@@ -108,9 +108,7 @@ class Layout:
         """Tokens [T', H] -> [B, L, H], zeros at padding."""
         if self.size == self.count == self.rows * self.length:
             return tokens.view(self.rows, self.length, -1)
-        flat = tokens.new_zeros(self.mask.numel(), tokens.shape[1])
-        padded = flat.index_copy(0, self.slot[: self.count], tokens[: self.count])
-        return padded.view(*self.mask.shape, -1)
+        return _Unpack.apply(tokens, self.slot[: self.count], self.mask.shape)  # type: ignore[no-untyped-call]
 
 
 def rounded(count: int) -> int:
@@ -131,3 +129,18 @@ class _Pack(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         total = grad.new_zeros(ctx.slots, grad.shape[1])
         return total.index_copy_(0, ctx.real, grad[: len(ctx.real)]), None, None
+
+
+class _Unpack(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, tokens: Tensor, real: Tensor, shape: torch.Size) -> Tensor:
+        ctx.real, ctx.size = real, tokens.shape[0]
+        padded = tokens.new_zeros(shape.numel(), tokens.shape[1])
+        return padded.index_copy_(0, real, tokens[: len(real)]).view(*shape, -1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        total = grad.new_zeros(ctx.size, grad.shape[2])
+        torch.index_select(grad.flatten(0, 1), 0, ctx.real, out=total[: len(ctx.real)])
+        return total, None, None

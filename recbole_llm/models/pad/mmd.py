@@ -9,6 +9,7 @@ if the two distributions are the same. Linear and cosine kernels see the means a
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -94,13 +95,29 @@ def _squared_distance(a: Tensor, b: Tensor) -> Tensor:
     return torch.addmm(squares, a, b.T, alpha=-2)  # of equal rows zero but for rounding
 
 
+class _Exponentials(torch.autograd.Function):
+    """Sum of exp(-2^u d / w) over u = 0 ... n - 1, each term the square of the one before it; the
+    slope is summed beside it, since a pass over [p, q] costs more than its arithmetic."""
+
+    @staticmethod
+    def forward(ctx: Any, distance: Tensor, widest: Tensor, count: int) -> Tensor:
+        term = torch.exp(distance / -widest)
+        total, slope = term.clone(), term.clone()
+        for u in range(1, count):
+            term.square_()
+            total += term
+            slope.add_(term, alpha=2**u)
+        ctx.save_for_backward(slope.div_(-widest))
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        (slope,) = ctx.saved_tensors
+        return grads[0] * slope, None, None
+
+
 def _exponentials(distance: Tensor, widest: Tensor) -> Tensor:
-    """Sum of exp(-2^u d / w) over the bandwidths, each term the square of the one before it."""
-    total = term = torch.exp(distance / -widest)
-    for _ in BANDWIDTHS[1:]:
-        term = term.square()
-        total = total + term
-    return total
+    return _Exponentials.apply(distance, widest, len(BANDWIDTHS))  # type: ignore[no-untyped-call]
 
 
 def _off_diagonal_sum(matrix: Tensor) -> Tensor:
