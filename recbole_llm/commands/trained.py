@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import click
 
 from recbole_llm.commands.shared import ARGS, configured, names
-
-_MEANT = {
-    "user": "users",
-    "item": "items",
-    "history": "histories",
-    "candidate": "candidates",
-    "excluded": "exclude",
-}
 
 
 @click.command("zero-shot", context_settings=ARGS)
@@ -32,9 +24,24 @@ def zero_shot(train: str, test: str, **options: Any) -> None:
 @click.command(context_settings=ARGS)
 @click.option("--checkpoint", help="File of a trained model.")
 @click.option("--model", "folder", help="Folder of an exported model, in place of --checkpoint.")
-@click.option("--users", help="""User ids, separated by commas ("a,b" is one), or 'all'.""")
-@click.option("--items", help="In place of --users: item ids of a new user, oldest first.")
-@click.option("--histories", help='File of new users, lines of {"user": "anna", "items": ["A1"]}.')
+@click.option(
+    "--users",
+    "--user",
+    "users",
+    help="""User ids, separated by commas ("a,b" is one), or 'all'.""",
+)
+@click.option(
+    "--items",
+    "--item",
+    "items",
+    help="In place of --users: item ids of a new user, oldest first.",
+)
+@click.option(
+    "--histories",
+    "--history",
+    "histories",
+    help='File of new users, lines of {"user": "anna", "items": ["A1"]}.',
+)
 @click.option("--query", help="What the user is looking for, in words (AlphaRec).")
 @click.option("--query-weight", type=float, help="Weight of the query against the history, 0 to 1.")
 @click.option("-k", "--k", default=10, show_default=True, help="Items for each user.")
@@ -52,17 +59,8 @@ def recommend(users: str | None, items: str | None, **options: Any) -> None:
     """
     from recbole_llm.tasks.recommend_files import recommend_to_file
 
-    _check_spelling(options["argv"])
     known = users if users in (None, "all") else names(users)
     recommend_to_file(users=known, items=items and names(items), **options)
-
-
-def _check_spelling(argv: Sequence[str]) -> None:
-    """Refuse keys that are none, and meant as options of `recommend`."""
-    for argument in argv:
-        key = argument.removeprefix("--").partition("=")[0]
-        if key in _MEANT:
-            raise ValueError(f"there is no --{key}; did you mean --{_MEANT[key]}?")
 
 
 @click.command(context_settings=ARGS)

@@ -123,7 +123,7 @@ class Share:
         nodes = [node for node in nodes if node.get("GPU")] or nodes
         gpus = sum(int(node.get("GPU", 0)) for node in nodes)
         cpus = [int(node.get("CPU", 0)) for node in nodes]
-        most = max(1, *cpus)
+        most = max([1, *cpus])
 
         def room(each: int) -> int:
             return sum(count // each for count in cpus)

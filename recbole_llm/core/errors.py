@@ -93,7 +93,8 @@ def absent(what: str, file: str | os.PathLike[str], pattern: str = "") -> ValueE
     if path.exists():
         found = "a folder" if path.is_dir() else "a pipe or a device"
         return ValueError(f"{what} '{file}' is {found}, not a file")
-    beside = list(path.parent.glob(pattern or "*")) if path.parent.is_dir() else []
+    near_it = path.parent.glob(pattern or "*") if path.parent.is_dir() else ()
+    beside = [p for p in near_it if p.exists()]  # a link may lead nowhere
     near = did_you_mean(path.name, [p.name for p in beside])
     if pattern and beside and not near:
         newest = sorted(beside, key=lambda p: p.stat().st_mtime, reverse=True)

@@ -3,6 +3,7 @@ GiniIndex, ShannonEntropy and TailPercentage. Legend: R rows, k length of the li
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from recbole_llm.features.attach import reads_of
 from recbole_llm.features.settings import ItemSettings
 
 COUNTS, VECTORS = "data.training_counts", "data.item_vectors"  # what the collector takes for them
-_ROWS = 256  # whose vectors are read at once
+_ROWS = 256  # worked on at once
 
 
 def features_read(config: Config) -> tuple[str, ...]:
@@ -40,6 +41,11 @@ class _ListMetric(TopkMetric):  # type: ignore[misc]
     def of(self, collected: DataStruct) -> Any:
         """Value of each row's first 1, 2, … items, float [R, k]."""
         raise NotImplementedError
+
+
+def _by_rows(values: Callable[[slice], Any], count: int) -> Any:
+    """Values of all rows [R, k], some rows at a time, so that memory does not grow with them."""
+    return np.concatenate([values(slice(i, i + _ROWS)) for i in range(0, count, _ROWS)])
 
 
 class Novelty(_ListMetric):
@@ -71,9 +77,13 @@ class Serendipity(_ListMetric):
         rank[np.argsort(-counts[1:], kind="stable") + 1] = np.arange(len(counts) - 1)
         rank[0] = len(counts)
         lengths = np.arange(1, items.shape[1] + 1)
-        right = hits[:, :, None] & (rank[items][:, :, None] >= lengths)  # [R, place, length]
         within = np.tri(len(lengths), dtype=bool).T  # a place counts in lists that reach it
-        return (right & within).sum(1) / lengths
+
+        def shares(part: slice) -> Any:
+            right = hits[part, :, None] & (rank[items[part], None] >= lengths)  # [r, place, length]
+            return (right & within).sum(1) / lengths
+
+        return _by_rows(shares, len(items))
 
 
 class Diversity(_ListMetric):
@@ -88,8 +98,7 @@ class Diversity(_ListMetric):
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
         units = vectors / np.where(norms > 0, norms, 1)
         items = collected.get("rec.items").numpy()
-        parts = [self._rows(units[items[i : i + _ROWS]]) for i in range(0, len(items), _ROWS)]
-        return np.concatenate(parts)
+        return _by_rows(lambda part: self._rows(units[items[part]]), len(items))
 
     def _rows(self, units: Any) -> Any:
         """[r, k, D] -> [r, k]: of all pairs at once, |sum|² is the sum of their products."""

@@ -1,15 +1,17 @@
-"""What both collectors are: RecBole's, whose columns grow by batches."""
+"""What both collectors are: RecBole's, whose columns grow by batches, with groups."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 
 import torch
+from recbole.data.dataloader import AbstractDataLoader
 from recbole.evaluator.collector import Collector, DataStruct
 from torch import Tensor
 
 from recbole_llm.core.config import Config
-from recbole_llm.evaluation.groups import GROUPS, Group
+from recbole_llm.evaluation.groups import GROUPS, Group, make_groups
+from recbole_llm.evaluation.settings import GroupSettings
 
 
 class BatchCollector(Collector):  # type: ignore[misc]
@@ -21,9 +23,25 @@ class BatchCollector(Collector):  # type: ignore[misc]
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.active = True  # whether groups are evaluated
-        self.groups: list[Group] | None = None
+        GroupSettings.of(config).check(config)
+        self.wants_users = config["user_metrics"] is not None
+        self.active = self.wants_users or bool(config["eval_groups"])  # not in validation
+        self.groups: list[Group] | None = None  # made of the training data
         self._batches: dict[str, list[Tensor]] = defaultdict(list)
+
+    def data_collect(self, train_data: AbstractDataLoader) -> None:
+        """Take what the metrics need from the training data, and make the groups."""
+        super().data_collect(train_data)
+        if self.active:
+            self.groups = make_groups(self.config, train_data._dataset)
+
+    def check_groups(self) -> None:
+        """Refuse to evaluate groups that nobody made."""
+        if self.active and self.groups is None:
+            raise ValueError(
+                "eval_groups: groups are made from training interactions; call "
+                "trainer.eval_collector.data_collect(train_data) before trainer.evaluate"
+            )
 
     def keep(self, key: str, rows: Tensor) -> None:
         """Take a batch's part [B, …] of a column."""
@@ -40,5 +58,5 @@ class BatchCollector(Collector):  # type: ignore[misc]
             collected.set(key, torch.cat(parts).cpu())
         self._batches.clear()
         if self.active:
-            collected.set(GROUPS, self.groups or [])
+            collected.set(GROUPS, self.groups)
         return collected

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from recbole.data.dataloader import AbstractDataLoader
 from recbole.data.interaction import Interaction
 from recbole.evaluator.base_metric import LossMetric
 from recbole.evaluator.collector import DataStruct
@@ -23,32 +22,20 @@ from recbole_llm.data.split import IntArray
 from recbole_llm.evaluation.by_user import ByUser, labels_by_user, user_aucs
 from recbole_llm.evaluation.collector import BatchCollector
 from recbole_llm.evaluation.group_metrics import EvaluatorByGroup
-from recbole_llm.evaluation.groups import USERS, Group, make_groups
-from recbole_llm.evaluation.settings import GroupSettings
+from recbole_llm.evaluation.groups import USERS, Group
 
 ITEMS = "group.items"
 ROWS = ("rec.score", "data.label", USERS, ITEMS)
 
 
 class PointwiseCollector(BatchCollector):
-    """Scores, labels, users and items of the evaluated rows; the groups, while `active`."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.grouped = bool(config["eval_groups"])
-        if self.grouped:
-            GroupSettings.of(config).check(config)
-
-    def data_collect(self, train_data: AbstractDataLoader) -> None:
-        """Take what the metrics need from the training data, and make the groups."""
-        super().data_collect(train_data)
-        if self.grouped:
-            self.groups = make_groups(self.config, train_data._dataset)
+    """Scores, labels, users and items of the evaluated rows."""
 
     def eval_batch_collect(
         self, scores_tensor: Tensor, interaction: Interaction, positive_u: Any, positive_i: Any
     ) -> None:
         """Collect a batch of rows: scores [B], and their users, items and labels."""
+        self.check_groups()
         fields = (self.config[f"{name}_FIELD"] for name in ("LABEL", "USER_ID", "ITEM_ID"))
         columns = [scores_tensor, *(interaction[field] for field in fields)]
         for key, column in zip(ROWS, columns, strict=True):
@@ -56,7 +43,8 @@ class PointwiseCollector(BatchCollector):
 
     def eval_collect(self, eval_pred: Tensor, data_label: Tensor) -> None:
         """Collect all rows of a decision tree, which names neither users nor items."""
-        if self.grouped or self.config["user_metrics"] or "gauc" in self.register.metrics:
+        asked = self.config["eval_groups"] or self.config["user_metrics"]
+        if asked or "gauc" in self.register.metrics:
             raise ValueError(
                 f"metrics, eval_groups, user_metrics: GAUC, groups and metrics by user need the "
                 f"user of each prediction, which {self.config['model']} does not give; leave them "

@@ -19,9 +19,8 @@ from recbole_llm.data.training import item_counts
 from recbole_llm.evaluation.beyond import COUNTS, VECTORS
 from recbole_llm.evaluation.blocks import BlockScores, first_places
 from recbole_llm.evaluation.collector import BatchCollector
-from recbole_llm.evaluation.groups import PAIRS, USERS, make_groups
+from recbole_llm.evaluation.groups import PAIRS, USERS
 from recbole_llm.evaluation.positives import Positives, mean_ranks
-from recbole_llm.evaluation.settings import GroupSettings
 from recbole_llm.evaluation.ties import LAST, nan_last
 from recbole_llm.features.attach import item_embeddings
 
@@ -41,20 +40,15 @@ class RankingCollector(BatchCollector):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        GroupSettings.of(config).check(config)
-        self._wants_users = config["user_metrics"] is not None
-        self.active = self._wants_users or bool(config["eval_groups"])
         self._row = 0  # of the evaluation, of the next batch's first
         self._item_keys: Tensor | None = None
         self._tokens: Any = None
 
     def data_collect(self, train_data: AbstractDataLoader) -> None:
-        """Take what the metrics need from the training data."""
+        """Take what the metrics need from the training data, and make the groups."""
         super().data_collect(train_data)
         dataset = train_data._dataset
         self._name_items(dataset)
-        if self.active:
-            self.groups = make_groups(self.config, dataset)
         if self.register.need(_ITEMS):  # RecBole counts the padding, which no list has
             self.data_struct.set(_ITEMS, dataset.item_num - 1)
         if self.register.need(COUNTS):
@@ -91,11 +85,7 @@ class RankingCollector(BatchCollector):
             positive_u: row of each positive, int [P].
             positive_i: item of each positive, int [P].
         """
-        if self.active and self.groups is None:
-            raise ValueError(
-                "eval_groups: groups are made from training interactions; call "
-                "trainer.eval_collector.data_collect(train_data) before trainer.evaluate"
-            )
+        self.check_groups()
         check_topk(self.topk, scores_tensor.shape[1] - 1)  # one is the padding
         rows, items = (ids.to(scores_tensor.device) for ids in (positive_u, positive_i))
         positives = Positives(scores_tensor.shape, rows, items)
@@ -156,7 +146,7 @@ class RankingCollector(BatchCollector):
 
     def _needs_lists(self) -> bool:
         """Whether the items of the lists are kept, not their hits alone."""
-        return bool(self.register.need("rec.items")) or (self.active and self._wants_users)
+        return bool(self.register.need("rec.items")) or (self.active and self.wants_users)
 
     def _hits_of(self, positives: Positives) -> dict[str, Positives]:
         """Positives whose places in the lists are collected, by the name they are kept under."""

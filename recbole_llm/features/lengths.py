@@ -6,33 +6,41 @@ from collections.abc import Callable, Mapping, Sequence
 from logging import getLogger
 
 from recbole_llm.core.errors import first_names
+from recbole_llm.core.settings import ConfigLike
 from recbole_llm.features.encoders.base import TokenLimited
+from recbole_llm.features.settings import EncoderSettings
 
 _AT_ONCE = 10_000  # texts tokenized together
 _CLOSE = 0.05  # share of the limit within which an estimate is not trusted
 
 
 class TokenLimit:
-    """The tokens of a text that an encoder reads."""
+    """The tokens of a text that an encoder reads.
 
-    def __init__(self, encoder: TokenLimited, tokens: int) -> None:
+    Args:
+        tokens: the limit.
+        prefix: what the encoder puts before each text.
+    """
+
+    def __init__(self, encoder: TokenLimited, tokens: int, prefix: str = "") -> None:
         self.tokens, self._encoder = tokens, encoder
+        self._before = _bytes(prefix)
         self._words: dict[str, int] = {}  # tokens of words that were met
         self._around: int | None = None  # tokens that go around a text
 
     @classmethod
-    def of(cls, encoder: object) -> TokenLimit | None:
+    def of(cls, encoder: object, config: ConfigLike) -> TokenLimit | None:
         """The limit of an encoder that knows it; None for endpoints and others that do not."""
         if not isinstance(encoder, TokenLimited) or encoder.max_tokens is None:
             return None
-        return cls(encoder, encoder.max_tokens)
+        return cls(encoder, encoder.max_tokens, EncoderSettings.of(config).encoder_prefix or "")
 
     def too_long(self, texts: Sequence[str]) -> list[int]:
         """Positions of the texts that the encoder would cut."""
         # A token stands for a byte at least, so that most texts of items need not be tokenized:
         # half of the limit is left to what goes around a text, which is not known before.
-        sizes = [len(text.encode("utf-8", "surrogatepass")) for text in texts]
-        if not any(size > self.tokens // 2 for size in sizes):
+        sizes = [_bytes(text) for text in texts]
+        if not any(self._before + size > self.tokens // 2 for size in sizes):
             return []
         if self._around is None:
             self._around = self._encoder.token_counts([""])[0]
@@ -54,6 +62,10 @@ class TokenLimit:
     def _counts(self, texts: Sequence[str]) -> list[int]:
         parts = [texts[i : i + _AT_ONCE] for i in range(0, len(texts), _AT_ONCE)]
         return [n for part in parts for n in self._encoder.token_counts(part)]
+
+
+def _bytes(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))
 
 
 def keep_newest(

@@ -88,7 +88,7 @@ def _encoded(config: Config, dataset: Dataset, kind: _Kind) -> Encoded:
     if isinstance(encoder, TableSource):
         table, encoding = encoder.table(kind.name), None
     else:
-        limit = TokenLimit.of(encoder)
+        limit = TokenLimit.of(encoder, config)
         with closing(EmbeddingStore.from_config(config)) as store:
             if kind.name == "user":
                 texts = user_texts(config, dataset, limit)
@@ -114,7 +114,7 @@ def encode_new_items(config: Config, dataset: Dataset, tokens: Sequence[str]) ->
         feature = ItemSettings.of(config).item_feature
         texts, encoder = items_read(config, dataset, feature, encoder, tokens)
         with closing(EmbeddingStore.from_config(config)) as store:
-            report_cut(texts, "new item", TokenLimit.of(encoder))
+            report_cut(texts, "new item", TokenLimit.of(encoder, config))
             table = _encode(config, "new item", encoder, store, texts)[0]
     usable = np.isfinite(table.matrix).all(axis=1) & has_vector(table.matrix)
     row_of = {token: row for row, token in enumerate(table.tokens) if usable[row]}
@@ -135,7 +135,7 @@ def encode_named(config: Config, texts: Texts, kind: str) -> EmbeddingTable:
             f"encoder: '{EncoderSettings.of(config).encoder}' holds ready-made vectors, so it "
             f"cannot encode {kind} texts"
         )
-    report_cut(texts, kind, TokenLimit.of(encoder))
+    report_cut(texts, kind, TokenLimit.of(encoder, config))
     with closing(EmbeddingStore.from_config(config)) as store:
         return _encode(config, kind, encoder, store, texts)[0]
 

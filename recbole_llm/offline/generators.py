@@ -40,10 +40,11 @@ def computing_dtype(name: str, device: torch.device) -> torch.dtype:
     """Torch's precision of a name; "auto" is bfloat16 where the device multiplies in it."""
     if name != "auto":
         return getattr(torch, name)
+    fast = False
     if device.type == "cuda":
         fast = torch.cuda.is_bf16_supported()
-    else:
-        fast = device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    elif device.type == "cpu" and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        fast = torch.ops.mkldnn._is_mkldnn_bf16_supported()
     return torch.bfloat16 if fast else torch.float32
 
 

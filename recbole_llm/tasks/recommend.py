@@ -24,7 +24,7 @@ from torch import Tensor
 from recbole_llm.core.config import Config
 from recbole_llm.core.errors import first_names
 from recbole_llm.core.tokens import vocabulary_of
-from recbole_llm.data.disk import DiskDataset
+from recbole_llm.data.interaction import SequenceInteraction
 from recbole_llm.data.ranking_step import user_bytes
 from recbole_llm.data.settings import EngineSettings
 from recbole_llm.features.encoders.base import Encoder, TableSource, create_encoder
@@ -216,9 +216,9 @@ def make_scorer(config: Config, model: AbstractRecommender, dataset: Dataset) ->
         return TextUserScorer(config, model, dataset)
     if kind != ModelType.SEQUENTIAL:
         return Scorer(config, model, dataset)
-    if isinstance(dataset, DiskDataset):
+    if source is None and isinstance(dataset.inter_feat, SequenceInteraction):
         source = dataset
-    elif source is None:  # the split has replaced the interactions of `dataset` by rows with lists
+    elif source is None:  # RecBole's split replaces the interactions by rows with lists
         source = load_dataset(config, vocabulary=vocabulary_of(dataset))
     return SequentialScorer(config, model, dataset, source)
 

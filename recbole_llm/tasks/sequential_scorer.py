@@ -16,7 +16,7 @@ from torch import Tensor
 from recbole_llm.core.config import Config
 from recbole_llm.data.disk import DiskDataset
 from recbole_llm.data.histories import padded_rows, windows
-from recbole_llm.data.interaction import single_precision
+from recbole_llm.data.interaction import SequenceInteraction, single_precision
 from recbole_llm.data.split import IntArray, order_key
 from recbole_llm.data.user_items import UserItems
 from recbole_llm.tasks.scorer import Scorer
@@ -26,7 +26,7 @@ class SequentialScorer(Scorer):
     """A sequential model, on each user's latest items, in the order of training.
 
     Args:
-        source: the data set before it is split, which holds plain interactions; or the one on disk.
+        source: a data set of this package before or after its split, or one of RecBole's before it.
     """
 
     needs_history = True
@@ -125,6 +125,11 @@ def _sorted(source: Any, list_suffix: str, padding: int) -> tuple[Mapping[str, T
     where each user's begin, and N."""
     if isinstance(source, DiskDataset):
         return source.columns(), source.folder.starts()
+    every = np.arange(source.user_num + 1)
+    if isinstance(source.inter_feat, SequenceInteraction):  # split, whose histories are sorted
+        known = source.inter_feat.interaction.source
+        users = known.columns[source.uid_field][: len(known.position)].numpy()
+        return known.columns, np.searchsorted(users, every)
     list_field = source.iid_field + list_suffix
     if list_field in source.inter_feat:
         raise ValueError(
@@ -136,4 +141,4 @@ def _sorted(source: Any, list_suffix: str, padding: int) -> tuple[Mapping[str, T
     order = np.lexsort((order_key(events, source.time_field), users))
     rows = torch.from_numpy(order)
     columns = {f: padded_rows(column, rows, padding) for f, column in events.interaction.items()}
-    return columns, np.searchsorted(users[order], np.arange(source.user_num + 1))
+    return columns, np.searchsorted(users[order], every)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, closing, nullcontext
 from itertools import combinations
 from logging import getLogger
 from typing import Any
@@ -66,25 +66,28 @@ def zero_shot(
     configs = _configs(train, test, config_file_list, dict(config_dict or {}), argv)
     part = transferable_part(configs[0])
     start(configs[0], trains=True)
-    unseen = Task(configs[-1])  # before the training, which its errors would waste
-    tasks = [Task(config) for config in configs[:-1]]
-    _check_parts(tasks, unseen)
-    _check_widths([*tasks, unseen], part)
-    _warn_of_shared_vectors([*tasks, unseen])
-    say_begin([task.dataset for task in tasks], unseen.dataset, unseen.config, part)
-    score, best = _train(tasks, part)
-    getattr(unseen.model, part).load_state_dict(getattr(tasks[0].model, part).state_dict())
-    unseen.model.eval()
-    if saved:
-        unseen.trainer._save_checkpoint(-1)
-    others = references(unseen.config, unseen.train.dataset)
-    result = {
-        "best_valid_score": score,
-        "best_valid_result": best,
-        "valid_score_bigger": configs[0]["valid_metric_bigger"],
-        "test_result": unseen.evaluate("test"),
-        "references": {name: unseen.evaluate("test", model) for name, model in others.items()},
-    }
+    # The unseen one comes before the training, which its errors would waste.
+    with ExitStack() as tasks:
+        unseen, *seen = [
+            tasks.enter_context(closing(Task(config))) for config in (configs[-1], *configs[:-1])
+        ]
+        _check_parts(seen, unseen)
+        _check_widths([*seen, unseen], part)
+        _warn_of_shared_vectors([*seen, unseen])
+        say_begin([task.dataset for task in seen], unseen.dataset, unseen.config, part)
+        score, best = _train(seen, part)
+        getattr(unseen.model, part).load_state_dict(getattr(seen[0].model, part).state_dict())
+        unseen.model.eval()
+        if saved:
+            unseen.trainer._save_checkpoint(-1)
+        others = references(unseen.config, unseen.train.dataset)
+        result = {
+            "best_valid_score": score,
+            "best_valid_result": best,
+            "valid_score_bigger": configs[0]["valid_metric_bigger"],
+            "test_result": unseen.evaluate("test"),
+            "references": {name: unseen.evaluate("test", model) for name, model in others.items()},
+        }
     if saved:
         result["checkpoint"] = unseen.trainer.saved_model_file
     say_end(unseen.config, unseen.train.dataset, result, time.perf_counter() - began)
@@ -144,6 +147,10 @@ class Task:
             self.trainer.model = self.model
         return {name: float(value) for name, value in result.items()}
 
+    def close(self) -> None:
+        """End the thread of the trainer's writer."""
+        self.trainer.tensorboard.close()
+
     def loader(self, batch_size: int) -> Any:
         """The training loader with another batch size."""
         config = self.config.having(train_batch_size=batch_size)
@@ -163,7 +170,8 @@ def _train(tasks: Sequence[Task], part: str) -> tuple[float, dict[str, Any]]:
     loader = MixedLoader([t.loader(int(share)) for t, share in zip(tasks, shares, strict=True)])
     bars = config["show_progress"] and config["verbose"]  # RecBole's
     trainer.progress.shown = config["show_progress"] and not bars
-    score, best = trainer.fit(loader, tasks, saved=False, show_progress=bars)
+    with closing(trainer.tensorboard):
+        score, best = trainer.fit(loader, tasks, saved=False, show_progress=bars)
     if trainer.best_state is not None:
         mixed.load_state_dict(trainer.best_state)
     return score, best

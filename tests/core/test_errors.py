@@ -39,6 +39,8 @@ def test_of_files_that_are_not_there_the_newest_are_named() -> None:
         os.utime(Path("saved", name), (1000 - age, 1000 - age))
     said = str(absent("checkpoint", "saved/x.pth", "*.pth"))
     assert said.endswith("not exist; the newest there: 'PAD-shop-1.pth', 'SASRec-shop-2.pth'")
+    Path("saved/gone.pth").symlink_to("nowhere.pth")
+    assert str(absent("checkpoint", "saved/x.pth", "*.pth")) == said
     near = str(absent("checkpoint", "saved/SASRec-shop-1.pth", "*.pth"))
     assert near.endswith("did you mean 'SASRec-shop-2.pth'?")
 

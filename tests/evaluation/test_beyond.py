@@ -35,6 +35,15 @@ def test_serendipity() -> None:
     assert found == {"serendipity@1": 1 / 2, "serendipity@2": (0 + 1 / 2) / 2}
 
 
+def test_many_rows_are_each_as_alone() -> None:
+    few, many = collected(), DataStruct()
+    many._data_dict.update(few._data_dict)
+    for key in ("rec.items", "rec.topk"):
+        many.set(key, few.get(key).repeat(300, 1))
+    for metric in (Serendipity(CONFIG), Diversity(CONFIG)):
+        np.testing.assert_array_equal(metric.of(many), np.tile(metric.of(few), (300, 1)))
+
+
 def test_diversity() -> None:
     """Items 1 and 2 are at right angles, 3 and 2 point one way."""
     found = Diversity(CONFIG).calculate_metric(collected())

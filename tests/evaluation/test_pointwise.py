@@ -155,6 +155,13 @@ def test_evaluations_do_not_mix_and_validation_goes_without_groups() -> None:
     assert evaluator.evaluate(collector.get_data_struct())["rows (head items)"] == 2
 
 
+@pytest.mark.parametrize("values", [{"eval_groups": ["items"]}, {"user_metrics": "users.npz"}])
+def test_groups_need_the_training_data(values: dict[str, Any]) -> None:
+    collector, _ = evaluation_parts(config(**values))
+    with pytest.raises(ValueError, match="data_collect"):
+        collector.eval_batch_collect(*batch(slice(0, 3)))
+
+
 def test_processes_share_their_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     values = {"eval_groups": ["items", "users"]}
     parts = []

@@ -31,9 +31,20 @@ class Words:
 
 
 def test_encoders_that_do_not_know_their_limit_have_none() -> None:
-    assert TokenLimit.of(CountingEncoder()) is None
-    assert TokenLimit.of(Words(None)) is None
-    assert TokenLimit.of(Words(5)) is not None
+    assert TokenLimit.of(CountingEncoder(), PlainConfig()) is None
+    assert TokenLimit.of(Words(None), PlainConfig()) is None
+    assert TokenLimit.of(Words(5), PlainConfig()) is not None
+
+
+def test_a_long_prefix_takes_its_part_of_the_limit() -> None:
+    prefix = "one two three four five six seven "
+
+    class Prefixed(Words):
+        def token_counts(self, texts: Sequence[str]) -> list[int]:
+            return super().token_counts([prefix + text for text in texts])
+
+    limit = TokenLimit.of(Prefixed(10), PlainConfig(encoder_prefix=prefix))
+    assert limit is not None and limit.too_long(["x y", "x y z"]) == [1]
 
 
 def test_only_texts_that_may_be_too_long_are_tokenized() -> None:

@@ -125,9 +125,12 @@ def test_no_adapter_there(decoder: Path) -> None:
         local(decoder, adapter="x")
 
 
-def test_precision_by_name() -> None:
+def test_precision_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     assert computing_dtype("float16", torch.device("cpu")) is torch.float16
     assert computing_dtype("auto", torch.device("meta")) is torch.float32
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    monkeypatch.setattr(torch.ops, "mkldnn", object())  # as in a torch without oneDNN
+    assert computing_dtype("auto", torch.device("cpu")) is torch.float32
 
 
 def chatter(body: dict[str, Any]) -> dict[str, Any]:

@@ -246,6 +246,19 @@ def test_a_column_of_numbers_keeps_its_type_to_the_end(monkeypatch: pytest.Monke
     assert minded.endswith("values that are no numbers, left empty: 1 ('free')")
 
 
+def test_small_numbers_may_have_an_exponent() -> None:
+    orders = pd.DataFrame({"user": ["u"] * 3, "item": list("abc"), "time": range(3)})
+    items = pd.DataFrame({"item": list("abc"), "score": [0.5, 1e-05, 2.25]})
+    recbole_llm.from_pandas(orders, "dataset/s", items=items)
+    assert columns("dataset/s/s.item")["score:float"] == ["0.5", "1e-05", "2.25"]
+
+
+def test_the_last_ending_says_what_a_file_is() -> None:
+    Path("o.json.csv").write_text("user,item,price:eur\nu,a,3.5\n")
+    convert("o.json.csv", "dataset/s", roles=Roles(keep=["price:eur:float"]))
+    assert columns("dataset/s/s.inter")["price:float"] == ["3.5"]
+
+
 def test_a_later_chunk_may_lack_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources, "CHUNK", 1)
     rows = [{"user": "u", "item": "a", "rating": 2.5}, {"user": "u", "item": "b"}]

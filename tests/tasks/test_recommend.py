@@ -235,6 +235,13 @@ def test_the_callers_model_is_left_as_it_was() -> None:
     assert torch.equal(source[1].graph.user_items, edges)  # no test interactions in it
 
 
+def test_interactions_that_are_loaded_are_not_read_again() -> None:
+    source, history = _untrained("SASRec", **SEQUENTIAL), _histories()["u1"]
+    Path("dataset/tiny/tiny.inter").unlink()
+    scores = _own_scores(source, history)[1:]
+    assert recommend(source, "u1", mask_history=False).score[0] == pytest.approx(scores.max())
+
+
 def test_a_single_id_is_one_id() -> None:
     source = Recommender.of(_untrained("SASRec", **SEQUENTIAL))
     pd.testing.assert_frame_equal(recommend(source, items="i12"), recommend(source, items=["i12"]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,15 @@ def test_random_scores_are_where_the_model_is() -> None:
     rows = Interaction({"user_id": torch.arange(2)})
     made = RandomReference(3).to("meta")
     assert made.predict(rows).device.type == made.full_sort_predict(rows).device.type == "meta"
+
+
+def test_no_writer_is_left_open() -> None:
+    def writers() -> int:
+        return sum("Writer" in type(thread).__name__ for thread in threading.enumerate())
+
+    before = writers()
+    zero_shot(["one"], "unseen", config_dict={**QUIET, "epochs": 1}, saved=False)
+    assert writers() == before
 
 
 def test_the_unseen_data_set_is_not_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ Figure = dict[str, Any]
 _BESIDE, _BELOW = 16, 44  # characters of a label's line beside an axis, in a legend
 _WHISKER = "#000000"  # else plotly looks for one colour where the bars have several
 _HEIGHT, _LINE = 380, 18  # of a figure, of a line of a label, in pixels
+_LABELS = {"type": "category", "automargin": True}  # else labels such as 64 were a scale
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999999", "#000000")
 
 
@@ -81,7 +82,7 @@ def _bars(summary: Summary) -> Figure:
         "marker": {"color": [colour(i) for i in range(len(labels))][::-1]},
     }  # fmt: skip
     note = "Mean over seeds; whiskers: one standard deviation over seeds."
-    return figure(f"{metric} on test", note, [bar], metric)
+    return figure(f"{metric} on test", note, [bar], metric, yaxis=_LABELS)
 
 
 def _differences(summary: Summary) -> Figure:
@@ -102,7 +103,7 @@ def _differences(summary: Summary) -> Figure:
             "line": {"dash": "dot", "width": 1}}  # fmt: skip
     note = "95 % intervals by the bootstrap over users; grey: not significant after correction."
     title = f"{summary.metrics[0]}: difference from {summary.baseline}"
-    return figure(title, note, [points], "difference", shapes=[zero])
+    return figure(title, note, [points], "difference", yaxis=_LABELS, shapes=[zero])
 
 
 def _grouped(row: Row, metric: str) -> dict[str, float]:

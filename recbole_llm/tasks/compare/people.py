@@ -103,8 +103,6 @@ def maps(cells: Sequence[Cell], catalogue: Catalogue) -> Iterator[Figure]:
         yield _map("what the texts say", table.matrix, tokens, chosen, catalogue)
     for cell in _kept(cells):
         checkpoint = load_checkpoint(cell.checkpoint)
-        if "state_dict" not in checkpoint:  # a decision tree's
-            continue
         items = unpack(checkpoint["tokens"])[catalogue.dataset.iid_field]
         vectors = _item_table(checkpoint["state_dict"], len(items))
         if vectors is not None:

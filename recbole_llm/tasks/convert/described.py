@@ -23,7 +23,7 @@ from recbole_llm.tasks.convert.summary import Descriptions, Roles
 from recbole_llm.tasks.convert.texts import LINE
 
 _A = {"item": "an item", "user": "a user"}
-_NUMBER = re.compile(r"-?\d+(\.\d+)?")
+_NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?")
 
 
 @dataclass

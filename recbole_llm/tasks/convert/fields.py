@@ -11,7 +11,7 @@ from recbole_llm.tasks.convert.columns import OPTIONAL, find, require, there
 from recbole_llm.tasks.convert.numbers import Found, Numbers, numbers_in
 from recbole_llm.tasks.convert.rows import field_name
 from recbole_llm.tasks.convert.sources import Source
-from recbole_llm.tasks.convert.summary import Roles
+from recbole_llm.tasks.convert.summary import Roles, typed_column
 from recbole_llm.tasks.convert.texts import LINE
 from recbole_llm.tasks.convert.times import Floats, Times
 
@@ -61,8 +61,7 @@ class Fields:
     def _keep(self) -> None:
         keep = self.source.option("keep")
         for typed in self.roles.keep:
-            # A column's own name may hold a colon.
-            name, _, kind = (typed, "", "") if typed in self.names else typed.partition(":")
+            name, kind = (typed, "") if typed in self.names else typed_column(typed)
             if kind not in ("", "token", "float"):
                 raise ValueError(f"{keep}: '{typed}' is of no type; token and float are there")
             column = there("keep", name, self.names, self.source)

@@ -181,7 +181,7 @@ class _Seen:
 
     def add(self, hashes: Any) -> Any:
         """Take hashes in; bool [N], whether each was there, earlier ones of the same call too."""
-        values, first, which = np.unique(hashes, return_index=True, return_inverse=True)
+        values, first = np.unique(hashes, return_index=True)
         there = np.zeros(len(values), bool)
         for known in self.sorted:
             at = np.searchsorted(known, values).clip(max=len(known) - 1)

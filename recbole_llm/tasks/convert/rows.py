@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
-from collections.abc import Container, Iterable
+from collections.abc import Container
 from keyword import iskeyword
-from typing import Any
 
-import numpy as np
 from pandas import DataFrame
 
 BREAKS = re.compile(r"[\t\r\n\v\f\0\x1c-\x1e\x85\u2028\u2029]+")
@@ -32,13 +28,9 @@ def field_name(column: str, taken: Container[str] = ()) -> str:
 
 def as_lines(rows: DataFrame) -> bytes:
     """Rows as lines of an atomic file, quoted as CSV where a text has quotes."""
-    text = io.StringIO()
-    writer = csv.writer(text, delimiter="\t", lineterminator="\n")
-    writer.writerows(zip(*(_written(rows[name]) for name in rows)))
-    return text.getvalue().encode("utf-8", "replace")
+    plain = {"header": False, "index": False, "lineterminator": "\n", "float_format": _number}
+    return rows.to_csv(sep="\t", **plain).encode("utf-8", "replace")
 
 
-def _written(column: Any) -> Iterable[str]:
-    if column.dtype != np.float64:
-        return column.tolist()
-    return ["" if v != v else str(int(v)) if v == int(v) else repr(float(v)) for v in column]
+def _number(value: float) -> str:
+    return str(int(value)) if value == int(value) else repr(float(value))

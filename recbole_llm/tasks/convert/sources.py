@@ -96,10 +96,10 @@ class Source:
             raise ValueError(f"'{self.path}' is cut off, or no gzip file: get it again") from error
 
     def _read(self) -> Iterator[DataFrame]:
-        suffixes = [suffix.lower() for suffix in self.path.suffixes]
+        suffixes = [suffix.lower() for suffix in self.path.suffixes if suffix.lower() != ".gz"]
         if suffixes[-1:] == [".parquet"]:
             yield from self._parquet()
-        elif any(suffix in _JSON for suffix in suffixes[-2:]):
+        elif suffixes and suffixes[-1] in _JSON:
             yield from self._frames(self._json_rows())
         else:
             yield from self._csv()

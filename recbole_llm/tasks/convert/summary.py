@@ -44,8 +44,14 @@ class Roles:
     def named(self) -> set[str]:
         """The columns that the user gave a role, or keeps."""
         given = (self.user, self.item, self.time, self.rating, self.label, *self.keep)
-        kept = (typed.partition(":")[0] for typed in self.keep)
+        kept = (typed_column(typed)[0] for typed in self.keep)
         return {name for name in (*given, *kept) if name is not None}
+
+
+def typed_column(typed: str) -> tuple[str, str]:
+    """Name and type of a column to keep, as ``price:float``; a name may hold a colon, too."""
+    name, _, kind = typed.rpartition(":")
+    return (name, kind) if name else (typed, "")
 
 
 @dataclass

@@ -125,7 +125,7 @@ def test_a_decoder_counts_without_its_weights(decoder_folder: Make) -> None:
         weights.unlink()
     config = PlainConfig(encoder_model=str(folder), encoder_prefix="a ", encoder_max_length=7)
     encoder = causal_lm.create(config)
-    limit = TokenLimit.of(encoder)
+    limit = TokenLimit.of(encoder, config)
     assert limit is not None
     assert limit.too_long(["red " * 6, "red " * 7]) == [1]
 

@@ -92,7 +92,7 @@ def test_the_encoders_count_as_they_cut(bert_folder: Make) -> None:
             counts = [around + len(text.split()) for text in texts]
             assert encoder.token_counts(texts) == counts
             assert encoder.max_tokens == 8
-            limit = TokenLimit.of(encoder)
+            limit = TokenLimit.of(encoder, PlainConfig(encoder_prefix=prefix))
             assert limit is not None and limit.too_long(texts) == ([3] if around == 2 else [2, 3])
         long, cut = own.encode(["the red story of the night blue", "the red story of the night"])
         np.testing.assert_allclose(long, cut, atol=1e-6)

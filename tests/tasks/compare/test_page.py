@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ from recbole_llm.cli import main
 from recbole_llm.core.config import Config
 from recbole_llm.core.plugins import get_plugins
 from recbole_llm.hookspecs import hookimpl
+from recbole_llm.tasks.compare.figures import _bars
 from recbole_llm.tasks.compare.people import Catalogue, _item_table, _map, browser
 
 pytest.importorskip("plotly")
@@ -109,6 +110,13 @@ def test_a_list_marks_what_its_own_run_holds_out() -> None:
     (shown,) = browser([cell("one", "i1"), cell("other", "i2")], catalogue)
     marks = {own["label"]: [item["held"] for item in own["items"]] for own in shown["lists"]}
     assert marks == {"one": [True, False], "other": [False, True]}
+
+
+def test_labels_that_are_numbers_are_no_scale() -> None:
+    spread = SimpleNamespace(mean=0.1, sd=None)
+    rows = [SimpleNamespace(label=label, test={"ndcg@10": spread}) for label in ("64", "128")]
+    bars = _bars(cast(Any, SimpleNamespace(rows=rows, metrics=["ndcg@10"])))
+    assert bars["data"][0]["y"] == ["128", "64"] and bars["layout"]["yaxis"]["type"] == "category"
 
 
 def test_titles_of_a_map_are_text() -> None:
