@@ -115,7 +115,8 @@ def save_atomically(state: object, file: str | os.PathLike[str]) -> None:
     """
     import torch
 
-    with written_whole(file, "free some space, or set checkpoint_dir to another folder") as opened:
+    way_out = "free some space, or set another folder (checkpoint_dir; of compare, --output)"
+    with written_whole(file, way_out) as opened:
         torch.save(encode(state), opened)
 
 

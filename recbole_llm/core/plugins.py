@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
@@ -70,8 +70,8 @@ class Plugins:
             found |= dict.fromkeys(("models", "encoders", "features", "stages"), specs)
             own = self._hooks(plugin, name)
             for kind, registered in found.items():
-                if f"register_{kind}" in own:
-                    getattr(plugin, f"register_{kind}")(registered.append)
+                if (hook := own.get(f"register_{kind}")) is not None:
+                    hook(registered.append)
             self.registry.check(specs, origin=name)
             _check_stock(specs, name)
             for own_settings in settings:
@@ -103,16 +103,18 @@ class Plugins:
                 )
                 getLogger("recbole_llm").warning(self.failed_metrics[-1])
 
-    def _hooks(self, plugin: object, name: str) -> set[str]:
-        """Names of the hooks that a plugin implements; ValueError for one that does not exist."""
+    def _hooks(self, plugin: object, name: str) -> dict[str, Callable[..., object]]:
+        """The hooks that a plugin implements, by name; ValueError for one that does not exist."""
         known = sorted(n for n, hook in vars(self.manager.hook).items() if hook.has_spec())
-        own = {hook.name for hook in self.manager.get_hookcallers(plugin) or ()}
+        callers = self.manager.get_hookcallers(plugin) or ()
+        made = [(hook.name, own) for hook in callers for own in hook.get_hookimpls()]
+        own = {hook: impl.function for hook, impl in made if impl.plugin is plugin}
         if not own:
             raise ValueError(
                 f"plugin '{name}' implements no hook: put @hookimpl before its functions; known "
                 f"hooks: {', '.join(known)}"
             )
-        for hook in sorted(own.difference(known)):
+        for hook in sorted(own.keys() - known):
             raise ValueError(
                 f"plugin '{name}' implements the unknown hook '{hook}'; "
                 f"{did_you_mean(hook, known, ' ')}known hooks: {', '.join(known)}"

@@ -43,7 +43,7 @@ except ValueError as error:
 def test_a_full_disk_leaves_the_old_file_and_nothing_else() -> None:
     save_atomically({"config": {}, "weights": torch.ones(2)}, "saved.pth")
     done = subprocess.run([sys.executable, "-c", _FULL], capture_output=True, text=True, check=True)
-    message = "'saved.pth' cannot be written (File too large); free some space, or set checkpoint"
+    message = "'saved.pth' cannot be written (File too large); free some space, or set another"
     assert done.stdout.startswith(message) and done.stdout.count("\n") == 1
     assert load_checkpoint("saved.pth")["weights"].tolist() == [1, 1]
     assert os.listdir() == ["saved.pth"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,15 @@ def test_built_in_models_come_through_the_same_seam(fresh: plugins.Plugins) -> N
 def test_a_registered_model_is_listed_and_found(fresh: plugins.Plugins) -> None:
     fresh.register(models_of(ModelSpec("Mine", "json:JSONDecoder")), "mine")
     assert fresh.registry.models["Mine"].model == "json:JSONDecoder"
+
+
+def test_a_hook_may_have_another_name_in_the_plugin(fresh: plugins.Plugins) -> None:
+    def mine(register: Callable[[ModelSpec], None]) -> None:
+        register(ModelSpec("Mine", "json:JSONDecoder"))
+
+    named = staticmethod(hookimpl(mine, specname="register_models"))
+    fresh.register(type("Plugin", (), {"mine": named})(), "mine")
+    assert "Mine" in fresh.registry.models
 
 
 def test_a_model_whose_class_is_not_there_is_named_with_its_plugin(
