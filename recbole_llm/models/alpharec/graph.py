@@ -35,6 +35,7 @@ class InteractionGraph(nn.Module):
     mean_by_item: Tensor  # 1 / d_u, [m]
     gap_keys: Tensor  # for `negatives`, int [m]
     active: Tensor  # int [*], users with at least one item
+    without: Tensor  # int [*], the others
 
     def __init__(
         self, users: np.ndarray, items: np.ndarray, n_users: int, n_items: int, n_layers: int
@@ -65,6 +66,7 @@ class InteractionGraph(nn.Module):
         self._keep("edge_by_item", 1.0 / np.sqrt(of_edge * np.repeat(item_degrees, item_degrees)))
         self.full = int((user_degrees >= n_items - 1).sum())  # users with every item
         self._keep("active", user_degrees.nonzero()[0])
+        self._keep("without", (user_degrees == 0).nonzero()[0])
         # How many free items precede each taken one (ids start at 1): sorted within a user.
         owner = np.repeat(np.arange(n_users), user_degrees)  # [m]
         rank = np.arange(len(owner)) - by_user.indptr[owner]  # of an item among its user's items

@@ -76,13 +76,16 @@ class MLPMap(nn.Module):
         """Convolution of f(user means) and f(text): text [n, D] -> [N + n, out_size].
 
         Exact, but in a cheaper order: means are linear, so W1 is applied to the items before they
-        are taken, and N user texts of D numbers never exist.
+        are taken, and N user texts of D numbers never exist. What is hidden_size wide is written
+        over, since passes over it cost as much as products.
         """
         weight, bias = self.hidden.folded()
-        items = F.linear(text, weight)  # [n, hidden_size]
         assert bias is not None
-        nodes = F.leaky_relu(torch.cat([graph.user_means(items), items]) + bias, SLOPE)
-        return graph.convolve(self.out(nodes))
+        items = F.linear(text, weight, bias)  # [n, hidden_size]
+        users = graph.user_means(items)  # [N, hidden_size]; without b1 where there are no items
+        users.index_add_(0, graph.without, bias.expand(len(graph.without), -1).to(users.dtype))
+        hidden = (F.leaky_relu_(users, SLOPE), F.leaky_relu_(items, SLOPE))
+        return graph.convolve(torch.cat([self.out(rows) for rows in hidden]))
 
 
 class LinearMap(TextLinear):
