@@ -96,11 +96,17 @@ class Ranker:
             ids = self.known_ids(None if everyone else _listed(users), query is not None)
             return Wanted(ids, None, asked)
         if items is not None:
-            histories = {NEW_USER: list(_listed(items))}
-        elif histories is not None:
+            return Wanted(None, {NEW_USER: self.ids("item", items)}, asked)
+        if histories is not None:
             _check_histories(histories)
-        new = {str(name): self.ids("item", own) for name, own in (histories or {}).items()}
+        new = {str(name): self._history(name, own) for name, own in (histories or {}).items()}
         return Wanted(None, new or None, asked)
+
+    def _history(self, user: object, items: Iterable[Any]) -> Ids:
+        try:
+            return self.ids("item", items)
+        except ValueError as error:  # whose it is, among thousands
+            raise ValueError(f"histories: of '{user}': {error}") from None
 
     def allowed(
         self,

@@ -344,6 +344,8 @@ def test_ids_may_have_what_ends_lines_elsewhere(tmp_path: Path) -> None:
         ({}, "histories: no user given"),
         ([["i1"]], r"histories: expected \{name: items\}, got \[\['i1'\]\]"),
         ({1: ["i1"], "1": ["i2"]}, "two names are the same as texts, such as 1 and '1'"),
+        ({"ann": ["i1"], "bob": []}, "^histories: of 'bob': items: no id given"),
+        ({"ann": ["i1"], "bob": ["i1", "zz"]}, "^histories: of 'bob': items: 'zz' is unknown"),
     ],
 )
 def test_histories_that_are_none(inside: dict[str, Any], histories: Any, said: str) -> None:
