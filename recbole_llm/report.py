@@ -177,7 +177,7 @@ def _texts(config: Config, train_dataset: Dataset) -> str:
             known &= table.contents != 0
         there = int(known[1:].sum())
         what, own = kind.replace("_", " "), f" ({maker})" if kind in ENCODED else ""
-        size = f"{len(table) - 1:,}, {table.dimension} numbers each"
+        size = f"{len(table) - 1:,}, {counted(table.dimension, 'number')} each"
         parts.append(f"{what} of {there:,} of {size}{own}")
     return "; ".join(parts)
 

@@ -94,6 +94,10 @@ def test_the_encoder_is_named_beside_what_it_made(monkeypatch: pytest.MonkeyPatc
     said = report._texts(Config("SASRec", "tiny", config_dict={"encoder": "hash"}), None)  # type: ignore[arg-type]
     each = "of 2 of 2, 2 numbers each"
     assert said == f"item text {each} (hash); reviews {each}"
+    one = EmbeddingTable(np.ones((3, 1), np.float32), ["[PAD]", "a", "b"], "f")
+    monkeypatch.setattr(report, "attached", lambda _: {"popularity": one})
+    said = report._texts(Config("SASRec", "tiny", config_dict={"encoder": "hash"}), None)  # type: ignore[arg-type]
+    assert said == "popularity of 2 of 2, 1 number each"
 
 
 def test_rows_that_missing_embedding_fills_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,4 +36,5 @@ def encode(files: Sequence[str] = (), argv: Sequence[str] = ()) -> Iterator[str]
         for token, text in islice(item_texts(config, stage.dataset).items(), _SHOWN):
             yield f"item {token} reads: {text}"
     yield str(report)
-    yield f"{counted(len(encoded.table) - 1, 'item')}, {encoded.table.dimension} numbers each"
+    numbers = counted(encoded.table.dimension, "number")
+    yield f"{counted(len(encoded.table) - 1, 'item')}, {numbers} each"
