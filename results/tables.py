@@ -203,15 +203,18 @@ FIRST = (
 )
 PANTRY, FILMS, TOYS_GENERAL = "general-prime-pantry", "general-ml-100k", "general-toys"
 GENERAL = (
-    Row("AlphaRec, prime-pantry", PANTRY, "AlphaRec"),
+    Row("AlphaRec, prime-pantry", "alpharec-prime-pantry", "AlphaRec"),
+    Row("AlphaRec, map of 192, prime-pantry", PANTRY, "AlphaRec"),
     Row("AlphaRec, linear map, prime-pantry", PANTRY, "AlphaRec, linear map"),
     Row("LightGCN, tuned, prime-pantry", PANTRY, "LightGCN, tuned"),
     Row("LightGCN, tuned, item_init, prime-pantry", PANTRY, "LightGCN, tuned, item_init"),
     Row("LightGCN, RecBole's defaults, prime-pantry", PANTRY, "LightGCN"),
-    Row("AlphaRec, ml-100k", FILMS, "AlphaRec"),
+    Row("AlphaRec, ml-100k", "alpharec-ml-100k", "AlphaRec"),
+    Row("AlphaRec, map of 192, ml-100k", FILMS, "AlphaRec"),
     Row("LightGCN, tuned, ml-100k", FILMS, "LightGCN, tuned"),
     Row("LightGCN, RecBole's defaults, ml-100k", FILMS, "LightGCN"),
-    Row("AlphaRec, amazon-toys", TOYS_GENERAL, "AlphaRec"),
+    Row("AlphaRec, `tau` .15, amazon-toys", "alpharec-toys", "AlphaRec, tau .15"),
+    Row("AlphaRec, map of 192, amazon-toys", TOYS_GENERAL, "AlphaRec"),
     Row(
         "LightGCN, tuned on prime-pantry, amazon-toys",
         TOYS_GENERAL,
@@ -257,7 +260,7 @@ TOYS = (
 README_GENERAL = (
     Row("`LightGCN`, tuned", PANTRY, "LightGCN, tuned"),
     Row("the same, `--item_init=llm`", PANTRY, "LightGCN, tuned, item_init"),
-    Row("`AlphaRec`", PANTRY, "AlphaRec"),
+    Row("`AlphaRec`", "alpharec-prime-pantry", "AlphaRec"),
 )
 CLICKS = [
     *(Row(n, "clicks-labels") for n in ("BAHE", "DIN", "DIN, item_init", "DeepFM", "DCN")),
