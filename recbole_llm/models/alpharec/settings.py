@@ -26,6 +26,7 @@ class AlphaRecSettings(Settings):
         "n_layers": (1, 2, 3),
         "text_whitening": (0.0, 0.5, 0.75, 1.0),
         "n_neg": (64, 256),
+        "map_hidden_size": (512, 1024, 2048),
     }
 
     text_map: Literal["mlp", "linear"] = "mlp"
