@@ -45,8 +45,18 @@ def zero_shot(train: str, test: str, **options: Any) -> None:
 @click.option("--query", help="What the user is looking for, in words (AlphaRec).")
 @click.option("--query-weight", type=float, help="Weight of the query against the history, 0 to 1.")
 @click.option("-k", "--k", default=10, show_default=True, help="Items for each user.")
-@click.option("--candidates", help="File of the only items to recommend, one id a line.")
-@click.option("--exclude", help="File of items never to recommend, one id a line.")
+@click.option(
+    "--candidates",
+    "--candidate",
+    "candidates",
+    help="File of the only items to recommend, one id a line.",
+)
+@click.option(
+    "--exclude",
+    "--excluded",
+    "exclude",
+    help="File of items never to recommend, one id a line.",
+)
 @click.option("--where", help="Condition on the items' fields, such as \"category == 'tea'\".")
 @click.option("--keep-history", is_flag=True, help="Recommend items that the user has, too.")
 @click.option("--format", "kind", help="csv, jsonl, json or parquet; by default as --output ends.")

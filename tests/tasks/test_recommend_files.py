@@ -651,10 +651,16 @@ def test_a_model_that_cannot_be_traced_says_why() -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_one_user_or_item_may_be_named_as_one(inside: dict[str, Any]) -> None:
+def test_options_have_a_second_spelling(inside: dict[str, Any]) -> None:
+    Path("ids").write_text("i1\ni2\ni3\n")
     command = ["recommend", f"--checkpoint={inside['SASRec']}", "-k", "2"]
-    for one, several in (("--user=u5", "--users=u5"), ("--item=i5", "--items=i5")):
-        found, same = (CliRunner().invoke(main, [*command, a]).stdout for a in (one, several))
+    for one, other in (
+        (["--user=u5"], ["--users=u5"]),
+        (["--item=i5"], ["--items=i5"]),
+        (["--user=u5", "--candidate=ids"], ["--users=u5", "--candidates=ids"]),
+        (["--user=u5", "--excluded=ids"], ["--users=u5", "--exclude=ids"]),
+    ):
+        found, same = (CliRunner().invoke(main, [*command, *a]).stdout for a in (one, other))
         assert found == same and "rank" in found
 
 
