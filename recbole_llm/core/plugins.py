@@ -64,13 +64,12 @@ class Plugins:
         self.manager.register(plugin, name)
         try:
             specs: list[Spec] = []
-            settings: list[str | type] = []
-            metrics: list[str | type] = []
+            settings, metrics = list[str | type](), list[str | type]()
             found: dict[str, list[Any]] = {"settings": settings, "metrics": metrics}
             found |= dict.fromkeys(("models", "encoders", "features", "stages"), specs)
             own = self._hooks(plugin, name)
             for kind, registered in found.items():
-                if (hook := own.get(f"register_{kind}")) is not None:
+                if hook := own.get(f"register_{kind}"):
                     hook(registered.append)
             self.registry.check(specs, origin=name)
             _check_stock(specs, name)
@@ -107,7 +106,7 @@ class Plugins:
         """The hooks that a plugin implements, by name; ValueError for one that does not exist."""
         known = sorted(n for n, hook in vars(self.manager.hook).items() if hook.has_spec())
         callers = self.manager.get_hookcallers(plugin) or ()
-        made = [(hook.name, own) for hook in callers for own in hook.get_hookimpls()]
+        made = [(hook.name, impl) for hook in callers for impl in hook.get_hookimpls()]
         own = {hook: impl.function for hook, impl in made if impl.plugin is plugin}
         if not own:
             raise ValueError(
@@ -245,6 +244,6 @@ def _metric_name(metric: str | type) -> str:
 
 def _register_metrics(classes: Sequence[type[Any]]) -> None:
     if classes:
-        from recbole_llm.core import compat  # which takes NumPy
+        from recbole_llm.core.compat import register_metrics  # which takes NumPy
 
-        compat.register_metrics(classes)
+        register_metrics(classes)

@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, closing, nullcontext
-from itertools import combinations
+from contextlib import ExitStack, closing
 from logging import getLogger
 from typing import Any
 
 import numpy as np
-from recbole.utils import init_seed
-from torch import nn
 
 from recbole_llm.core.checks import key_marks
 from recbole_llm.core.config import Config
-from recbole_llm.core.errors import first_names
-from recbole_llm.core.files import OTHER_FILE, check_file, expanded
-from recbole_llm.core.lines import counted
+from recbole_llm.core.files import OTHER_FILE, check_file
 from recbole_llm.core.log import close_log
 from recbole_llm.core.marks import Mark
 from recbole_llm.core.schema import parse_command_line
 from recbole_llm.data.create import check_files
-from recbole_llm.evaluation.group_metrics import without_groups
 from recbole_llm.evaluation.references import references
-from recbole_llm.steps import build_model, build_trainer, load_data, start
+from recbole_llm.steps import start
 from recbole_llm.tasks.zero_shot_report import say_begin, say_end
+from recbole_llm.tasks.zero_shot_task import Task, check_tasks
 from recbole_llm.trainers.mixed import MixedLoader, MixedModel, MixedTrainer
 
 DEFAULT_MODEL = "AlphaRec"
@@ -66,33 +61,36 @@ def zero_shot(
     configs = _configs(train, test, config_file_list, dict(config_dict or {}), argv)
     part = transferable_part(configs[0])
     start(configs[0], trains=True)
-    # The unseen one comes before the training, which its errors would waste.
-    with ExitStack() as tasks:
+    with ExitStack() as opened:
+        # The unseen one comes before the training, which its errors would waste.
         unseen, *seen = [
-            tasks.enter_context(closing(Task(config))) for config in (configs[-1], *configs[:-1])
+            opened.enter_context(closing(Task(own))) for own in (configs[-1], *configs[:-1])
         ]
-        _check_parts(seen, unseen)
-        _check_widths([*seen, unseen], part)
-        _warn_of_shared_vectors([*seen, unseen])
-        say_begin([task.dataset for task in seen], unseen.dataset, unseen.config, part)
-        score, best = _train(seen, part)
-        getattr(unseen.model, part).load_state_dict(getattr(seen[0].model, part).state_dict())
-        unseen.model.eval()
-        if saved:
-            unseen.trainer._save_checkpoint(-1)
-        others = references(unseen.config, unseen.train.dataset)
-        result = {
-            "best_valid_score": score,
-            "best_valid_result": best,
-            "valid_score_bigger": configs[0]["valid_metric_bigger"],
-            "test_result": unseen.evaluate("test"),
-            "references": {name: unseen.evaluate("test", model) for name, model in others.items()},
-        }
-    if saved:
-        result["checkpoint"] = unseen.trainer.saved_model_file
-    say_end(unseen.config, unseen.train.dataset, result, time.perf_counter() - began)
+        result = _trained_and_tested(seen, unseen, part, saved)
+        say_end(unseen.config, unseen.train.dataset, result, time.perf_counter() - began)
     close_log()
     return result
+
+
+def _trained_and_tested(
+    seen: Sequence[Task], unseen: Task, part: str, saved: bool
+) -> dict[str, Any]:
+    check_tasks(seen, unseen, part)
+    say_begin([task.dataset for task in seen], unseen.dataset, unseen.config, part)
+    score, best = _train(seen, part)
+    getattr(unseen.model, part).load_state_dict(getattr(seen[0].model, part).state_dict())
+    unseen.model.eval()
+    if saved:
+        unseen.trainer._save_checkpoint(-1)
+    others = references(unseen.config, unseen.train.dataset)
+    result = {
+        "best_valid_score": score,
+        "best_valid_result": best,
+        "valid_score_bigger": unseen.config["valid_metric_bigger"],
+        "test_result": unseen.evaluate("test"),
+        "references": {name: unseen.evaluate("test", model) for name, model in others.items()},
+    }
+    return {**result, "checkpoint": unseen.trainer.saved_model_file} if saved else result
 
 
 def transferable_part(config: Config) -> str:
@@ -108,55 +106,6 @@ def transferable_part(config: Config) -> str:
             f"'transferable' that names a submodule); use {DEFAULT_MODEL}"
         )
     return name
-
-
-class Task:
-    """A data set with its loaders, its model and the trainer that evaluates it."""
-
-    def __init__(self, config: Config) -> None:
-        self.config = config
-        # The split is that of any run with this seed, whatever was trained before.
-        init_seed(config["seed"], config["reproducibility"])
-        self.dataset, self.train, self.valid, self.test = load_data(config)
-        self.model = build_model(config, self.train.dataset)
-        self.trainer = build_trainer(config, self.model)
-        self.trainer.keep_names(self.train)
-        self.trainer.eval_collector.data_collect(self.train)
-
-    @property
-    def name(self) -> str:
-        """Of the data set."""
-        return str(self.config["dataset"])
-
-    @property
-    def items(self) -> Sequence[str]:
-        """Their ids."""
-        return self.dataset.field2id_token[self.dataset.iid_field][1:]
-
-    def evaluate(self, split: str, model: nn.Module | None = None) -> dict[str, float]:
-        """Metrics on ``valid`` or ``test``, of the task's model or another one."""
-        self.trainer.model = self.model if model is None else model
-        progress = self.config["show_progress"] and self.config["verbose"]
-        groups = nullcontext() if split == "test" else without_groups(self.trainer.eval_collector)
-        try:
-            with groups:
-                result = self.trainer.evaluate(
-                    getattr(self, split), load_best_model=False, show_progress=progress
-                )
-        finally:
-            self.trainer.model = self.model
-        return {name: float(value) for name, value in result.items()}
-
-    def close(self) -> None:
-        """End the thread of the trainer's writer."""
-        self.trainer.tensorboard.close()
-
-    def loader(self, batch_size: int) -> Any:
-        """The training loader with another batch size."""
-        config = self.config.having(train_batch_size=batch_size)
-        return type(self.train)(
-            config, self.train._dataset, self.train._sampler, shuffle=config["shuffle"]
-        )
 
 
 def _train(tasks: Sequence[Task], part: str) -> tuple[float, dict[str, Any]]:
@@ -175,41 +124,6 @@ def _train(tasks: Sequence[Task], part: str) -> tuple[float, dict[str, Any]]:
     if trainer.best_state is not None:
         mixed.load_state_dict(trainer.best_state)
     return score, best
-
-
-def _check_parts(tasks: Sequence[Task], unseen: Task) -> None:
-    for task, part in [*((task, "valid") for task in tasks), (unseen, "test")]:
-        if not len(getattr(task, part)):
-            raise ValueError(
-                f"eval_args: the split of data set '{task.name}' leaves nothing for {part}; "
-                f"zero-shot needs it"
-            )
-
-
-def _check_widths(tasks: Sequence[Task], part: str) -> None:
-    first = {k: tuple(v.shape) for k, v in getattr(tasks[0].model, part).state_dict().items()}
-    for task in tasks[1:]:
-        own = {k: tuple(v.shape) for k, v in getattr(task.model, part).state_dict().items()}
-        if own != first:
-            raise ValueError(
-                f"data sets '{tasks[0].name}' and '{task.name}' give '{part}' other shapes "
-                f"({first} and {own}): use the same encoder for both"
-            )
-
-
-def _warn_of_shared_vectors(tasks: Sequence[Task]) -> None:
-    """A file of vectors that serves several data sets gives one vector to items of one id."""
-    name = tasks[0].config["embedding_path"]
-    if tasks[0].config["encoder"] != "precomputed" or not expanded(str(name)).is_file():
-        return  # each data set has a file of that name in its own folder
-    for one, other in combinations(tasks, 2):
-        shared = sorted(set(one.items) & set(other.items))
-        if shared:
-            getLogger("recbole_llm").warning(
-                f"embedding_path: '{name}' serves all data sets, and {counted(len(shared), 'id')} "
-                f"of '{one.name}' and '{other.name}' are the same ({first_names(shared)}): unless "
-                f"these are the same items, give each data set a file of its own in its folder"
-            )
 
 
 def _configs(
