@@ -104,8 +104,6 @@ def keys_of_other_encoders(config: Config, spec: ModelSpec) -> dict[str, str]:
     """The given keys that this run's encoder does not read, each with one that does, in words."""
     read = declared_keys(config, spec)
     other: dict[str, list[str]] = {}
-    if config["encoder"] == "bundled":
-        other["encoder_model"] = ["sentence_transformers"]
     encoders = get_registry().encoders
     for name, kind in encoders.items():
         with suppress(ImportError, ValueError):  # of a plugin that cannot run

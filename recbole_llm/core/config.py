@@ -93,7 +93,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
     def _load_config_files(self, file_list: Sequence[str] | None) -> dict[str, Any]:
         merged = dict(self._stored)
         for file in file_list or ():
-            merged.update(read_yaml(file))
+            merged.update(read_yaml(file, text_keys()))
         return merged
 
     def _load_cmd_line(self) -> dict[str, Any]:

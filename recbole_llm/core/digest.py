@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,17 @@ def digest(*parts: object, **named: Any) -> str:
 
 
 def file_digest(path: str | Path) -> str:
-    """SHA-256 of a file, 64 hex digits."""
+    """SHA-256 of a file, 64 hex digits; a file that has not changed is read once."""
     real = Path(path).resolve()
     if real.parent.name == "blobs" and _HUB_BLOB.fullmatch(real.name):
         return real.name
-    with real.open("rb") as file:
+    now = real.stat()
+    return _digest_then(real, now.st_size, now.st_mtime_ns)
+
+
+@cache
+def _digest_then(path: Path, size: int, changed: int) -> str:
+    with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

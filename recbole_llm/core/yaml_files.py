@@ -35,6 +35,7 @@ _FILES: dict[str, tuple[str | type, ...]] = {
     "engine.yaml": ("recbole_llm.data.settings:EngineSettings",),
     "groups.yaml": ("recbole_llm.evaluation.settings:GroupSettings",),
 }
+_AS_WRITTEN = [f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "timestamp")]
 # RecBole's form of floats, which YAML 1.1 lacks: 1e-3 is a number.
 _FLOAT = re.compile(
     r"^(?:[-+]?[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?|[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+"
@@ -64,8 +65,8 @@ class ConfigLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: igno
 ConfigLoader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
 
 
-def read_yaml(file: str | Path) -> dict[str, Any]:
-    """The keys of a configuration file.
+def read_yaml(file: str | Path, texts: Container[str] = ()) -> dict[str, Any]:
+    """The keys of a configuration file; those in `texts` keep a number or a date as it is written.
 
     Raises:
         ValueError: no such file, not valid YAML, a key twice, a tag that is not plain data, or no
@@ -74,12 +75,24 @@ def read_yaml(file: str | Path) -> dict[str, Any]:
     if not Path(file).is_file():
         raise absent("config file", str(file))
     try:
-        content = yaml.load(Path(file).read_text(encoding="utf-8"), Loader=ConfigLoader)
+        content = _content(Path(file).read_text(encoding="utf-8"), texts)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"config file '{file}' is not valid YAML: {_fault(error)}") from error
     if content is not None and not isinstance(content, dict):
         raise ValueError(f"config file '{file}' must hold 'key: value' lines")
     return content or {}
+
+
+def _content(text: str, texts: Container[str]) -> object:
+    loader = ConfigLoader(text)
+    try:
+        node = loader.get_single_node()
+        for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+            if key.value in texts and value.tag in _AS_WRITTEN:
+                value.tag = "tag:yaml.org,2002:str"
+        return None if node is None else loader.construct_document(node)
+    finally:
+        loader.dispose()
 
 
 def _fault(error: Exception) -> str:

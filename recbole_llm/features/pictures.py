@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import closing
-from functools import cache
 from hashlib import sha256
 from io import BytesIO
 from logging import INFO, WARNING, getLogger
@@ -20,7 +19,7 @@ from warnings import catch_warnings
 from recbole.data.dataset import Dataset
 
 from recbole_llm.core.config import Config
-from recbole_llm.core.digest import digest
+from recbole_llm.core.digest import digest, file_digest
 from recbole_llm.core.errors import did_you_mean, first_names
 from recbole_llm.core.files import expanded
 from recbole_llm.core.lines import bar
@@ -139,15 +138,10 @@ def pictures_digest(config: Config) -> str:
 def _content(path: Path) -> str:
     """Digest of a picture's bytes; "" of what counts as missing."""
     try:
-        now = path.stat()
-        return _content_then(path, now.st_size, now.st_mtime_ns)
-    except (OSError, PictureError):
+        usable = path.is_file() and path.stat().st_size <= _MAX_BYTES
+        return file_digest(path) if usable else ""
+    except OSError:
         return ""
-
-
-@cache  # a comparison asks for each of its runs
-def _content_then(path: Path, size: int, changed: int) -> str:
-    return sha256(_bytes(path)).hexdigest()
 
 
 def _checked(content: bytes, max_pixels: int, usable: TextStore) -> str:

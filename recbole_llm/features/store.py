@@ -13,15 +13,17 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from hashlib import blake2b
 from logging import getLogger
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 from recbole_llm.core.files import expanded
 from recbole_llm.core.settings import ConfigLike
 from recbole_llm.features.settings import StoreSettings
 
+T = TypeVar("T")
 FILE_NAME = "embeddings.sqlite"
 _VERSION = 1
 _KEYS_PER_QUERY = 500  # below SQLite's limit of 999 variables
@@ -67,8 +69,8 @@ class Store:
     def __len__(self) -> int:
         with self._guarded():
             query = f"SELECT count(*) FROM {self.table}"
-            total: int = self._connection.execute(query).fetchone()[0]
-        return total
+            ((total,),) = self._patiently(lambda: self._connection.execute(query).fetchall())
+        return int(total)
 
     def present(self, keys: Sequence[bytes]) -> set[bytes]:
         """Those of the keys that have a row."""
@@ -104,8 +106,11 @@ class Store:
             marks = ",".join("?" * len(part))
             query = f"SELECT {columns} FROM {self.table} WHERE key IN ({marks})"
             with self._guarded():
-                rows = self._connection.execute(query, part).fetchall()
+                rows = self._patiently(partial(self._rows, query, part))
             yield from rows
+
+    def _rows(self, query: str, values: Sequence[bytes]) -> list[tuple[bytes, int, bytes]]:
+        return self._connection.execute(query, values).fetchall()
 
     def _only_readable(self) -> bool:
         """Whether a file is complete, without a log of writes, where none can be written."""
@@ -139,7 +144,8 @@ class Store:
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         connection.execute("PRAGMA trusted_schema=OFF")  # the file's schema runs no functions
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        read = connection.execute
+        (version,) = self._patiently(lambda: read("PRAGMA user_version").fetchone())
         if version not in (0, _VERSION):
             raise StoreError(
                 f"embedding cache '{self.path}' has format {version}, this version reads "
@@ -172,14 +178,13 @@ class Store:
         if foreign is not None or columns != ["key", "crc", self.column]:
             raise self._damaged("its tables are not this package's")
 
-    def _patiently(self, action: Callable[[], object]) -> None:
+    def _patiently(self, action: Callable[[], T]) -> T:
         """Do it once no other process holds the lock; say so where that takes a while."""
         begin, said = time.monotonic(), False
         while True:
             start = time.monotonic()
             try:
-                action()
-                return
+                return action()
             except sqlite3.OperationalError as error:
                 if not _is_locked(error) or time.monotonic() - begin >= _BUSY_SECONDS:
                     raise

@@ -115,11 +115,24 @@ def _read_parquet(path: Path) -> Named:
     key = "token" if "token" in names else names[0]
     rest = ["vector"] if "vector" in names else [name for name in names if name != key]
     if len(rest) == 1 and pyarrow.types.is_nested(table.schema.field(rest[0]).type):
-        rows = table.column(rest[0]).to_pylist()
-        return _rectangle(table.column(key).to_pylist(), rows)
+        return _lists(table.column(rest[0]), table.column(key).to_pylist())
     columns = [table.column(name).to_numpy() for name in rest]
     _refuse([name for name, c in zip(rest, columns, strict=True) if c.dtype.kind not in "fiu"])
     return np.stack(columns, axis=1), table.column(key).to_pylist()
+
+
+def _lists(column: Any, tokens: list[Any]) -> Named:
+    """A column of lists as a matrix, without a Python object for each number."""
+    import pyarrow
+    import pyarrow.compute
+
+    lists = column.combine_chunks()
+    if pyarrow.types.is_list(lists.type) or pyarrow.types.is_fixed_size_list(lists.type):
+        widths = pyarrow.compute.list_value_length(lists)
+        if widths.null_count == 0 and len(widths.unique()) == 1:
+            numbers = lists.flatten().to_numpy(zero_copy_only=False)
+            return np.asarray(numbers, np.float32).reshape(len(tokens), -1), tokens
+    return _rectangle(tokens, lists.to_pylist())
 
 
 def _read_csv(path: Path) -> Named:
@@ -167,7 +180,7 @@ def _read_pt(path: Path) -> Named:
         tokens = content["tokens"]
         named = tokens.tolist() if isinstance(tokens, torch.Tensor) else tokens
         return content["vectors"].detach().float().numpy(), named
-    rows = [torch.as_tensor(row).float().tolist() for row in content.values()]
+    rows = [torch.as_tensor(row).detach().float().numpy() for row in content.values()]
     return _rectangle(list(content), rows)
 
 

@@ -11,10 +11,9 @@ from typing import Any
 from recbole_llm.core.digest import digest
 from recbole_llm.core.lines import counted
 from recbole_llm.core.log import SHOWN
-from recbole_llm.core.secrets import without_credentials
 from recbole_llm.features.encoders.answers import shown
 from recbole_llm.features.encoders.base import EncoderError
-from recbole_llm.features.encoders.endpoint import Endpoint, Refused, api_key
+from recbole_llm.features.encoders.endpoint import Endpoint, Refused, address, api_key
 from recbole_llm.offline.ask import Unfinished
 from recbole_llm.offline.settings import GeneratorSettings
 
@@ -36,7 +35,7 @@ class ChatGenerator:
         self.answered = False  # a prompt, now or before
         if settings.generator_model is None:
             raise EncoderError("set generator_model to the model's name at the endpoint")
-        url = settings.generator_base_url
+        url = address(settings.generator_base_url)
         key = api_key(settings.generator_api_key_env, url, "generator")
         self.model = settings.generator_model
         self.endpoint = Endpoint(
@@ -44,7 +43,7 @@ class ChatGenerator:
             "generator", "texts",
         )  # fmt: skip
         self.fingerprint = digest(
-            "openai", without_credentials(url or "") or None, self.model,
+            "openai", self.endpoint.where, self.model,
             settings.generator_max_new_tokens, settings.generator_temperature,
             settings.generator_seed, draw,
         )  # fmt: skip

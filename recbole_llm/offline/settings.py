@@ -58,7 +58,8 @@ class GeneratorSettings(Settings):
     """Seed of sampling; an endpoint is sent it, and may ignore it."""
 
     generator_base_url: Local[Address | None] = None
-    """openai: address of the endpoint, such as http://localhost:8000/v1; None: OpenAI's."""
+    """openai: address of the endpoint, such as http://localhost:8000/v1; None: that in
+    the environment variable OPENAI_BASE_URL, or else OpenAI's."""
 
     generator_api_key_env: Local[Free[FieldName]] = "OPENAI_API_KEY"
     """openai: environment variable that holds the API key."""

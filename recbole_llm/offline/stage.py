@@ -86,11 +86,15 @@ class Stage(ABC):
         """
 
     @cached_property
+    def _inputs(self) -> Mapping[str, Any]:
+        """As they were before the work, which may take days."""
+        return self.inputs()
+
+    @cached_property
     def fingerprint(self) -> str:
         """Changes with any input."""
-        inputs = self.inputs()
         try:
-            return digest(self.name, _FORMAT, inputs)
+            return digest(self.name, _FORMAT, self._inputs)
         except TypeError as error:
             raise StageError(
                 f"stage {self.name}: inputs() is to hold plain data, which JSON can write ({error})"
@@ -169,7 +173,7 @@ class Stage(ABC):
             "stage": self.name,
             "fingerprint": self.fingerprint,
             "units": units,
-            "inputs": self.inputs(),
+            "inputs": self._inputs,
             "versions": {"python": platform.python_version(), **installed(_VERSIONS)},
             "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }

@@ -410,14 +410,36 @@ def test_an_unknown_key_is_named_with_near_matches() -> None:
 
 @pytest.mark.parametrize(
     ("key", "value", "kind"),
-    [("embedding_path", "x.npz", "precomputed"), ("encoder_layer", 3, "causal_lm"),
-     ("encoder_model", "a/b", "sentence_transformers")],
+    [("embedding_path", "x.npz", "precomputed"), ("encoder_layer", 3, "causal_lm")],
 )  # fmt: skip
 def test_a_key_of_another_encoder_is_named(key: str, value: object, kind: str) -> None:
     said = Config("PAD", config_dict={"encoder": "bundled", key: value}).unknown_keys()
     assert said == f"'{key}' is read with --encoder={kind} alone, not with bundled"
     assert Config("PAD", config_dict={"encoder": kind, key: value}).unknown_keys() == ""
     assert Config("PAD", config_dict={"encoder": "bundled", key: None}).unknown_keys() == ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "value"),
+    [("bundled", "encoder_model", "a/b"), ("precomputed", "encoder_normalize", True),
+     ("image", "encoder_prefix", "a "), ("openai", "encoder_dtype", "bfloat16"),
+     ("sentence_transformers", "encoder_dimensions", 3)],
+)  # fmt: skip
+def test_a_key_that_an_encoder_does_not_mind_is_named(kind: str, key: str, value: object) -> None:
+    own = {"encoder": kind, "encoder_model": "m", key: value}
+    said = Config("PAD", config_dict=own).unknown_keys()
+    assert f"'{key}' is not read with --encoder={kind}" in said
+
+
+def test_a_text_in_a_file_is_what_is_written_there(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text(
+        "dataset: 2024_01\nencoder_revision: 12345e6\nencoder_prefix: 1.10\nseed: 1_0\n"
+        "encoder_model: 2024-01-31\nitem_prompt: null\nlearning_rate: 1e-3\n"
+    )
+    config = Config("PAD", config_file_list=[str(tmp_path / "own.yaml")])
+    keys = ("dataset", "encoder_revision", "encoder_prefix", "encoder_model", "item_prompt")
+    assert [config[key] for key in keys] == ["2024_01", "12345e6", "1.10", "2024-01-31", None]
+    assert (config["seed"], config["learning_rate"]) == (10, 0.001)
 
 
 def test_a_length_that_an_endpoint_does_not_mind_is_named() -> None:

@@ -3,6 +3,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import pytest
+
 from recbole_llm.core.digest import digest, file_digest, files_digest, texts_digest
 
 
@@ -18,6 +20,20 @@ def test_files(tmp_path: Path) -> None:
     before = files_digest(tmp_path, [tmp_path / "a"])
     (tmp_path / "a").rename(tmp_path / "b")
     assert files_digest(tmp_path, [tmp_path / "b"]) != before
+
+
+def test_a_file_is_read_again_when_it_has_changed_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+    whole = hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda *a: read.append(a) or whole(*a))
+    file = tmp_path / "a"
+    file.write_bytes(b"one")
+    assert file_digest(file) == file_digest(str(file)) == hashlib.sha256(b"one").hexdigest()
+    assert len(read) == 1
+    file.write_bytes(b"other")
+    assert file_digest(file) == hashlib.sha256(b"other").hexdigest() and len(read) == 2
 
 
 def test_the_hubs_blobs_are_named_by_their_digest(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ class FakeEndpoint(ThreadingHTTPServer):
         self.requests: list[tuple[str, str, dict[str, Any]]] = []  # path, authorization, body
         self.failures: list[int] = []  # status codes of the next answers
         self.said = "busy"  # by those
+        self.pause = 10  # milliseconds that a failure asks for
         self.broken = 0  # next answers that end in the middle
         self.url = f"http://127.0.0.1:{self.server_port}/v1"
 
@@ -50,7 +51,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(payload) + missing))
-        self.send_header("retry-after-ms", "10")
+        self.send_header("retry-after-ms", str(self.server.pause))
         self.end_headers()
         self.wfile.write(payload)
 
@@ -65,6 +66,7 @@ def fake_endpoint(reply: Reply, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fak
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     with FakeEndpoint(reply) as own:
         thread = threading.Thread(target=own.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()

@@ -4,7 +4,7 @@ import logging
 import os
 import sqlite3
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
@@ -243,6 +243,23 @@ def test_a_lock_that_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         first._connection.execute("ROLLBACK")
         second.add(second.keys("f", ["a", "b"]), VECTORS)
         assert len(first) == 2
+
+
+def test_reading_waits_for_a_lock_too(
+    store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys, tries = store.keys("f", ["a", "b"]), [0]
+    store.add(keys, VECTORS)
+    rows = store._rows
+
+    def locked_once(query: str, values: Sequence[bytes]) -> list[tuple[bytes, int, bytes]]:
+        tries[0] += 1
+        if tries[0] == 1:
+            raise sqlite3.OperationalError("database is locked")
+        return rows(query, values)
+
+    monkeypatch.setattr(store, "_rows", locked_once)
+    assert store.present(keys) == set(keys) and tries == [2]
 
 
 def test_waiting_for_a_lock_ends_as_it_says_and_says_so(

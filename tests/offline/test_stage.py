@@ -54,6 +54,15 @@ def test_other_inputs_make_another_artifact(tmp_path: Path, change: dict[str, An
     assert stage(tmp_path, **change).complete().done > 0
 
 
+def test_inputs_are_those_before_the_work(tmp_path: Path) -> None:
+    made = stage(tmp_path)
+    work = made.work
+    made.work = lambda folder: (made.config.update(n=9), work(folder))[1]  # type: ignore[method-assign]
+    made.complete()
+    manifest = json.loads((made.path / "manifest.json").read_text())
+    assert manifest["inputs"] == {"n": 3, "of": "d"} and manifest["units"] == 9
+
+
 def test_the_manifest_says_what_it_was_made_of(tmp_path: Path) -> None:
     made = stage(tmp_path)
     made.complete()

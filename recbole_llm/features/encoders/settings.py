@@ -60,7 +60,8 @@ class EndpointSettings(Settings):
     """encoder: openai."""
 
     encoder_base_url: Local[Again[Address | None]] = None
-    """openai: address of the endpoint, such as http://localhost:8000/v1; None: OpenAI's."""
+    """openai: address of the endpoint, such as http://localhost:8000/v1; None: that in
+    the environment variable OPENAI_BASE_URL, or else OpenAI's."""
 
     encoder_api_key_env: Local[Again[Free[FieldName]]] = "OPENAI_API_KEY"
     """openai: environment variable that holds the API key."""

@@ -13,7 +13,9 @@ import torch
 from made_texts import TEXTS, WORDS, PlainConfig, write_tokenizer
 
 from recbole_llm.features.encoders import causal_lm, decoders, gguf_files, smollm
+from recbole_llm.features.encoders.adapters import sees_pictures
 from recbole_llm.features.encoders.base import EncoderError
+from recbole_llm.features.encoders.decoders import Source
 from recbole_llm.features.lengths import TokenLimit
 from recbole_llm.features.table import Matrix
 
@@ -82,6 +84,26 @@ def test_the_tokenizers_padding_side_does_not_matter(decoder_folder: Make, pooli
     right = encode(decoder_folder(side="right"), pooling=pooling)
     left = encode(decoder_folder(side="left"), pooling=pooling)
     np.testing.assert_array_equal(left, right)
+
+
+def test_weights_that_a_file_lacks_are_named(decoder_folder: Make) -> None:
+    """transformers would draw them at random, and so other vectors each time."""
+    from safetensors.torch import load_file, save_file
+
+    folder = decoder_folder()
+    weights = load_file(folder / "model.safetensors")
+    del weights["layers.1.mlp.down_proj.weight"]
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(EncoderError, match="lacks weights: .*layers.1.mlp.down_proj.weight"):
+        encode(folder)
+
+
+@pytest.mark.parametrize("content", ["", "[]"])
+def test_a_damaged_configuration_is_named(decoder_folder: Make, content: str) -> None:
+    folder = decoder_folder()
+    (folder / "config.json").write_text(content)
+    with pytest.raises(EncoderError, match="config.json' is damaged"):
+        sees_pictures(Source(folder))
 
 
 def test_vectors_do_not_depend_on_the_batch(decoder_folder: Make) -> None:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 from made_texts import PlainConfig
 
@@ -75,6 +77,18 @@ def test_what_is_no_encoder_says_what_it_lacks(register: Callable[..., None]) ->
     register(EncoderSpec("half", lambda config: Half()))
     with pytest.raises(EncoderError, match="encoder 'half': Half has no fingerprint, which an enc"):
         create_encoder(PlainConfig(encoder="half"))
+
+
+def test_an_encoder_with_slots_is_one(register: Callable[..., None]) -> None:
+    @dataclass(slots=True)
+    class Slim:
+        fingerprint: str = "slim"
+
+        def encode(self, texts: list[str]) -> np.ndarray:
+            return np.zeros((len(texts), 2), np.float32)
+
+    register(EncoderSpec("slim", lambda config: Slim(), "an encoder"))
+    assert create_encoder(PlainConfig(encoder="slim")).fingerprint == "slim"
 
 
 def test_an_encoder_of_pictures_and_texts_encodes_texts_alone_too(

@@ -70,6 +70,23 @@ def test_failures_are_retried(server: FakeEndpoint) -> None:
     assert len(server.requests) == 3
 
 
+def test_the_pauses_that_a_server_asks_for_are_no_part_of_its_answer(server: FakeEndpoint) -> None:
+    server.failures, server.pause = [429, 429, 429], 300
+    assert create(server, timeout=0.5).encode(["a"]).shape == (1, 2)
+
+
+def test_the_clients_own_variable_names_the_server(
+    server: FakeEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = create(server)
+    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+    encoder = create(server, base_url=None)
+    assert encoder.encode(["a"]).shape == (1, 2) and len(server.requests) == 1
+    assert encoder.fingerprint == told.fingerprint
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:1/v1")
+    assert create(server, base_url=None).fingerprint != told.fingerprint
+
+
 def test_a_server_that_keeps_failing(server: FakeEndpoint) -> None:
     server.failures = [503] * 5
     with pytest.raises(

@@ -48,6 +48,20 @@ def test_vision_models(make: Callable[[Path], Path], tmp_path: Path) -> None:
     assert normal.fingerprint != encoder.fingerprint
 
 
+def test_a_classifier_which_has_no_pooling_gives_its_first_tokens_states(tmp_path: Path) -> None:
+    """A pooling drawn at random would be another one in each process."""
+    from transformers import AutoImageProcessor, ViTForImageClassification, ViTModel
+
+    folder = tiny_vit(tmp_path / "model")
+    ViTForImageClassification.from_pretrained(folder).save_pretrained(folder)
+    inputs = AutoImageProcessor.from_pretrained(folder)(images=IMAGES, return_tensors="pt")
+    with torch.no_grad():
+        bare = ViTModel.from_pretrained(folder, add_pooling_layer=False).eval()
+        expected = bare(**inputs).last_hidden_state[:, 0]
+    actual = vision.create(config(folder)).encode_contents([None, None], IMAGES)
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_a_vision_model_reads_no_text(tmp_path: Path) -> None:
     with pytest.raises(EncoderError, match="set item_feature: item_image"):
         vision.create(config(tiny_vit(tmp_path))).encode(["a"])

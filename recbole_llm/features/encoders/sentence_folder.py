@@ -1,0 +1,66 @@
+"""What the files of a folder in sentence-transformers' layout say, read without the library."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from recbole_llm.features.encoders.base import EncoderError
+
+_NAMING = ("activation_function", "tokenizer_class")  # keys of modules' files that name classes
+_OWN = ("sentence_transformers.", "torch.nn.")
+
+
+def content(file: Path, *kinds: type) -> Any:
+    """A JSON file's content, a dict unless other `kinds` are named; that of a missing file is
+    empty.
+
+    Raises:
+        EncoderError: it is damaged, or holds something else.
+    """
+    kinds = kinds or (dict,)
+    try:
+        found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else kinds[0]()
+    except (ValueError, RecursionError) as error:
+        raise EncoderError(f"'{file}' is damaged ({error})") from error
+    if not isinstance(found, kinds):
+        raise EncoderError(f"'{file}' is damaged (it holds no {kinds[0].__name__})")
+    return found
+
+
+def longest(folder: Path) -> int | None:
+    """Tokens of a text that are read; None where the folder does not say. The library writes it
+    beside the tokenizer alone from its version 6 on."""
+    own = content(folder / "sentence_bert_config.json").get("max_seq_length")
+    said = own or content(folder / "tokenizer_config.json").get("model_max_length")
+    positions = content(folder / "config.json").get("max_position_embeddings")
+    limits = [n for n in (said, positions) if isinstance(n, int) and n > 0]
+    return min(limits, default=None)
+
+
+def check_modules(folder: Path) -> None:
+    """Refuse a model made of other parts than the library's: before its version 6 it runs the code
+    of a local folder that names them.
+
+    Raises:
+        EncoderError: names the part, or a damaged file.
+    """
+    file = folder / "modules.json"
+    try:
+        _check_names(file, [part["type"] for part in content(file, list)])
+    except (KeyError, TypeError) as error:
+        raise EncoderError(f"'{file}' is damaged") from error
+    for file in folder.rglob("*config.json"):
+        found = content(file, dict, list)
+        if isinstance(found, dict):
+            types = found.get("types")  # of a router
+            named = [found[key] for key in _NAMING if key in found]
+            _check_names(file, [*named, *(types.values() if isinstance(types, dict) else ())])
+
+
+def _check_names(file: Path, names: Iterable[object]) -> None:
+    for name in map(str, names):
+        if "." in name and not name.startswith(_OWN):
+            raise EncoderError(f"'{file}' names code of its own, {name}, which is not run")
