@@ -291,6 +291,7 @@ def test_output_that_nobody_reads_is_no_success() -> None:
         ('"Doe, Jane",u2', ["Doe, Jane", "u2"]),
         ('7" vinyl,x', ['7" vinyl', "x"]),
         ("a\r\nb\nc\u2028d", ["a", "b", "c\u2028d"]),
+        ("a\rb", ["a", "b"]),
         ("", []),
     ],
 )

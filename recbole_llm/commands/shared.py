@@ -174,5 +174,6 @@ def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def names(text: str) -> list[str]:
     """Of a list with commas or line ends; a name that has commas itself stands in double quotes."""
-    rows = csv.reader(re.split(r"\r?\n", text), skipinitialspace=True)  # others are in ids
+    lines = re.split(r"\r\n?|\n", text)  # others are in ids
+    rows = csv.reader(lines, skipinitialspace=True)
     return [name.strip() for row in rows for name in row if name.strip()]

@@ -44,7 +44,9 @@ def zero_shot(train: str, test: str, **options: Any) -> None:
 )
 @click.option("--query", help="What the user is looking for, in words (AlphaRec).")
 @click.option("--query-weight", type=float, help="Weight of the query against the history, 0 to 1.")
-@click.option("-k", "--k", default=10, show_default=True, help="Items for each user.")
+@click.option(
+    "-k", "--k", type=click.IntRange(1), default=10, show_default=True, help="Items for each user."
+)
 @click.option(
     "--candidates",
     "--candidate",

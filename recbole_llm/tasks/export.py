@@ -90,7 +90,7 @@ def export(
             _write_weights(part, model)
             if histories:
                 _write_histories(part, source)
-            _write_settings(part, folder.name, source, longest, ordered)
+            _write_settings(part, folder.resolve().name, source, longest, ordered)
             users = source.known_ids(None)[:_CHECKED]
             example = [source.scorer.ordered_history(user) for user in users]
             worst = disagreement(part, model, example, longest)
@@ -104,7 +104,7 @@ def _check_free(folder: Path) -> None:
     checkpoints, among which a model is hard to copy or remove."""
     names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     others = [name for name in names if not name.startswith(".")]
-    if others and FILES.items not in names:
+    if others and FILES.vectors not in names:
         raise ValueError(
             f"'{folder}' has a {others[0]} already, and holds no exported model; {OTHER_FOLDER}"
         )

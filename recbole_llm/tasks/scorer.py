@@ -70,8 +70,9 @@ class Scorer:
         if not self.config["val_interval"]:
             return self.histories
         every = self.config.having(
-            val_interval=None, user_inter_num_interval=None, item_inter_num_interval=None
-        )
+            val_interval=None, user_inter_num_interval=None, item_inter_num_interval=None,
+            data_path=self.dataset.dataset_path,  # absolute, wherever the process is by now
+        )  # fmt: skip
         whole = load_dataset(every, vocabulary=vocabulary_of(self.dataset))
         users, items = (whole.inter_feat[f].to_numpy() for f in (whole.uid_field, whole.iid_field))
         return self._user_items(users, items)

@@ -15,6 +15,7 @@ from recbole_llm.core.config import Config
 from recbole_llm.core.files import OTHER_FILE, check_file
 from recbole_llm.core.log import close_log
 from recbole_llm.core.marks import Mark
+from recbole_llm.core.runtime import one_thread
 from recbole_llm.core.schema import parse_command_line
 from recbole_llm.data.create import check_files
 from recbole_llm.evaluation.references import references
@@ -26,6 +27,7 @@ from recbole_llm.trainers.mixed import MixedLoader, MixedModel, MixedTrainer
 DEFAULT_MODEL = "AlphaRec"
 
 
+@one_thread()
 def zero_shot(
     train: Sequence[str],
     test: str,

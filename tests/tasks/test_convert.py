@@ -212,7 +212,7 @@ def test_what_cannot_be_known_is_asked(shop: None) -> None:
         "user,item\n,2\n"
     )
     assert "it has no rows" in error("user,item\n")
-    assert "has the column 'user' twice" in error("user,user\n1,2\n")
+    assert "has several columns 'user'; rename all but one" in error("user,user\n1,2\n")
     assert "--text: 't.csv' has no column 'name'" in error("user,item\n1,2\n", "--text=name")
     Path("l.csv").write_bytes("user,item\nb\xe9,x\n".encode("latin-1"))
     done = CliRunner().invoke(main, ["convert", "l.csv", "--output=dataset/l"])

@@ -12,7 +12,9 @@ import pytest
 import recbole_llm
 from recbole_llm.data.files import Table
 from recbole_llm.tasks.convert.run import convert
-from recbole_llm.tasks.convert.summary import Summary
+from recbole_llm.tasks.convert.sources import Source
+from recbole_llm.tasks.convert.summary import Roles, Summary
+from recbole_llm.tasks.convert.texts import LINE
 
 HEADER = "user,item,date\n"
 
@@ -54,6 +56,32 @@ def test_dates_far_away_are_times(form: str) -> None:
 def test_fourteen_digits_are_a_date_and_a_time() -> None:
     converted(f"{HEADER}u,a,20240131123000\nu,b,20240201123000\n")
     assert list(map(float, column("timestamp"))) == [1706704200, 1706790600]
+
+
+def test_an_index_with_a_name_is_a_column() -> None:
+    pytest.importorskip("pyarrow")
+    frame = pd.DataFrame({"item": ["a", "b"], "title": ["x y", "z w"], "price": [1, 2]})
+    frame.set_index("item").to_parquet("items.parquet")
+    orders = pd.DataFrame({"user": ["u", "v"], "item": ["a", "b"], "time": [1, 2]})
+    orders.sort_values("time", ascending=False).to_parquet("o.parquet")  # an index without one
+    source = Source("o.parquet")
+    assert [str(name) for name in next(source.chunks())] == ["user", "item", "time", LINE]
+    assert list(next(Source("items.parquet").chunks())["item"]) == ["a", "b"]
+
+
+def test_separators_within_a_name_are_none_of_the_file() -> None:
+    name = "time, in s, utc, x"
+    summary = converted(f'user;item;"{name}"\nu;a;1000000000\n', roles=Roles(time=name))
+    assert summary.interactions == 1
+
+
+def test_a_text_is_taken_from_the_first_interaction_that_has_it() -> None:
+    rows = ["u,a,", "v,b,", "u,a,Green tea", "w,a,Black tea", "v,b,", "v,,Nothing"]
+    text = "\n".join(["user,item,title", *rows])
+    summary = converted(text, roles=Roles(text=["title"]))
+    assert column("item_id", "item") == ["a", "b"]
+    assert column("title", "item") == ["Green tea", ""]
+    assert any("1 of 2 items" in line and "1 row without" in line for line in summary.lines())
 
 
 @pytest.mark.parametrize("before", ["sep=;\r\n", "\n\n", ";;;;\n"])

@@ -119,6 +119,13 @@ def test_columns_of_one_name_are_refused() -> None:
     frame = pd.DataFrame([["u", "a", "b"]], columns=["user", "item", "item"])
     with pytest.raises(ValueError, match="'interactions' has several columns 'item'; rename all"):
         recbole_llm.from_pandas(frame, "d/s")
+    Path("o.csv").write_text("user,item,item\nu,a,b\n")
+    assert "'o.csv' has several columns 'item'; rename all but one" in said("o.csv")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    pyarrow = pytest.importorskip("pyarrow")
+    table = pyarrow.table([["u"], ["a"], ["b"]], names=["user", "item", "item"])
+    parquet.write_table(table, "o.parquet")
+    assert "'o.parquet' has several columns 'item'" in said("o.parquet")
 
 
 def test_rows_that_were_not_clicked_are_no_interactions_of_the_next_command() -> None:

@@ -588,7 +588,7 @@ def test_files_of_two_exports_are_not_taken_for_one(inside: dict[str, Any]) -> N
     pd.testing.assert_frame_equal(served.recommend("u1"), before)
 
 
-@pytest.mark.parametrize("name", ["README.md", "settings.json", "PAD-shop.pth"])
+@pytest.mark.parametrize("name", ["README.md", "settings.json", "items.json", "PAD-shop.pth"])
 def test_an_export_takes_no_other_project_s_files(name: str) -> None:
     Path(f"p-{name}").mkdir()
     Path(f"p-{name}", name).write_text("mine")

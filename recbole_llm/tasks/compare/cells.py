@@ -8,16 +8,18 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from logging import getLogger
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
 
+from recbole_llm.core.config import Config
 from recbole_llm.core.errors import one_line
 from recbole_llm.tasks.compare.entries import OWN_FILES, Entry, plain_arguments
 from recbole_llm.tasks.compare.keys import run_key
-from recbole_llm.trainers.resume import part_file
+from recbole_llm.trainers.resume import load_run, part_file
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +45,7 @@ class Cell:
     def arguments(self) -> list[str]:
         """Of ``recbole-llm run``; a run that was stopped goes on where it stood."""
         own = [f"--{key}={self.folder / name}" for key, name in OWN_FILES.items()]
-        return [*plain_arguments(self.seeded), *own, *way_on(self.folder)]
+        return [*plain_arguments(self.seeded), *own, *way_on(self.folder, self.seeded.config)]
 
     @property
     def done(self) -> bool:
@@ -100,10 +102,17 @@ def _is_done(folder: Path) -> bool:
     return all((folder / name).is_file() for name in ("users.npz", "result.json"))
 
 
-def way_on(folder: Path) -> list[str]:
+def way_on(folder: Path, config: Config) -> list[str]:
     """The argument with which a run that was stopped in this folder goes on; none elsewhere."""
     stopped = folder.glob(f"saved/{part_file('*.pth', 'last')}")
-    return [f"--resume={f}" for f in sorted(stopped, key=lambda f: f.stat().st_mtime)[-1:]]
+    for file in sorted(stopped, key=lambda file: file.stat().st_mtime)[-1:]:
+        try:
+            load_run(str(file), config)
+        except ValueError as error:  # settings may differ that neither of the two runs reads
+            getLogger("recbole_llm").warning(f"{folder.name} starts anew ({one_line(error)})")
+            return []
+        return [f"--resume={file}"]
+    return []
 
 
 def read_result(folder: Path) -> dict[str, Any]:

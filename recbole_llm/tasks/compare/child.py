@@ -61,4 +61,4 @@ def run_trial(files: Sequence[str], argv: Sequence[str]) -> None:
         trainer.resume_run(config["resume"])
     with resumable(trainer):
         score, _ = trainer.fit(train_data, valid_data, show_progress=False)
-    write_json(config["output"], {"best_valid_score": float(score)}, OTHER_FOLDER)
+        write_json(config["output"], {"best_valid_score": float(score)}, OTHER_FOLDER)

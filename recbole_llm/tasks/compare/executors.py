@@ -11,6 +11,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import loky
+
 from recbole_llm.core import cluster
 from recbole_llm.core.errors import check_choice, one_line
 from recbole_llm.core.files import OTHER_FOLDER, alone
@@ -69,7 +71,7 @@ class Local:
 
     def start(self, command: Sequence[str], output: Path, gpu: bool) -> subprocess.Popen[bytes]:
         """A process that writes to a file; its GPU is the one that the run's `gpu_id` names."""
-        threads = max(1, (os.cpu_count() or 1) // self.at_once)
+        threads = max(1, loky.cpu_count(only_physical_cores=True) // self.at_once)
         return _process(command, output, {"OMP_NUM_THREADS": str(threads), **os.environ})
 
 

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import quote
 
 import yaml
 
@@ -159,7 +160,7 @@ def _study(name: str, entry: Entry, space: Space, root: Path, at_once: int) -> S
     """The study of this name, new or where it stood; its first trial is of the defaults."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
-        storage=f"sqlite:///{(root / _KEPT).absolute()}",
+        storage=f"sqlite:///{quote(str((root / _KEPT).absolute()))}",
         study_name=name,
         load_if_exists=True,
         direction="maximize" if entry.config["valid_metric_bigger"] else "minimize",
@@ -216,9 +217,9 @@ def _job(trial: Trial, entry: Entry, folder: Path, live: Live) -> Job[Trial]:
         shutil.rmtree(folder, ignore_errors=True)
     live.started(entry.label, f"trial {trial.number}")
     files = [f"--output={folder / 'result.json'}", f"--checkpoint_dir={folder / 'saved'}"]
-    arguments = [*plain_arguments(entry.with_own(trial.params)), *files]
-    gpu = entry.config["gpu_id"] != ""
-    return Job(trial, ["trial", *arguments, *way_on(folder)], folder, heard, gpu)
+    tried = entry.with_own(trial.params)
+    arguments = [*plain_arguments(tried), *files, *way_on(folder, tried.config)]
+    return Job(trial, ["trial", *arguments], folder, heard, entry.config["gpu_id"] != "")
 
 
 def _best(trials: Sequence[FrozenTrial], entry: Entry) -> FrozenTrial:

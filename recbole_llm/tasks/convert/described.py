@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from pandas import DataFrame
 
 from recbole_llm.core.files import OTHER_FOLDER, written_whole
@@ -43,6 +44,7 @@ class Described:
     numbers: dict[str, Numbers] = field(default_factory=dict)  # {column: its own form of numbers}
     seen: set[str] = field(default_factory=set)
     blank: set[str] = field(default_factory=set)  # ids whose row has no text
+    held: dict[str, list[Any]] = field(default_factory=dict)  # such rows, until one with text comes
 
     @contextmanager
     def written(self, folder: Path) -> Iterator[Descriptions]:
@@ -59,6 +61,7 @@ class Described:
             if not self.id:
                 option = self.source.option(f"{self.of}s")
                 raise ValueError(f"'{self.source}' has no rows; leave {option} out")
+            file.write(as_lines(self._without_text()))
             self._sum_up()
             file.flush()  # a full disk is known before any of the files is in place
             yield self.found
@@ -116,10 +119,23 @@ class Described:
                 columns.append([self._number(text, self.numbers.get(name)) for text in texts])
             else:
                 columns.append([self._safe(text, "texts") for text in texts])
-        rows = DataFrame(dict(enumerate(columns)))[self._kept(ids, chunk[LINE])]
+        rows = DataFrame(dict(enumerate(columns)))
+        rows[LINE] = chunk[LINE].to_numpy()
         words = [i for i, kind in enumerate(self.kinds.values(), 1) if kind != "float"]
-        self.blank.update(rows[0][(rows[words] == "").all(axis=1)])
-        return rows
+        blank = (rows[words] == "").all(axis=1)
+        if words and not self.apart:  # another interaction may have the text
+            for row in rows[blank].to_numpy().tolist():
+                self.held.setdefault(row[0], row[:-1])
+            rows, blank = rows[~blank], blank[~blank]
+        kept = np.array(self._kept(rows[0], rows[LINE]), bool)
+        self.blank.update(rows[0][blank & kept])
+        return rows.drop(columns=LINE)[kept]
+
+    def _without_text(self) -> DataFrame:
+        """A row of each item none of whose interactions has its text."""
+        self.blank |= self.held.keys() - self.seen - {"", PADDING}
+        self.seen |= self.blank
+        return DataFrame([row for token, row in self.held.items() if token in self.blank])
 
     def _kept(self, ids: Sequence[str], lines: Iterable[object]) -> list[bool]:
         """A mask of the rows that are the first of an id."""

@@ -11,6 +11,7 @@ from recbole_llm.data.check import csv_rows
 
 NAMELESS = re.compile(r"Unnamed: \d+")  # as pandas calls the index that it wrote before
 _SEPARATORS = ("\t", ",", ";", "|")
+_QUOTED = re.compile(r'"[^"]*"')  # a name, which may have separators
 _FOR_EXCEL = re.compile(r'"?sep=.?"?\s*', re.IGNORECASE)  # a line that names the separator
 _NOTHING = '\t,;|" \r\n'  # an empty row of Excel is a line of separators
 
@@ -25,7 +26,7 @@ def find_header(file: IO[str]) -> tuple[str, int]:
     while (line := file.readline()) and (not line.strip(_NOTHING) or _FOR_EXCEL.fullmatch(line)):
         before, place = before + 1, file.tell()
     file.seek(place)
-    return max(_SEPARATORS, key=line.count), before
+    return max(_SEPARATORS, key=_QUOTED.sub("", line).count), before
 
 
 def numbered(

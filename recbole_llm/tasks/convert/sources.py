@@ -130,11 +130,15 @@ class Source:
             separator, before = headers.find_header(file)
         numbered = headers.numbered(file, separator, before, quoted=not self.names)
         header = list(self.names or headers.named(next(numbered, (0, []))[1]))
-        twice = [name for name in header if header.count(name) > 1]
-        if twice or not header:
-            reason = f"has the column '{twice[0]}' twice; rename one" if twice else "is empty"
-            raise ValueError(f"'{self.path}' {reason}")
+        if not header:
+            raise ValueError(f"'{self.path}' is empty")
+        self._check_names(header)
         return header, self._of_width(numbered, len(header))
+
+    def _check_names(self, names: Sequence[str]) -> None:
+        for name, count in Counter(names).items():
+            if count > 1:
+                raise ValueError(f"'{self}' has several columns '{name}'; rename all but one")
 
     def _of_width(
         self, rows: Iterator[tuple[int, list[str]]], width: int
@@ -183,9 +187,12 @@ class Source:
         except ArrowInvalid as error:
             raise ValueError(f"'{self.path}' is no Parquet file ({one_line(error)})") from error
         with file:
+            self._check_names(file.schema_arrow.names)
             line = 1
             for batch in self._batches(file):
-                frame = batch.to_pandas(integer_object_nulls=True)  # digits of large ids stay
+                # Digits of large ids stay, and so does what was a frame's index, if it has a name.
+                frame = batch.to_pandas(integer_object_nulls=True, ignore_metadata=True)
+                frame = frame.loc[:, ~frame.columns.str.fullmatch(r"__index_level_\d+__")]
                 frame[LINE] = np.arange(line, line + len(frame))
                 line += len(frame)
                 yield as_texts(frame)
@@ -206,9 +213,7 @@ class FrameSource(Source):
 
     def __init__(self, frame: DataFrame, name: str) -> None:
         self.frame, self.name, self.problems = frame, name, Problems()
-        names = frame.columns.map(str)
-        for twice in names[names.duplicated()][:1]:
-            raise ValueError(f"'{name}' has several columns '{twice}'; rename all but one")
+        self._check_names([str(column) for column in frame.columns])
 
     def __str__(self) -> str:
         return self.name

@@ -64,8 +64,11 @@ def test_a_killed_comparison_goes_on_to_equal_tables(
 
 
 @pytest.mark.usefixtures("quick_runs")
-def test_a_run_that_was_stopped_goes_on_where_it_stood(started: Path) -> None:
+def test_a_run_that_was_stopped_goes_on_where_it_stood(
+    started: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     compare()
+    monkeypatch.setattr("recbole_llm.tasks.compare.cells.load_run", lambda *_: {})
     (folder,) = Path("comparison/cells").glob("SASRec-2020-*")
     (folder / "result.json").unlink()
     (folder / "saved").mkdir()
@@ -75,6 +78,22 @@ def test_a_run_that_was_stopped_goes_on_where_it_stood(started: Path) -> None:
     started.unlink()
     assert compare().exit_code == 0
     assert started.read_text() == f"SASRec 2020 {folder}/saved/new-last.pth\n"
+
+
+@pytest.mark.usefixtures("quick_runs")
+def test_a_run_that_cannot_go_on_starts_anew(
+    started: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Such as one of another encoder, whose vectors the model does not read."""
+    compare()
+    (folder,) = Path("comparison/cells").glob("SASRec-2020-*")
+    (folder / "result.json").unlink()
+    (folder / "saved").mkdir()
+    (folder / "saved" / "new-last.pth").touch()
+    started.unlink()
+    assert compare().exit_code == 0
+    assert started.read_text() == "SASRec 2020\n"
+    assert f"{folder.name} starts anew" in caplog.text
 
 
 @pytest.mark.usefixtures("quick_runs")

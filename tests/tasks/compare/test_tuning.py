@@ -189,6 +189,13 @@ def test_searches_of_other_keys_stand_beside_each_other_and_say_how_to_run_the_b
 
 
 @pytest.mark.usefixtures("quick_runs")
+def test_the_trials_of_any_folder_are_kept_in_it() -> None:
+    done = tune("--trials=1", "--output=tun?a b%20")
+    assert done.exit_code == 0, done.output
+    assert Path("tun?a b%20/tuning.db").is_file() and not Path("tun").exists()
+
+
+@pytest.mark.usefixtures("quick_runs")
 def test_the_next_command_may_have_spaces() -> None:
     done = tune("--trials=1", "--output=my tuning")
     (line,) = (line for line in done.output.splitlines() if line.startswith("next"))
@@ -236,6 +243,7 @@ def test_what_was_cut_off_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> Non
     last = folder / "saved/SASRec-x-last.pth"
     last.parent.mkdir(exist_ok=True)
     last.touch()
+    monkeypatch.setattr("recbole_llm.tasks.compare.cells.load_run", lambda *_: {})
     for name in ("scores.txt", "result.json"):  # of the script, which may have ended by now
         (folder / name).unlink(missing_ok=True)
     (folder / "scores.txt").write_text("0.7\n")
