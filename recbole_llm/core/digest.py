@@ -59,7 +59,8 @@ def texts_digest(names: Iterable[str], texts: Iterable[str | None]) -> str:
     return total.hexdigest()[:32]
 
 
-def fingerprints(folder: str, name: str) -> dict[str, str]:
-    """SHA-256 of each of a data set's files."""
+def fingerprints(folder: str, name: str, suffixes: tuple[str, ...] = ("",)) -> dict[str, str]:
+    """SHA-256 of each of a data set's files, or of those with these endings."""
     files = sorted(Path(folder).glob(f"{glob.escape(name)}.*"))
-    return {file.name: file_digest(file) for file in files if file.is_file()}
+    wanted = (file for file in files if file.name.endswith(suffixes) and file.is_file())
+    return {file.name: file_digest(file) for file in wanted}

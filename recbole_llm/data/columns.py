@@ -9,9 +9,10 @@ from recbole.utils import FeatureType, ModelType
 
 from recbole_llm.core.config import Config
 from recbole_llm.core.errors import did_you_mean
-from recbole_llm.core.schema import ITEM_FEATURES, learns_labels
+from recbole_llm.core.schema import ITEM_FEATURES
 from recbole_llm.core.specs import spec_of
 from recbole_llm.data.files import read_types, written
+from recbole_llm.data.labels import label_fields
 from recbole_llm.data.settings import EngineSettings
 
 _GRAPH = {
@@ -55,7 +56,7 @@ def check_columns(config: Config, file: Path) -> None:
                 f"threshold: '{field}' is no float column of '{file}', of which labels are made; "
                 f"those are {floats or 'none'}"
             )
-    if _needs_label(config):
+    if label_fields(config):
         _check_label(config, file, types)
 
 
@@ -83,22 +84,19 @@ def _check_histories(config: Config, file: Path, types: Mapping[str, str]) -> No
 
 def _check_label(config: Config, file: Path, types: Mapping[str, str]) -> None:
     label = config["LABEL_FIELD"]
-    if label not in types:
+    if EngineSettings.of(config).interactions == "disk":
+        raise ValueError(
+            f"interactions: disk keeps users, items and times, and no labels, which "
+            f"{config['model']} learns; set interactions: memory, or draw negatives "
+            f"(train_neg_sample_args, and a ranking eval_args.mode)"
+        )
+    if label not in types and not config["threshold"]:
         raise ValueError(
             f"'{file}' has no column '{label}' (LABEL_FIELD), which {config['model']} learns; its "
             f"columns are {', '.join(types)}: name the right one with --LABEL_FIELD=…, or make "
             f"labels of ratings, with --threshold=\"{{'rating': 4}}\"; with train_neg_sample_args "
             f"and a ranking eval_args.mode (full, uni100) none are needed"
         )
-
-
-def _needs_label(config: Config) -> bool:
-    """Whether labels must be in the file: they come neither from a threshold nor from negatives."""
-    if not learns_labels(config.model_class):
-        return False
-    rated = "labeled" in config["eval_args"]["mode"].values()
-    plain = config["train_neg_sample_args"]["distribution"] == "none"
-    return not config["threshold"] and (rated or plain)
 
 
 def check_item_features(config: Config, file: Path, features: Sequence[str]) -> None:
@@ -190,5 +188,7 @@ def _check_loaded(config: Config, file: str, key: str) -> None:
 
 def _left_out(config: Config, file: str, column: str) -> bool:
     load_col = config["load_col"]
-    loaded = "*" if load_col is None else load_col.get(file, ())
+    if load_col is None:
+        return column in (config["unload_col"] or {}).get(file, ())
+    loaded = load_col.get(file, ())
     return loaded != "*" and column not in loaded

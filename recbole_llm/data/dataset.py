@@ -24,6 +24,7 @@ from recbole_llm.data.filters import Filters, columns_alone
 from recbole_llm.data.grouped_splits import GroupedSplits
 from recbole_llm.data.interaction import single_precision, take
 from recbole_llm.data.knowledge_vocabulary import KnowledgeVocabularyDataset
+from recbole_llm.data.labels import check_given, check_labels, label_fields
 from recbole_llm.data.vocabulary import VocabularyDataset
 
 ID_KEYS = (
@@ -107,6 +108,11 @@ class FileDataset(Filters, GroupedSplits, VocabularyDataset):
         arrays = _sequences(table, field, kind, lists)
         return [array[:limit] for array in arrays], length
 
+    def _set_label_by_threshold(self) -> None:
+        super()._set_label_by_threshold()  # type: ignore[misc]
+        if label_fields(self.config):
+            check_labels(self.inter_feat, self.config["LABEL_FIELD"])
+
     def _init_alias(self) -> None:
         check_aliases(self.config, self.field2type)
         super()._init_alias()  # type: ignore[misc]
@@ -127,12 +133,18 @@ class FileDataset(Filters, GroupedSplits, VocabularyDataset):
         Its ``frame[field].fillna(…, inplace=True)`` fills a copy under pandas 3. Goes with a
         RecBole that assigns the filled column.
         """
+        check_given(label_fields(self.config), self.inter_feat)
         for name in self.feat_name_list:
             frame = getattr(self, name)
             for field in frame:
                 if self.field2type[field] == FeatureType.TOKEN:
                     frame[field] = frame[field].fillna(0)
                 elif self.field2type[field] == FeatureType.FLOAT:
+                    if field in self.config["numerical_features"] and frame[field].isna().all():
+                        raise ValueError(
+                            f"numerical_features: '{field}' has no value in data set "
+                            f"'{self.dataset_name}'; leave it out, or fill the column"
+                        )
                     frame[field] = frame[field].fillna(frame[field].mean())
         super()._fill_nan()  # type: ignore[misc]
 
@@ -217,4 +229,4 @@ def _sequences(
         return [np.array(parts, dtype=str) for parts in lists]
     flat: ObjectArray = np.array([part for parts in lists for part in parts], dtype=object)
     values = numbers(table.path, field, flat, np.repeat(table.lines, sizes))
-    return np.split(values, np.cumsum(sizes)[:-1])
+    return np.split(values, np.cumsum(sizes)[:-1]) if sizes else []

@@ -60,12 +60,13 @@ class GroupedSplits:
         """Test: rows later than a global point in time; the rest by ratio within each group."""
         if group_by is None or self.time_field not in self.inter_feat:
             return super().time_based_split(ratios, group_by)  # type: ignore[misc]  # raises RecBole's error
-        train, _, test = (ratio / sum(ratios) for ratio in ratios)
+        train, valid, test = (ratio / sum(ratios) for ratio in ratios)
         times = order_key(self.inter_feat, self.time_field)
         boundary = np.percentile(times, 100 * (1 - test))
         groups = self._grouped_index(self.inter_feat[group_by].numpy())
         early = groups.sums(times <= boundary)  # [G]; rows are in order of time
-        split = (early * (train / (1 - test))).astype(np.int64)
+        share = train / (1 - test) if valid else 1.0  # which rounding may leave below 1
+        split = (early * share).astype(np.int64)
         return self._split_rows(groups.cut([split, early, groups.sizes]))
 
     def _split_rows(self, parts: Sequence[IntArray]) -> list[Self]:

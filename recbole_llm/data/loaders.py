@@ -145,6 +145,7 @@ class TrainDataLoader(RecBoleTrainDataLoader, IndexDataLoader):  # type: ignore[
         # Past RecBole's own __init__, whose list of all rows' numbers takes 36 bytes each.
         self.sample_size, self.row_count = 0, len(dataset)
         super(RecBoleTrainDataLoader, self).__init__(config, dataset, sampler, shuffle=shuffle)
+        self.sample_size = self.row_count
 
     def collate_fn(self, index: Tensor) -> Interaction:
         """The rows at index, transformed, with negatives."""
@@ -166,7 +167,9 @@ class KnowledgeBasedDataLoader(RecBoleKnowledgeBasedDataLoader):  # type: ignore
     def __init__(
         self, config: Any, dataset: Dataset, sampler: Any, kg_sampler: Any, shuffle: bool = False
     ) -> None:
-        super().__init__(config, dataset, sampler, kg_sampler, shuffle=shuffle)
+        # Past RecBole's own __init__, which makes both loaders of its own.
+        self.logger, self._dataset = getLogger(), dataset
+        self.shuffle, self.state, self.kg_iter, self.gen_iter = False, None, None, None
         self.general_dataloader = TrainDataLoader(config, dataset, sampler, shuffle=shuffle)
         self.kg_dataloader = KGDataLoader(config, dataset, kg_sampler, True)
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from recbole_llm.core import distributed
 from recbole_llm.data.interaction import take
 from recbole_llm.data.loaders import IndexDataLoader, own_rows
+from recbole_llm.data.ranking_step import FLOAT_BYTES, SCORE_COPIES
 from recbole_llm.data.settings import EngineSettings
 from recbole_llm.data.split import ranges
 
@@ -34,6 +35,13 @@ class NegSampleEvalDataLoader(RecBoleNegSampleEvalDataLoader, IndexDataLoader): 
     """
 
     sample_size: int
+
+    def _init_batch_size_and_step(self) -> None:
+        super()._init_batch_size_and_step()
+        budget = EngineSettings.of(self.config).eval_memory_mib * 2**20
+        if self._draws and budget:  # RecBole's trainer scores them in a row of the whole catalogue
+            users = budget // (SCORE_COPIES * FLOAT_BYTES * self._dataset.item_num)
+            self.step = max(min(self.step, int(users)), 1)
 
     @property
     def _index_sampler(self) -> Any:

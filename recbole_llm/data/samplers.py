@@ -7,6 +7,7 @@ are one sorted array of keys ``user · n_items + item``.
 from __future__ import annotations
 
 import copy
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
@@ -35,22 +36,34 @@ class _Draws:
     an item that only they have is no negative.
     """
 
-    prob: dict[int, float]
-    alias: dict[int, int]
     train_split: Any
     alpha: float
     distribution: str
     sampling: Callable[[int], IntArray]
 
-    def _get_candidates_list(self) -> list[int]:
-        return training_interactions(self.train_split)[1].tolist()
+    def _get_candidates_list(self) -> IntArray:
+        return training_interactions(self.train_split)[1]
 
     def _build_alias_table(self) -> None:
-        super()._build_alias_table()  # type: ignore[misc]
-        keys = list(self.prob)
-        self._keys = np.array(keys, dtype=np.int64)
-        self._prob = np.array([self.prob[key] for key in keys])
-        self._alias = np.array([self.alias[key] for key in keys], dtype=np.int64)
+        """Vose's alias method, in RecBole's order and in linear time: RecBole takes from the front
+        of lists, and leaves an alias of -1 where shares do not add up to 1 after rounding."""
+        items = self._get_candidates_list()
+        keys, first, counts = np.unique(items, return_index=True, return_counts=True)
+        order = np.argsort(first)  # by first appearance
+        weights = [pow(count / len(items), self.alpha) for count in counts[order].tolist()]
+        total = sum(weights)
+        prob = [weight / total * len(weights) for weight in weights]
+        alias = list(range(len(prob)))
+        large = deque(number for number, share in enumerate(prob) if share > 1)
+        small = deque(number for number, share in enumerate(prob) if share < 1)
+        while large and small:
+            most, least = large.popleft(), small.popleft()
+            alias[least] = most
+            prob[most] -= 1 - prob[least]
+            if prob[most] != 1:
+                (small if prob[most] < 1 else large).append(most)
+        self._keys = keys[order]
+        self._prob, self._alias = np.array(prob), self._keys[alias]
 
     def with_alpha(self, alpha: float) -> Self:
         """The same, with another power of popularity."""
@@ -94,20 +107,14 @@ class Sampler(_Draws, RecBoleSampler):  # type: ignore[misc]
             used[phase] = UserItems(keys, self.user_num, self.item_num)
         return used
 
-    def set_phase(self, phase: str) -> Sampler:
-        """The sampler of a phase.
-
-        Raises:
-            ValueError: some user has used every item that can be drawn.
-        """
-        sampler: Sampler = super().set_phase(phase)
+    def check(self) -> None:
+        """ValueError where some user has used every item that can be drawn."""
         drawn = np.arange(1, self.item_num)
         if self.distribution == "popularity":
             drawn = self._keys
-        used = sampler.used_ids.keys
+        used = self.used_ids.keys
         known = used[np.isin(used % self.item_num, drawn)]
         _check_left(np.bincount(known // self.item_num), len(drawn))
-        return sampler
 
     def sample_by_key_ids(self, key_ids: IntArray, num: int) -> Tensor:
         """num negatives a user: int [B] -> int [num · B], the first of all users first."""
@@ -154,12 +161,15 @@ class RepeatableSampler(_Draws, RecBoleRepeatableSampler):  # type: ignore[misc]
         n, drawn = self.item_num, np.arange(1, self.item_num)
         if self.distribution == "popularity":
             drawn = np.unique(self._keys)
-        used = [users * n + items for users, items in training_parts(self.train_split)]
+        used = [
+            users * n + items
+            for part in (self.train_split, *parts[1:])
+            for users, items in training_parts(part)
+        ]
         for part in parts[1:]:
             held_out = part.inter_feat
-            users, items = (held_out[f].numpy() for f in (part.uid_field, part.iid_field))
-            used.append(users * n + items)
             if part.config["benchmark_filename"]:  # whose users may be new to training
+                users = held_out[part.uid_field].numpy()
                 lists = held_out[getattr(part, f"{part.iid_field}_list_field")].numpy()  # [R, L]
                 used.append((users[:, None] * n + lists)[lists != 0])
         sampler, keys = copy.copy(self), np.unique(np.concatenate(used))
@@ -214,5 +224,7 @@ def create_samplers(config: Config, built: Sequence[Any]) -> tuple[Any, Any, Any
         draws = args["sample_num"] != "none"  # of full ranking
         if without[phase] and draws and config["repeatable"]:
             sampler = sampler.without_used(built[:number])
+        if draws and not config["repeatable"]:
+            sampler.check()
         samplers.append(sampler)
     return samplers[0], samplers[1], samplers[2]

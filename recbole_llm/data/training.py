@@ -9,7 +9,7 @@ import torch
 from recbole.data.dataset import Dataset
 
 from recbole_llm.data.interaction import SequenceInteraction
-from recbole_llm.data.split import IntArray, order_key, ranges
+from recbole_llm.data.split import IntArray, order_key, ranges, stable_order
 
 _USERS = 2**16  # whose interactions are read from disk at a time
 
@@ -30,19 +30,32 @@ def training_interactions(dataset: Dataset) -> tuple[IntArray, IntArray]:
     Raises:
         ValueError: the data set is not split yet, so that its interactions include the test set.
     """
+    if isinstance(dataset.inter_feat, SequenceInteraction):
+        parts = list(training_parts(dataset))
+        users, items = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return users, items
+    users, items = _columns(dataset)
+    order = _user_time_order(dataset, users)
+    users, items = users[order], items[order]
+    if not (_has_lists(dataset) and len(users)):
+        return users, items
+    return _with_first_lists(dataset, order, users, items)
+
+
+def _columns(dataset: Dataset) -> tuple[IntArray, IntArray]:
     inter = dataset.inter_feat
     if not hasattr(inter, "interaction"):
         raise ValueError(
             f"dataset '{dataset.dataset_name}' is not split yet: pass train_data.dataset, "
             f"which holds training interactions only"
         )
-    users, items = inter[dataset.uid_field].numpy(), inter[dataset.iid_field].numpy()
-    order = _user_time_order(dataset, users)
-    users, items = users[order], items[order]
-    list_field = getattr(dataset, f"{dataset.iid_field}_list_field", None)
-    if list_field is None or list_field not in inter or not len(users):
-        return users, items
-    return _with_first_lists(dataset, list_field, order, users, items)
+    return inter[dataset.uid_field].numpy(), inter[dataset.iid_field].numpy()
+
+
+def _has_lists(dataset: Dataset) -> bool:
+    """Whether rows have item lists, which hold interactions that are no rows."""
+    field = getattr(dataset, f"{dataset.iid_field}_list_field", None)
+    return field is not None and field in dataset.inter_feat
 
 
 def training_histories(dataset: Dataset) -> Iterator[tuple[int, IntArray]]:
@@ -53,18 +66,19 @@ def training_histories(dataset: Dataset) -> Iterator[tuple[int, IntArray]]:
 
 
 def training_parts(dataset: Dataset) -> Iterator[tuple[IntArray, IntArray]]:
-    """The same, some users at a time where interactions are on disk; in order of position there."""
+    """Every training interaction once, as (users, items) of `training_interactions`, in any order;
+    of sequences some users at a time."""
     inter = dataset.inter_feat
-    # The targets of a data set on disk, whose histories are its training interactions.
-    runs = inter.interaction.stretches if isinstance(inter, SequenceInteraction) else None
-    if runs is None:
+    if isinstance(inter, SequenceInteraction):  # histories up to the last targets
+        columns = inter.interaction.source.columns
+        users, items = columns[dataset.uid_field], columns[dataset.iid_field]
+        for part in inter.interaction.runs().parts(_USERS):
+            rows = torch.from_numpy(ranges(part.begin, part.high - part.begin + 1))
+            yield users[rows].numpy(), items[rows].numpy()
+    elif _has_lists(dataset):  # RecBole's own
         yield training_interactions(dataset)
-        return
-    columns = inter.interaction.source.columns
-    users, items = columns[dataset.uid_field], columns[dataset.iid_field]
-    for part in runs.parts(_USERS):
-        rows = torch.from_numpy(ranges(part.begin, part.high - part.begin + 1))
-        yield users[rows].numpy(), items[rows].numpy()
+    else:
+        yield _columns(dataset)
 
 
 def training_digest(dataset: Dataset) -> str:
@@ -98,15 +112,16 @@ def _counts(parts: Iterable[IntArray], size: int) -> IntArray:
 def _user_time_order(dataset: Dataset, users: IntArray) -> IntArray:
     inter, time = dataset.inter_feat, dataset.time_field
     if time is None or time not in inter:
-        return np.argsort(users, kind="stable")
-    return np.lexsort((order_key(inter, time), users))  # stable: ties keep their order
+        return stable_order(users)
+    order = stable_order(order_key(inter, time))
+    return order[stable_order(users[order])]  # ties keep their order
 
 
 def _with_first_lists(
-    dataset: Dataset, list_field: str, order: IntArray, users: IntArray, items: IntArray
+    dataset: Dataset, order: IntArray, users: IntArray, items: IntArray
 ) -> tuple[IntArray, IntArray]:
     """Put each user's shortest item list before the user's targets."""
-    inter = dataset.inter_feat
+    inter, list_field = dataset.inter_feat, getattr(dataset, f"{dataset.iid_field}_list_field")
     lengths = inter[dataset.item_list_length_field].numpy()[order]
     by_length = np.lexsort((np.arange(len(users)), lengths, users))
     first = by_length[np.r_[True, users[1:] != users[:-1]]]  # rows of `order`, one a user

@@ -43,6 +43,10 @@ class BatchCollector(Collector):  # type: ignore[misc]
                 "trainer.eval_collector.data_collect(train_data) before trainer.evaluate"
             )
 
+    def begin(self, eval_data: AbstractDataLoader) -> None:
+        """Forget the batches of an evaluation that was stopped."""
+        self._batches.clear()
+
     def keep(self, key: str, rows: Tensor) -> None:
         """Take a batch's part [B, …] of a column."""
         self._batches[key].append(rows.detach())

@@ -62,6 +62,7 @@ class RankingCollector(BatchCollector):
     def begin(self, eval_data: AbstractDataLoader) -> None:
         """Take what ties are drawn by: items' tokens and rows' numbers, which are the same in a
         model that was loaded, and in any number of processes."""
+        super().begin(eval_data)
         self._row = getattr(eval_data, "first_row", 0)
         self._name_items(eval_data._dataset)
 
@@ -116,7 +117,9 @@ class RankingCollector(BatchCollector):
     def _collect_whole(self, scores: Tensor, positives: Positives) -> None:
         k = max(self.topk)
         mean_rank = self.register.need("rec.meanrank")
-        if (mean_rank or self._needs_lists()) and scores.isnan().any():
+        own = scores[positives.rows, positives.items]
+        read = own if not (mean_rank or self._needs_lists()) else scores
+        if read.isnan().any():
             scores = nan_last(scores)
         if mean_rank or self.register.need("rec.topk"):
             positives.rank(scores, None if mean_rank else k)

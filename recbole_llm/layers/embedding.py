@@ -62,5 +62,7 @@ def of_distinct(vectors: Callable[[Tensor], Tensor], ids: Tensor) -> Tensor:
 
 def of_distinct_rows(states: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
     """states(rows), int [B, L] -> [B, H], with each distinct row's state computed once."""
-    distinct, which = torch.unique(rows, dim=0, return_inverse=True)
-    return states(distinct)[which]
+    new = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
+    torch.any(rows[1:] != rows[:-1], dim=1, out=new[1:])  # most copies follow each other
+    distinct, which = torch.unique(rows[new], dim=0, return_inverse=True)
+    return states(distinct)[which[new.cumsum(0) - 1]]

@@ -17,7 +17,7 @@ from recbole_llm.core.lines import bar
 from recbole_llm.features.encoders.adapters import tunable
 from recbole_llm.features.encoders.decoders import Source, without_special
 from recbole_llm.features.pictures import read_picture
-from recbole_llm.layers.decoder import with_adapters
+from recbole_llm.layers.decoder import adapter_settings
 from recbole_llm.offline.settings import TuneSettings
 from recbole_llm.offline.stage import StageError
 
@@ -47,7 +47,10 @@ class Tuner:
         base, self.processor = tunable(source)
         self.tokenizer = getattr(self.processor, "tokenizer", self.processor)
         torch.manual_seed(0)  # the adapters start at random
-        self.model: Any = with_adapters(base, settings.tune_rank).to(device)
+        adapters = adapter_settings(settings.tune_rank)
+        from peft import get_peft_model
+
+        self.model: Any = get_peft_model(base, adapters).to(device)
         self.trained = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
         self.optimizer = torch.optim.AdamW(
             self.trained.values(), settings.tune_learning_rate, weight_decay=0.0

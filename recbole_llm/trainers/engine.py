@@ -46,6 +46,7 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
     valid_metric_bigger: bool
     start_epoch, epochs, stopping_step, eval_step, cur_step = 0, 1, 0, 1, 0
     stage_after: str | None = None  # of a pretraining stage, which validates nothing
+    collects_data = False  # what metrics read of training, where RecBole's fit leaves it out
     phase_name = ""  # of the training that runs, where there are several
     last_file: str | None = None  # where the state before each epoch is kept; None: nowhere
 
@@ -77,7 +78,8 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
 
     def _train(self, train_data: AbstractDataLoader, *args: Any, **kwargs: Any) -> Any:
         """The base class's training; ``detect_anomaly`` is off unless the user asks for it."""
-        self.eval_collector.data_collect(train_data)  # RecBole's pretraining stages leave it out
+        if self.collects_data:
+            self.eval_collector.data_collect(train_data)
         best = (self.start_epoch, self.best_valid_score)  # RecBole saves the best epoch
         if not self.start_epoch or not isfinite(self.best_valid_score):
             best = (0, nan)

@@ -161,8 +161,7 @@ class ResumableMixin(AbstractTrainer):  # type: ignore[misc]
     def _files(self) -> dict[str, str]:
         """Digests of the atomic files, and of the items' vectors, which other files are read for:
         pictures, templates, vectors themselves."""
-        found = fingerprints(self.config["data_path"], self.config["dataset"])
-        atomic = {name: own for name, own in found.items() if name.endswith(_ATOMIC)}
+        atomic = fingerprints(self.config["data_path"], self.config["dataset"], _ATOMIC)
         if self._dataset is None:
             return atomic
         known, features = get_registry(), features_of(self._dataset, self.config)

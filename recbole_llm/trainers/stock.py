@@ -79,7 +79,7 @@ class PretrainTrainer(Trainer, recbole_trainers.PretrainTrainer):  # type: ignor
         super().__init__(config, model)
         self.stage_after = PRETRAINING.get(model.train_stage)
         if self.stage_after is not None:
-            self.epochs = self.pretrain_epochs
+            self.collects_data, self.epochs = True, self.pretrain_epochs
             self.kept_every: int = config["save_step"]
             self.save_step = self.pretrain_epochs + 1  # RecBole saves none
 
@@ -110,6 +110,7 @@ class DecisionTreeTrainer(EngineMixin, recbole_trainers.DecisionTreeTrainer):  #
     """Base of the trainers of decision trees, whose libraries write them to a file of their own
     (text or JSON, no pickle), which checkpoints hold."""
 
+    collects_data = True
     temp_file: str
     temp_best_file: str
 

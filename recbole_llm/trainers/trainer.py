@@ -14,7 +14,6 @@ from recbole_llm.core.checkpoint import load_checkpoint, load_model_state, model
 from recbole_llm.core.tokens import check_numbers, vocabulary_of
 from recbole_llm.data.ranking_step import has_factors
 from recbole_llm.evaluation.blocks import BlockScores
-from recbole_llm.evaluation.ranking import RankingCollector
 from recbole_llm.trainers.engine import EngineMixin, data_set_of
 from recbole_llm.trainers.optimizers import TableAndRest, fuse, sparse_table
 from recbole_llm.trainers.replicas import ReplicaTrainer
@@ -95,7 +94,7 @@ class Trainer(ResumableMixin, EngineMixin, ReplicaTrainer):
                 check_numbers(vocabulary_of(dataset), checkpoint.get("tokens"))
             load_model_state(self.model, checkpoint, file)
             self.logger.info(f"Loading model structure and parameters from {file}")
-        if eval_data and isinstance(self.eval_collector, RankingCollector):
+        if eval_data:
             self.eval_collector.begin(eval_data)
         with randomness.main_randomness():
             return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)

@@ -35,6 +35,14 @@ def test_splits_are_recboles(made: MakeConfig, split: dict[str, Any], order: str
         assert_same_rows(want[:], have[:])
 
 
+@pytest.mark.skipif(not HAS_TS, reason="RecBole 1.2.0 has no time-based split")
+def test_a_split_in_time_without_validation_leaves_it_empty(made: MakeConfig) -> None:
+    """2 / 3 / (1 - 1 / 3) is below 1 after rounding."""
+    split = {"split": {"TS": [2, 0, 1]}, "group_by": "user"}
+    _, valid, test = Dataset(made(eval_args=leave_one_out(**split, order="TO"))).build()
+    assert len(valid) == 0 and len(test) > 0
+
+
 @pytest.mark.parametrize("split", [{"LS": "valid_and_test"}, {"RS": [6, 2, 1]}], ids=str)
 def test_runs_with_one_split_seed_share_a_split(made: MakeConfig, split: dict[str, Any]) -> None:
     args = leave_one_out(split=split, order="RO")

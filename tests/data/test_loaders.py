@@ -197,6 +197,14 @@ def test_candidates_are_the_same_for_sequential_and_other_models(tmp_path: Path,
         assert positive in used[user] and not used[user] & set(negatives)
 
 
+def test_users_a_step_of_sampled_candidates_fit_the_budget(tmp_path: Path) -> None:
+    """RecBole's trainer puts their scores into rows of the whole catalogue."""
+    args = leave_one_out(mode="uni5")
+    config = general_config(tmp_path, eval_memory_mib=0.01, eval_args=args)
+    test = data_preparation(config, Dataset(config))[2]
+    assert test.step == int(0.01 * 2**20 // (16 * test.dataset.item_num))
+
+
 class TestFullSort:
     def test_users_a_step_fit_the_budget(self, tmp_path: Path) -> None:
         config = general_config(tmp_path, eval_memory_mib=0.01)

@@ -99,7 +99,8 @@ def test_user_of_every_item_is_refused_in_the_phases_that_draw_for_them() -> Non
     sampler = Sampler(["train", "valid"], [dataset([1] * 7, list(range(1, 8))), dataset([1], [8])])
     assert sampler.set_phase("train").sample_by_user_ids([1], [1], 3).tolist() == [8, 8, 8]
     with pytest.raises(ValueError, match="user_inter_num_interval"):
-        sampler.set_phase("valid")
+        sampler.set_phase("valid").check()
+    sampler.set_phase("train").check()
 
 
 @pytest.mark.parametrize("distribution", ["uniform", "popularity"])
@@ -168,8 +169,46 @@ def test_user_of_every_popular_item_is_refused() -> None:
     data = [dataset([1, 2, 2], [1, 1, 2]), dataset([1], [2]), dataset([2], [8])]
     sampler = Sampler(PHASES, data, "popularity", 1.0)
     with pytest.raises(ValueError, match="user_inter_num_interval"):
-        sampler.set_phase("valid")
-    Sampler(PHASES, data, "uniform", 1.0).set_phase("valid")
+        sampler.set_phase("valid").check()
+    Sampler(PHASES, data, "uniform", 1.0).set_phase("valid").check()
+
+
+@pytest.mark.parametrize("model", ["BPR", "Pop"])
+def test_a_user_of_every_item_matters_to_no_full_ranking(model: str, tmp_path: Path) -> None:
+    rows = [f"u0\ti{item}\t{item}" for item in range(12)]
+    rows += [f"u{u}\ti{item}\t{item}" for u in range(1, 9) for item in range(5)]
+    (tmp_path / "all").mkdir()
+    header = "user_id:token\titem_id:token\ttimestamp:float"
+    (tmp_path / "all" / "all.inter").write_text("\n".join([header, *rows]) + "\n")
+    config = Config(model, "all", config_dict={
+        "data_path": str(tmp_path), "eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO"},
+    })  # fmt: skip
+    _, _, test = data_preparation(config, create_dataset(config))
+    assert len(test.uid_list) == 9
+
+
+@pytest.mark.parametrize(("split", "group"), [("TS", "user"), ("RS", "none"), ("LS", "user")])
+def test_fixed_candidates_are_no_items_of_the_history(
+    split: str, group: str, tmp_path: Path
+) -> None:
+    """Users come one after the other, so that some have no training row."""
+    rng = np.random.default_rng(0)
+    own = {f"u{u}": [f"i{i}" for i in rng.permutation(40)[:8]] for u in range(60)}
+    rows = [f"{u}\t{i}" for u, items in own.items() for i in items]
+    (tmp_path / "late").mkdir()
+    header = "user_id:token\titem_id:token\ttimestamp:float"
+    lines = [header, *(f"{row}\t{t}" for t, row in enumerate(rows))]
+    (tmp_path / "late" / "late.inter").write_text("\n".join(lines) + "\n")
+    ratios = "valid_and_test" if split == "LS" else [0.8, 0.1, 0.1]
+    args = {"split": {split: ratios}, "order": "TO", "group_by": group, "mode": "uni20"}
+    config = Config("SASRec", "late", config_dict={"data_path": str(tmp_path), "eval_args": args})
+    data = create_dataset(config)
+    _, _, test = data_preparation(config, data)
+    for rows_, *_ in test:
+        negative = rows_["label"] == 0
+        users = data.id2token("user_id", rows_["user_id"][negative])
+        items = data.id2token("item_id", rows_["item_id"][negative])
+        assert not any(item in own[user] for user, item in zip(users, items, strict=True))
 
 
 def test_a_users_whole_training_history_may_be_excluded(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -189,6 +190,28 @@ def test_a_positive_that_is_not_a_number_is_as_low_as_masked_items() -> None:
     collector.eval_batch_collect(scores, user, row, torch.tensor([21]))
     (found,) = collector.get_data_struct().get("rec.meanrank").tolist()
     assert found == [30.5, 20, 1]  # the mean of places 21 to 40
+
+
+def test_scores_without_numbers_count_alike_whatever_else_is_collected() -> None:
+    """Lists of items are kept for ItemCoverage, and hits alone without it."""
+    scores = masked(torch.full((40, 30), torch.nan))
+    positives = [(row, 1 + row % 29) for row in range(40)]
+    some, more = (
+        results(RankingCollector, scores, positives, config=evaluation(metrics))
+        for metrics in (["MRR", "NDCG"], ["MRR", "NDCG", "ItemCoverage"])
+    )
+    assert some == {name: more[name] for name in some}
+
+
+def test_a_stopped_evaluation_leaves_nothing_to_the_next() -> None:
+    collector = RankingCollector(evaluation(["Recall"]))
+    row, user = torch.zeros(1, dtype=torch.long), Interaction({"user_id": torch.tensor([1])})
+    scores = torch.arange(40.0)[None]
+    loader = SimpleNamespace(_dataset=SimpleNamespace(field2id_token={"i": None}, iid_field="i"))
+    for _ in range(2):  # the first one is stopped after its batch
+        collector.begin(loader)
+        collector.eval_batch_collect(scores, user, row, torch.tensor([39]))
+    assert len(collector.get_data_struct().get("rec.topk")) == 1
 
 
 def test_shuffled_ties_favour_no_item() -> None:

@@ -6,7 +6,21 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_llm.layers.embedding import FrozenEmbedding
+from recbole_llm.layers.embedding import FrozenEmbedding, of_distinct_rows
+
+
+def test_each_distinct_row_is_computed_once() -> None:
+    """Copies beside each other, and apart."""
+    seen = []
+
+    def states(rows: torch.Tensor) -> torch.Tensor:
+        seen.append(len(rows))
+        return rows.float().sum(1, keepdim=True)
+
+    rows = torch.tensor([[1, 2], [1, 2], [3, 4], [1, 2], [3, 4], [3, 4], [5, 0]])
+    assert of_distinct_rows(states, rows).flatten().tolist() == [3, 3, 7, 3, 7, 7, 5]
+    assert of_distinct_rows(states, rows[:0]).shape == (0, 1)
+    assert seen == [3, 0]
 
 
 def test_looks_up_rows() -> None:

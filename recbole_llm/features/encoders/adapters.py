@@ -69,19 +69,22 @@ def with_adapter(source: Source, dtype: torch.dtype, folder: str | None) -> nn.M
     if folder is None:
         return source.model(dtype)
     # Adapters name the parts of the model that writes, of which the encoder's is one.
-    merged = adapted_writer(source, dtype, folder, "encoder_adapter")
+    merged = adapted_writer(source, dtype, folder, "encoder_adapter", unread=("lm_head.",))
     return getattr(merged, merged.base_model_prefix)
 
 
-def adapted_writer(source: Source, dtype: torch.dtype, folder: str, key: str) -> Any:
-    """A model that writes, with an adapter merged into its weights; `key` named the adapter.
+def adapted_writer(
+    source: Source, dtype: torch.dtype, folder: str, key: str, unread: tuple[str, ...] = ()
+) -> Any:
+    """A model that writes, with an adapter merged into its weights; `key` named the adapter, and
+    weights whose names begin with `unread` may be missing.
 
     Raises:
         EncoderError: it cannot be read, or the adapter is of another model.
     """
     with needing(key, EncoderError):
         from peft import PeftModel
-    writer: Any = source.model(dtype, _writer(sees_pictures(source)))
+    writer: Any = source.model(dtype, _writer(sees_pictures(source)), unread)
     try:
         path = str(expanded(folder))
         adapted: Any = PeftModel.from_pretrained(writer, path)

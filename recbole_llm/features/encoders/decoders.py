@@ -118,17 +118,21 @@ class Source:
         """Its tokenizer; EncoderError where transformers cannot read it."""
         return self.part("AutoTokenizer")
 
-    def model(self, dtype: torch.dtype, kind: str = "AutoModel") -> nn.Module:
+    def model(
+        self, dtype: torch.dtype, kind: str = "AutoModel", unread: tuple[str, ...] = ()
+    ) -> nn.Module:
         """The model, as transformers' class `kind` has it; EncoderError where it cannot be had, or
-        lacks weights."""
+        lacks weights, which transformers would draw at random: but for its pooling, which it is
+        without then, and those whose names begin with `unread`."""
         packed = self.gguf is not None and self.cache is None
         told = unpacked() if packed else {}
         model, info = self.part(kind, output_loading_info=True, **{dtype_key(): dtype}, **told)
-        lacking = sorted(info["missing_keys"])
-        if lacking and all(name.startswith("pooler.") for name in lacking):
-            model.pooler = None  # as of a classifier; transformers would draw it at random
-        elif lacking:
-            raise EncoderError(f"{self.key} '{self.path}' lacks weights: {first_names(lacking)}")
+        lacking = sorted(name for name in info["missing_keys"] if not name.startswith(unread))
+        needed = [name for name in lacking if not name.startswith("pooler.")]
+        if needed:
+            raise EncoderError(f"{self.key} '{self.path}' lacks weights: {first_names(needed)}")
+        if lacking:  # as of a classifier
+            model.pooler = None
         return model
 
     def part(self, kind: str, **arguments: Any) -> Any:

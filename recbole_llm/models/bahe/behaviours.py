@@ -58,6 +58,8 @@ class BehaviourDataset(SequentialDataset):
         own, template = settings.behaviour_field, settings.behaviour_template()
         found = [self._behaviour(own, template, row, texts) for row in kinds.to_dict("records")]
         self.behaviour_fields = self._fields(own, found)
+        if not self.behaviour_fields:
+            raise ValueError(f"behaviour_field: no interaction has a value of '{own}'")
         known = [behaviour for behaviour in found if behaviour.field in self.behaviour_fields]
         self.behaviours = tuple(dict.fromkeys(known))
         number = {behaviour: i for i, behaviour in enumerate(self.behaviours, start=1)}
@@ -128,6 +130,8 @@ def behaviour_text(config: Config, dataset: BehaviourDataset) -> EmbeddingTable:
     # A number says nothing beyond its text, which the files may gain, lose or reorder: no weight
     # depends on it. So the table is known by what makes its vectors alone.
     texts = {str(i): b.text for i, b in enumerate(dataset.behaviours, start=1) if b.text}
+    if not texts:
+        raise ValueError("behaviour_prompt: the text of every behaviour is empty")
     table = encode_named(config, texts, "behaviour")
     matrix = np.zeros((len(dataset.behaviours) + 1, table.dimension), np.float32)
     matrix[[int(name) for name in table.tokens]] = table.matrix

@@ -74,4 +74,4 @@ def _tokens(tokenizer: Any, texts: Texts, dataset: Dataset) -> list[list[int]]:
     """Words of each item in the order of ids, padding first; each text ends in a line end."""
     names = dataset.field2id_token[dataset.iid_field][1:]
     lines = [f"{texts.get(str(name), '')}\n" for name in names]
-    return [[], *tokenizer(lines)["input_ids"]]
+    return [[], *tokenizer(lines, add_special_tokens=False)["input_ids"]]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pydantic import Field
 
 from recbole_llm.core.settings import (
     ConfigLike,
@@ -74,7 +76,7 @@ class BAHESettings(DecoderSettings, TowerSettings, CTRSettings):
     coupled: Flag = False
     """The baseline that BAHE replaces: both halves, trained, over the text of the whole history
     and the target; for train_level: prefix."""
-    coupled_max_tokens: Count = 1024
+    coupled_max_tokens: Annotated[int, Field(ge=2)] = 1024
     """coupled: tokens of a text; the oldest behaviours are left out until it fits."""
 
     train_level: Literal["prefix", "sequence"] = "sequence"
@@ -154,5 +156,10 @@ class BAHESettings(DecoderSettings, TowerSettings, CTRSettings):
             raise ValueError(
                 f"encoder_layer: {layer} leaves nothing of the decoder's {depth} blocks to the "
                 f"upper half; set 0 to {depth - 1}"
+            )
+        if (self.high_layers or 1) > depth - first:
+            raise ValueError(
+                f"high_layers: {self.high_layers} are more than the {depth - first} blocks above "
+                f"encoder_layer {layer}; set at most that, or None for all"
             )
         return first

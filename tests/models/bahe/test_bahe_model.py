@@ -15,7 +15,7 @@ from recbole_llm.core.tokens import pack, unpack, vocabulary_of
 from recbole_llm.data.create import create_dataset
 from recbole_llm.models.bahe.model import BAHE
 from recbole_llm.models.ctr import CTRRecommender
-from recbole_llm.quick_start import build_model, load_data
+from recbole_llm.quick_start import build_model, load_data, run_recbole_llm
 from recbole_llm.tasks.recommend import Recommender
 from recbole_llm.testing import CTRModelTests, write_tiny_dataset
 
@@ -32,6 +32,13 @@ LABELED: dict[str, Any] = {
     "train_neg_sample_args": None,
     "eval_args": {"split": {"RS": [6, 2, 2]}, "order": "TO", "mode": "labeled"},
 }
+
+
+def test_adapters_train_with_the_counting_of_operations() -> None:
+    write_tiny_dataset("dataset")
+    keys = {**OF_DECODER, "tuning": "lora", "epochs": 1, "log_flops": True}
+    result = run_recbole_llm("BAHE", "tiny", config_dict=keys, saved=False)
+    assert 0 <= result["test_result"]["auc"] <= 1
 
 
 @pytest.fixture(autouse=True)
@@ -245,8 +252,9 @@ def test_what_is_trained(tuning: str, trained: bool) -> None:
 @pytest.mark.parametrize(
     "keys, message",
     [
+        ({"coupled_max_tokens": 1}, "coupled_max_tokens: expected an integer of at least 2"),
         ({"encoder_layer": DEPTH}, "encoder_layer: 3 leaves nothing of the decoder's 3 blocks"),
-        ({"high_layers": 3}, "LlamaModel cannot be split: it has 3 blocks, of which 2 to 4"),
+        ({"high_layers": 3}, "high_layers: 3 are more than the 2 blocks above encoder_layer 1"),
         ({"coupled": True}, "coupled: reads the target .* set train_level: prefix"),
         ({"coupled": True, "train_level": "prefix", "encoder": "hash"}, "set encoder: causal_lm"),
         (

@@ -77,6 +77,18 @@ def test_missing_values_are_empty_texts() -> None:
 
 
 @pytest.mark.parametrize(
+    ("column", "keys", "said"),
+    [("action:token", {"behaviour_field": "action"}, "no interaction has a value of 'action'"),
+     ("action:float", {"behaviour_field": "action"}, "no interaction has a value of 'action'"),
+     ("action:token", {"behaviour_prompt": "{{ action }}"}, "every behaviour is empty")],
+)  # fmt: skip
+def test_behaviours_that_are_none_are_refused(column: str, keys: dict[str, Any], said: str) -> None:
+    rows = [f"{row}\t" for row in interactions()]
+    with pytest.raises(ValueError, match=said):
+        missing(column, rows=rows, **keys)
+
+
+@pytest.mark.parametrize(
     ("column", "actions"), [("action:token", ("buy", "view")), ("action:float", ("1.0", "2.0"))]
 )
 def test_an_interaction_without_a_behaviour_field_is_of_none(

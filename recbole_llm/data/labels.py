@@ -1,0 +1,51 @@
+"""The labels of interactions, which models of clicks learn: 0 and 1, and none that is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pandas import DataFrame
+
+from recbole_llm.core.config import Config
+from recbole_llm.core.schema import learns_labels
+
+
+def label_fields(config: Config) -> list[str]:
+    """The fields that labels are made of; none where they come from negatives alone."""
+    if not learns_labels(config.model_class):
+        return []
+    rated = "labeled" in config["eval_args"]["mode"].values()
+    plain = config["train_neg_sample_args"]["distribution"] == "none"
+    return list(config["threshold"] or [config["LABEL_FIELD"]]) if rated or plain else []
+
+
+def check_given(fields: Iterable[str], interactions: DataFrame) -> None:
+    """Refuse missing values, which RecBole would fill with the mean, also of held-out rows.
+
+    Raises:
+        ValueError: a field of labels has some.
+    """
+    for field in (field for field in fields if field in interactions):
+        missing = int(interactions[field].isna().sum())
+        if missing:
+            raise ValueError(
+                f"'{field}': {missing:,} of {len(interactions):,} interactions have no value, of "
+                f"which labels are made; leave them out with "
+                f"--val_interval=\"{{'{field}': '(-inf,inf)'}}\""
+            )
+
+
+def check_labels(interactions: DataFrame, field: str) -> None:
+    """Refuse labels that are no labels.
+
+    Raises:
+        ValueError: one is neither 0 nor 1.
+    """
+    if field not in interactions:  # an error where they are read
+        return
+    others = interactions[field][~interactions[field].isin((0, 1))]
+    if len(others):
+        raise ValueError(
+            f"'{field}': has the value {others.iloc[0]:g}, but labels are 0 or 1; make them of "
+            f"ratings, with --threshold=\"{{'{field}': 4}}\""
+        )

@@ -1,0 +1,63 @@
+"""Labels of interactions: 0 and 1, none missing, and not on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recbole_llm.core.config import Config
+from recbole_llm.data.create import create_dataset
+from recbole_llm.testing import write_tiny_dataset
+
+
+def labelled(folder: Path, labels: list[str], **keys: Any) -> Any:
+    """The tiny data set, its rows labelled in turn."""
+    file = write_tiny_dataset(folder) / "tiny.inter"
+    header, *rows = file.read_text(encoding="utf-8").splitlines()
+    lines = [f"{row}\t{labels[i % len(labels)]}" for i, row in enumerate(rows)]
+    file.write_text("\n".join([f"{header}\tlabel:float", *lines]) + "\n", encoding="utf-8")
+    columns = {"inter": ["user_id", "item_id", "rating", "timestamp", "label"]}
+    own = {"data_path": str(folder), "load_col": columns, **keys}
+    return create_dataset(Config("FM", "tiny", config_dict=own))
+
+
+def test_missing_labels_are_refused_and_left_out_as_it_says(tmp_path: Path) -> None:
+    """RecBole fills them with the mean of all rows, held-out ones among them."""
+    with pytest.raises(ValueError, match="'label': .* have no value, of which labels") as caught:
+        labelled(tmp_path, ["1", "", "0"])
+    assert """--val_interval="{'label': '(-inf,inf)'}\"""" in str(caught.value)
+    chosen = labelled(tmp_path, ["1", "", "0"], val_interval={"label": "(-inf,inf)"})
+    assert set(chosen.inter_feat["label"]) == {0, 1}
+
+
+def test_a_threshold_of_missing_ratings_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="'label': .* have no value, of which labels are made"):
+        labelled(tmp_path, ["5", "", "1"], threshold={"label": 3})
+
+
+def test_labels_are_0_or_1(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="'label': has the value -1, but labels are 0 or 1"):
+        labelled(tmp_path, ["1", "-1"])
+    with pytest.raises(ValueError, match=r"--threshold=\"{'rating': 4}\""):
+        labelled(tmp_path, ["1"], LABEL_FIELD="rating")
+
+
+def test_a_model_that_learns_none_does_not_mind(tmp_path: Path) -> None:
+    file = write_tiny_dataset(tmp_path) / "tiny.inter"
+    header, *rows = file.read_text(encoding="utf-8").splitlines()
+    lines = [f"{header}\tlabel:float", *(f"{row}\t-1" for row in rows)]
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    columns = {"inter": ["user_id", "item_id", "timestamp", "label"]}
+    keys = {"data_path": str(tmp_path), "load_col": columns}
+    assert set(create_dataset(Config("BPR", "tiny", config_dict=keys)).inter_feat["label"]) == {-1}
+
+
+@pytest.mark.parametrize("model", ["LLMCF", "DIN"])
+def test_labels_are_not_on_disk(tmp_path: Path, model: str) -> None:
+    write_tiny_dataset(tmp_path)
+    rated = {"split": {"RS": [8, 1, 1]}, "order": "TO", "mode": "labeled"}
+    keys = {"data_path": str(tmp_path), "interactions": "disk", "eval_args": rated}
+    with pytest.raises(ValueError, match=f"interactions: disk .* no labels, which {model} learns"):
+        create_dataset(Config(model, "tiny", config_dict=keys))
