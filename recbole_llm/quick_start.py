@@ -109,7 +109,8 @@ def objective_function(
     Returns:
         model, best_valid_score, valid_score_bigger, best_valid_result, test_result.
     """
-    config = Config(config_file_list=config_file_list, config_dict=config_dict)
+    own = {key: _whole(value) for key, value in (config_dict or {}).items()}
+    config = Config(config_file_list=config_file_list, config_dict=own)
     config["state"], config["show_progress"] = "WARNING", False
     start(config, trains=True)
     _, *loaders = load_data(config)
@@ -117,6 +118,11 @@ def objective_function(
     result = _fit_and_test(config, trainer, loaders, saved, verbose=False)
     close_log()
     return {"model": config["model"], **result}
+
+
+def _whole(value: Any) -> Any:
+    """Hyperopt's whole numbers (quniform) are floats."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def load_data_and_model(

@@ -103,7 +103,8 @@ def test_nothing_is_saved_unless_asked() -> None:
 
 def test_objective_function_has_recboles_signature_and_result() -> None:
     before = logging.getLogger().handlers[:]
-    trial = objective_function({**QUIET, "model": "BPR", "dataset": "tiny"}, None, saved=False)
+    own = {**QUIET, "model": "BPR", "dataset": "tiny", "embedding_size": 8.0}  # as of quniform
+    trial = objective_function(own, None, saved=False)
     assert trial["model"] == "BPR" and "recall@10" in trial["test_result"]
     assert logging.getLogger().handlers == before  # a search has a log of its own
 

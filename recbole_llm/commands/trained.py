@@ -71,6 +71,9 @@ def recommend(users: str | None, items: str | None, **options: Any) -> None:
     """
     from recbole_llm.tasks.recommend_files import recommend_to_file
 
+    told = options["checkpoint"] and options["argv"]
+    if any(argument.startswith("--topk=") for argument in told or ()):
+        raise ValueError("topk: is what models are judged by; items for each user are -k 20")
     known = users if users in (None, "all") else names(users)
     recommend_to_file(users=known, items=items and names(items), **options)
 

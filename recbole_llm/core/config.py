@@ -73,9 +73,11 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         stored: Mapping[str, Any] | None = None,
     ) -> None:
         compat.apply()
-        self._argv, self._default_model = list(argv), default_model
+        self._argv, self._default_model = argv, default_model
         self._stored = dict(stored or {})
         self.secrets: dict[str, str] = {}
+        if config_dict is not None and not isinstance(config_dict, Mapping):
+            raise ValueError(f"config_dict: expected a dict of settings, got {config_dict!r}")
         super().__init__(model, dataset, config_file_list, dict(config_dict or {}))
         if self["MODEL_INPUT_TYPE"] is None and self["loss_type"] in _PAIRWISE_LOSSES:
             # RecBole derives it from the losses CE and BPR only.
@@ -92,7 +94,9 @@ class Config(RecBoleConfig):  # type: ignore[misc]
 
     def _load_config_files(self, file_list: Sequence[str] | None) -> dict[str, Any]:
         merged = dict(self._stored)
-        for file in file_list or ():
+        if isinstance(file_list, Mapping):
+            raise ValueError("config_file_list: expected YAML files; settings are config_dict's")
+        for file in [file_list] if isinstance(file_list, (str, Path)) else file_list or ():
             merged.update(read_yaml(file, text_keys()))
         return merged
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
@@ -35,6 +36,8 @@ def parse_command_line(argv: Iterable[str]) -> dict[str, str]:
     Raises:
         ValueError: an argument of another form, or a key without a value.
     """
+    if isinstance(argv, str):
+        raise ValueError(f"argv: expected a list of --key=value arguments, got {argv!r}")
     pairs: dict[str, str] = {}
     rest = deque(argv)
     while rest:
@@ -84,9 +87,17 @@ def parse_literal(text: str) -> Any:
         return text
 
 
+def _plain(value: Any) -> Any:
+    """NumPy's numbers and arrays, as of sweeps, and paths as plain data."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
 def parse_values(values: Mapping[str, Any], texts: Collection[str]) -> dict[str, Any]:
     """Values of keys as `parse_literal` reads them; those of `texts` as they are written, since
     the revision 1.10 is another than 1.1, and the data set 2024_01 no number."""
+    values = {key: _plain(value) for key, value in values.items()}
     parsed = {k: parse_literal(v) if isinstance(v, str) else v for k, v in values.items()}
     written = {k for k, v in parsed.items() if k in texts and not isinstance(v, (str, NoneType))}
     return {key: values[key] if key in written else value for key, value in parsed.items()}

@@ -109,6 +109,8 @@ class Recommender(Ranker):
         """What ids of a kind are, for messages."""
         field = self.dataset.uid_field if kind == "user" else self.dataset.iid_field
         more = _TRAINED if kind != "user" and self._trained_alone else ""
+        if kind == "user":
+            more = "; a new user is given by items, or in a file of histories"
         return (
             f"those of {field} in data set '{self.dataset.dataset_name}' after its filters, and "
             f"known to the model{more}"

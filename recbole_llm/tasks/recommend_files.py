@@ -119,8 +119,8 @@ def read_ids(file: str, least: int = 1) -> list[str]:
 
 
 def read_histories(file: str) -> dict[str, list[str]]:
-    """New users, a JSON object a line: ``{"user": "anna", "items": ["A1", "B2"]}``; not all of
-    them need have items.
+    """New users, a JSON object a line: ``{"user": "anna", "items": ["A1", "B2"]}``; a user without
+    a name is called by the line's number, and not all of them need have items.
 
     Raises:
         ValueError: no such file, a line of another form, a user twice, or nobody with items.
@@ -132,7 +132,9 @@ def read_histories(file: str) -> dict[str, list[str]]:
         try:
             row = json.loads(line)
             items = [_id(item) for item in list.copy(row["items"])]
-            user = _id(row.get("user", number))
+            user = _id(row.pop("user", number))
+            if row.keys() != {"items"}:
+                raise ValueError(f"unknown keys {sorted(row)}")
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ValueError(
                 f"'{file}' line {number} is not of the form "

@@ -60,6 +60,7 @@ def zero_shot(
             differ in width.
     """
     began = time.perf_counter()
+    train = [train] if isinstance(train, str) else train
     configs = _configs(train, test, config_file_list, dict(config_dict or {}), argv)
     part = transferable_part(configs[0])
     start(configs[0], trains=True)

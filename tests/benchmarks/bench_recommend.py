@@ -103,7 +103,8 @@ def replace_users(names: list[str], starts: np.ndarray, items: np.ndarray) -> No
     from recbole_llm.core.digest import file_digest
     from recbole_llm.core.tokens import characters
 
-    np.savez("model/users.npz", starts=starts, items=items, **characters(names))
+    others = {"other_starts": np.zeros(len(names) + 1, np.int64), "other_items": items[:0]}
+    np.savez("model/users.npz", starts=starts, items=items, **others, **characters(names))
     settings = Path("model/settings.json")
     content = json.loads(settings.read_text(encoding="utf-8"))
     content["sha256"]["users.npz"] = file_digest(Path("model/users.npz"))

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -440,6 +441,25 @@ def test_a_text_in_a_file_is_what_is_written_there(tmp_path: Path) -> None:
     keys = ("dataset", "encoder_revision", "encoder_prefix", "encoder_model", "item_prompt")
     assert [config[key] for key in keys] == ["2024_01", "12345e6", "1.10", "2024-01-31", None]
     assert (config["seed"], config["learning_rate"]) == (10, 0.001)
+
+
+def test_values_of_numpy_and_paths_are_plain_ones(tmp_path: Path) -> None:
+    """As of a sweep over an array."""
+    own = {"epochs": np.int64(3), "reproducibility": np.True_, "learning_rate": np.float32(0.5),
+           "topk": np.array([5, 10]), "checkpoint_dir": tmp_path}  # fmt: skip
+    config = Config("SASRec", config_dict={**own, "valid_metric": "MRR@10"})
+    assert [config[key] for key in own] == [3, True, 0.5, [5, 10], str(tmp_path)]
+
+
+def test_what_is_no_list_or_dict_is_named(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text("epochs: 7\n")
+    assert Config("BPR", config_file_list=str(tmp_path / "own.yaml"))["epochs"] == 7
+    with pytest.raises(ValueError, match="config_file_list: .* settings are config_dict's"):
+        Config("BPR", config_file_list={"epochs": 7})
+    with pytest.raises(ValueError, match="config_dict: expected a dict of settings, got 'own.ya"):
+        Config("BPR", config_dict="own.yaml")
+    with pytest.raises(ValueError, match="argv: expected a list of --key=value arguments, got '--"):
+        Config("BPR", argv="--epochs=7")
 
 
 def test_a_length_that_an_endpoint_does_not_mind_is_named() -> None:

@@ -117,6 +117,8 @@ def test_python_is_told_its_own_names() -> None:
 
 def test_columns_of_one_name_are_refused() -> None:
     frame = pd.DataFrame([["u", "a", "b"]], columns=["user", "item", "item"])
+    with pytest.raises(ValueError, match="items: expected a data frame, got 'items.csv'; convert"):
+        recbole_llm.from_pandas(frame, "d/s", items="items.csv")
     with pytest.raises(ValueError, match="'interactions' has several columns 'item'; rename all"):
         recbole_llm.from_pandas(frame, "d/s")
     Path("o.csv").write_text("user,item,item\nu,a,b\n")

@@ -214,6 +214,7 @@ def test_unknown_items_of_histories_are_left_out_and_named(inside: dict[str, Any
         ("[1]", "line 1 is not of the form"),
         ('{"user": "a"}', "line 1 is not of the form"),
         ('{"user": null, "items": ["i1"]}', "line 1 is not of the form"),
+        ('{"users": "a", "items": ["i1"]}', "line 1 is not of the form"),
         ('{"user": "a", "items": "12"}', "line 1 is not of the form"),
         ('{"user": "a", "items": ["i1", true]}', "line 1 is not of the form"),
         ('{"user": "a", "items": []}', "holds no histories"),

@@ -18,6 +18,7 @@ from recbole_llm.core.errors import needing
 from recbole_llm.core.files import OTHER_FOLDER, check_folder, write_whole
 from recbole_llm.core.schema import parse_literal
 from recbole_llm.core.settings import Space
+from recbole_llm.data.create import check_files
 from recbole_llm.models.phased import PhasedRecommender
 from recbole_llm.tasks.compare.cells import best_score, way_on
 from recbole_llm.tasks.compare.entries import (
@@ -89,6 +90,7 @@ def tune(
     entry, *others = parse_models(model, argv, config_file_list)
     if others:
         raise ValueError("model: tune takes one model; compare --tune takes several")
+    check_files(entry.config)
     root = Path(output)
     check_folder(root, OTHER_FOLDER)
     yield from ignored([entry])

@@ -212,6 +212,8 @@ class FrameSource(Source):
     """A data frame in the place of a file."""
 
     def __init__(self, frame: DataFrame, name: str) -> None:
+        if not isinstance(frame, DataFrame):
+            raise ValueError(f"{name}: expected a data frame, got {frame!r}; convert reads files")
         self.frame, self.name, self.problems = frame, name, Problems()
         self._check_names([str(column) for column in frame.columns])
 

@@ -71,6 +71,12 @@ def test_the_first_trial_is_of_the_defaults() -> None:
     assert defaults({"x": Between(0.25, 4.0)}, {"x": None})["x"] == pytest.approx(1.0)
 
 
+def test_a_data_set_that_is_not_there_is_named_before_any_trial() -> None:
+    done = tune("--dataset=tinny", "--trials=4")
+    assert done.exit_code == 2 and "dataset 'tinny'" in done.output
+    assert "trial" not in done.output
+
+
 def test_one_model_is_searched_at_a_time() -> None:
     done = CliRunner().invoke(main, ["tune", "--model=PAD; SASRec", "--dataset=tiny", "--trials=1"])
     assert done.exit_code == 2 and "error: model: tune takes one model" in done.output
