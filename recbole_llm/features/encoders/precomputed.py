@@ -38,7 +38,8 @@ def _path(config: ConfigLike, key: str, name: str | None) -> Path | None:
     candidates = [expanded(name), Path(config["data_path"] or ".") / name]
     found = next((p for p in candidates if p.is_file()), None)
     if found is None:
-        raise EncoderError(f"{key}: '{name}' does not exist, here or in the data set's folder")
+        what = "is a folder, not a file" if candidates[0].is_dir() else "does not exist"
+        raise EncoderError(f"{key}: '{name}' {what}, here or in the data set's folder")
     return found
 
 

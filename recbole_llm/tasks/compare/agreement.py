@@ -15,6 +15,7 @@ from recbole_llm.core.metrics import read_by
 from recbole_llm.core.plugins import get_registry
 from recbole_llm.core.recbole_data import RecBoleData
 from recbole_llm.core.recbole_evaluation import RecBoleEvaluation
+from recbole_llm.core.schema import learns_labels
 from recbole_llm.data.create import check_files
 from recbole_llm.data.settings import EngineSettings, splits_at_random
 from recbole_llm.evaluation.beyond import VECTORS
@@ -122,6 +123,8 @@ def _check_alike(first: Entry, other: Entry) -> None:
     for key, value in judged.items():
         if theirs[key] != value:
             way = f"protocol={protocols_of([first, other])}" if key == "eval_args" else f"{key}=…"
+            if len({learns_labels(entry.config.model_class) for entry in (first, other)}) > 1:
+                way += " --metrics=NDCG,Recall --valid_metric=NDCG@10"  # a ranking, for both
             raise ValueError(
                 f"{key}: the models are judged differently, which no table can compare: "
                 f"{first.label} has {_words(value)}, {other.label} {_words(theirs[key])}; set it "

@@ -41,3 +41,5 @@ def test_files_that_are_not_given_or_not_there() -> None:
         EncoderError, match="embedding_path: 'x.npz' does not exist, here or in the"
     ):
         precomputed.create(PlainConfig(embedding_path="x.npz"))
+    with pytest.raises(EncoderError, match="embedding_path: '/' is a folder, not a file, here or"):
+        precomputed.create(PlainConfig(embedding_path="/"))

@@ -240,6 +240,16 @@ def test_files_of_single_runs_are_refused(key: str) -> None:
         check_parts(parse_models("Pop", [*COMMON, f"--{key}=x"])[0])
 
 
+def test_what_makes_models_of_clicks_agree_with_others_is_said_at_once() -> None:
+    models = "SASRec; DIN"
+    with pytest.raises(ValueError, match="^eval_args: the models are judged differ") as caught:
+        agree(parse_models(models, COMMON))
+    way = str(caught.value).partition("set it for all with ")[2].split()
+    assert way[1:] == ["--metrics=NDCG,Recall", "--valid_metric=NDCG@10"]
+    entries, _ = agree(parse_models(models, [*COMMON, *way]))
+    assert [entry.label for entry in entries] == ["SASRec", "DIN"]
+
+
 def test_modes_of_validation_and_test_are_not_exchanged() -> None:
     one = "--eval_args=\"{'mode': {'valid': 'uni20', 'test': 'full'}}\""
     other = "--eval_args=\"{'mode': {'valid': 'full', 'test': 'uni20'}}\""
