@@ -84,23 +84,24 @@ class Ranker:
         query: str | None = None,
         query_weight: float | None = None,
     ) -> Wanted:
-        """For whom, with all ids known.
-
-        Raises:
-            ValueError: nobody, several ways at once, or unknown ids.
-        """
+        """For whom, with all ids known; ValueError for nobody, several ways at once, unknown ids, or
+        what the model cannot take."""
         check_whom(users, items, histories, query, query_weight)
         asked = None if query is None else (query, query_weight)
+        known, new = None, None
         if users is not None:
             everyone = isinstance(users, str) and users == "all"
-            ids = self.known_ids(None if everyone else _listed(users), query is not None)
-            return Wanted(ids, None, asked)
-        if items is not None:
-            return Wanted(None, {NEW_USER: self.ids("item", items)}, asked)
-        if histories is not None:
+            known = self.known_ids(None if everyone else _listed(users), query is not None)
+        elif items is not None:
+            new = {NEW_USER: self.ids("item", items)}
+        elif histories is not None:
             _check_histories(histories)
-        new = {str(name): self._history(name, own) for name, own in (histories or {}).items()}
-        return Wanted(None, new or None, asked)
+            new = {str(name): self._history(name, own) for name, own in histories.items()}
+        return self.accepted(Wanted(known, new or None, asked))
+
+    def accepted(self, wanted: Wanted) -> Wanted:
+        """The same, as the model takes it; ValueError for what it cannot take."""
+        return wanted
 
     def _history(self, user: object, items: Iterable[Any]) -> Ids:
         try:

@@ -146,9 +146,8 @@ class Recommender(Ranker):
             raise ValueError(f"users: {names} have no interactions, which {self.name} reads")
         return ids[~empty]
 
-    def wanted(self, *args: Any, **kwargs: Any) -> Wanted:
-        """For whom; the query is one that the model can take, with its weight."""
-        wanted = super().wanted(*args, **kwargs)
+    def accepted(self, wanted: Wanted) -> Wanted:
+        """The query is one that the model can take, with its weight."""
         if wanted.known is None or wanted.query is not None:
             check_asked(self.name, type(self.scorer.model), wanted.query is not None)
         if wanted.query is None:

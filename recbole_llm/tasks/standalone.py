@@ -196,9 +196,8 @@ class Standalone(Ranker):
         every = np.arange(1, len(self.user_tokens) + 1)
         return every if users is None else self.ids("user", users)
 
-    def wanted(self, *args: Any, **kwargs: Any) -> Wanted:
-        """For whom; an exported model takes no query."""
-        wanted = super().wanted(*args, **kwargs)
+    def accepted(self, wanted: Wanted) -> Wanted:
+        """An exported model takes no query."""
         if wanted.query is not None:
             raise ValueError(
                 "query: an exported model has no text encoder; a checkpoint of AlphaRec has one"

@@ -44,6 +44,12 @@ def _cut_bins(counts: np.ndarray, edges: Sequence[int]) -> np.ndarray:
     return np.searchsorted(edges, places, side="right").clip(1, len(edges) - 1)
 
 
+def gate_weights(alpha: Tensor) -> Tensor:
+    """Weights of the experts from the gates' logits, both [3, bins + 1]."""
+    share = torch.sigmoid(alpha)
+    return share / share.sum(0)
+
+
 class FrequencyGate(nn.Module):
     """w_k = sigmoid(alpha_k[bin]) / sum_j sigmoid(alpha_j[bin]) over the three experts.
 
@@ -76,8 +82,7 @@ class FrequencyGate(nn.Module):
 
     def weights(self) -> Tensor:
         """Weight of each expert in each bin, [3, bins + 1]; sums to 1 over the experts."""
-        share = torch.sigmoid(self.alpha)
-        return share / share.sum(0)
+        return gate_weights(self.alpha)
 
     def forward(self, ids: Tensor) -> Tensor:
         """ids int [*] -> weights of the experts for these items, [*, 3]."""

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from recbole_llm.core.checkpoint import load_checkpoint
 from recbole_llm.core.config import Config
@@ -16,7 +15,7 @@ from recbole_llm.core.digest import short_digests
 from recbole_llm.core.tokens import unpack
 from recbole_llm.features.attach import features_of, reads_of
 from recbole_llm.features.prompts import titles_if_any
-from recbole_llm.models.pad.gate import EXPERTS
+from recbole_llm.models.pad.gate import EXPERTS, gate_weights
 from recbole_llm.offline.run import load_dataset
 from recbole_llm.tasks.compare.cells import Cell
 from recbole_llm.tasks.compare.figures import Figure, colour, figure, plain
@@ -152,8 +151,7 @@ def gates(cells: Sequence[Cell]) -> Iterator[Figure]:
         if cell.seeded.config["model"] != "PAD":
             continue
         alpha = load_checkpoint(cell.checkpoint)["state_dict"]["gate.alpha"]  # [3, bins + 1]
-        opened = torch.sigmoid(alpha)
-        share = (opened / opened.sum(0))[:, 1:].numpy()
+        share = gate_weights(alpha)[:, 1:].numpy()
         traces = [
             {"type": "bar", "name": expert, "x": list(range(1, share.shape[1] + 1)),
              "y": share[i].round(4).tolist(), "marker": {"color": colour(i)}}
