@@ -84,8 +84,8 @@ class Ranker:
         query: str | None = None,
         query_weight: float | None = None,
     ) -> Wanted:
-        """For whom, with all ids known; ValueError for nobody, several ways at once, unknown ids, or
-        what the model cannot take."""
+        """For whom, with all ids known; ValueError for nobody, several ways at once, unknown ids,
+        or what the model cannot take."""
         check_whom(users, items, histories, query, query_weight)
         asked = None if query is None else (query, query_weight)
         known, new = None, None
