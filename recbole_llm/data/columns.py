@@ -180,8 +180,9 @@ def check_graph(config: Config, folder: Path) -> None:
 
 def _check_loaded(config: Config, file: str, key: str) -> None:
     if _left_out(config, file, config[key]):
+        by = "unload_col" if config["load_col"] is None else "load_col"
         raise ValueError(
-            f"load_col: leaves out the column '{config[key]}' ({key}) of the .{file} file, which "
+            f"{by}: leaves out the column '{config[key]}' ({key}) of the .{file} file, which "
             f"{config['model']} needs"
         )
 

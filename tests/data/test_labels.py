@@ -1,4 +1,4 @@
-"""Labels of interactions: 0 and 1, none missing, and not on disk."""
+"""Labels and numbers of interactions: 0 and 1, none missing, not on disk, not left out."""
 
 from __future__ import annotations
 
@@ -52,6 +52,27 @@ def test_a_model_that_learns_none_does_not_mind(tmp_path: Path) -> None:
     columns = {"inter": ["user_id", "item_id", "timestamp", "label"]}
     keys = {"data_path": str(tmp_path), "load_col": columns}
     assert set(create_dataset(Config("BPR", "tiny", config_dict=keys)).inter_feat["label"]) == {-1}
+
+
+def test_a_number_that_no_row_has_is_refused(tmp_path: Path) -> None:
+    """Its mean is none, and a loss that is none would be all that is said."""
+    file = write_tiny_dataset(tmp_path) / "tiny.item"
+    header, *rows = file.read_text(encoding="utf-8").splitlines()
+    lines = [row.rpartition("\t")[0] + "\t" for row in rows]  # of price
+    file.write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
+    columns = {"inter": ["user_id", "item_id", "rating", "timestamp"], "item": ["item_id", "price"]}
+    keys = {"data_path": str(tmp_path), "load_col": columns, "threshold": {"rating": 3}}
+    config = Config("FM", "tiny", config_dict={**keys, "numerical_features": ["price"]})
+    with pytest.raises(ValueError, match="numerical_features: 'price' has no value in data set"):
+        create_dataset(config)
+
+
+def test_a_column_that_is_not_loaded_is_missed(tmp_path: Path) -> None:
+    write_tiny_dataset(tmp_path)
+    without = {"load_col": None, "unload_col": {"inter": ["timestamp"]}}
+    keys = {"data_path": str(tmp_path), "eval_args": {"order": "TO"}, **without}
+    with pytest.raises(ValueError, match="^unload_col: leaves out the column 'timestamp'"):
+        create_dataset(Config("BPR", "tiny", config_dict=keys))
 
 
 @pytest.mark.parametrize("model", ["LLMCF", "DIN"])
