@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from logging import getLogger
 from pathlib import Path
@@ -12,7 +11,7 @@ import torch
 from torch import nn
 
 from recbole_llm.core.digest import file_digest, files_digest
-from recbole_llm.core.errors import extra, first_names, named_error, one_line
+from recbole_llm.core.errors import extra, first_names, named_error
 from recbole_llm.core.log import without_bars
 from recbole_llm.core.settings import ConfigLike
 from recbole_llm.features.encoders.base import EncoderError
@@ -23,7 +22,13 @@ from recbole_llm.features.encoders.gguf_files import (
     plain_copy,
     unpacked,
 )
-from recbole_llm.features.encoders.locate import hub_folder, local_path, log_source, model_files
+from recbole_llm.features.encoders.locate import (
+    content,
+    hub_folder,
+    local_path,
+    log_source,
+    model_files,
+)
 from recbole_llm.features.encoders.smollm import NAMES, smollm_gguf
 from recbole_llm.features.settings import EncoderSettings
 from recbole_llm.features.store import cache_dir
@@ -100,18 +105,8 @@ class Source:
 
     @property
     def config(self) -> dict[str, Any]:
-        """What config.json of a folder says.
-
-        Raises:
-            EncoderError: it is damaged.
-        """
-        file = self.folder / "config.json"
-        try:
-            found = json.loads(file.read_text("utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise EncoderError(f"{self.key}: '{file}' is damaged ({one_line(error)})") from error
-        if not isinstance(found, dict):
-            raise EncoderError(f"{self.key}: '{file}' is damaged (it holds no dict)")
+        """What config.json of a folder says; EncoderError where it is damaged."""
+        found: dict[str, Any] = content(self.folder / "config.json")
         return found
 
     def tokenizer(self) -> Any:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from logging import getLogger
 from pathlib import Path
+from typing import Any
 
 from recbole_llm.core.digest import file_digest
 from recbole_llm.core.errors import extra, needing
@@ -114,6 +115,23 @@ def model_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     safe = {file.parent for file in files if file.suffix == ".safetensors"}
     weights = [file for file in files if file.suffix == ".bin" and file.parent not in safe]
     return [file for file in files if file.suffix in suffixes] + weights
+
+
+def content(file: Path, *kinds: type) -> Any:
+    """A JSON file's content, a dict unless other `kinds` are named; that of a missing file is
+    empty.
+
+    Raises:
+        EncoderError: it is damaged, or holds something else.
+    """
+    kinds = kinds or (dict,)
+    try:
+        found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else kinds[0]()
+    except (ValueError, RecursionError) as error:
+        raise EncoderError(f"'{file}' is damaged ({error})") from error
+    if not isinstance(found, kinds):
+        raise EncoderError(f"'{file}' is damaged (it holds no {kinds[0].__name__})")
+    return found
 
 
 def log_source(kind: str, name: str, source: str) -> None:

@@ -2,32 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from recbole_llm.features.encoders.base import EncoderError
+from recbole_llm.features.encoders.locate import content
 
 _NAMING = ("activation_function", "tokenizer_class")  # keys of modules' files that name classes
 _OWN = ("sentence_transformers.", "torch.nn.")
-
-
-def content(file: Path, *kinds: type) -> Any:
-    """A JSON file's content, a dict unless other `kinds` are named; that of a missing file is
-    empty.
-
-    Raises:
-        EncoderError: it is damaged, or holds something else.
-    """
-    kinds = kinds or (dict,)
-    try:
-        found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else kinds[0]()
-    except (ValueError, RecursionError) as error:
-        raise EncoderError(f"'{file}' is damaged ({error})") from error
-    if not isinstance(found, kinds):
-        raise EncoderError(f"'{file}' is damaged (it holds no {kinds[0].__name__})")
-    return found
 
 
 def longest(folder: Path) -> int | None:

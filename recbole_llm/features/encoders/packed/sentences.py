@@ -19,8 +19,9 @@ from recbole_llm.core.digest import digest, files_digest
 from recbole_llm.core.errors import named_error
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.encoders.batching import token_batches
+from recbole_llm.features.encoders.locate import content
 from recbole_llm.features.encoders.packed.bert import PackedBert
-from recbole_llm.features.encoders.sentence_folder import content, longest
+from recbole_llm.features.encoders.sentence_folder import longest
 from recbole_llm.features.settings import EncoderSettings
 from recbole_llm.features.table import Matrix
 
