@@ -81,6 +81,7 @@ def test_help_without_a_model_says_where_they_are() -> None:
             "error: epochs: expected an integer of at least 1, got 'many'",
         ),
         (["model=BPR"], "error: argument 'model=BPR' is not of the form --key=value"),
+        (["--encoder_prefix=\udcff"], r"error: argument '--encoder_prefix=\udcff' is not in UTF-8"),
         (["--model=PAD", "--encoder=bundeld"], "error: encoder 'bundeld' is unknown; did you mean"),
     ],
 )

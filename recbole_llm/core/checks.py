@@ -100,8 +100,24 @@ def named_unknown(near: Mapping[str, str], where: str = "") -> str:
     return f"{where}unknown config key{'s' if len(near) > 1 else ''}: {named}" if near else ""
 
 
-def keys_of_other_encoders(config: Config, spec: ModelSpec) -> dict[str, str]:
-    """The given keys that this run's encoder does not read, each with one that does, in words."""
+def unread_keys(config: Config, spec: ModelSpec) -> dict[str, str]:
+    """The given keys that other values of this run's keys would read, each in words."""
+    said = _keys_of_other_encoders(config, spec) | _keys_of_other_choices(config, spec)
+    given = config.external_config_dict
+    return {key: said[key] for key, value in given.items() if key in said and value is not None}
+
+
+def _keys_of_other_choices(config: Config, spec: ModelSpec) -> dict[str, str]:
+    classes = settings_classes(config, spec)
+    unread = {key: where for s in classes for key, where in s.unread(config).items()}
+    return {key: _read_with(key, other, values, config) for key, (other, values) in unread.items()}
+
+
+def _read_with(key: str, other: str, values: list[str], config: Config) -> str:
+    return f"'{key}' is read with --{other}={' or '.join(values)} alone, not with {config[other]}"
+
+
+def _keys_of_other_encoders(config: Config, spec: ModelSpec) -> dict[str, str]:
     read = declared_keys(config, spec)
     other: dict[str, list[str]] = {}
     encoders = get_registry().encoders
@@ -110,16 +126,10 @@ def keys_of_other_encoders(config: Config, spec: ModelSpec) -> dict[str, str]:
             fields = resolve(kind.settings).model_fields if kind.settings else ()
             for key in (key for key in fields if key not in read):
                 other.setdefault(key, []).append(name)
-    said = {
-        key: f"'{key}' is read with --encoder={' or '.join(names)} alone, not with "
-        f"{config['encoder']}"
-        for key, names in other.items()
-    }
+    said = {key: _read_with(key, "encoder", names, config) for key, names in other.items()}
     own = encoders.get(config["encoder"])
     unread = own.unread if own else ()
-    said |= {key: f"'{key}' is not read with --encoder={config['encoder']}" for key in unread}
-    given = config.external_config_dict
-    return {key: said[key] for key, value in given.items() if key in said and value is not None}
+    return said | {key: f"'{key}' is not read with --encoder={config['encoder']}" for key in unread}
 
 
 def key_marks() -> defaultdict[str, Mark]:

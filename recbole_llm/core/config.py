@@ -18,11 +18,11 @@ from recbole.utils import InputType, ModelType
 from recbole_llm.core import compat, distributed
 from recbole_llm.core.checks import (
     check_settings,
-    keys_of_other_encoders,
     named_unknown,
     text_keys,
     unknown_keys,
     unknown_keys_of_file,
+    unread_keys,
 )
 from recbole_llm.core.derived import check_derived
 from recbole_llm.core.errors import near_matches
@@ -241,5 +241,5 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         as a message; "" for none."""
         given, of_file = unknown_keys(self, self.spec), unknown_keys_of_file(self, self.spec)
         said = [named_unknown(given), named_unknown(of_file, f"'{self.spec.config}': ")]
-        others = keys_of_other_encoders(self, self.spec).values()
+        others = unread_keys(self, self.spec).values()
         return "; ".join([*filter(None, said), *others])

@@ -34,12 +34,15 @@ def parse_command_line(argv: Iterable[str]) -> dict[str, str]:
     earlier.
 
     Raises:
-        ValueError: an argument of another form, or a key without a value.
+        ValueError: an argument of another form, or not in UTF-8, or a key without a value.
     """
     if isinstance(argv, str):
         raise ValueError(f"argv: expected a list of --key=value arguments, got {argv!r}")
     pairs: dict[str, str] = {}
     rest = deque(argv)
+    # Python keeps other bytes as halves of characters, which cannot be written.
+    if broken := [part for part in rest if part.encode(errors="ignore").decode() != part]:
+        raise ValueError(f"argument {ascii(broken[0])} is not in UTF-8")
     while rest:
         argument = rest.popleft()
         key, separator, value = argument.removeprefix("--").partition("=")

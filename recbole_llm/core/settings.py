@@ -122,9 +122,25 @@ class Settings(BaseModel):
             raise _in_one_line(cls, error, values) from None
 
     @classmethod
+    def readers(cls) -> dict[str, tuple[str, tuple[str, ...]]]:
+        """Keys that are read with some values of another key alone, with that key and the values;
+        a subclass adds its own to those of `super`."""
+        return {}
+
+    @classmethod
+    def unread(cls, config: ConfigLike) -> dict[str, tuple[str, list[str]]]:
+        """Those of a configuration that are not read, with that key and its values that do."""
+        return {
+            key: (other, [value for value in choices(cls.model_fields[other]) if value in values])
+            for key, (other, values) in cls.readers().items()
+            if config[other] not in values
+        }
+
+    @classmethod
     def searched(cls, config: ConfigLike) -> Space:
         """Where to search under a configuration."""
-        return cls.search_space
+        unread = cls.unread(config)
+        return {key: where for key, where in cls.search_space.items() if key not in unread}
 
     def check(self, config: ConfigLike) -> None:
         """Raise ValueError where these settings and those of other parts do not go together."""

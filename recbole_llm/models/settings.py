@@ -102,6 +102,16 @@ class CTRSettings(PointwiseSettings):
     inputs, of which some would drown out others else."""
 
 
+_READERS = {  # of the keys that not all context models read, or not the MLP alone
+    "cross_layer_num": ("DCN",),
+    "reg_weight": ("DCN",),
+    **dict.fromkeys(
+        ("attention_size", "n_layers", "num_heads", "dropout_probs", "has_residual"), ("AutoInt",)
+    ),
+    "pooling_mode": ("MLP", "DIN"),
+}
+
+
 class TowerSettings(Settings):
     """Keys of RecBole's context models in a method; embedding_size, mlp_hidden_size and
     dropout_prob are theirs, too."""
@@ -121,6 +131,13 @@ class TowerSettings(Settings):
     has_residual: Flag = True
     """AutoInt: whether the attention has a residual connection."""
 
+    @classmethod
+    def readers(cls) -> dict[str, tuple[str, tuple[str, ...]]]:
+        """As of `Settings`; `backbone` or `head` names the context model."""
+        named = [key for key in ("backbone", "head") if key in cls.model_fields]
+        own = {key: (other, names) for other in named for key, names in _READERS.items()}
+        return super().readers() | own
+
 
 class DecoderSettings(Settings):
     """A pre-trained decoder, or blocks of one, in a model."""
@@ -133,3 +150,8 @@ class DecoderSettings(Settings):
     gradient_checkpointing: Flag = False
     """Whether the decoder's activations are computed again for the gradients, which needs less
     memory and more time."""
+
+    @classmethod
+    def readers(cls) -> dict[str, tuple[str, tuple[str, ...]]]:
+        """As of `Settings`."""
+        return super().readers() | {"lora_rank": ("tuning", ("lora",))}

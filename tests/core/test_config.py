@@ -432,6 +432,32 @@ def test_a_key_that_an_encoder_does_not_mind_is_named(kind: str, key: str, value
     assert f"'{key}' is not read with --encoder={kind}" in said
 
 
+@pytest.mark.parametrize(
+    ("model", "own", "said"),
+    [("LLMESR", {"nv": 3}, "'nv' is read with --backbone=Caser alone, not with SASRec"),
+     ("PAD", {"backbone": "GRU4Rec", "n_heads": 4},
+      "'n_heads' is read with --backbone=SASRec or BERT4Rec alone, not with GRU4Rec"),
+     ("LLMCF", {"backbone": "AutoInt", "dropout_prob": 0.1},
+      "'dropout_prob' is read with --backbone=DIN or DeepFM or DCN alone, not with AutoInt"),
+     ("BAHE", {"head": "DIN", "batch_norm": False},
+      "'batch_norm' is read with --head=MLP alone, not with DIN"),
+     ("BAHE", {"head": "DCN", "pooling_mode": "max"},
+      "'pooling_mode' is read with --head=MLP or DIN alone, not with DCN"),
+     ("Molar", {"lora_rank": 4}, "'lora_rank' is read with --tuning=lora alone, not with full")],
+)  # fmt: skip
+def test_a_key_that_another_value_of_a_key_would_read_is_named(
+    model: str, own: dict[str, object], said: str
+) -> None:
+    assert Config(model, config_dict=own).unknown_keys() == said
+
+
+def test_keys_that_the_values_of_others_read_are_not_named() -> None:
+    for backbone, own in (("Caser", {"nv": 3}), ("GRU4Rec", {"n_layers": 1})):
+        config = Config("LLMESR", config_dict={"backbone": backbone, **own})
+        assert config.unknown_keys() == ""
+    assert Config("BAHE", config_dict={"batch_norm": False}).unknown_keys() == ""
+
+
 def test_a_text_in_a_file_is_what_is_written_there(tmp_path: Path) -> None:
     (tmp_path / "own.yaml").write_text(
         "dataset: 2024_01\nencoder_revision: 12345e6\nencoder_prefix: 1.10\nseed: 1_0\n"

@@ -12,6 +12,15 @@ Backbone = Literal["SASRec", "GRU4Rec", "BERT4Rec", "Caser"]
 Activation = Literal["gelu", "relu", "swish", "tanh", "sigmoid"]
 BACKBONES = get_args(Backbone)
 TRANSFORMERS = ("SASRec", "BERT4Rec")
+_READERS = {  # of the keys that not all backbones read
+    "n_layers": ("SASRec", "BERT4Rec", "GRU4Rec"),
+    **dict.fromkeys(
+        ("n_heads", "inner_size", "attn_dropout_prob", "hidden_act", "layer_norm_eps"), TRANSFORMERS
+    ),
+    "initializer_range": TRANSFORMERS,
+    "gru_hidden_size": ("GRU4Rec",),
+    **dict.fromkeys(("caser_window", "nv", "nh"), ("Caser",)),
+}
 
 
 class TransformerSettings(Settings):
@@ -56,3 +65,8 @@ class BackboneSettings(TransformerSettings):
     """Caser's vertical filters; None: 4."""
     nh: Count | None = None
     """Caser's horizontal filters of each height; None: 8."""
+
+    @classmethod
+    def readers(cls) -> dict[str, tuple[str, tuple[str, ...]]]:
+        """As of `Settings`."""
+        return super().readers() | {key: ("backbone", names) for key, names in _READERS.items()}

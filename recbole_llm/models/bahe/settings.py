@@ -25,8 +25,6 @@ from recbole_llm.models.settings import CTRSettings, DecoderSettings, TowerSetti
 if TYPE_CHECKING:
     from recbole_llm.features.templates import Template
 
-_OF_LAYERS = ("activation", "batch_norm")  # which RecBole's models have fixed
-
 
 class BAHESettings(DecoderSettings, TowerSettings, CTRSettings):
     """BAHE (Geng et al., SIGIR 2024, arXiv 2403.19347), which has no public code."""
@@ -90,6 +88,12 @@ class BAHESettings(DecoderSettings, TowerSettings, CTRSettings):
     stopping_step: Count = 2
     """Evaluations without improvement on validation that training goes on for."""
 
+    @classmethod
+    def readers(cls) -> dict[str, tuple[str, tuple[str, ...]]]:
+        """As of `Settings`; RecBole's models have fixed what their layers are."""
+        of_layers = dict.fromkeys(("activation", "batch_norm"), ("head", ("MLP",)))
+        return super().readers() | of_layers
+
     def check(self, config: ConfigLike) -> None:
         """Raise ValueError for keys that do not go together, and for templates as of prompts."""
         if (feature := ItemSettings.of(config).item_feature) != "item_text":
@@ -104,10 +108,6 @@ class BAHESettings(DecoderSettings, TowerSettings, CTRSettings):
                 "benchmark_filename: ready-made splits have lists of items, and not what "
                 "behaviour_prompt and _field read of a history; leave these out"
             )
-        unread = {"MLP": (), "DIN": _OF_LAYERS}.get(self.head, (*_OF_LAYERS, "pooling_mode"))
-        for key in unread:
-            if getattr(self, key) != type(self).model_fields[key].default:
-                raise ValueError(f"{key}: head: {self.head} does not read it; leave it out")
         self.behaviour_template()
 
     def _check_coupled(self, config: ConfigLike, named: bool) -> None:

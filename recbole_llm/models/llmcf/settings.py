@@ -123,6 +123,11 @@ class LLMCFSettings(
     context_size: Count = 32
     """H, size of the tokens and of w."""
 
+    @classmethod
+    def readers(cls) -> dict[str, tuple[str, tuple[str, ...]]]:
+        """As of `Settings`; AutoInt has dropout_probs in place of dropout_prob."""
+        return super().readers() | {"dropout_prob": ("backbone", ("DIN", "DeepFM", "DCN"))}
+
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:
         check_divides(self, "context_heads", "context_size", twice=True)

@@ -10,7 +10,7 @@ from inspect import getmodule
 from pathlib import Path
 from typing import Any
 
-from recbole_llm.core.checks import key_marks, keys_of_other_encoders, unknown_keys
+from recbole_llm.core.checks import key_marks, unknown_keys, unread_keys
 from recbole_llm.core.config import Config
 from recbole_llm.core.digest import digest, file_digest, files_digest, fingerprints
 from recbole_llm.core.marks import Mark
@@ -61,7 +61,7 @@ def _unread(config: Config) -> set[str]:
     if config.model_class.__module__.partition(".")[0] not in ("recbole", PACKAGE.name):
         return set()  # a plugin's model may read what it does not declare
     spec = find_model(config["model"])
-    unread = set(keys_of_other_encoders(config, spec))
+    unread = set(unread_keys(config, spec))
     if next(_plugins(), None) is None:  # whose metrics and hooks may read any key
         unread |= set(unknown_keys(config, spec))
     if not features_read(config):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, get_args
 
 import pytest
@@ -237,3 +238,10 @@ def test_heads_that_do_not_divide_are_refused() -> None:
     with pytest.raises(ValueError, match="n_heads: 3 does not divide hidden_size 64"):
         BackboneSettings.of({"n_heads": 3})
     assert BackboneSettings.of({"n_heads": 3, "backbone": "GRU4Rec"}).n_heads == 3
+
+
+def test_settings_know_what_each_backbone_reads() -> None:
+    keys = set(BackboneSettings.model_fields) - {"backbone"}
+    for name, factory in BACKBONES.items():
+        unread = set(BackboneSettings.unread({"backbone": name}))
+        assert keys - unread == keys & set(inspect.signature(factory).parameters), name

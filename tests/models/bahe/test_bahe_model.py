@@ -272,8 +272,6 @@ def test_what_is_trained(tuning: str, trained: bool) -> None:
             {"benchmark_filename": ["a", "b", "c"], **RATED},
             "benchmark_filename: ready-made splits have lists of items, and not what behaviour_pr",
         ),
-        ({"head": "DIN", "batch_norm": False}, "batch_norm: head: DIN does not read it; leave"),
-        ({"head": "DCN", "pooling_mode": "max"}, "pooling_mode: head: DCN does not read it"),
         (
             {"coupled": True, "train_level": "prefix", "user_pooling": "mean"},
             "user_pooling: a coupled LLM reads its last state",

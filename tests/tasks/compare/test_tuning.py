@@ -87,6 +87,11 @@ def test_keys_that_are_set_are_not_searched() -> None:
     assert not {"n_layers", "learning_rate"} & set(space_of(entry))
 
 
+def test_keys_that_the_model_does_not_read_are_not_searched() -> None:
+    (entry,) = parse_models("LLMCF --backbone=AutoInt", ["--dataset=tiny", "--encoder=bundled"])
+    assert "context_size" in space_of(entry) and "dropout_prob" not in space_of(entry)
+
+
 def test_a_search_of_named_keys_is_of_them_alone() -> None:
     (entry,) = parse_models("SASRec", ["--dataset=tiny"])
     own = space_of(entry)
