@@ -559,6 +559,33 @@ def test_items_of_interactions_that_a_filter_left_out_are_not_recommended(model:
     assert sum(read) == len(liked) < len(had)
 
 
+def test_a_loaded_model_needs_no_folder_to_stay_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    testing.write_tiny_dataset("dataset")
+    keys = {**KEYS, "val_interval": {"rating": "[3,inf)"}}
+    checkpoint = Path(run_recbole_llm("SASRec", "tiny", config_dict=keys)["checkpoint"]).resolve()
+    rows = pd.read_csv("dataset/tiny/tiny.inter", sep="\t")
+    known = Recommender.of(checkpoint)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    found = known.recommend("all", k=100)
+    had = set(zip(rows["user_id:token"], rows["item_id:token"]))
+    assert not had & set(zip(found["user"], found["item"]))
+
+
+def test_a_model_is_exported_into_the_folder_one_is_in(
+    inside: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = Path(inside["SASRec"]).resolve()
+    (tmp_path / "mine").mkdir()
+    data = Path("dataset").resolve()
+    monkeypatch.chdir(tmp_path / "mine")
+    recbole_llm.export(checkpoint, ".", config_dict={"data_path": str(data)})
+    assert Recommender.load(".").name == "SASRec"
+    assert "mine" in Path("README.md").read_text()
+
+
 def test_states_that_are_no_numbers_are_seen_in_the_check_of_an_encoder(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
