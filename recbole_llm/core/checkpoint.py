@@ -232,9 +232,9 @@ def check_fingerprints(
         now, _, power = str(current.get(name)).partition(WHITENED)
         if was != now and now not in compared:
             raise ValueError(
-                f"the checkpoint was trained on other text embeddings ('{one_line(name)}': "
-                f"{was[:12]}, now {now[:12]}); set encoder and item_prompt as they were, or train "
-                f"again"
+                f"the checkpoint was trained on other vectors ('{one_line(name)}': {was[:12]}, now "
+                f"{now[:12]}); set encoder and item_prompt, or whatever else makes them, as they "
+                f"were, or train again"
             )
         if before != power:
             raise ValueError(

@@ -122,7 +122,7 @@ def _keys_of_other_encoders(config: Config, spec: ModelSpec) -> dict[str, str]:
     other: dict[str, list[str]] = {}
     encoders = get_registry().encoders
     for name, kind in encoders.items():
-        with suppress(ImportError, ValueError):  # of a plugin that cannot run
+        with suppress(Exception):  # of a plugin that cannot run
             fields = resolve(kind.settings).model_fields if kind.settings else ()
             for key in (key for key in fields if key not in read):
                 other.setdefault(key, []).append(name)
@@ -154,7 +154,7 @@ def _all_keys() -> Iterator[tuple[str, FieldInfo]]:
     specs = (spec for table in tables for spec in table.values())
     named = dict.fromkeys(spec.settings for spec in specs if spec.settings)  # in one order always
     for settings in (*RECBOLES, RunSettings, *registry.settings, *named):
-        with suppress(ImportError, ValueError):  # of a plugin that cannot run then
+        with suppress(Exception):  # of a plugin that cannot run then
             yield from resolve_settings(settings, "").model_fields.items()
 
 

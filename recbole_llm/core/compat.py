@@ -154,7 +154,13 @@ def gguf_bar_off() -> Iterator[None]:
 def register_metrics(metrics: Sequence[type[Any]]) -> None:
     """Add metric classes, or none, to RecBole's tables, which it fills from its own module only."""
     from recbole.evaluator import register
+    from recbole.evaluator.base_metric import AbstractMetric
 
+    for metric in metrics:
+        if not (isinstance(metric, type) and issubclass(metric, AbstractMetric)):
+            raise ValueError(
+                f"{metric!r} is no class that extends recbole.evaluator.base_metric.AbstractMetric"
+            )
     named = {metric.__name__.lower(): metric for metric in metrics}
     for name, metric in named.items():
         if register.metrics_dict.get(name, metric) is not metric:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -54,6 +55,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         argv: ``--key=value`` arguments. ``sys.argv`` is not read: pass it to have it.
         default_model: the model where nothing else names one.
         stored: settings of a checkpoint (`recbole_llm.core.stored.taken`), which all others beat.
+        stage: a stage whose keys are read besides those of the model's own.
 
     ``spec`` is the model's; ``secrets`` has addresses whose credentials the keys do not hold.
 
@@ -71,10 +73,11 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         argv: Sequence[str] = (),
         default_model: str | None = None,
         stored: Mapping[str, Any] | None = None,
+        stage: str | None = None,
     ) -> None:
         compat.apply()
         self._argv, self._default_model = argv, default_model
-        self._stored = dict(stored or {})
+        self._stored, self._stages = dict(stored or {}), () if stage is None else (stage,)
         self.secrets: dict[str, str] = {}
         if config_dict is not None and not isinstance(config_dict, Mapping):
             raise ValueError(f"config_dict: expected a dict of settings, got {config_dict!r}")
@@ -117,11 +120,13 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             raise ValueError(
                 f"no model is given: pass --model=…, or `model` in a config file{meant}"
             )
-        if not isinstance(model, type):
-            self.spec = find_model(str(model))
-            return str(model), get_model(str(model)), dataset
-        self.spec = spec_of_class(model)
-        return model.__name__, model, dataset
+        if isinstance(model, type):
+            name, spec = model.__name__, spec_of_class(model)
+        else:
+            name, spec = str(model), find_model(str(model))
+            model = get_model(name)
+        self.spec = replace(spec, stages=(*spec.stages, *self._stages))
+        return name, model, dataset
 
     def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
         name = self.spec.name  # of the model that an unregistered class extends

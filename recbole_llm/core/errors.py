@@ -5,9 +5,10 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from importlib.util import find_spec
+from inspect import signature
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,18 @@ def check_choice(key: str, value: object, known: Iterable[Any]) -> None:
     names = list(known)
     if value not in names:
         raise unknown(key, value, names)
+
+
+def check_takes(what: str, function: Callable[..., object], *arguments: str) -> None:
+    """Raise ValueError unless a function can be called with these positional arguments."""
+    try:
+        known = signature(function)
+    except ValueError:  # of what is not written in Python
+        return
+    try:
+        known.bind(*arguments)
+    except TypeError as error:
+        raise ValueError(f"{what}: is called with ({', '.join(arguments)}): {error}") from error
 
 
 def not_given(owner: object, method: str) -> NotImplementedError:

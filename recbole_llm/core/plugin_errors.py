@@ -23,7 +23,7 @@ def plugin_behind(error: BaseException) -> str | None:
     frames = reversed(list(walk_tb(error.__traceback__)))
     packages = (_package(str(frame.f_globals.get("__name__"))) for frame, _ in frames)
     deeper = list(takewhile(lambda package: package != _OURS, packages))
-    owners = _owners() if deeper else {}  # reads what is installed, which takes a moment
+    owners = packages_of_plugins() if deeper else {}  # which takes a moment
     return next((owners[package] for package in deeper if package in owners), None)
 
 
@@ -37,7 +37,7 @@ def plugins_there() -> str:
     return f" with plugin{'s' if len(named) > 1 else ''} {first_names(named)}" if named else ""
 
 
-def _owners() -> dict[str, str]:
+def packages_of_plugins() -> dict[str, str]:
     """The plugins by top-level package: their own, and all that were installed with them."""
     manager, installed = get_plugins().manager, packages_distributions()
     owners = {}

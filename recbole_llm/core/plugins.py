@@ -61,6 +61,8 @@ class Plugins:
         Raises:
             ValueError: a hook that does not exist, a duplicate name, a failing registration.
         """
+        if isinstance(plugin, type):
+            raise ValueError(f"plugin '{name}' is a class; name an object of it, or a module")
         self.manager.register(plugin, name)
         try:
             specs: list[Spec] = []
@@ -73,9 +75,8 @@ class Plugins:
                     hook(registered.append)
             self.registry.check(specs, origin=name)
             _check_stock(specs, name)
-            for own_settings in settings:
-                if not isinstance(own_settings, str):
-                    resolve_settings(own_settings, f"plugin '{name}'")
+            for own_settings in settings if name not in built_in() else ():
+                resolve_settings(own_settings, f"plugin '{name}'")  # every run checks them
             _register_metrics([metric for metric in metrics if not isinstance(metric, str)])
         except BaseException:
             self.manager.unregister(plugin)

@@ -64,7 +64,7 @@ class EncoderSpec:
         name: the value of ``--encoder``.
         factory: ``factory(config)`` returns an encoder; or ``"package.module:callable"``.
         summary: one line for listings.
-        requires: top-level modules that must be importable for this kind to work.
+        requires: modules that must be importable for this kind to work.
         settings: class of the kind's own keys, a ``recbole_llm.core.settings.Settings``.
         unread: keys of all encoders that mean nothing to this kind, of which a run warns.
     """
@@ -79,7 +79,7 @@ class EncoderSpec:
 
     def missing(self) -> list[str]:
         """Names of required modules that are not installed."""
-        return [name for name in self.requires if find_spec(name) is None]
+        return [name for name in self.requires if not _is_there(name)]
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,8 @@ class FeatureSpec:
             interactions, and made of the training split.
         summary: one line for listings.
         settings: class of the feature's own keys, a ``recbole_llm.core.settings.Settings``.
+        rows: ``items`` or ``users``: a row for each of RecBole's ids, in their order; ``other``:
+            for something else, such as training examples.
     """
 
     kind: ClassVar[str] = "feature"
@@ -102,6 +104,7 @@ class FeatureSpec:
     when: Literal["loaded", "split"] = "loaded"
     summary: str = ""
     settings: str | type | None = None
+    rows: Literal["items", "users", "other"] = "items"
 
 
 @dataclass(frozen=True)
@@ -158,6 +161,11 @@ class Registry:
             getattr(self, f"{spec.kind}s")[spec.name] = spec
             self.origins[f"{spec.kind} {spec.name}"] = origin
 
+    def plugin_of(self, kind: str, name: str) -> str | None:
+        """The plugin of others that something comes from; None for this package's own."""
+        origin = self.origins.get(f"{kind} {name}")
+        return None if origin is None or origin.startswith("recbole_llm.") else origin
+
     def shared_settings(self) -> list[type[Settings]]:
         """The settings classes that every run checks, in order of their plugins."""
         return [
@@ -177,6 +185,13 @@ class Registry:
         return _found("stage", name, self.stages)
 
 
+def _is_there(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # the package that it is in
+        return False
+
+
 def _check_spec(spec: object, origin: str) -> None:
     if not isinstance(spec, Spec):
         raise ValueError(  # noqa: TRY004
@@ -187,6 +202,8 @@ def _check_spec(spec: object, origin: str) -> None:
     what = f"{spec.kind} '{spec.name}' of plugin '{origin}'"
     if isinstance(spec, (FeatureSpec, StageSpec)):
         check_choice(f"{what}: when", spec.when, ("loaded", "split"))
+    if isinstance(spec, FeatureSpec):
+        check_choice(f"{what}: rows", spec.rows, ("items", "users", "other"))
     if isinstance(spec.settings, type):
         resolve_settings(spec.settings, what)
 

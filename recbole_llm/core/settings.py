@@ -100,6 +100,14 @@ class Settings(BaseModel):
 
     search_space: ClassVar[Space] = {}
 
+    @classmethod
+    def __pydantic_init_subclass__(cls, **options: Any) -> None:
+        super().__pydantic_init_subclass__(**options)
+        if taken := cls.model_fields.keys() & vars(Settings):
+            raise ValueError(
+                f"{cls.__name__}: '{min(taken)}' is a name of Settings itself; rename the key"
+            )
+
     model_config = ConfigDict(
         frozen=True,
         strict=True,

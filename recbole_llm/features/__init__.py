@@ -28,7 +28,7 @@ def register_features(register: Callable[[FeatureSpec], None]) -> None:
     for name, of in _OF_ITEMS.items():
         register(FeatureSpec(name, f"{_HERE}.text:{name}", "loaded", of))
     of = "of users' training histories as text"
-    register(FeatureSpec("user_text", f"{_HERE}.text:user_text", "split", of))
+    register(FeatureSpec("user_text", f"{_HERE}.text:user_text", "split", of, rows="users"))
 
 
 @hookimpl

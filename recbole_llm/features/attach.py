@@ -25,7 +25,7 @@ from recbole_llm.core.plugins import get_registry
 from recbole_llm.core.registry import FeatureSpec, resolve
 from recbole_llm.core.specs import spec_of
 from recbole_llm.core.stored import plain_config
-from recbole_llm.features.built import check_built
+from recbole_llm.features.built import build_feature
 from recbole_llm.features.encoders.base import encoder_spec
 from recbole_llm.features.settings import (
     EncoderSettings,
@@ -54,16 +54,13 @@ class Features:
             ValueError: in one line: an unknown name; templates, fields, encoder, cache folder or
                 vectors at fault; a data set that is not split yet.
         """
-        table = attached(self._dataset).get(name)
-        made_under = vars(self._dataset).get("features_made_under", {}).get(name)
-        if table is not None and made_under is None:  # put there by hand
+        if (table := _put_by_hand(self._dataset, name)) is not None:
             return table
-        spec = get_registry().feature(name)
-        if table is not None and made_under == _settings(self._config, spec):
+        table, spec = attached(self._dataset).get(name), get_registry().feature(name)
+        if table is not None and _made_under(self._dataset)[name] == _settings(self._config, spec):
             return table
         with distributed.main_first(), _random_state_kept():  # the others find what is stored
-            table = resolve(spec.build, f"feature '{spec.name}'")(self._config, self._dataset)
-            check_built(spec.name, table, self._dataset)
+            table = build_feature(spec, self._config, self._dataset)
         return _keep(self._config, self._dataset, spec, table)
 
 
@@ -77,6 +74,15 @@ def attached(dataset: Dataset) -> Mapping[str, EmbeddingTable]:
     return vars(dataset).get("features", {})
 
 
+def _made_under(dataset: Dataset) -> Mapping[str, str]:
+    """By feature, the settings that it was made under; without those put there by hand."""
+    return vars(dataset).get("features_made_under", {})
+
+
+def _put_by_hand(dataset: Dataset, name: str) -> EmbeddingTable | None:
+    return None if name in _made_under(dataset) else attached(dataset).get(name)
+
+
 def item_embeddings(config: Config, dataset: Dataset) -> EmbeddingTable:
     """The feature that `item_feature` names, by default ``item_text``; its matrix is also what
     ``get_preload_weight(ITEM_ID_FIELD)`` returns."""
@@ -84,12 +90,14 @@ def item_embeddings(config: Config, dataset: Dataset) -> EmbeddingTable:
 
 
 def encode_dataset(config: Config, dataset: Dataset) -> Encoded:
-    """Make and attach the items' vectors anew, with a report of what was encoded."""
+    """Make and attach the items' vectors anew, with a report of what was encoded; those that were
+    put there by hand stay."""
+    spec = get_registry().feature(ItemSettings.of(config).item_feature)
+    if (table := _put_by_hand(dataset, spec.name)) is not None:
+        return Encoded(table, None)
     with _random_state_kept():
         encoded = encode_items(config, dataset)
-    _keep(
-        config, dataset, get_registry().feature(ItemSettings.of(config).item_feature), encoded.table
-    )
+    _keep(config, dataset, spec, encoded.table)
     return encoded
 
 
@@ -135,9 +143,7 @@ def _keep(
     config: Config, dataset: Dataset, spec: FeatureSpec, table: EmbeddingTable
 ) -> EmbeddingTable:
     """Put a table on a data set; copies made before, such as other splits, do not see it."""
-    own = vars(dataset)
-    made_under = own.get("features_made_under", {})
-    dataset.features_made_under = {**made_under, spec.name: _settings(config, spec)}
+    dataset.features_made_under = {**_made_under(dataset), spec.name: _settings(config, spec)}
     dataset.features = {**attached(dataset), spec.name: table}
     own = ItemSettings.of(config).item_feature
     field = {own: dataset.iid_field, "user_text": dataset.uid_field}.get(spec.name)

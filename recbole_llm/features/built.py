@@ -1,29 +1,43 @@
-"""Whether what a plugin's feature built can be read by RecBole's ids."""
+"""A feature's table, and whether that of a plugin can be read by RecBole's ids."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from recbole.config import Config
 from recbole.data.dataset import Dataset
 
-from recbole_llm.core.errors import first_names
+from recbole_llm.core.errors import check_takes, first_names
 from recbole_llm.core.plugins import get_registry
+from recbole_llm.core.registry import FeatureSpec, resolve
 from recbole_llm.core.tokens import PADDING
 from recbole_llm.features.table import EmbeddingTable, Matrix
 
 
-def check_built(name: str, table: object, dataset: Dataset) -> None:
-    """Refuse a plugin's table that a model would train on with wrong or no vectors.
+def build_feature(spec: FeatureSpec, config: Config, dataset: Dataset) -> EmbeddingTable:
+    """What a feature builds; a plugin's is checked, since a model would train on it silently.
 
     Raises:
-        ValueError: no table; a first row that is not the padding's zeros; numbers that are none;
-            rows of the items or users that lack some, or are in another order.
+        ValueError: the builder's; of a plugin's also: no table; a first row that is not the
+            padding's zeros; numbers that are none; other rows than `FeatureSpec.rows` says.
     """
-    origin = get_registry().origins.get(f"feature {name}", "")
-    if origin.startswith("recbole_llm."):
-        return
-    what = f"feature '{name}' of plugin '{origin}'"
+    plugin = get_registry().plugin_of("feature", spec.name)
+    what = f"feature '{spec.name}'" + (f" of plugin '{plugin}'" if plugin else "")
+    build = resolve(spec.build, what)
+    if plugin is None:
+        return build(config, dataset)
+    check_takes(f"{what}: build", build, "config", "dataset")
+    try:
+        table = build(config, dataset)
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}") from error
+    _check(what, spec.rows, table, dataset)
+    return table
+
+
+def _check(what: str, of: str, table: Any, dataset: Dataset) -> None:
     if not isinstance(table, EmbeddingTable):
         raise ValueError(  # noqa: TRY004
             f"{what} returned a {type(table).__name__}; return "
@@ -36,7 +50,7 @@ def check_built(name: str, table: object, dataset: Dataset) -> None:
             f"{first_names(tokens[:1]) or 'missing'}"
         )
     _check_numbers(what, table.matrix)
-    _check_order(what, tokens, dataset)
+    _check_rows(what, of, tokens, dataset)
 
 
 def _check_numbers(what: str, matrix: Matrix) -> None:
@@ -46,20 +60,19 @@ def _check_numbers(what: str, matrix: Matrix) -> None:
         raise ValueError(f"{what} has values that are no finite numbers")
 
 
-def _check_order(what: str, tokens: Sequence[str], dataset: Dataset) -> None:
-    known = {field: list(map(str, own)) for field, own in dataset.field2id_token.items()}
-    if tokens in known.values():
+def _check_rows(what: str, of: str, tokens: Sequence[str], dataset: Dataset) -> None:
+    if of == "other":
         return
-    found = set(tokens)
-    for field in (dataset.iid_field, dataset.uid_field):
-        own = known.get(field, [])
-        lacking = [token for token in own if token not in found]
-        if len(tokens) + len(lacking) != len(own) or len(lacking) > len(own) / 2:
-            continue  # rows of something else, which may have names in common with these
-        fault = (
-            f"lacks rows ({first_names(lacking)})" if lacking else "has its rows in another order"
-        )
-        raise ValueError(
-            f"{what} {fault}: give a row for each of dataset.field2id_token['{field}'], in that "
-            f"order, zeros where there is no vector"
-        )
+    field = dataset.iid_field if of == "items" else dataset.uid_field
+    own = list(map(str, dataset.field2id_token[field]))
+    if tokens == own:
+        return
+    lacking = [token for token in own if token not in set(tokens)]
+    further = [token for token in tokens if token not in set(own)]
+    faults = [f"lacks {of} ({first_names(lacking)})"] if lacking else []
+    faults += [f"has rows of no {of} ({first_names(further)})"] if further else []
+    raise ValueError(
+        f"{what} {' and '.join(faults) or f'has its {of} in another order'}: give a row for each "
+        f"of dataset.field2id_token['{field}'], in that order, zeros where there is no vector; of "
+        f"a table of something else write FeatureSpec(…, rows='other')"
+    )

@@ -97,7 +97,7 @@ def encode_texts(
     with bar(total=len(todo), desc=title, unit="text", shown=progress and todo) as told:
         batches = _missing(store, keys, _batches(todo, batch_size), told.update)
         for new, vectors in encode(encoder, batches):
-            _check(vectors, len(new), width)
+            _check(vectors, len(new), width, stored=not encoded)
             usable = store.usable(vectors)
             kept = np.flatnonzero(usable).tolist()
             store.add([keys[new[i]] for i in kept], vectors[kept])
@@ -166,14 +166,17 @@ def _missing(
             yield [t for t in batch if keys[t] not in there]
 
 
-def _check(vectors: Matrix, texts: int, width: int | None) -> None:
+def _check(vectors: Matrix, texts: int, width: int | None, stored: bool) -> None:
     if vectors.ndim != 2 or len(vectors) != texts or not vectors.shape[1]:
         raise EncoderError(
             f"the encoder returned shape {vectors.shape} for {texts} texts; expected [{texts}, D]"
         )
-    if width not in (None, vectors.shape[1]):
-        raise EncoderError(
-            f"the encoder returned vectors of {vectors.shape[1]} numbers where those stored of it "
-            f"have {width}: the model behind its name has changed; set embedding_cache_dir to "
-            f"another folder"
-        )
+    if width in (None, vectors.shape[1]):
+        return
+    fault = f"the encoder returned vectors of {vectors.shape[1]} numbers where those"
+    if not stored:
+        raise EncoderError(f"{fault} before had {width}; all are to have the same number")
+    raise EncoderError(
+        f"{fault} stored of it have {width}: the model behind its name has changed; set "
+        f"embedding_cache_dir to another folder"
+    )

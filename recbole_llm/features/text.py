@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from logging import getLogger
 from typing import NamedTuple
@@ -14,9 +14,10 @@ from recbole.data.dataset import Dataset
 
 from recbole_llm.core.digest import digest, short_digests, texts_digest
 from recbole_llm.core.errors import first_names
+from recbole_llm.core.plugins import get_registry
 from recbole_llm.features.actors import encode_of
 from recbole_llm.features.align import align
-from recbole_llm.features.encoders.base import Encoder, TableSource, create_encoder
+from recbole_llm.features.encoders.base import Encoder, EncoderError, create_encoder, holds_table
 from recbole_llm.features.images import items_read
 from recbole_llm.features.lengths import TokenLimit, report_cut
 from recbole_llm.features.pipeline import EncodeReport, encode_texts
@@ -57,7 +58,7 @@ def user_text(config: Config, dataset: Dataset) -> EmbeddingTable:
 def item_states(config: Config, dataset: Dataset) -> EmbeddingTable:
     """Build the feature ``item_states``: a decoder's hidden states over the items' texts."""
     encoder = create_encoder(config)
-    if not (isinstance(encoder, TableSource) or hasattr(encoder, "layer")):
+    if not (holds_table(encoder) or hasattr(encoder, "layer")):
         raise ValueError(  # noqa: TRY004
             f"encoder: '{EncoderSettings.of(config).encoder}' has no hidden states, which "
             f"'item_states' are; set encoder: causal_lm, and encoder_layer"
@@ -85,7 +86,7 @@ def _encoded(config: Config, dataset: Dataset, kind: _Kind) -> Encoded:
     # Everything that can fail at once is tried before anything that takes long.
     encoder = create_encoder(config)
     policy: Policy = getattr(StoreSettings.of(config), kind.policy_key)
-    if isinstance(encoder, TableSource):
+    if holds_table(encoder):
         table, encoding = encoder.table(kind.name), None
     else:
         limit = TokenLimit.of(encoder, config)
@@ -108,7 +109,7 @@ def encode_new_items(config: Config, dataset: Dataset, tokens: Sequence[str]) ->
     The data set's ``.item`` file describes them.
     """
     encoder = create_encoder(config)
-    if isinstance(encoder, TableSource):
+    if holds_table(encoder):
         table = encoder.table("item")
     else:
         feature = ItemSettings.of(config).item_feature
@@ -130,7 +131,7 @@ def encode_named(config: Config, texts: Texts, kind: str) -> EmbeddingTable:
         ValueError: the encoder cannot be loaded, fails, or holds ready-made vectors only.
     """
     encoder = create_encoder(config)
-    if isinstance(encoder, TableSource):
+    if holds_table(encoder):
         raise ValueError(  # noqa: TRY004
             f"encoder: '{EncoderSettings.of(config).encoder}' holds ready-made vectors, so it "
             f"cannot encode {kind} texts"
@@ -144,21 +145,33 @@ def _encode(
     config: Config, kind: str, encoder: Encoder, store: EmbeddingStore, texts: Texts
 ) -> tuple[EmbeddingTable, EncodeReport]:
     settings = EncoderSettings.placed(config)
-    matrix, report = encode_texts(
-        encoder,
-        store,
-        list(texts.values()),
-        settings.encoder_batch_size,
-        f"Encoding {kind}s",
-        config["show_progress"] is not False,
-        encode_of(settings),
-    )
+    with _named_if_of_plugin(settings.encoder):
+        matrix, report = encode_texts(
+            encoder,
+            store,
+            list(texts.values()),
+            settings.encoder_batch_size,
+            f"Encoding {kind}s",
+            config["show_progress"] is not False,
+            encode_of(settings),
+        )
     content = texts_digest(texts.keys(), texts.values())
     fingerprint = digest(encoder.fingerprint, store.dtype.name, content)
     getLogger("recbole_llm").info(f"{kind} embeddings: {report}, {matrix.shape[1]} wide")
     source = digest(encoder.fingerprint, store.dtype.name)
     short = short_digests(text.encode("utf-8", "surrogatepass") for text in texts.values())
     return EmbeddingTable(matrix, list(texts), fingerprint, source, short), report
+
+
+@contextmanager
+def _named_if_of_plugin(encoder: str) -> Iterator[None]:
+    plugin = get_registry().plugin_of("encoder", encoder)
+    try:
+        yield
+    except EncoderError as error:
+        if plugin is None:
+            raise
+        raise EncoderError(f"encoder '{encoder}' of plugin '{plugin}': {error}") from error
 
 
 def _check_texts(dataset: Dataset, kind: _Kind, texts: Texts, policy: str) -> None:

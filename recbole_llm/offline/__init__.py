@@ -26,5 +26,5 @@ def register_features(register: Callable[[FeatureSpec], None]) -> None:
     """The feature that is made of generated texts."""
     register(
         FeatureSpec("example_text", "recbole_llm.offline.generate:example_text", "split",
-                    "of a text that a language model wrote about a training example")
+                    "of a text that a language model wrote about a training example", rows="other")
     )  # fmt: skip

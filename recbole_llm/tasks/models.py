@@ -67,7 +67,7 @@ def _task(spec: ModelSpec) -> str:
     """What a model is for, from its class; "?" where that cannot be imported here."""
     try:
         model = get_model(spec.name)
-    except (ImportError, ValueError):
+    except Exception:  # whatever its module raises
         return "?"
     return "clicks" if learns_labels(model) else str(model.type.name).lower()
 

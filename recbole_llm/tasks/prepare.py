@@ -30,13 +30,14 @@ def prepare(
     Raises:
         ValueError: in one line: settings, files, or a stage at fault.
     """
-    config = Config(model, dataset, config_file_list, config_dict, argv)
+    spec = None if stage is None else get_registry().stage(stage)
+    config = Config(model, dataset, config_file_list, config_dict, argv, stage=stage)
     start(config)
-    if stage is None:
+    if spec is None:
         reports: list[StageReport] = []
         prepare_data(config, reports.append)
         return reports
-    spec, data = get_registry().stage(stage), load_dataset(config)
+    data = load_dataset(config)
     if spec.when == "split":
         data = data_preparation(config, data)[0]._dataset
     return [stage_class(spec)(config, data).complete()]

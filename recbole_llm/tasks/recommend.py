@@ -27,7 +27,7 @@ from recbole_llm.core.tokens import vocabulary_of
 from recbole_llm.data.interaction import SequenceInteraction
 from recbole_llm.data.ranking_step import user_bytes
 from recbole_llm.data.settings import EngineSettings
-from recbole_llm.features.encoders.base import Encoder, TableSource, create_encoder
+from recbole_llm.features.encoders.base import Encoder, TableSource, create_encoder, holds_table
 from recbole_llm.features.prompts import item_rows, titles_if_any
 from recbole_llm.models.base import TextItemModel, TextUserModel
 from recbole_llm.offline.run import load_dataset
@@ -177,7 +177,7 @@ class Recommender(Ranker):
 
     def encode(self, query: str) -> Tensor:
         """A query's vector, from the encoder of the item texts, float32 [D]."""
-        if isinstance(self._encoder, TableSource):
+        if holds_table(self._encoder):
             raise ValueError(  # noqa: TRY004
                 f"query: encoder: {self.config['encoder']} reads ready-made vectors, so it cannot "
                 f"encode it"

@@ -91,7 +91,7 @@ def test_a_models_state_holds_no_modules_and_names_its_vectors() -> None:
     assert same.counts.tolist() == [0, 1, 2] and torch.equal(
         same.layer.weight, state["state_dict"]["layer.weight"]
     )
-    with pytest.raises(ValueError, match="trained on other text embeddings"):
+    with pytest.raises(ValueError, match="trained on other vectors"):
         checkpoint.load_model_state(Model("new"), loaded, "x.pth")
 
 
@@ -103,7 +103,7 @@ def test_changed_vectors_are_noticed() -> None:
 
     model = torch.nn.ModuleDict({"text": Frozen("new")})
     checkpoint.check_fingerprints(model, {"text": "new"})
-    with pytest.raises(ValueError, match="trained on other text embeddings"):
+    with pytest.raises(ValueError, match="trained on other vectors"):
         checkpoint.check_fingerprints(model, {"text": "old"})
     checkpoint.check_fingerprints(model, {"text": "old"}, {"new"})  # compared row by row
     with pytest.raises(ValueError, match="whitened otherwise .'text': 0.5, now none.; set"):

@@ -506,6 +506,14 @@ def test_an_adapter_that_the_encoder_does_not_read_is_named() -> None:
         assert Config("PAD", config_dict={**own, "encoder": encoder}).unknown_keys() == ""
 
 
+def test_keys_of_a_stage_that_is_prepared_are_known() -> None:
+    own = {"mirm_history": 3}
+    assert "mirm_history" in Config("BPR", config_dict=own).unknown_keys()
+    assert Config("BPR", config_dict={**own, "strict_config": True}, stage="mirm").spec.stages
+    with pytest.raises(ValueError, match="mirm_history: expected an integer of at least 1, got 0"):
+        Config("BPR", config_dict={"mirm_history": 0}, stage="mirm")
+
+
 def test_an_unknown_key_is_an_error_when_strict() -> None:
     with pytest.raises(ValueError, match="'lerning_rate', did you mean 'learning_rate'"):
         Config("BPR", config_dict={"lerning_rate": 0.1, "strict_config": True})

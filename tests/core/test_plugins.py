@@ -64,13 +64,50 @@ def test_a_model_whose_class_is_not_there_is_named_with_its_plugin(
 
 
 def test_settings_whose_class_is_not_there_are_named_with_their_plugin(
-    fresh: plugins.Plugins, monkeypatch: pytest.MonkeyPatch
+    fresh: plugins.Plugins,
 ) -> None:
     wrong = "recbole_llm.models.stock.settings:SASRecSetings"
-    fresh.register(plugin(register_settings=lambda register: register(wrong)), "acme")
-    monkeypatch.setattr(plugins, "get_plugins", lambda: fresh)
     with pytest.raises(ValueError, match="^plugin 'acme' names .*did you mean 'SASRecSettings'"):
-        Config("SASRec", "ml-100k")
+        fresh.register(plugin(register_settings=lambda register: register(wrong)), "acme")
+    assert not fresh.manager.has_plugin("acme")
+
+
+def test_settings_that_cannot_be_imported_leave_the_models_of_others_alone(
+    fresh: plugins.Plugins, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    broken = "from recbole_llm.core.settings import Settings\nclass Own(Settings):\n    alpha = 3\n"
+    (tmp_path / "acme_broken.py").write_text(broken)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    own = "acme_broken:Own"
+    fresh.register(models_of(ModelSpec("Theirs", "acme_broken:Theirs", settings=own)), "acme")
+    encoder = EncoderSpec("theirs", "acme_broken:make", settings=own)
+    fresh.register(plugin(register_encoders=lambda register: register(encoder)), "other")
+    monkeypatch.setattr(plugins, "get_plugins", lambda: fresh)
+    assert Config("SASRec", "ml-100k", config_dict={"hidden_size": 32}).unknown_keys() == ""
+    with pytest.raises(Exception, match="non-annotated"):
+        Config("Theirs", "ml-100k")
+
+
+def test_a_class_is_no_plugin(fresh: plugins.Plugins) -> None:
+    class Mine:
+        @hookimpl
+        def register_models(self, register: Any) -> None:
+            register(ModelSpec("M", "x:M"))
+
+    with pytest.raises(ValueError, match="^plugin 'mine' is a class; name an object of it, or a m"):
+        fresh.register(Mine, "mine")
+    fresh.register(Mine(), "mine")
+
+
+@pytest.mark.parametrize("metric", [dict, 3])
+def test_what_is_no_metric_is_refused(fresh: plugins.Plugins, metric: Any) -> None:
+    with pytest.raises(ValueError, match="is no class that extends recbole.evaluator.base_metric"):
+        fresh.register(plugin(register_metrics=lambda register: register(metric)), "mine")
+
+
+def test_a_package_inside_one_that_is_not_there_is_missing() -> None:
+    spec = EncoderSpec("theirs", "x:make", requires=("not_there.part", "json.decoder"))
+    assert spec.missing() == ["not_there.part"]
 
 
 def test_a_duplicate_name_is_refused_and_leaves_nothing(fresh: plugins.Plugins) -> None:

@@ -178,3 +178,9 @@ def test_floats_are_recboles(tmp_path: Path) -> None:
     file = tmp_path / "x.yaml"
     file.write_text("a: 1e-3\nb: 1.5\nc: 12\nd: 1e3\ne: .5\nf: 1.e-2")
     assert read_yaml(file) == {"a": 0.001, "b": 1.5, "c": 12, "d": 1000.0, "e": 0.5, "f": 0.01}
+
+
+@pytest.mark.parametrize("name", ["check", "search_space"])
+def test_a_key_that_would_hide_a_part_of_settings_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"^Own: '{name}' is a name of Settings itself; rename"):
+        type("Own", (Settings,), {"__annotations__": {name: int}, name: 3, "__module__": __name__})

@@ -115,6 +115,7 @@ def test_a_table_put_there_by_hand_stays(config: PlainConfig, make_dataset: Make
     dataset.features = {"item_text": table}
     assert attach.item_embeddings(config, dataset) is table
     assert attach.features_of(dataset, config)["item_text"] is table
+    assert attach.encode_dataset(config, dataset).table is table  # the stage, which goes first
 
 
 def test_the_fingerprint_changes_with_texts_and_encoder_alone(

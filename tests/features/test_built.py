@@ -36,7 +36,10 @@ pytestmark = pytest.mark.usefixtures("encoder")
         (built(matrix=rows() + 1), "row 0 is the padding's and is to be zero"),
         (built(matrix=rows() * np.float32([[0], [1], [1], [np.nan], [1]])), "no finite numbers"),
         (built(("[PAD]", "20", "10", "30", "40")), r"in another order: .*id_token\['item_id'\]"),
-        (built(ITEMS[:-1]), "lacks rows .'40'.: give a row for each"),
+        (built(ITEMS[:-1]), r"lacks items \('40'\): give a row for each"),
+        (built(("[PAD]", "30")), r"lacks items \('10', '20', '40'\): give"),
+        (built((*ITEMS, "50")), r"has rows of no items \('50'\): give"),
+        (built(("[PAD]", "u1", "u2", "u3")), r"lacks items .* and has rows of no items \('u1'"),
     ],
 )
 def test_a_table_that_would_train_silently_is_refused(
@@ -49,22 +52,49 @@ def test_a_table_that_would_train_silently_is_refused(
 
 
 @pytest.mark.parametrize(
-    "tokens", [ITEMS, ("[PAD]", "u1", "u2", "u3"), ("[PAD]", "30"), ("[PAD]", "x", "10")]
+    ("of", "tokens"),
+    [
+        ("items", ITEMS),
+        ("users", ("[PAD]", "u1", "u2", "u3")),
+        ("other", ("[PAD]", "30")),
+        ("other", ("[PAD]", "x", "10")),
+    ],
 )
 def test_rows_of_items_users_and_other_things(
     config: PlainConfig, make_dataset: Callable[..., Any], monkeypatch: pytest.MonkeyPatch,
-    tokens: tuple[str, ...],
+    of: Any, tokens: tuple[str, ...],
 ) -> None:  # fmt: skip
     table = built(tokens)
-    assert of_plugin(config, make_dataset, monkeypatch)(table) is table
+    assert of_plugin(config, make_dataset, monkeypatch, of)(table) is table
 
 
-def of_plugin(config: PlainConfig, make_dataset: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+@pytest.mark.parametrize(
+    ("build", "said"),
+    [
+        (lambda config: built(), r"build: is called with \(config, dataset\): too many positional"),
+        (lambda config, dataset: built(ITEMS[1:]), "row 0 is the padding's"),
+        (lambda config, dataset: EmbeddingTable(np.ones((5, 2)), ITEMS, "f"), ".* needs a float32"),  # type: ignore[arg-type]
+    ],
+)
+def test_the_faults_of_a_builder_name_it(
+    config: PlainConfig, make_dataset: Callable[..., Any], monkeypatch: pytest.MonkeyPatch,
+    build: Any, said: str,
+) -> None:  # fmt: skip
+    registry = get_registry()
+    monkeypatch.setitem(registry.features, "mine", FeatureSpec("mine", build))
+    monkeypatch.setitem(registry.origins, "feature mine", "acme")
+    with pytest.raises(ValueError, match=f"^feature 'mine' of plugin 'acme': {said}"):
+        features_of(make_dataset(tokens=ITEMS[1:]), config)["mine"]
+
+
+def of_plugin(
+    config: PlainConfig, make_dataset: Any, monkeypatch: pytest.MonkeyPatch, of: Any = "items"
+) -> Any:
     registry = get_registry()
     dataset = make_dataset(tokens=ITEMS[1:])
 
     def read(table: Any) -> Any:
-        spec = FeatureSpec("mine", lambda config, dataset: table)
+        spec = FeatureSpec("mine", lambda config, dataset: table, rows=of)
         monkeypatch.setitem(registry.features, "mine", spec)
         monkeypatch.setitem(registry.origins, "feature mine", "acme")
         return features_of(dataset, config)["mine"]

@@ -180,4 +180,10 @@ class Unnamed(Stage):
 def test_what_is_no_stage(cls: type, said: str) -> None:
     with pytest.raises(StageError, match=f"^stage 'mine': {said}$"):
         stage_class(StageSpec("mine", cls))
-    assert stage_class(StageSpec("mine", Counting)) is Counting
+
+
+def test_a_stage_that_is_called_otherwise_than_it_is_registered_is_refused() -> None:
+    """Two of one name and equal inputs would share an artifact."""
+    assert stage_class(StageSpec("counting", Counting)) is Counting
+    with pytest.raises(StageError, match="^stage 'mine': Counting is called 'counting', .* 'mine'"):
+        stage_class(StageSpec("mine", Counting))

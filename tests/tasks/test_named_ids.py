@@ -272,7 +272,7 @@ def test_other_vectors_of_a_plugin_are_refused_beside_texts_that_are_the_same(
     checkpoint = trained("TwoTexts")
     load_data_and_model(checkpoint)
     value = 2.0
-    with pytest.raises(ValueError, match="other text embeddings .'texts.1': made of 1.0, now"):
+    with pytest.raises(ValueError, match="other vectors .'texts.1': made of 1.0, now"):
         load_data_and_model(checkpoint)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from recbole_llm.core.errors import installing
+from recbole_llm.core.errors import check_takes, installing
 from recbole_llm.core.plugins import get_registry
 from recbole_llm.core.registry import EncoderSpec, resolve
 from recbole_llm.core.settings import ConfigLike
@@ -17,6 +17,7 @@ from recbole_llm.features.table import EmbeddingTable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from typing_extensions import TypeIs
 
 
 class EncoderError(ValueError):
@@ -51,7 +52,6 @@ class PictureEncoder(Protocol):
         two at least, and a picture where `reads_text` is False."""
 
 
-@runtime_checkable
 class TableSource(Protocol):
     """An encoder kind that holds vectors by token instead of encoding texts."""
 
@@ -85,24 +85,32 @@ def create_encoder(config: ConfigLike) -> Encoder | TableSource:
     missing = spec.missing()
     if missing:
         raise _unavailable(spec, f"it needs a package: {installing(*missing)}")
+    what = f"encoder '{spec.name}'"
     try:
-        encoder: Encoder | TableSource = resolve(spec.factory, f"encoder '{spec.name}'")(config)
+        check_takes(what, factory := resolve(spec.factory, what), "config")
+        encoder: Encoder | TableSource = factory(config)
     except ImportError as error:
         raise _unavailable(spec, str(error)) from error
     except EncoderError as error:
-        raise EncoderError(f"encoder '{spec.name}' cannot be loaded: {error}") from error
+        raise EncoderError(f"{what} cannot be loaded: {error}") from error
     parts = set(dir(encoder))
     of_pictures = "encode_contents" if getattr(encoder, "reads_text", True) is False else "encode"
     kinds = (_PARTS, ("fingerprint", of_pictures), ("table",))
     if not any(parts.issuperset(kind) for kind in kinds):
         lacking = ", ".join(sorted(set(_PARTS) - parts))
         raise EncoderError(
-            f"encoder '{spec.name}': {type(encoder).__name__} has no {lacking}, which an encoder "
-            f"needs (docs/plugins.md)"
+            f"{what}: {type(encoder).__name__} has no {lacking}, which an encoder needs "
+            f"(docs/plugins.md)"
         )
-    if not isinstance(encoder, TableSource):
+    if not holds_table(encoder):
         _check_fingerprint(spec, encoder.fingerprint)
     return encoder
+
+
+def holds_table(encoder: object) -> TypeIs[TableSource]:
+    """Whether an encoder holds vectors by token, and encodes nothing."""
+    encodes = hasattr(encoder, "encode") or hasattr(encoder, "encode_contents")
+    return hasattr(encoder, "table") and not encodes
 
 
 def _check_fingerprint(spec: EncoderSpec, fingerprint: object) -> None:

@@ -31,6 +31,7 @@ def register_features(register: Callable[[FeatureSpec], None]) -> None:
             "behaviour_text",
             "recbole_llm.models.bahe.behaviours:behaviour_text",
             settings="recbole_llm.models.bahe.settings:BAHESettings",
+            rows="other",
             summary="texts of distinct behaviours: an item, with what the interaction says of it",
         )
     )

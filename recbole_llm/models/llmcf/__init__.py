@@ -47,5 +47,6 @@ def register_stages(register: Callable[[StageSpec], None]) -> None:
             "recgen",
             f"{_HERE}.recgen:RecGenStage",
             "tunes the generator's language model on recommendations and instructions (LLM-CF)",
+            settings=f"{_HERE}.settings:RecGenSettings",
         )
     )

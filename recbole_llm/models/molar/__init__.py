@@ -31,5 +31,6 @@ def register_stages(register: Callable[[StageSpec], None]) -> None:
             "mirm",
             "recbole_llm.models.molar.mirm:MIRMStage",
             "tunes the encoder's language model on items and training histories (Molar)",
+            settings="recbole_llm.models.molar.settings:MIRMSettings",
         )
     )

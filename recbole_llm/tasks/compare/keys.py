@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
-from inspect import getmodule
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,14 @@ from recbole_llm.core.config import Config
 from recbole_llm.core.digest import digest, file_digest, files_digest, fingerprints
 from recbole_llm.core.marks import Mark
 from recbole_llm.core.metrics import spelt
+from recbole_llm.core.plugin_errors import packages_of_plugins
 from recbole_llm.core.plugins import built_in, find_model, get_plugins, get_registry
 from recbole_llm.core.recbole_evaluation import RecBoleEvaluation
 from recbole_llm.core.registry import PACKAGE, PROPERTIES
 from recbole_llm.core.stored import plain_config
 from recbole_llm.evaluation.beyond import features_read
 from recbole_llm.features.attach import vector_settings
-from recbole_llm.features.encoders.base import PictureEncoder, TableSource, create_encoder
+from recbole_llm.features.encoders.base import PictureEncoder, create_encoder, holds_table
 from recbole_llm.features.pictures import pictures_digest
 from recbole_llm.features.settings import ItemSettings
 from recbole_llm.report import versions
@@ -88,7 +89,7 @@ def _encoder(config: Config) -> str | None:
     if not read:
         return None
     encoder = create_encoder(config)
-    if isinstance(encoder, TableSource):
+    if holds_table(encoder):
         return encoder.table("item").fingerprint
     if _PICTURED.intersection(read) and isinstance(encoder, PictureEncoder):
         return digest(encoder.fingerprint, pictures_digest(config))
@@ -107,29 +108,52 @@ def code_digest(model: type) -> str:
 
 
 def _plugins() -> Iterator[tuple[str, str]]:
-    """The active plugins of others, and their code."""
+    """The active plugins of others, and the code of their packages, and of what they registered."""
     own = built_in()
-    for name, plugin in get_plugins().manager.list_name_plugin():
-        if plugin is not None and name not in own:
-            module = getmodule(plugin) or getmodule(type(plugin))
-            yield name, code_of(module.__name__) if module else ""
+    others = [n for n, plugin in get_plugins().manager.list_name_plugin() if plugin is not None]
+    modules = [*packages_of_plugins().items(), *_registered()]
+    for name in (name for name in others if name not in own):
+        yield name, digest(*sorted({code_of(module) for module, of in modules if of == name}))
+
+
+def _registered() -> Iterator[tuple[str, str]]:
+    """The modules of what plugins registered, each with its plugin."""
+    registry = get_registry()
+    for kind in ("model", "encoder", "feature", "stage"):
+        for name, spec in getattr(registry, f"{kind}s").items():
+            for target in vars(spec).values():
+                if isinstance(target, str) and ":" in target:
+                    yield target.partition(":")[0], registry.origins[f"{kind} {name}"]
+                elif callable(target):
+                    yield target.__module__, registry.origins[f"{kind} {name}"]
 
 
 def code_of(name: str) -> str:
     """Digest of a module's code and of what may belong to it: its package, or of a single module
     the files beside it; "" of what the versions tell."""
     top = name.partition(".")[0]
-    file = getattr(sys.modules.get(name), "__file__", None)
+    of_top = _file_of(top)  # None: of a package without __init__.py
+    file = _file_of(name) or of_top
     if top in _KNOWN or file is None:
         return ""
-    folder, package = Path(file).resolve().parent, sys.modules.get(top)
+    folder = file.parent
     if top == PACKAGE.name:
         if _MODELS not in folder.parents:
             return files_digest(folder, folder.glob("*.py"))
         folder = _MODELS / folder.relative_to(_MODELS).parts[0]
-    elif package is None or not hasattr(package, "__path__"):
+    elif of_top is not None and of_top.name != "__init__.py":
         installed = folder.name in ("site-packages", "dist-packages")  # beside those of others
-        return files_digest(folder, [Path(file).resolve()] if installed else folder.glob("*.py"))
-    elif package.__file__ is not None:
-        folder = Path(package.__file__).resolve().parent
+        return files_digest(folder, [file] if installed else folder.glob("*.py"))
+    elif of_top is not None:
+        folder = of_top.parent
     return files_digest(folder, folder.rglob("*.py"))
+
+
+def _file_of(name: str) -> Path | None:
+    """Of a module that is imported, or of a top-level one that is not; None for none."""
+    if name in sys.modules:
+        file = getattr(sys.modules[name], "__file__", None)
+    else:
+        spec = None if "." in name else find_spec(name)
+        file = spec.origin if spec is not None and spec.has_location else None
+    return None if file is None else Path(file).resolve()

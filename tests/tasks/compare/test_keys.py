@@ -13,7 +13,8 @@ import pytest
 from recbole.model.general_recommender import BPR
 
 from recbole_llm.core.config import Config
-from recbole_llm.core.plugins import get_plugins
+from recbole_llm.core.plugins import get_plugins, get_registry
+from recbole_llm.core.registry import FeatureSpec
 from recbole_llm.tasks.compare import keys
 from recbole_llm.tasks.compare.cells import cells_of
 from recbole_llm.tasks.compare.entries import parse_models
@@ -68,6 +69,27 @@ def test_the_code_of_active_plugins_matters(package: Path, name: str) -> None:
     try:
         assert changed(BPR, package / "parts/layer.py")
         assert code_digest(BPR) != without
+    finally:
+        manager.unregister(plugin)
+
+
+def test_the_code_of_what_a_plugin_registered_matters(
+    package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it is imported or not, in another package than the plugin's."""
+    others = Path("elsewhere")
+    others.mkdir()
+    for name in ("own_features.py", "own_notes.py"):
+        (others / name).write_text("SCALE = 1\n")
+    monkeypatch.syspath_prepend(str(others.absolute()))
+    manager, registry, plugin = get_plugins().manager, get_registry(), import_module("theirs")
+    manager.register(plugin, "recbole-theirs")
+    spec = FeatureSpec("theirs", "own_features:build")
+    monkeypatch.setitem(registry.features, "theirs", spec)
+    monkeypatch.setitem(registry.origins, "feature theirs", "recbole-theirs")
+    try:
+        assert "own_features" not in sys.modules
+        assert changed(BPR, others / "own_features.py")
     finally:
         manager.unregister(plugin)
 
