@@ -39,6 +39,12 @@ class _Lines:
         """Each line is written at once."""
 
 
+def is_utf8(text: str) -> bool:
+    """Whether a text can be written. Python keeps bytes of a command line that are not UTF-8 as
+    halves of characters, which cannot."""
+    return text.encode(errors="ignore").decode() == text
+
+
 def counted(number: int, noun: str) -> str:
     """``1 user``, ``1,234 users``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import recbole
 
+from recbole_llm.core.lines import is_utf8
 from recbole_llm.core.settings import listed
 
 if TYPE_CHECKING:
@@ -40,8 +41,7 @@ def parse_command_line(argv: Iterable[str]) -> dict[str, str]:
         raise ValueError(f"argv: expected a list of --key=value arguments, got {argv!r}")
     pairs: dict[str, str] = {}
     rest = deque(argv)
-    # Python keeps other bytes as halves of characters, which cannot be written.
-    if broken := [part for part in rest if part.encode(errors="ignore").decode() != part]:
+    if broken := [part for part in rest if not is_utf8(part)]:
         raise ValueError(f"argument {ascii(broken[0])} is not in UTF-8")
     while rest:
         argument = rest.popleft()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from recbole_llm.core.tokens import PADDING
 from recbole_llm.data.check import LARGEST, decoded, is_wide
@@ -54,6 +55,7 @@ class InteractionFile:
             digest.update(header)
             line = 2
             while raw := file.read(BLOCK) + file.readline():
+                raw += _rest(raw, file, self.separator.encode(self.encoding))
                 digest.update(raw)
                 yield self._columns(types, decoded(self.path, raw, self.encoding, line), line)
                 line += raw.count(b"\n")
@@ -90,6 +92,23 @@ class InteractionFile:
         except pyarrow.ArrowInvalid:
             return None
         return found.rename_columns(NAMES)
+
+
+def _rest(raw: bytes, file: IO[bytes], separator: bytes) -> bytes:
+    """The further lines of a quoted value that a block ends in. One that has a separator besides
+    line ends is not closed, and is refused as it is."""
+    begin = rb"(?:^|\n|%s)" % re.escape(separator)
+
+    def opened(text: bytes) -> bytes | None:
+        plain = re.sub(begin + rb'"[^"]*(?:""[^"]*)*"(?!")', b"x", text)
+        found = re.search(begin + b'"', plain)
+        return None if found is None else plain[found.end() - 1 :]
+
+    rest, value = b"", opened(raw) if b'"' in raw else None
+    while value is not None and separator not in value and (line := file.readline()):
+        rest += line
+        value = opened(value + line)
+    return rest
 
 
 def _is_clean(columns: pyarrow.Table) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import sys
-from collections.abc import Iterable
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -48,7 +50,7 @@ def kind_of(kind: str | None, file: str | None) -> str:
 def write(frames: Iterable[DataFrame], kind: str, file: str | None) -> int:
     """Write frames one after another; the number of rows."""
     rows = 0
-    opened = nullcontext(sys.stdout.buffer) if file is None else written_whole(file, OTHER_FILE)
+    opened = _screen() if file is None else written_whole(file, OTHER_FILE)
     with opened as stream:
         if kind == "parquet":
             return _write_parquet(frames, stream)
@@ -61,10 +63,30 @@ def write(frames: Iterable[DataFrame], kind: str, file: str | None) -> int:
     return rows
 
 
+@contextmanager
+def _screen() -> Iterator[IO[bytes]]:
+    """The output; under PYTHONUNBUFFERED it is a raw file, which may write a part of what it is
+    given."""
+    stream = sys.stdout.buffer
+    if not isinstance(stream, io.RawIOBase):
+        yield stream
+        return
+    whole = io.BufferedWriter(stream)
+    try:
+        yield whole
+    finally:
+        whole.detach()  # which writes what is left
+
+
 def _text(frame: DataFrame, kind: str, first: bool) -> str:
     text: str
     if kind == "csv":
         text = frame.to_csv(index=False, header=first, lineterminator="\n")
+        if "\r" not in text:
+            return text
+        # Python 3.11 and 3.12 leave values with carriage returns, which end rows, without quotes.
+        quoted = csv.QUOTE_NONNUMERIC
+        text = frame.to_csv(index=False, header=first, lineterminator="\n", quoting=quoted)
         return text
     if frame.empty:
         return ""

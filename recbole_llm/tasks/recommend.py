@@ -23,6 +23,7 @@ from torch import Tensor
 
 from recbole_llm.core.config import Config
 from recbole_llm.core.errors import first_names
+from recbole_llm.core.lines import is_utf8
 from recbole_llm.core.tokens import vocabulary_of
 from recbole_llm.data.interaction import SequenceInteraction
 from recbole_llm.data.ranking_step import user_bytes
@@ -228,9 +229,9 @@ def query_weight(config: Config, query: str, weight: float | None) -> float:
     """Of a query, from a configuration where it is not given.
 
     Raises:
-        ValueError: an empty query, or a weight that is none.
+        ValueError: an empty query, or one that is not in UTF-8, or a weight that is none.
     """
-    if not isinstance(query, str) or not query.strip():
+    if not isinstance(query, str) or not query.strip() or not is_utf8(query):
         raise ValueError(f"query: expected words, got {query!r}")
     value = config["query_weight"] if weight is None else weight
     value = 0.5 if value is None else float(value)

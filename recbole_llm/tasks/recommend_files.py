@@ -37,9 +37,9 @@ def recommend_to_file(
     **whom: Any,
 ) -> None:
     """Recommend from a checkpoint or an exported folder; the options are the command's."""
-    if (checkpoint is None) == (folder is None):
+    if (not checkpoint) == (not folder):
         raise ValueError("name a model: --checkpoint=FILE, or --model=FOLDER of an exported one")
-    if checkpoint is not None and Path(checkpoint).is_dir():
+    if checkpoint and Path(checkpoint).is_dir():
         raise ValueError(
             f"checkpoint '{checkpoint}' is a folder; of an exported model write "
             f"--model={checkpoint}"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import resource
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -704,4 +707,43 @@ def test_ids_in_place_of_a_file_and_a_text_in_place_of_a_list(inside: dict[str, 
         alone.recommend("u1", candidates=["i1", "x1", "i2"])
     assert str(caught.value).endswith(
         "; 2 of 3 are known; ids are those of the items that the model knows"
+    )
+
+
+class _Partial(io.RawIOBase):
+    """A raw file that takes a few bytes at a time, as a pipe or a full disk does."""
+
+    def __init__(self, room: int = 10**9) -> None:
+        self.content, self.room = b"", room
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, part: Any) -> int:
+        taken = bytes(part[: min(7, self.room - len(self.content))])
+        if not taken:
+            raise OSError(28, "No space left on device")
+        self.content += taken
+        return len(taken)
+
+
+def test_an_unbuffered_screen_gets_all_or_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = [pd.DataFrame({"user": ["a", "b"], "item": ["i1", "i2"]})] * 30
+    screen = _Partial()
+    monkeypatch.setattr(sys, "stdout", SimpleNamespace(buffer=screen))
+    assert write(frames, "csv", None) == 60
+    assert screen.content == b"user,item\n" + b"a,i1\nb,i2\n" * 30
+    monkeypatch.setattr(sys, "stdout", SimpleNamespace(buffer=_Partial(100)))
+    with pytest.raises(OSError, match="No space left"):
+        write(frames, "csv", None)
+
+
+def test_a_carriage_return_in_a_title_ends_no_row(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"user": ["a\rb", "c"], "rank": [1, 2], "title": ['x\ry "z"', "plain"]})
+    write([frame, frame], "csv", str(tmp_path / "a.csv"))
+    with (tmp_path / "a.csv").open(newline="") as opened:
+        rows = list(csv.reader(opened))
+    assert rows == [["user", "rank", "title"], *frame.astype(str).to_numpy().tolist() * 2]
+    pd.testing.assert_frame_equal(
+        pd.read_csv(tmp_path / "a.csv"), pd.concat([frame] * 2, ignore_index=True)
     )

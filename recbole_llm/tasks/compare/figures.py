@@ -62,7 +62,7 @@ def plain(text: str) -> str:
 def figures(summary: Summary) -> Iterator[Figure]:
     """All that the summary has something for."""
     yield _bars(summary)
-    if summary.tests:
+    if any(test.metric == summary.metrics[0] for test in summary.tests):
         yield _differences(summary)
     if any(_grouped(row, summary.metrics[0]) for row in summary.rows):
         yield _groups(summary)

@@ -22,6 +22,7 @@ class Tested:
     label: str
     metric: str
     difference: Difference  # over users, averaged over seeds first
+    baseline: float  # its mean over the same users and seeds
     p: float  # after Holm's correction
     seeds: int  # that both have
     left_out: int = 0  # users that one of the two was not tested on, at most of a seed
@@ -48,15 +49,17 @@ def against(
     means = {label: _over_seeds([both for both, _ in own]) for label, own in pairs.items() if own}
     tests = []
     for metric in metrics:
-        differences = {}
+        differences, bases = {}, {}
         for label, table in means.items():
             both = [table[model, metric] for model in _BOTH if (model, metric) in table]
             if len(both) == 2 and np.isfinite(both).all():  # one label a user: GAUC has no value
                 differences[label] = paired_difference(*(column.to_numpy() for column in both))
+                bases[label] = float(both[1].mean())
         corrected = holm([difference.p for difference in differences.values()])
         for (label, difference), p in zip(differences.items(), corrected):
             left_out = max(missing for _, missing in pairs[label])
-            tests.append(Tested(label, metric, difference, p, len(pairs[label]), left_out))
+            seeds = len(pairs[label])
+            tests.append(Tested(label, metric, difference, bases[label], p, seeds, left_out))
     return tests
 
 
@@ -88,5 +91,8 @@ def _by_user(cell: Cell) -> DataFrame:
 
 
 def _over_seeds(tables: Sequence[DataFrame]) -> DataFrame:
-    """Each user's means over the seeds in which it was tested, of what all seeds have."""
-    return concat(tables, join="inner").groupby(level=0).mean()
+    """Each user's part of the mean over seeds, of what all seeds have: mean over users of this is
+    the mean of the seeds' means, whichever users a seed tests."""
+    users = concat(tables, join="inner").index.unique()
+    shares = [table * (len(users) / len(table) / len(tables)) for table in tables]
+    return concat(shares, join="inner").groupby(level=0).sum()

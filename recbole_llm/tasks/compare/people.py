@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from logging import getLogger
 from pathlib import Path
 from typing import Any
 
@@ -100,8 +101,7 @@ def maps(cells: Sequence[Cell], catalogue: Catalogue) -> Iterator[Figure]:
         table = features_of(catalogue.dataset, catalogue.config)[reads_of(catalogue.config)[0]]
         tokens = [str(token) for token in table.tokens]
         yield _map("what the texts say", table.matrix, tokens, chosen, catalogue)
-    for cell in _kept(cells):
-        checkpoint = load_checkpoint(cell.checkpoint)
+    for cell, checkpoint in _kept(cells):
         items = unpack(checkpoint["tokens"])[catalogue.dataset.iid_field]
         vectors = _item_table(checkpoint["state_dict"], len(items))
         if vectors is not None:
@@ -109,9 +109,14 @@ def maps(cells: Sequence[Cell], catalogue: Catalogue) -> Iterator[Figure]:
             yield _map(cell.entry.label, vectors, tokens, chosen, catalogue)
 
 
-def _kept(cells: Sequence[Cell]) -> list[Cell]:
-    """Those whose checkpoint nobody has removed."""
-    return [cell for cell in cells if Path(cell.checkpoint).is_file()]
+def _kept(cells: Sequence[Cell]) -> Iterator[tuple[Cell, dict[str, Any]]]:
+    """Those whose checkpoint nobody has removed or damaged, with it."""
+    for cell in cells:
+        if Path(cell.checkpoint).is_file():
+            try:
+                yield cell, load_checkpoint(cell.checkpoint)
+            except ValueError as error:
+                getLogger("recbole_llm").warning(f"{cell.name} is left out of maps: {error}")
 
 
 def _item_table(state: Mapping[str, Any], n_items: int) -> Any:
@@ -147,10 +152,9 @@ def _map(
 
 def gates(cells: Sequence[Cell]) -> Iterator[Figure]:
     """How much PAD's experts count, by how often an item was bought."""
-    for cell in _kept(cells):
-        if cell.seeded.config["model"] != "PAD":
-            continue
-        alpha = load_checkpoint(cell.checkpoint)["state_dict"]["gate.alpha"]  # [3, bins + 1]
+    of_pad = [cell for cell in cells if cell.seeded.config["model"] == "PAD"]
+    for cell, checkpoint in _kept(of_pad):
+        alpha = checkpoint["state_dict"]["gate.alpha"]  # [3, bins + 1]
         share = gate_weights(alpha)[:, 1:].numpy()
         traces = [
             {"type": "bar", "name": expert, "x": list(range(1, share.shape[1] + 1)),

@@ -25,6 +25,7 @@ from recbole_llm.tasks.compare.tables import screen, write_tables
 
 Failures = dict[Cell, str]
 _MOST_SEEDS = 100
+_WRITTEN = ("result.json", "table.md", "table.tex", "page.html")
 
 
 def compare(
@@ -76,6 +77,8 @@ def compare(
         failures = {c: untuned[c.entry.label] for c in all_cells if c.entry.label in untuned}
         cells = [cell for cell in all_cells if cell not in failures]
         failures |= run_cells(cells, opened)
+    for name in _WRITTEN:  # an earlier comparison's
+        (root / name).unlink(missing_ok=True)
     summary = summarise(cells, failures, baseline or labels[0])
     repeats = dict.fromkeys(row.runs[0]["repeats"] for row in summary.rows)
     summary.notes = [*said, *other_sizes(summary.rows), *filter(None, repeats)]

@@ -23,7 +23,9 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
-        """Of one value a seed."""
+        """Of one value a seed; nan where a seed has none."""
+        if not all(map(math.isfinite, values)):
+            return cls(math.nan, None)
         sd = statistics.stdev(values) if len(values) > 1 else None
         return cls(statistics.mean(values), sd)
 
@@ -85,7 +87,8 @@ def summarise(cells: Sequence[Cell], failures: Mapping[Cell, str], baseline: str
     reasons = {cell.name: why for cell, why in failures.items()}
     if not done:
         raise ValueError(f"no run ended well; {'; '.join(f'{k}: {v}' for k, v in reasons.items())}")
-    labels = dict.fromkeys(cell.entry.label for cell in done)
+    ended = {cell.entry.label for cell in done}
+    labels = [label for label in dict.fromkeys(c.entry.label for c in cells) if label in ended]
     by_label = {label: [cell for cell in done if cell.entry.label == label] for label in labels}
     first = done[0].result
     rows = [_row(label, own) for label, own in by_label.items()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -88,7 +89,9 @@ def latex(summary: Summary) -> Iterator[str]:
     dagger = r"$^\dagger$"
     for row in summary.rows:
         cells = " & ".join(_marked(summary, row, bold, underline, r"\,$\pm$\,"))
-        yield rf"{_escaped(row.label)} & {cells.replace('†', dagger)} \\"
+        # Else \\ takes [ and * for its own.
+        start = "{}" if row.label.startswith(("[", "*")) else ""
+        yield rf"{start}{_escaped(row.label)} & {cells.replace('†', dagger)} \\"
     yield r"\bottomrule"
     yield r"\end{tabular}"
 
@@ -117,7 +120,9 @@ def _marked(
 
 
 def number(spread: Spread, between: str) -> str:
-    """``.0487 ± .0004``."""
+    """``.0487 ± .0004``; ``-`` where there is no value."""
+    if math.isnan(spread.mean):
+        return "-"
     if spread.sd is None:
         return _short(spread.mean)
     return f"{_short(spread.mean)}{between}{_short(spread.sd)}"
@@ -132,9 +137,10 @@ def sentences(summary: Summary) -> Iterator[str]:
     """What the table says, in words."""
     many = max(len(row.seeds) for row in summary.rows)
     spread = " ± the standard deviation over them" if many > 1 else ""
+    up_to = "up to " if any(len(row.seeds) < many for row in summary.rows) else ""
     yield (
         f"{summary.dataset}; {summary.protocol}. Means over "
-        f"{counted(many, 'seed')}{spread}; the best epoch of each run by validation."
+        f"{up_to}{counted(many, 'seed')}{spread}; the best epoch of each run by validation."
     )
     if summary.tests:
         found = any(test.significant for test in summary.tests)
@@ -149,8 +155,18 @@ def sentences(summary: Summary) -> Iterator[str]:
     yield from (
         f"- {_sentence(summary, test)}" for test in summary.tests if test.metric == deciding
     )
+    tested = {summary.baseline, *(test.label for test in summary.tests)}
+    yield from (
+        f"- {row.label} is not tested: no seed ended well with both it and {summary.baseline}"
+        for row in summary.rows
+        if row.label not in tested and not _shares_a_seed(summary, row)
+    )
     yield from (f"- {note}" for note in summary.notes)
     yield from (f"- {name} failed: {why}" for name, why in summary.failures.items())
+
+
+def _shares_a_seed(summary: Summary, row: Row) -> bool:
+    return any(set(row.seeds) & set(r.seeds) for r in summary.rows if r.label == summary.baseline)
 
 
 def _count(summary: Summary) -> str:
@@ -161,8 +177,7 @@ def _count(summary: Summary) -> str:
 def _sentence(summary: Summary, test: Tested) -> str:
     found, baseline = test.difference, summary.baseline
     rows = {row.label: row for row in summary.rows}
-    base = rows[baseline].test[test.metric].mean
-    relative = f" ({100 * found.mean / base:+.1f} %)" if base else ""
+    relative = f" ({100 * found.mean / test.baseline:+.1f} %)" if test.baseline else ""
     sign = -1 if test.metric in summary.smaller else 1
     p = f"{test.p:.4f}" if test.p >= 0.0001 else "below .0001"
     if not test.significant:
@@ -174,8 +189,10 @@ def _sentence(summary: Summary, test: Tested) -> str:
     if None not in sds:
         over = f"; over seeds they vary by {_short(sds[0] or 0)} and {_short(sds[1] or 0)}"
     apart = ""
+    if test.seeds < max(len(rows[label].seeds) for label in (test.label, baseline)):
+        apart += f" This is over the {counted(test.seeds, 'seed')} that ended well with both."
     if test.left_out:
-        apart = (
+        apart += (
             f" {counted(test.left_out, 'user')} that one of the two was not tested on "
             f"{'is' if test.left_out == 1 else 'are'} left out here, not in the table."
         )

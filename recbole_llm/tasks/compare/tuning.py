@@ -119,9 +119,9 @@ def find(
         NoTrialError: no trial ended well.
     """
     if trials < 1:
-        raise ValueError(f"trials: expected at least 1, got {trials}")
+        raise ValueError(f"a search needs at least 1 trial, got {trials}")
     check_parts(entry, ["validation"])
-    space, name = space_of(entry, search), f"{entry.slug}-{run_key(entry.config)[:10]}"
+    space, name = space_of(entry, search), f"{entry.config['model']}-{run_key(entry.config)[:10]}"
     if search is not None:  # a study has one space
         name += f"-{digest(str(sorted(space.items())))[:6]}"
     live = Live([entry.label], trials, executor.at_once, "trial", entry.better)

@@ -11,6 +11,8 @@ import sys
 import time
 from logging import getLogger
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import psutil
@@ -224,10 +226,27 @@ def test_a_failed_run_is_reported_and_the_others_carried_on() -> None:
         0.0002
     )  # 2 of 10,000 resamples
     assert test["difference"]["mean"] == pytest.approx(1, abs=0.2)
-    only = compare("broken: SASRec --learning_rate=1e30", "--output=none")
+    only = compare("broken: SASRec --learning_rate=1e30")
     assert (
         only.exit_code == 2 and "error: no run ended well; broken, seed 2020: Trai" in only.output
     )
+    left = {path.name for path in Path("comparison").iterdir()} - {".lock"}
+    assert left == {"cells"}  # no table of others
+
+
+def test_tested_differences_are_those_of_the_table() -> None:
+    """Also where each seed tests other users, as splits by chance do."""
+
+    def run(seed: int, users: str, values: list[float]) -> Any:
+        columns = {"users": np.array(list(users)), "metric auc": np.array(values),
+                   "tested": np.zeros(len(users))}  # fmt: skip
+        return SimpleNamespace(seed=seed, users=columns, name=f"seed {seed}")
+
+    base = [run(1, "abc", [0.1, 0.2, 0.3]), run(2, "cd", [0.5, 0.7])]
+    ours = [run(1, "cba", [0.9, 0.4, 0.2]), run(2, "cd", [0.6, 0.9])]
+    (test,) = paired.against(base, {"B": ours}, ["auc"])
+    assert test.baseline == pytest.approx((0.2 + 0.6) / 2)
+    assert test.difference.mean == pytest.approx((0.5 + 0.75) / 2 - (0.2 + 0.6) / 2)
 
 
 @pytest.mark.usefixtures("quick_runs")

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from recbole_llm.evaluation.significance import Difference
 from recbole_llm.tasks.compare.figures import figures
+from recbole_llm.tasks.compare.paired import Tested
 from recbole_llm.tasks.compare.summary import Row, Spread, Summary, other_sizes
-from recbole_llm.tasks.compare.tables import latex, markdown, screen, sentences, write_tables
+from recbole_llm.tasks.compare.tables import (
+    latex,
+    markdown,
+    number,
+    screen,
+    sentences,
+    write_tables,
+)
 
 
 @pytest.mark.parametrize(
@@ -21,13 +32,14 @@ def test_the_legend_is_of_the_marks_that_stand_there(p: float, legend: str) -> N
     row = SimpleNamespace(label="A", seeds=[1], test={"mrr@10": Spread(0.1, None)})
     difference = SimpleNamespace(mean=0.1, low=0.0, high=0.2, users=(1, 1))
     test = SimpleNamespace(
-        label="B", metric="mrr@10", difference=difference, p=p, significant=p < 0.05,
-        left_out=0,
+        label="B", metric="mrr@10", difference=difference, baseline=0.4, p=p, seeds=1,
+        significant=p < 0.05, left_out=0,
     )  # fmt: skip
     rows: Any = [row, SimpleNamespace(**{**vars(row), "label": "B"})]
     summary = Summary(rows, ["mrr@10"], set(), "A", "protocol", "data", cast("Any", [test]))
-    means, said, *_ = sentences(summary)
+    means, said, against, *_ = sentences(summary)
     assert said.startswith(legend) and "over 1 seed;" in means
+    assert "+0.1000 (+25.0 %)" in against  # of the users that both were tested on
 
 
 def test_models_that_read_other_rows_are_named() -> None:
@@ -96,6 +108,33 @@ def test_markdown_has_labels_as_they_are(label: str, in_markdown: str) -> None:
 def test_latex_has_labels_as_they_are() -> None:
     rows = list(latex(summary_of({"a --b=<c>|d †---": 0.1})))
     assert rows[5] == r"a -{}-b=\textless{}c\textgreater{}\textbar{}d \dag{}-{}-{}- & .1000 \\"
+
+
+def test_a_label_is_no_argument_of_the_line_before() -> None:
+    rows = list(latex(summary_of({"[1] x": 0.1, "*x": 0.2})))
+    assert [row.partition(" &")[0] for row in rows[5:7]] == ["{}[1] x", "{}*x"]
+
+
+def test_a_metric_without_a_value_in_one_seed_has_none() -> None:
+    spread = Spread.of([0.1, math.nan])
+    assert math.isnan(spread.mean) and number(spread, " ± ") == "-"
+    assert Spread.of([0.1, 0.3]) == Spread(pytest.approx(0.2), pytest.approx(0.02**0.5))
+    summary = summary_of({"a": 0.1, "b": math.nan})
+    assert [row.split(" | ")[2] for row in markdown(summary)][2:] == ["**.1000**", "-"]
+
+
+def test_seeds_that_one_model_lacks_are_told() -> None:
+    summary = summary_of({"A": 0.4, "B": 0.5, "C": 0.6})
+    summary.rows = [
+        replace(row, seeds=seeds) for row, seeds in zip(summary.rows, ([1, 2], [2], [3]))
+    ]
+    difference = Difference(0.1, 0.0, 0.2, 0.01, (3, 3))
+    summary.tests = [Tested("B", "mrr@10", difference, 0.4, 0.01, 1)]
+    text = " ".join(sentences(summary))
+    assert "Means over up to 2 seeds" in text
+    assert "B against A, mrr@10: +0.1000 (+25.0 %)" in text
+    assert "This is over the 1 seed that ended well with both." in text
+    assert "C is not tested: no seed ended well with both it and A" in text
 
 
 def test_figures_have_labels_as_they_are() -> None:

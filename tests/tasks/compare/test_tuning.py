@@ -450,7 +450,7 @@ def test_a_failed_search_is_reported_and_the_others_carried_on() -> None:
 
 
 def test_bad_numbers_are_refused() -> None:
-    assert "error: trials: expected at least 1, got 0" in tune("--trials=0").output
+    assert "error: a search needs at least 1 trial, got 0" in tune("--trials=0").output
     everything = ["--learning_rate=0.1", "--hidden_size=64", "--n_layers=1"]
     dropout = ["--hidden_dropout_prob=0.1", "--attn_dropout_prob=0.1", "--trials=1"]
     assert "every key that is searched is set" in tune(*everything, *dropout).output
