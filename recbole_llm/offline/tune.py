@@ -111,7 +111,6 @@ class TuneStage(Stage):
         tuner.model.save_pretrained(folder / ADAPTER, save_embedding_layers=False)
         losses = {"before": tuner.before, "after": tuner.losses(held)}
         (folder / LOSSES).write_text(json.dumps(losses, indent=1), encoding="utf-8")
-        (folder / _STATE).unlink()
         return there, done
 
     @property
@@ -128,6 +127,7 @@ class TuneStage(Stage):
     def complete(self) -> StageReport:
         """Tune the model unless it is done, and say where the adapter is and what it has learnt."""
         report = super().complete()
+        (self.path / _STATE).unlink(missing_ok=True)  # not before the artifact is whole
         file = self.path / LOSSES
         try:
             losses = json.loads(file.read_text(encoding="utf-8"))

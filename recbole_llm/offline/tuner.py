@@ -15,7 +15,7 @@ from torch import Tensor
 from recbole_llm.core.checkpoint import load_checkpoint, save_atomically
 from recbole_llm.core.lines import bar
 from recbole_llm.features.encoders.adapters import tunable
-from recbole_llm.features.encoders.decoders import Source, without_special
+from recbole_llm.features.encoders.decoders import Source, lacks_special, without_special
 from recbole_llm.features.pictures import read_picture
 from recbole_llm.layers.decoder import adapter_settings
 from recbole_llm.offline.settings import TuneSettings
@@ -117,8 +117,8 @@ class Tuner:
         images = {}
         if sample.image is not None:
             images["images"] = [read_picture(sample.image.read_bytes(), self.max_pixels)]
-        # The template has the special tokens already.
-        options = {"return_tensors": "pt", "add_special_tokens": False}
+        special = lacks_special(self.tokenizer, text)
+        options = {"return_tensors": "pt", "add_special_tokens": special}
         return dict(self.processor(text=[text], **options, **images))
 
     def _save(self, file: Path, step: int) -> None:

@@ -17,6 +17,7 @@ from recbole_llm.core import distributed
 from recbole_llm.core.checkpoint import load_checkpoint, load_model_state, save_atomically
 from recbole_llm.core.config import Config
 from recbole_llm.core.marks import STOPPED
+from recbole_llm.data.same_split import check_same_split
 from recbole_llm.trainers.resume import part_file
 from recbole_llm.trainers.trainer import Trainer
 
@@ -74,8 +75,9 @@ class StagedTrainer(Trainer):
         """Start at the phase after that of another run's checkpoint, from its weights.
 
         Raises:
-            ValueError: no such checkpoint, one of a model of another shape, of the last phase, or
-                of a run that was stopped.
+            ValueError: no such checkpoint, one of a model of another shape, of the last phase, of
+                a run that was stopped, or of another split, whose training may have seen what is
+                held out here.
         """
         checkpoint = load_checkpoint(file)
         reached = (checkpoint.get("other_parameter") or {}).get("phase")
@@ -84,6 +86,7 @@ class StagedTrainer(Trainer):
             raise ValueError(f"'{file}' is of the last phase, '{reached}': no other starts from it")
         if STOPPED in checkpoint:
             raise ValueError(f"'{file}' is of a stopped run, which --resume={file} goes on with")
+        check_same_split(checkpoint["config"], self.config, file)
         load_model_state(self.model, self._with_own_starts(checkpoint), file)
         self._resumed_tokens = checkpoint.get("tokens")
         self.logger.info(f"phase {self.phases[self._first].name} starts from {reached}, {file}")
@@ -98,8 +101,12 @@ class StagedTrainer(Trainer):
             self.model.phase = phase.name
             trained |= {id(parameter) for parameter in self.model.phase_parameters()}
         self.model.phase = present
-        own = {n: p.detach() for n, p in self.model.named_parameters() if id(p) not in trained}
-        return {**checkpoint, "state_dict": {**state, **own}}
+        named = dict(self.model.named_parameters())
+        parts = {_part(name) for name, parameter in named.items() if id(parameter) in trained}
+        kept = {name: value for name, value in state.items() if _part(str(name)) in parts}
+        others = {n: v for n, v in self.model.state_dict().items() if _part(n) not in parts}
+        own = {n: p.detach() for n, p in named.items() if id(p) not in trained}
+        return {**checkpoint, "state_dict": {**kept, **others, **own}}
 
     def resume_checkpoint(self, resume_file: str | os.PathLike[str]) -> None:
         """Go on where a stopped run stood: a phase's best weights do not say where that is."""
@@ -212,6 +219,11 @@ class StagedTrainer(Trainer):
             self._save_checkpoint(-1, verbose=False)
         else:
             save_atomically(load_checkpoint(last), run_file)
+
+
+def _part(name: str) -> tuple[str, ...]:
+    """The part of a model that a weight is of, such as ``towers.id``."""
+    return tuple(name.split(".")[:2])
 
 
 class _PhaseWriter:

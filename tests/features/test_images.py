@@ -231,6 +231,27 @@ def test_no_link_leads_out_of_the_folder(
     assert "20" not in pictures.find_pictures(config, dataset, ["10", "20", "30"])
 
 
+@pytest.mark.parametrize("field", [None, "picture"])
+def test_a_circle_of_links_is_an_unusable_picture(
+    config: PlainConfig, make_dataset: Make, seen: list[Any], field: str | None
+) -> None:
+    dataset = make_dataset("item_id:token\tpicture:token\n10\t10.png\n20\t20.png")
+    with_pictures(dataset, p10=content(picture()))
+    folder = Path(dataset.dataset_path) / "images"
+    (folder / "20.png").symlink_to("20.png")
+    config.update(item_image_field=field, item_image_folder=str(folder))
+    assert set(pictures.find_pictures(config, dataset, ["10", "20"])) == {"10"}
+
+
+def test_a_further_picture_behind_a_jpeg_is_no_animation() -> None:
+    made = io.BytesIO()
+    picture(0).save(made, "MPO", save_all=True, append_images=[picture(1)])
+    with Image.open(io.BytesIO(made.getvalue())) as opened:
+        assert opened.format == "MPO"
+    read = pictures.read_picture(made.getvalue(), 10**6)
+    assert read.size == picture(0).size
+
+
 def test_no_folder(config: PlainConfig, make_dataset: Make, seen: list[Any]) -> None:
     with pytest.raises(ValueError, match="item_image_folder: .*images' is no folder"):
         text.item_image(config, make_dataset())

@@ -64,6 +64,30 @@ def test_empty_texts_are_counted(store: TextStore, caplog: pytest.LogCaptureFixt
     assert "2 of 3 texts are empty" in record.getMessage()
 
 
+def test_where_all_texts_are_empty_none_is_kept(store: TextStore) -> None:
+    """So that a generator that has been put right is asked."""
+
+    class Empty(Echo):
+        def generate(self, prompts: Sequence[str]) -> Sequence[str]:
+            return ["" for _ in prompts]
+
+    prompts = ["a", "b", "c", "d", "e"]
+    with pytest.raises(StageError, match="^Generating: the language model wrote nothing .* of 5 p"):
+        generate_texts(Empty(), store, prompts, progress=False)
+    assert len(store) == 0
+    echo = Echo()
+    assert generate_texts(echo, store, prompts, progress=False)[1] == 5
+
+    class Late(Echo):
+        fingerprint = "late"
+
+        def generate(self, prompts: Sequence[str]) -> Sequence[str]:
+            return [p if p == "d" else "" for p in prompts]
+
+    assert generate_texts(Late(), store, prompts, progress=False) == (["", "", "", "d", ""], 5)
+    assert len(store) == 10
+
+
 def test_the_cost_is_on_the_screen_before_the_first_text(
     store: TextStore, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -205,20 +205,23 @@ def test_an_answer_that_is_none_is_asked_for_again_beside_others(
     assert len(server.requests) == len(PROMPTS) + 6
 
 
-def test_a_prompt_that_fails_does_not_keep_later_ones_waiting(
-    server: FakeEndpoint, tmp_path: Path
+@pytest.mark.parametrize("bad", [{"choices": []}, {"choices": "long" * 2**18}])
+def test_a_prompt_that_is_never_answered_with_a_text_has_an_empty_one(
+    server: FakeEndpoint, tmp_path: Path, caplog: pytest.LogCaptureFixture, bad: dict[str, Any]
 ) -> None:
+    """It keeps no other waiting, now or when the run is repeated."""
     server.reply = lambda body: (
-        {"choices": []} if body["messages"][0]["content"] == "prompt 1" else chatter(body)
+        bad if body["messages"][0]["content"] == "prompt 1" else chatter(body)
     )
     first, _ = chat(server, max_retries=0, concurrency=1)
     prompts = [f"prompt {number}" for number in range(3 * first.batch_size)]
     with closing(TextStore(tmp_path)) as store:
-        for asked in (len(prompts), 1):
+        for asked in (len(prompts), 0):
             before = len(server.requests)
-            with pytest.raises(EncoderError, match="no text in choices"):
-                generate_texts(first, store, prompts, progress=False)
+            texts, _ = generate_texts(first, store, prompts, progress=False)
+            assert texts == ["" if p == "prompt 1" else f"about {p}" for p in prompts]
             assert len(server.requests) - before == asked
+        assert "an empty text for 1 prompt, refused or never answered" in caplog.text
         server.failures[:] = [500] * len(prompts)
         with pytest.raises(EncoderError, match="failed"):  # and is asked no further
             generate_texts(first, store, [f"new {prompt}" for prompt in prompts], progress=False)
@@ -232,7 +235,7 @@ def test_a_prompt_that_is_refused_beside_others_has_an_empty_text(
     server.failures[:] = [400]
     assert first.generate(PROMPTS) == ["", *(f"about {p}" for p in PROMPTS[1:])]
     (record,) = caplog.records
-    assert record.getMessage().startswith("an empty text for 1 prompt, refused: the end")
+    assert record.getMessage().startswith("an empty text for 1 prompt, refused or never")
     assert len(server.requests) == 4  # it was not asked again
     server.failures[:] = [422]
     assert first.generate(PROMPTS[:1]) == [""]

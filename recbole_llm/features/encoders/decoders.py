@@ -43,6 +43,13 @@ def without_special(tokenizer: Any, text: str) -> str:
     return text
 
 
+def lacks_special(tokenizer: Any, prompt: str) -> bool:
+    """Whether a tokenizer is to add its special tokens to what a chat template made: not to one
+    that begins with them (as transformers' own `apply_chat_template`)."""
+    begin = tokenizer.bos_token
+    return begin is None or not prompt.startswith(begin)
+
+
 @dataclass(frozen=True)
 class Source:
     """A transformers folder, or a GGUF file in one."""

@@ -29,6 +29,10 @@ class Refused(EncoderError):
     """The endpoint does not take a request, and would not if it were asked again."""
 
 
+class TooLong(EncoderError):
+    """An answer of more bytes than one may have."""
+
+
 def address(base_url: str | None) -> str | None:
     """The endpoint's, from a config key or else the client's own variable; None: OpenAI's."""
     return base_url or os.environ.get("OPENAI_BASE_URL") or None
@@ -119,9 +123,9 @@ class Endpoint:
             for chunk in response.iter_bytes():
                 body += chunk
                 if len(body) > longest:
-                    raise EncoderError(f"its answer is longer than {longest:,} bytes")
+                    raise TooLong(f"its answer is longer than {longest:,} bytes")
                 if time.monotonic() > end:
-                    raise EncoderError(
+                    raise TimeoutError(
                         f"its answer was not complete after {self.timeout:g} s "
                         f"({self.prefix}_timeout)"
                     )

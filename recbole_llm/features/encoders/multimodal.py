@@ -15,7 +15,7 @@ from recbole_llm.core.digest import digest
 from recbole_llm.core.settings import ConfigLike
 from recbole_llm.features.encoders.adapters import adapter_digest, with_adapter
 from recbole_llm.features.encoders.base import EncoderError
-from recbole_llm.features.encoders.decoders import Source, without_special
+from recbole_llm.features.encoders.decoders import Source, lacks_special, without_special
 from recbole_llm.features.encoders.settings import MultimodalSettings
 from recbole_llm.features.encoders.vision import pooled
 from recbole_llm.features.settings import EncoderSettings
@@ -55,7 +55,7 @@ class MultimodalEncoder:
     def __init__(self, source: Source, settings: EncoderSettings, own: MultimodalSettings) -> None:
         self._source, self._settings, self._own = source, settings, own
         self.fingerprint = digest(
-            "multimodal", source.digest, own.encoder_fusion, own.encoder_token,
+            "multimodal 2", source.digest, own.encoder_fusion, own.encoder_token,
             settings.encoder_prefix, bool(settings.encoder_normalize), settings.encoder_max_length,
             settings.encoder_dtype, adapter_digest(own.encoder_adapter),
         )  # fmt: skip
@@ -116,7 +116,10 @@ class ChatEncoder:
             content.insert(0, {"type": "image"})
         prompt = self._processor.apply_chat_template([{"role": "user", "content": content}])
         inputs = self._processor(
-            text=[prompt], images=None if image is None else [image], return_tensors="pt"
+            text=[prompt],
+            images=None if image is None else [image],
+            return_tensors="pt",
+            add_special_tokens=lacks_special(tokenizer, prompt),
         ).to(settings.encoder_device)
         states: Tensor = self._model(**inputs, use_cache=False).last_hidden_state  # [1, L, D]
         if self._token is None:

@@ -159,3 +159,29 @@ def test_a_chat_model_reads_a_token_of_its_own(tmp_path: Path) -> None:
 def test_a_multimodal_model_has_to_be_named() -> None:
     with pytest.raises(EncoderError, match="set encoder_model"):
         multimodal.create(config())
+
+
+def test_a_chat_template_that_begins_with_a_first_token_gets_no_second(tmp_path: Path) -> None:
+    from tokenizers.processors import TemplateProcessing
+
+    folder = tiny_qwen2_vl(tmp_path / "model")
+    network: Any = multimodal.create(config(folder, prefix=""))._network
+    tokenizer = network._processor.tokenizer
+    first = tokenizer.all_special_tokens[0]
+    number = tokenizer.convert_tokens_to_ids(first)
+    tokenizer._tokenizer.post_processor = TemplateProcessing(
+        single=f"{first} $A", special_tokens=[(first, number)]
+    )
+    tokenizer.bos_token = first
+    seen = []
+    model, template = network._model, network._processor.apply_chat_template
+
+    def run(**inputs: Any) -> Any:
+        seen.append(inputs["input_ids"][0].tolist())
+        return model(**inputs)
+
+    network._model = run
+    network._one("red story", None)
+    network._processor.apply_chat_template = lambda chat: first + " " + template(chat)
+    network._one("red story", None)
+    assert seen[0] == seen[1] and seen[1][:2].count(number) == 1

@@ -40,6 +40,18 @@ def test_samples_of_texts(tmp_path: Path) -> None:
     assert all(s.prompt.count(";") <= 1 and s.answer.startswith("The ") for s in histories)
 
 
+def test_paths_of_pictures_are_no_descriptions() -> None:
+    file = write_tiny_dataset("dataset") / "tiny.item"
+    head, *rows = file.read_text().splitlines()
+    paths = [f"images/a-long-path-to-the-picture-of-the-item/{n}.png" for n in range(len(rows))]
+    lines = [f"{row}\t{path}" for row, path in zip(rows, paths)]
+    file.write_text("\n".join([f"{head}\tname_of_image:token", *lines]) + "\n")
+    samples = stage(item_image_field="name_of_image").samples()
+    first = by_task(samples, "attributes")[0]
+    assert first.answer == "The action river 0"
+    assert not any("images/" in sample.prompt + sample.answer for sample in samples)
+
+
 def test_histories_are_of_training_alone() -> None:
     """Other held-out items change nothing: leave-one-out keeps each user's last two."""
     folder = write_tiny_dataset("dataset")

@@ -186,6 +186,21 @@ def test_an_id_model_of_another_run_is_used() -> None:
     one, two = (load_data_and_model(str(f))[1].state_dict() for f in (first, second["checkpoint"]))
     of_ids_ = [name for name in one if name.startswith("towers.id.")]
     assert of_ids_ and all(one[name].equal(two[name]) for name in of_ids_)
+    other = {**TINY, "id_pretrained": of_ids, "item_codes": 4}  # of another content model
+    third = load_data_and_model(run_recbole_llm("Molar", "tiny", config_dict=other)["checkpoint"])
+    assert all(one[name].equal(third[1].state_dict()[name]) for name in of_ids_)
+    deeper = {**TINY, "id_pretrained": of_ids, "n_layers": 1}
+    with pytest.raises(ValueError, match="of another shape .towers.id.* is the file's alone"):
+        run_recbole_llm("Molar", "tiny", config_dict=deeper)
+
+
+def test_an_id_model_that_has_seen_what_is_held_out_is_refused() -> None:
+    first = Path(run_recbole_llm("Molar", "tiny", config_dict=TINY)["checkpoint"])
+    of_ids = str(first.with_name(f"{first.stem}-id.pth"))
+    ratio = {"split": {"RS": [0.5, 0.25, 0.25]}, "order": "TO", "group_by": "user"}
+    other = {**TINY, "id_pretrained": of_ids, "eval_args": ratio}
+    with pytest.raises(ValueError, match=r"trained on another split \(eval_args: .* now .*0.25"):
+        run_recbole_llm("Molar", "tiny", config_dict=other)
 
 
 @pytest.mark.parametrize(
