@@ -55,7 +55,8 @@ def _help(argv: Sequence[str]) -> None:
 @click.argument("name", required=False)
 @command
 def models(name: str | None) -> Iterable[object]:
-    """List models, encoders and plugins; with a NAME, that model's keys and their meanings."""
+    """List models, encoders and plugins; with a NAME, that model's or encoder's keys and their
+    meanings."""
     from recbole_llm.tasks.models import describe, list_all
 
     return list_all() if name is None else describe(name)

@@ -20,12 +20,13 @@ from recbole_llm.core.plugins import (
     get_registry,
     recbole_models,
 )
-from recbole_llm.core.registry import ModelSpec, resolve_settings
+from recbole_llm.core.registry import EncoderSpec, ModelSpec, resolve_settings
 from recbole_llm.core.run_settings import RunSettings
 from recbole_llm.core.schema import RECBOLE, learns_labels
 from recbole_llm.core.settings import Between, KeyInfo, Settings, key_infos
 from recbole_llm.core.stock_settings import StockSettings
 from recbole_llm.core.yaml_files import read_yaml
+from recbole_llm.features.settings import EncoderSettings
 from recbole_llm.tasks.compare.space import offered_space
 
 if TYPE_CHECKING:
@@ -103,11 +104,15 @@ def _wrapped(line: str, indent: str = "  ") -> list[str]:
 
 
 def describe(name: str) -> Iterator[str]:
-    """Lines that give a model's keys, with defaults, types and meanings.
+    """Lines that give the keys of a model, or of an encoder, with defaults, types and meanings.
 
     Raises:
-        ValueError: an unknown model.
+        ValueError: an unknown name.
     """
+    encoders, models = get_registry().encoders, get_registry().models
+    if name in encoders and name not in models:
+        yield from _encoder(encoders[name])
+        return
     spec = find_model(name)
     about = ". ".join(filter(None, (spec.summary, spec.paper)))
     yield click.style(name, bold=True) + (f": {about}" if about else "")
@@ -121,6 +126,15 @@ def describe(name: str) -> Iterator[str]:
         ", which properties/*.yaml and RecBole's documentation explain"
     )
     yield from _shared_keys(spec)
+
+
+def _encoder(spec: EncoderSpec) -> Iterator[str]:
+    """Its own keys, and those of every encoder that it reads."""
+    yield click.style(f"--encoder={spec.name}", bold=True) + f": {spec.summary}"
+    yield ""
+    for settings in (*settings_of_parts(spec), EncoderSettings):
+        read = [info for info in key_infos(settings) if info.key not in (*spec.unread, "encoder")]
+        yield from _table(read)
 
 
 def _searched(spec: ModelSpec) -> Iterator[str]:

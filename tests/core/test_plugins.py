@@ -347,3 +347,10 @@ def test_another_projects_package_is_installed_discovered_and_run(tmp_path: Path
     # 60 items: a random ranking gives about .08 at 10, the user's genre alone gives far more.
     # Titles of the same letters tie.
     assert float(run.stdout.split("ndcg ")[1]) > 0.12
+
+
+def test_the_keys_of_an_encoder_are_listed() -> None:
+    said = "\n".join(describe("openai"))
+    assert said.startswith("\x1b[1m--encoder=openai\x1b[0m: any OpenAI-compatible")
+    assert "--encoder_request_size=128 (" in said and "--encoder_prefix=None (" in said
+    assert "--encoder_dtype" not in said  # which it does not read
