@@ -132,7 +132,8 @@ def _encoder(spec: EncoderSpec) -> Iterator[str]:
     """Its own keys, and those of every encoder that it reads."""
     yield click.style(f"--encoder={spec.name}", bold=True) + f": {spec.summary}"
     yield ""
-    for settings in (*settings_of_parts(spec), EncoderSettings):
+    parts: list[type[Settings]] = [*settings_of_parts(spec), EncoderSettings]
+    for settings in parts:
         read = [info for info in key_infos(settings) if info.key not in (*spec.unread, "encoder")]
         yield from _table(read)
 
