@@ -36,10 +36,11 @@ def split_samples(
     samples: Sequence[Sample], most: int, share: float, seed: int
 ) -> tuple[list[Sample], list[Sample]]:
     """Samples to learn from and held-out ones: of each task `most` at random, of these a share
-    held out, one at least, and all but one at most.
+    held out, one at least, and all but one at most. What other tasks say of the same items or
+    examples as held-out samples is not learnt either.
 
     Raises:
-        StageError: a task has fewer than two samples, or there is no task.
+        StageError: a task has fewer than two samples, or none to learn; or there is no task.
     """
     numbers = random.Random(seed)
     learnt: list[Sample] = []
@@ -53,7 +54,11 @@ def split_samples(
         held, learnt = held + own[:count], learnt + own[count:]
     if not learnt:
         raise StageError("there is nothing to learn: the training data gives no samples")
-    return learnt, held
+    unseen = {sample.of for sample in held if sample.of}
+    kept = [sample for sample in learnt if sample.of not in unseen]
+    for task in {sample.task for sample in learnt} - {sample.task for sample in kept}:
+        raise StageError(f"task '{task}' has nothing left to learn; lower tune_held_out")
+    return kept, held
 
 
 class TuneStage(Stage):

@@ -33,6 +33,7 @@ class Sample:
     prompt: str
     answer: str
     image: Path | None = None  # goes before the prompt
+    of: str = ""  # item or example that tasks share: held out of one, it is learnt in none
 
 
 class Tuner:

@@ -90,6 +90,20 @@ def test_held_out_samples_are_of_every_task_and_not_learnt() -> None:
         split_samples([], 10, 0.2, 3)
 
 
+def test_what_is_held_out_of_one_task_is_learnt_in_none() -> None:
+    samples = [
+        Sample(task, f"{task} {number}", "a", of=str(number))
+        for task in ("picture", "attributes")
+        for number in range(10)
+    ]
+    learnt, held = split_samples(samples, most=10, share=0.2, seed=3)
+    assert [s.task for s in held] == ["picture"] * 2 + ["attributes"] * 2
+    assert not {s.of for s in learnt} & {s.of for s in held}
+    assert len(learnt) == 20 - 2 * len({s.of for s in held})
+    with pytest.raises(StageError, match="task '.*' has nothing left to learn; lower tune_held"):
+        split_samples([s for s in samples if s.of in ("0", "1")], 10, 0.5, 1)
+
+
 def test_held_out_losses_fall_for_every_task(
     writer: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -43,9 +43,11 @@ class RecGenStage(TuneStage):
             listed = "; ".join(history)
             if both:
                 asked = f"A user chose, oldest first: {listed}. Would the user choose: {target}?"
-                yield Sample("choice", f"{asked} Answer Yes or No.", _answer(chosen[name]))
+                answer = _answer(chosen[name])
+                yield Sample("choice", f"{asked} Answer Yes or No.", answer, of=name)
             if chosen[name]:
-                yield Sample("next", f"A user chose, oldest first: {listed}. What next?", target)
+                asked = f"A user chose, oldest first: {listed}. What next?"
+                yield Sample("next", asked, target, of=name)
 
 
 def _answer(chosen: bool) -> str:

@@ -55,16 +55,17 @@ class MIRMStage(TuneStage):
         rows, field = self._described
         for token, picture in find_pictures(self.config, self.dataset, list(rows)).items():
             if rows[token][field]:
-                yield Sample("picture", "Describe the item.", rows[token][field], picture.file)
+                asked, answer = "Describe the item.", rows[token][field]
+                yield Sample("picture", asked, answer, picture.file, of=token)
 
     def _attributes(self) -> Iterator[Sample]:
         rows, field = self._described
         untold = (field, self.dataset.iid_field, self.config["item_image_field"])
-        for row in rows.values():
+        for token, row in rows.items():
             kept = {f: v for f, v in row.items() if v and f not in untold}
             if kept and row[field]:
                 listed = "; ".join(f"{f.replace('_', ' ')}: {v}" for f, v in kept.items())
-                yield Sample("attributes", f"Describe the item. {listed}", row[field])
+                yield Sample("attributes", f"Describe the item. {listed}", row[field], of=token)
 
     def _histories(self) -> Iterator[Sample]:
         titles = item_titles(self.config, self.dataset)
