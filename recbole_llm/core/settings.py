@@ -100,14 +100,6 @@ class Settings(BaseModel):
 
     search_space: ClassVar[Space] = {}
 
-    @classmethod
-    def __pydantic_init_subclass__(cls, **options: Any) -> None:
-        super().__pydantic_init_subclass__(**options)
-        if taken := cls.model_fields.keys() & vars(Settings):
-            raise ValueError(
-                f"{cls.__name__}: '{min(taken)}' is a name of Settings itself; rename the key"
-            )
-
     model_config = ConfigDict(
         frozen=True,
         strict=True,
@@ -115,6 +107,14 @@ class Settings(BaseModel):
         allow_inf_nan=False,
         use_attribute_docstrings=True,
     )
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **options: Any) -> None:
+        super().__pydantic_init_subclass__(**options)
+        if taken := cls.model_fields.keys() & vars(Settings):
+            raise ValueError(
+                f"{cls.__name__}: '{min(taken)}' is a name of Settings itself; rename the key"
+            )
 
     @classmethod
     def of(cls, config: ConfigLike) -> Self:
