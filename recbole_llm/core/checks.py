@@ -103,8 +103,7 @@ def named_unknown(near: Mapping[str, str], where: str = "") -> str:
 def unread_keys(config: Config, spec: ModelSpec) -> dict[str, str]:
     """The given keys that other values of this run's keys would read, each in words."""
     said = _keys_of_other_encoders(config, spec) | _keys_of_other_choices(config, spec)
-    given = config.external_config_dict
-    return {key: said[key] for key, value in given.items() if key in said and value is not None}
+    return {k: said[k] for k, value in config.given.items() if k in said and value is not None}
 
 
 def _keys_of_other_choices(config: Config, spec: ModelSpec) -> dict[str, str]:

@@ -241,6 +241,12 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         copied.final_config_dict = {**self.final_config_dict, **values}
         return copied
 
+    @property
+    def given(self) -> dict[str, Any]:
+        """What is set for this run, without what a checkpoint stores."""
+        stored = self._stored.items()
+        return {k: v for k, v in self.external_config_dict.items() if (k, v) not in stored}
+
     def unknown_keys(self) -> str:
         """The keys, given or in the file of a plugin's model, that are not read, with near matches,
         as a message; "" for none."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from recbole.utils import InputType
+from recbole.utils import InputType, ModelType
 
 from recbole_llm.core.recbole_evaluation import RecBoleEvaluation
 
@@ -31,6 +31,7 @@ def check_derived(config: Config) -> None:
         )
     if config.model_class.__module__.startswith("recbole."):
         _check_negatives(config)
+        _check_dynamic(config)
         _check_loss(config)
         _check_candidates(config)
 
@@ -47,6 +48,16 @@ def _check_negatives(config: Config) -> None:
         raise ValueError(
             f"train_neg_sample_args: {config['model']} compares each item with a negative one, and "
             f"none are drawn; leave the key out"
+        )
+
+
+def _check_dynamic(config: Config) -> None:
+    """RecBole scores the candidates of dynamic negatives with the fields of the positive item."""
+    dynamic = (config["train_neg_sample_args"] or {}).get("dynamic")
+    if dynamic and config["MODEL_TYPE"] == ModelType.CONTEXT:
+        raise ValueError(
+            f"train_neg_sample_args: dynamic compares candidates by the positive item's fields "
+            f"with {config['model']}; leave dynamic out"
         )
 
 

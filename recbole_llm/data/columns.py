@@ -90,6 +90,11 @@ def _check_label(config: Config, file: Path, types: Mapping[str, str]) -> None:
             f"{config['model']} learns; set interactions: memory, or draw negatives "
             f"(train_neg_sample_args, and a ranking eval_args.mode)"
         )
+    if not config["threshold"] and types.get(label, "float") != "float":
+        raise ValueError(
+            f"'{file}' has '{label}' (LABEL_FIELD) of type {types[label]}, of which a missing "
+            f"label would count as one; write {label}:float in the header"
+        )
     if label not in types and not config["threshold"]:
         raise ValueError(
             f"'{file}' has no column '{label}' (LABEL_FIELD), which {config['model']} learns; its "

@@ -24,7 +24,7 @@ from recbole_llm.data.filters import Filters, columns_alone
 from recbole_llm.data.grouped_splits import GroupedSplits
 from recbole_llm.data.interaction import single_precision, take
 from recbole_llm.data.knowledge_vocabulary import KnowledgeVocabularyDataset
-from recbole_llm.data.labels import check_given, check_labels, label_fields
+from recbole_llm.data.labels import check_given, check_labels, check_ranked, label_fields
 from recbole_llm.data.vocabulary import VocabularyDataset
 
 ID_KEYS = (
@@ -112,6 +112,7 @@ class FileDataset(Filters, GroupedSplits, VocabularyDataset):
         super()._set_label_by_threshold()  # type: ignore[misc]
         if label_fields(self.config):
             check_labels(self.inter_feat, self.config["LABEL_FIELD"])
+            check_ranked(self.config, self.inter_feat)
 
     def _init_alias(self) -> None:
         check_aliases(self.config, self.field2type)
@@ -119,7 +120,11 @@ class FileDataset(Filters, GroupedSplits, VocabularyDataset):
 
     def _normalize(self) -> None:
         check_numbers(self.config, self.field2type)
+        label = self.config["LABEL_FIELD"]
+        labels = {f: self.inter_feat[f] for f in [label] if f in self.inter_feat}
         super()._normalize()  # type: ignore[misc]
+        for field, values in labels.items():  # RecBole makes constant columns 1
+            self.inter_feat[field] = values
 
     def _user_item_feat_preparation(self) -> None:
         super()._user_item_feat_preparation()  # type: ignore[misc]

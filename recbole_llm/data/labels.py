@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from logging import getLogger
 
 from pandas import DataFrame
 
@@ -33,6 +34,19 @@ def check_given(fields: Iterable[str], interactions: DataFrame) -> None:
                 f"which labels are made; leave them out with "
                 f"--val_interval=\"{{'{field}': '(-inf,inf)'}}\""
             )
+
+
+def check_ranked(config: Config, interactions: DataFrame) -> None:
+    """Warn of rows of label 0 where evaluation ranks: every row that is held out counts as chosen."""
+    modes, field = set(config["eval_args"]["mode"].values()) - {"labeled"}, config["LABEL_FIELD"]
+    if not modes or not label_fields(config) or field not in interactions:
+        return
+    if zeros := int((interactions[field] == 0).sum()):
+        getLogger("recbole_llm").warning(
+            f"eval_args: mode {min(modes)} counts all that is held out as chosen, though "
+            f"{zeros:,} of {len(interactions):,} interactions have label 0; mode labeled reads "
+            f"labels, and val_interval leaves such interactions out"
+        )
 
 
 def check_labels(interactions: DataFrame, field: str) -> None:

@@ -93,7 +93,7 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
     ) -> Any:
         optimizer: torch.optim.Optimizer | None = getattr(self, "optimizer", None)
         seen = self.progress.epoch(epoch_idx, len(train_data), optimizer)
-        with seen, _mixed_precision_named(self.config):
+        with seen, _keys_named(self.config):
             loss = super()._train_epoch(train_data, epoch_idx, *args, **kwargs)
         align_statistics(self.model)
         return distributed.mean(loss)
@@ -174,14 +174,23 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
 
 
 @contextmanager
-def _mixed_precision_named(config: Config) -> Iterator[None]:
-    """Name ``enable_amp`` where a model's operations do not take the precision that it gives them.
+def _keys_named(config: Config) -> Iterator[None]:
+    """Name ``enable_amp`` where a model's operations do not take the precision that it gives them,
+    and ``train_batch_size`` where batch normalisation does not take a batch of one row.
 
     Raises:
         ValueError: such a model, of which RecBole has some.
     """
     try:
         yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise ValueError(
+            f"train_batch_size: a batch of {config['train_batch_size']}, or the last one, has a "
+            f"single row, which the batch normalisation of {config['model']} cannot take; set it "
+            f"otherwise"
+        ) from error
     except RuntimeError as error:
         if not config["enable_amp"] or not _PRECISION.search(str(error)):
             raise

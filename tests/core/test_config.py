@@ -458,6 +458,20 @@ def test_keys_that_the_values_of_others_read_are_not_named() -> None:
     assert Config("BAHE", config_dict={"batch_norm": False}).unknown_keys() == ""
 
 
+def test_keys_of_a_checkpoint_that_are_not_read_are_not_named() -> None:
+    stored = {"backbone": "GRU4Rec", "n_heads": 4, "nv": 8}
+    config = Config("LLMESR", stored=stored)
+    assert config["n_heads"] == 4 and config.unknown_keys() == ""
+    assert "'nv'" in Config("LLMESR", stored=stored, config_dict={"nv": 9}).unknown_keys()
+
+
+def test_dynamic_negatives_of_context_models_are_refused() -> None:
+    dynamic = {"distribution": "uniform", "sample_num": 1, "dynamic": True, "candidate_num": 2}
+    with pytest.raises(ValueError, match="dynamic compares candidates by the positive item's"):
+        Config("DeepFM", config_dict={"train_neg_sample_args": dynamic})
+    assert Config("BPR", config_dict={"train_neg_sample_args": dynamic})["model"] == "BPR"
+
+
 def test_a_text_in_a_file_is_what_is_written_there(tmp_path: Path) -> None:
     (tmp_path / "own.yaml").write_text(
         "dataset: 2024_01\nencoder_revision: 12345e6\nencoder_prefix: 1.10\nseed: 1_0\n"

@@ -82,3 +82,22 @@ def test_labels_are_not_on_disk(tmp_path: Path, model: str) -> None:
     keys = {"data_path": str(tmp_path), "interactions": "disk", "eval_args": rated}
     with pytest.raises(ValueError, match=f"interactions: disk .* no labels, which {model} learns"):
         create_dataset(Config(model, "tiny", config_dict=keys))
+
+
+def test_labels_that_are_words_are_refused(tmp_path: Path) -> None:
+    """A missing one would be the padding's 0."""
+    file = write_tiny_dataset(tmp_path) / "tiny.inter"
+    header, *rows = file.read_text(encoding="utf-8").splitlines()
+    lines = [f"{row}\t{'1' if i % 2 else ''}" for i, row in enumerate(rows)]
+    file.write_text("\n".join([f"{header}\tlabel:token", *lines]) + "\n", encoding="utf-8")
+    columns = {"inter": ["user_id", "item_id", "rating", "timestamp", "label"]}
+    own = {"data_path": str(tmp_path), "load_col": columns}
+    with pytest.raises(ValueError, match="'label' .LABEL_FIELD. of type token, .* label:float in"):
+        create_dataset(Config("FM", "tiny", config_dict=own))
+
+
+def test_labels_stay_what_they_are_where_all_is_scaled(tmp_path: Path) -> None:
+    """RecBole makes constant columns 1."""
+    made = labelled(tmp_path, ["0"], normalize_all=True)
+    assert set(made.inter_feat["label"]) == {0}
+    assert made.inter_feat["rating"].max() == 1

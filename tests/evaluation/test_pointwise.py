@@ -226,7 +226,9 @@ def test_stock_models_report_groups(model: str, how: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("modes", [("labeled", "uni5"), ("uni5", "labeled")])
-def test_labels_on_one_part_and_sampled_candidates_on_the_other(modes: tuple[str, str]) -> None:
+def test_labels_on_one_part_and_sampled_candidates_on_the_other(
+    modes: tuple[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
     """Each part has its own rows: interactions, or six for each of them."""
     write_tiny_dataset("dataset")
     args = {"split": {"RS": [8, 1, 1]}, "mode": dict(zip(("valid", "test"), modes))}
@@ -239,3 +241,4 @@ def test_labels_on_one_part_and_sampled_candidates_on_the_other(modes: tuple[str
     for mode, part in zip(modes, parts, strict=True):
         rows = sum(len(batch[0]) for batch in part)
         assert rows == len(part._dataset) * (1 if mode == "labeled" else 6)
+    assert "mode uni5 counts all that is held out as chosen, though 202 of 493" in caplog.text

@@ -221,6 +221,15 @@ def test_a_model_that_knows_one_precision_alone_is_named() -> None:
         run_recbole_llm("NGCF", "tiny", config_dict=keys, saved=False)
 
 
+def test_a_batch_of_one_row_is_named_where_it_is_normalised() -> None:
+    write_tiny_dataset("dataset")
+    keys = {"epochs": 1, "show_progress": False, "log_flops": False, "threshold": {"rating": 3},
+            "eval_args": {"mode": "labeled"}, "train_neg_sample_args": None, "metrics": ["AUC"],
+            "valid_metric": "AUC", "train_batch_size": 1}  # fmt: skip
+    with pytest.raises(ValueError, match="^train_batch_size: a batch of 1, or the last one, has a"):
+        run_recbole_llm("DCN", "tiny", config_dict=keys, saved=False)
+
+
 @pytest.mark.parametrize("metric", ["AUC", "GAUC"])
 def test_a_validation_without_a_value_is_named(metric: str) -> None:
     """All ratings reach the threshold; no epoch could be the best one."""

@@ -33,7 +33,7 @@ class SequenceBackbone(nn.Module):
 
 @torch.no_grad()
 def scale_scores(norm: Any, items: Tensor, std: float) -> None:
-    """Scale a norm such that scores have a standard deviation before training.
+    """Scale a norm such that scores have a root mean square before training.
 
     An untrained backbone's state is close to the norm of its last item. The scores of such states
     vary by √H times what the items' numbers do, and more. Far above 1 the softmax is sure and
@@ -44,7 +44,7 @@ def scale_scores(norm: Any, items: Tensor, std: float) -> None:
         norm: which states come out of, [*, H] -> [*, H]; None, or one that is not trained, stays as
             it is.
         items: item vectors, [n, H].
-        std: of the scores; 0: the norm stays as it is.
+        std: of the scores about zero; 0: the norm stays as it is.
     """
     if norm is None or not norm.weight.requires_grad or std == 0:
         return

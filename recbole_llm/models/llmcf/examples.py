@@ -62,7 +62,8 @@ def training_examples(
         for u, i, row in zip(users, items, rows, strict=True)
     ]
     made = Examples(names, users, histories, items, labels)
-    return made.of(np.argsort(-labels, kind="stable"))
+    order = np.argsort(-labels, kind="stable")
+    return made.of(order[items[order] > 0])
 
 
 def _rows_drawn(
@@ -97,12 +98,14 @@ def _labelled(
 
 
 def _not_chosen(dataset: Dataset, users: IntArray, rng: np.random.Generator) -> IntArray:
-    """An item for each user that is in none of the user's training interactions, int [U]."""
+    """An item for each user that is in none of the user's training interactions, int [U]; 0 for a
+    user of (nearly) all items."""
     known_users, known_items = training_interactions(dataset)
     known = np.unique(known_users * dataset.item_num + known_items)
     items = np.zeros_like(users)
     left = np.arange(len(users))
-    for _ in range(100):  # users of nearly all items keep what was drawn last
+    for _ in range(100):
         items[left] = rng.integers(1, dataset.item_num, len(left))
         left = left[np.isin(users[left] * dataset.item_num + items[left], known)]
+    items[left] = 0
     return items

@@ -112,7 +112,9 @@ class SelfDistillation(nn.Module):
         loss = states.new_zeros(())
         if bool(known.any()):
             teachers = self._teachers(similar[known], present[known], encode)
-            loss = (states[known] - teachers).square().mean()
+            # The differences are small: in half precision they, and gradients, would be rounding.
+            wide = torch.promote_types(states.dtype, torch.float32)
+            loss = (states[known].to(wide) - teachers.to(wide)).square().mean()
         if len(self.bank):
             self.bank[users] = states.detach().to(self.bank.dtype)
             self.filled[users] = True

@@ -101,7 +101,7 @@ class MolarSettings(MIRMSettings, DecoderSettings, BackboneSettings, SequentialS
     item_code_dropout_prob: Dropout = 0.2
     """Share of an item's codes that a training step leaves out."""
     score_std: NonNegative = 0
-    """Standard deviation of the content model's scores before training, by the weight of the
+    """Root mean square of the content model's scores before training, by the weight of the
     decoder's last norm; 0: that weight is as the decoder has it."""
 
     epochs: Count = 40

@@ -19,7 +19,8 @@ def frequency_bins(
     Args:
         counts: *training* interactions of each item, [n]; row 0 is the padding item.
         n_bins: number of bins, of near-equal numbers of interactions. Items of equal counts share
-            a bin; those without training interactions are in the last one.
+            a bin, so that there may be fewer bins; those without training interactions are in the
+            last one.
         edges: places in the order of falling counts (ties by id), from 0, where the bins begin,
             and the end of the last; instead of equal numbers. Items beyond it are in the last bin.
     """
@@ -33,9 +34,11 @@ def _equal_bins(counts: np.ndarray, n_bins: int) -> np.ndarray:
     sizes = np.bincount(group, minlength=len(values)) * -values  # interactions of a group
     # A group's middle interaction decides, so that bins err to both sides alike.
     middle = np.cumsum(sizes) - sizes / 2
-    bins = 1 + np.floor(middle * n_bins / max(1, counts.sum()))
-    bins[values == 0] = n_bins
-    return bins.clip(1, n_bins)[group]
+    bins = np.floor(middle * n_bins / max(1, counts.sum())).clip(0, n_bins - 1)
+    # A group of more than two bins' interactions leaves those before it empty: none has a number.
+    _, bins = np.unique(bins, return_inverse=True)
+    bins[values == 0] = n_bins - 1
+    return 1 + bins[group]
 
 
 def _cut_bins(counts: np.ndarray, edges: Sequence[int]) -> np.ndarray:

@@ -60,11 +60,18 @@ def mk_mmd(x: Tensor, y: Tensor, kernel: str = "gaussian") -> Tensor:
     # No kernel below depends on the origin, but rounding does: take the common mean.
     z = torch.cat([x, y]).detach()
     x, y = x - z.mean(0), y - z.mean(0)
-    # The bandwidth of coinciding rows is zero; a floor far below any true one makes 0/0 zero.
-    floor = torch.finfo(z.dtype).eps * z.square().sum(-1).mean() + torch.finfo(z.dtype).tiny ** 0.5
-    k = _KERNELS[kernel](x, y, floor)
+    k = _KERNELS[kernel](x, y, _rounding(z))
     within = _off_diagonal_sum(k(x, x)) + _off_diagonal_sum(k(y, y))
     return within / (m * (m - 1)) - 2 * k(x, y).mean() + 2 / (m - 1)
+
+
+def _rounding(z: Tensor) -> Tensor:
+    """What squared distances of rows [n, H] may be off by: that of the rows themselves, and that of
+    the products of centred ones. The bandwidth of coinciding rows is zero; this one makes 0/0 zero.
+    """
+    known, own = torch.finfo(z.dtype), (z - z.mean(0)).square().sum(-1).mean()
+    given = z.square().sum(-1).mean()
+    return torch.maximum(4 * known.eps**2 * given, known.eps * own) + known.tiny**0.5
 
 
 def _gaussian(x: Tensor, y: Tensor, floor: Tensor) -> Kernel:

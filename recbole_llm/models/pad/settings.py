@@ -92,7 +92,7 @@ class PADSettings(BackboneSettings, SequentialSettings):
     item_std: Positive = 0.3
     """Standard deviation of the initial ID embedding."""
     score_std: NonNegative = 0
-    """Standard deviation of the ID and the LLM expert's scores before training, by the weight of
+    """Root mean square of the ID and the LLM expert's scores before training, by the weight of
     the layer norm that states come out of (SASRec and BERT4Rec): 1 halves the epochs of phase 1;
     0: that weight is 1 (authors)."""
     mo_dnn_layers: Natural = 1

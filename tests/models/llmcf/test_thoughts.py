@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from made_llmcf import LABELED, config, training_split
 from recbole_llm import prepare, testing
 from recbole_llm.core.checkpoint import load_checkpoint
 from recbole_llm.data.training import training_interactions
+from recbole_llm.models.llmcf import examples as module
 from recbole_llm.models.llmcf.examples import training_examples
 from recbole_llm.models.llmcf.thoughts import WriteThoughts, candidate_scores
 from recbole_llm.quick_start import load_data_and_model, run_recbole_llm
@@ -37,6 +39,17 @@ def test_examples_are_training_interactions_half_of_each_label(keys: dict[str, A
     assert examples.labels.sum() == expected
     assert (np.diff(examples.labels) <= 0).all() and len(set(examples.names)) == 30
     assert all(int(i) in {j for _, j in known} for h in examples.histories for i in h[h != 0])
+
+
+def test_a_user_who_chose_everything_has_no_item_that_was_not_chosen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    chosen = np.array([1, 1, 1, 2]), np.array([1, 2, 3, 1])  # of items 1 to 3
+    monkeypatch.setattr(module, "training_interactions", lambda dataset: chosen)
+    dataset: Any = SimpleNamespace(item_num=4)
+    users = np.array([1, 2, 1, 2])
+    drawn = module._not_chosen(dataset, users, np.random.default_rng(0))
+    assert drawn[[0, 2]].tolist() == [0, 0] and set(drawn[[1, 3]]) <= {2, 3}
 
 
 def test_nothing_of_validation_and_test_is_in_prompts_or_examples() -> None:

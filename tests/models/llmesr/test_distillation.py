@@ -116,3 +116,11 @@ def test_golden(golden: Callable[[str], Any]) -> None:
     rows = torch.arange(len(similar) + 1, len(neighbours))
     loss = made(students, rows, lambda seq: states[seq[:, 0] - 1])
     torch.testing.assert_close(loss, arrays["fullcausal.kd_loss"], rtol=1e-6, atol=1e-6)
+
+
+def test_half_precision_loses_no_difference(histories: Histories) -> None:
+    made = _made(histories, [[-1, -1], [3, -1], [-1, -1], [-1, -1], [-1, -1]], "bank")
+    made.bank[3], made.filled[3] = torch.tensor([1.0, 1.0]), True
+    state = torch.tensor([[1.0 + 2**-7, 1.0]], dtype=torch.bfloat16, requires_grad=True)
+    loss = made(state, torch.tensor([1]), _never)
+    assert loss.dtype == torch.float32 and float(loss.detach()) == 2**-14 / 2

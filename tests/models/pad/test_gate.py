@@ -63,3 +63,14 @@ def test_only_the_bins_of_scored_items_get_gradients() -> None:
     gate(torch.tensor([[2, 3]]))[..., 0].sum().backward()
     assert gate.alpha.grad is not None
     assert gate.alpha.grad[:, 2].all() and not gate.alpha.grad[:, :2].any()
+
+
+def test_the_most_popular_items_are_in_the_first_bin_however_popular() -> None:
+    """None is empty before the last that is used."""
+    one_hit = np.array([0, 300, *[10] * 70])
+    assert frequency_bins(one_hit, 10).tolist() == [0, 1, *[2] * 70]
+    zipf = np.array([0, *(3000 / np.arange(1, 200) ** 1.2).astype(int)])
+    bins = frequency_bins(zipf, 10)[1:]
+    assert set(bins) == set(range(1, bins.max() + 1)) and bins[0] == 1
+    unseen = np.array([0, 300, 10, 10, 0])
+    assert frequency_bins(unseen, 10).tolist()[-1] == 10

@@ -185,3 +185,18 @@ def test_gaussian_descent_brings_two_sets_together() -> None:
         optimizer.step()
     assert torch.dist(x.mean(0), y.mean(0)).item() < before / 3
     assert mk_mmd(x, y).item() < 0.1
+
+
+@pytest.mark.parametrize("measure", ["gaussian", "laplace"])
+@pytest.mark.parametrize("spread", [1e-2, 1e-4, 1e-5])
+def test_vectors_that_are_close_for_their_length(measure: str, spread: float) -> None:
+    """In float32 as in float64, of the same numbers."""
+    x = (1 + spread * normal(1, 50)).float()
+    y = (1 + spread + 1.5 * spread * normal(2, 50)).float()
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        own = x.to(dtype).requires_grad_()
+        loss = alignment_loss(own, y.to(dtype), measure)
+        (gradient,) = torch.autograd.grad(loss, own)
+        found.append((loss.double(), gradient.double()))
+    torch.testing.assert_close(found[0], found[1], rtol=0.02, atol=0.02 * found[1][1].abs().max())
