@@ -158,6 +158,8 @@ def check_choice(key: str, value: object, known: Iterable[Any]) -> None:
 
 def check_takes(what: str, function: Callable[..., object], *arguments: str) -> None:
     """Raise ValueError unless a function can be called with these positional arguments."""
+    if not callable(function):
+        raise ValueError(f"{what}: {one_line(repr(function))} cannot be called")  # noqa: TRY004
     try:
         known = signature(function)
     except ValueError:  # of what is not written in Python

@@ -67,8 +67,9 @@ def _check_rows(what: str, of: str, tokens: Sequence[str], dataset: Dataset) -> 
     own = list(map(str, dataset.field2id_token[field]))
     if tokens == own:
         return
-    lacking = [token for token in own if token not in set(tokens)]
-    further = [token for token in tokens if token not in set(own)]
+    known, found = set(own), set(tokens)
+    lacking = [token for token in own if token not in found]
+    further = [token for token in tokens if token not in known]
     faults = [f"lacks {of} ({first_names(lacking)})"] if lacking else []
     faults += [f"has rows of no {of} ({first_names(further)})"] if further else []
     raise ValueError(

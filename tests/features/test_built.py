@@ -72,6 +72,7 @@ def test_rows_of_items_users_and_other_things(
     ("build", "said"),
     [
         (lambda config: built(), r"build: is called with \(config, dataset\): too many positional"),
+        ("sys:path", r"build: \[.* cannot be called"),
         (lambda config, dataset: built(ITEMS[1:]), "row 0 is the padding's"),
         (lambda config, dataset: EmbeddingTable(np.ones((5, 2)), ITEMS, "f"), ".* needs a float32"),  # type: ignore[arg-type]
     ],
