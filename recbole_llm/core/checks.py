@@ -103,7 +103,9 @@ def named_unknown(near: Mapping[str, str], where: str = "") -> str:
 def unread_keys(config: Config, spec: ModelSpec) -> dict[str, str]:
     """The given keys that other values of this run's keys would read, each in words."""
     said = _keys_of_other_encoders(config, spec) | _keys_of_other_choices(config, spec)
-    return {k: said[k] for k, value in config.given.items() if k in said and value is not None}
+    stored = config.stored.items()  # of a checkpoint, whose run was told
+    given = {k: v for k, v in config.external_config_dict.items() if (k, v) not in stored}
+    return {key: said[key] for key, value in given.items() if key in said and value is not None}
 
 
 def _keys_of_other_choices(config: Config, spec: ModelSpec) -> dict[str, str]:

@@ -77,7 +77,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
     ) -> None:
         compat.apply()
         self._argv, self._default_model = argv, default_model
-        self._stored, self._stages = dict(stored or {}), () if stage is None else (stage,)
+        self.stored, self._stages = dict(stored or {}), () if stage is None else (stage,)
         self.secrets: dict[str, str] = {}
         if config_dict is not None and not isinstance(config_dict, Mapping):
             raise ValueError(f"config_dict: expected a dict of settings, got {config_dict!r}")
@@ -96,7 +96,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         return ConfigLoader
 
     def _load_config_files(self, file_list: Sequence[str] | None) -> dict[str, Any]:
-        merged = dict(self._stored)
+        merged = dict(self.stored)
         if isinstance(file_list, Mapping):
             raise ValueError("config_file_list: expected YAML files; settings are config_dict's")
         for file in [file_list] if isinstance(file_list, (str, Path)) else file_list or ():
@@ -199,7 +199,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
 
     def _eval_args(self, protocol: str, final: Mapping[str, Any]) -> dict[str, Any]:
         given = self.external_config_dict.get("eval_args")
-        if given is not None and given != self._stored.get("eval_args"):
+        if given is not None and given != self.stored.get("eval_args"):
             raise ValueError("protocol: stands for eval_args; give one of the two")
         if protocol == "random" and final["MODEL_TYPE"] == ModelType.SEQUENTIAL:
             in_order = {**PROTOCOLS["random"], "order": "TO"}
@@ -240,12 +240,6 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         copied = copy.copy(self)
         copied.final_config_dict = {**self.final_config_dict, **values}
         return copied
-
-    @property
-    def given(self) -> dict[str, Any]:
-        """What is set for this run, without what a checkpoint stores."""
-        stored = self._stored.items()
-        return {k: v for k, v in self.external_config_dict.items() if (k, v) not in stored}
 
     def unknown_keys(self) -> str:
         """The keys, given or in the file of a plugin's model, that are not read, with near matches,

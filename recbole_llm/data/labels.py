@@ -37,7 +37,7 @@ def check_given(fields: Iterable[str], interactions: DataFrame) -> None:
 
 
 def check_ranked(config: Config, interactions: DataFrame) -> None:
-    """Warn of rows of label 0 where evaluation ranks: every row that is held out counts as chosen."""
+    """Warn of rows of label 0 where evaluation ranks: all that is held out counts as chosen."""
     modes, field = set(config["eval_args"]["mode"].values()) - {"labeled"}, config["LABEL_FIELD"]
     if not modes or not label_fields(config) or field not in interactions:
         return
