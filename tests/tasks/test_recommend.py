@@ -277,7 +277,7 @@ def test_errors_name_the_fault_and_the_way_out() -> None:
     assert "users: None is no id" in _error(bpr, users=["u1", None])
     alpha = Recommender.of(_untrained("AlphaRec", train_neg_sample_args=None))
     assert "query_weight: expected a number from 0 to 1" in _error(alpha, query="x", query_weight=2)
-    for query in (" ", 5):
+    for query in (" ", 5, "\ud800"):
         assert f"query: expected words, got {query!r}" in _error(alpha, users="u1", query=query)
     assert "items: 'i1000' is unknown" in _error(alpha, items=["i1", "i1000"])
     caser = _untrained("Caser", **SEQUENTIAL)

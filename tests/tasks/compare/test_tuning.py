@@ -414,6 +414,9 @@ def test_compare_tunes_every_model_alike_and_runs_the_best(started: Path) -> Non
     }
     table = Path("comparison/result.json").read_text()
     assert all(f"--learning_rate={rate}" in table for rate in best.values())
+    command[1] = "--models=first: SASRec; second: GRU4Rec"  # which are the same searches
+    assert CliRunner().invoke(main, command).exit_code == 0
+    assert len(started.read_text().splitlines()) == 8
 
 
 @pytest.mark.usefixtures("quick_runs")
