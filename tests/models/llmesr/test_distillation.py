@@ -119,8 +119,11 @@ def test_golden(golden: Callable[[str], Any]) -> None:
 
 
 def test_half_precision_loses_no_difference(histories: Histories) -> None:
-    made = _made(histories, [[-1, -1], [3, -1], [-1, -1], [-1, -1], [-1, -1]], "bank")
-    made.bank[3], made.filled[3] = torch.tensor([1.0, 1.0]), True
-    state = torch.tensor([[1.0 + 2**-7, 1.0]], dtype=torch.bfloat16, requires_grad=True)
-    loss = made(state, torch.tensor([1]), _never)
-    assert loss.dtype == torch.float32 and float(loss.detach()) == 2**-14 / 2
+    made = _made(histories, [[-1, -1], [3, -1], [-1, -1], [-1, -1], [-1, -1]], "exact")
+    own, teacher = torch.tensor([[3e-4, 1.0]]), torch.tensor([[0.0, 1.0]])
+    state = own.half().requires_grad_()
+    loss = made(state, torch.tensor([1]), lambda items: teacher.half().expand(len(items), -1))
+    assert loss.dtype == torch.float32
+    assert float(loss.detach()) == pytest.approx(float(own.half()[0, 0]) ** 2 / 2)
+    (gradient,) = torch.autograd.grad(loss, state)
+    assert float(gradient[0, 0]) > 0
