@@ -123,8 +123,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         if isinstance(model, type):
             name, spec = model.__name__, spec_of_class(model)
         else:
-            name, spec = str(model), find_model(str(model))
-            model = get_model(name)
+            name, spec, model = str(model), find_model(str(model)), get_model(str(model))
         self.spec = replace(spec, stages=(*spec.stages, *self._stages))
         return name, model, dataset
 

@@ -87,10 +87,8 @@ class Plugins:
         self.named_metrics += [(name, metric) for metric in metrics if isinstance(metric, str)]
 
     def import_metrics(self) -> None:
-        """Import the metrics that were registered by name, before a run's are looked up.
-
-        A broken one is logged and noted, the others go on.
-        """
+        """Import the metrics that were registered by name, before a run's are looked up; a broken
+        one is logged and noted, the others go on."""
         named, self.named_metrics = self.named_metrics, []
         for plugin, target in named:
             try:

@@ -168,9 +168,8 @@ class Registry:
 
     def shared_settings(self) -> list[type[Settings]]:
         """The settings classes that every run checks, in order of their plugins."""
-        return [
-            resolve_settings(own, f"plugin '{plugin}'") for own, plugin in self.settings.items()
-        ]
+        named = self.settings.items()
+        return [resolve_settings(own, f"plugin '{plugin}'") for own, plugin in named]
 
     def encoder(self, name: str) -> EncoderSpec:
         """The encoder kind called ``name``; ValueError with near matches if there is none."""

@@ -121,10 +121,10 @@ class FileDataset(Filters, GroupedSplits, VocabularyDataset):
     def _normalize(self) -> None:
         check_numbers(self.config, self.field2type)
         label = self.config["LABEL_FIELD"]
-        labels = {f: self.inter_feat[f] for f in [label] if f in self.inter_feat}
+        labels = self.inter_feat.get(label)
         super()._normalize()  # type: ignore[misc]
-        for field, values in labels.items():  # RecBole makes constant columns 1
-            self.inter_feat[field] = values
+        if labels is not None:  # RecBole makes constant columns 1
+            self.inter_feat[label] = labels
 
     def _user_item_feat_preparation(self) -> None:
         super()._user_item_feat_preparation()  # type: ignore[misc]

@@ -75,41 +75,60 @@ def generate_texts(
     todo = [p for p in unique if keys[p] not in known]
     if known and hasattr(generator, "answered"):
         generator.answered = True
-    failed: list[Unfinished] = []
-    empty: dict[str, str] = {}  # which are not kept before a text is there: nothing may be wrong
-    shown = progress and bool(todo)
     if todo and hasattr(generator, "cost"):
         getLogger("recbole_llm").info(f"{title}: {generator.cost(todo)}", extra=SHOWN)
+    kept = _Kept(store, keys, some=bool(known))
+    batches = [todo[start : start + size] for start in range(0, len(todo), size)]
+    shown = progress and bool(todo)
     with bar(total=len(todo), desc=title, unit="text", shown=shown) as told:
-        for start in range(0, len(todo), size):
-            batch = todo[start : start + size]
-            try:
-                answers = dict(zip(batch, _answers(generator, batch), strict=True))
-            except Unfinished as error:
-                answers = dict(error.texts)
-                failed.append(error)
-            found, empty = empty | answers, {}
-            if known or any(found.values()):
-                store.add([keys[p] for p in found], list(found.values()))
-                known = known or set(keys.values())
-            else:
-                empty = found
-            if failed and isinstance(stop := failed[-1].__cause__, KeyboardInterrupt):
-                raise stop from None
-            if not answers:  # of a whole batch: the generator is down
-                break
-            told.update(len(answers))
-            _show_speed(told, generator)
+        failed = _generate(generator, batches, kept, told)
     if failed:
         raise failed[0]
-    if empty:
+    if kept.waiting:
         raise StageError(
-            f"{title}: the language model wrote nothing about any of {len(empty):,} prompts; "
+            f"{title}: the language model wrote nothing about any of {len(todo):,} prompts; "
             f"choose another generator_model, or raise generator_max_new_tokens if it thinks first"
         )
     texts = store.load(list(keys.values()))
     _tell_empty(title, [texts[key] for key in keys.values()])
     return [texts[keys[p]] for p in prompts], len(todo)
+
+
+class _Kept:
+    """What goes into the store; empty texts wait for one that is not: where all are empty, the
+    generator may be at fault, and is to be asked again."""
+
+    def __init__(self, store: TextStore, keys: Mapping[str, bytes], some: bool) -> None:
+        self.store, self.keys, self.some = store, keys, some
+        self.waiting: dict[str, str] = {}
+
+    def add(self, texts: Mapping[str, str]) -> None:
+        """Texts by prompt."""
+        self.waiting |= texts
+        if self.some or any(self.waiting.values()):
+            self.store.add([self.keys[p] for p in self.waiting], list(self.waiting.values()))
+            self.waiting, self.some = {}, True
+
+
+def _generate(
+    generator: Generator, batches: Sequence[list[str]], kept: _Kept, told: Any
+) -> list[Unfinished]:
+    """Ask for the texts of batches, and keep them; what failed."""
+    failed: list[Unfinished] = []
+    for batch in batches:
+        try:
+            answers = dict(zip(batch, _answers(generator, batch), strict=True))
+        except Unfinished as error:
+            answers = dict(error.texts)
+            failed.append(error)
+        kept.add(answers)
+        if failed and isinstance(stop := failed[-1].__cause__, KeyboardInterrupt):
+            raise stop from None
+        if not answers:  # of a whole batch: the generator is down
+            break
+        told.update(len(answers))
+        _show_speed(told, generator)
+    return failed
 
 
 def _keys(
