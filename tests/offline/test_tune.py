@@ -157,6 +157,21 @@ def test_a_stopped_tuning_ends_as_if_it_had_not_been_stopped(
     assert (whole.path / "losses.json").read_text() == (stopped.path / "losses.json").read_text()
 
 
+def test_a_tuning_that_is_stopped_before_its_artifact_is_whole_is_not_repeated(
+    writer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stops(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(TuneStage, "_finish", stops)
+        stage(writer, tmp_path).complete()
+    made = stage(writer, tmp_path)
+    report = made.complete()
+    assert report.done == 0 and report.there > 0
+    assert not list(made.path.glob("*.pth"))  # what training goes on from is gone then
+
+
 def test_the_loss_by_hand(writer: Path, tmp_path: Path) -> None:
     """Of the answer's tokens and the end's, after the prompt."""
     from transformers import AutoModelForCausalLM

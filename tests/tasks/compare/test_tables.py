@@ -137,6 +137,16 @@ def test_seeds_that_one_model_lacks_are_told() -> None:
     assert "C is not tested: no seed ended well with both it and A" in text
 
 
+def test_without_a_tested_difference_there_is_no_figure_of_it() -> None:
+    summary = summary_of({"A": 0.4, "B": 0.5})
+    difference = Difference(0.1, 0.0, 0.2, 0.01, (3, 3))
+    summary.tests = [Tested("B", "hit@10", difference, 0.4, 0.01, 1)]
+    titles = [figure["title"] for figure in figures(summary)]
+    assert not any("difference" in title for title in titles)
+    summary.tests = [Tested("B", "mrr@10", difference, 0.4, 0.01, 1)]
+    assert any("difference" in figure["title"] for figure in figures(summary))
+
+
 def test_figures_have_labels_as_they_are() -> None:
     summary = summary_of({"<b>x</b> & y": 0.1})
     bars, cost = figures(summary)
