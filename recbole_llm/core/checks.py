@@ -25,7 +25,7 @@ from recbole_llm.core.registry import (
     resolve_settings,
 )
 from recbole_llm.core.run_settings import RunSettings
-from recbole_llm.core.schema import recbole_keys
+from recbole_llm.core.schema import recbole_keys, recbole_modules, recbole_readers
 from recbole_llm.core.settings import Settings, listed
 from recbole_llm.core.stock_settings import StockSettings
 from recbole_llm.core.type_names import is_text
@@ -101,11 +101,25 @@ def named_unknown(near: Mapping[str, str], where: str = "") -> str:
 
 
 def unread_keys(config: Config, spec: ModelSpec) -> dict[str, str]:
-    """The given keys that other values of this run's keys would read, each in words."""
-    said = _keys_of_other_encoders(config, spec) | _keys_of_other_choices(config, spec)
+    """The given keys that another model, or other values of this run's keys, would read, each in
+    words."""
+    said = _keys_of_other_models(config, spec)
+    said |= _keys_of_other_encoders(config, spec) | _keys_of_other_choices(config, spec)
     stored = config.stored.items()  # of a checkpoint, whose run was told
     given = {k: v for k, v in config.external_config_dict.items() if (k, v) not in stored}
     return {key: said[key] for key, value in given.items() if key in said and value is not None}
+
+
+def _keys_of_other_models(config: Config, spec: ModelSpec) -> dict[str, str]:
+    foreign = not config.model_class.__module__.startswith(("recbole.", "recbole_llm."))
+    if foreign and (spec.settings is None or config.model != spec.name):
+        return {}  # what it reads is not declared
+    modules = recbole_modules(config.model_class)
+    classes = (c for c in settings_classes(config, spec) if c is not StockSettings)
+    read = {key for settings in classes for key in settings.model_fields}
+    read |= set(config.internal_config_dict)
+    others = (key for key, readers in recbole_readers().items() if not readers & modules)
+    return {key: f"'{key}' is not read by {config.model}" for key in others if key not in read}
 
 
 def _keys_of_other_choices(config: Config, spec: ModelSpec) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import sys
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from functools import cache
@@ -111,15 +112,55 @@ def recbole_keys() -> frozenset[str]:
     """Every key that RecBole's files declare or its code reads."""
     keys = {"model", "dataset", "config_files", "nproc", "world_size", "ip", "port"}
     for file in RECBOLE.rglob("*.yaml"):
-        if file.name == "url.yaml":  # whose keys are names of data sets
-            continue
-        keys.update(re.findall(r"^(\w+):", file.read_text(encoding="utf-8"), re.M))
-    for file in RECBOLE.rglob("*.py"):
-        code = file.read_text(encoding="utf-8")
-        keys.update(re.findall(r"config(?:\.get\(|\[)\s*[\"'](\w+)[\"']", code))
+        if file.name != "url.yaml":  # whose keys are names of data sets
+            keys |= _keys_of_file(file)
+    keys.update(*_keys_of_code().values())
     from recbole.utils import argument_list
 
     for name in vars(argument_list):
         if name.endswith("_arguments"):
             keys.update(getattr(argument_list, name))
     return frozenset(keys)
+
+
+@cache
+def recbole_readers() -> dict[str, set[str]]:
+    """The modules of RecBole's models that read a key, by key; without keys that other code of
+    RecBole reads, or that stand in other files than a model's."""
+    shared = {key for file in RECBOLE.glob("properties/*.yaml") for key in _keys_of_file(file)}
+    for file in RECBOLE.glob("properties/[!m]*/*.yaml"):
+        shared |= _keys_of_file(file)
+    readers: dict[str, set[str]] = {}
+    for module, keys in _keys_of_code().items():
+        if module.count(".") < 3 or not module.startswith("recbole.model."):
+            shared |= keys
+        for key in keys:
+            readers.setdefault(key, set()).add(module)
+    return {key: modules for key, modules in readers.items() if key not in shared}
+
+
+@cache
+def _keys_of_code() -> dict[str, set[str]]:
+    pattern = re.compile(r"config(?:\.get\(|\[)\s*[\"'](\w+)[\"']")
+    files = {file.relative_to(RECBOLE.parent): file for file in RECBOLE.rglob("*.py")}
+    return {
+        ".".join(name.with_suffix("").parts): set(pattern.findall(file.read_text(encoding="utf-8")))
+        for name, file in files.items()
+    }
+
+
+def _keys_of_file(file: Path) -> set[str]:
+    return set(re.findall(r"^(\w+):", file.read_text(encoding="utf-8"), re.M))
+
+
+def recbole_modules(model: type) -> set[str]:
+    """The modules of RecBole's models that a model class stands on, itself or through others."""
+    modules: set[str] = set()
+    waiting = [base.__module__ for base in model.__mro__]
+    while waiting:
+        module = waiting.pop()
+        if module.startswith("recbole.model.") and module not in modules:
+            modules.add(module)
+            parts = vars(sys.modules[module]).values()
+            waiting += [part.__module__ for part in parts if isinstance(part, type)]
+    return modules

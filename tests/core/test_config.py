@@ -13,8 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recbole_llm.core.config import Config
-from recbole_llm.core.plugins import recbole_models
-from recbole_llm.core.schema import RECBOLE, parse_command_line, parse_literal
+from recbole_llm.core.plugins import get_model, recbole_models
+from recbole_llm.core.schema import (
+    RECBOLE,
+    parse_command_line,
+    parse_literal,
+    recbole_modules,
+    recbole_readers,
+)
 from recbole_llm.core.stock_settings import StockSettings
 from recbole_llm.core.stored import plain_config
 from recbole_llm.core.yaml_files import read_yaml
@@ -500,6 +506,33 @@ def test_what_is_no_list_or_dict_is_named(tmp_path: Path) -> None:
         Config("BPR", config_dict="own.yaml")
     with pytest.raises(ValueError, match="argv: expected a list of --key=value arguments, got '--"):
         Config("BPR", argv="--epochs=7")
+
+
+@pytest.mark.parametrize(
+    ("model", "key"),
+    [("BPR", "n_heads"), ("SASRec", "dropout_prob"), ("LightGCN", "nv"), ("PAD", "ssl_tau"),
+     ("NeuMF", "kg_weight")],
+)  # fmt: skip
+def test_a_key_of_another_model_is_named(model: str, key: str) -> None:
+    assert Config(model, config_dict={key: 1}).unknown_keys() == f"'{key}' is not read by {model}"
+
+
+@pytest.mark.parametrize("name", ["AutoInt", "FEARec", "DiffRec", "LDiffRec", "KD_DAGFM", "NNCF"])
+def test_a_key_that_only_the_code_of_a_model_reads_is_not_named(name: str) -> None:
+    """`has_residual` and others, which stand in no file of RecBole."""
+    config = Config(name)
+    modules, readers = recbole_modules(config.model_class), recbole_readers()
+    own = {key for key, of in readers.items() if of & modules} - set(config.internal_config_dict)
+    assert own
+    assert Config(name, config_dict=dict.fromkeys(own, 1)).unknown_keys() == ""
+
+
+def test_a_model_that_is_not_registered_may_read_any_key() -> None:
+    class Own(get_model("BPR")):  # type: ignore[misc]
+        pass
+
+    assert Config(Own, config_dict={"n_heads": 2}).unknown_keys() == ""
+    assert recbole_modules(Own) == recbole_modules(get_model("BPR"))
 
 
 def test_a_length_that_an_endpoint_does_not_mind_is_named() -> None:
