@@ -55,7 +55,8 @@ def register_metrics(register: Callable[[str | type], None]) -> None:
 
 @hookspec
 def prepare_dataset(config: Config, dataset: Dataset) -> None:
-    """Attach to the loaded data set what the model will read, before it is split."""
+    """Attach to the loaded data set what the model will read, before it is split; in every process
+    of a run."""
 
 
 @hookspec(firstresult=True)
@@ -71,9 +72,11 @@ def user_texts(config: Config, dataset: Dataset) -> Mapping[str, str] | None:
 @hookspec
 def on_validation(config: Config, score: float, number: int) -> None:
     """Receive the score of a validation, by ``valid_metric``, as soon as it is there, and its
-    number in the run, from 1; a resumed run repeats that of an epoch that it trains again."""
+    number in the run, from 1; a resumed run repeats that of an epoch that it trains again. Every
+    process of a run gets it."""
 
 
 @hookspec
 def on_result(config: Config, result: dict[str, Any]) -> None:
-    """Receive the result of a finished run: best_valid_result, test_result, and so on."""
+    """Receive the result of a finished run: best_valid_result, test_result, and so on; in the
+    first process alone."""

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from recbole_llm.core.torchrun import started_together
+
 if TYPE_CHECKING:
     from recbole.data.dataset import Dataset
 
@@ -175,13 +177,20 @@ def register_metrics(metrics: Sequence[type[Any]]) -> None:
 
 
 def _alone_too(download: Callable[[Dataset], None]) -> Callable[[Dataset], None]:
-    """RecBole's download of a data set ends at a barrier, which a process on its own has not.
+    """RecBole's download of a data set ends at a barrier, which a process on its own has not, and
+    which one of several might reach without the others.
 
     Goes with a RecBole that asks torch.distributed.is_initialized() first.
     """
 
     @functools.wraps(download)
     def _download(self: Dataset) -> None:
+        if started_together():
+            self._get_download_url("url")  # refuses a name that RecBole does not know
+            raise ValueError(
+                f"dataset: '{self.dataset_name}' is not in '{self.dataset_path}', and processes "
+                f"that torchrun started do not download it; run once without torchrun before"
+            )
         try:
             download(self)
         except ValueError as error:

@@ -9,6 +9,7 @@ own but within `together`, so that one can load a model while the others do some
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -91,6 +92,11 @@ def local_rank() -> int:
     return _here.local_rank
 
 
+def local_processes() -> int:
+    """Processes of this run on this machine, of which only torchrun knows those after this one."""
+    return max(int(os.environ.get("LOCAL_WORLD_SIZE") or 1), local_rank() + 1)
+
+
 def own_gpu(given: object = None) -> str:
     """This process's GPU, of those given (``"0,2"``) or of all on its machine.
 
@@ -100,10 +106,10 @@ def own_gpu(given: object = None) -> str:
     if given is None:
         return str(local_rank())
     gpus = str(given).strip("()[] ").split(",")
-    if local_rank() >= len(gpus):
+    if local_processes() > len(gpus):
         raise ValueError(
-            f"gpu_id: {given} names {len(gpus)}, and more processes run on this machine; name one "
-            f"for each, or leave it out"
+            f"gpu_id: {given} names {len(gpus)}, and {local_processes()} processes run on this "
+            f"machine; name one for each, or leave it out"
         )
     return gpus[local_rank()].strip()
 

@@ -97,9 +97,10 @@ class SharedDataLoader(DataLoader[Any]):
     """Stands between RecBole's training loaders and torch's, in ``class X(RecBoleX, …)``."""
 
     config: Any
+    draws_alike = False  # whether the workers of all processes draw the same numbers
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        kwargs["worker_init_fn"] = randomness.part_worker
+        kwargs["worker_init_fn"] = None if self.draws_alike else randomness.part_worker
         kwargs["multiprocessing_context"] = worker_start(kwargs["num_workers"])
         super().__init__(*args, **kwargs)
 

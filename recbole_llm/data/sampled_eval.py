@@ -35,6 +35,7 @@ class NegSampleEvalDataLoader(RecBoleNegSampleEvalDataLoader, IndexDataLoader): 
     """
 
     sample_size: int
+    draws_alike = True
 
     def _init_batch_size_and_step(self) -> None:
         super()._init_batch_size_and_step()

@@ -56,6 +56,8 @@ class PointwiseCollector(BatchCollector):
     def get_data_struct(self) -> DataStruct:
         """What was collected, of which no score may be NaN: RecBole's AUC would rank it first."""
         collected = super().get_data_struct()
+        if "rec.score" not in collected:  # of a process without a batch
+            return collected
         scores = collected.get("rec.score")
         if count := int(scores.isnan().sum()):
             raise ValueError(

@@ -181,15 +181,17 @@ def _keys_named(config: Config) -> Iterator[None]:
     Raises:
         ValueError: such a model, of which RecBole has some.
     """
+    size = distributed.world_size()
     try:
         yield
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise
+        part = f", of which each of {size} processes takes a part" if size > 1 else ""
         raise ValueError(
-            f"train_batch_size: a batch of {config['train_batch_size']}, or the last one, has a "
-            f"single row, which the batch normalisation of {config['model']} cannot take; set it "
-            f"otherwise"
+            f"train_batch_size: a batch of {config['train_batch_size']}, or the last one{part}, "
+            f"has a single row, which the batch normalisation of {config['model']} cannot take; "
+            f"set it otherwise"
         ) from error
     except RuntimeError as error:
         if not config["enable_amp"] or not _PRECISION.search(str(error)):

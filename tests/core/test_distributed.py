@@ -69,16 +69,28 @@ def test_workers_of_a_loader_draw_other_numbers_in_each_process(stand: Stand) ->
 
 def test_loaders_part_their_workers() -> None:
     config = Config("BPR")
-    loader = data_preparation(config, create_dataset(config))[0]
-    assert loader.worker_init_fn is randomness.part_worker
+    train, _, _ = data_preparation(config, create_dataset(config))
+    assert train.worker_init_fn is randomness.part_worker
 
 
-def test_each_process_has_a_gpu(stand: Stand) -> None:
+def test_workers_draw_the_same_candidates_in_each_process() -> None:
+    args = {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": "uni5"}
+    config = Config("BPR", config_dict={"eval_args": args, "eval_candidates": "drawn"})
+    _, valid, test = data_preparation(config, create_dataset(config))
+    assert valid.worker_init_fn is test.worker_init_fn is None
+
+
+def test_each_process_has_a_gpu(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
     stand(1, 2)
     assert distributed.own_gpu() == "1"
     assert distributed.own_gpu("4, 6") == distributed.own_gpu((4, 6)) == "6"
-    with pytest.raises(ValueError, match="gpu_id: 3 names 1, and more processes run"):
+    with pytest.raises(ValueError, match="gpu_id: 3 names 1, and 2 processes run"):
         distributed.own_gpu(3)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    stand(0, 2)  # refuses what the other refuses
+    with pytest.raises(ValueError, match="gpu_id: 3 names 1, and 2 processes run"):
+        distributed.own_gpu(3)
+    stand(1, 2)
     config = Config("BPR", config_dict={"gpu_id": "4,6"})
     assert (config["gpu_id"], config["local_rank"], config["show_progress"]) == ("6", 1, False)
 
@@ -89,6 +101,14 @@ def test_trees_grow_in_one_process(stand: Stand) -> None:
     stand(0, 2)
     with pytest.raises(ValueError, match="XGBoost grows its trees in one process"):
         Config("XGBoost")
+
+
+def test_a_download_is_left_to_a_process_on_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RecBole's ends at a barrier, where one of several processes would wait alone."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    config = Config("BPR", "ml-1m", config_dict={"data_path": "here"})
+    with pytest.raises(ValueError, match="'ml-1m' is not in .*here.* run once without torchrun"):
+        create_dataset(config)
 
 
 def test_who_starts_processes_says_which_is_which(monkeypatch: pytest.MonkeyPatch) -> None:

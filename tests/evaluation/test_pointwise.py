@@ -55,6 +55,12 @@ def evaluate(**values: Any) -> dict[str, float]:
     return dict(evaluator.evaluate(collector.get_data_struct()))
 
 
+def test_a_process_without_a_batch_has_nothing_to_tell() -> None:
+    collector, _ = evaluation_parts(config())
+    collector.data_collect(train_data())
+    assert "rec.score" not in collector.get_data_struct()
+
+
 def log_loss(*rows: int) -> float:
     return -sum(
         math.log(SCORES[row] if LABELS[row] else 1 - SCORES[row]) for row in rows

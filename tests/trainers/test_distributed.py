@@ -67,7 +67,13 @@ def test_two_processes_are_as_one() -> None:
 def test_three_processes_are_as_one() -> None:
     write_tiny_dataset("dataset")
     prefix = {**SASREC, "train_level": "prefix", "eval_groups": ["items", "users", "cold"]}
-    check_same([prefix, {**SASREC, "eval_args": SAMPLED}, {**QUIET, "model": "Pop"}], processes=3)
+    own = {"eval_candidates": "drawn", "eval_batch_size": 10**6, "train_batch_size": 10**6}
+    few = {**QUIET, **own, "model": "BPR", "eval_args": SAMPLED, "epochs": 1}
+    few |= {"metrics": ["AUC", "GAUC"], "valid_metric": "AUC"}
+    pop = {**QUIET, "model": "Pop"}
+    check_same([prefix, {**SASREC, "eval_args": SAMPLED}, pop], processes=3)
+    (one,) = together([few], processes=3)[0]  # its training negatives are other ones
+    assert 0 < one["test_result"]["gauc"] < 1
 
 
 @pytest.mark.slow
