@@ -61,7 +61,7 @@ class Report:
         say_pairs(
             [
                 ("data", data_line(dataset)),
-                ("model", _model(self.config, trainer.model)),
+                ("model", _model(self.config, self.parameters)),
                 ("reads", _texts(self.config, train_data._dataset)),
                 ("protocol", protocol(self.config, dataset)),
                 ("repeats", self.repeats),
@@ -139,11 +139,10 @@ def peak_memory() -> int | None:
     return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20)
 
 
-def _model(config: Config, model: object) -> str:
+def _model(config: Config, parameters: int | None) -> str:
     device = config["device"]
     cpu = f"the CPU, {counted(torch.get_num_threads(), 'thread')}"
     where = cpu if device.type == "cpu" else str(device)
-    parameters = _trained(model)
     trained = "trees" if parameters is None else counted(parameters, "parameter")
     return f"{config['model']}: {trained}, trained on {where}"
 

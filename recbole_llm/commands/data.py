@@ -57,9 +57,7 @@ def convert(
     texts, user_texts = (None if given is None else names(given) for given in (text, user_text))
     roles = Roles(text=texts, user_text=user_texts, keep=names(keep or ""), **options)
     with tqdm(unit=" rows", leave=False, disable=None) as bar:
-        summary = do(
-            interactions, output, roles=roles, progress=lambda rows: bar.update(rows), **tables
-        )
+        summary = do(interactions, output, roles=roles, progress=bar.update, **tables)
     return summary.lines()
 
 

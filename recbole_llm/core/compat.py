@@ -92,14 +92,11 @@ def _keep_tensorboard_to_main() -> None:
     trainer.get_tensorboard = lambda logger: get(logger) if distributed.is_main() else nothing
 
 
-# Imported in the first step of training; goes with models that import it at the top.
-_IMPORTED_LATE = {"KGIN": "torch_scatter", "MCCLK": "torch_scatter"}
-
-
 def import_late_packages(model: str) -> None:
-    """Import what a model of RecBole imports as it trains, so that its lack is told before that."""
-    if package := _IMPORTED_LATE.get(model):
-        import_module(package)
+    """Import what a model of RecBole imports in its first training step, so that a missing package
+    is reported before. Goes with models that import it at the top."""
+    if model in ("KGIN", "MCCLK"):
+        import_module("torch_scatter")
 
 
 def anomaly_detection_kept() -> contextlib.AbstractContextManager[None]:

@@ -32,7 +32,9 @@ from recbole_llm.core.plugins import find_model, get_model
 from recbole_llm.core.recbole_evaluation import PROTOCOLS, RecBoleEvaluation
 from recbole_llm.core.registry import PROPERTIES, resolve_settings
 from recbole_llm.core.schema import (
+    GRAPH,
     RECBOLE,
+    files_of_model,
     item_features,
     learns_labels,
     parse_command_line,
@@ -134,7 +136,8 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             of_type = read_yaml(RECBOLE / "properties/quick_start_config/sequential.yaml")
             self.internal_config_dict["eval_args"] = of_type["eval_args"]
         own: dict[str, Any] = {}
-        for file in self._own_files(name):
+        # RecBole's own Config does not find the files of XGBoost and LightGBM.
+        for file in (*sorted(PROPERTIES.glob("*.yaml")), *files_of_model(name)):
             own.update(read_yaml(file))
         if self.spec.settings is not None:
             own.update(defaults(resolve_settings(self.spec.settings, f"model '{model}'")))
@@ -160,18 +163,10 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             further = model_class.interaction_fields(defaults)
             columns["inter"] += [field for field in further if field not in columns["inter"]]
         if model_class.type == ModelType.KNOWLEDGE:
-            triple = ("HEAD_ENTITY_ID_FIELD", "RELATION_ID_FIELD", "TAIL_ENTITY_ID_FIELD")
-            columns["kg"] = fields(*triple)
-            columns["link"] = fields(item, "ENTITY_ID_FIELD")
+            columns |= {file: fields(*keys) for file, keys in GRAPH.items()}
         if features := item_features(self.spec.name, defaults):
             columns["item"] = [*fields(item), *features]
         return columns
-
-    def _own_files(self, model: str) -> list[Path]:
-        # RecBole's own Config does not find xgboost.yaml and lightgbm.yaml, for XGBoost, LightGBM.
-        names = dict.fromkeys((model.lower(), model))
-        files = [RECBOLE / "properties" / "model" / f"{name}.yaml" for name in names]
-        return [*sorted(PROPERTIES.glob("*.yaml")), *(f for f in files if f.is_file())]
 
     def _get_final_config_dict(self) -> dict[str, Any]:
         final: dict[str, Any] = super()._get_final_config_dict()

@@ -171,11 +171,9 @@ class RecBoleData(Settings):
             )
         if self.benchmark_filename is None:
             return
-        filters = {"val_interval": self.val_interval, "rm_dup_inter": self.rm_dup_inter}
-        for key in ("user_inter_num_interval", "item_inter_num_interval"):
-            filters[key] = None if getattr(self, key) == "[0,inf)" else getattr(self, key)
-        for key, value in filters.items():
-            if value:
+        counts = ("user_inter_num_interval", "item_inter_num_interval")
+        for key in ("val_interval", "rm_dup_inter", *counts):
+            if (value := getattr(self, key)) and value != "[0,inf)":
                 raise ValueError(
                     f"{key}: without effect on ready-made splits, which are read as they are; "
                     f"filter the files, or leave out {key} or benchmark_filename"

@@ -28,7 +28,19 @@ ITEM_FEATURES = {
     **dict.fromkeys(("SASRecF", "GRU4RecF", "FDSA"), "selected_features"),
     "S3Rec": "item_attribute",
 }
+# Columns of a knowledge graph's files, by the keys that name them.
+GRAPH = {
+    "kg": ("HEAD_ENTITY_ID_FIELD", "RELATION_ID_FIELD", "TAIL_ENTITY_ID_FIELD"),
+    "link": ("ITEM_ID_FIELD", "ENTITY_ID_FIELD"),
+}
 SEQUENTIAL_OF_LABELS = ("DIN", "DIEN")  # RecBole's sequential models of clicks
+
+
+def files_of_model(name: str) -> list[Path]:
+    """RecBole's files of a model's defaults; XGBoost's and LightGBM's are in small letters."""
+    names = dict.fromkeys((name.lower(), name))
+    files = [RECBOLE / "properties" / "model" / f"{name}.yaml" for name in names]
+    return [file for file in files if file.is_file()]
 
 
 def parse_command_line(argv: Iterable[str]) -> dict[str, str]:

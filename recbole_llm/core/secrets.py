@@ -22,6 +22,6 @@ def take_credentials(values: dict[str, Any]) -> dict[str, str]:
     {key: address as it was} of those that had any.
     """
     full = {k: v for k, v in values.items() if k.endswith("_url") and isinstance(v, str)}
-    full = {k: v for k, v in full.items() if without_credentials(v) != v}
-    values.update({key: without_credentials(value) for key, value in full.items()})
-    return full
+    bare = {key: without_credentials(value) for key, value in full.items()}
+    values.update(bare)
+    return {key: value for key, value in full.items() if value != bare[key]}

@@ -20,7 +20,7 @@ from recbole_llm.core.checks import declared_keys, key_marks
 from recbole_llm.core.marks import STARTS, Mark
 from recbole_llm.core.plugins import find_model
 from recbole_llm.core.registry import ModelSpec
-from recbole_llm.core.schema import RECBOLE
+from recbole_llm.core.schema import files_of_model
 from recbole_llm.core.yaml_files import read_yaml
 
 if TYPE_CHECKING:
@@ -106,8 +106,8 @@ def _allowed(spec: ModelSpec, stored: Mapping[str, Any]) -> set[str]:
     config = cast("Config", defaultdict(lambda: None, stored))
     # A plugin's sequential model reads loss_type whether or not its settings name it.
     declared = declared_keys(config, spec) | {"loss_type"}
-    files = [RECBOLE / "properties" / "model" / f"{spec.name}.yaml", Path(spec.config or "")]
-    of_files = {key for file in files if file.is_file() for key in read_yaml(file)}
+    files = [*files_of_model(spec.name), *([spec.config] if spec.config else [])]
+    of_files = {key for file in files for key in read_yaml(file)}
     plain = {k for k in of_files - declared - _EVALUATED if _of_names(stored.get(k))}
     return declared | plain
 

@@ -24,8 +24,7 @@ Array = npt.NDArray[np.generic]
 
 def conversion(path: Path) -> str:
     """The command that makes atomic files of a table."""
-    name = path.parent.name if path.parent.name else "shop"
-    return f"recbole-llm convert {path} --output=dataset/{name}"
+    return f"recbole-llm convert {path} --output=dataset/{path.parent.name or 'shop'}"
 
 
 def at_lines(numbers: Iterable[int]) -> str:

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from recbole.utils import FeatureType, ModelType
 
 from recbole_llm.core.config import Config
 from recbole_llm.core.errors import did_you_mean
-from recbole_llm.core.schema import ITEM_FEATURES
+from recbole_llm.core.schema import GRAPH, ITEM_FEATURES
 from recbole_llm.core.specs import spec_of
 from recbole_llm.data.files import read_types, written
 from recbole_llm.data.labels import label_fields
 from recbole_llm.data.settings import EngineSettings
 
-_GRAPH = {
-    "kg": ("HEAD_ENTITY_ID_FIELD", "RELATION_ID_FIELD", "TAIL_ENTITY_ID_FIELD"),
-    "link": ("ITEM_ID_FIELD", "ENTITY_ID_FIELD"),
-}
 Types = Mapping[str, FeatureType]
 _KINDS = {"USER_ID_FIELD": "token", "ITEM_ID_FIELD": "token", "TIME_FIELD": "float"}
 
@@ -107,33 +103,27 @@ def _check_label(config: Config, file: Path, types: Mapping[str, str]) -> None:
 def check_item_features(config: Config, file: Path, features: Sequence[str]) -> None:
     """Refuse a file of items without the columns that the model reads by name."""
     model = spec_of(config).name
-    columns = read_types(file, *written(config))
+    key, columns = ITEM_FEATURES[model], read_types(file, *written(config))
     for feature in features:
         if feature not in columns:
             raise ValueError(
                 f"'{file}' has no column '{feature}', which {model} reads of the items; its "
-                f"columns are {', '.join(columns)}: name others with --{ITEM_FEATURES[model]}=…"
+                f"columns are {', '.join(columns)}: name others with --{key}=…"
             )
         if _left_out(config, "item", feature):
             raise ValueError(
                 f"load_col: leaves out the items' column '{feature}', which {model} reads"
             )
-        _check_embedded(config, feature, columns[feature])
-
-
-def _check_embedded(config: Config, feature: str, kind: str) -> None:
-    """Of RecBole's layer of item features; it embeds numbers only where they are named."""
-    model = spec_of(config).name
-    key = ITEM_FEATURES[model]
-    if not kind.startswith("float"):
-        return
-    if model == "S3Rec" or (model == "SASRecF" and kind == "float_seq"):
-        raise ValueError(f"{key}: '{feature}' is of type {kind}, which {model} cannot read")
-    if feature not in config["numerical_features"]:
-        raise ValueError(
-            f"{key}: '{feature}' is of type {kind}, embedded only as a numerical feature; "
-            f'set --numerical_features="{[*config["numerical_features"], feature]}"'
-        )
+        kind = columns[feature]
+        if not kind.startswith("float"):
+            continue
+        if model == "S3Rec" or (model == "SASRecF" and kind == "float_seq"):
+            raise ValueError(f"{key}: '{feature}' is of type {kind}, which {model} cannot read")
+        if feature not in config["numerical_features"]:  # RecBole embeds no other numbers
+            raise ValueError(
+                f"{key}: '{feature}' is of type {kind}, embedded only as a numerical feature; "
+                f'set --numerical_features="{[*config["numerical_features"], feature]}"'
+            )
 
 
 def check_numbers(config: Config, types: Types) -> None:
@@ -153,13 +143,13 @@ def check_numbers(config: Config, types: Types) -> None:
 def check_aliases(config: Config, types: Types) -> None:
     """Refuse aliases of ids that are not loaded, or no tokens."""
     for key in ("alias_of_user_id", "alias_of_item_id"):
-        for _ in loaded(config, types, key, "token"):  # which refuses others
-            pass
+        loaded(config, types, key, "token")
 
 
-def loaded(config: Config, types: Types, key: str, due: str = "") -> Iterator[str]:
+def loaded(config: Config, types: Types, key: str, due: str = "") -> list[str]:
     """The fields that a key names; ValueError where one is not loaded, or its type is not due."""
-    for field in config[key] or ():
+    fields = list(config[key] or ())
+    for field in fields:
         if field not in types:
             raise ValueError(
                 f"{key}: no field '{field}' is loaded; {did_you_mean(field, types, ' ')}loaded "
@@ -167,12 +157,12 @@ def loaded(config: Config, types: Types, key: str, due: str = "") -> Iterator[st
             )
         if not (kind := types[field].value).startswith(due):
             raise ValueError(f"{key}: '{field}' is of type {kind}, not {due}")
-        yield field
+    return fields
 
 
 def check_graph(config: Config, folder: Path) -> None:
     """Refuse a data set without a knowledge graph, or of which not all is loaded."""
-    for kind, keys in _GRAPH.items():
+    for kind, keys in GRAPH.items():
         file = folder / f"{config['dataset']}.{kind}"
         if not file.is_file():
             raise ValueError(

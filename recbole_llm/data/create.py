@@ -17,13 +17,22 @@ from recbole_llm.core.schema import RECBOLE, item_features
 from recbole_llm.core.specs import spec_of
 from recbole_llm.core.tokens import Vocabulary
 from recbole_llm.core.yaml_files import read_yaml
+from recbole_llm.data import dataset as ours
 from recbole_llm.data.check import conversion
 from recbole_llm.data.columns import check_columns, check_graph, check_item_features
-from recbole_llm.data.dataset import dataset_class
 from recbole_llm.data.grouped_splits import GroupedSplits
+from recbole_llm.data.sequence import SequentialDataset
 from recbole_llm.data.settings import EngineSettings
 from recbole_llm.data.vocabulary import VocabularyDataset, check_vocabulary
 
+OF_MODELS = {
+    "DIEN": ours.DIENDataset, "GRU4RecKG": ours.KGSeqDataset, "KSR": ours.KGSeqDataset,
+}  # fmt: skip
+OF_TYPES = {
+    ModelType.SEQUENTIAL: SequentialDataset,
+    ModelType.KNOWLEDGE: ours.KnowledgeBasedDataset,
+    ModelType.DECISIONTREE: ours.DecisionTreeDataset,
+}
 _TABLES = (".csv", ".tsv", ".parquet", ".json", ".jsonl", ".gz", ".txt")
 
 
@@ -60,6 +69,11 @@ def create_dataset(config: Config, vocabulary: Vocabulary | None = None) -> Any:
             f"user_inter_num_interval, item_inter_num_interval or val_interval; else see that the "
             f".inter file has rows, and that .item and .user files spell ids as it does"
         ) from error
+
+
+def dataset_class(model: str, kind: ModelType) -> type[Any]:
+    """The data set class that stands for RecBole's choice for a model."""
+    return OF_MODELS.get(model) or OF_TYPES.get(kind, ours.Dataset)
 
 
 def _class_of(config: Config) -> type[Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,10 @@ import torch
 from pandas import DataFrame
 from recbole.data import dataset as stock
 from recbole.data.interaction import Interaction
-from recbole.utils import FeatureSource, FeatureType, ModelType
+from recbole.utils import FeatureSource, FeatureType
 
 from recbole_llm.core.compat_pandas import Frame, as_objects
 from recbole_llm.core.config import Config
-from recbole_llm.core.registry import resolve
 from recbole_llm.data.check import check_of_one_file, numbers
 from recbole_llm.data.columns import check_aliases, check_numbers
 from recbole_llm.data.files import ObjectArray, Table, written
@@ -43,24 +41,9 @@ class FileDataset(Filters, GroupedSplits, VocabularyDataset):
     their times as float64, which order and splits go by; batches have the float32 of RecBole.
     """
 
-    config: Config
-    inter_feat: Any
-    user_feat: Any
-    item_feat: Any
-    logger: Any
-    time_field: str
-    uid_field: str
-    iid_field: str
-    feat_name_list: list[str]
-    field2type: dict[str, FeatureType]
-    field2source: dict[str, FeatureSource | str]
-    field2seqlen: dict[str, int]
-    field2bucketnum: dict[str, int]
-    dataset_name: str
-
     def _load_feat(self, filepath: str, source: FeatureSource | str) -> DataFrame | None:
         """A file's loaded columns, and their types, sources and lengths, as RecBole notes them."""
-        load, unload = self._get_load_and_unload_col(source)  # type: ignore[attr-defined]
+        load, unload = self._get_load_and_unload_col(source)
         if load == set():
             return None
         table = Table.read(Path(filepath), *written(self.config))
@@ -198,25 +181,6 @@ class DIENDataset(FileDataset, stock.DIENDataset):  # type: ignore[misc]
 
 class DecisionTreeDataset(FileDataset, stock.DecisionTreeDataset):  # type: ignore[misc]
     """Of LightGBM and XGBoost."""
-
-
-OF_MODELS = {"DIEN": DIENDataset, "GRU4RecKG": KGSeqDataset, "KSR": KGSeqDataset}
-OF_TYPES: Mapping[ModelType, str | type] = {
-    ModelType.GENERAL: Dataset,
-    ModelType.CONTEXT: Dataset,
-    ModelType.TRADITIONAL: Dataset,
-    ModelType.SEQUENTIAL: "recbole_llm.data.sequence:SequentialDataset",
-    ModelType.KNOWLEDGE: KnowledgeBasedDataset,
-    ModelType.DECISIONTREE: DecisionTreeDataset,
-}
-
-
-def dataset_class(model: str, kind: ModelType) -> type[Any]:
-    """The data set class of a model: RecBole's choice, as this module or `sequence` has it."""
-    if model in OF_MODELS:
-        return OF_MODELS[model]
-    own: type[Any] | None = getattr(stock, f"{model}Dataset", None)  # a later RecBole's
-    return own or resolve(OF_TYPES[kind])
 
 
 def _id_fields(config: Config) -> set[str]:

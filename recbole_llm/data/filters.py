@@ -10,22 +10,11 @@ from recbole_llm.core.config import Config
 from recbole_llm.core.lines import counted
 from recbole_llm.core.recbole_data import RecBoleData
 from recbole_llm.data.columns import loaded
+from recbole_llm.data.recbole_fields import RecBoleFields
 
 
-class Filters:
+class Filters(RecBoleFields):
     """Stands before a data set class of RecBole."""
-
-    config: Config
-    inter_feat: Any
-    logger: Any
-    uid_field: str
-    iid_field: str
-    time_field: str
-    field2type: dict[str, FeatureType]
-    field2feats: Any
-    _parse_intervals_str: Any
-    _within_intervals: Any
-    _del_col: Any
 
     def _remove_duplication(self) -> None:
         """Keep the first or last of repeated interactions, and rows of the same time in the file's

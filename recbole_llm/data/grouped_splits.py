@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
 
-from recbole_llm.core.config import Config
 from recbole_llm.data.interaction import SequenceInteraction, take
+from recbole_llm.data.recbole_fields import RecBoleFields
 from recbole_llm.data.settings import EngineSettings
 from recbole_llm.data.split import Groups, IntArray, order_key
 
 
-class GroupedSplits:
+class GroupedSplits(RecBoleFields):
     """Stands before a data set class of RecBole: its splits without its loops over interactions.
 
     Rows, their order and their rounding are RecBole's.
     """
-
-    config: Config
-    inter_feat: Any
-    time_field: str
-    copy: Any
-    _calcu_split_ids: Any
-    _drop_unused_col: Any
 
     def shuffle(self) -> None:
         """Put the rows in an order drawn by `split_seed`, or by the run's seed as RecBole does."""

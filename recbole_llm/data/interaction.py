@@ -29,8 +29,6 @@ def row_index(index: object) -> Tensor | slice:
     if isinstance(index, range):
         return torch.arange(index.start, index.stop, index.step)
     rows = index if isinstance(index, Tensor) else torch.from_numpy(np.asarray(index))
-    if not len(rows):
-        return torch.empty(0, dtype=torch.int64)
     return rows if rows.dtype in (torch.bool, torch.int64) else rows.long()
 
 
@@ -126,13 +124,6 @@ class SequenceColumns(MutableMapping[str, Tensor]):
         columns = {k: v[index] if isinstance(v, Tensor) else v for k, v in self.columns.items()}
         return SequenceColumns(self.source, self.rows[index], columns)
 
-    def gather(self) -> dict[str, Tensor]:
-        """The values of every column."""
-        return {
-            name: column if isinstance(column, Tensor) else column(self.rows)
-            for name, column in self.columns.items()
-        }
-
 
 class SequenceInteraction(Interaction):  # type: ignore[misc]
     """``Interaction`` over lazy columns: RecBole's methods work; rows are chosen without copies.
@@ -151,7 +142,7 @@ class SequenceInteraction(Interaction):  # type: ignore[misc]
 
     def batch(self, index: object) -> Interaction:
         """Rows as RecBole's own ``Interaction``: the values it would hold, gathered now."""
-        return Interaction(self.interaction.select(row_index(index)).gather())
+        return Interaction(dict(self.interaction.select(row_index(index))))
 
     def _reindex(self, index: object) -> None:
         self.interaction = self.interaction.select(row_index(index))

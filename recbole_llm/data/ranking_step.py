@@ -54,13 +54,12 @@ def ranking_step(config: Config, dataset: Dataset, budget: float) -> tuple[int, 
 
 def _ranks_by_blocks(config: Config) -> bool:
     register = Register(config)
-    return has_factors(getattr(config, "model_class", None)) and not any(map(register.need, WHOLE))
+    return has_factors(config.model_class) and not any(map(register.need, WHOLE))
 
 
-def has_factors(model: type | None) -> bool:
+def has_factors(model: type) -> bool:
     """Whether a model class is a `FactorModel`, and no subclass of one that scores otherwise."""
-    bases = [] if model is None else model.__mro__
-    given = [{"score_factors", "full_sort_predict"} & vars(base).keys() for base in bases]
+    given = [{"score_factors", "full_sort_predict"} & vars(base).keys() for base in model.__mro__]
     return "score_factors" in next(filter(None, given), ())
 
 
@@ -73,8 +72,7 @@ def user_bytes(config: Config, dataset: Dataset) -> int:
 def _row_and_item_bytes(config: Config, dataset: Dataset) -> tuple[int, int]:
     """Memory of a row's hidden states, and of its scores for each item, estimated."""
     sequential = config["MODEL_TYPE"] == ModelType.SEQUENTIAL
-    model = getattr(config, "model_class", None)
-    if getattr(model, "full_sort_predict", None) is AbstractRecommender.full_sort_predict:
+    if config.model_class.full_sort_predict is AbstractRecommender.full_sort_predict:
         # RecBole then repeats the user's row, lists and all, for every item, on the device.
         pair = _row_bytes(dataset.get_item_feature())
         pair += _row_bytes(dataset[0:1] if sequential else dataset.get_user_feature())

@@ -33,8 +33,8 @@ class Runs:
         targets = np.sort(rows)
         begins = targets - position[targets]
         new = (np.diff(targets) != 1) | (np.diff(begins) != 0)
-        first = np.flatnonzero(np.r_[True, new]) if len(targets) else targets
-        last = np.r_[first[1:], len(targets)] - 1 if len(targets) else targets
+        first = np.flatnonzero(np.r_[True, new][: len(targets)])
+        last = np.flatnonzero(np.r_[new, True][: len(targets)])
         return cls(begins[first], targets[first], targets[last])
 
     @property

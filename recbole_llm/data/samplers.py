@@ -65,12 +65,13 @@ class _Draws:
         self._keys = keys[order]
         self._prob, self._alias = np.array(prob), self._keys[alias]
 
-    def with_alpha(self, alpha: float) -> Self:
-        """The same, with another power of popularity."""
+    def drawing(self, distribution: str, alpha: float) -> Self:
+        """The same, with another distribution or power of popularity."""
+        if (distribution, alpha) == (self.distribution, self.alpha):
+            return self
         sampler = copy.copy(self)
         sampler.alpha = alpha
-        if self.distribution == "popularity":
-            sampler._build_alias_table()
+        sampler.set_distribution(distribution)  # type: ignore[attr-defined]
         return sampler
 
     def _pop_sampling(self, sample_num: int) -> IntArray:
@@ -206,20 +207,17 @@ def create_samplers(config: Config, built: Sequence[Any]) -> tuple[Any, Any, Any
     samplers: list[Any] = []
     for number, phase in enumerate(phases, 1):
         args = config[f"{phase}_neg_sample_args"]
-        distribution = args["distribution"]
-        if distribution == "none":
+        if args["distribution"] == "none":
             samplers.append(None)
             continue
-        if base is None:
-            alpha = args["alpha"] if phase == "train" else 1.0
-            if config["repeatable"]:
-                base = RepeatableSampler(phases, built[0], distribution, alpha)
-            else:
-                base = Sampler(phases, list(built), distribution, alpha)
-        elif distribution != base.distribution:
-            base.set_distribution(distribution)
-        if phase != "train" and base.alpha != 1.0:
-            base = base.with_alpha(1.0)  # training's is no measure of candidates
+        alpha = args["alpha"] if phase == "train" else 1.0  # training's is no measure of candidates
+        how = args["distribution"], alpha
+        if base is not None:
+            base = base.drawing(*how)
+        elif config["repeatable"]:
+            base = RepeatableSampler(phases, built[0], *how)
+        else:
+            base = Sampler(phases, list(built), *how)
         sampler = base.set_phase(phase)
         draws = args["sample_num"] != "none"  # of full ranking
         if without[phase] and draws and config["repeatable"]:

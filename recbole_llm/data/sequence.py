@@ -14,7 +14,7 @@ from recbole_llm.data.dataset import FileDataset
 from recbole_llm.data.histories import Column, SortedInteractions, padded_rows
 from recbole_llm.data.interaction import SequenceColumns, SequenceInteraction
 from recbole_llm.data.runs import Runs
-from recbole_llm.data.split import order_key, positions, stable_order
+from recbole_llm.data.split import order_key, positions, user_time_order
 
 
 class SequentialDataset(FileDataset, RecBoleSequentialDataset):  # type: ignore[misc]
@@ -69,9 +69,8 @@ class SequentialDataset(FileDataset, RecBoleSequentialDataset):  # type: ignore[
     def _sorted_interactions(self) -> SortedInteractions:
         max_length: int = self.config["MAX_ITEM_LIST_LENGTH"]
         inter = self.inter_feat
-        order = torch.from_numpy(stable_order(order_key(inter, self.time_field)))
-        users = inter[self.uid_field][order]
-        order = order[torch.from_numpy(stable_order(users.numpy()))]
+        times = order_key(inter, self.time_field)
+        order = torch.from_numpy(user_time_order(inter[self.uid_field].numpy(), times))
         columns: dict[str, Tensor] = {}
         for field in list(inter.interaction):
             # Popped, so that only one column exists twice at a time.

@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from recbole_llm.core.errors import needing, one_line
 from recbole_llm.core.files import check_folder, folder_written_whole, remove_left_parts
-from recbole_llm.core.tokens import PADDING
+from recbole_llm.core.tokens import PADDING, characters
 from recbole_llm.data.blocks import InteractionFile
 from recbole_llm.data.column_folder import (
     ABOUT,
@@ -131,23 +132,21 @@ def _write_names(database: Any, name: str, folder: Path) -> int:
 
 
 def _append_names(names: list[str], texts: IO[bytes], lengths: IO[bytes]) -> int:
-    texts.write("".join(names).encode("utf-8"))
-    lengths.write(np.fromiter(map(len, names), np.int32, len(names)).tobytes())
+    packed = characters(names)
+    texts.write(packed["utf8"].tobytes())
+    lengths.write(packed["lengths"].tobytes())
     return len(names)
 
 
 def _write_rows(database: Any, count: int, users: int, folder: Path) -> None:
-    files = {name: (folder / name).open("wb") for name in COLUMNS}
     before = np.zeros(users, np.int64)  # interactions of each user that are written
-    try:
+    with ExitStack() as opened:
+        files = {n: opened.enter_context((folder / n).open("wb")) for n in COLUMNS}
         for batch in _batches(database, _SORT):
             user, item, time = (batch.column(i).to_numpy() for i in range(3))
-            values = {"user": user, "item": item, "exact_time": time, "time": time}
-            for name, column in {**values, "position": positions(user, before)}.items():
-                files[name].write(column.astype(COLUMNS[name]).tobytes())
-        for name, file in files.items():
-            file.truncate((count + PADDING_ROWS) * COLUMNS[name].itemsize)
-    finally:
-        for file in files.values():
-            file.close()
+            values = (user, item, time, time, positions(user, before))
+            for (name, kind), column in zip(COLUMNS.items(), values, strict=True):
+                files[name].write(column.astype(kind).tobytes())
+        for name, kind in COLUMNS.items():
+            files[name].truncate((count + PADDING_ROWS) * kind.itemsize)
     np.cumsum(np.r_[0, before]).tofile(folder / "starts")

@@ -39,6 +39,12 @@ def stable_order(keys: Any) -> IntArray:
     return order
 
 
+def user_time_order(users: IntArray, times: Any) -> IntArray:
+    """Rows by user, then time; rows of the same user and time keep their order."""
+    order = stable_order(times)
+    return order[stable_order(users[order])]
+
+
 def _ordered_bits(keys: Any) -> Any | None:
     """Unsigned integers in the order of the keys, None where that is not done."""
     if keys.dtype == np.float32:
@@ -76,8 +82,7 @@ class Groups:
 
     def sums(self, values: Any) -> IntArray:
         """Sum of a value per row, [R], over each group, int [G]."""
-        total: IntArray = np.concatenate([[0], np.cumsum(values[self.rows], dtype=np.int64)])
-        return total[self.starts + self.sizes] - total[self.starts]
+        return np.add.reduceat(values[self.rows], self.starts, dtype=np.int64)
 
     def cut(self, ends: Sequence[IntArray]) -> list[IntArray]:
         """Cut every group into parts, and put the groups' parts together.
@@ -97,7 +102,7 @@ def positions(users: IntArray, before: IntArray) -> IntArray:
         users: int [N], equal ones side by side.
         before: interactions of each user in earlier rows, int [n_users]; takes these in.
     """
-    starts = np.flatnonzero(np.r_[True, users[1:] != users[:-1]]) if len(users) else users
+    starts = np.flatnonzero(np.r_[True, users[1:] != users[:-1]][: len(users)])
     sizes = np.diff(np.r_[starts, len(users)])
     own = users[starts]
     position = np.arange(len(users))

@@ -9,7 +9,7 @@ import torch
 from recbole.data.dataset import Dataset
 
 from recbole_llm.data.interaction import SequenceInteraction
-from recbole_llm.data.split import IntArray, order_key, ranges, stable_order
+from recbole_llm.data.split import IntArray, order_key, ranges, stable_order, user_time_order
 
 _USERS = 2**16  # whose interactions are read from disk at a time
 
@@ -113,8 +113,7 @@ def _user_time_order(dataset: Dataset, users: IntArray) -> IntArray:
     inter, time = dataset.inter_feat, dataset.time_field
     if time is None or time not in inter:
         return stable_order(users)
-    order = stable_order(order_key(inter, time))
-    return order[stable_order(users[order])]  # ties keep their order
+    return user_time_order(users, order_key(inter, time))
 
 
 def _with_first_lists(
@@ -123,7 +122,7 @@ def _with_first_lists(
     """Put each user's shortest item list before the user's targets."""
     inter, list_field = dataset.inter_feat, getattr(dataset, f"{dataset.iid_field}_list_field")
     lengths = inter[dataset.item_list_length_field].numpy()[order]
-    by_length = np.lexsort((np.arange(len(users)), lengths, users))
+    by_length = np.lexsort((lengths, users))
     first = by_length[np.r_[True, users[1:] != users[:-1]]]  # rows of `order`, one a user
     heads = inter[order[first]][list_field].numpy()  # [U, L]
     real = np.arange(heads.shape[1]) < lengths[first][:, None]  # [U, L]

@@ -22,11 +22,12 @@ from recbole_llm.core.errors import first_names
 from recbole_llm.core.settings import ConfigLike
 from recbole_llm.core.tokens import Vocabulary
 from recbole_llm.data.files import Table, read_types, written
+from recbole_llm.data.recbole_fields import RecBoleFields
 
 Names = npt.NDArray[Any]
 
 
-class VocabularyDataset:
+class VocabularyDataset(RecBoleFields):
     """Stands before a data set class of RecBole, in ``class X(VocabularyDataset, RecBoleX)``.
 
     RecBole numbers tokens in the order of the file; with ``item_catalogue: item_file`` the further
@@ -42,17 +43,6 @@ class VocabularyDataset:
         ValueError: the files lack a field of the vocabulary, or cannot be numbered like it;
             ``item_catalogue: item_file`` without an ``.item`` file.
     """
-
-    config: Any
-    dataset_name: str
-    alias: Mapping[str, Names]
-    field2source: Mapping[str, Any]
-    field2type: Mapping[str, FeatureType]
-    field2id_token: dict[str, Names]
-    inter_feat: Any
-    uid_field: str
-    iid_field: str
-    file_size_list: list[int]
 
     def __init__(self, config: Config, vocabulary: Vocabulary | None = None) -> None:
         self.vocabulary: Vocabulary = vocabulary or {}
@@ -78,7 +68,7 @@ class VocabularyDataset:
         of the ``.item`` file or of another: models of one data set would rank different
         catalogues."""
         ids = [field for field in self.alias["item_id"] if not self._is_list(field)]
-        named = [(feat, field) for field in ids for feat in self.field2feats(field)]  # type: ignore[attr-defined]
+        named = [(feat, field) for field in ids for feat in self.field2feats(field)]
         others = [(f, field) for f, field in named if f is not self.inter_feat and field in f]
         seen = self._seen_items() if others else set()
         for feat, field in others:
@@ -102,7 +92,7 @@ class VocabularyDataset:
     def _leave_out(self, field: str, known: Names) -> None:
         """Leave out what is not known: rows of ids, entries of lists, values of features."""
         is_id = any(field in names for names in self.alias.values())
-        for feat in self.field2feats(field):  # type: ignore[attr-defined]
+        for feat in self.field2feats(field):
             if field not in feat:
                 continue
             if self._is_list(field):
@@ -135,7 +125,7 @@ class VocabularyDataset:
         if field is not None:
             first = self.first_tokens(field)
             if field in (self.uid_field, self.iid_field):
-                present = self._concat_remaped_tokens(remap_list)[0]  # type: ignore[attr-defined]
+                present = self._concat_remaped_tokens(remap_list)[0]
                 there = among(first, present)
                 if field == self.iid_field and self.config["item_catalogue"] == "item_file":
                     there |= among(first, listed_items(self.config, self) or ())

@@ -62,18 +62,18 @@ def cut_windows(columns: SequenceColumns, stride: int) -> Windows:
 
 def _of_runs(runs: Runs, length: int, stride: int) -> tuple[Tensor, Tensor, Tensor]:
     """The windows' starts, ends and first targets, int64 [W] each."""
-    begin, low, high = runs.begin, runs.low, runs.high
-    # Windows that do not reach the start of the history: high - j·S for j = 0…full-1.
-    full = np.maximum(-(-(high - begin - length) // stride), 0)
-    full = np.minimum(full, (high - low) // stride + 1)
-    rest = high - full * stride  # last target of the window that reaches it, if any is left
-    count = full + (rest >= low)
-    run_of = np.repeat(np.arange(len(low)), count)
-    step = count[run_of] - 1 - ranges(np.zeros_like(count), count)  # latest window last
-    end = high[run_of] - step * stride
-    reaches = step == full[run_of]
-    start = np.where(reaches, begin[run_of], end - length)
-    first = np.where(reaches, low[run_of], np.maximum(end - stride + 1, low[run_of]))
+    # Window j of a run, from its end, has its last target at high - j·S. The first `inner` windows
+    # have L inputs each; one more, if targets are left, reaches back to the start of the history.
+    by_history = np.maximum(-(-(runs.high - runs.begin - length) // stride), 0)
+    by_targets = (runs.high - runs.low) // stride + 1
+    inner = np.minimum(by_history, by_targets)
+    windows = inner + (inner < by_targets)
+    of_runs = (runs.begin, runs.low, runs.high, inner, windows)
+    begin, low, high, inner, count = (np.repeat(values, windows) for values in of_runs)  # [W]
+    j = count - 1 - ranges(np.zeros_like(windows), windows)  # the latest window comes last
+    end = high - j * stride
+    start = np.where(j < inner, end - length, begin)
+    first = np.where(j < inner, np.maximum(end - stride + 1, low), low)
     return torch.from_numpy(start), torch.from_numpy(end), torch.from_numpy(first)
 
 

@@ -33,10 +33,7 @@ class _ListMetric(TopkMetric):  # type: ignore[misc]
 
     def calculate_metric(self, dataobject: DataStruct) -> dict[str, float]:
         """``{"novelty@10": …}``."""
-        values: dict[str, float] = self.topk_result(
-            type(self).__name__.lower(), self.of(dataobject)
-        )
-        return values
+        return self.topk_result(type(self).__name__.lower(), self.of(dataobject))
 
     def of(self, collected: DataStruct) -> Any:
         """Value of each row's first 1, 2, … items, float [R, k]."""

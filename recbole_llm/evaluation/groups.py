@@ -37,12 +37,10 @@ class Group:
 
     def rows(self, collected: DataStruct) -> Tensor:
         """Rows of ``rec.topk`` that the group is evaluated over, int [R, K + 1]."""
-        topk: Tensor
         if self.of_items:
             topk = collected.get(self.topk_key)
             return topk[topk[:, -1] > 0]
-        topk = collected.get("rec.topk")
-        return topk[self.members[collected.get(USERS)]]
+        return collected.get("rec.topk")[self.members[collected.get(USERS)]]
 
     def counts(self, collected: DataStruct) -> tuple[int, int]:
         """Numbers of distinct users and distinct positive items that are evaluated."""

@@ -133,9 +133,11 @@ def grouped_auc(users: IntArray, scores: Any, labels: Any) -> float:
 
 
 def _has_value(metric: str, rows: DataStruct) -> bool:
-    users, labels = rows.get(USERS).numpy()[:, 0], rows.get("data.label").numpy()[:, 0]
+    """Whether there are rows; for AUC of both classes, for GAUC of both classes of one user."""
+    users, positive = rows.get(USERS), rows.get("data.label") == 1  # [R, 1] each
     if metric == "auc":
-        users = np.zeros_like(users)
-    if metric in ("auc", "gauc"):
-        return not np.isnan(grouped_auc(users, labels, labels))
-    return len(labels) > 0
+        return bool(positive.any() and not positive.all())
+    if metric == "gauc":
+        classes = torch.unique(torch.cat([users, positive], dim=1), dim=0)  # [pairs, 2]
+        return len(classes) > len(torch.unique(users))
+    return len(users) > 0

@@ -117,8 +117,8 @@ def _longest_that_fit(
 
 def report_cut(texts: Mapping[str, str], kind: str, limit: TokenLimit | None) -> None:
     """Say how many texts the encoder cuts, and whose."""
-    names, cut = list(texts), [] if limit is None else limit.too_long(list(texts.values()))
-    if limit is not None and cut:
+    if limit is not None and (cut := limit.too_long(list(texts.values()))):
+        names = list(texts)
         getLogger("recbole_llm").warning(
             f"{kind} texts: {len(cut)} of {len(texts)} are cut at the encoder's {limit.tokens} "
             f"tokens: {first_names(names[i] for i in cut)}"

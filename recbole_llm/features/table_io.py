@@ -58,10 +58,8 @@ def read_table(
 
 def _fingerprint(path: Path) -> str:
     tokens = path.with_suffix(".tokens")
-    beside = (
-        file_digest(tokens) if path.suffix in (".npy", ".safetensors") and tokens.is_file() else ""
-    )
-    return (file_digest(path) + beside)[:128]
+    named_beside = path.suffix in (".npy", ".safetensors") and tokens.is_file()
+    return file_digest(path) + (file_digest(tokens) if named_beside else "")
 
 
 def _tokens_beside(path: Path) -> list[str]:

@@ -11,7 +11,6 @@ import jinja2
 import jinja2.meta
 from jinja2 import nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from jinja2.utils import missing
 
 from recbole_llm.core.errors import did_you_mean, one_line
 from recbole_llm.core.files import expanded
@@ -31,9 +30,9 @@ class _UnknownField(jinja2.UndefinedError):
 
 
 class _Strict(jinja2.StrictUndefined):
-    def __init__(self, hint: str | None = None, obj: object = missing, name: str | None = None,
-                 exc: type[jinja2.TemplateRuntimeError] = _UnknownField) -> None:  # fmt: skip
-        super().__init__(hint, obj, name, _UnknownField)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._undefined_exception = _UnknownField
 
     @property
     def _undefined_message(self) -> str:

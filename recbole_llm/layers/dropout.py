@@ -28,8 +28,7 @@ class Dropout(nn.Dropout):
     def add_to(self, residual: Tensor, input: Tensor) -> Tensor:
         """residual + dropout(input), in one pass."""
         if not self.training or self.p in (0, 1) or input.device.type != "cpu":
-            dropped: Tensor = self(input)
-            return residual + dropped
+            return residual + self(input)
         mask = keep_mask(input.shape, self.p, input.dtype)
         return torch.addcmul(residual, input, mask)
 

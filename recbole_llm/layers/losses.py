@@ -91,8 +91,7 @@ def cross_entropy(
     dtype = torch.promote_types(table.dtype, torch.float32)
     with torch.autocast(device, enabled=False), rounded_factors(mixed):
         states, table = states.to(dtype), table.to(dtype)
-        loss: Tensor = _CrossEntropy.apply(states, table, targets, first)  # type: ignore[no-untyped-call]
-    return loss
+        return _CrossEntropy.apply(states, table, targets, first)  # type: ignore[no-untyped-call]
 
 
 class _CrossEntropy(torch.autograd.Function):

@@ -50,8 +50,7 @@ class CTRHead(nn.Module):
         leading = np.broadcast_shapes(*(part.shape[:-1] for part in parts))
         inputs = torch.cat([part.expand(*leading, -1) for part in parts], dim=-1)
         hidden = without_batch_of_one(self.mlp, inputs.flatten(0, -2))
-        logits: Tensor = self.output(hidden)  # [N, 1]
-        return logits.view(leading)
+        return self.output(hidden).view(leading)
 
 
 def without_batch_of_one(mlp: nn.Module, inputs: Tensor) -> Tensor:
@@ -66,6 +65,12 @@ def without_batch_of_one(mlp: nn.Module, inputs: Tensor) -> Tensor:
     hidden: Tensor = mlp(inputs)
     mlp.train(mlp.training or alone)
     return hidden
+
+
+def fields_of(layer: ContextSeqEmbAbstractLayer, side: str, users: Tensor, items: Tensor) -> Tensor:
+    """Embeddings of one side's fields, by RecBole's layer: int [N], int [N, *] -> [N, F, E]."""
+    parts = [part[side] for part in layer.embed_input_fields(users, items)]
+    return torch.cat([part for part in parts if part is not None], dim=-2)
 
 
 class FieldEmbedding(ContextSeqEmbAbstractLayer):  # type: ignore[misc]
@@ -111,6 +116,5 @@ class FieldEmbedding(ContextSeqEmbAbstractLayer):  # type: ignore[misc]
         """int [*] -> [*, width]; zeros for ids that came after training."""
         later = ids >= self.known
         flat = ids.masked_fill(later, 0).reshape(-1)
-        embedded = [part[self.side] for part in self.embed_input_fields(flat, flat)]
-        fields = torch.cat([part for part in embedded if part is not None], dim=-2)  # [N, F, E]
+        fields = fields_of(self, self.side, flat, flat)  # [N, F, E]
         return fields.view(*ids.shape, self.width).masked_fill(later[..., None], 0)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from recbole_llm.core.compat import anomaly_detection_kept
 from recbole_llm.data.interaction import take
-from recbole_llm.models.ctr_layers import without_batch_of_one
+from recbole_llm.models.ctr_layers import fields_of, without_batch_of_one
 
 with anomaly_detection_kept():
     from recbole.model.sequential_recommender import DIN
@@ -114,14 +114,12 @@ class DINTower(Tower):
         return super().pair_floats() + int(self.net.max_seq_length * max(self.net.att_list))
 
     def user_vectors(self, users: Tensor) -> Tensor:
-        return self._fields("user", users, users.new_zeros(len(users), 1))
+        nobodys = users.new_zeros(len(users), 1)
+        return fields_of(self.net.embedding_layer, "user", users, nobodys).flatten(1)
 
     def item_vectors(self, items: Tensor) -> Tensor:
-        return self._fields("item", torch.zeros_like(items), items[:, None])
-
-    def _fields(self, side: str, users: Tensor, items: Tensor) -> Tensor:
-        parts = [part[side] for part in self.net.embedding_layer(users, items)]
-        return torch.cat([p for p in parts if p is not None], dim=-2).flatten(1)
+        nobody = torch.zeros_like(items)
+        return fields_of(self.net.embedding_layer, "item", nobody, items[:, None]).flatten(1)
 
 
 class ContextTower(Tower):

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from recbole_llm.layers.embedding import of_distinct
 from recbole_llm.models.base import SequenceRecommender
 
 
@@ -41,6 +43,17 @@ class PhasedRecommender(SequenceRecommender):
     def phase_summaries(self) -> Mapping[str, str]:
         """{phase: what it does, one line for the log}, of those that are trained, in order."""
         raise NotImplementedError
+
+    def phase_items(self, ids: Tensor) -> Tensor:
+        """Vectors that the present phase's states are scored against: int [*] -> [*, D]."""
+        raise NotImplementedError
+
+    def item_vectors(self, ids: Tensor | None = None) -> Tensor:
+        """`phase_items`, each distinct one once; None: of the whole catalogue, [n, D]."""
+        if ids is not None:
+            return of_distinct(self.phase_items, ids)
+        device = next(self.parameters()).device
+        return self.phase_items(torch.arange(self.n_items, device=device))
 
     def phase_parameters(self) -> Iterator[nn.Parameter]:
         """Parameters that the present phase trains."""

@@ -69,7 +69,6 @@ class ChatGenerator:
         answers = {p: future.result() for p, future in asked.items() if p not in errors}
         self.tokens += sum(tokens for _, tokens in answers.values())
         texts = {prompt: text for prompt, (text, _) in answers.items()}
-        self.answered = self.answered or bool(texts)
         texts |= self._empty(errors, beside=bool(texts))
         if failed := [error for prompt, error in errors.items() if prompt not in texts]:
             raise Unfinished(failed[0], texts) from failed[0]

@@ -79,9 +79,8 @@ class GenerateStage(Stage):
                 texts, made = generate_texts(generator, store, list(prompts.values()), title, shown)
                 candidates.append(texts)
                 done += made
-        lines = [
-            json.dumps(pair) for pair in zip(prompts, self.best(prompts, candidates), strict=True)
-        ]
+        best = self.best(prompts, candidates)
+        lines = [json.dumps(pair) for pair in zip(prompts, best, strict=True)]
         (folder / TEXTS).write_text("\n".join(lines) + "\n", encoding="utf-8")
         return len(prompts) * len(generators) - done, done
 

@@ -196,7 +196,7 @@ def stage_class(spec: StageSpec) -> type[Any]:
     lacking = sorted(getattr(found, "__abstractmethods__", ()))
     if issubclass(found, Stage) and not isinstance(getattr(found, "name", None), str):
         lacking.append("name")
-    if issubclass(found, Stage) and not lacking and found.name != spec.name:
+    elif issubclass(found, Stage) and not lacking and found.name != spec.name:
         raise StageError(
             f"{what} is called '{found.name}', by which its artifact is found; give it the name "
             f"'{spec.name}', too"

@@ -11,7 +11,6 @@ import json
 import random
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple
 from functools import cached_property
 from logging import getLogger
 from pathlib import Path
@@ -95,13 +94,11 @@ class TuneStage(Stage):
 
     def inputs(self) -> Mapping[str, Any]:
         """Model, settings and samples."""
-        samples = [
-            [*astuple(s)[:3], file_digest(s.image) if s.image else None]
-            for part in self.parts
-            for s in part
-        ]
+        every = [sample for part in self.parts for sample in part]
+        images = [file_digest(s.image) if s.image else None for s in every]
+        samples = [[s.task, s.prompt, s.answer, i] for s, i in zip(every, images, strict=True)]
         own = self.settings.model_dump(exclude={"tune_model"})
-        if any(s.image for part in self.parts for s in part):
+        if any(images):
             own["item_image_max_pixels"] = self._max_pixels
         seed = self.config["seed"]
         return {**own, "model": self.source.digest, "samples": digest(samples), "seed": seed}

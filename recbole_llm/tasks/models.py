@@ -22,7 +22,7 @@ from recbole_llm.core.plugins import (
 )
 from recbole_llm.core.registry import EncoderSpec, ModelSpec, resolve_settings
 from recbole_llm.core.run_settings import RunSettings
-from recbole_llm.core.schema import RECBOLE, learns_labels
+from recbole_llm.core.schema import files_of_model, learns_labels
 from recbole_llm.core.settings import Between, KeyInfo, Settings, key_infos
 from recbole_llm.core.stock_settings import StockSettings
 from recbole_llm.core.yaml_files import read_yaml
@@ -171,9 +171,8 @@ def _keys(spec: ModelSpec) -> Iterable[KeyInfo]:
 def _own_keys(spec: ModelSpec) -> Iterable[KeyInfo]:
     if spec.settings is not None:
         return key_infos(resolve_settings(spec.settings, f"model '{spec.name}'"))
-    file = RECBOLE / "properties" / "model" / f"{spec.name}.yaml"
     shared = {info.key: info for info in key_infos(StockSettings)}
-    values = read_yaml(file) if file.is_file() else {}
+    values = dict(pair for file in files_of_model(spec.name) for pair in read_yaml(file).items())
     unknown = KeyInfo("", "", None, "see RecBole's documentation")
     return [
         KeyInfo(key, shared.get(key, unknown).type, value, shared.get(key, unknown).meaning)

@@ -49,10 +49,10 @@ def with_new_items(
     if not tokens:
         return model, dataset, None
     reason = _cannot(config, model, dataset)
-    vectors = None if reason else encode_new_items(config, dataset, tokens)
-    if vectors is not None:
+    if not reason:
+        vectors = encode_new_items(config, dataset, tokens)
         reason = _not_alike(vectors, attached(dataset).get(feature))
-    if reason or vectors is None:
+    if reason:
         _say(tokens, f"not recommended: {reason}")
         return model, dataset, None
     found = set(vectors.tokens)

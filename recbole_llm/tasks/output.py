@@ -79,20 +79,15 @@ def _screen() -> Iterator[IO[bytes]]:
 
 
 def _text(frame: DataFrame, kind: str, first: bool) -> str:
-    text: str
     if kind == "csv":
-        text = frame.to_csv(index=False, header=first, lineterminator="\n")
-        if "\r" not in text:
-            return text
+        form = {"index": False, "header": first, "lineterminator": "\n"}
+        text = frame.to_csv(**form)
         # Python 3.11 and 3.12 leave values with carriage returns, which end rows, without quotes.
-        quoted = csv.QUOTE_NONNUMERIC
-        text = frame.to_csv(index=False, header=first, lineterminator="\n", quoting=quoted)
-        return text
+        return frame.to_csv(**form, quoting=csv.QUOTE_NONNUMERIC) if "\r" in text else text
     if frame.empty:
         return ""
     if kind == "jsonl":
-        text = frame.to_json(orient="records", lines=True, force_ascii=False, double_precision=15)
-        return text
+        return frame.to_json(orient="records", lines=True, force_ascii=False, double_precision=15)
     rows = (json.dumps(row, ensure_ascii=False) for row in frame.to_dict("records"))
     return ("[\n " if first else ",\n ") + ",\n ".join(rows)
 

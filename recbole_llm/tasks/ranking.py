@@ -39,16 +39,8 @@ class Ranker:
     item_tokens: Any
     item_ids: Mapping[str, int]
     user_ids: Mapping[str, int]
-
-    @property
-    def titles(self) -> Mapping[str, str]:
-        """{item: title}."""
-        return {}
-
-    @property
-    def fields(self) -> Mapping[str, Sequence[str]]:
-        """{field: value of each item}."""
-        return {}
+    titles: Mapping[str, str] = {}
+    fields: Mapping[str, Sequence[str]] = {}
 
     def known_ids(self, users: Iterable[Any] | None, asked: bool = False) -> Ids:
         """Internal ids of users; None: of all that can be scored, or that ask for something."""

@@ -190,12 +190,12 @@ class Recommender(Ranker):
         return create_encoder(self.config)
 
     @cached_property
-    def titles(self) -> Mapping[str, str]:
+    def titles(self) -> Mapping[str, str]:  # type: ignore[override]
         """Titles by item token; none where the data set describes no items."""
         return titles_if_any(self.config, self.dataset)
 
     @cached_property
-    def fields(self) -> Mapping[str, Sequence[str]]:
+    def fields(self) -> Mapping[str, Sequence[str]]:  # type: ignore[override]
         """The columns of the ``.item`` file, by internal id."""
         rows = item_rows(self.config, self.dataset)
         names = list(dict.fromkeys(name for row in rows.values() for name in row))

@@ -92,10 +92,6 @@ class Scorer:
         rows = Interaction({self.dataset.uid_field: torch.from_numpy(users)})
         return self.catalogue(self.dataset.join(rows))
 
-    def new(self, histories: Sequence[IntArray]) -> Tensor:
-        """Scores of new users with these items in order of time, [B, n]."""
-        raise NotImplementedError  # `check_asked` refuses them
-
     @torch.no_grad()
     def catalogue(self, rows: Interaction) -> Tensor:
         """Scores of every item for each row, [B, n]."""

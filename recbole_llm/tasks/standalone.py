@@ -146,14 +146,14 @@ class Standalone(Ranker):
         return {token: i for i, token in enumerate(self.user_tokens, start=1)}
 
     @cached_property
-    def titles(self) -> Mapping[str, str]:
+    def titles(self) -> Mapping[str, str]:  # type: ignore[override]
         """{item: title}."""
         if self._titles is None:
             return {}
         return dict(zip(self.item_tokens[1:], self._titles, strict=True))
 
     @cached_property
-    def fields(self) -> Mapping[str, Sequence[str]]:
+    def fields(self) -> Mapping[str, Sequence[str]]:  # type: ignore[override]
         """{field: value of each item}."""
         return {name: ["", *column] for name, column in self._fields.items()}
 

@@ -13,6 +13,7 @@ from recbole_llm.core.plugins import get_plugins, list_encoders
 from recbole_llm.quick_start import load_data_and_model, run_recbole_llm
 from recbole_llm.steps import build_model, build_trainer, load_data
 from recbole_llm.tasks.recommend import Recommender
+from recbole_llm.testing import encoder
 from recbole_llm.testing.device import second_device
 from recbole_llm.testing.tiny import write_tiny_dataset
 from recbole_llm.trainers.staged import StagedTrainer
@@ -43,11 +44,9 @@ class ModelTests:
         return config, build_model(config, loaders[0]._dataset).eval(), tuple(loaders)
 
     def _prepare(self) -> None:
-        from recbole_llm import testing
-
         write_tiny_dataset("dataset")
         if "hash" not in list_encoders():
-            get_plugins().register(testing, testing.__name__)
+            get_plugins().register(encoder, __package__)
 
     def test_learns_is_saved_and_comes_back_with_the_same_scores(self) -> None:
         self._prepare()

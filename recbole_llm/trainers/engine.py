@@ -80,9 +80,8 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
         """The base class's training; ``detect_anomaly`` is off unless the user asks for it."""
         if self.collects_data:
             self.eval_collector.data_collect(train_data)
-        best = (self.start_epoch, self.best_valid_score)  # RecBole saves the best epoch
-        if not self.start_epoch or not isfinite(self.best_valid_score):
-            best = (0, nan)
+        validated = self.start_epoch and isfinite(self.best_valid_score)
+        best = (self.start_epoch, self.best_valid_score) if validated else (0, nan)
         span = (self.phase_name, self.start_epoch, self.epochs, self.stopping_step, best)
         anomaly = torch.autograd.set_detect_anomaly(bool(self.config["detect_anomaly"]))
         with self.progress.training(*span), anomaly:

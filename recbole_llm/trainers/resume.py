@@ -17,7 +17,6 @@ import torch
 from recbole.config import Config
 from recbole.data.dataloader import AbstractDataLoader
 from recbole.data.dataset import Dataset
-from recbole.trainer.trainer import AbstractTrainer
 from recbole.utils import set_color
 
 from recbole_llm.core import distributed, torchrun
@@ -33,10 +32,9 @@ from recbole_llm.evaluation.beyond import features_read
 from recbole_llm.features.attach import features_of
 from recbole_llm.trainers import run_state
 from recbole_llm.trainers.engine import EngineMixin, data_set_of
-from recbole_llm.trainers.progress import Progress
 
 _ATOMIC = (".inter", ".user", ".item", ".kg", ".link", ".net")
-_PARTS = ("state_dict", "optimizer", "epoch", "cur_step", "best_valid_score")
+PARTS = ("state_dict", "optimizer", "epoch", "cur_step", "best_valid_score")
 _STATE = (
     "file", "files", "worker", "best", "result", "losses", "trainings", "optimizers", "model",
     "random",
@@ -63,7 +61,7 @@ def load_run(file: str, config: Config) -> dict[str, Any]:
             f"resume: '{file}' holds a model but not where its run stood; that is in "
             f"<model>-…-last.pth, as long as the run has not ended"
         )
-    require(checkpoint, _PARTS, file)
+    require(checkpoint, PARTS, file)
     require(state, _STATE, file)
     told = plain_config(config, NEVER | Mark.FREE) | {"worker": config["worker"]}
     _check_same(checkpoint["config"] | {"worker": state["worker"]}, told, file)
@@ -110,17 +108,14 @@ def resumable(trainer: EngineMixin, wanted: bool = True) -> Iterator[None]:
         Path(trainer.last_file).unlink(missing_ok=True)
 
 
-class ResumableMixin(AbstractTrainer):  # type: ignore[misc]
-    """A training that goes on after a stop; comes before `EngineMixin` among the bases."""
+class ResumableMixin(EngineMixin):
+    """A training that goes on after a stop."""
 
-    last_file: str | None
     run_file: str  # the run's own checkpoint, where its last_file is kept
     best_valid_result: dict[str, Any] | None
     train_loss_dict: dict[int, float]
     optimizer: torch.optim.Optimizer
-    progress: Progress
     _stood: dict[str, Any] | None = None  # a resumed run's state, until it trains
-    _data_state: dict[str, Any]
     _dataset: Dataset | None = None
 
     def keep_last(self) -> None:

@@ -103,10 +103,11 @@ class StagedTrainer(Trainer):
         self.model.phase = present
         named = dict(self.model.named_parameters())
         parts = {_part(name) for name, parameter in named.items() if id(parameter) in trained}
-        kept = {name: value for name, value in state.items() if _part(str(name)) in parts}
-        others = {n: v for n, v in self.model.state_dict().items() if _part(n) not in parts}
-        own = {n: p.detach() for n, p in named.items() if id(p) not in trained}
-        return {**checkpoint, "state_dict": {**kept, **others, **own}}
+        taken = {n: v for n, v in state.items() if _part(str(n)) in parts}
+        fresh = {name for name, parameter in named.items() if id(parameter) not in trained}
+        own = self.model.state_dict().items()
+        taken |= {n: v for n, v in own if n in fresh or _part(n) not in parts}
+        return {**checkpoint, "state_dict": taken}
 
     def resume_checkpoint(self, resume_file: str | os.PathLike[str]) -> None:
         """Go on where a stopped run stood: a phase's best weights do not say where that is."""

@@ -14,13 +14,13 @@ from recbole_llm.core.checkpoint import load_checkpoint, load_model_state, model
 from recbole_llm.core.tokens import check_numbers, vocabulary_of
 from recbole_llm.data.ranking_step import has_factors
 from recbole_llm.evaluation.blocks import BlockScores
-from recbole_llm.trainers.engine import EngineMixin, data_set_of
+from recbole_llm.trainers.engine import data_set_of
 from recbole_llm.trainers.optimizers import TableAndRest, fuse, sparse_table
 from recbole_llm.trainers.replicas import ReplicaTrainer
-from recbole_llm.trainers.resume import ResumableMixin
+from recbole_llm.trainers.resume import PARTS, ResumableMixin
 
 
-class Trainer(ResumableMixin, EngineMixin, ReplicaTrainer):
+class Trainer(ResumableMixin, ReplicaTrainer):
     """RecBole's trainer with the engine, fused Adam, and checkpoints that hold nothing pickled."""
 
     enable_scaler: bool
@@ -56,7 +56,7 @@ class Trainer(ResumableMixin, EngineMixin, ReplicaTrainer):
             ValueError: no checkpoint, a damaged one, or one of another model or other item vectors.
         """
         checkpoint = load_checkpoint(resume_file)
-        require(checkpoint, ("optimizer", "epoch", "cur_step", "best_valid_score"), resume_file)
+        require(checkpoint, PARTS, resume_file)
         load_model_state(self.model, checkpoint, resume_file)
         self._resumed_tokens = checkpoint.get("tokens")
         self.saved_model_file = str(resume_file)

@@ -159,7 +159,7 @@ def test_another_power_of_popularity_leaves_the_first(cls: Any) -> None:
     data = dataset([1, 2, 3, 4], [1, 1, 1, 2])
     built = data if cls is RepeatableSampler else [data] * 3
     flat = cls(PHASES, built, "popularity", 0.0)
-    squares = flat.with_alpha(2.0)
+    squares = flat.drawing("popularity", 2.0)
     np.random.seed(0)
     assert (squares.sampling(4000) == 1).mean() == pytest.approx(0.9, abs=0.02)
     assert (flat.sampling(4000) == 1).mean() == pytest.approx(0.5, abs=0.03)

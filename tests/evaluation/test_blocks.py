@@ -199,4 +199,3 @@ class TestStep:
             n_layers = 9
 
         assert has_factors(sasrec) and has_factors(Deeper) and not has_factors(Biased)
-        assert not has_factors(None)

@@ -113,8 +113,7 @@ class Source:
     @property
     def config(self) -> dict[str, Any]:
         """What config.json of a folder says; EncoderError where it is damaged."""
-        found: dict[str, Any] = content(self.folder / "config.json")
-        return found
+        return content(self.folder / "config.json")
 
     def tokenizer(self) -> Any:
         """Its tokenizer; EncoderError where transformers cannot read it."""

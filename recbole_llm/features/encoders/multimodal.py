@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -79,7 +78,7 @@ class MultimodalEncoder:
         with torch.inference_mode():
             vectors = self._network(texts, images).float()
         vectors = F.normalize(vectors, dim=1) if self._settings.encoder_normalize else vectors
-        return np.asarray(vectors.cpu().numpy(), np.float32)
+        return vectors.cpu().numpy()
 
 
 class ChatEncoder:

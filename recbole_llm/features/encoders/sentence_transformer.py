@@ -7,8 +7,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from recbole_llm.core.digest import digest, files_digest
 from recbole_llm.core.errors import extra, named_error
 from recbole_llm.core.settings import ConfigLike
@@ -128,7 +126,7 @@ class LibraryEncoder:
             convert_to_tensor=True,
             show_progress_bar=False,
         )
-        return np.asarray(vectors.float().cpu().numpy(), np.float32)
+        return vectors.float().cpu().numpy()
 
     @cached_property
     def max_tokens(self) -> int | None:

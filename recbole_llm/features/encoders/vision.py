@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -68,7 +67,7 @@ class VisionEncoder:
         with torch.inference_mode():
             vectors = self._model(pictures).float()
         vectors = F.normalize(vectors, dim=1) if self._normalize else vectors
-        return np.asarray(vectors.cpu().numpy(), np.float32)
+        return vectors.cpu().numpy()
 
 
 def _bundled(settings: EncoderSettings) -> Vision:

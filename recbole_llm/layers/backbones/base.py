@@ -27,8 +27,7 @@ class SequenceBackbone(nn.Module):
     def at(self, emb: Tensor, mask: Tensor, wanted: Tensor) -> Tensor:
         """Outputs at some of the real slots, row by row: emb [B, L, H], masks bool [B, L] ->
         [T, H]; to be overridden where they cost less than all of them."""
-        states: Tensor = self(emb, mask)
-        return states[wanted]
+        return self(emb, mask)[wanted]
 
 
 @torch.no_grad()
@@ -80,5 +79,4 @@ class Expert(nn.Module):
         return self.backbone.last(self._vectors(item_seq), item_seq != 0)
 
     def _vectors(self, item_seq: Tensor) -> Tensor:
-        vectors: Tensor = self.dropout(of_distinct(self.items, item_seq))
-        return vectors
+        return self.dropout(of_distinct(self.items, item_seq))

@@ -60,8 +60,7 @@ class CaserBackbone(SequenceBackbone):
         """[B, L, H] -> [B, L, nv H]."""
         padded = F.pad(emb, (0, 0, self.window - 1, 0))
         windows = padded.unfold(1, self.window, 1)  # [B, L, H, window]
-        filtered: Tensor = self.vertical(windows)  # [B, L, H, nv]
-        return filtered.transpose(2, 3).flatten(2)
+        return self.vertical(windows).transpose(2, 3).flatten(2)
 
     def _horizontal(self, emb: Tensor) -> Tensor:
         """[B, L, H] -> [B, L, nh window]."""

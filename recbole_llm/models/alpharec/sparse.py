@@ -66,8 +66,7 @@ def pair_scores(users: Tensor, items: Tensor, ids: Tensor) -> Tensor:
     dtype = torch.promote_types(users.dtype, torch.float32)
     with torch.autocast(users.device.type, enabled=False):
         users, items = users.to(dtype), items.to(dtype)
-        scores: Tensor = _PairScores.apply(users, items, ids)  # type: ignore[no-untyped-call]
-    return scores
+        return _PairScores.apply(users, items, ids)  # type: ignore[no-untyped-call]
 
 
 class _PairScores(torch.autograd.Function):

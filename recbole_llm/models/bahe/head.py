@@ -77,8 +77,7 @@ class TowerHead(nn.Module):
         seen, known = (ids.masked_fill(ids >= self.known, 0) for ids in (histories, items))
         seen = seen.expand(*leading, -1).flatten(0, -2)
         ids = (part.expand(leading).reshape(-1) for part in (users, known))
-        logits: Tensor = self.tower(seen, *ids, feature)
-        return logits.view(leading)
+        return self.tower(seen, *ids, feature).view(leading)
 
     def regularisation(self) -> Tensor | float:
         """What is added to the loss."""

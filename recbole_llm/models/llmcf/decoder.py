@@ -106,7 +106,5 @@ class Decoder(nn.Module):
 
 def _allowed(present: Tensor) -> Tensor:
     """bool [N, T] -> [N, 1, T, T]; every token sees itself, so that none is left without a key."""
-    length, device = present.shape[1], present.device
-    triangle = torch.ones(length, length, dtype=torch.bool, device=device).tril()
-    own = torch.eye(length, dtype=torch.bool, device=device)
-    return (present[:, None, None, :] & triangle) | own
+    triangle = present.new_ones(present.shape[1], present.shape[1]).tril()
+    return (present[:, None, None, :] & triangle) | triangle.triu()

@@ -43,15 +43,11 @@ class RecGenStage(TuneStage):
             listed = "; ".join(history)
             if both:
                 asked = f"A user chose, oldest first: {listed}. Would the user choose: {target}?"
-                answer = _answer(chosen[name])
+                answer = "Yes." if chosen[name] else "No."
                 yield Sample("choice", f"{asked} Answer Yes or No.", answer, of=name)
             if chosen[name]:
                 asked = f"A user chose, oldest first: {listed}. What next?"
                 yield Sample("next", asked, target, of=name)
-
-
-def _answer(chosen: bool) -> str:
-    return "Yes." if chosen else "No."
 
 
 def instructions(file: str) -> Iterator[Sample]:

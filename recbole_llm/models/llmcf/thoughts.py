@@ -95,12 +95,9 @@ class WriteThoughts(GenerateStage):
         ]
 
     def _vectors(self, texts: Sequence[Sequence[str]], facts: Sequence[Sequence[str]]) -> Vectors:
-        parts: dict[str, Any] = {}
-        for group in (*texts, *facts):
-            parts.update(dict.fromkeys(group))
-        for text in [t for group in texts for t in group]:
-            parts.update(dict.fromkeys(sentences(text)))
-        named = {part: part for part in parts if part}
+        whole = [text for group in (*texts, *facts) for text in group]
+        cut = [part for group in texts for text in group for part in sentences(text)]
+        named = {text: text for text in (*whole, *cut) if text}
         table = encode_named(self.config, named, "sentence")
         norms = np.linalg.norm(table.matrix, axis=1, keepdims=True)
         units = table.matrix / np.maximum(norms, 1e-12)

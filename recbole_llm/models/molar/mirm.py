@@ -48,15 +48,13 @@ class MIRMStage(TuneStage):
         return rows, chosen or longest
 
     def _pictures(self) -> Iterator[Sample]:
-        if ItemSettings.of(self.config).item_feature == "item_text":
-            return
-        if not sees_pictures(self.source):
+        reads_text_alone = ItemSettings.of(self.config).item_feature == "item_text"
+        if reads_text_alone or not sees_pictures(self.source):
             return
         rows, field = self._described
         for token, picture in find_pictures(self.config, self.dataset, list(rows)).items():
-            if rows[token][field]:
-                asked, answer = "Describe the item.", rows[token][field]
-                yield Sample("picture", asked, answer, picture.file, of=token)
+            if said := rows[token][field]:
+                yield Sample("picture", "Describe the item.", said, picture.file, of=token)
 
     def _attributes(self) -> Iterator[Sample]:
         rows, field = self._described

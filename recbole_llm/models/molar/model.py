@@ -23,7 +23,6 @@ from recbole_llm.features.store import cache_dir
 from recbole_llm.layers.backbones import backbone_from_settings
 from recbole_llm.layers.backbones.base import Expert, scale_scores
 from recbole_llm.layers.decoder import CausalDecoder, depth_of, small_decoder
-from recbole_llm.layers.embedding import of_distinct
 from recbole_llm.layers.losses import info_nce
 from recbole_llm.models.base import LOSS_TYPES, TrainingRows
 from recbole_llm.models.molar.layers import DUEG, ContentItems
@@ -110,12 +109,9 @@ class Molar(PhasedRecommender):
         """int [B, L] -> [B, H], of the phase's model."""
         return self._scored(self.towers[self.phase].last(item_seq))
 
-    def item_vectors(self, ids: Tensor | None = None) -> Tensor:
-        """int [*] -> [*, H], of the phase's model; None: the whole catalogue, [n, H]."""
-        items = self.towers[self.phase].items
-        if ids is not None:
-            return of_distinct(lambda some: self._scored(items(some)), ids)
-        return self._scored(items(torch.arange(self.n_items, device=self.device)))
+    def phase_items(self, ids: Tensor) -> Tensor:
+        """int [*] -> [*, H], of the phase's model."""
+        return self._scored(self.towers[self.phase].items(ids))
 
     def _scored(self, vectors: Tensor) -> Tensor:
         """NCE scores by cosine."""
@@ -160,28 +156,20 @@ class Molar(PhasedRecommender):
         self._cached_items = None
 
 
-def _decoder(config: Config, settings: MolarSettings) -> CausalDecoder:
-    s = settings
+def _decoder(config: Config, s: MolarSettings) -> CausalDecoder:
     if s.decoder_model is None:
-        return CausalDecoder(
-            small_decoder(
-                s.decoder_size,
-                s.decoder_layers,
-                s.decoder_heads,
-                s.decoder_inner,
-                s.MAX_ITEM_LIST_LENGTH,
-                s.decoder_dropout_prob,
-            ),
-            checkpointing=s.gradient_checkpointing,
-        )
+        small = small_decoder(
+            s.decoder_size, s.decoder_layers, s.decoder_heads, s.decoder_inner,
+            s.MAX_ITEM_LIST_LENGTH, s.decoder_dropout_prob,
+        )  # fmt: skip
+        return CausalDecoder(small, checkpointing=s.gradient_checkpointing)
     source = Source.of(s.decoder_model, None, cache_dir(config), "decoder_model")
     try:
         model = source.model(torch.float32)
         first = max(depth_of(model) - s.decoder_blocks, 0) if s.decoder_blocks else 0
         return CausalDecoder(
-            model, first, s.decoder_blocks, s.tuning, s.lora_rank,
-            s.gradient_checkpointing,
-        )  # fmt: skip
+            model, first, s.decoder_blocks, s.tuning, s.lora_rank, s.gradient_checkpointing
+        )
     except ValueError as error:
         raise ValueError(f"decoder_model: {error}") from error
 

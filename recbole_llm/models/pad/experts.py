@@ -12,7 +12,7 @@ from recbole.model.init import xavier_normal_initialization
 from torch import Tensor, nn
 
 
-def gelu_net(widths: list[int], dropout: float = 0.0) -> nn.Sequential:
+def gelu_net(widths: list[int], dropout: float) -> nn.Sequential:
     """Linear layers of the given widths, each followed by GELU (the erf form), after dropout."""
     layers: list[nn.Module] = []
     for before, after in pairwise(widths):

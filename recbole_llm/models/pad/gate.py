@@ -42,8 +42,7 @@ def _equal_bins(counts: np.ndarray, n_bins: int) -> np.ndarray:
 
 
 def _cut_bins(counts: np.ndarray, edges: Sequence[int]) -> np.ndarray:
-    places = np.empty(len(counts), dtype=np.int64)
-    places[np.argsort(-counts, kind="stable")] = np.arange(len(counts))
+    places = np.argsort(np.argsort(-counts, kind="stable"))
     return np.searchsorted(edges, places, side="right").clip(1, len(edges) - 1)
 
 

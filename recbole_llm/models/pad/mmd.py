@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from recbole_llm.layers.losses import info_nce
 
@@ -103,14 +104,14 @@ def _squared_distance(a: Tensor, b: Tensor) -> Tensor:
 
 
 class _Exponentials(torch.autograd.Function):
-    """Sum of exp(-2^u d / w) over u = 0 ... n - 1, each term the square of the one before it; the
+    """Sum of exp(-2^u d / w) over `BANDWIDTHS`, each term the square of the one before it; the
     slope is summed beside it, since a pass over [p, q] costs more than its arithmetic."""
 
     @staticmethod
-    def forward(ctx: Any, distance: Tensor, widest: Tensor, count: int) -> Tensor:
+    def forward(ctx: Any, distance: Tensor, widest: Tensor) -> Tensor:
         term = torch.exp(distance / -widest)
         total, slope = term.clone(), term.clone()
-        for u in range(1, count):
+        for u in range(1, len(BANDWIDTHS)):
             term.square_()
             total += term
             slope.add_(term, alpha=2**u)
@@ -118,13 +119,14 @@ class _Exponentials(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (slope,) = ctx.saved_tensors
-        return grads[0] * slope, None, None
+        return grad * slope, None
 
 
 def _exponentials(distance: Tensor, widest: Tensor) -> Tensor:
-    return _Exponentials.apply(distance, widest, len(BANDWIDTHS))  # type: ignore[no-untyped-call]
+    return _Exponentials.apply(distance, widest)  # type: ignore[no-untyped-call]
 
 
 def _off_diagonal_sum(matrix: Tensor) -> Tensor:

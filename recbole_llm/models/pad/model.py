@@ -22,7 +22,7 @@ from recbole_llm.features.attach import item_embeddings
 from recbole_llm.features.item_init import append_items, fill_table
 from recbole_llm.layers.backbones import backbone_from_settings
 from recbole_llm.layers.backbones.base import Expert, scale_scores
-from recbole_llm.layers.embedding import FrozenEmbedding, of_distinct
+from recbole_llm.layers.embedding import FrozenEmbedding
 from recbole_llm.models.pad.experts import AlignedItems, gelu_net, id_embedding
 from recbole_llm.models.pad.gate import EXPERTS, FrequencyGate, frequency_bins
 from recbole_llm.models.pad.mmd import alignment_loss
@@ -98,17 +98,9 @@ class PAD(PhasedRecommender):
         """int [B, L] -> states of the active experts after the last real item, [B, D]."""
         return torch.cat([expert.last(item_seq) for expert in self._active()], dim=-1)
 
-    def item_vectors(self, ids: Tensor | None = None) -> Tensor:
-        """int [*] -> [*, D]; None: the whole catalogue, [n, D].
-
-        In the last phase each expert's part is multiplied by its gate, so that the dot product
-        with the states is the sum over k of w_k <u_k, item_k>.
-        """
-        if ids is not None:
-            return of_distinct(self._item_vectors, ids)
-        return self._item_vectors(torch.arange(self.n_items, device=self.gate.bins.device))
-
-    def _item_vectors(self, ids: Tensor) -> Tensor:
+    def phase_items(self, ids: Tensor) -> Tensor:
+        """int [*] -> [*, D]; in the last phase each expert's part is multiplied by its gate, so
+        that the dot product with the states is the sum over k of w_k <u_k, item_k>."""
         parts = [expert.items(ids) for expert in self._active()]
         if self._fused():
             gates = self.gate(ids).unbind(-1)

@@ -47,8 +47,7 @@ class StockAdapter(SequenceTraining):
         """Mean loss over a batch's targets, scalar."""
         if self.POS_ITEM_SEQ in interaction or self.loss_type not in STOCK_LOSSES:
             return super().calculate_loss(interaction)
-        stock: Any = super(SequenceTraining, self)
-        return stock.calculate_loss(interaction)
+        return super(SequenceTraining, self).calculate_loss(interaction)  # type: ignore[misc]
 
 
 def _stock_config(config: Config) -> Any:

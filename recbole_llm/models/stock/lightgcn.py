@@ -19,8 +19,7 @@ class LightGCN(FactorModel, StockLightGCN):  # type: ignore[misc]
     def forward(self) -> tuple[Tensor, Tensor]:
         """Vectors of all users and items; in float32, since sparse products know no bfloat16."""
         with torch.autocast(self.device.type, enabled=False):
-            vectors: tuple[Tensor, Tensor] = super().forward()
-        return vectors
+            return super().forward()
 
     @torch.no_grad()
     def score_factors(self, interaction: Interaction) -> tuple[Tensor, Tensor]:

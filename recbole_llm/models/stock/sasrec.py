@@ -28,18 +28,18 @@ class SASRec(StockAdapter, StockSASRec):  # type: ignore[misc]
 
     def user_states(self, item_seq: Tensor, mask: Tensor) -> Tensor:
         """int [B, L], bool [B, L] -> [B, L, H]."""
-        backbone = self._backbone[0].train(self.training)
-        return backbone(self.item_embedding(item_seq), mask)
+        return self._in_mode()(self.item_embedding(item_seq), mask)
 
     def states_at(self, item_seq: Tensor, mask: Tensor, wanted: Tensor) -> Tensor:
         """int [B, L], bool [B, L] twice -> [T, H]."""
-        backbone = self._backbone[0].train(self.training)
-        return backbone.at(self.item_embedding(item_seq), mask, wanted)
+        return self._in_mode().at(self.item_embedding(item_seq), mask, wanted)
 
     def last_states(self, item_seq: Tensor) -> Tensor:
         """int [B, L] -> [B, H]."""
-        backbone = self._backbone[0].train(self.training)
-        return backbone.last(self.item_embedding(item_seq), item_seq != 0)
+        return self._in_mode().last(self.item_embedding(item_seq), item_seq != 0)
+
+    def _in_mode(self) -> TransformerBackbone:
+        return self._backbone[0].train(self.training)
 
     def forward(self, item_seq: Tensor, item_seq_len: Tensor) -> Tensor:
         """State after the last item, [B, H]."""

@@ -105,14 +105,15 @@ def _is_done(folder: Path) -> bool:
 def way_on(folder: Path, config: Config) -> list[str]:
     """The argument with which a run that was stopped in this folder goes on; none elsewhere."""
     stopped = folder.glob(f"saved/{part_file('*.pth', 'last')}")
-    for file in sorted(stopped, key=lambda file: file.stat().st_mtime)[-1:]:
-        try:
-            load_run(str(file), config)
-        except ValueError as error:  # settings may differ that neither of the two runs reads
-            getLogger("recbole_llm").warning(f"{folder.name} starts anew ({one_line(error)})")
-            return []
-        return [f"--resume={file}"]
-    return []
+    newest = max(stopped, key=lambda file: file.stat().st_mtime, default=None)
+    if newest is None:
+        return []
+    try:
+        load_run(str(newest), config)
+    except ValueError as error:  # settings may differ that neither of the two runs reads
+        getLogger("recbole_llm").warning(f"{folder.name} starts anew ({one_line(error)})")
+        return []
+    return [f"--resume={newest}"]
 
 
 def read_result(folder: Path) -> dict[str, Any]:

@@ -96,17 +96,15 @@ def maps(cells: Sequence[Cell], catalogue: Catalogue) -> Iterator[Figure]:
     """The item vectors of each model that has a table of them, and those of the texts, in 2-D."""
     names = np.array(catalogue.items[1:])
     digests = short_digests(name.encode() for name in names)
-    chosen = set(names[np.sort(digests.argsort()[:_ITEMS])].tolist())
-    if reads_of(catalogue.config):
-        table = features_of(catalogue.dataset, catalogue.config)[reads_of(catalogue.config)[0]]
-        tokens = [str(token) for token in table.tokens]
-        yield _map("what the texts say", table.matrix, tokens, chosen, catalogue)
+    chosen = set(names[digests.argsort()[:_ITEMS]].tolist())
+    if reads := reads_of(catalogue.config):
+        table = features_of(catalogue.dataset, catalogue.config)[reads[0]]
+        yield _map("what the texts say", table.matrix, table.tokens, chosen, catalogue)
     for cell, checkpoint in _kept(cells):
         items = unpack(checkpoint["tokens"])[catalogue.dataset.iid_field]
         vectors = _item_table(checkpoint["state_dict"], len(items))
         if vectors is not None:
-            tokens = [str(token) for token in items]
-            yield _map(cell.entry.label, vectors, tokens, chosen, catalogue)
+            yield _map(cell.entry.label, vectors, items, chosen, catalogue)
 
 
 def _kept(cells: Sequence[Cell]) -> Iterator[tuple[Cell, dict[str, Any]]]:
@@ -128,15 +126,15 @@ def _item_table(state: Mapping[str, Any], n_items: int) -> Any:
 
 
 def _map(
-    name: str, vectors: Any, tokens: Sequence[str], chosen: set[str], catalogue: Catalogue
+    name: str, vectors: Any, tokens: Iterable[object], chosen: set[str], catalogue: Catalogue
 ) -> Figure:
-    rows = [row for row, token in enumerate(tokens) if token in chosen]
+    own_rows = {str(token): row for row, token in enumerate(tokens) if str(token) in chosen}
+    own, rows = list(own_rows), list(own_rows.values())
     points = vectors[rows] - vectors[rows].mean(0)
     left, sizes, _ = np.linalg.svd(points, full_matrices=False)
     x, y = (left[:, :2] * sizes[:2]).T.astype(float).round(4)
     share = np.square(sizes[:2]).sum() / max(np.square(sizes).sum(), 1e-12)
     count = dict(zip(catalogue.items, catalogue.counts))
-    own = [tokens[row] for row in rows]
     trace = {
         "type": "scattergl", "mode": "markers", "x": x.tolist(), "y": y.tolist(),
         "text": [plain(catalogue.title(token)) for token in own], "hoverinfo": "text",

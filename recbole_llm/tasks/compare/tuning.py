@@ -229,8 +229,7 @@ def _best(trials: Sequence[FrozenTrial], entry: Entry) -> FrozenTrial:
     if not done:
         errors = sorted({trial.user_attrs.get(ERROR, "") for trial in trials} - {""})
         raise NoTrialError(f"{entry.label}: no trial ended well: {'; '.join(errors)}")
-    found: tuple[float, FrozenTrial] = entry.better(done, key=lambda pair: pair[0])
-    return found[1]
+    return entry.better(done, key=lambda pair: pair[0])[1]
 
 
 def _write(file: Path, entry: Entry, best: FrozenTrial, trials: int) -> Path:

@@ -17,7 +17,7 @@ from recbole_llm.tasks.convert.columns import NONE
 from recbole_llm.tasks.convert.numbers import Numbers, numbers_in
 from recbole_llm.tasks.convert.sources import Source
 
-_UNITS = ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3))  # from this size on, so many make a second
+_SIZES, _UNITS = (1e11, 1e14, 1e17), np.array([1.0, 1e3, 1e6, 1e9])  # below each, from the last on
 _CLOCK = re.compile(r"\s*\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?\s*([AaPp]\.?[Mm]\.?)?\s*")
 # A day and a month beside a year, wherever they stand; not the end of 2024-01-02 or of a clock.
 _SLASHES = re.compile(r"(?<![\d:])(?<!\d{4}[/. -])(\d{1,2})([/. -])(\d{1,2})\2(\d{4}|\d{2})(?!\d)")
@@ -130,10 +130,7 @@ def _seconds(texts: Series, **form: Any) -> Floats:
 
 def _units(sizes: Floats) -> Floats:
     """How many make a second, of numbers of these sizes, [N]."""
-    found = np.ones(len(sizes))
-    for least, unit in reversed(_UNITS):
-        found[sizes >= least] = unit
-    return found
+    return _UNITS[np.searchsorted(_SIZES, sizes, side="right")]
 
 
 def _check_form(form: str, source: Source) -> None:
