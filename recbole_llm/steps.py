@@ -16,7 +16,7 @@ from recbole_llm.core.errors import missing_packages_named, one_line
 from recbole_llm.core.files import check_folder, remove_left_parts
 from recbole_llm.core.log import init_log
 from recbole_llm.core.run_settings import RunSettings
-from recbole_llm.core.runtime import configure_runtime, release_heap
+from recbole_llm.core.runtime import configure_runtime, release_heap, set_mixed_precision
 from recbole_llm.core.specs import spec_of
 from recbole_llm.core.starts import check_start_numbers
 from recbole_llm.core.tokens import Vocabulary
@@ -100,3 +100,5 @@ def start(config: Config, trains: bool = False) -> None:
             f"{message} (ignored; --strict_config=True makes this an error)"
         )
     configure_runtime(config)
+    if config["enable_amp"]:
+        set_mixed_precision(config["device"], config["enable_scaler"])

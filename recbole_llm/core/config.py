@@ -16,7 +16,7 @@ from typing import Any, Self
 from recbole.config import Config as RecBoleConfig
 from recbole.utils import InputType, ModelType
 
-from recbole_llm.core import compat, distributed
+from recbole_llm.core import compat, distributed, torchrun
 from recbole_llm.core.checks import (
     check_settings,
     named_unknown,
@@ -217,9 +217,11 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         final = self.final_config_dict
         if distributed.world_size() > 1 and final["MODEL_TYPE"] == ModelType.DECISIONTREE:
             raise ValueError(f"{self.model} grows its trees in one process: start without torchrun")
+        named = final["gpu_id"] if "gpu_id" in self.external_config_dict else torchrun.VISIBLE_GPUS
+        if named is not None:  # RecBole's default takes no heed of CUDA_VISIBLE_DEVICES
+            final["gpu_id"] = named
         if distributed.world_size() > 1 and final["gpu_id"] != "":  # a GPU for each process
-            given = final["gpu_id"] if "gpu_id" in self.external_config_dict else None
-            final["gpu_id"] = distributed.own_gpu(given)
+            final["gpu_id"] = distributed.own_gpu(named)
         if not final["use_gpu"]:  # RecBole leaves the key unread
             final["gpu_id"] = ""
         if isinstance(final["gpu_id"], (list, tuple)):

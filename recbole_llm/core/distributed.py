@@ -98,7 +98,7 @@ def local_processes() -> int:
 
 
 def own_gpu(given: object = None) -> str:
-    """This process's GPU, of those given (``"0,2"``) or of all on its machine.
+    """This process's GPU, of those named (``"0,2"``) or of all on its machine.
 
     Raises:
         ValueError: fewer are given than processes run here.

@@ -148,9 +148,9 @@ class RecBoleTraining(Settings):
     require_pow: Flag = False
     """Whether EmbLoss squares."""
     enable_amp: Flag = False
-    """Mixed precision."""
+    """Mixed precision: bfloat16; float16 with enable_scaler, and on GPUs that lack bfloat16."""
     enable_scaler: Flag = False
-    """Scaled gradients under mixed precision."""
+    """Scaled gradients under mixed precision, which float16 needs."""
     transform: (
         Literal[
             "mask_itemseq", "inverse_itemseq", "crop_itemseq", "reorder_itemseq", "user_defined"

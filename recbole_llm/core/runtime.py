@@ -103,6 +103,29 @@ def _set_threads(wanted: int | None) -> str:
     return counted(threads, "thread") + (" (cpu_threads)" if wanted else "")
 
 
+def computes_bfloat16(device: torch.device) -> bool:
+    """Whether a device multiplies in bfloat16; many more can store it."""
+    if device.type == "cuda":
+        return bool(torch.version.hip) or torch.cuda.get_device_capability(device)[0] >= 8
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def set_mixed_precision(device: torch.device, scaled: bool) -> None:
+    """Choose what ``enable_amp`` computes in on a GPU: float16 with ``enable_scaler``, as RecBole
+    does, else bfloat16, whose range takes gradients as they are."""
+    if device.type != "cuda":
+        return
+    brain = not scaled and computes_bfloat16(device)
+    torch.set_autocast_dtype("cuda", torch.bfloat16 if brain else torch.float16)
+    if not scaled and not brain:
+        getLogger("recbole_llm").warning(
+            "enable_amp: this GPU does not compute in bfloat16, and small gradients are lost in "
+            "float16; add --enable_scaler=True"
+        )
+
+
 _training = threading.RLock()  # a hook of a run may begin another in its thread
 
 

@@ -34,6 +34,7 @@ class Place(NamedTuple):
 
 
 ALONE = Place(0, 0, 1)
+VISIBLE_GPUS = os.environ.get("CUDA_VISIBLE_DEVICES")  # as given; each Config sets it anew
 _joined = ALONE
 
 

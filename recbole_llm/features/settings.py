@@ -153,28 +153,26 @@ class EncoderSettings(Settings):
     @field_validator("encoder_device")
     @classmethod
     def _device_is_there(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
         import torch
 
-        try:
-            device = torch.device(value)
-            if device.type == "meta":
-                raise RuntimeError("it holds no numbers")
-            torch.empty(0, device=device)
-        except Exception as error:  # torch raises RuntimeError, AssertionError, NotImplementedError
-            raise ValueError(
-                f"'{value}' is not available here ({one_line(error)}); set cpu, or leave it out "
-                f"for RecBole's device"
-            ) from None
+        # CUDA is left alone until RecBole has set which GPUs it sees; `placed` looks then.
+        later = str(value).startswith("cuda") and torch.version.cuda is not None
+        if value is not None and not later and (reason := _lacking(value)):
+            raise ValueError(reason)
         return value
 
     @classmethod
     def placed(cls, config: ConfigLike) -> EncoderSettings:
-        """The settings of a configuration, with the device that the encoder computes on."""
+        """The settings of a configuration, with the device that the encoder computes on.
+
+        Raises:
+            ValueError: the device is not there.
+        """
         settings = cls.of(config)
         of_recbole = config["device"] if "device" in config else None
         device = str(settings.encoder_device or of_recbole or "cpu")
+        if settings.encoder_device and (reason := _lacking(device)):
+            raise ValueError(f"encoder_device: {reason}")
         return settings.model_copy(update={"encoder_device": device})
 
     @property
@@ -183,6 +181,22 @@ class EncoderSettings(Settings):
         import torch
 
         return getattr(torch, self.encoder_dtype)
+
+
+def _lacking(device: str) -> str:
+    """Why torch cannot compute on a device; "" where it can."""
+    import torch
+
+    try:
+        if torch.device(device).type == "meta":
+            raise RuntimeError("it holds no numbers")
+        torch.empty(0, device=device)
+    except Exception as error:  # torch raises RuntimeError, AssertionError, NotImplementedError
+        return (
+            f"'{device}' is not available here ({one_line(error)}); set cpu, or leave it out for "
+            f"RecBole's device; `gpu_id` names the GPUs that are"
+        )
+    return ""
 
 
 class StoreSettings(Settings):

@@ -11,6 +11,7 @@ from recbole.config import Config
 
 from recbole_llm.core.digest import digest
 from recbole_llm.core.lines import counted
+from recbole_llm.core.runtime import computes_bfloat16
 from recbole_llm.features.encoders.adapters import adapted_writer, adapter_digest
 from recbole_llm.features.encoders.decoders import Source, without_special
 from recbole_llm.features.encoders.smollm import NAMES
@@ -40,12 +41,7 @@ def computing_dtype(name: str, device: torch.device) -> torch.dtype:
     """Torch's precision of a name; "auto" is bfloat16 where the device multiplies in it."""
     if name != "auto":
         return getattr(torch, name)
-    fast = False
-    if device.type == "cuda":
-        fast = torch.cuda.is_bf16_supported()
-    elif device.type == "cpu" and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
-        fast = torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return torch.bfloat16 if fast else torch.float32
+    return torch.bfloat16 if computes_bfloat16(device) else torch.float32
 
 
 class LocalModel:

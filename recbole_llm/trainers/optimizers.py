@@ -9,6 +9,8 @@ from recbole.config import Config
 from torch import Tensor, nn
 from torch.optim import Optimizer, SparseAdam
 
+from recbole_llm.core import distributed
+
 _FUSED = (torch.optim.Adam, torch.optim.AdamW)
 
 
@@ -56,10 +58,16 @@ def sparse_table(model: nn.Module, config: Config) -> nn.Embedding | None:
     """The model's item table, made to give sparse gradients, where ``item_table`` asks for it.
 
     Raises:
-        ValueError: the model has no such table, or trains parts of itself in turn.
+        ValueError: the model has no such table, or trains parts of itself in turn, or GPUs are to
+            add up its gradients.
     """
     if config["item_table"] != "sparse":
         return None
+    if distributed.world_size() > 1 and config["device"].type == "cuda":
+        raise ValueError(
+            "item_table: nccl does not add up the sparse gradients of several GPUs; leave it "
+            "dense, or train in one process"
+        )
     table = getattr(model, "item_embedding", None)
     if not isinstance(table, nn.Embedding) or hasattr(model, "begin_phase"):
         raise ValueError(f"item_table: {config['model']} has no sparse one; leave it dense")

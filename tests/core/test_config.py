@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recbole_llm.core import torchrun
 from recbole_llm.core.config import Config
 from recbole_llm.core.plugins import get_model, recbole_models
 from recbole_llm.core.schema import (
@@ -227,6 +228,15 @@ def test_gpus_that_are_seen(argument: str, visible: str, monkeypatch: pytest.Mon
     device = Config("BPR", argv=[argument])["device"]
     assert os.environ["CUDA_VISIBLE_DEVICES"] == visible
     assert device.type == ("cuda" if visible else "cpu")
+
+
+@pytest.mark.parametrize(("given", "gpus"), [(None, "0"), ("3,1", "3,1"), ("", "")])
+def test_gpus_that_the_environment_names(
+    given: str | None, gpus: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torchrun, "VISIBLE_GPUS", given)
+    assert Config("BPR")["gpu_id"] == gpus
+    assert Config("BPR", argv=["--gpu_id=2"])["gpu_id"] == "2"
 
 
 def test_part_of_eval_args_leaves_the_rest_to_the_models_type() -> None:

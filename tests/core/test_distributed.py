@@ -91,6 +91,8 @@ def test_each_process_has_a_gpu(stand: Stand, monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(ValueError, match="gpu_id: 3 names 1, and 2 processes run"):
         distributed.own_gpu(3)
     stand(1, 2)
+    monkeypatch.setattr(torchrun, "VISIBLE_GPUS", "2,3")  # as a cluster's scheduler sets it
+    assert Config("BPR")["gpu_id"] == "3"
     config = Config("BPR", config_dict={"gpu_id": "4,6"})
     assert (config["gpu_id"], config["local_rank"], config["show_progress"]) == ("6", 1, False)
 

@@ -32,6 +32,26 @@ def malloc_calls(environment: pytest.MonkeyPatch) -> list[str]:
     return calls
 
 
+@pytest.mark.parametrize(
+    ("capability", "scaled", "precision", "warned"),
+    [(8, False, torch.bfloat16, False), (8, True, torch.float16, False),
+     (7, True, torch.float16, False), (7, False, torch.float16, True)],
+)  # fmt: skip
+def test_mixed_precision_on_a_gpu(
+    capability: int, scaled: bool, precision: torch.dtype, warned: bool,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(torch.version, "hip", None)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (capability, 0))
+    before = torch.get_autocast_dtype("cuda")
+    try:
+        runtime.set_mixed_precision(torch.device("cuda"), scaled)
+        assert torch.get_autocast_dtype("cuda") is precision
+    finally:
+        torch.set_autocast_dtype("cuda", before)
+    assert ("add --enable_scaler=True" in caplog.text) is warned
+
+
 def test_allocator_is_tuned_on_glibc(malloc_calls: list[str]) -> None:
     assert runtime.configure_runtime().endswith("memory allocator: tuned")
     assert malloc_calls

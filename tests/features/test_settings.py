@@ -48,6 +48,23 @@ def test_a_device_that_is_not_here_names_the_way_out() -> None:
         EncoderSettings.of({"encoder_device": "cuda:0"})
 
 
+def test_cuda_is_left_alone_until_recbole_has_set_its_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    touched: list[str] = []
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch, "empty", lambda *_, device: touched.append(device))
+    own = {"encoder_device": "cuda:1"}
+    EncoderSettings.of(own)
+    assert touched == []
+    assert EncoderSettings.placed(PlainConfig(**own)).encoder_device == "cuda:1"
+    assert touched == ["cuda:1"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_told_when_the_encoder_is_made() -> None:
+    with pytest.raises(ValueError, match="^encoder_device: 'cuda:9' is not .* `gpu_id` names the"):
+        EncoderSettings.placed(PlainConfig(encoder_device="cuda:9"))
+
+
 @pytest.mark.parametrize(
     "url", ["localhost:80", "ftp://a/v1", "https://", "http://user:secret@:80", "http://a:x/v1"]
 )

@@ -128,6 +128,10 @@ def test_no_adapter_there(decoder: Path) -> None:
 def test_precision_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     assert computing_dtype("float16", torch.device("cpu")) is torch.float16
     assert computing_dtype("auto", torch.device("meta")) is torch.float32
+    monkeypatch.setattr(torch.version, "hip", None)
+    for version, precision in (((7, 5), torch.float32), ((8, 0), torch.bfloat16)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, v=version: v)
+        assert computing_dtype("auto", torch.device("cuda:1")) is precision
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     monkeypatch.setattr(torch.ops, "mkldnn", object())  # as in a torch without oneDNN
     assert computing_dtype("auto", torch.device("cpu")) is torch.float32

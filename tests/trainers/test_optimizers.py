@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 import torch
 
+from recbole_llm.core import distributed
 from recbole_llm.core.config import Config
 from recbole_llm.quick_start import build_model, build_trainer, load_data, run_recbole_llm
 from recbole_llm.testing import write_tiny_dataset
+from recbole_llm.trainers.optimizers import sparse_table
 
 SAMPLED = {"distribution": "uniform", "sample_num": 3}
 RUN = {
@@ -70,6 +72,13 @@ def test_a_model_without_a_table_is_refused() -> None:
     del model.item_embedding
     with pytest.raises(ValueError, match="item_table: SASRec has no sparse one"):
         build_trainer(config, model)
+
+
+def test_several_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "_here", distributed.Place(0, 0, 2))
+    config: Any = {"item_table": "sparse", "device": torch.device("cuda")}
+    with pytest.raises(ValueError, match="item_table: nccl does not add up the sparse gradients"):
+        sparse_table(torch.nn.Module(), config)
 
 
 @pytest.mark.parametrize("model", ["SASRec", "LLMCFRetrieval"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,15 +65,23 @@ def open_executor(
 
 
 class Local:
-    """Processes of this machine, among which its cores are shared."""
+    """Processes of this machine, among which its cores are shared, and the GPUs of `gpu_id`."""
 
     def __init__(self, at_once: int) -> None:
         self.at_once = at_once
+        self._started: list[tuple[str, subprocess.Popen[bytes]]] = []  # each with its GPU
 
-    def start(self, command: Sequence[str], output: Path, gpu: bool) -> subprocess.Popen[bytes]:
-        """A process that writes to a file; its GPU is the one that the run's `gpu_id` names."""
+    def start(self, command: Sequence[str], output: Path, gpus: str) -> subprocess.Popen[bytes]:
+        """A process that writes to a file; of several GPUs it gets the one with the fewest runs."""
         threads = max(1, loky.cpu_count(only_physical_cores=True) // self.at_once)
-        return _process(command, output, {"OMP_NUM_THREADS": str(threads), **os.environ})
+        self._started = [(gpu, run) for gpu, run in self._started if run.poll() is None]
+        runs = Counter(gpu for gpu, _ in self._started)
+        own = min(gpus.split(","), key=runs.__getitem__) if self.at_once > 1 else gpus
+        given = [f"--gpu_id={own}"] if own != gpus else []
+        environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
+        process = _process([*command, *given], output, environment)
+        self._started.append((own, process))
+        return process
 
 
 def _process(
@@ -98,12 +107,12 @@ class Ray:
         self._share = cluster.share_of(ray, at_once)
         self._task = ray.remote(_carried_out)
 
-    def start(self, command: Sequence[str], output: Path, gpu: bool) -> _Task:
+    def start(self, command: Sequence[str], output: Path, gpus: str) -> _Task:
         """Hand it to Ray, which starts it on a machine with so many free CPUs and GPUs."""
         share = self._share
         # Not tried again by Ray: one that fails is reported, and the next command tries it again.
         task = self._task.options(
-            num_cpus=share.cpus, num_gpus=share.gpus if gpu else 0, max_retries=0
+            num_cpus=share.cpus, num_gpus=share.gpus if gpus else 0, max_retries=0
         )
         environment = {"OMP_NUM_THREADS": str(share.threads), **cluster.carried()}
         ref = task.remote(list(command), output.absolute(), environment, os.getcwd())

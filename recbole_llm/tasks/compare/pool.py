@@ -27,7 +27,7 @@ class Job(Generic[T]):
     command: Sequence[str]  # subcommand and arguments of ``recbole-llm``
     folder: Path  # of its files; it is made
     heard: Heard = lambda number, score: False  # told of each validation
-    gpu: bool = True  # whether it may use one
+    gpus: str = "0"  # those that it may use, as `gpu_id` names them; "": none
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def _start(job: Job[T], executor: Executor) -> _Running[T]:
     job.folder.mkdir(parents=True, exist_ok=True)
     if not any(part.startswith("--resume=") for part in job.command):  # else those of before count
         (job.folder / SCORES).unlink(missing_ok=True)
-    return _Running(job, executor.start(command_of(job), job.folder / OUTPUT, job.gpu))
+    return _Running(job, executor.start(command_of(job), job.folder / OUTPUT, job.gpus))
 
 
 def command_of(job: Job[T]) -> list[str]:

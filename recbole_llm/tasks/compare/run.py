@@ -217,5 +217,5 @@ def _job(cell: Cell, live: Live) -> Job[Cell]:
         return False
 
     live.started(label, name)
-    gpu = cell.entry.config["gpu_id"] != ""
-    return Job(cell, ["run", *cell.arguments], cell.folder, heard, gpu)
+    gpus = cell.entry.config["gpu_id"]
+    return Job(cell, ["run", *cell.arguments], cell.folder, heard, gpus)

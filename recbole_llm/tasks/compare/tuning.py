@@ -221,7 +221,7 @@ def _job(trial: Trial, entry: Entry, folder: Path, live: Live) -> Job[Trial]:
     files = [f"--output={folder / 'result.json'}", f"--checkpoint_dir={folder / 'saved'}"]
     tried = entry.with_own(trial.params)
     arguments = [*plain_arguments(tried), *files, *way_on(folder, tried.config)]
-    return Job(trial, ["trial", *arguments], folder, heard, entry.config["gpu_id"] != "")
+    return Job(trial, ["trial", *arguments], folder, heard, entry.config["gpu_id"])
 
 
 def _best(trials: Sequence[FrozenTrial], entry: Entry) -> FrozenTrial:

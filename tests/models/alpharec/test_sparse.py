@@ -141,6 +141,19 @@ def test_whitening() -> None:
         torch.testing.assert_close(layer(torch.from_numpy(rows)), plain)
 
 
+def test_half_precision_does_not_round_off_what_whitening_makes_large() -> None:
+    """Texts differ little from each other; rounded before they are whitened, they would be off by
+    about a tenth of how far apart they are."""
+    torch.manual_seed(0)
+    rows = np.random.default_rng(0).normal(size=(200, 8)) + 5.0
+    text = torch.from_numpy(rows).float()
+    layer = TextLinear(text.numpy(), 16, 0.75).float()
+    exact = layer(text)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        error = (layer(text) - exact).pow(2).mean().sqrt() / exact.std(0).mean()
+    assert error < 0.01
+
+
 @pytest.mark.parametrize("bias", [True, False])
 def test_items_without_text_have_no_say_in_the_whitening(bias: bool) -> None:
     vectors = np.random.default_rng(0).normal(size=(30, 6)).astype(np.float32) + 3

@@ -50,6 +50,14 @@ def test_a_history_padded_on_the_left_has_the_same_state(make_molar: Any) -> Non
     torch.testing.assert_close(model.last_states(right), model.last_states(left))
 
 
+@pytest.mark.parametrize("phase", ["id", "content"])
+def test_items_are_where_the_weights_are(phase: str, make_molar: Any) -> None:
+    """An export moves a model that was trained on a GPU; RecBole's `device` stays."""
+    model = make_molar().eval()
+    model.phase, model.device = phase, torch.device("meta")
+    assert model.item_vectors().device.type == "cpu"
+
+
 def test_the_content_model_starts_at_the_components_of_the_vectors(make_molar: Any) -> None:
     """Projected vectors are uncorrelated and as far apart as `item_std` says."""
     items = make_molar(item_std=0.5, vector_whitening=0).towers["content"].items

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from recbole_llm.tasks.compare import pool
-from recbole_llm.tasks.compare.executors import Executor
+from recbole_llm.tasks.compare.executors import Executor, Local
 from recbole_llm.tasks.compare.pool import Ended, Heard, Job, run_jobs
 
 Executors = Callable[[int], Executor]
@@ -76,12 +76,25 @@ def test_no_job_is_left_over(executor: Executors) -> None:
     assert not slow.is_running()
 
 
+def test_runs_share_the_gpus_of_this_machine() -> None:
+    """Those that run at once are on different ones; one alone has all of them."""
+    waits = "import pathlib, sys; print(sys.argv[2:], flush=True)\n"
+    waits += "while not all(pathlib.Path(n, 'output.txt').is_file() for n in 'abc'): pass"
+    jobs = (Job(name, [waits], Path(name), gpus="4,6") for name in "abc")
+    assert len(list(run_jobs(jobs, Local(3)))) == 3
+    said = sorted(Path(name, "output.txt").read_text().strip() for name in "abc")
+    assert said == ["['--gpu_id=4']", "['--gpu_id=4']", "['--gpu_id=6']"]
+    alone = Job("d", ["import sys; print(sys.argv[2:])"], Path("d"), gpus="4,6")
+    assert len(list(run_jobs(iter([alone]), Local(1)))) == 1
+    assert Path("d/output.txt").read_text().strip() == "[]"
+
+
 class Lost:
     """An executor whose runs are lost at once."""
 
     at_once = 1
 
-    def start(self, command: object, output: Path, gpu: bool) -> Lost:
+    def start(self, command: object, output: Path, gpus: str) -> Lost:
         return self
 
     def poll(self) -> str:

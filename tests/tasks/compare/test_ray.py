@@ -142,7 +142,7 @@ def test_a_run_uses_the_gpu_that_ray_gives_it(
     code = "import sys; print(sys.argv[1:])"
     monkeypatch.setattr(pool, "command_of", lambda job: [sys.executable, "-c", code, *job.command])
     names = ["a", "b", "c"]
-    jobs = (Job(name, [name], Path(name), gpu=name != "c") for name in names)
+    jobs = (Job(name, [name], Path(name), gpus="" if name == "c" else "0") for name in names)
     assert len(list(run_jobs(jobs, Ray(ray, 2)))) == 3
     said = [Path(name, "output.txt").read_text().strip() for name in names]
     assert said[0][:16] == "['a', '--gpu_id=" and said[0][16] in "01"
