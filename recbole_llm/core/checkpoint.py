@@ -6,6 +6,7 @@ Whoever made a file may have put anything in it: it is read within bounds and ch
 from __future__ import annotations
 
 import os
+import warnings
 import zipfile
 from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
@@ -41,12 +42,14 @@ def load_checkpoint(file: str | os.PathLike[str]) -> dict[str, Any]:
 
     try:
         _check_archive(file)
-        checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of what is refused anyhow
+            checkpoint = torch.load(file, map_location="cpu", weights_only=True)
         _check_values(checkpoint, os.path.getsize(file))
     except Exception as error:
         raise ValueError(
             f"checkpoint '{file}' cannot be read ({type(error).__name__}): it is damaged, or was "
-            f"not written by recbole_llm; train again, or choose another file"
+            f"not written by recbole_llm (RecBole's own hold pickled objects, which are never "
+            f"read); train again, or choose another file"
         ) from error
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("config"), dict):
         raise ValueError(f"checkpoint '{file}' holds no configuration of a trained model")

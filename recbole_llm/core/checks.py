@@ -25,7 +25,7 @@ from recbole_llm.core.registry import (
     resolve_settings,
 )
 from recbole_llm.core.run_settings import RunSettings
-from recbole_llm.core.schema import recbole_keys, recbole_modules, recbole_readers
+from recbole_llm.core.schema import OUTDATED, recbole_keys, recbole_modules, recbole_readers
 from recbole_llm.core.settings import Settings, listed
 from recbole_llm.core.stock_settings import StockSettings
 from recbole_llm.core.type_names import is_text
@@ -91,7 +91,11 @@ def unknown_keys_of_file(config: Config, spec: ModelSpec) -> dict[str, str]:
 
 
 def _unknown(keys: Iterable[str], known: Collection[str]) -> dict[str, str]:
-    return {key: did_you_mean(key, known) for key in keys if key not in known}
+    return {
+        key: f"now '{OUTDATED[key]}'" if key in OUTDATED else did_you_mean(key, known)
+        for key in keys
+        if key not in known
+    }
 
 
 def named_unknown(near: Mapping[str, str], where: str = "") -> str:

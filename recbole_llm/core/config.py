@@ -174,15 +174,18 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             final["loss_type"] = getattr(self.model_class, "default_loss", None)
         sequential = final["MODEL_TYPE"] == ModelType.SEQUENTIAL
         no_negatives = sequential and final.get("loss_type") == "CE"
-        if no_negatives and "train_neg_sample_args" not in self.external_config_dict:
+        given = self.external_config_dict
+        if no_negatives and "train_neg_sample_args" not in given:
             final["train_neg_sample_args"] = None  # RecBole's default asks for one, then refuses it
+        if sequential and final["benchmark_filename"] and "train_level" not in given:
+            final["train_level"] = "prefix"  # ready-made lists are rows, and no histories
         if sequential and final.get("item_init") and final.get("item_init_std") is None:
             final["item_init_std"] = 0.1  # chosen on validation; see `RunSettings`
-        given = final["eval_args"]
-        if sequential and isinstance(given, dict):
+        evaluation = final["eval_args"]
+        if sequential and isinstance(evaluation, dict):
             # RecBole fills the rest with RO, which it then refuses for these models.
             own = self.internal_config_dict["eval_args"].items()
-            final["eval_args"] = {k: v for k, v in own if k in ("order", "split")} | given
+            final["eval_args"] = {k: v for k, v in own if k in ("order", "split")} | evaluation
         if final.get("protocol") is not None:
             final["eval_args"] = self._eval_args(str(final["protocol"]), final)
         final["model"], final["dataset"] = self.model, self.dataset

@@ -33,6 +33,15 @@ GRAPH = {
     "kg": ("HEAD_ENTITY_ID_FIELD", "RELATION_ID_FIELD", "TAIL_ENTITY_ID_FIELD"),
     "link": ("ITEM_ID_FIELD", "ENTITY_ID_FIELD"),
 }
+# Keys of RecBole before 1.1, and where what they said belongs.
+_RANGES = ("lowest_val", "highest_val", "equal_val", "not_equal_val")
+_COUNTS = ("min_user_inter_num", "max_user_inter_num", "min_item_inter_num", "max_item_inter_num")
+OUTDATED = {
+    **dict.fromkeys(("eval_setting", "group_by_user", "split_ratio", "leave_one_num"), "eval_args"),
+    **dict.fromkeys(("neg_sampling", "training_neg_sample_num"), "train_neg_sample_args"),
+    **dict.fromkeys(_RANGES, "val_interval"),
+    **{key: f"{key[4:8]}_inter_num_interval" for key in _COUNTS},
+}
 SEQUENTIAL_OF_LABELS = ("DIN", "DIEN")  # RecBole's sequential models of clicks
 
 

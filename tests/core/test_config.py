@@ -426,6 +426,16 @@ def test_an_unknown_key_is_named_with_near_matches() -> None:
 
 
 @pytest.mark.parametrize(
+    ("key", "now"),
+    [("split_ratio", "eval_args"), ("neg_sampling", "train_neg_sample_args"),
+     ("lowest_val", "val_interval"), ("min_item_inter_num", "item_inter_num_interval")],
+)  # fmt: skip
+def test_a_key_of_an_earlier_recbole_is_named_with_todays(key: str, now: str) -> None:
+    said = Config("BPR", config_dict={key: {"a": 1}}).unknown_keys()
+    assert said == f"unknown config key: '{key}', now '{now}'"
+
+
+@pytest.mark.parametrize(
     ("key", "value", "kind"),
     [("embedding_path", "x.npz", "precomputed"), ("encoder_layer", 3, "causal_lm")],
 )  # fmt: skip

@@ -150,9 +150,9 @@ def test_ready_made_histories_are_loaded_and_read_whole(tmp_path: Path) -> None:
         create_dataset(Config("SASRec", "bench", config_dict=names))
     said = [word.replace('"', "") for word in str(e.value).partition("; set ")[2].split(" --load")]
     argv = [said[0], f"--load{said[1]}"]
+    whole = [*argv, "--train_level=sequence"]  # which is the default elsewhere
     with pytest.raises(ValueError, match="ready-made splits have lists .* --train_level=prefix$"):
-        create_dataset(Config("SASRec", "bench", config_dict=names, argv=argv))
-    argv.append("--train_level=prefix")
+        create_dataset(Config("SASRec", "bench", config_dict=names, argv=whole))
     create_dataset(Config("SASRec", "bench", config_dict=names, argv=argv))
     with pytest.raises(ValueError, match="MAX_ITEM_LIST_LENGTH: histories .* up to 3 items, and 2"):
         create_dataset(
