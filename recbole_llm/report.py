@@ -11,7 +11,6 @@ from logging import getLogger
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from recbole.data.dataset import Dataset
 from recbole.utils import ModelType
@@ -20,7 +19,7 @@ from recbole_llm.core import distributed
 from recbole_llm.core.config import Config
 from recbole_llm.core.digest import fingerprints
 from recbole_llm.core.files import OTHER_FILE, check_file, write_json
-from recbole_llm.core.lines import counted, listed
+from recbole_llm.core.lines import counted, quoted
 from recbole_llm.core.log import SHOWN, log_place
 from recbole_llm.core.marks import Mark
 from recbole_llm.core.plugins import get_model, list_models, recbole_models
@@ -30,6 +29,7 @@ from recbole_llm.data.sizes import data_line, sizes
 from recbole_llm.evaluation.protocol import protocol, repeats, validated
 from recbole_llm.features import ENCODED
 from recbole_llm.features.attach import attached
+from recbole_llm.features.table import has_vector
 from recbole_llm.trainers.engine import EngineMixin
 from recbole_llm.trainers.progress import duration
 from recbole_llm.version import __version__
@@ -171,7 +171,7 @@ def _texts(config: Config, train_dataset: Dataset) -> str:
     maker = config["encoder"] + (f" {name}" if name else "")
     parts = []
     for kind, table in tables.items():
-        known = np.any(table.matrix, axis=1)
+        known = has_vector(table.matrix)
         if table.contents is not None:  # 0 of rows that missing_embedding fills
             known &= table.contents != 0
         there = int(known[1:].sum())
@@ -227,7 +227,7 @@ def next_line(
         yield "next", f"load_data_and_model({file!r}, config_dict={{'model': {model}}})"
         return
     user = dataset.field2id_token[dataset.uid_field][1]
-    own = [f"--checkpoint={file}", f"--users={listed(user)}"]
+    own = [f"--checkpoint={file}", f"--users={quoted(user)}"]
     yield "next", f"recbole-llm recommend {shlex.join([*own, *needed_again(dataset.config)])}"
 
 

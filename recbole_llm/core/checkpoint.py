@@ -78,7 +78,7 @@ def _check_values(value: object, size: int) -> None:
         if isinstance(value, Tensor):
             _check_size(value, size)
         elif isinstance(value, dict):
-            _check_shape(value, size)
+            _check_sparse(value, size)
             stack += [(part, depth + 1) for pair in value.items() for part in pair]
         elif isinstance(value, (list, tuple, set)):
             stack += [(part, depth + 1) for part in value]
@@ -98,8 +98,9 @@ def _check_size(tensor: Tensor, size: int) -> None:
         raise ValueError("it holds a tensor that is larger than the file")
 
 
-def _check_shape(value: dict[Any, Any], size: int) -> None:
-    """Of a matrix that `encode` wrote; `decode` allocates by it."""
+def _check_sparse(value: dict[Any, Any], size: int) -> None:
+    """Refuse a sparse matrix whose shape, by which `decode` allocates, the file's size does not
+    explain."""
     if "__sparse__" not in value:
         return
     most = _ROWS_A_BYTE.get(str(value.get("format")))

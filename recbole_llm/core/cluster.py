@@ -112,7 +112,7 @@ class Share:
 
     @classmethod
     def of(cls, nodes: Sequence[Mapping[str, float]], at_once: int) -> Share:
-        """The most that as many at once can have, each within one machine.
+        """The largest share that `at_once` pieces of work can each have, each within one machine.
 
         Where some machines have GPUs, they alone count. OMP_NUM_THREADS sets the threads.
 
@@ -136,7 +136,7 @@ class Share:
 
 
 def share_of(ray: ModuleType, at_once: int) -> Share:
-    """What each of as many pieces of work gets of the cluster that Ray is connected to."""
+    """The share of each of `at_once` pieces of work in the cluster that Ray is connected to."""
     return Share.of([node["Resources"] for node in ray.nodes() if node["Alive"]], at_once)
 
 

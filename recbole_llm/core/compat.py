@@ -130,8 +130,9 @@ def prints_logged(name: str) -> Iterator[None]:
 
 
 def worker_start(workers: int) -> str | None:
-    """How a loader starts its workers; None: as Python does. Since Python 3.14 that is no fork on
-    Linux, and RecBole's data sets get to no worker in another way. Goes with ones that do."""
+    """How a loader starts its workers; None: Python's default. From Python 3.14 on that is not
+    fork on Linux, and RecBole's data sets cannot be sent to a worker otherwise. Goes with ones that
+    can."""
     return "fork" if workers and sys.platform == "linux" else None
 
 

@@ -110,8 +110,8 @@ def extra(name: str) -> str:
 
 
 def installing(*modules: str) -> str:
-    """The command that installs the packages of modules: by an extra where one brings them. An
-    environment of exported models alone, without RecBole, gets no more than they are."""
+    """The command that installs the packages of modules: by an extra where one brings them. Where
+    RecBole is not installed, as for serving, the packages themselves are named."""
     offered = _EXTRAS if find_spec("recbole") else {}
     brought = {module: name for name, own in offered.items() for module in own}
     extras = list(dict.fromkeys(brought[m] for m in modules if m in brought))

@@ -50,7 +50,7 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def listed(name: str) -> str:
+def quoted(name: str) -> str:
     """A name for a list with commas, where one that has commas itself stands in double quotes."""
     if "," in name or name.startswith('"'):
         return '"' + name.replace('"', '""') + '"'

@@ -37,7 +37,7 @@ def _as_text(value: object) -> object:
 
 
 def _kept(value: object) -> object:
-    """An interval of numbers, or tokens; which of them two numbers are the column's type says."""
+    """An interval of numbers, or a list of tokens; the column's type decides which [1, 2] is."""
     try:
         return _intervals(str(value))
     except ValueError as error:

@@ -53,8 +53,8 @@ class RunSettings(Settings):
     """'llm' starts a model's item embedding table from principal components of the item vectors."""
     item_init_std: Positive | None = None
     """Standard deviation of that start. None: .1 for sequential models, whose own random start
-    (SASRec: .02) is too small to keep what the texts say, and that of their own for all others; for
-    SASRec .3 ranks a little better still (results/quality.md)."""
+    (SASRec: .02) is too small to keep what the texts say; other models keep the standard deviation
+    of their own start. For SASRec .3 ranks a little better still (results/quality.md)."""
     item_init_score_std: NonNegative = 1.0
     """Standard deviation of scores before training with that start, by the weight of the norm that
     states come out of, where there is one (SASRec); 0: that weight is 1."""

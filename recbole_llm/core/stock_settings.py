@@ -66,8 +66,7 @@ class StockSettings(Settings):
 
     @classmethod
     def searched(cls, config: ConfigLike) -> Space:
-        """Of the keys that the model has, with a value like those of the search, which is among
-        them."""
+        """The keys that the model has with a value of the searched kind, which is a candidate."""
         found = {}
         for key, where in cls.search_space.items():
             value: Any = config[key] if key in config else None

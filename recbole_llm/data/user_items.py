@@ -27,7 +27,7 @@ class UserItems:
 
     @cached_property
     def starts(self) -> IntArray:
-        """Where each user's items begin, and their number, int [n_users + 1]."""
+        """Where each user's items begin in `keys`, int [n_users + 1]; the last is len(keys)."""
         return np.searchsorted(self.keys, np.arange(self.user_num + 1) * self.item_num)
 
     def counts(self) -> IntArray:

@@ -52,7 +52,7 @@ class VocabularyDataset(RecBoleFields):
         check_vocabulary(self.field2id_token, self.vocabulary)
 
     def number_as(self, other: Dataset) -> None:
-        """Number what no vocabulary does as another data set of this class, too; before rows become
+        """Number what the vocabulary does not cover as `other` does; called before rows become
         tensors. Here there is nothing of this kind."""
 
     def _remap_ID_all(self) -> None:

@@ -13,7 +13,7 @@ from recbole_llm.core.digest import digest, short_digests
 from recbole_llm.core.errors import first_names
 from recbole_llm.core.lines import counted
 from recbole_llm.features.settings import Policy
-from recbole_llm.features.table import EmbeddingTable, Matrix, TableError
+from recbole_llm.features.table import EmbeddingTable, Matrix, TableError, has_vector
 
 
 def align(
@@ -66,7 +66,7 @@ def _problems(matrix: Matrix, rows: npt.NDArray[np.int64]) -> dict[str, npt.NDAr
     missing = rows < 0
     missing[0] = False
     non_finite = ~np.all(np.isfinite(matrix), axis=1)
-    zero = ~np.any(matrix, axis=1) & ~missing
+    zero = ~has_vector(matrix) & ~missing
     zero[0] = False
     return {"missing": missing, "non-finite": non_finite, "all-zero": zero}
 

@@ -34,8 +34,8 @@ def check_features(dataset: Dataset, stored: object, file: object) -> set[str]:
         stored: what `feature_state` gave when the model was trained.
 
     Returns:
-        Fingerprints of the tables that were compared row by row, and which a checkpoint's need not
-        equal. A few items with other texts are a warning.
+        Fingerprints of the tables that were compared row by row; a checkpoint's may differ from
+        them. A few items with other texts are a warning.
 
     Raises:
         ValueError: another encoder, or other texts of all items.

@@ -110,7 +110,7 @@ def append_items(vectors: FrozenEmbedding, later: Tensor, *tables: nn.Embedding)
     Args:
         vectors: of the known items, [n, D].
         later: the new items', [m, D].
-        tables: trained, [n, H]; their new rows are where items of such vectors are on average.
+        tables: trained, [n, H]; a new row is the least-squares prediction from the item's vector.
     """
     known = vectors.weight
     vectors.append(later)

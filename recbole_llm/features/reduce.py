@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from recbole_llm.core.checkpoint import WHITENED
-from recbole_llm.features.table import EmbeddingTable
+from recbole_llm.features.table import EmbeddingTable, has_vector
 from recbole_llm.layers.embedding import FrozenEmbedding
 
 Rows = npt.NDArray[np.floating[Any]]
@@ -44,11 +44,6 @@ class Components(NamedTuple):
         width = axes.shape[1]
         layer.weight[:width] = scale * axes.t()
         layer.bias[:width] = -scale * (torch.from_numpy(self.mean).float() @ axes)
-
-
-def has_vector(matrix: Rows) -> npt.NDArray[np.bool_]:
-    """Which rows are vectors, not zeros: [n, D] -> [n]."""
-    return np.count_nonzero(matrix, axis=1) > 0
 
 
 def pca(matrix: Rows, dim: int | None = None) -> Components:

@@ -88,3 +88,8 @@ class EmbeddingTable:
             names, hashlib.sha256(np.ascontiguousarray(rows).data).hexdigest()
         )
         return cls(rows, names, own)
+
+
+def has_vector(matrix: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Which rows are vectors, not zeros: [n, D] -> [n]."""
+    return np.any(matrix, axis=1)

@@ -22,9 +22,8 @@ from recbole_llm.features.images import items_read
 from recbole_llm.features.lengths import TokenLimit, report_cut
 from recbole_llm.features.pipeline import EncodeReport, encode_texts
 from recbole_llm.features.prompts import Texts, user_texts
-from recbole_llm.features.reduce import has_vector
 from recbole_llm.features.settings import EncoderSettings, ItemSettings, Policy, StoreSettings
-from recbole_llm.features.table import EmbeddingTable, TableError
+from recbole_llm.features.table import EmbeddingTable, TableError, has_vector
 from recbole_llm.features.vectors import EmbeddingStore
 
 

@@ -1,1 +1,1 @@
-"""Layers that two or more methods share. They import torch alone."""
+"""Layers that two or more methods share. Of this package they import `core` alone."""

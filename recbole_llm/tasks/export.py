@@ -25,7 +25,7 @@ from recbole_llm.core.files import (
     write_whole,
     written_whole,
 )
-from recbole_llm.core.lines import counted, listed, say_meanwhile
+from recbole_llm.core.lines import counted, quoted, say_meanwhile
 from recbole_llm.core.marks import Mark
 from recbole_llm.core.plugins import get_model
 from recbole_llm.core.stored import NEVER, plain_config
@@ -138,7 +138,7 @@ def _said(
         yield f"replaced {replaced}"
     yield f"checked: user states are those of the checkpoint up to {worst:.0e}"
     option, tokens = ("users", source.user_tokens) if histories else ("items", source.item_tokens)
-    who = f"--{option}={listed(str(tokens[1]))}"
+    who = f"--{option}={quoted(str(tokens[1]))}"
     yield f"next     recbole-llm recommend {shlex.join([f'--model={folder}', who])}"
 
 

@@ -14,7 +14,7 @@ from pandas import DataFrame, concat
 
 from recbole_llm.core.errors import and_more, near_matches
 from recbole_llm.core.tokens import PADDING
-from recbole_llm.core.where import matching
+from recbole_llm.tasks.where import matching
 from recbole_llm.tasks.whom import NEW_USER, Histories, Ids, Wanted, check_whom
 
 _COMPARED = 20_000  # ids that a misspelt one is compared with

@@ -76,7 +76,7 @@ def recommend(
         histories: many new users, {name: external ids, oldest first}.
         candidates: the only items that may be recommended; None: all.
         exclude: items that may not be.
-        where: a condition on fields of the ``.item`` file, as of `recbole_llm.core.where`.
+        where: a condition on fields of the ``.item`` file, as of `recbole_llm.tasks.where`.
 
     Returns:
         Columns user, rank (from 1), item, title (where the data set has titles), score.
@@ -148,7 +148,7 @@ class Recommender(Ranker):
         return ids[~empty]
 
     def accepted(self, wanted: Wanted) -> Wanted:
-        """The query is one that the model can take, with its weight."""
+        """Refuse a query that the model cannot take, and fill in its weight."""
         if wanted.known is None or wanted.query is not None:
             check_asked(self.name, type(self.scorer.model), wanted.query is not None)
         if wanted.query is None:

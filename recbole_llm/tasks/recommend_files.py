@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from recbole_llm.core.errors import absent
 from recbole_llm.core.lines import counted, say_meanwhile
-from recbole_llm.tasks.convert.sources import Problems
+from recbole_llm.core.problems import Problems
 from recbole_llm.tasks.output import kind_of, write
 from recbole_llm.tasks.ranking import Ranker
 from recbole_llm.tasks.standalone import Standalone

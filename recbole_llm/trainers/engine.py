@@ -126,7 +126,7 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
         with its weights in place and before they are saved; does nothing here."""
 
     def _valid_epoch(self, *args: Any, **kwargs: Any) -> tuple[float, Any]:
-        """Score and result on the validation data; ValueError where the first score is none."""
+        """Score and result on the validation data; ValueError if the first score is NaN."""
         with self.progress.validation():
             score, result = self._validate(*args, **kwargs)
         if isnan(score) and not isfinite(self.best_valid_score):

@@ -9,7 +9,7 @@ import pytest
 
 from recbole_llm import run_recbole_llm, testing
 from recbole_llm.evaluation.by_user import auc_shares, labels_by_user, shares
-from recbole_llm.evaluation.significance import paired_difference
+from recbole_llm.tasks.compare.significance import paired_difference
 
 QUICK = {"epochs": 1, "show_progress": False, "log_flops": False, "metric_decimal_place": 12}
 

@@ -157,7 +157,7 @@ class Endpoint:
 
 
 def _broke_off(error: Exception) -> bool:
-    """Whether an answer did; until one begins, the client does its own retries."""
+    """Whether an answer broke off half-way; before one begins, the client retries by itself."""
     if isinstance(error, EncoderError):
         return False
     from openai import OpenAIError

@@ -26,9 +26,9 @@ from recbole_llm.models.ctr import CTRRecommender
 from recbole_llm.models.item_cache import ItemCache
 
 
-def _quick(layer: nn.Linear) -> nn.Linear:
-    """A map whose scale does not count, since the head normalises its inputs: the smaller the
-    weights are at the start, the faster steps of one size turn them."""
+def _small(layer: nn.Linear) -> nn.Linear:
+    """A map with small weights at the start, which Adam's steps of one size turn quickly. Their
+    scale does not matter where the head normalises its inputs."""
     nn.init.normal_(layer.weight, std=0.05 / layer.in_features**0.5)
     nn.init.zeros_(layer.bias)
     return layer
@@ -67,8 +67,8 @@ class BAHE(ItemCache, CTRRecommender):
         width, own = self.high.width, self.items.dimension
         self.adapter = nn.Identity() if own == width else nn.Linear(own, width)
         size = settings.text_size
-        self.user_map = _quick(nn.Linear(self.n_fields * width, size))
-        self.item_map = _quick(nn.Linear(width, size))
+        self.user_map = _small(nn.Linear(self.n_fields * width, size))
+        self.item_map = _small(nn.Linear(width, size))
         head = MLPHead if settings.head == "MLP" else TowerHead
         self.head = head(config, dataset, settings)
 

@@ -122,7 +122,7 @@ class Memory(nn.Module):
         Returns:
             Rows of the examples, int [*, K]; -1 where there are too few.
         """
-        if items is not None:  # who ranks a catalogue bounds the pairs
+        if items is not None:  # the caller bounds the number of pairs
             return self._found(users, lengths, history_text, items)
         rows = max(FLOATS // max(len(self.users), 1), 1)
         owners, counts, texts = (torch.split(x, rows) for x in (users, lengths, history_text))
@@ -182,7 +182,7 @@ class Memory(nn.Module):
         there = chosen != NONE
         rows, which = torch.unique(chosen[there], return_inverse=True)
         index = torch.full_like(chosen, NONE).masked_scatter(there, which)
-        if not len(rows):  # no query has any; nobody sees this one, and backbones read no rows else
+        if not len(rows):  # backbones cannot read zero rows; no query attends to this one
             rows = chosen.new_zeros(1)
         made = behaviours(self.users[rows], self.histories[rows], self.items[rows])
         return network(query, made, self.thoughts[rows], self.labels[rows], index)

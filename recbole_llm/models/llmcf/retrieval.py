@@ -38,7 +38,7 @@ class LLMCFRetrieval(SequenceRecommender):
         self.network = in_context(settings, 3 * size, self.memory.text.dimension, size)
 
     def user_states(self, item_seq: Tensor, mask: Tensor) -> Tensor:
-        """States of users who are new after every position: int [B, L] -> [B, L, H]."""
+        """States after every position, of users without an id: int [B, L] -> [B, L, H]."""
         users = torch.zeros_like(item_seq[:, 0])
         states = self._states(users, item_seq, mask)
         out = states.new_zeros(*mask.shape, states.shape[-1])

@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recbole_llm.features.reduce import has_vector
-from recbole_llm.features.table import Matrix
+from recbole_llm.features.table import Matrix, has_vector
 from recbole_llm.layers.dropout import Dropout
 from recbole_llm.layers.exporting import is_exporting
 

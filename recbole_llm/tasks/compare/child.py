@@ -15,7 +15,7 @@ class Scores:
     """Writes each validation's score as a line of a file, in the order of their numbers.
 
     Args:
-        file: it goes on where the validations before end.
+        file: of the run's earlier validations, which is continued after them.
     """
 
     def __init__(self, file: str | os.PathLike[str]) -> None:

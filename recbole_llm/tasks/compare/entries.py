@@ -115,7 +115,7 @@ def ignored(entries: Sequence[Entry]) -> list[str]:
 
 
 def check_parts(entry: Entry, needed: Collection[str] = ("validation", "test")) -> None:
-    """A split that has what a comparison, or a search, judges by.
+    """Refuse a split without what a comparison, or a search, judges by.
 
     Raises:
         ValueError: it has not, the model's stage validates nothing, or a run is to be resumed.
@@ -132,8 +132,8 @@ def check_parts(entry: Entry, needed: Collection[str] = ("validation", "test")) 
 
 
 def check_stage(entry: Entry) -> None:
-    """Refuse a pretraining stage and a run without validation, of which no epoch is the best and
-    nothing can be chosen, a run to resume, from which each run would go on, and files of a run."""
+    """Refuse what no comparison can run: a pretraining stage, a run without validation, a run to
+    resume, and the names of a single run's files."""
     if entry.config["resume"]:
         raise ValueError(
             "resume: the runs of this command go on by themselves; repeat it without --resume"

@@ -16,7 +16,7 @@ from recbole_llm.tasks.compare.cells import Cell
 from recbole_llm.tasks.compare.figures import figures
 from recbole_llm.tasks.compare.people import Catalogue, browser, gates, maps
 from recbole_llm.tasks.compare.summary import Summary
-from recbole_llm.tasks.compare.tables import cells_of, sentences
+from recbole_llm.tasks.compare.tables import sentences, table_rows
 
 _TEMPLATE = Path(__file__).with_name("page.html.jinja")
 
@@ -45,7 +45,7 @@ def write_page(summary: Summary, cells: Sequence[Cell], root: Path) -> str:
     html = template.render(
         summary=summary,
         sentences=list(sentences(summary)),
-        table=cells_of(summary, Markup("<b>{}</b>").format, Markup("<u>{}</u>").format),
+        table=table_rows(summary, Markup("<b>{}</b>").format, Markup("<u>{}</u>").format),
         figures=drawn,
         today=datetime.now(UTC).date().isoformat(),
         users=browser(ranked, catalogue) if ranked else [],

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from pandas import DataFrame, concat
 
-from recbole_llm.evaluation.significance import Difference, holm, paired_difference
 from recbole_llm.tasks.compare.cells import Cell
+from recbole_llm.tasks.compare.significance import Difference, holm, paired_difference
 
 LEVEL = 0.05  # of the tests, after correction
 _BOTH = ("ours", "theirs")

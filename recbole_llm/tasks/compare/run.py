@@ -9,7 +9,7 @@ from pathlib import Path
 
 from recbole_llm.core.errors import one_line, unknown
 from recbole_llm.core.files import OTHER_FOLDER, check_folder, write_json
-from recbole_llm.core.lines import counted, listed
+from recbole_llm.core.lines import counted, quoted
 from recbole_llm.core.log import close_log, init_log
 from recbole_llm.core.stored import needed_again
 from recbole_llm.report import recommends
@@ -146,7 +146,7 @@ def _next(summary: Summary, cells: Sequence[Cell]) -> Iterator[str]:
     best = next(iter(summary.order(summary.metrics[0])), summary.rows[0].label)
     cell = next(cell for cell in cells if cell.entry.label == best and cell.done)
     if Path(cell.checkpoint).is_file() and recommends(cell.seeded.config):
-        own = [f"--checkpoint={cell.checkpoint}", f"--users={listed(cell.users['users'][0])}"]
+        own = [f"--checkpoint={cell.checkpoint}", f"--users={quoted(cell.users['users'][0])}"]
         arguments = shlex.join([*own, *needed_again(cell.seeded.config)])
         yield f"next     recbole-llm recommend {arguments}"
 
@@ -164,8 +164,8 @@ def _seeds(text: str, entries: Sequence[Entry]) -> list[int]:
         raise ValueError(f"seeds: expected at least 1, got {numbers[0]}")
     if numbers[0] > _MOST_SEEDS:
         raise ValueError(
-            f"seeds: {numbers[0]:,} runs of each model? of the seed {numbers[0]} alone they are "
-            f"--seeds=1 --seed={numbers[0]}"
+            f"seeds: {numbers[0]:,} are that many runs of each model; for the one seed "
+            f"{numbers[0]} write --seeds=1 --seed={numbers[0]}"
         )
     first = entries[0].config["seed"]
     return list(range(first, first + numbers[0]))

@@ -36,7 +36,7 @@ def write_tables(summary: Summary, root: Path) -> None:
 def screen(summary: Summary) -> Iterator[str]:
     """The table for a terminal, and what it says in words; bold and underlined as in Markdown."""
     best, second = partial(click.style, bold=True), partial(click.style, underline=True)
-    table = list(cells_of(summary, best, second))
+    table = list(table_rows(summary, best, second))
     columns = shutil.get_terminal_size((_NO_TERMINAL, 0)).columns
     left_out: list[str] = []
     while len(left_out) < len(summary.metrics) - 1 and max(map(width, aligned(table))) > columns:
@@ -53,7 +53,7 @@ def screen(summary: Summary) -> Iterator[str]:
 
 def markdown(summary: Summary) -> Iterator[str]:
     """The table; bold is the best, underlined the second."""
-    head, *rows = cells_of(summary, "**{}**".format, "<u>{}</u>".format)
+    head, *rows = table_rows(summary, "**{}**".format, "<u>{}</u>".format)
     for label, *cells in (head, ["---"] * len(head), *rows):
         yield f"| {' | '.join([_in_markdown(label), *cells])} |"
 
@@ -63,7 +63,7 @@ def _in_markdown(text: str) -> str:
     return _MARKDOWN.sub(lambda found: _HTML.get(found[0], f"\\{found[0]}"), text)
 
 
-def cells_of(
+def table_rows(
     summary: Summary, best: Callable[[str], str], second: Callable[[str], str]
 ) -> Iterator[list[str]]:
     """The table's cells, the head first."""

@@ -13,13 +13,14 @@ import numpy as np
 from pandas import DataFrame
 
 from recbole_llm.core.files import OTHER_FOLDER, written_whole
+from recbole_llm.core.problems import Problems
 from recbole_llm.core.tokens import PADDING
 from recbole_llm.tasks.convert.columns import find, plain, require, there
 from recbole_llm.tasks.convert.headers import NAMELESS
 from recbole_llm.tasks.convert.layouts import text_columns
 from recbole_llm.tasks.convert.numbers import Numbers, numbers_in
 from recbole_llm.tasks.convert.rows import BREAKS, as_lines, field_name, unbroken
-from recbole_llm.tasks.convert.sources import Problems, Source
+from recbole_llm.tasks.convert.sources import Source
 from recbole_llm.tasks.convert.summary import Descriptions, Roles
 from recbole_llm.tasks.convert.texts import LINE
 

@@ -11,10 +11,11 @@ from pandas import DataFrame, Series, util
 
 from recbole_llm.core.digest import digest
 from recbole_llm.core.files import OTHER_FOLDER, written_whole
+from recbole_llm.core.problems import Problems
 from recbole_llm.core.tokens import PADDING
 from recbole_llm.tasks.convert.fields import Fields
 from recbole_llm.tasks.convert.rows import BREAKS, as_lines, unbroken
-from recbole_llm.tasks.convert.sources import Problems, Source
+from recbole_llm.tasks.convert.sources import Source
 from recbole_llm.tasks.convert.summary import Roles, Summary
 from recbole_llm.tasks.convert.texts import LINE
 from recbole_llm.tasks.convert.times import Floats

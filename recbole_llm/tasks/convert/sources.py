@@ -11,7 +11,6 @@ import shlex
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, cast
@@ -20,33 +19,12 @@ import numpy as np
 from pandas import DataFrame, Index
 
 from recbole_llm.core.errors import absent, needing, one_line
+from recbole_llm.core.problems import Problems
 from recbole_llm.tasks.convert import encodings, headers
 from recbole_llm.tasks.convert.texts import LINE, as_texts
 
 CHUNK = 200_000  # rows that are in memory at once
 _JSON = (".json", ".jsonl", ".ndjson")
-_SHOWN = 3
-
-
-@dataclass
-class Problems:
-    """What was found wrong, how often, and where it was first."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    where: dict[str, list[str]] = field(default_factory=dict)
-
-    def add(self, what: str, places: Sequence[object], count: int | None = None) -> None:
-        """Count something at these places, such as line numbers or ids."""
-        number = len(places) if count is None else count
-        if number:
-            self.counts[what] += number
-            seen = self.where.setdefault(what, [])
-            seen += [str(place) for place in places[: _SHOWN - len(seen)]]
-
-    def __iter__(self) -> Iterator[str]:
-        for what, count in self.counts.items():
-            more = ", …" if count > len(self.where[what]) else ""
-            yield f"{what}: {count:,} ({', '.join(self.where[what])}{more})"
 
 
 class Source:

@@ -11,9 +11,9 @@ from typing import Any, cast
 
 import pytest
 
-from recbole_llm.evaluation.significance import Difference
 from recbole_llm.tasks.compare.figures import figures
 from recbole_llm.tasks.compare.paired import Tested
+from recbole_llm.tasks.compare.significance import Difference
 from recbole_llm.tasks.compare.summary import Row, Spread, Summary, other_sizes
 from recbole_llm.tasks.compare.tables import (
     latex,

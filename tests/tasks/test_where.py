@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_llm.core.where import matching
+from recbole_llm.tasks.where import matching
 
 FIELDS = {
     "category": ["tea", "black tea", "mug", ""],

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, norm
 
-from recbole_llm.evaluation.significance import holm, paired_difference
+from recbole_llm.tasks.compare.significance import holm, paired_difference
 
 
 def test_a_permutation_test_of_four_users() -> None:

@@ -1,0 +1,30 @@
+"""What is wrong with rows of a file: counted by kind, with the first places."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+_SHOWN = 3  # places of a kind
+
+
+@dataclass
+class Problems:
+    """What was found wrong, how often, and where it was first."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    where: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, what: str, places: Sequence[object], count: int | None = None) -> None:
+        """Count something at these places, such as line numbers or ids."""
+        number = len(places) if count is None else count
+        if number:
+            self.counts[what] += number
+            seen = self.where.setdefault(what, [])
+            seen += [str(place) for place in places[: _SHOWN - len(seen)]]
+
+    def __iter__(self) -> Iterator[str]:
+        for what, count in self.counts.items():
+            more = ", …" if count > len(self.where[what]) else ""
+            yield f"{what}: {count:,} ({', '.join(self.where[what])}{more})"
