@@ -12,14 +12,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from commands import run_main
 from recbole.model.general_recommender import BPR
 
 from recbole_llm import report, run_recbole_llm
+from recbole_llm.cli import main
 from recbole_llm.commands.shared import names
 from recbole_llm.core.checkpoint import load_checkpoint
 from recbole_llm.core.config import Config
 from recbole_llm.core.log import log_file
+from recbole_llm.core.stored import plain_config, taken
 from recbole_llm.data.create import create_dataset
 from recbole_llm.data.sizes import data_line, sizes
 from recbole_llm.evaluation.protocol import repeats
@@ -86,6 +89,8 @@ def test_decision_trees_have_recboles_defaults_and_no_parameters(
     assert f"{model}: trees" in written and "FLOPs" not in written
     assert own.parameters is None and f"{model}: trees, trained on" in capsys.readouterr().out
     assert not list(report.next_line(data[0], {"checkpoint": "saved/trees.pth"}))
+    assert taken(plain_config(config), "trees.pth")[params] == config[params]
+    assert f"--{params}=" in CliRunner().invoke(main, ["models", model]).output
 
 
 def test_the_encoder_is_named_beside_what_it_made(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 NEVER = Mark.LOCAL | Mark.DONE  # in a checkpoint, and never taken of one
 _EVALUATED = frozenset(("teacher",))  # KD_DAGFM passes it to eval()
 _UNSTARTED = {"train_method": "no_pretrain", "use_pretrain": False}  # of ConvNCF, NeuMF
-_NAME = re.compile(r"[\w@.+-]{1,100}")
+_NAME = re.compile(r"([a-z]{2,20}:)?[\w@.+-]{1,100}")  # XGBoost's objective is binary:logistic
 # What of a stranger's template cannot run long: fields, with at most one filter without arguments.
 _PLAIN_FIELD = re.compile(r"\{\{ *\w+(\.\w+|\[\d+\])? *(\| *\w+ *)?\}\}")
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
