@@ -131,6 +131,29 @@ def depth_of(model: Any) -> int:
     return len(getattr(model, _block_list(model)))
 
 
+def take_states(model: Any) -> None:
+    """Make a decoder read vectors as they are: states of its lower blocks have been through what
+    it does to word embeddings. Learned positions are added all the same.
+
+    Raises:
+        ValueError: it changes them in a way that is not known here.
+    """
+    if hasattr(model, "embedding_multiplier"):  # Granite
+        model.embedding_multiplier = 1.0
+    if hasattr(model, "word_embeddings_layernorm"):  # Bloom
+        model.word_embeddings_layernorm = nn.Identity()
+    read: list[Tensor] = []
+    hook = getattr(model, _block_list(model))[0].register_forward_pre_hook(
+        lambda _, args, named: read.append(args[0] if args else named["hidden_states"]),
+        with_kwargs=True,
+    )
+    vectors, _ = _tried(model)
+    hook.remove()
+    states = read[0]
+    if not (states[0] - states[1]).allclose(vectors[0] - vectors[1], atol=1e-4):
+        raise _unsplittable(model, "it changes word embeddings before its first block")
+
+
 def _block_list(model: Any) -> str:
     for name in _BLOCKS:
         if isinstance(getattr(model, name, None), nn.ModuleList):
@@ -165,9 +188,16 @@ def _tell_config(model: Any, first: int, end: int) -> None:
         raise _unsplittable(model, "the kinds of its blocks cannot be chosen") from error
 
 
-@torch.no_grad()
 def _check_causal(model: Any) -> None:
     """Whether a state moves with what comes after it is tried, not read off a name."""
+    _, states = _tried(model)
+    if not states[0, 0].allclose(states[1, 0], atol=1e-4):
+        raise _unsplittable(model, "it is not causal: a state sees what comes after it")
+
+
+@torch.no_grad()
+def _tried(model: Any) -> tuple[Tensor, Tensor]:
+    """Two pairs of vectors, [2, 2, H], whose second ones differ in sign, and a decoder's states."""
     training = model.training
     model.eval()
     generator = torch.Generator().manual_seed(0)
@@ -175,12 +205,11 @@ def _check_causal(model: Any) -> None:
     vectors = vectors.repeat(2, 1, 1).to(model.device, model.dtype)
     vectors[1, 1] *= -1
     try:
-        states = model(inputs_embeds=vectors, use_cache=False).last_hidden_state
+        states = model(inputs_embeds=vectors.clone(), use_cache=False).last_hidden_state
     except (TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise _unsplittable(model, f"it does not take vectors ({one_line(error)})") from error
     model.train(training)
-    if not states[0, 0].allclose(states[1, 0], atol=1e-4):
-        raise _unsplittable(model, "it is not causal: a state sees what comes after it")
+    return vectors, states
 
 
 def _unsplittable(model: Any, reason: str) -> ValueError:

@@ -13,7 +13,7 @@ from recbole_llm.core.digest import digest
 from recbole_llm.core.lines import counted
 from recbole_llm.core.runtime import computes_bfloat16
 from recbole_llm.features.encoders.adapters import adapted_writer, adapter_digest
-from recbole_llm.features.encoders.decoders import Source, without_special
+from recbole_llm.features.encoders.decoders import Source, as_chat, without_special
 from recbole_llm.features.encoders.smollm import NAMES
 from recbole_llm.features.store import cache_dir
 from recbole_llm.offline.ask import Generator
@@ -83,15 +83,8 @@ class LocalModel:
 
     def chats(self, prompts: Sequence[str]) -> list[str]:
         """The prompts as the model was trained to see them; no title can end its turn."""
-        tokenizer, safe = self.tokenizer, [without_special(self.tokenizer, p) for p in prompts]
-        if tokenizer.chat_template is None:
-            return safe
-        return [
-            tokenizer.apply_chat_template(
-                [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
-            )
-            for prompt in safe
-        ]
+        tokenizer = self.tokenizer
+        return [as_chat(tokenizer, without_special(tokenizer, prompt)) for prompt in prompts]
 
     def tokens(self, prompts: Sequence[str], **options: Any) -> Any:
         """Tokens of `chats`, as the tokenizer gives them; templates have the special ones."""

@@ -15,7 +15,12 @@ from torch import Tensor
 from recbole_llm.core.checkpoint import load_checkpoint, save_atomically
 from recbole_llm.core.lines import bar
 from recbole_llm.features.encoders.adapters import tunable
-from recbole_llm.features.encoders.decoders import Source, lacks_special, without_special
+from recbole_llm.features.encoders.decoders import (
+    Source,
+    as_chat,
+    lacks_special,
+    without_special,
+)
 from recbole_llm.features.pictures import read_picture
 from recbole_llm.layers.decoder import adapter_settings
 from recbole_llm.offline.settings import TuneSettings
@@ -111,10 +116,7 @@ class Tuner:
             shown = shown if sample.image is None else [{"type": "image"}, *shown]
         elif sample.image is not None:
             raise StageError(f"task '{sample.task}' has pictures, which this model cannot see")
-        message = [{"role": "user", "content": shown}]
-        text = self.processor.apply_chat_template(
-            message, tokenize=False, add_generation_prompt=True
-        )
+        text = as_chat(self.processor, shown)
         images = {}
         if sample.image is not None:
             images["images"] = [read_picture(sample.image.read_bytes(), self.max_pixels)]

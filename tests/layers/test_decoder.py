@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 import torch
 
-from recbole_llm.layers.decoder import CausalDecoder, depth_of, small_decoder
+from recbole_llm.layers.decoder import CausalDecoder, depth_of, small_decoder, take_states
 
 DEPTH = 4
 
 
-def make(kind: str) -> Any:
+def make(kind: str, **more: Any) -> Any:
     import transformers
 
     small: dict[str, Any] = {
@@ -20,7 +20,7 @@ def make(kind: str) -> Any:
         "intermediate_size": 32,
         "num_attention_heads": 4,
     }
-    small |= {"num_hidden_layers": DEPTH, "num_key_value_heads": 4}
+    small |= {"num_hidden_layers": DEPTH, "num_key_value_heads": 4, **more}
     config = getattr(transformers, f"{kind}Config")(**small)
     torch.manual_seed(0)
     return getattr(transformers, f"{kind}Model")(config).eval()
@@ -36,6 +36,36 @@ def test_the_halves_together_are_the_whole(kind: str, first: int) -> None:
         states = upper(whole.hidden_states[first])
     torch.testing.assert_close(states, whole.last_hidden_state)
     assert depth_of(upper.model) == DEPTH - first
+
+
+@pytest.mark.parametrize(
+    ("kind", "keys"), [("Llama", {}), ("Granite", {"embedding_multiplier": 3.0}), ("Bloom", {})]
+)
+@pytest.mark.parametrize("first", [0, 1, DEPTH - 1])
+def test_states_pass_what_is_done_to_word_embeddings(
+    kind: str, keys: dict[str, Any], first: int
+) -> None:
+    model = make(kind, **keys)
+    with torch.no_grad():
+        whole = model(torch.tensor([[1, 2, 3], [4, 5, 6]]), output_hidden_states=True)
+        upper = CausalDecoder(copy.deepcopy(model), first)
+        take_states(upper.model)
+        states = upper(whole.hidden_states[first])
+    torch.testing.assert_close(states, whole.last_hidden_state)
+
+
+def test_learned_positions_are_added_to_states() -> None:
+    model = make("GPT2").requires_grad_(False)
+    upper, vectors = CausalDecoder(copy.deepcopy(model), DEPTH - 1), torch.randn(1, 3, 16)
+    take_states(upper.model)
+    expected = model.ln_f(model.h[-1](vectors + model.wpe.weight[:3]))
+    torch.testing.assert_close(upper(vectors), expected)
+
+
+def test_what_else_is_done_to_word_embeddings_is_refused() -> None:
+    upper = CausalDecoder(make("CTRL"), 1)  # which multiplies them in place
+    with pytest.raises(ValueError, match="CTRLModel cannot be split: it changes word embeddings"):
+        take_states(upper.model)
 
 
 def test_some_blocks_and_the_last_norm_by_hand() -> None:

@@ -186,6 +186,22 @@ def test_the_loss_by_hand(writer: Path, tmp_path: Path) -> None:
     torch.testing.assert_close(loss.detach(), expected)
 
 
+def test_a_model_without_a_chat_template_learns_from_bare_prompts(
+    writer: Path, tmp_path: Path
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    (writer / "chat_template.jinja").unlink()
+    made = stage(writer, tmp_path)
+    loss = Tuner(made.source, made.settings, "cpu", 100).loss(Sample("t", "the", "red story"))
+    ids = torch.tensor([[12, 10, 13, 3]])  # the | red story <|im_end|>
+    with torch.no_grad():
+        logits = AutoModelForCausalLM.from_pretrained(writer)(ids).logits[0]
+    torch.testing.assert_close(
+        loss.detach(), torch.nn.functional.cross_entropy(logits[:3], ids[0, 1:])
+    )
+
+
 def test_no_text_ends_the_users_turn(writer: Path, tmp_path: Path) -> None:
     made = stage(writer, tmp_path)
     own = Tuner(made.source, made.settings, "cpu", 100)

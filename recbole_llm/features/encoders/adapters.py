@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from logging import getLogger
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 from recbole_llm.core.digest import files_digest
-from recbole_llm.core.errors import named_error, needing, one_line
+from recbole_llm.core.errors import named_error, needing
 from recbole_llm.core.files import expanded
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.encoders.decoders import Source
+from recbole_llm.features.encoders.locate import content
 
 _FILES = ("adapter_config.json", "adapter_model.safetensors")
 
@@ -51,11 +52,7 @@ def adapter_digest(folder: str | None, key: str = "encoder_adapter") -> str | No
     missing = [file.name for file in files if not file.is_file()]
     if missing:
         raise EncoderError(f"{key}: '{folder}' has no {' and no '.join(missing)}")
-    try:
-        kind = json.loads(files[0].read_text("utf-8")).get("peft_type")
-    except (ValueError, AttributeError) as error:
-        raise EncoderError(f"{key}: '{files[0]}' is damaged ({one_line(error)})") from error
-    if kind != "LORA":
+    if (kind := content(files[0]).get("peft_type")) != "LORA":
         raise EncoderError(f"{key}: '{folder}' is of kind {kind}, not LORA")
     return files_digest(path, files)
 
@@ -68,9 +65,13 @@ def with_adapter(source: Source, dtype: torch.dtype, folder: str | None) -> nn.M
     """
     if folder is None:
         return source.model(dtype)
-    # Adapters name the parts of the model that writes, of which the encoder's is one.
-    merged = adapted_writer(source, dtype, folder, "encoder_adapter", unread=("lm_head.",))
-    return getattr(merged, merged.base_model_prefix)
+    key = "encoder_adapter"
+    if content(expanded(folder) / _FILES[0]).get("task_type") == "FEATURE_EXTRACTION":
+        merged: nn.Module = _merged(source.model(dtype), source, folder, key)
+        return merged
+    # Other adapters name the parts of the model that writes, of which the encoder's is one.
+    writer = adapted_writer(source, dtype, folder, key, unread=("lm_head.",))
+    return getattr(writer, writer.base_model_prefix)
 
 
 def adapted_writer(
@@ -82,13 +83,17 @@ def adapted_writer(
     Raises:
         EncoderError: it cannot be read, or the adapter is of another model.
     """
+    return _merged(source.model(dtype, _writer(sees_pictures(source)), unread), source, folder, key)
+
+
+def _merged(model: Any, source: Source, folder: str, key: str) -> Any:
     with needing(key, EncoderError):
         from peft import PeftModel
-    writer: Any = source.model(dtype, _writer(sees_pictures(source)), unread)
+    path = expanded(folder)
+    _warn_of_another(source, path, key)
     try:
-        path = str(expanded(folder))
-        adapted: Any = PeftModel.from_pretrained(writer, path)
-        _check_complete(adapted, Path(path) / _FILES[1])
+        adapted: Any = PeftModel.from_pretrained(model, str(path))
+        _check_complete(adapted, path / _FILES[1])
         return adapted.merge_and_unload()
     except Exception as error:  # whatever a file makes the library raise
         raise EncoderError(
@@ -96,12 +101,35 @@ def adapted_writer(
         ) from error
 
 
-def _check_complete(model: nn.Module, file: Path) -> None:
+def _warn_of_another(source: Source, folder: Path, key: str) -> None:
+    """Another model's parts may have the same names and shapes."""
+    base = content(folder / _FILES[0]).get("base_model_name_or_path")
+    if not base or source.gguf:  # whose file and whose copy have other names
+        return
+    made_for, put_on = _name(Path(base)), _name(source.folder)
+    if made_for != put_on:
+        getLogger("recbole_llm").warning(
+            "%s: '%s' was made for the model %s, and is put on %s", key, folder, made_for, put_on
+        )
+
+
+def _name(path: Path) -> str:
+    """The last part of a model's name, also of one in the hub's cache."""
+    if path.parent.name == "snapshots":  # models--meta-llama--Llama-3.2-1B/snapshots/…
+        path = path.parent.parent
+    return path.name.rpartition("--")[2]
+
+
+def _check_complete(model: Any, file: Path) -> None:
     """peft leaves an adapter that names other parts of a model without effect."""
+    from peft import get_peft_model_state_dict
     from safetensors import safe_open
 
     with safe_open(file, "pt") as stored:
         names = set(stored.keys())
-    own = {n.replace(".default.", ".") for n, _ in model.named_parameters() if ".lora_" in n}
-    if names != own:
-        raise ValueError(f"it names {len(names - own)} parts that the model does not have")
+    own = get_peft_model_state_dict(model, save_embedding_layers=False).keys()
+    # An adapter of embeddings has the embeddings themselves beside it.
+    if strange := names - own - model.state_dict().keys():
+        raise ValueError(f"it names {len(strange)} parts that the model does not have")
+    if lacking := own - names:
+        raise ValueError(f"it lacks weights of {len(lacking)} parts")

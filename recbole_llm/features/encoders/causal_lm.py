@@ -59,12 +59,13 @@ class CausalEncoder:
     def encode(self, texts: Sequence[str]) -> Matrix:
         """Float32 [len(texts), D]."""
         ids = self._tokenize(texts)
-        width = int(self._parts[0].config.hidden_size)  # type: ignore[union-attr, arg-type]
-        out = np.empty((len(texts), width), np.float32)
+        lengths = [len(sequence) for sequence in ids]
+        batches = list(token_batches(lengths, self.settings.encoder_batch_tokens, padded=True))
         with torch.inference_mode():
-            lengths = [len(sequence) for sequence in ids]
-            for batch in token_batches(lengths, self.settings.encoder_batch_tokens, padded=True):
-                out[batch] = self._forward([ids[i] for i in batch]).cpu().numpy()
+            parts = [self._forward([ids[i] for i in batch]).cpu().numpy() for batch in batches]
+        vectors = np.concatenate(parts)
+        out = np.empty_like(vectors)
+        out[[i for batch in batches for i in batch]] = vectors
         return out
 
     def _tokenize(self, texts: Sequence[str]) -> list[list[int]]:
@@ -116,7 +117,11 @@ class CausalEncoder:
         """The model, and which of its hidden states to take; None: the last."""
         settings = self.settings
         model = with_adapter(self.source, settings.torch_dtype, self.own.encoder_adapter)
-        depth = int(model.config.num_hidden_layers)  # type: ignore[union-attr, arg-type]
+        told: Any = model.config.get_text_config()  # type: ignore[union-attr, operator]
+        if self.source.gguf:  # whose header was not read where no long texts were asked for
+            positions = getattr(told, "max_position_embeddings", self.max_tokens)
+            _check_length(self.source, self.max_tokens, positions)
+        depth = told.num_hidden_layers
         layer = layer_index(self.layer, depth)
         last = layer == depth or drop_blocks(model, layer)
         model.to(settings.encoder_device).eval()
@@ -137,12 +142,17 @@ def _max_tokens(source: Source, asked: int | None) -> int:
     longest = None if source.gguf and short else source.longest()
     if longest is None:
         return asked or _MAX_LENGTH
-    if asked is not None and asked > longest:
+    if asked is not None:
+        _check_length(source, asked, longest)
+    return asked or min(longest, _MAX_LENGTH)
+
+
+def _check_length(source: Source, asked: int, longest: int) -> None:
+    if asked > longest:
         raise EncoderError(
             f"encoder_max_length: '{source.path}' reads {longest} tokens at most, got {asked}; set "
             f"{longest} or less"
         )
-    return asked or min(longest, _MAX_LENGTH)
 
 
 def layer_index(layer: int, depth: int) -> int:

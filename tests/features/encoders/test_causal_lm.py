@@ -79,6 +79,33 @@ def test_pooling_and_layers(decoder_folder: Make, kind: str, pooling: str, layer
     np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("layer", [-1, 1])
+@pytest.mark.parametrize("kind", ["opt", "gemma3"])
+def test_decoders_of_other_widths_and_inside_others(tmp_path: Path, kind: str, layer: int) -> None:
+    """An OPT whose last states are narrower than the others, and a Gemma 3 that sees."""
+    import transformers as t
+
+    sizes: dict[str, Any] = {
+        "vocab_size": len(WORDS), "hidden_size": 16, "num_hidden_layers": LAYERS,
+        "num_attention_heads": 2, "bos_token_id": 2, "eos_token_id": 3, "pad_token_id": 0,
+    }  # fmt: skip
+    torch.manual_seed(0)
+    if kind == "opt":
+        t.OPTModel(
+            t.OPTConfig(ffn_dim=32, word_embed_proj_dim=8, do_layer_norm_before=False, **sizes)
+        ).save_pretrained(tmp_path)
+    else:
+        text = {**sizes, "num_key_value_heads": 1, "head_dim": 8, "intermediate_size": 32}
+        seen = {**sizes, "intermediate_size": 32, "image_size": 28, "patch_size": 14}
+        t.Gemma3ForConditionalGeneration(
+            t.Gemma3Config(text_config=text, vision_config=seen, mm_tokens_per_image=4)
+        ).save_pretrained(tmp_path)
+    write_tokenizer(tmp_path, special=False, bos_token="[CLS]")
+    actual = encode(tmp_path, layer=layer)
+    expected = [reference(tmp_path, text, "mean", layer) for text in TEXTS]
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("pooling", ["mean", "last_token"])
 def test_the_tokenizers_padding_side_does_not_matter(decoder_folder: Make, pooling: str) -> None:
     right = encode(decoder_folder(side="right"), pooling=pooling)

@@ -9,12 +9,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 import transformers
-from made_texts import WORDS, write_tokenizer
+from made_texts import WORDS, encoder_settings, write_tokenizer
 from safetensors import SafetensorError
 
 from recbole_llm.features.encoders import gguf_files
 from recbole_llm.features.encoders.base import EncoderError
+from recbole_llm.features.encoders.causal_lm import CausalEncoder
 from recbole_llm.features.encoders.decoders import Source
+from recbole_llm.features.encoders.settings import CausalLMSettings
 from recbole_llm.features.encoders.smollm import smollm_gguf
 
 
@@ -24,7 +26,7 @@ def unpack(file: Path, folder: Path) -> None:
 
     config = LlamaConfig(
         vocab_size=len(WORDS), hidden_size=16, intermediate_size=32, num_attention_heads=4,
-        num_key_value_heads=2, num_hidden_layers=1,
+        num_key_value_heads=2, num_hidden_layers=1, max_position_embeddings=64,
     )  # fmt: skip
     LlamaForCausalLM(config).save_pretrained(folder)
     write_tokenizer(folder, special=False)
@@ -47,6 +49,18 @@ def test_a_file_is_unpacked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert source.model(torch.float32, "AutoModelForCausalLM").lm_head is not None
     assert unpacked == ["x.gguf"]
     assert source.digest == before and source.path == tmp_path / "x.gguf"
+
+
+def test_a_file_with_few_positions_is_not_read_past_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gguf_files, "_unpack", unpack)  # of 64 positions
+    (tmp_path / "x.gguf").write_bytes(b"GGUF")
+    source, own = Source(tmp_path, "x.gguf", cache=tmp_path / "cache"), CausalLMSettings()
+    fitting = CausalEncoder(source, encoder_settings(max_length=64), own)
+    assert fitting.encode(["red"]).shape == (1, 16)
+    with pytest.raises(EncoderError, match="encoder_max_length: .* reads 64 tokens .* got 512; se"):
+        CausalEncoder(source, encoder_settings(), own).encode(["red"])
 
 
 def test_an_unpacking_that_fails_leaves_nothing(

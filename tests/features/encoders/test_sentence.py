@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from made_texts import TEXTS, PlainConfig, encoder_settings
+from made_texts import TEXTS, PlainConfig, encoder_settings, write_tokenizer
 from torch.nn import functional as F
 
 from recbole_llm.features.encoders import locate, sentence_transformer
@@ -137,6 +137,7 @@ def test_the_models_own_prompt_is_the_default_prefix(bert_folder: Make) -> None:
         ("sentence_bert_config.json", {"do_lower_case": True}),
         ("config_sentence_transformers.json", {"default_prompt_name": "item"}),
         ("tokenizer_config.json", {"do_lower_case": True}),
+        ("tokenizer_config.json", {"truncation_side": "left"}),
     ],
 )
 def test_other_models_go_to_the_library(
@@ -148,6 +149,35 @@ def test_other_models_go_to_the_library(
     assert isinstance(
         sentence_transformer.create(PlainConfig(encoder_model=str(folder))), LibraryEncoder
     )
+
+
+def test_texts_that_the_tokenizers_file_cuts_at_their_beginning(bert_folder: Make) -> None:
+    folder = bert_folder(MEAN)
+    assert packed(folder)
+    file = folder / "tokenizer.json"
+    cut = {"direction": "Left", "max_length": 8, "strategy": "LongestFirst", "stride": 0}
+    file.write_text(json.dumps({**json.loads(file.read_text()), "truncation": cut}))
+    encoder = sentence_transformer.encoder_of(folder, encoder_settings())
+    long, end = encoder.encode(["a the red story of the night", "the red story of the night"])
+    np.testing.assert_allclose(long, end, atol=1e-6)
+
+
+def test_a_model_that_cuts_no_text(tmp_path: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.models import StaticEmbedding
+    from tokenizers import Tokenizer
+
+    torch.manual_seed(0)
+    write_tokenizer(tmp_path, special=False)
+    words = StaticEmbedding(Tokenizer.from_file(str(tmp_path / "tokenizer.json")), embedding_dim=4)
+    model = SentenceTransformer(modules=[words], device="cpu")
+    model.save(str(tmp_path / "static"))
+    encoder = LibraryEncoder(tmp_path / "static", encoder_settings())
+    np.testing.assert_allclose(encoder.encode(TEXTS), model.encode(TEXTS), atol=1e-6)
+    assert encoder.batch_size == 4096 // 512
+    short = LibraryEncoder(tmp_path / "static", encoder_settings(max_length=16))
+    with pytest.raises(EncoderError, match="encoder_max_length: .*static' has no limit to lower"):
+        short.encode(TEXTS)
 
 
 def test_the_librarys_own_options(bert_folder: Make) -> None:

@@ -50,6 +50,20 @@ def test_the_encoders_revision_is_not_of_another_decoder(
     assert asked == [revision]
 
 
+def test_the_halves_together_are_the_whole() -> None:
+    """Also of Bloom, which normalises word embeddings before its first block."""
+    from transformers import AutoModel
+
+    keys = {"encoder_model": write_decoder(kind="Bloom"), "encoder_layer": 1, "high_layers": None}
+    upper = upper_half(Config("BAHE", "tiny", config_dict=keys))
+    with torch.no_grad():
+        whole = AutoModel.from_pretrained("decoder")(
+            torch.tensor([[5, 6, 7]]), output_hidden_states=True
+        )
+        states = upper(whole.hidden_states[1])
+    torch.testing.assert_close(states, whole.last_hidden_state)
+
+
 @pytest.mark.parametrize("decoder", [None, "decoder", "other"])
 def test_both_halves_have_the_encoders_adapter(adapted: Any, decoder: str | None) -> None:
     """But not a decoder that is another model."""

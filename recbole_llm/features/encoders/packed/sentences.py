@@ -166,9 +166,13 @@ def _is_plain_bert(config: Mapping[str, Any]) -> bool:
 
 
 def _is_plain_tokenizer(folder: Path) -> bool:
-    """Whether the library, which obeys the one file, would cut texts as the other one says."""
-    told = content(folder / "tokenizer_config.json")
-    made = content(folder / "tokenizer.json").get("normalizer") or {}
+    """Whether the library, which obeys the one file, would cut texts as the other one says, and
+    long ones at their end."""
+    told, whole = content(folder / "tokenizer_config.json"), content(folder / "tokenizer.json")
+    made, cut = whole.get("normalizer") or {}, whole.get("truncation") or {}
+    side = told.get("truncation_side", cut.get("direction", "right"))
+    if str(side).lower() != "right":
+        return False
     return all(told[key] == made.get(name) for key, name in _NORMALIZER.items() if key in told)
 
 
