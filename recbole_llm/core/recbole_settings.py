@@ -159,6 +159,13 @@ class RecBoleTraining(Settings):
     ) = None
     """Transformation of batches."""
 
+    @classmethod
+    def searched(cls, config: ConfigLike) -> Space:
+        """Of models that an optimizer trains."""
+        kind = getattr(config["MODEL_TYPE"], "name", None)
+        without = kind in ("TRADITIONAL", "DECISIONTREE") or config["model"] == "NCEPLRec"
+        return {} if without else cls.search_space
+
     def check(self, config: ConfigLike) -> None:
         """No negatives for cross entropy over the catalogue."""
         loss = config["loss_type"] if "loss_type" in config else None

@@ -23,6 +23,12 @@ from recbole_llm.core.settings import (
 from recbole_llm.core.starts import check_start_file
 
 Numbers = NonNegative | list[NonNegative]
+# Of models that cannot be trained with every choice of the search space.
+FIT: dict[str, Space] = {
+    "ConvNCF": {"embedding_size": (64, 128)},  # cnn_strides shrink it 64-fold
+    "DGCF": {"embedding_size": (16, 32, 64, 128)},  # n_factors, 4, divides it
+    "FEARec": {"n_layers": (2, 3)},  # it divides by n_layers - 1
+}
 
 
 class StockSettings(Settings):
@@ -68,7 +74,7 @@ class StockSettings(Settings):
     def searched(cls, config: ConfigLike) -> Space:
         """The keys that the model has with a value of the searched kind, which is a candidate."""
         found = {}
-        for key, where in cls.search_space.items():
+        for key, where in {**cls.search_space, **FIT.get(config["model"], {})}.items():
             value: Any = config[key] if key in config else None
             kind: Any = list if key == "mlp_hidden_size" else (int, float)
             # No scale begins at 0.

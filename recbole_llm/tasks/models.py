@@ -30,6 +30,8 @@ from recbole_llm.features.settings import EncoderSettings
 from recbole_llm.tasks.compare.space import offered_space
 
 if TYPE_CHECKING:
+    from recbole.model.abstract_recommender import AbstractRecommender
+
     from recbole_llm.core.config import Config
 
 _WIDTH = 98
@@ -66,11 +68,17 @@ def list_all() -> Iterator[str]:
 
 def _task(spec: ModelSpec) -> str:
     """What a model is for, from its class; "?" where that cannot be imported here."""
-    try:
-        model = get_model(spec.name)
-    except Exception:  # whatever its module raises
+    model = _class(spec)
+    if model is None:
         return "?"
     return "clicks" if learns_labels(model) else str(model.type.name).lower()
+
+
+def _class(spec: ModelSpec) -> type[AbstractRecommender] | None:
+    try:
+        return get_model(spec.name)
+    except Exception:  # whatever its module raises
+        return None
 
 
 def _stock(ours: set[str]) -> Iterator[str]:
@@ -141,7 +149,8 @@ def _encoder(spec: EncoderSpec) -> Iterator[str]:
 def _searched(spec: ModelSpec) -> Iterator[str]:
     """The keys of a search under the defaults, and where."""
     own = {info.key: info.default for info in _keys(spec)}
-    config = cast("Config", defaultdict(lambda: None, own))
+    about = {"model": spec.name, "MODEL_TYPE": getattr(_class(spec), "type", None)}
+    config = cast("Config", defaultdict(lambda: None, {**own, **about}))
     for key, where in offered_space(config, spec).items():
         ends = f"{where.low:g} to {where.high:g}" if isinstance(where, Between) else ""
         yield f"  {key}: {ends or ', '.join(map(str, where))}"

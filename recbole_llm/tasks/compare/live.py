@@ -83,6 +83,10 @@ class Live:
         said = why if score is None else f"best {score:.4f} on validation"
         tqdm.write(f"{label}, {name}: {said}, {duration(seconds)}{rest}")
 
+    def say(self, line: str) -> None:
+        """Write a line, above the table."""
+        tqdm.write(line)
+
     def there(self, label: str, seconds: float, score: float | None) -> None:
         """A run is over, or was before: with its best score, or without a result (None)."""
         line = self._lines[label]

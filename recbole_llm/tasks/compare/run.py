@@ -97,10 +97,15 @@ def _tuned(
     those whose search failed, with the reason."""
     from recbole_llm.tasks.compare import space, tuning
 
-    for entry in entries:
-        space.space_of(entry)  # its error is not to wait for the searches before it
     found, failed = [], {}
+    searched = [entry for entry in entries if space.offered_space(entry.config, entry.config.spec)]
+    for entry in searched:
+        space.space_of(entry)  # its error is not to wait for the searches before it
     for entry in entries:
+        if entry not in searched:
+            yield f"{entry.label}: nothing to search; it runs as it is"
+            found.append(entry)
+            continue
         try:
             best, file = tuning.find(entry.with_own({"seed": seed}), trials, root, executor)
         except tuning.NoTrialError as error:

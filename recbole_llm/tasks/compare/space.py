@@ -15,6 +15,7 @@ from recbole_llm.core.schema import parse_literal
 from recbole_llm.core.settings import Between, Space
 from recbole_llm.tasks.compare.entries import Entry
 
+_ALIKE = ("repeatable", "eval_step")  # in which models of a comparison may differ
 _FORM = "learning_rate; hidden_size=[64,128]; hidden_dropout_prob=0.1..0.5"
 
 
@@ -27,21 +28,26 @@ def space_of(entry: Entry, search: str | None = None) -> Space:
             (``key=low..high``, on a logarithmic scale); None: all that its settings classes say.
 
     Raises:
-        ValueError: in one line: nothing to search, an unknown or a set key, or a value that the
-            key does not take.
+        ValueError: in one line: nothing to search, an unknown or a set key, a key that is named
+            twice, or a value that the key does not take.
     """
     offered = offered_space(entry.config, entry.config.spec)
     if search is None:
+        if not offered:
+            raise ValueError(f"{entry.label}: nothing to search; name keys: --search='key=[a,b]'")
         space = {key: where for key, where in offered.items() if not entry.given(key)}
         if not space:
             raise ValueError(f"{entry.label}: every key that is searched is set; leave some out")
         for key in _of_plugins(entry) & set(space):
             _check_offered(key, space[key], entry)
         return space
-    space = dict(_part(part.strip(), entry, offered) for part in search.split(";") if part.strip())
-    if not space:
+    parts = [_part(part.strip(), entry, offered) for part in search.split(";") if part.strip()]
+    keys = [key for key, _ in parts]
+    if not keys:
         raise ValueError(f"search: name keys, such as --search='{_FORM}'")
-    return space
+    if twice := [key for key in keys if keys.count(key) > 1]:
+        raise ValueError(f"search: {twice[0]} is named twice; name it once, with all its choices")
+    return dict(parts)
 
 
 def offered_space(config: Config, spec: ModelSpec) -> dict[str, Any]:
@@ -62,9 +68,11 @@ def _of_plugins(entry: Entry) -> set[str]:
 def _check_offered(key: str, where: object, entry: Entry) -> None:
     """Refuse what no trial could take of what stands beside a model's keys."""
     _check_known("search_space", key, entry)
-    if not isinstance(where, (Between, tuple, list)) or where in ((), []):
+    ordered = not isinstance(where, Between) or 0 < where.low < where.high
+    if not isinstance(where, (Between, tuple, list)) or where in ((), []) or not ordered:
         raise ValueError(
-            f"search_space: {entry.label}: {key}: expected (a, b) or Between, got {where!r}"
+            f"search_space: {entry.label}: {key}: expected (a, b) or Between, the lower end first, "
+            f"got {where!r}"
         )
     values = _within(where.low, where.high) if isinstance(where, Between) else where
     more = "; list whole numbers as (1, 2, 3)" if isinstance(where, Between) else ""
@@ -79,7 +87,7 @@ def _check_offered(key: str, where: object, entry: Entry) -> None:
 def _check_known(what: str, key: str, entry: Entry) -> None:
     """Refuse a key that is unknown, and one that is no setting of the model."""
     marks = key_marks()[key]
-    if marks & Mark.ALIKE or key == "repeatable":  # in which models of a comparison may differ
+    if marks & Mark.ALIKE or key in _ALIKE:
         raise ValueError(
             f"{what}: {key} says how models are judged, and on which data: trials that differ in "
             f"it cannot be compared; give one value with --{key}"

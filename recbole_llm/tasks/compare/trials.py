@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+import random
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from optuna import Study
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
@@ -50,11 +54,45 @@ def is_counted(trial: FrozenTrial) -> bool:
     return trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or ERROR in trial.user_attrs
 
 
-def is_repeated(study: Study, new: Trial) -> bool:
-    """Whether these settings were tried before, or are now: one seed gives one score."""
-    for trial in study.get_trials(deepcopy=False):
-        now = trial.state == TrialState.RUNNING and trial.number != new.number
-        if trial.params == new.params and (now or is_counted(trial)):
-            study.tell(new, state=TrialState.FAIL)
-            return True
-    return False
+def seconds_of(trial: FrozenTrial, folder: Path) -> float:
+    """How long a trial took: until its result, of which a later command may have heard first."""
+    assert trial.datetime_start is not None and trial.datetime_complete is not None
+    result = place(folder, trial) / "result.json"
+    told = trial.datetime_complete.timestamp()
+    ended = result.stat().st_mtime if result.is_file() else told
+    return ended - trial.datetime_start.timestamp()
+
+
+def ask(study: Study, space: Mapping[str, BaseDistribution], seed: int) -> Trial | None:
+    """A trial of settings that were not tried before, since one seed gives one score; None where
+    all were, or are now."""
+    choices = [w.choices for w in space.values() if isinstance(w, CategoricalDistribution)]
+    listed = len(choices) == len(space)
+    most = math.prod(len(set(c)) for c in choices) if listed else math.inf
+    while len(taken := _taken(study)) < most:
+        new = study.ask(dict(space))
+        if _settings(new.params) not in taken:
+            return new
+        study.tell(new, state=TrialState.FAIL)
+        if listed:  # the sampler may propose its favourites for ever
+            drawn = random.Random(seed + new.number)
+            study.enqueue_trial(_untried(dict(zip(space, choices)), taken, drawn))
+    return None
+
+
+def _taken(study: Study) -> set[frozenset[Any]]:
+    return {_settings(trial.params) for trial in (*counted(study), *running(study))}
+
+
+def _settings(params: Mapping[str, Any]) -> frozenset[Any]:
+    return frozenset(params.items())
+
+
+def _untried(
+    choices: Mapping[str, tuple[Any, ...]], taken: set[frozenset[Any]], drawn: random.Random
+) -> dict[str, Any]:
+    """One of the settings that are left, of which there are some."""
+    while True:
+        settings = {key: drawn.choice(where) for key, where in choices.items()}
+        if _settings(settings) not in taken:
+            return settings

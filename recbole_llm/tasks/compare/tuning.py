@@ -13,10 +13,11 @@ from urllib.parse import quote
 import yaml
 
 from recbole_llm.core import lines
+from recbole_llm.core.checks import text_keys
 from recbole_llm.core.digest import digest
 from recbole_llm.core.errors import needing
 from recbole_llm.core.files import OTHER_FOLDER, check_folder, write_whole
-from recbole_llm.core.schema import parse_literal
+from recbole_llm.core.schema import parse_values
 from recbole_llm.core.settings import Space
 from recbole_llm.data.create import check_files
 from recbole_llm.models.phased import PhasedRecommender
@@ -43,17 +44,18 @@ with needing("tuning"):
     from recbole_llm.tasks.compare.trials import (
         ERROR,
         PLACE,
+        ask,
         counted,
-        is_repeated,
         kept_in,
         place,
         running,
+        seconds_of,
     )
 
 _KEPT = "tuning.db"  # the file of all trials
-_TIRED = 100  # settings in a row that were tried before: nothing else is left
 # Per cent that go on, trials before any is pruned, its first validation: slow starters may win.
 _PRUNED = (75.0, 4, 5)
+_RIVALS = 4  # trials that got as far as one that is pruned: a single survivor is no measure
 
 
 class NoTrialError(ValueError):
@@ -121,9 +123,9 @@ def find(
     if trials < 1:
         raise ValueError(f"a search needs at least 1 trial, got {trials}")
     check_parts(entry, ["validation"])
-    space, name = space_of(entry, search), f"{entry.config['model']}-{run_key(entry.config)[:10]}"
-    if search is not None:  # a study has one space
-        name += f"-{digest(str(sorted(space.items())))[:6]}"
+    space = space_of(entry, search)
+    keys = run_key(entry.config)[:10], digest(str(sorted(space.items())))[:6]
+    name = "-".join([entry.config["model"], *keys])  # a key set to its default is not searched
     live = Live([entry.label], trials, executor.at_once, "trial", entry.better)
     folder = root / "trials" / name
     with kept_in(root / _KEPT), closing(live):
@@ -134,6 +136,8 @@ def find(
             for ended in endings:
                 _told(study, entry.label, ended, folder, live)
         first = counted(study)[:trials]  # an earlier search in the folder may have made more
+        if len(first) < trials:
+            live.say(f"{entry.label}: all {len(first)} settings of the search were tried")
     best = _best(first, entry)
     return best, _write(root / "tuned" / f"{name}.yaml", entry, best, len(first))
 
@@ -166,7 +170,7 @@ def _study(name: str, entry: Entry, space: Space, root: Path, at_once: int) -> S
         study_name=name,
         load_if_exists=True,
         direction="maximize" if entry.config["valid_metric_bigger"] else "minimize",
-        pruner=optuna.pruners.PercentilePruner(*_PRUNED),
+        pruner=optuna.pruners.PercentilePruner(*_PRUNED, n_min_trials=_RIVALS),
     )
     before = len(study.get_trials(deepcopy=False))  # the same seed would draw them once more
     study.sampler = optuna.samplers.TPESampler(
@@ -186,7 +190,8 @@ def _left(study: Study, folder: Path) -> None:
             shutil.rmtree(own / "saved", ignore_errors=True)
             study.tell(trial.number, score)
             continue
-        study.enqueue_trial(trial.params, {PLACE: own.name})
+        drawn = {**trial.system_attrs.get("fixed_params", {}), **trial.params}  # some, or all
+        study.enqueue_trial(drawn, {PLACE: own.name})
         study.tell(trial.number, state=TrialState.FAIL)  # after it: a kill here loses nothing
 
 
@@ -196,14 +201,12 @@ def _jobs(
     """A new trial each time that one is asked for, as long as there are not enough."""
     for trial in counted(study)[:trials]:
         score = trial.value if trial.state == TrialState.COMPLETE else None
-        seconds = trial.duration.total_seconds() if trial.duration else 0.0
-        live.there(entry.label, seconds, score)
-    repeated = 0
-    while len(counted(study)) + len(running(study)) < trials and repeated < _TIRED:
-        new = study.ask(distributions(space))
-        repeated = repeated + 1 if is_repeated(study, new) else 0
-        if not repeated:
-            yield _job(new, entry, place(folder, new), live)
+        live.there(entry.label, seconds_of(trial, folder), score)
+    while len(counted(study)) + len(running(study)) < trials:
+        new = ask(study, distributions(space), entry.config["seed"])
+        if new is None:
+            return
+        yield _job(new, entry, place(folder, new), live)
 
 
 def _job(trial: Trial, entry: Entry, folder: Path, live: Live) -> Job[Trial]:
@@ -236,7 +239,7 @@ def _write(file: Path, entry: Entry, best: FrozenTrial, trials: int) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     metric, tried = entry.config["valid_metric"], lines.counted(trials, "trial")
     about = f"# {entry.label}: best of {tried}, {metric} {best.value:.4f} on validation"
-    settings = {key: parse_literal(str(value)) for key, value in best.params.items()}
+    settings = parse_values(best.params, text_keys())
     write_whole(file, f"{about}\n{yaml.safe_dump(settings)}".encode(), OTHER_FOLDER)
     return file
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -112,7 +113,11 @@ def test_a_search_of_named_keys_is_of_them_alone() -> None:
             "hidden_size: expected an integer .*; list whole numbers",
         ),
         ({"hidden_size": (8, 0)}, "hidden_size: expected an integer of at least 1, got 0"),
-        ({"hidden_size": 8}, r"hidden_size: expected \(a, b\) or Between, got 8"),
+        (
+            {"hidden_size": 8},
+            r"hidden_size: expected \(a, b\) or Between, the lower end first, got 8",
+        ),
+        ({"learning_rate": Between(0.1, 0.1)}, r"learning_rate: .* got Between\(low=0.1, high=0.1"),
     ],
 )
 @pytest.mark.parametrize("named", [False, True])
@@ -134,6 +139,7 @@ def test_a_models_own_space_that_cannot_be_is_refused(
         ("protocol=['leave-one-out','random']", "protocol says how models are judged"),
         ("split_seed=1..9", "split_seed says how models are judged"),
         ("repeatable=[True,False]", "repeatable says how models are judged"),
+        ("eval_step=[1,5]", "eval_step says how models are judged"),
         ("seed=[1,2]", "seed is of where and how a run is done, and no setting"),
         ("resume=['a','b']", "resume is of where and how a run is done, and no setting"),
         ("checkpoint_dir=['a','b']", "checkpoint_dir is of where and how"),
@@ -176,6 +182,10 @@ def test_files_that_numbers_depend_on_may_be_searched() -> None:
             "search: SASRec: the key 'hiden_size' is unknown; did you mean 'hidden",
         ),
         ("seed", "search: seed is set to 5; leave out --seed"),
+        (
+            "n_layers=[1,2]; n_heads=[1,2]; n_layers=[3,4]",
+            "search: n_layers is named twice; name it",
+        ),
         (" ; ", "search: name keys, such as --search="),
     ],
 )
@@ -380,6 +390,18 @@ def test_a_trial_that_lags_behind_is_stopped_once_that_is_safe() -> None:
     live.close()
 
 
+def test_a_trial_is_not_stopped_where_few_have_been() -> None:
+    """Four end after six validations; behind the one that goes on, the next one goes on, too."""
+    (entry,) = parse_models("SASRec", ["--dataset=tiny"])
+    space = {"learning_rate": Between(1e-4, 1e-2)}
+    study = tuning._study("six", entry, space, Path(), 1)
+    for scores in ([0.1] * 6, [0.1] * 6, [0.1] * 6, [0.1] * 6, [0.2] * 8, [0.15] * 8):
+        trial = study.ask(distributions(space))
+        job = tuning._job(trial, entry, Path("trial"), Live(["SASRec"], 6, 1))
+        assert not any(job.heard(number, score) for number, score in enumerate(scores, 1))
+        study.tell(trial, max(scores))
+
+
 @pytest.mark.usefixtures("quick_runs")
 def test_no_settings_are_tried_twice(started: Path) -> None:
     """Of two choices there are two trials, whatever the budget."""
@@ -390,6 +412,77 @@ def test_no_settings_are_tried_twice(started: Path) -> None:
     assert sorted(trial.params["n_layers"] for trial in kept) == ["1", "2"]
     (file,) = Path("tuning/tuned").glob("*.yaml")
     assert "best of 2 trials" in file.read_text()
+    assert done.output.count("SASRec: all 2 settings of the search were tried\n") == 1
+    found = tune("--trials=2", "--search=n_layers=[1,2]", "--learning_rate=0.5")
+    assert found.exit_code == 0 and "settings of the search" not in found.output
+
+
+def test_of_choices_all_are_tried_in_an_order_that_the_seed_says() -> None:
+    """However much the sampler likes some of them."""
+    (entry,) = parse_models("SASRec", ["--dataset=tiny"])
+    space = {"n_layers": (1, 2, 3), "hidden_size": (64, 128), "n_heads": (1, 2, 4)}
+    orders = []
+    for name in ("one", "two"):
+        sampler, live = optuna.samplers.TPESampler(seed=2020), Live(["SASRec"], 18, 1)
+        study, tried = optuna.create_study(sampler=sampler, direction="maximize"), []
+        for job in tuning._jobs(study, entry, space, Path(name), 30, live):
+            tried.append(tuple(job.what.params.values()))
+            study.tell(job.what, 0.1 * int(job.what.params["n_layers"]))
+        orders.append(tried)
+        assert len(set(tried)) == len(tried) == 18
+        assert len(study.trials) <= 2 * 18  # a proposal that was tried, and another in its place
+    assert orders[0] == orders[1]
+
+
+@pytest.mark.usefixtures("quick_runs")
+def test_a_key_that_is_set_to_its_default_stays_what_it_is() -> None:
+    assert tune("--trials=1").exit_code == 0
+    (every,) = Path("tuning/tuned").glob("*.yaml")
+    assert tune("--trials=1", "--n_layers=2").exit_code == 0
+    (other,) = set(Path("tuning/tuned").glob("*.yaml")) - {every}
+    keys = [set(yaml.safe_load(file.read_text())) for file in (every, other)]
+    assert keys[0] - keys[1] == {"n_layers"} and keys[1] < keys[0]
+    models = "--models=SASRec; two: SASRec --n_layers=2"
+    arguments = ["compare", models, "--dataset=tiny", "--seeds=1", "--tune=1"]
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 0, done.output
+    files = Path("comparison/tuned").glob("*.yaml")
+    assert sorted("n_layers" in yaml.safe_load(file.read_text()) for file in files) == [False, True]
+
+
+def test_a_trial_whose_keys_were_being_drawn_is_drawn_alike_again() -> None:
+    (entry,) = parse_models("SASRec", ["--dataset=tiny"])
+    space = space_of(entry)
+    study = tuning._study("cut", entry, space, Path(), 1)
+    study.ask({"n_layers": distributions(space)["n_layers"]})  # the first key, and killed then
+    tuning._left(study, Path("trials"))
+    assert study.ask(distributions(space)).params == defaults(space, entry.config)
+
+
+def test_a_trial_takes_until_its_result_whenever_that_is_heard_of() -> None:
+    (entry,) = parse_models("SASRec", ["--dataset=tiny"])
+    space = {"learning_rate": Between(1e-4, 1e-2)}
+    study = tuning._study("paused", entry, space, Path(), 1)
+    study.ask(distributions(space))
+    start = study.trials[0].datetime_start.timestamp()
+    result = Path("trials/0/result.json")
+    result.parent.mkdir(parents=True)
+    result.write_text('{"best_valid_score": 0.5}')
+    os.utime(result, (start + 10, start + 10))
+    tuning._left(study, Path("trials"))
+    live = Live(["SASRec"], 2, 1)
+    assert not list(tuning._jobs(study, entry, space, Path("trials"), 1, live))
+    assert live._lines["SASRec"].seconds == [pytest.approx(10.0)]
+
+
+def test_texts_are_written_as_they_are() -> None:
+    (entry,) = parse_models("PAD", ["--dataset=tiny"])
+    found = {"encoder_revision": "1.10", "n_layers": "2", "learning_rate": 0.25}
+    kinds = {key: optuna.distributions.CategoricalDistribution([v]) for key, v in found.items()}
+    best = optuna.trial.create_trial(params=found, distributions=kinds, value=0.5)
+    file = tuning._write(Path("best.yaml"), entry, best, 1)
+    written = {"encoder_revision": "1.10", "n_layers": 2, "learning_rate": 0.25}
+    assert yaml.safe_load(file.read_text()) == written
 
 
 @pytest.mark.usefixtures("quick_runs")
@@ -417,6 +510,15 @@ def test_compare_tunes_every_model_alike_and_runs_the_best(started: Path) -> Non
     command[1] = "--models=first: SASRec; second: GRU4Rec"  # which are the same searches
     assert CliRunner().invoke(main, command).exit_code == 0
     assert len(started.read_text().splitlines()) == 8
+
+
+@pytest.mark.usefixtures("quick_runs")
+def test_compare_runs_a_model_without_keys_to_search_as_it_is(started: Path) -> None:
+    command = ["compare", "--models=SASRec; Pop", "--dataset=tiny", "--seeds=1", "--tune=1"]
+    done = CliRunner().invoke(main, [*command, "--protocol=leave-one-out"])
+    assert done.exit_code == 0, done.output
+    assert "Pop: nothing to search; it runs as it is\n" in done.output
+    assert sorted(started.read_text().splitlines()) == ["Pop 2020", "SASRec 2020", "SASRec 2020"]
 
 
 @pytest.mark.usefixtures("quick_runs")
