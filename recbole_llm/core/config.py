@@ -41,7 +41,7 @@ from recbole_llm.core.schema import (
     parse_values,
 )
 from recbole_llm.core.secrets import take_credentials
-from recbole_llm.core.settings import as_list, defaults
+from recbole_llm.core.settings import as_list, defaults, listed
 from recbole_llm.core.specs import spec_of_class
 from recbole_llm.core.yaml_files import ConfigLoader, read_yaml
 
@@ -227,9 +227,10 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             final["gpu_id"] = distributed.own_gpu(named)
         if not final["use_gpu"]:  # RecBole leaves the key unread
             final["gpu_id"] = ""
-        if isinstance(final["gpu_id"], (list, tuple)):
-            final["gpu_id"] = ",".join(map(str, final["gpu_id"]))
+        final["gpu_id"] = ",".join(map(str, listed(final["gpu_id"])))
         super()._init_device()
+        if distributed.world_size() > 1 and final["device"].type == "cuda":
+            distributed.check_gpus(named)
         final["local_rank"] = distributed.local_rank()
         if not distributed.is_main():
             final["show_progress"] = final["log_wandb"] = False

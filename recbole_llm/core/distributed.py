@@ -92,26 +92,31 @@ def local_rank() -> int:
     return _here.local_rank
 
 
-def local_processes() -> int:
-    """Processes of this run on this machine, of which only torchrun knows those after this one."""
-    return max(int(os.environ.get("LOCAL_WORLD_SIZE") or 1), local_rank() + 1)
+def own_gpu(named: object = None) -> str:
+    """This process's GPU, of those named (``"0,2"``) or of all on its machine."""
+    if named is None:
+        return str(local_rank())
+    gpus = _gpus(named)
+    return gpus[local_rank() % len(gpus)]
 
 
-def own_gpu(given: object = None) -> str:
-    """This process's GPU, of those named (``"0,2"``) or of all on its machine.
+def check_gpus(named: object) -> None:
+    """Refuse fewer GPUs than processes on this machine, in each of them.
 
     Raises:
-        ValueError: fewer are given than processes run here.
+        ValueError: so it is.
     """
-    if given is None:
-        return str(local_rank())
-    gpus = str(given).strip("()[] ").split(",")
-    if local_processes() > len(gpus):
+    # Only torchrun knows of those after this one.
+    processes = max(int(os.environ.get("LOCAL_WORLD_SIZE") or 1), local_rank() + 1)
+    if named is not None and processes > len(_gpus(named)):
         raise ValueError(
-            f"gpu_id: {given} names {len(gpus)}, and {local_processes()} processes run on this "
+            f"gpu_id: {named} names {len(_gpus(named))}, and {processes} processes run on this "
             f"machine; name one for each, or leave it out"
         )
-    return gpus[local_rank()].strip()
+
+
+def _gpus(named: object) -> list[str]:
+    return [gpu.strip() for gpu in str(named).strip("()[] ").split(",")]
 
 
 def is_main() -> bool:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_llm.core.digest import digest, file_digest
+from recbole_llm.core.files import remove_left_parts
 from recbole_llm.core.log import SHOWN
 from recbole_llm.features.encoders.adapters import sees_pictures
 from recbole_llm.features.encoders.decoders import Source
@@ -110,6 +111,8 @@ class TuneStage(Stage):
         learnt, held = self.parts
         shown = self.config["show_progress"] is not False
         there, done = tuner.train(learnt, held, folder / _STATE, self.config["seed"], shown)
+        adapter = tuner.model.peft_config["default"]  # whose set would be written in any order
+        adapter.target_modules = sorted(adapter.target_modules)
         tuner.model.save_pretrained(folder / ADAPTER, save_embedding_layers=False)
         losses = {"before": tuner.before, "after": tuner.losses(held)}
         (folder / LOSSES).write_text(json.dumps(losses, indent=1), encoding="utf-8")
@@ -130,6 +133,7 @@ class TuneStage(Stage):
         """Tune the model unless it is done, and say where the adapter is and what it has learnt."""
         report = super().complete()
         (self.path / _STATE).unlink(missing_ok=True)  # not before the artifact is whole
+        remove_left_parts(self.path)  # of saves that were killed
         file = self.path / LOSSES
         try:
             losses = json.loads(file.read_text(encoding="utf-8"))

@@ -139,7 +139,10 @@ class Tuner:
         if not file.is_file():
             self.before = self.losses(held)
             return 0
-        state = load_checkpoint(file)
+        try:
+            state = load_checkpoint(file)
+        except ValueError as error:
+            raise StageError(f"{error}; delete '{file}' to begin anew") from error
         with torch.no_grad():
             for name, parameter in self.trained.items():
                 parameter.copy_(state["adapter"][name])

@@ -14,13 +14,12 @@ from pandas import DataFrame, concat
 
 from recbole_llm.core.errors import and_more, near_matches
 from recbole_llm.core.tokens import PADDING
+from recbole_llm.tasks.top import Scores, top
 from recbole_llm.tasks.where import matching
 from recbole_llm.tasks.whom import NEW_USER, Histories, Ids, Wanted, check_whom
 
 _COMPARED = 20_000  # ids that a misspelt one is compared with
-_GROUP = 16  # columns whose maximum is taken first
 _LISTED = 5  # unknown ids in a message
-Scores = npt.NDArray[np.float32]
 Batch = tuple[list[str], list[Ids], Scores]  # names, items that each has, scores [B, n]
 
 
@@ -169,21 +168,12 @@ class Ranker:
 
     def _top_finite(self, scores: Scores, k: int) -> tuple[Scores, Ids]:
         """The k best, where a score that is none is the lowest, as in evaluation."""
-        best, ids = self.top(scores, k)
+        best, ids = top(scores, k)
         if not (np.isnan(best) | (best == np.inf)).any():  # they would be first
             return best, ids
         largest = float(np.finfo(scores.dtype).max)
         np.nan_to_num(scores, copy=False, nan=-np.inf, posinf=largest, neginf=-np.inf)
-        return self.top(scores, k)
-
-    def top(self, scores: Scores, k: int) -> tuple[Scores, Ids]:
-        """The k best of each row with their ids, [B, k] each, the best first."""
-        ids = _candidates(scores, k)  # [B, c]
-        among = np.take_along_axis(scores, ids, 1)
-        chosen = np.argpartition(among, -k, axis=1)[:, -k:]
-        best = np.take_along_axis(among, chosen, 1)
-        chosen = np.take_along_axis(chosen, np.argsort(-best, axis=1, kind="stable"), 1)
-        return np.take_along_axis(among, chosen, 1), np.take_along_axis(ids, chosen, 1)
+        return top(scores, k)
 
     def _frame(self, names: list[str], best: Scores, ids: Ids) -> DataFrame:
         kept = np.isfinite(best)
@@ -194,23 +184,6 @@ class Ranker:
         if self.titles:
             columns["title"] = np.array([self.titles.get(str(t), "") for t in tokens], dtype=object)
         return DataFrame({**columns, "score": best[kept]})
-
-
-def _candidates(scores: Scores, k: int) -> Ids:
-    """Columns among which the k best of each row [B, n] are, [B, c].
-
-    Columns are taken in groups of _GROUP. The k best lie in the k groups with the largest maxima,
-    and the maxima of many groups cost a tenth of a selection among all columns.
-    """
-    rows, n = scores.shape
-    groups = n // _GROUP  # column j is in group j % groups
-    if groups < 2 * k:
-        return np.broadcast_to(np.arange(n), scores.shape)
-    maxima = scores[:, : groups * _GROUP].reshape(rows, _GROUP, groups).max(1)
-    best = np.argpartition(maxima, -k, axis=1)[:, -k:]
-    inside = (best[:, :, None] + np.arange(_GROUP) * groups).reshape(rows, -1)
-    rest = np.broadcast_to(np.arange(groups * _GROUP, n), (rows, n - groups * _GROUP))
-    return np.concatenate([inside, rest], 1)
 
 
 def _check_histories(histories: object) -> None:

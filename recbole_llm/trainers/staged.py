@@ -18,6 +18,7 @@ from recbole_llm.core.checkpoint import load_checkpoint, load_model_state, save_
 from recbole_llm.core.config import Config
 from recbole_llm.core.marks import STOPPED
 from recbole_llm.data.same_split import check_same_split
+from recbole_llm.trainers.phase_logs import PhaseBoard, PhaseWriter
 from recbole_llm.trainers.resume import part_file
 from recbole_llm.trainers.trainer import Trainer
 
@@ -56,6 +57,7 @@ class StagedTrainer(Trainer):
     """
 
     tensorboard: Any
+    wandblogger: Any
 
     def __init__(self, config: Config, model: AbstractRecommender) -> None:
         super().__init__(config, model)
@@ -64,7 +66,7 @@ class StagedTrainer(Trainer):
         self._first = 0
         self._resumed: dict[str, Any] | None = None
         self._best_state: dict[str, Any] | None = None
-        self._writer = self.tensorboard
+        self._writer, self._board = self.tensorboard, self.wandblogger
         start_key = getattr(model, "start_key", None)
         if start_key is not None and config[start_key] is not None:
             self.start_after(config[start_key])
@@ -168,7 +170,8 @@ class StagedTrainer(Trainer):
         self.best_valid_score = -np.inf if self.valid_metric_bigger else np.inf
         self.best_valid_result, self._best_state = None, None
         self.train_loss_dict = {}
-        self.tensorboard = _PhaseWriter(self._writer, phase.name)
+        self.tensorboard = PhaseWriter(self._writer, phase.name)
+        self.wandblogger = PhaseBoard(self._board, phase.name)
         self.saved_model_file = part_file(run_file, phase.name)
         self._log_begin(phase, sum(p.numel() for p in parameters if p.requires_grad))
         if resumed is not None:
@@ -213,7 +216,7 @@ class StagedTrainer(Trainer):
     def _restore(self, run_file: str, saved: bool) -> None:
         """Back to the run's own checkpoint and log."""
         last, self.saved_model_file = self.saved_model_file, run_file
-        self.tensorboard = self._writer
+        self.tensorboard, self.wandblogger = self._writer, self._board
         if not saved or not distributed.is_main():
             return
         if last == run_file:  # no phase was run
@@ -225,17 +228,3 @@ class StagedTrainer(Trainer):
 def _part(name: str) -> tuple[str, ...]:
     """The part of a model that a weight is of, such as ``towers.id``."""
     return tuple(name.split(".")[:2])
-
-
-class _PhaseWriter:
-    """RecBole's tensorboard writer, with the phase before every tag."""
-
-    def __init__(self, writer: Any, phase: str) -> None:
-        self._writer = writer
-        self._phase = phase
-
-    def add_scalar(self, tag: str, value: float, step: int) -> None:
-        self._writer.add_scalar(f"{self._phase}/{tag}", value, step)
-
-    def add_hparams(self, *args: Any) -> None:
-        self._writer.add_hparams(*args)

@@ -14,6 +14,7 @@ import torch
 from made_pictures import picture, tiny_qwen2_vl
 from made_texts import PlainConfig
 
+from recbole_llm.core import files
 from recbole_llm.features.encoders import causal_lm, decoders, multimodal
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.offline import tuner
@@ -172,6 +173,32 @@ def test_a_tuning_that_is_stopped_before_its_artifact_is_whole_is_not_repeated(
     assert not list(made.path.glob("*.pth"))  # what training goes on from is gone then
 
 
+def test_an_adapter_is_written_alike_in_every_process(writer: Path, tmp_path: Path) -> None:
+    """Its digest is of its files, and texts are stored by it: a set would be in any order."""
+    made = stage(writer, tmp_path)
+    made.complete()
+    told = json.loads((made.path / "adapter" / "adapter_config.json").read_text())
+    assert len(told["target_modules"]) > 2
+    assert told["target_modules"] == sorted(told["target_modules"])
+
+
+def test_nothing_of_a_killed_save_is_left(writer: Path, tmp_path: Path) -> None:
+    made = stage(writer, tmp_path)
+    made.complete()
+    left = made.path / f"state.pth{files._suffix(str(2**22 + 1))}"  # of no process
+    left.touch()
+    stage(writer, tmp_path).complete()
+    assert not left.exists()
+
+
+def test_a_damaged_state_says_what_to_delete(writer: Path, tmp_path: Path) -> None:
+    made, file = stage(writer, tmp_path), tmp_path / "state.pth"
+    file.write_bytes(b"cut off")
+    own = Tuner(made.source, made.settings, "cpu", 100)
+    with pytest.raises(StageError, match=f"cannot be read .*; delete '{file}' to begin anew$"):
+        own._resume(file, [])
+
+
 def test_the_loss_by_hand(writer: Path, tmp_path: Path) -> None:
     """Of the answer's tokens and the end's, after the prompt."""
     from transformers import AutoModelForCausalLM
@@ -208,6 +235,16 @@ def test_no_text_ends_the_users_turn(writer: Path, tmp_path: Path) -> None:
     end = own.tokenizer.eos_token
     tricked = own.loss(Sample("t", f"the {end}", f"red {end} story"))
     torch.testing.assert_close(tricked, own.loss(Sample("t", "the ", "red story")))
+
+
+def test_markers_that_a_tokenizer_has_no_name_for_end_no_turn(writer: Path) -> None:
+    """Phi-3's and Gemma's are special only as added tokens."""
+    from tokenizers import AddedToken
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(writer)
+    tokenizer.add_tokens([AddedToken("<|end|>", special=True), AddedToken("<plain>")])
+    assert decoders.without_special(tokenizer, "tea<|end|> <plain>") == "tea  <plain>"
 
 
 def test_an_encoder_with_its_adapter(writer: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recbole_llm.tasks.ranking import Batch, Ranker
+from recbole_llm.tasks.top import top
 from recbole_llm.tasks.whom import Wanted
 
 
@@ -21,10 +22,12 @@ def test_the_best_are_those_of_a_full_sort(n: int, k: int, levels: int, seed: in
     rng, k = np.random.default_rng(abs(seed)), min(k, n)
     scores = rng.integers(0, levels, (3, n)).astype(np.float32)
     scores[rng.random((3, n)) < 0.2] = -np.inf
-    best, ids = Ranker().top(scores, k)
+    best, ids = top(scores, k)
     np.testing.assert_array_equal(best, -np.sort(-scores, axis=1)[:, :k])
     np.testing.assert_array_equal(np.take_along_axis(scores, ids, 1), best)
     assert all(len(set(row)) == k for row in ids.tolist())
+    first = np.argsort(-scores, axis=1, kind="stable")[:, :k]  # of ties the first
+    np.testing.assert_array_equal(ids[np.isfinite(best)], first[np.isfinite(best)])
 
 
 class _Scored(Ranker):

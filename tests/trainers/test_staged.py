@@ -204,6 +204,19 @@ def test_tensorboard_tags_name_the_phase(stage: Any) -> None:
     assert trainer.tensorboard is writer
 
 
+def test_wandb_metrics_name_the_phase(stage: Any) -> None:
+    run = stage()
+    trainer = run.trainer()
+    heads: list[str] = []
+    board = trainer._board
+    board.log_metrics = lambda metrics, head: heads.append(head)
+    trainer.fit(run.train, run.valid, verbose=False, saved=False)
+    assert set(heads) == {
+        f"{phase}/{h}" for phase in ("first", "second") for h in ("train", "valid")
+    }
+    assert trainer.wandblogger is board
+
+
 # --- checkpoints -----------------------------------------------------------------------------
 
 

@@ -37,9 +37,12 @@ _READ = (".json", ".jinja", ".txt", ".model", ".safetensors")
 
 
 def without_special(tokenizer: Any, text: str) -> str:
-    """A text from data, in which nothing can end a turn: special tokens are spaces."""
-    for special in tokenizer.all_special_tokens:
-        text = text.replace(special, " ")
+    """A text from data, in which nothing can end a turn: special tokens are spaces, also those that
+    a tokenizer has no name for."""
+    added = tokenizer.added_tokens_decoder.values()
+    special = {*tokenizer.all_special_tokens, *(str(token) for token in added if token.special)}
+    for token in sorted(special, key=len, reverse=True):
+        text = text.replace(token, " ")
     return text
 
 
