@@ -51,8 +51,7 @@ class Table:
         Raises:
             ValueError: see `recbole_llm.data.check`.
         """
-        text = decoded(path, path.read_bytes(), encoding)
-        first, _, body = text.partition("\n")
+        first, _, body = decoded(path, path.read_bytes(), encoding).partition("\n")
         return cls.of(path, header_types(path, first, separator), body, separator)
 
     @classmethod
@@ -169,7 +168,9 @@ def _plain(body: str, separator: str, first: int) -> tuple[IntArray, IntArray, l
     lines = np.array([i for i, row in enumerate(rows, start=first) if row], dtype=np.int64)
     rows = [row for row in rows if row]
     counts = np.array([row.count(separator) + 1 for row in rows], dtype=np.int64)
-    return lines, counts, separator.join(rows).split(separator) if rows else []
+    joined = separator.join(rows)
+    del rows  # as large as what is made next
+    return lines, counts, joined.split(separator) if joined else []
 
 
 def _quoted(

@@ -27,6 +27,13 @@ class Filters(RecBoleFields):
         rows.sort_values(time, kind="stable", inplace=True)
         rows.drop_duplicates([self.uid_field, self.iid_field], keep=keep, inplace=True)
 
+    def _filter_by_inter_num(self) -> None:
+        """Filter by numbers of interactions; by RecBole's default, which keeps all users and items,
+        it counts them all, one by one, for nothing."""
+        keys = ("user_inter_num_interval", "item_inter_num_interval")
+        if any(self.config[key] not in (None, "[0,inf)") for key in keys):
+            super()._filter_by_inter_num()  # type: ignore[misc]
+
     def _filter_by_field_value(self) -> None:
         """Filter the rows by ``val_interval``, then drop the columns that were loaded for that
         alone.

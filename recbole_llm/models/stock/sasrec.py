@@ -51,7 +51,8 @@ class SASRec(StockAdapter, StockSASRec):  # type: ignore[misc]
 def backbone_of(model: StockSASRec) -> TransformerBackbone:
     """A backbone made of the stock model's own modules."""
     first = model.trm_encoder.layer[0].multi_head_attention
-    with torch.device("meta"):  # no random numbers are drawn: the seed gives stock's weights
+    # The seed gives stock's weights, and the device "meta" would load torch's compiler.
+    with torch.random.fork_rng(devices=()):
         backbone = TransformerBackbone(
             model.hidden_size,
             model.max_seq_length,
