@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from recbole.utils import InputType, ModelType
 
+from recbole_llm.core.plugins import get_registry
 from recbole_llm.core.recbole_evaluation import RecBoleEvaluation
 
 if TYPE_CHECKING:
@@ -21,8 +22,11 @@ def check_derived(config: Config) -> None:
 
     Raises:
         ValueError: no negatives for a model that reads them, another direction of a metric, a loss
-            that a model lacks, or sampled candidates for one that cannot score them.
+            that a model lacks, sampled candidates for one that cannot score them, or a device that
+            is not there.
     """
+    for shared in get_registry().shared_settings():
+        shared.of(config).check_device()
     bigger = config["valid_metric_bigger"]  # of the metric's class, a plugin's too
     if config.external_config_dict.get("valid_metric_bigger") not in (None, bigger):
         raise ValueError(

@@ -153,6 +153,10 @@ class Settings(BaseModel):
     def check(self, config: ConfigLike) -> None:
         """Raise ValueError where these settings and those of other parts do not go together."""
 
+    def check_device(self) -> None:
+        """Raise ValueError where they name a device that is not there; asked when RecBole has set
+        which GPUs are seen."""
+
 
 def check_divides(settings: Settings, key: str, of: str, *, twice: bool = False) -> None:
     """Raise ValueError unless the value of a key, or twice that, divides that of another."""

@@ -153,26 +153,22 @@ class EncoderSettings(Settings):
     @field_validator("encoder_device")
     @classmethod
     def _device_is_there(cls, value: str | None) -> str | None:
-        import torch
-
-        # CUDA is left alone until RecBole has set which GPUs it sees; `placed` looks then.
-        later = str(value).startswith("cuda") and torch.version.cuda is not None
-        if value is not None and not later and (reason := _lacking(value)):
+        # CUDA is left alone until RecBole has set which GPUs it sees: see `check_device`.
+        if value is not None and not value.startswith("cuda") and (reason := _lacking(value)):
             raise ValueError(reason)
         return value
 
+    def check_device(self) -> None:
+        """Refuse an encoder's device that torch cannot compute on."""
+        if self.encoder_device is not None and (reason := _lacking(self.encoder_device)):
+            raise ValueError(f"encoder_device: {reason}")
+
     @classmethod
     def placed(cls, config: ConfigLike) -> EncoderSettings:
-        """The settings of a configuration, with the device that the encoder computes on.
-
-        Raises:
-            ValueError: the device is not there.
-        """
+        """The settings of a configuration, with the device that the encoder computes on."""
         settings = cls.of(config)
         of_recbole = config["device"] if "device" in config else None
         device = str(settings.encoder_device or of_recbole or "cpu")
-        if settings.encoder_device and (reason := _lacking(device)):
-            raise ValueError(f"encoder_device: {reason}")
         return settings.model_copy(update={"encoder_device": device})
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -43,26 +44,23 @@ def test_what_cannot_work_is_refused(
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_device_that_is_not_here_names_the_way_out() -> None:
-    with pytest.raises(ValueError, match=r"encoder_device: 'cuda:0' is not .*\(.*\); set cpu, or"):
-        EncoderSettings.of({"encoder_device": "cuda:0"})
+def test_a_gpu_that_is_not_here_names_the_way_out() -> None:
+    said = r"^encoder_device: 'cuda:0' is not .*\(.*\); set cpu, or .*; `gpu_id` names the GPUs"
+    with pytest.raises(ValueError, match=said):
+        Config("PAD", config_dict={"encoder_device": "cuda:0"})
 
 
 def test_cuda_is_left_alone_until_recbole_has_set_its_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    touched: list[str] = []
-    monkeypatch.setattr(torch.version, "cuda", "13.0")
-    monkeypatch.setattr(torch, "empty", lambda *_, device: touched.append(device))
-    own = {"encoder_device": "cuda:1"}
-    EncoderSettings.of(own)
-    assert touched == []
-    assert EncoderSettings.placed(PlainConfig(**own)).encoder_device == "cuda:1"
-    assert touched == ["cuda:1"]
+    seen: list[tuple[str, str]] = []
+    look = settings._lacking
 
+    def looks(device: str) -> str:
+        seen.append((device, os.environ["CUDA_VISIBLE_DEVICES"]))
+        return look("cpu")
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_gpu_that_is_not_there_is_told_when_the_encoder_is_made() -> None:
-    with pytest.raises(ValueError, match="^encoder_device: 'cuda:9' is not .* `gpu_id` names the"):
-        EncoderSettings.placed(PlainConfig(encoder_device="cuda:9"))
+    monkeypatch.setattr(settings, "_lacking", looks)
+    Config("PAD", config_dict={"encoder_device": "cuda:1", "gpu_id": "4,6"})
+    assert seen == [("cuda:1", "4,6")]
 
 
 @pytest.mark.parametrize(
