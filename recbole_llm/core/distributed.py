@@ -104,7 +104,7 @@ def check_gpus(named: object) -> None:
     """Refuse fewer GPUs than processes on this machine, in each of them.
 
     Raises:
-        ValueError: so it is.
+        ValueError: fewer GPUs are named than processes run here.
     """
     # Only torchrun knows of those after this one.
     processes = max(int(os.environ.get("LOCAL_WORLD_SIZE") or 1), local_rank() + 1)

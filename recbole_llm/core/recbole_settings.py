@@ -167,8 +167,9 @@ class RecBoleTraining(Settings):
         return {} if without else cls.search_space
 
     def check(self, config: ConfigLike) -> None:
-        """No negatives for cross entropy over the catalogue."""
-        loss = config["loss_type"] if "loss_type" in config else None
+        """No negatives for cross entropy over the catalogue, of the models that have it."""
+        sequential = getattr(config["MODEL_TYPE"], "name", None) == "SEQUENTIAL"
+        loss = config["loss_type"] if sequential and "loss_type" in config else None
         sampling = self.train_neg_sample_args
         if loss == "CE" and isinstance(sampling, NegativeSampling) and sampling.drawn:
             raise ValueError(

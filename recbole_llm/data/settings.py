@@ -30,8 +30,8 @@ class EngineSettings(Settings):
 
     train_level: Literal["prefix", "sequence"] = "prefix"
     """'sequence': one row a window of a history, a loss at every position; 'prefix': RecBole's
-    rows, one target each. Causal models default to 'sequence', but where ready-made splits
-    (benchmark_filename) have rows alone."""
+    rows, one target each. Causal models default to 'sequence', except with ready-made
+    splits (benchmark_filename), which hold rows and no histories."""
     window_stride: Count | Literal["full"] | None = None
     """Targets that a full window supervises, 1 to MAX_ITEM_LIST_LENGTH, for train_level: sequence.
     None: MAX_ITEM_LIST_LENGTH // 4 + 1, at least three quarters of a window of context each;

@@ -50,8 +50,28 @@ class CausalDecoder(nn.Module):
         table = getattr(model, "wpe", None)  # GPT-2-style; other positions have no end
         self.longest = table.num_embeddings if isinstance(table, nn.Embedding) else None
         self.model = model
+        self.scale = 1.0  # what the vectors are divided by
         if tuning == "lora":
             _add_adapters(model, rank)
+
+    def take_states(self) -> None:
+        """Read vectors as states of the blocks below, which have been through what the model does
+        to word embeddings. Learned positions are added all the same.
+
+        Raises:
+            ValueError: it does something else to them than to multiply them, or Bloom's norm.
+        """
+        if hasattr(self.model, "word_embeddings_layernorm"):  # Bloom
+            self.model.word_embeddings_layernorm = nn.Identity()
+        given, read = _first_inputs(self.model)
+        scale = float((given * read).sum() / given.square().sum())  # Granite's and Gemma's
+        if not read.allclose(scale * given, atol=1e-4 * max(scale, 1.0)):
+            name = type(self.model).__name__
+            raise ValueError(
+                f"the decoder {name} cannot read states: it changes what it is given before its "
+                f"first block"
+            )
+        self.scale = scale if abs(scale - 1) > 1e-5 else 1.0
 
     @property
     def width(self) -> int:
@@ -67,6 +87,8 @@ class CausalDecoder(nn.Module):
             lengths: of the sequences, int [B], 0…L. With them rows of like length are read
                 together, since a decoder computes all padding, and states of padding are zeros.
         """
+        if self.scale != 1:
+            vectors = vectors / self.scale
         if is_exporting():  # of rows without padding, of any number and length
             return self.model(inputs_embeds=vectors, use_cache=False).last_hidden_state
         if lengths is None:
@@ -131,29 +153,6 @@ def depth_of(model: Any) -> int:
     return len(getattr(model, _block_list(model)))
 
 
-def take_states(model: Any) -> None:
-    """Make a decoder read vectors as they are: states of its lower blocks have been through what
-    it does to word embeddings. Learned positions are added all the same.
-
-    Raises:
-        ValueError: it changes them in a way that is not known here.
-    """
-    if hasattr(model, "embedding_multiplier"):  # Granite
-        model.embedding_multiplier = 1.0
-    if hasattr(model, "word_embeddings_layernorm"):  # Bloom
-        model.word_embeddings_layernorm = nn.Identity()
-    read: list[Tensor] = []
-    hook = getattr(model, _block_list(model))[0].register_forward_pre_hook(
-        lambda _, args, named: read.append(args[0] if args else named["hidden_states"]),
-        with_kwargs=True,
-    )
-    vectors, _ = _tried(model)
-    hook.remove()
-    states = read[0]
-    if not (states[0] - states[1]).allclose(vectors[0] - vectors[1], atol=1e-4):
-        raise _unsplittable(model, "it changes word embeddings before its first block")
-
-
 def _block_list(model: Any) -> str:
     for name in _BLOCKS:
         if isinstance(getattr(model, name, None), nn.ModuleList):
@@ -193,6 +192,19 @@ def _check_causal(model: Any) -> None:
     _, states = _tried(model)
     if not states[0, 0].allclose(states[1, 0], atol=1e-4):
         raise _unsplittable(model, "it is not causal: a state sees what comes after it")
+
+
+def _first_inputs(model: Any) -> tuple[Tensor, Tensor]:
+    """How far two vectors are apart, and what the first block gets of them, [2, H] each; positions
+    that are added cancel out."""
+    seen: list[Tensor] = []
+    hook = getattr(model, _block_list(model))[0].register_forward_pre_hook(
+        lambda _, args, named: seen.append(args[0] if args else named["hidden_states"]),
+        with_kwargs=True,
+    )
+    vectors, _ = _tried(model)
+    hook.remove()
+    return vectors[0] - vectors[1], seen[0][0] - seen[0][1]
 
 
 @torch.no_grad()

@@ -20,14 +20,15 @@ class PhaseWriter:
 
 
 class PhaseBoard:
-    """RecBole's wandb logger, with the phase before the metrics of its epochs."""
+    """RecBole's wandb logger, with the phase before every metric; behind the head, by which wandb
+    knows the steps."""
 
     def __init__(self, board: Any, phase: str) -> None:
         self._board = board
         self._phase = phase
 
     def log_metrics(self, metrics: dict[str, Any], head: str) -> None:
-        self._board.log_metrics(metrics, head=f"{self._phase}/{head}")
+        self._board.log_metrics(metrics, head=f"{head}/{self._phase}")
 
     def log_eval_metrics(self, metrics: dict[str, Any], head: str) -> None:
-        self._board.log_eval_metrics(metrics, head=f"{self._phase}/{head}")
+        self._board.log_eval_metrics(metrics, head=f"{head}/{self._phase}")

@@ -531,10 +531,12 @@ def test_what_is_no_list_or_dict_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("model", "key"),
     [("BPR", "n_heads"), ("SASRec", "dropout_prob"), ("LightGCN", "nv"), ("PAD", "ssl_tau"),
-     ("NeuMF", "kg_weight")],
+     ("NeuMF", "kg_weight"), ("Pop", "loss_type")],
 )  # fmt: skip
 def test_a_key_of_another_model_is_named(model: str, key: str) -> None:
-    assert Config(model, config_dict={key: 1}).unknown_keys() == f"'{key}' is not read by {model}"
+    value = "CE" if key == "loss_type" else 1
+    said = Config(model, config_dict={key: value}).unknown_keys()
+    assert said == f"'{key}' is not read by {model}"
 
 
 @pytest.mark.parametrize("name", ["AutoInt", "FEARec", "DiffRec", "LDiffRec", "KD_DAGFM", "NNCF"])

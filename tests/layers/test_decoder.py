@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from recbole_llm.layers.decoder import CausalDecoder, depth_of, small_decoder, take_states
+from recbole_llm.layers.decoder import CausalDecoder, depth_of, small_decoder
 
 DEPTH = 4
 
@@ -49,7 +49,7 @@ def test_states_pass_what_is_done_to_word_embeddings(
     with torch.no_grad():
         whole = model(torch.tensor([[1, 2, 3], [4, 5, 6]]), output_hidden_states=True)
         upper = CausalDecoder(copy.deepcopy(model), first)
-        take_states(upper.model)
+        upper.take_states()
         states = upper(whole.hidden_states[first])
     torch.testing.assert_close(states, whole.last_hidden_state)
 
@@ -57,15 +57,32 @@ def test_states_pass_what_is_done_to_word_embeddings(
 def test_learned_positions_are_added_to_states() -> None:
     model = make("GPT2").requires_grad_(False)
     upper, vectors = CausalDecoder(copy.deepcopy(model), DEPTH - 1), torch.randn(1, 3, 16)
-    take_states(upper.model)
+    upper.take_states()
     expected = model.ln_f(model.h[-1](vectors + model.wpe.weight[:3]))
     torch.testing.assert_close(upper(vectors), expected)
 
 
 def test_what_else_is_done_to_word_embeddings_is_refused() -> None:
-    upper = CausalDecoder(make("CTRL"), 1)  # which multiplies them in place
-    with pytest.raises(ValueError, match="CTRLModel cannot be split: it changes word embeddings"):
-        take_states(upper.model)
+    upper = CausalDecoder(make("Llama"), 1)
+    upper.model.register_forward_pre_hook(
+        lambda _, args, named: (args, {**named, "inputs_embeds": named["inputs_embeds"].tanh()}),
+        with_kwargs=True,
+    )
+    with pytest.raises(ValueError, match="decoder LlamaModel cannot read states: it changes what"):
+        upper.take_states()
+
+
+def test_a_decoder_that_scales_its_embeddings_itself() -> None:
+    """As Gemma's does before transformers 5."""
+    model, scaled = make("Llama"), make("Llama")
+    scaled.register_forward_pre_hook(
+        lambda _, args, named: (args, {**named, "inputs_embeds": named["inputs_embeds"] * 4}),
+        with_kwargs=True,
+    )
+    upper, vectors = CausalDecoder(scaled, 1), torch.randn(2, 3, 16)
+    upper.take_states()
+    assert upper.scale == pytest.approx(4)
+    torch.testing.assert_close(upper(vectors), CausalDecoder(model, 1)(vectors))
 
 
 def test_some_blocks_and_the_last_norm_by_hand() -> None:

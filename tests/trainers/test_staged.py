@@ -211,9 +211,7 @@ def test_wandb_metrics_name_the_phase(stage: Any) -> None:
     board = trainer._board
     board.log_metrics = lambda metrics, head: heads.append(head)
     trainer.fit(run.train, run.valid, verbose=False, saved=False)
-    assert set(heads) == {
-        f"{phase}/{h}" for phase in ("first", "second") for h in ("train", "valid")
-    }
+    assert set(heads) == {"train/first", "valid/first", "train/second", "valid/second"}
     assert trainer.wandblogger is board
 
 

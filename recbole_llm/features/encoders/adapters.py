@@ -102,7 +102,7 @@ def _merged(model: Any, source: Source, folder: str, key: str) -> Any:
 
 
 def _warn_of_another(source: Source, folder: Path, key: str) -> None:
-    """Another model's parts may have the same names and shapes."""
+    """Warn of an adapter made for another model, whose parts may have the same names and shapes."""
     base = content(folder / _FILES[0]).get("base_model_name_or_path")
     if not base or source.gguf:  # whose file and whose copy have other names
         return

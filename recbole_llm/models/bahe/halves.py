@@ -15,7 +15,7 @@ from recbole_llm.features.encoders.smollm import NAMES
 from recbole_llm.features.prompts import Texts, item_texts
 from recbole_llm.features.settings import EncoderSettings
 from recbole_llm.features.store import cache_dir
-from recbole_llm.layers.decoder import CausalDecoder, depth_of, take_states
+from recbole_llm.layers.decoder import CausalDecoder, depth_of
 from recbole_llm.models.bahe.coupled import CoupledLLM
 from recbole_llm.models.bahe.settings import BAHESettings
 
@@ -30,7 +30,7 @@ def upper_half(config: Config) -> CausalDecoder:
     model = _model(config, _source(config))
     first = settings.first_block(config, depth_of(model))
     decoder = _decoder(settings, model, first, settings.high_layers)
-    take_states(decoder.model)
+    decoder.take_states()
     return decoder
 
 

@@ -109,7 +109,7 @@ def _parse(text: str, common: Mapping[str, str], files: Sequence[str]) -> Entry:
 
 
 def ignored(entries: Sequence[Entry]) -> list[str]:
-    """Keys that a model does not know, such as those of another one, in words."""
+    """Keys that a model does not know or does not read, in words."""
     messages = {entry.label: entry.config.unknown_keys() for entry in entries}
     return [f"{label}: {said} (ignored)" for label, said in messages.items() if said]
 

@@ -169,7 +169,7 @@ def _seeds(text: str, entries: Sequence[Entry]) -> list[int]:
         raise ValueError(f"seeds: expected at least 1, got {numbers[0]}")
     if numbers[0] > _MOST_SEEDS:
         raise ValueError(
-            f"seeds: {numbers[0]:,} are that many runs of each model; for the one seed "
+            f"seeds: {numbers[0]:,} would be as many runs of each model; for the single seed "
             f"{numbers[0]} write --seeds=1 --seed={numbers[0]}"
         )
     first = entries[0].config["seed"]

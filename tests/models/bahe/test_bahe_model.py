@@ -299,7 +299,7 @@ def test_new_items_are_encoded_alone_and_new_interactions_not_at_all() -> None:
             file.write(f"{line}\n")
     assert encoded(config) == 0
     with (folder / "tiny.item").open("a") as file:
-        file.write("i60\tThe drama robot 7\thorror\t1990\t1.5\n")
+        file.write("i60\tThe drama robot 77\thorror\t1990\t1.5\n")
     with (folder / "tiny.inter").open("a") as file:
         file.write("u1\ti60\t5\t9001\n")
     assert encoded(config) == 1

@@ -325,7 +325,10 @@ def test_users_that_one_model_was_not_tested_on_are_left_out_and_counted() -> No
     [
         (["--baseline=SASRecc"], "error: baseline: the model 'SASRecc' is unknown; did you mean"),
         (["--seeds=many"], "error: seeds: expected a number, or some such as 1,2,3, got 'many'"),
-        (["--seeds=2020"], "error: seeds: 2,020 are that many runs of each model; for the one"),
+        (
+            ["--seeds=2020"],
+            "error: seeds: 2,020 would be as many runs of each model; for",
+        ),
         (["--seeds=0"], "error: seeds: expected at least 1, got 0"),
         (["--jobs=0"], "error: jobs: expected at least 1, got 0"),
         (
