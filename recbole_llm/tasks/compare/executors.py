@@ -79,6 +79,7 @@ class Local:
         own = min(gpus.split(","), key=runs.__getitem__) if self.at_once > 1 else gpus
         given = [f"--gpu_id={own}"] if own != gpus else []
         environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
+        environment["CUDA_VISIBLE_DEVICES"] = own  # not those of the last configuration here
         process = _process([*command, *given], output, environment)
         self._started.append((own, process))
         return process

@@ -78,15 +78,16 @@ def test_no_job_is_left_over(executor: Executors) -> None:
 
 def test_runs_share_the_gpus_of_this_machine() -> None:
     """Those that run at once are on different ones; one alone has all of them."""
-    waits = "import pathlib, sys; print(sys.argv[2:], flush=True)\n"
+    waits = "import os, pathlib, sys\n"
+    waits += "print(*sys.argv[2:], os.environ['CUDA_VISIBLE_DEVICES'], flush=True)\n"
     waits += "while not all(pathlib.Path(n, 'output.txt').is_file() for n in 'abc'): pass"
     jobs = (Job(name, [waits], Path(name), gpus="4,6") for name in "abc")
     assert len(list(run_jobs(jobs, Local(3)))) == 3
     said = sorted(Path(name, "output.txt").read_text().strip() for name in "abc")
-    assert said == ["['--gpu_id=4']", "['--gpu_id=4']", "['--gpu_id=6']"]
-    alone = Job("d", ["import sys; print(sys.argv[2:])"], Path("d"), gpus="4,6")
+    assert said == ["--gpu_id=4 4", "--gpu_id=4 4", "--gpu_id=6 6"]
+    alone = Job("d", [waits], Path("d"), gpus="4,6")
     assert len(list(run_jobs(iter([alone]), Local(1)))) == 1
-    assert Path("d/output.txt").read_text().strip() == "[]"
+    assert Path("d/output.txt").read_text().strip() == "4,6"
 
 
 class Lost:
