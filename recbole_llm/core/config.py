@@ -136,7 +136,6 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             of_type = read_yaml(RECBOLE / "properties/quick_start_config/sequential.yaml")
             self.internal_config_dict["eval_args"] = of_type["eval_args"]
         own: dict[str, Any] = {}
-        # RecBole's own Config does not find the files of XGBoost and LightGBM.
         for file in (*sorted(PROPERTIES.glob("*.yaml")), *files_of_model(name)):
             own.update(read_yaml(file))
         if self.spec.settings is not None:

@@ -46,7 +46,8 @@ SEQUENTIAL_OF_LABELS = ("DIN", "DIEN")  # RecBole's sequential models of clicks
 
 
 def files_of_model(name: str) -> list[Path]:
-    """RecBole's files of a model's defaults; XGBoost's and LightGBM's are in small letters."""
+    """RecBole's files of a model's defaults; XGBoost's and LightGBM's are in small letters, and
+    RecBole's own Config does not find them."""
     names = dict.fromkeys((name.lower(), name))
     files = [RECBOLE / "properties" / "model" / f"{name}.yaml" for name in names]
     return [file for file in files if file.is_file()]

@@ -154,8 +154,7 @@ class Settings(BaseModel):
         """Raise ValueError where these settings and those of other parts do not go together."""
 
     def check_device(self) -> None:
-        """Raise ValueError where they name a device that is not there; asked when RecBole has set
-        which GPUs are seen."""
+        """Raise ValueError where a device is not there; asked when RecBole has set its GPUs."""
 
 
 def check_divides(settings: Settings, key: str, of: str, *, twice: bool = False) -> None:

@@ -66,10 +66,9 @@ class CausalDecoder(nn.Module):
         given, read = _first_inputs(self.model)
         scale = float((given * read).sum() / given.square().sum())  # Granite's and Gemma's
         if not read.allclose(scale * given, atol=1e-4 * max(scale, 1.0)):
-            name = type(self.model).__name__
             raise ValueError(
-                f"the decoder {name} cannot read states: it changes what it is given before its "
-                f"first block"
+                f"the decoder {type(self.model).__name__} cannot read states: it changes what it "
+                f"is given before its first block"
             )
         self.scale = scale if abs(scale - 1) > 1e-5 else 1.0
 
