@@ -95,6 +95,11 @@ class ChatEncoder:
     ) -> None:
         self._model, self._processor, self._settings = model, processor, settings
         self._token = token
+        if processor.chat_template is None:
+            raise EncoderError(
+                "encoder_model: its processor has no chat template, as that of a model which was "
+                "not trained on messages; name an instruct model such as Qwen/Qwen2-VL-2B-Instruct"
+            )
         if token is not None and token not in processor.tokenizer.get_vocab():
             raise EncoderError(f"encoder_token: the model's tokenizer has no token '{token}'")
 

@@ -156,6 +156,13 @@ def test_a_chat_model_reads_a_token_of_its_own(tmp_path: Path) -> None:
     assert np.abs(at_token - at_end).max() > 1e-3
 
 
+def test_a_model_without_a_chat_template_is_refused(tmp_path: Path) -> None:
+    folder = tiny_qwen2_vl(tmp_path / "model")
+    (folder / "chat_template.jinja").unlink()
+    with pytest.raises(EncoderError, match="encoder_model: its processor has no chat template"):
+        multimodal.create(config(folder)).encode(["red"])
+
+
 def test_a_multimodal_model_has_to_be_named() -> None:
     with pytest.raises(EncoderError, match="set encoder_model"):
         multimodal.create(config())
