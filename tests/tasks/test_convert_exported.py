@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 import platform
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -103,11 +107,32 @@ def test_an_index_says_nothing_of_an_item() -> None:
     assert list(Table.read(Path("d/s/s.item")).types) == ["item_id", "title"]
 
 
-@pytest.mark.parametrize("start", [b"PK\x03\x04\x14\0", b"\xd0\xcf\x11\xe0\xa1\xb1"])
+@pytest.mark.parametrize(
+    ("whole", "what"),
+    [
+        (b"PK\x03\x04\x14\0", "an Excel file or an archive; save the table as CSV, or unpack it"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1", "an Excel file; save the table as CSV"),
+        (gzip.compress(b"user,item\nu,a\n"), "compressed by gzip; let its name end in .gz"),
+        (bz2.compress(b"user,item\nu,a\n"), "compressed by bzip2; unpack it"),
+        (lzma.compress(b"user,item\nu,a\n"), "compressed by xz; unpack it"),
+        (b"PAR1\x15\x04", "a Parquet file; let its name end in .parquet"),
+    ],
+    ids=["xlsx", "xls", "gzip", "bzip2", "xz", "parquet"],
+)
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "latin-1"])
-def test_a_workbook_is_no_text(start: bytes, encoding: str) -> None:
-    with pytest.raises(ValueError, match=r"'o.xlsx' is an Excel file or an archive; save the ta"):
-        converted(start, "o.xlsx", encoding=encoding)
+def test_a_file_that_is_no_text_is_refused_by_its_kind(
+    whole: bytes, what: str, encoding: str
+) -> None:
+    with pytest.raises(ValueError, match=rf"^'o.dat' is {what}$"):
+        converted(whole, "o.dat", encoding=encoding)
+
+
+def test_numbers_of_half_the_width_stay_as_they_are_read() -> None:
+    """19.99 as a float32 is 19.98999977 as a Python float."""
+    frame = pd.DataFrame({"user": ["u", "v"], "item": ["a", "b"], "price": [19.99, np.nan]})
+    frame["price"] = frame["price"].astype(np.float32)
+    recbole_llm.from_pandas(frame, "d/s", keep="price:float")
+    assert column("price") == ["19.99", ""]
 
 
 def test_items_without_words_are_not_for_pad() -> None:

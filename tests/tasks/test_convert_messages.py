@@ -87,6 +87,15 @@ def test_a_time_that_does_not_fit_is_shown_with_its_format() -> None:
     ) in said("o.csv", "--date-format=%d/%m/%Y")
 
 
+def test_one_date_of_digits_that_is_none_makes_no_numbers_of_the_others() -> None:
+    Path("o.csv").write_text("user,item,date\nu,a,20240102\nu,b,0\nu,c,20240301\n")
+    left_out = "left out, since their time cannot be read: 1 (line 3: '0')"
+    assert left_out in said("o.csv", "--time=date", code=0)
+    assert Table.read(Path("d/s/s.inter")).columns["timestamp"].tolist() == [
+        "1704153600", "1709251200",
+    ]  # fmt: skip
+
+
 def test_a_column_of_texts_that_is_not_there_has_its_near_match() -> None:
     Path("o.csv").write_text("user,item,title\nu,a,Tee\n")
     assert "no column 'titel'; did you mean 'title'? its col" in said("o.csv", "--text=titel")

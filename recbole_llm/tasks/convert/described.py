@@ -61,7 +61,9 @@ class Described:
                 self.progress(len(chunk))
             if not self.id:
                 option = self.source.option(f"{self.of}s")
-                raise ValueError(f"'{self.source}' has no rows; leave {option} out")
+                found = "; ".join(self.source.problems)
+                what = f": not one row can be used: {found}" if found else " has no rows"
+                raise ValueError(f"'{self.source}'{what}; leave {option} out")
             file.write(as_lines(self._without_text()))
             self._sum_up()
             file.flush()  # a full disk is known before any of the files is in place

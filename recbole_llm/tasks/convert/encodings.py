@@ -6,15 +6,22 @@ import codecs
 from typing import IO
 
 _BLOCK = 1 << 20  # bytes
-_STARTS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # of .xlsx and .zip, and of .xls
+_STARTS = {  # of files that are no texts
+    b"PK\x03\x04": "an Excel file or an archive; save the table as CSV, or unpack it",
+    b"\xd0\xcf\x11\xe0": "an Excel file; save the table as CSV",
+    b"PAR1\x15": "a Parquet file; let its name end in .parquet",
+    b"\x1f\x8b": "compressed by gzip; let its name end in .gz",
+    b"BZh": "compressed by bzip2; unpack it",
+    b"\xfd7zXZ": "compressed by xz; unpack it",
+}
 
 
 def check_text(file: IO[bytes], name: object) -> None:
     """Refuse what no encoding makes a text of, and some would silently take for one."""
-    if file.read(len(_STARTS[0])) in _STARTS:
-        raise ValueError(
-            f"'{name}' is an Excel file or an archive; save the table as CSV, or unpack it"
-        )
+    head = file.read(max(map(len, _STARTS)))
+    for start, what in _STARTS.items():
+        if head.startswith(start):
+            raise ValueError(f"'{name}' is {what}")
 
 
 def is_utf_8(file: IO[bytes], named: str) -> bool:

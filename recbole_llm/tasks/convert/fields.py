@@ -91,9 +91,7 @@ class Fields:
         if role == "time":
             values = self.times.seconds(texts)
         else:
-            numbers, texts = self.found[role].numbers, _without_flags(texts)
-            plain = texts if numbers is None else [_plain(text, numbers) for text in texts]
-            values = to_numeric(Series(plain, dtype=object), errors="coerce").to_numpy(np.float64)
+            values = _values(texts, self.found[role].numbers)
         return np.where(np.isfinite(values), values, np.nan)
 
     def unread(self, role: str) -> str:
@@ -107,6 +105,18 @@ class Fields:
         """Why a role's numbers cannot be read in one way: a clause, or ""."""
         doubt = self.found[role].doubt if role in self.found else ""
         return f": {doubt}" if doubt else ""
+
+
+def _values(texts: Series, numbers: Numbers | None) -> Floats:
+    if numbers is None:
+        values = _floats(texts)  # flags are rare, and putting them right takes longer than this
+        return _floats(_without_flags(texts)) if np.isnan(values).any() else values
+    plain = [_plain(text, numbers) for text in _without_flags(texts)]
+    return _floats(Series(plain, dtype=object))
+
+
+def _floats(texts: Series) -> Floats:
+    return to_numeric(texts, errors="coerce").to_numpy(np.float64)
 
 
 def _without_flags(texts: Series) -> Series:

@@ -97,10 +97,13 @@ class Interactions:
         kept = np.ones(len(rows), bool)
         for role in rows.columns:
             if role in ("user", "item") or role.endswith(":token"):
-                broken = rows[role].str.contains(BREAKS)
-                rows[role] = [unbroken(text) for text in rows[role]]
-                what = f"tabs or line ends in '{fields.columns[role]}', spaces now"
-                self._without(what, broken, lines, kept, rows[role])
+                texts = rows[role]
+                rows[role] = texts.str.strip()
+                if BREAKS.search("".join(texts)):  # one search, since most tables have none
+                    safe = [unbroken(text) for text in texts]
+                    rows[role] = Series(safe, texts.index, dtype=object)
+                    what = f"tabs or line ends in '{fields.columns[role]}', spaces now"
+                    self._without(what, texts.str.contains(BREAKS), lines, kept, rows[role])
         for role in ("user", "item"):
             kept &= self._without(
                 f"left out, since they have no {role}", rows[role].isin(["", PADDING]), lines, kept
@@ -110,7 +113,7 @@ class Interactions:
                 values = fields.values(role, rows[role])
                 kept &= self._readable(role, values, rows[role], lines, kept, fields)
                 rows[role] = values
-        again = self.seen.add(_hashes(chunk.drop(columns=LINE)[kept].astype(str)))
+        again = self.seen.add(_hashes(chunk.drop(columns=LINE)[kept]))
         rows = rows[kept][
             self._without("left out, since they repeat another row", again, lines[kept], True)
         ]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 from collections.abc import Container
 from keyword import iskeyword
 
-from pandas import DataFrame
+import numpy as np
+from pandas import DataFrame, Series
 
 BREAKS = re.compile(r"[\t\r\n\v\f\0\x1c-\x1e\x85\u2028\u2029]+")
 
@@ -28,9 +31,14 @@ def field_name(column: str, taken: Container[str] = ()) -> str:
 
 def as_lines(rows: DataFrame) -> bytes:
     """Rows as lines of an atomic file, quoted as CSV where a text has quotes."""
-    plain = {"header": False, "index": False, "lineterminator": "\n", "float_format": _number}
-    return rows.to_csv(sep="\t", **plain).encode("utf-8", "replace")
+    lines = io.StringIO()
+    columns = [_written(rows[name]) for name in rows]
+    csv.writer(lines, delimiter="\t", lineterminator="\n").writerows(zip(*columns, strict=True))
+    return lines.getvalue().encode("utf-8", "replace")
 
 
-def _number(value: float) -> str:
-    return str(int(value)) if value == int(value) else repr(float(value))
+def _written(column: Series) -> list[object]:
+    """Values as they are, floats in their shortest form, and "" for nan."""
+    if column.dtype != np.float64:
+        return column.tolist()
+    return ["" if x != x else int(x) if x.is_integer() else repr(x) for x in column.tolist()]

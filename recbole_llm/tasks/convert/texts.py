@@ -5,19 +5,27 @@ from __future__ import annotations
 import json
 
 import numpy as np
-from pandas import DataFrame
+from pandas import DataFrame, Series
 
 LINE = "__line__"  # column of a chunk: where a row stands, from 1
 
 
 def as_texts(frame: DataFrame) -> DataFrame:
     """All columns but `LINE` as texts: whole numbers without a point, lists' values in a row."""
-    columns = {
-        name: np.array([text_of(value) for value in frame[name].to_numpy(object)], dtype=object)
-        for name in frame
-        if name != LINE
-    }
+    columns = {name: Series(_texts(frame[name]), dtype=object) for name in frame if name != LINE}
     return DataFrame({**columns, LINE: frame[LINE].to_numpy()})
+
+
+def _texts(column: Series) -> list[str]:
+    if column.dtype in (np.float16, np.float32):  # 19.99 is 19.98999977 as a Python float
+        return [text_of(float(str(value))) for value in column.to_numpy()]
+    values = column.to_numpy(object).tolist()
+    kinds = set(map(type, values))
+    if kinds == {int}:
+        return list(map(str, values))
+    if kinds == {str} and "".join(values).isascii():
+        return values
+    return [text_of(value) for value in values]
 
 
 def text_of(value: object) -> str:
