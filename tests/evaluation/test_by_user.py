@@ -9,7 +9,7 @@ import pytest
 
 from recbole_llm import run_recbole_llm, testing
 from recbole_llm.evaluation.by_user import auc_shares, labels_by_user, shares
-from recbole_llm.tasks.compare.significance import paired_difference
+from recbole_llm.tasks.compare.significance import paired_differences
 
 QUICK = {"epochs": 1, "show_progress": False, "log_flops": False, "metric_decimal_place": 12}
 
@@ -45,7 +45,7 @@ def test_users_without_both_classes_are_no_evidence_in_gauc() -> None:
     labels = np.concatenate([np.zeros(100), np.ones(3)])
     right, wrong = labels - labels * [[0.0], [2.0]]  # clicks above, and below the others
     both = [labels_by_user(users, users, scores, labels, ["gauc"]) for scores in (right, wrong)]
-    found = paired_difference(*(one.values["gauc"] for one in both))
+    found = paired_differences(*(one.values["gauc"][:, None] for one in both))[0]
     assert found.mean == 1.0 and found.users == (3, 100) and found.p == 2 / 8
 
 
@@ -60,7 +60,7 @@ def test_one_user_with_most_of_the_rows_is_no_evidence(metric: str, most: int) -
         skill = rng.normal(0, 0.1, (2, 61))[:, users]
         scores = 0.5 + skill * (2 * labels - 1) + rng.normal(0, 0.1, (2, 360))
         both = [labels_by_user(users, users, s.clip(0.01, 0.99), labels, [metric]) for s in scores]
-        low += paired_difference(*(one.values[metric] for one in both)).p < 0.05
+        low += paired_differences(*(one.values[metric][:, None] for one in both))[0].p < 0.05
     assert low <= most  # of 40; deviations from the mean difference give nearly 40
 
 

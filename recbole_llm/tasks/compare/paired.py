@@ -9,7 +9,7 @@ import numpy as np
 from pandas import DataFrame, concat
 
 from recbole_llm.tasks.compare.cells import Cell
-from recbole_llm.tasks.compare.significance import Difference, holm, paired_difference
+from recbole_llm.tasks.compare.significance import Difference, holm, paired_differences
 
 LEVEL = 0.05  # of the tests, after correction
 _BOTH = ("ours", "theirs")
@@ -47,20 +47,30 @@ def against(
         for label, own in others.items()
     }
     means = {label: _over_seeds([both for both, _ in own]) for label, own in pairs.items() if own}
+    found = {label: _differences(table, metrics) for label, table in means.items()}
     tests = []
     for metric in metrics:
-        differences, bases = {}, {}
-        for label, table in means.items():
-            both = [table[model, metric] for model in _BOTH if (model, metric) in table]
-            if len(both) == 2 and np.isfinite(both).all():  # one label a user: GAUC has no value
-                differences[label] = paired_difference(*(column.to_numpy() for column in both))
-                bases[label] = float(both[1].mean())
+        differences = {label: own[metric] for label, own in found.items() if metric in own}
+        bases = {label: float(means[label]["theirs", metric].mean()) for label in differences}
         corrected = holm([difference.p for difference in differences.values()])
         for (label, difference), p in zip(differences.items(), corrected):
             left_out = max(missing for _, missing in pairs[label])
             seeds = len(pairs[label])
             tests.append(Tested(label, metric, difference, bases[label], p, seeds, left_out))
     return tests
+
+
+def _differences(table: DataFrame, metrics: Sequence[str]) -> dict[str, Difference]:
+    """In the metrics that both models have a value of."""
+    known = [
+        metric
+        for metric in metrics
+        if all((model, metric) in table for model in _BOTH)
+        and np.isfinite(table.loc[:, (slice(None), metric)]).all(axis=None)  # GAUC may have none
+    ]
+    if not known:
+        return {}
+    return dict(zip(known, paired_differences(*(table[m][known].to_numpy() for m in _BOTH))))
 
 
 def _pair(ours: Cell, theirs: Cell) -> tuple[DataFrame, int]:

@@ -18,6 +18,7 @@ from recbole_llm.tasks.compare.summary import Row, Spread, Summary
 from recbole_llm.trainers.progress import duration
 
 _NO_TERMINAL = 10_000  # columns of a file or a pipe
+_UNRANKED = "shannonentropy"  # RecBole's falls as more items are recommended: no end is better
 # What Markdown or HTML would read; < before what may begin a tag, & before what may be an entity.
 _MARKDOWN = re.compile(r"[\\`*\[\]|~>]|(?<!\w)_|_(?!\w)|<(?=[A-Za-z/!?])|&(?=#?\w+;)")
 _HTML = {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
@@ -113,7 +114,8 @@ def _marked(
     for metric in summary.metrics:
         text, mean = number(row.test[metric], between), row.test[metric].mean
         order = list(dict.fromkeys(means[label][metric].mean for label in summary.order(metric)))
-        if len(summary.rows) > 1 and mean in order[:2]:
+        ranked = len(summary.rows) > 1 and metric.partition("@")[0] != _UNRANKED
+        if ranked and mean in order[:2]:
             text = (best, second)[order.index(mean)](text)
         test = summary.tested(row.label, metric)
         yield text + "†" if test is not None and test.significant else text

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
+
 import numpy as np
 import pytest
-from scipy.stats import binomtest, norm
+from scipy.stats import binomtest, bootstrap, norm
 
-from recbole_llm.tasks.compare.significance import holm, paired_difference
+from recbole_llm.evaluation.by_user import FloatArray
+from recbole_llm.tasks.compare.significance import Difference, holm, paired_differences
+
+
+def paired_difference(first: FloatArray, second: FloatArray) -> Difference:
+    return paired_differences(first[:, None], second[:, None])[0]
 
 
 def test_a_permutation_test_of_four_users() -> None:
@@ -31,6 +38,19 @@ def test_the_interval_is_that_of_the_normal_distribution_for_many_users() -> Non
     assert found.low == pytest.approx(difference.mean() - half, abs=6e-4)
     assert found.high == pytest.approx(difference.mean() + half, abs=6e-4)
     assert found.p < 0.001  # 4.2 standard errors
+
+
+def test_intervals_are_those_of_scipys_bootstrap_one_metric_or_several() -> None:
+    first = np.random.default_rng(3).normal(0.1, 1, (37, 2))
+    both = paired_differences(first, np.zeros((37, 2)))
+    for i, found in enumerate(both):
+        expected = bootstrap(
+            (first[:, i],), np.mean, method="percentile", n_resamples=9_999, batch=100,
+            rng=np.random.default_rng(0),
+        ).confidence_interval  # fmt: skip
+        assert (found.low, found.high) == pytest.approx(tuple(expected), rel=1e-12)
+        alone = paired_difference(first[:, i], np.zeros(37))
+        assert astuple(found)[:4] == pytest.approx(astuple(alone)[:4], rel=1e-12)
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.1, 0.2])

@@ -89,6 +89,13 @@ def test_equal_means_are_marked_alike() -> None:
                                                      "<u>.2000</u>"]  # fmt: skip
 
 
+def test_a_metric_of_which_no_end_is_better_has_no_best() -> None:
+    found = summary_of({"a": 0.1, "b": 0.3})
+    rows = [replace(row, test={"shannonentropy@10": row.test["mrr@10"]}) for row in found.rows]
+    _, _, *rows_shown = markdown(replace(found, rows=rows, metrics=["shannonentropy@10"]))
+    assert [row.split(" | ")[2] for row in rows_shown] == [".1000", ".3000"]
+
+
 @pytest.mark.parametrize(
     ("label", "in_markdown"),
     [
