@@ -41,7 +41,7 @@ def convert(
     keep: str | None,
     **options: Any,
 ) -> Iterable[object]:
-    """Make a data set of your own tables: convert orders.csv --items=… --output=dataset/shop.
+    """Make a data set from your own tables: convert orders.csv --items=… --output=dataset/shop.
 
     INTERACTIONS is a table with one interaction in each row: CSV, JSON lines (as Amazon's reviews)
     or Parquet; or a folder of MovieLens. CSV and JSON lines may be .gz files. Columns that no

@@ -13,7 +13,7 @@ recbole-llm run --model=PAD --dataset=ml-100k [--key=value …]
 
 Train a model and test it.
 
-  --config_files="a.yaml b.yaml"  files of keys: the later beats the earlier, --key=value any file
+  --config_files="a.yaml b.yaml"  files of keys: later ones override earlier ones, --key=value all
   --output=result.json            file for the result, with settings, versions and times
   --verbose                       show all that RecBole prints
   --debug                         show the traceback of an error

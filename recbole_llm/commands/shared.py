@@ -150,7 +150,8 @@ def executed(action: Callable[..., None]) -> Callable[..., None]:
         help="This machine, or a Ray cluster (extra ray).",
     )
     address = click.option(
-        "--ray_address", help="Of the Ray cluster; else RAY_ADDRESS, else a Ray is started here."
+        "--ray_address",
+        help="Address of the Ray cluster; by default RAY_ADDRESS, or a Ray started here.",
     )
     return where(address(action))
 

@@ -15,7 +15,7 @@ from recbole_llm.commands.shared import ARGS, configured, names
 @click.option("--test", required=True, help="The unseen data set.")
 @configured
 def zero_shot(train: str, test: str, **options: Any) -> None:
-    """Train on some data sets, test on another: zero-shot --train=a,b --test=c [--key=value …]."""
+    """Train AlphaRec (or --model) on some data sets, test on another: --train=a,b --test=c."""
     from recbole_llm.tasks.zero_shot import zero_shot as do
 
     do(names(train), test, **options)
@@ -28,7 +28,7 @@ def zero_shot(train: str, test: str, **options: Any) -> None:
     "--users",
     "--user",
     "users",
-    help="""User ids, separated by commas ("a,b" is one), or 'all'.""",
+    help="""User ids, separated by commas (an id with a comma in double quotes), or 'all'.""",
 )
 @click.option(
     "--items",

@@ -196,7 +196,7 @@ def recbole_models() -> dict[str, str]:
 
 def stock_spec(name: str) -> ModelSpec:
     """The spec of one of RecBole's own models, whether or not a registered one has its name."""
-    return ModelSpec(name, f"{recbole_models()[name]}:{name}", summary="RecBole's")
+    return ModelSpec(name, f"{recbole_models()[name]}:{name}", summary="RecBole's own model")
 
 
 def find_model(name: str) -> ModelSpec:

@@ -41,9 +41,10 @@ def _named(annotation: Any, metadata: Iterable[Any] = ()) -> str:
     if origin is Annotated:
         return _named(arguments[0], [*_flat(arguments[1:]), *metadata])
     if origin in (Union, types.UnionType):
-        return " or ".join(_named(part, metadata) for part in arguments)
+        return " or ".join(dict.fromkeys(_named(part, metadata) for part in arguments))
     if origin is Literal:
-        return f"one of {', '.join(map(str, arguments))}"
+        names = ", ".join(map(str, arguments))
+        return f"one of {names}" if len(arguments) > 1 else names
     if origin is list:
         bounds = _bounds(_flat(metadata))
         return " ".join(["a list", bounds]).strip() + f", each {_named(arguments[0])}"

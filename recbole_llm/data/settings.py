@@ -57,8 +57,8 @@ class EngineSettings(Settings):
     .item file besides. A checkpoint keeps the items that it was trained with."""
     eval_candidates: Alike[Literal["fixed", "drawn"]] = "fixed"
     """Negatives of sampled evaluation (eval_args: mode uniN or popN). 'fixed': a user has the same
-    in every evaluation, whatever the model and the seed, none of which the user has had; 'drawn':
-    others each time, as in RecBole."""
+    in every evaluation, whatever the model and the seed, none of which the user had before the
+    held-out item; 'drawn': others each time, as in RecBole."""
     recommend_new_items: Flag = True
     """Whether recommend ranks further items of the .item file too, and reads them in histories, by
     models that know items by text: it then encodes those that are not encoded yet."""

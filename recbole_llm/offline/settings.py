@@ -98,8 +98,9 @@ class TuneSettings(Settings):
     tune_batch_size: Count = 8
     """Samples of a step."""
     tune_max_length: Annotated[int, Field(ge=16)] = 256
-    """Tokens a sample is cut to; of its prompt the oldest go."""
+    """Tokens a sample is cut to; the oldest part of its prompt is left out."""
     tune_samples: Count = 200
-    """Samples of each task; of more these are drawn at random."""
+    """Samples of each task; if there are more, this many are drawn at random."""
     tune_held_out: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Share of each task's samples that the loss is measured on and nothing is learnt from."""
+    """Share of each task's samples held out: the loss is measured on them, nothing is learnt from
+    them."""

@@ -236,7 +236,7 @@ The score of an item is the product of its vector and the state of the user's hi
 | `{files.items}` | ids, titles and fields of the items |
 | `{files.users}` | users' histories, if they were exported |
 | `{files.weights}` | all weights of the model |
-| `{files.settings}` | settings and versions |
+| `{files.settings}` | settings, versions, and the SHA-256 of the other files |
 
 The encoder takes `items`, int64 [B, L], of B users with L items each: places in the list of items,
 counted from 1, {read} There is no padding: histories of another length are another batch. It gives

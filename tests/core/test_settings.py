@@ -7,6 +7,7 @@ from typing import Literal, Self
 
 import pytest
 from pydantic import model_validator
+from pydantic.fields import FieldInfo
 
 from recbole_llm.core.plugins import get_registry
 from recbole_llm.core.registry import resolve
@@ -21,6 +22,7 @@ from recbole_llm.core.settings import (
     defaults,
     key_infos,
 )
+from recbole_llm.core.type_names import type_name
 from recbole_llm.core.yaml_files import property_files, read_yaml, render
 
 
@@ -95,6 +97,12 @@ def test_a_value_that_cannot_be_ends_in_one_line(values: dict[str, object], mess
     with pytest.raises(ValueError) as error:
         Example.of(values)
     assert str(error.value) == message
+
+
+def test_a_single_choice_is_its_own_name() -> None:
+    of_recbole = dict[str, int] | Literal["None"] | None
+    assert type_name(FieldInfo.from_annotation(of_recbole)) == "a dict or None"
+    assert type_name(FieldInfo.from_annotation(Literal["a", "b"])) == "one of a, b"
 
 
 def test_a_key_without_default_must_be_set() -> None:

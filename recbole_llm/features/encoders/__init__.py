@@ -38,7 +38,12 @@ KINDS = (
         f"{_HERE}.vision:create",
         "pictures, by any vision model of transformers or the bundled EfficientNet-lite0",
         ("PIL",),
-        unread=("encoder_prefix", "encoder_max_length", "encoder_dimensions"),
+        unread=(
+            "encoder_prefix",
+            "encoder_max_length",
+            "encoder_dimensions",
+            "encoder_batch_tokens",
+        ),
     ),
     EncoderSpec(
         "multimodal",
@@ -46,7 +51,7 @@ KINDS = (
         "texts with pictures, by image-text chat models (Qwen2-VL) or dual encoders (CLIP)",
         ("PIL", "transformers"),
         f"{_SETTINGS}:MultimodalSettings",
-        unread=("encoder_dimensions",),
+        unread=("encoder_dimensions", "encoder_batch_tokens"),
     ),
     EncoderSpec(
         "openai",
@@ -55,7 +60,13 @@ KINDS = (
         ("openai",),
         f"{_SETTINGS}:EndpointSettings",
         # The endpoint cuts texts as it likes.
-        unread=("encoder_max_length", "encoder_revision", "encoder_dtype"),
+        unread=(
+            "encoder_max_length",
+            "encoder_revision",
+            "encoder_dtype",
+            "encoder_device",
+            "encoder_batch_tokens",
+        ),
     ),
     EncoderSpec(
         "precomputed",
@@ -69,7 +80,12 @@ KINDS = (
             "encoder_normalize",
             "encoder_dtype",
             "encoder_max_length",
-        ),  # fmt: skip
+            "encoder_device",
+            "encoder_batch_tokens",
+            "encoder_batch_size",
+            "encoder_executor",
+            "encoder_jobs",
+        ),
     ),
 )
 

@@ -147,7 +147,7 @@ class LLMCFRetrievalSettings(
     }
 
     feature_weight: Positive = 0.1
-    """Of w in the user's state; authors: 0.1."""
+    """Weight of w in the user's state; authors: 0.1."""
 
     @model_validator(mode="after")
     def _context_heads_divide(self) -> Self:

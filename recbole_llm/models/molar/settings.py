@@ -34,7 +34,7 @@ class MIRMSettings(TuneSettings):
     """Field of the .item file that describes an item; None: the text field with the longest
     texts."""
     mirm_history: Count = 10
-    """Items of a user's training history that the next one is foretold from: the last ones."""
+    """Last items of a training history from which the next one is predicted."""
 
 
 class MolarSettings(MIRMSettings, DecoderSettings, BackboneSettings, SequentialSettings):

@@ -68,7 +68,7 @@ class PADSettings(BackboneSettings, SequentialSettings):
     mmd_kernel: Literal["gaussian", "laplace", "linear", "cosine", "infonce"] = "gaussian"
     """gaussian (paper), laplace, linear, cosine; or infonce, the paired contrast."""
     mmd_max_items: Annotated[int, Field(ge=2)] = 512
-    """Items of a batch that MK-MMD is computed over at most; more are sampled."""
+    """MK-MMD is computed over at most this many items of a batch, sampled if there are more."""
 
     hidden_size: Count = 128
     """Size of every expert's vectors and states; authors: 128."""
@@ -105,8 +105,8 @@ class PADSettings(BackboneSettings, SequentialSettings):
     n_bins: Count = 10
     """Frequency bins of items, with near-equal training interactions; authors: 10."""
     bin_edges: Annotated[list[Natural], Field(min_length=2)] | None = None
-    """Places in the order of falling frequency where bins begin, from 0, and the end; instead of
-    n_bins."""
+    """Ranks, by falling frequency, at which bins begin (the first is 0), and the end of the last;
+    in place of n_bins."""
     gamma_2: float = 1.0
     """Initial gate logit of the aligned expert; -4 (authors) starts it at a share of 1 %."""
     valid_metric: Annotated[str, Field(min_length=1)] = "MRR@10"

@@ -147,11 +147,12 @@ def sentences(summary: Summary) -> Iterator[str]:
     if summary.tests:
         found = any(test.significant for test in summary.tests)
         mark = "† differs" if found else "No number differs"
+        apart = " (the number after ±)" if many > 1 else ", of which one seed says nothing"
         yield (
             f"{mark} from {summary.baseline} (p < {LEVEL:g}): permutation test over users, "
             f"whose metrics are averaged over seeds first, corrected by Holm's method for "
-            f"{_count(summary)}. Intervals are of 95 %, by the bootstrap over users. It knows the "
-            f"variation over users, not that over seeds, which stands apart after ±."
+            f"{_count(summary)}. Intervals are of 95 %, by the bootstrap over users. The test "
+            f"takes the variation over users into account, not that over seeds{apart}."
         )
     deciding = summary.metrics[0]
     yield from (
