@@ -160,6 +160,15 @@ def test_models_get_the_same_metrics(model: str, monkeypatch: pytest.MonkeyPatch
     assert results[1] == pytest.approx(results[0], abs=1e-9)
 
 
+def test_the_best_of_many_items_are_torchs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each in turn is the best: those of the 17 groups, and the three behind them."""
+    monkeypatch.setattr(blocks, "GROUP", 4)
+    scores = torch.rand(71, 71) + 2 * torch.eye(71)
+    values, places = blocks._top(scores, 2)
+    expected = torch.topk(scores, 2, dim=1)
+    assert values.equal(expected.values) and places.equal(expected.indices)
+
+
 class TestStep:
     """Of the tiny data set's 61 items; a general model's row takes 16 bytes for each."""
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from recbole_llm import run_recbole_llm, testing
-from recbole_llm.evaluation.by_user import auc_shares, labels_by_user, shares
+from recbole_llm.evaluation.by_user import ByUser, auc_shares, labels_by_user, shares
 from recbole_llm.tasks.compare.significance import paired_differences
 
 QUICK = {"epochs": 1, "show_progress": False, "log_flops": False, "metric_decimal_place": 12}
@@ -119,3 +121,24 @@ def test_the_file_of_clicks() -> None:
     with np.load("users.npz") as users:
         for name in ("auc", "logloss", "gauc"):
             assert users[f"metric {name}"].mean() == pytest.approx(result[name], abs=1e-6), name
+
+
+def test_of_clicks_the_positives_are_what_a_user_was_tested_on() -> None:
+    users, items, labels = np.array([1, 1, 2]), np.array([4, 5, 4]), np.array([1.0, 0.0, 1.0])
+    found = labels_by_user(users, items, np.array([0.5, 0.2, 0.1]), labels, ["logloss"])
+    assert found.pairs.tolist() == [[1, 4], [2, 4]]
+
+
+def test_the_users_shown_are_the_same_in_any_order(tmp_path: Path) -> None:
+    names, rows = [f"u{number}" for number in range(150)], np.arange(1, 151)
+    shown = []
+    for own in (names, names[::-1]):
+        tokens = {"user_id": ["[PAD]", *own], "item_id": ["[PAD]", "i"]}
+        dataset: Any = SimpleNamespace(
+            uid_field="user_id", iid_field="item_id", field2id_token=tokens
+        )
+        pairs, lists = np.stack([rows, np.ones_like(rows)], axis=1), np.ones((150, 1), np.int64)
+        ByUser(rows, {}, pairs, rows, lists).save(tmp_path / "users.npz", dataset)
+        with np.load(tmp_path / "users.npz") as file:
+            shown.append(set(file["shown_users"]))
+    assert len(shown[0]) == 100 and shown[0] == shown[1]

@@ -115,6 +115,7 @@ def test_head_takes_the_share_and_breaks_ties_by_id() -> None:
     counts = np.array([9, 2, 5, 5, 1, 5])
     assert np.flatnonzero(head(counts, 0.4)).tolist() == [2, 3]
     assert np.flatnonzero(head(counts, 0.01)).tolist() == [2]
+    assert np.flatnonzero(head(counts, 0.35)).tolist() == [2, 3]  # 1.75 of five, rounded
 
 
 def test_leave_one_out_by_hand() -> None:

@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves
 
 from recbole_llm.core.config import Config
 from recbole_llm.data.training import training_histories
-from recbole_llm.evaluation.references import TextReference
+from recbole_llm.evaluation.references import TextReference, references
 from recbole_llm.quick_start import load_data
 from recbole_llm.testing import write_tiny_dataset
 
@@ -41,3 +41,19 @@ def test_text_similarity_is_of_each_users_mean_in_memory_for_users() -> None:
         found = reference.full_sort_predict(Interaction({"user_id": torch.tensor([user])}))
         torch.testing.assert_close(found[0], items @ F.normalize(mean, dim=0))
     assert not reference.users[0].any()
+
+
+def test_chance_is_of_the_seed_and_popularity_of_training() -> None:
+    write_tiny_dataset("dataset")
+    keys = {"encoder": "hash", "data_path": "dataset"}
+    rows = Interaction({"user_id": torch.tensor([1, 2])})
+    drawn = []
+    for seed in (3, 3, 4):
+        config = Config("AlphaRec", "tiny", config_dict={**keys, "seed": seed})
+        train = load_data(config)[1].dataset
+        found = references(config, train)
+        drawn.append(found["random"].full_sort_predict(rows))
+    assert drawn[0].equal(drawn[1]) and not drawn[0].equal(drawn[2])
+    items = [item for _, own in training_histories(train) for item in own]
+    counts = torch.bincount(torch.tensor(items), minlength=train.item_num).float()
+    assert found["popularity"].full_sort_predict(rows).equal(counts.expand(2, -1))

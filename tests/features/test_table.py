@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from recbole_llm.core.errors import first_names
-from recbole_llm.features.table import EmbeddingTable, TableError
+from recbole_llm.features.table import EmbeddingTable, TableError, has_vector
 
 
 def test_any_floats_and_tokens() -> None:
@@ -44,3 +44,13 @@ def test_a_table_needs_a_fingerprint(fingerprint: Any) -> None:
 def test_a_table_without_a_fingerprint_gets_that_of_its_vectors() -> None:
     first, same, other = (EmbeddingTable.build([[x]], ["a"]).fingerprint for x in (1.0, 1.0, 2.0))
     assert first == same != other
+
+
+def test_the_fingerprint_of_vectors_knows_whose_they_are() -> None:
+    vectors = [[1.0], [2.0]]
+    first, other = (EmbeddingTable.build(vectors, tokens).fingerprint for tokens in ("ab", "ba"))
+    assert first != other
+
+
+def test_a_vector_may_have_zeros() -> None:
+    assert has_vector(np.array([[0.0, 0.0], [0.0, -1.0], [2.0, 3.0]])).tolist() == [0, 1, 1]

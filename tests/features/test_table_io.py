@@ -215,3 +215,9 @@ def test_pickles_are_not_executed(tmp_path: Path) -> None:
     with pytest.raises(TableError, match="cannot be read as .pt"):
         read_table(tmp_path / "v.pt")
     assert not (tmp_path / "executed").exists()
+
+
+def test_tokens_that_pandas_takes_for_missing_are_names(tmp_path: Path) -> None:
+    file = tmp_path / "v.csv"
+    file.write_text("token,x\nNA,1\nnull,2\n007,3\n", encoding="utf-8")
+    assert list(read_table(file).tokens) == ["NA", "null", "007"]

@@ -42,3 +42,16 @@ def test_first_scores_vary_as_the_key_says(model: str, std: float) -> None:
 @pytest.mark.parametrize("model", KEYS)
 def test_zero_leaves_the_norm(model: str) -> None:
     assert _deviation(model, 0) > 0.7
+
+
+@torch.no_grad()
+def test_pads_id_and_llm_expert_start_alike() -> None:
+    testing.write_tiny_dataset("dataset")
+    keys = {**QUIET, "score_std": 0.5, "data_path": "dataset"}
+    config = Config("PAD", "tiny", config_dict=keys)
+    made: Any = build_model(config, load_data(config)[1]._dataset).eval()
+    for name in ("id", "llm"):
+        expert = made.experts[name]
+        items = expert.items(torch.arange(made.n_items))
+        scores = expert.backbone.output_norm()(items) @ items.t()
+        assert scores.square().mean().sqrt().item() == pytest.approx(0.5, rel=1e-4)

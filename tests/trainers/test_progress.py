@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import pytest
 import torch
 
 from recbole_llm.trainers.progress import Progress, Training, duration
+from recbole_llm.trainers.staged import Phase
 
 
 @pytest.mark.parametrize(
@@ -68,3 +70,11 @@ def test_an_evaluation_outside_of_a_training() -> None:
         pass
     progress.validated(0.5, improved=True)
     assert progress.trainings[0].best_score == 0.5
+
+
+def test_a_phase_of_fewer_epochs_than_eval_step_is_validated_at_its_end(stage: Any) -> None:
+    run = stage(eval_step=3)
+    trainer = run.trainer(Phase("first", 2, 0.05, 5), Phase("second", 4, 0.05, 5))
+    trainer.fit(run.train, run.valid, verbose=False, saved=False)
+    epochs = [[epoch for epoch, *_ in one.curve] for one in trainer.progress.trainings]
+    assert epochs == [[2], [3]]

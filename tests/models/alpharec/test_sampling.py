@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbole_llm.models.alpharec.graph import InteractionGraph
+from recbole_llm.models.alpharec.query import among_texts
+from recbole_llm.testing import ModelTests
 
 
 def _sampler(pairs: list[tuple[int, int]], n_users: int, n_items: int) -> InteractionGraph:
@@ -64,3 +66,26 @@ def test_a_user_with_every_item_is_an_error() -> None:
     sampler = _sampler([(1, 1), (1, 2), (1, 3)], 3, 4)  # no harm where no negatives are drawn
     with pytest.raises(ValueError, match="every item .* data of 1 user, .*user_inter_num_interval"):
         sampler.negatives(torch.tensor([2]), 1)
+
+
+class _Made(ModelTests):
+    """For its `make` alone."""
+
+    __test__ = False
+    model = "AlphaRec"
+    config = {"embedding_size": 8, "n_neg": 4, "text_whitening": 0.0}
+
+
+@torch.no_grad()
+def test_an_item_that_a_history_repeats_counts_once() -> None:
+    _, model, _ = _Made().make()
+    once, twice = model.score_users([torch.tensor([3, 5]), torch.tensor([3, 5, 3])])
+    torch.testing.assert_close(twice, once)
+    exported = model.history_vector(torch.tensor([[3, 5]])) @ model.ranked_vectors().T
+    torch.testing.assert_close(exported[0], once)
+
+
+def test_the_padding_is_no_text_near_to_a_query() -> None:
+    """Its cosine of 0 is above those of the items, -0.71 and -0.89."""
+    texts = torch.tensor([[0.0, 0.0], [-1.0, -1.0], [-1.0, 0.5]])
+    assert among_texts(torch.tensor([1.0, 0.0]), texts, 1).tolist() == [-1.0, -1.0]

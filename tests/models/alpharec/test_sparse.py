@@ -168,3 +168,10 @@ def test_whitening_of_fewer_items_than_dimensions_is_finite() -> None:
     assert torch.isfinite(layer.matrix).all()
     with pytest.raises(ValueError, match="all item vectors are the same"):
         TextLinear(np.ones((3, 8)), 2, 1.0)
+
+
+def test_a_map_without_bias_takes_nothing_to_nothing() -> None:
+    """Whatever the texts have in common: what it would take off, no bias could give back."""
+    text_map = LinearMap((TEXT + 5).astype(np.float32), 3, 0.75, bias=False).float()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert not text_map(torch.zeros(1, 6, dtype=torch.float32)).any()

@@ -78,3 +78,13 @@ def test_both_halves_have_the_encoders_adapter(adapted: Any, decoder: str | None
     for weight in (upper, coupled.weight):
         assert torch.allclose(weight, merged, atol=1e-6) == (decoder != "other")
         assert weight.requires_grad
+
+
+def test_words_of_the_coupled_llm_are_not_trained() -> None:
+    write_tiny_dataset("dataset")
+    keys = {"encoder_model": write_decoder(), "encoder_layer": 1, "data_path": "dataset"}
+    own = {"coupled": True, "train_level": "prefix"}
+    config = Config("BAHE", "tiny", config_dict={**keys, **own})
+    coupled = coupled_llm(config, create_dataset(config))
+    assert not coupled.words.weight.requires_grad
+    assert all(weight.requires_grad for weight in coupled.decoder.model.layers.parameters())

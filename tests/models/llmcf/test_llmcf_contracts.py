@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
+from typing import Any
 
-from recbole_llm.testing import CTRModelTests, SequentialModelTests
+import pytest
+import torch
+from recbole.data.interaction import Interaction
+
+from recbole_llm.models.llmcf.memory import NONE
+from recbole_llm.testing import CTRModelTests, ModelTests, SequentialModelTests
 
 
 class TestDIN(CTRModelTests):
@@ -51,3 +56,76 @@ def test_a_backbone_of_the_other_task(model: str, backbone: str, message: str) -
 
     with pytest.raises(ValueError, match=message):
         Config(model, "ml-100k", config_dict={"backbone": backbone})
+
+
+@pytest.mark.parametrize("made", [TestDCN, TestRetrieval])
+def test_reconstruction_and_regularisation_have_their_weights(
+    made: type[ModelTests], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, model, (train, *_) = made().make(reconstruction_weight=0.3)
+    batch = next(iter(train))
+
+    def loss() -> float:
+        torch.manual_seed(0)
+        return float(model.train().calculate_loss(batch))
+
+    weighted, reconstruction = loss(), float(model.network.reconstruction)
+    assert reconstruction > 0.1
+    monkeypatch.setattr(model, "weight", 0.0)
+    assert weighted - loss() == pytest.approx(0.3 * reconstruction, rel=1e-3)
+    if made is TestDCN:
+        monkeypatch.setattr(model, "weight", 0.3)
+        own = float(model.tower.regularisation())
+        monkeypatch.setattr(model.tower, "regularisation", lambda: 0.0)
+        assert weighted - loss() == pytest.approx(own, rel=1e-3)
+
+
+@torch.no_grad()
+def test_the_feature_has_its_weight_in_the_state() -> None:
+    _, model, loaders = TestRetrieval().make(feature_weight=0.5)
+    rows = next(iter(loaders[2]))[0]
+    half = model.last_states_of(rows)
+    model.feature_weight = 1.0
+    whole = model.last_states_of(rows)
+    items = rows["item_id_list"]
+    plain = model.backbone.last(model.item_embedding(items), items != 0)
+    assert not whole.allclose(plain, atol=1e-3)
+    torch.testing.assert_close(half, (plain + whole) / 2)
+
+
+@torch.no_grad()
+def test_states_of_training_rows_are_those_of_their_users_by_then() -> None:
+    """Whose own later examples are in no context."""
+    _, model, (train, *_) = TestRetrieval().make(thought_examples=300)
+    rows = next(iter(train))
+    items = rows["item_id_list"]
+    where = torch.zeros_like(items, dtype=torch.bool)
+    where[:, 1] = items[:, 1] != 0
+    states, without = model.supervised_states(rows, where), model.user_states(items, where)[where]
+    rows = rows[where[:, 1]]
+    rows["item_id_list"][:, 2:] = 0
+    torch.testing.assert_close(states, model.last_states_of(rows))
+    assert not states.allclose(without, atol=1e-3)
+
+
+def test_there_is_no_example_where_the_only_one_is_later() -> None:
+    memory = TestRetrieval().make(thought_examples=1)[1].memory
+    found = memory.search(memory.users, memory.lengths, memory.history_text)
+    assert len(memory.users) == 1 and (found == NONE).all()
+
+
+@torch.no_grad()
+def test_the_query_does_not_know_its_target(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, model, loaders = TestDIN().make()
+    rows, queries, context = next(iter(loaders[2]))[0], [], model.memory.context
+
+    def noted(network: Any, query: Any, *rest: Any) -> Any:
+        queries.append(query)
+        return context(network, query, *rest)
+
+    monkeypatch.setattr(model.memory, "context", noted)
+    scores = []
+    for item in (3, 8):
+        rows.update(Interaction({"item_id": torch.full((len(rows),), item)}))
+        scores.append(model.predict(rows))
+    assert queries[0].equal(queries[1]) and not scores[0].equal(scores[1])

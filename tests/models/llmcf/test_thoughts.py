@@ -14,6 +14,7 @@ from made_llmcf import LABELED, config, training_split
 from recbole_llm import prepare, testing
 from recbole_llm.core.checkpoint import load_checkpoint
 from recbole_llm.data.training import training_interactions
+from recbole_llm.features.prompts import item_texts
 from recbole_llm.models.llmcf import examples as module
 from recbole_llm.models.llmcf.examples import training_examples
 from recbole_llm.models.llmcf.thoughts import WriteThoughts, candidate_scores
@@ -189,3 +190,13 @@ def test_titles_are_data() -> None:
     file.write_text(file.read_text().replace("The action", "{{ 7919 * 7919 }} {% raw %}"))
     prompts = "".join(stage().prompts().values())
     assert "{{ 7919 * 7919 }}" in prompts and "62710561" not in prompts
+
+
+def test_a_prompt_tells_the_latest_items_of_the_history_and_the_target() -> None:
+    made = stage(thought_history=2)
+    texts, tokens = item_texts(made.config, made.dataset), made.dataset.field2id_token["item_id"]
+    names, _, histories, items, _ = made.examples
+    assert max((history != 0).sum() for history in histories) > 2
+    for name, history, item in zip(names, histories, items, strict=True):
+        latest = [*history[history != 0][-2:], item]
+        assert made.facts[name] == [texts[str(tokens[i])] for i in latest]

@@ -10,7 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from recbole_llm.data.training import training_interactions
 from recbole_llm.models.llmesr.distillation import Histories, SelfDistillation
+from recbole_llm.testing import SequentialModelTests
 
 # Users 1: 5 6 7; 2: 8; 3: 1 2 3 4; user 4 has no history.
 USERS = np.array([1, 1, 1, 2, 3, 3, 3, 3])
@@ -127,3 +129,48 @@ def test_half_precision_loses_no_difference(histories: Histories) -> None:
     assert float(loss.detach()) == pytest.approx(float(own.half()[0, 0]) ** 2 / 2)
     (gradient,) = torch.autograd.grad(loss, state)
     assert float(gradient[0, 0]) > 0
+
+
+def test_teachers_get_no_gradient(histories: Histories) -> None:
+    made = _made(histories, [[-1, -1], [3, 2], [1, 3], [1, 2], [-1, -1]], "exact")
+    weight, states = torch.ones(2, requires_grad=True), torch.ones(1, 2, requires_grad=True)
+    loss = made(states, torch.tensor([1]), lambda items: sums(items) * weight)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert weight.grad is None and states.grad is not None and states.grad.any()
+
+
+class _Made(SequentialModelTests):
+    """For its `make` alone."""
+
+    __test__ = False
+    model = "LLMESR"
+    config = {"hidden_size": 8, "inner_size": 8}
+
+
+def test_teachers_are_without_dropout_and_students_learn_from_them() -> None:
+    _, model, (train, *_) = _Made().make(hidden_dropout_prob=0.5)
+    model.before_training(train)
+    batch = next(iter(train))
+    expected = model.last_states(batch["item_id_list"])
+    model.train()
+    torch.testing.assert_close(model._teachers(batch["item_id_list"]), expected)
+    assert model.network.training
+    rows = model.training_rows(batch)
+    (gradient,) = torch.autograd.grad(model.distillation_loss(batch, rows), rows.states)
+    assert gradient.any()
+
+
+def test_users_of_one_training_interaction_neither_teach_nor_learn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def shortened(dataset: Any) -> tuple[Any, Any]:
+        users, items = training_interactions(dataset)
+        kept = (users != 1) | (np.arange(len(users)) == np.flatnonzero(users == 1)[0])
+        return users[kept], items[kept]
+
+    monkeypatch.setattr("recbole_llm.models.llmesr.model.training_interactions", shortened)
+    _, model, (train, *_) = _Made().make(n_similar_users=50)  # more than there are
+    model.before_training(train)
+    similar = model.distillation.neighbours
+    assert (similar[1] == -1).all() and not (similar == 1).any()
+    assert (similar[2] != -1).sum() == 38  # of 40 users

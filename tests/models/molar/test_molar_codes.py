@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -86,13 +87,15 @@ def test_molar_adds_them_to_its_items(make_molar: Any) -> None:
     torch.testing.assert_close(model.item_vectors(), plain.item_vectors() + items.codes(ids))
 
 
-def test_molar_scores_later_items_by_their_codes(make_molar: Any) -> None:
-    model = make_molar(item_codes=4, vector_whitening=0).eval()
+@pytest.mark.parametrize("whitening", [0.0, 1.0])
+def test_molar_scores_later_items_by_their_codes(whitening: float, make_molar: Any) -> None:
+    model = make_molar(item_codes=4, vector_whitening=whitening).eval()
     items = model.towers["content"].items
     torch.nn.init.normal_(items.codes.table.weight)
     before = model.item_vectors()
-    model.add_items(items.vectors.weight[3:5].clone())
-    torch.testing.assert_close(model.item_vectors()[21:], before[3:5], atol=1e-5, rtol=1e-5)
+    encoded = np.random.default_rng(0).normal(size=(21, 16))  # the vectors of `make_molar`
+    model.add_items(torch.from_numpy(encoded[1:]).float())
+    torch.testing.assert_close(model.item_vectors()[21:], before[1:], atol=1e-5, rtol=1e-5)
 
 
 def test_item_init_scales_the_id_model_alone(make_molar: Any) -> None:

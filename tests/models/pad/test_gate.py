@@ -74,3 +74,20 @@ def test_the_most_popular_items_are_in_the_first_bin_however_popular() -> None:
     assert set(bins) == set(range(1, bins.max() + 1)) and bins[0] == 1
     unseen = np.array([0, 300, 10, 10, 0])
     assert frequency_bins(unseen, 10).tolist()[-1] == 10
+
+
+def test_later_items_are_in_the_bin_of_items_without_training_interactions() -> None:
+    gate = FrequencyGate(frequency_bins(np.array([0, 3, 0, 1]), 4), 4, gamma_2=1.0)
+    assert gate.bins.tolist() == [0, 1, 4, 2]
+    gate.append(2)
+    assert gate.bins.tolist() == [0, 1, 4, 2, 4, 4]
+
+
+@torch.no_grad()
+def test_a_reset_brings_back_weights_and_bins_of_the_present_data() -> None:
+    gate, other = (FrequencyGate(np.array(bins), 2, gamma_2=1.0) for bins in ([0, 1, 2], [0, 2, 1]))
+    initial = gate.weights()
+    other.alpha.zero_()
+    gate.load_state_dict(other.state_dict())  # of a checkpoint, whose counts were others
+    gate.reset()
+    assert gate.bins.tolist() == [0, 1, 2] and gate.weights().equal(initial)

@@ -157,6 +157,7 @@ def test_alignment_is_over_a_sample_where_there_are_too_many(make_pad: Any) -> N
     assert len(set(sample)) == 5
     everything = make_pad().batch_items(rows).tolist()
     assert set(sample) < set(everything)
+    assert {i for _ in range(40) for i in model.batch_items(rows).tolist()} == set(everything)
 
 
 def test_align_loss_is_recommendation_and_gamma_times_mmd(make_pad: Any) -> None:
