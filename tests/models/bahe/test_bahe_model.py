@@ -131,6 +131,20 @@ def test_the_lower_halfs_vectors_are_whitened_by_those_of_training() -> None:
     torch.testing.assert_close(even.items.weight[-1], even.items.weight[3])
 
 
+@torch.no_grad()
+def test_a_later_item_is_read_by_its_text_by_a_tower_that_knows_no_such_id() -> None:
+    _, model, loaders = make(head="DIN")
+    rows = next(iter(loaders[2]))[0]
+    first = model.predict(rows)
+    model.add_items(model.items.weight[[3, 3]].clone())
+    torch.testing.assert_close(model.predict(rows), first)
+    scores = []
+    for item in range(model.n_items - 2, model.n_items):
+        rows.update(Interaction({"item_id": torch.full((len(rows),), item)}))
+        scores.append(model.predict(rows))
+    assert scores[0].isfinite().all() and scores[0].equal(scores[1])
+
+
 @pytest.mark.parametrize("head", ["DIN", "DeepFM", "DCN", "AutoInt"])
 def test_a_tower_reads_the_vectors_beside_the_fields(head: str) -> None:
     _, model, loaders = make(head=head)

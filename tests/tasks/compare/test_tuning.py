@@ -23,7 +23,7 @@ from recbole_llm.tasks.compare.space import defaults, distributions, space_of
 
 optuna = pytest.importorskip("optuna")
 from recbole_llm.tasks.compare import tuning  # noqa: E402
-from recbole_llm.tasks.compare.trials import is_counted  # noqa: E402
+from recbole_llm.tasks.compare.trials import ask, is_counted  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("tiny")
 OURS = ["PAD", "LLMESR", "AlphaRec", "Molar", "BAHE", "LLMCF", "LLMCFRetrieval"]
@@ -559,3 +559,10 @@ def test_bad_numbers_are_refused() -> None:
     everything = ["--learning_rate=0.1", "--hidden_size=64", "--n_layers=1"]
     dropout = ["--hidden_dropout_prob=0.1", "--attn_dropout_prob=0.1", "--trials=1"]
     assert "every key that is searched is set" in tune(*everything, *dropout).output
+
+
+def test_settings_that_another_process_tries_are_not_tried_beside_it() -> None:
+    study, space = optuna.create_study(), distributions({"n_layers": (1, 2)})
+    running = [ask(study, space, seed=0) for _ in range(3)]
+    assert running[2] is None
+    assert {trial.params["n_layers"] for trial in running[:2] if trial is not None} == {"1", "2"}
