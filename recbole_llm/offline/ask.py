@@ -9,31 +9,21 @@ from typing import Any, Protocol
 from recbole_llm.core.digest import digest
 from recbole_llm.core.lines import bar
 from recbole_llm.core.log import SHOWN
-from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.generated_texts import TextStore
 from recbole_llm.offline.stage import StageError
 
 BATCH = 16
 
 
-class Unfinished(EncoderError):
-    """A prompt of several failed for a `reason`, or was interrupted, if its cause is that.
-
-    `texts` are those of the prompts that were answered, and are kept.
-    """
-
-    def __init__(self, reason: object, texts: Mapping[str, str]) -> None:
-        super().__init__(str(reason))
-        self.texts = texts
-
-
 class Generator(Protocol):
     """Prompts to texts. Making one is cheap; a model is loaded by the first ``generate``.
 
     One that counts its tokens (``tokens``, generated so far) has them shown by the second; one with
-    ``cost(prompts)`` has the line that it gives logged before it starts. ``batch_size`` prompts
-    (`BATCH`, where it has none) are asked at once and then kept: the most that a killed run
+    ``cost(prompts)`` has the line that it gives logged before a stage starts. ``batch_size``
+    prompts (`BATCH`, where it has none) are asked at once and then kept: the most that a killed run
     repeats. One whose text on a prompt depends on the prompts beside it has ``together = True``.
+    One with ``write(prompts, keep)`` is given all prompts instead, and calls ``keep`` with
+    {prompt: text} of a few of them as they come.
     """
 
     @property
@@ -41,7 +31,7 @@ class Generator(Protocol):
         """Changes whenever any text could change."""
 
     def generate(self, prompts: Sequence[str]) -> Sequence[str]:
-        """One text per prompt, in order; `Unfinished` where some are there and others fail."""
+        """One text per prompt, in order."""
 
 
 def generate_texts(
@@ -51,7 +41,7 @@ def generate_texts(
     title: str = "Generating",
     progress: bool = True,
 ) -> tuple[list[str], int]:
-    """Texts of prompts; those that the store lacks are generated, and stored batch by batch.
+    """Texts of prompts; those that the store lacks are generated, and stored as they come.
 
     They are the same whatever was stored before.
 
@@ -66,24 +56,23 @@ def generate_texts(
     Raises:
         StageError: the generator gives another number of texts, something else than texts, or
             nothing but empty ones.
-        Unfinished: prompts failed; those beside them have their texts, unless a whole batch failed.
+        EncoderError: prompts failed; those that were answered have their texts.
     """
-    unique = list(dict.fromkeys(prompts))
-    size = getattr(generator, "batch_size", BATCH)
-    keys = _keys(generator, store, unique, size)
-    known = store.present(list(keys.values()))
-    todo = [p for p in unique if keys[p] not in known]
-    if known and hasattr(generator, "answered"):
-        generator.answered = True
-    if todo and hasattr(generator, "cost"):
-        getLogger("recbole_llm").info(f"{title}: {generator.cost(todo)}", extra=SHOWN)
-    kept = _Kept(store, keys, some=bool(known))
-    batches = [todo[start : start + size] for start in range(0, len(todo), size)]
+    keys, todo = _lacking(generator, store, prompts)
+    kept = _Kept(store, keys, some=len(todo) < len(keys))
     shown = progress and bool(todo)
     with bar(total=len(todo), desc=title, unit="text", shown=shown) as told:
-        failed = _generate(generator, batches, kept, told)
-    if failed:
-        raise failed[0]
+
+        def keep(texts: Mapping[str, str]) -> None:
+            kept.add(texts)
+            told.update(len(texts))
+            _show_speed(told, generator)
+
+        if hasattr(generator, "write"):
+            generator.write(todo, keep)
+        else:
+            for batch in _batches(generator, todo):
+                keep(dict(zip(batch, _answers(generator, batch), strict=True)))
     if kept.waiting:
         raise StageError(
             f"{title}: the language model wrote nothing about any of {len(todo):,} prompts; "
@@ -92,6 +81,20 @@ def generate_texts(
     texts = store.load(list(keys.values()))
     _tell_empty(title, [texts[key] for key in keys.values()])
     return [texts[keys[p]] for p in prompts], len(todo)
+
+
+def tell_cost(
+    generators: Sequence[Generator], store: TextStore, prompts: Sequence[str], title: str
+) -> None:
+    """Log what all texts that the store lacks take; in one sum for generators that say the same of
+    a prompt."""
+    alike: dict[str, tuple[Any, list[str]]] = {}
+    for generator in generators:
+        _, todo = _lacking(generator, store, prompts)
+        if todo and hasattr(generator, "cost"):
+            alike.setdefault(generator.cost(prompts[:1]), (generator, []))[1].extend(todo)
+    for one, todo in alike.values():
+        getLogger("recbole_llm").info(f"{title}: {one.cost(todo)}", extra=SHOWN)
 
 
 class _Kept:
@@ -110,30 +113,16 @@ class _Kept:
             self.waiting, self.some = {}, True
 
 
-def _generate(
-    generator: Generator, batches: Sequence[list[str]], kept: _Kept, told: Any
-) -> list[Unfinished]:
-    """Ask for the texts of batches, and keep them; what failed."""
-    failed: list[Unfinished] = []
-    for batch in batches:
-        try:
-            answers = dict(zip(batch, _answers(generator, batch), strict=True))
-        except Unfinished as error:
-            answers = dict(error.texts)
-            failed.append(error)
-        kept.add(answers)
-        if failed and isinstance(stop := failed[-1].__cause__, KeyboardInterrupt):
-            raise stop from None
-        if not answers:  # of a whole batch: the generator is down
-            break
-        told.update(len(answers))
-        _show_speed(told, generator)
-    return failed
+def _lacking(
+    generator: Generator, store: TextStore, prompts: Sequence[str]
+) -> tuple[dict[str, bytes], list[str]]:
+    """The store's key of each prompt, and the prompts whose text it lacks."""
+    keys = _keys(generator, store, list(dict.fromkeys(prompts)))
+    known = store.present(list(keys.values()))
+    return keys, [prompt for prompt, key in keys.items() if key not in known]
 
 
-def _keys(
-    generator: Generator, store: TextStore, prompts: list[str], size: int
-) -> dict[str, bytes]:
+def _keys(generator: Generator, store: TextStore, prompts: list[str]) -> dict[str, bytes]:
     """The store's key of each prompt; that of its whole batch where these are written together.
 
     Such a batch is in the store as a whole or not at all, so that what is left to do has the
@@ -142,11 +131,15 @@ def _keys(
     if not getattr(generator, "together", False):
         return dict(zip(prompts, store.keys(generator.fingerprint, prompts), strict=True))
     keys: dict[str, bytes] = {}
-    for start in range(0, len(prompts), size):
-        batch = prompts[start : start + size]
+    for batch in _batches(generator, prompts):
         name = digest(generator.fingerprint, batch)
         keys |= zip(batch, store.keys(name, batch), strict=True)
     return keys
+
+
+def _batches(generator: Generator, prompts: list[str]) -> list[list[str]]:
+    size = getattr(generator, "batch_size", BATCH)
+    return [prompts[start : start + size] for start in range(0, len(prompts), size)]
 
 
 def _tell_empty(title: str, texts: list[str]) -> None:

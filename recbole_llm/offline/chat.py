@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from logging import getLogger
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from recbole_llm.core.digest import digest
 from recbole_llm.core.lines import counted
-from recbole_llm.core.log import SHOWN
 from recbole_llm.features.encoders.answers import shown
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.encoders.endpoint import Endpoint, Refused, TooLong, address, api_key
-from recbole_llm.offline.ask import Unfinished
+from recbole_llm.offline.asking import Answer, Asking
 from recbole_llm.offline.settings import GeneratorSettings
 
 _MAX_BYTES = 1 << 20  # of an endpoint's answer
-_ROUNDS = 4  # prompts for each request at once, between two commits
+_OLDER, _NEWER = "max_tokens", "max_completion_tokens"  # which some models of OpenAI's insist on
 
 
 class _NoTextError(EncoderError):
@@ -31,8 +28,7 @@ class ChatGenerator:
 
     def __init__(self, settings: GeneratorSettings, draw: int) -> None:
         self.settings, self.draw, self.tokens = settings, draw, 0
-        self.batch_size = _ROUNDS * settings.generator_concurrency
-        self.answered = False  # a prompt, now or before
+        self.longest = _OLDER  # parameter with the length
         if settings.generator_model is None:
             raise EncoderError("set generator_model to the model's name at the endpoint")
         url = address(settings.generator_base_url)
@@ -57,79 +53,62 @@ class ChatGenerator:
         )
 
     def generate(self, prompts: Sequence[str]) -> list[str]:
-        """One text per prompt.
-
-        Raises:
-            Unfinished: the endpoint fails after all retries, answers with something else, or has
-                refused all prompts so far; those that it refuses, or never answers with a text,
-                beside others are empty texts. Or it was interrupted, which is its cause.
-        """
-        asked = self._ask(prompts)
-        errors = {p: error for p, future in asked.items() if (error := future.exception())}
-        answers = {p: future.result() for p, future in asked.items() if p not in errors}
-        self.tokens += sum(tokens for _, tokens in answers.values())
-        texts = {prompt: text for prompt, (text, _) in answers.items()}
-        texts |= self._empty(errors, beside=bool(texts))
-        if failed := [error for prompt, error in errors.items() if prompt not in texts]:
-            raise Unfinished(failed[0], texts) from failed[0]
+        """One text per prompt."""
+        texts: dict[str, str] = {}
+        self.write(prompts, texts.update)
         return [texts[prompt] for prompt in prompts]
 
-    def _ask(self, prompts: Sequence[str]) -> dict[str, Future[tuple[str, int]]]:
-        """Each prompt's answer; Unfinished with those that arrived if it is interrupted."""
-        with ThreadPoolExecutor(self.settings.generator_concurrency) as pool:
-            asked = {prompt: pool.submit(self._answer, prompt) for prompt in prompts}
-            try:
-                wait(asked.values())
-            except KeyboardInterrupt as stop:
-                pool.shutdown(wait=False, cancel_futures=True)  # no further request begins
-                under_way = sum(future.running() for future in asked.values())
-                getLogger("recbole_llm").info(
-                    f"interrupted; keeping the answers to {counted(under_way, 'request')} "
-                    f"under way",
-                    extra=SHOWN,
-                )
-                done = {p: f for p, f in asked.items() if not (f.cancelled() or f.exception())}
-                raise Unfinished(stop, {p: f.result()[0] for p, f in done.items()}) from stop
-        return asked
+    def write(self, prompts: Sequence[str], keep: Callable[[Mapping[str, str]], None]) -> None:
+        """Hand texts by prompt to `keep` as they come.
 
-    def _empty(self, errors: Mapping[str, BaseException], beside: bool) -> dict[str, str]:
-        """Empty texts of prompts that are refused, if others were answered: else the request is
-        wrong; and of those whose answer is never usable, if others `beside` them were answered:
-        else the endpoint is."""
-        without = {
-            prompt: error
-            for prompt, error in errors.items()
-            if (self.answered and isinstance(error, Refused))
-            or (beside and isinstance(error.__cause__, (_NoTextError, TooLong)))
-        }
-        if without:
-            getLogger("recbole_llm").warning(
-                f"an empty text for {counted(len(without), 'prompt')}, refused or never answered "
-                f"with a text: {next(iter(without.values()))}"
-            )
-        return dict.fromkeys(without, "")
+        Those on prompts that are refused, or never answered with a text, are empty if the endpoint
+        answers another prompt after that.
 
-    def _answer(self, prompt: str) -> tuple[str, int]:
-        """Of an endpoint that has answered, an answer that is none is asked for again."""
-        answer = self.endpoint.answer(
-            lambda: self._asked(prompt),
-            _MAX_BYTES,
-            read_chat,
-            again=lambda error: self.answered and isinstance(error, _NoTextError),
-        )
-        self.answered = True
+        Raises:
+            EncoderError: the endpoint fails after all retries, answers with something else, or
+                refuses all from some prompt on.
+        """
+
+        def take(answers: Mapping[str, Answer]) -> None:
+            self.tokens += sum(tokens for _, tokens in answers.values())
+            keep({prompt: text for prompt, (text, _) in answers.items()})
+
+        stopped = self.endpoint.gate.stopped
+        stopped.clear()
+        asking = Asking(self._answer, self._tries, self.settings.generator_concurrency)
+        asking.run(prompts, take, stopped.set)
+
+    def _tries(self, error: BaseException) -> int:
+        """Requests that a prompt is worth: endpoints may bill what they refuse or cannot end."""
+        if isinstance(error, _NoTextError):
+            return 1 + max(1, self.settings.generator_max_retries)
+        return 2 if isinstance(error, (Refused, TooLong)) else 0
+
+    def _answer(self, prompt: str) -> Answer:
+        longest = self.longest
+        try:
+            return self._ask(prompt, longest)
+        except Refused as refused:
+            if longest == _NEWER or _NEWER not in refused.said:
+                raise
+        answer = self._ask(prompt, _NEWER)
+        self.longest = _NEWER
         return answer
 
-    def _asked(self, prompt: str) -> Any:
+    def _ask(self, prompt: str, longest: str) -> Answer:
+        return self.endpoint.answer(lambda: self._asked(prompt, longest), _MAX_BYTES, read_chat)
+
+    def _asked(self, prompt: str, longest: str) -> Any:
+        """A streaming response of the client."""
         own = self.settings
+        wanted: dict[str, Any] = {longest: own.generator_max_new_tokens}
         return self.endpoint.client.chat.completions.with_streaming_response.create(
             model=self.model, messages=[{"role": "user", "content": prompt}],
-            max_tokens=own.generator_max_new_tokens, temperature=own.generator_temperature,
-            seed=own.generator_seed + self.draw,
+            temperature=own.generator_temperature, seed=own.generator_seed + self.draw, **wanted,
         )  # fmt: skip
 
 
-def read_chat(body: bytes) -> tuple[str, int]:
+def read_chat(body: bytes) -> Answer:
     """The text of an answer, and the tokens that it says it has; a refusal is an empty text.
 
     Raises:

@@ -26,7 +26,7 @@ from recbole_llm.features.generated_texts import MAX_CHARACTERS, TextStore, clea
 from recbole_llm.features.store import cache_dir
 from recbole_llm.features.table import EmbeddingTable
 from recbole_llm.features.text import encode_named
-from recbole_llm.offline.ask import Generator, generate_texts
+from recbole_llm.offline.ask import Generator, generate_texts, tell_cost
 from recbole_llm.offline.stage import Stage, StageError, stage_class
 
 TEXTS = "texts.jsonl"
@@ -72,11 +72,12 @@ class GenerateStage(Stage):
         """Ask for the texts that the store lacks."""
         prompts, generators = self._asked
         shown = self.config["show_progress"] is not False
-        candidates, done = [], 0
+        asked, candidates, done = list(prompts.values()), [], 0
         with closing(TextStore(cache_dir(self.config))) as store:
+            tell_cost(generators, store, asked, self.name)
             for number, generator in enumerate(generators, 1):
                 title = self.name if len(generators) == 1 else f"{self.name} {number}"
-                texts, made = generate_texts(generator, store, list(prompts.values()), title, shown)
+                texts, made = generate_texts(generator, store, asked, title, shown)
                 candidates.append(texts)
                 done += made
         best = self.best(prompts, candidates)

@@ -65,11 +65,12 @@ class GeneratorSettings(Settings):
     """openai: environment variable that holds the API key."""
 
     generator_concurrency: Free[Annotated[int, Field(ge=1, le=256)]] = 8
-    """openai: requests at once; four times as many texts are kept at once."""
+    """openai: requests at once; what a killed run repeats at most."""
 
     generator_max_retries: Free[Natural] = 5
     """openai: retries of a failed request, with growing pauses or those that the endpoint asks
-    for."""
+    for. While it takes no requests (HTTP 429), all wait, for at most this many times
+    generator_timeout without any answer."""
 
     generator_timeout: Free[Positive] = 120
     """openai: seconds a request may take."""

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-Reply = Callable[[dict[str, Any]], dict[str, Any]]
+Reply = Callable[[dict[str, Any]], dict[str, Any] | int]
 
 
 class FakeEndpoint(ThreadingHTTPServer):
     """Keeps what it is asked.
 
     Args:
-        reply: the answer to the body of a request.
+        reply: the answer to the body of a request, or the status code of a failure.
     """
 
     def __init__(self, reply: Reply) -> None:
@@ -26,8 +26,9 @@ class FakeEndpoint(ThreadingHTTPServer):
         self.reply = reply
         self.requests: list[tuple[str, str, dict[str, Any]]] = []  # path, authorization, body
         self.failures: list[int] = []  # status codes of the next answers
-        self.said = "busy"  # by those
-        self.pause = 10  # milliseconds that a failure asks for
+        self.said = "busy"  # by those; {path} and {key} are those of the request
+        self.code: str | None = None
+        self.pause: int | None = 10  # milliseconds that a failure asks for
         self.broken = 0  # next answers that end in the middle
         self.url = f"http://127.0.0.1:{self.server_port}/v1"
 
@@ -39,10 +40,12 @@ class Handler(BaseHTTPRequestHandler):
         own = self.server
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         own.requests.append((self.path, self.headers["Authorization"], body))
-        if own.failures:
-            self.answer(own.failures.pop(0), {"error": {"message": own.said}})
+        reply = own.failures.pop(0) if own.failures else own.reply(body)
+        if isinstance(reply, int):
+            said = own.said.format(path=self.path, key=self.headers["Authorization"])
+            self.answer(reply, {"error": {"message": said, "code": own.code}})
         else:
-            self.answer(200, own.reply(body))
+            self.answer(200, reply)
 
     def answer(self, status: int, content: dict[str, Any]) -> None:
         payload = json.dumps(content).encode()
@@ -51,7 +54,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(payload) + missing))
-        self.send_header("retry-after-ms", str(self.server.pause))
+        if self.server.pause is not None:
+            self.send_header("retry-after-ms", str(self.server.pause))
         self.end_headers()
         self.wfile.write(payload)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from recbole_llm.core import plugins
 from recbole_llm.core.registry import ModelSpec, StageSpec
 from recbole_llm.data.training import training_interactions
 from recbole_llm.features.generated_texts import TextStore
-from recbole_llm.offline.ask import generate_texts
+from recbole_llm.offline.ask import generate_texts, tell_cost
 from recbole_llm.offline.generate import GenerateStage
 from recbole_llm.offline.run import prepare_data, stages_of
 from recbole_llm.offline.stage import StageError
@@ -88,19 +88,38 @@ def test_where_all_texts_are_empty_none_is_kept(store: TextStore) -> None:
     assert len(store) == 10
 
 
-def test_the_cost_is_on_the_screen_before_the_first_text(
+class Priced(Echo):
+    def __init__(self, number: int, price: str) -> None:
+        super().__init__()
+        self.fingerprint, self.price = f"priced-{number}", price
+
+    def cost(self, prompts: Sequence[str]) -> str:
+        return f"{len(prompts)} prompts at {self.price}"
+
+
+def test_the_cost_of_all_generators_is_on_the_screen(
     store: TextStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Priced(Echo):
-        def cost(self, prompts: Sequence[str]) -> str:
-            assert not self.asked
-            return f"{len(prompts)} prompts"
-
+    priced = [Priced(number, price) for number, price in enumerate("aaba")]
+    generate_texts(priced[1], store, ["x"], progress=False)
+    generate_texts(priced[3], store, ["x", "y"], progress=False)
     with caplog.at_level("INFO", "recbole_llm"):
-        generate_texts(Priced(), store, ["a", "b"], progress=False)
-        generate_texts(Priced(), store, ["a", "b"], progress=False)
-    (record,) = caplog.records  # nothing is to be written the second time
-    assert record.getMessage().endswith(": 2 prompts") and hasattr(record, "shown")
+        tell_cost([*priced, Echo()], store, ["x", "y", "x"], "thoughts")
+    said = [record.getMessage() for record in caplog.records]
+    assert said == ["thoughts: 3 prompts at a", "thoughts: 2 prompts at b"]
+    assert all(hasattr(record, "shown") for record in caplog.records)
+
+
+def test_a_generator_may_hand_over_texts_as_they_come(store: TextStore) -> None:
+    class Eager(Echo):
+        def write(self, prompts: Sequence[str], keep: Callable[[Mapping[str, str]], None]) -> None:
+            for number, prompt in enumerate(reversed(prompts), 1):
+                keep({prompt: f"about {prompt}"})
+                assert len(store) == number
+
+    echo = Eager()
+    texts, done = generate_texts(echo, store, ["a", "b", "c", "d"], progress=False)
+    assert (texts, done) == ([f"about {p}" for p in "abcd"], 4) and not echo.asked
 
 
 def test_a_broken_run_goes_on_where_it_was(store: TextStore) -> None:
@@ -210,6 +229,25 @@ def test_a_models_stages_are_done_in_order_and_once(config: Config, tmp_path: Pa
         "opinions: there already (3 texts)",
     ]
     assert len(ECHO.asked) == 3
+
+
+def test_the_cost_of_a_stage_is_told_before_its_first_text(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[int] = []
+
+    class Telling(Priced):
+        def cost(self, prompts: Sequence[str]) -> str:
+            told.append(len(prompts))
+            return super().cost(prompts)
+
+        def generate(self, prompts: Sequence[str]) -> Sequence[str]:
+            assert told == [1, 1, 1, 9]  # whether they are alike, then the sum
+            return super().generate(prompts)
+
+    monkeypatch.setattr(Opinions, "generators", lambda self: [Telling(n, "a") for n in range(3)])
+    prepare_data(config)
+    assert told == [1, 1, 1, 9]
 
 
 def test_generated_texts_are_a_feature(config: Config) -> None:

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
-import time
-from collections.abc import Callable, Iterator
+import json
 from contextlib import closing
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from made_endpoint import FakeEndpoint, fake_endpoint
 from made_texts import WORDS, PlainConfig, write_tokenizer
 from tokenizers.processors import TemplateProcessing
 
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.generated_texts import TextStore
 from recbole_llm.offline.ask import generate_texts
-from recbole_llm.offline.chat import read_chat
-from recbole_llm.offline.generators import computing_dtype, create_generators
+from recbole_llm.offline.generators import LocalGenerator, computing_dtype, create_generators
 
 PROMPTS = [f"the {WORDS[5 + i]} of the {WORDS[6 + i]}" for i in range(4)]
 
@@ -112,6 +105,64 @@ def test_a_template_with_a_first_token_has_no_second(decoder: Path) -> None:
     assert made.model.tokens(["red"])["input_ids"][0] == plain
 
 
+def test_a_template_without_the_first_token_gets_it_as_in_tuning(decoder: Path) -> None:
+    """The fingerprint changes with what such models are asked, and with nothing else."""
+    before = local(decoder)[0].fingerprint
+    (made, _) = local(decoder)
+    tokenizer = made.model.tokenizer
+    tokenizer.chat_template = "{{ messages[0]['content'] }}"
+    assert local_digest(made) == before
+    tokenizer.add_special_tokens({"bos_token": "[CLS]"})
+    assert local_digest(made) == before
+    tokenizer._tokenizer.post_processor = TemplateProcessing(
+        single="[CLS] $A", special_tokens=[("[CLS]", tokenizer.bos_token_id)]
+    )
+    assert local_digest(made) != before
+    assert made.model.tokens(["red"])["input_ids"] == [tokenizer("[CLS] red").input_ids[1:]]
+    tokenizer.chat_template = "{{ bos_token }} {{ messages[0]['content'] }}"
+    assert local_digest(made) == before
+    tokenizer.chat_template = None
+    assert local_digest(made) == before
+
+
+def local_digest(made: LocalGenerator) -> str:
+    """The fingerprint of the generator as its tokenizer now is."""
+    made.model.__dict__.pop("digest", None)
+    return LocalGenerator(made.model, 0).fingerprint
+
+
+def test_prompts_that_are_too_long_name_the_keys(decoder: Path) -> None:
+    told = json.loads((decoder / "config.json").read_text())
+    (decoder / "config.json").write_text(json.dumps({**told, "max_position_embeddings": 12}))
+    (generator, _) = local(decoder, max_new_tokens=6)
+    six, seven = " ".join(["red"] * 6), " ".join(["red"] * 7)
+    assert "6 tokens to read" in generator.cost([six])
+    for asked in (generator.cost, generator.generate):
+        with pytest.raises(
+            EncoderError,
+            match="'.*decoder' has 12 positions; a prompt of 7 tokens and generator_max_new_tokens "
+            ".6. are more: .*thought_history",
+        ):
+            asked([six, seven])
+
+
+def test_a_tokenizer_without_padding_and_end(decoder: Path) -> None:
+    """Its fillers are masked before a prompt and are no text behind one."""
+    texts = local(decoder)[0].generate(PROMPTS)
+    (generator, _) = local(decoder)
+    model = generator.model
+    tokenizer = model.tokenizer
+    tokenizer.eos_token = tokenizer.pad_token = None
+    assert model.filler == 3  # the model's own end
+    batch = model.inputs(["red", "red red"])
+    (short, long), mask = batch["input_ids"].tolist(), batch["attention_mask"].tolist()
+    assert short == [3, long[0]] and mask == [[0, 1], [1, 1]]
+    assert generator.generate(PROMPTS) == texts
+    del model.__dict__["filler"]
+    model.weights.generation_config.eos_token_id = None
+    assert model.filler == 0
+
+
 def test_the_fingerprint_covers_the_template_in_a_file_of_its_own(decoder: Path) -> None:
     found = set()
     for text in ("", "{{ messages[0]['content'] }}", "{{ messages[0]['role'] }}"):
@@ -135,215 +186,3 @@ def test_precision_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     monkeypatch.setattr(torch.ops, "mkldnn", object())  # as in a torch without oneDNN
     assert computing_dtype("auto", torch.device("cpu")) is torch.float32
-
-
-def chatter(body: dict[str, Any]) -> dict[str, Any]:
-    said = f"about {body['messages'][0]['content']}"
-    message = {"role": "assistant", "content": said}
-    return {"choices": [{"message": message}], "usage": {"completion_tokens": 5}}
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeEndpoint]:
-    pytest.importorskip("openai")
-    with fake_endpoint(chatter, monkeypatch) as own:
-        yield own
-
-
-def chat(server: FakeEndpoint, **keys: Any) -> Any:
-    names = {f"generator_{key}": value for key, value in keys.items()}
-    own = {"generator": "openai", "generator_model": "m", "generator_base_url": server.url}
-    return create_generators(PlainConfig({**own, **names}), 2)
-
-
-def test_an_endpoint_without_its_package_says_what_to_install(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setitem(sys.modules, "openai", None)
-    nowhere: Any = SimpleNamespace(url="http://127.0.0.1:9/v1")
-    with pytest.raises(EncoderError, match=r"package 'openai': pip install '.*\[openai\]'"):
-        chat(nowhere)[0].generate(PROMPTS)
-
-
-def test_an_endpoint_is_asked_and_asked_again(server: FakeEndpoint) -> None:
-    first, second = chat(server, seed=4, max_new_tokens=9)
-    server.failures[:] = [429, 500]
-    assert first.generate(PROMPTS) == [f"about {p}" for p in PROMPTS]
-    assert len(server.requests) == 6 and first.tokens == 20
-    assert {(body["seed"], body["max_tokens"]) for *_, body in server.requests} == {(4, 9)}
-    second.generate(PROMPTS[:1])
-    assert server.requests[-1][2]["seed"] == 5
-    assert first.fingerprint != second.fingerprint
-
-
-def test_answers_beside_one_that_fails_are_kept(server: FakeEndpoint, tmp_path: Path) -> None:
-    first, _ = chat(server, max_retries=0, concurrency=1)
-    server.failures[:] = [500]
-    with closing(TextStore(tmp_path)) as store:
-        with pytest.raises(EncoderError, match="failed"):
-            generate_texts(first, store, PROMPTS, progress=False)
-        texts, made = generate_texts(first, store, PROMPTS, progress=False)
-    assert made == 1 and texts == [f"about {p}" for p in PROMPTS]
-    assert len(server.requests) == 5
-
-
-def test_an_answer_that_is_none_is_asked_for_again_beside_others(
-    server: FakeEndpoint, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("recbole_llm.features.encoders.endpoint._LONGEST_PAUSE", 0.0)
-    odd = {2, 3}  # numbers of requests
-
-    def sometimes(body: dict[str, Any]) -> dict[str, Any]:
-        return {"choices": []} if len(server.requests) in odd else chatter(body)
-
-    server.reply = sometimes
-    first, second = chat(server, concurrency=1, max_retries=2)
-    assert first.generate(PROMPTS) == [f"about {p}" for p in PROMPTS]
-    assert len(server.requests) == len(PROMPTS) + 2
-    odd |= set(range(100))
-    with pytest.raises(EncoderError, match="no text in choices"):
-        first.generate(PROMPTS[:1])
-    assert len(server.requests) == len(PROMPTS) + 5
-    with pytest.raises(EncoderError, match="no text in choices"):
-        second.generate(PROMPTS[:1])  # which has answered nothing: it may be no chat endpoint
-    assert len(server.requests) == len(PROMPTS) + 6
-
-
-@pytest.mark.parametrize("bad", [{"choices": []}, {"choices": "long" * 2**18}])
-def test_a_prompt_that_is_never_answered_with_a_text_has_an_empty_one(
-    server: FakeEndpoint, tmp_path: Path, caplog: pytest.LogCaptureFixture, bad: dict[str, Any]
-) -> None:
-    """It keeps no other waiting, now or when the run is repeated."""
-    server.reply = lambda body: (
-        bad if body["messages"][0]["content"] == "prompt 1" else chatter(body)
-    )
-    first, _ = chat(server, max_retries=0, concurrency=1)
-    prompts = [f"prompt {number}" for number in range(3 * first.batch_size)]
-    with closing(TextStore(tmp_path)) as store:
-        for asked in (len(prompts), 0):
-            before = len(server.requests)
-            texts, _ = generate_texts(first, store, prompts, progress=False)
-            assert texts == ["" if p == "prompt 1" else f"about {p}" for p in prompts]
-            assert len(server.requests) - before == asked
-        assert "an empty text for 1 prompt, refused or never answered" in caplog.text
-        server.failures[:] = [500] * len(prompts)
-        with pytest.raises(EncoderError, match="failed"):  # and is asked no further
-            generate_texts(first, store, [f"new {prompt}" for prompt in prompts], progress=False)
-    assert len(server.failures) == 2 * first.batch_size
-
-
-def test_a_prompt_that_is_refused_beside_others_has_an_empty_text(
-    server: FakeEndpoint, caplog: pytest.LogCaptureFixture
-) -> None:
-    first, _ = chat(server, concurrency=1)
-    server.failures[:] = [400]
-    assert first.generate(PROMPTS) == ["", *(f"about {p}" for p in PROMPTS[1:])]
-    (record,) = caplog.records
-    assert record.getMessage().startswith("an empty text for 1 prompt, refused or never")
-    assert len(server.requests) == 4  # it was not asked again
-    server.failures[:] = [422]
-    assert first.generate(PROMPTS[:1]) == [""]
-
-
-def test_a_run_that_goes_on_takes_a_refusal_as_the_first_run_would(
-    server: FakeEndpoint, tmp_path: Path
-) -> None:
-    with closing(TextStore(tmp_path)) as store:
-        generate_texts(chat(server)[0], store, PROMPTS[:3], progress=False)
-        server.failures[:] = [400]
-        texts, made = generate_texts(chat(server)[0], store, PROMPTS, progress=False)
-    assert made == 1 and texts == [*(f"about {p}" for p in PROMPTS[:3]), ""]
-
-
-@pytest.fixture
-def interrupt(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], None]]:
-    """Interrupts this process, and waits until the generator has heard of it."""
-
-    def sent() -> None:
-        os.kill(os.getpid(), signal.SIGINT)
-        deadline = time.monotonic() + 60
-        while "interrupted" not in caplog.text and time.monotonic() < deadline:
-            time.sleep(0.01)
-
-    caplog.set_level("INFO", "recbole_llm")
-    # Workers of pytest-xdist, and processes in the background, ignore it.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield sent
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.parametrize("concurrency", [1, 2])
-def test_an_interrupt_keeps_what_was_asked_and_lets_no_request_begin(
-    server: FakeEndpoint, tmp_path: Path, interrupt: Callable[[], None], concurrency: int
-) -> None:
-    def interrupting(body: dict[str, Any]) -> dict[str, Any]:
-        if len(server.requests) == 3:
-            interrupt()
-        return chatter(body)
-
-    first, _ = chat(server, concurrency=concurrency)
-    prompts = [f"p{i}" for i in range(16)]
-    server.reply = interrupting
-    with closing(TextStore(tmp_path)) as store:
-        with pytest.raises(KeyboardInterrupt):
-            generate_texts(first, store, prompts, progress=False)
-        asked = len(server.requests)
-        assert len(store) == asked < 16
-        texts, made = generate_texts(first, store, prompts, progress=False)
-    assert made == 16 - asked and len(server.requests) == 16
-    assert texts == [f"about {p}" for p in prompts]
-
-
-def test_an_endpoint_that_refuses_all_is_asked_wrongly(server: FakeEndpoint) -> None:
-    first, _ = chat(server)
-    server.failures[:] = [400] * len(PROMPTS)
-    with pytest.raises(EncoderError, match="failed for model 'm'"):
-        first.generate(PROMPTS)
-
-
-def test_all_requests_at_once_are_used(server: FakeEndpoint, tmp_path: Path) -> None:
-    calls: list[int] = []
-    first, _ = chat(server, concurrency=20)
-    generate = first.generate
-    first.generate = lambda prompts: calls.append(len(prompts)) or generate(prompts)
-    with closing(TextStore(tmp_path)) as store:
-        generate_texts(first, store, [f"p{i}" for i in range(100)], progress=False)
-    assert calls == [80, 20]
-
-
-def test_an_endpoint_that_stays_away_is_named(server: FakeEndpoint) -> None:
-    (generator, _) = chat(server, max_retries=1, concurrency=1)
-    server.failures[:] = [500] * 9
-    with pytest.raises(EncoderError, match="failed for model 'm' .*texts that arrived before are"):
-        generator.generate(PROMPTS[:1])
-
-
-@pytest.mark.parametrize(
-    "body", [b"", b"[]", b"{}", b'{"choices": []}', b'{"choices": [{"message": 1}]}',
-             b'{"choices": [{"message": {"content": 3}}]}', b"[" * 100_000]
-)  # fmt: skip
-def test_answers_that_are_none(body: bytes) -> None:
-    with pytest.raises(EncoderError, match="text"):
-        read_chat(body)
-
-
-def test_a_refusal_is_an_empty_text() -> None:
-    assert read_chat(b'{"choices": [{"message": {"content": null}}]}') == ("", 0)
-
-
-def test_what_is_said_of_usage_loses_no_text() -> None:
-    body = b'{"choices": [{"message": {"content": "a"}}], "usage": "n/a"}'
-    assert read_chat(body) == ("a", 0)
-
-
-def test_what_an_endpoint_says_in_place_of_a_text_is_repeated() -> None:
-    with pytest.raises(EncoderError, match="the model is loading"):
-        read_chat(b'{"error": {"message": "the model is loading"}}')
-
-
-def test_what_must_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    with pytest.raises(EncoderError, match="set generator_model"):
-        create_generators(PlainConfig(generator="openai"))
-    with pytest.raises(EncoderError, match="OPENAI_API_KEY holds no API key; .*generator_base_url"):
-        create_generators(PlainConfig(generator="openai", generator_model="m"))

@@ -6,7 +6,7 @@ import base64
 import json
 from collections import Counter
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.table import Matrix
 
 _SHOWN = 60  # characters of an answer in a message
+_SECRET = 4  # characters of a value in a query that may be one; shorter ones are all over a message
 
 
 def read_answer(body: bytes, count: int, width: int | None = None) -> Matrix:
@@ -49,11 +50,16 @@ def read_answer(body: bytes, count: int, width: int | None = None) -> Matrix:
 
 
 def credentials(url: str) -> list[str]:
-    """What a server that an address with a password was used for may repeat."""
-    user, _, _ = urlsplit(url).netloc.rpartition("@")
+    """What a server that an address with a password or a token was used for may repeat."""
+    parts = urlsplit(url)
+    user, _, _ = parts.netloc.rpartition("@")
     password = user.partition(":")[2]
     basic = base64.b64encode(unquote(user).encode()).decode("ascii")
-    return [s for s in (basic, user, password, unquote(password)) if user and s]
+    raw = [pair.partition("=")[2] for pair in parts.query.split("&")]
+    read = [value for _, value in parse_qsl(parts.query)]
+    values = [v for v in (*raw, *read, *(quote(v, "") for v in read)) if len(v) >= _SECRET]
+    own = [s for s in (basic, user, password, unquote(password)) if user and s]
+    return sorted({*own, *values}, key=len, reverse=True)
 
 
 def _entries(body: bytes) -> list[Any]:

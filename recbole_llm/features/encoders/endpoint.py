@@ -7,30 +7,41 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from logging import getLogger
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 from recbole_llm.core.errors import needing, one_line
+from recbole_llm.core.log import SHOWN
 from recbole_llm.core.secrets import without_credentials
 from recbole_llm.features.encoders.answers import credentials
 from recbole_llm.features.encoders.base import EncoderError
+from recbole_llm.features.encoders.gate import Gate, asked_pause
 
 if TYPE_CHECKING:
     from openai import OpenAI
 
 T = TypeVar("T")
+_OPENAI = "https://api.openai.com/v1"
 _NO_KEY = "none"  # servers of one's own want a header, whatever is in it
 _LONGEST_PAUSE = 8.0  # seconds between retries
-_UNAUTHORIZED = 401
+_UNAUTHORIZED, _TOO_MANY = 401, 429
 _REFUSALS = (400, 413, 422)  # HTTP: bad request, too large, unprocessable
+_PASSING = (408, 409)  # timeout, conflict; beside those of 500 and above
 
 
 class Refused(EncoderError):
     """The endpoint does not take a request, and would not if it were asked again."""
 
+    said = ""  # by the endpoint, at full length
+
 
 class TooLong(EncoderError):
     """An answer of more bytes than one may have."""
+
+
+class Limited(EncoderError):
+    """The endpoint took no request for as long as one may wait."""
 
 
 def address(base_url: str | None) -> str | None:
@@ -60,15 +71,19 @@ class Endpoint:
     model: str
     base_url: str | None  # None: OpenAI's
     key: str = field(repr=False)
-    max_retries: int  # the client does them itself until an answer begins
+    max_retries: int
     timeout: float  # seconds of a request
     prefix: str  # of the config keys, for messages
     kept: str  # what the cache keeps of an unfinished run, for messages
+    gate: Gate = field(default_factory=Gate, compare=False)
 
     @property
     def where(self) -> str | None:
-        """The address without credentials, for fingerprints; None: OpenAI's."""
-        return without_credentials(self.base_url or "") or None
+        """The address without credentials, for fingerprints, in one spelling; None: OpenAI's."""
+        bare = urlsplit(without_credentials(self.base_url or ""))
+        host, path = bare.netloc.lower(), bare.path.rstrip("/")
+        address = bare._replace(netloc=host, path=path).geturl()
+        return None if address in ("", _OPENAI) else address
 
     @cached_property
     def client(self) -> OpenAI:
@@ -82,38 +97,55 @@ class Endpoint:
             api_key=self.key,
             base_url=address._replace(query="", fragment="").geturl() or None,
             default_query=dict(parse_qsl(address.query, keep_blank_values=True)),
-            max_retries=self.max_retries,
+            max_retries=0,  # those here pause for all requests together
             timeout=self.timeout,
         )
 
-    def answer(
-        self,
-        request: Callable[[], Any],
-        longest: int,
-        read: Callable[[bytes], T],
-        again: Callable[[Exception], bool] = lambda error: False,
-    ) -> T:
-        """What is read of the answer; one that breaks off is asked for again.
+    def answer(self, request: Callable[[], Any], longest: int, read: Callable[[bytes], T]) -> T:
+        """What is read of the answer; a request that fails for now is repeated.
 
         Args:
             request: opens a streaming response of the client.
             longest: bytes that an answer may have.
             read: makes something of its bytes, or raises EncoderError.
-            again: whether to ask again after an error of `read`.
 
         Raises:
             Refused: the endpoint does not take the request.
-            EncoderError: it fails after all retries, or answers with something else.
+            Limited: it takes no request for longer than all retries may last.
+            EncoderError: it fails after all retries, or answers with something else; of the class
+                that `read` raises.
         """
-        attempt = 0
+        since, failures = time.monotonic(), 0
         while True:
+            began = self.gate.wait()
             try:
-                return read(self._read(request, longest))
+                answer = read(self._read(request, longest))
             except Exception as error:  # whatever the client and its transport may raise
-                if attempt == self.max_retries or not (_broke_off(error) or again(error)):
-                    raise self._named(error) from error
-            time.sleep(min(0.5 * 2**attempt, _LONGEST_PAUSE))
-            attempt += 1
+                if _limited(error):
+                    self._hold_back(error, began, since)
+                elif failures < self.max_retries and _passing(error):
+                    pause = asked_pause(error) or min(0.5 * 2**failures, _LONGEST_PAUSE)
+                    self.gate.sleep(min(pause, self.timeout))
+                    failures += 1
+                else:  # the client's own error may repeat credentials
+                    raise self._named(error) from None
+            else:
+                self.gate.open(began)
+                return answer
+
+    def _hold_back(self, error: Exception, began: float, since: float) -> None:
+        """Let all requests wait; Limited where there is no patience left."""
+        patience, first = self.max_retries * self.timeout, self.gate.until == 0
+        if not self.gate.close(began, asked_pause(error), since, patience):
+            keys = f"{self.prefix}_max_retries x {self.prefix}_timeout"
+            more = f"it asks to wait for longer than {keys}, {patience:g} s"
+            raise Limited(self._failed(f"{type(error).__name__}: {error}", more)) from None
+        if first:
+            getLogger("recbole_llm").info(
+                f"the endpoint '{self.where or 'OpenAI'}' takes no more requests for now (HTTP "
+                f"429); waiting each time it says so",
+                extra=SHOWN,
+            )
 
     def _read(self, request: Callable[[], Any], longest: int) -> bytes:
         body = bytearray()
@@ -133,33 +165,55 @@ class Endpoint:
 
     def _named(self, error: Exception) -> EncoderError:
         if isinstance(error, EncoderError):
-            return self._failed(error)
+            return type(error)(self._failed(error))
         reason = f"{type(error).__name__}: {error}"
         status = getattr(error, "status_code", None)
+        if status in _REFUSALS:
+            refused = Refused(self._said(reason))
+            refused.said = self._masked(reason)
+            return refused
         if status == _UNAUTHORIZED and self.key == _NO_KEY:
             reason += f"; the variable that {self.prefix}_api_key_env names holds no API key"
-        return Refused(self._said(reason)) if status in _REFUSALS else self._failed(reason)
+        return EncoderError(self._failed(reason))
 
-    def _failed(self, reason: object) -> EncoderError:
-        return EncoderError(
-            f"{self._said(reason)}; {self.kept} that arrived before are cached, so run again once "
-            f"it answers"
+    def _failed(self, reason: object, more: str = "") -> str:
+        return (
+            f"{self._said(reason)}{more and '; '}{more}; {self.kept} that arrived before are "
+            f"cached, so run again once it answers"
         )
 
     def _said(self, reason: object) -> str:
         """What went wrong, without credentials."""
-        said = str(reason)
+        said = one_line(self._masked(str(reason)))
+        return f"the endpoint '{self.where or 'OpenAI'}' failed for model '{self.model}' ({said})"
+
+    def _masked(self, said: str) -> str:
         for secret in (self.key, *credentials(self.base_url or "")):
             if secret != _NO_KEY:
                 said = said.replace(secret, "***")
-        where = self.where or "OpenAI"
-        return f"the endpoint '{where}' failed for model '{self.model}' ({one_line(said)})"
+        return said
 
 
-def _broke_off(error: Exception) -> bool:
-    """Whether an answer broke off half-way; before one begins, the client retries by itself."""
+def _limited(error: Exception) -> bool:
+    """Whether there were too many requests for now; not where the account is used up."""
+    if getattr(error, "status_code", None) != _TOO_MANY:
+        return False
+    return getattr(error, "code", None) != "insufficient_quota" and _again(error) is not False
+
+
+def _passing(error: Exception) -> bool:
+    """Whether a request may succeed when it is repeated."""
     if isinstance(error, EncoderError):
         return False
-    from openai import OpenAIError
+    from openai import APIConnectionError, OpenAIError
 
-    return not isinstance(error, OpenAIError)
+    status = getattr(error, "status_code", None)
+    if status is None:  # it was not reached, or an answer broke off
+        return isinstance(error, APIConnectionError) or not isinstance(error, OpenAIError)
+    told = _again(error)
+    return status in _PASSING or status >= 500 if told is None else told
+
+
+def _again(error: Any) -> bool | None:
+    """Whether an endpoint says to repeat the request; None: it does not say."""
+    return {"true": True, "false": False}.get(error.response.headers.get("x-should-retry"))

@@ -70,7 +70,9 @@ class EndpointSettings(Settings):
     """openai: texts of a request."""
 
     encoder_max_retries: Free[Natural] = 5
-    """openai: retries of a failed request, with growing pauses."""
+    """openai: retries of a failed request, with growing pauses or those that the endpoint asks
+    for. While it takes no requests (HTTP 429), it is waited for, at most this many times
+    encoder_timeout."""
 
     encoder_timeout: Free[Positive] = 60
     """openai: seconds a request may take."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import traceback
 from collections.abc import Iterator
 from typing import Any
 
@@ -145,13 +146,18 @@ def test_an_answer_that_breaks_off_is_asked_for_again(
 def test_an_error_names_neither_key_nor_password(
     server: FakeEndpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Nor do the errors behind it, which --debug shows."""
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
-    url = server.url.replace("//", "//me:pass%21word@") + "?token=t0ken"
-    server.failures, server.said = [401], "bad key sk-secret of me:pass!word"
-    with pytest.raises(EncoderError, match=r"bad key \*\*\* of .*") as caught:
-        create(server, base_url=url).encode(["a"])
-    for secret in ("sk-secret", "pass!word", "pass%21word", "t0ken"):
-        assert secret not in str(caught.value)
+    url = server.url.replace("//", "//me:pass%21word@") + "?token=t0ken/a&v=1&api-key=k%3Dey"
+    server.said = "bad key {key} of me:pass!word at {path}; t0ken/a; 1"
+    for status in (401, 400, 429):
+        server.failures = [status]
+        with pytest.raises(EncoderError, match=r"key .*\*\*\*.* of .*") as caught:
+            create(server, base_url=url, max_retries=0).encode(["a"])
+        shown = "".join(traceback.format_exception(caught.value))
+        for secret in ("sk-secret", "pass!word", "pass%21word", "t0ken", "k%3Dey"):
+            assert secret not in shown
+        assert "; 1" in str(caught.value)
 
 
 def test_rows_at_fault_are_not_finite_and_cost_the_others_nothing() -> None:
@@ -190,6 +196,19 @@ def test_what_must_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
         openai_api.create(PlainConfig())
     with pytest.raises(EncoderError, match="variable OPENAI_API_KEY holds no API key; set it, or "):
         openai_api.create(PlainConfig(encoder_model="m"))
+
+
+@pytest.mark.parametrize(
+    ("url", "where"),
+    [
+        ("http://host:8000/v1", "http://host:8000/v1"),
+        ("HTTP://me:Pass@HOST:8000/V1/?token=a", "http://host:8000/V1"),
+        ("http://host/", "http://host"),
+        ("https://api.openai.com/v1/", None), (None, None),
+    ],
+)  # fmt: skip
+def test_an_address_has_one_spelling(url: str | None, where: str | None) -> None:
+    assert endpoint.Endpoint("m", url, "k", 0, 1.0, "encoder", "vectors").where == where
 
 
 def test_the_fingerprint_names_server_and_model_but_not_the_key(

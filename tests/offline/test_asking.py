@@ -1,0 +1,141 @@
+"""Prompts of many workers: which are asked again, which have no text, what is kept when."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_chat import asked, chat, chatter
+from made_endpoint import FakeEndpoint
+
+from recbole_llm.features.encoders.base import EncoderError
+from recbole_llm.features.generated_texts import TextStore
+from recbole_llm.offline.ask import generate_texts
+
+PROMPTS = [f"prompt {i}" for i in range(12)]
+TEXTS = [f"about {p}" for p in PROMPTS]
+Reply = Callable[[dict[str, Any]], Any]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[TextStore]:
+    with closing(TextStore(tmp_path)) as opened:
+        yield opened
+
+
+def ask(server: FakeEndpoint, store: TextStore, prompts: list[str], **keys: Any) -> list[str]:
+    return generate_texts(chat(server, **keys)[0], store, prompts, progress=False)[0]
+
+
+def asked_of(server: FakeEndpoint) -> Counter[str]:
+    return Counter(asked(body) for *_, body in server.requests)
+
+
+def bad_about(prompt: str, answer: Any) -> Reply:
+    return lambda body: answer if asked(body) == prompt else chatter(body)
+
+
+@pytest.mark.parametrize(
+    ("bad", "times"), [({"choices": []}, 3), ({"choices": "long" * 2**18}, 2), (400, 2), (422, 2)]
+)
+def test_a_prompt_without_an_answer_has_an_empty_text_beside_others(
+    server: FakeEndpoint, store: TextStore, caplog: pytest.LogCaptureFixture, bad: Any, times: int
+) -> None:
+    """It keeps no other waiting, now or when the run is repeated."""
+    server.reply = bad_about("prompt 1", bad)
+    for _ in range(2):
+        texts = ask(server, store, PROMPTS, max_retries=2, concurrency=1)
+        assert texts == [TEXTS[0], "", *TEXTS[2:]]
+        assert asked_of(server)["prompt 1"] == times
+    assert "an empty text for 1 prompt, refused or never answered" in caplog.text
+
+
+@pytest.mark.parametrize("bad", [{"choices": []}, {"choices": "long" * 2**18}, 400])
+def test_a_glitch_at_the_beginning_costs_no_text(
+    server: FakeEndpoint, store: TextStore, bad: Any
+) -> None:
+    server.reply = lambda body: bad if len(server.requests) <= 3 else chatter(body)
+    assert ask(server, store, PROMPTS, max_retries=0, concurrency=3) == TEXTS
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+@pytest.mark.parametrize("bad", [{"choices": []}, 400, 401])
+def test_an_endpoint_that_answers_no_more_stops_the_run(
+    server: FakeEndpoint, store: TextStore, bad: Any, concurrency: int
+) -> None:
+    """As one whose account is empty; the next run asks what is left, whatever was stored."""
+    keys = {"max_retries": 0, "concurrency": concurrency}
+    prompts = [f"prompt {i}" for i in range(60)]
+    for answered in (5, 0):
+        before = len(server.requests)
+        left = iter(range(answered))
+        server.reply = lambda body, left=left: bad if next(left, None) is None else chatter(body)
+        with pytest.raises(EncoderError, match="failed for model 'm'"):
+            ask(server, store, prompts, **keys)
+        assert len(store) == 5
+        # in a row, those under way, those asked again after an answer, one to see
+        limit = answered + 4 * concurrency + 3 * concurrency + 1
+        assert len(server.requests) - before <= limit
+    server.reply = chatter
+    assert ask(server, store, prompts, **keys) == [f"about {p}" for p in prompts]
+    assert len(store) == 60
+
+
+def test_an_endpoint_that_refuses_only_the_last_prompts_is_asked_what_it_answered(
+    server: FakeEndpoint, store: TextStore
+) -> None:
+    server.reply = bad_about("prompt 11", 400)
+    assert ask(server, store, PROMPTS, concurrency=1) == [*TEXTS[:-1], ""]
+    assert asked_of(server)["prompt 10"] == 3  # after each refusal
+    server.reply = bad_about("new", 400)
+    assert ask(server, store, [*PROMPTS, "new"]) == [*TEXTS[:-1], "", ""]
+    assert len(asked_of(server)) == 14  # the new one, and one of the generator's own
+
+
+def test_many_refusals_in_a_row_are_no_end(server: FakeEndpoint, store: TextStore) -> None:
+    server.reply = lambda body: 400 if asked(body).startswith("bad") else chatter(body)
+    prompts = ["good", *(f"bad {i}" for i in range(20)), "better"]
+    texts = ask(server, store, prompts, concurrency=2)
+    assert texts == ["about good", *[""] * 20, "about better"]
+
+
+def test_a_failure_beside_answers_is_an_error_at_the_end(
+    server: FakeEndpoint, store: TextStore
+) -> None:
+    server.reply = bad_about("prompt 1", 500)
+    with pytest.raises(EncoderError, match="InternalServerError"):
+        ask(server, store, PROMPTS, max_retries=0, concurrency=1)
+    server.reply = chatter
+    assert len(store) == 11 and ask(server, store, PROMPTS) == TEXTS
+    assert len(server.requests) == 13
+
+
+def test_a_slow_answer_holds_no_other_and_those_that_are_there_are_kept(
+    server: FakeEndpoint, store: TextStore, tmp_path: Path
+) -> None:
+    prompts, kept = [f"prompt {i}" for i in range(40)], []
+
+    def slow(body: dict[str, Any]) -> dict[str, Any]:
+        if asked(body) == "prompt 1":
+            deadline = time.monotonic() + 60
+            with closing(TextStore(tmp_path)) as beside:
+                while len(beside) < 39 and time.monotonic() < deadline:
+                    time.sleep(0.01)
+                kept.append(len(beside))
+        return chatter(body)
+
+    server.reply = slow
+    assert ask(server, store, prompts, concurrency=2) == [f"about {p}" for p in prompts]
+    assert kept == [39]
+
+
+def test_all_requests_at_once_are_used(server: FakeEndpoint) -> None:
+    together = threading.Barrier(5)
+    server.reply = lambda body: (together.wait(60), chatter(body))[1]
+    assert chat(server, concurrency=5)[0].generate(PROMPTS[:10]) == TEXTS[:10]

@@ -1,0 +1,169 @@
+"""Endpoints that write: OpenAI's chat API."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from made_chat import asked, chat, chatter
+from made_endpoint import FakeEndpoint
+from made_texts import PlainConfig
+
+from recbole_llm.features.encoders.base import EncoderError
+from recbole_llm.features.generated_texts import TextStore
+from recbole_llm.offline.ask import generate_texts
+from recbole_llm.offline.chat import read_chat
+from recbole_llm.offline.generators import create_generators
+
+PROMPTS = [f"prompt {i}" for i in range(4)]
+
+
+def test_an_endpoint_without_its_package_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "openai", None)
+    nowhere: Any = SimpleNamespace(url="http://127.0.0.1:9/v1")
+    with pytest.raises(EncoderError, match=r"package 'openai': pip install '.*\[openai\]'"):
+        chat(nowhere)[0].generate(PROMPTS)
+
+
+def test_an_endpoint_is_asked_and_asked_again(server: FakeEndpoint) -> None:
+    first, second = chat(server, seed=4, max_new_tokens=9)
+    server.failures[:] = [429, 500]
+    assert first.generate(PROMPTS) == [f"about {p}" for p in PROMPTS]
+    assert len(server.requests) == 6 and first.tokens == 20
+    assert {(body["seed"], body["max_tokens"]) for *_, body in server.requests} == {(4, 9)}
+    second.generate(PROMPTS[:1])
+    assert server.requests[-1][2]["seed"] == 5
+    assert first.fingerprint != second.fingerprint
+
+
+def test_answers_beside_one_that_fails_are_kept(server: FakeEndpoint, tmp_path: Path) -> None:
+    first, _ = chat(server, max_retries=0, concurrency=1)
+    server.failures[:] = [500]
+    with closing(TextStore(tmp_path)) as store:
+        with pytest.raises(EncoderError, match="failed"):
+            generate_texts(first, store, PROMPTS, progress=False)
+        texts, made = generate_texts(first, store, PROMPTS, progress=False)
+    assert made == 1 and texts == [f"about {p}" for p in PROMPTS]
+    assert len(server.requests) == 5
+
+
+@pytest.fixture
+def interrupt(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], None]]:
+    """Interrupts this process, and waits until the generator has heard of it."""
+
+    def sent() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        deadline = time.monotonic() + 60
+        while "interrupted" not in caplog.text and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    caplog.set_level("INFO", "recbole_llm")
+    # Workers of pytest-xdist, and processes in the background, ignore it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield sent
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("concurrency", [1, 2])
+def test_an_interrupt_keeps_what_was_asked_and_lets_no_request_begin(
+    server: FakeEndpoint, tmp_path: Path, interrupt: Callable[[], None], concurrency: int
+) -> None:
+    def interrupting(body: dict[str, Any]) -> dict[str, Any]:
+        if len(server.requests) == 3:
+            interrupt()
+        return chatter(body)
+
+    first, _ = chat(server, concurrency=concurrency)
+    prompts = [f"p{i}" for i in range(16)]
+    server.reply = interrupting
+    with closing(TextStore(tmp_path)) as store:
+        with pytest.raises(KeyboardInterrupt):
+            generate_texts(first, store, prompts, progress=False)
+        asked = len(server.requests)
+        assert len(store) == asked < 16
+        texts, made = generate_texts(first, store, prompts, progress=False)
+    assert made == 16 - asked and len(server.requests) == 16
+    assert texts == [f"about {p}" for p in prompts]
+
+
+def test_an_interrupt_ends_pauses(server: FakeEndpoint, interrupt: Callable[[], None]) -> None:
+    """One request is answered after it, and one waits for its turn."""
+
+    def limits(body: dict[str, Any]) -> dict[str, Any] | int:
+        if asked(body) == "prompt 0":
+            return 429
+        while not any(asked(body) == "prompt 0" for *_, body in server.requests):
+            time.sleep(0.01)
+        interrupt()
+        return chatter(body)
+
+    first, _ = chat(server, concurrency=2)
+    server.reply, server.pause = limits, 60_000
+    texts: dict[str, str] = {}
+    with pytest.raises(KeyboardInterrupt):
+        first.write(PROMPTS, texts.update)
+    assert texts == {"prompt 1": "about prompt 1"} and len(server.requests) == 2
+
+
+def test_a_model_that_wants_another_parameter_for_the_length(server: FakeEndpoint) -> None:
+    def newer(body: dict[str, Any]) -> dict[str, Any] | int:
+        return 400 if "max_tokens" in body else chatter(body)
+
+    server.said = f"{'x' * 300} 'max_tokens' is not supported; use 'max_completion_tokens' instead"
+    server.reply = newer
+    first, _ = chat(server, concurrency=2, max_new_tokens=9)
+    assert first.generate(PROMPTS) == [f"about {p}" for p in PROMPTS]
+    bodies = [body for *_, body in server.requests if "max_tokens" not in body]
+    assert [body["max_completion_tokens"] for body in bodies] == [9] * 4
+    assert len(server.requests) - len(bodies) in (1, 2)  # of each worker once at most
+    server.reply = lambda body: 400
+    with pytest.raises(EncoderError, match="failed for model 'm'"):
+        first.generate(PROMPTS[:1])
+
+
+def test_an_endpoint_that_stays_away_is_named(server: FakeEndpoint) -> None:
+    (generator, _) = chat(server, max_retries=1, concurrency=1)
+    server.failures[:] = [500] * 9
+    with pytest.raises(EncoderError, match="failed for model 'm' .*texts that arrived before are"):
+        generator.generate(PROMPTS[:1])
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"{}", b'{"choices": []}', b'{"choices": [{"message": 1}]}',
+             b'{"choices": [{"message": {"content": 3}}]}', b"[" * 100_000]
+)  # fmt: skip
+def test_answers_that_are_none(body: bytes) -> None:
+    with pytest.raises(EncoderError, match="text"):
+        read_chat(body)
+
+
+def test_a_refusal_is_an_empty_text() -> None:
+    assert read_chat(b'{"choices": [{"message": {"content": null}}]}') == ("", 0)
+
+
+def test_what_is_said_of_usage_loses_no_text() -> None:
+    body = b'{"choices": [{"message": {"content": "a"}}], "usage": "n/a"}'
+    assert read_chat(body) == ("a", 0)
+
+
+def test_what_an_endpoint_says_in_place_of_a_text_is_repeated() -> None:
+    with pytest.raises(EncoderError, match="the model is loading"):
+        read_chat(b'{"error": {"message": "the model is loading"}}')
+
+
+def test_what_must_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(EncoderError, match="set generator_model"):
+        create_generators(PlainConfig(generator="openai"))
+    with pytest.raises(EncoderError, match="OPENAI_API_KEY holds no API key; .*generator_base_url"):
+        create_generators(PlainConfig(generator="openai", generator_model="m"))
