@@ -13,7 +13,7 @@ from recbole.utils import ModelType, dict2str, set_color
 from recbole_llm.core import distributed
 from recbole_llm.core.checkpoint import load_checkpoint, load_model_state, require
 from recbole_llm.core.config import Config
-from recbole_llm.core.log import close_log
+from recbole_llm.core.log import close_log, log_ends_with_errors
 from recbole_llm.core.metrics import as_floats
 from recbole_llm.core.plugins import get_plugin_manager
 from recbole_llm.core.runtime import one_thread
@@ -40,6 +40,7 @@ __all__ = [
 
 @one_thread()
 @distributed.together()
+@log_ends_with_errors()
 def run_recbole_llm(
     model: str | type | None = None,
     dataset: str | None = None,
@@ -87,7 +88,7 @@ def run_recbole_llm(
         if distributed.is_main():
             with distributed.apart():  # a hook may load the model
                 get_plugin_manager().hook.on_result(config=config, result=result)
-    close_log()  # not after an error, whose traceback may be added to it
+    close_log()
     return result
 
 
@@ -99,6 +100,7 @@ def _log_result(result: Mapping[str, Any]) -> None:
 
 
 @one_thread()
+@log_ends_with_errors()
 def objective_function(
     config_dict: Mapping[str, Any] | None = None,
     config_file_list: Sequence[str] | None = None,
@@ -125,6 +127,7 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+@log_ends_with_errors()
 def load_data_and_model(
     model_file: str,
     config_file_list: Sequence[str] | None = None,

@@ -8,14 +8,13 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from logging import getLogger
-from pathlib import Path
 from typing import Any
 
 import torch
 from recbole.data.dataset import Dataset
 from recbole.utils import ModelType
 
-from recbole_llm.core import distributed
+from recbole_llm.core import compat, distributed
 from recbole_llm.core.config import Config
 from recbole_llm.core.digest import fingerprints
 from recbole_llm.core.files import OTHER_FILE, check_file, write_json
@@ -202,7 +201,8 @@ def places_of(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "checkpoint", result["checkpoint"]
     if log is not None:
         yield "log", log
-        yield "tensorboard", f"log_tensorboard/{Path(log).name.split('.')[0]}"
+    if (curves := compat.tensorboard_folder()) is not None:
+        yield "tensorboard", curves
 
 
 def recommends(config: Config) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from contextlib import nullcontext
 from pathlib import Path
@@ -12,9 +13,16 @@ import pytest
 import torch
 from recbole.model.general_recommender import BPR
 
-from recbole_llm import hookimpl, load_data_and_model, objective_function, run_recbole_llm
+from recbole_llm import (
+    hookimpl,
+    load_data_and_model,
+    objective_function,
+    quick_start,
+    run_recbole_llm,
+)
 from recbole_llm.core import plugins
 from recbole_llm.core.config import Config
+from recbole_llm.core.log import save_traceback
 from recbole_llm.steps import build_model, load_data
 
 pytestmark = pytest.mark.usefixtures("tiny")
@@ -117,6 +125,49 @@ def test_a_run_takes_its_log_away_at_its_end() -> None:
     root.warning("of the process")
     (file,) = Path("log").iterdir()
     assert "of the process" not in file.read_text()
+
+
+def fails() -> None:
+    raise ValueError("before the training")
+
+
+@pytest.mark.usefixtures("own_logging")
+@pytest.mark.parametrize("trial", [False, True])
+def test_a_run_that_fails_takes_its_log_away_too(
+    monkeypatch: pytest.MonkeyPatch, trial: bool
+) -> None:
+    monkeypatch.setattr(quick_start, "load_data", lambda _: fails())
+    with pytest.raises(ValueError, match="before the training"):
+        if trial:
+            objective_function({**QUIET, "model": "BPR", "dataset": "tiny"}, None, saved=False)
+        else:
+            run()
+    root = logging.getLogger()
+    assert (root.handlers, root.level) == ([], logging.WARNING)
+    (file,) = Path("log").iterdir()
+    try:
+        fails()
+    except ValueError as error:
+        assert Path(save_traceback(error)) == file.resolve()
+    assert "before the training" in file.read_text()
+
+
+@pytest.mark.usefixtures("own_logging")
+@pytest.mark.parametrize("to_file", [False, True])
+def test_a_run_in_a_process_with_its_own_log_names_its_curves(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, to_file: bool
+) -> None:
+    host = logging.FileHandler("host.log") if to_file else logging.StreamHandler()
+    monkeypatch.setattr(logging.getLogger(), "handlers", [host, caplog.handler])
+    caplog.set_level("INFO")
+    for _ in range(2):
+        run()
+    told = re.findall(r"^tensorboard +(\S+)$", caplog.text, re.MULTILINE)
+    assert len(set(told)) == 2 and sorted(told) == sorted(
+        map(str, Path("log_tensorboard").iterdir())
+    )
+    assert all(Path(name).name.startswith("BPR-tiny-") for name in told)
+    host.close()
 
 
 @pytest.mark.usefixtures("own_logging")

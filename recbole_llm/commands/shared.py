@@ -103,13 +103,16 @@ def _unforeseen(error: Exception, ours: bool) -> str:
     from recbole_llm.core.plugin_errors import plugins_there
 
     try:
-        where, what = f"the traceback is in {save_traceback(error)}", "; report it with that file"
+        where, report = f"the traceback is in {save_traceback(error)}", "report it with that file"
     except OSError:
-        where, what = "run it again with --debug", ", and report it with the traceback"
+        where, report = "run it again with --debug", "report it with the traceback"
     if not ours:
         return where
-    bug = f"this is a bug or an unexpected situation{plugins_there()}"
-    return f"{bug}: {where}{what} to the project's issue tracker"
+    plugins = plugins_there()
+    if plugins:
+        report = f"if the fault is not the plugin's, {report}"
+    bug = f"this is a bug or an unexpected situation{plugins}"
+    return f"{bug}: {where}; {report} to the project's issue tracker"
 
 
 def command(action: Callable[..., Iterable[object] | None]) -> Callable[..., None]:

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from importlib.util import find_spec
-from logging import getLogger
+from logging import Logger, getLogger
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,8 @@ _NUMPY_NAMES: dict[str, type] = {
     "float_": np.float64, "complex_": np.complex128, "unicode_": np.str_,
     "bool8": np.bool_,  # of ray 2.6.3, which recbole.quick_start imports
 }  # fmt: skip
+
+_curves: str | None = None  # folder of the present run's
 
 
 @functools.cache
@@ -55,7 +57,7 @@ def apply() -> None:
     Config.compatibility_settings = lambda self: _set_numpy_names()
     _restore_dok_update()
     Dataset._download = _alone_too(Dataset._download)
-    _keep_tensorboard_to_main()
+    _give_runs_their_tensorboard()
 
 
 def _set_numpy_names() -> None:
@@ -80,16 +82,35 @@ def _restore_dok_update() -> None:
         dok_matrix._update = lambda self, data: self._dict.update(data)
 
 
-def _keep_tensorboard_to_main() -> None:
-    # RecBole's trainers open a writer each, in every process. Goes with a RecBole that asks first.
+def _give_runs_their_tensorboard() -> None:
+    # RecBole's trainers open a writer each, in every process, in a folder that is named by the
+    # process's log, which may be another program's and of many runs. Goes with a RecBole that asks.
     from recbole.trainer import trainer
+    from torch.utils.tensorboard import SummaryWriter
 
     from recbole_llm.core import distributed
 
     get = trainer.get_tensorboard
     ignored = ("add_scalar", "add_hparams", "close")
     nothing = SimpleNamespace(**dict.fromkeys(ignored, lambda *_: None))
-    trainer.get_tensorboard = lambda logger: get(logger) if distributed.is_main() else nothing
+
+    def get_tensorboard(logger: Logger) -> Any:
+        if not distributed.is_main():
+            return nothing
+        return SummaryWriter(_curves) if _curves else get(logger)
+
+    trainer.get_tensorboard = get_tensorboard
+
+
+def set_tensorboard(folder: str | None) -> None:
+    """Have trainers write their curves into a folder; None: where RecBole says."""
+    global _curves
+    _curves = folder
+
+
+def tensorboard_folder() -> str | None:
+    """Where the curves of the present run are; None outside of a run."""
+    return _curves
 
 
 def import_late_packages(model: str) -> None:

@@ -30,7 +30,7 @@ from recbole_llm.core.errors import near_matches
 from recbole_llm.core.metrics import by_kind
 from recbole_llm.core.plugins import find_model, get_model
 from recbole_llm.core.recbole_evaluation import PROTOCOLS, RecBoleEvaluation
-from recbole_llm.core.registry import PROPERTIES, resolve_settings
+from recbole_llm.core.registry import PROPERTIES
 from recbole_llm.core.schema import (
     GRAPH,
     RECBOLE,
@@ -41,8 +41,8 @@ from recbole_llm.core.schema import (
     parse_values,
 )
 from recbole_llm.core.secrets import take_credentials
-from recbole_llm.core.settings import as_list, defaults, listed
-from recbole_llm.core.specs import spec_of_class
+from recbole_llm.core.settings import as_list, listed
+from recbole_llm.core.specs import model_defaults, spec_of_class
 from recbole_llm.core.yaml_files import ConfigLoader, read_yaml
 
 DEFAULT_DATASET = "ml-100k"  # ships in recbole
@@ -138,10 +138,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         own: dict[str, Any] = {}
         for file in (*sorted(PROPERTIES.glob("*.yaml")), *files_of_model(name)):
             own.update(read_yaml(file))
-        if self.spec.settings is not None:
-            own.update(defaults(resolve_settings(self.spec.settings, f"model '{model}'")))
-        if self.spec.config is not None:
-            own.update(read_yaml(self.spec.config))
+        own.update(model_defaults(self.spec))
         self.internal_config_dict.update(own)
         known = (RECBOLE / "properties" / "dataset" / f"{dataset}.yaml").is_file()
         if not known and "load_col" not in own:

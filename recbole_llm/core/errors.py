@@ -120,6 +120,14 @@ def installing(*modules: str) -> str:
     return " ".join(("pip install", *wanted, *others))
 
 
+def is_installed(module: str) -> bool:
+    """Whether a module, such as ``PIL.Image``, can be found, without importing it."""
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # the package that it is in
+        return False
+
+
 @contextmanager
 def needing(what: str, error: type[ValueError] = ValueError) -> Iterator[None]:
     """Imports of what few need: a missing package is named with the command that installs it."""

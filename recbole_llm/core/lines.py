@@ -13,16 +13,22 @@ _SECONDS = 60.0  # between a bar's lines where it cannot be drawn
 _LINE = "{desc}: {n_fmt} of {total_fmt} [{elapsed}<{remaining}{postfix}]"
 
 
+def is_terminal(stream: object) -> bool:
+    """Whether a stream is a terminal; one in the place of the standard output, such as a
+    notebook's, may have no ``isatty``."""
+    return bool(getattr(stream, "isatty", bool)())
+
+
 def say_meanwhile(text: str) -> None:
     """Say on a terminal what takes a while; nothing where nobody watches."""
-    if sys.stderr.isatty():
+    if is_terminal(sys.stderr):
         print(f"{text} …", file=sys.stderr)
 
 
 def bar(things: Iterable[Any] | None = None, *, shown: object, **options: Any) -> Any:
     """tqdm's bar on a terminal, gone when it is full; a line every minute in a pipe or a file, such
     as a cluster's log; nothing where it is not to be shown."""
-    if sys.stderr.isatty():
+    if is_terminal(sys.stderr):
         return tqdm(things, leave=False, disable=not shown, **options)
     options.update(delay=_SECONDS, mininterval=_SECONDS, miniters=1, bar_format=_LINE)
     return tqdm(things, leave=False, disable=not shown, file=_Lines(), **options)

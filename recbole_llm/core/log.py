@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from recbole_llm.core import compat, distributed
 from recbole_llm.core.digest import digest
+from recbole_llm.core.lines import is_terminal
 from recbole_llm.core.marks import Mark
 from recbole_llm.core.secrets import without_credentials
 from recbole_llm.core.stored import plain_config
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 FOLDER = "log"
 SHOWN = {"shown": True}  # ``extra`` of the records that the screen shows of a quiet run
 _FILE_FORMAT = ("%(asctime)-15s %(levelname)s  %(message)s", "%a %d %b %Y %H:%M:%S")
+_failed: str | None = None  # log file of the run that failed last
 _SCREEN_FORMAT = ("%(log_color)s%(asctime)-15s %(levelname)s  %(message)s", "%d %b %H:%M")
 
 
@@ -73,7 +75,7 @@ class Screen(logging.Handler):
         minor = record.levelno < logging.WARNING and not self.verbose and self.results
         stream = sys.stdout if minor else sys.stderr
         text = self.format(record)
-        tqdm.write(text if stream.isatty() else click.unstyle(text), file=stream)
+        tqdm.write(text if is_terminal(stream) else click.unstyle(text), file=stream)
         stream.flush()
 
 
@@ -123,21 +125,25 @@ def init_log(config: Config, to_file: bool = True) -> None:
 
     Args:
         config: its ``state`` is the level of both, ``verbose`` shows all of it on the screen.
+        to_file: whether it is a run, which has a file, and a folder for its curves.
     """
-    close_log()  # of a run that failed, or of a model that was loaded
+    close_log()  # of a model that was loaded
+    name = run_name(config)
+    compat.set_tensorboard(f"log_tensorboard/{name}" if to_file else None)
     root = logging.getLogger()
     if not root.handlers:
         main = distributed.is_main()
         root.setLevel(str(config["state"] or "info").upper() if main else logging.ERROR)
         root.addHandler(Screen(bool(config["verbose"]), to_file))
         if to_file and main:
-            _add_file(root, config)
+            _add_file(root, name)
     for handler in root.handlers:
         handler.addFilter(_strip_credentials)
 
 
 def close_log() -> None:
     """End the log of a run: what the process logs afterwards is not the run's."""
+    compat.set_tensorboard(None)
     root = logging.getLogger()
     for handler in root.handlers[:]:
         if isinstance(handler, (Screen, _File)):
@@ -146,10 +152,23 @@ def close_log() -> None:
             root.setLevel(logging.WARNING)  # as it was
 
 
-def _add_file(root: logging.Logger, config: Config) -> None:
+@contextmanager
+def log_ends_with_errors() -> Iterator[None]:
+    """Where what is within it fails, its log ends; `save_traceback` still adds to the file."""
+    global _failed
+    _failed = None
+    try:
+        yield
+    except BaseException:
+        _failed = log_file()
+        close_log()
+        raise
+
+
+def _add_file(root: logging.Logger, name: str) -> None:
     try:
         Path(FOLDER).mkdir(exist_ok=True)
-        root.addHandler(_File(Path(FOLDER) / f"{run_name(config)}.log"))
+        root.addHandler(_File(Path(FOLDER) / f"{name}.log"))
     except OSError as error:
         logging.getLogger("recbole_llm").warning(
             f"no log file: './{FOLDER}' cannot be written ({error.strerror})"
@@ -164,7 +183,6 @@ def run_name(config: Config) -> str:
     short = digest(plain_config(config, Mark.LOCAL | Mark.FREE))[:6]
     now = time.time_ns()
     moment = time.strftime("%b-%d-%Y_%H-%M-%S", time.localtime(now // 10**9))
-    # RecBole names the TensorBoard folder by what stands before the first dot.
     data = re.sub(r"[^\w+-]", "_", str(config["dataset"]))
     return f"{config['model']}-{data}-{short}-{moment}-{now // 10**6 % 1000:03d}"
 
@@ -209,7 +227,7 @@ def save_traceback(error: BaseException) -> str:
         OSError: neither can be written.
     """
     text = without_credentials("".join(traceback.format_exception(error)))
-    name = log_file()
+    name = log_file() or _failed
     if name is None:
         handle, name = tempfile.mkstemp(".log", "recbole-llm-")
         os.close(handle)

@@ -29,11 +29,12 @@ def plugin_behind(error: BaseException) -> str | None:
 
 def plugins_there() -> str:
     """`` with plugin 'acme'`` where others' are loaded: what they gave this package's code may be
-    odd, but which of them gave it is not known."""
+    odd, but which of them gave it is not known. That of the run's model is named alone."""
     if not get_plugins.cache_info().currsize:
         return ""
     names = (name for name, _ in get_plugins().manager.list_name_plugin())
-    named = [name for name in names if _package(name) != _OURS]
+    others = [name for name in names if _package(name) != _OURS]
+    named = [name for name in others if name == get_plugins().of_model] or others
     return f" with plugin{'s' if len(named) > 1 else ''} {first_names(named)}" if named else ""
 
 

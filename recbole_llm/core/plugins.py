@@ -54,6 +54,7 @@ class Plugins:
     failed: dict[str, str] = field(default_factory=dict)
     named_metrics: list[tuple[str, str]] = field(default_factory=list)  # (plugin, target)
     failed_metrics: list[str] = field(default_factory=list)  # why each was left out
+    of_model: str | None = None  # the plugin whose model was asked for last
 
     def register(self, plugin: object, name: str) -> None:
         """Take a plugin in, or leave everything as it was and raise ValueError.
@@ -222,7 +223,7 @@ def get_model(name: str) -> type[Any]:
     spec = find_model(name)
     compat.apply()
     with missing_packages_named(name), compat.anomaly_detection_kept():
-        plugin = get_registry().origins.get(f"model {name}")
+        plugin = get_plugins().of_model = get_registry().origins.get(f"model {name}")
         of = f" of plugin '{plugin}'" if plugin else ""
         cls: type[Any] = resolve(spec.model, f"model '{name}'{of}")
     if not (isinstance(cls, type) and hasattr(cls, "type")):  # RecBole's ModelType
@@ -233,8 +234,7 @@ def get_model(name: str) -> type[Any]:
 def default_config_files(name: str) -> list[str]:
     """YAML files with the defaults of a registered model, for RecBole's ``config_file_list``."""
     spec = find_model(name)
-    files = [*sorted(PROPERTIES.glob("*.yaml")), *([spec.config] if spec.config else [])]
-    return [str(f) for f in files]
+    return [str(f) for f in (*sorted(PROPERTIES.glob("*.yaml")), spec.config) if f]
 
 
 def _metric_name(metric: str | type) -> str:

@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
-from recbole_llm.core.errors import check_choice, did_you_mean
+from recbole_llm.core.errors import check_choice, did_you_mean, is_installed, named_error
 from recbole_llm.core.spec_fields import check_fields
 
 if TYPE_CHECKING:
@@ -79,7 +78,7 @@ class EncoderSpec:
 
     def missing(self) -> list[str]:
         """Names of required modules that are not installed."""
-        return [name for name in self.requires if not _is_there(name)]
+        return [name for name in self.requires if not is_installed(name)]
 
 
 @dataclass(frozen=True)
@@ -184,13 +183,6 @@ class Registry:
         return _found("stage", name, self.stages)
 
 
-def _is_there(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:  # the package that it is in
-        return False
-
-
 def _check_spec(spec: object, origin: str) -> None:
     if not isinstance(spec, Spec):
         raise ValueError(  # noqa: TRY004
@@ -216,7 +208,8 @@ def resolve(target: object, what: str = "a plugin") -> Any:
     """The object that ``"package.module:attribute"`` names; anything else as it is.
 
     Raises:
-        ValueError: there is no such module, or nothing of that name in it.
+        ValueError: there is no such module, or nothing of that name in it, or it cannot be read, or
+            would end the process.
     """
     if not isinstance(target, str):
         return target
@@ -227,6 +220,9 @@ def resolve(target: object, what: str = "a plugin") -> Any:
         if not f"{name}.".startswith(f"{error.name}."):  # a package that the module needs
             raise
         raise ValueError(f"{what} names '{target}', and there is no module '{name}'") from error
+    except (SyntaxError, SystemExit) as error:
+        reason = named_error(error)
+        raise ValueError(f"{what} names '{target}', whose import failed: {reason}") from error
     if not attribute or not hasattr(module, attribute):
         near = did_you_mean(attribute, [n for n in vars(module) if not n.startswith("_")])
         raise ValueError(

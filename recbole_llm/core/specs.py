@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from recbole_llm.core.plugins import find_model, get_registry, recbole_models, stock_spec
-from recbole_llm.core.registry import ModelSpec
+from recbole_llm.core.registry import ModelSpec, resolve_settings
+from recbole_llm.core.settings import defaults
+from recbole_llm.core.yaml_files import read_yaml
 
 if TYPE_CHECKING:
     from recbole.config import Config
@@ -32,6 +34,14 @@ def spec_of(config: Config) -> ModelSpec:
     """
     own: ModelSpec | None = vars(config).get("spec") or get_registry().models.get(config["model"])
     return spec_of_class(config.model_class) if own is None else own
+
+
+def model_defaults(spec: ModelSpec) -> dict[str, Any]:
+    """The keys of a model's settings class and YAML file where nobody sets them."""
+    settings, own = spec.settings, dict[str, Any]()
+    if settings is not None:
+        own |= defaults(resolve_settings(settings, f"model '{spec.name}'"))
+    return own | (read_yaml(spec.config) if spec.config else {})
 
 
 def _spec_with(model: type) -> ModelSpec | None:

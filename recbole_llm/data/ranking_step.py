@@ -37,7 +37,20 @@ class FactorModel:
     @torch.no_grad()
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """Scores of the whole catalogue, [B, n]."""
-        return scores(*self.score_factors(interaction))
+        return scores(*factors(self, interaction))
+
+
+def factors(model: Any, interaction: Interaction) -> tuple[Tensor, Tensor]:
+    """What a model's `score_factors` returns; ValueError where that is of other rows or items."""
+    rows, items = model.score_factors(interaction)
+    wanted = len(interaction), model.n_items
+    if (len(rows), len(items)) != wanted:
+        raise ValueError(
+            f"score_factors of {type(model).__name__} returned {len(rows)} and {len(items)} "
+            f"vectors; it is to return one for each of the {wanted[0]} rows that it is given, and "
+            f"for each of the {wanted[1]} items with the padding"
+        )
+    return rows, items
 
 
 def ranking_step(config: Config, dataset: Dataset, budget: float) -> tuple[int, int | None]:

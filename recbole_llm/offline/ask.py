@@ -34,6 +34,21 @@ class Generator(Protocol):
         """One text per prompt, in order."""
 
 
+def check_generators(stage: str, generators: object) -> None:
+    """Refuse what a stage's ``generators()`` returned, if it is no list of generators."""
+    if not isinstance(generators, Sequence):
+        raise StageError(
+            f"stage {stage}: generators() returned a {type(generators).__name__}; it is to return "
+            f"a list of generators"
+        )
+    for generator in generators:
+        if not (hasattr(generator, "fingerprint") and hasattr(generator, "generate")):
+            raise StageError(
+                f"stage {stage}: {type(generator).__name__} is no generator, which has a "
+                f"fingerprint and generate(prompts) (docs/plugins.md)"
+            )
+
+
 def generate_texts(
     generator: Generator,
     store: TextStore,

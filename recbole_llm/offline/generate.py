@@ -26,7 +26,7 @@ from recbole_llm.features.generated_texts import MAX_CHARACTERS, TextStore, clea
 from recbole_llm.features.store import cache_dir
 from recbole_llm.features.table import EmbeddingTable
 from recbole_llm.features.text import encode_named
-from recbole_llm.offline.ask import Generator, generate_texts, tell_cost
+from recbole_llm.offline.ask import Generator, check_generators, generate_texts, tell_cost
 from recbole_llm.offline.stage import Stage, StageError, stage_class
 
 TEXTS = "texts.jsonl"
@@ -59,7 +59,9 @@ class GenerateStage(Stage):
         prompts = self.prompts()
         if not prompts:
             raise StageError(f"stage {self.name}: there is no training example to write about")
-        return prompts, self.generators()
+        generators = self.generators()
+        check_generators(self.name, generators)
+        return prompts, generators
 
     def inputs(self) -> Mapping[str, Any]:
         """Generators, examples, prompts and bounds."""

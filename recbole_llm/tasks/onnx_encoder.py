@@ -6,6 +6,7 @@ import io
 import logging
 import warnings
 from collections.abc import Sequence
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -22,9 +23,10 @@ EXPORTED = "PAD, LLM-ESR, Molar, SASRec, GRU4Rec, AlphaRec and other SequenceRec
 _CLOSE = 1e-5
 _BACKBONES = "other backbones may, such as SASRec"
 _TRACEABLE = (
-    "its user_states must be traceable by torch.export: no `if` on values of tensors, no .item() "
-    "or .tolist(), no NumPy"
+    "its user_states must be traceable by torch.export: no `if` on values of tensors (as in "
+    "PyTorch's nn.TransformerEncoder without is_causal=True), no .item() or .tolist(), no NumPy"
 )
+_TALKERS = ("torch.onnx", "torch.fx", "onnx_ir")
 
 
 @runtime_checkable
@@ -79,9 +81,9 @@ def onnx_encoder(model: Any, longest: int) -> bytes:
     example = (torch.arange(2 * length) % (model.n_items - 1) + 1).view(2, length)
     encoder = _UserEncoder(model).eval()
     recurrent = _runs_recurrent(encoder, example)
-    levels = {of: of.level for of in map(logging.getLogger, ("torch.onnx", "onnx_ir"))}
+    levels = {of: of.level for of in map(logging.getLogger, _TALKERS)}
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):  # where torch prints graphs
             warnings.simplefilter("ignore")
             for logger in levels:  # what exporters warn of is not the user's matter
                 logger.setLevel(logging.ERROR)

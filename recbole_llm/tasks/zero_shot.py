@@ -13,7 +13,7 @@ import numpy as np
 from recbole_llm.core.checks import key_marks
 from recbole_llm.core.config import Config
 from recbole_llm.core.files import OTHER_FILE, check_file
-from recbole_llm.core.log import close_log
+from recbole_llm.core.log import close_log, log_ends_with_errors
 from recbole_llm.core.marks import Mark
 from recbole_llm.core.runtime import one_thread
 from recbole_llm.core.schema import parse_command_line
@@ -28,6 +28,7 @@ DEFAULT_MODEL = "AlphaRec"
 
 
 @one_thread()
+@log_ends_with_errors()
 def zero_shot(
     train: Sequence[str],
     test: str,

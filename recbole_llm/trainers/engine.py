@@ -93,9 +93,16 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
         optimizer: torch.optim.Optimizer | None = getattr(self, "optimizer", None)
         seen = self.progress.epoch(epoch_idx, len(train_data), optimizer)
         with seen, _keys_named(self.config):
-            loss = super()._train_epoch(train_data, epoch_idx, *args, **kwargs)
+            loss = self.train_batches(train_data, epoch_idx, *args, **kwargs)
         align_statistics(self.model)
         return distributed.mean(loss)
+
+    def train_batches(
+        self, train_data: AbstractDataLoader, epoch_idx: int, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Train an epoch, and return the sum of its losses; to be overridden by a trainer with its
+        own loop over batches, whose arguments are those of RecBole's ``_train_epoch``."""
+        return super()._train_epoch(train_data, epoch_idx, *args, **kwargs)
 
     def keep_names(self, train_data: AbstractDataLoader) -> None:
         """Let checkpoints name the ids of a loader's data set, and what its features were of."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import Any
 from torch.optim import Optimizer
 from tqdm import tqdm
 
+from recbole_llm.core.lines import is_terminal
 from recbole_llm.core.log import SHOWN
 
 _EVERY = 0.2  # seconds between two updates of the line
@@ -80,7 +82,7 @@ class Progress:
         now = self._stopped or Training(name, limit, patience, first, *best)
         self._stopped, now.limit, now.patience = None, limit, patience
         self.trainings.append(now)
-        hidden = None if self.shown else True  # None: unless the screen is a terminal
+        hidden = not (self.shown and is_terminal(sys.stderr))
         bar = tqdm(bar_format="{desc}", leave=False, dynamic_ncols=True, disable=hidden)
         self._bar = bar
         try:

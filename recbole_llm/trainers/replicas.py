@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from recbole_llm.core import distributed
+from recbole_llm.core.errors import one_line
 from recbole_llm.data.sequence_loader import target_count
 
 Loss = Tensor | tuple[Tensor, ...]
@@ -56,9 +57,9 @@ class ReplicaTrainer(recbole.trainer.Trainer):  # type: ignore[misc]
         gradients are those of all processes' rows.
 
         It counts by the targets it is the mean of, so that the mean over processes is that over
-        the rows of the whole batch.
+        the rows of the whole batch. It raises ValueError where the model returns no loss.
         """
-        replicas = self._replicas
+        replicas, loss = self._replicas, _checked(loss, type(self.model).__name__)
         if replicas is None:
             return loss
 
@@ -68,6 +69,26 @@ class ReplicaTrainer(recbole.trainer.Trainer):  # type: ignore[misc]
             return tuple(x * weight for x in found) if isinstance(found, tuple) else found * weight
 
         return calculate
+
+
+def _checked(loss: Callable[..., Loss], model: str) -> Callable[..., Loss]:
+    """The loss, or ValueError where it gives something else than numbers with gradients."""
+
+    def calculate(interaction: Interaction) -> Loss:
+        found = loss(interaction)
+        parts = found if isinstance(found, tuple) else (found,)
+        if not (parts and all(isinstance(part, Tensor) and part.numel() == 1 for part in parts)):
+            fault = f"returned {one_line(repr(found), 60)}"
+        elif not any(part.requires_grad for part in parts):
+            fault = "returned a loss without gradients"
+        else:
+            return found
+        raise ValueError(
+            f"calculate_loss of {model} {fault}; it is to return a tensor of one number, or a "
+            f"tuple of such tensors, with gradients"
+        )
+
+    return calculate
 
 
 class _Caller(nn.Module):

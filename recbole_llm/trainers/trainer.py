@@ -12,7 +12,7 @@ from torch.nn.utils import clip_grad_norm_
 from recbole_llm.core import distributed, randomness
 from recbole_llm.core.checkpoint import load_checkpoint, load_model_state, model_state, require
 from recbole_llm.core.tokens import check_numbers, vocabulary_of
-from recbole_llm.data.ranking_step import has_factors
+from recbole_llm.data.ranking_step import factors, has_factors
 from recbole_llm.evaluation.blocks import BlockScores
 from recbole_llm.trainers.engine import data_set_of
 from recbole_llm.trainers.optimizers import TableAndRest, fuse, sparse_table
@@ -105,5 +105,5 @@ class Trainer(ResumableMixin, ReplicaTrainer):
         if self._items_a_block is None or not has_factors(type(self.model)):
             return super()._full_sort_batch_eval(batched_data)
         interaction, history, *positives = batched_data
-        rows, items = self.model.score_factors(interaction.to(self.device))
+        rows, items = factors(self.model, interaction.to(self.device))
         return interaction, BlockScores(rows, items, history, self._items_a_block), *positives

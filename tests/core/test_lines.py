@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 
 import click
 import pytest
 
 from recbole_llm.core.lines import aligned, bar, say_meanwhile
+from recbole_llm.core.log import Screen
+from recbole_llm.trainers.progress import Progress
 
 
 def test_columns_are_as_wide_as_their_widest_cell_whatever_its_style() -> None:
@@ -26,6 +29,34 @@ def test_what_takes_a_while_is_said_on_a_terminal_alone(
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     say_meanwhile("loading x")
     assert capsys.readouterr() == ("", "loading x …\n")
+
+
+class Captured:
+    """In the place of a standard stream, with what `print` needs alone."""
+
+    def __init__(self) -> None:
+        self.said = ""
+
+    def write(self, text: str) -> None:
+        self.said += text
+
+    def flush(self) -> None:
+        pass
+
+
+def test_a_stream_without_isatty_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    err = Captured()
+    monkeypatch.setattr(sys, "stderr", err)
+    say_meanwhile("loading x")
+    assert list(bar(range(2), shown=True)) == [0, 1]
+    progress = Progress("NDCG")
+    progress.shown = True
+    with progress.training("", 0, 1, 1, (0, 0.0)):
+        progress.validated(0.5, True)
+    assert err.said == ""
+    screen = Screen(verbose=False, results=False)
+    screen.handle(logging.makeLogRecord({"msg": "mind", "levelname": "WARNING", "levelno": 30}))
+    assert err.said == "warning: mind\n"
 
 
 def test_a_pipe_gets_a_line_a_minute_in_place_of_a_bar(

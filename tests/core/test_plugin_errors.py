@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from commands import run_main
 
-from recbole_llm import Config
+from recbole_llm import Config, quick_start
 from recbole_llm.core import plugins
 from recbole_llm.core.plugin_errors import plugin_behind
 
@@ -76,10 +76,10 @@ def test_an_error_of_this_package_is_no_plugins(register: Register) -> None:
     assert plugin_behind(theirs.value) == "badfour"
 
 
-def test_where_our_code_fails_no_plugin_is_blamed_and_those_that_are_there_are_told(
+def test_where_our_code_fails_the_plugin_of_the_model_is_told(
     register: Register, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The model gives something odd here, which might as well come from another plugin."""
+    """The model gives something odd here; other plugins are not suspected."""
     code = (
         "import torch\nfrom recbole_llm import ModelSpec\n"
         "from recbole_llm.models.base import SequenceRecommender\n"
@@ -95,6 +95,18 @@ def test_where_our_code_fails_no_plugin_is_blamed_and_those_that_are_there_are_t
     assert run_main(("--model=Odd", *BPR[1:])) == 1
     (said,) = [s for s in capsys.readouterr().err.splitlines() if s.startswith("error")]
     assert said.startswith("error: TypeError: "), said
+    assert "an unexpected situation with plugin 'badfour': the traceback is in " in said
+    assert "; if the fault is not the plugin's, report it with that file to the pro" in said
+
+
+def test_where_our_code_fails_with_a_model_of_ours_all_plugins_are_told(
+    register: Register, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("badfour", "good"):
+        register(name, f"{HOOK}def on_result(config, result): pass")
+    monkeypatch.setattr(quick_start, "load_data", lambda _: None)
+    assert run_main(BPR) == 1
+    said = capsys.readouterr().err
     assert "an unexpected situation with plugins 'badfour', 'good': the traceback is in " in said
 
 
@@ -167,7 +179,8 @@ def test_a_broken_metric_does_not_stop_runs_that_do_not_ask_for_it(
         "metric 'Nope' of plugin 'badfour' was left out: it names 'bad_metrics:Nope', and '"
     ) and nope.endswith("bad_metrics.py' has no 'Nope'")
     assert "'Some' of plugin 'badfour' was left out: <class 'bad_metrics.Some'> is no class" in some
-    assert "'Much' of plugin 'badfour' was left out: SyntaxError: " in much
+    assert "'Much' of plugin 'badfour' was left out: it names 'bad_syntax:Much', whose" in much
+    assert "import failed: SyntaxError: " in much
     assert "some" not in metrics_dict
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -68,6 +69,23 @@ def test_resolve() -> None:
 def test_a_name_that_is_not_there(target: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         resolve(target, "model 'M'")
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("def (:", r"SyntaxError: .*\(stops.py, line 1\)"),
+        ("import sys; sys.exit(3)", "SystemExit: 3"),
+    ],
+)
+def test_a_module_that_cannot_be_read_or_ends_the_process(
+    monkeypatch: pytest.MonkeyPatch, code: str, reason: str
+) -> None:
+    Path("stops.py").write_text(code)
+    monkeypatch.syspath_prepend(Path.cwd())
+    said = f"^model 'M' names 'stops:M', whose import failed: {reason}$"
+    with pytest.raises(ValueError, match=said):
+        resolve("stops:M", "model 'M'")
 
 
 def test_importing_the_package_and_listing_models_loads_no_heavy_library() -> None:

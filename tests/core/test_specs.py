@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,8 @@ from recbole_llm import default_config_files, get_model, load_data_and_model, ru
 from recbole_llm.core.config import Config
 from recbole_llm.core.plugins import find_model, get_registry
 from recbole_llm.core.registry import ModelSpec
-from recbole_llm.core.specs import spec_of, spec_of_class
+from recbole_llm.core.settings import Count, Settings
+from recbole_llm.core.specs import model_defaults, spec_of, spec_of_class
 from recbole_llm.features.attach import reads_of
 from recbole_llm.offline.run import stages_of
 from recbole_llm.trainers.stock import trainer_of
@@ -92,3 +94,19 @@ def test_a_class_that_extends_recboles_own_sasrec_trains_as_recboles() -> None:
     stock = next(c for c in get_model("SASRec").__mro__ if c.__module__.startswith("recbole."))
     own = type("Mine", (stock,), {})
     assert "recall@10" in run_recbole_llm(own, "tiny", config_dict=QUIET)["test_result"]
+
+
+class Wide(Settings):
+    """Keys of a plugin's model."""
+
+    width: Count = 32
+    """Width."""
+    depth: Count = 2
+    """Depth."""
+
+
+def test_a_yaml_file_of_some_keys_beats_the_settings_class() -> None:
+    Path("wide.yaml").write_text("depth: 3\n")
+    spec = ModelSpec("Wide", get_model("BPR"), settings=Wide, config="wide.yaml")
+    assert model_defaults(spec) == {"width": 32, "depth": 3}
+    assert model_defaults(ModelSpec("Plain", get_model("BPR"))) == {}

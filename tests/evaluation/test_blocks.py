@@ -17,7 +17,7 @@ from recbole_llm.core.config import Config
 from recbole_llm.core.plugins import get_model
 from recbole_llm.data import ranking_step as sizes
 from recbole_llm.data.dataset import Dataset
-from recbole_llm.data.ranking_step import ENOUGH_ROWS, has_factors, ranking_step
+from recbole_llm.data.ranking_step import ENOUGH_ROWS, FactorModel, has_factors, ranking_step
 from recbole_llm.evaluation import blocks
 from recbole_llm.evaluation.blocks import BlockScores
 from recbole_llm.evaluation.groups import Group
@@ -208,3 +208,25 @@ class TestStep:
             n_layers = 9
 
         assert has_factors(sasrec) and has_factors(Deeper) and not has_factors(Biased)
+
+
+class ThreeItems(FactorModel):
+    """Three items with the padding; `given` are the numbers of vectors."""
+
+    n_items = 3
+
+    def __init__(self, *given: int) -> None:
+        self.given = given
+
+    def score_factors(self, interaction: Any) -> tuple[Tensor, Tensor]:
+        rows, items = self.given
+        return torch.ones(rows, 2), torch.ones(items, 2)
+
+
+def test_factors_of_other_rows_or_items_are_refused() -> None:
+    batch = Interaction({"user_id": torch.tensor([1, 2])})
+    assert ThreeItems(2, 3).full_sort_predict(batch).tolist() == [[2.0] * 3] * 2
+    for rows, items in ((40, 3), (2, 2)):
+        said = f"^score_factors of ThreeItems returned {rows} and {items} vectors; .* of the 2 rows"
+        with pytest.raises(ValueError, match=said):
+            ThreeItems(rows, items).full_sort_predict(batch)

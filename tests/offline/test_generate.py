@@ -267,6 +267,21 @@ def test_other_training_interactions_make_another_artifact(config: Config, tmp_p
     assert Opinions(changed, prepare_data(changed)[1]._dataset).fingerprint != stage.fingerprint
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (ECHO, r"generators\(\) returned a Echo; it is to return a list of generators"),
+        ([object()], r"object is no generator, which has a fingerprint and generate\(prompts\)"),
+    ],
+)
+def test_what_is_no_generator_is_named(
+    config: Config, monkeypatch: pytest.MonkeyPatch, given: object, message: str
+) -> None:
+    monkeypatch.setattr(Opinions, "generators", lambda _: given)
+    with pytest.raises(StageError, match=f"^stage opinions: {message}"):
+        prepare_data(config)
+
+
 @pytest.mark.parametrize("content", ["", "[]\n", '["a", 1]\n', "{\n", "\x00"])
 def test_a_damaged_artifact_names_what_to_delete(config: Config, content: str) -> None:
     stage = Opinions(config, prepare_data(config)[1]._dataset)

@@ -675,6 +675,33 @@ class _Branching(torch.nn.Module):
         return items.float() if items.sum().item() > 3 else -items.float()
 
 
+class _Causal(torch.nn.Module):
+    """PyTorch's encoder, told or not that its mask is causal."""
+
+    n_items = 9
+
+    def __init__(self, told: bool) -> None:
+        super().__init__()
+        self.told = {"is_causal": True} if told else {}
+        self.items = torch.nn.Embedding(9, 8)
+        layer = torch.nn.TransformerEncoderLayer(8, 2, 8, batch_first=True)
+        self.encoder = torch.nn.TransformerEncoder(layer, 1)
+
+    def last_states(self, items: torch.Tensor) -> torch.Tensor:
+        mask = torch.ones(items.shape[1], items.shape[1], dtype=torch.bool).triu(1)
+        return self.encoder(self.items(items), mask=mask, **self.told)[:, -1]
+
+
+def test_of_a_model_that_cannot_be_traced_one_line_is_said(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with torch.no_grad():
+        with pytest.raises(ValueError, match=r"nn.TransformerEncoder without is_causal=True\)"):
+            encoder_of(_Causal(False).eval(), 8)
+        assert capfd.readouterr().err == ""
+        assert encoder_of(_Causal(True).eval(), 8)
+
+
 def test_a_model_that_cannot_be_traced_says_why() -> None:
     said = r"_Branching cannot be written as ONNX \(\w+: .+\); its user_states must be traceable"
     with pytest.raises(ValueError, match=said) as caught:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ from torch import nn
 from recbole_llm.core.checkpoint import load_checkpoint, save_atomically
 from recbole_llm.core.marks import STOPPED
 from recbole_llm.core.plugins import get_plugins, get_registry
-from recbole_llm.core.registry import EncoderSpec
+from recbole_llm.core.registry import EncoderSpec, ModelSpec
 from recbole_llm.quick_start import run_recbole_llm
 from recbole_llm.tasks.compare.child import Scores
 from recbole_llm.tasks.zero_shot import zero_shot
@@ -30,7 +30,7 @@ from recbole_llm.testing import write_tiny_dataset
 from recbole_llm.trainers import run_state
 from recbole_llm.trainers.engine import EngineMixin
 from recbole_llm.trainers.resume import part_file
-from recbole_llm.trainers.stock import NCLTrainer, XGBoostTrainer
+from recbole_llm.trainers.stock import NCLTrainer, Trainer, XGBoostTrainer
 
 POINTS = Path(__file__).parents[1] / "campaigns" / "kill_points.py"
 QUIET = {
@@ -122,6 +122,39 @@ def test_what_is_said_of_a_resumed_run_is_of_the_whole(
     assert len(straight["curve"]) == 3 and resumed["epochs"] == 6
     seconds = [seconds for _, seconds, _ in resumed["curve"]]
     assert seconds == sorted(seconds) and told[1]["seconds"]["training"] > 0
+
+
+class OwnLoop(Trainer):
+    """A plugin's trainer with a loop of its own over batches."""
+
+    trained: ClassVar[list[int]] = []  # epochs
+
+    def train_batches(
+        self, train_data: Any, epoch_idx: int, loss_func: Any = None, show_progress: bool = False
+    ) -> float:
+        self.trained.append(epoch_idx)
+        loss_of, total = self.shared(self.model.calculate_loss), 0.0
+        for batch in train_data:
+            self.optimizer.zero_grad()
+            loss = loss_of(batch.to(self.device))
+            loss.backward()
+            self.optimizer.step()
+            total += loss.item()
+        return total
+
+
+def test_a_trainer_with_its_own_loop_is_resumed_and_reported_as_others(
+    break_at: Break, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run()
+    own = ModelSpec("BPR", BPR, trainer=OwnLoop)
+    monkeypatch.setitem(get_registry().models, "BPR", own)
+    again = run(checkpoint_dir="stopped", resume=stopped(break_at), output="result.json")
+    states = [load_checkpoint(result.pop("checkpoint")) for result in (whole, again)]
+    assert again == whole and same(states[0]["state_dict"], states[1]["state_dict"])
+    told = json.loads(Path("result.json").read_text())
+    assert OwnLoop.trained == [0, 1, 2, 2, 3]
+    assert told["trainings"][0]["epochs"] == 4 and told["seconds"]["training"] > 0
 
 
 def test_a_score_that_a_resumed_run_gives_again_is_heard_once(

@@ -268,6 +268,13 @@ class Ours(stock.Trainer):
     """As this package's documentation says."""
 
 
+class Epochs(stock.Trainer):
+    """With its loop where RecBole's is."""
+
+    def _train_epoch(self, *args: Any, **kwargs: Any) -> float:
+        return 0.0
+
+
 @pytest.fixture
 def register(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, type], None]:
     models = dict(plugins.get_registry().models)
@@ -297,3 +304,40 @@ def test_a_plugins_trainer_of_recboles_is_refused_before_the_data_is_loaded(
     )
     with pytest.raises(ValueError, match=message):
         run_recbole_llm("WithTheirs", "tiny", config_dict={**QUIET, "embedding_size": 8})
+
+
+def test_a_plugins_trainer_that_takes_over_the_epoch_is_refused(register: Any) -> None:
+    register("WithEpochs", type("Later", (Epochs,), {}))
+    message = (
+        "^trainer 'Later' of model 'WithEpochs' overrides _train_epoch, which resuming and reports "
+        "depend on; name its method train_batches "
+    )
+    with pytest.raises(ValueError, match=message):
+        get_trainer("WithEpochs")
+
+
+@pytest.mark.parametrize(
+    ("returned", "fault"),
+    [
+        (None, "returned None"),
+        ([1], "returned [1]"),
+        ((), "returned ()"),
+        (torch.ones(2, requires_grad=True), "returned tensor([1., 1.], requires_grad=True)"),
+        (torch.ones(1), "returned a loss without gradients"),
+        ((torch.ones(1), torch.ones(())), "returned a loss without gradients"),
+    ],
+)
+def test_what_is_no_loss_is_named(
+    monkeypatch: pytest.MonkeyPatch, returned: object, fault: str
+) -> None:
+    monkeypatch.setattr(get_model("BPR"), "calculate_loss", lambda *_: returned)
+    said = f"^{re.escape(f'calculate_loss of BPR {fault}; it is to return a tensor of one number')}"
+    with pytest.raises(ValueError, match=said):
+        run_recbole_llm("BPR", "tiny", config_dict=QUIET)
+
+
+def test_a_loss_of_which_a_part_has_no_gradients_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+    loss = get_model("BPR").calculate_loss
+    parts = lambda *given: (loss(*given), torch.ones(1))  # noqa: E731
+    monkeypatch.setattr(get_model("BPR"), "calculate_loss", parts)
+    assert "recall@10" in run_recbole_llm("BPR", "tiny", config_dict=QUIET)["test_result"]
