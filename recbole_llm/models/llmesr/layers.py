@@ -79,6 +79,9 @@ class DualView(nn.Module):
         heads = settings.cross_heads
         self.to_collaborative = CrossAttention(size, heads) if crossed else None
         self.to_semantic = CrossAttention(size, heads) if crossed else None
+        unread = {"semantic": self.item_embedding, "collaborative": self.adapter}.get(self.views)
+        if unread is not None:
+            unread.requires_grad_(False)  # no parameter of a model with the other view alone
 
     @property
     def size(self) -> int:
