@@ -98,8 +98,8 @@ class Diversity(_ListMetric):
         return _by_rows(lambda part: self._rows(units[items[part]]), len(items))
 
     def _rows(self, units: Any) -> Any:
-        """[r, k, D] -> [r, k]: of all pairs at once, |sum|² is the sum of their products."""
-        sums = np.square(units.cumsum(1)).sum(2) - np.square(units).sum(2).cumsum(1)
+        """[r, k, D] -> [r, k]."""
+        cosines = np.tril(units @ units.transpose(0, 2, 1), -1)  # [r, k, k], each pair once
         lengths = np.arange(1, units.shape[1] + 1)
-        pairs = np.maximum(lengths * (lengths - 1), 1)
-        return np.where(lengths > 1, 1 - sums / pairs, 0.0)
+        pairs = np.maximum(lengths * (lengths - 1) / 2, 1)
+        return np.where(lengths > 1, 1 - cosines.sum(2).cumsum(1) / pairs, 0.0)

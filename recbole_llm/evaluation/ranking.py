@@ -117,8 +117,8 @@ class RankingCollector(BatchCollector):
     def _collect_whole(self, scores: Tensor, positives: Positives) -> None:
         k = max(self.topk)
         mean_rank = self.register.need("rec.meanrank")
-        whole = mean_rank or self._needs_lists()
-        read = scores if whole else scores[positives.rows, positives.items]
+        # Lists put what is no number last by themselves.
+        read = scores if mean_rank else scores[positives.rows, positives.items]
         if read.isnan().any():
             scores = nan_last(scores)
         if mean_rank or self.register.need("rec.topk"):

@@ -49,7 +49,7 @@ def colour(index: int) -> str:
     return COLOURS[index % len(COLOURS)]
 
 
-def _lines(label: str, width: int = _BESIDE) -> str:
+def lines(label: str, width: int = _BESIDE) -> str:
     """A label in lines, which must not take the width of a phone."""
     return "<br>".join(map(plain, textwrap.wrap(label, width)))
 
@@ -72,7 +72,7 @@ def figures(summary: Summary) -> Iterator[Figure]:
 
 
 def _bars(summary: Summary) -> Figure:
-    labels, metric = [_lines(row.label) for row in summary.rows], summary.metrics[0]
+    labels, metric = [lines(row.label) for row in summary.rows], summary.metrics[0]
     spreads = [row.test[metric] for row in summary.rows]
     bar = {
         "type": "bar", "orientation": "h", "y": labels[::-1],
@@ -90,7 +90,7 @@ def _differences(summary: Summary) -> Figure:
     means = [test.difference.mean for test in tests]
     points = {
         "type": "scatter", "mode": "markers",
-        "y": [_lines(test.label) for test in tests], "x": means,
+        "y": [lines(test.label) for test in tests], "x": means,
         "error_x": {
             "type": "data", "color": _WHISKER, "symmetric": False,
             "array": [t.difference.high - t.difference.mean for t in tests],
@@ -122,7 +122,7 @@ def _groups(summary: Summary) -> Figure:
     for i, row in enumerate(summary.rows):
         values = _grouped(row, metric)
         marker = {"color": colour(i)}
-        traces.append({"type": "bar", "name": _lines(row.label, _BELOW), "x": list(values),
+        traces.append({"type": "bar", "name": lines(row.label, _BELOW), "x": list(values),
                        "y": list(values.values()), "marker": marker})  # fmt: skip
     note = "Groups of items and users by their training interactions; means over seeds."
     return figure(f"{metric} by group", note, traces, "", metric, barmode="group")
@@ -133,7 +133,7 @@ def _curves(summary: Summary) -> Figure:
     for i, row in enumerate(summary.rows):
         points = [point for training in row.runs[0]["trainings"] for point in training["curve"]]
         traces.append({
-            "type": "scatter", "mode": "lines+markers", "name": _lines(row.label, _BELOW),
+            "type": "scatter", "mode": "lines+markers", "name": lines(row.label, _BELOW),
             "x": [seconds for _, seconds, _ in points], "y": [score for *_, score in points],
             "line": {"color": colour(i)}, "marker": {"size": 4},
         })  # fmt: skip
@@ -143,7 +143,7 @@ def _curves(summary: Summary) -> Figure:
 
 def _cost(summary: Summary) -> Figure:
     traces = [
-        {"type": "scatter", "mode": "markers", "name": _lines(row.label, _BELOW),
+        {"type": "scatter", "mode": "markers", "name": lines(row.label, _BELOW),
          "x": [row.seconds], "y": [row.memory], "marker": {"size": 12, "color": colour(i)},
          "text": [f"{row.parameters:,.0f} parameters"]}
         for i, row in enumerate(summary.rows)

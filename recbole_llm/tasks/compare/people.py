@@ -19,9 +19,10 @@ from recbole_llm.features.prompts import titles_if_any
 from recbole_llm.models.pad.gate import EXPERTS, gate_weights
 from recbole_llm.offline.run import load_dataset
 from recbole_llm.tasks.compare.cells import Cell
-from recbole_llm.tasks.compare.figures import Figure, colour, figure, plain
+from recbole_llm.tasks.compare.figures import Figure, colour, figure, lines
 
 _ITEMS = 1000  # of a map
+_TITLE, _WIDE = 200, 40  # characters of a title beside a point, and of a line of it
 _HISTORY = 20  # last items of a user
 _USERS = 50
 
@@ -136,8 +137,9 @@ def _map(
     share = np.square(sizes[:2]).sum() / max(np.square(sizes).sum(), 1e-12)
     count = dict(zip(catalogue.items, catalogue.counts))
     trace = {
-        "type": "scattergl", "mode": "markers", "x": x.tolist(), "y": y.tolist(),
-        "text": [plain(catalogue.title(token)) for token in own], "hoverinfo": "text",
+        "type": "scatter", "mode": "markers", "x": x.tolist(), "y": y.tolist(),
+        "text": [lines(catalogue.title(token)[:_TITLE], _WIDE) for token in own],
+        "hoverinfo": "text",
         "marker": {
             "size": 5, "color": [round(float(np.log10(1 + count[t])), 2) for t in own],
             "colorscale": "Viridis",

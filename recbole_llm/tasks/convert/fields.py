@@ -43,9 +43,7 @@ class Fields:
         self._keep()
         first = {role: chunk[column] for role, column in self.columns.items()}
         self.found = {role: _found(first[role]) for role in first if self.is_number(role)}
-        self.times = Times()
-        if "time" in first:
-            self.times = Times.of(first["time"], roles.date_format, source)
+        self.times: Times | None = None  # found out at the first time that there is
 
     def _assign(self, without: Container[str]) -> None:
         given = {role: getattr(self.roles, role) for role in ("user", "item", *OPTIONAL)}
@@ -89,10 +87,17 @@ class Fields:
     def values(self, role: str, texts: Series) -> Floats:
         """A role's values, NaN where a text is none, [N]."""
         if role == "time":
-            values = self.times.seconds(texts)
+            values = self._seconds(texts)
         else:
             values = _values(texts, self.found[role].numbers)
         return np.where(np.isfinite(values), values, np.nan)
+
+    def _seconds(self, texts: Series) -> Floats:
+        if self.times is None:
+            if (texts.str.strip() == "").all():
+                return np.full(len(texts), np.nan)
+            self.times = Times.of(texts, self.roles.date_format, self.source)
+        return self.times.seconds(texts)
 
     def unread(self, role: str) -> str:
         """What is wrong with a text that gave no value."""

@@ -152,8 +152,11 @@ class Source:
 
     def _frames(self, rows: Iterator[tuple[int, dict[str, Any]]]) -> Iterator[DataFrame]:
         columns = Index([])  # of the chunks so far: a later one may lack some
+        late = f"columns that are in none of the first {CHUNK:,} rows, left out"
         while taken := [{**row, LINE: line} for line, row in islice(rows, CHUNK)]:
             frame = DataFrame(taken, dtype=object)  # else a null makes floats of ids
+            if len(columns):
+                self.problems.add(late, list(frame.columns.difference(columns, sort=False)))
             columns = columns.union(frame.columns, sort=False)
             yield as_texts(frame.reindex(columns=columns))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from operator import itemgetter
@@ -36,10 +37,11 @@ Floats = npt.NDArray[np.float64]
 class Times:
     """Texts to Unix seconds, all in the form that the first of them have."""
 
+    source: Source
     form: str | None = None  # a format of ``strptime``; None: found out
     numbers: Numbers | None = None  # how they are written; None: they are dates
     unit: float = 1.0  # numbers that make a second
-    day_first: bool = False  # of dates
+    telling: tuple[str, ...] = ()  # dates that tell whether days come before months
 
     @classmethod
     def of(cls, texts: Series, form: str | None, source: Source) -> Times:
@@ -52,11 +54,11 @@ class Times:
         texts = texts[texts != ""]
         if form is not None:
             _check_form(form, source)
-        if form is not None or not len(texts):
-            return cls(form)
+        if form is not None:
+            return cls(source, form)
         for packed, look in _PACKED.items():
             if texts.str.fullmatch(look).mean() > 0.5:  # the others, such as 0, are no dates
-                return cls(packed)
+                return cls(source, packed)
         if texts.str.fullmatch(_CLOCK).all():
             raise ValueError(
                 f"{source.option('time')}: '{source}' has times of day such as "
@@ -65,8 +67,8 @@ class Times:
             )
         if (written := _numbers(texts, source)) is not None:
             middle = np.nanmedian(np.abs(_values(texts, written)), keepdims=True)
-            return cls(numbers=written, unit=float(_units(middle)[0]))
-        found = cls(day_first=_day_first(texts, source))
+            return cls(source, numbers=written, unit=float(_units(middle)[0]))
+        found = cls(source)
         if np.isnan(found.seconds(texts)).all():
             raise ValueError(
                 f"{source.option('time')}: '{source}' has times such as "
@@ -77,7 +79,11 @@ class Times:
 
     def seconds(self, texts: Series) -> Floats:
         """Unix seconds, NaN where a text is no time or one in another unit, [N]; dates without a
-        zone are UTC."""
+        zone are UTC.
+
+        Raises:
+            ValueError: dates that could mean two days, or contradict earlier ones.
+        """
         texts = texts.str.strip()
         if self.numbers is not None:
             numbers = _values(texts, self.numbers)
@@ -88,7 +94,8 @@ class Times:
         if self.form is not None:
             return _seconds(dates, format=self.form)
         dates = dates.str.replace(_ZONE, r"\1", regex=True)
-        day_first = self.day_first & ~dates.str.match(_YEAR_FIRST).to_numpy(bool)
+        self.telling = _telling([*self.telling, *dates], self.source)
+        day_first = ~dates.str.match(_YEAR_FIRST).to_numpy(bool) & _day_first(self.telling)
         seconds = np.empty(len(dates))
         for which in (True, False):
             rows = day_first == which
@@ -142,12 +149,22 @@ def _check_form(form: str, source: Source) -> None:
             raise ValueError(f"{option}: {error}; such as %d.%m.%Y") from None
 
 
-def _day_first(texts: Series, source: Source) -> bool:
+def _day_first(telling: Iterable[str]) -> bool:
+    return any(int(found[1]) > 12 for date in telling if (found := _SLASHES.search(date)))
+
+
+def _telling(texts: Iterable[str], source: Source) -> tuple[str, ...]:
+    """Dates that tell whether days come before months: the one with the greatest first or second
+    number, and the one with the least first; none where no date needs it.
+
+    Raises:
+        ValueError: none tells, or they contradict each other.
+    """
     found = ((text, part.groups()) for text in texts if (part := _SLASHES.search(text)))
     # No date at all, such as 32.13., says nothing of the others.
     dates = [(t, int(p[0]), int(p[2]), p[3]) for t, p in found if min(int(p[0]), int(p[2])) <= 12]
     if not dates:
-        return False
+        return ()
     text = dates[0][0]
     first, second = (max(dates, key=itemgetter(i)) for i in (1, 2))
     # Days of a month are seldom all above 12, years of two digits are.
@@ -168,7 +185,8 @@ def _day_first(texts: Series, source: Source) -> bool:
             f"{source.option('time')}: '{source}' has dates such as '{text}', which may be "
             f"{kinds}; say which with {source.option('date_format', day)}, or '{other}'"
         )
-    return first[1] > 12
+    least = min(dates, key=itemgetter(1))
+    return (first[0] if first[1] > 12 else second[0]), least[0]
 
 
 def _form(text: str, one: str, two: str) -> str:

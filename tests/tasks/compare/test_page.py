@@ -124,6 +124,11 @@ def test_titles_of_a_map_are_text() -> None:
     catalogue: Any = SimpleNamespace(items=["", *titles], counts=[0, 1, 2], title=titles.get)
     (trace,) = _map("texts", np.eye(2), ["i1", "i2"], {"i1", "i2"}, catalogue)["data"]
     assert trace["text"] == ["&lt;b&gt;bold&lt;/b&gt;", "Tom &amp; Jerry"]
+    titles["i1"] = "word " * 600  # a label that wide would be cut on both sides
+    (trace,) = _map("texts", np.eye(2), ["i1", "i2"], {"i1", "i2"}, catalogue)["data"]
+    lines = trace["text"][0].split("<br>")
+    assert len(lines) == 5 and max(map(len, lines)) <= 40
+    assert trace["type"] == "scatter", "a browser allows 16 WebGL contexts, two a map"
 
 
 def test_the_table_of_items_is_found_by_its_name_and_rows() -> None:
