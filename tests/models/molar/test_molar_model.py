@@ -159,7 +159,7 @@ def test_each_phase_starts_at_the_authors_scale(make_molar: Any) -> None:
 
 def test_nce_scores_by_cosine(make_molar: Any) -> None:
     model = make_molar(loss_type="NCE").eval()
-    scores = model.full_sort_predict({"item_id_list": SEQUENCES["item_id_list"]})
+    scores = model.full_sort_predict(Interaction({"item_id_list": SEQUENCES["item_id_list"]}))
     assert scores.abs().max() <= 1 + 1e-5
     rows = model.training_rows(SEQUENCES)
     pool = model.item_vectors(rows.negatives.flatten())

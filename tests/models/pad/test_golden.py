@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from recbole.data.interaction import Interaction
 from torch import Tensor
 
 from recbole_llm.layers.losses import bce
@@ -197,7 +198,7 @@ def test_evaluation(golden: Any, make_pad: Any) -> None:
     arrays, meta = golden("pad_tripleexpert")
     model = official_pad(make_pad, arrays, meta)
     history, target = torch.tensor(arrays["eval.history"]), torch.tensor(arrays["eval.target"])
-    scores = model.full_sort_predict({"item_id_list": history})
+    scores = model.full_sort_predict(Interaction({"item_id_list": history}))
     seen = torch.zeros_like(scores, dtype=torch.bool).scatter_(1, history, True)
     scores = scores.masked_fill(seen, -torch.inf)[:, 1:]
     close(scores, arrays["eval.scores"])

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from recbole.data.interaction import Interaction
 from torch import Tensor
 
 from recbole_llm.models.pad.model import PAD
@@ -55,9 +56,11 @@ def test_scores_do_not_depend_on_padding(phase: str, make_pad: Any) -> None:
     model = make_pad()
     model.phase = phase
     items = batch(model)["item_id_list"]
-    scores = model.full_sort_predict({"item_id_list": items})
+    scores = model.full_sort_predict(Interaction({"item_id_list": items}))
     wider = torch.nn.functional.pad(items, (0, 3))
-    torch.testing.assert_close(model.full_sort_predict({"item_id_list": wider}), scores)
+    torch.testing.assert_close(
+        model.full_sort_predict(Interaction({"item_id_list": wider})), scores
+    )
 
 
 @pytest.mark.parametrize("phase", PHASES)
@@ -65,7 +68,7 @@ def test_predict_is_full_sort_predict_of_one_item(phase: str, make_pad: Any) -> 
     model = make_pad()
     model.phase = phase
     rows = {"item_id_list": batch(model)["item_id_list"], "item_id": torch.tensor([3, 9, 1, 20])}
-    scores = model.full_sort_predict(rows)
+    scores = model.full_sort_predict(Interaction(rows))
     chosen = scores.gather(1, rows["item_id"][:, None]).squeeze(1)
     torch.testing.assert_close(model.predict(rows), chosen)
 
@@ -78,7 +81,9 @@ def test_the_last_phase_scores_by_the_gated_sum_over_the_experts(make_pad: Any) 
     for number, expert in enumerate(model.experts.values()):
         states = expert(items, mask)[torch.arange(2), mask.sum(1) - 1]  # [2, H]
         scores += model.gate.weights()[number, model.gate.bins] * (states @ expert.items(ids).T)
-    torch.testing.assert_close(model.full_sort_predict({"item_id_list": items}), scores)
+    torch.testing.assert_close(
+        model.full_sort_predict(Interaction({"item_id_list": items})), scores
+    )
 
 
 @pytest.mark.parametrize(("phase", "trained"), [
