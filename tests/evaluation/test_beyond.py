@@ -35,6 +35,15 @@ def test_serendipity() -> None:
     assert found == {"serendipity@1": 1 / 2, "serendipity@2": (0 + 1 / 2) / 2}
 
 
+def test_the_first_item_after_the_most_popular_is_not_obvious() -> None:
+    """Item 2 is the second by training interactions, item 4 the third."""
+    struct = collected()
+    struct.set("rec.items", torch.tensor([[2, 4]]))
+    struct.set("rec.topk", torch.tensor([[1, 1, 2]]))
+    found = Serendipity(CONFIG).calculate_metric(struct)
+    assert found == {"serendipity@1": 1, "serendipity@2": 1 / 2}
+
+
 def test_many_rows_are_each_as_alone() -> None:
     few, many = collected(), DataStruct()
     many._data_dict.update(few._data_dict)

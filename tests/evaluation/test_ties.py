@@ -107,6 +107,18 @@ class TestTies:
             found.append(collector.get_data_struct().get("rec.topk"))
         assert torch.equal(*found)
 
+    def test_a_part_of_the_rows_is_drawn_as_within_the_whole(self) -> None:
+        """As by a process that takes the rows from some row on."""
+        rows, items = torch.tensor(self.positives).T
+        found = []
+        for first in (0, 120):
+            collector, own = RankingCollector(evaluation(["Recall"])), rows >= first
+            collector.begin(SimpleNamespace(_dataset=train_data(self.n)._dataset, first_row=first))
+            scores = self.constant[first:].clone()
+            collector.eval_batch_collect(scores, None, rows[own] - first, items[own])
+            found.append(collector.get_data_struct().get("rec.topk"))
+        assert torch.equal(found[0][120:], found[1])
+
     def test_only_the_tied_rows_are_drawn(self) -> None:
         scores = masked(torch.arange(61.0).repeat(4, 1))
         scores[2] = self.constant[0]

@@ -26,10 +26,15 @@ def make(kind: str, **more: Any) -> Any:
     return getattr(transformers, f"{kind}Model")(config).eval()
 
 
-@pytest.mark.parametrize("kind", ["Llama", "Qwen2", "GPTNeoX"])
+SLIDING = {"use_sliding_window": True, "sliding_window": 2, "max_window_layers": 2}  # upper half
+
+
+@pytest.mark.parametrize(
+    ("kind", "keys"), [("Llama", {}), ("Qwen2", {}), ("Qwen2", SLIDING), ("GPTNeoX", {})]
+)
 @pytest.mark.parametrize("first", [0, 1, DEPTH - 1])
-def test_the_halves_together_are_the_whole(kind: str, first: int) -> None:
-    model = make(kind)
+def test_the_halves_together_are_the_whole(kind: str, keys: dict[str, Any], first: int) -> None:
+    model = make(kind, **keys)
     with torch.no_grad():
         whole = model(torch.tensor([[1, 2, 3], [4, 5, 6]]), output_hidden_states=True)
         upper = CausalDecoder(copy.deepcopy(model), first)

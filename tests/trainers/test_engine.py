@@ -15,8 +15,9 @@ import pytest
 import torch
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.trainer import Trainer as RecBoleTrainer
+from recbole.utils import ModelType
 
-from recbole_llm.core import distributed
+from recbole_llm.core import distributed, randomness
 from recbole_llm.core.checkpoint import load_checkpoint
 from recbole_llm.core.config import Config
 from recbole_llm.quick_start import build_model, load_data, run_recbole_llm
@@ -91,6 +92,18 @@ def test_anomaly_detection_is_as_configured(wanted: bool) -> None:
     with torch.autograd.set_detect_anomaly(not wanted):
         one.fit(Mock(), saved=False)
     assert seen == [wanted]
+
+
+@pytest.mark.parametrize(("kind", "seeds"), [("GENERAL", [5]), ("TRADITIONAL", [])])
+def test_processes_draw_apart_unless_they_count_the_same_rows(
+    kind: str, seeds: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parted: list[int] = []
+    monkeypatch.setattr(randomness, "part_randomness", parted.append)
+    one = trainer(seed=5)
+    one.config["MODEL_TYPE"] = ModelType[kind]
+    one._prepare(Mock())
+    assert parted == seeds
 
 
 # --- improvements ----------------------------------------------------------------------------

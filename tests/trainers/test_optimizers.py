@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from recbole_llm.core import distributed
 from recbole_llm.core.config import Config
 from recbole_llm.quick_start import build_model, build_trainer, load_data, run_recbole_llm
 from recbole_llm.testing import write_tiny_dataset
-from recbole_llm.trainers.optimizers import sparse_table
+from recbole_llm.trainers.optimizers import TableAndRest, sparse_table
 
 SAMPLED = {"distribution": "uniform", "sample_num": 3}
 RUN = {
@@ -47,6 +49,30 @@ def test_a_step_touches_the_rows_that_it_read() -> None:
     dense = after_a_step("dense")
     assert dense[2] == read
     torch.testing.assert_close(after, dense[1], atol=5e-5, rtol=0)  # but for eps
+
+
+def test_both_parts_resume_with_their_moments() -> None:
+    """The second step is the same by an optimizer that takes over from the first's."""
+
+    def made(model: Any) -> TableAndRest:
+        rest = torch.optim.Adam(model[1].parameters(), 0.1)
+        return TableAndRest(rest, model[0].weight, 0.1)
+
+    found = []
+    for resumed in (False, True):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Embedding(5, 3, sparse=True), nn.Linear(3, 1))
+        optimizer = made(model)
+        for number in range(2):
+            if number and resumed:
+                state = copy.deepcopy(optimizer.state_dict())
+                optimizer = made(model)
+                optimizer.load_state_dict(state)
+            optimizer.zero_grad()
+            model(torch.tensor([1, 4])).square().sum().backward()
+            optimizer.step()
+        found.append([parameter.detach() for parameter in model.parameters()])
+    torch.testing.assert_close(found[1], found[0], rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(("model", "changes", "message"), [

@@ -344,6 +344,27 @@ def test_phases_end_as_those_of_the_whole_run(stage: Any, at: tuple[str, int]) -
     assert same(saved, load_checkpoint(part_file(again.saved_model_file, "second"))["state_dict"])
 
 
+def test_what_a_model_counts_comes_back(stage: Any) -> None:
+    """In no state_dict, such as the steps of a VAE."""
+    run, seen = stage(), []
+    stopping, again = run.trainer(), run.trainer()
+    stopping.keep_last()
+    stopping.model.counted = again.model.counted = 0
+
+    def stop(epoch: int, score: float) -> None:
+        stopping.model.counted += 1
+        if epoch == 1:
+            raise Stop
+
+    with pytest.raises(Stop):
+        stopping.fit(run.train, run.valid, verbose=False, callback_fn=stop)
+    again.resume_run(str(stopping.last_file))
+    again.fit(
+        run.train, run.valid, verbose=False, callback_fn=lambda *_: seen.append(again.model.counted)
+    )
+    assert set(seen) == {1}  # of the epoch before the one that was stopped
+
+
 # --- states ----------------------------------------------------------------------------------
 
 

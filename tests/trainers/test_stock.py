@@ -246,7 +246,8 @@ class Booster:
 
 def test_a_decision_trees_checkpoint_is_plain_data() -> None:
     keys = {**QUIET, "metrics": ["AUC"], "valid_metric": "AUC", "eval_args": {"mode": "labeled"}}
-    config = recbole_llm.Config("DeepFM", "tiny", config_dict={**keys, "threshold": {"rating": 3}})
+    keys |= {"threshold": {"rating": 3}, "eval_groups": ["users"]}
+    config = recbole_llm.Config("DeepFM", "tiny", config_dict=keys)
     trainer = Trees(config, Booster())
     from recbole_llm.quick_start import load_data
 
@@ -255,6 +256,7 @@ def test_a_decision_trees_checkpoint_is_plain_data() -> None:
     checkpoint = load_checkpoint(trainer.saved_model_file)
     assert bytes(checkpoint["state_dict"].numpy()) == b"tree\n"
     assert checkpoint["best_valid_score"] == 0.5 and checkpoint["other_parameter"] is None
+    assert trainer.eval_collector.groups  # made of the training data, for the test
 
 
 # --- trainers of plugins ---------------------------------------------------------------------

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from recbole.data.interaction import Interaction
 
 from recbole_llm.models.alpharec.graph import InteractionGraph
 from recbole_llm.models.alpharec.query import among_texts
@@ -74,6 +75,15 @@ class _Made(ModelTests):
     __test__ = False
     model = "AlphaRec"
     config = {"embedding_size": 8, "n_neg": 4, "text_whitening": 0.0}
+
+
+def test_pairs_by_user_are_drawn_and_not_the_batchs() -> None:
+    _, model, loaders = _Made().make(sample_by="user")
+    batch = next(iter(loaders[0]))
+    batch.update(Interaction({"user_id": torch.ones_like(batch["user_id"])}))
+    users, items, _ = model.training_pairs(batch)
+    assert len(users) == len(batch) and len(users.unique()) > 10
+    assert model.graph.has(users, items).diagonal().all()
 
 
 @torch.no_grad()

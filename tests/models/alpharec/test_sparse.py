@@ -86,6 +86,13 @@ def test_pair_scores(batch: int, k: int, n: int, seed: int) -> None:
     assert torch.autograd.gradcheck(lambda u, i: pair_scores(u, i, ids), (users, items))
 
 
+def test_pair_scores_of_half_precision_are_not_rounded_to_it() -> None:
+    users, items = torch.randn(3, 8).bfloat16(), torch.randn(5, 8).bfloat16()
+    ids = torch.tensor([[1, 2], [0, 4], [3, 3]])
+    expected = torch.einsum("bd,bkd->bk", users.float(), items.float()[ids])
+    torch.testing.assert_close(pair_scores(users, items, ids), expected)
+
+
 def test_pair_scores_with_many_items() -> None:
     """More items than 16 bits count: the other sort."""
     items = torch.randn(70_000, 2, requires_grad=True)

@@ -13,7 +13,7 @@ from recbole.data.interaction import Interaction
 from recbole_llm.core.config import Config
 from recbole_llm.core.tokens import pack, unpack, vocabulary_of
 from recbole_llm.data.create import create_dataset
-from recbole_llm.models.bahe.model import BAHE
+from recbole_llm.models.bahe.model import BAHE, _small
 from recbole_llm.models.ctr import CTRRecommender
 from recbole_llm.quick_start import build_model, load_data, run_recbole_llm
 from recbole_llm.tasks.recommend import Recommender
@@ -118,6 +118,22 @@ def test_the_user_is_the_upper_half_over_the_lower_halfs_vectors() -> None:
         alone = model.item_vectors(torch.tensor([3]))
         torch.testing.assert_close(alone[0], model.item_map(expected[0]))  # it has only itself
     assert model.items.dimension == WIDTH
+
+
+@torch.no_grad()
+def test_the_coupled_llm_has_zeros_for_a_user_without_a_history() -> None:
+    """And no state of the target's words."""
+    _, model, _ = make(coupled=True, train_level="prefix")
+    users, items = model.coupled(torch.tensor([[0, 0], [3, 0]]), torch.tensor([5, 5]))
+    assert users.any(1).tolist() == [False, True] and items.any(1).all()
+
+
+@pytest.mark.parametrize("width", [4, 900])
+def test_the_last_maps_start_as_small_at_any_width(width: int) -> None:
+    """A vector of standard normal numbers gives numbers of standard deviation 0.05."""
+    torch.manual_seed(0)
+    weight = _small(torch.nn.Linear(width, 400)).weight
+    assert weight.square().sum(1).mean().sqrt().item() == pytest.approx(0.05, rel=0.1)
 
 
 def test_the_lower_halfs_vectors_are_whitened_by_those_of_training() -> None:

@@ -129,3 +129,15 @@ def test_the_query_does_not_know_its_target(monkeypatch: pytest.MonkeyPatch) -> 
         rows.update(Interaction({"item_id": torch.full((len(rows),), item)}))
         scores.append(model.predict(rows))
     assert queries[0].equal(queries[1]) and not scores[0].equal(scores[1])
+
+
+@torch.no_grad()
+def test_behaviours_read_the_mean_of_the_real_items(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two of four slots are padding, whose vector is none; so is a masked target's."""
+    _, model, _ = TestDIN().make()
+    parts: list[torch.Tensor] = []
+    monkeypatch.setattr(model.network, "behaviours", lambda *given: parts.extend(given))
+    model._behaviours(torch.tensor([1]), torch.tensor([[3, 5, 0, 0]]), torch.tensor([0]))
+    vectors = model.tower.item_vectors(torch.tensor([3, 5, 0]))
+    torch.testing.assert_close(parts[1], vectors[:2].mean(0, keepdim=True))
+    assert vectors[2].any() and not parts[3].any()

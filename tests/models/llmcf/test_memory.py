@@ -10,6 +10,7 @@ import torch
 
 from recbole_llm.data.interaction import take
 from recbole_llm.models.llmcf.context import InContext
+from recbole_llm.models.llmcf.decoder import Decoder
 from recbole_llm.models.llmcf.memory import NONE, Memory
 from recbole_llm.models.llmcf.model import CONTEXT
 from recbole_llm.testing import CTRModelTests, ModelTests
@@ -201,6 +202,16 @@ def test_absent_examples_do_not_count() -> None:
         moved = network(query, made * torch.tensor([[1.0], [9.0]]), cot, labels,
                         torch.tensor([[0, NONE]]))  # fmt: skip
         assert one.equal(moved) and not one.allclose(whole)
+
+
+@torch.no_grad()
+def test_no_token_sees_an_absent_one() -> None:
+    torch.manual_seed(0)
+    decoder, tokens = Decoder(8), torch.randn(1, 4, 8)
+    moved, present = tokens.clone(), torch.tensor([[True, False, True, True]])
+    moved[:, 1] += 1
+    assert decoder(tokens, present)[:, 2:].equal(decoder(moved, present)[:, 2:])
+    assert not decoder(tokens)[:, 2:].allclose(decoder(moved)[:, 2:])
 
 
 def test_evaluation_leaves_out_what_only_training_needs() -> None:

@@ -38,6 +38,8 @@ def test_recommendations_of_either_outcome_and_general_instructions() -> None:
     ]  # fmt: skip
     answers = [sample.answer for sample in found["choice"]]
     assert answers.count("Yes.") == answers.count("No.") == 20
+    chosen = {sample.of for sample in found["next"]}
+    assert all((sample.answer == "Yes.") == (sample.of in chosen) for sample in found["choice"])
     texts = set(item_texts(config(), training_split(config())).values())
     assert len(found["next"]) == 20 and {sample.answer for sample in found["next"]} <= texts
 

@@ -84,6 +84,13 @@ def test_the_best_candidate_is_kept_and_a_second_run_writes_nothing(parrots: lis
     assert len(texts) == 30 and all(text.startswith("Thought") for text in texts.values())
 
 
+def test_the_best_candidate_is_the_one_about_the_target() -> None:
+    made = stage()
+    targets = [made.facts[name][-1] for name in made.prompts()]
+    candidates = [["nothing of it"] * len(targets), targets, [""] * len(targets)]
+    assert made.best(made.prompts(), candidates) == targets
+
+
 def test_another_encoder_chooses_anew_of_the_same_candidates(parrots: list[Any]) -> None:
     chosen = {size: stage(encoder_dimensions=size) for size in (16, 4)}
     texts = {size: made.texts() for size, made in chosen.items()}
@@ -159,6 +166,17 @@ def test_scores_by_hand() -> None:
     # A repetition is one sentence: it coheres with nothing, and covers B by 0.6.
     np.testing.assert_allclose(scores[1], [0.0, 0.8, 0.6, 0.8], atol=1e-6)
     assert (scores[2] == -np.inf).all()
+
+
+def test_vectors_of_texts_sentences_and_facts_have_length_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Scores are cosines, however long the encoder's vectors are."""
+    encode = testing.HashEncoder.encode
+    monkeypatch.setattr(testing.HashEncoder, "encode", lambda own, texts: 3 * encode(own, texts))
+    vectors = stage()._vectors([["A. B."], [""]], [["C."], ["C."]])
+    assert set(vectors) == {"A. B.", "A.", "B.", "C."}
+    np.testing.assert_allclose([np.linalg.norm(v) for v in vectors.values()], 1, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from recbole_llm.features.reduce import whitened
 from recbole_llm.layers.embedding import FrozenEmbedding
+from recbole_llm.layers.packing import Layout
 from recbole_llm.models.llmesr.initial import initialise
 from recbole_llm.models.llmesr.layers import Adapter, DualView
 from recbole_llm.models.llmesr.settings import LLMESRSettings
@@ -111,6 +112,17 @@ def test_collaborative_embeddings_start_from_principal_components(make: Any) -> 
     expected = expected * (0.3 / expected.std())
     torch.testing.assert_close(table[1:].abs(), expected.abs(), rtol=1e-3, atol=1e-3)
     assert not table[0].any()
+
+
+@torch.no_grad()
+def test_training_drops_half_of_what_the_streams_hold(make: Any) -> None:
+    network, items = make(stream_dropout_prob=0.5)[0].network, torch.arange(1, 11)[None]
+    layout = Layout(items != 0)
+    whole = network.eval()._streams(layout, items)
+    for stream, some in zip(whole, network.train()._streams(layout, items), strict=True):
+        kept = some != 0
+        assert 0.2 < kept.double().mean() < 0.8
+        torch.testing.assert_close(some[kept], 2 * stream[kept])
 
 
 @pytest.mark.parametrize("whitening", [0.0, 0.5])

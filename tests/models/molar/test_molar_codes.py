@@ -30,6 +30,7 @@ def codes() -> ProductCodes:
 
 def test_items_that_are_alike_in_a_part_share_its_code(codes: ProductCodes) -> None:
     first, second = codes.codes[1:7].T.tolist()
+    assert len(codes.centroids) == 6  # the zeros of padding and of item 7 take none
     assert [first[i] == first[0] for i in range(6)] == [True, True, False, False, True, False]
     assert [second[i] == second[1] for i in range(6)] == [False, True, True, False, False, False]
     assert second[0] == second[5] and second[3] == second[4] and second[0] != second[3]

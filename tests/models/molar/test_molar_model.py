@@ -13,7 +13,9 @@ from recbole.data.interaction import Interaction
 from torch import Tensor
 
 from recbole_llm import load_data_and_model, run_recbole_llm
+from recbole_llm.layers.embedding import FrozenEmbedding
 from recbole_llm.layers.losses import info_nce
+from recbole_llm.models.molar.layers import ContentItems
 
 pytestmark = pytest.mark.usefixtures("tiny")
 SEQUENCES = Interaction(
@@ -88,6 +90,16 @@ def test_a_net_learns_what_the_projection_cannot(make_molar: Any) -> None:
     assert make_molar(item_hidden_size=0).towers["content"].items.net is None
 
 
+def test_a_net_is_made_for_vectors_of_any_spread() -> None:
+    vectors, spreads = torch.randn(20, 16, generator=torch.Generator().manual_seed(0)), []
+    for spread in (1.0, 0.01):
+        torch.manual_seed(0)
+        items = ContentItems(FrozenEmbedding(spread * vectors), size=4, std=0.1, hidden_size=5)
+        first: Any = items.net[0]
+        spreads.append((items.vectors.weight @ first.weight.t()).std().item())
+    assert spreads[1] == pytest.approx(spreads[0], rel=1e-4)
+
+
 @pytest.mark.parametrize("positions", ["all", "last"])
 def test_losses_of_each_phase(positions: str, make_molar: Any) -> None:
     """All positions are those of the histories that end there."""
@@ -149,11 +161,12 @@ def test_early_fusion_adds_ids_to_the_content(make_molar: Any) -> None:
     assert len(parts(model.calculate_loss(SEQUENCES))) == 1
 
 
-def test_each_phase_starts_at_the_authors_scale(make_molar: Any) -> None:
+def test_each_phase_starts_at_the_authors_scale_and_learns_it(make_molar: Any) -> None:
     model = make_molar(loss_type="NCE")
     for phase in ("id", "content"):
         model.begin_phase(phase)
         assert model.nce.log_scale.item() == pytest.approx(math.log(1 / 0.07))
+        assert any(model.nce.log_scale is parameter for parameter in model.phase_parameters())
         torch.nn.init.constant_(model.nce.log_scale, 4.0)  # what the phase learns
 
 
@@ -161,6 +174,8 @@ def test_nce_scores_by_cosine(make_molar: Any) -> None:
     model = make_molar(loss_type="NCE").eval()
     scores = model.full_sort_predict(Interaction({"item_id_list": SEQUENCES["item_id_list"]}))
     assert scores.abs().max() <= 1 + 1e-5
+    for vectors in (model.item_vectors()[1:], model.last_states(SEQUENCES["item_id_list"])):
+        torch.testing.assert_close(vectors.norm(dim=1), torch.ones(len(vectors)))
     rows = model.training_rows(SEQUENCES)
     pool = model.item_vectors(rows.negatives.flatten())
     expected = model.nce(rows.states, model.item_vectors(rows.targets), pool)
