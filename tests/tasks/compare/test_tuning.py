@@ -561,6 +561,12 @@ def test_bad_numbers_are_refused() -> None:
     assert "every key that is searched is set" in tune(*everything, *dropout).output
 
 
+def test_ranges_are_searched_on_a_scale_of_logarithms() -> None:
+    found = distributions({"learning_rate": Between(1e-4, 1e-2), "n_layers": (1, 2)})
+    rate, layers = found["learning_rate"], found["n_layers"]
+    assert (rate.low, rate.high, rate.log) == (1e-4, 1e-2, True) and layers.choices == ("1", "2")
+
+
 def test_settings_that_another_process_tries_are_not_tried_beside_it() -> None:
     study, space = optuna.create_study(), distributions({"n_layers": (1, 2)})
     running = [ask(study, space, seed=0) for _ in range(3)]
