@@ -48,8 +48,8 @@ class Asking:
     def run(self, prompts: Sequence[str], keep: Keep, stop: Callable[[], None]) -> None:
         """Hand the answers to `keep` as they come; the first error, if any, at the end.
 
-        An interrupt calls `stop`, which lets no further request begin; answers to those under way
-        are kept.
+        An error of `keep` or an interrupt calls `stop`, which lets no further request begin; after
+        an interrupt, answers to those under way are kept.
         """
         self.queue.extend(prompts)
         with ThreadPoolExecutor(self.workers) as pool:
@@ -58,10 +58,11 @@ class Asking:
                     for future in wait(self.running, return_when=FIRST_COMPLETED).done:
                         self._take(future)
                     self._hand_over(keep)
-            except KeyboardInterrupt:
+            except BaseException as error:
                 stop()
-                self._finish()
-                self._hand_over(keep)
+                if isinstance(error, KeyboardInterrupt):
+                    self._finish()
+                    self._hand_over(keep)
                 raise
         if self.empty:
             getLogger("recbole_llm").warning(
@@ -73,8 +74,10 @@ class Asking:
 
     def _fed(self, pool: ThreadPoolExecutor) -> bool:
         """Let free workers ask; whether any is at work."""
-        trusted = self.in_a_row < _ROUNDS * self.workers and not self.over
-        while self.queue and trusted and len(self.running) < self.workers:
+        rounds = 1 if self.known == _TRIVIAL else _ROUNDS  # before the first answer
+        while self.queue and not self.over and len(self.running) < self.workers:
+            if self.in_a_row + len(self.running) >= rounds * self.workers:
+                break
             self._begin(pool, self.queue.popleft())
         if not (self.running or self.over) and (self.queue or self.waiting):
             self._begin(pool, None)

@@ -135,6 +135,30 @@ def test_a_slow_answer_holds_no_other_and_those_that_are_there_are_kept(
     assert kept == [39]
 
 
+def test_an_error_of_the_store_ends_the_run_at_once(server: FakeEndpoint) -> None:
+    """Though the endpoint would have the workers wait."""
+
+    def reply(body: dict[str, Any]) -> Any:
+        return chatter(body) if asked(body) == "prompt 0" else 429
+
+    def full(texts: Any) -> None:
+        raise OSError("no space left")
+
+    server.reply = reply
+    generator = chat(server, concurrency=4, max_retries=5)[0]
+    began = time.monotonic()
+    with pytest.raises(OSError, match="no space left"):
+        generator.write(PROMPTS, full)
+    assert time.monotonic() - began < 60  # not generator_max_retries x generator_timeout
+
+
+def test_an_endpoint_that_is_down_is_asked_once_by_each_worker(server: FakeEndpoint) -> None:
+    server.reply = lambda body: 500
+    with pytest.raises(EncoderError, match="InternalServerError"):
+        chat(server, concurrency=3, max_retries=0)[0].generate(PROMPTS)
+    assert len(server.requests) <= 4  # and one to see
+
+
 def test_all_requests_at_once_are_used(server: FakeEndpoint) -> None:
     together = threading.Barrier(5)
     server.reply = lambda body: (together.wait(60), chatter(body))[1]

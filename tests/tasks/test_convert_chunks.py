@@ -59,6 +59,12 @@ def test_the_first_times_may_come_late() -> None:
     assert times() == [JUNE_25] and "since their time cannot be read: 3 (line 2," in output
 
 
+def test_counters_that_begin_like_years_stay_numbers() -> None:
+    counted = [19_000_000 + 400_003 * i for i in range(5)]
+    said(*map(str, counted))
+    assert times() == counted
+
+
 def test_columns_that_begin_late_are_named() -> None:
     rows = [{"user": "u", "item": name, "ts": 1} for name in "abcd"]
     Path("o.jsonl").write_text("\n".join(map(json.dumps, rows)))

@@ -127,10 +127,11 @@ def test_a_file_that_is_no_text_is_refused_by_its_kind(
         converted(whole, "o.dat", encoding=encoding)
 
 
-def test_numbers_of_half_the_width_stay_as_they_are_read() -> None:
+@pytest.mark.parametrize("kind", ["float32", "Float32"])
+def test_numbers_of_half_the_width_stay_as_they_are_read(kind: str) -> None:
     """19.99 as a float32 is 19.98999977 as a Python float."""
     frame = pd.DataFrame({"user": ["u", "v"], "item": ["a", "b"], "price": [19.99, np.nan]})
-    frame["price"] = frame["price"].astype(np.float32)
+    frame["price"] = frame["price"].astype(kind)
     recbole_llm.from_pandas(frame, "d/s", keep="price:float")
     assert column("price") == ["19.99", ""]
 

@@ -55,8 +55,9 @@ def credentials(url: str) -> list[str]:
     user, _, _ = parts.netloc.rpartition("@")
     password = user.partition(":")[2]
     basic = base64.b64encode(unquote(user).encode()).decode("ascii")
-    raw = [pair.partition("=")[2] for pair in parts.query.split("&")]
-    read = [value for _, value in parse_qsl(parts.query)]
+    pairs = [pair for pair in parts.query.split("&") if not pair.startswith("api-version=")]
+    raw = [pair.partition("=")[2] for pair in pairs]
+    read = [value for _, value in parse_qsl("&".join(pairs))]
     values = [v for v in (*raw, *read, *(quote(v, "") for v in read)) if len(v) >= _SECRET]
     own = [s for s in (basic, user, password, unquote(password)) if user and s]
     return sorted({*own, *values}, key=len, reverse=True)

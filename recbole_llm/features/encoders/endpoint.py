@@ -138,7 +138,7 @@ class Endpoint:
         patience, first = self.max_retries * self.timeout, self.gate.until == 0
         if not self.gate.close(began, asked_pause(error), since, patience):
             keys = f"{self.prefix}_max_retries x {self.prefix}_timeout"
-            more = f"it asks to wait for longer than {keys}, {patience:g} s"
+            more = f"it would take none for longer than {keys}, {patience:g} s"
             raise Limited(self._failed(f"{type(error).__name__}: {error}", more)) from None
         if first:
             getLogger("recbole_llm").info(

@@ -23,6 +23,9 @@ class Gate:
         self.lock = Lock()
         self.pause = self.until = self.answered = 0.0
 
+    def __reduce__(self) -> tuple[type[Gate], tuple[()]]:
+        return Gate, ()  # another process, such as an actor of Ray, has its own pauses
+
     def wait(self) -> float:
         """Wait until requests may begin; the time then."""
         while (left := self.until - time.monotonic()) > 0 or self.stopped.is_set():

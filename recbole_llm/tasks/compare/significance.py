@@ -58,9 +58,10 @@ def _intervals(differences: FloatArray, seed: int) -> FloatArray:
     rng, count = np.random.default_rng(seed), len(differences)
     means = []
     for first in range(0, RESAMPLES, _BATCH):
-        drawn = rng.integers(count, size=(min(_BATCH, RESAMPLES - first), count))
-        times = np.stack([np.bincount(users, minlength=count) for users in drawn])  # [b, U]
-        means.append(times.astype(np.float64) @ differences / count)
+        times = np.empty((min(_BATCH, RESAMPLES - first), count))  # how often each is drawn, [b, U]
+        for row in times:
+            row[:] = np.bincount(rng.integers(count, size=count), minlength=count)
+        means.append(times @ differences / count)
     return np.percentile(np.concatenate(means), [2.5, 97.5], axis=0)
 
 

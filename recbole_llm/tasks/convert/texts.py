@@ -17,8 +17,10 @@ def as_texts(frame: DataFrame) -> DataFrame:
 
 
 def _texts(column: Series) -> list[str]:
-    if column.dtype in (np.float16, np.float32):  # 19.99 is 19.98999977 as a Python float
-        return [text_of(float(str(value))) for value in column.to_numpy()]
+    kind = str(column.dtype).lower()  # Float32 is pandas' own
+    if kind in ("float16", "float32"):  # 19.99 is 19.98999977 as a Python float
+        numbers = column.to_numpy(kind, na_value=np.nan)
+        return [text_of(float(str(number))) for number in numbers]
     values = column.to_numpy(object).tolist()
     kinds = set(map(type, values))
     if kinds == {int}:

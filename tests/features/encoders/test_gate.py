@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import time
 from collections.abc import Iterator
 from email.utils import formatdate
@@ -128,3 +129,11 @@ def test_an_encoder_waits_too(server: FakeEndpoint) -> None:
     config = PlainConfig(encoder_model="m", encoder_base_url=server.url, encoder_max_retries=1)
     np.testing.assert_array_equal(openai_api.create(config).encode(["a"]), [[1, 2]])
     assert len(server.requests) > 2
+
+
+def test_another_process_has_pauses_of_its_own() -> None:
+    """As an actor of Ray, which an encoder is sent to."""
+    gate = Gate()
+    gate.close(gate.wait(), 30.0, since=0.0, patience=1e9)
+    copied = pickle.loads(pickle.dumps(gate))
+    assert gate.until > 0 and copied.until == 0 and not copied.stopped.is_set()
