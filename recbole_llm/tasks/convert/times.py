@@ -29,7 +29,7 @@ _CLOCKS = ("", " %H:%M", " %H:%M:%S", "T%H:%M", "T%H:%M:%S")
 _BEFORE = ("%H:%M ", "%H:%M:%S ", "%a ", "%a, ", "%A ", "%A, ")
 _DAY, _SECOND = r"(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])", r"([01]\d|2[0-3])([0-5]\d){2}"
 _PACKED = {  # dates that look like numbers
-    "%Y%m%d": re.compile(rf"{_DAY}"), "%Y%m%d%H%M%S": re.compile(rf"{_DAY}{_SECOND}"),
+    "%Y%m%d": re.compile(_DAY), "%Y%m%d%H%M%S": re.compile(_DAY + _SECOND),
 }  # fmt: skip
 Floats = npt.NDArray[np.float64]
 
