@@ -18,7 +18,7 @@ from recbole_llm.core.metrics import as_floats
 from recbole_llm.core.plugins import get_plugin_manager
 from recbole_llm.core.runtime import one_thread
 from recbole_llm.core.specs import spec_of_class
-from recbole_llm.core.stored import taken
+from recbole_llm.core.stored import check_given, taken
 from recbole_llm.core.tokens import unpack
 from recbole_llm.data.training import training_digest
 from recbole_llm.data.vocabulary import report_changes
@@ -150,7 +150,8 @@ def load_data_and_model(
         config, model, dataset, train_data, valid_data, test_data.
 
     Raises:
-        ValueError: no checkpoint there, a damaged one, or one of other item vectors.
+        ValueError: no checkpoint there, a damaged one, one of other item vectors, or one that needs
+            a setting which is not given.
     """
     checkpoint = load_checkpoint(model_file)
     require(checkpoint, ("state_dict", "tokens"), model_file)
@@ -169,6 +170,7 @@ def load_data_and_model(
         vocabulary = unpack(checkpoint["tokens"])
     except ValueError as error:
         raise ValueError(f"checkpoint '{model_file}' {error}") from None
+    check_given(config, checkpoint.get("needs"), model_file)
     start(config)
     getLogger().info(config)
     dataset, train_data, valid_data, test_data = load_data(config, vocabulary)

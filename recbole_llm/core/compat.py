@@ -54,6 +54,9 @@ def apply() -> None:
     # Graph models make sparse tensors by an old name of torch's; goes with a RecBole that does not.
     warnings.filterwarnings("ignore", "torch.sparse.SparseTensor", UserWarning, "recbole")
     warnings.filterwarnings("ignore", "Creating a tensor from a list", UserWarning, "recbole")
+    # peft reads an old name of transformers' models; goes with a peft that does not.
+    old = "`is_gradient_checkpointing` is deprecated"
+    warnings.filterwarnings("ignore", old, FutureWarning, "transformers")
     Config.compatibility_settings = lambda self: _set_numpy_names()
     _restore_dok_update()
     Dataset._download = _alone_too(Dataset._download)

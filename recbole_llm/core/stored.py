@@ -21,6 +21,7 @@ from recbole_llm.core.marks import STARTS, Mark
 from recbole_llm.core.plugins import find_model
 from recbole_llm.core.registry import ModelSpec
 from recbole_llm.core.schema import files_of_model
+from recbole_llm.core.specs import spec_of
 from recbole_llm.core.yaml_files import read_yaml
 
 if TYPE_CHECKING:
@@ -39,10 +40,35 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 def needed_again(config: Config) -> list[str]:
     """The user's settings that no checkpoint keeps and its loading needs, as arguments."""
+    given = config.external_config_dict
+    return [f"--{key}={given[key]}" for key in _needed(config)]
+
+
+def needs(config: RecBoleConfig) -> list[str]:
+    """The keys of those that vectors depend on: what a checkpoint keeps of them."""
     marks = key_marks()
-    given = {k: v for k, v in config.external_config_dict.items() if v is not None}
-    again = [k for k in given if marks[k] & Mark.AGAIN and not _believed(marks[k], given[k])]
-    return [f"--{key}={given[key]}" for key in again]
+    return [key for key in _needed(config) if not marks[key] & Mark.FREE]
+
+
+def check_given(config: RecBoleConfig, needed: object, file: object) -> None:
+    """Compare the user's settings with what `needs` gave when the model was trained.
+
+    Raises:
+        ValueError: the user leaves out some of them.
+    """
+    marks, given = key_marks(), config.external_config_dict
+    keys = needed if isinstance(needed, list) else []  # of an older one
+    if out := [k for k in keys if isinstance(k, str) and marks[k] & Mark.AGAIN and k not in given]:
+        raise ValueError(
+            f"checkpoint '{file}' was trained with {' and '.join(out)}, which no checkpoint keeps: "
+            f"give {' '.join(f'--{key}=…' for key in out)} as in training"
+        )
+
+
+def _needed(config: RecBoleConfig) -> list[str]:
+    marks, read = key_marks(), declared_keys(config, spec_of(config))
+    given = {k: v for k, v in config.external_config_dict.items() if v is not None and k in read}
+    return [k for k in given if marks[k] & Mark.AGAIN and not _believed(marks[k], given[k])]
 
 
 def plain_config(config: RecBoleConfig, without: Mark = NEVER) -> dict[str, Any]:

@@ -111,6 +111,11 @@ def reads_of(config: Config) -> tuple[str, ...]:
     return tuple(dict.fromkeys(own if name == "item_text" else name for name in reads))
 
 
+def reads_items(config: Config) -> bool:
+    """Whether a configuration's run reads the vectors that `item_embeddings` gives."""
+    return ItemSettings.of(config).item_feature in reads_of(config)
+
+
 def attach_features(config: Config, dataset: Dataset) -> None:
     """Build what the model reads of the loaded data set, before it is split."""
     for name in reads_of(config):

@@ -58,7 +58,8 @@ def _compare(name: str, was: Any, table: Any, file: object) -> None:
         what = "encoder" if was.get("source") != table.source else "text or vector of every item"
         raise ValueError(
             f"checkpoint '{file}' was trained on other vectors of '{name}': the {what} is another; "
-            f"set encoder, encoder_model and item_prompt as they were, or train again"
+            f"give encoder, encoder_model, encoder_adapter and item_prompt as they were, or train "
+            f"again"
         )
     if changed:
         names = first_names(table.tokens[row] for row in changed)

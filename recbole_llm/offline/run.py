@@ -17,8 +17,7 @@ from recbole_llm.core.specs import spec_of
 from recbole_llm.core.tokens import Vocabulary
 from recbole_llm.data.create import create_dataset
 from recbole_llm.data.prepare import data_preparation
-from recbole_llm.features.attach import attach_features, reads_of
-from recbole_llm.features.settings import ItemSettings
+from recbole_llm.features.attach import attach_features, reads_items
 from recbole_llm.offline.stage import StageReport, stage_class
 
 Say = Callable[[StageReport], None]
@@ -36,7 +35,7 @@ def stages_of(config: Config) -> list[StageSpec]:
     """
     registry = get_registry()
     names = spec_of(config).stages
-    if ItemSettings.of(config).item_feature in reads_of(config):
+    if reads_items(config):
         names = names if "encode" in names else ("encode", *names)
     return [registry.stage(name) for name in names]
 

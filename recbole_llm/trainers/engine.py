@@ -22,7 +22,7 @@ from recbole_llm.core.checkpoint import save_atomically
 from recbole_llm.core.errors import one_line
 from recbole_llm.core.log import run_name
 from recbole_llm.core.plugins import get_plugin_manager
-from recbole_llm.core.stored import plain_config
+from recbole_llm.core.stored import needs, plain_config
 from recbole_llm.core.tokens import Packed, check_numbers, pack, vocabulary_of
 from recbole_llm.data.training import training_digest
 from recbole_llm.evaluation.group_metrics import without_groups
@@ -173,6 +173,7 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
         return {
             **self._data_state,
             "config": plain_config(self.config),
+            "needs": needs(self.config),
             "epoch": epoch,
             "cur_step": self.cur_step,
             "best_valid_score": self.best_valid_score,

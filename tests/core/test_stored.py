@@ -16,7 +16,7 @@ from recbole_llm.core.config import Config
 from recbole_llm.core.plugins import default_config_files, get_model, list_models
 from recbole_llm.core.registry import ModelSpec
 from recbole_llm.core.settings import defaults
-from recbole_llm.core.stored import NEVER, needed_again, plain_config, taken
+from recbole_llm.core.stored import NEVER, check_given, needed_again, needs, plain_config, taken
 from recbole_llm.models.pad.settings import PADSettings
 
 OF_RECBOLE = ("SASRecF", "DIN", "DIEN", "FM", "CKE", "KGAT", "MultiVAE", "EASE", "Pop", "S3Rec")
@@ -168,9 +168,22 @@ def test_what_the_loading_of_a_checkpoint_needs_again() -> None:
         "embedding_cache_dir": "cache", "encoder_device": "cpu", "gamma": 0.5,
     }  # fmt: skip
     Path("mine.jinja").write_text("{{ title }}")
-    again = needed_again(Config("PAD", "shop", config_dict={**given, "data_path": "there"}))
+    # A key that PAD does not read needs no repetition.
+    of_others = {"decoder_model": "./other"}
+    config = Config("PAD", "shop", config_dict={**given, **of_others, "data_path": "there"})
     said = ["embedding_cache_dir=cache", "encoder_model=./model", "item_prompt=./mine.jinja"]
-    assert sorted(again) == [f"--{pair}" for pair in said]
+    assert sorted(needed_again(config)) == [f"--{pair}" for pair in said]
+    assert sorted(needs(config)) == ["encoder_model", "item_prompt"]
+
+
+def test_what_a_checkpoint_needs_and_is_not_given() -> None:
+    given = {"data_path": "there", "encoder_model": "./elsewhere", "encoder_adapter": None}
+    config = Config("PAD", "shop", config_dict=given)
+    check_given(config, ["encoder_model", "encoder_adapter", "gamma", 3], "x.pth")
+    check_given(config, None, "x.pth")
+    message = "with item_prompt and embedding_path, .* give --item_prompt=… --embedding_path=… as"
+    with pytest.raises(ValueError, match=message):
+        check_given(config, ["item_prompt", "encoder_model", "embedding_path"], "x.pth")
 
 
 def test_stored_values_pass_the_checks_of_any_configuration() -> None:

@@ -183,10 +183,22 @@ def test_a_corrected_title_is_a_warning(model: str, caplog: pytest.LogCaptureFix
 
 def test_another_encoder_is_refused() -> None:
     checkpoint = trained("PAD")
-    with pytest.raises(ValueError, match="the encoder is another; set encoder, encoder_model and"):
+    with pytest.raises(ValueError, match="the encoder is another; give encoder, encoder_model"):
         recommend(checkpoint, "u1", config_dict={"encoder_dimensions": 17})
     with pytest.raises(ValueError, match="the text or vector of every item is another"):
         recommend(checkpoint, "u1", config_dict={"item_prompt": "{{ title }} again"})
+
+
+def test_a_setting_that_no_checkpoint_keeps_is_asked_for_before_anything_is_encoded(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    Path("mine.jinja").write_text("{{ title }}, once more")
+    checkpoint = trained("PAD", item_prompt="./mine.jinja", embedding_cache_dir="vectors")
+    caplog.clear()
+    with pytest.raises(ValueError, match="trained with item_prompt, .* give --item_prompt=…"):
+        recommend(checkpoint, "u1")
+    assert "item_text" not in caplog.text
+    assert len(recommend(checkpoint, "u1", config_dict={"item_prompt": "./mine.jinja"}))
 
 
 # --- trainers --------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from pathlib import Path
 from recbole_llm.core.files import OTHER_FOLDER, write_whole
 from recbole_llm.core.recbole_evaluation import RecBoleEvaluation
 from recbole_llm.data.settings import EngineSettings
-from recbole_llm.features.attach import reads_of
+from recbole_llm.features.attach import reads_items
 from recbole_llm.report import recommends
 from recbole_llm.tasks.compare.cells import Cell
 from recbole_llm.tasks.compare.figures import figures
@@ -31,7 +31,7 @@ def write_page(summary: Summary, cells: Sequence[Cell], root: Path) -> str:
 
     first = _first_runs(cells)
     catalogue = Catalogue(
-        next((c for c in first if reads_of(c.seeded.config)), first[0]).seeded.config
+        next((c for c in first if reads_items(c.seeded.config)), first[0]).seeded.config
     )
     drawn, ranked = [*figures(summary), *gates(first)], []
     if EngineSettings.of(catalogue.config).interactions == "memory":  # else no history is there

@@ -14,7 +14,7 @@ from recbole_llm.core.checkpoint import load_checkpoint
 from recbole_llm.core.config import Config
 from recbole_llm.core.digest import short_digests
 from recbole_llm.core.tokens import unpack
-from recbole_llm.features.attach import features_of, reads_of
+from recbole_llm.features.attach import item_embeddings, reads_items
 from recbole_llm.features.prompts import titles_if_any
 from recbole_llm.models.pad.gate import EXPERTS, gate_weights
 from recbole_llm.offline.run import load_dataset
@@ -98,8 +98,8 @@ def maps(cells: Sequence[Cell], catalogue: Catalogue) -> Iterator[Figure]:
     names = np.array(catalogue.items[1:])
     digests = short_digests(name.encode() for name in names)
     chosen = set(names[digests.argsort()[:_ITEMS]].tolist())
-    if reads := reads_of(catalogue.config):
-        table = features_of(catalogue.dataset, catalogue.config)[reads[0]]
+    if reads_items(catalogue.config):
+        table = item_embeddings(catalogue.config, catalogue.dataset)
         yield _map("what the texts say", table.matrix, table.tokens, chosen, catalogue)
     for cell, checkpoint in _kept(cells):
         items = unpack(checkpoint["tokens"])[catalogue.dataset.iid_field]

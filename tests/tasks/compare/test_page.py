@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -18,7 +19,7 @@ from recbole_llm.core.config import Config
 from recbole_llm.core.plugins import get_plugins
 from recbole_llm.hookspecs import hookimpl
 from recbole_llm.tasks.compare.figures import _bars
-from recbole_llm.tasks.compare.people import Catalogue, _item_table, _map, browser
+from recbole_llm.tasks.compare.people import Catalogue, _item_table, _map, browser, maps
 
 pytest.importorskip("plotly")
 
@@ -129,6 +130,15 @@ def test_titles_of_a_map_are_text() -> None:
     lines = trace["text"][0].split("<br>")
     assert len(lines) == 5 and max(map(len, lines)) <= 40
     assert trace["type"] == "scatter", "a browser allows 16 WebGL contexts, two a map"
+
+
+def test_the_map_of_texts_is_of_items_whatever_a_model_reads_first(tiny: Path) -> None:
+    own = {"data_path": "dataset", "encoder": "hash", "show_progress": False}
+    config = Config("PAD", "tiny", config_dict=own)
+    config.spec = replace(config.spec, reads=("user_text", "item_text"))  # of a split, and later
+    (drawn,) = maps([], Catalogue(config))
+    assert drawn["title"] == "Item vectors: what the texts say"
+    assert len(drawn["data"][0]["x"]) == 60
 
 
 def test_the_table_of_items_is_found_by_its_name_and_rows() -> None:
