@@ -198,14 +198,13 @@ def _fit_and_test(
     config: Config, trainer: Any, loaders: Sequence[Any], saved: bool, verbose: bool = True
 ) -> dict[str, Any]:
     train_data, valid_data, test_data = loaders
-    shown = config["show_progress"]
-    show_progress = shown and config["verbose"]  # RecBole's bars, one for each epoch
-    trainer.progress.shown = verbose and shown and not show_progress and distributed.is_main()
+    bars = config["show_progress"] and config["verbose"]  # RecBole's, one for each epoch
+    trainer.progress.shown = config["show_progress"] and not bars
     with closing(trainer.tensorboard):  # whose thread lives on otherwise, one for each run
         score, best = trainer.fit(
-            train_data, valid_data, verbose=verbose, saved=saved, show_progress=show_progress
+            train_data, valid_data, verbose=verbose, saved=saved, show_progress=bars
         )
-        test = trainer.evaluate(test_data, load_best_model=saved, show_progress=show_progress)
+        test = trainer.evaluate(test_data, load_best_model=saved, show_progress=bars)
     result = {
         "best_valid_score": score,
         "valid_score_bigger": config["valid_metric_bigger"],

@@ -18,7 +18,7 @@ from recbole_llm.core import compat, distributed
 from recbole_llm.core.config import Config
 from recbole_llm.core.digest import fingerprints
 from recbole_llm.core.files import OTHER_FILE, check_file, write_json
-from recbole_llm.core.lines import counted, quoted
+from recbole_llm.core.lines import aligned, counted, quoted
 from recbole_llm.core.log import SHOWN, log_place
 from recbole_llm.core.marks import Mark
 from recbole_llm.core.plugins import get_model, list_models, recbole_models
@@ -34,7 +34,6 @@ from recbole_llm.trainers.progress import duration
 from recbole_llm.version import __version__
 
 _PACKAGES = ("recbole", "torch", "numpy", "pandas", "transformers")
-Pairs = Sequence[tuple[str, str]]
 
 
 class Report:
@@ -237,9 +236,7 @@ def _is_named(config: Config) -> bool:
     return name in {*list_models(), *recbole_models()} and get_model(name) is config.model_class
 
 
-def say_pairs(pairs: Pairs) -> None:
+def say_pairs(pairs: Sequence[tuple[str, str]]) -> None:
     """Lines with names in front, on the screen and in the log."""
     told = [(name, text) for name, text in pairs if text]
-    width = max(len(name) for name, _ in told)
-    lines = [f"{name:{width}}  {text}" for name, text in told]
-    getLogger().info("\n".join(["", *lines]), extra=SHOWN)
+    getLogger().info("\n".join(["", *aligned(told)]), extra=SHOWN)

@@ -17,7 +17,7 @@ import click
 
 # ``--date_format`` is ``--date-format``, since keys have underscores.
 OPTIONS: dict[str, Any] = {"token_normalize_func": lambda name: name.replace("_", "-")}
-ARGS: dict[str, Any] = {**OPTIONS, "ignore_unknown_options": True, "allow_extra_args": True}
+ARGS: dict[str, Any] = {**OPTIONS, "ignore_unknown_options": True}
 _NEEDED = ("recbole", "torch")
 _SERVING_ALONE = (
     "not installed: this environment has the packages of recommend --model=FOLDER alone; "
@@ -58,7 +58,7 @@ def guarded(action: Callable[[], None], debug: bool = False) -> int:
             _say("interrupted")  # while pydantic built a class, as transformers' are
             return 130
         if isinstance(error, ImportError) and (missing := [m for m in _NEEDED if not find_spec(m)]):
-            click.secho(f"error: {' and '.join(missing)} {_SERVING_ALONE}", fg="red", err=True)
+            _say(f"error: {' and '.join(missing)} {_SERVING_ALONE}")
             return 2
         return _failed(error)
     return 0

@@ -77,7 +77,7 @@ def export(
     with tried_folder(folder, OTHER_FOLDER):  # before the work
         say_meanwhile(f"loading {checkpoint}")
         source = Recommender.of(checkpoint, config_file_list, config_dict, argv)
-        model: Any = source.scorer.model.to("cpu").eval()
+        model: Any = source.scorer.model.to("cpu")
         ordered = isinstance(model, SequenceTraining)
         longest = int(source.config["MAX_ITEM_LIST_LENGTH"]) if ordered else 0
         with torch.no_grad():

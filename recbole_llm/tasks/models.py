@@ -50,15 +50,12 @@ def list_all() -> Iterator[str]:
     yield from others
     yield "  recbole-llm models NAME lists a model's keys"
     yield from _stock(set(registry.models))
-    yield click.style("encoders", bold=True)
-    for name, encoder in sorted(registry.encoders.items()):
-        missing = encoder.missing()
-        state = f"needs {', '.join(missing)}" if missing else encoder.summary
-        yield f"  {name:24} {registry.origins[f'encoder {name}']:32} {state}"
-    for kind in ("feature", "stage"):
+    for kind in ("encoder", "feature", "stage"):
         yield click.style(f"{kind}s", bold=True)
-        for name, spec in sorted(getattr(registry, f"{kind}s").items()):
-            yield f"  {name:24} {registry.origins[f'{kind} {name}']:32} {spec.summary}"
+        for name, part in sorted(getattr(registry, f"{kind}s").items()):
+            missing = part.missing() if kind == "encoder" else ()
+            about = f"needs {', '.join(missing)}" if missing else part.summary
+            yield f"  {name:24} {registry.origins[f'{kind} {name}']:32} {about}"
     yield click.style("plugins", bold=True)
     for name in sorted(name for name, _ in plugins.manager.list_name_plugin()):
         yield from _wrapped(": ".join(filter(None, (name, _added(plugins, name)))))
@@ -183,10 +180,7 @@ def _own_keys(spec: ModelSpec) -> Iterable[KeyInfo]:
     shared = {info.key: info for info in key_infos(StockSettings)}
     values = dict(pair for file in files_of_model(spec.name) for pair in read_yaml(file).items())
     unknown = KeyInfo("", "", None, "see RecBole's documentation")
-    return [
-        KeyInfo(key, shared.get(key, unknown).type, value, shared.get(key, unknown).meaning)
-        for key, value in values.items()
-    ]
+    return [replace(shared.get(key, unknown), key=key, default=v) for key, v in values.items()]
 
 
 def _table(keys: Iterable[KeyInfo]) -> Iterator[str]:

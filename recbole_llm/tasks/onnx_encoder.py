@@ -133,11 +133,10 @@ def disagreement(folder: Path, model: Any, histories: Sequence[Ids], longest: in
     Raises:
         ValueError: it is too large for the folder to be of use.
     """
-    written, encoder, differences = Standalone(folder), _UserEncoder(model).eval(), []
+    written, encoder, differences = Standalone(folder), _UserEncoder(model), []
     for items in histories:
         items = items[-longest:]
-        with torch.no_grad():
-            wanted = encoder(torch.from_numpy(items)[None]).numpy()
+        wanted = encoder(torch.from_numpy(items)[None]).numpy()
         found = written.states([items])
         differences.append(np.abs(found - wanted).max() / max(np.abs(wanted).max(), 1e-12))
     worst = float(np.max(differences, initial=0.0))  # NaN, where one is

@@ -79,7 +79,7 @@ class Ranker:
         or what the model cannot take."""
         check_whom(users, items, histories, query, query_weight)
         asked = None if query is None else (query, query_weight)
-        known, new = None, None
+        known, new = None, {NEW_USER: np.zeros(0, np.int64)}  # with nobody but a query
         if users is not None:
             everyone = isinstance(users, str) and users == "all"
             known = self.known_ids(None if everyone else _listed(users), query is not None)
@@ -88,7 +88,7 @@ class Ranker:
         elif histories is not None:
             _check_histories(histories)
             new = {str(name): self._history(name, own) for name, own in histories.items()}
-        return self.accepted(Wanted(known, new or None, asked))
+        return self.accepted(Wanted(known, new, asked))
 
     def accepted(self, wanted: Wanted) -> Wanted:
         """The same, as the model takes it; ValueError for what it cannot take."""

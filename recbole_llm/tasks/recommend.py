@@ -97,7 +97,6 @@ class Recommender(Ranker):
     def __init__(self, config: Config, model: AbstractRecommender, dataset: Dataset) -> None:
         self.config, self.name = config, str(config["model"])
         self.scorer = make_scorer(config, model, dataset)
-        self._trained_alone = not isinstance(model, TextItemModel)
         self.dataset = dataset = self.scorer.dataset  # with new items, where the model takes them
         # Titles and fields are read later, wherever the process is by then.
         dataset.dataset_path = os.path.abspath(dataset.dataset_path)
@@ -108,10 +107,12 @@ class Recommender(Ranker):
 
     def where_ids(self, kind: str) -> str:
         """What ids of a kind are, for messages."""
-        field = self.dataset.uid_field if kind == "user" else self.dataset.iid_field
-        more = _TRAINED if kind != "user" and self._trained_alone else ""
+        field, more = self.dataset.iid_field, ""
         if kind == "user":
+            field = self.dataset.uid_field
             more = "; a new user is given by items, or in a file of histories"
+        elif not isinstance(self.scorer.model, TextItemModel):
+            more = _TRAINED
         return (
             f"those of {field} in data set '{self.dataset.dataset_name}' after its filters, and "
             f"known to the model{more}"
@@ -163,7 +164,7 @@ class Recommender(Ranker):
             query = self.encode(wanted.query[0]).to(scorer.device), wanted.query[1]
         budget = EngineSettings.of(self.config).ranking_bytes
         step = max(1, budget // user_bytes(self.config, self.dataset))
-        new = list(wanted.histories.items())
+        new = list(wanted.new.items())
         for start in range(0, wanted.count, step):
             part = slice(start, start + step)
             if wanted.known is None:

@@ -109,10 +109,8 @@ def read_ids(file: str, least: int = 1) -> list[str]:
     Raises:
         ValueError: no such file, or fewer in it than the least number.
     """
-    if not _is_there(file):
-        raise ValueError(f"{absent('the file', file)}; what is wanted is a file, one id a line")
-    names = [line.strip(" \t") for line in _lines(file)]
-    names = [name for name in names if name]
+    lines = _lines(file, "; what is wanted is a file, one id a line")
+    names = [name for line in lines if (name := line.strip(" \t"))]
     if len(names) < least:
         raise ValueError(f"'{file}' holds no ids; write one a line")
     return names
@@ -190,18 +188,12 @@ def _tell(problems: Problems) -> None:
         print(f"mind: {problem}", file=sys.stderr)
 
 
-def _lines(file: str) -> list[str]:
+def _lines(file: str, wanted: str = "") -> list[str]:
     path = Path(file)
-    if not _is_there(file):
-        raise absent("the file", path)
+    if not path.exists() or path.is_dir():  # a pipe will do: /dev/stdin, or a shell's <(…)
+        raise ValueError(f"{absent('the file', file)}{wanted}")
     try:
         text = path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         raise ValueError(f"'{file}' is no UTF-8 text") from error
     return text.split("\n")  # alone: ids may have other characters that end lines elsewhere
-
-
-def _is_there(file: str) -> bool:
-    """Whether it can be read: a file, or a pipe such as /dev/stdin and a shell's ``<(…)``."""
-    path = Path(file)
-    return path.exists() and not path.is_dir()

@@ -114,10 +114,8 @@ class _Histories(UserItems):
         """A user's items in order of time."""
         return self.items[self.starts[user] : self.starts[user + 1]]
 
-    def __getitem__(self, users: Any) -> Any:
-        if np.ndim(users):
-            return [self[user] for user in users]
-        return torch.unique(self.ordered(users))
+    def __getitem__(self, user: Any) -> Tensor:
+        return torch.unique(self.ordered(user))
 
 
 def _sorted(source: Any, list_suffix: str, padding: int) -> tuple[Mapping[str, Tensor], IntArray]:

@@ -218,7 +218,7 @@ class Standalone(Ranker):
         """Names, histories, and what users have besides."""
         if wanted.known is None:
             nothing = np.zeros(0, np.int64)
-            yield from ((name, own, nothing) for name, own in (wanted.new or {}).items())
+            yield from ((name, own, nothing) for name, own in wanted.new.items())
             return
         for user in wanted.known - 1:
             yield self.user_tokens[user], self._histories[user], self._others[user]

@@ -16,21 +16,16 @@ Histories = Mapping[str, Sequence[Any]]
 
 @dataclass(frozen=True)
 class Wanted:
-    """For whom: one of the three."""
+    """For whom, and what they look for."""
 
-    known: Ids | None = None  # internal ids of known users
-    new: Mapping[str, Ids] | None = None  # {name: internal ids of a new user's items, oldest first}
-    query: tuple[str, float | None] | None = None  # text, and its weight or None
+    known: Ids | None  # internal ids of known users
+    new: Mapping[str, Ids]  # where none are known: {name: internal ids of items, oldest first}
+    query: tuple[str, float | None] | None  # text, and its weight or None
 
     @property
     def count(self) -> int:
         """Users."""
-        return len(self.histories if self.known is None else self.known)
-
-    @property
-    def histories(self) -> Mapping[str, Ids]:
-        """Of new users, by name; with nobody but a query one user without items."""
-        return self.new or {NEW_USER: np.zeros(0, np.int64)}
+        return len(self.new if self.known is None else self.known)
 
 
 def check_whom(

@@ -47,13 +47,10 @@ class Task:
         self.trainer.model = self.model if model is None else model
         progress = self.config["show_progress"] and self.config["verbose"]
         groups = nullcontext() if split == "test" else without_groups(self.trainer.eval_collector)
-        try:
-            with groups:
-                result = self.trainer.evaluate(
-                    getattr(self, split), load_best_model=False, show_progress=progress
-                )
-        finally:
-            self.trainer.model = self.model
+        with groups:
+            result = self.trainer.evaluate(
+                getattr(self, split), load_best_model=False, show_progress=progress
+            )
         return {name: float(value) for name, value in result.items()}
 
     def close(self) -> None:

@@ -558,7 +558,7 @@ def test_items_of_interactions_that_a_filter_left_out_are_not_recommended(model:
         kept = recommender.recommend("all", k=100, mask_history=False)
         assert had <= set(zip(kept["user"], kept["item"]))
     liked = rows[rows["rating:float"] >= 3].drop_duplicates(["user_id:token", "item_id:token"])
-    read = [len(own) for own in known.scorer.histories[range(1, len(known.user_tokens))]]
+    read = [len(known.scorer.histories[user]) for user in range(1, len(known.user_tokens))]
     assert sum(read) == len(liked) < len(had)
 
 
