@@ -83,13 +83,6 @@ def unknown_keys(config: Config, spec: ModelSpec) -> dict[str, str]:
     return _unknown(config.external_config_dict, known)
 
 
-def unknown_keys_of_file(config: Config, spec: ModelSpec) -> dict[str, str]:
-    """The same of the file of a plugin's model; without a settings class it declares its keys."""
-    if spec.config is None or spec.settings is None:
-        return {}
-    return _unknown(read_yaml(spec.config), recbole_keys() | declared_keys(config, spec))
-
-
 def _unknown(keys: Iterable[str], known: Collection[str]) -> dict[str, str]:
     return {
         key: f"now '{OUTDATED[key]}'" if key in OUTDATED else did_you_mean(key, known)
@@ -98,10 +91,19 @@ def _unknown(keys: Iterable[str], known: Collection[str]) -> dict[str, str]:
     }
 
 
-def named_unknown(near: Mapping[str, str], where: str = "") -> str:
-    """Unknown keys as a message; "" for none."""
+def ignored_keys(config: Config) -> list[str]:
+    """Messages on keys, given or in the file of a plugin's model, that are not read."""
+    spec = config.spec
+    said = _named_unknown(unknown_keys(config, spec))
+    if spec.config is not None and spec.settings is not None:  # else the file declares its keys
+        known = recbole_keys() | declared_keys(config, spec)
+        said += _named_unknown(_unknown(read_yaml(spec.config), known), f"'{spec.config}': ")
+    return [*said, *unread_keys(config, spec).values()]
+
+
+def _named_unknown(near: Mapping[str, str], where: str = "") -> list[str]:
     named = "; ".join(f"'{key}'{', ' if like else ''}{like}" for key, like in near.items())
-    return f"{where}unknown config key{'s' if len(near) > 1 else ''}: {named}" if near else ""
+    return [f"{where}unknown config key{'s' if len(near) > 1 else ''}: {named}"] if near else []
 
 
 def unread_keys(config: Config, spec: ModelSpec) -> dict[str, str]:

@@ -81,8 +81,7 @@ def _restore_dok_update() -> None:
     # Goes with a RecBole that builds its graphs from coo_matrix.
     from scipy.sparse import dok_matrix
 
-    if not hasattr(dok_matrix, "_update"):
-        dok_matrix._update = lambda self, data: self._dict.update(data)
+    dok_matrix._update = lambda self, data: self._dict.update(data)
 
 
 def _give_runs_their_tensorboard() -> None:

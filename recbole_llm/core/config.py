@@ -17,14 +17,7 @@ from recbole.config import Config as RecBoleConfig
 from recbole.utils import InputType, ModelType
 
 from recbole_llm.core import compat, distributed, torchrun
-from recbole_llm.core.checks import (
-    check_settings,
-    named_unknown,
-    text_keys,
-    unknown_keys,
-    unknown_keys_of_file,
-    unread_keys,
-)
+from recbole_llm.core.checks import check_settings, ignored_keys, text_keys
 from recbole_llm.core.derived import check_derived
 from recbole_llm.core.errors import near_matches
 from recbole_llm.core.metrics import by_kind
@@ -240,7 +233,4 @@ class Config(RecBoleConfig):  # type: ignore[misc]
     def unknown_keys(self) -> str:
         """The keys, given or in the file of a plugin's model, that are not read, with near matches,
         as a message; "" for none."""
-        given, of_file = unknown_keys(self, self.spec), unknown_keys_of_file(self, self.spec)
-        said = [named_unknown(given), named_unknown(of_file, f"'{self.spec.config}': ")]
-        others = unread_keys(self, self.spec).values()
-        return "; ".join([*filter(None, said), *others])
+        return "; ".join(ignored_keys(self))

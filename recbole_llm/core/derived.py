@@ -44,7 +44,7 @@ def _check_negatives(config: Config) -> None:
     """Pairwise models read a negative for each target."""
     from recbole.data import dataloader, utils
 
-    drawn = (config["train_neg_sample_args"] or {}).get("distribution") not in (None, "none")
+    drawn = config["train_neg_sample_args"]["distribution"] != "none"
     pairwise = config["MODEL_INPUT_TYPE"] == InputType.PAIRWISE and config["loss_type"] != "CE"
     if drawn or not pairwise:
         return
@@ -57,8 +57,7 @@ def _check_negatives(config: Config) -> None:
 
 def _check_dynamic(config: Config) -> None:
     """RecBole scores the candidates of dynamic negatives with the fields of the positive item."""
-    dynamic = (config["train_neg_sample_args"] or {}).get("dynamic")
-    if dynamic and config["MODEL_TYPE"] == ModelType.CONTEXT:
+    if config["train_neg_sample_args"]["dynamic"] and config["MODEL_TYPE"] == ModelType.CONTEXT:
         raise ValueError(
             f"train_neg_sample_args: dynamic compares candidates by the positive item's fields "
             f"with {config['model']}; leave dynamic out"

@@ -133,7 +133,7 @@ def init_log(config: Config, to_file: bool = True) -> None:
     root = logging.getLogger()
     if not root.handlers:
         main = distributed.is_main()
-        root.setLevel(str(config["state"] or "info").upper() if main else logging.ERROR)
+        root.setLevel(config["state"].upper() if main else logging.ERROR)
         root.addHandler(Screen(bool(config["verbose"]), to_file))
         if to_file and main:
             _add_file(root, name)

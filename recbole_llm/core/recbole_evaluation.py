@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from recbole_llm.core.errors import unknown
 from recbole_llm.core.marks import Alike, Done
-from recbole_llm.core.metrics import by_kind, computed_metrics
+from recbole_llm.core.metrics import by_kind, computed_metrics, read_by
 from recbole_llm.core.plugins import get_plugins
 from recbole_llm.core.settings import (
     ConfigLike,
@@ -170,8 +170,6 @@ class RecBoleEvaluation(Settings):
             )
 
     def _check_modes(self, ranking: bool) -> None:
-        from recbole.evaluator.register import metric_information
-
         modes = self.eval_args.modes()
         if ranking and "labeled" in modes:
             raise ValueError(
@@ -183,7 +181,7 @@ class RecBoleEvaluation(Settings):
                 f"eval_args: mode full ranks the catalogue, and metrics {self.metrics} are of "
                 f"labels; set mode: labeled or uni100, or metrics such as NDCG"
             )
-        whole = [m for m in self.metrics if "rec.items" in metric_information[m.lower()]]
+        whole = [m for m in self.metrics if read_by([m], "rec.items")]
         longest = max(self.topk)
         candidates = min(
             (int(mode[3:]) + 1 for mode in modes if mode[3:].isdecimal()), default=None

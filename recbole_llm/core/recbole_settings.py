@@ -162,16 +162,15 @@ class RecBoleTraining(Settings):
     @classmethod
     def searched(cls, config: ConfigLike) -> Space:
         """Of models that an optimizer trains."""
-        kind = getattr(config["MODEL_TYPE"], "name", None)
+        kind = getattr(config["MODEL_TYPE"], "name", None)  # None: of a class that is not there
         without = kind in ("TRADITIONAL", "DECISIONTREE") or config["model"] == "NCEPLRec"
         return {} if without else cls.search_space
 
     def check(self, config: ConfigLike) -> None:
         """No negatives for cross entropy over the catalogue, of the models that have it."""
-        sequential = getattr(config["MODEL_TYPE"], "name", None) == "SEQUENTIAL"
-        loss = config["loss_type"] if sequential and "loss_type" in config else None
+        catalogue = config["MODEL_TYPE"].name == "SEQUENTIAL" and config["loss_type"] == "CE"
         sampling = self.train_neg_sample_args
-        if loss == "CE" and isinstance(sampling, NegativeSampling) and sampling.drawn:
+        if catalogue and isinstance(sampling, NegativeSampling) and sampling.drawn:
             raise ValueError(
                 "train_neg_sample_args: loss_type CE is over the whole catalogue and takes no "
                 "negatives; leave it out, or choose another loss_type"

@@ -6,7 +6,7 @@ import ctypes
 import os
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from logging import getLogger
@@ -46,21 +46,21 @@ def configure_runtime(config: ConfigLike | None = None) -> str:
 
 def keep_heap() -> str:
     """Have glibc keep freed memory for the next step; says what was done, or why nothing was."""
-    reason = _reason_to_leave_malloc(os.environ)
+    reason = _reason_to_leave_malloc()
     return f"left alone ({reason})" if reason else _tune_glibc()
 
 
 def release_heap(config: ConfigLike) -> None:
     """Give freed memory that `keep_heap` kept back to the system: what encoders left behind is
     several times what most models train with."""
-    if RunSettings.of(config).tune_malloc and not _reason_to_leave_malloc(os.environ):
+    if RunSettings.of(config).tune_malloc and not _reason_to_leave_malloc():
         _process().malloc_trim(0)
 
 
-def _reason_to_leave_malloc(environment: Mapping[str, str]) -> str:
-    if environment.get("RECBOLE_LLM_MALLOC") == "0":
+def _reason_to_leave_malloc() -> str:
+    if os.environ.get("RECBOLE_LLM_MALLOC") == "0":
         return "RECBOLE_LLM_MALLOC=0"
-    for name, value in environment.items():
+    for name, value in os.environ.items():
         if name.startswith("MALLOC_") or (name == "GLIBC_TUNABLES" and "glibc.malloc" in value):
             return f"{name} is set"
     if not sys.platform.startswith("linux") or not hasattr(_process(), "gnu_get_libc_version"):
@@ -90,7 +90,7 @@ def _tune_glibc() -> str:
 
 @cache
 def _process() -> ctypes.CDLL:
-    return ctypes.CDLL(None if os.name == "posix" else "msvcrt")
+    return ctypes.CDLL(None)
 
 
 def _set_threads(wanted: int | None) -> str:

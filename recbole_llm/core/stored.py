@@ -91,7 +91,7 @@ def _plain(value: object) -> Any:
     return str(value) if isinstance(value, Path) else repr(value)
 
 
-def taken(stored: object, file: object, spec: ModelSpec | None = None) -> dict[str, Any]:
+def taken(stored: Mapping[Any, Any], file: object, spec: ModelSpec | None = None) -> dict[str, Any]:
     """What is taken of a checkpoint's configuration.
 
     Args:
@@ -100,7 +100,7 @@ def taken(stored: object, file: object, spec: ModelSpec | None = None) -> dict[s
     Raises:
         ValueError: it names no model and data set, or unknown ones.
     """
-    if not isinstance(stored, dict) or not all(isinstance(key, str) for key in stored):
+    if not all(isinstance(key, str) for key in stored):
         raise ValueError(f"checkpoint '{file}' holds no configuration of a trained model")
     for key in ("model", "dataset", "data_path"):
         if not isinstance(stored.get(key), str) or not stored[key]:

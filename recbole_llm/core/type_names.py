@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Iterable
+from itertools import chain
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
@@ -39,33 +40,26 @@ def choices(field: FieldInfo) -> list[str]:
 def _named(annotation: Any, metadata: Iterable[Any] = ()) -> str:
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        return _named(arguments[0], [*_flat(arguments[1:]), *metadata])
+        return _named(arguments[0], [*arguments[1:], *metadata])
     if origin in (Union, types.UnionType):
         return " or ".join(dict.fromkeys(_named(part, metadata) for part in arguments))
     if origin is Literal:
         names = ", ".join(map(str, arguments))
         return f"one of {names}" if len(arguments) > 1 else names
     if origin is list:
-        bounds = _bounds(_flat(metadata))
-        return " ".join(["a list", bounds]).strip() + f", each {_named(arguments[0])}"
+        return f"a list {_bounds(metadata)}".strip() + f", each {_named(arguments[0])}"
     if origin is dict or (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
         return "a dict"
     if annotation is type(None):
         return "None"
-    return " ".join([_WORDS.get(annotation, "a value"), _bounds(_flat(metadata))]).strip()
-
-
-def _flat(metadata: Iterable[Any]) -> list[Any]:
-    """Constraints, those inside pydantic's ``Field`` too."""
-    flat: list[Any] = []
-    for part in metadata:
-        flat += part.metadata if isinstance(part, FieldInfo) else [part]
-    return flat
+    return f"{_WORDS.get(annotation, 'a value')} {_bounds(metadata)}".strip()
 
 
 def _bounds(metadata: Iterable[Any]) -> str:
+    """Constraints in words, those inside pydantic's ``Field`` too."""
+    parts = (part.metadata if isinstance(part, FieldInfo) else [part] for part in metadata)
     words = []
-    for part in metadata:
+    for part in chain.from_iterable(parts):
         if isinstance(part, MinLen):
             words.append("that is not empty")
         for kind, word in _BOUNDS.items():

@@ -22,7 +22,7 @@ from recbole_llm.data.filters import Filters, columns_alone
 from recbole_llm.data.grouped_splits import GroupedSplits
 from recbole_llm.data.interaction import single_precision, take
 from recbole_llm.data.knowledge_vocabulary import KnowledgeVocabularyDataset
-from recbole_llm.data.labels import check_given, check_labels, check_ranked, label_fields
+from recbole_llm.data.labels import check_given, check_labels, label_fields
 from recbole_llm.data.vocabulary import VocabularyDataset
 
 ID_KEYS = (
@@ -93,9 +93,7 @@ class FileDataset(Filters, GroupedSplits, VocabularyDataset):
 
     def _set_label_by_threshold(self) -> None:
         super()._set_label_by_threshold()  # type: ignore[misc]
-        if label_fields(self.config):
-            check_labels(self.inter_feat, self.config["LABEL_FIELD"])
-            check_ranked(self.config, self.inter_feat)
+        check_labels(self.config, self.inter_feat)
 
     def _init_alias(self) -> None:
         check_aliases(self.config, self.field2type)

@@ -8,10 +8,10 @@ from typing import Self
 import numpy as np
 import torch
 
-from recbole_llm.data.interaction import SequenceInteraction, take
+from recbole_llm.data.interaction import SequenceInteraction, order_key, take
 from recbole_llm.data.recbole_fields import RecBoleFields
 from recbole_llm.data.settings import EngineSettings
-from recbole_llm.data.split import Groups, IntArray, order_key
+from recbole_llm.data.split import Groups, IntArray
 
 
 class GroupedSplits(RecBoleFields):

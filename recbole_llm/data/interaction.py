@@ -19,15 +19,13 @@ from torch import Tensor
 
 from recbole_llm.data.histories import Column, SortedInteractions
 from recbole_llm.data.runs import Runs
-from recbole_llm.data.split import order_key, stable_order
+from recbole_llm.data.split import stable_order
 
 
 def row_index(index: object) -> Tensor | slice:
     """Any index that RecBole uses on an ``Interaction``, as something to index a tensor with."""
     if isinstance(index, slice):
         return index
-    if isinstance(index, range):
-        return torch.arange(index.start, index.stop, index.step)
     rows = index if isinstance(index, Tensor) else torch.from_numpy(np.asarray(index))
     return rows if rows.dtype in (torch.bool, torch.int64) else rows.long()
 
@@ -40,6 +38,12 @@ def take(interaction: Interaction, index: object) -> Interaction:
         rows = row_index(index)
         return Interaction({k: v[rows] for k, v in interaction.interaction.items()})
     return interaction[index]
+
+
+def order_key(rows: Interaction, name: str) -> Any:
+    """What rows are sorted by: a column's exact values, the first number of each pair; [R]."""
+    values = rows.exact(name) if isinstance(rows, SequenceInteraction) else rows[name]
+    return (values if values.dim() == 1 else values[..., 0]).numpy()
 
 
 def single_precision(rows: Interaction) -> Interaction:

@@ -36,30 +36,27 @@ def check_given(fields: Iterable[str], interactions: DataFrame) -> None:
             )
 
 
-def check_ranked(config: Config, interactions: DataFrame) -> None:
-    """Warn of rows of label 0 where evaluation ranks: all that is held out counts as chosen."""
-    modes, field = set(config["eval_args"]["mode"].values()) - {"labeled"}, config["LABEL_FIELD"]
-    if not modes or not label_fields(config) or field not in interactions:
-        return
-    if zeros := int((interactions[field] == 0).sum()):
-        getLogger("recbole_llm").warning(
-            f"eval_args: mode {min(modes)} counts all that is held out as chosen, though "
-            f"{zeros:,} of {len(interactions):,} interactions have label 0; mode labeled reads "
-            f"labels, and val_interval leaves such interactions out"
-        )
-
-
-def check_labels(interactions: DataFrame, field: str) -> None:
-    """Refuse labels that are no labels.
+def check_labels(config: Config, interactions: DataFrame) -> None:
+    """Refuse labels that are no labels, and warn of rows of label 0 where evaluation ranks: all
+    that is held out counts as chosen.
 
     Raises:
         ValueError: one is neither 0 nor 1.
     """
-    if field not in interactions:  # an error where they are read
+    field = config["LABEL_FIELD"]
+    if not label_fields(config) or field not in interactions:  # an error where they are read
         return
-    others = interactions[field][~interactions[field].isin((0, 1))]
+    labels = interactions[field]
+    others = labels[~labels.isin((0, 1))]
     if len(others):
         raise ValueError(
             f"'{field}': has the value {others.iloc[0]:g}, but labels are 0 or 1; make them of "
             f"ratings, with --threshold=\"{{'{field}': 4}}\""
+        )
+    modes, zeros = set(config["eval_args"]["mode"].values()) - {"labeled"}, int((labels == 0).sum())
+    if modes and zeros:
+        getLogger("recbole_llm").warning(
+            f"eval_args: mode {min(modes)} counts all that is held out as chosen, though "
+            f"{zeros:,} of {len(interactions):,} interactions have label 0; mode labeled reads "
+            f"labels, and val_interval leaves such interactions out"
         )

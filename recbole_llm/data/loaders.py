@@ -35,9 +35,6 @@ class Positions:
     def __len__(self) -> int:
         return self.size
 
-    def __getitem__(self, index: int) -> int:
-        return index
-
     def __getitems__(self, index: Tensor) -> Tensor:
         return index
 
@@ -93,16 +90,23 @@ class OwnParts:
         return len(self.batches)
 
 
-class SharedDataLoader(DataLoader[Any]):
-    """Stands between RecBole's training loaders and torch's, in ``class X(RecBoleX, …)``."""
+class IndexDataLoader(DataLoader[Any]):
+    """Stands between RecBole's loaders and torch's, in ``class X(RecBoleX, IndexDataLoader)``.
+
+    ``collate_fn`` gets an index tensor. Order, generator use and workers stay torch's.
+    """
 
     config: Any
+    step: int  # rows of all processes, which follows update_config (torch's batch_size cannot)
+    collate_fn: Callable[[Any], Any]
+    row_count: int | None = None  # None: of the list of numbers that RecBole makes
     draws_alike = False  # whether the workers of all processes draw the same numbers
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, dataset: Sequence[int], *args: Any, **kwargs: Any) -> None:
+        rows = len(dataset) if self.row_count is None else self.row_count
         kwargs["worker_init_fn"] = None if self.draws_alike else randomness.part_worker
         kwargs["multiprocessing_context"] = worker_start(kwargs["num_workers"])
-        super().__init__(*args, **kwargs)
+        super().__init__(Positions(rows), *args, **kwargs)  # type: ignore[arg-type]
 
     @property
     def _index_sampler(self) -> Any:
@@ -113,24 +117,6 @@ class SharedDataLoader(DataLoader[Any]):
 
     def _all_batches(self) -> Any:
         """The batches of all processes together."""
-        return super()._index_sampler
-
-
-class IndexDataLoader(SharedDataLoader):
-    """Stands between RecBole's loaders and torch's, in ``class X(RecBoleX, IndexDataLoader)``.
-
-    ``collate_fn`` gets an index tensor. Order, generator use and workers stay torch's.
-    """
-
-    step: int  # rows of all processes, which follows update_config (torch's batch_size cannot)
-    collate_fn: Callable[[Any], Any]
-    row_count: int | None = None  # None: of the list of numbers that RecBole makes
-
-    def __init__(self, dataset: Sequence[int], *args: object, **kwargs: object) -> None:
-        rows = len(dataset) if self.row_count is None else self.row_count
-        super().__init__(Positions(rows), *args, **kwargs)
-
-    def _all_batches(self) -> Any:
         return IndexBatches(self.sampler, self.step)
 
 
@@ -154,11 +140,11 @@ class TrainDataLoader(RecBoleTrainDataLoader, IndexDataLoader):  # type: ignore[
         return self._neg_sampling(rows)
 
 
-class UserDataLoader(RecBoleUserDataLoader, SharedDataLoader):  # type: ignore[misc]
+class UserDataLoader(RecBoleUserDataLoader, IndexDataLoader):  # type: ignore[misc]
     """RecBole's batches of users."""
 
 
-class KGDataLoader(RecBoleKGDataLoader, SharedDataLoader):  # type: ignore[misc]
+class KGDataLoader(RecBoleKGDataLoader, IndexDataLoader):  # type: ignore[misc]
     """RecBole's batches of triplets."""
 
 

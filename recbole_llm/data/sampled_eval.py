@@ -50,10 +50,7 @@ class NegSampleEvalDataLoader(RecBoleNegSampleEvalDataLoader, IndexDataLoader): 
 
     @property
     def _draws(self) -> bool:
-        return "none" not in (
-            self.neg_sample_args["distribution"],
-            self.neg_sample_args["sample_num"],
-        )
+        return bool(self.neg_sample_args["distribution"] != "none")  # as with labels
 
     @cached_property
     def _in_turn(self) -> bool:
@@ -84,7 +81,7 @@ class NegSampleEvalDataLoader(RecBoleNegSampleEvalDataLoader, IndexDataLoader): 
         if not self._draws:
             rows = self.transform(self._dataset, self._dataset[index])
             return self._neg_sampling(rows), None, None, None
-        if self.config["transform"] is not None or self.neg_sample_args.get("dynamic", False):
+        if self.config["transform"] is not None:
             with self._own_numbers():  # a transform may draw, too, so the batch has one seed
                 self._begin(self.uid_list[int(index[0])])
                 return super().collate_fn(index)

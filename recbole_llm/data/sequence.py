@@ -12,9 +12,9 @@ from torch import Tensor
 
 from recbole_llm.data.dataset import FileDataset
 from recbole_llm.data.histories import Column, SortedInteractions, padded_rows
-from recbole_llm.data.interaction import SequenceColumns, SequenceInteraction
+from recbole_llm.data.interaction import SequenceColumns, SequenceInteraction, order_key
 from recbole_llm.data.runs import Runs
-from recbole_llm.data.split import order_key, positions, user_time_order
+from recbole_llm.data.split import positions, user_time_order
 
 
 class SequentialDataset(FileDataset, RecBoleSequentialDataset):  # type: ignore[misc]
@@ -38,7 +38,6 @@ class SequentialDataset(FileDataset, RecBoleSequentialDataset):  # type: ignore[
     def data_augmentation(self) -> None:
         """Sort the interactions once, and make every one that has a history a row."""
         self._aug_presets()
-        self._check_field("uid_field", "time_field")
         for field in (self.uid_field, self.time_field):
             if field not in self.inter_feat:
                 raise ValueError(

@@ -132,7 +132,7 @@ class EngineSettings(Settings):
 
 
 def _check_sequence_level(config: ConfigLike) -> None:
-    if not supports_sequence_level(getattr(config, "model_class", None)):
+    if not supports_sequence_level(getattr(config, "model_class")):
         raise ValueError(
             f"train_level: sequence is for causal models with a loss at every position, which "
             f"'{config['model']}' is not; set train_level: prefix"
@@ -151,7 +151,7 @@ def _check_sequence_level(config: ConfigLike) -> None:
 
 def _check_sparse(config: ConfigLike) -> None:
     """Refuse what would touch all rows of the table in each step."""
-    if not supports_sequence_level(getattr(config, "model_class", None)):
+    if not supports_sequence_level(getattr(config, "model_class")):
         raise ValueError(f"item_table: {config['model']} has no sparse one; leave it dense")
     if config["loss_type"] == "CE":
         raise ValueError(
@@ -177,9 +177,9 @@ def splits_at_random(config: ConfigLike) -> bool:
     return not in_time and not config["benchmark_filename"]
 
 
-def supports_sequence_level(model: type | None) -> bool:
+def supports_sequence_level(model: type) -> bool:
     """Whether a model class reads sequence rows: it has ``user_states`` at every position."""
-    return model is None or callable(getattr(model, "user_states", None))
+    return callable(getattr(model, "user_states", None))
 
 
 @hookimpl

@@ -5,23 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from pandas import factorize
 
-if TYPE_CHECKING:
-    from recbole.data.interaction import Interaction
-
 IntArray: TypeAlias = npt.NDArray[np.int64]
-
-
-def order_key(interaction: Interaction, name: str) -> Any:
-    """What rows are sorted by: a column's exact values, the first number of each pair; [R]."""
-    exact = getattr(interaction, "exact", None)
-    values = interaction[name] if exact is None else exact(name)
-    return (values if values.dim() == 1 else values[..., 0]).numpy()
 
 
 def stable_order(keys: Any) -> IntArray:

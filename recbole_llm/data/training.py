@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from recbole.data.dataset import Dataset
 
-from recbole_llm.data.interaction import SequenceInteraction
-from recbole_llm.data.split import IntArray, order_key, ranges, stable_order, user_time_order
+from recbole_llm.data.interaction import SequenceInteraction, order_key
+from recbole_llm.data.split import IntArray, ranges, stable_order, user_time_order
 
 _USERS = 2**16  # whose interactions are read from disk at a time
 

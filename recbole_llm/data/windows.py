@@ -99,18 +99,15 @@ class WindowBatches:
     ) -> None:
         self.targets = windows.targets
         self.shuffle, self.generator = shuffle, generator
-        total = int(self.targets.sum())
-        widest = int(self.targets.max()) if total else 1
-        self.total = total
+        self.total = int(self.targets.sum())
         # No more batches than leave each at least one window.
-        self.count = max(min(-(-total // batch_targets), total // widest), 1) if total else 0
+        most = self.total // int(self.targets.max())
+        self.count = min(-(-self.total // batch_targets), most)
 
     def __len__(self) -> int:
         return self.count
 
     def __iter__(self) -> Iterator[Tensor]:
-        if not self.count:
-            return
         size = len(self.targets)
         order = torch.arange(size)
         if self.shuffle:

@@ -16,8 +16,8 @@ from torch import Tensor
 from recbole_llm.core.config import Config
 from recbole_llm.data.disk import DiskDataset
 from recbole_llm.data.histories import padded_rows, windows
-from recbole_llm.data.interaction import SequenceInteraction, single_precision
-from recbole_llm.data.split import IntArray, order_key
+from recbole_llm.data.interaction import SequenceInteraction, order_key, single_precision
+from recbole_llm.data.split import IntArray
 from recbole_llm.data.user_items import UserItems
 from recbole_llm.tasks.scorer import Scorer
 

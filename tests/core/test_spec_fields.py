@@ -50,7 +50,7 @@ TARGET = "expected 'package.module:Name', got"
 )  # fmt: skip
 def test_a_field_of_another_kind_is_refused(spec: Any, said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        Registry().add([spec], origin="acme")
+        Registry().check([spec], origin="acme")
 
 
 @pytest.mark.parametrize(

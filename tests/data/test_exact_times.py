@@ -69,6 +69,18 @@ def test_a_history_written_backwards_is_read_forwards(tmp_path: Path, model: str
     assert held_out(recboles) == {"u1": ("c", "d"), "u2": ("b", "a")}
 
 
+def test_a_column_may_be_called_exact(tmp_path: Path) -> None:
+    """Rows of RecBole's have their columns as attributes."""
+    write_events(tmp_path, BACKWARDS)
+    file = tmp_path / "now" / "now.inter"
+    header, *rows = file.read_text().splitlines()
+    file.write_text("\n".join([f"{header}\texact:float", *(f"{row}\t1" for row in rows)]) + "\n")
+    config = events_config(
+        tmp_path, "SASRec", load_col={"inter": ["user_id", "item_id", "timestamp", "exact"]}
+    )
+    assert held_out(config) == {"u1": ("b", "a"), "u2": ("c", "d")}
+
+
 @pytest.mark.parametrize("model", ["SASRec", "BPR"])
 @pytest.mark.parametrize("keep", ["first", "last"])
 def test_rows_of_one_time_stay_in_order_without_repeated_ones(

@@ -6,8 +6,11 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from made_data import MakeConfig, leave_one_out
+from recbole.data.dataloader import KGDataLoader as RecBoleKGDataLoader
+from recbole.data.dataloader import UserDataLoader as RecBoleUserDataLoader
 from recbole.data.dataset import Dataset, KnowledgeBasedDataset
 from recbole.utils import KGDataLoaderState, init_seed
 
@@ -154,6 +157,22 @@ def test_knowledge_models_keep_recboles_loader(tmp_path: Path) -> None:
     assert type(valid).__module__.startswith("recbole_llm")
     train.set_mode(KGDataLoaderState.RSKG)
     assert {"user_id", "neg_item_id", "neg_tail_id"} <= set(next(iter(train)).columns)
+
+
+@pytest.mark.parametrize("model", ["MultiDAE", "CKE"])
+def test_users_and_triplets_come_as_in_recbole(tmp_path: Path, model: str) -> None:
+    write_tiny_dataset(tmp_path)
+    config = Config(model, "tiny", config_dict={"data_path": str(tmp_path), "train_batch_size": 16})
+    ours = prepare(config, create_dataset(config))[0]
+    ours = getattr(ours, "kg_dataloader", ours)
+    stock = RecBoleKGDataLoader if model == "CKE" else RecBoleUserDataLoader
+    theirs = stock(config, ours._dataset, ours._sampler, shuffle=True)
+    epochs = []
+    for loader in (ours, theirs):
+        np.random.seed(0)  # of negatives
+        batches = [batch.interaction for _ in range(2) for batch in loader]
+        epochs.append([{name: v.tolist() for name, v in batch.items()} for batch in batches])
+    assert epochs[0] == epochs[1] and len(epochs[0]) > 4
 
 
 def test_autoencoders_keep_recboles_loader(tmp_path: Path) -> None:

@@ -142,7 +142,3 @@ class TestBatches:
             parts.append([batch.tolist() for batch in own])
         for batch, *shares in zip(whole, *parts, strict=True):
             assert sorted(batch) == sorted(w for share in shares for w in share)
-
-    def test_nothing(self) -> None:
-        empty = torch.empty(0, dtype=torch.int64)
-        assert batches_of(Windows(empty, empty, empty), 5) == []
