@@ -177,6 +177,12 @@ RECALL = Column("test Recall@10", tested("recall@10"), True, True)
 EPOCH = Column("best epoch", best_epoch, digits=0)
 GROUPS = ("head items", "tail items", "cold items", "warm items", "head users", "tail users")
 
+
+def rows_of(file: str, *names: str) -> list[Row]:
+    """Rows that are labelled as their runs are named."""
+    return [Row(name, file) for name in names]
+
+
 FIRST_SCORES = "SASRec, item_init, H 192, first scores 1"
 
 SEQUENTIAL = (
@@ -229,33 +235,21 @@ README_SEQUENTIAL = (
     Row("`PAD`, H 192", "pad-wide", "PAD, H 192"),
     Row("`LLMESR`", "prime-pantry", "LLM-ESR"),
 )
-ML_100K = [
-    Row(name, "sequential-ml-100k")
-    for name in (
-        "SASRec",
-        "SASRec, item_init",
-        "GRU4Rec, item_init",
-        "PAD",
-        "LLM-ESR",
-        "Molar",
-    )
-]
-GRU4REC = [
-    Row(name, "sequential-ml-100k-gru4rec")
-    for name in ("GRU4Rec, item_init", "GRU4Rec, item_init, as wide", "LLM-ESR, GRU4Rec")
-]
-ALPHA = [
-    Row(name, "llmesr-alpha-ml-100k")
-    for name in ("LLM-ESR", "LLM-ESR, alpha .01", "LLM-ESR, no distillation")
-]
+ML_100K = rows_of(
+    "sequential-ml-100k",
+    "SASRec", "SASRec, item_init", "GRU4Rec, item_init", "PAD", "LLM-ESR", "Molar",
+)  # fmt: skip
+GRU4REC = rows_of(
+    "sequential-ml-100k-gru4rec",
+    "GRU4Rec, item_init", "GRU4Rec, item_init, as wide", "LLM-ESR, GRU4Rec",
+)  # fmt: skip
+ALPHA = rows_of("llmesr-alpha-ml-100k", "LLM-ESR", "LLM-ESR, alpha .01", "LLM-ESR, no distillation")
 TOYS = (
     Row("SASRec", "sequential-toys"),
     Row("SASRec, item_init, H 192, `item_init_std` .3", "sequential-toys", "SASRec, item_init"),
-    Row("PAD", "sequential-toys"),
-    Row("PAD, H 192", "sequential-toys"),
+    *rows_of("sequential-toys", "PAD", "PAD, H 192"),
     Row("the same, `pretrain_stopping_step` 10", "pad-toys", "PAD, H 192"),
-    Row("LLM-ESR", "sequential-toys"),
-    Row("LLM-ESR, no distillation", "sequential-toys"),
+    *rows_of("sequential-toys", "LLM-ESR", "LLM-ESR, no distillation"),
 )
 README_GENERAL = (
     Row("`LightGCN`, tuned", PANTRY, "LightGCN, tuned"),
@@ -263,24 +257,22 @@ README_GENERAL = (
     Row("`AlphaRec`", "alpharec-prime-pantry", "AlphaRec"),
 )
 CLICKS = [
-    *(Row(n, "clicks-labels") for n in ("BAHE", "DIN", "DIN, item_init", "DeepFM", "DCN")),
+    *rows_of("clicks-labels", "BAHE", "DIN", "DIN, item_init", "DeepFM", "DCN"),
     Row("BAHE, random vectors", "clicks-labels-vectors"),
 ]
 STARTS = ("BAHE, item_init", "DIN, item_init", "BAHE, random vectors")
-SAMPLED = {
-    "ml-100k": [
-        *(Row(n, "clicks-ml-100k-dropout") for n in ("BAHE, item_init", "DIN", "DIN, item_init")),
-        Row("DIN, no dropout", "clicks-ml-100k", "DIN"),
-        Row("DIN, item_init, no dropout", "clicks-ml-100k", "DIN, item_init"),
-    ],
-    "prime-pantry": [
-        Row("BAHE", "clicks-prime-pantry-dropout", "BAHE, dropout"),
-        Row("DIN", "clicks-prime-pantry-dropout"),
-        Row("BAHE, no dropout", "clicks-prime-pantry", "BAHE"),
-        Row("DIN, no dropout", "clicks-prime-pantry", "DIN"),
-        *(Row(f"{name}, no dropout", "clicks-prime-pantry-starts", name) for name in STARTS),
-    ],
-}
+CLICKS_ML_100K = [
+    *rows_of("clicks-ml-100k-dropout", "BAHE, item_init", "DIN", "DIN, item_init"),
+    Row("DIN, no dropout", "clicks-ml-100k", "DIN"),
+    Row("DIN, item_init, no dropout", "clicks-ml-100k", "DIN, item_init"),
+]
+CLICKS_PRIME_PANTRY = [
+    Row("BAHE", "clicks-prime-pantry-dropout", "BAHE, dropout"),
+    Row("DIN", "clicks-prime-pantry-dropout"),
+    Row("BAHE, no dropout", "clicks-prime-pantry", "BAHE"),
+    Row("DIN, no dropout", "clicks-prime-pantry", "DIN"),
+    *(Row(f"{name}, no dropout", "clicks-prime-pantry-starts", name) for name in STARTS),
+]
 PAD_ABLATIONS = (
     "PAD", "ID expert alone", "no alignment (gamma 0)", "linear kernel", "cosine kernel",
     "Laplace kernel", "InfoNCE alignment", "one gate for all items", "BCE", "GRU4Rec backbone",
@@ -316,42 +308,25 @@ CLICK_COLUMNS = (
     Column("test LogLoss", tested("logloss"), True),
     EPOCH,
 )
-LLMCF = [
-    Row(name, "llmcf-clicks")
-    for name in (
-        "DIN",
-        "LLM-CF",
-        "LLM-CF, item texts",
-        "LLM-CF, no chains of thought",
-        "LLM-CF, random examples",
-        "LLM-CF, no reconstruction",
-    )
-]
+LLMCF_ABLATIONS = (
+    "LLM-CF", "LLM-CF, item texts", "LLM-CF, no chains of thought", "LLM-CF, random examples",
+    "LLM-CF, no reconstruction",
+)  # fmt: skip
+LLMCF = rows_of("llmcf-clicks", "DIN", *LLMCF_ABLATIONS)
 RETRIEVAL = [
-    *(Row(name, "llmcf-retrieval-tuned") for name in ("SASRec", "SASRec, item_init")),
+    *rows_of("llmcf-retrieval-tuned", "SASRec", "SASRec, item_init"),
     Row("LLM-CF, item_init, tuned", "llmcf-retrieval-tuned", "LLM-CF, item_init"),
     Row("LLM-CF, item_init", "llmcf-retrieval"),
 ]
-RETRIEVAL_ABLATIONS = [
-    Row(name, "llmcf-retrieval-ablations")
-    for name in (
-        "LLM-CF",
-        "LLM-CF, item texts",
-        "LLM-CF, no chains of thought",
-        "LLM-CF, random examples",
-        "LLM-CF, no reconstruction",
-    )
-]
-MOLAR = [
-    Row(name, "molar-prime-pantry")
-    for name in ("Molar", "Molar, no alignment", "Molar, early fusion", "SASRec, item_init")
-]
-SMOLLM2 = [Row(name, "molar-smollm2") for name in ("Molar", "SASRec, item_init")]
-MOLAR_CODES = [
-    Row(name, "molar-codes") for name in ("Molar", "Molar, no alignment", "SASRec, item_init")
-]
-MOLAR_PLAIN = [Row(name, "molar-plain") for name in ("projection", "projection, no alignment")]
+RETRIEVAL_ABLATIONS = rows_of("llmcf-retrieval-ablations", *LLMCF_ABLATIONS)
+MOLAR = rows_of(
+    "molar-prime-pantry", "Molar", "Molar, no alignment", "Molar, early fusion", "SASRec, item_init"
+)
+SMOLLM2 = rows_of("molar-smollm2", "Molar", "SASRec, item_init")
+MOLAR_CODES = rows_of("molar-codes", "Molar", "Molar, no alignment", "SASRec, item_init")
+MOLAR_PLAIN = rows_of("molar-plain", "projection", "projection, no alignment")
 TAIL = Column("tail items", tested("ndcg@10 (tail items)"), best=True)
+RANKED = (VALID, TEST, RECALL, TAIL, EPOCH)
 TABLES = {
     "readme-sequential": Table(README_SEQUENTIAL, (TEST, TAIL), "leave-one-out"),
     "first-scores": Table(
@@ -362,25 +337,24 @@ TABLES = {
     "readme-general": Table(README_GENERAL, (TEST,), "random split"),
     "sequential": Table(SEQUENTIAL, (VALID, TEST, RECALL, EPOCH)),
     "groups": Table(SEQUENTIAL, [group(g) for g in GROUPS], seeds=False, above=sizes()),
-    "sequential-ml-100k": Table(ML_100K, (VALID, TEST, RECALL, TAIL, EPOCH)),
-    "sequential-ml-100k-gru4rec": Table(GRU4REC, (VALID, TEST, RECALL, TAIL, EPOCH)),
-    "llmesr-alpha-ml-100k": Table(ALPHA, (VALID, TEST, RECALL, TAIL, EPOCH)),
-    "sequential-toys": Table(TOYS, (VALID, TEST, RECALL, TAIL, EPOCH)),
+    "sequential-ml-100k": Table(ML_100K, RANKED),
+    "sequential-ml-100k-gru4rec": Table(GRU4REC, RANKED),
+    "llmesr-alpha-ml-100k": Table(ALPHA, RANKED),
+    "sequential-toys": Table(TOYS, RANKED),
     "general": Table(GENERAL, (*(replace(c, best=False) for c in (VALID, TEST, RECALL)), EPOCH)),
     "llmcf-clicks": Table(LLMCF, CLICK_COLUMNS),
-    "llmcf-retrieval": Table(RETRIEVAL, (VALID, TEST, RECALL, TAIL, EPOCH)),
-    "llmcf-retrieval-ablations": Table(RETRIEVAL_ABLATIONS, (VALID, TEST, RECALL, TAIL, EPOCH)),
+    "llmcf-retrieval": Table(RETRIEVAL, RANKED),
+    "llmcf-retrieval-ablations": Table(RETRIEVAL_ABLATIONS, RANKED),
     "molar": Table(MOLAR, (VALID, TEST, RECALL, EPOCH)),
-    "molar-codes": Table(MOLAR_CODES, (VALID, TEST, RECALL, TAIL, EPOCH)),
-    "molar-plain": Table(MOLAR_PLAIN, (VALID, TEST, RECALL, TAIL, EPOCH)),
+    "molar-codes": Table(MOLAR_CODES, RANKED),
+    "molar-plain": Table(MOLAR_PLAIN, RANKED),
     "molar-smollm2": Table(SMOLLM2, (VALID, TEST, RECALL, EPOCH)),
     "clicks-labels": Table(CLICKS, CLICK_COLUMNS),
-    **{
-        f"clicks-{data}": Table(rows, CLICK_COLUMNS) for data, rows in SAMPLED.items()
-    },
+    "clicks-ml-100k": Table(CLICKS_ML_100K, CLICK_COLUMNS),
+    "clicks-prime-pantry": Table(CLICKS_PRIME_PANTRY, CLICK_COLUMNS),
     "ablations-pad": ablations("ablations-pad", PAD_ABLATIONS),
     "ablations-llmesr": ablations("ablations-llmesr", LLMESR_ABLATIONS),
-}  # fmt: skip
+}
 
 if __name__ == "__main__":
     main()

@@ -7,7 +7,6 @@ import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from logging import getLogger
 from pathlib import Path
 from typing import Any
@@ -28,18 +27,13 @@ class Cell:
 
     entry: Entry
     seed: int
-    root: Path  # folder of the comparison
+    seeded: Entry  # the entry with this seed
     folder: Path  # where its files are; another one where anything that matters is another
 
     @property
     def name(self) -> str:
         """For people."""
         return f"{self.entry.label}, seed {self.seed}"
-
-    @cached_property
-    def seeded(self) -> Entry:
-        """The entry with this seed."""
-        return self.entry.with_own({"seed": self.seed})
 
     @property
     def arguments(self) -> list[str]:
@@ -84,10 +78,11 @@ def cells_of(entries: Sequence[Entry], seeds: Sequence[int], root: Path) -> list
     cells = []
     for seed in seeds:
         for entry in entries:
-            key = f"{seed}-{run_key(entry.with_own({'seed': seed}).config)[:10]}"
+            seeded = entry.with_own({"seed": seed})
+            key = f"{seed}-{run_key(seeded.config)[:10]}"
             if key not in folders:
                 folders[key] = _folder(root / "cells", entry.slug, key)
-            cells.append(Cell(entry, seed, root, folders[key]))
+            cells.append(Cell(entry, seed, seeded, folders[key]))
     return cells
 
 

@@ -124,9 +124,9 @@ def check_parts(entry: Entry, needed: Collection[str] = ("validation", "test")) 
     split = RecBoleEvaluation.of(entry.config).eval_args.split
     if split is None or entry.config["benchmark_filename"]:
         return
-    for part in (part for part in split.lacks() if part in needed):
+    if lacking := [part for part in split.lacks() if part in needed]:
         raise ValueError(
-            f"eval_args: the split of {entry.label} leaves nothing for {part}; give one that "
+            f"eval_args: the split of {entry.label} leaves nothing for {lacking[0]}; give one that "
             f"does, such as --protocol={protocols_of([entry])}"
         )
 

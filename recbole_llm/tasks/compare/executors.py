@@ -7,7 +7,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,8 +23,7 @@ _PAUSE = 0.2  # seconds between two looks
 _LAST_WAIT = 30.0  # seconds that a stopped run has to be gone
 
 
-@contextmanager
-def alone_in(root: Path) -> Iterator[None]:
+def alone_in(root: Path) -> AbstractContextManager[None]:
     """Within it, no other command carries out runs in the folder, which is there already.
 
     Raises:
@@ -34,8 +33,7 @@ def alone_in(root: Path) -> Iterator[None]:
     def busy() -> None:
         raise ValueError(f"another command works in '{root}'; wait for it, or {OTHER_FOLDER}")
 
-    with alone(root / ".lock", busy):
-        yield
+    return alone(root / ".lock", busy)
 
 
 @contextmanager

@@ -51,12 +51,8 @@ def colour(index: int) -> str:
 
 def lines(label: str, width: int = _BESIDE) -> str:
     """A label in lines, which must not take the width of a phone."""
-    return "<br>".join(map(plain, textwrap.wrap(label, width)))
-
-
-def plain(text: str) -> str:
-    """A text that stands there as it is: plotly reads HTML."""
-    return escape(text, quote=False)
+    wrapped = textwrap.wrap(label, width)
+    return "<br>".join(escape(line, quote=False) for line in wrapped)  # plotly reads HTML
 
 
 def figures(summary: Summary) -> Iterator[Figure]:

@@ -56,11 +56,10 @@ class Live:
     ) -> None:
         self._lines = {label: _Line(label, runs, best) for label in labels}
         self._at_once, self._what = at_once, what
-        count, width = len(labels) + 1, max(map(len, labels))
-        self._width = min(width, 40)
+        self._width = min(max(map(len, labels)), 40)
         self._bars = [
             tqdm(bar_format="{desc}", position=i, leave=False, disable=None, dynamic_ncols=True)
-            for i in range(count)
+            for i in range(len(labels) + 1)
         ]
 
     def started(self, label: str, name: str) -> None:
@@ -82,10 +81,6 @@ class Live:
         rest = f"; about {duration(left)} left" if left else ""
         said = why if score is None else f"best {score:.4f} on validation"
         tqdm.write(f"{label}, {name}: {said}, {duration(seconds)}{rest}")
-
-    def say(self, line: str) -> None:
-        """Write a line, above the table."""
-        tqdm.write(line)
 
     def there(self, label: str, seconds: float, score: float | None) -> None:
         """A run is over, or was before: with its best score, or without a result (None)."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from importlib.util import find_spec
 from pathlib import Path
 
+from recbole_llm.core.errors import extra, is_installed
 from recbole_llm.core.files import OTHER_FOLDER, write_whole
 from recbole_llm.core.recbole_evaluation import RecBoleEvaluation
 from recbole_llm.data.settings import EngineSettings
@@ -23,8 +23,8 @@ _TEMPLATE = Path(__file__).with_name("page.html.jinja")
 
 def write_page(summary: Summary, cells: Sequence[Cell], root: Path) -> str:
     """Write ``page.html``; its name, or what it lacks to be written."""
-    if find_spec("plotly") is None:
-        return "no page.html, for which plotly is missing: pip install 'recbole-llm[compare]'"
+    if not is_installed("plotly"):
+        return f"no page.html, for which plotly is missing: {extra('compare')}"
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs

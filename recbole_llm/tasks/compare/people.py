@@ -119,11 +119,12 @@ def _kept(cells: Sequence[Cell]) -> Iterator[tuple[Cell, dict[str, Any]]]:
 
 
 def _item_table(state: Mapping[str, Any], n_items: int) -> Any:
-    tables = [value for name, value in state.items() if "item" in name.lower() and value.dim() == 2]
-    rows = (n_items, n_items + 1)
-    fitting = [table for table in tables if len(table) in rows and table.shape[1] > 1]
-    fitting = [table for table in fitting if table.isfinite().all()]  # not one that diverged
-    return fitting[0][:n_items].float().numpy() if fitting else None
+    tables = (value for name, value in state.items() if "item" in name.lower() and value.dim() == 2)
+    for table in tables:
+        fits = len(table) in (n_items, n_items + 1) and table.shape[1] > 1
+        if fits and table.isfinite().all():  # not one that diverged
+            return table[:n_items].float().numpy()
+    return None
 
 
 def _map(

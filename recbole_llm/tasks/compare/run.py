@@ -148,8 +148,8 @@ def _page(summary: Summary, cells: Sequence[Cell], root: Path) -> str:
 
 def _next(summary: Summary, cells: Sequence[Cell]) -> Iterator[str]:
     """How to recommend with the best model, as trained with its first seed."""
-    best = next(iter(summary.order(summary.metrics[0])), summary.rows[0].label)
-    cell = next(cell for cell in cells if cell.entry.label == best and cell.done)
+    best = next(iter(summary.order(summary.metrics[0])), summary.rows[0])
+    cell = next(cell for cell in cells if cell.entry.label == best.label and cell.done)
     if Path(cell.checkpoint).is_file() and recommends(cell.seeded.config):
         own = [f"--checkpoint={cell.checkpoint}", f"--users={quoted(cell.users['users'][0])}"]
         arguments = shlex.join([*own, *needed_again(cell.seeded.config)])
@@ -190,10 +190,9 @@ def run_cells(cells: Sequence[Cell], executor: Executor) -> Failures:
     if not cells:  # every search failed
         return {}
     labels = list(dict.fromkeys(cell.entry.label for cell in cells))
-    live = Live(labels, len(cells) // len(labels), executor.at_once)
     failures: Failures = {}
-    try:
-        missing: dict[Path, list[Cell]] = {}
+    missing: dict[Path, list[Cell]] = {}
+    with closing(Live(labels, len(cells) // len(labels), executor.at_once)) as live:
         for cell in cells:
             if cell.done:
                 live.there(cell.entry.label, cell.result["seconds"]["all"], best_score(cell.folder))
@@ -209,8 +208,6 @@ def run_cells(cells: Sequence[Cell], executor: Executor) -> Failures:
                     else:
                         failures[cell] = ended.error
                         live.ended(*place, None, f"failed: {ended.error}")
-    finally:
-        live.close()
     return {cell: failures[cell] for cell in cells if cell in failures}
 
 

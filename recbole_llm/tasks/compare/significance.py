@@ -12,6 +12,7 @@ from scipy import stats
 from recbole_llm.evaluation.by_user import FloatArray
 
 RESAMPLES = 9_999
+_SEED = 0
 _BATCH = 100  # resamples at once: memory for so many times the users
 _OPTIONS: dict[str, Any] = {"n_resamples": RESAMPLES, "batch": _BATCH, "vectorized": True}
 
@@ -27,7 +28,7 @@ class Difference:
     users: tuple[int, int]  # how many differ, and how many there are
 
 
-def paired_differences(first: FloatArray, second: FloatArray, seed: int = 0) -> list[Difference]:
+def paired_differences(first: FloatArray, second: FloatArray) -> list[Difference]:
     """Compare two models over the same users, in each metric: a permutation test of the mean, and
     an interval.
 
@@ -38,24 +39,23 @@ def paired_differences(first: FloatArray, second: FloatArray, seed: int = 0) -> 
         the differences; p is 1 where no user differs, or a single one.
     """
     differences = first - second
-    ends = _intervals(differences, seed) if len(differences) > 1 else [differences[0]] * 2
+    ends = _intervals(differences) if len(differences) > 1 else [differences[0]] * 2
     return [
-        _difference(own, float(low), float(high), seed)
+        _difference(own, float(low), float(high))
         for own, low, high in zip(differences.T, *ends, strict=True)
     ]
 
 
-def _difference(difference: FloatArray, low: float, high: float, seed: int) -> Difference:
+def _difference(difference: FloatArray, low: float, high: float) -> Difference:
     differing = difference[difference != 0]  # the others stay 0 whatever their sign
     users = (len(differing), len(difference))
-    p = _by_signs(differing, seed) if len(differing) else 1.0
-    return Difference(float(difference.mean()), low, high, p, users)
+    return Difference(float(difference.mean()), low, high, _by_signs(differing), users)
 
 
-def _intervals(differences: FloatArray, seed: int) -> FloatArray:
+def _intervals(differences: FloatArray) -> FloatArray:
     """Ends of 95 % intervals of means over users, [2, M]: the percentile bootstrap, with the same
     users of each resample for all metrics."""
-    rng, count = np.random.default_rng(seed), len(differences)
+    rng, count = np.random.default_rng(_SEED), len(differences)
     means = []
     for first in range(0, RESAMPLES, _BATCH):
         times = np.empty((min(_BATCH, RESAMPLES - first), count))  # how often each is drawn, [b, U]
@@ -65,9 +65,9 @@ def _intervals(differences: FloatArray, seed: int) -> FloatArray:
     return np.percentile(np.concatenate(means), [2.5, 97.5], axis=0)
 
 
-def _by_signs(differing: FloatArray, seed: int) -> float:
+def _by_signs(differing: FloatArray) -> float:
     """That signs as uneven come about by chance; either sign of a single user is as likely."""
-    if len(differing) == 1:
+    if len(differing) < 2:
         return 1.0
     if 2 ** len(differing) <= RESAMPLES:  # all patterns of signs
         exact = stats.permutation_test(
@@ -77,7 +77,7 @@ def _by_signs(differing: FloatArray, seed: int) -> float:
             **_OPTIONS,
         )
         return float(exact.pvalue)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(_SEED)
     # Signs drawn in one call: scipy's permutation test of so many users takes 20 times as long.
     test = stats.monte_carlo_test(
         differing,

@@ -66,11 +66,11 @@ class Summary:
         """A model's test, if there is one."""
         return next((t for t in self.tests if (t.label, t.metric) == (label, metric)), None)
 
-    def order(self, metric: str) -> list[str]:
-        """Labels, the best on test first; without those that have no value."""
+    def order(self, metric: str) -> list[Row]:
+        """The best on test first; without those that have no value."""
         sign = 1 if metric in self.smaller else -1
         valued = [row for row in self.rows if not math.isnan(row.test[metric].mean)]
-        return [row.label for row in sorted(valued, key=lambda row: sign * row.test[metric].mean)]
+        return sorted(valued, key=lambda row: sign * row.test[metric].mean)
 
     def plain(self) -> dict[str, Any]:
         """As ``result.json`` has it."""
@@ -96,12 +96,9 @@ def summarise(cells: Sequence[Cell], failures: Mapping[Cell, str], baseline: str
     smaller = {metric for metric in metrics if metric.partition("@")[0] in smaller_metrics}
     sizes = ", ".join(f"{number:,} {what}" for what, number in first["data"]["size"].items())
     dataset = f"{first['dataset']}: {sizes}"
-    summary = Summary(rows, metrics, smaller, baseline, first["protocol"], dataset)
-    summary.failures = reasons
-    if baseline in by_label:
-        others = {label: own for label, own in by_label.items() if label != baseline}
-        summary.tests = against(by_label[baseline], others, metrics)
-    return summary
+    others = {label: own for label, own in by_label.items() if label != baseline}
+    tests = against(by_label.get(baseline, []), others, metrics)
+    return Summary(rows, metrics, smaller, baseline, first["protocol"], dataset, tests, reasons)
 
 
 def other_sizes(rows: Sequence[Row]) -> list[str]:
@@ -136,7 +133,7 @@ def _row(label: str, cells: Sequence[Cell]) -> Row:
         parameters=statistics.mean(run["parameters"] for run in runs),
         best_epoch=None if None in epochs else statistics.mean(epochs),
         runs=runs,
-        folders=[cell.folder.relative_to(cell.root).as_posix() for cell in cells],
+        folders=[f"cells/{cell.folder.name}" for cell in cells],
     )
 
 

@@ -110,10 +110,9 @@ def _marked(
     between: str,
 ) -> Iterator[str]:
     """A row's numbers, the best two of each column and the significant ones marked."""
-    means = {own.label: own.test for own in summary.rows}
     for metric in summary.metrics:
         text, mean = number(row.test[metric], between), row.test[metric].mean
-        order = list(dict.fromkeys(means[label][metric].mean for label in summary.order(metric)))
+        order = list(dict.fromkeys(own.test[metric].mean for own in summary.order(metric)))
         ranked = len(summary.rows) > 1 and metric.partition("@")[0] != _UNRANKED
         if ranked and mean in order[:2]:
             text = (best, second)[order.index(mean)](text)

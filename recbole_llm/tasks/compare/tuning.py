@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import yaml
+from tqdm import tqdm
 
 from recbole_llm.core import lines
 from recbole_llm.core.checks import text_keys
@@ -92,6 +93,7 @@ def tune(
     entry, *others = parse_models(model, argv, config_file_list)
     if others:
         raise ValueError("model: tune takes one model; compare --tune takes several")
+    check_parts(entry, ["validation"])
     check_files(entry.config)
     root = Path(output)
     check_folder(root, OTHER_FOLDER)
@@ -122,7 +124,6 @@ def find(
     """
     if trials < 1:
         raise ValueError(f"a search needs at least 1 trial, got {trials}")
-    check_parts(entry, ["validation"])
     space = space_of(entry, search)
     keys = run_key(entry.config)[:10], digest(str(sorted(space.items())))[:6]
     name = "-".join([entry.config["model"], *keys])  # a key set to its default is not searched
@@ -137,7 +138,7 @@ def find(
                 _told(study, entry.label, ended, folder, live)
         first = counted(study)[:trials]  # an earlier search in the folder may have made more
         if len(first) < trials:
-            live.say(f"{entry.label}: all {len(first)} settings of the search were tried")
+            tqdm.write(f"{entry.label}: all {len(first)} settings of the search were tried")
     best = _best(first, entry)
     return best, _write(root / "tuned" / f"{name}.yaml", entry, best, len(first))
 

@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -21,7 +20,7 @@ from recbole_llm.tasks.convert.layouts import text_columns
 from recbole_llm.tasks.convert.numbers import Numbers, numbers_in
 from recbole_llm.tasks.convert.rows import BREAKS, as_lines, field_name, unbroken
 from recbole_llm.tasks.convert.sources import Source
-from recbole_llm.tasks.convert.summary import Descriptions, Roles
+from recbole_llm.tasks.convert.summary import Descriptions, Roles, Summary
 from recbole_llm.tasks.convert.texts import LINE
 
 _A = {"item": "an item", "user": "a user"}
@@ -36,6 +35,7 @@ class Described:
     source: Source
     roles: Roles
     known: set[str]  # ids that have interactions
+    summary: Summary
     progress: Callable[[int], None]  # told after each chunk how many rows were read
     apart: bool = True  # whether the table is one of its own, with one row an id
     found: Descriptions = field(default_factory=Descriptions)
@@ -48,9 +48,10 @@ class Described:
     held: dict[str, list[Any]] = field(default_factory=dict)  # such rows, until one with text comes
 
     @contextmanager
-    def written(self, folder: Path) -> Iterator[Descriptions]:
+    def written(self) -> Iterator[Descriptions]:
         """Write the ``.item`` or ``.user`` file, which is put in place when the block ends well."""
         self.source.problems = Problems()  # what was wrong with interactions was said
+        folder = self.summary.folder
         with written_whole(folder / f"{folder.name}.{self.of}", OTHER_FOLDER) as file:
             for chunk in self.source.chunks():
                 if not self.id:
@@ -76,17 +77,16 @@ class Described:
         found.blank = len(self.blank)
         self.problems.add(f"{self.of}s with interactions but no row", without)
         problems = [*(self.source.problems if self.apart else ()), *self.problems]
-        found.problems += [f"'{self.source}': {what}" for what in problems]
+        self.summary.problems += [f"'{self.source}': {what}" for what in problems]
 
     def _begin(self, chunk: DataFrame) -> None:
         names = [str(name) for name in chunk if name != LINE]
-        given: str | None = getattr(self.roles, self.of)
-        if given not in names:
-            given = None
-        if not (given or find(self.of, None, names, self.source)):
-            given = next((name for name in names if plain(name) == "id"), None)
-        require({self.of: given}, names, self.source)
-        self.id = find(self.of, given, names, self.source) or ""
+        own: str | None = getattr(self.roles, self.of)
+        if own not in names:
+            called_id = (name for name in names if plain(name) == "id")
+            own = find(self.of, None, names, self.source) or next(called_id, None)
+        require({self.of: own}, names, self.source)
+        self.id = own or ""
         option, known = self._told(names)
         nameless = [name for name in names if NAMELESS.fullmatch(name)] if known is None else []
         self.problems.add("columns without a name, left out", nameless)
@@ -95,8 +95,8 @@ class Described:
         for name in texts:
             there(option, name, names, self.source)
         self.kinds = {name: self._kind(name, chunk[name]) for name in texts}
-        own = {self.id: f"{self.of}_id:token"} if self.apart else {}
-        self.found.columns = {**own, **dict(zip(self.kinds, self._fields()))}
+        ids = {self.id: f"{self.of}_id:token"} if self.apart else {}
+        self.found.columns = {**ids, **dict(zip(self.kinds, self._fields()))}
         self.found.apart = self.apart
         self.found.unused = [name for name in others if name not in texts] if self.apart else []
 
@@ -191,7 +191,7 @@ class Described:
             return "float"
         if found.exact and found.most:
             why = found.doubt or f"'{unbroken(found.other)[:20]}' is none"
-            self.found.problems.append(
+            self.summary.problems.append(
                 f"'{self.source}': '{name}' stays text, though it looks like numbers: {why}"
             )
         return "token_seq" if any(" " in unbroken(text) for text in filled) else "token"

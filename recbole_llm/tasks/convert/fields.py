@@ -54,7 +54,8 @@ class Fields:
             if column is None or (guessed and column in self.roles.named()):
                 continue
             self._take(role, column)
-            self.guessed |= {role} if guessed else set()
+            if guessed:
+                self.guessed.add(role)
 
     def _keep(self) -> None:
         keep = self.source.option("keep")

@@ -59,9 +59,9 @@ def convert(
         ValueError: a file or column that is not there, dates that could mean two days, not one row
             that can be used, or a folder that cannot be written.
     """
-    told = interactions if isinstance(interactions, Source) else Source
-    folder, roles = _named(output, told.option("output")), roles or Roles()
-    tables = _sources(interactions, items, users, encoding)
+    tables, roles = _sources(interactions, items, users, encoding), roles or Roles()
+    told = tables.interactions
+    folder = _named(output, told.option("output"))
     if roles.user_text is not None and tables.users is None:
         raise ValueError(
             f"{told.option('user_text')}: there is no table of users; leave it out, or name one "
@@ -84,22 +84,20 @@ def _write(
     tables: _Tables, roles: Roles, summary: Summary, progress: Callable[[int], None]
 ) -> None:
     """Write all files, or none."""
-    folder = summary.folder
     items = tables.items or (tables.interactions if roles.text else None)
     rows = Interactions(tables.interactions, roles, summary, progress)
     with rows.written(), ExitStack() as written:
-        remove_left_parts(folder)  # of killed conversions; else they count as files of the data
+        # What killed conversions left would count as files of the data.
+        remove_left_parts(summary.folder)
         # The column that orders name an id by comes first: a table may have other ids, too.
         like = replace(roles, item=rows.column("item"), user=rows.column("user"))
         if items is not None:
             apart = tables.items is not None
-            of_items = Described("item", items, like, rows.items, progress, apart)
-            summary.of_items = written.enter_context(of_items.written(folder))
-            summary.problems += summary.of_items.problems
+            of_items = Described("item", items, like, rows.items, summary, progress, apart)
+            summary.of_items = written.enter_context(of_items.written())
         if tables.users is not None:
-            of_users = Described("user", tables.users, like, rows.users, progress)
-            summary.of_users = written.enter_context(of_users.written(folder))
-            summary.problems += summary.of_users.problems
+            of_users = Described("user", tables.users, like, rows.users, summary, progress)
+            summary.of_users = written.enter_context(of_users.written())
 
 
 def _sources(

@@ -64,7 +64,6 @@ class Descriptions:
     described: int = 0  # how many with interactions have a text
     unknown: int = 0  # rows without interactions
     blank: int = 0  # rows without any text
-    problems: list[str] = field(default_factory=list)
 
 
 @dataclass

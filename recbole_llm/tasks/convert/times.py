@@ -51,12 +51,11 @@ class Times:
         Raises:
             ValueError: dates that could mean two days, times of day, or no times at all.
         """
-        texts = texts.str.strip()
-        texts = texts[texts != ""]
         if form is not None:
             _check_form(form, source)
-        if form is not None:
             return cls(source, form)
+        texts = texts.str.strip()
+        texts = texts[texts != ""]
         for packed, look in _PACKED.items():
             if texts.str.fullmatch(look).mean() > 0.5:  # the others, such as 0, are no dates
                 return cls(source, packed)
