@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from pandas import NA
+from pandas import isna
 from recbole.data.dataset import Dataset
 
 from recbole_llm.core.config import Config
@@ -22,7 +22,8 @@ def given_texts(hook: str, config: Config, dataset: Dataset) -> dict[str, str] |
             f"{_named(hook)} returned a {type(texts).__name__}; it is to return {{token: text}}, "
             f"or None to pass"
         )
-    given = {token: text for token, text in texts.items() if not _is_missing(text)}
+    # NaN and NA stand for texts that a data frame lacks; of a list isna gives an array.
+    given = {token: text for token, text in texts.items() if isna(text) is not True}
     for token, text in given.items():
         if not isinstance(text, str):
             raise PromptError(
@@ -39,11 +40,6 @@ def check_tokens(hook: str, texts: Mapping[str, str], tokens: Sequence[str]) -> 
             f"{_named(hook)}: not one key is a token of the data set: keys are like "
             f"{next(iter(texts))!r}, tokens like {tokens[0]!r}"
         )
-
-
-def _is_missing(text: object) -> bool:
-    """None, pandas' NA, and NaN, which stands for a text that a data frame lacks."""
-    return text is None or text is NA or (isinstance(text, float) and text != text)
 
 
 def _named(hook: str) -> str:

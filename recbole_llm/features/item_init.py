@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from recbole_llm.core.config import Config
 from recbole_llm.core.run_settings import RunSettings
 from recbole_llm.features.attach import item_embeddings
-from recbole_llm.features.reduce import expected_rows, pca, whitened
+from recbole_llm.features.reduce import Whitener, expected_rows, pca
 from recbole_llm.features.table import Matrix
 from recbole_llm.layers.embedding import FrozenEmbedding
 
@@ -52,7 +52,8 @@ def initialise_items(config: Config, model: nn.Module, dataset: Dataset) -> list
             f"{n_items} or {n_items + 1} rows, or RecBole's table of fields; leave item_init "
             f"unset for this model"
         )
-    matrix = whitened(item_embeddings(config, dataset).matrix, settings.item_init_whitening)
+    vectors = item_embeddings(config, dataset).matrix
+    matrix = Whitener(vectors, settings.item_init_whitening)(vectors)
     for name, table in tables.items():
         width = fill_table(table, matrix, std=settings.item_init_std)
         getLogger().info(

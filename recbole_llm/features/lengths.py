@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from logging import getLogger
 
 from recbole_llm.core.errors import first_names
@@ -26,7 +27,6 @@ class TokenLimit:
         self.tokens, self._encoder = tokens, encoder
         self._before = _bytes(prefix)
         self._words: dict[str, int] = {}  # tokens of words that were met
-        self._around: int | None = None  # tokens that go around a text
 
     @classmethod
     def of(cls, encoder: object, config: ConfigLike) -> TokenLimit | None:
@@ -42,8 +42,6 @@ class TokenLimit:
         sizes = [_bytes(text) for text in texts]
         if not any(self._before + size > self.tokens // 2 for size in sizes):
             return []
-        if self._around is None:
-            self._around = self._encoder.token_counts([""])[0]
         open_ = [i for i, size in enumerate(sizes) if size + self._around > self.tokens]
         estimates = dict(zip(open_, self._estimates([texts[i] for i in open_]), strict=True))
         close = [i for i in open_ if abs(estimates[i] - self.tokens) <= _CLOSE * self.tokens]
@@ -54,10 +52,14 @@ class TokenLimit:
         """Sums over the words, each tokenized once: as tokenizers count, but for a few tokens."""
         split = [text.split() for text in texts]
         new = sorted({word for words in split for word in words} - self._words.keys())
-        around = self._around or 0
         counts = self._counts([f" {word}" for word in new])
-        self._words.update((w, n - around) for w, n in zip(new, counts, strict=True))
-        return [around + sum(map(self._words.__getitem__, words)) for words in split]
+        self._words.update((w, n - self._around) for w, n in zip(new, counts, strict=True))
+        return [self._around + sum(map(self._words.__getitem__, words)) for words in split]
+
+    @cached_property
+    def _around(self) -> int:
+        """Tokens that go around a text."""
+        return self._encoder.token_counts([""])[0]
 
     def _counts(self, texts: Sequence[str]) -> list[int]:
         parts = [texts[i : i + _AT_ONCE] for i in range(0, len(texts), _AT_ONCE)]

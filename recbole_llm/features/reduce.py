@@ -7,7 +7,7 @@ the strongest component would say which items have a vector. They stay zero, whi
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from recbole_llm.core.checkpoint import WHITENED
-from recbole_llm.features.table import EmbeddingTable, has_vector
+from recbole_llm.features.table import EmbeddingTable, Matrix, has_vector
 from recbole_llm.layers.embedding import FrozenEmbedding
 
 Rows = npt.NDArray[np.floating[Any]]
-Float32: TypeAlias = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 
 _FLOOR = 1e-6  # smallest eigenvalue kept apart from zero, as a share of the largest
@@ -30,7 +29,7 @@ class Components(NamedTuple):
 
     mean: Float64  # [D]
     axes: Float64  # [D, k]; each axis's largest loading is positive
-    coordinates: npt.NDArray[np.float32]  # (row - mean) axes, [n, k]; zero rows stay zero
+    coordinates: Matrix  # (row - mean) axes, [n, k]; zero rows stay zero
     real: npt.NDArray[np.bool_]  # whether a row is a vector, [n]
 
     def spread(self, width: int | None = None) -> float:
@@ -109,12 +108,12 @@ class Whitener:
     0 leaves rows as they are, mean and all.
     """
 
-    def __init__(self, matrix: Float32, power: float) -> None:
-        self._parts: tuple[Float32, ...] | None = None
+    def __init__(self, matrix: Matrix, power: float) -> None:
+        self._parts: tuple[Matrix, ...] | None = None
         if power != 0:
             self._parts = tuple(part.astype(np.float32) for part in whitening(matrix, power))
 
-    def __call__(self, matrix: Float32) -> Float32:
+    def __call__(self, matrix: Matrix) -> Matrix:
         """[m, D] -> [m, D]."""
         if self._parts is None:
             return matrix
@@ -142,12 +141,7 @@ class WhitenedEmbedding(FrozenEmbedding):
         super().append(torch.from_numpy(self.whiten(rows.cpu().numpy())))
 
 
-def whitened(matrix: Float32, power: float) -> Float32:
-    """The rows [n, D] after `Whitener`, by their own statistics."""
-    return Whitener(matrix, power)(matrix)
-
-
-def expected_rows(table: Rows, matrix: Rows, later: Rows) -> Float32:
+def expected_rows(table: Rows, matrix: Rows, later: Rows) -> Matrix:
     """Where a trained table would have the rows of later items, by their vectors.
 
     The least-squares map from principal components of the known items' vectors, one per ten items

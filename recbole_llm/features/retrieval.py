@@ -37,11 +37,9 @@ def nearest_neighbours(
         candidates, and every row's end when there are k candidates or fewer).
 
     Raises:
-        ValueError: k < 1, or vectors that are not a finite matrix.
+        ValueError: vectors that are not finite.
     """
-    if k < 1:
-        raise ValueError(f"nearest_neighbours needs k >= 1, got {k}")
-    if vectors.ndim != 2 or not np.isfinite(vectors).all():
+    if not np.isfinite(vectors).all():
         raise ValueError(f"nearest_neighbours needs a finite matrix [n, D], got {vectors.shape}")
     norms = np.linalg.norm(vectors, axis=1)
     taking_part = norms > 0 if candidates is None else (norms > 0) & candidates

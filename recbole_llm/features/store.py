@@ -11,19 +11,17 @@ import os
 import sqlite3
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from hashlib import blake2b
 from logging import getLogger
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar
 
 from recbole_llm.core.files import expanded
 from recbole_llm.core.settings import ConfigLike
 from recbole_llm.features.settings import StoreSettings
 
-T = TypeVar("T")
 FILE_NAME = "embeddings.sqlite"
 _VERSION = 1
 _KEYS_PER_QUERY = 500  # below SQLite's limit of 999 variables
@@ -60,7 +58,7 @@ class Store:
         self.read_only = self._only_readable()
         if not self.read_only:
             self._make_folder()
-        self._connection = self._open()
+        self._open()
 
     def close(self) -> None:
         """Release the file."""
@@ -68,8 +66,7 @@ class Store:
 
     def __len__(self) -> int:
         with self._guarded():
-            query = f"SELECT count(*) FROM {self.table}"
-            ((total,),) = self._patiently(lambda: self._connection.execute(query).fetchall())
+            ((total,),) = self._execute(f"SELECT count(*) FROM {self.table}")
         return int(total)
 
     def present(self, keys: Sequence[bytes]) -> set[bytes]:
@@ -89,7 +86,7 @@ class Store:
         rows = [(k, zlib.crc32(c), c) for k, c in zip(keys, contents, strict=True)]
         insert = f"INSERT OR IGNORE INTO {self.table} VALUES (?,?,?)"
         with self._guarded():
-            self._patiently(lambda: self._connection.execute("BEGIN IMMEDIATE"))
+            self._execute("BEGIN IMMEDIATE")
             with self._connection:  # commits, or rolls back
                 self._connection.executemany(insert, rows)
 
@@ -106,11 +103,8 @@ class Store:
             marks = ",".join("?" * len(part))
             query = f"SELECT {columns} FROM {self.table} WHERE key IN ({marks})"
             with self._guarded():
-                rows = self._patiently(partial(self._rows, query, part))
+                rows = self._execute(query, part)
             yield from rows
-
-    def _rows(self, query: str, values: Sequence[bytes]) -> list[tuple[bytes, int, bytes]]:
-        return self._connection.execute(query, values).fetchall()
 
     def _only_readable(self) -> bool:
         """Whether a file is complete, without a log of writes, where none can be written."""
@@ -125,66 +119,62 @@ class Store:
         if not _can_write(self.path.parent):
             raise self._unwritable("permission denied")
 
-    def _open(self) -> sqlite3.Connection:
+    def _open(self) -> None:
         with self._guarded():
             # Of an immutable file SQLite needs no locks beside it, which could not be made.
             query = "?immutable=1" if self.read_only else ""
-            connection = sqlite3.connect(
+            self._connection = sqlite3.connect(
                 f"{self.path.absolute().as_uri()}{query}",
                 min(_SLICE_SECONDS, _BUSY_SECONDS),
                 isolation_level=None,
                 uri=True,
             )
             try:
-                self._prepare(connection)
+                self._prepare()
             except BaseException:
-                connection.close()
+                self.close()
                 raise
-            return connection
 
-    def _prepare(self, connection: sqlite3.Connection) -> None:
-        connection.execute("PRAGMA trusted_schema=OFF")  # the file's schema runs no functions
-        read = connection.execute
-        (version,) = self._patiently(lambda: read("PRAGMA user_version").fetchone())
+    def _prepare(self) -> None:
+        self._execute("PRAGMA trusted_schema=OFF")  # the file's schema runs no functions
+        ((version,),) = self._execute("PRAGMA user_version")
         if version not in (0, _VERSION):
             raise StoreError(
                 f"embedding cache '{self.path}' has format {version}, this version reads "
                 f"{_VERSION}; set embedding_cache_dir to another folder"
             )
         if not self.read_only:
-            self._create(connection)
-        self._check_schema(connection)
+            self._create()
+        self._check_schema()
 
-    def _create(self, connection: sqlite3.Connection) -> None:
+    def _create(self) -> None:
         """Make the table; fails here, not after encoding, if the file is read-only."""
-        self._patiently(lambda: connection.execute("PRAGMA journal_mode=WAL"))
-        connection.execute("PRAGMA synchronous=NORMAL")
-        self._patiently(lambda: connection.execute("BEGIN IMMEDIATE"))
-        connection.execute(
+        self._execute("PRAGMA journal_mode=WAL")
+        self._execute("PRAGMA synchronous=NORMAL")
+        self._execute("BEGIN IMMEDIATE")
+        self._execute(
             f"CREATE TABLE IF NOT EXISTS {self.table} "
             f"(key BLOB PRIMARY KEY, crc INTEGER NOT NULL, {self.column} BLOB NOT NULL)"
         )
-        connection.execute(f"PRAGMA user_version={_VERSION}")
-        connection.execute("COMMIT")
+        self._execute(f"PRAGMA user_version={_VERSION}")
+        self._execute("COMMIT")
 
-    def _check_schema(self, connection: sqlite3.Connection) -> None:
+    def _check_schema(self) -> None:
         """A file of another making may hold a view or triggers of these names."""
-        columns = [row[1] for row in connection.execute(f"PRAGMA table_info({self.table})")]
+        columns = [row[1] for row in self._execute(f"PRAGMA table_info({self.table})")]
         if not columns:
             self.require_writable()
-        foreign = connection.execute(
-            "SELECT name FROM sqlite_master WHERE type IN ('view', 'trigger')"
-        ).fetchone()
-        if foreign is not None or columns != ["key", "crc", self.column]:
+        foreign = self._execute("SELECT name FROM sqlite_master WHERE type IN ('view', 'trigger')")
+        if foreign or columns != ["key", "crc", self.column]:
             raise self._damaged("its tables are not this package's")
 
-    def _patiently(self, action: Callable[[], T]) -> T:
-        """Do it once no other process holds the lock; say so where that takes a while."""
+    def _execute(self, query: str, values: Sequence[bytes] = ()) -> list[Any]:
+        """A query's rows, once no other process holds the lock; say so where that takes a while."""
         begin, said = time.monotonic(), False
         while True:
             start = time.monotonic()
             try:
-                return action()
+                return self._connection.execute(query, values).fetchall()
             except sqlite3.OperationalError as error:
                 if not _is_locked(error) or time.monotonic() - begin >= _BUSY_SECONDS:
                     raise

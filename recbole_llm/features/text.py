@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from logging import getLogger
 from typing import NamedTuple
@@ -144,7 +144,8 @@ def _encode(
     config: Config, kind: str, encoder: Encoder, store: EmbeddingStore, texts: Texts
 ) -> tuple[EmbeddingTable, EncodeReport]:
     settings = EncoderSettings.placed(config)
-    with _named_if_of_plugin(settings.encoder):
+    plugin = get_registry().plugin_of("encoder", settings.encoder)
+    try:
         matrix, report = encode_texts(
             encoder,
             store,
@@ -154,23 +155,16 @@ def _encode(
             config["show_progress"] is not False,
             encode_of(settings),
         )
+    except EncoderError as error:
+        if plugin is None:
+            raise
+        raise EncoderError(f"encoder '{settings.encoder}' of plugin '{plugin}': {error}") from error
     content = texts_digest(texts.keys(), texts.values())
     fingerprint = digest(encoder.fingerprint, store.dtype.name, content)
     getLogger("recbole_llm").info(f"{kind} embeddings: {report}, {matrix.shape[1]} wide")
     source = digest(encoder.fingerprint, store.dtype.name)
     short = short_digests(text.encode("utf-8", "surrogatepass") for text in texts.values())
     return EmbeddingTable(matrix, list(texts), fingerprint, source, short), report
-
-
-@contextmanager
-def _named_if_of_plugin(encoder: str) -> Iterator[None]:
-    plugin = get_registry().plugin_of("encoder", encoder)
-    try:
-        yield
-    except EncoderError as error:
-        if plugin is None:
-            raise
-        raise EncoderError(f"encoder '{encoder}' of plugin '{plugin}': {error}") from error
 
 
 def _check_texts(dataset: Dataset, kind: _Kind, texts: Texts, policy: str) -> None:

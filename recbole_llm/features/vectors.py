@@ -41,14 +41,12 @@ class EmbeddingStore(Store):
         return np.isfinite(stored).all(axis=1) & stored.any(axis=1)
 
     def add(self, keys: Sequence[bytes], vectors: Matrix) -> None:
-        """Store a batch [len(keys), D] at once, or nothing of it; keys that are there stay.
+        """Store a batch [len(keys), D] of `usable` vectors at once, or nothing of it; keys that are
+        there stay.
 
         Raises:
-            StoreError: a vector that is not usable; the disk is full, the file is locked too long
-                or damaged.
+            StoreError: the disk is full, the file is locked too long or damaged.
         """
-        if not self.usable(vectors).all():
-            raise StoreError("vectors that are not finite, or all zeros, are not stored")
         self._insert(keys, [row.tobytes() for row in np.asarray(vectors, self.dtype)])
 
     def width(self, keys: Sequence[bytes]) -> int | None:
@@ -72,17 +70,14 @@ class EmbeddingStore(Store):
             if out is None:
                 out = np.empty((len(keys), width), np.float32)
             if width != out.shape[1]:
-                raise self._of_two_widths(width, out.shape[1])
+                raise StoreError(
+                    f"embedding cache '{self.path}' holds vectors of {width} and of {out.shape[1]} "
+                    f"numbers from the same encoder, so the model behind its name has changed; set "
+                    f"embedding_cache_dir to another folder"
+                )
             out[position[key]] = np.frombuffer(content, self.dtype)
             found += 1
         if found != len(keys):
             lacking = counted(len(keys) - found, "vector")
             raise StoreError(f"embedding cache '{self.path}' lacks {lacking}")
         return np.zeros((0, 0), np.float32) if out is None else out
-
-    def _of_two_widths(self, one: int, other: int) -> StoreError:
-        return StoreError(
-            f"embedding cache '{self.path}' holds vectors of {one} and of {other} numbers from the "
-            f"same encoder, so the model behind its name has changed; set embedding_cache_dir to "
-            f"another folder"
-        )

@@ -105,8 +105,8 @@ class Stage(ABC):
         """The artifact's folder."""
         return cache_dir(self.config) / FOLDER / f"{self.name}-{self.fingerprint}"
 
-    def manifest(self) -> dict[str, Any] | None:
-        """What the artifact says of itself; None where there is no finished one.
+    def units_there(self) -> int | None:
+        """Units of the artifact; None where there is no finished one.
 
         Raises:
             StageError: it is damaged.
@@ -118,10 +118,9 @@ class Stage(ABC):
             found = json.loads(file.read_text(encoding="utf-8"))
             if found["fingerprint"] != self.fingerprint:
                 raise ValueError("it is another stage's")
-            int(found["units"])
+            return int(found["units"])
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise StageError(f"'{file}' is damaged ({error}); delete '{self.path}'") from error
-        return found
 
     def complete(self) -> StageReport:
         """Do the stage unless it is done.
@@ -130,14 +129,11 @@ class Stage(ABC):
             StageError: the artifact cannot be written, or is damaged; or a file cannot be read.
         """
         start = time.perf_counter()
-        found = self.manifest()
-        if found is None:
-            try:
-                there, done = self._under_lock()
-            except OSError as error:
-                raise StageError(f"stage {self.name}: {error}") from error
-        else:
-            there, done = int(found["units"]), 0
+        units = self.units_there()
+        try:
+            there, done = self._under_lock() if units is None else (units, 0)
+        except OSError as error:
+            raise StageError(f"stage {self.name}: {error}") from error
         return StageReport(self.name, there, done, self.unit, time.perf_counter() - start)
 
     def _under_lock(self) -> tuple[int, int]:
@@ -146,9 +142,9 @@ class Stage(ABC):
         except ValueError as error:
             raise StageError(f"stage {self.name}: {error}") from error
         with alone(self.path.with_name(f"{self.path.name}.lock"), self._say_that_it_waits):
-            found = self.manifest()  # another process may have done it meanwhile
-            if found is not None:
-                return int(found["units"]), 0
+            units = self.units_there()  # another process may have done it meanwhile
+            if units is not None:
+                return units, 0
             folder = self.path.with_name(f"{self.path.name}.part")
             folder.mkdir(exist_ok=True)
             there, done = self._units(self.work(folder))

@@ -178,7 +178,7 @@ def generating(kills: int, folder: Path) -> Tally:
         return Opinions(config, None)  # type: ignore[arg-type]
 
     def look() -> list[str]:
-        half = stage().manifest() is not None and not (stage().path / TEXTS).is_file()
+        half = stage().units_there() is not None and not (stage().path / TEXTS).is_file()
         return integrity(folder) + ["an artifact without its texts"] * half
 
     longest = PAUSE * len(ITEMS) / BATCH / 8

@@ -317,3 +317,18 @@ def test_bad_settings_end_before_encoding(
     with pytest.raises(error, match=message):
         attach.item_embeddings(PlainConfig({**config, **change}), make_dataset())
     assert encoder.seen == []
+
+
+def test_the_plugin_of_an_encoder_that_fails_is_named(
+    config: PlainConfig, make_dataset: Make, encoder: CountingEncoder,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def fails(texts: list[str]) -> np.ndarray:
+        raise EncoderError("gone")
+
+    monkeypatch.setattr(encoder, "encode", fails)
+    with pytest.raises(EncoderError, match="^gone$"):
+        attach.item_embeddings(config, make_dataset())
+    monkeypatch.setitem(get_registry().origins, "encoder counting", "acme")
+    with pytest.raises(EncoderError, match="^encoder 'counting' of plugin 'acme': gone$"):
+        attach.item_embeddings(config, make_dataset())

@@ -78,17 +78,9 @@ def test_inverted_file_is_close_to_exact_and_repeatable(monkeypatch: pytest.Monk
     assert (found == nearest_neighbours(vectors, 10)).all()
 
 
-@pytest.mark.parametrize(
-    ("vectors", "k", "message"),
-    [
-        (np.ones((3, 2)), 0, "k >= 1"),
-        (np.full((3, 2), np.nan), 1, "finite matrix"),
-        (np.ones(3), 1, "finite matrix"),
-    ],
-)
-def test_errors(vectors: np.ndarray, k: int, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        nearest_neighbours(vectors, k)
+def test_vectors_that_are_not_finite() -> None:
+    with pytest.raises(ValueError, match="finite matrix"):
+        nearest_neighbours(np.full((3, 2), np.nan), 1)
 
 
 def test_faiss_is_imported_on_use_alone() -> None:

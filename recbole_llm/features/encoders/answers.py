@@ -99,7 +99,7 @@ def _vector(values: object) -> Matrix | None:
     try:
         with np.errstate(over="ignore"):
             vector = np.asarray(values, np.float64).astype(np.float32)
-    except (OverflowError, ValueError, TypeError):
+    except OverflowError:  # of an integer beyond float64
         return None
     return vector if np.isfinite(vector).all() else None
 

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-import numpy as np
-import numpy.typing as npt
-
 from recbole_llm.core.errors import check_takes, installing
 from recbole_llm.core.plugins import get_registry
 from recbole_llm.core.registry import EncoderSpec, resolve
 from recbole_llm.core.settings import ConfigLike
 from recbole_llm.features.settings import EncoderSettings
-from recbole_llm.features.table import EmbeddingTable
+from recbole_llm.features.table import EmbeddingTable, Matrix
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -31,7 +28,7 @@ class Encoder(Protocol):
     def fingerprint(self) -> str:
         """Changes whenever any vector could change."""
 
-    def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+    def encode(self, texts: Sequence[str]) -> Matrix:
         """Float32 [len(texts), D]; a text's vector does not depend on the texts beside it."""
 
 
@@ -47,7 +44,7 @@ class PictureEncoder(Protocol):
 
     def encode_contents(
         self, texts: Sequence[str | None], images: Sequence[Image | None]
-    ) -> npt.NDArray[np.float32]:
+    ) -> Matrix:
         """Vectors of items by text, picture (RGB) or both: float32 [n, D]. An item has one of the
         two at least, and a picture where `reads_text` is False."""
 

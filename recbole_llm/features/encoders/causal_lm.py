@@ -47,11 +47,11 @@ class CausalEncoder:
 
     def __init__(self, source: Source, settings: EncoderSettings, own: CausalLMSettings) -> None:
         self.source, self.settings, self.own = source, settings, own
-        self.pooling, self.layer = own.encoder_pooling, own.encoder_layer
+        self.layer = own.encoder_layer
         self.max_tokens = _max_tokens(source, settings.encoder_max_length)
         adapted = adapter_digest(own.encoder_adapter)
         self.fingerprint = digest(
-            "causal_lm", source.digest, self.pooling, self.layer, settings.encoder_prefix,
+            "causal_lm", source.digest, own.encoder_pooling, self.layer, settings.encoder_prefix,
             bool(settings.encoder_normalize), self.max_tokens, settings.encoder_dtype,
             *([adapted] if adapted else []),
         )  # fmt: skip
@@ -108,7 +108,7 @@ class CausalEncoder:
     def _pool(self, states: Tensor, mask: Tensor) -> Tensor:
         """[B, L, D], [B, L] -> [B, D]."""
         lengths = mask.sum(dim=1)
-        if self.pooling == "last_token":
+        if self.own.encoder_pooling == "last_token":
             return states[torch.arange(len(states), device=states.device), lengths - 1]
         return (states * mask[:, :, None]).sum(dim=1) / lengths[:, None]
 

@@ -27,13 +27,8 @@ def create(config: ConfigLike) -> Encoder:
     Raises:
         EncoderError: no model is named, or OpenAI's own endpoint is asked without a key.
     """
-    settings, own = EncoderSettings.of(config), EndpointSettings.of(config)
-    own = own.model_copy(update=getattr(config, "secrets", None))
-    own = own.model_copy(update={"encoder_base_url": address(own.encoder_base_url)})
-    if settings.encoder_model is None:
-        raise EncoderError("set encoder_model to the model's name at the endpoint")
-    key = api_key(own.encoder_api_key_env, own.encoder_base_url, "encoder")
-    return OpenAIEncoder(settings.encoder_model, settings, own, key)
+    own = EndpointSettings.of(config).model_copy(update=getattr(config, "secrets", None))
+    return OpenAIEncoder(EncoderSettings.of(config), own)
 
 
 class OpenAIEncoder:
@@ -43,18 +38,20 @@ class OpenAIEncoder:
     behind a name is noticed only where the width changes.
     """
 
-    def __init__(
-        self, model: str, settings: EncoderSettings, own: EndpointSettings, key: str
-    ) -> None:
-        self.model, self.settings, self.own = model, settings, own
+    def __init__(self, settings: EncoderSettings, own: EndpointSettings) -> None:
+        if settings.encoder_model is None:
+            raise EncoderError("set encoder_model to the model's name at the endpoint")
+        self.model, self.settings = settings.encoder_model, settings
+        url = address(own.encoder_base_url)
+        key = api_key(own.encoder_api_key_env, url, "encoder")
         self.endpoint = Endpoint(
-            model, own.encoder_base_url, key, own.encoder_max_retries, own.encoder_timeout,
+            self.model, url, key, own.encoder_max_retries, own.encoder_timeout,
             "encoder", "vectors",
         )  # fmt: skip
         self.request_size = own.encoder_request_size
         self._width = settings.encoder_dimensions
         self.fingerprint = digest(
-            "openai", self.endpoint.where, model, settings.encoder_dimensions,
+            "openai", self.endpoint.where, self.model, settings.encoder_dimensions,
             settings.encoder_prefix or "", bool(settings.encoder_normalize),
         )  # fmt: skip
 

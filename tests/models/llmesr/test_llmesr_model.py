@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from recbole_llm.features.reduce import whitened
+from recbole_llm.features.reduce import Whitener
 from recbole_llm.layers.embedding import FrozenEmbedding
 from recbole_llm.layers.packing import Layout
 from recbole_llm.models.llmesr.initial import initialise
@@ -131,7 +131,7 @@ def test_items_without_text_have_no_say_in_the_start(whitening: float) -> None:
     with_gaps = np.concatenate([np.zeros((51, 12), np.float32), vectors])
     starts = []
     for matrix in (with_gaps, with_gaps[50:]):
-        text = whitened(matrix, whitening)
+        text = Whitener(matrix, whitening)(matrix)
         settings = LLMESRSettings(item_std=0.3, hidden_size=8, backbone="GRU4Rec")
         network = DualView(settings, FrozenEmbedding(text))
         initialise(network, settings)
