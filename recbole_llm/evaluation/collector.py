@@ -11,7 +11,6 @@ from torch import Tensor
 
 from recbole_llm.core.config import Config
 from recbole_llm.evaluation.groups import GROUPS, Group, make_groups
-from recbole_llm.evaluation.settings import GroupSettings
 
 
 class BatchCollector(Collector):  # type: ignore[misc]
@@ -23,7 +22,6 @@ class BatchCollector(Collector):  # type: ignore[misc]
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        GroupSettings.of(config).check(config)
         self.wants_users = config["user_metrics"] is not None
         self.active = self.wants_users or bool(config["eval_groups"])  # not in validation
         self.groups: list[Group] | None = None  # made of the training data

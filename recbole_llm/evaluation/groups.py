@@ -60,22 +60,19 @@ def head(counts: IntArray, share: float) -> BoolArray:
 def make_groups(config: ConfigLike, train_dataset: Dataset) -> list[Group]:
     """The groups that `eval_groups` names, from a train split."""
     settings = GroupSettings.of(config)
-    kinds, share = settings.eval_groups or [], settings.eval_head_share
-    parts: list[tuple[str, str, bool, BoolArray, IntArray]] = []
-    if {"items", "cold", "new"} & set(kinds):
-        counts = item_counts(train_dataset)
-        if "items" in kinds:
-            parts.append(("head items", "tail items", True, head(counts, share), counts))
-        if "cold" in kinds:
-            cold = counts <= settings.eval_cold_threshold
-            parts.append(("cold items", "warm items", True, cold, counts))
-        if "new" in kinds:
-            parts.append(("new items", "seen items", True, counts == 0, counts))
-    if "users" in kinds:
-        counts = user_counts(train_dataset)
-        parts.append(("head users", "tail users", False, head(counts, share), counts))
+    kinds, share = settings.eval_groups, settings.eval_head_share
+    if not kinds:
+        return []
+    items, users = item_counts(train_dataset), user_counts(train_dataset)
+    parts = {
+        "items": ("head items", "tail items", head(items, share)),
+        "cold": ("cold items", "warm items", items <= settings.eval_cold_threshold),
+        "new": ("new items", "seen items", items == 0),
+        "users": ("head users", "tail users", head(users, share)),
+    }
     return [
-        Group(name, of_items, torch.from_numpy(members & (np.arange(len(counts)) > 0)))
-        for first, second, of_items, chosen, counts in parts
+        Group(name, kind != "users", torch.from_numpy(members & (np.arange(len(members)) > 0)))
+        for kind, (first, second, chosen) in parts.items()
+        if kind in kinds
         for name, members in ((first, chosen), (second, ~chosen))
     ]

@@ -9,7 +9,7 @@ from recbole.data.dataset import Dataset
 from recbole.utils import ModelType
 
 from recbole_llm.core.config import Config
-from recbole_llm.core.recbole_evaluation import EvalArgs, RecBoleEvaluation
+from recbole_llm.core.recbole_evaluation import EvalArgs, RecBoleEvaluation, Split
 
 
 def protocol(config: Config, dataset: Dataset) -> str:
@@ -51,14 +51,15 @@ def repeats(config: Config, dataset: Dataset) -> str:
 def _split(config: Config, args: EvalArgs) -> str:
     if config["benchmark_filename"]:
         return f"ready-made split {', '.join(config['benchmark_filename'])}"
-    split, whose = args.split, "each user's " if args.group_by == "user" else ""
-    if split is not None and split.LS is not None:
+    split = args.split or Split(RS=[0.8, 0.1, 0.1])  # RecBole's
+    if split.LS is not None:
         which = {"valid_and_test": "last two", "valid_only": "last", "test_only": "last"}[split.LS]
         which = which if args.order == "TO" else f"{which} of a random order"
         return f"leave-one-out (each user's {which} for {split.LS.replace('_', ' ')})"
-    if split is not None and split.TS is not None:
-        return f"split {_ratio(split.TS)} at a point in time, validation by user"
-    ratios = _ratio(split.RS if split is not None and split.RS is not None else [0.8, 0.1, 0.1])
+    ratios = _ratio(split.RS or split.TS or [])
+    if split.TS is not None:
+        return f"split {ratios} at a point in time, validation by user"
+    whose = "each user's " if args.group_by == "user" else ""
     if args.order == "RO":
         return f"random split ({whose}interactions {ratios})"
     return f"split {ratios} of {whose}interactions in order of time"

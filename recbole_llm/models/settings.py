@@ -30,6 +30,7 @@ def _there(file: str | None) -> str | None:
 
 Checkpoint = Annotated[Text | None, AfterValidator(_there)]
 Loss = Literal["CE", "BCE", "BPR", "SSM"]
+Widths = Annotated[list[Count], Field(min_length=1), OneOrMore]  # of hidden layers
 
 
 class LossSettings(Settings):
@@ -67,7 +68,7 @@ class PointwiseSettings(SequentialSettings):
     """Width of the embedding of each user and item field; RecBole's DIN: 10."""
     pooling_mode: Literal["mean", "max", "sum"] = "mean"
     """How the embeddings of a field with several values become one, as in RecBole's DIN."""
-    mlp_hidden_size: Annotated[list[Count], Field(min_length=1), OneOrMore] = [256, 256, 256]
+    mlp_hidden_size: Widths = [256, 256, 256]
     """Widths of the hidden layers of the head; RecBole's DIN: three of 256."""
     dropout_prob: Dropout = 0.0
     """Dropout before each layer of the head."""

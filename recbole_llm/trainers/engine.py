@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from recbole.config import Config
 from recbole.data.dataloader import AbstractDataLoader
-from recbole.data.dataset import Dataset
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.trainer.trainer import AbstractTrainer
 from recbole.utils import ModelType, early_stopping, set_color
@@ -42,6 +41,7 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
     """
 
     saved_model_file: str
+    optimizer: torch.optim.Optimizer
     best_valid_score: float
     valid_metric_bigger: bool
     start_epoch, epochs, stopping_step, eval_step, cur_step = 0, 1, 0, 1, 0
@@ -90,8 +90,7 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
     def _train_epoch(
         self, train_data: AbstractDataLoader, epoch_idx: int, *args: Any, **kwargs: Any
     ) -> Any:
-        optimizer: torch.optim.Optimizer | None = getattr(self, "optimizer", None)
-        seen = self.progress.epoch(epoch_idx, len(train_data), optimizer)
+        seen = self.progress.epoch(epoch_idx, len(train_data), self.optimizer)
         with seen, _keys_named(self.config):
             loss = self.train_batches(train_data, epoch_idx, *args, **kwargs)
         align_statistics(self.model)
@@ -106,9 +105,7 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
 
     def keep_names(self, train_data: AbstractDataLoader) -> None:
         """Let checkpoints name the ids of a loader's data set, and what its features were of."""
-        dataset = data_set_of(train_data)
-        if dataset is None:
-            return
+        dataset = train_data._dataset
         vocabulary = vocabulary_of(dataset)
         check_numbers(vocabulary, self._resumed_tokens)
         self._data_state = {
@@ -207,9 +204,3 @@ def _keys_named(config: Config) -> Iterator[None]:
             f"enable_amp: {config['model']} does not train in mixed precision "
             f"({one_line(error)}); leave it out"
         ) from error
-
-
-def data_set_of(data: object) -> Dataset | None:
-    """The data set of a loader; a loader of a plugin's may have none."""
-    dataset = getattr(data, "_dataset", None)
-    return dataset if isinstance(dataset, Dataset) else None

@@ -94,7 +94,7 @@ class Progress:
             getLogger().info(self._summary(now), extra=SHOWN)
 
     @contextmanager
-    def epoch(self, index: int, steps: int, optimizer: Optimizer | None) -> Iterator[None]:
+    def epoch(self, index: int, steps: int, optimizer: Optimizer) -> Iterator[None]:
         """Within it an epoch is trained, whose steps are the optimizer's."""
         now = self._now()
         now.epoch = index + 1
@@ -108,13 +108,12 @@ class Progress:
                 part = min(step / max(steps, 1), 1)
                 self._show(now, f"{part:.0%}", part)
 
-        hook = None if optimizer is None else optimizer.register_step_post_hook(count)
+        hook = optimizer.register_step_post_hook(count)
         start = time.perf_counter()
         try:
             yield
         finally:
-            if hook is not None:
-                hook.remove()
+            hook.remove()
         now.train_seconds += time.perf_counter() - start
         now.done += 1
 

@@ -31,7 +31,7 @@ from recbole_llm.core.stored import NEVER, plain_config
 from recbole_llm.evaluation.beyond import features_read
 from recbole_llm.features.attach import features_of
 from recbole_llm.trainers import run_state
-from recbole_llm.trainers.engine import EngineMixin, data_set_of
+from recbole_llm.trainers.engine import EngineMixin
 
 _ATOMIC = (".inter", ".user", ".item", ".kg", ".link", ".net")
 PARTS = ("state_dict", "optimizer", "epoch", "cur_step", "best_valid_score")
@@ -114,9 +114,8 @@ class ResumableMixin(EngineMixin):
     run_file: str  # the run's own checkpoint, where its last_file is kept
     best_valid_result: dict[str, Any] | None
     train_loss_dict: dict[int, float]
-    optimizer: torch.optim.Optimizer
     _stood: dict[str, Any] | None = None  # a resumed run's state, until it trains
-    _dataset: Dataset | None = None
+    _dataset: Dataset
 
     def keep_last(self) -> None:
         """Keep a file that a stopped run goes on from."""
@@ -141,7 +140,7 @@ class ResumableMixin(EngineMixin):
     def keep_names(self, train_data: AbstractDataLoader) -> None:
         """As the base class's; a resumed run has to have the data that it began with."""
         super().keep_names(train_data)
-        self._dataset = data_set_of(train_data)
+        self._dataset = train_data._dataset
         if self._stood is None:
             return
         # Times, labels, fields and what is held out count, too.
@@ -157,8 +156,6 @@ class ResumableMixin(EngineMixin):
         """Digests of the atomic files, and of the items' vectors, which other files are read for:
         pictures, templates, vectors themselves."""
         atomic = fingerprints(self.config["data_path"], self.config["dataset"], _ATOMIC)
-        if self._dataset is None:
-            return atomic
         known, features = get_registry(), features_of(self._dataset, self.config)
         loaded = [n for n in features_read(self.config) if known.feature(n).when == "loaded"]
         return atomic | {name: features[name].fingerprint for name in loaded}

@@ -157,15 +157,9 @@ def trainer_of(model: type[Any], spec: ModelSpec) -> type[EngineMixin]:
             f"package's evaluation and checkpoints; let it extend Trainer (or KGTrainer, …) of "
             f"{__name__} in place of recbole.trainer's"
         )
-    if hasattr(trainer, "_train_epoch"):
-        _check_epoch(trainer, spec.name)
-    return trainer
-
-
-def _check_epoch(trainer: type[EngineMixin], model: str) -> None:
-    """Refuse an epoch that would not be kept for resuming, shown or aligned between processes."""
     if not trainer._train_epoch.__module__.startswith("recbole_llm."):
         raise ValueError(
-            f"trainer '{trainer.__name__}' of model '{model}' overrides _train_epoch, which "
+            f"trainer '{trainer.__name__}' of model '{spec.name}' overrides _train_epoch, which "
             f"resuming and reports depend on; name its method train_batches (docs/plugins.md)"
         )
+    return trainer

@@ -14,7 +14,6 @@ from recbole_llm.core.checkpoint import load_checkpoint, load_model_state, model
 from recbole_llm.core.tokens import check_numbers, vocabulary_of
 from recbole_llm.data.ranking_step import factors, has_factors
 from recbole_llm.evaluation.blocks import BlockScores
-from recbole_llm.trainers.engine import data_set_of
 from recbole_llm.trainers.optimizers import TableAndRest, fuse, sparse_table
 from recbole_llm.trainers.replicas import ReplicaTrainer
 from recbole_llm.trainers.resume import PARTS, ResumableMixin
@@ -85,17 +84,18 @@ class Trainer(ResumableMixin, ReplicaTrainer):
         Raises:
             ValueError: no checkpoint, a damaged one, or one of another model or other item vectors.
         """
+        if not eval_data:
+            return None
         self._items_a_block = getattr(eval_data, "items_a_block", None)
-        if eval_data and load_best_model:
+        if load_best_model:
             file = model_file or self.saved_model_file
             distributed.wait()  # until it is saved
-            checkpoint, dataset = load_checkpoint(file), data_set_of(eval_data)
-            if dataset is not None and model_file is not None:  # else it was saved here
-                check_numbers(vocabulary_of(dataset), checkpoint.get("tokens"))
+            checkpoint = load_checkpoint(file)
+            if model_file is not None:  # else it was saved here
+                check_numbers(vocabulary_of(eval_data._dataset), checkpoint.get("tokens"))
             load_model_state(self.model, checkpoint, file)
             self.logger.info(f"Loading model structure and parameters from {file}")
-        if eval_data:
-            self.eval_collector.begin(eval_data)
+        self.eval_collector.begin(eval_data)
         with randomness.main_randomness():
             return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
 

@@ -24,6 +24,7 @@ from recbole_llm.evaluation.group_metrics import rows_of, table, without_groups
 from recbole_llm.evaluation.groups import head, make_groups
 from recbole_llm.evaluation.parts import evaluation_parts
 from recbole_llm.evaluation.ranking import row_users
+from recbole_llm.evaluation.settings import GroupSettings
 from recbole_llm.testing import write_tiny_dataset
 
 SECOND = 1 / math.log2(3)  # gain at place 2
@@ -267,8 +268,9 @@ def test_the_table_aligns() -> None:
     ],
 )
 def test_settings_are_checked(values: dict[str, Any], message: str) -> None:
+    keys = config(**values)
     with pytest.raises(ValueError, match=message):
-        evaluation_parts(config(**values))
+        GroupSettings.of(keys).check(keys)
 
 
 def test_groups_need_the_training_data() -> None:

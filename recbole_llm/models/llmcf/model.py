@@ -59,15 +59,11 @@ class LLMCF(CTRRecommender):
         """The history itself, int [B, L]."""
         return interaction[self.ITEM_SEQ]
 
-    def logits(self, states: Tensor, users: Tensor, items: Tensor) -> Tensor:
-        """Logits of pairs: histories int [*, L], int [*], int [*] -> [*]."""
-        return self._logits(states, users, items, None)
-
     def calculate_loss(self, interaction: Interaction) -> Tensor:
         """Binary cross-entropy plus weight times the reconstruction loss, scalar."""
         histories, users, items, labels = self.labelled_pairs(interaction)
         contexts = interaction[CONTEXT] if CONTEXT in interaction else None
-        logits = self._logits(histories, users, items, contexts)
+        logits = self.logits(histories, users, items, contexts)
         loss = F.binary_cross_entropy_with_logits(logits, labels) + self.tower.regularisation()
         return loss + self.weight * self.network.reconstruction
 
@@ -82,10 +78,12 @@ class LLMCF(CTRRecommender):
         text, lengths = self.memory.mean_text(history), (history != 0).sum(-1)
         return self.memory.search(users, lengths, text, rows[self.ITEM_ID])
 
-    def _logits(
-        self, histories: Tensor, users: Tensor, items: Tensor, contexts: Tensor | None
+    def logits(
+        self, states: Tensor, users: Tensor, items: Tensor, contexts: Tensor | None = None
     ) -> Tensor:
-        length = histories.shape[-1]
+        """Logits of pairs: histories int [*, L], int [*], int [*] -> [*]; their examples int
+        [*, K], None: to be sought."""
+        histories, length = states, states.shape[-1]
         leading = np.broadcast_shapes(histories.shape[:-1], users.shape)
         owners, seen = users.expand(leading), histories.expand(*leading, length)
         query = self._behaviours(

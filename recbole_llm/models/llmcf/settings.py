@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self, get_args
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from recbole_llm.core.marks import Local
 from recbole_llm.core.settings import (
@@ -22,10 +22,10 @@ from recbole_llm.core.settings import (
     check_divides,
 )
 from recbole_llm.layers.backbones.settings import BACKBONES, BackboneSettings
-from recbole_llm.models.settings import PointwiseSettings, SequentialSettings, TowerSettings
+from recbole_llm.models.settings import PointwiseSettings, SequentialSettings, TowerSettings, Widths
 from recbole_llm.offline.settings import TuneSettings
 
-TOWERS = ("DIN", "DeepFM", "DCN", "AutoInt")
+Tower = Literal["DIN", "DeepFM", "DCN", "AutoInt"]
 PROMPT_FIELDS = frozenset(("history", "target", "chosen"))
 
 
@@ -113,9 +113,9 @@ class LLMCFSettings(
         "dropout_prob": (0.0, 0.2),
     }
 
-    backbone: Literal["DIN", "DeepFM", "DCN", "AutoInt"] = "DIN"
+    backbone: Tower = "DIN"
     """RecBole's model whose MLP gets the feature w."""
-    mlp_hidden_size: Annotated[list[Count], Field(min_length=1), OneOrMore] = [128, 64]
+    mlp_hidden_size: Widths = [128, 64]
     """Widths of the hidden layers of the MLP, and of DIN's attention to the history; RecBole's DIN:
     three of 256, which take ten times as long."""
     stopping_step: Natural = 2
@@ -139,7 +139,7 @@ class LLMCFRetrievalSettings(
 ):
     """LLM-CF (Sun et al., CIKM 2024, arXiv 2403.17688) for retrieval."""
 
-    elsewhere = (TOWERS, "predicts clicks; use --model=LLMCF")
+    elsewhere = (get_args(Tower), "predicts clicks; use --model=LLMCF")
     search_space: ClassVar[Space] = {
         "n_examples": (2, 4, 8),
         "reconstruction_weight": Between(0.01, 1.0),

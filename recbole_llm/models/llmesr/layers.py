@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recbole_llm.features.item_init import append_items
 from recbole_llm.layers.attention import SelfAttention, attention_mask
 from recbole_llm.layers.backbones import backbone_from_settings
 from recbole_llm.layers.embedding import FrozenEmbedding, of_distinct
@@ -91,10 +90,6 @@ class DualView(nn.Module):
     def item_vectors(self, ids: Tensor | None = None) -> Tensor:
         """[E_i ; a(T_i)] of ids int [*] -> [*, 2 H]; None: the whole table, [n, 2 H]."""
         return torch.cat(self._vectors(ids), dim=-1)
-
-    def add_items(self, text: Tensor) -> None:
-        """Take items that came after training, text [m, D]."""
-        append_items(self.text, text, self.item_embedding)
 
     def states(self, item_seq: Tensor, mask: Tensor) -> Tensor:
         """F after every position: item_seq int [B, L], mask bool [B, L] -> [B, L, 2 H]."""

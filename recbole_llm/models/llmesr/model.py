@@ -13,6 +13,7 @@ from torch import Tensor
 from recbole_llm.core.config import Config
 from recbole_llm.data.training import training_interactions
 from recbole_llm.features.attach import features_of, item_embeddings
+from recbole_llm.features.item_init import append_items
 from recbole_llm.features.reduce import WhitenedEmbedding
 from recbole_llm.features.retrieval import nearest_neighbours
 from recbole_llm.models.base import SequenceRecommender, TrainingRows
@@ -77,7 +78,7 @@ class LLMESR(SequenceRecommender):
 
     def add_items(self, text: Tensor) -> None:
         """Take items after training: see `TextItemModel`."""
-        self.network.add_items(text)
+        append_items(self.network.text, text, self.network.item_embedding)
         self.n_items += len(text)
         self._cached_items = None
 

@@ -18,7 +18,7 @@ from recbole_llm.core.settings import (
     Space,
     check_divides,
 )
-from recbole_llm.layers.backbones.settings import Activation, BackboneSettings
+from recbole_llm.layers.backbones.settings import Activation, Backbone, BackboneSettings
 from recbole_llm.models.settings import SequentialSettings
 
 
@@ -67,7 +67,7 @@ class LLMESRSettings(BackboneSettings, SequentialSettings):
     """States of similar users: exact (encoded anew at each step, authors) or bank (as of when they
     were last trained on; nothing is encoded)."""
 
-    backbone: Literal["SASRec", "GRU4Rec", "BERT4Rec", "Caser"] = "SASRec"
+    backbone: Backbone = "SASRec"
     """SASRec (the original block, as the authors), GRU4Rec, BERT4Rec, or Caser; all causal."""
     hidden_size: Count = 192
     """H, size of each view; states and item vectors have 2 H; authors: 64."""

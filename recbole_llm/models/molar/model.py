@@ -45,7 +45,6 @@ class Molar(PhasedRecommender):
     def __init__(self, config: Config, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         self.settings = settings = MolarSettings.of(config)
-        self.alignment_weight, self.temperature = settings.alignment_weight, settings.temperature
         self.aligned, self.joint = settings.fusion == "post_alignment", settings.id_model == "joint"
         table = item_embeddings(config, dataset)
         vectors = WhitenedEmbedding(table, settings.vector_whitening)
@@ -131,8 +130,8 @@ class Molar(PhasedRecommender):
         if self.settings.alignment_positions == "last":
             last, users = self.ends(interaction, rows)
             content, ids = content[last], ids[last]
-        aligned = info_nce(self.to_ids(content), ids, self.temperature, users)
-        return (*parts, self.alignment_weight * aligned)
+        aligned = info_nce(self.to_ids(content), ids, self.settings.temperature, users)
+        return (*parts, self.settings.alignment_weight * aligned)
 
     def recommendation_loss(self, rows: TrainingRows) -> Tensor:
         """Loss of `loss_type` on the rows, scalar."""

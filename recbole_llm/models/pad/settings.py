@@ -12,6 +12,7 @@ from recbole_llm.core.settings import (
     Between,
     Count,
     Dropout,
+    FieldName,
     Flag,
     Natural,
     NonNegative,
@@ -109,7 +110,7 @@ class PADSettings(BackboneSettings, SequentialSettings):
     in place of n_bins."""
     gamma_2: float = 1.0
     """Initial gate logit of the aligned expert; -4 (authors) starts it at a share of 1 %."""
-    valid_metric: Annotated[str, Field(min_length=1)] = "MRR@10"
+    valid_metric: FieldName = "MRR@10"
     """Metric that picks the best epoch, on validation."""
 
     @model_validator(mode="after")
