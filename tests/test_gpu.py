@@ -12,7 +12,7 @@ from recbole_llm.core.config import Config
 from recbole_llm.layers.losses import cross_entropy
 from recbole_llm.quick_start import build_model, build_trainer, load_data
 from recbole_llm.tasks.recommend import Recommender
-from recbole_llm.trainers.staged import StagedTrainer
+from recbole_llm.trainers.phased import PhasedTrainer
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 MODELS = ("PAD", "LLMESR", "AlphaRec", "Molar", "SASRec", "GRU4Rec", "LightGCN", "DIN")
@@ -33,7 +33,7 @@ def test_trains_evaluates_resumes_and_recommends(model: str, amp: bool) -> None:
     config, (train, valid, test) = prepared(model, enable_amp=amp, enable_scaler=amp)
     trainer = build_trainer(config, build_model(config, train._dataset))
     trainer.fit(train, valid, verbose=False, saved=True)
-    if not isinstance(trainer, StagedTrainer):  # which resumes from a stopped run alone
+    if not isinstance(trainer, PhasedTrainer):  # which resumes from a stopped run alone
         trainer.resume_checkpoint(trainer.saved_model_file)
     result = trainer.evaluate(test, show_progress=False)
     assert all(value == value for value in result.values())  # no nan

@@ -107,8 +107,7 @@ def _named_unknown(near: Mapping[str, str], where: str = "") -> list[str]:
 
 
 def unread_keys(config: Config, spec: ModelSpec) -> dict[str, str]:
-    """The given keys that another model, or other values of this run's keys, would read, each in
-    words."""
+    """The given keys that another model, or other values of this run's, would read, in words."""
     said = _keys_of_other_models(config, spec)
     said |= _keys_of_other_encoders(config, spec) | _keys_of_other_choices(config, spec)
     stored = config.stored.items()  # of a checkpoint, whose run was told
@@ -118,7 +117,8 @@ def unread_keys(config: Config, spec: ModelSpec) -> dict[str, str]:
 
 def _keys_of_other_models(config: Config, spec: ModelSpec) -> dict[str, str]:
     foreign = not config.model_class.__module__.startswith(("recbole.", "recbole_llm."))
-    if foreign and (spec.settings is None or config.model != spec.name):
+    own = get_registry().models.get(config.model)
+    if foreign and (own is None or own.settings is None or config.model != spec.name):
         return {}  # what it reads is not declared
     modules = recbole_modules(config.model_class)
     classes = (c for c in settings_classes(config, spec) if c is not StockSettings)

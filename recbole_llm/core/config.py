@@ -21,7 +21,7 @@ from recbole_llm.core.checks import check_settings, ignored_keys, text_keys
 from recbole_llm.core.derived import check_derived
 from recbole_llm.core.errors import near_matches
 from recbole_llm.core.metrics import by_kind
-from recbole_llm.core.plugins import find_model, get_model
+from recbole_llm.core.plugins import get_model
 from recbole_llm.core.recbole_evaluation import PROTOCOLS, RecBoleEvaluation
 from recbole_llm.core.registry import PROPERTIES
 from recbole_llm.core.schema import (
@@ -35,7 +35,7 @@ from recbole_llm.core.schema import (
 )
 from recbole_llm.core.secrets import take_credentials
 from recbole_llm.core.settings import as_list, listed
-from recbole_llm.core.specs import model_defaults, spec_of_class
+from recbole_llm.core.specs import model_defaults, spec_by_name, spec_of_class
 from recbole_llm.core.yaml_files import ConfigLoader, read_yaml
 
 DEFAULT_DATASET = "ml-100k"  # ships in recbole
@@ -118,12 +118,12 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         if isinstance(model, type):
             name, spec = model.__name__, spec_of_class(model)
         else:
-            name, spec, model = str(model), find_model(str(model)), get_model(str(model))
+            name, spec, model = str(model), spec_by_name(str(model)), get_model(str(model))
         self.spec = replace(spec, stages=(*spec.stages, *self._stages))
         return name, model, dataset
 
     def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
-        name = self.spec.name  # of the model that an unregistered class extends
+        name = self.spec.stock_name
         super()._load_internal_config_dict(name, model_class, dataset)
         if name in ("GRU4RecKG", "KSR"):  # RecBole leaves them the random split of general models
             of_type = read_yaml(RECBOLE / "properties/quick_start_config/sequential.yaml")
@@ -153,7 +153,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             columns["inter"] += [field for field in further if field not in columns["inter"]]
         if model_class.type == ModelType.KNOWLEDGE:
             columns |= {file: fields(*keys) for file, keys in GRAPH.items()}
-        if features := item_features(self.spec.name, defaults):
+        if features := item_features(self.spec.stock_name, defaults):
             columns["item"] = [*fields(item), *features]
         return columns
 

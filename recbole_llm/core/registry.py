@@ -53,6 +53,12 @@ class ModelSpec:
     stages: tuple[str, ...] = ()
     summary: str = ""
     paper: str = ""
+    base: str = ""  # the known model that the class extends, see `recbole_llm.core.specs.completed`
+
+    @property
+    def stock_name(self) -> str:
+        """The name that RecBole's defaults, data set and trainer are found by."""
+        return self.base or self.name
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,13 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from recbole_llm.core.plugins import find_model, get_registry, recbole_models, stock_spec
+from recbole_llm.core.plugins import (
+    find_model,
+    get_model,
+    get_registry,
+    recbole_models,
+    stock_spec,
+)
 from recbole_llm.core.registry import ModelSpec, resolve_settings
 from recbole_llm.core.settings import defaults
 from recbole_llm.core.yaml_files import read_yaml
@@ -16,11 +22,39 @@ if TYPE_CHECKING:
     from recbole.config import Config
 
 
+_PARTS = ("dataset", "trainer", "settings", "reads", "stages")
+
+
+def spec_by_name(name: str) -> ModelSpec:
+    """The spec of a registered or a stock RecBole model, `completed`.
+
+    Raises:
+        ValueError: unknown name, or a class that cannot be imported.
+    """
+    return completed(find_model(name), get_model(name))
+
+
+def completed(spec: ModelSpec, model: type) -> ModelSpec:
+    """A spec with the parts that it leaves out as those of the nearest known model that its class
+    extends. That one's YAML file is taken with its settings."""
+    if spec.name in recbole_models():
+        return spec
+    for base in model.__mro__:
+        known = _spec_with(base)
+        if known is not None and known.name != spec.name:
+            known = completed(known, base)
+            parts = {part: getattr(spec, part) or getattr(known, part) for part in _PARTS}
+            config = spec.config or (None if spec.settings else known.config)
+            return replace(spec, base=known.stock_name, config=config, **parts)
+    return spec
+
+
 def spec_of_class(model: type) -> ModelSpec:
     """The spec of the model that it is, or of the nearest one that it extends, whose keys, parts
     and trainer it takes; else that of its name; else a plain one."""
     for base in model.__mro__:
-        if (spec := _spec_with(base)) is not None:
+        if (known := _spec_with(base)) is not None:
+            spec = completed(known, base)
             return spec if base is model else replace(spec, model=model)
     with suppress(ValueError):
         return find_model(model.__name__)
@@ -32,7 +66,9 @@ def spec_of(config: Config) -> ModelSpec:
 
     Its name is that of the known model where a class is not registered and extends one.
     """
-    own: ModelSpec | None = vars(config).get("spec") or get_registry().models.get(config["model"])
+    own: ModelSpec | None = vars(config).get("spec")
+    if own is None and (registered := get_registry().models.get(config["model"])):
+        own = completed(registered, config.model_class)
     return spec_of_class(config.model_class) if own is None else own
 
 

@@ -18,10 +18,9 @@ import numpy as np
 
 from recbole_llm.core.checks import declared_keys, key_marks
 from recbole_llm.core.marks import STARTS, Mark
-from recbole_llm.core.plugins import find_model
 from recbole_llm.core.registry import ModelSpec
 from recbole_llm.core.schema import files_of_model
-from recbole_llm.core.specs import spec_of
+from recbole_llm.core.specs import spec_by_name, spec_of
 from recbole_llm.core.yaml_files import read_yaml
 
 if TYPE_CHECKING:
@@ -108,7 +107,7 @@ def taken(stored: Mapping[Any, Any], file: object, spec: ModelSpec | None = None
     model, dataset = stored["model"], stored["dataset"]
     if {"/", "\\", "\0"} & set(dataset) or dataset in (".", ".."):
         raise ValueError(f"checkpoint '{file}': '{dataset}' is no name of a data set")
-    keys, marks = _allowed(spec or find_model(model), stored), key_marks()
+    keys, marks = _allowed(spec or spec_by_name(model), stored), key_marks()
     settings = {k: v for k, v in stored.items() if k in keys and _believed(marks[k], v)}
     sampling = settings.get("train_neg_sample_args")
     none = isinstance(sampling, dict) and sampling.get("distribution") == "none"
@@ -132,7 +131,7 @@ def _allowed(spec: ModelSpec, stored: Mapping[str, Any]) -> set[str]:
     config = cast("Config", defaultdict(lambda: None, stored))
     # A plugin's sequential model reads loss_type whether or not its settings name it.
     declared = declared_keys(config, spec) | {"loss_type"}
-    files = [*files_of_model(spec.name), *([spec.config] if spec.config else [])]
+    files = [*files_of_model(spec.stock_name), *([spec.config] if spec.config else [])]
     of_files = {key for file in files for key in read_yaml(file)}
     plain = {k for k in of_files - declared - _EVALUATED if _of_names(stored.get(k))}
     return declared | plain

@@ -102,7 +102,7 @@ def _check_label(config: Config, file: Path, types: Mapping[str, str]) -> None:
 
 def check_item_features(config: Config, file: Path, features: Sequence[str]) -> None:
     """Refuse a file of items without the columns that the model reads by name."""
-    model = spec_of(config).name
+    model = spec_of(config).stock_name
     key, columns = ITEM_FEATURES[model], read_types(file, *written(config))
     for feature in features:
         if feature not in columns:

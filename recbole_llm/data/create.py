@@ -87,7 +87,7 @@ def _class_of(config: Config) -> type[Any]:
                 f"data set of model '{spec.name}': {cls!r} extends no data set of RecBole's"
             )
     else:
-        cls = dataset_class(spec.name, config["MODEL_TYPE"])
+        cls = dataset_class(spec.stock_name, config["MODEL_TYPE"])
     if settings.split_seed is not None and not issubclass(cls, GroupedSplits):
         raise ValueError(
             f"split_seed: {config['model']} has a data set of its own, {cls.__name__}, which draws "
@@ -130,7 +130,7 @@ def check_files(config: Config) -> None:
         check_columns(config, folder / file)
     if config["MODEL_TYPE"] == ModelType.KNOWLEDGE:
         check_graph(config, folder)
-    features = item_features(spec_of(config).name, config)
+    features = item_features(spec_of(config).stock_name, config)
     if features and (folder / f"{name}.item").is_file():
         check_item_features(config, folder / f"{name}.item", features)
 

@@ -15,7 +15,7 @@ from recbole_llm.models.base import SequenceRecommender
 class PhasedRecommender(SequenceRecommender):
     """A sequential recommender whose ``phase`` says which of its parts are trained and score.
 
-    `recbole_llm.trainers.staged.StagedTrainer` trains it. A subclass gives `phases`, sets
+    `recbole_llm.trainers.phased.PhasedTrainer` trains it. A subclass gives `phases`, sets
     ``phase`` when it is made, and gives `phase_summaries` and `phase_parameters`.
     """
 

@@ -24,6 +24,7 @@ from recbole_llm.core.registry import EncoderSpec, ModelSpec, resolve_settings
 from recbole_llm.core.run_settings import RunSettings
 from recbole_llm.core.schema import files_of_model, learns_labels
 from recbole_llm.core.settings import Between, KeyInfo, Settings, key_infos
+from recbole_llm.core.specs import completed
 from recbole_llm.core.stock_settings import StockSettings
 from recbole_llm.core.yaml_files import read_yaml
 from recbole_llm.features.settings import EncoderSettings
@@ -119,6 +120,8 @@ def describe(name: str) -> Iterator[str]:
         yield from _encoder(encoders[name])
         return
     spec = find_model(name)
+    if (model := _class(spec)) is not None:
+        spec = completed(spec, model)
     about = ". ".join(filter(None, (spec.summary, spec.paper)))
     yield click.style(name, bold=True) + (f": {about}" if about else "")
     yield ""
@@ -178,7 +181,9 @@ def _own_keys(spec: ModelSpec) -> Iterable[KeyInfo]:
     if spec.settings is not None:
         return key_infos(resolve_settings(spec.settings, f"model '{spec.name}'"))
     shared = {info.key: info for info in key_infos(StockSettings)}
-    values = dict(pair for file in files_of_model(spec.name) for pair in read_yaml(file).items())
+    values = dict(
+        pair for file in files_of_model(spec.stock_name) for pair in read_yaml(file).items()
+    )
     unknown = KeyInfo("", "", None, "see RecBole's documentation")
     return [replace(shared.get(key, unknown), key=key, default=v) for key, v in values.items()]
 

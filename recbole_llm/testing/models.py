@@ -16,7 +16,7 @@ from recbole_llm.tasks.recommend import Recommender
 from recbole_llm.testing import encoder
 from recbole_llm.testing.device import second_device
 from recbole_llm.testing.tiny import write_tiny_dataset
-from recbole_llm.trainers.staged import StagedTrainer
+from recbole_llm.trainers.phased import PhasedTrainer
 
 
 class ModelTests:
@@ -77,7 +77,7 @@ class ModelTests:
             config["device"] = device
             trainer = build_trainer(config, build_model(config, train._dataset))
             trainer.fit(train, valid, verbose=False, saved=True)
-            if not isinstance(trainer, StagedTrainer):  # which resumes from a stopped run alone
+            if not isinstance(trainer, PhasedTrainer):  # which resumes from a stopped run alone
                 trainer.resume_checkpoint(trainer.saved_model_file)
             there = trainer.evaluate(test, show_progress=False)
             frame = Recommender(config, trainer.model, train._dataset).recommend(["u1"], k=3)

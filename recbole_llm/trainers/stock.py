@@ -16,9 +16,12 @@ from recbole.trainer import trainer as recbole_trainers
 from recbole.utils import get_trainer as get_recbole_trainer
 
 from recbole_llm.core.marks import PRETRAINING
-from recbole_llm.core.plugins import find_model, get_model
+from recbole_llm.core.plugins import get_model
 from recbole_llm.core.registry import ModelSpec, resolve
+from recbole_llm.core.specs import spec_by_name
+from recbole_llm.models.phased import PhasedRecommender
 from recbole_llm.trainers.engine import EngineMixin
+from recbole_llm.trainers.phased import PhasedTrainer
 from recbole_llm.trainers.replicas import ReplicaTrainer
 from recbole_llm.trainers.resume import part_file
 from recbole_llm.trainers.trainer import Trainer
@@ -141,14 +144,14 @@ def get_trainer(name: str) -> type[EngineMixin]:
         ValueError: unknown model, or a plugin's trainer that is RecBole's and not one of these, or
             leaves out what these do around an epoch.
     """
-    return trainer_of(get_model(name), find_model(name))
+    return trainer_of(get_model(name), spec_by_name(name))
 
 
 def trainer_of(model: type[Any], spec: ModelSpec) -> type[EngineMixin]:
     """The trainer class of a model's class, which need not be registered; raises as above."""
     own = spec.trainer
     if own is None:  # RecBole's choice, as the class of its name here
-        own = globals()[get_recbole_trainer(model.type, spec.name).__name__]
+        own = globals()[get_recbole_trainer(model.type, spec.stock_name).__name__]
     trainer: type[EngineMixin] = resolve(own, f"trainer of model '{spec.name}'")
     if not (isinstance(trainer, type) and issubclass(trainer, EngineMixin)):
         called = getattr(trainer, "__name__", repr(trainer))
@@ -156,6 +159,11 @@ def trainer_of(model: type[Any], spec: ModelSpec) -> type[EngineMixin]:
             f"trainer '{called}' of model '{spec.name}' lacks this "
             f"package's evaluation and checkpoints; let it extend Trainer (or KGTrainer, …) of "
             f"{__name__} in place of recbole.trainer's"
+        )
+    if issubclass(model, PhasedRecommender) and not issubclass(trainer, PhasedTrainer):
+        raise ValueError(
+            f"trainer '{trainer.__name__}' of model '{spec.name}' trains no phases, which the "
+            f"model has; let it extend {PhasedTrainer.__module__}:{PhasedTrainer.__name__}"
         )
     if not trainer._train_epoch.__module__.startswith("recbole_llm."):
         raise ValueError(

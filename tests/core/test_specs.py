@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ from recbole_llm.core.config import Config
 from recbole_llm.core.plugins import find_model, get_registry
 from recbole_llm.core.registry import ModelSpec
 from recbole_llm.core.settings import Count, Settings
-from recbole_llm.core.specs import model_defaults, spec_of, spec_of_class
+from recbole_llm.core.specs import model_defaults, spec_by_name, spec_of, spec_of_class
 from recbole_llm.features.attach import reads_of
+from recbole_llm.models.pad.settings import PADSettings
 from recbole_llm.offline.run import stages_of
-from recbole_llm.trainers.stock import trainer_of
+from recbole_llm.trainers.stock import get_trainer, trainer_of
 
 MODELS = ("SASRec", "PAD", "LLMCF", "AlphaRec", "BPR", "S3Rec", "BERT4Rec")
 QUIET = {"epochs": 1, "show_progress": False, "log_flops": False, "data_path": "dataset"}
@@ -34,6 +36,53 @@ def test_a_class_has_keys_parts_and_trainer_of_the_model_that_it_extends(model: 
     assert own.final_config_dict == {**theirs.final_config_dict, **named}
     assert (reads_of(own), stages_of(own)) == (reads_of(theirs), stages_of(theirs))
     assert trainer_of(mine(model), own.spec) is trainer_of(get_model(model), theirs.spec)
+
+
+def registered(monkeypatch: pytest.MonkeyPatch, extended: str, **parts: Any) -> ModelSpec:
+    """A model of a plugin's, whose class extends another."""
+    spec = ModelSpec("Mine", mine(extended), **parts)
+    monkeypatch.setitem(get_registry().models, "Mine", spec)
+    return spec
+
+
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize("model", MODELS)
+def test_a_registered_model_takes_what_it_leaves_out_from_the_model_that_it_extends(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registered(monkeypatch, model)
+    own, theirs = Config("Mine", "tiny"), Config(model, "tiny")
+    assert own.final_config_dict == {**theirs.final_config_dict, "model": "Mine"}
+    assert (reads_of(own), stages_of(own)) == (reads_of(theirs), stages_of(theirs))
+    assert get_trainer("Mine") is get_trainer(model)
+    assert own.spec.name == spec_by_name("Mine").name == "Mine"
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_registered_model_keeps_what_it_has_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Wide(PADSettings):
+        hidden_size: int = 256
+
+    registered(monkeypatch, "PAD", settings=Wide, reads=("user_text",))
+    config = Config("Mine", "tiny")
+    assert (config["hidden_size"], config["gamma"]) == (256, 0.2)
+    assert reads_of(config) == ("user_text",)
+    assert get_trainer("Mine") is get_trainer("PAD")
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_checkpoint_of_a_registered_model_has_the_keys_of_the_model_that_it_extends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    registered(monkeypatch, "SASRec")
+    result = run_recbole_llm("Mine", "tiny", config_dict={**QUIET, "hidden_size": 32})
+    assert load_data_and_model(result["checkpoint"])[1].hidden_size == 32
+
+
+def test_phases_want_a_trainer_of_phases(monkeypatch: pytest.MonkeyPatch) -> None:
+    registered(monkeypatch, "PAD", trainer="recbole_llm.trainers.stock:Trainer")
+    with pytest.raises(ValueError, match="trainer 'Trainer' of model 'Mine' trains no phases"):
+        get_trainer("Mine")
 
 
 @pytest.mark.usefixtures("tiny")
@@ -66,7 +115,7 @@ def test_a_class_of_a_plugins_model_has_the_spec_of_its_class_by_whatever_name(
     net = type("Net", (get_model("LightGCN"),), {})
     spec = ModelSpec("mynet", net, reads=("item_text",))
     monkeypatch.setitem(get_registry().models, "mynet", spec)
-    assert spec_of_class(net) is spec
+    assert spec_of_class(net) == replace(spec, base="LightGCN")
     further = spec_of_class(type("Further", (net,), {}))
     assert (further.name, further.reads) == ("mynet", ("item_text",))
 

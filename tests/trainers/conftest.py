@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from recbole_llm.core.config import Config
 from recbole_llm.models.base import SequenceRecommender
 from recbole_llm.testing import write_tiny_dataset
-from recbole_llm.trainers.staged import Phase, StagedTrainer
+from recbole_llm.trainers.phased import Phase, PhasedTrainer
 
 
 class TwoTables(SequenceRecommender):
@@ -77,7 +77,7 @@ class Stage:
         torch.manual_seed(seed)
         model = TwoTables(self.config, self.train.dataset)
         both = (Phase("first", 3, 0.05, 5, "one"), Phase("second", 2, 0.01, 5, "two"))
-        trainer = StagedTrainer(self.config, model)
+        trainer = PhasedTrainer(self.config, model)
         trainer.phases = list(phases or both)
         return trainer
 

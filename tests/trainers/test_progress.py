@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
+from recbole_llm.trainers.phased import Phase
 from recbole_llm.trainers.progress import Progress, Training, duration
-from recbole_llm.trainers.staged import Phase
 
 
 @pytest.mark.parametrize(

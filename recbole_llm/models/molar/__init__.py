@@ -14,7 +14,7 @@ def register_models(register: Callable[[ModelSpec], None]) -> None:
         ModelSpec(
             "Molar",
             "recbole_llm.models.molar.model:Molar",
-            trainer="recbole_llm.trainers.staged:StagedTrainer",
+            trainer="recbole_llm.trainers.phased:PhasedTrainer",
             settings="recbole_llm.models.molar.settings:MolarSettings",
             config=PROPERTIES / "model" / "Molar.yaml",
             reads=("item_text",),

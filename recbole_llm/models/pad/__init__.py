@@ -14,7 +14,7 @@ def register_models(register: Callable[[ModelSpec], None]) -> None:
         ModelSpec(
             "PAD",
             "recbole_llm.models.pad.model:PAD",
-            trainer="recbole_llm.trainers.staged:StagedTrainer",
+            trainer="recbole_llm.trainers.phased:PhasedTrainer",
             settings="recbole_llm.models.pad.settings:PADSettings",
             config=PROPERTIES / "model" / "PAD.yaml",
             reads=("item_text",),

@@ -48,7 +48,7 @@ class Phase:
         return cls(name, value("epochs"), value("learning_rate"), value("stopping_step"), summary)
 
 
-class StagedTrainer(Trainer):
+class PhasedTrainer(Trainer):
     """The trainer, run once for each phase of a `PhasedRecommender` or a model with its methods.
 
     A phase has a new optimizer over its own parameters, stops early on validation, and ends with

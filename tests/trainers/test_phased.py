@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from recbole_llm.core.checkpoint import load_checkpoint
+from recbole_llm.trainers.phased import Phase
 from recbole_llm.trainers.resume import part_file
-from recbole_llm.trainers.staged import Phase
 
 Scores = dict[str, list[float]]
 
