@@ -152,6 +152,7 @@ def test_raw_runs_of_comparisons_are_kept_without_local_paths(
     run = {
         "best_valid_score": 0.2, "best_valid_result": {"auc": 0.2}, "test_result": {"auc": 0.1},
         "peak_memory_mib": 5, "versions": {}, "log": "/home/me/log", "seconds": {"all": 1.0},
+        "data": {"sha256": {"x.inter": "12"}},
         "trainings": [{"curve": [[1, 0.5, 0.1], [2, 1.0, 0.2]]}],
     }  # fmt: skip
     row = {"label": "A", "seeds": [7], "runs": [run], "arguments": ["--a=1", "--data_path=/home"]}
@@ -159,12 +160,14 @@ def test_raw_runs_of_comparisons_are_kept_without_local_paths(
     (tmp_path / "result.json").write_text(json.dumps(made), "utf-8")
     raw = script("raw")
     monkeypatch.setattr(raw, "RESULTS", tmp_path)
-    arguments = [str(tmp_path / "result.json"), "--machine=one", "--out=x.json"]
+    arguments = [str(tmp_path / "result.json"), "--commit=ab", "--machine=one", "--out=x.json"]
     monkeypatch.setattr(sys, "argv", ["raw.py", *arguments])
     raw.main()
     found = json.loads((tmp_path / "x.json").read_text("utf-8"))
     assert found["runs"]["A / 7"]["command"] == ["--a=1", "--seed=7"]
     assert found["runs"]["A / 7"]["valid_scores"] == [0.1, 0.2]
+    assert found["runs"]["A / 7"]["data"]["sha256"] == {"x.inter": "12"}
+    assert (found["commit"], found["machine"]) == ("ab", "one")
     assert found["tests"] == [{"label": "A", "p": 0.5, "baseline": "B"}]
     assert "/home" not in json.dumps(found)
 
