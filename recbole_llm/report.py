@@ -25,6 +25,7 @@ from recbole_llm.core.plugins import get_model, list_models, recbole_models
 from recbole_llm.core.stored import needed_again, plain_config
 from recbole_llm.core.versions import installed
 from recbole_llm.data.sizes import data_line, sizes
+from recbole_llm.evaluation.beyond import vector_metrics
 from recbole_llm.evaluation.protocol import protocol, repeats, validated
 from recbole_llm.features import ENCODED
 from recbole_llm.features.attach import attached
@@ -163,7 +164,9 @@ def _epoch(trainer: EngineMixin) -> str:
 def _texts(config: Config, train_dataset: Dataset) -> str:
     tables = attached(train_dataset)
     if not tables:
-        return "no texts or pictures"
+        metrics = ", ".join(vector_metrics(config))
+        read = f"; for {metrics}: {config['item_feature'].replace('_', ' ')}" if metrics else ""
+        return f"no texts or pictures{read}"
     names = {"bundled": None, "precomputed": config["embedding_path"]}
     name = names.get(config["encoder"], config["encoder_model"])
     maker = config["encoder"] + (f" {name}" if name else "")

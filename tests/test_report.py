@@ -105,6 +105,15 @@ def test_the_encoder_is_named_beside_what_it_made(monkeypatch: pytest.MonkeyPatc
     assert said == "popularity of 2 of 2, 1 number each"
 
 
+def test_what_a_metric_reads_is_named_beside_a_model_without_texts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(report, "attached", lambda _: {})
+    for metrics, more in (["MRR"], ""), (["MRR", "Diversity"], "; for Diversity: item text"):
+        config = Config("BPR", "tiny", config_dict={"encoder": "hash", "metrics": metrics})
+        assert report._texts(config, None) == f"no texts or pictures{more}"  # type: ignore[arg-type]
+
+
 def test_rows_that_missing_embedding_fills_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     table = align(
         EmbeddingTable(np.ones((1, 2), np.float32), ["a"], "f"), ["[PAD]", "a", "b"], "mean"

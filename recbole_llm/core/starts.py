@@ -1,4 +1,4 @@
-"""The checkpoint of an earlier stage, from which a stage of one of RecBole's models starts."""
+"""The checkpoint of an earlier stage or phase, from which a model starts."""
 
 from __future__ import annotations
 
@@ -44,8 +44,10 @@ def check_start_file(config: ConfigLike) -> None:
 
 def check_start_numbers(config: ConfigLike, dataset: Dataset) -> None:
     """Refuse a file whose tables have other users or items, or the same ones in another order:
-    RecBole takes their rows as they stand."""
-    for key, _ in _started(config):
+    their rows are taken as they stand."""
+    own = getattr(getattr(config, "model_class", object), "start_key", None)  # of phases
+    keys = [key for key, _ in _started(config)]
+    for key in keys if own is None or config[own] is None else [*keys, own]:
         stored = load_checkpoint(config[key]).get("tokens")
         try:
             check_numbers(vocabulary_of(dataset), stored)

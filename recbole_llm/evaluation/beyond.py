@@ -23,9 +23,14 @@ _ROWS = 256  # worked on at once
 def features_read(config: Config) -> tuple[str, ...]:
     """Names of the features that a run reads: `reads_of`, and the items' vectors for a metric."""
     names = reads_of(config)
-    if read_by(RecBoleEvaluation.of(config).metrics, VECTORS):
+    if vector_metrics(config):
         names = (*names, ItemSettings.of(config).item_feature)
     return tuple(dict.fromkeys(names))
+
+
+def vector_metrics(config: Config) -> list[str]:
+    """The metrics of a run that read the items' vectors."""
+    return [name for name in RecBoleEvaluation.of(config).metrics if read_by([name], VECTORS)]
 
 
 class _ListMetric(TopkMetric):  # type: ignore[misc]

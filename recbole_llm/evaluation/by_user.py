@@ -76,30 +76,31 @@ class ByUser:
         return rows[order[:SHOWN]]
 
 
-def ranking_by_user(collected: DataStruct, metrics: Mapping[str, Any]) -> ByUser:
-    """Of full or sampled ranking: metrics that have a value of each row at each k.
+def ranking_by_user(collected: DataStruct, columns: Mapping[str, FloatArray]) -> ByUser:
+    """Of full or sampled ranking.
 
     Args:
         collected: with users and pairs of `ranking.RankingCollector`, and ``rec.items``.
-        metrics: RecBole's, by name.
+        columns: what `with_columns` put there.
     """
     row_users = collected.get(USERS).numpy()
     users, rows = np.unique(row_users, return_inverse=True)
-    values = {
-        name: shares(rows, column)
-        for metric in metrics.values()
-        for name, column in _columns(metric, collected).items()
-    }
+    values = {name: shares(rows, column) for name, column in columns.items()}
     pairs, lists = collected.get(PAIRS).numpy(), collected.get("rec.items").numpy()
     return ByUser(users, values, pairs, row_users, lists)
 
 
-def _columns(metric: Any, collected: DataStruct) -> dict[str, FloatArray]:
-    """Value of each row at each k, [R], of a metric that averages them; else nothing."""
+def with_columns(metric: Any, collected: DataStruct, columns: dict[str, FloatArray]) -> Any:
+    """A metric's result; of a mean over rows, `columns` takes their values at each k, [R]."""
     if not hasattr(metric, "topk_result"):
-        return {}
+        return metric.calculate_metric(collected)
+
+    def topk_result(name: str, value: Any) -> Any:
+        columns.update({f"{name}@{k}": value[:, k - 1] for k in metric.topk})
+        return metric.topk_result(name, value)
+
     apart = copy.copy(metric)
-    apart.topk_result = lambda name, value: {f"{name}@{k}": value[:, k - 1] for k in metric.topk}
+    apart.topk_result = topk_result
     return apart.calculate_metric(collected)
 
 

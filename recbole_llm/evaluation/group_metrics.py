@@ -24,7 +24,7 @@ from recbole_llm.core import distributed
 from recbole_llm.core.lines import aligned
 from recbole_llm.core.log import SHOWN
 from recbole_llm.core.plugins import get_registry
-from recbole_llm.evaluation.by_user import ByUser, ranking_by_user
+from recbole_llm.evaluation.by_user import ByUser, FloatArray, ranking_by_user, with_columns
 from recbole_llm.evaluation.groups import GROUPS, Group
 
 
@@ -51,19 +51,26 @@ class EvaluatorByGroup(Evaluator):  # type: ignore[misc]
         result: OrderedDict[str, float] = OrderedDict()
         if everyone is not None:
             whole = _together(dataobject, everyone)
+            by_user = GROUPS in whole and self.config["user_metrics"] is not None
+            columns: dict[str, FloatArray] = {}  # of metrics that are means over rows
             for metric in self.metric_class.values():
-                result.update(_numbers(metric, metric.calculate_metric(whole)))
+                found = (
+                    with_columns(metric, whole, columns)
+                    if by_user
+                    else metric.calculate_metric(whole)
+                )
+                result.update(_numbers(metric, found))
             if GROUPS in whole:
                 groups = whole.get(GROUPS)
                 result.update(log_groups({group: self._results(group, whole) for group in groups}))
-                if self.config["user_metrics"] is not None:
-                    self.by_user = self._users(whole)
+                if by_user:
+                    self.by_user = self._users(whole, columns)
         return distributed.from_main(result)
 
     def _results(self, group: Group, collected: DataStruct) -> dict[str, float]:
         raise NotImplementedError
 
-    def _users(self, collected: DataStruct) -> ByUser:
+    def _users(self, collected: DataStruct, columns: Mapping[str, FloatArray]) -> ByUser:
         raise NotImplementedError
 
 
@@ -100,8 +107,8 @@ class GroupEvaluator(EvaluatorByGroup):
                     result.update(metric.calculate_metric(rows))
         return result
 
-    def _users(self, collected: DataStruct) -> ByUser:
-        return ranking_by_user(collected, self.metric_class)
+    def _users(self, collected: DataStruct, columns: Mapping[str, FloatArray]) -> ByUser:
+        return ranking_by_user(collected, columns)
 
 
 def rows_of(collected: DataStruct) -> dict[str, torch.Tensor]:

@@ -7,6 +7,7 @@ items says how well their rows are told apart from each other.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from logging import getLogger
 from typing import Any
 
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from recbole_llm.core.config import Config
 from recbole_llm.data.split import IntArray
-from recbole_llm.evaluation.by_user import ByUser, labels_by_user, user_aucs
+from recbole_llm.evaluation.by_user import ByUser, FloatArray, labels_by_user, user_aucs
 from recbole_llm.evaluation.collector import BatchCollector
 from recbole_llm.evaluation.group_metrics import EvaluatorByGroup
 from recbole_llm.evaluation.groups import USERS, Group
@@ -94,7 +95,7 @@ class PointwiseEvaluator(EvaluatorByGroup):
                 result.update(metric.calculate_metric(rows))
         return result
 
-    def _users(self, collected: DataStruct) -> ByUser:
+    def _users(self, collected: DataStruct, columns: Mapping[str, FloatArray]) -> ByUser:
         keys = (USERS, ITEMS, "rec.score", "data.label")
         users, items, scores, labels = (collected.get(key).numpy() for key in keys)
         return labels_by_user(users, items, scores, labels, list(self.metric_class))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import suppress
 from logging import getLogger
+from threading import Thread
 
 from recbole_llm.core.lines import counted
 from recbole_llm.core.log import SHOWN
@@ -13,6 +15,7 @@ from recbole_llm.features.encoders.endpoint import Limited
 
 _ROUNDS = 4  # requests of each worker in a row without an answer: is the endpoint still there?
 _TRIVIAL = "Say hello."
+_GRACE = 10.0  # seconds for the answers under way after an interrupt
 Answer = tuple[str, int]  # and its tokens
 Keep = Callable[[Mapping[str, Answer]], None]
 
@@ -49,21 +52,20 @@ class Asking:
         """Hand the answers to `keep` as they come; the first error, if any, at the end.
 
         An error of `keep` or an interrupt calls `stop`, which lets no further request begin; after
-        an interrupt, answers to those under way are kept.
+        an interrupt, answers to those under way are kept that come soon and before a second one.
         """
         self.queue.extend(prompts)
-        with ThreadPoolExecutor(self.workers) as pool:
-            try:
-                while self._fed(pool):
-                    for future in wait(self.running, return_when=FIRST_COMPLETED).done:
-                        self._take(future)
-                    self._hand_over(keep)
-            except BaseException as error:
-                stop()
-                if isinstance(error, KeyboardInterrupt):
-                    self._finish()
-                    self._hand_over(keep)
-                raise
+        try:
+            while self._fed():
+                for future in wait(self.running, return_when=FIRST_COMPLETED).done:
+                    self._take(future)
+                self._hand_over(keep)
+        except BaseException as error:
+            stop()
+            if isinstance(error, KeyboardInterrupt):
+                self._finish()
+                self._hand_over(keep)
+            raise
         if self.empty:
             getLogger("recbole_llm").warning(
                 f"an empty text for {counted(len(self.empty), 'prompt')}, refused or never "
@@ -72,21 +74,30 @@ class Asking:
         if self.failed:
             raise self.failed[0]
 
-    def _fed(self, pool: ThreadPoolExecutor) -> bool:
+    def _fed(self) -> bool:
         """Let free workers ask; whether any is at work."""
         rounds = 1 if self.known == _TRIVIAL else _ROUNDS  # before the first answer
         while self.queue and not self.over and len(self.running) < self.workers:
             if self.in_a_row + len(self.running) >= rounds * self.workers:
                 break
-            self._begin(pool, self.queue.popleft())
+            self._begin(self.queue.popleft())
         if not (self.running or self.over) and (self.queue or self.waiting):
-            self._begin(pool, None)
+            self._begin(None)
         return bool(self.running)
 
-    def _begin(self, pool: ThreadPoolExecutor, prompt: str | None) -> None:
+    def _begin(self, prompt: str | None) -> None:
         self.begun += 1
-        future = pool.submit(self.ask, self.known if prompt is None else prompt)
+        future: Future[Answer] = Future()
         self.running[future] = prompt, self.begun
+        request = future, self.known if prompt is None else prompt
+        # The process would wait for a pool's workers when it ends, but not for daemons.
+        Thread(target=self._work, args=request, daemon=True).start()
+
+    def _work(self, future: Future[Answer], prompt: str) -> None:
+        try:
+            future.set_result(self.ask(prompt))
+        except BaseException as error:
+            future.set_exception(error)
 
     def _take(self, future: Future[Answer]) -> None:
         """Note the answer to a request, or why there is none."""
@@ -126,13 +137,15 @@ class Asking:
             self.ready = {}
 
     def _finish(self) -> None:
-        """Wait for the requests under way."""
-        under_way = sum(not future.done() for future in self.running)
-        getLogger("recbole_llm").info(
-            f"interrupted; keeping the answers to {counted(under_way, 'request')} under way",
-            extra=SHOWN,
-        )
-        wait(self.running)
+        """Wait for the requests under way, though not for long, nor after a second interrupt."""
+        with suppress(KeyboardInterrupt):
+            under_way = sum(not future.done() for future in self.running)
+            getLogger("recbole_llm").info(
+                f"interrupted; keeping the answers to {counted(under_way, 'request')} under way "
+                f"that come within {_GRACE:g} s; interrupt again to end at once",
+                extra=SHOWN,
+            )
+            wait(self.running, _GRACE)
         for future, (prompt, _) in self.running.items():
-            if prompt is not None and future.exception() is None:
+            if prompt is not None and future.done() and future.exception() is None:
                 self.ready[prompt] = future.result()

@@ -120,6 +120,20 @@ class ModelTests:
 class SequentialModelTests(ModelTests):
     """Contracts of every causal sequential model (a ``SequenceRecommender``)."""
 
+    def test_states_and_vectors_have_their_shapes(self) -> None:
+        _, model, _ = self.make()
+        items = torch.tensor([[3, 5, 7], [4, 6, 0]])
+        with torch.no_grad():
+            vectors, some = model.item_vectors(), model.item_vectors(items)
+            states = model.user_states(items, items != 0)
+        n, size = model.n_items, vectors.shape[-1]
+        for method, shape, due in (
+            (f"item_vectors() of {n - 1} items and the padding", vectors.shape, (n, size)),
+            ("item_vectors(ids) of ids [2, 3]", some.shape, (2, 3, size)),
+            ("user_states(item_seq, mask) of items [2, 3]", states.shape, (2, 3, size)),
+        ):
+            assert shape == due, f"{method} is {list(shape)}; it is to be {list(due)}"
+
     def test_no_state_sees_a_later_item(self) -> None:
         self._check_that_states_see_no_later_item()
 

@@ -16,6 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from recbole.data.interaction import Interaction
+from recbole.evaluator.metrics import NDCG
 from recbole.utils import EvaluatorType
 
 from recbole_llm import run_recbole_llm
@@ -85,6 +86,17 @@ def leave_one_out(**values: Any) -> dict[str, float]:
     scores = [ranking(2, 1), ranking(2, 1), ranking(1, 2, 3), ranking(4, 5), ranking(1, 2)]
     positives = [(0, 2), (1, 1), (2, 3), (3, 4), (4, 2)]
     return evaluate(scores, [1, 2, 3, 4, 5], positives, **values)
+
+
+def test_metrics_are_computed_once_though_users_values_are_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[int] = []
+    own = NDCG.metric_info
+    monkeypatch.setattr(NDCG, "metric_info", lambda *args: (calls.append(1), own(*args))[1])
+    without = leave_one_out(eval_groups=[])
+    kept = leave_one_out(eval_groups=[], user_metrics="users.npz")
+    assert kept == without and len(calls) == 2
 
 
 def test_members() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
 
@@ -56,3 +59,28 @@ def test_items_that_come_later_are_ranked_at_once(made: type[SequentialModelTest
     after = model.full_sort_predict(rows)
     torch.testing.assert_close(after[:, : before.shape[1]], before)
     assert after.shape[1] == before.shape[1] + 2 and after.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("rows", "shape", "message"),
+    [
+        (9, (2, 3, 4), r"item_vectors\(\) of 9 items and the padding is \[9, 4\]; .* \[10, 4\]"),
+        (10, (2, 4), r"user_states\(.* of items \[2, 3\] is \[2, 4\]; it is to be \[2, 3, 4\]"),
+    ],
+)
+def test_a_method_that_gives_another_shape_is_named(
+    rows: int, shape: tuple[int, ...], message: str
+) -> None:
+    vectors = torch.zeros(rows, 4)
+    model = SimpleNamespace(
+        n_items=10,
+        item_vectors=lambda ids=None: vectors if ids is None else vectors[ids],
+        user_states=lambda items, mask: torch.zeros(shape),
+    )
+
+    class Broken(SequentialModelTests):
+        def make(self, **more: Any) -> Any:
+            return None, model, ()
+
+    with pytest.raises(AssertionError, match=message):
+        Broken().test_states_and_vectors_have_their_shapes()

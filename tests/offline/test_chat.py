@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from threading import Event, current_thread
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,9 +18,11 @@ from made_chat import asked, chat, chatter
 from made_endpoint import FakeEndpoint
 from made_texts import PlainConfig
 
+import recbole_llm.offline.asking as asking_module
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.generated_texts import TextStore
 from recbole_llm.offline.ask import generate_texts
+from recbole_llm.offline.asking import Asking
 from recbole_llm.offline.chat import read_chat
 from recbole_llm.offline.generators import create_generators
 
@@ -96,6 +99,38 @@ def test_an_interrupt_keeps_what_was_asked_and_lets_no_request_begin(
     assert texts == [f"about {p}" for p in prompts]
 
 
+@pytest.mark.parametrize(("again", "grace"), [(False, 2), (True, 60)])
+def test_an_interrupt_waits_for_no_slow_answer(
+    interrupt: Callable[[], None], monkeypatch: pytest.MonkeyPatch, again: bool, grace: float
+) -> None:
+    """A second one ends at once; what came until then is kept."""
+    interrupted, held, daemons = Event(), Event(), []
+
+    def ask(prompt: str) -> tuple[str, int]:
+        daemons.append(current_thread().daemon)
+        if prompt == "quick":
+            interrupted.wait(60)
+            return "about quick", 1
+        while len(daemons) < 2:
+            time.sleep(0.01)
+        interrupt()
+        interrupted.set()
+        while not any(future.done() for future in asking.running):
+            time.sleep(0.01)
+        if again:
+            os.kill(os.getpid(), signal.SIGINT)
+        held.wait(30)
+        return "about slow", 1
+
+    monkeypatch.setattr(asking_module, "_GRACE", grace)
+    asking = Asking(ask, lambda error: 0, workers=2)
+    kept: dict[str, tuple[str, int]] = {}
+    with pytest.raises(KeyboardInterrupt):
+        asking.run(["slow", "quick"], kept.update, lambda: None)
+    assert kept == {"quick": ("about quick", 1)} and daemons == [True, True]  # which hold no exit
+    held.set()
+
+
 def test_an_interrupt_ends_pauses(server: FakeEndpoint, interrupt: Callable[[], None]) -> None:
     """One request is answered after it, and one waits for its turn."""
 
@@ -162,7 +197,7 @@ def test_what_an_endpoint_says_in_place_of_a_text_is_repeated() -> None:
 
 
 def test_what_must_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("OPENAI_API_KEY")
     with pytest.raises(EncoderError, match="set generator_model"):
         create_generators(PlainConfig(generator="openai"))
     with pytest.raises(EncoderError, match="OPENAI_API_KEY holds no API key; .*generator_base_url"):

@@ -190,6 +190,20 @@ def test_times(texts: list[str], form: str | None, seconds: list[float]) -> None
     np.testing.assert_allclose(Times.of(column, form, source).seconds(column), seconds)
 
 
+def test_a_few_dates_that_may_mean_two_days_cost_only_their_rows(shop: None) -> None:
+    """A form for them would fit no other row."""
+    rows = "".join(f"u,{item},2024-01-02\n" for item in range(200))
+    Path("t.csv").write_text(f"user,item,date\n{rows}u,late,03/04/2024\n", encoding="utf-8")
+    summary = convert("t.csv", "dataset/t")
+    assert summary.interactions == 200
+    assert summary.problems == [
+        "left out, since their time cannot be read: 1 (line 202: '03/04/2024')"
+    ]
+    rows = rows.replace("2024-01-02", "25/04/2024", 1)  # tells
+    Path("t.csv").write_text(f"user,item,date\n{rows}u,late,03/04/2024\n", encoding="utf-8")
+    assert convert("t.csv", "dataset/t").interactions == 201
+
+
 def test_what_cannot_be_known_is_asked(shop: None) -> None:
     def error(text: str, *options: str) -> str:
         Path("t.csv").write_text(text, encoding="utf-8")

@@ -75,3 +75,15 @@ def test_columns_that_begin_late_are_named() -> None:
     late = "columns that are in none of the first 2 rows, left out: 2 (brand, size)"
     assert f"'i.jsonl': {late}" in done.output
     assert list(Table.read(Path("d/s/s.item")).types) == ["item_id", "title"]
+    told = ["convert", "o.jsonl", "--items=i.jsonl", "--text=title", "--output=d/s"]
+    assert "in none of the first" not in CliRunner().invoke(main, told).output
+
+
+def test_columns_of_interactions_that_begin_late_are_named_where_they_would_be_taken() -> None:
+    rows = [{"user": "u", "item": name} for name in "abcd"]
+    rows[2]["note"] = rows[3]["note"] = rows[3]["ts"] = rows[3]["stars"] = "1"
+    Path("o.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    told = ["convert", "o.jsonl", "--output=d/s"]
+    late = "columns that are in none of the first 2 rows, left out"
+    assert f"{late}: 2 (stars, ts)" in CliRunner().invoke(main, told).output
+    assert late not in CliRunner().invoke(main, [*told, "--time=none", "--rating=none"]).output

@@ -19,7 +19,7 @@ from recbole_llm.tasks.convert.headers import NAMELESS
 from recbole_llm.tasks.convert.layouts import text_columns
 from recbole_llm.tasks.convert.numbers import Numbers, numbers_in
 from recbole_llm.tasks.convert.rows import BREAKS, as_lines, field_name, unbroken
-from recbole_llm.tasks.convert.sources import Source
+from recbole_llm.tasks.convert.sources import Source, missed
 from recbole_llm.tasks.convert.summary import Descriptions, Roles, Summary
 from recbole_llm.tasks.convert.texts import LINE
 
@@ -41,6 +41,7 @@ class Described:
     found: Descriptions = field(default_factory=Descriptions)
     problems: Problems = field(default_factory=Problems)
     id: str = ""  # the column of the ids
+    takes_all: bool = False  # whether all columns are taken
     kinds: dict[str, str] = field(default_factory=dict)  # {column: type}
     numbers: dict[str, Numbers] = field(default_factory=dict)  # {column: its own form of numbers}
     seen: set[str] = field(default_factory=set)
@@ -75,6 +76,8 @@ class Described:
         found.described = len((self.known & self.seen) - self.blank)
         found.unknown = len(self.seen - self.known - {"", PADDING})
         found.blank = len(self.blank)
+        if self.takes_all:
+            self.problems.add(missed(), self.source.late)
         self.problems.add(f"{self.of}s with interactions but no row", without)
         problems = [*(self.source.problems if self.apart else ()), *self.problems]
         self.summary.problems += [f"'{self.source}': {what}" for what in problems]
@@ -88,6 +91,7 @@ class Described:
         require({self.of: own}, names, self.source)
         self.id = own or ""
         option, known = self._told(names)
+        self.takes_all = known is None
         nameless = [name for name in names if NAMELESS.fullmatch(name)] if known is None else []
         self.problems.add("columns without a name, left out", nameless)
         others = [name for name in names if name != self.id and name not in nameless]

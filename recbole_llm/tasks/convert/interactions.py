@@ -13,9 +13,10 @@ from recbole_llm.core.digest import digest
 from recbole_llm.core.files import OTHER_FOLDER, written_whole
 from recbole_llm.core.problems import Problems
 from recbole_llm.core.tokens import PADDING
+from recbole_llm.tasks.convert.columns import OPTIONAL, find
 from recbole_llm.tasks.convert.fields import Fields
 from recbole_llm.tasks.convert.rows import BREAKS, as_lines, unbroken
-from recbole_llm.tasks.convert.sources import Source
+from recbole_llm.tasks.convert.sources import Source, missed
 from recbole_llm.tasks.convert.summary import Roles, Summary
 from recbole_llm.tasks.convert.texts import LINE
 from recbole_llm.tasks.convert.times import Floats
@@ -67,6 +68,7 @@ class Interactions:
                 found = "; ".join([*self.source.problems, *self.problems]) or "it has no rows"
                 raise ValueError(f"'{self.source}': not one row can be used: {found}")
             summary.users, summary.items = len(self.users), len(self.items)
+            self.problems.add(missed(), self._missed())
             summary.problems += [*self.source.problems, *self.wrong.values(), *self.problems]
             file.flush()  # a full disk is known before any of the files is in place
             yield
@@ -84,6 +86,17 @@ class Interactions:
             self.wrong[guess.role] = guess.why
             return False
         return True
+
+    def _missed(self) -> list[str]:
+        """Columns that would have been guessed to have a role if the first rows had them."""
+        assert self.fields is not None
+        open_roles = [
+            role
+            for role in OPTIONAL
+            if role not in self.fields.columns and getattr(self.roles, role) is None
+        ]
+        found = (find(role, None, self.source.late, self.source) for role in open_roles)
+        return [column for column in found if column]
 
     def _begin(self, chunk: DataFrame) -> Fields:
         fields = Fields(chunk, self.roles, self.source, self.wrong)

@@ -40,6 +40,8 @@ class Source:
         ValueError: no such file.
     """
 
+    late: Sequence[str] = ()  # columns that the first chunk lacks
+
     def __init__(
         self,
         path: str | Path,
@@ -152,11 +154,11 @@ class Source:
 
     def _frames(self, rows: Iterator[tuple[int, dict[str, Any]]]) -> Iterator[DataFrame]:
         columns = Index([])  # of the chunks so far: a later one may lack some
-        late = f"columns that are in none of the first {CHUNK:,} rows, left out"
+        self.late = []
         while taken := [{**row, LINE: line} for line, row in islice(rows, CHUNK)]:
             frame = DataFrame(taken, dtype=object)  # else a null makes floats of ids
             if len(columns):
-                self.problems.add(late, list(frame.columns.difference(columns, sort=False)))
+                self.late = [*self.late, *frame.columns.difference(columns, sort=False)]
             columns = columns.union(frame.columns, sort=False)
             yield as_texts(frame.reindex(columns=columns))
 
@@ -187,6 +189,11 @@ class Source:
             raise ValueError(
                 f"'{self.path}' is damaged ({one_line(error)}); get it again"
             ) from error
+
+
+def missed() -> str:
+    """What is wrong with columns that came too late to be taken."""
+    return f"columns that are in none of the first {CHUNK:,} rows, left out"
 
 
 class FrameSource(Source):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from operator import itemgetter
@@ -24,6 +24,7 @@ _CLOCK = re.compile(r"\s*\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?\s*([AaPp]\.?[Mm]\.?)?\s*
 _SLASHES = re.compile(r"(?<![\d:])(?<!\d{4}[/. -])(\d{1,2})([/. -])(\d{1,2})\2(\d{4}|\d{2})(?!\d)")
 _YEAR_FIRST = re.compile(r"\s*\d{4}\D")  # which is never the day or the month
 _ZONE = re.compile(r"\s*(?:GMT|UTC)([+-]\d{2}:?\d{2})(\s*\(.*\))?\s*$")  # as JavaScript writes it
+_FEW = 0.01  # share of dates that are left out rather than asked about
 _EARLIEST = 1e8  # seconds or parts of one, by which it is told what a number of another unit is
 _CLOCKS = ("", " %H:%M", " %H:%M:%S", "T%H:%M", "T%H:%M:%S")
 _BEFORE = ("%H:%M ", "%H:%M:%S ", "%a ", "%a, ", "%A ", "%A, ")
@@ -100,6 +101,8 @@ class Times:
         for which in (True, False):
             rows = day_first == which
             seconds[rows] = _seconds(dates[rows], format="mixed", dayfirst=which)
+        if not self.telling:  # a few may mean two days
+            seconds[[bool(_SLASHES.search(date)) for date in dates]] = np.nan
         return seconds
 
 
@@ -153,9 +156,9 @@ def _day_first(telling: Iterable[str]) -> bool:
     return any(int(found[1]) > 12 for date in telling if (found := _SLASHES.search(date)))
 
 
-def _telling(texts: Iterable[str], source: Source) -> tuple[str, ...]:
+def _telling(texts: Sequence[str], source: Source) -> tuple[str, ...]:
     """Dates that tell whether days come before months: the one with the greatest first or second
-    number, and the one with the least first; none where no date needs it.
+    number, and the one with the least first; none where no date needs it, or but a few.
 
     Raises:
         ValueError: none tells, or they contradict each other.
@@ -176,6 +179,8 @@ def _telling(texts: Iterable[str], source: Source) -> tuple[str, ...]:
             f"to keep with {source.option('date_format', _form(first[0], '%d', '%m'))}"
         )
     if years or first[1] <= 12 >= second[2]:
+        if len(dates) < _FEW * len(texts):
+            return ()
         day, other = _form(text, "%d", "%m"), _form(text, "%m", "%d")
         kinds = "day/month or month/day"
         if years:

@@ -105,6 +105,16 @@ def test_phases_up_to_pad_pretrained_come_from_the_checkpoint(log: Log) -> None:
                 torch.testing.assert_close(before[name], after[other], rtol=0, atol=1e-20)
 
 
+def test_a_start_of_items_in_another_order_is_refused_as_such() -> None:
+    """And not for other vectors, which an encoder would have made."""
+    pretrained = run()["checkpoint"].replace(".pth", "-pretrain.pth")
+    file = Path("dataset/tiny/tiny.inter")
+    header, *rows = file.read_text().splitlines()
+    file.write_text("\n".join([header, *reversed(rows)]) + "\n")
+    with pytest.raises(ValueError, match="pad_pretrained: '.*': the data set's .* another order"):
+        run(pad_pretrained=pretrained)
+
+
 def test_what_pad_pretrained_did_not_train_starts_as_the_settings_say() -> None:
     pretrained = run()["checkpoint"].replace(".pth", "-pretrain.pth")
     rest = {"align_epochs": 0, "disentangle_epochs": 0}
