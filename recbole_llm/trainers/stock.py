@@ -19,7 +19,6 @@ from recbole_llm.core.marks import PRETRAINING
 from recbole_llm.core.plugins import get_model
 from recbole_llm.core.registry import ModelSpec, resolve
 from recbole_llm.core.specs import spec_by_name
-from recbole_llm.models.phased import PhasedRecommender
 from recbole_llm.trainers.engine import EngineMixin
 from recbole_llm.trainers.phased import PhasedTrainer
 from recbole_llm.trainers.replicas import ReplicaTrainer
@@ -160,7 +159,7 @@ def trainer_of(model: type[Any], spec: ModelSpec) -> type[EngineMixin]:
             f"package's evaluation and checkpoints; let it extend Trainer (or KGTrainer, …) of "
             f"{__name__} in place of recbole.trainer's"
         )
-    if issubclass(model, PhasedRecommender) and not issubclass(trainer, PhasedTrainer):
+    if hasattr(model, "begin_phase") and not issubclass(trainer, PhasedTrainer):
         raise ValueError(
             f"trainer '{trainer.__name__}' of model '{spec.name}' trains no phases, which the "
             f"model has; let it extend {PhasedTrainer.__module__}:{PhasedTrainer.__name__}"
