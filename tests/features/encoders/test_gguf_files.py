@@ -32,7 +32,9 @@ def unpack(file: Path, folder: Path) -> None:
     write_tokenizer(folder, special=False)
 
 
-def test_a_file_is_unpacked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_unpacked_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     unpacked: list[str] = []
 
     def once(file: Path, folder: Path) -> None:
@@ -43,8 +45,11 @@ def test_a_file_is_unpacked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / "x.gguf").write_bytes(b"GGUF")
     source = Source(tmp_path, "x.gguf", cache=tmp_path / "cache")
     before = source.digest
-    tokens = source.tokenizer()(WORDS[5])["input_ids"]
+    with caplog.at_level("INFO"):
+        tokens = source.tokenizer()(WORDS[5])["input_ids"]
     assert tokens == [5] and unpacked == ["x.gguf"]
+    shown = [record.message for record in caplog.records if hasattr(record, "shown")]
+    assert shown == ["Encoder: unpacking 'x.gguf' once"]
     assert source.model(torch.bfloat16).dtype == torch.bfloat16
     assert source.model(torch.float32, "AutoModelForCausalLM").lm_head is not None
     assert unpacked == ["x.gguf"]
