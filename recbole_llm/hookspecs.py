@@ -1,7 +1,7 @@
 """Every hook that a plugin may implement, and nothing else.
 
 A plugin is a module or object whose functions carry ``@hookimpl``; an installed package offers one
-through the entry-point group ``recbole_llm``.
+through the entry-point group ``recbole_llm``, and the key `plugins` names others.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from recbole_llm.core.checkpoint import load_checkpoint, load_model_state, requi
 from recbole_llm.core.config import Config
 from recbole_llm.core.log import close_log, log_ends_with_errors
 from recbole_llm.core.metrics import as_floats
+from recbole_llm.core.named_plugins import load_plugins
 from recbole_llm.core.plugins import get_plugin_manager
 from recbole_llm.core.runtime import one_thread
 from recbole_llm.core.specs import spec_of_class
@@ -153,6 +154,7 @@ def load_data_and_model(
         ValueError: no checkpoint there, a damaged one, one of other item vectors, or one that needs
             a setting which is not given.
     """
+    load_plugins(config_file_list, config_dict, argv)
     checkpoint = load_checkpoint(model_file)
     require(checkpoint, ("state_dict", "tokens"), model_file)
     given = (config_dict or {}).get("model")

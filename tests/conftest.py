@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -16,7 +17,7 @@ import pytest
 import torch
 
 from recbole_llm import testing
-from recbole_llm.core import cluster, compat, plugins
+from recbole_llm.core import cluster, compat, named_plugins, plugins
 
 GOLDEN = Path(os.environ.get("RECBOLE_LLM_GOLDEN") or Path(__file__).parent / "golden")
 Golden = tuple[dict[str, np.ndarray], dict[str, Any]]
@@ -77,6 +78,29 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def tiny(_own_folder: None) -> Path:
     """The data set `tiny` in the test's own folder."""
     return testing.write_tiny_dataset("dataset")
+
+
+@pytest.fixture
+def as_new(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[], None]]:
+    """Called, it makes this process one that has loaded no plugin of the test's own yet."""
+    from recbole_llm.tasks.compare import keys
+
+    def forget() -> None:
+        for name, module in list(sys.modules.items()):
+            if str(getattr(module, "__file__", None)).startswith(str(tmp_path)):
+                del sys.modules[name]
+        fresh = plugins.build_plugins()
+        fresh.register(testing, testing.__name__)
+        for user in (plugins, keys):
+            monkeypatch.setattr(user, "get_plugins", lambda: fresh)
+        monkeypatch.setattr(named_plugins, "_imported", {})
+
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    keys.code_digest.cache_clear()
+    forget()
+    yield forget
+    keys.code_digest.cache_clear()
+    forget()
 
 
 @pytest.fixture(autouse=True)

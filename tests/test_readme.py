@@ -100,11 +100,27 @@ def test_recboles_hyperparameter_search(tiny: dict[str, Any]) -> None:
 
 def test_our_hyperparameter_search(tiny: dict[str, Any], capsys: Any) -> None:
     pytest.importorskip("optuna")
-    code = block("import tune").replace("ml-100k", "tiny").replace("trials=20", "trials=1")
-    assert "trials=1," in code and 'argv=["--dataset=tiny"]' in code
-    exec(code.replace('"--dataset=tiny"', '"--dataset=tiny", "--epochs=1"'), {})
-    last = capsys.readouterr().out.splitlines()[-1]
-    assert yaml.safe_load(Path(last.partition("--config_files=")[2]).read_text())["learning_rate"]
+    code = block("run_recbole_llm, tune").replace("ml-100k", "tiny")
+    assert "trials=20)" in code and 'config_dict=best["best_params"]' in code
+    code = code.replace("trials=20", "trials=1, config_dict={'epochs': 1}")
+    names: dict[str, Any] = {}
+    exec(code.replace('best["best_params"]', '{"epochs": 1, **best["best_params"]}'), names)
+    said = capsys.readouterr().out.splitlines()
+    assert any(line.endswith(f"--config_files={names['best']['file']}") for line in said)
+    assert names["best"]["best_params"]["learning_rate"]
+    assert names["result"]["best_valid_score"] == names["best"]["best_valid_score"]
+
+
+@pytest.mark.usefixtures("as_new")
+def test_a_model_in_a_file_of_ones_own_is_compared(tiny: dict[str, Any], capsys: Any) -> None:
+    Path("mine.py").write_text(block("class TextSAS"))
+    code = block("import compare").replace("ml-100k", "tiny")
+    assert '"PAD --gamma=0.1"' in code and '{"topk": [5, 10]}' in code and "seeds=3" in code
+    keys = {**tiny, "epochs": 1, "plugins": ["mine.py", "recbole_llm.testing"]}
+    code = code.replace('"PAD --gamma=0.1"', '"TextSAS"').replace("seeds=3", "seeds=1")
+    exec(code.replace('{"topk": [5, 10]}', repr(keys)), {})
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(" ")[0] for line in lines[-2:]] == ["SASRec", "TextSAS"]
 
 
 def anchor(heading: str) -> str:

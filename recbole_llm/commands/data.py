@@ -68,13 +68,16 @@ def convert(
     help="Who encodes: this machine, or a Ray cluster.",
 )
 @click.option("--jobs", type=int, help="Models at once, on Ray; the cluster is --ray_address.")
+@click.option("--output", type=click.Path(), help="File of the vectors to write: vectors.npz.")
 @configured
-def encode(argv: list[str], config_file_list: list[str], **of_encoder: Any) -> Iterable[object]:
+def encode(
+    argv: list[str], config_file_list: list[str], output: str | None, **of_encoder: Any
+) -> Iterable[object]:
     """Encode a data set's item texts: encode --dataset=ml-100k [--encoder=… --key=value …]."""
     from recbole_llm.tasks.encode import encode as do
 
     given = [f"--encoder_{key}={value}" for key, value in of_encoder.items() if value is not None]
-    return do(config_file_list, [*argv, *given])
+    return do(config_file_list, [*argv, *given], output)
 
 
 @click.command(context_settings=ARGS)

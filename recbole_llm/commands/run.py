@@ -14,6 +14,7 @@ recbole-llm run --model=PAD --dataset=ml-100k [--key=value …]
 Train a model and test it.
 
   --config_files="a.yaml b.yaml"  files of keys: later ones override earlier ones, --key=value all
+  --plugins=mine.py               models of your own, from a file (docs/plugins.md)
   --output=result.json            file for the result, with settings, versions and times
   --verbose                       show all that RecBole prints
   --debug                         show the traceback of an error
@@ -42,21 +43,27 @@ def run(arguments: tuple[str, ...]) -> None:
 
 def _help(argv: Sequence[str]) -> None:
     """How to run; with a model, its keys too."""
+    from recbole_llm.core.named_plugins import load_plugins
     from recbole_llm.core.schema import parse_command_line
     from recbole_llm.tasks.models import describe
 
     click.echo(_USAGE)
-    pairs = parse_command_line([a for a in argv if a not in ("--help", "--debug")])
+    given, files = split([a for a in argv if a not in ("--help", "--debug")])
+    load_plugins(files, None, given)
+    pairs = parse_command_line(given)
     for line in describe(pairs["model"]) if "model" in pairs else [_MODELS]:
         click.echo(line)
 
 
 @click.command()
 @click.argument("name", required=False)
+@click.option("--plugins", help="Plugins of your own to list too: mine.py, or a module's name.")
 @command
-def models(name: str | None) -> Iterable[object]:
+def models(name: str | None, plugins: str | None) -> Iterable[object]:
     """List models, encoders and plugins; with a NAME, that model's or encoder's keys and their
     meanings."""
+    from recbole_llm.core.named_plugins import load_plugins
     from recbole_llm.tasks.models import describe, list_all
 
+    load_plugins(config_dict={"plugins": plugins})
     return list_all() if name is None else describe(name)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Self
 
 from recbole.config import Config as RecBoleConfig
@@ -21,6 +20,7 @@ from recbole_llm.core.checks import check_settings, ignored_keys, text_keys
 from recbole_llm.core.derived import check_derived
 from recbole_llm.core.errors import near_matches
 from recbole_llm.core.metrics import by_kind
+from recbole_llm.core.named_plugins import load_plugins
 from recbole_llm.core.plugins import get_model
 from recbole_llm.core.recbole_evaluation import PROTOCOLS, RecBoleEvaluation
 from recbole_llm.core.registry import PROPERTIES
@@ -36,7 +36,7 @@ from recbole_llm.core.schema import (
 from recbole_llm.core.secrets import take_credentials
 from recbole_llm.core.settings import as_list, listed
 from recbole_llm.core.specs import model_defaults, spec_by_name, spec_of_class
-from recbole_llm.core.yaml_files import ConfigLoader, read_yaml
+from recbole_llm.core.yaml_files import ConfigLoader, files_given, read_yaml
 
 DEFAULT_DATASET = "ml-100k"  # ships in recbole
 _PAIRWISE_LOSSES = ("BPR", "BCE", "SSM")
@@ -76,6 +76,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         self.secrets: dict[str, str] = {}
         if config_dict is not None and not isinstance(config_dict, Mapping):
             raise ValueError(f"config_dict: expected a dict of settings, got {config_dict!r}")
+        load_plugins(config_file_list, config_dict, argv)
         super().__init__(model, dataset, config_file_list, dict(config_dict or {}))
         if self["MODEL_INPUT_TYPE"] is None and self["loss_type"] in _PAIRWISE_LOSSES:
             # RecBole derives it from the losses CE and BPR only.
@@ -92,9 +93,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
 
     def _load_config_files(self, file_list: Sequence[str] | None) -> dict[str, Any]:
         merged = dict(self.stored)
-        if isinstance(file_list, Mapping):
-            raise ValueError("config_file_list: expected YAML files; settings are config_dict's")
-        for file in [file_list] if isinstance(file_list, (str, Path)) else file_list or ():
+        for file in files_given(file_list):
             merged.update(read_yaml(file, text_keys()))
         return merged
 

@@ -36,6 +36,7 @@ from recbole_llm.core.registry import (
 
 ENTRY_POINT_GROUP = "recbole_llm"
 STOCK = "recbole_llm.models.stock"
+_WAYS_OUT = "`recbole-llm models` lists all; one of your own needs --plugins=FILE.py"
 PARTS = (
     "recbole_llm.data.settings",
     "recbole_llm.evaluation.settings",
@@ -213,7 +214,7 @@ def find_model(name: str) -> ModelSpec:
         return stock_spec(name)
     known = {*plugins.registry.models, *stock}
     broken = "".join(f"; plugin '{p}' was left out ({why})" for p, why in plugins.failed.items())
-    raise unknown("model", name, sorted(known), f"`recbole-llm models` lists all{broken}")
+    raise unknown("model", name, sorted(known), _WAYS_OUT + broken)
 
 
 def get_model(name: str) -> type[Any]:

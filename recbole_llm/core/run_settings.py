@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from recbole_llm.core.marks import Alike, Done, Free, Local
+from recbole_llm.core.marks import Again, Alike, Done, Free, Local
 from recbole_llm.core.settings import (
     Between,
     ConfigLike,
     Count,
     Flag,
     NonNegative,
+    OneOrMore,
     Positive,
     Settings,
     Share,
@@ -29,6 +30,8 @@ class RunSettings(Settings):
 
     strict_config: Free[Flag] = False
     """Whether an unknown config key is an error instead of a warning."""
+    plugins: Local[Again[Annotated[list[Text], OneOrMore] | None]] = None
+    """Plugins that are no installed package: Python files (mine.py), or modules by name."""
     protocol: Done[Alike[Literal["leave-one-out", "random"] | None]] = None
     """How interactions are split, in place of eval_args: 'leave-one-out' tests on each user's last
     item and validates on the one before; 'random' splits each user's interactions 80 : 10 : 10,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Container, Hashable
+from collections.abc import Container, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,17 @@ def read_yaml(file: str | Path, texts: Container[str] = ()) -> dict[str, Any]:
     if content is not None and not isinstance(content, dict):
         raise ValueError(f"config file '{file}' must hold 'key: value' lines")
     return content or {}
+
+
+def files_given(files: Sequence[str] | str | Path | None) -> list[str | Path]:
+    """What is given as `config_file_list`, as a list.
+
+    Raises:
+        ValueError: settings are given.
+    """
+    if isinstance(files, Mapping):
+        raise ValueError("config_file_list: expected YAML files; settings are config_dict's")
+    return [files] if isinstance(files, (str, Path)) else list(files or ())
 
 
 def _content(text: str, texts: Container[str]) -> object:

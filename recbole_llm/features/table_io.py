@@ -6,13 +6,15 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile, is_zipfile
 
 import numpy as np
 
 from recbole_llm.core.digest import file_digest
 from recbole_llm.core.errors import first_names, installing, one_line
+from recbole_llm.core.files import written_whole
 from recbole_llm.data.files import Table
-from recbole_llm.features.table import EmbeddingTable, TableError
+from recbole_llm.features.table import EmbeddingTable, TableError, has_vector
 
 Named = tuple[Any, Iterable[Any]]  # vectors [n, D], tokens
 Form = tuple[str, str, str]  # of atomic files: separators of fields and sequences, encoding
@@ -54,6 +56,26 @@ def read_table(
             f"'{path}' has vectors of width {table.dimension}, encoder_dimensions is {dimensions}"
         )
     return table
+
+
+def write_npz(file: str | Path, table: EmbeddingTable, way_out: str) -> None:
+    """Write the rows that are vectors, as `read_table` reads them; the padding's is none.
+
+    Raises:
+        ValueError: in one line: the file, the reason, the way out.
+    """
+    rows: list[int] = np.flatnonzero(has_vector(table.matrix)).tolist()
+    tokens, made = np.array([table.tokens[row] for row in rows]), np.array(table.fingerprint)
+    with written_whole(file, way_out) as opened:
+        np.savez(opened, tokens=tokens, vectors=table.matrix[rows], fingerprint=made)
+
+
+def was_written(file: str | Path) -> bool:
+    """Whether `write_npz` wrote a file, which the vectors' fingerprint tells."""
+    if not is_zipfile(file):
+        return False
+    with ZipFile(file) as arrays:
+        return "fingerprint.npy" in arrays.namelist()
 
 
 def _fingerprint(path: Path) -> str:

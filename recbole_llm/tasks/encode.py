@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from pathlib import Path
 
 from recbole_llm.core.config import Config
+from recbole_llm.core.files import OTHER_FILE, check_file
 from recbole_llm.core.lines import counted
 from recbole_llm.features.prompts import item_texts
 from recbole_llm.features.settings import ItemSettings
+from recbole_llm.features.table_io import was_written, write_npz
 from recbole_llm.offline.encode import EncodeStage
 from recbole_llm.offline.run import load_dataset
 from recbole_llm.steps import start
@@ -17,17 +21,22 @@ _SHOWN = 3  # items whose texts are shown
 DEFAULT_MODEL = "AlphaRec"  # a general model needs the least of the data: not even timestamps
 
 
-def encode(files: Sequence[str] = (), argv: Sequence[str] = ()) -> Iterator[str]:
+def encode(
+    files: Sequence[str] = (), argv: Sequence[str] = (), output: str | None = None
+) -> Iterator[str]:
     """Encode what the store lacks, and say what items read like.
 
     Args:
         files: YAML files.
         argv: ``--key=value`` arguments.
+        output: file (.npz) of the vectors, which ``encoder: precomputed`` reads; None: none.
 
     Raises:
         ValueError: in one line: settings, files, encoder or vectors at fault.
     """
     config = Config(config_file_list=files, argv=argv, default_model=DEFAULT_MODEL)
+    if output is not None:
+        _check_output(output)  # before the work
     start(config)
     stage = EncodeStage(config, load_dataset(config))
     report, encoded = stage.complete(), stage.encoded
@@ -38,3 +47,15 @@ def encode(files: Sequence[str] = (), argv: Sequence[str] = ()) -> Iterator[str]
     yield str(report)
     numbers = counted(encoded.table.dimension, "number")
     yield f"{counted(len(encoded.table) - 1, 'item')}, {numbers} each"
+    if output is not None:
+        write_npz(output, encoded.table, OTHER_FILE)
+        reading = shlex.join(["--encoder=precomputed", f"--embedding_path={output}"])
+        yield f"written  {output}, which {reading} reads"
+
+
+def _check_output(file: str) -> None:
+    if Path(file).suffix != ".npz":
+        raise ValueError(f"--output: '{file}' does not end in .npz; {OTHER_FILE}")
+    check_file(file, OTHER_FILE)
+    if Path(file).exists() and not was_written(file):
+        raise ValueError(f"'{file}' holds something else than this command writes; {OTHER_FILE}")

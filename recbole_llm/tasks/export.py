@@ -27,6 +27,7 @@ from recbole_llm.core.files import (
 )
 from recbole_llm.core.lines import counted, quoted, say_meanwhile
 from recbole_llm.core.marks import Mark
+from recbole_llm.core.named_plugins import load_plugins
 from recbole_llm.core.plugins import get_model
 from recbole_llm.core.stored import NEVER, plain_config
 from recbole_llm.core.tokens import characters
@@ -73,6 +74,7 @@ def export(
         import onnxscript  # noqa: F401
     remove_left_parts(folder)
     _check_free(folder)
+    load_plugins(config_file_list, config_dict, argv)
     _check_class(checkpoint, config_dict or {})
     with tried_folder(folder, OTHER_FOLDER):  # before the work
         say_meanwhile(f"loading {checkpoint}")

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from recbole_llm.core.config import Config
+from recbole_llm.core.named_plugins import load_plugins
 from recbole_llm.core.plugins import get_registry
 from recbole_llm.data.prepare import data_preparation
 from recbole_llm.offline.run import load_dataset, prepare_data
@@ -30,6 +31,7 @@ def prepare(
     Raises:
         ValueError: in one line: settings, files, or a stage at fault.
     """
+    load_plugins(config_file_list, config_dict, argv)  # which may have the stage
     spec = None if stage is None else get_registry().stage(stage)
     config = Config(model, dataset, config_file_list, config_dict, argv, stage=stage)
     start(config)

@@ -52,7 +52,7 @@ def recommend_to_file(
     new = None if histories is None else read_histories(histories)
     query = whom.get("query") is not None
     if checkpoint is not None and (whom.get("users") is None or query):
-        _check_asked(checkpoint, query)
+        _check_asked(checkpoint, query, config_file_list, argv)
     say_meanwhile(f"loading {checkpoint or folder}")
     ranker = _loaded(checkpoint, folder, config_file_list, argv)
     new = None if new is None else known_histories(new, ranker)
@@ -71,12 +71,14 @@ def recommend_to_file(
         print(f"{found} → {output}", file=sys.stderr)
 
 
-def _check_asked(checkpoint: str, query: bool) -> None:
+def _check_asked(checkpoint: str, query: bool, files: Sequence[str], argv: Sequence[str]) -> None:
     """Refuse, before data and texts are loaded, what no model of the checkpoint's class can do."""
     from recbole_llm.core.checkpoint import load_checkpoint
+    from recbole_llm.core.named_plugins import load_plugins
     from recbole_llm.core.plugins import get_model
     from recbole_llm.tasks.scorer import check_asked
 
+    load_plugins(files, None, argv)
     name = str(load_checkpoint(checkpoint)["config"].get("model"))
     check_asked(name, get_model(name), query)
 

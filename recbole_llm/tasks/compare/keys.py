@@ -45,7 +45,8 @@ def run_key(config: Config) -> str:
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    """All that are not free of consequences; what the run does not read is as by default."""
+    """All that are not free of consequences; what the run does not read is as by default, and
+    plugins are known by their code."""
     defaults, unread = config.internal_config_dict, _unread(config)
     settings = RecBoleEvaluation.of(config)
     read = config.having(
@@ -54,7 +55,8 @@ def _settings(config: Config) -> dict[str, Any]:
         valid_metric=spelt(settings.valid_metric),
     )
     plain = plain_config(read, Mark.FREE)
-    return {k: v for k, v in plain.items() if k not in unread or k in defaults}
+    taken = (k for k in plain if k != "plugins" and (k not in unread or k in defaults))
+    return {k: plain[k] for k in taken}
 
 
 def _unread(config: Config) -> set[str]:
@@ -108,12 +110,14 @@ def code_digest(model: type) -> str:
 
 
 def _plugins() -> Iterator[tuple[str, str]]:
-    """The active plugins of others, and the code of their packages, and of what they registered."""
-    own = built_in()
-    others = [n for n, plugin in get_plugins().manager.list_name_plugin() if plugin is not None]
+    """The active plugins of others, and the code of their packages, and of what they registered;
+    without those that register models alone, whose code is that of their models."""
+    own, manager = built_in(), get_plugins().manager
     modules = [*packages_of_plugins().items(), *_registered()]
-    for name in (name for name in others if name not in own):
-        yield name, digest(*sorted({code_of(module) for module, of in modules if of == name}))
+    for name, plugin in manager.list_name_plugin():
+        hooks = {caller.name for caller in manager.get_hookcallers(plugin) or ()}
+        if plugin is not None and name not in own and hooks != {"register_models"}:
+            yield name, digest(*sorted({code_of(module) for module, of in modules if of == name}))
 
 
 def _registered() -> Iterator[tuple[str, str]]:

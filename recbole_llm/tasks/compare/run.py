@@ -39,7 +39,7 @@ def compare(
     ray_address: str | None = None,
     config_file_list: Sequence[str] = (),
     argv: Sequence[str] = (),
-) -> Iterator[str]:
+) -> Generator[str, None, None]:
     """Run what is missing, test the differences, and write tables and ``result.json``.
 
     Args:
@@ -157,9 +157,9 @@ def _next(summary: Summary, cells: Sequence[Cell]) -> Iterator[str]:
 
 
 def _seeds(text: str, entries: Sequence[Entry]) -> list[int]:
-    """``3``: three from the first model's seed on; ``2020,2021``: those."""
+    """``3``: three from the first model's seed on; ``2020,2021`` or ``2020,``: those."""
     try:
-        numbers = [int(part) for part in text.split(",")]
+        numbers = [int(part) for part in text.removesuffix(",").split(",")]
     except ValueError:
         raise ValueError(f"seeds: expected a number, or some such as 1,2,3, got '{text}'") from None
     _check_own_seeds(entries)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
@@ -73,7 +73,7 @@ def tune(
     ray_address: str | None = None,
     config_file_list: Sequence[str] = (),
     argv: Sequence[str] = (),
-) -> Iterator[str]:
+) -> Generator[str, None, tuple[FrozenTrial, Path]]:
     """Search for the settings of a model, and write the best as YAML.
 
     Args:
@@ -81,11 +81,10 @@ def tune(
         trials, jobs: in all, with those that were done before; and at once.
         output: folder of everything; a search that was stopped goes on there.
         search: keys to search, and where: see `recbole_llm.tasks.compare.space.space_of`.
-        executor, ray_address: where trials are carried out, see `open_executor`.
-        config_file_list, argv: settings, which are not searched.
+        executor, ray_address: see `open_executor`. config_file_list, argv: settings, not searched.
 
     Yields:
-        lines for the screen.
+        lines for the screen; it returns the best trial, and the file.
 
     Raises:
         ValueError: in one line: settings, Optuna is not installed, or no trial that ended well.
@@ -103,6 +102,7 @@ def tune(
     yield from said(best, file)
     arguments = [*entry.argv, *file_arguments([*entry.files, str(file)])]
     yield f"next     recbole-llm run {shlex.join(arguments)}"
+    return best, file
 
 
 def said(best: FrozenTrial, file: Path) -> Iterator[str]:

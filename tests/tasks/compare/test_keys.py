@@ -73,6 +73,22 @@ def test_the_code_of_active_plugins_matters(package: Path, name: str) -> None:
         manager.unregister(plugin)
 
 
+def test_a_plugin_that_registers_models_alone_matters_to_these(package: Path) -> None:
+    (package / "__init__.py").write_text(
+        "from recbole_llm import ModelSpec, hookimpl\n"
+        "@hookimpl\n"
+        "def register_models(register):\n"
+        "    register(ModelSpec('Net', 'theirs.nets.model:Net'))\n"
+    )
+    manager, plugin = get_plugins().manager, import_module("theirs")
+    manager.register(plugin, "theirs")
+    try:
+        assert not changed(BPR, package / "parts/layer.py")
+        assert changed(import_module("theirs.nets.model").Net, package / "parts/layer.py")
+    finally:
+        manager.unregister(plugin)
+
+
 def test_the_code_of_what_a_plugin_registered_matters(
     package: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,77 @@
+"""Plugins that the key `plugins` names: files and modules of one's own, without a package."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import import_module, invalidate_caches
+from importlib.util import find_spec
+from logging import getLogger
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from recbole_llm.core import compat, plugins
+from recbole_llm.core.digest import file_digest
+from recbole_llm.core.errors import absent, named_error
+from recbole_llm.core.files import expanded
+from recbole_llm.core.schema import parse_command_line, parse_values
+from recbole_llm.core.settings import listed
+from recbole_llm.core.yaml_files import files_given, read_yaml
+
+_imported: dict[str, str] = {}  # digests of the files of modules, as they were imported
+
+
+def load_plugins(
+    config_file_list: Sequence[str] | None = None,
+    config_dict: Mapping[str, Any] | None = None,
+    argv: Sequence[str] = (),
+) -> None:
+    """Register the plugins that a configuration names, each once in a process; before anything
+    else of the configuration is read, since what is known depends on them.
+
+    Raises:
+        ValueError: in one line: a plugin that cannot be imported or registered.
+    """
+    files = [read_yaml(file) for file in files_given(config_file_list)]
+    given = [s for s in (*files, config_dict or {}, parse_command_line(argv)) if "plugins" in s]
+    named = parse_values(given[-1], ())["plugins"] if given else None
+    for name in listed(named) or ():
+        _load(str(name))
+
+
+def _load(name: str) -> None:
+    compat.apply()  # a file may import RecBole
+    known = set(sys.modules)
+    try:
+        module = _of_file(name) if name.endswith(".py") else import_module(name)
+        loaded = plugins.get_plugins()
+        if not loaded.manager.is_registered(module):
+            loaded.register(module, module.__name__)
+    except (Exception, SystemExit) as error:
+        for module_name in {Path(name).stem, name} - known:  # so that a mended one is read anew
+            sys.modules.pop(module_name, None)
+        reason = str(error) if isinstance(error, ValueError) else named_error(error)
+        raise ValueError(f"plugins: '{name}': {reason}") from error
+
+
+def _of_file(name: str) -> ModuleType:
+    """The module of a file, which is found by its name wherever this process looks it up later."""
+    file = expanded(name).resolve()
+    if not file.is_file():
+        raise absent("the file", name, "*.py")
+    if str(file.parent) not in sys.path:
+        sys.path.append(str(file.parent))  # last: it is to hide no other module
+    invalidate_caches()  # the file may be new
+    spec = find_spec(file.stem)
+    if spec is None or spec.origin is None or Path(spec.origin).resolve() != file:
+        of = "" if spec is None else f" ({spec.origin})"
+        raise ValueError(f"there is another module '{file.stem}'{of}; rename the file")
+    now = file_digest(file)
+    if file.stem in sys.modules and _imported.get(file.stem, now) != now:
+        getLogger("recbole_llm").warning(
+            f"plugins: '{name}' has changed since this process imported it, and goes on as it was; "
+            f"start Python again to have it as it is now"
+        )
+    _imported[file.stem] = now
+    return import_module(file.stem)
