@@ -239,6 +239,10 @@ ML_100K = rows_of(
     "sequential-ml-100k",
     "SASRec", "SASRec, item_init", "GRU4Rec, item_init", "PAD", "LLM-ESR", "Molar",
 )  # fmt: skip
+ML_100K_TUNED = rows_of(
+    "sequential-ml-100k-tuned",
+    "SASRec", "SASRec, item_init", "GRU4Rec, item_init", "PAD", "LLM-ESR", "Molar",
+)  # fmt: skip
 GRU4REC = rows_of(
     "sequential-ml-100k-gru4rec",
     "GRU4Rec, item_init", "GRU4Rec, item_init, as wide", "LLM-ESR, GRU4Rec",
@@ -338,6 +342,7 @@ TABLES = {
     "sequential": Table(SEQUENTIAL, (VALID, TEST, RECALL, EPOCH)),
     "groups": Table(SEQUENTIAL, [group(g) for g in GROUPS], seeds=False, above=sizes()),
     "sequential-ml-100k": Table(ML_100K, RANKED),
+    "sequential-ml-100k-tuned": Table(ML_100K_TUNED, RANKED),
     "sequential-ml-100k-gru4rec": Table(GRU4REC, RANKED),
     "llmesr-alpha-ml-100k": Table(ALPHA, RANKED),
     "sequential-toys": Table(TOYS, RANKED),
