@@ -23,6 +23,7 @@ from recbole_llm.core.stored import check_given, taken
 from recbole_llm.core.tokens import unpack
 from recbole_llm.data.training import training_digest
 from recbole_llm.data.vocabulary import report_changes
+from recbole_llm.evaluation.beyond import features_read
 from recbole_llm.features.changes import check_features
 from recbole_llm.report import Report
 from recbole_llm.steps import build_model, build_trainer, load_data, log_flops, start
@@ -172,7 +173,8 @@ def load_data_and_model(
         vocabulary = unpack(checkpoint["tokens"])
     except ValueError as error:
         raise ValueError(f"checkpoint '{model_file}' {error}") from None
-    check_given(config, checkpoint.get("needs"), model_file)
+    if features_read(config):
+        check_given(config, checkpoint.get("needs"), model_file)
     start(config)
     getLogger().info(config)
     dataset, train_data, valid_data, test_data = load_data(config, vocabulary)

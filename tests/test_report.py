@@ -149,7 +149,8 @@ def test_users_of_one_interaction_are_counted_with_it(model: str) -> None:
 
 def test_the_next_command_has_what_no_checkpoint_keeps() -> None:
     dataset = create_dataset(Config("BPR", "tiny", config_dict={
-        "embedding_path": "my vectors.npz", "encoder_model": "./folder", "learning_rate": 0.1,
+        "encoder": "precomputed", "embedding_path": "my vectors.npz", "encoder_model": "./folder",
+        "learning_rate": 0.1,
     }))  # fmt: skip
     ((_, line),) = report.next_line(dataset, {"checkpoint": "x.pth"})
     assert line == (

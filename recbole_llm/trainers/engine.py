@@ -112,6 +112,7 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
             "tokens": pack(vocabulary),
             "features": feature_state(dataset),
             "trained_on": training_digest(dataset),
+            "needs": needs(self.config),
         }
 
     def keep_last(self) -> None:
@@ -170,7 +171,6 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
         return {
             **self._data_state,
             "config": plain_config(self.config),
-            "needs": needs(self.config),
             "epoch": epoch,
             "cur_step": self.cur_step,
             "best_valid_score": self.best_valid_score,

@@ -188,7 +188,7 @@ def test_credentials_reach_the_endpoint_alone(caplog: pytest.LogCaptureFixture) 
         "word" not in str(plain_config(secret)) and secret["encoder_base_url"] == "http://host/v1"
     )
     encoder = create(secret)
-    assert encoder.own.encoder_base_url == "http://me:word@host/v1?key=k"
+    assert encoder.endpoint.base_url == "http://me:word@host/v1?key=k"
     assert encoder.fingerprint == create(config("http://host/v1")).fingerprint
     logging.getLogger().addHandler(caplog.handler)
     init_log(secret)

@@ -73,7 +73,7 @@ def test_negatives_that_recboles_config_drew_beside_cross_entropy_are_not_taken(
 
 def test_the_loss_of_a_plugin_without_settings_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = ModelSpec("Mine", "recbole_llm.models.stock.sasrec:SASRec")
-    monkeypatch.setattr("recbole_llm.core.stored.find_model", lambda name: spec)
+    monkeypatch.setattr("recbole_llm.core.stored.spec_by_name", lambda name: spec)
     given = {"model": "Mine", "dataset": "x", "data_path": "d/x", "loss_type": "BCE", "own": 3}
     assert taken(given, "f")["loss_type"] == "BCE" and "own" not in taken(given, "f")
 
