@@ -52,6 +52,8 @@ def _load(name: str) -> None:
         for module_name in {Path(name).stem, name} - known:  # so that a mended one is read anew
             sys.modules.pop(module_name, None)
         reason = str(error) if isinstance(error, ValueError) else named_error(error)
+        if isinstance(error, ModuleNotFoundError) and error.name == name.partition(".")[0]:
+            reason = "there is no such module; a file ends in .py, and commas stand between several"
         raise ValueError(f"plugins: '{name}': {reason}") from error
 
 

@@ -204,6 +204,16 @@ def test_a_few_dates_that_may_mean_two_days_cost_only_their_rows(shop: None) -> 
     assert convert("t.csv", "dataset/t").interactions == 201
 
 
+def test_few_are_counted_over_all_chunks() -> None:
+    dates, late = pd.Series(["2024-01-02"] * 200), pd.Series(["03/04/2024"])
+    found = Times.of(dates, None, FrameSource(pd.DataFrame(), "x"))
+    found.seconds(dates)
+    for _ in range(2):  # below 1 % of 201, and of 202
+        assert np.isnan(found.seconds(late)).all()
+    with pytest.raises(ValueError, match="'03/04/2024', which may be day/month or month/day"):
+        found.seconds(late)
+
+
 def test_what_cannot_be_known_is_asked(shop: None) -> None:
     def error(text: str, *options: str) -> str:
         Path("t.csv").write_text(text, encoding="utf-8")

@@ -118,6 +118,8 @@ def _arguments(
     dataset: str | None, config_dict: Mapping[str, Any] | None, argv: Sequence[str]
 ) -> list[str]:
     """Settings as a command line, by which the runs get them."""
+    if config_dict is not None and not isinstance(config_dict, Mapping):
+        raise ValueError(f"config_dict: expected a dict of settings, got {config_dict!r}")
     given = {**(config_dict or {}), **({} if dataset is None else {"dataset": dataset})}
     plain = parse_values(given, given)  # texts stay as they are written
     return [*(f"--{key}={value}" for key, value in plain.items()), *argv]

@@ -44,6 +44,8 @@ class Times:
     numbers: Numbers | None = None  # how they are written; None: they are dates
     unit: float = 1.0  # numbers that make a second
     telling: tuple[str, ...] = ()  # dates that tell whether days come before months
+    read: int = 0  # dates so far
+    unclear: int = 0  # those of them that are left out, since none tells
 
     @classmethod
     def of(cls, texts: Series, form: str | None, source: Source) -> Times:
@@ -69,14 +71,13 @@ class Times:
         if (written := _numbers(texts, source)) is not None:
             middle = np.nanmedian(np.abs(_values(texts, written)), keepdims=True)
             return cls(source, numbers=written, unit=float(_units(middle)[0]))
-        found = cls(source)
-        if np.isnan(found.seconds(texts)).all():
+        if np.isnan((found := cls(source)).seconds(texts)).all():
             raise ValueError(
                 f"{source.option('time')}: '{source}' has times such as "
                 f"'{one_line(texts.iloc[0], 40)}', which are neither numbers nor dates; give their "
                 f"form, such as {source.option('date_format', '%d.%m.%y')}"
             )
-        return found
+        return cls(source, telling=found.telling)
 
     def seconds(self, texts: Series) -> Floats:
         """Unix seconds, NaN where a text is no time or one in another unit, [N]; dates without a
@@ -95,14 +96,18 @@ class Times:
         if self.form is not None:
             return _seconds(dates, format=self.form)
         dates = dates.str.replace(_ZONE, r"\1", regex=True)
-        self.telling = _telling([*self.telling, *dates], self.source)
+        self.read += len(dates)
+        few = _FEW * self.read - self.unclear
+        self.telling = _telling([*self.telling, *dates], few, self.source)
         day_first = ~dates.str.match(_YEAR_FIRST).to_numpy(bool) & _day_first(self.telling)
         seconds = np.empty(len(dates))
         for which in (True, False):
             rows = day_first == which
             seconds[rows] = _seconds(dates[rows], format="mixed", dayfirst=which)
         if not self.telling:  # a few may mean two days
-            seconds[[bool(_SLASHES.search(date)) for date in dates]] = np.nan
+            unclear = np.array([bool(_SLASHES.search(date)) for date in dates], bool)
+            seconds[unclear] = np.nan
+            self.unclear += int(unclear.sum())
         return seconds
 
 
@@ -156,9 +161,9 @@ def _day_first(telling: Iterable[str]) -> bool:
     return any(int(found[1]) > 12 for date in telling if (found := _SLASHES.search(date)))
 
 
-def _telling(texts: Sequence[str], source: Source) -> tuple[str, ...]:
+def _telling(texts: Sequence[str], few: float, source: Source) -> tuple[str, ...]:
     """Dates that tell whether days come before months: the one with the greatest first or second
-    number, and the one with the least first; none where no date needs it, or but a few.
+    number, and the one with the least first; none where no date needs it, or fewer than `few`.
 
     Raises:
         ValueError: none tells, or they contradict each other.
@@ -179,7 +184,7 @@ def _telling(texts: Sequence[str], source: Source) -> tuple[str, ...]:
             f"to keep with {source.option('date_format', _form(first[0], '%d', '%m'))}"
         )
     if years or first[1] <= 12 >= second[2]:
-        if len(dates) < _FEW * len(texts):
+        if len(dates) < few:
             return ()
         day, other = _form(text, "%d", "%m"), _form(text, "%m", "%d")
         kinds = "day/month or month/day"

@@ -42,6 +42,11 @@ def test_a_class_is_no_model_of_a_comparison() -> None:
         recbole_llm.compare(dict)  # type: ignore[arg-type]
 
 
+def test_settings_are_a_dict() -> None:
+    with pytest.raises(ValueError, match=r"^config_dict: expected a dict of settings, got \[1\]"):
+        recbole_llm.compare("SASRec", config_dict=[1])  # type: ignore[arg-type]
+
+
 @pytest.mark.usefixtures("quick_runs")
 def test_a_search_returns_the_best_settings(capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("optuna")
