@@ -89,17 +89,14 @@ def as_new(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable
         for name, module in list(sys.modules.items()):
             if str(getattr(module, "__file__", None)).startswith(str(tmp_path)):
                 del sys.modules[name]
-        fresh = plugins.build_plugins()
-        fresh.register(testing, testing.__name__)
-        for user in (plugins, keys):
-            monkeypatch.setattr(user, "get_plugins", lambda: fresh)
+        keys.code_digest.cache_clear()
+        plugins.get_plugins.cache_clear()
+        plugins.get_plugins().register(testing, testing.__name__)
         monkeypatch.setattr(named_plugins, "_imported", {})
 
     monkeypatch.setattr(sys, "path", [*sys.path])
-    keys.code_digest.cache_clear()
     forget()
     yield forget
-    keys.code_digest.cache_clear()
     forget()
 
 
