@@ -117,13 +117,12 @@ def unread_keys(config: Config, spec: ModelSpec) -> dict[str, str]:
 
 def _keys_of_other_models(config: Config, spec: ModelSpec) -> dict[str, str]:
     foreign = not config.model_class.__module__.startswith(("recbole.", "recbole_llm."))
-    own = get_registry().models.get(config.model)
-    if foreign and (own is None or own.settings is None or config.model != spec.name):
+    own = get_registry().models.get(config.model, spec)
+    if foreign and (own.settings is None or config.model != spec.name):
         return {}  # what it reads is not declared
     modules = recbole_modules(config.model_class)
     classes = (c for c in settings_classes(config, spec) if c is not StockSettings)
-    read = {key for settings in classes for key in settings.model_fields}
-    read |= set(config.internal_config_dict)
+    read = {key for c in classes for key in c.model_fields} | set(config.internal_config_dict)
     others = (key for key, readers in recbole_readers().items() if not readers & modules)
     return {key: f"'{key}' is not read by {config.model}" for key in others if key not in read}
 

@@ -31,15 +31,14 @@ class ModelSpec:
         name: the value of ``--model``.
         model: the class, or ``"package.module:Class"``.
         dataset: the data set class; by default the one of the model's type.
-        trainer: the trainer class, one of ``recbole_llm.trainers.stock`` or a subclass; by default
-            the one of RecBole's trainer for the model.
+        trainer: one of ``recbole_llm.trainers.stock`` or a subclass; by default RecBole's choice.
         settings: class of the model's keys, a ``recbole_llm.core.settings.Settings``.
         config: YAML file with the model's default parameters, which beat those of `settings`.
         reads: names of the features that the model reads, such as ``item_text``; those that need
             no split are attached to the data set before it.
         stages: names of the offline stages that must be done before the model is built, in order.
-        summary: one line for listings.
-        paper: authors, venue and year, for listings.
+        summary, paper: one line; authors, venue and year: for listings.
+        base: the known model that the class extends; `core.specs.completed` finds it.
     """
 
     kind: ClassVar[str] = "model"
@@ -53,7 +52,7 @@ class ModelSpec:
     stages: tuple[str, ...] = ()
     summary: str = ""
     paper: str = ""
-    base: str = ""  # the known model that the class extends, see `recbole_llm.core.specs.completed`
+    base: str = ""
 
     @property
     def stock_name(self) -> str:
