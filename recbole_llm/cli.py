@@ -16,7 +16,7 @@ from recbole_llm.commands.trained import export, recommend, zero_shot
 @click.pass_context
 def main(context: click.Context) -> None:
     """LLM-enhanced recommenders for RecBole."""
-    from recbole_llm.core.torchrun import started_together
+    from recbole_llm.core.processes.torchrun import started_together
 
     rest_when_idle()
     if started_together() and context.invoked_subcommand != "run":

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from recbole_llm.core.registry import EncoderSpec, FeatureSpec, ModelSpec, StageSpec
+from recbole_llm.core.plugins.registry import EncoderSpec, FeatureSpec, ModelSpec, StageSpec
 
 if TYPE_CHECKING:
     from recbole.config import Config

@@ -10,17 +10,17 @@ from typing import Any
 from recbole.data.dataset import Dataset
 from recbole.utils import ModelType, dict2str, set_color
 
-from recbole_llm.core import distributed
-from recbole_llm.core.checkpoint import load_checkpoint, load_model_state, require
+from recbole_llm.core.checkpoints.checkpoint import load_checkpoint, load_model_state, require
+from recbole_llm.core.checkpoints.stored import check_given, taken
+from recbole_llm.core.checkpoints.tokens import unpack
 from recbole_llm.core.config import Config
 from recbole_llm.core.log import close_log, log_ends_with_errors
 from recbole_llm.core.metrics import as_floats
-from recbole_llm.core.named_plugins import load_plugins
-from recbole_llm.core.plugins import get_plugin_manager
+from recbole_llm.core.plugins.loading import get_plugin_manager
+from recbole_llm.core.plugins.named import load_plugins
+from recbole_llm.core.plugins.specs import spec_of_class
+from recbole_llm.core.processes import distributed
 from recbole_llm.core.runtime import one_thread
-from recbole_llm.core.specs import spec_of_class
-from recbole_llm.core.stored import check_given, taken
-from recbole_llm.core.tokens import unpack
 from recbole_llm.data.training import training_digest
 from recbole_llm.data.vocabulary import report_changes
 from recbole_llm.evaluation.beyond import features_read

@@ -14,15 +14,16 @@ import torch
 from recbole.data.dataset import Dataset
 from recbole.utils import ModelType
 
-from recbole_llm.core import compat, distributed
+from recbole_llm.core import compat
+from recbole_llm.core.checkpoints.stored import needed_again, plain_config
 from recbole_llm.core.config import Config
 from recbole_llm.core.digest import fingerprints
 from recbole_llm.core.files import OTHER_FILE, check_file, write_json
 from recbole_llm.core.lines import aligned, counted, quoted
 from recbole_llm.core.log import SHOWN, log_place
 from recbole_llm.core.marks import Mark
-from recbole_llm.core.plugins import get_model, list_models, recbole_models
-from recbole_llm.core.stored import needed_again, plain_config
+from recbole_llm.core.plugins.loading import get_model, list_models, recbole_models
+from recbole_llm.core.processes import distributed
 from recbole_llm.core.versions import installed
 from recbole_llm.data.sizes import data_line, sizes
 from recbole_llm.evaluation.beyond import vector_metrics

@@ -10,16 +10,16 @@ from recbole.data.transform import construct_transform
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import ModelType, get_flops, init_seed, set_color
 
+from recbole_llm.core.checkpoints.starts import check_start_numbers
+from recbole_llm.core.checkpoints.tokens import Vocabulary
 from recbole_llm.core.compat import import_late_packages, prints_logged
 from recbole_llm.core.config import Config
 from recbole_llm.core.errors import missing_packages_named, one_line
 from recbole_llm.core.files import check_folder, remove_left_parts
+from recbole_llm.core.keys.run import RunSettings
 from recbole_llm.core.log import init_log
-from recbole_llm.core.run_settings import RunSettings
+from recbole_llm.core.plugins.specs import spec_of
 from recbole_llm.core.runtime import configure_runtime, release_heap, set_mixed_precision
-from recbole_llm.core.specs import spec_of
-from recbole_llm.core.starts import check_start_numbers
-from recbole_llm.core.tokens import Vocabulary
 from recbole_llm.features.item_init import initialise_items
 from recbole_llm.models.base import SequenceTraining
 from recbole_llm.offline.run import prepare_data

@@ -17,7 +17,9 @@ import pytest
 import torch
 
 from recbole_llm import testing
-from recbole_llm.core import cluster, compat, named_plugins, plugins
+from recbole_llm.core import compat
+from recbole_llm.core.plugins import loading, named
+from recbole_llm.core.processes import cluster
 
 GOLDEN = Path(os.environ.get("RECBOLE_LLM_GOLDEN") or Path(__file__).parent / "golden")
 Golden = tuple[dict[str, np.ndarray], dict[str, Any]]
@@ -52,8 +54,8 @@ def _mended_recbole() -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _hash_encoder() -> None:
     """`encoder: hash` is there for all tests."""
-    if "hash" not in plugins.list_encoders():
-        plugins.get_plugins().register(testing, testing.__name__)
+    if "hash" not in loading.list_encoders():
+        loading.get_plugins().register(testing, testing.__name__)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -90,9 +92,9 @@ def as_new(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable
             if str(getattr(module, "__file__", None)).startswith(str(tmp_path)):
                 del sys.modules[name]
         keys.code_digest.cache_clear()
-        plugins.get_plugins.cache_clear()
-        plugins.get_plugins().register(testing, testing.__name__)
-        monkeypatch.setattr(named_plugins, "_imported", {})
+        loading.get_plugins.cache_clear()
+        loading.get_plugins().register(testing, testing.__name__)
+        monkeypatch.setattr(named, "_imported", {})
 
     monkeypatch.setattr(sys, "path", [*sys.path])
     forget()

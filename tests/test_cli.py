@@ -17,7 +17,7 @@ from pydantic_core import SchemaError
 from recbole_llm import hookimpl
 from recbole_llm.cli import main
 from recbole_llm.commands.shared import names
-from recbole_llm.core.plugins import get_plugins
+from recbole_llm.core.plugins.loading import get_plugins
 
 pytestmark = pytest.mark.usefixtures("tiny")
 ROOT = Path(__file__).parents[1]

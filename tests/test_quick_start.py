@@ -20,9 +20,9 @@ from recbole_llm import (
     quick_start,
     run_recbole_llm,
 )
-from recbole_llm.core import plugins
 from recbole_llm.core.config import Config
 from recbole_llm.core.log import save_traceback
+from recbole_llm.core.plugins import loading
 from recbole_llm.steps import build_model, load_data
 
 pytestmark = pytest.mark.usefixtures("tiny")
@@ -212,7 +212,7 @@ def test_what_a_model_prints_as_it_is_built_is_in_the_log(
     assert "modes_q=" in caplog.text and capsys.readouterr().out == ""
 
 
-@pytest.mark.skipif("SASRecCPR" not in plugins.recbole_models(), reason="came with RecBole 1.2.1")
+@pytest.mark.skipif("SASRecCPR" not in loading.recbole_models(), reason="came with RecBole 1.2.1")
 def test_a_model_that_ends_the_process_is_an_error() -> None:
     said = "SASRecCPR cannot be built with these settings; it says: current softmax-cpr code does"
     with pytest.raises(ValueError, match=said):
@@ -228,7 +228,7 @@ def test_on_result_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
             seen.append(result)
 
     listener = Listener()
-    manager = plugins.get_plugin_manager()
+    manager = loading.get_plugin_manager()
     manager.register(listener)
     try:
         assert run() == seen[0]
@@ -256,7 +256,7 @@ def test_a_second_thread_that_trains_is_refused() -> None:
             thread.start()
             thread.join()
 
-    hook, manager = Hook(), plugins.get_plugin_manager()
+    hook, manager = Hook(), loading.get_plugin_manager()
     manager.register(hook)
     try:
         run()

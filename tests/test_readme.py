@@ -17,7 +17,7 @@ import yaml
 
 import recbole_llm
 from recbole_llm import testing
-from recbole_llm.core import plugins
+from recbole_llm.core.plugins import loading
 from recbole_llm.quick_start import build_trainer
 
 ROOT = Path(__file__).parents[1]
@@ -40,7 +40,7 @@ def block(containing: str) -> str:
 def tiny(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     testing.write_tiny_dataset("dataset")
     if "hash" not in recbole_llm.list_encoders():
-        plugins.get_plugins().register(testing, "recbole_llm.testing")
+        loading.get_plugins().register(testing, "recbole_llm.testing")
     return {"epochs": 2, "encoder": "hash", "MAX_ITEM_LIST_LENGTH": 10, "load_col": None}
 
 

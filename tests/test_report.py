@@ -19,10 +19,10 @@ from recbole.model.general_recommender import BPR
 from recbole_llm import report, run_recbole_llm
 from recbole_llm.cli import main
 from recbole_llm.commands.shared import names
-from recbole_llm.core.checkpoint import load_checkpoint
+from recbole_llm.core.checkpoints.checkpoint import load_checkpoint
+from recbole_llm.core.checkpoints.stored import plain_config, taken
 from recbole_llm.core.config import Config
 from recbole_llm.core.log import log_file
-from recbole_llm.core.stored import plain_config, taken
 from recbole_llm.data.create import create_dataset
 from recbole_llm.data.sizes import data_line, sizes
 from recbole_llm.evaluation.protocol import repeats

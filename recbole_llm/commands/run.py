@@ -25,7 +25,7 @@ _MODELS = "recbole-llm models lists the models; run --model=NAME --help lists th
 def train(argv: Sequence[str]) -> None:
     """What `run` does but for its help."""
     arguments, files = split(argv)
-    from recbole_llm.core.torchrun import before_torch
+    from recbole_llm.core.processes.torchrun import before_torch
 
     before_torch()
     from recbole_llm.quick_start import run_recbole_llm
@@ -43,7 +43,7 @@ def run(arguments: tuple[str, ...]) -> None:
 
 def _help(argv: Sequence[str]) -> None:
     """How to run; with a model, its keys too."""
-    from recbole_llm.core.named_plugins import load_plugins
+    from recbole_llm.core.plugins.named import load_plugins
     from recbole_llm.core.schema import parse_command_line
     from recbole_llm.tasks.models import describe
 
@@ -62,7 +62,7 @@ def _help(argv: Sequence[str]) -> None:
 def models(name: str | None, plugins: str | None) -> Iterable[object]:
     """List models, encoders and plugins; with a NAME, that model's or encoder's keys and their
     meanings."""
-    from recbole_llm.core.named_plugins import load_plugins
+    from recbole_llm.core.plugins.named import load_plugins
     from recbole_llm.tasks.models import describe, list_all
 
     load_plugins(config_dict={"plugins": plugins})

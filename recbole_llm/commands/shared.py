@@ -67,8 +67,8 @@ def guarded(action: Callable[[], None], debug: bool = False) -> int:
 def _failed(error: Exception) -> int:
     """Say what failed, and in which plugin if in one."""
     from recbole_llm.core.errors import named_error
-    from recbole_llm.core.plugin_errors import plugin_behind
-    from recbole_llm.core.torchrun import FailedFirst
+    from recbole_llm.core.plugins.errors import plugin_behind
+    from recbole_llm.core.processes.torchrun import FailedFirst
 
     if isinstance(error, FailedFirst):  # that process says it
         return 2
@@ -88,8 +88,8 @@ def _where(error: Exception) -> str:
 
 
 def _say(text: str) -> None:
-    from recbole_llm.core import torchrun
     from recbole_llm.core.errors import one_line
+    from recbole_llm.core.processes import torchrun
     from recbole_llm.core.secrets import without_credentials
 
     if not torchrun.first_to_say():
@@ -100,7 +100,7 @@ def _say(text: str) -> None:
 
 def _unforeseen(error: Exception, ours: bool) -> str:
     from recbole_llm.core.log import save_traceback
-    from recbole_llm.core.plugin_errors import plugins_there
+    from recbole_llm.core.plugins.errors import plugins_there
 
     try:
         where, report = f"the traceback is in {save_traceback(error)}", "report it with that file"

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 from pydantic.fields import FieldInfo
 
 from recbole_llm.core.errors import decimal_point, did_you_mean
+from recbole_llm.core.keys.data import RecBoleData
+from recbole_llm.core.keys.evaluation import RecBoleEvaluation
+from recbole_llm.core.keys.run import RunSettings
+from recbole_llm.core.keys.stock import StockSettings
+from recbole_llm.core.keys.training import RecBoleRun, RecBoleTraining
 from recbole_llm.core.marks import FILES, MACHINE, Mark
-from recbole_llm.core.plugins import get_registry
-from recbole_llm.core.recbole_data import RecBoleData
-from recbole_llm.core.recbole_evaluation import RecBoleEvaluation
-from recbole_llm.core.recbole_settings import RecBoleRun, RecBoleTraining
-from recbole_llm.core.registry import (
+from recbole_llm.core.plugins.loading import get_registry
+from recbole_llm.core.plugins.registry import (
     EncoderSpec,
     FeatureSpec,
     ModelSpec,
@@ -24,10 +26,8 @@ from recbole_llm.core.registry import (
     resolve,
     resolve_settings,
 )
-from recbole_llm.core.run_settings import RunSettings
 from recbole_llm.core.schema import OUTDATED, recbole_keys, recbole_modules, recbole_readers
 from recbole_llm.core.settings import Settings, listed
-from recbole_llm.core.stock_settings import StockSettings
 from recbole_llm.core.type_names import is_text
 from recbole_llm.core.yaml_files import read_yaml
 

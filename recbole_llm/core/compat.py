@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recbole_llm.core.torchrun import started_together
+from recbole_llm.core.processes.torchrun import started_together
 
 if TYPE_CHECKING:
     from recbole.data.dataset import Dataset
@@ -90,7 +90,7 @@ def _give_runs_their_tensorboard() -> None:
     from recbole.trainer import trainer
     from torch.utils.tensorboard import SummaryWriter
 
-    from recbole_llm.core import distributed
+    from recbole_llm.core.processes import distributed
 
     get = trainer.get_tensorboard
     ignored = ("add_scalar", "add_hparams", "close")

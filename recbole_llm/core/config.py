@@ -15,15 +15,17 @@ from typing import Any, Self
 from recbole.config import Config as RecBoleConfig
 from recbole.utils import InputType, ModelType
 
-from recbole_llm.core import compat, distributed, torchrun
+from recbole_llm.core import compat
 from recbole_llm.core.checks import check_settings, ignored_keys, text_keys
 from recbole_llm.core.derived import check_derived
 from recbole_llm.core.errors import near_matches
+from recbole_llm.core.keys.evaluation import PROTOCOLS, RecBoleEvaluation
 from recbole_llm.core.metrics import by_kind
-from recbole_llm.core.named_plugins import load_plugins
-from recbole_llm.core.plugins import get_model
-from recbole_llm.core.recbole_evaluation import PROTOCOLS, RecBoleEvaluation
-from recbole_llm.core.registry import PROPERTIES
+from recbole_llm.core.plugins.loading import get_model
+from recbole_llm.core.plugins.named import load_plugins
+from recbole_llm.core.plugins.registry import PROPERTIES
+from recbole_llm.core.plugins.specs import model_defaults, spec_by_name, spec_of_class
+from recbole_llm.core.processes import distributed, torchrun
 from recbole_llm.core.schema import (
     GRAPH,
     RECBOLE,
@@ -35,7 +37,6 @@ from recbole_llm.core.schema import (
 )
 from recbole_llm.core.secrets import take_credentials
 from recbole_llm.core.settings import as_list, listed
-from recbole_llm.core.specs import model_defaults, spec_by_name, spec_of_class
 from recbole_llm.core.yaml_files import ConfigLoader, files_given, read_yaml
 
 DEFAULT_DATASET = "ml-100k"  # ships in recbole
@@ -49,7 +50,8 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         config_dict: parameters; strings are parsed as literals.
         argv: ``--key=value`` arguments. ``sys.argv`` is not read: pass it to have it.
         default_model: the model where nothing else names one.
-        stored: settings of a checkpoint (`recbole_llm.core.stored.taken`), which all others beat.
+        stored: settings of a checkpoint (`recbole_llm.core.checkpoints.stored.taken`), which all
+            others beat.
         stage: a stage whose keys are read besides those of the model's own.
 
     ``spec`` is the model's; ``secrets`` has addresses whose credentials the keys do not hold.

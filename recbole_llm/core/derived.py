@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from recbole.utils import InputType, ModelType
 
-from recbole_llm.core.plugins import get_registry
-from recbole_llm.core.recbole_evaluation import RecBoleEvaluation
+from recbole_llm.core.keys.evaluation import RecBoleEvaluation
+from recbole_llm.core.plugins.loading import get_registry
 
 if TYPE_CHECKING:
     from recbole_llm.core.config import Config

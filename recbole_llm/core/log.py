@@ -20,12 +20,13 @@ import colorlog
 from recbole.utils.logger import RemoveColorFilter, log_colors_config
 from tqdm import tqdm
 
-from recbole_llm.core import compat, distributed
+from recbole_llm.core import compat
+from recbole_llm.core.checkpoints.stored import plain_config
 from recbole_llm.core.digest import digest
 from recbole_llm.core.lines import is_terminal
 from recbole_llm.core.marks import Mark
+from recbole_llm.core.processes import distributed
 from recbole_llm.core.secrets import without_credentials
-from recbole_llm.core.stored import plain_config
 
 if TYPE_CHECKING:
     from recbole.config import Config

@@ -15,8 +15,8 @@ from pathlib import Path
 import loky
 import torch
 
+from recbole_llm.core.keys.run import RunSettings
 from recbole_llm.core.lines import counted
-from recbole_llm.core.run_settings import RunSettings
 from recbole_llm.core.settings import ConfigLike
 
 # glibc's malloc.h: option, value. By default blocks of 128 KiB to 32 MiB may come from mmap, and

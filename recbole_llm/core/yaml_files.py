@@ -14,13 +14,13 @@ from typing import Any
 import yaml
 
 from recbole_llm.core.errors import absent, one_line
-from recbole_llm.core.plugins import get_registry
-from recbole_llm.core.registry import PROPERTIES, resolve
+from recbole_llm.core.plugins.loading import get_registry
+from recbole_llm.core.plugins.registry import PROPERTIES, resolve
 from recbole_llm.core.settings import Settings, key_infos
 
 _WIDTH = 100
 _FILES: dict[str, tuple[str | type, ...]] = {
-    "overall.yaml": ("recbole_llm.core.run_settings:RunSettings",),
+    "overall.yaml": ("recbole_llm.core.keys.run:RunSettings",),
     "features.yaml": (
         "recbole_llm.features.settings:ItemSettings",
         "recbole_llm.features.settings:PromptSettings",

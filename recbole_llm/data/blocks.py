@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from recbole_llm.core.tokens import PADDING
+from recbole_llm.core.checkpoints.tokens import PADDING
 from recbole_llm.data.check import LARGEST, decoded, is_wide
 from recbole_llm.data.files import Table, read_types
 

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recbole_llm.core.checkpoints.tokens import unpack
 from recbole_llm.core.digest import file_digest
-from recbole_llm.core.tokens import unpack
 from recbole_llm.data.blocks import InteractionFile
 from recbole_llm.data.settings import LONGEST_ON_DISK
 from recbole_llm.data.split import IntArray

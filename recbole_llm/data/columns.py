@@ -9,8 +9,8 @@ from recbole.utils import FeatureType, ModelType
 
 from recbole_llm.core.config import Config
 from recbole_llm.core.errors import did_you_mean
+from recbole_llm.core.plugins.specs import spec_of
 from recbole_llm.core.schema import GRAPH, ITEM_FEATURES
-from recbole_llm.core.specs import spec_of
 from recbole_llm.data.files import read_types, written
 from recbole_llm.data.labels import label_fields
 from recbole_llm.data.settings import EngineSettings

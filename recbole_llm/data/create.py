@@ -10,12 +10,12 @@ from typing import Any
 from recbole.data.dataset import Dataset
 from recbole.utils import ModelType
 
+from recbole_llm.core.checkpoints.tokens import Vocabulary
 from recbole_llm.core.config import Config
 from recbole_llm.core.errors import did_you_mean
-from recbole_llm.core.registry import resolve
+from recbole_llm.core.plugins.registry import resolve
+from recbole_llm.core.plugins.specs import spec_of
 from recbole_llm.core.schema import RECBOLE, item_features
-from recbole_llm.core.specs import spec_of
-from recbole_llm.core.tokens import Vocabulary
 from recbole_llm.core.yaml_files import read_yaml
 from recbole_llm.data import dataset as ours
 from recbole_llm.data.check import conversion

@@ -14,12 +14,12 @@ import numpy as np
 from recbole.utils import FeatureSource, FeatureType
 from torch import Tensor
 
-from recbole_llm.core import distributed
+from recbole_llm.core.checkpoints.tokens import Vocabulary
 from recbole_llm.core.compat_pandas import Frame
 from recbole_llm.core.config import Config
 from recbole_llm.core.files import alone
 from recbole_llm.core.log import SHOWN
-from recbole_llm.core.tokens import Vocabulary
+from recbole_llm.core.processes import distributed
 from recbole_llm.data.blocks import InteractionFile
 from recbole_llm.data.column_folder import ColumnFolder
 from recbole_llm.data.files import written

@@ -15,8 +15,8 @@ from recbole.data.interaction import Interaction
 from recbole.utils import ModelType
 from torch import Tensor
 
-from recbole_llm.core import distributed
 from recbole_llm.core.config import Config
+from recbole_llm.core.processes import distributed
 from recbole_llm.data.interaction import take
 from recbole_llm.data.loaders import IndexDataLoader, own_rows
 from recbole_llm.data.ranking_step import ranking_step

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from recbole_llm.core.checkpoints.tokens import PADDING
 from recbole_llm.core.errors import first_names
 from recbole_llm.core.settings import ConfigLike
-from recbole_llm.core.tokens import PADDING
 from recbole_llm.data.check import (
     at_lines,
     check_quotes,

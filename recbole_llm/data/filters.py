@@ -7,8 +7,8 @@ from typing import Any
 from recbole.utils import FeatureType
 
 from recbole_llm.core.config import Config
+from recbole_llm.core.keys.data import RecBoleData
 from recbole_llm.core.lines import counted
-from recbole_llm.core.recbole_data import RecBoleData
 from recbole_llm.data.columns import loaded
 from recbole_llm.data.recbole_fields import RecBoleFields
 

@@ -22,8 +22,8 @@ from recbole.utils import ModelType
 from torch import Tensor
 from torch.utils.data import DataLoader, RandomSampler
 
-from recbole_llm.core import distributed, randomness
 from recbole_llm.core.compat import worker_start
+from recbole_llm.core.processes import distributed, randomness
 
 
 class Positions:

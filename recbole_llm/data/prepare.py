@@ -13,7 +13,7 @@ from recbole.sampler import KGSampler
 from recbole.utils import ModelType, set_color
 
 from recbole_llm.core.config import Config
-from recbole_llm.core.recbole_evaluation import RecBoleEvaluation
+from recbole_llm.core.keys.evaluation import RecBoleEvaluation
 from recbole_llm.data.eval_loader import FullSortEvalDataLoader
 from recbole_llm.data.loaders import KnowledgeBasedDataLoader, TrainDataLoader, UserDataLoader
 from recbole_llm.data.sampled_eval import NegSampleEvalDataLoader

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from recbole_llm.core.checkpoints.stored import plain_config
 from recbole_llm.core.config import Config
 from recbole_llm.core.errors import one_line
-from recbole_llm.core.stored import plain_config
 from recbole_llm.data.settings import splits_at_random
 
 _KEYS = (

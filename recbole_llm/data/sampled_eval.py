@@ -16,7 +16,7 @@ from recbole.data.dataloader import (
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
-from recbole_llm.core import distributed
+from recbole_llm.core.processes import distributed
 from recbole_llm.data.interaction import take
 from recbole_llm.data.loaders import IndexDataLoader, own_rows
 from recbole_llm.data.ranking_step import FLOAT_BYTES, SCORE_COPIES

@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from recbole_llm.core.keys.evaluation import RecBoleEvaluation
+from recbole_llm.core.keys.training import RecBoleTraining
 from recbole_llm.core.marks import Alike, Free
-from recbole_llm.core.recbole_evaluation import RecBoleEvaluation
-from recbole_llm.core.recbole_settings import RecBoleTraining
 from recbole_llm.core.settings import ConfigLike, Count, Flag, NonNegative, Settings
 from recbole_llm.hookspecs import hookimpl
 

@@ -12,9 +12,9 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from recbole_llm.core.checkpoints.tokens import PADDING, characters
 from recbole_llm.core.errors import needing, one_line
 from recbole_llm.core.files import check_folder, folder_written_whole, remove_left_parts
-from recbole_llm.core.tokens import PADDING, characters
 from recbole_llm.data.blocks import InteractionFile
 from recbole_llm.data.column_folder import (
     ABOUT,

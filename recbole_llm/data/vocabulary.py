@@ -17,10 +17,10 @@ from recbole.config import Config
 from recbole.data.dataset import Dataset
 from recbole.utils import FeatureType
 
+from recbole_llm.core.checkpoints.tokens import Vocabulary
 from recbole_llm.core.compat_pandas import among
 from recbole_llm.core.errors import first_names
 from recbole_llm.core.settings import ConfigLike
-from recbole_llm.core.tokens import Vocabulary
 from recbole_llm.data.files import Table, read_types, written
 from recbole_llm.data.recbole_fields import RecBoleFields
 

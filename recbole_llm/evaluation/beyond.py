@@ -11,8 +11,8 @@ from recbole.evaluator.base_metric import TopkMetric
 from recbole.evaluator.collector import DataStruct
 
 from recbole_llm.core.config import Config
+from recbole_llm.core.keys.evaluation import RecBoleEvaluation
 from recbole_llm.core.metrics import read_by
-from recbole_llm.core.recbole_evaluation import RecBoleEvaluation
 from recbole_llm.features.attach import reads_of
 from recbole_llm.features.settings import ItemSettings
 

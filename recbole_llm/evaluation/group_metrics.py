@@ -20,10 +20,10 @@ from recbole.evaluator import Evaluator
 from recbole.evaluator.base_metric import TopkMetric
 from recbole.evaluator.collector import Collector, DataStruct
 
-from recbole_llm.core import distributed
 from recbole_llm.core.lines import aligned
 from recbole_llm.core.log import SHOWN
-from recbole_llm.core.plugins import get_registry
+from recbole_llm.core.plugins.loading import get_registry
+from recbole_llm.core.processes import distributed
 from recbole_llm.evaluation.by_user import ByUser, FloatArray, ranking_by_user, with_columns
 from recbole_llm.evaluation.groups import GROUPS, Group
 

@@ -9,7 +9,7 @@ from recbole.data.dataset import Dataset
 from recbole.utils import ModelType
 
 from recbole_llm.core.config import Config
-from recbole_llm.core.recbole_evaluation import EvalArgs, RecBoleEvaluation, Split
+from recbole_llm.core.keys.evaluation import EvalArgs, RecBoleEvaluation, Split
 
 
 def protocol(config: Config, dataset: Dataset) -> str:

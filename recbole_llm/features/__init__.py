@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from recbole_llm.core.registry import FeatureSpec
+from recbole_llm.core.plugins.registry import FeatureSpec
 from recbole_llm.hookspecs import hookimpl
 
 _HERE = "recbole_llm.features"

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from recbole_llm.core import cluster
 from recbole_llm.core.errors import one_line
+from recbole_llm.core.processes import cluster
 from recbole_llm.features.encoders.base import Encoder, EncoderError
 from recbole_llm.features.pipeline import Encode, encode_batch, one_by_one
 from recbole_llm.features.settings import EncoderSettings
@@ -35,7 +35,7 @@ def by_actors(
     batch. Without batches, nothing is started.
 
     Args:
-        address: of the cluster; see `recbole_llm.core.cluster.connected`.
+        address: of the cluster; see `recbole_llm.core.processes.cluster.connected`.
         gpu: whether each takes one.
         encoder: it is sent to each of them before its model is loaded.
 

@@ -17,14 +17,14 @@ import torch
 from recbole.config import Config
 from recbole.data.dataset import Dataset
 
-from recbole_llm.core import distributed
+from recbole_llm.core.checkpoints.stored import plain_config
 from recbole_llm.core.checks import key_marks
 from recbole_llm.core.digest import digest
 from recbole_llm.core.marks import Mark
-from recbole_llm.core.plugins import get_registry
-from recbole_llm.core.registry import FeatureSpec, resolve
-from recbole_llm.core.specs import spec_of
-from recbole_llm.core.stored import plain_config
+from recbole_llm.core.plugins.loading import get_registry
+from recbole_llm.core.plugins.registry import FeatureSpec, resolve
+from recbole_llm.core.plugins.specs import spec_of
+from recbole_llm.core.processes import distributed
 from recbole_llm.features.built import build_feature
 from recbole_llm.features.encoders.base import encoder_spec
 from recbole_llm.features.settings import (

@@ -9,10 +9,10 @@ import numpy as np
 from recbole.config import Config
 from recbole.data.dataset import Dataset
 
+from recbole_llm.core.checkpoints.tokens import PADDING
 from recbole_llm.core.errors import check_takes, first_names
-from recbole_llm.core.plugins import get_registry
-from recbole_llm.core.registry import FeatureSpec, resolve
-from recbole_llm.core.tokens import PADDING
+from recbole_llm.core.plugins.loading import get_registry
+from recbole_llm.core.plugins.registry import FeatureSpec, resolve
 from recbole_llm.features.table import EmbeddingTable, Matrix
 
 

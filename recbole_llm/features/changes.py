@@ -9,7 +9,7 @@ from recbole.data.dataset import Dataset
 from torch import Tensor, from_numpy
 
 from recbole_llm.core.errors import first_names
-from recbole_llm.core.plugins import get_registry
+from recbole_llm.core.plugins.loading import get_registry
 from recbole_llm.features.attach import attached
 
 

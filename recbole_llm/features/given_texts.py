@@ -8,7 +8,7 @@ from pandas import isna
 from recbole.data.dataset import Dataset
 
 from recbole_llm.core.config import Config
-from recbole_llm.core.plugins import get_plugin_manager
+from recbole_llm.core.plugins.loading import get_plugin_manager
 from recbole_llm.features.templates import PromptError
 
 

@@ -15,7 +15,7 @@ from recbole.model.layers import FMEmbedding
 from torch import Tensor, nn
 
 from recbole_llm.core.config import Config
-from recbole_llm.core.run_settings import RunSettings
+from recbole_llm.core.keys.run import RunSettings
 from recbole_llm.features.attach import item_embeddings
 from recbole_llm.features.reduce import Whitener, expected_rows, pca
 from recbole_llm.features.table import Matrix

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from recbole_llm.core.cluster import check_installed
 from recbole_llm.core.errors import one_line
 from recbole_llm.core.marks import Again, Free, Local
+from recbole_llm.core.processes.cluster import check_installed
 from recbole_llm.core.settings import (
     ConfigLike,
     Count,

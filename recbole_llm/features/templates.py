@@ -14,7 +14,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from recbole_llm.core.errors import did_you_mean, one_line
 from recbole_llm.core.files import expanded
-from recbole_llm.core.registry import PROPERTIES
+from recbole_llm.core.plugins.registry import PROPERTIES
 
 _FOLDER = PROPERTIES / "prompt"
 _SUFFIX = ".jinja"
@@ -60,7 +60,7 @@ _ENVIRONMENT = _Environment(undefined=_Strict, finalize=_printed)
 
 class Template:
     """A jinja2 template in jinja2's sandbox; of a checkpoint only plain ones come here
-    (`recbole_llm.core.stored`).
+    (`recbole_llm.core.checkpoints.stored`).
 
     Raises:
         PromptError: the text is not valid jinja2.

@@ -14,7 +14,7 @@ from recbole.data.dataset import Dataset
 
 from recbole_llm.core.digest import digest, short_digests, texts_digest
 from recbole_llm.core.errors import first_names
-from recbole_llm.core.plugins import get_registry
+from recbole_llm.core.plugins.loading import get_registry
 from recbole_llm.features.actors import encode_of
 from recbole_llm.features.align import align
 from recbole_llm.features.encoders.base import Encoder, EncoderError, create_encoder, holds_table

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from recbole_llm.core.registry import FeatureSpec, StageSpec
+from recbole_llm.core.plugins.registry import FeatureSpec, StageSpec
 from recbole_llm.hookspecs import hookimpl
 
 

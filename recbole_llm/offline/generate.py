@@ -18,10 +18,10 @@ import numpy as np
 from recbole.config import Config
 from recbole.data.dataset import Dataset
 
+from recbole_llm.core.checkpoints.tokens import PADDING
 from recbole_llm.core.digest import texts_digest
-from recbole_llm.core.plugins import get_registry
-from recbole_llm.core.specs import spec_of
-from recbole_llm.core.tokens import PADDING
+from recbole_llm.core.plugins.loading import get_registry
+from recbole_llm.core.plugins.specs import spec_of
 from recbole_llm.features.generated_texts import MAX_CHARACTERS, TextStore, clean_text
 from recbole_llm.features.store import cache_dir
 from recbole_llm.features.table import EmbeddingTable

@@ -9,12 +9,12 @@ from typing import Any, Literal
 from recbole.config import Config
 from recbole.data.dataset import Dataset
 
-from recbole_llm.core import distributed
-from recbole_llm.core.plugins import get_plugin_manager, get_registry
-from recbole_llm.core.recbole_evaluation import check_catalogue
-from recbole_llm.core.registry import StageSpec
-from recbole_llm.core.specs import spec_of
-from recbole_llm.core.tokens import Vocabulary
+from recbole_llm.core.checkpoints.tokens import Vocabulary
+from recbole_llm.core.keys.evaluation import check_catalogue
+from recbole_llm.core.plugins.loading import get_plugin_manager, get_registry
+from recbole_llm.core.plugins.registry import StageSpec
+from recbole_llm.core.plugins.specs import spec_of
+from recbole_llm.core.processes import distributed
 from recbole_llm.data.create import create_dataset
 from recbole_llm.data.prepare import data_preparation
 from recbole_llm.features.attach import attach_features, reads_items

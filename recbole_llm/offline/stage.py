@@ -26,7 +26,7 @@ from recbole.data.dataset import Dataset
 from recbole_llm.core.digest import digest
 from recbole_llm.core.files import alone, check_folder
 from recbole_llm.core.log import SHOWN
-from recbole_llm.core.registry import StageSpec, resolve
+from recbole_llm.core.plugins.registry import StageSpec, resolve
 from recbole_llm.core.versions import installed
 from recbole_llm.features.store import cache_dir
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from recbole_llm.core.checkpoint import load_checkpoint, save_atomically
+from recbole_llm.core.checkpoints.checkpoint import load_checkpoint, save_atomically
 from recbole_llm.core.lines import bar
 from recbole_llm.features.encoders.adapters import tunable
 from recbole_llm.features.encoders.decoders import (

@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from recbole_llm.core.checkpoint import load_checkpoint
+from recbole_llm.core.checkpoints.checkpoint import load_checkpoint
+from recbole_llm.core.checkpoints.stored import NEVER, plain_config
+from recbole_llm.core.checkpoints.tokens import characters
 from recbole_llm.core.digest import file_digest
 from recbole_llm.core.errors import needing, one_line
 from recbole_llm.core.files import (
@@ -27,10 +29,8 @@ from recbole_llm.core.files import (
 )
 from recbole_llm.core.lines import counted, quoted, say_meanwhile
 from recbole_llm.core.marks import Mark
-from recbole_llm.core.named_plugins import load_plugins
-from recbole_llm.core.plugins import get_model
-from recbole_llm.core.stored import NEVER, plain_config
-from recbole_llm.core.tokens import characters
+from recbole_llm.core.plugins.loading import get_model
+from recbole_llm.core.plugins.named import load_plugins
 from recbole_llm.models.base import SequenceTraining
 from recbole_llm.report import versions
 from recbole_llm.tasks.onnx_encoder import (

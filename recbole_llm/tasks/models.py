@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from recbole_llm.core.checks import RECBOLES, parts_of, settings_of_parts
+from recbole_llm.core.keys.run import RunSettings
+from recbole_llm.core.keys.stock import StockSettings
 from recbole_llm.core.lines import aligned
-from recbole_llm.core.plugins import (
+from recbole_llm.core.plugins.loading import (
     Plugins,
     find_model,
     get_model,
@@ -20,12 +22,10 @@ from recbole_llm.core.plugins import (
     get_registry,
     recbole_models,
 )
-from recbole_llm.core.registry import EncoderSpec, ModelSpec, resolve_settings
-from recbole_llm.core.run_settings import RunSettings
+from recbole_llm.core.plugins.registry import EncoderSpec, ModelSpec, resolve_settings
+from recbole_llm.core.plugins.specs import completed
 from recbole_llm.core.schema import files_of_model, learns_labels
 from recbole_llm.core.settings import Between, KeyInfo, Settings, key_infos
-from recbole_llm.core.specs import completed
-from recbole_llm.core.stock_settings import StockSettings
 from recbole_llm.core.yaml_files import read_yaml
 from recbole_llm.features.settings import EncoderSettings
 from recbole_llm.tasks.compare.space import offered_space

@@ -12,10 +12,10 @@ from recbole.config import Config
 from recbole.data.dataset import Dataset
 from recbole.model.abstract_recommender import AbstractRecommender
 
+from recbole_llm.core.checkpoints.tokens import Vocabulary, vocabulary_of
 from recbole_llm.core.errors import first_names
 from recbole_llm.core.lines import counted
 from recbole_llm.core.log import SHOWN
-from recbole_llm.core.tokens import Vocabulary, vocabulary_of
 from recbole_llm.data.disk import DiskDataset
 from recbole_llm.data.settings import EngineSettings
 from recbole_llm.data.vocabulary import VocabularyDataset, new_items

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from recbole_llm.core.config import Config
-from recbole_llm.core.named_plugins import load_plugins
-from recbole_llm.core.plugins import get_registry
+from recbole_llm.core.plugins.loading import get_registry
+from recbole_llm.core.plugins.named import load_plugins
 from recbole_llm.data.prepare import data_preparation
 from recbole_llm.offline.run import load_dataset, prepare_data
 from recbole_llm.offline.stage import StageReport, stage_class

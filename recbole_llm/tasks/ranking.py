@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from pandas import DataFrame, concat
 
+from recbole_llm.core.checkpoints.tokens import PADDING
 from recbole_llm.core.errors import and_more, near_matches
-from recbole_llm.core.tokens import PADDING
 from recbole_llm.tasks.top import Scores, top
 from recbole_llm.tasks.where import matching
 from recbole_llm.tasks.whom import NEW_USER, Histories, Ids, Wanted, check_whom

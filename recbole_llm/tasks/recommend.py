@@ -21,10 +21,10 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import ModelType
 from torch import Tensor
 
+from recbole_llm.core.checkpoints.tokens import vocabulary_of
 from recbole_llm.core.config import Config
 from recbole_llm.core.errors import first_names
 from recbole_llm.core.lines import is_utf8
-from recbole_llm.core.tokens import vocabulary_of
 from recbole_llm.data.interaction import SequenceInteraction
 from recbole_llm.data.ranking_step import user_bytes
 from recbole_llm.data.settings import EngineSettings

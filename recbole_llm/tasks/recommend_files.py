@@ -73,9 +73,9 @@ def recommend_to_file(
 
 def _check_asked(checkpoint: str, query: bool, files: Sequence[str], argv: Sequence[str]) -> None:
     """Refuse, before data and texts are loaded, what no model of the checkpoint's class can do."""
-    from recbole_llm.core.checkpoint import load_checkpoint
-    from recbole_llm.core.named_plugins import load_plugins
-    from recbole_llm.core.plugins import get_model
+    from recbole_llm.core.checkpoints.checkpoint import load_checkpoint
+    from recbole_llm.core.plugins.loading import get_model
+    from recbole_llm.core.plugins.named import load_plugins
     from recbole_llm.tasks.scorer import check_asked
 
     load_plugins(files, None, argv)

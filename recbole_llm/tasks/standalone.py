@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from recbole_llm.core.checkpoints.tokens import PADDING, names_of
 from recbole_llm.core.errors import needing, one_line
-from recbole_llm.core.tokens import PADDING, names_of
 from recbole_llm.tasks.ranking import Batch, Ranker
 from recbole_llm.tasks.whom import Ids, Wanted
 

@@ -8,7 +8,7 @@ import torch
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
-from recbole_llm.core.plugins import get_model
+from recbole_llm.core.plugins.loading import get_model
 from recbole_llm.data.settings import supports_sequence_level
 from recbole_llm.models.ctr import CTRRecommender
 from recbole_llm.steps import build_trainer

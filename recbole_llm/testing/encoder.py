@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from recbole_llm.core.registry import EncoderSpec
+from recbole_llm.core.plugins.registry import EncoderSpec
 from recbole_llm.core.settings import ConfigLike
 from recbole_llm.hookspecs import hookimpl
 

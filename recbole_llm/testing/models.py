@@ -9,7 +9,7 @@ from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import AbstractRecommender
 
 from recbole_llm.core.config import Config
-from recbole_llm.core.plugins import get_plugins, list_encoders
+from recbole_llm.core.plugins.loading import get_plugins, list_encoders
 from recbole_llm.quick_start import load_data_and_model, run_recbole_llm
 from recbole_llm.steps import build_model, build_trainer, load_data
 from recbole_llm.tasks.recommend import Recommender

@@ -16,13 +16,13 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.trainer.trainer import AbstractTrainer
 from recbole.utils import ModelType, early_stopping, set_color
 
-from recbole_llm.core import distributed, randomness
-from recbole_llm.core.checkpoint import save_atomically
+from recbole_llm.core.checkpoints.checkpoint import save_atomically
+from recbole_llm.core.checkpoints.stored import needs, plain_config
+from recbole_llm.core.checkpoints.tokens import Packed, check_numbers, pack, vocabulary_of
 from recbole_llm.core.errors import one_line
 from recbole_llm.core.log import run_name
-from recbole_llm.core.plugins import get_plugin_manager
-from recbole_llm.core.stored import needs, plain_config
-from recbole_llm.core.tokens import Packed, check_numbers, pack, vocabulary_of
+from recbole_llm.core.plugins.loading import get_plugin_manager
+from recbole_llm.core.processes import distributed, randomness
 from recbole_llm.data.training import training_digest
 from recbole_llm.evaluation.group_metrics import without_groups
 from recbole_llm.evaluation.parts import evaluation_parts

@@ -9,7 +9,7 @@ from recbole.config import Config
 from torch import Tensor, nn
 from torch.optim import Optimizer, SparseAdam
 
-from recbole_llm.core import distributed
+from recbole_llm.core.processes import distributed
 
 _FUSED = (torch.optim.Adam, torch.optim.AdamW)
 

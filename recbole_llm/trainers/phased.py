@@ -13,10 +13,14 @@ from recbole.data.dataloader import AbstractDataLoader
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import set_color
 
-from recbole_llm.core import distributed
-from recbole_llm.core.checkpoint import load_checkpoint, load_model_state, save_atomically
+from recbole_llm.core.checkpoints.checkpoint import (
+    load_checkpoint,
+    load_model_state,
+    save_atomically,
+)
 from recbole_llm.core.config import Config
 from recbole_llm.core.marks import STOPPED
+from recbole_llm.core.processes import distributed
 from recbole_llm.data.same_split import check_same_split
 from recbole_llm.trainers.phase_logs import PhaseBoard, PhaseWriter
 from recbole_llm.trainers.resume import part_file

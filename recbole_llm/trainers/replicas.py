@@ -15,8 +15,8 @@ from recbole.utils import ModelType
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from recbole_llm.core import distributed
 from recbole_llm.core.errors import one_line
+from recbole_llm.core.processes import distributed
 from recbole_llm.data.sequence_loader import target_count
 
 Loss = Tensor | tuple[Tensor, ...]

@@ -19,15 +19,20 @@ from recbole.data.dataloader import AbstractDataLoader
 from recbole.data.dataset import Dataset
 from recbole.utils import set_color
 
-from recbole_llm.core import distributed, torchrun
-from recbole_llm.core.checkpoint import load_checkpoint, load_model_state, require, save_atomically
+from recbole_llm.core.checkpoints.checkpoint import (
+    load_checkpoint,
+    load_model_state,
+    require,
+    save_atomically,
+)
+from recbole_llm.core.checkpoints.plain import decode
+from recbole_llm.core.checkpoints.stored import NEVER, plain_config
 from recbole_llm.core.digest import fingerprints
 from recbole_llm.core.errors import and_more
 from recbole_llm.core.log import SHOWN
 from recbole_llm.core.marks import STOPPED, Mark
-from recbole_llm.core.plain import decode
-from recbole_llm.core.plugins import get_registry
-from recbole_llm.core.stored import NEVER, plain_config
+from recbole_llm.core.plugins.loading import get_registry
+from recbole_llm.core.processes import distributed, torchrun
 from recbole_llm.evaluation.beyond import features_read
 from recbole_llm.features.attach import features_of
 from recbole_llm.trainers import run_state

@@ -16,9 +16,9 @@ from recbole.trainer import trainer as recbole_trainers
 from recbole.utils import get_trainer as get_recbole_trainer
 
 from recbole_llm.core.marks import PRETRAINING
-from recbole_llm.core.plugins import get_model
-from recbole_llm.core.registry import ModelSpec, resolve
-from recbole_llm.core.specs import spec_by_name
+from recbole_llm.core.plugins.loading import get_model
+from recbole_llm.core.plugins.registry import ModelSpec, resolve
+from recbole_llm.core.plugins.specs import spec_by_name
 from recbole_llm.trainers.engine import EngineMixin
 from recbole_llm.trainers.phased import PhasedTrainer
 from recbole_llm.trainers.replicas import ReplicaTrainer

@@ -9,9 +9,14 @@ import torch
 from recbole.data.dataloader import AbstractDataLoader
 from torch.nn.utils import clip_grad_norm_
 
-from recbole_llm.core import distributed, randomness
-from recbole_llm.core.checkpoint import load_checkpoint, load_model_state, model_state, require
-from recbole_llm.core.tokens import check_numbers, vocabulary_of
+from recbole_llm.core.checkpoints.checkpoint import (
+    load_checkpoint,
+    load_model_state,
+    model_state,
+    require,
+)
+from recbole_llm.core.checkpoints.tokens import check_numbers, vocabulary_of
+from recbole_llm.core.processes import distributed, randomness
 from recbole_llm.data.ranking_step import factors, has_factors
 from recbole_llm.evaluation.blocks import BlockScores
 from recbole_llm.trainers.optimizers import TableAndRest, fuse, sparse_table

@@ -100,8 +100,8 @@ def latency() -> dict[str, float]:
 
 def replace_users(names: list[str], starts: np.ndarray, items: np.ndarray) -> None:
     """Give the exported model these histories, with the digest that is checked."""
+    from recbole_llm.core.checkpoints.tokens import characters
     from recbole_llm.core.digest import file_digest
-    from recbole_llm.core.tokens import characters
 
     others = {"other_starts": np.zeros(len(names) + 1, np.int64), "other_items": items[:0]}
     np.savez("model/users.npz", starts=starts, items=items, **others, **characters(names))

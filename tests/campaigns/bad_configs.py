@@ -24,7 +24,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from recbole_llm import run_recbole_llm, testing
 from recbole_llm.core.checks import settings_classes
 from recbole_llm.core.config import Config
-from recbole_llm.core.plugins import find_model, get_plugins, list_encoders
+from recbole_llm.core.plugins.loading import find_model, get_plugins, list_encoders
 from recbole_llm.core.settings import Nested, OneOrMore, Settings
 from recbole_llm.testing import write_tiny_dataset
 

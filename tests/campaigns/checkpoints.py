@@ -24,7 +24,7 @@ from click.testing import CliRunner
 
 from recbole_llm import run_recbole_llm, testing
 from recbole_llm.cli import main
-from recbole_llm.core.plugins import get_plugins, list_encoders
+from recbole_llm.core.plugins.loading import get_plugins, list_encoders
 from recbole_llm.testing import write_tiny_dataset
 
 SENTINEL = "executed"

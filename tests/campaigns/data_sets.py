@@ -27,8 +27,8 @@ from typing import Any
 import numpy as np
 
 from recbole_llm import testing
-from recbole_llm.core import plugins
 from recbole_llm.core.config import Config
+from recbole_llm.core.plugins import loading
 from recbole_llm.data.create import create_dataset
 from recbole_llm.quick_start import load_data
 
@@ -280,8 +280,8 @@ def campaign(seed: int = 0, rounds: int = 1) -> dict[str, Any]:
     """Runs by outcome, and each run that went wrong."""
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
-    if "hash" not in plugins.list_encoders():
-        plugins.get_plugins().register(testing, testing.__name__)
+    if "hash" not in loading.list_encoders():
+        loading.get_plugins().register(testing, testing.__name__)
     outcomes: Counter[str] = Counter()
     wrong, refused = {}, set()
     with tempfile.TemporaryDirectory() as name:

@@ -20,8 +20,8 @@ import torch._dynamo  # noqa: F401 (every child would import it: its first optim
 from recbole.trainer import Trainer as RecBoleTrainer
 
 from recbole_llm import testing
-from recbole_llm.core import plugins
-from recbole_llm.core.checkpoint import load_checkpoint
+from recbole_llm.core.checkpoints.checkpoint import load_checkpoint
+from recbole_llm.core.plugins import loading
 from recbole_llm.hookspecs import hookimpl
 from recbole_llm.quick_start import run_recbole_llm
 
@@ -54,9 +54,9 @@ CASES: dict[str, dict[str, Any]] = {
 def prepare(folder: Path) -> None:
     """Make ``folder`` with the data set of all trainings, and the fake encoder known."""
     testing.write_tiny_dataset(folder / "dataset")
-    if "hash" not in plugins.list_encoders():
-        plugins.get_plugins().register(testing, testing.__name__)
-        plugins.get_plugins().register(Ends(), __name__)
+    if "hash" not in loading.list_encoders():
+        loading.get_plugins().register(testing, testing.__name__)
+        loading.get_plugins().register(Ends(), __name__)
     os.environ["RECBOLE_LLM_CACHE"] = str(folder / "cache")
 
 

@@ -17,7 +17,7 @@ import torch
 from recbole.model.abstract_recommender import AbstractRecommender
 from scipy import sparse
 
-from recbole_llm.core import checkpoint, plain
+from recbole_llm.core.checkpoints import checkpoint, plain
 
 
 def save_and_load(state: dict, path: Path) -> dict:  # type: ignore[type-arg]
@@ -148,7 +148,7 @@ def test_a_failing_download_is_an_error(
 
 
 def test_importing_recboles_models_leaves_anomaly_detection_off() -> None:
-    from recbole_llm.core.plugins import get_model
+    from recbole_llm.core.plugins.loading import get_model
 
     get_model("SINE")
     assert not torch.is_anomaly_enabled()

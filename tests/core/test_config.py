@@ -12,9 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_llm.core import torchrun
+from recbole_llm.core.checkpoints.stored import plain_config
 from recbole_llm.core.config import Config
-from recbole_llm.core.plugins import get_model, recbole_models
+from recbole_llm.core.keys.stock import StockSettings
+from recbole_llm.core.plugins.loading import get_model, recbole_models
+from recbole_llm.core.processes import torchrun
 from recbole_llm.core.schema import (
     RECBOLE,
     parse_command_line,
@@ -22,8 +24,6 @@ from recbole_llm.core.schema import (
     recbole_modules,
     recbole_readers,
 )
-from recbole_llm.core.stock_settings import StockSettings
-from recbole_llm.core.stored import plain_config
 from recbole_llm.core.yaml_files import read_yaml
 
 
@@ -39,13 +39,13 @@ def test_precedence_is_command_line_then_dict_then_files(tmp_path: Path) -> None
 
 
 def test_the_models_yaml_beats_its_types(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from recbole_llm.core import plugins
-    from recbole_llm.core.registry import ModelSpec
+    from recbole_llm.core.plugins import loading
+    from recbole_llm.core.plugins.registry import ModelSpec
 
     file = tmp_path / "Mine.yaml"
     file.write_text("repeatable: True\neval_args: {split: {RS: [7, 2, 1]}, order: TO, mode: full}")
     spec = ModelSpec("Mine", "recbole.model.sequential_recommender.gru4rec:GRU4Rec", config=file)
-    monkeypatch.setitem(plugins.get_registry().models, "Mine", spec)
+    monkeypatch.setitem(loading.get_registry().models, "Mine", spec)
     config = Config("Mine", config_dict={"loss_type": "CE"})
     assert config["eval_args"]["split"] == {"RS": [7, 2, 1]}  # sequential.yaml says LS
 
@@ -129,7 +129,7 @@ def test_protocols_that_cannot_be(argv: list[str], message: str) -> None:
 
 
 def test_wandb_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recbole_llm.core.recbole_settings.find_spec", lambda name: None)
+    monkeypatch.setattr("recbole_llm.core.keys.training.find_spec", lambda name: None)
     with pytest.raises(ValueError, match="log_wandb: the package 'wandb' is not installed: pip"):
         Config("BPR", argv=["--log_wandb=True"])
 

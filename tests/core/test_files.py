@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from recbole_llm.core.checkpoint import load_checkpoint, save_atomically
+from recbole_llm.core.checkpoints.checkpoint import load_checkpoint, save_atomically
+from recbole_llm.core.checkpoints.stored import plain_config
 from recbole_llm.core.config import Config
 from recbole_llm.core.files import (
     _suffix,
@@ -26,12 +27,11 @@ from recbole_llm.core.files import (
 )
 from recbole_llm.core.log import init_log
 from recbole_llm.core.secrets import without_credentials
-from recbole_llm.core.stored import plain_config
 from recbole_llm.features.encoders.openai_api import create
 
 _FULL = """
 import resource, torch
-from recbole_llm.core.checkpoint import save_atomically
+from recbole_llm.core.checkpoints.checkpoint import save_atomically
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 try:
     save_atomically({"config": {}, "weights": torch.zeros(10**6)}, "saved.pth")

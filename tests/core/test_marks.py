@@ -8,14 +8,14 @@ from typing import Any, Literal, get_args, get_origin
 import pytest
 from pydantic.fields import FieldInfo
 
+from recbole_llm.core.checkpoints.stored import NEVER, plain_config, taken
 from recbole_llm.core.checks import key_marks
 from recbole_llm.core.config import Config
+from recbole_llm.core.keys.run import RunSettings
 from recbole_llm.core.marks import Free, Local, Mark
-from recbole_llm.core.plugins import get_registry
-from recbole_llm.core.registry import EncoderSpec, resolve
-from recbole_llm.core.run_settings import RunSettings
+from recbole_llm.core.plugins.loading import get_registry
+from recbole_llm.core.plugins.registry import EncoderSpec, resolve
 from recbole_llm.core.settings import Count, Settings, Text
-from recbole_llm.core.stored import NEVER, plain_config, taken
 from recbole_llm.tasks.zero_shot import _check_encoders
 
 # Texts that lead nowhere: names of fields, metrics, kinds and tokens, revisions, a prefix.

@@ -12,10 +12,10 @@ from click.testing import CliRunner
 
 from recbole_llm import load_data_and_model, run_recbole_llm
 from recbole_llm.cli import main
+from recbole_llm.core.checkpoints.stored import needed_again, needs, plain_config
 from recbole_llm.core.config import Config
-from recbole_llm.core.named_plugins import load_plugins
-from recbole_llm.core.plugins import get_registry, list_models
-from recbole_llm.core.stored import needed_again, needs, plain_config
+from recbole_llm.core.plugins.loading import get_registry, list_models
+from recbole_llm.core.plugins.named import load_plugins
 from recbole_llm.tasks.export import export
 from recbole_llm.tasks.prepare import prepare
 

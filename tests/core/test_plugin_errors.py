@@ -15,8 +15,8 @@ import pytest
 from commands import run_main
 
 from recbole_llm import Config, quick_start
-from recbole_llm.core import plugins
-from recbole_llm.core.plugin_errors import plugin_behind
+from recbole_llm.core.plugins import loading
+from recbole_llm.core.plugins.errors import plugin_behind
 
 pytestmark = pytest.mark.usefixtures("tiny")
 ROOT = Path(__file__).parents[2]
@@ -28,12 +28,12 @@ Register = Callable[[str, str], None]
 @pytest.fixture
 def register() -> Iterator[Register]:
     """``register(name, code)`` makes a plugin of code; a test's plugins go with it."""
-    manager, names = plugins.get_plugins().manager, []
+    manager, names = loading.get_plugins().manager, []
 
     def registered(name: str, code: str) -> None:
         module = ModuleType(f"{name}_pkg.hooks")
         exec(code, vars(module))
-        plugins.get_plugins().register(module, name)
+        loading.get_plugins().register(module, name)
         names.append(name)
 
     yield registered
@@ -69,10 +69,10 @@ def test_a_plugin_that_refuses_is_named_too(
 def test_an_error_of_this_package_is_no_plugins(register: Register) -> None:
     register("badfour", f"{HOOK}def on_result(config, result): config.unknown_keys()")
     with pytest.raises(AttributeError) as ours:
-        plugins.get_plugin_manager().hook.on_result(config=Config.__new__(Config), result={})
+        loading.get_plugin_manager().hook.on_result(config=Config.__new__(Config), result={})
     assert plugin_behind(ours.value) is None
     with pytest.raises(AttributeError) as theirs:
-        plugins.get_plugin_manager().hook.on_result(config=None, result={})
+        loading.get_plugin_manager().hook.on_result(config=None, result={})
     assert plugin_behind(theirs.value) == "badfour"
 
 
@@ -152,7 +152,7 @@ def test_texts_that_are_no_mapping_are_refused_with_the_hooks_plugin(
 
 
 @pytest.fixture
-def broken(monkeypatch: pytest.MonkeyPatch) -> plugins.Plugins:
+def broken(monkeypatch: pytest.MonkeyPatch) -> loading.Plugins:
     """Plugins of which one names metrics that cannot be imported."""
     Path("bad_metrics.py").write_text("class Some: pass\n")
     Path("bad_syntax.py").write_text("def\n")
@@ -161,14 +161,14 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> plugins.Plugins:
     code = f"{HOOK}def register_metrics(register):\n    for t in {targets}: register(t)"
     exec(code, vars(module))
     monkeypatch.syspath_prepend(Path.cwd())
-    fresh = plugins.build_plugins()
+    fresh = loading.build_plugins()
     fresh.register(module, "badfour")
-    monkeypatch.setattr("recbole_llm.core.recbole_evaluation.get_plugins", lambda: fresh)
+    monkeypatch.setattr("recbole_llm.core.keys.evaluation.get_plugins", lambda: fresh)
     return fresh
 
 
 def test_a_broken_metric_does_not_stop_runs_that_do_not_ask_for_it(
-    broken: plugins.Plugins, caplog: pytest.LogCaptureFixture
+    broken: loading.Plugins, caplog: pytest.LogCaptureFixture
 ) -> None:
     from recbole.evaluator.register import metrics_dict
 
@@ -184,7 +184,7 @@ def test_a_broken_metric_does_not_stop_runs_that_do_not_ask_for_it(
     assert "some" not in metrics_dict
 
 
-def test_a_broken_metric_that_is_asked_for_is_an_error(broken: plugins.Plugins) -> None:
+def test_a_broken_metric_that_is_asked_for_is_an_error(broken: loading.Plugins) -> None:
     said = "^metrics: the metric 'Nope' is unknown; .*'Nope' of plugin 'badfour' was left out"
     with pytest.raises(ValueError, match=said):
         Config("BPR", "tiny", config_dict={"metrics": ["Nope"]})
@@ -246,7 +246,7 @@ def test_one_broken_plugin_does_not_take_the_others_down(
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
         (info / "entry_points.txt").write_text(f"[recbole_llm]\n{name} = {name}\n")
     monkeypatch.syspath_prepend(tmp_path)
-    loaded = plugins.build_plugins()
+    loaded = loading.build_plugins()
     assert "Good" in loaded.registry.models and "PAD" in loaded.registry.models
     assert "No module named 'no_such_module_at_all'" in loaded.failed["broken_import"]
     assert "did you mean 'prepare_dataset'" in loaded.failed["broken_hook"]

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from recbole_llm import EncoderSpec, FeatureSpec, ModelSpec, StageSpec, hookimpl, hookspecs
-from recbole_llm.core import plugins
 from recbole_llm.core.config import Config
+from recbole_llm.core.plugins import loading
 from recbole_llm.tasks.models import describe
 from recbole_llm.testing import write_tiny_dataset
 
@@ -30,21 +30,21 @@ def models_of(*specs: ModelSpec) -> object:
 
 
 @pytest.fixture
-def fresh() -> plugins.Plugins:
-    return plugins.build_plugins()
+def fresh() -> loading.Plugins:
+    return loading.build_plugins()
 
 
-def test_built_in_models_come_through_the_same_seam(fresh: plugins.Plugins) -> None:
+def test_built_in_models_come_through_the_same_seam(fresh: loading.Plugins) -> None:
     assert "PAD" in fresh.registry.models
     assert fresh.registry.origins["model PAD"] == "recbole_llm.models.pad"
 
 
-def test_a_registered_model_is_listed_and_found(fresh: plugins.Plugins) -> None:
+def test_a_registered_model_is_listed_and_found(fresh: loading.Plugins) -> None:
     fresh.register(models_of(ModelSpec("Mine", "json:JSONDecoder")), "mine")
     assert fresh.registry.models["Mine"].model == "json:JSONDecoder"
 
 
-def test_a_hook_may_have_another_name_in_the_plugin(fresh: plugins.Plugins) -> None:
+def test_a_hook_may_have_another_name_in_the_plugin(fresh: loading.Plugins) -> None:
     def mine(register: Callable[[ModelSpec], None]) -> None:
         register(ModelSpec("Mine", "json:JSONDecoder"))
 
@@ -54,17 +54,17 @@ def test_a_hook_may_have_another_name_in_the_plugin(fresh: plugins.Plugins) -> N
 
 
 def test_a_model_whose_class_is_not_there_is_named_with_its_plugin(
-    fresh: plugins.Plugins, monkeypatch: pytest.MonkeyPatch
+    fresh: loading.Plugins, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fresh.register(models_of(ModelSpec("Mine", "json:JSONDecodr")), "acme")
-    monkeypatch.setattr(plugins, "get_plugins", lambda: fresh)
+    monkeypatch.setattr(loading, "get_plugins", lambda: fresh)
     said = "^model 'Mine' of plugin 'acme' names 'json:JSONDecodr', and .*did you mean 'JSONDecode"
     with pytest.raises(ValueError, match=said):
-        plugins.get_model("Mine")
+        loading.get_model("Mine")
 
 
 def test_settings_whose_class_is_not_there_are_named_with_their_plugin(
-    fresh: plugins.Plugins,
+    fresh: loading.Plugins,
 ) -> None:
     wrong = "recbole_llm.models.stock.settings:SASRecSetings"
     with pytest.raises(ValueError, match="^plugin 'acme' names .*did you mean 'SASRecSettings'"):
@@ -73,7 +73,7 @@ def test_settings_whose_class_is_not_there_are_named_with_their_plugin(
 
 
 def test_settings_that_cannot_be_imported_leave_the_models_of_others_alone(
-    fresh: plugins.Plugins, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    fresh: loading.Plugins, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     broken = "from recbole_llm.core.settings import Settings\nclass Own(Settings):\n    alpha = 3\n"
     (tmp_path / "acme_broken.py").write_text(broken)
@@ -82,13 +82,13 @@ def test_settings_that_cannot_be_imported_leave_the_models_of_others_alone(
     fresh.register(models_of(ModelSpec("Theirs", "acme_broken:Theirs", settings=own)), "acme")
     encoder = EncoderSpec("theirs", "acme_broken:make", settings=own)
     fresh.register(plugin(register_encoders=lambda register: register(encoder)), "other")
-    monkeypatch.setattr(plugins, "get_plugins", lambda: fresh)
+    monkeypatch.setattr(loading, "get_plugins", lambda: fresh)
     assert Config("SASRec", "ml-100k", config_dict={"hidden_size": 32}).unknown_keys() == ""
     with pytest.raises(Exception, match="non-annotated"):
         Config("Theirs", "ml-100k")
 
 
-def test_a_class_is_no_plugin(fresh: plugins.Plugins) -> None:
+def test_a_class_is_no_plugin(fresh: loading.Plugins) -> None:
     class Mine:
         @hookimpl
         def register_models(self, register: Any) -> None:
@@ -100,7 +100,7 @@ def test_a_class_is_no_plugin(fresh: plugins.Plugins) -> None:
 
 
 @pytest.mark.parametrize("metric", [dict, 3])
-def test_what_is_no_metric_is_refused(fresh: plugins.Plugins, metric: Any) -> None:
+def test_what_is_no_metric_is_refused(fresh: loading.Plugins, metric: Any) -> None:
     with pytest.raises(ValueError, match="is no class that extends recbole.evaluator.base_metric"):
         fresh.register(plugin(register_metrics=lambda register: register(metric)), "mine")
 
@@ -110,7 +110,7 @@ def test_a_package_inside_one_that_is_not_there_is_missing() -> None:
     assert spec.missing() == ["not_there.part"]
 
 
-def test_a_duplicate_name_is_refused_and_leaves_nothing(fresh: plugins.Plugins) -> None:
+def test_a_duplicate_name_is_refused_and_leaves_nothing(fresh: loading.Plugins) -> None:
     specs = (ModelSpec("New", "x:New"), ModelSpec("PAD", "x:PAD"))
     with pytest.raises(ValueError, match="model 'PAD' of plugin 'mine' is already registered by"):
         fresh.register(models_of(*specs), "mine")
@@ -119,7 +119,7 @@ def test_a_duplicate_name_is_refused_and_leaves_nothing(fresh: plugins.Plugins) 
 
 
 def test_a_name_of_recboles_is_taken_but_for_the_models_that_come_with_this_package(
-    fresh: plugins.Plugins,
+    fresh: loading.Plugins,
 ) -> None:
     with pytest.raises(ValueError, match="^model 'BPR' of plugin 'mine' is one of RecBole's; rena"):
         fresh.register(models_of(ModelSpec("BPR", "x:BPR")), "mine")
@@ -142,7 +142,7 @@ def test_a_name_of_recboles_is_taken_but_for_the_models_that_come_with_this_pack
     ],
 )  # fmt: skip
 def test_what_is_no_sound_spec_is_refused(
-    fresh: plugins.Plugins, hook: str, registered: Any, said: str
+    fresh: loading.Plugins, hook: str, registered: Any, said: str
 ) -> None:
     mine = plugin(**{f"register_{hook}": lambda register: register(registered)})
     with pytest.raises(ValueError, match=said):
@@ -151,16 +151,16 @@ def test_what_is_no_sound_spec_is_refused(
 
 
 def test_named_settings_that_are_none_are_refused_where_they_are_read(
-    fresh: plugins.Plugins, monkeypatch: pytest.MonkeyPatch
+    fresh: loading.Plugins, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = ModelSpec("M", "recbole.model.general_recommender:BPR", settings="json:JSONDecoder")
     fresh.register(models_of(spec), "mine")
-    monkeypatch.setattr(plugins, "get_plugins", lambda: fresh)
+    monkeypatch.setattr(loading, "get_plugins", lambda: fresh)
     with pytest.raises(ValueError, match="^model 'M': its settings, JSONDecoder, are no class"):
         Config("M", "ml-100k")
 
 
-def test_a_misspelt_hook_is_refused(fresh: plugins.Plugins) -> None:
+def test_a_misspelt_hook_is_refused(fresh: loading.Plugins) -> None:
     message = (
         "plugin 'mine' implements the unknown hook 'register_model'; did you mean 'register_mo"
     )
@@ -168,7 +168,7 @@ def test_a_misspelt_hook_is_refused(fresh: plugins.Plugins) -> None:
         fresh.register(plugin(register_model=lambda register: None), "mine")
 
 
-def test_prepare_dataset_and_on_result_are_called(fresh: plugins.Plugins) -> None:
+def test_prepare_dataset_and_on_result_are_called(fresh: loading.Plugins) -> None:
     seen: list[Any] = []
     mine = plugin(
         prepare_dataset=lambda config, dataset: seen.append(dataset),
@@ -181,13 +181,13 @@ def test_prepare_dataset_and_on_result_are_called(fresh: plugins.Plugins) -> Non
 
 
 @pytest.mark.parametrize("hook", ["item_texts", "user_texts"])
-def test_the_first_plugin_that_gives_texts_wins(fresh: plugins.Plugins, hook: str) -> None:
+def test_the_first_plugin_that_gives_texts_wins(fresh: loading.Plugins, hook: str) -> None:
     fresh.register(plugin(**{hook: lambda config, dataset: {"i1": "one"}}), "first")
     fresh.register(plugin(**{hook: lambda config, dataset: None}), "second")
     assert getattr(fresh.manager.hook, hook)(config=None, dataset=None) == {"i1": "one"}
 
 
-def test_an_encoder_and_a_metric_are_registered(fresh: plugins.Plugins) -> None:
+def test_an_encoder_and_a_metric_are_registered(fresh: loading.Plugins) -> None:
     from recbole.evaluator import metrics, register
 
     class FirstHit(metrics.Hit):  # type: ignore[misc]
@@ -205,7 +205,7 @@ def test_an_encoder_and_a_metric_are_registered(fresh: plugins.Plugins) -> None:
     assert register.metric_information.pop("firsthit") == ["rec.topk"]
 
 
-def test_a_feature_and_a_stage_are_registered(fresh: plugins.Plugins) -> None:
+def test_a_feature_and_a_stage_are_registered(fresh: loading.Plugins) -> None:
     feature = FeatureSpec("item_sound", "x:build", summary="of pictures")
     stage = StageSpec("tune", "x:Tune")
     mine = plugin(
@@ -224,7 +224,7 @@ def test_a_feature_and_a_stage_are_registered(fresh: plugins.Plugins) -> None:
         fresh.register(taken, "other")
 
 
-def test_a_refused_metric_leaves_nothing(fresh: plugins.Plugins) -> None:
+def test_a_refused_metric_leaves_nothing(fresh: loading.Plugins) -> None:
     from recbole.evaluator import metrics, register
 
     class New(metrics.Hit):  # type: ignore[misc]
@@ -252,13 +252,13 @@ def test_a_model_may_bring_its_data_set_class(request: pytest.FixtureRequest) ->
 
     testing.write_tiny_dataset("dataset")
     spec = ModelSpec("OfMine", "recbole.model.general_recommender:BPR", dataset=MyDataset)
-    plugins.get_plugins().register(models_of(spec), "of mine")
-    request.addfinalizer(lambda: plugins.get_plugin_manager().unregister(name="of mine"))
+    loading.get_plugins().register(models_of(spec), "of mine")
+    request.addfinalizer(lambda: loading.get_plugin_manager().unregister(name="of mine"))
     config = Config("OfMine", "tiny", config_dict={"data_path": "dataset"})
     assert type(create_dataset(config)) is MyDataset
 
 
-def _others(fresh: plugins.Plugins, mine: object) -> list[object]:
+def _others(fresh: loading.Plugins, mine: object) -> list[object]:
     return [p for p in fresh.manager.get_plugins() if p is not mine]
 
 
@@ -288,14 +288,14 @@ def test_every_import_of_the_docs_works() -> None:
 
 
 def test_a_yaml_file_of_some_keys_lies_over_the_settings_class(
-    fresh: plugins.Plugins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fresh: loading.Plugins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "Mine.yaml"
     file.write_text("hidden_size: 96\n")
     settings = "recbole_llm.models.stock.settings:SASRecSettings"
     model = "recbole_llm.models.stock.sasrec:SASRec"
     fresh.register(models_of(ModelSpec("Mine", model, settings=settings, config=file)), "mine")
-    monkeypatch.setattr(plugins, "get_plugins", lambda: fresh)
+    monkeypatch.setattr(loading, "get_plugins", lambda: fresh)
     config = Config("Mine")
     assert config.unknown_keys() == ""
     assert (config["hidden_size"], config["train_level"]) == (96, "sequence")
@@ -308,14 +308,14 @@ def test_a_yaml_file_of_some_keys_lies_over_the_settings_class(
 
 
 def test_a_misspelt_key_of_the_yaml_file_is_told(
-    fresh: plugins.Plugins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fresh: loading.Plugins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "Mine.yaml"
     file.write_text("hiden_size: 96\n")
     settings = "recbole_llm.models.stock.settings:SASRecSettings"
     model = "recbole_llm.models.stock.sasrec:SASRec"
     fresh.register(models_of(ModelSpec("Mine", model, settings=settings, config=file)), "mine")
-    monkeypatch.setattr(plugins, "get_plugins", lambda: fresh)
+    monkeypatch.setattr(loading, "get_plugins", lambda: fresh)
     said = f"'{file}': unknown config key: 'hiden_size', did you mean 'hidden_size'?"
     assert Config("Mine").unknown_keys() == said
     with pytest.raises(ValueError, match="hiden_size.* .strict_config: True."):

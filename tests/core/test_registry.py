@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from recbole_llm.core.errors import did_you_mean
-from recbole_llm.core.registry import EncoderSpec, ModelSpec, Registry, resolve
+from recbole_llm.core.plugins.registry import EncoderSpec, ModelSpec, Registry, resolve
 
 
 def test_a_name_of_another_plugin_is_refused() -> None:

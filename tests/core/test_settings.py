@@ -9,8 +9,8 @@ import pytest
 from pydantic import model_validator
 from pydantic.fields import FieldInfo
 
-from recbole_llm.core.plugins import get_registry
-from recbole_llm.core.registry import resolve
+from recbole_llm.core.plugins.loading import get_registry
+from recbole_llm.core.plugins.registry import resolve
 from recbole_llm.core.settings import (
     Count,
     Dropout,

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from recbole_llm import EncoderSpec, FeatureSpec, ModelSpec, StageSpec
-from recbole_llm.core import plugins
 from recbole_llm.core.checks import parts_of
 from recbole_llm.core.config import Config
-from recbole_llm.core.registry import Registry
+from recbole_llm.core.plugins import loading
+from recbole_llm.core.plugins.registry import Registry
 from recbole_llm.data.create import create_dataset
 from recbole_llm.trainers.stock import trainer_of
 
@@ -71,18 +71,18 @@ def test_a_plugin_that_ends_the_process_or_does_nothing_is_left_out(
 ) -> None:
     (tmp_path / "acme_at_fault.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
-    point = EntryPoint("acme", "acme_at_fault", plugins.ENTRY_POINT_GROUP)
-    monkeypatch.setattr(plugins, "entry_points", lambda group: [point])
+    point = EntryPoint("acme", "acme_at_fault", loading.ENTRY_POINT_GROUP)
+    monkeypatch.setattr(loading, "entry_points", lambda group: [point])
     monkeypatch.delitem(sys.modules, "acme_at_fault", raising=False)
-    loaded = plugins.build_plugins()
+    loaded = loading.build_plugins()
     assert said in loaded.failed["acme"] and "PAD" in loaded.registry.models
     assert not loaded.manager.has_plugin("acme")
 
 
 def with_models(monkeypatch: pytest.MonkeyPatch, *specs: ModelSpec) -> None:
-    loaded = plugins.build_plugins()
+    loaded = loading.build_plugins()
     loaded.registry.add(specs, origin="acme")
-    monkeypatch.setattr(plugins, "get_plugins", lambda: loaded)
+    monkeypatch.setattr(loading, "get_plugins", lambda: loaded)
 
 
 def test_a_model_that_is_no_model_is_named_with_its_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +91,7 @@ def test_a_model_that_is_no_model_is_named_with_its_plugin(monkeypatch: pytest.M
         with pytest.raises(
             ValueError, match=f"^model '{name}' of plugin 'acme': .* is no class of"
         ):
-            plugins.get_model(name)
+            loading.get_model(name)
 
 
 @pytest.mark.usefixtures("tiny")
@@ -102,7 +102,7 @@ def test_parts_that_are_not_there_are_named_with_their_model(
     with_models(monkeypatch, dataset)
     with pytest.raises(ValueError, match="^model 'M': feature 'item_txt' is unknown; did you mean"):
         parts_of(ModelSpec("M", BPR, reads=("item_txt",)))
-    model = plugins.get_model("BPR")
+    model = loading.get_model("BPR")
     with pytest.raises(ValueError, match="^trainer of model 'M' names 'nosuch:T'"):
         trainer_of(model, ModelSpec("M", BPR, trainer="nosuch:T"))
     with pytest.raises(ValueError, match="^trainer 'dumps' of model 'M' lacks"):

@@ -11,10 +11,10 @@ from recbole.config import Config as RecBoleConfig
 
 from recbole_llm import default_config_files, get_model, load_data_and_model, run_recbole_llm
 from recbole_llm.core.config import Config
-from recbole_llm.core.plugins import find_model, get_registry
-from recbole_llm.core.registry import ModelSpec
+from recbole_llm.core.plugins.loading import find_model, get_registry
+from recbole_llm.core.plugins.registry import ModelSpec
+from recbole_llm.core.plugins.specs import model_defaults, spec_by_name, spec_of, spec_of_class
 from recbole_llm.core.settings import Count, Settings
-from recbole_llm.core.specs import model_defaults, spec_by_name, spec_of, spec_of_class
 from recbole_llm.features.attach import reads_of
 from recbole_llm.models.pad.settings import PADSettings
 from recbole_llm.offline.run import stages_of

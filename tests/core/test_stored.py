@@ -11,12 +11,19 @@ import pytest
 import torch
 from recbole.config import Config as RecBoleConfig
 
+from recbole_llm.core.checkpoints.stored import (
+    NEVER,
+    check_given,
+    needed_again,
+    needs,
+    plain_config,
+    taken,
+)
 from recbole_llm.core.checks import key_marks
 from recbole_llm.core.config import Config
-from recbole_llm.core.plugins import default_config_files, get_model, list_models
-from recbole_llm.core.registry import ModelSpec
+from recbole_llm.core.plugins.loading import default_config_files, get_model, list_models
+from recbole_llm.core.plugins.registry import ModelSpec
 from recbole_llm.core.settings import defaults
-from recbole_llm.core.stored import NEVER, check_given, needed_again, needs, plain_config, taken
 from recbole_llm.models.pad.settings import PADSettings
 
 OF_RECBOLE = ("SASRecF", "DIN", "DIEN", "FM", "CKE", "KGAT", "MultiVAE", "EASE", "Pop", "S3Rec")
@@ -73,7 +80,7 @@ def test_negatives_that_recboles_config_drew_beside_cross_entropy_are_not_taken(
 
 def test_the_loss_of_a_plugin_without_settings_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = ModelSpec("Mine", "recbole_llm.models.stock.sasrec:SASRec")
-    monkeypatch.setattr("recbole_llm.core.stored.spec_by_name", lambda name: spec)
+    monkeypatch.setattr("recbole_llm.core.checkpoints.stored.spec_by_name", lambda name: spec)
     given = {"model": "Mine", "dataset": "x", "data_path": "d/x", "loss_type": "BCE", "own": 3}
     assert taken(given, "f")["loss_type"] == "BCE" and "own" not in taken(given, "f")
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_llm.core import distributed
 from recbole_llm.core.config import Config
+from recbole_llm.core.processes import distributed
 from recbole_llm.data.create import create_dataset
 from recbole_llm.data.prepare import data_preparation
 from recbole_llm.testing import write_tiny_dataset

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_llm.core import distributed
+from recbole_llm.core.processes import distributed
 from recbole_llm.data.histories import SortedInteractions
 from recbole_llm.data.interaction import SequenceColumns
 from recbole_llm.data.loaders import OwnParts

@@ -14,7 +14,7 @@ from recbole.data.interaction import Interaction
 from torch import Tensor
 
 from recbole_llm.core.config import Config
-from recbole_llm.core.plugins import get_model
+from recbole_llm.core.plugins.loading import get_model
 from recbole_llm.data import ranking_step as sizes
 from recbole_llm.data.dataset import Dataset
 from recbole_llm.data.ranking_step import ENOUGH_ROWS, FactorModel, has_factors, ranking_step

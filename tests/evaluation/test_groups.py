@@ -20,7 +20,7 @@ from recbole.evaluator.metrics import NDCG
 from recbole.utils import EvaluatorType
 
 from recbole_llm import run_recbole_llm
-from recbole_llm.core import distributed
+from recbole_llm.core.processes import distributed
 from recbole_llm.evaluation.group_metrics import rows_of, table, without_groups
 from recbole_llm.evaluation.groups import head, make_groups
 from recbole_llm.evaluation.parts import evaluation_parts

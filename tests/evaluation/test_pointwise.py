@@ -18,7 +18,7 @@ from test_groups import config as ranking_config
 from test_groups import train_data
 
 from recbole_llm import Config, run_recbole_llm
-from recbole_llm.core import distributed
+from recbole_llm.core.processes import distributed
 from recbole_llm.evaluation.group_metrics import rows_of, without_groups
 from recbole_llm.evaluation.parts import evaluation_parts
 from recbole_llm.evaluation.pointwise import grouped_auc

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from made_texts import ITEMS, CountingEncoder, PlainConfig
 
-from recbole_llm.core.registry import EncoderSpec, Registry
+from recbole_llm.core.plugins.registry import EncoderSpec, Registry
 from recbole_llm.features import prompts
 from recbole_llm.features.encoders import base, register_encoders
 from recbole_llm.features.vectors import EmbeddingStore

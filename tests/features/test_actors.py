@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from recbole_llm import testing
 from recbole_llm.cli import main
-from recbole_llm.core import cluster
+from recbole_llm.core.processes import cluster
 from recbole_llm.features import actors
 from recbole_llm.features.actors import by_actors, encode_of
 from recbole_llm.features.encoders.base import EncoderError

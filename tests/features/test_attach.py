@@ -13,8 +13,8 @@ import pytest
 import torch
 from made_texts import ITEMS, CountingEncoder, PlainConfig
 
-from recbole_llm.core.plugins import get_registry
-from recbole_llm.core.registry import FeatureSpec, ModelSpec
+from recbole_llm.core.plugins.loading import get_registry
+from recbole_llm.core.plugins.registry import FeatureSpec, ModelSpec
 from recbole_llm.data import training
 from recbole_llm.features import attach, text
 from recbole_llm.features.encoders.base import EncoderError

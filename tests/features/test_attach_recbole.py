@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from recbole_llm import hookimpl, testing
-from recbole_llm.core import plugins
 from recbole_llm.core.config import Config
+from recbole_llm.core.plugins import loading
 from recbole_llm.data.create import create_dataset
 from recbole_llm.data.prepare import data_preparation
 from recbole_llm.features.attach import encode_dataset, features_of, item_embeddings
@@ -109,7 +109,7 @@ class _Texts:
 
 @pytest.fixture
 def _plugin() -> Iterator[None]:
-    manager = plugins.get_plugin_manager()
+    manager = loading.get_plugin_manager()
     own = _Texts()
     manager.register(own)
     yield

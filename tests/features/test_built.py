@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from made_texts import PlainConfig
 
-from recbole_llm.core.plugins import get_registry
-from recbole_llm.core.registry import FeatureSpec
+from recbole_llm.core.plugins.loading import get_registry
+from recbole_llm.core.plugins.registry import FeatureSpec
 from recbole_llm.features.attach import features_of
 from recbole_llm.features.table import EmbeddingTable
 

@@ -14,7 +14,7 @@ from recbole.utils import ModelType
 from torch import nn
 
 from recbole_llm import testing
-from recbole_llm.core.checkpoint import load_checkpoint
+from recbole_llm.core.checkpoints.checkpoint import load_checkpoint
 from recbole_llm.core.config import Config
 from recbole_llm.features.item_init import fill_table, initialise_items, item_tables
 from recbole_llm.features.reduce import pca

@@ -13,7 +13,7 @@ from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
 from recbole_llm import Config, ModelSpec, recommend
-from recbole_llm.core.plugins import get_registry
+from recbole_llm.core.plugins.loading import get_registry
 from recbole_llm.models.ctr import CTRRecommender
 from recbole_llm.models.ctr_layers import CTRHead, FieldEmbedding, without_batch_of_one
 from recbole_llm.models.settings import CTRSettings

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from recbole_llm import testing
 from recbole_llm.core.config import Config
-from recbole_llm.core.plugins import get_model
+from recbole_llm.core.plugins.loading import get_model
 from recbole_llm.steps import build_model, build_trainer, load_data
 
 ITEMS, LENGTH = 40, 7

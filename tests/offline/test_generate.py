@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from recbole_llm import Config, features_of, prepare, testing
-from recbole_llm.core import plugins
-from recbole_llm.core.registry import ModelSpec, StageSpec
+from recbole_llm.core.plugins import loading
+from recbole_llm.core.plugins.registry import ModelSpec, StageSpec
 from recbole_llm.data.training import training_interactions
 from recbole_llm.features.generated_texts import TextStore
 from recbole_llm.offline.ask import generate_texts, tell_cost
@@ -203,7 +203,7 @@ class Opinions(GenerateStage):
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     """Of a model that reads item texts and texts about examples."""
     testing.write_tiny_dataset("dataset")
-    registry = plugins.get_registry()
+    registry = loading.get_registry()
     spec = ModelSpec(
         "Opinionated", "recbole.model.general_recommender:BPR",
         reads=("item_text", "example_text"), stages=("opinions",),
@@ -314,6 +314,6 @@ def test_unknown_names_are_refused_with_the_configuration(
     config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, part: str, name: str
 ) -> None:
     spec = ModelSpec("Opinionated", "recbole.model.general_recommender:BPR", **{part: (name,)})
-    monkeypatch.setitem(plugins.get_registry().models, "Opinionated", spec)
+    monkeypatch.setitem(loading.get_registry().models, "Opinionated", spec)
     with pytest.raises(ValueError, match=f"'{name}' is unknown; did you mean"):
         Config("Opinionated", "tiny", config_dict=keys(tmp_path))

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from recbole_llm.core.registry import StageSpec
+from recbole_llm.core.plugins.registry import StageSpec
 from recbole_llm.offline import stage as stage_module
 from recbole_llm.offline.stage import Stage, StageError, StageReport, stage_class
 

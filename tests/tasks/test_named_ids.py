@@ -13,8 +13,8 @@ import pytest
 from torch import Tensor, nn
 
 from recbole_llm import EmbeddingTable, FeatureSpec, ModelSpec, features_of, hookimpl
-from recbole_llm.core import plugins
-from recbole_llm.core.tokens import check_numbers
+from recbole_llm.core.checkpoints.tokens import check_numbers
+from recbole_llm.core.plugins import loading
 from recbole_llm.layers.embedding import FrozenEmbedding
 from recbole_llm.models.base import SequenceRecommender
 from recbole_llm.quick_start import load_data_and_model, run_recbole_llm
@@ -279,8 +279,8 @@ def test_other_vectors_of_a_plugin_are_refused_beside_texts_that_are_the_same(
             hookimpl(lambda register: register(FeatureSpec("reviews", reviews)))
         ),
     }
-    plugins.get_plugins().register(type("Plugin", (), hooks)(), "of reviews")
-    request.addfinalizer(lambda: plugins.get_plugin_manager().unregister(name="of reviews"))
+    loading.get_plugins().register(type("Plugin", (), hooks)(), "of reviews")
+    request.addfinalizer(lambda: loading.get_plugin_manager().unregister(name="of reviews"))
     checkpoint = trained("TwoTexts")
     load_data_and_model(checkpoint)
     value = 2.0

@@ -15,7 +15,7 @@ from typing import Any
 
 from recbole_llm import testing
 from recbole_llm.commands.shared import guarded
-from recbole_llm.core.plugins import get_model, get_plugins, list_encoders
+from recbole_llm.core.plugins.loading import get_model, get_plugins, list_encoders
 from recbole_llm.quick_start import run_recbole_llm
 from recbole_llm.trainers.engine import EngineMixin
 

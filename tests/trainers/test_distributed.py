@@ -13,7 +13,7 @@ import pytest
 import torch
 from processes import do
 
-from recbole_llm.core.checkpoint import load_checkpoint
+from recbole_llm.core.checkpoints.checkpoint import load_checkpoint
 from recbole_llm.testing import write_tiny_dataset
 
 CHILD = Path(__file__).parent / "processes.py"

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from recbole_llm.core import distributed
 from recbole_llm.core.config import Config
+from recbole_llm.core.processes import distributed
 from recbole_llm.quick_start import build_model, build_trainer, load_data, run_recbole_llm
 from recbole_llm.testing import write_tiny_dataset
 from recbole_llm.trainers.optimizers import TableAndRest, sparse_table

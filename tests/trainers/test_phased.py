@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from recbole_llm.core.checkpoint import load_checkpoint
+from recbole_llm.core.checkpoints.checkpoint import load_checkpoint
 from recbole_llm.trainers.phased import Phase
 from recbole_llm.trainers.resume import part_file
 

@@ -19,10 +19,10 @@ from made_pictures import picture
 from recbole.model.general_recommender import BPR
 from torch import nn
 
-from recbole_llm.core.checkpoint import load_checkpoint, save_atomically
+from recbole_llm.core.checkpoints.checkpoint import load_checkpoint, save_atomically
 from recbole_llm.core.marks import STOPPED
-from recbole_llm.core.plugins import get_plugins, get_registry
-from recbole_llm.core.registry import EncoderSpec, ModelSpec
+from recbole_llm.core.plugins.loading import get_plugins, get_registry
+from recbole_llm.core.plugins.registry import EncoderSpec, ModelSpec
 from recbole_llm.quick_start import run_recbole_llm
 from recbole_llm.tasks.compare.child import Scores
 from recbole_llm.tasks.zero_shot import zero_shot

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from recbole_llm import load_data_and_model, run_recbole_llm
-from recbole_llm.core.checkpoint import load_checkpoint, save_atomically
+from recbole_llm.core.checkpoints.checkpoint import load_checkpoint, save_atomically
 from recbole_llm.core.config import Config
 
 pytestmark = pytest.mark.usefixtures("tiny")

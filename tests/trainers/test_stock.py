@@ -15,10 +15,9 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 import recbole_llm
 from recbole_llm import ModelSpec, get_trainer, load_data_and_model, run_recbole_llm
-from recbole_llm.core import plugins
-from recbole_llm.core.checkpoint import load_checkpoint
+from recbole_llm.core.checkpoints.checkpoint import load_checkpoint
 from recbole_llm.core.config import Config
-from recbole_llm.core.plugins import get_model, list_models, recbole_models
+from recbole_llm.core.plugins.loading import get_model, list_models, loading, recbole_models
 from recbole_llm.quick_start import build_model, build_trainer, load_data, start
 from recbole_llm.trainers import replicas, stock
 from recbole_llm.trainers.engine import EngineMixin
@@ -279,8 +278,8 @@ class Epochs(stock.Trainer):
 
 @pytest.fixture
 def register(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, type], None]:
-    models = dict(plugins.get_registry().models)
-    monkeypatch.setattr(plugins.get_registry(), "models", models)
+    models = dict(loading.get_registry().models)
+    monkeypatch.setattr(loading.get_registry(), "models", models)
 
     def add(name: str, trainer: type) -> None:
         model = "recbole.model.general_recommender:BPR"

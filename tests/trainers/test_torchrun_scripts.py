@@ -17,7 +17,7 @@ _BEGIN = """
 import faulthandler, json, os
 faulthandler.dump_traceback_later(240, exit=True)
 from recbole_llm import Recommender, objective_function, run_recbole_llm, testing
-from recbole_llm.core.plugins import get_plugins
+from recbole_llm.core.plugins.loading import get_plugins
 
 get_plugins().register(testing, testing.__name__)
 rank, said = int(os.environ["RANK"]), []

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from recbole_llm.core.errors import check_takes, installing
-from recbole_llm.core.plugins import get_registry
-from recbole_llm.core.registry import EncoderSpec, resolve
+from recbole_llm.core.plugins.loading import get_registry
+from recbole_llm.core.plugins.registry import EncoderSpec, resolve
 from recbole_llm.core.settings import ConfigLike
 from recbole_llm.features.settings import EncoderSettings
 from recbole_llm.features.table import EmbeddingTable, Matrix

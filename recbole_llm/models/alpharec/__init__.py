@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from recbole_llm.core.registry import PROPERTIES, ModelSpec
+from recbole_llm.core.plugins.registry import PROPERTIES, ModelSpec
 from recbole_llm.hookspecs import hookimpl
 
 

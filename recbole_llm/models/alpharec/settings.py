@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from recbole_llm.core.recbole_settings import NegativeSampling
+from recbole_llm.core.keys.training import NegativeSampling
 from recbole_llm.core.settings import (
     Between,
     ConfigLike,

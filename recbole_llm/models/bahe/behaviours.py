@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from recbole.utils import FeatureSource, FeatureType
 
+from recbole_llm.core.checkpoints.tokens import PADDING
 from recbole_llm.core.config import Config
 from recbole_llm.core.errors import did_you_mean
-from recbole_llm.core.tokens import PADDING
 from recbole_llm.data.sequence import SequentialDataset
 from recbole_llm.data.split import IntArray
 from recbole_llm.features.prompts import Texts, item_texts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from recbole_llm.core.registry import PROPERTIES, ModelSpec, StageSpec
+from recbole_llm.core.plugins.registry import PROPERTIES, ModelSpec, StageSpec
 from recbole_llm.hookspecs import hookimpl
 
 

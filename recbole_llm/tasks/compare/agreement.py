@@ -10,11 +10,11 @@ from recbole.utils import ModelType
 
 from recbole_llm.core.checks import key_marks
 from recbole_llm.core.config import Config
+from recbole_llm.core.keys.data import RecBoleData
+from recbole_llm.core.keys.evaluation import RecBoleEvaluation
 from recbole_llm.core.marks import Mark
 from recbole_llm.core.metrics import read_by
-from recbole_llm.core.plugins import get_registry
-from recbole_llm.core.recbole_data import RecBoleData
-from recbole_llm.core.recbole_evaluation import RecBoleEvaluation
+from recbole_llm.core.plugins.loading import get_registry
 from recbole_llm.core.schema import learns_labels
 from recbole_llm.data.create import check_files
 from recbole_llm.data.settings import EngineSettings, splits_at_random

@@ -35,7 +35,7 @@ class Scores:
 def begin(scores: str) -> None:
     """Listen to the validations, and for the parent's end."""
     threading.Thread(target=_end_with_parent, daemon=True).start()  # before the slow imports
-    from recbole_llm.core.plugins import get_plugins
+    from recbole_llm.core.plugins.loading import get_plugins
 
     get_plugins().register(Scores(scores), "recbole_llm.compare")
 

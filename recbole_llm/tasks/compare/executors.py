@@ -14,9 +14,9 @@ from typing import Any
 
 import loky
 
-from recbole_llm.core import cluster
 from recbole_llm.core.errors import check_choice, one_line
 from recbole_llm.core.files import OTHER_FOLDER, alone
+from recbole_llm.core.processes import cluster
 
 EXECUTORS = ("local", "ray")
 _PAUSE = 0.2  # seconds between two looks
@@ -45,7 +45,7 @@ def open_executor(
     Args:
         name: ``local`` or ``ray``.
         at_once: runs.
-        ray_address: see `recbole_llm.core.cluster.connected`.
+        ray_address: see `recbole_llm.core.processes.cluster.connected`.
 
     Raises:
         ValueError: unknown name, no runs at once, a cluster without ``ray``, or of Ray.

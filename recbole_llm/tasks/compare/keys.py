@@ -10,16 +10,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from recbole_llm.core.checkpoints.stored import plain_config
 from recbole_llm.core.checks import key_marks, unknown_keys, unread_keys
 from recbole_llm.core.config import Config
 from recbole_llm.core.digest import digest, file_digest, files_digest, fingerprints
+from recbole_llm.core.keys.evaluation import RecBoleEvaluation
 from recbole_llm.core.marks import Mark
 from recbole_llm.core.metrics import spelt
-from recbole_llm.core.plugin_errors import packages_of_plugins
-from recbole_llm.core.plugins import built_in, find_model, get_plugins, get_registry
-from recbole_llm.core.recbole_evaluation import RecBoleEvaluation
-from recbole_llm.core.registry import PACKAGE, PROPERTIES
-from recbole_llm.core.stored import plain_config
+from recbole_llm.core.plugins.errors import packages_of_plugins
+from recbole_llm.core.plugins.loading import built_in, find_model, get_plugins, get_registry
+from recbole_llm.core.plugins.registry import PACKAGE, PROPERTIES
 from recbole_llm.evaluation.beyond import features_read
 from recbole_llm.features.attach import vector_settings
 from recbole_llm.features.encoders.base import PictureEncoder, create_encoder, holds_table

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from recbole_llm.core.errors import extra, is_installed
 from recbole_llm.core.files import OTHER_FOLDER, write_whole
-from recbole_llm.core.recbole_evaluation import RecBoleEvaluation
+from recbole_llm.core.keys.evaluation import RecBoleEvaluation
 from recbole_llm.data.settings import EngineSettings
 from recbole_llm.features.attach import reads_items
 from recbole_llm.report import recommends

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from recbole_llm.core.checkpoint import load_checkpoint
+from recbole_llm.core.checkpoints.checkpoint import load_checkpoint
+from recbole_llm.core.checkpoints.tokens import unpack
 from recbole_llm.core.config import Config
 from recbole_llm.core.digest import short_digests
-from recbole_llm.core.tokens import unpack
 from recbole_llm.features.attach import item_embeddings, reads_items
 from recbole_llm.features.prompts import titles_if_any
 from recbole_llm.models.pad.gate import EXPERTS, gate_weights

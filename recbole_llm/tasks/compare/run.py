@@ -7,11 +7,11 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
+from recbole_llm.core.checkpoints.stored import needed_again
 from recbole_llm.core.errors import one_line, unknown
 from recbole_llm.core.files import OTHER_FOLDER, check_folder, write_json
 from recbole_llm.core.lines import counted, quoted
 from recbole_llm.core.log import close_log, init_log
-from recbole_llm.core.stored import needed_again
 from recbole_llm.report import recommends
 from recbole_llm.tasks.compare.agreement import agree, split_by_seed
 from recbole_llm.tasks.compare.cells import Cell, best_score, cells_of

@@ -10,7 +10,7 @@ from recbole_llm.core.checks import declared_keys, key_marks, settings_classes
 from recbole_llm.core.config import Config
 from recbole_llm.core.errors import unknown
 from recbole_llm.core.marks import Mark
-from recbole_llm.core.registry import PACKAGE, ModelSpec
+from recbole_llm.core.plugins.registry import PACKAGE, ModelSpec
 from recbole_llm.core.schema import parse_literal
 from recbole_llm.core.settings import Between, Space
 from recbole_llm.tasks.compare.entries import Entry

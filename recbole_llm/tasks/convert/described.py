@@ -11,9 +11,9 @@ from typing import Any, Literal
 import numpy as np
 from pandas import DataFrame
 
+from recbole_llm.core.checkpoints.tokens import PADDING
 from recbole_llm.core.files import OTHER_FOLDER, written_whole
 from recbole_llm.core.problems import Problems
-from recbole_llm.core.tokens import PADDING
 from recbole_llm.tasks.convert.columns import find, plain, require, there
 from recbole_llm.tasks.convert.headers import NAMELESS
 from recbole_llm.tasks.convert.layouts import text_columns

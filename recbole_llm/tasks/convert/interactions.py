@@ -9,10 +9,10 @@ from typing import Any, BinaryIO
 import numpy as np
 from pandas import DataFrame, Series, util
 
+from recbole_llm.core.checkpoints.tokens import PADDING
 from recbole_llm.core.digest import digest
 from recbole_llm.core.files import OTHER_FOLDER, written_whole
 from recbole_llm.core.problems import Problems
-from recbole_llm.core.tokens import PADDING
 from recbole_llm.tasks.convert.columns import OPTIONAL, find
 from recbole_llm.tasks.convert.fields import Fields
 from recbole_llm.tasks.convert.rows import BREAKS, as_lines, unbroken

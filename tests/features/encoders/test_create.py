@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from made_texts import PlainConfig
 
-from recbole_llm.core.plugins import list_encoders
-from recbole_llm.core.registry import EncoderSpec, Registry, resolve
+from recbole_llm.core.plugins.loading import list_encoders
+from recbole_llm.core.plugins.registry import EncoderSpec, Registry, resolve
 from recbole_llm.features.encoders import base, register_encoders
 from recbole_llm.features.encoders.base import EncoderError, create_encoder
 from recbole_llm.features.settings import EncoderSettings

@@ -10,8 +10,8 @@ import torch
 from made_decoder import DEPTH, WIDTH, write_decoder
 from recbole.data.interaction import Interaction
 
+from recbole_llm.core.checkpoints.tokens import pack, unpack, vocabulary_of
 from recbole_llm.core.config import Config
-from recbole_llm.core.tokens import pack, unpack, vocabulary_of
 from recbole_llm.data.create import create_dataset
 from recbole_llm.models.bahe.model import BAHE, _small
 from recbole_llm.models.ctr import CTRRecommender

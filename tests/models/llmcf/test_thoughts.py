@@ -12,7 +12,7 @@ import pytest
 from made_llmcf import LABELED, config, training_split
 
 from recbole_llm import prepare, testing
-from recbole_llm.core.checkpoint import load_checkpoint
+from recbole_llm.core.checkpoints.checkpoint import load_checkpoint
 from recbole_llm.data.training import training_interactions
 from recbole_llm.features.prompts import item_texts
 from recbole_llm.models.llmcf import examples as module

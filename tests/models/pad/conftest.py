@@ -12,7 +12,7 @@ import torch
 import yaml
 from recbole.data.interaction import Interaction
 
-from recbole_llm.core.registry import PROPERTIES
+from recbole_llm.core.plugins.registry import PROPERTIES
 from recbole_llm.models.pad.model import PAD
 
 MakePAD = Callable[..., PAD]

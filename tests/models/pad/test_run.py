@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from recbole_llm import get_trainer
-from recbole_llm.core.checkpoint import load_checkpoint
+from recbole_llm.core.checkpoints.checkpoint import load_checkpoint
 from recbole_llm.core.config import Config
 from recbole_llm.models.pad.settings import PHASES
 from recbole_llm.quick_start import (

@@ -13,8 +13,8 @@ import pytest
 from recbole.model.general_recommender import BPR
 
 from recbole_llm.core.config import Config
-from recbole_llm.core.plugins import get_plugins, get_registry
-from recbole_llm.core.registry import FeatureSpec
+from recbole_llm.core.plugins.loading import get_plugins, get_registry
+from recbole_llm.core.plugins.registry import FeatureSpec
 from recbole_llm.tasks.compare import keys
 from recbole_llm.tasks.compare.cells import cells_of
 from recbole_llm.tasks.compare.entries import parse_models

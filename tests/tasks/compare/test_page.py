@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from recbole_llm import testing
 from recbole_llm.cli import main
 from recbole_llm.core.config import Config
-from recbole_llm.core.plugins import get_plugins
+from recbole_llm.core.plugins.loading import get_plugins
 from recbole_llm.hookspecs import hookimpl
 from recbole_llm.tasks.compare.figures import _bars
 from recbole_llm.tasks.compare.people import Catalogue, _item_table, _map, browser, maps

@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from recbole_llm.cli import main
-from recbole_llm.core import cluster
-from recbole_llm.core.cluster import Share
+from recbole_llm.core.processes import cluster
+from recbole_llm.core.processes.cluster import Share
 from recbole_llm.tasks.compare import pool
 from recbole_llm.tasks.compare.executors import Ray, open_executor
 from recbole_llm.tasks.compare.pool import Job, run_jobs

@@ -8,7 +8,7 @@ import click
 import pytest
 
 from recbole_llm import run_recbole_llm
-from recbole_llm.core.stock_settings import FIT, StockSettings
+from recbole_llm.core.keys.stock import FIT, StockSettings
 from recbole_llm.tasks.compare.entries import parse_models
 from recbole_llm.tasks.compare.space import space_of
 from recbole_llm.tasks.models import describe

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from recbole_llm.core.errors import check_choice, did_you_mean, is_installed, named_error
-from recbole_llm.core.spec_fields import check_fields
+from recbole_llm.core.plugins.spec_fields import check_fields
 
 if TYPE_CHECKING:
     from recbole_llm.core.settings import Settings
 
 T = TypeVar("T")
-PACKAGE = Path(__file__).resolve().parents[1]
+PACKAGE = Path(__file__).resolve().parents[2]
 # In a wheel the YAML files lie inside the package, in a checkout beside it.
 PROPERTIES = next(p for p in (PACKAGE / "properties", PACKAGE.parent / "properties") if p.is_dir())
 

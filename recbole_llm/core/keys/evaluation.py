@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, model_validator
 from recbole_llm.core.errors import unknown
 from recbole_llm.core.marks import Alike, Done
 from recbole_llm.core.metrics import by_kind, computed_metrics, read_by
-from recbole_llm.core.plugins import get_plugins
+from recbole_llm.core.plugins.loading import get_plugins
 from recbole_llm.core.settings import (
     ConfigLike,
     Count,

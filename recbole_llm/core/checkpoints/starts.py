@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recbole_llm.core.checkpoint import load_checkpoint
+from recbole_llm.core.checkpoints.checkpoint import load_checkpoint
+from recbole_llm.core.checkpoints.tokens import check_numbers, vocabulary_of
 from recbole_llm.core.errors import absent
 from recbole_llm.core.marks import STARTS, STOPPED
 from recbole_llm.core.settings import ConfigLike
-from recbole_llm.core.tokens import check_numbers, vocabulary_of
 
 if TYPE_CHECKING:
     from recbole.data.dataset import Dataset

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from recbole_llm.core import distributed
+from recbole_llm.core.processes import distributed
 
 _STREAMS = 1_000_003  # between the seeds of processes, whose workers' seeds are neighbours
 

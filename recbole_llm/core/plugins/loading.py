@@ -24,7 +24,7 @@ from recbole_llm.core.errors import (
     one_line,
     unknown,
 )
-from recbole_llm.core.registry import (
+from recbole_llm.core.plugins.registry import (
     PACKAGE,
     PROPERTIES,
     ModelSpec,

@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BeforeValidator, model_validator
 
+from recbole_llm.core.checkpoints.starts import check_start_file
 from recbole_llm.core.marks import PRETRAINING
 from recbole_llm.core.settings import (
     Between,
@@ -20,7 +21,6 @@ from recbole_llm.core.settings import (
     check_divides,
     with_default,
 )
-from recbole_llm.core.starts import check_start_file
 
 Numbers = NonNegative | list[NonNegative]
 # Of models that cannot be trained with every choice of the search space.

@@ -18,9 +18,9 @@ import numpy as np
 
 from recbole_llm.core.checks import declared_keys, key_marks
 from recbole_llm.core.marks import STARTS, Mark
-from recbole_llm.core.registry import ModelSpec
+from recbole_llm.core.plugins.registry import ModelSpec
+from recbole_llm.core.plugins.specs import spec_by_name, spec_of
 from recbole_llm.core.schema import files_of_model
-from recbole_llm.core.specs import spec_by_name, spec_of
 from recbole_llm.core.yaml_files import read_yaml
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from recbole_llm.core.checkpoints.plain import decode, encode
 from recbole_llm.core.errors import absent, and_more, one_line
 from recbole_llm.core.files import written_whole
-from recbole_llm.core.plain import decode, encode
 
 if TYPE_CHECKING:
     from recbole.model.abstract_recommender import AbstractRecommender

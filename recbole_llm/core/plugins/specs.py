@@ -7,14 +7,14 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from recbole_llm.core.plugins import (
+from recbole_llm.core.plugins.loading import (
     find_model,
     get_model,
     get_registry,
     recbole_models,
     stock_spec,
 )
-from recbole_llm.core.registry import ModelSpec, resolve_settings
+from recbole_llm.core.plugins.registry import ModelSpec, resolve_settings
 from recbole_llm.core.settings import defaults
 from recbole_llm.core.yaml_files import read_yaml
 

@@ -11,10 +11,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from recbole_llm.core import compat, plugins
+from recbole_llm.core import compat
 from recbole_llm.core.digest import file_digest
 from recbole_llm.core.errors import absent, named_error
 from recbole_llm.core.files import expanded
+from recbole_llm.core.plugins import loading
 from recbole_llm.core.schema import parse_command_line, parse_values
 from recbole_llm.core.settings import listed
 from recbole_llm.core.yaml_files import files_given, read_yaml
@@ -45,7 +46,7 @@ def _load(name: str) -> None:
     known = set(sys.modules)
     try:
         module = _of_file(name) if name.endswith(".py") else import_module(name)
-        loaded = plugins.get_plugins()
+        loaded = loading.get_plugins()
         if not loaded.manager.is_registered(module):
             loaded.register(module, module.__name__)
     except (Exception, SystemExit) as error:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from recbole_llm.core.errors import one_line
-from recbole_llm.core.torchrun import (
+from recbole_llm.core.processes.torchrun import (
     ALONE,
     FailedFirst,
     LostProcess,

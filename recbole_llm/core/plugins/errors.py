@@ -8,7 +8,7 @@ from traceback import walk_tb
 from types import ModuleType
 
 from recbole_llm.core.errors import first_names
-from recbole_llm.core.plugins import ENTRY_POINT_GROUP, get_plugins
+from recbole_llm.core.plugins.loading import ENTRY_POINT_GROUP, get_plugins
 
 _OURS = "recbole_llm"
 

@@ -1,0 +1,1 @@
+"""RecBole's keys, and ours that every run has: types and ranges."""

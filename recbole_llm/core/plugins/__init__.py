@@ -1,0 +1,1 @@
+"""Plugins: what they register, and how they are found and checked."""
