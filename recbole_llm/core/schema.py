@@ -14,9 +14,11 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 import recbole
+import yaml
 
 from recbole_llm.core.lines import is_utf8
 from recbole_llm.core.settings import listed
+from recbole_llm.core.yaml_files import ConfigLoader
 
 if TYPE_CHECKING:
     from recbole.model.abstract_recommender import AbstractRecommender
@@ -104,12 +106,17 @@ def learns_labels(model: type[AbstractRecommender]) -> bool:
 
 
 def parse_literal(text: str) -> Any:
-    """A Python literal (number, list, dict, None, True …) if ``text`` is one, else ``text``."""
+    """A Python literal (number, list, dict, None, True …) if ``text`` is one; a list or a mapping
+    as YAML has it, whose names need no quotes (``[Recall, NDCG]``); else ``text``."""
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
     try:
         return ast.literal_eval(text)
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        pass
+    try:
+        return yaml.load(text, ConfigLoader) if text[:1] + text[-1:] in ("[]", "{}") else text
+    except (yaml.YAMLError, ValueError, RecursionError):
         return text
 
 

@@ -66,6 +66,9 @@ def test_sys_argv_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
         ("1", 1), ("1e-3", 0.001), ("[1, 2]", [1, 2]), ("{'a': 1}", {"a": 1}), ("None", None),
         ("true", True), ("False", False), ("CE", "CE"), ("2 * 3", "2 * 3"),
         ("__import__('os').getcwd()", "__import__('os').getcwd()"), ("a/b.yaml", "a/b.yaml"),
+        ("[NDCG, Recall]", ["NDCG", "Recall"]), ("{mode: uni100}", {"mode": "uni100"}),
+        ("{RS: [8, 1, 1]}", {"RS": [8, 1, 1]}), ("[a", "[a"), ("{{ title }}", "{{ title }}"),
+        ("{a: 1, a: 2}", "{a: 1, a: 2}"), ("[!!python/name:os.a]", "[!!python/name:os.a]"),
     ],
 )  # fmt: skip
 def test_literals_are_parsed_and_nothing_is_evaluated(text: str, value: object) -> None:
