@@ -51,7 +51,7 @@ KINDS = (
         "texts with pictures, by image-text chat models (Qwen2-VL) or dual encoders (CLIP)",
         ("PIL", "transformers"),
         f"{_SETTINGS}:MultimodalSettings",
-        unread=("encoder_dimensions", "encoder_batch_tokens"),
+        unread=("encoder_dimensions",),
     ),
     EncoderSpec(
         "openai",

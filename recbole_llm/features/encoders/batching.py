@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+Message: TypeAlias = Mapping[str, Any]  # what a processor makes of one: input_ids, [1, L], …
 
 
 def token_batches(lengths: Sequence[int], budget: int, padded: bool = False) -> Iterator[list[int]]:
@@ -24,3 +31,49 @@ def token_batches(lengths: Sequence[int], budget: int, padded: bool = False) -> 
         batch.append(index)
     if batch:
         yield batch
+
+
+def message_batches(messages: Iterable[Message], budget: int) -> Iterator[list[Message]]:
+    """Consecutive messages that `joined` takes, in batches of at most `budget` tokens with their
+    padding. One that is longer, or whose tensors fit no other's, is a batch of its own."""
+    batch: list[Message] = []
+    width = 0
+    for message in messages:
+        length = message["input_ids"].shape[1]
+        width = max(width, length)
+        full = (len(batch) + 1) * width > budget
+        if batch and (full or _form(message) != _form(batch[0])):
+            yield batch
+            batch, width = [], length
+        batch.append(message)
+    if batch:
+        yield batch
+
+
+def joined(batch: Sequence[Message]) -> Message:
+    """Messages as one input, [B, L]: what goes by token is filled up on the right, where no real
+    token sees the padding or is moved by it; tensors of pictures follow each other."""
+    if len(batch) == 1:
+        return batch[0]
+    return {
+        name: pad_sequence([message[name][0] for message in batch], batch_first=True)
+        if _by_token(value, batch[0])
+        else torch.cat([message[name] for message in batch])
+        for name, value in batch[0].items()
+    }
+
+
+def _by_token(value: Tensor, message: Message) -> bool:
+    return value.shape[:2] == message["input_ids"].shape
+
+
+def _form(message: Message) -> dict[str, object]:
+    """Alike where tensors can be joined; what is no tensor is like nothing else."""
+    forms: dict[str, object] = {}
+    for name, value in message.items():
+        if isinstance(value, Tensor):
+            by_token = _by_token(value, message)
+            forms[name] = value.dtype, by_token, value.shape[2 if by_token else 1 :]
+        else:
+            forms[name] = object()
+    return forms

@@ -14,6 +14,7 @@ from recbole_llm.core.digest import digest
 from recbole_llm.core.settings import ConfigLike
 from recbole_llm.features.encoders.adapters import adapter_digest, with_adapter
 from recbole_llm.features.encoders.base import EncoderError
+from recbole_llm.features.encoders.batching import Message, joined, message_batches
 from recbole_llm.features.encoders.decoders import Source, lacks_special, without_special
 from recbole_llm.features.encoders.settings import MultimodalSettings
 from recbole_llm.features.encoders.vision import pooled
@@ -104,12 +105,15 @@ class ChatEncoder:
             raise EncoderError(f"encoder_token: the model's tokenizer has no token '{token}'")
 
     def __call__(self, texts: Texts, images: Images) -> Tensor:
-        """[n, D]; one at a time, since pictures become different numbers of tokens."""
-        return torch.cat(
-            [self._one(text, image) for text, image in zip(texts, images, strict=True)]
-        )
+        """[n, D]."""
+        # A picture's size tells how many tokens it becomes.
+        order = sorted(range(len(texts)), key=lambda i: (_area(images[i]), len(texts[i] or "")))
+        messages = (self._message(texts[i], images[i]) for i in order)
+        batches = message_batches(messages, self._settings.encoder_batch_tokens)
+        vectors = torch.cat([self._states(batch) for batch in batches])
+        return vectors[torch.tensor(order, device=vectors.device).argsort()]
 
-    def _one(self, text: str | None, image: Image | None) -> Tensor:
+    def _message(self, text: str | None, image: Image | None) -> Message:
         settings, tokenizer = self._settings, self._processor.tokenizer
         prefix = PROMPT if settings.encoder_prefix is None else settings.encoder_prefix
         said = without_special(tokenizer, text or "")  # no title stands for a picture
@@ -119,17 +123,33 @@ class ChatEncoder:
         if image is not None:
             content.insert(0, {"type": "image"})
         prompt = self._processor.apply_chat_template([{"role": "user", "content": content}])
-        inputs = self._processor(
+        message: Message = self._processor(
             text=[prompt],
             images=None if image is None else [image],
             return_tensors="pt",
             add_special_tokens=lacks_special(tokenizer, prompt),
-        ).to(settings.encoder_device)
-        states: Tensor = self._model(**inputs, use_cache=False).last_hidden_state  # [1, L, D]
+        )
+        return message
+
+    def _states(self, batch: list[Message]) -> Tensor:
+        """[B, D]."""
+        from transformers import BatchFeature
+
+        inputs = BatchFeature(dict(joined(batch))).to(self._settings.encoder_device)
+        states: Tensor = self._model(**inputs, use_cache=False).last_hidden_state  # [B, L, D]
+        places = [self._place(message["input_ids"][0]) for message in batch]
+        return states[torch.arange(len(batch)), places]
+
+    def _place(self, ids: Tensor) -> int:
+        """Of the token whose state is the vector."""
         if self._token is None:
-            return states[:, -1]
-        places = inputs["input_ids"][0] == tokenizer.convert_tokens_to_ids(self._token)
-        return states[:, int(places.nonzero()[-1])]
+            return len(ids) - 1
+        number = self._processor.tokenizer.convert_tokens_to_ids(self._token)
+        return int((ids == number).nonzero()[-1])
+
+
+def _area(image: Image | None) -> int:
+    return 0 if image is None else image.width * image.height
 
 
 class DualEncoder:

@@ -144,6 +144,29 @@ def test_a_chat_model_reads_the_end_of_its_message(tmp_path: Path) -> None:
     np.testing.assert_allclose(marked, alone, atol=1e-6)
 
 
+@pytest.mark.parametrize("token", [None, "<emb>", "<pad>"])
+def test_a_chat_models_vectors_do_not_depend_on_those_beside(
+    token: str | None, tmp_path: Path
+) -> None:
+    folder = tiny_qwen2_vl(tmp_path / "model")
+    encoder = multimodal.create(config(folder, prefix="", token=token, batch_tokens=64))
+    texts = ["the red story", None, "blue", "red " * 9, "the", "red " * 99, None]
+    sizes = [(60, 50), (90, 120), None, (60, 60), None, None, (40, 30)]
+    images = [size and picture(i, size) for i, size in enumerate(sizes)]
+    alone = [encoder.encode_contents([t], [i])[0] for t, i in zip(texts, images, strict=True)]
+    network: Any = encoder._network
+    rows, model = [], network._model
+
+    def run(**inputs: Any) -> Any:
+        rows.append(len(inputs["input_ids"]))
+        return model(**inputs)
+
+    network._model = run
+    together = encoder.encode_contents(texts, images)
+    np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-5)
+    assert rows == [2, 1, 3, 1], "texts, one of 100 tokens, pictures, the largest"
+
+
 def test_a_chat_model_reads_a_token_of_its_own(tmp_path: Path) -> None:
     folder = tiny_qwen2_vl(tmp_path / "model")
     chosen = multimodal.create(config(folder, token=" <emb>", prefix=""))
@@ -188,7 +211,7 @@ def test_a_chat_template_that_begins_with_a_first_token_gets_no_second(tmp_path:
         return model(**inputs)
 
     network._model = run
-    network._one("red story", None)
+    network(["red story"], [None])
     network._processor.apply_chat_template = lambda chat: first + " " + template(chat)
-    network._one("red story", None)
+    network(["red story"], [None])
     assert seen[0] == seen[1] and seen[1][:2].count(number) == 1
