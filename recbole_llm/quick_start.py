@@ -24,7 +24,7 @@ from recbole_llm.core.runtime import one_thread
 from recbole_llm.data.training import training_digest
 from recbole_llm.data.vocabulary import report_changes
 from recbole_llm.evaluation.beyond import features_read
-from recbole_llm.features.changes import check_features
+from recbole_llm.features.checkpointed import check_features
 from recbole_llm.report import Report
 from recbole_llm.steps import build_model, build_trainer, load_data, log_flops, start
 from recbole_llm.trainers.resume import load_run, resumable

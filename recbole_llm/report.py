@@ -29,7 +29,7 @@ from recbole_llm.data.sizes import data_line, sizes
 from recbole_llm.evaluation.beyond import vector_metrics
 from recbole_llm.evaluation.protocol import protocol, repeats, validated
 from recbole_llm.features import ENCODED
-from recbole_llm.features.attach import attached
+from recbole_llm.features.feature_tables import attached_features
 from recbole_llm.features.table import has_vector
 from recbole_llm.trainers.engine import EngineMixin
 from recbole_llm.trainers.progress import duration
@@ -163,7 +163,7 @@ def _epoch(trainer: EngineMixin) -> str:
 
 
 def _texts(config: Config, train_dataset: Dataset) -> str:
-    tables = attached(train_dataset)
+    tables = attached_features(train_dataset)
     if not tables:
         metrics = ", ".join(vector_metrics(config))
         read = f"; for {metrics}: {config['item_feature'].replace('_', ' ')}" if metrics else ""

@@ -95,12 +95,14 @@ def test_decision_trees_have_recboles_defaults_and_no_parameters(
 
 def test_the_encoder_is_named_beside_what_it_made(monkeypatch: pytest.MonkeyPatch) -> None:
     table = EmbeddingTable(np.ones((3, 2), np.float32), ["[PAD]", "a", "b"], "f")
-    monkeypatch.setattr(report, "attached", lambda _: {"item_text": table, "reviews": table})
+    monkeypatch.setattr(
+        report, "attached_features", lambda _: {"item_text": table, "reviews": table}
+    )
     said = report._texts(Config("SASRec", "tiny", config_dict={"encoder": "hash"}), None)  # type: ignore[arg-type]
     each = "of 2 of 2, 2 numbers each"
     assert said == f"item text {each} (hash); reviews {each}"
     one = EmbeddingTable(np.ones((3, 1), np.float32), ["[PAD]", "a", "b"], "f")
-    monkeypatch.setattr(report, "attached", lambda _: {"popularity": one})
+    monkeypatch.setattr(report, "attached_features", lambda _: {"popularity": one})
     said = report._texts(Config("SASRec", "tiny", config_dict={"encoder": "hash"}), None)  # type: ignore[arg-type]
     assert said == "popularity of 2 of 2, 1 number each"
 
@@ -108,7 +110,7 @@ def test_the_encoder_is_named_beside_what_it_made(monkeypatch: pytest.MonkeyPatc
 def test_what_a_metric_reads_is_named_beside_a_model_without_texts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(report, "attached", lambda _: {})
+    monkeypatch.setattr(report, "attached_features", lambda _: {})
     for metrics, more in (["MRR"], ""), (["MRR", "Diversity"], "; for Diversity: item text"):
         config = Config("BPR", "tiny", config_dict={"encoder": "hash", "metrics": metrics})
         assert report._texts(config, None) == f"no texts or pictures{more}"  # type: ignore[arg-type]
@@ -118,7 +120,7 @@ def test_rows_that_missing_embedding_fills_are_not_there(monkeypatch: pytest.Mon
     table = align(
         EmbeddingTable(np.ones((1, 2), np.float32), ["a"], "f"), ["[PAD]", "a", "b"], "mean"
     )
-    monkeypatch.setattr(report, "attached", lambda _: {"item_text": table})
+    monkeypatch.setattr(report, "attached_features", lambda _: {"item_text": table})
     said = report._texts(Config("SASRec", "tiny", config_dict={"encoder": "hash"}), None)  # type: ignore[arg-type]
     assert said == "item text of 1 of 2, 2 numbers each (hash)"
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from recbole_llm.core.config import Config
 from recbole_llm.data.training import item_counts, training_interactions
+from recbole_llm.features.feature_tables import attached_features
 from recbole_llm.layers.matmul import scores
 
 
@@ -95,7 +96,7 @@ def references(config: Config, train_dataset: Dataset) -> dict[str, nn.Module]:
         "random": RandomReference(train_dataset.item_num, config["seed"]),
         "popularity": PopularityReference(train_dataset),
     }
-    table = getattr(train_dataset, "features", {}).get("item_text")
+    table = attached_features(train_dataset).get("item_text")
     if table is not None:
         found["text similarity"] = TextReference(table.matrix, train_dataset)
     return {name: model.to(config["device"]) for name, model in found.items()}

@@ -13,22 +13,22 @@ from recbole_llm.core.plugins.registry import FeatureSpec
 from recbole_llm.hookspecs import hookimpl
 
 _HERE = "recbole_llm.features"
-_OF_ITEMS = {
+_ITEM_FEATURES = {
     "item_text": "vectors of the items' texts",
     "item_image": "vectors of the items' pictures",
     "item_multimodal": "vectors of the items' texts and pictures together",
     "item_states": "hidden states of a decoder's layer over the items' texts",
 }
-ENCODED = (*_OF_ITEMS, "user_text")  # by the encoder of the configuration
+ENCODED = (*_ITEM_FEATURES, "user_text")  # by the encoder of the configuration
 
 
 @hookimpl
 def register_features(register: Callable[[FeatureSpec], None]) -> None:
     """The features made of texts and pictures."""
-    for name, of in _OF_ITEMS.items():
-        register(FeatureSpec(name, f"{_HERE}.text:{name}", "loaded", of))
-    of = "vectors of users' training histories as text"
-    register(FeatureSpec("user_text", f"{_HERE}.text:user_text", "split", of, rows="users"))
+    for name, content in _ITEM_FEATURES.items():
+        register(FeatureSpec(name, f"{_HERE}.text:{name}", "loaded", content))
+    content = "vectors of users' training histories as text"
+    register(FeatureSpec("user_text", f"{_HERE}.text:user_text", "split", content, rows="users"))
 
 
 @hookimpl

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -10,32 +9,40 @@ import torch
 
 from recbole_llm.core.errors import one_line
 from recbole_llm.core.processes import cluster
-from recbole_llm.features.encoders.base import Encoder, EncoderError
-from recbole_llm.features.pipeline import Encode, encode_batch, one_by_one
+from recbole_llm.features.contents import C
+from recbole_llm.features.encoders.base import EncoderError
+from recbole_llm.features.pipeline import (
+    Batches,
+    ContentEncoder,
+    EncodedBatches,
+    Executor,
+    encode_batch,
+    encode_locally,
+)
 from recbole_llm.features.settings import EncoderSettings
 from recbole_llm.features.table import Matrix
 
 _TRIES = 3  # of a batch whose actor dies, after the first
 
 
-def encode_of(settings: EncoderSettings) -> Encode:
-    """How batches are encoded under settings whose device is known."""
+def choose_executor(settings: EncoderSettings) -> Executor[C]:
+    """The executor of `encoder_executor`, under settings whose device is known."""
     if settings.encoder_executor == "local":
-        return one_by_one
+        return encode_locally
     gpu = str(settings.encoder_device).startswith("cuda")
-    return partial(by_actors, settings.encoder_jobs, settings.ray_address, gpu)
+    return partial(encode_by_actors, settings.encoder_jobs, settings.ray_address, gpu)
 
 
-def by_actors(
-    jobs: int, address: str | None, gpu: bool, encoder: Encoder, batches: Iterator[list[str]]
-) -> Iterator[tuple[list[str], Matrix]]:
+def encode_by_actors(
+    jobs: int, address: str | None, gpu: bool, encoder: ContentEncoder[C], batches: Batches[C]
+) -> EncodedBatches[C]:
     """Batches with their vectors, float32 [n, D], in any order.
 
     A batch is asked for when an actor is free. Where an actor dies, Ray starts it again, with its
     batch. Without batches, nothing is started.
 
     Args:
-        address: of the cluster; see `recbole_llm.core.processes.cluster.connected`.
+        address: the cluster's; see `recbole_llm.core.processes.cluster.connected`.
         gpu: whether each takes one.
         encoder: it is sent to each of them before its model is loaded.
 
@@ -53,35 +60,35 @@ def by_actors(
                 f"encoder_jobs: of actors with {share.cpus} CPUs, the cluster has room for "
                 f"{share.room}, not for {jobs}; set so many, or fewer threads in OMP_NUM_THREADS"
             )
-        actor = ray.remote(_Model).options(
+        actor = ray.remote(_Actor).options(
             num_cpus=share.cpus, num_gpus=share.gpus if gpu else 0,
             max_restarts=-1, max_task_retries=_TRIES,
         )  # fmt: skip
         pool = ray.util.ActorPool([actor.remote(encoder, share.threads) for _ in range(jobs)])
         while batch is not None or pool.has_next():
             if batch is not None and pool.has_free():
-                pool.submit(lambda actor, texts: actor.encode.remote(texts), batch)
+                pool.submit(lambda actor, contents: actor.encode.remote(contents), batch)
                 batch = next(batches, None)
             else:
-                yield _answer(ray, pool)
+                yield _next_answer(ray, pool)
 
 
-class _Model:
-    """In an actor."""
+class _Actor:
+    """Encodes batches in a process of the cluster."""
 
-    def __init__(self, encoder: Encoder, threads: int) -> None:
+    def __init__(self, encoder: ContentEncoder[Any], threads: int) -> None:
         torch.set_num_threads(threads)
         self._encoder = encoder
 
-    def encode(self, texts: list[str]) -> tuple[list[str], Matrix]:
-        return texts, encode_batch(self._encoder, texts)
+    def encode(self, contents: list[C]) -> tuple[list[C], Matrix]:
+        return contents, encode_batch(self._encoder, contents)
 
 
-def _answer(ray: Any, pool: Any) -> tuple[list[str], Matrix]:
+def _next_answer(ray: Any, pool: Any) -> tuple[list[Any], Matrix]:
     try:
-        texts, vectors = pool.get_next_unordered()
+        contents, vectors = pool.get_next_unordered()
     except ray.exceptions.RayTaskError as error:  # the encoder's own, in a wrapping
         raise error.cause from None
     except ray.exceptions.RayError as error:
         raise EncoderError(f"Ray: {one_line(error, 300)}; what arrived before is stored") from error
-    return texts, vectors
+    return contents, vectors

@@ -42,26 +42,26 @@ def align(
     index = Index(table.tokens, dtype=object)
     rows = index.get_indexer(Index(wanted, dtype=object))  # int64 [n], -1: none
     rows[0] = -1  # padding, whatever the table holds for it
-    there = rows >= 0
+    present = rows >= 0
     matrix = np.zeros((len(wanted), table.dimension), np.float32)
-    matrix[there] = table.matrix[rows[there]]
-    bad = _problems(matrix, rows)
-    unusable = np.any(list(bad.values()), axis=0)  # [n]
-    extra = len(table) - int(there.sum())
-    _report(kind, wanted, bad, extra, policy, policy_key)
+    matrix[present] = table.matrix[rows[present]]
+    faults = _find_unusable(matrix, rows)
+    unusable = np.any(list(faults.values()), axis=0)  # [n]
+    extra = len(table) - int(present.sum())
+    _report_coverage(kind, wanted, faults, extra, policy, policy_key)
     usable = ~unusable
     usable[0] = False
     matrix[unusable] = matrix[usable].mean(axis=0) if policy == "mean" else 0
     fingerprint = digest(table.fingerprint, policy if unusable.any() else None, wanted)
-    known = table.contents
-    if known is None:
-        known = short_digests(np.ascontiguousarray(row).tobytes() for row in table.matrix)
+    row_contents = table.contents
+    if row_contents is None:
+        row_contents = short_digests(np.ascontiguousarray(row).tobytes() for row in table.matrix)
     contents = np.zeros(len(rows), np.int64)  # 0 of a row that is not there
-    contents[there] = known[rows[there]]
+    contents[present] = row_contents[rows[present]]
     return EmbeddingTable(matrix, wanted, fingerprint, table.source, contents)
 
 
-def _problems(matrix: Matrix, rows: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[np.bool_]]:
+def _find_unusable(matrix: Matrix, rows: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[np.bool_]]:
     """Masks [n] of unusable rows; a row is in one of them at most, padding in none."""
     missing = rows < 0
     missing[0] = False
@@ -71,28 +71,28 @@ def _problems(matrix: Matrix, rows: npt.NDArray[np.int64]) -> dict[str, npt.NDAr
     return {"missing": missing, "non-finite": non_finite, "all-zero": zero}
 
 
-def _report(
+def _report_coverage(
     kind: str,
     wanted: Sequence[str],
-    bad: dict[str, npt.NDArray[np.bool_]],
+    faults: dict[str, npt.NDArray[np.bool_]],
     extra: int,
     policy: Policy,
     key: str,
 ) -> None:
-    total, uncovered = len(wanted) - 1, sum(int(mask.sum()) for mask in bad.values())
+    total, uncovered = len(wanted) - 1, sum(int(mask.sum()) for mask in faults.values())
     parts = [f"{kind} embeddings cover {total - uncovered} of {total}"]
-    for what, mask in bad.items():
+    for what, mask in faults.items():
         if mask.any():
             names = first_names(wanted[i] for i in mask.nonzero()[0].tolist())
             parts.append(f"{int(mask.sum())} {what} ({names})")
     if extra:
         parts.append(f"{counted(extra, 'row')} of other {kind}s left out")
-    said = "; ".join(parts)
+    message = "; ".join(parts)
     if total and uncovered == total:
-        raise TableError(f"{said}; not one {kind} has a vector: are the tokens right?")
+        raise TableError(f"{message}; not one {kind} has a vector: are the tokens right?")
     if uncovered and policy == "error":
-        raise TableError(f"{said}; complete the texts or vectors, or set {key} to zeros or mean")
+        raise TableError(f"{message}; complete the texts or vectors, or set {key} to zeros or mean")
     if uncovered:
-        getLogger("recbole_llm").warning(f"{said}; {key}: {policy}")
+        getLogger("recbole_llm").warning(f"{message}; {key}: {policy}")
     else:
-        getLogger("recbole_llm").info(said)
+        getLogger("recbole_llm").info(message)

@@ -2,13 +2,14 @@
 
 >>> features_of(dataset)["item_text"].matrix  # doctest: +SKIP
 
-``dataset.features`` holds {name: table}, and a table that is put there by hand stays.
+``dataset.features`` holds {name: table}, and a table that is put there by hand stays: see
+`feature_tables`.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,8 +26,9 @@ from recbole_llm.core.plugins.loading import get_registry
 from recbole_llm.core.plugins.registry import FeatureSpec, resolve
 from recbole_llm.core.plugins.specs import spec_of
 from recbole_llm.core.processes import distributed
-from recbole_llm.features.built import build_feature
+from recbole_llm.features.build import build_feature
 from recbole_llm.features.encoders.base import encoder_spec
+from recbole_llm.features.feature_tables import attached_features
 from recbole_llm.features.settings import (
     EncoderSettings,
     ItemSettings,
@@ -54,33 +56,25 @@ class Features:
             ValueError: in one line: an unknown name; templates, fields, encoder, cache folder or
                 vectors at fault; a data set that is not split yet.
         """
-        if (table := _put_by_hand(self._dataset, name)) is not None:
-            return table
-        table, spec = attached(self._dataset).get(name), get_registry().feature(name)
-        if table is not None and _made_under(self._dataset)[name] == _settings(self._config, spec):
-            return table
-        with distributed.main_first(), _random_state_kept():  # the others find what is stored
+        tables = attached_features(self._dataset)
+        if tables.is_put_by_hand(name):
+            return tables[name]
+        spec = get_registry().feature(name)
+        if name in tables and tables.built_under[name] == _settings_digest(self._config, spec):
+            return tables[name]
+        with distributed.main_first(), _keep_random_state():  # the others find what is stored
             table = build_feature(spec, self._config, self._dataset)
-        return _keep(self._config, self._dataset, spec, table)
+        _attach(self._config, self._dataset, spec, table)
+        return table
+
+    def build_all(self, names: Iterable[str]) -> dict[str, EmbeddingTable]:
+        """The tables of these names; those that the data set lacks are built."""
+        return {name: self[name] for name in names}
 
 
 def features_of(dataset: Dataset, config: Config | None = None) -> Features:
     """The features of a data set, under its own configuration or another one."""
     return Features(dataset.config if config is None else config, dataset)
-
-
-def attached(dataset: Dataset) -> Mapping[str, EmbeddingTable]:
-    """The features that a data set holds by now."""
-    return vars(dataset).get("features", {})
-
-
-def _made_under(dataset: Dataset) -> Mapping[str, str]:
-    """By feature, the settings that it was made under; without those put there by hand."""
-    return vars(dataset).get("features_made_under", {})
-
-
-def _put_by_hand(dataset: Dataset, name: str) -> EmbeddingTable | None:
-    return None if name in _made_under(dataset) else attached(dataset).get(name)
 
 
 def item_embeddings(config: Config, dataset: Dataset) -> EmbeddingTable:
@@ -93,11 +87,12 @@ def encode_dataset(config: Config, dataset: Dataset) -> Encoded:
     """Make and attach the items' vectors anew, with a report of what was encoded; those that were
     put there by hand stay."""
     spec = get_registry().feature(ItemSettings.of(config).item_feature)
-    if (table := _put_by_hand(dataset, spec.name)) is not None:
-        return Encoded(table, None)
-    with _random_state_kept():
+    tables = attached_features(dataset)
+    if tables.is_put_by_hand(spec.name):
+        return Encoded(tables[spec.name], None)
+    with _keep_random_state():
         encoded = encode_items(config, dataset)
-    _keep(config, dataset, spec, encoded.table)
+    _attach(config, dataset, spec, encoded.table)
     return encoded
 
 
@@ -107,8 +102,8 @@ def reads_of(config: Config) -> tuple[str, ...]:
     reads = spec_of(config).reads
     if config["item_init"] == "llm":
         reads = (*reads, "item_text")
-    own = ItemSettings.of(config).item_feature
-    return tuple(dict.fromkeys(own if name == "item_text" else name for name in reads))
+    item_feature = ItemSettings.of(config).item_feature
+    return tuple(dict.fromkeys(item_feature if name == "item_text" else name for name in reads))
 
 
 def reads_items(config: Config) -> bool:
@@ -118,9 +113,9 @@ def reads_items(config: Config) -> bool:
 
 def attach_features(config: Config, dataset: Dataset) -> None:
     """Build what the model reads of the loaded data set, before it is split."""
-    for name in reads_of(config):
-        if get_registry().feature(name).when == "loaded":
-            features_of(dataset, config)[name]
+    known = get_registry()
+    loaded = (name for name in reads_of(config) if known.feature(name).when == "loaded")
+    features_of(dataset, config).build_all(loaded)
 
 
 def vector_settings(config: Config, spec: FeatureSpec) -> dict[str, Any]:
@@ -136,36 +131,34 @@ def vector_settings(config: Config, spec: FeatureSpec) -> dict[str, Any]:
     }
 
 
-def _settings(config: Config, spec: FeatureSpec) -> str:
-    """Of a feature of the training split, whose builder may read any key, all settings count."""
+def _settings_digest(config: Config, spec: FeatureSpec) -> str:
+    """Digest of the settings that a table depends on: all of them for a feature of the training
+    split, whose builder may read any key."""
     read = vector_settings(config, spec)
     if spec.when == "split":
         read |= plain_config(config, without=Mark.FREE)
     return digest(spec.name, read)
 
 
-def _keep(
-    config: Config, dataset: Dataset, spec: FeatureSpec, table: EmbeddingTable
-) -> EmbeddingTable:
-    """Put a table on a data set; copies made before, such as other splits, do not see it."""
-    dataset.features_made_under = {**_made_under(dataset), spec.name: _settings(config, spec)}
-    dataset.features = {**attached(dataset), spec.name: table}
-    own = ItemSettings.of(config).item_feature
-    field = {own: dataset.iid_field, "user_text": dataset.uid_field}.get(spec.name)
-    # The user's own goes first.
+def _attach(config: Config, dataset: Dataset, spec: FeatureSpec, table: EmbeddingTable) -> None:
+    """Put a built table on a data set; copies made before, such as other splits, do not see it."""
+    settings = _settings_digest(config, spec)
+    dataset.features = attached_features(dataset).with_built(spec.name, table, settings)
+    item_feature = ItemSettings.of(config).item_feature
+    field = {item_feature: dataset.iid_field, "user_text": dataset.uid_field}.get(spec.name)
+    # Weights that the user names go first.
     if field is not None and field not in (config["preload_weight"] or {}):
         dataset._preloaded_weight[field] = table.matrix
-    return table
 
 
 @contextmanager
-def _random_state_kept() -> Iterator[None]:
-    """Within it, loading an encoder may draw random numbers: the split and the weights that come
-    after must not depend on whether the vectors were stored already."""
-    of_python, of_numpy = random.getstate(), np.random.get_state()
+def _keep_random_state() -> Iterator[None]:
+    """Undo random draws, such as of loading an encoder: the split and the weights that come after
+    must not depend on whether the vectors were stored already."""
+    python_state, numpy_state = random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng():
             yield
     finally:
-        random.setstate(of_python)
-        np.random.set_state(of_numpy)
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)

@@ -28,7 +28,7 @@ def clean_text(text: str) -> str:
 
 
 class TextStore(Store):
-    """The generated texts of a cache folder."""
+    """The generated texts of a cache folder, and marks of what has been checked."""
 
     table, column = "texts", "text"
 
@@ -54,3 +54,15 @@ class TextStore(Store):
             return {key: content.decode("utf-8") for key, content in self._contents(keys)}
         except UnicodeDecodeError as error:
             raise self._damaged(error) from error
+
+    def mark(self, kind: str, name: str) -> None:
+        """Remember that a name has been found to be of a kind: a row of its own among the texts.
+
+        Raises:
+            StoreError: see `add`.
+        """
+        self.add(self.keys(kind, [name]), ["usable"])  # the word that caches hold
+
+    def has_mark(self, kind: str, name: str) -> bool:
+        """Whether `mark` was called for a name."""
+        return bool(self.present(self.keys(kind, [name])))

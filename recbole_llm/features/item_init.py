@@ -85,7 +85,7 @@ def item_tables(model: nn.Module, field: str, n_items: int) -> dict[str, Tensor]
 
 def _rows_of_field(model: nn.Module, field: str, count: int) -> dict[str, Tensor]:
     rows = {}
-    for path, side, fields, table in _tables_of_fields(model):
+    for path, side, fields, table in _field_tables(model):
         if field in fields:
             first = int(table.offsets[fields.index(field)])
             name = ".".join(part for part in (path, side, field) if part)
@@ -93,7 +93,7 @@ def _rows_of_field(model: nn.Module, field: str, count: int) -> dict[str, Tensor
     return rows
 
 
-def _tables_of_fields(model: nn.Module) -> Iterator[tuple[str, str, list[str], Any]]:
+def _field_tables(model: nn.Module) -> Iterator[tuple[str, str, list[str], Any]]:
     """RecBole's tables for several fields: module, side (user or item), fields, table."""
     for path, module in model.named_modules():
         tables: Any = getattr(module, "token_embedding_table", None)

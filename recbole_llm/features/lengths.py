@@ -1,4 +1,4 @@
-"""How long texts are to an encoder, which cuts what is over its limit from the end."""
+"""Texts over an encoder's limit of tokens: the encoder cuts them at their end."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class TokenLimit:
 
     def __init__(self, encoder: TokenLimited, tokens: int, prefix: str = "") -> None:
         self.tokens, self._encoder = tokens, encoder
-        self._before = _bytes(prefix)
+        self._prefix_bytes = _byte_count(prefix)
         self._words: dict[str, int] = {}  # tokens of words that were met
 
     @classmethod
@@ -39,38 +39,38 @@ class TokenLimit:
         """Positions of the texts that the encoder would cut."""
         # A token stands for a byte at least, so that most texts of items need not be tokenized:
         # half of the limit is left to what goes around a text, which is not known before.
-        sizes = [_bytes(text) for text in texts]
-        if not any(self._before + size > self.tokens // 2 for size in sizes):
+        sizes = [_byte_count(text) for text in texts]
+        if not any(self._prefix_bytes + size > self.tokens // 2 for size in sizes):
             return []
-        open_ = [i for i, size in enumerate(sizes) if size + self._around > self.tokens]
-        estimates = dict(zip(open_, self._estimates([texts[i] for i in open_]), strict=True))
+        open_ = [i for i, size in enumerate(sizes) if size + self._surrounding > self.tokens]
+        estimates = dict(zip(open_, self._estimate_tokens([texts[i] for i in open_]), strict=True))
         close = [i for i in open_ if abs(estimates[i] - self.tokens) <= _CLOSE * self.tokens]
-        estimates.update(zip(close, self._counts([texts[i] for i in close]), strict=True))
+        estimates.update(zip(close, self._count_tokens([texts[i] for i in close]), strict=True))
         return [i for i in open_ if estimates[i] > self.tokens]
 
-    def _estimates(self, texts: Sequence[str]) -> list[int]:
+    def _estimate_tokens(self, texts: Sequence[str]) -> list[int]:
         """Sums over the words, each tokenized once: as tokenizers count, but for a few tokens."""
         split = [text.split() for text in texts]
         new = sorted({word for words in split for word in words} - self._words.keys())
-        counts = self._counts([f" {word}" for word in new])
-        self._words.update((w, n - self._around) for w, n in zip(new, counts, strict=True))
-        return [self._around + sum(map(self._words.__getitem__, words)) for words in split]
+        counts = self._count_tokens([f" {word}" for word in new])
+        self._words.update((w, n - self._surrounding) for w, n in zip(new, counts, strict=True))
+        return [self._surrounding + sum(map(self._words.__getitem__, words)) for words in split]
 
     @cached_property
-    def _around(self) -> int:
+    def _surrounding(self) -> int:
         """Tokens that go around a text."""
         return self._encoder.token_counts([""])[0]
 
-    def _counts(self, texts: Sequence[str]) -> list[int]:
+    def _count_tokens(self, texts: Sequence[str]) -> list[int]:
         parts = [texts[i : i + _AT_ONCE] for i in range(0, len(texts), _AT_ONCE)]
         return [n for part in parts for n in self._encoder.token_counts(part)]
 
 
-def _bytes(text: str) -> int:
+def _byte_count(text: str) -> int:
     return len(text.encode("utf-8", "surrogatepass"))
 
 
-def keep_newest(
+def shorten_to_limit(
     render: Callable[[str, int], str],
     texts: Mapping[str, str],
     histories: Mapping[str, int],
@@ -87,7 +87,7 @@ def keep_newest(
     """
     names = list(texts)
     long = {names[i]: histories[names[i]] for i in limit.too_long(list(texts.values()))}
-    fit = _longest_that_fit(render, long, limit)
+    fit = _count_newest_that_fit(render, long, limit)
     shorter = {user: render(user, count) for user, count in fit.items()}
     changed = {user: text for user, text in shorter.items() if text != texts[user]}
     if long:
@@ -100,7 +100,7 @@ def keep_newest(
     return changed
 
 
-def _longest_that_fit(
+def _count_newest_that_fit(
     render: Callable[[str, int], str], histories: Mapping[str, int], limit: TokenLimit
 ) -> dict[str, int]:
     """{user: number of newest items}, by bisection of all users at once."""

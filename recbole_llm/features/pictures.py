@@ -52,7 +52,7 @@ def read_picture(content: bytes, max_pixels: int) -> Image:
     from PIL import Image, ImageOps
 
     try:
-        # What Pillow warns of (a size, EXIF data) is a picture that is used, or refused here.
+        # A picture that Pillow warns of (its size, EXIF data) is used, or refused here.
         with (
             catch_warnings(action="ignore"),
             Image.open(BytesIO(content), formats=FORMATS) as image,
@@ -62,7 +62,7 @@ def read_picture(content: bytes, max_pixels: int) -> Image:
             # A JPEG of a camera may have further, smaller ones behind it (MPO).
             if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
                 raise PictureError("animated")
-            upright = _of_bytes(ImageOps.exif_transpose(image))
+            upright = _scaled_to_8_bits(ImageOps.exif_transpose(image))
             if not upright.has_transparency_data:
                 return upright.convert("RGB")
             rgba = upright.convert("RGBA")
@@ -76,8 +76,8 @@ def read_picture(content: bytes, max_pixels: int) -> Image:
     return Image.alpha_composite(white, rgba).convert("RGB")
 
 
-def _of_bytes(image: Image) -> Image:
-    """A grey picture of 16 bits in 8, to which Pillow does not scale but cut it."""
+def _scaled_to_8_bits(image: Image) -> Image:
+    """A grey picture of 16 bits in 8; Pillow itself would cut its values, not scale them."""
     if not image.mode.startswith("I"):
         return image
     grey = image.convert("I").point(lambda value: value / 256).convert("L")
@@ -100,25 +100,26 @@ def find_pictures(config: Config, dataset: Dataset, tokens: Sequence[str]) -> di
     Raises:
         ValueError: no such folder or field.
     """
-    candidates = _candidates(config, dataset, tokens)
-    found: dict[str, Picture] = {}
+    candidates = _candidate_files(config, dataset, tokens)
+    usable: dict[str, Picture] = {}
     problems: dict[str, list[str]] = {}
     shown = config["show_progress"] is not False and len(tokens) >= _BAR_FROM
     max_pixels = ItemSettings.of(config).item_image_max_pixels
-    with closing(TextStore(cache_dir(config))) as usable:
+    with closing(TextStore(cache_dir(config))) as store:
         for token in bar(tokens, desc="Pictures", unit="picture", shown=shown):
             try:
-                digest = _checked(_bytes(candidates.get(token)), max_pixels, usable)
-                found[token] = Picture(candidates[token], digest)
+                content = _read_bytes(candidates.get(token))
+                digest = _digest_if_usable(content, max_pixels, store)
+                usable[token] = Picture(candidates[token], digest)
             except PictureError as error:
                 problems.setdefault(str(error), []).append(token)
     parts = [f"{len(names)} {what} ({first_names(names)})" for what, names in problems.items()]
-    # Of items that are pictures alone `align` warns, and says what becomes of them.
+    # Where items are pictures alone, `align` warns, and says what becomes of those without one.
     alone = ItemSettings.of(config).item_feature == "item_image"
     quiet = not problems or (alone and set(problems) == {"missing"})
-    said = "; ".join([f"pictures of {len(found)} of {len(tokens)} items", *parts])
-    getLogger("recbole_llm").log(INFO if quiet else WARNING, said)
-    return found
+    message = "; ".join([f"pictures of {len(usable)} of {len(tokens)} items", *parts])
+    getLogger("recbole_llm").log(INFO if quiet else WARNING, message)
+    return usable
 
 
 def pictures_digest(config: Config) -> str:
@@ -133,11 +134,11 @@ def pictures_digest(config: Config) -> str:
         dataset_name=config["dataset"],
         iid_field=config["ITEM_ID_FIELD"],
     )
-    files = _candidates(config, dataset)
-    return digest({token: _content(file) for token, file in files.items()})
+    files = _candidate_files(config, dataset)
+    return digest({token: _file_digest(file) for token, file in files.items()})
 
 
-def _content(path: Path) -> str:
+def _file_digest(path: Path) -> str:
     """Digest of a picture's bytes; "" of what counts as missing."""
     try:
         usable = path.is_file() and path.stat().st_size <= _MAX_BYTES
@@ -146,20 +147,19 @@ def _content(path: Path) -> str:
         return ""
 
 
-def _checked(content: bytes, max_pixels: int, usable: TextStore) -> str:
+def _digest_if_usable(content: bytes, max_pixels: int, store: TextStore) -> str:
     """Digest of a usable picture's bytes; PictureError for another.
 
-    What is broken here may not be elsewhere, so that it is tried again.
+    A picture that is broken here may not be elsewhere, so it is tried again.
     """
-    digest = sha256(content).hexdigest()
-    keys = usable.keys(f"picture of {max_pixels} pixels", [digest])
-    if not usable.present(keys):
+    digest, kind = sha256(content).hexdigest(), f"picture of {max_pixels} pixels"
+    if not store.has_mark(kind, digest):
         read_picture(content, max_pixels)
-        usable.add(keys, ["usable"])
+        store.mark(kind, digest)
     return digest
 
 
-def _bytes(path: Path | None) -> bytes:
+def _read_bytes(path: Path | None) -> bytes:
     try:
         if path is None or not path.is_file():
             raise PictureError("missing")
@@ -170,13 +170,13 @@ def _bytes(path: Path | None) -> bytes:
         raise PictureError("unreadable") from error
 
 
-def _candidates(
+def _candidate_files(
     config: Config, dataset: Dataset, tokens: Iterable[str] | None = None
 ) -> dict[str, Path]:
-    """{token: file}, whether it is there or not; tokens None: of all items."""
-    settings, own = ItemSettings.of(config), Path(dataset.dataset_path)
+    """{token: file}, which need not exist; tokens None: of all items."""
+    settings, home = ItemSettings.of(config), Path(dataset.dataset_path)
     field = settings.item_image_field
-    folder = expanded(settings.item_image_folder or (own if field else own / "images"))
+    folder = expanded(settings.item_image_folder or (home if field else home / "images"))
     if not folder.is_dir():
         raise ValueError(
             f"item_image_folder: '{folder}' is no folder; set it to that of the pictures"
@@ -184,7 +184,7 @@ def _candidates(
     root = folder.resolve()
     if field is None:
         files = sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES)
-        inside = [f for f in files if _real(f).is_relative_to(root)]  # links may lead out
+        inside = [f for f in files if _resolve_links(f).is_relative_to(root)]  # links may lead out
         return {file.stem: file for file in reversed(inside)}
     file = item_file(config, dataset)
     if field not in file.types:
@@ -194,11 +194,11 @@ def _candidates(
         )
     rows = file.by(dataset.iid_field)
     wanted = [t for t in (rows if tokens is None else tokens) if t in rows and rows[t][field]]
-    named = {t: _real(folder / rows[t][field]) for t in wanted}
+    named = {t: _resolve_links(folder / rows[t][field]) for t in wanted}
     return {token: path for token, path in named.items() if path.is_relative_to(root)}
 
 
-def _real(file: Path) -> Path:
-    """Where links lead; of a circle of links, which no file is behind, a link. `Path.resolve`
-    raises there before Python 3.13."""
+def _resolve_links(file: Path) -> Path:
+    """Where links lead; a link where they form a circle, on which `Path.resolve` raises before
+    Python 3.13."""
     return Path(os.path.realpath(file))

@@ -1,4 +1,4 @@
-"""Texts to vectors through the store: what is known is read, what is new is encoded once."""
+"""Contents to vectors through the store: what is known is read, what is new is encoded once."""
 
 from __future__ import annotations
 
@@ -8,22 +8,39 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from logging import getLogger
+from typing import Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
 from recbole_llm.core.errors import one_line
 from recbole_llm.core.lines import bar, counted
-from recbole_llm.features.encoders.base import Encoder, EncoderError
+from recbole_llm.features.contents import C, Content, content_key
+from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.table import Matrix
 from recbole_llm.features.vectors import EmbeddingStore
 
-# Batches of texts -> each with its vectors, float32 [n, D], in any order.
-Encode = Callable[[Encoder, Iterator[list[str]]], Iterator[tuple[list[str], Matrix]]]
+C_contra = TypeVar("C_contra", str, Content, contravariant=True)
+
+
+class ContentEncoder(Protocol[C_contra]):
+    """An encoder of one kind of contents; an `Encoder` is one of texts."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever any vector could change."""
+
+    def encode(self, contents: Sequence[C_contra], /) -> Matrix:
+        """Float32 [len(contents), D]."""
+
+
+Batches: TypeAlias = Iterator[list[C]]
+EncodedBatches: TypeAlias = Iterator[tuple[list[C], Matrix]]  # vectors float32 [n, D], any order
+Executor: TypeAlias = Callable[[ContentEncoder[C], Batches[C]], EncodedBatches[C]]
 
 
 @dataclass(frozen=True)
 class EncodeReport:
-    """What an encoding run did."""
+    """Counts of an encoding run."""
 
     texts: int
     unique: int  # how many of them differ
@@ -40,99 +57,95 @@ class EncodeReport:
         )
 
 
-def encode_batch(encoder: Encoder, texts: list[str]) -> Matrix:
-    """What an encoder gives for texts, as float32."""
-    given = encoder.encode(texts)
+def encode_batch(encoder: ContentEncoder[C], contents: list[C]) -> Matrix:
+    """The vectors of a batch, as float32."""
+    vectors = encoder.encode(contents)
     try:
         with np.errstate(over="ignore"):  # what is beyond float32 is not finite, and refused
-            return np.asarray(given, np.float32)
+            return np.asarray(vectors, np.float32)
     except (TypeError, ValueError, RuntimeError) as error:  # the last of a tensor with gradients
         raise EncoderError(
-            f"the encoder returned a {type(given).__name__} that is no array of numbers "
-            f"[{len(texts)}, D] ({one_line(error)})"
+            f"the encoder returned a {type(vectors).__name__} that is no array of numbers "
+            f"[{len(contents)}, D] ({one_line(error)})"
         ) from error
 
 
-def one_by_one(
-    encoder: Encoder, batches: Iterator[list[str]]
-) -> Iterator[tuple[list[str], Matrix]]:
+def encode_locally(encoder: ContentEncoder[C], batches: Batches[C]) -> EncodedBatches[C]:
     """Each batch with its vectors, by this process."""
-    for texts in batches:
-        yield texts, encode_batch(encoder, texts)
+    for contents in batches:
+        yield contents, encode_batch(encoder, contents)
 
 
-def encode_texts(
-    encoder: Encoder,
+def encode_contents(
+    encoder: ContentEncoder[C],
     store: EmbeddingStore,
-    texts: Sequence[str],
+    contents: Sequence[C],
     batch_size: int = 256,
     title: str = "Encoding",
     progress: bool = True,
-    encode: Encode = one_by_one,
+    executor: Executor[C] = encode_locally,
 ) -> tuple[Matrix, EncodeReport]:
-    """Vectors of texts, float32 [len(texts), D]; rows of texts whose vector is refused are zeros.
+    """Vectors of texts or other contents, float32 [len(contents), D]; a vector that is refused is
+    a row of zeros.
 
     Args:
-        encoder: called with the texts that the store lacks.
+        encoder: called with the contents that the store lacks.
         store: read before and written after each batch.
-        texts: in any order, repeated or not.
-        batch_size: texts between two commits, the most that a killed run has to repeat; an
+        contents: in any order, repeated or not.
+        batch_size: contents between two commits, the most that a killed run has to repeat; an
             encoder that asks an endpoint may have a smaller ``request_size``.
-        encode: how batches are encoded; they are the same whatever it is.
+        executor: encodes the batches, which do not depend on it.
 
     Raises:
         EncoderError: the encoder returns another shape, or another width than it did before.
         StoreError: see :class:`EmbeddingStore`.
     """
     start = time.perf_counter()
-    unique = list(dict.fromkeys(texts))
+    names = [content_key(content) for content in contents]
+    unique = dict(zip(names, contents, strict=True))
     keys = dict(zip(unique, store.keys(encoder.fingerprint, unique), strict=True))
     known = store.present(list(keys.values()))
-    todo = [t for t in unique if keys[t] not in known]
+    todo = [content for name, content in unique.items() if keys[name] not in known]
     if todo:
         store.require_writable()
     encoded, width = 0, store.width(list(known))
     refused: list[str] = []
     batch_size = min(batch_size, getattr(encoder, "request_size", batch_size))
-    with bar(total=len(todo), desc=title, unit="text", shown=progress and todo) as told:
-        batches = _missing(store, keys, _batches(todo, batch_size), told.update)
-        for new, vectors in encode(encoder, batches):
-            _check(vectors, len(new), width, stored=not encoded)
+    with bar(total=len(todo), desc=title, unit="text", shown=progress and todo) as progress_bar:
+        batches = _missing(store, keys, _batches(todo, batch_size), progress_bar.update)
+        for new, vectors in executor(encoder, batches):
+            _check_shape(vectors, len(new), width, stored=not encoded)
             usable = store.usable(vectors)
             kept = np.flatnonzero(usable).tolist()
-            store.add([keys[new[i]] for i in kept], vectors[kept])
-            refused += [new[i] for i in np.flatnonzero(~usable)]
+            store.add([keys[content_key(new[i])] for i in kept], vectors[kept])
+            refused += [content_key(new[i]) for i in np.flatnonzero(~usable)]
             width = vectors.shape[1]
             encoded += len(new)
-            told.update(len(new))
+            progress_bar.update(len(new))
     if refused:
-        _warn(refused, len(unique))
+        _warn_refused(refused, len(unique))
     # Read back, so that a first and a later run give the same numbers whatever is stored.
-    rows = _rows(store, unique, keys, set(refused), width)
-    position = {t: row for row, t in enumerate(unique)}
-    matrix = rows if len(unique) == len(texts) else rows[[position[t] for t in texts]]
+    rows = _load_rows(store, keys, set(refused), width)
+    position = {name: row for row, name in enumerate(unique)}
+    matrix = rows if len(unique) == len(names) else rows[[position[name] for name in names]]
     cached, seconds = len(unique) - encoded, time.perf_counter() - start
-    return matrix, EncodeReport(len(texts), len(unique), cached, encoded, len(refused), seconds)
+    return matrix, EncodeReport(len(names), len(unique), cached, encoded, len(refused), seconds)
 
 
-def _rows(
-    store: EmbeddingStore,
-    unique: Sequence[str],
-    keys: dict[str, bytes],
-    refused: set[str],
-    width: int | None,
+def _load_rows(
+    store: EmbeddingStore, keys: Mapping[str, bytes], refused: set[str], width: int | None
 ) -> Matrix:
-    """Vectors of the unique texts, zeros where one was refused."""
+    """A vector for each key, zeros where it was refused."""
     if not refused:
-        return store.load([keys[t] for t in unique])
-    rows = np.zeros((len(unique), width or 0), np.float32)
-    there = [row for row, t in enumerate(unique) if t not in refused]
-    if there:
-        rows[there] = store.load([keys[unique[row]] for row in there])
+        return store.load(list(keys.values()))
+    rows = np.zeros((len(keys), width or 0), np.float32)
+    stored = [name not in refused for name in keys]
+    if any(stored):
+        rows[stored] = store.load([key for name, key in keys.items() if name not in refused])
     return rows
 
 
-def _warn(refused: Sequence[str], unique: int) -> None:
+def _warn_refused(refused: Sequence[str], unique: int) -> None:
     getLogger("recbole_llm").warning(
         f"the encoder gave no usable vector (not finite, or all zeros) for {len(refused)} of "
         f"{unique} texts, such as {refused[0][:80]!r}; they are not stored, the others are; where "
@@ -140,12 +153,12 @@ def _warn(refused: Sequence[str], unique: int) -> None:
     )
 
 
-def _batches(texts: Sequence[str], size: int) -> Iterator[list[str]]:
-    """Batches of texts of like length, in an order of this process's own.
+def _batches(contents: Sequence[C], size: int) -> Batches[C]:
+    """Batches of contents of like length, in an order of this process's own.
 
     Processes that start together thus work on different batches, and find each other's.
     """
-    by_length = sorted(texts, key=len)
+    by_length = sorted(contents, key=lambda content: len(content_key(content)))
     starts = list(range(0, len(by_length), size))
     random.Random(os.getpid()).shuffle(starts)
     for start in starts:
@@ -155,21 +168,22 @@ def _batches(texts: Sequence[str], size: int) -> Iterator[list[str]]:
 def _missing(
     store: EmbeddingStore,
     keys: Mapping[str, bytes],
-    batches: Iterator[list[str]],
-    done: Callable[[int], object],
-) -> Iterator[list[str]]:
-    """What is left of batches when they are asked for: another process may have been here."""
+    batches: Batches[C],
+    count_done: Callable[[int], object],
+) -> Batches[C]:
+    """The contents that the store still lacks when a batch is asked for, since another process may
+    have added some."""
     for batch in batches:
-        there = store.present([keys[t] for t in batch])
-        done(len(there))
-        if len(there) < len(batch):
-            yield [t for t in batch if keys[t] not in there]
+        present = store.present([keys[content_key(content)] for content in batch])
+        count_done(len(present))
+        if len(present) < len(batch):
+            yield [content for content in batch if keys[content_key(content)] not in present]
 
 
-def _check(vectors: Matrix, texts: int, width: int | None, stored: bool) -> None:
-    if vectors.ndim != 2 or len(vectors) != texts or not vectors.shape[1]:
+def _check_shape(vectors: Matrix, count: int, width: int | None, stored: bool) -> None:
+    if vectors.ndim != 2 or len(vectors) != count or not vectors.shape[1]:
         raise EncoderError(
-            f"the encoder returned shape {vectors.shape} for {texts} texts; expected [{texts}, D]"
+            f"the encoder returned shape {vectors.shape} for {count} texts; expected [{count}, D]"
         )
     if width in (None, vectors.shape[1]):
         return

@@ -1,4 +1,4 @@
-"""What an encoder reads about items and users: texts rendered from their fields.
+"""Texts of items and users, rendered from their fields, that an encoder reads.
 
 Items are described by the data set's ``.item`` file, users by the items of their *training*
 history. The hooks ``item_texts`` and ``user_texts`` replace either.
@@ -19,12 +19,13 @@ from recbole_llm.core.errors import did_you_mean
 from recbole_llm.core.lines import bar
 from recbole_llm.data.files import Table, written
 from recbole_llm.data.training import training_histories
-from recbole_llm.features.given_texts import check_tokens, given_texts
-from recbole_llm.features.lengths import TokenLimit, keep_newest
+from recbole_llm.features.lengths import TokenLimit, shorten_to_limit
+from recbole_llm.features.plugin_texts import ask_plugins, check_tokens
 from recbole_llm.features.settings import PromptSettings
 from recbole_llm.features.templates import PromptError
 
 Texts = dict[str, str]  # token -> text
+Rows = dict[str, dict[str, str]]  # token -> {field: text}
 _BAR_FROM = 20_000  # texts: fewer are rendered in a blink
 
 
@@ -40,19 +41,19 @@ def item_texts(config: Config, dataset: Dataset, tokens: Sequence[str] | None = 
     Raises:
         ValueError: no ``.item`` file, no text fields in it, a template that does not fit it.
     """
-    every = tokens is None
-    tokens = _tokens(dataset, dataset.iid_field) if tokens is None else tokens
-    given = given_texts("item_texts", config, dataset)
-    if given is not None:
-        if every:  # new items may have no text
-            check_tokens("item_texts", given, tokens)
-        return _given(given, tokens)
+    all_items = tokens is None
+    tokens = _known_tokens(dataset, dataset.iid_field) if tokens is None else tokens
+    plugin_texts = ask_plugins("item_texts", config, dataset)
+    if plugin_texts is not None:
+        if all_items:  # new items may have no text
+            check_tokens("item_texts", plugin_texts, tokens)
+        return _select_texts(plugin_texts, tokens)
     file = item_file(config, dataset)
     rows = file.by(dataset.iid_field)
-    if every:
-        _say_new(len(rows.keys() - set(tokens)))
+    if all_items:
+        _report_new_items(len(rows.keys() - set(tokens)))
     template = PromptSettings.of(config).item_template(config["dataset"])
-    labels = {f: _label(f, file.types) for f in told_fields(config, file, dataset.iid_field)}
+    labels = {f: _label(f, file.types) for f in descriptive_fields(config, file, dataset.iid_field)}
     if "fields" in template.variables() and not labels:
         raise PromptError(
             f"'{file.path}' has no text field (token or token_seq) besides the id; it has "
@@ -61,15 +62,15 @@ def item_texts(config: Config, dataset: Dataset, tokens: Sequence[str] | None = 
         )
     template.check({*file.types, "fields", "item"})
     texts = {}
-    for token in _bar(config, [t for t in tokens if t in rows], "Item prompts"):
+    for token in _progress_bar(config, [t for t in tokens if t in rows], "Item prompts"):
         row = rows[token]
         fields = {label: row[field] for field, label in labels.items() if row[field]}
         texts[token] = template.render({**row, "item": row, "fields": fields})
     return {token: content for token, content in texts.items() if content}
 
 
-def told_fields(config: Config, file: Table, id_field: str) -> list[str]:
-    """The fields that say something of an item in words: no id, and no path of a picture."""
+def descriptive_fields(config: Config, file: Table, id_field: str) -> list[str]:
+    """Fields that describe an item in words: no id, and no path of a picture."""
     return file.text_fields(without=(id_field, config["item_image_field"]))
 
 
@@ -86,14 +87,14 @@ def user_texts(config: Config, train_dataset: Dataset, limit: TokenLimit | None 
     Raises:
         ValueError: the data set is not split yet, no titles, a template that does not fit.
     """
-    tokens = _tokens(train_dataset, train_dataset.uid_field)
-    given = given_texts("user_texts", config, train_dataset)
-    if given is not None:
-        check_tokens("user_texts", given, tokens)
-        return _given(given, tokens)
+    tokens = _known_tokens(train_dataset, train_dataset.uid_field)
+    plugin_texts = ask_plugins("user_texts", config, train_dataset)
+    if plugin_texts is not None:
+        check_tokens("user_texts", plugin_texts, tokens)
+        return _select_texts(plugin_texts, tokens)
     template = PromptSettings.of(config).user_template(config["dataset"])
-    rows, titles = _items(config, train_dataset)
-    users = _rows(config, train_dataset, "user", train_dataset.uid_field)
+    rows, titles = _rows_and_titles(config, train_dataset)
+    users = _read_rows(config, train_dataset, "user", train_dataset.uid_field)
     item_tokens = train_dataset.field2id_token[train_dataset.iid_field]
     user_tokens = train_dataset.field2id_token[train_dataset.uid_field]
     longest = PromptSettings.of(config).user_prompt_max_items
@@ -113,15 +114,15 @@ def user_texts(config: Config, train_dataset: Dataset, limit: TokenLimit | None 
         )
 
     lengths = {user: len(items) for user, items in histories.items()}
-    told = _bar(config, list(lengths.items()), "User prompts")
+    told = _progress_bar(config, list(lengths.items()), "User prompts")
     texts = {user: render(user, count) for user, count in told}
     if limit is not None:
-        texts.update(keep_newest(render, texts, lengths, limit))
+        texts.update(shorten_to_limit(render, texts, lengths, limit))
     return {token: content for token, content in texts.items() if content}
 
 
 def item_titles(config: Config, dataset: Dataset) -> Texts:
-    """What the ``.item`` file calls each item.
+    """Titles that the ``.item`` file gives to items.
 
     Returns:
         {item token: title}, of the field `item_title_field` or the one that is found.
@@ -129,7 +130,7 @@ def item_titles(config: Config, dataset: Dataset) -> Texts:
     Raises:
         ValueError: no ``.item`` file, or no text field in it.
     """
-    return _items(config, dataset)[1]
+    return _rows_and_titles(config, dataset)[1]
 
 
 def titles_if_any(config: Config, dataset: Dataset) -> Texts:
@@ -145,19 +146,19 @@ def titles_if_any(config: Config, dataset: Dataset) -> Texts:
 
 def item_file(config: Config, dataset: Dataset) -> Table:
     """The data set's ``.item`` file; ValueError where there is none."""
-    return _atomic(config, dataset, "item")
+    return _read_atomic(config, dataset, "item")
 
 
-def item_rows(config: Config, dataset: Dataset) -> dict[str, dict[str, str]]:
+def item_rows(config: Config, dataset: Dataset) -> Rows:
     """The rows of the ``.item`` file by item token; none where there is no such file."""
-    return _rows(config, dataset, "item", dataset.iid_field)
+    return _read_rows(config, dataset, "item", dataset.iid_field)
 
 
-def _items(config: Config, dataset: Dataset) -> tuple[dict[str, dict[str, str]], Texts]:
+def _rows_and_titles(config: Config, dataset: Dataset) -> tuple[Rows, Texts]:
     """Rows and titles by item token; titles of the `item_texts` hook where a plugin gives them."""
-    given = given_texts("item_texts", config, dataset)
-    if given is not None:
-        return {}, given
+    plugin_texts = ask_plugins("item_texts", config, dataset)
+    if plugin_texts is not None:
+        return {}, plugin_texts
     file = item_file(config, dataset)
     field = _title_field(config, file, dataset.iid_field)
     rows = file.by(dataset.iid_field)
@@ -171,7 +172,7 @@ def _title_field(config: Config, file: Table, id_field: str) -> str:
             f"item_title_field: '{file.path}' has no field '{chosen}'; "
             f"{did_you_mean(chosen, file.types, ' ')}it has {file.described()}"
         )
-    fields = told_fields(config, file, id_field)
+    fields = descriptive_fields(config, file, id_field)
     named = [f for word in ("title", "name") for f in fields if word in f.lower()]
     found = chosen or next(iter([*named, *fields]), None)
     if found is None:
@@ -186,12 +187,12 @@ def _atomic_path(dataset: Dataset, suffix: str) -> Path:
     return Path(dataset.dataset_path) / f"{dataset.dataset_name}.{suffix}"
 
 
-def _rows(config: Config, dataset: Dataset, suffix: str, field: str) -> dict[str, dict[str, str]]:
-    there = _atomic_path(dataset, suffix).is_file()
-    return _atomic(config, dataset, suffix).by(field) if there else {}
+def _read_rows(config: Config, dataset: Dataset, suffix: str, field: str) -> Rows:
+    exists = _atomic_path(dataset, suffix).is_file()
+    return _read_atomic(config, dataset, suffix).by(field) if exists else {}
 
 
-def _atomic(config: Config, dataset: Dataset, suffix: str) -> Table:
+def _read_atomic(config: Config, dataset: Dataset, suffix: str) -> Table:
     """A file's words: those of sequences with spaces between them, or ``", "`` for other signs."""
     path = _atomic_path(dataset, suffix)
     if not path.is_file():
@@ -207,12 +208,12 @@ def _atomic(config: Config, dataset: Dataset, suffix: str) -> Table:
     return table
 
 
-def _tokens(dataset: Dataset, field: str) -> list[str]:
+def _known_tokens(dataset: Dataset, field: str) -> list[str]:
     """All tokens of an id field but RecBole's padding."""
     return [str(token) for token in dataset.field2id_token[field][1:]]
 
 
-def _say_new(count: int) -> None:
+def _report_new_items(count: int) -> None:
     if count:
         getLogger("recbole_llm").info(
             f"{count} more items of the item file have no interactions: models that know items by "
@@ -221,10 +222,10 @@ def _say_new(count: int) -> None:
         )
 
 
-def _given(texts: Mapping[str, str], tokens: Sequence[str]) -> Texts:
+def _select_texts(texts: Mapping[str, str], tokens: Sequence[str]) -> Texts:
     return {t: str(texts[t]) for t in tokens if texts.get(t)}
 
 
-def _bar(config: Config, things: Sequence[Any], title: str) -> Any:
+def _progress_bar(config: Config, things: Sequence[Any], title: str) -> Any:
     shown = config["show_progress"] is not False and len(things) >= _BAR_FROM
     return bar(things, desc=title, shown=shown)

@@ -142,7 +142,7 @@ class WhitenedEmbedding(FrozenEmbedding):
 
 
 def expected_rows(table: Rows, matrix: Rows, later: Rows) -> Matrix:
-    """Where a trained table would have the rows of later items, by their vectors.
+    """Predict a trained table's rows of later items from their vectors.
 
     The least-squares map from principal components of the known items' vectors, one per ten items
     at most, and a constant, to their rows of the table.

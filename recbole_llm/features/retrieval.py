@@ -44,25 +44,25 @@ def nearest_neighbours(
     norms = np.linalg.norm(vectors, axis=1)
     taking_part = norms > 0 if candidates is None else (norms > 0) & candidates
     rows = np.flatnonzero(taking_part)
-    found: IntArray = np.full((len(vectors), k), NONE, dtype=np.int32)
+    neighbours: IntArray = np.full((len(vectors), k), NONE, dtype=np.int32)
     width = min(k, len(rows) - 1)
     if width < 1:
-        return found
+        return neighbours
     units = np.ascontiguousarray(vectors[rows] / norms[rows, None], dtype=np.float32)
-    index = _index(units, exact=len(rows) <= EXACT_UP_TO)
+    index = _build_index(units, exact=len(rows) <= EXACT_UP_TO)
     for start in range(0, len(rows), BLOCK):
         queries = np.arange(start, min(start + BLOCK, len(rows)))
         _, nearest = index.search(units[queries], width + 1)  # int64 [B, width + 1]
-        others = _without_self(nearest, queries)
-        found[rows[queries], :width] = np.where(others >= 0, rows[others], NONE)
-    return found
+        others = _drop_self(nearest, queries)
+        neighbours[rows[queries], :width] = np.where(others >= 0, rows[others], NONE)
+    return neighbours
 
 
 PROBES = 32
 TRAINING_ROWS_A_CLUSTER = 64
 
 
-def _index(units: npt.NDArray[np.float32], exact: bool) -> Any:
+def _build_index(units: npt.NDArray[np.float32], exact: bool) -> Any:
     """A faiss inner-product index that holds `units`."""
     import faiss
 
@@ -80,7 +80,7 @@ def _index(units: npt.NDArray[np.float32], exact: bool) -> Any:
     return index
 
 
-def _without_self(nearest: npt.NDArray[np.int64], queries: npt.NDArray[Any]) -> Any:
+def _drop_self(nearest: npt.NDArray[np.int64], queries: npt.NDArray[Any]) -> Any:
     """Drop each query from its own results [B, width + 1], or else the last: [B, width]."""
     own = nearest == queries[:, None]
     # Behind more than `width` identical vectors a query may be missing from its own results.

@@ -55,7 +55,7 @@ class Store:
 
     def __init__(self, folder: str | Path) -> None:
         self.path = Path(folder) / FILE_NAME
-        self.read_only = self._only_readable()
+        self.read_only = self._is_read_only()
         if not self.read_only:
             self._make_folder()
         self._open()
@@ -65,12 +65,12 @@ class Store:
         self._connection.close()
 
     def __len__(self) -> int:
-        with self._guarded():
+        with self._translate_errors():
             ((total,),) = self._execute(f"SELECT count(*) FROM {self.table}")
         return int(total)
 
     def present(self, keys: Sequence[bytes]) -> set[bytes]:
-        """Those of the keys that have a row."""
+        """The keys among these that have a row."""
         return {row[0] for row in self._select("key", keys)}
 
     def require_writable(self) -> None:
@@ -85,7 +85,7 @@ class Store:
         self.require_writable()
         rows = [(k, zlib.crc32(c), c) for k, c in zip(keys, contents, strict=True)]
         insert = f"INSERT OR IGNORE INTO {self.table} VALUES (?,?,?)"
-        with self._guarded():
+        with self._translate_errors():
             self._execute("BEGIN IMMEDIATE")
             with self._connection:  # commits, or rolls back
                 self._connection.executemany(insert, rows)
@@ -102,11 +102,11 @@ class Store:
             part = keys[start : start + _KEYS_PER_QUERY]
             marks = ",".join("?" * len(part))
             query = f"SELECT {columns} FROM {self.table} WHERE key IN ({marks})"
-            with self._guarded():
+            with self._translate_errors():
                 rows = self._execute(query, part)
             yield from rows
 
-    def _only_readable(self) -> bool:
+    def _is_read_only(self) -> bool:
         """Whether a file is complete, without a log of writes, where none can be written."""
         log = self.path.with_name(f"{FILE_NAME}-wal")
         return self.path.is_file() and not _can_write(self.path.parent) and not log.exists()
@@ -120,7 +120,7 @@ class Store:
             raise self._unwritable("permission denied")
 
     def _open(self) -> None:
-        with self._guarded():
+        with self._translate_errors():
             # Of an immutable file SQLite needs no locks beside it, which could not be made.
             query = "?immutable=1" if self.read_only else ""
             self._connection = sqlite3.connect(
@@ -188,7 +188,7 @@ class Store:
             time.sleep(max(0.0, min(0.1, start + 0.1 - time.monotonic())))
 
     @contextmanager
-    def _guarded(self) -> Iterator[None]:
+    def _translate_errors(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.ProgrammingError:  # a fault of the caller's, not of the file

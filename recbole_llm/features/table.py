@@ -91,5 +91,5 @@ class EmbeddingTable:
 
 
 def has_vector(matrix: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """Which rows are vectors, not zeros: [n, D] -> [n]."""
+    """Mask of the rows that are vectors, not zeros: [n, D] -> [n]."""
     return np.any(matrix, axis=1)

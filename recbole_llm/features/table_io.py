@@ -16,7 +16,7 @@ from recbole_llm.core.files import written_whole
 from recbole_llm.data.files import Table
 from recbole_llm.features.table import EmbeddingTable, TableError, has_vector
 
-Named = tuple[Any, Iterable[Any]]  # vectors [n, D], tokens
+NamedVectors = tuple[Any, Iterable[Any]]  # vectors [n, D], tokens
 Form = tuple[str, str, str]  # of atomic files: separators of fields and sequences, encoding
 
 
@@ -91,11 +91,11 @@ def _tokens_beside(path: Path) -> list[str]:
     return file.read_text(encoding="utf-8").removesuffix("\n").split("\n")
 
 
-def _read_npy(path: Path) -> Named:
+def _read_npy(path: Path) -> NamedVectors:
     return np.load(path, mmap_mode="r", allow_pickle=False), _tokens_beside(path)
 
 
-def _read_npz(path: Path) -> Named:
+def _read_npz(path: Path) -> NamedVectors:
     with np.load(path, allow_pickle=False) as file:
         if "vectors" not in file or "tokens" not in file:
             raise TableError(
@@ -113,7 +113,7 @@ def _read_npz(path: Path) -> Named:
         return file["vectors"], tokens.tolist()
 
 
-def _read_safetensors(path: Path) -> Named:
+def _read_safetensors(path: Path) -> NamedVectors:
     from safetensors import safe_open
 
     with safe_open(path, "pt") as file:
@@ -125,7 +125,7 @@ def _read_safetensors(path: Path) -> Named:
     return vectors.float().numpy(), json.loads(tokens) if tokens else _tokens_beside(path)
 
 
-def _read_parquet(path: Path) -> Named:
+def _read_parquet(path: Path) -> NamedVectors:
     import pyarrow
     import pyarrow.parquet
 
@@ -133,15 +133,17 @@ def _read_parquet(path: Path) -> Named:
     # The index of a data frame whose rows were chosen or shuffled is no number of a vector.
     names = [name for name in table.column_names if not name.startswith("__index_level_")]
     key = "token" if "token" in names else names[0]
-    rest = ["vector"] if "vector" in names else [name for name in names if name != key]
-    if len(rest) == 1 and pyarrow.types.is_nested(table.schema.field(rest[0]).type):
-        return _lists(table.column(rest[0]), table.column(key).to_pylist())
-    columns = [table.column(name).to_numpy() for name in rest]
-    _refuse([name for name, c in zip(rest, columns, strict=True) if c.dtype.kind not in "fiu"])
+    values = ["vector"] if "vector" in names else [name for name in names if name != key]
+    if len(values) == 1 and pyarrow.types.is_nested(table.schema.field(values[0]).type):
+        return _stack_lists(table.column(values[0]), table.column(key).to_pylist())
+    columns = [table.column(name).to_numpy() for name in values]
+    _refuse_columns(
+        [name for name, c in zip(values, columns, strict=True) if c.dtype.kind not in "fiu"]
+    )
     return np.stack(columns, axis=1), table.column(key).to_pylist()
 
 
-def _lists(column: Any, tokens: list[Any]) -> Named:
+def _stack_lists(column: Any, tokens: list[Any]) -> NamedVectors:
     """A column of lists as a matrix, without a Python object for each number."""
     import pyarrow
     import pyarrow.compute
@@ -152,10 +154,10 @@ def _lists(column: Any, tokens: list[Any]) -> Named:
         if widths.null_count == 0 and len(widths.unique()) == 1:
             numbers = lists.flatten().to_numpy(zero_copy_only=False)
             return np.asarray(numbers, np.float32).reshape(len(tokens), -1), tokens
-    return _rectangle(tokens, lists.to_pylist())
+    return _stack_rows(tokens, lists.to_pylist())
 
 
-def _read_csv(path: Path) -> Named:
+def _read_csv(path: Path) -> NamedVectors:
     import pandas as pd
 
     key = pd.read_csv(path, nrows=0).columns
@@ -169,7 +171,7 @@ def _read_csv(path: Path) -> Named:
     if frame.empty:
         raise TableError("it has no rows")
     numbers = frame.drop(columns=name).apply(pd.to_numeric, errors="coerce")
-    _refuse(numbers.columns[numbers.isna().all()].tolist())
+    _refuse_columns(numbers.columns[numbers.isna().all()].tolist())
     if (broken := frame[name][numbers.isna().any(axis=1)]).size:
         raise TableError(
             f"{len(broken)} of {len(frame)} vectors lack a number: {first_names(broken)}"
@@ -177,13 +179,13 @@ def _read_csv(path: Path) -> Named:
     return numbers.to_numpy(np.float32), frame[name].tolist()
 
 
-def _refuse(columns: Sequence[str]) -> None:
+def _refuse_columns(columns: Sequence[str]) -> None:
     """Refuse columns that hold no part of a vector."""
     if columns:
         raise TableError(f"columns that are no numbers: {first_names(columns)}; leave them out")
 
 
-def _read_pt(path: Path) -> Named:
+def _read_pt(path: Path) -> NamedVectors:
     from pickle import UnpicklingError
 
     import torch
@@ -201,10 +203,10 @@ def _read_pt(path: Path) -> Named:
         named = tokens.tolist() if isinstance(tokens, torch.Tensor) else tokens
         return content["vectors"].detach().float().numpy(), named
     rows = [torch.as_tensor(row).detach().float().numpy() for row in content.values()]
-    return _rectangle(list(content), rows)
+    return _stack_rows(list(content), rows)
 
 
-def _read_atomic(path: Path, form: Form) -> Named:
+def _read_atomic(path: Path, form: Form) -> NamedVectors:
     separator, inner, encoding = form
     file = Table.read(path, separator, encoding)
     key = next((f for f, kind in file.types.items() if kind == "token"), None)
@@ -214,10 +216,10 @@ def _read_atomic(path: Path, form: Form) -> Named:
             f"its fields are {file.described()}; one :token and one :float_seq are needed"
         )
     rows = [[float(x) for x in text.split(inner) if x] for text in file.columns[value]]
-    return _rectangle(file.columns[key].tolist(), rows)
+    return _stack_rows(file.columns[key].tolist(), rows)
 
 
-def _rectangle(tokens: list[Any], rows: list[Any]) -> Named:
+def _stack_rows(tokens: list[Any], rows: list[Any]) -> NamedVectors:
     """Rows of numbers as a matrix, or an error that names those of another width."""
     widths = [0 if row is None else len(row) for row in rows]
     usual = max(set(widths), key=widths.count) if widths else 0
@@ -229,7 +231,7 @@ def _rectangle(tokens: list[Any], rows: list[Any]) -> Named:
     return np.array(rows, np.float32).reshape(len(rows), usual), tokens
 
 
-_READERS: dict[str, Callable[[Path], Named]] = {
+_READERS: dict[str, Callable[[Path], NamedVectors]] = {
     ".npy": _read_npy,
     ".npz": _read_npz,
     ".safetensors": _read_safetensors,

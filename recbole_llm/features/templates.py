@@ -29,7 +29,7 @@ class _UnknownField(jinja2.UndefinedError):
     """Its message is the name of a field that a template asked for and that is not there."""
 
 
-class _Strict(jinja2.StrictUndefined):
+class _StrictUndefined(jinja2.StrictUndefined):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._undefined_exception = _UnknownField
@@ -40,7 +40,7 @@ class _Strict(jinja2.StrictUndefined):
 
 
 class _Environment(ImmutableSandboxedEnvironment):
-    """In which ``item.values`` is the field of that name, and no method is printed."""
+    """Reads ``item.values`` as the field of that name, and prints no method."""
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         if isinstance(obj, Mapping) and attribute in obj:
@@ -48,14 +48,14 @@ class _Environment(ImmutableSandboxedEnvironment):
         return super().getattr(obj, attribute)
 
 
-def _printed(value: Any) -> Any:
-    """What a template prints; a method is a misspelt field, whose text differs in each process."""
+def _refuse_method(value: Any) -> Any:
+    """Refuse to print a method: it is a misspelt field, whose text differs in each process."""
     if callable(value) and not isinstance(value, (jinja2.Undefined, str)):
         raise _UnknownField(getattr(value, "__name__", type(value).__name__))
     return value
 
 
-_ENVIRONMENT = _Environment(undefined=_Strict, finalize=_printed)
+_ENVIRONMENT = _Environment(undefined=_StrictUndefined, finalize=_refuse_method)
 
 
 class Template:
@@ -134,10 +134,10 @@ def find_template(value: str | None, key: str, kind: str, dataset: str) -> Templ
     if value is not None and ("{{" in value or "{%" in value):
         return Template(value, f"the template '{value}'", key)
     if value is None:
-        own = _FOLDER / f"{dataset}.{kind}{_SUFFIX}"
-        path = own if own.is_file() else _FOLDER / f"{kind}{_SUFFIX}"
+        specific = _FOLDER / f"{dataset}.{kind}{_SUFFIX}"
+        path = specific if specific.is_file() else _FOLDER / f"{kind}{_SUFFIX}"
     else:
-        path = _named(value, key)
+        path = _find_file(value, key)
     try:
         source = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -145,7 +145,7 @@ def find_template(value: str | None, key: str, kind: str, dataset: str) -> Templ
     return Template(source, f"the template file '{path}'", key)
 
 
-def _named(value: str, key: str) -> Path:
+def _find_file(value: str, key: str) -> Path:
     found = None
     candidates = (expanded(value), _FOLDER / value, _FOLDER / f"{value}{_SUFFIX}")
     with suppress(OSError):  # a text too long for the name of a file

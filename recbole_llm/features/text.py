@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from logging import getLogger
 from typing import NamedTuple
 
@@ -15,13 +14,20 @@ from recbole.data.dataset import Dataset
 from recbole_llm.core.digest import digest, short_digests, texts_digest
 from recbole_llm.core.errors import first_names
 from recbole_llm.core.plugins.loading import get_registry
-from recbole_llm.features.actors import encode_of
+from recbole_llm.features.actors import choose_executor
 from recbole_llm.features.align import align
-from recbole_llm.features.encoders.base import Encoder, EncoderError, create_encoder, holds_table
-from recbole_llm.features.images import items_read
+from recbole_llm.features.contents import C, content_key
+from recbole_llm.features.encoders.base import (
+    Encoder,
+    EncoderError,
+    PictureEncoder,
+    create_encoder,
+    holds_table,
+)
+from recbole_llm.features.images import ItemEncoder, check_encoder_reads, item_contents
 from recbole_llm.features.lengths import TokenLimit, report_cut
-from recbole_llm.features.pipeline import EncodeReport, encode_texts
-from recbole_llm.features.prompts import Texts, user_texts
+from recbole_llm.features.pipeline import ContentEncoder, EncodeReport, encode_contents
+from recbole_llm.features.prompts import Texts, item_texts, user_texts
 from recbole_llm.features.settings import EncoderSettings, ItemSettings, Policy, StoreSettings
 from recbole_llm.features.table import EmbeddingTable, TableError, has_vector
 from recbole_llm.features.vectors import EmbeddingStore
@@ -34,24 +40,36 @@ class Encoded(NamedTuple):
     encoding: EncodeReport | None  # None for precomputed vectors
 
 
-@dataclass(frozen=True)
-class _Kind:
-    """How the features differ."""
-
-    feature: str
-    name: str = "item"  # or user
-    policy_key: str = "missing_embedding"
-
-    def tokens(self, dataset: Dataset) -> list[str]:
-        """In the order of RecBole's ids, padding first."""
-        field = dataset.iid_field if self.name == "item" else dataset.uid_field
-        return [str(token) for token in dataset.field2id_token[field]]
-
-
 def user_text(config: Config, dataset: Dataset) -> EmbeddingTable:
-    """Build the feature ``user_text``: of users' texts, from the training split alone."""
-    kind = _Kind("user_text", "user", "missing_user_embedding")
-    return _encoded(config, dataset, kind).table
+    """Build the feature ``user_text``: vectors of users' texts, from the training split alone."""
+    # Everything that can fail at once is tried before anything that takes long.
+    encoder = create_encoder(config)
+    policy = StoreSettings.of(config).missing_user_embedding
+    if holds_table(encoder):
+        table = encoder.table("user")
+    else:
+        limit = TokenLimit.of(encoder, config)
+        with closing(EmbeddingStore.from_config(config)) as store:
+            texts = user_texts(config, dataset, limit)
+            _check_complete(dataset, "user_text", texts, policy)
+            table, _ = _encode(config, "user", encoder, store, texts)
+    tokens = _tokens_by_id(dataset, "user_text")
+    return align(table, tokens, policy, "user", "missing_user_embedding")
+
+
+def item_text(config: Config, dataset: Dataset) -> EmbeddingTable:
+    """Build the feature ``item_text``: vectors of the items' texts."""
+    return encode_items(config, dataset, "item_text").table
+
+
+def item_image(config: Config, dataset: Dataset) -> EmbeddingTable:
+    """Build the feature ``item_image``: vectors of the items' pictures."""
+    return encode_items(config, dataset, "item_image").table
+
+
+def item_multimodal(config: Config, dataset: Dataset) -> EmbeddingTable:
+    """Build the feature ``item_multimodal``: vectors of the items' texts and pictures together."""
+    return encode_items(config, dataset, "item_multimodal").table
 
 
 def item_states(config: Config, dataset: Dataset) -> EmbeddingTable:
@@ -68,38 +86,15 @@ def item_states(config: Config, dataset: Dataset) -> EmbeddingTable:
 def encode_items(config: Config, dataset: Dataset, feature: str | None = None) -> Encoded:
     """The items' vectors of a feature (None: of `item_feature`) with a report; what was encoded
     before is read from the store."""
-    return _encoded(config, dataset, _Kind(feature or ItemSettings.of(config).item_feature))
-
-
-def _builder(feature: str) -> Callable[[Config, Dataset], EmbeddingTable]:
-    return lambda config, dataset: encode_items(config, dataset, feature).table
-
-
-# Build the features of these names.
-item_text, item_image, item_multimodal = map(
-    _builder, ("item_text", "item_image", "item_multimodal")
-)
-
-
-def _encoded(config: Config, dataset: Dataset, kind: _Kind) -> Encoded:
-    # Everything that can fail at once is tried before anything that takes long.
+    feature = feature or ItemSettings.of(config).item_feature
     encoder = create_encoder(config)
-    policy: Policy = getattr(StoreSettings.of(config), kind.policy_key)
+    policy = StoreSettings.of(config).missing_embedding
+    report = None
     if holds_table(encoder):
-        table, encoding = encoder.table(kind.name), None
+        table = encoder.table("item")
     else:
-        limit = TokenLimit.of(encoder, config)
-        with closing(EmbeddingStore.from_config(config)) as store:
-            if kind.name == "user":
-                texts = user_texts(config, dataset, limit)
-            else:
-                texts, encoder = items_read(config, dataset, kind.feature, encoder)
-            _check_texts(dataset, kind, texts, policy)
-            if kind.feature == "item_text":  # users' texts are made to fit
-                report_cut(texts, kind.name, limit)
-            table, encoding = _encode(config, kind.name, encoder, store, texts)
-    aligned = align(table, kind.tokens(dataset), policy, kind.name, kind.policy_key)
-    return Encoded(aligned, encoding)
+        table, report = _encode_items(config, dataset, feature, encoder)
+    return Encoded(align(table, _tokens_by_id(dataset, feature), policy), report)
 
 
 def encode_new_items(config: Config, dataset: Dataset, tokens: Sequence[str]) -> EmbeddingTable:
@@ -112,15 +107,38 @@ def encode_new_items(config: Config, dataset: Dataset, tokens: Sequence[str]) ->
         table = encoder.table("item")
     else:
         feature = ItemSettings.of(config).item_feature
-        texts, encoder = items_read(config, dataset, feature, encoder, tokens)
-        with closing(EmbeddingStore.from_config(config)) as store:
-            report_cut(texts, "new item", TokenLimit.of(encoder, config))
-            table = _encode(config, "new item", encoder, store, texts)[0]
+        table, _ = _encode_items(config, dataset, feature, encoder, tokens)
     usable = np.isfinite(table.matrix).all(axis=1) & has_vector(table.matrix)
     row_of = {token: row for row, token in enumerate(table.tokens) if usable[row]}
-    found = [token for token in tokens if token in row_of]
-    rows = table.matrix[[row_of[token] for token in found]]
-    return EmbeddingTable(rows, found, table.fingerprint, table.source)
+    known = [token for token in tokens if token in row_of]
+    rows = table.matrix[[row_of[token] for token in known]]
+    return EmbeddingTable(rows, known, table.fingerprint, table.source)
+
+
+def _encode_items(
+    config: Config,
+    dataset: Dataset,
+    feature: str,
+    encoder: Encoder,
+    new: Sequence[str] | None = None,
+) -> tuple[EmbeddingTable, EncodeReport]:
+    """Vectors of all items that have an id, or of `new` ones, some of which may have no content."""
+    kind = "item" if new is None else "new item"
+    limit = TokenLimit.of(encoder, config)
+    policy = StoreSettings.of(config).missing_embedding
+    with closing(EmbeddingStore.from_config(config)) as store:
+        check_encoder_reads(encoder, feature)
+        if feature == "item_text" or not isinstance(encoder, PictureEncoder):
+            texts = item_texts(config, dataset, new)
+            if new is None:
+                _check_complete(dataset, feature, texts, policy)
+            report_cut(texts, kind, limit)
+            return _encode(config, kind, encoder, store, texts)
+        contents = item_contents(config, dataset, feature, new)
+        if new is None:
+            _check_complete(dataset, feature, contents, policy)
+        pictures = ItemEncoder(encoder, ItemSettings.of(config).item_image_max_pixels)
+        return _encode(config, kind, pictures, store, contents)
 
 
 def encode_named(config: Config, texts: Texts, kind: str) -> EmbeddingTable:
@@ -141,50 +159,71 @@ def encode_named(config: Config, texts: Texts, kind: str) -> EmbeddingTable:
 
 
 def _encode(
-    config: Config, kind: str, encoder: Encoder, store: EmbeddingStore, texts: Texts
+    config: Config,
+    kind: str,
+    encoder: ContentEncoder[C],
+    store: EmbeddingStore,
+    contents: Mapping[str, C],
 ) -> tuple[EmbeddingTable, EncodeReport]:
     settings = EncoderSettings.placed(config)
     plugin = get_registry().plugin_of("encoder", settings.encoder)
     try:
-        matrix, report = encode_texts(
+        matrix, report = encode_contents(
             encoder,
             store,
-            list(texts.values()),
+            list(contents.values()),
             settings.encoder_batch_size,
             f"Encoding {kind}s",
             config["show_progress"] is not False,
-            encode_of(settings),
+            choose_executor(settings),
         )
     except EncoderError as error:
         if plugin is None:
             raise
         raise EncoderError(f"encoder '{settings.encoder}' of plugin '{plugin}': {error}") from error
-    content = texts_digest(texts.keys(), texts.values())
-    fingerprint = digest(encoder.fingerprint, store.dtype.name, content)
+    keys = [content_key(content) for content in contents.values()]
+    fingerprint = digest(encoder.fingerprint, store.dtype.name, texts_digest(contents, keys))
     getLogger("recbole_llm").info(f"{kind} embeddings: {report}, {matrix.shape[1]} wide")
     source = digest(encoder.fingerprint, store.dtype.name)
-    short = short_digests(text.encode("utf-8", "surrogatepass") for text in texts.values())
-    return EmbeddingTable(matrix, list(texts), fingerprint, source, short), report
+    short = short_digests(key.encode("utf-8", "surrogatepass") for key in keys)
+    return EmbeddingTable(matrix, list(contents), fingerprint, source, short), report
 
 
-def _check_texts(dataset: Dataset, kind: _Kind, texts: Texts, policy: str) -> None:
-    """Texts that are missing under the policy ``error`` end the run before anything is encoded."""
-    tokens = kind.tokens(dataset)[1:]
-    what = {"item_image": "picture", "item_multimodal": "text or picture"}.get(kind.feature, "text")
-    key, keeper = f"{kind.name}_prompt", f"{kind.name} file"
-    names = f"the ids in the {keeper}"
-    if kind.feature == "item_image":
-        key, keeper = "item_image_folder", "pictures"
-        names = "item_image_field or the files' names"
-    if not texts:
+# By feature: what an item or user may lack, what holds it, and what to check where all lack it.
+_SOURCES = {
+    "item_text": ("text", "item file", "item_prompt, and the ids in the item file"),
+    "item_image": (
+        "picture", "pictures", "item_image_folder, and item_image_field or the files' names"
+    ),
+    "item_multimodal": (
+        "text or picture", "item file", "item_prompt, and the ids in the item file"
+    ),
+    "user_text": ("text", "user file", "user_prompt, and the ids in the user file"),
+}  # fmt: skip
+
+
+def _check_complete(
+    dataset: Dataset, feature: str, contents: Collection[str], policy: Policy
+) -> None:
+    """Contents missing under the policy ``error`` end the run before anything is encoded."""
+    content, source, to_check = _SOURCES[feature]
+    kind, key = "item", "missing_embedding"
+    if feature == "user_text":
+        kind, key = "user", "missing_user_embedding"
+    if not contents:
         raise ValueError(
-            f"dataset '{dataset.dataset_name}': not one {kind.name} has a {what}; check {key}, and "
-            f"{names}"
+            f"dataset '{dataset.dataset_name}': not one {kind} has a {content}; check {to_check}"
         )
-    missing = [token for token in tokens if token not in texts]
+    tokens = _tokens_by_id(dataset, feature)[1:]
+    missing = [token for token in tokens if token not in contents]
     if missing and policy == "error":
         raise TableError(
-            f"{len(missing)} of {len(tokens)} {kind.name}s have no {what}: "
-            f"{first_names(missing)}; complete the {keeper}, or set {kind.policy_key} to zeros or "
-            f"mean"
+            f"{len(missing)} of {len(tokens)} {kind}s have no {content}: {first_names(missing)}; "
+            f"complete the {source}, or set {key} to zeros or mean"
         )
+
+
+def _tokens_by_id(dataset: Dataset, feature: str) -> list[str]:
+    """The tokens of the items or users in the order of RecBole's ids, padding first."""
+    field = dataset.uid_field if feature == "user_text" else dataset.iid_field
+    return [str(token) for token in dataset.field2id_token[field]]

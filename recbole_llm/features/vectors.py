@@ -35,7 +35,7 @@ class EmbeddingStore(Store):
         return content_keys(f"{fingerprint}\0{self.dtype.name}\0", texts)
 
     def usable(self, vectors: Matrix) -> npt.NDArray[np.bool_]:
-        """Which of the vectors [n, D] may be stored: finite in this precision, not all zeros."""
+        """Mask of the vectors [n, D] that may be stored: finite in this precision, not zeros."""
         with np.errstate(over="ignore", invalid="ignore"):
             stored = np.asarray(vectors, self.dtype)
         return np.isfinite(stored).all(axis=1) & stored.any(axis=1)

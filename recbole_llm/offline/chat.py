@@ -8,7 +8,7 @@ from typing import Any
 
 from recbole_llm.core.digest import digest
 from recbole_llm.core.lines import counted
-from recbole_llm.features.encoders.answers import shown
+from recbole_llm.features.encoders.answers import quote_answer
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.encoders.endpoint import Endpoint, Refused, TooLong, address, api_key
 from recbole_llm.offline.asking import Answer, Asking
@@ -121,7 +121,7 @@ def read_chat(body: bytes) -> Answer:
         tokens = usage.get("completion_tokens") if isinstance(usage, dict) else 0
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
         raise _NoTextError(
-            f"it answered with no text in choices[0].message.content: {shown(body)}"
+            f"it answered with no text in choices[0].message.content: {quote_answer(body)}"
         ) from None
     if text is not None and not isinstance(text, str):
         raise _NoTextError("its text is no text")

@@ -12,7 +12,7 @@ from recbole.config import Config
 from recbole_llm.core.digest import digest
 from recbole_llm.core.lines import counted
 from recbole_llm.core.runtime import computes_bfloat16
-from recbole_llm.features.encoders.adapters import adapted_writer, adapter_digest
+from recbole_llm.features.encoders.adapters import adapter_digest, load_adapted_writer
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.encoders.decoders import (
     Source,
@@ -91,7 +91,7 @@ class LocalModel:
         if folder is None:
             model: Any = self.source.model(self.dtype, "AutoModelForCausalLM")
         else:
-            model = adapted_writer(self.source, self.dtype, folder, "generator_adapter")
+            model = load_adapted_writer(self.source, self.dtype, folder, "generator_adapter")
         return model.to(self.device).eval()
 
     def chats(self, prompts: Sequence[str]) -> list[str]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from recbole_llm.core.checkpoints.checkpoint import load_checkpoint, save_atomically
 from recbole_llm.core.lines import bar
-from recbole_llm.features.encoders.adapters import tunable
+from recbole_llm.features.encoders.adapters import load_tunable
 from recbole_llm.features.encoders.decoders import (
     Source,
     as_chat,
@@ -50,7 +50,7 @@ class Tuner:
         self, source: Source, settings: TuneSettings, device: str, max_pixels: int
     ) -> None:
         self.settings, self.device, self.max_pixels = settings, device, max_pixels
-        base, self.processor = tunable(source)
+        base, self.processor = load_tunable(source)
         self.tokenizer = getattr(self.processor, "tokenizer", self.processor)
         torch.manual_seed(0)  # the adapters start at random
         adapters = adapter_settings(settings.tune_rank)

@@ -19,7 +19,7 @@ from recbole_llm.core.log import SHOWN
 from recbole_llm.data.disk import DiskDataset
 from recbole_llm.data.settings import EngineSettings
 from recbole_llm.data.vocabulary import VocabularyDataset, new_items
-from recbole_llm.features.attach import attached
+from recbole_llm.features.feature_tables import attached_features
 from recbole_llm.features.settings import ItemSettings
 from recbole_llm.features.table import EmbeddingTable
 from recbole_llm.features.text import encode_new_items
@@ -51,7 +51,7 @@ def with_new_items(
     reason = _cannot(config, model, dataset)
     if not reason:
         vectors = encode_new_items(config, dataset, tokens)
-        reason = _not_alike(vectors, attached(dataset).get(feature))
+        reason = _not_alike(vectors, attached_features(dataset).get(feature))
     if reason:
         _say(tokens, f"not recommended: {reason}")
         return model, dataset, None

@@ -26,7 +26,7 @@ from recbole_llm.core.processes import distributed, randomness
 from recbole_llm.data.training import training_digest
 from recbole_llm.evaluation.group_metrics import without_groups
 from recbole_llm.evaluation.parts import evaluation_parts
-from recbole_llm.features.changes import feature_state
+from recbole_llm.features.checkpointed import feature_state
 from recbole_llm.trainers.progress import Progress
 from recbole_llm.trainers.replicas import align_statistics
 

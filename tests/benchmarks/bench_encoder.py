@@ -55,7 +55,7 @@ def encode_ours(texts: list[str], folder: Path, dtype: str) -> tuple[Times, np.n
     """Seconds and vectors of this package, through an empty store."""
     from recbole_llm.core.runtime import configure_runtime
     from recbole_llm.features.encoders.packed import SentenceBert
-    from recbole_llm.features.pipeline import encode_texts
+    from recbole_llm.features.pipeline import encode_contents
     from recbole_llm.features.settings import EncoderSettings
     from recbole_llm.features.vectors import EmbeddingStore
 
@@ -65,7 +65,7 @@ def encode_ours(texts: list[str], folder: Path, dtype: str) -> tuple[Times, np.n
         raise ValueError(f"{folder} is not a BERT sentence encoder")
     encoder.encode(texts[:WARM_UP])
     with tempfile.TemporaryDirectory() as cache, closing(EmbeddingStore(cache)) as store:
-        return timed(lambda: encode_texts(encoder, store, texts, progress=False)[0])
+        return timed(lambda: encode_contents(encoder, store, texts, progress=False)[0])
 
 
 def child(arguments: argparse.Namespace) -> None:

@@ -25,7 +25,7 @@ from outcomes import Outcome, report
 
 from recbole_llm.features.encoders import openai_api
 from recbole_llm.features.encoders.base import EncoderError
-from recbole_llm.features.pipeline import encode_texts
+from recbole_llm.features.pipeline import encode_contents
 from recbole_llm.features.vectors import EmbeddingStore
 
 TEXTS = ["a", "bb", "ccc"]
@@ -256,7 +256,7 @@ def run_case(server: Server, name: str, answer: Answer, kept: tuple[str, ...] | 
     with tempfile.TemporaryDirectory() as folder, closing(EmbeddingStore(folder)) as store:
         encoder = openai_api.create(config)
         try:
-            _, report = encode_texts(encoder, store, TEXTS, progress=False)
+            _, report = encode_contents(encoder, store, TEXTS, progress=False)
             said = f"{report.refused} refused" if report.refused else ""
         except EncoderError as error:
             said = str(error)

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from killing import LOG, Work, damaged, differences, finished, killed_after, prepare, start, train
 
-from recbole_llm.features.pipeline import encode_texts
+from recbole_llm.features.pipeline import encode_contents
 from recbole_llm.features.store import FILE_NAME
 from recbole_llm.features.vectors import EmbeddingStore
 from recbole_llm.offline.generate import TEXTS, GenerateStage
@@ -106,7 +106,7 @@ def encode(folder: Path, name: str) -> None:
     """Encode all texts and leave the vectors in a file."""
     with closing(EmbeddingStore(folder)) as store:
         encoder = Slow(folder / f"{name}.log")
-        matrix, _ = encode_texts(encoder, store, ITEMS, BATCH, progress=False)
+        matrix, _ = encode_contents(encoder, store, ITEMS, BATCH, progress=False)
     np.save(folder / f"{name}.npy", matrix)
 
 

@@ -74,4 +74,4 @@ def store(tmp_path: Path) -> Iterator[EmbeddingStore]:
 @pytest.fixture
 def no_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
     """No plugin writes texts of its own."""
-    monkeypatch.setattr(prompts, "given_texts", lambda hook, config, dataset: None)
+    monkeypatch.setattr(prompts, "ask_plugins", lambda hook, config, dataset: None)

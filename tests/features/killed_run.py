@@ -10,7 +10,7 @@ from contextlib import closing
 
 import numpy as np
 
-from recbole_llm.features.pipeline import encode_texts
+from recbole_llm.features.pipeline import encode_contents
 from recbole_llm.features.vectors import EmbeddingStore
 from recbole_llm.testing import HashEncoder
 
@@ -36,7 +36,7 @@ def main(folder: str, log: str, count: str, pause: str) -> None:
     texts = [f"text {i}" for i in range(int(count))]
     with closing(EmbeddingStore(folder)) as store:
         encoder = LoggingEncoder(log, float(pause))
-        matrix, report = encode_texts(encoder, store, texts, BATCH, progress=False)
+        matrix, report = encode_contents(encoder, store, texts, BATCH, progress=False)
     print(repr(float(matrix.sum())), report.cached, report.encoded)
 
 

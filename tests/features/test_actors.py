@@ -18,10 +18,10 @@ from recbole_llm import testing
 from recbole_llm.cli import main
 from recbole_llm.core.processes import cluster
 from recbole_llm.features import actors
-from recbole_llm.features.actors import by_actors, encode_of
+from recbole_llm.features.actors import choose_executor, encode_by_actors
 from recbole_llm.features.encoders.base import EncoderError
-from recbole_llm.features.encoders.sentence_transformer import bundled_folder, encoder_of
-from recbole_llm.features.pipeline import Encode, encode_texts, one_by_one
+from recbole_llm.features.encoders.sentence_transformer import bundled_folder, encoder_from_folder
+from recbole_llm.features.pipeline import Executor, encode_contents, encode_locally
 from recbole_llm.features.settings import EncoderSettings
 from recbole_llm.features.table import Matrix
 from recbole_llm.features.vectors import EmbeddingStore
@@ -31,14 +31,16 @@ N, BATCH = 60, 10
 TEXTS = [f"text {'x ' * (i % 7)}{i}" for i in range(N)]
 
 
-def encoded(folder: Path, encode: Encode, encoder: HashEncoder, count: int = N) -> Matrix:
+def encoded(folder: Path, executor: Executor[str], encoder: HashEncoder, count: int = N) -> Matrix:
     with closing(EmbeddingStore(folder)) as store:
-        return encode_texts(encoder, store, TEXTS[:count], BATCH, progress=False, encode=encode)[0]
+        return encode_contents(
+            encoder, store, TEXTS[:count], BATCH, progress=False, executor=executor
+        )[0]
 
 
 def two(encoder: HashEncoder, batches: Iterator[list[str]]) -> Iterator[tuple[list[str], Matrix]]:
     """By two actors."""
-    return by_actors(2, None, False, encoder, batches)
+    return encode_by_actors(2, None, False, encoder, batches)
 
 
 class Logging(HashEncoder):
@@ -69,15 +71,15 @@ def test_vectors_are_the_same_in_whatever_order_batches_come(tmp_path: Path) -> 
     def last_first(
         encoder: HashEncoder, batches: Iterator[list[str]]
     ) -> Iterator[tuple[list[str], Matrix]]:
-        return reversed(list(one_by_one(encoder, batches)))
+        return reversed(list(encode_locally(encoder, batches)))
 
     other = encoded(tmp_path / "b", last_first, HashEncoder(8))
-    np.testing.assert_array_equal(other, encoded(tmp_path / "a", one_by_one, HashEncoder(8)))
+    np.testing.assert_array_equal(other, encoded(tmp_path / "a", encode_locally, HashEncoder(8)))
 
 
 def test_without_anything_to_encode_no_ray_is_needed() -> None:
     assert list(two(HashEncoder(8), iter(()))) == []
-    assert encode_of(EncoderSettings()) is one_by_one
+    assert choose_executor(EncoderSettings()) is encode_locally
 
 
 def test_a_missing_ray_is_said_first(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,7 +130,7 @@ def test_a_stopped_encoding_goes_on(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("ray")
 def test_more_actors_than_there_is_room_for_are_refused() -> None:
     with pytest.raises(ValueError, match="encoder_jobs: of actors with 1 CPUs, .* room for 2, not"):
-        list(by_actors(3, None, False, HashEncoder(8), iter([["a"]])))
+        list(encode_by_actors(3, None, False, HashEncoder(8), iter([["a"]])))
 
 
 @pytest.mark.slow
@@ -157,9 +159,9 @@ def test_a_real_models_vectors_are_equal_to_the_last_bit(tmp_path: Path) -> None
     folder = bundled_folder()
     if folder is None:
         pytest.skip("needs the extra offline")
-    encoder = encoder_of(folder, EncoderSettings(encoder_device="cpu"))
+    encoder = encoder_from_folder(folder, EncoderSettings(encoder_device="cpu"))
     vectors = encoded(tmp_path / "a", two, encoder)
-    np.testing.assert_array_equal(vectors, encoded(tmp_path / "b", one_by_one, encoder))
+    np.testing.assert_array_equal(vectors, encoded(tmp_path / "b", encode_locally, encoder))
 
 
 @pytest.mark.slow

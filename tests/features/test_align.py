@@ -41,7 +41,9 @@ def test_unusable_rows_are_an_error_by_default() -> None:
 
 
 @pytest.mark.parametrize(("policy", "filled"), [("zeros", [0, 0]), ("mean", [3, 7])])
-def test_policies(policy: str, filled: list[float], caplog: pytest.LogCaptureFixture) -> None:
+def test_unusable_rows_are_filled_by_the_policy(
+    policy: str, filled: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.WARNING):
         aligned = align(
             table("a", "nan", "c", "zero", "b"), ["[PAD]", "a", "nan", "x", "zero", "c"], policy

@@ -83,6 +83,22 @@ def test_the_table_stays_on_the_data_set_and_its_copies(
     assert len(encoder.seen) == 3
 
 
+def test_tables_are_put_by_hand_beside_those_that_are_built(
+    config: PlainConfig, make_dataset: Make, encoder: CountingEncoder
+) -> None:
+    dataset = make_dataset()
+    by_hand = EmbeddingTable.build(np.ones((4, 2)), ["[PAD]", "u1", "u2", "u3"])
+    dataset.features = {"user_text": by_hand}
+    built = attach.features_of(dataset, config).build_all(["item_text", "user_text"])
+    assert built["user_text"] is by_hand
+    assert dataset.features == built
+    assert [dataset.features.is_put_by_hand(n) for n in ("user_text", "item_text", "x")] == [
+        True, False, False,
+    ]  # fmt: skip
+    dataset.features["other"] = by_hand
+    assert attach.features_of(dataset, config)["other"] is by_hand
+
+
 def test_other_settings_make_another_table(
     config: PlainConfig, make_dataset: Make, encoder: CountingEncoder
 ) -> None:
@@ -174,10 +190,10 @@ def test_features_of_the_loaded_data_set_are_attached_where_the_model_reads_them
 ) -> None:
     dataset = make_dataset()
     attach.attach_features(config, dataset)
-    assert dict(attach.attached(dataset)) == {}
+    assert dict(attach.attached_features(dataset)) == {}
     read("user_text", "item_text")
     attach.attach_features(config, dataset)
-    assert list(attach.attached(dataset)) == ["item_text"]  # users have no history yet
+    assert list(attach.attached_features(dataset)) == ["item_text"]  # users have no history yet
 
 
 def test_item_init_reads_item_text_for_any_model(
@@ -227,8 +243,8 @@ def test_a_feature_put_on_a_split_is_not_seen_by_the_others(
     attach.item_embeddings(config, whole)
     train = copy.copy(whole)
     attach.features_of(train, config)["user_text"]
-    assert list(attach.attached(train)) == ["item_text", "user_text"]
-    assert list(attach.attached(whole)) == ["item_text"]
+    assert list(attach.attached_features(train)) == ["item_text", "user_text"]
+    assert list(attach.attached_features(whole)) == ["item_text"]
 
 
 def test_hidden_states_are_a_decoders(

@@ -69,7 +69,16 @@ def test_keys_separate_generator_and_prompt(store: TextStore) -> None:
     )
 
 
-def test_what_is_there_stays(store: TextStore) -> None:
+def test_marks_lie_beside_texts(store: TextStore) -> None:
+    assert not store.has_mark("picture", "a")
+    store.mark("picture", "a")
+    assert store.has_mark("picture", "a")
+    assert not store.has_mark("picture", "b") and not store.has_mark("other", "a")
+    keys = store.keys("picture", ["a"])  # where caches of earlier versions have it
+    assert store.load(keys) == {keys[0]: "usable"}
+
+
+def test_a_stored_text_is_not_overwritten(store: TextStore) -> None:
     keys = store.keys("g", ["p"])
     store.add(keys, ["first"])
     store.add(keys, ["second"])

@@ -18,10 +18,12 @@ from made_pictures import picture, tiny_dual, tiny_vit
 from made_texts import ITEMS, PlainConfig
 from PIL import Image
 
-from recbole_llm.features import attach, images, pictures, text
+from recbole_llm.features import attach, pictures, text
+from recbole_llm.features.contents import Content
 from recbole_llm.features.encoders import vision
 from recbole_llm.features.encoders.base import EncoderError
-from recbole_llm.features.pictures import PictureError, read_picture
+from recbole_llm.features.images import ItemEncoder
+from recbole_llm.features.pictures import Picture, PictureError, read_picture
 from recbole_llm.features.table import TableError
 
 pytestmark = pytest.mark.usefixtures("no_plugins")
@@ -96,7 +98,7 @@ def test_pictures_are_upright() -> None:
         ),
     ],
 )
-def test_what_is_not_read(made: Callable[[], bytes], reason: str) -> None:
+def test_unusable_files_are_refused_with_the_reason(made: Callable[[], bytes], reason: str) -> None:
     with pytest.raises(PictureError, match=reason):
         read_picture(made(), PLENTY)
 
@@ -296,7 +298,7 @@ def test_models_read_what_item_feature_names(
     config.update(item_feature="item_image", model="PAD")
     assert attach.reads_of(config) == ("item_image",)
     table = attach.item_embeddings(config, dataset)
-    assert attach.attached(dataset)["item_image"] is table
+    assert attach.attached_features(dataset)["item_image"] is table
     assert dataset._preloaded_weight["item_id"] is table.matrix
 
 
@@ -313,8 +315,10 @@ def test_a_picture_that_the_model_does_not_take_is_named(tmp_path: Path) -> None
     files = {name: tmp_path / f"{name}.png" for name in sizes}
     for number, name in enumerate(sizes):
         files[name].write_bytes(content(picture(number, sizes[name])))
-    keys = {sha256(file.read_bytes()).hexdigest(): (None, file) for file in files.values()}
-    contents = images._Contents(Narrow(), keys, PLENTY)
+    contents = [
+        Content(None, Picture(file, sha256(file.read_bytes()).hexdigest()))
+        for file in files.values()
+    ]
     said = "picture '.*b.png' cannot be encoded .absolute aspect .*missing_embedding"
     with pytest.raises(EncoderError, match=said):
-        contents.encode(list(keys))
+        ItemEncoder(Narrow(), PLENTY).encode(contents)

@@ -73,7 +73,7 @@ def test_a_table_wider_than_the_vectors_keeps_its_last_columns(matrix: np.ndarra
     assert not torch.equal(table.weight[1:, :6], before[1:, :6])
 
 
-def test_items_without_a_vector_have_no_say(matrix: np.ndarray) -> None:
+def test_items_without_a_vector_do_not_change_the_others(matrix: np.ndarray) -> None:
     """They start at the mean, 0; the others as if they were alone, at the table's scale."""
     with_gaps = np.concatenate([matrix, np.zeros_like(matrix)])
     with_gaps[1:] += np.where(with_gaps[1:].any(1, keepdims=True), 20, 0)
@@ -91,7 +91,7 @@ def test_constant_vectors_are_an_error() -> None:
         fill_table(nn.Embedding(5, 2).weight, np.ones((5, 3), np.float32))
 
 
-def test_which_tables_count() -> None:
+def test_trainable_item_tables_are_found() -> None:
     model = nn.Module()
     model.item_embedding = nn.Embedding(11, 4)
     model.item_mask_embedding = nn.Embedding(12, 4)
@@ -106,7 +106,7 @@ def test_which_tables_count() -> None:
     assert set(item_tables(model, "item_id", 11)) == expected
 
 
-def test_items_of_tables_that_fields_share() -> None:
+def test_item_rows_of_shared_field_tables_are_found() -> None:
     """DIN has a table a side, DeepFM one for all fields and one of first-order weights."""
     model = nn.Module()
     model.sides, model.all = nn.Module(), nn.Module()

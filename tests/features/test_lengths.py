@@ -64,7 +64,7 @@ def test_only_texts_that_may_be_too_long_are_tokenized() -> None:
 @pytest.fixture
 def users(monkeypatch: pytest.MonkeyPatch, encoder: CountingEncoder) -> CountingEncoder:
     """u1 has all four items, u3 the first alone; the encoder reads ten tokens."""
-    monkeypatch.setattr(prompts, "given_texts", lambda hook, config, dataset: None)
+    monkeypatch.setattr(prompts, "ask_plugins", lambda hook, config, dataset: None)
     history = np.array([1, 1, 1, 1, 3]), np.array([1, 2, 3, 4, 1])
     monkeypatch.setattr(training, "training_interactions", lambda dataset: history)
     words = Words(10)
@@ -97,7 +97,7 @@ def test_a_users_newest_items_stay(
 
 
 @pytest.mark.parametrize(("tokens", "kept"), [(12, 4), (10, 3), (9, 2), (8, 1), (3, 1)])
-def test_as_many_items_as_fit(
+def test_user_texts_hold_as_many_items_as_fit(
     config: PlainConfig, make_dataset: Make, users: CountingEncoder, tokens: int, kept: int
 ) -> None:
     """One item stays, though it alone does not fit."""

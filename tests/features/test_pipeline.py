@@ -16,7 +16,7 @@ import torch
 from made_texts import CountingEncoder
 
 from recbole_llm.features.encoders.base import EncoderError
-from recbole_llm.features.pipeline import encode_texts
+from recbole_llm.features.pipeline import encode_contents
 from recbole_llm.features.vectors import EmbeddingStore
 from recbole_llm.testing import HashEncoder
 
@@ -27,7 +27,7 @@ N, BATCH = 100, 10
 def test_each_text_is_encoded_once(store: EmbeddingStore) -> None:
     encoder = CountingEncoder()
     texts = ["b b", "a", "b b", "ccc", "a"]
-    matrix, report = encode_texts(encoder, store, texts, progress=False)
+    matrix, report = encode_contents(encoder, store, texts, progress=False)
     np.testing.assert_array_equal(matrix, HashEncoder(8).encode(texts))
     assert sorted(encoder.seen) == ["a", "b b", "ccc"]
     assert (report.texts, report.unique, report.cached, report.encoded) == (5, 3, 0, 3)
@@ -37,21 +37,21 @@ def test_each_text_is_encoded_once(store: EmbeddingStore) -> None:
 def test_a_warm_run_encodes_nothing_and_gives_the_same(tmp_path: Path) -> None:
     for dtype in ("float32", "float16"):
         with closing(EmbeddingStore(tmp_path, dtype)) as store:
-            first, _ = encode_texts(CountingEncoder(), store, ["a", "b"], progress=False)
+            first, _ = encode_contents(CountingEncoder(), store, ["a", "b"], progress=False)
             encoder = CountingEncoder()
-            second, report = encode_texts(encoder, store, ["b", "a", "c"], progress=False)
+            second, report = encode_contents(encoder, store, ["b", "a", "c"], progress=False)
             np.testing.assert_array_equal(second[:2], first[::-1])
             assert (encoder.seen, report.cached, report.encoded) == (["c"], 2, 1)
 
 
 def test_no_texts(store: EmbeddingStore) -> None:
-    matrix, report = encode_texts(CountingEncoder(), store, [], progress=False)
+    matrix, report = encode_contents(CountingEncoder(), store, [], progress=False)
     assert (len(matrix), report.encoded) == (0, 0)
 
 
 def test_another_encoder_is_not_served_these_vectors(store: EmbeddingStore) -> None:
-    encode_texts(CountingEncoder(8), store, ["a"], progress=False)
-    matrix, report = encode_texts(CountingEncoder(4), store, ["a"], progress=False)
+    encode_contents(CountingEncoder(8), store, ["a"], progress=False)
+    matrix, report = encode_contents(CountingEncoder(4), store, ["a"], progress=False)
     assert (matrix.shape, report.encoded) == ((1, 4), 1)
 
 
@@ -69,7 +69,7 @@ def test_a_bad_encoder_is_found_out(
     encoder = HashEncoder(4)
     monkeypatch.setattr(encoder, "encode", lambda texts: np.asarray(vectors))
     with pytest.raises(EncoderError, match=message):
-        encode_texts(encoder, store, ["a", "bb"], progress=False)
+        encode_contents(encoder, store, ["a", "bb"], progress=False)
     assert len(store) == 0
 
 
@@ -82,7 +82,7 @@ def test_what_is_no_array_of_numbers_is_named(
     encoder = HashEncoder(4)
     monkeypatch.setattr(encoder, "encode", lambda texts: given)
     with pytest.raises(EncoderError, match="returned a .* that is no array of numbers .1, D. "):
-        encode_texts(encoder, store, ["a"], progress=False)
+        encode_contents(encoder, store, ["a"], progress=False)
 
 
 def giving(rows: dict[str, list[float]]) -> HashEncoder:
@@ -97,7 +97,7 @@ def test_a_bad_vector_is_not_stored_and_costs_the_others_nothing(
 ) -> None:
     rows = {"a": [1.0, 2.0], "bb": [np.nan, 1.0], "c": [3.0, 4.0], "d": [0.0, 0.0], "e": [1e39, 1]}
     encoder = giving(rows)
-    matrix, report = encode_texts(encoder, store, [*rows, "a"], 2, progress=False)
+    matrix, report = encode_contents(encoder, store, [*rows, "a"], 2, progress=False)
     nothing = [0, 0]
     np.testing.assert_array_equal(matrix, [[1, 2], nothing, [3, 4], nothing, nothing, [1, 2]])
     assert (report.encoded, report.refused, len(store)) == (5, 3, 2)
@@ -105,7 +105,7 @@ def test_a_bad_vector_is_not_stored_and_costs_the_others_nothing(
     assert "no usable vector (not finite, or all zeros) for 3 of 5 texts" in caplog.text
     # Mended, the encoder is asked for these alone.
     rows.update(bb=[5.0, 6.0], d=[7.0, 8.0], e=[9.0, 1.0])
-    matrix, report = encode_texts(encoder, store, list(rows), progress=False)
+    matrix, report = encode_contents(encoder, store, list(rows), progress=False)
     np.testing.assert_array_equal(matrix, [[1, 2], [5, 6], [3, 4], [7, 8], [9, 1]])
     assert (report.cached, report.encoded, report.refused) == (2, 3, 0)
 
@@ -114,10 +114,10 @@ def test_another_width_than_the_stored_one_is_refused_and_stores_nothing(
     store: EmbeddingStore,
 ) -> None:
     encoder = giving({"a": [1.0, 2.0]})
-    encode_texts(encoder, store, ["a"], progress=False)
+    encode_contents(encoder, store, ["a"], progress=False)
     encoder.encode = lambda texts: np.ones((len(texts), 3))  # type: ignore[method-assign]
     with pytest.raises(EncoderError, match="vectors of 3 numbers where those stored of it have 2"):
-        encode_texts(encoder, store, ["a", "b"], progress=False)
+        encode_contents(encoder, store, ["a", "b"], progress=False)
     assert len(store) == 1
 
 
@@ -134,7 +134,7 @@ def test_each_answer_of_an_endpoint_is_committed(store: EmbeddingStore) -> None:
 
     encoder.encode = fail_later  # type: ignore[method-assign, assignment]
     with pytest.raises(EncoderError, match="gone"):
-        encode_texts(encoder, store, list("abc"), progress=False)
+        encode_contents(encoder, store, list("abc"), progress=False)
     assert len(store) == 2
 
 

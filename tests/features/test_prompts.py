@@ -12,7 +12,7 @@ from made_texts import PlainConfig
 
 from recbole_llm import hookimpl, hookspecs
 from recbole_llm.data import training
-from recbole_llm.features import given_texts, prompts
+from recbole_llm.features import plugin_texts, prompts
 from recbole_llm.features.templates import PromptError
 
 Make = Callable[..., Any]
@@ -23,7 +23,7 @@ def manager(monkeypatch: pytest.MonkeyPatch) -> pluggy.PluginManager:
     """Without plugins, but for those that a test registers."""
     found = pluggy.PluginManager(hookspecs.PROJECT)
     found.add_hookspecs(hookspecs)
-    monkeypatch.setattr(given_texts, "get_plugin_manager", lambda: found)
+    monkeypatch.setattr(plugin_texts, "get_plugin_manager", lambda: found)
     return found
 
 
@@ -103,7 +103,7 @@ def test_a_missing_item_file_is_named(config: PlainConfig, make_dataset: Make) -
 @pytest.mark.parametrize(
     ("field", "near"), [("movie_titel", "did you mean 'movie_title'? it has"), ("zzz", "it has")]
 )
-def test_a_title_field_that_is_not_there(
+def test_an_unknown_title_field_is_refused(
     config: PlainConfig, make_dataset: Make, field: str, near: str
 ) -> None:
     config["item_title_field"] = field

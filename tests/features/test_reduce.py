@@ -66,7 +66,7 @@ def test_too_few_vectors() -> None:
         pca(np.eye(3)[:1])
 
 
-def test_zero_rows_have_no_say() -> None:
+def test_zero_rows_do_not_change_the_components() -> None:
     vectors, with_gaps = half_zeros()
     alone, components = pca(vectors, 4), pca(with_gaps, 4)
     np.testing.assert_allclose(components.coordinates[1::2], alone.coordinates, atol=1e-5)
@@ -124,7 +124,7 @@ def test_later_rows_are_whitened_by_the_first_ones_alone() -> None:
     assert not found[3].any()
 
 
-def test_rows_that_later_texts_let_expect() -> None:
+def test_rows_of_later_items_are_predicted() -> None:
     """A table that is affine in the vectors is found again; rows without a vector have no say."""
     rng = np.random.default_rng(6)
     matrix, later = rng.normal(size=(50, 3)), rng.normal(size=(4, 3))

@@ -62,7 +62,7 @@ def test_only_candidates_with_a_direction_take_part() -> None:
 
 
 @pytest.mark.parametrize("n", [0, 1])
-def test_nobody_else(n: int) -> None:
+def test_a_single_row_has_no_neighbours(n: int) -> None:
     assert (nearest_neighbours(np.ones((n, 3)), 2) == -1).all()
 
 

@@ -35,7 +35,7 @@ from recbole_llm.features.settings import EncoderSettings, PromptSettings, Store
         (PromptSettings, {"user_prompt_max_items": True}, "user_prompt_max_items: expected an int"),
     ],
 )
-def test_what_cannot_work_is_refused(
+def test_bad_values_are_refused_in_one_line(
     cls: type[settings.Settings], values: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message) as caught:

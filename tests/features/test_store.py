@@ -15,7 +15,7 @@ import pytest
 
 from recbole_llm.features import store as store_module
 from recbole_llm.features.generated_texts import TextStore
-from recbole_llm.features.pipeline import encode_texts
+from recbole_llm.features.pipeline import encode_contents
 from recbole_llm.features.store import StoreError, cache_dir
 from recbole_llm.features.vectors import EmbeddingStore
 
@@ -48,7 +48,7 @@ def test_half_precision(tmp_path: Path) -> None:
         np.testing.assert_array_equal(half.load(keys), VECTORS.astype(np.float16))
 
 
-def test_many_keys(store: EmbeddingStore) -> None:
+def test_more_keys_than_one_query_takes(store: EmbeddingStore) -> None:
     texts = [str(i) for i in range(1203)]
     keys = store.keys("f", texts)
     vectors = np.arange(2406, dtype=np.float32).reshape(-1, 2)
@@ -57,14 +57,14 @@ def test_many_keys(store: EmbeddingStore) -> None:
     np.testing.assert_array_equal(store.load(keys), vectors)
 
 
-def test_what_is_there_stays(store: EmbeddingStore) -> None:
+def test_a_stored_vector_is_not_overwritten(store: EmbeddingStore) -> None:
     keys = store.keys("f", ["a", "b"])
     store.add(keys, VECTORS)
     store.add(keys, VECTORS + 1)
     np.testing.assert_array_equal(store.load(keys), VECTORS)
 
 
-def test_nothing_asked_for(store: EmbeddingStore) -> None:
+def test_no_keys_give_an_empty_matrix(store: EmbeddingStore) -> None:
     assert store.load([]).shape == (0, 0)
 
 
@@ -110,7 +110,7 @@ def test_damaged_pages(tmp_path: Path) -> None:
             store.load(keys)
 
 
-def test_a_flipped_bit(tmp_path: Path) -> None:
+def test_a_flipped_bit_is_found_out(tmp_path: Path) -> None:
     with closing(EmbeddingStore(tmp_path)) as store:
         keys = store.keys("f", ["a", "b"])
         store.add(keys, VECTORS)
@@ -123,7 +123,7 @@ def test_a_flipped_bit(tmp_path: Path) -> None:
             store.load(keys)
 
 
-def test_a_later_format(tmp_path: Path) -> None:
+def test_a_file_of_a_later_format_is_refused(tmp_path: Path) -> None:
     EmbeddingStore(tmp_path).close()
     with closing(sqlite3.connect(tmp_path / "embeddings.sqlite")) as raw:
         raw.execute("PRAGMA user_version=9")
@@ -165,7 +165,7 @@ def encoded(store: EmbeddingStore, *texts: str) -> list[list[float]]:
         return np.array([[len(text), 0.5] for text in asked], np.float32)
 
     made = SimpleNamespace(encode=encoder, fingerprint="f")
-    return encode_texts(made, store, texts, progress=False)[0].tolist()
+    return encode_contents(made, store, texts, progress=False)[0].tolist()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="permissions of POSIX systems")
@@ -210,7 +210,7 @@ def test_a_read_only_file_in_a_folder_that_is_not() -> None:
     assert "cannot be written (attempt to write a readonly database); set embedding" in message
 
 
-def test_which_vectors_may_be_stored(store: EmbeddingStore, tmp_path: Path) -> None:
+def test_finite_nonzero_vectors_are_usable(store: EmbeddingStore, tmp_path: Path) -> None:
     rows = np.array([[1, 2], [0, 0], [np.nan, 1], [np.inf, 1], [1e30, 1]], np.float32)
     assert store.usable(rows).tolist() == [True, False, False, False, True]
     assert store.usable(np.zeros((2, 0), np.float32)).tolist() == [False, False]

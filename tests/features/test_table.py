@@ -25,7 +25,7 @@ def test_any_floats_and_tokens() -> None:
         (np.zeros((4, 1)), list("abab"), "2 tokens with more than one row: 'a', 'b'"),
     ],
 )
-def test_what_is_no_table(matrix: np.ndarray, tokens: list[str], message: str) -> None:
+def test_bad_tables_are_refused(matrix: np.ndarray, tokens: list[str], message: str) -> None:
     with pytest.raises(TableError, match=message):
         EmbeddingTable.build(matrix, tokens)
 

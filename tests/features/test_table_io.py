@@ -134,7 +134,7 @@ def test_damaged_files_are_named(tmp_path: Path, name: str, content: bytes, mess
     assert str(tmp_path / name) in str(caught.value)
 
 
-def test_tables_that_are_none(tmp_path: Path) -> None:
+def test_files_with_bad_tables_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "v.npz"
     npz(file, vectors=VECTORS, names=np.array(TOKENS))
     with pytest.raises(TableError, match="arrays 'vectors', 'names'; 'vectors' and 'tokens'"):
@@ -185,7 +185,7 @@ def test_columns_of_parquet_beside_the_vectors(tmp_path: Path) -> None:
         read_table(file)
 
 
-def test_one_number_an_item_in_parquet(tmp_path: Path) -> None:
+def test_vectors_of_one_number_in_parquet(tmp_path: Path) -> None:
     import pandas as pd
 
     pd.DataFrame({"token": TOKENS, "x": VECTORS[:, 0]}).to_parquet(tmp_path / "v.parquet")
@@ -200,7 +200,7 @@ def test_a_models_own_weight_named_by_a_tensor(tmp_path: Path) -> None:
     np.testing.assert_array_equal(table.matrix, VECTORS)
 
 
-def test_names_beside_are_asked_for(tmp_path: Path) -> None:
+def test_a_file_without_tokens_names_the_file_to_write(tmp_path: Path) -> None:
     np.save(tmp_path / "v.npy", VECTORS)
     with pytest.raises(TableError, match=r"its rows have no names: put them into '.*v\.tokens'"):
         read_table(tmp_path / "v.npy")

@@ -92,7 +92,7 @@ def test_the_sandbox_holds() -> None:
         template("{{ ''.__class__.__mro__ }}").render({})
 
 
-def test_what_prompts_need() -> None:
+def test_the_sandbox_allows_what_prompts_use() -> None:
     source = (
         "{% macro named(x) %}{{ x.title | upper | replace('A', 'b') }}{% endmacro %}"
         "{% set n = namespace(total=0) %}{% for x in items %}{% set n.total = n.total + 1 %}"
@@ -121,7 +121,7 @@ def test_a_template_a_path_or_a_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", ["mlk-100k.item", "none.jinja", "title"])
-def test_anything_else_lists_the_names(value: str) -> None:
+def test_an_unknown_template_lists_the_names(value: str) -> None:
     with pytest.raises(PromptError, match=rf"k: '{value}' is neither a template .*names: item, ml"):
         find_template(value, "k", "item", "x")
 

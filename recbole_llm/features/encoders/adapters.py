@@ -14,19 +14,19 @@ from recbole_llm.core.errors import named_error, needing
 from recbole_llm.core.files import expanded
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.encoders.decoders import Source
-from recbole_llm.features.encoders.locate import content
+from recbole_llm.features.encoders.locate import read_json
 
 _FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
-def tunable(source: Source) -> tuple[Any, Any]:
+def load_tunable(source: Source) -> tuple[Any, Any]:
     """A model that writes, and its processor: of texts and pictures, or a tokenizer.
 
     Raises:
         EncoderError: transformers cannot read it.
     """
     sees = sees_pictures(source)
-    model = source.model(torch.float32, _writer(sees))
+    model = source.model(torch.float32, _writer_class(sees))
     return model, source.part("AutoProcessor") if sees else source.tokenizer()
 
 
@@ -35,7 +35,7 @@ def sees_pictures(source: Source) -> bool:
     return source.gguf is None and "vision_config" in source.config
 
 
-def _writer(sees: bool) -> str:
+def _writer_class(sees: bool) -> str:
     return "AutoModelForImageTextToText" if sees else "AutoModelForCausalLM"
 
 
@@ -52,7 +52,7 @@ def adapter_digest(folder: str | None, key: str = "encoder_adapter") -> str | No
     missing = [file.name for file in files if not file.is_file()]
     if missing:
         raise EncoderError(f"{key}: '{folder}' has no {' and no '.join(missing)}")
-    if (kind := content(files[0]).get("peft_type")) != "LORA":
+    if (kind := read_json(files[0]).get("peft_type")) != "LORA":
         raise EncoderError(f"{key}: '{folder}' is of kind {kind}, not LORA")
     return files_digest(path, files)
 
@@ -66,15 +66,15 @@ def with_adapter(source: Source, dtype: torch.dtype, folder: str | None) -> nn.M
     if folder is None:
         return source.model(dtype)
     key = "encoder_adapter"
-    if content(expanded(folder) / _FILES[0]).get("task_type") == "FEATURE_EXTRACTION":
-        merged: nn.Module = _merged(source.model(dtype), source, folder, key)
+    if read_json(expanded(folder) / _FILES[0]).get("task_type") == "FEATURE_EXTRACTION":
+        merged: nn.Module = _merge_adapter(source.model(dtype), source, folder, key)
         return merged
     # Other adapters name the parts of the model that writes, of which the encoder's is one.
-    writer = adapted_writer(source, dtype, folder, key, unread=("lm_head.",))
+    writer = load_adapted_writer(source, dtype, folder, key, unread=("lm_head.",))
     return getattr(writer, writer.base_model_prefix)
 
 
-def adapted_writer(
+def load_adapted_writer(
     source: Source, dtype: torch.dtype, folder: str, key: str, unread: tuple[str, ...] = ()
 ) -> Any:
     """A model that writes, with an adapter merged into its weights; `key` named the adapter, and
@@ -83,14 +83,16 @@ def adapted_writer(
     Raises:
         EncoderError: it cannot be read, or the adapter is of another model.
     """
-    return _merged(source.model(dtype, _writer(sees_pictures(source)), unread), source, folder, key)
+    return _merge_adapter(
+        source.model(dtype, _writer_class(sees_pictures(source)), unread), source, folder, key
+    )
 
 
-def _merged(model: Any, source: Source, folder: str, key: str) -> Any:
+def _merge_adapter(model: Any, source: Source, folder: str, key: str) -> Any:
     with needing(key, EncoderError):
         from peft import PeftModel
     path = expanded(folder)
-    _warn_of_another(source, path, key)
+    _warn_of_other_model(source, path, key)
     try:
         adapted: Any = PeftModel.from_pretrained(model, str(path))
         _check_complete(adapted, path / _FILES[1])
@@ -101,19 +103,19 @@ def _merged(model: Any, source: Source, folder: str, key: str) -> Any:
         ) from error
 
 
-def _warn_of_another(source: Source, folder: Path, key: str) -> None:
+def _warn_of_other_model(source: Source, folder: Path, key: str) -> None:
     """Warn of an adapter made for another model, whose parts may have the same names and shapes."""
-    base = content(folder / _FILES[0]).get("base_model_name_or_path")
+    base = read_json(folder / _FILES[0]).get("base_model_name_or_path")
     if not base or source.gguf:  # whose file and whose copy have other names
         return
-    made_for, put_on = _name(Path(base)), _name(source.folder)
+    made_for, put_on = _model_name(Path(base)), _model_name(source.folder)
     if made_for != put_on:
         getLogger("recbole_llm").warning(
             "%s: '%s' was made for the model %s, and is put on %s", key, folder, made_for, put_on
         )
 
 
-def _name(path: Path) -> str:
+def _model_name(path: Path) -> str:
     """The last part of a model's name, also of one in the hub's cache."""
     if path.parent.name == "snapshots":  # models--meta-llama--Llama-3.2-1B/snapshots/…
         path = path.parent.parent

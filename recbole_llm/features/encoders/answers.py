@@ -33,11 +33,11 @@ def read_answer(body: bytes, count: int, width: int | None = None) -> Matrix:
     Raises:
         EncoderError: it is no such answer; in words that follow "the endpoint failed".
     """
-    rows = _by_index(_entries(body), count)
-    vectors = [_vector(row) for row in rows]
+    rows = _order_by_index(_read_entries(body), count)
+    vectors = [_parse_vector(row) for row in rows]
     widths = Counter(len(v) for v in vectors if v is not None and len(v))
     if not widths:
-        raise EncoderError(f"it answered with no vector of numbers: {shown(body)}")
+        raise EncoderError(f"it answered with no vector of numbers: {quote_answer(body)}")
     usual = widths.most_common(1)[0][0]
     if width is not None and width not in widths:
         raise EncoderError(f"it answered with vectors of {usual} numbers, expected {width}")
@@ -50,7 +50,7 @@ def read_answer(body: bytes, count: int, width: int | None = None) -> Matrix:
 
 
 def credentials(url: str) -> list[str]:
-    """What a server that an address with a password or a token was used for may repeat."""
+    """Secrets in an address, such as a password or a token, which its server may repeat."""
     parts = urlsplit(url)
     user, _, _ = parts.netloc.rpartition("@")
     password = user.partition(":")[2]
@@ -63,18 +63,18 @@ def credentials(url: str) -> list[str]:
     return sorted({*own, *values}, key=len, reverse=True)
 
 
-def _entries(body: bytes) -> list[Any]:
+def _read_entries(body: bytes) -> list[Any]:
     try:
         answer = json.loads(body)
     except (ValueError, RecursionError):
-        raise EncoderError(f"it answered with no JSON: {shown(body)}") from None
+        raise EncoderError(f"it answered with no JSON: {quote_answer(body)}") from None
     data = answer.get("data") if isinstance(answer, dict) else None
     if not isinstance(data, list):
-        raise EncoderError(f"it answered without a list 'data': {shown(body)}")
+        raise EncoderError(f"it answered without a list 'data': {quote_answer(body)}")
     return data
 
 
-def _by_index(entries: list[Any], count: int) -> list[Any]:
+def _order_by_index(entries: list[Any], count: int) -> list[Any]:
     """Embeddings in the order of their ``index``, which must be 0 to count - 1, each once."""
     if len(entries) != count:
         raise EncoderError(f"it answered with {len(entries)} vectors for {count} texts")
@@ -92,7 +92,7 @@ def _by_index(entries: list[Any], count: int) -> list[Any]:
     return [found[index] for index in range(count)]
 
 
-def _vector(values: object) -> Matrix | None:
+def _parse_vector(values: object) -> Matrix | None:
     """Float32 [D], or None where it is no list of finite numbers."""
     if not isinstance(values, list) or not all(type(v) in (int, float) for v in values):
         return None
@@ -104,7 +104,7 @@ def _vector(values: object) -> Matrix | None:
     return vector if np.isfinite(vector).all() else None
 
 
-def shown(body: bytes) -> str:
+def quote_answer(body: bytes) -> str:
     """The beginning of an answer, for a message."""
     said = one_line(body[: 10 * _SHOWN].decode("utf-8", "replace"), _SHOWN)
     return f"'{said}'" if said else "nothing"

@@ -17,17 +17,17 @@ from recbole_llm.core.settings import ConfigLike
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.encoders.gguf_files import (
     dtype_key,
-    gguf_lacks,
     gguf_positions,
-    plain_copy,
-    unpacked,
+    lacks_gguf_reader,
+    unpack_gguf,
+    unpacking_options,
 )
 from recbole_llm.features.encoders.locate import (
-    content,
     hub_folder,
     local_path,
     log_source,
     model_files,
+    read_json,
 )
 from recbole_llm.features.encoders.smollm import NAMES, smollm_gguf
 from recbole_llm.features.settings import EncoderSettings
@@ -82,14 +82,14 @@ class Source:
         """
         path, keep = local_path(name, key), None
         if path is None and name in NAMES and revision is None:
-            path, keep = _smollm(name, cache, key), cache
+            path, keep = _find_smollm(name, cache, key), cache
         if path is None:
             path = hub_folder(name, revision, key)
         if path.suffix != ".gguf":
             if not (path / "config.json").is_file():
                 raise EncoderError(f"{key} '{name}' is no model folder: it has no config.json")
             return cls(path, key=key)
-        if gguf_lacks():
+        if lacks_gguf_reader():
             raise EncoderError(f"a GGUF file needs a package: {extra('gguf')}")
         return cls(path.parent, path.name, key, keep)
 
@@ -125,8 +125,8 @@ class Source:
 
     @property
     def config(self) -> dict[str, Any]:
-        """What config.json of a folder says; EncoderError where it is damaged."""
-        return content(self.folder / "config.json")
+        """Content of a folder's config.json; EncoderError where it is damaged."""
+        return read_json(self.folder / "config.json")
 
     def tokenizer(self) -> Any:
         """Its tokenizer; EncoderError where transformers cannot read it."""
@@ -139,7 +139,7 @@ class Source:
         lacks weights, which transformers would draw at random: but for its pooling, which it is
         without then, and those whose names begin with `unread`."""
         packed = self.gguf is not None and self.cache is None
-        told = unpacked() if packed else {}
+        told = unpacking_options() if packed else {}
         model, info = self.part(kind, output_loading_info=True, **{dtype_key(): dtype}, **told)
         lacking = sorted(name for name in info["missing_keys"] if not name.startswith(unread))
         needed = [name for name in lacking if not name.startswith("pooler.")]
@@ -172,17 +172,17 @@ class Source:
             return self.folder, {}
         if self.cache is None:
             return self.folder, {"gguf_file": self.gguf}
-        return plain_copy(self.path, self.cache), {}
+        return unpack_gguf(self.path, self.cache), {}
 
 
-def _smollm(name: str, cache: Path, key: str) -> Path | None:
+def _find_smollm(name: str, cache: Path, key: str) -> Path | None:
     """SmolLM2: the GGUF file of its package, or else the hub's folder; None: only the hub may
     still have it.
 
     Raises:
         EncoderError: the packages that read GGUF are missing, and the hub has nothing either.
     """
-    if gguf_lacks():
+    if lacks_gguf_reader():
         try:
             return hub_folder(name, None, key)
         except EncoderError as error:

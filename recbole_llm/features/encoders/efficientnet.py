@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from recbole_llm.core.errors import extra
 from recbole_llm.features.encoders.base import EncoderError
-from recbole_llm.features.encoders.locate import in_package, pinned
+from recbole_llm.features.encoders.locate import find_in_package, require_pinned
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -102,11 +102,11 @@ def weights_file() -> Path:
     Raises:
         EncoderError: the package is missing, or the file is not the pinned one.
     """
-    file = in_package(PACKAGE.replace("-", "_"), _FILE)
+    file = find_in_package(PACKAGE.replace("-", "_"), _FILE)
     if file is None:
         raise EncoderError(f"it needs a package: {extra('images')}")
     way_out = f"reinstall with pip install --force-reinstall {PACKAGE}=={VERSION}"
-    return pinned(file, SHA256, way_out)
+    return require_pinned(file, SHA256, way_out)
 
 
 def load_efficientnet() -> EfficientNetLite0:
@@ -116,7 +116,7 @@ def load_efficientnet() -> EfficientNetLite0:
     return network.eval()
 
 
-def as_input(images: Sequence[Image]) -> Tensor:
+def preprocess(images: Sequence[Image]) -> Tensor:
     """The square in the middle of pictures of any size, as in training: [B, 3, 224, 224]."""
     from PIL import Image, ImageOps
 

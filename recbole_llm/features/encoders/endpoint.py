@@ -102,7 +102,7 @@ class Endpoint:
         )
 
     def answer(self, request: Callable[[], Any], longest: int, read: Callable[[bytes], T]) -> T:
-        """What is read of the answer; a request that fails for now is repeated.
+        """Send a request and read its answer; a request that fails for now is repeated.
 
         Args:
             request: opens a streaming response of the client.
@@ -121,25 +121,25 @@ class Endpoint:
             try:
                 answer = read(self._read(request, longest))
             except Exception as error:  # whatever the client and its transport may raise
-                if _limited(error):
-                    self._hold_back(error, began, since)
-                elif failures < self.max_retries and _passing(error):
+                if _is_rate_limit(error):
+                    self._pause_all(error, began, since)
+                elif failures < self.max_retries and _is_temporary(error):
                     pause = asked_pause(error) or min(0.5 * 2**failures, _LONGEST_PAUSE)
                     self.gate.sleep(min(pause, self.timeout))
                     failures += 1
                 else:  # the client's own error may repeat credentials
-                    raise self._named(error) from None
+                    raise self._as_encoder_error(error) from None
             else:
                 self.gate.open(began)
                 return answer
 
-    def _hold_back(self, error: Exception, began: float, since: float) -> None:
+    def _pause_all(self, error: Exception, began: float, since: float) -> None:
         """Let all requests wait; Limited where there is no patience left."""
         patience, first = self.max_retries * self.timeout, self.gate.until == 0
         if not self.gate.close(began, asked_pause(error), since, patience):
             keys = f"{self.prefix}_max_retries x {self.prefix}_timeout"
             more = f"it would take none for longer than {keys}, {patience:g} s"
-            raise Limited(self._failed(f"{type(error).__name__}: {error}", more)) from None
+            raise Limited(self._failure(f"{type(error).__name__}: {error}", more)) from None
         if first:
             getLogger("recbole_llm").info(
                 f"the endpoint '{self.where or 'OpenAI'}' takes no more requests for now (HTTP "
@@ -163,45 +163,46 @@ class Endpoint:
                     )
         return bytes(body)
 
-    def _named(self, error: Exception) -> EncoderError:
+    def _as_encoder_error(self, error: Exception) -> EncoderError:
         if isinstance(error, EncoderError):
-            return type(error)(self._failed(error))
+            return type(error)(self._failure(error))
         reason = f"{type(error).__name__}: {error}"
         status = getattr(error, "status_code", None)
         if status in _REFUSALS:
-            refused = Refused(self._said(reason))
-            refused.said = self._masked(reason)
+            refused = Refused(self._describe(reason))
+            refused.said = self._mask_secrets(reason)
             return refused
         if status == _UNAUTHORIZED and self.key == _NO_KEY:
             reason += f"; the variable that {self.prefix}_api_key_env names holds no API key"
-        return EncoderError(self._failed(reason))
+        return EncoderError(self._failure(reason))
 
-    def _failed(self, reason: object, more: str = "") -> str:
+    def _failure(self, reason: object, more: str = "") -> str:
         return (
-            f"{self._said(reason)}{more and '; '}{more}; {self.kept} that arrived before are "
+            f"{self._describe(reason)}{more and '; '}{more}; {self.kept} that arrived before are "
             f"cached, so run again once it answers"
         )
 
-    def _said(self, reason: object) -> str:
-        """What went wrong, without credentials."""
-        said = one_line(self._masked(str(reason)))
+    def _describe(self, reason: object) -> str:
+        """A message without credentials."""
+        said = one_line(self._mask_secrets(str(reason)))
         return f"the endpoint '{self.where or 'OpenAI'}' failed for model '{self.model}' ({said})"
 
-    def _masked(self, said: str) -> str:
+    def _mask_secrets(self, said: str) -> str:
         for secret in (self.key, *credentials(self.base_url or "")):
             if secret != _NO_KEY:
                 said = said.replace(secret, "***")
         return said
 
 
-def _limited(error: Exception) -> bool:
+def _is_rate_limit(error: Exception) -> bool:
     """Whether there were too many requests for now; not where the account is used up."""
     if getattr(error, "status_code", None) != _TOO_MANY:
         return False
-    return getattr(error, "code", None) != "insufficient_quota" and _again(error) is not False
+    used_up = getattr(error, "code", None) == "insufficient_quota"
+    return not used_up and _asks_to_retry(error) is not False
 
 
-def _passing(error: Exception) -> bool:
+def _is_temporary(error: Exception) -> bool:
     """Whether a request may succeed when it is repeated."""
     if isinstance(error, EncoderError):
         return False
@@ -210,10 +211,10 @@ def _passing(error: Exception) -> bool:
     status = getattr(error, "status_code", None)
     if status is None:  # it was not reached, or an answer broke off
         return isinstance(error, APIConnectionError) or not isinstance(error, OpenAIError)
-    told = _again(error)
+    told = _asks_to_retry(error)
     return status in _PASSING or status >= 500 if told is None else told
 
 
-def _again(error: Any) -> bool | None:
+def _asks_to_retry(error: Any) -> bool | None:
     """Whether an endpoint says to repeat the request; None: it does not say."""
     return {"true": True, "false": False}.get(error.response.headers.get("x-should-retry"))

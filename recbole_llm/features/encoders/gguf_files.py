@@ -17,7 +17,7 @@ from recbole_llm.features.encoders.base import EncoderError
 _WAY_OUT = "free space there, or set embedding_cache_dir to another folder"
 
 
-def gguf_lacks() -> bool:
+def lacks_gguf_reader() -> bool:
     """Whether a package that reads GGUF is missing."""
     return any(find_spec(package) is None for package in ("gguf", "accelerate"))
 
@@ -35,19 +35,19 @@ def gguf_positions(path: Path) -> int | None:
 
 
 def dtype_key() -> str:
-    """How the class methods of transformers call the type of the weights."""
-    return "dtype" if _major() >= 5 else "torch_dtype"
+    """The name of the argument for the type of weights in transformers' class methods."""
+    return "dtype" if _transformers_major() >= 5 else "torch_dtype"
 
 
-def _major() -> int:
+def _transformers_major() -> int:
     """5 of transformers 5.24.0."""
     import transformers
 
     return int(transformers.__version__.partition(".")[0])
 
 
-def unpacked() -> dict[str, Any]:
-    """What transformers 5.24 and later must be told to make plain weights of a GGUF file; they
+def unpacking_options() -> dict[str, Any]:
+    """Arguments by which transformers 5.24 and later make plain weights of a GGUF file; they
     would keep them packed where they can, and hint at it where they cannot."""
     import transformers
 
@@ -55,7 +55,7 @@ def unpacked() -> dict[str, Any]:
     return {} if kind is None else {"quantization_config": kind(dequantize=True)}
 
 
-def plain_copy(file: Path, cache: Path) -> Path:
+def unpack_gguf(file: Path, cache: Path) -> Path:
     """A folder in the cache's ``models/`` with the tokenizer and the weights in float32, made once.
 
     transformers parses a GGUF file anew for the tokenizer, the configuration and the weights, and
@@ -66,7 +66,7 @@ def plain_copy(file: Path, cache: Path) -> Path:
         EncoderError: transformers cannot read the file.
         ValueError: there is no copy, and none can be written.
     """
-    target = cache / "models" / f"{file.stem}.transformers-{_major()}"
+    target = cache / "models" / f"{file.stem}.transformers-{_transformers_major()}"
     if target.is_dir():  # whole; the cache may be one that is only read
         return target
     with tried_folder(target.parent, _WAY_OUT), alone(f"{target}.lock", _wait):
@@ -74,7 +74,7 @@ def plain_copy(file: Path, cache: Path) -> Path:
             remove_left_parts(target.parent)  # as large as the copy
             getLogger("recbole_llm").info("Encoder: unpacking '%s' once", file.name, extra=SHOWN)
             with folder_written_whole(target, _WAY_OUT) as part:
-                _unpack(file, part)
+                _write_unpacked(file, part)
     return target
 
 
@@ -84,7 +84,7 @@ def _wait() -> None:
     )
 
 
-def _unpack(file: Path, folder: Path) -> None:
+def _write_unpacked(file: Path, folder: Path) -> None:
     import transformers
     from safetensors import SafetensorError
 
@@ -92,7 +92,7 @@ def _unpack(file: Path, folder: Path) -> None:
     try:
         tokenizer: Any = transformers.AutoTokenizer.from_pretrained(file.parent, **where)
         model: Any = transformers.AutoModelForCausalLM.from_pretrained(
-            file.parent, **where, **unpacked(), **{dtype_key(): torch.float32}
+            file.parent, **where, **unpacking_options(), **{dtype_key(): torch.float32}
         )
     except Exception as error:  # whatever a broken file, or an old gguf, makes the library raise
         raise EncoderError(

@@ -47,7 +47,7 @@ def hub_folder(
     Raises:
         EncoderError: it is neither in the cache nor to be had.
     """
-    cached = _cached(name, revision)
+    cached = _find_cached_copy(name, revision)
     lacking = [file for file in needed if cached and not (cached / file).is_file()]
     if cached and not lacking:
         return cached
@@ -72,7 +72,7 @@ def hub_folder(
         ) from error
 
 
-def _cached(name: str, revision: str | None) -> Path | None:
+def _find_cached_copy(name: str, revision: str | None) -> Path | None:
     """The folder in the hub's cache; None where an earlier download was cut off, or was of the
     tokenizer alone."""
     with needing("the hub", EncoderError):
@@ -90,13 +90,13 @@ def _cached(name: str, revision: str | None) -> Path | None:
     return folder if weights and all(part.is_file() for part in parts) else None
 
 
-def in_package(module: str, file: str) -> Path | None:
-    """Where a file of an installed package is, whose code is never imported; None without it."""
+def find_in_package(module: str, file: str) -> Path | None:
+    """Find a file of an installed package, whose code is never imported; None without it."""
     spec = find_spec(module)
     return None if spec is None or spec.origin is None else Path(spec.origin).parent / file
 
 
-def pinned(file: Path, sha256: str, way_out: str) -> Path:
+def require_pinned(file: Path, sha256: str, way_out: str) -> Path:
     """The file, whose digest is known.
 
     Raises:
@@ -118,7 +118,7 @@ def model_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     return [file for file in files if file.suffix in suffixes] + weights
 
 
-def content(file: Path, *kinds: type) -> Any:
+def read_json(file: Path, *kinds: type) -> Any:
     """A JSON file's content, a dict unless other `kinds` are named; that of a missing file is
     empty.
 

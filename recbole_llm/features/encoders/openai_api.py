@@ -64,7 +64,7 @@ class OpenAIEncoder:
         """
         size, prefix = self.request_size, self.settings.encoder_prefix or ""
         parts = [
-            self._request([f"{prefix}{t}" for t in texts[i : i + size]])
+            self._encode_request([f"{prefix}{t}" for t in texts[i : i + size]])
             for i in range(0, len(texts), size)
         ]
         vectors = np.concatenate(parts) if parts else np.zeros((0, self._width or 0), np.float32)
@@ -72,10 +72,10 @@ class OpenAIEncoder:
             vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
         return vectors
 
-    def _request(self, texts: list[str]) -> Matrix:
+    def _encode_request(self, texts: list[str]) -> Matrix:
         try:
             vectors = self.endpoint.answer(
-                lambda: self._asked(texts),
+                lambda: self._open_response(texts),
                 _MAX_BYTES * (len(texts) + 1),
                 lambda body: read_answer(body, len(texts), self._width),
             )
@@ -90,7 +90,7 @@ class OpenAIEncoder:
         self._width = vectors.shape[1]
         return vectors
 
-    def _asked(self, texts: list[str]) -> Any:
+    def _open_response(self, texts: list[str]) -> Any:
         """A streaming response of the client."""
         wanted: dict[str, Any] = {}
         if self.settings.encoder_dimensions is not None:

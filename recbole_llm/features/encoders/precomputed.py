@@ -24,7 +24,7 @@ def create(config: ConfigLike) -> Precomputed:
     """
     own = PrecomputedSettings.of(config)
     names = {"item": own.embedding_path, "user": own.user_embedding_path}
-    paths = {kind: _path(config, _KEYS[kind], name) for kind, name in names.items()}
+    paths = {kind: _find_file(config, _KEYS[kind], name) for kind, name in names.items()}
     if not any(paths.values()):
         raise EncoderError("set embedding_path to the file of vectors")
     separator, encoding = written(config)
@@ -32,7 +32,7 @@ def create(config: ConfigLike) -> Precomputed:
     return Precomputed(paths, EncoderSettings.of(config).encoder_dimensions, form)
 
 
-def _path(config: ConfigLike, key: str, name: str | None) -> Path | None:
+def _find_file(config: ConfigLike, key: str, name: str | None) -> Path | None:
     if name is None:
         return None
     candidates = [expanded(name), Path(config["data_path"] or ".") / name]

@@ -1,4 +1,4 @@
-"""What the files of a folder in sentence-transformers' layout say, read without the library."""
+"""A folder in sentence-transformers' layout, read without the library."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from recbole_llm.features.encoders.base import EncoderError
-from recbole_llm.features.encoders.locate import content
+from recbole_llm.features.encoders.locate import read_json
 
 _NAMING = ("activation_function", "tokenizer_class")  # keys of modules' files that name classes
 _OWN = ("sentence_transformers.", "torch.nn.")
 
 
-def longest(folder: Path) -> int | None:
+def max_text_tokens(folder: Path) -> int | None:
     """Tokens of a text that are read; None where the folder does not say. The library writes it
     beside the tokenizer alone from its version 6 on."""
-    own = content(folder / "sentence_bert_config.json").get("max_seq_length")
-    said = own or content(folder / "tokenizer_config.json").get("model_max_length")
-    positions = content(folder / "config.json").get("max_position_embeddings")
+    own = read_json(folder / "sentence_bert_config.json").get("max_seq_length")
+    said = own or read_json(folder / "tokenizer_config.json").get("model_max_length")
+    positions = read_json(folder / "config.json").get("max_position_embeddings")
     limits = [n for n in (said, positions) if isinstance(n, int) and n > 0]
     return min(limits, default=None)
 
@@ -31,11 +31,11 @@ def check_modules(folder: Path) -> None:
     """
     file = folder / "modules.json"
     try:
-        _check_names(file, [part["type"] for part in content(file, list)])
+        _check_names(file, [part["type"] for part in read_json(file, list)])
     except (KeyError, TypeError) as error:
         raise EncoderError(f"'{file}' is damaged") from error
     for file in folder.rglob("*config.json"):
-        found = content(file, dict, list)
+        found = read_json(file, dict, list)
         if isinstance(found, dict):
             types = found.get("types")  # of a router
             named = [found[key] for key in _NAMING if key in found]

@@ -13,15 +13,15 @@ from recbole_llm.core.errors import extra, named_error
 from recbole_llm.core.settings import ConfigLike
 from recbole_llm.features.encoders.base import Encoder, EncoderError
 from recbole_llm.features.encoders.locate import (
+    find_in_package,
     hub_folder,
-    in_package,
     local_path,
     log_source,
     model_files,
-    pinned,
+    require_pinned,
 )
 from recbole_llm.features.encoders.packed import SentenceBert
-from recbole_llm.features.encoders.sentence_folder import check_modules, longest
+from recbole_llm.features.encoders.sentence_folder import check_modules, max_text_tokens
 from recbole_llm.features.settings import EncoderSettings
 from recbole_llm.features.table import Matrix
 
@@ -56,7 +56,7 @@ def create(config: ConfigLike) -> Encoder:
     name = settings.encoder_model or MINILM
     folder, source = _locate(name, settings.encoder_revision)
     log_source("sentence_transformers", name, source)
-    return encoder_of(folder, settings)
+    return encoder_from_folder(folder, settings)
 
 
 def create_bundled(config: ConfigLike) -> Encoder:
@@ -69,7 +69,7 @@ def create_bundled(config: ConfigLike) -> Encoder:
     if folder is None:
         raise EncoderError(f"it needs a package: {extra('offline')}")
     log_source("bundled", MINILM, str(folder))
-    return encoder_of(folder, EncoderSettings.placed(config))
+    return encoder_from_folder(folder, EncoderSettings.placed(config))
 
 
 def bundled_folder() -> Path | None:
@@ -78,14 +78,14 @@ def bundled_folder() -> Path | None:
     Raises:
         EncoderError: a file is missing or has another SHA-256.
     """
-    folder = in_package(PACKAGE, "model")
+    folder = find_in_package(PACKAGE, "model")
     if folder is not None:
         for name, expected in SHA256.items():
-            pinned(folder / name, expected, _REINSTALL)
+            require_pinned(folder / name, expected, _REINSTALL)
     return folder
 
 
-def encoder_of(folder: Path, settings: EncoderSettings) -> Encoder:
+def encoder_from_folder(folder: Path, settings: EncoderSettings) -> Encoder:
     """The encoder of a model folder: our own where it computes that kind of model."""
     check_modules(folder)
     return SentenceBert.from_folder(folder, settings) or LibraryEncoder(folder, settings)
@@ -137,7 +137,7 @@ class LibraryEncoder:
     @cached_property
     def max_tokens(self) -> int | None:
         """Tokens of a text that are read; None where the folder does not say."""
-        limits = (longest(self.folder), self.settings.encoder_max_length)
+        limits = (max_text_tokens(self.folder), self.settings.encoder_max_length)
         return min((limit for limit in limits if limit), default=None)
 
     def token_counts(self, texts: Sequence[str]) -> list[int]:

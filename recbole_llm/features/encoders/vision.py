@@ -73,7 +73,7 @@ class VisionEncoder:
 def _bundled(settings: EncoderSettings) -> Vision:
     device, dtype = settings.encoder_device, settings.torch_dtype
     network = efficientnet.load_efficientnet().to(device, dtype)
-    return lambda images: network(efficientnet.as_input(images).to(device, dtype))
+    return lambda images: network(efficientnet.preprocess(images).to(device, dtype))
 
 
 def _of_transformers(source: Source, settings: EncoderSettings) -> Vision:

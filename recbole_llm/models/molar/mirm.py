@@ -12,7 +12,7 @@ from functools import cached_property
 from recbole_llm.data.training import training_histories
 from recbole_llm.features.encoders.adapters import sees_pictures
 from recbole_llm.features.pictures import find_pictures
-from recbole_llm.features.prompts import item_file, item_titles, told_fields
+from recbole_llm.features.prompts import descriptive_fields, item_file, item_titles
 from recbole_llm.features.settings import ItemSettings
 from recbole_llm.models.molar.settings import MIRMSettings
 from recbole_llm.offline.tune import TuneStage
@@ -38,7 +38,7 @@ class MIRMStage(TuneStage):
         known = self.dataset.field2token_id[self.dataset.iid_field]
         rows = {t: r for t, r in file.by(self.dataset.iid_field).items() if t in known}
         chosen = MIRMSettings.of(self.config).mirm_description_field
-        fields = told_fields(self.config, file, self.dataset.iid_field)
+        fields = descriptive_fields(self.config, file, self.dataset.iid_field)
         if not fields or (chosen is not None and chosen not in file.types):
             what = f"no field '{chosen}'" if chosen else "no text field"
             raise ValueError(

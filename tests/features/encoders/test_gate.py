@@ -83,7 +83,7 @@ def test_patience_ends_after_the_last_answer(clock: SimpleNamespace) -> None:
         ({"retry-after": formatdate(1030, usegmt=True)}, 30), ({"retry-after": "x GMT"}, None),
     ],
 )  # fmt: skip
-def test_what_an_endpoint_asks_for(
+def test_the_pause_is_read_from_the_headers(
     clock: SimpleNamespace, headers: dict[str, str], seconds: float | None
 ) -> None:
     clock.time = lambda: 1000.0
@@ -106,7 +106,7 @@ def test_workers_wait_together_for_as_long_as_it_takes(
     assert "takes no more requests for now (HTTP 429)" in record.getMessage()
 
 
-def test_an_end_of_patience_names_the_keys(server: FakeEndpoint) -> None:
+def test_the_error_after_the_longest_wait_names_the_keys(server: FakeEndpoint) -> None:
     server.reply = lambda body: 429
     with pytest.raises(
         EncoderError, match="than generator_max_retries x generator_timeout, 0.2 s; texts that"

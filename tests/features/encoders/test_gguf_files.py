@@ -41,7 +41,7 @@ def test_a_file_is_unpacked_once(
         unpacked.append(file.name)
         unpack(file, folder)
 
-    monkeypatch.setattr(gguf_files, "_unpack", once)
+    monkeypatch.setattr(gguf_files, "_write_unpacked", once)
     (tmp_path / "x.gguf").write_bytes(b"GGUF")
     source = Source(tmp_path, "x.gguf", cache=tmp_path / "cache")
     before = source.digest
@@ -59,7 +59,7 @@ def test_a_file_is_unpacked_once(
 def test_a_file_with_few_positions_is_not_read_past_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gguf_files, "_unpack", unpack)  # of 64 positions
+    monkeypatch.setattr(gguf_files, "_write_unpacked", unpack)  # of 64 positions
     (tmp_path / "x.gguf").write_bytes(b"GGUF")
     source, own = Source(tmp_path, "x.gguf", cache=tmp_path / "cache"), CausalLMSettings()
     fitting = CausalEncoder(source, encoder_settings(max_length=64), own)
@@ -75,24 +75,24 @@ def test_an_unpacking_that_fails_leaves_nothing(
         unpack(file, folder)
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(gguf_files, "_unpack", fail)
+    monkeypatch.setattr(gguf_files, "_write_unpacked", fail)
     with pytest.raises(ValueError, match="No space left on device.*free space there"):
-        gguf_files.plain_copy(tmp_path / "x.gguf", tmp_path)
+        gguf_files.unpack_gguf(tmp_path / "x.gguf", tmp_path)
     assert not [file for file in (tmp_path / "models").iterdir() if file.is_dir()]
-    monkeypatch.setattr(gguf_files, "_unpack", unpack)
-    assert (gguf_files.plain_copy(tmp_path / "x.gguf", tmp_path) / "model.safetensors").is_file()
+    monkeypatch.setattr(gguf_files, "_write_unpacked", unpack)
+    assert (gguf_files.unpack_gguf(tmp_path / "x.gguf", tmp_path) / "model.safetensors").is_file()
 
 
 def test_a_copy_that_is_there_is_read_where_nothing_can_be_written(tmp_path: Path) -> None:
     copy = tmp_path / "models" / f"x.transformers-{transformers.__version__.partition('.')[0]}"
     copy.mkdir(parents=True)
-    assert gguf_files.plain_copy(tmp_path / "x.gguf", tmp_path) == copy
+    assert gguf_files.unpack_gguf(tmp_path / "x.gguf", tmp_path) == copy
     assert list(copy.parent.iterdir()) == [copy]  # no lock, and no file to try
 
 
 def test_a_copy_that_lacks_files_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gguf_files, "_unpack", unpack)
-    copy = gguf_files.plain_copy(tmp_path / "x.gguf", tmp_path)
+    monkeypatch.setattr(gguf_files, "_write_unpacked", unpack)
+    copy = gguf_files.unpack_gguf(tmp_path / "x.gguf", tmp_path)
     (copy / "model.safetensors").unlink()
     with pytest.raises(EncoderError, match=f"remove '{copy}', its copy, which is made anew"):
         Source(tmp_path, "x.gguf", cache=tmp_path).model(torch.float32)
@@ -103,8 +103,8 @@ def test_what_a_killed_unpacking_left_is_removed(
 ) -> None:
     left = tmp_path / "models" / f"x.transformers-5.{platform.node()}-999999999.recbole-llm-part"
     left.mkdir(parents=True)
-    monkeypatch.setattr(gguf_files, "_unpack", unpack)
-    gguf_files.plain_copy(tmp_path / "x.gguf", tmp_path)
+    monkeypatch.setattr(gguf_files, "_write_unpacked", unpack)
+    gguf_files.unpack_gguf(tmp_path / "x.gguf", tmp_path)
     assert not left.exists()
 
 
@@ -125,7 +125,7 @@ def test_a_disk_that_is_full_of_weights_is_named(
         loader = getattr(transformers, name)
         monkeypatch.setattr(loader, "from_pretrained", lambda *_, made=made, **__: made)
     with pytest.raises(ValueError, match="cannot be written .*No space left.*; free space there"):
-        gguf_files.plain_copy(tmp_path / "x.gguf", tmp_path)
+        gguf_files.unpack_gguf(tmp_path / "x.gguf", tmp_path)
 
 
 @pytest.mark.slow

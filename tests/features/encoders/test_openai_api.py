@@ -175,7 +175,7 @@ def test_rows_at_fault_are_not_finite_and_cost_the_others_nothing() -> None:
 
 
 @pytest.mark.parametrize("indices", [[1, 2], [0, 0], [-1, 0], [0, 2], [False, True], ["0", "1"]])
-def test_vectors_that_are_no_ones_are_refused(indices: list[object]) -> None:
+def test_bad_indices_are_refused(indices: list[object]) -> None:
     """Sorted by these indices, a vector would be stored as another text's."""
     entries = [{"index": i, "embedding": [1.0]} for i in indices]
     with pytest.raises(EncoderError, match="it answered with the index"):
@@ -190,7 +190,7 @@ def test_a_server_that_is_not_there() -> None:
         openai_api.create(config).encode(["a"])
 
 
-def test_what_must_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_model_and_api_key_are_required(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(EncoderError, match="set encoder_model to the model's name at the endpoint"):
         openai_api.create(PlainConfig())

@@ -74,7 +74,7 @@ def test_efficientnet_knows_a_daisy_and_a_palace() -> None:
     network = efficientnet.load_efficientnet()
     images = [Image.fromarray(load_sample_image(n)) for n in ("flower.jpg", "china.jpg")]
     with torch.no_grad():
-        classes = network._fc(network(efficientnet.as_input(images))).argmax(1)
+        classes = network._fc(network(efficientnet.preprocess(images))).argmax(1)
     assert classes.tolist() == [985, 698]  # of ImageNet
     encoder = vision.create(config())
     vectors = encoder.encode_contents([None, None], images)
@@ -84,7 +84,7 @@ def test_efficientnet_knows_a_daisy_and_a_palace() -> None:
     )
 
 
-def test_same_padding_puts_what_is_odd_to_the_right_and_below() -> None:
+def test_same_padding_puts_an_odd_pixel_right_and_below() -> None:
     conv = efficientnet.SameConv(1, 1, 3, 2)
     torch.nn.init.ones_(conv.weight)
     x = torch.arange(16.0).view(1, 1, 4, 4)

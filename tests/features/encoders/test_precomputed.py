@@ -11,7 +11,7 @@ from recbole_llm.features.encoders.base import EncoderError, holds_table
 from recbole_llm.features.table import TableError
 
 
-def test_a_file_of_the_data_sets_folder(tmp_path: Path) -> None:
+def test_a_file_in_the_data_sets_folder_is_found(tmp_path: Path) -> None:
     (tmp_path / "d.itememb").write_text("iid:token,e:float_seq\na,1|2\nb,3|4\n")
     config = PlainConfig(
         embedding_path="d.itememb", data_path=str(tmp_path), field_separator=",", seq_separator="|"
@@ -21,13 +21,13 @@ def test_a_file_of_the_data_sets_folder(tmp_path: Path) -> None:
     np.testing.assert_array_equal(source.table("item").matrix, [[1, 2], [3, 4]])
 
 
-def test_it_is_written_as_the_data_sets_files_are(tmp_path: Path) -> None:
+def test_a_file_has_the_encoding_of_the_data_set(tmp_path: Path) -> None:
     (tmp_path / "d.itememb").write_bytes("iid:token\te:float_seq\né\t1 2\n".encode("latin-1"))
     config = PlainConfig(embedding_path=str(tmp_path / "d.itememb"), encoding="latin-1")
     assert precomputed.create(config).table("item").tokens == ["é"]
 
 
-def test_a_width_that_is_expected(tmp_path: Path) -> None:
+def test_another_width_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("token,a\n1,2\n")
     config = PlainConfig(embedding_path=str(tmp_path / "x.csv"), encoder_dimensions=3)
     with pytest.raises(TableError, match="vectors of width 1, encoder_dimensions is 3"):

@@ -121,7 +121,7 @@ def test_the_models_own_prompt_is_the_default_prefix(bert_folder: Make) -> None:
         (encoder_settings(), "red story"),
         (encoder_settings(prefix=""), "the red story"),
     ):
-        vectors = sentence_transformer.encoder_of(folder, options).encode([text])
+        vectors = sentence_transformer.encoder_from_folder(folder, options).encode([text])
         np.testing.assert_allclose(vectors, plain, atol=2e-5)
 
 
@@ -157,7 +157,7 @@ def test_texts_that_the_tokenizers_file_cuts_at_their_beginning(bert_folder: Mak
     file = folder / "tokenizer.json"
     cut = {"direction": "Left", "max_length": 8, "strategy": "LongestFirst", "stride": 0}
     file.write_text(json.dumps({**json.loads(file.read_text()), "truncation": cut}))
-    encoder = sentence_transformer.encoder_of(folder, encoder_settings())
+    encoder = sentence_transformer.encoder_from_folder(folder, encoder_settings())
     long, end = encoder.encode(["a the red story of the night", "the red story of the night"])
     np.testing.assert_allclose(long, end, atol=1e-6)
 
@@ -268,7 +268,7 @@ def test_a_file_of_another_kind_is_named(bert_folder: Make, name: str) -> None:
     assert (folder / name).is_file() or name == "sentence_bert_config.json"
     (folder / name).write_text("[]" if name != "modules.json" else "{}")
     with pytest.raises(EncoderError, match=f"{name}' is damaged"):
-        sentence_transformer.encoder_of(folder, encoder_settings())
+        sentence_transformer.encoder_from_folder(folder, encoder_settings())
 
 
 @pytest.mark.parametrize("name", ["./none", "/none/x", "~/none", "a/b/c", "x.gguf"])
@@ -304,52 +304,65 @@ def test_the_hubs_folder_is_used(bert_folder: Make, monkeypatch: pytest.MonkeyPa
     assert asked == [("someone/some-model", "v1")]
 
 
-def test_the_hubs_cache_goes_before_the_network(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """But for a copy without weights, as a download that was cut off leaves behind."""
+class Hub:
+    """The hub, with the folder of its cache: remembers whether it was asked for a download."""
+
+    def __init__(self, cached: Path) -> None:
+        self.cached, self.reachable = cached, True
+        self.fetched: list[str] = []
+
+    def snapshot_download(self, name: str, revision: str | None, **options: Any) -> str:
+        if not options.get("local_files_only"):
+            self.fetched.append(name)
+            if not self.reachable:
+                raise OSError("no network")
+        return str(self.cached)
+
+    def asked_for(self, needed: tuple[str, ...] = ()) -> bool:
+        """Whether the folder of a model is downloaded, or else the cached one is used."""
+        before = len(self.fetched)
+        assert locate.hub_folder("a/b", None, needed=needed) == self.cached
+        return len(self.fetched) > before
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
     import huggingface_hub
 
-    fetched = []
+    made = Hub(tmp_path)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", made.snapshot_download)
+    return made
 
-    def snapshot(name: str, revision: str | None, **options: Any) -> str:
-        if not options.get("local_files_only"):
-            fetched.append(name)
-        return str(tmp_path)
 
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
-    (tmp_path / "config.json").touch()
-    assert locate.hub_folder("a/b", None) == tmp_path and fetched == ["a/b"]
-    (tmp_path / "model.safetensors").touch()
-    assert locate.hub_folder("a/b", None) == tmp_path and fetched == ["a/b"]
+def test_a_cached_copy_with_weights_is_not_downloaded_again(hub: Hub) -> None:
+    (hub.cached / "config.json").touch()
+    assert hub.asked_for(), "a download that was cut off has no weights"
+    (hub.cached / "model.safetensors").touch()
+    assert not hub.asked_for()
+    assert hub.fetched == ["a/b"]
+
+
+def test_a_cached_copy_without_all_parts_of_the_weights_is_downloaded_again(hub: Hub) -> None:
+    (hub.cached / "model.safetensors").touch()
     parts = {"weight_map": {"a": "one.safetensors", "b": "two.safetensors"}}
-    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(parts))
-    for part, times in (("one", 2), ("two", 2)):  # of two parts one alone is not the model
-        (tmp_path / f"{part}.safetensors").touch()
-        assert locate.hub_folder("a/b", None) == tmp_path and len(fetched) == times
+    (hub.cached / "model.safetensors.index.json").write_text(json.dumps(parts))
+    (hub.cached / "one.safetensors").touch()
+    assert hub.asked_for()
+    (hub.cached / "two.safetensors").touch()
+    assert not hub.asked_for()
 
 
-def test_a_copy_that_lacks_what_says_how_to_pool(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_a_cached_copy_without_the_pooling_is_used_where_the_hub_cannot_be_reached(
+    hub: Hub, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As another library leaves one: the hub is asked for the rest, and need not answer."""
-    import huggingface_hub
-
-    fetched = []
-
-    def snapshot(name: str, revision: str | None, **options: Any) -> str:
-        if not options.get("local_files_only"):
-            fetched.append(name)
-            raise OSError("no network")
-        return str(tmp_path)
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
-    (tmp_path / "model.safetensors").touch()
-    needed = ("modules.json",)
-    assert locate.hub_folder("a/b", None, needed=needed) == tmp_path and fetched == ["a/b"]
+    """Other libraries leave such copies."""
+    hub.reachable = False
+    (hub.cached / "model.safetensors").touch()
+    assert hub.asked_for(("modules.json",))
     assert "its copy in the hub's cache has no modules.json" in caplog.text
-    (tmp_path / "modules.json").touch()
-    assert locate.hub_folder("a/b", None, needed=needed) == tmp_path and fetched == ["a/b"]
+    (hub.cached / "modules.json").touch()
+    assert not hub.asked_for(("modules.json",))
+    assert hub.fetched == ["a/b"]
 
 
 def test_packed_products_are_the_plain_ones() -> None:

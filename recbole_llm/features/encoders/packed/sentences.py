@@ -19,9 +19,9 @@ from recbole_llm.core.digest import digest, files_digest
 from recbole_llm.core.errors import named_error
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.encoders.batching import token_batches
-from recbole_llm.features.encoders.locate import content
+from recbole_llm.features.encoders.locate import read_json
 from recbole_llm.features.encoders.packed.bert import PackedBert
-from recbole_llm.features.encoders.sentence_folder import longest
+from recbole_llm.features.encoders.sentence_folder import max_text_tokens
 from recbole_llm.features.settings import EncoderSettings
 from recbole_llm.features.table import Matrix
 
@@ -56,7 +56,7 @@ class SentenceBert:
     @classmethod
     def from_folder(cls, folder: Path, settings: EncoderSettings) -> SentenceBert | None:
         """The encoder of a folder, or None if this code does not compute its model."""
-        plan = _plan_of(folder)
+        plan = _read_plan(folder)
         return None if plan is None else cls(folder, plan, settings)
 
     def encode(self, texts: Sequence[str]) -> Matrix:
@@ -96,7 +96,7 @@ class SentenceBert:
     def _tokenizer(self) -> Tokenizer:
         from tokenizers import Tokenizer
 
-        with _readable(self.folder / "tokenizer.json") as file:
+        with _naming_damage(self.folder / "tokenizer.json") as file:
             tokenizer = Tokenizer.from_file(str(file))
         tokenizer.no_padding()
         tokenizer.enable_truncation(self.max_tokens)
@@ -107,14 +107,14 @@ class SentenceBert:
         from safetensors.torch import load_file
 
         device = self.settings.encoder_device or "cpu"
-        with _readable(self.folder / "model.safetensors") as file:
+        with _naming_damage(self.folder / "model.safetensors") as file:
             weights = load_file(file)
             return PackedBert(self.plan.bert, weights, self.settings.torch_dtype, device)
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """What the modules of a folder compute."""
+    """The computation that the modules of a folder describe."""
 
     files: tuple[Path, ...]
     bert: dict[str, Any]  # config.json
@@ -124,26 +124,26 @@ class _Plan:
 
 
 @contextmanager
-def _readable(file: Path) -> Iterator[Path]:
+def _naming_damage(file: Path) -> Iterator[Path]:
     try:
         yield file
     except Exception as error:  # whatever a damaged file makes its reader raise
         raise EncoderError(f"'{file}' cannot be read ({named_error(error)})") from error
 
 
-def _plan_of(folder: Path) -> _Plan | None:
+def _read_plan(folder: Path) -> _Plan | None:
     """Read a folder's configuration; None if this code does not compute such a model."""
     names = ("config.json", "model.safetensors", "tokenizer.json", "modules.json")
     if not all((folder / name).is_file() for name in names):
         return None
-    bert, modules = content(folder / "config.json"), content(folder / "modules.json", list)
+    bert, modules = read_json(folder / "config.json"), read_json(folder / "modules.json", list)
     kinds = [m["type"].rpartition(".")[2] for m in modules]
     if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
         return None
     pooling_file = folder / modules[1]["path"] / "config.json"
-    pooling = _pooling(content(pooling_file))
-    settings = content(folder / "sentence_bert_config.json")
-    prompts = content(folder / "config_sentence_transformers.json")
+    pooling = _pooling(read_json(pooling_file))
+    settings = read_json(folder / "sentence_bert_config.json")
+    prompts = read_json(folder / "config_sentence_transformers.json")
     other = settings.get("do_lower_case") or prompts.get("default_prompt_name")
     if pooling is None or other or not (_is_plain_bert(bert) and _is_plain_tokenizer(folder)):
         return None
@@ -152,7 +152,7 @@ def _plan_of(folder: Path) -> _Plan | None:
         bert=bert,
         pooling=pooling,
         normalize="Normalize" in kinds,
-        max_length=longest(folder) or 512,
+        max_length=max_text_tokens(folder) or 512,
     )
 
 
@@ -168,7 +168,7 @@ def _is_plain_bert(config: Mapping[str, Any]) -> bool:
 def _is_plain_tokenizer(folder: Path) -> bool:
     """Whether the library, which obeys the one file, would cut texts as the other one says, and
     long ones at their end."""
-    told, whole = content(folder / "tokenizer_config.json"), content(folder / "tokenizer.json")
+    told, whole = read_json(folder / "tokenizer_config.json"), read_json(folder / "tokenizer.json")
     made, cut = whole.get("normalizer") or {}, whole.get("truncation") or {}
     side = told.get("truncation_side", cut.get("direction", "right"))
     if str(side).lower() != "right":

@@ -1,4 +1,4 @@
-"""What a checkpoint keeps of the vectors that it does not hold, and what changed since."""
+"""Digests that a checkpoint keeps of vectors that it does not hold, and what changed since."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from torch import Tensor, from_numpy
 
 from recbole_llm.core.errors import first_names
 from recbole_llm.core.plugins.loading import get_registry
-from recbole_llm.features.attach import attached
+from recbole_llm.features.feature_tables import attached_features
 
 
 def feature_state(dataset: Dataset) -> dict[str, Any]:
-    """Of each feature of the items: {source, contents int64 [n]}, 8 bytes per item.
+    """{feature: {source, contents int64 [n]}} of the items' features, 8 bytes per item.
 
-    Features of the training split follow its interactions, and are made anew.
+    Features of the training split are left out: they follow its interactions, and are made anew.
     """
     known = get_registry().features
     return {
         name: {"source": table.source, "contents": from_numpy(table.contents)}
-        for name, table in attached(dataset).items()
+        for name, table in attached_features(dataset).items()
         if table.contents is not None and name in known and known[name].when == "loaded"
     }
 
@@ -40,16 +40,16 @@ def check_features(dataset: Dataset, stored: object, file: object) -> set[str]:
     Raises:
         ValueError: another encoder, or other texts of all items.
     """
-    present, compared = attached(dataset), set()
+    present, compared = attached_features(dataset), set()
     for name, was in stored.items() if isinstance(stored, dict) else ():
         table = present.get(name)
         if table is not None and table.contents is not None:
-            _compare(str(name), was, table, file)
+            _compare_contents(str(name), was, table, file)
             compared.add(table.fingerprint)
     return compared
 
 
-def _compare(name: str, was: Any, table: Any, file: object) -> None:
+def _compare_contents(name: str, was: Any, table: Any, file: object) -> None:
     contents = was.get("contents") if isinstance(was, dict) else None
     if not isinstance(contents, Tensor) or contents.shape != table.contents.shape:
         raise ValueError(f"checkpoint '{file}' is damaged: it does not say what '{name}' was")

@@ -17,11 +17,11 @@ from recbole_llm.features.table import EmbeddingTable, Matrix
 
 
 def build_feature(spec: FeatureSpec, config: Config, dataset: Dataset) -> EmbeddingTable:
-    """What a feature builds; a plugin's is checked, since a model would train on it silently.
+    """Build a feature's table; a plugin's is checked, since a model would train on it silently.
 
     Raises:
-        ValueError: the builder's; of a plugin's also: no table; a first row that is not the
-            padding's zeros; numbers that are none; other rows than `FeatureSpec.rows` says.
+        ValueError: the builder's own; for a plugin's table also: it is none; its first row is not
+            the padding's zeros; a number is not finite; its rows are not `FeatureSpec.rows`.
     """
     plugin = get_registry().plugin_of("feature", spec.name)
     what = f"feature '{spec.name}'" + (f" of plugin '{plugin}'" if plugin else "")
@@ -33,11 +33,11 @@ def build_feature(spec: FeatureSpec, config: Config, dataset: Dataset) -> Embedd
         table = build(config, dataset)
     except ValueError as error:
         raise ValueError(f"{what}: {error}") from error
-    _check(what, spec.rows, table, dataset)
+    _check_table(what, spec.rows, table, dataset)
     return table
 
 
-def _check(what: str, of: str, table: Any, dataset: Dataset) -> None:
+def _check_table(what: str, of: str, table: Any, dataset: Dataset) -> None:
     if not isinstance(table, EmbeddingTable):
         raise ValueError(  # noqa: TRY004
             f"{what} returned a {type(table).__name__}; return "
@@ -64,11 +64,11 @@ def _check_rows(what: str, of: str, tokens: Sequence[str], dataset: Dataset) -> 
     if of == "other":
         return
     field = dataset.iid_field if of == "items" else dataset.uid_field
-    own = list(map(str, dataset.field2id_token[field]))
-    if tokens == own:
+    expected = list(map(str, dataset.field2id_token[field]))
+    if tokens == expected:
         return
-    known, found = set(own), set(tokens)
-    lacking = [token for token in own if token not in found]
+    known, found = set(expected), set(tokens)
+    lacking = [token for token in expected if token not in found]
     further = [token for token in tokens if token not in known]
     faults = [f"lacks {of} ({first_names(lacking)})"] if lacking else []
     faults += [f"has rows of no {of} ({first_names(further)})"] if further else []
