@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from logging import getLogger
 from typing import Any
 
@@ -25,9 +24,18 @@ from recbole_llm.data.training import training_digest
 from recbole_llm.data.vocabulary import report_changes
 from recbole_llm.evaluation.beyond import features_read
 from recbole_llm.features.checkpointed import check_features
+from recbole_llm.offline.run import PreparedData
 from recbole_llm.report import Report
-from recbole_llm.steps import build_model, build_trainer, load_data, log_flops, start
-from recbole_llm.trainers.resume import load_run, resumable
+from recbole_llm.steps import (
+    build_model,
+    build_trainer,
+    load_data,
+    log_flops,
+    progress_shown,
+    start,
+)
+from recbole_llm.trainers.resume import resumable
+from recbole_llm.trainers.resume_point import load_run
 
 __all__ = [
     "build_model",
@@ -74,17 +82,17 @@ def run_recbole_llm(
     logger = getLogger()
     logger.info(config)
     data = load_data(config)
-    logger.info(data[0])
-    network = build_model(config, data[1]._dataset)
+    logger.info(data.dataset)
+    network = build_model(config, data.train_dataset)
     logger.info(network)
     if config["log_flops"]:
-        log_flops(config, network, data[0])
+        log_flops(config, network, data.dataset)
     trainer = build_trainer(config, network)
-    report.begin(*data[:2], trainer)
+    report.begin(data, trainer)
     if config["resume"] is not None:
         trainer.resume_run(config["resume"])
     with resumable(trainer, saved):
-        result = _fit_and_test(config, trainer, data[1:], saved)
+        result = _fit_and_test(config, trainer, data, saved)
         _log_result(result)
         report.end(trainer, result)
         if distributed.is_main():
@@ -113,19 +121,19 @@ def objective_function(
     Returns:
         model, best_valid_score, valid_score_bigger, best_valid_result, test_result.
     """
-    own = {key: _whole(value) for key, value in (config_dict or {}).items()}
-    config = Config(config_file_list=config_file_list, config_dict=own)
+    settings = {key: _whole_as_int(value) for key, value in (config_dict or {}).items()}
+    config = Config(config_file_list=config_file_list, config_dict=settings)
     config["state"], config["show_progress"] = "WARNING", False
     start(config, trains=True)
-    _, *loaders = load_data(config)
-    trainer = build_trainer(config, build_model(config, loaders[0]._dataset))
-    result = _fit_and_test(config, trainer, loaders, saved, verbose=False)
+    data = load_data(config)
+    trainer = build_trainer(config, build_model(config, data.train_dataset))
+    result = _fit_and_test(config, trainer, data, saved, verbose=False)
     close_log()
     return {"model": config["model"], **result}
 
 
-def _whole(value: Any) -> Any:
-    """Hyperopt's whole numbers (quniform) are floats."""
+def _whole_as_int(value: Any) -> Any:
+    """Make an int of a whole number, which Hyperopt (quniform) gives as a float."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -177,13 +185,13 @@ def load_data_and_model(
         check_given(config, checkpoint.get("needs"), model_file)
     start(config)
     getLogger().info(config)
-    dataset, train_data, valid_data, test_data = load_data(config, vocabulary)
-    report_changes(dataset)
-    _report_split(config, checkpoint, train_data._dataset)
-    compared = check_features(train_data._dataset, checkpoint.get("features"), model_file)
-    model = build_model(config, train_data._dataset)
+    data = load_data(config, vocabulary)
+    report_changes(data.dataset)
+    _report_split(config, checkpoint, data.train_dataset)
+    compared = check_features(data.train_dataset, checkpoint.get("features"), model_file)
+    model = build_model(config, data.train_dataset)
     load_model_state(model, checkpoint, model_file, compared)
-    return config, model, dataset, train_data, valid_data, test_data
+    return config, model, *data
 
 
 def _report_split(config: Config, checkpoint: Mapping[str, Any], dataset: Dataset) -> None:
@@ -199,16 +207,13 @@ def _report_split(config: Config, checkpoint: Mapping[str, Any], dataset: Datase
 
 
 def _fit_and_test(
-    config: Config, trainer: Any, loaders: Sequence[Any], saved: bool, verbose: bool = True
+    config: Config, trainer: Any, data: PreparedData, saved: bool, verbose: bool = True
 ) -> dict[str, Any]:
-    train_data, valid_data, test_data = loaders
-    bars = config["show_progress"] and config["verbose"]  # RecBole's, one for each epoch
-    trainer.progress.shown = config["show_progress"] and not bars
-    with closing(trainer.tensorboard):  # whose thread lives on otherwise, one for each run
+    with progress_shown(config, trainer) as bars:
         score, best = trainer.fit(
-            train_data, valid_data, verbose=verbose, saved=saved, show_progress=bars
+            data.train, data.valid, verbose=verbose, saved=saved, show_progress=bars
         )
-        test = trainer.evaluate(test_data, load_best_model=saved, show_progress=bars)
+        test = trainer.evaluate(data.test, load_best_model=saved, show_progress=bars)
     result = {
         "best_valid_score": score,
         "valid_score_bigger": config["valid_metric_bigger"],

@@ -31,6 +31,7 @@ from recbole_llm.evaluation.protocol import protocol, repeats, validated
 from recbole_llm.features import ENCODED
 from recbole_llm.features.feature_tables import attached_features
 from recbole_llm.features.table import has_vector
+from recbole_llm.offline.run import PreparedData
 from recbole_llm.trainers.engine import EngineMixin
 from recbole_llm.trainers.progress import duration
 from recbole_llm.version import __version__
@@ -39,7 +40,7 @@ _PACKAGES = ("recbole", "torch", "numpy", "pandas", "transformers")
 
 
 class Report:
-    """A run's, from its start.
+    """The report of a run, from its start.
 
     Raises:
         ValueError: the file of the result cannot be written.
@@ -54,25 +55,26 @@ class Report:
         if by_user is not None and not by_user.endswith(".npz"):
             raise ValueError(f"user_metrics: '{by_user}' is written in NumPy's form; name it ….npz")
 
-    def begin(self, dataset: Dataset, train_data: Any, trainer: EngineMixin) -> None:
+    def begin(self, data: PreparedData, trainer: EngineMixin) -> None:
         """Say what is trained on what, and how it will be judged."""
-        self.dataset, self.prepared = dataset, time.perf_counter()
-        self.parameters, self.repeats = _trained(trainer.model), repeats(self.config, dataset)
+        self.dataset, self.prepared = data.dataset, time.perf_counter()
+        self.parameters = _count_trained(trainer.model)
+        self.repeats = repeats(self.config, self.dataset)
         say_pairs(
             [
-                ("data", data_line(dataset)),
-                ("model", _model(self.config, self.parameters)),
-                ("reads", _texts(self.config, train_data._dataset)),
-                ("protocol", protocol(self.config, dataset)),
+                ("data", data_line(self.dataset)),
+                ("model", _describe_model(self.config, self.parameters)),
+                ("reads", _describe_vectors(self.config, data.train_dataset)),
+                ("protocol", protocol(self.config, self.dataset)),
                 ("repeats", self.repeats),
-                ("epoch", _epoch(trainer)),
+                ("epoch", _describe_epoch(trainer)),
             ]
         )
 
     def end(self, trainer: EngineMixin, result: Mapping[str, Any]) -> None:
         """Say what came out, where it lies, and what to do with it."""
         title = f"{self.config['model']}: {protocol(self.config, self.dataset)}"
-        getLogger().info("\n".join(["", title, *_table(result)]), extra=SHOWN)
+        getLogger().info("\n".join(["", title, *_metric_lines(result)]), extra=SHOWN)
         places = [("took", duration(time.perf_counter() - self.start))]
         if not distributed.is_main():
             return
@@ -84,7 +86,8 @@ class Report:
             content = {**self._content(trainer), **result, "log": log_place()}
             write_json(self.config["output"], content, OTHER_FILE)
             places.append(("result", self.config["output"]))
-        say_pairs([*places, *places_of(result), *next_line(self.dataset, result, trainer)])
+        places += [*list_outputs(result), *suggest_next_step(self.dataset, result, trainer)]
+        say_pairs(places)
 
     def _content(self, trainer: EngineMixin) -> dict[str, Any]:
         config, trainings = self.config, trainer.progress.trainings
@@ -124,9 +127,9 @@ def changed_settings(config: Config) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Of Python, the system and the packages that numbers may depend on."""
-    own = {"python": platform.python_version(), "system": platform.platform()}
-    return {**own, "recbole-llm": __version__, **installed(_PACKAGES)}
+    """Versions of Python, the system and the packages that numbers may depend on."""
+    system = {"python": platform.python_version(), "system": platform.platform()}
+    return {**system, "recbole-llm": __version__, **installed(_PACKAGES)}
 
 
 def peak_memory() -> int | None:
@@ -139,7 +142,7 @@ def peak_memory() -> int | None:
     return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20)
 
 
-def _model(config: Config, parameters: int | None) -> str:
+def _describe_model(config: Config, parameters: int | None) -> str:
     device = config["device"]
     cpu = f"the CPU, {counted(torch.get_num_threads(), 'thread')}"
     where = cpu if device.type == "cpu" else str(device)
@@ -147,22 +150,22 @@ def _model(config: Config, parameters: int | None) -> str:
     return f"{config['model']}: {trained}, trained on {where}"
 
 
-def _trained(model: object) -> int | None:
-    """Numbers that are trained; None for decision trees, which are other libraries' objects."""
+def _count_trained(model: object) -> int | None:
+    """How many numbers are trained; None for decision trees, which are other libraries' objects."""
     if not isinstance(model, torch.nn.Module):
         return None
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def _epoch(trainer: EngineMixin) -> str:
-    if trainer.stage_after is not None:
+def _describe_epoch(trainer: EngineMixin) -> str:
+    if trainer.next_train_stage is not None:
         stage = trainer.config["train_stage"]
         return f"the last of {trainer.epochs:,}; train_stage={stage} is without validation"
     best = f"the best by {trainer.config['valid_metric']} on validation"
     return best if validated(trainer.config) else "the last: nothing is validated"
 
 
-def _texts(config: Config, train_dataset: Dataset) -> str:
+def _describe_vectors(config: Config, train_dataset: Dataset) -> str:
     tables = attached_features(train_dataset)
     if not tables:
         metrics = ", ".join(vector_metrics(config))
@@ -176,29 +179,29 @@ def _texts(config: Config, train_dataset: Dataset) -> str:
         known = has_vector(table.matrix)
         if table.contents is not None:  # 0 of rows that missing_embedding fills
             known &= table.contents != 0
-        there = int(known[1:].sum())
-        what, own = kind.replace("_", " "), f" ({maker})" if kind in ENCODED else ""
+        count = int(known[1:].sum())
+        what, source = kind.replace("_", " "), f" ({maker})" if kind in ENCODED else ""
         size = f"{len(table) - 1:,}, {counted(table.dimension, 'number')} each"
-        parts.append(f"{what} of {there:,} of {size}{own}")
+        parts.append(f"{what} of {count:,} of {size}{source}")
     return "; ".join(parts)
 
 
-def _table(result: Mapping[str, Any]) -> Iterator[str]:
+def _metric_lines(result: Mapping[str, Any]) -> Iterator[str]:
     """Metrics in lines, validation beside test; those of groups are in a table of their own."""
     valid, test = result["best_valid_result"] or {}, result["test_result"] or {}
     names = [name for name in {**test, **valid} if not name.endswith(")")]
     width = max(map(len, names), default=0)
     yield f"{'':{width}}  {'validation':>10}  {'test':>10}"
     for name in names:
-        yield f"{name:{width}}  {_cell(valid.get(name))}  {_cell(test.get(name))}"
+        yield f"{name:{width}}  {_format_cell(valid.get(name))}  {_format_cell(test.get(name))}"
 
 
-def _cell(value: float | None) -> str:
+def _format_cell(value: float | None) -> str:
     return f"{'-':>10}" if value is None else f"{value:>10.4f}"
 
 
-def places_of(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Where the files of a run are."""
+def list_outputs(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The files of a run, with their kinds."""
     log = log_place()
     if "checkpoint" in result:
         yield "checkpoint", result["checkpoint"]
@@ -208,30 +211,30 @@ def places_of(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "tensorboard", curves
 
 
-def recommends(config: Config) -> bool:
+def can_recommend(config: Config) -> bool:
     """Whether `recommend` takes a checkpoint: no trees, and no ready-made lists of items."""
     lists = config["MODEL_TYPE"] == ModelType.SEQUENTIAL and config["benchmark_filename"]
     return config["MODEL_TYPE"] != ModelType.DECISIONTREE and not lists
 
 
-def next_line(
+def suggest_next_step(
     dataset: Dataset, result: Mapping[str, Any], trainer: EngineMixin | None = None
 ) -> Iterator[tuple[str, str]]:
     """What to do with the checkpoint."""
-    if "checkpoint" not in result or not recommends(dataset.config):
+    if "checkpoint" not in result or not can_recommend(dataset.config):
         return
     file, model = result["checkpoint"], dataset.config["model"]
-    if trainer is not None and trainer.stage_after is not None:
-        own = [f"--train_stage={trainer.stage_after}", f"--pre_model_path={file}"]
+    if trainer is not None and trainer.next_train_stage is not None:
+        arguments = [f"--train_stage={trainer.next_train_stage}", f"--pre_model_path={file}"]
         ended = "without --resume, " if dataset.config["resume"] else ""
-        yield "next", f"the same command {ended}with {shlex.join(own)}"
+        yield "next", f"the same command {ended}with {shlex.join(arguments)}"
         return
     if not _is_named(dataset.config):  # a class, which no command can name
         yield "next", f"load_data_and_model({file!r}, config_dict={{'model': {model}}})"
         return
     user = dataset.field2id_token[dataset.uid_field][1]
-    own = [f"--checkpoint={file}", f"--users={quoted(user)}"]
-    yield "next", f"recbole-llm recommend {shlex.join([*own, *needed_again(dataset.config)])}"
+    arguments = [f"--checkpoint={file}", f"--users={quoted(user)}", *needed_again(dataset.config)]
+    yield "next", f"recbole-llm recommend {shlex.join(arguments)}"
 
 
 def _is_named(config: Config) -> bool:
@@ -242,5 +245,5 @@ def _is_named(config: Config) -> bool:
 
 def say_pairs(pairs: Sequence[tuple[str, str]]) -> None:
     """Lines with names in front, on the screen and in the log."""
-    told = [(name, text) for name, text in pairs if text]
-    getLogger().info("\n".join(["", *aligned(told)]), extra=SHOWN)
+    present = [(name, text) for name, text in pairs if text]
+    getLogger().info("\n".join(["", *aligned(present)]), extra=SHOWN)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from logging import getLogger
 from typing import Any
 
@@ -17,16 +19,17 @@ from recbole_llm.core.config import Config
 from recbole_llm.core.errors import missing_packages_named, one_line
 from recbole_llm.core.files import check_folder, remove_left_parts
 from recbole_llm.core.keys.run import RunSettings
+from recbole_llm.core.lines import shows_epoch_bars, shows_progress
 from recbole_llm.core.log import init_log
 from recbole_llm.core.plugins.specs import spec_of
 from recbole_llm.core.runtime import configure_runtime, release_heap, set_mixed_precision
 from recbole_llm.features.item_init import initialise_items
 from recbole_llm.models.base import SequenceTraining
-from recbole_llm.offline.run import prepare_data
+from recbole_llm.offline.run import PreparedData, prepare_data
 from recbole_llm.trainers.stock import trainer_of
 
 
-def load_data(config: Config, vocabulary: Vocabulary | None = None) -> tuple[Any, Any, Any, Any]:
+def load_data(config: Config, vocabulary: Vocabulary | None = None) -> PreparedData:
     """The data set, with the model's offline work done and its features attached, and its three
     loaders."""
     _trainer_class(config)  # its error is not to wait until texts are encoded
@@ -64,6 +67,16 @@ def build_trainer(config: Config, model: AbstractRecommender) -> Any:
 
 def _trainer_class(config: Config) -> type[Any]:
     return trainer_of(config.model_class, spec_of(config))
+
+
+@contextmanager
+def progress_shown(config: Config, trainer: Any) -> Iterator[bool]:
+    """Within it a trainer shows its progress as the configuration says, and writes its curves; the
+    value is the ``show_progress`` of its methods."""
+    bars = shows_epoch_bars(config)
+    trainer.progress.shown = shows_progress(config) and not bars
+    with closing(trainer.tensorboard):  # whose thread lives on otherwise, one for each run
+        yield bars
 
 
 def log_flops(config: Config, model: AbstractRecommender, dataset: Dataset) -> None:

@@ -31,21 +31,21 @@ def prepared(model: str, **keys: Any) -> tuple[Any, Any]:
 @pytest.mark.parametrize("model", MODELS)
 def test_trains_evaluates_resumes_and_recommends(model: str, amp: bool) -> None:
     config, (train, valid, test) = prepared(model, enable_amp=amp, enable_scaler=amp)
-    trainer = build_trainer(config, build_model(config, train._dataset))
+    trainer = build_trainer(config, build_model(config, train.dataset))
     trainer.fit(train, valid, verbose=False, saved=True)
     if not isinstance(trainer, PhasedTrainer):  # which resumes from a stopped run alone
         trainer.resume_checkpoint(trainer.saved_model_file)
     result = trainer.evaluate(test, show_progress=False)
     assert all(value == value for value in result.values())  # no nan
     if model != "DIN":
-        frame = Recommender(config, trainer.model, train._dataset).recommend(["u1"], k=3)
+        frame = Recommender(config, trainer.model, train.dataset).recommend(["u1"], k=3)
         assert len(frame) == 3
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_scores_are_those_of_the_cpu(model: str) -> None:
     config, (train, _, test) = prepared(model)
-    network = build_model(config, train._dataset).eval()
+    network = build_model(config, train.dataset).eval()
     rows, name = next(iter(test))[0], "predict" if model == "DIN" else "full_sort_predict"
     there = getattr(network, name)(rows.to("cuda")).cpu()
     network.to("cpu").train().eval()  # what was cached goes

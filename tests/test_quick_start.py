@@ -206,9 +206,9 @@ def test_what_a_model_prints_as_it_is_built_is_in_the_log(
 ) -> None:
     """The lists of `recommend` are written to the same place."""
     config = Config("FEARec", "tiny", config_dict=QUIET)
-    train = load_data(config)[1]
+    data = load_data(config)
     with caplog.at_level("INFO"):
-        build_model(config, train._dataset)
+        build_model(config, data.train_dataset)
     assert "modes_q=" in caplog.text and capsys.readouterr().out == ""
 
 

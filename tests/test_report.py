@@ -82,13 +82,13 @@ def test_decision_trees_have_recboles_defaults_and_no_parameters(
     start(config, trains=True)
     data = load_data(config)
     own = report.Report(config)
-    network = build_model(config, data[1]._dataset)
-    own.begin(*data[:2], build_trainer(config, network))
-    log_flops(config, network, data[0])
+    network = build_model(config, data.train_dataset)
+    own.begin(data, build_trainer(config, network))
+    log_flops(config, network, data.dataset)
     written = Path(log_file() or "").read_text(encoding="utf-8")
     assert f"{model}: trees" in written and "FLOPs" not in written
     assert own.parameters is None and f"{model}: trees, trained on" in capsys.readouterr().out
-    assert not list(report.next_line(data[0], {"checkpoint": "saved/trees.pth"}))
+    assert not list(report.suggest_next_step(data.dataset, {"checkpoint": "saved/trees.pth"}))
     assert taken(plain_config(config), "trees.pth")[params] == config[params]
     assert f"--{params}=" in CliRunner().invoke(main, ["models", model]).output
 
@@ -98,12 +98,12 @@ def test_the_encoder_is_named_beside_what_it_made(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(
         report, "attached_features", lambda _: {"item_text": table, "reviews": table}
     )
-    said = report._texts(Config("SASRec", "tiny", config_dict={"encoder": "hash"}), None)  # type: ignore[arg-type]
+    said = report._describe_vectors(Config("SASRec", "tiny", config_dict={"encoder": "hash"}), None)  # type: ignore[arg-type]
     each = "of 2 of 2, 2 numbers each"
     assert said == f"item text {each} (hash); reviews {each}"
     one = EmbeddingTable(np.ones((3, 1), np.float32), ["[PAD]", "a", "b"], "f")
     monkeypatch.setattr(report, "attached_features", lambda _: {"popularity": one})
-    said = report._texts(Config("SASRec", "tiny", config_dict={"encoder": "hash"}), None)  # type: ignore[arg-type]
+    said = report._describe_vectors(Config("SASRec", "tiny", config_dict={"encoder": "hash"}), None)  # type: ignore[arg-type]
     assert said == "popularity of 2 of 2, 1 number each"
 
 
@@ -113,7 +113,7 @@ def test_what_a_metric_reads_is_named_beside_a_model_without_texts(
     monkeypatch.setattr(report, "attached_features", lambda _: {})
     for metrics, more in (["MRR"], ""), (["MRR", "Diversity"], "; for Diversity: item text"):
         config = Config("BPR", "tiny", config_dict={"encoder": "hash", "metrics": metrics})
-        assert report._texts(config, None) == f"no texts or pictures{more}"  # type: ignore[arg-type]
+        assert report._describe_vectors(config, None) == f"no texts or pictures{more}"  # type: ignore[arg-type]
 
 
 def test_rows_that_missing_embedding_fills_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,13 +121,13 @@ def test_rows_that_missing_embedding_fills_are_not_there(monkeypatch: pytest.Mon
         EmbeddingTable(np.ones((1, 2), np.float32), ["a"], "f"), ["[PAD]", "a", "b"], "mean"
     )
     monkeypatch.setattr(report, "attached_features", lambda _: {"item_text": table})
-    said = report._texts(Config("SASRec", "tiny", config_dict={"encoder": "hash"}), None)  # type: ignore[arg-type]
+    said = report._describe_vectors(Config("SASRec", "tiny", config_dict={"encoder": "hash"}), None)  # type: ignore[arg-type]
     assert said == "item text of 1 of 2, 2 numbers each (hash)"
 
 
 def test_first_interactions_of_recboles_own_rows_are_counted() -> None:
     lines = Path("dataset/tiny/tiny.inter").read_text().splitlines()
-    dataset = load_data(Config("DIEN", "tiny"))[0]
+    dataset = load_data(Config("DIEN", "tiny")).dataset
     assert sizes(dataset) == {"users": 40, "items": 60, "interactions": len(lines) - 1}
 
 
@@ -137,7 +137,7 @@ def test_users_without_interactions_are_not_counted(model: str) -> None:
         file.write("idle\t30\tM\n")
     columns = {"inter": ["user_id", "item_id", "rating", "timestamp"], "user": ["user_id", "age"]}
     keys = {"load_col": columns, "threshold": {"rating": 3}, "data_path": "dataset"}
-    assert sizes(load_data(Config(model, "tiny", config_dict=keys))[0])["users"] == 40
+    assert sizes(load_data(Config(model, "tiny", config_dict=keys)).dataset)["users"] == 40
 
 
 @pytest.mark.parametrize("model", ["SASRec", "BPR"])
@@ -154,7 +154,7 @@ def test_the_next_command_has_what_no_checkpoint_keeps() -> None:
         "encoder": "precomputed", "embedding_path": "my vectors.npz", "encoder_model": "./folder",
         "learning_rate": 0.1,
     }))  # fmt: skip
-    ((_, line),) = report.next_line(dataset, {"checkpoint": "x.pth"})
+    ((_, line),) = report.suggest_next_step(dataset, {"checkpoint": "x.pth"})
     assert line == (
         "recbole-llm recommend --checkpoint=x.pth --users=u0 '--embedding_path=my vectors.npz' "
         "--encoder_model=./folder"
@@ -164,7 +164,7 @@ def test_the_next_command_has_what_no_checkpoint_keeps() -> None:
 @pytest.mark.parametrize("name", ["Own", "SASRec"])  # known by no name, or as another's
 def test_the_next_step_with_a_class_is_in_python(name: str) -> None:
     dataset = create_dataset(Config(type(name, (BPR,), {}), "tiny"))
-    ((_, line),) = report.next_line(dataset, {"checkpoint": "x.pth"})
+    ((_, line),) = report.suggest_next_step(dataset, {"checkpoint": "x.pth"})
     assert line == f"load_data_and_model('x.pth', config_dict={{'model': {name}}})"
 
 
@@ -172,7 +172,7 @@ def test_the_next_command_takes_an_id_with_commas_for_one() -> None:
     dataset = create_dataset(Config("BPR", "tiny"))
     for user in ["Doe, Jane", '"Jo", or Joe', 'just "Jo"', "u1"]:
         dataset.field2id_token["user_id"] = np.array(["[PAD]", user])
-        ((_, line),) = report.next_line(dataset, {"checkpoint": "x.pth"})
+        ((_, line),) = report.suggest_next_step(dataset, {"checkpoint": "x.pth"})
         (given,) = [part for part in shlex.split(line) if part.startswith("--users=")]
         assert names(given.removeprefix("--users=")) == [user]
 
@@ -181,7 +181,7 @@ def test_ready_made_lists_have_no_next_command() -> None:
     """`recommend` needs the interactions themselves."""
     dataset = create_dataset(Config("SASRec", "tiny"))
     dataset.config["benchmark_filename"] = ["train", "valid", "test"]
-    assert not list(report.next_line(dataset, {"checkpoint": "x.pth"}))
+    assert not list(report.suggest_next_step(dataset, {"checkpoint": "x.pth"}))
 
 
 def test_settings_that_a_checkpoint_leaves_out_are_in_the_result() -> None:

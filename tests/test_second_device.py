@@ -42,7 +42,7 @@ def test_baselines_run_there(model: str) -> None:
     _, train, valid, test = load_data(config)
     with second_device() as device:
         config["device"] = device
-        trainer = build_trainer(config, build_model(config, train._dataset))
+        trainer = build_trainer(config, build_model(config, train.dataset))
         trainer.fit(train, valid, verbose=False, saved=False)
         result = trainer.evaluate(test, load_best_model=False)
     assert all(0 <= value <= 1 for name, value in result.items() if name != "logloss")

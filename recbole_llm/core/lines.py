@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from tqdm import tqdm
+
+if TYPE_CHECKING:
+    from recbole.config import Config
 
 _SECONDS = 60.0  # between a bar's lines where it cannot be drawn
 _LINE = "{desc}: {n_fmt} of {total_fmt} [{elapsed}<{remaining}{postfix}]"
@@ -17,6 +20,16 @@ def is_terminal(stream: object) -> bool:
     """Whether a stream is a terminal; one in the place of the standard output, such as a
     notebook's, may have no ``isatty``."""
     return bool(getattr(stream, "isatty", bool)())
+
+
+def shows_progress(config: Config) -> bool:
+    """Whether a run shows its progress; where RecBole's own configuration does not say, it does."""
+    return config["show_progress"] is not False
+
+
+def shows_epoch_bars(config: Config) -> bool:
+    """Whether RecBole's bars, one for each epoch, take the place of a training's one line."""
+    return shows_progress(config) and bool(config["verbose"])
 
 
 def say_meanwhile(text: str) -> None:

@@ -31,7 +31,7 @@ class BatchCollector(Collector):  # type: ignore[misc]
         """Take what the metrics need from the training data, and make the groups."""
         super().data_collect(train_data)
         if self.active:
-            self.groups = make_groups(self.config, train_data._dataset)
+            self.groups = make_groups(self.config, train_data.dataset)
 
     def check_groups(self) -> None:
         """Refuse to evaluate groups that nobody made."""

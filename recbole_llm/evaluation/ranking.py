@@ -47,7 +47,7 @@ class RankingCollector(BatchCollector):
     def data_collect(self, train_data: AbstractDataLoader) -> None:
         """Take what the metrics need from the training data, and make the groups."""
         super().data_collect(train_data)
-        dataset = train_data._dataset
+        dataset = train_data.dataset
         self._name_items(dataset)
         if self.register.need(_ITEMS):  # RecBole counts the padding, which no list has
             self.data_struct.set(_ITEMS, dataset.item_num - 1)
@@ -64,7 +64,7 @@ class RankingCollector(BatchCollector):
         model that was loaded, and in any number of processes."""
         super().begin(eval_data)
         self._row = getattr(eval_data, "first_row", 0)
-        self._name_items(eval_data._dataset)
+        self._name_items(eval_data.dataset)
 
     def _name_items(self, dataset: Dataset) -> None:
         tokens = dataset.field2id_token[dataset.iid_field]

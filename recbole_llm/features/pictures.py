@@ -23,7 +23,7 @@ from recbole_llm.core.config import Config
 from recbole_llm.core.digest import digest, file_digest
 from recbole_llm.core.errors import did_you_mean, first_names
 from recbole_llm.core.files import expanded
-from recbole_llm.core.lines import bar
+from recbole_llm.core.lines import bar, shows_progress
 from recbole_llm.features.generated_texts import TextStore
 from recbole_llm.features.prompts import item_file
 from recbole_llm.features.settings import ItemSettings
@@ -103,7 +103,7 @@ def find_pictures(config: Config, dataset: Dataset, tokens: Sequence[str]) -> di
     candidates = _candidate_files(config, dataset, tokens)
     usable: dict[str, Picture] = {}
     problems: dict[str, list[str]] = {}
-    shown = config["show_progress"] is not False and len(tokens) >= _BAR_FROM
+    shown = shows_progress(config) and len(tokens) >= _BAR_FROM
     max_pixels = ItemSettings.of(config).item_image_max_pixels
     with closing(TextStore(cache_dir(config))) as store:
         for token in bar(tokens, desc="Pictures", unit="picture", shown=shown):

@@ -16,7 +16,7 @@ from recbole.data.dataset import Dataset
 
 from recbole_llm.core.config import Config
 from recbole_llm.core.errors import did_you_mean
-from recbole_llm.core.lines import bar
+from recbole_llm.core.lines import bar, shows_progress
 from recbole_llm.data.files import Table, written
 from recbole_llm.data.training import training_histories
 from recbole_llm.features.lengths import TokenLimit, shorten_to_limit
@@ -227,5 +227,5 @@ def _select_texts(texts: Mapping[str, str], tokens: Sequence[str]) -> Texts:
 
 
 def _progress_bar(config: Config, things: Sequence[Any], title: str) -> Any:
-    shown = config["show_progress"] is not False and len(things) >= _BAR_FROM
+    shown = shows_progress(config) and len(things) >= _BAR_FROM
     return bar(things, desc=title, shown=shown)

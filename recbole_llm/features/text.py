@@ -13,6 +13,7 @@ from recbole.data.dataset import Dataset
 
 from recbole_llm.core.digest import digest, short_digests, texts_digest
 from recbole_llm.core.errors import first_names
+from recbole_llm.core.lines import shows_progress
 from recbole_llm.core.plugins.loading import get_registry
 from recbole_llm.features.actors import choose_executor
 from recbole_llm.features.align import align
@@ -174,7 +175,7 @@ def _encode(
             list(contents.values()),
             settings.encoder_batch_size,
             f"Encoding {kind}s",
-            config["show_progress"] is not False,
+            shows_progress(config),
             choose_executor(settings),
         )
     except EncoderError as error:

@@ -20,6 +20,7 @@ from recbole.data.dataset import Dataset
 
 from recbole_llm.core.checkpoints.tokens import PADDING
 from recbole_llm.core.digest import texts_digest
+from recbole_llm.core.lines import shows_progress
 from recbole_llm.core.plugins.loading import get_registry
 from recbole_llm.core.plugins.specs import spec_of
 from recbole_llm.features.generated_texts import MAX_CHARACTERS, TextStore, clean_text
@@ -73,7 +74,7 @@ class GenerateStage(Stage):
     def work(self, folder: Path) -> tuple[int, int]:
         """Ask for the texts that the store lacks."""
         prompts, generators = self._asked
-        shown = self.config["show_progress"] is not False
+        shown = shows_progress(self.config)
         asked, candidates, done = list(prompts.values()), [], 0
         with closing(TextStore(cache_dir(self.config))) as store:
             tell_cost(generators, store, asked, self.name)

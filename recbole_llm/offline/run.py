@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from logging import getLogger
-from typing import Any, Literal
+from typing import Literal, NamedTuple
 
 from recbole.config import Config
+from recbole.data.dataloader import AbstractDataLoader
 from recbole.data.dataset import Dataset
 
 from recbole_llm.core.checkpoints.tokens import Vocabulary
@@ -21,6 +22,20 @@ from recbole_llm.features.attach import attach_features, reads_items
 from recbole_llm.offline.stage import StageReport, stage_class
 
 Say = Callable[[StageReport], None]
+
+
+class PreparedData(NamedTuple):
+    """A data set, and the loaders of its splits."""
+
+    dataset: Dataset
+    train: AbstractDataLoader
+    valid: AbstractDataLoader
+    test: AbstractDataLoader
+
+    @property
+    def train_dataset(self) -> Dataset:
+        """The training split, which models are built on."""
+        return self.train.dataset
 
 
 def _log(report: StageReport) -> None:
@@ -59,23 +74,20 @@ def load_dataset(config: Config, vocabulary: Vocabulary | None = None) -> Datase
 
 def prepare_data(
     config: Config, say: Say = _log, vocabulary: Vocabulary | None = None
-) -> tuple[Any, Any, Any, Any]:
+) -> PreparedData:
     """Load the data set, do the offline work, attach the features, split.
 
     Args:
         say: told of each stage, whether it was there or is done now.
         vocabulary: a checkpoint's tokens, to number the data set by.
-
-    Returns:
-        the data set and its loaders for training, validation and test.
     """
     dataset = load_dataset(config, vocabulary)
     check_catalogue(config, dataset.item_num - 1)  # one is the padding
     with distributed.main_first():  # the others find the work done
         complete(config, dataset, "loaded", say)
         attach_features(config, dataset)
-    loaders = data_preparation(config, dataset)
+    data = PreparedData(dataset, *data_preparation(config, dataset))
     if vocabulary is None:  # what a checkpoint does not hold is made when a model asks for it
         with distributed.main_first():
-            complete(config, loaders[0]._dataset, "split", say)
-    return (dataset, *loaders)
+            complete(config, data.train_dataset, "split", say)
+    return data

@@ -18,6 +18,7 @@ from typing import Any
 
 from recbole_llm.core.digest import digest, file_digest
 from recbole_llm.core.files import remove_left_parts
+from recbole_llm.core.lines import shows_progress
 from recbole_llm.core.log import SHOWN
 from recbole_llm.features.encoders.adapters import sees_pictures
 from recbole_llm.features.encoders.decoders import Source
@@ -109,7 +110,7 @@ class TuneStage(Stage):
         settings = EncoderSettings.placed(self.config)
         tuner = Tuner(self.source, self.settings, str(settings.encoder_device), self._max_pixels)
         learnt, held = self.parts
-        shown = self.config["show_progress"] is not False
+        shown = shows_progress(self.config)
         there, done = tuner.train(learnt, held, folder / _STATE, self.config["seed"], shown)
         adapter = tuner.model.peft_config["default"]  # whose set would be written in any order
         adapter.target_modules = sorted(adapter.target_modules)

@@ -41,5 +41,5 @@ def prepare(
         return reports
     data = load_dataset(config)
     if spec.when == "split":
-        data = data_preparation(config, data)[0]._dataset
+        data = data_preparation(config, data)[0].dataset
     return [stage_class(spec)(config, data).complete()]

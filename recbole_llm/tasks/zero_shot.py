@@ -19,7 +19,7 @@ from recbole_llm.core.runtime import one_thread
 from recbole_llm.core.schema import parse_command_line
 from recbole_llm.data.create import check_files
 from recbole_llm.evaluation.references import references
-from recbole_llm.steps import start
+from recbole_llm.steps import progress_shown, start
 from recbole_llm.tasks.zero_shot_report import say_begin, say_end
 from recbole_llm.tasks.zero_shot_task import Task, check_tasks
 from recbole_llm.trainers.mixed import MixedLoader, MixedModel, MixedTrainer
@@ -118,12 +118,10 @@ def _train(tasks: Sequence[Task], part: str) -> tuple[float, dict[str, Any]]:
     mixed = MixedModel([task.model for task in tasks], part)
     getLogger().info(mixed)
     trainer = MixedTrainer(config, mixed)
-    sizes = np.array([len(task.train._dataset) for task in tasks])
+    sizes = np.array([len(task.train.dataset) for task in tasks])
     shares = np.maximum(1, np.round(config["train_batch_size"] * sizes / sizes.sum()))
     loader = MixedLoader([t.loader(int(share)) for t, share in zip(tasks, shares, strict=True)])
-    bars = config["show_progress"] and config["verbose"]  # RecBole's
-    trainer.progress.shown = config["show_progress"] and not bars
-    with closing(trainer.tensorboard):
+    with progress_shown(config, trainer) as bars:
         score, best = trainer.fit(loader, tasks, saved=False, show_progress=bars)
     if trainer.best_state is not None:
         mixed.load_state_dict(trainer.best_state)

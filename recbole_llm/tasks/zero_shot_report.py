@@ -14,7 +14,13 @@ from recbole_llm.core.lines import aligned
 from recbole_llm.core.log import SHOWN
 from recbole_llm.data.sizes import data_line
 from recbole_llm.evaluation.protocol import protocol, repeats
-from recbole_llm.report import changed_settings, next_line, places_of, say_pairs, versions
+from recbole_llm.report import (
+    changed_settings,
+    list_outputs,
+    say_pairs,
+    suggest_next_step,
+    versions,
+)
 from recbole_llm.trainers.progress import duration
 
 
@@ -47,4 +53,4 @@ def say_end(config: Config, unseen: Dataset, result: Mapping[str, Any], seconds:
         content = {**result, "settings": changed_settings(config), "versions": versions()}
         write_json(output, {"dataset": config["dataset"], **content}, OTHER_FILE)
         places.append(("result", output))
-    say_pairs([*places, *places_of(result), *next_line(unseen, result)])
+    say_pairs([*places, *list_outputs(result), *suggest_next_step(unseen, result)])

@@ -14,7 +14,7 @@ from torch import nn
 from recbole_llm.core.config import Config
 from recbole_llm.core.errors import first_names
 from recbole_llm.core.files import expanded
-from recbole_llm.core.lines import counted
+from recbole_llm.core.lines import counted, shows_epoch_bars
 from recbole_llm.evaluation.group_metrics import without_groups
 from recbole_llm.steps import build_model, build_trainer, load_data
 
@@ -29,7 +29,7 @@ class Task:
         self.dataset, self.train, self.valid, self.test = load_data(config)
         self.model = build_model(config, self.train.dataset)
         self.trainer = build_trainer(config, self.model)
-        self.trainer.keep_names(self.train)
+        self.trainer.record_data_state(self.train)
         self.trainer.eval_collector.data_collect(self.train)
 
     @property
@@ -45,11 +45,11 @@ class Task:
     def evaluate(self, split: str, model: nn.Module | None = None) -> dict[str, float]:
         """Metrics on ``valid`` or ``test``, of the task's model or another one."""
         self.trainer.model = self.model if model is None else model
-        progress = self.config["show_progress"] and self.config["verbose"]
+        bars = shows_epoch_bars(self.config)
         groups = nullcontext() if split == "test" else without_groups(self.trainer.eval_collector)
         with groups:
             result = self.trainer.evaluate(
-                getattr(self, split), load_best_model=False, show_progress=progress
+                getattr(self, split), load_best_model=False, show_progress=bars
             )
         return {name: float(value) for name, value in result.items()}
 
@@ -61,7 +61,7 @@ class Task:
         """The training loader with another batch size."""
         config = self.config.having(train_batch_size=batch_size)
         return type(self.train)(
-            config, self.train._dataset, self.train._sampler, shuffle=config["shuffle"]
+            config, self.train.dataset, self.train._sampler, shuffle=config["shuffle"]
         )
 
 

@@ -68,7 +68,7 @@ class CTRModelTests(ModelTests):
     def test_nothing_of_the_target_is_in_the_users_state(self) -> None:
         _, model, loaders = self.make()
         rows = next(iter(loaders[2]))[0]
-        of_users = {*loaders[2]._dataset.get_user_feature().interaction}
+        of_users = {*loaders[2].dataset.get_user_feature().interaction}
         changed = _with_other_targets(model, rows, of_users)
         with torch.no_grad():
             before, after = model.user_vectors(rows), model.user_vectors(changed)

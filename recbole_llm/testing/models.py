@@ -41,7 +41,7 @@ class ModelTests:
         self._prepare()
         config = Config(self.model, "tiny", config_dict=self.settings(**more))
         _, *loaders = load_data(config)
-        return config, build_model(config, loaders[0]._dataset).eval(), tuple(loaders)
+        return config, build_model(config, loaders[0].dataset).eval(), tuple(loaders)
 
     def _prepare(self) -> None:
         write_tiny_dataset("dataset")
@@ -75,12 +75,12 @@ class ModelTests:
         config, _, (train, valid, test) = self.make(epochs=1)
         with second_device() as device:
             config["device"] = device
-            trainer = build_trainer(config, build_model(config, train._dataset))
+            trainer = build_trainer(config, build_model(config, train.dataset))
             trainer.fit(train, valid, verbose=False, saved=True)
             if not isinstance(trainer, PhasedTrainer):  # which resumes from a stopped run alone
                 trainer.resume_checkpoint(trainer.saved_model_file)
             there = trainer.evaluate(test, show_progress=False)
-            frame = Recommender(config, trainer.model, train._dataset).recommend(["u1"], k=3)
+            frame = Recommender(config, trainer.model, train.dataset).recommend(["u1"], k=3)
         assert len(frame) == 3
         assert all(0 <= value <= 1 for name, value in there.items() if name != "logloss")
 

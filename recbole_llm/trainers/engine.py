@@ -18,7 +18,7 @@ from recbole.utils import ModelType, early_stopping, set_color
 
 from recbole_llm.core.checkpoints.checkpoint import save_atomically
 from recbole_llm.core.checkpoints.stored import needs, plain_config
-from recbole_llm.core.checkpoints.tokens import Packed, check_numbers, pack, vocabulary_of
+from recbole_llm.core.checkpoints.tokens import pack, vocabulary_of
 from recbole_llm.core.errors import one_line
 from recbole_llm.core.log import run_name
 from recbole_llm.core.plugins.loading import get_plugin_manager
@@ -45,7 +45,7 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
     best_valid_score: float
     valid_metric_bigger: bool
     start_epoch, epochs, stopping_step, eval_step, cur_step = 0, 1, 0, 1, 0
-    stage_after: str | None = None  # of a pretraining stage, which validates nothing
+    next_train_stage: str | None = None  # after a pretraining, which validates nothing
     collects_data = False  # what metrics read of training, where RecBole's fit leaves it out
     phase_name = ""  # of the training that runs, where there are several
     last_file: str | None = None  # where the state before each epoch is kept; None: nowhere
@@ -53,7 +53,6 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
     def __init__(self, config: Config, model: AbstractRecommender) -> None:
         super().__init__(config, model)
         self._data_state: dict[str, Any] = {}
-        self._resumed_tokens: Packed | None = None
         self.eval_collector, self.evaluator = evaluation_parts(config)
         self.progress = Progress(config["valid_metric"])
         # RecBole names checkpoints by the second, and runs started together would share one.
@@ -64,34 +63,40 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
         """Let the model prepare itself, and train as the base class does.
 
         Raises:
-            ValueError: the data is numbered otherwise than in the checkpoint to resume.
+            ValueError: the data is other than that of the run to resume.
         """
-        self._prepare(train_data)
-        return self._train(train_data, *args, **kwargs)
+        self._prepare_training(train_data)
+        return self._run_training(train_data, *args, **kwargs)
 
-    def _prepare(self, train_data: AbstractDataLoader) -> None:
-        self.keep_names(train_data)
+    def _prepare_training(self, train_data: AbstractDataLoader) -> None:
+        self.record_data_state(train_data)
         if hasattr(self.model, "before_training"):  # work between construction and training
             self.model.before_training(train_data)
         if self.config["MODEL_TYPE"] != ModelType.TRADITIONAL:  # these count the same rows
             randomness.part_randomness(self.config["seed"])
 
-    def _train(self, train_data: AbstractDataLoader, *args: Any, **kwargs: Any) -> Any:
-        """The base class's training; ``detect_anomaly`` is off unless the user asks for it."""
+    def _run_training(self, train_data: AbstractDataLoader, *args: Any, **kwargs: Any) -> Any:
+        """Run the base class's training; ``detect_anomaly`` is off unless the user asks for it."""
         if self.collects_data:
             self.eval_collector.data_collect(train_data)
         validated = self.start_epoch and isfinite(self.best_valid_score)
         best = (self.start_epoch, self.best_valid_score) if validated else (0, nan)
-        span = (self.phase_name, self.start_epoch, self.epochs, self.stopping_step, best)
+        progress = self.progress.training(
+            name=self.phase_name,
+            first_epoch=self.start_epoch,
+            limit=self.epochs,
+            patience=self.stopping_step,
+            best=best,
+        )
         anomaly = torch.autograd.set_detect_anomaly(bool(self.config["detect_anomaly"]))
-        with self.progress.training(*span), anomaly:
+        with progress, anomaly:
             return super().fit(train_data, *args, **kwargs)
 
     def _train_epoch(
         self, train_data: AbstractDataLoader, epoch_idx: int, *args: Any, **kwargs: Any
     ) -> Any:
-        seen = self.progress.epoch(epoch_idx, len(train_data), self.optimizer)
-        with seen, _keys_named(self.config):
+        progress = self.progress.epoch(epoch_idx, len(train_data), self.optimizer)
+        with progress, _key_at_fault_named(self.config):
             loss = self.train_batches(train_data, epoch_idx, *args, **kwargs)
         align_statistics(self.model)
         return distributed.mean(loss)
@@ -103,19 +108,17 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
         own loop over batches, whose arguments are those of RecBole's ``_train_epoch``."""
         return super()._train_epoch(train_data, epoch_idx, *args, **kwargs)
 
-    def keep_names(self, train_data: AbstractDataLoader) -> None:
-        """Let checkpoints name the ids of a loader's data set, and what its features were of."""
-        dataset = train_data._dataset
-        vocabulary = vocabulary_of(dataset)
-        check_numbers(vocabulary, self._resumed_tokens)
+    def record_data_state(self, train_data: AbstractDataLoader) -> None:
+        """Take what checkpoints say of the data: names of ids, and what features were made of."""
+        dataset = train_data.dataset
         self._data_state = {
-            "tokens": pack(vocabulary),
+            "tokens": pack(vocabulary_of(dataset)),
             "features": feature_state(dataset),
             "trained_on": training_digest(dataset),
             "needs": needs(self.config),
         }
 
-    def keep_last(self) -> None:
+    def keep_last_file(self) -> None:
         """Keep a file that a stopped run goes on from; does nothing here."""
 
     def resume_run(self, file: str) -> None:
@@ -145,8 +148,9 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
             score, self.best_valid_score, 0, 0, bigger=self.valid_metric_bigger
         )
         self.progress.validated(score, improved)
-        told = {"score": float(score), "number": self.progress.validations}
-        get_plugin_manager().hook.on_validation(config=self.config, **told)
+        get_plugin_manager().hook.on_validation(
+            config=self.config, score=float(score), number=self.progress.validations
+        )
         if improved:
             self.on_improvement()
         return score, result
@@ -178,7 +182,7 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
 
 
 @contextmanager
-def _keys_named(config: Config) -> Iterator[None]:
+def _key_at_fault_named(config: Config) -> Iterator[None]:
     """Name ``enable_amp`` where a model's operations do not take the precision that it gives them,
     and ``train_batch_size`` where batch normalisation does not take a batch of one row.
 

@@ -47,7 +47,7 @@ class MixedLoader:
     def __init__(self, loaders: Sequence[Any]) -> None:
         self.loaders = list(loaders)
         # The trainer looks for the metrics' training data here; each task has its own trainer.
-        self.dataset = self._dataset = self.loaders[0]._dataset
+        self.dataset = self.loaders[0].dataset
 
     def __len__(self) -> int:
         return max(len(loader) for loader in self.loaders)

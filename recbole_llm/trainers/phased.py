@@ -23,7 +23,7 @@ from recbole_llm.core.marks import STOPPED
 from recbole_llm.core.processes import distributed
 from recbole_llm.data.same_split import check_same_split
 from recbole_llm.trainers.phase_logs import PhaseBoard, PhaseWriter
-from recbole_llm.trainers.resume import part_file
+from recbole_llm.trainers.resume_point import ResumePoint, part_file
 from recbole_llm.trainers.trainer import Trainer
 
 Result = tuple[float, Any]
@@ -46,8 +46,8 @@ class Phase:
         that is None stands for the plain ``epochs``, ``learning_rate`` and ``stopping_step``."""
 
         def value(key: str) -> Any:
-            own = config[f"{name}_{key}"]
-            return config[key] if own is None else own
+            of_phase = config[f"{name}_{key}"]
+            return config[key] if of_phase is None else of_phase
 
         return cls(name, value("epochs"), value("learning_rate"), value("stopping_step"), summary)
 
@@ -65,10 +65,9 @@ class PhasedTrainer(Trainer):
 
     def __init__(self, config: Config, model: AbstractRecommender) -> None:
         super().__init__(config, model)
-        said = model.phase_summaries().items()
-        self.phases = [Phase.from_config(config, name, summary) for name, summary in said]
-        self._first = 0
-        self._resumed: dict[str, Any] | None = None
+        summaries = model.phase_summaries().items()
+        self.phases = [Phase.from_config(config, *named) for named in summaries]
+        self._first_phase = 0
         self._best_state: dict[str, Any] | None = None
         self._writer, self._board = self.tensorboard, self.wandblogger
         start_key = getattr(model, "start_key", None)
@@ -87,47 +86,49 @@ class PhasedTrainer(Trainer):
         """
         checkpoint = load_checkpoint(file)
         reached = (checkpoint.get("other_parameter") or {}).get("phase")
-        self._first = self._index(reached, file) + 1
-        if self._first == len(self.phases):
+        self._first_phase = self._phase_index(reached, file) + 1
+        if self._first_phase == len(self.phases):
             raise ValueError(f"'{file}' is of the last phase, '{reached}': no other starts from it")
         if STOPPED in checkpoint:
             raise ValueError(f"'{file}' is of a stopped run, which --resume={file} goes on with")
         check_same_split(checkpoint["config"], self.config, file)
         load_model_state(self.model, self._with_own_starts(checkpoint), file)
-        self._resumed_tokens = checkpoint.get("tokens")
-        self.logger.info(f"phase {self.phases[self._first].name} starts from {reached}, {file}")
+        self.resume_point = ResumePoint(checkpoint.get("tokens"))
+        self.logger.info(
+            f"phase {self.phases[self._first_phase].name} starts from {reached}, {file}"
+        )
 
     def _with_own_starts(self, checkpoint: dict[str, Any]) -> dict[str, Any]:
-        """The checkpoint, but what its phases did not train starts as this run's settings say."""
+        """Put this run's own starts in the place of what the checkpoint's phases did not train."""
         state = checkpoint.get("state_dict")
         if not isinstance(state, dict):
             return checkpoint
-        present, trained = self.model.phase, set()
-        for phase in self.phases[: self._first]:
+        current_phase, trained = self.model.phase, set()
+        for phase in self.phases[: self._first_phase]:
             self.model.phase = phase.name
             trained |= {id(parameter) for parameter in self.model.phase_parameters()}
-        self.model.phase = present
+        self.model.phase = current_phase
         named = dict(self.model.named_parameters())
-        parts = {_part(name) for name, parameter in named.items() if id(parameter) in trained}
-        taken = {n: v for n, v in state.items() if _part(str(n)) in parts}
-        fresh = {name for name, parameter in named.items() if id(parameter) not in trained}
-        own = self.model.state_dict().items()
-        taken |= {n: v for n, v in own if n in fresh or _part(n) not in parts}
-        return {**checkpoint, "state_dict": taken}
+        parts = {_part_name(name) for name, parameter in named.items() if id(parameter) in trained}
+        merged = {n: v for n, v in state.items() if _part_name(str(n)) in parts}
+        untrained = {name for name, parameter in named.items() if id(parameter) not in trained}
+        fresh = self.model.state_dict().items()
+        merged |= {n: v for n, v in fresh if n in untrained or _part_name(n) not in parts}
+        return {**checkpoint, "state_dict": merged}
 
     def resume_checkpoint(self, resume_file: str | os.PathLike[str]) -> None:
         """Go on where a stopped run stood: a phase's best weights do not say where that is."""
         self.resume_run(str(resume_file))
 
-    def _index(self, name: str | None, source: object) -> int:
+    def _phase_index(self, name: str | None, source: object) -> int:
         names = [phase.name for phase in self.phases]
         if name not in names:
             raise ValueError(f"'{source}': phase {name!r} is none of {', '.join(names)}")
         return names.index(name)
 
-    def _stand(self, checkpoint: dict[str, Any]) -> None:
-        """Wait for the phase to be begun, with its optimizer."""
-        self._first, self._resumed = self._index(self.model.phase, self.last_file), checkpoint
+    def _restore_run(self, point: ResumePoint, state: dict[str, Any]) -> None:
+        """Leave it to the start of the stopped phase, which makes the optimizer."""
+        self._first_phase = self._phase_index(self.model.phase, self.last_file)
 
     def fit(
         self,
@@ -143,26 +144,26 @@ class PhasedTrainer(Trainer):
         The score and the result are the last phase's; the model ends with its best weights.
         """
         run_file = self.saved_model_file
-        self._prepare(train_data)
-        for phase in self.phases[self._first :]:
+        self._prepare_training(train_data)
+        for phase in self.phases[self._first_phase :]:
             if phase.epochs <= 0:
                 self.logger.info(f"phase {phase.name} is left out ({phase.name}_epochs: 0)")
                 continue
             self.phase_name = phase.name
-            self._begin(phase, run_file)
-            self._train(train_data, valid_data, verbose, saved, show_progress, callback_fn)
-            self._end(phase)
+            self._begin_phase(phase, run_file)
+            self._run_training(train_data, valid_data, verbose, saved, show_progress, callback_fn)
+            self._end_phase(phase)
             if phase is self.phases[0]:
                 self._warn_of_plateau(phase)
-        self._restore(run_file, saved)
+        self._end_run(run_file, saved)
         if self.best_valid_result is None and valid_data and self.config["eval_step"] > 0:
             self.eval_collector.data_collect(train_data)  # nothing was left to do, or to improve
             self.best_valid_score, self.best_valid_result = self._validate(valid_data)
         return self.best_valid_score, self.best_valid_result
 
-    def _begin(self, phase: Phase, run_file: str) -> None:
-        resumed, self._resumed = self._resumed, None
-        if resumed is None:
+    def _begin_phase(self, phase: Phase, run_file: str) -> None:
+        point = self.resume_point
+        if point.state is None:
             self.model.begin_phase(phase.name)
         self.model.zero_grad(set_to_none=True)  # those of another phase would count in clipping
         self.epochs, self.stopping_step = phase.epochs, phase.stopping_step
@@ -177,13 +178,13 @@ class PhasedTrainer(Trainer):
         self.tensorboard = PhaseWriter(self._writer, phase.name)
         self.wandblogger = PhaseBoard(self._board, phase.name)
         self.saved_model_file = part_file(run_file, phase.name)
-        self._log_begin(phase, sum(p.numel() for p in parameters if p.requires_grad))
-        if resumed is not None:
-            super()._stand(resumed)
+        self._log_phase(phase, sum(p.numel() for p in parameters if p.requires_grad))
+        if point.state is not None:
+            super()._restore_run(point, point.state)
             if self.best_valid_result is not None:
                 self._best_state = load_checkpoint(self.saved_model_file)["state_dict"]
 
-    def _log_begin(self, phase: Phase, trained: int) -> None:
+    def _log_phase(self, phase: Phase, trained: int) -> None:
         number = f"{self.phases.index(phase) + 1}/{len(self.phases)}"
         self.logger.info(
             set_color(f"phase {number} {phase.name}", "green")
@@ -196,17 +197,17 @@ class PhasedTrainer(Trainer):
         """Keep the weights, with which the phase ends if none are better."""
         self._best_state = copy.deepcopy(self.model.state_dict())
 
-    def _end(self, phase: Phase) -> None:
+    def _end_phase(self, phase: Phase) -> None:
         if self._best_state is not None:  # None without validation: the last weights count
             self.model.load_state_dict(self._best_state)
             self._best_state = None
-        said = set_color(f"phase {phase.name} finished", "green")
+        message = set_color(f"phase {phase.name} finished", "green")
         if self.best_valid_result is not None:
-            said += f", best valid {self.config['valid_metric']}: {self.best_valid_score:.4f}"
-        self.logger.info(said)
+            message += f", best valid {self.config['valid_metric']}: {self.best_valid_score:.4f}"
+        self.logger.info(message)
 
     def _warn_of_plateau(self, phase: Phase) -> None:
-        """Say that the phase, and so what later phases start from, stayed as it began."""
+        """Warn that the phase, from which later ones start, was never better than at first."""
         training = self.progress.trainings[-1]
         stopped = training.epoch < phase.epochs
         if stopped and training.curve and training.best_epoch == training.curve[0][0]:
@@ -217,8 +218,8 @@ class PhasedTrainer(Trainer):
                 f"plateau"
             )
 
-    def _restore(self, run_file: str, saved: bool) -> None:
-        """Back to the run's own checkpoint and log."""
+    def _end_run(self, run_file: str, saved: bool) -> None:
+        """Go back to the run's own checkpoint and log."""
         last, self.saved_model_file = self.saved_model_file, run_file
         self.tensorboard, self.wandblogger = self._writer, self._board
         if not saved or not distributed.is_main():
@@ -229,6 +230,6 @@ class PhasedTrainer(Trainer):
             save_atomically(load_checkpoint(last), run_file)
 
 
-def _part(name: str) -> tuple[str, ...]:
+def _part_name(name: str) -> tuple[str, ...]:
     """The part of a model that a weight is of, such as ``towers.id``."""
     return tuple(name.split(".")[:2])

@@ -37,8 +37,8 @@ class Training:
     # epoch, seconds spent and score of each validation
     curve: list[tuple[int, float, float]] = field(default_factory=list)
 
-    def left(self, part: float = 1.0) -> float:
-        """Seconds that is left at most, with this part of the present epoch behind; 0 before the
+    def seconds_left(self, part: float = 1.0) -> float:
+        """Seconds that are left at most, with this part of the present epoch behind; 0 before the
         first epoch is done."""
         spent = self.train_seconds + self.valid_seconds
         return spent / max(self.done, 1) * (self.limit - self.epoch + 1 - part)
@@ -57,7 +57,7 @@ class Progress:
         self._last = 0.0
 
     def state(self) -> list[dict[str, Any]]:
-        """What there is to know of all trainings, as plain data."""
+        """All trainings as plain data."""
         return [asdict(training) for training in self.trainings]
 
     def restore(self, state: Sequence[Mapping[str, Any]]) -> None:
@@ -75,11 +75,17 @@ class Progress:
 
     @contextmanager
     def training(
-        self, name: str, first: int, limit: int, patience: int, best: tuple[int, float]
+        self,
+        *,
+        name: str,
+        limit: int,
+        patience: int,
+        first_epoch: int = 0,
+        best: tuple[int, float] = (0, float("nan")),
     ) -> Iterator[None]:
         """Within it one training runs, from an epoch on (0 is the first), or the one that was
         stopped goes on; `best` are the best epoch before, 0 where there is none, and its score."""
-        now = self._stopped or Training(name, limit, patience, first, *best)
+        now = self._stopped or Training(name, limit, patience, first_epoch, *best)
         self._stopped, now.limit, now.patience = None, limit, patience
         self.trainings.append(now)
         hidden = not (self.shown and is_terminal(sys.stderr))
@@ -96,7 +102,7 @@ class Progress:
     @contextmanager
     def epoch(self, index: int, steps: int, optimizer: Optimizer) -> Iterator[None]:
         """Within it an epoch is trained, whose steps are the optimizer's."""
-        now = self._now()
+        now = self._present_training()
         now.epoch = index + 1
         self._show(now, "", 0.0)
         step = 0
@@ -120,7 +126,7 @@ class Progress:
     @contextmanager
     def validation(self) -> Iterator[None]:
         """Within it the model is evaluated on validation."""
-        now = self._now()
+        now = self._present_training()
         self._show(now, "validation")
         start = time.perf_counter()
         yield
@@ -133,7 +139,7 @@ class Progress:
 
     def validated(self, score: float, improved: bool) -> None:
         """The score of the present epoch, and whether it is the best."""
-        now = self._now()
+        now = self._present_training()
         now.score, now.worse = score, 0 if improved else now.worse + 1
         spent = sum(t.train_seconds + t.valid_seconds for t in self.trainings)
         now.curve.append((now.epoch, round(spent, 3), float(score)))
@@ -141,7 +147,7 @@ class Progress:
             now.best_epoch, now.best_score = now.epoch, score
         self._show(now, "")
 
-    def _now(self) -> Training:
+    def _present_training(self) -> Training:
         """The present training; one of its own for an evaluation outside of any."""
         if not self.trainings:
             self.trainings.append(Training("", 1, 0))
@@ -161,7 +167,7 @@ class Progress:
         if now.worse:
             parts.append(f"stops after {now.patience - now.worse + 1} more without a better one")
         if now.done:
-            parts.append(f"at most {duration(now.left(part))} left")
+            parts.append(f"at most {duration(now.seconds_left(part))} left")
         return " | ".join(parts)
 
     def _summary(self, now: Training) -> str:

@@ -36,7 +36,7 @@ class ReplicaTrainer(recbole.trainer.Trainer):  # type: ignore[misc]
         """Train; arguments and result as RecBole's."""
         # Models that count (Pop) see all rows in every process.
         if distributed.world_size() > 1 and self.config["MODEL_TYPE"] != ModelType.TRADITIONAL:
-            self._replicas = _reducing(self.model, self.config["device"])
+            self._replicas = _wrap_in_ddp(self.model, self.config["device"])
         try:
             return super().fit(*args, **kwargs)
         finally:
@@ -59,30 +59,30 @@ class ReplicaTrainer(recbole.trainer.Trainer):  # type: ignore[misc]
         It counts by the targets it is the mean of, so that the mean over processes is that over
         the rows of the whole batch. It raises ValueError where the model returns no loss.
         """
-        replicas, loss = self._replicas, _checked(loss, type(self.model).__name__)
+        replicas, loss = self._replicas, _add_checks(loss, type(self.model).__name__)
         if replicas is None:
             return loss
 
         def calculate(interaction: Interaction) -> Loss:
-            weight = _weight(interaction, self.config)
-            found = replicas(loss, interaction)
-            return tuple(x * weight for x in found) if isinstance(found, tuple) else found * weight
+            weight = _row_weight(interaction, self.config)
+            value = replicas(loss, interaction)
+            return tuple(x * weight for x in value) if isinstance(value, tuple) else value * weight
 
         return calculate
 
 
-def _checked(loss: Callable[..., Loss], model: str) -> Callable[..., Loss]:
+def _add_checks(loss: Callable[..., Loss], model: str) -> Callable[..., Loss]:
     """The loss, or ValueError where it gives something else than numbers with gradients."""
 
     def calculate(interaction: Interaction) -> Loss:
-        found = loss(interaction)
-        parts = found if isinstance(found, tuple) else (found,)
+        value = loss(interaction)
+        parts = value if isinstance(value, tuple) else (value,)
         if not (parts and all(isinstance(part, Tensor) and part.numel() == 1 for part in parts)):
-            fault = f"returned {one_line(repr(found), 60)}"
+            fault = f"returned {one_line(repr(value), 60)}"
         elif not any(part.requires_grad for part in parts):
             fault = "returned a loss without gradients"
         else:
-            return found
+            return value
         raise ValueError(
             f"calculate_loss of {model} {fault}; it is to return a tensor of one number, or a "
             f"tuple of such tensors, with gradients"
@@ -102,7 +102,7 @@ class _Caller(nn.Module):
         return loss(interaction)
 
 
-def _reducing(model: nn.Module, device: torch.device) -> nn.Module:
+def _wrap_in_ddp(model: nn.Module, device: torch.device) -> nn.Module:
     group = distributed.gradient_group(device)
     if device.type == "cuda":
         nn.SyncBatchNorm.convert_sync_batchnorm(model, group)  # type: ignore[no-untyped-call]
@@ -117,7 +117,7 @@ def _reducing(model: nn.Module, device: torch.device) -> nn.Module:
         )
 
 
-def _weight(interaction: Interaction, config: Config) -> float:
+def _row_weight(interaction: Interaction, config: Config) -> float:
     """Targets of this process's part, in parts of the processes' mean."""
     own = target_count(interaction, config)
     total = torch.tensor(own)

@@ -14,93 +14,32 @@ from typing import Any
 
 import numpy as np
 import torch
-from recbole.config import Config
 from recbole.data.dataloader import AbstractDataLoader
 from recbole.data.dataset import Dataset
 from recbole.utils import set_color
 
-from recbole_llm.core.checkpoints.checkpoint import (
-    load_checkpoint,
-    load_model_state,
-    require,
-    save_atomically,
-)
+from recbole_llm.core.checkpoints.checkpoint import load_model_state, save_atomically
 from recbole_llm.core.checkpoints.plain import decode
-from recbole_llm.core.checkpoints.stored import NEVER, plain_config
+from recbole_llm.core.checkpoints.tokens import check_numbers, vocabulary_of
 from recbole_llm.core.digest import fingerprints
-from recbole_llm.core.errors import and_more
 from recbole_llm.core.log import SHOWN
-from recbole_llm.core.marks import STOPPED, Mark
+from recbole_llm.core.marks import STOPPED
 from recbole_llm.core.plugins.loading import get_registry
 from recbole_llm.core.processes import distributed, torchrun
 from recbole_llm.evaluation.beyond import features_read
 from recbole_llm.features.attach import features_of
 from recbole_llm.trainers import run_state
 from recbole_llm.trainers.engine import EngineMixin
+from recbole_llm.trainers.resume_point import ResumePoint, file_beside, load_run, part_file
 
 _ATOMIC = (".inter", ".user", ".item", ".kg", ".link", ".net")
-PARTS = ("state_dict", "optimizer", "epoch", "cur_step", "best_valid_score")
-_STATE = (
-    "file", "files", "worker", "best", "result", "losses", "trainings", "optimizers", "model",
-    "random",
-)  # fmt: skip
-
-
-def part_file(run_file: str, part: str) -> str:
-    """A further checkpoint of a run: ``saved/PAD-x.pth`` -> ``saved/PAD-x-align.pth``."""
-    path = Path(run_file)
-    return str(path.with_name(f"{path.stem}-{part}{path.suffix}"))
-
-
-def load_run(file: str, config: Config) -> dict[str, Any]:
-    """The checkpoint that a run is resumed from.
-
-    Raises:
-        ValueError: none, a damaged one, one that does not say where a run stood, one of another
-            model, data set or settings, or one whose run's best weights are not beside it.
-    """
-    checkpoint = load_checkpoint(file)
-    state = checkpoint.get(STOPPED)
-    if not isinstance(state, dict):
-        raise ValueError(
-            f"resume: '{file}' holds a model but not where its run stood; that is in "
-            f"<model>-…-last.pth, as long as the run has not ended"
-        )
-    require(checkpoint, PARTS, file)
-    require(state, _STATE, file)
-    told = plain_config(config, NEVER | Mark.FREE) | {"worker": config["worker"]}
-    _check_same(checkpoint["config"] | {"worker": state["worker"]}, told, file)
-    then, now = len(state["random"]), distributed.world_size()
-    if then != now:
-        raise ValueError(f"resume: '{file}' is of a run of {then} processes, not {now}")
-    best = _beside(file, state["best"])
-    if state["result"] is not None and not best.is_file():
-        raise ValueError(f"resume: '{best}', the best weights of '{file}', is gone; start anew")
-    return checkpoint
-
-
-def _check_same(then: dict[str, Any], now: dict[str, Any], file: str) -> None:
-    other = [k for k in sorted(then.keys() & now.keys()) if then[k] != now[k]]
-    other = [k for k in ("model", "dataset") if k in other] or other
-    if other:
-        listed = ", ".join(f"{k}: {then[k]!r} (now {now[k]!r})" for k in other[:3])
-        listed += and_more(other, 3)
-        raise ValueError(
-            f"resume: '{file}' is of a run with {listed}; repeat that run's command with "
-            f"--resume={file}"
-        )
-
-
-def _beside(file: str, name: str) -> Path:
-    """A file that a checkpoint names: never outside of the checkpoint's folder."""
-    return Path(file).with_name(Path(name).name)
 
 
 @contextmanager
 def resumable(trainer: EngineMixin, wanted: bool = True) -> Iterator[None]:
     """Keep a run's file to resume from, until the block ends without an error."""
     if wanted:
-        trainer.keep_last()
+        trainer.keep_last_file()
     try:
         with torchrun.lost_processes_named():
             yield
@@ -119,10 +58,10 @@ class ResumableMixin(EngineMixin):
     run_file: str  # the run's own checkpoint, where its last_file is kept
     best_valid_result: dict[str, Any] | None
     train_loss_dict: dict[int, float]
-    _stood: dict[str, Any] | None = None  # a resumed run's state, until it trains
-    _dataset: Dataset
+    resume_point = ResumePoint()  # of its ids alone, as soon as the training has gone on from it
+    _train_dataset: Dataset
 
-    def keep_last(self) -> None:
+    def keep_last_file(self) -> None:
         """Keep a file that a stopped run goes on from."""
         if self.last_file is None:
             self.run_file = self.saved_model_file
@@ -132,7 +71,40 @@ class ResumableMixin(EngineMixin):
                 + f", the same command with --resume={self.last_file} goes on"
             )
 
-    def _train(
+    def record_data_state(self, train_data: AbstractDataLoader) -> None:
+        """Take what checkpoints say of the data; a resumed run has to have what it began with.
+
+        Raises:
+            ValueError: the data is numbered otherwise than in the checkpoint, or has changed.
+        """
+        point = self.resume_point
+        check_numbers(vocabulary_of(train_data.dataset), point.tokens)
+        super().record_data_state(train_data)
+        self._train_dataset = train_data.dataset
+        if point.state is None:
+            return
+        # Times, labels, fields and what is held out count, too.
+        now = self._data_state.get("trained_on"), self._file_digests
+        if (point.trained_on, point.state["files"]) != now:
+            raise ValueError(
+                f"resume: '{self.last_file}' is of a run on other data, since the files or "
+                f"pictures changed; use them as they were, or start anew"
+            )
+
+    @cached_property
+    def _file_digests(self) -> dict[str, str]:
+        """Digests of the atomic files, and of the items' vectors, which other files are read for:
+        pictures, templates, vectors themselves."""
+        atomic = fingerprints(self.config["data_path"], self.config["dataset"], _ATOMIC)
+        known, features = get_registry(), features_of(self._train_dataset, self.config)
+        loaded = [n for n in features_read(self.config) if known.feature(n).when == "loaded"]
+        return atomic | {name: features[name].fingerprint for name in loaded}
+
+    def _prepare_training(self, train_data: AbstractDataLoader) -> None:
+        super()._prepare_training(train_data)
+        self._marks = run_state.mark_states(self.model)
+
+    def _run_training(
         self,
         train_data: AbstractDataLoader,
         valid_data: object = None,
@@ -140,67 +112,41 @@ class ResumableMixin(EngineMixin):
         **kwargs: object,
     ) -> Any:
         self._loaders = (train_data, valid_data)
-        return super()._train(train_data, valid_data, *args, **kwargs)
-
-    def keep_names(self, train_data: AbstractDataLoader) -> None:
-        """As the base class's; a resumed run has to have the data that it began with."""
-        super().keep_names(train_data)
-        self._dataset = train_data._dataset
-        if self._stood is None:
-            return
-        # Times, labels, fields and what is held out count, too.
-        now = self._data_state.get("trained_on"), self._files
-        if (self._trained_on, self._stood["files"]) != now:
-            raise ValueError(
-                f"resume: '{self.last_file}' is of a run on other data, since the files or "
-                f"pictures changed; use them as they were, or start anew"
-            )
-
-    @cached_property
-    def _files(self) -> dict[str, str]:
-        """Digests of the atomic files, and of the items' vectors, which other files are read for:
-        pictures, templates, vectors themselves."""
-        atomic = fingerprints(self.config["data_path"], self.config["dataset"], _ATOMIC)
-        known, features = get_registry(), features_of(self._dataset, self.config)
-        loaded = [n for n in features_read(self.config) if known.feature(n).when == "loaded"]
-        return atomic | {name: features[name].fingerprint for name in loaded}
-
-    def _prepare(self, train_data: AbstractDataLoader) -> None:
-        super()._prepare(train_data)
-        self._marks = run_state.marks(self.model)
+        return super()._run_training(train_data, valid_data, *args, **kwargs)
 
     def _train_epoch(
         self, train_data: AbstractDataLoader, epoch_idx: int, *args: Any, **kwargs: Any
     ) -> Any:
-        stood, self._stood = self._stood, None
-        if stood is not None:
+        point = self.resume_point
+        if point.state is not None:
             rank = distributed.rank()
-            run_state.restore_changed(self.model, stood["model"][rank])
-            run_state.set_random_state(stood["random"][rank], self._loaders)
+            run_state.restore_changes(self.model, point.state["model"][rank])
+            run_state.set_random_state(point.state["random"][rank], self._loaders)
+            self.resume_point = ResumePoint(point.tokens)
         elif self.last_file is not None:
-            run = self._run_state()  # which all processes have a part of
+            run = self._collect_run_state()  # which all processes have a part of
             if distributed.is_main():
                 save_atomically({**self._checkpoint(epoch_idx - 1), STOPPED: run}, self.last_file)
         return super()._train_epoch(train_data, epoch_idx, *args, **kwargs)
 
     def resume_run(self, file: str) -> None:
-        """Go on from what `keep_last` kept, as if not stopped; the file is kept on.
+        """Go on from what `keep_last_file` kept, as if not stopped; the file is kept on.
 
         Raises:
             ValueError: `load_run` refuses it.
         """
         checkpoint = load_run(file, self.config)
         load_model_state(self.model, checkpoint, file)
-        self._resumed_tokens = checkpoint.get("tokens")
-        self._trained_on, self._stood = checkpoint.get("trained_on"), checkpoint[STOPPED]
-        own = _beside(file, self._stood["file"])
-        self.run_file = self.saved_model_file = str(own)
+        self.resume_point = ResumePoint.from_checkpoint(checkpoint)
+        self.run_file = self.saved_model_file = str(file_beside(file, checkpoint[STOPPED]["file"]))
         self.last_file = file
-        self._stand(checkpoint)
+        self._restore_run(self.resume_point, checkpoint[STOPPED])
 
-    def _stand(self, checkpoint: dict[str, Any]) -> None:
-        self._continue(checkpoint)
-        self._restore_run(checkpoint[STOPPED])
+    def _restore_run(self, point: ResumePoint, state: dict[str, Any]) -> None:
+        """Take up a stopped run where its `state` was collected, but for random numbers and what
+        the model counts, which its first epoch starts with."""
+        self._restore_optimizer(point)
+        self._restore_progress(state)
         best = "none"
         if self.best_valid_result:
             best = f"{self.config['valid_metric']} {self.best_valid_score:.4f}"
@@ -211,23 +157,12 @@ class ResumableMixin(EngineMixin):
             extra=SHOWN,
         )
 
-    def _run_state(self) -> dict[str, Any]:
-        result, more = self.best_valid_result, self._more_optimizers()
-        return {
-            "file": Path(self.run_file).name,
-            "files": self._files,
-            "worker": self.config["worker"],  # of this machine, so not among the settings
-            "best": Path(self.saved_model_file).name,
-            # RecBole rounds some metrics as float32, which a Python float would not give back.
-            "result": result and {k: np.asarray(v) for k, v in result.items()},
-            "losses": dict(self.train_loss_dict),
-            "trainings": self.progress.state(),
-            "optimizers": {name: optimizer.state_dict() for name, optimizer in more.items()},
-            "model": distributed.gathered(run_state.changed(self.model, self._marks)),
-            "random": distributed.gathered(run_state.random_state(self._loaders)),
-        }
+    def _restore_optimizer(self, point: ResumePoint) -> None:
+        self.optimizer.load_state_dict(point.optimizer)
+        self.start_epoch = point.epoch + 1
+        self.cur_step, self.best_valid_score = point.cur_step, point.best_valid_score
 
-    def _restore_run(self, state: dict[str, Any]) -> None:
+    def _restore_progress(self, state: dict[str, Any]) -> None:
         result = decode(state["result"])
         self.best_valid_result = result and {k: v[()] for k, v in result.items()}
         self.train_loss_dict = dict(state["losses"])
@@ -235,7 +170,23 @@ class ResumableMixin(EngineMixin):
         for name, optimizer in self._more_optimizers().items():
             optimizer.load_state_dict(state["optimizers"][name])
 
+    def _collect_run_state(self) -> dict[str, Any]:
+        result, more = self.best_valid_result, self._more_optimizers()
+        return {
+            "file": Path(self.run_file).name,
+            "files": self._file_digests,
+            "worker": self.config["worker"],  # of this machine, so not among the settings
+            "best": Path(self.saved_model_file).name,
+            # RecBole rounds some metrics as float32, which a Python float would not give back.
+            "result": result and {k: np.asarray(v) for k, v in result.items()},
+            "losses": dict(self.train_loss_dict),
+            "trainings": self.progress.state(),
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in more.items()},
+            "model": distributed.gathered(run_state.find_changes(self.model, self._marks)),
+            "random": distributed.gathered(run_state.random_state(self._loaders)),
+        }
+
     def _more_optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """RecVAE has one for each part of the model."""
-        found = {k: v for k, v in vars(self).items() if isinstance(v, torch.optim.Optimizer)}
-        return {k: v for k, v in found.items() if v is not self.optimizer}
+        optimizers = {k: v for k, v in vars(self).items() if isinstance(v, torch.optim.Optimizer)}
+        return {k: v for k, v in optimizers.items() if v is not self.optimizer}

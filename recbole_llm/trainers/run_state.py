@@ -50,46 +50,46 @@ def _generators(loaders: Sequence[Any]) -> Iterator[torch.Generator]:
                 yield generator
 
 
-def marks(model: nn.Module) -> Marks:
-    """Each of `_states` with its version, by which `changed` knows the new ones."""
+def mark_states(model: nn.Module) -> Marks:
+    """Each of `_states` with its version, by which `find_changes` knows the new ones."""
     return {key: (value, _version(value)) for key, value in _states(model)}
 
 
-def changed(model: nn.Module, before: Marks) -> list[tuple[str, str, Any]]:
-    """What has another value than when the marks were made: module, name, value.
+def find_changes(model: nn.Module, before: Marks) -> list[tuple[str, str, Any]]:
+    """Values that are others than when the marks were made: module, name, value.
 
     VAEs count their steps, KGAT recomputes its adjacency, LLM-ESR's bank fills, LINE shuffles a
     list: none of it is in RecBole's ``state_dict`` or ``other_parameter``. What a model makes only
     in training, such as SGL's subgraphs of an epoch, it makes anew.
     """
-    found = []
+    changes = []
     for key, value in _states(model):
         if key not in before:
             continue
         old, version = before[key]
         same = value == old if isinstance(value, (int, float)) else value is old
         if not same or _version(value) != version:
-            found.append((*key, torch.tensor(value) if isinstance(value, np.ndarray) else value))
-    return found
+            changes.append((*key, torch.tensor(value) if isinstance(value, np.ndarray) else value))
+    return changes
 
 
-def restore_changed(model: nn.Module, values: Sequence[tuple[str, str, Any]]) -> None:
-    """Put the values of `changed` into a model of the same shape."""
+def restore_changes(model: nn.Module, values: Sequence[tuple[str, str, Any]]) -> None:
+    """Put the values of `find_changes` into a model of the same shape."""
     modules, present = dict(model.named_modules()), dict(_states(model))
     own = next((p.device for p in model.parameters()), None)
     for module, name, value in values:
         before: Any = present.get((module, name))
         if isinstance(before, np.ndarray) and isinstance(value, Tensor):
             before, value = value, value.numpy()
-        elif _kind(before) is not _kind(value) and not _begun(before, value):
+        elif _kind(before) is not _kind(value) and not _is_begun(before, value):
             raise ValueError(f"resume: the model has no '{module}.{name}' of this kind")
         device = before.device if isinstance(before, Tensor) else own
         moved = value.to(device) if isinstance(value, Tensor) else value
         setattr(modules[module], name, moved)
 
 
-def _begun(before: object, value: object) -> bool:
-    """Of RaCT, which has a 0 until its first batch, and a tensor from then on."""
+def _is_begun(before: object, value: object) -> bool:
+    """Whether a number became a tensor, as RaCT's does at its first batch."""
     return _kind(before) is float and isinstance(value, Tensor)
 
 
@@ -118,7 +118,7 @@ def _kind(value: Any) -> type | None:
 
 
 def _version(value: Any) -> int:
-    """What tells a change in place."""
+    """A number that a change in place changes."""
     if isinstance(value, np.ndarray):
         return crc32(np.ascontiguousarray(value).data)
     return value._version if isinstance(value, Tensor) else 0

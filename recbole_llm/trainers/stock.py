@@ -22,7 +22,7 @@ from recbole_llm.core.plugins.specs import spec_by_name
 from recbole_llm.trainers.engine import EngineMixin
 from recbole_llm.trainers.phased import PhasedTrainer
 from recbole_llm.trainers.replicas import ReplicaTrainer
-from recbole_llm.trainers.resume import part_file
+from recbole_llm.trainers.resume_point import part_file
 from recbole_llm.trainers.trainer import Trainer
 
 
@@ -66,7 +66,7 @@ class NCLTrainer(Trainer, recbole_trainers.NCLTrainer):  # type: ignore[misc]
                 f"set --num_clusters={max(1, fewest // 10)}"
             )
 
-    def keep_last(self) -> None:
+    def keep_last_file(self) -> None:
         """Keep nothing: its clusters are made between epochs, out of reach."""
 
 
@@ -79,8 +79,8 @@ class PretrainTrainer(Trainer, recbole_trainers.PretrainTrainer):  # type: ignor
 
     def __init__(self, config: Config, model: AbstractRecommender) -> None:
         super().__init__(config, model)
-        self.stage_after = PRETRAINING.get(model.train_stage)
-        if self.stage_after is not None:
+        self.next_train_stage = PRETRAINING.get(model.train_stage)
+        if self.next_train_stage is not None:
             self.collects_data, self.epochs = True, self.pretrain_epochs
             self.kept_every: int = config["save_step"]
             self.save_step = self.pretrain_epochs + 1  # RecBole saves none
@@ -90,7 +90,7 @@ class PretrainTrainer(Trainer, recbole_trainers.PretrainTrainer):  # type: ignor
     ) -> Any:
         loss = super()._train_epoch(train_data, epoch_idx, *args, **kwargs)
         done = epoch_idx + 1
-        if self.stage_after is None:
+        if self.next_train_stage is None:
             return loss
         if done == self.pretrain_epochs:
             self._save_checkpoint(epoch_idx)

@@ -21,7 +21,8 @@ from recbole_llm.data.ranking_step import factors, has_factors
 from recbole_llm.evaluation.blocks import BlockScores
 from recbole_llm.trainers.optimizers import TableAndRest, fuse, sparse_table
 from recbole_llm.trainers.replicas import ReplicaTrainer
-from recbole_llm.trainers.resume import PARTS, ResumableMixin
+from recbole_llm.trainers.resume import ResumableMixin
+from recbole_llm.trainers.resume_point import PARTS, ResumePoint
 
 
 class Trainer(ResumableMixin, ReplicaTrainer):
@@ -62,20 +63,14 @@ class Trainer(ResumableMixin, ReplicaTrainer):
         checkpoint = load_checkpoint(resume_file)
         require(checkpoint, PARTS, resume_file)
         load_model_state(self.model, checkpoint, resume_file)
-        self._resumed_tokens = checkpoint.get("tokens")
         self.saved_model_file = str(resume_file)
         trained, present = checkpoint["config"].get("model"), self.config["model"]
         if trained != present:
             self.logger.warning(f"{resume_file} is of model {trained}, resumed as {present}")
-        self._continue(checkpoint)
+        point = ResumePoint.from_checkpoint(checkpoint)
+        self._restore_optimizer(point)
+        self.resume_point = ResumePoint(point.tokens)
         self.logger.info(f"Checkpoint loaded. Resume training from epoch {self.start_epoch}")
-
-    def _continue(self, checkpoint: dict[str, Any]) -> None:
-        """Stand where the checkpoint was written."""
-        self.optimizer.load_state_dict(checkpoint["optimizer"])
-        self.start_epoch = checkpoint["epoch"] + 1
-        self.cur_step = checkpoint["cur_step"]
-        self.best_valid_score = checkpoint["best_valid_score"]
 
     def evaluate(
         self,
@@ -97,7 +92,7 @@ class Trainer(ResumableMixin, ReplicaTrainer):
             distributed.wait()  # until it is saved
             checkpoint = load_checkpoint(file)
             if model_file is not None:  # else it was saved here
-                check_numbers(vocabulary_of(eval_data._dataset), checkpoint.get("tokens"))
+                check_numbers(vocabulary_of(eval_data.dataset), checkpoint.get("tokens"))
             load_model_state(self.model, checkpoint, file)
             self.logger.info(f"Loading model structure and parameters from {file}")
         self.eval_collector.begin(eval_data)

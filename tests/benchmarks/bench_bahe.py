@@ -49,7 +49,7 @@ def child(variant: str, options: Any) -> dict[str, Any]:
     config = Config("BAHE", "ml-100k", config_dict=keys)
     start(config)
     _, train, *_ = load_data(config)
-    model = build_model(config, train._dataset)
+    model = build_model(config, train.dataset)
     optimizer = build_trainer(config, model).optimizer
     batches = iter(_full(model, batch, int(length)) for batch in train)
     usable = (batch for batch in batches if len(batch))

@@ -101,7 +101,7 @@ def train(config: Config, steps: int | None) -> dict[str, float]:
     def start() -> None:
         nonlocal loader, model
         loader = data_preparation(config, create_dataset(config))[0]
-        model = build_trainer(config, build_model(config, loader._dataset))
+        model = build_trainer(config, build_model(config, loader.dataset))
 
     result = timed("start", start)
     targets = 0

@@ -36,10 +36,10 @@ def main() -> None:
     arguments, keys = parser.parse_known_args()
     config, model, dataset, train, valid, _ = load_data_and_model(arguments.checkpoint, argv=keys)
     model.eval()
-    histories = Histories(*training_interactions(train._dataset), dataset.user_num)
+    histories = Histories(*training_interactions(train.dataset), dataset.user_num)
     taught = histories.lengths > 1
     users = taught.nonzero().squeeze(1)
-    texts = features_of(train._dataset, config)["user_text"].matrix
+    texts = features_of(train.dataset, config)["user_text"].matrix
     similar = torch.from_numpy(nearest_neighbours(texts, model.n_similar_users, taught.numpy()))
     at_random = np.random.default_rng(0).choice(users.numpy(), tuple(similar.shape))
 
@@ -51,7 +51,7 @@ def main() -> None:
         "similar users": taught_by,
         "users at random": mean_of(states, torch.from_numpy(at_random)),
     }
-    rows = valid._dataset.inter_feat
+    rows = valid.dataset.inter_feat
     for name, vectors in vectors_by.items():
         found = ndcg(vectors[rows[dataset.uid_field]], items, rows[dataset.iid_field])
         print(f"{name:16} NDCG@10 {found:.4f}")

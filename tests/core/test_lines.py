@@ -51,7 +51,7 @@ def test_a_stream_without_isatty_is_no_terminal(monkeypatch: pytest.MonkeyPatch)
     assert list(bar(range(2), shown=True)) == [0, 1]
     progress = Progress("NDCG")
     progress.shown = True
-    with progress.training("", 0, 1, 1, (0, 0.0)):
+    with progress.training(name="", limit=1, patience=1):
         progress.validated(0.5, True)
     assert err.said == ""
     screen = Screen(verbose=False, results=False)

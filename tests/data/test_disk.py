@@ -125,12 +125,12 @@ def test_batches_are_those_of_memory(make: Make, split: dict[str, Any], level: s
 def test_rows_of_every_split_are_those_of_memory(make: Make) -> None:
     memory, disk = both(make)
     for want, have in zip(memory[1:], disk[1:], strict=True):
-        rows = slice(0, len(want._dataset))
-        assert_same_rows(want._dataset[rows], have._dataset[rows])
+        rows = slice(0, len(want.dataset))
+        assert_same_rows(want.dataset[rows], have.dataset[rows])
 
 
 def test_what_training_knows(make: Make) -> None:
-    memory, disk = (loaders[1]._dataset for loaders in both(make))
+    memory, disk = (loaders[1].dataset for loaders in both(make))
     assert training_digest(disk) == training_digest(memory)
     for counts in (item_counts, user_counts):
         assert counts(disk).tolist() == counts(memory).tolist()
@@ -145,10 +145,10 @@ def test_the_engine_makes_no_rows(make: Make) -> None:
     """Training, counting and naming take memory for users, none for interactions."""
     train = both(make)[1][1]
     list(train)
-    training_digest(train._dataset)
-    item_counts(train._dataset)
-    str(train._dataset)
-    assert train._dataset.inter_feat.interaction._rows is None
+    training_digest(train.dataset)
+    item_counts(train.dataset)
+    str(train.dataset)
+    assert train.dataset.inter_feat.interaction._rows is None
 
 
 @pytest.mark.parametrize("model", ["SASRec", "GRU4Rec"])

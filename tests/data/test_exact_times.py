@@ -170,9 +170,9 @@ def test_models_read_recboles_numbers(tmp_path: Path, model: str, numerical: lis
     stock = RecBoleDataset if model == "SASRec" else RecBoleGeneral
     ours = data_preparation(config, create_dataset(config))
     for loader, part in zip(ours, stock(config).build(), strict=True):
-        assert_same_rows(part[:], loader._dataset[:])
+        assert_same_rows(part[:], loader.dataset[:])
         index = np.arange(len(part))[::2]
-        assert_same_rows(part[index], loader._dataset[index])
+        assert_same_rows(part[index], loader.dataset[index])
     batch = next(iter(ours[0]))
     assert all(column.dtype != torch.float64 for column in batch.interaction.values())
 
@@ -197,7 +197,7 @@ def test_recommendations_see_the_order_of_training(tmp_path: Path, exact: bool) 
         })  # fmt: skip
         dataset, train, _, _ = load_data(config)
         torch.manual_seed(0)
-        model = build_model(config, train._dataset).eval()
+        model = build_model(config, train.dataset).eval()
         names = dataset.field2id_token["item_id"]
         with torch.no_grad():  # an item's vector by its name, whatever its number
             for number, token in enumerate(names):

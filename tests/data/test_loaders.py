@@ -190,7 +190,7 @@ def test_candidates_are_the_same_for_sequential_and_other_models(tmp_path: Path,
     assert found[0] == found[1] and len(found[0][1]) > 30
     used: dict[int, set[int]] = {}
     for loader in loaders:  # BPR's, which have all interactions
-        inter = loader._dataset.inter_feat
+        inter = loader.dataset.inter_feat
         for user, item in zip(inter["user_id"].tolist(), inter["item_id"].tolist(), strict=True):
             used.setdefault(user, set()).add(item)
     for user, (positive, *negatives) in found[0][1].items():

@@ -166,7 +166,7 @@ def test_users_and_triplets_come_as_in_recbole(tmp_path: Path, model: str) -> No
     ours = prepare(config, create_dataset(config))[0]
     ours = getattr(ours, "kg_dataloader", ours)
     stock = RecBoleKGDataLoader if model == "CKE" else RecBoleUserDataLoader
-    theirs = stock(config, ours._dataset, ours._sampler, shuffle=True)
+    theirs = stock(config, ours.dataset, ours._sampler, shuffle=True)
     epochs = []
     for loader in (ours, theirs):
         np.random.seed(0)  # of negatives

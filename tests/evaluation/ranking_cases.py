@@ -42,7 +42,7 @@ class MendedCollector(Collector):  # type: ignore[misc]
     def data_collect(self, train_data: Any) -> None:
         super().data_collect(train_data)
         if self.register.need("data.num_items"):
-            self.data_struct.set("data.num_items", train_data._dataset.item_num - 1)
+            self.data_struct.set("data.num_items", train_data.dataset.item_num - 1)
 
     def get_data_struct(self) -> DataStruct:
         collected = DataStruct()
@@ -63,7 +63,7 @@ def train_data(n: int, tokens: list[str] | None = None) -> Any:
         iid_field="item_id",
         field2id_token={"item_id": tokens or ["[PAD]", *(f"i{i}" for i in range(1, n))]},
     )  # fmt: skip
-    return SimpleNamespace(dataset=dataset, _dataset=dataset)
+    return SimpleNamespace(dataset=dataset)
 
 
 def results(

@@ -142,7 +142,7 @@ def trained(model: str, **changes: Any) -> tuple[Any, Any]:
     })  # fmt: skip
     start(config, trains=True)
     train, _, test = load_data(config)[1:]
-    trainer = build_trainer(config, build_model(config, train._dataset))
+    trainer = build_trainer(config, build_model(config, train.dataset))
     trainer.fit(train, saved=False)
     return trainer, test
 

@@ -58,7 +58,7 @@ def train_data() -> Any:
         inter_feat=inter, user_num=6, item_num=6,
         field2id_token={"item_id": np.array([f"i{n}" for n in range(6)])},
     )  # fmt: skip
-    return SimpleNamespace(dataset=dataset, _dataset=dataset)
+    return SimpleNamespace(dataset=dataset)
 
 
 def evaluate(

@@ -246,5 +246,5 @@ def test_labels_on_one_part_and_sampled_candidates_on_the_other(
     parts = load_data(Config("DeepFM", "tiny", config_dict=keys))[-2:]
     for mode, part in zip(modes, parts, strict=True):
         rows = sum(len(batch[0]) for batch in part)
-        assert rows == len(part._dataset) * (1 if mode == "labeled" else 6)
+        assert rows == len(part.dataset) * (1 if mode == "labeled" else 6)
     assert "mode uni5 counts all that is held out as chosen, though 202 of 493" in caplog.text

@@ -113,7 +113,7 @@ class TestTies:
         found = []
         for first in (0, 120):
             collector, own = RankingCollector(evaluation(["Recall"])), rows >= first
-            collector.begin(SimpleNamespace(_dataset=train_data(self.n)._dataset, first_row=first))
+            collector.begin(SimpleNamespace(dataset=train_data(self.n).dataset, first_row=first))
             scores = self.constant[first:].clone()
             collector.eval_batch_collect(scores, None, rows[own] - first, items[own])
             found.append(collector.get_data_struct().get("rec.topk"))
@@ -219,7 +219,7 @@ def test_a_stopped_evaluation_leaves_nothing_to_the_next() -> None:
     collector = RankingCollector(evaluation(["Recall"]))
     row, user = torch.zeros(1, dtype=torch.long), Interaction({"user_id": torch.tensor([1])})
     scores = torch.arange(40.0)[None]
-    loader = SimpleNamespace(_dataset=SimpleNamespace(field2id_token={"i": None}, iid_field="i"))
+    loader = SimpleNamespace(dataset=SimpleNamespace(field2id_token={"i": None}, iid_field="i"))
     for _ in range(2):  # the first one is stopped after its batch
         collector.begin(loader)
         collector.eval_batch_collect(scores, user, row, torch.tensor([39]))

@@ -62,7 +62,7 @@ def test_user_texts_tell_training_items_alone(model: str) -> None:
         eval_args={"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user",
                    "mode": "full"},
     )  # fmt: skip
-    train = data_preparation(config, create_dataset(config))[0]._dataset
+    train = data_preparation(config, create_dataset(config))[0].dataset
     texts = user_texts(config, train)
     histories = read_histories(Path("dataset/tiny/tiny.inter"))
     assert set(texts) == set(histories)
@@ -81,7 +81,7 @@ def read_histories(file: Path) -> dict[str, list[int]]:
 
 def test_users_follow_recboles_ids() -> None:
     config = configure()
-    train = data_preparation(config, create_dataset(config))[0]._dataset
+    train = data_preparation(config, create_dataset(config))[0].dataset
     table = features_of(train, config)["user_text"]
     assert table.matrix.shape == (train.user_num, 16)
     texts = user_texts(config, train)

@@ -191,7 +191,7 @@ def test_stock_models_start_from_the_items_texts(name: str, table: str) -> None:
     for kind in (None, "llm"):
         config = Config(name, "tiny", config_dict={**keys, "item_init": kind})
         dataset, train, _, _ = load_data(config)
-        model = build_model(config, train._dataset)
+        model = build_model(config, train.dataset)
         built.append(item_tables(model, "item_id", dataset.item_num)[table].detach())
     before, after = built
     width = min(16, before.shape[1])

@@ -25,4 +25,4 @@ def config(model: str = "LLMCF", **keys: Any) -> Config:
 
 
 def training_split(made: Config) -> Any:
-    return data_preparation(made, create_dataset(made))[0]._dataset
+    return data_preparation(made, create_dataset(made))[0].dataset

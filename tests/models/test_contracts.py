@@ -54,7 +54,7 @@ def test_items_that_come_later_are_ranked_at_once(made: type[SequentialModelTest
     _, model, loaders = made().make()
     rows = next(iter(loaders[2]))[0]
     before = model.full_sort_predict(rows)
-    text = loaders[0]._dataset.features["item_text"].matrix[[3, 5]]
+    text = loaders[0].dataset.features["item_text"].matrix[[3, 5]]
     model.add_items(torch.from_numpy(text))
     after = model.full_sort_predict(rows)
     torch.testing.assert_close(after[:, : before.shape[1]], before)

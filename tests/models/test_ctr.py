@@ -231,7 +231,7 @@ def test_field_embeddings_are_recboles() -> None:
     battery = CTRModelTests()
     battery.model = "MeanBehaviour"
     _, _, loaders = battery.make(load_col=None, numerical_features=["price"])
-    dataset = loaders[0]._dataset
+    dataset = loaders[0].dataset
     stock = ContextSeqEmbLayer(dataset, 4, "mean", torch.device("cpu"))
     users, items = torch.tensor([3, 1]), torch.tensor([[5, 7, 1], [2, 2, 9]])
     sparse, dense = stock(users, items)
@@ -258,7 +258,7 @@ def test_recommends(model: str) -> None:
     battery = CTRModelTests()
     battery.model = model
     config, network, loaders = battery.make()
-    parts = config, network, loaders[0]._dataset
+    parts = config, network, loaders[0].dataset
     table = recommend(parts, users=["u3", "u5"], k=4, mask_history=False)
     assert list(table["user"]) == ["u3"] * 4 + ["u5"] * 4
     assert table["score"].between(0, 1).all()

@@ -24,7 +24,7 @@ def _deviation(model: str, std: float) -> float:
     testing.write_tiny_dataset("dataset")
     config = Config(model, "tiny", config_dict={**QUIET, **keys, key: std, "data_path": "dataset"})
     _, train, _, _ = load_data(config)
-    made: Any = build_model(config, train._dataset).eval()
+    made: Any = build_model(config, train.dataset).eval()
     if model == "PAD":
         made.phase = "pretrain"
     histories = torch.arange(1, 41).view(10, 4)
@@ -49,7 +49,7 @@ def test_pads_id_and_llm_expert_start_alike() -> None:
     testing.write_tiny_dataset("dataset")
     keys = {**QUIET, "score_std": 0.5, "data_path": "dataset"}
     config = Config("PAD", "tiny", config_dict=keys)
-    made: Any = build_model(config, load_data(config)[1]._dataset).eval()
+    made: Any = build_model(config, load_data(config)[1].dataset).eval()
     for name in ("id", "llm"):
         expert = made.experts[name]
         items = expert.items(torch.arange(made.n_items))

@@ -251,7 +251,7 @@ def test_the_cost_of_a_stage_is_told_before_its_first_text(
 
 
 def test_generated_texts_are_a_feature(config: Config) -> None:
-    train = prepare_data(config)[1]._dataset
+    train = prepare_data(config)[1].dataset
     table = features_of(train)["example_text"]
     asked = Opinions(config, train).prompts()
     assert table.tokens == ["[PAD]", *asked]
@@ -261,10 +261,10 @@ def test_generated_texts_are_a_feature(config: Config) -> None:
 
 
 def test_other_training_interactions_make_another_artifact(config: Config, tmp_path: Path) -> None:
-    stage = Opinions(config, prepare_data(config)[1]._dataset)
+    stage = Opinions(config, prepare_data(config)[1].dataset)
     other = {**keys(tmp_path), "eval_args": {"split": {"RS": [5, 3, 2]}, "order": "RO"}}
     changed = Config("Opinionated", "tiny", config_dict=other)
-    assert Opinions(changed, prepare_data(changed)[1]._dataset).fingerprint != stage.fingerprint
+    assert Opinions(changed, prepare_data(changed)[1].dataset).fingerprint != stage.fingerprint
 
 
 @pytest.mark.parametrize(
@@ -284,7 +284,7 @@ def test_what_is_no_generator_is_named(
 
 @pytest.mark.parametrize("content", ["", "[]\n", '["a", 1]\n', "{\n", "\x00"])
 def test_a_damaged_artifact_names_what_to_delete(config: Config, content: str) -> None:
-    stage = Opinions(config, prepare_data(config)[1]._dataset)
+    stage = Opinions(config, prepare_data(config)[1].dataset)
     stage.complete()
     (stage.path / "texts.jsonl").write_text(content)
     if content:
@@ -295,14 +295,14 @@ def test_a_damaged_artifact_names_what_to_delete(config: Config, content: str) -
 
 
 def test_lines_of_the_artifact_are_pairs(config: Config) -> None:
-    stage = Opinions(config, prepare_data(config)[1]._dataset)
+    stage = Opinions(config, prepare_data(config)[1].dataset)
     stage.complete()
     lines = (stage.path / "texts.jsonl").read_text().splitlines()
     assert dict(json.loads(line) for line in lines) == stage.texts()
 
 
 def test_a_model_without_such_a_stage(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    train = prepare_data(config)[1]._dataset
+    train = prepare_data(config)[1].dataset
     spec = ModelSpec("Opinionated", "x:Y", reads=("example_text",))
     monkeypatch.setattr(train.config, "spec", spec)
     with pytest.raises(ValueError, match="'example_text': Opinionated has no stage that generates"):

@@ -164,7 +164,7 @@ def test_a_ready_made_split_leaves_gained_items_out() -> None:
     _, _, _, *after = load_data_and_model(checkpoint)
     for want, have in zip(before, after, strict=True):
         np.testing.assert_array_equal(
-            have._dataset.inter_feat["item_id"], want._dataset.inter_feat["item_id"]
+            have.dataset.inter_feat["item_id"], want.dataset.inter_feat["item_id"]
         )
 
 
@@ -221,7 +221,7 @@ def test_a_trainer_refuses_data_that_is_numbered_otherwise(call: str) -> None:
     sort_rows(INTER, lambda row: row.split("\t")[1][::-1])
     config = Config("BPR", "tiny", config_dict=QUIET)
     _, train, valid, test = load_data(config)
-    trainer = build_trainer(config, build_model(config, train._dataset))
+    trainer = build_trainer(config, build_model(config, train.dataset))
     with pytest.raises(ValueError, match="in another order, than those of the checkpoint"):
         if call == "evaluate":
             trainer.evaluate(test, model_file=checkpoint)

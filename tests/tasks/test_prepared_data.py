@@ -59,6 +59,6 @@ def test_histories_are_those_that_plugins_left(
             file.write("late\tThe comedy opera\tcomedy\t2020\t1.5\n")
     config = Config(model, "tiny", config_dict={**QUIET, **keys})
     dataset, train, _, _ = load_data(config)
-    source = config, build_model(config, train._dataset).eval(), dataset
+    source = config, build_model(config, train.dataset).eval(), dataset
     found = set(recommend(source, "u1", k=1000)["item"])
     assert taken_out in found and ("late" in found) == new

@@ -42,7 +42,7 @@ SEQUENTIAL = {"loss_type": "CE", "train_neg_sample_args": None}
 def _untrained(model: str, **keys: Any) -> tuple[Any, Any, Any]:
     config = Config(model, "tiny", config_dict={**QUIET, **keys})
     dataset, train, _, _ = load_data(config)
-    return config, build_model(config, train._dataset).eval(), dataset
+    return config, build_model(config, train.dataset).eval(), dataset
 
 
 def _histories() -> dict[str, list[str]]:

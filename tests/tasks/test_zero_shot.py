@@ -140,7 +140,7 @@ def test_batches_mix_in_proportion() -> None:
     tasks = [
         Task(config) for config in _configs(["one", "two"], "unseen", None, dict(QUIET), ())[:2]
     ]
-    sizes = [len(task.train._dataset) for task in tasks]
+    sizes = [len(task.train.dataset) for task in tasks]
     shares = [round(100 * size / sum(sizes)) for size in sizes]
     loader = MixedLoader([t.loader(s) for t, s in zip(tasks, shares, strict=True)])
     batches = list(loader)

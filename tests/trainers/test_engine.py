@@ -88,7 +88,7 @@ def test_anomaly_detection_is_as_configured(wanted: bool) -> None:
             return 0.0
 
     one = trainer(Watched, detect_anomaly=wanted)
-    one.eval_collector, one.keep_names = Mock(), Mock()
+    one.eval_collector, one.record_data_state = Mock(), Mock()
     with torch.autograd.set_detect_anomaly(not wanted):
         one.fit(Mock(), saved=False)
     assert seen == [wanted]
@@ -101,9 +101,9 @@ def test_processes_draw_apart_unless_they_count_the_same_rows(
     parted: list[int] = []
     monkeypatch.setattr(randomness, "part_randomness", parted.append)
     one = trainer(seed=5)
-    one.keep_names = Mock()
+    one.record_data_state = Mock()
     one.config["MODEL_TYPE"] = ModelType[kind]
-    one._prepare(Mock())
+    one._prepare_training(Mock())
     assert parted == seeds
 
 
@@ -139,7 +139,7 @@ def test_improvements_are_those_that_recbole_saves(
             saved.append(epoch)
 
     one = trainer(Scripted, epochs=len(scores))
-    one.eval_collector, one.keep_names, one.valid_metric_bigger = Mock(), Mock(), bigger
+    one.eval_collector, one.record_data_state, one.valid_metric_bigger = Mock(), Mock(), bigger
     one.best_valid_score = -np.inf if bigger else np.inf
     one.fit(Mock(), Mock(), verbose=False)
     assert improved == saved == better

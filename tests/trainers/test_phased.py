@@ -12,7 +12,7 @@ from torch import nn
 
 from recbole_llm.core.checkpoints.checkpoint import load_checkpoint
 from recbole_llm.trainers.phased import Phase
-from recbole_llm.trainers.resume import part_file
+from recbole_llm.trainers.resume_point import part_file
 
 Scores = dict[str, list[float]]
 
@@ -191,28 +191,28 @@ def test_a_model_prepares_itself_once_before_the_first_phase(stage: Any) -> None
     assert calls == [(run.train, [])]
 
 
-def test_tensorboard_tags_name_the_phase(stage: Any) -> None:
+@pytest.mark.parametrize(
+    ("attribute", "method", "names"),
+    [
+        ("tensorboard", "add_scalar", {
+            "first/Loss/Train", "first/Vaild_score", "second/Loss/Train", "second/Vaild_score",
+        }),
+        ("wandblogger", "log_metrics", {
+            "train/first", "valid/first", "train/second", "valid/second",
+        }),
+    ],
+)  # fmt: skip
+def test_logged_curves_name_the_phase(
+    stage: Any, attribute: str, method: str, names: set[str]
+) -> None:
     run = stage()
     trainer = run.trainer()
-    tags: list[str] = []
-    writer = trainer._writer
-    writer.add_scalar = lambda tag, value, step: tags.append(tag)
+    logged: set[str] = set()
+    logger = getattr(trainer, attribute)
+    setattr(logger, method, lambda tag, *_, head=None: logged.add(head or tag))
     trainer.fit(run.train, run.valid, verbose=False, saved=False)
-    assert set(tags) == {
-        f"{phase}/{tag}" for phase in ("first", "second") for tag in ("Loss/Train", "Vaild_score")
-    }
-    assert trainer.tensorboard is writer
-
-
-def test_wandb_metrics_name_the_phase(stage: Any) -> None:
-    run = stage()
-    trainer = run.trainer()
-    heads: list[str] = []
-    board = trainer._board
-    board.log_metrics = lambda metrics, head: heads.append(head)
-    trainer.fit(run.train, run.valid, verbose=False, saved=False)
-    assert set(heads) == {"train/first", "valid/first", "train/second", "valid/second"}
-    assert trainer.wandblogger is board
+    assert logged == names
+    assert getattr(trainer, attribute) is logger
 
 
 # --- checkpoints -----------------------------------------------------------------------------
@@ -260,7 +260,7 @@ def test_a_phase_can_be_started_anew_from_another_run(stage: Any) -> None:
 def test_the_log_names_the_phase_that_goes_on(stage: Any, caplog: pytest.LogCaptureFixture) -> None:
     run = stage()
     trainer = run.trainer()
-    trainer.keep_last()
+    trainer.keep_last_file()
     with pytest.raises(Stop):
         trainer.fit(run.train, run.valid, callback_fn=recording(trainer, ("second", 0))[0])
     caplog.set_level(logging.INFO)
@@ -273,7 +273,7 @@ def test_the_log_names_the_phase_that_goes_on(stage: Any, caplog: pytest.LogCapt
 def test_a_phase_does_not_start_from_a_stopped_run(stage: Any) -> None:
     run = stage()
     trainer = run.trainer()
-    trainer.keep_last()
+    trainer.keep_last_file()
     with pytest.raises(Stop):
         trainer.fit(run.train, run.valid, callback_fn=recording(trainer, ("first", 1))[0])
     with pytest.raises(ValueError, match="is of a stopped run, which --resume="):

@@ -21,14 +21,11 @@ def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
-NONE = (0, float("nan"))  # best epoch before, and its score
-
-
 def test_the_time_left_is_that_of_the_epochs_so_far() -> None:
     training = Training("", limit=10, patience=3, epoch=4, done=2)  # resumed at epoch 3
     training.train_seconds, training.valid_seconds = 6.0, 2.0
-    assert training.left() == 24.0  # 4 s an epoch, 6 epochs
-    assert training.left(0.25) == 27.0  # and three quarters of the fourth
+    assert training.seconds_left() == 24.0  # 4 s an epoch, 6 epochs
+    assert training.seconds_left(0.25) == 27.0  # and three quarters of the fourth
 
 
 def test_what_the_line_says(caplog: pytest.LogCaptureFixture) -> None:
@@ -36,7 +33,8 @@ def test_what_the_line_says(caplog: pytest.LogCaptureFixture) -> None:
     progress.shown = True
     weight = torch.zeros(1, requires_grad=True)
     optimizer = torch.optim.SGD([weight])
-    with caplog.at_level(logging.INFO), progress.training("align", 0, 20, 2, NONE):
+    training = progress.training(name="align", limit=20, patience=2)
+    with caplog.at_level(logging.INFO), training:
         for index, score in enumerate([0.1, 0.3, 0.2]):
             with progress.epoch(index, 2, optimizer):
                 optimizer.step()
@@ -59,7 +57,7 @@ def test_nothing_is_said_unless_shown_or_where_no_epoch_was_trained(
 ) -> None:
     progress = Progress("NDCG@10")
     progress.shown = shown
-    with caplog.at_level(logging.INFO), progress.training("", 0, 1, 0, NONE):
+    with caplog.at_level(logging.INFO), progress.training(name="", limit=1, patience=0):
         progress.trainings[0].epoch = epoch
     assert caplog.text == "" and progress.trainings[0].best_epoch == 0
 

@@ -17,7 +17,12 @@ import recbole_llm
 from recbole_llm import ModelSpec, get_trainer, load_data_and_model, run_recbole_llm
 from recbole_llm.core.checkpoints.checkpoint import load_checkpoint
 from recbole_llm.core.config import Config
-from recbole_llm.core.plugins.loading import get_model, list_models, loading, recbole_models
+from recbole_llm.core.plugins.loading import (
+    get_model,
+    get_registry,
+    list_models,
+    recbole_models,
+)
 from recbole_llm.quick_start import build_model, build_trainer, load_data, start
 from recbole_llm.trainers import replicas, stock
 from recbole_llm.trainers.engine import EngineMixin
@@ -91,8 +96,8 @@ def test_every_step_is_by_a_loss_that_processes_can_share(
     config = Config(name, "tiny", config_dict=keys)
     start(config, trains=True)
     train_data = load_data(config)[1]
-    trainer: Any = build_trainer(config, build_model(config, train_data._dataset))
-    monkeypatch.setattr(replicas, "_weight", lambda *_: 1)
+    trainer: Any = build_trainer(config, build_model(config, train_data.dataset))
+    monkeypatch.setattr(replicas, "_row_weight", lambda *_: 1)
     trainer._replicas, steps = Noted(), []
     noted = trainer._replicas
     hook = register_optimizer_step_post_hook(lambda *_: steps.append(1))
@@ -278,8 +283,8 @@ class Epochs(stock.Trainer):
 
 @pytest.fixture
 def register(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, type], None]:
-    models = dict(loading.get_registry().models)
-    monkeypatch.setattr(loading.get_registry(), "models", models)
+    models = dict(get_registry().models)
+    monkeypatch.setattr(get_registry(), "models", models)
 
     def add(name: str, trainer: type) -> None:
         model = "recbole.model.general_recommender:BPR"

@@ -45,7 +45,7 @@ class LLMCF(CTRRecommender):
         """Seek the contexts of all training rows at once, where their targets are known before."""
         if self.n_negatives:
             return
-        start, inter = perf_counter(), train_data._dataset.inter_feat
+        start, inter = perf_counter(), train_data.dataset.inter_feat
         widest = max(len(self.memory.users), self.memory.text.dimension)
         found, at_once = [], FLOATS // widest + 1
         for first in range(0, len(inter), at_once):

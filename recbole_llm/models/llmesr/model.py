@@ -45,7 +45,7 @@ class LLMESR(SequenceRecommender):
         """Seek the similar users, from training histories alone."""
         if self.alpha == 0:
             return
-        dataset, start = train_data._dataset, time.perf_counter()
+        dataset, start = train_data.dataset, time.perf_counter()
         vectors = features_of(dataset, self._config)["user_text"].matrix
         users, items = training_interactions(dataset)
         histories = Histories(users, items, dataset.user_num)

@@ -24,8 +24,8 @@ from recbole_llm.features.attach import vector_settings
 from recbole_llm.features.settings import ItemSettings
 from recbole_llm.tasks.compare.entries import (
     Entry,
+    check_comparable,
     check_parts,
-    check_stage,
     ignored,
     protocols_of,
     reads_histories,
@@ -91,7 +91,7 @@ def _has_groups(entry: Entry) -> bool:
 
 def _check_users(entries: Sequence[Entry]) -> None:
     for entry in entries:
-        check_stage(entry)
+        check_comparable(entry)
         if entry.config["MODEL_TYPE"] == ModelType.DECISIONTREE:
             raise ValueError(
                 f"models: {entry.label} is a decision tree, whose predictions name no users, over "

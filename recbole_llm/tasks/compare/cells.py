@@ -18,7 +18,7 @@ from recbole_llm.core.config import Config
 from recbole_llm.core.errors import one_line
 from recbole_llm.tasks.compare.entries import OWN_FILES, Entry, plain_arguments
 from recbole_llm.tasks.compare.keys import run_key
-from recbole_llm.trainers.resume import load_run, part_file
+from recbole_llm.trainers.resume_point import load_run, part_file
 
 
 @dataclass(frozen=True, eq=False)

@@ -56,7 +56,7 @@ def run_trial(files: Sequence[str], argv: Sequence[str]) -> None:
     config = Config(config_file_list=files, argv=argv)
     start(config, trains=True)
     _, train_data, valid_data, _ = load_data(config)
-    trainer = build_trainer(config, build_model(config, train_data._dataset))
+    trainer = build_trainer(config, build_model(config, train_data.dataset))
     if config["resume"]:
         trainer.resume_run(config["resume"])
     with resumable(trainer):

@@ -120,7 +120,7 @@ def check_parts(entry: Entry, needed: Collection[str] = ("validation", "test")) 
     Raises:
         ValueError: it has not, the model's stage validates nothing, or a run is to be resumed.
     """
-    check_stage(entry)
+    check_comparable(entry)
     split = RecBoleEvaluation.of(entry.config).eval_args.split
     if split is None or entry.config["benchmark_filename"]:
         return
@@ -131,7 +131,7 @@ def check_parts(entry: Entry, needed: Collection[str] = ("validation", "test")) 
         )
 
 
-def check_stage(entry: Entry) -> None:
+def check_comparable(entry: Entry) -> None:
     """Refuse what no comparison can run: a pretraining stage, a run without validation, a run to
     resume, and the names of a single run's files."""
     if entry.config["resume"]:

@@ -11,7 +11,7 @@ from recbole_llm.core.files import OTHER_FOLDER, write_whole
 from recbole_llm.core.keys.evaluation import RecBoleEvaluation
 from recbole_llm.data.settings import EngineSettings
 from recbole_llm.features.attach import reads_items
-from recbole_llm.report import recommends
+from recbole_llm.report import can_recommend
 from recbole_llm.tasks.compare.cells import Cell
 from recbole_llm.tasks.compare.figures import figures
 from recbole_llm.tasks.compare.people import Catalogue, browser, gates, maps
@@ -36,7 +36,7 @@ def write_page(summary: Summary, cells: Sequence[Cell], root: Path) -> str:
     drawn, ranked = [*figures(summary), *gates(first)], []
     if EngineSettings.of(catalogue.config).interactions == "memory":  # else no history is there
         # Histories of ready-made lists are not among the interactions.
-        listed = [cell for cell in first if recommends(cell.seeded.config)]
+        listed = [cell for cell in first if can_recommend(cell.seeded.config)]
         ranked = [cell for cell in listed if cell.users["shown_users"].size]
         drawn += maps(first, catalogue)
     template = Environment(autoescape=True, undefined=StrictUndefined).from_string(

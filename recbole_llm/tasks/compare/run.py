@@ -12,7 +12,7 @@ from recbole_llm.core.errors import one_line, unknown
 from recbole_llm.core.files import OTHER_FOLDER, check_folder, write_json
 from recbole_llm.core.lines import counted, quoted
 from recbole_llm.core.log import close_log, init_log
-from recbole_llm.report import recommends
+from recbole_llm.report import can_recommend
 from recbole_llm.tasks.compare.agreement import agree, split_by_seed
 from recbole_llm.tasks.compare.cells import Cell, best_score, cells_of
 from recbole_llm.tasks.compare.entries import Entry, parse_models
@@ -150,7 +150,7 @@ def _next(summary: Summary, cells: Sequence[Cell]) -> Iterator[str]:
     """How to recommend with the best model, as trained with its first seed."""
     best = next(iter(summary.order(summary.metrics[0])), summary.rows[0])
     cell = next(cell for cell in cells if cell.entry.label == best.label and cell.done)
-    if Path(cell.checkpoint).is_file() and recommends(cell.seeded.config):
+    if Path(cell.checkpoint).is_file() and can_recommend(cell.seeded.config):
         own = [f"--checkpoint={cell.checkpoint}", f"--users={quoted(cell.users['users'][0])}"]
         arguments = shlex.join([*own, *needed_again(cell.seeded.config)])
         yield f"next     recbole-llm recommend {arguments}"

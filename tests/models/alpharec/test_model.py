@@ -65,7 +65,7 @@ def test_a_checkpoint_holds_the_map_alone() -> None:
 
 def test_graph_and_user_means_hold_training_interactions_alone() -> None:
     _, model, loaders = _make()
-    users, items = training_interactions(loaders[0]._dataset)
+    users, items = training_interactions(loaders[0].dataset)
     pairs = sorted({(int(u), int(i)) for u, i in zip(users, items, strict=True)})
     graph = model.graph
     of_graph = torch.repeat_interleave(torch.arange(graph.n_users), graph.user_degrees)
@@ -74,7 +74,7 @@ def test_graph_and_user_means_hold_training_interactions_alone() -> None:
         (int(u), int(i))
         for loader in loaders[1:]
         for u, i in zip(
-            *(loader._dataset.inter_feat[f] for f in ("user_id", "item_id")), strict=True
+            *(loader.dataset.inter_feat[f] for f in ("user_id", "item_id")), strict=True
         )
     }
     assert held_out and not (held_out - set(pairs)) & set(pairs)
@@ -86,7 +86,7 @@ def test_graph_and_user_means_hold_training_interactions_alone() -> None:
 
 def test_a_user_without_training_items_moves_no_other_row() -> None:
     _, model, loaders = _make()
-    users, items = training_interactions(loaders[0]._dataset)
+    users, items = training_interactions(loaders[0].dataset)
     kept = users != 5
     with torch.no_grad():
         before, _ = model()
@@ -132,7 +132,7 @@ def test_sampled_negatives_are_not_the_users() -> None:
     _, model, loaders = _make()
     users, items, negatives = model.training_pairs(next(iter(loaders[0])))
     own = {
-        (int(u), int(i)) for u, i in zip(*training_interactions(loaders[0]._dataset), strict=True)
+        (int(u), int(i)) for u, i in zip(*training_interactions(loaders[0].dataset), strict=True)
     }
     drawn = {(int(u), int(j)) for u, row in zip(users, negatives, strict=True) for j in row}
     assert negatives.shape == (len(users), 16) and not drawn & own
@@ -248,7 +248,7 @@ def test_bad_values(keys: dict[str, Any], message: str) -> None:
 
 def test_repeated_pairs_weigh_one() -> None:
     _, model, loaders = _make()
-    users, items = training_interactions(loaders[0]._dataset)
+    users, items = training_interactions(loaders[0].dataset)
     before = model()[0]
     model.set_interactions(np.tile(users, 2), np.tile(items, 2))
     torch.testing.assert_close(model()[0], before)

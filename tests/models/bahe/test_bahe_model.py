@@ -97,7 +97,7 @@ def make(**keys: Any) -> tuple[Any, BAHE, list[Any]]:
     settings = {**OF_DECODER, "show_progress": False, "MAX_ITEM_LIST_LENGTH": 10, **keys}
     config = Config("BAHE", "tiny", config_dict=settings)
     _, *loaders = load_data(config)
-    return config, build_model(config, loaders[0]._dataset).eval(), loaders
+    return config, build_model(config, loaders[0].dataset).eval(), loaders
 
 
 def test_the_user_is_the_upper_half_over_the_lower_halfs_vectors() -> None:
@@ -215,7 +215,7 @@ def test_behaviour_fields_are_read_alone_and_joined() -> None:
 
 def test_behaviours_are_texts_of_the_interaction() -> None:
     _, _, loaders = make(**RATED)
-    dataset = loaders[0]._dataset
+    dataset = loaders[0].dataset
     assert len(dataset.behaviours) == len(set(dataset.behaviours))
     inter = dataset.inter_feat
     titles = dataset.field2id_token["item_id"]
@@ -237,14 +237,14 @@ def test_a_rating_that_makes_the_label_is_read_of_the_history_alone() -> None:
     columns["label"] = 1 - columns["label"]
     assert model.predict(Interaction(columns)).equal(before)
     seen = columns["behaviour_id_list"].clone()
-    seen[:, 0] = seen[:, 0] % len(loaders[0]._dataset.behaviours) + 1
+    seen[:, 0] = seen[:, 0] % len(loaders[0].dataset.behaviours) + 1
     columns["behaviour_id_list"] = seen
     assert not model.predict(Interaction(columns)).allclose(before)
 
 
 def test_sequence_rows_hold_the_behaviours_of_their_items() -> None:
     _, _, loaders = make(**RATED)
-    dataset = loaders[0]._dataset
+    dataset = loaders[0].dataset
     source = dataset.inter_feat.interaction.source.columns
     pairs = set(zip(source["item_id"].tolist(), source["behaviour_id"].tolist(), strict=True))
     batch = next(iter(loaders[0]))
@@ -338,7 +338,7 @@ def test_new_items_are_encoded_alone_and_new_interactions_not_at_all() -> None:
 def test_each_distinct_behaviour_is_encoded_once(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO"):
         _, _, loaders = make(**RATED)
-    count = len({b.text for b in loaders[0]._dataset.behaviours})
+    count = len({b.text for b in loaders[0].dataset.behaviours})
     (message,) = (m for m in caplog.messages if m.startswith("behaviour embeddings"))
     found = re.search(r"(\d+) unique, (\d+) cached, (\d+) encoded", message)
     assert found is not None
@@ -350,7 +350,7 @@ def test_new_items_are_recommended_by_their_texts() -> None:
     config, model, loaders = make(**RATED)
     with Path("dataset/tiny/tiny.item").open("a") as file:
         file.write("i60\tThe drama robot 7\thorror\t1990\t1.5\n")
-    frame = Recommender(config, model, loaders[0]._dataset).recommend(["u1", "u2"], k=61)
+    frame = Recommender(config, model, loaders[0].dataset).recommend(["u1", "u2"], k=61)
     assert (frame["item"] == "i60").sum() == 2
     known = frame[frame["item"] != "i60"]["score"]
     assert known.between(0, 1).all()
@@ -381,20 +381,20 @@ def test_a_coupled_llm_leaves_new_items_out(caplog: pytest.LogCaptureFixture) ->
     with Path("dataset/tiny/tiny.item").open("a") as file:
         file.write("i60\tThe drama robot 7\thorror\t1990\t1.5\n")
     with caplog.at_level("INFO"):
-        frame = Recommender(config, model, loaders[0]._dataset).recommend(["u1"], k=61)
+        frame = Recommender(config, model, loaders[0].dataset).recommend(["u1"], k=61)
     assert "i60" not in set(frame["item"])
     assert "not recommended: BAHE reads words here, not vectors" in caplog.text
 
 
 def test_interactions_of_new_items_do_not_renumber_the_behaviours_of_others() -> None:
     config, model, loaders = make(**RATED)
-    before = Recommender(config, model, loaders[0]._dataset).recommend("all", k=60)
+    before = Recommender(config, model, loaders[0].dataset).recommend("all", k=60)
     with Path("dataset/tiny/tiny.item").open("a") as file:
         file.write("i60\tThe drama robot 7\thorror\t1990\t1.5\n")
     inter = Path("dataset/tiny/tiny.inter")
     header, *rows = inter.read_text().splitlines()
     inter.write_text("\n".join([header, "u39\ti60\t5\t0", *rows]) + "\n")
-    after = Recommender(config, model, loaders[0]._dataset).recommend("all", k=61)
+    after = Recommender(config, model, loaders[0].dataset).recommend("all", k=61)
     both = before.merge(after, on=["user", "item"])
     others = both[both["user"] != "u39"]
     assert len(others) > 1000
@@ -414,7 +414,7 @@ def test_fields_that_behaviours_name_are_loaded() -> None:
     config = Config("BAHE", "own", config_dict={**OF_DECODER, "data_path": "dataset", **keys})
     assert config["load_col"]["inter"].count("timestamp") == 1
     _, train, _, _ = load_data(config)
-    assert {b.field for b in train._dataset.behaviours} == {"view", "buy"}
+    assert {b.field for b in train.dataset.behaviours} == {"view", "buy"}
     keys["behaviour_prompt"] = "{{ acton }}"
     with pytest.raises(ValueError, match="'acton'.*further fields are loaded by load_col"):
         load_data(Config("BAHE", "own", config_dict={**OF_DECODER, "data_path": "dataset", **keys}))

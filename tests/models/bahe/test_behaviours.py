@@ -50,7 +50,7 @@ def test_a_checkpoint_outlives_new_and_reordered_behaviours(keys: dict[str, Any]
     for changed in (rows[::-1], [*rows, f"u1\t{new}\t99999\tbuy"]):
         write("action:token", rows=changed)
         _, model, _, train, _, _ = load_data_and_model(file, config_dict=QUIET)
-        counts.append(len(train._dataset.behaviours))
+        counts.append(len(train.dataset.behaviours))
         assert len(model.behaviours.weight) == counts[-1] + 1
     assert counts == [len(acted), len(acted) + 1]
 

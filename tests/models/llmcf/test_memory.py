@@ -79,7 +79,7 @@ def check(memory: Memory, row: Any, item: int | None, found: torch.Tensor) -> No
 def test_half_of_each_label_by_both_texts(count: int) -> None:
     _, model, loaders = _Made().make(n_examples=count)
     for loader in (loaders[0], loaders[2]):
-        rows = take(loader._dataset.inter_feat, np.arange(40))
+        rows = take(loader.dataset.inter_feat, np.arange(40))
         found = model._contexts(rows)
         for i in range(len(rows)):
             check(model.memory, rows[i], int(rows["item_id"][i]), found[i])
@@ -87,7 +87,7 @@ def test_half_of_each_label_by_both_texts(count: int) -> None:
 
 def test_retrieval_is_by_the_history_and_never_by_the_target() -> None:
     _, model, loaders = _MadeRetrieval().make()
-    rows = take(loaders[0]._dataset.inter_feat, np.arange(40))
+    rows = take(loaders[0].dataset.inter_feat, np.arange(40))
     memory = model.memory
     lengths = (rows["item_id_list"] != 0).sum(1)
     text = memory.mean_text(rows["item_id_list"])
@@ -98,7 +98,7 @@ def test_retrieval_is_by_the_history_and_never_by_the_target() -> None:
 
 def test_many_histories_are_sought_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     _, model, loaders = _MadeRetrieval().make()
-    rows = take(loaders[0]._dataset.inter_feat, np.arange(40))
+    rows = take(loaders[0].dataset.inter_feat, np.arange(40))
     history, own = rows["item_id_list"], model.memory
     query = rows["user_id"], (history != 0).sum(1), own.mean_text(history)
     whole, similar, sizes = own.search(*query), own._similarities, []
@@ -113,7 +113,7 @@ def test_many_histories_are_sought_in_blocks(monkeypatch: pytest.MonkeyPatch) ->
 def test_the_search_is_exact_under_autocast(made: type[ModelTests]) -> None:
     """Training under enable_amp has the contexts of evaluation, which is in single precision."""
     _, model, loaders = made().make()
-    rows = take(loaders[0]._dataset.inter_feat, np.arange(40))
+    rows = take(loaders[0].dataset.inter_feat, np.arange(40))
     history = rows["item_id_list"]
     targets = rows["item_id"] if model.memory.both_labels else None
     query = rows["user_id"], (history != 0).sum(1), model.memory.mean_text(history), targets
@@ -127,7 +127,7 @@ def test_the_search_is_exact_under_autocast(made: type[ModelTests]) -> None:
 def test_no_context_holds_the_query_or_a_later_one_of_its_user(retrieval: str, length: int) -> None:
     config = {"n_examples": 40, "retrieval": retrieval, "MAX_ITEM_LIST_LENGTH": length}
     _, model, loaders = _Made().make(thought_examples=10_000, **config)
-    inter, memory = loaders[0]._dataset.inter_feat, model.memory
+    inter, memory = loaders[0].dataset.inter_feat, model.memory
     rows = take(inter, np.arange(len(inter)))
     place = {}  # of the interactions by user, in order of time
     for i in range(len(rows)):
@@ -148,7 +148,7 @@ def test_no_context_holds_the_query_or_a_later_one_of_its_user(retrieval: str, l
 
 def test_random_contexts_are_the_same_each_time_and_differ_between_queries() -> None:
     _, model, loaders = _Made().make(retrieval="random")
-    rows = take(loaders[0]._dataset.inter_feat, np.arange(40))
+    rows = take(loaders[0].dataset.inter_feat, np.arange(40))
     found = model._contexts(rows)
     assert found.equal(model._contexts(rows))
     assert len(found.unique(dim=0)) > 30
@@ -160,8 +160,8 @@ def test_contexts_of_training_rows_are_found_once_before_training() -> None:
     with torch.no_grad():
         before = model.calculate_loss(batch)
         model.before_training(loaders[0])
-        known = loaders[0]._dataset.inter_feat[CONTEXT]
-        assert known.shape == (len(loaders[0]._dataset), 4)
+        known = loaders[0].dataset.inter_feat[CONTEXT]
+        assert known.shape == (len(loaders[0].dataset), 4)
         rows = loaders[0].collate_fn(torch.arange(7))
         assert rows[CONTEXT].equal(model._contexts(rows))
         batch.update(type(batch)({CONTEXT: model._contexts(batch)}))

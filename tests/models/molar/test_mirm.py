@@ -20,7 +20,7 @@ def stage(**keys: Any) -> MIRMStage:
     config = Config(
         "Molar", "tiny", config_dict={"data_path": "dataset", "show_progress": False, **keys}
     )
-    return MIRMStage(config, data_preparation(config, create_dataset(config))[0]._dataset)
+    return MIRMStage(config, data_preparation(config, create_dataset(config))[0].dataset)
 
 
 def by_task(samples: Any, task: str) -> list[Sample]:

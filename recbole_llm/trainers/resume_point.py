@@ -1,0 +1,99 @@
+"""What a training goes on from, as a checkpoint holds it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import nan
+from pathlib import Path
+from typing import Any
+
+from recbole.config import Config
+
+from recbole_llm.core.checkpoints.checkpoint import load_checkpoint, require
+from recbole_llm.core.checkpoints.stored import NEVER, plain_config
+from recbole_llm.core.checkpoints.tokens import Packed
+from recbole_llm.core.errors import and_more
+from recbole_llm.core.marks import STOPPED, Mark
+from recbole_llm.core.processes import distributed
+
+PARTS = ("state_dict", "optimizer", "epoch", "cur_step", "best_valid_score")
+_STATE = (
+    "file", "files", "worker", "best", "result", "losses", "trainings", "optimizers", "model",
+    "random",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ResumePoint:
+    """Where a checkpoint's training was; without a file to go on from, nowhere."""
+
+    tokens: Packed | None = None  # names of the ids that the weights are of
+    trained_on: str | None = None  # digest of the training data
+    optimizer: dict[str, Any] = field(default_factory=dict)
+    epoch: int = -1  # the last one that was trained
+    cur_step: int = 0
+    best_valid_score: float = nan
+    state: dict[str, Any] | None = None  # of a stopped run, beyond RecBole's checkpoint
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: dict[str, Any]) -> ResumePoint:
+        """The point of a checkpoint that has `PARTS`, as a stopped run's or any other."""
+        return cls(
+            tokens=checkpoint.get("tokens"),
+            trained_on=checkpoint.get("trained_on"),
+            optimizer=checkpoint["optimizer"],
+            epoch=checkpoint["epoch"],
+            cur_step=checkpoint["cur_step"],
+            best_valid_score=checkpoint["best_valid_score"],
+            state=checkpoint.get(STOPPED),
+        )
+
+
+def part_file(run_file: str, part: str) -> str:
+    """A further checkpoint of a run: ``saved/PAD-x.pth`` -> ``saved/PAD-x-align.pth``."""
+    path = Path(run_file)
+    return str(path.with_name(f"{path.stem}-{part}{path.suffix}"))
+
+
+def load_run(file: str, config: Config) -> dict[str, Any]:
+    """The checkpoint that a run is resumed from.
+
+    Raises:
+        ValueError: none, a damaged one, one that does not say where a run stood, one of another
+            model, data set or settings, or one whose run's best weights are not beside it.
+    """
+    checkpoint = load_checkpoint(file)
+    state = checkpoint.get(STOPPED)
+    if not isinstance(state, dict):
+        raise ValueError(
+            f"resume: '{file}' holds a model but not where its run stood; that is in "
+            f"<model>-…-last.pth, as long as the run has not ended"
+        )
+    require(checkpoint, PARTS, file)
+    require(state, _STATE, file)
+    present = plain_config(config, NEVER | Mark.FREE) | {"worker": config["worker"]}
+    _check_same_settings(checkpoint["config"] | {"worker": state["worker"]}, present, file)
+    then, now = len(state["random"]), distributed.world_size()
+    if then != now:
+        raise ValueError(f"resume: '{file}' is of a run of {then} processes, not {now}")
+    best = file_beside(file, state["best"])
+    if state["result"] is not None and not best.is_file():
+        raise ValueError(f"resume: '{best}', the best weights of '{file}', is gone; start anew")
+    return checkpoint
+
+
+def _check_same_settings(then: dict[str, Any], now: dict[str, Any], file: str) -> None:
+    other = [k for k in sorted(then.keys() & now.keys()) if then[k] != now[k]]
+    other = [k for k in ("model", "dataset") if k in other] or other
+    if other:
+        listed = ", ".join(f"{k}: {then[k]!r} (now {now[k]!r})" for k in other[:3])
+        listed += and_more(other, 3)
+        raise ValueError(
+            f"resume: '{file}' is of a run with {listed}; repeat that run's command with "
+            f"--resume={file}"
+        )
+
+
+def file_beside(file: str, name: str) -> Path:
+    """A file that a checkpoint names: never outside of the checkpoint's folder."""
+    return Path(file).with_name(Path(name).name)
