@@ -9,8 +9,9 @@ from typing import Any
 from recbole.data.dataset import Dataset
 from recbole.utils import ModelType, dict2str, set_color
 
+from recbole_llm.core import model_traits
 from recbole_llm.core.checkpoints.checkpoint import load_checkpoint, load_model_state, require
-from recbole_llm.core.checkpoints.stored import check_given, taken
+from recbole_llm.core.checkpoints.stored import check_required_keys, trusted_settings
 from recbole_llm.core.checkpoints.tokens import unpack
 from recbole_llm.core.config import Config
 from recbole_llm.core.log import close_log, log_ends_with_errors
@@ -49,7 +50,7 @@ __all__ = [
 
 
 @one_thread()
-@distributed.together()
+@distributed.as_one_run()
 @log_ends_with_errors()
 def run_recbole_llm(
     model: str | type | None = None,
@@ -96,7 +97,7 @@ def run_recbole_llm(
         _log_result(result)
         report.end(trainer, result)
         if distributed.is_main():
-            with distributed.apart():  # a hook may load the model
+            with distributed.as_single_process():  # a hook may load the model
                 get_plugin_manager().hook.on_result(config=config, result=result)
     close_log()
     return result
@@ -168,7 +169,7 @@ def load_data_and_model(
     require(checkpoint, ("state_dict", "tokens"), model_file)
     given = (config_dict or {}).get("model")
     spec = spec_of_class(given) if isinstance(given, type) else None
-    stored = taken(checkpoint["config"], model_file, spec)
+    stored = trusted_settings(checkpoint["config"], model_file, spec)
     config = Config(None, None, config_file_list, config_dict, argv, stored=stored)
     if config["model"] != stored["model"]:
         raise ValueError(f"checkpoint '{model_file}' is of {stored['model']}: leave out model")
@@ -182,7 +183,7 @@ def load_data_and_model(
     except ValueError as error:
         raise ValueError(f"checkpoint '{model_file}' {error}") from None
     if features_read(config):
-        check_given(config, checkpoint.get("needs"), model_file)
+        check_required_keys(config, checkpoint.get("needs"), model_file)
     start(config)
     getLogger().info(config)
     data = load_data(config, vocabulary)
@@ -196,8 +197,7 @@ def load_data_and_model(
 
 def _report_split(config: Config, checkpoint: Mapping[str, Any], dataset: Dataset) -> None:
     """Say where a model that may be built on the training interactions now gets others."""
-    kinds = (ModelType.GENERAL, ModelType.KNOWLEDGE, ModelType.TRADITIONAL)
-    built_on = getattr(config.model_class, "built_on_training", config["MODEL_TYPE"] in kinds)
+    built_on = model_traits.built_on_training(config.model_class)
     if built_on and checkpoint.get("trained_on") != training_digest(dataset):
         getLogger("recbole_llm").warning(
             f"the training interactions are not those of the checkpoint, since the files changed "

@@ -7,7 +7,6 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from logging import getLogger
 from typing import Any
 
 import torch
@@ -15,14 +14,15 @@ from recbole.data.dataset import Dataset
 from recbole.utils import ModelType
 
 from recbole_llm.core import compat
-from recbole_llm.core.checkpoints.stored import needed_again, plain_config
+from recbole_llm.core.checkpoints.stored import arguments_for_reload, plain_config
 from recbole_llm.core.config import Config
 from recbole_llm.core.digest import fingerprints
 from recbole_llm.core.files import OTHER_FILE, check_file, write_json
 from recbole_llm.core.lines import aligned, counted, quoted
-from recbole_llm.core.log import SHOWN, log_place
+from recbole_llm.core.log import log_place, show
 from recbole_llm.core.marks import Mark
-from recbole_llm.core.plugins.loading import get_model, list_models, recbole_models
+from recbole_llm.core.plugins.loading import get_model, list_models
+from recbole_llm.core.plugins.stock import recbole_models
 from recbole_llm.core.processes import distributed
 from recbole_llm.core.versions import installed
 from recbole_llm.data.sizes import data_line, sizes
@@ -74,7 +74,7 @@ class Report:
     def end(self, trainer: EngineMixin, result: Mapping[str, Any]) -> None:
         """Say what came out, where it lies, and what to do with it."""
         title = f"{self.config['model']}: {protocol(self.config, self.dataset)}"
-        getLogger().info("\n".join(["", title, *_metric_lines(result)]), extra=SHOWN)
+        show("\n".join(["", title, *_metric_lines(result)]))
         places = [("took", duration(time.perf_counter() - self.start))]
         if not distributed.is_main():
             return
@@ -122,7 +122,7 @@ class Report:
 def changed_settings(config: Config) -> dict[str, Any]:
     """The settings that somebody set to another value than the defaults."""
     given, defaults = config.external_config_dict, config.internal_config_dict
-    now = plain_config(config, Mark.LOCAL | Mark.FREE)
+    now = plain_config(config, Mark.LOCAL | Mark.NO_EFFECT_ON_RESULTS)
     return {k: now[k] for k in given if k in now and given[k] != defaults.get(k)}
 
 
@@ -233,7 +233,8 @@ def suggest_next_step(
         yield "next", f"load_data_and_model({file!r}, config_dict={{'model': {model}}})"
         return
     user = dataset.field2id_token[dataset.uid_field][1]
-    arguments = [f"--checkpoint={file}", f"--users={quoted(user)}", *needed_again(dataset.config)]
+    arguments = [f"--checkpoint={file}", f"--users={quoted(user)}"]
+    arguments += arguments_for_reload(dataset.config)
     yield "next", f"recbole-llm recommend {shlex.join(arguments)}"
 
 
@@ -246,4 +247,4 @@ def _is_named(config: Config) -> bool:
 def say_pairs(pairs: Sequence[tuple[str, str]]) -> None:
     """Lines with names in front, on the screen and in the log."""
     present = [(name, text) for name, text in pairs if text]
-    getLogger().info("\n".join(["", *aligned(present)]), extra=SHOWN)
+    show("\n".join(["", *aligned(present)]))

@@ -23,6 +23,7 @@ from recbole_llm import (
 from recbole_llm.core.config import Config
 from recbole_llm.core.log import save_traceback
 from recbole_llm.core.plugins import loading
+from recbole_llm.core.plugins.stock import recbole_models
 from recbole_llm.steps import build_model, load_data
 
 pytestmark = pytest.mark.usefixtures("tiny")
@@ -212,7 +213,7 @@ def test_what_a_model_prints_as_it_is_built_is_in_the_log(
     assert "modes_q=" in caplog.text and capsys.readouterr().out == ""
 
 
-@pytest.mark.skipif("SASRecCPR" not in loading.recbole_models(), reason="came with RecBole 1.2.1")
+@pytest.mark.skipif("SASRecCPR" not in recbole_models(), reason="came with RecBole 1.2.1")
 def test_a_model_that_ends_the_process_is_an_error() -> None:
     said = "SASRecCPR cannot be built with these settings; it says: current softmax-cpr code does"
     with pytest.raises(ValueError, match=said):

@@ -20,7 +20,7 @@ from recbole_llm import report, run_recbole_llm
 from recbole_llm.cli import main
 from recbole_llm.commands.shared import names
 from recbole_llm.core.checkpoints.checkpoint import load_checkpoint
-from recbole_llm.core.checkpoints.stored import plain_config, taken
+from recbole_llm.core.checkpoints.stored import plain_config, trusted_settings
 from recbole_llm.core.config import Config
 from recbole_llm.core.log import log_file
 from recbole_llm.data.create import create_dataset
@@ -89,7 +89,7 @@ def test_decision_trees_have_recboles_defaults_and_no_parameters(
     assert f"{model}: trees" in written and "FLOPs" not in written
     assert own.parameters is None and f"{model}: trees, trained on" in capsys.readouterr().out
     assert not list(report.suggest_next_step(data.dataset, {"checkpoint": "saved/trees.pth"}))
-    assert taken(plain_config(config), "trees.pth")[params] == config[params]
+    assert trusted_settings(plain_config(config), "trees.pth")[params] == config[params]
     assert f"--{params}=" in CliRunner().invoke(main, ["models", model]).output
 
 

@@ -92,9 +92,9 @@ def _say(text: str) -> None:
     from recbole_llm.core.processes import torchrun
     from recbole_llm.core.secrets import without_credentials
 
-    if not torchrun.first_to_say():
+    if not torchrun.claim_error_report():
         return
-    text = f"{torchrun.said_by()}{text}"
+    text = f"{torchrun.process_prefix()}{text}"
     click.secho(one_line(without_credentials(text), 2000), fg="red", err=True)
 
 

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic.fields import FieldInfo
 
+from recbole_llm.core import schema
 from recbole_llm.core.errors import decimal_point, did_you_mean
 from recbole_llm.core.keys.data import RecBoleData
 from recbole_llm.core.keys.evaluation import RecBoleEvaluation
 from recbole_llm.core.keys.run import RunSettings
 from recbole_llm.core.keys.stock import StockSettings
 from recbole_llm.core.keys.training import RecBoleRun, RecBoleTraining
-from recbole_llm.core.marks import FILES, MACHINE, Mark
+from recbole_llm.core.marks import Mark
 from recbole_llm.core.plugins.loading import get_registry
 from recbole_llm.core.plugins.registry import (
     EncoderSpec,
@@ -26,7 +27,6 @@ from recbole_llm.core.plugins.registry import (
     resolve,
     resolve_settings,
 )
-from recbole_llm.core.schema import OUTDATED, recbole_keys, recbole_modules, recbole_readers
 from recbole_llm.core.settings import Settings, listed
 from recbole_llm.core.type_names import is_text
 from recbole_llm.core.yaml_files import read_yaml
@@ -47,7 +47,7 @@ def settings_classes(config: Config, spec: ModelSpec) -> list[type[Settings]]:
     """
     registry = get_registry()
     own = resolve_settings(spec.settings or StockSettings, f"model '{spec.name}'")
-    encoder = registry.encoder(str(config["encoder"] or "sentence_transformers"))
+    encoder = registry.find(EncoderSpec, str(config["encoder"] or "sentence_transformers"))
     shared, others = registry.shared_settings(), settings_of_parts(encoder, *parts_of(spec))
     return [own, *RECBOLES, RunSettings, *dict.fromkeys((*shared, *others))]
 
@@ -59,9 +59,9 @@ def parts_of(spec: ModelSpec) -> list[FeatureSpec | StageSpec]:
         ValueError: an unknown one.
     """
     registry = get_registry()
-    features, stages = map(registry.feature, spec.reads), map(registry.stage, spec.stages)
     try:
-        return [*features, *stages]
+        features = [registry.find(FeatureSpec, name) for name in spec.reads]
+        return [*features, *(registry.find(StageSpec, name) for name in spec.stages)]
     except ValueError as error:
         raise ValueError(f"model '{spec.name}': {error}") from None
 
@@ -79,13 +79,13 @@ def declared_keys(config: Config, spec: ModelSpec) -> set[str]:
 
 def unknown_keys(config: Config, spec: ModelSpec) -> dict[str, str]:
     """The given keys that nothing reads, each with near matches, in words."""
-    known = recbole_keys() | declared_keys(config, spec) | set(config.internal_config_dict)
+    known = schema.recbole_keys() | declared_keys(config, spec) | set(config.internal_config_dict)
     return _unknown(config.external_config_dict, known)
 
 
 def _unknown(keys: Iterable[str], known: Collection[str]) -> dict[str, str]:
     return {
-        key: f"now '{OUTDATED[key]}'" if key in OUTDATED else did_you_mean(key, known)
+        key: f"now '{schema.OUTDATED[key]}'" if key in schema.OUTDATED else did_you_mean(key, known)
         for key in keys
         if key not in known
     }
@@ -96,7 +96,7 @@ def ignored_keys(config: Config) -> list[str]:
     spec = config.spec
     said = _named_unknown(unknown_keys(config, spec))
     if spec.config is not None and spec.settings is not None:  # else the file declares its keys
-        known = recbole_keys() | declared_keys(config, spec)
+        known = schema.recbole_keys() | declared_keys(config, spec)
         said += _named_unknown(_unknown(read_yaml(spec.config), known), f"'{spec.config}': ")
     return [*said, *unread_keys(config, spec).values()]
 
@@ -117,13 +117,13 @@ def unread_keys(config: Config, spec: ModelSpec) -> dict[str, str]:
 
 def _keys_of_other_models(config: Config, spec: ModelSpec) -> dict[str, str]:
     foreign = not config.model_class.__module__.startswith(("recbole.", "recbole_llm."))
-    own = get_registry().models.get(config.model, spec)
+    own = get_registry().specs(ModelSpec).get(config.model, spec)
     if foreign and (own.settings is None or config.model != spec.name):
         return {}  # what it reads is not declared
-    modules = recbole_modules(config.model_class)
+    modules = schema.recbole_modules(config.model_class)
     classes = (c for c in settings_classes(config, spec) if c is not StockSettings)
     read = {key for c in classes for key in c.model_fields} | set(config.internal_config_dict)
-    others = (key for key, readers in recbole_readers().items() if not readers & modules)
+    others = (key for key, readers in schema.recbole_readers().items() if not readers & modules)
     return {key: f"'{key}' is not read by {config.model}" for key in others if key not in read}
 
 
@@ -140,7 +140,7 @@ def _read_with(key: str, other: str, values: list[str], config: Config) -> str:
 def _keys_of_other_encoders(config: Config, spec: ModelSpec) -> dict[str, str]:
     read = declared_keys(config, spec)
     other: dict[str, list[str]] = {}
-    encoders = get_registry().encoders
+    encoders = get_registry().specs(EncoderSpec)
     for name, kind in encoders.items():
         with suppress(Exception):  # of a plugin that cannot run
             fields = resolve(kind.settings).model_fields if kind.settings else ()
@@ -154,8 +154,8 @@ def _keys_of_other_encoders(config: Config, spec: ModelSpec) -> dict[str, str]:
 
 def key_marks() -> defaultdict[str, Mark]:
     """The marks of every key, whatever the model; no mark for a key that is unknown."""
-    marks = defaultdict(lambda: Mark(0), dict.fromkeys(FILES, Mark.LOCAL))
-    marks.update(dict.fromkeys(MACHINE, Mark.LOCAL | Mark.FREE))
+    marks = defaultdict(lambda: Mark(0), dict.fromkeys(schema.FILE_KEYS, Mark.LOCAL))
+    marks.update(dict.fromkeys(schema.MACHINE_KEYS, Mark.LOCAL | Mark.NO_EFFECT_ON_RESULTS))
     for key, field in _all_keys():
         for mark in (m for m in field.metadata if isinstance(m, Mark)):
             marks[key] |= mark
@@ -165,13 +165,12 @@ def key_marks() -> defaultdict[str, Mark]:
 def text_keys() -> set[str]:
     """The keys, whatever the model, whose values are texts: names, folders, revisions."""
     texts = {key for key, field in _all_keys() if is_text(field)}
-    return texts | {"model", "dataset", *FILES}
+    return texts | {"model", "dataset", *schema.FILE_KEYS}
 
 
 def _all_keys() -> Iterator[tuple[str, FieldInfo]]:
     registry = get_registry()
-    tables = registry.models, registry.encoders, registry.features, registry.stages
-    specs = (spec for table in tables for spec in table.values())
+    specs = (registered.spec for _, registered in registry.all_registered())
     named = dict.fromkeys(spec.settings for spec in specs if spec.settings)  # in one order always
     for settings in (*RECBOLES, RunSettings, *registry.settings, *named):
         with suppress(Exception):  # of a plugin that cannot run then

@@ -1,4 +1,4 @@
-"""What RecBole needs under pandas 3; apart from `compat`, which loads no pandas."""
+"""Workarounds for pandas 3; apart from `compat`, which loads no pandas."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from typing import Any, Self
 from recbole.config import Config as RecBoleConfig
 from recbole.utils import InputType, ModelType
 
-from recbole_llm.core import compat
+from recbole_llm.core import compat, model_traits
 from recbole_llm.core.checks import check_settings, ignored_keys, text_keys
 from recbole_llm.core.derived import check_derived
 from recbole_llm.core.errors import near_matches
@@ -31,7 +31,6 @@ from recbole_llm.core.schema import (
     RECBOLE,
     files_of_model,
     item_features,
-    learns_labels,
     parse_command_line,
     parse_values,
 )
@@ -50,7 +49,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         config_dict: parameters; strings are parsed as literals.
         argv: ``--key=value`` arguments. ``sys.argv`` is not read: pass it to have it.
         default_model: the model where nothing else names one.
-        stored: settings of a checkpoint (`recbole_llm.core.checkpoints.stored.taken`), which all
+        stored: a checkpoint's settings (`core.checkpoints.stored.trusted_settings`), which all
             others beat.
         stage: a stage whose keys are read besides those of the model's own.
 
@@ -147,11 +146,10 @@ class Config(RecBoleConfig):  # type: ignore[misc]
 
         user, item = "USER_ID_FIELD", "ITEM_ID_FIELD"
         columns = {"inter": fields(user, item, "RATING_FIELD", "TIME_FIELD")}
-        if learns_labels(model_class):
+        if model_traits.learns_labels(model_class):
             columns["inter"] += fields("LABEL_FIELD")
-        if hasattr(model_class, "interaction_fields"):  # what it reads under these keys
-            further = model_class.interaction_fields(defaults)
-            columns["inter"] += [field for field in further if field not in columns["inter"]]
+        further = model_traits.interaction_fields(model_class, defaults)
+        columns["inter"] += [field for field in further if field not in columns["inter"]]
         if model_class.type == ModelType.KNOWLEDGE:
             columns |= {file: fields(*keys) for file, keys in GRAPH.items()}
         if features := item_features(self.spec.stock_name, defaults):
@@ -161,7 +159,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
     def _get_final_config_dict(self) -> dict[str, Any]:
         final: dict[str, Any] = super()._get_final_config_dict()
         if final.get("loss_type") is None:  # of a plugin's model without settings of its own
-            final["loss_type"] = getattr(self.model_class, "default_loss", None)
+            final["loss_type"] = model_traits.default_loss(self.model_class)
         sequential = final["MODEL_TYPE"] == ModelType.SEQUENTIAL
         no_negatives = sequential and final.get("loss_type") == "CE"
         given = self.external_config_dict

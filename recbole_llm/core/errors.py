@@ -41,11 +41,16 @@ def near_matches(name: str, known: Iterable[Any]) -> list[str]:
     return [by_lower[n] for n, ratio in zip(near, ratios) if ratio > ratios[0] - _AS_NEAR]
 
 
-def did_you_mean(name: str, known: Iterable[Any], then: str = "") -> str:
-    """``did you mean 'PAD'?`` for the nearest of ``known``, and what stands ``then`` before the
-    next words; an empty string if none is near."""
+def did_you_mean(name: str, known: Iterable[Any]) -> str:
+    """``did you mean 'PAD'?`` for the nearest of ``known``; an empty string if none is near."""
     near = near_matches(name, known)
-    return f"did you mean {' or '.join(map(repr, near))}?{then}" if near else ""
+    return f"did you mean {' or '.join(map(repr, near))}?" if near else ""
+
+
+def near_hint(name: str, known: Iterable[Any]) -> str:
+    """`did_you_mean` and a space, before the words that go on; an empty string if none is near."""
+    near = did_you_mean(name, known)
+    return f"{near} " if near else ""
 
 
 def unknown(what: str, value: object, known: Iterable[Any], advice: str = "") -> ValueError:
@@ -75,7 +80,7 @@ def and_more(found: Sized, shown: int) -> str:
 
 
 def decimal_point(value: object) -> str:
-    """What to say of ``0,001`` in place of a number; of other values an empty string."""
+    """Advice for ``0,001`` in place of a number; an empty string for other values."""
     listed = isinstance(value, (list, tuple)) and [type(part) for part in value] == [int, int]
     text = ",".join(map(str, value)) if listed else str(value)  # type: ignore[call-overload]
     return f"; write {text.replace(',', '.')}" if re.fullmatch(r"-?\d+,\d+", text) else ""
@@ -192,7 +197,7 @@ def named_error(error: BaseException) -> str:
 
 
 def one_line(reason: object, longest: int = 200) -> str:
-    """What others say, for a message of ours: one line, bounded, nothing but printable."""
+    """Others' words for a message of ours: one line, bounded, nothing but printable."""
     text = " ".join(str(reason)[: 10 * longest].split())
     plain = "".join(c if c.isprintable() else "?" for c in text)
     return plain if len(plain) <= longest else f"{plain[:longest]}…"

@@ -101,19 +101,14 @@ def folder_written_whole(folder: str | os.PathLike[str], way_out: str) -> Iterat
     """
     target = Path(folder)
     part = target.with_name(f"{target.name}{_suffix(os.getpid())}")
-    try:
-        with _refused(folder, way_out):
-            shutil.rmtree(part, ignore_errors=True)
-            part.mkdir()
-            yield part
-            for file in filter(Path.is_file, part.rglob("*")):
-                with file.open("rb+") as opened:
-                    os.fsync(opened.fileno())
-            if target.exists():
-                shutil.rmtree(target)
-            os.replace(part, target)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    with _write_errors_named(folder, way_out), _part_folder(part, folder, way_out):
+        yield part
+        for file in filter(Path.is_file, part.rglob("*")):
+            with file.open("rb+") as opened:
+                os.fsync(opened.fileno())
+        if target.exists():
+            shutil.rmtree(target)
+        os.replace(part, target)
 
 
 @contextmanager
@@ -126,21 +121,28 @@ def files_moved_together(folder: str | os.PathLike[str], last: str, way_out: str
     """
     target = Path(folder)
     part = target / f"new{_suffix(os.getpid())}"
-    try:
-        with _refused(folder, way_out):
-            shutil.rmtree(part, ignore_errors=True)
-            part.mkdir()
+    with _part_folder(part, folder, way_out):
         yield part
-        with _refused(folder, way_out):
+        with _write_errors_named(folder, way_out):
             (target / last).unlink(missing_ok=True)
             for file in sorted(part.iterdir(), key=lambda file: file.name == last):
                 os.replace(file, target / file.name)
+
+
+@contextmanager
+def _part_folder(part: Path, folder: str | os.PathLike[str], way_out: str) -> Iterator[None]:
+    """Within it an empty folder is there, for what goes to another."""
+    try:
+        with _write_errors_named(folder, way_out):
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir()
+        yield
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
 
 @contextmanager
-def _refused(path: str | os.PathLike[str], way_out: str) -> Iterator[None]:
+def _write_errors_named(path: str | os.PathLike[str], way_out: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -148,7 +150,7 @@ def _refused(path: str | os.PathLike[str], way_out: str) -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> str:
-    """What the system said, wherever it is in the chain."""
+    """The system's own words, wherever they are in the chain."""
     link: BaseException | None = error
     while link is not None:
         if isinstance(link, OSError) and link.strerror:
@@ -188,7 +190,7 @@ def _check_place(target: Path, way_out: str) -> None:
 
 
 @contextmanager
-def tried_folder(folder: str | os.PathLike[str], way_out: str) -> Iterator[None]:
+def writable_folder(folder: str | os.PathLike[str], way_out: str) -> Iterator[None]:
     """Within it a folder is there, as of `check_folder`; an error leaves no empty one it made."""
     made = [place for place in (Path(folder), *Path(folder).parents) if not place.exists()]
     try:
@@ -202,7 +204,7 @@ def tried_folder(folder: str | os.PathLike[str], way_out: str) -> Iterator[None]
 
 
 @contextmanager
-def alone(file: str | os.PathLike[str], busy: Callable[[], None]) -> Iterator[None]:
+def file_lock(file: str | os.PathLike[str], busy: Callable[[], None]) -> Iterator[None]:
     """Within it, this process alone holds a lock, which ends with the process.
 
     Args:

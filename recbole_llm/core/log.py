@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from recbole.config import Config
 
 FOLDER = "log"
-SHOWN = {"shown": True}  # ``extra`` of the records that the screen shows of a quiet run
+_SHOWN = {"shown": True}  # marks the records that the screen shows of a quiet run
 _FILE_FORMAT = ("%(asctime)-15s %(levelname)s  %(message)s", "%a %d %b %Y %H:%M:%S")
 _failed: str | None = None  # log file of the run that failed last
 _SCREEN_FORMAT = ("%(log_color)s%(asctime)-15s %(levelname)s  %(message)s", "%d %b %H:%M")
@@ -55,7 +55,7 @@ class Screen(logging.Handler):
     """Writes above the bars, never into them.
 
     Args:
-        verbose: whether everything is shown, as RecBole does; else warnings and `SHOWN` records.
+        verbose: whether everything is shown, as RecBole does; else warnings and what `show` logs.
         results: whether what is no warning goes to the standard output.
     """
 
@@ -113,9 +113,14 @@ class _File(logging.FileHandler):
             )
 
     def close(self) -> None:
-        """As logging's, which writes what is left."""
+        """Close as logging does, which writes what is left."""
         with suppress(OSError):
             super().close()
+
+
+def show(text: str) -> None:
+    """Log what the screen shows even of a quiet run."""
+    logging.getLogger("recbole_llm").info(text, extra=_SHOWN)
 
 
 def init_log(config: Config, to_file: bool = True) -> None:
@@ -155,7 +160,7 @@ def close_log() -> None:
 
 @contextmanager
 def log_ends_with_errors() -> Iterator[None]:
-    """Where what is within it fails, its log ends; `save_traceback` still adds to the file."""
+    """End the log where the block fails; `save_traceback` still adds to the file."""
     global _failed
     _failed = None
     try:
@@ -181,7 +186,7 @@ def run_name(config: Config) -> str:
 
     The six digits are of the settings: runs that differ only in folders or the machine share them.
     """
-    short = digest(plain_config(config, Mark.LOCAL | Mark.FREE))[:6]
+    short = digest(plain_config(config, Mark.LOCAL | Mark.NO_EFFECT_ON_RESULTS))[:6]
     now = time.time_ns()
     moment = time.strftime("%b-%d-%Y_%H-%M-%S", time.localtime(now // 10**9))
     data = re.sub(r"[^\w+-]", "_", str(config["dataset"]))

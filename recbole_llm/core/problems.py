@@ -1,4 +1,4 @@
-"""What is wrong with rows of a file: counted by kind, with the first places."""
+"""Faults of a file's rows: counted by kind, with the first places."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SHOWN = 3  # places of a kind
 
 @dataclass
 class Problems:
-    """What was found wrong, how often, and where it was first."""
+    """The faults that were found, how often, and where first."""
 
     counts: Counter[str] = field(default_factory=Counter)
     where: dict[str, list[str]] = field(default_factory=dict)

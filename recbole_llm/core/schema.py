@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from types import NoneType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import recbole
 import yaml
@@ -19,9 +19,6 @@ import yaml
 from recbole_llm.core.lines import is_utf8
 from recbole_llm.core.settings import listed
 from recbole_llm.core.yaml_files import ConfigLoader
-
-if TYPE_CHECKING:
-    from recbole.model.abstract_recommender import AbstractRecommender
 
 RECBOLE = Path(recbole.__file__).parent
 FLAGS = ("verbose",)  # keys that need no value on the command line
@@ -44,7 +41,14 @@ OUTDATED = {
     **dict.fromkeys(_RANGES, "val_interval"),
     **{key: f"{key[4:8]}_inter_num_interval" for key in _COUNTS},
 }
-SEQUENTIAL_OF_LABELS = ("DIN", "DIEN")  # RecBole's sequential models of clicks
+# Keys that no settings class declares: of the machine; files to start from.
+MACHINE_KEYS = (
+    "config_files", "device", "ip", "port", "nproc", "world_size", "offset", "local_rank",
+)  # fmt: skip
+FILE_KEYS = (
+    "pre_model_path", "pretrain_path", "mf_pretrain_path", "mlp_pretrain_path", "warm_up",
+    "xgb_model",
+)  # fmt: skip
 
 
 def files_of_model(name: str) -> list[Path]:
@@ -94,15 +98,6 @@ def item_features(model: str, settings: Any) -> list[str]:
     if key is None or value is None:
         return []
     return [value] if key == "item_attribute" else list(listed(value))
-
-
-def learns_labels(model: type[AbstractRecommender]) -> bool:
-    """Whether a model class learns the labels of interactions: context-aware models, decision
-    trees, DIN and DIEN, and those that say so (``learns_labels = True``)."""
-    kind: str = model.type.name
-    of_labels = any(base.__name__ in SEQUENTIAL_OF_LABELS for base in model.__mro__)
-    by_kind = kind in ("CONTEXT", "DECISIONTREE") or of_labels
-    return by_kind or getattr(model, "learns_labels", False)
 
 
 def parse_literal(text: str) -> Any:

@@ -41,7 +41,7 @@ def _flag(value: object) -> object:
 
 
 def _text(value: object) -> object:
-    """What a literal on the command line made a number of, such as a revision, is a text again."""
+    """A text again, where a literal on the command line was read as a number: a revision."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return str(value) if number else value
 
@@ -52,7 +52,7 @@ def as_list(value: object) -> object:
 
 
 def listed(value: object) -> Any:
-    """What stands for a list: names with commas between them, a single value, a tuple."""
+    """A list from what stands for one: names with commas between them, a single value, a tuple."""
     if isinstance(value, str):
         return [part.strip() for part in value.split(",")]
     single = isinstance(value, int) and not isinstance(value, bool)
@@ -70,8 +70,8 @@ Dropout = Annotated[float, Field(ge=0, lt=1)]
 Names = Annotated[list[Text], BeforeValidator(as_list)]
 OneOrMore = BeforeValidator(listed)
 FieldName = Annotated[Text, Field(min_length=1)]
-ModelName = Annotated[Text | None, Mark.MODEL | Mark.AGAIN]
-Prompt = Annotated[Text | None, Mark.TEMPLATE | Mark.AGAIN]
+ModelName = Annotated[Text | None, Mark.MODEL_NAME | Mark.ASK_ON_LOAD]
+Prompt = Annotated[Text | None, Mark.TEMPLATE | Mark.ASK_ON_LOAD]
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class Settings(BaseModel):
 
     @classmethod
     def unread(cls, config: ConfigLike) -> dict[str, tuple[str, list[str]]]:
-        """Those of a configuration that are not read, with that key and its values that do."""
+        """The keys of a configuration that are not read, each with `readers`' key and values."""
         return {
             key: (other, [value for value in choices(cls.model_fields[other]) if value in values])
             for key, (other, values) in cls.readers().items()

@@ -15,7 +15,7 @@ import yaml
 
 from recbole_llm.core.errors import absent, one_line
 from recbole_llm.core.plugins.loading import get_registry
-from recbole_llm.core.plugins.registry import PROPERTIES, resolve
+from recbole_llm.core.plugins.registry import PROPERTIES, ModelSpec, resolve
 from recbole_llm.core.settings import Settings, key_infos
 
 _WIDTH = 100
@@ -84,7 +84,7 @@ def read_yaml(file: str | Path, texts: Container[str] = ()) -> dict[str, Any]:
 
 
 def files_given(files: Sequence[str] | str | Path | None) -> list[str | Path]:
-    """What is given as `config_file_list`, as a list.
+    """The files that `config_file_list` gives, as a list.
 
     Raises:
         ValueError: settings are given.
@@ -107,7 +107,7 @@ def _content(text: str, texts: Container[str]) -> object:
 
 
 def _fault(error: Exception) -> str:
-    """Where a file is wrong, and what is, in one line."""
+    """The place and the reason of an error in a file, in one line."""
     if isinstance(error, UnicodeDecodeError):
         line = error.object.count(b"\n", 0, error.start) + 1
         return f"line {line} is no UTF-8 text; save the file as UTF-8"
@@ -138,9 +138,9 @@ def _render(settings: type[Settings], written: Container[str]) -> str:
 
 
 def property_files() -> dict[Path, str]:
-    """What the files of ``properties/`` hold, from the settings classes; the models' files too."""
+    """The content of each file of ``properties/``, the models' too, from the settings classes."""
     files = {PROPERTIES / name: classes for name, classes in _FILES.items()}
-    for spec in get_registry().models.values():
+    for spec in get_registry().specs(ModelSpec).values():
         if spec.settings is not None and spec.config is not None:
             files[Path(spec.config)] = (spec.settings,)
     return {file: render(*map(resolve, classes)) for file, classes in files.items()}

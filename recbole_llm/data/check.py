@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from recbole_llm.core.errors import and_more, did_you_mean
+from recbole_llm.core.errors import and_more, near_hint
 
 TYPES = ("token", "token_seq", "float", "float_seq")
 _SEPARATORS = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "bars", " ": "spaces"}
@@ -101,7 +101,7 @@ def header_types(path: Path, line: str, separator: str) -> dict[str, str]:
     fields = [part.split(":") for part in parts]
     for name, kind in fields:
         if kind not in TYPES:
-            near = did_you_mean(kind, TYPES, " ")
+            near = near_hint(kind, TYPES)
             raise ValueError(
                 f"'{path}' line 1: the type of '{name}:{kind}' is unknown; {near}choose from "
                 f"{', '.join(TYPES)}"

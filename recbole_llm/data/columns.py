@@ -8,7 +8,7 @@ from pathlib import Path
 from recbole.utils import FeatureType, ModelType
 
 from recbole_llm.core.config import Config
-from recbole_llm.core.errors import did_you_mean
+from recbole_llm.core.errors import near_hint
 from recbole_llm.core.plugins.specs import spec_of
 from recbole_llm.core.schema import GRAPH, ITEM_FEATURES
 from recbole_llm.data.files import read_types, written
@@ -152,7 +152,7 @@ def loaded(config: Config, types: Types, key: str, due: str = "") -> list[str]:
     for field in fields:
         if field not in types:
             raise ValueError(
-                f"{key}: no field '{field}' is loaded; {did_you_mean(field, types, ' ')}loaded "
+                f"{key}: no field '{field}' is loaded; {near_hint(field, types)}loaded "
                 f"are {', '.join(types)} (load_col loads others)"
             )
         if not (kind := types[field].value).startswith(due):

@@ -12,7 +12,7 @@ from recbole.utils import ModelType
 
 from recbole_llm.core.checkpoints.tokens import Vocabulary
 from recbole_llm.core.config import Config
-from recbole_llm.core.errors import did_you_mean
+from recbole_llm.core.errors import near_hint
 from recbole_llm.core.plugins.registry import resolve
 from recbole_llm.core.plugins.specs import spec_of
 from recbole_llm.core.schema import RECBOLE, item_features
@@ -119,7 +119,7 @@ def check_files(config: Config) -> None:
         here = [p.name for p in beside if p.is_dir()]
         raise ValueError(
             f"dataset '{name}': the folder '{folder}' does not exist; "
-            f"{did_you_mean(name, [*here, *known, 'ml-100k'], ' ')}put {name}.inter there, or set "
+            f"{near_hint(name, [*here, *known, 'ml-100k'])}put {name}.inter there, or set "
             f"data_path to the folder that holds '{name}/'"
         )
     names = config["benchmark_filename"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import nullcontext
-from logging import getLogger
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -17,8 +16,8 @@ from torch import Tensor
 from recbole_llm.core.checkpoints.tokens import Vocabulary
 from recbole_llm.core.compat_pandas import Frame
 from recbole_llm.core.config import Config
-from recbole_llm.core.files import alone
-from recbole_llm.core.log import SHOWN
+from recbole_llm.core.files import file_lock
+from recbole_llm.core.log import show
 from recbole_llm.core.processes import distributed
 from recbole_llm.data.blocks import InteractionFile
 from recbole_llm.data.column_folder import ColumnFolder
@@ -159,23 +158,22 @@ def column_folder(config: Config) -> ColumnFolder:
     folder = path / f"{name}.sorted"
 
     def wait() -> None:
-        getLogger().info(f"waiting for another run, which sorts '{source.path}'", extra=SHOWN)
+        show(f"waiting for another run, which sorts '{source.path}'")
 
     with distributed.main_first():
         found = ColumnFolder.of(folder, source)
         if found is not None:
             return found
         writable = os.access(path, os.W_OK)  # if not, sorting says so
-        with alone(path / f".{name}.sorted.lock", wait) if writable else nullcontext():
+        with file_lock(path / f".{name}.sorted.lock", wait) if writable else nullcontext():
             return ColumnFolder.of(folder, source) or _sorted(config, source, folder)
 
 
 def _sorted(config: Config, source: InteractionFile, folder: Path) -> ColumnFolder:
     start = perf_counter()
     made = sort_on_disk(source, folder, EngineSettings.of(config).sort_memory_mib)
-    getLogger().info(
+    show(
         f"sorted {made.interactions:,} interactions into '{folder}' in "
-        f"{perf_counter() - start:.0f} s",
-        extra=SHOWN,
+        f"{perf_counter() - start:.0f} s"
     )
     return made

@@ -8,7 +8,7 @@ from logging import getLogger
 from pandas import DataFrame
 
 from recbole_llm.core.config import Config
-from recbole_llm.core.schema import learns_labels
+from recbole_llm.core.model_traits import learns_labels
 
 
 def label_fields(config: Config) -> list[str]:

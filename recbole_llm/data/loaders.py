@@ -84,7 +84,7 @@ class OwnParts:
         self.batches = batches
 
     def __iter__(self) -> Iterator[Any]:
-        return map(distributed.own_part, self.batches)
+        return map(distributed.part_of_batch, self.batches)
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -104,7 +104,7 @@ class IndexDataLoader(DataLoader[Any]):
 
     def __init__(self, dataset: Sequence[int], *args: Any, **kwargs: Any) -> None:
         rows = len(dataset) if self.row_count is None else self.row_count
-        kwargs["worker_init_fn"] = None if self.draws_alike else randomness.part_worker
+        kwargs["worker_init_fn"] = None if self.draws_alike else randomness.seed_worker
         kwargs["multiprocessing_context"] = worker_start(kwargs["num_workers"])
         super().__init__(Positions(rows), *args, **kwargs)  # type: ignore[arg-type]
 

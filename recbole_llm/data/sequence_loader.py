@@ -10,6 +10,7 @@ from recbole.data.interaction import Interaction
 from recbole.sampler.sampler import AbstractSampler
 from torch import Tensor
 
+from recbole_llm.core import model_traits
 from recbole_llm.core.config import Config
 from recbole_llm.data.interaction import SequenceInteraction
 from recbole_llm.data.loaders import TrainDataLoader
@@ -65,7 +66,7 @@ class SequenceTrainDataLoader(TrainDataLoader):
         super().__init__(config, dataset, sampler, shuffle=shuffle)
         self.list_field = dataset.iid_field + config["LIST_SUFFIX"]
         self.length_field = dataset.item_list_length_field
-        wanted = getattr(config.model_class, "sequence_fields", ())
+        wanted = model_traits.sequence_fields(config.model_class)
         self.further_fields = [field for field in wanted if field in self.source.columns]
 
     def _all_batches(self) -> Any:

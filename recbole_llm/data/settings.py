@@ -9,7 +9,7 @@ from pydantic import Field
 
 from recbole_llm.core.keys.evaluation import RecBoleEvaluation
 from recbole_llm.core.keys.training import RecBoleTraining
-from recbole_llm.core.marks import Alike, Free
+from recbole_llm.core.marks import NoEffectOnResults, PartOfProtocol
 from recbole_llm.core.settings import ConfigLike, Count, Flag, NonNegative, Settings
 from recbole_llm.hookspecs import hookimpl
 
@@ -49,25 +49,25 @@ class EngineSettings(Settings):
     negatives_exclude: Literal["target", "history"] = "target"
     """What sequential models never draw as a training negative: the target alone (RecBole), or the
     user's whole training history (the authors of PAD and LLM-ESR)."""
-    split_seed: Alike[Annotated[int, Field(ge=0, lt=2**32)] | None] = None
+    split_seed: PartOfProtocol[Annotated[int, Field(ge=0, lt=2**32)] | None] = None
     """Seed of a random split (eval_args: order RO), so that runs with other seeds share it. None:
     seed."""
-    item_catalogue: Alike[Literal["interactions", "item_file"]] = "interactions"
+    item_catalogue: PartOfProtocol[Literal["interactions", "item_file"]] = "interactions"
     """The items that training and evaluation rank: those with interactions (RecBole), or all of the
     .item file besides. A checkpoint keeps the items that it was trained with."""
-    eval_candidates: Alike[Literal["fixed", "drawn"]] = "fixed"
+    eval_candidates: PartOfProtocol[Literal["fixed", "drawn"]] = "fixed"
     """Negatives of sampled evaluation (eval_args: mode uniN or popN). 'fixed': a user has the same
     in every evaluation, whatever the model and the seed, none of which the user had before the
     held-out item; 'drawn': others each time, as in RecBole."""
     recommend_new_items: Flag = True
     """Whether recommend ranks further items of the .item file too, and reads them in histories, by
     models that know items by text: it then encodes those that are not encoded yet."""
-    interactions: Free[Literal["memory", "disk"]] = "memory"
+    interactions: NoEffectOnResults[Literal["memory", "disk"]] = "memory"
     """'disk': a sequential model's interactions are sorted into files beside the .inter file, once,
     and read from there: for more than memory holds (docs/large-data.md)."""
-    sort_memory_mib: Free[Annotated[int, Field(ge=128)]] = 1024
+    sort_memory_mib: NoEffectOnResults[Annotated[int, Field(ge=128)]] = 1024
     """Memory in MiB for sorting them."""
-    exact_times: Alike[Flag] = True
+    exact_times: PartOfProtocol[Flag] = True
     """Whether interactions are ordered and split by their times as the file has them; False: by
     RecBole's float32, in which Unix seconds are the same for a minute or two."""
 

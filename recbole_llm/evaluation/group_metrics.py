@@ -12,7 +12,6 @@ import contextlib
 import reprlib
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from logging import getLogger
 from numbers import Real
 
 import torch
@@ -21,7 +20,7 @@ from recbole.evaluator.base_metric import TopkMetric
 from recbole.evaluator.collector import Collector, DataStruct
 
 from recbole_llm.core.lines import aligned
-from recbole_llm.core.log import SHOWN
+from recbole_llm.core.log import show
 from recbole_llm.core.plugins.loading import get_registry
 from recbole_llm.core.processes import distributed
 from recbole_llm.evaluation.by_user import ByUser, FloatArray, ranking_by_user, with_columns
@@ -47,7 +46,7 @@ class EvaluatorByGroup(Evaluator):  # type: ignore[misc]
 
     def evaluate(self, dataobject: DataStruct) -> OrderedDict[str, float]:
         """Results of what the processes collected, each from its rows: of all, then by group."""
-        everyone = distributed.to_main(rows_of(dataobject))
+        everyone = distributed.gather_to_main(rows_of(dataobject))
         result: OrderedDict[str, float] = OrderedDict()
         if everyone is not None:
             whole = _together(dataobject, everyone)
@@ -65,7 +64,7 @@ class EvaluatorByGroup(Evaluator):  # type: ignore[misc]
                 result.update(log_groups({group: self._results(group, whole) for group in groups}))
                 if by_user:
                     self.by_user = self._users(whole, columns)
-        return distributed.from_main(result)
+        return distributed.broadcast(result)
 
     def _results(self, group: Group, collected: DataStruct) -> dict[str, float]:
         raise NotImplementedError
@@ -79,7 +78,7 @@ def _numbers(metric: object, found: object) -> Mapping[str, float]:
     if isinstance(found, Mapping) and all(isinstance(value, Real) for value in found.values()):
         return found
     name = type(metric).__name__
-    plugin = get_registry().origins.get(f"metric {name}")
+    plugin = get_registry().metrics.get(name)
     of = f" of plugin '{plugin}'" if plugin else ""
     raise ValueError(
         f"metric '{name}'{of}: calculate_metric returned {reprlib.repr(found)}; it is to return "
@@ -131,7 +130,7 @@ def log_groups(results: Mapping[Group, Mapping[str, float]]) -> dict[str, float]
         return {}
     by_name = {group.name: own for group, own in results.items()}
     sizes = {group.name: int(group.members.sum()) for group in results}
-    getLogger().info("results by group\n" + table(by_name, sizes), extra=SHOWN)
+    show("results by group\n" + table(by_name, sizes))
     return {f"{key} ({name})": value for name, own in by_name.items() for key, value in own.items()}
 
 

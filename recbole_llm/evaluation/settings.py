@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from recbole_llm.core.marks import Alike
+from recbole_llm.core.marks import PartOfProtocol
 from recbole_llm.core.metrics import by_kind
 from recbole_llm.core.settings import ConfigLike, Natural, OneOrMore, Settings, listed
 from recbole_llm.hookspecs import hookimpl
@@ -16,16 +16,16 @@ from recbole_llm.hookspecs import hookimpl
 class GroupSettings(Settings):
     """Results by group of users and items, for any model."""
 
-    eval_groups: Alike[
+    eval_groups: PartOfProtocol[
         Annotated[list[Literal["items", "users", "cold", "new"]], OneOrMore] | None
     ] = None
     """Groups to report in the test result: items (head, tail), users (head, tail), cold (cold and
     warm items), new (new items, without any training interaction, and seen items); None: no groups.
     The first two as in LLM-ESR's paper, section 4."""
-    eval_head_share: Alike[Annotated[float, Field(gt=0, lt=1)]] = 0.2
+    eval_head_share: PartOfProtocol[Annotated[float, Field(gt=0, lt=1)]] = 0.2
     """Share of the items (of the users) with the most training interactions that are head, the
     others are tail; LLM-ESR: 0.2."""
-    eval_cold_threshold: Alike[Natural] = 2
+    eval_cold_threshold: PartOfProtocol[Natural] = 2
     """Cold items have at most so many training interactions, warm items more."""
 
     def check(self, config: ConfigLike) -> None:

@@ -59,7 +59,7 @@ class Features:
         tables = attached_features(self._dataset)
         if tables.is_put_by_hand(name):
             return tables[name]
-        spec = get_registry().feature(name)
+        spec = get_registry().find(FeatureSpec, name)
         if name in tables and tables.built_under[name] == _settings_digest(self._config, spec):
             return tables[name]
         with distributed.main_first(), _keep_random_state():  # the others find what is stored
@@ -86,7 +86,7 @@ def item_embeddings(config: Config, dataset: Dataset) -> EmbeddingTable:
 def encode_dataset(config: Config, dataset: Dataset) -> Encoded:
     """Make and attach the items' vectors anew, with a report of what was encoded; those that were
     put there by hand stay."""
-    spec = get_registry().feature(ItemSettings.of(config).item_feature)
+    spec = get_registry().find(FeatureSpec, ItemSettings.of(config).item_feature)
     tables = attached_features(dataset)
     if tables.is_put_by_hand(spec.name):
         return Encoded(tables[spec.name], None)
@@ -114,7 +114,7 @@ def reads_items(config: Config) -> bool:
 def attach_features(config: Config, dataset: Dataset) -> None:
     """Build what the model reads of the loaded data set, before it is split."""
     known = get_registry()
-    loaded = (name for name in reads_of(config) if known.feature(name).when == "loaded")
+    loaded = (name for name in reads_of(config) if known.find(FeatureSpec, name).when == "loaded")
     features_of(dataset, config).build_all(loaded)
 
 
@@ -127,7 +127,7 @@ def vector_settings(config: Config, spec: FeatureSpec) -> dict[str, Any]:
         f"{cls.__name__}.{key}": value
         for cls in classes
         for key, value in cls.of(config).model_dump(mode="json").items()
-        if not marks[key] & Mark.FREE
+        if not marks[key] & Mark.NO_EFFECT_ON_RESULTS
     }
 
 
@@ -136,7 +136,7 @@ def _settings_digest(config: Config, spec: FeatureSpec) -> str:
     split, whose builder may read any key."""
     read = vector_settings(config, spec)
     if spec.when == "split":
-        read |= plain_config(config, without=Mark.FREE)
+        read |= plain_config(config, without=Mark.NO_EFFECT_ON_RESULTS)
     return digest(spec.name, read)
 
 

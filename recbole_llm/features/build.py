@@ -23,7 +23,7 @@ def build_feature(spec: FeatureSpec, config: Config, dataset: Dataset) -> Embedd
         ValueError: the builder's own; for a plugin's table also: it is none; its first row is not
             the padding's zeros; a number is not finite; its rows are not `FeatureSpec.rows`.
     """
-    plugin = get_registry().plugin_of("feature", spec.name)
+    plugin = get_registry().foreign_plugin_of(FeatureSpec, spec.name)
     what = f"feature '{spec.name}'" + (f" of plugin '{plugin}'" if plugin else "")
     build = resolve(spec.build, what)
     if plugin is None:

@@ -10,6 +10,7 @@ from torch import Tensor, from_numpy
 
 from recbole_llm.core.errors import first_names
 from recbole_llm.core.plugins.loading import get_registry
+from recbole_llm.core.plugins.registry import FeatureSpec
 from recbole_llm.features.feature_tables import attached_features
 
 
@@ -18,7 +19,7 @@ def feature_state(dataset: Dataset) -> dict[str, Any]:
 
     Features of the training split are left out: they follow its interactions, and are made anew.
     """
-    known = get_registry().features
+    known = get_registry().specs(FeatureSpec)
     return {
         name: {"source": table.source, "contents": from_numpy(table.contents)}
         for name, table in attached_features(dataset).items()

@@ -21,7 +21,7 @@ from recbole.data.dataset import Dataset
 
 from recbole_llm.core.config import Config
 from recbole_llm.core.digest import digest, file_digest
-from recbole_llm.core.errors import did_you_mean, first_names
+from recbole_llm.core.errors import first_names, near_hint
 from recbole_llm.core.files import expanded
 from recbole_llm.core.lines import bar, shows_progress
 from recbole_llm.features.generated_texts import TextStore
@@ -190,7 +190,7 @@ def _candidate_files(
     if field not in file.types:
         raise ValueError(
             f"item_image_field: '{file.path}' has no field '{field}'; "
-            f"{did_you_mean(field, file.types, ' ')}it has {file.described()}"
+            f"{near_hint(field, file.types)}it has {file.described()}"
         )
     rows = file.by(dataset.iid_field)
     wanted = [t for t in (rows if tokens is None else tokens) if t in rows and rows[t][field]]

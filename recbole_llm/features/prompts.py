@@ -15,7 +15,7 @@ from typing import Any
 from recbole.data.dataset import Dataset
 
 from recbole_llm.core.config import Config
-from recbole_llm.core.errors import did_you_mean
+from recbole_llm.core.errors import near_hint
 from recbole_llm.core.lines import bar, shows_progress
 from recbole_llm.data.files import Table, written
 from recbole_llm.data.training import training_histories
@@ -170,7 +170,7 @@ def _title_field(config: Config, file: Table, id_field: str) -> str:
     if chosen is not None and chosen not in file.types:
         raise PromptError(
             f"item_title_field: '{file.path}' has no field '{chosen}'; "
-            f"{did_you_mean(chosen, file.types, ' ')}it has {file.described()}"
+            f"{near_hint(chosen, file.types)}it has {file.described()}"
         )
     fields = descriptive_fields(config, file, id_field)
     named = [f for word in ("title", "name") for f in fields if word in f.lower()]

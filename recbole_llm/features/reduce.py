@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from recbole_llm.core.checkpoints.checkpoint import WHITENED
+from recbole_llm.core.checkpoints.fingerprints import WHITENED
 from recbole_llm.features.table import EmbeddingTable, Matrix, has_vector
 from recbole_llm.layers.embedding import FrozenEmbedding
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, field_validator
 
 from recbole_llm.core.errors import one_line
-from recbole_llm.core.marks import Again, Free, Local
+from recbole_llm.core.marks import AskOnLoad, Local, NoEffectOnResults
 from recbole_llm.core.processes.cluster import check_installed
 from recbole_llm.core.settings import (
     ConfigLike,
@@ -36,7 +36,7 @@ class ItemSettings(Settings):
     """Item vectors that models read: of texts, of pictures (encoder: image or multimodal), or of
     both together (encoder: multimodal), where an item without a picture goes by its text."""
 
-    item_image_folder: Local[Again[Text | None]] = None
+    item_image_folder: Local[AskOnLoad[Text | None]] = None
     """Folder of the pictures; None: images/ in the data set's folder, or with item_image_field
     that folder itself."""
 
@@ -121,25 +121,25 @@ class EncoderSettings(Settings):
     """Precision of the computation. bfloat16 is faster where the CPU has it (MiniLM: cosine to
     float32 above .9999)."""
 
-    encoder_device: Local[Free[Text | None]] = None
+    encoder_device: Local[NoEffectOnResults[Text | None]] = None
     """Device of the encoder, such as cpu or cuda:0; None: RecBole's device."""
 
     encoder_dimensions: Count | None = None
     """Width of the vectors: asked of an openai endpoint, checked in precomputed files."""
 
-    encoder_batch_tokens: Free[Count] = 4096
+    encoder_batch_tokens: NoEffectOnResults[Count] = 4096
     """Tokens of a forward pass."""
 
-    encoder_batch_size: Free[Count] = 256
+    encoder_batch_size: NoEffectOnResults[Count] = 256
     """Texts between two commits to the store: what a killed run repeats at most."""
 
-    encoder_executor: Local[Free[Literal["local", "ray"]]] = "local"
+    encoder_executor: Local[NoEffectOnResults[Literal["local", "ray"]]] = "local"
     """Who encodes: this process, or actors of a Ray cluster (extra ray), a model each."""
 
-    encoder_jobs: Local[Free[Count]] = 1
+    encoder_jobs: Local[NoEffectOnResults[Count]] = 1
     """ray: actors, among which the CPUs and GPUs of the cluster are shared."""
 
-    ray_address: Local[Free[Text | None]] = None
+    ray_address: Local[NoEffectOnResults[Text | None]] = None
     """ray: address of the cluster, host:port; None: the environment's RAY_ADDRESS, else a Ray of
     this machine, which ends with the command."""
 
@@ -198,7 +198,7 @@ def _lacking(device: str) -> str:
 class StoreSettings(Settings):
     """Store of vectors and generated texts, and what a missing vector becomes."""
 
-    embedding_cache_dir: Local[Again[Free[FieldName | None]]] = None
+    embedding_cache_dir: Local[AskOnLoad[NoEffectOnResults[FieldName | None]]] = None
     """Folder of the store and of the offline stages' results; None: the environment's
     RECBOLE_LLM_CACHE, else ~/.cache/recbole_llm."""
 

@@ -12,7 +12,7 @@ import jinja2.meta
 from jinja2 import nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from recbole_llm.core.errors import did_you_mean, one_line
+from recbole_llm.core.errors import near_hint, one_line
 from recbole_llm.core.files import expanded
 from recbole_llm.core.plugins.registry import PROPERTIES
 
@@ -116,7 +116,7 @@ class Template:
     def _unknown(self, name: str, known: Collection[str]) -> PromptError:
         return PromptError(
             f"{self.key}: {self.origin} uses the field '{name}', which is not there; "
-            f"{did_you_mean(name, known, ' ')}there are: {', '.join(sorted(known))}"
+            f"{near_hint(name, known)}there are: {', '.join(sorted(known))}"
         )
 
 
@@ -154,7 +154,7 @@ def _find_file(value: str, key: str) -> Path:
         names = sorted(p.stem for p in _FOLDER.glob(f"*{_SUFFIX}"))
         raise PromptError(
             f"{key}: '{value}' is neither a template (it has no '{{{{'), nor a {_SUFFIX} file, nor "
-            f"a name in properties/prompt; {did_you_mean(value, names, ' ')}names: "
+            f"a name in properties/prompt; {near_hint(value, names)}names: "
             f"{', '.join(names)}"
         )
     return found

@@ -15,6 +15,7 @@ from recbole_llm.core.digest import digest, short_digests, texts_digest
 from recbole_llm.core.errors import first_names
 from recbole_llm.core.lines import shows_progress
 from recbole_llm.core.plugins.loading import get_registry
+from recbole_llm.core.plugins.registry import EncoderSpec
 from recbole_llm.features.actors import choose_executor
 from recbole_llm.features.align import align
 from recbole_llm.features.contents import C, content_key
@@ -167,7 +168,7 @@ def _encode(
     contents: Mapping[str, C],
 ) -> tuple[EmbeddingTable, EncodeReport]:
     settings = EncoderSettings.placed(config)
-    plugin = get_registry().plugin_of("encoder", settings.encoder)
+    plugin = get_registry().foreign_plugin_of(EncoderSpec, settings.encoder)
     try:
         matrix, report = encode_contents(
             encoder,

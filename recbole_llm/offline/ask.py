@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from recbole_llm.core.digest import digest
 from recbole_llm.core.lines import bar
-from recbole_llm.core.log import SHOWN
+from recbole_llm.core.log import show
 from recbole_llm.features.generated_texts import TextStore
 from recbole_llm.offline.stage import StageError
 
@@ -109,7 +109,7 @@ def tell_cost(
         if todo and hasattr(generator, "cost"):
             alike.setdefault(generator.cost(prompts[:1]), (generator, []))[1].extend(todo)
     for one, todo in alike.values():
-        getLogger("recbole_llm").info(f"{title}: {one.cost(todo)}", extra=SHOWN)
+        show(f"{title}: {one.cost(todo)}")
 
 
 class _Kept:

@@ -10,7 +10,7 @@ from logging import getLogger
 from threading import Thread
 
 from recbole_llm.core.lines import counted
-from recbole_llm.core.log import SHOWN
+from recbole_llm.core.log import show
 from recbole_llm.features.encoders.endpoint import Limited
 
 _ROUNDS = 4  # requests of each worker in a row without an answer: is the endpoint still there?
@@ -140,10 +140,9 @@ class Asking:
         """Wait for the requests under way, though not for long, nor after a second interrupt."""
         with suppress(KeyboardInterrupt):
             under_way = sum(not future.done() for future in self.running)
-            getLogger("recbole_llm").info(
+            show(
                 f"interrupted; keeping the answers to {counted(under_way, 'request')} under way "
-                f"that come within {_GRACE:g} s; interrupt again to end at once",
-                extra=SHOWN,
+                f"that come within {_GRACE:g} s; interrupt again to end at once"
             )
             wait(self.running, _GRACE)
         for future, (prompt, _) in self.running.items():

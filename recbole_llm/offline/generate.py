@@ -22,6 +22,7 @@ from recbole_llm.core.checkpoints.tokens import PADDING
 from recbole_llm.core.digest import texts_digest
 from recbole_llm.core.lines import shows_progress
 from recbole_llm.core.plugins.loading import get_registry
+from recbole_llm.core.plugins.registry import StageSpec
 from recbole_llm.core.plugins.specs import spec_of
 from recbole_llm.features.generated_texts import MAX_CHARACTERS, TextStore, clean_text
 from recbole_llm.features.store import cache_dir
@@ -113,7 +114,7 @@ def example_text(config: Config, dataset: Dataset) -> EmbeddingTable:
         ValueError: the model has no such stage.
     """
     registry = get_registry()
-    classes = [stage_class(registry.stage(name)) for name in spec_of(config).stages]
+    classes = [stage_class(registry.find(StageSpec, name)) for name in spec_of(config).stages]
     own = next((cls for cls in classes if issubclass(cls, GenerateStage)), None)
     if own is None:
         raise ValueError(

@@ -52,7 +52,7 @@ def stages_of(config: Config) -> list[StageSpec]:
     names = spec_of(config).stages
     if reads_items(config):
         names = names if "encode" in names else ("encode", *names)
-    return [registry.stage(name) for name in names]
+    return [registry.find(StageSpec, name) for name in names]
 
 
 def complete(

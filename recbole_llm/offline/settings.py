@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from recbole_llm.core.marks import Free, Local
+from recbole_llm.core.marks import Local, NoEffectOnResults
 from recbole_llm.core.settings import (
     ConfigLike,
     Count,
@@ -61,18 +61,18 @@ class GeneratorSettings(Settings):
     """openai: address of the endpoint, such as http://localhost:8000/v1; None: that in
     the environment variable OPENAI_BASE_URL, or else OpenAI's."""
 
-    generator_api_key_env: Local[Free[FieldName]] = "OPENAI_API_KEY"
+    generator_api_key_env: Local[NoEffectOnResults[FieldName]] = "OPENAI_API_KEY"
     """openai: environment variable that holds the API key."""
 
-    generator_concurrency: Free[Annotated[int, Field(ge=1, le=256)]] = 8
+    generator_concurrency: NoEffectOnResults[Annotated[int, Field(ge=1, le=256)]] = 8
     """openai: requests at once; what a killed run repeats at most."""
 
-    generator_max_retries: Free[Natural] = 5
+    generator_max_retries: NoEffectOnResults[Natural] = 5
     """openai: retries of a failed request, with growing pauses or those that the endpoint asks
     for. While it takes no requests (HTTP 429), all wait, for at most this many times
     generator_timeout without any answer."""
 
-    generator_timeout: Free[Positive] = 120
+    generator_timeout: NoEffectOnResults[Positive] = 120
     """openai: seconds a request may take."""
 
     def check(self, config: ConfigLike) -> None:

@@ -16,7 +16,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from logging import getLogger
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,8 +23,8 @@ from recbole.config import Config
 from recbole.data.dataset import Dataset
 
 from recbole_llm.core.digest import digest
-from recbole_llm.core.files import alone, check_folder
-from recbole_llm.core.log import SHOWN
+from recbole_llm.core.files import check_folder, file_lock
+from recbole_llm.core.log import show
 from recbole_llm.core.plugins.registry import StageSpec, resolve
 from recbole_llm.core.versions import installed
 from recbole_llm.features.store import cache_dir
@@ -141,7 +140,7 @@ class Stage(ABC):
             check_folder(self.path.parent, "set embedding_cache_dir")
         except ValueError as error:
             raise StageError(f"stage {self.name}: {error}") from error
-        with alone(self.path.with_name(f"{self.path.name}.lock"), self._say_that_it_waits):
+        with file_lock(self.path.with_name(f"{self.path.name}.lock"), self._say_that_it_waits):
             units = self.units_there()  # another process may have done it meanwhile
             if units is not None:
                 return units, 0
@@ -162,7 +161,7 @@ class Stage(ABC):
 
     def _say_that_it_waits(self) -> None:
         said = f"stage {self.name}: waiting for another process that does it"
-        getLogger("recbole_llm").info(said, extra=SHOWN)
+        show(said)
 
     def _finish(self, folder: Path, units: int) -> None:
         manifest = {

@@ -12,14 +12,13 @@ import random
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from logging import getLogger
 from pathlib import Path
 from typing import Any
 
 from recbole_llm.core.digest import digest, file_digest
 from recbole_llm.core.files import remove_left_parts
 from recbole_llm.core.lines import shows_progress
-from recbole_llm.core.log import SHOWN
+from recbole_llm.core.log import show
 from recbole_llm.features.encoders.adapters import sees_pictures
 from recbole_llm.features.encoders.decoders import Source
 from recbole_llm.features.encoders.smollm import NAMES
@@ -144,10 +143,9 @@ class TuneStage(Stage):
             )
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise StageError(f"'{file}' is damaged ({error!r}); delete '{self.path}'") from error
-        getLogger("recbole_llm").info(
+        show(
             f"{self.name}: held-out loss (nats per token of an answer): {said}\n"
             f"{self.name}: its adapter is for {self._kind}--{self.tuned}_adapter="
-            f"{self.path / ADAPTER}",
-            extra=SHOWN,
+            f"{self.path / ADAPTER}"
         )
         return report

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from recbole_llm.core.checkpoints.checkpoint import load_checkpoint
-from recbole_llm.core.checkpoints.stored import NEVER, plain_config
+from recbole_llm.core.checkpoints.stored import NEVER_STORED, plain_config
 from recbole_llm.core.checkpoints.tokens import characters
 from recbole_llm.core.digest import file_digest
 from recbole_llm.core.errors import needing, one_line
@@ -22,7 +22,7 @@ from recbole_llm.core.files import (
     OTHER_FOLDER,
     files_moved_together,
     remove_left_parts,
-    tried_folder,
+    writable_folder,
     write_json,
     write_whole,
     written_whole,
@@ -76,7 +76,7 @@ def export(
     _check_free(folder)
     load_plugins(config_file_list, config_dict, argv)
     _check_class(checkpoint, config_dict or {})
-    with tried_folder(folder, OTHER_FOLDER):  # before the work
+    with writable_folder(folder, OTHER_FOLDER):  # before the work
         say_meanwhile(f"loading {checkpoint}")
         source = Recommender.of(checkpoint, config_file_list, config_dict, argv)
         model: Any = source.scorer.model.to("cpu")
@@ -191,7 +191,7 @@ def _write_settings(
     part: Path, name: str, source: Recommender, longest: int, ordered: bool
 ) -> None:
     """Last, since it holds digests of the others."""
-    config = plain_config(source.config, NEVER | Mark.FREE)
+    config = plain_config(source.config, NEVER_STORED | Mark.NO_EFFECT_ON_RESULTS)
     content = {
         "format": FORMAT, "model": source.name, "dataset": config["dataset"],
         "longest_history": longest, "ordered": ordered, "settings": config,

@@ -14,17 +14,24 @@ from recbole_llm.core.checks import RECBOLES, parts_of, settings_of_parts
 from recbole_llm.core.keys.run import RunSettings
 from recbole_llm.core.keys.stock import StockSettings
 from recbole_llm.core.lines import aligned
+from recbole_llm.core.model_traits import learns_labels
 from recbole_llm.core.plugins.loading import (
     Plugins,
     find_model,
     get_model,
     get_plugins,
     get_registry,
-    recbole_models,
 )
-from recbole_llm.core.plugins.registry import EncoderSpec, ModelSpec, resolve_settings
+from recbole_llm.core.plugins.registry import (
+    EncoderSpec,
+    FeatureSpec,
+    ModelSpec,
+    StageSpec,
+    resolve_settings,
+)
 from recbole_llm.core.plugins.specs import completed
-from recbole_llm.core.schema import files_of_model, learns_labels
+from recbole_llm.core.plugins.stock import recbole_models
+from recbole_llm.core.schema import files_of_model
 from recbole_llm.core.settings import Between, KeyInfo, Settings, key_infos
 from recbole_llm.core.yaml_files import read_yaml
 from recbole_llm.features.settings import EncoderSettings
@@ -43,20 +50,20 @@ def list_all() -> Iterator[str]:
     plugins = get_plugins()
     registry = plugins.registry
     rows = [("models", "task", "reads", "paper", "idea")]
-    for name, spec in sorted(registry.models.items()):
+    for name, spec in sorted(registry.specs(ModelSpec).items()):
         reads = ", ".join(spec.reads) or "-"
         rows.append((f"  {name}", _task(spec), reads, spec.paper or "-", spec.summary))
     first, *others = aligned(rows)
     yield click.style(first, bold=True)
     yield from others
     yield "  recbole-llm models NAME lists a model's keys"
-    yield from _stock(set(registry.models))
-    for kind in ("encoder", "feature", "stage"):
-        yield click.style(f"{kind}s", bold=True)
-        for name, part in sorted(getattr(registry, f"{kind}s").items()):
-            missing = part.missing() if kind == "encoder" else ()
-            about = f"needs {', '.join(missing)}" if missing else part.summary
-            yield f"  {name:24} {registry.origins[f'{kind} {name}']:32} {about}"
+    yield from _stock(set(registry.specs(ModelSpec)))
+    for kind in (EncoderSpec, FeatureSpec, StageSpec):
+        yield click.style(f"{kind.kind}s", bold=True)
+        for name, part in sorted(registry.tables[kind].items()):
+            missing = part.spec.missing() if kind is EncoderSpec else ()
+            about = f"needs {', '.join(missing)}" if missing else part.spec.summary
+            yield f"  {name:24} {part.plugin:32} {about}"
     yield click.style("plugins", bold=True)
     for name in sorted(name for name, _ in plugins.manager.list_name_plugin()):
         yield from _wrapped(": ".join(filter(None, (name, _added(plugins, name)))))
@@ -93,10 +100,11 @@ def _stock(ours: set[str]) -> Iterator[str]:
 def _added(plugins: Plugins, plugin: str) -> str:
     """``model Mine; metrics A, B; hook on_result``: what the plugin registered and implements."""
     by_kind: dict[str, list[str]] = {}
-    for thing, origin in plugins.registry.origins.items():
-        if origin == plugin:
-            kind, _, name = thing.partition(" ")
-            by_kind.setdefault(kind, []).append(name)
+    for name, registered in plugins.registry.all_registered():
+        if registered.plugin == plugin:
+            by_kind.setdefault(registered.spec.kind, []).append(name)
+    if metrics := [name for name, of in plugins.registry.metrics.items() if of == plugin]:
+        by_kind["metric"] = metrics
     callers = plugins.manager.get_hookcallers(plugins.manager.get_plugin(plugin)) or ()
     called = sorted(caller.name for caller in callers)
     if hooks := [name for name in called if not name.startswith("register_")]:
@@ -115,8 +123,8 @@ def describe(name: str) -> Iterator[str]:
     Raises:
         ValueError: an unknown name.
     """
-    encoders, models = get_registry().encoders, get_registry().models
-    if name in encoders and name not in models:
+    encoders = get_registry().specs(EncoderSpec)
+    if name in encoders and name not in get_registry().specs(ModelSpec):
         yield from _encoder(encoders[name])
         return
     spec = find_model(name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from logging import getLogger
 from typing import Any
 
 import numpy as np
@@ -12,10 +11,11 @@ from recbole.config import Config
 from recbole.data.dataset import Dataset
 from recbole.model.abstract_recommender import AbstractRecommender
 
+from recbole_llm.core import model_traits
 from recbole_llm.core.checkpoints.tokens import Vocabulary, vocabulary_of
 from recbole_llm.core.errors import first_names
 from recbole_llm.core.lines import counted
-from recbole_llm.core.log import SHOWN
+from recbole_llm.core.log import show
 from recbole_llm.data.disk import DiskDataset
 from recbole_llm.data.settings import EngineSettings
 from recbole_llm.data.vocabulary import VocabularyDataset, new_items
@@ -76,7 +76,7 @@ def _cannot(config: Config, model: AbstractRecommender, dataset: Dataset) -> str
     """Why new items cannot be scored; "" where they can."""
     if not isinstance(model, TextItemModel):
         return f"{config['model']} knows no item that it was not trained with"
-    if not getattr(model, "takes_items", True):
+    if not model_traits.takes_items(model):
         return f"{config['model']} reads words here, not vectors"
     if isinstance(dataset, DiskDataset):
         return "interactions on disk keep their numbers (interactions: memory takes new ones)"
@@ -103,7 +103,4 @@ def _grown(dataset: Dataset, tokens: object) -> Vocabulary:
 
 
 def _say(tokens: list[str], what: str) -> None:
-    getLogger("recbole_llm").info(
-        f"{counted(len(tokens), 'new item')} of the item file ({first_names(tokens)}): {what}",
-        extra=SHOWN,
-    )
+    show(f"{counted(len(tokens), 'new item')} of the item file ({first_names(tokens)}): {what}")

@@ -8,6 +8,7 @@ from typing import Any
 from recbole_llm.core.config import Config
 from recbole_llm.core.plugins.loading import get_registry
 from recbole_llm.core.plugins.named import load_plugins
+from recbole_llm.core.plugins.registry import StageSpec
 from recbole_llm.data.prepare import data_preparation
 from recbole_llm.offline.run import load_dataset, prepare_data
 from recbole_llm.offline.stage import StageReport, stage_class
@@ -32,7 +33,7 @@ def prepare(
         ValueError: in one line: settings, files, or a stage at fault.
     """
     load_plugins(config_file_list, config_dict, argv)  # which may have the stage
-    spec = None if stage is None else get_registry().stage(stage)
+    spec = None if stage is None else get_registry().find(StageSpec, stage)
     config = Config(model, dataset, config_file_list, config_dict, argv, stage=stage)
     start(config)
     if spec is None:

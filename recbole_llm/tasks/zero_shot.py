@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from recbole_llm.core import model_traits
 from recbole_llm.core.checks import key_marks
 from recbole_llm.core.config import Config
 from recbole_llm.core.files import OTHER_FILE, check_file
@@ -103,7 +104,7 @@ def transferable_part(config: Config) -> str:
     Raises:
         ValueError: the model has none.
     """
-    name: str | None = getattr(config.model_class, "transferable", None)
+    name = model_traits.transferable_part(config.model_class)
     if name is None:
         raise ValueError(
             f"model: {config['model']} has no part that fits an unseen data set (a class attribute "
@@ -162,7 +163,9 @@ def _check_encoders(configs: Sequence[Config]) -> None:
     """Data sets' own files may set encoders; a map between other text spaces is meaningless."""
     first, marks = configs[0], key_marks()
     named = {key for c in configs for key in c.final_config_dict if key.startswith("encoder")}
-    keys = sorted({"item_feature", *(key for key in named if not marks[key] & Mark.FREE)})
+    keys = sorted(
+        {"item_feature", *(key for key in named if not marks[key] & Mark.NO_EFFECT_ON_RESULTS)}
+    )
     for config in configs[1:]:
         other = [key for key in keys if config[key] != first[key]]
         if other:

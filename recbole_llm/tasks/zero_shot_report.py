@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from logging import getLogger
 from typing import Any
 
 from recbole.data.dataset import Dataset
@@ -11,7 +10,7 @@ from recbole.data.dataset import Dataset
 from recbole_llm.core.config import Config
 from recbole_llm.core.files import OTHER_FILE, write_json
 from recbole_llm.core.lines import aligned
-from recbole_llm.core.log import SHOWN
+from recbole_llm.core.log import show
 from recbole_llm.data.sizes import data_line
 from recbole_llm.evaluation.protocol import protocol, repeats
 from recbole_llm.report import (
@@ -47,7 +46,7 @@ def say_end(config: Config, unseen: Dataset, result: Mapping[str, Any], seconds:
     names = [name for name in result["test_result"] if not name.endswith(")")]  # no groups
     cells = [[name, *(f"{metrics[n]:.4f}" for n in names)] for name, metrics in rows.items()]
     title = f"{config['model']} on {config['dataset']}: {protocol(config, unseen)}"
-    getLogger().info("\n".join(["", title, *aligned([["", *names], *cells])]), extra=SHOWN)
+    show("\n".join(["", title, *aligned([["", *names], *cells])]))
     places = [("took", duration(seconds))]
     if (output := config["output"]) is not None:
         content = {**result, "settings": changed_settings(config), "versions": versions()}

@@ -16,8 +16,9 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.trainer.trainer import AbstractTrainer
 from recbole.utils import ModelType, early_stopping, set_color
 
+from recbole_llm.core import model_traits
 from recbole_llm.core.checkpoints.checkpoint import save_atomically
-from recbole_llm.core.checkpoints.stored import needs, plain_config
+from recbole_llm.core.checkpoints.stored import keys_required_for_vectors, plain_config
 from recbole_llm.core.checkpoints.tokens import pack, vocabulary_of
 from recbole_llm.core.errors import one_line
 from recbole_llm.core.log import run_name
@@ -56,7 +57,7 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
         self.eval_collector, self.evaluator = evaluation_parts(config)
         self.progress = Progress(config["valid_metric"])
         # RecBole names checkpoints by the second, and runs started together would share one.
-        name = distributed.from_main(run_name(config))
+        name = distributed.broadcast(run_name(config))
         self.saved_model_file = str(Path(self.saved_model_file).with_name(f"{name}.pth"))
 
     def fit(self, train_data: AbstractDataLoader, *args: Any, **kwargs: Any) -> Any:
@@ -70,10 +71,9 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
 
     def _prepare_training(self, train_data: AbstractDataLoader) -> None:
         self.record_data_state(train_data)
-        if hasattr(self.model, "before_training"):  # work between construction and training
-            self.model.before_training(train_data)
+        model_traits.prepare_training(self.model, train_data)
         if self.config["MODEL_TYPE"] != ModelType.TRADITIONAL:  # these count the same rows
-            randomness.part_randomness(self.config["seed"])
+            randomness.seed_process(self.config["seed"])
 
     def _run_training(self, train_data: AbstractDataLoader, *args: Any, **kwargs: Any) -> Any:
         """Run the base class's training; ``detect_anomaly`` is off unless the user asks for it."""
@@ -99,7 +99,7 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
         with progress, _key_at_fault_named(self.config):
             loss = self.train_batches(train_data, epoch_idx, *args, **kwargs)
         align_statistics(self.model)
-        return distributed.mean(loss)
+        return distributed.mean_over_processes(loss)
 
     def train_batches(
         self, train_data: AbstractDataLoader, epoch_idx: int, *args: Any, **kwargs: Any
@@ -115,7 +115,7 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
             "tokens": pack(vocabulary_of(dataset)),
             "features": feature_state(dataset),
             "trained_on": training_digest(dataset),
-            "needs": needs(self.config),
+            "needs": keys_required_for_vectors(self.config),
         }
 
     def keep_last_file(self) -> None:

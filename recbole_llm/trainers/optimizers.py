@@ -9,6 +9,7 @@ from recbole.config import Config
 from torch import Tensor, nn
 from torch.optim import Optimizer, SparseAdam
 
+from recbole_llm.core import model_traits
 from recbole_llm.core.processes import distributed
 
 _FUSED = (torch.optim.Adam, torch.optim.AdamW)
@@ -69,7 +70,7 @@ def sparse_table(model: nn.Module, config: Config) -> nn.Embedding | None:
             "dense, or train in one process"
         )
     table = getattr(model, "item_embedding", None)
-    if not isinstance(table, nn.Embedding) or hasattr(model, "begin_phase"):
+    if not isinstance(table, nn.Embedding) or model_traits.is_phased(model):
         raise ValueError(f"item_table: {config['model']} has no sparse one; leave it dense")
     table.sparse = True
     return table

@@ -13,13 +13,14 @@ from recbole.data.dataloader import AbstractDataLoader
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import set_color
 
+from recbole_llm.core import model_traits
 from recbole_llm.core.checkpoints.checkpoint import (
+    STOPPED,
     load_checkpoint,
     load_model_state,
     save_atomically,
 )
 from recbole_llm.core.config import Config
-from recbole_llm.core.marks import STOPPED
 from recbole_llm.core.processes import distributed
 from recbole_llm.data.same_split import check_same_split
 from recbole_llm.trainers.phase_logs import PhaseBoard, PhaseWriter
@@ -70,7 +71,7 @@ class PhasedTrainer(Trainer):
         self._first_phase = 0
         self._best_state: dict[str, Any] | None = None
         self._writer, self._board = self.tensorboard, self.wandblogger
-        start_key = getattr(model, "start_key", None)
+        start_key = model_traits.start_key(model)
         if start_key is not None and config[start_key] is not None:
             self.start_after(config[start_key])
             # Checkpoints from here on are past that start, and load without its file.

@@ -7,14 +7,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from logging import getLogger
 from typing import Any
 
 from torch.optim import Optimizer
 from tqdm import tqdm
 
 from recbole_llm.core.lines import is_terminal
-from recbole_llm.core.log import SHOWN
+from recbole_llm.core.log import show
 
 _EVERY = 0.2  # seconds between two updates of the line
 
@@ -97,7 +96,7 @@ class Progress:
             bar.close()
             self._bar = None
         if self.shown and now.epoch:  # decision trees have no epochs
-            getLogger().info(self._summary(now), extra=SHOWN)
+            show(self._summary(now))
 
     @contextmanager
     def epoch(self, index: int, steps: int, optimizer: Optimizer) -> Iterator[None]:

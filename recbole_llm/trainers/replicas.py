@@ -130,5 +130,5 @@ def align_statistics(model: nn.Module) -> None:
     if distributed.world_size() > 1:
         state = model.state_dict()
         own = {name: state[name].cpu() for name, _ in model.named_buffers() if name in state}
-        for name, value in distributed.from_main(own).items():
+        for name, value in distributed.broadcast(own).items():
             state[name].copy_(value)

@@ -18,13 +18,13 @@ from recbole.data.dataloader import AbstractDataLoader
 from recbole.data.dataset import Dataset
 from recbole.utils import set_color
 
-from recbole_llm.core.checkpoints.checkpoint import load_model_state, save_atomically
+from recbole_llm.core.checkpoints.checkpoint import STOPPED, load_model_state, save_atomically
 from recbole_llm.core.checkpoints.plain import decode
 from recbole_llm.core.checkpoints.tokens import check_numbers, vocabulary_of
 from recbole_llm.core.digest import fingerprints
-from recbole_llm.core.log import SHOWN
-from recbole_llm.core.marks import STOPPED
+from recbole_llm.core.log import show
 from recbole_llm.core.plugins.loading import get_registry
+from recbole_llm.core.plugins.registry import FeatureSpec
 from recbole_llm.core.processes import distributed, torchrun
 from recbole_llm.evaluation.beyond import features_read
 from recbole_llm.features.attach import features_of
@@ -97,7 +97,9 @@ class ResumableMixin(EngineMixin):
         pictures, templates, vectors themselves."""
         atomic = fingerprints(self.config["data_path"], self.config["dataset"], _ATOMIC)
         known, features = get_registry(), features_of(self._train_dataset, self.config)
-        loaded = [n for n in features_read(self.config) if known.feature(n).when == "loaded"]
+        loaded = [
+            n for n in features_read(self.config) if known.find(FeatureSpec, n).when == "loaded"
+        ]
         return atomic | {name: features[name].fingerprint for name in loaded}
 
     def _prepare_training(self, train_data: AbstractDataLoader) -> None:
@@ -151,10 +153,9 @@ class ResumableMixin(EngineMixin):
         if self.best_valid_result:
             best = f"{self.config['valid_metric']} {self.best_valid_score:.4f}"
         phase = f"phase {self.phase_name}, " if self.phase_name else ""
-        self.logger.info(
+        show(
             set_color("Resumed", "blue") + f" from {self.last_file}: {phase}epoch "
-            f"{self.start_epoch + 1} is next, best so far {best}",
-            extra=SHOWN,
+            f"{self.start_epoch + 1} is next, best so far {best}"
         )
 
     def _restore_optimizer(self, point: ResumePoint) -> None:
@@ -182,8 +183,8 @@ class ResumableMixin(EngineMixin):
             "losses": dict(self.train_loss_dict),
             "trainings": self.progress.state(),
             "optimizers": {name: optimizer.state_dict() for name, optimizer in more.items()},
-            "model": distributed.gathered(run_state.find_changes(self.model, self._marks)),
-            "random": distributed.gathered(run_state.random_state(self._loaders)),
+            "model": distributed.all_gather(run_state.find_changes(self.model, self._marks)),
+            "random": distributed.all_gather(run_state.random_state(self._loaders)),
         }
 
     def _more_optimizers(self) -> dict[str, torch.optim.Optimizer]:

@@ -9,11 +9,11 @@ from typing import Any
 
 from recbole.config import Config
 
-from recbole_llm.core.checkpoints.checkpoint import load_checkpoint, require
-from recbole_llm.core.checkpoints.stored import NEVER, plain_config
+from recbole_llm.core.checkpoints.checkpoint import STOPPED, load_checkpoint, require
+from recbole_llm.core.checkpoints.stored import NEVER_STORED, plain_config
 from recbole_llm.core.checkpoints.tokens import Packed
 from recbole_llm.core.errors import and_more
-from recbole_llm.core.marks import STOPPED, Mark
+from recbole_llm.core.marks import Mark
 from recbole_llm.core.processes import distributed
 
 PARTS = ("state_dict", "optimizer", "epoch", "cur_step", "best_valid_score")
@@ -71,7 +71,9 @@ def load_run(file: str, config: Config) -> dict[str, Any]:
         )
     require(checkpoint, PARTS, file)
     require(state, _STATE, file)
-    present = plain_config(config, NEVER | Mark.FREE) | {"worker": config["worker"]}
+    present = plain_config(config, NEVER_STORED | Mark.NO_EFFECT_ON_RESULTS) | {
+        "worker": config["worker"]
+    }
     _check_same_settings(checkpoint["config"] | {"worker": state["worker"]}, present, file)
     then, now = len(state["random"]), distributed.world_size()
     if then != now:

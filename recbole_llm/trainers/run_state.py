@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from recbole_llm.core import model_traits
+
 Marks = dict[tuple[str, str], tuple[Any, int]]
 _WIDEST = 8  # bytes of a number that torch has
 _PARTS = ("general_dataloader", "kg_dataloader")  # of RecBole's loader of knowledge graphs
@@ -95,7 +97,7 @@ def _is_begun(before: object, value: object) -> bool:
 
 def _states(model: nn.Module) -> Iterator[tuple[tuple[str, str], Any]]:
     """Public numbers, arrays and tensors, buffers among them, that no checkpoint holds."""
-    saved = set(getattr(model, "other_parameter_name", ()))
+    saved = set(model_traits.other_parameter_names(model))
     for module_name, module in model.named_modules():
         outside = module._non_persistent_buffers_set
         buffers = {name: value for name, value in module._buffers.items() if name in outside}

@@ -15,7 +15,8 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.trainer import trainer as recbole_trainers
 from recbole.utils import get_trainer as get_recbole_trainer
 
-from recbole_llm.core.marks import PRETRAINING
+from recbole_llm.core import model_traits
+from recbole_llm.core.checkpoints.starts import PRETRAINING
 from recbole_llm.core.plugins.loading import get_model
 from recbole_llm.core.plugins.registry import ModelSpec, resolve
 from recbole_llm.core.plugins.specs import spec_by_name
@@ -159,7 +160,7 @@ def trainer_of(model: type[Any], spec: ModelSpec) -> type[EngineMixin]:
             f"package's evaluation and checkpoints; let it extend Trainer (or KGTrainer, …) of "
             f"{__name__} in place of recbole.trainer's"
         )
-    if hasattr(model, "begin_phase") and not issubclass(trainer, PhasedTrainer):
+    if model_traits.is_phased(model) and not issubclass(trainer, PhasedTrainer):
         raise ValueError(
             f"trainer '{trainer.__name__}' of model '{spec.name}' trains no phases, which the "
             f"model has; let it extend {PhasedTrainer.__module__}:{PhasedTrainer.__name__}"

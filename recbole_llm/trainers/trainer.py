@@ -89,14 +89,14 @@ class Trainer(ResumableMixin, ReplicaTrainer):
         self._items_a_block = getattr(eval_data, "items_a_block", None)
         if load_best_model:
             file = model_file or self.saved_model_file
-            distributed.wait()  # until it is saved
+            distributed.barrier()  # until it is saved
             checkpoint = load_checkpoint(file)
             if model_file is not None:  # else it was saved here
                 check_numbers(vocabulary_of(eval_data.dataset), checkpoint.get("tokens"))
             load_model_state(self.model, checkpoint, file)
             self.logger.info(f"Loading model structure and parameters from {file}")
         self.eval_collector.begin(eval_data)
-        with randomness.main_randomness():
+        with randomness.same_numpy_randomness():
             return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
 
     def _full_sort_batch_eval(self, batched_data: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -18,6 +18,7 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from scipy import sparse
 
 from recbole_llm.core.checkpoints import checkpoint, plain
+from recbole_llm.core.checkpoints.fingerprints import check_fingerprints
 
 
 def save_and_load(state: dict, path: Path) -> dict:  # type: ignore[type-arg]
@@ -102,12 +103,12 @@ def test_changed_vectors_are_noticed() -> None:
             self.fingerprint = fingerprint
 
     model = torch.nn.ModuleDict({"text": Frozen("new")})
-    checkpoint.check_fingerprints(model, {"text": "new"})
+    check_fingerprints(model, {"text": "new"})
     with pytest.raises(ValueError, match="trained on other vectors"):
-        checkpoint.check_fingerprints(model, {"text": "old"})
-    checkpoint.check_fingerprints(model, {"text": "old"}, {"new"})  # compared row by row
+        check_fingerprints(model, {"text": "old"})
+    check_fingerprints(model, {"text": "old"}, {"new"})  # compared row by row
     with pytest.raises(ValueError, match="whitened otherwise .'text': 0.5, now none.; set"):
-        checkpoint.check_fingerprints(model, {"text": "old whitened by 0.5"}, {"new"})
+        check_fingerprints(model, {"text": "old whitened by 0.5"}, {"new"})
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from recbole_llm.core.checkpoints.stored import plain_config
 from recbole_llm.core.config import Config
 from recbole_llm.core.keys.stock import StockSettings
-from recbole_llm.core.plugins.loading import get_model, recbole_models
+from recbole_llm.core.plugins.loading import get_model
+from recbole_llm.core.plugins.stock import recbole_models
 from recbole_llm.core.processes import torchrun
 from recbole_llm.core.schema import (
     RECBOLE,
@@ -40,12 +41,12 @@ def test_precedence_is_command_line_then_dict_then_files(tmp_path: Path) -> None
 
 def test_the_models_yaml_beats_its_types(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from recbole_llm.core.plugins import loading
-    from recbole_llm.core.plugins.registry import ModelSpec
+    from recbole_llm.core.plugins.registry import ModelSpec, Registered
 
     file = tmp_path / "Mine.yaml"
     file.write_text("repeatable: True\neval_args: {split: {RS: [7, 2, 1]}, order: TO, mode: full}")
     spec = ModelSpec("Mine", "recbole.model.sequential_recommender.gru4rec:GRU4Rec", config=file)
-    monkeypatch.setitem(loading.get_registry().models, "Mine", spec)
+    monkeypatch.setitem(loading.get_registry().tables[ModelSpec], "Mine", Registered(spec, "test"))
     config = Config("Mine", config_dict={"loss_type": "CE"})
     assert config["eval_args"]["split"] == {"RS": [7, 2, 1]}  # sequential.yaml says LS
 

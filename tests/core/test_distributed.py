@@ -29,9 +29,9 @@ def test_parts_of_a_batch_are_all_of_it(stand: Stand) -> None:
     parts = []
     for rank in range(3):
         stand(rank, 3)
-        parts.append(distributed.own_part(torch.arange(8)).tolist())
+        parts.append(distributed.part_of_batch(torch.arange(8)).tolist())
     assert parts == [[0, 3, 6], [1, 4, 7], [2, 5]]
-    assert distributed.own_part([5, 6]) == [5]  # nothing is left for the third
+    assert distributed.part_of_batch([5, 6]) == [5]  # nothing is left for the third
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 7, 9])
@@ -59,7 +59,7 @@ def test_workers_of_a_loader_draw_other_numbers_in_each_process(stand: Stand) ->
         stand(rank, 2)
         torch.manual_seed(7 + worker)
         np.random.seed(7 + worker)
-        randomness.part_worker(worker)
+        randomness.seed_worker(worker)
         drawn.append((int(torch.randint(10**9, ())), int(np.random.randint(10**9))))
     torch.manual_seed(7)
     np.random.seed(7)
@@ -70,7 +70,7 @@ def test_workers_of_a_loader_draw_other_numbers_in_each_process(stand: Stand) ->
 def test_loaders_part_their_workers() -> None:
     config = Config("BPR")
     train, _, _ = data_preparation(config, create_dataset(config))
-    assert train.worker_init_fn is randomness.part_worker
+    assert train.worker_init_fn is randomness.seed_worker
 
 
 def test_workers_draw_the_same_candidates_in_each_process() -> None:

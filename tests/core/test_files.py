@@ -21,7 +21,7 @@ from recbole_llm.core.files import (
     check_folder,
     files_moved_together,
     remove_left_parts,
-    tried_folder,
+    writable_folder,
     write_whole,
     written_whole,
 )
@@ -133,7 +133,7 @@ def test_a_folder_that_takes_no_content_is_named_and_nothing_is_left_of_the_try(
 def test_an_error_removes_the_empty_folders_that_were_made_and_no_other() -> None:
     os.mkdir("mine")
     for folder in ("mine", "mine/new/shop", "kept"):
-        with pytest.raises(KeyError), tried_folder(folder, "way out"):
+        with pytest.raises(KeyError), writable_folder(folder, "way out"):
             if folder == "kept":
                 Path("kept/file").touch()
             raise KeyError
@@ -144,7 +144,7 @@ def test_a_full_disk_leaves_no_folder_of_the_try() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))  # as on a full disk
     try:
-        with pytest.raises(ValueError, match="'full' cannot"), tried_folder("full", "way out"):
+        with pytest.raises(ValueError, match="'full' cannot"), writable_folder("full", "way out"):
             pass
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

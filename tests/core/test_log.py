@@ -10,13 +10,13 @@ import pytest
 
 from recbole_llm.core.config import Config
 from recbole_llm.core.log import (
-    SHOWN,
     Screen,
     close_log,
     init_log,
     log_file,
     run_name,
     save_traceback,
+    show,
     without_bars,
 )
 from recbole_llm.steps import start
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("own_logging")
 def said() -> None:
     logger = logging.getLogger("recbole_llm")
     logger.info("a \x1b[1;35mdetail\x1b[0m")
-    logger.info("the result", extra=SHOWN)
+    show("the result")
     logger.warning("mind http://me:word@host/x")
     logger.debug("unseen")
 

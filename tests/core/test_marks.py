@@ -8,13 +8,13 @@ from typing import Any, Literal, get_args, get_origin
 import pytest
 from pydantic.fields import FieldInfo
 
-from recbole_llm.core.checkpoints.stored import NEVER, plain_config, taken
+from recbole_llm.core.checkpoints.stored import NEVER_STORED, plain_config, trusted_settings
 from recbole_llm.core.checks import key_marks
 from recbole_llm.core.config import Config
 from recbole_llm.core.keys.run import RunSettings
-from recbole_llm.core.marks import Free, Local, Mark
+from recbole_llm.core.marks import Local, Mark, NoEffectOnResults
 from recbole_llm.core.plugins.loading import get_registry
-from recbole_llm.core.plugins.registry import EncoderSpec, resolve
+from recbole_llm.core.plugins.registry import EncoderSpec, Registered, resolve
 from recbole_llm.core.settings import Count, Settings, Text
 from recbole_llm.tasks.zero_shot import _check_encoders
 
@@ -29,8 +29,7 @@ PLAIN = {
 def own_classes() -> Iterator[type[Settings]]:
     """This package's classes of keys, but for RecBole's."""
     registry = get_registry()
-    tables = registry.models, registry.encoders, registry.features, registry.stages
-    named = {spec.settings for table in tables for spec in table.values()} - {None}
+    named = {part.spec.settings for _, part in registry.all_registered()} - {None}
     yield from map(resolve, {RunSettings, *registry.settings, *named})
 
 
@@ -49,7 +48,7 @@ def test_a_key_whose_text_may_be_a_file_or_an_address_is_marked() -> None:
         if takes_any_text(field.annotation)
     }
     assert PLAIN <= texts.keys()
-    bounded = NEVER | Mark.MODEL | Mark.TEMPLATE
+    bounded = NEVER_STORED | Mark.MODEL_NAME | Mark.TEMPLATE
     unmarked = {key: name for key, name in texts.items() if not marks[key] & bounded}
     assert not unmarked.keys() - PLAIN, (
         f"{unmarked}: mark them, such as Local[Text | None] (core/marks.py), or, if no text leads "
@@ -70,14 +69,14 @@ class LetterSettings(Settings):
     """Letters that count."""
     encoder_letters_file: Local[Text | None] = None
     """File of them."""
-    encoder_letters_at_once: Free[Count] = 8
+    encoder_letters_at_once: NoEffectOnResults[Count] = 8
     """Texts at once."""
 
 
 @pytest.fixture
 def letters(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = EncoderSpec("letters", "acme:Letters", settings=LetterSettings)
-    monkeypatch.setitem(get_registry().encoders, "letters", spec)
+    monkeypatch.setitem(get_registry().tables[EncoderSpec], "letters", Registered(spec, "test"))
 
 
 @pytest.mark.usefixtures("letters")
@@ -88,9 +87,11 @@ def test_a_plugins_marks_count() -> None:
     stored = plain_config(config)
     assert stored["encoder_letters"] == 3 and stored["encoder_letters_at_once"] == 4
     assert "encoder_letters_file" not in stored
-    back = taken({**stored, "encoder_letters_file": "/elsewhere"}, "x.pth")
+    back = trusted_settings({**stored, "encoder_letters_file": "/elsewhere"}, "x.pth")
     assert back["encoder_letters"] == 3 and "encoder_letters_file" not in back
-    assert "encoder_letters_at_once" not in plain_config(config, NEVER | Mark.FREE)
+    assert "encoder_letters_at_once" not in plain_config(
+        config, NEVER_STORED | Mark.NO_EFFECT_ON_RESULTS
+    )
     other = Config("PAD", "shop", config_dict={**given, "encoder_letters_at_once": 5})
     _check_encoders([config, other])
     other = Config("PAD", "shop", config_dict={**given, "encoder_letters": 4})
@@ -103,12 +104,12 @@ def test_a_plugin_that_lacks_a_package_leaves_the_other_marks(
 ) -> None:
     before = key_marks()
     spec = EncoderSpec("letters", "acme:Letters", settings="no_such_package:Settings")
-    monkeypatch.setitem(get_registry().encoders, "letters", spec)
+    monkeypatch.setitem(get_registry().tables[EncoderSpec], "letters", Registered(spec, "test"))
     assert key_marks() == before
 
 
 def test_a_mark_changes_neither_type_nor_check() -> None:
     field: FieldInfo = LetterSettings.model_fields["encoder_letters_at_once"]
-    assert field.annotation is int and Mark.FREE in field.metadata
+    assert field.annotation is int and Mark.NO_EFFECT_ON_RESULTS in field.metadata
     with pytest.raises(ValueError, match="at_once: expected an integer of at least 1, got 0"):
         LetterSettings.of({"encoder_letters_at_once": 0})

@@ -12,10 +12,15 @@ from click.testing import CliRunner
 
 from recbole_llm import load_data_and_model, run_recbole_llm
 from recbole_llm.cli import main
-from recbole_llm.core.checkpoints.stored import needed_again, needs, plain_config
+from recbole_llm.core.checkpoints.stored import (
+    arguments_for_reload,
+    keys_required_for_vectors,
+    plain_config,
+)
 from recbole_llm.core.config import Config
 from recbole_llm.core.plugins.loading import get_registry, list_models
 from recbole_llm.core.plugins.named import load_plugins
+from recbole_llm.core.plugins.registry import ModelSpec
 from recbole_llm.tasks.export import export
 from recbole_llm.tasks.prepare import prepare
 
@@ -130,7 +135,9 @@ def test_a_plugin_is_read_anew_once_it_is_mended(caplog: pytest.LogCaptureFixtur
 def test_no_checkpoint_keeps_the_key_and_its_loading_needs_it() -> None:
     config = Config("Own", "tiny", argv=["--plugins=mine.py"])
     assert "plugins" not in plain_config(config)
-    assert needed_again(config) == ["--plugins=mine.py"] and needs(config) == ["plugins"]
+    assert arguments_for_reload(config) == ["--plugins=mine.py"] and keys_required_for_vectors(
+        config
+    ) == ["plugins"]
 
 
 def test_models_and_help_know_the_plugin() -> None:
@@ -156,7 +163,7 @@ def test_a_checkpoint_loads_with_the_plugin(
     as_new()
     with pytest.raises(ValueError, match="^model 'Own' is unknown; .* needs --plugins=FILE.py$"):
         load_data_and_model(file)
-    assert "Own" not in get_registry().models
+    assert "Own" not in get_registry().tables[ModelSpec]
     assert load_data_and_model(file, config_dict=plugins)[0].model == "Own"
     as_new()
     items = ["recommend", f"--checkpoint={file}", "--items=i1,i2", "-k", "2"]

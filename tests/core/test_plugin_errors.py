@@ -17,6 +17,7 @@ from commands import run_main
 from recbole_llm import Config, quick_start
 from recbole_llm.core.plugins import loading
 from recbole_llm.core.plugins.errors import plugin_behind
+from recbole_llm.core.plugins.registry import ModelSpec
 
 pytestmark = pytest.mark.usefixtures("tiny")
 ROOT = Path(__file__).parents[2]
@@ -247,7 +248,9 @@ def test_one_broken_plugin_does_not_take_the_others_down(
         (info / "entry_points.txt").write_text(f"[recbole_llm]\n{name} = {name}\n")
     monkeypatch.syspath_prepend(tmp_path)
     loaded = loading.build_plugins()
-    assert "Good" in loaded.registry.models and "PAD" in loaded.registry.models
+    assert (
+        "Good" in loaded.registry.tables[ModelSpec] and "PAD" in loaded.registry.tables[ModelSpec]
+    )
     assert "No module named 'no_such_module_at_all'" in loaded.failed["broken_import"]
     assert "did you mean 'prepare_dataset'" in loaded.failed["broken_hook"]
     lines = [r.getMessage() for r in caplog.records if "was left out" in r.getMessage()]

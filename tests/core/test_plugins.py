@@ -35,13 +35,13 @@ def fresh() -> loading.Plugins:
 
 
 def test_built_in_models_come_through_the_same_seam(fresh: loading.Plugins) -> None:
-    assert "PAD" in fresh.registry.models
-    assert fresh.registry.origins["model PAD"] == "recbole_llm.models.pad"
+    assert "PAD" in fresh.registry.tables[ModelSpec]
+    assert fresh.registry.plugin_of(ModelSpec, "PAD") == "recbole_llm.models.pad"
 
 
 def test_a_registered_model_is_listed_and_found(fresh: loading.Plugins) -> None:
     fresh.register(models_of(ModelSpec("Mine", "json:JSONDecoder")), "mine")
-    assert fresh.registry.models["Mine"].model == "json:JSONDecoder"
+    assert fresh.registry.find(ModelSpec, "Mine").model == "json:JSONDecoder"
 
 
 def test_a_hook_may_have_another_name_in_the_plugin(fresh: loading.Plugins) -> None:
@@ -50,7 +50,7 @@ def test_a_hook_may_have_another_name_in_the_plugin(fresh: loading.Plugins) -> N
 
     named = staticmethod(hookimpl(mine, specname="register_models"))
     fresh.register(type("Plugin", (), {"mine": named})(), "mine")
-    assert "Mine" in fresh.registry.models
+    assert "Mine" in fresh.registry.tables[ModelSpec]
 
 
 def test_a_model_whose_class_is_not_there_is_named_with_its_plugin(
@@ -114,7 +114,7 @@ def test_a_duplicate_name_is_refused_and_leaves_nothing(fresh: loading.Plugins) 
     specs = (ModelSpec("New", "x:New"), ModelSpec("PAD", "x:PAD"))
     with pytest.raises(ValueError, match="model 'PAD' of plugin 'mine' is already registered by"):
         fresh.register(models_of(*specs), "mine")
-    assert "New" not in fresh.registry.models
+    assert "New" not in fresh.registry.tables[ModelSpec]
     assert not fresh.manager.has_plugin("mine")
 
 
@@ -123,7 +123,10 @@ def test_a_name_of_recboles_is_taken_but_for_the_models_that_come_with_this_pack
 ) -> None:
     with pytest.raises(ValueError, match="^model 'BPR' of plugin 'mine' is one of RecBole's; rena"):
         fresh.register(models_of(ModelSpec("BPR", "x:BPR")), "mine")
-    assert "BPR" not in fresh.registry.models and "SASRec" in fresh.registry.models
+    assert (
+        "BPR" not in fresh.registry.tables[ModelSpec]
+        and "SASRec" in fresh.registry.tables[ModelSpec]
+    )
     assert not fresh.manager.has_plugin("mine")
 
 
@@ -200,7 +203,7 @@ def test_an_encoder_and_a_metric_are_registered(fresh: loading.Plugins) -> None:
         ),
         "mine",
     )
-    assert fresh.registry.encoder("mine").factory == "x:y"
+    assert fresh.registry.find(EncoderSpec, "mine").factory == "x:y"
     assert register.metrics_dict.pop("firsthit") is FirstHit
     assert register.metric_information.pop("firsthit") == ["rec.topk"]
 
@@ -213,12 +216,12 @@ def test_a_feature_and_a_stage_are_registered(fresh: loading.Plugins) -> None:
         register_stages=lambda register: register(stage),
     )
     fresh.register(mine, "mine")
-    assert fresh.registry.feature("item_sound") is feature
-    assert fresh.registry.stage("tune") is stage
+    assert fresh.registry.find(FeatureSpec, "item_sound") is feature
+    assert fresh.registry.find(StageSpec, "tune") is stage
     with pytest.raises(ValueError, match="feature 'item_imag' is unknown; did you mean 'item_imag"):
-        fresh.registry.feature("item_imag")
+        fresh.registry.find(FeatureSpec, "item_imag")
     with pytest.raises(ValueError, match="stage 'encod' is unknown; did you mean 'encode'"):
-        fresh.registry.stage("encod")
+        fresh.registry.find(StageSpec, "encod")
     taken = plugin(register_features=lambda register: register(FeatureSpec("item_text", "x:y")))
     with pytest.raises(ValueError, match="feature 'item_text' .* by plugin 'recbole_llm.features'"):
         fresh.register(taken, "other")
@@ -237,7 +240,7 @@ def test_a_refused_metric_leaves_nothing(fresh: loading.Plugins) -> None:
     )
     with pytest.raises(ValueError, match="metric 'Recall' is already registered"):
         fresh.register(mine, "mine")
-    assert "New" not in fresh.registry.models and not fresh.manager.has_plugin("mine")
+    assert "New" not in fresh.registry.tables[ModelSpec] and not fresh.manager.has_plugin("mine")
     assert "new" not in register.metrics_dict
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from recbole_llm.core.errors import did_you_mean
+from recbole_llm.core.errors import did_you_mean, near_hint
 from recbole_llm.core.plugins.registry import EncoderSpec, ModelSpec, Registry, resolve
 
 
@@ -16,25 +16,25 @@ def test_a_name_of_another_plugin_is_refused() -> None:
     registry = Registry()
     registry.add([ModelSpec("A", "x:A")], origin="first")
     with pytest.raises(ValueError, match="model 'A' of plugin 'second'.*plugin 'first'"):
-        registry.check([ModelSpec("B", "x:B"), ModelSpec("A", "x:A")], origin="second")
+        registry.check_names([ModelSpec("B", "x:B"), ModelSpec("A", "x:A")], origin="second")
 
 
 def test_a_name_twice_in_one_plugin_is_refused() -> None:
     with pytest.raises(ValueError, match="model 'A'"):
-        Registry().check([ModelSpec("A", "x:A"), ModelSpec("A", "y:A")], origin="p")
+        Registry().check_names([ModelSpec("A", "x:A"), ModelSpec("A", "y:A")], origin="p")
 
 
 def test_a_model_and_an_encoder_may_share_a_name() -> None:
     registry = Registry()
     registry.add([ModelSpec("A", "x:A"), EncoderSpec("A", "x:a")], origin="p")
-    assert registry.encoder("A").factory == "x:a"
+    assert registry.find(EncoderSpec, "A").factory == "x:a"
 
 
 def test_an_unknown_encoder_lists_near_matches() -> None:
     registry = Registry()
     registry.add([EncoderSpec("bundled", "x:a")], origin="p")
     with pytest.raises(ValueError, match="encoder 'bundeled' is unknown; did you mean 'bundled'"):
-        registry.encoder("bundeled")
+        registry.find(EncoderSpec, "bundeled")
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,9 @@ def test_an_unknown_encoder_lists_near_matches() -> None:
     [("pad", "did you mean 'PAD'?"), ("PADD", "did you mean 'PAD'?"), ("xyz", "")],
 )
 def test_did_you_mean(name: str, expected: str) -> None:
-    assert did_you_mean(name, ["PAD", "Molar"]) == expected
+    known = ["PAD", "Molar"]
+    assert did_you_mean(name, known) == expected
+    assert near_hint(name, known) == (f"{expected} " if expected else "")
 
 
 def test_missing_requirements_are_named() -> None:

@@ -10,7 +10,7 @@ from pydantic import model_validator
 from pydantic.fields import FieldInfo
 
 from recbole_llm.core.plugins.loading import get_registry
-from recbole_llm.core.plugins.registry import resolve
+from recbole_llm.core.plugins.registry import ModelSpec, resolve
 from recbole_llm.core.settings import (
     Count,
     Dropout,
@@ -152,7 +152,10 @@ def test_the_files_of_properties_are_those_of_the_classes() -> None:
 
 def test_every_key_of_every_class_has_a_meaning() -> None:
     registry = get_registry()
-    classes = [*registry.settings, *(s.settings for s in registry.models.values() if s.settings)]
+    classes = [
+        *registry.settings,
+        *(s.settings for s in registry.specs(ModelSpec).values() if s.settings),
+    ]
     for settings in map(resolve, classes):
         for info in key_infos(settings):
             assert info.meaning, f"{settings.__name__}.{info.key}"

@@ -13,7 +13,7 @@ from recbole_llm import EncoderSpec, FeatureSpec, ModelSpec, StageSpec
 from recbole_llm.core.checks import parts_of
 from recbole_llm.core.config import Config
 from recbole_llm.core.plugins import loading
-from recbole_llm.core.plugins.registry import Registry
+from recbole_llm.core.plugins.spec_fields import check_spec
 from recbole_llm.data.create import create_dataset
 from recbole_llm.trainers.stock import trainer_of
 
@@ -50,7 +50,7 @@ TARGET = "expected 'package.module:Name', got"
 )  # fmt: skip
 def test_a_field_of_another_kind_is_refused(spec: Any, said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        Registry().check([spec], origin="acme")
+        check_spec(spec, "acme")
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_a_plugin_that_ends_the_process_or_does_nothing_is_left_out(
     monkeypatch.setattr(loading, "entry_points", lambda group: [point])
     monkeypatch.delitem(sys.modules, "acme_at_fault", raising=False)
     loaded = loading.build_plugins()
-    assert said in loaded.failed["acme"] and "PAD" in loaded.registry.models
+    assert said in loaded.failed["acme"] and "PAD" in loaded.registry.tables[ModelSpec]
     assert not loaded.manager.has_plugin("acme")
 
 

@@ -12,7 +12,7 @@ from recbole.config import Config as RecBoleConfig
 from recbole_llm import default_config_files, get_model, load_data_and_model, run_recbole_llm
 from recbole_llm.core.config import Config
 from recbole_llm.core.plugins.loading import find_model, get_registry
-from recbole_llm.core.plugins.registry import ModelSpec
+from recbole_llm.core.plugins.registry import ModelSpec, Registered
 from recbole_llm.core.plugins.specs import model_defaults, spec_by_name, spec_of, spec_of_class
 from recbole_llm.core.settings import Count, Settings
 from recbole_llm.features.attach import reads_of
@@ -41,7 +41,7 @@ def test_a_class_has_keys_parts_and_trainer_of_the_model_that_it_extends(model: 
 def registered(monkeypatch: pytest.MonkeyPatch, extended: str, **parts: Any) -> ModelSpec:
     """A model of a plugin's, whose class extends another."""
     spec = ModelSpec("Mine", mine(extended), **parts)
-    monkeypatch.setitem(get_registry().models, "Mine", spec)
+    monkeypatch.setitem(get_registry().tables[ModelSpec], "Mine", Registered(spec, "test"))
     return spec
 
 
@@ -114,7 +114,7 @@ def test_a_class_of_a_plugins_model_has_the_spec_of_its_class_by_whatever_name(
 ) -> None:
     net = type("Net", (get_model("LightGCN"),), {})
     spec = ModelSpec("mynet", net, reads=("item_text",))
-    monkeypatch.setitem(get_registry().models, "mynet", spec)
+    monkeypatch.setitem(get_registry().tables[ModelSpec], "mynet", Registered(spec, "test"))
     assert spec_of_class(net) == replace(spec, base="LightGCN")
     further = spec_of_class(type("Further", (net,), {}))
     assert (further.name, further.reads) == ("mynet", ("item_text",))
@@ -133,7 +133,7 @@ def test_a_plugin_that_registers_recboles_class_takes_nobody_elses_classes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     spec = ModelSpec("OfMine", get_model("BPR"), reads=("item_text",))
-    monkeypatch.setitem(get_registry().models, "OfMine", spec)
+    monkeypatch.setitem(get_registry().tables[ModelSpec], "OfMine", Registered(spec, "test"))
     assert spec_of_class(type("X", (get_model("BPR"),), {})).name == "BPR"
 
 

@@ -12,12 +12,12 @@ import torch
 from recbole.config import Config as RecBoleConfig
 
 from recbole_llm.core.checkpoints.stored import (
-    NEVER,
-    check_given,
-    needed_again,
-    needs,
+    NEVER_STORED,
+    arguments_for_reload,
+    check_required_keys,
+    keys_required_for_vectors,
     plain_config,
-    taken,
+    trusted_settings,
 )
 from recbole_llm.core.checks import key_marks
 from recbole_llm.core.config import Config
@@ -44,7 +44,7 @@ def test_a_plain_configuration_holds_no_objects() -> None:
 def test_a_configuration_comes_back_as_it_was(model: str) -> None:
     given = {"topk": [5, 10], "data_path": "there", "learning_rate": 0.5, "seed": 7}
     config = Config(model, "shop", config_dict=given)
-    again = Config(stored=taken(plain_config(config), "x.pth"))
+    again = Config(stored=trusted_settings(plain_config(config), "x.pth"))
     for values in (again.final_config_dict, config.final_config_dict):
         # Tuples come back as lists.
         values.update({k: list(v) for k, v in values.items() if isinstance(v, tuple)})
@@ -59,7 +59,7 @@ def stored(model: str = "SASRec", **changes: Any) -> dict[str, Any]:
 
 def test_the_users_own_settings_beat_the_stored_ones() -> None:
     Path("a.yaml").write_text("data_path: mine\nseed: 3")
-    own = taken(stored(seed=1, epochs=2, topk=[7]), "x.pth")
+    own = trusted_settings(stored(seed=1, epochs=2, topk=[7]), "x.pth")
     config = Config(None, None, ["a.yaml"], {"epochs": 9}, ["--topk=[10]"], stored=own)
     assert (config["seed"], config["epochs"], config["topk"]) == (3, 9, [10])
     assert config["data_path"] == str(Path("mine/shop"))
@@ -74,7 +74,7 @@ def test_negatives_that_recboles_config_drew_beside_cross_entropy_are_not_taken(
     given = {**defaults(PADSettings), "loss_type": loss, "data_path": "there"}
     config = RecBoleConfig(get_model("PAD"), "shop", default_config_files("PAD"), given)
     assert config["train_neg_sample_args"]["distribution"] == "uniform"
-    again = Config(stored=taken(plain_config(config), "x.pth"))
+    again = Config(stored=trusted_settings(plain_config(config), "x.pth"))
     assert (again["train_neg_sample_args"]["distribution"] == "uniform") == drawn
 
 
@@ -82,12 +82,14 @@ def test_the_loss_of_a_plugin_without_settings_for_it(monkeypatch: pytest.Monkey
     spec = ModelSpec("Mine", "recbole_llm.models.stock.sasrec:SASRec")
     monkeypatch.setattr("recbole_llm.core.checkpoints.stored.spec_by_name", lambda name: spec)
     given = {"model": "Mine", "dataset": "x", "data_path": "d/x", "loss_type": "BCE", "own": 3}
-    assert taken(given, "f")["loss_type"] == "BCE" and "own" not in taken(given, "f")
+    assert trusted_settings(given, "f")["loss_type"] == "BCE" and "own" not in trusted_settings(
+        given, "f"
+    )
 
 
-@pytest.mark.parametrize("key", [key for key, mark in key_marks().items() if mark & NEVER])
+@pytest.mark.parametrize("key", [key for key, mark in key_marks().items() if mark & NEVER_STORED])
 def test_keys_that_are_never_taken(key: str) -> None:
-    assert key not in taken(stored("PAD", **{key: "/elsewhere"}), "x.pth")
+    assert key not in trusted_settings(stored("PAD", **{key: "/elsewhere"}), "x.pth")
 
 
 @pytest.mark.parametrize(
@@ -103,7 +105,9 @@ def test_keys_that_are_never_taken(key: str) -> None:
 def test_a_model_that_began_with_weights_of_a_file_is_built_without_it(
     model: str, given: dict[str, Any], found: dict[str, Any]
 ) -> None:
-    own = taken(stored(model, **given, pre_model_path="/elsewhere", warm_up="/elsewhere"), "x.pth")
+    own = trusted_settings(
+        stored(model, **given, pre_model_path="/elsewhere", warm_up="/elsewhere"), "x.pth"
+    )
     assert {key: own.get(key) for key in found} == found
 
 
@@ -135,7 +139,7 @@ def test_a_model_that_began_with_weights_of_a_file_is_built_without_it(
     ],
 )
 def test_values_that_are_not_taken(model: str, key: str, value: Any) -> None:
-    assert key not in taken(stored(model, **{key: value}), "x.pth")
+    assert key not in trusted_settings(stored(model, **{key: value}), "x.pth")
 
 
 @pytest.mark.parametrize(
@@ -149,7 +153,7 @@ def test_values_that_are_not_taken(model: str, key: str, value: Any) -> None:
     ],
 )
 def test_values_that_are_taken(key: str, value: str) -> None:
-    assert taken(stored("LLMESR", **{key: value}), "x.pth")[key] == value
+    assert trusted_settings(stored("LLMESR", **{key: value}), "x.pth")[key] == value
 
 
 @pytest.mark.parametrize(
@@ -166,7 +170,7 @@ def test_values_that_are_taken(key: str, value: str) -> None:
 )
 def test_what_cannot_be_used_at_all(changes: dict[Any, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        taken({**stored(), **changes}, "x.pth")
+        trusted_settings({**stored(), **changes}, "x.pth")
 
 
 def test_what_the_loading_of_a_checkpoint_needs_again() -> None:
@@ -179,20 +183,20 @@ def test_what_the_loading_of_a_checkpoint_needs_again() -> None:
     of_others = {"decoder_model": "./other"}
     config = Config("PAD", "shop", config_dict={**given, **of_others, "data_path": "there"})
     said = ["embedding_cache_dir=cache", "encoder_model=./model", "item_prompt=./mine.jinja"]
-    assert sorted(needed_again(config)) == [f"--{pair}" for pair in said]
-    assert sorted(needs(config)) == ["encoder_model", "item_prompt"]
+    assert sorted(arguments_for_reload(config)) == [f"--{pair}" for pair in said]
+    assert sorted(keys_required_for_vectors(config)) == ["encoder_model", "item_prompt"]
 
 
 def test_what_a_checkpoint_needs_and_is_not_given() -> None:
     given = {"data_path": "there", "encoder_model": "./elsewhere", "encoder_adapter": None}
     config = Config("PAD", "shop", config_dict=given)
-    check_given(config, ["encoder_model", "encoder_adapter", "gamma", 3], "x.pth")
-    check_given(config, None, "x.pth")
+    check_required_keys(config, ["encoder_model", "encoder_adapter", "gamma", 3], "x.pth")
+    check_required_keys(config, None, "x.pth")
     message = "with item_prompt and embedding_path, .* give --item_prompt=… --embedding_path=… as"
     with pytest.raises(ValueError, match=message):
-        check_given(config, ["item_prompt", "encoder_model", "embedding_path"], "x.pth")
+        check_required_keys(config, ["item_prompt", "encoder_model", "embedding_path"], "x.pth")
 
 
 def test_stored_values_pass_the_checks_of_any_configuration() -> None:
     with pytest.raises(ValueError, match="hidden_size: expected an integer of at least 1, got 'x'"):
-        Config(stored=taken(stored(hidden_size="x"), "x.pth"))
+        Config(stored=trusted_settings(stored(hidden_size="x"), "x.pth"))

@@ -242,7 +242,7 @@ def test_processes_share_their_rows(monkeypatch: pytest.MonkeyPatch) -> None:
         )
         parts.append(collector.get_data_struct())
 
-    monkeypatch.setattr(distributed, "to_main", lambda _: [rows_of(part) for part in parts])
+    monkeypatch.setattr(distributed, "gather_to_main", lambda _: [rows_of(part) for part in parts])
     grouped = {k: v for k, v in evaluator.evaluate(parts[0]).items() if "(" in k}
     monkeypatch.undo()
     assert grouped == {k: v for k, v in leave_one_out().items() if "(" in k}

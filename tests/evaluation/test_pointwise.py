@@ -177,7 +177,7 @@ def test_processes_share_their_rows(monkeypatch: pytest.MonkeyPatch) -> None:
         collector.eval_batch_collect(*batch(rows))
         parts.append(collector.get_data_struct())
 
-    monkeypatch.setattr(distributed, "to_main", lambda _: [rows_of(part) for part in parts])
+    monkeypatch.setattr(distributed, "gather_to_main", lambda _: [rows_of(part) for part in parts])
     together = dict(evaluator.evaluate(parts[0]))
     monkeypatch.undo()
     assert together == evaluate(**values)

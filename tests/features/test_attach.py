@@ -14,7 +14,7 @@ import torch
 from made_texts import ITEMS, CountingEncoder, PlainConfig
 
 from recbole_llm.core.plugins.loading import get_registry
-from recbole_llm.core.plugins.registry import FeatureSpec, ModelSpec
+from recbole_llm.core.plugins.registry import EncoderSpec, FeatureSpec, ModelSpec, Registered
 from recbole_llm.data import training
 from recbole_llm.features import attach, text
 from recbole_llm.features.encoders.base import EncoderError
@@ -178,9 +178,11 @@ def read(config: PlainConfig, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
     def set_reads(*names: str, **build: Any) -> None:
         config["model"] = "Mine"
         registry = get_registry()
-        monkeypatch.setitem(registry.models, "Mine", ModelSpec("Mine", "x:Y", reads=names))
+        mine = Registered(ModelSpec("Mine", "x:Y", reads=names), "recbole_llm.test")
+        monkeypatch.setitem(registry.tables[ModelSpec], "Mine", mine)
         for name, function in build.items():
-            monkeypatch.setitem(registry.features, name, FeatureSpec(name, function))
+            feature = Registered(FeatureSpec(name, function), "recbole_llm.test")
+            monkeypatch.setitem(registry.tables[FeatureSpec], name, feature)
 
     return set_reads
 
@@ -345,6 +347,7 @@ def test_the_plugin_of_an_encoder_that_fails_is_named(
     monkeypatch.setattr(encoder, "encode", fails)
     with pytest.raises(EncoderError, match="^gone$"):
         attach.item_embeddings(config, make_dataset())
-    monkeypatch.setitem(get_registry().origins, "encoder counting", "acme")
+    counting = Registered(EncoderSpec("counting", lambda config: encoder), "acme")
+    monkeypatch.setitem(get_registry().tables[EncoderSpec], "counting", counting)
     with pytest.raises(EncoderError, match="^encoder 'counting' of plugin 'acme': gone$"):
         attach.item_embeddings(config, make_dataset())

@@ -10,7 +10,7 @@ import pytest
 from made_texts import PlainConfig
 
 from recbole_llm.core.plugins.loading import get_registry
-from recbole_llm.core.plugins.registry import FeatureSpec
+from recbole_llm.core.plugins.registry import FeatureSpec, Registered
 from recbole_llm.features.attach import features_of
 from recbole_llm.features.table import EmbeddingTable
 
@@ -82,8 +82,8 @@ def test_the_faults_of_a_builder_name_it(
     build: Any, said: str,
 ) -> None:  # fmt: skip
     registry = get_registry()
-    monkeypatch.setitem(registry.features, "mine", FeatureSpec("mine", build))
-    monkeypatch.setitem(registry.origins, "feature mine", "acme")
+    mine = Registered(FeatureSpec("mine", build), "acme")
+    monkeypatch.setitem(registry.tables[FeatureSpec], "mine", mine)
     with pytest.raises(ValueError, match=f"^feature 'mine' of plugin 'acme': {said}"):
         features_of(make_dataset(tokens=ITEMS[1:]), config)["mine"]
 
@@ -96,8 +96,7 @@ def of_plugin(
 
     def read(table: Any) -> Any:
         spec = FeatureSpec("mine", lambda config, dataset: table, rows=of)
-        monkeypatch.setitem(registry.features, "mine", spec)
-        monkeypatch.setitem(registry.origins, "feature mine", "acme")
+        monkeypatch.setitem(registry.tables[FeatureSpec], "mine", Registered(spec, "acme"))
         return features_of(dataset, config)["mine"]
 
     return read

@@ -14,7 +14,7 @@ from recbole.model.general_recommender import BPR
 
 from recbole_llm import load_data_and_model, run_recbole_llm
 from recbole_llm.core.errors import TREES
-from recbole_llm.core.plugins.loading import recbole_models
+from recbole_llm.core.plugins.stock import recbole_models
 from recbole_llm.testing import write_tiny_dataset
 
 DEFAULT = ("SASRec", "LightGCN", "BPR", "GRU4Rec", "DIN", "DeepFM")

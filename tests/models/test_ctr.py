@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from recbole_llm import Config, ModelSpec, recommend
 from recbole_llm.core.plugins.loading import get_registry
+from recbole_llm.core.plugins.registry import Registered
 from recbole_llm.models.ctr import CTRRecommender
 from recbole_llm.models.ctr_layers import CTRHead, FieldEmbedding, without_batch_of_one
 from recbole_llm.models.settings import CTRSettings
@@ -32,7 +33,9 @@ TWO = {"train_neg_sample_args": {"distribution": "uniform", "sample_num": 2}}
 def _examples(monkeypatch: pytest.MonkeyPatch) -> None:
     for cls in EXAMPLES:
         spec = ModelSpec(cls.__name__, cls, settings=CTRSettings, reads=("item_text",))
-        monkeypatch.setitem(get_registry().models, cls.__name__, spec)
+        monkeypatch.setitem(
+            get_registry().tables[ModelSpec], cls.__name__, Registered(spec, "test")
+        )
 
 
 class TestMeanBehaviour(CTRModelTests):

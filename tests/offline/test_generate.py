@@ -13,7 +13,7 @@ import pytest
 
 from recbole_llm import Config, features_of, prepare, testing
 from recbole_llm.core.plugins import loading
-from recbole_llm.core.plugins.registry import ModelSpec, StageSpec
+from recbole_llm.core.plugins.registry import ModelSpec, Registered, StageSpec
 from recbole_llm.data.training import training_interactions
 from recbole_llm.features.generated_texts import TextStore
 from recbole_llm.offline.ask import generate_texts, tell_cost
@@ -208,8 +208,10 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
         "Opinionated", "recbole.model.general_recommender:BPR",
         reads=("item_text", "example_text"), stages=("opinions",),
     )  # fmt: skip
-    monkeypatch.setitem(registry.models, "Opinionated", spec)
-    monkeypatch.setitem(registry.stages, "opinions", StageSpec("opinions", Opinions))
+    monkeypatch.setitem(registry.tables[ModelSpec], "Opinionated", Registered(spec, "test"))
+    monkeypatch.setitem(
+        registry.tables[StageSpec], "opinions", Registered(StageSpec("opinions", Opinions), "test")
+    )
     ECHO.asked.clear()
     return Config("Opinionated", "tiny", config_dict=keys(tmp_path))
 
@@ -314,6 +316,8 @@ def test_unknown_names_are_refused_with_the_configuration(
     config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, part: str, name: str
 ) -> None:
     spec = ModelSpec("Opinionated", "recbole.model.general_recommender:BPR", **{part: (name,)})
-    monkeypatch.setitem(loading.get_registry().models, "Opinionated", spec)
+    monkeypatch.setitem(
+        loading.get_registry().tables[ModelSpec], "Opinionated", Registered(spec, "test")
+    )
     with pytest.raises(ValueError, match=f"'{name}' is unknown; did you mean"):
         Config("Opinionated", "tiny", config_dict=keys(tmp_path))

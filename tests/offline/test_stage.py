@@ -111,8 +111,8 @@ def test_a_report_of_nothing_new() -> None:
 HOLDER = """
 import sys, time
 from pathlib import Path
-from recbole_llm.core.files import alone
-with alone(Path(sys.argv[1]), print):
+from recbole_llm.core.files import file_lock
+with file_lock(Path(sys.argv[1]), print):
     print("held", flush=True)
     sys.stdin.read()
 """

@@ -99,7 +99,7 @@ def test_processes_draw_apart_unless_they_count_the_same_rows(
     kind: str, seeds: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parted: list[int] = []
-    monkeypatch.setattr(randomness, "part_randomness", parted.append)
+    monkeypatch.setattr(randomness, "seed_process", parted.append)
     one = trainer(seed=5)
     one.record_data_state = Mock()
     one.config["MODEL_TYPE"] = ModelType[kind]

@@ -17,10 +17,9 @@ import torch
 from made_pictures import picture
 from recbole.model.general_recommender import BPR
 
-from recbole_llm.core.checkpoints.checkpoint import load_checkpoint, save_atomically
-from recbole_llm.core.marks import STOPPED
+from recbole_llm.core.checkpoints.checkpoint import STOPPED, load_checkpoint, save_atomically
 from recbole_llm.core.plugins.loading import get_plugins, get_registry
-from recbole_llm.core.plugins.registry import EncoderSpec, ModelSpec
+from recbole_llm.core.plugins.registry import EncoderSpec, ModelSpec, Registered
 from recbole_llm.quick_start import run_recbole_llm
 from recbole_llm.tasks.compare.child import Scores
 from recbole_llm.tasks.zero_shot import zero_shot
@@ -150,7 +149,7 @@ def test_a_trainer_with_its_own_loop_is_resumed_and_reported_as_others(
 ) -> None:
     whole = run()
     spec = ModelSpec("BPR", BPR, trainer=OwnLoop)
-    monkeypatch.setitem(get_registry().models, "BPR", spec)
+    monkeypatch.setitem(get_registry().tables[ModelSpec], "BPR", Registered(spec, "test"))
     again = run(
         checkpoint_dir="stopped", resume=run_until_batch(stop_at_batch), output="result.json"
     )
@@ -276,7 +275,7 @@ def test_a_run_on_other_pictures_is_refused(
     stop_at_batch: SetStop, monkeypatch: pytest.MonkeyPatch, reads: dict[str, Any]
 ) -> None:
     spec = EncoderSpec("seeing", lambda config: Seeing())
-    monkeypatch.setitem(get_registry().encoders, "seeing", spec)
+    monkeypatch.setitem(get_registry().tables[EncoderSpec], "seeing", Registered(spec, "test"))
     keys = {**reads, "encoder": "seeing", "item_feature": "item_image", "embedding_cache_dir": "c"}
     draw(0)
     last_file = run_until_batch(stop_at_batch, **keys)

@@ -17,12 +17,9 @@ import recbole_llm
 from recbole_llm import ModelSpec, get_trainer, load_data_and_model, run_recbole_llm
 from recbole_llm.core.checkpoints.checkpoint import load_checkpoint
 from recbole_llm.core.config import Config
-from recbole_llm.core.plugins.loading import (
-    get_model,
-    get_registry,
-    list_models,
-    recbole_models,
-)
+from recbole_llm.core.plugins.loading import get_model, get_registry, list_models
+from recbole_llm.core.plugins.registry import Registered
+from recbole_llm.core.plugins.stock import recbole_models
 from recbole_llm.quick_start import build_model, build_trainer, load_data, start
 from recbole_llm.trainers import replicas, stock
 from recbole_llm.trainers.engine import EngineMixin
@@ -283,12 +280,12 @@ class Epochs(stock.Trainer):
 
 @pytest.fixture
 def register(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, type], None]:
-    models = dict(get_registry().models)
-    monkeypatch.setattr(get_registry(), "models", models)
+    tables = get_registry().tables
+    monkeypatch.setitem(tables, ModelSpec, dict(tables[ModelSpec]))
 
     def add(name: str, trainer: type) -> None:
         model = "recbole.model.general_recommender:BPR"
-        models[name] = ModelSpec(name, model, trainer=trainer)
+        tables[ModelSpec][name] = Registered(ModelSpec(name, model, trainer=trainer), "test")
 
     return add
 

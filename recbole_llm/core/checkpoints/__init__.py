@@ -1,1 +1,1 @@
-"""What a checkpoint holds, and how it is read: nothing stored is trusted."""
+"""Checkpoints: their content, and how they are read; nothing stored is trusted."""

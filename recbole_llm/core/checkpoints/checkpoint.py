@@ -12,9 +12,11 @@ from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from recbole_llm.core.checkpoints.fingerprints import check_fingerprints, embedding_fingerprints
 from recbole_llm.core.checkpoints.plain import decode, encode
 from recbole_llm.core.errors import absent, and_more, one_line
 from recbole_llm.core.files import written_whole
+from recbole_llm.core.model_traits import other_parameter_names
 
 if TYPE_CHECKING:
     from recbole.model.abstract_recommender import AbstractRecommender
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
 # A matrix may have so many rows; "lil", which ItemKNN keeps, has two lists a row.
 _ROWS_A_BYTE = {"csr": 8, "csc": 8, "coo": 8, "lil": 1 / 16}
-WHITENED = " whitened by "  # stands in a fingerprint between the vectors' own and a power
+STOPPED = "run"  # key of a checkpoint: where a run stood that has not ended
 _EMBEDDINGS = "__embeddings__"  # in other_parameter: the fingerprints of the frozen tables
 _MAX_NODES = 5_000_000  # values in a checkpoint, those that stand twice counted twice
 _MAX_DEPTH = 50
@@ -170,7 +172,7 @@ def load_model_state(
     if not isinstance(state, dict) or not isinstance(other, dict):
         raise ValueError(f"checkpoint '{file}' holds no weights of a model")
     check_fingerprints(model, other.get(_EMBEDDINGS, {}), compared)
-    own = getattr(model, "other_parameter_name", ())
+    own = other_parameter_names(model)
     foreign = [str(key) for key in other if key not in own and key != _EMBEDDINGS]
     if foreign:
         raise ValueError(f"checkpoint '{file}' is of another model: it holds '{foreign[0]}'")
@@ -214,36 +216,3 @@ def _differences(model: AbstractRecommender, state: Mapping[Any, Any]) -> str:
             found.append(f"{name} {there} in the file, {here} in the model")
     shown = "; ".join(found[:_SHOWN]) or "its values are no tensors"
     return one_line(shown, 400) + and_more(found, _SHOWN)
-
-
-def embedding_fingerprints(model: AbstractRecommender) -> dict[str, str]:
-    """Fingerprint of each frozen table in the model, whose vectors no checkpoint holds."""
-    return {
-        name: module.fingerprint
-        for name, module in model.named_modules()
-        if isinstance(getattr(module, "fingerprint", None), str)
-    }
-
-
-def check_fingerprints(
-    model: AbstractRecommender, saved: Mapping[str, str], compared: Container[str] = ()
-) -> None:
-    """Raise ValueError if the model's frozen vectors are not those of the checkpoint. Of those that
-    were `compared` row by row, only the whitening counts."""
-    current = embedding_fingerprints(model) if saved else {}  # decision trees are no modules
-    for name, fingerprint in dict(saved).items():
-        was, _, before = str(fingerprint).partition(WHITENED)
-        now, _, power = str(current.get(name)).partition(WHITENED)
-        if was != now and now not in compared:
-            raise ValueError(
-                f"the checkpoint was trained on other vectors ('{one_line(name)}': {was[:12]}, now "
-                f"{now[:12]}); set encoder and item_prompt, or whatever else makes them, as they "
-                f"were, or train again"
-            )
-        if before != power:
-            raise ValueError(
-                f"the checkpoint was trained on text embeddings whitened otherwise "
-                f"('{one_line(name)}': {one_line(before or 'not noted by an older version')}, now "
-                f"{power or 'none'}); set text_whitening or vector_whitening as it was, or train "
-                f"again"
-            )

@@ -6,19 +6,29 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recbole_llm.core.checkpoints.checkpoint import load_checkpoint
+from recbole_llm.core.checkpoints.checkpoint import STOPPED, load_checkpoint
 from recbole_llm.core.checkpoints.tokens import check_numbers, vocabulary_of
 from recbole_llm.core.errors import absent
-from recbole_llm.core.marks import STARTS, STOPPED
+from recbole_llm.core.model_traits import start_key
 from recbole_llm.core.settings import ConfigLike
 
 if TYPE_CHECKING:
     from recbole.data.dataset import Dataset
 
+# Keys of the files that stages start from: the key of the stage, and the stages that do.
+START_FILES = {
+    "pre_model_path": ("train_stage", ("critic_pretrain", "finetune")),
+    "warm_up": ("phase", ("distillation", "finetuning")),
+}
+# Stages (train_stage) that validate nothing and train pretrain_epochs, with the stage after each.
+PRETRAINING = {
+    "pretrain": "finetune", "actor_pretrain": "critic_pretrain", "critic_pretrain": "finetune",
+}  # fmt: skip
+
 
 def check_start_file(config: ConfigLike) -> None:
     """Refuse a stage whose file is not there, is of another model, or is of a stopped run."""
-    for key, stage in _started(config):
+    for key, stage in _start_keys(config):
         file = str(config[key] or "")
         if not file:
             raise ValueError(
@@ -28,15 +38,15 @@ def check_start_file(config: ConfigLike) -> None:
         if not Path(file).is_file():
             raise absent(key, file, "*.pth")
         checkpoint = load_checkpoint(file)
-        then = checkpoint["config"]
+        stored = checkpoint["config"]
         names = [c.__name__ for c in getattr(config, "model_class", object).__mro__]
-        if then.get("model") not in [*names, config["model"]]:
+        if stored.get("model") not in [*names, config["model"]]:
             raise ValueError(
-                f"{key}: '{file}' is of {then.get('model')}; name a checkpoint of "
+                f"{key}: '{file}' is of {stored.get('model')}; name a checkpoint of "
                 f"{config['model']}, of the stage before"
             )
         # A model of this stage that is loaded is built from its own file, wherever its run stood.
-        if STOPPED in checkpoint and then.get(stage) != config[stage]:
+        if STOPPED in checkpoint and stored.get(stage) != config[stage]:
             raise ValueError(
                 f"{key}: '{file}' is of a stopped run, which --resume={file} goes on with"
             )
@@ -45,9 +55,11 @@ def check_start_file(config: ConfigLike) -> None:
 def check_start_numbers(config: ConfigLike, dataset: Dataset) -> None:
     """Refuse a file whose tables have other users or items, or the same ones in another order:
     their rows are taken as they stand."""
-    own = getattr(getattr(config, "model_class", object), "start_key", None)  # of phases
-    keys = [key for key, _ in _started(config)]
-    for key in keys if own is None or config[own] is None else [*keys, own]:
+    keys = [key for key, _ in _start_keys(config)]
+    phase_key = start_key(getattr(config, "model_class", object))
+    if phase_key is not None and config[phase_key] is not None:
+        keys.append(phase_key)
+    for key in keys:
         stored = load_checkpoint(config[key]).get("tokens")
         try:
             check_numbers(vocabulary_of(dataset), stored)
@@ -55,8 +67,8 @@ def check_start_numbers(config: ConfigLike, dataset: Dataset) -> None:
             raise ValueError(f"{key}: '{config[key]}': {error}") from None
 
 
-def _started(config: ConfigLike) -> Iterator[tuple[str, str]]:
+def _start_keys(config: ConfigLike) -> Iterator[tuple[str, str]]:
     """The key of the file and that of the stage, where the stage starts from a file."""
-    for key, (stage, later) in STARTS.items():
-        if stage in config and config[stage] in later:
+    for key, (stage, stages) in START_FILES.items():
+        if stage in config and config[stage] in stages:
             yield key, stage

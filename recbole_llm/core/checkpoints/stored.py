@@ -1,8 +1,8 @@
-"""What a checkpoint stores of a configuration, and what is taken of it: nothing stored is trusted.
+"""The part of a configuration that a checkpoint stores, and the part of it that is trusted.
 
-A stored key is taken if a settings class of the model, of RecBole's parts or of this package's
-declares it, or RecBole's file of the model has it, and is not marked as the machine's and
-the user's own (`recbole_llm.core.marks`). All values then pass the checks of any configuration.
+A stored key is trusted if a settings class of the model, of RecBole's parts or of this package's
+declares it, or RecBole's file of the model has it, and it is not marked as the machine's or the
+user's own (`recbole_llm.core.marks`). All values then pass the checks of any configuration.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from recbole_llm.core.checkpoints.starts import START_FILES
 from recbole_llm.core.checks import declared_keys, key_marks
-from recbole_llm.core.marks import STARTS, Mark
+from recbole_llm.core.marks import Mark
 from recbole_llm.core.plugins.registry import ModelSpec
 from recbole_llm.core.plugins.specs import spec_by_name, spec_of
 from recbole_llm.core.schema import files_of_model
@@ -28,50 +29,54 @@ if TYPE_CHECKING:
 
     from recbole_llm.core.config import Config
 
-NEVER = Mark.LOCAL | Mark.DONE  # in a checkpoint, and never taken of one
-_EVALUATED = frozenset(("teacher",))  # KD_DAGFM passes it to eval()
-_UNSTARTED = {"train_method": "no_pretrain", "use_pretrain": False}  # of ConvNCF, NeuMF
-_NAME = re.compile(r"([a-z]{2,20}:)?[\w@.+-]{1,100}")  # XGBoost's objective is binary:logistic
-# What of a stranger's template cannot run long: fields, with at most one filter without arguments.
+NEVER_STORED = Mark.LOCAL | Mark.STORED_ELSEWHERE  # nor taken from a checkpoint that has them
+_EVALUATED = frozenset(("teacher",))  # keys whose values RecBole's models pass to eval(): KD_DAGFM
+_WITHOUT_PRETRAINING = {"train_method": "no_pretrain", "use_pretrain": False}  # ConvNCF, NeuMF
+_PLAIN_NAME = re.compile(r"([a-z]{2,20}:)?[\w@.+-]{1,100}")  # XGBoost has binary:logistic
+# A field of a stranger's template that cannot run long: at most one filter, without arguments.
 _PLAIN_FIELD = re.compile(r"\{\{ *\w+(\.\w+|\[\d+\])? *(\| *\w+ *)?\}\}")
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
-def needed_again(config: Config) -> list[str]:
-    """The user's settings that no checkpoint keeps and its loading needs, as arguments."""
-    given = config.external_config_dict
-    return [f"--{key}={given[key]}" for key in _needed(config)]
+def arguments_for_reload(config: Config) -> list[str]:
+    """The arguments that name what loading the run's checkpoint needs and no checkpoint keeps."""
+    values = config.external_config_dict
+    return [f"--{key}={values[key]}" for key in _keys_to_ask_for(config)]
 
 
-def needs(config: RecBoleConfig) -> list[str]:
-    """The keys of those that vectors depend on: what a checkpoint keeps of them."""
+def keys_required_for_vectors(config: RecBoleConfig) -> list[str]:
+    """The given keys that vectors depend on and no checkpoint keeps; it keeps their names."""
     marks = key_marks()
-    return [key for key in _needed(config) if not marks[key] & Mark.FREE]
+    keys = _keys_to_ask_for(config)
+    return [key for key in keys if not marks[key] & Mark.NO_EFFECT_ON_RESULTS]
 
 
-def check_given(config: RecBoleConfig, needed: object, file: object) -> None:
-    """Compare the user's settings with what `needs` gave when the model was trained.
+def check_required_keys(config: RecBoleConfig, stored_keys: object, file: object) -> None:
+    """Compare the given keys with a checkpoint's `keys_required_for_vectors`.
 
     Raises:
-        ValueError: the user leaves out some of them.
+        ValueError: some of them are not given.
     """
     marks, given = key_marks(), config.external_config_dict
-    keys = needed if isinstance(needed, list) else []  # of an older one
-    if out := [k for k in keys if isinstance(k, str) and marks[k] & Mark.AGAIN and k not in given]:
+    required = stored_keys if isinstance(stored_keys, list) else []  # older ones have none
+    asked = [k for k in required if isinstance(k, str) and marks[k] & Mark.ASK_ON_LOAD]
+    if missing := [key for key in asked if key not in given]:
         raise ValueError(
-            f"checkpoint '{file}' was trained with {' and '.join(out)}, which no checkpoint keeps: "
-            f"give {' '.join(f'--{key}=…' for key in out)} as in training"
+            f"checkpoint '{file}' was trained with {' and '.join(missing)}, which no checkpoint "
+            f"keeps: give {' '.join(f'--{key}=…' for key in missing)} as in training"
         )
 
 
-def _needed(config: RecBoleConfig) -> list[str]:
+def _keys_to_ask_for(config: RecBoleConfig) -> list[str]:
+    """The given keys that loading needs, and whose values would not be trusted if stored."""
     marks, read = key_marks(), declared_keys(config, spec_of(config))
     given = {k: v for k, v in config.external_config_dict.items() if v is not None and k in read}
-    return [k for k in given if marks[k] & Mark.AGAIN and not _believed(marks[k], given[k])]
+    asked = [key for key in given if marks[key] & Mark.ASK_ON_LOAD]
+    return [key for key in asked if not _is_trusted(marks[key], given[key])]
 
 
-def plain_config(config: RecBoleConfig, without: Mark = NEVER) -> dict[str, Any]:
-    """A RecBole configuration as numbers, strings, lists and dicts, without keys of some marks."""
+def plain_config(config: RecBoleConfig, without: Mark = NEVER_STORED) -> dict[str, Any]:
+    """A RecBole configuration as plain data, without the keys that have some marks."""
     marks = key_marks()
     return {k: _plain(v) for k, v in config.final_config_dict.items() if not marks[k] & without}
 
@@ -90,75 +95,88 @@ def _plain(value: object) -> Any:
     return str(value) if isinstance(value, Path) else repr(value)
 
 
-def taken(stored: Mapping[Any, Any], file: object, spec: ModelSpec | None = None) -> dict[str, Any]:
-    """What is taken of a checkpoint's configuration.
+def trusted_settings(
+    stored: Mapping[Any, Any], file: object, spec: ModelSpec | None = None
+) -> dict[str, Any]:
+    """The part of a checkpoint's configuration that is trusted.
 
     Args:
-        spec: of its model, where that is not registered.
+        spec: the model's, where it is not registered.
 
     Raises:
         ValueError: it names no model and data set, or unknown ones.
     """
-    if not all(isinstance(key, str) for key in stored):
-        raise ValueError(f"checkpoint '{file}' holds no configuration of a trained model")
-    for key in ("model", "dataset", "data_path"):
-        if not isinstance(stored.get(key), str) or not stored[key]:
-            raise ValueError(f"checkpoint '{file}' does not say its {key}")
-    model, dataset = stored["model"], stored["dataset"]
-    if {"/", "\\", "\0"} & set(dataset) or dataset in (".", ".."):
-        raise ValueError(f"checkpoint '{file}': '{dataset}' is no name of a data set")
-    keys, marks = _allowed(spec or spec_by_name(model), stored), key_marks()
-    settings = {k: v for k, v in stored.items() if k in keys and _believed(marks[k], v)}
+    model, dataset, folder = _run_identity(stored, file)
+    keys, marks = _trusted_keys(spec or spec_by_name(model), stored), key_marks()
+    settings = {k: v for k, v in stored.items() if k in keys and _is_trusted(marks[k], v)}
     sampling = settings.get("train_neg_sample_args")
     none = isinstance(sampling, dict) and sampling.get("distribution") == "none"
     # RecBole's own Config has negatives drawn beside CE, which a model of this package's ignores.
     if none or settings.get("loss_type") == "CE":
         settings["train_neg_sample_args"] = None  # as the user wrote it, or may leave it out
-    settings |= _started(settings, str(file))
-    folder = Path(stored["data_path"])  # of the data set, which Config adds itself
-    own = {"model": model, "dataset": dataset, "data_path": str(folder.parent)}
-    return {**settings, **own}
+    settings |= _start_overrides(settings, str(file))
+    # Config adds the data set's folder itself.
+    return {**settings, "model": model, "dataset": dataset, "data_path": str(folder.parent)}
 
 
-def _started(settings: Mapping[str, Any], file: str) -> dict[str, Any]:
-    """Of a model that began with the weights of another file, which no checkpoint is believed
-    about, and which its own weights replace: it is built from them, or without any."""
-    own = {key: file for key, (stage, later) in STARTS.items() if settings.get(stage) in later}
-    return own | {key: value for key, value in _UNSTARTED.items() if key in settings}
+def _run_identity(stored: Mapping[Any, Any], file: object) -> tuple[str, str, Path]:
+    """The model, the data set and its folder."""
+    if not all(isinstance(key, str) for key in stored):
+        raise ValueError(f"checkpoint '{file}' holds no configuration of a trained model")
+    for key in ("model", "dataset", "data_path"):
+        if not isinstance(stored.get(key), str) or not stored[key]:
+            raise ValueError(f"checkpoint '{file}' does not say its {key}")
+    dataset = stored["dataset"]
+    if {"/", "\\", "\0"} & set(dataset) or dataset in (".", ".."):
+        raise ValueError(f"checkpoint '{file}': '{dataset}' is no name of a data set")
+    return stored["model"], dataset, Path(stored["data_path"])
 
 
-def _allowed(spec: ModelSpec, stored: Mapping[str, Any]) -> set[str]:
+def _start_overrides(settings: Mapping[str, Any], file: str) -> dict[str, Any]:
+    """The keys that build a model which started from another file's weights.
+
+    No checkpoint is trusted to name such a file, and its own weights replace those: the model is
+    built from the checkpoint itself, or without pretrained weights.
+    """
+    from_itself = {
+        key: file for key, (stage, stages) in START_FILES.items() if settings.get(stage) in stages
+    }
+    return from_itself | {k: v for k, v in _WITHOUT_PRETRAINING.items() if k in settings}
+
+
+def _trusted_keys(spec: ModelSpec, stored: Mapping[str, Any]) -> set[str]:
+    """The declared keys, and those of the model's files whose values hold plain names alone."""
     config = cast("Config", defaultdict(lambda: None, stored))
     # A plugin's sequential model reads loss_type whether or not its settings name it.
     declared = declared_keys(config, spec) | {"loss_type"}
     files = [*files_of_model(spec.stock_name), *([spec.config] if spec.config else [])]
-    of_files = {key for file in files for key in read_yaml(file)}
-    plain = {k for k in of_files - declared - _EVALUATED if _of_names(stored.get(k))}
-    return declared | plain
+    in_files = {key for file in files for key in read_yaml(file)}
+    undeclared = in_files - declared - _EVALUATED
+    return declared | {key for key in undeclared if _holds_plain_names(stored.get(key))}
 
 
-def _of_names(value: object) -> bool:
+def _holds_plain_names(value: object) -> bool:
     """Whether all texts in a value of an undeclared key are plain names."""
     if isinstance(value, str):
-        return bool(_NAME.fullmatch(value))
+        return bool(_PLAIN_NAME.fullmatch(value))
     if isinstance(value, dict):
-        return all(_of_names(part) for pair in value.items() for part in pair)
-    return all(map(_of_names, value)) if isinstance(value, list) else True
+        return all(_holds_plain_names(part) for pair in value.items() for part in pair)
+    return all(map(_holds_plain_names, value)) if isinstance(value, list) else True
 
 
-def _believed(mark: Mark, value: object) -> bool:
-    """Whether a stored value is taken of a key with a mark: none leads to files of this machine."""
-    if mark & Mark.MODEL and isinstance(value, str):
+def _is_trusted(mark: Mark, value: object) -> bool:
+    """Whether a stored value of a key with these marks is trusted: none leads to files here."""
+    if mark & Mark.MODEL_NAME and isinstance(value, str):
         return bool(_HUB_NAME.fullmatch(value)) and ".." not in value
     if mark & Mark.TEMPLATE and isinstance(value, str):
         text, fields = _PLAIN_FIELD.subn("", value)
         plain = fields and len(value) <= 1000 and not re.search(r"\{[{%#]", text)
-        return bool(plain or _NAME.fullmatch(value))
-    if mark & Mark.SUFFIX:
+        return bool(plain or _PLAIN_NAME.fullmatch(value))
+    if mark & Mark.FILE_SUFFIX:
         names = value if isinstance(value, list) else [value]
-        return not any(isinstance(n, str) and _leads_away(n) for n in names)
-    return not mark & NEVER
+        return not any(isinstance(name, str) and _has_folders(name) for name in names)
+    return not mark & NEVER_STORED
 
 
-def _leads_away(name: str) -> bool:
+def _has_folders(name: str) -> bool:
     return len(PurePosixPath(name).parts) > 1 or len(PureWindowsPath(name).parts) > 1

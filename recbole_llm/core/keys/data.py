@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from recbole_llm.core.marks import Alike, Mark
+from recbole_llm.core.marks import Mark, PartOfProtocol
 from recbole_llm.core.settings import (
     ConfigLike,
     Count,
@@ -32,7 +32,7 @@ def _intervals(text: str) -> str:
 
 
 def _as_text(value: object) -> object:
-    """What a literal on the command line made a list of, such as [5,100], is a text again."""
+    """A text again, where a literal on the command line was read as a list: [5,100]."""
     return str(value) if isinstance(value, (list, tuple, int, float)) else value
 
 
@@ -75,19 +75,21 @@ class RecBoleData(Settings):
     """Separator of the columns of atomic files."""
     seq_separator: Annotated[str, Field(min_length=1)] = " "
     """Separator inside a sequence."""
-    USER_ID_FIELD: Alike[FieldName] = "user_id"
+    USER_ID_FIELD: PartOfProtocol[FieldName] = "user_id"
     """Field of users."""
-    ITEM_ID_FIELD: Alike[FieldName] = "item_id"
+    ITEM_ID_FIELD: PartOfProtocol[FieldName] = "item_id"
     """Field of items."""
-    RATING_FIELD: Alike[FieldName] = "rating"
+    RATING_FIELD: PartOfProtocol[FieldName] = "rating"
     """Field of ratings."""
-    TIME_FIELD: Alike[FieldName] = "timestamp"
+    TIME_FIELD: PartOfProtocol[FieldName] = "timestamp"
     """Field of times."""
     seq_len: dict[str, Count] | None = None
     """Longest sequence of each field of sequences."""
-    LABEL_FIELD: Alike[FieldName] = "label"
+    LABEL_FIELD: PartOfProtocol[FieldName] = "label"
     """Field of labels."""
-    threshold: Alike[Annotated[dict[str, float], Field(min_length=1, max_length=1)] | None] = None
+    threshold: PartOfProtocol[
+        Annotated[dict[str, float], Field(min_length=1, max_length=1)] | None
+    ] = None
     """{field: value}; rows of at least that value have label 1, the others 0."""
     NEG_PREFIX: FieldName = "neg_"
     """Prefix of the fields of negatives."""
@@ -99,17 +101,17 @@ class RecBoleData(Settings):
     """{suffix of the file: columns not to load}."""
     unused_col: Columns | None = None
     """{suffix of the file: columns to load for preparation alone}."""
-    additional_feat_suffix: Annotated[Fields | None, Mark.SUFFIX] = None
+    additional_feat_suffix: Annotated[Fields | None, Mark.FILE_SUFFIX] = None
     """Suffixes of further files."""
-    rm_dup_inter: Alike[Literal["first", "last"] | None] = None
+    rm_dup_inter: PartOfProtocol[Literal["first", "last"] | None] = None
     """Which of repeated interactions is kept."""
-    val_interval: Alike[dict[str, Kept] | None] = None
+    val_interval: PartOfProtocol[dict[str, Kept] | None] = None
     """{field: the values to keep: an interval of a float column, a list of a token column's}."""
-    filter_inter_by_user_or_item: Alike[Flag] = True
+    filter_inter_by_user_or_item: PartOfProtocol[Flag] = True
     """Whether interactions are filtered by their numbers."""
-    user_inter_num_interval: Alike[Interval | None] = "[0,inf)"
+    user_inter_num_interval: PartOfProtocol[Interval | None] = "[0,inf)"
     """Interactions of a user."""
-    item_inter_num_interval: Alike[Interval | None] = "[0,inf)"
+    item_inter_num_interval: PartOfProtocol[Interval | None] = "[0,inf)"
     """Interactions of an item."""
     alias_of_user_id: Fields | None = None
     """Fields that share the users' ids."""
@@ -150,7 +152,8 @@ class RecBoleData(Settings):
     relation_kg_num_interval: Interval | None = "[0,inf)"
     """Triples of a relation."""
     benchmark_filename: Annotated[
-        Annotated[Fields, Field(min_length=3, max_length=3)] | None, Mark.ALIKE | Mark.SUFFIX
+        Annotated[Fields, Field(min_length=3, max_length=3)] | None,
+        Mark.PART_OF_PROTOCOL | Mark.FILE_SUFFIX,
     ] = None
     """Suffixes of ready-made splits: of training, validation and test."""
     encoding: Text | None = None

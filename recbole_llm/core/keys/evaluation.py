@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from recbole_llm.core.errors import unknown
-from recbole_llm.core.marks import Alike, Done
+from recbole_llm.core.marks import PartOfProtocol, StoredElsewhere
 from recbole_llm.core.metrics import by_kind, computed_metrics, read_by
 from recbole_llm.core.plugins.loading import get_plugins
 from recbole_llm.core.settings import (
@@ -118,23 +118,23 @@ class EvalArgs(Nested):
 class RecBoleEvaluation(Settings):
     """RecBole: evaluation."""
 
-    eval_args: Alike[EvalArgs] = EvalArgs()
+    eval_args: PartOfProtocol[EvalArgs] = EvalArgs()
     """Split, order, grouping and mode."""
     repeatable: Flag = False
     """Whether users may get items again."""
-    metrics: Alike[Annotated[list[str], Field(min_length=1), OneOrMore]] = [
+    metrics: PartOfProtocol[Annotated[list[str], Field(min_length=1), OneOrMore]] = [
         "Recall", "MRR", "NDCG", "Hit", "Precision"
     ]  # fmt: skip
     """Metrics."""
-    topk: Alike[Annotated[list[Count], Field(min_length=1), OneOrMore]] = [10]
+    topk: PartOfProtocol[Annotated[list[Count], Field(min_length=1), OneOrMore]] = [10]
     """Lengths of the ranked lists."""
-    valid_metric: Alike[FieldName] = "MRR@10"
+    valid_metric: PartOfProtocol[FieldName] = "MRR@10"
     """Metric that picks the best epoch."""
-    valid_metric_bigger: Done[Alike[Flag]] = True
+    valid_metric_bigger: StoredElsewhere[PartOfProtocol[Flag]] = True
     """Whether more of it is better."""
     eval_batch_size: Count = 4096
     """Rows, or scores, in a step."""
-    metric_decimal_place: Alike[Natural] = 4
+    metric_decimal_place: PartOfProtocol[Natural] = 4
     """Decimals of the results."""
 
     def check(self, config: ConfigLike) -> None:

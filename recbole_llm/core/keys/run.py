@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from recbole_llm.core.marks import Again, Alike, Done, Free, Local
+from recbole_llm.core.marks import (
+    AskOnLoad,
+    Local,
+    NoEffectOnResults,
+    PartOfProtocol,
+    StoredElsewhere,
+)
 from recbole_llm.core.settings import (
     Between,
     ConfigLike,
@@ -28,31 +34,31 @@ class RunSettings(Settings):
         "item_init_whitening": (0.0, 0.5, 1.0),
     }
 
-    strict_config: Free[Flag] = False
+    strict_config: NoEffectOnResults[Flag] = False
     """Whether an unknown config key is an error instead of a warning."""
-    plugins: Local[Again[Annotated[list[Text], OneOrMore] | None]] = None
+    plugins: Local[AskOnLoad[Annotated[list[Text], OneOrMore] | None]] = None
     """Plugins that are no installed package: Python files (mine.py), or modules by name."""
-    protocol: Done[Alike[Literal["leave-one-out", "random"] | None]] = None
+    protocol: StoredElsewhere[PartOfProtocol[Literal["leave-one-out", "random"] | None]] = None
     """How interactions are split, in place of eval_args: 'leave-one-out' tests on each user's last
     item and validates on the one before; 'random' splits each user's interactions 80 : 10 : 10,
     which models of sequences cannot take. None: as the model's type does."""
-    verbose: Free[Flag] = False
+    verbose: NoEffectOnResults[Flag] = False
     """Whether the screen shows everything that RecBole prints, as the log file always does; else a
     run's data, model, protocol, progress and result."""
-    output: Local[Free[Text | None]] = None
+    output: Local[NoEffectOnResults[Text | None]] = None
     """JSON file of the result: metrics, best epoch, settings that differ from the defaults, data,
     versions, times, memory."""
-    user_metrics: Local[Free[Text | None]] = None
+    user_metrics: Local[NoEffectOnResults[Text | None]] = None
     """File (.npz) of the test metrics of each user, whose means are the run's, with the best items
     of a few users: what recbole-llm compare reads."""
-    log_flops: Free[Flag] = True
+    log_flops: NoEffectOnResults[Flag] = True
     """Whether to count and log the FLOPs of a prediction, as RecBole does."""
-    detect_anomaly: Free[Flag] = False
+    detect_anomaly: NoEffectOnResults[Flag] = False
     """Whether autograd's anomaly detection is on while training (about 1.6 times slower)."""
-    resume: Local[Free[Text | None]] = None
+    resume: Local[NoEffectOnResults[Text | None]] = None
     """File that a stopped run goes on from (saved/<model>-…-last.pth), with the same settings
     as then; it ends as if it had not been stopped."""
-    item_init: Done[Literal["llm"] | None] = None
+    item_init: StoredElsewhere[Literal["llm"] | None] = None
     """'llm' starts a model's item embedding table from principal components of the item vectors."""
     item_init_std: Positive | None = None
     """Standard deviation of that start. None: .1 for sequential models, whose own random start
@@ -65,10 +71,10 @@ class RunSettings(Settings):
     """How far the directions of the item vectors are evened out before: 0 not at all, 1 fully."""
     fused_optimizer: Flag = True
     """Whether Adam and AdamW update all parameters in one fused step (the same up to rounding)."""
-    tune_malloc: Local[Free[Flag]] = True
+    tune_malloc: Local[NoEffectOnResults[Flag]] = True
     """Whether glibc keeps freed memory for the next training step; the environment's
     RECBOLE_LLM_MALLOC=0 turns it off too."""
-    cpu_threads: Local[Free[Count | None]] = None
+    cpu_threads: Local[NoEffectOnResults[Count | None]] = None
     """Threads of torch on the CPU; None: the physical cores this process may use, or
     OMP_NUM_THREADS."""
 

@@ -6,8 +6,7 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BeforeValidator, model_validator
 
-from recbole_llm.core.checkpoints.starts import check_start_file
-from recbole_llm.core.marks import PRETRAINING
+from recbole_llm.core.checkpoints.starts import PRETRAINING, check_start_file
 from recbole_llm.core.settings import (
     Between,
     ConfigLike,

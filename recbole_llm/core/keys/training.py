@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from recbole_llm.core.marks import Free, Local
+from recbole_llm.core.marks import Local, NoEffectOnResults
 from recbole_llm.core.settings import (
     Between,
     ConfigLike,
@@ -35,37 +35,37 @@ def _lower(value: object) -> object:
 class RecBoleRun(Settings):
     """RecBole: the run."""
 
-    gpu_id: Local[Free[Annotated[list[int], BeforeValidator(as_list)] | Text]] = "0"
+    gpu_id: Local[NoEffectOnResults[Annotated[list[int], BeforeValidator(as_list)] | Text]] = "0"
     """Ids of GPUs."""
     worker: Local[Natural] = 0
     """Worker processes of the loaders; what is drawn at random depends on their number."""
-    use_gpu: Local[Free[Flag]] = True
+    use_gpu: Local[NoEffectOnResults[Flag]] = True
     """Whether to use a GPU where there is one."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 2020
     """Random seed."""
-    state: Free[
+    state: NoEffectOnResults[
         Annotated[Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_lower)]
     ] = "info"
     """Level of the log."""
     reproducibility: Flag = True
     """Whether results are reproducible."""
-    data_path: Free[Text] = "dataset/"
+    data_path: NoEffectOnResults[Text] = "dataset/"
     """Folder of the data sets' folders."""
-    checkpoint_dir: Local[Free[FieldName]] = "saved"
+    checkpoint_dir: Local[NoEffectOnResults[FieldName]] = "saved"
     """Folder of checkpoints."""
-    show_progress: Free[Flag] = True
+    show_progress: NoEffectOnResults[Flag] = True
     """Whether bars are shown."""
-    save_dataset: Local[Free[Flag]] = False
+    save_dataset: Local[NoEffectOnResults[Flag]] = False
     """Without effect here: nothing is pickled, and the atomic files are read as quickly."""
-    dataset_save_path: Local[Free[Text | None]] = None
+    dataset_save_path: Local[NoEffectOnResults[Text | None]] = None
     """Without effect here."""
-    save_dataloaders: Local[Free[Flag]] = False
+    save_dataloaders: Local[NoEffectOnResults[Flag]] = False
     """Without effect here."""
-    dataloaders_save_path: Local[Free[Text | None]] = None
+    dataloaders_save_path: Local[NoEffectOnResults[Text | None]] = None
     """Without effect here."""
-    log_wandb: Local[Free[Flag]] = False
+    log_wandb: Local[NoEffectOnResults[Flag]] = False
     """Whether to log to Weights & Biases."""
-    wandb_project: Local[Free[Text]] = "recbole"
+    wandb_project: Local[NoEffectOnResults[Text]] = "recbole"
     """Its project."""
     shuffle: Flag = True
     """Whether training rows are shuffled before each epoch."""
@@ -143,7 +143,7 @@ class RecBoleTraining(Settings):
     """Clipping of the gradients."""
     weight_decay: NonNegative = 0.0
     """Weight decay of the optimizer."""
-    loss_decimal_place: Free[Natural] = 4
+    loss_decimal_place: NoEffectOnResults[Natural] = 4
     """Decimals of the logged loss."""
     require_pow: Flag = False
     """Whether EmbLoss squares."""
@@ -161,7 +161,7 @@ class RecBoleTraining(Settings):
 
     @classmethod
     def searched(cls, config: ConfigLike) -> Space:
-        """Of models that an optimizer trains."""
+        """The search space of models that an optimizer trains; empty for others."""
         kind = getattr(config["MODEL_TYPE"], "name", None)  # None: of a class that is not there
         without = kind in ("TRADITIONAL", "DECISIONTREE") or config["model"] == "NCEPLRec"
         return {} if without else cls.search_space

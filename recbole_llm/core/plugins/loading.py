@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
-from importlib.util import find_spec
 from logging import getLogger
-from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
 
@@ -18,23 +15,27 @@ import pluggy
 
 from recbole_llm import hookspecs
 from recbole_llm.core.errors import (
-    did_you_mean,
     missing_packages_named,
     named_error,
+    near_hint,
     one_line,
     unknown,
 )
 from recbole_llm.core.plugins.registry import (
     PACKAGE,
     PROPERTIES,
+    EncoderSpec,
     ModelSpec,
     Registry,
     Spec,
     resolve,
     resolve_settings,
 )
+from recbole_llm.core.plugins.spec_fields import check_spec
+from recbole_llm.core.plugins.stock import recbole_models, stock_spec
 
 ENTRY_POINT_GROUP = "recbole_llm"
+_SPEC_HOOKS = ("register_models", "register_encoders", "register_features", "register_stages")
 STOCK = "recbole_llm.models.stock"
 _WAYS_OUT = "`recbole-llm models` lists all; one of your own needs --plugins=FILE.py"
 PARTS = (
@@ -67,15 +68,13 @@ class Plugins:
             raise ValueError(f"plugin '{name}' is a class; name an object of it, or a module")
         self.manager.register(plugin, name)
         try:
-            specs: list[Spec] = []
-            settings, metrics = list[str | type](), list[str | type]()
-            found: dict[str, list[Any]] = {"settings": settings, "metrics": metrics}
-            found |= dict.fromkeys(("models", "encoders", "features", "stages"), specs)
-            own = self._hooks(plugin, name)
-            for kind, registered in found.items():
-                if hook := own.get(f"register_{kind}"):
-                    hook(registered.append)
-            self.registry.check(specs, origin=name)
+            hooks = self._hooks(plugin, name)
+            settings: list[str | type] = _registered_by(hooks, "register_settings")
+            metrics: list[str | type] = _registered_by(hooks, "register_metrics")
+            specs: list[Spec] = _registered_by(hooks, *_SPEC_HOOKS)
+            for spec in specs:
+                check_spec(spec, name)
+            self.registry.check_names(specs, origin=name)
             _check_stock(specs, name)
             for own_settings in settings if name not in built_in() else ():
                 resolve_settings(own_settings, f"plugin '{name}'")  # every run checks them
@@ -85,7 +84,7 @@ class Plugins:
             raise
         self.registry.add(specs, origin=name)
         self.registry.settings.update(dict.fromkeys(settings, name))
-        self.registry.origins.update({f"metric {_metric_name(m)}": name for m in metrics})
+        self.registry.metrics.update({_metric_name(metric): name for metric in metrics})
         self.named_metrics += [(name, metric) for metric in metrics if isinstance(metric, str)]
 
     def import_metrics(self) -> None:
@@ -117,9 +116,18 @@ class Plugins:
         for hook in sorted(own.keys() - known):
             raise ValueError(
                 f"plugin '{name}' implements the unknown hook '{hook}'; "
-                f"{did_you_mean(hook, known, ' ')}known hooks: {', '.join(known)}"
+                f"{near_hint(hook, known)}known hooks: {', '.join(known)}"
             )
         return own
+
+
+def _registered_by(hooks: Mapping[str, Callable[..., object]], *names: str) -> list[Any]:
+    """The arguments with which a plugin's hooks of these names call ``register``."""
+    registered: list[Any] = []
+    for name in names:
+        if name in hooks:
+            hooks[name](registered.append)
+    return registered
 
 
 def _check_stock(specs: Sequence[Spec], origin: str) -> None:
@@ -174,31 +182,12 @@ def get_registry() -> Registry:
 
 def list_models() -> list[str]:
     """Names of the models that plugins registered, the built-in ones among them."""
-    return sorted(get_registry().models)
+    return sorted(get_registry().specs(ModelSpec))
 
 
 def list_encoders() -> list[str]:
     """Names of the encoder kinds."""
-    return sorted(get_registry().encoders)
-
-
-@cache
-def recbole_models() -> dict[str, str]:
-    """RecBole's own models: {name: module}, read from its files without importing them."""
-    package = find_spec("recbole")
-    assert package is not None and package.origin is not None
-    found = {}
-    for folder in sorted(Path(package.origin).parent.glob("model/*_recommender")):
-        for file in sorted(folder.glob("[!_]*.py")):
-            classes = re.findall(r"^class (\w+)\(", file.read_text(encoding="utf-8"), re.M)
-            module = f"recbole.model.{folder.name}.{file.stem}"
-            found.update({c: module for c in classes if c.lower() == file.stem})
-    return found
-
-
-def stock_spec(name: str) -> ModelSpec:
-    """The spec of one of RecBole's own models, whether or not a registered one has its name."""
-    return ModelSpec(name, f"{recbole_models()[name]}:{name}", summary="RecBole's own model")
+    return sorted(get_registry().specs(EncoderSpec))
 
 
 def find_model(name: str) -> ModelSpec:
@@ -208,11 +197,12 @@ def find_model(name: str) -> ModelSpec:
         ValueError: unknown name; the message lists near matches and plugins that failed to load.
     """
     plugins, stock = get_plugins(), recbole_models()
-    if name in plugins.registry.models:
-        return plugins.registry.models[name]
+    models = plugins.registry.specs(ModelSpec)
+    if name in models:
+        return models[name]
     if name in stock:
         return stock_spec(name)
-    known = {*plugins.registry.models, *stock}
+    known = {*models, *stock}
     broken = "".join(f"; plugin '{p}' was left out ({why})" for p, why in plugins.failed.items())
     raise unknown("model", name, sorted(known), _WAYS_OUT + broken)
 
@@ -224,7 +214,8 @@ def get_model(name: str) -> type[Any]:
     spec = find_model(name)
     compat.apply()
     with missing_packages_named(name), compat.anomaly_detection_kept():
-        plugin = get_plugins().of_model = get_registry().origins.get(f"model {name}")
+        plugin = get_registry().plugin_of(ModelSpec, name)
+        get_plugins().of_model = plugin
         of = f" of plugin '{plugin}'" if plugin else ""
         cls: type[Any] = resolve(spec.model, f"model '{name}'{of}")
     if not (isinstance(cls, type) and hasattr(cls, "type")):  # RecBole's ModelType

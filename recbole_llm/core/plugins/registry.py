@@ -5,19 +5,17 @@ Light on purpose: specs name their classes as ``"package.module:Class"``, import
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from recbole_llm.core.errors import check_choice, did_you_mean, is_installed, named_error
-from recbole_llm.core.plugins.spec_fields import check_fields
 
 if TYPE_CHECKING:
     from recbole_llm.core.settings import Settings
 
-T = TypeVar("T")
 PACKAGE = Path(__file__).resolve().parents[2]
 # In a wheel the YAML files lie inside the package, in a checkout beside it.
 PROPERTIES = next(p for p in (PACKAGE / "properties", PACKAGE.parent / "properties") if p.is_dir())
@@ -132,80 +130,75 @@ class StageSpec:
 
 
 Spec = ModelSpec | EncoderSpec | FeatureSpec | StageSpec
+SPEC_KINDS: tuple[type[Spec], ...] = (ModelSpec, EncoderSpec, FeatureSpec, StageSpec)
+S = TypeVar("S", ModelSpec, EncoderSpec, FeatureSpec, StageSpec)
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A spec, and the plugin that registered it."""
+
+    spec: Any  # of the kind of its table
+    plugin: str
 
 
 @dataclass
 class Registry:
-    """Specs by name, and settings classes that every run checks, each with its plugin."""
+    """Specs by kind and name, metrics, and settings classes that every run checks, each with its
+    plugin."""
 
-    models: dict[str, ModelSpec] = field(default_factory=dict)
-    encoders: dict[str, EncoderSpec] = field(default_factory=dict)
-    features: dict[str, FeatureSpec] = field(default_factory=dict)
-    stages: dict[str, StageSpec] = field(default_factory=dict)
-    origins: dict[str, str] = field(default_factory=dict)
+    tables: dict[type[Spec], dict[str, Registered]] = field(
+        default_factory=lambda: {kind: {} for kind in SPEC_KINDS}
+    )
+    metrics: dict[str, str] = field(default_factory=dict)
     settings: dict[str | type, str] = field(default_factory=dict)
 
-    def check(self, specs: Sequence[Spec], origin: str) -> None:
-        """Raise ValueError if a name among a plugin's specs is taken, or one is no sound spec."""
+    def check_names(self, specs: Sequence[Spec], origin: str) -> None:
+        """Raise ValueError if a name among a plugin's specs is taken."""
+        taken = {(part.spec.kind, name): part.plugin for name, part in self.all_registered()}
         for spec in specs:
-            _check_spec(spec, origin)
-        taken = dict(self.origins)
-        for spec in specs:
-            if first := taken.get(f"{spec.kind} {spec.name}"):
+            if first := taken.get((spec.kind, spec.name)):
                 raise ValueError(
                     f"{spec.kind} '{spec.name}' of plugin '{origin}' is already registered by "
                     f"plugin '{first}'; rename one of them"
                 )
-            taken[f"{spec.kind} {spec.name}"] = origin
+            taken[spec.kind, spec.name] = origin
 
     def add(self, specs: Sequence[Spec], origin: str) -> None:
-        """Add a plugin's specs, which `check` let pass."""
+        """Add a plugin's specs, which `check_names` let pass."""
         for spec in specs:
-            getattr(self, f"{spec.kind}s")[spec.name] = spec
-            self.origins[f"{spec.kind} {spec.name}"] = origin
+            table = next(self.tables[kind] for kind in SPEC_KINDS if isinstance(spec, kind))
+            table[spec.name] = Registered(spec, origin)
 
-    def plugin_of(self, kind: str, name: str) -> str | None:
-        """The plugin of others that something comes from; None for this package's own."""
-        origin = self.origins.get(f"{kind} {name}")
-        return None if origin is None or origin.startswith("recbole_llm.") else origin
+    def all_registered(self) -> Iterator[tuple[str, Registered]]:
+        """All specs with their names, kind by kind."""
+        for table in self.tables.values():
+            yield from table.items()
+
+    def specs(self, kind: type[S]) -> dict[str, S]:
+        """The specs of a kind by name."""
+        return {name: registered.spec for name, registered in self.tables[kind].items()}
+
+    def find(self, kind: type[S], name: str) -> S:
+        """The spec of a kind called ``name``; ValueError with near matches if there is none."""
+        specs = self.specs(kind)
+        check_choice(kind.kind, name, sorted(specs))
+        return specs[name]
+
+    def plugin_of(self, kind: type[Spec], name: str) -> str | None:
+        """The plugin that registered a spec; None for one that is not registered."""
+        registered = self.tables[kind].get(name)
+        return registered.plugin if registered else None
+
+    def foreign_plugin_of(self, kind: type[Spec], name: str) -> str | None:
+        """`plugin_of`, but None for this package's own too."""
+        plugin = self.plugin_of(kind, name)
+        return None if plugin is None or plugin.startswith("recbole_llm.") else plugin
 
     def shared_settings(self) -> list[type[Settings]]:
         """The settings classes that every run checks, in order of their plugins."""
         named = self.settings.items()
         return [resolve_settings(own, f"plugin '{plugin}'") for own, plugin in named]
-
-    def encoder(self, name: str) -> EncoderSpec:
-        """The encoder kind called ``name``; ValueError with near matches if there is none."""
-        return _found("encoder", name, self.encoders)
-
-    def feature(self, name: str) -> FeatureSpec:
-        """The feature called ``name``; ValueError with near matches if there is none."""
-        return _found("feature", name, self.features)
-
-    def stage(self, name: str) -> StageSpec:
-        """The offline stage called ``name``; ValueError with near matches if there is none."""
-        return _found("stage", name, self.stages)
-
-
-def _check_spec(spec: object, origin: str) -> None:
-    if not isinstance(spec, Spec):
-        raise ValueError(  # noqa: TRY004
-            f"plugin '{origin}' registers {spec!r}, which is no ModelSpec, EncoderSpec, "
-            f"FeatureSpec or StageSpec (docs/plugins.md)"
-        )
-    check_fields(spec, origin)
-    what = f"{spec.kind} '{spec.name}' of plugin '{origin}'"
-    if isinstance(spec, (FeatureSpec, StageSpec)):
-        check_choice(f"{what}: when", spec.when, ("loaded", "split"))
-    if isinstance(spec, FeatureSpec):
-        check_choice(f"{what}: rows", spec.rows, ("items", "users", "other"))
-    if isinstance(spec.settings, type):
-        resolve_settings(spec.settings, what)
-
-
-def _found(kind: str, name: str, table: Mapping[str, T]) -> T:
-    check_choice(kind, name, sorted(table))
-    return table[name]
 
 
 def resolve(target: object, what: str = "a plugin") -> Any:

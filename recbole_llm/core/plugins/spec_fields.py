@@ -1,4 +1,4 @@
-"""Whether the fields of a plugin's spec are of the kinds that are read later."""
+"""Whether a plugin's spec is one, with fields of the kinds that are read later."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import re
 from os import PathLike
 from types import NoneType
 from typing import Any
+
+from recbole_llm.core.errors import check_choice
+from recbole_llm.core.plugins.registry import FeatureSpec, Spec, StageSpec, resolve_settings
 
 _NAME = re.compile(r"\w[\w.+-]*")
 _TARGET = re.compile(r"\w+(\.\w+)*:\w+")
@@ -15,8 +18,24 @@ _CALLABLES = ("factory", "build")
 _REQUIRED = ("model", "stage", *_CALLABLES)
 
 
-def check_fields(spec: Any, origin: str) -> None:
-    """Raise ValueError, with the plugin and the field, for a value of another kind."""
+def check_spec(spec: object, origin: str) -> None:
+    """Raise ValueError, with the plugin, unless it is a spec with fields of the right kinds."""
+    if not isinstance(spec, Spec):
+        raise ValueError(  # noqa: TRY004
+            f"plugin '{origin}' registers {spec!r}, which is no ModelSpec, EncoderSpec, "
+            f"FeatureSpec or StageSpec (docs/plugins.md)"
+        )
+    _check_fields(spec, origin)
+    what = f"{spec.kind} '{spec.name}' of plugin '{origin}'"
+    if isinstance(spec, (FeatureSpec, StageSpec)):
+        check_choice(f"{what}: when", spec.when, ("loaded", "split"))
+    if isinstance(spec, FeatureSpec):
+        check_choice(f"{what}: rows", spec.rows, ("items", "users", "other"))
+    if isinstance(spec.settings, type):
+        resolve_settings(spec.settings, what)
+
+
+def _check_fields(spec: Any, origin: str) -> None:
     if not isinstance(spec.name, str) or not _NAME.fullmatch(spec.name):
         raise ValueError(
             f"plugin '{origin}' registers the {spec.kind} {spec.name!r}, which is no name: take "

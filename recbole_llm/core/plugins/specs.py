@@ -7,14 +7,9 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from recbole_llm.core.plugins.loading import (
-    find_model,
-    get_model,
-    get_registry,
-    recbole_models,
-    stock_spec,
-)
+from recbole_llm.core.plugins.loading import find_model, get_model, get_registry
 from recbole_llm.core.plugins.registry import ModelSpec, resolve_settings
+from recbole_llm.core.plugins.stock import recbole_models, stock_spec
 from recbole_llm.core.settings import defaults
 from recbole_llm.core.yaml_files import read_yaml
 
@@ -67,7 +62,7 @@ def spec_of(config: Config) -> ModelSpec:
     Its name is that of the known model where a class is not registered and extends one.
     """
     own: ModelSpec | None = vars(config).get("spec")
-    if own is None and (registered := get_registry().models.get(config["model"])):
+    if own is None and (registered := get_registry().specs(ModelSpec).get(config["model"])):
         own = completed(registered, config.model_class)
     return spec_of_class(config.model_class) if own is None else own
 
@@ -85,7 +80,7 @@ def _spec_with(model: type) -> ModelSpec | None:
     name = model.__name__
     if recbole_models().get(name) == model.__module__:
         return stock_spec(name)  # whoever else registered RecBole's class under a name of its own
-    specs = get_registry().models.values()
+    specs = get_registry().specs(ModelSpec).values()
     return next((spec for spec in specs if _imported(spec.model) is model), None)
 
 

@@ -103,7 +103,7 @@ def check_installed() -> None:
 
 @dataclass(frozen=True)
 class Share:
-    """What a piece of work gets."""
+    """The part of a cluster that a piece of work gets."""
 
     threads: int  # to compute with
     cpus: int  # that Ray sets aside for it
@@ -140,7 +140,7 @@ def share_of(ray: ModuleType, at_once: int) -> Share:
     return Share.of([node["Resources"] for node in ray.nodes() if node["Alive"]], at_once)
 
 
-def carried() -> dict[str, str]:
+def environment_to_carry() -> dict[str, str]:
     """Variables of this process's environment that work on other machines is to have too."""
     return {name: value for name, value in os.environ.items() if name.startswith(_CARRIED)}
 

@@ -38,7 +38,7 @@ _running = False  # whether this process is within `together`
 
 
 @contextmanager
-def together() -> Iterator[None]:
+def as_one_run() -> Iterator[None]:
     """Within it the processes that ``torchrun`` started are one run, and all of them are in it.
 
     Raises:
@@ -61,7 +61,7 @@ def together() -> Iterator[None]:
 
 
 @contextmanager
-def apart() -> Iterator[None]:
+def as_single_process() -> Iterator[None]:
     """Within it this process is on its own, also in a run."""
     with _placed(ALONE):
         yield
@@ -124,7 +124,7 @@ def is_main() -> bool:
     return rank() == 0
 
 
-def wait() -> None:
+def barrier() -> None:
     """Go on when all processes are here."""
     if world_size() > 1:
         from torch import distributed
@@ -134,7 +134,7 @@ def wait() -> None:
 
 @contextmanager
 def main_first() -> Iterator[None]:
-    """What is within it the first process does alone, and the others after it, each apart.
+    """Within it the first process works alone, then the others, each on its own.
 
     Raises:
         FailedFirst: in the others, where it raised in the first.
@@ -142,23 +142,23 @@ def main_first() -> Iterator[None]:
     if world_size() == 1:
         yield
         return
-    if not is_main() and (reason := from_main("")):
+    if not is_main() and (reason := broadcast("")):
         raise FailedFirst(f"the first process of this run failed: {reason}")
     try:
-        with apart():
+        with as_single_process():
             yield
     except LostProcess:  # nobody is there to tell
         raise
     except Exception as error:
         if is_main():
             with suppress(RuntimeError):  # of a process that is gone; this error is the first
-                from_main(one_line(str(error) or type(error).__name__, 2000))
+                broadcast(one_line(str(error) or type(error).__name__, 2000))
         raise
     if is_main():
-        from_main("")
+        broadcast("")
 
 
-def from_main(value: T) -> T:
+def broadcast(value: T) -> T:
     """The first process's value, in all."""
     if world_size() == 1:
         return value
@@ -169,7 +169,7 @@ def from_main(value: T) -> T:
     return values[0]
 
 
-def gathered(value: T) -> list[T]:
+def all_gather(value: T) -> list[T]:
     """Every process's value, in order of rank."""
     if world_size() == 1:
         return [value]
@@ -180,7 +180,7 @@ def gathered(value: T) -> list[T]:
     return values
 
 
-def to_main(value: T) -> list[T] | None:
+def gather_to_main(value: T) -> list[T] | None:
     """Every process's value, in order of rank; None in all processes but the first."""
     if world_size() == 1:
         return [value]
@@ -191,15 +191,15 @@ def to_main(value: T) -> list[T] | None:
     return values
 
 
-def mean(value: Any) -> Any:
+def mean_over_processes(value: Any) -> Any:
     """Mean over processes of a number or a tuple of numbers; None stays None."""
     if value is None or world_size() == 1:
         return value
-    means = np.mean(gathered(value), axis=0)
+    means = np.mean(all_gather(value), axis=0)
     return tuple(means.tolist()) if isinstance(value, tuple) else float(means)
 
 
-def own_part(batch: Batch) -> Batch:
+def part_of_batch(batch: Batch) -> Batch:
     """This process's part of a batch that all have; its first row where there is none for it,
     since all processes take every step."""
     part = batch[rank() :: world_size()]

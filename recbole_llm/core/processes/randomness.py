@@ -1,4 +1,4 @@
-"""Random numbers where several processes train: whose are alike, and whose are not."""
+"""Random numbers of several processes: those that are the same in all, and those that differ."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from recbole_llm.core.processes import distributed
 _STREAMS = 1_000_003  # between the seeds of processes, whose workers' seeds are neighbours
 
 
-def part_randomness(seed: int) -> None:
-    """From here on other random numbers in each process, which all had the same; the first's
-    go on as those of a process on its own."""
+def seed_process(seed: int) -> None:
+    """Give each process random numbers of its own from here on, where all had the same; the first
+    process's go on as they would without others."""
     if not distributed.is_main():
         import torch
 
-        own = (seed + _STREAMS * distributed.rank()) % 2**32
-        torch.manual_seed(own)
-        np.random.seed(own)
+        seed = (seed + _STREAMS * distributed.rank()) % 2**32
+        torch.manual_seed(seed)
+        np.random.seed(seed)
 
 
-def part_worker(worker: int) -> None:
-    """The same in a worker of a loader, which torch seeds alike in each process."""
+def seed_worker(worker: int) -> None:
+    """`seed_process` for a loader's worker, which torch seeds alike in each process."""
     import torch
 
-    part_randomness(torch.initial_seed())
+    seed_process(torch.initial_seed())
 
 
 @contextmanager
-def main_randomness() -> Iterator[None]:
+def same_numpy_randomness() -> Iterator[None]:
     """Within it all processes draw the NumPy numbers that the first draws."""
     own = np.random.get_state()
-    np.random.set_state(distributed.from_main(own))
+    np.random.set_state(distributed.broadcast(own))
     yield
     if not distributed.is_main():
         np.random.set_state(own)

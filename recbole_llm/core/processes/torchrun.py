@@ -94,8 +94,8 @@ def lost_processes_named() -> Iterator[None]:
         raise LostProcess("another process of this run has ended") from error
 
 
-def first_to_say() -> bool:
-    """Whether no process has said yet why it ends, of those that joined."""
+def claim_error_report() -> bool:
+    """Claim to report why the run ends; False: another of the processes that joined already has."""
     if _joined == ALONE:
         return True
     from torch import distributed
@@ -107,6 +107,6 @@ def first_to_say() -> bool:
         return True
 
 
-def said_by() -> str:
-    """``process 1: ``, where a line of another process than the first starts with it."""
+def process_prefix() -> str:
+    """``process 1: ``, which begins a line of any process but the first; "" in the first."""
     return f"process {_joined.rank}: " if _joined.rank else ""

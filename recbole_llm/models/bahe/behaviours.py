@@ -10,7 +10,7 @@ from recbole.utils import FeatureSource, FeatureType
 
 from recbole_llm.core.checkpoints.tokens import PADDING
 from recbole_llm.core.config import Config
-from recbole_llm.core.errors import did_you_mean
+from recbole_llm.core.errors import near_hint
 from recbole_llm.data.sequence import SequentialDataset
 from recbole_llm.data.split import IntArray
 from recbole_llm.features.prompts import Texts, item_texts
@@ -102,7 +102,7 @@ class BehaviourDataset(SequentialDataset):
         if own is not None and own not in known:
             raise ValueError(
                 f"behaviour_field: the interactions have no field '{own}'; "
-                f"{did_you_mean(own, known, ' ')}loaded are: {', '.join(known)} (load_col); of "
+                f"{near_hint(own, known)}loaded are: {', '.join(known)} (load_col); of "
                 f"tables `recbole-llm convert … --keep={own}` brings it"
             )
         read = {own} if template is None else {own, *template.variables()}

@@ -14,8 +14,9 @@ from recbole_llm.core.keys.data import RecBoleData
 from recbole_llm.core.keys.evaluation import RecBoleEvaluation
 from recbole_llm.core.marks import Mark
 from recbole_llm.core.metrics import read_by
+from recbole_llm.core.model_traits import learns_labels
 from recbole_llm.core.plugins.loading import get_registry
-from recbole_llm.core.schema import learns_labels
+from recbole_llm.core.plugins.registry import FeatureSpec
 from recbole_llm.data.create import check_files
 from recbole_llm.data.settings import EngineSettings, splits_at_random
 from recbole_llm.evaluation.beyond import VECTORS
@@ -151,7 +152,7 @@ def _judging(config: Config) -> dict[str, Any]:
         key: value
         for settings in (RecBoleEvaluation, RecBoleData, EngineSettings, GroupSettings)
         for key, value in settings.of(config).model_dump(mode="json").items()
-        if marks[key] & Mark.ALIKE
+        if marks[key] & Mark.PART_OF_PROTOCOL
     }
     modes = RecBoleEvaluation.of(config).eval_args.modes()
     plain["eval_args"] = {**plain["eval_args"], "mode": list(dict.fromkeys(modes))}
@@ -165,7 +166,7 @@ def _read_by_metrics(config: Config, metrics: Sequence[str]) -> dict[str, Any]:
     """Settings that some metrics read; the encoder before its own keys, which others lack."""
     found: dict[str, Any] = {}
     if read_by(metrics, VECTORS):
-        spec = get_registry().feature(ItemSettings.of(config).item_feature)
+        spec = get_registry().find(FeatureSpec, ItemSettings.of(config).item_feature)
         named = {k.partition(".")[2]: v for k, v in vector_settings(config, spec).items()}
         found |= {key: value for key, value in named.items() if "user" not in key}
     if "tailpercentage" in metrics:

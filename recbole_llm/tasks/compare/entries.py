@@ -11,9 +11,9 @@ from typing import Any
 
 from recbole.utils import ModelType
 
+from recbole_llm.core.checkpoints.starts import PRETRAINING
 from recbole_llm.core.config import Config
 from recbole_llm.core.keys.evaluation import PROTOCOLS, RecBoleEvaluation
-from recbole_llm.core.marks import PRETRAINING
 from recbole_llm.core.schema import parse_command_line
 
 # Up to a semicolon outside of quotes; an apostrophe within a word is none.

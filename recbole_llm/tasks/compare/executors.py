@@ -15,7 +15,7 @@ from typing import Any
 import loky
 
 from recbole_llm.core.errors import check_choice, one_line
-from recbole_llm.core.files import OTHER_FOLDER, alone
+from recbole_llm.core.files import OTHER_FOLDER, file_lock
 from recbole_llm.core.processes import cluster
 
 EXECUTORS = ("local", "ray")
@@ -33,7 +33,7 @@ def alone_in(root: Path) -> AbstractContextManager[None]:
     def busy() -> None:
         raise ValueError(f"another command works in '{root}'; wait for it, or {OTHER_FOLDER}")
 
-    return alone(root / ".lock", busy)
+    return file_lock(root / ".lock", busy)
 
 
 @contextmanager
@@ -113,7 +113,7 @@ class Ray:
         task = self._task.options(
             num_cpus=share.cpus, num_gpus=share.gpus if gpus else 0, max_retries=0
         )
-        environment = {"OMP_NUM_THREADS": str(share.threads), **cluster.carried()}
+        environment = {"OMP_NUM_THREADS": str(share.threads), **cluster.environment_to_carry()}
         ref = task.remote(list(command), output.absolute(), environment, os.getcwd())
         return _Task(self._ray, ref)
 

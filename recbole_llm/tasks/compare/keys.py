@@ -19,7 +19,7 @@ from recbole_llm.core.marks import Mark
 from recbole_llm.core.metrics import spelt
 from recbole_llm.core.plugins.errors import packages_of_plugins
 from recbole_llm.core.plugins.loading import built_in, find_model, get_plugins, get_registry
-from recbole_llm.core.plugins.registry import PACKAGE, PROPERTIES
+from recbole_llm.core.plugins.registry import PACKAGE, PROPERTIES, FeatureSpec
 from recbole_llm.evaluation.beyond import features_read
 from recbole_llm.features.attach import vector_settings
 from recbole_llm.features.encoders.base import PictureEncoder, create_encoder, holds_table
@@ -54,7 +54,7 @@ def _settings(config: Config) -> dict[str, Any]:
         metrics=[spelt(metric) for metric in settings.metrics],
         valid_metric=spelt(settings.valid_metric),
     )
-    plain = plain_config(read, Mark.FREE)
+    plain = plain_config(read, Mark.NO_EFFECT_ON_RESULTS)
     taken = (k for k in plain if k != "plugins" and (k not in unread or k in defaults))
     return {k: plain[k] for k in taken}
 
@@ -68,7 +68,7 @@ def _unread(config: Config) -> set[str]:
     if next(_plugins(), None) is None:  # whose metrics and hooks may read any key
         unread |= set(unknown_keys(config, spec))
     if not features_read(config):
-        feature = get_registry().feature(ItemSettings.of(config).item_feature)
+        feature = get_registry().find(FeatureSpec, ItemSettings.of(config).item_feature)
         unread |= {key.partition(".")[2] for key in vector_settings(config, feature)}
     return unread & set(config.external_config_dict)
 
@@ -77,7 +77,7 @@ def _named_files(settings: Mapping[str, Any]) -> dict[str, str]:
     """Digests of the files and folders that settings name: templates, adapters, checkpoints."""
     marks, found = key_marks(), {}
     for key, value in settings.items():
-        named = marks[key] & (Mark.LOCAL | Mark.MODEL | Mark.TEMPLATE)
+        named = marks[key] & (Mark.LOCAL | Mark.MODEL_NAME | Mark.TEMPLATE)
         if named and isinstance(value, str) and os.path.exists(value):  # a long template is no file
             path = Path(value)
             inside = [file for file in path.rglob("*") if file.is_file()]
@@ -122,14 +122,12 @@ def _plugins() -> Iterator[tuple[str, str]]:
 
 def _registered() -> Iterator[tuple[str, str]]:
     """The modules of what plugins registered, each with its plugin."""
-    registry = get_registry()
-    for kind in ("model", "encoder", "feature", "stage"):
-        for name, spec in getattr(registry, f"{kind}s").items():
-            for target in vars(spec).values():
-                if isinstance(target, str) and ":" in target:
-                    yield target.partition(":")[0], registry.origins[f"{kind} {name}"]
-                elif callable(target):
-                    yield target.__module__, registry.origins[f"{kind} {name}"]
+    for _, registered in get_registry().all_registered():
+        for target in vars(registered.spec).values():
+            if isinstance(target, str) and ":" in target:
+                yield target.partition(":")[0], registered.plugin
+            elif callable(target):
+                yield target.__module__, registered.plugin
 
 
 def code_of(name: str) -> str:

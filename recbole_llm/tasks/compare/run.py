@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from recbole_llm.core.checkpoints.stored import needed_again
+from recbole_llm.core.checkpoints.stored import arguments_for_reload
 from recbole_llm.core.errors import one_line, unknown
 from recbole_llm.core.files import OTHER_FOLDER, check_folder, write_json
 from recbole_llm.core.lines import counted, quoted
@@ -152,7 +152,7 @@ def _next(summary: Summary, cells: Sequence[Cell]) -> Iterator[str]:
     cell = next(cell for cell in cells if cell.entry.label == best.label and cell.done)
     if Path(cell.checkpoint).is_file() and can_recommend(cell.seeded.config):
         own = [f"--checkpoint={cell.checkpoint}", f"--users={quoted(cell.users['users'][0])}"]
-        arguments = shlex.join([*own, *needed_again(cell.seeded.config)])
+        arguments = shlex.join([*own, *arguments_for_reload(cell.seeded.config)])
         yield f"next     recbole-llm recommend {arguments}"
 
 

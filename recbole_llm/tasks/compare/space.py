@@ -87,12 +87,12 @@ def _check_offered(key: str, where: object, entry: Entry) -> None:
 def _check_known(what: str, key: str, entry: Entry) -> None:
     """Refuse a key that is unknown, and one that is no setting of the model."""
     marks = key_marks()[key]
-    if marks & Mark.ALIKE or key in _ALIKE:
+    if marks & Mark.PART_OF_PROTOCOL or key in _ALIKE:
         raise ValueError(
             f"{what}: {key} says how models are judged, and on which data: trials that differ in "
             f"it cannot be compared; give one value with --{key}"
         )
-    if marks & Mark.FREE or key == "seed":
+    if marks & Mark.NO_EFFECT_ON_RESULTS or key == "seed":
         raise ValueError(
             f"{what}: {key} is of where and how a run is done, and no setting of a model"
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from recbole_llm.core.errors import did_you_mean
+from recbole_llm.core.errors import near_hint
 from recbole_llm.tasks.convert.sources import Source
 
 # Spelt without case and signs; the first that is there is taken.
@@ -50,7 +50,7 @@ def there(option: str, name: str, columns: Sequence[str], source: Source) -> str
     """
     if name in columns:
         return name
-    near = did_you_mean(name, columns, " ")
+    near = near_hint(name, columns)
     raise ValueError(
         f"{source.option(option)}: '{source}' has no column '{name}'; {near}its "
         f"columns are {', '.join(columns)}"

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from pandas import DataFrame
 
-from recbole_llm.core.files import OTHER_FOLDER, remove_left_parts, tried_folder
+from recbole_llm.core.files import OTHER_FOLDER, remove_left_parts, writable_folder
 from recbole_llm.tasks.convert.described import Described
 from recbole_llm.tasks.convert.interactions import Interactions
 from recbole_llm.tasks.convert.layouts import movielens
@@ -69,7 +69,7 @@ def convert(
         )
     summary = Summary(folder, time_option=told.option("time", "…"))
     there = [kind for kind in FILES if (folder / f"{folder.name}.{kind}").exists()]
-    with tried_folder(folder, OTHER_FOLDER):
+    with writable_folder(folder, OTHER_FOLDER):
         _write(tables, roles, summary, progress)
     for kind in there:
         name = f"{folder.name}.{kind}"

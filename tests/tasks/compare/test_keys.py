@@ -14,7 +14,7 @@ from recbole.model.general_recommender import BPR
 
 from recbole_llm.core.config import Config
 from recbole_llm.core.plugins.loading import get_plugins, get_registry
-from recbole_llm.core.plugins.registry import FeatureSpec
+from recbole_llm.core.plugins.registry import FeatureSpec, Registered
 from recbole_llm.tasks.compare import keys
 from recbole_llm.tasks.compare.cells import cells_of
 from recbole_llm.tasks.compare.entries import parse_models
@@ -101,8 +101,8 @@ def test_the_code_of_what_a_plugin_registered_matters(
     manager, registry, plugin = get_plugins().manager, get_registry(), import_module("theirs")
     manager.register(plugin, "recbole-theirs")
     spec = FeatureSpec("theirs", "own_features:build")
-    monkeypatch.setitem(registry.features, "theirs", spec)
-    monkeypatch.setitem(registry.origins, "feature theirs", "recbole-theirs")
+    theirs = Registered(spec, "recbole-theirs")
+    monkeypatch.setitem(registry.tables[FeatureSpec], "theirs", theirs)
     try:
         assert "own_features" not in sys.modules
         assert changed(BPR, others / "own_features.py")
