@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from itertools import chain
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from annotated_types import Ge, Gt, Le, Lt, MinLen
+from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
@@ -48,6 +48,8 @@ def _named(annotation: Any, metadata: Iterable[Any] = ()) -> str:
         return f"one of {names}" if len(arguments) > 1 else names
     if origin is list:
         return f"a list {_bounds(metadata)}".strip() + f", each {_named(arguments[0])}"
+    if origin is dict and arguments[1] in _WORDS:
+        return f"a dict {_bounds(metadata)}".strip() + f", each value {_WORDS[arguments[1]]}"
     if origin is dict or (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
         return "a dict"
     if annotation is type(None):
@@ -62,6 +64,8 @@ def _bounds(metadata: Iterable[Any]) -> str:
     for part in chain.from_iterable(parts):
         if isinstance(part, MinLen):
             words.append("that is not empty")
+        if isinstance(part, MaxLen):
+            words.append(f"no longer than {part.max_length}")
         for kind, word in _BOUNDS.items():
             if isinstance(part, kind):
                 words.append(f"{word} {getattr(part, kind.__name__.lower())}")

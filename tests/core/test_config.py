@@ -176,6 +176,11 @@ def test_malformed_arguments(argv: list[str], message: str) -> None:
         ("--epochs=True", "epochs: expected an integer of at least 1, got True"),
         ("--show_progress=2", "show_progress: expected True or False, got 2"),
         ("--eval_args=full", "eval_args: expected a dict, got 'full'"),
+        (
+            "--threshold={rating: 4, timestamp: 3}",
+            "threshold: expected a dict that is not empty and no longer than 1, each value a "
+            "number or None, got {'rating': 4, 'timestamp': 3}",
+        ),
         ("--metrics={}", "metrics: expected a list that is not empty, each a text, got {}"),
         ("--metrics=[]", "metrics: expected a list that is not empty, each a text, got \\[\\]"),
         ("--valid_metric=[5]", "valid_metric '\\[5\\]' is not computed"),
