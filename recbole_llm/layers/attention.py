@@ -37,12 +37,22 @@ class LastSlots(NamedTuple):
 
     @classmethod
     def of(cls, layout: Layout, slots: Tensor, mask: Tensor) -> LastSlots:
-        """Of slots int [B], with a mask from `attention_mask`."""
+        """The queries at slots int [B]; the mask is that of `attention_mask`."""
         rows = torch.arange(layout.rows, device=slots.device)
         token = layout.token[rows * layout.length + slots]
         spares = rounded(layout.rows) - layout.rows
         allowed = mask[slots] if mask.dim() == 2 else mask[rows, 0, slots]
         return cls(F.pad(token, (0, spares)), allowed[:, None, None])
+
+
+class AttentionPlan(NamedTuple):
+    """Which keys the queries of a packed batch see; both lie in the same rows and slots."""
+
+    queries: Layout  # of S' queries
+    keys: Layout  # of T' keys and values
+    mask: Tensor  # from `attention_mask`
+    n_heads: int  # h; the length of a head's vectors is d = H / h
+    dropout: float  # on the probabilities
 
 
 class SelfAttention(nn.Module):
@@ -77,8 +87,8 @@ class SelfAttention(nn.Module):
         """queries [S', H], tokens of `wanted` (default: of `layout`), states [T', H] -> [S', H];
         mask from `attention_mask`."""
         q, kv = apply_linear(queries, self.query), apply_linear(states, self.key, self.value)
-        mixed = attend(q, kv, wanted or layout, layout, mask, self.n_heads, self._dropout())
-        return apply_linear(mixed, self.out)
+        plan = AttentionPlan(wanted or layout, layout, mask, self.n_heads, self._dropout())
+        return apply_linear(attend(q, kv, plan), self.out)
 
     def last(self, queries: Tensor, states: Tensor, layout: Layout, slots: LastSlots) -> Tensor:
         """One query a row: queries [B', H], states [T', H] -> [B', H]."""
@@ -94,59 +104,30 @@ class SelfAttention(nn.Module):
         return self.dropout if self.training else 0.0
 
 
-def attend(
-    q: Tensor,
-    kv: Tensor,
-    wanted: Layout,
-    layout: Layout,
-    mask: Tensor,
-    heads: int,
-    dropout: float,
-) -> Tensor:
-    """softmax(q k.T / sqrt(d)) v within each row of the batch.
-
-    Args:
-        q: queries, [S', H].
-        kv: keys and values, [T', 2 H].
-        wanted: where the queries lie.
-        layout: where keys and values lie, in the same rows and slots.
-        mask: from `attention_mask`.
-        heads: h; d = H / h.
-        dropout: on the probabilities.
-
-    Returns:
-        [S', H].
-    """
+def attend(q: Tensor, kv: Tensor, plan: AttentionPlan) -> Tensor:
+    """softmax(q k.T / sqrt(d)) v within each row of the batch: queries [S', H], keys and values
+    [T', 2 H] -> [S', H]."""
     if q.device.type != "cpu" or not q.requires_grad:
-        return attend_padded(q, kv, wanted, layout, mask, heads, dropout)
-    places = Heads(wanted, heads), Heads(layout, heads)
-    return _Attention.apply(q, kv, *places, mask, dropout)  # type: ignore[no-untyped-call]
+        return attend_padded(q, kv, plan)
+    return _Attention.apply(q, kv, plan)  # type: ignore[no-untyped-call]
 
 
-def attend_padded(
-    q: Tensor,
-    kv: Tensor,
-    wanted: Layout,
-    layout: Layout,
-    mask: Tensor,
-    heads: int,
-    dropout: float,
-) -> Tensor:
+def attend_padded(q: Tensor, kv: Tensor, plan: AttentionPlan) -> Tensor:
     """The same by torch's fused kernel, between the padded rows."""
-    shape = (*layout.mask.shape, -1, heads, q.shape[1] // heads)
-    (q,) = wanted.unpack(q).view(shape).permute(2, 0, 3, 1, 4)
-    k, v = layout.unpack(kv).view(shape).permute(2, 0, 3, 1, 4)
-    causal = mask.dim() == 2  # so named, torch's fused kernels skip half the work
-    given = None if causal else mask
-    mixed = F.scaled_dot_product_attention(q, k, v, given, dropout, is_causal=causal)
-    return wanted.pack(mixed.transpose(1, 2).flatten(2))
+    shape = (*plan.keys.mask.shape, -1, plan.n_heads, q.shape[1] // plan.n_heads)
+    (q,) = plan.queries.unpack(q).view(shape).permute(2, 0, 3, 1, 4)
+    k, v = plan.keys.unpack(kv).view(shape).permute(2, 0, 3, 1, 4)
+    causal = plan.mask.dim() == 2  # so named, torch's fused kernels skip half the work
+    mask = None if causal else plan.mask
+    mixed = F.scaled_dot_product_attention(q, k, v, mask, plan.dropout, is_causal=causal)
+    return plan.queries.pack(mixed.transpose(1, 2).flatten(2))
 
 
 class Heads:
     """Moves vectors between the tokens and [B, h, L, d], each move one gather."""
 
     def __init__(self, layout: Layout, heads: int) -> None:
-        self.layout, self.heads = layout, heads
+        self.layout = layout
         self.shape = (layout.rows, heads, layout.length)  # B, h, L
         self.head = torch.arange(heads, device=layout.slot.device)
 
@@ -177,30 +158,24 @@ class _Attention(torch.autograd.Function):
     """Attention over packed tokens: less memory traffic than the composed operators."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        q: Tensor,
-        kv: Tensor,
-        wanted: Heads,
-        heads: Heads,
-        mask: Tensor,
-        dropout: float,
-    ) -> Tensor:
-        (q,), (k, v) = wanted.split(q, 1), heads.split(kv, 2)  # [B, h, L, d] each
+    def forward(ctx: Any, q: Tensor, kv: Tensor, plan: AttentionPlan) -> Tensor:
+        queries, keys = Heads(plan.queries, plan.n_heads), Heads(plan.keys, plan.n_heads)
+        (q,), (k, v) = queries.split(q, 1), keys.split(kv, 2)  # [B, h, L, d] each
         scores = (q @ k.transpose(2, 3)).mul_(q.shape[3] ** -0.5)
-        scores += torch.zeros(mask.shape, dtype=q.dtype).masked_fill_(~mask, -torch.inf)
+        hidden = ~plan.mask
+        scores += torch.zeros(hidden.shape, dtype=q.dtype).masked_fill_(hidden, -torch.inf)
         probs = scores.softmax(3)  # [B, h, L, L]
-        keep = keep_mask(probs.shape, dropout, probs.dtype) if dropout else None
+        keep = keep_mask(probs.shape, plan.dropout, probs.dtype) if plan.dropout else None
         kept = probs if keep is None else probs * keep
-        ctx.wanted, ctx.heads = wanted, heads
+        ctx.queries, ctx.keys = queries, keys
         ctx.save_for_backward(q, k, v, probs, kept, keep)
-        return wanted.join((kept @ v).unsqueeze(0))
+        return queries.join((kept @ v).unsqueeze(0))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, probs, kept, keep = ctx.saved_tensors
-        by_mixed = ctx.wanted.split(grad.contiguous(), 1)[0]
+        by_mixed = ctx.queries.split(grad.contiguous(), 1)[0]
         by_probs = by_mixed @ v.transpose(2, 3)
         if keep is not None:
             by_probs *= keep
@@ -208,4 +183,4 @@ class _Attention(torch.autograd.Function):
         by_scores *= q.shape[3] ** -0.5
         by_q = (by_scores @ k).unsqueeze(0)
         by_kv = torch.stack([by_scores.transpose(2, 3) @ q, kept.transpose(2, 3) @ by_mixed])
-        return ctx.wanted.join(by_q), ctx.heads.join(by_kv), None, None, None, None
+        return ctx.queries.join(by_q), ctx.keys.join(by_kv), None

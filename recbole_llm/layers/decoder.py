@@ -63,9 +63,9 @@ class CausalDecoder(nn.Module):
         """
         if hasattr(self.model, "word_embeddings_layernorm"):  # Bloom
             self.model.word_embeddings_layernorm = nn.Identity()
-        given, read = _first_inputs(self.model)
-        scale = float((given * read).sum() / given.square().sum())  # Granite's and Gemma's
-        if not read.allclose(scale * given, atol=1e-4 * max(scale, 1.0)):
+        vector, read = _first_inputs(self.model)
+        scale = float((vector * read).sum() / vector.square().sum())  # Granite's and Gemma's
+        if not read.allclose(scale * vector, atol=1e-4 * max(scale, 1.0)):
             raise ValueError(
                 f"the decoder {type(self.model).__name__} cannot read states: it changes what it "
                 f"is given before its first block"
@@ -169,12 +169,12 @@ def _keep_blocks(model: Any, first: int, count: int | None) -> None:
         )
     if end - first < len(blocks):
         setattr(model, name, blocks[first:end])
-        _tell_config(model, first, end)
+        _trim_config(model, first, end)
     embedding = model.get_input_embeddings().weight
     model.set_input_embeddings(nn.Embedding(1, embedding.shape[1], dtype=embedding.dtype))
 
 
-def _tell_config(model: Any, first: int, end: int) -> None:
+def _trim_config(model: Any, first: int, end: int) -> None:
     model.config = copy.deepcopy(model.config)
     model.config.num_hidden_layers = end - first
     kinds = getattr(model.config, "layer_types", None)  # such as blocks with a sliding window
@@ -188,7 +188,7 @@ def _tell_config(model: Any, first: int, end: int) -> None:
 
 def _check_causal(model: Any) -> None:
     """Whether a state moves with what comes after it is tried, not read off a name."""
-    _, states = _tried(model)
+    _, states = _states_of_two_pairs(model)
     if not states[0, 0].allclose(states[1, 0], atol=1e-4):
         raise _unsplittable(model, "it is not causal: a state sees what comes after it")
 
@@ -201,13 +201,13 @@ def _first_inputs(model: Any) -> tuple[Tensor, Tensor]:
         lambda _, args, named: seen.append(args[0] if args else named["hidden_states"]),
         with_kwargs=True,
     )
-    vectors, _ = _tried(model)
+    vectors, _ = _states_of_two_pairs(model)
     hook.remove()
     return vectors[0] - vectors[1], seen[0][0] - seen[0][1]
 
 
 @torch.no_grad()
-def _tried(model: Any) -> tuple[Tensor, Tensor]:
+def _states_of_two_pairs(model: Any) -> tuple[Tensor, Tensor]:
     """Two pairs of vectors, [2, 2, H], whose second ones differ in sign, and a decoder's states."""
     training = model.training
     model.eval()

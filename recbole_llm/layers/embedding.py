@@ -52,7 +52,7 @@ class FrozenEmbedding(nn.Module):
         return f"{rows}, {width}, fingerprint={self.fingerprint!r}"
 
 
-def of_distinct(vectors: Callable[[Tensor], Tensor], ids: Tensor) -> Tensor:
+def map_distinct(vectors: Callable[[Tensor], Tensor], ids: Tensor) -> Tensor:
     """vectors(ids), int [*] -> [*, H], with each distinct id's vector computed once."""
     if is_exporting():  # the number of distinct ids is no shape of a graph
         return vectors(ids)
@@ -60,7 +60,7 @@ def of_distinct(vectors: Callable[[Tensor], Tensor], ids: Tensor) -> Tensor:
     return nn.functional.embedding(which, vectors(distinct))
 
 
-def of_distinct_rows(states: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
+def map_distinct_rows(states: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
     """states(rows), int [B, L] -> [B, H], with each distinct row's state computed once."""
     new = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
     torch.any(rows[1:] != rows[:-1], dim=1, out=new[1:])  # most copies follow each other

@@ -38,8 +38,8 @@ def onednn_pays() -> bool:
 def onednn_works() -> bool:
     """Whether this torch has the oneDNN product that `_onednn` calls, with right results."""
     try:  # an operator that torch.compile uses: present since torch 2.0, but not promised
-        own = torch.Generator().manual_seed(0)  # the global stream is the training's
-        x, w = (torch.randn(rows, 16, generator=own) for rows in (TILE, 8))
+        generator = torch.Generator().manual_seed(0)  # the global stream is the training's
+        x, w = (torch.randn(rows, 16, generator=generator) for rows in (TILE, 8))
         return torch.allclose(_onednn(x, w, None), x @ w.t(), rtol=1e-4, atol=1e-4)
     except (AttributeError, RuntimeError):
         return False

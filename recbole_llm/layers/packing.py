@@ -32,7 +32,7 @@ def last_slots(mask: Tensor) -> Tensor:
     return torch.where(mask, slots, 0).amax(1)  # right- or left-padded
 
 
-def last_of(states: Tensor, mask: Tensor) -> Tensor:
+def select_last(states: Tensor, mask: Tensor) -> Tensor:
     """States after the last real item: [B, L, *], bool [B, L] -> [B, *]."""
     rows = torch.arange(mask.shape[0], device=mask.device)
     return states[rows, last_slots(mask)]

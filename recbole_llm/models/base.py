@@ -19,8 +19,8 @@ from recbole_llm.data.ranking_step import FactorModel
 from recbole_llm.data.split import IntArray
 from recbole_llm.layers import losses
 from recbole_llm.layers.backbones.base import scale_scores
-from recbole_llm.layers.embedding import of_distinct_rows
-from recbole_llm.layers.packing import last_of
+from recbole_llm.layers.embedding import map_distinct_rows
+from recbole_llm.layers.packing import select_last
 from recbole_llm.models.item_cache import ItemCache
 
 SAMPLED_LOSSES = {"BCE": losses.bce, "BPR": losses.bpr, "SSM": losses.sampled_softmax}
@@ -64,8 +64,8 @@ class TrainingRows(NamedTuple):
     negatives: Tensor | None  # int [T, k]
 
 
-def negatives_of_a_target(config: ConfigLike) -> int:
-    """Negatives that training draws for each target, 0 where it draws none."""
+def count_negatives(config: ConfigLike) -> int:
+    """Number of negatives that training draws for each target, 0 where it draws none."""
     args = config["train_neg_sample_args"] or {"distribution": "none"}
     return 0 if args["distribution"] == "none" else int(args["sample_num"])
 
@@ -92,7 +92,7 @@ class SequenceTraining(FactorModel):
     n_negatives: int  # of a target
 
     def output_norm(self) -> nn.Module | None:
-        """The norm that user states come out of, by which `item_init` scales scores; None: no."""
+        """The norm that user states come out of, by which `item_init` scales scores, or None."""
         return None
 
     def scale_first_scores(self, std: float) -> None:
@@ -106,7 +106,7 @@ class SequenceTraining(FactorModel):
         """Set the names of the fields that sequence rows add."""
         self.POS_ITEM_SEQ = "pos_" + self.ITEM_SEQ
         self.NEG_ITEM_SEQ = config["NEG_PREFIX"] + self.ITEM_SEQ
-        self.n_negatives = max(negatives_of_a_target(config), 1)
+        self.n_negatives = max(count_negatives(config), 1)
 
     def user_states(self, item_seq: Tensor, mask: Tensor) -> Tensor:
         """States after every position: item_seq int [B, L], mask bool [B, L] -> [B, L, D]."""
@@ -114,7 +114,7 @@ class SequenceTraining(FactorModel):
 
     def item_vectors(self, ids: Tensor | None = None) -> Tensor:
         """Vectors that states are scored against: ids int [*] -> [*, D]; None: the whole
-        catalogue with the padding item, [n, D]. Those of `item_embedding`, if nothing else."""
+        catalogue with the padding item, [n, D]. By default the rows of `item_embedding`."""
         if not hasattr(self, "item_embedding"):
             raise not_given(self, "item_vectors(ids=None)")
         return self.item_embedding.weight if ids is None else self.item_embedding(ids)
@@ -123,27 +123,29 @@ class SequenceTraining(FactorModel):
         """State after the last real item: int [B, L] -> [B, D]; to be overridden where it costs
         less than all of them."""
         mask = item_seq != 0
-        return last_of(self.user_states(item_seq, mask), mask)
+        return select_last(self.user_states(item_seq, mask), mask)
 
     def states_at(self, item_seq: Tensor, mask: Tensor, wanted: Tensor) -> Tensor:
         """States after some of the real items, row by row: int [B, L], bool [B, L] twice ->
         [T, D]; to be overridden where they cost less than all of them."""
         return self.user_states(item_seq, mask)[wanted]
 
-    def last_states_of(self, interaction: Interaction) -> Tensor:
-        """State after the last real item of each row, [B, D]; to be overridden, with the next, by
-        a model that reads more of a row than its items."""
+    # The next three read an Interaction. A model that reads more of it than the items overrides
+    # them.
+
+    def row_states(self, interaction: Interaction) -> Tensor:
+        """State after the last real item of each row, [B, D]."""
         return self.last_states(interaction[self.ITEM_SEQ])
 
     def states_of_pairs(self, interaction: Interaction) -> Tensor:
-        """As `last_states_of`, with equal histories read once: a user's sampled candidates share
-        one."""
+        """The same as `row_states`, with equal histories read once: a user's sampled candidates
+        share one."""
         if not self.reads_history_alone:
-            return self.last_states_of(interaction)
-        return of_distinct_rows(self.last_states, interaction[self.ITEM_SEQ])
+            return self.row_states(interaction)
+        return map_distinct_rows(self.last_states, interaction[self.ITEM_SEQ])
 
     def supervised_states(self, interaction: Interaction, supervised: Tensor) -> Tensor:
-        """States at some positions of the rows: bool [B, L] -> [T, D], row by row."""
+        """States at some positions of each row: bool [B, L] -> [T, D], row by row."""
         item_seq = interaction[self.ITEM_SEQ]
         return self.states_at(item_seq, item_seq != 0, supervised)
 
@@ -155,7 +157,7 @@ class SequenceTraining(FactorModel):
                 # RecBole's loader repeats the whole batch for each further negative.
                 negatives = interaction[self.NEG_ITEM_ID].view(self.n_negatives, -1).t()
                 interaction, targets = interaction[: len(negatives)], targets[: len(negatives)]
-            return TrainingRows(self.last_states_of(interaction), targets, negatives)
+            return TrainingRows(self.row_states(interaction), targets, negatives)
         targets = interaction[self.POS_ITEM_SEQ]
         supervised = targets != 0  # [B, L]
         states = self.supervised_states(interaction, supervised)
@@ -165,7 +167,7 @@ class SequenceTraining(FactorModel):
         return TrainingRows(states, targets[supervised], negatives)
 
     def recommendation_loss(self, rows: TrainingRows) -> Tensor:
-        """Loss of `loss_type` on the rows, scalar."""
+        """Loss of the kind `loss_type` on the rows, scalar."""
         if self.loss_type == "CE":
             return losses.cross_entropy(
                 rows.states,
@@ -211,23 +213,23 @@ class SequenceRecommender(ItemCache, SequenceTraining, SequentialRecommender):  
     def predict(self, interaction: Interaction) -> Tensor:
         """Scores of each row's `item_id`, [B]."""
         state = self.states_of_pairs(interaction)
-        return (state * self._scored_items()[interaction[self.ITEM_ID]]).sum(-1)
+        return (state * self.cached_items(self.item_vectors)[interaction[self.ITEM_ID]]).sum(-1)
 
     @torch.no_grad()
     def score_factors(self, interaction: Interaction) -> tuple[Tensor, Tensor]:
         """States [B, D] and item vectors [n, D], see `FactorModel`."""
-        return self.last_states_of(interaction), self._scored_items()
+        return self.row_states(interaction), self.cached_items(self.item_vectors)
 
-    def ends(self, interaction: Interaction, rows: TrainingRows) -> tuple[Tensor, Tensor]:
-        """The row of each history's last state, and its user: int [B] each."""
+    def last_rows(self, interaction: Interaction, rows: TrainingRows) -> tuple[Tensor, Tensor]:
+        """The training row of each history's last state, and its user: int [B] each."""
         users = interaction[self.USER_ID]
         if self.POS_ITEM_SEQ in interaction:
             return self._row_counts(interaction).cumsum(0) - 1, users
-        users = self.owners(interaction, rows)
+        users = self.row_users(interaction, rows)
         return torch.arange(len(users), device=users.device), users
 
-    def owners(self, interaction: Interaction, rows: TrainingRows) -> Tensor:
-        """The user of each row, int [T]."""
+    def row_users(self, interaction: Interaction, rows: TrainingRows) -> Tensor:
+        """The user of each training row, int [T]."""
         users = interaction[self.USER_ID]
         if self.POS_ITEM_SEQ in interaction:
             return users.repeat_interleave(self._row_counts(interaction))
@@ -235,12 +237,3 @@ class SequenceRecommender(ItemCache, SequenceTraining, SequentialRecommender):  
 
     def _row_counts(self, interaction: Interaction) -> Tensor:
         return (interaction[self.POS_ITEM_SEQ] != 0).sum(1)  # [B]
-
-    def _scored_items(self) -> Tensor:
-        """All item vectors [n, D], kept while the model stays in eval mode."""
-        if self.training:
-            return self.item_vectors()
-        if self._cached_items is None:
-            # Detached: a parameter assigned here would be registered as one of the model.
-            self._cached_items = self.item_vectors().detach()
-        return self._cached_items

@@ -17,18 +17,35 @@ from torch import Tensor
 from recbole_llm.core.errors import not_given
 from recbole_llm.data.ranking_step import FLOAT_BYTES
 from recbole_llm.data.settings import EngineSettings
-from recbole_llm.layers.embedding import of_distinct_rows
-from recbole_llm.layers.packing import last_of
-from recbole_llm.models.base import negatives_of_a_target
+from recbole_llm.layers.embedding import map_distinct_rows
+from recbole_llm.layers.packing import select_last
+from recbole_llm.models.base import count_negatives
 from recbole_llm.models.ctr_layers import CTRHead
 
+Index = slice | tuple[slice | None, ...] | None
 PAIR_COPIES = 3  # live copies of a pair's activations: a layer's input, its output, a temporary
+
+
+class UserContext(NamedTuple):
+    """Users before their target items: what `logits` reads of them."""
+
+    states: Tensor  # [*, D]; D is 0 where the model has no states
+    histories: Tensor  # int [*, L]; L is 0 where the model does not read them
+
+    @classmethod
+    def without_states(cls, histories: Tensor) -> UserContext:
+        """The context of a model that reads histories alone, int [*, L]."""
+        return cls(histories.new_empty((*histories.shape[:-1], 0), dtype=torch.float32), histories)
+
+    def select(self, index: Index) -> UserContext:
+        """Both parts at an index into their leading dimensions; None adds one."""
+        return UserContext(self.states[index], self.histories[index])
 
 
 class LabelledPairs(NamedTuple):
     """The labelled (user, item) pairs of a batch; leading dimensions broadcast to N pairs."""
 
-    states: Tensor  # [N, *], of the user before the item
+    context: UserContext  # [N, *] each, of the user before the item
     users: Tensor  # int [N]
     items: Tensor  # int [N]
     labels: Tensor  # float [N]
@@ -40,11 +57,11 @@ class CTRRecommender(SequentialRecommender):  # type: ignore[misc]
     A subclass gives `logits` and one of the two:
 
     - `user_states(item_seq, mask)`, the user's state after every position of what `history` gives,
-      int [B, L], bool [B, L] -> [B, L, *]. It must be causal. Such a model also trains on whole
+      int [B, L], bool [B, L] -> [B, L, D]. It must be causal. Such a model also trains on whole
       sequences (``train_level: sequence``).
-    - `user_vectors(interaction)`, what is read of the user before the target, [B, *]. For models
-      without states at every position, such as attention from the target to the history, whose
-      "vector" may be the history itself.
+    - `user_context(interaction)`, what is read of the user before the target. For models without
+      states at every position, such as attention from the target to the history, whose context is
+      `UserContext.without_states(history)`.
 
     This class gives the loss (binary cross-entropy, mean over pairs) on both kinds of training
     rows, `predict`, and `full_sort_predict`. Labels are RecBole's: a column ``LABEL_FIELD``, or
@@ -56,6 +73,7 @@ class CTRRecommender(SequentialRecommender):  # type: ignore[misc]
     learns_labels = True  # the data must have labels, or negatives must be drawn
     sequence_fields: tuple[str, ...] = ()  # further columns of a history that `history` reads
     reads_users = True  # False where `logits` ignores users: new users can then be scored
+    reads_histories = False  # whether `logits` reads histories besides `user_states`
     user_states: Callable[[Tensor, Tensor], Tensor]
 
     def __init__(self, config: Config, dataset: Dataset) -> None:
@@ -65,41 +83,49 @@ class CTRRecommender(SequentialRecommender):  # type: ignore[misc]
         self.POS_ITEM_SEQ = f"pos_{self.ITEM_SEQ}"
         self.POS_LABEL_SEQ = f"pos_{self.LABEL}{suffix}"
         self.NEG_ITEM_SEQ = f"{negative}{self.ITEM_SEQ}"
-        self.n_negatives = negatives_of_a_target(config)
+        self.n_negatives = count_negatives(config)
         self.block_bytes = EngineSettings.of(config).ranking_bytes
 
-    def logits(self, states: Tensor, users: Tensor, items: Tensor) -> Tensor:
+    def logits(self, context: UserContext, users: Tensor, items: Tensor) -> Tensor:
         """Logits of (user, item) pairs.
 
         Args:
-            states: the users' states before the items, [*, D].
+            context: the users before the items, [*, D] and [*, L].
             users: int [*].
             items: int [*].
 
         Returns:
-            [*]; the leading dimensions broadcast, so that a user's states [B, 1, D] meet the items
+            [*]; the leading dimensions broadcast, so that users' states [B, 1, D] meet the items
             [1, n] of a catalogue.
         """
-        raise not_given(self, "logits(states, users, items)")
+        raise not_given(self, "logits(context, users, items)")
 
     def history(self, interaction: Interaction) -> Tensor:
-        """What the users did before their targets, by number, int [B, L]; 0 is padding. Items; a
+        """The users' behaviours before their targets, int [B, L]; 0 is padding. By default items; a
         model that reads more of the interactions names its columns in ``sequence_fields``."""
         return interaction[self.ITEM_SEQ]
 
-    def user_vectors(self, interaction: Interaction) -> Tensor:
-        """States after the last behaviour, [B, *]; of nothing but the columns before the target."""
+    def user_context(self, interaction: Interaction) -> UserContext:
+        """The users after their last behaviours, [B, D] and [B, L]; nothing of their targets."""
         item_seq = self.history(interaction)  # [B, L]
-        if self.training:
-            return self._last_states(item_seq)
         # Candidates of sampled evaluation repeat their user's history, which is encoded once.
-        return of_distinct_rows(self._last_states, item_seq)
+        encode = self._last_states
+        states = encode(item_seq) if self.training else map_distinct_rows(encode, item_seq)
+        return UserContext(states, item_seq if self.reads_histories else item_seq[:, :0])
 
     def _last_states(self, item_seq: Tensor) -> Tensor:
         if not hasattr(self, "user_states"):
-            raise not_given(self, "user_states(item_seq, mask) or user_vectors(interaction)")
+            raise not_given(self, "user_states(item_seq, mask) or user_context(interaction)")
         mask = item_seq != 0
-        return last_of(self.user_states(item_seq, mask), mask)
+        return select_last(self.user_states(item_seq, mask), mask)
+
+    def _context_at(self, item_seq: Tensor, wanted: Tensor) -> UserContext:
+        """The users after some of their behaviours: int [B, L], bool [B, L] -> [T, D], [T, L]."""
+        states = self.user_states(item_seq, item_seq != 0)[wanted]
+        if not self.reads_histories:
+            return UserContext(states, item_seq.new_empty((len(states), 0)))
+        up_to = item_seq[:, None].expand(-1, item_seq.shape[1], -1).tril()  # [B, L, L]
+        return UserContext(states, up_to[wanted])
 
     def labelled_pairs(self, interaction: Interaction) -> LabelledPairs:
         """States, users, items and labels of either kind of training batch."""
@@ -110,7 +136,7 @@ class CTRRecommender(SequentialRecommender):  # type: ignore[misc]
         size = len(labels) // (1 + self.n_negatives)
         rows = interaction[:size]
         return LabelledPairs(
-            self.user_vectors(rows)[None],  # [1, B, *]
+            self.user_context(rows).select(None),  # [1, B, *]
             rows[self.USER_ID][None],
             interaction[self.ITEM_ID].view(-1, size),  # [1 + k, B]
             labels.view(-1, size),
@@ -119,16 +145,16 @@ class CTRRecommender(SequentialRecommender):  # type: ignore[misc]
     def _sequence_pairs(self, interaction: Interaction) -> LabelledPairs:
         item_seq, targets = self.history(interaction), interaction[self.POS_ITEM_SEQ]
         supervised = targets != 0  # [B, L]
-        states = self.user_states(item_seq, item_seq != 0)[supervised]  # [T, *]
+        context = self._context_at(item_seq, supervised)  # [T, *]
         users = interaction[self.USER_ID][:, None].expand_as(targets)[supervised]  # [T]
         items = targets[supervised]
         if self.NEG_ITEM_SEQ not in interaction:
             labels = self._labels(interaction, self.POS_LABEL_SEQ)[supervised]
-            return LabelledPairs(states, users, items, labels)
+            return LabelledPairs(context, users, items, labels)
         items = torch.cat([items[:, None], interaction[self.NEG_ITEM_SEQ][supervised]], dim=1)
-        labels = torch.zeros_like(items, dtype=states.dtype)  # [T, 1 + k]
+        labels = torch.zeros_like(items, dtype=context.states.dtype)  # [T, 1 + k]
         labels[:, 0] = 1
-        return LabelledPairs(states[:, None], users[:, None], items, labels)
+        return LabelledPairs(context.select((slice(None), None)), users[:, None], items, labels)
 
     def _labels(self, interaction: Interaction, field: str) -> Tensor:
         if field not in interaction:
@@ -141,27 +167,28 @@ class CTRRecommender(SequentialRecommender):  # type: ignore[misc]
 
     def calculate_loss(self, interaction: Interaction) -> Tensor:
         """Binary cross-entropy, mean over the labelled pairs of a batch, scalar."""
-        states, users, items, labels = self.labelled_pairs(interaction)
-        return F.binary_cross_entropy_with_logits(self.logits(states, users, items), labels)
+        context, users, items, labels = self.labelled_pairs(interaction)
+        return F.binary_cross_entropy_with_logits(self.logits(context, users, items), labels)
 
     @torch.no_grad()
     def predict(self, interaction: Interaction) -> Tensor:
         """Probability of each row's item, [B]."""
-        states, users = self.user_vectors(interaction), self._users(interaction)
-        return torch.sigmoid(self.logits(states, users, interaction[self.ITEM_ID]))
+        context, users = self.user_context(interaction), self._users(interaction)
+        return torch.sigmoid(self.logits(context, users, interaction[self.ITEM_ID]))
 
     @torch.no_grad()
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """Probabilities of the whole catalogue, [B, n], in blocks within ``eval_memory_mib``."""
-        states, users = self.user_vectors(interaction), self._users(interaction)
-        out = states.new_empty((len(users), self.n_items), dtype=torch.float32)
-        pair_bytes = FLOAT_BYTES * (states[0].numel() + PAIR_COPIES * self.pair_floats())
+        context, users = self.user_context(interaction), self._users(interaction)
+        out = context.states.new_empty((len(users), self.n_items), dtype=torch.float32)
+        read = sum(part[0].numel() for part in context)
+        pair_bytes = FLOAT_BYTES * (read + PAIR_COPIES * self.pair_floats())
         pairs = max(self.block_bytes // pair_bytes, 1)
         catalogue = torch.arange(self.n_items, device=users.device)
         for start in range(0, len(users), pairs):  # seldom more than once
             some = slice(start, start + pairs)
             for items in torch.split(catalogue, max(pairs // len(users[some]), 1)):
-                logits = self.logits(states[some, None], users[some, None], items[None])
+                logits = self.logits(context.select((some, None)), users[some, None], items[None])
                 out[some, items] = torch.sigmoid(logits)
         return out
 

@@ -1,4 +1,4 @@
-"""What the CTR models are made of: embeddings of fields, and the head."""
+"""Parts of the CTR models: embeddings of fields, and the head."""
 
 from __future__ import annotations
 

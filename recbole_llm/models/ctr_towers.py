@@ -71,7 +71,7 @@ class Tower(nn.Module):
             self.mlp.feature = None
 
     def regularisation(self) -> Tensor | float:
-        """What the model adds to its loss besides."""
+        """A penalty that the model adds to its loss."""
         return 0.0
 
     def pair_floats(self) -> int:

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from recbole_llm.layers.embedding import of_distinct
+from recbole_llm.layers.embedding import map_distinct
 from recbole_llm.models.base import SequenceRecommender
 
 
@@ -34,7 +34,7 @@ class PhasedRecommender(SequenceRecommender):
         if name not in self.phases:
             raise ValueError(f"phase '{name}' is none of {', '.join(self.phases)}")
         self._phase = name
-        self._cached_items = None
+        self.forget_cached_items()
 
     def begin_phase(self, name: str) -> None:
         """Enter a phase at its start."""
@@ -51,7 +51,7 @@ class PhasedRecommender(SequenceRecommender):
     def item_vectors(self, ids: Tensor | None = None) -> Tensor:
         """`phase_items`, each distinct one once; None: of the whole catalogue, [n, D]."""
         if ids is not None:
-            return of_distinct(self.phase_items, ids)
+            return map_distinct(self.phase_items, ids)
         device = next(self.parameters()).device
         return self.phase_items(torch.arange(self.n_items, device=device))
 

@@ -134,10 +134,10 @@ class TowerSettings(Settings):
 
     @classmethod
     def readers(cls) -> dict[str, tuple[str, tuple[str, ...]]]:
-        """As of `Settings`; `backbone` or `head` names the context model."""
-        named = [key for key in ("backbone", "head") if key in cls.model_fields]
-        own = {key: (other, names) for other in named for key, names in _READERS.items()}
-        return super().readers() | own
+        """See `Settings`; `backbone` or `head` names the context model."""
+        choosers = [key for key in ("backbone", "head") if key in cls.model_fields]
+        readers = {key: (chooser, names) for chooser in choosers for key, names in _READERS.items()}
+        return super().readers() | readers
 
 
 class DecoderSettings(Settings):
@@ -154,5 +154,5 @@ class DecoderSettings(Settings):
 
     @classmethod
     def readers(cls) -> dict[str, tuple[str, tuple[str, ...]]]:
-        """As of `Settings`."""
+        """See `Settings`."""
         return super().readers() | {"lora_rank": ("tuning", ("lora",))}

@@ -71,8 +71,10 @@ class CTRModelTests(ModelTests):
         of_users = {*loaders[2].dataset.get_user_feature().interaction}
         changed = _with_other_targets(model, rows, of_users)
         with torch.no_grad():
-            before, after = model.user_vectors(rows), model.user_vectors(changed)
-        assert before.equal(after), "the user's state moves with the target: the model leaks"
+            before, after = model.user_context(rows), model.user_context(changed)
+        assert all(map(torch.equal, before, after)), (
+            "the user's state moves with the target: the model leaks"
+        )
         assert not model.predict(rows).equal(model.predict(changed))
 
     def test_no_state_sees_a_later_item(self) -> None:

@@ -38,9 +38,9 @@ def _run(
     kwargs = kwargs or {}
     name = func._schema.name
     tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
-    there = [t for t in tensors if isinstance(t, Elsewhere)]
-    here = [t for t in tensors if not isinstance(t, Elsewhere) and t.dim() > 0]
-    if there and here and name not in (*_INDEXED, *_COPIES):
+    on_device = [t for t in tensors if isinstance(t, Elsewhere)]
+    on_cpu = [t for t in tensors if not isinstance(t, Elsewhere) and t.dim() > 0]
+    if on_device and on_cpu and name not in (*_INDEXED, *_COPIES):
         raise RuntimeError(f"{name}: expected all tensors to be on the same device, {DEVICE}")
     asked = kwargs.get("device")
     plain = {**kwargs, "device": torch.device("cpu")} if asked is not None else kwargs
@@ -48,15 +48,17 @@ def _run(
     if func is torch.ops.aten.view.default:  # a device's own kernels would make the strides fit
         func = torch.ops.aten.reshape.default
     result = func(*values[0], **values[1])
-    stays = not there if asked is None else torch.device(asked).type != DEVICE.type
+    stays = not on_device if asked is None else torch.device(asked).type != DEVICE.type
     if stays:
         return result
-    own = {id(t.inner): t for t in there}  # what is changed in place stays the same tensor
+    arguments = {
+        id(t.inner): t for t in on_device
+    }  # what is changed in place stays the same tensor
 
     def placed(value: object) -> Any:
         if not isinstance(value, Tensor):
             return value
-        return own[id(value)] if id(value) in own else Elsewhere(value)
+        return arguments[id(value)] if id(value) in arguments else Elsewhere(value)
 
     return tree_map(placed, result)
 
@@ -68,7 +70,7 @@ class Elsewhere(Tensor):
 
     @staticmethod
     def __new__(cls, inner: Tensor) -> Elsewhere:
-        made: Elsewhere = Tensor._make_wrapper_subclass(
+        tensor: Elsewhere = Tensor._make_wrapper_subclass(
             cls,
             inner.size(),
             strides=inner.stride(),
@@ -78,8 +80,8 @@ class Elsewhere(Tensor):
             requires_grad=inner.requires_grad,
             device=DEVICE,
         )
-        made.inner = inner
-        return made
+        tensor.inner = inner
+        return tensor
 
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
     __torch_dispatch__: Any = classmethod(_run)
@@ -104,10 +106,10 @@ class _Literals(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        given = dict(kwargs or {})
-        if func is torch.tensor and torch.device(given.get("device") or "cpu").type == DEVICE.type:
-            return func(*args, **{**given, "device": "cpu"}).to(DEVICE)
-        return func(*args, **given)
+        named = dict(kwargs or {})
+        if func is torch.tensor and torch.device(named.get("device") or "cpu").type == DEVICE.type:
+            return func(*args, **{**named, "device": "cpu"}).to(DEVICE)
+        return func(*args, **named)
 
 
 @contextlib.contextmanager

@@ -79,10 +79,10 @@ class ModelTests:
             trainer.fit(train, valid, verbose=False, saved=True)
             if not isinstance(trainer, PhasedTrainer):  # which resumes from a stopped run alone
                 trainer.resume_checkpoint(trainer.saved_model_file)
-            there = trainer.evaluate(test, show_progress=False)
+            metrics = trainer.evaluate(test, show_progress=False)
             frame = Recommender(config, trainer.model, train.dataset).recommend(["u1"], k=3)
         assert len(frame) == 3
-        assert all(0 <= value <= 1 for name, value in there.items() if name != "logloss")
+        assert all(0 <= value <= 1 for name, value in metrics.items() if name != "logloss")
 
     def test_full_ranking_agrees_with_single_predictions(self) -> None:
         _, model, loaders = self.make()

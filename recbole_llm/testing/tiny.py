@@ -57,9 +57,9 @@ def _history(rng: np.random.Generator, user: int, n_items: int) -> list[int]:
     length = int(rng.integers(5, 21))
     start = int(rng.integers(n_items))
     stride = len(_GENRES)
-    own = [(user % stride + stride * (start + k)) % n_items for k in range(length)]
+    items = [(user % stride + stride * (start + k)) % n_items for k in range(length)]
     noise = rng.random(length) < 0.1
-    return [int(rng.integers(n_items)) if n else i for n, i in zip(noise, own, strict=True)]
+    return [int(rng.integers(n_items)) if n else i for n, i in zip(noise, items, strict=True)]
 
 
 def _write(file: Path, header: str, rows: Any) -> None:

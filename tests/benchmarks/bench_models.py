@@ -28,7 +28,7 @@ PARTS = {
     "PAD: user states": "recbole_llm.models.pad.model:PAD.user_states",
     "PAD: item vectors": "recbole_llm.models.pad.model:PAD.item_vectors",
     "PAD: MK-MMD": "recbole_llm.models.pad.model:PAD.alignment",
-    "LLMESR: states of similar users": "recbole_llm.models.llmesr.model:LLMESR._teachers",
+    "LLMESR: states of similar users": "recbole_llm.models.llmesr.model:LLMESR._encode_teachers",
     "LLMESR: user states": "recbole_llm.models.llmesr.model:LLMESR.user_states",
     "LLMESR: item vectors": "recbole_llm.models.llmesr.model:LLMESR.item_vectors",
     "AlphaRec: negatives": "recbole_llm.models.alpharec.graph:InteractionGraph.negatives",

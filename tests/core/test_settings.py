@@ -101,7 +101,8 @@ def test_a_value_that_cannot_be_ends_in_one_line(values: dict[str, object], mess
 
 def test_a_single_choice_is_its_own_name() -> None:
     of_recbole = dict[str, int] | Literal["None"] | None
-    assert type_name(FieldInfo.from_annotation(of_recbole)) == "a dict or None"
+    words = "a dict, each value an integer or None"
+    assert type_name(FieldInfo.from_annotation(of_recbole)) == words
     assert type_name(FieldInfo.from_annotation(Literal["a", "b"])) == "one of a, b"
 
 

@@ -78,7 +78,7 @@ def test_what_else_is_done_to_word_embeddings_is_refused() -> None:
 
 
 def test_a_decoder_that_scales_its_embeddings_itself() -> None:
-    """As Gemma's does before transformers 5."""
+    """Gemma's did so before transformers 5."""
     model, scaled = make("Llama"), make("Llama")
     scaled.register_forward_pre_hook(
         lambda _, args, named: (args, {**named, "inputs_embeds": named["inputs_embeds"] * 4}),
@@ -147,7 +147,7 @@ def test_adapters_start_at_the_model_and_get_gradients_through_checkpoints() -> 
     assert vectors.grad is not None
 
 
-def test_a_small_decoder_is_one() -> None:
+def test_a_small_decoder_has_the_asked_sizes() -> None:
     upper = CausalDecoder(small_decoder(width=8, depth=2, heads=2, inner=16, positions=3))
     assert upper.width == 8
     assert upper(torch.randn(2, 3, 8)).shape == (2, 3, 8)
@@ -155,7 +155,7 @@ def test_a_small_decoder_is_one() -> None:
     assert inner.shape == (8, 16) and positions.shape == (3, 8)
 
 
-def test_a_small_decoder_of_one_position_is_one() -> None:
+def test_a_small_decoder_may_have_one_position() -> None:
     upper = CausalDecoder(small_decoder(width=8, depth=1, heads=2, inner=16, positions=1))
     assert upper(torch.randn(2, 1, 8)).shape == (2, 1, 8)
 
@@ -182,7 +182,7 @@ def test_a_small_decoder_drops_out_in_training_alone() -> None:
         ("ModernBert", "cannot be split: it is not causal"),
     ],
 )
-def test_what_is_no_decoder_says_so_by_name(kind: str, reason: str) -> None:
+def test_a_model_that_is_no_decoder_is_refused_by_name(kind: str, reason: str) -> None:
     import transformers
 
     small: dict[str, Any] = {"vocab_size": 9, "hidden_size": 16, "num_attention_heads": 4}

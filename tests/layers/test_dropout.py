@@ -33,7 +33,7 @@ def test_extreme_rates_are_finite(p: float) -> None:
     assert keep_mask(torch.Size((99,)), p).isfinite().all()
 
 
-def test_is_torchs_in_what_it_does() -> None:
+def test_behaves_as_torchs_dropout() -> None:
     x, residual = torch.ones(50, 3), torch.full((50, 3), 5.0)
     for p in (0.0, 0.4, 1.0):
         ours = Dropout(p)

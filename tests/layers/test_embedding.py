@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_llm.layers.embedding import FrozenEmbedding, of_distinct_rows
+from recbole_llm.layers.embedding import FrozenEmbedding, map_distinct_rows
 
 
 def test_each_distinct_row_is_computed_once() -> None:
@@ -18,8 +18,8 @@ def test_each_distinct_row_is_computed_once() -> None:
         return rows.float().sum(1, keepdim=True)
 
     rows = torch.tensor([[1, 2], [1, 2], [3, 4], [1, 2], [3, 4], [3, 4], [5, 0]])
-    assert of_distinct_rows(states, rows).flatten().tolist() == [3, 3, 7, 3, 7, 7, 5]
-    assert of_distinct_rows(states, rows[:0]).shape == (0, 1)
+    assert map_distinct_rows(states, rows).flatten().tolist() == [3, 3, 7, 3, 7, 7, 5]
+    assert map_distinct_rows(states, rows[:0]).shape == (0, 1)
     assert seen == [3, 0]
 
 

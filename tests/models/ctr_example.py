@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from recbole_llm.features.attach import item_embeddings
 from recbole_llm.layers.embedding import FrozenEmbedding
-from recbole_llm.models.ctr import CTRRecommender
+from recbole_llm.models.ctr import CTRRecommender, UserContext
 from recbole_llm.models.ctr_layers import CTRHead, FieldEmbedding
 from recbole_llm.models.settings import CTRSettings
 
@@ -58,29 +58,29 @@ class MeanBehaviour(_Example):
         sums = (self.items(item_seq) * mask[..., None]).cumsum(1)
         return sums / mask.cumsum(1).clamp(min=1)[..., None]
 
-    def logits(self, states: Tensor, users: Tensor, items: Tensor) -> Tensor:
-        return self.score(states, users, items)
+    def logits(self, context: UserContext, users: Tensor, items: Tensor) -> Tensor:
+        return self.score(context.states, users, items)
 
 
 class UserFree(MeanBehaviour):
-    """Of the users only their behaviours are known."""
+    """A model that knows nothing of users but their behaviours."""
 
     reads_users = False
 
-    def logits(self, states: Tensor, users: Tensor, items: Tensor) -> Tensor:
-        return super().logits(states, torch.zeros_like(users), items)
+    def logits(self, context: UserContext, users: Tensor, items: Tensor) -> Tensor:
+        return super().logits(context, torch.zeros_like(users), items)
 
 
 class TargetAttention(_Example):
     """Attention from the target to the history: there is no state without the target."""
 
-    def user_vectors(self, interaction: Interaction) -> Tensor:
-        return interaction[self.ITEM_SEQ]
+    def user_context(self, interaction: Interaction) -> UserContext:
+        return UserContext.without_states(interaction[self.ITEM_SEQ])
 
-    def logits(self, states: Tensor, users: Tensor, items: Tensor) -> Tensor:
-        history = self.items(states)  # [*, L, H]
+    def logits(self, context: UserContext, users: Tensor, items: Tensor) -> Tensor:
+        history = self.items(context.histories)  # [*, L, H]
         weights = (history @ self.items(items)[..., None]).squeeze(-1)  # [*, L]
-        weights = weights.masked_fill(states == 0, -torch.inf).softmax(-1)
+        weights = weights.masked_fill(context.histories == 0, -torch.inf).softmax(-1)
         user = (weights[..., None] * history).sum(-2)
         return self.score(user, users, items)
 
@@ -97,15 +97,17 @@ class Leaking(MeanBehaviour):
 class LeakingTarget(MeanBehaviour):
     """The target is one of the behaviours."""
 
-    def user_vectors(self, interaction: Interaction) -> Tensor:
-        return super().user_vectors(interaction) + self.items(interaction[self.ITEM_ID])
+    def user_context(self, interaction: Interaction) -> UserContext:
+        states, histories = super().user_context(interaction)
+        return UserContext(states + self.items(interaction[self.ITEM_ID]), histories)
 
 
 class LeakingLabel(MeanBehaviour):
     """The label is known beforehand."""
 
-    def user_vectors(self, interaction: Interaction) -> Tensor:
-        return super().user_vectors(interaction) + interaction[self.LABEL][:, None]
+    def user_context(self, interaction: Interaction) -> UserContext:
+        states, histories = super().user_context(interaction)
+        return UserContext(states + interaction[self.LABEL][:, None], histories)
 
 
 class TrainedTable(MeanBehaviour):
@@ -141,8 +143,8 @@ class OtherCatalogue(MeanBehaviour):
 class Untrainable(MeanBehaviour):
     """The loss has nothing to do with the labels."""
 
-    def logits(self, states: Tensor, users: Tensor, items: Tensor) -> Tensor:
-        logits = super().logits(states, users, items)
+    def logits(self, context: UserContext, users: Tensor, items: Tensor) -> Tensor:
+        logits = super().logits(context, users, items)
         return -logits if self.training else logits
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from recbole_llm import Config, ModelSpec, recommend
 from recbole_llm.core.plugins.loading import get_registry
 from recbole_llm.core.plugins.registry import Registered
-from recbole_llm.models.ctr import CTRRecommender
+from recbole_llm.models.ctr import CTRRecommender, UserContext
 from recbole_llm.models.ctr_layers import CTRHead, FieldEmbedding, without_batch_of_one
 from recbole_llm.models.settings import CTRSettings
 from recbole_llm.testing import CTRModelTests, write_tiny_dataset
@@ -92,8 +92,8 @@ class Running(CTRRecommender):
         self.encoded.append(len(item_seq))
         return (item_seq * mask).cumsum(1)[..., None].float()
 
-    def logits(self, states: Tensor, users: Tensor, items: Tensor) -> Tensor:
-        logits: Tensor = (states[..., 0] + users) * (items - 2) * self.scale
+    def logits(self, context: UserContext, users: Tensor, items: Tensor) -> Tensor:
+        logits: Tensor = (context.states[..., 0] + users) * (items - 2) * self.scale
         self.pairs.append(logits.numel())
         return logits
 
@@ -228,7 +228,7 @@ def test_head_hears_all_inputs_whatever_their_scale() -> None:
 
 
 def test_field_embeddings_are_recboles() -> None:
-    """Those of DIN's layer with the same weights, for ids of any shape."""
+    """The same as DIN's layer gives with the same weights, for ids of any shape."""
     from recbole.model.layers import ContextSeqEmbLayer
 
     battery = CTRModelTests()
@@ -290,7 +290,7 @@ def test_a_method_that_is_not_given_is_named() -> None:
         pass
 
     bare = Bare(CONFIG, SimpleNamespace(num=lambda field: 5))  # type: ignore[arg-type]
-    with pytest.raises(NotImplementedError, match="^Bare has no user_states.* or user_vectors"):
+    with pytest.raises(NotImplementedError, match="^Bare has no user_states.* or user_context"):
         bare.calculate_loss(PREFIX)
     bare.user_states = lambda item_seq, mask: item_seq[..., None].float()
     with pytest.raises(NotImplementedError, match="^Bare has no logits.*docs/plugins.md"):

@@ -1,4 +1,4 @@
-"""What a model's untrained states and items score: near what the keys ask for."""
+"""Scores of untrained models, which are near what the keys ask for."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KEYS = {
 
 
 def _deviation(model: str, std: float) -> float:
-    """Of the scores of all real items for some states, over items, on average."""
+    """Standard deviation of the scores over all real items, on average over some states."""
     key, keys = KEYS[model]
     testing.write_tiny_dataset("dataset")
     config = Config(model, "tiny", config_dict={**QUIET, **keys, key: std, "data_path": "dataset"})

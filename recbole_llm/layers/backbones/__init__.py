@@ -40,5 +40,5 @@ def backbone_from_settings(
     """
     factory = BACKBONES[settings.backbone]
     values = {key: getattr(settings, key, None) for key in inspect.signature(factory).parameters}
-    given = {key: value for key, value in values.items() if value is not None}
-    return factory(max_length=max_length, **given | options)
+    arguments = {key: value for key, value in values.items() if value is not None}
+    return factory(max_length=max_length, **arguments | options)

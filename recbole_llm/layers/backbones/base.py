@@ -1,4 +1,4 @@
-"""What every sequence backbone gives."""
+"""Base class of the sequence backbones."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from recbole_llm.layers.dropout import Dropout
-from recbole_llm.layers.embedding import of_distinct
-from recbole_llm.layers.packing import last_of
+from recbole_llm.layers.embedding import map_distinct
+from recbole_llm.layers.packing import select_last
 
 
 class SequenceBackbone(nn.Module):
@@ -22,7 +22,7 @@ class SequenceBackbone(nn.Module):
     def last(self, emb: Tensor, mask: Tensor) -> Tensor:
         """Output at the last real slot alone: emb [B, L, H], mask bool [B, L] -> [B, H]; to be
         overridden where it costs less than all of them."""
-        return last_of(self(emb, mask), mask)
+        return select_last(self(emb, mask), mask)
 
     def at(self, emb: Tensor, mask: Tensor, wanted: Tensor) -> Tensor:
         """Outputs at some of the real slots, row by row: emb [B, L, H], masks bool [B, L] ->
@@ -79,4 +79,4 @@ class Expert(nn.Module):
         return self.backbone.last(self._vectors(item_seq), item_seq != 0)
 
     def _vectors(self, item_seq: Tensor) -> Tensor:
-        return self.dropout(of_distinct(self.items, item_seq))
+        return self.dropout(map_distinct(self.items, item_seq))

@@ -68,5 +68,5 @@ class BackboneSettings(TransformerSettings):
 
     @classmethod
     def readers(cls) -> dict[str, tuple[str, tuple[str, ...]]]:
-        """As of `Settings`."""
+        """See `Settings`."""
         return super().readers() | {key: ("backbone", names) for key, names in _READERS.items()}

@@ -30,51 +30,53 @@ class TransformerBlock(nn.Module):
     post (RecBole, BERT):  h = N1(x + A(x, x));  h = N2(h + F(h))
     original (the SASRec authors' code):  q = N1(x);  h = q + A(q, x);  h = N2(h);  h = h + F(h)
 
-    with A(queries, keys and values), F the feed-forward net and N layer norms.
+    with A(queries, keys and values), F the feed-forward net and N layer norms. The arguments are
+    those of `TransformerBackbone`.
     """
 
     def __init__(
         self,
         hidden_size: int,
+        *,
         n_heads: int,
         inner_size: int,
-        hidden_dropout: float,
-        attn_dropout: float,
-        activation: str,
-        eps: float,
+        hidden_dropout_prob: float,
+        attn_dropout_prob: float,
+        hidden_act: str,
+        layer_norm_eps: float,
         original: bool,
         attention_bias: bool,
     ) -> None:
         super().__init__()
-        self.activation = ACTIVATIONS[activation]
+        self.activation = ACTIVATIONS[hidden_act]
         self.original = original
-        self.attention = SelfAttention(hidden_size, n_heads, attn_dropout, attention_bias)
-        self.attention_norm = nn.LayerNorm(hidden_size, eps)
+        self.attention = SelfAttention(hidden_size, n_heads, attn_dropout_prob, attention_bias)
+        self.attention_norm = nn.LayerNorm(hidden_size, layer_norm_eps)
         self.dense_1 = nn.Linear(hidden_size, inner_size)
         self.dense_2 = nn.Linear(inner_size, hidden_size)
-        self.feed_forward_norm = nn.LayerNorm(hidden_size, eps)
-        self.dropout = Dropout(hidden_dropout)
+        self.feed_forward_norm = nn.LayerNorm(hidden_size, layer_norm_eps)
+        self.dropout = Dropout(hidden_dropout_prob)
 
     def forward(self, x: Tensor, layout: Layout, mask: Tensor) -> Tensor:
         """Tokens x [T', H] -> [T', H]; mask from `attention_mask`."""
         queries = self._queries(x)
-        return self._after(queries, self.attention(queries, x, layout, mask))
+        return self._add_and_feed_forward(queries, self.attention(queries, x, layout, mask))
 
     def at(self, x: Tensor, layout: Layout, mask: Tensor, wanted: Layout) -> Tensor:
         """Tokens x [T', H] -> [S', H], outputs at the wanted slots alone."""
         queries = self._queries(wanted.among(layout, x))
-        return self._after(queries, self.attention(queries, x, layout, mask, wanted))
+        return self._add_and_feed_forward(queries, self.attention(queries, x, layout, mask, wanted))
 
     def last(self, x: Tensor, layout: Layout, slots: LastSlots) -> Tensor:
         """Tokens x [T', H] -> [B', H], outputs at the last slots alone."""
         queries = self._queries(x[slots.token])
-        return self._after(queries, self.attention.last(queries, x, layout, slots))
+        return self._add_and_feed_forward(queries, self.attention.last(queries, x, layout, slots))
 
     def _queries(self, x: Tensor) -> Tensor:
         return self.attention_norm(x) if self.original else x
 
-    def _after(self, queries: Tensor, attended: Tensor) -> Tensor:
-        """What follows the attention, row by row: [*, H], [*, H] -> [*, H]."""
+    def _add_and_feed_forward(self, queries: Tensor, attended: Tensor) -> Tensor:
+        """The rest of the block behind its attention, row by row: [*, H], [*, H] -> [*, H]."""
         if self.original:
             hidden = self.feed_forward_norm(self.dropout.add_to(queries, attended))
             return self.dropout.add_to(hidden, self._feed_forward(hidden))
@@ -136,14 +138,14 @@ class TransformerBackbone(SequenceBackbone):
         self.blocks = nn.ModuleList(
             TransformerBlock(
                 hidden_size,
-                n_heads,
-                inner_size or 4 * hidden_size,
-                hidden_dropout_prob,
-                attn_dropout_prob,
-                hidden_act,
-                layer_norm_eps,
-                original,
-                attention_bias,
+                n_heads=n_heads,
+                inner_size=inner_size or 4 * hidden_size,
+                hidden_dropout_prob=hidden_dropout_prob,
+                attn_dropout_prob=attn_dropout_prob,
+                hidden_act=hidden_act,
+                layer_norm_eps=layer_norm_eps,
+                original=original,
+                attention_bias=attention_bias,
             )
             for _ in range(n_layers)
         )
@@ -157,7 +159,7 @@ class TransformerBackbone(SequenceBackbone):
             initialise(self.output_net, initializer_range)
 
     def output_norm(self) -> nn.LayerNorm:
-        """The last of all."""
+        """The last layer norm of all."""
         norms = [module for module in self.modules() if isinstance(module, nn.LayerNorm)]
         return norms[-1]
 

@@ -165,6 +165,6 @@ class InteractionGraph(nn.Module):
         first = torch.cumsum(degrees, 0) - degrees
         within = torch.arange(len(rows), device=items.device) - first[rows]
         owned = place[self.user_items[self.user_starts[users][rows] + within]]
-        taken = torch.zeros(len(users), len(columns), dtype=torch.bool, device=items.device)
-        taken[rows[owned >= 0], owned[owned >= 0]] = True
-        return taken[:, column_of]
+        has_item = torch.zeros(len(users), len(columns), dtype=torch.bool, device=items.device)
+        has_item[rows[owned >= 0], owned[owned >= 0]] = True
+        return has_item[:, column_of]

@@ -122,9 +122,9 @@ class AlphaRec(FactorModel, GeneralRecommender):  # type: ignore[misc]
         """The other rows' items as negatives, without those that the user has: [B, D] x 2."""
         with torch.autocast(users.device.type, enabled=False):  # as `pair_scores`
             logits = users @ F.normalize(positives, dim=1).t() / self.tau  # [B, B]
-        taken = self.graph.has(ids, items)  # [B, B]; True on the diagonal
-        own = torch.diagonal(logits)
-        return sampled_softmax(own, logits.masked_fill(taken, -torch.inf))
+        interacted = self.graph.has(ids, items)  # [B, B]; True on the diagonal
+        positive = torch.diagonal(logits)
+        return sampled_softmax(positive, logits.masked_fill(interacted, -torch.inf))
 
     @torch.no_grad()
     def predict(self, interaction: Interaction) -> Tensor:
@@ -153,7 +153,7 @@ class AlphaRec(FactorModel, GeneralRecommender):  # type: ignore[misc]
         return self
 
     def _kept(self) -> dict[str, Tensor]:
-        """What was computed in eval mode from the present weights."""
+        """The vectors that were computed in eval mode from the present weights."""
         version = tuple(p._version for p in self.text_map.parameters())
         if self.training or version != self._cached_version:
             self._cache, self._cached_version = {}, version
@@ -188,11 +188,11 @@ class AlphaRec(FactorModel, GeneralRecommender):  # type: ignore[misc]
         edges = degrees.to(items.dtype).rsqrt()
         from_items = weighted_sums(self._item_layers(), ids, starts, edges)
         total = self.text_map(profile) + from_items  # K + 1 times the mean over layers
-        found = scores(F.normalize(total, dim=1), items)
+        cosines = scores(F.normalize(total, dim=1), items)
         if query is None:
-            return found
+            return cosines
         weight = self.query_share * torch.where(sizes > 0, query_weight, 1.0)
-        return beside_similarity(found, self.text.weight, query.to(found), weight)
+        return beside_similarity(cosines, self.text.weight, query.to(cosines), weight)
 
     def history_vector(self, items: Tensor) -> Tensor:
         """A user's final vector as in `score_users`: distinct items, int [B, L] -> [B, D]."""

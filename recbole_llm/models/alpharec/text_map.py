@@ -36,8 +36,8 @@ class TextLinear(nn.Linear):
         super().__init__(text.shape[1], size, bias)
         parts = whitening(text, power, centred=bias, spread=_SPREAD) if power else (None, None)
         for name, part in zip(("center", "matrix"), parts, strict=True):
-            own = None if part is None else torch.from_numpy(part).to(self.weight.dtype)
-            self.register_buffer(name, own)
+            buffer = None if part is None else torch.from_numpy(part).to(self.weight.dtype)
+            self.register_buffer(name, buffer)
 
     def folded(self) -> tuple[Tensor, Tensor | None]:
         """Weight and bias that do on raw vectors what the layer's own do on whitened ones."""

@@ -53,17 +53,17 @@ class BehaviourDataset(SequentialDataset):
 
     def _name_behaviours(self, settings: BAHESettings) -> None:
         texts = item_texts(self.config, self)
-        columns = self.inter_feat[[self.iid_field, *self._fields_read(settings)]]
+        columns = self.inter_feat[[self.iid_field, *self._read_fields(settings)]]
         kinds = columns.drop_duplicates()
-        own, template = settings.behaviour_field, settings.behaviour_template()
-        found = [self._behaviour(own, template, row, texts) for row in kinds.to_dict("records")]
-        self.behaviour_fields = self._fields(own, found)
+        name, template = settings.behaviour_field, settings.behaviour_template()
+        of_kinds = [self._behaviour(name, template, row, texts) for row in kinds.to_dict("records")]
+        self.behaviour_fields = self._list_fields(name, of_kinds)
         if not self.behaviour_fields:
-            raise ValueError(f"behaviour_field: no interaction has a value of '{own}'")
-        known = [behaviour for behaviour in found if behaviour.field in self.behaviour_fields]
+            raise ValueError(f"behaviour_field: no interaction has a value of '{name}'")
+        known = [behaviour for behaviour in of_kinds if behaviour.field in self.behaviour_fields]
         self.behaviours = tuple(dict.fromkeys(known))
         number = {behaviour: i for i, behaviour in enumerate(self.behaviours, start=1)}
-        kinds = kinds.assign(**{BEHAVIOUR: [number.get(behaviour, 0) for behaviour in found]})
+        kinds = kinds.assign(**{BEHAVIOUR: [number.get(behaviour, 0) for behaviour in of_kinds]})
         numbered = columns.merge(kinds, how="left", on=list(columns))
         self.inter_feat[BEHAVIOUR] = numbered[BEHAVIOUR].to_numpy()
         self.set_field_property(BEHAVIOUR, FeatureType.TOKEN, FeatureSource.INTERACTION, 1)
@@ -75,50 +75,52 @@ class BehaviourDataset(SequentialDataset):
         """Number behaviours as another data set; one that it lacks counts as the item alone."""
         number = {behaviour: i for i, behaviour in enumerate(other.behaviours, start=1)}
         if self.behaviours:
-            there = np.array([0, *(number.get(behaviour, 0) for behaviour in self.behaviours)])
-            self.inter_feat[BEHAVIOUR] = there[self.inter_feat[BEHAVIOUR].to_numpy()]
+            other_number = [0, *(number.get(behaviour, 0) for behaviour in self.behaviours)]
+            self.inter_feat[BEHAVIOUR] = np.array(other_number)[
+                self.inter_feat[BEHAVIOUR].to_numpy()
+            ]
         self.behaviours, self.behaviour_fields = other.behaviours, other.behaviour_fields
 
-    def _fields(self, own: str | None, found: Iterable[Behaviour]) -> tuple[str, ...]:
-        if own is None:
+    def _list_fields(self, name: str | None, behaviours: Iterable[Behaviour]) -> tuple[str, ...]:
+        if name is None:
             return ("",)
-        if self.field2type[own] == FeatureType.TOKEN:
-            return tuple(sorted(str(name) for name in self.field2id_token[own][1:]))
-        names = [PADDING, *sorted({behaviour.field for behaviour in found} - {""})]
+        if self.field2type[name] == FeatureType.TOKEN:
+            return tuple(sorted(str(token) for token in self.field2id_token[name][1:]))
+        names = [PADDING, *sorted({behaviour.field for behaviour in behaviours} - {""})]
         tokens = self.vocabulary.get(_NUMBERS, np.array(names, dtype=object))
         self.field2id_token[_NUMBERS] = tokens
         return tuple(str(name) for name in tokens[1:])
 
-    def _fields_read(self, settings: BAHESettings) -> list[str]:
+    def _read_fields(self, settings: BAHESettings) -> list[str]:
         """The interactions' fields that template and behaviour field name."""
         single = (FeatureType.TOKEN, FeatureType.FLOAT)
         known = [f for f in self.inter_feat if self.field2type[f] in single and f != self.uid_field]
-        template, own = settings.behaviour_template(), settings.behaviour_field
+        template, name = settings.behaviour_template(), settings.behaviour_field
         if template is not None:
             try:
                 template.check({*known, "item"})
             except PromptError as error:
                 raise PromptError(f"{error} (further fields are loaded by load_col)") from None
-        if own is not None and own not in known:
+        if name is not None and name not in known:
             raise ValueError(
-                f"behaviour_field: the interactions have no field '{own}'; "
-                f"{near_hint(own, known)}loaded are: {', '.join(known)} (load_col); of "
-                f"tables `recbole-llm convert … --keep={own}` brings it"
+                f"behaviour_field: the interactions have no field '{name}'; "
+                f"{near_hint(name, known)}loaded are: {', '.join(known)} (load_col); of "
+                f"tables `recbole-llm convert … --keep={name}` brings it"
             )
-        read = {own} if template is None else {own, *template.variables()}
+        read = {name} if template is None else {name, *template.variables()}
         return [f for f in known if f in read and f != self.iid_field]
 
     def _behaviour(
-        self, own: str | None, template: Template | None, row: dict[str, Any], texts: Texts
+        self, name: str | None, template: Template | None, row: dict[str, Any], texts: Texts
     ) -> Behaviour:
         values = {field: self._value(field, value) for field, value in row.items()}
         text = texts.get(values[self.iid_field], "")
         if template is not None:
             text = template.render({**values, "item": text})
-        return Behaviour("" if own is None else str(values[own]), text)
+        return Behaviour("" if name is None else str(values[name]), text)
 
     def _value(self, field: str, value: float) -> Any:
-        """What a template sees; "" of a value that is missing, as in those of items."""
+        """The value as a template sees it; "" where it is missing, as in those of items."""
         if self.field2type[field] == FeatureType.FLOAT:
             return "" if np.isnan(value) else value
         return str(self.field2id_token[field][int(value)]) if value else ""

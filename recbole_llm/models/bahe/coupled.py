@@ -1,4 +1,4 @@
-"""What BAHE replaces: one LLM, trained, over the text of the whole history and the target."""
+"""The baseline that BAHE replaces: one LLM, trained, over the text of history and target."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class CoupledLLM(nn.Module):
     ) -> None:
         super().__init__()
         self.words, self.decoder = words.requires_grad_(False), decoder
-        self.tokens = [torch.tensor(own[: max_tokens - 1], dtype=torch.int64) for own in tokens]
+        self.tokens = [torch.tensor(words[: max_tokens - 1], dtype=torch.int64) for words in tokens]
         self.max_tokens, self.batch_tokens = max_tokens, batch_tokens
 
     def forward(self, histories: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:

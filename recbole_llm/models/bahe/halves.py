@@ -48,19 +48,19 @@ def coupled_llm(config: Config, dataset: Dataset) -> CoupledLLM:
 
 
 def _source(config: Config) -> Source:
-    own, encoder = BAHESettings.of(config), EncoderSettings.of(config)
-    key = "decoder_model" if own.decoder_model else "encoder_model"
-    revision = encoder.encoder_revision if _is_encoders(config) else None
-    return Source.of(own.decoder_name(config), revision, cache_dir(config), key)
+    settings, encoder = BAHESettings.of(config), EncoderSettings.of(config)
+    key = "decoder_model" if settings.decoder_model else "encoder_model"
+    revision = encoder.encoder_revision if _is_encoder_model(config) else None
+    return Source.of(settings.decoder_name(config), revision, cache_dir(config), key)
 
 
 def _model(config: Config, source: Source) -> Any:
     """The decoder, with the encoder's adapter where it is the encoder's model."""
-    adapter = CausalLMSettings.of(config).encoder_adapter if _is_encoders(config) else None
+    adapter = CausalLMSettings.of(config).encoder_adapter if _is_encoder_model(config) else None
     return with_adapter(source, torch.float32, adapter)
 
 
-def _is_encoders(config: Config) -> bool:
+def _is_encoder_model(config: Config) -> bool:
     """Whether the decoder is the encoder's model, with its revision and adapter."""
     encoder, name = EncoderSettings.of(config), BAHESettings.of(config).decoder_name(config)
     return encoder.encoder == "causal_lm" and name == (encoder.encoder_model or NAMES[0])
@@ -68,7 +68,12 @@ def _is_encoders(config: Config) -> bool:
 
 def _decoder(settings: BAHESettings, model: Any, first: int, count: int | None) -> CausalDecoder:
     return CausalDecoder(
-        model, first, count, settings.tuning, settings.lora_rank, settings.gradient_checkpointing
+        model,
+        first,
+        count,
+        tuning=settings.tuning,
+        rank=settings.lora_rank,
+        checkpointing=settings.gradient_checkpointing,
     )
 
 

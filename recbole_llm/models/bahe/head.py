@@ -1,4 +1,4 @@
-"""What makes a click probability of the vectors, and of the fields, of a user and an item."""
+"""Heads: from the vectors and the fields of a user and an item to a click probability."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from recbole_llm.models.ctr_towers import build_tower
 class MLPHead(nn.Module):
     """The MLP of RecBole's DIN over both vectors, their product and the fields' embeddings."""
 
-    reads_history = False
+    reads_histories = False
 
     def __init__(self, config: Config, dataset: Dataset, settings: BAHESettings) -> None:
         super().__init__()
@@ -26,10 +26,10 @@ class MLPHead(nn.Module):
         self.mlp = CTRHead(
             settings.text_size,
             settings.mlp_hidden_size,
-            self.user_fields.width + self.item_fields.width,
-            settings.dropout_prob,
-            settings.activation,
-            settings.batch_norm,
+            context=self.user_fields.width + self.item_fields.width,
+            dropout=settings.dropout_prob,
+            activation=settings.activation,
+            batch_norm=settings.batch_norm,
         )
         self.width = self.mlp.width  # of its widest layer
 
@@ -37,11 +37,11 @@ class MLPHead(nn.Module):
         self, user: Tensor, item: Tensor, users: Tensor, items: Tensor, histories: Tensor
     ) -> Tensor:
         """user, item [*, S], their ids int [*], the users' items int [*, L], which are read where
-        `reads_history` says so -> logits [*]; leading dimensions broadcast."""
+        `reads_histories` says so -> logits [*]; leading dimensions broadcast."""
         return self.mlp(user, item, self.user_fields(users), self.item_fields(items))
 
     def regularisation(self) -> Tensor | float:
-        """What is added to the loss."""
+        """A penalty to be added to the loss."""
         return 0.0
 
 
@@ -54,8 +54,8 @@ class TowerHead(nn.Module):
         super().__init__()
         width = 3 * settings.text_size
         self.norm = nn.BatchNorm1d(width)
-        self.reads_history, self.user_fields = settings.head == "DIN", None
-        if self.reads_history:
+        self.reads_histories, self.user_fields = settings.head == "DIN", None
+        if self.reads_histories:
             self.user_fields = FieldEmbedding(
                 "user", dataset, settings.embedding_size, settings.pooling_mode, config["device"]
             )
@@ -67,18 +67,18 @@ class TowerHead(nn.Module):
     def forward(
         self, user: Tensor, item: Tensor, users: Tensor, items: Tensor, histories: Tensor
     ) -> Tensor:
-        """As of `MLPHead`."""
+        """The arguments and the result are those of `MLPHead`."""
         leading = np.broadcast_shapes(user.shape[:-1], item.shape[:-1])
         parts = [part.expand(*leading, -1) for part in (user, item, user * item)]
         feature = without_batch_of_one(self.norm, torch.cat(parts, dim=-1).flatten(0, -2))
         if self.user_fields is not None:
-            of_user = self.user_fields(users).expand(*leading, -1).flatten(0, -2)
-            feature = torch.cat([feature, of_user], dim=-1)
+            user_fields = self.user_fields(users).expand(*leading, -1).flatten(0, -2)
+            feature = torch.cat([feature, user_fields], dim=-1)
         seen, known = (ids.masked_fill(ids >= self.known, 0) for ids in (histories, items))
         seen = seen.expand(*leading, -1).flatten(0, -2)
         ids = (part.expand(leading).reshape(-1) for part in (users, known))
         return self.tower(seen, *ids, feature).view(leading)
 
     def regularisation(self) -> Tensor | float:
-        """What is added to the loss."""
+        """A penalty to be added to the loss."""
         return self.tower.regularisation()

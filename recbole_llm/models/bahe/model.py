@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from recbole_llm.core.config import Config
 from recbole_llm.features.attach import features_of
 from recbole_llm.features.reduce import WhitenedEmbedding
-from recbole_llm.layers.embedding import of_distinct
+from recbole_llm.layers.embedding import map_distinct
 from recbole_llm.models.bahe.behaviours import BEHAVIOUR, BehaviourDataset, field_numbers
 from recbole_llm.models.bahe.halves import coupled_llm, upper_half
 from recbole_llm.models.bahe.head import MLPHead, TowerHead
 from recbole_llm.models.bahe.settings import BAHESettings
-from recbole_llm.models.ctr import CTRRecommender
+from recbole_llm.models.ctr import CTRRecommender, UserContext
 from recbole_llm.models.item_cache import ItemCache
 
 
@@ -64,13 +64,14 @@ class BAHE(ItemCache, CTRRecommender):
     def _build(self, config: Config, dataset: BehaviourDataset, settings: BAHESettings) -> None:
         self.coupled = coupled_llm(config, dataset) if settings.coupled else None
         self.high = upper_half(config) if self.coupled is None else self.coupled.decoder
-        width, own = self.high.width, self.items.dimension
-        self.adapter = nn.Identity() if own == width else nn.Linear(own, width)
+        width, text_width = self.high.width, self.items.dimension
+        self.adapter = nn.Identity() if text_width == width else nn.Linear(text_width, width)
         size = settings.text_size
         self.user_map = _small(nn.Linear(self.n_fields * width, size))
         self.item_map = _small(nn.Linear(width, size))
         head = MLPHead if settings.head == "MLP" else TowerHead
         self.head = head(config, dataset, settings)
+        self.reads_histories = self.head.reads_histories
 
     def history(self, interaction: Interaction) -> Tensor:
         """Behaviours before the target, int [B, L]: numbers of items, or below zero of the data
@@ -82,27 +83,21 @@ class BAHE(ItemCache, CTRRecommender):
         return torch.where(behaviours > 0, -behaviours, items)
 
     def user_states(self, item_seq: Tensor, mask: Tensor) -> Tensor:
-        """The user after every behaviour: int [B, L], bool [B, L] -> [B, L, S]; with a head that
-        reads the history, [B, L, S + L]."""
+        """The user after every behaviour: int [B, L], bool [B, L] -> [B, L, S]."""
         vectors, numbers = self.items(item_seq.clamp(min=0)), (-item_seq).clamp(min=0)
         if self.behaviours is not None:  # of each pair, one is the padding's zeros
             vectors = vectors + self.behaviours(numbers)
         vectors, fields = self.adapter(vectors), self.field_of[numbers]
         states = [self._field_states(vectors, mask & (fields == f)) for f in range(self.n_fields)]
-        user: Tensor = self.user_map(torch.cat(states, dim=-1))  # [B, L, F * H] -> [B, L, S]
-        if not self.head.reads_history:
-            return user
-        # The items so far travel with the state, as numbers that float32 holds exactly.
-        so_far = item_seq[:, None].expand(-1, item_seq.shape[1], -1).tril()  # [B, L, L]
-        return torch.cat([user.float(), so_far.float()], dim=-1)
+        return self.user_map(torch.cat(states, dim=-1))  # [B, L, F * H] -> [B, L, S]
 
     def _field_states(self, vectors: Tensor, mask: Tensor) -> Tensor:
         """The upper half over the behaviours of one field, read after every behaviour of any."""
         counts = mask.cumsum(1)  # [B, L]
         order = mask.int().argsort(dim=1, descending=True, stable=True)  # the field's own first
         order = order[:, : max(int(counts[:, -1].max()), 1), None]
-        own = vectors.gather(1, order.expand(-1, -1, vectors.shape[2]))  # [B, W, H]
-        states: Tensor = self.high(own, counts[:, -1])
+        inputs = vectors.gather(1, order.expand(-1, -1, vectors.shape[2]))  # [B, W, H]
+        states: Tensor = self.high(inputs, counts[:, -1])
         if self.mean_pooling:
             slots = torch.arange(1, states.shape[1] + 1, device=states.device)
             states = states.cumsum(1) / slots[:, None]
@@ -112,42 +107,36 @@ class BAHE(ItemCache, CTRRecommender):
     def item_vectors(self, ids: Tensor) -> Tensor:
         """The upper half over single items: int [*] -> [*, S]; each distinct one once."""
         if not self.training:
-            return self._all_items()[ids]
-        return of_distinct(self._encoded, ids)
+            return self.cached_items(self._encode_catalogue)[ids]
+        return map_distinct(self._encode_items, ids)
 
-    def _encoded(self, ids: Tensor) -> Tensor:
+    def _encode_items(self, ids: Tensor) -> Tensor:
         """int [N] -> [N, S]."""
         states = self.high(self.adapter(self.items(ids))[:, None])[:, 0]  # [N, H]
         return self.item_map(states)
 
     @torch.no_grad()
-    def _all_items(self) -> Tensor:
-        """Vectors of the catalogue, [n, S], kept while the model stays in eval mode."""
-        if self._cached_items is None:
-            ids = torch.arange(self.n_items, device=self.items.weight.device)
-            self._cached_items = self._encoded(ids)
-        return self._cached_items
+    def _encode_catalogue(self) -> Tensor:
+        """All items, [n, S]."""
+        return self._encode_items(torch.arange(self.n_items, device=self.items.weight.device))
 
-    def user_vectors(self, interaction: Interaction) -> Tensor:
-        """The users [B, S]; with `coupled` what they did, int [B, L]."""
+    def user_context(self, interaction: Interaction) -> UserContext:
+        """The users' states [B, S]; with `coupled` their histories alone, int [B, L]."""
         if self.coupled is None:
-            return super().user_vectors(interaction)
-        return self.history(interaction)
+            return super().user_context(interaction)
+        return UserContext.without_states(self.history(interaction))
 
-    def logits(self, states: Tensor, users: Tensor, items: Tensor) -> Tensor:
-        """Logits of (user, item) pairs: [*, S (+ L)] (`coupled`: int [*, L]), int [*], int [*] ->
-        [*]."""
+    def logits(self, context: UserContext, users: Tensor, items: Tensor) -> Tensor:
+        """Logits of (user, item) pairs: [*, S] and int [*, L], int [*], int [*] -> [*]."""
+        user, histories = context
         if self.coupled is None:
-            size = self.user_map.out_features
-            user, item = states[..., :size], self.item_vectors(items)
-            histories = states[..., size:].long()
+            item = self.item_vectors(items)
         else:
-            leading = np.broadcast_shapes(states.shape[:-1], items.shape)
-            histories = states
-            flat = states.expand(*leading, -1).flatten(0, -2)
-            of_user, of_item = self.coupled(flat, items.expand(leading).flatten())
-            user = self.user_map(of_user).view(*leading, -1)
-            item = self.item_map(of_item).view(*leading, -1)
+            leading = np.broadcast_shapes(histories.shape[:-1], items.shape)
+            flat = histories.expand(*leading, -1).flatten(0, -2)
+            user_states, item_states = self.coupled(flat, items.expand(leading).flatten())
+            user = self.user_map(user_states).view(*leading, -1)
+            item = self.item_map(item_states).view(*leading, -1)
         return self.head(user, item, users, items, histories)
 
     def calculate_loss(self, interaction: Interaction) -> Tensor:
@@ -167,8 +156,7 @@ class BAHE(ItemCache, CTRRecommender):
     def add_items(self, text: Tensor) -> None:
         """Take items after training: see `TextItemModel`. Their fields are unknown."""
         self.items.append(text)
-        self.n_items += len(text)
-        self._cached_items = None
+        self.items_added(len(text))
 
     def pair_floats(self) -> int:
         """See `CTRRecommender`; the coupled LLM bounds its own passes."""

@@ -90,9 +90,8 @@ class BAHESettings(DecoderSettings, TowerSettings, CTRSettings):
 
     @classmethod
     def readers(cls) -> dict[str, tuple[str, tuple[str, ...]]]:
-        """As of `Settings`; RecBole's models have fixed what their layers are."""
-        of_layers = dict.fromkeys(("activation", "batch_norm"), ("head", ("MLP",)))
-        return super().readers() | of_layers
+        """See `Settings`; the layers of RecBole's models are fixed."""
+        return super().readers() | dict.fromkeys(("activation", "batch_norm"), ("head", ("MLP",)))
 
     def check(self, config: ConfigLike) -> None:
         """Raise ValueError for keys that do not go together, and for templates as of prompts."""
@@ -131,7 +130,7 @@ class BAHESettings(DecoderSettings, TowerSettings, CTRSettings):
         return find_template(self.behaviour_prompt, "behaviour_prompt", "behaviour", "")
 
     def behaviour_fields(self) -> list[str]:
-        """What the template and `behaviour_field` name, but for the item's text."""
+        """The fields that template and `behaviour_field` name, without the item's text."""
         template = self.behaviour_template()
         named = set() if template is None else template.variables() - {"item"}
         return sorted(named if self.behaviour_field is None else {*named, self.behaviour_field})

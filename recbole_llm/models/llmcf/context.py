@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +10,7 @@ from recbole.model.layers import MLPLayers
 from torch import Tensor, nn
 
 from recbole_llm.models.llmcf.decoder import Decoder
+from recbole_llm.models.llmcf.memory import NONE, ExampleColumns
 from recbole_llm.models.llmcf.settings import LLMCFRetrievalSettings, LLMCFSettings
 
 
@@ -82,17 +83,46 @@ class InContext(nn.Module):
         parts = len(tokens)
         table = F.pad(torch.stack(tokens, dim=1), (0, 0, 0, 0, 0, 1))  # [U + 1, 3, H]; -1: zeros
         inputs = torch.cat([table[chosen].flatten(1, 2), query[:, None]], dim=1)  # [N, 3K + 1, H]
-        there = chosen >= 0  # [N, K]
+        is_example = chosen != NONE  # [N, K]
         present = None
-        if not there.all():
-            present = F.pad(there.repeat_interleave(parts, dim=1), (0, 1), value=True)
+        if not is_example.all():
+            present = F.pad(is_example.repeat_interleave(parts, dim=1), (0, 1), value=True)
         before = torch.arange(0, inputs.shape[1], parts, device=inputs.device)  # and the query
         learns = self.reconstruct is not None and self.training
         states = self.decoder(inputs, present, before if learns else before[-1:])
         self._before = None
         if learns:
-            self._before = states[:, :-1][there], thoughts[chosen[there]]  # [T, H], [T, D]
+            self._before = (
+                states[:, :-1][is_example],
+                thoughts[chosen[is_example]],
+            )  # [T, H], [T, D]
         return states[:, -1]
+
+    def encode_context(
+        self,
+        query: Tensor,
+        chosen: Tensor,
+        examples: ExampleColumns,
+        encode_behaviours: Callable[[Tensor, Tensor, Tensor], Tensor],
+    ) -> Tensor:
+        """The feature of each query; each distinct example is encoded once.
+
+        Args:
+            query: behaviour tokens of the queries, [N, H].
+            chosen: their examples, int [N, K].
+            encode_behaviours: users [U], histories [U, L] and items [U] -> their tokens [U, H].
+
+        Returns:
+            w, [N, H].
+        """
+        is_example = chosen != NONE
+        rows, which = torch.unique(chosen[is_example], return_inverse=True)
+        index = torch.full_like(chosen, NONE).masked_scatter(is_example, which)
+        if not len(rows):  # backbones cannot read zero rows; no query attends to this one
+            rows = chosen.new_zeros(1)
+        users, histories, items, labels, thoughts = (column[rows] for column in examples)
+        behaviours = encode_behaviours(users, histories, items)
+        return self(query, behaviours, thoughts, labels, index)
 
     @property
     def reconstruction(self) -> Tensor:
@@ -101,21 +131,21 @@ class InContext(nn.Module):
         if self.reconstruct is None or self._before is None:
             return torch.zeros(())
         states, thoughts = self._before  # [T, H], [T, D], the latter of length 1
-        made = self.reconstruct(states).to(thoughts.dtype)  # also under autocast
-        if not len(made):
-            return made.sum()  # 0
-        lengths = made.norm(dim=-1).clamp(min=torch.finfo(made.dtype).tiny)
-        return 1 - (torch.linalg.vecdot(made, thoughts) / lengths).mean()
+        rebuilt = self.reconstruct(states).to(thoughts.dtype)  # also under autocast
+        if not len(rebuilt):
+            return rebuilt.sum()  # 0
+        lengths = rebuilt.norm(dim=-1).clamp(min=torch.finfo(rebuilt.dtype).tiny)
+        return 1 - (torch.linalg.vecdot(rebuilt, thoughts) / lengths).mean()
 
 
-def in_context(
+def build_in_context(
     settings: LLMCFSettings | LLMCFRetrievalSettings, behaviour: int, text: int, size: int
 ) -> InContext:
     """The transformer that settings ask for; `text` is D, `size` is H."""
     return InContext(
         behaviour,
         [text, *settings.text_hidden_sizes, size],
-        settings.context_heads,
-        settings.context_layers,
+        n_heads=settings.context_heads,
+        n_layers=settings.context_layers,
         with_thoughts=settings.thoughts != "none",
     )

@@ -44,27 +44,31 @@ class DecoderBlock(nn.Module):
         """[N, T, H] -> [N, P, H].
 
         Args:
-            turns: of the positions, as of `rotary_table`.
+            turns: of the positions, from `rotary_table`.
             allowed: whom each wanted position sees, bool [N or 1, 1, P, T]; None: plain causality.
             at: the P positions whose states are wanted, int [P]; None: all T.
         """
         normed = self.attention_norm(x)
         if at is None:
-            query, key, value = self._heads(self.qkv(normed), 3)
-            own = turns
+            query, key, value = self._split_heads(self.qkv(normed), 3)
+            query_turns = turns
         else:
-            ours, theirs = self.qkv.weight.tensor_split([x.shape[-1]])
-            (query,) = self._heads(F.linear(normed[:, at], ours), 1)
-            key, value = self._heads(F.linear(normed, theirs), 2)
-            x, own = x[:, at], turns[at]
+            q_weight, kv_weight = self.qkv.weight.tensor_split([x.shape[-1]])
+            (query,) = self._split_heads(F.linear(normed[:, at], q_weight), 1)
+            key, value = self._split_heads(F.linear(normed, kv_weight), 2)
+            x, query_turns = x[:, at], turns[at]
         attended = F.scaled_dot_product_attention(
-            rotate(query, own), rotate(key, turns), value, allowed, is_causal=allowed is None
+            rotate(query, query_turns),
+            rotate(key, turns),
+            value,
+            allowed,
+            is_causal=allowed is None,
         )
         x = x + self.out(attended.transpose(1, 2).flatten(-2))
         gate, up = self.gate_up(self.feed_forward_norm(x)).chunk(2, dim=-1)
         return x + self.down(F.silu(gate) * up)
 
-    def _heads(self, x: Tensor, parts: int) -> Tensor:
+    def _split_heads(self, x: Tensor, parts: int) -> Tensor:
         """[N, T, parts * H] -> [parts, N, heads, T, d]."""
         return x.view(*x.shape[:-1], parts, self.n_heads, -1).permute(2, 0, 3, 1, 4)
 
@@ -74,8 +78,8 @@ class Decoder(nn.Module):
 
     def __init__(self, size: int, n_heads: int = 2, n_layers: int = 2) -> None:
         super().__init__()
-        wanted = 2 * 2 * size // 3  # two thirds of ff = 2 H
-        inner = WIDTH_STEP * -(-wanted // WIDTH_STEP)
+        least = 2 * 2 * size // 3  # two thirds of ff = 2 H
+        inner = WIDTH_STEP * -(-least // WIDTH_STEP)
         self.blocks = nn.ModuleList(DecoderBlock(size, n_heads, inner) for _ in range(n_layers))
         self.norm = nn.RMSNorm(size, EPS)
         self.head_size = size // n_heads
@@ -93,18 +97,18 @@ class Decoder(nn.Module):
             [N, P, H]; state t depends on the tokens up to t.
         """
         turns = rotary_table(x.shape[1], self.head_size, x.device)
-        allowed = None if present is None else _allowed(present)
+        allowed = None if present is None else _allowed_keys(present)
         *first, last = self.blocks
         for block in first:
             x = block(x, turns, allowed)
         if at is not None:
             if allowed is None:
-                allowed = _allowed(x.new_ones(1, x.shape[1], dtype=torch.bool))
+                allowed = _allowed_keys(x.new_ones(1, x.shape[1], dtype=torch.bool))
             allowed = allowed[..., at, :]
         return self.norm(last(x, turns, allowed, at))
 
 
-def _allowed(present: Tensor) -> Tensor:
+def _allowed_keys(present: Tensor) -> Tensor:
     """bool [N, T] -> [N, 1, T, T]; every token sees itself, so that none is left without a key."""
     triangle = present.new_ones(present.shape[1], present.shape[1]).tril()
     return (present[:, None, None, :] & triangle) | triangle.triu()

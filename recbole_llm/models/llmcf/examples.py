@@ -13,7 +13,7 @@ from recbole.utils import InputType
 from recbole_llm.data.interaction import take
 from recbole_llm.data.split import IntArray
 from recbole_llm.data.training import training_interactions
-from recbole_llm.models.base import negatives_of_a_target
+from recbole_llm.models.base import count_negatives
 from recbole_llm.models.llmcf.settings import ThoughtSettings
 
 MIN_LIKED = 0.5  # labels are 0 or 1
@@ -28,8 +28,8 @@ class Examples(NamedTuple):
     items: IntArray  # the targets, int [E]
     labels: IntArray  # whether they were chosen, int [E]
 
-    def of(self, rows: Any) -> Examples:
-        """Some of them, int [E']."""
+    def select(self, rows: Any) -> Examples:
+        """The examples of some rows, int [E']."""
         names = [self.names[row] for row in rows]
         return Examples(names, *(array[rows] for array in self[1:]))
 
@@ -49,11 +49,11 @@ def training_examples(
     """
     settings = ThoughtSettings.of(config)
     rng = np.random.default_rng(settings.thought_seed if seed is None else seed)
-    rows = _rows_drawn(config, dataset.inter_feat, count or settings.thought_examples, rng)
+    rows = _draw_rows(config, dataset.inter_feat, count or settings.thought_examples, rng)
     batch = take(dataset.inter_feat, rows)
     users = batch[dataset.uid_field].numpy()
     histories = batch[getattr(dataset, f"{dataset.iid_field}_list_field")].numpy()
-    items, labels = _labelled(config, dataset, batch, rng)
+    items, labels = _targets_and_labels(config, dataset, batch, rng)
     user_tokens, item_tokens = (
         dataset.field2id_token[field] for field in (dataset.uid_field, dataset.iid_field)
     )
@@ -61,26 +61,26 @@ def training_examples(
         f"{user_tokens[u]}\t{item_tokens[i]}\t{row}"
         for u, i, row in zip(users, items, rows, strict=True)
     ]
-    made = Examples(names, users, histories, items, labels)
+    examples = Examples(names, users, histories, items, labels)
     order = np.argsort(-labels, kind="stable")
-    return made.of(order[items[order] > 0])
+    return examples.select(order[items[order] > 0])
 
 
-def _rows_drawn(
+def _draw_rows(
     config: Config, inter: Interaction, count: int, rng: np.random.Generator
 ) -> IntArray:
-    """Numbers of `count` interactions, or of all where there are fewer; half of either label."""
+    """Row numbers of `count` interactions, or of all if there are fewer; half of either label."""
     order, count = rng.permutation(len(inter)), min(count, len(inter))
     pointwise = config["MODEL_INPUT_TYPE"] == InputType.POINTWISE
-    if not pointwise or negatives_of_a_target(config) or config["LABEL_FIELD"] not in inter:
+    if not pointwise or count_negatives(config) or config["LABEL_FIELD"] not in inter:
         return order[:count]
     liked = inter[config["LABEL_FIELD"]].numpy()[order] > MIN_LIKED
-    few = min(int((~liked).sum()), count // 2)
-    ones = order[liked][: count - few]
+    n_zeros = min(int((~liked).sum()), count // 2)
+    ones = order[liked][: count - n_zeros]
     return np.concatenate([ones, order[~liked][: count - len(ones)]])
 
 
-def _labelled(
+def _targets_and_labels(
     config: Config, dataset: Dataset, batch: Interaction, rng: np.random.Generator
 ) -> tuple[IntArray, IntArray]:
     """Targets and labels of interactions, int [E] each; drawn targets are the last half."""
@@ -88,24 +88,25 @@ def _labelled(
     labels = np.ones(len(items), np.int64)
     if config["MODEL_INPUT_TYPE"] != InputType.POINTWISE:
         return items, labels
-    if negatives_of_a_target(config):
+    if count_negatives(config):
         labels[len(items) // 2 :] = 0
-        drawn = _not_chosen(dataset, batch[dataset.uid_field].numpy()[labels == 0], rng)
+        drawn = _draw_unknown_items(dataset, batch[dataset.uid_field].numpy()[labels == 0], rng)
         items = np.concatenate([items[labels == 1], drawn])
     elif config["LABEL_FIELD"] in batch:
         labels = (batch[config["LABEL_FIELD"]].numpy() > MIN_LIKED).astype(np.int64)
     return items, labels
 
 
-def _not_chosen(dataset: Dataset, users: IntArray, rng: np.random.Generator) -> IntArray:
+def _draw_unknown_items(dataset: Dataset, users: IntArray, rng: np.random.Generator) -> IntArray:
     """An item for each user that is in none of the user's training interactions, int [U]; 0 for a
     user of (nearly) all items."""
     known_users, known_items = training_interactions(dataset)
     known = np.unique(known_users * dataset.item_num + known_items)
     items = np.zeros_like(users)
-    left = np.arange(len(users))
+    rejected = np.arange(len(users))
     for _ in range(100):
-        items[left] = rng.integers(1, dataset.item_num, len(left))
-        left = left[np.isin(users[left] * dataset.item_num + items[left], known)]
-    items[left] = 0
+        items[rejected] = rng.integers(1, dataset.item_num, len(rejected))
+        pairs = users[rejected] * dataset.item_num + items[rejected]
+        rejected = rejected[np.isin(pairs, known)]
+    items[rejected] = 0
     return items

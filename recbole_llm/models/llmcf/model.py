@@ -15,10 +15,11 @@ from torch import Tensor
 
 from recbole_llm.core.config import Config
 from recbole_llm.data.interaction import take
-from recbole_llm.models.ctr import CTRRecommender
+from recbole_llm.models.ctr import CTRRecommender, UserContext
 from recbole_llm.models.ctr_towers import build_tower
-from recbole_llm.models.llmcf.context import in_context
-from recbole_llm.models.llmcf.memory import FLOATS, Memory
+from recbole_llm.models.llmcf.context import build_in_context
+from recbole_llm.models.llmcf.memory import ExampleStore
+from recbole_llm.models.llmcf.search import FLOATS, ExampleSearch
 from recbole_llm.models.llmcf.settings import LLMCFSettings
 
 CONTEXT = "context_examples"  # column of the training rows: their examples
@@ -35,11 +36,12 @@ class LLMCF(CTRRecommender):
         super().__init__(config, dataset)
         settings = LLMCFSettings.of(config)
         self.weight = settings.reconstruction_weight
-        self.memory = Memory(config, dataset, both_labels=True)
+        self.memory = ExampleStore(config, dataset)
+        self.search = ExampleSearch(self.memory, settings, both_labels=True)
         size = settings.context_size
         self.tower = build_tower(settings.backbone, config, dataset, size)
         behaviour = self.tower.user_width + 2 * self.tower.item_width
-        self.network = in_context(settings, behaviour, self.memory.text.dimension, size)
+        self.network = build_in_context(settings, behaviour, self.memory.text.dimension, size)
 
     def before_training(self, train_data: AbstractDataLoader) -> None:
         """Seek the contexts of all training rows at once, where their targets are known before."""
@@ -47,57 +49,58 @@ class LLMCF(CTRRecommender):
             return
         start, inter = perf_counter(), train_data.dataset.inter_feat
         widest = max(len(self.memory.users), self.memory.text.dimension)
-        found, at_once = [], FLOATS // widest + 1
-        for first in range(0, len(inter), at_once):
-            rows = take(inter, np.arange(first, min(first + at_once, len(inter))))
-            found.append(self._contexts(rows.to(self.device)).cpu())
-        inter.update(Interaction({CONTEXT: torch.cat(found)}))
+        contexts, size = [], FLOATS // widest + 1
+        for first in range(0, len(inter), size):
+            rows = take(inter, np.arange(first, min(first + size, len(inter)))).to(self.device)
+            users, histories = self._users(rows), rows[self.ITEM_SEQ]
+            contexts.append(self.find_examples(users, histories, rows[self.ITEM_ID]).cpu())
+        inter.update(Interaction({CONTEXT: torch.cat(contexts)}))
         seconds = perf_counter() - start
         getLogger().info(f"contexts of {len(inter):,} training rows found in {seconds:.1f} s")
 
-    def user_vectors(self, interaction: Interaction) -> Tensor:
-        """The history itself, int [B, L]."""
-        return interaction[self.ITEM_SEQ]
+    def user_context(self, interaction: Interaction) -> UserContext:
+        """The histories alone, int [B, L]."""
+        return UserContext.without_states(interaction[self.ITEM_SEQ])
 
     def calculate_loss(self, interaction: Interaction) -> Tensor:
         """Binary cross-entropy plus weight times the reconstruction loss, scalar."""
-        histories, users, items, labels = self.labelled_pairs(interaction)
-        contexts = interaction[CONTEXT] if CONTEXT in interaction else None
-        logits = self.logits(histories, users, items, contexts)
+        context, users, items, labels = self.labelled_pairs(interaction)
+        examples = interaction[CONTEXT] if CONTEXT in interaction else None
+        logits = self.logits(context, users, items, examples)
         loss = F.binary_cross_entropy_with_logits(logits, labels) + self.tower.regularisation()
         return loss + self.weight * self.network.reconstruction
 
     def pair_floats(self) -> int:
         """Floats on a pair's way to its logit: similarities, tokens, the MLP."""
-        tokens = (3 * self.memory.n_examples + 1) * 8 * self.network.label.embedding_dim
+        tokens = (3 * self.search.n_examples + 1) * 8 * self.network.label.embedding_dim
         return len(self.memory.users) + tokens + self.tower.pair_floats()
 
-    def _contexts(self, rows: Interaction) -> Tensor:
-        """Contexts of rows with a target, int [B, K]."""
-        users, history = self._users(rows), rows[self.ITEM_SEQ]
-        text, lengths = self.memory.mean_text(history), (history != 0).sum(-1)
-        return self.memory.search(users, lengths, text, rows[self.ITEM_ID])
+    def find_examples(self, users: Tensor, histories: Tensor, items: Tensor) -> Tensor:
+        """The examples of queries, rows of `memory`: int [*], int [*, L], int [*] -> int [*, K]."""
+        text, lengths = self.memory.mean_text(histories), (histories != 0).sum(-1)
+        return self.search.find(users, lengths, text, items)
 
     def logits(
-        self, states: Tensor, users: Tensor, items: Tensor, contexts: Tensor | None = None
+        self, context: UserContext, users: Tensor, items: Tensor, examples: Tensor | None = None
     ) -> Tensor:
         """Logits of pairs: histories int [*, L], int [*], int [*] -> [*]; their examples int
         [*, K], None: to be sought."""
-        histories, length = states, states.shape[-1]
+        histories, length = context.histories, context.histories.shape[-1]
         leading = np.broadcast_shapes(histories.shape[:-1], users.shape)
-        owners, seen = users.expand(leading), histories.expand(*leading, length)
-        query = self._behaviours(
-            owners.reshape(-1), seen.reshape(-1, length), torch.zeros_like(owners).reshape(-1)
-        ).view(*leading, -1)  # the target is masked
-        if contexts is None:
-            text, lengths = self.memory.mean_text(histories), (histories != 0).sum(-1)
-            contexts = self.memory.search(users, lengths, text, items)
+        query_users = users.expand(leading).reshape(-1)
+        query_histories = histories.expand(*leading, length).reshape(-1, length)
+        masked = torch.zeros_like(query_users)  # the query does not know its target
+        query = self._behaviours(query_users, query_histories, masked).view(*leading, -1)
+        if examples is None:
+            examples = self.find_examples(users, histories, items)
         pairs = np.broadcast_shapes(leading, items.shape)
 
         def flat(values: Tensor) -> Tensor:
             return values.expand(*pairs, values.shape[-1]).reshape(-1, values.shape[-1])
 
-        w = self.memory.context(self.network, flat(query), flat(contexts), self._behaviours)
+        w = self.network.encode_context(
+            flat(query), flat(examples), self.memory.columns, self._behaviours
+        )
         logits: Tensor = self.tower(
             flat(histories), users.expand(pairs).reshape(-1), items.expand(pairs).reshape(-1), w
         )

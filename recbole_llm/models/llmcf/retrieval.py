@@ -9,11 +9,12 @@ from torch import Tensor, nn
 
 from recbole_llm.core.config import Config
 from recbole_llm.layers.backbones import backbone_from_settings
-from recbole_llm.layers.embedding import of_distinct_rows
+from recbole_llm.layers.embedding import map_distinct_rows
 from recbole_llm.layers.packing import last_slots
 from recbole_llm.models.base import SequenceRecommender
-from recbole_llm.models.llmcf.context import in_context
-from recbole_llm.models.llmcf.memory import Memory
+from recbole_llm.models.llmcf.context import build_in_context
+from recbole_llm.models.llmcf.memory import ExampleStore
+from recbole_llm.models.llmcf.search import ExampleSearch
 from recbole_llm.models.llmcf.settings import LLMCFRetrievalSettings
 
 
@@ -21,7 +22,7 @@ class LLMCFRetrieval(SequenceRecommender):
     """state = backbone + feature_weight * w at every position; loss = recommendation loss +
     weight * reconstruction. Contexts are found by the history alone, never by the target."""
 
-    reads_history_alone = False  # but who the user is
+    reads_history_alone = False  # who the user is counts, too
 
     def __init__(self, config: Config, dataset: Dataset) -> None:
         super().__init__(config, dataset)
@@ -34,39 +35,39 @@ class LLMCFRetrieval(SequenceRecommender):
             nn.init.normal_(table.weight, std=std)
             nn.init.zeros_(table.weight[0])
         self.backbone = backbone_from_settings(settings, settings.MAX_ITEM_LIST_LENGTH)
-        self.memory = Memory(config, dataset, both_labels=False)
-        self.network = in_context(settings, 3 * size, self.memory.text.dimension, size)
+        self.memory = ExampleStore(config, dataset)
+        self.search = ExampleSearch(self.memory, settings, both_labels=False)
+        self.network = build_in_context(settings, 3 * size, self.memory.text.dimension, size)
 
     def user_states(self, item_seq: Tensor, mask: Tensor) -> Tensor:
         """States after every position, of users without an id: int [B, L] -> [B, L, H]."""
         users = torch.zeros_like(item_seq[:, 0])
-        states = self._states(users, item_seq, mask)
+        states = self._encode_at(users, item_seq, mask)
         out = states.new_zeros(*mask.shape, states.shape[-1])
         out[mask] = states
         return out
 
-    def last_states_of(self, interaction: Interaction) -> Tensor:
+    def row_states(self, interaction: Interaction) -> Tensor:
         """State after the last real item, [B, H]."""
-        return self._last_states(self._users(interaction), interaction[self.ITEM_SEQ])
+        return self._encode_last(self._users(interaction), interaction[self.ITEM_SEQ])
 
     def states_of_pairs(self, interaction: Interaction) -> Tensor:
-        """As `last_states_of`, with equal users and histories read once."""
+        """The same as `row_states`, with equal users and histories read once."""
         rows = torch.cat([self._users(interaction)[:, None], interaction[self.ITEM_SEQ]], dim=1)
-        return of_distinct_rows(lambda rows: self._last_states(rows[:, 0], rows[:, 1:]), rows)
+        return map_distinct_rows(lambda rows: self._encode_last(rows[:, 0], rows[:, 1:]), rows)
 
     def supervised_states(self, interaction: Interaction, supervised: Tensor) -> Tensor:
         """States at some positions: bool [B, L] -> [T, H]."""
-        return self._states(self._users(interaction), interaction[self.ITEM_SEQ], supervised)
+        return self._encode_at(self._users(interaction), interaction[self.ITEM_SEQ], supervised)
 
     def calculate_loss(self, interaction: Interaction) -> Tensor:
         """Recommendation loss plus weight times the reconstruction loss, scalar."""
         loss = super().calculate_loss(interaction)
         return loss + self.weight * self.network.reconstruction
 
-    def _last_states(self, users: Tensor, item_seq: Tensor) -> Tensor:
+    def _encode_last(self, users: Tensor, item_seq: Tensor) -> Tensor:
         slots = torch.arange(item_seq.shape[1], device=item_seq.device)
-        where = slots == last_slots(item_seq != 0)[:, None]
-        return self._states(users, item_seq, where)
+        return self._encode_at(users, item_seq, slots == last_slots(item_seq != 0)[:, None])
 
     def _users(self, interaction: Interaction) -> Tensor:
         """Users of the rows, int [B]; 0 for new ones."""
@@ -74,21 +75,21 @@ class LLMCFRetrieval(SequenceRecommender):
             return interaction[self.USER_ID]
         return torch.zeros_like(interaction[self.ITEM_SEQ][:, 0])
 
-    def _states(self, users: Tensor, item_seq: Tensor, where: Tensor) -> Tensor:
+    def _encode_at(self, users: Tensor, item_seq: Tensor, wanted: Tensor) -> Tensor:
         """States at T positions: int [B], int [B, L], bool [B, L] -> [T, H], row by row."""
         mask = item_seq != 0
         # An empty history is read as one padding item.
-        states = self.backbone.at(self.item_embedding(item_seq), mask | where, where)
-        lengths = mask.cumsum(1)[where]
-        text = self.memory.text(item_seq).cumsum(1)[where]  # sums over the items so far, [T, D]
+        states = self.backbone.at(self.item_embedding(item_seq), mask | wanted, wanted)
+        lengths = mask.cumsum(1)[wanted]
+        text = self.memory.text(item_seq).cumsum(1)[wanted]  # sums over the items so far, [T, D]
         text = text / lengths.clamp(min=1)[:, None]
-        owners = users[:, None].expand_as(where)[where]
+        query_users = users[:, None].expand_as(wanted)[wanted]
         # The window of a long history begins later than the history: its lengths are at most the
         # true ones, and exclude at least what these would.
-        chosen = self.memory.search(owners, lengths, text)
-        masked = torch.zeros_like(owners)
-        query = self._tokens(owners, states, text, masked)
-        w = self.memory.context(self.network, query, chosen, self._behaviours)
+        chosen = self.search.find(query_users, lengths, text)
+        masked = torch.zeros_like(query_users)
+        query = self._tokens(query_users, states, text, masked)
+        w = self.network.encode_context(query, chosen, self.memory.columns, self._behaviours)
         return states + self.feature_weight * w
 
     def _behaviours(self, users: Tensor, histories: Tensor, items: Tensor) -> Tensor:

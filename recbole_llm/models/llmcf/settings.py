@@ -92,7 +92,7 @@ class ContextSettings(Settings):
 
     @classmethod
     def of(cls, config: ConfigLike) -> Self:
-        """As of `Settings`; a backbone of the other task is told so."""
+        """See `Settings`; a backbone of the other task is told so."""
         name = config["backbone"] if "backbone" in config else None
         others, advice = cls.elsewhere
         if name in others:
@@ -125,7 +125,7 @@ class LLMCFSettings(
 
     @classmethod
     def readers(cls) -> dict[str, tuple[str, tuple[str, ...]]]:
-        """As of `Settings`; AutoInt has dropout_probs in place of dropout_prob."""
+        """See `Settings`; AutoInt has dropout_probs in place of dropout_prob."""
         return super().readers() | {"dropout_prob": ("backbone", ("DIN", "DeepFM", "DCN"))}
 
     @model_validator(mode="after")

@@ -74,13 +74,13 @@ class WriteThoughts(GenerateStage):
         return dict(sorted(prompts.items(), key=lambda pair: len(pair[1])))
 
     def inputs(self) -> Mapping[str, Any]:
-        """Those of the texts; of several candidates also what the best is chosen by."""
-        own = dict(super().inputs())
+        """The inputs of the texts, and where there are several candidates, of the choice."""
+        inputs = dict(super().inputs())
         if self.settings.thought_candidates > 1:
             facts = [[name, *known] for name, known in self.facts.items()]
             encoder: Any = create_encoder(self.config)  # which is no file of vectors
-            own["chosen by"] = [encoder.fingerprint, digest(facts)]
-        return own
+            inputs["chosen by"] = [encoder.fingerprint, digest(facts)]
+        return inputs
 
     def best(self, prompts: Mapping[str, str], candidates: Sequence[Sequence[str]]) -> list[str]:
         """The candidate with the highest sum of scores for each example."""
@@ -156,12 +156,12 @@ def candidate_scores(
     for row, text in enumerate(texts):
         if not text:
             continue
-        own = np.stack([vectors[s] for s in sentences(text)])  # [S, D]
+        parts = np.stack([vectors[s] for s in sentences(text)])  # [S, D]
         whole = vectors[text]
         others = [vectors[t] for i, t in enumerate(texts) if t and i != row]
         scores[row] = (
-            (own[1:] * own[:-1]).sum(1).mean() if len(own) > 1 else 0,
-            (known @ own.T).max(1).mean(),
+            (parts[1:] * parts[:-1]).sum(1).mean() if len(parts) > 1 else 0,
+            (known @ parts.T).max(1).mean(),
             whole @ known[-1],
             np.mean([whole @ other for other in others]) if others else 0,
         )

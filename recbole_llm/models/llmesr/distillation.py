@@ -85,19 +85,19 @@ class SelfDistillation(nn.Module):
         self.register_buffer("bank", torch.zeros(rows, size), persistent=False)
         self.register_buffer("filled", torch.zeros(rows, dtype=torch.bool), persistent=False)
 
-    def ends(self, users: Tensor, item_seq: Tensor, targets: Tensor) -> Tensor:
-        """Which rows are the last stretch of their user's training history, bool [B].
+    def is_history_end(self, users: Tensor, item_seq: Tensor, targets: Tensor) -> Tensor:
+        """Whether a row is the last stretch of its user's training history, bool [B].
 
         Args:
             users: int [B].
             item_seq: right-padded inputs, int [B, L].
             targets: the item after the last input, int [B].
         """
-        last = self.histories.last(users) == targets
+        is_last = self.histories.last(users) == targets
         expected = self.histories.before_last(users, self.max_length)
         width = max(expected.shape[1], item_seq.shape[1])
         padded = (F.pad(items, (0, width - items.shape[1])) for items in (expected, item_seq))
-        return last & torch.eq(*padded).all(1)
+        return is_last & torch.eq(*padded).all(1)
 
     def forward(self, states: Tensor, users: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
         """kd of some users, scalar.
@@ -107,11 +107,11 @@ class SelfDistillation(nn.Module):
             users: int [B].
             encode: last states of right-padded rows, int [B, L] -> [B, S].
         """
-        similar, present = self._similar(users)
+        similar, present = self._look_up_similar(users)
         known = present.any(1)  # [B]
         loss = states.new_zeros(())
         if bool(known.any()):
-            teachers = self._teachers(similar[known], present[known], encode)
+            teachers = self._mean_states(similar[known], present[known], encode)
             # The differences are small: in half precision they, and gradients, would be rounding.
             wide = torch.promote_types(states.dtype, torch.float32)
             loss = (states[known].to(wide) - teachers.to(wide)).square().mean()
@@ -120,7 +120,7 @@ class SelfDistillation(nn.Module):
             self.filled[users] = True
         return loss
 
-    def _similar(self, users: Tensor) -> tuple[Tensor, Tensor]:
+    def _look_up_similar(self, users: Tensor) -> tuple[Tensor, Tensor]:
         """Similar users of each user and which of them exist (and have a state), [B, N]."""
         similar = self.neighbours[users].long()
         present = similar >= 0
@@ -129,18 +129,18 @@ class SelfDistillation(nn.Module):
         return similar, present
 
     @torch.no_grad()
-    def _teachers(
+    def _mean_states(
         self, similar: Tensor, present: Tensor, encode: Callable[[Tensor], Tensor]
     ) -> Tensor:
         """Mean state of each row's present users: int [B, N], bool [B, N] -> [B, S]."""
         distinct, where = torch.unique(similar[present], return_inverse=True)
-        table = self._states(distinct, encode)  # [U, S]
+        table = self._last_states(distinct, encode)  # [U, S]
         count = present.sum(1)
         rows = torch.arange(len(similar), device=similar.device).repeat_interleave(count)
         total = table.new_zeros(len(similar), table.shape[1]).index_add_(0, rows, table[where])
         return total / count.unsqueeze(1)
 
-    def _states(self, users: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
+    def _last_states(self, users: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
         """Last states of distinct users, int [U] -> [U, S]."""
         if len(self.bank):
             return self.bank[users]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from recbole_llm.layers.attention import SelfAttention, attention_mask
 from recbole_llm.layers.backbones import backbone_from_settings
-from recbole_llm.layers.embedding import FrozenEmbedding, of_distinct
+from recbole_llm.layers.embedding import FrozenEmbedding, map_distinct
 from recbole_llm.layers.packing import Layout
 from recbole_llm.models.llmesr.settings import LLMESRSettings
 
@@ -93,9 +93,9 @@ class DualView(nn.Module):
 
     def states(self, item_seq: Tensor, mask: Tensor) -> Tensor:
         """F after every position: item_seq int [B, L], mask bool [B, L] -> [B, L, 2 H]."""
-        found = self.states_at(item_seq, mask, mask)
-        states = found.new_zeros(*mask.shape, self.size)
-        states[mask] = found
+        real_states = self.states_at(item_seq, mask, mask)
+        states = real_states.new_zeros(*mask.shape, self.size)
+        states[mask] = real_states
         return states
 
     def states_at(self, item_seq: Tensor, mask: Tensor, wanted: Tensor) -> Tensor:
@@ -118,7 +118,7 @@ class DualView(nn.Module):
         return torch.cat([net.last(x, mask) for net, x in zip(nets, padded, strict=True)], dim=1)
 
     def _crossed(self, item_seq: Tensor, mask: Tensor) -> list[Tensor]:
-        """What the backbones read, [B, L, H] a view."""
+        """Inputs of the backbones, [B, L, H] a view."""
         layout = Layout(mask)
         streams = self._streams(layout, item_seq)
         if self.to_collaborative is not None and self.to_semantic is not None:
@@ -145,5 +145,5 @@ class DualView(nn.Module):
             if ids is None:
                 vectors.append(self.adapter(self.text.weight))
             else:
-                vectors.append(of_distinct(lambda some: self.adapter(self.text(some)), ids))
+                vectors.append(map_distinct(lambda some: self.adapter(self.text(some)), ids))
         return vectors

@@ -53,8 +53,8 @@ class LLMESR(SequenceRecommender):
         candidates = (histories.lengths > 1).numpy()
         similar = nearest_neighbours(vectors, self.n_similar_users, candidates)
         size, length = self.network.size, self.max_seq_length
-        made = SelfDistillation(histories, similar, size, length, self.teacher)
-        self.distillation = made.to(self.device)
+        distillation = SelfDistillation(histories, similar, size, length, self.teacher)
+        self.distillation = distillation.to(self.device)
         getLogger().info(
             f"similar users: {self.n_similar_users} for each of {int(candidates.sum()):,} users, "
             f"found in {time.perf_counter() - start:.1f} s"
@@ -79,8 +79,7 @@ class LLMESR(SequenceRecommender):
     def add_items(self, text: Tensor) -> None:
         """Take items after training: see `TextItemModel`."""
         append_items(self.network.text, text, self.network.item_embedding)
-        self.n_items += len(text)
-        self._cached_items = None
+        self.items_added(len(text))
 
     def calculate_loss(self, interaction: Interaction) -> Tensor:
         """Recommendation loss plus alpha times the distillation loss, scalar."""
@@ -91,15 +90,15 @@ class LLMESR(SequenceRecommender):
         return loss
 
     def distillation_loss(self, interaction: Interaction, rows: TrainingRows) -> Tensor:
-        """kd over the rows that end in their user's last training item, scalar."""
+        """Distillation loss over the rows that end in their user's last training item, scalar."""
         if self.distillation is None:
             raise ValueError("LLMESR: call before_training(train_data), as this package's trainer")
-        last, users = self.ends(interaction, rows)
+        last, users = self.last_rows(interaction, rows)
         item_seq = interaction[self.ITEM_SEQ][: len(users)]
-        ends = self.distillation.ends(users, item_seq, rows.targets[last])  # [B]
-        return self.distillation(rows.states[last[ends]], users[ends], self._teachers)
+        ended = self.distillation.is_history_end(users, item_seq, rows.targets[last])  # [B]
+        return self.distillation(rows.states[last[ended]], users[ended], self._encode_teachers)
 
-    def _teachers(self, item_seq: Tensor) -> Tensor:
+    def _encode_teachers(self, item_seq: Tensor) -> Tensor:
         """Last states without dropout, whose noise is nothing to learn: int [B, L] -> [B, S]."""
         training = self.network.training
         self.network.eval()

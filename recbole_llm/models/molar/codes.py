@@ -1,4 +1,4 @@
-"""Codes of content vectors, and what is learnt of each."""
+"""Codes of content vectors, with a learnt vector for each."""
 
 from __future__ import annotations
 
@@ -60,10 +60,10 @@ class ProductCodes(nn.Module):
         weights = self.known[flat, None].to(self.table.weight).expand(rows.shape)
         weights = self.dropout(weights)
         if is_exporting():  # where a bag becomes a loop
-            made = (self.table(rows) * weights[..., None]).sum(1)
+            total = (self.table(rows) * weights[..., None]).sum(1)
         else:
-            made = F.embedding_bag(rows, self.table.weight, per_sample_weights=weights, mode="sum")
-        return made.view(*ids.shape, -1) / math.sqrt(self.count)
+            total = F.embedding_bag(rows, self.table.weight, per_sample_weights=weights, mode="sum")
+        return total.view(*ids.shape, -1) / math.sqrt(self.count)
 
     def append(self, content: Tensor) -> None:
         """Take items that came after training, [m, D]."""
@@ -72,7 +72,7 @@ class ProductCodes(nn.Module):
         self.known = torch.cat([self.known, known.to(self.known)])
 
     def _nearest(self, content: Tensor) -> Tensor:
-        """[m, D] -> uint8 [m, M]."""
+        """Codes of content vectors: [m, D] -> uint8 [m, M]."""
         parts = zip(
             content.to(self.centroids).tensor_split(self.count, 1),
             self.centroids.tensor_split(self.count, 1),
@@ -82,7 +82,7 @@ class ProductCodes(nn.Module):
 
 
 def _centroids(content: Matrix, codes: int) -> Matrix:
-    """Those of each part of the vectors, side by side: [n, D] -> [K, D]."""
+    """Centroids of each part of the vectors, side by side: [n, D] -> [K, D]."""
     import faiss
 
     rows = content[has_vector(content)]

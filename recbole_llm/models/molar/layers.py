@@ -33,7 +33,7 @@ class DUEG(SequenceBackbone):
     def forward(self, emb: Tensor, mask: Tensor) -> Tensor:
         """emb [B, L, H], mask bool [B, L] -> states [B, L, H], zeros at padding."""
         lengths = mask.sum(1)
-        return run_left_aligned(lambda own: self.decoder(own, lengths), emb, mask)
+        return run_left_aligned(lambda aligned: self.decoder(aligned, lengths), emb, mask)
 
 
 class ContentItems(nn.Module):
@@ -70,7 +70,7 @@ class ContentItems(nn.Module):
             raise ValueError("Molar: all item vectors are the same; check item_prompt and encoder")
         nn.init.zeros_(self.projection.bias)
         components.project(self.projection, std / components.spread())
-        self.net = _net(vectors, hidden_size, size, dropout) if hidden_size else None
+        self.net = _zero_net(vectors, hidden_size, size, dropout) if hidden_size else None
         self.codes = ProductCodes(vectors.weight, size, codes, code_dropout) if codes else None
         self.ids = nn.Embedding(len(vectors.weight), size, padding_idx=0) if fused else None
         if self.ids is not None:
@@ -79,12 +79,12 @@ class ContentItems(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         """int [*] -> [*, size]."""
         content = self.vectors(ids)
-        made: Tensor = self.projection(content)
+        vectors: Tensor = self.projection(content)
         if self.net is not None:
-            made = made + self.net(content)
+            vectors = vectors + self.net(content)
         if self.codes is not None:
-            made = made + self.codes(ids)
-        return made if self.ids is None else made + self.ids(ids)
+            vectors = vectors + self.codes(ids)
+        return vectors if self.ids is None else vectors + self.ids(ids)
 
     def append(self, vectors: Tensor) -> None:
         """Take items that came after training, [m, D]."""
@@ -94,8 +94,8 @@ class ContentItems(nn.Module):
 
 
 @torch.no_grad()
-def _net(vectors: FrozenEmbedding, hidden_size: int, size: int, dropout: float) -> nn.Module:
-    """The net beside the projection: zero at the start, and made for inputs of their spread."""
+def _zero_net(vectors: FrozenEmbedding, hidden_size: int, size: int, dropout: float) -> nn.Module:
+    """The net beside the projection; zero at the start, and scaled to the spread of its inputs."""
     first, last = nn.Linear(vectors.dimension, hidden_size), nn.Linear(hidden_size, size)
     first.weight /= vectors.weight.std()
     nn.init.zeros_(last.weight)

@@ -37,13 +37,13 @@ class PooledNCE(nn.Module):
         return F.cross_entropy(logits, logits.new_zeros(len(logits), dtype=torch.long))
 
     def logits(self, states: Tensor, targets: Tensor, negatives: Tensor) -> Tensor:
-        """Of the target, then of the pool: [T, 1 + M]; -inf where a negative is dropped."""
+        """Logits of the target, then of the pool, [T, 1 + M]; -inf where a negative is dropped."""
         with torch.no_grad():
             self.log_scale.clamp_(0, MAX_LOG_SCALE)
         with torch.autocast(states.device.type, enabled=False):
             states, targets, negatives = unit_rows(states, targets, negatives)
-            own = (states * targets).sum(-1, keepdim=True)
+            target = (states * targets).sum(-1, keepdim=True)
             pool = states @ negatives.t()
             same = targets.detach() @ negatives.detach().t() > self.same_item
-        scaled = torch.cat([own, pool], dim=1) * self.log_scale.exp()
+        scaled = torch.cat([target, pool], dim=1) * self.log_scale.exp()
         return scaled.masked_fill(F.pad(same, (1, 0)), -torch.inf)

@@ -28,7 +28,7 @@ class MIRMStage(TuneStage):
     name = "mirm"
 
     def samples(self) -> Sequence[Sample]:
-        """Of all three tasks."""
+        """The samples of all three tasks."""
         return [*self._pictures(), *self._attributes(), *self._histories()]
 
     @cached_property
@@ -53,8 +53,8 @@ class MIRMStage(TuneStage):
             return
         rows, field = self._described
         for token, picture in find_pictures(self.config, self.dataset, list(rows)).items():
-            if said := rows[token][field]:
-                yield Sample("picture", "Describe the item.", said, picture.file, of=token)
+            if description := rows[token][field]:
+                yield Sample("picture", "Describe the item.", description, picture.file, of=token)
 
     def _attributes(self) -> Iterator[Sample]:
         rows, field = self._described
@@ -69,8 +69,8 @@ class MIRMStage(TuneStage):
         titles = item_titles(self.config, self.dataset)
         names = self.dataset.field2id_token[self.dataset.iid_field]
         most = MIRMSettings.of(self.config).mirm_history
-        for _, own in training_histories(self.dataset):
-            *before, last = [titles.get(str(names[i])) or "" for i in own[-most - 1 :]]
+        for _, history in training_histories(self.dataset):
+            *before, last = [titles.get(str(names[i])) or "" for i in history[-most - 1 :]]
             listed = "; ".join(title for title in before if title)
             if listed and last:
                 yield Sample("history", f"The user chose: {listed}. What comes next?", last)

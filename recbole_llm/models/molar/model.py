@@ -48,17 +48,24 @@ class Molar(PhasedRecommender):
         self.aligned, self.joint = settings.fusion == "post_alignment", settings.id_model == "joint"
         table = item_embeddings(config, dataset)
         vectors = WhitenedEmbedding(table, settings.vector_whitening)
-        decoder, fused = _decoder(config, settings), settings.fusion == "early_fusion"
-        net = settings.item_hidden_size, settings.decoder_dropout_prob
-        codes = settings.item_codes, settings.item_code_dropout_prob
-        items = ContentItems(vectors, decoder.width, settings.item_std, *net, *codes, fused)
+        decoder = _build_decoder(config, settings)
+        items = ContentItems(
+            vectors,
+            decoder.width,
+            settings.item_std,
+            hidden_size=settings.item_hidden_size,
+            dropout=settings.decoder_dropout_prob,
+            codes=settings.item_codes,
+            code_dropout=settings.item_code_dropout_prob,
+            fused=settings.fusion == "early_fusion",
+        )
         content = Expert(items, DUEG(decoder), settings.item_dropout_prob)
         if settings.score_std:
-            every = items(torch.arange(self.n_items))
-            scale_scores(content.backbone.output_norm(), every, settings.score_std)
+            vectors_of_all = items(torch.arange(self.n_items))
+            scale_scores(content.backbone.output_norm(), vectors_of_all, settings.score_std)
         self.towers: Any = nn.ModuleDict({"content": content})
         if self.aligned:
-            self.towers["id"] = _ids(settings, self.n_items)
+            self.towers["id"] = _build_id_model(settings, self.n_items)
             self.to_ids = nn.Linear(decoder.width, settings.hidden_size, bias=False)
         self.nce = PooledNCE(settings.same_item) if self.loss_type == "NCE" else None
         self.phase = PHASES[-1]
@@ -71,49 +78,49 @@ class Molar(PhasedRecommender):
 
     def phase_summaries(self) -> dict[str, str]:
         """The ID model, where one is to be frozen, then the content model."""
-        s, of_ids = self.settings, f"{self.settings.backbone} over item ids"
+        s = self.settings
         aligned = f" + {s.alignment_weight:g} * InfoNCE to the {s.id_model} {s.backbone}"
-        more = aligned if self.aligned else f" ({s.fusion})"
-        content = f"the decoder over content vectors learns from {s.loss_type}{more}"
-        first = {"id": f"{of_ids} learns from {s.loss_type}"} if s.has_id_phase else {}
-        return {**first, "content": content}
+        how = aligned if self.aligned else f" ({s.fusion})"
+        content = f"the decoder over content vectors learns from {s.loss_type}{how}"
+        id_phase = {"id": f"{s.backbone} over item ids learns from {s.loss_type}"}
+        return {**(id_phase if s.has_id_phase else {}), "content": content}
 
     def phase_parameters(self) -> Iterator[nn.Parameter]:
         """Parameters that the present phase trains."""
         for name, parameter in self.named_parameters():
-            of_ids = name.startswith("towers.id.")
-            if self.phase == "id" and (of_ids or name.startswith("nce.")):
+            in_id_model = name.startswith("towers.id.")
+            if self.phase == "id" and (in_id_model or name.startswith("nce.")):
                 yield parameter
-            if self.phase == "content" and (self.joint or not of_ids):
+            if self.phase == "content" and (self.joint or not in_id_model):
                 yield parameter
 
     def train(self, mode: bool = True) -> Self:
-        """As torch's; a frozen ID model stays in eval mode, without dropout."""
+        """Torch's method, but that a frozen ID model stays in eval mode, without dropout."""
         super().train(mode)
         if self.aligned and not self.joint and self.phase == "content":
             self.towers["id"].eval()
         return self
 
     def scale_first_scores(self, std: float) -> None:
-        """As `item_init` asks, which starts the table of the ID model from texts."""
+        """Scale the scores of the ID model alone, whose table `item_init` starts from texts."""
         if self.aligned:
             ids = self.towers["id"]
             scale_scores(ids.backbone.output_norm(), ids.items.weight, std)
 
     def user_states(self, item_seq: Tensor, mask: Tensor) -> Tensor:
         """int [B, L], bool [B, L] -> [B, L, H], of the phase's model."""
-        return self._scored(self.towers[self.phase](item_seq, mask))
+        return self._unit_for_nce(self.towers[self.phase](item_seq, mask))
 
     def last_states(self, item_seq: Tensor) -> Tensor:
         """int [B, L] -> [B, H], of the phase's model."""
-        return self._scored(self.towers[self.phase].last(item_seq))
+        return self._unit_for_nce(self.towers[self.phase].last(item_seq))
 
     def phase_items(self, ids: Tensor) -> Tensor:
         """int [*] -> [*, H], of the phase's model."""
-        return self._scored(self.towers[self.phase].items(ids))
+        return self._unit_for_nce(self.towers[self.phase].items(ids))
 
-    def _scored(self, vectors: Tensor) -> Tensor:
-        """NCE scores by cosine."""
+    def _unit_for_nce(self, vectors: Tensor) -> Tensor:
+        """Vectors of length 1 for NCE, which scores by cosine; for other losses as they are."""
         return vectors if self.nce is None else F.normalize(vectors, dim=-1)
 
     def calculate_loss(self, interaction: Interaction) -> Tensor | tuple[Tensor, ...]:  # type: ignore[override]
@@ -126,9 +133,9 @@ class Molar(PhasedRecommender):
         with self._as_phase("id"), torch.set_grad_enabled(self.joint):
             id_rows = self.training_rows(interaction)
             parts = (loss, self.recommendation_loss(id_rows)) if self.joint else (loss,)
-        content, ids, users = rows.states, id_rows.states, self.owners(interaction, rows)
+        content, ids, users = rows.states, id_rows.states, self.row_users(interaction, rows)
         if self.settings.alignment_positions == "last":
-            last, users = self.ends(interaction, rows)
+            last, users = self.last_rows(interaction, rows)
             content, ids = content[last], ids[last]
         aligned = info_nce(self.to_ids(content), ids, self.settings.temperature, users)
         return (*parts, self.settings.alignment_weight * aligned)
@@ -151,29 +158,37 @@ class Molar(PhasedRecommender):
     def add_items(self, text: Tensor) -> None:
         """Take items after training: see `TextItemModel`."""
         self.towers["content"].items.append(text)
-        self.n_items += len(text)
-        self._cached_items = None
+        self.items_added(len(text))
 
 
-def _decoder(config: Config, s: MolarSettings) -> CausalDecoder:
+def _build_decoder(config: Config, s: MolarSettings) -> CausalDecoder:
     if s.decoder_model is None:
         small = small_decoder(
-            s.decoder_size, s.decoder_layers, s.decoder_heads, s.decoder_inner,
-            s.MAX_ITEM_LIST_LENGTH, s.decoder_dropout_prob,
-        )  # fmt: skip
+            width=s.decoder_size,
+            depth=s.decoder_layers,
+            heads=s.decoder_heads,
+            inner=s.decoder_inner,
+            positions=s.MAX_ITEM_LIST_LENGTH,
+            dropout=s.decoder_dropout_prob,
+        )
         return CausalDecoder(small, checkpointing=s.gradient_checkpointing)
     source = Source.of(s.decoder_model, None, cache_dir(config), "decoder_model")
     try:
         model = source.model(torch.float32)
         first = max(depth_of(model) - s.decoder_blocks, 0) if s.decoder_blocks else 0
         return CausalDecoder(
-            model, first, s.decoder_blocks, s.tuning, s.lora_rank, s.gradient_checkpointing
+            model,
+            first,
+            s.decoder_blocks,
+            tuning=s.tuning,
+            rank=s.lora_rank,
+            checkpointing=s.gradient_checkpointing,
         )
     except ValueError as error:
         raise ValueError(f"decoder_model: {error}") from error
 
 
-def _ids(settings: MolarSettings, n_items: int) -> Expert:
+def _build_id_model(settings: MolarSettings, n_items: int) -> Expert:
     items = nn.Embedding(n_items, settings.hidden_size, padding_idx=0)
     nn.init.normal_(items.weight[1:], std=settings.initializer_range)
     backbone = backbone_from_settings(settings, settings.MAX_ITEM_LIST_LENGTH)

@@ -42,7 +42,7 @@ class AlignedItems(nn.Module):
         return self.fusion(torch.cat(self.sides(ids), dim=-1))
 
     def sides(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """What alignment brings together: ids int [*] -> (e_id [*, H], turn(T) [*, H])."""
+        """The sides that alignment compares: ids int [*] -> (e_id [*, H], turn(T) [*, H])."""
         return self.embedding(ids), self.content(ids)
 
 

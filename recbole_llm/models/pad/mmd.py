@@ -67,12 +67,12 @@ def mk_mmd(x: Tensor, y: Tensor, kernel: str = "gaussian") -> Tensor:
 
 
 def _rounding(z: Tensor) -> Tensor:
-    """What squared distances of rows [n, H] may be off by: that of the rows themselves, and that of
-    the products of centred ones. The bandwidth of coinciding rows is zero; this one makes 0/0 zero.
+    """The error of squared distances of rows [n, H]: that of the rows themselves, and that of the
+    products of centred ones. The bandwidth of coinciding rows is zero; this one makes 0/0 zero.
     """
-    known, own = torch.finfo(z.dtype), (z - z.mean(0)).square().sum(-1).mean()
-    given = z.square().sum(-1).mean()
-    return torch.maximum(4 * known.eps**2 * given, known.eps * own) + known.tiny**0.5
+    info, variance = torch.finfo(z.dtype), (z - z.mean(0)).square().sum(-1).mean()
+    square = z.square().sum(-1).mean()
+    return torch.maximum(4 * info.eps**2 * square, info.eps * variance) + info.tiny**0.5
 
 
 def _gaussian(x: Tensor, y: Tensor, floor: Tensor) -> Kernel:

@@ -49,7 +49,7 @@ class PAD(PhasedRecommender):
         self.mmd_max_items = settings.mmd_max_items
         table = item_embeddings(config, dataset)
         text = FrozenEmbedding(table.matrix, table.fingerprint)
-        self.experts: Any = nn.ModuleDict(_experts(settings, self.n_items, text))
+        self.experts: Any = nn.ModuleDict(_build_experts(settings, self.n_items, text))
         edges = settings.bin_edges
         n_bins = len(edges) - 1 if edges else settings.n_bins
         bins = frequency_bins(item_counts(dataset), n_bins, edges)
@@ -81,28 +81,28 @@ class PAD(PhasedRecommender):
 
     def phase_parameters(self) -> Iterator[nn.Parameter]:
         """Parameters that the present phase trains."""
-        for expert in self._active():
+        for expert in self._active_experts():
             yield from expert.parameters()
-        if self._fused():
+        if self._is_gated():
             yield from self.gate.parameters()
 
     def user_states(self, item_seq: Tensor, mask: Tensor) -> Tensor:
         """int [B, L], bool [B, L] -> states of the active experts side by side, [B, L, D]."""
-        return torch.cat([expert(item_seq, mask) for expert in self._active()], dim=-1)
+        return torch.cat([expert(item_seq, mask) for expert in self._active_experts()], dim=-1)
 
     def states_at(self, item_seq: Tensor, mask: Tensor, wanted: Tensor) -> Tensor:
         """int [B, L], bool [B, L] twice -> states of the active experts, [T, D]."""
-        return torch.cat([e.at(item_seq, mask, wanted) for e in self._active()], dim=-1)
+        return torch.cat([e.at(item_seq, mask, wanted) for e in self._active_experts()], dim=-1)
 
     def last_states(self, item_seq: Tensor) -> Tensor:
         """int [B, L] -> states of the active experts after the last real item, [B, D]."""
-        return torch.cat([expert.last(item_seq) for expert in self._active()], dim=-1)
+        return torch.cat([expert.last(item_seq) for expert in self._active_experts()], dim=-1)
 
     def phase_items(self, ids: Tensor) -> Tensor:
         """int [*] -> [*, D]; in the last phase each expert's part is multiplied by its gate, so
         that the dot product with the states is the sum over k of w_k <u_k, item_k>."""
-        parts = [expert.items(ids) for expert in self._active()]
-        if self._fused():
+        parts = [expert.items(ids) for expert in self._active_experts()]
+        if self._is_gated():
             gates = self.gate(ids).unbind(-1)
             parts = [part * gate.unsqueeze(-1) for part, gate in zip(parts, gates, strict=True)]
         return torch.cat(parts, dim=-1)
@@ -117,8 +117,7 @@ class PAD(PhasedRecommender):
         ids, aligned, llm = (self.experts[name].items for name in EXPERTS)
         append_items(llm[0].text, text, ids, aligned.embedding)  # the experts share the text
         self.gate.append(len(text))
-        self.n_items += len(text)
-        self._cached_items = None
+        self.items_added(len(text))
 
     def calculate_loss(self, interaction: Interaction) -> Tensor | tuple[Tensor, ...]:  # type: ignore[override]
         """Recommendation loss; in the align phase also gamma * MK-MMD (RecBole sums them)."""
@@ -141,39 +140,38 @@ class PAD(PhasedRecommender):
             seen = seen[torch.randperm(len(seen), device=seen.device)[: self.mmd_max_items]]
         return seen
 
-    def _active(self) -> list[Any]:
+    def _active_experts(self) -> list[Any]:
         return [self.experts[name] for name in _ACTIVE[self.phase]]
 
-    def _fused(self) -> bool:
+    def _is_gated(self) -> bool:
         return self.phase == "disentangle"
 
 
-def _experts(settings: PADSettings, n_items: int, text: FrozenEmbedding) -> dict[str, Expert]:
+def _build_experts(settings: PADSettings, n_items: int, text: FrozenEmbedding) -> dict[str, Expert]:
     size, dropout = settings.hidden_size, settings.item_dropout_prob
 
-    def content() -> nn.Module:  # turn(T)
-        turn = [text.dimension, size, *[size] * settings.mo_dnn_layers]
-        return nn.Sequential(OrderedDict(text=text, turn=gelu_net(turn, dropout)))
+    def build_content() -> nn.Module:  # turn(T)
+        widths = [text.dimension, size, *[size] * settings.mo_dnn_layers]
+        return nn.Sequential(OrderedDict(text=text, turn=gelu_net(widths, dropout)))
 
-    def post(width: int) -> list[int]:
-        return [width, *[size] * settings.dnn_layers]
+    net_widths = [size] * settings.dnn_layers
 
     ids, aligned = (id_embedding(n_items, size, settings.item_std) for _ in range(2))
     if settings.pca_init:
         # The aligned expert's is a copy of it in due time.
         fill_table(ids.weight, text.weight.numpy(), "pca_init")
-    fusion = gelu_net([2 * size, *post(size)], dropout)
+    fusion = gelu_net([2 * size, size, *net_widths], dropout)
     items = {
         "id": ids,
-        "aligned": AlignedItems(aligned, content(), fusion),
-        "llm": nn.Sequential(content(), gelu_net(post(size), dropout)),
+        "aligned": AlignedItems(aligned, build_content(), fusion),
+        "llm": nn.Sequential(build_content(), gelu_net([size, *net_widths], dropout)),
     }
     length = settings.MAX_ITEM_LIST_LENGTH
     backbones = {name: backbone_from_settings(settings, length) for name in EXPERTS}
     experts = {name: Expert(items[name], backbones[name]) for name in EXPERTS}
     if settings.score_std:
-        every = torch.arange(n_items, device=ids.weight.device)
+        all_ids = torch.arange(n_items, device=ids.weight.device)
         for name in ("id", "llm"):  # the aligned expert's norm is a copy in due time
-            norm, vectors = backbones[name].output_norm(), items[name](every)
+            norm, vectors = backbones[name].output_norm(), items[name](all_ids)
             scale_scores(norm, vectors, settings.score_std)
     return experts

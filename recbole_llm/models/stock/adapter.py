@@ -1,4 +1,4 @@
-"""What the adapters of stock models share."""
+"""Base class of the adapters of stock models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every backbone keeps: causality, padding, options; and each one's own arithmetic."""
+"""Contracts of every backbone (causality, padding, options), and each one's arithmetic."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def _model(arrays: dict[str, np.ndarray], meta: dict[str, Any], kind: str) -> Al
 
 
 def _batch(arrays: dict[str, np.ndarray]) -> Interaction:
-    """As RecBole's loader gives it: the rows repeated for each negative."""
+    """The batch of RecBole's loader: the rows repeated for each negative."""
     k = arrays["neg_items"].shape[1]
     return Interaction({
         "user_id": torch.from_numpy(np.tile(arrays["users"] + 1, k)),

@@ -51,7 +51,7 @@ def test_pairs_draw_users_uniformly_whatever_their_history() -> None:
     assert float((of_two / of_two.sum() - 1 / 8).abs().max()) < 0.02
 
 
-def test_has() -> None:
+def test_has_tells_which_user_has_which_item() -> None:
     sampler = _sampler([(1, 1), (1, 2), (2, 2), (2, 5)], 4, 8)
     users, items = torch.tensor([1, 2, 1, 3]), torch.tensor([1, 2, 2, 7])
     expected = [

@@ -177,7 +177,7 @@ def test_whitening_of_fewer_items_than_dimensions_is_finite() -> None:
         TextLinear(np.ones((3, 8)), 2, 1.0)
 
 
-def test_a_map_without_bias_takes_nothing_to_nothing() -> None:
+def test_a_map_without_bias_maps_zeros_to_zeros() -> None:
     """Whatever the texts have in common: what it would take off, no bias could give back."""
     text_map = LinearMap((TEXT + 5).astype(np.float32), 3, 0.75, bias=False).float()
     with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -14,7 +14,7 @@ from recbole_llm.core.checkpoints.tokens import pack, unpack, vocabulary_of
 from recbole_llm.core.config import Config
 from recbole_llm.data.create import create_dataset
 from recbole_llm.models.bahe.model import BAHE, _small
-from recbole_llm.models.ctr import CTRRecommender
+from recbole_llm.models.ctr import CTRRecommender, UserContext
 from recbole_llm.quick_start import build_model, load_data, run_recbole_llm
 from recbole_llm.tasks.recommend import Recommender
 from recbole_llm.testing import CTRModelTests, write_tiny_dataset
@@ -34,16 +34,17 @@ LABELED: dict[str, Any] = {
 }
 
 
-def test_adapters_train_with_the_counting_of_operations() -> None:
-    write_tiny_dataset("dataset")
-    keys = {**OF_DECODER, "tuning": "lora", "epochs": 1, "log_flops": True}
-    result = run_recbole_llm("BAHE", "tiny", config_dict=keys, saved=False)
-    assert 0 <= result["test_result"]["auc"] <= 1
-
-
 @pytest.fixture(autouse=True)
 def decoder() -> None:
     write_decoder()
+
+
+def make(**keys: Any) -> tuple[Any, BAHE, list[Any]]:
+    write_tiny_dataset("dataset")
+    settings = {**OF_DECODER, "show_progress": False, "MAX_ITEM_LIST_LENGTH": 10, **keys}
+    config = Config("BAHE", "tiny", config_dict=settings)
+    _, *loaders = load_data(config)
+    return config, build_model(config, loaders[0].dataset).eval(), loaders
 
 
 class TestBAHE(CTRModelTests):
@@ -61,7 +62,7 @@ class TestBAHEOfRatedBehaviours(CTRModelTests):
     config = {**OF_DECODER, **RATED, "user_pooling": "mean"}
 
     def test_no_state_sees_a_later_item(self) -> None:
-        """Of behaviours, since an item alone is of no field."""
+        """The histories are of behaviours, since an item alone has no field."""
         _, model, _ = self.make()
         items = -torch.arange(1, 9)[None]
         with torch.no_grad():
@@ -92,12 +93,11 @@ class TestCoupled(CTRModelTests):
         return ["prefix"]
 
 
-def make(**keys: Any) -> tuple[Any, BAHE, list[Any]]:
+def test_adapters_train_while_operations_are_counted() -> None:
     write_tiny_dataset("dataset")
-    settings = {**OF_DECODER, "show_progress": False, "MAX_ITEM_LIST_LENGTH": 10, **keys}
-    config = Config("BAHE", "tiny", config_dict=settings)
-    _, *loaders = load_data(config)
-    return config, build_model(config, loaders[0].dataset).eval(), loaders
+    keys = {**OF_DECODER, "tuning": "lora", "epochs": 1, "log_flops": True}
+    result = run_recbole_llm("BAHE", "tiny", config_dict=keys, saved=False)
+    assert 0 <= result["test_result"]["auc"] <= 1
 
 
 def test_the_user_is_the_upper_half_over_the_lower_halfs_vectors() -> None:
@@ -360,20 +360,23 @@ def test_din_attends_to_the_items_before_each_target() -> None:
     """Given the vectors and the fields of users, it is RecBole's DIN on the history so far."""
     _, model, _ = make(head="DIN")
     head, history = model.head, torch.tensor([[3, 7, 5, 0]])
-    states = model.user_states(history, history != 0)  # [1, 4, S + 4]
-    assert states[0, :, -4:].tolist() == [[3, 0, 0, 0], [3, 7, 0, 0], [3, 7, 5, 0], [3, 7, 5, 0]]
+    rows = {"item_id_list": history, "pos_item_id_list": history, "pos_label_list": history}
+    pairs = model.labelled_pairs(Interaction({**rows, "user_id": torch.tensor([2])}))
+    states, histories = pairs.context  # after the first, second and third item
+    assert histories.tolist() == [[3, 0, 0, 0], [3, 7, 0, 0], [3, 7, 5, 0]]
+    torch.testing.assert_close(states, model.user_states(history, history != 0)[0, :3])
     user, target = torch.tensor([2]), torch.tensor([9])
     for position in range(3):
-        logits = model.logits(states[:, position], user, target)
-        vector, item = states[:, position, :-4], model.item_vectors(target)
+        context = pairs.context.select(slice(position, position + 1))
+        logits = model.logits(context, user, target)
+        vector, item = context.states, model.item_vectors(target)
         feature = head.norm(torch.cat([vector, item, vector * item], dim=-1))
         seen = history.masked_fill(torch.arange(4) > position, 0)
         fed = torch.cat([feature, head.user_fields(user)], dim=-1)
         torch.testing.assert_close(logits, head.tower(seen, user, target, fed))
-    alone = model.logits(states[:, 0], user, target)
-    other = states[:, 0].clone()
-    other[0, -4] = 4  # another item in the history alone
-    assert not model.logits(other, user, target).allclose(alone)
+    one_item, other_item = (UserContext(states[:1], torch.tensor([[i, 0, 0, 0]])) for i in (3, 4))
+    logits = model.logits(one_item, user, target)
+    assert not model.logits(other_item, user, target).allclose(logits)
 
 
 def test_a_coupled_llm_leaves_new_items_out(caplog: pytest.LogCaptureFixture) -> None:

@@ -84,9 +84,9 @@ def test_reconstruction_and_regularisation_have_their_weights(
 def test_the_feature_has_its_weight_in_the_state() -> None:
     _, model, loaders = TestRetrieval().make(feature_weight=0.5)
     rows = next(iter(loaders[2]))[0]
-    half = model.last_states_of(rows)
+    half = model.row_states(rows)
     model.feature_weight = 1.0
-    whole = model.last_states_of(rows)
+    whole = model.row_states(rows)
     items = rows["item_id_list"]
     plain = model.backbone.last(model.item_embedding(items), items != 0)
     assert not whole.allclose(plain, atol=1e-3)
@@ -94,8 +94,7 @@ def test_the_feature_has_its_weight_in_the_state() -> None:
 
 
 @torch.no_grad()
-def test_states_of_training_rows_are_those_of_their_users_by_then() -> None:
-    """Whose own later examples are in no context."""
+def test_training_rows_see_no_later_example_of_their_user() -> None:
     _, model, (train, *_) = TestRetrieval().make(thought_examples=300)
     rows = next(iter(train))
     items = rows["item_id_list"]
@@ -104,26 +103,27 @@ def test_states_of_training_rows_are_those_of_their_users_by_then() -> None:
     states, without = model.supervised_states(rows, where), model.user_states(items, where)[where]
     rows = rows[where[:, 1]]
     rows["item_id_list"][:, 2:] = 0
-    torch.testing.assert_close(states, model.last_states_of(rows))
+    torch.testing.assert_close(states, model.row_states(rows))
     assert not states.allclose(without, atol=1e-3)
 
 
 def test_there_is_no_example_where_the_only_one_is_later() -> None:
-    memory = TestRetrieval().make(thought_examples=1)[1].memory
-    found = memory.search(memory.users, memory.lengths, memory.history_text)
+    _, model, _ = TestRetrieval().make(thought_examples=1)
+    memory = model.memory
+    found = model.search.find(memory.users, memory.lengths, memory.history_text)
     assert len(memory.users) == 1 and (found == NONE).all()
 
 
 @torch.no_grad()
 def test_the_query_does_not_know_its_target(monkeypatch: pytest.MonkeyPatch) -> None:
     _, model, loaders = TestDIN().make()
-    rows, queries, context = next(iter(loaders[2]))[0], [], model.memory.context
+    rows, queries, encode_context = next(iter(loaders[2]))[0], [], model.network.encode_context
 
-    def noted(network: Any, query: Any, *rest: Any) -> Any:
+    def noted(query: Any, *rest: Any) -> Any:
         queries.append(query)
-        return context(network, query, *rest)
+        return encode_context(query, *rest)
 
-    monkeypatch.setattr(model.memory, "context", noted)
+    monkeypatch.setattr(model.network, "encode_context", noted)
     scores = []
     for item in (3, 8):
         rows.update(Interaction({"item_id": torch.full((len(rows),), item)}))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
+import pytest
 import torch
 from authors_transformer import AuthorsTransformer
 from torch import Tensor
@@ -61,9 +63,69 @@ def test_decoder(golden: Any) -> None:
     _close(decoder.norm(x), arrays["y_nocausal"])
 
 
-def test_context_on_sasrec(golden: Any) -> None:
+class _OnSASRec(NamedTuple):
+    """The authors' numbers on SASRec, and ours up to the users' vectors."""
+
+    arrays: Arrays
+    config: dict[str, Any]
+    context: InContext
+    user_state: Tensor  # [B, H]
+    feature: Tensor  # w, [B, H]
+    items: Tensor  # the table of item vectors
+
+    @property
+    def user(self) -> Tensor:
+        """The users' vectors, [B, H]."""
+        return self.user_state + self.config["icl_weight"] * self.feature
+
+    def sampled_softmax(self) -> Tensor:
+        """The recommendation loss, scalar."""
+        targets, negatives = self.arrays["orig.target"], self.arrays["neg_ids"]
+        scores = self.user @ self.items[negatives].t()
+        scores = scores.masked_fill(negatives == targets[:, None], -torch.inf)
+        positive = (self.user * self.items[targets]).sum(1, keepdim=True)
+        return -torch.cat([positive, scores], 1).log_softmax(1)[:, 0].mean()
+
+
+@pytest.fixture
+def on_sasrec(golden: Any) -> _OnSASRec:
     numpy_arrays, meta = golden("llmcf_sasrec_aug")
     arrays, config = _tensors(numpy_arrays), meta["config"]
+    context = _in_context(arrays, config)
+    tokens = _token_function(arrays, config, context)
+    query, user_state = tokens("orig", masked=True)
+    parts = [f"aug{k}" for k in range(config["num_aug"])]
+    behaviours = torch.cat([tokens(part, masked=False)[0] for part in parts])
+    thoughts = torch.cat([arrays["cot_raw"][arrays[f"{part}.cot"]] for part in parts])
+    labels = torch.cat([arrays[f"{part}.label"] for part in parts])
+    chosen = torch.arange(config["batch"] * len(parts)).view(len(parts), -1).t()
+    feature = context(query, behaviours, thoughts, labels, chosen)
+    items = arrays["param.emb_tab_dict.item_id_emb_tab.weight"]
+    return _OnSASRec(arrays, config, context, user_state, feature, items)
+
+
+def test_feature_on_sasrec(on_sasrec: _OnSASRec) -> None:
+    _close(on_sasrec.user_state, on_sasrec.arrays["sasrec_user"])
+    _close(on_sasrec.feature, on_sasrec.arrays["icl_feature"])
+    _close(on_sasrec.user, on_sasrec.arrays["user_emb"])
+
+
+def test_scores_on_sasrec(on_sasrec: _OnSASRec) -> None:
+    catalogue = on_sasrec.items[1 : on_sasrec.config["n_items"] + 1]
+    _close(on_sasrec.user @ catalogue.t(), on_sasrec.arrays["full_logits"])
+
+
+def test_losses_on_sasrec(on_sasrec: _OnSASRec) -> None:
+    arrays, reconstruction = on_sasrec.arrays, on_sasrec.context.reconstruction
+    loss = on_sasrec.sampled_softmax()
+    _close(reconstruction, arrays["recon_loss"])
+    _close(loss, arrays["sampled_softmax"])
+    total = loss + on_sasrec.config["reconstruct_weight"] * reconstruction
+    _close(total, arrays["total_loss"])
+
+
+def _in_context(arrays: Arrays, config: dict[str, Any]) -> InContext:
+    """Ours with the authors' weights."""
     size, width = config["hidden"], config["text_dim"]
     context = InContext(3 * size, [width, size]).double()
     state = {
@@ -79,50 +141,30 @@ def test_context_on_sasrec(golden: Any) -> None:
     state |= {f"decoder.{name}": weight for name, weight in decoder.items()}
     state["label.weight"] = arrays["param.emb_tab_dict.label_id_emb_tab.weight"]
     context.load_state_dict(state)
+    return context
 
+
+def _token_function(
+    arrays: Arrays, config: dict[str, Any], context: InContext
+) -> Callable[..., tuple[Tensor, Tensor]]:
+    """(part of the arrays, whether its items are masked) -> behaviour tokens, states u(H)."""
     users, items, texts = (
         arrays[f"param.emb_tab_dict.{name}_id_emb_tab.weight"]
         for name in ("user", "item", "item_text")
     )
     backbone = _sasrec(arrays, config)
 
-    def encoded(history: Tensor) -> tuple[Tensor, Tensor]:
-        """u(H) and the mean text."""
-        mask = history != 0
-        last = mask.sum(1) - 1
-        states = backbone(size**0.5 * items[history], mask)[torch.arange(len(history)), last]
-        return states, texts[history].sum(1) / mask.sum(1, keepdim=True)
-
     def tokens(part: str, masked: bool) -> tuple[Tensor, Tensor]:
-        history, text = encoded(arrays[f"{part}.history"])
+        history = arrays[f"{part}.history"]
+        mask = history != 0
+        states = backbone(config["hidden"] ** 0.5 * items[history], mask)
+        state = states[torch.arange(len(history)), mask.sum(1) - 1]
+        text = texts[history].sum(1) / mask.sum(1, keepdim=True)
         target = arrays["orig.user"] * 0 if masked else arrays[f"{part}.item"]
         user = users[arrays[f"{part}.user"]]
-        made = context.behaviours(user, history, text, items[target], texts[target])
-        return made, history
+        return context.behaviours(user, state, text, items[target], texts[target]), state
 
-    query, user_state = tokens("orig", masked=True)
-    _close(user_state, arrays["sasrec_user"])
-    parts = [f"aug{k}" for k in range(config["num_aug"])]
-    batch = config["batch"]
-    behaviours = torch.cat([tokens(part, masked=False)[0] for part in parts])
-    cot = torch.cat([arrays["cot_raw"][arrays[f"{part}.cot"]] for part in parts])
-    labels = torch.cat([arrays[f"{part}.label"] for part in parts])
-    chosen = torch.arange(batch * len(parts)).view(len(parts), batch).t()
-
-    feature = context(query, behaviours, cot, labels, chosen)
-    _close(feature, arrays["icl_feature"])
-    _close(context.reconstruction, arrays["recon_loss"])
-    user = user_state + config["icl_weight"] * feature
-    _close(user, arrays["user_emb"])
-    _close(user @ items[1 : config["n_items"] + 1].t(), arrays["full_logits"])
-    negatives = arrays["neg_ids"]
-    scores = user @ items[negatives].t()
-    scores = scores.masked_fill(negatives == arrays["orig.target"][:, None], -torch.inf)
-    pos = (user * items[arrays["orig.target"]]).sum(1, keepdim=True)
-    loss = -torch.cat([pos, scores], 1).log_softmax(1)[:, 0].mean()
-    _close(loss, arrays["sampled_softmax"])
-    total = loss + config["reconstruct_weight"] * context.reconstruction
-    _close(total, arrays["total_loss"])
+    return tokens
 
 
 def _sasrec(arrays: Arrays, config: dict[str, Any]) -> torch.nn.Module:

@@ -11,8 +11,9 @@ import torch
 from recbole_llm.data.interaction import take
 from recbole_llm.models.llmcf.context import InContext
 from recbole_llm.models.llmcf.decoder import Decoder
-from recbole_llm.models.llmcf.memory import NONE, Memory
+from recbole_llm.models.llmcf.memory import NONE, ExampleStore
 from recbole_llm.models.llmcf.model import CONTEXT
+from recbole_llm.models.llmcf.search import ExampleSearch
 from recbole_llm.testing import CTRModelTests, ModelTests
 
 SMALL = {"mlp_hidden_size": [8], "thought_examples": 60, "context_size": 8}
@@ -32,29 +33,38 @@ class _MadeRetrieval(ModelTests):
     config = {"hidden_size": 8, "thought_examples": 60}
 
 
-def brute_force(memory: Memory, row: Any, item: int | None) -> list[tuple[int, float]]:
+def find_examples(model: Any, rows: Any) -> torch.Tensor:
+    """The contexts of rows with a target."""
+    found: torch.Tensor = model.find_examples(
+        rows["user_id"], rows["item_id_list"], rows["item_id"]
+    )
+    return found
+
+
+def brute_force(search: ExampleSearch, row: Any, item: int | None) -> list[tuple[int, float]]:
     """The context of one query, example by example: labels and similarities."""
+    memory = search.store
     history = row["item_id_list"][row["item_id_list"] != 0]
     text = memory.text.weight[history].mean(0)
-    found: dict[int, list[float]] = {0: [], 1: []}
+    scores: dict[int, list[float]] = {0: [], 1: []}
     for e in range(len(memory.users)):
-        own = memory.histories[e][memory.histories[e] != 0]
-        if memory.users[e] == row["user_id"] and len(own) >= len(history):
+        earlier = memory.histories[e][memory.histories[e] != 0]
+        if memory.users[e] == row["user_id"] and len(earlier) >= len(history):
             continue
-        score = text @ memory.text.weight[own].mean(0)
+        score = text @ memory.text.weight[earlier].mean(0)
         if item is not None:
             score = score + memory.text.weight[item] @ memory.text.weight[memory.items[e]]
-        found[int(memory.labels[e])].append(float(score))
-    few = memory.n_examples // 2 if memory.both_labels else 0
+        scores[int(memory.labels[e])].append(float(score))
+    few = search.n_examples // 2 if search.both_labels else 0
     return [
         (label, score)
-        for label, count in ((1, memory.n_examples - few), (0, few))
-        for score in sorted(found[label], reverse=True)[:count]
+        for label, count in ((1, search.n_examples - few), (0, few))
+        for score in sorted(scores[label], reverse=True)[:count]
     ]
 
 
 def labels_and_similarities(
-    memory: Memory, row: Any, item: int | None, found: torch.Tensor
+    memory: ExampleStore, row: Any, item: int | None, found: torch.Tensor
 ) -> list[tuple[int, float]]:
     history = row["item_id_list"][row["item_id_list"] != 0]
     text = memory.text.weight[history].mean(0)
@@ -67,9 +77,9 @@ def labels_and_similarities(
     return out
 
 
-def check(memory: Memory, row: Any, item: int | None, found: torch.Tensor) -> None:
-    expected = brute_force(memory, row, item)
-    actual = labels_and_similarities(memory, row, item, found)
+def check(search: ExampleSearch, row: Any, item: int | None, found: torch.Tensor) -> None:
+    expected = brute_force(search, row, item)
+    actual = labels_and_similarities(search.store, row, item, found)
     assert [label for label, _ in actual] == [label for label, _ in expected]
     np.testing.assert_allclose([s for _, s in actual], [s for _, s in expected], atol=1e-6)
     assert len(set(found[found != NONE].tolist())) == len(expected)
@@ -80,32 +90,31 @@ def test_half_of_each_label_by_both_texts(count: int) -> None:
     _, model, loaders = _Made().make(n_examples=count)
     for loader in (loaders[0], loaders[2]):
         rows = take(loader.dataset.inter_feat, np.arange(40))
-        found = model._contexts(rows)
+        found = find_examples(model, rows)
         for i in range(len(rows)):
-            check(model.memory, rows[i], int(rows["item_id"][i]), found[i])
+            check(model.search, rows[i], int(rows["item_id"][i]), found[i])
 
 
 def test_retrieval_is_by_the_history_and_never_by_the_target() -> None:
     _, model, loaders = _MadeRetrieval().make()
     rows = take(loaders[0].dataset.inter_feat, np.arange(40))
-    memory = model.memory
     lengths = (rows["item_id_list"] != 0).sum(1)
-    text = memory.mean_text(rows["item_id_list"])
-    found = memory.search(rows["user_id"], lengths, text)
+    text = model.memory.mean_text(rows["item_id_list"])
+    found = model.search.find(rows["user_id"], lengths, text)
     for i in range(len(rows)):
-        check(memory, rows[i], None, found[i])
+        check(model.search, rows[i], None, found[i])
 
 
 def test_many_histories_are_sought_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     _, model, loaders = _MadeRetrieval().make()
     rows = take(loaders[0].dataset.inter_feat, np.arange(40))
-    history, own = rows["item_id_list"], model.memory
-    query = rows["user_id"], (history != 0).sum(1), own.mean_text(history)
-    whole, similar, sizes = own.search(*query), own._similarities, []
-    name = "recbole_llm.models.llmcf.memory.FLOATS"
-    monkeypatch.setattr(name, 7 * len(own.users), raising=False)
-    monkeypatch.setattr(own, "_similarities", lambda *q: sizes.append(len(q[0])) or similar(*q))
-    assert own.search(*query).equal(whole)
+    history, search = rows["item_id_list"], model.search
+    query = rows["user_id"], (history != 0).sum(1), model.memory.mean_text(history)
+    whole, similar, sizes = search.find(*query), search._similarities, []
+    name = "recbole_llm.models.llmcf.search.FLOATS"
+    monkeypatch.setattr(name, 7 * len(model.memory.users))
+    monkeypatch.setattr(search, "_similarities", lambda *q: sizes.append(len(q[0])) or similar(*q))
+    assert search.find(*query).equal(whole)
     assert sizes == [7, 7, 7, 7, 7, 5]
 
 
@@ -115,11 +124,11 @@ def test_the_search_is_exact_under_autocast(made: type[ModelTests]) -> None:
     _, model, loaders = made().make()
     rows = take(loaders[0].dataset.inter_feat, np.arange(40))
     history = rows["item_id_list"]
-    targets = rows["item_id"] if model.memory.both_labels else None
+    targets = rows["item_id"] if model.search.both_labels else None
     query = rows["user_id"], (history != 0).sum(1), model.memory.mean_text(history), targets
-    expected = model.memory.search(*query)
+    expected = model.search.find(*query)
     with torch.autocast("cpu", torch.bfloat16):
-        assert model.memory.search(*query).equal(expected)
+        assert model.search.find(*query).equal(expected)
 
 
 @pytest.mark.parametrize("retrieval", ["nearest", "random"])
@@ -137,7 +146,7 @@ def test_no_context_holds_the_query_or_a_later_one_of_its_user(retrieval: str, l
         place[int(u), int(i), int(y), tuple(h.tolist())]
         for u, i, y, h in zip(memory.users, memory.items, memory.labels, memory.histories)
     ]
-    found, own = model._contexts(rows), 0
+    found, own = find_examples(model, rows), 0
     for i in range(len(rows)):
         for e in found[i][found[i] != NONE].tolist():
             if memory.users[e] == rows["user_id"][i]:
@@ -149,8 +158,8 @@ def test_no_context_holds_the_query_or_a_later_one_of_its_user(retrieval: str, l
 def test_random_contexts_are_the_same_each_time_and_differ_between_queries() -> None:
     _, model, loaders = _Made().make(retrieval="random")
     rows = take(loaders[0].dataset.inter_feat, np.arange(40))
-    found = model._contexts(rows)
-    assert found.equal(model._contexts(rows))
+    found = find_examples(model, rows)
+    assert found.equal(find_examples(model, rows))
     assert len(found.unique(dim=0)) > 30
 
 
@@ -163,8 +172,8 @@ def test_contexts_of_training_rows_are_found_once_before_training() -> None:
         known = loaders[0].dataset.inter_feat[CONTEXT]
         assert known.shape == (len(loaders[0].dataset), 4)
         rows = loaders[0].collate_fn(torch.arange(7))
-        assert rows[CONTEXT].equal(model._contexts(rows))
-        batch.update(type(batch)({CONTEXT: model._contexts(batch)}))
+        assert rows[CONTEXT].equal(find_examples(model, rows))
+        batch.update(type(batch)({CONTEXT: find_examples(model, batch)}))
         assert model.calculate_loss(batch).allclose(before)
 
 
@@ -180,7 +189,7 @@ def test_examples_of_a_checkpoint_are_checked(name: str, value: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["items", "thoughts", "histories"])
-def test_as_many_of_each_part_of_the_examples(name: str) -> None:
+def test_example_columns_of_unequal_lengths_are_refused(name: str) -> None:
     _, model, _ = _Made().make()
     state = model.state_dict()
     state[f"memory.{name}"] = state[f"memory.{name}"][1:]
@@ -264,9 +273,9 @@ def test_equal_histories_of_one_user_are_read_once(monkeypatch: pytest.MonkeyPat
     rows["item_id_list"][1] = rows["item_id_list"][0]  # of two users, who are told apart
     expected = model.full_sort_predict(rows)
     read: list[int] = []
-    states = model._states
+    states = model._encode_at
     monkeypatch.setattr(
-        model, "_states", lambda users, *rest: (read.append(len(users)), states(users, *rest))[1]
+        model, "_encode_at", lambda users, *rest: (read.append(len(users)), states(users, *rest))[1]
     )
     candidates = take(rows, torch.tensor([0, 1, 0, 1, 0]))
     candidates["item_id"] = torch.tensor([1, 2, 3, 4, 5])

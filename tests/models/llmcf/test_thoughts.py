@@ -49,7 +49,7 @@ def test_a_user_who_chose_everything_has_no_item_that_was_not_chosen(
     monkeypatch.setattr(module, "training_interactions", lambda dataset: chosen)
     dataset: Any = SimpleNamespace(item_num=4)
     users = np.array([1, 2, 1, 2])
-    drawn = module._not_chosen(dataset, users, np.random.default_rng(0))
+    drawn = module._draw_unknown_items(dataset, users, np.random.default_rng(0))
     assert drawn[[0, 2]].tolist() == [0, 0] and set(drawn[[1, 3]]) <= {2, 3}
 
 

@@ -48,7 +48,7 @@ def test_rows_that_end_a_history(histories: Histories) -> None:
     users = torch.tensor([1, 1, 3, 3, 3])
     rows = torch.tensor([[5, 6, 0], [5, 0, 0], [2, 3, 0], [3, 0, 0], [2, 3, 0]])
     targets = torch.tensor([7, 6, 4, 4, 9])
-    assert made.ends(users, rows, targets).tolist() == [True, False, True, False, False]
+    assert made.is_history_end(users, rows, targets).tolist() == [True, False, True, False, False]
 
 
 def test_exact_by_hand(histories: Histories) -> None:
@@ -153,7 +153,7 @@ def test_teachers_are_without_dropout_and_students_learn_from_them() -> None:
     batch = next(iter(train))
     expected = model.last_states(batch["item_id_list"])
     model.train()
-    torch.testing.assert_close(model._teachers(batch["item_id_list"]), expected)
+    torch.testing.assert_close(model._encode_teachers(batch["item_id_list"]), expected)
     assert model.network.training
     rows = model.training_rows(batch)
     (gradient,) = torch.autograd.grad(model.distillation_loss(batch, rows), rows.states)

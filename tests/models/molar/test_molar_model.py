@@ -1,4 +1,4 @@
-"""What Molar computes in each phase, what is trained, and that nothing leaks."""
+"""Each phase's losses and trained parameters, and no leaks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each phase computes, that nothing leaks, and that padding stays zero."""
+"""Each phase's computation, no leaks, and padding that stays zero."""
 
 from __future__ import annotations
 
