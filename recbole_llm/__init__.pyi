@@ -17,7 +17,7 @@ from .tasks.compare.public import compare as compare
 from .tasks.compare.public import tune as tune
 from .tasks.convert.run import convert as convert
 from .tasks.convert.run import from_pandas as from_pandas
-from .tasks.export import export as export
+from .tasks.export.run import export as export
 from .tasks.prepare import prepare as prepare
 from .tasks.recommend import Recommender as Recommender
 from .tasks.recommend import recommend as recommend

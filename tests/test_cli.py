@@ -106,7 +106,7 @@ def test_the_unforeseen_ends_in_one_line_with_the_traceback_in_a_file(
 
     for command, module in (
         (["run", "--model=BPR"], "recbole_llm.quick_start.run_recbole_llm"),
-        (["recommend", "--checkpoint=x"], "recbole_llm.tasks.recommend_files.recommend_to_file"),
+        (["recommend", "--checkpoint=x"], "recbole_llm.tasks.recommend.command.recommend_to_file"),
         (["models"], "recbole_llm.tasks.models.list_all"),
         (["encode"], "recbole_llm.tasks.encode.encode"),
         (["prepare"], "recbole_llm.tasks.prepare.prepare"),

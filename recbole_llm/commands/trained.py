@@ -61,21 +61,54 @@ def zero_shot(train: str, test: str, **options: Any) -> None:
 )
 @click.option("--where", help="Condition on the items' fields, such as \"category == 'tea'\".")
 @click.option("--keep-history", is_flag=True, help="Recommend items that the user has, too.")
-@click.option("--format", "kind", help="csv, jsonl, json or parquet; by default as --output ends.")
+@click.option(
+    "--format", "file_format", help="csv, jsonl, json or parquet; by default as --output ends."
+)
 @click.option("--output", type=click.Path(), help="File to write; by default the screen.")
 @configured
-def recommend(users: str | None, items: str | None, **options: Any) -> None:
+def recommend(
+    *,
+    checkpoint: str | None,
+    folder: str | None,
+    users: str | None,
+    items: str | None,
+    histories: str | None,
+    query: str | None,
+    query_weight: float | None,
+    k: int,
+    candidates: str | None,
+    exclude: str | None,
+    where: str | None,
+    keep_history: bool,
+    file_format: str | None,
+    output: str | None,
+    config_file_list: list[str],
+    argv: list[str],
+) -> None:
     """Recommend items: recommend --checkpoint=FILE --users=u1,u2 [-k 10] [--key=value …].
 
     Keys such as --data_path, --encoder_base_url or --embedding_path beat the checkpoint's.
     """
-    from recbole_llm.tasks.recommend_files import recommend_to_file
+    from recbole_llm.tasks.recommend.command import ModelSource, recommend_to_file
+    from recbole_llm.tasks.recommend.files import read_histories, read_ids
+    from recbole_llm.tasks.recommend.request import Request
 
-    told = options["checkpoint"] and options["argv"]
-    if any(argument.startswith("--topk=") for argument in told or ()):
+    if checkpoint and any(argument.startswith("--topk=") for argument in argv):
         raise ValueError("topk: is what models are judged by; items for each user are -k 20")
-    known = users if users in (None, "all") else names(users)
-    recommend_to_file(users=known, items=items and names(items), **options)
+    source = ModelSource(checkpoint, folder, config_file_list, argv)
+    request = Request(
+        users=users if users in (None, "all") else names(users),
+        items=items and names(items),
+        histories=None if histories is None else read_histories(histories),
+        query=query,
+        query_weight=query_weight,
+        k=k,
+        mask_history=not keep_history,
+        candidates=None if candidates is None else read_ids(candidates),
+        exclude=None if exclude is None else read_ids(exclude, least=0),
+        where=where,
+    )
+    recommend_to_file(source, request, file_format, output)
 
 
 @click.command(context_settings=ARGS)
@@ -90,6 +123,6 @@ def recommend(users: str | None, items: str | None, **options: Any) -> None:
 @configured
 def export(**options: Any) -> Iterable[object]:
     """Make a model stand alone: export --checkpoint=FILE --output=FOLDER [--key=value …]."""
-    from recbole_llm.tasks.export import export as do
+    from recbole_llm.tasks.export.run import export as do
 
     return do(**options)

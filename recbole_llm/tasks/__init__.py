@@ -1,1 +1,1 @@
-"""What a user asks for, one file a command."""
+"""The work of each command, a file or a folder each."""

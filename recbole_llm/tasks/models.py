@@ -1,4 +1,4 @@
-"""What there is: models, encoders, features, stages, plugins; and the keys of one model."""
+"""Lists of all models, encoders, features, stages and plugins; and the keys of one model."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ def list_all() -> Iterator[str]:
     rows = [("models", "task", "reads", "paper", "idea")]
     for name, spec in sorted(registry.specs(ModelSpec).items()):
         reads = ", ".join(spec.reads) or "-"
-        rows.append((f"  {name}", _task(spec), reads, spec.paper or "-", spec.summary))
+        rows.append((f"  {name}", _find_task(spec), reads, spec.paper or "-", spec.summary))
     first, *others = aligned(rows)
     yield click.style(first, bold=True)
     yield from others
     yield "  recbole-llm models NAME lists a model's keys"
-    yield from _stock(set(registry.specs(ModelSpec)))
+    yield from _list_recbole_models(set(registry.specs(ModelSpec)))
     for kind in (EncoderSpec, FeatureSpec, StageSpec):
         yield click.style(f"{kind.kind}s", bold=True)
         for name, part in sorted(registry.tables[kind].items()):
@@ -66,39 +66,39 @@ def list_all() -> Iterator[str]:
             yield f"  {name:24} {part.plugin:32} {about}"
     yield click.style("plugins", bold=True)
     for name in sorted(name for name, _ in plugins.manager.list_name_plugin()):
-        yield from _wrapped(": ".join(filter(None, (name, _added(plugins, name)))))
+        yield from _wrap(": ".join(filter(None, (name, _list_additions(plugins, name)))))
     for name, reason in plugins.failed.items():
         yield click.style(f"  {name}: left out: {reason}", fg="red")
 
 
-def _task(spec: ModelSpec) -> str:
-    """What a model is for, from its class; "?" where that cannot be imported here."""
-    model = _class(spec)
+def _find_task(spec: ModelSpec) -> str:
+    """Find the task of a model from its class; "?" where that cannot be imported here."""
+    model = _load_class(spec)
     if model is None:
         return "?"
     return "clicks" if learns_labels(model) else str(model.type.name).lower()
 
 
-def _class(spec: ModelSpec) -> type[AbstractRecommender] | None:
+def _load_class(spec: ModelSpec) -> type[AbstractRecommender] | None:
     try:
         return get_model(spec.name)
     except Exception:  # whatever its module raises
         return None
 
 
-def _stock(ours: set[str]) -> Iterator[str]:
-    """RecBole's own models by task, read from the names of its folders."""
+def _list_recbole_models(ours: set[str]) -> Iterator[str]:
+    """List RecBole's own models by task, read from the names of its folders."""
     yield click.style("RecBole's models", bold=True)
     by_task: dict[str, list[str]] = {}
     for name, module in recbole_models().items():
         if name not in ours:
             by_task.setdefault(module.split(".")[2].partition("_")[0], []).append(name)
     for task, names in by_task.items():
-        yield from _wrapped(f"{task}: {', '.join(sorted(names))}")
+        yield from _wrap(f"{task}: {', '.join(sorted(names))}")
 
 
-def _added(plugins: Plugins, plugin: str) -> str:
-    """``model Mine; metrics A, B; hook on_result``: what the plugin registered and implements."""
+def _list_additions(plugins: Plugins, plugin: str) -> str:
+    """List what a plugin registers and implements: ``model Mine; metrics A, B; hook on_result``."""
     by_kind: dict[str, list[str]] = {}
     for name, registered in plugins.registry.all_registered():
         if registered.plugin == plugin:
@@ -113,7 +113,7 @@ def _added(plugins: Plugins, plugin: str) -> str:
     return "; ".join([*parts, *(["settings"] if "register_settings" in called else [])])
 
 
-def _wrapped(line: str, indent: str = "  ") -> list[str]:
+def _wrap(line: str, indent: str = "  ") -> list[str]:
     return textwrap.wrap(line, _WIDTH, initial_indent=indent, subsequent_indent="    ")
 
 
@@ -125,48 +125,48 @@ def describe(name: str) -> Iterator[str]:
     """
     encoders = get_registry().specs(EncoderSpec)
     if name in encoders and name not in get_registry().specs(ModelSpec):
-        yield from _encoder(encoders[name])
+        yield from _describe_encoder(encoders[name])
         return
     spec = find_model(name)
-    if (model := _class(spec)) is not None:
+    if (model := _load_class(spec)) is not None:
         spec = completed(spec, model)
     about = ". ".join(filter(None, (spec.summary, spec.paper)))
     yield click.style(name, bold=True) + (f": {about}" if about else "")
     yield ""
-    yield from _table(_keys(spec))
+    yield from _format_keys(_read_keys(spec))
     yield ""
     yield click.style("searched by tune", bold=True)
-    yield from _searched(spec)
+    yield from _list_searched_keys(spec)
     yield ""
     yield click.style("keys of every run", bold=True) + (
         ", which properties/*.yaml and RecBole's documentation explain"
     )
-    yield from _shared_keys(spec)
+    yield from _list_shared_keys(spec)
 
 
-def _encoder(spec: EncoderSpec) -> Iterator[str]:
-    """Its own keys, and those of every encoder that it reads."""
+def _describe_encoder(spec: EncoderSpec) -> Iterator[str]:
+    """List the encoder's own keys, and those of all encoders that it reads."""
     yield click.style(f"--encoder={spec.name}", bold=True) + f": {spec.summary}"
     yield ""
     parts: list[type[Settings]] = [*settings_of_parts(spec), EncoderSettings]
     for settings in parts:
         read = [info for info in key_infos(settings) if info.key not in (*spec.unread, "encoder")]
-        yield from _table(read)
+        yield from _format_keys(read)
 
 
-def _searched(spec: ModelSpec) -> Iterator[str]:
-    """The keys of a search under the defaults, and where."""
-    own = {info.key: info.default for info in _keys(spec)}
-    about = {"model": spec.name, "MODEL_TYPE": getattr(_class(spec), "type", None)}
+def _list_searched_keys(spec: ModelSpec) -> Iterator[str]:
+    """List the keys that `tune` searches under the defaults, with their ranges."""
+    own = {info.key: info.default for info in _read_keys(spec)}
+    about = {"model": spec.name, "MODEL_TYPE": getattr(_load_class(spec), "type", None)}
     config = cast("Config", defaultdict(lambda: None, {**own, **about}))
     for key, where in offered_space(config, spec).items():
         ends = f"{where.low:g} to {where.high:g}" if isinstance(where, Between) else ""
         yield f"  {key}: {ends or ', '.join(map(str, where))}"
 
 
-def _shared_keys(spec: ModelSpec) -> Iterator[str]:
-    """The names of all others, by the part that reads them."""
-    own = {info.key for info in _keys(spec)}
+def _list_shared_keys(spec: ModelSpec) -> Iterator[str]:
+    """List the names of all other keys, by the part that reads them."""
+    own = {info.key for info in _read_keys(spec)}
     parts: list[type[Settings]] = [*RECBOLES, RunSettings, *get_registry().shared_settings()]
     for settings in parts:
         keys = sorted(set(settings.model_fields) - own)
@@ -174,18 +174,18 @@ def _shared_keys(spec: ModelSpec) -> Iterator[str]:
         yield from textwrap.indent(textwrap.fill(", ".join(keys), _WIDTH), "    ").splitlines()
 
 
-def _keys(spec: ModelSpec) -> Iterable[KeyInfo]:
-    """The model's own, and those of the features and stages that it names."""
+def _read_keys(spec: ModelSpec) -> Iterable[KeyInfo]:
+    """Read the model's own keys, and those of the features and stages that it names."""
     given = read_yaml(spec.config) if spec.config is not None else {}
     shared = get_registry().shared_settings()
     others = [own for own in settings_of_parts(*parts_of(spec)) if own not in shared]
     found: dict[str, KeyInfo] = {}
-    for info in (*_own_keys(spec), *(i for settings in others for i in key_infos(settings))):
+    for info in (*_read_own_keys(spec), *(i for settings in others for i in key_infos(settings))):
         found.setdefault(info.key, info)
     return [replace(info, default=given.get(info.key, info.default)) for info in found.values()]
 
 
-def _own_keys(spec: ModelSpec) -> Iterable[KeyInfo]:
+def _read_own_keys(spec: ModelSpec) -> Iterable[KeyInfo]:
     if spec.settings is not None:
         return key_infos(resolve_settings(spec.settings, f"model '{spec.name}'"))
     shared = {info.key: info for info in key_infos(StockSettings)}
@@ -196,8 +196,8 @@ def _own_keys(spec: ModelSpec) -> Iterable[KeyInfo]:
     return [replace(shared.get(key, unknown), key=key, default=v) for key, v in values.items()]
 
 
-def _table(keys: Iterable[KeyInfo]) -> Iterator[str]:
+def _format_keys(keys: Iterable[KeyInfo]) -> Iterator[str]:
     for info in keys:
         kind = f" ({info.type})" if info.type else ""
         yield f"--{info.key}={info.default}{kind}"
-        yield from _wrapped(info.meaning, "    ")
+        yield from _wrap(info.meaning, "    ")

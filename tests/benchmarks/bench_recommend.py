@@ -76,7 +76,7 @@ def raw_speed(items: int) -> float:
 
 def latency() -> dict[str, float]:
     """Milliseconds until the first answer, and of 1 and 64 users after it."""
-    from recbole_llm.tasks.standalone import Standalone
+    from recbole_llm.tasks.recommend import Standalone
 
     rng = np.random.default_rng(1)
     start = time.perf_counter()

@@ -21,7 +21,7 @@ from recbole_llm.core.config import Config
 from recbole_llm.core.plugins.loading import get_registry, list_models
 from recbole_llm.core.plugins.named import load_plugins
 from recbole_llm.core.plugins.registry import ModelSpec
-from recbole_llm.tasks.export import export
+from recbole_llm.tasks.export.run import export
 from recbole_llm.tasks.prepare import prepare
 
 MINE = """
@@ -170,7 +170,7 @@ def test_a_checkpoint_loads_with_the_plugin(
     done = CliRunner().invoke(main, [*items, "--plugins=mine.py"])
     assert done.exit_code == 0, done.output
     as_new()
-    monkeypatch.setattr("recbole_llm.tasks.export.Recommender.of", dict)  # which fails
+    monkeypatch.setattr("recbole_llm.tasks.export.run.Recommender.of", dict)  # which fails
     with pytest.raises(TypeError):  # its class has been found before
         export(file, "exported", config_dict=plugins)
     assert "Own" in list_models()

@@ -183,7 +183,7 @@ def test_recommendations_are_those_of_memory(make: Make) -> None:
         assert disk.recommend(**asked, k=5).equals(memory.recommend(**asked, k=5))
     kept = [one.recommend(["NA", "two"], mask_history=False) for one in (memory, disk)]
     assert kept[0].equals(kept[1])
-    for user in memory.known_ids(None):
+    for user in memory.find_users(None):
         assert (
             disk.scorer.ordered_history(user).tolist()
             == memory.scorer.ordered_history(user).tolist()

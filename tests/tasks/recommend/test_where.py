@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_llm.tasks.where import matching
+from recbole_llm.tasks.recommend.where import match_items
 
 FIELDS = {
     "category": ["tea", "black tea", "mug", ""],
@@ -53,7 +53,7 @@ FIELDS = {
     ],
 )
 def test_which_items_match(expression: str, items: list[int]) -> None:
-    assert np.flatnonzero(matching(expression, FIELDS)).tolist() == items
+    assert np.flatnonzero(match_items(expression, FIELDS)).tolist() == items
 
 
 @pytest.mark.parametrize(
@@ -96,14 +96,14 @@ def test_which_items_match(expression: str, items: list[int]) -> None:
 )
 def test_everything_else_is_refused(expression: str, message: str) -> None:
     with pytest.raises(ValueError, match="where: ") as caught:
-        matching(expression, FIELDS)
+        match_items(expression, FIELDS)
     assert message in str(caught.value)
 
 
 @given(st.text(max_size=40))
 def test_no_text_does_anything_but_match_or_be_refused(expression: str) -> None:
     try:
-        found = matching(expression, FIELDS)
+        found = match_items(expression, FIELDS)
     except ValueError as error:
         assert "where: " in str(error)
     else:

@@ -21,11 +21,12 @@ import numpy as np
 
 from recbole_llm.core.checkpoints.tokens import PADDING, names_of
 from recbole_llm.core.errors import needing, one_line
-from recbole_llm.tasks.ranking import Batch, Ranker
-from recbole_llm.tasks.whom import Ids, Wanted
+from recbole_llm.tasks.recommend.ranker import Ranker, ScoredUsers
+from recbole_llm.tasks.recommend.request import Request, ResolvedRequest
+from recbole_llm.tasks.recommend.top import Ids
 
 FORMAT = 3
-_STEP_BYTES = 8 * 2**20  # of scores at once: what caches hold is ranked quickest
+_BATCH_BYTES = 8 * 2**20  # of scores at once: those in a processor's cache are ranked quickest
 
 
 class _Files(NamedTuple):
@@ -43,20 +44,20 @@ FILES = _Files()
 
 
 @dataclass(frozen=True)
-class Lists:
-    """A list of items a user, one after another."""
+class ItemLists:
+    """One list of items per user, stored one after another."""
 
-    starts: Ids  # where each begins, and their number, int [users + 1]
+    starts: Ids  # where each list begins, and the number of items, int [users + 1]
     items: Any  # internal ids, int32 [*]
 
     @classmethod
-    def of(cls, lists: Sequence[Ids]) -> Lists:
-        """From a list a user."""
+    def concatenate(cls, lists: Sequence[Ids]) -> ItemLists:
+        """Store the lists of all users."""
         starts = np.cumsum([0, *map(len, lists)])
         return cls(starts, np.concatenate([*lists, np.zeros(0, np.int64)]).astype(np.int32))
 
     def check(self, users: int, n_items: int) -> None:
-        """Refuse lists that do not fit so many users and items."""
+        """Raise ValueError for lists that do not fit the number of users and items."""
         sizes = np.diff(self.starts, prepend=0, append=len(self.items))
         if len(sizes) != users + 2 or sizes.min() < 0 or sizes[0] or sizes[-1]:
             raise ValueError(f"{FILES.users} does not say where histories begin and end")
@@ -101,13 +102,13 @@ class Standalone(Ranker):
         self.name, self.longest = str(settings["model"]), int(settings["longest_history"])
         self.ordered = bool(settings["ordered"])
         self._digests = settings["sha256"]
-        items = json.loads(self._content(FILES.items))
+        items = json.loads(self._read_file(FILES.items))
         self.item_tokens = np.array([PADDING, *items["tokens"]], dtype=object)
         self.item_ids = {token: i for i, token in enumerate(self.item_tokens)}
         self._titles, self._fields = items["titles"], items["fields"]
-        self.vectors = load(self._content(FILES.vectors))["vectors"]  # [n - 1, D]
+        self.vectors = load(self._read_file(FILES.vectors))["vectors"]  # [n - 1, D]
         self._check_items(len(items["tokens"]))
-        self._encoder = self._content(FILES.encoder)
+        self._encoder = self._read_file(FILES.encoder)
         self._read_users()
 
     def _check_items(self, number: int) -> None:
@@ -121,8 +122,8 @@ class Standalone(Ranker):
         if any(not isinstance(column, list) or len(column) != number for column in columns):
             raise ValueError(f"{FILES.items} has titles or fields of other items")
 
-    def _content(self, name: str) -> bytes:
-        """What is in a file, which must be the one that was exported with the others."""
+    def _read_file(self, name: str) -> bytes:
+        """Read a file, which must be the one that was exported with the others."""
         content = (self.folder / name).read_bytes()
         if sha256(content).hexdigest() != self._digests[name]:
             raise ValueError(f"{name} is not the one that belongs to {FILES.settings}")
@@ -130,14 +131,14 @@ class Standalone(Ranker):
 
     def _read_users(self) -> None:
         self.user_tokens: list[str] = []
-        self._histories = self._others = Lists.of([])
+        self._histories = self._filtered_out = ItemLists.concatenate([])
         if FILES.users not in self._digests:
             return
-        with np.load(io.BytesIO(self._content(FILES.users)), allow_pickle=False) as arrays:
+        with np.load(io.BytesIO(self._read_file(FILES.users)), allow_pickle=False) as arrays:
             self.user_tokens = names_of(arrays["utf8"], arrays["lengths"])
-            self._histories = Lists(arrays["starts"], arrays["items"])
-            self._others = Lists(arrays["other_starts"], arrays["other_items"])
-        for lists in (self._histories, self._others):
+            self._histories = ItemLists(arrays["starts"], arrays["items"])
+            self._filtered_out = ItemLists(arrays["other_starts"], arrays["other_items"])
+        for lists in (self._histories, self._filtered_out):
             lists.check(len(self.user_tokens), len(self.vectors))
 
     @cached_property
@@ -179,46 +180,48 @@ class Standalone(Ranker):
 
     def states(self, histories: Sequence[Ids]) -> Any:
         """States of B histories of internal ids, oldest first: float32 [B, D]."""
-        read = [items if self.ordered else np.unique(items) for items in histories]
-        read = [items[-self.longest :] for items in read]  # 0: all
-        lengths = np.array([len(items) for items in read])
-        states = np.zeros((len(read), self.vectors.shape[1]), np.float32)
+        inputs = [items if self.ordered else np.unique(items) for items in histories]
+        inputs = [items[-self.longest :] for items in inputs]  # 0: all
+        lengths = np.array([len(items) for items in inputs])
+        states = np.zeros((len(inputs), self.vectors.shape[1]), np.float32)
         for length in np.unique(lengths):  # the encoder takes no padding
             rows = np.flatnonzero(lengths == length)
-            given = np.stack([read[row] for row in rows]).astype(np.int64)
-            states[rows] = self.encoder.run(None, {"items": given})[0]
+            items = np.stack([inputs[row] for row in rows]).astype(np.int64)
+            states[rows] = self.encoder.run(None, {"items": items})[0]
         return states
 
-    def known_ids(self, users: Iterable[Any] | None, asked: bool = False) -> Ids:
+    def find_users(self, users: Iterable[Any] | None, has_query: bool = False) -> Ids:
         """Internal ids of users whose histories were exported; None: of all."""
         if not len(self.user_tokens):
             raise ValueError("users: the model was exported without histories; give items")
-        every = np.arange(1, len(self.user_tokens) + 1)
-        return every if users is None else self.ids("user", users)
+        if users is None:
+            return np.arange(1, len(self.user_tokens) + 1)
+        return self.ids("user", users)
 
-    def accepted(self, wanted: Wanted) -> Wanted:
-        """An exported model takes no query."""
-        if wanted.query is not None:
+    def resolve(self, request: Request) -> ResolvedRequest:
+        resolved = super().resolve(request)
+        if request.query is not None:
             raise ValueError(
                 "query: an exported model has no text encoder; a checkpoint of AlphaRec has one"
             )
-        return wanted
+        return resolved
 
-    def batches(self, wanted: Wanted) -> Iterator[Batch]:
-        """Scores of users, as many at a time as fit some megabytes."""
-        step = max(1, _STEP_BYTES // (4 * len(self.item_tokens)))
-        people = self._people(wanted)
-        while batch := list(islice(people, step)):
-            names, owns = [name for name, _, _ in batch], [own for _, own, _ in batch]
-            scores = np.full((len(batch), len(self.item_tokens)), -np.inf, np.float32)
-            np.matmul(self.states(owns), self.vectors.T, out=scores[:, 1:])
-            yield names, [np.concatenate([own, other]) for _, own, other in batch], scores
+    def score_users(self, request: ResolvedRequest) -> Iterator[ScoredUsers]:
+        """Score all items for the users of a request, some megabytes of scores at a time."""
+        n_items = len(self.item_tokens)
+        users = self._iterate_users(request)
+        while batch := list(islice(users, max(1, _BATCH_BYTES // (4 * n_items)))):
+            names, histories, filtered_out = zip(*batch)
+            scores = np.full((len(batch), n_items), -np.inf, np.float32)
+            np.matmul(self.states(histories), self.vectors.T, out=scores[:, 1:])
+            seen_items = [np.concatenate(pair) for pair in zip(histories, filtered_out)]
+            yield ScoredUsers(list(names), seen_items, scores)
 
-    def _people(self, wanted: Wanted) -> Iterator[tuple[str, Ids, Ids]]:
-        """Names, histories, and what users have besides."""
-        if wanted.known is None:
+    def _iterate_users(self, request: ResolvedRequest) -> Iterator[tuple[str, Ids, Ids]]:
+        """Give each user's name, history, and items that a filter left out of it."""
+        if request.known_users is None:
             nothing = np.zeros(0, np.int64)
-            yield from ((name, own, nothing) for name, own in wanted.new.items())
+            yield from ((name, items, nothing) for name, items in request.new_users.items())
             return
-        for user in wanted.known - 1:
-            yield self.user_tokens[user], self._histories[user], self._others[user]
+        for user in request.known_users - 1:
+            yield self.user_tokens[user], self._histories[user], self._filtered_out[user]

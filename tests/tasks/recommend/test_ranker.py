@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_llm.tasks.ranking import Batch, Ranker
-from recbole_llm.tasks.top import top
-from recbole_llm.tasks.whom import Wanted
+from recbole_llm.tasks.recommend.ranker import Ranker, ScoredUsers
+from recbole_llm.tasks.recommend.request import ResolvedRequest
+from recbole_llm.tasks.recommend.top import top_k
 
 
 @given(
@@ -22,7 +22,7 @@ def test_the_best_are_those_of_a_full_sort(n: int, k: int, levels: int, seed: in
     rng, k = np.random.default_rng(abs(seed)), min(k, n)
     scores = rng.integers(0, levels, (3, n)).astype(np.float32)
     scores[rng.random((3, n)) < 0.2] = -np.inf
-    best, ids = top(scores, k)
+    best, ids = top_k(scores, k)
     np.testing.assert_array_equal(best, -np.sort(-scores, axis=1)[:, :k])
     np.testing.assert_array_equal(np.take_along_axis(scores, ids, 1), best)
     assert all(len(set(row)) == k for row in ids.tolist())
@@ -31,7 +31,7 @@ def test_the_best_are_those_of_a_full_sort(n: int, k: int, levels: int, seed: in
 
 
 class _Scored(Ranker):
-    """Of one user, with these scores."""
+    """A model with these scores for every user."""
 
     def __init__(self, scores: list[float]) -> None:
         self.scores = np.array([scores], np.float32)
@@ -39,8 +39,8 @@ class _Scored(Ranker):
 
     titles: dict[str, str] = {}  # noqa: RUF012
 
-    def batches(self, wanted: Wanted) -> Iterator[Batch]:
-        yield ["u"], [np.zeros(0, np.int64)], self.scores
+    def score_users(self, request: ResolvedRequest) -> Iterator[ScoredUsers]:
+        yield ScoredUsers(["u"], [np.zeros(0, np.int64)], self.scores)
 
 
 @pytest.mark.parametrize(
@@ -53,6 +53,7 @@ class _Scored(Ranker):
 )
 def test_a_score_that_is_none_is_the_lowest(scores: list[float], items: str) -> None:
     allowed = np.array([False, True, True, True, True])
-    (frame,) = _Scored(scores).stream(None, 2, False, allowed)  # type: ignore[arg-type]
+    request = ResolvedRequest(np.array([1]), {}, None, None, allowed, k=2, mask_history=False)
+    (frame,) = _Scored(scores).stream(request)
     assert list(frame["item"]) == list(items)
     assert list(frame["rank"]) == list(range(1, len(items) + 1))

@@ -16,31 +16,31 @@ from torch import Tensor, nn
 
 from recbole_llm.core.errors import one_line
 from recbole_llm.models.base import SequenceTraining
-from recbole_llm.tasks.standalone import Standalone
-from recbole_llm.tasks.whom import Ids
+from recbole_llm.tasks.recommend.standalone import Standalone
+from recbole_llm.tasks.recommend.top import Ids
 
-EXPORTED = "PAD, LLM-ESR, Molar, SASRec, GRU4Rec, AlphaRec and other SequenceRecommenders"
-_CLOSE = 1e-5
-_BACKBONES = "other backbones may, such as SASRec"
-_TRACEABLE = (
+_EXPORTABLE = "PAD, LLM-ESR, Molar, SASRec, GRU4Rec, AlphaRec and other SequenceRecommenders"
+_TOLERANCE = 1e-5
+_HINT_FOR_OURS = "other backbones may, such as SASRec"
+_HINT_FOR_OTHERS = (
     "its user_states must be traceable by torch.export: no `if` on values of tensors (as in "
     "PyTorch's nn.TransformerEncoder without is_causal=True), no .item() or .tolist(), no NumPy"
 )
-_TALKERS = ("torch.onnx", "torch.fx", "onnx_ir")
+_NOISY_LOGGERS = ("torch.onnx", "torch.fx", "onnx_ir")
 
 
 @runtime_checkable
 class StandaloneModel(Protocol):
     """A model whose score is the product of a vector of a history and one of an item.
 
-    Sequential models of this package are such models without these two.
+    Sequential models of this package need not have these two methods.
     """
 
     def history_vector(self, items: Tensor) -> Tensor:
-        """Of the items of users, int [B, L] -> [B, D]; exported to ONNX, for any B and L."""
+        """Vectors of users' items, int [B, L] -> [B, D]; exported to ONNX, for any B and L."""
 
     def ranked_vectors(self) -> Tensor:
-        """Of all items with the padding, [n, D]."""
+        """Vectors of all items with the padding, [n, D]."""
 
 
 class _UserEncoder(nn.Module):
@@ -57,18 +57,18 @@ class _UserEncoder(nn.Module):
 
 
 def check_exportable(name: str, kind: type[Any]) -> None:
-    """Raise ValueError for a class of models that no folder can stand for."""
+    """Raise ValueError for a class of models that cannot be exported."""
     ordered = issubclass(kind, SequenceTraining)
     if issubclass(kind, StandaloneModel) or (ordered and kind.reads_history_alone):
         return
     why = "a user's state depends on more than the history"
     if not ordered:
         why = "its score is no product of a history's vector and an item's"
-    raise ValueError(f"{name} cannot be exported: {why}; {EXPORTED} can")
+    raise ValueError(f"{name} cannot be exported: {why}; {_EXPORTABLE} can")
 
 
-def onnx_encoder(model: Any, longest: int) -> bytes:
-    """The user encoder as an ONNX file: ``items`` int64 [B, L] -> ``state`` float32 [B, D].
+def export_encoder(model: Any, longest: int) -> bytes:
+    """Write the user encoder as an ONNX file: ``items`` int64 [B, L] -> ``state`` float32 [B, D].
 
     Args:
         model: in eval mode, on the CPU.
@@ -81,18 +81,19 @@ def onnx_encoder(model: Any, longest: int) -> bytes:
     example = (torch.arange(2 * length) % (model.n_items - 1) + 1).view(2, length)
     encoder = _UserEncoder(model).eval()
     recurrent = _runs_recurrent(encoder, example)
-    levels = {of: of.level for of in map(logging.getLogger, _TALKERS)}
+    levels = {logger: logger.level for logger in map(logging.getLogger, _NOISY_LOGGERS)}
     try:
         with warnings.catch_warnings(), redirect_stderr(io.StringIO()):  # where torch prints graphs
             warnings.simplefilter("ignore")
-            for logger in levels:  # what exporters warn of is not the user's matter
+            for logger in levels:  # exporters' warnings do not concern the user
                 logger.setLevel(logging.ERROR)
-            return _onnx(encoder, example, longest, recurrent)
+            return _to_onnx(encoder, example, longest, recurrent)
     except Exception as error:  # whatever torch's exporters cannot express
-        of_ours = type(model).__module__.startswith("recbole_llm.")
+        is_ours = type(model).__module__.startswith("recbole_llm.")
+        hint = _HINT_FOR_OURS if is_ours else _HINT_FOR_OTHERS
         raise ValueError(
             f"the user encoder of {type(model).__name__} cannot be written as ONNX "
-            f"({type(error).__name__}: {one_line(error)}); {_BACKBONES if of_ours else _TRACEABLE}"
+            f"({type(error).__name__}: {one_line(error)}); {hint}"
         ) from error
     finally:
         for logger, level in levels.items():
@@ -100,8 +101,8 @@ def onnx_encoder(model: Any, longest: int) -> bytes:
 
 
 def _runs_recurrent(encoder: nn.Module, example: Tensor) -> bool:
-    """Whether recurrent layers take part; a model may have others, such as those of Molar's ID
-    model. What a model keeps between calls is computed by then, and so is no part of the graph."""
+    """Whether recurrent layers take part; a model may have idle ones, such as those of Molar's ID
+    model. Running it also fills what it keeps between calls, which so is no part of the graph."""
     ran: list[nn.Module] = []
     layers = [part for part in encoder.modules() if isinstance(part, nn.RNNBase)]
     hooks = [layer.register_forward_hook(lambda part, *_: ran.append(part)) for layer in layers]
@@ -111,7 +112,7 @@ def _runs_recurrent(encoder: nn.Module, example: Tensor) -> bool:
     return bool(ran)
 
 
-def _onnx(encoder: nn.Module, example: Tensor, longest: int, recurrent: bool) -> bytes:
+def _to_onnx(encoder: nn.Module, example: Tensor, longest: int, recurrent: bool) -> bytes:
     names: dict[str, Any] = {"input_names": ["items"], "output_names": ["state"]}
     if recurrent:
         # torch.export unrolls recurrent layers for the length of the example.
@@ -127,19 +128,20 @@ def _onnx(encoder: nn.Module, example: Tensor, longest: int, recurrent: bool) ->
     return program.model_proto.SerializeToString()
 
 
-def disagreement(folder: Path, model: Any, histories: Sequence[Ids], longest: int) -> float:
-    """Largest relative difference of a folder's encoder from the model, over some histories.
+def measure_disagreement(folder: Path, model: Any, histories: Sequence[Ids], longest: int) -> float:
+    """Measure the largest relative difference of a folder's encoder from the model, over some
+    histories.
 
     Raises:
         ValueError: it is too large for the folder to be of use.
     """
-    written, encoder, differences = Standalone(folder), _UserEncoder(model), []
+    exported, encoder, differences = Standalone(folder), _UserEncoder(model), []
     for items in histories:
         items = items[-longest:]
-        wanted = encoder(torch.from_numpy(items)[None]).numpy()
-        found = written.states([items])
-        differences.append(np.abs(found - wanted).max() / max(np.abs(wanted).max(), 1e-12))
+        expected = encoder(torch.from_numpy(items)[None]).numpy()
+        difference = np.abs(exported.states([items]) - expected).max()
+        differences.append(difference / max(np.abs(expected).max(), 1e-12))
     worst = float(np.max(differences, initial=0.0))  # NaN, where one is
-    if not worst <= _CLOSE:
+    if not worst <= _TOLERANCE:
         raise ValueError(f"the exported encoder differs from the model by {worst:.1e}; not usable")
     return worst

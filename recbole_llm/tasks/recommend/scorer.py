@@ -1,11 +1,11 @@
-"""Scores of the whole catalogue for any users of any model, from their full history."""
+"""Scores of all items for any users of any model, from their full history."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,12 +24,19 @@ from recbole_llm.models.base import TextUserModel
 from recbole_llm.offline.run import load_dataset
 
 
-def check_asked(name: str, model: type[AbstractRecommender], query: bool) -> None:
+class Query(NamedTuple):
+    """The words that a user asks for, encoded."""
+
+    vector: Tensor  # float32 [D]
+    weight: float  # against the user's own text, 0 to 1
+
+
+def check_class_can_answer(name: str, model: type[AbstractRecommender], has_query: bool) -> None:
     """Raise ValueError where no model of this class takes a query, or users whom it was not trained
-    on; which of the sequential ones read the user's id is known when they are asked."""
+    on. Which sequential models read the user's id shows when they score a new one."""
     if issubclass(model, TextUserModel):
         return
-    if query:
+    if has_query:
         raise ValueError(
             f"query: {name} has no text of the user that a query could move; AlphaRec has"
         )
@@ -53,57 +60,61 @@ class Scorer:
     def __init__(self, config: Config, model: AbstractRecommender, dataset: Dataset) -> None:
         self.config, self.model, self.dataset = config, model, dataset
         self.device, self.n_items = config["device"], int(dataset.item_num)
-        self.histories = self._histories()
+        self.histories = self._read_histories()
 
-    def _histories(self) -> UserItems:
+    def _read_histories(self) -> UserItems:
         """Items of all interactions: training, validation and test."""
-        return self._user_items(*training_interactions(self.dataset))
+        return self._group_by_user(*training_interactions(self.dataset))
 
-    def _user_items(self, users: IntArray, items: IntArray) -> UserItems:
+    def _group_by_user(self, users: IntArray, items: IntArray) -> UserItems:
         keys = np.unique(users * self.n_items + items)
         return UserItems(keys, int(self.dataset.user_num), self.n_items)
 
     @cached_property
-    def had(self) -> UserItems:
-        """What histories have, and the items of interactions that val_interval left out of them: a
-        user who rated something low knows it, too."""
+    def seen_items(self) -> UserItems:
+        """Items of the histories, and those that val_interval filtered out of them: a user who
+        rated something low knows it, too."""
         if not self.config["val_interval"]:
             return self.histories
-        every = self.config.having(
+        unfiltered = self.config.having(
             val_interval=None, user_inter_num_interval=None, item_inter_num_interval=None,
             data_path=self.dataset.dataset_path,  # absolute, wherever the process is by now
         )  # fmt: skip
-        whole = load_dataset(every, vocabulary=vocabulary_of(self.dataset))
-        users, items = (whole.inter_feat[f].to_numpy() for f in (whole.uid_field, whole.iid_field))
-        return self._user_items(users, items)
+        every = load_dataset(unfiltered, vocabulary=vocabulary_of(self.dataset))
+        users, items = (every.inter_feat[f].to_numpy() for f in (every.uid_field, every.iid_field))
+        return self._group_by_user(users, items)
 
-    def left_out(self, user: int) -> IntArray:
-        """Items that a user had and the history lacks."""
-        if self.had is self.histories:
+    def filtered_out_items(self, user: int) -> IntArray:
+        """Items that a user has seen and the history lacks."""
+        if self.seen_items is self.histories:
             return np.zeros(0, np.int64)
-        return np.setdiff1d(self.had[user].numpy(), self.histories[user].numpy())
+        return np.setdiff1d(self.seen_items[user].numpy(), self.histories[user].numpy())
 
     def ordered_history(self, user: int) -> IntArray:
         """Items of a user, in order of time where the model reads it."""
         return self.histories[user].numpy()
 
-    def known(self, users: IntArray) -> Tensor:
-        """Scores of users by internal id, [B, n]."""
+    def score_known_users(self, users: IntArray, query: Query | None = None) -> Tensor:
+        """Scores for users by internal id, with a query where the model takes one, [B, n]."""
         rows = Interaction({self.dataset.uid_field: torch.from_numpy(users)})
-        return self.catalogue(self.dataset.join(rows))
+        return self.score_all_items(self.dataset.join(rows))
+
+    def score_new_users(self, histories: Sequence[IntArray], query: Query | None = None) -> Tensor:
+        """Scores for users with these items, [B, n]; `check_class_can_answer` comes before."""
+        raise NotImplementedError
 
     @torch.no_grad()
-    def catalogue(self, rows: Interaction) -> Tensor:
+    def score_all_items(self, rows: Interaction) -> Tensor:
         """Scores of every item for each row, [B, n]."""
         rows = rows.to(self.device)
         try:
             scores = self.model.full_sort_predict(rows)
         except NotImplementedError:
-            scores = self._one_by_one(rows)
+            scores = self._score_pairs(rows)
         return torch.as_tensor(scores).view(-1, self.n_items)
 
-    def _one_by_one(self, rows: Interaction) -> Tensor:
-        """For models that score single (row, item) pairs only, such as context-aware ones."""
+    def _score_pairs(self, rows: Interaction) -> Tensor:
+        """Score with a model of single (row, item) pairs, such as a context-aware one."""
         items = self.dataset.get_item_feature().to(self.device)
         pairs = rows.repeat_interleave(self.n_items)
         pairs.update(items.repeat(len(rows)))
@@ -114,7 +125,7 @@ class Scorer:
                 for start in range(0, len(pairs), size)
             ]
         except KeyError as error:
-            if self.dataset.uid_field not in rows:  # a new user: `new` says what is lacking
+            if self.dataset.uid_field not in rows:  # a new user: `score_new_users` says so
                 raise
             raise ValueError(
                 f"{self.config['model']} reads {error} of each interaction, which a recommendation "
@@ -134,11 +145,9 @@ class TextUserScorer(Scorer):
         super().__init__(config, copy.deepcopy(model), dataset)
         self.model.set_interactions(*training_interactions(self.dataset))
 
-    def known(self, users: IntArray, *query: Any) -> Tensor:
-        """Scores of users, who may also ask for something: a vector [D], and its weight; [B, n]."""
-        return self.new([self.histories[user].numpy() for user in users], *query)
+    def score_known_users(self, users: IntArray, query: Query | None = None) -> Tensor:
+        return self.score_new_users([self.histories[user].numpy() for user in users], query)
 
-    def new(self, histories: Sequence[IntArray], *query: Any) -> Tensor:
-        """Scores of users with these items, who may ask as well; [B, n]."""
-        items = [torch.from_numpy(own).to(self.device) for own in histories]
-        return self.model.score_users(items, *query)
+    def score_new_users(self, histories: Sequence[IntArray], query: Query | None = None) -> Tensor:
+        items = [torch.from_numpy(history).to(self.device) for history in histories]
+        return self.model.score_users(items, *(query or ()))

@@ -185,7 +185,10 @@ def test_new_users_are_scored_together_each_as_alone(
     alone = [recommend(recommender, items=own, k=6) for own in _histories().values()]
     scorer: Any = recommender.scorer
     asked = []
-    monkeypatch.setattr(scorer, "new", lambda owns, new=scorer.new: asked.append(owns) or new(owns))
+    score = scorer.score_new_users
+    monkeypatch.setattr(
+        scorer, "score_new_users", lambda owns, query: asked.append(owns) or score(owns, query)
+    )
     together = recommend(recommender, histories=_histories(), k=6)
     assert [len(owns) for owns in asked] == [len(_histories())]
     for name, one in zip(_histories(), alone, strict=True):
@@ -197,7 +200,7 @@ def test_new_users_are_scored_together_each_as_alone(
 def test_a_query_moves_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
     monkeypatch.setattr(
-        "recbole_llm.tasks.recommend.create_encoder",
+        "recbole_llm.tasks.recommend.recommender.create_encoder",
         lambda config: made.append(config) or create_encoder(config),
     )
     recommender = Recommender.of(_untrained("AlphaRec", train_neg_sample_args=None))
@@ -260,7 +263,7 @@ def test_users_without_interactions() -> None:
     assert "nobody" in set(recommend(general, users="all", k=1)["user"])
 
 
-def test_errors_name_the_fault_and_the_way_out() -> None:
+def test_unknown_ids_are_named_with_the_way_out() -> None:
     bpr = Recommender.of(_untrained("BPR"))
     message = _error(bpr, users=["u1", "u400", "[PAD]"])
     assert "users: 'u400' is unknown (near: 'u4' or 'u0'); '[PAD]' is unknown;" in message
@@ -268,23 +271,37 @@ def test_errors_name_the_fault_and_the_way_out() -> None:
     assert "such as PAD" not in message  # which is of items
     unknown = _error(bpr, users=["u1"], candidates=["i400"])
     assert "ids are those of item_id" in unknown and "also rank later items" in unknown
-    assert "BPR learns about each user in training" in _error(bpr, items=["i1"])
-    assert "query: BPR has no text of the user" in _error(bpr, users="u1", query="tea")
+    assert "users: no id given" in _error(bpr, users=[])
+    assert "users: None is no id" in _error(bpr, users=["u1", None])
+
+
+def test_unclear_requests_are_refused() -> None:
+    bpr = Recommender.of(_untrained("BPR"))
     assert "say for whom" in _error(bpr)
     assert "give one of users, items" in _error(bpr, users="u1", items=["i1"])
     assert "k: expected a positive int, got 0" in _error(bpr, users="u1", k=0)
-    assert "users: no id given" in _error(bpr, users=[])
-    assert "users: None is no id" in _error(bpr, users=["u1", None])
+
+
+def test_a_general_model_takes_neither_new_users_nor_queries() -> None:
+    bpr = Recommender.of(_untrained("BPR"))
+    assert "BPR learns about each user in training" in _error(bpr, items=["i1"])
+    assert "query: BPR has no text of the user" in _error(bpr, users="u1", query="tea")
+
+
+def test_a_sequential_model_of_user_ids_takes_no_new_users() -> None:
+    caser = _untrained("Caser", **SEQUENTIAL)
+    assert "Caser reads 'user_id' of its users" in _error(caser, items=["i1"])
+
+
+def test_malformed_queries_are_refused() -> None:
     alpha = Recommender.of(_untrained("AlphaRec", train_neg_sample_args=None))
     assert "query_weight: expected a number from 0 to 1" in _error(alpha, query="x", query_weight=2)
     for query in (" ", 5, "\ud800"):
         assert f"query: expected words, got {query!r}" in _error(alpha, users="u1", query=query)
     assert "items: 'i1000' is unknown" in _error(alpha, items=["i1", "i1000"])
-    caser = _untrained("Caser", **SEQUENTIAL)
-    assert "Caser reads 'user_id' of its users" in _error(caser, items=["i1"])
 
 
-def test_what_a_trained_model_keeps_beside_its_weights_is_there() -> None:
+def test_state_beside_the_weights_is_loaded_too() -> None:
     result = run_recbole_llm("Pop", "tiny", config_dict={**QUIET, "epochs": 1})
     found = recommend(result["checkpoint"], users="u1", k=60, mask_history=False)
     _, model, dataset, *_ = load_data_and_model(result["checkpoint"])

@@ -1,8 +1,4 @@
-"""Recommendations in external ids, from a trained model of any kind.
-
->>> from recbole_llm.tasks.recommend import recommend
->>> recommend("saved/SASRec.pth", users=["u1", "u2"], k=5)  # doctest: +SKIP
-"""
+"""Recommendations in external ids, from a trained model of any kind with its data."""
 
 from __future__ import annotations
 
@@ -33,14 +29,15 @@ from recbole_llm.features.prompts import item_rows, titles_if_any
 from recbole_llm.models.base import TextItemModel, TextUserModel
 from recbole_llm.offline.run import load_dataset
 from recbole_llm.quick_start import load_data_and_model
-from recbole_llm.tasks.new_items import with_new_items
-from recbole_llm.tasks.ranking import Batch, Ranker
-from recbole_llm.tasks.scorer import Scorer, TextUserScorer, check_asked
-from recbole_llm.tasks.sequential_scorer import SequentialScorer
-from recbole_llm.tasks.standalone import Standalone
-from recbole_llm.tasks.whom import Histories, Ids, Wanted
+from recbole_llm.tasks.recommend.new_items import add_new_items
+from recbole_llm.tasks.recommend.ranker import Ranker, ScoredUsers
+from recbole_llm.tasks.recommend.request import Histories, Request, ResolvedRequest
+from recbole_llm.tasks.recommend.scorer import Query, Scorer, TextUserScorer, check_class_can_answer
+from recbole_llm.tasks.recommend.sequential import SequentialScorer
+from recbole_llm.tasks.recommend.standalone import Standalone
+from recbole_llm.tasks.recommend.top import Ids
 
-_TRAINED = " (models that know items by text, such as PAD, also rank later items)"
+_LATER_ITEMS = " (models that know items by text, such as PAD, also rank later items)"
 
 
 def recommend(
@@ -59,24 +56,25 @@ def recommend(
     exclude: Iterable[Any] | None = None,
     where: str | None = None,
 ) -> DataFrame:
-    """The best items for users, from everything known of them (training, validation and test).
+    """The best items for users, from all their interactions (training, validation and test).
 
     Args:
         source: a checkpoint; or (config, model, dataset) as `load_data_and_model` returns them; or
             a `Recommender`, which loads once for many calls.
-        users: external ids, or ``"all"``: everyone whom the model can score.
+        users: external ids, or ``"all"``: all users that the model can score.
         items: external ids of a new user's history, oldest first, in place of `users`.
-        k: items a user, fewer where not so many are left.
-        mask_history: whether items that the user has are left out.
+        k: items per user, fewer where not so many are left.
+        mask_history: whether items that the user has seen are left out.
         query: words for models that know users by text; alone, or with one of the others.
-        query_weight: of the query against the user's own text, 0 to 1; None: the model's
-            configuration says.
-        config_file_list, config_dict, argv: settings that beat a checkpoint's, as of
+        query_weight: weight of the query against the user's own text, 0 to 1; None: that of the
+            model's configuration.
+        config_file_list, config_dict, argv: settings that beat a checkpoint's, as in
             `load_data_and_model`.
         histories: many new users, {name: external ids, oldest first}.
         candidates: the only items that may be recommended; None: all.
-        exclude: items that may not be.
-        where: a condition on fields of the ``.item`` file, as of `recbole_llm.tasks.where`.
+        exclude: items that may not be recommended.
+        where: a condition on fields of the ``.item`` file, as in
+            `recbole_llm.tasks.recommend.where`.
 
     Returns:
         Columns user, rank (from 1), item, title (where the data set has titles), score.
@@ -86,9 +84,10 @@ def recommend(
     """
     if not isinstance(source, Ranker):
         source = Recommender.of(source, config_file_list, config_dict, argv)
-    return source.recommend(
-        users, items, k, mask_history, query, query_weight, histories, candidates, exclude, where
-    )
+    return source.answer(Request(
+        users=users, items=items, histories=histories, query=query, query_weight=query_weight, k=k,
+        mask_history=mask_history, candidates=candidates, exclude=exclude, where=where,
+    ))  # fmt: skip
 
 
 class Recommender(Ranker):
@@ -105,17 +104,16 @@ class Recommender(Ranker):
         self.user_ids = dataset.field2token_id[dataset.uid_field]
         self.item_ids = dataset.field2token_id[dataset.iid_field]
 
-    def where_ids(self, kind: str) -> str:
-        """What ids of a kind are, for messages."""
-        field, more = self.dataset.iid_field, ""
+    def describe_ids(self, kind: str) -> str:
+        field, hint = self.dataset.iid_field, ""
         if kind == "user":
             field = self.dataset.uid_field
-            more = "; a new user is given by items, or in a file of histories"
+            hint = "; a new user is given by items, or in a file of histories"
         elif not isinstance(self.scorer.model, TextItemModel):
-            more = _TRAINED
+            hint = _LATER_ITEMS
         return (
             f"those of {field} in data set '{self.dataset.dataset_name}' after its filters, and "
-            f"known to the model{more}"
+            f"known to the model{hint}"
         )
 
     @classmethod
@@ -126,7 +124,7 @@ class Recommender(Ranker):
         config_dict: Mapping[str, Any] | None = None,
         argv: Sequence[str] = (),
     ) -> Recommender:
-        """From a checkpoint file, under settings that beat its own, or from (config, model,
+        """Load a checkpoint file, under settings that beat its own, or take (config, model,
         dataset)."""
         if isinstance(source, tuple):
             return cls(*source)
@@ -134,51 +132,51 @@ class Recommender(Ranker):
 
     @staticmethod
     def load(folder: str | Path) -> Standalone:
-        """An exported model (``recbole-llm export``), which needs no data set."""
+        """Load an exported model (``recbole-llm export``), which needs no data set."""
         return Standalone(folder)
 
-    def known_ids(self, users: Iterable[Any] | None, asked: bool = False) -> Ids:
-        """Internal ids of users; None: of all that can be scored, or that ask for something."""
+    def find_users(self, users: Iterable[Any] | None, has_query: bool = False) -> Ids:
         ids = np.arange(1, len(self.user_tokens)) if users is None else self.ids("user", users)
-        if asked or not self.scorer.needs_history:
+        if has_query or not self.scorer.needs_history:
             return ids
-        empty = self.scorer.histories.counts()[ids] == 0
-        if empty.any() and users is not None:
-            names = first_names(self.user_tokens[ids[empty]])
+        is_empty = self.scorer.histories.counts()[ids] == 0
+        if is_empty.any() and users is not None:
+            names = first_names(self.user_tokens[ids[is_empty]])
             raise ValueError(f"users: {names} have no interactions, which {self.name} reads")
-        return ids[~empty]
+        return ids[~is_empty]
 
-    def accepted(self, wanted: Wanted) -> Wanted:
-        """Refuse a query that the model cannot take, and fill in its weight."""
-        if wanted.known is None or wanted.query is not None:
-            check_asked(self.name, type(self.scorer.model), wanted.query is not None)
-        if wanted.query is None:
-            return wanted
-        return replace(wanted, query=(wanted.query[0], query_weight(self.config, *wanted.query)))
+    def resolve(self, request: Request) -> ResolvedRequest:
+        resolved, query = super().resolve(request), request.query
+        if resolved.known_users is None or query is not None:
+            check_class_can_answer(self.name, type(self.scorer.model), query is not None)
+        if query is None:
+            return resolved
+        weight = choose_query_weight(self.config, query, request.query_weight)
+        return replace(resolved, query_weight=weight)
 
-    def batches(self, wanted: Wanted) -> Iterator[Batch]:
-        """Scores of users, as many at a time as ``eval_memory_mib`` holds."""
-        scorer: Any = self.scorer
-        query: tuple[Any, ...] = ()
-        if wanted.query is not None:
-            query = self.encode(wanted.query[0]).to(scorer.device), wanted.query[1]
+    def score_users(self, request: ResolvedRequest) -> Iterator[ScoredUsers]:
+        """Score all items for the users of a request, as many at a time as ``eval_memory_mib``
+        holds."""
+        scorer, query = self.scorer, None
+        if request.query is not None and request.query_weight is not None:
+            query = Query(self.encode(request.query).to(scorer.device), request.query_weight)
         budget = EngineSettings.of(self.config).ranking_bytes
         step = max(1, budget // user_bytes(self.config, self.dataset))
-        new = list(wanted.new.items())
-        for start in range(0, wanted.count, step):
+        new_names, new_histories = list(request.new_users), list(request.new_users.values())
+        for start in range(0, request.n_users, step):
             part = slice(start, start + step)
-            if wanted.known is None:
-                names, owns = [name for name, _ in new[part]], [own for _, own in new[part]]
-                scores = scorer.new(owns, *query)
+            if request.known_users is None:
+                names, seen_items = new_names[part], new_histories[part]
+                scores = scorer.score_new_users(seen_items, query)
             else:
-                batch = wanted.known[part]
-                names = [str(name) for name in self.user_tokens[batch]]
-                owns = [scorer.had[user].numpy() for user in batch]
-                scores = scorer.known(batch, *query)
-            yield names, owns, scores.detach().cpu().numpy()
+                users = request.known_users[part]
+                names = [str(name) for name in self.user_tokens[users]]
+                seen_items = [scorer.seen_items[user].numpy() for user in users]
+                scores = scorer.score_known_users(users, query)
+            yield ScoredUsers(names, seen_items, scores.detach().cpu().numpy())
 
     def encode(self, query: str) -> Tensor:
-        """A query's vector, from the encoder of the item texts, float32 [D]."""
+        """Encode a query as the item texts are: float32 [D]."""
         if holds_table(self._encoder):
             raise ValueError(  # noqa: TRY004
                 f"query: encoder: {self.config['encoder']} reads ready-made vectors, so it cannot "
@@ -200,21 +198,21 @@ class Recommender(Ranker):
         """The columns of the ``.item`` file, by internal id."""
         rows = item_rows(self.config, self.dataset)
         names = list(dict.fromkeys(name for row in rows.values() for name in row))
-        owns = [rows.get(str(token), {}) for token in self.item_tokens]
-        return {name: [own.get(name, "") for own in owns] for name in names}
+        by_id = [rows.get(str(token), {}) for token in self.item_tokens]
+        return {name: [row.get(name, "") for row in by_id] for name in names}
 
 
 def make_scorer(config: Config, model: AbstractRecommender, dataset: Dataset) -> Scorer:
-    """The scorer for a trained model; `dataset` is the whole one, before or after the split.
+    """Make the scorer for a trained model; `dataset` is the whole one, before or after the split.
 
     Raises:
-        ValueError: a model that RecBole itself cannot rank the catalogue with.
+        ValueError: a model with which RecBole itself cannot rank all items.
     """
     model.eval()
     kind = config["MODEL_TYPE"]
     if kind == ModelType.DECISIONTREE:
         raise ValueError(f"{config['model']} is a decision tree, which cannot recommend from here")
-    model, dataset, source = with_new_items(config, model, dataset)
+    model, dataset, source = add_new_items(config, model, dataset)
     if isinstance(model, TextUserModel):
         return TextUserScorer(config, model, dataset)
     if kind != ModelType.SEQUENTIAL:
@@ -226,11 +224,11 @@ def make_scorer(config: Config, model: AbstractRecommender, dataset: Dataset) ->
     return SequentialScorer(config, model, dataset, source)
 
 
-def query_weight(config: Config, query: str, weight: float | None) -> float:
-    """Of a query, from a configuration where it is not given.
+def choose_query_weight(config: Config, query: str, weight: float | None) -> float:
+    """Choose the weight that is given for a query, else the configuration's.
 
     Raises:
-        ValueError: an empty query, or one that is not in UTF-8, or a weight that is none.
+        ValueError: an empty query, one that is not in UTF-8, or a weight beyond 0 to 1.
     """
     if not isinstance(query, str) or not query.strip() or not is_utf8(query):
         raise ValueError(f"query: expected words, got {query!r}")

@@ -4,7 +4,7 @@ An expression is parsed, never evaluated: names of fields, texts, numbers and li
 compared by ``== != < <= > >=``, ``in`` and ``not in``, joined by ``and``, ``or`` and ``not``. A
 field whose name is a keyword, or has spaces, stands in backquotes.
 
->>> matching("category == 'tea' and price < 5", {"category": ["tea", "ware"], "price": ["3", "9"]})
+>>> match_items("category == 'tea' and price < 5", {"category": ["tea", ""], "price": ["3", "9"]})
 array([ True, False])
 """
 
@@ -26,17 +26,17 @@ from recbole_llm.core.errors import one_line, unknown
 
 Mask = npt.NDArray[np.bool_]
 Fields = Mapping[str, Sequence[str]]
-_LONGEST = 10_000  # characters
+_MAX_LENGTH = 10_000  # characters
 # Backquotes in texts are part of them.
 _BACKQUOTED = re.compile(r"""('(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*")|`([^`]+)`""")
-_COMPARED: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
+_OPERATORS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt, ast.LtE: operator.le,
     ast.Gt: operator.gt, ast.GtE: operator.ge,
 }  # fmt: skip
 
 
-def matching(expression: str, fields: Fields) -> Mask:
-    """Which items an expression holds for, bool [n].
+def match_items(expression: str, fields: Fields) -> Mask:
+    """The mask of items for which an expression holds, bool [n].
 
     A field compared with a number, or with another field where both hold numbers alone, is read as
     numbers (what is none never matches), else as text.
@@ -49,18 +49,18 @@ def matching(expression: str, fields: Fields) -> Mask:
     Raises:
         ValueError: an expression of another form, or an unknown field.
     """
-    if not isinstance(expression, str) or len(expression) > _LONGEST:
-        raise _wrong(f"expected a text of at most {_LONGEST:,} characters")
+    if not isinstance(expression, str) or len(expression) > _MAX_LENGTH:
+        raise _refusal(f"expected a text of at most {_MAX_LENGTH:,} characters")
     try:
-        return _mask(_parsed(expression.strip()), fields)
+        return _evaluate(_parse(expression.strip()), fields)
     except (SyntaxError, RecursionError, MemoryError, OverflowError) as error:
         reason = getattr(error, "msg", type(error).__name__)
-        raise _wrong(f"cannot be read ({reason}); {_way_out(expression, fields)}") from None
+        raise _refusal(f"cannot be read ({reason}); {_suggest_fix(expression, fields)}") from None
 
 
-def _way_out(expression: str, fields: Fields) -> str:
-    """The field that a keyword may mean, by its name or by the one that `convert` gives it; else
-    what is often written otherwise."""
+def _suggest_fix(expression: str, fields: Fields) -> str:
+    """Name the field that a keyword may mean, by its own name or the one that `convert` gives it;
+    else the usual slips."""
     for word in re.findall(r"\w+", _BACKQUOTED.sub(" ", expression)):
         if keyword.iskeyword(word) and word in fields:
             return f"the field '{word}' stands in backquotes, since its name is a keyword"
@@ -71,57 +71,57 @@ def _way_out(expression: str, fields: Fields) -> str:
     )
 
 
-def _parsed(expression: str) -> ast.expr:
-    """The expression's tree, in which names that stand in backquotes are as they are."""
+def _parse(expression: str) -> ast.expr:
+    """Parse an expression into a tree, with backquoted names replaced by the fields' own."""
     names: dict[str, str] = {}
 
-    def plain(found: re.Match[str]) -> str:
-        text, name = found.groups()
+    def replace_name(match: re.Match[str]) -> str:
+        text, name = match.groups()
         if text is not None:
             return str(text)
-        own = f"_backquoted_{len(names)}"
-        names[own] = name
-        return own
+        placeholder = f"_backquoted_{len(names)}"
+        names[placeholder] = name
+        return placeholder
 
-    tree = ast.parse(_BACKQUOTED.sub(plain, expression), mode="eval").body
+    tree = ast.parse(_BACKQUOTED.sub(replace_name, expression), mode="eval").body
     for node in ast.walk(tree):
         if isinstance(node, ast.Name):
             node.id = names.get(node.id, node.id)
     return tree
 
 
-def _wrong(what: str) -> ValueError:
-    return ValueError(f"where: {what}; write such as \"category == 'tea' and price < 5\"")
+def _refusal(reason: str) -> ValueError:
+    return ValueError(f"where: {reason}; write such as \"category == 'tea' and price < 5\"")
 
 
-def _mask(node: ast.expr, fields: Fields) -> Mask:
+def _evaluate(node: ast.expr, fields: Fields) -> Mask:
     if isinstance(node, ast.BoolOp):
         join = np.logical_and if isinstance(node.op, ast.And) else np.logical_or
-        return join.reduce([_mask(part, fields) for part in node.values])
+        return join.reduce([_evaluate(part, fields) for part in node.values])
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
-        return ~_mask(node.operand, fields)
+        return ~_evaluate(node.operand, fields)
     if isinstance(node, ast.Compare):
         sides = [node.left, *node.comparators]
         pairs = zip(sides, node.ops, sides[1:])
-        return np.logical_and.reduce([_compared(*pair, fields) for pair in pairs])
-    raise _wrong(f"'{ast.unparse(node)}' is no comparison")
+        return np.logical_and.reduce([_compare(*pair, fields) for pair in pairs])
+    raise _refusal(f"'{ast.unparse(node)}' is no comparison")
 
 
-def _compared(left: ast.expr, how: ast.cmpop, right: ast.expr, fields: Fields) -> Mask:
-    a, b = _value(left, fields), _value(right, fields)
+def _compare(left: ast.expr, operation: ast.cmpop, right: ast.expr, fields: Fields) -> Mask:
+    a, b = _read_value(left, fields), _read_value(right, fields)
     if not isinstance(a, np.ndarray) and not isinstance(b, np.ndarray):
-        raise _wrong(f"{ast.unparse(left)} and {ast.unparse(right)} are both no field")
-    if isinstance(how, (ast.In, ast.NotIn)):
-        return _inside(a, b) == isinstance(how, ast.In)
-    compare = _COMPARED.get(type(how))
+        raise _refusal(f"{ast.unparse(left)} and {ast.unparse(right)} are both no field")
+    if isinstance(operation, (ast.In, ast.NotIn)):
+        return _is_in(a, b) == isinstance(operation, ast.In)
+    compare = _OPERATORS.get(type(operation))
     if compare is None or isinstance(a, list) or isinstance(b, list):
-        raise _wrong("a list goes with 'in', all else with == != < <= > >=")
-    if not isinstance(how, (ast.Eq, ast.NotEq)):
+        raise _refusal("a list goes with 'in', all else with == != < <= > >=")
+    if not isinstance(operation, (ast.Eq, ast.NotEq)):
         _check_order(left, a, b)
         _check_order(right, b, a)
-    if not (_is_number(a) or _is_number(b) or (_of_numbers(a) and _of_numbers(b))):
+    if not (_is_number(a) or _is_number(b) or (_is_numeric(a) and _is_numeric(b))):
         return np.asarray(compare(a, b), bool)
-    a, b = _numbers(a), _numbers(b)
+    a, b = _to_numbers(a), _to_numbers(b)
     return compare(a, b) & np.isfinite(a) & np.isfinite(b)
 
 
@@ -129,9 +129,9 @@ def _check_order(node: ast.expr, column: Any, other: Any) -> None:
     """Refuse to put a field in order with a value of another kind."""
     if not isinstance(column, np.ndarray) or isinstance(other, np.ndarray):
         return
-    numbers = np.isfinite(_numbers(column)).any()
+    numbers = np.isfinite(_to_numbers(column)).any()
     if isinstance(other, str) and numbers:
-        raise _wrong(f"a field of numbers is compared with the text '{other}'")
+        raise _refusal(f"a field of numbers is compared with the text '{other}'")
     text = next((text for text in column if text.strip()), None)
     if _is_number(other) and not numbers and text is not None:
         raise ValueError(
@@ -140,36 +140,37 @@ def _check_order(node: ast.expr, column: Any, other: Any) -> None:
         )
 
 
-def _value(node: ast.expr, fields: Fields) -> Any:
-    """A field's column, a text, a number, or a list of these."""
+def _read_value(node: ast.expr, fields: Fields) -> Any:
+    """Read a field's column, a text, a number, or a list of these."""
     if isinstance(node, ast.Name):
         if node.id not in fields:
             error = unknown("where: the field", node.id, fields)
             raise ValueError(f"{error}; a text stands in quotes: '{node.id}'")
         return np.array(fields[node.id], dtype=object)
     if isinstance(node, (ast.List, ast.Tuple)):
-        return [_value(part, {}) for part in node.elts]
+        return [_read_value(part, {}) for part in node.elts]
     with suppress(ValueError):
         value = ast.literal_eval(node)
         if isinstance(value, str) or _is_number(value):
             return value
-    raise _wrong(f"'{ast.unparse(node)}' is no field, text, number or list")
+    raise _refusal(f"'{ast.unparse(node)}' is no field, text, number or list")
 
 
-def _inside(a: Any, b: Any) -> Mask:
+def _is_in(a: Any, b: Any) -> Mask:
+    """Evaluate `a in b`: a text in a field, or a field in a list."""
     if isinstance(a, str) and isinstance(b, np.ndarray):
         return np.array([a in text for text in b], bool)
     if isinstance(a, np.ndarray) and isinstance(b, list):
         numbers = [float(value) for value in b if _is_number(value)]
-        return np.isin(a, [str(value) for value in b]) | np.isin(_numbers(a), numbers)
-    raise _wrong("'in' asks for a text in a field, or for a field in a list")
+        return np.isin(a, [str(value) for value in b]) | np.isin(_to_numbers(a), numbers)
+    raise _refusal("'in' asks for a text in a field, or for a field in a list")
 
 
-def _of_numbers(value: Any) -> bool:
+def _is_numeric(value: Any) -> bool:
     """Whether a column has numbers, and no other texts."""
     if not isinstance(value, np.ndarray):
         return False
-    numbers = np.isfinite(_numbers(value))
+    numbers = np.isfinite(_to_numbers(value))
     return bool(numbers.any()) and not any(text.strip() for text in value[~numbers])
 
 
@@ -177,8 +178,8 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _numbers(value: Any) -> Any:
-    """A column as float64, NaN where it has no number; a number as it is."""
+def _to_numbers(value: Any) -> Any:
+    """Turn a column into float64, with NaN where it has no number; a number stays as it is."""
     if not isinstance(value, np.ndarray):
         return float(value)
     return np.asarray(pd.to_numeric(value, errors="coerce"), np.float64)

@@ -26,44 +26,45 @@ from recbole_llm.features.text import encode_new_items
 from recbole_llm.models.base import TextItemModel
 from recbole_llm.offline.run import load_dataset
 
-_READ = {
+_SOURCES = {
     "item_text": "text", "item_image": "picture", "item_multimodal": "text or picture",
 }  # fmt: skip
 
 
-def with_new_items(
+def add_new_items(
     config: Config, model: AbstractRecommender, dataset: Dataset
 ) -> tuple[Any, Any, Any]:
-    """A model and its data set with the ``.item`` file's further items, behind those of training.
+    """Add the ``.item`` file's further items to a model and its data set, behind those of training.
 
     Args:
         model: trained; it is copied before it takes items.
-        dataset: whose ids the model has.
+        dataset: the one whose ids the model has.
 
     Returns:
-        model; data set; and that before its rows became tensors, with all interactions of new items
-        too. What was given, and None, where there are no new items or the model cannot score them.
+        model; data set; and the data set before its rows became tensors, with all interactions of
+        new items too. Without new items, or where the model cannot score them: the model and data
+        set as given, and None.
     """
     feature = ItemSettings.of(config).item_feature
     tokens = new_items(config, dataset) if EngineSettings.of(config).recommend_new_items else []
     if not tokens:
         return model, dataset, None
-    reason = _cannot(config, model, dataset)
+    reason = _why_unscorable(config, model, dataset)
     if not reason:
         vectors = encode_new_items(config, dataset, tokens)
-        reason = _not_alike(vectors, attached_features(dataset).get(feature))
+        reason = _why_mismatched(vectors, attached_features(dataset).get(feature))
     if reason:
-        _say(tokens, f"not recommended: {reason}")
+        _log(tokens, f"not recommended: {reason}")
         return model, dataset, None
-    found = set(vectors.tokens)
-    without = [token for token in tokens if token not in found]
-    if without:
-        _say(without, f"not recommended: no {_READ[feature]} or vector")
-    _say(list(vectors.tokens), f"scored by {_READ[feature]}")
-    # Who and what is known is settled: bounds on how often users and items occur would take new
-    # items out of histories again.
+    encoded = set(vectors.tokens)
+    lacking = [token for token in tokens if token not in encoded]
+    if lacking:
+        _log(lacking, f"not recommended: no {_SOURCES[feature]} or vector")
+    _log(list(vectors.tokens), f"scored by {_SOURCES[feature]}")
+    # The users and items are settled: bounds on how often they occur would take new items out of
+    # histories again.
     unfiltered = config.having(user_inter_num_interval=None, item_inter_num_interval=None)
-    source = load_dataset(unfiltered, vocabulary=_grown(dataset, vectors.tokens))
+    source = load_dataset(unfiltered, vocabulary=_extend_vocabulary(dataset, vectors.tokens))
     source.number_as(dataset)
     tensors = copy.copy(source)
     tensors._change_feat_format()
@@ -72,8 +73,8 @@ def with_new_items(
     return model, tensors, source
 
 
-def _cannot(config: Config, model: AbstractRecommender, dataset: Dataset) -> str:
-    """Why new items cannot be scored; "" where they can."""
+def _why_unscorable(config: Config, model: AbstractRecommender, dataset: Dataset) -> str:
+    """The reason why new items cannot be scored; "" where they can."""
     if not isinstance(model, TextItemModel):
         return f"{config['model']} knows no item that it was not trained with"
     if not model_traits.takes_items(model):
@@ -85,8 +86,8 @@ def _cannot(config: Config, model: AbstractRecommender, dataset: Dataset) -> str
     return ""
 
 
-def _not_alike(new: EmbeddingTable, known: EmbeddingTable | None) -> str:
-    """Why new vectors do not go with those of training; "" where they do."""
+def _why_mismatched(new: EmbeddingTable, known: EmbeddingTable | None) -> str:
+    """The reason why new vectors do not go with those of training; "" where they do."""
     if not len(new):
         return "not one has a text or vector"
     if known is None or (new.source, new.dimension) != (known.source, known.dimension):
@@ -94,13 +95,13 @@ def _not_alike(new: EmbeddingTable, known: EmbeddingTable | None) -> str:
     return ""
 
 
-def _grown(dataset: Dataset, tokens: object) -> Vocabulary:
-    """The data set's vocabulary with further items at its end."""
+def _extend_vocabulary(dataset: Dataset, tokens: object) -> Vocabulary:
+    """Put further items at the end of the data set's vocabulary."""
     vocabulary = vocabulary_of(dataset)
-    known = vocabulary[dataset.iid_field]
-    grown = np.append(known.astype(object), np.array(tokens, object))
-    return {field: grown if own is known else own for field, own in vocabulary.items()}
+    items = vocabulary[dataset.iid_field]
+    extended = np.append(items.astype(object), np.array(tokens, object))
+    return {field: extended if ids is items else ids for field, ids in vocabulary.items()}
 
 
-def _say(tokens: list[str], what: str) -> None:
-    show(f"{counted(len(tokens), 'new item')} of the item file ({first_names(tokens)}): {what}")
+def _log(tokens: list[str], outcome: str) -> None:
+    show(f"{counted(len(tokens), 'new item')} of the item file ({first_names(tokens)}): {outcome}")

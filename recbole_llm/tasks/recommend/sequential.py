@@ -19,7 +19,7 @@ from recbole_llm.data.histories import padded_rows, windows
 from recbole_llm.data.interaction import SequenceInteraction, order_key, single_precision
 from recbole_llm.data.split import IntArray
 from recbole_llm.data.user_items import UserItems
-from recbole_llm.tasks.scorer import Scorer
+from recbole_llm.tasks.recommend.scorer import Query, Scorer
 
 
 class SequentialScorer(Scorer):
@@ -37,24 +37,24 @@ class SequentialScorer(Scorer):
     ) -> None:
         self.source = source
         self.length = int(config["MAX_ITEM_LIST_LENGTH"])
-        self.columns, self.starts = _sorted(source, config["LIST_SUFFIX"], self.length)
+        self.columns, self.starts = _sort_interactions(source, config["LIST_SUFFIX"], self.length)
         self.transform = construct_transform(config)
         super().__init__(config, model, dataset)
 
-    def _histories(self) -> UserItems:
+    def _read_histories(self) -> UserItems:
         return _Histories(self.columns[self.dataset.iid_field], self.starts)
 
     def ordered_history(self, user: int) -> IntArray:
         return self.histories.ordered(user).numpy()
 
-    def known(self, users: IntArray) -> Tensor:
+    def score_known_users(self, users: IntArray, query: Query | None = None) -> Tensor:
         ends = self.starts[users + 1]
         lengths = np.minimum(ends - self.starts[users], self.length)
-        return self.catalogue(self._rows(self.columns, ends, lengths))
+        return self.score_all_items(self._make_rows(self.columns, ends, lengths))
 
-    def new(self, histories: Sequence[IntArray]) -> Tensor:
-        owns = [items[-self.length :] for items in histories]
-        lengths = np.array([len(items) for items in owns])
+    def score_new_users(self, histories: Sequence[IntArray], query: Query | None = None) -> Tensor:
+        latest = [items[-self.length :] for items in histories]
+        lengths = np.array([len(items) for items in latest])
         ends, item, time = lengths.cumsum(), self.dataset.iid_field, self.dataset.time_field
         count = int(ends[-1])
         # Nothing is known of the new users' events but their items and order.
@@ -63,24 +63,26 @@ class SequentialScorer(Scorer):
             for field, column in self.columns.items()
             if field != self.dataset.uid_field
         }
-        events[item][:count] = torch.from_numpy(np.concatenate(owns))
+        events[item][:count] = torch.from_numpy(np.concatenate(latest))
         order = torch.from_numpy(np.arange(count) - np.repeat(ends - lengths, lengths))
         events[time][:count] = order.view(-1, *[1] * (events[time].dim() - 1))
         try:
-            return self.catalogue(self._rows(events, ends, lengths))
+            return self.score_all_items(self._make_rows(events, ends, lengths))
         except KeyError as error:
             raise ValueError(
                 f"items: {self.config['model']} reads {error} of its users, which a new user does "
                 f"not have; use a model of the item sequence alone, such as SASRec"
             ) from error
 
-    def _rows(self, events: Mapping[str, Tensor], ends: IntArray, lengths: IntArray) -> Interaction:
-        """A row a user, as RecBole's data sets have them.
+    def _make_rows(
+        self, events: Mapping[str, Tensor], ends: IntArray, lengths: IntArray
+    ) -> Interaction:
+        """Make one row per user, as RecBole's data sets have them.
 
         Args:
             events: columns of interactions, each user's one after another.
-            ends: where each user's end, int [B].
-            lengths: how many are read of each user, int [B].
+            ends: where each user's interactions end, int [B].
+            lengths: how many of each user's last ones are read, int [B].
         """
         suffix, counts = self.config["LIST_SUFFIX"], torch.from_numpy(lengths)
         last, starts = torch.from_numpy(ends - 1), torch.from_numpy(ends - lengths)
@@ -93,18 +95,18 @@ class SequentialScorer(Scorer):
                 columns[field + suffix] = windows(values, starts, counts, self.length, width)
         columns[self.dataset.item_list_length_field] = counts
         negatives = getattr(self.dataset, "neg_item_list_field", None)
-        if negatives is not None:  # DIEN's, of its auxiliary loss alone
+        if negatives is not None:  # DIEN's, for its auxiliary loss alone
             columns[negatives] = torch.zeros_like(columns[self.dataset.iid_field + suffix])
         rows = single_precision(Interaction(columns))
         return self.transform(self.dataset, self.dataset.join(rows))
 
 
 class _Histories(UserItems):
-    """Items of each user, read as somebody asks for them.
+    """Items of each user, read on demand.
 
     Args:
-        items: of all interactions, sorted by user and time, int64 [N + padding].
-        starts: where each user's begin, and N; int64 [n_users + 1].
+        items: those of all interactions, sorted by user and time, int64 [N + padding].
+        starts: where each user's items begin, and N; int64 [n_users + 1].
     """
 
     def __init__(self, items: Tensor, starts: IntArray) -> None:
@@ -118,16 +120,18 @@ class _Histories(UserItems):
         return torch.unique(self.ordered(user))
 
 
-def _sorted(source: Any, list_suffix: str, padding: int) -> tuple[Mapping[str, Tensor], IntArray]:
-    """The columns of all interactions by user and time, with zeros behind them, [N + padding, *];
-    where each user's begin, and N."""
+def _sort_interactions(
+    source: Any, list_suffix: str, padding: int
+) -> tuple[Mapping[str, Tensor], IntArray]:
+    """Sort all interactions by user and time: their columns, with zeros behind them,
+    [N + padding, *]; and where each user's begin, and N."""
     if isinstance(source, DiskDataset):
         return source.columns(), source.folder.starts()
-    every = np.arange(source.user_num + 1)
+    user_ids = np.arange(source.user_num + 1)
     if isinstance(source.inter_feat, SequenceInteraction):  # split, whose histories are sorted
-        known = source.inter_feat.interaction.source
-        users = known.columns[source.uid_field][: len(known.position)].numpy()
-        return known.columns, np.searchsorted(users, every)
+        interactions = source.inter_feat.interaction.source
+        users = interactions.columns[source.uid_field][: len(interactions.position)].numpy()
+        return interactions.columns, np.searchsorted(users, user_ids)
     list_field = source.iid_field + list_suffix
     if list_field in source.inter_feat:
         raise ValueError(
@@ -139,4 +143,4 @@ def _sorted(source: Any, list_suffix: str, padding: int) -> tuple[Mapping[str, T
     order = np.lexsort((order_key(events, source.time_field), users))
     rows = torch.from_numpy(order)
     columns = {f: padded_rows(column, rows, padding) for f, column in events.interaction.items()}
-    return columns, np.searchsorted(users[order], every)
+    return columns, np.searchsorted(users[order], user_ids)

@@ -1,0 +1,108 @@
+"""Requests in files: ids one a line, histories one JSON object a line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from recbole_llm.core.errors import absent
+from recbole_llm.core.problems import Problems
+from recbole_llm.tasks.recommend.ranker import Ranker
+from recbole_llm.tasks.recommend.request import Request
+
+
+def read_ids(file: str, least: int = 1) -> list[str]:
+    """Read ids, one a line.
+
+    Raises:
+        ValueError: no such file, or one with fewer ids than the least number.
+    """
+    lines = _read_lines(file, "; what is wanted is a file, one id a line")
+    names = [name for line in lines if (name := line.strip(" \t"))]
+    if len(names) < least:
+        raise ValueError(f"'{file}' holds no ids; write one a line")
+    return names
+
+
+def read_histories(file: str) -> dict[str, list[str]]:
+    """Read new users, a JSON object a line: ``{"user": "anna", "items": ["A1", "B2"]}``; a user
+    without a name is called by the line's number, and some may have no items.
+
+    Raises:
+        ValueError: no such file, a line of another form, a user twice, or nobody with items.
+    """
+    histories: dict[str, list[str]] = {}
+    for number, line in enumerate(_read_lines(file), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            items = [_parse_id(item) for item in list.copy(row["items"])]
+            user = _parse_id(row.pop("user", number))
+            if row.keys() != {"items"}:
+                raise ValueError(f"unknown keys {sorted(row)}")
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise ValueError(
+                f"'{file}' line {number} is not of the form "
+                f'{{"user": "anna", "items": ["A1", "B2"]}}'
+            ) from error
+        if user in histories:
+            raise ValueError(f"'{file}' line {number} has the user '{user}' again")
+        histories[user] = items
+    if not any(histories.values()):
+        raise ValueError(f"'{file}' holds no histories")
+    return histories
+
+
+def _parse_id(value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        raise TypeError(f"{value!r} is no id")
+    return str(value).encode("utf-8").decode("utf-8")  # raises ValueError for half a character
+
+
+def leave_out_unknown_items(request: Request, ranker: Ranker) -> Request:
+    """Leave items out of a request that the model does not know, and name them: a shop's lists have
+    newer ones too.
+
+    Raises:
+        ValueError: the model knows no item of the histories.
+    """
+    problems = Problems()
+
+    def keep_known(items: Iterable[str], source: str) -> list[str]:
+        unknown = [item for item in items if not ranker.item_ids.get(item)]  # 0 is the padding
+        problems.add(f"unknown items of {source}, left out", unknown)
+        return [item for item in items if ranker.item_ids.get(item)]
+
+    histories, candidates, exclude = request.histories, request.candidates, request.exclude
+    if histories is not None:
+        kept = {}
+        for user, items in histories.items():
+            if known := keep_known(items, "histories"):
+                kept[user] = known
+            else:
+                problems.add("users without a known item, left out", [user])
+        if not kept:  # `ids` names the unknown ones, with near matches
+            ranker.ids("item", next(filter(None, histories.values())))
+        histories = kept
+    if candidates is not None:  # where none is known, the ranker says so
+        candidates = keep_known(candidates, "candidates") or candidates
+    if exclude is not None:
+        exclude = keep_known(exclude, "exclude")
+    for problem in problems:
+        print(f"mind: {problem}", file=sys.stderr)
+    return replace(request, histories=histories, candidates=candidates, exclude=exclude)
+
+
+def _read_lines(file: str, wanted: str = "") -> list[str]:
+    path = Path(file)
+    if not path.exists() or path.is_dir():  # a pipe will do: /dev/stdin, or a shell's <(…)
+        raise ValueError(f"{absent('the file', file)}{wanted}")
+    try:
+        text = path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"'{file}' is no UTF-8 text") from error
+    return text.split("\n")  # alone: ids may have other characters that end lines elsewhere
