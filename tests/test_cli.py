@@ -16,7 +16,7 @@ from pydantic_core import SchemaError
 
 from recbole_llm import hookimpl
 from recbole_llm.cli import main
-from recbole_llm.commands.shared import names
+from recbole_llm.commands.shared import parse_names
 from recbole_llm.core.plugins.loading import get_plugins
 
 pytestmark = pytest.mark.usefixtures("tiny")
@@ -297,4 +297,4 @@ def test_output_that_nobody_reads_is_no_success() -> None:
     ],
 )
 def test_a_list_of_ids_may_have_ids_with_commas(text: str, expected: list[str]) -> None:
-    assert names(text) == expected
+    assert parse_names(text) == expected

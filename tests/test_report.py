@@ -18,7 +18,7 @@ from recbole.model.general_recommender import BPR
 
 from recbole_llm import report, run_recbole_llm
 from recbole_llm.cli import main
-from recbole_llm.commands.shared import names
+from recbole_llm.commands.shared import parse_names
 from recbole_llm.core.checkpoints.checkpoint import load_checkpoint
 from recbole_llm.core.checkpoints.stored import plain_config, trusted_settings
 from recbole_llm.core.config import Config
@@ -174,7 +174,7 @@ def test_the_next_command_takes_an_id_with_commas_for_one() -> None:
         dataset.field2id_token["user_id"] = np.array(["[PAD]", user])
         ((_, line),) = report.suggest_next_step(dataset, {"checkpoint": "x.pth"})
         (given,) = [part for part in shlex.split(line) if part.startswith("--users=")]
-        assert names(given.removeprefix("--users=")) == [user]
+        assert parse_names(given.removeprefix("--users=")) == [user]
 
 
 def test_ready_made_lists_have_no_next_command() -> None:

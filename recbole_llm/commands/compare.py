@@ -8,7 +8,14 @@ from typing import Any
 import click
 
 from recbole_llm.commands.run import train
-from recbole_llm.commands.shared import ARGS, arguments, command, configured, executed, split
+from recbole_llm.commands.shared import (
+    ARGS,
+    arguments,
+    command,
+    split_arguments,
+    with_configuration,
+    with_executor,
+)
 
 
 @click.command(context_settings=ARGS)
@@ -18,17 +25,21 @@ from recbole_llm.commands.shared import ARGS, arguments, command, configured, ex
 @click.option("--baseline", help="The model that the others are tested against; else the first.")
 @click.option("--tune", type=int, help="Trials of each model, to find its settings first.")
 @click.option("--output", default="comparison", show_default=True, help="Folder of all results.")
-@executed
-@configured
-def compare(**options: Any) -> Iterable[object]:
+@with_executor
+@with_configuration
+def compare(
+    output: str, jobs: int, executor: str, ray_address: str | None, **comparison: Any
+) -> Iterable[object]:
     """Compare models: compare --models="SASRec; PAD --gamma=0.1" --dataset=ml-100k [--key=value …].
 
     Every run is a process of its own. Repeat the command to go on after a stop: runs that are done
     are not repeated.
     """
-    from recbole_llm.tasks.compare.run import compare as do
+    from recbole_llm.tasks.compare.executors import RunOptions
+    from recbole_llm.tasks.compare.run import compare as compare_models
 
-    return do(**options)
+    options = RunOptions(output, jobs, executor, ray_address)
+    return compare_models(options=options, **comparison)
 
 
 @click.command(context_settings=ARGS)
@@ -37,16 +48,19 @@ def compare(**options: Any) -> Iterable[object]:
 @click.option("--jobs", default=1, show_default=True, help="Trials at once.")
 @click.option("--search", help="Keys to search: learning_rate; hidden_size=[64,128]; x=0.1..0.5.")
 @click.option("--output", default="tuning", show_default=True, help="Folder of all results.")
-@executed
-@configured
-def tune(**options: Any) -> Iterable[object]:
+@with_executor
+@with_configuration
+def tune(
+    output: str, jobs: int, executor: str, ray_address: str | None, **search: Any
+) -> Iterable[object]:
     """Find a model's settings on validation: tune --model=PAD --trials=20 [--key=value …].
 
     Keys that are set are not searched. Repeat the command to go on after a stop.
     """
-    from recbole_llm.tasks.compare.tuning import tune as do
+    from recbole_llm.tasks.compare.executors import RunOptions
+    from recbole_llm.tasks.compare.tuning import tune as tune_model
 
-    return do(**options)
+    return tune_model(options=RunOptions(output, jobs, executor, ray_address), **search)
 
 
 @click.command(hidden=True, context_settings=ARGS)
@@ -59,7 +73,7 @@ def cell(scores: str, what: str, arguments: tuple[str, ...]) -> None:
     from recbole_llm.tasks.compare.child import begin, run_trial
 
     begin(scores)
-    argv, files = split(arguments)
+    argv, files = split_arguments(arguments)
     if what == "trial":
         run_trial(files, argv)
     else:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from recbole_llm.commands.shared import ARGS, OPTIONS, command, configured, names
+from recbole_llm.commands.shared import ARGS, OPTIONS, command, parse_names, with_configuration
 
 
 @click.command(context_settings=OPTIONS)
@@ -54,8 +54,8 @@ def convert(
     from recbole_llm.tasks.convert.summary import Roles
 
     tables = {name: options.pop(name) for name in ("items", "users", "encoding")}
-    texts, user_texts = (None if given is None else names(given) for given in (text, user_text))
-    roles = Roles(text=texts, user_text=user_texts, keep=names(keep or ""), **options)
+    texts, user_texts = (None if t is None else parse_names(t) for t in (text, user_text))
+    roles = Roles(text=texts, user_text=user_texts, keep=parse_names(keep or ""), **options)
     with tqdm(unit=" rows", leave=False, disable=None) as bar:
         summary = do(interactions, output, roles=roles, progress=bar.update, **tables)
     return summary.lines()
@@ -69,7 +69,7 @@ def convert(
 )
 @click.option("--jobs", type=int, help="Models at once, on Ray; the cluster is --ray_address.")
 @click.option("--output", type=click.Path(), help="File of the vectors to write: vectors.npz.")
-@configured
+@with_configuration
 def encode(
     argv: list[str], config_file_list: list[str], output: str | None, **of_encoder: Any
 ) -> Iterable[object]:
@@ -82,7 +82,7 @@ def encode(
 
 @click.command(context_settings=ARGS)
 @click.option("--stage", help="A stage that no model asks for by itself, such as mirm.")
-@configured
+@with_configuration
 def prepare(**options: Any) -> Iterable[object]:
     """Do a model's offline work: prepare --model=PAD --dataset=ml-100k [--key=value …]."""
     from recbole_llm.tasks.prepare import prepare as do

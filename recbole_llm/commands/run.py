@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import click
 
-from recbole_llm.commands.shared import ARGS, arguments, command, split
+from recbole_llm.commands.shared import ARGS, arguments, command, split_arguments
 
 _USAGE = """\
 recbole-llm run --model=PAD --dataset=ml-100k [--key=value …]
@@ -23,8 +23,8 @@ _MODELS = "recbole-llm models lists the models; run --model=NAME --help lists th
 
 
 def train(argv: Sequence[str]) -> None:
-    """What `run` does but for its help."""
-    arguments, files = split(argv)
+    """Train and test, as `run` does."""
+    arguments, files = split_arguments(argv)
     from recbole_llm.core.processes.torchrun import before_torch
 
     before_torch()
@@ -48,7 +48,7 @@ def _help(argv: Sequence[str]) -> None:
     from recbole_llm.tasks.models import describe
 
     click.echo(_USAGE)
-    given, files = split([a for a in argv if a not in ("--help", "--debug")])
+    given, files = split_arguments([a for a in argv if a not in ("--help", "--debug")])
     load_plugins(files, None, given)
     pairs = parse_command_line(given)
     for line in describe(pairs["model"]) if "model" in pairs else [_MODELS]:

@@ -1,4 +1,4 @@
-"""What the commands share: how they take ``--key=value``, and how they end."""
+"""Shared parts of the commands: how they take ``--key=value``, and how they end."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def _failed(error: Exception) -> int:
 
 
 def _where(error: Exception) -> str:
-    """What there is to say of an error without words, such as RecBole's of a missing method."""
+    """Describe an error without words, such as RecBole's of a missing method."""
     *_, (frame, _) = walk_tb(error.__traceback__)
     return f"{type(error).__name__} in {frame.f_code.co_qualname}"
 
@@ -131,19 +131,19 @@ def command(action: Callable[..., Iterable[object] | None]) -> Callable[..., Non
     return ended
 
 
-def configured(action: Callable[..., Iterable[object] | None]) -> Callable[..., None]:
+def with_configuration(action: Callable[..., Iterable[object] | None]) -> Callable[..., None]:
     """A `command` that takes the configuration's ``--key=value``, as the arguments `argv` and
     `config_file_list` of its function."""
 
     @functools.wraps(action)
     def given(arguments: tuple[str, ...], **options: Any) -> Iterable[object] | None:
-        argv, files = split(arguments)
+        argv, files = split_arguments(arguments)
         return action(argv=argv, config_file_list=files, **options)
 
     return arguments(command(given))
 
 
-def executed(action: Callable[..., None]) -> Callable[..., None]:
+def with_executor(action: Callable[..., None]) -> Callable[..., None]:
     """Options of a command whose work may be a Ray cluster's."""
     where = click.option(
         "--executor",
@@ -159,7 +159,7 @@ def executed(action: Callable[..., None]) -> Callable[..., None]:
     return where(address(action))
 
 
-def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+def split_arguments(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     """Arguments for ``Config``, and the config files among them."""
     if not argv:  # an exported model's commands, which have none, do without RecBole
         return [], []
@@ -176,8 +176,8 @@ def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     return [f"--{key}={value}" for key, value in pairs.items()], files
 
 
-def names(text: str) -> list[str]:
-    """Of a list with commas or line ends; a name that has commas itself stands in double quotes."""
+def parse_names(text: str) -> list[str]:
+    """Split a list of names at commas and line ends; a name with commas stands in double quotes."""
     lines = re.split(r"\r\n?|\n", text)  # others are in ids
     rows = csv.reader(lines, skipinitialspace=True)
     return [name.strip() for row in rows for name in row if name.strip()]

@@ -7,18 +7,18 @@ from typing import Any
 
 import click
 
-from recbole_llm.commands.shared import ARGS, configured, names
+from recbole_llm.commands.shared import ARGS, parse_names, with_configuration
 
 
 @click.command("zero-shot", context_settings=ARGS)
 @click.option("--train", required=True, help="Data sets to train on, separated by commas.")
 @click.option("--test", required=True, help="The unseen data set.")
-@configured
+@with_configuration
 def zero_shot(train: str, test: str, **options: Any) -> None:
     """Train AlphaRec (or --model) on some data sets, test on another: --train=a,b --test=c."""
     from recbole_llm.tasks.zero_shot import zero_shot as do
 
-    do(names(train), test, **options)
+    do(parse_names(train), test, **options)
 
 
 @click.command(context_settings=ARGS)
@@ -65,7 +65,7 @@ def zero_shot(train: str, test: str, **options: Any) -> None:
     "--format", "file_format", help="csv, jsonl, json or parquet; by default as --output ends."
 )
 @click.option("--output", type=click.Path(), help="File to write; by default the screen.")
-@configured
+@with_configuration
 def recommend(
     *,
     checkpoint: str | None,
@@ -97,8 +97,8 @@ def recommend(
         raise ValueError("topk: is what models are judged by; items for each user are -k 20")
     source = ModelSource(checkpoint, folder, config_file_list, argv)
     request = Request(
-        users=users if users in (None, "all") else names(users),
-        items=items and names(items),
+        users=users if users in (None, "all") else parse_names(users),
+        items=items and parse_names(items),
         histories=None if histories is None else read_histories(histories),
         query=query,
         query_weight=query_weight,
@@ -120,7 +120,7 @@ def recommend(
     show_default=True,
     help="Whether users' histories are exported; without them the model takes new users alone.",
 )
-@configured
+@with_configuration
 def export(**options: Any) -> Iterable[object]:
     """Make a model stand alone: export --checkpoint=FILE --output=FOLDER [--key=value …]."""
     from recbole_llm.tasks.export.run import export as do

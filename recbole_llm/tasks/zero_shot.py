@@ -21,7 +21,7 @@ from recbole_llm.core.schema import parse_command_line
 from recbole_llm.data.create import check_files
 from recbole_llm.evaluation.references import references
 from recbole_llm.steps import progress_shown, start
-from recbole_llm.tasks.zero_shot_report import say_begin, say_end
+from recbole_llm.tasks.zero_shot_report import log_result, log_start
 from recbole_llm.tasks.zero_shot_task import Task, check_tasks
 from recbole_llm.trainers.mixed import MixedLoader, MixedModel, MixedTrainer
 
@@ -63,7 +63,7 @@ def zero_shot(
     """
     began = time.perf_counter()
     train = [train] if isinstance(train, str) else train
-    configs = _configs(train, test, config_file_list, dict(config_dict or {}), argv)
+    configs = _make_configs(train, test, config_file_list, dict(config_dict or {}), argv)
     part = transferable_part(configs[0])
     start(configs[0], trains=True)
     with ExitStack() as opened:
@@ -71,18 +71,16 @@ def zero_shot(
         unseen, *seen = [
             opened.enter_context(closing(Task(own))) for own in (configs[-1], *configs[:-1])
         ]
-        result = _trained_and_tested(seen, unseen, part, saved)
-        say_end(unseen.config, unseen.train.dataset, result, time.perf_counter() - began)
+        result = _train_and_test(seen, unseen, part, saved)
+        log_result(unseen.config, unseen.train.dataset, result, time.perf_counter() - began)
     close_log()
     return result
 
 
-def _trained_and_tested(
-    seen: Sequence[Task], unseen: Task, part: str, saved: bool
-) -> dict[str, Any]:
+def _train_and_test(seen: Sequence[Task], unseen: Task, part: str, saved: bool) -> dict[str, Any]:
     check_tasks(seen, unseen, part)
-    say_begin([task.dataset for task in seen], unseen.dataset, unseen.config, part)
-    score, best = _train(seen, part)
+    log_start([task.dataset for task in seen], unseen.dataset, unseen.config, part)
+    score, best = _train_shared_part(seen, part)
     getattr(unseen.model, part).load_state_dict(getattr(seen[0].model, part).state_dict())
     unseen.model.eval()
     if saved:
@@ -113,7 +111,7 @@ def transferable_part(config: Config) -> str:
     return name
 
 
-def _train(tasks: Sequence[Task], part: str) -> tuple[float, dict[str, Any]]:
+def _train_shared_part(tasks: Sequence[Task], part: str) -> tuple[float, dict[str, Any]]:
     """Train the shared part; the models end in their best state."""
     config = tasks[0].config
     mixed = MixedModel([task.model for task in tasks], part)
@@ -129,7 +127,7 @@ def _train(tasks: Sequence[Task], part: str) -> tuple[float, dict[str, Any]]:
     return score, best
 
 
-def _configs(
+def _make_configs(
     train: Sequence[str],
     test: str,
     files: Sequence[str] | None,
@@ -149,7 +147,7 @@ def _configs(
     configs = [
         Config(None, name, files, parameters, argv, DEFAULT_MODEL) for name in (*train, test)
     ]
-    _check_encoders(configs)
+    _check_same_encoder(configs)
     if configs[0]["resume"] is not None:
         raise ValueError("resume: zero-shot runs cannot be resumed")
     if configs[0]["output"] is not None:
@@ -159,7 +157,7 @@ def _configs(
     return configs
 
 
-def _check_encoders(configs: Sequence[Config]) -> None:
+def _check_same_encoder(configs: Sequence[Config]) -> None:
     """Data sets' own files may set encoders; a map between other text spaces is meaningless."""
     first, marks = configs[0], key_marks()
     named = {key for c in configs for key in c.final_config_dict if key.startswith("encoder")}
@@ -167,9 +165,10 @@ def _check_encoders(configs: Sequence[Config]) -> None:
         {"item_feature", *(key for key in named if not marks[key] & Mark.NO_EFFECT_ON_RESULTS)}
     )
     for config in configs[1:]:
-        other = [key for key in keys if config[key] != first[key]]
-        if other:
+        differing = [key for key in keys if config[key] != first[key]]
+        if differing:
+            key = differing[0]
             raise ValueError(
-                f"{other[0]}: {first[other[0]]!r} for data set '{first['dataset']}', but "
-                f"{config[other[0]]!r} for '{config['dataset']}'; the same encoder must make both"
+                f"{key}: {first[key]!r} for data set '{first['dataset']}', but "
+                f"{config[key]!r} for '{config['dataset']}'; the same encoder must make both"
             )

@@ -1,4 +1,4 @@
-"""What a zero-shot run says of itself, and its result as a file."""
+"""The log of a zero-shot run, and its result as a file."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from recbole_llm.report import (
 from recbole_llm.trainers.progress import duration
 
 
-def say_begin(trained: Sequence[Dataset], unseen: Dataset, config: Config, part: str) -> None:
-    """What is trained on what, and applied to what."""
+def log_start(trained: Sequence[Dataset], unseen: Dataset, config: Config, part: str) -> None:
+    """Log the data sets, and the model's part that is trained."""
     say_pairs(
         [
             *(("train", data_line(dataset)) for dataset in trained),
@@ -35,8 +35,8 @@ def say_begin(trained: Sequence[Dataset], unseen: Dataset, config: Config, part:
     )
 
 
-def say_end(config: Config, unseen: Dataset, result: Mapping[str, Any], seconds: float) -> None:
-    """A table of the model and the references; where all lies; the result as a file.
+def log_result(config: Config, unseen: Dataset, result: Mapping[str, Any], seconds: float) -> None:
+    """Log a table of the model and the references, and where all lies; write the result.
 
     Args:
         config: the unseen data set's.

@@ -34,23 +34,27 @@ class Task:
 
     @property
     def name(self) -> str:
-        """Of the data set."""
+        """The data set's name."""
         return str(self.config["dataset"])
 
     @property
     def items(self) -> Sequence[str]:
-        """Their ids."""
+        """The items' ids."""
         return self.dataset.field2id_token[self.dataset.iid_field][1:]
 
     def evaluate(self, split: str, model: nn.Module | None = None) -> dict[str, float]:
         """Metrics on ``valid`` or ``test``, of the task's model or another one."""
-        self.trainer.model = self.model if model is None else model
+        trainer = self.trainer
         bars = shows_epoch_bars(self.config)
-        groups = nullcontext() if split == "test" else without_groups(self.trainer.eval_collector)
-        with groups:
-            result = self.trainer.evaluate(
-                getattr(self, split), load_best_model=False, show_progress=bars
-            )
+        groups = nullcontext() if split == "test" else without_groups(trainer.eval_collector)
+        trainer.model = self.model if model is None else model
+        try:
+            with groups:
+                result = trainer.evaluate(
+                    getattr(self, split), load_best_model=False, show_progress=bars
+                )
+        finally:
+            trainer.model = self.model
         return {name: float(value) for name, value in result.items()}
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ from recbole_llm.core.marks import Local, Mark, NoEffectOnResults
 from recbole_llm.core.plugins.loading import get_registry
 from recbole_llm.core.plugins.registry import EncoderSpec, Registered, resolve
 from recbole_llm.core.settings import Count, Settings, Text
-from recbole_llm.tasks.zero_shot import _check_encoders
+from recbole_llm.tasks.zero_shot import _check_same_encoder
 
 # Texts that lead nowhere: names of fields, metrics, kinds and tokens, revisions, a prefix.
 PLAIN = {
@@ -93,10 +93,10 @@ def test_a_plugins_marks_count() -> None:
         config, NEVER_STORED | Mark.NO_EFFECT_ON_RESULTS
     )
     other = Config("PAD", "shop", config_dict={**given, "encoder_letters_at_once": 5})
-    _check_encoders([config, other])
+    _check_same_encoder([config, other])
     other = Config("PAD", "shop", config_dict={**given, "encoder_letters": 4})
     with pytest.raises(ValueError, match="^encoder_letters: 3 for data set 'shop', but 4"):
-        _check_encoders([config, other])
+        _check_same_encoder([config, other])
 
 
 def test_a_plugin_that_lacks_a_package_leaves_the_other_marks(

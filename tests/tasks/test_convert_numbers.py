@@ -14,7 +14,7 @@ import recbole_llm
 from recbole_llm.cli import main
 from recbole_llm.data.files import Table
 from recbole_llm.tasks.convert import sources
-from recbole_llm.tasks.convert.numbers import numbers_in
+from recbole_llm.tasks.convert.numbers import detect_numbers
 
 GROUPS = {".": [",", "'", "’", " ", ""], ",": [".", "'", " ", "\xa0", "\u202f", ""]}
 UNITS = ["{}", "{} €", "{}€", "€ {}", "EUR {}", "{} EUR", "${}", "-{} zł", "{} %", "\xa0{}\xa0kr "]
@@ -45,7 +45,7 @@ def test_every_number_that_is_written_comes_back(
     decimal, group = signs
     at = {",": group, ".": decimal}
     texts = [unit.format("".join(at.get(c, c) for c in f"{value:,}")) for value in values]
-    found = numbers_in(["", *texts])
+    found = detect_numbers(["", *texts])
     assert found.exact and found.most and not found.doubt and not found.other
     minus = "-" if unit.startswith("-") else ""
     assert found.numbers is not None
@@ -67,12 +67,12 @@ def test_every_number_that_is_written_comes_back(
     )
 )
 def test_ids_and_dates_are_no_numbers(texts: list[str]) -> None:
-    assert not numbers_in(texts).exact
+    assert not detect_numbers(texts).exact
 
 
 @given(st.lists(st.text(st.sampled_from("0123456789.,' -€%$EURx"))))
 def test_a_reading_is_a_number_or_none(texts: list[str]) -> None:
-    found = numbers_in(texts)
+    found = detect_numbers(texts)
     for text in texts if found.numbers is not None else []:
         plain = found.numbers.plain(text)
         assert plain is None or repr(float(plain))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from recbole_llm import testing
 from recbole_llm.cli import main
 from recbole_llm.evaluation.references import RandomReference
 from recbole_llm.tasks.recommend import recommend
-from recbole_llm.tasks.zero_shot import Task, _configs, zero_shot
+from recbole_llm.tasks.zero_shot import Task, _make_configs, zero_shot
 from recbole_llm.trainers.mixed import MixedBatch, MixedLoader, MixedModel, MixedTrainer
 
 QUIET = {
@@ -101,6 +102,16 @@ def test_the_unseen_data_set_is_not_trained_on(monkeypatch: pytest.MonkeyPatch) 
     assert Path(result["checkpoint"]).is_file()
 
 
+def test_a_trainer_keeps_its_model_whatever_was_evaluated() -> None:
+    (config, _) = _make_configs(["one"], "unseen", None, dict(QUIET), [])
+    with closing(Task(config)) as task:
+        task.evaluate("test", RandomReference(task.dataset.item_num))
+        assert task.trainer.model is task.model
+        with pytest.raises(AttributeError):
+            task.evaluate("test", nn.Identity())
+        assert task.trainer.model is task.model
+
+
 def test_the_result_is_that_of_the_best_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     states: list[torch.Tensor] = []
     scores = iter([0.1, 0.3, 0.2])
@@ -138,7 +149,8 @@ def test_mixed_loss_is_the_mean_over_rows() -> None:
 
 def test_batches_mix_in_proportion() -> None:
     tasks = [
-        Task(config) for config in _configs(["one", "two"], "unseen", None, dict(QUIET), ())[:2]
+        Task(config)
+        for config in _make_configs(["one", "two"], "unseen", None, dict(QUIET), ())[:2]
     ]
     sizes = [len(task.train.dataset) for task in tasks]
     shares = [round(100 * size / sum(sizes)) for size in sizes]
@@ -208,12 +220,12 @@ def test_a_config_file_names_the_model(tmp_path: Path) -> None:
 
 
 def test_other_encoders_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    configs = _configs(["one"], "unseen", None, dict(QUIET), ())
+    configs = _make_configs(["one"], "unseen", None, dict(QUIET), ())
     configs[1]["encoder_dimensions"] = 8
-    from recbole_llm.tasks.zero_shot import _check_encoders
+    from recbole_llm.tasks.zero_shot import _check_same_encoder
 
     with pytest.raises(ValueError, match="encoder_dimensions: None for data set 'one', but 8 for"):
-        _check_encoders(configs)
+        _check_same_encoder(configs)
 
 
 @pytest.mark.parametrize("shared", [True, False])

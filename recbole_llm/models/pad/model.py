@@ -8,7 +8,7 @@ departs from the authors' code, and why.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -24,7 +24,7 @@ from recbole_llm.layers.backbones import backbone_from_settings
 from recbole_llm.layers.backbones.base import Expert, scale_scores
 from recbole_llm.layers.embedding import FrozenEmbedding
 from recbole_llm.models.pad.experts import AlignedItems, gelu_net, id_embedding
-from recbole_llm.models.pad.gate import EXPERTS, FrequencyGate, frequency_bins
+from recbole_llm.models.pad.gate import EXPERTS, FrequencyGate, frequency_bins, gate_weights
 from recbole_llm.models.pad.mmd import alignment_loss
 from recbole_llm.models.pad.settings import PHASES, PADSettings
 from recbole_llm.models.phased import PhasedRecommender
@@ -139,6 +139,24 @@ class PAD(PhasedRecommender):
         if len(seen) > self.mmd_max_items:
             seen = seen[torch.randperm(len(seen), device=seen.device)[: self.mmd_max_items]]
         return seen
+
+    @staticmethod
+    def page_figures(state: Mapping[str, Tensor]) -> Iterator[dict[str, Any]]:
+        """How much each expert counts, by how often an item was bought: see models/README.md."""
+        weights = gate_weights(state["gate.alpha"])[:, 1:].numpy()  # [3, bins]
+        bins = list(range(1, weights.shape[1] + 1))
+        yield {
+            "title": "Gates",
+            "note": "Weight of each expert's part, by bins of near-equal interactions, popular "
+            "items first.",
+            "traces": [
+                {"type": "bar", "name": expert, "x": bins, "y": of_expert.round(4).tolist()}
+                for expert, of_expert in zip(EXPERTS, weights)
+            ],
+            "x": "frequency bin",
+            "y": "weight",
+            "barmode": "stack",
+        }
 
     def _active_experts(self) -> list[Any]:
         return [self.experts[name] for name in _ACTIVE[self.phase]]

@@ -26,9 +26,9 @@ from recbole_llm.features.settings import ItemSettings
 from recbole_llm.tasks.compare.entries import (
     Entry,
     check_comparable,
-    check_parts,
-    ignored,
-    protocols_of,
+    check_split,
+    describe_ignored_keys,
+    possible_protocols,
     reads_histories,
 )
 
@@ -36,8 +36,8 @@ _FORCED = ("metrics", "topk", "valid_metric")  # the first model's where nobody 
 _GROUPS = ["items", "users", "cold"]
 
 
-def agree(entries: Sequence[Entry]) -> tuple[list[Entry], list[str]]:
-    """The entries under one protocol, and what was settled for that, in words.
+def unify_protocol(entries: Sequence[Entry]) -> tuple[list[Entry], list[str]]:
+    """Bring the entries under one protocol; returns them, and notes on what was settled for that.
 
     Metrics and the one that picks the epoch are the first model's where nobody set them. Splits,
     candidates and data must be the same already.
@@ -48,37 +48,39 @@ def agree(entries: Sequence[Entry]) -> tuple[list[Entry], list[str]]:
     """
     first = entries[0]
     forced = {
-        key: first.config[key] for key in _FORCED if not any(entry.given(key) for entry in entries)
+        key: first.config[key] for key in _FORCED if not any(entry.is_set(key) for entry in entries)
     }
-    said = [
-        f"{key}: {_words(value)} for all, not the own ones of {', '.join(others)}"
+    notes = [
+        f"{key}: {_in_words(value)} for all, not the own ones of {', '.join(others)}"
         for key, value in forced.items()
         if (others := [entry.label for entry in entries if entry.config[key] != value])
     ]
-    _check_users(entries)
+    _check_models(entries)
     entries = [entry.with_own(forced) for entry in entries]
-    if not any(entry.given("eval_groups") for entry in entries) and all(map(_has_groups, entries)):
+    if not any(entry.is_set("eval_groups") for entry in entries) and all(map(_has_groups, entries)):
         entries = [entry.with_own({"eval_groups": _GROUPS}) for entry in entries]
-    check_parts(first)
+    check_split(first)
     check_files(first.config)
     for entry in entries[1:]:
         _check_alike(entries[0], entry)
     _check_rows(entries)
-    return entries, ignored(entries) + said + _history_ranked(entries)
+    return entries, describe_ignored_keys(entries) + notes + _describe_ranked_history(entries)
 
 
-def split_by_seed(entry: Entry, seeds: int, tuned: bool) -> list[str]:
-    """What follows where each seed draws a split of its own, in words."""
+def describe_random_splits(entry: Entry, seeds: int, tuned: bool) -> list[str]:
+    """Say what follows where each seed draws a split of its own."""
     fixed = EngineSettings.of(entry.config).split_seed is not None
     if seeds == 1 or fixed or not splits_at_random(entry.config):
         return []
-    said = ["the split is random, and each seed draws another one: ± is of models and splits alike"]
+    notes = [
+        "the split is random, and each seed draws another one: ± is of models and splits alike"
+    ]
     if tuned:
-        said.append(
+        notes.append(
             "settings were chosen on the split of the first seed, which trains and validates on "
             "interactions that the other seeds test on: their results may be too good"
         )
-    return said
+    return notes
 
 
 def _has_groups(entry: Entry) -> bool:
@@ -90,7 +92,7 @@ def _has_groups(entry: Entry) -> bool:
     return True
 
 
-def _check_users(entries: Sequence[Entry]) -> None:
+def _check_models(entries: Sequence[Entry]) -> None:
     for entry in entries:
         check_comparable(entry)
         if entry.config["MODEL_TYPE"] == ModelType.DECISIONTREE:
@@ -100,7 +102,7 @@ def _check_users(entries: Sequence[Entry]) -> None:
             )
 
 
-def _history_ranked(entries: Sequence[Entry]) -> list[str]:
+def _describe_ranked_history(entries: Sequence[Entry]) -> list[str]:
     """RecBole's sequential models cannot leave the history out, and the others do. Fixed candidates
     are without it for all."""
     config = entries[0].config
@@ -120,16 +122,17 @@ def _history_ranked(entries: Sequence[Entry]) -> list[str]:
 
 
 def _check_alike(first: Entry, other: Entry) -> None:
-    judged, theirs = _judging(first.config), _judging(other.config)
+    judged, theirs = _judging_settings(first.config), _judging_settings(other.config)
     for key, value in judged.items():
         if theirs[key] != value:
-            way = f"protocol={protocols_of([first, other])}" if key == "eval_args" else f"{key}=…"
+            protocols = possible_protocols([first, other])
+            way = f"protocol={protocols}" if key == "eval_args" else f"{key}=…"
             if len({learns_labels(entry.config.model_class) for entry in (first, other)}) > 1:
                 way += " --metrics=NDCG,Recall --valid_metric=NDCG@10"  # a ranking, for both
             raise ValueError(
                 f"{key}: the models are judged differently, which no table can compare: "
-                f"{first.label} has {_words(value)}, {other.label} {_words(theirs[key])}; set it "
-                f"for all with --{way}"
+                f"{first.label} has {_in_words(value)}, {other.label} {_in_words(theirs[key])}; "
+                f"set it for all with --{way}"
             )
 
 
@@ -146,7 +149,7 @@ def _check_rows(entries: Sequence[Entry]) -> None:
         )
 
 
-def _judging(config: Config) -> dict[str, Any]:
+def _judging_settings(config: Config) -> dict[str, Any]:
     marks = key_marks()
     plain = {
         key: value
@@ -158,11 +161,11 @@ def _judging(config: Config) -> dict[str, Any]:
     plain["eval_args"] = {**plain["eval_args"], "mode": list(dict.fromkeys(modes))}
     plain["metrics"] = [name.lower() for name in plain["metrics"]]
     folder = os.path.realpath(config["data_path"])
-    of_metrics = _read_by_metrics(config, plain["metrics"])
-    return {"dataset": config["dataset"], "data_path": folder, **plain, **of_metrics}
+    metric_settings = _settings_of_metrics(config, plain["metrics"])
+    return {"dataset": config["dataset"], "data_path": folder, **plain, **metric_settings}
 
 
-def _read_by_metrics(config: Config, metrics: Sequence[str]) -> dict[str, Any]:
+def _settings_of_metrics(config: Config, metrics: Sequence[str]) -> dict[str, Any]:
     """Settings that some metrics read; the encoder before its own keys, which others lack."""
     found: dict[str, Any] = {}
     if read_by(metrics, VECTORS):
@@ -174,7 +177,7 @@ def _read_by_metrics(config: Config, metrics: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def _words(value: object) -> str:
+def _in_words(value: object) -> str:
     if isinstance(value, dict):
-        return f"{{{', '.join(f'{k}: {_words(v)}' for k, v in value.items() if v is not None)}}}"
+        return f"{{{', '.join(f'{k}: {_in_words(v)}' for k, v in value.items() if v is not None)}}}"
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -16,7 +16,7 @@ import numpy as np
 
 from recbole_llm.core.config import Config
 from recbole_llm.core.errors import one_line
-from recbole_llm.tasks.compare.entries import OWN_FILES, Entry, plain_arguments
+from recbole_llm.tasks.compare.entries import OWN_FILES, Entry, run_arguments
 from recbole_llm.tasks.compare.keys import run_key
 from recbole_llm.trainers.resume_point import load_run, part_file
 
@@ -32,23 +32,24 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """For people."""
+        """The label and the seed, for messages."""
         return f"{self.entry.label}, seed {self.seed}"
 
     @property
     def arguments(self) -> list[str]:
-        """Of ``recbole-llm run``; a run that was stopped goes on where it stood."""
+        """Arguments of ``recbole-llm run``; a run that was stopped goes on where it stood."""
         own = [f"--{key}={self.folder / name}" for key, name in OWN_FILES.items()]
-        return [*plain_arguments(self.seeded), *own, *way_on(self.folder, self.seeded.config)]
+        resume = resume_arguments(self.folder, self.seeded.config)
+        return [*run_arguments(self.seeded), *own, *resume]
 
     @property
-    def done(self) -> bool:
+    def is_done(self) -> bool:
         """Whether it has ended well, and its files are there."""
         return _is_done(self.folder)
 
     @property
     def result(self) -> dict[str, Any]:
-        """What the run wrote."""
+        """The result that the run wrote."""
         return read_result(self.folder)
 
     @property
@@ -71,9 +72,9 @@ class Cell:
         return str(self.folder / "saved" / Path(self.result["checkpoint"]).name)
 
 
-def cells_of(entries: Sequence[Entry], seeds: Sequence[int], root: Path) -> list[Cell]:
-    """A cell of each model with each seed; those of the same settings share a run, which is found
-    again under another label, too."""
+def make_cells(entries: Sequence[Entry], seeds: Sequence[int], root: Path) -> list[Cell]:
+    """Make a cell of each model with each seed; those of the same settings share a run, which is
+    found again under another label, too."""
     folders: dict[str, Path] = {}
     cells = []
     for seed in seeds:
@@ -97,7 +98,7 @@ def _is_done(folder: Path) -> bool:
     return all((folder / name).is_file() for name in ("users.npz", "result.json"))
 
 
-def way_on(folder: Path, config: Config) -> list[str]:
+def resume_arguments(folder: Path, config: Config) -> list[str]:
     """The argument with which a run that was stopped in this folder goes on; none elsewhere."""
     stopped = folder.glob(f"saved/{part_file('*.pth', 'last')}")
     newest = max(stopped, key=lambda file: file.stat().st_mtime, default=None)
@@ -112,7 +113,7 @@ def way_on(folder: Path, config: Config) -> list[str]:
 
 
 def read_result(folder: Path) -> dict[str, Any]:
-    """What a run wrote into its folder.
+    """Read the result that a run wrote into its folder.
 
     Raises:
         ValueError: its file is damaged.
@@ -130,7 +131,7 @@ def _damaged(file: Path, error: Exception) -> ValueError:
     )
 
 
-def best_score(folder: Path) -> float:
+def read_best_score(folder: Path) -> float:
     """A run's best on validation; NaN where it had none."""
     score = read_result(folder)["best_valid_score"]
     return math.nan if score is None else float(score)

@@ -1,4 +1,4 @@
-"""What is compared: models with their own arguments."""
+"""Entries of a comparison: models with their own arguments."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Entry:
         """`max`, or `min` where the metric that picks the epoch is better when it is smaller."""
         return max if self.config["valid_metric_bigger"] else min
 
-    def given(self, key: str) -> bool:
+    def is_set(self, key: str) -> bool:
         """Whether somebody set a key, rather than the defaults."""
         return key in self.config.external_config_dict
 
@@ -108,13 +108,13 @@ def _parse(text: str, common: Mapping[str, str], files: Sequence[str]) -> Entry:
     return Entry(label, own, common, tuple(files))
 
 
-def ignored(entries: Sequence[Entry]) -> list[str]:
+def describe_ignored_keys(entries: Sequence[Entry]) -> list[str]:
     """Keys that a model does not know or does not read, in words."""
     messages = {entry.label: entry.config.unknown_keys() for entry in entries}
     return [f"{label}: {said} (ignored)" for label, said in messages.items() if said]
 
 
-def check_parts(entry: Entry, needed: Collection[str] = ("validation", "test")) -> None:
+def check_split(entry: Entry, needed: Collection[str] = ("validation", "test")) -> None:
     """Refuse a split without what a comparison, or a search, judges by.
 
     Raises:
@@ -127,7 +127,7 @@ def check_parts(entry: Entry, needed: Collection[str] = ("validation", "test")) 
     if lacking := [part for part in split.lacks() if part in needed]:
         raise ValueError(
             f"eval_args: the split of {entry.label} leaves nothing for {lacking[0]}; give one that "
-            f"does, such as --protocol={protocols_of([entry])}"
+            f"does, such as --protocol={possible_protocols([entry])}"
         )
 
 
@@ -157,8 +157,8 @@ def check_comparable(entry: Entry) -> None:
         )
 
 
-def plain_arguments(entry: Entry) -> list[str]:
-    """Of a run that nobody watches."""
+def run_arguments(entry: Entry) -> list[str]:
+    """Arguments of a run that nobody watches."""
     return [*file_arguments(entry.files), *entry.argv, "--show_progress=False", "--log_flops=False"]
 
 
@@ -167,8 +167,8 @@ def file_arguments(files: Sequence[str]) -> list[str]:
     return [f"--config_files={shlex.join(files)}"] if files else []
 
 
-def protocols_of(entries: Sequence[Entry]) -> str:
-    """Those that all of them take: models that read histories take no random split."""
+def possible_protocols(entries: Sequence[Entry]) -> str:
+    """The protocols that all of them take: models that read histories take no random split."""
     return "leave-one-out" if any(map(reads_histories, entries)) else " or ".join(PROTOCOLS)
 
 

@@ -1,4 +1,4 @@
-"""Where runs are carried out: processes of this machine, or tasks of a Ray cluster."""
+"""Executors of runs: processes of this machine, or tasks of a Ray cluster."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,7 +24,24 @@ _PAUSE = 0.2  # seconds between two looks
 _LAST_WAIT = 30.0  # seconds that a stopped run has to be gone
 
 
-def alone_in(root: Path) -> AbstractContextManager[None]:
+@dataclass(frozen=True)
+class RunOptions:
+    """Options of comparisons and searches: where their files go, and who carries out the runs.
+
+    Args:
+        output: folder of everything.
+        jobs: runs at once.
+        executor: ``local`` or ``ray``.
+        ray_address: see `recbole_llm.core.processes.cluster.connected`.
+    """
+
+    output: str
+    jobs: int = 1
+    executor: str = "local"
+    ray_address: str | None = None
+
+
+def lock_folder(root: Path) -> AbstractContextManager[None]:
     """Within it, no other command carries out runs in the folder, which is there already.
 
     Raises:
@@ -37,29 +55,22 @@ def alone_in(root: Path) -> AbstractContextManager[None]:
 
 
 @contextmanager
-def open_executor(
-    name: str, at_once: int = 1, ray_address: str | None = None
-) -> Iterator[Executor]:
-    """The executor of a name; what it needs is there within it.
-
-    Args:
-        name: ``local`` or ``ray``.
-        at_once: runs.
-        ray_address: see `recbole_llm.core.processes.cluster.connected`.
+def open_executor(options: RunOptions) -> Iterator[Executor]:
+    """The executor that the options name; what it needs is there within it.
 
     Raises:
         ValueError: unknown name, no runs at once, a cluster without ``ray``, or of Ray.
     """
-    check_choice("executor", name, EXECUTORS)
-    if at_once < 1:
-        raise ValueError(f"jobs: expected at least 1, got {at_once}")
-    if name == "local" and ray_address:
-        raise ValueError(f"ray_address: '{ray_address}' needs --executor=ray")
-    if name == "local":
-        yield Local(at_once)
+    check_choice("executor", options.executor, EXECUTORS)
+    if options.jobs < 1:
+        raise ValueError(f"jobs: expected at least 1, got {options.jobs}")
+    if options.executor == "ray":
+        with cluster.connected(options.ray_address) as ray:
+            yield Ray(ray, options.jobs)
         return
-    with cluster.connected(ray_address) as ray:
-        yield Ray(ray, at_once)
+    if options.ray_address:
+        raise ValueError(f"ray_address: '{options.ray_address}' needs --executor=ray")
+    yield Local(options.jobs)
 
 
 class Local:
@@ -78,12 +89,12 @@ class Local:
         given = [f"--gpu_id={own}"] if own != gpus else []
         environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
         environment["CUDA_VISIBLE_DEVICES"] = own  # not those of the last configuration here
-        process = _process([*command, *given], output, environment)
+        process = _start_process([*command, *given], output, environment)
         self._started.append((own, process))
         return process
 
 
-def _process(
+def _start_process(
     command: Sequence[str], output: Path, environment: Mapping[str, str], folder: str | None = None
 ) -> subprocess.Popen[bytes]:
     """A process that ends with this one: its standard input ends then, which it watches."""
@@ -104,7 +115,7 @@ class Ray:
     def __init__(self, ray: ModuleType, at_once: int) -> None:
         self.at_once, self._ray = at_once, ray
         self._share = cluster.share_of(ray, at_once)
-        self._task = ray.remote(_carried_out)
+        self._task = ray.remote(_run_in_task)
 
     def start(self, command: Sequence[str], output: Path, gpus: str) -> _Task:
         """Hand it to Ray, which starts it on a machine with so many free CPUs and GPUs."""
@@ -118,13 +129,13 @@ class Ray:
         return _Task(self._ray, ref)
 
 
-def _carried_out(
+def _run_in_task(
     command: list[str], output: Path, environment: Mapping[str, str], folder: str
 ) -> int:
-    """In the task: the run's exit status; it is gone whenever this ends."""
+    """Carry out a run in a task; returns its exit status. The run ends whenever the task does."""
     gpus = cluster.own_gpus()
     own = [f"--gpu_id={','.join(gpus)}"] if gpus else []
-    process = _process([*command, *own], output, {**os.environ, **environment}, folder)
+    process = _start_process([*command, *own], output, {**os.environ, **environment}, folder)
     try:
         while (status := process.poll()) is None:
             time.sleep(_PAUSE)  # Ray's interrupt waits for Python, which a system call is not

@@ -17,7 +17,7 @@ _LABELS = {"type": "category", "automargin": True}  # else labels such as 64 wer
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999999", "#000000")
 
 
-def figure(
+def make_figure(
     title: str,
     note: str,
     traces: Sequence[Mapping[str, Any]],
@@ -25,7 +25,12 @@ def figure(
     y: str = "",
     **layout: Any,
 ) -> Figure:
-    """A figure: title and note stand above it, as text of the page."""
+    """Make a figure; title and note stand above it, as text of the page.
+
+    Args:
+        x, y: titles of the axes.
+        layout: further keys of plotly's layout.
+    """
     axes = {"xaxis": {"title": {"text": x}, "automargin": True},
             "yaxis": {"title": {"text": y}, "automargin": True}}  # fmt: skip
     return {"title": title, "note": note, "height": _height(traces), "data": list(traces),
@@ -33,42 +38,42 @@ def figure(
 
 
 def _height(traces: Sequence[Mapping[str, Any]]) -> int:
-    """With room for labels of many lines, beside the axis and in the legend."""
-    beside = [_count(y) for trace in traces for y in trace["y"] if isinstance(y, str)]
-    below = [_count(trace["name"]) for trace in traces if "name" in trace]
+    """A height with room for labels of many lines, beside the axis and in the legend."""
+    beside = [_line_count(y) for trace in traces for y in trace["y"] if isinstance(y, str)]
+    below = [_line_count(trace["name"]) for trace in traces if "name" in trace]
     rows = len(beside) * max(beside, default=0)
     return max(_HEIGHT, 100 + _LINE * rows, 290 + _LINE * sum(below))
 
 
-def _count(label: str) -> int:
+def _line_count(label: str) -> int:
     return label.count("<br>") + 1
 
 
 def colour(index: int) -> str:
-    """Of a model, by its place."""
+    """The colour of a model, by its place."""
     return COLOURS[index % len(COLOURS)]
 
 
-def lines(label: str, width: int = _BESIDE) -> str:
-    """A label in lines, which must not take the width of a phone."""
+def wrap_label(label: str, width: int = _BESIDE) -> str:
+    """Wrap a label in lines, which must not take the width of a phone."""
     wrapped = textwrap.wrap(label, width)
     return "<br>".join(escape(line, quote=False) for line in wrapped)  # plotly reads HTML
 
 
-def figures(summary: Summary) -> Iterator[Figure]:
-    """All that the summary has something for."""
-    yield _bars(summary)
+def summary_figures(summary: Summary) -> Iterator[Figure]:
+    """Draw all figures that the summary has numbers for."""
+    yield _draw_means(summary)
     if any(test.metric == summary.metrics[0] for test in summary.tests):
-        yield _differences(summary)
-    if any(_grouped(row, summary.metrics[0]) for row in summary.rows):
-        yield _groups(summary)
+        yield _draw_differences(summary)
+    if any(_group_means(row, summary.metrics[0]) for row in summary.rows):
+        yield _draw_groups(summary)
     if any(training["curve"] for row in summary.rows for training in row.runs[0]["trainings"]):
-        yield _curves(summary)
-    yield _cost(summary)
+        yield _draw_curves(summary)
+    yield _draw_cost(summary)
 
 
-def _bars(summary: Summary) -> Figure:
-    labels, metric = [lines(row.label) for row in summary.rows], summary.metrics[0]
+def _draw_means(summary: Summary) -> Figure:
+    labels, metric = [wrap_label(row.label) for row in summary.rows], summary.metrics[0]
     spreads = [row.test[metric] for row in summary.rows]
     bar = {
         "type": "bar", "orientation": "h", "y": labels[::-1],
@@ -78,15 +83,15 @@ def _bars(summary: Summary) -> Figure:
         "marker": {"color": [colour(i) for i in range(len(labels))][::-1]},
     }  # fmt: skip
     note = "Mean over seeds; whiskers: one standard deviation over seeds."
-    return figure(f"{metric} on test", note, [bar], metric, yaxis=_LABELS)
+    return make_figure(f"{metric} on test", note, [bar], metric, yaxis=_LABELS)
 
 
-def _differences(summary: Summary) -> Figure:
+def _draw_differences(summary: Summary) -> Figure:
     tests = [test for test in summary.tests if test.metric == summary.metrics[0]][::-1]
     means = [test.difference.mean for test in tests]
     points = {
         "type": "scatter", "mode": "markers",
-        "y": [lines(test.label) for test in tests], "x": means,
+        "y": [wrap_label(test.label) for test in tests], "x": means,
         "error_x": {
             "type": "data", "color": _WHISKER, "symmetric": False,
             "array": [t.difference.high - t.difference.mean for t in tests],
@@ -99,11 +104,11 @@ def _differences(summary: Summary) -> Figure:
             "line": {"dash": "dot", "width": 1}}  # fmt: skip
     note = "95 % intervals by the bootstrap over users; grey: not significant after correction."
     title = f"{summary.metrics[0]}: difference from {summary.baseline}"
-    return figure(title, note, [points], "difference", yaxis=_LABELS, shapes=[zero])
+    return make_figure(title, note, [points], "difference", yaxis=_LABELS, shapes=[zero])
 
 
-def _grouped(row: Row, metric: str) -> dict[str, float]:
-    """{group: mean} of a metric."""
+def _group_means(row: Row, metric: str) -> dict[str, float]:
+    """{group: mean over seeds} of a metric."""
     start = f"{metric} ("
     return {
         key[len(start) : -1]: spread.mean
@@ -112,38 +117,39 @@ def _grouped(row: Row, metric: str) -> dict[str, float]:
     }
 
 
-def _groups(summary: Summary) -> Figure:
+def _draw_groups(summary: Summary) -> Figure:
     metric = summary.metrics[0]
     traces = []
     for i, row in enumerate(summary.rows):
-        values = _grouped(row, metric)
+        values = _group_means(row, metric)
         marker = {"color": colour(i)}
-        traces.append({"type": "bar", "name": lines(row.label, _BELOW), "x": list(values),
+        traces.append({"type": "bar", "name": wrap_label(row.label, _BELOW), "x": list(values),
                        "y": list(values.values()), "marker": marker})  # fmt: skip
     note = "Groups of items and users by their training interactions; means over seeds."
-    return figure(f"{metric} by group", note, traces, "", metric, barmode="group")
+    return make_figure(f"{metric} by group", note, traces, "", metric, barmode="group")
 
 
-def _curves(summary: Summary) -> Figure:
+def _draw_curves(summary: Summary) -> Figure:
     traces = []
     for i, row in enumerate(summary.rows):
         points = [point for training in row.runs[0]["trainings"] for point in training["curve"]]
         traces.append({
-            "type": "scatter", "mode": "lines+markers", "name": lines(row.label, _BELOW),
+            "type": "scatter", "mode": "lines+markers", "name": wrap_label(row.label, _BELOW),
             "x": [seconds for _, seconds, _ in points], "y": [score for *_, score in points],
             "line": {"color": colour(i)}, "marker": {"size": 4},
         })  # fmt: skip
     note = "Validation after each epoch, against seconds of training and validation; first run."
-    return figure("Learning", note, traces, "seconds", str(summary.rows[0].runs[0]["valid_metric"]))
+    metric = str(summary.rows[0].runs[0]["valid_metric"])
+    return make_figure("Learning", note, traces, "seconds", metric)
 
 
-def _cost(summary: Summary) -> Figure:
+def _draw_cost(summary: Summary) -> Figure:
     traces = [
-        {"type": "scatter", "mode": "markers", "name": lines(row.label, _BELOW),
+        {"type": "scatter", "mode": "markers", "name": wrap_label(row.label, _BELOW),
          "x": [row.seconds], "y": [row.memory], "marker": {"size": 12, "color": colour(i)},
          "text": [f"{row.parameters:,.0f} parameters"]}
         for i, row in enumerate(summary.rows)
     ]  # fmt: skip
     note = "Of a whole run, with data and test; mean over seeds."
     layout = {"xaxis": {"type": "log", "title": {"text": "seconds"}, "automargin": True}}
-    return figure("Time and memory", note, traces, "", "peak memory, MiB", **layout)
+    return make_figure("Time and memory", note, traces, "", "peak memory, MiB", **layout)

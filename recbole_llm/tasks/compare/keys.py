@@ -1,4 +1,4 @@
-"""What a run's numbers depend on, as a digest: settings that it reads, data, versions, code."""
+"""A digest of all that a run's numbers depend on: settings that it reads, data, versions, code."""
 
 from __future__ import annotations
 
@@ -37,17 +37,18 @@ _UNSEEN = ("python", "system")  # of the versions: another machine may go on
 
 def run_key(config: Config) -> str:
     """Digest of what a run's numbers depend on: settings, data, code, versions, encoder."""
-    settings = _settings(config)
+    settings = _read_settings(config)
     data = fingerprints(config["data_path"], config["dataset"])
     used = {k: v for k, v in versions().items() if k not in _UNSEEN}
     code = code_digest(config.model_class)
-    return digest(settings, data, used, code, _encoder(config), _named_files(settings))
+    files = _digest_named_files(settings)
+    return digest(settings, data, used, code, _encoder_fingerprint(config), files)
 
 
-def _settings(config: Config) -> dict[str, Any]:
-    """All that are not free of consequences; what the run does not read is as by default, and
-    plugins are known by their code."""
-    defaults, unread = config.internal_config_dict, _unread(config)
+def _read_settings(config: Config) -> dict[str, Any]:
+    """The settings that have consequences, those that the run does not read as by default; without
+    plugins, which are known by their code."""
+    defaults, unread = config.internal_config_dict, _unread_keys(config)
     settings = RecBoleEvaluation.of(config)
     read = config.having(
         **{key: defaults.get(key) for key in unread},
@@ -59,13 +60,13 @@ def _settings(config: Config) -> dict[str, Any]:
     return {k: plain[k] for k in taken}
 
 
-def _unread(config: Config) -> set[str]:
+def _unread_keys(config: Config) -> set[str]:
     """The keys given that have no consequences for this run."""
     if config.model_class.__module__.partition(".")[0] not in ("recbole", PACKAGE.name):
         return set()  # a plugin's model may read what it does not declare
     spec = find_model(config["model"])
     unread = set(unread_keys(config, spec))
-    if next(_plugins(), None) is None:  # whose metrics and hooks may read any key
+    if next(_plugin_digests(), None) is None:  # whose metrics and hooks may read any key
         unread |= set(unknown_keys(config, spec))
     if not features_read(config):
         feature = get_registry().find(FeatureSpec, ItemSettings.of(config).item_feature)
@@ -73,7 +74,7 @@ def _unread(config: Config) -> set[str]:
     return unread & set(config.external_config_dict)
 
 
-def _named_files(settings: Mapping[str, Any]) -> dict[str, str]:
+def _digest_named_files(settings: Mapping[str, Any]) -> dict[str, str]:
     """Digests of the files and folders that settings name: templates, adapters, checkpoints."""
     marks, found = key_marks(), {}
     for key, value in settings.items():
@@ -85,7 +86,7 @@ def _named_files(settings: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def _encoder(config: Config) -> str | None:
+def _encoder_fingerprint(config: Config) -> str | None:
     """Fingerprint of the item vectors' maker, where a run reads vectors, with its pictures."""
     read = features_read(config)
     if not read:
@@ -105,22 +106,22 @@ def code_digest(model: type) -> str:
     files += [*PACKAGE.glob("*.py"), *_MODELS.glob("*.py")]
     prompts = files_digest(PROPERTIES, PROPERTIES.glob("prompt/*.jinja"))
     own = digest(files_digest(PACKAGE, files), prompts)
-    bases = [code for base in model.__mro__ if (code := code_of(base.__module__))]
-    return digest(own, bases, sorted(_plugins()))
+    bases = [code for base in model.__mro__ if (code := module_digest(base.__module__))]
+    return digest(own, bases, sorted(_plugin_digests()))
 
 
-def _plugins() -> Iterator[tuple[str, str]]:
+def _plugin_digests() -> Iterator[tuple[str, str]]:
     """The active plugins of others, and the code of their packages, and of what they registered;
     without those that register models alone, whose code is that of their models."""
     own, manager = built_in(), get_plugins().manager
-    modules = [*packages_of_plugins().items(), *_registered()]
+    modules = [*packages_of_plugins().items(), *_registered_modules()]
     for name, plugin in manager.list_name_plugin():
         hooks = {caller.name for caller in manager.get_hookcallers(plugin) or ()}
         if plugin is not None and name not in own and hooks != {"register_models"}:
-            yield name, digest(*sorted({code_of(module) for module, of in modules if of == name}))
+            yield name, digest(*sorted({module_digest(m) for m, of in modules if of == name}))
 
 
-def _registered() -> Iterator[tuple[str, str]]:
+def _registered_modules() -> Iterator[tuple[str, str]]:
     """The modules of what plugins registered, each with its plugin."""
     for _, registered in get_registry().all_registered():
         for target in vars(registered.spec).values():
@@ -130,12 +131,12 @@ def _registered() -> Iterator[tuple[str, str]]:
                 yield target.__module__, registered.plugin
 
 
-def code_of(name: str) -> str:
+def module_digest(name: str) -> str:
     """Digest of a module's code and of what may belong to it: its package, or of a single module
     the files beside it; "" of what the versions tell."""
     top = name.partition(".")[0]
-    of_top = _file_of(top)  # None: of a package without __init__.py
-    file = _file_of(name) or of_top
+    of_top = _module_file(top)  # None: of a package without __init__.py
+    file = _module_file(name) or of_top
     if top in _KNOWN or file is None:
         return ""
     folder = file.parent
@@ -151,8 +152,8 @@ def code_of(name: str) -> str:
     return files_digest(folder, folder.rglob("*.py"))
 
 
-def _file_of(name: str) -> Path | None:
-    """Of a module that is imported, or of a top-level one that is not; None for none."""
+def _module_file(name: str) -> Path | None:
+    """The file of a module that is imported, or of a top-level one that is not; None for none."""
     if name in sys.modules:
         file = getattr(sys.modules[name], "__file__", None)
     else:

@@ -1,4 +1,4 @@
-"""Where a comparison stands: a line a model, and the time left."""
+"""Progress of a comparison on the screen: a line a model, and the time left."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class _Line:
     scores: list[float] = field(default_factory=list)  # on validation, of the runs that are done
     failed: int = 0
     seconds: list[float] = field(default_factory=list)  # of the runs that are done
-    running: dict[str, tuple[float, str]] = field(default_factory=dict)  # start, what it says
+    running: dict[str, tuple[float, str]] = field(default_factory=dict)  # start, last state
 
     @property
-    def left(self) -> int:
+    def runs_left(self) -> int:
         return self.runs - len(self.scores) - self.failed
 
     def __str__(self) -> str:
@@ -33,7 +33,7 @@ class _Line:
         if self.scores:
             name, of_all = ("best", self.best) if self.best else ("mean", statistics.mean)
             parts.append(f"{name} {of_all(self.scores):.4f}")
-        parts += [f"{name}: {said}" for name, (_, said) in self.running.items()]
+        parts += [f"{name}: {state}" for name, (_, state) in self.running.items()]
         return ", ".join(parts)
 
 
@@ -62,27 +62,27 @@ class Live:
             for i in range(len(labels) + 1)
         ]
 
-    def started(self, label: str, name: str) -> None:
+    def start_run(self, label: str, name: str) -> None:
         """A run begins."""
         self._lines[label].running[name] = (time.monotonic(), "starts")
 
-    def heard(self, label: str, name: str, number: int, score: float) -> None:
+    def show_validation(self, label: str, name: str, number: int, score: float) -> None:
         """A run has been validated."""
         start, _ = self._lines[label].running[name]
         self._lines[label].running[name] = (start, f"validation {number} {score:.4f}")
 
-    def ended(
+    def end_run(
         self, label: str, name: str, seconds: float, score: float | None, why: str = ""
     ) -> None:
         """A run is over, with its best score; or without a result (None), and why."""
-        self.there(label, seconds, score)
+        self.count_run(label, seconds, score)
         self._lines[label].running.pop(name, None)
-        left = self.left()
-        rest = f"; about {duration(left)} left" if left else ""
-        said = why if score is None else f"best {score:.4f} on validation"
-        tqdm.write(f"{label}, {name}: {said}, {duration(seconds)}{rest}")
+        left = self.seconds_left()
+        outlook = f"; about {duration(left)} left" if left else ""
+        result = why if score is None else f"best {score:.4f} on validation"
+        tqdm.write(f"{label}, {name}: {result}, {duration(seconds)}{outlook}")
 
-    def there(self, label: str, seconds: float, score: float | None) -> None:
+    def count_run(self, label: str, seconds: float, score: float | None) -> None:
         """A run is over, or was before: with its best score, or without a result (None)."""
         line = self._lines[label]
         if score is None:
@@ -91,8 +91,8 @@ class Live:
             line.scores.append(score)
             line.seconds.append(seconds)
 
-    def left(self) -> float:
-        """Seconds that the rest takes, by the runs that are done; 0 where nothing is known."""
+    def seconds_left(self) -> float:
+        """Seconds that the remaining runs take, by those that are done; 0 where none is."""
         known = [s for line in self._lines.values() for s in line.seconds]
         if not known:
             return 0.0
@@ -100,7 +100,7 @@ class Live:
         for line in self._lines.values():
             each = statistics.mean(line.seconds or known)
             spent = [min(now - start, each) for start, _ in line.running.values()]
-            total += each * line.left - sum(spent)
+            total += each * line.runs_left - sum(spent)
         return total / self._at_once
 
     def show(self) -> None:
@@ -110,9 +110,9 @@ class Live:
         for bar, line in zip(self._bars, self._lines.values()):
             bar.set_description_str(f"{line.label[: self._width]:{self._width}}  {line}")
         done = sum(len(line.scores) + line.failed for line in self._lines.values())
-        runs, left = sum(line.runs for line in self._lines.values()), self.left()
-        rest = f", about {duration(left)} left" if left else ""
-        self._bars[-1].set_description_str(f"{done} of {runs} {self._what}s{rest}")
+        runs, left = sum(line.runs for line in self._lines.values()), self.seconds_left()
+        outlook = f", about {duration(left)} left" if left else ""
+        self._bars[-1].set_description_str(f"{done} of {runs} {self._what}s{outlook}")
 
     def close(self) -> None:
         """Take the table off the screen."""

@@ -12,17 +12,19 @@ from recbole_llm.core.keys.evaluation import RecBoleEvaluation
 from recbole_llm.data.settings import EngineSettings
 from recbole_llm.features.attach import reads_items
 from recbole_llm.report import can_recommend
+from recbole_llm.tasks.compare.catalogue import Catalogue
 from recbole_llm.tasks.compare.cells import Cell
-from recbole_llm.tasks.compare.figures import figures
-from recbole_llm.tasks.compare.people import Catalogue, browser, gates, maps
+from recbole_llm.tasks.compare.checkpoint_figures import item_maps, model_figures
+from recbole_llm.tasks.compare.figures import summary_figures
 from recbole_llm.tasks.compare.summary import Summary
 from recbole_llm.tasks.compare.tables import sentences, table_rows
+from recbole_llm.tasks.compare.users import describe_users
 
 _TEMPLATE = Path(__file__).with_name("page.html.jinja")
 
 
 def write_page(summary: Summary, cells: Sequence[Cell], root: Path) -> str:
-    """Write ``page.html``; its name, or what it lacks to be written."""
+    """Write ``page.html``; returns its name, or the package that it lacks to be written."""
     if not is_installed("plotly"):
         return f"no page.html, for which plotly is missing: {extra('compare')}"
     from jinja2 import Environment, StrictUndefined
@@ -33,12 +35,12 @@ def write_page(summary: Summary, cells: Sequence[Cell], root: Path) -> str:
     catalogue = Catalogue(
         next((c for c in first if reads_items(c.seeded.config)), first[0]).seeded.config
     )
-    drawn, ranked = [*figures(summary), *gates(first)], []
+    figures, ranked = [*summary_figures(summary), *model_figures(first)], []
     if EngineSettings.of(catalogue.config).interactions == "memory":  # else no history is there
         # Histories of ready-made lists are not among the interactions.
         listed = [cell for cell in first if can_recommend(cell.seeded.config)]
         ranked = [cell for cell in listed if cell.users["shown_users"].size]
-        drawn += maps(first, catalogue)
+        figures += item_maps(first, catalogue)
     template = Environment(autoescape=True, undefined=StrictUndefined).from_string(
         _TEMPLATE.read_text(encoding="utf-8")
     )
@@ -46,9 +48,9 @@ def write_page(summary: Summary, cells: Sequence[Cell], root: Path) -> str:
         summary=summary,
         sentences=list(sentences(summary)),
         table=table_rows(summary, Markup("<b>{}</b>").format, Markup("<u>{}</u>").format),
-        figures=drawn,
+        figures=figures,
         today=datetime.now(UTC).date().isoformat(),
-        users=browser(ranked, catalogue) if ranked else [],
+        users=describe_users(ranked, catalogue) if ranked else [],
         sampled=RecBoleEvaluation.of(catalogue.config).eval_args.modes()[1] != "full",
         plotly=get_plotlyjs(),
     )
@@ -58,8 +60,8 @@ def write_page(summary: Summary, cells: Sequence[Cell], root: Path) -> str:
 
 def _first_runs(cells: Sequence[Cell]) -> list[Cell]:
     """The first run of each model that ended well."""
-    found: dict[str, Cell] = {}
+    first: dict[str, Cell] = {}
     for cell in cells:
-        if cell.done:
-            found.setdefault(cell.entry.label, cell)
-    return list(found.values())
+        if cell.is_done:
+            first.setdefault(cell.entry.label, cell)
+    return list(first.values())

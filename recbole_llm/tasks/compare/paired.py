@@ -16,7 +16,7 @@ _BOTH = ("ours", "theirs")
 
 
 @dataclass(frozen=True)
-class Tested:
+class PairedTest:
     """A model against the baseline: in a metric, over users, corrected for the other models."""
 
     label: str
@@ -33,21 +33,23 @@ class Tested:
         return self.p < LEVEL
 
 
-def against(
+def compare_with_baseline(
     baseline: Sequence[Cell], others: Mapping[str, Sequence[Cell]], metrics: Sequence[str]
-) -> list[Tested]:
-    """Every other model in every metric that both have of their users, and that has a value.
+) -> list[PairedTest]:
+    """Test every other model in every metric that both have of their users, and that has a value.
 
     Raises:
         ValueError: two were not tested on the same items.
     """
     theirs = {cell.seed: cell for cell in baseline}
     pairs = {
-        label: [_pair(cell, theirs[cell.seed]) for cell in own if cell.seed in theirs]
+        label: [_join_users(cell, theirs[cell.seed]) for cell in own if cell.seed in theirs]
         for label, own in others.items()
     }
-    means = {label: _over_seeds([both for both, _ in own]) for label, own in pairs.items() if own}
-    found = {label: _differences(table, metrics) for label, table in means.items()}
+    means = {
+        label: _average_over_seeds([both for both, _ in own]) for label, own in pairs.items() if own
+    }
+    found = {label: _test_differences(table, metrics) for label, table in means.items()}
     tests = []
     for metric in metrics:
         differences = {label: own[metric] for label, own in found.items() if metric in own}
@@ -56,12 +58,12 @@ def against(
         for (label, difference), p in zip(differences.items(), corrected):
             left_out = max(missing for _, missing in pairs[label])
             seeds = len(pairs[label])
-            tests.append(Tested(label, metric, difference, bases[label], p, seeds, left_out))
+            tests.append(PairedTest(label, metric, difference, bases[label], p, seeds, left_out))
     return tests
 
 
-def _differences(table: DataFrame, metrics: Sequence[str]) -> dict[str, Difference]:
-    """In the metrics that both models have a value of."""
+def _test_differences(table: DataFrame, metrics: Sequence[str]) -> dict[str, Difference]:
+    """Test the metrics that both models have a value of."""
     known = [
         metric
         for metric in metrics
@@ -73,7 +75,7 @@ def _differences(table: DataFrame, metrics: Sequence[str]) -> dict[str, Differen
     return dict(zip(known, paired_differences(*(table[m][known].to_numpy() for m in _BOTH))))
 
 
-def _pair(ours: Cell, theirs: Cell) -> tuple[DataFrame, int]:
+def _join_users(ours: Cell, theirs: Cell) -> tuple[DataFrame, int]:
     """Users that both runs were tested on, by model and metric; how many one of them was not.
 
     Leave-one-out tests a user of two interactions with general models, not with sequential ones,
@@ -82,7 +84,7 @@ def _pair(ours: Cell, theirs: Cell) -> tuple[DataFrame, int]:
     Raises:
         ValueError: they were not tested on the same items.
     """
-    tables = [_by_user(cell) for cell in (ours, theirs)]
+    tables = [_read_user_metrics(cell) for cell in (ours, theirs)]
     both = concat(tables, axis=1, join="inner", keys=_BOTH)
     first, second = (both.pop((model, "tested")) for model in _BOTH)
     if both.empty or (first != second).any():
@@ -93,14 +95,14 @@ def _pair(ours: Cell, theirs: Cell) -> tuple[DataFrame, int]:
     return both, sum(map(len, tables)) - 2 * len(both)
 
 
-def _by_user(cell: Cell) -> DataFrame:
+def _read_user_metrics(cell: Cell) -> DataFrame:
     users = cell.users
     names = [name for name in users if name.startswith(("metric ", "tested"))]
     columns = {name.removeprefix("metric "): users[name] for name in names}
     return DataFrame(columns, index=users["users"])
 
 
-def _over_seeds(tables: Sequence[DataFrame]) -> DataFrame:
+def _average_over_seeds(tables: Sequence[DataFrame]) -> DataFrame:
     """Each user's part of the mean over seeds, of what all seeds have: mean over users of this is
     the mean of the seeds' means, whichever users a seed tests."""
     users = concat(tables, join="inner").index.unique()

@@ -16,25 +16,26 @@ from recbole_llm.tasks.compare.executors import Executor, Started
 T = TypeVar("T")
 SCORES, OUTPUT = "scores.txt", "output.txt"  # of a run, in its folder
 _PAUSE = 0.2  # seconds between two looks
-Heard = Callable[[int, float], bool]  # a validation's number from 1, its score; True stops the run
+# Called with a validation's number, from 1, and its score; True stops the run.
+OnValidation = Callable[[int, float], bool]
 
 
 @dataclass(frozen=True)
 class Job(Generic[T]):
-    """What is to run."""
+    """A run to be carried out."""
 
-    what: T  # the caller's own
+    payload: T  # the caller's own
     command: Sequence[str]  # subcommand and arguments of ``recbole-llm``
     folder: Path  # of its files; it is made
-    heard: Heard = lambda number, score: False  # told of each validation
+    on_validation: OnValidation = lambda number, score: False  # told of each validation
     gpus: str = "0"  # those that it may use, as `gpu_id` names them; "": none
 
 
 @dataclass(frozen=True)
-class Ended(Generic[T]):
-    """How it ended: well (error None), stopped by `Job.heard`, or with an error in one line."""
+class Outcome(Generic[T]):
+    """How a job ended: well, stopped by `Job.on_validation`, or with an error in one line."""
 
-    what: T
+    payload: T
     seconds: float
     error: str | None = None
     stopped: bool = False
@@ -45,35 +46,35 @@ class _Running(Generic[T]):
     job: Job[T]
     process: Started
     start: float = field(default_factory=time.monotonic)
-    heard: int = 0
+    n_scores: int = 0
 
-    def listen(self) -> bool:
-        """Tell of new validations; whether the run is to stop."""
+    def report_scores(self) -> bool:
+        """Report new validations; whether the run is to stop."""
         file = self.job.folder / SCORES
         # What a line lacks of its end is still being written.
         lines = file.read_text("utf-8").splitlines(keepends=True) if file.is_file() else []
         scores = [float(line) for line in lines if line.endswith("\n")]
-        for score in scores[self.heard :]:
-            self.heard += 1
-            if self.job.heard(self.heard, score):
+        for score in scores[self.n_scores :]:
+            self.n_scores += 1
+            if self.job.on_validation(self.n_scores, score):
                 return True
         return False
 
-    def end(self) -> None:
+    def kill(self) -> None:
         """Kill it, and wait until it is gone."""
         self.process.kill()
         self.process.wait()
 
-    def ended(self, status: int | str, stopped: bool = False) -> Ended[T]:
+    def outcome(self, status: int | str, stopped: bool = False) -> Outcome[T]:
         error = status if isinstance(status, str) else None
         if isinstance(status, int) and status != 0:
-            error = _last_words(self.job.folder / OUTPUT, status)
-        return Ended(self.job.what, time.monotonic() - self.start, error, stopped)
+            error = _error_line(self.job.folder / OUTPUT, status)
+        return Outcome(self.job.payload, time.monotonic() - self.start, error, stopped)
 
 
 def run_jobs(
     jobs: Iterator[Job[T]], executor: Executor, tick: Callable[[], None] = lambda: None
-) -> Generator[Ended[T], None, None]:
+) -> Generator[Outcome[T], None, None]:
     """Run jobs, some at once; each is asked for only when there is room for it.
 
     Args:
@@ -92,17 +93,17 @@ def run_jobs(
                 return
             for one in list(running):
                 status = one.process.poll()
-                stopped = one.listen() and status is None
+                stopped = one.report_scores() and status is None
                 if stopped:
-                    one.end()
+                    one.kill()
                 if stopped or status is not None:
                     running.remove(one)
-                    yield one.ended(status or 0, stopped)
+                    yield one.outcome(status or 0, stopped)
             tick()
             time.sleep(_PAUSE if running else 0)
     finally:
         for one in running:
-            one.end()
+            one.kill()
 
 
 def _start(job: Job[T], executor: Executor) -> _Running[T]:
@@ -117,7 +118,7 @@ def command_of(job: Job[T]) -> list[str]:
     return [sys.executable, "-m", "recbole_llm", "cell", str(job.folder / SCORES), *job.command]
 
 
-def _last_words(file: Path, code: int) -> str:
+def _error_line(file: Path, code: int) -> str:
     lines = [line for line in file.read_text("utf-8", "replace").splitlines() if line.strip()]
     said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     if code < 0:

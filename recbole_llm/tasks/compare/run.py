@@ -13,15 +13,15 @@ from recbole_llm.core.files import OTHER_FOLDER, check_folder, write_json
 from recbole_llm.core.lines import counted, quoted
 from recbole_llm.core.log import close_log, init_log
 from recbole_llm.report import can_recommend
-from recbole_llm.tasks.compare.agreement import agree, split_by_seed
-from recbole_llm.tasks.compare.cells import Cell, best_score, cells_of
+from recbole_llm.tasks.compare.agreement import describe_random_splits, unify_protocol
+from recbole_llm.tasks.compare.cells import Cell, make_cells, read_best_score
 from recbole_llm.tasks.compare.entries import Entry, parse_models
-from recbole_llm.tasks.compare.executors import Executor, alone_in, open_executor
+from recbole_llm.tasks.compare.executors import Executor, RunOptions, lock_folder, open_executor
 from recbole_llm.tasks.compare.live import Live
 from recbole_llm.tasks.compare.page import write_page
 from recbole_llm.tasks.compare.pool import Job, run_jobs
-from recbole_llm.tasks.compare.summary import Summary, other_sizes, summarise
-from recbole_llm.tasks.compare.tables import screen, write_tables
+from recbole_llm.tasks.compare.summary import Summary, describe_other_sizes, summarise
+from recbole_llm.tasks.compare.tables import screen_lines, write_tables
 
 Failures = dict[Cell, str]
 _MOST_SEEDS = 100
@@ -30,13 +30,10 @@ _WRITTEN = ("result.json", "table.md", "table.tex", "page.html")
 
 def compare(
     models: str,
+    options: RunOptions,
     seeds: str = "3",
-    jobs: int = 1,
     baseline: str | None = None,
     tune: int | None = None,
-    output: str = "comparison",
-    executor: str = "local",
-    ray_address: str | None = None,
     config_file_list: Sequence[str] = (),
     argv: Sequence[str] = (),
 ) -> Generator[str, None, None]:
@@ -44,12 +41,10 @@ def compare(
 
     Args:
         models: see `recbole_llm.tasks.compare.entries.parse_models`.
+        options: a comparison that was stopped goes on in their folder.
         seeds: how many, from the configuration's on; or which, separated by commas.
-        jobs: runs at once.
         baseline: label of the model that the others are tested against; None: the first.
         tune: trials of each model, whose settings are searched first; None: none.
-        output: folder of everything; a comparison that was stopped goes on there.
-        executor, ray_address: where runs are carried out, see `open_executor`.
         config_file_list, argv: settings of all models.
 
     Yields:
@@ -63,79 +58,81 @@ def compare(
     labels = [entry.label for entry in entries]
     if baseline is not None and baseline not in labels:
         raise unknown("baseline: the model", baseline, labels)
-    entries, said = agree(entries)
-    root = Path(output)
+    entries, notes = unify_protocol(entries)
+    root = Path(options.output)
     check_folder(root, OTHER_FOLDER)
-    numbers = _seeds(seeds, entries)
-    said += split_by_seed(entries[0], len(numbers), tune is not None)
-    yield from said
+    numbers = _parse_seeds(seeds, entries)
+    notes += describe_random_splits(entries[0], len(numbers), tune is not None)
+    yield from notes
     untuned: dict[str, str] = {}
-    with alone_in(root), open_executor(executor, jobs, ray_address) as opened:
+    with lock_folder(root), open_executor(options) as executor:
         if tune is not None:
-            entries, untuned = yield from _tuned(entries, tune, numbers[0], root, opened)
-        all_cells = cells_of(entries, numbers, root)
+            entries, untuned = yield from _tune_entries(entries, tune, numbers[0], root, executor)
+        all_cells = make_cells(entries, numbers, root)
         failures = {c: untuned[c.entry.label] for c in all_cells if c.entry.label in untuned}
         cells = [cell for cell in all_cells if cell not in failures]
-        failures |= run_cells(cells, opened)
+        failures |= run_cells(cells, executor)
     for name in _WRITTEN:  # an earlier comparison's
         (root / name).unlink(missing_ok=True)
     summary = summarise(cells, failures, baseline or labels[0])
     repeats = dict.fromkeys(row.runs[0]["repeats"] for row in summary.rows)
-    summary.notes = [*said, *other_sizes(summary.rows), *filter(None, repeats)]
-    yield from _written(summary, cells, root)
+    summary.notes = [*notes, *describe_other_sizes(summary.rows), *filter(None, repeats)]
+    yield from _write_results(summary, cells, root)
     if failures:
         raise ValueError(
             f"{len(failures)} of {counted(len(all_cells), 'run')} failed, see above; "
-            f"{_again(len(failures), bool(untuned))}"
+            f"{_retry_advice(len(failures), bool(untuned))}"
         )
 
 
-def _tuned(
+def _tune_entries(
     entries: Sequence[Entry], trials: int, seed: int, root: Path, executor: Executor
 ) -> Generator[str, None, tuple[list[Entry], dict[str, str]]]:
     """The entries with the best settings of searches of one budget and seed; and the labels of
     those whose search failed, with the reason."""
     from recbole_llm.tasks.compare import space, tuning
 
-    found, failed = [], {}
+    tuned, failed = [], {}
     searched = [entry for entry in entries if space.offered_space(entry.config, entry.config.spec)]
     for entry in searched:
-        space.space_of(entry)  # its error is not to wait for the searches before it
+        space.resolve_space(entry)  # its error is not to wait for the searches before it
     for entry in entries:
         if entry not in searched:
             yield f"{entry.label}: nothing to search; it runs as it is"
-            found.append(entry)
+            tuned.append(entry)
             continue
         try:
-            best, file = tuning.find(entry.with_own({"seed": seed}), trials, root, executor)
+            best, file = tuning.search_settings(
+                entry.with_own({"seed": seed}), trials, root, executor
+            )
         except tuning.NoTrialError as error:
             yield str(error)
             failed[entry.label] = str(error).removeprefix(f"{entry.label}: ")
-            found.append(entry)
+            tuned.append(entry)
             continue
-        yield from (f"{entry.label}: {line}" for line in tuning.said(best, file))
-        found.append(entry.with_own(best.params))
-    return found, failed
+        yield from (f"{entry.label}: {line}" for line in tuning.report_lines(best, file))
+        tuned.append(entry.with_own(best.params))
+    return tuned, failed
 
 
-def _again(failed: int, searches: bool) -> str:
+def _retry_advice(failed: int, searches: bool) -> str:
     """The way out: trials that failed count, so that the same command searches no further."""
     again = f"the same command tries {'it' if failed == 1 else 'them'} again"
     return f"{again}, and with a larger --tune it searches on" if searches else again
 
 
-def _written(summary: Summary, cells: Sequence[Cell], root: Path) -> Iterator[str]:
-    write_json(root / "result.json", summary.plain(), OTHER_FOLDER)
+def _write_results(summary: Summary, cells: Sequence[Cell], root: Path) -> Iterator[str]:
+    write_json(root / "result.json", summary.to_dict(), OTHER_FOLDER)
     yield ""
     write_tables(summary, root)
-    yield from screen(summary)
+    yield from screen_lines(summary)
     yield ""
     yield f"written  {root}/table.md, table.tex, result.json; the runs are in {root}/cells"
-    yield f"page     {_page(summary, cells, root)}"
-    yield from _next(summary, cells)
+    yield f"page     {_try_page(summary, cells, root)}"
+    yield from _next_line(summary, cells)
 
 
-def _page(summary: Summary, cells: Sequence[Cell], root: Path) -> str:
+def _try_page(summary: Summary, cells: Sequence[Cell], root: Path) -> str:
     """The page's name, or why there is none: the tables are not to fail with it."""
     init_log(cells[0].seeded.config, to_file=False)  # the page loads data, which may warn
     try:
@@ -146,17 +143,17 @@ def _page(summary: Summary, cells: Sequence[Cell], root: Path) -> str:
         close_log()
 
 
-def _next(summary: Summary, cells: Sequence[Cell]) -> Iterator[str]:
+def _next_line(summary: Summary, cells: Sequence[Cell]) -> Iterator[str]:
     """How to recommend with the best model, as trained with its first seed."""
-    best = next(iter(summary.order(summary.metrics[0])), summary.rows[0])
-    cell = next(cell for cell in cells if cell.entry.label == best.label and cell.done)
+    best = next(iter(summary.ranked(summary.metrics[0])), summary.rows[0])
+    cell = next(cell for cell in cells if cell.entry.label == best.label and cell.is_done)
     if Path(cell.checkpoint).is_file() and can_recommend(cell.seeded.config):
         own = [f"--checkpoint={cell.checkpoint}", f"--users={quoted(cell.users['users'][0])}"]
         arguments = shlex.join([*own, *arguments_for_reload(cell.seeded.config)])
         yield f"next     recbole-llm recommend {arguments}"
 
 
-def _seeds(text: str, entries: Sequence[Entry]) -> list[int]:
+def _parse_seeds(text: str, entries: Sequence[Entry]) -> list[int]:
     """``3``: three from the first model's seed on; ``2020,2021`` or ``2020,``: those."""
     try:
         numbers = [int(part) for part in text.removesuffix(",").split(",")]
@@ -194,30 +191,32 @@ def run_cells(cells: Sequence[Cell], executor: Executor) -> Failures:
     missing: dict[Path, list[Cell]] = {}
     with closing(Live(labels, len(cells) // len(labels), executor.at_once)) as live:
         for cell in cells:
-            if cell.done:
-                live.there(cell.entry.label, cell.result["seconds"]["all"], best_score(cell.folder))
+            if cell.is_done:
+                live.count_run(
+                    cell.entry.label, cell.result["seconds"]["all"], read_best_score(cell.folder)
+                )
             else:
                 missing.setdefault(cell.folder, []).append(cell)
-        jobs = (_job(first, live) for first, *_ in missing.values())
-        with closing(run_jobs(jobs, executor, live.show)) as endings:
-            for ended in endings:
-                for cell in missing[ended.what.folder]:
-                    place = (cell.entry.label, f"seed {cell.seed}", ended.seconds)
-                    if ended.error is None:
-                        live.ended(*place, best_score(cell.folder))
+        jobs = (_make_job(first, live) for first, *_ in missing.values())
+        with closing(run_jobs(jobs, executor, live.show)) as outcomes:
+            for outcome in outcomes:
+                for cell in missing[outcome.payload.folder]:
+                    place = (cell.entry.label, f"seed {cell.seed}", outcome.seconds)
+                    if outcome.error is None:
+                        live.end_run(*place, read_best_score(cell.folder))
                     else:
-                        failures[cell] = ended.error
-                        live.ended(*place, None, f"failed: {ended.error}")
+                        failures[cell] = outcome.error
+                        live.end_run(*place, None, f"failed: {outcome.error}")
     return {cell: failures[cell] for cell in cells if cell in failures}
 
 
-def _job(cell: Cell, live: Live) -> Job[Cell]:
+def _make_job(cell: Cell, live: Live) -> Job[Cell]:
     label, name = cell.entry.label, f"seed {cell.seed}"
 
     def heard(number: int, score: float) -> bool:
-        live.heard(label, name, number, score)
+        live.show_validation(label, name, number, score)
         return False
 
-    live.started(label, name)
+    live.start_run(label, name)
     gpus = cell.entry.config["gpu_id"]
     return Job(cell, ["run", *cell.arguments], cell.folder, heard, gpus)

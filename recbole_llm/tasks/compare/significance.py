@@ -19,7 +19,7 @@ _OPTIONS: dict[str, Any] = {"n_resamples": RESAMPLES, "batch": _BATCH, "vectoriz
 
 @dataclass(frozen=True)
 class Difference:
-    """Of two models, as a mean over users."""
+    """The difference of two models, as a mean over users."""
 
     mean: float  # the first model's metric minus the second's
     low: float  # 95 % interval, by the bootstrap over users
@@ -39,20 +39,20 @@ def paired_differences(first: FloatArray, second: FloatArray) -> list[Difference
         the differences; p is 1 where no user differs, or a single one.
     """
     differences = first - second
-    ends = _intervals(differences) if len(differences) > 1 else [differences[0]] * 2
+    ends = _bootstrap_intervals(differences) if len(differences) > 1 else [differences[0]] * 2
     return [
-        _difference(own, float(low), float(high))
+        _make_difference(own, float(low), float(high))
         for own, low, high in zip(differences.T, *ends, strict=True)
     ]
 
 
-def _difference(difference: FloatArray, low: float, high: float) -> Difference:
+def _make_difference(difference: FloatArray, low: float, high: float) -> Difference:
     differing = difference[difference != 0]  # the others stay 0 whatever their sign
     users = (len(differing), len(difference))
-    return Difference(float(difference.mean()), low, high, _by_signs(differing), users)
+    return Difference(float(difference.mean()), low, high, _permutation_p(differing), users)
 
 
-def _intervals(differences: FloatArray) -> FloatArray:
+def _bootstrap_intervals(differences: FloatArray) -> FloatArray:
     """Ends of 95 % intervals of means over users, [2, M]: the percentile bootstrap, with the same
     users of each resample for all metrics."""
     rng, count = np.random.default_rng(_SEED), len(differences)
@@ -65,8 +65,8 @@ def _intervals(differences: FloatArray) -> FloatArray:
     return np.percentile(np.concatenate(means), [2.5, 97.5], axis=0)
 
 
-def _by_signs(differing: FloatArray) -> float:
-    """That signs as uneven come about by chance; either sign of a single user is as likely."""
+def _permutation_p(differing: FloatArray) -> float:
+    """The p value of signs as uneven as these; either sign of a single user is as likely."""
     if len(differing) < 2:
         return 1.0
     if 2 ** len(differing) <= RESAMPLES:  # all patterns of signs

@@ -1,4 +1,4 @@
-"""Where a search looks: a model's own space, a part of it, or what its user names."""
+"""The space of a search: a model's own, a part of it, or keys that its user names."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _ALIKE = ("repeatable", "eval_step")  # in which models of a comparison may diff
 _FORM = "learning_rate; hidden_size=[64,128]; hidden_dropout_prob=0.1..0.5"
 
 
-def space_of(entry: Entry, search: str | None = None) -> Space:
-    """Where a model's settings are searched.
+def resolve_space(entry: Entry, search: str | None = None) -> Space:
+    """Find out which of a model's settings are searched, and where.
 
     Args:
         entry: the model; keys that its user set are not searched.
@@ -35,13 +35,15 @@ def space_of(entry: Entry, search: str | None = None) -> Space:
     if search is None:
         if not offered:
             raise ValueError(f"{entry.label}: nothing to search; name keys: --search='key=[a,b]'")
-        space = {key: where for key, where in offered.items() if not entry.given(key)}
+        space = {key: where for key, where in offered.items() if not entry.is_set(key)}
         if not space:
             raise ValueError(f"{entry.label}: every key that is searched is set; leave some out")
-        for key in _of_plugins(entry) & set(space):
+        for key in _plugin_keys(entry) & set(space):
             _check_offered(key, space[key], entry)
         return space
-    parts = [_part(part.strip(), entry, offered) for part in search.split(";") if part.strip()]
+    parts = [
+        _parse_part(part.strip(), entry, offered) for part in search.split(";") if part.strip()
+    ]
     keys = [key for key, _ in parts]
     if not keys:
         raise ValueError(f"search: name keys, such as --search='{_FORM}'")
@@ -51,14 +53,14 @@ def space_of(entry: Entry, search: str | None = None) -> Space:
 
 
 def offered_space(config: Config, spec: ModelSpec) -> dict[str, Any]:
-    """Where a model's settings classes say that its settings are searched."""
+    """The space that a model's settings classes offer."""
     found: dict[str, Any] = {}
     for settings in settings_classes(config, spec):
         found = {**settings.searched(config), **found}
     return found
 
 
-def _of_plugins(entry: Entry) -> set[str]:
+def _plugin_keys(entry: Entry) -> set[str]:
     """The keys whose places others than this package chose; its own are known to be sound."""
     classes = settings_classes(entry.config, entry.config.spec)
     theirs = [own for own in classes if own.__module__.partition(".")[0] != PACKAGE.name]
@@ -74,10 +76,10 @@ def _check_offered(key: str, where: object, entry: Entry) -> None:
             f"search_space: {entry.label}: {key}: expected (a, b) or Between, the lower end first, "
             f"got {where!r}"
         )
-    values = _within(where.low, where.high) if isinstance(where, Between) else where
+    values = _probe_values(where.low, where.high) if isinstance(where, Between) else where
     more = "; list whole numbers as (1, 2, 3)" if isinstance(where, Between) else ""
     try:
-        _taken(key, values, entry)
+        _parse_values(key, values, entry)
     except ValueError as error:
         raise ValueError(
             f"search_space: {error}{more}; or set --{key}, which is not searched then"
@@ -101,21 +103,21 @@ def _check_known(what: str, key: str, entry: Entry) -> None:
         raise unknown(f"{what}: {entry.label}: the key", key, sorted(known))
 
 
-def _taken(key: str, values: Iterable[object], entry: Entry) -> list[Any]:
+def _parse_values(key: str, values: Iterable[object], entry: Entry) -> list[Any]:
     """Values as the configuration has them; each is refused here rather than in a trial."""
     return [entry.with_own({key: value}).config[key] for value in values]
 
 
-def _within(low: float, high: float) -> tuple[float, ...]:
+def _probe_values(low: float, high: float) -> tuple[float, ...]:
     """The ends of a range, and a number with a fraction between them, which a key of whole numbers
     refuses."""
     return low, high, low + (high - low) / math.pi
 
 
-def _part(text: str, entry: Entry, offered: Space) -> tuple[str, Any]:
+def _parse_part(text: str, entry: Entry, offered: Space) -> tuple[str, Any]:
     """``key``, ``key=[a,b]`` or ``key=low..high``."""
     key, given, where = (part.strip() for part in text.partition("="))
-    if entry.given(key):
+    if entry.is_set(key):
         raise ValueError(f"search: {key} is set to {entry.config[key]}; leave out --{key}")
     if not given:
         if key not in offered:
@@ -125,17 +127,17 @@ def _part(text: str, entry: Entry, offered: Space) -> tuple[str, Any]:
         _check_offered(key, offered[key], entry)
         return key, offered[key]
     _check_known("search", key, entry)
-    ends = _range(where)
-    values = _choices(key, where) if ends is None else _within(*ends)
+    ends = _parse_range(where)
+    values = _parse_choices(key, where) if ends is None else _probe_values(*ends)
     try:
-        taken = _taken(key, values, entry)
+        taken = _parse_values(key, values, entry)
     except ValueError as error:
         more = "" if ends is None else "; list whole numbers as [1,2,3]"
         raise ValueError(f"search: {error}{more}") from None
     return key, tuple(taken) if ends is None else Between(*map(float, ends))
 
 
-def _range(text: str) -> tuple[float, float] | None:
+def _parse_range(text: str) -> tuple[float, float] | None:
     low, dots, high = text.partition("..")
     ends = parse_literal(low), parse_literal(high)
     if not dots or not all(isinstance(end, (int, float)) for end in ends):
@@ -145,7 +147,7 @@ def _range(text: str) -> tuple[float, float] | None:
     return ends
 
 
-def _choices(key: str, text: str) -> tuple[Any, ...]:
+def _parse_choices(key: str, text: str) -> tuple[Any, ...]:
     values = parse_literal(text)
     if not isinstance(values, (list, tuple)) or not values:
         raise ValueError(f"search: {key}: expected [a,b] or low..high, got {text}")
@@ -153,7 +155,7 @@ def _choices(key: str, text: str) -> tuple[Any, ...]:
 
 
 def defaults(space: Space, config: Mapping[str, Any]) -> dict[str, Any]:
-    """What the settings are now, of those that lie in the space; the middle of a range for a number
+    """The present values of the settings that lie in the space; the middle of a range for a number
     that does not, such as one that the model chooses."""
     found: dict[str, Any] = {}
     for key, where in space.items():

@@ -1,4 +1,4 @@
-"""What the runs of a comparison say together: means, variation over seeds, tested differences."""
+"""The summary of a comparison: means, variation over seeds, tested differences."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from recbole.evaluator.register import smaller_metrics
 
 from recbole_llm.tasks.compare.cells import Cell
-from recbole_llm.tasks.compare.paired import Tested, against
+from recbole_llm.tasks.compare.paired import PairedTest, compare_with_baseline
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
-        """Of one value a seed; nan where a seed has none."""
+        """The spread of one value a seed; nan where a seed has none."""
         if not all(map(math.isfinite, values)):
             return cls(math.nan, None)
         sd = statistics.stdev(values) if len(values) > 1 else None
@@ -57,23 +57,23 @@ class Summary:
     baseline: str  # label
     protocol: str  # in words
     dataset: str  # its name and its size, in words
-    tests: list[Tested] = field(default_factory=list)  # of each other model and metric
+    tests: list[PairedTest] = field(default_factory=list)  # of each other model and metric
     failures: dict[str, str] = field(default_factory=dict)  # {run: reason}
     # How the models were judged otherwise than by themselves, in words.
     notes: list[str] = field(default_factory=list)
 
-    def tested(self, label: str, metric: str) -> Tested | None:
+    def find_test(self, label: str, metric: str) -> PairedTest | None:
         """A model's test, if there is one."""
         return next((t for t in self.tests if (t.label, t.metric) == (label, metric)), None)
 
-    def order(self, metric: str) -> list[Row]:
+    def ranked(self, metric: str) -> list[Row]:
         """The best on test first; without those that have no value."""
         sign = 1 if metric in self.smaller else -1
         valued = [row for row in self.rows if not math.isnan(row.test[metric].mean)]
         return sorted(valued, key=lambda row: sign * row.test[metric].mean)
 
-    def plain(self) -> dict[str, Any]:
-        """As ``result.json`` has it."""
+    def to_dict(self) -> dict[str, Any]:
+        """The content of ``result.json``."""
         return {**asdict(self), "smaller": sorted(self.smaller)}
 
 
@@ -83,7 +83,7 @@ def summarise(cells: Sequence[Cell], failures: Mapping[Cell, str], baseline: str
     Raises:
         ValueError: none is; or two models were not tested on the same items.
     """
-    done = [cell for cell in cells if cell.done]
+    done = [cell for cell in cells if cell.is_done]
     reasons = {cell.name: why for cell, why in failures.items()}
     if not done:
         raise ValueError(f"no run ended well; {'; '.join(f'{k}: {v}' for k, v in reasons.items())}")
@@ -91,17 +91,17 @@ def summarise(cells: Sequence[Cell], failures: Mapping[Cell, str], baseline: str
     labels = [label for label in dict.fromkeys(c.entry.label for c in cells) if label in ended]
     by_label = {label: [cell for cell in done if cell.entry.label == label] for label in labels}
     first = done[0].result
-    rows = [_row(label, own) for label, own in by_label.items()]
-    metrics = _metrics(first, rows)
+    rows = [_make_row(label, own) for label, own in by_label.items()]
+    metrics = _shared_metrics(first, rows)
     smaller = {metric for metric in metrics if metric.partition("@")[0] in smaller_metrics}
     sizes = ", ".join(f"{number:,} {what}" for what, number in first["data"]["size"].items())
     dataset = f"{first['dataset']}: {sizes}"
     others = {label: own for label, own in by_label.items() if label != baseline}
-    tests = against(by_label.get(baseline, []), others, metrics)
+    tests = compare_with_baseline(by_label.get(baseline, []), others, metrics)
     return Summary(rows, metrics, smaller, baseline, first["protocol"], dataset, tests, reasons)
 
 
-def other_sizes(rows: Sequence[Row]) -> list[str]:
+def describe_other_sizes(rows: Sequence[Row]) -> list[str]:
     """The models that read less or more of the data than the first one, in words."""
     first, *others = [(row.label, row.runs[0]["data"]["size"]) for row in rows]
     found = []
@@ -118,7 +118,7 @@ def other_sizes(rows: Sequence[Row]) -> list[str]:
     return found
 
 
-def _row(label: str, cells: Sequence[Cell]) -> Row:
+def _make_row(label: str, cells: Sequence[Cell]) -> Row:
     runs = [cell.result for cell in cells]
     epochs = [run["best_epoch"] for run in runs]
     memory = [run["peak_memory_mib"] for run in runs]
@@ -126,8 +126,8 @@ def _row(label: str, cells: Sequence[Cell]) -> Row:
         label=label,
         arguments=cells[0].entry.argv,
         seeds=[cell.seed for cell in cells],
-        valid=_spreads([run["best_valid_result"] or {} for run in runs]),
-        test=_spreads([run["test_result"] or {} for run in runs]),
+        valid=_make_spreads([run["best_valid_result"] or {} for run in runs]),
+        test=_make_spreads([run["test_result"] or {} for run in runs]),
         seconds=statistics.mean(run["seconds"]["all"] for run in runs),
         memory=None if None in memory else statistics.mean(memory),
         parameters=statistics.mean(run["parameters"] for run in runs),
@@ -137,7 +137,7 @@ def _row(label: str, cells: Sequence[Cell]) -> Row:
     )
 
 
-def _spreads(results: Sequence[Mapping[str, float]]) -> dict[str, Spread]:
+def _make_spreads(results: Sequence[Mapping[str, float]]) -> dict[str, Spread]:
     names = [name for name in results[0] if all(name in result for result in results)]
     return {
         name: Spread.of([math.nan if run[name] is None else run[name] for run in results])
@@ -145,7 +145,7 @@ def _spreads(results: Sequence[Mapping[str, float]]) -> dict[str, Spread]:
     }
 
 
-def _metrics(first: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
+def _shared_metrics(first: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
     """The test metrics that all models have, without those of groups; the deciding one first."""
     deciding = first["valid_metric"].lower()
     common = [name for name in rows[0].test if all(name in row.test for row in rows)]

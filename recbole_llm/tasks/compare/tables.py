@@ -13,7 +13,7 @@ import click
 
 from recbole_llm.core.files import OTHER_FOLDER, write_whole
 from recbole_llm.core.lines import aligned, counted, width
-from recbole_llm.tasks.compare.paired import LEVEL, Tested
+from recbole_llm.tasks.compare.paired import LEVEL, PairedTest
 from recbole_llm.tasks.compare.summary import Row, Spread, Summary
 from recbole_llm.trainers.progress import duration
 
@@ -29,12 +29,12 @@ _LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{"
 
 def write_tables(summary: Summary, root: Path) -> None:
     """Write ``table.md`` and ``table.tex``."""
-    lines = [*markdown(summary), "", *map(_in_markdown, sentences(summary))]
-    for name, content in (("table.md", lines), ("table.tex", list(latex(summary)))):
+    lines = [*markdown_lines(summary), "", *map(_escape_markdown, sentences(summary))]
+    for name, content in (("table.md", lines), ("table.tex", list(latex_lines(summary)))):
         write_whole(root / name, "\n".join([*content, ""]).encode("utf-8"), OTHER_FOLDER)
 
 
-def screen(summary: Summary) -> Iterator[str]:
+def screen_lines(summary: Summary) -> Iterator[str]:
     """The table for a terminal, and what it says in words; bold and underlined as in Markdown."""
     best, second = partial(click.style, bold=True), partial(click.style, underline=True)
     table = list(table_rows(summary, best, second))
@@ -52,14 +52,14 @@ def screen(summary: Summary) -> Iterator[str]:
     yield from sentences(summary)
 
 
-def markdown(summary: Summary) -> Iterator[str]:
+def markdown_lines(summary: Summary) -> Iterator[str]:
     """The table; bold is the best, underlined the second."""
     head, *rows = table_rows(summary, "**{}**".format, "<u>{}</u>".format)
     for label, *cells in (head, ["---"] * len(head), *rows):
-        yield f"| {' | '.join([_in_markdown(label), *cells])} |"
+        yield f"| {' | '.join([_escape_markdown(label), *cells])} |"
 
 
-def _in_markdown(text: str) -> str:
+def _escape_markdown(text: str) -> str:
     """A text that stands there as it is."""
     return _MARKDOWN.sub(lambda found: _HTML.get(found[0], f"\\{found[0]}"), text)
 
@@ -70,39 +70,39 @@ def table_rows(
     """The table's cells, the head first."""
     yield ["model", "seeds", *summary.metrics, f"valid {summary.metrics[0]}", "time", "memory"]
     for row in summary.rows:
-        cells = _marked(summary, row, best, second, " ± ")
+        cells = _mark_numbers(summary, row, best, second, " ± ")
         valid = row.valid.get(summary.metrics[0])
         memory = "-" if row.memory is None else f"{row.memory:,.0f} MiB"
         yield [
             row.label, str(len(row.seeds)), *cells,
-            "-" if valid is None else number(valid, " ± "), duration(row.seconds), memory,
+            "-" if valid is None else format_spread(valid, " ± "), duration(row.seconds), memory,
         ]  # fmt: skip
 
 
-def latex(summary: Summary) -> Iterator[str]:
+def latex_lines(summary: Summary) -> Iterator[str]:
     """The table as a ``tabular`` of booktabs."""
     yield r"% \usepackage{booktabs}"
     yield rf"\begin{{tabular}}{{l{'r' * len(summary.metrics)}}}"
     yield r"\toprule"
-    yield " & ".join(["Model", *map(_escaped, summary.metrics)]) + r" \\"
+    yield " & ".join(["Model", *map(_escape_latex, summary.metrics)]) + r" \\"
     yield r"\midrule"
     bold, underline = r"\textbf{{{}}}".format, r"\underline{{{}}}".format
     dagger = r"$^\dagger$"
     for row in summary.rows:
-        cells = " & ".join(_marked(summary, row, bold, underline, r"\,$\pm$\,"))
+        cells = " & ".join(_mark_numbers(summary, row, bold, underline, r"\,$\pm$\,"))
         # Else \\ takes [ and * for its own.
         start = "{}" if row.label.startswith(("[", "*")) else ""
-        yield rf"{start}{_escaped(row.label)} & {cells.replace('†', dagger)} \\"
+        yield rf"{start}{_escape_latex(row.label)} & {cells.replace('†', dagger)} \\"
     yield r"\bottomrule"
     yield r"\end{tabular}"
 
 
-def _escaped(text: str) -> str:
+def _escape_latex(text: str) -> str:
     # Of two hyphens that follow each other LaTeX makes a dash.
     return re.sub(r"[&%_#${}~^\\<>|†]|-(?=-)", lambda found: _LATEX[found[0]], text)
 
 
-def _marked(
+def _mark_numbers(
     summary: Summary,
     row: Row,
     best: Callable[[str], str],
@@ -111,31 +111,31 @@ def _marked(
 ) -> Iterator[str]:
     """A row's numbers, the best two of each column and the significant ones marked."""
     for metric in summary.metrics:
-        text, mean = number(row.test[metric], between), row.test[metric].mean
-        order = list(dict.fromkeys(own.test[metric].mean for own in summary.order(metric)))
+        text, mean = format_spread(row.test[metric], between), row.test[metric].mean
+        order = list(dict.fromkeys(own.test[metric].mean for own in summary.ranked(metric)))
         ranked = len(summary.rows) > 1 and metric.partition("@")[0] != _UNRANKED
         if ranked and mean in order[:2]:
             text = (best, second)[order.index(mean)](text)
-        test = summary.tested(row.label, metric)
+        test = summary.find_test(row.label, metric)
         yield text + "†" if test is not None and test.significant else text
 
 
-def number(spread: Spread, between: str) -> str:
+def format_spread(spread: Spread, between: str) -> str:
     """``.0487 ± .0004``; ``-`` where there is no value."""
     if math.isnan(spread.mean):
         return "-"
     if spread.sd is None:
-        return _short(spread.mean)
-    return f"{_short(spread.mean)}{between}{_short(spread.sd)}"
+        return _format_number(spread.mean)
+    return f"{_format_number(spread.mean)}{between}{_format_number(spread.sd)}"
 
 
-def _short(value: float) -> str:
+def _format_number(value: float) -> str:
     """Four decimals, without the zero before the point."""
     return re.sub(r"^(-?)0\.", r"\1.", f"{value:.4f}")
 
 
 def sentences(summary: Summary) -> Iterator[str]:
-    """What the table says, in words."""
+    """Say in words what the table shows."""
     many = max(len(row.seeds) for row in summary.rows)
     spread = " ± the standard deviation over them" if many > 1 else ""
     up_to = "up to " if any(len(row.seeds) < many for row in summary.rows) else ""
@@ -150,12 +150,12 @@ def sentences(summary: Summary) -> Iterator[str]:
         yield (
             f"{mark} from {summary.baseline} (p < {LEVEL:g}): permutation test over users, "
             f"whose metrics are averaged over seeds first, corrected by Holm's method for "
-            f"{_count(summary)}. Intervals are of 95 %, by the bootstrap over users. The test "
-            f"takes the variation over users into account, not that over seeds{apart}."
+            f"{_describe_correction(summary)}. Intervals are of 95 %, by the bootstrap over users. "
+            f"The test takes the variation over users into account, not that over seeds{apart}."
         )
     deciding = summary.metrics[0]
     yield from (
-        f"- {_sentence(summary, test)}" for test in summary.tests if test.metric == deciding
+        f"- {_describe_test(summary, test)}" for test in summary.tests if test.metric == deciding
     )
     tested = {summary.baseline, *(test.label for test in summary.tests)}
     yield from (
@@ -171,12 +171,12 @@ def _shares_a_seed(summary: Summary, row: Row) -> bool:
     return any(set(row.seeds) & set(r.seeds) for r in summary.rows if r.label == summary.baseline)
 
 
-def _count(summary: Summary) -> str:
+def _describe_correction(summary: Summary) -> str:
     models = len({test.label for test in summary.tests})
     return f"the {models} comparisons of a column" if models > 1 else "the one comparison"
 
 
-def _sentence(summary: Summary, test: Tested) -> str:
+def _describe_test(summary: Summary, test: PairedTest) -> str:
     found, baseline = test.difference, summary.baseline
     rows = {row.label: row for row in summary.rows}
     relative = f" ({100 * found.mean / test.baseline:+.1f} %)" if test.baseline else ""
@@ -189,7 +189,8 @@ def _sentence(summary: Summary, test: Tested) -> str:
     sds = [rows[label].test[test.metric].sd for label in (test.label, baseline)]
     over = ""
     if None not in sds:
-        over = f"; over seeds they vary by {_short(sds[0] or 0)} and {_short(sds[1] or 0)}"
+        first, second = (_format_number(sd or 0) for sd in sds)
+        over = f"; over seeds they vary by {first} and {second}"
     apart = ""
     if test.seeds < max(len(rows[label].seeds) for label in (test.label, baseline)):
         apart += f" This is over the {counted(test.seeds, 'seed')} that ended well with both."

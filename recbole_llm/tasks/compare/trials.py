@@ -19,12 +19,12 @@ from recbole_llm.core.errors import one_line
 from recbole_llm.core.files import OTHER_FOLDER
 
 ERROR = "error"  # attribute of a trial that failed by itself
-PLACE = "folder"  # of one that goes on where another was cut off
+FOLDER = "folder"  # attribute of a trial that goes on where another was cut off
 
 
 @contextmanager
-def kept_in(file: Path) -> Iterator[None]:
-    """Within it trials are read and written there; ValueError, in one line, where that fails."""
+def storage_errors(file: Path) -> Iterator[None]:
+    """Raise ValueError, in one line, where trials cannot be read from the file or written to it."""
     try:
         yield
     except (StorageInternalError, SQLAlchemyError) as error:
@@ -37,15 +37,15 @@ def kept_in(file: Path) -> Iterator[None]:
         ) from error
 
 
-def place(folder: Path, trial: Trial | FrozenTrial) -> Path:
-    return folder / trial.user_attrs.get(PLACE, str(trial.number))
+def trial_folder(folder: Path, trial: Trial | FrozenTrial) -> Path:
+    return folder / trial.user_attrs.get(FOLDER, str(trial.number))
 
 
-def running(study: Study) -> list[FrozenTrial]:
+def running_trials(study: Study) -> list[FrozenTrial]:
     return study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
 
 
-def counted(study: Study) -> list[FrozenTrial]:
+def counted_trials(study: Study) -> list[FrozenTrial]:
     return [trial for trial in study.get_trials(deepcopy=False) if is_counted(trial)]
 
 
@@ -54,45 +54,47 @@ def is_counted(trial: FrozenTrial) -> bool:
     return trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or ERROR in trial.user_attrs
 
 
-def seconds_of(trial: FrozenTrial, folder: Path) -> float:
-    """How long a trial took: until its result, of which a later command may have heard first."""
+def trial_seconds(trial: FrozenTrial, folder: Path) -> float:
+    """Seconds that a trial took until its result, which only a later command may have read."""
     assert trial.datetime_start is not None and trial.datetime_complete is not None
-    result = place(folder, trial) / "result.json"
-    told = trial.datetime_complete.timestamp()
-    ended = result.stat().st_mtime if result.is_file() else told
-    return ended - trial.datetime_start.timestamp()
+    result = trial_folder(folder, trial) / "result.json"
+    recorded = trial.datetime_complete.timestamp()
+    end = result.stat().st_mtime if result.is_file() else recorded
+    return end - trial.datetime_start.timestamp()
 
 
-def ask(study: Study, space: Mapping[str, BaseDistribution], seed: int) -> Trial | None:
-    """A trial of settings that were not tried before, since one seed gives one score; None where
-    all were, or are now."""
+def ask_new_trial(study: Study, space: Mapping[str, BaseDistribution], seed: int) -> Trial | None:
+    """Ask for a trial of settings that were not tried before, since one seed gives one score; None
+    where all were, or are now."""
     choices = [w.choices for w in space.values() if isinstance(w, CategoricalDistribution)]
     listed = len(choices) == len(space)
     most = math.prod(len(set(c)) for c in choices) if listed else math.inf
-    while len(taken := _taken(study)) < most:
+    while len(tried := _tried_settings(study)) < most:
         new = study.ask(dict(space))
-        if _settings(new.params) not in taken:
+        if _settings_key(new.params) not in tried:
             return new
         study.tell(new, state=TrialState.FAIL)
         if listed:  # the sampler may propose its favourites for ever
-            drawn = random.Random(seed + new.number)
-            study.enqueue_trial(_untried(dict(zip(space, choices)), taken, drawn))
+            generator = random.Random(seed + new.number)
+            study.enqueue_trial(_draw_untried(dict(zip(space, choices)), tried, generator))
     return None
 
 
-def _taken(study: Study) -> set[frozenset[Any]]:
-    return {_settings(trial.params) for trial in (*counted(study), *running(study))}
+def _tried_settings(study: Study) -> set[frozenset[Any]]:
+    return {
+        _settings_key(trial.params) for trial in (*counted_trials(study), *running_trials(study))
+    }
 
 
-def _settings(params: Mapping[str, Any]) -> frozenset[Any]:
+def _settings_key(params: Mapping[str, Any]) -> frozenset[Any]:
     return frozenset(params.items())
 
 
-def _untried(
-    choices: Mapping[str, tuple[Any, ...]], taken: set[frozenset[Any]], drawn: random.Random
+def _draw_untried(
+    choices: Mapping[str, tuple[Any, ...]], tried: set[frozenset[Any]], generator: random.Random
 ) -> dict[str, Any]:
-    """One of the settings that are left, of which there are some."""
+    """Draw settings that were not tried, of which there are some."""
     while True:
-        settings = {key: drawn.choice(where) for key, where in choices.items()}
-        if _settings(settings) not in taken:
+        settings = {key: generator.choice(where) for key, where in choices.items()}
+        if _settings_key(settings) not in tried:
             return settings

@@ -22,20 +22,20 @@ from recbole_llm.core.schema import parse_values
 from recbole_llm.core.settings import Space
 from recbole_llm.data.create import check_files
 from recbole_llm.models.phased import PhasedRecommender
-from recbole_llm.tasks.compare.cells import best_score, way_on
+from recbole_llm.tasks.compare.cells import read_best_score, resume_arguments
 from recbole_llm.tasks.compare.entries import (
     Entry,
-    check_parts,
+    check_split,
+    describe_ignored_keys,
     file_arguments,
-    ignored,
     parse_models,
-    plain_arguments,
+    run_arguments,
 )
-from recbole_llm.tasks.compare.executors import Executor, alone_in, open_executor
+from recbole_llm.tasks.compare.executors import Executor, RunOptions, lock_folder, open_executor
 from recbole_llm.tasks.compare.keys import run_key
 from recbole_llm.tasks.compare.live import Live
-from recbole_llm.tasks.compare.pool import Ended, Job, run_jobs
-from recbole_llm.tasks.compare.space import defaults, distributions, space_of
+from recbole_llm.tasks.compare.pool import Job, Outcome, run_jobs
+from recbole_llm.tasks.compare.space import defaults, distributions, resolve_space
 
 with needing("tuning"):
     import optuna
@@ -44,19 +44,19 @@ with needing("tuning"):
 
     from recbole_llm.tasks.compare.trials import (
         ERROR,
-        PLACE,
-        ask,
-        counted,
-        kept_in,
-        place,
-        running,
-        seconds_of,
+        FOLDER,
+        ask_new_trial,
+        counted_trials,
+        running_trials,
+        storage_errors,
+        trial_folder,
+        trial_seconds,
     )
 
-_KEPT = "tuning.db"  # the file of all trials
+_STORAGE = "tuning.db"  # the file of all trials
 # Per cent that go on, trials before any is pruned, its first validation: slow starters may win.
-_PRUNED = (75.0, 4, 5)
-_RIVALS = 4  # trials that got as far as one that is pruned: a single survivor is no measure
+_PRUNING = (75.0, 4, 5)
+_MIN_RIVALS = 4  # trials that got as far as one that is pruned: a single survivor is no measure
 
 
 class NoTrialError(ValueError):
@@ -66,11 +66,8 @@ class NoTrialError(ValueError):
 def tune(
     model: str,
     trials: int,
-    jobs: int = 1,
-    output: str = "tuning",
+    options: RunOptions,
     search: str | None = None,
-    executor: str = "local",
-    ray_address: str | None = None,
     config_file_list: Sequence[str] = (),
     argv: Sequence[str] = (),
 ) -> Generator[str, None, tuple[FrozenTrial, Path]]:
@@ -78,10 +75,10 @@ def tune(
 
     Args:
         model: name.
-        trials, jobs: in all, with those that were done before; and at once.
-        output: folder of everything; a search that was stopped goes on there.
-        search: keys to search, and where: see `recbole_llm.tasks.compare.space.space_of`.
-        executor, ray_address: see `open_executor`. config_file_list, argv: settings, not searched.
+        trials: in all, with those that were done before.
+        options: a search that was stopped goes on in their folder.
+        search: keys to search, and where: see `recbole_llm.tasks.compare.space.resolve_space`.
+        config_file_list, argv: settings that are not searched.
 
     Yields:
         lines for the screen; it returns the best trial, and the file.
@@ -92,86 +89,89 @@ def tune(
     entry, *others = parse_models(model, argv, config_file_list)
     if others:
         raise ValueError("model: tune takes one model; compare --tune takes several")
-    check_parts(entry, ["validation"])
+    check_split(entry, ["validation"])
     check_files(entry.config)
-    root = Path(output)
+    root = Path(options.output)
     check_folder(root, OTHER_FOLDER)
-    yield from ignored([entry])
-    with alone_in(root), open_executor(executor, jobs, ray_address) as opened:
-        best, file = find(entry, trials, root, opened, search)
-    yield from said(best, file)
+    yield from describe_ignored_keys([entry])
+    with lock_folder(root), open_executor(options) as executor:
+        best, file = search_settings(entry, trials, root, executor, search)
+    yield from report_lines(best, file)
     arguments = [*entry.argv, *file_arguments([*entry.files, str(file)])]
     yield f"next     recbole-llm run {shlex.join(arguments)}"
     return best, file
 
 
-def said(best: FrozenTrial, file: Path) -> Iterator[str]:
-    """What a search found, in lines."""
-    settings = " ".join(f"--{key}={_short(value)}" for key, value in best.params.items())
+def report_lines(best: FrozenTrial, file: Path) -> Iterator[str]:
+    """Describe the best trial of a search, in lines."""
+    settings = " ".join(f"--{key}={_format_value(value)}" for key, value in best.params.items())
     yield f"best of validation {best.value:.4f} (trial {best.number}): {settings}"
     yield f"written  {file}"
 
 
-def find(
+def search_settings(
     entry: Entry, trials: int, root: Path, executor: Executor, search: str | None = None
 ) -> tuple[FrozenTrial, Path]:
-    """The best of the first so many trials of a search, and the file of its settings.
+    """Search until there are so many trials: the best of the first so many, and the file of its
+    settings.
 
-    The folder is there, and nobody else searches in it (`alone_in`).
+    The folder is there, and nobody else searches in it (`lock_folder`).
 
     Raises:
         NoTrialError: no trial ended well.
     """
     if trials < 1:
         raise ValueError(f"a search needs at least 1 trial, got {trials}")
-    space = space_of(entry, search)
+    space = resolve_space(entry, search)
     keys = run_key(entry.config)[:10], digest(str(sorted(space.items())))[:6]
     name = "-".join([entry.config["model"], *keys])  # a key set to its default is not searched
     live = Live([entry.label], trials, executor.at_once, "trial", entry.better)
     folder = root / "trials" / name
-    with kept_in(root / _KEPT), closing(live):
-        study = _study(name, entry, space, root, executor.at_once)
-        _left(study, folder)
-        jobs = _jobs(study, entry, space, folder, trials, live)
-        with closing(run_jobs(jobs, executor, live.show)) as endings:
-            for ended in endings:
-                _told(study, entry.label, ended, folder, live)
-        first = counted(study)[:trials]  # an earlier search in the folder may have made more
+    with storage_errors(root / _STORAGE), closing(live):
+        study = _open_study(name, entry, space, root, executor.at_once)
+        _requeue_orphans(study, folder)
+        jobs = _new_jobs(study, entry, space, folder, trials, live)
+        with closing(run_jobs(jobs, executor, live.show)) as outcomes:
+            for outcome in outcomes:
+                _record_outcome(study, entry.label, outcome, folder, live)
+        first = counted_trials(study)[:trials]  # an earlier search in the folder may have made more
         if len(first) < trials:
             tqdm.write(f"{entry.label}: all {len(first)} settings of the search were tried")
-    best = _best(first, entry)
-    return best, _write(root / "tuned" / f"{name}.yaml", entry, best, len(first))
+    best = _best_trial(first, entry)
+    return best, _write_best(root / "tuned" / f"{name}.yaml", entry, best, len(first))
 
 
-def _told(study: Study, label: str, ended: Ended[Trial], folder: Path, live: Live) -> None:
-    """The study and the table hear how a trial ended."""
-    trial, name, error = ended.what, f"trial {ended.what.number}", ended.error
-    own = place(folder, trial)
+def _record_outcome(
+    study: Study, label: str, outcome: Outcome[Trial], folder: Path, live: Live
+) -> None:
+    """Enter in the study, and in the table, how a trial ended."""
+    trial, name, error = outcome.payload, f"trial {outcome.payload.number}", outcome.error
+    own = trial_folder(folder, trial)
     shutil.rmtree(own / "saved", ignore_errors=True)  # its score is all that is wanted
-    if error is None and ended.stopped:
+    if error is None and outcome.stopped:
         study.tell(trial, state=TrialState.PRUNED)
-        live.ended(label, name, ended.seconds, None, "stopped early")
+        live.end_run(label, name, outcome.seconds, None, "stopped early")
         return
-    score = best_score(own) if error is None else math.nan
+    score = read_best_score(own) if error is None else math.nan
     if error is None and math.isfinite(score):
         study.tell(trial, score)
-        live.ended(label, name, ended.seconds, score)
+        live.end_run(label, name, outcome.seconds, score)
         return
     error = error or f"its best score on validation is {score}"
     trial.set_user_attr(ERROR, error)
     study.tell(trial, state=TrialState.FAIL)
-    live.ended(label, name, ended.seconds, None, f"failed: {error}")
+    live.end_run(label, name, outcome.seconds, None, f"failed: {error}")
 
 
-def _study(name: str, entry: Entry, space: Space, root: Path, at_once: int) -> Study:
-    """The study of this name, new or where it stood; its first trial is of the defaults."""
+def _open_study(name: str, entry: Entry, space: Space, root: Path, at_once: int) -> Study:
+    """Open the study of this name, new or where it stood; its first trial has the defaults."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
-        storage=f"sqlite:///{quote(str((root / _KEPT).absolute()))}",
+        storage=f"sqlite:///{quote(str((root / _STORAGE).absolute()))}",
         study_name=name,
         load_if_exists=True,
         direction="maximize" if entry.config["valid_metric_bigger"] else "minimize",
-        pruner=optuna.pruners.PercentilePruner(*_PRUNED, n_min_trials=_RIVALS),
+        pruner=optuna.pruners.PercentilePruner(*_PRUNING, n_min_trials=_MIN_RIVALS),
     )
     before = len(study.get_trials(deepcopy=False))  # the same seed would draw them once more
     study.sampler = optuna.samplers.TPESampler(
@@ -182,53 +182,53 @@ def _study(name: str, entry: Entry, space: Space, root: Path, at_once: int) -> S
     return study
 
 
-def _left(study: Study, folder: Path) -> None:
-    """Trials of a command that is gone: those that had ended count, the others go on in theirs."""
-    for trial in running(study):
-        own = place(folder, trial)
-        score = best_score(own) if (own / "result.json").is_file() else math.nan
+def _requeue_orphans(study: Study, folder: Path) -> None:
+    """Count a gone command's trials that have ended; queue the others to go on in their folders."""
+    for trial in running_trials(study):
+        own = trial_folder(folder, trial)
+        score = read_best_score(own) if (own / "result.json").is_file() else math.nan
         if math.isfinite(score):
             shutil.rmtree(own / "saved", ignore_errors=True)
             study.tell(trial.number, score)
             continue
         drawn = {**trial.system_attrs.get("fixed_params", {}), **trial.params}  # some, or all
-        study.enqueue_trial(drawn, {PLACE: own.name})
+        study.enqueue_trial(drawn, {FOLDER: own.name})
         study.tell(trial.number, state=TrialState.FAIL)  # after it: a kill here loses nothing
 
 
-def _jobs(
+def _new_jobs(
     study: Study, entry: Entry, space: Space, folder: Path, trials: int, live: Live
 ) -> Iterator[Job[Trial]]:
-    """A new trial each time that one is asked for, as long as there are not enough."""
-    for trial in counted(study)[:trials]:
+    """Make a job of a new trial each time that one is asked for, until there are enough."""
+    for trial in counted_trials(study)[:trials]:
         score = trial.value if trial.state == TrialState.COMPLETE else None
-        live.there(entry.label, seconds_of(trial, folder), score)
-    while len(counted(study)) + len(running(study)) < trials:
-        new = ask(study, distributions(space), entry.config["seed"])
+        live.count_run(entry.label, trial_seconds(trial, folder), score)
+    while len(counted_trials(study)) + len(running_trials(study)) < trials:
+        new = ask_new_trial(study, distributions(space), entry.config["seed"])
         if new is None:
             return
-        yield _job(new, entry, place(folder, new), live)
+        yield _new_job(new, entry, trial_folder(folder, new), live)
 
 
-def _job(trial: Trial, entry: Entry, folder: Path, live: Live) -> Job[Trial]:
+def _new_job(trial: Trial, entry: Entry, folder: Path, live: Live) -> Job[Trial]:
     # The first phases of two trials may be of different lengths: they are not to be compared.
     prunes = not issubclass(entry.config.model_class, PhasedRecommender)
 
     def heard(number: int, score: float) -> bool:
         trial.report(score, number)
-        live.heard(entry.label, f"trial {trial.number}", number, score)
+        live.show_validation(entry.label, f"trial {trial.number}", number, score)
         return prunes and trial.should_prune()
 
-    if PLACE not in trial.user_attrs:  # what lies there is of a study that was removed
+    if FOLDER not in trial.user_attrs:  # what lies there is of a study that was removed
         shutil.rmtree(folder, ignore_errors=True)
-    live.started(entry.label, f"trial {trial.number}")
+    live.start_run(entry.label, f"trial {trial.number}")
     files = [f"--output={folder / 'result.json'}", f"--checkpoint_dir={folder / 'saved'}"]
     tried = entry.with_own(trial.params)
-    arguments = [*plain_arguments(tried), *files, *way_on(folder, tried.config)]
+    arguments = [*run_arguments(tried), *files, *resume_arguments(folder, tried.config)]
     return Job(trial, ["trial", *arguments], folder, heard, entry.config["gpu_id"])
 
 
-def _best(trials: Sequence[FrozenTrial], entry: Entry) -> FrozenTrial:
+def _best_trial(trials: Sequence[FrozenTrial], entry: Entry) -> FrozenTrial:
     done = [(t.values[0], t) for t in trials if t.state == TrialState.COMPLETE]
     if not done:
         errors = sorted({trial.user_attrs.get(ERROR, "") for trial in trials} - {""})
@@ -236,7 +236,7 @@ def _best(trials: Sequence[FrozenTrial], entry: Entry) -> FrozenTrial:
     return entry.better(done, key=lambda pair: pair[0])[1]
 
 
-def _write(file: Path, entry: Entry, best: FrozenTrial, trials: int) -> Path:
+def _write_best(file: Path, entry: Entry, best: FrozenTrial, trials: int) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     metric, tried = entry.config["valid_metric"], lines.counted(trials, "trial")
     about = f"# {entry.label}: best of {tried}, {metric} {best.value:.4f} on validation"
@@ -245,5 +245,5 @@ def _write(file: Path, entry: Entry, best: FrozenTrial, trials: int) -> Path:
     return file
 
 
-def _short(value: object) -> str:
+def _format_value(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)

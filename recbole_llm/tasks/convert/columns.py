@@ -1,4 +1,4 @@
-"""Which column of a user's table is what."""
+"""The roles of a table's columns: named by the user, or guessed by their names."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ OPTIONAL = ("rating", "time", "label")
 NONE = "none"  # given for one of these: no column is to be guessed
 
 
-def plain(name: str) -> str:
-    """A column's name without case and signs, and without RecBole's type."""
+def normalise_name(name: str) -> str:
+    """Strip a column's name of case and signs, and of RecBole's type."""
     return re.sub(r"[^a-z0-9]", "", name.partition(":")[0].lower())
 
 
-def find(role: str, given: str | None, columns: Sequence[str], source: Source) -> str | None:
-    """The column of a role: the one that is named, else one whose name says it; none for `NONE`.
+def find_column(role: str, given: str | None, columns: Sequence[str], source: Source) -> str | None:
+    """Find a role's column: the one that is named, else one whose name says it; none for `NONE`.
 
     Raises:
         ValueError: the named one is not there.
@@ -37,13 +37,13 @@ def find(role: str, given: str | None, columns: Sequence[str], source: Source) -
     if given == NONE and role in OPTIONAL and NONE not in columns:
         return None
     if given is not None:
-        return there(role, given, columns, source)
-    by_name = {plain(column): column for column in reversed(columns)}
+        return check_column(role, given, columns, source)
+    by_name = {normalise_name(column): column for column in reversed(columns)}
     return next((by_name[name] for name in KNOWN[role] if name in by_name), None)
 
 
-def there(option: str, name: str, columns: Sequence[str], source: Source) -> str:
-    """The name of a column that an option gave.
+def check_column(option: str, name: str, columns: Sequence[str], source: Source) -> str:
+    """Refuse a column that an option names and the table lacks; returns its name.
 
     Raises:
         ValueError: there is none of that name.
@@ -57,13 +57,15 @@ def there(option: str, name: str, columns: Sequence[str], source: Source) -> str
     )
 
 
-def require(roles: Mapping[str, str | None], columns: Sequence[str], source: Source) -> None:
+def check_roles(roles: Mapping[str, str | None], columns: Sequence[str], source: Source) -> None:
     """Refuse a table without a user or an item, and name every role that no column has.
 
     Args:
         roles: {role: the column that is named}.
     """
-    lacking = [role for role, given in roles.items() if not find(role, given, columns, source)]
+    lacking = [
+        role for role, given in roles.items() if not find_column(role, given, columns, source)
+    ]
     if set(lacking) <= set(OPTIONAL):
         return
     lacking = [role for role in lacking if roles[role] != NONE]

@@ -14,12 +14,17 @@ from pandas import DataFrame
 from recbole_llm.core.checkpoints.tokens import PADDING
 from recbole_llm.core.files import OTHER_FOLDER, written_whole
 from recbole_llm.core.problems import Problems
-from recbole_llm.tasks.convert.columns import find, plain, require, there
+from recbole_llm.tasks.convert.columns import (
+    check_column,
+    check_roles,
+    find_column,
+    normalise_name,
+)
 from recbole_llm.tasks.convert.headers import NAMELESS
 from recbole_llm.tasks.convert.layouts import text_columns
-from recbole_llm.tasks.convert.numbers import Numbers, numbers_in
+from recbole_llm.tasks.convert.numbers import Numbers, detect_numbers
 from recbole_llm.tasks.convert.rows import BREAKS, as_lines, field_name, unbroken
-from recbole_llm.tasks.convert.sources import Source, missed
+from recbole_llm.tasks.convert.sources import Source, late_columns_problem
 from recbole_llm.tasks.convert.summary import Descriptions, Roles, Summary
 from recbole_llm.tasks.convert.texts import LINE
 
@@ -49,83 +54,83 @@ class Described:
     held: dict[str, list[Any]] = field(default_factory=dict)  # such rows, until one with text comes
 
     @contextmanager
-    def written(self) -> Iterator[Descriptions]:
+    def writing(self) -> Iterator[Descriptions]:
         """Write the ``.item`` or ``.user`` file, which is put in place when the block ends well."""
         self.source.problems = Problems()  # what was wrong with interactions was said
         folder = self.summary.folder
         with written_whole(folder / f"{folder.name}.{self.of}", OTHER_FOLDER) as file:
             for chunk in self.source.chunks():
                 if not self.id:
-                    self._begin(chunk)
-                    header = "\t".join([f"{self.of}_id:token", *self._fields()])
+                    self._choose_columns(chunk)
+                    header = "\t".join([f"{self.of}_id:token", *self._typed_fields()])
                     file.write(f"{header}\n".encode())
-                file.write(as_lines(self._rows(chunk)))
+                file.write(as_lines(self._convert_rows(chunk)))
                 self.progress(len(chunk))
             if not self.id:
                 option = self.source.option(f"{self.of}s")
                 found = "; ".join(self.source.problems)
                 what = f": not one row can be used: {found}" if found else " has no rows"
                 raise ValueError(f"'{self.source}'{what}; leave {option} out")
-            file.write(as_lines(self._without_text()))
-            self._sum_up()
+            file.write(as_lines(self._rows_without_text()))
+            self._complete_summary()
             file.flush()  # a full disk is known before any of the files is in place
             yield self.found
 
-    def _sum_up(self) -> None:
+    def _complete_summary(self) -> None:
         found, without = self.found, sorted(self.known - self.seen)
         found.described = len((self.known & self.seen) - self.blank)
         found.unknown = len(self.seen - self.known - {"", PADDING})
         found.blank = len(self.blank)
         if self.takes_all:
-            self.problems.add(missed(), self.source.late)
+            self.problems.add(late_columns_problem(), self.source.late)
         self.problems.add(f"{self.of}s with interactions but no row", without)
         problems = [*(self.source.problems if self.apart else ()), *self.problems]
         self.summary.problems += [f"'{self.source}': {what}" for what in problems]
 
-    def _begin(self, chunk: DataFrame) -> None:
+    def _choose_columns(self, chunk: DataFrame) -> None:
         names = [str(name) for name in chunk if name != LINE]
         own: str | None = getattr(self.roles, self.of)
         if own not in names:
-            called_id = (name for name in names if plain(name) == "id")
-            own = find(self.of, None, names, self.source) or next(called_id, None)
-        require({self.of: own}, names, self.source)
+            called_id = (name for name in names if normalise_name(name) == "id")
+            own = find_column(self.of, None, names, self.source) or next(called_id, None)
+        check_roles({self.of: own}, names, self.source)
         self.id = own or ""
-        option, known = self._told(names)
+        option, known = self._requested_columns(names)
         self.takes_all = known is None
         nameless = [name for name in names if NAMELESS.fullmatch(name)] if known is None else []
         self.problems.add("columns without a name, left out", nameless)
         others = [name for name in names if name != self.id and name not in nameless]
         texts = others if known is None else list(known)
         for name in texts:
-            there(option, name, names, self.source)
-        self.kinds = {name: self._kind(name, chunk[name]) for name in texts}
+            check_column(option, name, names, self.source)
+        self.kinds = {name: self._guess_type(name, chunk[name]) for name in texts}
         ids = {self.id: f"{self.of}_id:token"} if self.apart else {}
-        self.found.columns = {**ids, **dict(zip(self.kinds, self._fields()))}
+        self.found.columns = {**ids, **dict(zip(self.kinds, self._typed_fields()))}
         self.found.apart = self.apart
         self.found.unused = [name for name in others if name not in texts] if self.apart else []
 
-    def _told(self, names: list[str]) -> tuple[str, Sequence[str] | None]:
+    def _requested_columns(self, names: list[str]) -> tuple[str, Sequence[str] | None]:
         """The option that names the columns to take, and those that it or a known layout names."""
         if self.of == "user":
             return "user_text", self.roles.user_text
         return "text", text_columns(names) if self.roles.text is None else self.roles.text
 
-    def _fields(self) -> list[str]:
+    def _typed_fields(self) -> list[str]:
         """The fields of the columns, in order, with their types."""
         fields: dict[str, str] = {}
         for name, kind in self.kinds.items():
             fields[field_name(name, (f"{self.of}_id", *fields))] = kind
         return [f"{own}:{kind}" for own, kind in fields.items()]
 
-    def _rows(self, chunk: DataFrame) -> DataFrame:
-        ids = [self._safe(text, "ids" if self.apart else "") for text in chunk[self.id]]
+    def _convert_rows(self, chunk: DataFrame) -> DataFrame:
+        ids = [self._clean_text(text, "ids" if self.apart else "") for text in chunk[self.id]]
         columns = [ids]  # without names: a column may be called as the ids are
         for name, kind in self.kinds.items():
             texts = chunk[name]
             if kind == "float":
-                columns.append([self._number(text, self.numbers.get(name)) for text in texts])
+                columns.append([self._read_number(text, self.numbers.get(name)) for text in texts])
             else:
-                columns.append([self._safe(text, "texts") for text in texts])
+                columns.append([self._clean_text(text, "texts") for text in texts])
         rows = DataFrame(dict(enumerate(columns)))
         rows[LINE] = chunk[LINE].to_numpy()
         words = [i for i, kind in enumerate(self.kinds.values(), 1) if kind != "float"]
@@ -134,17 +139,17 @@ class Described:
             for row in rows[blank].to_numpy().tolist():
                 self.held.setdefault(row[0], row[:-1])
             rows, blank = rows[~blank], blank[~blank]
-        kept = np.array(self._kept(rows[0], rows[LINE]), bool)
+        kept = np.array(self._mask_first_rows(rows[0], rows[LINE]), bool)
         self.blank.update(rows[0][blank & kept])
         return rows.drop(columns=LINE)[kept]
 
-    def _without_text(self) -> DataFrame:
+    def _rows_without_text(self) -> DataFrame:
         """A row of each item none of whose interactions has its text."""
         self.blank |= self.held.keys() - self.seen - {"", PADDING}
         self.seen |= self.blank
         return DataFrame([row for token, row in self.held.items() if token in self.blank])
 
-    def _kept(self, ids: Sequence[str], lines: Iterable[object]) -> list[bool]:
+    def _mask_first_rows(self, ids: Sequence[str], lines: Iterable[object]) -> list[bool]:
         """A mask of the rows that are the first of an id."""
         kept: list[bool] = []
         again: list[str] = []
@@ -162,7 +167,7 @@ class Described:
             self.problems.add(f"left out, since they have no {self.of}", without)
         return kept
 
-    def _number(self, text: str, numbers: Numbers | None) -> str:
+    def _read_number(self, text: str, numbers: Numbers | None) -> str:
         """The type of a column is that of its beginning."""
         number: str | None = text.strip()
         if not number:
@@ -176,20 +181,20 @@ class Described:
             self.problems.add(what, [repr(text.strip()[:20])])
         return number or ""
 
-    def _safe(self, text: str, what: str) -> str:
+    def _clean_text(self, text: str, what: str) -> str:
         """A text without breaks, which are told; "": those of interactions were told there."""
         safe = unbroken(text)
         if what and BREAKS.search(text):
             self.problems.add(f"tabs or line ends in {what}, spaces now", [repr(safe[:20])])
         return safe
 
-    def _kind(self, name: str, column: Any) -> str:
+    def _guess_type(self, name: str, column: Any) -> str:
         """The type of a column: numbers with decimals or units, single words, or texts."""
         filled = [text for text in column if text]
         # Whole numbers may be names, such as years.
         if all(map(_NUMBER.fullmatch, filled)) and any("." in text for text in filled):
             return "float"
-        found = numbers_in(filled)
+        found = detect_numbers(filled)
         if found.exact and found.numbers is not None and not found.other:
             self.numbers[name] = found.numbers
             return "float"

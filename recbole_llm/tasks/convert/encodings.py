@@ -54,7 +54,7 @@ def check_known(encoding: str) -> None:
         ) from None
 
 
-def wrong(file: object, encoding: str, error: UnicodeDecodeError) -> ValueError:
+def decode_error(file: object, encoding: str, error: UnicodeDecodeError) -> ValueError:
     """The error for a file that an encoding does not fit. Windows writes cp1252, which latin-1
     would silently take for something else; cp1252 in turn leaves out a few bytes."""
     other = "latin-1" if encoding == "cp1252" else "cp1252"

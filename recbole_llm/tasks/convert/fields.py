@@ -7,8 +7,8 @@ from collections.abc import Container
 import numpy as np
 from pandas import DataFrame, Series, to_numeric
 
-from recbole_llm.tasks.convert.columns import OPTIONAL, find, require, there
-from recbole_llm.tasks.convert.numbers import Found, Numbers, numbers_in
+from recbole_llm.tasks.convert.columns import OPTIONAL, check_column, check_roles, find_column
+from recbole_llm.tasks.convert.numbers import Found, Numbers, detect_numbers
 from recbole_llm.tasks.convert.rows import field_name
 from recbole_llm.tasks.convert.sources import Source
 from recbole_llm.tasks.convert.summary import Roles, typed_column
@@ -42,14 +42,16 @@ class Fields:
         self._assign(without)
         self._keep()
         first = {role: chunk[column] for role, column in self.columns.items()}
-        self.found = {role: _found(first[role]) for role in first if self.is_number(role)}
+        self.found = {role: _detect_form(first[role]) for role in first if self.is_number(role)}
         self.times: Times | None = None  # found out at the first time that there is
 
     def _assign(self, without: Container[str]) -> None:
         given = {role: getattr(self.roles, role) for role in ("user", "item", *OPTIONAL)}
-        require({role: given[role] for role in ("user", "item", "time")}, self.names, self.source)
+        check_roles(
+            {role: given[role] for role in ("user", "item", "time")}, self.names, self.source
+        )
         for role, name in given.items():
-            column = None if role in without else find(role, name, self.names, self.source)
+            column = None if role in without else find_column(role, name, self.names, self.source)
             guessed = role in OPTIONAL and name is None
             if column is None or (guessed and column in self.roles.named()):
                 continue
@@ -63,7 +65,7 @@ class Fields:
             name, kind = (typed, "") if typed in self.names else typed_column(typed)
             if kind not in ("", "token", "float"):
                 raise ValueError(f"{keep}: '{typed}' is of no type; token and float are there")
-            column = there("keep", name, self.names, self.source)
+            column = check_column("keep", name, self.names, self.source)
             own = field_name(column, [field.partition(":")[0] for field in self.header()])
             self._take(f"{own}:{kind or 'token'}", column)
 
@@ -101,7 +103,7 @@ class Fields:
         return self.times.seconds(texts)
 
     def unread(self, role: str) -> str:
-        """What is wrong with a text that gave no value."""
+        """The fault of a text that gave no value."""
         form = self.roles.date_format
         if role == "time" and form is not None:
             return f"does not fit {self.source.option('date_format', form)}"
@@ -136,9 +138,9 @@ def _plain(text: str, numbers: Numbers) -> str | None:
     return numbers.plain(text) or rest
 
 
-def _found(texts: Series) -> Found:
+def _detect_form(texts: Series) -> Found:
     """How a column of numbers writes them; as computers do, where that fits all."""
     filled = _without_flags(texts[texts.str.strip() != ""])
     if to_numeric(filled, errors="coerce").notna().all():
         return Found()
-    return numbers_in(filled)
+    return detect_numbers(filled)

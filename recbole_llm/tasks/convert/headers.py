@@ -1,4 +1,4 @@
-"""Where the header of a CSV file is, and how its columns are called."""
+"""The header of a CSV file: its place, and the names of the columns."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def find_header(file: IO[str]) -> tuple[str, int]:
     return max(_SEPARATORS, key=_QUOTED.sub("", line).count), before
 
 
-def numbered(
+def number_rows(
     file: IO[str], separator: str, before: int, quoted: bool
 ) -> Iterator[tuple[int, list[str]]]:
     """Rows, each with the line that it begins in, from 1 and after the lines that were read.
@@ -54,6 +54,6 @@ def numbered(
         raise csv.Error(f"the quote that opens in line {begun} is not closed")
 
 
-def named(header: Sequence[str]) -> list[str]:
-    """The names of columns; `NAMELESS` where there is none, as of Excel's empty columns."""
+def name_columns(header: Sequence[str]) -> list[str]:
+    """Name columns as the header does, or `NAMELESS` where it has none."""
     return [name if name.strip() else f"Unnamed: {i}" for i, name in enumerate(header)]

@@ -13,10 +13,10 @@ from recbole_llm.core.checkpoints.tokens import PADDING
 from recbole_llm.core.digest import digest
 from recbole_llm.core.files import OTHER_FOLDER, written_whole
 from recbole_llm.core.problems import Problems
-from recbole_llm.tasks.convert.columns import OPTIONAL, find
+from recbole_llm.tasks.convert.columns import OPTIONAL, find_column
 from recbole_llm.tasks.convert.fields import Fields
 from recbole_llm.tasks.convert.rows import BREAKS, as_lines, unbroken
-from recbole_llm.tasks.convert.sources import Source, missed
+from recbole_llm.tasks.convert.sources import Source, late_columns_problem
 from recbole_llm.tasks.convert.summary import Roles, Summary
 from recbole_llm.tasks.convert.texts import LINE
 from recbole_llm.tasks.convert.times import Floats
@@ -55,7 +55,7 @@ class Interactions:
         return self.fields.columns[role]
 
     @contextmanager
-    def written(self) -> Iterator[None]:
+    def writing(self) -> Iterator[None]:
         """Write the ``.inter`` file, which is put in place when the block ends well."""
         folder = self.summary.folder
         with written_whole(folder / f"{folder.name}.inter", OTHER_FOLDER) as file:
@@ -68,7 +68,7 @@ class Interactions:
                 found = "; ".join([*self.source.problems, *self.problems]) or "it has no rows"
                 raise ValueError(f"'{self.source}': not one row can be used: {found}")
             summary.users, summary.items = len(self.users), len(self.items)
-            self.problems.add(missed(), self._missed())
+            self.problems.add(late_columns_problem(), self._late_columns())
             summary.problems += [*self.source.problems, *self.wrong.values(), *self.problems]
             file.flush()  # a full disk is known before any of the files is in place
             yield
@@ -78,16 +78,16 @@ class Interactions:
         try:
             for chunk in self.source.chunks():
                 if self.fields is None:
-                    self.fields = self._begin(chunk)
+                    self.fields = self._make_fields(chunk)
                     file.write(("\t".join(self.fields.header()) + "\n").encode("utf-8"))
-                file.write(as_lines(self._usable(chunk, self.fields)))
+                file.write(as_lines(self._usable_rows(chunk, self.fields)))
                 self.progress(len(chunk))
         except _CostsRows as guess:
             self.wrong[guess.role] = guess.why
             return False
         return True
 
-    def _missed(self) -> list[str]:
+    def _late_columns(self) -> list[str]:
         """Columns that would have been guessed to have a role if the first rows had them."""
         assert self.fields is not None
         open_roles = [
@@ -95,16 +95,16 @@ class Interactions:
             for role in OPTIONAL
             if role not in self.fields.columns and getattr(self.roles, role) is None
         ]
-        found = (find(role, None, self.source.late, self.source) for role in open_roles)
+        found = (find_column(role, None, self.source.late, self.source) for role in open_roles)
         return [column for column in found if column]
 
-    def _begin(self, chunk: DataFrame) -> Fields:
+    def _make_fields(self, chunk: DataFrame) -> Fields:
         fields = Fields(chunk, self.roles, self.source, self.wrong)
         self.summary.columns = dict(zip(fields.columns.values(), fields.header(), strict=True))
         self.summary.given = fields.names
         return fields
 
-    def _usable(self, chunk: DataFrame, fields: Fields) -> DataFrame:
+    def _usable_rows(self, chunk: DataFrame, fields: Fields) -> DataFrame:
         lines = chunk[LINE]
         rows = DataFrame({role: chunk[column] for role, column in fields.columns.items()})
         kept = np.ones(len(rows), bool)
@@ -116,24 +116,24 @@ class Interactions:
                     safe = [unbroken(text) for text in texts]
                     rows[role] = Series(safe, texts.index, dtype=object)
                     what = f"tabs or line ends in '{fields.columns[role]}', spaces now"
-                    self._without(what, texts.str.contains(BREAKS), lines, kept, rows[role])
+                    self._mask_right(what, texts.str.contains(BREAKS), lines, kept, rows[role])
         for role in ("user", "item"):
-            kept &= self._without(
+            kept &= self._mask_right(
                 f"left out, since they have no {role}", rows[role].isin(["", PADDING]), lines, kept
             )
         for role in rows.columns:
             if role == "time" or fields.is_number(role):
                 values = fields.values(role, rows[role])
-                kept &= self._readable(role, values, rows[role], lines, kept, fields)
+                kept &= self._mask_readable(role, values, rows[role], lines, kept, fields)
                 rows[role] = values
-        again = self.seen.add(_hashes(chunk.drop(columns=LINE)[kept]))
+        again = self.seen.add(_hash_rows(chunk.drop(columns=LINE)[kept]))
         rows = rows[kept][
-            self._without("left out, since they repeat another row", again, lines[kept], True)
+            self._mask_right("left out, since they repeat another row", again, lines[kept], True)
         ]
-        self._count(rows)
+        self._count_rows(rows)
         return rows
 
-    def _readable(
+    def _mask_readable(
         self, role: str, values: Floats, texts: Series, lines: Any, kept: Any, fields: Fields
     ) -> Any:
         """A mask of the rows that do not have to be left out for these values."""
@@ -141,7 +141,7 @@ class Interactions:
         if role.endswith(":float"):
             texts = texts.str.strip()
             what = f"values of '{column}' left empty, since they are no numbers"
-            self._without(f"{what}{fields.doubt(role)}", nan & (texts != ""), lines, kept, texts)
+            self._mask_right(f"{what}{fields.doubt(role)}", nan & (texts != ""), lines, kept, texts)
             return np.ones(len(values), bool)
         if role in fields.guessed and role != "time" and (nan & kept).any():
             first = int(np.flatnonzero(nan & kept)[0])
@@ -153,9 +153,9 @@ class Interactions:
                 f"it, and leaves such rows out",
             )
         what = f"left out, since their {role} {fields.unread(role)}"
-        return self._without(what, nan, lines, kept, texts)
+        return self._mask_right(what, nan, lines, kept, texts)
 
-    def _without(
+    def _mask_right(
         self, what: str, wrong: Any, lines: Any, kept: Any, texts: Series | None = None
     ) -> Any:
         """A mask of the rows that are not wrong; those that are, and were not yet, are counted."""
@@ -168,7 +168,7 @@ class Interactions:
         self.problems.add(what, places, int(new.sum()))
         return ~wrong
 
-    def _count(self, rows: DataFrame) -> None:
+    def _count_rows(self, rows: DataFrame) -> None:
         self.users.update(rows["user"])
         self.items.update(rows["item"])
         self.summary.interactions += len(rows)
@@ -180,7 +180,7 @@ class Interactions:
             self.summary.last = float(np.fmax(self.summary.last, times.max()))
 
 
-def _hashes(rows: DataFrame) -> Any:
+def _hash_rows(rows: DataFrame) -> Any:
     """One number a row, uint64 [N], of what every column of the file says; an empty value is like
     none, since later chunks of JSON lines may have further columns."""
     total = np.zeros(len(rows), np.uint64)

@@ -4,10 +4,10 @@ Point and comma both stand for decimals or for thousands, and a single value may
 ``1.200`` is 1200 in one country and 1.2 in another. So it is the column that says it: all its
 numbers are read in one way, or none is.
 
->>> found = numbers_in(["47,92 €", "1.200 €"])
+>>> found = detect_numbers(["47,92 €", "1.200 €"])
 >>> [found.numbers.plain(text) for text in ("47,92 €", "1.200 €", "on request")]
 ['47.92', '1200', None]
->>> numbers_in(["1.200 €", "2.500 €"]).doubt
+>>> detect_numbers(["1.200 €", "2.500 €"]).doubt
 "'1.200 €' may be 1200 or 1.200"
 """
 
@@ -50,7 +50,7 @@ class Numbers:
 
 @dataclass(frozen=True)
 class Found:
-    """What a look at a column's texts finds."""
+    """The findings of a look at a column's texts."""
 
     numbers: Numbers | None = None  # how numbers are written; None: there are none, or a doubt
     doubt: str = ""  # why they cannot be read in one way; "": they can
@@ -93,23 +93,23 @@ def _plain(sign: str, digits: str, decimal: str) -> str | None:
     return f"{minus}{whole}.{found['part']}" if found["part"] else f"{minus}{whole}"
 
 
-def numbers_in(texts: Iterable[str]) -> Found:
-    """How the numbers among a column's texts are written; empty texts say nothing."""
-    there = [text for text in texts if text.strip()]
-    read = [_Value.of(text) for text in there]
+def detect_numbers(texts: Iterable[str]) -> Found:
+    """Detect how the numbers among a column's texts are written; empty texts say nothing."""
+    filled = [text for text in texts if text.strip()]
+    read = [_Value.of(text) for text in filled]
     values = [value for value in read if value is not None]
-    other = next((text.strip() for text, value in zip(there, read) if value is None), "")
-    most = 2 * len(values) > len(there)
+    other = next((text.strip() for text, value in zip(filled, read) if value is None), "")
+    most = 2 * len(values) > len(filled)
     exact = any(value.unit or any("." in (n or "") for n in value.by.values()) for value in values)
     if not values:
         return Found(other=other)
     fits = [decimal for decimal in _DIGITS if all(value.by[decimal] for value in values)]
-    doubt = _of_units(values) or _of_decimals(values, fits)
+    doubt = _find_unit_doubt(values) or _find_decimal_doubt(values, fits)
     unit = max(value.unit for value in values)
     return Found(None if doubt else Numbers(fits[0], unit), doubt, other, most, exact)
 
 
-def _of_units(values: Sequence[_Value]) -> str:
+def _find_unit_doubt(values: Sequence[_Value]) -> str:
     first = {value.unit: value.text for value in reversed(values)}
     if "%" not in first:
         first.pop("", None)
@@ -119,19 +119,19 @@ def _of_units(values: Sequence[_Value]) -> str:
     return f"'{one}' and '{two}' have different units"
 
 
-def _of_decimals(values: Sequence[_Value], fits: Sequence[str]) -> str:
+def _find_decimal_doubt(values: Sequence[_Value], fits: Sequence[str]) -> str:
     if not fits:
         first = [next(v.text for v in values if v.by[decimal] is None) for decimal in (",", ".")]
         return f"'{first[0]}' has a decimal point, '{first[1]}' a decimal comma"
     unclear = [value for value in values if value.unclear()]
     if len(fits) == 1:
-        unclear = _thousands(values, unclear, fits[0])
+        unclear = _only_thousands(values, unclear, fits[0])
     if not unclear:
         return ""
     return f"'{unclear[0].text}' may be {unclear[0].by[',']} or {unclear[0].by['.']}"
 
 
-def _thousands(values: Sequence[_Value], unclear: list[_Value], decimal: str) -> list[_Value]:
+def _only_thousands(values: Sequence[_Value], unclear: list[_Value], decimal: str) -> list[_Value]:
     """Prices of three decimals among those of two: they may be thousands after all."""
     lengths = {len((value.by[decimal] or "").partition(".")[2]) for value in values}
     if not any(value.unit not in ("", "%") for value in values) or not lengths - {0, 3}:

@@ -32,12 +32,12 @@ def field_name(column: str, taken: Container[str] = ()) -> str:
 def as_lines(rows: DataFrame) -> bytes:
     """Rows as lines of an atomic file, quoted as CSV where a text has quotes."""
     lines = io.StringIO()
-    columns = [_written(rows[name]) for name in rows]
+    columns = [_format_values(rows[name]) for name in rows]
     csv.writer(lines, delimiter="\t", lineterminator="\n").writerows(zip(*columns, strict=True))
     return lines.getvalue().encode("utf-8", "replace")
 
 
-def _written(column: Series) -> list[object]:
+def _format_values(column: Series) -> list[object]:
     """Values as they are, floats in their shortest form, and "" for nan."""
     if column.dtype != np.float64:
         return column.tolist()

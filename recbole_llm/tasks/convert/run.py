@@ -59,19 +59,19 @@ def convert(
         ValueError: a file or column that is not there, dates that could mean two days, not one row
             that can be used, or a folder that cannot be written.
     """
-    tables, roles = _sources(interactions, items, users, encoding), roles or Roles()
-    told = tables.interactions
-    folder = _named(output, told.option("output"))
+    tables, roles = _open_tables(interactions, items, users, encoding), roles or Roles()
+    source = tables.interactions
+    folder = _check_folder_name(output, source.option("output"))
     if roles.user_text is not None and tables.users is None:
         raise ValueError(
-            f"{told.option('user_text')}: there is no table of users; leave it out, or name one "
-            f"with {told.option('users', '…')}"
+            f"{source.option('user_text')}: there is no table of users; leave it out, or name one "
+            f"with {source.option('users', '…')}"
         )
-    summary = Summary(folder, time_option=told.option("time", "…"))
-    there = [kind for kind in FILES if (folder / f"{folder.name}.{kind}").exists()]
+    summary = Summary(folder, time_option=source.option("time", "…"))
+    existing = [kind for kind in FILES if (folder / f"{folder.name}.{kind}").exists()]
     with writable_folder(folder, OTHER_FOLDER):
         _write(tables, roles, summary, progress)
-    for kind in there:
+    for kind in existing:
         name = f"{folder.name}.{kind}"
         if kind in summary.written():
             summary.replaced.append(name)
@@ -86,7 +86,7 @@ def _write(
     """Write all files, or none."""
     items = tables.items or (tables.interactions if roles.text else None)
     rows = Interactions(tables.interactions, roles, summary, progress)
-    with rows.written(), ExitStack() as written:
+    with rows.writing(), ExitStack() as written:
         # What killed conversions left would count as files of the data.
         remove_left_parts(summary.folder)
         # The column that orders name an id by comes first: a table may have other ids, too.
@@ -94,19 +94,19 @@ def _write(
         if items is not None:
             apart = tables.items is not None
             of_items = Described("item", items, like, rows.items, summary, progress, apart)
-            summary.of_items = written.enter_context(of_items.written())
+            summary.of_items = written.enter_context(of_items.writing())
         if tables.users is not None:
             of_users = Described("user", tables.users, like, rows.users, summary, progress)
-            summary.of_users = written.enter_context(of_users.written())
+            summary.of_users = written.enter_context(of_users.writing())
 
 
-def _sources(
+def _open_tables(
     interactions: str | Path | Source,
     items: str | Path | Source | None,
     users: str | Path | Source | None,
     encoding: str,
 ) -> _Tables:
-    """What is read; of a folder of MovieLens all of its files."""
+    """Open the tables that are read; of a folder of MovieLens all of its files."""
     if not isinstance(interactions, Source) and Path(interactions).is_dir():
         for option, table in {"items": items, "users": users}.items():
             if table is not None:
@@ -122,7 +122,7 @@ def _sources(
     return _Tables(source(interactions), *described)
 
 
-def _named(output: str | Path, option: str) -> Path:
+def _check_folder_name(output: str | Path, option: str) -> Path:
     """The folder, whose name is the data set's."""
     folder = Path(output)
     if folder.name in ("", ".."):
@@ -151,13 +151,13 @@ def from_pandas(
     """
     about_items = None if items is None else FrameSource(items, "items")
     about_users = None if users is None else FrameSource(users, "users")
-    given = Roles(**{role: _names(role, value) for role, value in roles.items()})
+    given = Roles(**{role: _as_names(role, value) for role, value in roles.items()})
     source = FrameSource(interactions, "interactions")
     return convert(source, output, about_items, about_users, given)
 
 
-def _names(role: str, value: Any) -> Any:
-    """Of a role's columns: a text, or of several a list; a data frame's names may be numbers."""
+def _as_names(role: str, value: Any) -> Any:
+    """A role's columns as a text, or of several as a list; a data frame's names may be numbers."""
     if value is None or role == "date_format":
         return value
     if role not in ("keep", "text", "user_text"):

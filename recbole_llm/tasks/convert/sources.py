@@ -69,7 +69,7 @@ class Source:
         try:
             yield from self._read()
         except UnicodeDecodeError as error:
-            raise encodings.wrong(self.path, self.encoding, error) from error
+            raise encodings.decode_error(self.path, self.encoding, error) from error
         except csv.Error as error:
             raise ValueError(f"'{self.path}': {one_line(error)}") from error
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
@@ -108,19 +108,19 @@ class Source:
         separator, before = self.separator, 0
         if separator is None:
             separator, before = headers.find_header(file)
-        numbered = headers.numbered(file, separator, before, quoted=not self.names)
-        header = list(self.names or headers.named(next(numbered, (0, []))[1]))
+        numbered = headers.number_rows(file, separator, before, quoted=not self.names)
+        header = list(self.names or headers.name_columns(next(numbered, (0, []))[1]))
         if not header:
             raise ValueError(f"'{self.path}' is empty")
         self._check_names(header)
-        return header, self._of_width(numbered, len(header))
+        return header, self._rows_of_width(numbered, len(header))
 
     def _check_names(self, names: Sequence[str]) -> None:
         for name, count in Counter(names).items():
             if count > 1:
                 raise ValueError(f"'{self}' has several columns '{name}'; rename all but one")
 
-    def _of_width(
+    def _rows_of_width(
         self, rows: Iterator[tuple[int, list[str]]], width: int
     ) -> Iterator[tuple[int, list[str]]]:
         for line, row in rows:
@@ -191,8 +191,8 @@ class Source:
             ) from error
 
 
-def missed() -> str:
-    """What is wrong with columns that came too late to be taken."""
+def late_columns_problem() -> str:
+    """The problem of columns that came too late to be taken."""
     return f"columns that are in none of the first {CHUNK:,} rows, left out"
 
 

@@ -1,4 +1,4 @@
-"""What the columns of a converted table are, and what became of it."""
+"""The roles of a converted table's columns, and the summary of a conversion."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def typed_column(typed: str) -> tuple[str, str]:
 
 @dataclass
 class Descriptions:
-    """What became of a table of items, or of users."""
+    """The outcome of a table of items, or of users."""
 
     columns: dict[str, str] = field(default_factory=dict)  # {column: what it became}
     unused: Sequence[str] = ()  # columns of a table of its own that became no field
@@ -68,7 +68,7 @@ class Descriptions:
 
 @dataclass
 class Summary:
-    """What was written."""
+    """The outcome of a conversion."""
 
     folder: Path
     columns: dict[str, str] = field(default_factory=dict)  # {interactions' column: what it became}
@@ -92,7 +92,7 @@ class Summary:
         items, users = (table or Descriptions() for table in (self.of_items, self.of_users))
         used = {**self.columns, **({} if items.apart else items.columns)}
         counts = (self.users, "user"), (self.items, "item"), (self.interactions, "interaction")
-        times = f"{_day(self.first)} to {_day(self.last)}"
+        times = f"{_format_day(self.first)} to {_format_day(self.last)}"
         timeless = f"none: sequential models need them ({self.time_option})"
         model = "BPR" if not timed else "PAD" if items.described else "SASRec"  # PAD needs words
         arguments = [f"--model={model}", f"--dataset={folder.name}"]
@@ -104,18 +104,18 @@ class Summary:
             arguments.append('--val_interval={"label": "[1,inf)"}')
         rows = [
             ("written", f"{folder}/{files}"),
-            ("columns", _became(self.columns)),
-            ("of items", _became(items.columns)),
-            ("of users", _became(users.columns)),
+            ("columns", _describe_columns(self.columns)),
+            ("of items", _describe_columns(items.columns)),
+            ("of users", _describe_columns(users.columns)),
             ("unused", ", ".join(name for name in self.given if name not in used)),
-            ("unused", _unused("items", items, "--text")),
-            ("unused", _unused("users", users, "--user-text")),
+            ("unused", _describe_unused("items", items, "--text")),
+            ("unused", _describe_unused("users", users, "--user-text")),
             ("size", ", ".join(counted(number, what) for number, what in counts)),
             ("times", times if timed else timeless),
-            ("texts", self._texts(self.of_items) if self.of_items else ""),
+            ("texts", self._describe_texts(self.of_items) if self.of_items else ""),
             ("replaced", ", ".join(self.replaced)),
             *(("mind", problem) for problem in self.problems),
-            ("mind", self._labels()),
+            ("mind", self._describe_labels()),
             ("next", f"recbole-llm run {shlex.join(arguments)}"),
         ]
         return [f"{name:8} {text}" for name, text in rows if text]
@@ -128,7 +128,7 @@ class Summary:
     def __str__(self) -> str:
         return "\n".join(self.lines())
 
-    def _labels(self) -> str:
+    def _describe_labels(self) -> str:
         if not self.unwanted:
             return ""
         return (
@@ -136,7 +136,7 @@ class Summary:
             f"for interactions like all others; docs/own-data.md says how labels are predicted"
         )
 
-    def _texts(self, items: Descriptions) -> str:
+    def _describe_texts(self, items: Descriptions) -> str:
         became = (kind.partition(":")[::2] for kind in items.columns.values())
         read = [name for name, kind in became if kind in _TEXTS and name != "item_id"]
         source = f", from {', '.join(read)}" if read else ""
@@ -147,16 +147,16 @@ class Summary:
         return "; ".join(parts)
 
 
-def _became(columns: dict[str, str]) -> str:
+def _describe_columns(columns: dict[str, str]) -> str:
     return ", ".join(f"{column} → {field}" for column, field in columns.items())
 
 
-def _unused(what: str, table: Descriptions, option: str) -> str:
+def _describe_unused(what: str, table: Descriptions, option: str) -> str:
     names = ", ".join(table.unused)
     return f"of {what}: {names} ({option}=… says which columns are taken)" if names else ""
 
 
-def _day(seconds: float) -> str:
+def _format_day(seconds: float) -> str:
     if abs(seconds) < _SMALL:
         return f"{seconds:g}"
     try:

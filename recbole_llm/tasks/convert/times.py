@@ -15,7 +15,7 @@ from pandas import Series, to_datetime, to_numeric
 
 from recbole_llm.core.errors import one_line
 from recbole_llm.tasks.convert.columns import NONE
-from recbole_llm.tasks.convert.numbers import Numbers, numbers_in
+from recbole_llm.tasks.convert.numbers import Numbers, detect_numbers
 from recbole_llm.tasks.convert.sources import Source
 
 _SIZES, _UNITS = (1e11, 1e14, 1e17), np.array([1.0, 1e3, 1e6, 1e9])  # below each, from the last on
@@ -68,7 +68,7 @@ class Times:
                 f"'{one_line(texts.iloc[0], 40)}', without a date; name the column of dates with "
                 f"{source.option('time', '…')}, or {source.option('time', NONE)}"
             )
-        if (written := _numbers(texts, source)) is not None:
+        if (written := _detect_numbers(texts, source)) is not None:
             middle = np.nanmedian(np.abs(_values(texts, written)), keepdims=True)
             return cls(source, numbers=written, unit=float(_units(middle)[0]))
         if np.isnan((found := cls(source)).seconds(texts)).all():
@@ -98,8 +98,8 @@ class Times:
         dates = dates.str.replace(_ZONE, r"\1", regex=True)
         self.read += len(dates)
         few = _FEW * self.read - self.unclear
-        self.telling = _telling([*self.telling, *dates], few, self.source)
-        day_first = ~dates.str.match(_YEAR_FIRST).to_numpy(bool) & _day_first(self.telling)
+        self.telling = _find_telling([*self.telling, *dates], few, self.source)
+        day_first = ~dates.str.match(_YEAR_FIRST).to_numpy(bool) & _has_day_first(self.telling)
         seconds = np.empty(len(dates))
         for which in (True, False):
             rows = day_first == which
@@ -111,7 +111,7 @@ class Times:
         return seconds
 
 
-def _numbers(texts: Series, source: Source) -> Numbers | None:
+def _detect_numbers(texts: Series, source: Source) -> Numbers | None:
     """How times that are numbers are written; None: most are none.
 
     Raises:
@@ -119,7 +119,7 @@ def _numbers(texts: Series, source: Source) -> Numbers | None:
     """
     if to_numeric(texts, errors="coerce").notna().mean() > 0.5:
         return Numbers(".")
-    found = numbers_in(texts)
+    found = detect_numbers(texts)
     if found.most and found.numbers is None:
         raise ValueError(
             f"{source.option('time')}: '{source}' has times that are numbers, and {found.doubt}; "
@@ -157,11 +157,11 @@ def _check_form(form: str, source: Source) -> None:
             raise ValueError(f"{option}: {error}; such as %d.%m.%Y") from None
 
 
-def _day_first(telling: Iterable[str]) -> bool:
+def _has_day_first(telling: Iterable[str]) -> bool:
     return any(int(found[1]) > 12 for date in telling if (found := _SLASHES.search(date)))
 
 
-def _telling(texts: Sequence[str], few: float, source: Source) -> tuple[str, ...]:
+def _find_telling(texts: Sequence[str], few: float, source: Source) -> tuple[str, ...]:
     """Dates that tell whether days come before months: the one with the greatest first or second
     number, and the one with the least first; none where no date needs it, or fewer than `few`.
 
@@ -181,12 +181,12 @@ def _telling(texts: Sequence[str], few: float, source: Source) -> tuple[str, ...
         raise ValueError(
             f"{source.option('time')}: '{source}' has dates such as '{first[0]}' and "
             f"'{second[0]}', which have no form in common; correct them, or name the form of those "
-            f"to keep with {source.option('date_format', _form(first[0], '%d', '%m'))}"
+            f"to keep with {source.option('date_format', _guess_form(first[0], '%d', '%m'))}"
         )
     if years or first[1] <= 12 >= second[2]:
         if len(dates) < few:
             return ()
-        day, other = _form(text, "%d", "%m"), _form(text, "%m", "%d")
+        day, other = _guess_form(text, "%d", "%m"), _guess_form(text, "%m", "%d")
         kinds = "day/month or month/day"
         if years:
             other = day.translate(str.maketrans("dy", "yd"))
@@ -199,17 +199,17 @@ def _telling(texts: Sequence[str], few: float, source: Source) -> tuple[str, ...
     return (first[0] if first[1] > 12 else second[0]), least[0]
 
 
-def _form(text: str, one: str, two: str) -> str:
+def _guess_form(text: str, one: str, two: str) -> str:
     """The form of a text with a date of numbers."""
     found = _SLASHES.search(text)
     assert found is not None
     year = "%Y" if len(found[4]) == 4 else "%y"
     date = f"{one}{found[2]}{two}{found[2]}{year}"
     forms = [date + clock for clock in _CLOCKS] + [before + date for before in _BEFORE]
-    return next((form for form in forms if _fits(text, form)), date)
+    return next((form for form in forms if _has_form(text, form)), date)
 
 
-def _fits(text: str, form: str) -> bool:
+def _has_form(text: str, form: str) -> bool:
     try:
         datetime.strptime(text.strip(), form)
     except ValueError:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from recbole.utils import ModelType
 
-from recbole_llm.tasks.compare.agreement import agree, split_by_seed
-from recbole_llm.tasks.compare.entries import check_parts, parse_models
+from recbole_llm.tasks.compare.agreement import describe_random_splits, unify_protocol
+from recbole_llm.tasks.compare.entries import check_split, parse_models
 
 pytestmark = pytest.mark.usefixtures("tiny")
 
@@ -40,7 +40,7 @@ def test_names_are_lines_of_words() -> None:
 def test_splits_without_validation_or_test_are_refused(split: dict, part: str) -> None:
     given = f"--eval_args={{'split': {split}, 'order': 'TO'}}"
     with pytest.raises(ValueError, match=f"the split of BPR leaves nothing for {part}; give"):
-        agree(parse_models("BPR; Pop", [*COMMON, given]))
+        unify_protocol(parse_models("BPR; Pop", [*COMMON, given]))
 
 
 def test_a_semicolon_in_quotes_parts_nothing() -> None:
@@ -65,7 +65,7 @@ def test_a_semicolon_in_quotes_parts_nothing() -> None:
 )
 def test_what_is_no_model_is_refused(text: str, message: str) -> None:
     with pytest.raises(ValueError) as error:
-        agree(parse_models(text, COMMON))
+        unify_protocol(parse_models(text, COMMON))
     assert str(error.value).startswith(message)
 
 
@@ -75,40 +75,42 @@ def test_a_model_that_would_be_left_out_is_refused() -> None:
 
 
 def test_metrics_are_the_first_models_where_nobody_says_otherwise() -> None:
-    entries, said = agree(parse_models("GRU4Rec; LLMESR", COMMON))
+    entries, said = unify_protocol(parse_models("GRU4Rec; LLMESR", COMMON))
     assert {entry.config["valid_metric"] for entry in entries} == {"MRR@10"}
     assert said == ["valid_metric: MRR@10 for all, not the own ones of LLMESR"]
     assert entries[0].config["eval_groups"] == ["items", "users", "cold"]
-    entries, said = agree(parse_models("GRU4Rec; LLMESR", [*COMMON, "--valid_metric=NDCG@10"]))
+    entries, said = unify_protocol(
+        parse_models("GRU4Rec; LLMESR", [*COMMON, "--valid_metric=NDCG@10"])
+    )
     assert {entry.config["valid_metric"] for entry in entries} == {"NDCG@10"} and said == []
 
 
 def test_groups_are_reported_where_the_metrics_have_them() -> None:
     listed = ["--metrics=['ItemCoverage', 'Novelty']", "--valid_metric=Novelty@10"]
-    entries, _ = agree(parse_models("GRU4Rec; SASRec", [*COMMON, *listed]))
+    entries, _ = unify_protocol(parse_models("GRU4Rec; SASRec", [*COMMON, *listed]))
     assert {entry.config["eval_groups"] for entry in entries} == {None}
     with pytest.raises(ValueError, match="eval_groups: groups need a metric of ranked lists"):
-        agree(parse_models("GRU4Rec; SASRec", [*COMMON, *listed, "--eval_groups=items"]))
+        unify_protocol(parse_models("GRU4Rec; SASRec", [*COMMON, *listed, "--eval_groups=items"]))
 
 
 def test_a_pretraining_stage_is_refused_before_any_run() -> None:
     message = "^train_stage: actor_pretrain of RaCT is without validation; run it and the stages"
     entries = parse_models("Pop; RaCT", [*COMMON, "--pretrain_epochs=1"])
     with pytest.raises(ValueError, match=message):
-        agree(entries)
+        unify_protocol(entries)
     with pytest.raises(ValueError, match=message):  # as a search does
-        check_parts(entries[1])
+        check_split(entries[1])
 
 
 def test_a_decision_tree_is_refused_before_any_run() -> None:
     entries = parse_models("Pop; tree: BPR", COMMON)
     entries[1].config.final_config_dict["MODEL_TYPE"] = ModelType.DECISIONTREE
     with pytest.raises(ValueError, match="^models: tree is a decision tree, whose predictions"):
-        agree(entries)
+        unify_protocol(entries)
 
 
 def test_a_key_that_a_model_does_not_know_is_said() -> None:
-    _, said = agree(parse_models("GRU4Rec; wide: GRU4Rec --hiden_size=128", COMMON))
+    _, said = unify_protocol(parse_models("GRU4Rec; wide: GRU4Rec --hiden_size=128", COMMON))
     assert said == ["wide: unknown config key: 'hiden_size', did you mean 'hidden_size'? (ignored)"]
 
 
@@ -126,7 +128,7 @@ def test_a_key_that_a_model_does_not_know_is_said() -> None:
 )
 def test_models_that_are_judged_differently_are_refused(models: str, key: str) -> None:
     with pytest.raises(ValueError, match=f"^{key}: the models are judged differently"):
-        agree(parse_models(models, COMMON))
+        unify_protocol(parse_models(models, COMMON))
 
 
 @pytest.mark.parametrize(
@@ -144,12 +146,12 @@ def test_what_a_metric_reads_must_be_alike_where_it_is_asked_for(
 ) -> None:
     entries = parse_models("GRU4Rec; other: GRU4Rec", ["--dataset=tiny"])
     entries[1] = entries[1].with_own({key: value})
-    agree(entries)
+    unify_protocol(entries)
     asked = [entry.with_own({"metrics": f"['NDCG', '{metric}']", "valid_metric": "NDCG@10"})
              for entry in entries]  # fmt: skip
     with pytest.raises(ValueError, match=f"^{key}: the models are judged diff.* --{key}=…$"):
-        agree(asked)
-    agree([entry.with_own({key: value}) for entry in asked])
+        unify_protocol(asked)
+    unify_protocol([entry.with_own({key: value}) for entry in asked])
 
 
 @pytest.mark.parametrize(
@@ -161,20 +163,20 @@ def test_what_a_metric_reads_must_be_alike_where_it_is_asked_for(
 )
 def test_only_protocols_that_all_models_take_are_named(models: str, ways: str) -> None:
     with pytest.raises(ValueError, match=f"set it for all with --protocol={ways}$"):
-        agree(parse_models(models, COMMON))
+        unify_protocol(parse_models(models, COMMON))
 
 
 def test_models_whose_rows_are_split_at_other_places_are_refused() -> None:
     labels = ["--threshold={'rating': 3}", "--train_neg_sample_args=None", "--metrics=['AUC']",
               "--eval_args={'split': {'RS': [8, 1, 1]}, 'order': 'TO', 'mode': 'labeled'}",
               "--valid_metric=AUC"]  # fmt: skip
-    agree(parse_models("DIN; other: DIN --learning_rate=0.01", [*COMMON, *labels]))
+    unify_protocol(parse_models("DIN; other: DIN --learning_rate=0.01", [*COMMON, *labels]))
     with pytest.raises(ValueError, match="RS tests DIN, which reads histories, on other inter"):
-        agree(parse_models("DeepFM; DIN", [*COMMON, *labels]))
+        unify_protocol(parse_models("DeepFM; DIN", [*COMMON, *labels]))
 
 
 def test_a_protocol_brings_them_together_and_what_is_left_is_said() -> None:
-    _, said = agree(parse_models("GRU4Rec; BPR", [*COMMON, "--protocol=leave-one-out"]))
+    _, said = unify_protocol(parse_models("GRU4Rec; BPR", [*COMMON, "--protocol=leave-one-out"]))
     assert said == [
         "items that a user has already are candidates for GRU4Rec; for BPR only those that are "
         "held out again: fewer are ranked, and repeated purchases are easier to find"
@@ -195,7 +197,7 @@ def test_fixed_candidates_are_without_the_history_for_all(
     split = "'split': {'LS': 'valid_and_test'}, 'order': 'TO'"
     judged = f"--eval_args={{{split}, 'mode': {mode}}}"
     arguments = [*COMMON, judged, f"--eval_candidates={candidates}"]
-    _, said = agree(parse_models("GRU4Rec; BPR", arguments))
+    _, said = unify_protocol(parse_models("GRU4Rec; BPR", arguments))
     assert len(said) == notes
     assert all("has already are candidates for GRU4Rec; for BPR only" in line for line in said)
 
@@ -217,7 +219,7 @@ def test_that_each_seed_draws_a_split_is_said(
     model: str, argument: str, seeds: int, tuned: bool, notes: int
 ) -> None:
     (entry,) = parse_models(model, [*COMMON, argument])
-    said = split_by_seed(entry, seeds, tuned)
+    said = describe_random_splits(entry, seeds, tuned)
     assert len(said) == notes
     assert all("the split is random, and each seed draws another" in line for line in said[:1])
     assert all("interactions that the other seeds test on" in line for line in said[1:])
@@ -227,7 +229,7 @@ def test_a_run_to_resume_is_refused_before_any_run() -> None:
     """Each run would go on from it, whatever its seed or settings."""
     message = "^resume: the runs of this command go on by themselves; repeat it without --resume$"
     with pytest.raises(ValueError, match=message):
-        check_parts(parse_models("Pop", [*COMMON, "--resume=x.pth"])[0])
+        check_split(parse_models("Pop", [*COMMON, "--resume=x.pth"])[0])
 
 
 @pytest.mark.parametrize("key", ["checkpoint_dir", "user_metrics", "output"])
@@ -235,18 +237,18 @@ def test_files_of_single_runs_are_refused(key: str) -> None:
     """Each run has its own; they would be overridden without a word."""
     message = f"^{key}: each run has its files in a folder of its own; name the folder of all"
     with pytest.raises(ValueError, match=message):
-        check_parts(parse_models(f"Pop --{key}=x", COMMON)[0])
+        check_split(parse_models(f"Pop --{key}=x", COMMON)[0])
     with pytest.raises(ValueError, match=message):
-        check_parts(parse_models("Pop", [*COMMON, f"--{key}=x"])[0])
+        check_split(parse_models("Pop", [*COMMON, f"--{key}=x"])[0])
 
 
 def test_what_makes_models_of_clicks_agree_with_others_is_said_at_once() -> None:
     models = "SASRec; DIN"
     with pytest.raises(ValueError, match="^eval_args: the models are judged differ") as caught:
-        agree(parse_models(models, COMMON))
+        unify_protocol(parse_models(models, COMMON))
     way = str(caught.value).partition("set it for all with ")[2].split()
     assert way[1:] == ["--metrics=NDCG,Recall", "--valid_metric=NDCG@10"]
-    entries, _ = agree(parse_models(models, [*COMMON, *way]))
+    entries, _ = unify_protocol(parse_models(models, [*COMMON, *way]))
     assert [entry.label for entry in entries] == ["SASRec", "DIN"]
 
 
@@ -254,11 +256,11 @@ def test_modes_of_validation_and_test_are_not_exchanged() -> None:
     one = "--eval_args=\"{'mode': {'valid': 'uni20', 'test': 'full'}}\""
     other = "--eval_args=\"{'mode': {'valid': 'full', 'test': 'uni20'}}\""
     with pytest.raises(ValueError, match="^eval_args: the models are judged differently"):
-        agree(parse_models(f"Pop {one}; BPR {other}", COMMON))
-    entries, _ = agree(parse_models(f"Pop {one}; BPR {one}", COMMON))
+        unify_protocol(parse_models(f"Pop {one}; BPR {other}", COMMON))
+    entries, _ = unify_protocol(parse_models(f"Pop {one}; BPR {one}", COMMON))
     assert len(entries) == 2
 
 
 def test_runs_without_validation_are_refused_before_any_run() -> None:
     with pytest.raises(ValueError, match="^eval_step: 0 of BPR validates nothing, and the best"):
-        agree(parse_models("Pop; BPR: BPR --eval_step=0", COMMON))
+        unify_protocol(parse_models("Pop; BPR: BPR --eval_step=0", COMMON))

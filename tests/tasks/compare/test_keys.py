@@ -16,9 +16,9 @@ from recbole_llm.core.config import Config
 from recbole_llm.core.plugins.loading import get_plugins, get_registry
 from recbole_llm.core.plugins.registry import FeatureSpec, Registered
 from recbole_llm.tasks.compare import keys
-from recbole_llm.tasks.compare.cells import cells_of
+from recbole_llm.tasks.compare.cells import make_cells
 from recbole_llm.tasks.compare.entries import parse_models
-from recbole_llm.tasks.compare.keys import code_digest, code_of, run_key
+from recbole_llm.tasks.compare.keys import code_digest, module_digest, run_key
 from recbole_llm.testing import write_tiny_dataset
 
 
@@ -128,8 +128,8 @@ def test_an_installed_module_matters_without_those_of_others_beside_it(
 
 
 def test_what_the_versions_tell_has_no_digest() -> None:
-    assert code_of(BPR.__module__) == code_of("abc") == ""
-    assert len(code_of("recbole_llm.core.config")) == len(code_of("pluggy")) == 32
+    assert module_digest(BPR.__module__) == module_digest("abc") == ""
+    assert len(module_digest("recbole_llm.core.config")) == len(module_digest("pluggy")) == 32
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_pictures_that_a_run_reads_matter(
 def test_loaders_of_other_workers_are_other_runs() -> None:
     write_tiny_dataset("dataset")
     entries = parse_models("one: BPR; two: BPR --worker=2; three: BPR", ["--dataset=tiny"])
-    one, two, three = (cell.folder for cell in cells_of(entries, [1], Path("comparison")))
+    one, two, three = (cell.folder for cell in make_cells(entries, [1], Path("comparison")))
     assert one == three != two
 
 
@@ -175,10 +175,10 @@ def test_unknown_keys_count_where_a_plugin_may_read_them(
     monkeypatch: pytest.MonkeyPatch, theirs: tuple[tuple[str, str], ...]
 ) -> None:
     write_tiny_dataset("dataset")
-    monkeypatch.setattr(keys, "_plugins", lambda: iter(theirs))
+    monkeypatch.setattr(keys, "_plugin_digests", lambda: iter(theirs))
     given = {"data_path": "dataset", "hiden_size": 3}
     odd, plain = (
-        keys._settings(
+        keys._read_settings(
             Config("BPR", "tiny", config_dict=given if own else {"data_path": "dataset"})
         )
         for own in (True, False)

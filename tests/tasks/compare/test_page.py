@@ -11,15 +11,26 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
+from torch import nn
 
 from recbole_llm import testing
 from recbole_llm.cli import main
 from recbole_llm.core.config import Config
 from recbole_llm.core.plugins.loading import get_plugins
 from recbole_llm.hookspecs import hookimpl
-from recbole_llm.tasks.compare.figures import _bars
-from recbole_llm.tasks.compare.people import Catalogue, _item_table, _map, browser, maps
+from recbole_llm.models.pad.model import PAD
+from recbole_llm.tasks.compare import checkpoint_figures
+from recbole_llm.tasks.compare.catalogue import Catalogue
+from recbole_llm.tasks.compare.checkpoint_figures import (
+    _draw_map,
+    _item_table,
+    item_maps,
+    model_figures,
+)
+from recbole_llm.tasks.compare.figures import _draw_means
+from recbole_llm.tasks.compare.users import describe_users
 
 pytest.importorskip("plotly")
 
@@ -108,7 +119,7 @@ def test_a_list_marks_what_its_own_run_holds_out() -> None:
 
     # A model that reads fields of users lacks those without a row there.
     catalogue: Any = SimpleNamespace(title=str, history=lambda *_: [], users=["[PAD]", "u"])
-    (shown,) = browser([cell("one", "i1"), cell("other", "i2")], catalogue)
+    (shown,) = describe_users([cell("one", "i1"), cell("other", "i2")], catalogue)
     marks = {own["label"]: [item["held"] for item in own["items"]] for own in shown["lists"]}
     assert marks == {"one": [True, False], "other": [False, True]}
 
@@ -116,17 +127,17 @@ def test_a_list_marks_what_its_own_run_holds_out() -> None:
 def test_labels_that_are_numbers_are_no_scale() -> None:
     spread = SimpleNamespace(mean=0.1, sd=None)
     rows = [SimpleNamespace(label=label, test={"ndcg@10": spread}) for label in ("64", "128")]
-    bars = _bars(cast(Any, SimpleNamespace(rows=rows, metrics=["ndcg@10"])))
+    bars = _draw_means(cast(Any, SimpleNamespace(rows=rows, metrics=["ndcg@10"])))
     assert bars["data"][0]["y"] == ["128", "64"] and bars["layout"]["yaxis"]["type"] == "category"
 
 
 def test_titles_of_a_map_are_text() -> None:
     titles = {"i1": "<b>bold</b>", "i2": "Tom & Jerry"}
     catalogue: Any = SimpleNamespace(items=["", *titles], counts=[0, 1, 2], title=titles.get)
-    (trace,) = _map("texts", np.eye(2), ["i1", "i2"], {"i1", "i2"}, catalogue)["data"]
+    (trace,) = _draw_map("texts", np.eye(2), ["i1", "i2"], {"i1", "i2"}, catalogue)["data"]
     assert trace["text"] == ["&lt;b&gt;bold&lt;/b&gt;", "Tom &amp; Jerry"]
     titles["i1"] = "word " * 600  # a label that wide would be cut on both sides
-    (trace,) = _map("texts", np.eye(2), ["i1", "i2"], {"i1", "i2"}, catalogue)["data"]
+    (trace,) = _draw_map("texts", np.eye(2), ["i1", "i2"], {"i1", "i2"}, catalogue)["data"]
     lines = trace["text"][0].split("<br>")
     assert len(lines) == 5 and max(map(len, lines)) <= 40
     assert trace["type"] == "scatter", "a browser allows 16 WebGL contexts, two a map"
@@ -136,14 +147,26 @@ def test_the_map_of_texts_is_of_items_whatever_a_model_reads_first(tiny: Path) -
     own = {"data_path": "dataset", "encoder": "hash", "show_progress": False}
     config = Config("PAD", "tiny", config_dict=own)
     config.spec = replace(config.spec, reads=("user_text", "item_text"))  # of a split, and later
-    (drawn,) = maps([], Catalogue(config))
+    (drawn,) = item_maps([], Catalogue(config))
     assert drawn["title"] == "Item vectors: what the texts say"
     assert len(drawn["data"][0]["x"]) == 60
 
 
-def test_the_table_of_items_is_found_by_its_name_and_rows() -> None:
-    import torch
+def test_a_model_draws_figures_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    def cell(label: str, model: type) -> Any:
+        seeded = SimpleNamespace(config=SimpleNamespace(model_class=model))
+        return SimpleNamespace(entry=SimpleNamespace(label=label), seeded=seeded)
 
+    state = {"gate.alpha": torch.zeros(3, 3)}
+    monkeypatch.setattr(checkpoint_figures, "_load", lambda cell: {"state_dict": state})
+    (drawn,) = model_figures([cell("none", nn.Module), cell("mine", PAD)])
+    assert drawn["title"] == "Gates of mine" and drawn["layout"]["barmode"] == "stack"
+    assert [trace["name"] for trace in drawn["data"]] == ["id", "aligned", "llm"]
+    assert [trace["x"] for trace in drawn["data"]] == [[1, 2]] * 3  # without the padding's bin
+    assert [trace["y"] for trace in drawn["data"]] == [[pytest.approx(1 / 3, abs=1e-4)] * 2] * 3
+
+
+def test_the_table_of_items_is_found_by_its_name_and_rows() -> None:
     state = {"user_embedding": torch.ones(5, 4), "item_bias": torch.ones(5, 1),
              "item_embedding.weight": torch.arange(24.0).view(6, 4)}  # fmt: skip
     assert np.array_equal(_item_table(state, 5), np.arange(20.0).reshape(5, 4))

@@ -11,7 +11,7 @@ import pytest
 
 from recbole_llm.tasks.compare import pool
 from recbole_llm.tasks.compare.executors import Executor, Local
-from recbole_llm.tasks.compare.pool import Ended, Heard, Job, run_jobs
+from recbole_llm.tasks.compare.pool import Job, OnValidation, Outcome, run_jobs
 
 Executors = Callable[[int], Executor]
 
@@ -27,7 +27,7 @@ def _code(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "_PAUSE", 0.01)
 
 
-def job(name: str, code: str = "", heard: Heard = lambda number, score: False) -> Job[str]:
+def job(name: str, code: str = "", heard: OnValidation = lambda number, score: False) -> Job[str]:
     return Job(name, [code], Path(name), heard)
 
 
@@ -39,16 +39,16 @@ def test_jobs_are_asked_for_when_there_is_room(executor: Executors) -> None:
             asked.append(name)
             yield job(name)
 
-    ended = [(one.what, len(asked)) for one in run_jobs(jobs(), executor(1))]
+    ended = [(one.payload, len(asked)) for one in run_jobs(jobs(), executor(1))]
     assert ended == [("a", 1), ("b", 2), ("c", 3)]
-    assert sorted(one.what for one in run_jobs(jobs(), executor(3))) == ["a", "b", "c"]
+    assert sorted(one.payload for one in run_jobs(jobs(), executor(3))) == ["a", "b", "c"]
 
 
 def test_a_failed_job_says_why_and_the_next_one_runs(executor: Executors) -> None:
     fails = "import sys; print('much'); sys.exit('error: no such thing')"
     killed = "import os; os.kill(os.getpid(), 9)"
     names = iter([job("bad", fails), job("gone", killed), job("good")])
-    errors = {one.what: one.error for one in run_jobs(names, executor(1))}
+    errors = {one.payload: one.error for one in run_jobs(names, executor(1))}
     assert errors["bad"] == "no such thing" and errors["good"] is None
     assert errors["gone"] == "killed by signal 9; gone/output.txt has its output"
 
@@ -62,7 +62,7 @@ def test_scores_are_heard_in_order_and_stop_a_job(executor: Executors) -> None:
 
     says = "import sys, time; open(sys.argv[1], 'w').write('0.5\\n0.25\\n0.7'); time.sleep(300)"
     (one,) = run_jobs(iter([job("a", says, listen)]), executor(1))
-    assert one == Ended("a", one.seconds, None, True)
+    assert one == Outcome("a", one.seconds, None, True)
     assert heard == [(1, 0.5), (2, 0.25)]  # the last line is not complete
 
 
@@ -70,7 +70,7 @@ def test_no_job_is_left_over(executor: Executors) -> None:
     begins = "import os, time; print(os.getpid(), flush=True); time.sleep(300)"
     quick = "import pathlib\nwhile not pathlib.Path('slow/output.txt').read_text(): pass"
     jobs = run_jobs(iter([job("slow", begins), job("quick", quick)]), executor(2))
-    assert next(jobs).what == "quick"
+    assert next(jobs).payload == "quick"
     slow = psutil.Process(int(Path("slow/output.txt").read_text()))
     jobs.close()
     assert not slow.is_running()

@@ -15,7 +15,7 @@ from recbole_llm.cli import main
 from recbole_llm.core.processes import cluster
 from recbole_llm.core.processes.cluster import Share
 from recbole_llm.tasks.compare import pool
-from recbole_llm.tasks.compare.executors import Ray, open_executor
+from recbole_llm.tasks.compare.executors import Ray, RunOptions, open_executor
 from recbole_llm.tasks.compare.pool import Job, run_jobs
 
 
@@ -68,13 +68,13 @@ def test_a_missing_ray_is_said_before_any_run(
 
 def test_an_unknown_executor() -> None:
     with pytest.raises(ValueError, match="executor 'rey' is unknown; did you mean 'ray'"):
-        with open_executor("rey"):
+        with open_executor(RunOptions("out", executor="rey")):
             pass
 
 
 def test_a_cluster_without_ray_is_refused() -> None:
     with pytest.raises(ValueError, match="ray_address: 'head:6379' needs --executor=ray"):
-        with open_executor("local", 1, "head:6379"):
+        with open_executor(RunOptions("out", ray_address="head:6379")):
             pass
 
 
@@ -87,7 +87,7 @@ def test_a_cluster_that_is_not_there(
 ) -> None:
     monkeypatch.setattr(cluster, "check_installed", lambda: None)  # no cluster comes first
     with pytest.raises(ValueError, match=f"ray_address: no Ray cluster at '{address}' .*{why}"):
-        with open_executor("ray", 1, address):
+        with open_executor(RunOptions("out", 1, "ray", address)):
             pass
 
 
@@ -112,7 +112,7 @@ def test_a_cluster_that_refuses(why: Exception, monkeypatch: pytest.MonkeyPatch)
         address = f"127.0.0.1:{server.getsockname()[1]}"
         said = f"ray_address: the cluster at '{address}' does not take this process: "
         with pytest.raises(ValueError, match=said + " ".join(str(why).split())):
-            with open_executor("ray", 1, address):
+            with open_executor(RunOptions("out", 1, "ray", address)):
                 pass
     assert tries == ["1"] and cluster._TRIES not in os.environ
 
@@ -154,5 +154,5 @@ def test_a_run_uses_the_gpu_that_ray_gives_it(
 def test_a_lost_worker_is_a_failed_run(ray: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     kills = "import os, psutil; psutil.Process(os.getppid()).kill()"
     monkeypatch.setattr(pool, "command_of", lambda job: [sys.executable, "-c", kills])
-    (ended,) = run_jobs(iter([Job("a", [], Path("a"))]), Ray(ray, 1))
-    assert ended.error is not None and ended.error.startswith("Ray: ")
+    (outcome,) = run_jobs(iter([Job("a", [], Path("a"))]), Ray(ray, 1))
+    assert outcome.error is not None and outcome.error.startswith("Ray: ")

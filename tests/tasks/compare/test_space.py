@@ -10,7 +10,7 @@ import pytest
 from recbole_llm import run_recbole_llm
 from recbole_llm.core.keys.stock import FIT, StockSettings
 from recbole_llm.tasks.compare.entries import parse_models
-from recbole_llm.tasks.compare.space import space_of
+from recbole_llm.tasks.compare.space import resolve_space
 from recbole_llm.tasks.models import describe
 
 pytestmark = pytest.mark.usefixtures("tiny")
@@ -19,7 +19,7 @@ CHOICES = [(model, key) for model, space in FIT.items() for key in space]
 
 def space(model: str) -> dict[str, Any]:
     (entry,) = parse_models(model, ["--dataset=tiny"])
-    return dict(space_of(entry))
+    return dict(resolve_space(entry))
 
 
 def trained(model: str, key: str, value: Any) -> None:
@@ -50,7 +50,7 @@ def test_where_nothing_is_trained_by_steps_nothing_is_searched(model: str) -> No
     with pytest.raises(ValueError, match=f"^{model}: nothing to search; name keys: --search="):
         space(model)
     (entry,) = parse_models(model, ["--dataset=tiny"])
-    assert space_of(entry, "epochs=[1,2]") == {"epochs": (1, 2)}
+    assert resolve_space(entry, "epochs=[1,2]") == {"epochs": (1, 2)}
     said = [click.unstyle(line) for line in describe(model)]
     assert said[said.index("searched by tune") + 1] == ""
 

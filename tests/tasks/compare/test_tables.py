@@ -11,15 +11,15 @@ from typing import Any, cast
 
 import pytest
 
-from recbole_llm.tasks.compare.figures import figures
-from recbole_llm.tasks.compare.paired import Tested
+from recbole_llm.tasks.compare.figures import summary_figures
+from recbole_llm.tasks.compare.paired import PairedTest
 from recbole_llm.tasks.compare.significance import Difference
-from recbole_llm.tasks.compare.summary import Row, Spread, Summary, other_sizes
+from recbole_llm.tasks.compare.summary import Row, Spread, Summary, describe_other_sizes
 from recbole_llm.tasks.compare.tables import (
-    latex,
-    markdown,
-    number,
-    screen,
+    format_spread,
+    latex_lines,
+    markdown_lines,
+    screen_lines,
     sentences,
     write_tables,
 )
@@ -47,7 +47,7 @@ def test_models_that_read_other_rows_are_named() -> None:
         size = {"users": users, "items": items, "interactions": 9}
         return SimpleNamespace(label=label, runs=[{"data": {"size": size}}])
 
-    (said,) = other_sizes([row("A", 1000, 5), row("B", 1000, 5), row("C", 999, 4)])
+    (said,) = describe_other_sizes([row("A", 1000, 5), row("B", 1000, 5), row("C", 999, 4)])
     assert said.startswith("C has 999 users, 4 items, A 1,000 users, 5 items: filters, or rows")
 
 
@@ -66,7 +66,7 @@ def test_a_narrow_terminal_has_fewer_metrics(
     metrics = ["mrr@10", "ndcg@10", "hit@10"]
     scores = dict.fromkeys(metrics, Spread(0.1, None))
     row = Row("SASRec", [], [1], scores, scores, 5.0, 100.0, 1.0, 1.0, [], [])
-    head, _, said, *_ = screen(Summary([row], metrics, set(), "SASRec", "protocol", "data"))
+    head, _, said, *_ = screen_lines(Summary([row], metrics, set(), "SASRec", "protocol", "data"))
     assert re.split(" {2,}", head) == shown
     left_out = [metric for metric in metrics if metric not in shown]
     assert said == f"{', '.join(left_out)}: in table.md, since this terminal is narrow" * bool(
@@ -84,7 +84,7 @@ def summary_of(means: dict[str, float], **more: Any) -> Summary:
 
 
 def test_equal_means_are_marked_alike() -> None:
-    _, _, *rows = markdown(summary_of({"a": 0.1, "b": 0.3, "c": 0.3, "d": 0.2}))
+    _, _, *rows = markdown_lines(summary_of({"a": 0.1, "b": 0.3, "c": 0.3, "d": 0.2}))
     assert [row.split(" | ")[2] for row in rows] == [".1000", "**.3000**", "**.3000**",
                                                      "<u>.2000</u>"]  # fmt: skip
 
@@ -92,7 +92,7 @@ def test_equal_means_are_marked_alike() -> None:
 def test_a_metric_of_which_no_end_is_better_has_no_best() -> None:
     found = summary_of({"a": 0.1, "b": 0.3})
     rows = [replace(row, test={"shannonentropy@10": row.test["mrr@10"]}) for row in found.rows]
-    _, _, *rows_shown = markdown(replace(found, rows=rows, metrics=["shannonentropy@10"]))
+    _, _, *rows_shown = markdown_lines(replace(found, rows=rows, metrics=["shannonentropy@10"]))
     assert [row.split(" | ")[2] for row in rows_shown] == [".1000", ".3000"]
 
 
@@ -113,21 +113,21 @@ def test_markdown_has_labels_as_they_are(label: str, in_markdown: str) -> None:
 
 
 def test_latex_has_labels_as_they_are() -> None:
-    rows = list(latex(summary_of({"a --b=<c>|d †---": 0.1})))
+    rows = list(latex_lines(summary_of({"a --b=<c>|d †---": 0.1})))
     assert rows[5] == r"a -{}-b=\textless{}c\textgreater{}\textbar{}d \dag{}-{}-{}- & .1000 \\"
 
 
 def test_a_label_is_no_argument_of_the_line_before() -> None:
-    rows = list(latex(summary_of({"[1] x": 0.1, "*x": 0.2})))
+    rows = list(latex_lines(summary_of({"[1] x": 0.1, "*x": 0.2})))
     assert [row.partition(" &")[0] for row in rows[5:7]] == ["{}[1] x", "{}*x"]
 
 
 def test_a_metric_without_a_value_in_one_seed_has_none() -> None:
     spread = Spread.of([0.1, math.nan])
-    assert math.isnan(spread.mean) and number(spread, " ± ") == "-"
+    assert math.isnan(spread.mean) and format_spread(spread, " ± ") == "-"
     assert Spread.of([0.1, 0.3]) == Spread(pytest.approx(0.2), pytest.approx(0.02**0.5))
     summary = summary_of({"a": 0.1, "b": math.nan})
-    assert [row.split(" | ")[2] for row in markdown(summary)][2:] == ["**.1000**", "-"]
+    assert [row.split(" | ")[2] for row in markdown_lines(summary)][2:] == ["**.1000**", "-"]
 
 
 def test_seeds_that_one_model_lacks_are_told() -> None:
@@ -136,7 +136,7 @@ def test_seeds_that_one_model_lacks_are_told() -> None:
         replace(row, seeds=seeds) for row, seeds in zip(summary.rows, ([1, 2], [2], [3]))
     ]
     difference = Difference(0.1, 0.0, 0.2, 0.01, (3, 3))
-    summary.tests = [Tested("B", "mrr@10", difference, 0.4, 0.01, 1)]
+    summary.tests = [PairedTest("B", "mrr@10", difference, 0.4, 0.01, 1)]
     text = " ".join(sentences(summary))
     assert "Means over up to 2 seeds" in text
     assert "B against A, mrr@10: +0.1000 (+25.0 %)" in text
@@ -147,27 +147,30 @@ def test_seeds_that_one_model_lacks_are_told() -> None:
 def test_without_a_tested_difference_there_is_no_figure_of_it() -> None:
     summary = summary_of({"A": 0.4, "B": 0.5})
     difference = Difference(0.1, 0.0, 0.2, 0.01, (3, 3))
-    summary.tests = [Tested("B", "hit@10", difference, 0.4, 0.01, 1)]
-    titles = [figure["title"] for figure in figures(summary)]
+    summary.tests = [PairedTest("B", "hit@10", difference, 0.4, 0.01, 1)]
+    titles = [figure["title"] for figure in summary_figures(summary)]
     assert not any("difference" in title for title in titles)
-    summary.tests = [Tested("B", "mrr@10", difference, 0.4, 0.01, 1)]
-    assert any("difference" in figure["title"] for figure in figures(summary))
+    summary.tests = [PairedTest("B", "mrr@10", difference, 0.4, 0.01, 1)]
+    assert any("difference" in figure["title"] for figure in summary_figures(summary))
 
 
 def test_figures_have_labels_as_they_are() -> None:
     summary = summary_of({"<b>x</b> & y": 0.1})
-    bars, cost = figures(summary)
+    bars, cost = summary_figures(summary)
     assert bars["data"][0]["y"] == ["&lt;b&gt;x&lt;/b&gt; &amp; y"]
     assert cost["data"][0]["name"] == "&lt;b&gt;x&lt;/b&gt; &amp; y"
 
 
 def test_figures_have_room_for_labels_of_many_words() -> None:
     label = "SASRec " + " ".join(f"--hidden_dropout_prob=0.{i}" for i in range(9))
-    bars, cost = figures(summary_of({label: 0.1, f"{label} --epochs=2": 0.2, "Pop": 0.3}))
+    bars, cost = summary_figures(summary_of({label: 0.1, f"{label} --epochs=2": 0.2, "Pop": 0.3}))
     beside, below = bars["data"][0]["y"], [trace["name"] for trace in cost["data"]]
     for names, width in ((beside, 16), (below, 44)):
         assert all(len(line) <= width for name in names for line in name.split("<br>"))
     rows = max(name.count("<br>") + 1 for name in beside)
     assert bars["height"] >= 3 * rows * 18  # each has as much as the longest
     assert cost["height"] >= 200 + 18 * sum(name.count("<br>") + 1 for name in below)
-    assert [f["height"] for f in figures(summary_of({"SASRec": 0.1, "Pop": 0.2}))] == [380, 380]
+    assert [f["height"] for f in summary_figures(summary_of({"SASRec": 0.1, "Pop": 0.2}))] == [
+        380,
+        380,
+    ]

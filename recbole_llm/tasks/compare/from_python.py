@@ -12,6 +12,7 @@ import click
 from recbole_llm.core.schema import parse_values
 from recbole_llm.core.yaml_files import files_given, read_yaml
 from recbole_llm.tasks.compare import run
+from recbole_llm.tasks.compare.executors import RunOptions
 from recbole_llm.tasks.compare.keys import code_digest
 
 T = TypeVar("T")
@@ -45,13 +46,22 @@ def compare(
     Raises:
         ValueError: in one line: what the command refuses, or runs that failed, after the tables.
     """
+    options = RunOptions(output, jobs, executor, ray_address)
     texts = [models] if isinstance(models, (str, type)) else models
     named = str(seeds) if isinstance(seeds, (int, str)) else f"{','.join(map(str, seeds))},"
-    files, arguments = _files(config_file_list), _arguments(dataset, config_dict, argv)
-    options = (jobs, baseline, tune, output, executor, ray_address)
-    _shown(run.compare("; ".join(map(_name, texts)), named, *options, files, arguments))
-    found: dict[str, Any] = json.loads((Path(output) / "result.json").read_text("utf-8"))
-    return found
+    _show(
+        run.compare(
+            "; ".join(map(_check_name, texts)),
+            options,
+            seeds=named,
+            baseline=baseline,
+            tune=tune,
+            config_file_list=_files(config_file_list),
+            argv=_arguments(dataset, config_dict, argv),
+        )
+    )
+    result: dict[str, Any] = json.loads((Path(output) / "result.json").read_text("utf-8"))
+    return result
 
 
 def tune(
@@ -84,24 +94,31 @@ def tune(
     """
     from recbole_llm.tasks.compare import tuning  # which needs Optuna
 
-    files, arguments = _files(config_file_list), _arguments(dataset, config_dict, argv)
-    options = (trials, jobs, output, search, executor, ray_address)
-    best, file = _shown(tuning.tune(_name(model), *options, files, arguments))
+    best, file = _show(
+        tuning.tune(
+            _check_name(model),
+            trials,
+            RunOptions(output, jobs, executor, ray_address),
+            search=search,
+            config_file_list=_files(config_file_list),
+            argv=_arguments(dataset, config_dict, argv),
+        )
+    )
     return {"best_params": read_yaml(file), "best_valid_score": best.value, "file": str(file)}
 
 
-def _shown(lines: Generator[str, None, T]) -> T:
-    """Show the lines; what their generator returns."""
+def _show(lines: Generator[str, None, T]) -> T:
+    """Show lines as they come; returns what their generator returns."""
     code_digest.cache_clear()  # files may have changed since this process looked last
     while True:
         try:
             click.echo(next(lines))
         except StopIteration as end:
-            found: T = end.value
-            return found
+            result: T = end.value
+            return result
 
 
-def _name(model: object) -> str:
+def _check_name(model: object) -> str:
     if not isinstance(model, str):
         raise ValueError(  # noqa: TRY004
             f"models: {model!r} is no name, and runs are processes of their own: register the "

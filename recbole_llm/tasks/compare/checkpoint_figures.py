@@ -1,0 +1,91 @@
+"""Figures of a comparison that are read from its checkpoints: item maps, and models' own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from logging import getLogger
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recbole_llm.core.checkpoints.checkpoint import load_checkpoint
+from recbole_llm.core.checkpoints.tokens import unpack
+from recbole_llm.core.digest import short_digests
+from recbole_llm.features.attach import item_embeddings, reads_items
+from recbole_llm.tasks.compare.catalogue import Catalogue
+from recbole_llm.tasks.compare.cells import Cell
+from recbole_llm.tasks.compare.figures import COLOURS, Figure, make_figure, wrap_label
+
+_ITEMS = 1000  # of a map
+_TITLE, _WIDE = 200, 40  # characters of a title beside a point, and of a line of it
+
+
+def model_figures(cells: Sequence[Cell]) -> Iterator[Figure]:
+    """Draw what models show of their parameters by `page_figures` (models/README.md)."""
+    for cell in cells:
+        draw = getattr(cell.seeded.config.model_class, "page_figures", None)
+        if draw is not None and (checkpoint := _load(cell)) is not None:
+            for drawn in draw(checkpoint["state_dict"]):
+                title = f"{drawn['title']} of {cell.entry.label}"
+                yield make_figure(**{**drawn, "title": title}, colorway=COLOURS)
+
+
+def item_maps(cells: Sequence[Cell], catalogue: Catalogue) -> Iterator[Figure]:
+    """Draw the item vectors of each model that has a table of them, and of the texts, in 2-D."""
+    names = np.array(catalogue.items[1:])
+    digests = short_digests(name.encode() for name in names)
+    chosen = set(names[digests.argsort()[:_ITEMS]].tolist())
+    if reads_items(catalogue.config):
+        table = item_embeddings(catalogue.config, catalogue.dataset)
+        yield _draw_map("what the texts say", table.matrix, table.tokens, chosen, catalogue)
+    for cell in cells:
+        if (checkpoint := _load(cell)) is None:
+            continue
+        items = unpack(checkpoint["tokens"])[catalogue.dataset.iid_field]
+        vectors = _item_table(checkpoint["state_dict"], len(items))
+        if vectors is not None:
+            yield _draw_map(cell.entry.label, vectors, items, chosen, catalogue)
+
+
+def _load(cell: Cell) -> dict[str, Any] | None:
+    """The checkpoint of a cell; None if it was removed or is damaged."""
+    if Path(cell.checkpoint).is_file():
+        try:
+            return load_checkpoint(cell.checkpoint)
+        except ValueError as error:
+            getLogger("recbole_llm").warning(f"{cell.name} is left out of maps: {error}")
+    return None
+
+
+def _item_table(state: Mapping[str, Any], n_items: int) -> Any:
+    tables = (value for name, value in state.items() if "item" in name.lower() and value.dim() == 2)
+    for table in tables:
+        fits = len(table) in (n_items, n_items + 1) and table.shape[1] > 1
+        if fits and table.isfinite().all():  # not one that diverged
+            return table[:n_items].float().numpy()
+    return None
+
+
+def _draw_map(
+    name: str, vectors: Any, tokens: Iterable[object], chosen: set[str], catalogue: Catalogue
+) -> Figure:
+    rows_of = {str(token): row for row, token in enumerate(tokens) if str(token) in chosen}
+    items, rows = list(rows_of), list(rows_of.values())
+    points = vectors[rows] - vectors[rows].mean(0)
+    left, sizes, _ = np.linalg.svd(points, full_matrices=False)
+    x, y = (left[:, :2] * sizes[:2]).T.astype(float).round(4)
+    share = np.square(sizes[:2]).sum() / max(np.square(sizes).sum(), 1e-12)
+    count = dict(zip(catalogue.items, catalogue.counts))
+    trace = {
+        "type": "scatter", "mode": "markers", "x": x.tolist(), "y": y.tolist(),
+        "text": [wrap_label(catalogue.title(token)[:_TITLE], _WIDE) for token in items],
+        "hoverinfo": "text",
+        "marker": {
+            "size": 5, "color": [round(float(np.log10(1 + count[t])), 2) for t in items],
+            "colorscale": "Viridis",
+            "colorbar": {"title": {"text": "log10 of interactions", "side": "right"}},
+        },
+    }  # fmt: skip
+    note = f"Two principal components of {len(items):,} items ({share:.0%} of the variance)."
+    return make_figure(f"Item vectors: {name}", note, [trace])
