@@ -25,9 +25,9 @@ from recbole_llm.core.plugins.loading import get_model, list_models
 from recbole_llm.core.plugins.stock import recbole_models
 from recbole_llm.core.processes import distributed
 from recbole_llm.core.versions import installed
-from recbole_llm.data.sizes import data_line, sizes
+from recbole_llm.data.sizes import count_rows, data_line
 from recbole_llm.evaluation.beyond import vector_metrics
-from recbole_llm.evaluation.protocol import protocol, repeats, validated
+from recbole_llm.evaluation.protocol import describe_protocol, describe_repeats, has_validation
 from recbole_llm.features import ENCODED
 from recbole_llm.features.feature_tables import attached_features
 from recbole_llm.features.table import has_vector
@@ -59,13 +59,13 @@ class Report:
         """Say what is trained on what, and how it will be judged."""
         self.dataset, self.prepared = data.dataset, time.perf_counter()
         self.parameters = _count_trained(trainer.model)
-        self.repeats = repeats(self.config, self.dataset)
+        self.repeats = describe_repeats(self.config, self.dataset)
         say_pairs(
             [
                 ("data", data_line(self.dataset)),
                 ("model", _describe_model(self.config, self.parameters)),
                 ("reads", _describe_vectors(self.config, data.train_dataset)),
-                ("protocol", protocol(self.config, self.dataset)),
+                ("protocol", describe_protocol(self.config, self.dataset)),
                 ("repeats", self.repeats),
                 ("epoch", _describe_epoch(trainer)),
             ]
@@ -73,7 +73,7 @@ class Report:
 
     def end(self, trainer: EngineMixin, result: Mapping[str, Any]) -> None:
         """Say what came out, where it lies, and what to do with it."""
-        title = f"{self.config['model']}: {protocol(self.config, self.dataset)}"
+        title = f"{self.config['model']}: {describe_protocol(self.config, self.dataset)}"
         show("\n".join(["", title, *_metric_lines(result)]))
         places = [("took", duration(time.perf_counter() - self.start))]
         if not distributed.is_main():
@@ -94,7 +94,7 @@ class Report:
         return {
             "model": config["model"],
             "dataset": config["dataset"],
-            "protocol": protocol(config, self.dataset),
+            "protocol": describe_protocol(config, self.dataset),
             "repeats": self.repeats,
             "valid_metric": config["valid_metric"],
             "parameters": self.parameters,
@@ -105,7 +105,7 @@ class Report:
             ],
             "settings": changed_settings(config),
             "data": {
-                "size": sizes(self.dataset),
+                "size": count_rows(self.dataset),
                 "sha256": fingerprints(self.dataset.dataset_path, self.dataset.dataset_name),
             },
             "versions": versions(),
@@ -162,7 +162,7 @@ def _describe_epoch(trainer: EngineMixin) -> str:
         stage = trainer.config["train_stage"]
         return f"the last of {trainer.epochs:,}; train_stage={stage} is without validation"
     best = f"the best by {trainer.config['valid_metric']} on validation"
-    return best if validated(trainer.config) else "the last: nothing is validated"
+    return best if has_validation(trainer.config) else "the last: nothing is validated"
 
 
 def _describe_vectors(config: Config, train_dataset: Dataset) -> str:

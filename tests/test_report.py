@@ -24,8 +24,8 @@ from recbole_llm.core.checkpoints.stored import plain_config, trusted_settings
 from recbole_llm.core.config import Config
 from recbole_llm.core.log import log_file
 from recbole_llm.data.create import create_dataset
-from recbole_llm.data.sizes import data_line, sizes
-from recbole_llm.evaluation.protocol import repeats
+from recbole_llm.data.sizes import count_rows, data_line
+from recbole_llm.evaluation.protocol import describe_repeats
 from recbole_llm.features.align import align
 from recbole_llm.features.table import EmbeddingTable
 from recbole_llm.quick_start import build_model, build_trainer, load_data, log_flops, start
@@ -128,7 +128,7 @@ def test_rows_that_missing_embedding_fills_are_not_there(monkeypatch: pytest.Mon
 def test_first_interactions_of_recboles_own_rows_are_counted() -> None:
     lines = Path("dataset/tiny/tiny.inter").read_text().splitlines()
     dataset = load_data(Config("DIEN", "tiny")).dataset
-    assert sizes(dataset) == {"users": 40, "items": 60, "interactions": len(lines) - 1}
+    assert count_rows(dataset) == {"users": 40, "items": 60, "interactions": len(lines) - 1}
 
 
 @pytest.mark.parametrize("model", ["FM", "DIEN", "SASRec", "BPR"])
@@ -137,7 +137,7 @@ def test_users_without_interactions_are_not_counted(model: str) -> None:
         file.write("idle\t30\tM\n")
     columns = {"inter": ["user_id", "item_id", "rating", "timestamp"], "user": ["user_id", "age"]}
     keys = {"load_col": columns, "threshold": {"rating": 3}, "data_path": "dataset"}
-    assert sizes(load_data(Config(model, "tiny", config_dict=keys)).dataset)["users"] == 40
+    assert count_rows(load_data(Config(model, "tiny", config_dict=keys)).dataset)["users"] == 40
 
 
 @pytest.mark.parametrize("model", ["SASRec", "BPR"])
@@ -238,7 +238,7 @@ def test_the_output_is_tried_before_the_work(capsys: pytest.CaptureFixture[str])
 )  # fmt: skip
 def test_protocols_in_words(args: dict[str, Any], said: str) -> None:
     config = Config("BPR", "tiny", config_dict={"eval_args": args} if args else {})
-    assert report.protocol(config, create_dataset(config)) == said
+    assert report.describe_protocol(config, create_dataset(config)) == said
 
 
 @pytest.mark.parametrize(
@@ -260,7 +260,7 @@ def test_repeats_are_told_where_they_are_easy_to_find(
     again = list(pairs.values())[1 : times + 1]
     file.write_text("\n".join([*pairs.values(), *again]) + "\n")
     config = Config(model, "tiny", config_dict=keys)
-    found = repeats(config, create_dataset(config))
+    found = describe_repeats(config, create_dataset(config))
     assert found.startswith(said.format(len(pairs) - 1 + times)) and bool(found) == bool(said)
 
 

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recbole_llm.core.arrays import IntArray
 from recbole_llm.core.checkpoints.tokens import unpack
 from recbole_llm.core.digest import file_digest
-from recbole_llm.data.blocks import InteractionFile
+from recbole_llm.data.inter_blocks import InteractionFile
 from recbole_llm.data.settings import LONGEST_ON_DISK
-from recbole_llm.data.split import IntArray
 
 VERSION = 1
 ABOUT = "about.json"
@@ -45,8 +45,8 @@ class ColumnFolder:
         missing or cut short."""
         try:
             about = json.loads((path / ABOUT).read_text(encoding="utf-8"))
-            whole = dict(about["sizes"]).items() <= sizes(path).items()  # others may lie there
-            same = about["made_of"] == made_of(source) and _unchanged(source.path, about)
+            whole = dict(about["sizes"]).items() <= file_sizes(path).items()  # others may lie there
+            same = about["made_of"] == folder_origin(source) and _is_unchanged(source.path, about)
             return cls(path, int(about["interactions"])) if same and whole else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
@@ -70,20 +70,20 @@ class ColumnFolder:
         return unpack({name: packed})[name]
 
 
-def sizes(path: Path) -> dict[str, int]:
+def file_sizes(path: Path) -> dict[str, int]:
     """Bytes of the files of a folder: {name: size}."""
     return {file.name: file.stat().st_size for file in path.iterdir() if file.is_file()}
 
 
-def made_of(source: InteractionFile) -> dict[str, Any]:
-    """What a folder depends on besides the file's content."""
+def folder_origin(source: InteractionFile) -> dict[str, Any]:
+    """The settings that a folder depends on besides the file's content."""
     columns = [source.user, source.item, source.time]
     form = [source.separator, source.encoding, sys.byteorder]
     return {"version": VERSION, "columns": columns, "form": form}
 
 
-def _unchanged(file: Path, about: Mapping[str, Any]) -> bool:
-    """By size and time of the last change; by content where only the time is another."""
+def _is_unchanged(file: Path, about: Mapping[str, Any]) -> bool:
+    """Whether the file has the noted size and time of change, or else the same content."""
     state = file.stat()
     if state.st_size != about["bytes"]:
         return False

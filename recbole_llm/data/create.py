@@ -18,9 +18,9 @@ from recbole_llm.core.plugins.specs import spec_of
 from recbole_llm.core.schema import RECBOLE, item_features
 from recbole_llm.core.yaml_files import read_yaml
 from recbole_llm.data import dataset as ours
-from recbole_llm.data.check import conversion
-from recbole_llm.data.columns import check_columns, check_graph, check_item_features
+from recbole_llm.data.column_checks import check_columns, check_graph_files, check_item_columns
 from recbole_llm.data.grouped_splits import GroupedSplits
+from recbole_llm.data.parsing import conversion_command
 from recbole_llm.data.sequence import SequentialDataset
 from recbole_llm.data.settings import EngineSettings
 from recbole_llm.data.vocabulary import VocabularyDataset, check_vocabulary
@@ -55,7 +55,7 @@ def create_dataset(config: Config, vocabulary: Vocabulary | None = None) -> Any:
             f"and the atomic files are read as quickly"
         )
     try:
-        cls = _class_of(config)
+        cls = _choose_class(config)
         if issubclass(cls, VocabularyDataset):
             return cls(config, vocabulary) if vocabulary else cls(config)
         dataset = cls(config)  # RecBole's own or a plugin's, numbered by the order of its files
@@ -76,8 +76,8 @@ def dataset_class(model: str, kind: ModelType) -> type[Any]:
     return OF_MODELS.get(model) or OF_TYPES.get(kind, ours.Dataset)
 
 
-def _class_of(config: Config) -> type[Any]:
-    """The model's, whose interactions are where the configuration says."""
+def _choose_class(config: Config) -> type[Any]:
+    """The model's data set class, whose interactions are where the configuration says."""
     spec = spec_of(config)
     settings = EngineSettings.of(config)
     if spec.dataset is not None:
@@ -110,7 +110,7 @@ def check_files(config: Config) -> None:
     """Fail early, and with the way out, where RecBole would try a download or crash later."""
     folder, name = Path(config["data_path"]), config["dataset"]
     if not folder.is_dir() or len(Path(name).parts) > 1:
-        _check_place(folder, name)
+        _check_not_a_path(folder, name)
     if not folder.is_dir():
         known = list(read_yaml(RECBOLE / "properties" / "dataset" / "url.yaml"))  # to download
         if name in known:
@@ -126,20 +126,22 @@ def check_files(config: Config) -> None:
     wanted = [f"{name}.{part}.inter" for part in names] if names else [f"{name}.inter"]
     for file in wanted:
         if not (folder / file).is_file():
-            raise ValueError(f"dataset '{name}': '{folder / file}' does not exist{_tables(folder)}")
+            raise ValueError(
+                f"dataset '{name}': '{folder / file}' does not exist{_advise_conversion(folder)}"
+            )
         check_columns(config, folder / file)
     if config["MODEL_TYPE"] == ModelType.KNOWLEDGE:
-        check_graph(config, folder)
+        check_graph_files(config, folder)
     features = item_features(spec_of(config).stock_name, config)
     if features and (folder / f"{name}.item").is_file():
-        check_item_features(config, folder / f"{name}.item", features)
+        check_item_columns(config, folder / f"{name}.item", features)
 
 
-def _check_place(folder: Path, name: str) -> None:
-    """Where a path was given for a name, or the data set's own folder for the one it lies in.
+def _check_not_a_path(folder: Path, name: str) -> None:
+    """Refuse a path in place of a name, or the data set's own folder in place of its parent.
 
     Raises:
-        ValueError: says both, as they are meant.
+        ValueError: says how to write both.
     """
     for place in (Path(name), folder.parent):
         own = place.resolve().name
@@ -150,10 +152,10 @@ def _check_place(folder: Path, name: str) -> None:
             )
 
 
-def _tables(folder: Path) -> str:
-    """The way out where the folder holds tables of another kind."""
+def _advise_conversion(folder: Path) -> str:
+    """How to convert a table that the folder holds; "" without one."""
     found = [p for p in sorted(folder.iterdir()) if p.suffix.lower() in _TABLES]
-    return f"; make it of your table: {conversion(found[0])}" if found else ""
+    return f"; make it of your table: {conversion_command(found[0])}" if found else ""
 
 
 def _check_order(config: Config) -> None:

@@ -13,16 +13,21 @@ from recbole.data import dataset as stock
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
 
+from recbole_llm.core.arrays import ObjectArray
 from recbole_llm.core.compat_pandas import Frame, as_objects
 from recbole_llm.core.config import Config
-from recbole_llm.data.check import check_of_one_file, numbers
-from recbole_llm.data.columns import check_aliases, check_numbers
-from recbole_llm.data.files import ObjectArray, Table, written
+from recbole_llm.data.column_checks import (
+    check_aliases,
+    check_not_in_other_files,
+    check_number_fields,
+)
+from recbole_llm.data.files import Table, file_format
 from recbole_llm.data.filters import Filters, columns_alone
 from recbole_llm.data.grouped_splits import GroupedSplits
 from recbole_llm.data.interaction import single_precision, take
 from recbole_llm.data.knowledge_vocabulary import KnowledgeVocabularyDataset
-from recbole_llm.data.labels import check_given, check_labels, label_fields
+from recbole_llm.data.labels import check_labels, check_labels_given, label_fields
+from recbole_llm.data.parsing import parse_numbers
 from recbole_llm.data.vocabulary import VocabularyDataset
 
 ID_KEYS = (
@@ -46,7 +51,7 @@ class FileDataset(Filters, GroupedSplits, VocabularyDataset):
         load, unload = self._get_load_and_unload_col(source)
         if load == set():
             return None
-        table = Table.read(Path(filepath), *written(self.config))
+        table = Table.read(Path(filepath), *file_format(self.config))
         fields = [f for f in table.types if (load is None or f in load) and f not in (unload or ())]
         if source == FeatureSource.INTERACTION:
             fields += [f for f in table.types if f in columns_alone(self.config)]
@@ -56,14 +61,14 @@ class FileDataset(Filters, GroupedSplits, VocabularyDataset):
         if source in (FeatureSource.USER, FeatureSource.ITEM):
             known, ids = self.field2source.items(), _id_fields(self.config)
             others = {f: s for f, s in known if s != source and f not in ids}
-            check_of_one_file(fields, others, source, self.dataset_name)
+            check_not_in_other_files(fields, others, source, self.dataset_name)
         own = {FeatureSource.USER: self.uid_field, FeatureSource.ITEM: self.iid_field}.get(source)
         if own in table.types:
             table.check_distinct(own)  # RecBole keeps the first row
         columns = {}
         for field in fields:
             kind = FeatureType(table.types[field])
-            columns[field], length = self._column(table, field, kind)
+            columns[field], length = self._parse_column(table, field, kind)
             if source != "link":  # whose fields are those of other files
                 self.field2source[field], self.field2type[field] = source, kind
                 self.field2seqlen[field] = length
@@ -71,7 +76,7 @@ class FileDataset(Filters, GroupedSplits, VocabularyDataset):
                     self.field2bucketnum[field] = 2
         return Frame(columns)
 
-    def _column(self, table: Table, field: str, kind: FeatureType) -> tuple[Any, int]:
+    def _parse_column(self, table: Table, field: str, kind: FeatureType) -> tuple[Any, int]:
         """A column's values, and how long they are at most."""
         is_id = field in _id_fields(self.config)
         if is_id and kind == FeatureType.TOKEN:
@@ -88,7 +93,7 @@ class FileDataset(Filters, GroupedSplits, VocabularyDataset):
         limit = (self.config["seq_len"] or {}).get(field)
         length = max(map(len, lists), default=0)
         length = length if limit is None else min(limit, length)
-        arrays = _sequences(table, field, kind, lists)
+        arrays = _parse_sequences(table, field, kind, lists)
         return [array[:limit] for array in arrays], length
 
     def _set_label_by_threshold(self) -> None:
@@ -100,7 +105,7 @@ class FileDataset(Filters, GroupedSplits, VocabularyDataset):
         super()._init_alias()  # type: ignore[misc]
 
     def _normalize(self) -> None:
-        check_numbers(self.config, self.field2type)
+        check_number_fields(self.config, self.field2type)
         label = self.config["LABEL_FIELD"]
         labels = self.inter_feat.get(label)
         super()._normalize()  # type: ignore[misc]
@@ -119,7 +124,7 @@ class FileDataset(Filters, GroupedSplits, VocabularyDataset):
         Its ``frame[field].fillna(…, inplace=True)`` fills a copy under pandas 3. Goes with a
         RecBole that assigns the filled column.
         """
-        check_given(label_fields(self.config), self.inter_feat)
+        check_labels_given(label_fields(self.config), self.inter_feat)
         for name in self.feat_name_list:
             frame = getattr(self, name)
             for field in frame:
@@ -158,7 +163,7 @@ class FileDataset(Filters, GroupedSplits, VocabularyDataset):
 
 
 class Dataset(FileDataset, stock.Dataset):  # type: ignore[misc]
-    """Of general and context-aware models."""
+    """Data set of general and context-aware models."""
 
 
 class KnowledgeBasedDataset(
@@ -166,19 +171,19 @@ class KnowledgeBasedDataset(
     FileDataset,
     stock.KnowledgeBasedDataset,  # type: ignore[misc]
 ):
-    """Of knowledge-based models."""
+    """Data set of knowledge-based models."""
 
 
 class KGSeqDataset(KnowledgeVocabularyDataset, FileDataset, stock.KGSeqDataset):  # type: ignore[misc]
-    """Of GRU4RecKG and KSR."""
+    """Data set of GRU4RecKG and KSR."""
 
 
 class DIENDataset(FileDataset, stock.DIENDataset):  # type: ignore[misc]
-    """Of DIEN."""
+    """Data set of DIEN."""
 
 
 class DecisionTreeDataset(FileDataset, stock.DecisionTreeDataset):  # type: ignore[misc]
-    """Of LightGBM and XGBoost."""
+    """Data set of LightGBM and XGBoost."""
 
 
 def _id_fields(config: Config) -> set[str]:
@@ -187,7 +192,7 @@ def _id_fields(config: Config) -> set[str]:
     return {config[key] for key in ID_KEYS} | set(aliases)
 
 
-def _sequences(
+def _parse_sequences(
     table: Table, field: str, kind: FeatureType, lists: list[list[str]]
 ) -> list[npt.NDArray[Any]]:
     """Lists of strings as arrays, of numbers where the column is of float_seq."""
@@ -195,5 +200,5 @@ def _sequences(
     if kind == FeatureType.TOKEN_SEQ:
         return [np.array(parts, dtype=str) for parts in lists]
     flat: ObjectArray = np.array([part for parts in lists for part in parts], dtype=object)
-    values = numbers(table.path, field, flat, np.repeat(table.lines, sizes))
+    values = parse_numbers(table.path, field, flat, np.repeat(table.lines, sizes))
     return np.split(values, np.cumsum(sizes)[:-1]) if sizes else []

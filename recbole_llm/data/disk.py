@@ -19,17 +19,17 @@ from recbole_llm.core.config import Config
 from recbole_llm.core.files import file_lock
 from recbole_llm.core.log import show
 from recbole_llm.core.processes import distributed
-from recbole_llm.data.blocks import InteractionFile
 from recbole_llm.data.column_folder import ColumnFolder
-from recbole_llm.data.files import written
+from recbole_llm.data.files import file_format
 from recbole_llm.data.grouped_splits import leave_one_out_ends
 from recbole_llm.data.histories import SortedInteractions
+from recbole_llm.data.inter_blocks import InteractionFile
 from recbole_llm.data.interaction import SequenceColumns, SequenceInteraction
-from recbole_llm.data.runs import Runs
 from recbole_llm.data.sequence import SequentialDataset
 from recbole_llm.data.settings import EngineSettings
 from recbole_llm.data.sort_on_disk import sort_on_disk
 from recbole_llm.data.split import stable_order
+from recbole_llm.data.target_ranges import TargetRanges
 from recbole_llm.data.vocabulary import check_vocabulary
 
 
@@ -76,7 +76,7 @@ class DiskDataset(SequentialDataset):
         self.feat_name_list = ["inter_feat"]
         for field, name in ((self.uid_field, "user"), (self.iid_field, "item")):
             self.field2id_token[field] = self.folder.tokens(name)
-        self.field2token_id = _Numbers(self.field2id_token)
+        self.field2token_id = _TokenNumbers(self.field2id_token)
 
     def columns(self) -> dict[str, Tensor]:
         """The fields of all interactions, sorted by user and time, with zeros behind them."""
@@ -89,11 +89,11 @@ class DiskDataset(SequentialDataset):
         exact = {self.time_field: column("exact_time")[:count]}
         return SortedInteractions(self.columns(), column("position")[:count], longest, exact)
 
-    def _targets(self, source: SortedInteractions) -> Runs:
+    def _targets(self, source: SortedInteractions) -> TargetRanges:
         starts = self.folder.starts()
         begin, end = starts[:-1], starts[1:]
         several = end - begin > 1
-        return Runs(begin[several], begin[several] + 1, end[several] - 1)
+        return TargetRanges(begin[several], begin[several] + 1, end[several] - 1)
 
     def build(self) -> list[SequentialDataset]:
         """Split; leave-one-out without sorting the rows in memory."""
@@ -105,12 +105,12 @@ class DiskDataset(SequentialDataset):
 
     def _leave_one_out(self, mode: str) -> list[SequentialDataset]:
         whole = self.inter_feat.interaction
-        runs = whole.runs()
-        times = whole.source.exact[self.time_field].numpy()[runs.low]
+        targets = whole.target_ranges()
+        times = whole.source.exact[self.time_field].numpy()[targets.low]
         # Users are in the order of their first rows in time.
-        runs = Runs(runs.begin, runs.low, runs.high, stable_order(times))
-        parts = runs.cut(leave_one_out_ends(runs.sizes, 2 if mode == "valid_and_test" else 1))
-        nothing = Runs(*[np.empty(0, np.int64)] * 3)
+        targets = TargetRanges(targets.begin, targets.low, targets.high, stable_order(times))
+        parts = targets.cut(leave_one_out_ends(targets.sizes, 2 if mode == "valid_and_test" else 1))
+        nothing = TargetRanges(*[np.empty(0, np.int64)] * 3)
         if mode == "valid_only":
             parts.append(nothing)
         elif mode == "test_only":
@@ -129,7 +129,7 @@ class DiskDataset(SequentialDataset):
         return float(self.inter_num / max(self.item_num - 1, 1))
 
 
-class _Numbers(dict[str, dict[str, int]]):
+class _TokenNumbers(dict[str, dict[str, int]]):
     """Field -> {token: its number}, made of the fields that somebody asks for."""
 
     def __init__(self, tokens: Mapping[str, Any]) -> None:
@@ -153,7 +153,7 @@ def column_folder(config: Config) -> ColumnFolder:
         config["USER_ID_FIELD"],
         config["ITEM_ID_FIELD"],
         config["TIME_FIELD"],
-        *written(config),
+        *file_format(config),
     )
     folder = path / f"{name}.sorted"
 
@@ -166,10 +166,10 @@ def column_folder(config: Config) -> ColumnFolder:
             return found
         writable = os.access(path, os.W_OK)  # if not, sorting says so
         with file_lock(path / f".{name}.sorted.lock", wait) if writable else nullcontext():
-            return ColumnFolder.of(folder, source) or _sorted(config, source, folder)
+            return ColumnFolder.of(folder, source) or _sort_into(config, source, folder)
 
 
-def _sorted(config: Config, source: InteractionFile, folder: Path) -> ColumnFolder:
+def _sort_into(config: Config, source: InteractionFile, folder: Path) -> ColumnFolder:
     start = perf_counter()
     made = sort_on_disk(source, folder, EngineSettings.of(config).sort_memory_mib)
     show(

@@ -11,23 +11,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from recbole_llm.core.arrays import BoolArray, FloatArray, IntArray, ObjectArray
 from recbole_llm.core.checkpoints.tokens import PADDING
 from recbole_llm.core.errors import first_names
 from recbole_llm.core.settings import ConfigLike
-from recbole_llm.data.check import (
+from recbole_llm.data.parsing import (
     at_lines,
     check_quotes,
-    csv_rows,
-    decoded,
-    header_types,
+    decode_file,
     is_wide,
-    numbers,
+    parse_header,
+    parse_numbers,
+    read_csv_rows,
 )
-from recbole_llm.data.split import IntArray
 
-ObjectArray = npt.NDArray[np.object_]
 # What pandas, through which RecBole reads, takes for a missing value. Ids are exempt here.
 MISSING = {
     "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN",
@@ -49,10 +47,10 @@ class Table:
         """Read a file; quoting is that of CSV files.
 
         Raises:
-            ValueError: see `recbole_llm.data.check`.
+            ValueError: see `recbole_llm.data.parsing`.
         """
-        first, _, body = decoded(path, path.read_bytes(), encoding).partition("\n")
-        return cls.of(path, header_types(path, first, separator), body, separator)
+        first, _, body = decode_file(path, path.read_bytes(), encoding).partition("\n")
+        return cls.of(path, parse_header(path, first, separator), body, separator)
 
     @classmethod
     def of(
@@ -60,7 +58,11 @@ class Table:
     ) -> Table:
         """The records of some whole lines of a file, of which the first has the number `first`."""
         quoted = '"' in body and len(separator) == 1  # as pandas: no quotes beside longer ones
-        read = _quoted(path, body, separator, first) if quoted else _plain(body, separator, first)
+        read = (
+            _parse_quoted(path, body, separator, first)
+            if quoted
+            else _parse_plain(body, separator, first)
+        )
         lines, counts, flat = read
         wrong = np.flatnonzero(counts != len(types))
         if len(wrong):
@@ -101,14 +103,16 @@ class Table:
         records = zip(*self.columns.values(), strict=True)
         return [dict(zip(self.columns, record, strict=True)) for record in records]
 
-    def by(self, field: str) -> dict[str, dict[str, str]]:
+    def rows_by_id(self, field: str) -> dict[str, dict[str, str]]:
         """Rows by the value of an id field.
 
         Raises:
             ValueError: the file has no such field, or rows of the same id differ.
         """
         if field not in self.types:
-            raise ValueError(f"'{self.path}' has no field '{field}'; it has {self.described()}")
+            raise ValueError(
+                f"'{self.path}' has no field '{field}'; it has {self.describe_fields()}"
+            )
         self.check_distinct(field)
         return {row[field]: row for row in self.rows()}
 
@@ -117,16 +121,16 @@ class Table:
         texts = ("token", "token_seq")
         return [f for f, kind in self.types.items() if kind in texts and f not in without]
 
-    def described(self) -> str:
+    def describe_fields(self) -> str:
         """``title:token_seq, price:float`` for messages."""
         return ", ".join(f"{field}:{kind}" for field, kind in self.types.items())
 
-    def numbers(self, field: str) -> npt.NDArray[np.float64]:
+    def numbers(self, field: str) -> FloatArray:
         """A column of numbers, nan where one is missing; [N]."""
         text = np.where(self.missing(field), "nan", self.columns[field])
-        return numbers(self.path, field, text, self.lines)
+        return parse_numbers(self.path, field, text, self.lines)
 
-    def times(self, field: str) -> npt.NDArray[np.float64]:
+    def times(self, field: str) -> FloatArray:
         """A column of numbers, none of them missing, for which RecBole would put the mean of all
         others; [N]."""
         found = self.numbers(field)
@@ -139,12 +143,12 @@ class Table:
             )
         return found
 
-    def missing(self, field: str) -> npt.NDArray[np.bool_]:
+    def missing(self, field: str) -> BoolArray:
         """Which values of a column are missing, [N]."""
         return np.array([value in MISSING for value in self.columns[field]], dtype=bool)
 
 
-def written(config: ConfigLike) -> tuple[str, str]:
+def file_format(config: ConfigLike) -> tuple[str, str]:
     """How a data set's files are written: the separator of their columns, and their encoding."""
     return config["field_separator"] or "\t", config["encoding"] or "utf-8"
 
@@ -158,11 +162,11 @@ def read_types(path: Path, separator: str = "\t", encoding: str = "utf-8") -> di
         start = whole.encode(encoding)
     else:
         start = re.split(rb"[\r\n]", start, maxsplit=1)[0]
-    first = decoded(path, start, encoding).partition("\n")[0]
-    return header_types(path, first, separator)
+    first = decode_file(path, start, encoding).partition("\n")[0]
+    return parse_header(path, first, separator)
 
 
-def _plain(body: str, separator: str, first: int) -> tuple[IntArray, IntArray, list[str]]:
+def _parse_plain(body: str, separator: str, first: int) -> tuple[IntArray, IntArray, list[str]]:
     """Lines and numbers of values of the records [N], and all values one after another."""
     rows = body.split("\n")
     lines = np.array([i for i, row in enumerate(rows, start=first) if row], dtype=np.int64)
@@ -173,12 +177,12 @@ def _plain(body: str, separator: str, first: int) -> tuple[IntArray, IntArray, l
     return lines, counts, joined.split(separator) if joined else []
 
 
-def _quoted(
+def _parse_quoted(
     path: Path, body: str, separator: str, first: int
 ) -> tuple[IntArray, IntArray, list[str]]:
     returns = "\r" in body  # which end a row to the csv module; no text has the character 0
     plain = body.replace("\r", "\0") if returns else body
-    reader = csv_rows(io.StringIO(plain, newline="\n"), delimiter=separator)
+    reader = read_csv_rows(io.StringIO(plain, newline="\n"), delimiter=separator)
     line = first
     lines, counts, flat = [], [], []
     try:

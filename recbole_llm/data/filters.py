@@ -9,7 +9,7 @@ from recbole.utils import FeatureType
 from recbole_llm.core.config import Config
 from recbole_llm.core.keys.data import RecBoleData
 from recbole_llm.core.lines import counted
-from recbole_llm.data.columns import loaded
+from recbole_llm.data.column_checks import loaded_fields
 from recbole_llm.data.recbole_fields import RecBoleFields
 
 
@@ -41,7 +41,7 @@ class Filters(RecBoleFields):
         Raises:
             ValueError: it names a field that no loaded file has, or in the form of another type.
         """
-        for field in loaded(self.config, self.field2type, "val_interval"):
+        for field in loaded_fields(self.config, self.field2type, "val_interval"):
             values = self.config["val_interval"][field]
             for feat in self.field2feats(field):
                 feat.drop(feat.index[~self._kept(field, values, feat[field])], inplace=True)

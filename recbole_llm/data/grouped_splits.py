@@ -8,10 +8,11 @@ from typing import Self
 import numpy as np
 import torch
 
+from recbole_llm.core.arrays import IntArray
 from recbole_llm.data.interaction import SequenceInteraction, order_key, take
 from recbole_llm.data.recbole_fields import RecBoleFields
 from recbole_llm.data.settings import EngineSettings
-from recbole_llm.data.split import Groups, IntArray
+from recbole_llm.data.split import Groups
 
 
 class GroupedSplits(RecBoleFields):

@@ -18,8 +18,8 @@ from recbole.data.interaction import Interaction
 from torch import Tensor
 
 from recbole_llm.data.histories import Column, SortedInteractions
-from recbole_llm.data.runs import Runs
 from recbole_llm.data.split import stable_order
+from recbole_llm.data.target_ranges import TargetRanges
 
 
 def row_index(index: object) -> Tensor | slice:
@@ -41,7 +41,7 @@ def take(interaction: Interaction, index: object) -> Interaction:
 
 
 def order_key(rows: Interaction, name: str) -> Any:
-    """What rows are sorted by: a column's exact values, the first number of each pair; [R]."""
+    """Values that sort the rows: a column's exact ones, the first number of each pair; [R]."""
     values = rows.exact(name) if isinstance(rows, SequenceInteraction) else rows[name]
     return (values if values.dim() == 1 else values[..., 0]).numpy()
 
@@ -59,17 +59,17 @@ class SequenceColumns(MutableMapping[str, Tensor]):
 
     Args:
         source: the interactions.
-        rows: positions of the targets in it, int64 [R]; or as `Runs`, of which they are made when
-            somebody asks.
+        rows: positions of the targets in it, int64 [R]; or as `TargetRanges`, of which they are
+            made when somebody asks.
         columns: what there is of each row.
     """
 
     def __init__(
-        self, source: SortedInteractions, rows: Tensor | Runs, columns: Mapping[str, Column]
+        self, source: SortedInteractions, rows: Tensor | TargetRanges, columns: Mapping[str, Column]
     ) -> None:
         self.source = source
-        self.stretches = rows if isinstance(rows, Runs) else None
-        self._rows = None if isinstance(rows, Runs) else rows
+        self._ranges = rows if isinstance(rows, TargetRanges) else None
+        self._rows = None if isinstance(rows, TargetRanges) else rows
         self.columns = dict(columns)
         self._cache: dict[str, Tensor] = {}
 
@@ -77,20 +77,20 @@ class SequenceColumns(MutableMapping[str, Tensor]):
     def rows(self) -> Tensor:
         """Positions of the targets in the source, int64 [R]."""
         if self._rows is None:
-            assert self.stretches is not None
-            self._rows = self.stretches.rows()
+            assert self._ranges is not None
+            self._rows = self._ranges.rows()
         return self._rows
 
     @property
     def count(self) -> int:
         """R."""
-        return len(self.rows) if self.stretches is None else self.stretches.count
+        return len(self.rows) if self._ranges is None else self._ranges.count
 
-    def runs(self) -> Runs:
-        """The targets as stretches of histories."""
-        if self.stretches is not None:
-            return self.stretches
-        return Runs.of(self.rows.numpy(), self.source.position.numpy())
+    def target_ranges(self) -> TargetRanges:
+        """The targets as ranges of histories."""
+        if self._ranges is not None:
+            return self._ranges
+        return TargetRanges.of(self.rows.numpy(), self.source.position.numpy())
 
     def __getitem__(self, name: str) -> Tensor:
         column = self.columns[name]

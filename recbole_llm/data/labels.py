@@ -20,7 +20,7 @@ def label_fields(config: Config) -> list[str]:
     return list(config["threshold"] or [config["LABEL_FIELD"]]) if rated or plain else []
 
 
-def check_given(fields: Iterable[str], interactions: DataFrame) -> None:
+def check_labels_given(fields: Iterable[str], interactions: DataFrame) -> None:
     """Refuse missing values, which RecBole would fill with the mean, also of held-out rows.
 
     Raises:
@@ -37,8 +37,8 @@ def check_given(fields: Iterable[str], interactions: DataFrame) -> None:
 
 
 def check_labels(config: Config, interactions: DataFrame) -> None:
-    """Refuse labels that are no labels, and warn of rows of label 0 where evaluation ranks: all
-    that is held out counts as chosen.
+    """Refuse labels that are no labels, and warn of rows of label 0 where training or evaluation
+    takes all rows for chosen.
 
     Raises:
         ValueError: one is neither 0 nor 1.
@@ -51,12 +51,21 @@ def check_labels(config: Config, interactions: DataFrame) -> None:
     if len(others):
         raise ValueError(
             f"'{field}': has the value {others.iloc[0]:g}, but labels are 0 or 1; make them of "
-            f"ratings, with --threshold=\"{{'{field}': 4}}\""
+            f"ratings, with --threshold=\"{{'{field}': {labels.max():g}}}\""
         )
-    modes, zeros = set(config["eval_args"]["mode"].values()) - {"labeled"}, int((labels == 0).sum())
-    if modes and zeros:
-        getLogger("recbole_llm").warning(
-            f"eval_args: mode {min(modes)} counts all that is held out as chosen, though "
-            f"{zeros:,} of {len(interactions):,} interactions have label 0; mode labeled reads "
-            f"labels, and val_interval leaves such interactions out"
+    if zeros := int((labels == 0).sum()):
+        _warn_of_zeros(config, f"{zeros:,} of {len(interactions):,} interactions have label 0")
+
+
+def _warn_of_zeros(config: Config, zeros: str) -> None:
+    logger = getLogger("recbole_llm")
+    if config["train_neg_sample_args"]["distribution"] != "none":
+        logger.warning(
+            f"train_neg_sample_args: training takes all rows for chosen, though {zeros}; set "
+            f"--train_neg_sample_args=None to learn labels"
+        )
+    if modes := set(config["eval_args"]["mode"].values()) - {"labeled"}:
+        logger.warning(
+            f"eval_args: mode {min(modes)} counts all that is held out as chosen, though {zeros}; "
+            f"mode labeled reads labels, and val_interval leaves such interactions out"
         )

@@ -42,7 +42,7 @@ def check_same_split(then: Mapping[str, Any], config: Config, file: object) -> N
 
 
 def _split(value: Any) -> Any:
-    """Of `eval_args` all but how candidates are drawn."""
+    """`eval_args` without how candidates are drawn; other values as they are."""
     if not isinstance(value, Mapping):
         return value
     return {key: part for key, part in value.items() if key != "mode"}

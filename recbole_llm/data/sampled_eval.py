@@ -73,7 +73,7 @@ class NegSampleEvalDataLoader(RecBoleNegSampleEvalDataLoader, IndexDataLoader): 
         return own.start * self.step
 
     def _own_batches(self) -> range | None:
-        """Of the batches that all processes draw; None where each draws its own."""
+        """This process's part of the batches drawn by all; None where each draws its own."""
         return distributed.own_range(len(self)) if self._in_turn else None
 
     def collate_fn(self, index: Tensor) -> Any:

@@ -12,19 +12,16 @@ from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from recbole.sampler import RepeatableSampler as RecBoleRepeatableSampler
 from recbole.sampler import Sampler as RecBoleSampler
 from torch import Tensor
 
+from recbole_llm.core.arrays import BoolArray, IntArray
 from recbole_llm.core.config import Config
 from recbole_llm.data.settings import EngineSettings
-from recbole_llm.data.split import IntArray
 from recbole_llm.data.training import training_interactions, training_parts
 from recbole_llm.data.user_items import UserItems
-
-Mask = npt.NDArray[np.bool_]
 
 
 class _Draws:
@@ -79,7 +76,7 @@ class _Draws:
         own = self._prob[index] > np.random.random(sample_num)
         return np.where(own, self._keys[index], self._alias[index])
 
-    def _drawn(self, count: int, refused: Callable[[Any, IntArray], Mask]) -> Tensor:
+    def _drawn(self, count: int, refused: Callable[[Any, IntArray], BoolArray]) -> Tensor:
         """Items for `count` rows, int [count], drawn anew where refused(rows, items) says so."""
         values = self.sampling(count)
         check = np.flatnonzero(refused(slice(None), values))
@@ -178,8 +175,8 @@ class RepeatableSampler(_Draws, RecBoleRepeatableSampler):  # type: ignore[misc]
         sampler.excluded = UserItems(keys, self.train_split.user_num, n)
         return sampler
 
-    def _refused(self, users: IntArray, own: IntArray, values: IntArray) -> Mask:
-        same: Mask = values == own
+    def _refused(self, users: IntArray, own: IntArray, values: IntArray) -> BoolArray:
+        same: BoolArray = values == own
         return same if self.excluded is None else same | self.excluded.contains(users, values)
 
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from recbole_llm.data.dataset import FileDataset
 from recbole_llm.data.histories import Column, SortedInteractions, padded_rows
 from recbole_llm.data.interaction import SequenceColumns, SequenceInteraction, order_key
-from recbole_llm.data.runs import Runs
 from recbole_llm.data.split import positions, user_time_order
+from recbole_llm.data.target_ranges import TargetRanges
 
 
 class SequentialDataset(FileDataset, RecBoleSequentialDataset):  # type: ignore[misc]
@@ -49,7 +49,7 @@ class SequentialDataset(FileDataset, RecBoleSequentialDataset):  # type: ignore[
         columns, rows = self._lazy_columns(fields, source), self._targets(source)
         self.inter_feat = SequenceInteraction(SequenceColumns(source, rows, columns))
 
-    def _targets(self, source: SortedInteractions) -> Tensor | Runs:
+    def _targets(self, source: SortedInteractions) -> Tensor | TargetRanges:
         """All interactions that have a history, in order of position."""
         return source.position.nonzero().view(-1)
 

@@ -1,4 +1,4 @@
-"""How large a data set is, after filters."""
+"""Size of a data set, after filters."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from recbole_llm.data.interaction import SequenceInteraction
 
 def data_line(dataset: Dataset) -> str:
     """Name and size of a data set."""
-    counts = ", ".join(counted(number, what[:-1]) for what, number in sizes(dataset).items())
+    counts = ", ".join(counted(number, what[:-1]) for what, number in count_rows(dataset).items())
     return f"{dataset.dataset_name}: {counts}"
 
 
-def sizes(dataset: Dataset) -> dict[str, int]:
+def count_rows(dataset: Dataset) -> dict[str, int]:
     """Users, items and interactions of a loaded data set."""
-    users, items, inter = _users(dataset), dataset.item_num - 1, dataset.inter_feat
+    users, items, inter = _count_users(dataset), dataset.item_num - 1, dataset.inter_feat
     if isinstance(inter, SequenceInteraction):  # it has a row a target
         interactions = len(inter.interaction.source.position)
     else:
@@ -29,8 +29,8 @@ def sizes(dataset: Dataset) -> dict[str, int]:
     return {"users": users, "items": int(items), "interactions": interactions}
 
 
-def _users(dataset: Dataset) -> int:
-    """How many have interactions; a ``.user`` file that is loaded may have more."""
+def _count_users(dataset: Dataset) -> int:
+    """Number of users with interactions; a ``.user`` file that is loaded may have more."""
     if dataset.user_feat is None:
         return int(dataset.user_num - 1)
     inter = dataset.inter_feat

@@ -15,15 +15,15 @@ import numpy as np
 from recbole_llm.core.checkpoints.tokens import PADDING, characters
 from recbole_llm.core.errors import needing, one_line
 from recbole_llm.core.files import check_folder, folder_written_whole, remove_left_parts
-from recbole_llm.data.blocks import InteractionFile
 from recbole_llm.data.column_folder import (
     ABOUT,
     COLUMNS,
     PADDING_ROWS,
     ColumnFolder,
-    made_of,
-    sizes,
+    file_sizes,
+    folder_origin,
 )
+from recbole_llm.data.inter_blocks import InteractionFile
 from recbole_llm.data.split import positions
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def _write(database: Any, source: InteractionFile, folder: Path) -> None:
     digest, state = hashlib.sha256(), source.path.stat()
     count = _read(database, source, digest)
     content = {
-        "made_of": made_of(source),
+        "made_of": folder_origin(source),
         "interactions": count,
         "bytes": state.st_size,
         "changed_ns": state.st_mtime_ns,
@@ -94,7 +94,7 @@ def _write(database: Any, source: InteractionFile, folder: Path) -> None:
     }
     names = {name: _write_names(database, name, folder) for name in ("user", "item")}
     _write_rows(database, count, names["user"], folder)
-    content["sizes"] = sizes(folder)
+    content["sizes"] = file_sizes(folder)
     (folder / ABOUT).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 

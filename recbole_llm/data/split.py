@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from pandas import factorize
 
-IntArray: TypeAlias = npt.NDArray[np.int64]
+from recbole_llm.core.arrays import IntArray
 
 
 def stable_order(keys: Any) -> IntArray:

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from recbole.data.dataset import Dataset
 
+from recbole_llm.core.arrays import IntArray
 from recbole_llm.data.interaction import SequenceInteraction, order_key
-from recbole_llm.data.split import IntArray, ranges, stable_order, user_time_order
+from recbole_llm.data.split import ranges, stable_order, user_time_order
 
 _USERS = 2**16  # whose interactions are read from disk at a time
 
@@ -34,7 +35,7 @@ def training_interactions(dataset: Dataset) -> tuple[IntArray, IntArray]:
         parts = list(training_parts(dataset))
         users, items = (np.concatenate(part) for part in zip(*parts, strict=True))
         return users, items
-    users, items = _columns(dataset)
+    users, items = _user_item_columns(dataset)
     order = _user_time_order(dataset, users)
     users, items = users[order], items[order]
     if not (_has_lists(dataset) and len(users)):
@@ -42,7 +43,8 @@ def training_interactions(dataset: Dataset) -> tuple[IntArray, IntArray]:
     return _with_first_lists(dataset, order, users, items)
 
 
-def _columns(dataset: Dataset) -> tuple[IntArray, IntArray]:
+def _user_item_columns(dataset: Dataset) -> tuple[IntArray, IntArray]:
+    """Users and items of a split's rows, in their order."""
     inter = dataset.inter_feat
     if not hasattr(inter, "interaction"):
         raise ValueError(
@@ -72,13 +74,13 @@ def training_parts(dataset: Dataset) -> Iterator[tuple[IntArray, IntArray]]:
     if isinstance(inter, SequenceInteraction):  # histories up to the last targets
         columns = inter.interaction.source.columns
         users, items = columns[dataset.uid_field], columns[dataset.iid_field]
-        for part in inter.interaction.runs().parts(_USERS):
+        for part in inter.interaction.target_ranges().parts(_USERS):
             rows = torch.from_numpy(ranges(part.begin, part.high - part.begin + 1))
             yield users[rows].numpy(), items[rows].numpy()
     elif _has_lists(dataset):  # RecBole's own
         yield training_interactions(dataset)
     else:
-        yield _columns(dataset)
+        yield _user_item_columns(dataset)
 
 
 def training_digest(dataset: Dataset) -> str:

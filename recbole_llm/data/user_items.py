@@ -6,11 +6,11 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from recbole_llm.data.split import IntArray, ranges
+from recbole_llm.core.arrays import BoolArray, IntArray
+from recbole_llm.data.split import ranges
 
 
 class UserItems:
@@ -34,7 +34,7 @@ class UserItems:
         """Number of items of each user, int [n_users]."""
         return np.diff(self.starts)
 
-    def contains(self, users: IntArray, items: IntArray) -> npt.NDArray[np.bool_]:
+    def contains(self, users: IntArray, items: IntArray) -> BoolArray:
         """Whether each user has each item, bool [B]."""
         if not len(self.keys):
             return np.zeros(len(users), dtype=np.bool_)

@@ -21,7 +21,7 @@ from recbole_llm.core.checkpoints.tokens import Vocabulary
 from recbole_llm.core.compat_pandas import among
 from recbole_llm.core.errors import first_names
 from recbole_llm.core.settings import ConfigLike
-from recbole_llm.data.files import Table, read_types, written
+from recbole_llm.data.files import Table, file_format, read_types
 from recbole_llm.data.recbole_fields import RecBoleFields
 
 Names = npt.NDArray[Any]
@@ -193,9 +193,9 @@ def listed_items(config: ConfigLike, dataset: Dataset) -> list[str] | None:
     """
     field = dataset.iid_field
     file = Path(dataset.dataset_path) / f"{dataset.dataset_name}.item"
-    if not file.is_file() or field not in read_types(file, *written(config)):
+    if not file.is_file() or field not in read_types(file, *file_format(config)):
         return None
-    tokens = Table.read(file, *written(config)).columns[field]
+    tokens = Table.read(file, *file_format(config)).columns[field]
     return [token for token in dict.fromkeys(tokens) if token]
 
 

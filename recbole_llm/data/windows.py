@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from recbole_llm.data.interaction import SequenceColumns
-from recbole_llm.data.runs import Runs
 from recbole_llm.data.split import ranges
+from recbole_llm.data.target_ranges import TargetRanges
 
 _AT_ONCE = 2**18  # runs whose windows are laid at once: few arrays of all windows exist at a time
 
@@ -55,20 +55,22 @@ def cut_windows(columns: SequenceColumns, stride: int) -> Windows:
     and the latest targets, those closest to what is evaluated, never are in a short one.
     """
     length = columns.source.max_length
-    parts = [_of_runs(runs, length, stride) for runs in columns.runs().parts(_AT_ONCE)]
+    parts = [
+        _lay_windows(targets, length, stride) for targets in columns.target_ranges().parts(_AT_ONCE)
+    ]
     joined = (torch.cat([part[i] for part in parts]) for i in range(3))
     return Windows(*joined)
 
 
-def _of_runs(runs: Runs, length: int, stride: int) -> tuple[Tensor, Tensor, Tensor]:
+def _lay_windows(targets: TargetRanges, length: int, stride: int) -> tuple[Tensor, Tensor, Tensor]:
     """The windows' starts, ends and first targets, int64 [W] each."""
     # Window j of a run, from its end, has its last target at high - j·S. The first `inner` windows
     # have L inputs each; one more, if targets are left, reaches back to the start of the history.
-    by_history = np.maximum(-(-(runs.high - runs.begin - length) // stride), 0)
-    by_targets = (runs.high - runs.low) // stride + 1
+    by_history = np.maximum(-(-(targets.high - targets.begin - length) // stride), 0)
+    by_targets = (targets.high - targets.low) // stride + 1
     inner = np.minimum(by_history, by_targets)
     windows = inner + (inner < by_targets)
-    of_runs = (runs.begin, runs.low, runs.high, inner, windows)
+    of_runs = (targets.begin, targets.low, targets.high, inner, windows)
     begin, low, high, inner, count = (np.repeat(values, windows) for values in of_runs)  # [W]
     j = count - 1 - ranges(np.zeros_like(windows), windows)  # the latest window comes last
     end = high - j * stride

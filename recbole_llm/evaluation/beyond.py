@@ -38,14 +38,14 @@ class _ListMetric(TopkMetric):  # type: ignore[misc]
 
     def calculate_metric(self, dataobject: DataStruct) -> dict[str, float]:
         """``{"novelty@10": …}``."""
-        return self.topk_result(type(self).__name__.lower(), self.of(dataobject))
+        return self.topk_result(type(self).__name__.lower(), self.row_values(dataobject))
 
-    def of(self, collected: DataStruct) -> Any:
+    def row_values(self, collected: DataStruct) -> Any:
         """Value of each row's first 1, 2, … items, float [R, k]."""
         raise NotImplementedError
 
 
-def _by_rows(values: Callable[[slice], Any], count: int) -> Any:
+def _compute_by_rows(values: Callable[[slice], Any], count: int) -> Any:
     """Values of all rows [R, k], some rows at a time, so that memory does not grow with them."""
     return np.concatenate([values(slice(i, i + _ROWS)) for i in range(0, count, _ROWS)])
 
@@ -56,8 +56,8 @@ class Novelty(_ListMetric):
 
     metric_need = ["rec.items", COUNTS]
 
-    def of(self, collected: DataStruct) -> Any:
-        """Float [R, k]."""
+    def row_values(self, collected: DataStruct) -> Any:
+        """Values of each row at each length, float [R, k]."""
         counts = collected.get(COUNTS)
         bits = np.log2(max(counts.sum(), 1) / counts.clip(1))
         listed = bits[collected.get("rec.items").numpy()]  # [R, k]
@@ -70,8 +70,8 @@ class Serendipity(_ListMetric):
 
     metric_need = ["rec.items", "rec.topk", COUNTS]
 
-    def of(self, collected: DataStruct) -> Any:
-        """Float [R, k]."""
+    def row_values(self, collected: DataStruct) -> Any:
+        """Values of each row at each length, float [R, k]."""
         items = collected.get("rec.items").numpy()
         hits = collected.get("rec.topk").numpy()[:, :-1].astype(bool)
         counts = collected.get(COUNTS)
@@ -81,11 +81,11 @@ class Serendipity(_ListMetric):
         lengths = np.arange(1, items.shape[1] + 1)
         within = np.tri(len(lengths), dtype=bool).T  # a place counts in lists that reach it
 
-        def shares(part: slice) -> Any:
+        def right_shares(part: slice) -> Any:
             right = hits[part, :, None] & (rank[items[part], None] >= lengths)  # [r, place, length]
             return (right & within).sum(1) / lengths
 
-        return _by_rows(shares, len(items))
+        return _compute_by_rows(right_shares, len(items))
 
 
 class Diversity(_ListMetric):
@@ -94,16 +94,16 @@ class Diversity(_ListMetric):
 
     metric_need = ["rec.items", VECTORS]
 
-    def of(self, collected: DataStruct) -> Any:
-        """Float [R, k]."""
+    def row_values(self, collected: DataStruct) -> Any:
+        """Values of each row at each length, float [R, k]."""
         vectors = collected.get(VECTORS)
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
         units = vectors / np.where(norms > 0, norms, 1)
         items = collected.get("rec.items").numpy()
-        return _by_rows(lambda part: self._rows(units[items[part]]), len(items))
+        return _compute_by_rows(lambda part: self._mean_distances(units[items[part]]), len(items))
 
-    def _rows(self, units: Any) -> Any:
-        """[r, k, D] -> [r, k]."""
+    def _mean_distances(self, units: Any) -> Any:
+        """One minus the mean cosine at each length: [r, k, D] -> [r, k]."""
         cosines = np.tril(units @ units.transpose(0, 2, 1), -1)  # [r, k, k], each pair once
         lengths = np.arange(1, units.shape[1] + 1)
         pairs = np.maximum(lengths * (lengths - 1) / 2, 1)

@@ -13,7 +13,7 @@ import copy
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,19 +21,18 @@ from pandas import Series
 from recbole.data.dataset import Dataset
 from recbole.evaluator.collector import DataStruct
 
+from recbole_llm.core.arrays import BoolArray, FloatArray, IntArray
 from recbole_llm.core.digest import short_digests
 from recbole_llm.core.files import written_whole
-from recbole_llm.data.split import IntArray
 from recbole_llm.evaluation.groups import PAIRS, USERS
 
 SHOWN = 100  # users whose lists are kept
-FloatArray: TypeAlias = npt.NDArray[np.float64]
 _WAY_OUT = "name another file with --user_metrics"
 
 
 @dataclass(frozen=True)
 class ByUser:
-    """What an evaluation leaves of its users, in internal ids."""
+    """The values of each user that an evaluation leaves, in internal ids."""
 
     users: IntArray  # ascending, int [U]
     values: Mapping[str, FloatArray]  # {``ndcg@10``: float [U]}, before rounding
@@ -55,7 +54,7 @@ class ByUser:
         place = np.searchsorted(self.users, self.pairs[:, 0])
         tested = np.zeros(len(self.users), np.uint64)
         np.add.at(tested, place, keys[self.pairs[:, 1]])
-        shown = self._shown(user_names)
+        shown = self._choose_shown_rows(user_names)
         targets = self.pairs[np.isin(self.pairs[:, 0], self.row_users[shown])]
         arrays: dict[str, npt.NDArray[Any]] = {
             "users": user_names[self.users],
@@ -69,28 +68,28 @@ class ByUser:
         with written_whole(file, _WAY_OUT) as opened:
             np.savez_compressed(opened, **arrays)  # type: ignore[arg-type]
 
-    def _shown(self, names: npt.NDArray[np.str_]) -> IntArray:
-        """A row of each of a few users, who are the same for every model: drawn by name."""
+    def _choose_shown_rows(self, names: npt.NDArray[np.str_]) -> IntArray:
+        """A row of each of a few users, the same for every model: drawn by name."""
         users, rows = np.unique(self.row_users, return_index=True)
         order = short_digests(str(name).encode() for name in names[users]).argsort()
         return rows[order[:SHOWN]]
 
 
-def ranking_by_user(collected: DataStruct, columns: Mapping[str, FloatArray]) -> ByUser:
-    """Of full or sampled ranking.
+def evaluate_rankings_by_user(collected: DataStruct, columns: Mapping[str, FloatArray]) -> ByUser:
+    """Values of full or sampled ranking.
 
     Args:
         collected: with users and pairs of `ranking.RankingCollector`, and ``rec.items``.
-        columns: what `with_columns` put there.
+        columns: what `calculate_by_row` put there.
     """
     row_users = collected.get(USERS).numpy()
     users, rows = np.unique(row_users, return_inverse=True)
-    values = {name: shares(rows, column) for name, column in columns.items()}
+    values = {name: split_mean_by_user(rows, column) for name, column in columns.items()}
     pairs, lists = collected.get(PAIRS).numpy(), collected.get("rec.items").numpy()
     return ByUser(users, values, pairs, row_users, lists)
 
 
-def with_columns(metric: Any, collected: DataStruct, columns: dict[str, FloatArray]) -> Any:
+def calculate_by_row(metric: Any, collected: DataStruct, columns: dict[str, FloatArray]) -> Any:
     """A metric's result; of a mean over rows, `columns` takes their values at each k, [R]."""
     if not hasattr(metric, "topk_result"):
         return metric.calculate_metric(collected)
@@ -104,26 +103,26 @@ def with_columns(metric: Any, collected: DataStruct, columns: dict[str, FloatArr
     return apart.calculate_metric(collected)
 
 
-def labels_by_user(
+def evaluate_labels_by_user(
     users: IntArray, items: IntArray, scores: FloatArray, labels: FloatArray, metrics: Sequence[str]
 ) -> ByUser:
-    """Of single predictions: AUC, LogLoss and GAUC of those asked for; arrays of rows, [N]."""
+    """AUC, LogLoss and GAUC of single predictions, those asked for; arrays of rows, [N]."""
     names, rows = np.unique(users, return_inverse=True)
     positive = labels == 1
     values: dict[str, FloatArray] = {}
     if "auc" in metrics and 0 < positive.sum() < len(positive):
-        values["auc"] = auc_shares(rows, scores, positive)
+        values["auc"] = split_auc_by_user(rows, scores, positive)
     if "logloss" in metrics:
         p = np.clip(scores.astype(np.float64), 1e-15, 1 - 1e-15)  # as RecBole's
-        values["logloss"] = shares(rows, -np.where(positive, np.log(p), np.log1p(-p)))
+        values["logloss"] = split_mean_by_user(rows, -np.where(positive, np.log(p), np.log1p(-p)))
     if "gauc" in metrics:
-        place, aucs, sizes = user_aucs(rows, scores, labels)
+        place, aucs, sizes = compute_user_aucs(rows, scores, labels)
         if len(aucs):
-            values["gauc"] = shares(place, aucs, sizes, len(names))
+            values["gauc"] = split_mean_by_user(place, aucs, sizes, len(names))
     return ByUser(names, values, np.stack([users, items], axis=1)[positive])
 
 
-def user_aucs(users: IntArray, scores: Any, labels: Any) -> tuple[IntArray, Any, IntArray]:
+def compute_user_aucs(users: IntArray, scores: Any, labels: Any) -> tuple[IntArray, Any, IntArray]:
     """The users with both classes, ascending, their AUCs and their numbers of rows.
 
     Args:
@@ -141,10 +140,10 @@ def user_aucs(users: IntArray, scores: Any, labels: Any) -> tuple[IntArray, Any,
     return names[both], ordered[both] / pairs[both], size[both]
 
 
-def shares(
+def split_mean_by_user(
     users: IntArray, values: FloatArray, weights: Any = None, n_users: int | None = None
 ) -> FloatArray:
-    """Of a (weighted) mean over rows, each user's value, float [U]; their mean is that mean.
+    """Split a (weighted) mean over rows into each user's value, float [U], whose mean it is.
 
     Args:
         users: 0 to U - 1, int [R].
@@ -158,8 +157,8 @@ def shares(
     return np.asarray(sums * (count / weights.sum()))
 
 
-def auc_shares(users: IntArray, scores: FloatArray, positive: npt.NDArray[np.bool_]) -> FloatArray:
-    """Of the AUC over all rows, each user's value, float [U]; their mean is the AUC.
+def split_auc_by_user(users: IntArray, scores: FloatArray, positive: BoolArray) -> FloatArray:
+    """Split the AUC over all rows into each user's value, float [U]; their mean is the AUC.
 
     A pair of rows counts in the placements of both, so the mean of the users' placements is twice
     the AUC. One AUC is taken off by the users' shares of the rows.
@@ -175,5 +174,7 @@ def auc_shares(users: IntArray, scores: FloatArray, positive: npt.NDArray[np.boo
         below = np.searchsorted(others, sign * scores[own], "left")
         through = np.searchsorted(others, sign * scores[own], "right")
         placements = (below + through) / (2 * len(others))
-        total += shares(users[own], placements - placements.mean() / 2, None, len(total))
+        total += split_mean_by_user(
+            users[own], placements - placements.mean() / 2, None, len(total)
+        )
     return total

@@ -1,8 +1,10 @@
-"""What both collectors are: RecBole's, whose columns grow by batches, with groups."""
+"""The base of both collectors: RecBole's, whose columns grow by batches, with groups."""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from recbole.data.dataloader import AbstractDataLoader
@@ -23,23 +25,32 @@ class BatchCollector(Collector):  # type: ignore[misc]
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.wants_users = config["user_metrics"] is not None
-        self.active = self.wants_users or bool(config["eval_groups"])  # not in validation
+        self.by_group = self.wants_users or bool(config["eval_groups"])
         self.groups: list[Group] | None = None  # made of the training data
         self._batches: dict[str, list[Tensor]] = defaultdict(list)
 
     def data_collect(self, train_data: AbstractDataLoader) -> None:
         """Take what the metrics need from the training data, and make the groups."""
         super().data_collect(train_data)
-        if self.active:
+        if self.by_group:
             self.groups = make_groups(self.config, train_data.dataset)
 
     def check_groups(self) -> None:
         """Refuse to evaluate groups that nobody made."""
-        if self.active and self.groups is None:
+        if self.by_group and self.groups is None:
             raise ValueError(
                 "eval_groups: groups are made from training interactions; call "
                 "trainer.eval_collector.data_collect(train_data) before trainer.evaluate"
             )
+
+    @contextmanager
+    def without_groups(self) -> Iterator[None]:
+        """Evaluate without groups and users, as in the validation after every epoch."""
+        before, self.by_group = self.by_group, False
+        try:
+            yield
+        finally:
+            self.by_group = before
 
     def begin(self, eval_data: AbstractDataLoader) -> None:
         """Forget the batches of an evaluation that was stopped."""
@@ -50,7 +61,7 @@ class BatchCollector(Collector):  # type: ignore[misc]
         self._batches[key].append(rows.detach())
 
     def get_data_struct(self) -> DataStruct:
-        """What was collected, on the CPU; the next evaluation starts anew."""
+        """Give what was collected, on the CPU; the next evaluation starts anew."""
         # RecBole 1.2.1 calls .cpu() on counts too, which are plain numbers: ItemCoverage,
         # AveragePopularity, GiniIndex and TailPercentage crash there.
         collected = DataStruct()
@@ -59,6 +70,6 @@ class BatchCollector(Collector):  # type: ignore[misc]
         for key, parts in self._batches.items():
             collected.set(key, torch.cat(parts).cpu())
         self._batches.clear()
-        if self.active:
+        if self.by_group:
             collected.set(GROUPS, self.groups)
         return collected

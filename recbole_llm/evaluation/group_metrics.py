@@ -8,33 +8,23 @@ over the whole catalogue.
 
 from __future__ import annotations
 
-import contextlib
 import reprlib
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from numbers import Real
 
 import torch
 from recbole.evaluator import Evaluator
 from recbole.evaluator.base_metric import TopkMetric
-from recbole.evaluator.collector import Collector, DataStruct
+from recbole.evaluator.collector import DataStruct
 
+from recbole_llm.core.arrays import FloatArray
 from recbole_llm.core.lines import aligned
 from recbole_llm.core.log import show
 from recbole_llm.core.plugins.loading import get_registry
 from recbole_llm.core.processes import distributed
-from recbole_llm.evaluation.by_user import ByUser, FloatArray, ranking_by_user, with_columns
+from recbole_llm.evaluation.by_user import ByUser, calculate_by_row, evaluate_rankings_by_user
 from recbole_llm.evaluation.groups import GROUPS, Group
-
-
-@contextlib.contextmanager
-def without_groups(collector: Collector) -> Iterator[None]:
-    """Evaluate without groups, as in the validation after every epoch."""
-    before, collector.active = collector.active, False
-    try:
-        yield
-    finally:
-        collector.active = before
 
 
 class EvaluatorByGroup(Evaluator):  # type: ignore[misc]
@@ -46,35 +36,37 @@ class EvaluatorByGroup(Evaluator):  # type: ignore[misc]
 
     def evaluate(self, dataobject: DataStruct) -> OrderedDict[str, float]:
         """Results of what the processes collected, each from its rows: of all, then by group."""
-        everyone = distributed.gather_to_main(rows_of(dataobject))
+        everyone = distributed.gather_to_main(row_columns(dataobject))
         result: OrderedDict[str, float] = OrderedDict()
         if everyone is not None:
-            whole = _together(dataobject, everyone)
+            whole = _join_processes(dataobject, everyone)
             by_user = GROUPS in whole and self.config["user_metrics"] is not None
             columns: dict[str, FloatArray] = {}  # of metrics that are means over rows
             for metric in self.metric_class.values():
                 found = (
-                    with_columns(metric, whole, columns)
+                    calculate_by_row(metric, whole, columns)
                     if by_user
                     else metric.calculate_metric(whole)
                 )
-                result.update(_numbers(metric, found))
+                result.update(_check_result(metric, found))
             if GROUPS in whole:
                 groups = whole.get(GROUPS)
-                result.update(log_groups({group: self._results(group, whole) for group in groups}))
+                result.update(
+                    log_groups({group: self._evaluate_group(group, whole) for group in groups})
+                )
                 if by_user:
-                    self.by_user = self._users(whole, columns)
+                    self.by_user = self._evaluate_users(whole, columns)
         return distributed.broadcast(result)
 
-    def _results(self, group: Group, collected: DataStruct) -> dict[str, float]:
+    def _evaluate_group(self, group: Group, collected: DataStruct) -> dict[str, float]:
         raise NotImplementedError
 
-    def _users(self, collected: DataStruct, columns: Mapping[str, FloatArray]) -> ByUser:
+    def _evaluate_users(self, collected: DataStruct, columns: Mapping[str, FloatArray]) -> ByUser:
         raise NotImplementedError
 
 
-def _numbers(metric: object, found: object) -> Mapping[str, float]:
-    """What a metric returned; ValueError, with its plugin, where that is no {name: number}."""
+def _check_result(metric: object, found: object) -> Mapping[str, float]:
+    """Refuse what a metric returned, naming its plugin, where that is no {name: number}."""
     if isinstance(found, Mapping) and all(isinstance(value, Real) for value in found.values()):
         return found
     name = type(metric).__name__
@@ -95,27 +87,27 @@ class GroupEvaluator(EvaluatorByGroup):
     without rows.
     """
 
-    def _results(self, group: Group, collected: DataStruct) -> dict[str, float]:
-        users, items = group.counts(collected)
+    def _evaluate_group(self, group: Group, collected: DataStruct) -> dict[str, float]:
+        users, items = group.count_evaluated(collected)
         result: dict[str, float] = {"users": users, "items": items}
         rows = DataStruct()
-        rows.set("rec.topk", group.rows(collected))
+        rows.set("rec.topk", group.select_rows(collected))
         if len(rows.get("rec.topk")):
             for metric in self.metric_class.values():
                 if isinstance(metric, TopkMetric) and metric.metric_need == ["rec.topk"]:
                     result.update(metric.calculate_metric(rows))
         return result
 
-    def _users(self, collected: DataStruct, columns: Mapping[str, FloatArray]) -> ByUser:
-        return ranking_by_user(collected, columns)
+    def _evaluate_users(self, collected: DataStruct, columns: Mapping[str, FloatArray]) -> ByUser:
+        return evaluate_rankings_by_user(collected, columns)
 
 
-def rows_of(collected: DataStruct) -> dict[str, torch.Tensor]:
-    """What has a row for each that was evaluated; the rest is of the training data."""
+def row_columns(collected: DataStruct) -> dict[str, torch.Tensor]:
+    """The columns with a row for each that was evaluated; the others are of the training data."""
     return {k: v for k, v in collected._data_dict.items() if isinstance(v, torch.Tensor)}
 
 
-def _together(own: DataStruct, everyone: list[dict[str, torch.Tensor]]) -> DataStruct:
+def _join_processes(own: DataStruct, everyone: list[dict[str, torch.Tensor]]) -> DataStruct:
     whole = DataStruct()
     whole._data_dict.update(own._data_dict)
     for key in dict.fromkeys(key for part in everyone for key in part):
@@ -130,18 +122,20 @@ def log_groups(results: Mapping[Group, Mapping[str, float]]) -> dict[str, float]
         return {}
     by_name = {group.name: own for group, own in results.items()}
     sizes = {group.name: int(group.members.sum()) for group in results}
-    show("results by group\n" + table(by_name, sizes))
+    show("results by group\n" + format_table(by_name, sizes))
     return {f"{key} ({name})": value for name, own in by_name.items() for key, value in own.items()}
 
 
-def _cell(value: float | str) -> str:
+def _format_cell(value: float | str) -> str:
     return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
-def table(results: Mapping[str, Mapping[str, float]], sizes: Mapping[str, int]) -> str:
+def format_table(results: Mapping[str, Mapping[str, float]], sizes: Mapping[str, int]) -> str:
     """The groups' results as lines of text: size of the group, what was evaluated, metrics."""
     columns = list(dict.fromkeys(key for own in results.values() for key in own))
     lines = [["group", "size", *columns]]
     for name, own in results.items():
-        lines.append([name, str(sizes[name]), *(_cell(own.get(key, "-")) for key in columns)])
+        lines.append(
+            [name, str(sizes[name]), *(_format_cell(own.get(key, "-")) for key in columns)]
+        )
     return "\n".join(aligned(lines, right=True))

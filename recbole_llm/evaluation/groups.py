@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from recbole.data.dataset import Dataset
 from recbole.evaluator.collector import DataStruct
 from torch import Tensor
 
+from recbole_llm.core.arrays import BoolArray, IntArray
 from recbole_llm.core.settings import ConfigLike
-from recbole_llm.data.split import IntArray
 from recbole_llm.data.training import item_counts, user_counts
 from recbole_llm.evaluation.settings import GroupSettings
 
 USERS, PAIRS = "group.users", "group.pairs"  # what the collector keeps for the groups
 GROUPS = "group.groups"
-BoolArray: TypeAlias = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,21 +32,21 @@ class Group:
         """Where the collector keeps the hits on a group of items."""
         return f"rec.topk ({self.name})"
 
-    def rows(self, collected: DataStruct) -> Tensor:
+    def select_rows(self, collected: DataStruct) -> Tensor:
         """Rows of ``rec.topk`` that the group is evaluated over, int [R, K + 1]."""
         if self.of_items:
             topk = collected.get(self.topk_key)
             return topk[topk[:, -1] > 0]
         return collected.get("rec.topk")[self.members[collected.get(USERS)]]
 
-    def counts(self, collected: DataStruct) -> tuple[int, int]:
+    def count_evaluated(self, collected: DataStruct) -> tuple[int, int]:
         """Numbers of distinct users and distinct positive items that are evaluated."""
         pairs = collected.get(PAIRS)
         pairs = pairs[self.members[pairs[:, int(self.of_items)]]]
         return len(pairs[:, 0].unique()), len(pairs[:, 1].unique())
 
 
-def head(counts: IntArray, share: float) -> BoolArray:
+def choose_head(counts: IntArray, share: float) -> BoolArray:
     """The ids with the highest counts, bool [n]: `share` of them, ties by id; never id 0."""
     ids = np.argsort(-counts[1:], kind="stable") + 1
     members = np.zeros(len(counts), dtype=bool)
@@ -65,10 +62,10 @@ def make_groups(config: ConfigLike, train_dataset: Dataset) -> list[Group]:
         return []
     items, users = item_counts(train_dataset), user_counts(train_dataset)
     parts = {
-        "items": ("head items", "tail items", head(items, share)),
+        "items": ("head items", "tail items", choose_head(items, share)),
         "cold": ("cold items", "warm items", items <= settings.eval_cold_threshold),
         "new": ("new items", "seen items", items == 0),
-        "users": ("head users", "tail users", head(users, share)),
+        "users": ("head users", "tail users", choose_head(users, share)),
     }
     return [
         Group(name, kind != "users", torch.from_numpy(members & (np.arange(len(members)) > 0)))

@@ -12,7 +12,7 @@ from recbole_llm.evaluation.ranking import RankingCollector
 
 
 def evaluation_parts(config: Config) -> tuple[Collector, EvaluatorByGroup]:
-    """Of labels or of rankings."""
+    """The parts for labels or for rankings."""
     if config["eval_type"] == EvaluatorType.VALUE:
         return PointwiseCollector(config), PointwiseEvaluator(config)
     return RankingCollector(config), GroupEvaluator(config)

@@ -18,9 +18,9 @@ from recbole.evaluator.base_metric import LossMetric
 from recbole.evaluator.collector import DataStruct
 from torch import Tensor
 
+from recbole_llm.core.arrays import FloatArray, IntArray
 from recbole_llm.core.config import Config
-from recbole_llm.data.split import IntArray
-from recbole_llm.evaluation.by_user import ByUser, FloatArray, labels_by_user, user_aucs
+from recbole_llm.evaluation.by_user import ByUser, compute_user_aucs, evaluate_labels_by_user
 from recbole_llm.evaluation.collector import BatchCollector
 from recbole_llm.evaluation.group_metrics import EvaluatorByGroup
 from recbole_llm.evaluation.groups import USERS, Group
@@ -55,7 +55,7 @@ class PointwiseCollector(BatchCollector):
             self.keep(key, torch.as_tensor(column).view(-1))
 
     def get_data_struct(self) -> DataStruct:
-        """What was collected, of which no score may be NaN: RecBole's AUC would rank it first."""
+        """Give what was collected; no score may be NaN, which RecBole's AUC would rank first."""
         collected = super().get_data_struct()
         if "rec.score" not in collected:  # of a process without a batch
             return collected
@@ -81,7 +81,7 @@ class PointwiseEvaluator(EvaluatorByGroup):
         if "gauc" in self.metric_class:
             self.metric_class["gauc"] = GAUC(config)  # RecBole's of that name ranks lists
 
-    def _results(self, group: Group, collected: DataStruct) -> dict[str, float]:
+    def _evaluate_group(self, group: Group, collected: DataStruct) -> dict[str, float]:
         chosen = group.members[collected.get(ITEMS if group.of_items else USERS)]
         rows = DataStruct()
         for key in ROWS:
@@ -95,10 +95,10 @@ class PointwiseEvaluator(EvaluatorByGroup):
                 result.update(metric.calculate_metric(rows))
         return result
 
-    def _users(self, collected: DataStruct, columns: Mapping[str, FloatArray]) -> ByUser:
+    def _evaluate_users(self, collected: DataStruct, columns: Mapping[str, FloatArray]) -> ByUser:
         keys = (USERS, ITEMS, "rec.score", "data.label")
         users, items, scores, labels = (collected.get(key).numpy() for key in keys)
-        return labels_by_user(users, items, scores, labels, list(self.metric_class))
+        return evaluate_labels_by_user(users, items, scores, labels, list(self.metric_class))
 
 
 class GAUC(LossMetric):  # type: ignore[misc]
@@ -112,14 +112,14 @@ class GAUC(LossMetric):  # type: ignore[misc]
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.told = False  # one warning, not one after each epoch
+        self.warned = False  # one warning, not one after each epoch
 
     def calculate_metric(self, dataobject: DataStruct) -> dict[str, float]:
         """``{"gauc": …}``; nan, with a warning, where no user has both classes."""
         scores, labels = self.used_info(dataobject)
-        value = grouped_auc(dataobject.get(USERS).view(-1).numpy(), scores, labels)
-        if np.isnan(value) and not self.told:
-            self.told = True
+        value = compute_gauc(dataobject.get(USERS).view(-1).numpy(), scores, labels)
+        if np.isnan(value) and not self.warned:
+            self.warned = True
             getLogger().warning(
                 "GAUC has no value: no user has rows of both classes; leave users several rows "
                 "(eval_args: split), or sample negatives (eval_args: mode uni100)"
@@ -127,9 +127,9 @@ class GAUC(LossMetric):  # type: ignore[misc]
         return {"gauc": round(value, self.decimal_place)}
 
 
-def grouped_auc(users: IntArray, scores: Any, labels: Any) -> float:
+def compute_gauc(users: IntArray, scores: Any, labels: Any) -> float:
     """Mean AUC of the users with both classes, weighted by their rows; nan without any."""
-    _, aucs, sizes = user_aucs(users, scores, labels)
+    _, aucs, sizes = compute_user_aucs(users, scores, labels)
     return float(np.average(aucs, weights=sizes)) if len(aucs) else float("nan")
 
 

@@ -6,57 +6,56 @@ B rows, n items, P positives, k length of the list.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
 
-from recbole_llm.evaluation.ties import nan_last
+from recbole_llm.evaluation.ties import put_nan_last
 
 CHUNK = 2**22  # elements of the largest temporary
 FEW = 4  # positives a row up to which counting for all is cheaper than a top-k first
 
 
+@dataclass(frozen=True)
 class Positives:
-    """The distinct positives of a batch, by row.
+    """The distinct positives of a batch, sorted by row and item."""
 
-    Args:
-        shape: B and n.
-        rows, items: of the positives, in any order.
+    n_items: int  # n
+    rows: Tensor  # int64 [P]
+    items: Tensor  # int64 [P]
+    counts: Tensor  # positives of each row, int64 [B]
 
-    Attributes:
-        n_items: n.
-        rows, items: int64 [P], sorted.
-        above: number of the row's items with a higher score, int64 [P]; n until `rank`.
-        same: number of the row's items with the same score, itself included, int64 [P]; 1 of a
-            positive beyond the first k.
-        counts: positives of each row, int64 [B].
-    """
+    @classmethod
+    def of(cls, shape: torch.Size, rows: Tensor, items: Tensor) -> Positives:
+        """Sort positives, given in any order, some perhaps twice.
 
-    def __init__(self, shape: torch.Size, rows: Tensor, items: Tensor) -> None:
-        n_rows, self.n_items = shape
-        n = self.n_items
-        keys = torch.unique(rows * n + items)
-        self.rows, self.items = keys // n, keys % n
-        self.counts = torch.bincount(self.rows, minlength=n_rows)
-        self.above = torch.full_like(self.rows, n)
-        self.same = torch.ones_like(self.rows)
+        Args:
+            shape: B and n.
+            rows, items: of the positives.
+        """
+        n_rows, n_items = shape
+        keys = torch.unique(rows * n_items + items)
+        rows, items = keys // n_items, keys % n_items
+        return cls(n_items, rows, items, torch.bincount(rows, minlength=n_rows))
 
-    def rank(self, scores: Tensor, k: int | None) -> None:
+    def rank(self, scores: Tensor, k: int | None) -> RankedPositives:
         """Find the places of all positives, or of those within the first k at least."""
         own = scores[self.rows, self.items]  # [P]
+        above, same = torch.full_like(self.rows, self.n_items), torch.ones_like(self.rows)
         chosen = torch.arange(len(self.rows), device=scores.device)
         if k is not None and len(self.rows) > FEW * len(scores):
             first = torch.topk(scores, k, dim=-1).values
             if first.isnan().any():  # topk puts it first, a rank last
-                first = torch.topk(nan_last(scores), k, dim=-1).values
-            least = first[:, -1]
-            chosen = (own >= least[self.rows]).nonzero().view(-1)
-        for part in chunks(chosen, scores.shape[1]):
-            self.above[part] = above = self._count(torch.gt, scores, own, part)
-            near = part if k is None else part[above < k]
-            self.same[near] = self._count(torch.ge, scores, own, near) - self.above[near]
+                first = torch.topk(put_nan_last(scores), k, dim=-1).values
+            chosen = (own >= first[:, -1][self.rows]).nonzero().view(-1)
+        for part in split_rows(chosen, scores.shape[1]):
+            above[part] = higher = self._count(torch.gt, scores, own, part)
+            near = part if k is None else part[higher < k]
+            same[near] = self._count(torch.ge, scores, own, near) - above[near]
+        return RankedPositives(self.n_items, self.rows, self.items, self.counts, above, same)
 
     def _count(
         self, compare: Callable[..., Tensor], scores: Tensor, own: Tensor, which: Tensor
@@ -64,39 +63,58 @@ class Positives:
         """How many of a row's items compare so with its positive, for some positives."""
         if not len(which):
             return which
-        return count(compare, _blocks(scores, self.rows[which]), own[which])
+        return count_per_row(compare, _select_rows(scores, self.rows[which]), own[which])
 
-    def of_items(self, members: Tensor) -> Positives:
-        """The positives whose item is in a group, members bool [n]."""
-        part, chosen = copy.copy(self), members.to(self.items.device)[self.items]
-        for name in ("rows", "items", "above", "same"):
-            setattr(part, name, getattr(self, name)[chosen])
-        part.counts = torch.bincount(part.rows, minlength=len(self.counts))
-        return part
-
-    def tied(self, k: int) -> Tensor:
-        """The rows with a positive that ties within the first k places, int64 [T], sorted."""
-        return torch.unique(self.rows[(self.above < k) & (self.same > 1)])
+    def select(self, mask: Tensor) -> Self:
+        """Some of the positives, mask bool [P]."""
+        rows = self.rows[mask]
+        counts = torch.bincount(rows, minlength=len(self.counts))
+        return replace(self, rows=rows, items=self.items[mask], counts=counts)
 
     def hits(self, k: int, rows: Tensor, lists: Tensor) -> Tensor:
         """Which of each row's first k places hold positives.
 
         Args:
-            rows: the rows that are read off their list, `tied` ones at least, int64 [T].
+            rows: the rows that are read off their list, int64 [T]: all, or of `RankedPositives`
+                the `tied` ones at least.
             lists: the items of these rows' first k places, int64 [T, k].
 
         Returns:
             bool [B, k].
         """
         hits = torch.zeros(len(self.counts), k, dtype=torch.bool, device=self.rows.device)
-        alone = (self.above < k) & (self.same == 1)
-        hits[self.rows[alone], self.above[alone]] = True
+        self._mark_places(hits)
         own = self.rows * self.n_items + self.items
         hits[rows] = torch.isin(rows[:, None] * self.n_items + lists, own)
         return hits
 
+    def _mark_places(self, hits: Tensor) -> None:
+        """Mark the places that are known without a list, in hits bool [B, k]."""
 
-def mean_ranks(scores: Tensor, positives: Positives) -> Tensor:
+
+@dataclass(frozen=True)
+class RankedPositives(Positives):
+    """Positives and their places."""
+
+    # items of the row with a higher score, int64 [P]; n of a positive that was not counted
+    above: Tensor
+    # items of the row with the same score, itself included, int64 [P]; 1 beyond the first k
+    same: Tensor
+
+    def select(self, mask: Tensor) -> Self:
+        """Some of the positives, mask bool [P]."""
+        return replace(super().select(mask), above=self.above[mask], same=self.same[mask])
+
+    def tied(self, k: int) -> Tensor:
+        """The rows with a positive that ties within the first k places, int64 [T], sorted."""
+        return torch.unique(self.rows[(self.above < k) & (self.same > 1)])
+
+    def _mark_places(self, hits: Tensor) -> None:
+        alone = (self.above < hits.shape[1]) & (self.same == 1)
+        hits[self.rows[alone], self.above[alone]] = True
+
+
+def mean_ranks(scores: Tensor, positives: RankedPositives) -> Tensor:
     """RecBole's ``rec.meanrank``, float32 [B, 3].
 
     Sum of the average ranks of a row's positives, number of items above the row's lowest score
@@ -104,24 +122,24 @@ def mean_ranks(scores: Tensor, positives: Positives) -> Tensor:
     """
     sums = torch.zeros(len(scores), dtype=torch.float64, device=scores.device)
     sums.index_add_(0, positives.rows, positives.above + (positives.same.double() + 1) / 2)
-    parts = chunks(scores, scores.shape[1])
-    ranked = torch.cat([count(torch.gt, part, part.amin(1)) for part in parts])
+    parts = split_rows(scores, scores.shape[1])
+    ranked = torch.cat([count_per_row(torch.gt, part, part.amin(1)) for part in parts])
     return torch.stack((sums.float(), ranked.float(), positives.counts.float()), dim=1)
 
 
-def chunks(rows: Tensor, width: int) -> tuple[Tensor, ...]:
+def split_rows(rows: Tensor, width: int) -> tuple[Tensor, ...]:
     """Parts of rows whose blocks of [part, width] elements stay small."""
     return torch.split(rows, max(CHUNK // width, 1))
 
 
-def count(compare: Callable[..., Tensor], block: Tensor, values: Tensor) -> Tensor:
+def count_per_row(compare: Callable[..., Tensor], block: Tensor, values: Tensor) -> Tensor:
     """How many of each row of [B, n] compare so with its value of [B]; int64 [B]."""
     # Summing float32 is three times as fast as summing bool, and exact below 2^24 items.
     ones = torch.empty_like(block, dtype=torch.float32)
     return compare(block, values[:, None], out=ones).sum(1).long()
 
 
-def _blocks(scores: Tensor, rows: Tensor) -> Tensor:
+def _select_rows(scores: Tensor, rows: Tensor) -> Tensor:
     """scores[rows], without a copy where the rows follow each other."""
     first, last = int(rows[0]), int(rows[-1])
     if last - first + 1 == len(rows) and bool((rows.diff() == 1).all()):

@@ -12,23 +12,23 @@ from recbole_llm.core.config import Config
 from recbole_llm.core.keys.evaluation import EvalArgs, RecBoleEvaluation, Split
 
 
-def protocol(config: Config, dataset: Dataset) -> str:
+def describe_protocol(config: Config, dataset: Dataset) -> str:
     """How interactions are split, and what is ranked."""
     args = RecBoleEvaluation.of(config).eval_args
     items = int(dataset.item_num) - 1
-    valid, test = (_mode(mode, items) for mode in args.modes())
+    valid, test = (_describe_mode(mode, items) for mode in args.modes())
     judged = test if valid == test else f"{valid} on validation, {test} on test"
-    return f"{_split(config, args)}, {judged}"
+    return f"{_describe_split(config, args)}, {judged}"
 
 
-def validated(config: Config) -> bool:
+def has_validation(config: Config) -> bool:
     """Whether a run validates, so that one epoch is the best."""
     split = RecBoleEvaluation.of(config).eval_args.split
     lacks = split is not None and "validation" in split.lacks()
     return config["eval_step"] > 0 and (bool(config["benchmark_filename"]) or not lacks)
 
 
-def repeats(config: Config, dataset: Dataset) -> str:
+def describe_repeats(config: Config, dataset: Dataset) -> str:
     """How many interactions repeat an item of their user, and what follows; "" without any.
 
     It follows for models that rank what a user does not have yet: RecBole leaves a held-out item
@@ -48,7 +48,7 @@ def repeats(config: Config, dataset: Dataset) -> str:
     )
 
 
-def _split(config: Config, args: EvalArgs) -> str:
+def _describe_split(config: Config, args: EvalArgs) -> str:
     if config["benchmark_filename"]:
         return f"ready-made split {', '.join(config['benchmark_filename'])}"
     split = args.split or Split(RS=[0.8, 0.1, 0.1])  # RecBole's
@@ -56,7 +56,7 @@ def _split(config: Config, args: EvalArgs) -> str:
         which = {"valid_and_test": "last two", "valid_only": "last", "test_only": "last"}[split.LS]
         which = which if args.order == "TO" else f"{which} of a random order"
         return f"leave-one-out (each user's {which} for {split.LS.replace('_', ' ')})"
-    ratios = _ratio(split.RS or split.TS or [])
+    ratios = _describe_ratios(split.RS or split.TS or [])
     if split.TS is not None:
         return f"split {ratios} at a point in time, validation by user"
     whose = "each user's " if args.group_by == "user" else ""
@@ -65,11 +65,11 @@ def _split(config: Config, args: EvalArgs) -> str:
     return f"split {ratios} of {whose}interactions in order of time"
 
 
-def _ratio(ratios: Sequence[float]) -> str:
+def _describe_ratios(ratios: Sequence[float]) -> str:
     return " : ".join(f"{100 * ratio / sum(ratios):g}" for ratio in ratios)
 
 
-def _mode(mode: str, items: int) -> str:
+def _describe_mode(mode: str, items: int) -> str:
     if mode == "full":
         return f"all {items:,} items ranked"
     if mode == "labeled":

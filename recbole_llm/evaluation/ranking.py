@@ -17,11 +17,11 @@ from recbole_llm.core.digest import short_digests
 from recbole_llm.core.keys.evaluation import check_topk
 from recbole_llm.data.training import item_counts
 from recbole_llm.evaluation.beyond import COUNTS, VECTORS
-from recbole_llm.evaluation.blocks import BlockScores, first_places
 from recbole_llm.evaluation.collector import BatchCollector
 from recbole_llm.evaluation.groups import PAIRS, USERS
 from recbole_llm.evaluation.positives import Positives, mean_ranks
-from recbole_llm.evaluation.ties import LAST, nan_last
+from recbole_llm.evaluation.ranking_blocks import BlockScores, top_items
+from recbole_llm.evaluation.ties import LAST, put_nan_last
 from recbole_llm.features.attach import item_embeddings
 
 _COUNTER = "data.count_items"  # what RecBole's metrics read of training
@@ -34,7 +34,7 @@ class RankingCollector(BatchCollector):
     Without ties it collects what RecBole's does, but makes no matrices of users by items and
     sorts nothing: places are counted, see `recbole_llm.evaluation.positives`. Where scores tie,
     see `recbole_llm.evaluation.ties`; mean ranks (GAUC) take the average rank, as RecBole's do.
-    For AUC and LogLoss see `recbole_llm.evaluation.pointwise`. While `active` it also keeps what
+    For AUC and LogLoss see `recbole_llm.evaluation.pointwise`. While `by_group` it also keeps what
     groups and metrics by user need, where ``eval_groups`` or ``user_metrics`` ask for them.
     """
 
@@ -48,7 +48,7 @@ class RankingCollector(BatchCollector):
         """Take what the metrics need from the training data, and make the groups."""
         super().data_collect(train_data)
         dataset = train_data.dataset
-        self._name_items(dataset)
+        self._note_tokens(dataset)
         if self.register.need(_ITEMS):  # RecBole counts the padding, which no list has
             self.data_struct.set(_ITEMS, dataset.item_num - 1)
         if self.register.need(COUNTS):
@@ -64,9 +64,9 @@ class RankingCollector(BatchCollector):
         model that was loaded, and in any number of processes."""
         super().begin(eval_data)
         self._row = getattr(eval_data, "first_row", 0)
-        self._name_items(eval_data.dataset)
+        self._note_tokens(eval_data.dataset)
 
-    def _name_items(self, dataset: Dataset) -> None:
+    def _note_tokens(self, dataset: Dataset) -> None:
         tokens = dataset.field2id_token[dataset.iid_field]
         if tokens is not self._tokens:
             self._tokens, self._item_keys = tokens, None
@@ -89,7 +89,7 @@ class RankingCollector(BatchCollector):
         self.check_groups()
         check_topk(self.topk, scores_tensor.shape[1] - 1)  # one is the padding
         rows, items = (ids.to(scores_tensor.device) for ids in (positive_u, positive_i))
-        positives = Positives(scores_tensor.shape, rows, items)
+        positives = Positives.of(scores_tensor.shape, rows, items)
         if isinstance(scores_tensor, BlockScores):
             self._collect_blocks(scores_tensor, positives)
         else:
@@ -97,7 +97,7 @@ class RankingCollector(BatchCollector):
         if self.register.need("data.label"):
             label = interaction[self.config["LABEL_FIELD"]]
             self.keep("data.label", label)
-        if self.active:
+        if self.by_group:
             candidates = interaction[self.config["USER_ID_FIELD"]]
             users = row_users(candidates, positive_u, len(scores_tensor))
             pairs = torch.stack([users[positive_u.cpu()], positive_i.cpu()], dim=1)
@@ -106,9 +106,9 @@ class RankingCollector(BatchCollector):
         self._row += len(scores_tensor)
 
     def _collect_blocks(self, scores: BlockScores, positives: Positives) -> None:
-        """What the first places tell, read off the lists."""
+        """Collect what the first places tell, read off the lists."""
         k, rows = max(self.topk), torch.arange(len(scores), device=scores.device)
-        lists = scores.lists(k, rows + self._row, lambda: self._keys(scores))
+        lists = scores.top_items(k, rows + self._row, lambda: self._tie_keys(scores))
         if self._needs_lists():
             self.keep("rec.items", lists)
         if self.register.need("rec.topk"):
@@ -116,53 +116,56 @@ class RankingCollector(BatchCollector):
 
     def _collect_whole(self, scores: Tensor, positives: Positives) -> None:
         k = max(self.topk)
-        mean_rank = self.register.need("rec.meanrank")
+        mean_rank, topk = self.register.need("rec.meanrank"), self.register.need("rec.topk")
         # Lists put what is no number last by themselves.
         read = scores if mean_rank else scores[positives.rows, positives.items]
         if read.isnan().any():
-            scores = nan_last(scores)
-        if mean_rank or self.register.need("rec.topk"):
-            positives.rank(scores, None if mean_rank else k)
+            scores = put_nan_last(scores)
         lists = None
         if self._needs_lists():
-            lists = self._first_places(scores, k, torch.arange(len(scores), device=scores.device))
+            lists = self._top_items(scores, k, torch.arange(len(scores), device=scores.device))
             self.keep("rec.items", lists)
-        if self.register.need("rec.topk"):
-            rows = positives.tied(k)
-            read = self._first_places(scores[rows], k, rows) if lists is None else lists[rows]
-            self._collect_hits(positives, k, rows, read)
-        if mean_rank:
-            self.keep("rec.meanrank", mean_ranks(scores, positives))
+        if mean_rank or topk:
+            ranked = positives.rank(scores, None if mean_rank else k)
+            if topk:
+                rows = ranked.tied(k)
+                read = self._top_items(scores[rows], k, rows) if lists is None else lists[rows]
+                self._collect_hits(ranked, k, rows, read)
+            if mean_rank:
+                self.keep("rec.meanrank", mean_ranks(scores, ranked))
         if self.register.need("rec.score"):
             self.keep("rec.score", scores)
 
     def _collect_hits(self, positives: Positives, k: int, rows: Tensor, lists: Tensor) -> None:
-        """Hits of each row's first k places, and its number of positives: int64 [B, k + 1]."""
-        for key, wanted in self._hits_of(positives).items():
+        """Collect hits of each row's first k places, and its number of positives: [B, k + 1]."""
+        for key, wanted in self._positives_by_key(positives).items():
             hits = wanted.hits(k, rows, lists).long()
             self.keep(key, torch.cat((hits, wanted.counts[:, None]), dim=1))
 
     def get_data_struct(self) -> DataStruct:
-        """What was collected; the next evaluation starts anew."""
+        """Give what was collected; the next evaluation starts anew."""
         self._row = 0
         return super().get_data_struct()
 
     def _needs_lists(self) -> bool:
         """Whether the items of the lists are kept, not their hits alone."""
-        return bool(self.register.need("rec.items")) or (self.active and self.wants_users)
+        return bool(self.register.need("rec.items")) or (self.by_group and self.wants_users)
 
-    def _hits_of(self, positives: Positives) -> dict[str, Positives]:
-        """Positives whose places in the lists are collected, by the name they are kept under."""
-        of_items = [group for group in self.groups or () if self.active and group.of_items]
-        of_groups = {group.topk_key: positives.of_items(group.members) for group in of_items}
-        return {"rec.topk": positives, **of_groups}
+    def _positives_by_key(self, positives: Positives) -> dict[str, Positives]:
+        """All positives and those of each group of items, by the key that keeps their hits."""
+        chosen = {"rec.topk": positives}
+        for group in self.groups or ():
+            if self.by_group and group.of_items:
+                members = group.members.to(positives.items.device)
+                chosen[group.topk_key] = positives.select(members[positives.items])
+        return chosen
 
-    def _first_places(self, scores: Tensor, k: int, rows: Tensor) -> Tensor:
+    def _top_items(self, scores: Tensor, k: int, rows: Tensor) -> Tensor:
         """The first k items of these rows of the batch, whose scores are [B, n]: int64 [B, k]."""
-        return first_places(scores, k, rows + self._row, lambda: self._keys(scores))
+        return top_items(scores, k, rows + self._row, lambda: self._tie_keys(scores))
 
-    def _keys(self, scores: Tensor | BlockScores) -> Tensor:
-        """What tells an item apart whatever its number: a hash of its token, int64 [n]."""
+    def _tie_keys(self, scores: Tensor | BlockScores) -> Tensor:
+        """A hash of each item's token, by which ties are drawn whatever its number, int64 [n]."""
         if self._item_keys is None:
             keys = torch.arange(scores.shape[1])
             if self._tokens is not None:

@@ -1,4 +1,4 @@
-"""What any recommender should beat: chance, popularity, and the similarity of texts."""
+"""References that any recommender should beat: chance, popularity, and similar texts."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class TextReference(nn.Module):
         return (self.users[users] * self.items[items]).sum(1)
 
 
-def references(config: Config, train_dataset: Dataset) -> dict[str, nn.Module]:
+def make_references(config: Config, train_dataset: Dataset) -> dict[str, nn.Module]:
     """The references for a data set, by name, on the device; text only where vectors are attached.
 
     Args:

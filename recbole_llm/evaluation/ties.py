@@ -16,7 +16,7 @@ from torch import Tensor
 LAST = torch.iinfo(torch.int64).max  # key of what comes after all that it ties with
 
 
-def nan_last(scores: Tensor) -> Tensor:
+def put_nan_last(scores: Tensor) -> Tensor:
     """Scores of which none is NaN: those are as low as masked items'."""
     return scores.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
 
@@ -33,11 +33,11 @@ def shuffled_ties(scores: Tensor, k: int, rows: Tensor, item_keys: Tensor) -> Te
     Returns:
         items, int64 [B, k].
     """
-    scores = nan_last(scores)
+    scores = put_nan_last(scores)
     least = torch.topk(scores, k, dim=1).values[:, -1:]
     # The list and whatever ties with its end: C candidates, k or more a row.
     row, item = (scores >= least).nonzero(as_tuple=True)
-    order = draws(item_keys[item], rows[row]).argsort()
+    order = draw_keys(item_keys[item], rows[row]).argsort()
     order = order[scores[row[order], item[order]].argsort(descending=True, stable=True)]
     order = order[row[order].argsort(stable=True)]
     sizes = torch.bincount(row, minlength=len(scores))
@@ -45,12 +45,12 @@ def shuffled_ties(scores: Tensor, k: int, rows: Tensor, item_keys: Tensor) -> Te
     return item[order[place < k]].view(len(scores), k)
 
 
-def draws(item_keys: Tensor, rows: Tensor) -> Tensor:
-    """What orders tied items in a row: int64 [*], of items' keys and rows' numbers."""
-    return torch.where(item_keys == LAST, LAST, _mixed(item_keys + _mixed(rows)))
+def draw_keys(item_keys: Tensor, rows: Tensor) -> Tensor:
+    """Random keys that order tied items in a row, int64 [*], of items' keys and rows' numbers."""
+    return torch.where(item_keys == LAST, LAST, _mix_bits(item_keys + _mix_bits(rows)))
 
 
-def _mixed(x: Tensor) -> Tensor:
+def _mix_bits(x: Tensor) -> Tensor:
     """The finaliser of splitmix64 (Steele et al., OOPSLA 2014), int64 wrapping around."""
     for shift, factor in ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15)):
         x = (x ^ ((x >> shift) & ((1 << (64 - shift)) - 1))) * factor

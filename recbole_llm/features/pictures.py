@@ -190,9 +190,9 @@ def _candidate_files(
     if field not in file.types:
         raise ValueError(
             f"item_image_field: '{file.path}' has no field '{field}'; "
-            f"{near_hint(field, file.types)}it has {file.described()}"
+            f"{near_hint(field, file.types)}it has {file.describe_fields()}"
         )
-    rows = file.by(dataset.iid_field)
+    rows = file.rows_by_id(dataset.iid_field)
     wanted = [t for t in (rows if tokens is None else tokens) if t in rows and rows[t][field]]
     named = {t: _resolve_links(folder / rows[t][field]) for t in wanted}
     return {token: path for token, path in named.items() if path.is_relative_to(root)}

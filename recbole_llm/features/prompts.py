@@ -17,7 +17,7 @@ from recbole.data.dataset import Dataset
 from recbole_llm.core.config import Config
 from recbole_llm.core.errors import near_hint
 from recbole_llm.core.lines import bar, shows_progress
-from recbole_llm.data.files import Table, written
+from recbole_llm.data.files import Table, file_format
 from recbole_llm.data.training import training_histories
 from recbole_llm.features.lengths import TokenLimit, shorten_to_limit
 from recbole_llm.features.plugin_texts import ask_plugins, check_tokens
@@ -49,7 +49,7 @@ def item_texts(config: Config, dataset: Dataset, tokens: Sequence[str] | None = 
             check_tokens("item_texts", plugin_texts, tokens)
         return _select_texts(plugin_texts, tokens)
     file = item_file(config, dataset)
-    rows = file.by(dataset.iid_field)
+    rows = file.rows_by_id(dataset.iid_field)
     if all_items:
         _report_new_items(len(rows.keys() - set(tokens)))
     template = PromptSettings.of(config).item_template(config["dataset"])
@@ -57,8 +57,8 @@ def item_texts(config: Config, dataset: Dataset, tokens: Sequence[str] | None = 
     if "fields" in template.variables() and not labels:
         raise PromptError(
             f"'{file.path}' has no text field (token or token_seq) besides the id; it has "
-            f"{file.described()}; add a title, set item_prompt, or give vectors with encoder: "
-            f"precomputed"
+            f"{file.describe_fields()}; add a title, set item_prompt, or give vectors with "
+            f"encoder: precomputed"
         )
     template.check({*file.types, "fields", "item"})
     texts = {}
@@ -161,7 +161,7 @@ def _rows_and_titles(config: Config, dataset: Dataset) -> tuple[Rows, Texts]:
         return {}, plugin_texts
     file = item_file(config, dataset)
     field = _title_field(config, file, dataset.iid_field)
-    rows = file.by(dataset.iid_field)
+    rows = file.rows_by_id(dataset.iid_field)
     return rows, {token: row[field] for token, row in rows.items()}
 
 
@@ -170,14 +170,14 @@ def _title_field(config: Config, file: Table, id_field: str) -> str:
     if chosen is not None and chosen not in file.types:
         raise PromptError(
             f"item_title_field: '{file.path}' has no field '{chosen}'; "
-            f"{near_hint(chosen, file.types)}it has {file.described()}"
+            f"{near_hint(chosen, file.types)}it has {file.describe_fields()}"
         )
     fields = descriptive_fields(config, file, id_field)
     named = [f for word in ("title", "name") for f in fields if word in f.lower()]
     found = chosen or next(iter([*named, *fields]), None)
     if found is None:
         raise PromptError(
-            f"'{file.path}' has no text field to name items by; it has {file.described()}; "
+            f"'{file.path}' has no text field to name items by; it has {file.describe_fields()}; "
             f"add a title"
         )
     return found
@@ -189,7 +189,7 @@ def _atomic_path(dataset: Dataset, suffix: str) -> Path:
 
 def _read_rows(config: Config, dataset: Dataset, suffix: str, field: str) -> Rows:
     exists = _atomic_path(dataset, suffix).is_file()
-    return _read_atomic(config, dataset, suffix).by(field) if exists else {}
+    return _read_atomic(config, dataset, suffix).rows_by_id(field) if exists else {}
 
 
 def _read_atomic(config: Config, dataset: Dataset, suffix: str) -> Table:
@@ -201,7 +201,7 @@ def _read_atomic(config: Config, dataset: Dataset, suffix: str) -> Table:
             f"with a title field (recbole-llm convert --items=FILE does), or give vectors: "
             f"--encoder=precomputed --embedding_path=FILE"
         )
-    table = Table.read(path, *written(config))
+    table = Table.read(path, *file_format(config))
     if (sign := config["seq_separator"] or " ") != " ":
         for field in (field for field, kind in table.types.items() if kind == "token_seq"):
             table.columns[field][:] = [text.replace(sign, ", ") for text in table.columns[field]]

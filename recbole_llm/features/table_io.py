@@ -213,7 +213,7 @@ def _read_atomic(path: Path, form: Form) -> NamedVectors:
     value = next((f for f, kind in file.types.items() if kind == "float_seq"), None)
     if key is None or value is None:
         raise TableError(
-            f"its fields are {file.described()}; one :token and one :float_seq are needed"
+            f"its fields are {file.describe_fields()}; one :token and one :float_seq are needed"
         )
     rows = [[float(x) for x in text.split(inner) if x] for text in file.columns[value]]
     return _stack_rows(file.columns[key].tolist(), rows)

@@ -19,7 +19,7 @@ from recbole_llm.core.marks import Mark
 from recbole_llm.core.runtime import one_thread
 from recbole_llm.core.schema import parse_command_line
 from recbole_llm.data.create import check_files
-from recbole_llm.evaluation.references import references
+from recbole_llm.evaluation.references import make_references
 from recbole_llm.steps import progress_shown, start
 from recbole_llm.tasks.zero_shot_report import log_result, log_start
 from recbole_llm.tasks.zero_shot_task import Task, check_tasks
@@ -85,7 +85,7 @@ def _train_and_test(seen: Sequence[Task], unseen: Task, part: str, saved: bool) 
     unseen.model.eval()
     if saved:
         unseen.trainer._save_checkpoint(-1)
-    others = references(unseen.config, unseen.train.dataset)
+    others = make_references(unseen.config, unseen.train.dataset)
     result = {
         "best_valid_score": score,
         "best_valid_result": best,

@@ -12,7 +12,7 @@ from recbole_llm.core.files import OTHER_FILE, write_json
 from recbole_llm.core.lines import aligned
 from recbole_llm.core.log import show
 from recbole_llm.data.sizes import data_line
-from recbole_llm.evaluation.protocol import protocol, repeats
+from recbole_llm.evaluation.protocol import describe_protocol, describe_repeats
 from recbole_llm.report import (
     changed_settings,
     list_outputs,
@@ -29,7 +29,7 @@ def log_start(trained: Sequence[Dataset], unseen: Dataset, config: Config, part:
         [
             *(("train", data_line(dataset)) for dataset in trained),
             ("unseen", data_line(unseen)),
-            ("repeats", repeats(config, unseen)),
+            ("repeats", describe_repeats(config, unseen)),
             ("model", f"{config['model']}, whose {part} is trained, and applied as it is"),
         ]
     )
@@ -45,7 +45,7 @@ def log_result(config: Config, unseen: Dataset, result: Mapping[str, Any], secon
     rows = {"zero-shot": result["test_result"], **result["references"]}
     names = [name for name in result["test_result"] if not name.endswith(")")]  # no groups
     cells = [[name, *(f"{metrics[n]:.4f}" for n in names)] for name, metrics in rows.items()]
-    title = f"{config['model']} on {config['dataset']}: {protocol(config, unseen)}"
+    title = f"{config['model']} on {config['dataset']}: {describe_protocol(config, unseen)}"
     show("\n".join(["", title, *aligned([["", *names], *cells])]))
     places = [("took", duration(seconds))]
     if (output := config["output"]) is not None:

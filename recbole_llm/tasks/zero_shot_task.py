@@ -15,7 +15,6 @@ from recbole_llm.core.config import Config
 from recbole_llm.core.errors import first_names
 from recbole_llm.core.files import expanded
 from recbole_llm.core.lines import counted, shows_epoch_bars
-from recbole_llm.evaluation.group_metrics import without_groups
 from recbole_llm.steps import build_model, build_trainer, load_data
 
 
@@ -46,7 +45,7 @@ class Task:
         """Metrics on ``valid`` or ``test``, of the task's model or another one."""
         trainer = self.trainer
         bars = shows_epoch_bars(self.config)
-        groups = nullcontext() if split == "test" else without_groups(trainer.eval_collector)
+        groups = nullcontext() if split == "test" else trainer.eval_collector.without_groups()
         trainer.model = self.model if model is None else model
         try:
             with groups:

@@ -25,7 +25,6 @@ from recbole_llm.core.log import run_name
 from recbole_llm.core.plugins.loading import get_plugin_manager
 from recbole_llm.core.processes import distributed, randomness
 from recbole_llm.data.training import training_digest
-from recbole_llm.evaluation.group_metrics import without_groups
 from recbole_llm.evaluation.parts import evaluation_parts
 from recbole_llm.features.checkpointed import feature_state
 from recbole_llm.trainers.progress import Progress
@@ -157,7 +156,7 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
 
     def _validate(self, *args: Any, **kwargs: Any) -> tuple[float, Any]:
         """Score and result on the validation data."""
-        with without_groups(self.eval_collector):
+        with self.eval_collector.without_groups():
             return super()._valid_epoch(*args, **kwargs)
 
     def _save_checkpoint(

@@ -18,7 +18,7 @@ from recbole_llm.core.checkpoints.checkpoint import (
 from recbole_llm.core.checkpoints.tokens import check_numbers, vocabulary_of
 from recbole_llm.core.processes import distributed, randomness
 from recbole_llm.data.ranking_step import factors, has_factors
-from recbole_llm.evaluation.blocks import BlockScores
+from recbole_llm.evaluation.ranking_blocks import BlockScores
 from recbole_llm.trainers.optimizers import TableAndRest, fuse, sparse_table
 from recbole_llm.trainers.replicas import ReplicaTrainer
 from recbole_llm.trainers.resume import ResumableMixin

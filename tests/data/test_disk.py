@@ -24,15 +24,15 @@ from hypothesis import strategies as st
 from made_data import HAS_TS, assert_same_batches, assert_same_rows
 
 from recbole_llm.core.config import Config
-from recbole_llm.data import blocks, sort_on_disk
-from recbole_llm.data.blocks import InteractionFile
+from recbole_llm.data import inter_blocks, sort_on_disk
 from recbole_llm.data.column_folder import ColumnFolder
 from recbole_llm.data.create import create_dataset
 from recbole_llm.data.disk import DiskDataset, column_folder
 from recbole_llm.data.grouped_splits import leave_one_out_ends
+from recbole_llm.data.inter_blocks import InteractionFile
 from recbole_llm.data.prepare import data_preparation
-from recbole_llm.data.runs import Runs
 from recbole_llm.data.split import positions
+from recbole_llm.data.target_ranges import TargetRanges
 from recbole_llm.data.training import (
     item_counts,
     training_digest,
@@ -282,7 +282,7 @@ def test_a_killed_preparation_is_not_taken_for_whole(make: Make, tmp_path: Path)
         "import os, sys\n"
         "from pathlib import Path\n"
         "from recbole_llm.data import sort_on_disk\n"
-        "from recbole_llm.data.blocks import InteractionFile\n"
+        "from recbole_llm.data.inter_blocks import InteractionFile\n"
         "sort_on_disk._write_rows = lambda *args: os._exit(9)\n"
         "file = Path(sys.argv[1])\n"
         "source = InteractionFile(file, 'user_id', 'item_id', 'timestamp')\n"
@@ -314,7 +314,7 @@ def test_a_killed_preparation_is_not_taken_for_whole(make: Make, tmp_path: Path)
 def test_errors_are_those_of_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, message: str
 ) -> None:
-    monkeypatch.setattr(blocks, "BLOCK", 1)  # every line for itself
+    monkeypatch.setattr(inter_blocks, "BLOCK", 1)  # every line for itself
     write(tmp_path, ["u1\ti1\t1", "u2\ti2\t2", line, "u3\ti3\t3"])
     said = []
     for where in ("memory", "disk"):
@@ -363,18 +363,18 @@ def test_blocks_read_what_a_table_does(
 
     def read(at_once: int) -> Any:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(blocks, "BLOCK", at_once)
+            patch.setattr(inter_blocks, "BLOCK", at_once)
             digest = hashlib.sha256()
             try:
                 tables = list(source.blocks(digest))
             except ValueError as error:
                 return str(error)
         assert digest.digest() == hashlib.sha256(path.read_bytes()).digest()
-        return [[v for t in tables for v in t[name].to_pylist()] for name in blocks.NAMES]
+        return [[v for t in tables for v in t[name].to_pylist()] for name in inter_blocks.NAMES]
 
     def whole() -> Any:
         try:
-            table = blocks.Table.read(path)
+            table = inter_blocks.Table.read(path)
             own = (table.ids("user_id"), table.ids("item_id"), table.times("timestamp"))
         except ValueError as error:
             return str(error)
@@ -416,9 +416,9 @@ def test_runs_by_hand() -> None:
     # Users with the interactions 0…3, 4…5 and 6…8; the last comes first. Their last two targets
     # are held out, but for one of each that stays.
     begin, low, high = np.array([0, 4, 6]), np.array([1, 5, 7]), np.array([3, 5, 8])
-    runs = Runs(begin, low, high, np.array([2, 1, 0]))
-    assert runs.rows().tolist() == [7, 8, 5, 1, 2, 3]
-    train, valid, test = runs.cut(leave_one_out_ends(runs.sizes, 2))
+    targets = TargetRanges(begin, low, high, np.array([2, 1, 0]))
+    assert targets.rows().tolist() == [7, 8, 5, 1, 2, 3]
+    train, valid, test = targets.cut(leave_one_out_ends(targets.sizes, 2))
     assert [part.rows().tolist() for part in (train, valid, test)] == [[7, 5, 1], [2], [8, 3]]
 
 

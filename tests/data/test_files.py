@@ -55,12 +55,12 @@ def test_a_file_of_another_form_is_refused(tmp_path: Path, content: str, message
 
 def test_rows_by_id(tmp_path: Path) -> None:
     file = Table.read(write(tmp_path, "id:token\tt:token\n1\ta\n2\tb\n1\ta\n"))
-    assert file.by("id") == {"1": {"id": "1", "t": "a"}, "2": {"id": "2", "t": "b"}}
+    assert file.rows_by_id("id") == {"1": {"id": "1", "t": "a"}, "2": {"id": "2", "t": "b"}}
     with pytest.raises(ValueError, match="has no field 'iid'; it has id:token, t:token"):
-        file.by("iid")
+        file.rows_by_id("iid")
 
 
 def test_rows_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
     file = Table.read(write(tmp_path, "id:token\tt:token\n1\ta\n2\tb\n1\tc\n"))
     with pytest.raises(ValueError, match="several rows of one id differ: '1'; keep one row each"):
-        file.by("id")
+        file.rows_by_id("id")

@@ -40,8 +40,55 @@ def test_a_threshold_of_missing_ratings_is_refused(tmp_path: Path) -> None:
 def test_labels_are_0_or_1(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="'label': has the value -1, but labels are 0 or 1"):
         labelled(tmp_path, ["1", "-1"])
-    with pytest.raises(ValueError, match=r"--threshold=\"{'rating': 4}\""):
+    with pytest.raises(ValueError, match=r"--threshold=\"{'rating': 5}\""):
         labelled(tmp_path, ["1"], LABEL_FIELD="rating")
+
+
+def test_the_threshold_that_is_advised_is_the_largest_label(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"--threshold=\"{'label': 2.5}\""):
+        labelled(tmp_path, ["0.5", "2.5", "0"])
+
+
+@pytest.mark.parametrize("negatives", [{"distribution": "uniform", "sample_num": 1}, None])
+def test_training_that_takes_all_rows_for_chosen_warns_of_label_0(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, negatives: dict[str, Any] | None
+) -> None:
+    """Evaluation reads the labels; training reads them only where it draws no negatives."""
+    dataset = labelled(tmp_path, ["1", "0", "1"], train_neg_sample_args=negatives)
+    zeros = int((dataset.inter_feat["label"] == 0).sum())
+    warned = (
+        f"train_neg_sample_args: training takes all rows for chosen, though {zeros} of "
+        f"{len(dataset.inter_feat)} interactions have label 0; set --train_neg_sample_args=None"
+    )
+    assert zeros and (warned in caplog.text) == (negatives is not None)
+
+
+def test_training_that_draws_negatives_does_not_warn_without_label_0(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    labelled(tmp_path, ["1"], train_neg_sample_args={"distribution": "uniform", "sample_num": 1})
+    assert "training takes all rows" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("columns", "advice"),
+    [
+        (("stars:float", "timestamp:float"), "--threshold=\"{'stars': …}\""),
+        (("timestamp:float",), ': draw negatives, with --eval_args="{mode: uni100}" --train_neg'),
+    ],
+)
+def test_a_file_without_labels_is_told_of_the_columns_that_it_has(
+    tmp_path: Path, columns: tuple[str, ...], advice: str
+) -> None:
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    header = "\t".join(("user_id:token", "item_id:token", *columns))
+    (folder / "shop.inter").write_text(f"{header}\nu\ti" + "\t1" * len(columns) + "\n")
+    keys = {"data_path": str(tmp_path), "load_col": None}
+    with pytest.raises(ValueError, match="no column 'label'") as caught:
+        create_dataset(Config("FM", "shop", config_dict=keys))
+    assert advice in str(caught.value)
+    assert "'timestamp'" not in str(caught.value) and "rating" not in str(caught.value)
 
 
 def test_a_model_that_learns_none_does_not_mind(tmp_path: Path) -> None:

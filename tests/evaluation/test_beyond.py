@@ -50,7 +50,9 @@ def test_many_rows_are_each_as_alone() -> None:
     for key in ("rec.items", "rec.topk"):
         many.set(key, few.get(key).repeat(300, 1))
     for metric in (Serendipity(CONFIG), Diversity(CONFIG)):
-        np.testing.assert_array_equal(metric.of(many), np.tile(metric.of(few), (300, 1)))
+        np.testing.assert_array_equal(
+            metric.row_values(many), np.tile(metric.row_values(few), (300, 1))
+        )
 
 
 def test_diversity() -> None:

@@ -10,21 +10,28 @@ import numpy as np
 import pytest
 
 from recbole_llm import run_recbole_llm, testing
-from recbole_llm.evaluation.by_user import ByUser, auc_shares, labels_by_user, shares
+from recbole_llm.evaluation.by_user import (
+    ByUser,
+    evaluate_labels_by_user,
+    split_auc_by_user,
+    split_mean_by_user,
+)
 from recbole_llm.tasks.compare.significance import paired_differences
 
 QUICK = {"epochs": 1, "show_progress": False, "log_flops": False, "metric_decimal_place": 12}
 
 
 def test_shares_of_users_with_one_row_are_the_rows() -> None:
-    assert shares(np.array([0, 1, 2]), np.array([0.2, 0.4, 0.9])) == pytest.approx([0.2, 0.4, 0.9])
+    assert split_mean_by_user(np.array([0, 1, 2]), np.array([0.2, 0.4, 0.9])) == pytest.approx(
+        [0.2, 0.4, 0.9]
+    )
 
 
 def test_shares_by_hand() -> None:
     """Rows 1, 0 of user 0 and 0 of user 1: they add 1/3 and 0 to the mean, times 2 users."""
-    found = shares(np.array([0, 0, 1]), np.array([1.0, 0.0, 0.0]))
+    found = split_mean_by_user(np.array([0, 0, 1]), np.array([1.0, 0.0, 0.0]))
     assert found == pytest.approx([2 / 3, 0])
-    weighted = shares(np.array([0, 1]), np.array([1.0, 0.5]), np.array([3, 1]), 3)
+    weighted = split_mean_by_user(np.array([0, 1]), np.array([1.0, 0.5]), np.array([3, 1]), 3)
     assert weighted == pytest.approx([9 / 4, 3 / 8, 0]) and weighted.mean() == 7 / 8
 
 
@@ -35,9 +42,9 @@ def test_auc_by_hand() -> None:
     both 1. User 0: 2 · ((1 - .375) / 2 + (.5 - .375) / 2), and so for user 1.
     """
     users, positive = np.array([0, 0, 1, 1]), np.array([True, False, True, False])
-    found = auc_shares(users, np.array([0.9, 0.6, 0.5, 0.1]), positive)
+    found = split_auc_by_user(users, np.array([0.9, 0.6, 0.5, 0.1]), positive)
     assert found == pytest.approx([0.75, 0.75])
-    better = auc_shares(users, np.array([0.9, 0.1, 0.5, 0.6]), positive)
+    better = split_auc_by_user(users, np.array([0.9, 0.1, 0.5, 0.6]), positive)
     assert better.mean() == pytest.approx(0.75) and better == pytest.approx([1.25, 0.25])
 
 
@@ -46,7 +53,9 @@ def test_users_without_both_classes_are_no_evidence_in_gauc() -> None:
     users = np.concatenate([np.arange(100), np.arange(3)])
     labels = np.concatenate([np.zeros(100), np.ones(3)])
     right, wrong = labels - labels * [[0.0], [2.0]]  # clicks above, and below the others
-    both = [labels_by_user(users, users, scores, labels, ["gauc"]) for scores in (right, wrong)]
+    both = [
+        evaluate_labels_by_user(users, users, scores, labels, ["gauc"]) for scores in (right, wrong)
+    ]
     found = paired_differences(*(one.values["gauc"][:, None] for one in both))[0]
     assert found.mean == 1.0 and found.users == (3, 100) and found.p == 2 / 8
 
@@ -61,14 +70,17 @@ def test_one_user_with_most_of_the_rows_is_no_evidence(metric: str, most: int) -
         labels = rng.integers(0, 2, 360)
         skill = rng.normal(0, 0.1, (2, 61))[:, users]
         scores = 0.5 + skill * (2 * labels - 1) + rng.normal(0, 0.1, (2, 360))
-        both = [labels_by_user(users, users, s.clip(0.01, 0.99), labels, [metric]) for s in scores]
+        both = [
+            evaluate_labels_by_user(users, users, s.clip(0.01, 0.99), labels, [metric])
+            for s in scores
+        ]
         low += paired_differences(*(one.values[metric][:, None] for one in both))[0].p < 0.05
     assert low <= most  # of 40; deviations from the mean difference give nearly 40
 
 
 def test_ties_of_the_auc_count_half() -> None:
     users, positive = np.array([0, 1]), np.array([True, False])
-    assert auc_shares(users, np.array([0.5, 0.5]), positive).mean() == 0.5
+    assert split_auc_by_user(users, np.array([0.5, 0.5]), positive).mean() == 0.5
 
 
 def test_metrics_of_labels_are_the_means() -> None:
@@ -77,7 +89,7 @@ def test_metrics_of_labels_are_the_means() -> None:
     rng = np.random.default_rng(0)
     users, labels = rng.integers(1, 20, 300), rng.integers(0, 2, 300)
     scores = rng.random(300).round(2)
-    found = labels_by_user(users, users, scores, labels, ["auc", "logloss", "gauc"])
+    found = evaluate_labels_by_user(users, users, scores, labels, ["auc", "logloss", "gauc"])
     assert found.values["auc"].mean() == pytest.approx(roc_auc_score(labels, scores))
     expected = log_loss(labels, np.clip(scores, 1e-15, 1 - 1e-15))
     assert found.values["logloss"].mean() == pytest.approx(expected)
@@ -125,7 +137,7 @@ def test_the_file_of_clicks() -> None:
 
 def test_of_clicks_the_positives_are_what_a_user_was_tested_on() -> None:
     users, items, labels = np.array([1, 1, 2]), np.array([4, 5, 4]), np.array([1.0, 0.0, 1.0])
-    found = labels_by_user(users, items, np.array([0.5, 0.2, 0.1]), labels, ["logloss"])
+    found = evaluate_labels_by_user(users, items, np.array([0.5, 0.2, 0.1]), labels, ["logloss"])
     assert found.pairs.tolist() == [[1, 4], [2, 4]]
 
 

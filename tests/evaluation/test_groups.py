@@ -21,8 +21,8 @@ from recbole.utils import EvaluatorType
 
 from recbole_llm import run_recbole_llm
 from recbole_llm.core.processes import distributed
-from recbole_llm.evaluation.group_metrics import rows_of, table, without_groups
-from recbole_llm.evaluation.groups import head, make_groups
+from recbole_llm.evaluation.group_metrics import format_table, row_columns
+from recbole_llm.evaluation.groups import choose_head, make_groups
 from recbole_llm.evaluation.parts import evaluation_parts
 from recbole_llm.evaluation.ranking import row_users
 from recbole_llm.evaluation.settings import GroupSettings
@@ -126,9 +126,9 @@ def test_strictly_cold_items_by_hand() -> None:
 
 def test_head_takes_the_share_and_breaks_ties_by_id() -> None:
     counts = np.array([9, 2, 5, 5, 1, 5])
-    assert np.flatnonzero(head(counts, 0.4)).tolist() == [2, 3]
-    assert np.flatnonzero(head(counts, 0.01)).tolist() == [2]
-    assert np.flatnonzero(head(counts, 0.35)).tolist() == [2, 3]  # 1.75 of five, rounded
+    assert np.flatnonzero(choose_head(counts, 0.4)).tolist() == [2, 3]
+    assert np.flatnonzero(choose_head(counts, 0.01)).tolist() == [2]
+    assert np.flatnonzero(choose_head(counts, 0.35)).tolist() == [2, 3]  # 1.75 of five, rounded
 
 
 def test_leave_one_out_by_hand() -> None:
@@ -242,7 +242,9 @@ def test_processes_share_their_rows(monkeypatch: pytest.MonkeyPatch) -> None:
         )
         parts.append(collector.get_data_struct())
 
-    monkeypatch.setattr(distributed, "gather_to_main", lambda _: [rows_of(part) for part in parts])
+    monkeypatch.setattr(
+        distributed, "gather_to_main", lambda _: [row_columns(part) for part in parts]
+    )
     grouped = {k: v for k, v in evaluator.evaluate(parts[0]).items() if "(" in k}
     monkeypatch.undo()
     assert grouped == {k: v for k, v in leave_one_out().items() if "(" in k}
@@ -250,7 +252,7 @@ def test_processes_share_their_rows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_validation_goes_without_groups() -> None:
     collector, evaluator = evaluation_parts(config())
-    with without_groups(collector):  # nor are the groups known yet
+    with collector.without_groups():  # nor are the groups known yet
         batch = Interaction({"user_id": torch.tensor([1])})
         scores = torch.tensor([ranking(1)])
         collector.eval_batch_collect(scores, batch, torch.tensor([0]), torch.tensor([1]))
@@ -260,7 +262,7 @@ def test_validation_goes_without_groups() -> None:
 
 
 def test_the_table_aligns() -> None:
-    text = table({"head items": {"users": 3, "ndcg@10": 0.5}, "cold items": {"users": 0}}, {
+    text = format_table({"head items": {"users": 3, "ndcg@10": 0.5}, "cold items": {"users": 0}}, {
         "head items": 20, "cold items": 5,
     })  # fmt: skip
     assert text.splitlines() == [

@@ -19,9 +19,9 @@ from test_groups import train_data
 
 from recbole_llm import Config, run_recbole_llm
 from recbole_llm.core.processes import distributed
-from recbole_llm.evaluation.group_metrics import rows_of, without_groups
+from recbole_llm.evaluation.group_metrics import row_columns
 from recbole_llm.evaluation.parts import evaluation_parts
-from recbole_llm.evaluation.pointwise import grouped_auc
+from recbole_llm.evaluation.pointwise import compute_gauc
 from recbole_llm.quick_start import load_data
 from recbole_llm.testing import write_tiny_dataset
 
@@ -131,7 +131,7 @@ def test_grouped_auc_is_the_weighted_mean_of_users_aucs(rows: list[tuple[int, in
         if len(set(labels[own].tolist())) == 2:
             aucs.append(roc_auc_score(labels[own], scores[own]))
             weights.append(own.sum())
-    got = grouped_auc(users, scores, labels)
+    got = compute_gauc(users, scores, labels)
     if aucs:
         assert got == pytest.approx(np.average(aucs, weights=weights))
     else:
@@ -152,7 +152,7 @@ def test_gauc_without_a_user_of_both_classes_warns_once(caplog: pytest.LogCaptur
 
 def test_evaluations_do_not_mix_and_validation_goes_without_groups() -> None:
     collector, evaluator = evaluation_parts(config(eval_groups=["items"]))
-    with without_groups(collector):  # nor are the groups known yet
+    with collector.without_groups():  # nor are the groups known yet
         collector.eval_batch_collect(*batch(slice(0, 3)))
         first = evaluator.evaluate(collector.get_data_struct())
     assert list(first) == ["auc", "logloss", "gauc"]
@@ -177,7 +177,9 @@ def test_processes_share_their_rows(monkeypatch: pytest.MonkeyPatch) -> None:
         collector.eval_batch_collect(*batch(rows))
         parts.append(collector.get_data_struct())
 
-    monkeypatch.setattr(distributed, "gather_to_main", lambda _: [rows_of(part) for part in parts])
+    monkeypatch.setattr(
+        distributed, "gather_to_main", lambda _: [row_columns(part) for part in parts]
+    )
     together = dict(evaluator.evaluate(parts[0]))
     monkeypatch.undo()
     assert together == evaluate(**values)

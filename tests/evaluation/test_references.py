@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves
 
 from recbole_llm.core.config import Config
 from recbole_llm.data.training import training_histories
-from recbole_llm.evaluation.references import TextReference, references
+from recbole_llm.evaluation.references import TextReference, make_references
 from recbole_llm.quick_start import load_data
 from recbole_llm.testing import write_tiny_dataset
 
@@ -51,7 +51,7 @@ def test_chance_is_of_the_seed_and_popularity_of_training() -> None:
     for seed in (3, 3, 4):
         config = Config("AlphaRec", "tiny", config_dict={**keys, "seed": seed})
         train = load_data(config)[1].dataset
-        found = references(config, train)
+        found = make_references(config, train)
         drawn.append(found["random"].full_sort_predict(rows))
     assert drawn[0].equal(drawn[1]) and not drawn[0].equal(drawn[2])
     items = [item for _, own in training_histories(train) for item in own]

@@ -188,9 +188,9 @@ def test_scores_that_are_not_numbers_come_last() -> None:
 def test_scores_that_are_not_numbers_hide_no_hits(positives: int) -> None:
     """The positives are the best of 50 items, of which the last 8 have no number."""
     scores = torch.arange(50, 0, -1.0).masked_fill(torch.arange(50) >= 42, torch.nan)[None]
-    found = Positives(scores.shape, torch.zeros(positives).long(), torch.arange(positives))
-    found.rank(scores, 10)
-    assert found.above.tolist() == list(range(positives))
+    rows, items = torch.zeros(positives).long(), torch.arange(positives)
+    ranked = Positives.of(scores.shape, rows, items).rank(scores, 10)
+    assert ranked.above.tolist() == list(range(positives))
 
 
 def test_a_positive_that_is_not_a_number_is_as_low_as_masked_items() -> None:

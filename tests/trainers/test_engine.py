@@ -8,7 +8,7 @@ import warnings
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
-from unittest.mock import Mock
+from unittest.mock import MagicMock, Mock
 
 import numpy as np
 import pytest
@@ -139,7 +139,8 @@ def test_improvements_are_those_that_recbole_saves(
             saved.append(epoch)
 
     one = trainer(Scripted, epochs=len(scores))
-    one.eval_collector, one.record_data_state, one.valid_metric_bigger = Mock(), Mock(), bigger
+    one.eval_collector, one.record_data_state = MagicMock(), Mock()
+    one.valid_metric_bigger = bigger
     one.best_valid_score = -np.inf if bigger else np.inf
     one.fit(Mock(), Mock(), verbose=False)
     assert improved == saved == better

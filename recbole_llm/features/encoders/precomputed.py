@@ -6,7 +6,7 @@ from pathlib import Path
 
 from recbole_llm.core.files import expanded
 from recbole_llm.core.settings import ConfigLike
-from recbole_llm.data.files import written
+from recbole_llm.data.files import file_format
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.encoders.settings import PrecomputedSettings
 from recbole_llm.features.settings import EncoderSettings
@@ -27,7 +27,7 @@ def create(config: ConfigLike) -> Precomputed:
     paths = {kind: _find_file(config, _KEYS[kind], name) for kind, name in names.items()}
     if not any(paths.values()):
         raise EncoderError("set embedding_path to the file of vectors")
-    separator, encoding = written(config)
+    separator, encoding = file_format(config)
     form = separator, config["seq_separator"] or " ", encoding
     return Precomputed(paths, EncoderSettings.of(config).encoder_dimensions, form)
 

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from recbole.utils import FeatureSource, FeatureType
 
+from recbole_llm.core.arrays import IntArray
 from recbole_llm.core.checkpoints.tokens import PADDING
 from recbole_llm.core.config import Config
 from recbole_llm.core.errors import near_hint
 from recbole_llm.data.sequence import SequentialDataset
-from recbole_llm.data.split import IntArray
 from recbole_llm.features.prompts import Texts, item_texts
 from recbole_llm.features.table import EmbeddingTable
 from recbole_llm.features.templates import PromptError, Template

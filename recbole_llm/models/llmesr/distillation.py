@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recbole_llm.data.split import IntArray
+from recbole_llm.core.arrays import IntArray
 
 USERS_AT_ONCE = 256  # of the teachers' histories
 

@@ -36,13 +36,13 @@ class MIRMStage(TuneStage):
         """Rows of the items that have an id, and the field that describes an item."""
         file = item_file(self.config, self.dataset)
         known = self.dataset.field2token_id[self.dataset.iid_field]
-        rows = {t: r for t, r in file.by(self.dataset.iid_field).items() if t in known}
+        rows = {t: r for t, r in file.rows_by_id(self.dataset.iid_field).items() if t in known}
         chosen = MIRMSettings.of(self.config).mirm_description_field
         fields = descriptive_fields(self.config, file, self.dataset.iid_field)
         if not fields or (chosen is not None and chosen not in file.types):
             what = f"no field '{chosen}'" if chosen else "no text field"
             raise ValueError(
-                f"mirm_description_field: '{file.path}' has {what}; it has {file.described()}"
+                f"mirm_description_field: '{file.path}' has {what}; it has {file.describe_fields()}"
             )
         longest = max(fields, key=lambda f: sum(len(row[f]) for row in rows.values()))
         return rows, chosen or longest

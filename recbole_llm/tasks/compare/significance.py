@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from recbole_llm.evaluation.by_user import FloatArray
+from recbole_llm.core.arrays import FloatArray
 
 RESAMPLES = 9_999
 _SEED = 0

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import IO
 
-from recbole_llm.data.check import csv_rows
+from recbole_llm.data.parsing import read_csv_rows
 
 NAMELESS = re.compile(r"Unnamed: \d+")  # as pandas calls the index that it wrote before
 _SEPARATORS = ("\t", ",", ";", "|")
@@ -40,7 +40,7 @@ def number_rows(
     if len(separator) > 1:  # MovieLens has "::", which is nothing to the csv module
         yield from enumerate((line.rstrip("\r\n").split(separator) for line in file), before + 1)
         return
-    reader = csv_rows(
+    reader = read_csv_rows(
         file,
         delimiter=separator,
         quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,

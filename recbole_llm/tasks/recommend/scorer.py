@@ -15,9 +15,9 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import ModelType
 from torch import Tensor
 
+from recbole_llm.core.arrays import IntArray
 from recbole_llm.core.checkpoints.tokens import vocabulary_of
 from recbole_llm.core.config import Config
-from recbole_llm.data.split import IntArray
 from recbole_llm.data.training import training_interactions
 from recbole_llm.data.user_items import UserItems
 from recbole_llm.models.base import TextUserModel

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, bootstrap, norm
 
-from recbole_llm.evaluation.by_user import FloatArray
+from recbole_llm.core.arrays import FloatArray
 from recbole_llm.tasks.compare.significance import Difference, holm, paired_differences
 
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from recbole_llm.core.compat_pandas import among
 from recbole_llm.core.config import Config
-from recbole_llm.data.check import at_lines, numbers
 from recbole_llm.data.create import create_dataset
 from recbole_llm.data.files import Table, read_types
+from recbole_llm.data.parsing import at_lines, parse_numbers
 from recbole_llm.data.vocabulary import VocabularyDataset
 from recbole_llm.testing import write_tiny_dataset
 
@@ -199,7 +199,7 @@ def test_numbers_of_sequences(tmp_path: Path) -> None:
     assert table.lines.tolist() == [2, 3, 4]
     flat = np.array(["1", "2", "3", "x"], dtype=object)
     with pytest.raises(ValueError, match="line 4: 'x' in size:float is not a number"):
-        numbers(file, "size", flat, np.array([2, 2, 4, 4]))
+        parse_numbers(file, "size", flat, np.array([2, 2, 4, 4]))
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf_16_be", "utf-32"])

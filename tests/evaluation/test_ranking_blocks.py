@@ -18,10 +18,10 @@ from recbole_llm.core.plugins.loading import get_model
 from recbole_llm.data import ranking_step as sizes
 from recbole_llm.data.dataset import Dataset
 from recbole_llm.data.ranking_step import ENOUGH_ROWS, FactorModel, has_factors, ranking_step
-from recbole_llm.evaluation import blocks
-from recbole_llm.evaluation.blocks import BlockScores
+from recbole_llm.evaluation import ranking_blocks
 from recbole_llm.evaluation.groups import Group
 from recbole_llm.evaluation.ranking import RankingCollector
+from recbole_llm.evaluation.ranking_blocks import BlockScores
 from recbole_llm.evaluation.ties import shuffled_ties
 from recbole_llm.quick_start import build_model, build_trainer, load_data, start
 from recbole_llm.testing import write_tiny_dataset
@@ -59,7 +59,7 @@ def collected(collector: RankingCollector, batches: list[Any]) -> dict[str, Any]
 def _small_groups() -> Iterator[None]:
     """So that generated catalogues are read in groups too."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(blocks, "GROUP", 8)
+        patch.setattr(ranking_blocks, "GROUP", 8)
         yield
 
 
@@ -94,14 +94,14 @@ def test_lists_by_hand() -> None:
     scores = BlockScores(
         rows, torch.arange(7.0)[:, None], (torch.tensor([0]), torch.tensor([5])), 2
     )
-    lists = scores.lists(3, torch.arange(2), lambda: pytest.fail("nothing ties"))
+    lists = scores.top_items(3, torch.arange(2), lambda: pytest.fail("nothing ties"))
     assert lists.tolist() == [[6, 4, 3], [1, 2, 3]]
 
 
 def test_scores_that_are_no_numbers_come_last() -> None:
     items = torch.tensor([[0.0], [1.0], [torch.nan], [3.0], [torch.inf], [2.0]])
     scores = BlockScores(torch.ones(1, 1), items, None, 2)
-    assert scores.lists(4, torch.arange(1), lambda: torch.arange(6)).tolist() == [[4, 3, 5, 1]]
+    assert scores.top_items(4, torch.arange(1), lambda: torch.arange(6)).tolist() == [[4, 3, 5, 1]]
     positives = torch.tensor([0]), torch.tensor([3])
     found = collected(RankingCollector(CONFIG), [(items.T.clone(), positives)])
     assert found["rec.items"][0, :4].tolist() == [4, 3, 5, 1]  # the same of whole rows
@@ -111,7 +111,7 @@ def test_scores_that_are_no_numbers_come_last() -> None:
 def test_scores_that_are_no_numbers_tie_with_masked_ones(width: int) -> None:
     rows, items = torch.ones(1, 1), torch.tensor([[0.0], [1.0], [torch.nan], [3.0], [4.0], [2.0]])
     masked, keys = (torch.tensor([0, 0]), torch.tensor([3, 5])), torch.arange(6)
-    lists = BlockScores(rows, items, masked, width).lists(5, torch.arange(1), lambda: keys)
+    lists = BlockScores(rows, items, masked, width).top_items(5, torch.arange(1), lambda: keys)
     assert lists.equal(shuffled_ties(whole(rows, items, masked), 5, torch.arange(1), keys))
 
 
@@ -162,9 +162,9 @@ def test_models_get_the_same_metrics(model: str, monkeypatch: pytest.MonkeyPatch
 
 def test_the_best_of_many_items_are_torchs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each in turn is the best: those of the 17 groups, and the three behind them."""
-    monkeypatch.setattr(blocks, "GROUP", 4)
+    monkeypatch.setattr(ranking_blocks, "GROUP", 4)
     scores = torch.rand(71, 71) + 2 * torch.eye(71)
-    values, places = blocks._top(scores, 2)
+    values, places = ranking_blocks._fast_topk(scores, 2)
     expected = torch.topk(scores, 2, dim=1)
     assert values.equal(expected.values) and places.equal(expected.indices)
 

@@ -1,4 +1,4 @@
-"""Targets as stretches of histories: memory for users in place of interactions."""
+"""Targets as ranges of histories: memory for users in place of interactions."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recbole_llm.data.split import IntArray, ranges
+from recbole_llm.core.arrays import IntArray
+from recbole_llm.data.split import ranges
 
 
 @dataclass(frozen=True)
-class Runs:
-    """Stretches of targets that follow one another in a history, in order of position."""
+class TargetRanges:
+    """Ranges of targets that follow one another in a history, in order of position."""
 
-    begin: IntArray  # position of the first interaction of each stretch's history, int64 [G]
+    begin: IntArray  # position of the first interaction of each range's history, int64 [G]
     low: IntArray  # position of its first target, int64 [G]
     high: IntArray  # position of its last target, int64 [G]; begin <= low <= high
-    order: IntArray | None = None  # in which rows have the stretches, int64 [G]; None: by position
+    order: IntArray | None = None  # in which rows have the ranges, int64 [G]; None: by position
 
     @classmethod
-    def of(cls, rows: IntArray, position: IntArray) -> Runs:
-        """The stretches of some targets, int64 [R] in any order.
+    def of(cls, rows: IntArray, position: IntArray) -> TargetRanges:
+        """The ranges of some targets, int64 [R] in any order.
 
         Args:
             rows: positions of the targets among all interactions.
@@ -39,7 +40,7 @@ class Runs:
 
     @property
     def sizes(self) -> IntArray:
-        """Targets of each stretch, int64 [G]."""
+        """Targets of each range, int64 [G]."""
         return self.high - self.low + 1
 
     @property
@@ -54,26 +55,25 @@ class Runs:
             low, sizes = low[self.order], sizes[self.order]
         return torch.from_numpy(ranges(low, sizes))
 
-    def parts(self, size: int) -> Iterator[Runs]:
-        """Some stretches at a time, in order of position; one empty part if there are none."""
+    def parts(self, size: int) -> Iterator[TargetRanges]:
+        """Some ranges at a time, in order of position; one empty part if there are none."""
         for start in range(0, max(len(self.low), 1), size):
             of = slice(start, start + size)
-            yield Runs(self.begin[of], self.low[of], self.high[of])
+            yield TargetRanges(self.begin[of], self.low[of], self.high[of])
 
-    def cut(self, ends: Sequence[IntArray]) -> list[Runs]:
-        """Cut every stretch into parts, and put the stretches' parts together.
+    def cut(self, ends: Sequence[IntArray]) -> list[TargetRanges]:
+        """Cut every range into parts, and put the ranges' parts together.
 
         Args:
-            ends: for each part, how many targets of each stretch are before its end, int [G]; a
+            ends: for each part, how many targets of each range are before its end, int [G]; a
                 part begins where the one before ends.
         """
         return [self._between(*part) for part in pairwise([np.zeros_like(self.low), *ends])]
 
-    def _between(self, before: IntArray, end: IntArray) -> Runs:
-        there = end > before
+    def _between(self, before: IntArray, end: IntArray) -> TargetRanges:
+        filled = end > before
         order = self.order
         if order is not None:
-            kept = order[there[order]]
-            order = (np.cumsum(there) - 1)[kept]
-        low, high = (self.low + before)[there], (self.low + end - 1)[there]
-        return Runs(self.begin[there], low, high, order)
+            order = (np.cumsum(filled) - 1)[order[filled[order]]]
+        low, high = (self.low + before)[filled], (self.low + end - 1)[filled]
+        return TargetRanges(self.begin[filled], low, high, order)

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from recbole_llm.core.checkpoints.tokens import PADDING
-from recbole_llm.data.check import LARGEST, decoded, is_wide
 from recbole_llm.data.files import Table, read_types
+from recbole_llm.data.parsing import LARGEST, decode_file, is_wide
 
 if TYPE_CHECKING:
     import pyarrow
@@ -38,7 +38,7 @@ class InteractionFile:
             digest: takes in all bytes of the file.
 
         Raises:
-            ValueError: see `recbole_llm.data.check`.
+            ValueError: see `recbole_llm.data.parsing`.
         """
         if is_wide(self.encoding):
             raise ValueError(
@@ -55,26 +55,28 @@ class InteractionFile:
             digest.update(header)
             line = 2
             while raw := file.read(BLOCK) + file.readline():
-                raw += _rest(raw, file, self.separator.encode(self.encoding))
+                raw += _read_open_quote(raw, file, self.separator.encode(self.encoding))
                 digest.update(raw)
-                yield self._columns(types, decoded(self.path, raw, self.encoding, line), line)
+                yield self._parse(types, decode_file(self.path, raw, self.encoding, line), line)
                 line += raw.count(b"\n")
 
-    def _columns(self, types: Mapping[str, str], text: str, line: int) -> pyarrow.Table:
-        """What Arrow reads of plain lines; of those that are not, or are wrong, what `Table` does,
-        which knows quotes, more ways to write a number, and what to say."""
+    def _parse(self, types: Mapping[str, str], text: str, line: int) -> pyarrow.Table:
+        """Parse plain lines by Arrow; others, and those that are wrong, by `Table`, which knows
+        quotes, more ways to write a number, and the error to raise."""
         import pyarrow
 
         plain = len(self.separator) == 1 and '"' not in text and "\r" not in text
-        found = self._by_arrow(types, text) if plain else None
+        found = self._parse_by_arrow(types, text) if plain else None
         if found is not None and _is_clean(found):
             return found
         table = Table.of(self.path, dict(types), text, self.separator, line)
         values = (table.ids(self.user), table.ids(self.item), table.times(self.time))
-        arrays = [pyarrow.array(v, type=kind) for v, kind in zip(values, _kinds(), strict=True)]
+        arrays = [
+            pyarrow.array(v, type=kind) for v, kind in zip(values, _arrow_types(), strict=True)
+        ]
         return pyarrow.table(arrays, names=NAMES)
 
-    def _by_arrow(self, types: Mapping[str, str], text: str) -> pyarrow.Table | None:
+    def _parse_by_arrow(self, types: Mapping[str, str], text: str) -> pyarrow.Table | None:
         import pyarrow
         from pyarrow import csv
 
@@ -83,7 +85,7 @@ class InteractionFile:
         reading = csv.ReadOptions(column_names=list(types), block_size=len(raw) + 1)
         parsing = csv.ParseOptions(delimiter=self.separator, quote_char=False)
         converting = csv.ConvertOptions(
-            column_types=dict(zip(columns, _kinds(), strict=True)),
+            column_types=dict(zip(columns, _arrow_types(), strict=True)),
             include_columns=columns,
             null_values=[],
         )
@@ -94,7 +96,7 @@ class InteractionFile:
         return found.rename_columns(NAMES)
 
 
-def _rest(raw: bytes, file: IO[bytes], separator: bytes) -> bytes:
+def _read_open_quote(raw: bytes, file: IO[bytes], separator: bytes) -> bytes:
     """The further lines of a quoted value that a block ends in. One that has a separator besides
     line ends is not closed, and is refused as it is."""
     begin = rb"(?:^|\n|%s)" % re.escape(separator)
@@ -125,7 +127,7 @@ def _is_clean(columns: pyarrow.Table) -> bool:
     return not missing and (size is None or size <= LARGEST)
 
 
-def _kinds() -> tuple[pyarrow.DataType, ...]:
+def _arrow_types() -> tuple[pyarrow.DataType, ...]:
     """Arrow's types of the columns `NAMES`."""
     import pyarrow
 

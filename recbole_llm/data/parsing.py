@@ -1,16 +1,17 @@
-"""What may be wrong with atomic files: each check ends in one line with file, line, way out."""
+"""Parsing atomic files; an error is one line that names the file, the line and the way out."""
 
 from __future__ import annotations
 
 import codecs
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from recbole_llm.core.arrays import FloatArray
 from recbole_llm.core.errors import and_more, near_hint
 
 TYPES = ("token", "token_seq", "float", "float_seq")
@@ -22,7 +23,7 @@ LARGEST = float(np.finfo(np.float32).max)  # what models read numbers as
 Array = npt.NDArray[np.generic]
 
 
-def conversion(path: Path) -> str:
+def conversion_command(path: Path) -> str:
     """The command that makes atomic files of a table."""
     return f"recbole-llm convert {path} --output=dataset/{path.parent.name or 'shop'}"
 
@@ -42,7 +43,7 @@ def is_wide(encoding: str) -> bool:
         raise ValueError(f"encoding: '{encoding}' is unknown; such as utf-8, latin-1") from error
 
 
-def decoded(path: Path, raw: bytes, encoding: str, first: int = 1) -> str:
+def decode_file(path: Path, raw: bytes, encoding: str, first: int = 1) -> str:
     """The text of a file, lines ended by newlines alone, without a byte order mark.
 
     Args:
@@ -75,7 +76,7 @@ def decoded(path: Path, raw: bytes, encoding: str, first: int = 1) -> str:
     return text.replace("\r\n", "\n") if "\n" in text else text.replace("\r", "\n")
 
 
-def header_types(path: Path, line: str, separator: str) -> dict[str, str]:
+def parse_header(path: Path, line: str, separator: str) -> dict[str, str]:
     """``{name: type}`` of a header.
 
     Raises:
@@ -90,13 +91,14 @@ def header_types(path: Path, line: str, separator: str) -> dict[str, str]:
             raise ValueError(f"{found}set --field_separator='{other[0]}'")
         if _typed(line.split()):
             raise ValueError(f"{found}put one tab between columns, in all lines")
-        raise ValueError(f"{found}make a data set of it with: {conversion(path)}")
+        raise ValueError(f"{found}make a data set of it with: {conversion_command(path)}")
     if parts[-1] == "" and len(parts) > 1:
         raise ValueError(f"'{path}' line 1 ends with a separator; delete it, in all lines")
     if not _typed(parts):
         raise ValueError(
             f"'{path}': the header must be name:type fields, got '{line[:80]}'; name the types, "
-            f"such as user_id:token, title:token_seq, timestamp:float, or: {conversion(path)}"
+            f"such as user_id:token, title:token_seq, timestamp:float, or: "
+            f"{conversion_command(path)}"
         )
     fields = [part.split(":") for part in parts]
     for name, kind in fields:
@@ -126,46 +128,27 @@ def check_quotes(path: Path, line: int, values: Iterable[str], separator: str) -
             )
 
 
-def check_of_one_file(
-    fields: Sequence[str], others: Mapping[str, Any], source: Any, name: str
-) -> None:
-    """Refuse a field that another file of a data set has too: columns of users and items would
-    take the place of the interactions' in filters and in batches.
-
-    Args:
-        others: {field: source} of the other files, as RecBole names them.
-        name: of the data set.
-    """
-    for field in (field for field in fields if field in others):
-        before, kind = (getattr(of, "value", of) for of in (others[field], source))
-        raise ValueError(
-            f"data set '{name}': '{field}' is a column of the .{before} and of the .{kind} file; "
-            f"rename it in one, or load one alone, by "
-            f"--load_col=\"{{'{before}': [...], '{kind}': [...]}}\""
-        )
-
-
-def csv_rows(lines: Iterable[str], **form: Any) -> Any:
+def read_csv_rows(lines: Iterable[str], **form: Any) -> Any:
     """``csv.reader``, for values of any length: a text may have more than its 128 KiB, and a quote
     that is left open is told by what it swallowed."""
     csv.field_size_limit(2**31 - 1)
     return csv.reader(lines, **form)
 
 
-def numbers(path: Path, field: str, values: Array, lines: Array) -> npt.NDArray[np.float64]:
+def parse_numbers(path: Path, field: str, values: Array, lines: Array) -> FloatArray:
     """Values, object [N], as float64; ``nan`` stays what it is, a missing value.
 
     Raises:
         ValueError: a value is not a number, or more than models can hold.
     """
     try:
-        found: npt.NDArray[np.float64] = values.astype(np.float64)
+        found: FloatArray = values.astype(np.float64)
     except (ValueError, OverflowError):
         wrong = [i for i, value in enumerate(values) if not _is_number(value)]
         raise ValueError(
             f"'{path}' {at_lines(lines[wrong])}: '{str(values[wrong[0]])[:30]}' in {field}:float "
             f"is not a number; write numbers, or another type in the header; of dates this makes "
-            f"Unix seconds: {conversion(path)}"
+            f"Unix seconds: {conversion_command(path)}"
         ) from None
     wrong = np.flatnonzero(np.abs(found) > LARGEST).tolist()
     if wrong:
