@@ -1,7 +1,7 @@
-"""Long work that is done once, before a model is trained: encoding texts, generating texts, tuning.
+"""Long work that is done once, before a model is trained: encoding texts, writing texts, tuning.
 
-``stage`` says what a stage is, ``run`` does those that a model needs; a method brings its own
-stages through the hook ``register_stages``.
+``stage`` has the base class of stages; ``run`` completes those that a model needs. Methods register
+their own stages through the hook ``register_stages``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from recbole_llm.hookspecs import hookimpl
 
 @hookimpl
 def register_stages(register: Callable[[StageSpec], None]) -> None:
-    """The stage that every model of item texts has."""
+    """Register the stage of every model that reads item texts."""
     register(
         StageSpec("encode", "recbole_llm.offline.encode:EncodeStage", "item texts to vectors",
                   when="loaded")
@@ -23,7 +23,7 @@ def register_stages(register: Callable[[StageSpec], None]) -> None:
 
 @hookimpl
 def register_features(register: Callable[[FeatureSpec], None]) -> None:
-    """The feature that is made of generated texts."""
+    """Register the feature that is made of generated texts."""
     register(
         FeatureSpec("example_text", "recbole_llm.offline.generate:example_text", "split",
                     "of a text that a language model wrote about a training example", rows="other")

@@ -16,8 +16,10 @@ _UNITS = {"item_text": "texts", "item_image": "pictures"}
 
 
 class EncodeStage:
-    """Attaches the items' vectors to the data set; its units are the rows of the store, which is
-    looked into each time, so that it has no artifact."""
+    """Attaches the items' vectors to the data set.
+
+    It has no artifact: the store is searched each time. Units are its rows.
+    """
 
     encoded: Encoded
 
@@ -29,6 +31,6 @@ class EncodeStage:
         start = time.perf_counter()
         self.encoded = encode_dataset(self.config, self.dataset)
         table, report = self.encoded
-        there, done = (len(table) - 1, 0) if report is None else (report.cached, report.encoded)
+        before, done = (len(table) - 1, 0) if report is None else (report.cached, report.encoded)
         unit = _UNITS.get(ItemSettings.of(self.config).item_feature, "items")
-        return StageReport("encode", there, done, unit, time.perf_counter() - start)
+        return StageReport("encode", before, done, unit, time.perf_counter() - start)

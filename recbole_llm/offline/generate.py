@@ -1,6 +1,6 @@
-"""Texts that a language model writes, kept in the store: the base of such stages.
+"""The base of stages whose texts are written by language models and kept in the store.
 
-A method says what is asked (``prompts``) and who answers (``generators``); the artifact is here.
+A subclass provides the ``prompts`` and the ``generators``; this class writes the artifact.
 Texts are data: bounded, cleaned, never interpreted.
 """
 
@@ -28,8 +28,9 @@ from recbole_llm.features.generated_texts import MAX_CHARACTERS, TextStore, clea
 from recbole_llm.features.store import cache_dir
 from recbole_llm.features.table import EmbeddingTable
 from recbole_llm.features.text import encode_named
-from recbole_llm.offline.ask import Generator, check_generators, generate_texts, tell_cost
+from recbole_llm.offline.generators.base import Generator, check_generators
 from recbole_llm.offline.stage import Stage, StageError, stage_class
+from recbole_llm.offline.write_texts import log_cost, write_texts
 
 TEXTS = "texts.jsonl"
 
@@ -37,27 +38,27 @@ TEXTS = "texts.jsonl"
 class GenerateStage(Stage):
     """A stage whose artifact is a text for each of some training examples.
 
-    With several `generators` each writes a candidate for every example, and `best` takes one.
-    ``texts.jsonl`` has a line ``["example", "text"]`` per example. Examples whose text is empty
-    are kept, too: asking again would not change it.
+    If there are several `generators`, each writes a candidate for every example, and `best` chooses
+    one. ``texts.jsonl`` has a line ``["example", "text"]`` per example, also for empty texts:
+    asking again would not change them.
     """
 
     unit = "texts"
 
     @abstractmethod
     def prompts(self) -> Mapping[str, str]:
-        """{example: prompt}, of training interactions alone."""
+        """Return {example: prompt}, built from training interactions alone."""
 
     @abstractmethod
     def generators(self) -> Sequence[Generator]:
-        """Whoever writes a candidate for each example."""
+        """Return the generators, each of which writes a candidate for every example."""
 
     def best(self, prompts: Mapping[str, str], candidates: Sequence[Sequence[str]]) -> list[str]:
-        """One text per example, of the generators' candidates [generator][example]."""
+        """Choose a text per example from candidates [generator][example]."""
         return list(candidates[0])
 
     @cached_property
-    def _asked(self) -> tuple[Mapping[str, str], Sequence[Generator]]:
+    def _prompts_and_generators(self) -> tuple[Mapping[str, str], Sequence[Generator]]:
         prompts = self.prompts()
         if not prompts:
             raise StageError(f"stage {self.name}: there is no training example to write about")
@@ -66,31 +67,31 @@ class GenerateStage(Stage):
         return prompts, generators
 
     def inputs(self) -> Mapping[str, Any]:
-        """Generators, examples, prompts and bounds."""
-        prompts, generators = self._asked
+        """Return generators, examples, prompts and bounds."""
+        prompts, generators = self._prompts_and_generators
         content = texts_digest(prompts.keys(), prompts.values())
         names = [generator.fingerprint for generator in generators]
         return {"generators": names, "prompts": content, "longest": MAX_CHARACTERS}
 
     def work(self, folder: Path) -> tuple[int, int]:
-        """Ask for the texts that the store lacks."""
-        prompts, generators = self._asked
+        """Write the texts that the store lacks, and the artifact."""
+        prompts, generators = self._prompts_and_generators
         shown = shows_progress(self.config)
-        asked, candidates, done = list(prompts.values()), [], 0
+        candidates, written = [], 0
         with closing(TextStore(cache_dir(self.config))) as store:
-            tell_cost(generators, store, asked, self.name)
+            log_cost(generators, store, list(prompts.values()), self.name)
             for number, generator in enumerate(generators, 1):
                 title = self.name if len(generators) == 1 else f"{self.name} {number}"
-                texts, made = generate_texts(generator, store, asked, title, shown)
+                texts, new = write_texts(generator, store, list(prompts.values()), title, shown)
                 candidates.append(texts)
-                done += made
+                written += new
         best = self.best(prompts, candidates)
         lines = [json.dumps(pair) for pair in zip(prompts, best, strict=True)]
         (folder / TEXTS).write_text("\n".join(lines) + "\n", encoding="utf-8")
-        return len(prompts) * len(generators) - done, done
+        return len(prompts) * len(generators) - written, written
 
     def texts(self) -> dict[str, str]:
-        """{example: text} of the finished stage, which is done first where it is missing.
+        """Return {example: text} of the artifact; the stage is completed first.
 
         Raises:
             StageError: the artifact is damaged.
@@ -108,20 +109,20 @@ def example_text(config: Config, dataset: Dataset) -> EmbeddingTable:
     """Build the feature ``example_text`` from the model's stage that generates texts.
 
     Returns:
-        A row for each example with a text, after row 0, padding; ``tokens`` names the examples.
+        Row 0, padding, and a row per example with a text; ``tokens`` names the examples.
 
     Raises:
         ValueError: the model has no such stage.
     """
     registry = get_registry()
     classes = [stage_class(registry.find(StageSpec, name)) for name in spec_of(config).stages]
-    own = next((cls for cls in classes if issubclass(cls, GenerateStage)), None)
-    if own is None:
+    stage = next((cls for cls in classes if issubclass(cls, GenerateStage)), None)
+    if stage is None:
         raise ValueError(
             f"feature 'example_text': {config['model']} has no stage that generates texts; name "
             f"one in its ModelSpec's stages"
         )
-    texts = {example: text for example, text in own(config, dataset).texts().items() if text}
+    texts = {example: text for example, text in stage(config, dataset).texts().items() if text}
     table = encode_named(config, texts, "example")
     matrix = np.vstack([np.zeros((1, table.dimension), np.float32), table.matrix])
     return EmbeddingTable(matrix, [PADDING, *table.tokens], table.fingerprint)

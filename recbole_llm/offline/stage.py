@@ -1,8 +1,8 @@
-"""What a stage of offline work is: inputs, a fingerprint over them, an artifact, resuming.
+"""The base of stages of offline work: inputs, a fingerprint over them, an artifact, resuming.
 
 A stage's artifact is a folder of the cache, named by stage and fingerprint, with a
-``manifest.json`` of its inputs. It is there whole or not at all; what an unfinished run has done
-is kept (rows of the store, or files of the work folder) and not done again.
+``manifest.json`` of its inputs. It exists as a whole or not at all. Results of an unfinished run
+(rows of the store, or files of the work folder) are kept and reused.
 """
 
 from __future__ import annotations
@@ -41,25 +41,25 @@ class StageError(ValueError):
 
 @dataclass(frozen=True)
 class StageReport:
-    """What there is of a stage."""
+    """The units of a completed stage."""
 
     name: str
-    there: int  # units that were done before
-    done: int  # units that this run did
-    unit: str  # what they are, such as ``texts``
+    units_before: int  # done by earlier runs
+    units_done: int  # done by this run
+    unit: str  # their name, such as ``texts``
     seconds: float  # of wall time
 
     def __str__(self) -> str:
-        if not self.done:
-            return f"{self.name}: there already ({self.there:,} {self.unit})"
-        before = f" and {self.there:,} there already" if self.there else ""
-        return f"{self.name}: {self.done:,} {self.unit} done in {self.seconds:.1f} s{before}"
+        if not self.units_done:
+            return f"{self.name}: there already ({self.units_before:,} {self.unit})"
+        before = f" and {self.units_before:,} there already" if self.units_before else ""
+        return f"{self.name}: {self.units_done:,} {self.unit} done in {self.seconds:.1f} s{before}"
 
 
 class Stage(ABC):
-    """A piece of offline work on a data set, the loaded one or the training split by its spec.
+    """Offline work on a data set: the loaded one or the training split, as its spec says.
 
-    All that is derived from interactions is derived from the training split's alone.
+    Whatever it derives from interactions, it derives from the training split alone.
     """
 
     name: ClassVar[str]
@@ -70,28 +70,28 @@ class Stage(ABC):
 
     @abstractmethod
     def inputs(self) -> Mapping[str, Any]:
-        """All that the result depends on, as plain data: settings, fingerprints of features and of
-        models, digests of training interactions."""
+        """Return everything that the result depends on, as plain data: settings, fingerprints of
+        features and models, digests of training interactions."""
 
     @abstractmethod
     def work(self, folder: Path) -> tuple[int, int]:
         """Do what is missing, and write the artifact's files into a folder.
 
-        The folder is the same one until the stage is done: checkpoints that are written there are
-        found by the next run. One process works at a time.
+        The folder stays the same until the stage is done, so that the next run finds checkpoints.
+        One process works at a time.
 
         Returns:
-            units that were there, units done now.
+            units done by earlier runs, units done now.
         """
 
     @cached_property
     def _inputs(self) -> Mapping[str, Any]:
-        """As they were before the work, which may take days."""
+        """The inputs before the work, which may take days."""
         return self.inputs()
 
     @cached_property
     def fingerprint(self) -> str:
-        """Changes with any input."""
+        """A digest that changes with any input."""
         try:
             return digest(self.name, _FORMAT, self._inputs)
         except TypeError as error:
@@ -104,66 +104,66 @@ class Stage(ABC):
         """The artifact's folder."""
         return cache_dir(self.config) / FOLDER / f"{self.name}-{self.fingerprint}"
 
-    def units_there(self) -> int | None:
-        """Units of the artifact; None where there is no finished one.
+    def finished_units(self) -> int | None:
+        """Return the units of the artifact; None if it is not finished.
 
         Raises:
-            StageError: it is damaged.
+            StageError: the artifact is damaged.
         """
         file = self.path / MANIFEST
         if not file.is_file():
             return None
         try:
-            found = json.loads(file.read_text(encoding="utf-8"))
-            if found["fingerprint"] != self.fingerprint:
+            manifest = json.loads(file.read_text(encoding="utf-8"))
+            if manifest["fingerprint"] != self.fingerprint:
                 raise ValueError("it is another stage's")
-            return int(found["units"])
+            return int(manifest["units"])
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise StageError(f"'{file}' is damaged ({error}); delete '{self.path}'") from error
 
     def complete(self) -> StageReport:
-        """Do the stage unless it is done.
+        """Do the work unless it is done.
 
         Raises:
             StageError: the artifact cannot be written, or is damaged; or a file cannot be read.
         """
         start = time.perf_counter()
-        units = self.units_there()
+        units = self.finished_units()
         try:
-            there, done = self._under_lock() if units is None else (units, 0)
+            before, done = self._work_under_lock() if units is None else (units, 0)
         except OSError as error:
             raise StageError(f"stage {self.name}: {error}") from error
-        return StageReport(self.name, there, done, self.unit, time.perf_counter() - start)
+        return StageReport(self.name, before, done, self.unit, time.perf_counter() - start)
 
-    def _under_lock(self) -> tuple[int, int]:
+    def _work_under_lock(self) -> tuple[int, int]:
         try:
             check_folder(self.path.parent, "set embedding_cache_dir")
         except ValueError as error:
             raise StageError(f"stage {self.name}: {error}") from error
-        with file_lock(self.path.with_name(f"{self.path.name}.lock"), self._say_that_it_waits):
-            units = self.units_there()  # another process may have done it meanwhile
+        with file_lock(self.path.with_name(f"{self.path.name}.lock"), self._log_waiting):
+            units = self.finished_units()  # another process may have done it meanwhile
             if units is not None:
                 return units, 0
             folder = self.path.with_name(f"{self.path.name}.part")
             folder.mkdir(exist_ok=True)
-            there, done = self._units(self.work(folder))
-            self._finish(folder, there + done)
-            return there, done
+            before, done = self._check_units(self.work(folder))
+            self._publish(folder, before + done)
+            return before, done
 
-    def _units(self, done: object) -> tuple[int, int]:
-        match done:
-            case (int(there), int(now)):
-                return there, now
+    def _check_units(self, units: object) -> tuple[int, int]:
+        match units:
+            case (int(before), int(done)):
+                return before, done
         raise StageError(
-            f"stage {self.name}: work() returned {done!r}; it is to return (units that were "
+            f"stage {self.name}: work() returned {units!r}; it is to return (units that were "
             f"there, units done)"
         )
 
-    def _say_that_it_waits(self) -> None:
-        said = f"stage {self.name}: waiting for another process that does it"
-        show(said)
+    def _log_waiting(self) -> None:
+        show(f"stage {self.name}: waiting for another process that does it")
 
-    def _finish(self, folder: Path, units: int) -> None:
+    def _publish(self, folder: Path, units: int) -> None:
+        """Write the manifest, and move the work folder to the artifact's path."""
         manifest = {
             "stage": self.name,
             "fingerprint": self.fingerprint,
@@ -179,23 +179,23 @@ class Stage(ABC):
 
 
 def stage_class(spec: StageSpec) -> type[Any]:
-    """The class that a spec names: a `Stage`, or one whose objects can `complete`.
+    """Return the class that a spec names: a `Stage`, or another with a method `complete`.
 
     Raises:
         StageError: it is no stage, or lacks what one needs.
     """
-    found: Any = resolve(spec.stage, f"stage '{spec.name}'")
-    what = f"stage '{spec.name}': {getattr(found, '__name__', repr(found))}"
-    if not (isinstance(found, type) and callable(getattr(found, "complete", None))):
-        raise StageError(f"{what} is to extend recbole_llm.offline.stage.Stage")
-    lacking = sorted(getattr(found, "__abstractmethods__", ()))
-    if issubclass(found, Stage) and not isinstance(getattr(found, "name", None), str):
+    cls: Any = resolve(spec.stage, f"stage '{spec.name}'")
+    subject = f"stage '{spec.name}': {getattr(cls, '__name__', repr(cls))}"
+    if not (isinstance(cls, type) and callable(getattr(cls, "complete", None))):
+        raise StageError(f"{subject} is to extend recbole_llm.offline.stage.Stage")
+    lacking = sorted(getattr(cls, "__abstractmethods__", ()))
+    if issubclass(cls, Stage) and not isinstance(getattr(cls, "name", None), str):
         lacking.append("name")
-    elif issubclass(found, Stage) and not lacking and found.name != spec.name:
+    elif issubclass(cls, Stage) and not lacking and cls.name != spec.name:
         raise StageError(
-            f"{what} is called '{found.name}', by which its artifact is found; give it the name "
+            f"{subject} is called '{cls.name}', by which its artifact is found; give it the name "
             f"'{spec.name}', too"
         )
     if lacking:
-        raise StageError(f"{what} has no {', '.join(lacking)}, which a stage needs")
-    return found
+        raise StageError(f"{subject} has no {', '.join(lacking)}, which a stage needs")
+    return cls

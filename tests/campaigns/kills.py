@@ -27,6 +27,7 @@ from recbole_llm.features.pipeline import encode_contents
 from recbole_llm.features.store import FILE_NAME
 from recbole_llm.features.vectors import EmbeddingStore
 from recbole_llm.offline.generate import TEXTS, GenerateStage
+from recbole_llm.offline.generators import Generator
 from recbole_llm.testing import HashEncoder
 
 BATCH = 5
@@ -70,7 +71,7 @@ def seconds_of(work: Work) -> float:
 # --- the store -------------------------------------------------------------------------------
 
 
-class Slow(HashEncoder):
+class Slow(HashEncoder, Generator):
     """Writes what it encodes or answers into a log; slow enough to be killed."""
 
     batch_size = BATCH  # of its answers
@@ -178,7 +179,7 @@ def generating(kills: int, folder: Path) -> Tally:
         return Opinions(config, None)  # type: ignore[arg-type]
 
     def look() -> list[str]:
-        half = stage().units_there() is not None and not (stage().path / TEXTS).is_file()
+        half = stage().finished_units() is not None and not (stage().path / TEXTS).is_file()
         return integrity(folder) + ["an artifact without its texts"] * half
 
     longest = PAUSE * len(ITEMS) / BATCH / 8

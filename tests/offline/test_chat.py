@@ -1,4 +1,4 @@
-"""Endpoints that write: OpenAI's chat API."""
+"""Generators of endpoints that speak OpenAI's chat API."""
 
 from __future__ import annotations
 
@@ -18,18 +18,17 @@ from made_chat import asked, chat, chatter
 from made_endpoint import FakeEndpoint
 from made_texts import PlainConfig
 
-import recbole_llm.offline.asking as asking_module
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.generated_texts import TextStore
-from recbole_llm.offline.ask import generate_texts
-from recbole_llm.offline.asking import Asking
-from recbole_llm.offline.chat import read_chat
-from recbole_llm.offline.generators import create_generators
+from recbole_llm.offline.generators import create_generators, endpoint_workers
+from recbole_llm.offline.generators.chat import read_chat
+from recbole_llm.offline.generators.endpoint_workers import WorkerRun
+from recbole_llm.offline.write_texts import write_texts
 
 PROMPTS = [f"prompt {i}" for i in range(4)]
 
 
-def test_an_endpoint_without_its_package_says_what_to_install(
+def test_a_missing_openai_package_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "openai", None)
@@ -38,7 +37,7 @@ def test_an_endpoint_without_its_package_says_what_to_install(
         chat(nowhere)[0].generate(PROMPTS)
 
 
-def test_an_endpoint_is_asked_and_asked_again(server: FakeEndpoint) -> None:
+def test_failed_requests_are_retried_and_each_draw_has_its_seed(server: FakeEndpoint) -> None:
     first, second = chat(server, seed=4, max_new_tokens=9)
     server.failures[:] = [429, 500]
     assert first.generate(PROMPTS) == [f"about {p}" for p in PROMPTS]
@@ -49,22 +48,22 @@ def test_an_endpoint_is_asked_and_asked_again(server: FakeEndpoint) -> None:
     assert first.fingerprint != second.fingerprint
 
 
-def test_answers_beside_one_that_fails_are_kept(server: FakeEndpoint, tmp_path: Path) -> None:
+def test_answers_are_stored_though_one_prompt_fails(server: FakeEndpoint, tmp_path: Path) -> None:
     first, _ = chat(server, max_retries=0, concurrency=1)
     server.failures[:] = [500]
     with closing(TextStore(tmp_path)) as store:
         with pytest.raises(EncoderError, match="failed"):
-            generate_texts(first, store, PROMPTS, progress=False)
-        texts, made = generate_texts(first, store, PROMPTS, progress=False)
+            write_texts(first, store, PROMPTS, progress=False)
+        texts, made = write_texts(first, store, PROMPTS, progress=False)
     assert made == 1 and texts == [f"about {p}" for p in PROMPTS]
-    assert len(server.requests) == 6  # one to see whether the endpoint is there at all
+    assert len(server.requests) == 6  # with a probe
 
 
 @pytest.fixture
 def interrupt(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], None]]:
-    """Interrupts this process, and waits until the generator has heard of it."""
+    """Interrupts this process, and waits until the generator has logged it."""
 
-    def sent() -> None:
+    def send() -> None:
         os.kill(os.getpid(), signal.SIGINT)
         deadline = time.monotonic() + 60
         while "interrupted" not in caplog.text and time.monotonic() < deadline:
@@ -73,12 +72,12 @@ def interrupt(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], None]]:
     caplog.set_level("INFO", "recbole_llm")
     # Workers of pytest-xdist, and processes in the background, ignore it.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield sent
+    yield send
     signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("concurrency", [1, 2])
-def test_an_interrupt_keeps_what_was_asked_and_lets_no_request_begin(
+def test_an_interrupt_keeps_running_requests_and_starts_no_other(
     server: FakeEndpoint, tmp_path: Path, interrupt: Callable[[], None], concurrency: int
 ) -> None:
     def interrupting(body: dict[str, Any]) -> dict[str, Any]:
@@ -91,22 +90,22 @@ def test_an_interrupt_keeps_what_was_asked_and_lets_no_request_begin(
     server.reply = interrupting
     with closing(TextStore(tmp_path)) as store:
         with pytest.raises(KeyboardInterrupt):
-            generate_texts(first, store, prompts, progress=False)
+            write_texts(first, store, prompts, progress=False)
         asked = len(server.requests)
         assert len(store) == asked < 16
-        texts, made = generate_texts(first, store, prompts, progress=False)
+        texts, made = write_texts(first, store, prompts, progress=False)
     assert made == 16 - asked and len(server.requests) == 16
     assert texts == [f"about {p}" for p in prompts]
 
 
 @pytest.mark.parametrize(("again", "grace"), [(False, 2), (True, 60)])
-def test_an_interrupt_waits_for_no_slow_answer(
+def test_an_interrupt_does_not_wait_for_slow_answers(
     interrupt: Callable[[], None], monkeypatch: pytest.MonkeyPatch, again: bool, grace: float
 ) -> None:
-    """A second one ends at once; what came until then is kept."""
+    """A second interrupt ends the run at once; earlier answers are kept."""
     interrupted, held, daemons = Event(), Event(), []
 
-    def ask(prompt: str) -> tuple[str, int]:
+    def answer(prompt: str) -> tuple[str, int]:
         daemons.append(current_thread().daemon)
         if prompt == "quick":
             interrupted.wait(60)
@@ -115,24 +114,27 @@ def test_an_interrupt_waits_for_no_slow_answer(
             time.sleep(0.01)
         interrupt()
         interrupted.set()
-        while not any(future.done() for future in asking.running):
+        while not any(future.done() for future in run.running):
             time.sleep(0.01)
         if again:
             os.kill(os.getpid(), signal.SIGINT)
         held.wait(30)
         return "about slow", 1
 
-    monkeypatch.setattr(asking_module, "_GRACE", grace)
-    asking = Asking(ask, lambda error: 0, workers=2)
+    monkeypatch.setattr(endpoint_workers, "_GRACE", grace)
+    run = WorkerRun(answer, lambda error: 0, workers=2)
     kept: dict[str, tuple[str, int]] = {}
     with pytest.raises(KeyboardInterrupt):
-        asking.run(["slow", "quick"], kept.update, lambda: None)
-    assert kept == {"quick": ("about quick", 1)} and daemons == [True, True]  # which hold no exit
+        run.run(["slow", "quick"], kept.update, lambda: None)
+    assert kept == {"quick": ("about quick", 1)} and daemons == [
+        True,
+        True,
+    ]  # these hold up no exit
     held.set()
 
 
 def test_an_interrupt_ends_pauses(server: FakeEndpoint, interrupt: Callable[[], None]) -> None:
-    """One request is answered after it, and one waits for its turn."""
+    """One request is answered after the interrupt; the other pauses, as asked to."""
 
     def limits(body: dict[str, Any]) -> dict[str, Any] | int:
         if asked(body) == "prompt 0":
@@ -150,7 +152,7 @@ def test_an_interrupt_ends_pauses(server: FakeEndpoint, interrupt: Callable[[], 
     assert texts == {"prompt 1": "about prompt 1"} and len(server.requests) == 2
 
 
-def test_a_model_that_wants_another_parameter_for_the_length(server: FakeEndpoint) -> None:
+def test_the_newer_length_key_is_used_if_the_endpoint_asks_for_it(server: FakeEndpoint) -> None:
     def newer(body: dict[str, Any]) -> dict[str, Any] | int:
         return 400 if "max_tokens" in body else chatter(body)
 
@@ -160,13 +162,13 @@ def test_a_model_that_wants_another_parameter_for_the_length(server: FakeEndpoin
     assert first.generate(PROMPTS) == [f"about {p}" for p in PROMPTS]
     bodies = [body for *_, body in server.requests if "max_tokens" not in body]
     assert [body["max_completion_tokens"] for body in bodies] == [9] * 4
-    assert len(server.requests) - len(bodies) in (1, 2)  # of each worker once at most
+    assert len(server.requests) - len(bodies) in (1, 2)  # once by each worker at most
     server.reply = lambda body: 400
     with pytest.raises(EncoderError, match="failed for model 'm'"):
         first.generate(PROMPTS[:1])
 
 
-def test_an_endpoint_that_stays_away_is_named(server: FakeEndpoint) -> None:
+def test_an_endpoint_that_keeps_failing_is_named(server: FakeEndpoint) -> None:
     (generator, _) = chat(server, max_retries=1, concurrency=1)
     server.failures[:] = [500] * 9
     with pytest.raises(EncoderError, match="failed for model 'm' .*texts that arrived before are"):
@@ -177,7 +179,7 @@ def test_an_endpoint_that_stays_away_is_named(server: FakeEndpoint) -> None:
     "body", [b"", b"[]", b"{}", b'{"choices": []}', b'{"choices": [{"message": 1}]}',
              b'{"choices": [{"message": {"content": 3}}]}', b"[" * 100_000]
 )  # fmt: skip
-def test_answers_that_are_none(body: bytes) -> None:
+def test_answers_of_another_form_are_refused(body: bytes) -> None:
     with pytest.raises(EncoderError, match="text"):
         read_chat(body)
 
@@ -186,17 +188,17 @@ def test_a_refusal_is_an_empty_text() -> None:
     assert read_chat(b'{"choices": [{"message": {"content": null}}]}') == ("", 0)
 
 
-def test_what_is_said_of_usage_loses_no_text() -> None:
+def test_a_usage_of_another_form_loses_no_text() -> None:
     body = b'{"choices": [{"message": {"content": "a"}}], "usage": "n/a"}'
     assert read_chat(body) == ("a", 0)
 
 
-def test_what_an_endpoint_says_in_place_of_a_text_is_repeated() -> None:
+def test_an_answer_without_a_text_is_quoted() -> None:
     with pytest.raises(EncoderError, match="the model is loading"):
         read_chat(b'{"error": {"message": "the model is loading"}}')
 
 
-def test_what_must_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_model_or_api_key_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(EncoderError, match="set generator_model"):
         create_generators(PlainConfig(generator="openai"))

@@ -40,9 +40,9 @@ def stage(folder: Path, n: int = 3, of: str = "d", **more: Any) -> Counting:
     return Counting({"embedding_cache_dir": str(folder), "n": n, **more}, SimpleNamespace(name=of))
 
 
-def test_done_once_and_found_again(tmp_path: Path) -> None:
+def test_a_stage_is_done_once_and_found_again(tmp_path: Path) -> None:
     first = stage(tmp_path).complete()
-    assert (first.there, first.done) == (0, 3)
+    assert (first.units_before, first.units_done) == (0, 3)
     again = stage(tmp_path)
     assert str(again.complete()) == "counting: there already (3 numbers)"
     assert sorted(f.name for f in again.path.iterdir()) == ["0", "1", "2", "manifest.json"]
@@ -51,10 +51,10 @@ def test_done_once_and_found_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize("change", [{"n": 4}, {"of": "e"}])
 def test_other_inputs_make_another_artifact(tmp_path: Path, change: dict[str, Any]) -> None:
     stage(tmp_path).complete()
-    assert stage(tmp_path, **change).complete().done > 0
+    assert stage(tmp_path, **change).complete().units_done > 0
 
 
-def test_inputs_are_those_before_the_work(tmp_path: Path) -> None:
+def test_the_manifest_has_the_inputs_before_the_work(tmp_path: Path) -> None:
     made = stage(tmp_path)
     work = made.work
     made.work = lambda folder: (made.config.update(n=9), work(folder))[1]  # type: ignore[method-assign]
@@ -63,7 +63,7 @@ def test_inputs_are_those_before_the_work(tmp_path: Path) -> None:
     assert manifest["inputs"] == {"n": 3, "of": "d"} and manifest["units"] == 9
 
 
-def test_the_manifest_says_what_it_was_made_of(tmp_path: Path) -> None:
+def test_the_manifest_has_inputs_units_and_versions(tmp_path: Path) -> None:
     made = stage(tmp_path)
     made.complete()
     manifest = json.loads((made.path / "manifest.json").read_text())
@@ -74,13 +74,13 @@ def test_the_manifest_says_what_it_was_made_of(tmp_path: Path) -> None:
     assert manifest["when"].endswith("Z")
 
 
-def test_what_a_broken_run_did_is_kept_and_its_artifact_is_not_there(tmp_path: Path) -> None:
+def test_an_interrupted_stage_is_resumed_and_leaves_no_artifact(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         stage(tmp_path, fails_at=2).complete()
     resumed = stage(tmp_path)
     assert not resumed.path.exists()
     report = resumed.complete()
-    assert (report.there, report.done) == (2, 1)
+    assert (report.units_before, report.units_done) == (2, 1)
     assert str(report).startswith("counting: 1 numbers done in ")
     assert str(report).endswith(" s and 2 there already")
 
@@ -96,13 +96,13 @@ def test_a_damaged_manifest_names_what_to_delete(tmp_path: Path, content: str) -
         stage(tmp_path).complete()
 
 
-def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+def test_an_unwritable_cache_names_the_key(tmp_path: Path) -> None:
     (tmp_path / "stages").touch()
     with pytest.raises(StageError, match="stage counting: .* cannot be written .*set embedding_c"):
         stage(tmp_path).complete()
 
 
-def test_a_report_of_nothing_new() -> None:
+def test_a_report_without_new_units() -> None:
     assert (
         str(StageReport("encode", 1200, 0, "texts", 0.1)) == "encode: there already (1,200 texts)"
     )
@@ -119,7 +119,7 @@ with file_lock(Path(sys.argv[1]), print):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="locks of POSIX systems")
-def test_a_second_process_waits_for_the_first_and_the_lock_ends_with_it(
+def test_a_second_process_waits_until_the_first_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = stage(tmp_path)
@@ -131,23 +131,21 @@ def test_a_second_process_waits_for_the_first_and_the_lock_ends_with_it(
         env={**os.environ, "PYTHONPATH": root}, text=True,
     )  # fmt: skip
     assert holder.stdout is not None and holder.stdout.readline() == "held\n"
-    said: list[str] = []
+    messages: list[str] = []
 
-    class Ending:
-        """Kills the holder once the wait is announced, as a crash would."""
+    def kill_holder(message: str) -> None:
+        """End the holder once the wait is announced, as a crash would."""
+        messages.append(message)
+        holder.send_signal(signal.SIGKILL)
 
-        def info(self, message: str, extra: object) -> None:
-            said.append(message)
-            holder.send_signal(signal.SIGKILL)
-
-    monkeypatch.setattr(stage_module, "getLogger", lambda name: Ending())
-    assert made.complete().done == 3
-    assert said == ["stage counting: waiting for another process that does it"]
+    monkeypatch.setattr(stage_module, "show", kill_holder)
+    assert made.complete().units_done == 3
+    assert messages == ["stage counting: waiting for another process that does it"]
     holder.communicate(timeout=10)
 
 
 @pytest.mark.parametrize("returned", [None, 3, (1, 2, 3), ("1", 2)])
-def test_work_that_does_not_say_what_it_did(tmp_path: Path, returned: object) -> None:
+def test_work_that_returns_no_units_is_refused(tmp_path: Path, returned: object) -> None:
     class Silent(Counting):
         def work(self, folder: Path) -> Any:
             return returned
@@ -160,7 +158,7 @@ def test_work_that_does_not_say_what_it_did(tmp_path: Path, returned: object) ->
     assert not silent.path.exists()
 
 
-def test_inputs_that_are_no_plain_data(tmp_path: Path) -> None:
+def test_inputs_that_json_cannot_write_are_refused(tmp_path: Path) -> None:
     with pytest.raises(StageError, match="^stage counting: inputs.. is to hold plain data, .*Path"):
         stage(tmp_path, of=tmp_path).complete()  # type: ignore[arg-type]
 
@@ -177,12 +175,12 @@ class Unnamed(Stage):
         (Unnamed, "Unnamed has no work, name, which a stage needs"),
     ],
 )
-def test_what_is_no_stage(cls: type, said: str) -> None:
+def test_a_class_that_is_no_stage_is_refused(cls: type, said: str) -> None:
     with pytest.raises(StageError, match=f"^stage 'mine': {said}$"):
         stage_class(StageSpec("mine", cls))
 
 
-def test_a_stage_that_is_called_otherwise_than_it_is_registered_is_refused() -> None:
+def test_a_stage_registered_under_another_name_is_refused() -> None:
     """Two of one name and equal inputs would share an artifact."""
     assert stage_class(StageSpec("counting", Counting)) is Counting
     with pytest.raises(StageError, match="^stage 'mine': Counting is called 'counting', .* 'mine'"):

@@ -14,8 +14,8 @@ from recbole_llm.core.files import expanded
 from recbole_llm.models.llmcf.examples import training_examples
 from recbole_llm.models.llmcf.settings import RecGenSettings
 from recbole_llm.models.llmcf.thoughts import facts_of
-from recbole_llm.offline.tune import TuneStage
-from recbole_llm.offline.tuner import Sample
+from recbole_llm.offline.adapter_stage import TuneStage
+from recbole_llm.offline.adapter_training import Sample
 
 _FORM = '{"instruction": "…", "output": "…"}, perhaps with "input"'
 
@@ -24,7 +24,7 @@ class RecGenStage(TuneStage):
     """Tunes the generator's model on recommendations and general instructions; its adapter goes to
     `generator_adapter`."""
 
-    name, tuned = "recgen", "generator"
+    name, key_prefix = "recgen", "generator"
 
     def samples(self) -> Sequence[Sample]:
         """Whether a user chose an item, which item came next, and general instructions."""
@@ -44,10 +44,10 @@ class RecGenStage(TuneStage):
             if both:
                 asked = f"A user chose, oldest first: {listed}. Would the user choose: {target}?"
                 answer = "Yes." if chosen[name] else "No."
-                yield Sample("choice", f"{asked} Answer Yes or No.", answer, of=name)
+                yield Sample("choice", f"{asked} Answer Yes or No.", answer, subject=name)
             if chosen[name]:
                 asked = f"A user chose, oldest first: {listed}. What next?"
-                yield Sample("next", asked, target, of=name)
+                yield Sample("next", asked, target, subject=name)
 
 
 def instructions(file: str) -> Iterator[Sample]:

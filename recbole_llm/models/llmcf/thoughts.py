@@ -19,9 +19,8 @@ from recbole_llm.features.templates import find_template
 from recbole_llm.features.text import encode_named
 from recbole_llm.models.llmcf.examples import Examples, training_examples
 from recbole_llm.models.llmcf.settings import ThoughtSettings
-from recbole_llm.offline.ask import Generator
 from recbole_llm.offline.generate import GenerateStage
-from recbole_llm.offline.generators import create_generators
+from recbole_llm.offline.generators import Generator, create_generators
 from recbole_llm.offline.stage import StageReport
 
 Vectors = Mapping[str, npt.NDArray[np.float32]]  # of length 1

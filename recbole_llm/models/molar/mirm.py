@@ -15,8 +15,8 @@ from recbole_llm.features.pictures import find_pictures
 from recbole_llm.features.prompts import descriptive_fields, item_file, item_titles
 from recbole_llm.features.settings import ItemSettings
 from recbole_llm.models.molar.settings import MIRMSettings
-from recbole_llm.offline.tune import TuneStage
-from recbole_llm.offline.tuner import Sample
+from recbole_llm.offline.adapter_stage import TuneStage
+from recbole_llm.offline.adapter_training import Sample
 
 Rows = dict[str, dict[str, str]]
 
@@ -54,7 +54,9 @@ class MIRMStage(TuneStage):
         rows, field = self._described
         for token, picture in find_pictures(self.config, self.dataset, list(rows)).items():
             if description := rows[token][field]:
-                yield Sample("picture", "Describe the item.", description, picture.file, of=token)
+                yield Sample(
+                    "picture", "Describe the item.", description, picture.file, subject=token
+                )
 
     def _attributes(self) -> Iterator[Sample]:
         rows, field = self._described
@@ -63,7 +65,9 @@ class MIRMStage(TuneStage):
             kept = {f: v for f, v in row.items() if v and f not in untold}
             if kept and row[field]:
                 listed = "; ".join(f"{f.replace('_', ' ')}: {v}" for f, v in kept.items())
-                yield Sample("attributes", f"Describe the item. {listed}", row[field], of=token)
+                yield Sample(
+                    "attributes", f"Describe the item. {listed}", row[field], subject=token
+                )
 
     def _histories(self) -> Iterator[Sample]:
         titles = item_titles(self.config, self.dataset)

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from recbole_llm.models.llmcf import thoughts
+from recbole_llm.offline.generators import Generator
 
 
-class Parrot:
+class Parrot(Generator):
     """Repeats the end of a prompt; its candidates differ."""
 
     def __init__(self, draw: int) -> None:

@@ -11,7 +11,7 @@ from made_llmcf import LABELED, config, training_split
 
 from recbole_llm.features.prompts import item_texts
 from recbole_llm.models.llmcf.recgen import RecGenStage, instructions
-from recbole_llm.offline.tuner import Sample
+from recbole_llm.offline.adapter_training import Sample
 
 
 def stage(model: str = "LLMCF", **keys: Any) -> RecGenStage:
@@ -38,8 +38,10 @@ def test_recommendations_of_either_outcome_and_general_instructions() -> None:
     ]  # fmt: skip
     answers = [sample.answer for sample in found["choice"]]
     assert answers.count("Yes.") == answers.count("No.") == 20
-    chosen = {sample.of for sample in found["next"]}
-    assert all((sample.answer == "Yes.") == (sample.of in chosen) for sample in found["choice"])
+    chosen = {sample.subject for sample in found["next"]}
+    assert all(
+        (sample.answer == "Yes.") == (sample.subject in chosen) for sample in found["choice"]
+    )
     texts = set(item_texts(config(), training_split(config())).values())
     assert len(found["next"]) == 20 and {sample.answer for sample in found["next"]} <= texts
 

@@ -75,7 +75,7 @@ def test_nothing_of_validation_and_test_is_in_prompts_or_examples() -> None:
 def test_the_best_candidate_is_kept_and_a_second_run_writes_nothing(parrots: list[Any]) -> None:
     written = 3 * len(set(stage().prompts().values()))
     first = prepare("LLMCF", "tiny", config_dict=dict(config().external_config_dict))
-    assert [(r.name, r.done) for r in first] == [("encode", 60), ("thoughts", written)]
+    assert [(r.name, r.units_done) for r in first] == [("encode", 60), ("thoughts", written)]
     asked = sum(len(p.asked) for p in parrots)
     again = prepare("LLMCF", "tiny", config_dict=dict(config().external_config_dict))
     assert str(again[1]).startswith("thoughts: there already (90 texts)")
@@ -102,7 +102,7 @@ def test_another_encoder_chooses_anew_of_the_same_candidates(parrots: list[Any])
 
 def test_without_the_language_model_nothing_is_written(parrots: list[Any]) -> None:
     keys = dict(config(thoughts="item_text").external_config_dict)
-    assert [r.done for r in prepare("LLMCF", "tiny", config_dict=keys)] == [60, 0]
+    assert [r.units_done for r in prepare("LLMCF", "tiny", config_dict=keys)] == [60, 0]
     assert not parrots
 
 
@@ -149,7 +149,7 @@ def test_a_killed_run_goes_on_to_the_same_texts(
     resumed = stage(generator_batch_size=8)
     calls.clear()
     report = resumed.complete()
-    assert report.done == sum(calls) == total - done
+    assert report.units_done == sum(calls) == total - done
     assert resumed.texts() == whole
 
 

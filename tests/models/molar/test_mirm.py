@@ -12,7 +12,7 @@ from recbole_llm.core.config import Config
 from recbole_llm.data.create import create_dataset
 from recbole_llm.data.prepare import data_preparation
 from recbole_llm.models.molar.mirm import MIRMStage
-from recbole_llm.offline.tuner import Sample
+from recbole_llm.offline.adapter_training import Sample
 from recbole_llm.testing import write_tiny_dataset
 
 

@@ -1,4 +1,4 @@
-"""A language model with low-rank adapters, and the training of these on samples."""
+"""Training of a language model's low-rank adapters on samples."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ from recbole_llm.layers.decoder import adapter_settings
 from recbole_llm.offline.settings import TuneSettings
 from recbole_llm.offline.stage import StageError
 
-_SAVED_EVERY = 10  # steps, which a killed run repeats at most
+_SAVE_EVERY = 10  # steps; a killed run repeats this many at most
 Losses = dict[str, float]
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One thing to learn: the answer, given the prompt."""
+    """One answer to learn, given a prompt."""
 
-    task: str  # what losses are averaged over
+    task: str  # losses are averaged by task
     prompt: str
     answer: str
     image: Path | None = None  # goes before the prompt
-    of: str = ""  # item or example that tasks share: held out of one, it is learnt in none
+    subject: str = ""  # item or example that tasks share: held out of one, it is learnt in none
 
 
-class Tuner:
-    """A model with adapters, and the training of these."""
+class AdapterTrainer:
+    """Trains the adapters of a language model."""
 
-    before: Losses
+    losses_before: Losses  # of held-out samples, before the first step
 
     def __init__(
         self, source: Source, settings: TuneSettings, device: str, max_pixels: int
@@ -63,60 +63,69 @@ class Tuner:
         )
 
     def train(
-        self, learnt: Sequence[Sample], held: Sequence[Sample], file: Path, seed: int, shown: bool
+        self,
+        learnt: Sequence[Sample],
+        held_out: Sequence[Sample],
+        file: Path,
+        seed: int,
+        shown: bool,
     ) -> tuple[int, int]:
-        """Go on from a file where there is one; steps done before, steps done now."""
-        there = self._resume(file, held)
-        steps = list(_steps(learnt, self.settings, seed))
+        """Train from the state in a file, if it exists, and save states there.
+
+        Returns:
+            steps done by earlier runs, steps done now.
+        """
+        before = self._resume(file, held_out)
+        steps = list(_shuffled_batches(learnt, self.settings, seed))
         self.model.train()
-        told = bar(steps[there:], desc="Tuning", unit="step", shown=shown)
-        for number, batch in enumerate(told, there + 1):
-            torch.manual_seed(seed + number)  # of dropout, also in a run that goes on
-            for sample in batch:  # one by one: no padding, any picture
+        progress = bar(steps[before:], desc="Tuning", unit="step", shown=shown)
+        for number, batch in enumerate(progress, before + 1):
+            torch.manual_seed(seed + number)  # for dropout; the same in a resumed run
+            for sample in batch:  # one by one: no padding, pictures of any size
                 (self.loss(sample) / len(batch)).backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
             self.optimizer.zero_grad()
-            if number % _SAVED_EVERY == 0 or number == len(steps):
+            if number % _SAVE_EVERY == 0 or number == len(steps):
                 self._save(file, number)
-        return there, len(steps) - there
+        return before, len(steps) - before
 
     @torch.no_grad()
-    def losses(self, samples: Sequence[Sample]) -> Losses:
-        """Mean loss by task."""
+    def mean_losses(self, samples: Sequence[Sample]) -> Losses:
+        """Return the mean loss by task."""
         self.model.eval()
-        found: dict[str, list[float]] = {}
+        losses: dict[str, list[float]] = {}
         for sample in samples:
-            found.setdefault(sample.task, []).append(float(self.loss(sample)))
-        return {task: sum(values) / len(values) for task, values in found.items()}
+            losses.setdefault(sample.task, []).append(float(self.loss(sample)))
+        return {task: sum(values) / len(values) for task, values in losses.items()}
 
     def loss(self, sample: Sample) -> Tensor:
-        """Mean cross-entropy of the answer's tokens, scalar."""
-        inputs = self._prompt(sample)
+        """Return the mean cross-entropy of the answer's tokens, scalar."""
+        inputs = self._prompt_inputs(sample)
         end = self.tokenizer.eos_token or ""
-        said = without_special(self.tokenizer, sample.answer)
-        answer = self.tokenizer(f"{said}{end}", add_special_tokens=False)["input_ids"]
+        text = without_special(self.tokenizer, sample.answer)
+        answer = self.tokenizer(f"{text}{end}", add_special_tokens=False)["input_ids"]
         answer = answer[: self.settings.tune_max_length // 2]
         prompt = inputs.pop("input_ids")  # [1, P]
         if sample.image is None:
             prompt = prompt[:, -(self.settings.tune_max_length - len(answer)) :]
         ids = torch.cat([prompt, torch.tensor([answer])], dim=1)  # [1, P + A]
         inputs.update(input_ids=ids, attention_mask=torch.ones_like(ids))
-        if "mm_token_type_ids" in inputs:  # 0: of a text
-            kinds = inputs["mm_token_type_ids"]
-            inputs["mm_token_type_ids"] = F.pad(kinds, (0, len(answer)))
+        if "mm_token_type_ids" in inputs:  # 0: a token of text
+            types = inputs["mm_token_type_ids"]
+            inputs["mm_token_type_ids"] = F.pad(types, (0, len(answer)))
         logits = self.model(**{k: v.to(self.device) for k, v in inputs.items()}).logits[0]
-        wanted = ids[0, prompt.shape[1] :].to(self.device)
-        return F.cross_entropy(logits[prompt.shape[1] - 1 : -1].float(), wanted)
+        targets = ids[0, prompt.shape[1] :].to(self.device)
+        return F.cross_entropy(logits[prompt.shape[1] - 1 : -1].float(), targets)
 
-    def _prompt(self, sample: Sample) -> dict[str, Tensor]:
-        """The model's inputs up to the answer."""
-        shown: Any = without_special(self.tokenizer, sample.prompt)
+    def _prompt_inputs(self, sample: Sample) -> dict[str, Tensor]:
+        """Return the model's inputs up to the answer."""
+        content: Any = without_special(self.tokenizer, sample.prompt)
         if self.processor is not self.tokenizer:
-            shown = [{"type": "text", "text": shown}]
-            shown = shown if sample.image is None else [{"type": "image"}, *shown]
+            content = [{"type": "text", "text": content}]
+            content = content if sample.image is None else [{"type": "image"}, *content]
         elif sample.image is not None:
             raise StageError(f"task '{sample.task}' has pictures, which this model cannot see")
-        text = as_chat(self.processor, shown)
+        text = as_chat(self.processor, content)
         images = {}
         if sample.image is not None:
             images["images"] = [read_picture(sample.image.read_bytes(), self.max_pixels)]
@@ -126,18 +135,18 @@ class Tuner:
 
     def _save(self, file: Path, step: int) -> None:
         state = {
-            "config": {},  # of a run; this is none
+            "config": {},  # every checkpoint has a configuration; here it is empty
             "step": step,
-            "before": self.before,
+            "before": self.losses_before,
             "adapter": {name: p.detach() for name, p in self.trained.items()},
             "optimizer": self.optimizer.state_dict(),
         }
         save_atomically(state, file)
 
-    def _resume(self, file: Path, held: Sequence[Sample]) -> int:
-        """Steps that were done before."""
+    def _resume(self, file: Path, held_out: Sequence[Sample]) -> int:
+        """Load the state in a file, if it exists; return the steps done by earlier runs."""
         if not file.is_file():
-            self.before = self.losses(held)
+            self.losses_before = self.mean_losses(held_out)
             return 0
         try:
             state = load_checkpoint(file)
@@ -147,12 +156,14 @@ class Tuner:
             for name, parameter in self.trained.items():
                 parameter.copy_(state["adapter"][name])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.before = state["before"]
+        self.losses_before = state["before"]
         return int(state["step"])
 
 
-def _steps(samples: Sequence[Sample], settings: TuneSettings, seed: int) -> Iterator[list[Sample]]:
-    """Batches of all epochs, the tasks mixed; the same in every process."""
+def _shuffled_batches(
+    samples: Sequence[Sample], settings: TuneSettings, seed: int
+) -> Iterator[list[Sample]]:
+    """Yield the batches of all epochs, tasks mixed; the same in every process."""
     numbers, size = random.Random(seed), settings.tune_batch_size
     for _ in range(settings.tune_epochs):
         order = numbers.sample(samples, len(samples))

@@ -1,4 +1,4 @@
-"""Prompts of many workers: which are asked again, which have no text, what is kept when."""
+"""Workers of an endpoint: which prompts they ask again, which have no text, what is kept."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from made_endpoint import FakeEndpoint
 
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.generated_texts import TextStore
-from recbole_llm.offline.ask import generate_texts
+from recbole_llm.offline.write_texts import write_texts
 
 PROMPTS = [f"prompt {i}" for i in range(12)]
 TEXTS = [f"about {p}" for p in PROMPTS]
@@ -29,47 +29,45 @@ def store(tmp_path: Path) -> Iterator[TextStore]:
         yield opened
 
 
-def ask(server: FakeEndpoint, store: TextStore, prompts: list[str], **keys: Any) -> list[str]:
-    return generate_texts(chat(server, **keys)[0], store, prompts, progress=False)[0]
+def write(server: FakeEndpoint, store: TextStore, prompts: list[str], **keys: Any) -> list[str]:
+    return write_texts(chat(server, **keys)[0], store, prompts, progress=False)[0]
 
 
-def asked_of(server: FakeEndpoint) -> Counter[str]:
+def requests_by_prompt(server: FakeEndpoint) -> Counter[str]:
     return Counter(asked(body) for *_, body in server.requests)
 
 
-def bad_about(prompt: str, answer: Any) -> Reply:
+def answering_badly_to(prompt: str, answer: Any) -> Reply:
     return lambda body: answer if asked(body) == prompt else chatter(body)
 
 
 @pytest.mark.parametrize(
     ("bad", "times"), [({"choices": []}, 3), ({"choices": "long" * 2**18}, 2), (400, 2), (422, 2)]
 )
-def test_a_prompt_without_an_answer_has_an_empty_text_beside_others(
+def test_a_prompt_without_an_answer_gets_an_empty_text_if_others_are_answered(
     server: FakeEndpoint, store: TextStore, caplog: pytest.LogCaptureFixture, bad: Any, times: int
 ) -> None:
-    """It keeps no other waiting, now or when the run is repeated."""
-    server.reply = bad_about("prompt 1", bad)
+    """Others do not wait for it, now or when the run is repeated."""
+    server.reply = answering_badly_to("prompt 1", bad)
     for _ in range(2):
-        texts = ask(server, store, PROMPTS, max_retries=2, concurrency=1)
+        texts = write(server, store, PROMPTS, max_retries=2, concurrency=1)
         assert texts == [TEXTS[0], "", *TEXTS[2:]]
-        assert asked_of(server)["prompt 1"] == times
+        assert requests_by_prompt(server)["prompt 1"] == times
     assert "an empty text for 1 prompt, refused or never answered" in caplog.text
 
 
 @pytest.mark.parametrize("bad", [{"choices": []}, {"choices": "long" * 2**18}, 400])
-def test_a_glitch_at_the_beginning_costs_no_text(
-    server: FakeEndpoint, store: TextStore, bad: Any
-) -> None:
+def test_bad_first_answers_cost_no_text(server: FakeEndpoint, store: TextStore, bad: Any) -> None:
     server.reply = lambda body: bad if len(server.requests) <= 3 else chatter(body)
-    assert ask(server, store, PROMPTS, max_retries=0, concurrency=3) == TEXTS
+    assert write(server, store, PROMPTS, max_retries=0, concurrency=3) == TEXTS
 
 
 @pytest.mark.parametrize("concurrency", [1, 3])
 @pytest.mark.parametrize("bad", [{"choices": []}, 400, 401])
-def test_an_endpoint_that_answers_no_more_stops_the_run(
+def test_an_endpoint_that_stops_answering_ends_the_run(
     server: FakeEndpoint, store: TextStore, bad: Any, concurrency: int
 ) -> None:
-    """As one whose account is empty; the next run asks what is left, whatever was stored."""
+    """For example an empty account. The next run asks about the other prompts."""
     keys = {"max_retries": 0, "concurrency": concurrency}
     prompts = [f"prompt {i}" for i in range(60)]
     for answered in (5, 0):
@@ -77,46 +75,46 @@ def test_an_endpoint_that_answers_no_more_stops_the_run(
         left = iter(range(answered))
         server.reply = lambda body, left=left: bad if next(left, None) is None else chatter(body)
         with pytest.raises(EncoderError, match="failed for model 'm'"):
-            ask(server, store, prompts, **keys)
+            write(server, store, prompts, **keys)
         assert len(store) == 5
-        # in a row, those under way, those asked again after an answer, one to see
+        # unanswered in a row, under way, asked again after an answer, one probe
         limit = answered + 4 * concurrency + 3 * concurrency + 1
         assert len(server.requests) - before <= limit
     server.reply = chatter
-    assert ask(server, store, prompts, **keys) == [f"about {p}" for p in prompts]
+    assert write(server, store, prompts, **keys) == [f"about {p}" for p in prompts]
     assert len(store) == 60
 
 
-def test_an_endpoint_that_refuses_only_the_last_prompts_is_asked_what_it_answered(
+def test_refusals_of_the_last_prompts_are_told_apart_by_a_probe(
     server: FakeEndpoint, store: TextStore
 ) -> None:
-    server.reply = bad_about("prompt 11", 400)
-    assert ask(server, store, PROMPTS, concurrency=1) == [*TEXTS[:-1], ""]
-    assert asked_of(server)["prompt 10"] == 3  # after each refusal
-    server.reply = bad_about("new", 400)
-    assert ask(server, store, [*PROMPTS, "new"]) == [*TEXTS[:-1], "", ""]
-    assert len(asked_of(server)) == 14  # the new one, and one of the generator's own
+    server.reply = answering_badly_to("prompt 11", 400)
+    assert write(server, store, PROMPTS, concurrency=1) == [*TEXTS[:-1], ""]
+    assert requests_by_prompt(server)["prompt 10"] == 3  # after each refusal
+    server.reply = answering_badly_to("new", 400)
+    assert write(server, store, [*PROMPTS, "new"]) == [*TEXTS[:-1], "", ""]
+    assert len(requests_by_prompt(server)) == 14  # with the new one and the trivial probe
 
 
-def test_many_refusals_in_a_row_are_no_end(server: FakeEndpoint, store: TextStore) -> None:
+def test_many_refusals_in_a_row_do_not_end_the_run(server: FakeEndpoint, store: TextStore) -> None:
     server.reply = lambda body: 400 if asked(body).startswith("bad") else chatter(body)
     prompts = ["good", *(f"bad {i}" for i in range(20)), "better"]
-    texts = ask(server, store, prompts, concurrency=2)
+    texts = write(server, store, prompts, concurrency=2)
     assert texts == ["about good", *[""] * 20, "about better"]
 
 
-def test_a_failure_beside_answers_is_an_error_at_the_end(
+def test_a_failed_prompt_raises_after_the_others_are_stored(
     server: FakeEndpoint, store: TextStore
 ) -> None:
-    server.reply = bad_about("prompt 1", 500)
+    server.reply = answering_badly_to("prompt 1", 500)
     with pytest.raises(EncoderError, match="InternalServerError"):
-        ask(server, store, PROMPTS, max_retries=0, concurrency=1)
+        write(server, store, PROMPTS, max_retries=0, concurrency=1)
     server.reply = chatter
-    assert len(store) == 11 and ask(server, store, PROMPTS) == TEXTS
+    assert len(store) == 11 and write(server, store, PROMPTS) == TEXTS
     assert len(server.requests) == 13
 
 
-def test_a_slow_answer_holds_no_other_and_those_that_are_there_are_kept(
+def test_other_answers_are_stored_while_one_is_slow(
     server: FakeEndpoint, store: TextStore, tmp_path: Path
 ) -> None:
     prompts, kept = [f"prompt {i}" for i in range(40)], []
@@ -131,12 +129,12 @@ def test_a_slow_answer_holds_no_other_and_those_that_are_there_are_kept(
         return chatter(body)
 
     server.reply = slow
-    assert ask(server, store, prompts, concurrency=2) == [f"about {p}" for p in prompts]
+    assert write(server, store, prompts, concurrency=2) == [f"about {p}" for p in prompts]
     assert kept == [39]
 
 
-def test_an_error_of_the_store_ends_the_run_at_once(server: FakeEndpoint) -> None:
-    """Though the endpoint would have the workers wait."""
+def test_a_store_error_ends_the_run_at_once(server: FakeEndpoint) -> None:
+    """Even though the endpoint makes the workers wait."""
 
     def reply(body: dict[str, Any]) -> Any:
         return chatter(body) if asked(body) == "prompt 0" else 429
@@ -155,10 +153,10 @@ def test_an_endpoint_that_is_down_is_asked_once_by_each_worker(server: FakeEndpo
     server.reply = lambda body: 500
     with pytest.raises(EncoderError, match="InternalServerError"):
         chat(server, concurrency=3, max_retries=0)[0].generate(PROMPTS)
-    assert len(server.requests) <= 4  # and one to see
+    assert len(server.requests) <= 4  # with a probe
 
 
-def test_all_requests_at_once_are_used(server: FakeEndpoint) -> None:
-    together = threading.Barrier(5)
-    server.reply = lambda body: (together.wait(60), chatter(body))[1]
+def test_as_many_requests_run_at_once_as_concurrency_says(server: FakeEndpoint) -> None:
+    barrier = threading.Barrier(5)
+    server.reply = lambda body: (barrier.wait(60), chatter(body))[1]
     assert chat(server, concurrency=5)[0].generate(PROMPTS[:10]) == TEXTS[:10]

@@ -1,9 +1,9 @@
-"""Texts from endpoints that speak OpenAI's chat API."""
+"""Endpoints that speak OpenAI's chat API."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from recbole_llm.core.digest import digest
@@ -11,24 +11,25 @@ from recbole_llm.core.lines import counted
 from recbole_llm.features.encoders.answers import quote_answer
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.encoders.endpoint import Endpoint, Refused, TooLong, address, api_key
-from recbole_llm.offline.asking import Answer, Asking
+from recbole_llm.offline.generators.base import Generator, Keep
+from recbole_llm.offline.generators.endpoint_workers import Answer, WorkerRun
 from recbole_llm.offline.settings import GeneratorSettings
 
 _MAX_BYTES = 1 << 20  # of an endpoint's answer
-_OLDER, _NEWER = "max_tokens", "max_completion_tokens"  # which some models of OpenAI's insist on
+_LENGTH_KEY = "max_tokens"
+_NEWER_LENGTH_KEY = "max_completion_tokens"  # some of OpenAI's models insist on it
 
 
 class _NoTextError(EncoderError):
-    """An answer that is none of the chat API's, such as a gateway's page."""
+    """An answer that is not one of the chat API, such as a gateway's page."""
 
 
-class ChatGenerator:
-    """Texts from an endpoint that speaks OpenAI's chat API; answers are bounded and checked. `draw`
-    says which of several texts on the same prompt."""
+class ChatGenerator(Generator):
+    """Texts from an endpoint, bounded and checked; each `draw` asks with a seed of its own."""
 
     def __init__(self, settings: GeneratorSettings, draw: int) -> None:
-        self.settings, self.draw, self.tokens = settings, draw, 0
-        self.longest = _OLDER  # parameter with the length
+        self.settings, self.draw = settings, draw
+        self.length_key = _LENGTH_KEY
         if settings.generator_model is None:
             raise EncoderError("set generator_model to the model's name at the endpoint")
         url = address(settings.generator_base_url)
@@ -45,7 +46,7 @@ class ChatGenerator:
         )  # fmt: skip
 
     def cost(self, prompts: Sequence[str]) -> str:
-        """What writing about the prompts takes, in words."""
+        """Describe the requests, the characters to read and the tokens to write."""
         most = len(prompts) * self.settings.generator_max_new_tokens
         return (
             f"{counted(len(prompts), 'request')} to '{self.model}': {sum(map(len, prompts)):,} "
@@ -53,15 +54,15 @@ class ChatGenerator:
         )
 
     def generate(self, prompts: Sequence[str]) -> list[str]:
-        """One text per prompt."""
+        """Return one text per prompt."""
         texts: dict[str, str] = {}
         self.write(prompts, texts.update)
         return [texts[prompt] for prompt in prompts]
 
-    def write(self, prompts: Sequence[str], keep: Callable[[Mapping[str, str]], None]) -> None:
-        """Hand texts by prompt to `keep` as they come.
+    def write(self, prompts: Sequence[str], keep: Keep) -> None:
+        """Hand {prompt: text} to `keep` as answers come.
 
-        Those on prompts that are refused, or never answered with a text, are empty if the endpoint
+        A prompt that is refused, or never answered with a text, has an empty text if the endpoint
         answers another prompt after that.
 
         Raises:
@@ -69,50 +70,55 @@ class ChatGenerator:
                 refuses all from some prompt on.
         """
 
-        def take(answers: Mapping[str, Answer]) -> None:
+        def keep_texts(answers: Mapping[str, Answer]) -> None:
             self.tokens += sum(tokens for _, tokens in answers.values())
             keep({prompt: text for prompt, (text, _) in answers.items()})
 
         stopped = self.endpoint.gate.stopped
         stopped.clear()
-        asking = Asking(self._answer, self._tries, self.settings.generator_concurrency)
-        asking.run(prompts, take, stopped.set)
+        workers = self.settings.generator_concurrency
+        run = WorkerRun(self._request, self._max_requests, workers)
+        run.run(prompts, keep_texts, stopped.set)
 
-    def _tries(self, error: BaseException) -> int:
-        """Requests that a prompt is worth: endpoints may bill what they refuse or cannot end."""
+    def _max_requests(self, error: BaseException) -> int:
+        """Return how often a prompt with this error is asked: endpoints may bill each request."""
         if isinstance(error, _NoTextError):
             return 1 + max(1, self.settings.generator_max_retries)
         return 2 if isinstance(error, (Refused, TooLong)) else 0
 
-    def _answer(self, prompt: str) -> Answer:
-        longest = self.longest
+    def _request(self, prompt: str) -> Answer:
+        """Ask about a prompt; by the newer length key if the endpoint wants that one."""
+        length_key = self.length_key
         try:
-            return self._ask(prompt, longest)
+            return self._request_with(length_key, prompt)
         except Refused as refused:
-            if longest == _NEWER or _NEWER not in refused.said:
+            if length_key == _NEWER_LENGTH_KEY or _NEWER_LENGTH_KEY not in refused.said:
                 raise
-        answer = self._ask(prompt, _NEWER)
-        self.longest = _NEWER
+        answer = self._request_with(_NEWER_LENGTH_KEY, prompt)
+        self.length_key = _NEWER_LENGTH_KEY
         return answer
 
-    def _ask(self, prompt: str, longest: str) -> Answer:
-        return self.endpoint.answer(lambda: self._asked(prompt, longest), _MAX_BYTES, read_chat)
+    def _request_with(self, length_key: str, prompt: str) -> Answer:
+        return self.endpoint.answer(
+            lambda: self._open_stream(length_key, prompt), _MAX_BYTES, read_chat
+        )
 
-    def _asked(self, prompt: str, longest: str) -> Any:
-        """A streaming response of the client."""
-        own = self.settings
-        wanted: dict[str, Any] = {longest: own.generator_max_new_tokens}
+    def _open_stream(self, length_key: str, prompt: str) -> Any:
+        """Return the client's streaming response."""
+        settings = self.settings
+        length: dict[str, Any] = {length_key: settings.generator_max_new_tokens}
         return self.endpoint.client.chat.completions.with_streaming_response.create(
             model=self.model, messages=[{"role": "user", "content": prompt}],
-            temperature=own.generator_temperature, seed=own.generator_seed + self.draw, **wanted,
+            temperature=settings.generator_temperature,
+            seed=settings.generator_seed + self.draw, **length,
         )  # fmt: skip
 
 
 def read_chat(body: bytes) -> Answer:
-    """The text of an answer, and the tokens that it says it has; a refusal is an empty text.
+    """Read an answer's text and its number of tokens; a refusal is an empty text.
 
     Raises:
-        EncoderError: it is no such answer; in words that follow "the endpoint failed".
+        EncoderError: it is not an answer of the chat API; worded to follow "the endpoint failed".
     """
     try:
         answer = json.loads(body)

@@ -1,4 +1,4 @@
-"""Language models that write: a decoder of transformers, an endpoint."""
+"""Generators that are language models on this machine."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from tokenizers.processors import TemplateProcessing
 
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.generated_texts import TextStore
-from recbole_llm.offline.ask import generate_texts
-from recbole_llm.offline.generators import LocalGenerator, computing_dtype, create_generators
+from recbole_llm.offline.generators import create_generators
+from recbole_llm.offline.generators.local import LocalGenerator, computing_dtype
+from recbole_llm.offline.write_texts import write_texts
 
 PROMPTS = [f"the {WORDS[5 + i]} of the {WORDS[6 + i]}" for i in range(4)]
 
@@ -36,21 +37,21 @@ def decoder(tmp_path: Path) -> Path:
     return folder
 
 
-def local(folder: Path, **keys: Any) -> Any:
+def local_generators(folder: Path, **keys: Any) -> Any:
     names = {f"generator_{key}": value for key, value in keys.items()}
     small = {"generator_max_new_tokens": 6, "generator_dtype": "float32", "device": "cpu"}
     return create_generators(PlainConfig(generator_model=str(folder), **{**small, **names}), 2)
 
 
 def test_texts_are_sampled_and_depend_on_seed_and_draw_alone(decoder: Path) -> None:
-    first, second = local(decoder)
+    first, second = local_generators(decoder)
     state = torch.get_rng_state()
     texts = first.generate(PROMPTS)
     assert torch.get_rng_state().equal(state), "the run's random numbers are used up"
     torch.manual_seed(99)
-    assert local(decoder)[0].generate(PROMPTS) == texts
+    assert local_generators(decoder)[0].generate(PROMPTS) == texts
     assert second.generate(PROMPTS) != texts
-    assert local(decoder, seed=1)[0].generate(PROMPTS) != texts
+    assert local_generators(decoder, seed=1)[0].generate(PROMPTS) != texts
     assert all(0 < len(text.split()) <= 6 for text in texts)
     assert 0 < first.tokens <= 24
     assert "4 texts by" in first.cost(PROMPTS) and "at most 24 to write" in first.cost(PROMPTS)
@@ -60,19 +61,21 @@ def test_texts_do_not_depend_on_those_that_are_stored(decoder: Path, tmp_path: P
     found = []
     for stored in ([], PROMPTS[1:3]):
         with closing(TextStore(tmp_path / str(len(stored)))) as store:
-            generate_texts(local(decoder)[0], store, stored, progress=False)
-            found.append(generate_texts(local(decoder)[0], store, PROMPTS, progress=False)[0])
+            write_texts(local_generators(decoder)[0], store, stored, progress=False)
+            found.append(
+                write_texts(local_generators(decoder)[0], store, PROMPTS, progress=False)[0]
+            )
     assert found[0] == found[1]
 
 
 def test_the_fingerprint_covers_what_changes_texts(decoder: Path, tmp_path: Path) -> None:
-    generators = local(decoder)
+    generators = local_generators(decoder)
     adapter = tmp_path / "adapter"
     adapter.mkdir()
     (adapter / "adapter_config.json").write_text('{"peft_type": "LORA"}')
     (adapter / "adapter_model.safetensors").write_bytes(b"weights")
     changed = [
-        local(decoder, **keys)[0]
+        local_generators(decoder, **keys)[0]
         for keys in (
             {"seed": 1}, {"temperature": 1.0}, {"top_k": 3}, {"max_new_tokens": 7},
             {"dtype": "bfloat16"}, {"batch_size": 2}, {"adapter": str(adapter)},
@@ -80,19 +83,19 @@ def test_the_fingerprint_covers_what_changes_texts(decoder: Path, tmp_path: Path
     ]  # fmt: skip
     names = [generator.fingerprint for generator in (*generators, *changed)]
     assert len(set(names)) == len(names)
-    assert local(decoder)[0].fingerprint == names[0]
+    assert local_generators(decoder)[0].fingerprint == names[0]
     (adapter / "adapter_model.safetensors").write_bytes(b"other weights")
-    assert local(decoder, adapter=str(adapter))[0].fingerprint != names[-1]
+    assert local_generators(decoder, adapter=str(adapter))[0].fingerprint != names[-1]
 
 
 def test_a_title_cannot_end_the_users_turn(decoder: Path) -> None:
-    (generator, _) = local(decoder)
+    (generator, _) = local_generators(decoder)
     assert generator.model.chats(["a [SEP] b"]) == ["a   b"]
 
 
-def test_a_template_with_a_first_token_has_no_second(decoder: Path) -> None:
-    """As Llama 3's: the tokenizer adds one to plain texts, and the template has its own."""
-    (made, _) = local(decoder)
+def test_a_template_with_a_first_token_gets_no_second_one(decoder: Path) -> None:
+    """Llama 3, for example: its tokenizer adds one to plain texts, its template has its own."""
+    (made, _) = local_generators(decoder)
     tokenizer = made.model.tokenizer
     tokenizer.add_special_tokens({"bos_token": "[CLS]"})
     tokenizer._tokenizer.post_processor = TemplateProcessing(
@@ -106,74 +109,74 @@ def test_a_template_with_a_first_token_has_no_second(decoder: Path) -> None:
 
 
 def test_a_template_without_the_first_token_gets_it_as_in_tuning(decoder: Path) -> None:
-    """The fingerprint changes with what such models are asked, and with nothing else."""
-    before = local(decoder)[0].fingerprint
-    (made, _) = local(decoder)
+    """The fingerprint changes only for such templates."""
+    before = local_generators(decoder)[0].fingerprint
+    (made, _) = local_generators(decoder)
     tokenizer = made.model.tokenizer
     tokenizer.chat_template = "{{ messages[0]['content'] }}"
-    assert local_digest(made) == before
+    assert fingerprint_now(made) == before
     tokenizer.add_special_tokens({"bos_token": "[CLS]"})
-    assert local_digest(made) == before
+    assert fingerprint_now(made) == before
     tokenizer._tokenizer.post_processor = TemplateProcessing(
         single="[CLS] $A", special_tokens=[("[CLS]", tokenizer.bos_token_id)]
     )
-    assert local_digest(made) != before
+    assert fingerprint_now(made) != before
     assert made.model.tokens(["red"])["input_ids"] == [tokenizer("[CLS] red").input_ids[1:]]
     tokenizer.chat_template = "{{ bos_token }} {{ messages[0]['content'] }}"
-    assert local_digest(made) == before
+    assert fingerprint_now(made) == before
     tokenizer.chat_template = None
-    assert local_digest(made) == before
+    assert fingerprint_now(made) == before
 
 
-def local_digest(made: LocalGenerator) -> str:
+def fingerprint_now(made: LocalGenerator) -> str:
     """The fingerprint of the generator as its tokenizer now is."""
     made.model.__dict__.pop("digest", None)
     return LocalGenerator(made.model, 0).fingerprint
 
 
-def test_prompts_that_are_too_long_name_the_keys(decoder: Path) -> None:
-    told = json.loads((decoder / "config.json").read_text())
-    (decoder / "config.json").write_text(json.dumps({**told, "max_position_embeddings": 12}))
-    (generator, _) = local(decoder, max_new_tokens=6)
+def test_too_long_prompts_name_the_keys(decoder: Path) -> None:
+    settings = json.loads((decoder / "config.json").read_text())
+    (decoder / "config.json").write_text(json.dumps({**settings, "max_position_embeddings": 12}))
+    (generator, _) = local_generators(decoder, max_new_tokens=6)
     six, seven = " ".join(["red"] * 6), " ".join(["red"] * 7)
     assert "6 tokens to read" in generator.cost([six])
-    for asked in (generator.cost, generator.generate):
+    for read in (generator.cost, generator.generate):
         with pytest.raises(
             EncoderError,
             match="'.*decoder' has 12 positions; a prompt of 7 tokens and generator_max_new_tokens "
             ".6. are more: .*thought_history",
         ):
-            asked([six, seven])
+            read([six, seven])
 
 
-def test_a_tokenizer_without_padding_and_end(decoder: Path) -> None:
-    """Its fillers are masked before a prompt and are no text behind one."""
-    texts = local(decoder)[0].generate(PROMPTS)
-    (generator, _) = local(decoder)
+def test_a_tokenizer_without_padding_and_end_tokens(decoder: Path) -> None:
+    """Its padding is masked before a prompt and left out of texts."""
+    texts = local_generators(decoder)[0].generate(PROMPTS)
+    (generator, _) = local_generators(decoder)
     model = generator.model
     tokenizer = model.tokenizer
     tokenizer.eos_token = tokenizer.pad_token = None
-    assert model.filler == 3  # the model's own end
+    assert model.pad_token_id == 3  # the model's own end
     batch = model.inputs(["red", "red red"])
     (short, long), mask = batch["input_ids"].tolist(), batch["attention_mask"].tolist()
     assert short == [3, long[0]] and mask == [[0, 1], [1, 1]]
     assert generator.generate(PROMPTS) == texts
-    del model.__dict__["filler"]
+    del model.__dict__["pad_token_id"]
     model.weights.generation_config.eos_token_id = None
-    assert model.filler == 0
+    assert model.pad_token_id == 0
 
 
 def test_the_fingerprint_covers_the_template_in_a_file_of_its_own(decoder: Path) -> None:
     found = set()
     for text in ("", "{{ messages[0]['content'] }}", "{{ messages[0]['role'] }}"):
         (decoder / "chat_template.jinja").write_text(text)
-        found.add(local(decoder)[0].fingerprint)
+        found.add(local_generators(decoder)[0].fingerprint)
     assert len(found) == 3
 
 
-def test_no_adapter_there(decoder: Path) -> None:
+def test_a_missing_adapter_is_named(decoder: Path) -> None:
     with pytest.raises(EncoderError, match="generator_adapter: 'x' has no adapter_config"):
-        local(decoder, adapter="x")
+        local_generators(decoder, adapter="x")
 
 
 def test_precision_by_name(monkeypatch: pytest.MonkeyPatch) -> None:

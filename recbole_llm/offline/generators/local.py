@@ -1,4 +1,4 @@
-"""Kinds of generator: language models on this machine, and endpoints."""
+"""Language models that write on this machine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from recbole.config import Config
 
 from recbole_llm.core.digest import digest
 from recbole_llm.core.lines import counted
@@ -20,58 +19,40 @@ from recbole_llm.features.encoders.decoders import (
     lacks_special,
     without_special,
 )
-from recbole_llm.features.encoders.smollm import NAMES
-from recbole_llm.features.store import cache_dir
-from recbole_llm.offline.ask import Generator
-from recbole_llm.offline.chat import ChatGenerator
+from recbole_llm.offline.generators.base import Generator
 from recbole_llm.offline.settings import GeneratorSettings
 
 
-def create_generators(config: Config, count: int = 1) -> list[Generator]:
-    """Generators of a configuration's model, which write different texts on the same prompts.
-
-    Raises:
-        EncoderError: the model is nowhere to be had, is not named, or a key lacks.
-    """
-    settings = GeneratorSettings.of(config)
-    if settings.generator == "openai":
-        placed = settings.model_copy(update=getattr(config, "secrets", None))
-        return [ChatGenerator(placed, draw) for draw in range(count)]
-    name = settings.generator_model or NAMES[0]
-    source = Source.of(name, settings.generator_revision, cache_dir(config), "generator_model")
-    model = LocalModel(source, settings, torch.device(config["device"]))
-    return [LocalGenerator(model, draw) for draw in range(count)]
-
-
 def computing_dtype(name: str, device: torch.device) -> torch.dtype:
-    """Torch's precision of a name; "auto" is bfloat16 where the device multiplies in it."""
+    """Return torch's precision of a name; "auto" is bfloat16 if the device multiplies in it."""
     if name != "auto":
         return getattr(torch, name)
     return torch.bfloat16 if computes_bfloat16(device) else torch.float32
 
 
 class LocalModel:
-    """A decoder of transformers, loaded when it is first used."""
+    """A decoder of transformers, loaded on first use."""
 
     def __init__(self, source: Source, settings: GeneratorSettings, device: torch.device) -> None:
         self.source, self.settings, self.device = source, settings, device
         self.dtype = computing_dtype(settings.generator_dtype, device)
-        self.adapter = adapter_digest(settings.generator_adapter, "generator_adapter")
+        self.adapter_digest = adapter_digest(settings.generator_adapter, "generator_adapter")
 
     @cached_property
     def digest(self) -> str:
-        """Changes with the weights, the adapter's among them, and with the settings."""
-        own = self.settings
-        begins = ["special tokens before the template's"] if self._adds_special else []
+        """A digest of the weights, the adapter and the settings."""
+        settings = self.settings
+        marks = ["special tokens before the template's"] if self._adds_special else []
         return digest(
-            self.source.digest, self.adapter, str(self.dtype), own.generator_max_new_tokens,
-            own.generator_temperature, own.generator_top_k, own.generator_batch_size,
-            own.generator_seed, *begins,
+            self.source.digest, self.adapter_digest, str(self.dtype),
+            settings.generator_max_new_tokens, settings.generator_temperature,
+            settings.generator_top_k, settings.generator_batch_size,
+            settings.generator_seed, *marks,
         )  # fmt: skip
 
     @property
     def _adds_special(self) -> bool:
-        """Whether the tokenizer adds to what the chat template makes."""
+        """Whether the tokenizer adds special tokens to the chat template's."""
         # SmolLM2's template has its own; its tokenizer is slow to read.
         if self.source.cache is not None or self.tokenizer.chat_template is None:
             return False
@@ -81,7 +62,7 @@ class LocalModel:
 
     @cached_property
     def tokenizer(self) -> Any:
-        """Its tokenizer."""
+        """The tokenizer."""
         return self.source.tokenizer()
 
     @cached_property
@@ -95,82 +76,80 @@ class LocalModel:
         return model.to(self.device).eval()
 
     def chats(self, prompts: Sequence[str]) -> list[str]:
-        """The prompts as the model was trained to see them; no title can end its turn."""
+        """Format prompts by the chat template; no title in them can end the user's turn."""
         tokenizer = self.tokenizer
         return [as_chat(tokenizer, without_special(tokenizer, prompt)) for prompt in prompts]
 
     def tokens(self, prompts: Sequence[str]) -> Mapping[str, list[list[int]]]:
-        """Tokens of `chats`, as the tokenizer gives them; special ones where the template has none.
+        """Tokenize the `chats`; with special tokens if the template has none.
 
         Raises:
-            EncoderError: the model has no positions for one of them and its text.
+            EncoderError: a prompt and its text are longer than the model's positions.
         """
-        chats, new = self.chats(prompts), self.settings.generator_max_new_tokens
+        chats, max_new = self.chats(prompts), self.settings.generator_max_new_tokens
         special = lacks_special(self.tokenizer, chats[0])
-        read: Mapping[str, list[list[int]]] = self.tokenizer(chats, add_special_tokens=special)
-        longest = max(map(len, read["input_ids"]))
-        if self.positions is not None and longest + new > self.positions:
+        tokens: Mapping[str, list[list[int]]] = self.tokenizer(chats, add_special_tokens=special)
+        longest = max(map(len, tokens["input_ids"]))
+        if self.positions is not None and longest + max_new > self.positions:
             raise EncoderError(
                 f"{self.source.key} '{self.source.path}' has {self.positions} positions; a prompt "
-                f"of {longest} tokens and generator_max_new_tokens ({new}) are more: set that to "
-                f"less, or what makes the prompt (thought_history, thought_prompt)"
+                f"of {longest} tokens and generator_max_new_tokens ({max_new}) are more: set that "
+                f"to less, or what makes the prompt (thought_history, thought_prompt)"
             )
-        return read
+        return tokens
 
     @cached_property
     def positions(self) -> int | None:
-        """Tokens that the model has positions for; None where it does not say."""
+        """The number of positions of the model; None if it does not say."""
         if self.source.gguf is None:
             return self.source.longest()
         return getattr(self.weights.config, "max_position_embeddings", None)  # the file is slow
 
     @cached_property
-    def filler(self) -> int:
-        """The token that follows a text which ends before others, and fills up short prompts, where
-        it is masked."""
+    def pad_token_id(self) -> int:
+        """The token that pads short prompts, where it is masked, and texts that end early."""
         tokenizer, ends = self.tokenizer, self.weights.generation_config.eos_token_id
-        known = (tokenizer.pad_token_id, tokenizer.eos_token_id)
-        own = (*ends, 0) if isinstance(ends, list) else (ends, 0)
-        return next(token for token in (*known, *own) if token is not None)
+        ends = ends if isinstance(ends, list) else [ends]
+        candidates = (tokenizer.pad_token_id, tokenizer.eos_token_id, *ends, 0)
+        return next(token for token in candidates if token is not None)
 
     def inputs(self, prompts: Sequence[str]) -> dict[str, torch.Tensor]:
-        """What the model reads, [B, L], filled up on the left."""
-        read = self.tokens(prompts)
-        width = max(map(len, read["input_ids"]))
-        fillers = {"input_ids": self.filler}
+        """Return the model's inputs, [B, L], padded on the left."""
+        tokens = self.tokens(prompts)
+        width = max(map(len, tokens["input_ids"]))
+        padding = {"input_ids": self.pad_token_id}
         return {
             name: torch.tensor(
-                [[fillers.get(name, 0)] * (width - len(row)) + row for row in rows],
+                [[padding.get(name, 0)] * (width - len(row)) + row for row in rows],
                 device=self.device,
             )
-            for name, rows in read.items()
+            for name, rows in tokens.items()
         }
 
     def texts(self, ids: list[list[int]]) -> list[str]:
-        """The texts of tokens, without those that follow them."""
+        """Decode tokens to texts, without padding and special tokens."""
         for row in ids:
-            while row and row[-1] == self.filler:
+            while row and row[-1] == self.pad_token_id:
                 row.pop()
         texts: list[str] = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
         return texts
 
 
-class LocalGenerator:
-    """Texts of a decoder of transformers, sampled; `draw` says which of several on the same prompt.
+class LocalGenerator(Generator):
+    """Samples texts from a decoder of transformers; each `draw` gives other texts.
 
-    A batch's random numbers depend on the prompts in it, so that a run that goes on after a stop
-    writes the texts that it would have written. `tokens` counts those written.
+    A batch's random numbers depend on its prompts, so that a resumed run writes the same texts.
     """
 
     together = True
 
     def __init__(self, model: LocalModel, draw: int) -> None:
-        self.model, self.tokens = model, 0
+        self.model = model
         self.batch_size = model.settings.generator_batch_size
         self.fingerprint = digest("transformers", model.digest, draw)
 
     def cost(self, prompts: Sequence[str]) -> str:
-        """What writing about the prompts takes, in words."""
+        """Describe the tokens to read and to write."""
         model = self.model
         read = sum(len(ids) for ids in model.tokens(prompts)["input_ids"])
         most = len(prompts) * model.settings.generator_max_new_tokens
@@ -180,16 +159,16 @@ class LocalGenerator:
         )
 
     def generate(self, prompts: Sequence[str]) -> list[str]:
-        """One sampled text per prompt."""
-        model, own = self.model, self.model.settings
+        """Sample one text per prompt."""
+        model, settings = self.model, self.model.settings
         batch = model.inputs(prompts)
         devices = [] if model.device.type == "cpu" else [model.device]
         with torch.inference_mode(), torch.random.fork_rng(devices):
             torch.manual_seed(int(digest(self.fingerprint, list(prompts))[:12], 16))
             ids = model.weights.generate(
-                **batch, do_sample=True, top_k=own.generator_top_k,
-                temperature=own.generator_temperature, pad_token_id=model.filler,
-                max_new_tokens=own.generator_max_new_tokens,
+                **batch, do_sample=True, top_k=settings.generator_top_k,
+                temperature=settings.generator_temperature, pad_token_id=model.pad_token_id,
+                max_new_tokens=settings.generator_max_new_tokens,
             )[:, batch["input_ids"].shape[1] :]  # fmt: skip
-        self.tokens += int((ids != model.filler).sum())
+        self.tokens += int((ids != model.pad_token_id).sum())
         return model.texts(ids.tolist())
