@@ -34,6 +34,11 @@ from recbole_llm.tasks.compare.entries import (
 
 _FORCED = ("metrics", "topk", "valid_metric")  # the first model's where nobody says otherwise
 _GROUPS = ["items", "users", "cold"]
+_CLICKS = (
+    'eval_args="{split: {LS: valid_and_test}, order: TO, mode: uni100}" '
+    '--train_neg_sample_args="{distribution: uniform, sample_num: 1}" (for labels in the data: '
+    "mode: labeled, --train_neg_sample_args=None)"
+)
 
 
 def unify_protocol(entries: Sequence[Entry]) -> tuple[list[Entry], list[str]]:
@@ -125,15 +130,23 @@ def _check_alike(first: Entry, other: Entry) -> None:
     judged, theirs = _judging_settings(first.config), _judging_settings(other.config)
     for key, value in judged.items():
         if theirs[key] != value:
-            protocols = possible_protocols([first, other])
-            way = f"protocol={protocols}" if key == "eval_args" else f"{key}=…"
-            if len({learns_labels(entry.config.model_class) for entry in (first, other)}) > 1:
-                way += " --metrics=NDCG,Recall --valid_metric=NDCG@10"  # a ranking, for both
+            way = _common_protocol([first, other]) if key == "eval_args" else f"{key}=…"
             raise ValueError(
                 f"{key}: the models are judged differently, which no table can compare: "
                 f"{first.label} has {_in_words(value)}, {other.label} {_in_words(theirs[key])}; "
                 f"set it for all with --{way}"
             )
+
+
+def _common_protocol(entries: Sequence[Entry]) -> str:
+    """The arguments that bring models under one protocol."""
+    of_labels = [learns_labels(entry.config.model_class) for entry in entries]
+    if all(of_labels):
+        return _CLICKS
+    protocol = f"protocol={possible_protocols(entries)}"
+    return (
+        f"{protocol} --metrics=NDCG,Recall --valid_metric=NDCG@10" if any(of_labels) else protocol
+    )
 
 
 def _check_rows(entries: Sequence[Entry]) -> None:
@@ -145,7 +158,7 @@ def _check_rows(entries: Sequence[Entry]) -> None:
         first, other = (entries[reads.index(sequential)].label for sequential in (True, False))
         raise ValueError(
             f"eval_args: split RS tests {first}, which reads histories, on other interactions than "
-            f"{other}; compare them with --protocol=leave-one-out, or each kind with its own"
+            f"{other}; compare them with --{_common_protocol(entries)}, or each kind with its own"
         )
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+
 import pytest
 from recbole.utils import ModelType
 
@@ -250,6 +253,23 @@ def test_what_makes_models_of_clicks_agree_with_others_is_said_at_once() -> None
     assert way[1:] == ["--metrics=NDCG,Recall", "--valid_metric=NDCG@10"]
     entries, _ = unify_protocol(parse_models(models, [*COMMON, *way]))
     assert [entry.label for entry in entries] == ["SASRec", "DIN"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "problem"),
+    [
+        ([], "eval_args: the models are judged differently"),
+        (["--eval_args={split: {RS: [8, 1, 1]}, order: TO, mode: uni100}"], "eval_args: split RS"),
+    ],
+)
+def test_what_makes_models_of_clicks_agree_is_said_at_once(keys: list[str], problem: str) -> None:
+    models, shared = "DIN; DeepFM", [*COMMON, "--metrics=AUC", "--valid_metric=AUC"]
+    with pytest.raises(ValueError, match=f"^{problem}") as caught:
+        unify_protocol(parse_models(models, [*shared, *keys]))
+    found = re.search("--eval_args.* (?=.for labels in the data)", str(caught.value))
+    assert found is not None
+    entries, _ = unify_protocol(parse_models(models, [*shared, *shlex.split(found[0])]))
+    assert [entry.config["eval_args"]["mode"]["test"] for entry in entries] == ["uni100"] * 2
 
 
 def test_modes_of_validation_and_test_are_not_exchanged() -> None:
