@@ -26,7 +26,7 @@ from recbole_llm.trainers.trainer import Trainer
 POINTS: dict[str, tuple[Any, str, tuple[float, ...]]] = {
     "batch": (RecBoleTrainer, "_check_nan", (1 / 6, 3 / 6, 5 / 6)),  # one in each of PAD's phases
     "between epochs": (Trainer, "_valid_epoch", (0, 0.6)),
-    "between phases": (PhasedTrainer, "_end", (0, 0.6, 1)),
+    "between phases": (PhasedTrainer, "_end_phase", (0, 0.6, 1)),
     "while saving": (torch, "save", (0, 0.4, 1)),
 }
 
