@@ -277,6 +277,7 @@ CLICKS_PRIME_PANTRY = [
     Row("DIN, no dropout", "clicks-prime-pantry", "DIN"),
     *(Row(f"{name}, no dropout", "clicks-prime-pantry-starts", name) for name in STARTS),
 ]
+PAD_STARTS = rows_of("pad-starts", "from the texts", "random, std .3", "random, std .02")
 PAD_ABLATIONS = (
     "PAD", "ID expert alone", "no alignment (gamma 0)", "linear kernel", "cosine kernel",
     "Laplace kernel", "InfoNCE alignment", "one gate for all items", "BCE", "GRU4Rec backbone",
@@ -358,6 +359,7 @@ TABLES = {
     "clicks-ml-100k": Table(CLICKS_ML_100K, CLICK_COLUMNS),
     "clicks-prime-pantry": Table(CLICKS_PRIME_PANTRY, CLICK_COLUMNS),
     "ablations-pad": ablations("ablations-pad", PAD_ABLATIONS),
+    "pad-starts": Table(PAD_STARTS, RANKED, "start of the item table"),
     "ablations-llmesr": ablations("ablations-llmesr", LLMESR_ABLATIONS),
 }
 
