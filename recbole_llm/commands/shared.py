@@ -37,7 +37,7 @@ def rest_when_idle() -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 
-def guarded(action: Callable[[], None], debug: bool = False) -> int:
+def run_guarded(action: Callable[[], None], debug: bool = False) -> int:
     """Run; whatever fails ends in one line.
 
     Returns:
@@ -46,7 +46,7 @@ def guarded(action: Callable[[], None], debug: bool = False) -> int:
     try:
         action()
     except KeyboardInterrupt as error:
-        _say(f"interrupted{'; ' if str(error) else ''}{error}")
+        _print_error(f"interrupted{'; ' if str(error) else ''}{error}")
         return 130
     except BrokenPipeError:  # who reads the output has enough, such as `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -55,39 +55,39 @@ def guarded(action: Callable[[], None], debug: bool = False) -> int:
         if debug:
             raise
         if type(error).__name__ == "SchemaError" and "KeyboardInterrupt" in str(error):
-            _say("interrupted")  # while pydantic built a class, as transformers' are
+            _print_error("interrupted")  # while pydantic built a class, as transformers' are
             return 130
         if isinstance(error, ImportError) and (missing := [m for m in _NEEDED if not find_spec(m)]):
-            _say(f"error: {' and '.join(missing)} {_SERVING_ALONE}")
+            _print_error(f"error: {' and '.join(missing)} {_SERVING_ALONE}")
             return 2
-        return _failed(error)
+        return _report_failure(error)
     return 0
 
 
-def _failed(error: Exception) -> int:
+def _report_failure(error: Exception) -> int:
     """Say what failed, and in which plugin if in one."""
     from recbole_llm.core.errors import named_error
     from recbole_llm.core.plugins.errors import plugin_behind
-    from recbole_llm.core.processes.torchrun import FailedFirst
+    from recbole_llm.core.processes.torchrun import MainProcessFailed
 
-    if isinstance(error, FailedFirst):  # that process says it
+    if isinstance(error, MainProcessFailed):  # that process says it
         return 2
     plugin = plugin_behind(error)
     start = f"error: plugin '{plugin}':" if plugin else "error:"
     if isinstance(error, (ValueError, OSError, NotImplementedError)):
-        _say(f"{start} {str(error) or _where(error)}")
+        _print_error(f"{start} {str(error) or _describe_wordless_error(error)}")
         return 2
-    _say(f"{start} {named_error(error)}; {_unforeseen(error, ours=plugin is None)}")
+    _print_error(f"{start} {named_error(error)}; {_bug_report_advice(error, ours=plugin is None)}")
     return 1
 
 
-def _where(error: Exception) -> str:
+def _describe_wordless_error(error: Exception) -> str:
     """Describe an error without words, such as RecBole's of a missing method."""
     *_, (frame, _) = walk_tb(error.__traceback__)
     return f"{type(error).__name__} in {frame.f_code.co_qualname}"
 
 
-def _say(text: str) -> None:
+def _print_error(text: str) -> None:
     from recbole_llm.core.errors import one_line
     from recbole_llm.core.processes import torchrun
     from recbole_llm.core.secrets import without_credentials
@@ -98,9 +98,9 @@ def _say(text: str) -> None:
     click.secho(one_line(without_credentials(text), 2000), fg="red", err=True)
 
 
-def _unforeseen(error: Exception, ours: bool) -> str:
+def _bug_report_advice(error: Exception, ours: bool) -> str:
     from recbole_llm.core.log import save_traceback
-    from recbole_llm.core.plugins.errors import plugins_there
+    from recbole_llm.core.plugins.errors import loaded_plugins_clause
 
     try:
         where, report = f"the traceback is in {save_traceback(error)}", "report it with that file"
@@ -108,7 +108,7 @@ def _unforeseen(error: Exception, ours: bool) -> str:
         where, report = "run it again with --debug", "report it with the traceback"
     if not ours:
         return where
-    plugins = plugins_there()
+    plugins = loaded_plugins_clause()
     if plugins:
         report = f"if the fault is not the plugin's, {report}"
     bug = f"this is a bug or an unexpected situation{plugins}"
@@ -121,14 +121,14 @@ def command(action: Callable[..., Iterable[object] | None]) -> Callable[..., Non
 
     @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
     @functools.wraps(action)
-    def ended(debug: bool, **options: Any) -> None:
-        def printed() -> None:
+    def run_and_exit(debug: bool, **options: Any) -> None:
+        def print_lines() -> None:
             for line in action(**options) or ():
                 click.echo(line)
 
-        sys.exit(guarded(printed, debug))
+        sys.exit(run_guarded(print_lines, debug))
 
-    return ended
+    return run_and_exit
 
 
 def with_configuration(action: Callable[..., Iterable[object] | None]) -> Callable[..., None]:
@@ -136,11 +136,11 @@ def with_configuration(action: Callable[..., Iterable[object] | None]) -> Callab
     `config_file_list` of its function."""
 
     @functools.wraps(action)
-    def given(arguments: tuple[str, ...], **options: Any) -> Iterable[object] | None:
+    def with_arguments(arguments: tuple[str, ...], **options: Any) -> Iterable[object] | None:
         argv, files = split_arguments(arguments)
         return action(argv=argv, config_file_list=files, **options)
 
-    return arguments(command(given))
+    return arguments(command(with_arguments))
 
 
 def with_executor(action: Callable[..., None]) -> Callable[..., None]:

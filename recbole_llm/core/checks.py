@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic.fields import FieldInfo
 
 from recbole_llm.core import schema
-from recbole_llm.core.errors import decimal_point, did_you_mean
+from recbole_llm.core.errors import decimal_comma_hint, did_you_mean
 from recbole_llm.core.keys.data import RecBoleData
 from recbole_llm.core.keys.evaluation import RecBoleEvaluation
 from recbole_llm.core.keys.run import RunSettings
@@ -27,7 +27,7 @@ from recbole_llm.core.plugins.registry import (
     resolve,
     resolve_settings,
 )
-from recbole_llm.core.settings import Settings, listed
+from recbole_llm.core.settings import Settings, split_to_list
 from recbole_llm.core.type_names import is_text
 from recbole_llm.core.yaml_files import read_yaml
 
@@ -219,12 +219,12 @@ def _check_like_defaults(
         if key in declared or value is None or default is None:
             continue
         if not _alike(value, default):
-            hint = decimal_point(value) if isinstance(default, _NUMBER) else ""
+            hint = decimal_comma_hint(value) if isinstance(default, _NUMBER) else ""
             raise ValueError(
                 f"{key}: expected a value like its default {default!r}, got {value!r}{hint}"
             )
         if isinstance(default, list):
-            lists[key] = listed(value)
+            lists[key] = split_to_list(value)
     return lists
 
 

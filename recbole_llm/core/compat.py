@@ -59,7 +59,7 @@ def apply() -> None:
     warnings.filterwarnings("ignore", old, FutureWarning, "transformers")
     Config.compatibility_settings = lambda self: _set_numpy_names()
     _restore_dok_update()
-    Dataset._download = _alone_too(Dataset._download)
+    Dataset._download = _without_barrier(Dataset._download)
     _give_runs_their_tensorboard()
 
 
@@ -197,7 +197,7 @@ def register_metrics(metrics: Sequence[type[Any]]) -> None:
             register.smaller_metrics.append(name)
 
 
-def _alone_too(download: Callable[[Dataset], None]) -> Callable[[Dataset], None]:
+def _without_barrier(download: Callable[[Dataset], None]) -> Callable[[Dataset], None]:
     """RecBole's download of a data set ends at a barrier, which a process on its own has not, and
     which one of several might reach without the others.
 

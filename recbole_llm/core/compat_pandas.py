@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 
-def among(values: Any, known: Iterable[str]) -> npt.NDArray[np.bool_]:
+def is_known(values: Any, known: Iterable[str]) -> npt.NDArray[np.bool_]:
     """Which values are known, bool [N]; see `as_objects`."""
     return pd.Index(np.asarray(values, dtype=object), dtype=object).isin(known)
 

@@ -35,7 +35,7 @@ from recbole_llm.core.schema import (
     parse_values,
 )
 from recbole_llm.core.secrets import take_credentials
-from recbole_llm.core.settings import as_list, listed
+from recbole_llm.core.settings import as_list, split_to_list
 from recbole_llm.core.yaml_files import ConfigLoader, files_given, read_yaml
 
 DEFAULT_DATASET = "ml-100k"  # ships in recbole
@@ -215,7 +215,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
             final["gpu_id"] = distributed.own_gpu(named)
         if not final["use_gpu"]:  # RecBole leaves the key unread
             final["gpu_id"] = ""
-        final["gpu_id"] = ",".join(map(str, listed(final["gpu_id"])))
+        final["gpu_id"] = ",".join(map(str, split_to_list(final["gpu_id"])))
         super()._init_device()
         if distributed.world_size() > 1 and final["device"].type == "cuda":
             distributed.check_gpus(named)

@@ -53,7 +53,9 @@ def near_hint(name: str, known: Iterable[Any]) -> str:
     return f"{near} " if near else ""
 
 
-def unknown(what: str, value: object, known: Iterable[Any], advice: str = "") -> ValueError:
+def unknown_name_error(
+    what: str, value: object, known: Iterable[Any], advice: str = ""
+) -> ValueError:
     """The error for a name that is not among the known ones.
 
     Args:
@@ -79,14 +81,14 @@ def and_more(found: Sized, shown: int) -> str:
     return f" and {len(found) - shown} more" if len(found) > shown else ""
 
 
-def decimal_point(value: object) -> str:
+def decimal_comma_hint(value: object) -> str:
     """Advice for ``0,001`` in place of a number; an empty string for other values."""
     listed = isinstance(value, (list, tuple)) and [type(part) for part in value] == [int, int]
     text = ",".join(map(str, value)) if listed else str(value)  # type: ignore[call-overload]
     return f"; write {text.replace(',', '.')}" if re.fullmatch(r"-?\d+,\d+", text) else ""
 
 
-def absent(what: str, file: str | os.PathLike[str], pattern: str = "") -> ValueError:
+def missing_file_error(what: str, file: str | os.PathLike[str], pattern: str = "") -> ValueError:
     """The error for a file that does not exist, with those beside it that are called alike, or that
     is a folder.
 
@@ -109,12 +111,12 @@ def absent(what: str, file: str | os.PathLike[str], pattern: str = "") -> ValueE
     return ValueError(f"{what} '{file}' does not exist{'; ' if near else ''}{near}")
 
 
-def extra(name: str) -> str:
+def extra_install_command(name: str) -> str:
     """The command that installs what an extra of this package brings."""
     return f"pip install 'recbole-llm[{name}]'"
 
 
-def installing(*modules: str) -> str:
+def install_command(*modules: str) -> str:
     """The command that installs the packages of modules: by an extra where one brings them. Where
     RecBole is not installed, as for serving, the packages themselves are named."""
     offered = _EXTRAS if find_spec("recbole") else {}
@@ -134,14 +136,14 @@ def is_installed(module: str) -> bool:
 
 
 @contextmanager
-def needing(what: str, error: type[ValueError] = ValueError) -> Iterator[None]:
+def optional_imports(what: str, error: type[ValueError] = ValueError) -> Iterator[None]:
     """Imports of what few need: a missing package is named with the command that installs it."""
     try:
         yield
     except ImportError as missing:
         if missing.name is None:  # the package is there, and says itself why it does not work
             raise error(f"{what}: {one_line(missing)}") from missing
-        way_out = installing(str(missing.name).partition(".")[0])
+        way_out = install_command(str(missing.name).partition(".")[0])
         raise error(f"{what} needs the package '{missing.name}': {way_out}") from missing
 
 
@@ -158,15 +160,15 @@ def missing_packages_named(model: str) -> Iterator[None]:
         lacking = [name for name in wanted if find_spec(name) is None]
         raise ValueError(
             f"model '{model}' needs {' and '.join(lacking)}, not installed here: "
-            f"{installing(*lacking)}"
+            f"{install_command(*lacking)}"
         ) from error
 
 
 def check_choice(key: str, value: object, known: Iterable[Any]) -> None:
-    """Raise `unknown` unless ``value`` is among ``known``."""
+    """Raise `unknown_name_error` unless ``value`` is among ``known``."""
     names = list(known)
     if value not in names:
-        raise unknown(key, value, names)
+        raise unknown_name_error(key, value, names)
 
 
 def check_takes(what: str, function: Callable[..., object], *arguments: str) -> None:
@@ -183,7 +185,7 @@ def check_takes(what: str, function: Callable[..., object], *arguments: str) -> 
         raise ValueError(f"{what}: is called with ({', '.join(arguments)}): {error}") from error
 
 
-def not_given(owner: object, method: str) -> NotImplementedError:
+def missing_method_error(owner: object, method: str) -> NotImplementedError:
     """The error for a method that a subclass has to give."""
     return NotImplementedError(
         f"{type(owner).__name__} has no {method}, which a model of its kind has to give "

@@ -24,7 +24,8 @@ def is_terminal(stream: object) -> bool:
 
 def shows_progress(config: Config) -> bool:
     """Whether a run shows its progress; where RecBole's own configuration does not say, it does."""
-    return config["show_progress"] is not False
+    value = config["show_progress"]  # RecBole also has 0 and 1
+    return value is None or bool(value)
 
 
 def shows_epoch_bars(config: Config) -> bool:
@@ -64,7 +65,7 @@ def is_utf8(text: str) -> bool:
     return text.encode(errors="ignore").decode() == text
 
 
-def counted(number: int, noun: str) -> str:
+def plural(number: int, noun: str) -> str:
     """``1 user``, ``1,234 users``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 

@@ -32,14 +32,14 @@ def computed_metrics(metrics: Sequence[str], topk: Sequence[int]) -> list[str]:
     return names
 
 
-def read_by(metrics: Sequence[str], what: str) -> bool:
+def is_read_by(metrics: Sequence[str], what: str) -> bool:
     """Whether one of the metrics reads something that was collected, such as "rec.items"."""
     from recbole.evaluator.register import metric_information
 
     return any(what in metric_information[metric.lower()] for metric in metrics)
 
 
-def spelt(metric: str) -> str:
+def metric_class_name(metric: str) -> str:
     """``MRR@10`` of ``mrr@10``: a metric as its class is called."""
     from recbole.evaluator.register import metrics_dict
 

@@ -16,7 +16,7 @@ import loky
 import torch
 
 from recbole_llm.core.keys.run import RunSettings
-from recbole_llm.core.lines import counted
+from recbole_llm.core.lines import plural
 from recbole_llm.core.settings import ConfigLike
 
 # glibc's malloc.h: option, value. By default blocks of 128 KiB to 32 MiB may come from mmap, and
@@ -95,12 +95,12 @@ def _process() -> ctypes.CDLL:
 
 def _set_threads(wanted: int | None) -> str:
     if wanted is None and "OMP_NUM_THREADS" in os.environ:
-        return f"{counted(torch.get_num_threads(), 'thread')} (OMP_NUM_THREADS)"
+        return f"{plural(torch.get_num_threads(), 'thread')} (OMP_NUM_THREADS)"
     # Hardware threads of one core share its arithmetic units: more threads than cores are slower.
     threads = wanted or loky.cpu_count(only_physical_cores=True)
     if threads != torch.get_num_threads():
         torch.set_num_threads(threads)
-    return counted(threads, "thread") + (" (cpu_threads)" if wanted else "")
+    return plural(threads, "thread") + (" (cpu_threads)" if wanted else "")
 
 
 def computes_bfloat16(device: torch.device) -> bool:

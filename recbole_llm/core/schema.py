@@ -11,13 +11,13 @@ from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from types import NoneType
-from typing import Any
+from typing import Any, ClassVar
 
 import recbole
 import yaml
 
 from recbole_llm.core.lines import is_utf8
-from recbole_llm.core.settings import listed
+from recbole_llm.core.settings import split_to_list
 from recbole_llm.core.yaml_files import ConfigLoader
 
 RECBOLE = Path(recbole.__file__).parent
@@ -97,7 +97,7 @@ def item_features(model: str, settings: Any) -> list[str]:
     value = None if key is None else settings[key]
     if key is None or value is None:
         return []
-    return [value] if key == "item_attribute" else list(listed(value))
+    return [value] if key == "item_attribute" else list(split_to_list(value))
 
 
 def parse_literal(text: str) -> Any:
@@ -109,10 +109,25 @@ def parse_literal(text: str) -> Any:
         return ast.literal_eval(text)
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         pass
-    try:
-        return yaml.load(text, ConfigLoader) if text[:1] + text[-1:] in ("[]", "{}") else text
-    except (yaml.YAMLError, ValueError, RecursionError):
+    if text[:1] + text[-1:] not in ("[]", "{}"):
         return text
+    try:
+        return yaml.load(text, _FlowLoader)
+    except (yaml.YAMLError, RecursionError):
+        return text
+
+
+class _FlowLoader(ConfigLoader):
+    """Values within are `parse_literal`'s: YAML would take the id 012 for 10, and 12:30 for 750."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+
+
+def _construct_plain(loader: _FlowLoader, node: yaml.ScalarNode) -> Any:
+    return node.value if node.style else parse_literal(node.value)
+
+
+_FlowLoader.add_constructor("tag:yaml.org,2002:str", _construct_plain)
 
 
 def _plain(value: Any) -> Any:

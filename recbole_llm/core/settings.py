@@ -22,7 +22,7 @@ from typing import Annotated, Any, ClassVar, Protocol, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
-from recbole_llm.core.errors import decimal_point, unknown
+from recbole_llm.core.errors import decimal_comma_hint, unknown_name_error
 from recbole_llm.core.marks import Mark
 from recbole_llm.core.type_names import choices, type_name
 
@@ -51,7 +51,7 @@ def as_list(value: object) -> object:
     return list(value) if isinstance(value, tuple) else value
 
 
-def listed(value: object) -> Any:
+def split_to_list(value: object) -> Any:
     """A list from what stands for one: names with commas between them, a single value, a tuple."""
     if isinstance(value, str):
         return [part.strip() for part in value.split(",")]
@@ -68,7 +68,7 @@ NonNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 Names = Annotated[list[Text], BeforeValidator(as_list)]
-OneOrMore = BeforeValidator(listed)
+OneOrMore = BeforeValidator(split_to_list)
 FieldName = Annotated[Text, Field(min_length=1)]
 ModelName = Annotated[Text | None, Mark.MODEL_NAME | Mark.ASK_ON_LOAD]
 Prompt = Annotated[Text | None, Mark.TEMPLATE | Mark.ASK_ON_LOAD]
@@ -219,7 +219,7 @@ def _in_one_line(
     name = ": ".join(path)
     inside = _nested(field)
     if best["type"] == "extra_forbidden" and inside is not None:
-        return unknown(f"{name}: the key", best["loc"][-1], inside.model_fields)
+        return unknown_name_error(f"{name}: the key", best["loc"][-1], inside.model_fields)
     return _of_value(name, field, value)
 
 
@@ -227,9 +227,9 @@ def _of_value(name: str, field: FieldInfo, value: object) -> ValueError:
     known = choices(field)
     for part in value if isinstance(value, list) else [value]:
         if known and isinstance(part, str) and part not in known:
-            return unknown(name, part, known)
+            return unknown_name_error(name, part, known)
     expected = type_name(field)
-    hint = "" if "list" in expected else decimal_point(value)
+    hint = "" if "list" in expected else decimal_comma_hint(value)
     return ValueError(f"{name}: expected {expected}, got {value!r}{hint}")
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from recbole_llm.core.errors import absent, one_line
+from recbole_llm.core.errors import missing_file_error, one_line
 from recbole_llm.core.plugins.loading import get_registry
 from recbole_llm.core.plugins.registry import PROPERTIES, ModelSpec, resolve
 from recbole_llm.core.settings import Settings, key_infos
@@ -73,7 +73,7 @@ def read_yaml(file: str | Path, texts: Container[str] = ()) -> dict[str, Any]:
             mapping.
     """
     if not Path(file).is_file():
-        raise absent("config file", str(file))
+        raise missing_file_error("config file", str(file))
     try:
         content = _content(Path(file).read_text(encoding="utf-8"), texts)
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -22,7 +22,7 @@ from recbole_llm.data.column_checks import (
     check_number_fields,
 )
 from recbole_llm.data.files import Table, file_format
-from recbole_llm.data.filters import Filters, columns_alone
+from recbole_llm.data.filters import Filters, filter_only_columns
 from recbole_llm.data.grouped_splits import GroupedSplits
 from recbole_llm.data.interaction import single_precision, take
 from recbole_llm.data.knowledge_vocabulary import KnowledgeVocabularyDataset
@@ -54,7 +54,7 @@ class FileDataset(Filters, GroupedSplits, VocabularyDataset):
         table = Table.read(Path(filepath), *file_format(self.config))
         fields = [f for f in table.types if (load is None or f in load) and f not in (unload or ())]
         if source == FeatureSource.INTERACTION:
-            fields += [f for f in table.types if f in columns_alone(self.config)]
+            fields += [f for f in table.types if f in filter_only_columns(self.config)]
         if not fields:
             self.logger.warning(f"No columns has been loaded from [{source}]")
             return None

@@ -8,7 +8,7 @@ from recbole.utils import FeatureType
 
 from recbole_llm.core.config import Config
 from recbole_llm.core.keys.data import RecBoleData
-from recbole_llm.core.lines import counted
+from recbole_llm.core.lines import plural
 from recbole_llm.data.column_checks import loaded_fields
 from recbole_llm.data.recbole_fields import RecBoleFields
 
@@ -46,7 +46,7 @@ class Filters(RecBoleFields):
             for feat in self.field2feats(field):
                 feat.drop(feat.index[~self._kept(field, values, feat[field])], inplace=True)
         labels = set(self.config["threshold"] or ())  # which RecBole drops when it has made them
-        for field in (columns_alone(self.config) - labels) & set(self.inter_feat):
+        for field in (filter_only_columns(self.config) - labels) & set(self.inter_feat):
             self._del_col(self.inter_feat, field)
 
     def _kept(self, field: str, values: object, column: Any) -> Any:
@@ -79,12 +79,12 @@ class Filters(RecBoleFields):
         super()._filter_inter_by_user_or_item()  # type: ignore[misc]
         if lost := before - len(self.inter_feat):
             self.logger.warning(
-                f"{counted(lost, 'interaction')} of users or items without a row in the .user or "
+                f"{plural(lost, 'interaction')} of users or items without a row in the .user or "
                 f".item file, left out (filter_inter_by_user_or_item)"
             )
 
 
-def columns_alone(config: Config) -> set[str]:
+def filter_only_columns(config: Config) -> set[str]:
     """The fields that ``val_interval`` and ``threshold`` name and no file is to load."""
     columns = config["load_col"]
     if columns is None or columns.get("inter") == "*":

@@ -70,10 +70,10 @@ def windows(
     out = every.index_select(0, starts)  # [B, L, *]
     padding = torch.arange(longest) >= lengths[:, None]  # [B, L]
     out.masked_fill_(padding.view(*padding.shape, *[1] * (values.dim() - 1)), 0)
-    return out if width is None else _widened(out, width)
+    return out if width is None else _pad_list_width(out, width)
 
 
-def _widened(out: Tensor, width: int) -> Tensor:
+def _pad_list_width(out: Tensor, width: int) -> Tensor:
     """[B, L, S', *] -> [B, L, S, *]: RecBole assigns into a [B, L, S, *] of zeros."""
     have = out.shape[2]
     if have == width:

@@ -14,7 +14,7 @@ from recbole.utils import ModelType
 from torch import Tensor
 
 from recbole_llm.core.config import Config
-from recbole_llm.core.errors import not_given
+from recbole_llm.core.errors import missing_method_error
 from recbole_llm.layers.matmul import scores
 
 FLOAT_BYTES = 4
@@ -32,7 +32,7 @@ class FactorModel:
     def score_factors(self, interaction: Interaction) -> tuple[Tensor, Tensor]:
         """Vectors of the rows [B, D] and of the catalogue [n, D], whose products are the scores of
         `full_sort_predict`; without gradient."""
-        raise not_given(self, "score_factors(interaction)")
+        raise missing_method_error(self, "score_factors(interaction)")
 
     @torch.no_grad()
     def full_sort_predict(self, interaction: Interaction) -> Tensor:

@@ -82,7 +82,9 @@ class NegSampleEvalDataLoader(RecBoleNegSampleEvalDataLoader, IndexDataLoader): 
             rows = self.transform(self._dataset, self._dataset[index])
             return self._neg_sampling(rows), None, None, None
         if self.config["transform"] is not None:
-            with self._own_numbers():  # a transform may draw, too, so the batch has one seed
+            with (
+                self._isolated_numpy_randomness()
+            ):  # a transform may draw, too, so the batch has one seed
                 self._begin(self.uid_list[int(index[0])])
                 return super().collate_fn(index)
         users = self.uid_list[index.numpy()]
@@ -109,7 +111,7 @@ class NegSampleEvalDataLoader(RecBoleNegSampleEvalDataLoader, IndexDataLoader): 
     def _draw(self, positives: Interaction, begins: Any, sizes: Any) -> Tensor:
         users, items = (positives[f].numpy() for f in (self.uid_field, self.iid_field))
         num, drawn = self.neg_sample_num, []
-        with self._own_numbers():
+        with self._isolated_numpy_randomness():
             for begin, size in zip(begins, sizes, strict=True):
                 self._begin(users[begin])
                 rows = slice(begin, begin + size)
@@ -117,7 +119,7 @@ class NegSampleEvalDataLoader(RecBoleNegSampleEvalDataLoader, IndexDataLoader): 
         return torch.cat(drawn)
 
     @contextmanager
-    def _own_numbers(self) -> Iterator[None]:
+    def _isolated_numpy_randomness(self) -> Iterator[None]:
         """After it numpy's random numbers, which samplers take, go on as if none had been drawn."""
         before = None if self._in_turn else np.random.get_state()
         try:

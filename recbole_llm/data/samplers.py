@@ -24,7 +24,7 @@ from recbole_llm.data.training import training_interactions, training_parts
 from recbole_llm.data.user_items import UserItems
 
 
-class _Draws:
+class _ArrayDrawing:
     """Draws through arrays in place of dictionaries, popularity by training interactions alone.
 
     RecBole counts the interactions of all phases, so that the negatives of training tell of the
@@ -76,7 +76,7 @@ class _Draws:
         own = self._prob[index] > np.random.random(sample_num)
         return np.where(own, self._keys[index], self._alias[index])
 
-    def _drawn(self, count: int, refused: Callable[[Any, IntArray], BoolArray]) -> Tensor:
+    def _draw_items(self, count: int, refused: Callable[[Any, IntArray], BoolArray]) -> Tensor:
         """Items for `count` rows, int [count], drawn anew where refused(rows, items) says so."""
         values = self.sampling(count)
         check = np.flatnonzero(refused(slice(None), values))
@@ -86,7 +86,7 @@ class _Draws:
         return torch.from_numpy(values)
 
 
-class Sampler(_Draws, RecBoleSampler):  # type: ignore[misc]
+class Sampler(_ArrayDrawing, RecBoleSampler):  # type: ignore[misc]
     """Negatives that the user has not used up to the phase; the first phase is training."""
 
     @property
@@ -119,10 +119,10 @@ class Sampler(_Draws, RecBoleSampler):  # type: ignore[misc]
         users = np.tile(np.asarray(key_ids), num)
         if len(users) and not 0 <= users.min() <= users.max() < self.user_num:
             raise IndexError("user id out of range")  # RecBole's caller names the id
-        return self._drawn(len(users), lambda rows, v: self.used_ids.contains(users[rows], v))
+        return self._draw_items(len(users), lambda rows, v: self.used_ids.contains(users[rows], v))
 
 
-class RepeatableSampler(_Draws, RecBoleRepeatableSampler):  # type: ignore[misc]
+class RepeatableSampler(_ArrayDrawing, RecBoleRepeatableSampler):  # type: ignore[misc]
     """Negatives other than the row's own item; ``dataset`` is the train split."""
 
     excluded: UserItems | None = None  # further items that are no negatives of a user
@@ -147,7 +147,7 @@ class RepeatableSampler(_Draws, RecBoleRepeatableSampler):  # type: ignore[misc]
     def sample_by_user_ids(self, user_ids: IntArray, item_ids: IntArray, num: int) -> Tensor:
         """num negatives a row: int [B], int [B] -> int [num · B], the first of all rows first."""
         users, own = (np.tile(np.asarray(ids), num) for ids in (user_ids, item_ids))
-        return self._drawn(len(own), lambda rows, v: self._refused(users[rows], own[rows], v))
+        return self._draw_items(len(own), lambda rows, v: self._refused(users[rows], own[rows], v))
 
     def without_used(self, parts: Sequence[Any]) -> RepeatableSampler:
         """A sampler that draws no items that the user has in these splits, the first of which is

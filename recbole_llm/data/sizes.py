@@ -6,13 +6,13 @@ import numpy as np
 import torch
 from recbole.data.dataset import Dataset
 
-from recbole_llm.core.lines import counted
+from recbole_llm.core.lines import plural
 from recbole_llm.data.interaction import SequenceInteraction
 
 
 def data_line(dataset: Dataset) -> str:
     """Name and size of a data set."""
-    counts = ", ".join(counted(number, what[:-1]) for what, number in count_rows(dataset).items())
+    counts = ", ".join(plural(number, what[:-1]) for what, number in count_rows(dataset).items())
     return f"{dataset.dataset_name}: {counts}"
 
 

@@ -12,8 +12,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from recbole_llm.core.checkpoints.tokens import PADDING, characters
-from recbole_llm.core.errors import needing, one_line
+from recbole_llm.core.checkpoints.tokens import PADDING, encode_names
+from recbole_llm.core.errors import one_line, optional_imports
 from recbole_llm.core.files import check_folder, folder_written_whole, remove_left_parts
 from recbole_llm.data.column_folder import (
     ABOUT,
@@ -54,7 +54,7 @@ def sort_on_disk(source: InteractionFile, folder: Path, memory_mib: int) -> Colu
     Raises:
         ValueError: in one line: a malformed file, a package that is missing, too little space.
     """
-    with needing("interactions: disk"):
+    with optional_imports("interactions: disk"):
         import duckdb
         import pyarrow  # noqa: F401
     check_folder(folder.parent, _WAY_OUT)
@@ -132,7 +132,7 @@ def _write_names(database: Any, name: str, folder: Path) -> int:
 
 
 def _append_names(names: list[str], texts: IO[bytes], lengths: IO[bytes]) -> int:
-    packed = characters(names)
+    packed = encode_names(names)
     texts.write(packed["utf8"].tobytes())
     lengths.write(packed["lengths"].tobytes())
     return len(names)

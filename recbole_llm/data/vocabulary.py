@@ -18,7 +18,7 @@ from recbole.data.dataset import Dataset
 from recbole.utils import FeatureType
 
 from recbole_llm.core.checkpoints.tokens import Vocabulary
-from recbole_llm.core.compat_pandas import among
+from recbole_llm.core.compat_pandas import is_known
 from recbole_llm.core.errors import first_names
 from recbole_llm.core.settings import ConfigLike
 from recbole_llm.data.files import Table, file_format, read_types
@@ -72,7 +72,7 @@ class VocabularyDataset(RecBoleFields):
         others = [(f, field) for f, field in named if f is not self.inter_feat and field in f]
         seen = self._seen_items() if others else set()
         for feat, field in others:
-            feat.drop(feat.index[~among(feat[field], seen)], inplace=True)
+            feat.drop(feat.index[~is_known(feat[field], seen)], inplace=True)
             feat.reset_index(drop=True, inplace=True)
 
     def _seen_items(self) -> set[str]:
@@ -99,13 +99,13 @@ class VocabularyDataset(RecBoleFields):
                 words = set(known)
                 feat[field] = [np.array([t for t in row if t in words], str) for row in feat[field]]
                 continue
-            new = ~(among(feat[field], known) | feat[field].isna())
+            new = ~(is_known(feat[field], known) | feat[field].isna())
             if new.any():
                 before = self.gained.get(field, [])
                 self.gained[field] = list(dict.fromkeys([*before, *feat.loc[new, field]]))
-                self._without(feat, field, new, is_id)
+                self._drop_values(feat, field, new, is_id)
 
-    def _without(self, feat: DataFrame, field: str, new: Series, is_id: bool) -> None:
+    def _drop_values(self, feat: DataFrame, field: str, new: Series, is_id: bool) -> None:
         if not is_id:
             feat[field] = feat[field].mask(new)
             return
@@ -126,9 +126,9 @@ class VocabularyDataset(RecBoleFields):
             first = self.first_tokens(field)
             if field in (self.uid_field, self.iid_field):
                 present = self._concat_remaped_tokens(remap_list)[0]
-                there = among(first, present)
+                there = is_known(first, present)
                 if field == self.iid_field and self.config["item_catalogue"] == "item_file":
-                    there |= among(first, listed_items(self.config, self) or ())
+                    there |= is_known(first, listed_items(self.config, self) or ())
                 self.lost[field] = first[~there].tolist()
             # RecBole numbers the columns of the list one after the other.
             column = DataFrame({field: first}, dtype=object)

@@ -12,7 +12,7 @@ from recbole.evaluator.collector import DataStruct
 
 from recbole_llm.core.config import Config
 from recbole_llm.core.keys.evaluation import RecBoleEvaluation
-from recbole_llm.core.metrics import read_by
+from recbole_llm.core.metrics import is_read_by
 from recbole_llm.features.attach import reads_of
 from recbole_llm.features.settings import ItemSettings
 
@@ -30,7 +30,7 @@ def features_read(config: Config) -> tuple[str, ...]:
 
 def vector_metrics(config: Config) -> list[str]:
     """The metrics of a run that read the items' vectors."""
-    return [name for name in RecBoleEvaluation.of(config).metrics if read_by([name], VECTORS)]
+    return [name for name in RecBoleEvaluation.of(config).metrics if is_read_by([name], VECTORS)]
 
 
 class _ListMetric(TopkMetric):  # type: ignore[misc]

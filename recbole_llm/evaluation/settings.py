@@ -9,7 +9,7 @@ from pydantic import Field
 
 from recbole_llm.core.marks import PartOfProtocol
 from recbole_llm.core.metrics import by_kind
-from recbole_llm.core.settings import ConfigLike, Natural, OneOrMore, Settings, listed
+from recbole_llm.core.settings import ConfigLike, Natural, OneOrMore, Settings, split_to_list
 from recbole_llm.hookspecs import hookimpl
 
 
@@ -34,7 +34,7 @@ class GroupSettings(Settings):
 
         if not self.eval_groups:
             return
-        ranked, of_labels = by_kind(listed(config["metrics"]))
+        ranked, of_labels = by_kind(split_to_list(config["metrics"]))
         needs = [metric_information[metric.lower()] for metric in ranked]
         if not of_labels and ["rec.topk"] not in needs:
             raise ValueError("eval_groups: groups need a metric of ranked lists, such as NDCG")

@@ -11,7 +11,7 @@ from pandas import Index
 
 from recbole_llm.core.digest import digest, short_digests
 from recbole_llm.core.errors import first_names
-from recbole_llm.core.lines import counted
+from recbole_llm.core.lines import plural
 from recbole_llm.features.settings import Policy
 from recbole_llm.features.table import EmbeddingTable, Matrix, TableError, has_vector
 
@@ -86,7 +86,7 @@ def _report_coverage(
             names = first_names(wanted[i] for i in mask.nonzero()[0].tolist())
             parts.append(f"{int(mask.sum())} {what} ({names})")
     if extra:
-        parts.append(f"{counted(extra, 'row')} of other {kind}s left out")
+        parts.append(f"{plural(extra, 'row')} of other {kind}s left out")
     message = "; ".join(parts)
     if total and uncovered == total:
         raise TableError(f"{message}; not one {kind} has a vector: are the tokens right?")

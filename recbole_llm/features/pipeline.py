@@ -13,7 +13,7 @@ from typing import Protocol, TypeAlias, TypeVar
 import numpy as np
 
 from recbole_llm.core.errors import one_line
-from recbole_llm.core.lines import bar, counted
+from recbole_llm.core.lines import bar, plural
 from recbole_llm.features.contents import C, Content, content_key
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.table import Matrix
@@ -52,7 +52,7 @@ class EncodeReport:
     def __str__(self) -> str:
         refused = f", {self.refused} of these refused" if self.refused else ""
         return (
-            f"{counted(self.texts, 'text')}, {self.unique} unique, {self.cached} cached, "
+            f"{plural(self.texts, 'text')}, {self.unique} unique, {self.cached} cached, "
             f"{self.encoded} encoded in {self.seconds:.1f} s{refused}"
         )
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from recbole_llm.core.digest import digest
 from recbole_llm.core.errors import first_names
-from recbole_llm.core.lines import counted
+from recbole_llm.core.lines import plural
 
 Matrix = npt.NDArray[np.float32]
 
@@ -56,7 +56,7 @@ class EmbeddingTable:
         twice = [token for token, times in Counter(self.tokens).items() if times > 1]
         if twice:
             raise TableError(
-                f"{counted(len(twice), 'token')} with more than one row: {first_names(twice)}; "
+                f"{plural(len(twice), 'token')} with more than one row: {first_names(twice)}; "
                 f"keep one row per token"
             )
 

@@ -11,7 +11,7 @@ from zipfile import ZipFile, is_zipfile
 import numpy as np
 
 from recbole_llm.core.digest import file_digest
-from recbole_llm.core.errors import first_names, installing, one_line
+from recbole_llm.core.errors import first_names, install_command, one_line
 from recbole_llm.core.files import written_whole
 from recbole_llm.data.files import Table
 from recbole_llm.features.table import EmbeddingTable, TableError, has_vector
@@ -42,7 +42,7 @@ def read_table(
         table = EmbeddingTable.build(vectors, tokens, _fingerprint(path))
     except ImportError as error:
         raise TableError(
-            f"'{path}' needs a package: {installing(str(error.name).partition('.')[0])}"
+            f"'{path}' needs a package: {install_command(str(error.name).partition('.')[0])}"
         ) from error
     except TableError as error:
         raise TableError(f"'{path}': {error}") from error

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from recbole_llm.core.lines import counted
+from recbole_llm.core.lines import plural
 from recbole_llm.core.settings import ConfigLike
 from recbole_llm.features.settings import StoreSettings
 from recbole_llm.features.store import Store, StoreError, cache_dir, content_keys
@@ -78,6 +78,6 @@ class EmbeddingStore(Store):
             out[position[key]] = np.frombuffer(content, self.dtype)
             found += 1
         if found != len(keys):
-            lacking = counted(len(keys) - found, "vector")
+            lacking = plural(len(keys) - found, "vector")
             raise StoreError(f"embedding cache '{self.path}' lacks {lacking}")
         return np.zeros((0, 0), np.float32) if out is None else out

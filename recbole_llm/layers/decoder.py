@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from recbole_llm.core.errors import needing, one_line
+from recbole_llm.core.errors import one_line, optional_imports
 from recbole_llm.layers.exporting import is_exporting
 
 _POSITIONS = 8192  # of a pass without gradients
@@ -236,7 +236,7 @@ def adapter_settings(rank: int) -> Any:
     Raises:
         ValueError: peft is not installed.
     """
-    with needing("LoRA"):
+    with optional_imports("LoRA"):
         from peft import LoraConfig
     return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear")
 

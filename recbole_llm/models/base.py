@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from recbole_llm.core.arrays import IntArray
 from recbole_llm.core.config import Config
-from recbole_llm.core.errors import check_choice, not_given
+from recbole_llm.core.errors import check_choice, missing_method_error
 from recbole_llm.core.settings import ConfigLike
 from recbole_llm.data.ranking_step import FactorModel
 from recbole_llm.layers import losses
@@ -110,13 +110,13 @@ class SequenceTraining(FactorModel):
 
     def user_states(self, item_seq: Tensor, mask: Tensor) -> Tensor:
         """States after every position: item_seq int [B, L], mask bool [B, L] -> [B, L, D]."""
-        raise not_given(self, "user_states(item_seq, mask)")
+        raise missing_method_error(self, "user_states(item_seq, mask)")
 
     def item_vectors(self, ids: Tensor | None = None) -> Tensor:
         """Vectors that states are scored against: ids int [*] -> [*, D]; None: the whole
         catalogue with the padding item, [n, D]. By default the rows of `item_embedding`."""
         if not hasattr(self, "item_embedding"):
-            raise not_given(self, "item_vectors(ids=None)")
+            raise missing_method_error(self, "item_vectors(ids=None)")
         return self.item_embedding.weight if ids is None else self.item_embedding(ids)
 
     def last_states(self, item_seq: Tensor) -> Tensor:

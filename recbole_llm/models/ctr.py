@@ -14,7 +14,7 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import Tensor
 
-from recbole_llm.core.errors import not_given
+from recbole_llm.core.errors import missing_method_error
 from recbole_llm.data.ranking_step import FLOAT_BYTES
 from recbole_llm.data.settings import EngineSettings
 from recbole_llm.layers.embedding import map_distinct_rows
@@ -98,7 +98,7 @@ class CTRRecommender(SequentialRecommender):  # type: ignore[misc]
             [*]; the leading dimensions broadcast, so that users' states [B, 1, D] meet the items
             [1, n] of a catalogue.
         """
-        raise not_given(self, "logits(context, users, items)")
+        raise missing_method_error(self, "logits(context, users, items)")
 
     def history(self, interaction: Interaction) -> Tensor:
         """The users' behaviours before their targets, int [B, L]; 0 is padding. By default items; a
@@ -115,7 +115,9 @@ class CTRRecommender(SequentialRecommender):  # type: ignore[misc]
 
     def _last_states(self, item_seq: Tensor) -> Tensor:
         if not hasattr(self, "user_states"):
-            raise not_given(self, "user_states(item_seq, mask) or user_context(interaction)")
+            raise missing_method_error(
+                self, "user_states(item_seq, mask) or user_context(interaction)"
+            )
         mask = item_seq != 0
         return select_last(self.user_states(item_seq, mask), mask)
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from recbole_llm.core.errors import absent
+from recbole_llm.core.errors import missing_file_error
 from recbole_llm.core.settings import (
     Count,
     Dropout,
@@ -24,7 +24,7 @@ from recbole_llm.core.settings import (
 
 def _there(file: str | None) -> str | None:
     if file is not None and not Path(file).is_file():
-        raise absent("checkpoint", file)
+        raise missing_file_error("checkpoint", file)
     return file
 
 

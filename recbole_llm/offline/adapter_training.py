@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from recbole_llm.core.checkpoints.checkpoint import load_checkpoint, save_atomically
+from recbole_llm.core.checkpoints.checkpoint import load_checkpoint, write_checkpoint
 from recbole_llm.core.lines import bar
 from recbole_llm.features.encoders.adapters import load_tunable
 from recbole_llm.features.encoders.decoders import (
@@ -141,7 +141,7 @@ class AdapterTrainer:
             "adapter": {name: p.detach() for name, p in self.trained.items()},
             "optimizer": self.optimizer.state_dict(),
         }
-        save_atomically(state, file)
+        write_checkpoint(state, file)
 
     def _resume(self, file: Path, held_out: Sequence[Sample]) -> int:
         """Load the state in a file, if it exists; return the steps done by earlier runs."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from recbole_llm.core.config import Config
 from recbole_llm.core.files import OTHER_FILE, check_file
-from recbole_llm.core.lines import counted
+from recbole_llm.core.lines import plural
 from recbole_llm.features.prompts import item_texts
 from recbole_llm.features.settings import ItemSettings
 from recbole_llm.features.table_io import was_written, write_npz
@@ -45,8 +45,8 @@ def encode(
         for token, text in islice(item_texts(config, stage.dataset).items(), _SHOWN):
             yield f"item {token} reads: {text}"
     yield str(report)
-    numbers = counted(encoded.table.dimension, "number")
-    yield f"{counted(len(encoded.table) - 1, 'item')}, {numbers} each"
+    numbers = plural(encoded.table.dimension, "number")
+    yield f"{plural(len(encoded.table) - 1, 'item')}, {numbers} each"
     if output is not None:
         write_npz(output, encoded.table, OTHER_FILE)
         reading = shlex.join(["--encoder=precomputed", f"--embedding_path={output}"])

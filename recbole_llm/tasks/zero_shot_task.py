@@ -14,7 +14,7 @@ from torch import nn
 from recbole_llm.core.config import Config
 from recbole_llm.core.errors import first_names
 from recbole_llm.core.files import expanded
-from recbole_llm.core.lines import counted, shows_epoch_bars
+from recbole_llm.core.lines import plural, shows_epoch_bars
 from recbole_llm.steps import build_model, build_trainer, load_data
 
 
@@ -105,7 +105,7 @@ def _warn_of_shared_vectors(tasks: Sequence[Task]) -> None:
         shared = sorted(set(one.items) & set(other.items))
         if shared:
             getLogger("recbole_llm").warning(
-                f"embedding_path: '{name}' serves all data sets, and {counted(len(shared), 'id')} "
+                f"embedding_path: '{name}' serves all data sets, and {plural(len(shared), 'id')} "
                 f"of '{one.name}' and '{other.name}' are the same ({first_names(shared)}): unless "
                 f"these are the same items, give each data set a file of its own in its folder"
             )

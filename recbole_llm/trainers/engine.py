@@ -17,7 +17,7 @@ from recbole.trainer.trainer import AbstractTrainer
 from recbole.utils import ModelType, early_stopping, set_color
 
 from recbole_llm.core import model_traits
-from recbole_llm.core.checkpoints.checkpoint import save_atomically
+from recbole_llm.core.checkpoints.checkpoint import write_checkpoint
 from recbole_llm.core.checkpoints.stored import keys_required_for_vectors, plain_config
 from recbole_llm.core.checkpoints.tokens import pack, vocabulary_of
 from recbole_llm.core.errors import one_line
@@ -165,7 +165,7 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
         if not distributed.is_main():
             return
         file = saved_model_file or self.saved_model_file
-        save_atomically(self._checkpoint(epoch), file)
+        write_checkpoint(self._checkpoint(epoch), file)
         if verbose:
             self.logger.info(set_color("Saving current", "blue") + f": {file}")
 

@@ -18,7 +18,7 @@ from recbole_llm.core.checkpoints.checkpoint import (
     STOPPED,
     load_checkpoint,
     load_model_state,
-    save_atomically,
+    write_checkpoint,
 )
 from recbole_llm.core.config import Config
 from recbole_llm.core.processes import distributed
@@ -228,7 +228,7 @@ class PhasedTrainer(Trainer):
         if last == run_file:  # no phase was run
             self._save_checkpoint(-1, verbose=False)
         else:
-            save_atomically(load_checkpoint(last), run_file)
+            write_checkpoint(load_checkpoint(last), run_file)
 
 
 def _part_name(name: str) -> tuple[str, ...]:

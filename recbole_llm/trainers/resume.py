@@ -18,7 +18,7 @@ from recbole.data.dataloader import AbstractDataLoader
 from recbole.data.dataset import Dataset
 from recbole.utils import set_color
 
-from recbole_llm.core.checkpoints.checkpoint import STOPPED, load_model_state, save_atomically
+from recbole_llm.core.checkpoints.checkpoint import STOPPED, load_model_state, write_checkpoint
 from recbole_llm.core.checkpoints.plain import decode
 from recbole_llm.core.checkpoints.tokens import check_numbers, vocabulary_of
 from recbole_llm.core.digest import fingerprints
@@ -128,7 +128,7 @@ class ResumableMixin(EngineMixin):
         elif self.last_file is not None:
             run = self._collect_run_state()  # which all processes have a part of
             if distributed.is_main():
-                save_atomically({**self._checkpoint(epoch_idx - 1), STOPPED: run}, self.last_file)
+                write_checkpoint({**self._checkpoint(epoch_idx - 1), STOPPED: run}, self.last_file)
         return super()._train_epoch(train_data, epoch_idx, *args, **kwargs)
 
     def resume_run(self, file: str) -> None:

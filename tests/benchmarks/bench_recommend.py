@@ -100,11 +100,11 @@ def latency() -> dict[str, float]:
 
 def replace_users(names: list[str], starts: np.ndarray, items: np.ndarray) -> None:
     """Give the exported model these histories, with the digest that is checked."""
-    from recbole_llm.core.checkpoints.tokens import characters
+    from recbole_llm.core.checkpoints.tokens import encode_names
     from recbole_llm.core.digest import file_digest
 
     others = {"other_starts": np.zeros(len(names) + 1, np.int64), "other_items": items[:0]}
-    np.savez("model/users.npz", starts=starts, items=items, **others, **characters(names))
+    np.savez("model/users.npz", starts=starts, items=items, **others, **encode_names(names))
     settings = Path("model/settings.json")
     content = json.loads(settings.read_text(encoding="utf-8"))
     content["sha256"]["users.npz"] = file_digest(Path("model/users.npz"))

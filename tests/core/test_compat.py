@@ -22,7 +22,7 @@ from recbole_llm.core.checkpoints.fingerprints import check_fingerprints
 
 
 def save_and_load(state: dict, path: Path) -> dict:  # type: ignore[type-arg]
-    checkpoint.save_atomically(state, path)
+    checkpoint.write_checkpoint(state, path)
     loaded = torch.load(path, weights_only=True)
     return plain.decode(loaded)  # type: ignore[no-any-return]
 
@@ -84,7 +84,7 @@ def test_a_models_state_holds_no_modules_and_names_its_vectors() -> None:
     state = checkpoint.model_state(Model("old"))
     assert set(state["state_dict"]) == {"layer.weight", "layer.bias"}
     assert state["other_parameter"].keys() == {"counts", "__embeddings__"}
-    checkpoint.save_atomically({"config": {}, **state}, "x.pth")
+    checkpoint.write_checkpoint({"config": {}, **state}, "x.pth")
     loaded = checkpoint.load_checkpoint("x.pth")
     same = Model("old")
     same.counts = None

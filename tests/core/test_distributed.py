@@ -21,7 +21,7 @@ Stand = Callable[[int, int], None]
 def stand(monkeypatch: pytest.MonkeyPatch) -> Stand:
     """``stand(rank, size)``: this is one process of so many, as far as it knows."""
     return lambda rank, size: monkeypatch.setattr(
-        distributed, "_here", distributed.Place(rank, rank, size)
+        distributed, "_here", distributed.ProcessRank(rank, rank, size)
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from recbole_llm.core.checkpoints.checkpoint import load_checkpoint, save_atomically
+from recbole_llm.core.checkpoints.checkpoint import load_checkpoint, write_checkpoint
 from recbole_llm.core.checkpoints.stored import plain_config
 from recbole_llm.core.config import Config
 from recbole_llm.core.files import (
@@ -31,17 +31,17 @@ from recbole_llm.features.encoders.openai_api import create
 
 _FULL = """
 import resource, torch
-from recbole_llm.core.checkpoints.checkpoint import save_atomically
+from recbole_llm.core.checkpoints.checkpoint import write_checkpoint
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 try:
-    save_atomically({"config": {}, "weights": torch.zeros(10**6)}, "saved.pth")
+    write_checkpoint({"config": {}, "weights": torch.zeros(10**6)}, "saved.pth")
 except ValueError as error:
     print(error)
 """
 
 
 def test_a_full_disk_leaves_the_old_file_and_nothing_else() -> None:
-    save_atomically({"config": {}, "weights": torch.ones(2)}, "saved.pth")
+    write_checkpoint({"config": {}, "weights": torch.ones(2)}, "saved.pth")
     done = subprocess.run([sys.executable, "-c", _FULL], capture_output=True, text=True, check=True)
     message = "'saved.pth' cannot be written (File too large); free some space, or set another"
     assert done.stdout.startswith(message) and done.stdout.count("\n") == 1

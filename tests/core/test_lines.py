@@ -8,7 +8,7 @@ import sys
 import click
 import pytest
 
-from recbole_llm.core.lines import aligned, bar, say_meanwhile
+from recbole_llm.core.lines import aligned, bar, say_meanwhile, shows_progress
 from recbole_llm.core.log import Screen
 from recbole_llm.trainers.progress import Progress
 
@@ -74,3 +74,10 @@ def test_a_pipe_gets_a_line_a_minute_in_place_of_a_bar(
     assert said[-1].endswith("9 tokens/s]")
     assert list(bar(range(6), desc="Writing", shown=False)) == list(range(6))
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(None, True), (True, True), (1, True), (False, False), (0, False)]
+)
+def test_progress_is_shown_unless_the_key_says_no(value: object, shown: bool) -> None:
+    assert shows_progress({"show_progress": value}) is shown

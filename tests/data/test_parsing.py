@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_llm.core.compat_pandas import among
+from recbole_llm.core.compat_pandas import is_known
 from recbole_llm.core.config import Config
 from recbole_llm.data.create import create_dataset
 from recbole_llm.data.files import Table, read_types
@@ -391,5 +391,5 @@ def test_ids_are_objects_until_they_are_numbered(
 def test_known_values_are_told_whatever_holds_them(values: list[Any], known: list[str]) -> None:
     expected = [value in known for value in values]
     for column in (pd.Series(values, dtype=object), pd.Series(values)):
-        assert among(column, known).tolist() == expected
-        assert among(column, set(known)).tolist() == expected
+        assert is_known(column, known).tolist() == expected
+        assert is_known(column, set(known)).tolist() == expected

@@ -27,7 +27,7 @@ def of_each(
     drawn, begins = [], []
     places = [(0, 1), *((rank, PROCESSES) for rank in range(PROCESSES))]
     for rank, size in places:
-        monkeypatch.setattr(distributed, "_here", distributed.Place(rank, rank, size))
+        monkeypatch.setattr(distributed, "_here", distributed.ProcessRank(rank, rank, size))
         config = Config(model, "tiny", config_dict={**QUIET, **changes})
         torch.manual_seed(0)  # as a run does: the split may be random
         loader = data_preparation(config, create_dataset(config))[which]
@@ -66,7 +66,7 @@ def test_triplets_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     write_tiny_dataset("dataset")
     found = []
     for rank, size in ((0, 1), (0, 2), (1, 2)):
-        monkeypatch.setattr(distributed, "_here", distributed.Place(rank, rank, size))
+        monkeypatch.setattr(distributed, "_here", distributed.ProcessRank(rank, rank, size))
         config = Config("CKE", "tiny", config_dict=QUIET)
         torch.manual_seed(0)
         loader = data_preparation(config, create_dataset(config))[0]

@@ -136,7 +136,7 @@ class TestBatches:
         whole = batches_of(self.windows, 64)
         parts = []
         for rank in range(3):
-            monkeypatch.setattr(distributed, "_here", distributed.Place(rank, rank, 3))
+            monkeypatch.setattr(distributed, "_here", distributed.ProcessRank(rank, rank, 3))
             generator = torch.Generator().manual_seed(0)
             own = OwnParts(WindowBatches(self.windows, 64, True, generator))
             parts.append([batch.tolist() for batch in own])

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_llm import testing
-from recbole_llm.commands.shared import guarded
+from recbole_llm.commands.shared import run_guarded
 from recbole_llm.core.plugins.loading import get_model, get_plugins, list_encoders
 from recbole_llm.quick_start import run_recbole_llm
 from recbole_llm.trainers.engine import EngineMixin
@@ -68,4 +68,4 @@ def main(runs_file: str, results_file: str, batch: str = "0") -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(lambda: main(*sys.argv[1:])))
+    sys.exit(run_guarded(lambda: main(*sys.argv[1:])))

@@ -218,7 +218,7 @@ def test_a_checkpoint_is_replaced_in_one_step(monkeypatch: pytest.MonkeyPatch) -
 
 def test_only_the_first_process_saves(monkeypatch: pytest.MonkeyPatch) -> None:
     one = trainer()
-    monkeypatch.setattr(distributed, "_here", distributed.Place(1, 1, 2))
+    monkeypatch.setattr(distributed, "_here", distributed.ProcessRank(1, 1, 2))
     one._save_checkpoint(0)
     assert not Path(one.saved_model_file).exists()
 

@@ -101,7 +101,7 @@ def test_a_model_without_a_table_is_refused() -> None:
 
 
 def test_several_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(distributed, "_here", distributed.Place(0, 0, 2))
+    monkeypatch.setattr(distributed, "_here", distributed.ProcessRank(0, 0, 2))
     config: Any = {"item_table": "sparse", "device": torch.device("cuda")}
     with pytest.raises(ValueError, match="item_table: nccl does not add up the sparse gradients"):
         sparse_table(torch.nn.Module(), config)

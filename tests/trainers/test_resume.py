@@ -17,7 +17,7 @@ import torch
 from made_pictures import picture
 from recbole.model.general_recommender import BPR
 
-from recbole_llm.core.checkpoints.checkpoint import STOPPED, load_checkpoint, save_atomically
+from recbole_llm.core.checkpoints.checkpoint import STOPPED, load_checkpoint, write_checkpoint
 from recbole_llm.core.plugins.loading import get_plugins, get_registry
 from recbole_llm.core.plugins.registry import EncoderSpec, ModelSpec, Registered
 from recbole_llm.quick_start import run_recbole_llm
@@ -295,14 +295,14 @@ def test_files_that_no_run_reads_may_change(last_file: str) -> None:
 def test_a_resumed_run_writes_in_the_folder_of_its_file(last_file: str) -> None:
     content = load_checkpoint(last_file)
     content[STOPPED]["file"] = "../outside.pth"
-    save_atomically(content, last_file)
+    write_checkpoint(content, last_file)
     assert Path(run(resume=last_file)["checkpoint"]) == Path("stopped/outside.pth")
 
 
 def test_the_time_before_the_stop_counts(last_file: str) -> None:
     content = load_checkpoint(last_file)
     content[STOPPED]["trainings"][-1]["valid_seconds"] = 1000.0
-    save_atomically(content, last_file)
+    write_checkpoint(content, last_file)
     run(resume=last_file, output="result.json")
     seconds = json.loads(Path("result.json").read_text())["seconds"]
     assert 1000 <= seconds["validation"] < seconds["all"] < 2000

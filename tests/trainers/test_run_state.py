@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from recbole_llm.core.checkpoints.checkpoint import load_checkpoint, save_atomically
+from recbole_llm.core.checkpoints.checkpoint import load_checkpoint, write_checkpoint
 from recbole_llm.trainers import run_state
 
 
@@ -30,7 +30,7 @@ def test_every_source_of_random_numbers_is_restored(tmp_path: Path) -> None:
     loaders = [parts, None, loader(3)]
     flat = [parts.general_dataloader, parts.kg_dataloader, loaders[2]]
     draw_from_all(flat)
-    save_atomically(
+    write_checkpoint(
         {"config": {}, "random": run_state.random_state(loaders)}, tmp_path / "state.pth"
     )
     expected = [draw_from_all(flat), draw_from_all(flat)]
@@ -68,7 +68,7 @@ def test_changes_beyond_the_state_dict_are_found_and_restored(tmp_path: Path) ->
     changes = run_state.find_changes(model, before)
     expected = [("", "update"), ("", "adjacency"), ("", "order"), ("", "heat"), ("inner", "bank")]
     assert [change[:2] for change in changes] == expected
-    save_atomically({"config": {}, "changes": changes}, tmp_path / "state.pth")
+    write_checkpoint({"config": {}, "changes": changes}, tmp_path / "state.pth")
     run_state.restore_changes(fresh, load_checkpoint(tmp_path / "state.pth")["changes"])
     assert fresh.update == 3 and fresh.adjacency.to_dense()[0, 0] == 2
     assert fresh.heat == 0.5

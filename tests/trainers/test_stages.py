@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from recbole_llm import load_data_and_model, run_recbole_llm
-from recbole_llm.core.checkpoints.checkpoint import load_checkpoint, save_atomically
+from recbole_llm.core.checkpoints.checkpoint import load_checkpoint, write_checkpoint
 from recbole_llm.core.config import Config
 
 pytestmark = pytest.mark.usefixtures("tiny")
@@ -35,7 +35,7 @@ def refused(file: str | Path, message: str) -> None:
 def stopped(file: str) -> Path:
     """The file as a run keeps it before each epoch."""
     last = Path(file).with_name("S3Rec-last.pth")
-    save_atomically({**load_checkpoint(file), "run": {}}, last)
+    write_checkpoint({**load_checkpoint(file), "run": {}}, last)
     return last
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from recbole_llm.core.checkpoints.fingerprints import check_fingerprints, embedding_fingerprints
 from recbole_llm.core.checkpoints.plain import decode, encode
-from recbole_llm.core.errors import absent, and_more, one_line
+from recbole_llm.core.errors import and_more, missing_file_error, one_line
 from recbole_llm.core.files import written_whole
 from recbole_llm.core.model_traits import other_parameter_names
 
@@ -39,7 +39,7 @@ def load_checkpoint(file: str | os.PathLike[str]) -> dict[str, Any]:
         ValueError: the file is missing, damaged, or not a checkpoint of this package.
     """
     if not Path(file).is_file():
-        raise absent("checkpoint", file, "*.pth")
+        raise missing_file_error("checkpoint", file, "*.pth")
     import torch
 
     try:
@@ -113,7 +113,7 @@ def _check_sparse(value: dict[Any, Any], size: int) -> None:
         raise ValueError("it holds a matrix that is larger than the file")
 
 
-def save_atomically(state: object, file: str | os.PathLike[str]) -> None:
+def write_checkpoint(state: object, file: str | os.PathLike[str]) -> None:
     """``torch.save`` in one step: a killed process leaves the old file or the new one.
 
     Raises:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from recbole_llm.core.checkpoints.checkpoint import STOPPED, load_checkpoint
 from recbole_llm.core.checkpoints.tokens import check_numbers, vocabulary_of
-from recbole_llm.core.errors import absent
+from recbole_llm.core.errors import missing_file_error
 from recbole_llm.core.model_traits import start_key
 from recbole_llm.core.settings import ConfigLike
 
@@ -36,7 +36,7 @@ def check_start_file(config: ConfigLike) -> None:
                 f"name it with --{key}=…"
             )
         if not Path(file).is_file():
-            raise absent(key, file, "*.pth")
+            raise missing_file_error(key, file, "*.pth")
         checkpoint = load_checkpoint(file)
         stored = checkpoint["config"]
         names = [c.__name__ for c in getattr(config, "model_class", object).__mro__]

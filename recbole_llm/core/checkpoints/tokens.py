@@ -35,10 +35,10 @@ def pack(vocabulary: Vocabulary) -> Packed:
 def _pack(tokens: npt.NDArray[Any]) -> dict[str, Any]:
     from torch import from_numpy
 
-    return {name: from_numpy(array) for name, array in characters([*map(str, tokens)]).items()}
+    return {name: from_numpy(array) for name, array in encode_names([*map(str, tokens)]).items()}
 
 
-def characters(names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
+def encode_names(names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
     """Names without room for the longest: ``utf8``, their characters, uint8 [bytes]; ``lengths``,
     how many characters each has, int32 [n]."""
     text = "".join(names).encode("utf-8", "surrogatepass")
@@ -46,8 +46,8 @@ def characters(names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
     return {"utf8": np.frombuffer(bytearray(text), np.uint8), "lengths": lengths}
 
 
-def names_of(utf8: npt.NDArray[Any], lengths: npt.NDArray[Any]) -> list[str]:
-    """The inverse of `characters`.
+def decode_names(utf8: npt.NDArray[Any], lengths: npt.NDArray[Any]) -> list[str]:
+    """The inverse of `encode_names`.
 
     Raises:
         ValueError: they do not fit each other.
@@ -78,7 +78,7 @@ def unpack(packed: object) -> dict[str, npt.NDArray[Any]]:
 
 def _unpack(field: str, packed: Any) -> npt.NDArray[Any]:
     try:
-        names = names_of(packed["utf8"].numpy(), packed["lengths"].numpy())
+        names = decode_names(packed["utf8"].numpy(), packed["lengths"].numpy())
     except (KeyError, TypeError, AttributeError, ValueError, RuntimeError):
         raise ValueError(f"holds damaged tokens of '{field}'") from None
     if names[:1] != [PADDING] or len(set(names)) != len(names):

@@ -8,9 +8,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from recbole_llm.core.errors import unknown
+from recbole_llm.core.errors import unknown_name_error
 from recbole_llm.core.marks import PartOfProtocol, StoredElsewhere
-from recbole_llm.core.metrics import by_kind, computed_metrics, read_by
+from recbole_llm.core.metrics import by_kind, computed_metrics, is_read_by
 from recbole_llm.core.plugins.loading import get_plugins
 from recbole_llm.core.settings import (
     ConfigLike,
@@ -22,7 +22,7 @@ from recbole_llm.core.settings import (
     NonNegative,
     OneOrMore,
     Settings,
-    listed,
+    split_to_list,
 )
 
 PROTOCOLS = {  # what the key `protocol` stands for
@@ -154,7 +154,7 @@ class RecBoleEvaluation(Settings):
             if metric.lower() not in metric_types:
                 known = sorted(metric_class.__name__ for metric_class in metrics_dict.values())
                 broken = "; ".join(plugins.failed_metrics)
-                raise unknown("metrics: the metric", metric, known, broken)
+                raise unknown_name_error("metrics: the metric", metric, known, broken)
         ranked, others = by_kind(self.metrics)
         if ranked and others:
             raise ValueError(
@@ -181,7 +181,7 @@ class RecBoleEvaluation(Settings):
                 f"eval_args: mode full ranks the catalogue, and metrics {self.metrics} are of "
                 f"labels; set mode: labeled or uni100, or metrics such as NDCG"
             )
-        whole = [m for m in self.metrics if read_by([m], "rec.items")]
+        whole = [m for m in self.metrics if is_read_by([m], "rec.items")]
         longest = max(self.topk)
         candidates = min(
             (int(mode[3:]) + 1 for mode in modes if mode[3:].isdecimal()), default=None
@@ -206,7 +206,7 @@ def check_topk(topk: Sequence[int], n_items: int) -> None:
 def check_catalogue(config: ConfigLike, n_items: int) -> None:
     """Refuse lists and sampled candidates that the catalogue is too small to rank, before texts
     are encoded. Metrics of labels may draw an item more than once."""
-    if not by_kind(listed(config["metrics"]))[0]:
+    if not by_kind(split_to_list(config["metrics"]))[0]:
         return
     for phase in ("valid", "test"):
         drawn = config[f"{phase}_neg_sample_args"]

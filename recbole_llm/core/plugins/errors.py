@@ -27,7 +27,7 @@ def plugin_behind(error: BaseException) -> str | None:
     return next((owners[package] for package in deeper if package in owners), None)
 
 
-def plugins_there() -> str:
+def loaded_plugins_clause() -> str:
     """`` with plugin 'acme'`` where others' are loaded: what they gave this package's code may be
     odd, but which of them gave it is not known. That of the run's model is named alone."""
     if not get_plugins.cache_info().currsize:

@@ -19,7 +19,7 @@ from recbole_llm.core.errors import (
     named_error,
     near_hint,
     one_line,
-    unknown,
+    unknown_name_error,
 )
 from recbole_llm.core.plugins.registry import (
     PACKAGE,
@@ -204,7 +204,7 @@ def find_model(name: str) -> ModelSpec:
         return stock_spec(name)
     known = {*models, *stock}
     broken = "".join(f"; plugin '{p}' was left out ({why})" for p, why in plugins.failed.items())
-    raise unknown("model", name, sorted(known), _WAYS_OUT + broken)
+    raise unknown_name_error("model", name, sorted(known), _WAYS_OUT + broken)
 
 
 def get_model(name: str) -> type[Any]:

@@ -13,11 +13,11 @@ from typing import Any
 
 from recbole_llm.core import compat
 from recbole_llm.core.digest import file_digest
-from recbole_llm.core.errors import absent, named_error
+from recbole_llm.core.errors import missing_file_error, named_error
 from recbole_llm.core.files import expanded
 from recbole_llm.core.plugins import loading
 from recbole_llm.core.schema import parse_command_line, parse_values
-from recbole_llm.core.settings import listed
+from recbole_llm.core.settings import split_to_list
 from recbole_llm.core.yaml_files import files_given, read_yaml
 
 _imported: dict[str, str] = {}  # digests of the files of modules, as they were imported
@@ -37,7 +37,7 @@ def load_plugins(
     files = [read_yaml(file) for file in files_given(config_file_list)]
     given = [s for s in (*files, config_dict or {}, parse_command_line(argv)) if "plugins" in s]
     named = parse_values(given[-1], ())["plugins"] if given else None
-    for name in listed(named) or ():
+    for name in split_to_list(named) or ():
         _load(str(name))
 
 
@@ -45,7 +45,7 @@ def _load(name: str) -> None:
     compat.apply()  # a file may import RecBole
     known = set(sys.modules)
     try:
-        module = _of_file(name) if name.endswith(".py") else import_module(name)
+        module = _module_of_file(name) if name.endswith(".py") else import_module(name)
         loaded = loading.get_plugins()
         if not loaded.manager.is_registered(module):
             loaded.register(module, module.__name__)
@@ -58,11 +58,11 @@ def _load(name: str) -> None:
         raise ValueError(f"plugins: '{name}': {reason}") from error
 
 
-def _of_file(name: str) -> ModuleType:
+def _module_of_file(name: str) -> ModuleType:
     """The module of a file, which is found by its name wherever this process looks it up later."""
     file = expanded(name).resolve()
     if not file.is_file():
-        raise absent("the file", name, "*.py")
+        raise missing_file_error("the file", name, "*.py")
     if str(file.parent) not in sys.path:
         sys.path.append(str(file.parent))  # last: it is to hide no other module
     invalidate_caches()  # the file may be new

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
 
-from recbole_llm.core.errors import extra, one_line
+from recbole_llm.core.errors import extra_install_command, one_line
 from recbole_llm.core.versions import installed
 
 _OLDEST = (2, 44)  # of setup.cfg; recbole 1.2.1 brings 2.6.3
@@ -97,7 +97,8 @@ def check_installed() -> None:
     if found == "none" or tuple(map(int, re.findall(r"\d+", found)[:2])) < _OLDEST:
         oldest = ".".join(map(str, _OLDEST))
         raise ValueError(
-            f"executor: 'ray' needs the package ray>={oldest} (here: {found}): {extra('ray')}"
+            f"executor: 'ray' needs the package ray>={oldest} (here: {found}): "
+            f"{extra_install_command('ray')}"
         )
 
 

@@ -4,7 +4,7 @@ RecBole's own hooks for several processes stay off (``single_spec`` is True): th
 average metrics that were rounded before, and clip gradients before they are summed.
 
 All functions may be called by a process on its own, where they do nothing. Each process is on its
-own but within `together`, so that one can load a model while the others do something else.
+own but within `as_one_run`, so that one can load a model while the others do something else.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ import numpy as np
 from recbole_llm.core.errors import one_line
 from recbole_llm.core.processes.torchrun import (
     ALONE,
-    FailedFirst,
     LostProcess,
-    Place,
+    MainProcessFailed,
+    ProcessRank,
     join,
     lost_processes_named,
     started_together,
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Batch = TypeVar("Batch", bound="Sequence[Any] | torch.Tensor")
-_here = ALONE  # but within `together`
-_running = False  # whether this process is within `together`
+_here = ALONE  # but within `as_one_run`
+_running = False  # whether this process is within `as_one_run`
 
 
 @contextmanager
@@ -68,7 +68,7 @@ def as_single_process() -> Iterator[None]:
 
 
 @contextmanager
-def _placed(place: Place) -> Iterator[None]:
+def _placed(place: ProcessRank) -> Iterator[None]:
     global _here
     before, _here = _here, place
     try:
@@ -143,7 +143,7 @@ def main_first() -> Iterator[None]:
         yield
         return
     if not is_main() and (reason := broadcast("")):
-        raise FailedFirst(f"the first process of this run failed: {reason}")
+        raise MainProcessFailed(f"the first process of this run failed: {reason}")
     try:
         with as_single_process():
             yield

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 _NEEDED = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 _PATIENCE = timedelta(days=1)  # others wait that long while the first encodes a catalogue
-_SAID = "recbole_llm/said"
+_ERROR_REPORTED_KEY = "recbole_llm/said"
 # Of gloo, of nccl, of torch's store: what a process reads from another that is gone.
 _LOST = ("gloo", "Connection closed", "Connection reset", "Broken pipe", "NCCL", "TCPStore")
 
@@ -21,11 +21,11 @@ class LostProcess(ValueError):
     """Another process of the run has ended, or all are to end."""
 
 
-class FailedFirst(ValueError):
+class MainProcessFailed(ValueError):
     """The first process of the run failed at what it does for all."""
 
 
-class Place(NamedTuple):
+class ProcessRank(NamedTuple):
     """A process among those that work together."""
 
     rank: int
@@ -33,7 +33,7 @@ class Place(NamedTuple):
     world_size: int
 
 
-ALONE = Place(0, 0, 1)
+ALONE = ProcessRank(0, 0, 1)
 VISIBLE_GPUS = os.environ.get("CUDA_VISIBLE_DEVICES")  # as given; each Config sets it anew
 _joined = ALONE
 
@@ -49,7 +49,7 @@ def before_torch() -> None:
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 
-def join() -> Place:
+def join() -> ProcessRank:
     """Join the processes that ``torchrun`` started together; once.
 
     Raises:
@@ -70,7 +70,7 @@ def join() -> Place:
     with lost_processes_named():
         distributed.init_process_group("gloo", timeout=_PATIENCE)
     own = distributed.get_rank(), int(os.environ["LOCAL_RANK"])
-    _joined = Place(*own, distributed.get_world_size())
+    _joined = ProcessRank(*own, distributed.get_world_size())
     atexit.register(distributed.destroy_process_group)
     signal.signal(signal.SIGTERM, _stop)
     return _joined
@@ -102,7 +102,7 @@ def claim_error_report() -> bool:
 
     try:
         store = distributed.distributed_c10d._get_default_store()
-        return bool(store.add(_SAID, 1) == 1)
+        return bool(store.add(_ERROR_REPORTED_KEY, 1) == 1)
     except RuntimeError:  # the store went with its process
         return True
 

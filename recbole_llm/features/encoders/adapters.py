@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from recbole_llm.core.digest import files_digest
-from recbole_llm.core.errors import named_error, needing
+from recbole_llm.core.errors import named_error, optional_imports
 from recbole_llm.core.files import expanded
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.encoders.decoders import Source
@@ -89,7 +89,7 @@ def load_adapted_writer(
 
 
 def _merge_adapter(model: Any, source: Source, folder: str, key: str) -> Any:
-    with needing(key, EncoderError):
+    with optional_imports(key, EncoderError):
         from peft import PeftModel
     path = expanded(folder)
     _warn_of_other_model(source, path, key)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from recbole_llm.core.errors import check_takes, installing
+from recbole_llm.core.errors import check_takes, install_command
 from recbole_llm.core.plugins.loading import get_registry
 from recbole_llm.core.plugins.registry import EncoderSpec, resolve
 from recbole_llm.core.settings import ConfigLike
@@ -81,7 +81,7 @@ def create_encoder(config: ConfigLike) -> Encoder | TableSource:
     spec = encoder_spec(config)
     missing = spec.missing()
     if missing:
-        raise _unavailable(spec, f"it needs a package: {installing(*missing)}")
+        raise _unavailable(spec, f"it needs a package: {install_command(*missing)}")
     what = f"encoder '{spec.name}'"
     try:
         check_takes(what, factory := resolve(spec.factory, what), "config")

@@ -34,15 +34,15 @@ def token_batches(lengths: Sequence[int], budget: int, padded: bool = False) -> 
 
 
 def message_batches(messages: Iterable[Message], budget: int) -> Iterator[list[Message]]:
-    """Consecutive messages that `joined` takes, in batches of at most `budget` tokens with their
-    padding. One that is longer, or whose tensors fit no other's, is a batch of its own."""
+    """Consecutive messages that `join_messages` takes, in batches of at most `budget` tokens with
+    their padding. One that is longer, or whose tensors fit no other's, is a batch of its own."""
     batch: list[Message] = []
     width = 0
     for message in messages:
         length = message["input_ids"].shape[1]
         width = max(width, length)
         full = (len(batch) + 1) * width > budget
-        if batch and (full or _form(message) != _form(batch[0])):
+        if batch and (full or _shapes_and_types(message) != _shapes_and_types(batch[0])):
             yield batch
             batch, width = [], length
         batch.append(message)
@@ -50,7 +50,7 @@ def message_batches(messages: Iterable[Message], budget: int) -> Iterator[list[M
         yield batch
 
 
-def joined(batch: Sequence[Message]) -> Message:
+def join_messages(batch: Sequence[Message]) -> Message:
     """Messages as one input, [B, L]: what goes by token is filled up on the right, where no real
     token sees the padding or is moved by it; tensors of pictures follow each other."""
     if len(batch) == 1:
@@ -67,7 +67,7 @@ def _by_token(value: Tensor, message: Message) -> bool:
     return value.shape[:2] == message["input_ids"].shape
 
 
-def _form(message: Message) -> dict[str, object]:
+def _shapes_and_types(message: Message) -> dict[str, object]:
     """Alike where tensors can be joined; what is no tensor is like nothing else."""
     forms: dict[str, object] = {}
     for name, value in message.items():

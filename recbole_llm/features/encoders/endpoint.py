@@ -10,12 +10,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
-from recbole_llm.core.errors import needing, one_line
+from recbole_llm.core.errors import one_line, optional_imports
 from recbole_llm.core.log import show
 from recbole_llm.core.secrets import without_credentials
 from recbole_llm.features.encoders.answers import credentials
 from recbole_llm.features.encoders.base import EncoderError
-from recbole_llm.features.encoders.gate import Gate, asked_pause
+from recbole_llm.features.encoders.gate import Gate, retry_after_seconds
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -29,17 +29,17 @@ _REFUSALS = (400, 413, 422)  # HTTP: bad request, too large, unprocessable
 _PASSING = (408, 409)  # timeout, conflict; beside those of 500 and above
 
 
-class Refused(EncoderError):
+class RequestRefused(EncoderError):
     """The endpoint does not take a request, and would not if it were asked again."""
 
     said = ""  # by the endpoint, at full length
 
 
-class TooLong(EncoderError):
+class AnswerTooLong(EncoderError):
     """An answer of more bytes than one may have."""
 
 
-class Limited(EncoderError):
+class RateLimited(EncoderError):
     """The endpoint took no request for as long as one may wait."""
 
 
@@ -87,7 +87,7 @@ class Endpoint:
     @cached_property
     def client(self) -> OpenAI:
         """OpenAI's client."""
-        with needing("an endpoint", EncoderError):
+        with optional_imports("an endpoint", EncoderError):
             from openai import OpenAI
         # The client appends paths to an address as it is; a query (Azure's api-version, a
         # token) belongs behind them.
@@ -123,7 +123,7 @@ class Endpoint:
                 if _is_rate_limit(error):
                     self._pause_all(error, began, since)
                 elif failures < self.max_retries and _is_temporary(error):
-                    pause = asked_pause(error) or min(0.5 * 2**failures, _LONGEST_PAUSE)
+                    pause = retry_after_seconds(error) or min(0.5 * 2**failures, _LONGEST_PAUSE)
                     self.gate.sleep(min(pause, self.timeout))
                     failures += 1
                 else:  # the client's own error may repeat credentials
@@ -135,10 +135,10 @@ class Endpoint:
     def _pause_all(self, error: Exception, began: float, since: float) -> None:
         """Let all requests wait; Limited where there is no patience left."""
         patience, first = self.max_retries * self.timeout, self.gate.until == 0
-        if not self.gate.close(began, asked_pause(error), since, patience):
+        if not self.gate.close(began, retry_after_seconds(error), since, patience):
             keys = f"{self.prefix}_max_retries x {self.prefix}_timeout"
             more = f"it would take none for longer than {keys}, {patience:g} s"
-            raise Limited(self._failure(f"{type(error).__name__}: {error}", more)) from None
+            raise RateLimited(self._failure(f"{type(error).__name__}: {error}", more)) from None
         if first:
             show(
                 f"the endpoint '{self.where or 'OpenAI'}' takes no more requests for now (HTTP "
@@ -153,7 +153,7 @@ class Endpoint:
             for chunk in response.iter_bytes():
                 body += chunk
                 if len(body) > longest:
-                    raise TooLong(f"its answer is longer than {longest:,} bytes")
+                    raise AnswerTooLong(f"its answer is longer than {longest:,} bytes")
                 if time.monotonic() > end:
                     raise TimeoutError(
                         f"its answer was not complete after {self.timeout:g} s "
@@ -167,7 +167,7 @@ class Endpoint:
         reason = f"{type(error).__name__}: {error}"
         status = getattr(error, "status_code", None)
         if status in _REFUSALS:
-            refused = Refused(self._describe(reason))
+            refused = RequestRefused(self._describe(reason))
             refused.said = self._mask_secrets(reason)
             return refused
         if status == _UNAUTHORIZED and self.key == _NO_KEY:

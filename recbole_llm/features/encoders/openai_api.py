@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from recbole_llm.core.digest import digest
-from recbole_llm.core.lines import counted
+from recbole_llm.core.lines import plural
 from recbole_llm.core.settings import ConfigLike
 from recbole_llm.features.encoders.answers import read_answer
 from recbole_llm.features.encoders.base import Encoder, EncoderError
-from recbole_llm.features.encoders.endpoint import Endpoint, Refused, address, api_key
+from recbole_llm.features.encoders.endpoint import Endpoint, RequestRefused, address, api_key
 from recbole_llm.features.encoders.settings import EndpointSettings
 from recbole_llm.features.settings import EncoderSettings
 from recbole_llm.features.table import Matrix
@@ -79,10 +79,10 @@ class OpenAIEncoder:
                 _MAX_BYTES * (len(texts) + 1),
                 lambda body: read_answer(body, len(texts), self._width),
             )
-        except Refused as error:
+        except RequestRefused as error:
             longest = max(texts, key=len)
-            raise Refused(
-                f"{error}; it was sent {counted(len(texts), 'text')}, the longest of "
+            raise RequestRefused(
+                f"{error}; it was sent {plural(len(texts), 'text')}, the longest of "
                 f"{len(longest):,} characters ({longest[:_SHOWN]!r}): if that is too much, "
                 f"set encoder_request_size or what makes the texts (item_prompt, "
                 f"user_prompt_max_items) to less"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recbole_llm.core.digest import digest, files_digest
-from recbole_llm.core.errors import extra, named_error
+from recbole_llm.core.errors import extra_install_command, named_error
 from recbole_llm.core.settings import ConfigLike
 from recbole_llm.features.encoders.base import Encoder, EncoderError
 from recbole_llm.features.encoders.locate import (
@@ -67,7 +67,7 @@ def create_bundled(config: ConfigLike) -> Encoder:
     """
     folder = bundled_folder()
     if folder is None:
-        raise EncoderError(f"it needs a package: {extra('offline')}")
+        raise EncoderError(f"it needs a package: {extra_install_command('offline')}")
     log_source("bundled", MINILM, str(folder))
     return encoder_from_folder(folder, EncoderSettings.placed(config))
 

@@ -39,7 +39,9 @@ def create(config: ConfigLike) -> VisionEncoder:
         log_source("image", name, f"the package {efficientnet.PACKAGE} ({file})")
         return VisionEncoder(efficientnet.SHA256, settings, lambda: _bundled(settings))
     source = Source.of_encoder(config, "image", name)
-    return VisionEncoder(source.digest, settings, lambda: _of_transformers(source, settings))
+    return VisionEncoder(
+        source.digest, settings, lambda: _load_transformers_model(source, settings)
+    )
 
 
 class VisionEncoder:
@@ -76,7 +78,7 @@ def _bundled(settings: EncoderSettings) -> Vision:
     return lambda images: network(efficientnet.preprocess(images).to(device, dtype))
 
 
-def _of_transformers(source: Source, settings: EncoderSettings) -> Vision:
+def _load_transformers_model(source: Source, settings: EncoderSettings) -> Vision:
     model: Any = source.model(settings.torch_dtype).to(settings.encoder_device).eval()
     processor = source.part("AutoImageProcessor")
 

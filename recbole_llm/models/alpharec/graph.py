@@ -7,7 +7,7 @@ import torch
 from scipy.sparse import csr_matrix
 from torch import Tensor, nn
 
-from recbole_llm.core.lines import counted
+from recbole_llm.core.lines import plural
 from recbole_llm.models.alpharec.sparse import linear_operator, weighted_sums
 
 
@@ -130,7 +130,7 @@ class InteractionGraph(nn.Module):
         """
         if self.full:
             raise ValueError(
-                f"every item is in the training data of {counted(self.full, 'user')}, for whom no "
+                f"every item is in the training data of {plural(self.full, 'user')}, for whom no "
                 f"negatives are left; leave such users out with user_inter_num_interval"
             )
         users = users.unsqueeze(1)  # [B, 1]

@@ -22,7 +22,7 @@ from recbole_llm.layers.embedding import FrozenEmbedding
 from recbole_llm.layers.losses import sampled_softmax
 from recbole_llm.layers.matmul import scores
 from recbole_llm.models.alpharec.graph import InteractionGraph
-from recbole_llm.models.alpharec.query import among_texts, beside_similarity
+from recbole_llm.models.alpharec.query import mix_with_similarity, query_from_nearest_texts
 from recbole_llm.models.alpharec.settings import AlphaRecSettings
 from recbole_llm.models.alpharec.sparse import pair_scores, weighted_sums
 from recbole_llm.models.alpharec.text_map import LinearMap, MLPMap
@@ -192,7 +192,7 @@ class AlphaRec(FactorModel, GeneralRecommender):  # type: ignore[misc]
         if query is None:
             return cosines
         weight = self.query_share * torch.where(sizes > 0, query_weight, 1.0)
-        return beside_similarity(cosines, self.text.weight, query.to(cosines), weight)
+        return mix_with_similarity(cosines, self.text.weight, query.to(cosines), weight)
 
     def history_vector(self, items: Tensor) -> Tensor:
         """A user's final vector as in `score_users`: distinct items, int [B, L] -> [B, D]."""
@@ -214,7 +214,7 @@ class AlphaRec(FactorModel, GeneralRecommender):  # type: ignore[misc]
         means = sums / sizes.clamp(min=1).unsqueeze(1)
         if query is None:
             return means
-        query = among_texts(query.to(means), self.text.weight, self.query_neighbours)
+        query = query_from_nearest_texts(query.to(means), self.text.weight, self.query_neighbours)
         moved = torch.lerp(means, query.expand_as(means), weight)
         return torch.where((sizes > 0).unsqueeze(1), moved, query)
 

@@ -10,7 +10,7 @@ _TAU = 0.05  # temperature of the weights of a query's nearest items
 _ROUNDING = 1e-6  # deviations of cosines below it say nothing
 
 
-def among_texts(query: Tensor, texts: Tensor, neighbours: int) -> Tensor:
+def query_from_nearest_texts(query: Tensor, texts: Tensor, neighbours: int) -> Tensor:
     """A query as the weighted mean of the item texts nearest to it.
 
     The map has learnt from items' texts and their means. A query's own vector differs from all of
@@ -32,7 +32,7 @@ def among_texts(query: Tensor, texts: Tensor, neighbours: int) -> Tensor:
     return torch.softmax(near.values / _TAU, dim=0) @ texts[near.indices]
 
 
-def beside_similarity(scores: Tensor, texts: Tensor, query: Tensor, weight: Tensor) -> Tensor:
+def mix_with_similarity(scores: Tensor, texts: Tensor, query: Tensor, weight: Tensor) -> Tensor:
     """Scores mixed with the similarity of items' texts to a query.
 
     The similarity is brought to each user's mean and deviation over the items first.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 
-from recbole_llm.core.errors import absent
+from recbole_llm.core.errors import missing_file_error
 from recbole_llm.core.files import expanded
 from recbole_llm.models.llmcf.examples import training_examples
 from recbole_llm.models.llmcf.settings import RecGenSettings
@@ -58,7 +58,7 @@ def instructions(file: str) -> Iterator[Sample]:
     """
     path = expanded(file)
     if not path.is_file():
-        raise absent("recgen_instructions:", file)
+        raise missing_file_error("recgen_instructions:", file)
     with path.open(encoding="utf-8-sig", errors="replace") as lines:
         for number, line in enumerate(lines, start=1):
             if line.strip():

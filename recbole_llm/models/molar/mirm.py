@@ -32,7 +32,7 @@ class MIRMStage(TuneStage):
         return [*self._pictures(), *self._attributes(), *self._histories()]
 
     @cached_property
-    def _described(self) -> tuple[Rows, str]:
+    def _rows_and_title_field(self) -> tuple[Rows, str]:
         """Rows of the items that have an id, and the field that describes an item."""
         file = item_file(self.config, self.dataset)
         known = self.dataset.field2token_id[self.dataset.iid_field]
@@ -51,7 +51,7 @@ class MIRMStage(TuneStage):
         reads_text_alone = ItemSettings.of(self.config).item_feature == "item_text"
         if reads_text_alone or not sees_pictures(self.source):
             return
-        rows, field = self._described
+        rows, field = self._rows_and_title_field
         for token, picture in find_pictures(self.config, self.dataset, list(rows)).items():
             if description := rows[token][field]:
                 yield Sample(
@@ -59,10 +59,10 @@ class MIRMStage(TuneStage):
                 )
 
     def _attributes(self) -> Iterator[Sample]:
-        rows, field = self._described
-        untold = (field, self.dataset.iid_field, self.config["item_image_field"])
+        rows, field = self._rows_and_title_field
+        excluded_fields = (field, self.dataset.iid_field, self.config["item_image_field"])
         for token, row in rows.items():
-            kept = {f: v for f, v in row.items() if v and f not in untold}
+            kept = {f: v for f, v in row.items() if v and f not in excluded_fields}
             if kept and row[field]:
                 listed = "; ".join(f"{f.replace('_', ' ')}: {v}" for f, v in kept.items())
                 yield Sample(

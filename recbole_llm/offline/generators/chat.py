@@ -7,10 +7,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from recbole_llm.core.digest import digest
-from recbole_llm.core.lines import counted
+from recbole_llm.core.lines import plural
 from recbole_llm.features.encoders.answers import quote_answer
 from recbole_llm.features.encoders.base import EncoderError
-from recbole_llm.features.encoders.endpoint import Endpoint, Refused, TooLong, address, api_key
+from recbole_llm.features.encoders.endpoint import (
+    AnswerTooLong,
+    Endpoint,
+    RequestRefused,
+    address,
+    api_key,
+)
 from recbole_llm.offline.generators.base import Generator, Keep
 from recbole_llm.offline.generators.endpoint_workers import Answer, WorkerRun
 from recbole_llm.offline.settings import GeneratorSettings
@@ -49,7 +55,7 @@ class ChatGenerator(Generator):
         """Describe the requests, the characters to read and the tokens to write."""
         most = len(prompts) * self.settings.generator_max_new_tokens
         return (
-            f"{counted(len(prompts), 'request')} to '{self.model}': {sum(map(len, prompts)):,} "
+            f"{plural(len(prompts), 'request')} to '{self.model}': {sum(map(len, prompts)):,} "
             f"characters to read, at most {most:,} tokens to write"
         )
 
@@ -84,14 +90,14 @@ class ChatGenerator(Generator):
         """Return how often a prompt with this error is asked: endpoints may bill each request."""
         if isinstance(error, _NoTextError):
             return 1 + max(1, self.settings.generator_max_retries)
-        return 2 if isinstance(error, (Refused, TooLong)) else 0
+        return 2 if isinstance(error, (RequestRefused, AnswerTooLong)) else 0
 
     def _request(self, prompt: str) -> Answer:
         """Ask about a prompt; by the newer length key if the endpoint wants that one."""
         length_key = self.length_key
         try:
             return self._request_with(length_key, prompt)
-        except Refused as refused:
+        except RequestRefused as refused:
             if length_key == _NEWER_LENGTH_KEY or _NEWER_LENGTH_KEY not in refused.said:
                 raise
         answer = self._request_with(_NEWER_LENGTH_KEY, prompt)

@@ -10,9 +10,9 @@ from logging import getLogger
 from threading import Thread
 from typing import NamedTuple
 
-from recbole_llm.core.lines import counted
+from recbole_llm.core.lines import plural
 from recbole_llm.core.log import show
-from recbole_llm.features.encoders.endpoint import Limited
+from recbole_llm.features.encoders.endpoint import RateLimited
 
 _ROUNDS = 4  # requests of each worker in a row without an answer: is the endpoint still there?
 _TRIVIAL = "Say hello."
@@ -83,7 +83,7 @@ class WorkerRun:
             raise
         if self.given_up:
             getLogger("recbole_llm").warning(
-                f"an empty text for {counted(len(self.given_up), 'prompt')}, refused or never "
+                f"an empty text for {plural(len(self.given_up), 'prompt')}, refused or never "
                 f"answered with a text: {self.given_up[0]}"
             )
         if self.errors:
@@ -125,7 +125,7 @@ class WorkerRun:
             self._release_waiting(number)
         else:
             self.n_unanswered += 1
-            self.stopping = self.stopping or prompt is None or isinstance(error, Limited)
+            self.stopping = self.stopping or prompt is None or isinstance(error, RateLimited)
             if prompt is None:  # the waiting prompts fail, too
                 self.errors += [*(failure.error for failure in self.waiting.values()), error]
             elif self.max_requests(error):
@@ -156,7 +156,7 @@ class WorkerRun:
         with suppress(KeyboardInterrupt):
             under_way = sum(not future.done() for future in self.running)
             show(
-                f"interrupted; keeping the answers to {counted(under_way, 'request')} under way "
+                f"interrupted; keeping the answers to {plural(under_way, 'request')} under way "
                 f"that come within {_GRACE:g} s; interrupt again to end at once"
             )
             wait(self.running, _GRACE)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from recbole_llm.core.digest import digest
-from recbole_llm.core.lines import counted
+from recbole_llm.core.lines import plural
 from recbole_llm.core.runtime import computes_bfloat16
 from recbole_llm.features.encoders.adapters import adapter_digest, load_adapted_writer
 from recbole_llm.features.encoders.base import EncoderError
@@ -154,7 +154,7 @@ class LocalGenerator(Generator):
         read = sum(len(ids) for ids in model.tokens(prompts)["input_ids"])
         most = len(prompts) * model.settings.generator_max_new_tokens
         return (
-            f"{counted(len(prompts), 'text')} by {model.source.path.name} in {model.dtype}: "
+            f"{plural(len(prompts), 'text')} by {model.source.path.name} in {model.dtype}: "
             f"{read:,} tokens to read, at most {most:,} to write"
         )
 

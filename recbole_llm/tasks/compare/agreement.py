@@ -13,7 +13,7 @@ from recbole_llm.core.config import Config
 from recbole_llm.core.keys.data import RecBoleData
 from recbole_llm.core.keys.evaluation import RecBoleEvaluation
 from recbole_llm.core.marks import Mark
-from recbole_llm.core.metrics import read_by
+from recbole_llm.core.metrics import is_read_by
 from recbole_llm.core.model_traits import learns_labels
 from recbole_llm.core.plugins.loading import get_registry
 from recbole_llm.core.plugins.registry import FeatureSpec
@@ -181,7 +181,7 @@ def _judging_settings(config: Config) -> dict[str, Any]:
 def _settings_of_metrics(config: Config, metrics: Sequence[str]) -> dict[str, Any]:
     """Settings that some metrics read; the encoder before its own keys, which others lack."""
     found: dict[str, Any] = {}
-    if read_by(metrics, VECTORS):
+    if is_read_by(metrics, VECTORS):
         spec = get_registry().find(FeatureSpec, ItemSettings.of(config).item_feature)
         named = {k.partition(".")[2]: v for k, v in vector_settings(config, spec).items()}
         found |= {key: value for key, value in named.items() if "user" not in key}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from logging import getLogger
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 from recbole_llm.core.checkpoints.checkpoint import load_checkpoint
 from recbole_llm.core.checkpoints.tokens import unpack
 from recbole_llm.core.digest import short_digests
+from recbole_llm.core.errors import named_error
 from recbole_llm.features.attach import item_embeddings, reads_items
 from recbole_llm.tasks.compare.catalogue import Catalogue
 from recbole_llm.tasks.compare.cells import Cell
@@ -24,11 +25,23 @@ _TITLE, _WIDE = 200, 40  # characters of a title beside a point, and of a line o
 def model_figures(cells: Sequence[Cell]) -> Iterator[Figure]:
     """Draw what models show of their parameters by `page_figures` (models/README.md)."""
     for cell in cells:
-        draw = getattr(cell.seeded.config.model_class, "page_figures", None)
-        if draw is not None and (checkpoint := _load(cell)) is not None:
-            for drawn in draw(checkpoint["state_dict"]):
-                title = f"{drawn['title']} of {cell.entry.label}"
-                yield make_figure(**{**drawn, "title": title}, colorway=COLOURS)
+        model = cell.seeded.config.model_class
+        if hasattr(model, "page_figures") and (checkpoint := _load(cell)) is not None:
+            try:
+                yield from list(_draw_own(model.page_figures, checkpoint, cell.entry.label))
+            except Exception as error:  # a plugin's, or of a subclass with other parameters
+                getLogger("recbole_llm").warning(
+                    f"{cell.name}: no figures of its own, since page_figures of {model.__name__} "
+                    f"failed: {named_error(error)}"
+                )
+
+
+def _draw_own(
+    draw: Callable[[Mapping[str, Any]], Iterable[Figure]], checkpoint: Mapping[str, Any], label: str
+) -> Iterator[Figure]:
+    for drawn in draw(checkpoint["state_dict"]):
+        title = f"{drawn['title']} of {label}"
+        yield make_figure(**{**drawn, "title": title}, colorway=COLOURS)
 
 
 def item_maps(cells: Sequence[Cell], catalogue: Catalogue) -> Iterator[Figure]:

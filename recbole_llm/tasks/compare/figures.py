@@ -39,7 +39,7 @@ def make_figure(
 
 def _height(traces: Sequence[Mapping[str, Any]]) -> int:
     """A height with room for labels of many lines, beside the axis and in the legend."""
-    beside = [_line_count(y) for trace in traces for y in trace["y"] if isinstance(y, str)]
+    beside = [_line_count(y) for trace in traces for y in trace.get("y", ()) if isinstance(y, str)]
     below = [_line_count(trace["name"]) for trace in traces if "name" in trace]
     rows = len(beside) * max(beside, default=0)
     return max(_HEIGHT, 100 + _LINE * rows, 290 + _LINE * sum(below))

@@ -16,7 +16,7 @@ from recbole_llm.core.config import Config
 from recbole_llm.core.digest import digest, file_digest, files_digest, fingerprints
 from recbole_llm.core.keys.evaluation import RecBoleEvaluation
 from recbole_llm.core.marks import Mark
-from recbole_llm.core.metrics import spelt
+from recbole_llm.core.metrics import metric_class_name
 from recbole_llm.core.plugins.errors import packages_of_plugins
 from recbole_llm.core.plugins.loading import built_in, find_model, get_plugins, get_registry
 from recbole_llm.core.plugins.registry import PACKAGE, PROPERTIES, FeatureSpec
@@ -52,8 +52,8 @@ def _read_settings(config: Config) -> dict[str, Any]:
     settings = RecBoleEvaluation.of(config)
     read = config.having(
         **{key: defaults.get(key) for key in unread},
-        metrics=[spelt(metric) for metric in settings.metrics],
-        valid_metric=spelt(settings.valid_metric),
+        metrics=[metric_class_name(metric) for metric in settings.metrics],
+        valid_metric=metric_class_name(settings.valid_metric),
     )
     plain = plain_config(read, Mark.NO_EFFECT_ON_RESULTS)
     taken = (k for k in plain if k != "plugins" and (k not in unread or k in defaults))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from recbole_llm.core.errors import extra, is_installed
+from recbole_llm.core.errors import extra_install_command, is_installed
 from recbole_llm.core.files import OTHER_FOLDER, write_whole
 from recbole_llm.core.keys.evaluation import RecBoleEvaluation
 from recbole_llm.data.settings import EngineSettings
@@ -26,7 +26,7 @@ _TEMPLATE = Path(__file__).with_name("page.html.jinja")
 def write_page(summary: Summary, cells: Sequence[Cell], root: Path) -> str:
     """Write ``page.html``; returns its name, or the package that it lacks to be written."""
     if not is_installed("plotly"):
-        return f"no page.html, for which plotly is missing: {extra('compare')}"
+        return f"no page.html, for which plotly is missing: {extra_install_command('compare')}"
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs

@@ -8,9 +8,9 @@ from contextlib import closing
 from pathlib import Path
 
 from recbole_llm.core.checkpoints.stored import arguments_for_reload
-from recbole_llm.core.errors import one_line, unknown
+from recbole_llm.core.errors import one_line, unknown_name_error
 from recbole_llm.core.files import OTHER_FOLDER, check_folder, write_json
-from recbole_llm.core.lines import counted, quoted
+from recbole_llm.core.lines import plural, quoted
 from recbole_llm.core.log import close_log, init_log
 from recbole_llm.report import can_recommend
 from recbole_llm.tasks.compare.agreement import describe_random_splits, unify_protocol
@@ -57,7 +57,7 @@ def compare(
     entries = parse_models(models, argv, config_file_list)
     labels = [entry.label for entry in entries]
     if baseline is not None and baseline not in labels:
-        raise unknown("baseline: the model", baseline, labels)
+        raise unknown_name_error("baseline: the model", baseline, labels)
     entries, notes = unify_protocol(entries)
     root = Path(options.output)
     check_folder(root, OTHER_FOLDER)
@@ -80,7 +80,7 @@ def compare(
     yield from _write_results(summary, cells, root)
     if failures:
         raise ValueError(
-            f"{len(failures)} of {counted(len(all_cells), 'run')} failed, see above; "
+            f"{len(failures)} of {plural(len(all_cells), 'run')} failed, see above; "
             f"{_retry_advice(len(failures), bool(untuned))}"
         )
 

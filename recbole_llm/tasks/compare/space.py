@@ -8,7 +8,7 @@ from typing import Any
 
 from recbole_llm.core.checks import declared_keys, key_marks, settings_classes
 from recbole_llm.core.config import Config
-from recbole_llm.core.errors import unknown
+from recbole_llm.core.errors import unknown_name_error
 from recbole_llm.core.marks import Mark
 from recbole_llm.core.plugins.registry import PACKAGE, ModelSpec
 from recbole_llm.core.schema import parse_literal
@@ -100,7 +100,7 @@ def _check_known(what: str, key: str, entry: Entry) -> None:
         )
     known = declared_keys(entry.config, entry.config.spec) | set(entry.config.internal_config_dict)
     if key not in known:
-        raise unknown(f"{what}: {entry.label}: the key", key, sorted(known))
+        raise unknown_name_error(f"{what}: {entry.label}: the key", key, sorted(known))
 
 
 def _parse_values(key: str, values: Iterable[object], entry: Entry) -> list[Any]:
@@ -123,7 +123,7 @@ def _parse_part(text: str, entry: Entry, offered: Space) -> tuple[str, Any]:
         if key not in offered:
             if key in entry.config:
                 raise ValueError(f"search: {key}: say where, such as --search='{key}=[…,…]'")
-            raise unknown("search: the key", key, offered)
+            raise unknown_name_error("search: the key", key, offered)
         _check_offered(key, offered[key], entry)
         return key, offered[key]
     _check_known("search", key, entry)

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from recbole_llm.core.files import OTHER_FOLDER, write_whole
-from recbole_llm.core.lines import aligned, counted, width
+from recbole_llm.core.lines import aligned, plural, width
 from recbole_llm.tasks.compare.paired import LEVEL, PairedTest
 from recbole_llm.tasks.compare.summary import Row, Spread, Summary
 from recbole_llm.trainers.progress import duration
@@ -141,7 +141,7 @@ def sentences(summary: Summary) -> Iterator[str]:
     up_to = "up to " if any(len(row.seeds) < many for row in summary.rows) else ""
     yield (
         f"{summary.dataset}; {summary.protocol}. Means over "
-        f"{up_to}{counted(many, 'seed')}{spread}; the best epoch of each run by validation."
+        f"{up_to}{plural(many, 'seed')}{spread}; the best epoch of each run by validation."
     )
     if summary.tests:
         found = any(test.significant for test in summary.tests)
@@ -193,10 +193,10 @@ def _describe_test(summary: Summary, test: PairedTest) -> str:
         over = f"; over seeds they vary by {first} and {second}"
     apart = ""
     if test.seeds < max(len(rows[label].seeds) for label in (test.label, baseline)):
-        apart += f" This is over the {counted(test.seeds, 'seed')} that ended well with both."
+        apart += f" This is over the {plural(test.seeds, 'seed')} that ended well with both."
     if test.left_out:
         apart += (
-            f" {counted(test.left_out, 'user')} that one of the two was not tested on "
+            f" {plural(test.left_out, 'user')} that one of the two was not tested on "
             f"{'is' if test.left_out == 1 else 'are'} left out here, not in the table."
         )
     return (

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from recbole_llm.core import lines
 from recbole_llm.core.checks import text_keys
 from recbole_llm.core.digest import digest
-from recbole_llm.core.errors import needing
+from recbole_llm.core.errors import optional_imports
 from recbole_llm.core.files import OTHER_FOLDER, check_folder, write_whole
 from recbole_llm.core.schema import parse_values
 from recbole_llm.core.settings import Space
@@ -37,7 +37,7 @@ from recbole_llm.tasks.compare.live import Live
 from recbole_llm.tasks.compare.pool import Job, Outcome, run_jobs
 from recbole_llm.tasks.compare.space import defaults, distributions, resolve_space
 
-with needing("tuning"):
+with optional_imports("tuning"):
     import optuna
     from optuna import Study
     from optuna.trial import FrozenTrial, Trial, TrialState
@@ -238,7 +238,7 @@ def _best_trial(trials: Sequence[FrozenTrial], entry: Entry) -> FrozenTrial:
 
 def _write_best(file: Path, entry: Entry, best: FrozenTrial, trials: int) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
-    metric, tried = entry.config["valid_metric"], lines.counted(trials, "trial")
+    metric, tried = entry.config["valid_metric"], lines.plural(trials, "trial")
     about = f"# {entry.label}: best of {tried}, {metric} {best.value:.4f} on validation"
     settings = parse_values(best.params, text_keys())
     write_whole(file, f"{about}\n{yaml.safe_dump(settings)}".encode(), OTHER_FOLDER)

@@ -23,7 +23,7 @@ def describe_users(cells: Sequence[Cell], catalogue: Catalogue) -> list[dict[str
     for user in first["shown_users"][known][:_USERS]:
         held = _held_out(first, user)
         lists = [
-            {"label": label, "items": _recommended(users, user, catalogue)}
+            {"label": label, "items": _recommended_items(users, user, catalogue)}
             for label, users in shown.items()
             if (users["shown_users"] == user).any()
         ]
@@ -38,7 +38,9 @@ def _held_out(users: Mapping[str, Any], user: str) -> list[str]:
     return list(users["target_items"][users["target_users"] == user].tolist())
 
 
-def _recommended(users: Mapping[str, Any], user: str, catalogue: Catalogue) -> list[dict[str, Any]]:
+def _recommended_items(
+    users: Mapping[str, Any], user: str, catalogue: Catalogue
+) -> list[dict[str, Any]]:
     """A run's recommendations, and whether it holds each of them out: runs may differ in splits."""
     held, items = _held_out(users, user), users["shown_items"][users["shown_users"] == user][0]
     return [{"title": catalogue.title(item), "held": item in held} for item in items.tolist()]

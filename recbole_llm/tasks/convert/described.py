@@ -23,7 +23,7 @@ from recbole_llm.tasks.convert.columns import (
 from recbole_llm.tasks.convert.headers import NAMELESS
 from recbole_llm.tasks.convert.layouts import text_columns
 from recbole_llm.tasks.convert.numbers import Numbers, detect_numbers
-from recbole_llm.tasks.convert.rows import BREAKS, as_lines, field_name, unbroken
+from recbole_llm.tasks.convert.rows import BREAKS, as_lines, field_name, without_breaks
 from recbole_llm.tasks.convert.sources import Source, late_columns_problem
 from recbole_llm.tasks.convert.summary import Descriptions, Roles, Summary
 from recbole_llm.tasks.convert.texts import LINE
@@ -33,7 +33,7 @@ _NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?")
 
 
 @dataclass
-class Described:
+class DescriptionPass:
     """One pass over the rows that describe items, or users."""
 
     of: Literal["item", "user"]  # what a row describes
@@ -183,7 +183,7 @@ class Described:
 
     def _clean_text(self, text: str, what: str) -> str:
         """A text without breaks, which are told; "": those of interactions were told there."""
-        safe = unbroken(text)
+        safe = without_breaks(text)
         if what and BREAKS.search(text):
             self.problems.add(f"tabs or line ends in {what}, spaces now", [repr(safe[:20])])
         return safe
@@ -199,8 +199,8 @@ class Described:
             self.numbers[name] = found.numbers
             return "float"
         if found.exact and found.most:
-            why = found.doubt or f"'{unbroken(found.other)[:20]}' is none"
+            why = found.doubt or f"'{without_breaks(found.other)[:20]}' is none"
             self.summary.problems.append(
                 f"'{self.source}': '{name}' stays text, though it looks like numbers: {why}"
             )
-        return "token_seq" if any(" " in unbroken(text) for text in filled) else "token"
+        return "token_seq" if any(" " in without_breaks(text) for text in filled) else "token"

@@ -8,7 +8,7 @@ import numpy as np
 from pandas import DataFrame, Series, to_numeric
 
 from recbole_llm.tasks.convert.columns import OPTIONAL, check_column, check_roles, find_column
-from recbole_llm.tasks.convert.numbers import Found, Numbers, detect_numbers
+from recbole_llm.tasks.convert.numbers import NumberFindings, Numbers, detect_numbers
 from recbole_llm.tasks.convert.rows import field_name
 from recbole_llm.tasks.convert.sources import Source
 from recbole_llm.tasks.convert.summary import Roles, typed_column
@@ -138,9 +138,9 @@ def _plain(text: str, numbers: Numbers) -> str | None:
     return numbers.plain(text) or rest
 
 
-def _detect_form(texts: Series) -> Found:
+def _detect_form(texts: Series) -> NumberFindings:
     """How a column of numbers writes them; as computers do, where that fits all."""
     filled = _without_flags(texts[texts.str.strip() != ""])
     if to_numeric(filled, errors="coerce").notna().all():
-        return Found()
+        return NumberFindings()
     return detect_numbers(filled)

@@ -15,14 +15,14 @@ from recbole_llm.core.files import OTHER_FOLDER, written_whole
 from recbole_llm.core.problems import Problems
 from recbole_llm.tasks.convert.columns import OPTIONAL, find_column
 from recbole_llm.tasks.convert.fields import Fields
-from recbole_llm.tasks.convert.rows import BREAKS, as_lines, unbroken
+from recbole_llm.tasks.convert.rows import BREAKS, as_lines, without_breaks
 from recbole_llm.tasks.convert.sources import Source, late_columns_problem
 from recbole_llm.tasks.convert.summary import Roles, Summary
 from recbole_llm.tasks.convert.texts import LINE
 from recbole_llm.tasks.convert.times import Floats
 
 
-class _CostsRows(Exception):
+class _WrongGuess(Exception):
     """A column that was guessed has a text that is no number."""
 
     def __init__(self, role: str, why: str) -> None:
@@ -82,7 +82,7 @@ class Interactions:
                     file.write(("\t".join(self.fields.header()) + "\n").encode("utf-8"))
                 file.write(as_lines(self._usable_rows(chunk, self.fields)))
                 self.progress(len(chunk))
-        except _CostsRows as guess:
+        except _WrongGuess as guess:
             self.wrong[guess.role] = guess.why
             return False
         return True
@@ -113,7 +113,7 @@ class Interactions:
                 texts = rows[role]
                 rows[role] = texts.str.strip()
                 if BREAKS.search("".join(texts)):  # one search, since most tables have none
-                    safe = [unbroken(text) for text in texts]
+                    safe = [without_breaks(text) for text in texts]
                     rows[role] = Series(safe, texts.index, dtype=object)
                     what = f"tabs or line ends in '{fields.columns[role]}', spaces now"
                     self._mask_right(what, texts.str.contains(BREAKS), lines, kept, rows[role])
@@ -145,12 +145,12 @@ class Interactions:
             return np.ones(len(values), bool)
         if role in fields.guessed and role != "time" and (nan & kept).any():
             first = int(np.flatnonzero(nan & kept)[0])
-            raise _CostsRows(
+            raise _WrongGuess(
                 role,
                 f"column '{column}' is not taken for the {role}, since not all of its values are "
                 f"numbers{fields.doubt(role)} (line {lines.iloc[first]}: "
-                f"'{unbroken(texts.iloc[first])[:20]}'); {self.source.option(role, column)} takes "
-                f"it, and leaves such rows out",
+                f"'{without_breaks(texts.iloc[first])[:20]}'); "
+                f"{self.source.option(role, column)} takes it, and leaves such rows out",
             )
         what = f"left out, since their {role} {fields.unread(role)}"
         return self._mask_right(what, nan, lines, kept, texts)
@@ -163,7 +163,7 @@ class Interactions:
         new = wrong & kept
         places = [f"line {line}" for line in lines[new][:3]]
         if texts is not None:
-            shown = [repr(unbroken(text)[:20]) if text else "" for text in texts[new][:3]]
+            shown = [repr(without_breaks(text)[:20]) if text else "" for text in texts[new][:3]]
             places = [f"{place}: {text}" if text else place for place, text in zip(places, shown)]
         self.problems.add(what, places, int(new.sum()))
         return ~wrong

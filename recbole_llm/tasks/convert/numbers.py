@@ -49,7 +49,7 @@ class Numbers:
 
 
 @dataclass(frozen=True)
-class Found:
+class NumberFindings:
     """The findings of a look at a column's texts."""
 
     numbers: Numbers | None = None  # how numbers are written; None: there are none, or a doubt
@@ -93,7 +93,7 @@ def _plain(sign: str, digits: str, decimal: str) -> str | None:
     return f"{minus}{whole}.{found['part']}" if found["part"] else f"{minus}{whole}"
 
 
-def detect_numbers(texts: Iterable[str]) -> Found:
+def detect_numbers(texts: Iterable[str]) -> NumberFindings:
     """Detect how the numbers among a column's texts are written; empty texts say nothing."""
     filled = [text for text in texts if text.strip()]
     read = [_Value.of(text) for text in filled]
@@ -102,11 +102,11 @@ def detect_numbers(texts: Iterable[str]) -> Found:
     most = 2 * len(values) > len(filled)
     exact = any(value.unit or any("." in (n or "") for n in value.by.values()) for value in values)
     if not values:
-        return Found(other=other)
+        return NumberFindings(other=other)
     fits = [decimal for decimal in _DIGITS if all(value.by[decimal] for value in values)]
     doubt = _find_unit_doubt(values) or _find_decimal_doubt(values, fits)
     unit = max(value.unit for value in values)
-    return Found(None if doubt else Numbers(fits[0], unit), doubt, other, most, exact)
+    return NumberFindings(None if doubt else Numbers(fits[0], unit), doubt, other, most, exact)
 
 
 def _find_unit_doubt(values: Sequence[_Value]) -> str:

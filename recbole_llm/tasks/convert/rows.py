@@ -14,7 +14,7 @@ from pandas import DataFrame, Series
 BREAKS = re.compile(r"[\t\r\n\v\f\0\x1c-\x1e\x85\u2028\u2029]+")
 
 
-def unbroken(text: str) -> str:
+def without_breaks(text: str) -> str:
     """A text without tabs and line ends."""
     return BREAKS.sub(" ", text).strip()
 

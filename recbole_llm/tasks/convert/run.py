@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from pandas import DataFrame
 
 from recbole_llm.core.files import OTHER_FOLDER, remove_left_parts, writable_folder
-from recbole_llm.tasks.convert.described import Described
+from recbole_llm.tasks.convert.described import DescriptionPass
 from recbole_llm.tasks.convert.interactions import Interactions
 from recbole_llm.tasks.convert.layouts import movielens
 from recbole_llm.tasks.convert.sources import FrameSource, Source
@@ -93,10 +93,10 @@ def _write(
         like = replace(roles, item=rows.column("item"), user=rows.column("user"))
         if items is not None:
             apart = tables.items is not None
-            of_items = Described("item", items, like, rows.items, summary, progress, apart)
+            of_items = DescriptionPass("item", items, like, rows.items, summary, progress, apart)
             summary.of_items = written.enter_context(of_items.writing())
         if tables.users is not None:
-            of_users = Described("user", tables.users, like, rows.users, summary, progress)
+            of_users = DescriptionPass("user", tables.users, like, rows.users, summary, progress)
             summary.of_users = written.enter_context(of_users.writing())
 
 

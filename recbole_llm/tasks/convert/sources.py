@@ -18,7 +18,7 @@ from typing import IO, Any, cast
 import numpy as np
 from pandas import DataFrame, Index
 
-from recbole_llm.core.errors import absent, needing, one_line
+from recbole_llm.core.errors import missing_file_error, one_line, optional_imports
 from recbole_llm.core.problems import Problems
 from recbole_llm.tasks.convert import encodings, headers
 from recbole_llm.tasks.convert.texts import LINE, as_texts
@@ -52,7 +52,7 @@ class Source:
         self.path, self.separator, self.names = Path(path), separator, names
         self.encoding, self.problems = encoding, Problems()
         if not self.path.is_file():
-            raise absent("the file", path)
+            raise missing_file_error("the file", path)
         encodings.check_known(encoding)
 
     def __str__(self) -> str:
@@ -163,7 +163,7 @@ class Source:
             yield as_texts(frame.reindex(columns=columns))
 
     def _parquet(self) -> Iterator[DataFrame]:
-        with needing("a Parquet file"):
+        with optional_imports("a Parquet file"):
             from pyarrow import ArrowInvalid, parquet
         try:
             file = parquet.ParquetFile(self.path)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recbole_llm.core.lines import counted
+from recbole_llm.core.lines import plural
 
 _SMALL = 1e8  # smaller times, before 1973, are numbers of events rather than seconds
 _TEXTS = ("token", "token_seq")  # that item_prompt reads by default
@@ -110,7 +110,7 @@ class Summary:
             ("unused", ", ".join(name for name in self.given if name not in used)),
             ("unused", _describe_unused("items", items, "--text")),
             ("unused", _describe_unused("users", users, "--user-text")),
-            ("size", ", ".join(counted(number, what) for number, what in counts)),
+            ("size", ", ".join(plural(number, what) for number, what in counts)),
             ("times", times if timed else timeless),
             ("texts", self._describe_texts(self.of_items) if self.of_items else ""),
             ("replaced", ", ".join(self.replaced)),
@@ -132,7 +132,7 @@ class Summary:
         if not self.unwanted:
             return ""
         return (
-            f"{counted(self.unwanted, 'row')} of label 0: without --val_interval a run takes them "
+            f"{plural(self.unwanted, 'row')} of label 0: without --val_interval a run takes them "
             f"for interactions like all others; docs/own-data.md says how labels are predicted"
         )
 
@@ -142,8 +142,8 @@ class Summary:
         source = f", from {', '.join(read)}" if read else ""
         parts = [f"of {items.described:,} of {self.items:,} items{source}"]
         more = items.unknown
-        parts += [f"{counted(more, 'more item')} without interactions"] if more else []
-        parts += [f"{counted(items.blank, 'row')} without text"] if items.blank else []
+        parts += [f"{plural(more, 'more item')} without interactions"] if more else []
+        parts += [f"{plural(items.blank, 'row')} without text"] if items.blank else []
         return "; ".join(parts)
 
 

@@ -98,7 +98,7 @@ class Times:
         dates = dates.str.replace(_ZONE, r"\1", regex=True)
         self.read += len(dates)
         few = _FEW * self.read - self.unclear
-        self.telling = _find_telling([*self.telling, *dates], few, self.source)
+        self.telling = _find_order_evidence([*self.telling, *dates], few, self.source)
         day_first = ~dates.str.match(_YEAR_FIRST).to_numpy(bool) & _has_day_first(self.telling)
         seconds = np.empty(len(dates))
         for which in (True, False):
@@ -161,7 +161,7 @@ def _has_day_first(telling: Iterable[str]) -> bool:
     return any(int(found[1]) > 12 for date in telling if (found := _SLASHES.search(date)))
 
 
-def _find_telling(texts: Sequence[str], few: float, source: Source) -> tuple[str, ...]:
+def _find_order_evidence(texts: Sequence[str], few: float, source: Source) -> tuple[str, ...]:
     """Dates that tell whether days come before months: the one with the greatest first or second
     number, and the one with the least first; none where no date needs it, or fewer than `few`.
 

@@ -11,7 +11,7 @@ import numpy as np
 from torch import nn
 
 from recbole_llm.core.checkpoints.stored import NEVER_STORED, plain_config
-from recbole_llm.core.checkpoints.tokens import characters
+from recbole_llm.core.checkpoints.tokens import encode_names
 from recbole_llm.core.digest import file_digest
 from recbole_llm.core.files import OTHER_FOLDER, write_json, write_whole, written_whole
 from recbole_llm.core.marks import Mark
@@ -58,7 +58,7 @@ def write_histories(folder: Path, source: Recommender) -> None:
     users, scorer = source.find_users(None), source.scorer
     histories = ItemLists.concatenate([scorer.ordered_history(user) for user in users])
     others = ItemLists.concatenate([scorer.filtered_out_items(user) for user in users])
-    tokens = characters([str(source.user_tokens[user]) for user in users])
+    tokens = encode_names([str(source.user_tokens[user]) for user in users])
     arrays = {"starts": histories.starts, "items": histories.items, **tokens}
     arrays |= {"other_starts": others.starts, "other_items": others.items}
     with written_whole(folder / FILES.users, OTHER_FOLDER) as file:

@@ -11,14 +11,14 @@ from typing import Any
 import torch
 
 from recbole_llm.core.checkpoints.checkpoint import load_checkpoint
-from recbole_llm.core.errors import needing, one_line
+from recbole_llm.core.errors import one_line, optional_imports
 from recbole_llm.core.files import (
     OTHER_FOLDER,
     files_moved_together,
     remove_left_parts,
     writable_folder,
 )
-from recbole_llm.core.lines import counted, quoted, say_meanwhile
+from recbole_llm.core.lines import plural, quoted, say_meanwhile
 from recbole_llm.core.plugins.loading import get_model
 from recbole_llm.core.plugins.named import load_plugins
 from recbole_llm.models.base import SequenceTraining
@@ -65,7 +65,7 @@ def export(
             written, or an exported encoder that does not agree with the model.
     """
     folder = Path(output)
-    with needing("export"):
+    with optional_imports("export"):
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     remove_left_parts(folder)
@@ -131,7 +131,7 @@ def _summarize(
     folder: Path, source: Recommender, worst: float, histories: bool, old_model: str | None
 ) -> Iterator[str]:
     files = ", ".join(sorted(name for name in (README_FILE, *FILES) if (folder / name).exists()))
-    yield f"{source.name} with {counted(len(source.item_tokens) - 1, 'item')} in {folder}/: {files}"
+    yield f"{source.name} with {plural(len(source.item_tokens) - 1, 'item')} in {folder}/: {files}"
     if old_model is not None:
         yield f"replaced {old_model}"
     yield f"checked: user states are those of the checkpoint up to {worst:.0e}"

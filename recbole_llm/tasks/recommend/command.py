@@ -11,7 +11,7 @@ from typing import Any
 from pandas import DataFrame
 from tqdm import tqdm
 
-from recbole_llm.core.lines import counted, say_meanwhile
+from recbole_llm.core.lines import plural, say_meanwhile
 from recbole_llm.tasks.recommend.files import leave_out_unknown_items
 from recbole_llm.tasks.recommend.output import choose_format, write_frames
 from recbole_llm.tasks.recommend.ranker import Ranker
@@ -89,7 +89,7 @@ def recommend_to_file(
     with tqdm(total=resolved.n_users, unit=" users", leave=False, disable=is_hidden) as bar:
         rows = write_frames(_show_progress(frames, bar), file_format, output)
     if output is not None:
-        counts = f"{counted(resolved.n_users, 'user')}, {counted(rows, 'recommendation')}"
+        counts = f"{plural(resolved.n_users, 'user')}, {plural(rows, 'recommendation')}"
         print(f"{counts} → {output}", file=sys.stderr)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from recbole_llm.core.errors import absent
+from recbole_llm.core.errors import missing_file_error
 from recbole_llm.core.problems import Problems
 from recbole_llm.tasks.recommend.ranker import Ranker
 from recbole_llm.tasks.recommend.request import Request
@@ -100,7 +100,7 @@ def leave_out_unknown_items(request: Request, ranker: Ranker) -> Request:
 def _read_lines(file: str, wanted: str = "") -> list[str]:
     path = Path(file)
     if not path.exists() or path.is_dir():  # a pipe will do: /dev/stdin, or a shell's <(…)
-        raise ValueError(f"{absent('the file', file)}{wanted}")
+        raise ValueError(f"{missing_file_error('the file', file)}{wanted}")
     try:
         text = path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:

@@ -14,7 +14,7 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from recbole_llm.core import model_traits
 from recbole_llm.core.checkpoints.tokens import Vocabulary, vocabulary_of
 from recbole_llm.core.errors import first_names
-from recbole_llm.core.lines import counted
+from recbole_llm.core.lines import plural
 from recbole_llm.core.log import show
 from recbole_llm.data.disk import DiskDataset
 from recbole_llm.data.settings import EngineSettings
@@ -104,4 +104,4 @@ def _extend_vocabulary(dataset: Dataset, tokens: object) -> Vocabulary:
 
 
 def _log(tokens: list[str], outcome: str) -> None:
-    show(f"{counted(len(tokens), 'new item')} of the item file ({first_names(tokens)}): {outcome}")
+    show(f"{plural(len(tokens), 'new item')} of the item file ({first_names(tokens)}): {outcome}")

@@ -13,7 +13,7 @@ from typing import IO
 
 from pandas import DataFrame
 
-from recbole_llm.core.errors import check_choice, needing
+from recbole_llm.core.errors import check_choice, optional_imports
 from recbole_llm.core.files import OTHER_FILE, check_file, written_whole
 
 FORMATS = ("csv", "jsonl", "json", "parquet")
@@ -42,7 +42,7 @@ def choose_format(file_format: str | None, file: str | None) -> str:
     if file_format == "parquet":
         if file is None:
             raise ValueError("format: parquet needs a file: --output=recommendations.parquet")
-        with needing("format: parquet"):
+        with optional_imports("format: parquet"):
             import pyarrow  # noqa: F401
     return file_format
 

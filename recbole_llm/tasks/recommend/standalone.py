@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from recbole_llm.core.checkpoints.tokens import PADDING, names_of
-from recbole_llm.core.errors import needing, one_line
+from recbole_llm.core.checkpoints.tokens import PADDING, decode_names
+from recbole_llm.core.errors import one_line, optional_imports
 from recbole_llm.tasks.recommend.ranker import Ranker, ScoredUsers
 from recbole_llm.tasks.recommend.request import Request, ResolvedRequest
 from recbole_llm.tasks.recommend.top import Ids
@@ -135,7 +135,7 @@ class Standalone(Ranker):
         if FILES.users not in self._digests:
             return
         with np.load(io.BytesIO(self._read_file(FILES.users)), allow_pickle=False) as arrays:
-            self.user_tokens = names_of(arrays["utf8"], arrays["lengths"])
+            self.user_tokens = decode_names(arrays["utf8"], arrays["lengths"])
             self._histories = ItemLists(arrays["starts"], arrays["items"])
             self._filtered_out = ItemLists(arrays["other_starts"], arrays["other_items"])
         for lists in (self._histories, self._filtered_out):
@@ -165,7 +165,7 @@ class Standalone(Ranker):
         Raises:
             ValueError: onnxruntime is not installed, or cannot read it.
         """
-        with needing("an exported model"):
+        with optional_imports("an exported model"):
             import onnxruntime
         try:
             options = onnxruntime.SessionOptions()

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from recbole_llm.core.errors import one_line, unknown
+from recbole_llm.core.errors import one_line, unknown_name_error
 
 Mask = npt.NDArray[np.bool_]
 Fields = Mapping[str, Sequence[str]]
@@ -144,7 +144,7 @@ def _read_value(node: ast.expr, fields: Fields) -> Any:
     """Read a field's column, a text, a number, or a list of these."""
     if isinstance(node, ast.Name):
         if node.id not in fields:
-            error = unknown("where: the field", node.id, fields)
+            error = unknown_name_error("where: the field", node.id, fields)
             raise ValueError(f"{error}; a text stands in quotes: '{node.id}'")
         return np.array(fields[node.id], dtype=object)
     if isinstance(node, (ast.List, ast.Tuple)):

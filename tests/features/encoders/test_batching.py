@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_llm.features.encoders.batching import joined, message_batches, token_batches
+from recbole_llm.features.encoders.batching import join_messages, message_batches, token_batches
 
 
 def test_batches_by_hand() -> None:
@@ -50,9 +50,9 @@ def test_joined_messages_by_hand() -> None:
     seen = torch.tensor([[[1, 2], [3, 4]]])  # two by token
     short = message(2, seen=seen, patches=torch.full((3, 2), 5.0))
     long = message(3, seen=torch.ones(1, 3, 2, dtype=torch.long), patches=torch.full((4, 2), 6.0))
-    both = joined([short, long])
+    both = join_messages([short, long])
     assert both["input_ids"].tolist() == [[1, 2, 0], [1, 2, 3]]
     assert both["attention_mask"].tolist() == [[1, 1, 0], [1, 1, 1]]
     assert both["seen"].tolist() == [[[1, 2], [3, 4], [0, 0]], [[1, 1]] * 3]
     assert both["patches"][:, 0].tolist() == [5] * 3 + [6] * 4
-    assert joined([short]) is short
+    assert join_messages([short]) is short

@@ -19,7 +19,7 @@ pytest.importorskip("openai")
 
 from recbole_llm.features.encoders import gate, openai_api
 from recbole_llm.features.encoders.base import EncoderError
-from recbole_llm.features.encoders.gate import Gate, asked_pause
+from recbole_llm.features.encoders.gate import Gate, retry_after_seconds
 
 PROMPTS = [f"prompt {i}" for i in range(8)]
 
@@ -88,8 +88,8 @@ def test_the_pause_is_read_from_the_headers(
 ) -> None:
     clock.time = lambda: 1000.0
     error: Any = SimpleNamespace(response=SimpleNamespace(headers=headers))
-    assert asked_pause(error) == seconds
-    assert asked_pause(ValueError("broke off")) is None
+    assert retry_after_seconds(error) == seconds
+    assert retry_after_seconds(ValueError("broke off")) is None
 
 
 def test_workers_wait_together_for_as_long_as_it_takes(

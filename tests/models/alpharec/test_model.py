@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from recbole_llm.data.training import training_interactions
-from recbole_llm.models.alpharec.query import among_texts, beside_similarity
+from recbole_llm.models.alpharec.query import mix_with_similarity, query_from_nearest_texts
 from recbole_llm.models.alpharec.text_map import MLPMap
 from recbole_llm.testing import ModelTests
 
@@ -164,7 +164,7 @@ def test_similarity_of_texts_has_a_share_of_a_querys_scores() -> None:
     mean 2 and deviation 1."""
     texts = torch.tensor([[0.0, 0.0], [2.0, 0.0], [3.0, 4.0], [0.0, 1.0]])
     found, query = torch.tensor([[9.0, 1.0, 2.0, 3.0]] * 3), torch.tensor([5.0, 0.0])
-    mixed = beside_similarity(found, texts, query, torch.tensor([0.0, 0.25, 0.5]))
+    mixed = mix_with_similarity(found, texts, query, torch.tensor([0.0, 0.25, 0.5]))
     assert torch.equal(mixed[0], found[0])
     like = 2 + (np.array([1, 0.6, 0]) - 8 / 15) / np.sqrt(0.76 / 3)
     for row, share in ((1, 0.25), (2, 0.5)):
@@ -178,7 +178,9 @@ def test_texts_that_are_all_as_near_to_a_query_leave_the_order_to_the_scores(
 ) -> None:
     found = torch.tensor([[0.0, *range(len(texts))]])
     query = torch.tensor([1.0, 0.2])
-    mixed = beside_similarity(found, torch.tensor([[0.0, 0.0], *texts]), query, torch.tensor([0.5]))
+    mixed = mix_with_similarity(
+        found, torch.tensor([[0.0, 0.0], *texts]), query, torch.tensor([0.5])
+    )
     halfway = (found[:, 1:] + found[:, 1:].mean()) / 2
     torch.testing.assert_close(mixed[:, 1:], halfway)
 
@@ -189,10 +191,10 @@ def test_a_query_is_read_as_the_texts_of_the_items_nearest_to_it() -> None:
     query = torch.tensor([5.0, 0.0])
     weight = 1 / (1 + np.exp((0.6 - 1) / 0.05))
     wanted = [2 * weight + 3 * (1 - weight), 4 * (1 - weight)]
-    found = among_texts(query, texts, 2)
+    found = query_from_nearest_texts(query, texts, 2)
     torch.testing.assert_close(found, torch.tensor(wanted, dtype=torch.float32))
     # More than there are items: all of them, without the padding.
-    assert torch.isfinite(among_texts(query, texts, 99)).all()
+    assert torch.isfinite(query_from_nearest_texts(query, texts, 99)).all()
 
 
 def test_cached_vectors_follow_the_weights() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -164,6 +165,34 @@ def test_a_model_draws_figures_of_its_own(monkeypatch: pytest.MonkeyPatch) -> No
     assert [trace["name"] for trace in drawn["data"]] == ["id", "aligned", "llm"]
     assert [trace["x"] for trace in drawn["data"]] == [[1, 2]] * 3  # without the padding's bin
     assert [trace["y"] for trace in drawn["data"]] == [[pytest.approx(1 / 3, abs=1e-4)] * 2] * 3
+
+
+class Heat(nn.Module):
+    """Figures without y; with the second one, a fault."""
+
+    @staticmethod
+    def page_figures(state: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        traces = [{"type": "heatmap", "z": [[1, 2]]}]
+        yield {"title": "Heat", "note": "", "traces": traces, "x": "a", "y": "b"}
+        if "fault" in state:
+            raise KeyError("gate.alpha")
+
+
+def test_figures_of_a_model_that_fail_cost_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def cell(name: str) -> Any:
+        seeded = SimpleNamespace(config=SimpleNamespace(model_class=Heat))
+        return SimpleNamespace(name=name, entry=SimpleNamespace(label=name), seeded=seeded)
+
+    monkeypatch.setattr(
+        checkpoint_figures, "_load", lambda cell: {"state_dict": {cell.name: torch.ones(1)}}
+    )
+    drawn = list(model_figures([cell("fault"), cell("sound")]))
+    assert [figure["title"] for figure in drawn] == ["Heat of sound"]
+    assert (
+        "fault: no figures of its own, since page_figures of Heat failed: KeyError" in caplog.text
+    )
 
 
 def test_the_table_of_items_is_found_by_its_name_and_rows() -> None:
