@@ -18,7 +18,7 @@ from recbole_llm.core.checkpoints.stored import arguments_for_reload, plain_conf
 from recbole_llm.core.config import Config
 from recbole_llm.core.digest import fingerprints
 from recbole_llm.core.files import OTHER_FILE, check_file, write_json
-from recbole_llm.core.lines import aligned, count_phrase, quoted
+from recbole_llm.core.lines import aligned, plural, quoted
 from recbole_llm.core.log import log_place, show
 from recbole_llm.core.marks import Mark
 from recbole_llm.core.plugins.loading import get_model, list_models
@@ -144,9 +144,9 @@ def peak_memory() -> int | None:
 
 def _describe_model(config: Config, parameters: int | None) -> str:
     device = config["device"]
-    cpu = f"the CPU, {count_phrase(torch.get_num_threads(), 'thread')}"
+    cpu = f"the CPU, {plural(torch.get_num_threads(), 'thread')}"
     where = cpu if device.type == "cpu" else str(device)
-    trained = "trees" if parameters is None else count_phrase(parameters, "parameter")
+    trained = "trees" if parameters is None else plural(parameters, "parameter")
     return f"{config['model']}: {trained}, trained on {where}"
 
 
@@ -181,7 +181,7 @@ def _describe_vectors(config: Config, train_dataset: Dataset) -> str:
             known &= table.contents != 0
         count = int(known[1:].sum())
         what, source = kind.replace("_", " "), f" ({maker})" if kind in ENCODED else ""
-        size = f"{len(table) - 1:,}, {count_phrase(table.dimension, 'number')} each"
+        size = f"{len(table) - 1:,}, {plural(table.dimension, 'number')} each"
         parts.append(f"{what} of {count:,} of {size}{source}")
     return "; ".join(parts)
 
