@@ -1,4 +1,4 @@
-"""What a run says of itself: on the screen before and after, and as a JSON file."""
+"""The report of a run: on the screen before and after, and as a JSON file."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def _check_dynamic(config: Config) -> None:
 
 
 def _check_loss(config: Config) -> None:
-    """Where a class names no input type, RecBole derives it from the loss."""
+    """Refuse a loss from which RecBole cannot derive the input type that a class leaves open."""
     name, loss = config["model"], config["loss_type"]
     known = _FEWER.get(name, _LOSSES)
     if not hasattr(config.model_class, "input_type") and loss not in known:

@@ -153,7 +153,7 @@ def _check_not_a_path(folder: Path, name: str) -> None:
 
 
 def _advise_conversion(folder: Path) -> str:
-    """How to convert a table that the folder holds; "" without one."""
+    """Advice on converting a table that the folder holds; "" without one."""
     found = [p for p in sorted(folder.iterdir()) if p.suffix.lower() in _TABLES]
     return f"; make it of your table: {conversion_command(found[0])}" if found else ""
 

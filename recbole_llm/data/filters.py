@@ -1,4 +1,4 @@
-"""Which interactions stay: RecBole's filters, told what they mean for columns of each type."""
+"""RecBole's filters of interactions, with a meaning for columns of each type."""
 
 from __future__ import annotations
 

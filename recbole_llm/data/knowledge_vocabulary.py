@@ -53,7 +53,8 @@ class KnowledgeVocabularyDataset(VocabularyDataset):
             )
 
     def first_tokens(self, field: str) -> Names:
-        """Without what RecBole adds: items without an entity, reverse and further relations."""
+        """Tokens but for those that RecBole adds: items without an entity, reverse and further
+        relations."""
         tokens = super().first_tokens(field)
         if field == self.relation_field:
             own = len(tokens) - 1  # the last is [UI-Relation]

@@ -1,4 +1,4 @@
-"""How much of a full ranking is held at a time: how many rows, and which part of the catalogue."""
+"""Sizes of full ranking's steps: how many rows, and which part of the catalogue, at a time."""
 
 from __future__ import annotations
 

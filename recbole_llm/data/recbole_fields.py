@@ -1,4 +1,4 @@
-"""What this package's parts of a data set read of RecBole's."""
+"""Attributes of RecBole's data sets that this package's parts of one read."""
 
 from __future__ import annotations
 

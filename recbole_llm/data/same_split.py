@@ -1,4 +1,4 @@
-"""Whether weights that were trained before know nothing that a run holds out."""
+"""A check that weights which were trained before know nothing that a run holds out."""
 
 from __future__ import annotations
 

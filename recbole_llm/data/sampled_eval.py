@@ -120,7 +120,7 @@ class NegSampleEvalDataLoader(RecBoleNegSampleEvalDataLoader, IndexDataLoader): 
 
     @contextmanager
     def _isolated_numpy_randomness(self) -> Iterator[None]:
-        """After it numpy's random numbers, which samplers take, go on as if none had been drawn."""
+        """Restore NumPy's random state, which samplers draw from, at the end of the block."""
         before = None if self._in_turn else np.random.get_state()
         try:
             yield

@@ -1,4 +1,4 @@
-"""Which items each user has: one sorted array in the place of RecBole's sets and tensors."""
+"""Items of each user: one sorted array in the place of RecBole's sets and tensors."""
 
 from __future__ import annotations
 

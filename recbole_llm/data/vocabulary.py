@@ -76,7 +76,7 @@ class VocabularyDataset(RecBoleFields):
             feat.reset_index(drop=True, inplace=True)
 
     def _seen_items(self) -> set[str]:
-        """Those of interactions, their lists included, and of the vocabulary."""
+        """Tokens of items in interactions, in their lists, and in the vocabulary."""
         seen = set(self.vocabulary.get(self.iid_field, ()))
         for field in self.alias["item_id"]:
             if field in self.inter_feat:
@@ -140,7 +140,7 @@ class VocabularyDataset(RecBoleFields):
 
     @cached_property
     def listed(self) -> list[str]:
-        """The item file's, with ``item_catalogue: item_file`` and without a vocabulary; else []."""
+        """The item file's tokens, under ``item_catalogue: item_file`` without vocabulary; else []."""
         if self.vocabulary or self.config["item_catalogue"] != "item_file":
             return []
         found = listed_items(self.config, self)

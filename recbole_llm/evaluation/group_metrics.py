@@ -79,7 +79,7 @@ def _check_result(metric: object, found: object) -> Mapping[str, float]:
 
 
 class GroupEvaluator(EvaluatorByGroup):
-    """For metrics of ranked lists.
+    """Evaluator of metrics of ranked lists.
 
     Keys are ``ndcg@10 (tail items)``, and ``users (tail items)`` and ``items (tail items)`` for
     the numbers of distinct users and positive items evaluated. Metrics that are not computed

@@ -69,7 +69,7 @@ class PointwiseCollector(BatchCollector):
 
 
 class PointwiseEvaluator(EvaluatorByGroup):
-    """For metrics of values, with GAUC.
+    """Evaluator of metrics of values, with GAUC.
 
     Keys of groups are ``auc (tail items)``, and ``rows (…)``, ``users (…)`` and ``items (…)`` for
     the numbers of rows, distinct users and distinct items. A group without rows, or of one class

@@ -1,4 +1,4 @@
-"""How models are judged, in words."""
+"""The protocol of an evaluation, in words."""
 
 from __future__ import annotations
 

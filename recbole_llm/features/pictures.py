@@ -199,6 +199,6 @@ def _candidate_files(
 
 
 def _resolve_links(file: Path) -> Path:
-    """Where links lead; a link where they form a circle, on which `Path.resolve` raises before
+    """Follow links; a link where they form a circle, on which `Path.resolve` raises before
     Python 3.13."""
     return Path(os.path.realpath(file))

@@ -187,7 +187,7 @@ def _trim_config(model: Any, first: int, end: int) -> None:
 
 
 def _check_causal(model: Any) -> None:
-    """Whether a state moves with what comes after it is tried, not read off a name."""
+    """Refuse a decoder whose states depend on later inputs: tried, not read off a name."""
     _, states = _states_of_two_pairs(model)
     if not states[0, 0].allclose(states[1, 0], atol=1e-4):
         raise _unsplittable(model, "it is not causal: a state sees what comes after it")
@@ -242,7 +242,7 @@ def adapter_settings(rank: int) -> Any:
 
 
 def _add_adapters(model: Any, rank: int) -> None:
-    """Without peft's wrapper: its attributes are the model's, and counting FLOPs trips on that."""
+    """Add adapters without peft's wrapper, whose attributes, the model's, confuse FLOP counts."""
     settings = adapter_settings(rank)
     from peft import inject_adapter_in_model
 

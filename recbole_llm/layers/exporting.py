@@ -1,4 +1,4 @@
-"""Whether a model is being written as ONNX."""
+"""Detect that a model is being written as ONNX."""
 
 from __future__ import annotations
 

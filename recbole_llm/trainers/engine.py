@@ -170,7 +170,7 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
             self.logger.info(set_color("Saving current", "blue") + f": {file}")
 
     def _checkpoint(self, epoch: int) -> dict[str, Any]:
-        """What is saved after an epoch, under RecBole's names."""
+        """Content of a checkpoint after an epoch, under RecBole's names."""
         return {
             **self._data_state,
             "config": plain_config(self.config),

@@ -46,7 +46,7 @@ class TableAndRest(Optimizer):
             part.step()
 
     def state_dict(self) -> dict[str, Any]:
-        """Of both, by name."""
+        """States of both optimizers, by name."""
         return {name: part.state_dict() for name, part in self.parts.items()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Where a training stands: one line on the screen, and what a report of it needs."""
+"""Progress of a training: one line on the screen, and its figures for the report."""
 
 from __future__ import annotations
 

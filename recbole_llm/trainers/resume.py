@@ -1,4 +1,4 @@
-"""What a run has beyond its checkpoint: with it, a stopped run ends as if it had not been stopped.
+"""Resuming: a stopped run ends as if it had not been stopped.
 
 The state lies in a file of its own beside the run's checkpoint, ``saved/PAD-…-last.pth``,
 which is written before each epoch and removed when the run ends well.

@@ -1,4 +1,4 @@
-"""What a training goes on from, as a checkpoint holds it."""
+"""The point that a training goes on from, as a checkpoint holds it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the next epoch of a training depends on, and RecBole's checkpoints do not hold."""
+"""State that the next epoch of a training depends on, and RecBole's checkpoints lack."""
 
 from __future__ import annotations
 

@@ -137,8 +137,8 @@ def require(checkpoint: Mapping[str, Any], keys: Iterable[str], file: object) ->
 
 
 def model_state(model: AbstractRecommender) -> dict[str, Any]:
-    """What a checkpoint holds of a model: RecBole's ``state_dict`` and ``other_parameter``, which
-    also names the frozen tables."""
+    """The part of a checkpoint that is of a model: RecBole's ``state_dict`` and
+    ``other_parameter``, which also names the frozen tables."""
     from torch.nn import Module
 
     # DIN and FDSA name a sub-module here, whose weights are in the state_dict already.

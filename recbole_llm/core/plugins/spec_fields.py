@@ -1,4 +1,4 @@
-"""Whether a plugin's spec is one, with fields of the kinds that are read later."""
+"""Checks of plugins' specs: fields of the kinds that are read later."""
 
 from __future__ import annotations
 

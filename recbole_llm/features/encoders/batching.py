@@ -68,7 +68,8 @@ def _by_token(value: Tensor, message: Message) -> bool:
 
 
 def _shapes_and_types(message: Message) -> dict[str, object]:
-    """Alike where tensors can be joined; what is no tensor is like nothing else."""
+    """Types and shapes by key: equal where tensors can be joined. A value that is no tensor equals
+    no other."""
     forms: dict[str, object] = {}
     for name, value in message.items():
         if isinstance(value, Tensor):

@@ -38,7 +38,7 @@ class Gate:
             raise EncoderError("stopped") from None
 
     def close(self, began: float, asked: float | None, since: float, patience: float) -> bool:
-        """After a request that was not taken; False where it is to be given up.
+        """Record a request that was refused; False if it is to be given up.
 
         Args:
             began: when the request did.
@@ -60,7 +60,7 @@ class Gate:
             return True
 
     def open(self, began: float) -> None:
-        """After a request that was answered."""
+        """Record a request that was answered."""
         with self.lock:
             self.answered = time.monotonic()
             if began >= self.until:

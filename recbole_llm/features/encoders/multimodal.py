@@ -141,7 +141,7 @@ class ChatEncoder:
         return states[torch.arange(len(batch)), places]
 
     def _place(self, ids: Tensor) -> int:
-        """Of the token whose state is the vector."""
+        """Position of the token whose state is the vector."""
         if self._token is None:
             return len(ids) - 1
         number = self._processor.tokenizer.convert_tokens_to_ids(self._token)
@@ -175,7 +175,7 @@ class DualEncoder:
         return (of_texts + of_images) / there[:, None]
 
     def _texts(self, texts: Texts) -> Tensor:
-        """Of those that are there, [m, D]."""
+        """Vectors of the texts that are there, [m, D]."""
         some = [text for text in texts if text is not None]
         tokenizer = self._processor.tokenizer
         settings = self._settings
@@ -189,7 +189,7 @@ class DualEncoder:
         return self._unit(self._model.get_text_features(**inputs))[: len(some)]
 
     def _images(self, images: Images) -> Tensor:
-        """Of those that are there, [m, D]."""
+        """Vectors of the pictures that are there, [m, D]."""
         from PIL import Image
 
         some = [image for image in images if image is not None]

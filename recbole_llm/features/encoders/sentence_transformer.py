@@ -148,7 +148,7 @@ class LibraryEncoder:
 
     @cached_property
     def _tokenizer(self) -> Any:
-        """Without the model's weights, where the tokenizer can be loaded alone."""
+        """The tokenizer, loaded without the model's weights where that is possible."""
         from transformers import AutoTokenizer
 
         try:

@@ -27,7 +27,7 @@ Address = Annotated[Text, AfterValidator(_address)]
 
 
 class AdapterSettings(Settings):
-    """Of the encoders whose model a stage can tune."""
+    """Keys of the encoders whose model a stage can tune."""
 
     encoder_adapter: Local[AskOnLoad[Text | None]] = None
     """causal_lm, multimodal: folder of a low-rank adapter (LoRA) that is merged into the model,

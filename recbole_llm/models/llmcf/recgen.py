@@ -27,7 +27,7 @@ class RecGenStage(TuneStage):
     name, key_prefix = "recgen", "generator"
 
     def samples(self) -> Sequence[Sample]:
-        """Whether a user chose an item, which item came next, and general instructions."""
+        """Samples of three tasks: was an item chosen, which came next, general instructions."""
         file = RecGenSettings.of(self.config).recgen_instructions
         general = [] if file is None else list(instructions(file))
         return [*self._recommendations(), *general]

@@ -132,7 +132,7 @@ def sentences(text: str) -> list[str]:
 def candidate_scores(
     texts: Sequence[str], facts: Sequence[str], vectors: Vectors
 ) -> npt.NDArray[np.float64]:
-    """How good the candidates for an example are, by cosines of sentence embeddings.
+    """Scores of the candidates for an example, by cosines of sentence embeddings.
 
     - coherence: of each sentence with the next, mean; 0 of a single one, and repetitions are left
       out, so that a text that goes round in circles gains nothing;

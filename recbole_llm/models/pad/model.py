@@ -142,7 +142,7 @@ class PAD(PhasedRecommender):
 
     @staticmethod
     def page_figures(state: Mapping[str, Tensor]) -> Iterator[dict[str, Any]]:
-        """How much each expert counts, by how often an item was bought: see models/README.md."""
+        """Figure of the experts' weights by item frequency: see models/README.md."""
         weights = gate_weights(state["gate.alpha"])[:, 1:].numpy()  # [3, bins]
         bins = list(range(1, weights.shape[1] + 1))
         yield {

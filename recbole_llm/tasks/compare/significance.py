@@ -1,4 +1,4 @@
-"""Whether one model is better than another: paired tests over users, corrected for their number."""
+"""Paired tests over users between models, corrected for the number of tests."""
 
 from __future__ import annotations
 

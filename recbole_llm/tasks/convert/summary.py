@@ -18,7 +18,7 @@ _TEXTS = ("token", "token_seq")  # that item_prompt reads by default
 
 @dataclass(frozen=True)
 class Roles:
-    """Which column is what; None: the one whose name says it.
+    """Columns by role; None: the one whose name says it.
 
     Args:
         user, item, time, rating, label: columns of the interactions; the items' file has `item`
