@@ -140,7 +140,8 @@ class VocabularyDataset(RecBoleFields):
 
     @cached_property
     def listed(self) -> list[str]:
-        """The item file's tokens, under ``item_catalogue: item_file`` without vocabulary; else []."""
+        """The item file's tokens, where ``item_catalogue`` is that file; else, or with a
+        vocabulary, []."""
         if self.vocabulary or self.config["item_catalogue"] != "item_file":
             return []
         found = listed_items(self.config, self)
