@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -130,3 +133,27 @@ def test_the_loss_of_a_process_is_named(monkeypatch: pytest.MonkeyPatch) -> None
             raise closed
     with pytest.raises(RuntimeError, match="size mismatch"), torchrun.lost_processes_named():
         raise RuntimeError("size mismatch")
+
+
+LAST_WORDS = """
+import sys
+import torch
+from recbole_llm.core.processes import torchrun
+torchrun.join()
+sys.setswitchinterval(1000)  # no thread gets the interpreter that is not given it
+replicas = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(2, 2))
+replicas(torch.ones(1, 2)).sum().backward()
+for _ in range(3):
+    torch.distributed.all_reduce(torch.ones(300_000), async_op=True)
+for _ in range(5_000_000):  # the sums are there before the process ends
+    pass
+"""
+
+
+@pytest.mark.slow
+def test_a_process_ends_well_while_threads_hold_tensors() -> None:
+    """torch aborts where such a thread asks for the interpreter while it is taken down."""
+    Path("last_words.py").write_text(LAST_WORDS)
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    done = subprocess.run([*start, "last_words.py"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

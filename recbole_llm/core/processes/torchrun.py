@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -71,9 +72,20 @@ def join() -> ProcessRank:
         distributed.init_process_group("gloo", timeout=_PATIENCE)
     own = distributed.get_rank(), int(os.environ["LOCAL_RANK"])
     _joined = ProcessRank(*own, distributed.get_world_size())
-    atexit.register(distributed.destroy_process_group)
+    atexit.register(_leave)
     signal.signal(signal.SIGTERM, _stop)
     return _joined
+
+
+def _leave() -> None:
+    """Leave the others, when gloo's threads have let go of their last tensors.
+
+    They need the interpreter for that, and torch aborts the process if they ask for it too late.
+    """
+    from torch import distributed
+
+    time.sleep(0.2)  # time in which they get it; neither gloo nor torch says when they are done
+    distributed.destroy_process_group()
 
 
 def _stop(*_: object) -> None:
