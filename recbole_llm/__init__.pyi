@@ -8,7 +8,7 @@ from .core.plugins.registry import FeatureSpec as FeatureSpec
 from .core.plugins.registry import ModelSpec as ModelSpec
 from .core.plugins.registry import StageSpec as StageSpec
 from .features.attach import features_of as features_of
-from .features.table import EmbeddingTable as EmbeddingTable
+from .features.tables.table import EmbeddingTable as EmbeddingTable
 from .hookspecs import hookimpl as hookimpl
 from .quick_start import load_data_and_model as load_data_and_model
 from .quick_start import objective_function as objective_function
@@ -21,6 +21,6 @@ from .tasks.export.run import export as export
 from .tasks.prepare import prepare as prepare
 from .tasks.recommend import Recommender as Recommender
 from .tasks.recommend import recommend as recommend
-from .tasks.zero_shot import zero_shot as zero_shot
+from .tasks.zero_shot.run import zero_shot as zero_shot
 from .trainers.stock import get_trainer as get_trainer
 from .version import __version__ as __version__

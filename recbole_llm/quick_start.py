@@ -21,10 +21,10 @@ from recbole_llm.core.plugins.named import load_plugins
 from recbole_llm.core.plugins.specs import spec_of_class
 from recbole_llm.core.processes import distributed
 from recbole_llm.core.runtime import one_thread
-from recbole_llm.data.training import training_digest
-from recbole_llm.data.vocabulary import report_changes
+from recbole_llm.data.datasets.vocabulary import report_changes
+from recbole_llm.data.rows.training import training_digest
 from recbole_llm.evaluation.beyond import features_read
-from recbole_llm.features.checkpointed import check_features
+from recbole_llm.features.tables.checkpointed import check_features
 from recbole_llm.offline.run import PreparedData
 from recbole_llm.report import Report
 from recbole_llm.steps import (

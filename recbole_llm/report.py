@@ -25,12 +25,12 @@ from recbole_llm.core.plugins.loading import get_model, list_models
 from recbole_llm.core.plugins.stock import recbole_models
 from recbole_llm.core.processes import distributed
 from recbole_llm.core.versions import installed
-from recbole_llm.data.sizes import count_rows, data_line
+from recbole_llm.data.rows.sizes import count_rows, data_line
 from recbole_llm.evaluation.beyond import vector_metrics
 from recbole_llm.evaluation.protocol import describe_protocol, describe_repeats, has_validation
 from recbole_llm.features import ENCODED
-from recbole_llm.features.feature_tables import attached_features
-from recbole_llm.features.table import has_vector
+from recbole_llm.features.tables.feature_tables import attached_features
+from recbole_llm.features.tables.table import has_vector
 from recbole_llm.offline.run import PreparedData
 from recbole_llm.trainers.engine import EngineMixin
 from recbole_llm.trainers.progress import duration

@@ -106,11 +106,11 @@ def test_the_unforeseen_ends_in_one_line_with_the_traceback_in_a_file(
 
     for command, module in (
         (["run", "--model=BPR"], "recbole_llm.quick_start.run_recbole_llm"),
-        (["recommend", "--checkpoint=x"], "recbole_llm.tasks.recommend.command.recommend_to_file"),
+        (["recommend", "--checkpoint=x"], "recbole_llm.tasks.recommend.run.recommend_to_file"),
         (["models"], "recbole_llm.tasks.models.list_all"),
         (["encode"], "recbole_llm.tasks.encode.encode"),
         (["prepare"], "recbole_llm.tasks.prepare.prepare"),
-        (["zero-shot", "--train=a", "--test=b"], "recbole_llm.tasks.zero_shot.zero_shot"),
+        (["zero-shot", "--train=a", "--test=b"], "recbole_llm.tasks.zero_shot.run.zero_shot"),
     ):
         monkeypatch.setattr(module, fail)
         done = CliRunner().invoke(main, command)

@@ -24,10 +24,10 @@ from recbole_llm.core.checkpoints.stored import plain_config, trusted_settings
 from recbole_llm.core.config import Config
 from recbole_llm.core.log import log_file
 from recbole_llm.data.create import create_dataset
-from recbole_llm.data.sizes import count_rows, data_line
+from recbole_llm.data.rows.sizes import count_rows, data_line
 from recbole_llm.evaluation.protocol import describe_repeats
-from recbole_llm.features.align import align
-from recbole_llm.features.table import EmbeddingTable
+from recbole_llm.features.tables.align import align
+from recbole_llm.features.tables.table import EmbeddingTable
 from recbole_llm.quick_start import build_model, build_trainer, load_data, log_flops, start
 
 pytestmark = pytest.mark.usefixtures("own_logging", "tiny")

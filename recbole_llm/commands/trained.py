@@ -16,7 +16,7 @@ from recbole_llm.commands.shared import ARGS, parse_names, with_configuration
 @with_configuration
 def zero_shot(train: str, test: str, **options: Any) -> None:
     """Train AlphaRec (or --model) on some data sets, test on another: --train=a,b --test=c."""
-    from recbole_llm.tasks.zero_shot import zero_shot as do
+    from recbole_llm.tasks.zero_shot.run import zero_shot as do
 
     do(parse_names(train), test, **options)
 
@@ -89,9 +89,9 @@ def recommend(
 
     Keys such as --data_path, --encoder_base_url or --embedding_path beat the checkpoint's.
     """
-    from recbole_llm.tasks.recommend.command import ModelSource, recommend_to_file
-    from recbole_llm.tasks.recommend.files import read_histories, read_ids
+    from recbole_llm.tasks.recommend.input import read_histories, read_ids
     from recbole_llm.tasks.recommend.request import Request
+    from recbole_llm.tasks.recommend.run import ModelSource, recommend_to_file
 
     if checkpoint and any(argument.startswith("--topk=") for argument in argv):
         raise ValueError("topk: is what models are judged by; items for each user are -k 20")

@@ -17,13 +17,17 @@ from recbole_llm.core.plugins.registry import resolve
 from recbole_llm.core.plugins.specs import spec_of
 from recbole_llm.core.schema import RECBOLE, item_features
 from recbole_llm.core.yaml_files import read_yaml
-from recbole_llm.data import dataset as ours
-from recbole_llm.data.column_checks import check_columns, check_graph_files, check_item_columns
-from recbole_llm.data.grouped_splits import GroupedSplits
-from recbole_llm.data.parsing import conversion_command
-from recbole_llm.data.sequence import SequentialDataset
+from recbole_llm.data.datasets import dataset as ours
+from recbole_llm.data.datasets.grouped_splits import GroupedSplits
+from recbole_llm.data.datasets.sequence import SequentialDataset
+from recbole_llm.data.datasets.vocabulary import VocabularyDataset, check_vocabulary
+from recbole_llm.data.reading.column_checks import (
+    check_columns,
+    check_graph_files,
+    check_item_columns,
+)
+from recbole_llm.data.reading.parsing import conversion_command
 from recbole_llm.data.settings import EngineSettings
-from recbole_llm.data.vocabulary import VocabularyDataset, check_vocabulary
 
 OF_MODELS = {
     "DIEN": ours.DIENDataset, "GRU4RecKG": ours.KGSeqDataset, "KSR": ours.KGSeqDataset,
@@ -96,7 +100,7 @@ def _choose_class(config: Config) -> type[Any]:
         )
     if settings.interactions == "memory":
         return cls
-    from recbole_llm.data.disk import DiskDataset
+    from recbole_llm.data.datasets.disk import DiskDataset
 
     if not issubclass(DiskDataset, cls):
         raise ValueError(

@@ -14,11 +14,15 @@ from recbole.utils import ModelType, set_color
 
 from recbole_llm.core.config import Config
 from recbole_llm.core.keys.evaluation import RecBoleEvaluation
-from recbole_llm.data.eval_loader import FullSortEvalDataLoader
-from recbole_llm.data.loaders import KnowledgeBasedDataLoader, TrainDataLoader, UserDataLoader
-from recbole_llm.data.sampled_eval import NegSampleEvalDataLoader
-from recbole_llm.data.samplers import create_samplers
-from recbole_llm.data.sequence_loader import SequenceTrainDataLoader
+from recbole_llm.data.loading.eval_loader import FullSortEvalDataLoader
+from recbole_llm.data.loading.loaders import (
+    KnowledgeBasedDataLoader,
+    TrainDataLoader,
+    UserDataLoader,
+)
+from recbole_llm.data.loading.sampled_eval import NegSampleEvalDataLoader
+from recbole_llm.data.loading.samplers import create_samplers
+from recbole_llm.data.loading.sequence_loader import SequenceTrainDataLoader
 from recbole_llm.data.settings import EngineSettings
 
 OURS = {

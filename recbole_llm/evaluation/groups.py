@@ -12,7 +12,7 @@ from torch import Tensor
 
 from recbole_llm.core.arrays import BoolArray, IntArray
 from recbole_llm.core.settings import ConfigLike
-from recbole_llm.data.training import item_counts, user_counts
+from recbole_llm.data.rows.training import item_counts, user_counts
 from recbole_llm.evaluation.settings import GroupSettings
 
 USERS, PAIRS = "group.users", "group.pairs"  # what the collector keeps for the groups

@@ -15,7 +15,7 @@ from torch import Tensor
 from recbole_llm.core.config import Config
 from recbole_llm.core.digest import short_digests
 from recbole_llm.core.keys.evaluation import check_topk
-from recbole_llm.data.training import item_counts
+from recbole_llm.data.rows.training import item_counts
 from recbole_llm.evaluation.beyond import COUNTS, VECTORS
 from recbole_llm.evaluation.collector import BatchCollector
 from recbole_llm.evaluation.groups import PAIRS, USERS

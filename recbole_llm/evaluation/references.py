@@ -10,8 +10,8 @@ from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
 from recbole_llm.core.config import Config
-from recbole_llm.data.training import item_counts, training_interactions
-from recbole_llm.features.feature_tables import attached_features
+from recbole_llm.data.rows.training import item_counts, training_interactions
+from recbole_llm.features.tables.feature_tables import attached_features
 from recbole_llm.layers.matmul import scores
 
 

@@ -1,8 +1,8 @@
 """From the fields of items and users to vectors in the order of RecBole's ids.
 
-``attach`` is the door: features by name. ``text`` is the way of those made of texts: ``prompts``
-makes the texts, ``encoders`` turns them into vectors, ``vectors`` remembers these, ``table`` and
-``align`` bring them into order.
+``attach`` is the door: features by name. ``text`` is the way of those made of texts: ``contents``
+makes the texts, ``encoders`` turns them into vectors, ``stored`` remembers these, ``tables`` brings
+them into order.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import torch
 
 from recbole_llm.core.errors import one_line
 from recbole_llm.core.processes import cluster
-from recbole_llm.features.contents import C
+from recbole_llm.features.contents.keys import C
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.pipeline import (
     Batches,
@@ -20,7 +20,7 @@ from recbole_llm.features.pipeline import (
     encode_locally,
 )
 from recbole_llm.features.settings import EncoderSettings
-from recbole_llm.features.table import Matrix
+from recbole_llm.features.tables.table import Matrix
 
 _TRIES = 3  # of a batch whose actor dies, after the first
 

@@ -28,14 +28,14 @@ from recbole_llm.core.plugins.specs import spec_of
 from recbole_llm.core.processes import distributed
 from recbole_llm.features.build import build_feature
 from recbole_llm.features.encoders.base import encoder_spec
-from recbole_llm.features.feature_tables import attached_features
 from recbole_llm.features.settings import (
     EncoderSettings,
     ItemSettings,
     PromptSettings,
     StoreSettings,
 )
-from recbole_llm.features.table import EmbeddingTable
+from recbole_llm.features.tables.feature_tables import attached_features
+from recbole_llm.features.tables.table import EmbeddingTable
 from recbole_llm.features.text import Encoded, encode_items
 
 

@@ -13,7 +13,7 @@ from recbole_llm.core.checkpoints.tokens import PADDING
 from recbole_llm.core.errors import check_takes, first_names
 from recbole_llm.core.plugins.loading import get_registry
 from recbole_llm.core.plugins.registry import FeatureSpec, resolve
-from recbole_llm.features.table import EmbeddingTable, Matrix
+from recbole_llm.features.tables.table import EmbeddingTable, Matrix
 
 
 def build_feature(spec: FeatureSpec, config: Config, dataset: Dataset) -> EmbeddingTable:

@@ -10,11 +10,11 @@ from recbole.data.dataset import Dataset
 
 from recbole_llm.core.config import Config
 from recbole_llm.core.errors import one_line
-from recbole_llm.features.contents import Content
+from recbole_llm.features.contents.keys import Content
+from recbole_llm.features.contents.pictures import Picture, find_pictures, read_picture
+from recbole_llm.features.contents.prompts import item_texts
 from recbole_llm.features.encoders.base import Encoder, EncoderError, PictureEncoder
-from recbole_llm.features.pictures import Picture, find_pictures, read_picture
-from recbole_llm.features.prompts import item_texts
-from recbole_llm.features.table import Matrix
+from recbole_llm.features.tables.table import Matrix
 
 if TYPE_CHECKING:
     from PIL.Image import Image

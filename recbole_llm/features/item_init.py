@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from recbole_llm.core.config import Config
 from recbole_llm.core.keys.run import RunSettings
 from recbole_llm.features.attach import item_embeddings
-from recbole_llm.features.reduce import Whitener, expected_rows, pca
-from recbole_llm.features.table import Matrix
+from recbole_llm.features.tables.reduce import Whitener, expected_rows, pca
+from recbole_llm.features.tables.table import Matrix
 from recbole_llm.layers.embedding import FrozenEmbedding
 
 # FPMC's item tables, the only ones in RecBole without "item" in their names.

@@ -14,10 +14,10 @@ import numpy as np
 
 from recbole_llm.core.errors import one_line
 from recbole_llm.core.lines import bar, plural
-from recbole_llm.features.contents import C, Content, content_key
+from recbole_llm.features.contents.keys import C, Content, content_key
 from recbole_llm.features.encoders.base import EncoderError
-from recbole_llm.features.table import Matrix
-from recbole_llm.features.vectors import EmbeddingStore
+from recbole_llm.features.stored.vectors import EmbeddingStore
+from recbole_llm.features.tables.table import Matrix
 
 C_contra = TypeVar("C_contra", str, Content, contravariant=True)
 

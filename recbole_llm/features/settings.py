@@ -23,7 +23,7 @@ from recbole_llm.core.settings import (
 if TYPE_CHECKING:
     import torch
 
-    from recbole_llm.features.templates import Template
+    from recbole_llm.features.contents.templates import Template
 
 Policy = Literal["error", "zeros", "mean"]
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -79,13 +79,13 @@ class PromptSettings(Settings):
 
     def item_template(self, dataset: str) -> Template:
         """The template of the items' texts; ValueError where it cannot be found or read."""
-        from recbole_llm.features.templates import find_template
+        from recbole_llm.features.contents.templates import find_template
 
         return find_template(self.item_prompt, "item_prompt", "item", dataset)
 
     def user_template(self, dataset: str) -> Template:
         """The template of the users' texts; ValueError as above, or where it asks for more."""
-        from recbole_llm.features.templates import find_template
+        from recbole_llm.features.contents.templates import find_template
 
         template = find_template(self.user_prompt, "user_prompt", "user", dataset)
         template.check({"titles", "items", "user"})

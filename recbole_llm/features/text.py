@@ -17,8 +17,9 @@ from recbole_llm.core.lines import shows_progress
 from recbole_llm.core.plugins.loading import get_registry
 from recbole_llm.core.plugins.registry import EncoderSpec
 from recbole_llm.features.actors import choose_executor
-from recbole_llm.features.align import align
-from recbole_llm.features.contents import C, content_key
+from recbole_llm.features.contents.keys import C, content_key
+from recbole_llm.features.contents.lengths import TokenLimit, report_cut
+from recbole_llm.features.contents.prompts import Texts, item_texts, user_texts
 from recbole_llm.features.encoders.base import (
     Encoder,
     EncoderError,
@@ -27,12 +28,11 @@ from recbole_llm.features.encoders.base import (
     holds_table,
 )
 from recbole_llm.features.images import ItemEncoder, check_encoder_reads, item_contents
-from recbole_llm.features.lengths import TokenLimit, report_cut
 from recbole_llm.features.pipeline import ContentEncoder, EncodeReport, encode_contents
-from recbole_llm.features.prompts import Texts, item_texts, user_texts
 from recbole_llm.features.settings import EncoderSettings, ItemSettings, Policy, StoreSettings
-from recbole_llm.features.table import EmbeddingTable, TableError, has_vector
-from recbole_llm.features.vectors import EmbeddingStore
+from recbole_llm.features.stored.vectors import EmbeddingStore
+from recbole_llm.features.tables.align import align
+from recbole_llm.features.tables.table import EmbeddingTable, TableError, has_vector
 
 
 class Encoded(NamedTuple):

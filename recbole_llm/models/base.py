@@ -16,7 +16,7 @@ from recbole_llm.core.arrays import IntArray
 from recbole_llm.core.config import Config
 from recbole_llm.core.errors import check_choice, missing_method_error
 from recbole_llm.core.settings import ConfigLike
-from recbole_llm.data.ranking_step import FactorModel
+from recbole_llm.data.loading.ranking_step import FactorModel
 from recbole_llm.layers import losses
 from recbole_llm.layers.backbones.base import scale_scores
 from recbole_llm.layers.embedding import map_distinct_rows

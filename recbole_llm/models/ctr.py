@@ -15,7 +15,7 @@ from recbole.utils import InputType
 from torch import Tensor
 
 from recbole_llm.core.errors import missing_method_error
-from recbole_llm.data.ranking_step import FLOAT_BYTES
+from recbole_llm.data.loading.ranking_step import FLOAT_BYTES
 from recbole_llm.data.settings import EngineSettings
 from recbole_llm.layers.embedding import map_distinct_rows
 from recbole_llm.layers.packing import select_last

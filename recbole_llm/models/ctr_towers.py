@@ -14,7 +14,7 @@ from recbole.utils import FeatureSource
 from torch import Tensor, nn
 
 from recbole_llm.core.compat import anomaly_detection_kept
-from recbole_llm.data.interaction import take
+from recbole_llm.data.rows.interaction import take
 from recbole_llm.models.ctr_layers import fields_of, without_batch_of_one
 
 with anomaly_detection_kept():

@@ -23,7 +23,7 @@ from recbole_llm.features.encoders.adapters import sees_pictures
 from recbole_llm.features.encoders.decoders import Source
 from recbole_llm.features.encoders.smollm import NAMES
 from recbole_llm.features.settings import EncoderSettings, ItemSettings
-from recbole_llm.features.store import cache_dir
+from recbole_llm.features.stored.store import cache_dir
 from recbole_llm.offline.adapter_training import AdapterTrainer, Sample
 from recbole_llm.offline.settings import TuneSettings
 from recbole_llm.offline.stage import Stage, StageError, StageReport

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from recbole_llm.core.checkpoints.checkpoint import load_checkpoint, write_checkpoint
 from recbole_llm.core.lines import bar
+from recbole_llm.features.contents.pictures import read_picture
 from recbole_llm.features.encoders.adapters import load_tunable
 from recbole_llm.features.encoders.decoders import (
     Source,
@@ -21,7 +22,6 @@ from recbole_llm.features.encoders.decoders import (
     lacks_special,
     without_special,
 )
-from recbole_llm.features.pictures import read_picture
 from recbole_llm.layers.decoder import adapter_settings
 from recbole_llm.offline.settings import TuneSettings
 from recbole_llm.offline.stage import StageError

@@ -24,9 +24,9 @@ from recbole_llm.core.lines import shows_progress
 from recbole_llm.core.plugins.loading import get_registry
 from recbole_llm.core.plugins.registry import StageSpec
 from recbole_llm.core.plugins.specs import spec_of
-from recbole_llm.features.generated_texts import MAX_CHARACTERS, TextStore, clean_text
-from recbole_llm.features.store import cache_dir
-from recbole_llm.features.table import EmbeddingTable
+from recbole_llm.features.stored.generated_texts import MAX_CHARACTERS, TextStore, clean_text
+from recbole_llm.features.stored.store import cache_dir
+from recbole_llm.features.tables.table import EmbeddingTable
 from recbole_llm.features.text import encode_named
 from recbole_llm.offline.generators.base import Generator, check_generators
 from recbole_llm.offline.stage import Stage, StageError, stage_class

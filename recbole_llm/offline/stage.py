@@ -27,7 +27,7 @@ from recbole_llm.core.files import check_folder, file_lock
 from recbole_llm.core.log import show
 from recbole_llm.core.plugins.registry import StageSpec, resolve
 from recbole_llm.core.versions import installed
-from recbole_llm.features.store import cache_dir
+from recbole_llm.features.stored.store import cache_dir
 
 MANIFEST = "manifest.json"
 FOLDER = "stages"

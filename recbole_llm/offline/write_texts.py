@@ -9,7 +9,7 @@ from typing import Any
 from recbole_llm.core.digest import digest
 from recbole_llm.core.lines import bar
 from recbole_llm.core.log import show
-from recbole_llm.features.generated_texts import TextStore
+from recbole_llm.features.stored.generated_texts import TextStore
 from recbole_llm.offline.generators.base import Generator
 from recbole_llm.offline.stage import StageError
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from recbole_llm.core.config import Config
 from recbole_llm.core.files import OTHER_FILE, check_file
 from recbole_llm.core.lines import plural
-from recbole_llm.features.prompts import item_texts
+from recbole_llm.features.contents.prompts import item_texts
 from recbole_llm.features.settings import ItemSettings
-from recbole_llm.features.table_io import was_written, write_npz
+from recbole_llm.features.tables.table_io import was_written, write_npz
 from recbole_llm.offline.encode import EncodeStage
 from recbole_llm.offline.run import load_dataset
 from recbole_llm.steps import start

@@ -24,9 +24,9 @@ from recbole_llm.core.errors import one_line
 from recbole_llm.core.log import run_name
 from recbole_llm.core.plugins.loading import get_plugin_manager
 from recbole_llm.core.processes import distributed, randomness
-from recbole_llm.data.training import training_digest
+from recbole_llm.data.rows.training import training_digest
 from recbole_llm.evaluation.parts import evaluation_parts
-from recbole_llm.features.checkpointed import feature_state
+from recbole_llm.features.tables.checkpointed import feature_state
 from recbole_llm.trainers.progress import Progress
 from recbole_llm.trainers.replicas import align_statistics
 

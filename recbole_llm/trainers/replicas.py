@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from recbole_llm.core.errors import one_line
 from recbole_llm.core.processes import distributed
-from recbole_llm.data.sequence_loader import target_count
+from recbole_llm.data.loading.sequence_loader import target_count
 
 Loss = Tensor | tuple[Tensor, ...]
 

@@ -17,7 +17,7 @@ from recbole_llm.core.checkpoints.checkpoint import (
 )
 from recbole_llm.core.checkpoints.tokens import check_numbers, vocabulary_of
 from recbole_llm.core.processes import distributed, randomness
-from recbole_llm.data.ranking_step import factors, has_factors
+from recbole_llm.data.loading.ranking_step import factors, has_factors
 from recbole_llm.evaluation.ranking_blocks import BlockScores
 from recbole_llm.trainers.optimizers import TableAndRest, fuse, sparse_table
 from recbole_llm.trainers.replicas import ReplicaTrainer
@@ -29,7 +29,7 @@ class Trainer(ResumableMixin, ReplicaTrainer):
     """RecBole's trainer with the engine, fused Adam, and checkpoints that hold nothing pickled."""
 
     enable_scaler: bool
-    _items_a_block: int | None = None  # of the loader; see `recbole_llm.data.ranking_step`
+    _items_a_block: int | None = None  # of the loader; see `recbole_llm.data.loading.ranking_step`
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
         table = sparse_table(self.model, self.config)

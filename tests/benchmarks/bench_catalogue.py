@@ -19,7 +19,7 @@ from harness import compare, parser, peak, report, reset_peak, write
 from recbole.data.interaction import Interaction
 
 from recbole_llm.core.config import Config
-from recbole_llm.data.ranking_step import ranking_step, user_bytes
+from recbole_llm.data.loading.ranking_step import ranking_step, user_bytes
 from recbole_llm.quick_start import build_trainer
 
 VARIANTS = ("train-sparse", "train-dense", "rank-blocks", "rank-whole")

@@ -69,7 +69,7 @@ def _dataset(variant: str, interactions: int, length: int, mean_history: int) ->
     from recbole.utils import FeatureSource, FeatureType
 
     from recbole_llm.core.config import Config
-    from recbole_llm.data.sequence import SequentialDataset
+    from recbole_llm.data.datasets.sequence import SequentialDataset
 
     base = {"stock": RecBoleDataset, "ours": SequentialDataset}[variant]
 

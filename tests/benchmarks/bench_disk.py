@@ -20,7 +20,7 @@ from harness import compare, parser, report, write
 
 from recbole_llm.core.config import Config
 from recbole_llm.data.create import create_dataset
-from recbole_llm.data.disk import column_folder
+from recbole_llm.data.datasets.disk import column_folder
 from recbole_llm.data.prepare import data_preparation
 from recbole_llm.quick_start import build_model, build_trainer
 

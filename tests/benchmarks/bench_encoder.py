@@ -30,7 +30,7 @@ VARIANTS = (STOCK, "ours_float32", f"ours_float32{PLAIN}", "ours_bfloat16")
 
 def read_texts(arguments: argparse.Namespace) -> list[str]:
     """The values of a field of an atomic file."""
-    from recbole_llm.data.files import Table
+    from recbole_llm.data.reading.files import Table
 
     return list(Table.read(arguments.items).columns[arguments.field])[: arguments.limit]
 
@@ -57,7 +57,7 @@ def encode_ours(texts: list[str], folder: Path, dtype: str) -> tuple[Times, np.n
     from recbole_llm.features.encoders.packed import SentenceBert
     from recbole_llm.features.pipeline import encode_contents
     from recbole_llm.features.settings import EncoderSettings
-    from recbole_llm.features.vectors import EmbeddingStore
+    from recbole_llm.features.stored.vectors import EmbeddingStore
 
     configure_runtime()
     encoder = SentenceBert.from_folder(folder, EncoderSettings(encoder_dtype=dtype))

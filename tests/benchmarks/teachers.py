@@ -20,9 +20,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recbole_llm import load_data_and_model
-from recbole_llm.data.training import training_interactions
+from recbole_llm.data.rows.training import training_interactions
 from recbole_llm.features.attach import features_of
-from recbole_llm.features.retrieval import nearest_neighbours
+from recbole_llm.features.tables.retrieval import nearest_neighbours
 from recbole_llm.models.llmesr.distillation import Histories
 
 BLOCK = 256  # users

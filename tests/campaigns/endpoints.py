@@ -26,7 +26,7 @@ from outcomes import Outcome, report
 from recbole_llm.features.encoders import openai_api
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.pipeline import encode_contents
-from recbole_llm.features.vectors import EmbeddingStore
+from recbole_llm.features.stored.vectors import EmbeddingStore
 
 TEXTS = ["a", "bb", "ccc"]
 SECRET = "s3cret"

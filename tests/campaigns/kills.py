@@ -24,8 +24,8 @@ import numpy as np
 from killing import LOG, Work, damaged, differences, finished, killed_after, prepare, start, train
 
 from recbole_llm.features.pipeline import encode_contents
-from recbole_llm.features.store import FILE_NAME
-from recbole_llm.features.vectors import EmbeddingStore
+from recbole_llm.features.stored.store import FILE_NAME
+from recbole_llm.features.stored.vectors import EmbeddingStore
 from recbole_llm.offline.generate import TEXTS, GenerateStage
 from recbole_llm.offline.generators import Generator
 from recbole_llm.testing import HashEncoder

@@ -22,11 +22,11 @@ import numpy as np
 from outcomes import Outcome, report
 from safetensors.numpy import save_file
 
-from recbole_llm.features.generated_texts import TextStore
-from recbole_llm.features.store import FILE_NAME, StoreError
-from recbole_llm.features.table import TableError
-from recbole_llm.features.table_io import read_table
-from recbole_llm.features.vectors import EmbeddingStore
+from recbole_llm.features.stored.generated_texts import TextStore
+from recbole_llm.features.stored.store import FILE_NAME, StoreError
+from recbole_llm.features.stored.vectors import EmbeddingStore
+from recbole_llm.features.tables.table import TableError
+from recbole_llm.features.tables.table_io import read_table
 
 LONGEST = 400  # characters of a line
 RAN = "ran"  # the file that a payload would make

@@ -14,7 +14,7 @@ import torch
 from recbole_llm.core.config import Config
 from recbole_llm.core.processes import distributed, randomness, torchrun
 from recbole_llm.data.create import create_dataset
-from recbole_llm.data.loaders import own_rows
+from recbole_llm.data.loading.loaders import own_rows
 from recbole_llm.data.prepare import data_preparation
 
 Stand = Callable[[int, int], None]

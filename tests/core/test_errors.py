@@ -18,7 +18,7 @@ from recbole_llm.core.errors import (
     optional_imports,
     unknown_name_error,
 )
-from recbole_llm.features.table import TableError
+from recbole_llm.features.tables.table import TableError
 
 
 def test_a_file_that_is_not_there_has_the_near_names_of_its_folder() -> None:

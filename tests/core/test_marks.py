@@ -16,7 +16,7 @@ from recbole_llm.core.marks import Local, Mark, NoEffectOnResults
 from recbole_llm.core.plugins.loading import get_registry
 from recbole_llm.core.plugins.registry import EncoderSpec, Registered, resolve
 from recbole_llm.core.settings import Count, Settings, Text
-from recbole_llm.tasks.zero_shot import _check_same_encoder
+from recbole_llm.tasks.zero_shot.run import _check_same_encoder
 
 # Texts that lead nowhere: names of fields, metrics, kinds and tokens, revisions, a prefix.
 PLAIN = {

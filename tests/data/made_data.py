@@ -14,7 +14,7 @@ from recbole.data import dataset as stock
 from recbole.data.interaction import Interaction
 
 from recbole_llm.core.config import Config
-from recbole_llm.data.dataset import Dataset, FileDataset
+from recbole_llm.data.datasets.dataset import Dataset, FileDataset
 
 HAS_TS = hasattr(stock.Dataset, "time_based_split")  # RecBole 1.2.0 has none
 

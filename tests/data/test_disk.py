@@ -24,16 +24,16 @@ from hypothesis import strategies as st
 from made_data import HAS_TS, assert_same_batches, assert_same_rows
 
 from recbole_llm.core.config import Config
-from recbole_llm.data import inter_blocks, sort_on_disk
-from recbole_llm.data.column_folder import ColumnFolder
 from recbole_llm.data.create import create_dataset
-from recbole_llm.data.disk import DiskDataset, column_folder
-from recbole_llm.data.grouped_splits import leave_one_out_ends
-from recbole_llm.data.inter_blocks import InteractionFile
+from recbole_llm.data.datasets.disk import DiskDataset, column_folder
+from recbole_llm.data.datasets.grouped_splits import leave_one_out_ends
 from recbole_llm.data.prepare import data_preparation
-from recbole_llm.data.split import positions
-from recbole_llm.data.target_ranges import TargetRanges
-from recbole_llm.data.training import (
+from recbole_llm.data.reading import inter_blocks, sort_on_disk
+from recbole_llm.data.reading.column_folder import ColumnFolder
+from recbole_llm.data.reading.inter_blocks import InteractionFile
+from recbole_llm.data.rows.split import positions
+from recbole_llm.data.rows.target_ranges import TargetRanges
+from recbole_llm.data.rows.training import (
     item_counts,
     training_digest,
     training_interactions,
@@ -200,7 +200,8 @@ def test_a_folder_is_kept_until_the_file_changes(
     made = []
     real = sort_on_disk.sort_on_disk
     monkeypatch.setattr(
-        "recbole_llm.data.disk.sort_on_disk", lambda *args: made.append(args) or real(*args)
+        "recbole_llm.data.datasets.disk.sort_on_disk",
+        lambda *args: made.append(args) or real(*args),
     )
     file = tmp_path / "made" / "made.inter"
     create_dataset(make())
@@ -253,7 +254,7 @@ def test_runs_that_begin_together_sort_once(make: Make, monkeypatch: pytest.Monk
         together.wait()
         column_folder(config)
 
-    monkeypatch.setattr("recbole_llm.data.disk.sort_on_disk", slow)
+    monkeypatch.setattr("recbole_llm.data.datasets.disk.sort_on_disk", slow)
     with ThreadPoolExecutor(2) as pool:
         for one in [pool.submit(load), pool.submit(load)]:
             one.result()
@@ -281,8 +282,8 @@ def test_a_killed_preparation_is_not_taken_for_whole(make: Make, tmp_path: Path)
     script = (
         "import os, sys\n"
         "from pathlib import Path\n"
-        "from recbole_llm.data import sort_on_disk\n"
-        "from recbole_llm.data.inter_blocks import InteractionFile\n"
+        "from recbole_llm.data.reading import sort_on_disk\n"
+        "from recbole_llm.data.reading.inter_blocks import InteractionFile\n"
         "sort_on_disk._write_rows = lambda *args: os._exit(9)\n"
         "file = Path(sys.argv[1])\n"
         "source = InteractionFile(file, 'user_id', 'item_id', 'timestamp')\n"

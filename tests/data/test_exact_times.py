@@ -17,7 +17,7 @@ from made_data import HAS_TS, RecBoleDataset, RecBoleGeneral, assert_same_rows, 
 from recbole_llm.core.config import Config
 from recbole_llm.data.create import create_dataset
 from recbole_llm.data.prepare import data_preparation
-from recbole_llm.data.training import training_interactions
+from recbole_llm.data.rows.training import training_interactions
 from recbole_llm.quick_start import build_model, load_data
 from recbole_llm.tasks.recommend import recommend
 from recbole_llm.testing import write_tiny_dataset

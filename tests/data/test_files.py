@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from recbole_llm.data.files import Table
+from recbole_llm.data.reading.files import Table
 
 
 def write(tmp_path: Path, content: str) -> Path:

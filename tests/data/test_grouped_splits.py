@@ -11,7 +11,7 @@ from recbole.data import dataset as stock
 from recbole.utils import ModelType, init_seed
 
 from recbole_llm.data import create
-from recbole_llm.data.dataset import Dataset
+from recbole_llm.data.datasets.dataset import Dataset
 
 SPLITS = [
     *({"split": {"LS": mode}} for mode in ("valid_and_test", "valid_only", "test_only")),

@@ -23,11 +23,11 @@ from recbole.data.utils import data_preparation as recbole_preparation
 from recbole.utils import init_seed
 
 from recbole_llm.core.config import Config
-from recbole_llm.data.dataset import Dataset
-from recbole_llm.data.eval_loader import FullSortEvalDataLoader
+from recbole_llm.data.datasets.dataset import Dataset
+from recbole_llm.data.datasets.sequence import SequentialDataset
+from recbole_llm.data.loading.eval_loader import FullSortEvalDataLoader
+from recbole_llm.data.loading.ranking_step import user_bytes
 from recbole_llm.data.prepare import data_preparation
-from recbole_llm.data.ranking_step import user_bytes
-from recbole_llm.data.sequence import SequentialDataset
 from recbole_llm.testing import write_tiny_dataset
 
 _NAMED = os.environ.get("RECBOLE_LLM_DATA")

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from recbole_llm.core.compat_pandas import is_known
 from recbole_llm.core.config import Config
 from recbole_llm.data.create import create_dataset
-from recbole_llm.data.files import Table, read_types
-from recbole_llm.data.parsing import at_lines, parse_numbers
-from recbole_llm.data.vocabulary import VocabularyDataset
+from recbole_llm.data.datasets.vocabulary import VocabularyDataset
+from recbole_llm.data.reading.files import Table, read_types
+from recbole_llm.data.reading.parsing import at_lines, parse_numbers
 from recbole_llm.testing import write_tiny_dataset
 
 KINDS = ["SASRec", "BPR", "DeepFM", "CKE", "GRU4RecKG", "DIEN"]

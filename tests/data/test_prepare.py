@@ -16,8 +16,8 @@ from recbole.utils import KGDataLoaderState, init_seed
 
 from recbole_llm.core.config import Config
 from recbole_llm.data.create import create_dataset
+from recbole_llm.data.datasets.sequence import SequentialDataset
 from recbole_llm.data.prepare import data_preparation, get_dataloader
-from recbole_llm.data.sequence import SequentialDataset
 from recbole_llm.testing import write_tiny_dataset
 
 

@@ -16,9 +16,9 @@ from recbole.sampler import Sampler as RecBoleSampler
 
 from recbole_llm.core.config import Config
 from recbole_llm.data.create import create_dataset
+from recbole_llm.data.loading.samplers import RepeatableSampler, Sampler
 from recbole_llm.data.prepare import data_preparation
-from recbole_llm.data.samplers import RepeatableSampler, Sampler
-from recbole_llm.data.training import training_interactions
+from recbole_llm.data.rows.training import training_interactions
 from recbole_llm.testing import write_tiny_dataset
 
 PHASES = ["train", "valid", "test"]

@@ -26,8 +26,8 @@ from recbole.data.interaction import Interaction
 
 from recbole_llm.core.config import Config
 from recbole_llm.data.create import create_dataset
-from recbole_llm.data.interaction import SequenceInteraction
-from recbole_llm.data.sequence import SequentialDataset
+from recbole_llm.data.datasets.sequence import SequentialDataset
+from recbole_llm.data.rows.interaction import SequenceInteraction
 
 SPLITS = [
     *({"split": {"LS": mode}} for mode in ("valid_and_test", "valid_only", "test_only")),

@@ -12,9 +12,9 @@ from made_data import MakeConfig, RecBoleDataset, leave_one_out
 from torch import Tensor
 
 from recbole_llm.core.config import Config
+from recbole_llm.data.datasets.sequence import SequentialDataset
+from recbole_llm.data.loading.sequence_loader import SequenceTrainDataLoader
 from recbole_llm.data.prepare import data_preparation
-from recbole_llm.data.sequence import SequentialDataset
-from recbole_llm.data.sequence_loader import SequenceTrainDataLoader
 
 BPR = {
     "loss_type": "BPR",

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from recbole_llm.data.split import Groups, stable_order
+from recbole_llm.data.rows.split import Groups, stable_order
 
 SHORT = hnp.array_shapes(max_dims=1, min_side=0, max_side=80)
 

@@ -11,8 +11,8 @@ from made_data import MakeConfig, RecBoleDataset, leave_one_out
 from recbole.data.dataset import Dataset
 
 from recbole_llm.core.config import Config
-from recbole_llm.data.sequence import SequentialDataset
-from recbole_llm.data.training import item_counts, training_interactions, user_counts
+from recbole_llm.data.datasets.sequence import SequentialDataset
+from recbole_llm.data.rows.training import item_counts, training_interactions, user_counts
 
 CLASSES = [SequentialDataset, RecBoleDataset]
 

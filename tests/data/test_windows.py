@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbole_llm.core.processes import distributed
-from recbole_llm.data.histories import SortedInteractions
-from recbole_llm.data.interaction import SequenceColumns
-from recbole_llm.data.loaders import OwnParts
-from recbole_llm.data.windows import WindowBatches, Windows, cut_windows, default_stride
+from recbole_llm.data.loading.loaders import OwnParts
+from recbole_llm.data.rows.histories import SortedInteractions
+from recbole_llm.data.rows.interaction import SequenceColumns
+from recbole_llm.data.rows.windows import WindowBatches, Windows, cut_windows, default_stride
 
 
 def rows_of(sizes: list[int], length: int, held_out: int = 0) -> SequenceColumns:

@@ -25,8 +25,8 @@ from recbole.data.utils import data_preparation as recbole_preparation
 from recbole.utils import get_model, get_trainer, init_seed
 
 from recbole_llm.core.config import Config
+from recbole_llm.data.datasets.sequence import SequentialDataset
 from recbole_llm.data.prepare import data_preparation
-from recbole_llm.data.sequence import SequentialDataset
 from recbole_llm.evaluation.ranking import RankingCollector
 from recbole_llm.evaluation.ranking_blocks import BlockScores
 from recbole_llm.quick_start import build_trainer, load_data

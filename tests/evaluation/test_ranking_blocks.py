@@ -15,9 +15,14 @@ from torch import Tensor
 
 from recbole_llm.core.config import Config
 from recbole_llm.core.plugins.loading import get_model
-from recbole_llm.data import ranking_step as sizes
-from recbole_llm.data.dataset import Dataset
-from recbole_llm.data.ranking_step import ENOUGH_ROWS, FactorModel, has_factors, ranking_step
+from recbole_llm.data.datasets.dataset import Dataset
+from recbole_llm.data.loading import ranking_step as sizes
+from recbole_llm.data.loading.ranking_step import (
+    ENOUGH_ROWS,
+    FactorModel,
+    has_factors,
+    ranking_step,
+)
 from recbole_llm.evaluation import ranking_blocks
 from recbole_llm.evaluation.groups import Group
 from recbole_llm.evaluation.ranking import RankingCollector

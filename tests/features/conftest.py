@@ -13,9 +13,9 @@ import pytest
 from made_texts import ITEMS, CountingEncoder, PlainConfig
 
 from recbole_llm.core.plugins.registry import EncoderSpec, Registry
-from recbole_llm.features import prompts
+from recbole_llm.features.contents import prompts
 from recbole_llm.features.encoders import base, register_encoders
-from recbole_llm.features.vectors import EmbeddingStore
+from recbole_llm.features.stored.vectors import EmbeddingStore
 
 
 @pytest.fixture

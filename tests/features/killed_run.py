@@ -11,7 +11,7 @@ from contextlib import closing
 import numpy as np
 
 from recbole_llm.features.pipeline import encode_contents
-from recbole_llm.features.vectors import EmbeddingStore
+from recbole_llm.features.stored.vectors import EmbeddingStore
 from recbole_llm.testing import HashEncoder
 
 BATCH = 10

@@ -23,8 +23,8 @@ from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.encoders.sentence_transformer import bundled_folder, encoder_from_folder
 from recbole_llm.features.pipeline import Executor, encode_contents, encode_locally
 from recbole_llm.features.settings import EncoderSettings
-from recbole_llm.features.table import Matrix
-from recbole_llm.features.vectors import EmbeddingStore
+from recbole_llm.features.stored.vectors import EmbeddingStore
+from recbole_llm.features.tables.table import Matrix
 from recbole_llm.testing import HashEncoder
 
 N, BATCH = 60, 10

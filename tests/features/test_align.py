@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_llm.features.align import align
-from recbole_llm.features.table import EmbeddingTable, TableError
+from recbole_llm.features.tables.align import align
+from recbole_llm.features.tables.table import EmbeddingTable, TableError
 
 ROWS = {"a": [1, 2], "b": [3, 4], "nan": [np.nan, 1], "zero": [0, 0], "c": [5, 12]}
 

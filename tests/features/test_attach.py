@@ -15,11 +15,11 @@ from made_texts import ITEMS, CountingEncoder, PlainConfig
 
 from recbole_llm.core.plugins.loading import get_registry
 from recbole_llm.core.plugins.registry import EncoderSpec, FeatureSpec, ModelSpec, Registered
-from recbole_llm.data import training
+from recbole_llm.data.rows import training
 from recbole_llm.features import attach, text
 from recbole_llm.features.encoders.base import EncoderError
-from recbole_llm.features.store import StoreError
-from recbole_llm.features.table import EmbeddingTable, TableError
+from recbole_llm.features.stored.store import StoreError
+from recbole_llm.features.tables.table import EmbeddingTable, TableError
 from recbole_llm.testing import HashEncoder
 
 pytestmark = pytest.mark.usefixtures("no_plugins")

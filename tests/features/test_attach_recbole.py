@@ -16,7 +16,7 @@ from recbole_llm.core.plugins import loading
 from recbole_llm.data.create import create_dataset
 from recbole_llm.data.prepare import data_preparation
 from recbole_llm.features.attach import encode_dataset, features_of, item_embeddings
-from recbole_llm.features.prompts import item_texts, user_texts
+from recbole_llm.features.contents.prompts import item_texts, user_texts
 
 pytestmark = pytest.mark.usefixtures("tiny")
 

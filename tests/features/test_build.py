@@ -12,7 +12,7 @@ from made_texts import PlainConfig
 from recbole_llm.core.plugins.loading import get_registry
 from recbole_llm.core.plugins.registry import FeatureSpec, Registered
 from recbole_llm.features.attach import features_of
-from recbole_llm.features.table import EmbeddingTable
+from recbole_llm.features.tables.table import EmbeddingTable
 
 ITEMS = ("[PAD]", "10", "20", "30", "40")
 

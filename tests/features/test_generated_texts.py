@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_llm.features import generated_texts
-from recbole_llm.features.generated_texts import TextStore, clean_text
-from recbole_llm.features.store import FILE_NAME, StoreError
-from recbole_llm.features.vectors import EmbeddingStore
+from recbole_llm.features.stored import generated_texts
+from recbole_llm.features.stored.generated_texts import TextStore, clean_text
+from recbole_llm.features.stored.store import FILE_NAME, StoreError
+from recbole_llm.features.stored.vectors import EmbeddingStore
 
 
 @pytest.fixture

@@ -18,13 +18,14 @@ from made_pictures import picture, tiny_dual, tiny_vit
 from made_texts import ITEMS, PlainConfig
 from PIL import Image
 
-from recbole_llm.features import attach, pictures, text
-from recbole_llm.features.contents import Content
+from recbole_llm.features import attach, text
+from recbole_llm.features.contents import pictures
+from recbole_llm.features.contents.keys import Content
+from recbole_llm.features.contents.pictures import Picture, PictureError, read_picture
 from recbole_llm.features.encoders import vision
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.images import ItemEncoder
-from recbole_llm.features.pictures import Picture, PictureError, read_picture
-from recbole_llm.features.table import TableError
+from recbole_llm.features.tables.table import TableError
 
 pytestmark = pytest.mark.usefixtures("no_plugins")
 Make = Callable[..., Any]

@@ -17,7 +17,7 @@ from recbole_llm import testing
 from recbole_llm.core.checkpoints.checkpoint import load_checkpoint
 from recbole_llm.core.config import Config
 from recbole_llm.features.item_init import fill_table, initialise_items, item_tables
-from recbole_llm.features.reduce import pca
+from recbole_llm.features.tables.reduce import pca
 from recbole_llm.quick_start import (
     build_model,
     load_data,

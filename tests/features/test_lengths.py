@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from made_texts import CountingEncoder, PlainConfig
 
-from recbole_llm.data import training
-from recbole_llm.features import attach, prompts
-from recbole_llm.features.lengths import TokenLimit
+from recbole_llm.data.rows import training
+from recbole_llm.features import attach
+from recbole_llm.features.contents import prompts
+from recbole_llm.features.contents.lengths import TokenLimit
 
 Make = Callable[..., Any]
 TITLES = ["Toy Story", "Heat", "Babe", "The Red Story of the Night"]  # oldest first

@@ -17,7 +17,7 @@ from made_texts import CountingEncoder
 
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.pipeline import encode_contents
-from recbole_llm.features.vectors import EmbeddingStore
+from recbole_llm.features.stored.vectors import EmbeddingStore
 from recbole_llm.testing import HashEncoder
 
 SCRIPT = Path(__file__).with_name("killed_run.py")

@@ -11,9 +11,9 @@ import pytest
 from made_texts import PlainConfig
 
 from recbole_llm import hookimpl, hookspecs
-from recbole_llm.data import training
-from recbole_llm.features import plugin_texts, prompts
-from recbole_llm.features.templates import PromptError
+from recbole_llm.data.rows import training
+from recbole_llm.features.contents import plugin_texts, prompts
+from recbole_llm.features.contents.templates import PromptError
 
 Make = Callable[..., Any]
 

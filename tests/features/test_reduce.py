@@ -3,14 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from recbole_llm.features.reduce import (
+from recbole_llm.features.tables.reduce import (
     WhitenedEmbedding,
     Whitener,
     expected_rows,
     pca,
     whitening,
 )
-from recbole_llm.features.table import EmbeddingTable
+from recbole_llm.features.tables.table import EmbeddingTable
 
 
 def half_zeros(n: int = 40, width: int = 12) -> tuple[np.ndarray, np.ndarray]:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_llm.features import retrieval
-from recbole_llm.features.retrieval import nearest_neighbours
+from recbole_llm.features.tables import retrieval
+from recbole_llm.features.tables.retrieval import nearest_neighbours
 
 
 def brute_force(vectors: np.ndarray, k: int) -> np.ndarray:
@@ -84,5 +84,5 @@ def test_vectors_that_are_not_finite() -> None:
 
 
 def test_faiss_is_imported_on_use_alone() -> None:
-    code = "import sys, recbole_llm.features.retrieval; sys.exit('faiss' in sys.modules)"
+    code = "import sys, recbole_llm.features.tables.retrieval; sys.exit('faiss' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recbole_llm.features import store as store_module
-from recbole_llm.features.generated_texts import TextStore
 from recbole_llm.features.pipeline import encode_contents
-from recbole_llm.features.store import StoreError, cache_dir
-from recbole_llm.features.vectors import EmbeddingStore
+from recbole_llm.features.stored import store as store_module
+from recbole_llm.features.stored.generated_texts import TextStore
+from recbole_llm.features.stored.store import StoreError, cache_dir
+from recbole_llm.features.stored.vectors import EmbeddingStore
 
 VECTORS = np.array([[1, 2, 3], [0.1, -0.5, 1e-3]], np.float32)
 
@@ -231,7 +231,7 @@ def test_vectors_of_two_widths_are_no_damage(store: EmbeddingStore) -> None:
 
 
 def test_a_lock_that_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recbole_llm.features.store._BUSY_SECONDS", 0.1)
+    monkeypatch.setattr("recbole_llm.features.stored.store._BUSY_SECONDS", 0.1)
     with closing(EmbeddingStore(tmp_path)) as first, closing(EmbeddingStore(tmp_path)) as second:
         first._connection.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreError, match="stayed locked by another process for"):

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from made_texts import PlainConfig
 
-from recbole_llm.data import training
-from recbole_llm.features import pictures, text
-from recbole_llm.features.store import FILE_NAME
+from recbole_llm.data.rows import training
+from recbole_llm.features import text
+from recbole_llm.features.contents import pictures
+from recbole_llm.features.stored.store import FILE_NAME
 
 pytestmark = pytest.mark.usefixtures("no_plugins")
 PNG = b64decode(

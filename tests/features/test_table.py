@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from recbole_llm.core.errors import first_names
-from recbole_llm.features.table import EmbeddingTable, TableError, has_vector
+from recbole_llm.features.tables.table import EmbeddingTable, TableError, has_vector
 
 
 def test_any_floats_and_tokens() -> None:

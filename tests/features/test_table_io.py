@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_llm.features.table import TableError
-from recbole_llm.features.table_io import read_table
+from recbole_llm.features.tables.table import TableError
+from recbole_llm.features.tables.table_io import read_table
 
 TOKENS = ["10", "a b", "ü"]
 VECTORS = np.array([[1, 2], [-0.5, 0.25], [0, 3]], np.float32)

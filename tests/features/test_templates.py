@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from recbole_llm.features.templates import PromptError, Template, find_template
+from recbole_llm.features.contents.templates import PromptError, Template, find_template
 
 
 def template(source: str) -> Template:

@@ -19,7 +19,7 @@ from made_endpoint import FakeEndpoint
 from made_texts import PlainConfig
 
 from recbole_llm.features.encoders.base import EncoderError
-from recbole_llm.features.generated_texts import TextStore
+from recbole_llm.features.stored.generated_texts import TextStore
 from recbole_llm.offline.generators import create_generators, endpoint_workers
 from recbole_llm.offline.generators.chat import read_chat
 from recbole_llm.offline.generators.endpoint_workers import WorkerRun

@@ -15,7 +15,7 @@ from made_chat import asked, chat, chatter
 from made_endpoint import FakeEndpoint
 
 from recbole_llm.features.encoders.base import EncoderError
-from recbole_llm.features.generated_texts import TextStore
+from recbole_llm.features.stored.generated_texts import TextStore
 from recbole_llm.offline.write_texts import write_texts
 
 PROMPTS = [f"prompt {i}" for i in range(12)]

@@ -14,7 +14,7 @@ from made_generators import Echo, Priced
 from recbole_llm import Config, features_of, prepare, testing
 from recbole_llm.core.plugins import loading
 from recbole_llm.core.plugins.registry import ModelSpec, Registered, StageSpec
-from recbole_llm.data.training import training_interactions
+from recbole_llm.data.rows.training import training_interactions
 from recbole_llm.offline.generate import GenerateStage
 from recbole_llm.offline.generators import Generator
 from recbole_llm.offline.run import prepare_data, stages_of

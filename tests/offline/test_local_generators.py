@@ -13,7 +13,7 @@ from made_texts import WORDS, PlainConfig, write_tokenizer
 from tokenizers.processors import TemplateProcessing
 
 from recbole_llm.features.encoders.base import EncoderError
-from recbole_llm.features.generated_texts import TextStore
+from recbole_llm.features.stored.generated_texts import TextStore
 from recbole_llm.offline.generators import create_generators
 from recbole_llm.offline.generators.local import LocalGenerator, computing_dtype
 from recbole_llm.offline.write_texts import write_texts

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from made_generators import Echo, Priced
 
-from recbole_llm.features.generated_texts import TextStore
+from recbole_llm.features.stored.generated_texts import TextStore
 from recbole_llm.offline.generators.base import Keep
 from recbole_llm.offline.stage import StageError
 from recbole_llm.offline.write_texts import log_cost, write_texts

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from recbole_llm.cli import main
-from recbole_llm.data.files import Table
+from recbole_llm.data.reading.files import Table
 from recbole_llm.tasks.convert import sources
 
 JUNE_25 = 1719273600.0  # 2024-06-25 UTC

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 import recbole_llm
-from recbole_llm.data.files import Table
+from recbole_llm.data.reading.files import Table
 from recbole_llm.tasks.convert.run import convert
 from recbole_llm.tasks.convert.sources import Source
 from recbole_llm.tasks.convert.summary import Roles, Summary

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 import recbole_llm
 from recbole_llm.cli import main
-from recbole_llm.data.files import Table
+from recbole_llm.data.reading.files import Table
 from recbole_llm.tasks.convert.columns import KNOWN, normalise_name
 
 ROOT = Path(__file__).resolve().parents[2]

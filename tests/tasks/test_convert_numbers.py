@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import recbole_llm
 from recbole_llm.cli import main
-from recbole_llm.data.files import Table
+from recbole_llm.data.reading.files import Table
 from recbole_llm.tasks.convert import sources
 from recbole_llm.tasks.convert.numbers import detect_numbers
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 import recbole_llm
 from recbole_llm.cli import main
-from recbole_llm.data.files import Table
+from recbole_llm.data.reading.files import Table
 from recbole_llm.tasks.convert import sources
 from recbole_llm.tasks.convert.run import convert
 

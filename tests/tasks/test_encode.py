@@ -13,7 +13,7 @@ from recbole_llm.cli import main
 from recbole_llm.core.config import Config
 from recbole_llm.data.create import create_dataset
 from recbole_llm.features.attach import item_embeddings
-from recbole_llm.features.table import EmbeddingTable
+from recbole_llm.features.tables.table import EmbeddingTable
 
 
 @pytest.fixture(autouse=True)

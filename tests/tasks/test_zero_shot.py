@@ -19,7 +19,7 @@ from recbole_llm import testing
 from recbole_llm.cli import main
 from recbole_llm.evaluation.references import RandomReference
 from recbole_llm.tasks.recommend import recommend
-from recbole_llm.tasks.zero_shot import Task, _make_configs, zero_shot
+from recbole_llm.tasks.zero_shot.run import Task, _make_configs, zero_shot
 from recbole_llm.trainers.mixed import MixedBatch, MixedLoader, MixedModel, MixedTrainer
 
 QUIET = {
@@ -193,7 +193,9 @@ def test_the_unseen_data_set_is_checked_before_the_training(
 def test_all_data_sets_are_looked_for_before_any_text_is_encoded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("recbole_llm.tasks.zero_shot.Task", lambda config: pytest.fail("too late"))
+    monkeypatch.setattr(
+        "recbole_llm.tasks.zero_shot.run.Task", lambda config: pytest.fail("too late")
+    )
     with pytest.raises(ValueError, match="dataset 'tow': the folder .* did you mean 'two'"):
         zero_shot(["one", "tow"], "unseen", config_dict=QUIET)
 
@@ -222,7 +224,7 @@ def test_a_config_file_names_the_model(tmp_path: Path) -> None:
 def test_other_encoders_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     configs = _make_configs(["one"], "unseen", None, dict(QUIET), ())
     configs[1]["encoder_dimensions"] = 8
-    from recbole_llm.tasks.zero_shot import _check_same_encoder
+    from recbole_llm.tasks.zero_shot.run import _check_same_encoder
 
     with pytest.raises(ValueError, match="encoder_dimensions: None for data set 'one', but 8 for"):
         _check_same_encoder(configs)

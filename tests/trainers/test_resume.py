@@ -22,7 +22,7 @@ from recbole_llm.core.plugins.loading import get_plugins, get_registry
 from recbole_llm.core.plugins.registry import EncoderSpec, ModelSpec, Registered
 from recbole_llm.quick_start import run_recbole_llm
 from recbole_llm.tasks.compare.child import Scores
-from recbole_llm.tasks.zero_shot import zero_shot
+from recbole_llm.tasks.zero_shot.run import zero_shot
 from recbole_llm.testing import write_tiny_dataset
 from recbole_llm.trainers.engine import EngineMixin
 from recbole_llm.trainers.resume_point import part_file

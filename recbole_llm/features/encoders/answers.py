@@ -12,7 +12,7 @@ import numpy as np
 
 from recbole_llm.core.errors import one_line
 from recbole_llm.features.encoders.base import EncoderError
-from recbole_llm.features.table import Matrix
+from recbole_llm.features.tables.table import Matrix
 
 _SHOWN = 60  # characters of an answer in a message
 _SECRET = 4  # characters of a value in a query that may be one; shorter ones are all over a message

@@ -10,7 +10,7 @@ from recbole_llm.core.plugins.loading import get_registry
 from recbole_llm.core.plugins.registry import EncoderSpec, resolve
 from recbole_llm.core.settings import ConfigLike
 from recbole_llm.features.settings import EncoderSettings
-from recbole_llm.features.table import EmbeddingTable, Matrix
+from recbole_llm.features.tables.table import EmbeddingTable, Matrix
 
 if TYPE_CHECKING:
     from PIL.Image import Image

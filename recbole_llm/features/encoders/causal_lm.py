@@ -19,7 +19,7 @@ from recbole_llm.features.encoders.decoders import Source
 from recbole_llm.features.encoders.settings import CausalLMSettings
 from recbole_llm.features.encoders.smollm import NAMES
 from recbole_llm.features.settings import EncoderSettings
-from recbole_llm.features.table import Matrix
+from recbole_llm.features.tables.table import Matrix
 
 _MAX_LENGTH = 512  # tokens at most; decoders have no length that they were trained to embed
 

@@ -31,7 +31,7 @@ from recbole_llm.features.encoders.locate import (
 )
 from recbole_llm.features.encoders.smollm import NAMES, smollm_gguf
 from recbole_llm.features.settings import EncoderSettings
-from recbole_llm.features.store import cache_dir
+from recbole_llm.features.stored.store import cache_dir
 
 _READ = (".json", ".jinja", ".txt", ".model", ".safetensors")
 

@@ -19,7 +19,7 @@ from recbole_llm.features.encoders.decoders import Source, lacks_special, withou
 from recbole_llm.features.encoders.settings import MultimodalSettings
 from recbole_llm.features.encoders.vision import pooled
 from recbole_llm.features.settings import EncoderSettings
-from recbole_llm.features.table import Matrix
+from recbole_llm.features.tables.table import Matrix
 
 if TYPE_CHECKING:
     from PIL.Image import Image

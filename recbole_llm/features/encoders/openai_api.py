@@ -15,7 +15,7 @@ from recbole_llm.features.encoders.base import Encoder, EncoderError
 from recbole_llm.features.encoders.endpoint import Endpoint, RequestRefused, address, api_key
 from recbole_llm.features.encoders.settings import EndpointSettings
 from recbole_llm.features.settings import EncoderSettings
-from recbole_llm.features.table import Matrix
+from recbole_llm.features.tables.table import Matrix
 
 _MAX_BYTES = 1 << 20  # of an answer, per text, and as many for the rest
 _SHOWN = 60  # characters of a text in a message

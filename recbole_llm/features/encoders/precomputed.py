@@ -6,12 +6,12 @@ from pathlib import Path
 
 from recbole_llm.core.files import expanded
 from recbole_llm.core.settings import ConfigLike
-from recbole_llm.data.files import file_format
+from recbole_llm.data.reading.files import file_format
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.encoders.settings import PrecomputedSettings
 from recbole_llm.features.settings import EncoderSettings
-from recbole_llm.features.table import EmbeddingTable
-from recbole_llm.features.table_io import read_table
+from recbole_llm.features.tables.table import EmbeddingTable
+from recbole_llm.features.tables.table_io import read_table
 
 _KEYS = {"item": "embedding_path", "user": "user_embedding_path"}
 

@@ -17,7 +17,7 @@ from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.encoders.decoders import Source
 from recbole_llm.features.encoders.locate import log_source
 from recbole_llm.features.settings import EncoderSettings
-from recbole_llm.features.table import Matrix
+from recbole_llm.features.tables.table import Matrix
 
 if TYPE_CHECKING:
     from PIL.Image import Image

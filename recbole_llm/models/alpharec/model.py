@@ -15,8 +15,8 @@ from recbole.utils import InputType
 from torch import Tensor
 
 from recbole_llm.core.config import Config
-from recbole_llm.data.ranking_step import FactorModel
-from recbole_llm.data.training import training_interactions
+from recbole_llm.data.loading.ranking_step import FactorModel
+from recbole_llm.data.rows.training import training_interactions
 from recbole_llm.features.attach import item_embeddings
 from recbole_llm.layers.embedding import FrozenEmbedding
 from recbole_llm.layers.losses import sampled_softmax

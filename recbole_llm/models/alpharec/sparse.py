@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from recbole_llm.data.split import stable_order
+from recbole_llm.data.rows.split import stable_order
 
 Product = Callable[[Tensor], Tensor]
 

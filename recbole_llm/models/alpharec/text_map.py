@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recbole_llm.features.reduce import whitening
+from recbole_llm.features.tables.reduce import whitening
 from recbole_llm.models.alpharec.graph import InteractionGraph
 
 SLOPE = 0.01  # of LeakyReLU, torch's and the authors' default

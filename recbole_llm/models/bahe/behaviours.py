@@ -12,10 +12,10 @@ from recbole_llm.core.arrays import IntArray
 from recbole_llm.core.checkpoints.tokens import PADDING
 from recbole_llm.core.config import Config
 from recbole_llm.core.errors import near_hint
-from recbole_llm.data.sequence import SequentialDataset
-from recbole_llm.features.prompts import Texts, item_texts
-from recbole_llm.features.table import EmbeddingTable
-from recbole_llm.features.templates import PromptError, Template
+from recbole_llm.data.datasets.sequence import SequentialDataset
+from recbole_llm.features.contents.prompts import Texts, item_texts
+from recbole_llm.features.contents.templates import PromptError, Template
+from recbole_llm.features.tables.table import EmbeddingTable
 from recbole_llm.features.text import encode_named
 from recbole_llm.models.bahe.settings import BAHESettings
 

@@ -8,13 +8,13 @@ import torch
 from recbole.data.dataset import Dataset
 
 from recbole_llm.core.config import Config
+from recbole_llm.features.contents.prompts import Texts, item_texts
 from recbole_llm.features.encoders.adapters import with_adapter
 from recbole_llm.features.encoders.decoders import Source
 from recbole_llm.features.encoders.settings import CausalLMSettings
 from recbole_llm.features.encoders.smollm import NAMES
-from recbole_llm.features.prompts import Texts, item_texts
 from recbole_llm.features.settings import EncoderSettings
-from recbole_llm.features.store import cache_dir
+from recbole_llm.features.stored.store import cache_dir
 from recbole_llm.layers.decoder import CausalDecoder, depth_of
 from recbole_llm.models.bahe.coupled import CoupledLLM
 from recbole_llm.models.bahe.settings import BAHESettings

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from recbole_llm.core.config import Config
 from recbole_llm.features.attach import features_of
-from recbole_llm.features.reduce import WhitenedEmbedding
+from recbole_llm.features.tables.reduce import WhitenedEmbedding
 from recbole_llm.layers.embedding import map_distinct
 from recbole_llm.models.bahe.behaviours import BEHAVIOUR, BehaviourDataset, field_numbers
 from recbole_llm.models.bahe.halves import coupled_llm, upper_half

@@ -23,7 +23,7 @@ from recbole_llm.features.settings import EncoderSettings, ItemSettings
 from recbole_llm.models.settings import CTRSettings, DecoderSettings, TowerSettings
 
 if TYPE_CHECKING:
-    from recbole_llm.features.templates import Template
+    from recbole_llm.features.contents.templates import Template
 
 
 class BAHESettings(DecoderSettings, TowerSettings, CTRSettings):
@@ -123,7 +123,7 @@ class BAHESettings(DecoderSettings, TowerSettings, CTRSettings):
 
     def behaviour_template(self) -> Template | None:
         """The template of the behaviours' texts, if there is one."""
-        from recbole_llm.features.templates import find_template
+        from recbole_llm.features.contents.templates import find_template
 
         if self.behaviour_prompt is None:
             return None

@@ -11,8 +11,8 @@ from recbole.data.interaction import Interaction
 from recbole.utils import InputType
 
 from recbole_llm.core.arrays import IntArray
-from recbole_llm.data.interaction import take
-from recbole_llm.data.training import training_interactions
+from recbole_llm.data.rows.interaction import take
+from recbole_llm.data.rows.training import training_interactions
 from recbole_llm.models.base import count_negatives
 from recbole_llm.models.llmcf.settings import ThoughtSettings
 

@@ -11,7 +11,7 @@ from recbole.data.dataset import Dataset
 from torch import Tensor, nn
 
 from recbole_llm.features.attach import features_of, item_embeddings
-from recbole_llm.features.table import Matrix
+from recbole_llm.features.tables.table import Matrix
 from recbole_llm.layers.embedding import FrozenEmbedding
 from recbole_llm.models.llmcf.examples import Examples, training_examples
 from recbole_llm.models.llmcf.settings import ThoughtSettings

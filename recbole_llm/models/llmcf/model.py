@@ -14,7 +14,7 @@ from recbole.data.interaction import Interaction
 from torch import Tensor
 
 from recbole_llm.core.config import Config
-from recbole_llm.data.interaction import take
+from recbole_llm.data.rows.interaction import take
 from recbole_llm.models.ctr import CTRRecommender, UserContext
 from recbole_llm.models.ctr_towers import build_tower
 from recbole_llm.models.llmcf.context import build_in_context

@@ -50,7 +50,7 @@ class ThoughtSettings(Settings):
 
     def check(self, config: ConfigLike) -> None:
         """Raise PromptError for a template that cannot be found, parsed or filled."""
-        from recbole_llm.features.templates import find_template
+        from recbole_llm.features.contents.templates import find_template
 
         dataset = str(config["dataset"])
         template = find_template(self.thought_prompt, "thought_prompt", "thought", dataset)

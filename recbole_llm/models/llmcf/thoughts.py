@@ -13,9 +13,9 @@ from recbole.data.dataset import Dataset
 
 from recbole_llm.core.config import Config
 from recbole_llm.core.digest import digest
+from recbole_llm.features.contents.prompts import item_texts
+from recbole_llm.features.contents.templates import find_template
 from recbole_llm.features.encoders.base import create_encoder
-from recbole_llm.features.prompts import item_texts
-from recbole_llm.features.templates import find_template
 from recbole_llm.features.text import encode_named
 from recbole_llm.models.llmcf.examples import Examples, training_examples
 from recbole_llm.models.llmcf.settings import ThoughtSettings

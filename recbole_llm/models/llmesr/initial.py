@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from recbole_llm.features.reduce import pca
+from recbole_llm.features.tables.reduce import pca
 from recbole_llm.models.llmesr.layers import DualView
 from recbole_llm.models.llmesr.settings import LLMESRSettings
 

@@ -11,11 +11,11 @@ from recbole.data.interaction import Interaction
 from torch import Tensor
 
 from recbole_llm.core.config import Config
-from recbole_llm.data.training import training_interactions
+from recbole_llm.data.rows.training import training_interactions
 from recbole_llm.features.attach import features_of, item_embeddings
 from recbole_llm.features.item_init import append_items
-from recbole_llm.features.reduce import WhitenedEmbedding
-from recbole_llm.features.retrieval import nearest_neighbours
+from recbole_llm.features.tables.reduce import WhitenedEmbedding
+from recbole_llm.features.tables.retrieval import nearest_neighbours
 from recbole_llm.models.base import SequenceRecommender, TrainingRows
 from recbole_llm.models.llmesr.distillation import Histories, SelfDistillation
 from recbole_llm.models.llmesr.initial import initialise

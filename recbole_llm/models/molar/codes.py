@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recbole_llm.features.table import Matrix, has_vector
+from recbole_llm.features.tables.table import Matrix, has_vector
 from recbole_llm.layers.dropout import Dropout
 from recbole_llm.layers.exporting import is_exporting
 

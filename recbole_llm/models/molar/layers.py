@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from recbole_llm.features.item_init import append_items
-from recbole_llm.features.reduce import pca
+from recbole_llm.features.tables.reduce import pca
 from recbole_llm.layers.backbones.base import SequenceBackbone
 from recbole_llm.layers.dropout import Dropout
 from recbole_llm.layers.embedding import FrozenEmbedding

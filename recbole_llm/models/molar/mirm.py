@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 
-from recbole_llm.data.training import training_histories
+from recbole_llm.data.rows.training import training_histories
+from recbole_llm.features.contents.pictures import find_pictures
+from recbole_llm.features.contents.prompts import descriptive_fields, item_file, item_titles
 from recbole_llm.features.encoders.adapters import sees_pictures
-from recbole_llm.features.pictures import find_pictures
-from recbole_llm.features.prompts import descriptive_fields, item_file, item_titles
 from recbole_llm.features.settings import ItemSettings
 from recbole_llm.models.molar.settings import MIRMSettings
 from recbole_llm.offline.adapter_stage import TuneStage

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from recbole_llm.core.config import Config
 from recbole_llm.features.attach import item_embeddings
 from recbole_llm.features.encoders.decoders import Source
-from recbole_llm.features.reduce import WhitenedEmbedding
-from recbole_llm.features.store import cache_dir
+from recbole_llm.features.stored.store import cache_dir
+from recbole_llm.features.tables.reduce import WhitenedEmbedding
 from recbole_llm.layers.backbones import backbone_from_settings
 from recbole_llm.layers.backbones.base import Expert, scale_scores
 from recbole_llm.layers.decoder import CausalDecoder, depth_of, small_decoder

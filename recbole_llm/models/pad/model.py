@@ -17,7 +17,7 @@ from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
 from recbole_llm.core.config import Config
-from recbole_llm.data.training import item_counts
+from recbole_llm.data.rows.training import item_counts
 from recbole_llm.features.attach import item_embeddings
 from recbole_llm.features.item_init import append_items, fill_table
 from recbole_llm.layers.backbones import backbone_from_settings

@@ -7,7 +7,7 @@ from recbole.data.interaction import Interaction
 from recbole.model.general_recommender.lightgcn import LightGCN as StockLightGCN
 from torch import Tensor
 
-from recbole_llm.data.ranking_step import FactorModel
+from recbole_llm.data.loading.ranking_step import FactorModel
 
 
 class LightGCN(FactorModel, StockLightGCN):  # type: ignore[misc]

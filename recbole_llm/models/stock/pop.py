@@ -9,7 +9,7 @@ from recbole.model.general_recommender.pop import Pop as StockPop
 from torch import Tensor
 
 from recbole_llm.core.config import Config
-from recbole_llm.data.training import item_counts
+from recbole_llm.data.rows.training import item_counts
 
 
 class Pop(StockPop):  # type: ignore[misc]

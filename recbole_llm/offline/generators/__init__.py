@@ -7,7 +7,7 @@ from recbole.config import Config
 
 from recbole_llm.features.encoders.decoders import Source
 from recbole_llm.features.encoders.smollm import NAMES
-from recbole_llm.features.store import cache_dir
+from recbole_llm.features.stored.store import cache_dir
 from recbole_llm.offline.generators.base import Generator
 from recbole_llm.offline.generators.chat import ChatGenerator
 from recbole_llm.offline.generators.local import LocalGenerator, LocalModel

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from recbole_llm.core.config import Config
-from recbole_llm.features.prompts import titles_if_any
+from recbole_llm.features.contents.prompts import titles_if_any
 from recbole_llm.offline.run import load_dataset
 
 _HISTORY = 20  # last items of a user

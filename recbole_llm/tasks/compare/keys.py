@@ -22,8 +22,8 @@ from recbole_llm.core.plugins.loading import built_in, find_model, get_plugins, 
 from recbole_llm.core.plugins.registry import PACKAGE, PROPERTIES, FeatureSpec
 from recbole_llm.evaluation.beyond import features_read
 from recbole_llm.features.attach import vector_settings
+from recbole_llm.features.contents.pictures import pictures_digest
 from recbole_llm.features.encoders.base import PictureEncoder, create_encoder, holds_table
-from recbole_llm.features.pictures import pictures_digest
 from recbole_llm.features.settings import ItemSettings
 from recbole_llm.report import versions
 

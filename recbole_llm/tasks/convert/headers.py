@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import IO
 
-from recbole_llm.data.parsing import read_csv_rows
+from recbole_llm.data.reading.parsing import read_csv_rows
 
 NAMELESS = re.compile(r"Unnamed: \d+")  # as pandas calls the index that it wrote before
 _SEPARATORS = ("\t", ",", ";", "|")

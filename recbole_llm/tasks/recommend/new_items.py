@@ -16,12 +16,12 @@ from recbole_llm.core.checkpoints.tokens import Vocabulary, vocabulary_of
 from recbole_llm.core.errors import first_names
 from recbole_llm.core.lines import plural
 from recbole_llm.core.log import show
-from recbole_llm.data.disk import DiskDataset
+from recbole_llm.data.datasets.disk import DiskDataset
+from recbole_llm.data.datasets.vocabulary import VocabularyDataset, new_items
 from recbole_llm.data.settings import EngineSettings
-from recbole_llm.data.vocabulary import VocabularyDataset, new_items
-from recbole_llm.features.feature_tables import attached_features
 from recbole_llm.features.settings import ItemSettings
-from recbole_llm.features.table import EmbeddingTable
+from recbole_llm.features.tables.feature_tables import attached_features
+from recbole_llm.features.tables.table import EmbeddingTable
 from recbole_llm.features.text import encode_new_items
 from recbole_llm.models.base import TextItemModel
 from recbole_llm.offline.run import load_dataset

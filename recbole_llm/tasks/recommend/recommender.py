@@ -21,11 +21,11 @@ from recbole_llm.core.checkpoints.tokens import vocabulary_of
 from recbole_llm.core.config import Config
 from recbole_llm.core.errors import first_names
 from recbole_llm.core.lines import is_utf8
-from recbole_llm.data.interaction import SequenceInteraction
-from recbole_llm.data.ranking_step import user_bytes
+from recbole_llm.data.loading.ranking_step import user_bytes
+from recbole_llm.data.rows.interaction import SequenceInteraction
 from recbole_llm.data.settings import EngineSettings
+from recbole_llm.features.contents.prompts import item_rows, titles_if_any
 from recbole_llm.features.encoders.base import Encoder, TableSource, create_encoder, holds_table
-from recbole_llm.features.prompts import item_rows, titles_if_any
 from recbole_llm.models.base import TextItemModel, TextUserModel
 from recbole_llm.offline.run import load_dataset
 from recbole_llm.quick_start import load_data_and_model

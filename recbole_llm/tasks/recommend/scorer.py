@@ -18,8 +18,8 @@ from torch import Tensor
 from recbole_llm.core.arrays import IntArray
 from recbole_llm.core.checkpoints.tokens import vocabulary_of
 from recbole_llm.core.config import Config
-from recbole_llm.data.training import training_interactions
-from recbole_llm.data.user_items import UserItems
+from recbole_llm.data.rows.training import training_interactions
+from recbole_llm.data.rows.user_items import UserItems
 from recbole_llm.models.base import TextUserModel
 from recbole_llm.offline.run import load_dataset
 

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from recbole_llm.core.arrays import IntArray
 from recbole_llm.core.config import Config
-from recbole_llm.data.disk import DiskDataset
-from recbole_llm.data.histories import padded_rows, windows
-from recbole_llm.data.interaction import SequenceInteraction, order_key, single_precision
-from recbole_llm.data.user_items import UserItems
+from recbole_llm.data.datasets.disk import DiskDataset
+from recbole_llm.data.rows.histories import padded_rows, windows
+from recbole_llm.data.rows.interaction import SequenceInteraction, order_key, single_precision
+from recbole_llm.data.rows.user_items import UserItems
 from recbole_llm.tasks.recommend.scorer import Query, Scorer
 
 

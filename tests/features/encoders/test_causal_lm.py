@@ -12,12 +12,12 @@ import pytest
 import torch
 from made_texts import TEXTS, WORDS, PlainConfig, write_tokenizer
 
+from recbole_llm.features.contents.lengths import TokenLimit
 from recbole_llm.features.encoders import causal_lm, decoders, gguf_files, smollm
 from recbole_llm.features.encoders.adapters import sees_pictures
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.encoders.decoders import Source
-from recbole_llm.features.lengths import TokenLimit
-from recbole_llm.features.table import Matrix
+from recbole_llm.features.tables.table import Matrix
 
 Make = Callable[..., Path]
 LAYERS = 3

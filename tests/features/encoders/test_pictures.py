@@ -14,7 +14,7 @@ from made_texts import PlainConfig
 
 from recbole_llm.features.encoders import efficientnet, multimodal, vision
 from recbole_llm.features.encoders.base import EncoderError, PictureEncoder
-from recbole_llm.features.table import Matrix
+from recbole_llm.features.tables.table import Matrix
 
 IMAGES = [picture(0), picture(1, (64, 50))]
 

@@ -8,7 +8,7 @@ from made_texts import PlainConfig
 
 from recbole_llm.features.encoders import precomputed
 from recbole_llm.features.encoders.base import EncoderError, holds_table
-from recbole_llm.features.table import TableError
+from recbole_llm.features.tables.table import TableError
 
 
 def test_a_file_in_the_data_sets_folder_is_found(tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ import torch
 from made_texts import TEXTS, PlainConfig, encoder_settings, write_tokenizer
 from torch.nn import functional as F
 
+from recbole_llm.features.contents.lengths import TokenLimit
 from recbole_llm.features.encoders import locate, sentence_transformer
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.encoders.packed import SentenceBert, bert
 from recbole_llm.features.encoders.sentence_transformer import LibraryEncoder
-from recbole_llm.features.lengths import TokenLimit
 
 Make = Callable[..., Path]
 MEAN = {"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False}

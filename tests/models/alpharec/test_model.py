@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from recbole_llm.data.training import training_interactions
+from recbole_llm.data.rows.training import training_interactions
 from recbole_llm.models.alpharec.query import mix_with_similarity, query_from_nearest_texts
 from recbole_llm.models.alpharec.text_map import MLPMap
 from recbole_llm.testing import ModelTests

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_llm.data.interaction import take
+from recbole_llm.data.rows.interaction import take
 from recbole_llm.models.llmcf.context import InContext
 from recbole_llm.models.llmcf.decoder import Decoder
 from recbole_llm.models.llmcf.memory import NONE, ExampleStore

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from made_llmcf import LABELED, config, training_split
 
-from recbole_llm.features.prompts import item_texts
+from recbole_llm.features.contents.prompts import item_texts
 from recbole_llm.models.llmcf.recgen import RecGenStage, instructions
 from recbole_llm.offline.adapter_training import Sample
 

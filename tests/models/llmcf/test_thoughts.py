@@ -13,8 +13,8 @@ from made_llmcf import LABELED, config, training_split
 
 from recbole_llm import prepare, testing
 from recbole_llm.core.checkpoints.checkpoint import load_checkpoint
-from recbole_llm.data.training import training_interactions
-from recbole_llm.features.prompts import item_texts
+from recbole_llm.data.rows.training import training_interactions
+from recbole_llm.features.contents.prompts import item_texts
 from recbole_llm.models.llmcf import examples as module
 from recbole_llm.models.llmcf.examples import training_examples
 from recbole_llm.models.llmcf.thoughts import WriteThoughts, candidate_scores

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from recbole_llm.data.training import training_interactions
+from recbole_llm.data.rows.training import training_interactions
 from recbole_llm.models.llmesr.distillation import Histories, SelfDistillation
 from recbole_llm.testing import SequentialModelTests
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from recbole_llm.features.reduce import Whitener
+from recbole_llm.features.tables.reduce import Whitener
 from recbole_llm.layers.embedding import FrozenEmbedding
 from recbole_llm.layers.packing import Layout
 from recbole_llm.models.llmesr.initial import initialise
@@ -200,7 +200,7 @@ def test_distillation_by_hand(make: Any) -> None:
 
 
 def _histories(loader: Any) -> dict[int, list[int]]:
-    from recbole_llm.data.training import training_interactions
+    from recbole_llm.data.rows.training import training_interactions
 
     users, items = training_interactions(loader.dataset)
     return {u: items[users == u].tolist() for u in set(users.tolist())}

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from recbole_llm import recommend
 from recbole_llm.cli import main
-from recbole_llm.tasks.recommend.files import read_histories, read_ids
+from recbole_llm.tasks.recommend.input import read_histories, read_ids
 
 
 def test_ids_and_histories_may_come_through_a_pipe() -> None:

@@ -23,7 +23,7 @@ from recbole_llm.features.encoders.locate import read_json
 from recbole_llm.features.encoders.packed.bert import PackedBert
 from recbole_llm.features.encoders.sentence_folder import max_text_tokens
 from recbole_llm.features.settings import EncoderSettings
-from recbole_llm.features.table import Matrix
+from recbole_llm.features.tables.table import Matrix
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -1,0 +1,67 @@
+"""Data sets of knowledge graphs that number users, items and entities as a vocabulary says."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from recbole_llm.core.errors import first_names
+from recbole_llm.data.datasets.vocabulary import Names, VocabularyDataset
+
+
+class KnowledgeVocabularyDataset(VocabularyDataset):
+    """A `VocabularyDataset` for RecBole's knowledge graphs, which number items and entities
+    together, after they were numbered each, and add relations of their own."""
+
+    item2entity: dict[str, str]
+    entity2item: dict[str, str]
+    head_entity_field: str
+    relation_field: str
+    kg_reverse_r: bool
+
+    def _get_rec_item_token(self) -> set[str]:
+        present: set[str] = super()._get_rec_item_token()  # type: ignore[misc]
+        return present | set(self.vocabulary.get(self.iid_field, ())) | set(self.listed)
+
+    def _get_entity_token(self) -> set[str]:
+        present: set[str] = super()._get_entity_token()  # type: ignore[misc]
+        return present | set(self.vocabulary.get(self.head_entity_field, ()))
+
+    def _remap_ID_all(self) -> None:
+        if self.vocabulary:
+            self._unlink(set(self.vocabulary[self.iid_field]))
+            self._check_links()
+        super()._remap_ID_all()
+
+    def _leave_out_unseen_items(self) -> None:
+        super()._leave_out_unseen_items()
+        self._unlink(self._seen_items())
+
+    def _unlink(self, kept: set[str]) -> None:
+        """Leave out the links of other items, which get no number."""
+        for item in [item for item in self.item2entity if item not in kept]:
+            self.entity2item.pop(self.item2entity.pop(item), None)
+
+    def _check_links(self) -> None:
+        """Refuse other links than the checkpoint's, by which items and entities are numbered."""
+        items, entities = (self.vocabulary[f] for f in (self.iid_field, self.head_entity_field))
+        then = zip(items[1:], entities[1:])  # of an item without an entity, the item
+        other = [item for item, entity in then if self.item2entity.get(item, item) != entity]
+        if other:
+            raise ValueError(
+                f"'{self.dataset_name}.link': items {first_names(other)} had other entities, or "
+                f"none, when the checkpoint was trained; link them as they were, or train again"
+            )
+
+    def first_tokens(self, field: str) -> Names:
+        """Tokens but for those that RecBole adds: items without an entity, reverse and further
+        relations."""
+        tokens = super().first_tokens(field)
+        if field == self.relation_field:
+            own = len(tokens) - 1  # the last is [UI-Relation]
+            return tokens[: own // 2 if self.kg_reverse_r else own]
+        if field in self.alias["entity_id"]:
+            items = self.vocabulary[self.iid_field][1:]
+            unlinked = np.zeros(len(tokens), bool)
+            unlinked[: len(items)] = [item not in self.item2entity for item in items]
+            return tokens[~unlinked]
+        return tokens

@@ -1,0 +1,1 @@
+"""Reading atomic files, with one line for what is wrong in them."""

@@ -1,0 +1,204 @@
+"""Pictures of items: finding them, and reading them safely.
+
+A picture is data from anywhere: three formats, a limit of pixels, no animation, no path out of the
+folder. What cannot be used is counted and named, and its item has no picture.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from hashlib import sha256
+from io import BytesIO
+from logging import INFO, WARNING, getLogger
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, NamedTuple
+from warnings import catch_warnings
+
+from recbole.data.dataset import Dataset
+
+from recbole_llm.core.config import Config
+from recbole_llm.core.digest import digest, file_digest
+from recbole_llm.core.errors import first_names, near_hint
+from recbole_llm.core.files import expanded
+from recbole_llm.core.lines import bar, shows_progress
+from recbole_llm.features.contents.prompts import item_file
+from recbole_llm.features.settings import ItemSettings
+from recbole_llm.features.stored.generated_texts import TextStore
+from recbole_llm.features.stored.store import cache_dir
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+FORMATS = ("PNG", "JPEG", "WEBP")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+_MAX_BYTES = 1 << 26  # of a file
+_BAR_FROM = 1_000  # pictures: fewer are looked through in a blink
+
+
+class PictureError(ValueError):
+    """A picture that is not used; the message is one word or two: broken, too large, …"""
+
+
+def read_picture(content: bytes, max_pixels: int) -> Image:
+    """A file's picture: upright, in RGB, on white where it is transparent.
+
+    Raises:
+        PictureError: broken (or of another format), too large, animated.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        # A picture that Pillow warns of (its size, EXIF data) is used, or refused here.
+        with (
+            catch_warnings(action="ignore"),
+            Image.open(BytesIO(content), formats=FORMATS) as image,
+        ):
+            if image.width * image.height > max_pixels:
+                raise PictureError("too large")
+            # A JPEG of a camera may have further, smaller ones behind it (MPO).
+            if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
+                raise PictureError("animated")
+            upright = _scaled_to_8_bits(ImageOps.exif_transpose(image))
+            if not upright.has_transparency_data:
+                return upright.convert("RGB")
+            rgba = upright.convert("RGBA")
+    except PictureError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise PictureError("too large") from error
+    except Exception as error:  # whatever a crafted file makes the decoders raise
+        raise PictureError("broken") from error
+    white = Image.new("RGBA", rgba.size, "white")
+    return Image.alpha_composite(white, rgba).convert("RGB")
+
+
+def _scaled_to_8_bits(image: Image) -> Image:
+    """A grey picture of 16 bits in 8; Pillow itself would cut its values, not scale them."""
+    if not image.mode.startswith("I"):
+        return image
+    grey = image.convert("I").point(lambda value: value / 256).convert("L")
+    grey.info.pop("transparency", None)  # a value of 16 bits
+    return grey
+
+
+class Picture(NamedTuple):
+    """A file that can be used."""
+
+    file: Path
+    digest: str  # SHA-256 of its bytes
+
+
+def find_pictures(config: Config, dataset: Dataset, tokens: Sequence[str]) -> dict[str, Picture]:
+    """The usable pictures of items by token; the others are counted and named in the log.
+
+    Those that are usable are noted in the cache by their bytes, so that each is decoded but once.
+
+    Raises:
+        ValueError: no such folder or field.
+    """
+    candidates = _candidate_files(config, dataset, tokens)
+    usable: dict[str, Picture] = {}
+    problems: dict[str, list[str]] = {}
+    shown = shows_progress(config) and len(tokens) >= _BAR_FROM
+    max_pixels = ItemSettings.of(config).item_image_max_pixels
+    with closing(TextStore(cache_dir(config))) as store:
+        for token in bar(tokens, desc="Pictures", unit="picture", shown=shown):
+            try:
+                content = _read_bytes(candidates.get(token))
+                digest = _digest_if_usable(content, max_pixels, store)
+                usable[token] = Picture(candidates[token], digest)
+            except PictureError as error:
+                problems.setdefault(str(error), []).append(token)
+    parts = [f"{len(names)} {what} ({first_names(names)})" for what, names in problems.items()]
+    # Where items are pictures alone, `align` warns, and says what becomes of those without one.
+    alone = ItemSettings.of(config).item_feature == "item_image"
+    quiet = not problems or (alone and set(problems) == {"missing"})
+    message = "; ".join([f"pictures of {len(usable)} of {len(tokens)} items", *parts])
+    getLogger("recbole_llm").log(INFO if quiet else WARNING, message)
+    return usable
+
+
+def pictures_digest(config: Config) -> str:
+    """Digest of the pictures of all items, by their bytes, before the data is loaded; none is
+    decoded.
+
+    Raises:
+        ValueError: no such folder or field.
+    """
+    dataset = SimpleNamespace(
+        dataset_path=config["data_path"],
+        dataset_name=config["dataset"],
+        iid_field=config["ITEM_ID_FIELD"],
+    )
+    files = _candidate_files(config, dataset)
+    return digest({token: _file_digest(file) for token, file in files.items()})
+
+
+def _file_digest(path: Path) -> str:
+    """Digest of a picture's bytes; "" of what counts as missing."""
+    try:
+        usable = path.is_file() and path.stat().st_size <= _MAX_BYTES
+        return file_digest(path) if usable else ""
+    except OSError:
+        return ""
+
+
+def _digest_if_usable(content: bytes, max_pixels: int, store: TextStore) -> str:
+    """Digest of a usable picture's bytes; PictureError for another.
+
+    A picture that is broken here may not be elsewhere, so it is tried again.
+    """
+    digest, kind = sha256(content).hexdigest(), f"picture of {max_pixels} pixels"
+    if not store.has_mark(kind, digest):
+        read_picture(content, max_pixels)
+        store.mark(kind, digest)
+    return digest
+
+
+def _read_bytes(path: Path | None) -> bytes:
+    try:
+        if path is None or not path.is_file():
+            raise PictureError("missing")
+        if path.stat().st_size > _MAX_BYTES:
+            raise PictureError("too large")
+        return path.read_bytes()
+    except OSError as error:
+        raise PictureError("unreadable") from error
+
+
+def _candidate_files(
+    config: Config, dataset: Dataset, tokens: Iterable[str] | None = None
+) -> dict[str, Path]:
+    """{token: file}, which need not exist; tokens None: of all items."""
+    settings, home = ItemSettings.of(config), Path(dataset.dataset_path)
+    field = settings.item_image_field
+    folder = expanded(settings.item_image_folder or (home if field else home / "images"))
+    if not folder.is_dir():
+        raise ValueError(
+            f"item_image_folder: '{folder}' is no folder; set it to that of the pictures"
+        )
+    root = folder.resolve()
+    if field is None:
+        files = sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES)
+        inside = [f for f in files if _resolve_links(f).is_relative_to(root)]  # links may lead out
+        return {file.stem: file for file in reversed(inside)}
+    file = item_file(config, dataset)
+    if field not in file.types:
+        raise ValueError(
+            f"item_image_field: '{file.path}' has no field '{field}'; "
+            f"{near_hint(field, file.types)}it has {file.describe_fields()}"
+        )
+    rows = file.rows_by_id(dataset.iid_field)
+    wanted = [t for t in (rows if tokens is None else tokens) if t in rows and rows[t][field]]
+    named = {t: _resolve_links(folder / rows[t][field]) for t in wanted}
+    return {token: path for token, path in named.items() if path.is_relative_to(root)}
+
+
+def _resolve_links(file: Path) -> Path:
+    """Follow links; a link where they form a circle, on which `Path.resolve` raises before
+    Python 3.13."""
+    return Path(os.path.realpath(file))

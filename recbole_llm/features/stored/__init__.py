@@ -1,0 +1,1 @@
+"""Vectors and generated texts that were made once, kept in one file."""

@@ -1,0 +1,174 @@
+"""Train on some data sets, recommend on another one that the model has never seen."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
+from logging import getLogger
+from typing import Any
+
+import numpy as np
+
+from recbole_llm.core import model_traits
+from recbole_llm.core.checks import key_marks
+from recbole_llm.core.config import Config
+from recbole_llm.core.files import OTHER_FILE, check_file
+from recbole_llm.core.log import close_log, log_ends_with_errors
+from recbole_llm.core.marks import Mark
+from recbole_llm.core.runtime import one_thread
+from recbole_llm.core.schema import parse_command_line
+from recbole_llm.data.create import check_files
+from recbole_llm.evaluation.references import make_references
+from recbole_llm.steps import progress_shown, start
+from recbole_llm.tasks.zero_shot.datasets import Task, check_tasks
+from recbole_llm.tasks.zero_shot.report import log_result, log_start
+from recbole_llm.trainers.mixed import MixedLoader, MixedModel, MixedTrainer
+
+DEFAULT_MODEL = "AlphaRec"
+
+
+@one_thread()
+@log_ends_with_errors()
+def zero_shot(
+    train: Sequence[str],
+    test: str,
+    config_file_list: Sequence[str] | None = None,
+    config_dict: Mapping[str, Any] | None = None,
+    argv: Sequence[str] = (),
+    saved: bool = True,
+) -> dict[str, Any]:
+    """Train a model's transferable part on some data sets and test it on another.
+
+    On the unseen data set the model gets the items' texts and the training interactions
+    (histories and graph), and no training.
+
+    Args:
+        train: data set names; with several, every batch has rows of all of them, in proportion
+            to their sizes, and the best epoch has the best mean of their validation scores.
+        test: name of the unseen data set.
+        config_file_list, config_dict, argv: as `run_recbole_llm` takes them, for all data sets;
+            `model` is AlphaRec unless they say otherwise.
+        saved: whether to write a checkpoint: the trained part on the unseen data set.
+
+    Returns:
+        best_valid_score, best_valid_result ({data set: result}), valid_score_bigger; of the
+        unseen data set test_result and references ({name: result}: random, popularity, text
+        similarity); when saved, checkpoint.
+
+    Raises:
+        ValueError: no data set to train on, the unseen one among them, a model that does not
+            transfer, a split without a part that is needed, or data sets whose text vectors
+            differ in width.
+    """
+    began = time.perf_counter()
+    train = [train] if isinstance(train, str) else train
+    configs = _make_configs(train, test, config_file_list, dict(config_dict or {}), argv)
+    part = transferable_part(configs[0])
+    start(configs[0], trains=True)
+    with ExitStack() as opened:
+        # The unseen one comes before the training, which its errors would waste.
+        unseen, *seen = [
+            opened.enter_context(closing(Task(own))) for own in (configs[-1], *configs[:-1])
+        ]
+        result = _train_and_test(seen, unseen, part, saved)
+        log_result(unseen.config, unseen.train.dataset, result, time.perf_counter() - began)
+    close_log()
+    return result
+
+
+def _train_and_test(seen: Sequence[Task], unseen: Task, part: str, saved: bool) -> dict[str, Any]:
+    check_tasks(seen, unseen, part)
+    log_start([task.dataset for task in seen], unseen.dataset, unseen.config, part)
+    score, best = _train_shared_part(seen, part)
+    getattr(unseen.model, part).load_state_dict(getattr(seen[0].model, part).state_dict())
+    unseen.model.eval()
+    if saved:
+        unseen.trainer._save_checkpoint(-1)
+    others = make_references(unseen.config, unseen.train.dataset)
+    result = {
+        "best_valid_score": score,
+        "best_valid_result": best,
+        "valid_score_bigger": unseen.config["valid_metric_bigger"],
+        "test_result": unseen.evaluate("test"),
+        "references": {name: unseen.evaluate("test", model) for name, model in others.items()},
+    }
+    return {**result, "checkpoint": unseen.trainer.saved_model_file} if saved else result
+
+
+def transferable_part(config: Config) -> str:
+    """Name of the submodule that fits any data set: the model class's attribute `transferable`.
+
+    Raises:
+        ValueError: the model has none.
+    """
+    name = model_traits.transferable_part(config.model_class)
+    if name is None:
+        raise ValueError(
+            f"model: {config['model']} has no part that fits an unseen data set (a class attribute "
+            f"'transferable' that names a submodule); use {DEFAULT_MODEL}"
+        )
+    return name
+
+
+def _train_shared_part(tasks: Sequence[Task], part: str) -> tuple[float, dict[str, Any]]:
+    """Train the shared part; the models end in their best state."""
+    config = tasks[0].config
+    mixed = MixedModel([task.model for task in tasks], part)
+    getLogger().info(mixed)
+    trainer = MixedTrainer(config, mixed)
+    sizes = np.array([len(task.train.dataset) for task in tasks])
+    shares = np.maximum(1, np.round(config["train_batch_size"] * sizes / sizes.sum()))
+    loader = MixedLoader([t.loader(int(share)) for t, share in zip(tasks, shares, strict=True)])
+    with progress_shown(config, trainer) as bars:
+        score, best = trainer.fit(loader, tasks, saved=False, show_progress=bars)
+    if trainer.best_state is not None:
+        mixed.load_state_dict(trainer.best_state)
+    return score, best
+
+
+def _make_configs(
+    train: Sequence[str],
+    test: str,
+    files: Sequence[str] | None,
+    parameters: dict[str, Any],
+    argv: Sequence[str],
+) -> list[Config]:
+    if not train:
+        raise ValueError("train: name at least one data set to train on")
+    if test in train:
+        raise ValueError(f"test: '{test}' is among the data sets to train on, so it is not unseen")
+    twice = [name for name in train if list(train).count(name) > 1]
+    if twice:
+        raise ValueError(f"train: '{twice[0]}' is named twice")
+    given = parse_command_line(argv)
+    if "dataset" in given or "dataset" in parameters:
+        raise ValueError("dataset: name the data sets with train and test")
+    configs = [
+        Config(None, name, files, parameters, argv, DEFAULT_MODEL) for name in (*train, test)
+    ]
+    _check_same_encoder(configs)
+    if configs[0]["resume"] is not None:
+        raise ValueError("resume: zero-shot runs cannot be resumed")
+    if configs[0]["output"] is not None:
+        check_file(configs[0]["output"], OTHER_FILE)
+    for config in configs:
+        check_files(config)
+    return configs
+
+
+def _check_same_encoder(configs: Sequence[Config]) -> None:
+    """Data sets' own files may set encoders; a map between other text spaces is meaningless."""
+    first, marks = configs[0], key_marks()
+    named = {key for c in configs for key in c.final_config_dict if key.startswith("encoder")}
+    keys = sorted(
+        {"item_feature", *(key for key in named if not marks[key] & Mark.NO_EFFECT_ON_RESULTS)}
+    )
+    for config in configs[1:]:
+        differing = [key for key in keys if config[key] != first[key]]
+        if differing:
+            key = differing[0]
+            raise ValueError(
+                f"{key}: {first[key]!r} for data set '{first['dataset']}', but "
+                f"{config[key]!r} for '{config['dataset']}'; the same encoder must make both"
+            )
